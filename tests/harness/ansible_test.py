@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run ansible-test in a collection tree, without a container and without a server of its own.
+
+ansible-test hands on little of the environment, so what it needs is put into its HOME (the Makefile points that into
+.build): pip's settings, and our get_pip.py under the name its cache gives the pip release it is about to install.
+
+    ansible_test.py TREE COMMAND [ARGUMENT ...]
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def pip_releases() -> set[str]:
+    """Return the pip releases the installed ansible-test puts into its virtual environments."""
+    spec = find_spec("ansible_test._internal")
+    if spec is None or spec.origin is None:
+        sys.exit("ansible-test is not installed beside this Python")
+    source = Path(spec.origin).with_name("python_requirements.py").read_text(encoding="utf-8")
+    return set(re.findall(r"\bpip='([0-9.]+)'", source))
+
+
+def provide_get_pip(home: Path) -> None:
+    """Put our get_pip.py where ansible-test looks before it downloads."""
+    cache = home / ".ansible" / "test" / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    releases = pip_releases()
+    if not releases:
+        sys.exit("this ansible-test does not say which pip it wants; look at its python_requirements.py")
+    for release in releases:
+        shutil.copyfile(Path(__file__).with_name("get_pip.py"), cache / f"get_pip_{release.replace('.', '_')}.py")
+
+
+def provide_pip_settings(home: Path) -> None:
+    """Write what pip is told here, by variables and files alike, into the one file it finds under ansible-test."""
+    user_home = os.environ.get("VMFORK_USER_HOME", str(home))
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "HOME": user_home},
+    ).stdout
+    settings = configparser.RawConfigParser()
+    # Variables come last: they win over files.
+    for line in sorted(listing.splitlines(), key=lambda line: line.startswith(":env:")):
+        key, value = line.split("=", 1)
+        section, option = key.replace(":env:", "global").split(".", 1)
+        if not settings.has_section(section):
+            settings.add_section(section)
+        settings.set(section, option, ast.literal_eval(value))
+    file = home / ".config" / "pip" / "pip.conf"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # The address of a package index may hold a password.
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        settings.write(stream)
+
+
+def main() -> None:
+    """Prepare HOME and become ansible-test."""
+    tree, command, *arguments = sys.argv[1:]
+    home = Path(os.environ["HOME"])
+    provide_get_pip(home)
+    provide_pip_settings(home)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    os.chdir(tree)
+    program = Path(sys.executable).with_name("ansible-test")
+    os.execv(program, [str(program), command, "--python", python, *arguments])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start and stop vmforksim, the vCenter and ESXi the tests talk to.
+
+In Python, for one block:
+
+    with Simulator("-vm", "2", "-api-version", "6.5") as simulator:
+        simulator.environment  # VMWARE_HOST and so on
+
+From elsewhere:
+
+    simulator.py start [FLAG ...]                prints what `describe` returns, as JSON, once the simulator is ready
+    simulator.py stop PID                        ends it and waits until it is gone
+    simulator.py run [FLAG ...] -- COMMAND ...   runs a command with the environment of a simulator of its own
+
+The program is .build/vmforksim, or what the variable VMFORKSIM names. Ports are free ones chosen by the simulator, the
+password is a new one each time: long, so that hiding it in Ansible's output hides nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+READY = re.compile(r"^vmforksim ready (?P<url>https://\S+)(?: esx (?P<esx_url>https://\S+))?$")
+SECONDS_TO_START = 60
+SECONDS_TO_STOP = 20
+
+USERNAME = "administrator@vsphere.local"
+# The simulator's defaults (flags -guest-username, -guest-password).
+GUEST_USERNAME = "root"
+GUEST_PASSWORD = "vmforksim-guest-pw"
+
+
+class SimulatorError(Exception):
+    """The simulator did not start or did not stop; the message carries what it wrote."""
+
+
+def program() -> str:
+    """Return the path of the simulator."""
+    return os.environ.get("VMFORKSIM") or str(Path(__file__).resolve().parents[2] / ".build" / "vmforksim")
+
+
+class Simulator:
+    """A running simulator: attributes say where it listens and who may log in."""
+
+    def __init__(self, *flags: str) -> None:
+        """Start it with the given command-line flags and wait for the line that says it is ready."""
+        self.username = USERNAME
+        self.password = f"vmforksim-{secrets.token_hex(16)}"
+        self.guest_username = GUEST_USERNAME
+        self.guest_password = GUEST_PASSWORD
+        command = [program(), "-l", "127.0.0.1:0", "-username", self.username, "-password", self.password, *flags]
+        with tempfile.NamedTemporaryFile("w", prefix="vmforksim-", suffix=".log", delete=False) as log:
+            self.log = log.name
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                # Ctrl-C is for the tests; they end the simulator themselves.
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+        ready = READY.match(self._first_line())
+        if ready is None:
+            self.stop()
+            raise SimulatorError("the simulator's first line is not the one that says where it listens")
+        self.url = ready["url"]
+        self.esx_url = ready["esx_url"] or ""
+        address = urlsplit(self.url)
+        self.host = address.hostname or ""
+        self.port = address.port or 443
+        self.control_url = f"{address.scheme}://{address.netloc}/vmforksim"
+
+    def _first_line(self) -> str:
+        """Wait for the first line of output; SimulatorError when it does not come."""
+        assert self.process.stdout is not None
+        readable, _, _ = select.select([self.process.stdout], [], [], SECONDS_TO_START)
+        line = self.process.stdout.readline().rstrip("\n") if readable else ""
+        if not line:
+            self.process.kill()
+            code = self.process.wait()
+            written = Path(self.log).read_text(encoding="utf-8", errors="replace").strip()
+            Path(self.log).unlink()
+            why = f"ended with code {code}" if readable else f"was not ready after {SECONDS_TO_START} seconds"
+            raise SimulatorError(f"the simulator {why} and wrote: {written or 'nothing'}")
+        return line
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables the modules, community.vmware, vmware.vmware and govc read."""
+        return {
+            "VMWARE_HOST": self.host,
+            "VMWARE_PORT": str(self.port),
+            "VMWARE_USER": self.username,
+            "VMWARE_PASSWORD": self.password,
+            "VMWARE_VALIDATE_CERTS": "false",
+            "VMWARE_GUEST_USER": self.guest_username,
+            "VMWARE_GUEST_PASSWORD": self.guest_password,
+            "GOVC_URL": self.url,
+            "GOVC_USERNAME": self.username,
+            "GOVC_PASSWORD": self.password,
+            "GOVC_GUEST_LOGIN": f"{self.guest_username}:{self.guest_password}",
+            "GOVC_INSECURE": "true",
+            "GOVC_PERSIST_SESSION": "false",
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything a client needs, as JSON types."""
+        names = ("pid", "log", "url", "esx_url", "control_url", "host", "port")
+        logins = ("username", "password", "guest_username", "guest_password")
+        return {name: getattr(self, name) for name in names + logins} | {"environment": self.environment}
+
+    def stop(self) -> None:
+        """End it and wait until it is gone; its log goes too."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise SimulatorError(f"the simulator did not end within {SECONDS_TO_STOP} seconds") from None
+        finally:
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+            Path(self.log).unlink(missing_ok=True)
+
+    def __enter__(self) -> Simulator:
+        """Return the running simulator."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        self.stop()
+
+
+def stop(pid: int) -> None:
+    """End a simulator another process started, and wait until it is gone. One that is gone already is fine."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # The handle keeps meaning this process, so that a number given to another one since is noticed here.
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        if name != Path(program()).name[:15]:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(handle, number)
+            if select.select([handle], [], [], SECONDS_TO_STOP)[0]:
+                break
+        if number == signal.SIGKILL:
+            raise SimulatorError(f"the simulator did not end within {SECONDS_TO_STOP} seconds")
+    except (ProcessLookupError, FileNotFoundError):
+        return
+    finally:
+        os.close(handle)
+
+
+def main() -> int:
+    """Do what the command line says."""
+    verb, *arguments = sys.argv[1:] or [""]
+    try:
+        if verb == "start":
+            print(json.dumps(Simulator(*arguments).describe()))
+        elif verb == "stop":
+            stop(int(arguments[0]))
+        elif verb == "run":
+            split = arguments.index("--")
+            with Simulator(*arguments[:split]) as simulator:
+                environment = {**os.environ, **simulator.environment, "VMFORKSIM_CONTROL_URL": simulator.control_url}
+                return subprocess.run(arguments[split + 1 :], check=False, env=environment).returncode
+        else:
+            print(__doc__, file=sys.stderr)
+            return 2
+    except SimulatorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

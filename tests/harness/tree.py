@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring a directory in step with a set of files, as a git repository of its own.
+
+Ansible's tools want a collection under .../ansible_collections/<namespace>/<name> by its physical path and read the list
+of its files from git. The checkout may lie anywhere, so they get a copy, brought up to date on every run.
+
+    tree.py DESTINATION --checkout            what git sees in this checkout (tracked or new, not ignored)
+    tree.py DESTINATION SOURCE [SOURCE ...]   everything in these directories; SOURCE may be DIR or DIR=PLACE, PLACE being
+                                              where its content goes inside DESTINATION
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def git(directory: Path, *arguments: str) -> str:
+    """Run git in a directory, whoever owns it, and return what it prints."""
+    command = ["git", "-c", f"safe.directory={directory}", "-C", str(directory), *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def checkout_files() -> Iterator[tuple[str, Path]]:
+    """Yield (name in the tree, file) for what git sees in the checkout."""
+    for name in git(CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
+        # A file deleted but not yet committed is listed without being there.
+        if name and (CHECKOUT / name).is_file():
+            yield name, CHECKOUT / name
+
+
+def directory_files(source: str) -> Iterator[tuple[str, Path]]:
+    """Yield (name in the tree, file) for everything in DIR or DIR=PLACE, but for bytecode."""
+    directory, _, place = source.partition("=")
+    for path in sorted(Path(directory).rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            yield str(Path(place) / path.relative_to(directory)), path
+
+
+def mirror(wanted: dict[str, Path], destination: Path) -> None:
+    """Make the files known to git in destination exactly the wanted ones; unchanged files keep their times."""
+    destination.mkdir(parents=True, exist_ok=True)
+    if not (destination / ".git").is_dir():
+        git(destination, "init", "--quiet")
+    for name in set(git(destination, "ls-files", "-z").split("\0")) - set(wanted) - {""}:
+        (destination / name).unlink(missing_ok=True)
+    for name, source in wanted.items():
+        copy = destination / name
+        if copy.is_file() and (copy.stat().st_mtime_ns, copy.stat().st_size) == (
+            source.stat().st_mtime_ns,
+            source.stat().st_size,
+        ):
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, copy)
+    git(destination, "add", "--all")
+
+
+def main() -> None:
+    """Read the command line and do it."""
+    destination, *sources = sys.argv[1:]
+    if sources == ["--checkout"]:
+        wanted = dict(checkout_files())
+    else:
+        wanted = {name: path for source in sources for name, path in directory_files(source)}
+    mirror(wanted, Path(destination).resolve())
+
+
+if __name__ == "__main__":
+    main()
