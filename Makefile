@@ -13,7 +13,7 @@ INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
 PARTS := build lint sanity unit simulator-test functional integration demo
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
-# network logins is linked into it, and pip is told by the real HOME (tests/harness/ansible_test.py).
+# network logins is linked into it, and pip is told by the real HOME (tests/harness/run_ansible_test.py).
 ifndef VMFORK_USER_HOME
 export VMFORK_USER_HOME := $(HOME)
 endif
@@ -119,7 +119,7 @@ lint: build tree $(VENV)/.test $(VENV)/.go $(B)/live ## style, types, licences, 
 	tests/lint/run $(TREE)
 
 sanity: tree $(VENV)/.env ## ansible-test sanity
-	$(VENV)/bin/python tests/harness/ansible_test.py $(TREE) sanity --requirements $(ARGS)
+	$(VENV)/bin/python tests/harness/run_ansible_test.py $(TREE) sanity --requirements $(ARGS)
 
 unit: $(VENV)/.test $(B)/live ## tests/unit; ARGS="-k name" and the like go to pytest
 	tests/harness/pytest.sh unit tests/unit $(ARGS)
@@ -137,7 +137,7 @@ integration: build simulator $(B)/peers ## ansible-test integration; ARGS=target
 	@printf '%s: %s\n' simulator_program $(B)/vmforksim simulator_govc $(B)/govc \
 		simulator_starter $(CURDIR)/tests/harness/simulator.py simulator_python $(VENV)/bin/python \
 		>$(INTEGRATION)/vmfork/vsphere/tests/integration/integration_config.yml
-	$(VENV)/bin/python tests/harness/ansible_test.py $(INTEGRATION)/vmfork/vsphere integration $(ARGS)
+	$(VENV)/bin/python tests/harness/run_ansible_test.py $(INTEGRATION)/vmfork/vsphere integration $(ARGS)
 
 # community.vmware and vmware.vmware, out of the bundle they are published in.
 $(B)/peers: tests/requirements/peers.txt | $(VENV)/bin/pip

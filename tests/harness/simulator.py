@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start and stop vmforksim, the vCenter and ESXi the tests talk to.
@@ -89,7 +88,7 @@ class Simulator:
     def _first_line(self) -> str:
         """Wait for the first line of output; SimulatorError when it does not come."""
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], SECONDS_TO_START)
+        readable = select.select([self.process.stdout], [], [], SECONDS_TO_START)[0]
         line = self.process.stdout.readline().rstrip("\n") if readable else ""
         if not line:
             self.process.kill()

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring a directory in step with a set of files, as a git repository of its own.
@@ -38,7 +37,7 @@ def checkout_files() -> Iterator[tuple[str, Path]]:
 
 def directory_files(source: str) -> Iterator[tuple[str, Path]]:
     """Yield (name in the tree, file) for everything in DIR or DIR=PLACE, but for bytecode."""
-    directory, _, place = source.partition("=")
+    directory, place = (*source.split("=", 1), "")[:2]
     for path in sorted(Path(directory).rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             yield str(Path(place) / path.relative_to(directory)), path

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run ansible-test in a collection tree, without a container and without a server of its own.
@@ -6,7 +5,7 @@
 ansible-test hands on little of the environment, so what it needs is put into its HOME (the Makefile points that into
 .build): pip's settings, and our get_pip.py under the name its cache gives the pip release it is about to install.
 
-    ansible_test.py TREE COMMAND [ARGUMENT ...]
+    run_ansible_test.py TREE COMMAND [ARGUMENT ...]
 """
 
 from __future__ import annotations

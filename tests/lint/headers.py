@@ -1,0 +1,46 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check that every file says near its top who holds the rights and under which licence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+WANTED = ("SPDX-FileCopyrightText: vmfork.vsphere contributors", "SPDX-License-Identifier: GPL-3.0-or-later")
+LINES = 10
+# The licence itself, and what programs write in formats without comments.
+EXEMPT_NAMES = {"LICENSE", "go.sum"}
+EXEMPT_SUFFIXES = {".json", ".png", ".ico"}
+
+
+def lacking(path: Path) -> list[str]:
+    """Return what is missing in the first lines of a file."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        head = "".join(line for line, _number in zip(stream, range(LINES), strict=False))
+    return [line for line in WANTED if line not in head]
+
+
+def main() -> int:
+    """Print each file that lacks a line; 1 when there is one."""
+    listing = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    failed = False
+    for name in filter(None, listing.split("\0")):
+        path = Path(name)
+        if path.name in EXEMPT_NAMES or path.suffix in EXEMPT_SUFFIXES or not path.is_file():
+            continue
+        # An empty file (an __init__.py, say) holds nothing anyone could have rights in.
+        if path.stat().st_size and (missing := lacking(path)):
+            print(f"{name}: the first {LINES} lines lack: {'; '.join(missing)}")
+            failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
