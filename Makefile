@@ -111,7 +111,7 @@ build: tree $(VENV)/.env ## build the collection and install it into .build/coll
 	ansible-galaxy collection install --force --no-deps --offline -p $(B)/collections $(B)/artifact/*.tar.gz
 
 docs: build $(VENV)/.docs ## the documentation as web pages in .build/docs
-	tests/harness/docs.sh
+	tests/harness/docs.sh $(B)/docs-sources $(B)/docs
 
 # --- The parts of the tests
 
@@ -131,7 +131,7 @@ simulator-test: $(VENV)/.go ## the simulator's own tests, with the race detector
 	tests/harness/go_test.sh $(SIMULATOR_MODULE) $(ARGS)
 
 # What is tested is the installed artifact; the tests themselves come from the checkout.
-integration: build simulator $(B)/peers ## ansible-test integration; ARGS=target for one
+integration: build simulator $(VENV)/.test $(B)/peers ## ansible-test integration; ARGS=target for one
 	@$(VENV)/bin/python tests/harness/tree.py $(INTEGRATION)/vmfork/vsphere $(INSTALLED) tests/integration=tests/integration
 	@for name in community vmware; do ln -sfn $(B)/peers/ansible_collections/$$name $(INTEGRATION)/$$name; done
 	@printf '%s: %s\n' simulator_program $(B)/vmforksim simulator_govc $(B)/govc \

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Put pip into a fresh virtual environment of ansible-test, from what Python itself carries.
 
-ansible-test downloads a script for this job from a server that closed networks do not reach, and first looks for it in its
-cache; run_ansible_test.py puts this file there. It is called with pip's arguments and the names of the packages to install.
+ansible-test downloads a script for this job from a server that closed networks do not reach, and first looks for it in
+its cache; run_ansible_test.py puts this file there. It is called with pip's arguments and the packages to install.
 """
 
 from __future__ import annotations

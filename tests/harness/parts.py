@@ -5,7 +5,7 @@
     parts.py PART ...
 
 A part is a make target. It passes with exit code 0. What it could not run here (no C compiler, say) it reports through
-not_run.sh, and that stands in the closing lines with its reason; under the part's own name it means the part as a whole.
+not_run.sh, and that stands in the closing lines with its reason; under the part's own name it means the whole part.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def provide_pip_settings(home: Path) -> None:
     file = home / ".config" / "pip" / "pip.conf"
     file.parent.mkdir(parents=True, exist_ok=True)
     # The address of a package index may hold a password.
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+    file.touch(mode=0o600)
+    with file.open("w", encoding="utf-8") as stream:
         settings.write(stream)
 
 

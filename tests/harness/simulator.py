@@ -10,7 +10,7 @@ In Python, for one block:
 From elsewhere:
 
     simulator.py start [FLAG ...]                prints what `describe` returns, as JSON, once the simulator is ready
-    simulator.py stop PID                        ends it and waits until it is gone
+    simulator.py stop PID                        ends it, waits until it is gone, prints what it had to say
     simulator.py run [FLAG ...] -- COMMAND ...   runs a command with the environment of a simulator of its own
 
 The program is .build/vmforksim, or what the variable VMFORKSIM names. Ports are free ones chosen by the simulator, the
@@ -150,27 +150,30 @@ class Simulator:
         self.stop()
 
 
-def stop(pid: int) -> None:
-    """End a simulator another process started, and wait until it is gone. One that is gone already is fine."""
+def stop(pid: int) -> str:
+    """End a simulator another process started, wait until it is gone, and return its log. One that is gone is fine."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
-        return
+        return ""
     try:
-        # The handle keeps meaning this process, so that a number given to another one since is noticed here.
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
-        if name != Path(program()).name[:15]:
-            return
+        # The handle keeps meaning this process, so a number that has been given to another one since is noticed here.
+        if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() != Path(program()).name[:15]:
+            return ""
+        log = Path(f"/proc/{pid}/fd/2").readlink()
         for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(handle, number)
             if select.select([handle], [], [], SECONDS_TO_STOP)[0]:
                 break
-        if number == signal.SIGKILL:
-            raise SimulatorError(f"the simulator did not end within {SECONDS_TO_STOP} seconds")
     except (ProcessLookupError, FileNotFoundError):
-        return
+        return ""
     finally:
         os.close(handle)
+    written = log.read_text(encoding="utf-8", errors="replace")
+    log.unlink()
+    if number == signal.SIGKILL:
+        raise SimulatorError(f"the simulator did not end within {SECONDS_TO_STOP} seconds and wrote: {written}")
+    return written
 
 
 def main() -> int:
@@ -180,7 +183,7 @@ def main() -> int:
         if verb == "start":
             print(json.dumps(Simulator(*arguments).describe()))
         elif verb == "stop":
-            stop(int(arguments[0]))
+            print(stop(int(arguments[0])), end="")
         elif verb == "run":
             split = arguments.index("--")
             with Simulator(*arguments[:split]) as simulator:

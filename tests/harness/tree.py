@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bring a directory in step with a set of files, as a git repository of its own.
 
-Ansible's tools want a collection under .../ansible_collections/<namespace>/<name> by its physical path and read the list
-of its files from git. The checkout may lie anywhere, so they get a copy, brought up to date on every run.
+Ansible's tools want a collection under .../ansible_collections/<namespace>/<name> by its physical path and read the
+list of its files from git. The checkout may lie anywhere, so they get a copy, brought up to date on every run.
 
     tree.py DESTINATION --checkout            what git sees in this checkout (tracked or new, not ignored)
-    tree.py DESTINATION SOURCE [SOURCE ...]   everything in these directories; SOURCE may be DIR or DIR=PLACE, PLACE being
-                                              where its content goes inside DESTINATION
+    tree.py DESTINATION SOURCE [SOURCE ...]   everything in these directories; SOURCE is DIR, or DIR=PLACE to have
+                                              its content in a place inside DESTINATION
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Check that action group, modules and documentation name the same modules.
 
-A module missing from the group in meta/runtime.yml silently ignores `module_defaults: group/vmfork.vsphere.all`; one whose
-documentation does not say that it belongs there leaves the user guessing.
+A module missing from the group in meta/runtime.yml silently ignores `module_defaults: group/vmfork.vsphere.all`; one
+whose documentation does not say that it belongs there leaves the user guessing.
 """
 
 from __future__ import annotations

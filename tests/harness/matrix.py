@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the unit and functional tests with every ansible-core the collection supports, each in an environment of its own.
+
+    matrix.py DIRECTORY     keeps the environments in DIRECTORY
+
+Each release runs on the newest Python it supports that is on PATH; one that fits none is NOT RUN. The oldest goes with the
+oldest pyVmomi the collection takes, so that both ends are tested.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One combination: releases, and the minor versions of Python 3 it runs on as a controller."""
+
+    core: str
+    pyvmomi: str
+    pythons: range
+
+
+ROWS = [
+    Row("2.16.19", "8.0.3.0.1", range(10, 13)),
+    Row("2.17.14", "9.1.1.0", range(10, 13)),
+    Row("2.18.19", "9.1.1.0", range(11, 14)),
+    Row("2.19.14", "9.1.1.0", range(11, 14)),
+    Row("2.20.10", "9.1.1.0", range(12, 15)),
+    Row("2.21.5", "9.1.1.0", range(12, 15)),
+]
+SUITES = ("tests/unit", "tests/functional")
+TOOLS = ("pytest", "hypothesis")
+
+
+def python_for(pythons: range) -> str | None:
+    """Return the newest fitting Python that starts; a name on PATH alone may be a switch that leads nowhere."""
+    for minor in reversed(pythons):
+        program = shutil.which(f"python3.{minor}")
+        if (
+            program
+            and subprocess.run([program, "-c", "import venv"], check=False, stderr=subprocess.DEVNULL).returncode == 0
+        ):
+            return program
+    return None
+
+
+def run(row: Row, directory: Path, tools: list[str], suites: list[str]) -> bool:
+    """Make the environment of one row and run the suites in it."""
+    python = python_for(row.pythons)
+    name = f"ansible-core {row.core}"
+    print(f"\n=== {name}, pyVmomi {row.pyvmomi}, {python or 'no Python'}", flush=True)
+    if python is None:
+        reason = f"it needs Python 3.{row.pythons[0]} to 3.{row.pythons[-1]}"
+        subprocess.run(["tests/harness/not_run.sh", name, reason], check=True)
+        return True
+    venv = directory / row.core
+    packages = [f"ansible-core=={row.core}", f"pyvmomi=={row.pyvmomi}", *tools]
+    pip = [str(venv / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", *packages]
+    user = {**os.environ, "HOME": os.environ.get("VMFORK_USER_HOME", "")}
+    subprocess.run([python, "-m", "venv", str(venv)], check=True)
+    subprocess.run(pip, check=True, env=user)
+    environment = {**os.environ, "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    pytest = [str(venv / "bin" / "python"), "-m", "pytest", "-q", *suites]
+    return subprocess.run(pytest, check=False, env=environment).returncode == 0
+
+
+def main() -> int:
+    """Run every row; 1 when one failed."""
+    directory = Path(sys.argv[1])
+    pinned = Path("tests/requirements/test.txt").read_text(encoding="utf-8").splitlines()
+    tools = [line for line in pinned if line.split("==")[0] in TOOLS]
+    suites = [suite for suite in SUITES if any(Path(suite).rglob("test_*.py"))]
+    failed = [row.core for row in ROWS if not run(row, directory, tools, suites)]
+    print(f"\nfailed with ansible-core {', '.join(failed)}" if failed else "\nno row failed")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
