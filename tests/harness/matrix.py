@@ -4,8 +4,8 @@
 
     matrix.py DIRECTORY     keeps the environments in DIRECTORY
 
-Each release runs on the newest Python it supports that is on PATH; one that fits none is NOT RUN. The oldest goes with the
-oldest pyVmomi the collection takes, so that both ends are tested.
+Each release runs on the newest Python it supports that is on PATH; one that fits none is NOT RUN. The oldest goes with
+the oldest pyVmomi the collection takes, so that both ends are tested.
 """
 
 from __future__ import annotations
