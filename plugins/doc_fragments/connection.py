@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  hostname:
+    description:
+      - Host name or IP address of the vCenter server.
+      - If not set, the value of the environment variable E(VMWARE_HOST) is used.
+    type: str
+  username:
+    description:
+      - Name of the vCenter user.
+      - If not set, the value of the environment variable E(VMWARE_USER) is used.
+    type: str
+    aliases: [user, admin]
+  password:
+    description:
+      - Password of the vCenter user.
+      - If not set, the value of the environment variable E(VMWARE_PASSWORD) is used.
+    type: str
+    aliases: [pass, pwd]
+  port:
+    description:
+      - TCP port of the vCenter server.
+      - If not set, the value of the environment variable E(VMWARE_PORT) is used.
+    type: int
+    default: 443
+  validate_certs:
+    description:
+      - Whether the vCenter server's certificate must be trusted by the machine that runs the task.
+      - Set it to V(false) only for a server you cannot mistake, since any certificate is accepted then.
+        For a certificate of your own CA use O(ca_path).
+      - If not set, the value of the environment variable E(VMWARE_VALIDATE_CERTS) is used.
+    type: bool
+    default: true
+  ca_path:
+    description:
+      - File with the CA certificates to trust, in PEM format. A self-signed server certificate can be given as it is.
+      - Without effect when O(validate_certs=false).
+      - If not set, the value of the environment variable E(VMWARE_CA_PATH) is used.
+    type: path
+  proxy_host:
+    description:
+      - Host name or IP address of the HTTP proxy to use. Needs pyVmomi 9.0.0.0 or newer.
+      - If not set, the value of the environment variable E(VMWARE_PROXY_HOST) is used.
+    type: str
+  proxy_port:
+    description:
+      - TCP port of the HTTP proxy. The default is 80.
+      - If not set, the value of the environment variable E(VMWARE_PROXY_PORT) is used.
+    type: int
+requirements:
+  - pyvmomi >= 8.0.3.0.1
+notes:
+  - The task logs in once and logs out at its end.
+"""

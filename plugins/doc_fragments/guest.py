@@ -1,0 +1,35 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  guest_username:
+    description:
+      - Name of the user that logs in to the guest.
+      - If not set, the value of the environment variable E(VMWARE_GUEST_USER) is used.
+    type: str
+  guest_password:
+    description:
+      - Password of the user that logs in to the guest.
+      - If not set, the value of the environment variable E(VMWARE_GUEST_PASSWORD) is used.
+    type: str
+  guest_become:
+    description:
+      - How O(guest_username) becomes root, which the fork point demands.
+      - V(sudo) runs C(sudo -n), so the user needs a sudo rule without a password.
+    type: str
+    choices: [none, sudo]
+    default: none
+  guest_transfer_certs:
+    description:
+      - Which certificate is accepted when files are transferred. They go to the ESXi host, not to vCenter.
+      - V(pinned) accepts only the certificate that vCenter reports for that host.
+      - V(ca) accepts what O(ca_path) or the machine's own CAs vouch for.
+      - V(ignore) accepts any.
+    type: str
+    choices: [pinned, ca, ignore]
+    default: pinned
+"""

@@ -1,0 +1,141 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection's exceptions, and what vSphere's faults mean in words.
+
+Private to the collection. Every exception's text is the sentence the user
+reads: what failed, on which VM, why, and what to do. Whatever is raised below
+the module is one of these; ``_module.run`` catches them in one place.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+
+class Error(Exception):
+    """Base of everything the collection raises on purpose.
+
+    :param sentence: the text the user reads.
+    :param details: further return values for the module's failure, JSON types only.
+    """
+
+    def __init__(self, sentence: str, **details: t.Any) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.details = details
+
+
+class BadInput(Error):
+    """The task asks for something that cannot be right; nothing was changed."""
+
+
+class NotFound(Error):
+    """A named object is not in the inventory, or not visible to this user."""
+
+
+class Ambiguous(Error):
+    """A name fits several objects."""
+
+
+class ConnectionFailed(Error):
+    """The server cannot be reached, or what answers is not vSphere."""
+
+
+class ConnectionLost(ConnectionFailed):
+    """The connection broke during a call: whether it was carried out is unknown."""
+
+
+class LoginFailed(Error):
+    """The server or the guest refused the user name or password."""
+
+
+class MethodUnknown(Error):
+    """The server does not know the method that was called."""
+
+
+class OperationFailed(Error):
+    """vSphere refused a request, or its task ended with a fault.
+
+    :param fault: the fault's type name, for example ``InvalidState``.
+    """
+
+    def __init__(self, sentence: str, fault: str = "", **details: t.Any) -> None:
+        super().__init__(sentence, **details)
+        self.fault = fault
+
+
+class Refused(Error):
+    """We refuse: going on could harm something that is not ours."""
+
+
+class GuestFailed(Error):
+    """Something in the guest failed; details carry its exit code and output."""
+
+
+class TimedOut(Error):
+    """The time given for the task is over."""
+
+
+# What to do about faults whose own text does not say it. The names are those
+# of the vSphere Web Services API reference.
+_REMEDIES = {
+    "DuplicateName": "Choose another name, or remove the object that has it.",
+    "GuestOperationsUnavailable": "Wait until VMware Tools is ready in the guest, or start it there.",
+    "HostNotConnected": "Reconnect the ESXi host in vCenter.",
+    "InsufficientResourcesFault": "Free memory or CPU on the parent's ESXi host.",
+    "InvalidGuestLogin": "Check guest_username and guest_password.",
+    "NoDiskSpace": "Free space on the datastore, or choose another one.",
+    "TaskInProgress": "Wait until the other task on this VM has ended, then run again.",
+}
+
+
+def fault_name(fault: t.Any) -> str:
+    """Type name of a fault without its package: ``InvalidState``."""
+    return type(fault).__name__.rpartition(".")[2]
+
+
+def fault_text(fault: t.Any) -> str:
+    """What a fault says of itself, as one clause without a full stop.
+
+    Understands pyVmomi's fault objects and ``LocalizedMethodFault`` without
+    importing pyVmomi. The text never contains what was sent to the server.
+    """
+    localized = getattr(fault, "localizedMessage", None)
+    inner = getattr(fault, "fault", None)
+    if inner is not None and localized is not None:
+        fault = inner
+    name = fault_name(fault)
+    if name == "NoPermission":
+        privilege = getattr(fault, "privilegeId", None) or "unknown"
+        return f"the user lacks the privilege {privilege} on {_moid(getattr(fault, 'object', None))}"
+    said = localized or getattr(fault, "msg", None) or ""
+    messages = [m.message for m in getattr(fault, "faultMessage", None) or [] if getattr(m, "message", None)]
+    text = " ".join(" ".join(str(part).split()) for part in [said, *messages] if part).rstrip(".")
+    if not text or text == name:
+        return name
+    return text if name in text else f"{text} ({name})"
+
+
+def fault_remedy(fault: t.Any) -> str:
+    """A sentence that says what to do about a fault, or an empty string."""
+    name = fault_name(getattr(fault, "fault", None) or fault)
+    if name == "NoPermission":
+        return "Give the user a role with this privilege there."
+    return _REMEDIES.get(name, "")
+
+
+def failure(what: str, fault: t.Any) -> OperationFailed:
+    """The exception for a fault met while doing ``what`` ("Could not power on VM web-01")."""
+    real = getattr(fault, "fault", None) or fault
+    return OperationFailed(sentence(what, fault_text(fault), fault_remedy(fault)), fault=fault_name(real))
+
+
+def sentence(what: str, why: str, remedy: str = "") -> str:
+    """Join the parts of an error the way all of ours read."""
+    return f"{what}: {why}." + (f" {remedy}" if remedy else "")
+
+
+def _moid(entity: t.Any) -> str:
+    if entity is None:
+        return "this object"
+    return str(entity).strip("'")

@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All fork parents and children of a server: what ``vmfork_info`` returns.
+
+Private to the collection. Costs one read of the identity of every VM, in
+pages, and two reads of the VMs that have to do with forking.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _properties, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+Family = dict[t.Any, list[t.Any]]
+"""Parent VM → its children."""
+
+
+def count(session: Session, engine: Engine, deadline: Deadline, only: parents.Parent | None) -> dict[str, t.Any]:
+    """The ``parents`` and ``without_parent`` return values.
+
+    :param only: restrict both to what has to do with this VM, be it a parent or a child.
+    """
+    everyone = _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, identity.PATHS)
+    family = relate(everyone, engine)
+    orphans = _orphans(everyone, family)
+    if only is not None:
+        _ask_the_server(session, engine, deadline, only, family, orphans)
+        family = {one: its for one, its in family.items() if only.vm == one or only.vm in its}
+        orphans = [one for one in orphans if one == only.vm]
+    wanted = [*family, *(child for its in family.values() for child in its), *orphans]
+    found = {one.vm: one for one in _inventory.locate(session, wanted, parents.paths(engine))}
+    hosts = {one.values["runtime.host"] for one in found.values() if one.values.get("runtime.host") is not None}
+    host_names = _inventory.names(session, hosts)
+
+    def described(vm: t.Any, of_parent: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        one = found[vm]
+        host_name = host_names.get(one.values.get("runtime.host"))
+        verdict = identity.judge(of_parent, one.values, listed=True)
+        return {**facts.child(one, engine, host_name, of_parent), "recorded": verdict.is_child}
+
+    return {
+        "parents": _sorted(
+            {
+                **facts.parent(found[one], engine, host_names.get(found[one].values.get("runtime.host"))),
+                "children": _sorted(described(child, found[one].values) for child in its if child in found),
+            }
+            for one, its in family.items()
+            if one in found
+        ),
+        "without_parent": _sorted(
+            {**described(one, {}), "recorded": _is_recorded(found[one].values)} for one in orphans if one in found
+        ),
+    }
+
+
+def relate(everyone: t.Mapping[t.Any, t.Mapping[str, t.Any]], engine: Engine) -> Family:
+    """Who is whose child, by our records and by the fork groups; enabled parents without children are there too.
+
+    Looks each VM's parent up by the two keys it may carry, so that the effort grows with the number of VMs only.
+    """
+    by_uuid = {
+        values["config.instanceUuid"].lower(): vm
+        for vm, values in everyone.items()
+        if values.get("config.instanceUuid")
+    }
+    by_group = {group: vm for vm, values in everyone.items() if (group := identity.parent_group(values))}
+    family: Family = {vm: [] for vm, values in everyone.items() if engine.is_enabled(values)}
+    for vm, values in everyone.items():
+        record = identity.record_of(values)
+        candidates = [
+            by_uuid.get(record.parent_instance_uuid.lower()) if record is not None else None,
+            by_group.get(identity.child_group(values) or ""),
+        ]
+        for parent in candidates:
+            if parent is not None and identity.judge(everyone[parent], values).kinship is not identity.Kinship.STRANGER:
+                family.setdefault(parent, []).append(vm)
+                break
+    return family
+
+
+def _orphans(everyone: t.Mapping[t.Any, t.Mapping[str, t.Any]], family: Family) -> list[t.Any]:
+    """Forks whose parent is gone, or cannot be seen."""
+    placed = {child for its in family.values() for child in its}
+    return [
+        vm
+        for vm, values in everyone.items()
+        if vm not in placed and (_is_recorded(values) or identity.child_group(values) is not None)
+    ]
+
+
+def _is_recorded(values: t.Mapping[str, t.Any]) -> bool:
+    """Whether a VM bears a record that was written for it."""
+    record = identity.record_of(values)
+    return record is not None and record.bios_uuid.lower() == (values.get("config.uuid") or "").lower()
+
+
+def _ask_the_server(
+    session: Session,
+    engine: Engine,
+    deadline: Deadline,
+    only: parents.Parent,
+    family: Family,
+    orphans: list[t.Any],
+) -> None:
+    """For one VM, ask also the server itself: before vSphere 6.5 no property tells who forked whom."""
+    if only.vm in family:
+        known = family[only.vm]
+        known += [vm for vm in parents.listed_children(only, deadline) if vm not in known]
+        orphans[:] = [vm for vm in orphans if vm not in known]
+    elif only.vm in orphans:
+        what = f"Could not find the parent of VM {only.name}"
+        parent = _tasks.run(session, deadline, what, lambda: engine.find_parent(only.vm))
+        if parent is not None:
+            family.setdefault(parent, []).append(only.vm)
+            orphans.remove(only.vm)
+
+
+def _sorted(entries: t.Iterable[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    return sorted(entries, key=lambda one: (one["name"], one["moid"]))

@@ -1,0 +1,309 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make children be there, or be gone: what ``vmfork_child`` does, without Ansible.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _power, _properties, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, pipeline, survey
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import Executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+REMOVE_SECONDS = 120
+"""Time to remove failed children when the task's own time may be over."""
+
+
+@dataclass
+class Result:
+    """What became of one child.
+
+    :param state: ``created``, ``existing``, ``removed``, ``absent`` or ``failed``.
+    :param before: its power state before the task, ``None`` when it was not there.
+    """
+
+    name: str
+    state: str
+    before: str | None = None
+    changed: bool = False
+    facts: dict[str, t.Any] = field(default_factory=dict)
+    child: pipeline.Child | None = None
+    seconds: float = 0.0
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """The entry in the ``children`` return value."""
+        child = self.child
+        ended = child.report if child is not None else None
+        return {
+            **self.facts,
+            "state": self.state,
+            "config_params": dict(child.wanted.config_params) if child is not None else {},
+            "secrets_cleared": bool(child is not None and child.secrets_cleared),
+            "post_clone": {
+                "done": ended is not None,
+                "exit_code": ended.exit_code if ended is not None else None,
+                "output": ended.output if ended is not None else None,
+            },
+            "seconds": self.seconds,
+            "error": self.error,
+        }
+
+
+class Places:
+    """Where children go: what the task named, looked up once for each name."""
+
+    def __init__(self, parent: Parent, wanted: t.Sequence[Wanted]) -> None:
+        self._parent = parent
+        self._folders: dict[str, t.Any] = {}
+        self._datastores: dict[str, t.Any] = {}
+        self._pools: dict[str, t.Any] = {}
+        session, datacenter = parent.session, parent.found.datacenter
+        for one in wanted:
+            if one.folder is not None and one.folder not in self._folders:
+                self._folders[one.folder] = _inventory.find_folder(session, one.folder, datacenter)
+            if one.datastore is not None and one.datastore not in self._datastores:
+                self._datastores[one.datastore] = _inventory.find_named(
+                    session, vim.Datastore, "datastore", one.datastore, datacenter
+                )
+            if one.resource_pool is not None and one.resource_pool not in self._pools:
+                self._pools[one.resource_pool] = _inventory.find_named(
+                    session, vim.ResourcePool, "resource pool", one.resource_pool, datacenter
+                )
+
+    def folder_of(self, wanted: Wanted) -> t.Any:
+        """The folder a child is to be in; the parent's when the task names none."""
+        return self._folders[wanted.folder] if wanted.folder is not None else self._parent.found.folder
+
+    def folder(self, child: pipeline.Child) -> t.Any:
+        """See :class:`executor.Places`."""
+        return self.folder_of(child.wanted)
+
+    def location(self, child: pipeline.Child) -> dict[str, t.Any]:
+        """See :class:`executor.Places`."""
+        wanted = child.wanted
+        places = {
+            "folder": self.folder_of(wanted),
+            "datastore": self._datastores.get(wanted.datastore or ""),
+            "pool": self._pools.get(wanted.resource_pool or ""),
+        }
+        return {name: place for name, place in places.items() if place is not None}
+
+
+# --- present --------------------------------------------------------------------------------------------------------
+
+
+def make(
+    parent: Parent,
+    wanted: t.Sequence[Wanted],
+    goal: pipeline.Goal,
+    deadline: Deadline,
+    concurrency: int,
+    check_mode: bool,
+    warn: t.Callable[[str], None],
+) -> list[Result]:
+    """Make the children that are missing, and bring all to the goal.
+
+    :raises _errors.BadInput: children are missing, and the parent cannot be forked as it is.
+    """
+    places = Places(parent, wanted)
+    standings = survey.look(parent, deadline, {one.name: places.folder_of(one) for one in wanted})
+    refused = {one.name: _refusal(one, standings[one.name]) for one in wanted}
+    missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
+    if missing and not parent.is_quiesced:
+        obstacle = (
+            f"VM {parent.name} does not stand at its fork point, and children can be made of it only then. "
+            "Bring it there with vmfork_quiesce."
+        )
+        if not check_mode:
+            raise _errors.BadInput(obstacle)
+        warn(obstacle)
+    ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
+    if check_mode:
+        done, seconds = {name: child for name, (child, _request) in ways.items()}, {}
+    else:
+        executor = Executor(parent, places, deadline, concurrency)
+        done = {child.name: child for child in executor.run(ways.values())}
+        seconds = executor.seconds
+    results = []
+    for one in wanted:
+        standing, child = standings[one.name], done.get(one.name)
+        results.append(
+            Result(
+                one.name,
+                state=_state(child, check_mode),
+                before=_power_state(standing),
+                changed=child is not None and child.changed,
+                child=child,
+                seconds=seconds.get(one.name, 0.0),
+                error=refused[one.name] if child is None else child.error,
+            )
+        )
+    _describe(parent, results)
+    return results
+
+
+def _refusal(wanted: Wanted, standing: survey.Standing) -> str | None:
+    """Why this child cannot be: its name is taken."""
+    if standing.error is not None:
+        return standing.error
+    if standing.found is None or standing.verdict is None or standing.verdict.is_child:
+        return None
+    if standing.verdict.kinship is identity.Kinship.UNRECORDED and not _power.is_on(standing.found.values):
+        return None  # cut short before it ever ran: it is finished now
+    return survey.stranger(wanted.name, standing, "is left alone")
+
+
+def _way(wanted: Wanted, goal: pipeline.Goal, standing: survey.Standing) -> pipeline.Next:
+    if standing.found is None:
+        return pipeline.begin(wanted, goal)
+    return pipeline.resume(wanted, goal, standing.found.vm, standing.found.values)
+
+
+def _state(child: pipeline.Child | None, check_mode: bool) -> str:
+    if child is None or (child.error is not None and not check_mode):
+        return "failed"
+    return "existing" if child.existed else "created"
+
+
+def _power_state(standing: survey.Standing) -> str | None:
+    return str(standing.found.values.get("runtime.powerState")) if standing.found is not None else None
+
+
+def _describe(parent: Parent, results: t.Sequence[Result]) -> None:
+    """Fill in what the children's VMs are like now: two requests for any number."""
+    vms = [one.child.vm for one in results if one.child is not None and one.child.vm is not None]
+    found = {one.vm: one for one in _inventory.locate(parent.session, vms, parents.paths(parent.engine))}
+    hosts = {one.values["runtime.host"] for one in found.values() if one.values.get("runtime.host") is not None}
+    host_names = _inventory.names(parent.session, hosts)
+    for result in results:
+        now = found.get(result.child.vm) if result.child is not None else None
+        if now is None:
+            result.facts = facts.no_vm(result.name, parent.engine)
+            continue
+        host_name = host_names.get(now.values.get("runtime.host"))
+        result.facts = facts.child(now, parent.engine, host_name, parent.values)
+
+
+# --- absent ---------------------------------------------------------------------------------------------------------
+
+
+def remove_named(parent: Parent, wanted: t.Sequence[Wanted], deadline: Deadline, check_mode: bool) -> list[Result]:
+    """Make the named children be gone; a stranger of that name is an error and is left alone."""
+    places = Places(parent, wanted)
+    standings = survey.look(parent, deadline, {one.name: places.folder_of(one) for one in wanted})
+    results = []
+    for one in wanted:
+        standing = standings[one.name]
+        error = standing.error
+        if standing.verdict is not None and not standing.verdict.is_child:
+            error = survey.stranger(one.name, standing, "is not removed")
+        if error is not None:
+            results.append(Result(one.name, "failed", facts=facts.no_vm(one.name, parent.engine), error=error))
+        elif standing.found is None:
+            results.append(Result(one.name, "absent", facts=facts.no_vm(one.name, parent.engine)))
+        else:
+            results.append(_to_be_removed(parent, standing.found))
+    _remove(parent, results, deadline, check_mode)
+    return results
+
+
+def remove_all(parent: Parent, deadline: Deadline, check_mode: bool) -> list[Result]:
+    """Make every child of this parent that we recorded be gone."""
+    found = [one for one in parents.children(parent, deadline) if identity.judge(parent.values, one.values).is_child]
+    results = [_to_be_removed(parent, one) for one in sorted(found, key=lambda one: one.name)]
+    _remove(parent, results, deadline, check_mode)
+    return results
+
+
+def remove_failed(parent: Parent, results: t.Sequence[Result]) -> None:
+    """Remove the children that this task made and that failed (``on_failure: remove``)."""
+    failed = [
+        one
+        for one in results
+        if one.state == "failed" and one.child is not None and not one.child.existed and one.child.vm is not None
+    ]
+    made = {one.child.vm for one in failed if one.child is not None}
+    errors = _destroy(
+        parent, {one.child.vm: one.name for one in failed if one.child is not None}, Deadline(REMOVE_SECONDS), made
+    )
+    for one in failed:
+        vm = one.child.vm if one.child is not None else None
+        problem = errors.get(vm)
+        one.error = f"{one.error} {problem.sentence if problem else 'The child was removed.'}"
+        if problem is None:
+            one.facts = facts.no_vm(one.name, parent.engine)
+
+
+def _to_be_removed(parent: Parent, found: _inventory.Found) -> Result:
+    return Result(
+        found.name,
+        "removed",
+        before=str(found.values.get("runtime.powerState")),
+        changed=True,
+        facts={**facts.child(found, parent.engine, None, parent.values), "vm": found.vm},
+    )
+
+
+def _remove(parent: Parent, results: t.Sequence[Result], deadline: Deadline, check_mode: bool) -> None:
+    doomed = {one.facts.pop("vm"): one for one in results if one.state == "removed"}
+    if check_mode:
+        return
+    errors = _destroy(parent, {vm: one.name for vm, one in doomed.items()}, deadline, set())
+    for vm, one in doomed.items():
+        problem = errors.get(vm)
+        if problem is not None:
+            one.state, one.error = "failed", problem.sentence
+
+
+def _destroy(
+    parent: Parent, names: t.Mapping[t.Any, str], deadline: Deadline, made_here: set[t.Any]
+) -> dict[t.Any, _errors.Error]:
+    """Power off and destroy; before each of the two, every VM is judged once more.
+
+    :param made_here: VMs that this very task saw the server make; they need no record yet.
+    """
+    errors: dict[t.Any, _errors.Error] = {}
+    off = {
+        vm: (f"Could not power off child {names[vm]}", vm.PowerOffVM_Task)
+        for vm, values in _still_ours(parent, names, made_here, errors).items()
+        if _power.is_on(values)
+    }
+    _note(errors, _tasks.run_all(parent.session, deadline, off))
+    left = {vm: name for vm, name in names.items() if vm not in errors}
+    gone = {
+        vm: (f"Could not remove child {names[vm]}", vm.Destroy_Task)
+        for vm in _still_ours(parent, left, made_here, errors)
+    }
+    _note(errors, _tasks.run_all(parent.session, deadline, gone))
+    return errors
+
+
+def _still_ours(
+    parent: Parent, names: t.Mapping[t.Any, str], made_here: set[t.Any], errors: dict[t.Any, _errors.Error]
+) -> dict[t.Any, _properties.Values]:
+    """Read the VMs again and keep those that are ours; VMs that are gone need nothing more."""
+    now = _properties.read(parent.session, names, [*identity.PATHS, "runtime.powerState"])
+    result = {}
+    for vm, values in now.items():
+        verdict = identity.judge(parent.values, values)
+        if verdict.is_child or (vm in made_here and identity.record_of(values) is None):
+            result[vm] = values
+        else:
+            errors[vm] = _errors.Refused(
+                f"VM {names[vm]} ({vm._GetMoId()}) is not removed: {verdict.why}. Look at it in vCenter."
+            )
+    return result
+
+
+def _note(errors: dict[t.Any, _errors.Error], outcomes: t.Mapping[t.Any, _errors.Error | None]) -> None:
+    errors.update({vm: error for vm, error in outcomes.items() if error is not None})

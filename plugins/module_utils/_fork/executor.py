@@ -1,0 +1,268 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries out what ``pipeline.py`` asks for, for many children side by side.
+
+Private to the collection. Requests start tasks and return at once; one filter
+tells the end of every task and all news of every child. No call is repeated
+before its effect was looked for.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+from collections import deque
+from dataclasses import replace
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import (
+    _errors,
+    _extra_config,
+    _inventory,
+    _properties,
+    _tasks,
+)
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Request, Step
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.report import NONCE_PARAM
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+CLEAR_SECONDS = 60
+"""Extra time for removing secrets from children when the task's own time is over."""
+
+
+class Places(t.Protocol):
+    """Where a child goes, as objects; looked up once, before anything is made."""
+
+    def location(self, child: Child) -> dict[str, t.Any]:
+        """Arguments of a VirtualMachineRelocateSpec."""
+
+    def folder(self, child: Child) -> t.Any:
+        """The folder the child will be in."""
+
+
+class Executor:
+    """Brings children to their goal.
+
+    :param concurrency: how many children may be between the request for their creation and their running.
+    """
+
+    def __init__(self, parent: Parent, places: Places, deadline: Deadline, concurrency: int) -> None:
+        self._parent = parent
+        self._session = parent.session
+        self._places = places
+        self._deadline = deadline
+        self._seconds = deadline.seconds
+        self._concurrency = concurrency
+        self._children: dict[str, Child] = {}
+        self._waiting: deque[tuple[str, Request]] = deque()
+        self._tasks: dict[t.Any, str] = {}
+        self._vms: dict[t.Any, str] = {}
+        self._known: dict[t.Any, dict[str, t.Any]] = {}
+        self._started: dict[str, float] = {}
+        self._lost: set[str] = set()
+        self.seconds: dict[str, float] = {}
+
+    def run(self, ways: t.Iterable[pipeline.Next]) -> list[Child]:
+        """Bring every child to its end; the children are returned in the same order."""
+        with _properties.Watch(self._session, self._watched()) as watch:
+            for way in ways:
+                self._started[way[0].name] = time.monotonic()
+                if way[0].vm is not None:
+                    self._vms[way[0].vm] = way[0].name
+                self._take(way)
+            try:
+                while not self._all_finished:
+                    if self._deadline.passed:
+                        self._give_up()
+                    self._submit_waiting()
+                    self._look(watch)
+            except _errors.Error as error:
+                self._break_off(error)
+        return list(self._children.values())
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def _take(self, way: pipeline.Next) -> None:
+        child, request = way
+        self._children[child.name] = child
+        if child.is_finished:
+            self.seconds.setdefault(child.name, round(time.monotonic() - self._started[child.name], 2))
+        if request is not None:
+            self._waiting.append((child.name, request))
+
+    def _tell(self, name: str, event: pipeline.Event) -> None:
+        self._take(pipeline.advance(self._children[name], event))
+
+    def _look(self, watch: _properties.Watch) -> None:
+        """Wait for the next changes and pass them on."""
+        if self._all_finished or self._next_free() is not None:
+            return
+        wanted = [*self._tasks, *self._open_vms()]
+        done = [one for one in self._known if one not in wanted]
+        watch.exchange(add=wanted, remove=done)
+        for one in done:
+            del self._known[one]
+        for changed, values in watch.updates(max(1.0, self._deadline.remaining)):
+            known = self._known.setdefault(changed, {})
+            known.update(values or {})
+            if changed in self._tasks:
+                self._look_at_task(changed, known)
+            elif changed in self._vms:
+                self._tell(self._vms[changed], pipeline.News(None if values is None else known))
+
+    def _look_at_task(self, task: t.Any, known: _properties.Values) -> None:
+        ended = _tasks.outcome(known)
+        if ended is None:
+            return
+        name = self._tasks.pop(task)
+        child = self._children[name]
+        if not ended.succeeded:
+            self._tell(name, pipeline.Failed(str(_tasks.failure(f"{_request_of(child).value} {name}", ended))))
+        elif child.step is Step.CREATING:
+            self._created(name, ended.result)
+        else:
+            self._tell(name, pipeline.Succeeded())
+
+    def _created(self, name: str, vm: t.Any) -> None:
+        if vm is None:
+            vm = self._find_created(name)
+        if vm is None:
+            why = "vCenter's task succeeded, but no child of this parent has that name"
+            self._tell(
+                name, pipeline.Failed(_errors.sentence(f"Could not create child {name}", why, "Look in vCenter."))
+            )
+            return
+        self._vms[vm] = name
+        self._tell(name, pipeline.Created(vm))
+
+    def _give_up(self) -> None:
+        """The time is over: what is not done has failed; secrets are cleared all the same."""
+        self._waiting.clear()
+        self._tasks.clear()
+        for child in list(self._children.values()):
+            if not child.is_finished:
+                self._tell(child.name, pipeline.Failed(pipeline.unfinished(child, self._seconds)))
+        self._deadline = Deadline(CLEAR_SECONDS)
+
+    def _break_off(self, error: _errors.Error) -> None:
+        """The server is lost: what is not done has failed, and what is known is still told."""
+        for child in self._children.values():
+            if not child.is_finished:
+                self._children[child.name] = replace(child, step=Step.FAILED, error=error.sentence)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _all_finished(self) -> bool:
+        return all(child.is_finished for child in self._children.values())
+
+    @property
+    def _in_flight(self) -> int:
+        busy = (Step.CREATING, Step.CREATED, Step.RECORDING, Step.STARTING)
+        queued = sum(1 for _name, request in self._waiting if request is Request.CREATE)
+        return sum(1 for child in self._children.values() if child.step in busy) - queued
+
+    def _submit_waiting(self) -> None:
+        while (free := self._next_free()) is not None:
+            self._waiting.remove(free)
+            self._submit(*free)
+
+    def _next_free(self) -> tuple[str, Request] | None:
+        """What may be submitted now: children under way first, then new ones while there is room."""
+        for waiting in self._waiting:
+            if waiting[1] is not Request.CREATE:
+                return waiting
+        return self._waiting[0] if self._waiting and self._in_flight < self._concurrency else None
+
+    def _submit(self, name: str, request: Request) -> None:
+        child = self._children[name]
+        try:
+            self._tasks[self._session_call(child, request)] = name
+        except vmodl.MethodFault as fault:
+            self._tell(name, pipeline.Failed(str(_errors.failure(f"{request.value} {name}", fault))))
+        except _errors.ConnectionLost as error:
+            self._after_lost_answer(name, request, error)
+        except _errors.Error as error:
+            self._tell(name, pipeline.Failed(_errors.sentence(f"{request.value} {name}", error.sentence.rstrip("."))))
+
+    def _session_call(self, child: Child, request: Request) -> t.Any:
+        """Start the task of a request."""
+        if request is Request.CREATE:
+            return self._parent.engine.create(
+                self._parent.vm,
+                ChildRequest(
+                    name=_inventory.escape(child.name),
+                    persistent=child.wanted.persistent,
+                    params={**child.wanted.params, NONCE_PARAM: t.cast(str, child.nonce)},
+                    location=self._places.location(child),
+                ),
+            )
+        if request is Request.POWER_ON:
+            return self._session.call(child.vm.PowerOnVM_Task)
+        if request is Request.RECORD:
+            others = {"uuid": child.wanted.bios_uuid} if child.wanted.bios_uuid else {}
+            spec = _extra_config.spec({identity.RECORD_KEY: str(child.record)}, **others)
+        else:
+            prefix = self._parent.engine.params_prefix
+            spec = _extra_config.spec({prefix + key: "" for key in child.wanted.secret_config_params})
+        return self._session.call(child.vm.ReconfigVM_Task, spec)
+
+    def _after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:
+        """No answer came. Look for the effect before asking again, and ask again once only."""
+        if name in self._lost:
+            self._tell(name, pipeline.Failed(_errors.sentence(f"{request.value} {name}", error.sentence.rstrip("."))))
+            return
+        self._lost.add(name)
+        if request is Request.CREATE:
+            self._await_recent_tasks()
+            vm = self._find_created(name)
+            if vm is not None:
+                self._created(name, vm)
+                return
+        elif request is Request.POWER_ON:
+            self._await_recent_tasks(self._children[name].vm)
+            now = _properties.read(self._session, [self._children[name].vm], ["runtime.powerState"])
+            if any(str(values.get("runtime.powerState")) == "poweredOn" for values in now.values()):
+                self._tell(name, pipeline.Succeeded())
+                return
+        self._waiting.append((name, request))
+
+    def _await_recent_tasks(self, vm: t.Any = None) -> None:
+        """Wait for the tasks on the parent (or a child) that nobody here waits for yet; one of them may be ours."""
+        vm = vm or self._parent.vm
+        recent = _properties.read(self._session, [vm], ["recentTask"]).get(vm, {}).get("recentTask") or []
+        for task in recent:
+            if task not in self._tasks:
+                try:
+                    _tasks.wait(self._session, self._deadline, "Could not follow a task", task)
+                except _errors.Error:
+                    continue  # it made nothing, or the time is over, which the caller notices
+
+    def _find_created(self, name: str) -> t.Any:
+        """The VM of this name in the child's folder, if the server says that it is the parent's fork."""
+        folder = self._places.folder(self._children[name])
+        found = self._session.call(self._session.content.searchIndex.FindChild, folder, _inventory.escape(name))
+        if found is None or found in self._vms:
+            return None
+        return found if found in parents.listed_children(self._parent, self._deadline) else None
+
+    # --- the filter -------------------------------------------------------------------------------------------------
+
+    def _open_vms(self) -> list[t.Any]:
+        return [vm for vm, name in self._vms.items() if not self._children[name].is_finished]
+
+    def _watched(self) -> dict[t.Any, t.Sequence[str]]:
+        paths = (*facts.PATHS, "guest.toolsRunningStatus", *self._parent.engine.paths)
+        return {vim.Task: _tasks.PATHS, vim.VirtualMachine: paths}
+
+
+def _request_of(child: Child) -> Request:
+    return {
+        Step.CREATING: Request.CREATE,
+        Step.RECORDING: Request.RECORD,
+        Step.STARTING: Request.POWER_ON,
+    }.get(child.step, Request.CLEAR)

@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""API properties → return values: pure functions.
+
+Private to the collection. Everything returned is a plain JSON type.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _extra_config
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Found
+
+PATHS = (
+    *identity.PATHS,
+    "config.files.vmPathName",
+    "config.hardware.device",
+    "guest.guestFamily",
+    "guest.hostName",
+    "guest.ipAddress",
+    "guest.net",
+    "runtime.host",
+    "runtime.powerState",
+)
+"""Properties of a VM that the return values are made of, beside the engine's own."""
+
+Values = t.Mapping[str, t.Any]
+IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+
+def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.Any]:
+    """The ``parent`` return value."""
+    values = found.values
+    extra = _extra_config.mapping(values)
+    quiesced = engine.is_quiesced(values)
+    return {
+        "name": found.name,
+        "moid": found.moid,
+        "instance_uuid": values.get("config.instanceUuid"),
+        "uuid": values.get("config.uuid"),
+        "inventory_path": found.inventory_path,
+        "esxi_hostname": host_name,
+        "power_state": str(values.get("runtime.powerState")),
+        "api": engine.name,
+        "enabled": engine.is_enabled(values),
+        "quiesced": quiesced,
+        "quiesced_at": (extra.get(report.QUIESCED_AT) or None) if quiesced else None,
+        "fork_group_id": identity.parent_group(values),
+        "guest_family": values.get("guest.guestFamily"),
+    }
+
+
+def child(found: Found, engine: Engine, host_name: str | None, of_parent: Values) -> dict[str, t.Any]:
+    """What a child's return value has in common with a parent's, and what the VM itself tells of the rest."""
+    values = found.values
+    kind = child_type(values)
+    result = parent(found, engine, host_name)
+    result.update(
+        child_type=kind,
+        survives_power_off=None if kind is None else kind != "nonpersistent",
+        datastore=datastore_name(values),
+        folder=found.inventory_path.rpartition("/")[0],
+        mac_addresses=mac_addresses(values),
+        ip_addresses=own_addresses(values, of_parent),
+        guest_hostname=values.get("guest.hostName"),
+    )
+    return result
+
+
+def no_vm(name: str, engine: Engine) -> dict[str, t.Any]:
+    """The keys of :func:`child` for a child that is no VM: not yet, not any more, or never."""
+    keys = (
+        "moid instance_uuid uuid inventory_path esxi_hostname power_state enabled quiesced quiesced_at fork_group_id "
+        "guest_family child_type survives_power_off datastore folder guest_hostname"
+    )
+    return {
+        "name": name,
+        "api": engine.name,
+        **dict.fromkeys(keys.split()),
+        "mac_addresses": [],
+        "ip_addresses": [],
+    }
+
+
+def child_type(values: Values) -> str | None:
+    """``nonpersistent``, ``persistent`` or ``none`` (a persistent child after its power-on)."""
+    kind = getattr(values.get("config.forkConfigInfo"), "childType", None)
+    return str(kind) if kind is not None else None
+
+
+def datastore_name(values: Values) -> str | None:
+    """The datastore of the VM's configuration file: ``[datastore] folder/vm.vmx``."""
+    path = values.get("config.files.vmPathName") or ""
+    return path[1:].partition("]")[0] if path.startswith("[") else None
+
+
+def mac_addresses(values: Values) -> list[str]:
+    """MAC addresses of the VM's own network adapters, in the order of its hardware."""
+    return [
+        device.macAddress.lower()
+        for device in values.get("config.hardware.device") or []
+        if isinstance(device, vim.vm.device.VirtualEthernetCard) and device.macAddress
+    ]
+
+
+def guest_addresses(values: Values) -> list[tuple[str, str]]:
+    """MAC and IP address pairs as VMware Tools reports them."""
+    return [
+        ((nic.macAddress or "").lower(), address)
+        for nic in values.get("guest.net") or []
+        for address in nic.ipAddress or []
+    ]
+
+
+def own_addresses(values: Values, of_parent: Values, network: IPNetwork | None = None) -> list[str]:
+    """Addresses that are really the child's.
+
+    Right after a fork VMware Tools still reports the parent's state. So an
+    address counts only on a MAC that is the child's own adapter, when it is
+    not link-local, not one of the parent's, and inside ``network`` if given.
+    """
+    own = set(mac_addresses(values)) - set(mac_addresses(of_parent))
+    inherited = {address for _mac, address in guest_addresses(of_parent)} | {of_parent.get("guest.ipAddress")}
+    return [
+        address
+        for mac, address in guest_addresses(values)
+        if mac in own and address not in inherited and _counts(address, network)
+    ]
+
+
+def _counts(text: str, network: IPNetwork | None) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return not address.is_link_local and not address.is_loopback and (network is None or address in network)

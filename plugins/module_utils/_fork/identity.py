@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is this VM our child? The one place that decides it.
+
+Private to the collection. ``present``, ``absent`` and the info module ask
+here, and whoever powers off, destroys or disables asks again right before.
+
+Our record stands in the child's ``config.extraConfig`` under a key outside
+``guestinfo.``: VMware Tools lets a guest write only below that prefix, so no
+guest can forge it. It names the child's own BIOS UUID, so that an ordinary
+clone, which inherits the key but gets a BIOS UUID of its own, does not pass.
+"""
+
+from __future__ import annotations
+
+import enum
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _extra_config
+
+RECORD_KEY = "vmfork.child"
+"""extraConfig key of our record."""
+
+PATHS = ("name", "config.uuid", "config.instanceUuid", "config.extraConfig", "config.forkConfigInfo")
+"""Properties of a VM that :func:`judge` looks at."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What we write on a child: whose it is, which VM it was written for, and what its report must carry."""
+
+    parent_instance_uuid: str
+    bios_uuid: str
+    nonce: str
+
+    def __str__(self) -> str:
+        return f"1 {self.parent_instance_uuid} {self.bios_uuid} {self.nonce}"
+
+    @classmethod
+    def parse(cls, text: t.Any) -> Record | None:
+        """The record in an extraConfig value; ``None`` when it is not one of ours."""
+        parts = str(text or "").split(" ")
+        if len(parts) != 4 or parts[0] != "1" or not all(parts):
+            return None
+        return cls(*parts[1:])
+
+
+class Kinship(enum.Enum):
+    """What a VM is to a parent."""
+
+    CHILD = "child"
+    """Our child of this parent."""
+    UNRECORDED = "unrecorded"
+    """A fork of this parent by what the server says, without our record: another tool made it, or a task cut short."""
+    STRANGER = "stranger"
+    """Anything else."""
+
+
+class Verdict(t.NamedTuple):
+    """Kinship, and a clause that says why."""
+
+    kinship: Kinship
+    why: str
+
+    @property
+    def is_child(self) -> bool:
+        """Whether the VM is our child and may be treated as such."""
+        return self.kinship is Kinship.CHILD
+
+
+def judge(parent: t.Mapping[str, t.Any], vm: t.Mapping[str, t.Any], listed: bool = False) -> Verdict:
+    """Decide whether ``vm`` is our child of ``parent``, from their properties (:data:`PATHS`).
+
+    :param listed: the server itself has listed the VM as a fork of this parent.
+
+    The fork group is a second proof where the server tells it (vSphere 6.5,
+    and while a child is not persistent): one that contradicts the record wins.
+    """
+    if _uuid(vm, "config.instanceUuid") == _uuid(parent, "config.instanceUuid"):
+        return Verdict(Kinship.STRANGER, "it is the parent itself")
+    group, of_parent = child_group(vm), parent_group(parent)
+    record = record_of(vm)
+    if record is None:
+        if listed or (group and group == of_parent):
+            return Verdict(Kinship.UNRECORDED, "it was forked from this parent, but not recorded by this collection")
+        return Verdict(Kinship.STRANGER, "nothing on it says that it was forked from this parent")
+    if record.parent_instance_uuid.lower() != _uuid(parent, "config.instanceUuid"):
+        return Verdict(Kinship.STRANGER, "it is recorded as the child of another parent")
+    if record.bios_uuid.lower() != _uuid(vm, "config.uuid"):
+        return Verdict(Kinship.STRANGER, "it is a copy of a child: the record on it was written for another VM")
+    if group and of_parent and group != of_parent:
+        return Verdict(Kinship.STRANGER, "it belongs to the fork group of another parent")
+    return Verdict(Kinship.CHILD, "the record on it names this parent and this VM")
+
+
+def record_of(vm: t.Mapping[str, t.Any]) -> Record | None:
+    """Our record on a VM, if there is one."""
+    return Record.parse(_extra_config.mapping(vm).get(RECORD_KEY))
+
+
+def parent_group(vm: t.Mapping[str, t.Any]) -> str | None:
+    """The fork group a VM heads (vSphere 6.5; earlier releases do not tell)."""
+    return getattr(vm.get("config.forkConfigInfo"), "parentForkGroupId", None) or None
+
+
+def child_group(vm: t.Mapping[str, t.Any]) -> str | None:
+    """The fork group a VM belongs to."""
+    return getattr(vm.get("config.forkConfigInfo"), "childForkGroupId", None) or None
+
+
+def _uuid(vm: t.Mapping[str, t.Any], path: str) -> str | None:
+    value = vm.get(path)
+    return value.lower() if value else None

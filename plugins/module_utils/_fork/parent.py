@@ -1,0 +1,166 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fork parents: find one, make one, unmake one.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _power, _properties, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+PATHS = (*facts.PATHS, "config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
+"""What is read of a parent, beside the engine's own properties."""
+
+
+@dataclass
+class Parent:
+    """A VM in the role of a parent, as last read."""
+
+    session: Session
+    engine: Engine
+    found: _inventory.Found
+    host_name: str | None
+
+    @property
+    def vm(self) -> t.Any:
+        return self.found.vm
+
+    @property
+    def name(self) -> str:
+        return self.found.name
+
+    @property
+    def values(self) -> _properties.Values:
+        return self.found.values
+
+    @property
+    def is_on(self) -> bool:
+        return _power.is_on(self.values)
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether children may be forked once it is quiesced; true where nothing needs enabling."""
+        return self.engine.is_enabled(self.values) is not False
+
+    @property
+    def is_quiesced(self) -> bool:
+        return self.engine.is_quiesced(self.values)
+
+    def facts(self) -> dict[str, t.Any]:
+        """The ``parent`` return value."""
+        return facts.parent(self.found, self.engine, self.host_name)
+
+    def refresh(self) -> None:
+        """Read the parent's properties again: one request."""
+        new = _properties.read(self.session, [self.vm], ["name", *paths(self.engine)])
+        if self.vm not in new:
+            raise _errors.NotFound(
+                f"VM {self.name} has gone during the task. Look in vCenter's events for who removed it."
+            )
+        self.values.clear()
+        self.values.update(new[self.vm])
+
+
+def paths(engine: Engine) -> tuple[str, ...]:
+    """Properties to read of a parent or child."""
+    return (*PATHS, *engine.paths)
+
+
+def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Parent:
+    """Find the VM that is, or is to be, a parent.
+
+    :raises _errors.NotFound: there is none.
+    :raises _errors.Ambiguous: there are several.
+    """
+    found = _inventory.find_vm(session, selector, paths(engine))
+    if found.values.get("config.template"):
+        raise _errors.BadInput(f"{found.name} is a template, and only VMs can be forked. Convert it to a VM first.")
+    host = found.values.get("runtime.host")
+    host_name = _inventory.names(session, [host]).get(host) if host is not None else None
+    return Parent(session, engine, found, host_name)
+
+
+def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None) -> None:
+    """Make the VM a fork parent."""
+    host = None
+    if esxi_hostname is not None:
+        host = _inventory.find_named(
+            parent.session, vim.HostSystem, "ESXi host", esxi_hostname, parent.found.datacenter
+        )
+    what = f"Could not make VM {parent.name} a fork parent"
+    _tasks.run(parent.session, deadline, what, lambda: parent.engine.enable(parent.vm, host))
+    parent.refresh()
+    if not parent.is_enabled:
+        raise _errors.OperationFailed(
+            _errors.sentence(
+                what, "vCenter's task succeeded, but the VM still says it is none", "Look at it in vCenter."
+            )
+        )
+
+
+def children(parent: Parent, deadline: Deadline) -> list[_inventory.Found]:
+    """The parent's children by both accounts: the server's own list, and our records.
+
+    The server may no longer list a persistent child that has run, and does
+    not know of our records; so both are asked.
+    """
+    listed = set(listed_children(parent, deadline))
+    recorded = {
+        vm
+        for vm, values in _properties.scan(
+            parent.session,
+            parent.found.datacenter or parent.session.content.rootFolder,
+            vim.VirtualMachine,
+            identity.PATHS,
+        ).items()
+        if identity.judge(parent.values, values).is_child
+    }
+    return _inventory.locate(parent.session, listed | recorded, paths(parent.engine))
+
+
+def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
+    """The children that the server itself knows of."""
+    result = _tasks.run(
+        parent.session,
+        deadline,
+        f"Could not list the children of VM {parent.name}",
+        lambda: parent.engine.list_children(parent.vm),
+    )
+    return list(result or [])
+
+
+def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, check_mode: bool) -> None:
+    """Make the VM an ordinary one; refuses while that would harm running children or lose a frozen state."""
+    living = [one for one in children(parent, deadline) if _power.is_on(one.values)]
+    if living and not force:
+        names = ", ".join(sorted(one.name for one in living))
+        raise _errors.Refused(
+            f"VM {parent.name} stays a fork parent: {len(living)} of its children run ({names}). "
+            "Remove them first, or set force=true.",
+            parent=parent.facts(),
+        )
+    if parent.is_quiesced and not power_off:
+        raise _errors.Refused(
+            f"VM {parent.name} stays a fork parent: it stands still at the fork point, and only a power-off ends that. "
+            "Set power_off=true to power it off hard; what it holds in memory is lost.",
+            parent=parent.facts(),
+        )
+    if check_mode:
+        return
+    parent.refresh()
+    if not parent.is_enabled:
+        return
+    if parent.is_quiesced:
+        _power.off(parent.session, deadline, parent.vm, parent.name)
+    what = f"Could not make VM {parent.name} an ordinary VM"
+    _tasks.run(parent.session, deadline, what, lambda: parent.engine.disable(parent.vm))
+    parent.refresh()

@@ -1,0 +1,233 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way of one child, as a pure reducer: (child, event) → (child, next request).
+
+Private to the collection. The way reads: created, recorded, powered on,
+running, script ended, secrets cleared. ``executor.py`` carries the requests
+out and feeds the events in.
+"""
+
+from __future__ import annotations
+
+import enum
+import typing as t
+from dataclasses import dataclass, field, replace
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _power
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+
+GOALS = ("created", "powered_on", "tools", "ip_address", "post_clone")
+"""What can be waited for, in the order in which it comes about."""
+
+
+class Step(enum.Enum):
+    """Where a child is on its way; the value says what it is waiting for."""
+
+    CREATING = "its creation"
+    CREATED = "its properties"
+    RECORDING = "the record on it"
+    STARTING = "its power-on"
+    RUNNING = "the goal"
+    CLEARING = "the removal of its secrets"
+    DONE = "nothing more"
+    FAILED = "nothing any more"
+
+
+class Request(enum.Enum):
+    """What the server is to be asked next."""
+
+    CREATE = "Could not create child"
+    RECORD = "Could not record child"
+    POWER_ON = "Could not power on child"
+    CLEAR = "Could not clear the secrets of child"
+
+
+class Created(t.NamedTuple):
+    """The server made the child."""
+
+    vm: t.Any
+
+
+class Succeeded(t.NamedTuple):
+    """The request that was under way succeeded."""
+
+
+class Failed(t.NamedTuple):
+    """The request that was under way failed, or the time is over."""
+
+    sentence: str
+
+
+class News(t.NamedTuple):
+    """Properties of the child changed; ``None``: the VM is gone."""
+
+    values: t.Mapping[str, t.Any] | None
+
+
+Event = t.Union[Created, Succeeded, Failed, News]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a child must have reached.
+
+    :param wait_for: one of :data:`GOALS`.
+    :param parent: properties of the parent: an inherited address does not count.
+    """
+
+    wait_for: str
+    parent: t.Mapping[str, t.Any]
+    network: facts.IPNetwork | None = None
+
+
+@dataclass(frozen=True)
+class Child:
+    """A child on its way."""
+
+    wanted: Wanted
+    goal: Goal
+    step: Step = Step.CREATING
+    vm: t.Any = None
+    nonce: str | None = field(default_factory=report.new_nonce)
+    existed: bool = False
+    changed: bool = False
+    values: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False)
+    error: str | None = None
+    secrets_cleared: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.wanted.name
+
+    @property
+    def is_finished(self) -> bool:
+        return self.step in (Step.DONE, Step.FAILED)
+
+    @property
+    def report(self) -> report.Report | None:
+        """How the child's post-clone script ended, once the child has told."""
+        return report.post_clone(_extra_config.mapping(self.values), self.nonce)
+
+    @property
+    def record(self) -> identity.Record:
+        """What is to be written on the child."""
+        return identity.Record(
+            self.goal.parent["config.instanceUuid"],
+            self.wanted.bios_uuid or self.values["config.uuid"],
+            t.cast(str, self.nonce),
+        )
+
+
+Next = tuple[Child, Request | None]
+
+
+def begin(wanted: Wanted, goal: Goal) -> Next:
+    """A child that does not exist yet."""
+    return Child(wanted, goal, changed=True), Request.CREATE
+
+
+def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Next:
+    """A child that exists: a recorded one, or one that a task cut short left without a record."""
+    record = identity.record_of(values)
+    child = Child(wanted, goal, vm=vm, values=values, existed=True)
+    if record is None:
+        return replace(child, step=Step.RECORDING, changed=True), Request.RECORD
+    child = replace(child, nonce=record.nonce)
+    if goal.wait_for != "created" and not _power.is_on(values):
+        return replace(child, step=Step.STARTING, changed=True), Request.POWER_ON
+    return _arrive(replace(child, step=Step.RUNNING))
+
+
+def advance(child: Child, event: Event) -> Next:
+    """What an event makes of a child, and what is to be asked next."""
+    if child.is_finished:
+        return child, None
+    if isinstance(event, Created):
+        return replace(child, step=Step.CREATED, vm=event.vm), None
+    if isinstance(event, Failed):
+        return _fail(child, event.sentence)
+    if isinstance(event, News):
+        return _news(child, event)
+    if child.step is Step.RECORDING:
+        if child.goal.wait_for == "created":
+            return _arrive(replace(child, step=Step.RUNNING))
+        return replace(child, step=Step.STARTING), Request.POWER_ON
+    if child.step is Step.STARTING:
+        return _arrive(replace(child, step=Step.RUNNING))
+    if child.step is Step.CLEARING:
+        return replace(child, step=Step.FAILED if child.error else Step.DONE, secrets_cleared=True), None
+    return child, None
+
+
+def _news(child: Child, event: News) -> Next:
+    if event.values is None:
+        return replace(
+            child,
+            step=Step.FAILED,
+            error=f"Child {child.name} was removed during the task. Look in vCenter's events for who removed it.",
+        ), None
+    was_on = _power.is_on(child.values)
+    child = replace(child, values={**child.values, **event.values})
+    if child.step is Step.CREATED and child.values.get("config.uuid"):
+        return replace(child, step=Step.RECORDING), Request.RECORD
+    if child.step is Step.RUNNING:
+        if was_on and not _power.is_on(child.values):
+            return _fail(
+                child,
+                f"Child {child.name} was powered off during the task. Look in vCenter's events for who did it.",
+            )
+        return _arrive(child)
+    return child, None
+
+
+def _arrive(child: Child) -> Next:
+    """Has the child reached its goal?"""
+    goal = child.goal.wait_for
+    values = child.values
+    if goal == "tools" and str(values.get("guest.toolsRunningStatus")) != "guestToolsRunning":
+        return child, None
+    if goal == "ip_address" and not facts.own_addresses(values, child.goal.parent, child.goal.network):
+        return child, None
+    if goal == "post_clone":
+        ended = child.report
+        if ended is None:
+            return child, None
+        if ended.exit_code != 0:
+            said = " ".join(ended.output.split())
+            why = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
+            return _fail(child, _errors.sentence(f"The post-clone script failed in child {child.name}", why))
+    return _clear(child) or (replace(child, step=Step.DONE), None)
+
+
+def _fail(child: Child, sentence: str) -> Next:
+    if child.step is Step.CLEARING:
+        return replace(child, step=Step.FAILED, error=child.error or sentence), None
+    child = replace(child, error=sentence)
+    return _clear(child) or (replace(child, step=Step.FAILED), None)
+
+
+def _clear(child: Child) -> Next | None:
+    """Secrets do not stay on a child, whatever became of it."""
+    if not child.wanted.secret_config_params or child.vm is None or child.existed:
+        return None
+    return replace(child, step=Step.CLEARING), Request.CLEAR
+
+
+def unfinished(child: Child, seconds: float) -> str:
+    """Why a child is not done when the time is over, as a sentence."""
+    what = f"Child {child.name} is not ready after {seconds:g} seconds"
+    if child.step is not Step.RUNNING:
+        return _errors.sentence(what, f"vCenter has not finished {child.step.value}", "Look at its tasks in vCenter.")
+    why, remedy = {
+        "tools": ("VMware Tools does not run in its guest", "Look at its console."),
+        "ip_address": (
+            "no address on its own network adapters was reported",
+            "Look at the post-clone script, and at ip_network if you gave it.",
+        ),
+        "post_clone": (
+            "it has not reported the end of its post-clone script",
+            "Look at the script, or use another wait_for if the parent was not quiesced with vmfork_quiesce.",
+        ),
+    }.get(child.goal.wait_for, ("it does not run", "Look at its tasks in vCenter."))
+    return _errors.sentence(what, why, remedy)

@@ -1,0 +1,259 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring a parent to its fork point, with the scripts in its guest.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import (
+    _errors,
+    _extra_config,
+    _http,
+    _power,
+    _properties,
+    _tasks,
+)
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+PAYLOAD = "guestinfo.vmfork.payload"
+"""Where script files travel when the ESXi host cannot be reached: ``<key>.0``, ``<key>.1`` …"""
+
+SLOW_LOOK = 5
+"""Seconds without news after which the guest's process list is asked whether the runner still lives."""
+
+SHELL = "/bin/sh"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to quiesce.
+
+    :param job: what the runner does; ``None`` waits for a guest that quiesces by itself.
+    :param delivery: ``auto``, ``file_transfer`` or ``guestinfo``.
+    :param directory: where in the guest the runner's directory is made; ``None``: where temporary files go.
+    """
+
+    job: runner.Job | None
+    login: GuestLogin | None = None
+    delivery: str = "auto"
+    directory: str | None = None
+
+
+Trace = dict[str, t.Any]
+"""The ``guest`` return value."""
+
+
+def new_trace() -> Trace:
+    """The ``guest`` return value before anything was done in the guest."""
+    return {"directory": None, "pid": None, "exit_code": None, "output": None}
+
+
+def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None]) -> bool:
+    """Whether the parent already stands at the fork point, with these scripts.
+
+    :raises _errors.Refused: it was quiesced with other scripts.
+    """
+    if not parent.is_quiesced:
+        return False
+    recorded = _extra_config.mapping(parent.values).get(report.SCRIPTS) or None
+    if job is None or recorded == job.digest():
+        return True
+    if recorded is not None:
+        raise _errors.Refused(
+            f"VM {parent.name} is already at the fork point, with other scripts than these, and its children would run "
+            "those. Power it off and on again (vmfork_parent with state=disabled and power_off=true), then quiesce it anew.",
+            parent=parent.facts(),
+        )
+    warn(f"VM {parent.name} is already at the fork point, and nothing on it tells with which scripts.")
+    return True
+
+
+def obstacle(parent: Parent) -> str | None:
+    """Why the parent cannot be quiesced as it is, as a whole sentence."""
+    if not parent.is_on:
+        return f"VM {parent.name} is powered off, and only a running VM can be quiesced. Power it on."
+    if not parent.is_enabled:
+        return f"VM {parent.name} is not a fork parent. Make it one with vmfork_parent."
+    return None
+
+
+def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[str], None]) -> Trace:
+    """Quiesce the parent; the ``guest`` return value is returned.
+
+    :raises _errors.GuestFailed: the runner ended before the fork point.
+    :raises _errors.TimedOut: the fork point was not reached.
+    """
+    trace = new_trace()
+    try:
+        if plan.job is None:
+            _await_fork_point(parent, deadline, trace, None, None)
+        else:
+            _run(parent, deadline, plan, trace, warn)
+    except _errors.Error as error:
+        error.details.setdefault("guest", trace)
+        with contextlib.suppress(_errors.Error):
+            parent.refresh()
+        error.details.setdefault("parent", parent.facts())
+        raise
+    parent.refresh()
+    return trace
+
+
+def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
+    guest = Guest(parent.session, deadline, parent.vm, parent.name, t.cast(GuestLogin, plan.login))
+    if not parent.values.get("guest.guestOperationsReady"):
+        guest.await_ready()
+    job = t.cast(runner.Job, plan.job)
+    nonce = report.new_nonce()
+    keys = _keys(parent)
+    files = job.files(nonce, parent.engine.freeze_command, keys)
+    chunks = runner.payload(files)
+    try:
+        started = None
+        if plan.delivery != "guestinfo":
+            started = _start_by_transfer(guest, plan, files, trace, warn)
+        if started is None:
+            guest.check_login()
+            _set(parent, deadline, {f"{PAYLOAD}.{number}": chunk for number, chunk in enumerate(chunks)})
+            command = runner.unpack_command(len(chunks), nonce, job.tools_path, plan.directory, keys)
+            started = guest.start(SHELL, f"-c {shlex.quote(command)}")
+        trace["pid"] = started
+        _await_fork_point(parent, deadline, trace, nonce, guest)
+    except _errors.Error:
+        if trace["pid"] is not None:
+            guest.terminate(trace["pid"])
+        if trace["directory"] is not None:
+            with contextlib.suppress(_errors.Error):
+                guest.remove_directory(trace["directory"])
+        raise
+    finally:
+        _clear_payload(parent, warn)
+
+
+def _start_by_transfer(
+    guest: Guest, plan: Plan, files: t.Mapping[str, bytes], trace: Trace, warn: t.Callable[[str], None]
+) -> int | None:
+    """Upload the files and start the runner; ``None`` when the host cannot be reached and there is another way."""
+    directory = guest.make_directory(plan.directory)
+    trace["directory"] = directory
+    try:
+        for name, content in files.items():
+            guest.upload(f"{directory}/{name}", content)
+    except _http.Unreachable as error:
+        if plan.delivery != "auto":
+            raise
+        guest.remove_directory(directory)
+        trace["directory"] = None
+        warn(f"Scripts go through vCenter instead of the ESXi host. {error.sentence}")
+        return None
+    return guest.start(SHELL, shlex.quote(f"{directory}/runner"))
+
+
+def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: str | None, guest: Guest | None) -> None:
+    """Wait for the fork point and, at the same time, for the runner's end before it."""
+    what = f"Could not quiesce VM {parent.name}"
+    known: dict[str, t.Any] = {}
+    paths = (*parent.engine.paths, _extra_config.PATH, "runtime.powerState")
+    with _properties.Watch(parent.session, {vim.VirtualMachine: paths}) as watch:
+        watch.add([parent.vm])
+        while not deadline.passed:
+            news = watch.updates(min(SLOW_LOOK, deadline.remaining) if guest else deadline.remaining)
+            for _vm, values in news:
+                known.update(values or {"runtime.powerState": "gone"})
+            if not known:
+                continue
+            if parent.engine.is_quiesced(known):
+                return
+            ended = report.early_end(_extra_config.mapping(known), nonce) if nonce else None
+            if ended is not None:
+                trace.update(exit_code=ended.exit_code, output=ended.output)
+                raise _early_end(parent, ended)
+            if not _power.is_on(known):
+                raise _errors.GuestFailed(
+                    _errors.sentence(what, "it was powered off before it reached the fork point", "Power it on.")
+                )
+            if guest is not None and not news:
+                _look_at_process(parent, guest, trace)
+    why = "it did not reach the fork point"
+    remedy = "Look at what the pre-quiesce script waits for, or give a longer timeout."
+    if guest is None:
+        remedy = "Look in the guest for what calls vmfork-begin, or give a longer timeout."
+    deadline.check(what, why, remedy)
+
+
+def _look_at_process(parent: Parent, guest: Guest, trace: Trace) -> None:
+    """The slow second path: a runner that ended and could not report."""
+    code = guest.exit_code(trace["pid"])
+    if code is None:
+        return
+    stage = {own: name for name, own in runner.STAGES.items()}.get(code, "killed")
+    trace.update(exit_code=code, output="")
+    raise _early_end(parent, report.Report(stage, code, ""))
+
+
+_WHY = {
+    "unpack": ("the guest could not take the scripts from guestinfo", "Use script_delivery=file_transfer."),
+    "tools": ("neither vmtoolsd nor vmware-rpctool is in the guest", "Install VMware Tools there, or give tools_path."),
+    "not_root": ("the guest user is not root", "Use guest_become=sudo, or log in as root."),
+    "become": ("the guest user may not use sudo without a password", "Add a NOPASSWD rule, or log in as root."),
+    "pre_quiesce": ("the pre-quiesce script failed", "Mend it, then run again."),
+    "freeze": (
+        "the guest was refused the fork point",
+        "Check that VMware Tools is current and the VM is a fork parent.",
+    ),
+    "script": ("the script ended without reaching the fork point", "It must call vmfork-begin, then go on."),
+    "terminated": ("the runner in the guest was ended from outside", "Run again."),
+    "killed": ("the runner in the guest ended without a report", "Look in the guest's log for who ended it."),
+}
+
+
+def _early_end(parent: Parent, ended: report.Report) -> _errors.GuestFailed:
+    why, remedy = _WHY.get(ended.stage, _WHY["killed"])
+    said = " ".join(ended.output.split())
+    detail = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
+    return _errors.GuestFailed(_errors.sentence(f"Could not quiesce VM {parent.name}", f"{why} ({detail})", remedy))
+
+
+def _keys(parent: Parent) -> runner.Keys:
+    return runner.Keys(
+        scripts=report.SCRIPTS,
+        quiesced_at=report.QUIESCED_AT,
+        quiesce=report.QUIESCE,
+        post_clone=report.POST_CLONE,
+        child_nonce=parent.engine.params_prefix + report.NONCE_PARAM,
+        payload=PAYLOAD,
+    )
+
+
+def _set(parent: Parent, deadline: Deadline, keys: t.Mapping[str, str]) -> None:
+    _tasks.run(
+        parent.session,
+        deadline,
+        f"Could not hand the scripts to VM {parent.name} through guestinfo",
+        parent.vm.ReconfigVM_Task,
+        _extra_config.spec(keys),
+    )
+
+
+def _clear_payload(parent: Parent, warn: t.Callable[[str], None]) -> None:
+    """Scripts must not stay in guestinfo; the runner clears them as it reads them, this is for when it could not."""
+    try:
+        now = _properties.read(parent.session, [parent.vm], [_extra_config.PATH]).get(parent.vm, {})
+        left = [key for key, value in _extra_config.mapping(now).items() if key.startswith(PAYLOAD) and value]
+        if left:
+            _set(parent, Deadline(60), dict.fromkeys(left, ""))
+    except (_errors.Error, vmodl.MethodFault) as error:
+        warn(f"Scripts may remain in the extraConfig of VM {parent.name} ({PAYLOAD}.*): {error}")

@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the guest tells us through guestinfo, and how it is written.
+
+Private to the collection. The runner in the guest writes these values with
+``info-set``; we read them in ``config.extraConfig``. Each report begins with
+a nonce that was made for it, so that a value inherited from the parent, or
+left by an earlier run, never counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import typing as t
+
+SCRIPTS = "guestinfo.vmfork.scripts"
+"""SHA-256 of the scripts a VM was quiesced with, written before the freeze."""
+
+QUIESCED_AT = "guestinfo.vmfork.quiesced_at"
+"""When the runner asked for the freeze: UTC by the guest's clock, ISO 8601."""
+
+QUIESCE = "guestinfo.vmfork.quiesce"
+"""An end before the freeze: ``<nonce> <stage> <exit code> <output>``."""
+
+POST_CLONE = "guestinfo.vmfork.post_clone"
+"""The end of a child's post-clone script: ``<nonce> <exit code> <output>``."""
+
+NONCE_PARAM = "vmfork.nonce"
+"""The config param that carries a child's nonce."""
+
+OUTPUT_BYTES = 2048
+"""How much of a script's output is reported: its end."""
+
+
+class Report(t.NamedTuple):
+    """How a program in the guest ended."""
+
+    stage: str
+    exit_code: int
+    output: str
+
+
+def new_nonce() -> str:
+    """A nonce: 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+def post_clone(extra_config: t.Mapping[str, str], nonce: str | None) -> Report | None:
+    """The child's report, if it is there and carries this nonce."""
+    parts = extra_config.get(POST_CLONE, "").split(" ")
+    if nonce is None or parts[0] != nonce:
+        return None
+    return _report("post_clone", parts[1:])
+
+
+def early_end(extra_config: t.Mapping[str, str], nonce: str) -> Report | None:
+    """The report of a runner that ended before the freeze, if it is there and carries this nonce."""
+    parts = extra_config.get(QUIESCE, "").split(" ")
+    if parts[0] != nonce or len(parts) < 3:
+        return None
+    return _report(parts[1], parts[2:])
+
+
+def _report(stage: str, parts: list[str]) -> Report | None:
+    """Exit code, and output in base64, which may be missing when there was none."""
+    if not parts or not parts[0].isdigit():
+        return None
+    try:
+        output = base64.b64decode("".join(parts[1:])).decode(errors="replace")
+    except binascii.Error:
+        output = ""
+    return Report(stage, int(parts[0]), output)

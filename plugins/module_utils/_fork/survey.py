@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which of the wanted children exist, and which names are taken by strangers.
+
+Private to the collection. Costs one read of the names in the parent's
+datacenter, in pages, and one read of the VMs that bear a wanted name.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+
+
+class Standing(t.NamedTuple):
+    """What there is under a wanted name."""
+
+    found: _inventory.Found | None
+    """The VM, when there is one that matters."""
+    verdict: identity.Verdict | None
+    error: str | None = None
+    """Why nothing can be done under this name."""
+
+
+def look(parent: Parent, deadline: Deadline, folders: t.Mapping[str, t.Any]) -> dict[str, Standing]:
+    """Judge what bears the wanted names.
+
+    Our child counts wherever it was moved in the datacenter; anything else
+    only when it is in the folder where the child is to be.
+
+    :param folders: wanted name → the folder for it.
+    """
+    if not folders:
+        return {}
+    root = parent.found.datacenter or parent.session.content.rootFolder
+    named = [vm for vm, name in _inventory.names_below(parent.session, root).items() if name in folders]
+    candidates = _inventory.locate(parent.session, named, parents.paths(parent.engine))
+    judged = [(one, identity.judge(parent.values, one.values)) for one in candidates]
+    if identity.parent_group(parent.values) is None and any(_is_unclear(one, verdict) for one, verdict in judged):
+        # Before vSphere 6.5 no property tells the fork group; the server's own list does.
+        listed = parents.listed_children(parent, deadline)
+        judged = [(one, identity.judge(parent.values, one.values, one.vm in listed)) for one in candidates]
+    return {
+        name: _standing(name, folder, [each for each in judged if each[0].name == name])
+        for name, folder in folders.items()
+    }
+
+
+def _is_unclear(found: _inventory.Found, verdict: identity.Verdict) -> bool:
+    return verdict.kinship is identity.Kinship.STRANGER and identity.record_of(found.values) is None
+
+
+def _standing(name: str, folder: t.Any, judged: list[tuple[_inventory.Found, identity.Verdict]]) -> Standing:
+    ours = [each for each in judged if each[1].is_child]
+    here = [each for each in judged if each[0].folder == folder]
+    best = [each for each in ours if each in here] or ours
+    if len(best) > 1:
+        where = ", ".join(sorted(each[0].inventory_path for each in best))
+        return Standing(None, None, f"Child {name} exists more than once: {where}. Rename or remove all but one.")
+    if best or here:
+        return Standing(*(best or here)[0])
+    return Standing(None, None)
+
+
+def stranger(name: str, standing: Standing, consequence: str) -> str:
+    """The sentence about a VM that bears a child's name and is not our child."""
+    found, verdict = t.cast(_inventory.Found, standing.found), t.cast(identity.Verdict, standing.verdict)
+    return (
+        f"VM {name} at {found.inventory_path} ({found.moid}) is not this parent's child and {consequence}: "
+        f"{verdict.why}. Choose another name or folder, or remove that VM yourself."
+    )

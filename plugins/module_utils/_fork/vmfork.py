@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine for vSphere 6.0 and 6.5: VMFork.
+
+Private to the collection. A child is created powered off and comes to life at
+its power-on; its parameters reach the guest as ``guestinfo.fork.<key>``.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
+
+
+class VmforkEngine:
+    """See :class:`engine.Engine`."""
+
+    name = "vmfork"
+    freeze_command = "vmfork-begin -1 -1"
+    params_prefix = "guestinfo.fork."
+    paths: tuple[str, ...] = ("config.forkConfigInfo", "runtime.quiescedForkParent")
+
+    def __init__(self, caller: methods.Caller) -> None:
+        self._caller = caller
+
+    def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
+        info = values.get("config.forkConfigInfo")
+        return bool(info is not None and info.parentEnabled)
+
+    def is_quiesced(self, values: t.Mapping[str, t.Any]) -> bool:
+        return bool(values.get("runtime.quiescedForkParent"))
+
+    def enable(self, vm: t.Any, host: t.Any | None) -> t.Any:
+        return self._caller.call(vm, methods.ENABLE_FORK_PARENT, host=host)
+
+    def disable(self, vm: t.Any) -> t.Any:
+        return self._caller.call(vm, methods.DISABLE_FORK_PARENT)
+
+    def create(self, parent: t.Any, child: ChildRequest) -> t.Any:
+        return self._caller.call(
+            parent,
+            methods.CREATE_FORK_CHILD,
+            name=child.name,
+            spec=self._caller.child_spec(
+                location=vim.vm.RelocateSpec(**child.location) if child.location else None,
+                persistent=child.persistent,
+                configParams=[vim.option.OptionValue(key=key, value=value) for key, value in child.params.items()],
+            ),
+        )
+
+    def list_children(self, parent: t.Any) -> t.Any:
+        return self._caller.call(parent, methods.RETRIEVE_FORK_CHILDREN)
+
+    def find_parent(self, child: t.Any) -> t.Any:
+        return self._caller.call(child, methods.RETRIEVE_FORK_PARENT)

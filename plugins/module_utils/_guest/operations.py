@@ -1,0 +1,212 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guest operations of one VM: wait until it takes them, run a program, bring files in.
+
+Private to the collection. Facts on the API (URL host, certificate, exit codes
+kept five minutes, a pid that is gone answers nothing) come from the vSphere
+API reference of GuestFileManager and GuestProcessManager.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+READY_PATHS = ("runtime.powerState", "guest.toolsRunningStatus", "guest.guestOperationsReady")
+"""What tells whether a guest takes operations."""
+
+_MANAGERS = ("authManager", "fileManager", "processManager")
+
+RETRY = 5
+"""Seconds to wait for news after the guest's agent refused, before it is asked again."""
+
+
+class Guest:
+    """The inside of one VM, for one guest user."""
+
+    def __init__(self, session: Session, deadline: Deadline, vm: t.Any, name: str, login: GuestLogin) -> None:
+        self._session = session
+        self._deadline = deadline
+        self._vm = vm
+        self._name = name
+        self._login = login
+        self._auth = vim.vm.guest.NamePasswordAuthentication(
+            username=login.username, password=login.password, interactiveSession=False
+        )
+        self._managers: _properties.Values = {}
+        self._certificate: bytes | None = None
+
+    def check_login(self) -> None:
+        """Make sure that the guest accepts the user."""
+        self._call(
+            "Could not log in to the guest",
+            self._manager("authManager").ValidateCredentialsInGuest,
+            vm=self._vm,
+            auth=self._auth,
+        )
+
+    def make_directory(self, parent: str | None) -> str:
+        """A new directory that only the user can enter; below ``parent``, or where the guest keeps temporary files."""
+        return self._call(
+            "Could not make a directory in the guest",
+            self._manager("fileManager").CreateTemporaryDirectoryInGuest,
+            vm=self._vm,
+            auth=self._auth,
+            prefix="vmfork.",
+            suffix="",
+            directoryPath=parent,
+        )
+
+    def remove_directory(self, path: str) -> None:
+        """Remove a directory with everything in it."""
+        self._call(
+            f"Could not remove the directory {path}",
+            self._manager("fileManager").DeleteDirectoryInGuest,
+            vm=self._vm,
+            auth=self._auth,
+            directoryPath=path,
+            recursive=True,
+        )
+
+    def upload(self, path: str, content: bytes) -> None:
+        """Write a file that only the user can read.
+
+        :raises _http.Unreachable: the ESXi host, to which the content goes, cannot be reached.
+        """
+        what = f"Could not upload {path.rpartition('/')[2]} to the guest of VM {self._name}"
+        url = self._call(
+            f"Could not upload {path.rpartition('/')[2]} to the guest",
+            self._manager("fileManager").InitiateFileTransferToGuest,
+            vm=self._vm,
+            auth=self._auth,
+            guestFilePath=path,
+            fileAttributes=vim.vm.guest.FileManager.PosixFileAttributes(permissions=0o600),
+            fileSize=len(content),
+            overwrite=True,
+        )
+        certificates = self._login.transfer_certs
+        _http.put(
+            self._session.server,
+            url,
+            content,
+            what,
+            certificate=self._host_certificate(what) if certificates == "pinned" else None,
+            check=certificates != "ignore",
+        )
+
+    def start(self, path: str, arguments: str) -> int:
+        """Start a program; its process ID is returned."""
+        return self._call(
+            "Could not start a program in the guest",
+            self._manager("processManager").StartProgramInGuest,
+            vm=self._vm,
+            auth=self._auth,
+            spec=vim.vm.guest.ProcessManager.ProgramSpec(programPath=path, arguments=arguments),
+        )
+
+    def terminate(self, pid: int) -> None:
+        """Ask a program to end; one that has ended already, or a guest that does not answer, is no error."""
+        with contextlib.suppress(vmodl.MethodFault):
+            self._session.call(
+                self._manager("processManager").TerminateProcessInGuest, vm=self._vm, auth=self._auth, pid=pid
+            )
+
+    def exit_code(self, pid: int) -> int | None:
+        """The exit code of a program that has ended; ``None`` while it runs or when the guest does not say.
+
+        Never waits: this is asked while something else is waited for.
+        """
+        try:
+            found = self._session.call(
+                self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=[pid]
+            )
+        except vmodl.MethodFault:
+            return None  # a guest that has stopped answers nothing
+        for one in found or []:
+            if one.pid == pid and one.endTime is not None:
+                # The wire leaves an exit code of 0 out on some servers.
+                return one.exitCode or 0
+        return None
+
+    def _call(self, what: str, method: t.Callable[..., t.Any], **arguments: t.Any) -> t.Any:
+        """One guest operation, asked again while the guest's agent is not there yet."""
+        what = f"{what} of VM {self._name}"
+        while True:
+            try:
+                return self._session.call(method, **arguments)
+            except vim.fault.InvalidGuestLogin as fault:
+                raise _errors.LoginFailed(
+                    _errors.sentence(
+                        what,
+                        f"the guest refused the login of {self._login.username}",
+                        "Check guest_username and guest_password.",
+                    )
+                ) from fault
+            except vim.fault.GuestOperationsUnavailable as fault:
+                self._deadline.check(
+                    what,
+                    "the guest's agent for operations did not answer",
+                    "Check that VMware Tools runs in the guest and that it is not frozen.",
+                )
+                del fault
+                self._await_ready(what, refused=True)
+            except vmodl.MethodFault as fault:
+                raise _errors.failure(what, fault) from fault
+
+    def await_ready(self) -> None:
+        """Wait until the guest can take operations.
+
+        :raises _errors.GuestFailed: the VM is powered off.
+        :raises _errors.TimedOut: it does not become ready.
+        """
+        self._await_ready(f"Could not use the guest of VM {self._name}")
+
+    def _await_ready(self, what: str, refused: bool = False) -> None:
+        known: _properties.Values = {}
+
+        def ready(_vm: t.Any, values: _properties.Values | None) -> bool | None:
+            known.update(values or {})
+            if str(known.get("runtime.powerState")) != "poweredOn":
+                raise _errors.GuestFailed(_errors.sentence(what, "the VM is powered off", "Power it on."))
+            return True if known.get("guest.guestOperationsReady") else None
+
+        with _properties.Watch(self._session, {vim.VirtualMachine: READY_PATHS}) as watch:
+            watch.add([self._vm])
+            if _properties.wait_for(watch, self._deadline.remaining, ready):
+                if refused:  # ready by its own account: give it until the next news of it
+                    watch.updates(min(RETRY, self._deadline.remaining))
+                return
+        why = "VMware Tools did not become ready for guest operations"
+        if str(known.get("guest.toolsRunningStatus")) == "guestToolsNotRunning":
+            why = "VMware Tools is not running in the guest and did not start"
+        self._deadline.check(what, why, "Install or start VMware Tools in the guest, or give a longer timeout.")
+
+    def _manager(self, which: str) -> t.Any:
+        if not self._managers:
+            manager = self._session.content.guestOperationsManager
+            self._managers = _properties.read(self._session, [manager], _MANAGERS)[manager]
+        return self._managers[which]
+
+    def _host_certificate(self, what: str) -> bytes:
+        """The certificate vCenter reports for the VM's present host, DER."""
+        if self._certificate is None:
+            host = _properties.read(self._session, [self._vm], ["runtime.host"])[self._vm].get("runtime.host")
+            values = _properties.read(self._session, [host], ["config.certificate"]) if host is not None else {}
+            pem = values.get(host, {}).get("config.certificate")
+            if not pem:
+                raise _errors.OperationFailed(
+                    _errors.sentence(
+                        what,
+                        "vCenter does not tell the certificate of the ESXi host",
+                        "Use guest_transfer_certs=ca, or script_delivery=guestinfo.",
+                    )
+                )
+            self._certificate = ssl.PEM_cert_to_DER_cert(bytes(byte & 0xFF for byte in pem).decode().strip())
+        return self._certificate

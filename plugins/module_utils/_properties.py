@@ -1,0 +1,262 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read and watch properties: the only place that talks to the PropertyCollector.
+
+Private to the collection. Costs are constant: one request for any number of
+objects, plus one for each further page the server makes of the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+Values = dict[str, t.Any]
+"""Property path → value. An unset property is missing: use ``get``."""
+
+LONGEST_WAIT = 30
+"""Seconds one WaitForUpdatesEx may take; an idle connection is cut by some firewalls after a minute."""
+
+PAGE = 1000
+"""Objects we take in one answer."""
+
+
+def read(session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str]) -> dict[t.Any, Values]:
+    """The given properties of the given objects, all of one type.
+
+    Objects that no longer exist, or that the user may not see, are left out.
+    """
+    selected = [_collector().ObjectSpec(obj=one) for one in objects]
+    if not selected:
+        return {}
+    return _retrieve(session, selected, [_property_spec(type(selected[0].obj), paths)])
+
+
+def scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> dict[t.Any, Values]:
+    """The given properties of every object of pyVmomi type ``kind`` below ``root``.
+
+    :param root: a folder, datacenter, resource pool or host.
+    """
+    view = session.ask(session.content.viewManager.CreateContainerView, container=root, type=[kind], recursive=True)
+    try:
+        return _retrieve(session, [_view_spec(view)], [_property_spec(kind, paths)])
+    finally:
+        session.ask(view.DestroyView)
+
+
+def read_with_ancestors(
+    session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str]
+) -> tuple[dict[t.Any, Values], dict[t.Any, Values]]:
+    """As :func:`read`, and ``name`` and ``parent`` of everything above the objects, in the same request."""
+    objects = list(objects)
+    if not objects:
+        return {}, {}
+    collector = _collector()
+    upwards = [
+        collector.TraversalSpec(
+            name=name,
+            type=kind,
+            path=path,
+            skip=False,
+            selectSet=[collector.SelectionSpec(name=one) for one in _UPWARDS],
+        )
+        for name, (kind, path) in {
+            "entity": (vim.ManagedEntity, "parent"),
+            "vm": (vim.VirtualMachine, "parentVApp"),
+            "vapp": (vim.VirtualApp, "parentFolder"),
+        }.items()
+    ]
+    wanted_paths: dict[t.Any, list[str]] = {
+        vim.Folder: ["name", "parent"],
+        vim.Datacenter: ["name", "parent"],
+        vim.VirtualApp: ["name", "parent", "parentFolder"],
+    }
+    of_kind = wanted_paths.setdefault(type(objects[0]), ["name", "parent"])
+    of_kind += [*paths, *(["parentVApp"] if isinstance(objects[0], vim.VirtualMachine) else [])]
+    found = _retrieve(
+        session,
+        [collector.ObjectSpec(obj=one, selectSet=upwards) for one in objects],
+        [_property_spec(kind, of_it) for kind, of_it in wanted_paths.items()],
+    )
+    wanted = set(objects)
+    return (
+        {one: values for one, values in found.items() if one in wanted},
+        {one: values for one, values in found.items() if one not in wanted},
+    )
+
+
+_UPWARDS = ("entity", "vm", "vapp")
+
+
+class Watch:
+    """Everything that changes on a set of objects, told as it happens.
+
+    One filter over one list view; objects can be added while it runs. When
+    the server drops the session, the view and the filter are made anew and
+    every object is told once more in full.
+
+    :param paths: the properties to watch, for each pyVmomi type.
+    """
+
+    def __init__(self, session: Session, paths: t.Mapping[t.Any, t.Sequence[str]]) -> None:
+        self._session = session
+        self._paths = dict(paths)
+        self._objects: dict[t.Any, None] = {}
+        self._login = 0
+        self._view: t.Any = None
+        self._filter: t.Any = None
+        self._version = ""
+        self._unreadable: set[str] = set()
+        self._is_lost = False
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._close()
+
+    def add(self, objects: t.Iterable[t.Any]) -> None:
+        """Watch these objects too; their present state is the first update."""
+        self.exchange(objects, ())
+
+    def exchange(self, add: t.Iterable[t.Any], remove: t.Iterable[t.Any]) -> None:
+        """Watch some objects more and some less, in one request, or none when nothing changes."""
+        new = [one for one in dict.fromkeys(add) if one not in self._objects]
+        old = [one for one in dict.fromkeys(remove) if one in self._objects]
+        for one in old:
+            del self._objects[one]
+        self._objects.update(dict.fromkeys(new))
+        if (new or old) and self._is_open():
+            try:
+                self._session.call_once(self._view.ModifyListView, add=new or None, remove=old or None)
+            except vim.fault.NotAuthenticated:
+                self._session.renew()
+            except _errors.ConnectionLost:
+                self._forget()
+
+    def updates(self, seconds: float) -> list[tuple[t.Any, Values | None]]:
+        """Wait for changes, up to so many seconds: pairs of an object and what changed.
+
+        The values of an object that is gone are ``None``. The list may be empty.
+        """
+        if not self._objects:
+            return []
+        self._open()
+        options = _collector().WaitOptions(maxWaitSeconds=min(LONGEST_WAIT, max(0, int(seconds + 0.999))))
+        try:
+            update = self._session.call_once(self._collector_object().WaitForUpdatesEx, self._version, options)
+        except vim.fault.NotAuthenticated:
+            self._session.renew()
+            return []
+        except _errors.ConnectionLost:
+            # Nothing is lost but time: the filter tells again what it told before. Twice in a row is a broken server.
+            if self._is_lost:
+                raise
+            self._is_lost = True
+            return []
+        except UnknownType:
+            # A fault type that pyVmomi cannot read would hide everything else for good.
+            if self._unreadable:
+                raise
+            self._unreadable = {"info.error"}
+            self._close()
+            return []
+        self._is_lost = False
+        if update is None:
+            return []
+        self._version = update.version
+        return [_change(one) for part in update.filterSet or [] for one in part.objectSet or []]
+
+    def _collector_object(self) -> t.Any:
+        return self._session.content.propertyCollector
+
+    def _is_open(self) -> bool:
+        return self._filter is not None and self._login == self._session.logins
+
+    def _open(self) -> None:
+        if self._is_open():
+            return
+        self._view = self._session.ask(self._session.content.viewManager.CreateListView, obj=list(self._objects))
+        self._filter = self._session.ask(
+            self._collector_object().CreateFilter,
+            _collector().FilterSpec(
+                objectSet=[_view_spec(self._view)],
+                propSet=[
+                    _property_spec(kind, [path for path in paths if path not in self._unreadable])
+                    for kind, paths in self._paths.items()
+                ],
+            ),
+            partialUpdates=False,
+        )
+        self._version = ""
+        self._login = self._session.logins
+
+    def _close(self) -> None:
+        if self._is_open():
+            # They die with the session anyway; what the task has found out must not be lost over them.
+            with contextlib.suppress(vmodl.MethodFault, _errors.Error):
+                self._session.call_once(self._filter.Destroy)
+                self._session.call_once(self._view.DestroyView)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._filter = self._view = None
+
+
+def wait_for(watch: Watch, seconds: float, enough: t.Callable[[t.Any, Values | None], t.Any | None]) -> t.Any | None:
+    """Feed updates to ``enough`` until it returns something, which is returned; ``None`` when the time is over."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        for one, values in watch.updates(left):
+            result = enough(one, values)
+            if result is not None:
+                return result
+    return None
+
+
+def _collector() -> t.Any:
+    return vmodl.query.PropertyCollector
+
+
+def _property_spec(kind: t.Any, paths: t.Sequence[str]) -> t.Any:
+    return _collector().PropertySpec(type=kind, pathSet=list(dict.fromkeys(paths)))
+
+
+def _view_spec(view: t.Any) -> t.Any:
+    # Both kinds of view hand out their objects through the property "view".
+    traversal = _collector().TraversalSpec(name="view", type=type(view), path="view", skip=False)
+    return _collector().ObjectSpec(obj=view, skip=True, selectSet=[traversal])
+
+
+def _retrieve(session: Session, objects: list[t.Any], properties: list[t.Any]) -> dict[t.Any, Values]:
+    collector = session.content.propertyCollector
+    spec = _collector().FilterSpec(objectSet=objects, propSet=properties, reportMissingObjectsInResults=True)
+    options = _collector().RetrieveOptions(maxObjects=PAGE)
+    result: dict[t.Any, Values] = {}
+    try:
+        page = session.ask(collector.RetrievePropertiesEx, [spec], options)
+    except vmodl.fault.ManagedObjectNotFound:
+        # Servers that do not know reportMissingObjectsInResults; of one object that is the answer.
+        if len(objects) == 1:
+            return {}
+        for one in objects:
+            result.update(_retrieve(session, [one], properties))
+        return result
+    except vmodl.MethodFault as fault:
+        raise _errors.failure("Could not read properties", fault) from fault
+    while page is not None:
+        for one in page.objects:
+            result[one.obj] = {prop.name: prop.val for prop in one.propSet or []}
+        page = session.ask(collector.ContinueRetrievePropertiesEx, page.token) if page.token else None
+    return result
+
+
+def _change(update: t.Any) -> tuple[t.Any, Values | None]:
+    if str(update.kind) == "leave":
+        return update.obj, None
+    return update.obj, {change.name: change.val for change in update.changeSet or []}

@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wait for vCenter tasks by awaited updates.
+
+Private to the collection. pyVmomi's own waiter cannot be used: it fails on
+tasks of methods it does not know (``TaskInfo.name`` has no ``info`` then),
+prints, and has no time-out.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+PATHS = ("info.state", "info.error", "info.result")
+"""What must be watched on a task to know how it ended."""
+
+
+class Outcome(t.NamedTuple):
+    """How a task ended."""
+
+    succeeded: bool
+    result: t.Any
+    fault: t.Any
+
+
+def outcome(values: _properties.Values) -> Outcome | None:
+    """How the task with these properties ended; ``None`` while it is queued or runs."""
+    state = str(values.get("info.state"))
+    if state == "success":
+        return Outcome(True, values.get("info.result"), None)
+    if state == "error":
+        return Outcome(False, None, values.get("info.error"))
+    return None
+
+
+def failure(what: str, ended: Outcome) -> _errors.OperationFailed:
+    """The exception for a task that failed."""
+    if ended.fault is None:
+        return _errors.OperationFailed(
+            f"{what}: vCenter reports a fault that pyVmomi does not know. Look at the task in the vSphere Client."
+        )
+    return _errors.failure(what, ended.fault)
+
+
+def run(session: Session, deadline: Deadline, what: str, submit: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+    """Submit a task and wait for its end; its result is returned.
+
+    :param what: begins the error sentence: "Could not power on VM web-01".
+    :raises _errors.OperationFailed: the request was refused, or the task failed.
+    :raises _errors.TimedOut: the task still runs.
+    """
+    try:
+        task = session.call(submit, *args)
+    except vmodl.MethodFault as fault:
+        raise _errors.failure(what, fault) from fault
+    return wait(session, deadline, what, task)
+
+
+Job = tuple[str, t.Callable[[], t.Any]]
+"""What a task is for (begins its error sentence), and the call that starts it."""
+
+
+def run_all(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -> dict[t.Any, _errors.Error | None]:
+    """Run many tasks side by side; for each key its error, or ``None`` when it succeeded."""
+    results: dict[t.Any, _errors.Error | None] = {}
+    running: dict[t.Any, t.Any] = {}
+    known: dict[t.Any, _properties.Values] = {}
+    for key, (what, submit) in jobs.items():
+        try:
+            running[session.call(submit)] = key
+        except vmodl.MethodFault as fault:
+            results[key] = _errors.failure(what, fault)
+        except _errors.Error as error:
+            results[key] = error
+    with _properties.Watch(session, {vim.Task: PATHS}) as watch:
+        watch.add(running)
+        while running and not deadline.passed:
+            for task, values in watch.updates(deadline.remaining):
+                known.setdefault(task, {}).update(values or {})
+                end = outcome(known[task])
+                if end is not None and task in running:
+                    key = running.pop(task)
+                    results[key] = None if end.succeeded else failure(jobs[key][0], end)
+    for key in running.values():
+        results[key] = _timed_out(jobs[key][0], deadline)
+    return results
+
+
+def wait(session: Session, deadline: Deadline, what: str, task: t.Any) -> t.Any:
+    """Wait for the end of one task; see :func:`run`."""
+    known: _properties.Values = {}
+
+    def ended(_task: t.Any, values: _properties.Values | None) -> Outcome | None:
+        known.update(values or {})
+        return outcome(known)
+
+    with _properties.Watch(session, {vim.Task: PATHS}) as watch:
+        watch.add([task])
+        end = _properties.wait_for(watch, deadline.remaining, ended)
+    if end is None:
+        raise _timed_out(what, deadline)
+    if not end.succeeded:
+        raise failure(what, end)
+    return end.result
+
+
+def _timed_out(what: str, deadline: Deadline) -> _errors.TimedOut:
+    return _errors.TimedOut(
+        _errors.sentence(
+            what,
+            f"vCenter's task did not end within {deadline.seconds:g} seconds",
+            "It goes on there; look at it in the vSphere Client.",
+        )
+    )

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pyVmomi, imported in one place, and the version the collection needs.
+
+Private to the collection. Importing this file never fails: without pyVmomi
+the names are ``None``, and :func:`missing` says what to install before
+anything uses them.
+"""
+
+from __future__ import annotations
+
+import traceback
+import typing as t
+
+MINIMUM = "8.0.3.0.1"
+"""Oldest pyVmomi that is tested; the same number stands in requirements.txt and the doc fragment."""
+
+PROXY_MINIMUM = "9.0.0.0"
+"""Oldest pyVmomi whose HTTP proxy support works (vmware/pyvmomi issues 1090 and 1095)."""
+
+IMPORT_ERROR: str | None = None
+vim: t.Any
+vmodl: t.Any
+VmomiSupport: t.Any
+SmartStubAdapter: t.Any
+version: str | None
+try:
+    import pyVmomi
+    from pyVim.connect import SmartStubAdapter
+    from pyVmomi import VmomiSupport, vim, vmodl
+
+    # Older releases than those we support do not tell their version.
+    version = getattr(pyVmomi, "version_info_str", "0")
+except ImportError:
+    IMPORT_ERROR = traceback.format_exc()
+    vim = vmodl = VmomiSupport = SmartStubAdapter = version = None
+
+
+def missing() -> str | None:
+    """What to install, as a sentence; ``None`` when pyVmomi is there and new enough."""
+    if IMPORT_ERROR is not None:
+        return (
+            "pyVmomi is missing on the machine that runs this task. "
+            f"Install it there: pip install 'pyvmomi>={MINIMUM}'."
+        )
+    if not at_least(MINIMUM):
+        return f"pyVmomi {version} is too old. Install a newer one: pip install 'pyvmomi>={MINIMUM}'."
+    return None
+
+
+def at_least(minimum: str) -> bool:
+    """Whether the installed pyVmomi is ``minimum`` or newer."""
+    return numbers(version or "") >= numbers(minimum)
+
+
+def numbers(dotted: str) -> tuple[int, ...]:
+    """A dotted version as numbers, up to the first part that is not one."""
+    result: list[int] = []
+    for part in dotted.split("."):
+        if not part.isdigit():
+            break
+        result.append(int(part))
+    return tuple(result)

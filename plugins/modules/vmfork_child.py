@@ -1,0 +1,446 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""See DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vmfork_child
+short_description: Make or remove children of a fork parent (Instant Clone), any number in one task
+version_added: 0.1.0
+author: vmfork.vsphere contributors (@vmfork)
+description:
+  - With O(state=present), makes the children that are missing, powers them on, and waits until each has reported the
+    end of its post-clone script. Children that exist are left alone.
+  - With O(state=absent), powers off and destroys children.
+  - A child made by this module bears a record that names its parent and its own BIOS UUID. A VM without that record,
+    or with one that does not fit, is a stranger. A stranger that has a child's name in the child's folder makes that
+    child fail, and is never powered on, powered off or destroyed.
+  - One child that fails does not stop the others. The task then fails, and tells what became of each.
+extends_documentation_fragment:
+  - vmfork.vsphere.attributes
+  - vmfork.vsphere.attributes.action_group
+  - vmfork.vsphere.connection
+  - vmfork.vsphere.engine
+  - vmfork.vsphere.vm.parent
+attributes:
+  check_mode:
+    support: full
+    details: A parent that does not yet stand at its fork point is a warning, since an earlier task may change that.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(present) makes the children exist, run, and have finished what O(wait_for) says.
+      - V(absent) makes them be gone.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description:
+      - Name of the one child. For several use O(children).
+    type: str
+  children:
+    description:
+      - The children. An empty list does nothing.
+      - An option that is left out of an entry has the value it has at the top of the task. O(config_params) and
+        O(secret_config_params) are merged with those at the top.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the child, up to 80 characters.
+        type: str
+        required: true
+      config_params:
+        description: See O(config_params).
+        type: dict
+      secret_config_params:
+        description: See O(secret_config_params).
+        type: dict
+      persistent:
+        description: See O(persistent).
+        type: bool
+      folder:
+        description: See O(folder).
+        type: str
+      datastore:
+        description: See O(datastore).
+        type: str
+      resource_pool:
+        description: See O(resource_pool).
+        type: str
+      networks:
+        description: See O(networks).
+        type: list
+        elements: dict
+      bios_uuid:
+        description: See O(bios_uuid).
+        type: str
+  all:
+    description: With O(state=absent), remove every child of the parent that this module made.
+    type: bool
+    default: false
+  config_params:
+    description:
+      - What the child's guest gets to read, with C(vmtoolsd --cmd 'info-get guestinfo.fork.KEY').
+      - Values are strings, numbers or booleans (which arrive as V(true) and V(false)), of up to 65000 bytes.
+      - C(hostname) is set to the child's name when it is not given and the name can be a host name.
+      - They are handed over when a child is made. A child that exists is not changed.
+    type: dict
+  secret_config_params:
+    description:
+      - As O(config_params), for what must not be seen. Values must have at least 8 characters.
+      - They never appear in the output, and are removed from the VM after the post-clone script.
+      - They need O(wait_for=post_clone).
+    type: dict
+  persistent:
+    description:
+      - Whether a child keeps its disks when it is powered off. The server wants the parent to have a snapshot then.
+      - A child that is not persistent is meant to be removed, not restarted.
+      - The default is V(false).
+    type: bool
+  folder:
+    description:
+      - VM folder for the children. An inventory path such as V(/Datacenter/vm/web), or a path below the datacenter's VM
+        folder such as V(web). The default is the parent's folder.
+    type: str
+  datastore:
+    description: Datastore for the children, by name or managed object ID. The default is the parent's.
+    type: str
+  resource_pool:
+    description:
+      - Resource pool for the children, by name or managed object ID. It must hold resources of the parent's ESXi host.
+        The default is the parent's.
+    type: str
+  networks:
+    description:
+      - Settings of the children's network adapters. Without meaning with the VMFork methods, and refused there.
+    type: list
+    elements: dict
+  bios_uuid:
+    description: BIOS UUID for the child. The default is one that the server chooses.
+    type: str
+  wait_for:
+    description:
+      - What the task waits for in each child.
+      - V(created) leaves children powered off.
+      - V(powered_on) and V(tools) wait for the power-on, and for VMware Tools.
+      - V(ip_address) waits for an address that is really the child's. It must be on a MAC address of its own adapters,
+        not link-local, not one of the parent's, and inside O(ip_network) if that is given.
+      - V(post_clone) waits until the child has reported the end of its post-clone script. An exit code other than 0
+        makes the child fail.
+    type: str
+    choices: [created, powered_on, tools, ip_address, post_clone]
+    default: post_clone
+  ip_network:
+    description: The network in which an address counts for O(wait_for=ip_address), for example V(192.0.2.0/24).
+    type: str
+  timeout:
+    description: Seconds the whole task may take.
+    type: int
+    default: 300
+  concurrency:
+    description: How many children may be between the request for their creation and their power-on at any time.
+    type: int
+    default: 16
+  on_failure:
+    description:
+      - What becomes of children that this task made and that failed.
+    type: str
+    choices: [keep, remove]
+    default: keep
+notes:
+  - To make children, the user needs the privileges C(VirtualMachine.Config.ToggleForkParent),
+    C(VirtualMachine.Inventory.CreateFromExisting), C(VirtualMachine.Interact.PowerOn),
+    C(VirtualMachine.Config.AdvancedConfig), C(Resource.AssignVMToPool) and C(Datastore.AllocateSpace).
+  - To remove them, C(VirtualMachine.Interact.PowerOff) and C(VirtualMachine.Inventory.Delete).
+seealso:
+  - module: vmfork.vsphere.vmfork_quiesce
+  - module: vmfork.vsphere.vmfork_info
+"""
+
+EXAMPLES = r"""
+- name: Make three children of golden
+  vmfork.vsphere.vmfork_child:
+    hostname: vcenter.example.com
+    username: administrator@vsphere.local
+    password: "{{ vcenter_password }}"
+    parent_name: golden
+    config_params:
+      netmask: 255.255.255.0
+      gateway: 192.0.2.1
+    children:
+      - name: web-01
+        config_params:
+          ipaddress: 192.0.2.11
+      - name: web-02
+        config_params:
+          ipaddress: 192.0.2.12
+      - name: web-03
+        config_params:
+          ipaddress: 192.0.2.13
+        datastore: fast-ssd
+
+# The same for one child, ad hoc:
+#   ansible localhost -m vmfork.vsphere.vmfork_child \
+#     -a "name=web-01 parent_name=golden config_params='hostname=web-01,ipaddress=192.0.2.11'"
+#   ansible localhost -m vmfork.vsphere.vmfork_child \
+#     -a '{"parent_name": "golden", "children": [{"name": "web-01"}, {"name": "web-02"}]}'
+
+- name: Remove two children
+  vmfork.vsphere.vmfork_child:
+    parent_name: golden
+    state: absent
+    children:
+      - name: web-01
+      - name: web-02
+
+- name: Remove every child of golden
+  vmfork.vsphere.vmfork_child:
+    parent_name: golden
+    state: absent
+    all: true
+"""
+
+RETURN = r"""
+parent:
+  description: The parent, as M(vmfork.vsphere.vmfork_parent) returns it.
+  returned: success, and when children failed
+  type: dict
+  sample:
+    name: golden
+    moid: vm-42
+    quiesced: true
+children:
+  description:
+    - What became of each child, in the order of the task.
+    - Each entry also has the keys of RV(parent). They are V(null) where there is no VM.
+  returned: success, and when children failed
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the child.
+      type: str
+      sample: web-01
+    moid:
+      description: Managed object ID.
+      type: str
+      sample: vm-57
+    state:
+      description: V(created), V(existing), V(removed), V(absent) or V(failed).
+      type: str
+      sample: created
+    child_type:
+      description: V(nonpersistent), V(persistent), or V(none) for a persistent child that has run.
+      type: str
+      sample: nonpersistent
+    survives_power_off:
+      description: Whether it keeps its disks when it is powered off.
+      type: bool
+      sample: false
+    datastore:
+      description: Datastore of its configuration file.
+      type: str
+      sample: fast-ssd
+    folder:
+      description: Inventory path of its folder.
+      type: str
+      sample: /Datacenter/vm/web
+    mac_addresses:
+      description: MAC addresses of its network adapters.
+      type: list
+      elements: str
+      sample: ["00:50:56:b6:1c:2d"]
+    ip_addresses:
+      description: Addresses on its own adapters, without link-local ones and without the parent's.
+      type: list
+      elements: str
+      sample: ["192.0.2.11"]
+    guest_hostname:
+      description: Host name that VMware Tools reports. Right after a fork it may still be the parent's.
+      type: str
+      sample: web-01
+    config_params:
+      description: What was handed to the guest, without secrets.
+      type: dict
+      sample: {"hostname": "web-01", "ipaddress": "192.0.2.11"}
+    secrets_cleared:
+      description: Whether O(secret_config_params) were removed from the VM again.
+      type: bool
+      sample: false
+    post_clone:
+      description: The end of the post-clone script as the child reported it.
+      type: dict
+      contains:
+        done:
+          description: Whether the child has reported.
+          type: bool
+        exit_code:
+          description: Exit code of the script.
+          type: int
+        output:
+          description: The last 2 kB of its output.
+          type: str
+    seconds:
+      description: Seconds this child took.
+      type: float
+      sample: 1.31
+    error:
+      description: Why it failed, in one sentence.
+      type: str
+      sample: null
+summary:
+  description: How many children there are of each state, and how long the task took.
+  returned: success, and when children failed
+  type: dict
+  sample: {"created": 3, "existing": 0, "removed": 0, "absent": 0, "failed": 0, "seconds": 2.4}
+"""
+
+import ipaddress
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import children, facts, pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import wanted as wishes
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+PER_CHILD: _arguments.Spec = {
+    "config_params": {"type": "dict"},
+    "secret_config_params": {"type": "dict", "no_log": True},
+    "persistent": {"type": "bool"},
+    "folder": {"type": "str"},
+    "datastore": {"type": "str"},
+    "resource_pool": {"type": "str"},
+    "networks": {"type": "list", "elements": "dict"},
+    "bios_uuid": {"type": "str"},
+}
+
+
+def check(params: _arguments.Params) -> None:
+    """Refuse what cannot be right, before anything is connected."""
+    wanted = wishes.children(params)
+    _network(params["ip_network"])
+    if params["all"] and (params["state"] != "absent" or params["name"] is not None or params["children"] is not None):
+        raise _errors.BadInput("all=true means every child, and only with state=absent. Leave name and children out.")
+    if not params["all"] and params["name"] is None and params["children"] is None:
+        raise _errors.BadInput("No child is named. Give name or children, or all=true with state=absent.")
+    if params["concurrency"] < 1:
+        raise _errors.BadInput(f"concurrency is {params['concurrency']}, and at least 1 is needed. Correct it.")
+    if params["timeout"] < 1:
+        raise _errors.BadInput(f"timeout is {params['timeout']} seconds, and at least 1 is needed. Correct it.")
+    secret = any(one.secret_config_params for one in wanted)
+    if secret and params["state"] == "present" and params["wait_for"] != "post_clone":
+        raise _errors.BadInput(
+            "secret_config_params are removed after the post-clone script, so they need wait_for=post_clone. "
+            "Use that, or leave them out."
+        )
+
+
+def work(task: _module.Task, session: Session) -> _module.Result:
+    """Make the children be there, or be gone."""
+    params = task.params
+    deadline = Deadline(params["timeout"])
+    wanted = wishes.children(params)
+    engine = engines.choose(session, params["api"], params["call_via"])
+    parent = parents.find(session, engine, _arguments.vm(params, "parent_"))
+    if not wanted and not params["all"]:
+        task.warn("children is empty: there is nothing to do.")
+        results = []
+    elif params["state"] == "present":
+        goal = pipeline.Goal(params["wait_for"], parent.values, _network(params["ip_network"]))
+        results = children.make(parent, wanted, goal, deadline, params["concurrency"], task.check_mode, task.warn)
+        if params["on_failure"] == "remove":
+            children.remove_failed(parent, results)
+    elif params["all"]:
+        results = children.remove_all(parent, deadline, task.check_mode)
+    else:
+        results = children.remove_named(parent, wanted, deadline, task.check_mode)
+    return _result(parent.facts(), results, deadline)
+
+
+def _result(parent: dict[str, t.Any], results: list[children.Result], deadline: Deadline) -> _module.Result:
+    states = ("created", "existing", "removed", "absent", "failed")
+    summary: dict[str, t.Any] = {state: sum(1 for one in results if one.state == state) for state in states}
+    summary["seconds"] = round(deadline.elapsed, 2)
+    result: _module.Result = {
+        "changed": any(one.changed for one in results),
+        "parent": parent,
+        "children": [one.as_dict() for one in results],
+        "summary": summary,
+        "diff": {
+            "before": {one.name: one.before or "absent" for one in results},
+            "after": {one.name: _after(one) for one in results},
+        },
+    }
+    failed = [one for one in results if one.state == "failed"]
+    if failed:
+        more = f" And {len(failed) - 1} more; see children." if len(failed) > 1 else ""
+        raise _errors.OperationFailed(
+            f"{len(failed)} of {len(results)} children failed. {failed[0].error}{more}", **result
+        )
+    return result
+
+
+def _after(result: children.Result) -> str:
+    if result.state in ("removed", "absent"):
+        return "absent"
+    goal = result.child.goal.wait_for if result.child is not None else "created"
+    will_run = result.changed and goal != "created"
+    return (
+        "poweredOn"
+        if will_run and result.state != "failed"
+        else result.facts["power_state"] or result.before or "absent"
+    )
+
+
+def _network(text: str | None) -> facts.IPNetwork | None:
+    if text is None:
+        return None
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise _errors.BadInput(f"ip_network {text} is not a network. Give one such as 192.0.2.0/24.") from None
+
+
+def main() -> None:
+    """Entry point."""
+    _module.run(
+        work,
+        {
+            **_arguments.vm_spec("parent_"),
+            **_arguments.engine_spec(),
+            **PER_CHILD,
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "name": {"type": "str"},
+            "children": {
+                "type": "list",
+                "elements": "dict",
+                "options": {"name": {"type": "str", "required": True}, **PER_CHILD},
+            },
+            "all": {"type": "bool", "default": False},
+            "wait_for": {"type": "str", "choices": list(pipeline.GOALS), "default": "post_clone"},
+            "ip_network": {"type": "str"},
+            "timeout": {"type": "int", "default": 300},
+            "concurrency": {"type": "int", "default": 16},
+            "on_failure": {"type": "str", "choices": ["keep", "remove"], "default": "keep"},
+        },
+        check=check,
+        mutually_exclusive=[
+            ["name", "children"],
+            ["parent_name", "parent_moid", "parent_uuid", "parent_inventory_path"],
+        ],
+        required_one_of=[["parent_name", "parent_moid", "parent_uuid", "parent_inventory_path"]],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""See DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vmfork_info
+short_description: List fork parents and their children (Instant Clones)
+version_added: 0.1.0
+author: vmfork.vsphere contributors (@vmfork)
+description:
+  - Lists every fork parent that the user may see, with its children, and the children whose parent is gone.
+  - With a VM, lists only what has to do with it, be it a parent or a child.
+extends_documentation_fragment:
+  - vmfork.vsphere.attributes
+  - vmfork.vsphere.attributes.action_group
+  - vmfork.vsphere.attributes.info
+  - vmfork.vsphere.connection
+  - vmfork.vsphere.engine
+  - vmfork.vsphere.vm
+options:
+  name:
+    description:
+      - Name of the VM. At most one of O(name), O(moid), O(uuid) and O(inventory_path) may be given.
+    type: str
+  timeout:
+    description: Seconds the whole task may take.
+    type: int
+    default: 300
+seealso:
+  - module: vmfork.vsphere.vmfork_child
+  - module: vmfork.vsphere.vmfork_parent
+"""
+
+EXAMPLES = r"""
+- name: List all fork parents and their children
+  vmfork.vsphere.vmfork_info:
+    hostname: vcenter.example.com
+    username: administrator@vsphere.local
+    password: "{{ vcenter_password }}"
+  register: forks
+
+- name: Show the addresses of golden's children
+  vmfork.vsphere.vmfork_info:
+    name: golden
+  register: golden
+
+- name: Print them
+  ansible.builtin.debug:
+    msg: "{{ golden.parents[0].children | map(attribute='ip_addresses') | flatten }}"
+"""
+
+RETURN = r"""
+parents:
+  description:
+    - The fork parents, sorted by name. Each has the keys that M(vmfork.vsphere.vmfork_parent) returns as
+      RV(ignore:parent).
+    - A VM that is no fork parent any more is here as long as it has children.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    children:
+      description:
+        - Its children, sorted by name.
+        - Each has the keys of RV(ignore:parent), and RV(ignore:child_type) to RV(ignore:guest_hostname) as
+          M(vmfork.vsphere.vmfork_child) returns them.
+      type: list
+      elements: dict
+      contains:
+        recorded:
+          description: Whether M(vmfork.vsphere.vmfork_child) made it. Only such children can be removed by it.
+          type: bool
+  sample:
+    - name: golden
+      moid: vm-42
+      quiesced: true
+      children:
+        - name: web-01
+          moid: vm-57
+          ip_addresses: ["192.0.2.11"]
+          recorded: true
+without_parent:
+  description: Children whose parent is gone or cannot be seen, with the same keys as children.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+"""
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+
+def work(task: _module.Task, session: Session) -> _module.Result:
+    """List parents and children."""
+    params = task.params
+    engine = engines.choose(session, params["api"], params["call_via"])
+    selector = _arguments.optional_vm(params)
+    only = parents.find(session, engine, selector) if selector is not None else None
+    return {"changed": False, **census.count(session, engine, Deadline(params["timeout"]), only)}
+
+
+def main() -> None:
+    """Entry point."""
+    _module.run(
+        work,
+        {**_arguments.vm_spec(), **_arguments.engine_spec(), "timeout": {"type": "int", "default": 300}},
+        **_arguments.vm_constraints(required=False),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""See DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vmfork_quiesce
+short_description: Stop a fork parent at its fork point, with the scripts its children run (Instant Clone freeze)
+version_added: 0.1.0
+author: vmfork.vsphere contributors (@vmfork)
+description:
+  - Brings scripts into the guest, runs the pre-quiesce script, and has the guest call the fork point
+    (C(vmtoolsd --cmd 'vmfork-begin -1 -1')). The VM stands still from then on.
+  - Every child that M(vmfork.vsphere.vmfork_child) makes goes on at that point and runs the post-clone script.
+  - A VM that already stands still with the same scripts is left alone. One that was stopped with other scripts is an
+    error, since its children would run those.
+extends_documentation_fragment:
+  - vmfork.vsphere.attributes
+  - vmfork.vsphere.attributes.action_group
+  - vmfork.vsphere.connection
+  - vmfork.vsphere.engine
+  - vmfork.vsphere.guest
+  - vmfork.vsphere.vm
+attributes:
+  check_mode:
+    support: full
+    details: A VM that is powered off or not yet a fork parent is a warning, since an earlier task may change that.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  method:
+    description:
+      - V(scripts) runs O(pre_quiesce_script), calls the fork point, and has each child run O(post_clone_script).
+      - V(script) runs the one O(script), which calls the fork point itself. What stands after that call runs in each
+        child.
+      - V(wait) only waits, for a guest that comes to the fork point by itself. It needs no guest login.
+    type: str
+    choices: [scripts, script, wait]
+    default: scripts
+  pre_quiesce_script:
+    description:
+      - Text of the script that runs in the parent before it stops, for example to take the network down.
+      - It must end with exit code 0.
+      - Its first line may name an interpreter (C(#!/bin/bash)). Windows line ends are turned into those of Linux.
+    type: str
+  post_clone_script:
+    description:
+      - Text of the script that runs in each child, for example to set its address and name.
+      - It reads the child's config params with C(vmtoolsd --cmd 'info-get guestinfo.fork.KEY').
+    type: str
+  script:
+    description: Text of the script for O(method=script).
+    type: str
+  script_delivery:
+    description:
+      - How the scripts get into the guest.
+      - V(file_transfer) uploads them to the ESXi host that runs the VM, so that host must be reachable on port 443.
+      - V(guestinfo) hands them over through vCenter alone. They stand in the VM's C(extraConfig) for a moment.
+      - V(auto) is V(file_transfer), and V(guestinfo) when the host cannot be reached.
+    type: str
+    choices: [auto, file_transfer, guestinfo]
+    default: auto
+  interpreter:
+    description:
+      - Program that runs the scripts, instead of the one in their first line. For example V(/bin/bash -e).
+      - Scripts without such a line are run by C(/bin/sh).
+    type: str
+  guest_directory:
+    description:
+      - Directory of the guest in which the directory with the scripts is made.
+      - The default is where the guest keeps temporary files.
+    type: str
+  tools_path:
+    description:
+      - Path of C(vmtoolsd) or C(vmware-rpctool) in the guest. It is looked for in the usual places when left out.
+    type: str
+  timeout:
+    description: Seconds the whole task may take.
+    type: int
+    default: 300
+notes:
+  - The scripts lie in a directory that only the guest user and root can enter. It is removed when the parent does not
+    reach the fork point, and in every child. A parent at the fork point cannot remove anything, so there it stays.
+  - The user needs the privileges C(VirtualMachine.GuestOperations.Execute), C(.Modify) and C(.Query), and with
+    O(script_delivery=guestinfo) also C(VirtualMachine.Config.AdvancedConfig).
+seealso:
+  - module: vmfork.vsphere.vmfork_parent
+  - module: vmfork.vsphere.vmfork_child
+"""
+
+EXAMPLES = r"""
+- name: Stop golden at the fork point
+  vmfork.vsphere.vmfork_quiesce:
+    hostname: vcenter.example.com
+    username: administrator@vsphere.local
+    password: "{{ vcenter_password }}"
+    name: golden
+    guest_username: root
+    guest_password: "{{ guest_password }}"
+    pre_quiesce_script: "{{ lookup('ansible.builtin.file', 'pre_quiesce.sh', rstrip=false) }}"
+    post_clone_script: "{{ lookup('ansible.builtin.file', 'post_clone.sh', rstrip=false) }}"
+
+- name: The same where the ESXi hosts cannot be reached, as a user with sudo
+  vmfork.vsphere.vmfork_quiesce:
+    name: golden
+    guest_username: ansible
+    guest_password: "{{ guest_password }}"
+    guest_become: sudo
+    script_delivery: guestinfo
+    post_clone_script: |
+      #!/bin/sh
+      hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"
+
+- name: Wait for a guest that comes to the fork point by itself
+  vmfork.vsphere.vmfork_quiesce:
+    name: golden
+    method: wait
+"""
+
+RETURN = r"""
+parent:
+  description:
+    - The VM after the task, as M(vmfork.vsphere.vmfork_parent) returns it. In check mode, the VM as the task would
+      leave it.
+  returned: success, and failure in the guest
+  type: dict
+  sample:
+    name: golden
+    moid: vm-42
+    enabled: true
+    quiesced: true
+    quiesced_at: "2026-01-31T08:15:02Z"
+guest:
+  description: What was done in the guest. All values are V(null) when nothing was.
+  returned: success, and failure in the guest
+  type: dict
+  contains:
+    directory:
+      description: The directory with the scripts. V(null) when they went through guestinfo.
+      type: str
+      sample: /tmp/vmfork.1a2b3c
+    pid:
+      description: Process ID of the runner.
+      type: int
+      sample: 1742
+    exit_code:
+      description: Exit code of what ended before the fork point. V(null) when the fork point was reached.
+      type: int
+      sample: 3
+    output:
+      description: The last 2 kB of its output.
+      type: str
+      sample: "ifdown: interface eth0 not configured"
+"""
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import quiesce
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+SCRIPTS = {"scripts": ("pre_quiesce_script", "post_clone_script"), "script": ("script",), "wait": ()}
+"""The scripts of each method."""
+
+
+def plan(params: _arguments.Params) -> quiesce.Plan:
+    """What the task asks for.
+
+    :raises _errors.BadInput: the options do not go together.
+    """
+    method = params["method"]
+    for option in ("pre_quiesce_script", "post_clone_script", "script"):
+        if params[option] is None:
+            continue
+        if option not in SCRIPTS[method]:
+            raise _errors.BadInput(
+                f"{option} has no meaning with method={method}. Leave it out, or choose another method."
+            )
+        if not params[option].strip() or "\0" in params[option]:
+            raise _errors.BadInput(f"{option} is not the text of a script. Give its text, or leave it out.")
+    if method == "wait":
+        return quiesce.Plan(job=None)
+    if all(params[option] is None for option in SCRIPTS[method]):
+        raise _errors.BadInput(f"method={method} needs {' or '.join(SCRIPTS[method])}. Give its text.")
+    login = _arguments.guest(params)
+    job = runner.Job(
+        pre_quiesce=params["pre_quiesce_script"],
+        post_clone=params["post_clone_script"],
+        script=params["script"],
+        interpreter=params["interpreter"],
+        tools_path=params["tools_path"],
+        become=login.become,
+    )
+    return quiesce.Plan(job, login, params["script_delivery"], params["guest_directory"])
+
+
+def work(task: _module.Task, session: Session) -> _module.Result:
+    """Bring the VM to its fork point."""
+    params = task.params
+    deadline = Deadline(params["timeout"])
+    wanted = plan(params)
+    engine = engines.choose(session, params["api"], params["call_via"])
+    parent = parents.find(session, engine, _arguments.vm(params))
+    before = parent.facts()
+    if quiesce.is_done(parent, wanted.job, task.warn):
+        return _result(False, before, before, quiesce.new_trace())
+    obstacle = quiesce.obstacle(parent)
+    if task.check_mode:
+        if obstacle is not None:
+            task.warn(obstacle)
+        after = {**before, "enabled": before["enabled"] if before["enabled"] is None else True, "quiesced": True}
+        return _result(True, before, after, quiesce.new_trace())
+    if obstacle is not None:
+        raise _errors.BadInput(obstacle)
+    trace = quiesce.quiesce(parent, deadline, wanted, task.warn)
+    return _result(True, before, parent.facts(), trace)
+
+
+def _result(changed: bool, before: _module.Result, after: _module.Result, guest: quiesce.Trace) -> _module.Result:
+    return {"changed": changed, "parent": after, "guest": guest, "diff": {"before": before, "after": after}}
+
+
+def main() -> None:
+    """Entry point."""
+    _module.run(
+        work,
+        {
+            **_arguments.vm_spec(),
+            **_arguments.engine_spec(),
+            **_arguments.guest_spec(),
+            "method": {"type": "str", "choices": ["scripts", "script", "wait"], "default": "scripts"},
+            "pre_quiesce_script": {"type": "str"},
+            "post_clone_script": {"type": "str"},
+            "script": {"type": "str"},
+            "script_delivery": {
+                "type": "str",
+                "choices": ["auto", "file_transfer", "guestinfo"],
+                "default": "auto",
+            },
+            "interpreter": {"type": "str"},
+            "guest_directory": {"type": "str"},
+            "tools_path": {"type": "str"},
+            "timeout": {"type": "int", "default": 300},
+        },
+        check=plan,
+        **_arguments.vm_constraints(),
+    )
+
+
+if __name__ == "__main__":
+    main()
