@@ -4,6 +4,9 @@
 # Everything this repository can do, on a machine with Python 3.11 or newer, make and git. What is installed, built or
 # cached lies under .build; `make clean` removes it. `make help` lists the targets.
 
+ifneq ($(words $(CURDIR)),1)
+$(error make cannot work in a directory with a space in its name: $(CURDIR))
+endif
 B := $(CURDIR)/.build
 VENV := $(B)/venv
 PYTHON ?= python3
@@ -118,7 +121,7 @@ docs: build $(VENV)/.docs ## the documentation as web pages in .build/docs
 lint: build tree $(VENV)/.test $(VENV)/.go $(B)/live ## style, types, licences, docs and changelog
 	tests/lint/run $(TREE)
 
-sanity: tree $(VENV)/.env ## ansible-test sanity
+sanity: tree $(VENV)/.test ## ansible-test sanity
 	$(VENV)/bin/python tests/harness/run_ansible_test.py $(TREE) sanity --requirements $(ARGS)
 
 unit: $(VENV)/.test $(B)/live ## tests/unit; ARGS="-k name" and the like go to pytest

@@ -62,6 +62,8 @@ class Simulator:
         self.guest_username = GUEST_USERNAME
         self.guest_password = GUEST_PASSWORD
         command = [program(), "-l", "127.0.0.1:0", "-username", self.username, "-password", self.password, *flags]
+        if not Path(command[0]).is_file():
+            raise SimulatorError(f"there is no simulator at {command[0]}; `make simulator` builds it")
         with tempfile.NamedTemporaryFile("w", prefix="vmforksim-", suffix=".log", delete=False) as log:
             self.log = log.name
             self.process = subprocess.Popen(

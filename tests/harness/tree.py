@@ -43,6 +43,12 @@ def directory_files(source: str) -> Iterator[tuple[str, Path]]:
             yield str(Path(place) / path.relative_to(directory)), path
 
 
+def age_and_size(path: Path) -> tuple[int, int]:
+    """Return what changes when a file is written."""
+    status = path.lstat()
+    return status.st_mtime_ns, status.st_size
+
+
 def mirror(wanted: dict[str, Path], destination: Path) -> None:
     """Make the files known to git in destination exactly the wanted ones; unchanged files keep their times."""
     destination.mkdir(parents=True, exist_ok=True)
@@ -52,13 +58,11 @@ def mirror(wanted: dict[str, Path], destination: Path) -> None:
         (destination / name).unlink(missing_ok=True)
     for name, source in wanted.items():
         copy = destination / name
-        if copy.is_file() and (copy.stat().st_mtime_ns, copy.stat().st_size) == (
-            source.stat().st_mtime_ns,
-            source.stat().st_size,
-        ):
+        if copy.is_file() and age_and_size(copy) == age_and_size(source):
             continue
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, copy)
+        copy.unlink(missing_ok=True)
+        shutil.copy2(source, copy, follow_symlinks=False)
     git(destination, "add", "--all")
 
 

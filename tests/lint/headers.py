@@ -33,7 +33,7 @@ def main() -> int:
     failed = False
     for name in filter(None, listing.split("\0")):
         path = Path(name)
-        if path.name in EXEMPT_NAMES or path.suffix in EXEMPT_SUFFIXES or not path.is_file():
+        if path.name in EXEMPT_NAMES or path.suffix in EXEMPT_SUFFIXES or path.is_symlink() or not path.is_file():
             continue
         # An empty file (an __init__.py, say) holds nothing anyone could have rights in.
         if path.stat().st_size and (missing := lacking(path)):
