@@ -211,6 +211,6 @@ def _config_value(key: str, value: t.Any, option: str) -> str:
         )
     if len(value.encode()) > LONGEST_VALUE:
         raise _errors.BadInput(
-            f"{option}: the value of {key} is longer than {LONGEST_VALUE} bytes, more than a guest can read. Shorten it."
+            f"{option}: the value of {key} has more than {LONGEST_VALUE} bytes, more than a guest can read. Shorten it."
         )
     return value

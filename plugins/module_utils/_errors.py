@@ -102,7 +102,7 @@ def fault_text(fault: t.Any) -> str:
     """
     localized = getattr(fault, "localizedMessage", None)
     inner = getattr(fault, "fault", None)
-    if inner is not None and localized is not None:
+    if inner is not None:
         fault = inner
     name = fault_name(fault)
     if name == "NoPermission":

@@ -188,7 +188,7 @@ def tls_context(server: Server) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=server.ca_path)
     except (OSError, ssl.SSLError) as error:
         raise _errors.BadInput(
-            f"ca_path {server.ca_path} cannot be used: {_reason(error)}. Give a file with CA certificates in PEM format."
+            f"ca_path {server.ca_path} cannot be used: {_reason(error)}. Give a file of CA certificates in PEM format."
         ) from error
     if not server.validate_certs:
         context.check_hostname = False

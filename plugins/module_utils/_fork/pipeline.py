@@ -65,7 +65,7 @@ class News(t.NamedTuple):
     values: t.Mapping[str, t.Any] | None
 
 
-Event = t.Union[Created, Succeeded, Failed, News]
+Event = Created | Succeeded | Failed | News
 
 
 @dataclass(frozen=True)

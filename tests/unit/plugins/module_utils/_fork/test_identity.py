@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is this VM our child? A table of impostors."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity import (
+    RECORD_KEY,
+    Kinship,
+    Record,
+    judge,
+    record_of,
+)
+
+PARENT = "5026b3c8-4d3a-2f57-8c1e-9a6f04c8d1b7"
+OTHER_PARENT = "50260000-4d3a-2f57-8c1e-9a6f04c8d1b7"
+CHILD = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"
+COPY = "42260000-77c4-0d41-6f6b-0f5c2b9e8a11"
+GOOD = f"1 {PARENT} {CHILD} 00ff"
+
+
+def vm(
+    uuid: str = CHILD,
+    record: str | None = GOOD,
+    group: str | None = "g1",
+    heads: str | None = None,
+    instance_uuid: str = "50261111-0000-0000-0000-000000000000",
+    **extra: str,
+) -> dict[str, Any]:
+    """Properties of a VM as they are read from vCenter."""
+    keys = dict(extra)
+    if record is not None:
+        keys[RECORD_KEY] = record
+    return {
+        "name": "web-01",
+        "config.uuid": uuid,
+        "config.instanceUuid": instance_uuid,
+        "config.extraConfig": [SimpleNamespace(key=key, value=value) for key, value in keys.items()],
+        "config.forkConfigInfo": SimpleNamespace(childForkGroupId=group, parentForkGroupId=heads),
+    }
+
+
+def parent(group: str | None = "g1") -> dict[str, Any]:
+    return vm(uuid="42269999-0000-0000-0000-000000000000", record=None, group=None, heads=group, instance_uuid=PARENT)
+
+
+@pytest.mark.parametrize(
+    ("it", "of", "kinship"),
+    [
+        pytest.param(vm(), parent(), Kinship.CHILD, id="child"),
+        pytest.param({**vm(), "name": "renamed"}, parent(), Kinship.CHILD, id="renamed child"),
+        pytest.param(vm(group=None), parent(), Kinship.CHILD, id="persistent child that has run: no group any more"),
+        pytest.param(
+            vm(group="g1"), parent(group=None), Kinship.CHILD, id="vSphere 6.0: the parent's group is not told"
+        ),
+        pytest.param(vm(uuid=CHILD.upper()), parent(), Kinship.CHILD, id="UUID in capitals"),
+        pytest.param(vm(uuid=COPY, group=None), parent(), Kinship.STRANGER, id="ordinary clone of a child"),
+        pytest.param(vm(uuid=COPY), parent(), Kinship.STRANGER, id="ordinary clone that inherited the fork group"),
+        pytest.param(
+            vm(record=f"1 {OTHER_PARENT} {CHILD} 00ff"), parent(), Kinship.STRANGER, id="other parent's child"
+        ),
+        pytest.param(
+            vm(group="g2"), parent(), Kinship.STRANGER, id="record says child, fork group says another parent"
+        ),
+        pytest.param(
+            vm(record=None, group=None, **{"guestinfo.vmfork.child": GOOD, "guestinfo." + RECORD_KEY: GOOD}),
+            parent(),
+            Kinship.STRANGER,
+            id="record forged in guestinfo",
+        ),
+        pytest.param(vm(record=None, group=None), parent(), Kinship.STRANGER, id="same name, nothing else"),
+        pytest.param(vm(record=None, group="g2"), parent(), Kinship.STRANGER, id="fork of another parent, no record"),
+        pytest.param(vm(record=None), parent(), Kinship.UNRECORDED, id="fork of this parent made by another tool"),
+        pytest.param(vm(record="1 x"), parent(), Kinship.UNRECORDED, id="record cut off"),
+        pytest.param(vm(record="2 " + GOOD[2:]), parent(), Kinship.UNRECORDED, id="record of an unknown version"),
+        pytest.param(
+            vm(record=None, group=None), parent(group=None), Kinship.STRANGER, id="no groups are not equal groups"
+        ),
+        pytest.param(
+            vm(record=f"1 {PARENT} {CHILD} 00ff", instance_uuid=PARENT),
+            parent(),
+            Kinship.STRANGER,
+            id="the parent itself",
+        ),
+        pytest.param({"name": "web-01"}, parent(), Kinship.STRANGER, id="a VM that tells nothing"),
+        pytest.param(
+            {**vm(), "config.uuid": None}, parent(), Kinship.STRANGER, id="a record cannot be held against no UUID"
+        ),
+    ],
+)
+def test_impostors(it: dict[str, Any], of: dict[str, Any], kinship: Kinship) -> None:
+    verdict = judge(of, it)
+    assert verdict.kinship is kinship
+    assert verdict.is_child is (kinship is Kinship.CHILD)
+    assert verdict.why
+
+
+def test_two_vms_without_instance_uuid_are_not_the_same_vm() -> None:
+    it = {**vm(), "config.instanceUuid": None}
+    of = {**parent(), "config.instanceUuid": None}
+    assert judge(of, it).kinship is Kinship.STRANGER
+
+
+def test_server_list_makes_an_unrecorded_fork_known() -> None:
+    it = vm(record=None, group=None)
+    assert judge(parent(None), it).kinship is Kinship.STRANGER
+    assert judge(parent(None), it, listed=True).kinship is Kinship.UNRECORDED
+
+
+def test_server_list_does_not_make_a_copy_ours() -> None:
+    assert judge(parent(), vm(uuid=COPY), listed=True).kinship is Kinship.STRANGER
+
+
+def test_record_survives_the_way_through_extra_config() -> None:
+    record = Record(PARENT, CHILD, "ab" * 16)
+    assert record_of(vm(record=str(record))) == record

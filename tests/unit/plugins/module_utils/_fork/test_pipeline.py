@@ -1,0 +1,196 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way of one child, event by event."""
+
+from __future__ import annotations
+
+import base64
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, pipeline, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import (
+    Child,
+    Created,
+    Failed,
+    Goal,
+    News,
+    Request,
+    Step,
+    Succeeded,
+)
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+
+PARENT = {"config.instanceUuid": "parent-uuid"}
+VM = object()
+
+
+def extra(**keys: str) -> list[Any]:
+    return [SimpleNamespace(key=key, value=value) for key, value in keys.items()]
+
+
+def on(**keys: str) -> dict[str, Any]:
+    return {"config.uuid": "child-uuid", "runtime.powerState": "poweredOn", "config.extraConfig": extra(**keys)}
+
+
+def told(nonce: str | None, code: int, output: str = "") -> dict[str, Any]:
+    encoded = base64.b64encode(output.encode()).decode()
+    return on(**{report.POST_CLONE: f"{nonce} {code} {encoded}"})
+
+
+def walk(child: Child, *events: pipeline.Event) -> tuple[Child, list[Request | None]]:
+    requests = []
+    for event in events:
+        child, request = pipeline.advance(child, event)
+        requests.append(request)
+    return child, requests
+
+
+def new(wait_for: str = "post_clone", **wanted: Any) -> Child:
+    child, request = pipeline.begin(Wanted("web-01", **wanted), Goal(wait_for, PARENT))
+    assert request is Request.CREATE
+    return child
+
+
+def test_the_whole_way() -> None:
+    child, requests = walk(
+        new(), Created(VM), News({"config.uuid": "child-uuid"}), Succeeded(), Succeeded(), News(on())
+    )
+    assert requests == [None, Request.RECORD, Request.POWER_ON, None, None]
+    assert child.step is Step.RUNNING
+    assert str(child.record) == f"1 parent-uuid child-uuid {child.nonce}"
+    child, requests = walk(child, News(told(child.nonce, 0, "fine")))
+    assert (child.step, child.error) == (Step.DONE, None)
+    assert child.report == report.Report("post_clone", 0, "fine")
+
+
+def test_nothing_is_powered_on_before_it_is_recorded() -> None:
+    _child, requests = walk(new(), Created(VM), News({"name": "web-01"}), News({"config.uuid": "child-uuid"}))
+    assert requests == [None, None, Request.RECORD]
+
+
+@pytest.mark.parametrize("nonce", ["", "0" * 32, "inherited"])
+def test_a_report_with_another_nonce_does_not_count(nonce: str) -> None:
+    child, _ = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded(), News(told(nonce, 0)))
+    assert child.step is Step.RUNNING
+
+
+def test_failing_script_fails_the_child_and_tells_its_output() -> None:
+    child, _ = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded())
+    child, _ = walk(child, News(told(child.nonce, 3, "no such\ninterface")))
+    assert child.step is Step.FAILED
+    assert child.error is not None
+    assert "exit code 3" in child.error
+    assert "no such interface" in child.error
+
+
+@pytest.mark.parametrize("outcome", ["done", "script failed", "time over"])
+def test_secrets_are_cleared_whatever_happens(outcome: str) -> None:
+    child, _ = walk(
+        new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
+    )
+    event = {
+        "done": News(told(child.nonce, 0)),
+        "script failed": News(told(child.nonce, 1)),
+        "time over": Failed("The time is over."),
+    }[outcome]
+    child, requests = walk(child, event)
+    assert requests == [Request.CLEAR]
+    child, _ = walk(child, Succeeded())
+    assert child.step is (Step.DONE if outcome == "done" else Step.FAILED)
+    assert child.secrets_cleared
+
+
+def test_secrets_that_cannot_be_cleared_fail_the_child() -> None:
+    child, _ = walk(
+        new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
+    )
+    child, _ = walk(child, News(told(child.nonce, 0)), Failed("No privilege."))
+    assert (child.step, child.error, child.secrets_cleared) == (Step.FAILED, "No privilege.", False)
+
+
+@pytest.mark.parametrize(
+    ("wait_for", "values"),
+    [
+        ("powered_on", {}),
+        ("tools", {"guest.toolsRunningStatus": "guestToolsRunning"}),
+    ],
+)
+def test_goals_before_the_script(wait_for: str, values: dict[str, Any]) -> None:
+    child, _ = walk(new(wait_for), Created(VM), News(on()), Succeeded())
+    assert child.step is Step.STARTING
+    child, _ = walk(child, Succeeded(), News({**on(), **values}))
+    assert child.step is Step.DONE
+
+
+def test_created_is_done_without_power_on() -> None:
+    child, requests = walk(new("created"), Created(VM), News(on()), Succeeded())
+    assert requests == [None, Request.RECORD, None]
+    assert child.step is Step.DONE
+
+
+@pytest.mark.parametrize(
+    ("event", "said"), [(News(None), "was removed"), (News({"runtime.powerState": "poweredOff"}), "was powered off")]
+)
+def test_a_child_that_others_touch(event: News, said: str) -> None:
+    child, _ = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded(), event)
+    assert child.step is Step.FAILED
+    assert child.error is not None
+    assert said in child.error
+
+
+def test_power_state_that_is_late_is_no_power_off() -> None:
+    child, _ = walk(new(), Created(VM), News({**on(), "runtime.powerState": "poweredOff"}), Succeeded(), Succeeded())
+    child, _ = walk(child, News({**on(), "runtime.powerState": "poweredOff"}))
+    assert child.step is Step.RUNNING
+
+
+def test_events_after_the_end_change_nothing() -> None:
+    child, _ = walk(new("created"), Created(VM), News(on()), Succeeded())
+    assert walk(child, Failed("late"), News(None), Succeeded()) == (child, [None, None, None])
+
+
+# --- children that exist --------------------------------------------------------------------------------------------
+
+
+def existing(power: str, *, record: bool = True, **keys: str) -> dict[str, Any]:
+    if record:
+        keys[identity.RECORD_KEY] = "1 parent-uuid child-uuid n1"
+    return {**on(**keys), "runtime.powerState": power}
+
+
+def test_existing_child_that_has_reported_needs_nothing() -> None:
+    values = existing("poweredOn", **{report.POST_CLONE: "n1 0 "})
+    child, request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    assert (child.step, child.changed, request) == (Step.DONE, False, None)
+
+
+def test_existing_child_whose_script_still_runs_is_waited_for() -> None:
+    child, request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
+    assert (child.step, child.changed, request) == (Step.RUNNING, False, None)
+    child, _ = walk(child, News(told("n1", 0)))
+    assert child.step is Step.DONE
+
+
+def test_existing_child_that_is_off_is_powered_on() -> None:
+    child, request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
+    assert (child.step, child.changed, request) == (Step.STARTING, True, Request.POWER_ON)
+
+
+def test_child_that_was_cut_short_is_recorded_first() -> None:
+    values = existing("poweredOff", record=False)
+    child, request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, values)
+    assert (child.step, request) == (Step.RECORDING, Request.RECORD)
+    _child, requests = walk(child, Succeeded())
+    assert requests == [Request.POWER_ON]
+
+
+@pytest.mark.parametrize("wait_for", pipeline.GOALS)
+@pytest.mark.parametrize("step", [step for step in Step if step not in (Step.DONE, Step.FAILED)])
+def test_every_unfinished_state_has_a_sentence(wait_for: str, step: Step) -> None:
+    child = Child(Wanted("web-01"), Goal(wait_for, PARENT), step=step)
+    sentence = pipeline.unfinished(child, 30)
+    assert sentence.startswith("Child web-01 is not ready after 30 seconds: ")
+    assert sentence.endswith(".")

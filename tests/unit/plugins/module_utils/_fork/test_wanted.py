@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options → the children a task asks for, and what is refused before anything is connected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import wanted
+
+
+def params(**given: Any) -> dict[str, Any]:
+    return {"name": None, "children": None, **dict.fromkeys(wanted.PER_CHILD), **given}
+
+
+def test_child_inherits_and_overrides_what_stands_at_the_top() -> None:
+    first, second = wanted.children(
+        params(
+            persistent=True,
+            datastore="slow",
+            config_params={"netmask": "255.255.255.0", "gateway": "192.0.2.1"},
+            children=[
+                {"name": "web-01", "config_params": {"gateway": "192.0.2.254"}},
+                {"name": "web-02", "persistent": False, "datastore": "fast"},
+            ],
+        )
+    )
+    assert first.config_params == {"netmask": "255.255.255.0", "gateway": "192.0.2.254", "hostname": "web-01"}
+    assert (first.persistent, first.datastore) == (True, "slow")
+    assert (second.persistent, second.datastore) == (False, "fast")
+
+
+@pytest.mark.parametrize(
+    ("name", "hostname"),
+    [
+        ("web-01", "web-01"),
+        ("w" * 63, "w" * 63),
+        ("w" * 64, None),
+        ("-web", None),
+        ("web 01", None),
+        ("wéb", None),
+        ("a.b", None),
+    ],
+)
+def test_hostname_is_the_name_where_that_is_a_host_label(name: str, hostname: str | None) -> None:
+    assert wanted.children(params(name=name))[0].config_params.get("hostname") == hostname
+
+
+def test_hostname_given_as_a_secret_is_not_published() -> None:
+    child = wanted.children(params(name="web-01", secret_config_params={"hostname": "long-secret-name"}))[0]
+    assert child.config_params == {}
+    assert "long-secret-name" not in repr(child)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(True, "true"), (False, "false"), (7, "7"), (1.5, "1.5"), ("", ""), ("a\nb \"'<&", "a\nb \"'<&")],
+)
+def test_values_as_the_guest_reads_them(value: Any, text: str) -> None:
+    assert wanted.children(params(name="a", config_params={"key": value}))[0].config_params["key"] == text
+
+
+@pytest.mark.parametrize("name", ["n" * 80, "a/b", "50%", "with space", "größe-名", "'\"$(x);`", "\\"])
+def test_names_that_a_vm_can_have(name: str) -> None:
+    assert wanted.children(params(name=name))[0].name == name
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": "n" * 81}, "81 characters"),
+        ({"name": " "}, "must not be empty"),
+        ({"name": "a\nb"}, "control characters"),
+        ({"children": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}, "stands twice"),
+        (
+            {"children": [{"name": "a"}, {"name": "b"}], "bios_uuid": "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"},
+            "one VM only",
+        ),
+        ({"name": "a", "bios_uuid": "nonsense"}, "is not a UUID"),
+        ({"name": "a", "networks": [{"label": "x"}]}, "networks has no meaning"),
+        ({"name": "a", "config_params": {"k": None}}, "is null"),
+        ({"name": "a", "config_params": {"k": ["x"]}}, "is list"),
+        ({"name": "a", "config_params": {"k": {"x": 1}}}, "is dict"),
+        ({"name": "a", "config_params": {"k": "x" * 65001}}, "more than 65000 bytes"),
+        ({"name": "a", "config_params": {"k": "é" * 33000}}, "more than 65000 bytes"),
+        ({"name": "a", "config_params": {"k": "\x01"}}, "control characters"),
+        ({"name": "a", "config_params": {"k": "\ud800"}}, "control characters"),
+        ({"name": "a", "config_params": {"guestinfo.ic.hostname": "x"}}, "starts with guestinfo."),
+        ({"name": "a", "config_params": {"vmfork.nonce": "x"}}, "the collection's own"),
+        ({"name": "a", "config_params": {"a b": "x"}}, "cannot be a key"),
+        ({"name": "a", "config_params": {"": "x"}}, "cannot be a key"),
+        ({"name": "a", "secret_config_params": {"k": "1234567"}}, "fewer than 8 characters"),
+        ({"name": "a", "config_params": {"k": "x"}, "secret_config_params": {"k": "12345678"}}, "Leave it in one"),
+    ],
+)
+def test_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        wanted.children(params(**given))
+    assert said in refusal.value.sentence
+    assert "1234567" not in refusal.value.sentence

@@ -1,0 +1,278 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runner in a real shell, with VMware Tools played by a small script."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shlex
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner
+
+KEYS = runner.Keys(
+    scripts=report.SCRIPTS,
+    quiesced_at=report.QUIESCED_AT,
+    quiesce=report.QUIESCE,
+    post_clone=report.POST_CLONE,
+    child_nonce="guestinfo.fork." + report.NONCE_PARAM,
+    payload="guestinfo.vmfork.payload",
+)
+
+# info-get and info-set on files; the fork point hands a child its nonce, or refuses. Runs as root would, for anybody.
+TOOLS = r"""#!/bin/sh
+[ "$1" = --cmd ] && shift
+set -- $1
+case $1 in
+  info-get) [ -s "STORE/$2" ] && cat "STORE/$2" && exit 0; echo "No value found" >&2; exit 1 ;;
+  info-set) name=$2; shift 2; printf '%s' "$*" >"STORE/$name" ;;
+  vmfork-begin)
+    [ -e STORE/refuse ] && { cat STORE/refuse >&2; exit 1; }
+    cp -r "DIRECTORY" STORE/at-freeze 2>/dev/null
+    printf 'child-nonce' >"STORE/guestinfo.fork.vmfork.nonce" ;;
+esac
+"""
+
+
+class Guest:
+    """A directory that plays the guest."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = root / "store"
+        self.directory = root / "run"
+        self.bin = root / "bin"
+        for one in (self.store, self.directory, self.bin):
+            one.mkdir()
+        self.install("vmtoolsd", TOOLS.replace("STORE", str(self.store)).replace("DIRECTORY", str(self.directory)))
+        self.install("id", "#!/bin/sh\necho ${FAKE_UID:-0}\n")
+
+    def install(self, name: str, text: str) -> None:
+        (self.bin / name).write_text(text)
+        (self.bin / name).chmod(0o755)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PATH": f"{self.bin}:/usr/bin:/bin", "OUT": str(self.root)}
+
+    def value(self, key: str) -> str | None:
+        path = self.store / key
+        return path.read_text() if path.exists() else None
+
+    def run(self, job: runner.Job, **environment: str) -> int:
+        for name, content in job.files("run-nonce", "vmfork-begin -1 -1", KEYS).items():
+            (self.directory / name).write_bytes(content)
+        return subprocess.run(
+            ["/bin/sh", f"{self.directory}/runner"], env={**self.environment, **environment}, timeout=30, check=False
+        ).returncode
+
+    def early_end(self) -> report.Report | None:
+        return report.early_end({report.QUIESCE: self.value(report.QUIESCE) or ""}, "run-nonce")
+
+    def post_clone(self) -> report.Report | None:
+        return report.post_clone({report.POST_CLONE: self.value(report.POST_CLONE) or ""}, "child-nonce")
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    return Guest(tmp_path)
+
+
+def test_the_whole_way(guest: Guest) -> None:
+    job = runner.Job(pre_quiesce='echo pre >"$OUT/pre"', post_clone="echo out; echo err >&2; cat $OUT/pre")
+    assert guest.run(job) == 0
+    assert guest.value(report.SCRIPTS) == job.digest()
+    assert guest.post_clone() == report.Report("post_clone", 0, "out\nerr\npre\n")
+    assert guest.early_end() is None
+    assert not guest.directory.exists()
+
+
+def test_what_stands_before_the_freeze_is_told_before_it(guest: Guest) -> None:
+    job = runner.Job(post_clone="true")
+    guest.install("date", f"#!/bin/sh\n[ -e {guest.store}/at-freeze ] && echo late || echo 2026-01-31T08:15:02Z\n")
+    guest.run(job)
+    assert guest.value(report.QUIESCED_AT) == "2026-01-31T08:15:02Z"
+    assert (guest.store / "at-freeze").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("job", "stage", "code", "output", "own"),
+    [
+        (
+            runner.Job(pre_quiesce="echo why; exit 3", post_clone="touch $OUT/post"),
+            "pre_quiesce",
+            3,
+            "why\n",
+            "pre_quiesce",
+        ),
+        (runner.Job(script="echo half; exit 0"), "script", 0, "half\n", "script"),
+        (runner.Job(script="exit 9"), "script", 9, "", "script"),
+        (runner.Job(pre_quiesce="kill -9 $$"), "pre_quiesce", 137, None, "pre_quiesce"),
+    ],
+)
+def test_early_end(guest: Guest, job: runner.Job, stage: str, code: int, output: str | None, own: str) -> None:
+    assert guest.run(job) == runner.STAGES[own]
+    ended = guest.early_end()
+    assert ended is not None
+    assert (ended.stage, ended.exit_code) == (stage, code)
+    assert output is None or ended.output == output
+    assert guest.post_clone() is None
+    assert not guest.value(report.SCRIPTS)
+    assert not guest.directory.exists()
+    assert not (guest.root / "post").exists()
+
+
+def test_refused_fork_point(guest: Guest) -> None:
+    (guest.store / "refuse").write_text("Permission denied")
+    assert guest.run(runner.Job(post_clone="touch $OUT/post")) == runner.STAGES["freeze"]
+    assert guest.early_end() == report.Report("freeze", 1, "Permission denied")
+    assert not guest.value(report.SCRIPTS)
+    assert not (guest.root / "post").exists()
+
+
+def test_failing_post_clone_script(guest: Guest) -> None:
+    guest.run(runner.Job(post_clone="echo broken; exit 4"))
+    assert guest.post_clone() == report.Report("post_clone", 4, "broken\n")
+    assert not guest.directory.exists()
+
+
+def test_one_script_that_freezes_by_itself(guest: Guest) -> None:
+    guest.run(runner.Job(script="vmtoolsd --cmd 'vmfork-begin -1 -1'; echo child"))
+    assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
+
+
+def test_only_the_end_of_the_output_is_told(guest: Guest) -> None:
+    guest.run(runner.Job(post_clone="seq 1 5000"))
+    ended = guest.post_clone()
+    assert ended is not None
+    assert ended.output.endswith("4999\n5000\n")
+    assert len(ended.output) == report.OUTPUT_BYTES
+
+
+def test_no_tools(guest: Guest) -> None:
+    (guest.bin / "vmtoolsd").unlink()
+    assert guest.run(runner.Job(pre_quiesce="touch $OUT/pre")) == runner.STAGES["tools"]
+    assert not (guest.root / "pre").exists()
+    assert not guest.directory.exists()
+
+
+def test_tools_path_and_rpctool(guest: Guest) -> None:
+    other = guest.root / "my tools" / "vmware-rpctool"
+    other.parent.mkdir()
+    (guest.bin / "vmtoolsd").rename(other)
+    guest.run(runner.Job(post_clone="echo there", tools_path=str(other)))
+    assert guest.post_clone() == report.Report("post_clone", 0, "there\n")
+
+
+def test_not_root(guest: Guest) -> None:
+    assert guest.run(runner.Job(pre_quiesce="touch $OUT/pre"), FAKE_UID="1000") == runner.STAGES["not_root"]
+    assert not (guest.root / "pre").exists()
+    assert not guest.directory.exists()
+
+
+def test_sudo_refused(guest: Guest) -> None:
+    guest.install("sudo", "#!/bin/sh\necho 'sudo: a password is required' >&2; exit 1\n")
+    job = runner.Job(pre_quiesce="touch $OUT/pre", become="sudo")
+    assert guest.run(job, FAKE_UID="1000") == runner.STAGES["become"]
+    assert guest.early_end() == report.Report("become", 1, "sudo: a password is required\n")
+
+
+def test_sudo(guest: Guest) -> None:
+    guest.install("sudo", '#!/bin/sh\n[ "$1" = -n ] && shift; FAKE_UID=0 exec "$@"\n')
+    guest.run(runner.Job(post_clone="echo as root", become="sudo"), FAKE_UID="1000")
+    assert guest.post_clone() == report.Report("post_clone", 0, "as root\n")
+
+
+def test_terminated(guest: Guest) -> None:
+    job = runner.Job(pre_quiesce='touch "$OUT/running"; kill -TERM $PPID; sleep 20; touch "$OUT/went-on"')
+    guest.run(job)
+    assert guest.early_end() == report.Report("terminated", 143, "")
+    assert not (guest.root / "went-on").exists()
+    assert not guest.directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "output"),
+    [
+        ("#!/bin/sh\r\necho a\r\necho b\r\n", "a\nb\n"),
+        ("echo größe 名前", "größe 名前\n"),
+        ("#!/usr/bin/env -S sh -e\nfalse\necho no", ""),
+        ("#! /bin/sh\necho no newline at the end", "no newline at the end\n"),
+        ("# " + "x" * 1_000_000 + "\necho long", "long\n"),
+    ],
+)
+def test_shapes_of_scripts(guest: Guest, script: str, output: str) -> None:
+    guest.run(runner.Job(post_clone=script))
+    ended = guest.post_clone()
+    assert ended is not None
+    assert ended.output == output
+
+
+def test_interpreter(guest: Guest) -> None:
+    guest.run(runner.Job(post_clone="#!/bin/false\necho $-", interpreter="/bin/sh -e"))
+    ended = guest.post_clone()
+    assert ended is not None
+    assert "e" in ended.output
+
+
+def test_digest_tells_scripts_apart() -> None:
+    jobs = [
+        runner.Job(pre_quiesce="a"),
+        runner.Job(post_clone="a"),
+        runner.Job(script="a"),
+        runner.Job(pre_quiesce="a", post_clone="a"),
+        runner.Job(pre_quiesce="a", interpreter="a"),
+        runner.Job(pre_quiesce="-"),
+    ]
+    assert len({job.digest() for job in jobs}) == len(jobs)
+    assert runner.Job(pre_quiesce="a\r\n").digest() == runner.Job(pre_quiesce="a\n").digest()
+
+
+# --- through guestinfo ----------------------------------------------------------------------------------------------
+
+
+def deliver(guest: Guest, job: runner.Job, chunks: list[str] | None = None) -> int:
+    files = job.files("run-nonce", "vmfork-begin -1 -1", KEYS)
+    packed = runner.payload(files) if chunks is None else chunks
+    for number, chunk in enumerate(packed):
+        (guest.store / f"{KEYS.payload}.{number}").write_text(chunk)
+    command = runner.unpack_command(len(packed), "run-nonce", None, str(guest.directory), KEYS)
+    # As VMware Tools starts a program: the path and the arguments, by a shell.
+    line = f"/bin/sh -c {shlex.quote(command)}"
+    return subprocess.run(["/bin/bash", "-c", line], env=guest.environment, timeout=30, check=False).returncode
+
+
+def test_delivery_through_guestinfo(guest: Guest) -> None:
+    noise = base64.b64encode(os.urandom(150_000)).decode()
+    job = runner.Job(pre_quiesce='touch "$OUT/pre"', post_clone=f"# {noise}\necho delivered")
+    assert len(runner.payload(job.files("n", "f", KEYS))) > 2
+    assert deliver(guest, job) == 0
+    assert guest.post_clone() == report.Report("post_clone", 0, "delivered\n")
+    assert (guest.root / "pre").exists()
+    assert list(guest.directory.iterdir()) == []
+    left = [one.name for one in guest.store.iterdir() if one.name.startswith(KEYS.payload) and one.read_text()]
+    assert left == []
+
+
+def test_delivery_that_arrives_damaged(guest: Guest) -> None:
+    assert deliver(guest, runner.Job(post_clone="touch $OUT/post"), ["bm9uc2Vuc2U="]) == runner.STAGES["unpack"]
+    ended = guest.early_end()
+    assert ended is not None
+    assert ended.stage == "unpack"
+    assert list(guest.directory.iterdir()) == []
+    assert not (guest.root / "post").exists()
+
+
+def test_payload_holds_the_files() -> None:
+    files = {"runner": b"one", "post_clone": b"two"}
+    packed = base64.b64decode("".join(runner.payload(files)))
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
+        assert {one.name: archive.extractfile(one).read() for one in archive} == files  # type: ignore[union-attr]
+        assert {one.mode for one in archive} == {0o600}

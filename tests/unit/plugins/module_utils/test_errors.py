@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What vSphere's faults become in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyVmomi import vim, vmodl
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (
+            vim.fault.NoPermission(object=vim.VirtualMachine("vm-7"), privilegeId="VirtualMachine.Interact.PowerOn"),
+            "Could not do it: the user lacks the privilege VirtualMachine.Interact.PowerOn on vim.VirtualMachine:vm-7. "
+            "Give the user a role with this privilege there.",
+        ),
+        (
+            vmodl.LocalizedMethodFault(fault=vim.fault.InvalidState(), localizedMessage="The VM is off."),
+            "Could not do it: The VM is off (InvalidState).",
+        ),
+        (vmodl.LocalizedMethodFault(fault=vim.fault.InvalidState()), "Could not do it: InvalidState."),
+        (
+            vim.fault.InvalidName(name="x", msg="The name 'x'\nis invalid."),
+            "Could not do it: The name 'x' is invalid (InvalidName).",
+        ),
+        (
+            vim.fault.DuplicateName(name="x", msg="x exists"),
+            "Could not do it: x exists (DuplicateName). Choose another name, or remove the object that has it.",
+        ),
+        (
+            vim.fault.InvalidState(faultMessage=[vmodl.LocalizableMessage(key="k", message="Because.")]),
+            "Could not do it: Because (InvalidState).",
+        ),
+    ],
+)
+def test_sentences(fault: Any, sentence: str) -> None:
+    error = _errors.failure("Could not do it", fault)
+    assert error.sentence == sentence
+    assert error.fault == _errors.fault_name(getattr(fault, "fault", None) or fault)
