@@ -94,10 +94,10 @@ $(VENV)/.go: tests/requirements/go.txt | $(VENV)/bin/pip
 $(B)/activate: tests/harness/activate.sh $(VENV)/.env
 	@sed 's|@BUILD@|$(B)|' $< >$@
 
-# The sources as the tests see them: links, so that an edit needs no step in between.
+# The sources as pytest and mypy see them: links, so that an edit needs no step in between.
 $(B)/live: Makefile
 	@mkdir -p $@/ansible_collections/vmfork/vsphere
-	@for name in plugins tests; do ln -sfn $(CURDIR)/$$name $@/ansible_collections/vmfork/vsphere/$$name; done
+	@for name in meta playbooks plugins roles tests; do ln -sfn $(CURDIR)/$$name $@/ansible_collections/vmfork/vsphere/$$name; done
 	@touch $@
 
 simulator: $(VENV)/.go ## build .build/vmforksim and .build/govc
