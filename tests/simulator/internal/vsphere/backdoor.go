@@ -1,0 +1,229 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/vmware/govmomi/simulator"
+
+	"vmforksim/internal/guest"
+)
+
+// cycle is one run of a VM, from power-on to power-off, as its guest's tools
+// see it: it is the guest's backdoor. The instance's mutex guards its fields.
+type cycle struct {
+	vm       *instance
+	over     chan struct{} // closed at power-off
+	machine  *guest.Machine
+	frozen   *frozen
+	starts   map[int64]map[string]string // guestinfo when a program was started
+	scratch  map[string]string           // what a program that is run again in a child set
+	recorded [][]string
+	failure  error // why a child's program could not be run again
+}
+
+// isOver tells whether the VM was powered off since.
+func (c *cycle) isOver() bool {
+	select {
+	case <-c.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// Call answers a command given to the programs of VMware Tools.
+func (c *cycle) Call(call guest.Call) guest.Answer {
+	if c.isOver() {
+		return failed("The VM is powered off")
+	}
+	verb, rest, _ := strings.Cut(strings.TrimLeft(call.Command, " "), " ")
+	switch verb {
+	case "info-get":
+		return c.infoGet(call, strings.TrimSpace(rest))
+	case "info-set":
+		key, value, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
+		return c.infoSet(call, key, value)
+	case "machine.id.get":
+		var id string
+		c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+			id = extraConfig(&object.VirtualMachine)["machine.id"]
+		})
+		if id == "" {
+			return failed("No machine id")
+		}
+		return guest.Answer{OK: true, Text: id}
+	case "vmfork-begin":
+		return c.forkBegin(call, strings.Fields(rest))
+	case "log":
+		return guest.Answer{OK: true}
+	}
+	return failed("Unknown command")
+}
+
+func failed(text string) guest.Answer { return guest.Answer{Text: text} }
+
+func (c *cycle) settings() toolsSettings {
+	c.vm.mu.Lock()
+	defer c.vm.mu.Unlock()
+	return c.vm.tools
+}
+
+// infoGet reads guestinfo. A program that is run again in a child meets the
+// values of its first run: those of the parent when it was started, and its own.
+func (c *cycle) infoGet(call guest.Call, key string) guest.Answer {
+	name, ok := strings.CutPrefix(key, guestinfoPrefix)
+	if !ok || c.settings().RefuseInfo {
+		return failed("Permission denied")
+	}
+	var values map[string]string
+	if call.Replay {
+		values = c.replayed()
+	} else {
+		c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+			values = c.vm.guestinfo(&object.VirtualMachine)
+		})
+	}
+	value, ok := values[name]
+	if !ok {
+		return failed("No value found")
+	}
+	return guest.Answer{OK: true, Text: value}
+}
+
+// replayed is the guestinfo that a program which is run again in a child sees.
+func (c *cycle) replayed() map[string]string {
+	c.vm.mu.Lock()
+	born := c.vm.origin
+	c.vm.mu.Unlock()
+	values := map[string]string{}
+	if born != nil {
+		maps.Copy(values, born.frozen.atStart())
+	}
+	c.vm.mu.Lock()
+	defer c.vm.mu.Unlock()
+	for name, value := range c.scratch {
+		if value == "" {
+			delete(values, name)
+		} else {
+			values[name] = value
+		}
+	}
+	return values
+}
+
+func (c *cycle) infoSet(call guest.Call, key, value string) guest.Answer {
+	name, ok := strings.CutPrefix(key, guestinfoPrefix)
+	if !ok || c.settings().RefuseInfo {
+		return failed("Permission denied")
+	}
+	if limit, _ := strconv.Atoi(c.vm.sim.rules.get("guestinfo_limit")); len(value) > limit {
+		return failed("Value too long")
+	}
+	if call.Replay {
+		c.vm.mu.Lock()
+		defer c.vm.mu.Unlock()
+		if c.scratch == nil {
+			c.scratch = map[string]string{}
+		}
+		c.scratch[name] = value
+		return guest.Answer{OK: true}
+	}
+	c.vm.mu.Lock()
+	_, secret := c.vm.secret[name]
+	if secret {
+		c.vm.secret[name] = value
+	}
+	c.vm.mu.Unlock()
+	if !secret {
+		c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+			setExtraConfig(ctx, object, map[string]string{key: value})
+		})
+	}
+	return guest.Answer{OK: true}
+}
+
+// forkBegin lets an enabled parent freeze.
+func (c *cycle) forkBegin(call guest.Call, arguments []string) guest.Answer {
+	if call.Replay {
+		return guest.Answer{OK: true} // the fork point: the child goes on from here
+	}
+	settings := c.settings()
+	c.vm.mu.Lock()
+	defer c.vm.mu.Unlock()
+	switch {
+	case settings.RefuseFreeze != "":
+		return failed(settings.RefuseFreeze)
+	case len(arguments) != 2:
+		return failed("Invalid arguments")
+	case call.UID != 0 && c.vm.sim.rules.is("freeze_needs_root", "yes"):
+		return failed("Permission denied")
+	case !c.vm.enabled:
+		return failed("The VM is not enabled as a fork parent")
+	case c.frozen != nil:
+		return failed("The VM is frozen already")
+	}
+	c.frozen = &frozen{cycle: c, program: call.Program, holders: 1}
+	return guest.Answer{OK: true, Freeze: true}
+}
+
+// Frozen follows when nothing runs in the guest any more.
+func (c *cycle) Frozen(snapshot *guest.Snapshot) {
+	kept := false
+	c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+		if c.isOver() {
+			return
+		}
+		kept = true
+		c.frozen.keep(snapshot, &object.VirtualMachine)
+		c.vm.sim.showRuntime(ctx, object)
+	})
+	if !kept { // the VM was powered off just now
+		c.vm.sim.platform.Release(snapshot)
+	}
+}
+
+// Changed follows the guest's host name and network.
+func (c *cycle) Changed(state guest.State) { c.vm.sim.reported(c, state) }
+
+// Ended forgets what belonged to a program.
+func (c *cycle) Ended(process guest.Process) {
+	c.vm.mu.Lock()
+	defer c.vm.mu.Unlock()
+	if c.frozen == nil {
+		delete(c.starts, process.PID)
+	}
+}
+
+// Recorded keeps the calls of stand-ins for the control endpoint.
+func (c *cycle) Recorded(command []string) {
+	c.vm.mu.Lock()
+	defer c.vm.mu.Unlock()
+	c.recorded = append(c.recorded, command)
+}
+
+// ReplayFailed keeps why a child's program did not come to the fork point.
+func (c *cycle) ReplayFailed(err error) {
+	c.vm.sim.log.Printf("%s: the program that froze the parent could not be run again: %v", c.vm.ref.Value, err)
+	c.vm.mu.Lock()
+	defer c.vm.mu.Unlock()
+	c.failure = err
+}
+
+// starting is called before a program is started; what it returns keeps, with
+// the program's pid, the guestinfo the program met.
+func (c *cycle) starting() func(pid int64) {
+	var values map[string]string
+	c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+		values = c.vm.guestinfo(&object.VirtualMachine)
+	})
+	return func(pid int64) {
+		c.vm.mu.Lock()
+		defer c.vm.mu.Unlock()
+		c.starts[pid] = values
+	}
+}

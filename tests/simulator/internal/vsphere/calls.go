@@ -1,0 +1,57 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"maps"
+	"sync"
+)
+
+// calls counts what clients ask for: SOAP requests by the name of their
+// element, anything else by HTTP method and path.
+type calls struct {
+	mu    sync.Mutex
+	count callCount
+}
+
+type callCount struct {
+	Total   int            `json:"total"`
+	Methods map[string]int `json:"methods"`
+	HTTP    map[string]int `json:"http"`
+}
+
+func newCalls() *calls {
+	c := &calls{}
+	c.reset()
+	return c
+}
+
+func (c *calls) soap(method string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count.Total++
+	c.count.Methods[method]++
+}
+
+func (c *calls) http(request string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count.Total++
+	c.count.HTTP[request]++
+}
+
+func (c *calls) read() callCount {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return callCount{Total: c.count.Total, Methods: maps.Clone(c.count.Methods), HTTP: maps.Clone(c.count.HTTP)}
+}
+
+// reset starts from zero and returns what was counted until then.
+func (c *calls) reset() callCount {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.count
+	c.count = callCount{Methods: map[string]int{}, HTTP: map[string]int{}}
+	return before
+}

@@ -1,0 +1,343 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/vmware/govmomi/simulator"
+
+	"vmforksim/internal/guest"
+)
+
+// errAbsent is answered with 404.
+var errAbsent = errors.New("not found")
+
+// newControl is the control endpoint: what tests see and set beside the API.
+// It needs no login and is not counted.
+func (s *Simulator) newControl() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, f func(r *http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			result, err := f(r)
+			switch {
+			case errors.Is(err, errAbsent):
+				writeJSON(w, http.StatusNotFound, map[string]string{"error": err.Error()})
+			case err != nil:
+				writeJSON(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
+			default:
+				writeJSON(w, http.StatusOK, result)
+			}
+		})
+	}
+	handle("GET /vmforksim/calls", func(*http.Request) (any, error) { return s.calls.read(), nil })
+	handle("DELETE /vmforksim/calls", func(*http.Request) (any, error) { return s.calls.reset(), nil })
+	handle("GET /vmforksim/sessions", func(*http.Request) (any, error) { return s.sessions.list(), nil })
+	handle("DELETE /vmforksim/sessions", func(r *http.Request) (any, error) {
+		return s.sessions.kill(r.URL.Query().Get("user")), nil
+	})
+	handle("POST /vmforksim/users", s.controlUsers)
+	handle("GET /vmforksim/faults", func(*http.Request) (any, error) { return s.faults.list(), nil })
+	handle("POST /vmforksim/faults", func(r *http.Request) (any, error) {
+		rule := faultRule{Count: 1}
+		if err := decode(r, &rule); err != nil {
+			return nil, err
+		}
+		return s.faults.list(), s.faults.add(rule)
+	})
+	handle("DELETE /vmforksim/faults", func(*http.Request) (any, error) {
+		s.faults.clear()
+		return s.faults.list(), nil
+	})
+	handle("GET /vmforksim/rules", func(*http.Request) (any, error) { return s.rules.list(), nil })
+	handle("PUT /vmforksim/rules/{name}", s.controlRule)
+	handle("DELETE /vmforksim/rules", func(*http.Request) (any, error) {
+		s.rules.reset()
+		s.refresh()
+		return s.rules.list(), nil
+	})
+	handle("GET /vmforksim/transfers", func(*http.Request) (any, error) { return s.transferState(), nil })
+	handle("PUT /vmforksim/transfers", func(r *http.Request) (any, error) {
+		var request struct {
+			Blocked *bool `json:"blocked"`
+		}
+		if err := decode(r, &request); err != nil {
+			return nil, err
+		}
+		if request.Blocked == nil {
+			return nil, errors.New("blocked is missing")
+		}
+		s.transfer.listener.block(*request.Blocked)
+		return s.transferState(), nil
+	})
+	handle("GET /vmforksim/guests/{moid}", s.controlGuest)
+	handle("PATCH /vmforksim/guests/{moid}", s.controlTools)
+	handle("POST /vmforksim/guests/{moid}/run", s.controlRun)
+	handle("POST /vmforksim/inventory", s.controlInventory)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusNotFound, map[string]string{"error": fmt.Sprintf("%s %s is not part of the control endpoint", r.Method, r.URL.Path)})
+	})
+	return mux
+}
+
+// decode reads a request's body; fields that are not known are an error.
+func decode(r *http.Request, request any) error {
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(request); err != nil {
+		return fmt.Errorf("the request is not understood: %w", err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return errors.New("the request has more than one value")
+	}
+	return nil
+}
+
+func (s *Simulator) transferState() any {
+	return map[string]bool{"blocked": s.transfer.listener.blocked()}
+}
+
+func (s *Simulator) controlUsers(r *http.Request) (any, error) {
+	var added user
+	if err := decode(r, &added); err != nil {
+		return nil, err
+	}
+	if added.Name == "" || added.Password == "" {
+		return nil, errors.New("name and password are needed")
+	}
+	s.users.put(added)
+	return map[string]any{"name": added.Name, "deny": added.Deny, "deny_on": added.DenyOn}, nil
+}
+
+func (s *Simulator) controlRule(r *http.Request) (any, error) {
+	var request struct {
+		Value string `json:"value"`
+	}
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	name := r.PathValue("name")
+	if _, ok := findRule(name); !ok {
+		return nil, fmt.Errorf("there is no rule %q: %w", name, errAbsent)
+	}
+	if err := s.rules.set(name, request.Value); err != nil {
+		return nil, err
+	}
+	s.refresh()
+	return s.rules.list(), nil
+}
+
+// refresh publishes anew what depends on rules.
+func (s *Simulator) refresh() {
+	for _, entity := range s.registry().All("VirtualMachine") {
+		s.instances.of(entity.Reference()).update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+			if s.names.visible(object.Self) {
+				s.showRuntime(ctx, object)
+				s.showFork(ctx, object)
+			}
+		})
+	}
+}
+
+// guestView is what the control endpoint tells of a guest.
+type guestView struct {
+	State struct {
+		Hostname   string          `json:"hostname"`
+		Interfaces []interfaceView `json:"interfaces"`
+	} `json:"state"`
+	Tools struct {
+		Running      bool   `json:"running"`
+		Ready        bool   `json:"ready"`
+		Installed    bool   `json:"installed"`
+		RefuseFreeze string `json:"refuse_freeze"`
+		RefuseInfo   bool   `json:"refuse_info"`
+	} `json:"tools"`
+	Processes  []processView     `json:"processes"`
+	Recorded   [][]string        `json:"recorded"`
+	Guestinfo  map[string]string `json:"guestinfo"`
+	Frozen     bool              `json:"frozen"`
+	ForkedFrom *string           `json:"forked_from"`
+	Failure    string            `json:"replay_failed,omitempty"`
+}
+
+type interfaceView struct {
+	Name      string   `json:"name"`
+	MAC       string   `json:"mac"`
+	Up        bool     `json:"up"`
+	Addresses []string `json:"addresses"`
+}
+
+type processView struct {
+	PID         int64  `json:"pid"`
+	Name        string `json:"name"`
+	CommandLine string `json:"command_line"`
+	Owner       string `json:"owner"`
+	Ended       bool   `json:"ended"`
+	ExitCode    int    `json:"exit_code"`
+}
+
+// vmOf finds the VM a control request names.
+func (s *Simulator) vmOf(r *http.Request) (*instance, error) {
+	moid := r.PathValue("moid")
+	for _, entity := range s.registry().All("VirtualMachine") {
+		if ref := entity.Reference(); ref.Value == moid {
+			return s.instances.of(ref), nil
+		}
+	}
+	return nil, fmt.Errorf("there is no VM %q: %w", moid, errAbsent)
+}
+
+func (s *Simulator) controlGuest(r *http.Request) (any, error) {
+	vm, err := s.vmOf(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.view(vm), nil
+}
+
+func (s *Simulator) view(vm *instance) guestView {
+	view := guestView{Recorded: [][]string{}, Processes: []processView{}}
+	view.State.Interfaces = []interfaceView{}
+	vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+		view.Guestinfo = vm.guestinfo(&object.VirtualMachine)
+		view.Tools.Running = object.Guest.ToolsRunningStatus == "guestToolsRunning"
+		view.Tools.Ready = object.Guest.GuestOperationsReady != nil && *object.Guest.GuestOperationsReady
+	})
+	machine, frozen := vm.machine()
+	vm.mu.Lock()
+	view.Tools.Installed = !vm.tools.Uninstalled
+	view.Tools.RefuseFreeze, view.Tools.RefuseInfo = vm.tools.RefuseFreeze, vm.tools.RefuseInfo
+	view.Frozen = frozen
+	if vm.origin != nil {
+		view.ForkedFrom = &vm.origin.parent.Value
+	}
+	if vm.cycle != nil {
+		view.Recorded = append(view.Recorded, vm.cycle.recorded...)
+		if vm.cycle.failure != nil {
+			view.Failure = vm.cycle.failure.Error()
+		}
+	}
+	vm.mu.Unlock()
+	if machine == nil {
+		return view
+	}
+	state := machine.State()
+	view.State.Hostname = state.Hostname
+	for _, nic := range state.Interfaces {
+		view.State.Interfaces = append(view.State.Interfaces, interfaceView{nic.Name, nic.MAC, nic.Up, append([]string{}, nic.Addresses...)})
+	}
+	if !frozen {
+		for _, process := range machine.Processes() {
+			view.Processes = append(view.Processes, processView{
+				process.PID, process.Name, process.CommandLine, process.Owner, !process.Ended.IsZero(), process.ExitCode,
+			})
+		}
+	}
+	return view
+}
+
+func (s *Simulator) controlTools(r *http.Request) (any, error) {
+	vm, err := s.vmOf(r)
+	if err != nil {
+		return nil, err
+	}
+	var request struct {
+		Running      *bool   `json:"tools_running"`
+		Ready        *bool   `json:"operations_ready"`
+		Installed    *bool   `json:"tools_installed"`
+		RefuseFreeze *string `json:"refuse_freeze"`
+		RefuseInfo   *bool   `json:"refuse_info"`
+	}
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	vm.mu.Lock()
+	tools := &vm.tools
+	if request.Running != nil {
+		tools.Stopped = !*request.Running
+	}
+	if request.Ready != nil {
+		tools.Unready = !*request.Ready
+	}
+	if request.Installed != nil {
+		tools.Uninstalled = !*request.Installed
+	}
+	if request.RefuseFreeze != nil {
+		tools.RefuseFreeze = *request.RefuseFreeze
+	}
+	if request.RefuseInfo != nil {
+		tools.RefuseInfo = *request.RefuseInfo
+	}
+	vm.mu.Unlock()
+	if machine, frozen := vm.machine(); machine != nil && !frozen && request.Installed != nil {
+		machine.SetTools(*request.Installed)
+	}
+	vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) { s.showRuntime(ctx, object) })
+	return s.view(vm), nil
+}
+
+// controlRun runs a program as the guest itself would, without a login.
+func (s *Simulator) controlRun(r *http.Request) (any, error) {
+	vm, err := s.vmOf(r)
+	if err != nil {
+		return nil, err
+	}
+	request := struct {
+		Program   string `json:"program"`
+		Arguments string `json:"arguments"`
+		User      string `json:"user"`
+		Wait      bool   `json:"wait"`
+	}{User: "root", Wait: true}
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	vm.settled()
+	vm.mu.Lock()
+	c := vm.cycle
+	vm.mu.Unlock()
+	machine, frozen := vm.machine()
+	if machine == nil || frozen {
+		return nil, errors.New("the guest does not run")
+	}
+	session := guestSession{cycle: c, machine: machine, user: request.User}
+	program := guest.Program{Path: request.Program, Arguments: request.Arguments, User: request.User}
+	if !request.Wait {
+		pid, err := session.start(program)
+		return map[string]any{"pid": pid}, err
+	}
+	started := c.starting()
+	process, output, err := machine.Run(program)
+	if err != nil {
+		return nil, err
+	}
+	started(process.PID)
+	return map[string]any{"pid": process.PID, "exit_code": process.ExitCode, "output": string(output)}, nil
+}
+
+func (s *Simulator) controlInventory(r *http.Request) (any, error) {
+	request := struct {
+		VMs     int      `json:"vms"`
+		Name    string   `json:"name"`
+		Folder  string   `json:"folder"`
+		PowerOn bool     `json:"power_on"`
+		Folders []string `json:"folders"`
+	}{Name: "bulk-%04d", Folder: "/DC0/vm"}
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	for _, path := range request.Folders {
+		if _, err := s.makeFolder(path); err != nil {
+			return nil, err
+		}
+	}
+	moids, err := s.addBulk(request.VMs, request.Name, request.Folder, request.PowerOn)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"moids": moids}, nil
+}

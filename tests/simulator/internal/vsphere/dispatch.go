@@ -1,0 +1,113 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// wrapped marks the reference of an object that we stand in for: govmomi's
+// dispatcher looks the reference up once more after our handler, and would
+// otherwise find the object itself.
+const wrapped = "#vmforksim"
+
+// dispatch is asked before every call. It refuses what the user may not do,
+// and puts our objects, with the methods we add or change, in front of those
+// of govmomi's simulator.
+func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
+	if ctx.Session == nil {
+		return s.dispatchStranger(ctx, method)
+	}
+	if user := ctx.Session.UserName; user != "" {
+		s.sessions.see(ctx.Session)
+		if fault := s.authorize(user, method); fault != nil {
+			return nil, fault
+		}
+	}
+	switch object := ctx.Session.Get(method.This).(type) {
+	case *simulator.VirtualMachine:
+		method.This.Value += wrapped
+		return &virtualMachine{VirtualMachine: object, sim: s}, nil
+	case *simulator.Folder:
+		method.This.Value += wrapped
+		return &vmFolder{Folder: object, sim: s}, nil
+	case *simulator.SearchIndex:
+		method.This.Value += wrapped
+		return &searchIndex{SearchIndex: object, sim: s}, nil
+	case *simulator.PropertyCollector:
+		method.This.Value += wrapped
+		return &propertyCollector{PropertyCollector: object, sim: s}, nil
+	}
+	return nil, nil
+}
+
+// dispatchStranger serves a client that is not logged in: it may read where to
+// log in, and nothing else.
+func (s *Simulator) dispatchStranger(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
+	denied := &types.NotAuthenticated{NoPermission: types.NoPermission{Object: &method.This, PrivilegeId: "System.View"}}
+	open := func(ref types.ManagedObjectReference) bool {
+		return ref.Type == "ServiceInstance" || ref.Type == "SessionManager"
+	}
+	sets := func(specs []types.PropertyFilterSpec) types.BaseMethodFault {
+		for _, spec := range specs {
+			for _, object := range spec.ObjectSet {
+				if !open(object.Obj) {
+					return denied
+				}
+			}
+		}
+		return nil
+	}
+	switch request := method.Body.(type) {
+	case *types.RetrieveProperties:
+		return nil, sets(request.SpecSet)
+	case *types.RetrievePropertiesEx:
+		return nil, sets(request.SpecSet)
+	case *fetchRequest:
+		if !open(request.This) {
+			return nil, denied
+		}
+		collector := ctx.Map.Get(method.This).(*simulator.PropertyCollector)
+		return &propertyCollector{PropertyCollector: collector, sim: s}, nil
+	}
+	return nil, nil
+}
+
+// watch is told of every object that is made, changed or removed.
+type watch struct{ sim *Simulator }
+
+func (watch) Reference() types.ManagedObjectReference {
+	return types.ManagedObjectReference{Type: "VMForkSimulator", Value: "watch"}
+}
+
+func (w watch) PutObject(_ *simulator.Context, object mo.Reference) {
+	if task, ok := object.(*simulator.Task); ok {
+		w.sim.prepareTask(task)
+	}
+}
+
+func (w watch) UpdateObject(ctx *simulator.Context, object mo.Reference, changes []types.PropertyChange) {
+	switch object := object.(type) {
+	case *mo.Task:
+		w.sim.taskChanged(ctx, object, changes)
+	case *mo.VirtualMachine:
+		for _, change := range changes {
+			switch change.Name {
+			case "name":
+				w.sim.names.rename(object.Self, object.Name)
+			case "runtime.powerState":
+				w.sim.powerChanged(ctx, object)
+			}
+		}
+	}
+}
+
+func (w watch) RemoveObject(_ *simulator.Context, ref types.ManagedObjectReference) {
+	if ref.Type == "VirtualMachine" {
+		w.sim.names.remove(ref)
+		w.sim.instances.remove(ref)
+	}
+}

@@ -1,0 +1,111 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// faultRule is a mishap asked for over the control endpoint.
+type faultRule struct {
+	Method  string `json:"method"`
+	At      string `json:"at"`
+	Fault   string `json:"fault"`
+	Message string `json:"message"`
+	VM      string `json:"vm,omitempty"`
+	VMName  string `json:"vm_name,omitempty"`
+	After   int    `json:"after"`
+	Count   int    `json:"count"`
+	DelayMS int    `json:"delay_ms"`
+	Drop    string `json:"drop"`
+
+	seen, fired int
+}
+
+func (f faultRule) delay() time.Duration { return time.Duration(f.DelayMS) * time.Millisecond }
+
+// fault builds the fault; nil when the rule only delays or drops.
+func (f faultRule) fault() types.BaseMethodFault {
+	if f.Fault == "" {
+		return nil
+	}
+	fault, _ := newFault(f.Fault, f.Message) // the name was checked by add
+	return fault
+}
+
+// faults are the mishaps asked for.
+type faults struct {
+	mu    sync.Mutex
+	rules []*faultRule
+}
+
+func (f *faults) add(rule faultRule) error {
+	if rule.At == "" {
+		rule.At = "call"
+	}
+	switch {
+	case rule.Method == "":
+		return fmt.Errorf("method is missing")
+	case rule.At != "call" && rule.At != "task":
+		return fmt.Errorf("at is call or task, not %q", rule.At)
+	case !slices.Contains([]string{"", "before", "after"}, rule.Drop):
+		return fmt.Errorf(`drop is "", "before" or "after", not %q`, rule.Drop)
+	case rule.At == "task" && rule.Drop != "":
+		return fmt.Errorf("a task has no connection to drop")
+	case rule.Fault == "" && rule.Drop == "" && rule.DelayMS == 0:
+		return fmt.Errorf("one of fault, delay_ms and drop is needed")
+	}
+	if rule.Fault != "" {
+		if _, err := newFault(rule.Fault, ""); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules = append(f.rules, &rule)
+	return nil
+}
+
+func (f *faults) list() []faultRule {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := []faultRule{}
+	for _, rule := range f.rules {
+		list = append(list, *rule)
+	}
+	return list
+}
+
+func (f *faults) clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rules = nil
+}
+
+// take returns what is to happen to this call or task, if anything, and counts
+// it. The names are those the VM goes by: its own, and a new child's.
+func (f *faults) take(at, method, moid string, names ...string) *faultRule {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, rule := range f.rules {
+		if rule.At != at || rule.Method != method ||
+			rule.VM != "" && rule.VM != moid ||
+			rule.VMName != "" && !slices.Contains(names, rule.VMName) {
+			continue
+		}
+		rule.seen++
+		if rule.seen <= rule.After || rule.Count > 0 && rule.fired >= rule.Count {
+			continue
+		}
+		rule.fired++
+		taken := *rule
+		return &taken
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// ServeHTTP is the door of the vCenter side: it counts, checks what govmomi's
+// simulator does not look at (SOAPAction, unknown methods), lets mishaps
+// happen that were asked for, and passes the rest on.
+func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch path := strings.TrimSuffix(r.URL.Path, "/"); {
+	case strings.HasPrefix(path, "/vmforksim/"):
+		s.control.ServeHTTP(w, r)
+	case path == "/sdk/vimServiceVersions.xml":
+		s.calls.http(r.Method + " " + path)
+		s.serveVersions(w)
+	case r.Method == http.MethodPost && (path == "/sdk" || path == "/sdk/vimService"):
+		s.serveSOAP(w, r)
+	default:
+		s.calls.http(r.Method + " " + path)
+		s.service.ServeMux.ServeHTTP(w, r)
+	}
+}
+
+func (s *Simulator) serveVersions(w http.ResponseWriter) {
+	var prior strings.Builder
+	for _, version := range priorVersions(s.options.APIVersion) {
+		fmt.Fprintf(&prior, "   <version>%s</version>\n", version)
+	}
+	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+	fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?>
+<namespaces version="1.0">
+ <namespace>
+  <name>urn:vim25</name>
+  <version>%s</version>
+  <priorVersions>
+%s  </priorVersions>
+ </namespace>
+</namespaces>
+`, s.options.APIVersion, prior.String())
+}
+
+func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler) // the client went away
+	}
+	request, err := parseRequest(body)
+	if err != nil {
+		writeFault(w, "ServerFaultCode", "XML document is not well formed: "+err.Error(), &types.InvalidRequest{})
+		return
+	}
+	s.calls.soap(request.Method)
+	if message := s.versionProblem(r.Header.Get("SOAPAction")); message != "" {
+		writeFault(w, "VersionMismatchFaultCode", message, &types.InvalidRequest{})
+		return
+	}
+	if request.Namespace != "urn:vim25" {
+		writeFault(w, "ServerFaultCode", fmt.Sprintf("Unsupported namespace %q in content of SOAP body", request.Namespace), &types.InvalidRequest{})
+		return
+	}
+	if !s.knows(request.Method) {
+		s.writeUnknownMethod(w, request)
+		return
+	}
+
+	rule := s.faults.take("call", request.Method, request.VM, s.names.of(request.VM), request.Name)
+	if rule != nil {
+		time.Sleep(rule.delay())
+		if rule.Drop == "before" {
+			panic(http.ErrAbortHandler)
+		}
+		if fault := rule.fault(); fault != nil && rule.Drop == "" {
+			writeFault(w, "ServerFaultCode", textOf(fault), fault)
+			return
+		}
+	}
+
+	answer := &answer{header: w.Header(), status: http.StatusOK}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	s.service.ServeSDK(answer, r)
+	if rule != nil && rule.Drop == "after" {
+		panic(http.ErrAbortHandler)
+	}
+	answer.fillFaultString()
+	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+	w.WriteHeader(answer.status)
+	_, _ = w.Write(answer.body.Bytes())
+}
+
+// versionProblem says why a SOAPAction is refused. A version of the internal
+// API, or one nobody published, is what a client must not depend on.
+func (s *Simulator) versionProblem(action string) string {
+	action = strings.Trim(action, `"`)
+	version, isVim25 := strings.CutPrefix(action, "urn:vim25/")
+	accepted := isVim25 && isPublished(version)
+	if accepted && s.rules.is("newer_soap_version", "refused") {
+		number := parseVersion(version)
+		accepted = s.version.atLeast(number[:]...)
+	}
+	if accepted {
+		return ""
+	}
+	return fmt.Sprintf("Unsupported version URI %q", action)
+}
+
+// knows tells whether the server's version has a method.
+func (s *Simulator) knows(method string) bool {
+	switch {
+	case isHiddenMethod(method):
+		return s.hidden
+	case strings.Contains(method, "InstantClone"):
+		return s.version.atLeast(6, 7)
+	}
+	_, ok := types.TypeFunc()(method)
+	return ok
+}
+
+func (s *Simulator) writeUnknownMethod(w http.ResponseWriter, request *soapRequest) {
+	message := fmt.Sprintf("Unable to resolve WSDL method name %s for namespace name urn:vim25", request.Method)
+	var fault types.BaseMethodFault
+	switch s.rules.get("unknown_method_fault") {
+	case "RuntimeFault":
+		fault = &types.RuntimeFault{}
+	case "MethodNotFound":
+		fault = &types.MethodNotFound{Receiver: request.This, Method: request.Method}
+	case "NotSupported":
+		fault = &types.NotSupported{}
+	default:
+		fault = &types.InvalidRequest{}
+	}
+	writeFault(w, "ServerFaultCode", message, fault)
+}
+
+// answer holds a response back until it is known whether it is sent.
+type answer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header            { return a.header }
+func (a *answer) WriteHeader(status int)         { a.status = status }
+func (a *answer) Write(text []byte) (int, error) { return a.body.Write(text) }
+
+var (
+	emptyFaultString = []byte("<faultstring></faultstring>")
+	faultType        = regexp.MustCompile(`xsi:type="(\w+)"`)
+)
+
+// fillFaultString gives the faults of govmomi's simulator the sentence that
+// vCenter sends with them.
+func (a *answer) fillFaultString() {
+	if a.status == http.StatusOK || !bytes.Contains(a.body.Bytes(), emptyFaultString) {
+		return
+	}
+	match := faultType.FindSubmatch(a.body.Bytes())
+	if match == nil {
+		return
+	}
+	fault, err := newFault(string(match[1]), "")
+	if err != nil {
+		return
+	}
+	filled := bytes.Replace(a.body.Bytes(), emptyFaultString, []byte("<faultstring>"+textOf(fault)+"</faultstring>"), 1)
+	a.body = *bytes.NewBuffer(filled)
+}
+
+// writeJSON answers a control request.
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(value)
+}

@@ -1,0 +1,179 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"syscall"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/guest"
+)
+
+// hangTime is how long a frozen guest is waited for when the rule says that
+// guest operations hang.
+const hangTime = time.Minute
+
+// guestManagers replaces the managers of govmomi's simulator, which need
+// containers, and adds the one it lacks.
+func (s *Simulator) guestManagers() {
+	manager := s.registry().Get(*s.content().GuestOperationsManager).(*simulator.GuestOperationsManager)
+	if manager.AuthManager == nil {
+		manager.AuthManager = &types.ManagedObjectReference{Type: "GuestAuthManager", Value: "guestOperationsAuthManager"}
+	}
+	auth := &guestAuthManager{sim: s}
+	auth.Self = *manager.AuthManager
+	files := &guestFileManager{sim: s}
+	files.Self = *manager.FileManager
+	processes := &guestProcessManager{sim: s}
+	processes.Self = *manager.ProcessManager
+	for _, object := range []mo.Reference{auth, files, processes} {
+		s.registry().Put(object)
+	}
+}
+
+// unlocked lets the calls of a manager run side by side.
+type unlocked struct{}
+
+func (unlocked) Lock()   {}
+func (unlocked) Unlock() {}
+
+// guestAccounts are the users of every guest: root, one who may use sudo, one
+// who may not, and the one of the command line. All have the same password.
+func (s *Simulator) guestAccounts() []guest.Account {
+	accounts := []guest.Account{{Name: "root", Sudo: true}, {Name: "admin", Sudo: true}, {Name: "operator"}}
+	for _, account := range accounts {
+		if account.Name == s.options.GuestUsername {
+			return accounts
+		}
+	}
+	return append(accounts, guest.Account{Name: s.options.GuestUsername, Sudo: true})
+}
+
+// session is a guest operation's way into a guest.
+type guestSession struct {
+	cycle   *cycle
+	machine *guest.Machine
+	user    string
+}
+
+func (g guestSession) files() guest.Files { return g.machine.Files(g.user) }
+
+// enter checks, as every guest operation does, that the guest can be reached
+// and that the login is good.
+func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuestAuthentication) (guestSession, types.BaseMethodFault) {
+	vm := s.instances.get(ref.Value)
+	object, ok := s.registry().Get(ref).(*simulator.VirtualMachine)
+	if !ok {
+		return guestSession{}, &types.ManagedObjectNotFound{Obj: ref}
+	}
+	if vm == nil {
+		vm = s.instances.of(ref)
+	}
+	vm.mu.Lock()
+	c := vm.cycle
+	var machine *guest.Machine
+	var isFrozen bool
+	if c != nil {
+		machine, isFrozen = c.machine, c.frozen != nil
+	}
+	unavailable := vm.tools.Stopped || vm.tools.Unready
+	vm.mu.Unlock()
+	switch {
+	case c == nil:
+		ctx := s.background()
+		var state types.VirtualMachinePowerState
+		ctx.WithLock(object, func() { state = object.Runtime.PowerState })
+		if state != types.VirtualMachinePowerStatePoweredOn {
+			return guestSession{}, &types.InvalidPowerState{
+				RequestedState: types.VirtualMachinePowerStatePoweredOn, ExistingState: state,
+			}
+		}
+		return guestSession{}, &types.GuestOperationsUnavailable{}
+	case isFrozen && s.rules.is("frozen_guest_operations", "hang"):
+		select {
+		case <-c.over:
+		case <-time.After(hangTime):
+		}
+		return guestSession{}, &types.GuestOperationsUnavailable{}
+	case isFrozen, unavailable, machine == nil:
+		return guestSession{}, &types.GuestOperationsUnavailable{}
+	}
+	login, ok := auth.(*types.NamePasswordAuthentication)
+	if !ok {
+		return guestSession{}, withText(&types.InvalidGuestLogin{}, "The authentication type is not supported.")
+	}
+	for _, account := range s.guestAccounts() {
+		if account.Name == login.Username && login.Password == s.options.GuestPassword {
+			return guestSession{cycle: c, machine: machine, user: login.Username}, nil
+		}
+	}
+	return guestSession{}, &types.InvalidGuestLogin{}
+}
+
+// guestVM is the VM a guest operation is addressed to.
+func guestVM(request any) types.ManagedObjectReference {
+	if field := reflect.ValueOf(request).Elem().FieldByName("Vm"); field.IsValid() {
+		if ref, ok := field.Interface().(types.ManagedObjectReference); ok {
+			return ref
+		}
+	}
+	return types.ManagedObjectReference{}
+}
+
+// guestFault is the fault for an error of a guest's files and programs.
+func guestFault(err error, path string) types.BaseMethodFault {
+	file := types.FileFault{File: path}
+	switch {
+	case errors.Is(err, syscall.ENOTEMPTY):
+		return withText(&types.DirectoryNotEmpty{FileFault: file}, fmt.Sprintf("Directory not empty: %s", path))
+	case errors.Is(err, syscall.ENOTDIR):
+		return withText(&types.NotADirectory{FileFault: file}, fmt.Sprintf("Not a directory: %s", path))
+	case errors.Is(err, syscall.EISDIR):
+		return withText(&types.NotAFile{FileFault: file}, fmt.Sprintf("Not a file: %s", path))
+	case errors.Is(err, os.ErrNotExist):
+		return withText(&types.FileNotFound{FileFault: file}, fmt.Sprintf("File %s was not found.", path))
+	case errors.Is(err, os.ErrExist):
+		return withText(&types.FileAlreadyExists{FileFault: file}, fmt.Sprintf("File %s already exists.", path))
+	case errors.Is(err, os.ErrPermission):
+		return withText(&types.GuestPermissionDenied{}, "Permission to perform this operation was denied in the guest.")
+	}
+	return withText(&types.SystemError{Reason: err.Error()}, "A general system error occurred: "+err.Error())
+}
+
+// soapFaultOf is a fault as the answer to a call.
+func soapFaultOf(fault types.BaseMethodFault) *soap.Fault {
+	return simulator.Fault(textOf(fault), fault)
+}
+
+// guestAuthManager checks guest logins.
+type guestAuthManager struct {
+	mo.GuestAuthManager
+	unlocked
+	sim *Simulator
+}
+
+func (m *guestAuthManager) ValidateCredentialsInGuest(_ *simulator.Context, req *types.ValidateCredentialsInGuest) soap.HasFault {
+	if _, fault := m.sim.enter(req.Vm, req.Auth); fault != nil {
+		return &methods.ValidateCredentialsInGuestBody{Fault_: soapFaultOf(fault)}
+	}
+	return &methods.ValidateCredentialsInGuestBody{Res: &types.ValidateCredentialsInGuestResponse{}}
+}
+
+func (m *guestAuthManager) AcquireCredentialsInGuest(_ *simulator.Context, _ *types.AcquireCredentialsInGuest) soap.HasFault {
+	return &methods.AcquireCredentialsInGuestBody{Fault_: soapFaultOf(&types.OperationNotSupportedByGuest{})}
+}
+
+func (m *guestAuthManager) ReleaseCredentialsInGuest(_ *simulator.Context, _ *types.ReleaseCredentialsInGuest) soap.HasFault {
+	return &methods.ReleaseCredentialsInGuestBody{Fault_: soapFaultOf(&types.OperationNotSupportedByGuest{})}
+}

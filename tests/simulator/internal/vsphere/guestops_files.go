@@ -1,0 +1,333 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"errors"
+	"os"
+	"path"
+	"regexp"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/guest"
+)
+
+// guestFileManager works on guests' files.
+type guestFileManager struct {
+	mo.GuestFileManager
+	unlocked
+	sim *Simulator
+}
+
+// do runs an operation on a guest's files with a user's rights.
+func (m *guestFileManager) do(vm types.ManagedObjectReference, auth types.BaseGuestAuthentication, name string, operation func(guest.Files) error) *soap.Fault {
+	session, fault := m.sim.enter(vm, auth)
+	if fault != nil {
+		return soapFaultOf(fault)
+	}
+	if err := operation(session.files()); err != nil {
+		return soapFaultOf(guestFault(err, name))
+	}
+	return nil
+}
+
+func (m *guestFileManager) CreateTemporaryFileInGuest(_ *simulator.Context, req *types.CreateTemporaryFileInGuest) soap.HasFault {
+	body := &methods.CreateTemporaryFileInGuestBody{}
+	var name string
+	body.Fault_ = m.do(req.Vm, req.Auth, req.DirectoryPath, func(files guest.Files) (err error) {
+		name, err = files.MakeTemporary(temporary(req.DirectoryPath), req.Prefix, req.Suffix, false)
+		return err
+	})
+	if body.Fault_ == nil {
+		body.Res = &types.CreateTemporaryFileInGuestResponse{Returnval: name}
+	}
+	return body
+}
+
+func (m *guestFileManager) CreateTemporaryDirectoryInGuest(_ *simulator.Context, req *types.CreateTemporaryDirectoryInGuest) soap.HasFault {
+	body := &methods.CreateTemporaryDirectoryInGuestBody{}
+	var name string
+	body.Fault_ = m.do(req.Vm, req.Auth, req.DirectoryPath, func(files guest.Files) (err error) {
+		name, err = files.MakeTemporary(temporary(req.DirectoryPath), req.Prefix, req.Suffix, true)
+		return err
+	})
+	if body.Fault_ == nil {
+		body.Res = &types.CreateTemporaryDirectoryInGuestResponse{Returnval: name}
+	}
+	return body
+}
+
+// temporary is where temporary files go when the client does not say.
+func temporary(directory string) string {
+	if directory == "" {
+		return "/tmp"
+	}
+	return directory
+}
+
+func (m *guestFileManager) MakeDirectoryInGuest(_ *simulator.Context, req *types.MakeDirectoryInGuest) soap.HasFault {
+	body := &methods.MakeDirectoryInGuestBody{}
+	body.Fault_ = m.do(req.Vm, req.Auth, req.DirectoryPath, func(files guest.Files) error {
+		return files.MakeDirectory(req.DirectoryPath, req.CreateParentDirectories)
+	})
+	if body.Fault_ == nil {
+		body.Res = &types.MakeDirectoryInGuestResponse{}
+	}
+	return body
+}
+
+func (m *guestFileManager) DeleteFileInGuest(_ *simulator.Context, req *types.DeleteFileInGuest) soap.HasFault {
+	body := &methods.DeleteFileInGuestBody{}
+	isDirectory := false
+	body.Fault_ = m.do(req.Vm, req.Auth, req.FilePath, func(files guest.Files) error {
+		info, err := files.Stat(req.FilePath)
+		if err != nil {
+			return err
+		}
+		if isDirectory = info.Mode.IsDir(); isDirectory {
+			return nil
+		}
+		return files.Remove(req.FilePath)
+	})
+	switch {
+	case isDirectory:
+		body.Fault_ = soapFaultOf(withText(&types.NotAFile{FileFault: types.FileFault{File: req.FilePath}}, "Not a file: "+req.FilePath))
+	case body.Fault_ == nil:
+		body.Res = &types.DeleteFileInGuestResponse{}
+	}
+	return body
+}
+
+func (m *guestFileManager) DeleteDirectoryInGuest(_ *simulator.Context, req *types.DeleteDirectoryInGuest) soap.HasFault {
+	body := &methods.DeleteDirectoryInGuestBody{}
+	isFile := false
+	body.Fault_ = m.do(req.Vm, req.Auth, req.DirectoryPath, func(files guest.Files) error {
+		info, err := files.Stat(req.DirectoryPath)
+		if err != nil {
+			return err
+		}
+		if isFile = !info.Mode.IsDir(); isFile {
+			return nil
+		}
+		if req.Recursive {
+			return files.RemoveAll(req.DirectoryPath)
+		}
+		return files.Remove(req.DirectoryPath)
+	})
+	switch {
+	case isFile:
+		body.Fault_ = soapFaultOf(withText(&types.NotADirectory{FileFault: types.FileFault{File: req.DirectoryPath}}, "Not a directory: "+req.DirectoryPath))
+	case body.Fault_ == nil:
+		body.Res = &types.DeleteDirectoryInGuestResponse{}
+	}
+	return body
+}
+
+func (m *guestFileManager) MoveFileInGuest(_ *simulator.Context, req *types.MoveFileInGuest) soap.HasFault {
+	body := &methods.MoveFileInGuestBody{}
+	body.Fault_ = m.do(req.Vm, req.Auth, req.SrcFilePath, func(files guest.Files) error {
+		return files.Move(req.SrcFilePath, req.DstFilePath, req.Overwrite)
+	})
+	if body.Fault_ == nil {
+		body.Res = &types.MoveFileInGuestResponse{}
+	}
+	return body
+}
+
+func (m *guestFileManager) MoveDirectoryInGuest(_ *simulator.Context, req *types.MoveDirectoryInGuest) soap.HasFault {
+	body := &methods.MoveDirectoryInGuestBody{}
+	body.Fault_ = m.do(req.Vm, req.Auth, req.SrcDirectoryPath, func(files guest.Files) error {
+		return files.Move(req.SrcDirectoryPath, req.DstDirectoryPath, false)
+	})
+	if body.Fault_ == nil {
+		body.Res = &types.MoveDirectoryInGuestResponse{}
+	}
+	return body
+}
+
+// defaultMaxResults is how many files are listed when the client sets no limit.
+const defaultMaxResults = 50
+
+func (m *guestFileManager) ListFilesInGuest(_ *simulator.Context, req *types.ListFilesInGuest) soap.HasFault {
+	body := &methods.ListFilesInGuestBody{}
+	pattern, err := regexp.Compile(req.MatchPattern)
+	if err != nil || req.FilePath == "" {
+		body.Fault_ = soapFaultOf(&types.InvalidArgument{InvalidProperty: "matchPattern"})
+		return body
+	}
+	var found []types.GuestFileInfo
+	body.Fault_ = m.do(req.Vm, req.Auth, req.FilePath, func(files guest.Files) error {
+		info, err := files.Stat(req.FilePath)
+		if err != nil {
+			return err
+		}
+		if !info.Mode.IsDir() {
+			found = []types.GuestFileInfo{fileInfo(info, req.FilePath)}
+			return nil
+		}
+		list, err := files.List(req.FilePath)
+		for _, info := range list {
+			if name := path.Base(info.Path); pattern.MatchString(name) {
+				found = append(found, fileInfo(info, name))
+			}
+		}
+		return err
+	})
+	if body.Fault_ != nil {
+		return body
+	}
+	limit := int(req.MaxResults)
+	if limit <= 0 {
+		limit = defaultMaxResults
+	}
+	first := min(max(int(req.Index), 0), len(found))
+	last := min(first+limit, len(found))
+	body.Res = &types.ListFilesInGuestResponse{Returnval: types.GuestListFileInfo{
+		Files: found[first:last], Remaining: int32(len(found) - last),
+	}}
+	return body
+}
+
+func fileInfo(info guest.FileInfo, name string) types.GuestFileInfo {
+	kind := types.GuestFileTypeFile
+	switch {
+	case info.Mode.IsDir():
+		kind = types.GuestFileTypeDirectory
+	case info.Mode&os.ModeSymlink != 0:
+		kind = types.GuestFileTypeSymlink
+	}
+	return types.GuestFileInfo{Path: name, Type: string(kind), Size: info.Size, Attributes: posixAttributes(info)}
+}
+
+func posixAttributes(info guest.FileInfo) *types.GuestPosixFileAttributes {
+	modified, accessed := info.Modified.UTC(), info.Accessed.UTC()
+	return &types.GuestPosixFileAttributes{
+		GuestFileAttributes: types.GuestFileAttributes{
+			ModificationTime: &modified, AccessTime: &accessed, SymlinkTarget: info.Target,
+		},
+		OwnerId:     types.NewInt32(int32(info.UID)),
+		GroupId:     types.NewInt32(int32(info.GID)),
+		Permissions: permissions(info.Mode),
+	}
+}
+
+// permissions are the bits of chmod, those above 0777 included.
+func permissions(mode os.FileMode) int64 {
+	bits := int64(mode.Perm())
+	for flag, bit := range map[os.FileMode]int64{os.ModeSetuid: 0o4000, os.ModeSetgid: 0o2000, os.ModeSticky: 0o1000} {
+		if mode&flag != 0 {
+			bits |= bit
+		}
+	}
+	return bits
+}
+
+// fileMode is the reverse of permissions.
+func fileMode(bits int64) os.FileMode {
+	mode := os.FileMode(bits & 0o777)
+	for flag, bit := range map[os.FileMode]int64{os.ModeSetuid: 0o4000, os.ModeSetgid: 0o2000, os.ModeSticky: 0o1000} {
+		if bits&bit != 0 {
+			mode |= flag
+		}
+	}
+	return mode
+}
+
+func (m *guestFileManager) ChangeFileAttributesInGuest(_ *simulator.Context, req *types.ChangeFileAttributesInGuest) soap.HasFault {
+	body := &methods.ChangeFileAttributesInGuestBody{}
+	attributes, ok := req.FileAttributes.(*types.GuestPosixFileAttributes)
+	if !ok {
+		body.Fault_ = soapFaultOf(&types.OperationNotSupportedByGuest{})
+		return body
+	}
+	body.Fault_ = m.do(req.Vm, req.Auth, req.GuestFilePath, func(files guest.Files) error {
+		return applyAttributes(files, req.GuestFilePath, attributes)
+	})
+	if body.Fault_ == nil {
+		body.Res = &types.ChangeFileAttributesInGuestResponse{}
+	}
+	return body
+}
+
+// applyAttributes sets the owner first: a change of owner may clear bits.
+func applyAttributes(files guest.Files, name string, attributes *types.GuestPosixFileAttributes) error {
+	uid, gid := -1, -1
+	if attributes.OwnerId != nil {
+		uid = int(*attributes.OwnerId)
+	}
+	if attributes.GroupId != nil {
+		gid = int(*attributes.GroupId)
+	}
+	if uid >= 0 || gid >= 0 {
+		if err := files.Chown(name, uid, gid); err != nil {
+			return err
+		}
+	}
+	if attributes.Permissions != 0 {
+		return files.Chmod(name, fileMode(attributes.Permissions))
+	}
+	return nil
+}
+
+func (m *guestFileManager) InitiateFileTransferFromGuest(ctx *simulator.Context, req *types.InitiateFileTransferFromGuest) soap.HasFault {
+	body := &methods.InitiateFileTransferFromGuestBody{}
+	session, fault := m.sim.enter(req.Vm, req.Auth)
+	if fault != nil {
+		body.Fault_ = soapFaultOf(fault)
+		return body
+	}
+	info, err := session.files().Stat(req.GuestFilePath)
+	if err != nil {
+		body.Fault_ = soapFaultOf(guestFault(err, req.GuestFilePath))
+		return body
+	}
+	if info.Mode.IsDir() {
+		body.Fault_ = soapFaultOf(withText(&types.NotAFile{FileFault: types.FileFault{File: req.GuestFilePath}}, "Not a file: "+req.GuestFilePath))
+		return body
+	}
+	ticket := m.sim.transfer.add(&transfer{session: session, path: req.GuestFilePath})
+	body.Res = &types.InitiateFileTransferFromGuestResponse{Returnval: types.FileTransferInformation{
+		Attributes: posixAttributes(info), Size: info.Size, Url: m.sim.transferURL(req.Vm, ticket),
+	}}
+	return body
+}
+
+func (m *guestFileManager) InitiateFileTransferToGuest(ctx *simulator.Context, req *types.InitiateFileTransferToGuest) soap.HasFault {
+	body := &methods.InitiateFileTransferToGuestBody{}
+	session, fault := m.sim.enter(req.Vm, req.Auth)
+	if fault != nil {
+		body.Fault_ = soapFaultOf(fault)
+		return body
+	}
+	files := session.files()
+	info, err := files.Stat(req.GuestFilePath)
+	switch {
+	case err == nil && info.Mode.IsDir():
+		body.Fault_ = soapFaultOf(withText(&types.NotAFile{FileFault: types.FileFault{File: req.GuestFilePath}}, "Not a file: "+req.GuestFilePath))
+		return body
+	case err == nil && !req.Overwrite:
+		body.Fault_ = soapFaultOf(guestFault(os.ErrExist, req.GuestFilePath))
+		return body
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		body.Fault_ = soapFaultOf(guestFault(err, req.GuestFilePath))
+		return body
+	case err != nil:
+		if _, err := files.Stat(path.Dir(req.GuestFilePath)); err != nil {
+			body.Fault_ = soapFaultOf(guestFault(err, req.GuestFilePath))
+			return body
+		}
+	}
+	attributes, _ := req.FileAttributes.(*types.GuestPosixFileAttributes)
+	ticket := m.sim.transfer.add(&transfer{
+		session: session, path: req.GuestFilePath, upload: true,
+		size: req.FileSize, overwrite: req.Overwrite, attributes: attributes,
+	})
+	body.Res = &types.InitiateFileTransferToGuestResponse{Returnval: m.sim.transferURL(req.Vm, ticket)}
+	return body
+}

@@ -1,0 +1,157 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"sync"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/guest"
+)
+
+// instance is what the simulator knows of a VM beyond its properties. Its
+// mutex guards all fields; it is never held while a lock of govmomi's
+// registry is taken, nor while a guest is waited for.
+type instance struct {
+	sim *Simulator
+	ref types.ManagedObjectReference
+
+	mu        sync.Mutex
+	cycle     *cycle            // from power-on to power-off; nil while off
+	enabled   bool              // as a fork parent
+	group     string            // the fork group the VM heads
+	origin    *origin           // how a fork child came to be; nil for others
+	inherited string            // the fork group a clone of a child shows
+	secret    map[string]string // guestinfo that only the guest sees
+	tools     toolsSettings
+	disk      bool          // the guest has a disk
+	last      chan struct{} // closed when what was queued last is done
+}
+
+// toolsSettings are what the control endpoint makes of a guest's Tools.
+type toolsSettings struct {
+	Stopped      bool   // not running
+	Unready      bool   // no guest operations
+	Uninstalled  bool   // the programs are missing in the guest
+	RefuseFreeze string // the answer to vmfork-begin
+	RefuseInfo   bool   // info-get and info-set are denied
+}
+
+// instances are all VMs by moid.
+type instances struct {
+	sim    *Simulator
+	mu     sync.Mutex
+	byMoid map[string]*instance
+}
+
+// of returns the instance of a VM, and makes it when there is none.
+func (i *instances) of(ref types.ManagedObjectReference) *instance {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	vm, ok := i.byMoid[ref.Value]
+	if !ok {
+		vm = &instance{sim: i.sim, ref: ref}
+		i.byMoid[ref.Value] = vm
+	}
+	return vm
+}
+
+// get returns an instance that is there, or nil.
+func (i *instances) get(moid string) *instance {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.byMoid[moid]
+}
+
+func (i *instances) all() []*instance {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var all []*instance
+	for _, vm := range i.byMoid {
+		all = append(all, vm)
+	}
+	return all
+}
+
+// remove forgets a VM that was destroyed, with its guest's disk.
+func (i *instances) remove(ref types.ManagedObjectReference) {
+	i.mu.Lock()
+	vm, ok := i.byMoid[ref.Value]
+	delete(i.byMoid, ref.Value)
+	i.mu.Unlock()
+	if !ok {
+		return
+	}
+	vm.mu.Lock()
+	born, disk := vm.origin, vm.disk
+	vm.mu.Unlock()
+	vm.then(func() {
+		if disk && vm.sim.platform != nil {
+			if err := vm.sim.platform.RemoveDisk(ref.Value); err != nil {
+				vm.sim.log.Printf("%s: %v", ref.Value, err)
+			}
+		}
+		if born != nil {
+			born.frozen.release()
+		}
+	})
+}
+
+// then runs f after all that was queued for this VM's guest before: a guest
+// is started, stopped and removed in the order it was asked for.
+func (vm *instance) then(f func()) {
+	done := make(chan struct{})
+	vm.mu.Lock()
+	previous := vm.last
+	vm.last = done
+	vm.mu.Unlock()
+	started := vm.sim.spawn(func() {
+		defer close(done)
+		if previous != nil {
+			<-previous
+		}
+		f()
+	})
+	if !started {
+		close(done)
+	}
+}
+
+// settled waits until everything queued so far is done.
+func (vm *instance) settled() {
+	vm.mu.Lock()
+	last := vm.last
+	vm.mu.Unlock()
+	if last != nil {
+		<-last
+	}
+}
+
+// machine returns the running guest of a VM and whether it is frozen.
+func (vm *instance) machine() (*guest.Machine, bool) {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	if vm.cycle == nil {
+		return nil, false
+	}
+	return vm.cycle.machine, vm.cycle.frozen != nil
+}
+
+// object returns the VM as govmomi's simulator has it.
+func (vm *instance) object(ctx *simulator.Context) (*simulator.VirtualMachine, bool) {
+	object, ok := ctx.Map.Get(vm.ref).(*simulator.VirtualMachine)
+	return object, ok
+}
+
+// update changes a VM under its lock, for work that no client's call does.
+func (vm *instance) update(change func(ctx *simulator.Context, object *simulator.VirtualMachine)) {
+	ctx := vm.sim.background()
+	object, ok := vm.object(ctx)
+	if !ok {
+		return
+	}
+	ctx.WithLock(object, func() { change(ctx, object) })
+}

@@ -1,0 +1,281 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/simulator/esx"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/guest"
+)
+
+// guestID is the operating system of every VM made here.
+const guestID = types.VirtualMachineGuestOsIdentifierOtherLinux64Guest
+
+// builders is how many VMs are made side by side.
+const builders = 16
+
+// newVM is a VM to be made.
+type newVM struct {
+	name    string
+	folder  *simulator.Folder
+	pool    types.ManagedObjectReference
+	host    types.ManagedObjectReference
+	powerOn bool
+}
+
+// build makes the inventory: that of govmomi's model, with VMs that have
+// guests.
+func (s *Simulator) build() error {
+	model := simulator.VPX()
+	about := &model.ServiceContent.About
+	about.ApiVersion = s.options.APIVersion
+	about.Version = fmt.Sprintf("%d.%d.%d", s.version[0], s.version[1], s.version[2])
+	about.FullName = fmt.Sprintf("VMware vCenter Server %s (simulated)", about.Version)
+	model.ClusterHost = s.options.Hosts
+	model.Machine = 0
+	model.DelayConfig.Delay = int(s.options.Delay / time.Millisecond)
+	if err := model.Create(); err != nil {
+		return err
+	}
+	s.model = model
+	s.service = model.Service
+	if s.service.ServeMux == nil {
+		s.service.ServeMux = http.NewServeMux()
+	}
+	s.ctx = s.service.Context
+	registry := s.registry()
+	registry.Handler = s.dispatch
+	registry.AddHandler(watch{s})
+	s.guestManagers()
+	s.certify()
+	return s.addDefaults()
+}
+
+// certify shows the certificate of the ESXi side on every host.
+func (s *Simulator) certify() {
+	ctx := s.background()
+	certificate := types.ByteSlice(pemOf(s.hosts))
+	for _, entity := range s.registry().All("HostSystem") {
+		host := entity.(*simulator.HostSystem)
+		ctx.WithLock(host, func() {
+			config := *host.Config // the template is shared between hosts
+			config.Certificate = certificate
+			host.Config = &config
+			host.Summary.Config.SslThumbprint = thumbprintOf(s.hosts)
+		})
+	}
+}
+
+// addDefaults makes the VMs of the command line, named as vcsim names them.
+func (s *Simulator) addDefaults() error {
+	datacenter := s.registry().Any("Datacenter").(*simulator.Datacenter)
+	folder := s.registry().Get(datacenter.VmFolder).(*simulator.Folder)
+	var vms []newVM
+	for _, entity := range s.registry().All("") {
+		var resource *mo.ComputeResource
+		prefix := ""
+		switch found := entity.(type) {
+		case *mo.ComputeResource:
+			resource, prefix = found, found.Name+"_VM"
+		case *simulator.ClusterComputeResource:
+			resource, prefix = &found.ComputeResource, found.Name+"_RP0_VM"
+		default:
+			continue
+		}
+		for i := range s.options.VMs {
+			if len(resource.Host) == 0 {
+				break
+			}
+			vms = append(vms, newVM{
+				name: fmt.Sprintf("%s%d", prefix, i), folder: folder, pool: *resource.ResourcePool,
+				host: resource.Host[i%len(resource.Host)], powerOn: true,
+			})
+		}
+	}
+	_, err := s.addVMs(vms)
+	return err
+}
+
+// addBulk makes many VMs at once, on the hosts in turn.
+func (s *Simulator) addBulk(count int, pattern, folderPath string, powerOn bool) ([]string, error) {
+	if count <= 0 {
+		return []string{}, nil
+	}
+	if count > 1 && !strings.Contains(pattern, "%") {
+		return nil, fmt.Errorf("name %q needs a number's place such as %%04d", pattern)
+	}
+	folder, err := s.findFolder(folderPath)
+	if err != nil {
+		return nil, err
+	}
+	hosts := s.registry().All("HostSystem")
+	vms := make([]newVM, count)
+	for i := range vms {
+		host := hosts[i%len(hosts)].(*simulator.HostSystem)
+		parent := s.registry().Get(*host.Parent)
+		var pool types.ManagedObjectReference
+		switch resource := parent.(type) {
+		case *mo.ComputeResource:
+			pool = *resource.ResourcePool
+		case *simulator.ClusterComputeResource:
+			pool = *resource.ResourcePool
+		}
+		name := pattern
+		if strings.Contains(pattern, "%") {
+			name = fmt.Sprintf(pattern, i)
+		}
+		vms[i] = newVM{name: name, folder: folder, pool: pool, host: host.Self, powerOn: powerOn}
+	}
+	return s.addVMs(vms)
+}
+
+// addVMs makes VMs side by side and returns their moids in order.
+func (s *Simulator) addVMs(vms []newVM) ([]string, error) {
+	moids := make([]string, len(vms))
+	errs := make([]error, len(vms))
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(builders, len(vms)) {
+		workers.Add(1)
+		go func() {
+			defer workers.Done()
+			for i := range next {
+				moids[i], errs[i] = s.addVM(vms[i])
+			}
+		}()
+	}
+	for i := range vms {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	for i, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", vms[i].name, err)
+		}
+	}
+	return moids, nil
+}
+
+func (s *Simulator) addVM(vm newVM) (string, error) {
+	ctx := s.background()
+	c := s.newCreation(ctx, vm.folder)
+	if fault := c.reserve(vm.name); fault != nil {
+		c.abandon()
+		return "", fmt.Errorf("%s", textOf(fault))
+	}
+	spec := types.VirtualMachineConfigSpec{
+		GuestId: string(guestID), NumCPUs: 1, MemoryMB: 512,
+		Files:        &types.VirtualMachineFileInfo{VmPathName: "[LocalDS_0]"},
+		DeviceChange: standardDevices(s.network()),
+	}
+	ref, fault := c.create(spec, vm.pool, &vm.host, func(made *simulator.VirtualMachine) {
+		s.showRuntime(ctx, made)
+		s.showGuest(ctx, made, guest.State{})
+	})
+	if fault != nil {
+		c.abandon()
+		return "", fmt.Errorf("%s", textOf(fault))
+	}
+	if vm.powerOn {
+		made := ctx.Map.Get(ref).(*simulator.VirtualMachine)
+		var task types.ManagedObjectReference
+		ctx.WithLock(made, func() {
+			task = made.PowerOnVMTask(ctx, &types.PowerOnVM_Task{This: ref}).(*methods.PowerOnVM_TaskBody).Res.Returnval
+		})
+		if _, fault := waitTask(ctx, task); fault != nil {
+			return "", fmt.Errorf("%s", textOf(fault))
+		}
+	}
+	return ref.Value, nil
+}
+
+// network is the backing of a VM's adapter: the distributed port group.
+func (s *Simulator) network() types.BaseVirtualDeviceBackingInfo {
+	for _, entity := range s.registry().All("DistributedVirtualPortgroup") {
+		group := entity.(*simulator.DistributedVirtualPortgroup)
+		if group.Config.DistributedVirtualSwitch == nil || strings.Contains(group.Name, "Uplink") {
+			continue
+		}
+		dvs := s.registry().Get(*group.Config.DistributedVirtualSwitch).(*simulator.DistributedVirtualSwitch)
+		return &types.VirtualEthernetCardDistributedVirtualPortBackingInfo{
+			Port: types.DistributedVirtualSwitchPortConnection{PortgroupKey: group.Key, SwitchUuid: dvs.Uuid},
+		}
+	}
+	return esx.EthernetCard.Backing
+}
+
+// standardDevices are a disk, a CD drive and a network adapter.
+func standardDevices(network types.BaseVirtualDeviceBackingInfo) []types.BaseVirtualDeviceConfigSpec {
+	var devices object.VirtualDeviceList
+	scsi, _ := devices.CreateSCSIController("pvscsi")
+	ide, _ := devices.CreateIDEController()
+	cdrom, _ := devices.CreateCdrom(ide.(*types.VirtualIDEController))
+	disk := devices.CreateDisk(scsi.(types.BaseVirtualController), types.ManagedObjectReference{}, "")
+	disk.CapacityInKB = 10 << 20
+	disk.StorageIOAllocation = &types.StorageIOAllocationInfo{Limit: types.NewInt64(-1)}
+	card := esx.EthernetCard
+	card.Backing = network
+	devices = append(devices, scsi, cdrom, disk, &card)
+	changes, _ := devices.ConfigSpec(types.VirtualDeviceConfigSpecOperationAdd)
+	return changes
+}
+
+// nicsOf are the adapters of a VM as its guest finds them.
+func nicsOf(vm *simulator.VirtualMachine) []guest.NIC {
+	var nics []guest.NIC
+	for number, card := range cardsOf(vm.Config.Hardware.Device) {
+		nics = append(nics, guest.NIC{Name: fmt.Sprintf("eth%d", number), MAC: strings.ToLower(card.MacAddress)})
+	}
+	return nics
+}
+
+// findFolder finds a VM folder by its inventory path, such as /DC0/vm/a.
+func (s *Simulator) findFolder(path string) (*simulator.Folder, error) {
+	index := &searchIndex{SearchIndex: s.registry().SearchIndex(), sim: s}
+	body := index.FindByInventoryPath(s.background(), &types.FindByInventoryPath{InventoryPath: path})
+	if ref := body.(*methods.FindByInventoryPathBody).Res.Returnval; ref != nil {
+		if folder, ok := s.registry().Get(*ref).(*simulator.Folder); ok {
+			return folder, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no folder %q", path)
+}
+
+// makeFolder makes a folder and those it is in.
+func (s *Simulator) makeFolder(path string) (*simulator.Folder, error) {
+	if folder, err := s.findFolder(path); err == nil {
+		return folder, nil
+	}
+	cut := strings.LastIndex(strings.TrimSuffix(path, "/"), "/")
+	if cut <= 0 {
+		return nil, fmt.Errorf("there is no folder %q", path)
+	}
+	parent, err := s.makeFolder(path[:cut])
+	if err != nil {
+		return nil, err
+	}
+	ctx := s.background()
+	ctx.WithLock(parent, func() {
+		body := parent.CreateFolder(ctx, &types.CreateFolder{This: parent.Self, Name: path[cut+1:]})
+		if fault := body.Fault(); fault != nil {
+			err = fmt.Errorf("%s: %s", path, fault.String)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.findFolder(path)
+}

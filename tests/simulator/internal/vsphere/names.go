@@ -1,0 +1,169 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"net/url"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// names is an index of the VMs that clients can see, by folder and name. The
+// simulator of govmomi looks names up in the objects themselves, which panics
+// on a VM that is being created.
+type names struct {
+	mu       sync.Mutex
+	vms      map[string]place // by moid
+	refs     map[place]types.ManagedObjectReference
+	reserved map[place]bool
+}
+
+type place struct {
+	folder types.ManagedObjectReference
+	name   string
+}
+
+func newNames() *names {
+	return &names{
+		vms:      map[string]place{},
+		refs:     map[place]types.ManagedObjectReference{},
+		reserved: map[place]bool{},
+	}
+}
+
+// of returns the name of a VM, "" for an unknown one.
+func (n *names) of(moid string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.vms[moid].name
+}
+
+// visible tells whether a VM can be seen by clients.
+func (n *names) visible(ref types.ManagedObjectReference) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, ok := n.vms[ref.Value]
+	return ok
+}
+
+// find looks a VM up in a folder.
+func (n *names) find(folder types.ManagedObjectReference, name string) (types.ManagedObjectReference, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ref, ok := n.refs[place{folder, name}]
+	return ref, ok
+}
+
+// reserve keeps a name for a VM that is being created.
+func (n *names) reserve(folder types.ManagedObjectReference, name string) types.BaseMethodFault {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	at := place{folder, name}
+	if ref, ok := n.refs[at]; ok {
+		return &types.DuplicateName{Name: name, Object: ref}
+	}
+	if n.reserved[at] {
+		return &types.DuplicateName{Name: name, Object: folder}
+	}
+	n.reserved[at] = true
+	return nil
+}
+
+func (n *names) release(folder types.ManagedObjectReference, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.reserved, place{folder, name})
+}
+
+// put enters a VM, or moves it to another folder.
+func (n *names) put(ref, folder types.ManagedObjectReference, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drop(ref)
+	at := place{folder, name}
+	n.vms[ref.Value] = at
+	n.refs[at] = ref
+}
+
+// rename follows a change of the property name.
+func (n *names) rename(ref types.ManagedObjectReference, name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if at, ok := n.vms[ref.Value]; ok {
+		n.drop(ref)
+		at.name = name
+		n.vms[ref.Value] = at
+		n.refs[at] = ref
+	}
+}
+
+func (n *names) remove(ref types.ManagedObjectReference) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drop(ref)
+}
+
+func (n *names) drop(ref types.ManagedObjectReference) {
+	if at, ok := n.vms[ref.Value]; ok {
+		delete(n.vms, ref.Value)
+		if n.refs[at] == ref {
+			delete(n.refs, at)
+		}
+	}
+}
+
+// maxNameLength is counted in characters of the name as people see it.
+const maxNameLength = 80
+
+// inventoryName turns the name a client asks for into the one the inventory
+// holds: /, \ and % are escaped unless they already are.
+func inventoryName(name string) (string, types.BaseMethodFault) {
+	var escaped strings.Builder
+	for i := 0; i < len(name); i++ {
+		switch c := name[i]; c {
+		case '/':
+			escaped.WriteString("%2f")
+		case '\\':
+			escaped.WriteString("%5c")
+		case '%':
+			if len(name) > i+2 {
+				if sequence := strings.ToLower(name[i : i+3]); sequence == "%2f" || sequence == "%5c" || sequence == "%25" {
+					escaped.WriteString(sequence)
+					i += 2
+					continue
+				}
+			}
+			escaped.WriteString("%25")
+		default:
+			escaped.WriteByte(c)
+		}
+	}
+	plain, err := url.PathUnescape(escaped.String())
+	if err != nil || plain == "" || !utf8.ValidString(plain) || utf8.RuneCountInString(plain) > maxNameLength ||
+		strings.ContainsFunc(plain, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return "", &types.InvalidName{Name: name}
+	}
+	return escaped.String(), nil
+}
+
+// fileName turns a VM's name into one for its directory.
+func fileName(name string) string {
+	safe := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`/\%[]:*?"<>|'`, r) || r < ' ' {
+			return '_'
+		}
+		return r
+	}, name)
+	if strings.HasPrefix(safe, ".") || strings.HasSuffix(safe, ".vmx") {
+		safe = "_" + strings.ReplaceAll(safe, ".", "_")
+	}
+	for len(safe) > 160 { // leaves room for suffixes within the file system's 255 bytes
+		_, size := utf8.DecodeLastRuneInString(safe)
+		safe = safe[:len(safe)-size]
+	}
+	return safe
+}

@@ -1,0 +1,352 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/guest"
+)
+
+// powerChanged follows every change of a VM's power state, whoever made it.
+// The caller holds the VM's lock, so the guest itself is only queued.
+func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMachine) {
+	vm := s.instances.of(changed.Self)
+	object, ok := vm.object(ctx)
+	if !ok {
+		return
+	}
+	switch changed.Runtime.PowerState {
+	case types.VirtualMachinePowerStatePoweredOn:
+		s.poweredOn(ctx, vm, object)
+	case types.VirtualMachinePowerStatePoweredOff:
+		s.poweredOff(ctx, vm, object)
+	}
+}
+
+func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simulator.VirtualMachine) {
+	vm.mu.Lock()
+	if vm.cycle != nil { // resumed
+		vm.mu.Unlock()
+		return
+	}
+	c := &cycle{vm: vm, over: make(chan struct{}), starts: map[int64]map[string]string{}}
+	vm.cycle = c
+	born := vm.origin
+	forks := born != nil && !born.broken && !(born.persistent && born.started)
+	if forks {
+		born.started = true
+	}
+	vm.mu.Unlock()
+
+	spec := guest.Spec{ID: vm.ref.Value, Hostname: hostLabel(object.Name), NICs: nicsOf(object)}
+	if forks {
+		s.showFork(ctx, object)
+		s.showInherited(ctx, object, born.frozen)
+	}
+	if s.platform == nil || born != nil && born.broken {
+		return
+	}
+	vm.then(func() {
+		if c.isOver() {
+			return
+		}
+		var machine *guest.Machine
+		var err error
+		if forks {
+			machine, err = s.platform.Fork(spec, born.frozen.point(), c)
+		} else {
+			machine, err = s.platform.Boot(spec, c)
+		}
+		if err != nil {
+			s.log.Printf("%s (%s): the guest does not start: %v", spec.ID, spec.Hostname, err)
+			return
+		}
+		s.running(c, machine, forks)
+	})
+}
+
+// running shows that a guest is up.
+func (s *Simulator) running(c *cycle, machine *guest.Machine, forked bool) {
+	c.vm.mu.Lock()
+	c.machine = machine
+	c.vm.disk = true
+	enabled, uninstalled := c.vm.enabled, c.vm.tools.Uninstalled
+	c.vm.mu.Unlock()
+	machine.Forkable(enabled)
+	if uninstalled {
+		machine.SetTools(false)
+	}
+	c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+		if !c.isOver() {
+			s.showRuntime(ctx, object)
+		}
+	})
+	if !forked { // a child goes on with its parent's memory until Tools report
+		s.reported(c, machine.State())
+	}
+}
+
+func (s *Simulator) poweredOff(ctx *simulator.Context, vm *instance, object *simulator.VirtualMachine) {
+	vm.mu.Lock()
+	c := vm.cycle
+	if c == nil {
+		vm.mu.Unlock()
+		return
+	}
+	close(c.over)
+	vm.cycle = nil
+	point := c.frozen
+	if s.rules.is("enabled_after_power_off", "cleared") {
+		vm.enabled = false
+	}
+	loses := vm.origin != nil && !vm.origin.persistent
+	vm.mu.Unlock()
+
+	s.showRuntime(ctx, object)
+	s.showFork(ctx, object)
+	s.showGuest(ctx, object, guest.State{})
+	if point != nil && s.rules.is("power_off_with_children", "breaks") {
+		s.spawn(func() { s.breakChildren(vm.ref) })
+	}
+	vm.then(func() {
+		vm.mu.Lock()
+		machine := c.machine
+		vm.mu.Unlock()
+		if machine != nil {
+			if err := machine.Stop(); err != nil {
+				s.log.Printf("%s: the guest does not stop: %v", vm.ref.Value, err)
+			}
+			if loses {
+				if err := s.platform.RemoveDisk(vm.ref.Value); err != nil {
+					s.log.Printf("%s: %v", vm.ref.Value, err)
+				}
+			}
+		}
+		if point != nil {
+			point.release()
+		}
+	})
+	if loses && s.rules.is("nonpersistent_power_off", "destroyed") {
+		s.spawn(func() { s.destroy(vm.ref) })
+	}
+}
+
+// reported follows what Tools say of host name and network.
+func (s *Simulator) reported(c *cycle, state guest.State) {
+	c.vm.mu.Lock()
+	child := c.vm.origin != nil
+	c.vm.mu.Unlock()
+	show := func() {
+		c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+			if !c.isOver() {
+				s.showGuest(ctx, object, state)
+			}
+		})
+	}
+	if child && s.rules.is("network_after_fork", "late") {
+		time.AfterFunc(lateReport, show)
+		return
+	}
+	show()
+}
+
+const lateReport = 3 * time.Second
+
+// properties collects changes of a VM, leaving out what stays as it is.
+type properties []types.PropertyChange
+
+func (p *properties) set(name string, old, value any) {
+	if reflect.DeepEqual(old, value) {
+		return
+	}
+	*p = append(*p, types.PropertyChange{Name: name, Val: value})
+}
+
+// showRuntime publishes what depends on whether the guest runs, is frozen, and
+// how its Tools are. The caller holds the VM's lock.
+func (s *Simulator) showRuntime(ctx *simulator.Context, object *simulator.VirtualMachine) {
+	vm := s.instances.of(object.Self)
+	vm.mu.Lock()
+	on := vm.cycle != nil
+	frozen := on && vm.cycle.frozen != nil && vm.cycle.frozen.point() != nil
+	running := on && vm.cycle.machine != nil && !vm.tools.Stopped
+	unready := vm.tools.Unready
+	vm.mu.Unlock()
+	ready := running && !frozen && !unready
+	if frozen && s.rules.is("frozen_tools_status", "not-running") {
+		running = false
+	}
+
+	var quiesced any
+	if frozen {
+		quiesced = true
+	} else if s.rules.is("quiesced_elsewhere", "false") {
+		quiesced = false
+	}
+	status, runningStatus, state := types.VirtualMachineToolsStatusToolsNotRunning, types.VirtualMachineToolsRunningStatusGuestToolsNotRunning, types.VirtualMachineGuestStateNotRunning
+	heartbeat := types.ManagedEntityStatusGray
+	if running {
+		status, runningStatus, state = types.VirtualMachineToolsStatusToolsOk, types.VirtualMachineToolsRunningStatusGuestToolsRunning, types.VirtualMachineGuestStateRunning
+		heartbeat = types.ManagedEntityStatusGreen
+	}
+	versionStatus := string(types.VirtualMachineToolsVersionStatusGuestToolsUnmanaged)
+
+	g, summary := object.Guest, object.Summary.Guest
+	var p properties
+	p.set("runtime.quiescedForkParent", boolOf(object.Runtime.QuiescedForkParent), quiesced)
+	p.set("summary.runtime.quiescedForkParent", boolOf(object.Summary.Runtime.QuiescedForkParent), quiesced)
+	p.set("guest.toolsStatus", g.ToolsStatus, status)
+	p.set("guest.toolsVersionStatus", g.ToolsVersionStatus, versionStatus)
+	p.set("guest.toolsVersionStatus2", g.ToolsVersionStatus2, versionStatus)
+	p.set("guest.toolsRunningStatus", g.ToolsRunningStatus, string(runningStatus))
+	p.set("guest.toolsVersion", g.ToolsVersion, toolsVersion)
+	p.set("guest.guestId", g.GuestId, object.Config.GuestId)
+	p.set("guest.guestFamily", g.GuestFamily, string(types.VirtualMachineGuestOsFamilyLinuxGuest))
+	p.set("guest.guestFullName", g.GuestFullName, guestFullName)
+	p.set("guest.guestState", g.GuestState, string(state))
+	p.set("guest.guestOperationsReady", boolOf(g.GuestOperationsReady), ready)
+	p.set("guest.interactiveGuestOperationsReady", boolOf(g.InteractiveGuestOperationsReady), false)
+	p.set("guest.guestStateChangeSupported", boolOf(g.GuestStateChangeSupported), running)
+	p.set("summary.guest.toolsStatus", summary.ToolsStatus, status)
+	p.set("summary.guest.toolsVersionStatus", summary.ToolsVersionStatus, versionStatus)
+	p.set("summary.guest.toolsVersionStatus2", summary.ToolsVersionStatus2, versionStatus)
+	p.set("summary.guest.toolsRunningStatus", summary.ToolsRunningStatus, string(runningStatus))
+	p.set("summary.guest.guestId", summary.GuestId, object.Config.GuestId)
+	p.set("summary.guest.guestFullName", summary.GuestFullName, guestFullName)
+	p.set("summary.quickStats.guestHeartbeatStatus", object.Summary.QuickStats.GuestHeartbeatStatus, heartbeat)
+	p.set("guestHeartbeatStatus", object.GuestHeartbeatStatus, heartbeat)
+	if len(p) > 0 {
+		ctx.Update(object, p)
+	}
+}
+
+const (
+	toolsVersion  = "12352"
+	guestFullName = "Other Linux (64-bit)"
+)
+
+// boolOf is the value of an optional property as a change carries it.
+func boolOf(value *bool) any {
+	if value == nil {
+		return nil
+	}
+	return *value
+}
+
+// showGuest publishes host name and network. The caller holds the VM's lock.
+func (s *Simulator) showGuest(ctx *simulator.Context, object *simulator.VirtualMachine, state guest.State) {
+	nets := guestNets(object, state)
+	address := firstAddress(nets)
+	var p properties
+	p.set("guest.hostName", object.Guest.HostName, state.Hostname)
+	p.set("guest.ipAddress", object.Guest.IpAddress, address)
+	p.set("guest.net", object.Guest.Net, nets)
+	p.set("summary.guest.hostName", object.Summary.Guest.HostName, state.Hostname)
+	p.set("summary.guest.ipAddress", object.Summary.Guest.IpAddress, address)
+	if len(p) > 0 {
+		ctx.Update(object, p)
+	}
+}
+
+// showInherited publishes the parent's values in a child that was just powered
+// on. The caller holds the child's lock.
+func (s *Simulator) showInherited(ctx *simulator.Context, object *simulator.VirtualMachine, point *frozen) {
+	hostname, address, nets := point.guest()
+	if s.rules.is("network_after_fork", "cleared") {
+		hostname, address, nets = "", "", []types.GuestNicInfo{}
+	}
+	var p properties
+	p.set("guest.hostName", object.Guest.HostName, hostname)
+	p.set("guest.ipAddress", object.Guest.IpAddress, address)
+	p.set("guest.net", object.Guest.Net, nets)
+	p.set("summary.guest.hostName", object.Summary.Guest.HostName, hostname)
+	p.set("summary.guest.ipAddress", object.Summary.Guest.IpAddress, address)
+	if len(p) > 0 {
+		ctx.Update(object, p)
+	}
+}
+
+// guestNets is guest.net for what the guest's interfaces are.
+func guestNets(object *simulator.VirtualMachine, state guest.State) []types.GuestNicInfo {
+	keys := map[string]int32{}
+	for _, card := range cardsOf(object.Config.Hardware.Device) {
+		keys[strings.ToLower(card.MacAddress)] = card.Key
+	}
+	nets := []types.GuestNicInfo{}
+	for _, nic := range state.Interfaces {
+		key, ok := keys[strings.ToLower(nic.MAC)]
+		if !ok {
+			key = -1
+		}
+		info := types.GuestNicInfo{
+			Network:        "VM Network",
+			MacAddress:     nic.MAC,
+			Connected:      nic.Up,
+			DeviceConfigId: key,
+			IpConfig:       &types.NetIpConfigInfo{},
+		}
+		for _, address := range nic.Addresses {
+			ip, prefix := splitAddress(address)
+			info.IpAddress = append(info.IpAddress, ip)
+			info.IpConfig.IpAddress = append(info.IpConfig.IpAddress, types.NetIpConfigInfoIpAddress{
+				IpAddress: ip, PrefixLength: prefix, State: string(types.NetIpConfigInfoIpAddressStatusPreferred),
+			})
+		}
+		nets = append(nets, info)
+	}
+	return nets
+}
+
+// firstAddress is guest.ipAddress: the first that is not link-local, IPv4
+// before IPv6.
+func firstAddress(nets []types.GuestNicInfo) string {
+	var second string
+	for _, net := range nets {
+		for _, address := range net.IpAddress {
+			switch {
+			case strings.HasPrefix(address, "169.254."), strings.HasPrefix(strings.ToLower(address), "fe80:"):
+			case strings.Contains(address, ":"):
+				if second == "" {
+					second = address
+				}
+			default:
+				return address
+			}
+		}
+	}
+	return second
+}
+
+// cardsOf returns the network adapters in their order.
+func cardsOf(devices []types.BaseVirtualDevice) []*types.VirtualEthernetCard {
+	var cards []*types.VirtualEthernetCard
+	for _, device := range devices {
+		if card, ok := device.(types.BaseVirtualEthernetCard); ok {
+			cards = append(cards, card.GetVirtualEthernetCard())
+		}
+	}
+	return cards
+}
+
+var notInLabel = regexp.MustCompile(`[^a-z0-9-]+`)
+
+// hostLabel is the host name that a new guest gets from its VM's name.
+func hostLabel(name string) string {
+	label := strings.Trim(notInLabel.ReplaceAllString(strings.ToLower(name), "-"), "-")
+	if len(label) > 63 {
+		label = strings.TrimRight(label[:63], "-")
+	}
+	if label == "" {
+		return "localhost"
+	}
+	return label
+}

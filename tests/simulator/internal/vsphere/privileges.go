@@ -1,0 +1,156 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// The privileges that are checked.
+const (
+	toggleForkParent = "VirtualMachine.Config.ToggleForkParent"
+	advancedConfig   = "VirtualMachine.Config.AdvancedConfig"
+	settings         = "VirtualMachine.Config.Settings"
+	rename           = "VirtualMachine.Config.Rename"
+	addRemoveDevice  = "VirtualMachine.Config.AddRemoveDevice"
+	powerOn          = "VirtualMachine.Interact.PowerOn"
+	powerOff         = "VirtualMachine.Interact.PowerOff"
+	deleteVM         = "VirtualMachine.Inventory.Delete"
+	createExisting   = "VirtualMachine.Inventory.CreateFromExisting"
+	assignToPool     = "Resource.AssignVMToPool"
+	allocateSpace    = "Datastore.AllocateSpace"
+	guestExecute     = "VirtualMachine.GuestOperations.Execute"
+	guestQuery       = "VirtualMachine.GuestOperations.Query"
+	guestModify      = "VirtualMachine.GuestOperations.Modify"
+)
+
+// user is someone who can log in to vCenter.
+type user struct {
+	Name     string   `json:"name"`
+	Password string   `json:"password"`
+	Deny     []string `json:"deny"`
+	DenyOn   []string `json:"deny_on"` // moids; empty means everywhere
+}
+
+// users are those who can log in. Who is not denied a privilege has it.
+type users struct {
+	mu     sync.Mutex
+	byName map[string]user
+}
+
+func newUsers(name, password string) *users {
+	return &users{byName: map[string]user{name: {Name: name, Password: password}}}
+}
+
+func (u *users) put(added user) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.byName[added.Name] = added
+}
+
+func (u *users) valid(name, password string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	known, ok := u.byName[name]
+	return ok && password != "" && known.Password == password
+}
+
+func (u *users) denied(name, privilege, moid string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	known := u.byName[name]
+	return slices.Contains(known.Deny, privilege) && (len(known.DenyOn) == 0 || slices.Contains(known.DenyOn, moid))
+}
+
+// need is a privilege that a call asks for, and the object it is asked on.
+type need struct {
+	privilege string
+	on        types.ManagedObjectReference
+}
+
+// authorize refuses a call that the user lacks a privilege for.
+func (s *Simulator) authorize(name string, method *simulator.Method) types.BaseMethodFault {
+	for _, need := range s.needs(method) {
+		if s.users.denied(name, need.privilege, need.on.Value) {
+			on := need.on
+			return &types.NoPermission{Object: &on, PrivilegeId: need.privilege}
+		}
+	}
+	return nil
+}
+
+// needs lists the privileges a call asks for.
+func (s *Simulator) needs(method *simulator.Method) []need {
+	on := func(ref types.ManagedObjectReference, privileges ...string) []need {
+		var needs []need
+		for _, privilege := range privileges {
+			needs = append(needs, need{privilege, ref})
+		}
+		return needs
+	}
+	this := method.This
+	switch request := method.Body.(type) {
+	case *enableForkParentRequest, *disableForkParentRequest:
+		return on(this, toggleForkParent)
+	case *createForkChildRequest:
+		return s.needsOfChild(this, request)
+	case *types.PowerOnVM_Task:
+		return on(this, powerOn)
+	case *types.PowerOnMultiVM_Task:
+		var needs []need
+		for _, ref := range request.Vm {
+			needs = append(needs, need{powerOn, ref})
+		}
+		return needs
+	case *types.PowerOffVM_Task, *types.ShutdownGuest:
+		return on(this, powerOff)
+	case *types.Destroy_Task:
+		if this.Type == "VirtualMachine" {
+			return on(this, deleteVM)
+		}
+	case *types.ReconfigVM_Task:
+		return on(this, reconfigurePrivileges(&request.Spec)...)
+	case *types.CloneVM_Task:
+		return append(on(this, "VirtualMachine.Provisioning.Clone"), need{createExisting, request.Folder})
+	}
+	switch this.Type {
+	case "GuestFileManager", "GuestProcessManager", "GuestAuthManager":
+		return on(guestVM(method.Body), guestPrivilege(method.Name))
+	}
+	return nil
+}
+
+func reconfigurePrivileges(spec *types.VirtualMachineConfigSpec) []string {
+	var privileges []string
+	if len(spec.ExtraConfig) > 0 {
+		privileges = append(privileges, advancedConfig)
+	}
+	if len(spec.DeviceChange) > 0 {
+		privileges = append(privileges, addRemoveDevice)
+	}
+	if spec.Name != "" {
+		privileges = append(privileges, rename)
+	}
+	if spec.Annotation != "" || spec.Uuid != "" || spec.InstanceUuid != "" || spec.VAppConfig != nil {
+		privileges = append(privileges, settings)
+	}
+	return privileges
+}
+
+// guestPrivilege is the privilege a guest operation asks for.
+func guestPrivilege(method string) string {
+	switch {
+	case strings.HasPrefix(method, "List"), strings.HasPrefix(method, "Read"),
+		strings.HasPrefix(method, "InitiateFileTransferFrom"), strings.HasPrefix(method, "Validate"):
+		return guestQuery
+	case strings.HasPrefix(method, "StartProgram"), strings.HasPrefix(method, "TerminateProcess"):
+		return guestExecute
+	}
+	return guestModify
+}

@@ -1,0 +1,214 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Rule is one thing the simulator holds to be true of vSphere. A rule without
+// a public source is an assumption, and every assumption has a second choice.
+type Rule struct {
+	Name      string   `json:"name"`
+	Statement string   `json:"statement"`
+	Source    string   `json:"source"`
+	Default   string   `json:"default"`
+	Choices   []string `json:"choices"`
+	Value     string   `json:"value"`
+}
+
+// The sources the table refers to.
+const (
+	assumption = "assumption"
+	higebu     = "blog of higebu, 2016-04-27"
+	lox        = "lox/govmomi-vmfork"
+	serengeti  = "vmware-serengeti/serengeti-ws (VcVirtualMachine.java)"
+	fling      = "samples of the fling VMFork for pyVmomi"
+	reference  = "vSphere API reference"
+	communityS = "lamw/vmfork-community-customization-scripts"
+	serengetiG = "guest scripts of vmware-serengeti"
+)
+
+// ruleTable lists every rule. The first choice is the default; a rule with one
+// choice is backed by its source and cannot be switched.
+var ruleTable = []Rule{
+	// Parents.
+	{Name: "enable_power_state", Source: higebu + "; " + serengeti, Choices: []string{"on-or-off"},
+		Statement: "A VM may be enabled as a fork parent while it is powered on or off."},
+	{Name: "enable_twice", Source: assumption, Choices: []string{"InvalidState", "success"},
+		Statement: "Enabling a VM that is enabled already fails with this fault."},
+	{Name: "disable_twice", Source: assumption, Choices: []string{"InvalidState", "success"},
+		Statement: "Disabling a VM that is no fork parent fails with this fault."},
+	{Name: "enable_on_other_host", Source: assumption, Choices: []string{"relocates", "InvalidArgument", "ignored"},
+		Statement: "EnableForkParent with another host moves a VM that is powered off there; one that runs is refused with InvalidArgument."},
+	{Name: "enable_needs_tools", Source: assumption, Choices: []string{"no", "yes"},
+		Statement: "Enabling a running VM without running Tools fails with ToolsUnavailable."},
+	{Name: "enable_independent_disk", Source: assumption, Choices: []string{"NotSupported", "allowed"},
+		Statement: "A VM with a disk in an independent mode cannot be enabled."},
+	{Name: "child_as_parent", Source: assumption, Choices: []string{"NotSupported", "allowed"},
+		Statement: "A fork child cannot be enabled as a parent."},
+	{Name: "enabled_after_power_off", Source: assumption, Choices: []string{"kept", "cleared"},
+		Statement: "A parent stays enabled when it is powered off."},
+	{Name: "fork_group_on_enable", Source: assumption, Choices: []string{"new", "kept"},
+		Statement: "Enabling a VM again starts a new fork group."},
+	{Name: "parent_fork_group_id", Source: reference, Choices: []string{"from-6.5", "always", "absent"},
+		Statement: "config.forkConfigInfo.parentForkGroupId is shown from API version 6.5 on."},
+	{Name: "disabled_parent_enabled", Source: reference, Choices: []string{"unset", "false"},
+		Statement: "config.forkConfigInfo.parentEnabled is unset when the VM is no parent."},
+	{Name: "plain_vm_fork_config", Source: assumption, Choices: []string{"unset", "child-type-none"},
+		Statement: "config.forkConfigInfo is unset on a VM that is neither parent nor child."},
+	{Name: "disable_while_quiesced", Source: assumption, Choices: []string{"allowed", "InvalidState"},
+		Statement: "A quiesced parent may be disabled; it stays frozen until it is powered off."},
+	{Name: "disable_with_children", Source: assumption, Choices: []string{"breaks", "InvalidState", "harmless"},
+		Statement: "Disabling a parent takes its children's memory away: they are powered off and cannot be powered on again."},
+	{Name: "power_off_with_children", Source: assumption, Choices: []string{"breaks", "InvalidState", "harmless"},
+		Statement: "Powering a quiesced parent off takes its children's memory away: they are powered off and cannot be powered on again."},
+
+	// The freeze.
+	{Name: "freeze_needs_root", Source: communityS, Choices: []string{"yes", "no"},
+		Statement: "vmfork-begin works for root only."},
+	{Name: "freeze_needs_enabled", Source: higebu, Choices: []string{"yes"},
+		Statement: "vmfork-begin works in an enabled parent only."},
+	{Name: "quiesced_elsewhere", Source: assumption, Choices: []string{"unset", "false"},
+		Statement: "runtime.quiescedForkParent is unset on a VM that is not quiesced."},
+	{Name: "frozen_guest_operations", Source: assumption, Choices: []string{"GuestOperationsUnavailable", "hang"},
+		Statement: "Guest operations in a quiesced parent fail at once with this fault (the other choice: after a minute without an answer)."},
+	{Name: "frozen_tools_status", Source: assumption, Choices: []string{"running", "not-running"},
+		Statement: "guest.toolsRunningStatus of a quiesced parent goes on reading guestToolsRunning."},
+	{Name: "frozen_reconfigure", Source: assumption, Choices: []string{"allowed", "InvalidState"},
+		Statement: "A quiesced parent may be reconfigured."},
+	{Name: "frozen_relocate", Source: reference, Choices: []string{"InvalidState"},
+		Statement: "A quiesced parent cannot be moved to another host."},
+
+	// Children.
+	{Name: "child_needs_quiesced_parent", Source: serengeti, Choices: []string{"InvalidState"},
+		Statement: "CreateForkChild needs a quiesced parent."},
+	{Name: "child_power_state", Source: lox + "; " + fling, Choices: []string{"poweredOff"},
+		Statement: "A child is created powered off."},
+	{Name: "child_host", Source: reference, Choices: []string{"parent"},
+		Statement: "A child is created on the host of its parent."},
+	{Name: "persistent_needs_snapshot", Source: serengeti, Choices: []string{"InvalidState"},
+		Statement: "A persistent child needs a parent with a disk snapshot."},
+	{Name: "persistent_child_type", Source: reference, Choices: []string{"none"},
+		Statement: "config.forkConfigInfo.childType of a persistent child reads none once it was powered on."},
+	{Name: "persistent_child_group", Source: assumption, Choices: []string{"kept", "removed"},
+		Statement: "A persistent child keeps childForkGroupId after its power-on."},
+	{Name: "persistent_children_listed", Source: assumption, Choices: []string{"until-power-on", "always"},
+		Statement: "RetrieveForkChildren lists a persistent child until it is powered on."},
+	{Name: "location_folder", Source: serengeti, Choices: []string{"honoured", "ignored"},
+		Statement: "spec.location.folder says where the child goes (the type's page does not name it among what counts)."},
+	{Name: "create_result", Source: serengeti, Choices: []string{"child", "unset"},
+		Statement: "The result of a CreateForkChild task is the child."},
+	{Name: "create_privilege", Source: assumption, Choices: []string{"ToggleForkParent", "none"},
+		Statement: "CreateForkChild asks for VirtualMachine.Config.ToggleForkParent on the parent."},
+	{Name: "children_result_empty", Source: assumption, Choices: []string{"unset", "empty-list"},
+		Statement: "The result of RetrieveForkChildren is unset when there are none."},
+	{Name: "children_of_non_parent", Source: assumption, Choices: []string{"success", "InvalidState"},
+		Statement: "RetrieveForkChildren succeeds on a VM that is no parent."},
+	{Name: "parent_of_non_child", Source: assumption, Choices: []string{"success", "InvalidState"},
+		Statement: "RetrieveForkParent succeeds, with no result, on a VM that is no child."},
+	{Name: "config_params_visible", Source: assumption, Choices: []string{"extraConfig", "guest-only"},
+		Statement: "guestinfo.fork.* of a child is seen in its config.extraConfig."},
+	{Name: "extra_config_inherited", Source: assumption, Choices: []string{"yes", "no"},
+		Statement: "A child inherits the parent's extraConfig outside guestinfo."},
+	{Name: "guestinfo_inherited", Source: assumption, Choices: []string{"at-freeze", "no"},
+		Statement: "A child inherits the parent's guestinfo as it stood when the parent froze."},
+	{Name: "fork_addresses", Source: serengetiG, Choices: []string{"yes"},
+		Statement: "guestinfo.fork.ethernet<N>.address holds a child's MAC addresses without being asked for."},
+	{Name: "child_reconfigure", Source: assumption, Choices: []string{"allowed", "InvalidState"},
+		Statement: "A child may be reconfigured before its first power-on."},
+	{Name: "network_after_fork", Source: assumption, Choices: []string{"until-report", "cleared", "late"},
+		Statement: "guest.* of a child shows the parent's values until the child's Tools report (late: the reports take three seconds)."},
+	{Name: "nonpersistent_power_off", Source: assumption, Choices: []string{"kept", "destroyed"},
+		Statement: "A nonpersistent child loses its state at power-off, the VM stays."},
+	{Name: "nonpersistent_power_on_again", Source: assumption, Choices: []string{"forks-again", "InvalidState"},
+		Statement: "A nonpersistent child that is powered on again begins at the fork point again."},
+	{Name: "clone_inherits_fork_group", Source: assumption, Choices: []string{"no", "yes"},
+		Statement: "An ordinary clone of a child has no childForkGroupId."},
+
+	// The server.
+	{Name: "unknown_method_fault", Source: "vpulim/node-soap issue 668", Choices: []string{"InvalidRequest", "RuntimeFault", "MethodNotFound", "NotSupported"},
+		Statement: "A method the server does not know is answered with this fault."},
+	{Name: "newer_soap_version", Source: "govmomi's clients name their own newest version to every server", Choices: []string{"served", "refused"},
+		Statement: "A published API version newer than the server's own is accepted in SOAPAction."},
+	{Name: "transfer_url_host", Source: reference, Choices: []string{"address", "inventory-name", "asterisk"},
+		Statement: "A guest file transfer's URL names the ESXi host (a real one by its inventory name; here by an address that can be reached)."},
+	{Name: "guestinfo_limit", Source: assumption, Choices: []string{"65536", "1048576"},
+		Statement: "A guest may set guestinfo values up to this many bytes."},
+}
+
+// rules is the table with the values of one simulator.
+type rules struct {
+	mu     sync.Mutex
+	values map[string]string
+}
+
+func newRules() *rules { return &rules{values: map[string]string{}} }
+
+func findRule(name string) (Rule, bool) {
+	for _, rule := range ruleTable {
+		if rule.Name == name {
+			rule.Default = rule.Choices[0]
+			return rule, true
+		}
+	}
+	return Rule{}, false
+}
+
+// get returns a rule's value.
+func (r *rules) get(name string) string {
+	rule, ok := findRule(name)
+	if !ok {
+		panic("no such rule: " + name)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if value, ok := r.values[name]; ok {
+		return value
+	}
+	return rule.Default
+}
+
+// is tells whether a rule has a value, which must be one of its choices: a
+// misspelt one would never be true.
+func (r *rules) is(name, choice string) bool {
+	if rule, _ := findRule(name); !slices.Contains(rule.Choices, choice) {
+		panic(fmt.Sprintf("rule %s has no choice %s", name, choice))
+	}
+	return r.get(name) == choice
+}
+
+// set switches a rule.
+func (r *rules) set(name, value string) error {
+	rule, ok := findRule(name)
+	if !ok {
+		return fmt.Errorf("there is no rule %q", name)
+	}
+	if !slices.Contains(rule.Choices, value) {
+		return fmt.Errorf("rule %s is one of %v, not %q", name, rule.Choices, value)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.values[name] = value
+	return nil
+}
+
+// reset sets all rules back to their defaults.
+func (r *rules) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.values = map[string]string{}
+}
+
+// list returns the table with the values as they are now.
+func (r *rules) list() []Rule {
+	list := slices.Clone(ruleTable)
+	for i := range list {
+		list[i].Default = list[i].Choices[0]
+		list[i].Value = r.get(list[i].Name)
+	}
+	return list
+}

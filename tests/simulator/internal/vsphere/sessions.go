@@ -1,0 +1,75 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// sessions lists and kills clients' sessions.
+type sessions struct {
+	sim  *Simulator
+	mu   sync.Mutex
+	seen map[string]*simulator.Session
+	dead map[string]bool
+}
+
+type sessionInfo struct {
+	Key        string    `json:"key"`
+	User       string    `json:"user"`
+	LastActive time.Time `json:"last_active"`
+}
+
+// see remembers a session's objects: what waits in it must end with it.
+func (s *sessions) see(session *simulator.Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[session.Key] = session
+}
+
+func (s *sessions) killed(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead[key]
+}
+
+func (s *sessions) list() []sessionInfo {
+	manager := s.sim.content().SessionManager
+	view := s.sim.ctx.Session.Get(*manager).(*simulator.SessionManager)
+	list := []sessionInfo{}
+	for _, session := range view.SessionList {
+		list = append(list, sessionInfo{session.Key, session.UserName, session.LastActiveTime})
+	}
+	return list
+}
+
+// kill ends the sessions of a user, or all, and returns them.
+func (s *sessions) kill(user string) []sessionInfo {
+	ended := []sessionInfo{}
+	ctx := s.sim.background()
+	for _, session := range s.list() {
+		if user != "" && session.User != user {
+			continue
+		}
+		s.mu.Lock()
+		s.dead[session.Key] = true
+		objects := s.seen[session.Key]
+		delete(s.seen, session.Key)
+		s.mu.Unlock()
+		s.sim.registry().SessionManager().TerminateSession(ctx, &types.TerminateSession{SessionId: []string{session.Key}})
+		if objects != nil {
+			for _, object := range objects.AllReference("PropertyCollector") {
+				if collector, ok := object.(*simulator.PropertyCollector); ok {
+					collector.CancelWaitForUpdates(&types.CancelWaitForUpdates{This: collector.Self})
+				}
+			}
+		}
+		ended = append(ended, session)
+	}
+	return ended
+}

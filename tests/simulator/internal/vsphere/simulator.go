@@ -1,0 +1,245 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Package vsphere is the outside of the simulator: a vCenter as govmomi's
+// simulator has it, with the methods, guests and mishaps added that forking a
+// VM needs.
+package vsphere
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/guest"
+)
+
+// Options are those of the command line.
+type Options struct {
+	Listen        string // address of the vCenter side
+	VMs           int    // per resource pool
+	Hosts         int    // in the cluster
+	APIVersion    string
+	HiddenMethods string // auto, on or off
+	Delay         time.Duration
+	TaskDelay     time.Duration
+	Username      string
+	Password      string
+	Guest         string // ns, plain, or none for VMs without a guest
+	GuestUsername string
+	GuestPassword string
+	Log           io.Writer
+}
+
+// Simulator is a running vCenter.
+type Simulator struct {
+	options  Options
+	version  apiVersion
+	hidden   bool // the hidden methods exist
+	model    *simulator.Model
+	service  *simulator.Service
+	ctx      *simulator.Context
+	platform *guest.Platform // nil without guests
+	control  http.Handler
+	server   *http.Server
+	listener net.Listener
+	transfer *transfers
+	hosts    tls.Certificate // of the ESXi side
+
+	calls     *calls
+	rules     *rules
+	faults    *faults
+	names     *names
+	tasks     *tasks
+	users     *users
+	sessions  *sessions
+	instances *instances
+	lastMAC   uint32
+	log       *log.Logger
+
+	work    sync.WaitGroup // what happens to guests, and to VMs by itself
+	workMu  sync.Mutex
+	closing bool
+}
+
+// Start starts a simulator with its inventory.
+func Start(options Options) (*Simulator, error) {
+	if !isPublished(options.APIVersion) {
+		return nil, fmt.Errorf("-api-version %s: the published versions are %s", options.APIVersion, strings.Join(publishedVersions, ", "))
+	}
+	if options.Log == nil {
+		options.Log = io.Discard
+	}
+	s := &Simulator{
+		options: options,
+		version: parseVersion(options.APIVersion),
+		calls:   newCalls(),
+		rules:   newRules(),
+		faults:  &faults{},
+		names:   newNames(),
+		tasks:   &tasks{plans: map[types.ManagedObjectReference]*taskPlan{}},
+		log:     log.New(options.Log, "vmforksim: ", log.LstdFlags|log.Lmsgprefix),
+	}
+	switch options.HiddenMethods {
+	case "auto":
+		s.hidden = !s.version.atLeast(6, 7)
+	case "on", "off":
+		s.hidden = options.HiddenMethods == "on"
+	default:
+		return nil, fmt.Errorf("-hidden-methods is auto, on or off, not %q", options.HiddenMethods)
+	}
+	s.users = newUsers(options.Username, options.Password)
+	s.sessions = &sessions{sim: s, seen: map[string]*simulator.Session{}, dead: map[string]bool{}}
+	s.instances = &instances{sim: s, byMoid: map[string]*instance{}}
+	s.control = s.newControl()
+	if err := s.start(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Simulator) start() error {
+	if err := s.startPlatform(); err != nil {
+		return err
+	}
+	certificate, err := newCertificate("vcenter.vmforksim.test")
+	if err != nil {
+		return err
+	}
+	if s.hosts, err = newCertificate("esxi.vmforksim.test"); err != nil {
+		return err
+	}
+	if s.transfer, err = s.startTransfers(); err != nil {
+		return err
+	}
+	if err := s.build(); err != nil {
+		return err
+	}
+	if s.listener, err = net.Listen("tcp", s.options.Listen); err != nil {
+		return err
+	}
+	s.connect(certificate)
+	s.server = &http.Server{
+		Handler:   s,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"http/1.1"}},
+		ErrorLog:  log.New(io.Discard, "", 0), // clients that go away, and those a mishap cut off
+	}
+	go func() { _ = s.server.ServeTLS(s.listener, "", "") }()
+	return nil
+}
+
+// startPlatform prepares the guests.
+func (s *Simulator) startPlatform() error {
+	switch s.options.Guest {
+	case "", "none":
+		return nil
+	case string(guest.Namespaces):
+	case string(guest.Plain):
+		if os.Geteuid() == 0 {
+			return errors.New("-guest plain runs guest programs on the host itself and is refused for root")
+		}
+	default:
+		return fmt.Errorf("-guest is ns, plain or none, not %q", s.options.Guest)
+	}
+	directory, err := os.MkdirTemp("", "vmforksim-")
+	if err != nil {
+		return err
+	}
+	s.platform, err = guest.NewPlatform(guest.Options{
+		Kind:      guest.Kind(s.options.Guest),
+		Directory: directory,
+		Accounts:  s.guestAccounts(),
+		Log:       s.options.Log,
+	})
+	if err != nil {
+		_ = os.RemoveAll(directory)
+	}
+	return err
+}
+
+// connect tells govmomi's simulator where it is reached and how users log in.
+func (s *Simulator) connect(certificate tls.Certificate) {
+	address := s.listener.Addr().String()
+	s.service.Listen = &url.URL{Scheme: "https", Host: address, Path: "/sdk", User: url.UserPassword(s.options.Username, s.options.Password)}
+	s.service.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	s.service.RegisterSDK(s.registry(), "/sdk/vimService")
+	s.service.ServeMux.HandleFunc("/folder/", s.service.ServeDatastore)
+	s.service.ServeMux.HandleFunc("/nfc/", simulator.ServeNFC)
+	s.service.ServeMux.HandleFunc("/about", s.service.About)
+	manager := s.registry().SessionManager()
+	manager.ServiceHostName = address
+	manager.TLS = func() *tls.Config { return s.service.TLS }
+	manager.ValidLogin = func(req *types.Login) bool { return s.users.valid(req.UserName, req.Password) }
+}
+
+func (s *Simulator) registry() *simulator.Registry { return s.service.Context.Map }
+
+// background is a context for work no client asked for. Locks are held per
+// context, so each piece of work takes its own.
+func (s *Simulator) background() *simulator.Context {
+	ctx := *s.ctx
+	return &ctx
+}
+
+// URL is where clients connect.
+func (s *Simulator) URL() string { return "https://" + s.listener.Addr().String() + "/sdk" }
+
+// spawn does something beside the calls of clients. It tells whether it does:
+// a simulator that is closing begins nothing new.
+func (s *Simulator) spawn(f func()) bool {
+	s.workMu.Lock()
+	defer s.workMu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		f()
+	}()
+	return true
+}
+
+// Close ends the guests and servers and removes every temporary file.
+func (s *Simulator) Close() {
+	s.workMu.Lock()
+	closing := s.closing
+	s.closing = true
+	s.workMu.Unlock()
+	if closing {
+		return
+	}
+	if s.server != nil {
+		timeout, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		if s.server.Shutdown(timeout) != nil {
+			_ = s.server.Close()
+		}
+		cancel()
+	}
+	if s.transfer != nil {
+		s.transfer.close()
+	}
+	s.work.Wait()
+	if s.platform != nil {
+		if err := s.platform.Close(); err != nil {
+			s.log.Print(err)
+		}
+	}
+	if s.model != nil && s.model.Service != nil {
+		s.model.Remove()
+	}
+}

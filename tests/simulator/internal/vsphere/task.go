@@ -1,0 +1,177 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+func init() {
+	// Without this a task that waits holds the lock of its object, and no
+	// client can read it meanwhile.
+	simulator.TaskDelay.MethodDelay = map[string]int{"LockHandoff": 0}
+}
+
+// taskPlan is what the simulator adds to a task that a method of govmomi's
+// simulator, or one of ours, starts.
+type taskPlan struct {
+	ctx    *simulator.Context
+	method string                       // as the client named it
+	entity types.ManagedObjectReference // what the task is shown on
+	names  []string                     // names a fault rule may go by
+	before func() types.BaseMethodFault // fails the task before it does anything
+	after  func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault)
+	alone  bool // the task takes the locks it needs by itself
+}
+
+// tasks knows the plans of calls that are about to start their task, by the
+// object the task will be created on.
+type tasks struct {
+	mu    sync.Mutex
+	plans map[types.ManagedObjectReference]*taskPlan
+}
+
+// start runs a method that starts one task on ref. Calls on one object must
+// not overlap: the caller holds its lock, or the object is the caller's own.
+func (t *tasks) start(ref types.ManagedObjectReference, plan *taskPlan, method func() soap.HasFault) soap.HasFault {
+	if plan.entity.Value == "" {
+		plan.entity = ref
+	}
+	t.mu.Lock()
+	t.plans[ref] = plan
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		delete(t.plans, ref)
+		t.mu.Unlock()
+	}()
+	return method()
+}
+
+func (t *tasks) take(ref types.ManagedObjectReference) *taskPlan {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	plan := t.plans[ref]
+	delete(t.plans, ref)
+	return plan
+}
+
+// prepareTask is called when a task is registered, before it runs.
+func (s *Simulator) prepareTask(task *simulator.Task) {
+	if task.Execute == nil || task.Info.Entity == nil {
+		return
+	}
+	ref := *task.Info.Entity
+	plan := s.tasks.take(ref)
+	execute := task.Execute
+	if plan == nil {
+		task.Execute = func(t *simulator.Task) (types.AnyType, types.BaseMethodFault) { return survive(execute, t) }
+		return
+	}
+	entity := plan.entity
+	task.Info.Name = plan.method
+	task.Info.Entity = &entity
+	task.Info.EntityName = s.names.of(entity.Value)
+	if plan.ctx.Session != nil {
+		task.Info.Reason = &types.TaskReasonUser{UserName: plan.ctx.Session.UserName}
+	}
+	task.Execute = func(t *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
+		// A mishap looks at the call's VM, whatever object carries the task.
+		mishap := s.faults.take("task", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...)
+		delay := s.options.TaskDelay
+		if mishap != nil {
+			delay += mishap.delay()
+		}
+		if delay > 0 {
+			withoutLock(plan.ctx, entity, func() { time.Sleep(delay) })
+		}
+		if mishap != nil && mishap.Fault != "" {
+			return nil, mishap.fault()
+		}
+		if plan.before != nil {
+			if fault := plan.before(); fault != nil {
+				return nil, fault
+			}
+		}
+		work := func() {
+			result, fault = survive(execute, t)
+			if plan.after != nil {
+				result, fault = plan.after(result, fault)
+			}
+		}
+		if plan.alone {
+			withoutLock(plan.ctx, entity, work)
+		} else {
+			work()
+		}
+		return result, fault
+	}
+}
+
+// survive keeps a panic in a task, which nothing could catch, from ending the
+// process.
+func survive(execute func(*simulator.Task) (types.AnyType, types.BaseMethodFault), task *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			result, fault = nil, withText(&types.SystemError{Reason: fmt.Sprint(trouble)}, fmt.Sprintf("A general system error occurred: %v", trouble))
+		}
+	}()
+	return execute(task)
+}
+
+// withoutLock lets go of the lock that a task holds on its object while f
+// runs: locks are counted per context, and the first of the two releases only
+// undoes what this function acquired.
+func withoutLock(ctx *simulator.Context, ref types.ManagedObjectReference, f func()) {
+	release := ctx.Map.AcquireLock(ctx, ref)
+	release()
+	release()
+	defer ctx.Map.AcquireLock(ctx, ref)
+	f()
+}
+
+// taskChanged gives a failed task the sentence vCenter shows.
+func (s *Simulator) taskChanged(ctx *simulator.Context, task *mo.Task, changes []types.PropertyChange) {
+	for _, change := range changes {
+		if change.Name != "info.error" || task.Info.Error == nil {
+			continue
+		}
+		fault := task.Info.Error.Fault
+		if text := textOf(fault); task.Info.Error.LocalizedMessage != text {
+			ctx.Update(task, []types.PropertyChange{{
+				Name: "info.error",
+				Val:  types.LocalizedMethodFault{Fault: fault, LocalizedMessage: text},
+			}})
+		}
+	}
+}
+
+// waitTask waits for a task of govmomi's simulator.
+func waitTask(ctx *simulator.Context, ref types.ManagedObjectReference) (types.AnyType, types.BaseMethodFault) {
+	task := ctx.Map.Get(ref).(*simulator.Task)
+	task.Wait()
+	if task.Info.Error != nil {
+		return nil, task.Info.Error.Fault
+	}
+	return task.Info.Result, nil
+}
+
+// startTask starts a task of ours. The work takes the locks it needs itself.
+func (s *Simulator) startTask(ctx *simulator.Context, vm mo.Reference, id, method string, names []string, work func() (types.AnyType, types.BaseMethodFault)) *taskResponse {
+	task := simulator.CreateTask(vm, id, func(*simulator.Task) (types.AnyType, types.BaseMethodFault) { return work() })
+	plan := &taskPlan{ctx: ctx, method: method, names: names, alone: true}
+	var ref types.ManagedObjectReference
+	s.tasks.start(vm.Reference(), plan, func() soap.HasFault {
+		ref = task.Run(ctx)
+		return nil
+	})
+	return &taskResponse{Returnval: ref}
+}

@@ -1,0 +1,210 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// transfers is the ESXi side: a listener of its own, with the hosts'
+// certificate, where guest files are fetched and put.
+type transfers struct {
+	sim      *Simulator
+	server   *http.Server
+	listener *gate
+
+	mu      sync.Mutex
+	number  int
+	pending map[string]*transfer // by token
+}
+
+// transfer is a file on its way, good for one use.
+type transfer struct {
+	number     int
+	session    guestSession
+	path       string
+	upload     bool
+	size       int64
+	overwrite  bool
+	attributes *types.GuestPosixFileAttributes
+}
+
+func (s *Simulator) startTransfers() (*transfers, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	t := &transfers{sim: s, pending: map[string]*transfer{}, listener: &gate{Listener: listener, open: map[net.Conn]bool{}}}
+	t.server = &http.Server{
+		Handler:   t,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.hosts}, NextProtos: []string{"http/1.1"}},
+		ErrorLog:  log.New(io.Discard, "", 0), // clients that do not trust the certificate
+	}
+	go func() { _ = t.server.ServeTLS(t.listener, "", "") }()
+	return t, nil
+}
+
+func (t *transfers) close() { _ = t.server.Close() }
+
+// add makes a token for a transfer.
+func (t *transfers) add(transfer *transfer) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.number++
+	transfer.number = t.number
+	token := uuid.NewString()
+	t.pending[token] = transfer
+	return url.Values{"id": {strconv.Itoa(transfer.number)}, "token": {token}}.Encode()
+}
+
+// transferURL is where the client finds the file: on the VM's host.
+func (s *Simulator) transferURL(vm types.ManagedObjectReference, query string) string {
+	address := s.transfer.listener.Addr().(*net.TCPAddr)
+	host := address.IP.String()
+	switch s.rules.get("transfer_url_host") {
+	case "inventory-name":
+		ctx := s.background()
+		if object, ok := ctx.Map.Get(vm).(*simulator.VirtualMachine); ok {
+			ctx.WithLock(object, func() { host = ctx.Map.Get(*object.Runtime.Host).(*simulator.HostSystem).Name })
+		}
+	case "asterisk":
+		host = "*"
+	}
+	return fmt.Sprintf("https://%s:%d/guestFile?%s", host, address.Port, query)
+}
+
+func (t *transfers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t.sim.calls.http(r.Method + " " + r.URL.Path)
+	query := r.URL.Query()
+	t.mu.Lock()
+	transfer, ok := t.pending[query.Get("token")]
+	if ok = ok && r.URL.Path == "/guestFile" && strconv.Itoa(transfer.number) == query.Get("id"); ok {
+		delete(t.pending, query.Get("token"))
+	}
+	t.mu.Unlock()
+	switch {
+	case !ok:
+		http.Error(w, "no such transfer", http.StatusNotFound)
+	case transfer.session.cycle.isOver():
+		http.Error(w, "the guest is gone", http.StatusInternalServerError)
+	case transfer.upload && r.Method == http.MethodPut:
+		transfer.put(w, r)
+	case !transfer.upload && r.Method == http.MethodGet:
+		transfer.get(w)
+	default:
+		http.Error(w, "not what the URL is for", http.StatusMethodNotAllowed)
+	}
+}
+
+func (t *transfer) get(w http.ResponseWriter) {
+	content, size, err := t.session.files().Read(t.path)
+	if err != nil {
+		http.Error(w, err.Error(), statusOf(err))
+		return
+	}
+	defer content.Close()
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = io.Copy(w, content)
+}
+
+func (t *transfer) put(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength >= 0 && r.ContentLength != t.size {
+		http.Error(w, fmt.Sprintf("%d bytes were announced, %d sent", t.size, r.ContentLength), http.StatusBadRequest)
+		return
+	}
+	files := t.session.files()
+	mode := os.FileMode(0o644)
+	if t.attributes != nil && t.attributes.Permissions != 0 {
+		mode = fileMode(t.attributes.Permissions)
+	}
+	err := files.Write(t.path, t.size, mode, t.overwrite, r.Body)
+	if err == nil && t.attributes != nil {
+		err = applyAttributes(files, t.path, t.attributes)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), statusOf(err))
+	}
+}
+
+func statusOf(err error) int {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return http.StatusNotFound
+	case errors.Is(err, os.ErrPermission):
+		return http.StatusForbidden
+	}
+	return http.StatusInternalServerError
+}
+
+// gate is a listener that can be shut: then it cuts what is open, and every
+// connection that comes.
+type gate struct {
+	net.Listener
+	mu   sync.Mutex
+	shut bool
+	open map[net.Conn]bool
+}
+
+func (g *gate) Accept() (net.Conn, error) {
+	for {
+		conn, err := g.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		g.mu.Lock()
+		shut := g.shut
+		if !shut {
+			g.open[conn] = true
+		}
+		g.mu.Unlock()
+		if !shut {
+			return &gatedConn{Conn: conn, gate: g}, nil
+		}
+		_ = conn.Close()
+	}
+}
+
+func (g *gate) block(shut bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = shut
+	if shut {
+		for conn := range g.open {
+			_ = conn.Close()
+		}
+	}
+}
+
+func (g *gate) blocked() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut
+}
+
+type gatedConn struct {
+	net.Conn
+	gate *gate
+}
+
+func (c *gatedConn) Close() error {
+	c.gate.mu.Lock()
+	delete(c.gate.open, c.Conn)
+	c.gate.mu.Unlock()
+	return c.Conn.Close()
+}

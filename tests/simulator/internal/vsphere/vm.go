@@ -1,0 +1,254 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// virtualMachine stands in for a VM in every call: it has the methods that
+// govmomi's simulator lacks, and checks before those it has.
+type virtualMachine struct {
+	*simulator.VirtualMachine
+	sim *Simulator
+}
+
+func (v *virtualMachine) instance() *instance { return v.sim.instances.of(v.Self) }
+
+// quiesced tells whether the VM is a frozen parent.
+func (v *virtualMachine) quiesced() bool {
+	_, frozen := v.instance().machine()
+	return frozen
+}
+
+// task runs a method of govmomi's simulator that starts a task on this VM.
+func (v *virtualMachine) task(ctx *simulator.Context, method string, before func() types.BaseMethodFault, stock func() soap.HasFault) soap.HasFault {
+	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, before: before}, stock)
+}
+
+func (v *virtualMachine) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
+	return v.task(ctx, "PowerOnVM_Task", v.mayPowerOn, func() soap.HasFault { return v.VirtualMachine.PowerOnVMTask(ctx, req) })
+}
+
+// mayPowerOn refuses a child that has nothing to begin with any more.
+func (v *virtualMachine) mayPowerOn() types.BaseMethodFault {
+	vm := v.instance()
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	switch born := vm.origin; {
+	case born == nil:
+	case born.broken:
+		return withText(&types.InvalidState{}, "The fork parent of the virtual machine is not there any more.")
+	case !born.persistent && born.started && vm.cycle == nil && v.sim.rules.is("nonpersistent_power_on_again", "InvalidState"):
+		return withText(&types.InvalidState{}, "A nonpersistent fork child cannot be powered on again.")
+	}
+	return nil
+}
+
+func (v *virtualMachine) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task) soap.HasFault {
+	return v.task(ctx, "PowerOffVM_Task", v.mayPowerOff, func() soap.HasFault { return v.VirtualMachine.PowerOffVMTask(ctx, req) })
+}
+
+func (v *virtualMachine) ResetVMTask(ctx *simulator.Context, req *types.ResetVM_Task) soap.HasFault {
+	return v.task(ctx, "ResetVM_Task", v.mayPowerOff, func() soap.HasFault { return v.VirtualMachine.ResetVMTask(ctx, req) })
+}
+
+func (v *virtualMachine) mayPowerOff() types.BaseMethodFault {
+	if !v.quiesced() || !v.sim.rules.is("power_off_with_children", "InvalidState") {
+		return nil
+	}
+	if children := len(v.sim.childrenOf(v.Self)); children > 0 {
+		return withText(&types.InvalidState{}, fmt.Sprintf("The fork parent has %d children.", children))
+	}
+	return nil
+}
+
+func (v *virtualMachine) SuspendVMTask(ctx *simulator.Context, req *types.SuspendVM_Task) soap.HasFault {
+	return v.task(ctx, "SuspendVM_Task", v.notQuiesced, func() soap.HasFault { return v.VirtualMachine.SuspendVMTask(ctx, req) })
+}
+
+func (v *virtualMachine) RelocateVMTask(ctx *simulator.Context, req *types.RelocateVM_Task) soap.HasFault {
+	return v.task(ctx, "RelocateVM_Task", v.notQuiesced, func() soap.HasFault { return v.VirtualMachine.RelocateVMTask(ctx, req) })
+}
+
+func (v *virtualMachine) notQuiesced() types.BaseMethodFault {
+	if v.quiesced() {
+		return withText(&types.InvalidState{}, "The virtual machine is a quiesced fork parent.")
+	}
+	return nil
+}
+
+// ShutdownGuest needs a guest that answers.
+func (v *virtualMachine) ShutdownGuest(ctx *simulator.Context, req *types.ShutdownGuest) soap.HasFault {
+	if v.quiesced() {
+		return &methods.ShutdownGuestBody{Fault_: simulator.Fault("", &types.ToolsUnavailable{})}
+	}
+	return v.VirtualMachine.ShutdownGuest(ctx, req)
+}
+
+func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
+	before := func() types.BaseMethodFault {
+		vm, rules := v.instance(), v.sim.rules
+		vm.mu.Lock()
+		unborn := vm.origin != nil && !vm.origin.started
+		vm.mu.Unlock()
+		switch {
+		case v.quiesced() && rules.is("frozen_reconfigure", "InvalidState"):
+			return withText(&types.InvalidState{}, "A quiesced fork parent cannot be reconfigured.")
+		case unborn && rules.is("child_reconfigure", "InvalidState"):
+			return withText(&types.InvalidState{}, "A fork child cannot be reconfigured before it was powered on.")
+		}
+		if fault := v.mayRename(req.Spec.Name); fault != nil {
+			return fault
+		}
+		// What was published is never changed in place: a client may be reading it.
+		v.Config.ExtraConfig = slices.Clone(v.Config.ExtraConfig)
+		v.Config.Hardware.Device = copyOf(v.Config.Hardware.Device)
+		return nil
+	}
+	plan := &taskPlan{ctx: ctx, method: "ReconfigVM_Task", before: before,
+		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
+			if fault == nil && req.Spec.Name != "" {
+				name, _ := inventoryName(req.Spec.Name) // before has checked it
+				setName(ctx, v.VirtualMachine, name)
+			}
+			return result, fault
+		},
+	}
+	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.ReconfigVMTask(ctx, req) })
+}
+
+// mayRename refuses a name that another VM of the folder has.
+func (v *virtualMachine) mayRename(name string) types.BaseMethodFault {
+	if name == "" {
+		return nil
+	}
+	escaped, fault := inventoryName(name)
+	if fault != nil {
+		return fault
+	}
+	if other, ok := v.sim.names.find(*v.Parent, escaped); ok && other != v.Self {
+		return &types.DuplicateName{Name: escaped, Object: other}
+	}
+	return nil
+}
+
+func (v *virtualMachine) RenameTask(ctx *simulator.Context, req *types.Rename_Task) soap.HasFault {
+	before := func() types.BaseMethodFault {
+		fault := v.mayRename(req.NewName)
+		if fault == nil {
+			req.NewName, fault = inventoryName(req.NewName)
+		}
+		return fault
+	}
+	return v.task(ctx, "Rename_Task", before, func() soap.HasFault { return v.VirtualMachine.RenameTask(ctx, req) })
+}
+
+func (v *virtualMachine) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task) soap.HasFault {
+	return v.task(ctx, "Destroy_Task", nil, func() soap.HasFault { return v.VirtualMachine.DestroyTask(ctx, req) })
+}
+
+// CloneVMTask makes a clone that has what its source has: vAppConfig,
+// extraConfig and the guest's disk.
+func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_Task) soap.HasFault {
+	folder, ok := ctx.Map.Get(req.Folder).(*simulator.Folder)
+	if !ok {
+		return &methods.CloneVM_TaskBody{Fault_: simulator.Fault("", &types.ManagedObjectNotFound{Obj: req.Folder})}
+	}
+	c := v.sim.newCreation(ctx, folder)
+	name, powerOn := req.Name, req.Spec.PowerOn
+	req.Folder, req.Spec.PowerOn = c.staging.Self, false
+	plan := &taskPlan{ctx: ctx, method: "CloneVM_Task", names: []string{name},
+		before: func() types.BaseMethodFault {
+			if fault := c.reserve(name); fault != nil {
+				c.abandon()
+				return fault
+			}
+			req.Name = fileName(c.name)
+			req.Spec.Config = v.cloneConfig(req.Spec.Config)
+			return nil
+		},
+		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
+			if fault != nil {
+				c.abandon()
+				return nil, fault
+			}
+			ref := result.(types.ManagedObjectReference)
+			c.finish(ref, func(clone *simulator.VirtualMachine) { v.cloned(ctx, clone) })
+			if powerOn && !req.Spec.Template {
+				return ref, v.sim.powerOnClone(ctx, ref)
+			}
+			return ref, nil
+		},
+	}
+	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.CloneVMTask(ctx, req) })
+}
+
+// cloneConfig is what a clone is configured with: the source's extraConfig,
+// and over it what the client asked for.
+func (v *virtualMachine) cloneConfig(asked *types.VirtualMachineConfigSpec) *types.VirtualMachineConfigSpec {
+	spec := types.VirtualMachineConfigSpec{}
+	if asked != nil {
+		spec = *asked
+	}
+	if spec.Uuid == "" {
+		spec.Uuid = uuid.NewString()
+	}
+	if spec.InstanceUuid == "" {
+		spec.InstanceUuid = uuid.NewString()
+	}
+	values := extraConfig(&v.VirtualMachine.VirtualMachine)
+	for _, option := range spec.ExtraConfig {
+		delete(values, option.GetOptionValue().Key)
+	}
+	for key, value := range values {
+		spec.ExtraConfig = append(spec.ExtraConfig, &types.OptionValue{Key: key, Value: value})
+	}
+	return &spec
+}
+
+// cloned completes a clone before anybody can see it.
+func (v *virtualMachine) cloned(ctx *simulator.Context, clone *simulator.VirtualMachine) {
+	for _, card := range cardsOf(clone.Config.Hardware.Device) {
+		v.sim.assignMAC(card)
+	}
+	clone.Config.VAppConfig = v.Config.VAppConfig
+	source, target := v.instance(), v.sim.instances.of(clone.Self)
+	source.mu.Lock()
+	hasDisk, born := source.disk, source.origin
+	source.mu.Unlock()
+	if born != nil && v.sim.rules.is("clone_inherits_fork_group", "yes") {
+		target.mu.Lock()
+		target.inherited = born.group
+		target.mu.Unlock()
+	}
+	v.sim.showRuntime(ctx, clone)
+	v.sim.showFork(ctx, clone)
+	if hasDisk {
+		target.then(func() {
+			if err := v.sim.platform.CopyDisk(v.Self.Value, clone.Self.Value); err != nil {
+				v.sim.log.Printf("%s: %v", clone.Self.Value, err)
+				return
+			}
+			target.mu.Lock()
+			target.disk = true
+			target.mu.Unlock()
+		})
+	}
+}
+
+func (s *Simulator) powerOnClone(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
+	clone := ctx.Map.Get(ref).(*simulator.VirtualMachine)
+	var body soap.HasFault
+	ctx.WithLock(clone, func() { body = clone.PowerOnVMTask(ctx, &types.PowerOnVM_Task{This: ref}) })
+	_, fault := waitTask(ctx, body.(*methods.PowerOnVM_TaskBody).Res.Returnval)
+	return fault
+}

@@ -1,0 +1,88 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Command vmforksim is a simulated vCenter whose VMs can be forked.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"vmforksim/internal/guest"
+	"vmforksim/internal/vsphere"
+)
+
+func main() {
+	if guest.Main() {
+		return
+	}
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "vmforksim:", err)
+		os.Exit(1)
+	}
+}
+
+// milliseconds reads a duration whose unit may be left out.
+func milliseconds(target *time.Duration) func(string) error {
+	return func(text string) (err error) {
+		if _, number := strconv.Atoi(text); number == nil {
+			text += "ms"
+		}
+		*target, err = time.ParseDuration(text)
+		return err
+	}
+}
+
+func run() error {
+	options := vsphere.Options{Log: os.Stderr}
+	var esxListen string
+	var exitAfter time.Duration
+	flag.StringVar(&options.Listen, "l", "127.0.0.1:0", "address to listen on")
+	flag.StringVar(&esxListen, "esx-l", "", "address of an ESXi endpoint (not supported yet)")
+	flag.IntVar(&options.VMs, "vm", 2, "VMs per resource pool")
+	flag.IntVar(&options.Hosts, "host", 3, "hosts in the cluster")
+	flag.StringVar(&options.APIVersion, "api-version", "8.0.3.0", "version of the vSphere API")
+	flag.StringVar(&options.HiddenMethods, "hidden-methods", "auto", "the unpublished fork methods: on, off, or auto, which is on before API version 6.7")
+	flag.Func("delay", "delay of every call: milliseconds, or such as 1s", milliseconds(&options.Delay))
+	flag.Func("task-delay", "delay of every task: milliseconds, or such as 1s", milliseconds(&options.TaskDelay))
+	flag.StringVar(&options.Guest, "guest", "ns", "kind of the guests: ns (Linux namespaces), plain (no isolation) or none")
+	flag.StringVar(&options.Username, "username", "user", "vCenter user")
+	flag.StringVar(&options.Password, "password", "pass", "vCenter password")
+	flag.StringVar(&options.GuestUsername, "guest-username", "root", "user in the guests")
+	flag.StringVar(&options.GuestPassword, "guest-password", "vmforksim-guest-pw", "password of every guest user")
+	flag.DurationVar(&exitAfter, "exit-after", 10*time.Minute, "end by itself after this time; 0 is never")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	if esxListen != "" {
+		return fmt.Errorf("-esx-l: an ESXi endpoint is not supported yet")
+	}
+	log.SetOutput(os.Stderr)
+
+	// Whatever happens, a signal ends the program in order: guests stopped,
+	// temporary files removed.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	var timeout <-chan time.Time
+	if exitAfter > 0 {
+		timeout = time.After(exitAfter)
+	}
+	simulator, err := vsphere.Start(options)
+	if err != nil {
+		return err
+	}
+	defer simulator.Close()
+	fmt.Println("vmforksim ready", simulator.URL())
+	select {
+	case <-signals:
+	case <-timeout:
+	}
+	return nil
+}
