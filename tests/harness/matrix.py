@@ -65,7 +65,11 @@ def run(row: Row, directory: Path, tools: list[str], suites: list[str]) -> bool:
     user = {**os.environ, "HOME": os.environ.get("VMFORK_USER_HOME", "")}
     subprocess.run([python, "-m", "venv", str(venv)], check=True)
     subprocess.run(pip, check=True, env=user)
-    environment = {**os.environ, "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "ANSIBLE_COLLECTIONS_PATH": str(Path(".build/live").resolve()),
+    }
     pytest = [str(venv / "bin" / "python"), "-m", "pytest", "-q", *suites]
     return subprocess.run(pytest, check=False, env=environment).returncode == 0
 
