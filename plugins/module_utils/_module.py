@@ -47,6 +47,10 @@ def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **cons
         module.fail_json(msg=absent, exception=_vmomi.IMPORT_ERROR)
     try:
         server = _arguments.connection(module.params)
+        if module.params.get("timeout") is not None and module.params["timeout"] < 1:
+            raise _errors.BadInput(
+                f"timeout is {module.params['timeout']} seconds, and at least 1 is needed. Correct it."
+            )
         if check is not None:
             check(module.params)
         if not server.validate_certs and server.ca_path:

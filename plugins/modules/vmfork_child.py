@@ -335,8 +335,6 @@ def check(params: _arguments.Params) -> None:
         raise _errors.BadInput("No child is named. Give name or children, or all=true with state=absent.")
     if params["concurrency"] < 1:
         raise _errors.BadInput(f"concurrency is {params['concurrency']}, and at least 1 is needed. Correct it.")
-    if params["timeout"] < 1:
-        raise _errors.BadInput(f"timeout is {params['timeout']} seconds, and at least 1 is needed. Correct it.")
     secret = any(one.secret_config_params for one in wanted)
     if secret and params["state"] == "present" and params["wait_for"] != "post_clone":
         raise _errors.BadInput(

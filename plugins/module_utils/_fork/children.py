@@ -140,7 +140,7 @@ def make(
         results.append(
             Result(
                 one.name,
-                state=_state(child, check_mode),
+                state=_state(child),
                 before=_power_state(standing),
                 changed=child is not None and child.changed,
                 child=child,
@@ -169,8 +169,8 @@ def _way(wanted: Wanted, goal: pipeline.Goal, standing: survey.Standing) -> pipe
     return pipeline.resume(wanted, goal, standing.found.vm, standing.found.values)
 
 
-def _state(child: pipeline.Child | None, check_mode: bool) -> str:
-    if child is None or (child.error is not None and not check_mode):
+def _state(child: pipeline.Child | None) -> str:
+    if child is None or child.error is not None:
         return "failed"
     return "existing" if child.existed else "created"
 

@@ -30,6 +30,10 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline impo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.report import NONCE_PARAM
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
+SETTLE_SECONDS = 3
+"""How long a child whose script has ended may take to have its address reported. VMware Tools reports at once when
+the runner asks it to; a child that has no address is not waited for any longer."""
+
 CLEAR_SECONDS = 60
 """Extra time for removing secrets from children when the task's own time is over."""
 
@@ -64,6 +68,7 @@ class Executor:
         self._known: dict[t.Any, dict[str, t.Any]] = {}
         self._started: dict[str, float] = {}
         self._lost: set[str] = set()
+        self._settling: dict[str, Deadline] = {}
         self.seconds: dict[str, float] = {}
 
     def run(self, ways: t.Iterable[pipeline.Next]) -> list[Child]:
@@ -89,6 +94,10 @@ class Executor:
     def _take(self, way: pipeline.Next) -> None:
         child, request = way
         self._children[child.name] = child
+        if child.step is Step.SETTLING:
+            self._settling.setdefault(child.name, Deadline(SETTLE_SECONDS))
+        else:
+            self._settling.pop(child.name, None)
         if child.is_finished:
             self.seconds.setdefault(child.name, round(time.monotonic() - self._started[child.name], 2))
         if request is not None:
@@ -106,13 +115,16 @@ class Executor:
         watch.exchange(add=wanted, remove=done)
         for one in done:
             del self._known[one]
-        for changed, values in watch.updates(max(1.0, self._deadline.remaining)):
+        patience = min((one.remaining for one in self._settling.values()), default=self._deadline.remaining)
+        for changed, values in watch.updates(min(patience, max(1.0, self._deadline.remaining))):
             known = self._known.setdefault(changed, {})
             known.update(values or {})
             if changed in self._tasks:
                 self._look_at_task(changed, known)
             elif changed in self._vms:
                 self._tell(self._vms[changed], pipeline.News(None if values is None else known))
+        for name in [name for name, patience in self._settling.items() if patience.passed]:
+            self._tell(name, pipeline.Settled())
 
     def _look_at_task(self, task: t.Any, known: _properties.Values) -> None:
         ended = _tasks.outcome(known)
@@ -245,7 +257,7 @@ class Executor:
     def _find_created(self, name: str) -> t.Any:
         """The VM of this name in the child's folder, if the server says that it is the parent's fork."""
         folder = self._places.folder(self._children[name])
-        found = self._session.call(self._session.content.searchIndex.FindChild, folder, _inventory.escape(name))
+        found = self._session.ask(self._session.content.searchIndex.FindChild, folder, _inventory.escape(name))
         if found is None or found in self._vms:
             return None
         return found if found in parents.listed_children(self._parent, self._deadline) else None

@@ -3,7 +3,7 @@
 """The way of one child, as a pure reducer: (child, event) → (child, next request).
 
 Private to the collection. The way reads: created, recorded, powered on,
-running, script ended, secrets cleared. ``executor.py`` carries the requests
+running, script ended, settled, secrets cleared. ``executor.py`` carries the requests
 out and feeds the events in.
 """
 
@@ -29,6 +29,7 @@ class Step(enum.Enum):
     RECORDING = "the record on it"
     STARTING = "its power-on"
     RUNNING = "the goal"
+    SETTLING = "VMware Tools' report of its address"
     CLEARING = "the removal of its secrets"
     DONE = "nothing more"
     FAILED = "nothing any more"
@@ -65,7 +66,11 @@ class News(t.NamedTuple):
     values: t.Mapping[str, t.Any] | None
 
 
-Event = Created | Succeeded | Failed | News
+class Settled(t.NamedTuple):
+    """VMware Tools was given time to report the child's address."""
+
+
+Event = Created | Succeeded | Failed | News | Settled
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,8 @@ def advance(child: Child, event: Event) -> Next:
         return _fail(child, event.sentence)
     if isinstance(event, News):
         return _news(child, event)
+    if isinstance(event, Settled):
+        return _leave(child) if child.step is Step.SETTLING else (child, None)
     if child.step is Step.RECORDING:
         if child.goal.wait_for == "created":
             return _arrive(replace(child, step=Step.RUNNING))
@@ -171,7 +178,7 @@ def _news(child: Child, event: News) -> Next:
     child = replace(child, values={**child.values, **event.values})
     if child.step is Step.CREATED and child.values.get("config.uuid"):
         return replace(child, step=Step.RECORDING), Request.RECORD
-    if child.step is Step.RUNNING:
+    if child.step in (Step.RUNNING, Step.SETTLING):
         if was_on and not _power.is_on(child.values):
             return _fail(
                 child,
@@ -197,6 +204,14 @@ def _arrive(child: Child) -> Next:
             said = " ".join(ended.output.split())
             why = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
             return _fail(child, _errors.sentence(f"The post-clone script failed in child {child.name}", why))
+        # The script has ended, but what vCenter tells of the guest may still be the parent's.
+        if not child.existed and not facts.own_addresses(values, child.goal.parent):
+            return replace(child, step=Step.SETTLING), None
+    return _leave(child)
+
+
+def _leave(child: Child) -> Next:
+    """The goal is reached."""
     return _clear(child) or (replace(child, step=Step.DONE), None)
 
 
@@ -217,7 +232,7 @@ def _clear(child: Child) -> Next | None:
 def unfinished(child: Child, seconds: float) -> str:
     """Why a child is not done when the time is over, as a sentence."""
     what = f"Child {child.name} is not ready after {seconds:g} seconds"
-    if child.step is not Step.RUNNING:
+    if child.step not in (Step.RUNNING, Step.SETTLING):
         return _errors.sentence(what, f"vCenter has not finished {child.step.value}", "Look at its tasks in vCenter.")
     why, remedy = {
         "tools": ("VMware Tools does not run in its guest", "Look at its console."),

@@ -68,9 +68,10 @@ def _standing(name: str, folder: t.Any, judged: list[tuple[_inventory.Found, ide
 
 
 def stranger(name: str, standing: Standing, consequence: str) -> str:
-    """The sentence about a VM that bears a child's name and is not our child."""
+    """The sentence about a VM that has a child's name and is not our child."""
     found, verdict = t.cast(_inventory.Found, standing.found), t.cast(identity.Verdict, standing.verdict)
     return (
-        f"VM {name} at {found.inventory_path} ({found.moid}) is not this parent's child and {consequence}: "
+        f"VM {name} at {found.inventory_path} ({found.moid}) is no child that this collection made of this "
+        f"parent, and {consequence}: "
         f"{verdict.why}. Choose another name or folder, or remove that VM yourself."
     )

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, pipeline, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import (
@@ -18,6 +19,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline impo
     Goal,
     News,
     Request,
+    Settled,
     Step,
     Succeeded,
 )
@@ -25,6 +27,11 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import
 
 PARENT = {"config.instanceUuid": "parent-uuid"}
 VM = object()
+MAC = "00:50:56:00:00:02"
+ADDRESS: dict[str, Any] = {
+    "config.hardware.device": [vim.vm.device.VirtualVmxnet3(macAddress=MAC)],
+    "guest.net": [SimpleNamespace(macAddress=MAC, ipAddress=["192.0.2.2"])],
+}
 
 
 def extra(**keys: str) -> list[Any]:
@@ -61,9 +68,17 @@ def test_the_whole_way() -> None:
     assert requests == [None, Request.RECORD, Request.POWER_ON, None, None]
     assert child.step is Step.RUNNING
     assert str(child.record) == f"1 parent-uuid child-uuid {child.nonce}"
-    child, requests = walk(child, News(told(child.nonce, 0, "fine")))
+    child, requests = walk(child, News({**told(child.nonce, 0, "fine"), **ADDRESS}))
     assert (child.step, child.error) == (Step.DONE, None)
     assert child.report == report.Report("post_clone", 0, "fine")
+
+
+def test_child_without_an_address_is_given_time_to_have_one_reported() -> None:
+    child, _ = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded())
+    child, _ = walk(child, News(told(child.nonce, 0)))
+    assert child.step is Step.SETTLING
+    assert walk(child, News(ADDRESS))[0].step is Step.DONE
+    assert walk(child, Settled())[0].step is Step.DONE
 
 
 def test_nothing_is_powered_on_before_it_is_recorded() -> None:
@@ -92,7 +107,7 @@ def test_secrets_are_cleared_whatever_happens(outcome: str) -> None:
         new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
     )
     event = {
-        "done": News(told(child.nonce, 0)),
+        "done": News({**told(child.nonce, 0), **ADDRESS}),
         "script failed": News(told(child.nonce, 1)),
         "time over": Failed("The time is over."),
     }[outcome]
@@ -107,7 +122,7 @@ def test_secrets_that_cannot_be_cleared_fail_the_child() -> None:
     child, _ = walk(
         new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
     )
-    child, _ = walk(child, News(told(child.nonce, 0)), Failed("No privilege."))
+    child, _ = walk(child, News({**told(child.nonce, 0), **ADDRESS}), Failed("No privilege."))
     assert (child.step, child.error, child.secrets_cleared) == (Step.FAILED, "No privilege.", False)
 
 
