@@ -81,7 +81,8 @@ func run() error {
 	defer simulator.Close()
 	fmt.Println("vmforksim ready", simulator.URL())
 	select {
-	case <-signals:
+	case received := <-signals:
+		fmt.Fprintln(os.Stderr, "vmforksim: ending on signal:", received)
 	case <-timeout:
 	}
 	return nil

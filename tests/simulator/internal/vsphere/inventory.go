@@ -6,6 +6,7 @@ package vsphere
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -82,8 +83,12 @@ func (s *Simulator) certify() {
 func (s *Simulator) addDefaults() error {
 	datacenter := s.registry().Any("Datacenter").(*simulator.Datacenter)
 	folder := s.registry().Get(datacenter.VmFolder).(*simulator.Folder)
+	entities := s.registry().All("")
+	slices.SortFunc(entities, func(a, b mo.Entity) int {
+		return strings.Compare(a.Entity().Name, b.Entity().Name)
+	})
 	var vms []newVM
-	for _, entity := range s.registry().All("") {
+	for _, entity := range entities {
 		var resource *mo.ComputeResource
 		prefix := ""
 		switch found := entity.(type) {
@@ -104,7 +109,11 @@ func (s *Simulator) addDefaults() error {
 			})
 		}
 	}
-	_, err := s.addVMs(vms)
+	workers := builders
+	if len(vms) < 2*builders {
+		workers = 1 // few: let their moids follow their names
+	}
+	_, err := s.addVMs(vms, workers)
 	return err
 }
 
@@ -138,16 +147,16 @@ func (s *Simulator) addBulk(count int, pattern, folderPath string, powerOn bool)
 		}
 		vms[i] = newVM{name: name, folder: folder, pool: pool, host: host.Self, powerOn: powerOn}
 	}
-	return s.addVMs(vms)
+	return s.addVMs(vms, builders)
 }
 
 // addVMs makes VMs side by side and returns their moids in order.
-func (s *Simulator) addVMs(vms []newVM) ([]string, error) {
+func (s *Simulator) addVMs(vms []newVM, side int) ([]string, error) {
 	moids := make([]string, len(vms))
 	errs := make([]error, len(vms))
 	next := make(chan int)
 	var workers sync.WaitGroup
-	for range min(builders, len(vms)) {
+	for range min(side, len(vms)) {
 		workers.Add(1)
 		go func() {
 			defer workers.Done()

@@ -7,6 +7,7 @@
 package vsphere
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -136,7 +137,7 @@ func (s *Simulator) start() error {
 	s.server = &http.Server{
 		Handler:   s,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"http/1.1"}},
-		ErrorLog:  log.New(io.Discard, "", 0), // clients that go away, and those a mishap cut off
+		ErrorLog:  s.serverLog(),
 	}
 	go func() { _ = s.server.ServeTLS(s.listener, "", "") }()
 	return nil
@@ -197,6 +198,21 @@ func (s *Simulator) background() *simulator.Context {
 
 // URL is where clients connect.
 func (s *Simulator) URL() string { return "https://" + s.listener.Addr().String() + "/sdk" }
+
+// serverLog is where HTTP servers write: what goes wrong in a call is told,
+// clients that do not trust a certificate are not.
+func (s *Simulator) serverLog() *log.Logger {
+	return log.New(handshakeFilter{s.options.Log}, "vmforksim: ", 0)
+}
+
+type handshakeFilter struct{ io.Writer }
+
+func (f handshakeFilter) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("TLS handshake error")) {
+		return len(line), nil
+	}
+	return f.Writer.Write(line)
+}
 
 // spawn does something beside the calls of clients. It tells whether it does:
 // a simulator that is closing begins nothing new.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -53,7 +52,7 @@ func (s *Simulator) startTransfers() (*transfers, error) {
 	t.server = &http.Server{
 		Handler:   t,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.hosts}, NextProtos: []string{"http/1.1"}},
-		ErrorLog:  log.New(io.Discard, "", 0), // clients that do not trust the certificate
+		ErrorLog:  s.serverLog(),
 	}
 	go func() { _ = t.server.ServeTLS(t.listener, "", "") }()
 	return t, nil

@@ -165,14 +165,13 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 	}
 	c := v.sim.newCreation(ctx, folder)
 	name, powerOn := req.Name, req.Spec.PowerOn
-	req.Folder, req.Spec.PowerOn = c.staging.Self, false
+	req.Name, req.Folder, req.Spec.PowerOn = fileName(name), c.staging.Self, false
 	plan := &taskPlan{ctx: ctx, method: "CloneVM_Task", names: []string{name},
 		before: func() types.BaseMethodFault {
 			if fault := c.reserve(name); fault != nil {
 				c.abandon()
 				return fault
 			}
-			req.Name = fileName(c.name)
 			req.Spec.Config = v.cloneConfig(req.Spec.Config)
 			return nil
 		},
