@@ -43,8 +43,9 @@ type Account struct {
 
 // NIC is a network adapter as the VM's hardware has it.
 type NIC struct {
-	Name string // eth0, eth1, …
-	MAC  string // lower case, colons
+	Name    string // eth0, eth1, …
+	MAC     string // lower case, colons
+	Address string // that the network gives it at Boot, as DHCP would: "192.0.2.7/24"; "" is none
 }
 
 // Spec is what a machine starts with.

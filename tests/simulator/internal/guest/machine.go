@@ -1,46 +1,394 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// A machine that is powered on, seen from the simulator.
+
 package guest
 
-// Snapshot is a machine at the fork point.
-type Snapshot struct {
-	Command string // the tools command that froze the machine
-	Program Program
-}
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrFrozen is the error of what a machine at the fork point cannot do.
+var ErrFrozen = errors.New("the machine is frozen at its fork point")
+
+// ErrOff is the error of what a machine that was stopped cannot do.
+var ErrOff = errors.New("the machine is powered off")
+
+// keepEnded is how long Tools tells of a process that ended.
+const keepEnded = 5 * time.Minute
 
 // Machine is a VM that is powered on.
-type Machine struct{ spec Spec }
+type Machine struct {
+	platform *Platform
+	spec     Spec
+	backdoor Backdoor
+	line     *line
+	off      chan struct{} // closed when it is powered off
+	turnOff  sync.Once
+	frozen   chan struct{} // closed when it is frozen, for ever
 
-// Forkable says whether this machine may be frozen later. Only then what the
-// fork of a program needs is kept from the program's start on.
-func (m *Machine) Forkable(forkable bool) {}
+	gate  sync.RWMutex // held for writing while the guest stands still
+	start sync.Mutex   // held until a program that was started is in the table
+
+	mu       sync.Mutex
+	programs map[int64]*running
+	told     State   // what the backdoor knows
+	replay   *replay // while a fork's program is run again
+	forkable bool
+}
+
+// running is a top-level program of a machine, also after its end.
+type running struct {
+	process Process
+	program Program
+	begin   point // what the machine was before it, if it is forkable
+	ended   chan struct{}
+}
+
+// powerOn starts the machine's init; with a state the network is as in that.
+func (m *Machine) powerOn(asked bootRequest, with *netState) error {
+	near, far, err := newLine()
+	if err != nil {
+		return err
+	}
+	m.line = near
+	_, err = m.platform.warden.call("boot", asked, nil, far)
+	far.Close()
+	if err != nil {
+		return err
+	}
+	go m.line.serve(map[string]handler{
+		"events":   m.events,
+		"tools":    handling(m.tools),
+		"record":   handling(m.record),
+		"hardware": handling(func(toolRequest) ([]NIC, error) { return m.spec.NICs, nil }),
+	})
+	var state State
+	if _, err := m.line.call("up", bringUp{NICs: m.spec.NICs, Net: with}, &state); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.told = state
+	m.mu.Unlock()
+	return nil
+}
+
+// whileRunning does what needs a guest that runs.
+func (m *Machine) whileRunning(do func() error) error {
+	m.gate.RLock()
+	defer m.gate.RUnlock()
+	select {
+	case <-m.off:
+		return ErrOff
+	case <-m.frozen:
+		return ErrFrozen
+	default:
+	}
+	err := do()
+	if m.isOff() {
+		return ErrOff
+	}
+	return err
+}
+
+func (m *Machine) isOff() bool {
+	select {
+	case <-m.off:
+		return true
+	default:
+		return false
+	}
+}
+
+// Forkable says whether this machine may be frozen by a program. Only then is
+// kept, from each program's start on, what it takes to run the program again.
+func (m *Machine) Forkable(forkable bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forkable = forkable
+}
 
 // Start starts a program and returns its process ID. Errors: os.ErrNotExist
 // for a program or directory that is not there, os.ErrPermission for one that
-// cannot be executed.
-func (m *Machine) Start(program Program) (int64, error) { return 0, errNotYet }
+// cannot be executed, ErrNoAccount, ErrOnlyRoot, ErrFrozen, ErrOff.
+func (m *Machine) Start(program Program) (int64, error) {
+	started, err := m.startProgram(program, nil)
+	if err != nil {
+		return 0, err
+	}
+	return started.process.PID, nil
+}
+
+func (m *Machine) startProgram(program Program, output *os.File) (*running, error) {
+	var started *running
+	err := m.whileRunning(func() error {
+		m.mu.Lock()
+		forkable := m.forkable
+		m.mu.Unlock()
+		var begin point
+		if forkable {
+			var err error
+			if begin, err = m.point(); err != nil {
+				return err
+			}
+		}
+		var files []*os.File
+		if output != nil {
+			files = []*os.File{output}
+		}
+		m.start.Lock()
+		defer m.start.Unlock()
+		var pid int64
+		if _, err := m.line.call("start", startRequest{Program: program}, &pid, files...); err != nil {
+			return errors.Join(err, m.forget(begin))
+		}
+		started = &running{
+			program: program, begin: begin, ended: make(chan struct{}),
+			process: Process{
+				PID: pid, Name: filepath.Base(program.Path), CommandLine: commandLine(program.Path, program.Arguments),
+				Owner: program.User, Started: time.Now(),
+			},
+		}
+		m.mu.Lock()
+		m.programs[pid] = started
+		m.mu.Unlock()
+		return nil
+	})
+	return started, err
+}
 
 // Run runs a program as the guest itself would, waits for its end, and
-// returns what it wrote to stdout and stderr.
-func (m *Machine) Run(program Program) (Process, []byte, error) { return Process{}, nil, errNotYet }
+// returns what it wrote to stdout and stderr. A machine that freezes or is
+// stopped meanwhile gives ErrFrozen or ErrOff.
+func (m *Machine) Run(program Program) (Process, []byte, error) {
+	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
+	if err != nil {
+		return Process{}, nil, os.NewSyscallError("memfd_create", err)
+	}
+	output := os.NewFile(uintptr(fd), "output")
+	defer output.Close()
+	started, err := m.startProgram(program, output)
+	if err != nil {
+		return Process{}, nil, err
+	}
+	select {
+	case <-started.ended:
+	case <-m.frozen:
+		err = ErrFrozen
+	case <-m.off:
+		err = ErrOff
+	}
+	m.mu.Lock()
+	process := started.process
+	m.mu.Unlock()
+	text, readErr := io.ReadAll(io.NewSectionReader(output, 0, 1<<40))
+	return process, text, errors.Join(err, readErr)
+}
 
 // Processes returns the given processes, or all. Those that Start or Run
 // began stay listed for five minutes after their end.
-func (m *Machine) Processes(pids ...int64) []Process { return nil }
+func (m *Machine) Processes(pids ...int64) []Process {
+	var found []listed
+	if !m.isOff() {
+		_, _ = m.line.call("list", struct{}{}, &found) // none when the machine goes off meanwhile
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []Process
+	for pid, program := range m.programs {
+		if ended := program.process.Ended; !ended.IsZero() && time.Since(ended) > keepEnded {
+			delete(m.programs, pid)
+			continue
+		}
+		all = append(all, program.process)
+	}
+	for _, process := range found {
+		if m.programs[process.PID] == nil {
+			all = append(all, Process{
+				PID: process.PID, Name: process.Name, CommandLine: process.CommandLine, Owner: process.Owner, Started: process.Started,
+			})
+		}
+	}
+	if len(pids) > 0 {
+		all = slices.DeleteFunc(all, func(p Process) bool { return !slices.Contains(pids, p.PID) })
+	}
+	slices.SortFunc(all, func(a, b Process) int { return int(a.PID - b.PID) })
+	return all
+}
 
 // Terminate ends a process with the rights of a user. Errors:
 // os.ErrNotExist, os.ErrPermission.
-func (m *Machine) Terminate(pid int64, user string) error { return errNotYet }
+func (m *Machine) Terminate(pid int64, user string) error {
+	return m.whileRunning(func() error {
+		_, err := m.line.call("terminate", terminateRequest{PID: pid, User: user}, nil)
+		return err
+	})
+}
 
 // Files are the machine's files with the rights of a user.
-func (m *Machine) Files(user string) Files { return nil }
+func (m *Machine) Files(user string) Files { return machineFiles{m, user} }
 
 // State is what Tools reports now.
-func (m *Machine) State() State { return State{Hostname: m.spec.Hostname} }
+func (m *Machine) State() State {
+	if state, err := m.network(); err == nil {
+		return state.report()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.told
+}
+
+func (m *Machine) network() (netState, error) {
+	var state netState
+	if m.isOff() {
+		return state, ErrOff
+	}
+	_, err := m.line.call("state", struct{}{}, &state)
+	return state, err
+}
 
 // SetTools installs or removes the programs of VMware Tools in the guest.
-func (m *Machine) SetTools(installed bool) {}
+func (m *Machine) SetTools(installed bool) {
+	if _, err := m.platform.warden.call("tools", toolsRequest{m.spec.ID, installed}, nil); err != nil {
+		m.platform.logf("%s: the programs of Tools: %v", m.spec.ID, err)
+	}
+}
 
 // Stop powers the machine off at once. Its disk stays.
-func (m *Machine) Stop() error { return nil }
+func (m *Machine) Stop() error {
+	m.turnedOff()
+	_, err := m.platform.warden.call("halt", m.spec.ID, nil)
+	if m.line != nil {
+		m.line.close()
+	}
+	m.mu.Lock()
+	programs := m.programs
+	m.programs = map[int64]*running{}
+	m.mu.Unlock()
+	for _, program := range programs {
+		err = errors.Join(err, m.forget(program.begin))
+	}
+	m.platform.mu.Lock()
+	if m.platform.machines[m.spec.ID] == m {
+		delete(m.platform.machines, m.spec.ID)
+	}
+	m.platform.mu.Unlock()
+	return err
+}
+
+func (m *Machine) turnedOff() { m.turnOff.Do(func() { close(m.off) }) }
+
+// events hears what the init tells of its own accord, until it is gone.
+func (m *Machine) events(conn *net.UnixConn, _ json.RawMessage, _ []*os.File) (any, []*os.File, error) {
+	for {
+		var told event
+		if _, err := receive(conn, &told); err != nil {
+			break
+		}
+		if told.Ended != nil {
+			m.programEnded(*told.Ended)
+		}
+		if told.State != nil {
+			m.stateChanged()
+		}
+	}
+	if !m.isOff() {
+		m.platform.logf("%s: the guest's init ended unasked", m.spec.ID)
+		m.turnedOff()
+	}
+	return nil, nil, nil
+}
+
+// stateChanged reads the state afresh: what was told may be from before a
+// fork point.
+func (m *Machine) stateChanged() {
+	network, err := m.network()
+	if err != nil {
+		return
+	}
+	state := network.report()
+	m.mu.Lock()
+	news := m.replay == nil && !reflect.DeepEqual(state, m.told)
+	if news {
+		m.told = state
+	}
+	m.mu.Unlock()
+	if news {
+		m.backdoor.Changed(state)
+	}
+}
+
+func (m *Machine) programEnded(end ended) {
+	m.start.Lock() // it may be about to be entered into the table
+	m.start.Unlock()
+	m.mu.Lock()
+	program := m.programs[end.PID]
+	if program == nil {
+		m.mu.Unlock()
+		return
+	}
+	program.process.Ended, program.process.ExitCode = end.At, end.ExitCode
+	process, begin := program.process, program.begin
+	program.begin = point{}
+	m.mu.Unlock()
+	close(program.ended)
+	if err := m.forget(begin); err != nil {
+		m.platform.logf("%s: %v", m.spec.ID, err)
+	}
+	if !m.replaying() && !m.isOff() {
+		m.backdoor.Ended(process)
+	}
+}
+
+func (m *Machine) replaying() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.replay != nil
+}
+
+// record passes the call of a stand-in on, unless it was recorded before, in
+// the parent.
+func (m *Machine) record(asked toolRequest) (struct{}, error) {
+	if !m.replaying() {
+		m.backdoor.Recorded(asked.Words)
+	}
+	return struct{}{}, nil
+}
+
+// tools answers a command given to vmtoolsd or vmware-rpctool.
+func (m *Machine) tools(asked toolRequest) (Answer, error) {
+	if len(asked.Words) != 1 {
+		return Answer{}, fmt.Errorf("one command, not %d", len(asked.Words))
+	}
+	m.start.Lock() // as in programEnded
+	m.start.Unlock()
+	command := asked.Words[0]
+	m.mu.Lock()
+	replay := m.replay
+	m.mu.Unlock()
+	if replay != nil && command == replay.snapshot.Command {
+		return m.rejoin(replay)
+	}
+	answer := m.backdoor.Call(Call{Command: command, UID: asked.UID, Program: asked.Program, Replay: replay != nil})
+	if !answer.Freeze || replay != nil {
+		return answer, nil
+	}
+	if err := m.freeze(asked.Program, command); err != nil {
+		return Answer{Text: err.Error()}, nil
+	}
+	<-m.off // the caller waits for ever
+	return Answer{}, ErrOff
+}

@@ -5,39 +5,265 @@
 
 package guest
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
 
-// Main must be called first in the program's main function. When this process
-// is not the simulator but one of a guest's own (its init, a program such as
-// vmtoolsd), Main does that work and returns true: the program then ends.
-func Main() bool { return false }
+	"golang.org/x/sys/unix"
+)
 
 // Platform runs machines.
-type Platform struct{ options Options }
+type Platform struct {
+	options Options
+	store   string // the directory of the warden
+	warden  *line
+	process *exec.Cmd
+	closing sync.Once
+
+	mu       sync.Mutex
+	machines map[string]*Machine
+	images   int // numbers the snapshots' directories
+}
 
 // NewPlatform prepares the platform. When the host forbids what the kind of
 // guest needs, the error names the setting.
-func NewPlatform(options Options) (*Platform, error) { return &Platform{options: options}, nil }
+func NewPlatform(options Options) (*Platform, error) {
+	if options.Log == nil {
+		options.Log = io.Discard
+	}
+	ids := idRange{size: 1, inside: os.Geteuid()}
+	switch {
+	case options.Kind != Namespaces && options.Kind != Plain:
+		return nil, fmt.Errorf("unknown kind of guest %q: %q or %q", options.Kind, Namespaces, Plain)
+	case options.Kind == Plain && os.Geteuid() == 0:
+		return nil, fmt.Errorf("guests of kind %q would run as the host's root: use another user, or the kind %q", Plain, Namespaces)
+	case options.Kind == Namespaces && os.Geteuid() == 0:
+		var err error
+		if ids, err = hostIDs(); err != nil {
+			return nil, err
+		}
+	}
+	p := &Platform{options: options, machines: map[string]*Machine{}}
+	if err := p.open(ids); err != nil {
+		p.Close()
+		if options.Kind == Namespaces {
+			err = explain(err)
+		}
+		return nil, err
+	}
+	return p, nil
+}
 
-var errNotYet = errors.New("guests cannot run yet")
+// open makes the directory, starts the warden, and tries a machine once.
+func (p *Platform) open(ids idRange) error {
+	if err := os.MkdirAll(p.options.Directory, 0o700); err != nil {
+		return err
+	}
+	var err error
+	if p.store, err = os.MkdirTemp(p.options.Directory, "guests-"); err != nil {
+		return err
+	}
+	if err := placeProgram(p.store); err != nil {
+		return err
+	}
+	if p.options.Kind == Namespaces && ids.inside != os.Geteuid() {
+		// From here on the directory is that of the guests' root.
+		if err := os.Chown(p.store, ids.inside, ids.inside); err != nil {
+			return err
+		}
+	}
+	if err := p.startWarden(ids); err != nil {
+		return err
+	}
+	config := wardenConfig{Kind: p.options.Kind, Accounts: p.options.Accounts, IDs: ids.size}
+	if _, err := p.warden.call("prepare", config, nil); err != nil {
+		return err
+	}
+	trial, err := p.Boot(Spec{ID: "trial", Hostname: "trial"}, nil)
+	if err != nil {
+		return err
+	}
+	if err := trial.Stop(); err != nil {
+		return err
+	}
+	return p.RemoveDisk("trial")
+}
+
+func (p *Platform) startWarden(ids idRange) error {
+	near, far, err := newLine()
+	if err != nil {
+		return err
+	}
+	defer far.Close()
+	warden := exec.Command(programInStore())
+	warden.Args[0] = wardenName
+	warden.Env = []string{"PATH=" + defaultPath}
+	warden.ExtraFiles = []*os.File{far}
+	warden.Stderr = p.options.Log
+	warden.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's ^C is the simulator's business
+	if p.options.Kind == Namespaces {
+		many := ids.size > 1
+		mapping := []syscall.SysProcIDMap{{HostID: ids.inside, Size: ids.size}}
+		groups := mapping
+		if !many {
+			groups = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
+		}
+		warden.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET
+		warden.SysProcAttr.UidMappings, warden.SysProcAttr.GidMappings = mapping, groups
+		warden.SysProcAttr.GidMappingsEnableSetgroups = many
+		warden.SysProcAttr.Credential = &syscall.Credential{NoSetGroups: !many}
+	}
+	if err := inDirectory(p.store, warden.Start); err != nil {
+		near.close()
+		return err
+	}
+	p.warden, p.process = near, warden
+	return nil
+}
+
+// inDirectory calls do in a thread whose working directory, and that of what it
+// starts, is another. The warden must be born there: to the user it is on the
+// host the path may be closed.
+func inDirectory(directory string, do func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := unix.Unshare(unix.CLONE_FS)
+		if err != nil {
+			err = os.NewSyscallError("unshare", err)
+		} else if err = unix.Chdir(directory); err != nil {
+			err = &os.PathError{Op: "chdir", Path: directory, Err: err}
+		} else {
+			err = do()
+		}
+		done <- err
+	}()
+	return <-done
+}
 
 // Boot powers a machine on, and makes its disk when there is none.
-func (p *Platform) Boot(spec Spec, backdoor Backdoor) (*Machine, error) { return nil, errNotYet }
+func (p *Platform) Boot(spec Spec, backdoor Backdoor) (*Machine, error) {
+	m, err := p.newMachine(spec, backdoor, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.powerOn(bootRequest{Spec: spec}, nil); err != nil {
+		return nil, errors.Join(err, m.Stop())
+	}
+	return m, nil
+}
 
-// Fork powers a child on and returns when the child is past the fork point,
-// or when the program that led there could not be run again (ReplayFailed).
-func (p *Platform) Fork(spec Spec, snapshot *Snapshot, backdoor Backdoor) (*Machine, error) {
-	return nil, errNotYet
+// newMachine reserves the ID.
+func (p *Platform) newMachine(spec Spec, backdoor Backdoor, replay *replay) (*Machine, error) {
+	if backdoor == nil {
+		backdoor = nobody{}
+	}
+	m := &Machine{
+		platform: p, spec: spec, backdoor: backdoor, replay: replay,
+		programs: map[int64]*running{}, off: make(chan struct{}), frozen: make(chan struct{}),
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.machines == nil {
+		return nil, errors.New("the platform is closed")
+	}
+	if p.machines[spec.ID] != nil {
+		return nil, fmt.Errorf("machine %s runs already", spec.ID)
+	}
+	p.machines[spec.ID] = m
+	return m, nil
 }
 
 // CopyDisk gives the machine toID a copy of the disk of fromID.
-func (p *Platform) CopyDisk(fromID, toID string) error { return errNotYet }
+func (p *Platform) CopyDisk(fromID, toID string) error {
+	if p.runs(toID) {
+		return fmt.Errorf("machine %s runs", toID)
+	}
+	_, err := p.warden.call("copyDisk", [2]string{fromID, toID}, nil)
+	return err
+}
 
 // RemoveDisk deletes a disk; that there is none is no error.
-func (p *Platform) RemoveDisk(id string) error { return nil }
+func (p *Platform) RemoveDisk(id string) error {
+	if p.runs(id) {
+		return fmt.Errorf("machine %s runs", id)
+	}
+	return p.remove(machinePath(id))
+}
+
+func (p *Platform) runs(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.machines[id] != nil
+}
 
 // Release deletes what a snapshot holds; no child can begin with it any more.
-func (p *Platform) Release(snapshot *Snapshot) {}
+func (p *Platform) Release(snapshot *Snapshot) {
+	for _, image := range []string{snapshot.start.directory, snapshot.freeze.directory} {
+		if image == "" {
+			continue
+		}
+		if err := p.remove(image); err != nil {
+			p.logf("deleting a snapshot: %v", err)
+		}
+	}
+}
 
-// Close stops every machine and deletes the platform's directory.
-func (p *Platform) Close() error { return nil }
+func (p *Platform) remove(path string) error {
+	_, err := p.warden.call("remove", path, nil)
+	return err
+}
+
+// image copies a machine's disk as it stands and returns where the copy is.
+func (p *Platform) image(id string) (string, error) {
+	p.mu.Lock()
+	p.images++
+	directory := filepath.Join(snapshotDirectory, strconv.Itoa(p.images))
+	p.mu.Unlock()
+	_, err := p.warden.call("copy", copyRequest{From: diskPath(id), To: directory}, nil)
+	return directory, err
+}
+
+func (p *Platform) logf(format string, arguments ...any) {
+	fmt.Fprintf(p.options.Log, "guests: "+format+"\n", arguments...)
+}
+
+// Close stops every machine and deletes the disks.
+func (p *Platform) Close() error {
+	var err error
+	p.closing.Do(func() {
+		p.mu.Lock()
+		machines := p.machines
+		p.machines = nil
+		p.mu.Unlock()
+		for _, m := range machines {
+			m.turnedOff()
+		}
+		if p.process != nil {
+			p.warden.close() // ends the warden, once it has cleaned up
+			err = p.process.Wait()
+		}
+		if p.store != "" {
+			err = errors.Join(err, os.RemoveAll(p.store))
+		}
+	})
+	return err
+}
+
+// nobody is the backdoor of a machine that nobody looks at.
+type nobody struct{}
+
+func (nobody) Call(Call) Answer   { return Answer{Text: "No hypervisor"} }
+func (nobody) Frozen(*Snapshot)   {}
+func (nobody) Changed(State)      {}
+func (nobody) Ended(Process)      {}
+func (nobody) Recorded([]string)  {}
+func (nobody) ReplayFailed(error) {}

@@ -1,0 +1,215 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Forking a machine. A live process cannot be copied, so the program that
+// froze the parent is run again in each child, from the state the machine had
+// when the program was started, up to the command that froze the parent. What
+// this second run did is then undone: files, host name and network are set to
+// what they were in the parent at that point, and the program goes on.
+//
+// Of the parent's processes a child has only that program and what it began.
+// Process IDs may differ.
+
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// point is a machine at one moment: its disk and its network.
+type point struct {
+	directory string // of the warden's; "" is no point
+	network   netState
+}
+
+// Snapshot is a machine at the fork point, and what it takes to get there
+// once more.
+type Snapshot struct {
+	Command string  // the tools command that froze the machine
+	Program Program // the program that gave it; its Path is "" if none did
+	freeze  point
+	start   point
+	took    time.Duration // from the start of the program to the fork point
+}
+
+// replay is the second run of a program in a child.
+type replay struct {
+	snapshot *Snapshot
+	done     chan error // gets nil at the fork point
+}
+
+// point takes the machine as it is.
+func (m *Machine) point() (point, error) {
+	network, err := m.network()
+	if err != nil {
+		return point{}, err
+	}
+	directory, err := m.platform.image(m.spec.ID)
+	return point{directory, network}, err
+}
+
+// forget deletes what a point holds.
+func (m *Machine) forget(p point) error {
+	if p.directory == "" {
+		return nil
+	}
+	return m.platform.remove(p.directory)
+}
+
+// freeze stops the machine for good and hands out what it is.
+func (m *Machine) freeze(pid int64, command string) error {
+	m.gate.Lock()
+	defer m.gate.Unlock()
+	select {
+	case <-m.frozen:
+		return ErrFrozen
+	default:
+	}
+	if _, err := m.line.call("stop", struct{}{}, nil); err != nil {
+		return err
+	}
+	snapshot := &Snapshot{Command: command}
+	var err error
+	if snapshot.freeze, err = m.point(); err != nil {
+		_, again := m.line.call("continue", struct{}{}, nil)
+		return errors.Join(err, again)
+	}
+	m.mu.Lock()
+	if program := m.programs[pid]; program != nil {
+		snapshot.Program, snapshot.start = program.program, program.begin
+		snapshot.took = time.Since(program.process.Started)
+		program.begin = point{} // the snapshot's now
+	}
+	m.mu.Unlock()
+	close(m.frozen)
+	m.backdoor.Frozen(snapshot)
+	return nil
+}
+
+// Fork powers a child on. It returns when the child is past the fork point, or
+// when the program that leads there did not get there again: the child is then
+// what the parent was, without a program, and ReplayFailed has been called.
+func (p *Platform) Fork(spec Spec, snapshot *Snapshot, backdoor Backdoor) (*Machine, error) {
+	replay := &replay{snapshot: snapshot, done: make(chan error, 1)}
+	m, err := p.newMachine(spec, backdoor, replay)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.fork(replay); err != nil {
+		return nil, errors.Join(err, m.Stop(), p.RemoveDisk(spec.ID))
+	}
+	return m, nil
+}
+
+func (m *Machine) fork(replay *replay) error {
+	snapshot := replay.snapshot
+	begin := snapshot.start
+	if begin.directory == "" {
+		begin = snapshot.freeze
+	}
+	if err := m.platform.remove(machinePath(m.spec.ID)); err != nil {
+		return err
+	}
+	image := copyRequest{From: begin.directory, To: diskPath(m.spec.ID)}
+	if _, err := m.platform.warden.call("copy", image, nil); err != nil {
+		return err
+	}
+	if err := m.powerOn(bootRequest{Spec: m.spec, Keep: true}, &begin.network); err != nil {
+		return err
+	}
+	failed := m.runAgain(replay)
+	if failed == nil {
+		return nil
+	}
+	if m.isOff() {
+		return ErrOff
+	}
+	// The child is a copy of the parent all the same.
+	m.gate.Lock()
+	_, err := m.line.call("killAll", struct{}{}, nil)
+	if err == nil {
+		err = m.become(snapshot.freeze)
+	}
+	m.gate.Unlock()
+	if err != nil {
+		return err
+	}
+	m.backdoor.ReplayFailed(failed)
+	return nil
+}
+
+// runAgain runs the program that froze the parent and waits until it is at
+// the fork point.
+func (m *Machine) runAgain(replay *replay) error {
+	snapshot := replay.snapshot
+	if snapshot.start.directory == "" {
+		return errors.New("the parent was not frozen by a program that can be run again: " +
+			"it was started before the parent was made a fork parent, or by the guest itself")
+	}
+	program, err := m.startProgram(snapshot.Program, nil)
+	if err != nil {
+		return fmt.Errorf("the program that froze the parent cannot be started: %w", err)
+	}
+	limit := 2*snapshot.took + 30*time.Second
+	timeout := time.NewTimer(limit)
+	defer timeout.Stop()
+	select {
+	case err := <-replay.done:
+		return err
+	case <-program.ended:
+		select { // it may have ended right after the fork point
+		case err := <-replay.done:
+			return err
+		default:
+		}
+		return fmt.Errorf("the program that froze the parent ended before the fork point, with exit code %d", program.process.ExitCode)
+	case <-timeout.C:
+		return fmt.Errorf("the program that froze the parent did not come to the fork point again within %s", limit)
+	case <-m.off:
+		return ErrOff
+	}
+}
+
+// rejoin is the fork point in the child.
+func (m *Machine) rejoin(replay *replay) (Answer, error) {
+	m.gate.Lock()
+	defer m.gate.Unlock()
+	if !m.replaying() {
+		return Answer{}, errors.New("past the fork point")
+	}
+	_, err := m.line.call("stop", struct{}{}, nil)
+	if err == nil {
+		err = m.become(replay.snapshot.freeze)
+	}
+	if err == nil {
+		_, err = m.line.call("continue", struct{}{}, nil)
+	}
+	replay.done <- err
+	if err != nil {
+		return Answer{Text: err.Error()}, nil
+	}
+	return Answer{OK: true}, nil
+}
+
+// become makes the machine, which stands still, what a point says, on its own
+// adapters, and ends the replay.
+func (m *Machine) become(p point) error {
+	restore := copyRequest{From: p.directory, To: diskPath(m.spec.ID)}
+	if _, err := m.platform.warden.call("restore", restore, nil); err != nil {
+		return err
+	}
+	network := p.network.withMACs(m.spec.NICs)
+	if _, err := m.line.call("setState", network, nil); err != nil {
+		return err
+	}
+	now, err := m.network()
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.told, m.replay = now.report(), nil
+	m.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,123 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// What the host allows: which user IDs the guests can have, and which setting
+// is in the way when it allows nothing.
+
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// idRange says which of the host's IDs are the guests' 0, 1, …
+type idRange struct{ inside, size int }
+
+const (
+	wantedIDs = 65536   // with nobody, 65534
+	leastIDs  = 2000    // system accounts and a thousand others
+	firstID   = 1 << 30 // far from the accounts of any host
+)
+
+// hostIDs chooses IDs that are no one's on the host, for a simulator that is
+// root there.
+func hostIDs() (idRange, error) {
+	uids, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return idRange{}, err
+	}
+	gids, err := os.ReadFile("/proc/self/gid_map")
+	if err != nil {
+		return idRange{}, err
+	}
+	chosen, err := chooseIDs(string(uids))
+	if err != nil {
+		return idRange{}, err
+	}
+	if other, err := chooseIDs(string(gids)); err != nil || other != chosen {
+		return idRange{}, errors.New("this container maps groups otherwise than users (/proc/self/gid_map)")
+	}
+	return chosen, nil
+}
+
+// chooseIDs picks, of the IDs that a uid_map says exist here, the last ones;
+// where there are plenty, those from firstID on.
+func chooseIDs(idMap string) (idRange, error) {
+	best := idRange{}
+	for _, line := range strings.Split(strings.TrimSpace(idMap), "\n") {
+		field := strings.Fields(line)
+		if len(field) != 3 {
+			continue
+		}
+		first, err := strconv.Atoi(field[0])
+		if err != nil {
+			continue
+		}
+		count, err := strconv.Atoi(field[2])
+		if err != nil {
+			continue
+		}
+		if first <= firstID && first+count >= firstID+wantedIDs {
+			return idRange{firstID, wantedIDs}, nil
+		}
+		// Half of a small map at most: the lower half has the host's accounts.
+		size := min(wantedIDs, count/2)
+		if size > best.size {
+			best = idRange{first + count - size, size}
+		}
+	}
+	if best.size < leastIDs {
+		return idRange{}, fmt.Errorf(
+			"this container has too few user IDs for guests (/proc/self/uid_map: %q): run the simulator as an ordinary user, or allow more",
+			strings.Join(strings.Fields(idMap), " "))
+	}
+	return best, nil
+}
+
+// settings are the switches of kernels and distributions that forbid an
+// ordinary user, or anybody, to make namespaces.
+var settings = []struct{ path, forbids string }{
+	{"/proc/sys/kernel/unprivileged_userns_clone", "0"},
+	{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"},
+	{"/proc/sys/user/max_user_namespaces", "0"},
+	{"/proc/sys/user/max_mnt_namespaces", "0"},
+	{"/proc/sys/user/max_pid_namespaces", "0"},
+	{"/proc/sys/user/max_net_namespaces", "0"},
+	{"/proc/sys/user/max_uts_namespaces", "0"},
+	{"/proc/sys/user/max_ipc_namespaces", "0"},
+}
+
+// explain adds to an error what on the host is behind it.
+func explain(err error) error {
+	refused := false
+	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.ENOSPC, unix.EUSERS, unix.EINVAL, unix.ENOSYS} {
+		refused = refused || errors.Is(err, errno)
+	}
+	if !refused {
+		return err
+	}
+	return fmt.Errorf("guests of kind %q cannot run here: %w; %s", Namespaces, err, culprit(readSetting))
+}
+
+func readSetting(path string) string {
+	text, _ := os.ReadFile(path)
+	return strings.TrimSpace(string(text))
+}
+
+// culprit names the setting that is in the way, as far as it can be known.
+func culprit(read func(path string) string) string {
+	for _, setting := range settings {
+		if read(setting.path) == setting.forbids {
+			name := strings.ReplaceAll(strings.TrimPrefix(setting.path, "/proc/sys/"), "/", ".")
+			return fmt.Sprintf("the sysctl %s is %s", name, setting.forbids)
+		}
+	}
+	return "user namespaces, or mounts in them, are forbidden: in a container by its seccomp profile, its masked /proc, or a missing " +
+		"CAP_SYS_ADMIN (docker run --privileged, or --security-opt seccomp=unconfined --security-opt systempaths=unconfined)"
+}

@@ -1,0 +1,206 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// The init of a guest: process 1 of its namespaces. It holds them open, does
+// in them what the simulator asks, passes on what the in-guest tools say, and
+// tells of changes. When the simulator is gone it ends, and the kernel ends
+// everything else in the guest.
+
+package guest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"reflect"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// toolsSocket is where in-guest tools reach the init: an abstract address,
+// which belongs to the network namespace and so to one guest alone.
+const toolsSocket = "@vmci"
+
+// bringUp is the first request to an init.
+type bringUp struct {
+	NICs []NIC
+	Net  *netState // what to begin with; nil is the disk's own
+}
+
+// event is what an init tells of its own accord.
+type event struct {
+	State *State
+	Ended *ended
+}
+
+// ended tells that a top-level program ended.
+type ended struct {
+	PID      int64
+	ExitCode int
+	At       time.Time
+}
+
+type initProcess struct {
+	line      *line
+	events    *net.UnixConn
+	mu        sync.Mutex // of what events are sent
+	told      State
+	processes processTable
+	world     world
+}
+
+func initMain() {
+	line, err := inheritedLine(3)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "guest init:", err)
+		os.Exit(1)
+	}
+	unix.Umask(0o022)
+	world, entered := enterWorld(Kind(os.Args[1]), os.Args[2], os.Args[3])
+	i := &initProcess{line: line, world: world, processes: newProcessTable(world.wrap)}
+	line.serve(map[string]handler{
+		"up": handling(func(asked bringUp) (State, error) {
+			if entered != nil {
+				return State{}, entered
+			}
+			return i.up(asked)
+		}),
+		"state":     handling(func(struct{}) (netState, error) { return i.world.network() }),
+		"setState":  handling(func(state netState) (struct{}, error) { return struct{}{}, i.world.setNetwork(state) }),
+		"start":     i.start,
+		"list":      handling(func(struct{}) ([]listed, error) { return i.processes.list() }),
+		"terminate": handling(func(asked terminateRequest) (struct{}, error) { return struct{}{}, i.terminate(asked) }),
+		"kill":      handling(func(pid int64) (struct{}, error) { return struct{}{}, i.processes.kill(int(pid)) }),
+		"stop":      handling(func(struct{}) (struct{}, error) { return struct{}{}, i.processes.stopAll() }),
+		"killAll":   handling(func(struct{}) (struct{}, error) { return struct{}{}, i.processes.killAll() }),
+		"continue":  handling(func(struct{}) (struct{}, error) { return struct{}{}, i.processes.continueAll() }),
+		"file":      i.file,
+	})
+	_ = i.processes.killAll() // matters where no namespace does it
+	os.Exit(0)
+}
+
+func (i *initProcess) up(asked bringUp) (State, error) {
+	var err error
+	if i.events, err = i.line.open(); err != nil {
+		return State{}, err
+	}
+	if err := send(i.events, request{Do: "events"}); err != nil {
+		return State{}, err
+	}
+	if asked.Net != nil {
+		err = i.world.setNetwork(*asked.Net)
+	} else {
+		err = i.world.startNetwork(asked.NICs)
+	}
+	if err != nil {
+		return State{}, err
+	}
+	go i.processes.reap(func(end ended) { i.tell(event{Ended: &end}) })
+	listener, err := net.Listen("unix", i.world.socket())
+	if err != nil {
+		return State{}, err
+	}
+	go i.listen(listener)
+	state, err := i.world.network()
+	if err != nil {
+		return State{}, err
+	}
+	i.told = state.report()
+	return i.told, i.world.watch(i.changed)
+}
+
+// changed tells the state of the network when it is another than it was.
+func (i *initProcess) changed() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	state, err := i.world.network()
+	if err != nil {
+		return
+	}
+	if report := state.report(); !reflect.DeepEqual(report, i.told) {
+		i.told = report
+		_ = send(i.events, event{State: &report}) // fails when the simulator is gone
+	}
+}
+
+func (i *initProcess) tell(event event) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_ = send(i.events, event)
+}
+
+// listen serves the tools programs of the guest.
+func (i *initProcess) listen(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			i.tool(conn.(*net.UnixConn))
+		}()
+	}
+}
+
+// toolRequest is what a tools program or a stand-in asks, and who it is.
+type toolRequest struct {
+	UID     int
+	Program int64
+	Words   []string
+}
+
+// tool answers one in-guest program. Most is the simulator's business; to
+// start something as another user is the init's.
+func (i *initProcess) tool(conn *net.UnixConn) {
+	caller, err := peer(conn)
+	if err != nil {
+		return
+	}
+	program := i.processes.programOf(int(caller.Pid))
+	pass := func(do string) handler {
+		return func(_ *net.UnixConn, body json.RawMessage, _ []*os.File) (any, []*os.File, error) {
+			asked := toolRequest{UID: int(caller.Uid), Program: program}
+			if err := json.Unmarshal(body, &asked.Words); err != nil {
+				return nil, nil, err
+			}
+			var result json.RawMessage
+			_, err := i.line.call(do, asked, &result)
+			return result, nil, err
+		}
+	}
+	answer(conn, map[string]handler{
+		"tools":    pass("tools"),
+		"record":   pass("record"),
+		"hardware": pass("hardware"),
+		"sudo": func(conn *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
+			var asked sudoRequest
+			if err := json.Unmarshal(body, &asked); err != nil {
+				return nil, nil, err
+			}
+			code, err := i.sudo(conn, int(caller.Uid), program, asked, files)
+			return code, nil, err
+		},
+	})
+}
+
+// peer tells which process, as this namespace numbers them, holds the other
+// end of a connection.
+func peer(conn *net.UnixConn) (*unix.Ucred, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var who *unix.Ucred
+	controlErr := raw.Control(func(fd uintptr) {
+		who, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if controlErr != nil {
+		err = controlErr
+	}
+	return who, err
+}

@@ -1,0 +1,343 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// The network and the host name of the namespaces this process is in: read,
+// set, watched.
+
+package guest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// netState is everything of the network that a fork carries over.
+type netState struct {
+	Hostname string
+	Links    []linkState
+	Routes   []routeState
+}
+
+type linkState struct {
+	Name, MAC string
+	MTU       int
+	Up        bool
+	Addresses []addressState
+}
+
+type addressState struct {
+	CIDR, Broadcast, Label string
+	Scope                  int
+	FromMAC                bool // a link-local address that the kernel made of the MAC
+}
+
+type routeState struct {
+	Family, Scope, Protocol, Table, Type, Priority, MTU int
+	Destination, Gateway, Source, Link                  string
+	OnLink                                              bool
+}
+
+// report is what Tools tells of it.
+func (s netState) report() State {
+	state := State{Hostname: s.Hostname}
+	for _, link := range s.Links {
+		if link.Name == loopback {
+			continue
+		}
+		shown := Interface{Name: link.Name, MAC: link.MAC, Up: link.Up, Addresses: []string{}}
+		for _, address := range link.Addresses {
+			shown.Addresses = append(shown.Addresses, address.CIDR)
+		}
+		state.Interfaces = append(state.Interfaces, shown)
+	}
+	return state
+}
+
+// withMACs is the state of the same network on other adapters.
+func (s netState) withMACs(nics []NIC) netState {
+	s.Links = slices.Clone(s.Links)
+	for i := range s.Links {
+		for _, nic := range nics {
+			if nic.Name == s.Links[i].Name {
+				s.Links[i].MAC = nic.MAC
+			}
+		}
+	}
+	return s
+}
+
+const loopback = "lo"
+
+func readNetwork() (netState, error) {
+	var state netState
+	name, err := os.Hostname()
+	if err != nil {
+		return state, err
+	}
+	state.Hostname = name
+	links, err := dumped(netlink.LinkList())
+	if err != nil {
+		return state, err
+	}
+	byIndex := map[int]string{}
+	for _, link := range links {
+		attributes := link.Attrs()
+		byIndex[attributes.Index] = attributes.Name
+		read := linkState{
+			Name: attributes.Name, MAC: attributes.HardwareAddr.String(), MTU: attributes.MTU, Up: attributes.Flags&net.FlagUp != 0,
+		}
+		addresses, err := dumped(netlink.AddrList(link, netlink.FAMILY_ALL))
+		if err != nil {
+			return state, err
+		}
+		for _, address := range addresses {
+			read.Addresses = append(read.Addresses, readAddress(address, attributes.HardwareAddr))
+		}
+		state.Links = append(state.Links, read)
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := dumped(netlink.RouteList(nil, family))
+		if err != nil {
+			return state, err
+		}
+		for _, route := range routes {
+			if route.Protocol != unix.RTPROT_KERNEL && route.Protocol != unix.RTPROT_REDIRECT {
+				state.Routes = append(state.Routes, readRoute(route, family, byIndex[route.LinkIndex]))
+			}
+		}
+	}
+	return state, nil
+}
+
+// dumped accepts a listing that something changed under: what changed is told
+// by the kernel in a moment, and read again.
+func dumped[T any](list []T, err error) ([]T, error) {
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		err = nil
+	}
+	return list, err
+}
+
+func readAddress(address netlink.Addr, mac net.HardwareAddr) addressState {
+	read := addressState{CIDR: address.IPNet.String(), Label: address.Label, Scope: address.Scope}
+	if address.Broadcast != nil {
+		read.Broadcast = address.Broadcast.String()
+	}
+	read.FromMAC = address.IP.To4() == nil && address.IP.IsLinkLocalUnicast() && bytes.Equal(address.IP[8:], eui64(mac))
+	return read
+}
+
+// eui64 is the interface identifier of RFC 4291, appendix A.
+func eui64(mac net.HardwareAddr) []byte {
+	if len(mac) != 6 {
+		return nil
+	}
+	return []byte{mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}
+}
+
+func readRoute(route netlink.Route, family int, link string) routeState {
+	read := routeState{
+		Family: family, Scope: int(route.Scope), Protocol: int(route.Protocol), Table: route.Table, Type: route.Type,
+		Priority: route.Priority, MTU: route.MTU, Link: link, OnLink: route.Flags&unix.RTNH_F_ONLINK != 0,
+	}
+	if route.Dst != nil {
+		read.Destination = route.Dst.String()
+	}
+	if route.Gw != nil {
+		read.Gateway = route.Gw.String()
+	}
+	if route.Src != nil {
+		read.Source = route.Src.String()
+	}
+	return read
+}
+
+// setNetwork makes the network and the host name what a state says. Adapters
+// that the state does not know stay as they are.
+func setNetwork(state netState) error {
+	if err := unix.Sethostname([]byte(state.Hostname)); err != nil {
+		return os.NewSyscallError("sethostname", err)
+	}
+	for _, want := range state.Links {
+		if err := setLink(want); err != nil {
+			return fmt.Errorf("interface %s: %w", want.Name, err)
+		}
+	}
+	for _, want := range state.Routes {
+		if err := setRoute(want); err != nil {
+			return fmt.Errorf("route to %q: %w", want.Destination, err)
+		}
+	}
+	return nil
+}
+
+// setLink takes an interface down first: with that its addresses of IPv6 and
+// all its routes are gone.
+func setLink(want linkState) error {
+	link, err := netlink.LinkByName(want.Name)
+	if err != nil {
+		if errors.As(err, &netlink.LinkNotFoundError{}) {
+			return nil // the fork has fewer adapters
+		}
+		return err
+	}
+	if err := netlink.LinkSetDown(link); err != nil {
+		return err
+	}
+	addresses, err := dumped(netlink.AddrList(link, netlink.FAMILY_ALL))
+	if err != nil {
+		return err
+	}
+	for _, address := range addresses {
+		if err := netlink.AddrDel(link, &address); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return err
+		}
+	}
+	if mac, err := net.ParseMAC(want.MAC); err == nil && want.Name != loopback && !bytes.Equal(mac, link.Attrs().HardwareAddr) {
+		if err := netlink.LinkSetHardwareAddr(link, mac); err != nil {
+			return err
+		}
+	}
+	if want.MTU != link.Attrs().MTU {
+		if err := netlink.LinkSetMTU(link, want.MTU); err != nil {
+			return err
+		}
+	}
+	if want.Up {
+		quietIPv6(want.Name)
+		if err := netlink.LinkSetUp(link); err != nil {
+			return err
+		}
+	}
+	for _, address := range want.Addresses {
+		if address.FromMAC {
+			continue // follows the new MAC
+		}
+		if err := addAddress(link, address); err != nil {
+			return fmt.Errorf("%s: %w", address.CIDR, err)
+		}
+	}
+	return nil
+}
+
+func addAddress(link netlink.Link, want addressState) error {
+	address, err := netlink.ParseAddr(want.CIDR)
+	if err != nil {
+		return err
+	}
+	address.Scope, address.Label = want.Scope, want.Label
+	if want.Broadcast != "" {
+		address.Broadcast = net.ParseIP(want.Broadcast)
+	}
+	if address.IP.To4() == nil {
+		address.Flags |= unix.IFA_F_NODAD
+	}
+	err = netlink.AddrAdd(link, address)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+func setRoute(want routeState) error {
+	route := netlink.Route{
+		Family: want.Family, Scope: netlink.Scope(want.Scope), Protocol: netlink.RouteProtocol(want.Protocol), Table: want.Table,
+		Type: want.Type, Priority: want.Priority, MTU: want.MTU, Gw: net.ParseIP(want.Gateway), Src: net.ParseIP(want.Source),
+	}
+	if want.OnLink {
+		route.Flags |= unix.RTNH_F_ONLINK
+	}
+	if want.Destination != "" {
+		_, destination, err := net.ParseCIDR(want.Destination)
+		if err != nil {
+			return err
+		}
+		route.Dst = destination
+	}
+	if want.Link != "" {
+		link, err := netlink.LinkByName(want.Link)
+		if err != nil {
+			return err
+		}
+		route.LinkIndex = link.Attrs().Index
+	}
+	return netlink.RouteReplace(&route)
+}
+
+// quietIPv6 turns off what has no sense on a cable that leads nowhere: the
+// wait for an address's double, and the search for routers.
+func quietIPv6(name string) {
+	for _, setting := range []string{"accept_dad", "router_solicitations", "accept_ra"} {
+		_ = os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", name, setting), []byte("0"), 0) // no IPv6, no setting
+	}
+}
+
+// startNetwork is what a guest does at boot: its host name from its disk, its
+// interfaces up, and the addresses that the network gives them.
+func startNetwork(nics []NIC) error {
+	if name, err := os.ReadFile("/etc/hostname"); err == nil {
+		if err := unix.Sethostname(bytes.TrimSpace(name)); err != nil {
+			return os.NewSyscallError("sethostname", err)
+		}
+	}
+	up := append([]NIC{{Name: loopback}}, nics...)
+	for _, nic := range up {
+		quietIPv6(nic.Name)
+		link, err := netlink.LinkByName(nic.Name)
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetUp(link); err != nil {
+			return err
+		}
+		if nic.Address == "" {
+			continue
+		}
+		if err := addAddress(link, addressState{CIDR: nic.Address}); err != nil {
+			return fmt.Errorf("%s: %w", nic.Address, err)
+		}
+	}
+	return nil
+}
+
+// watchNetwork calls changed whenever the kernel tells of a change of links,
+// addresses, or the host name.
+func watchNetwork(changed func()) error {
+	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR)
+	if err := unix.Bind(socket, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	hostname, err := unix.Open("/proc/sys/kernel/hostname", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: "/proc/sys/kernel/hostname", Err: err}
+	}
+	go func() {
+		buffer := make([]byte, 64<<10)
+		// A change of the host name shows as POLLPRI|POLLERR, see proc_sys_poll.
+		watched := []unix.PollFd{{Fd: int32(socket), Events: unix.POLLIN}, {Fd: int32(hostname), Events: unix.POLLPRI}}
+		for {
+			if _, err := unix.Poll(watched, -1); err != nil {
+				continue // interrupted
+			}
+			for watched[0].Revents != 0 {
+				if _, _, err := unix.Recvfrom(socket, buffer, unix.MSG_DONTWAIT); err == unix.EAGAIN {
+					break
+				}
+			}
+			changed()
+		}
+	}()
+	return nil
+}

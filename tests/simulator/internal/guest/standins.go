@@ -1,0 +1,300 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Stand-ins for commands that a sandbox cannot have. Each does what can be
+// seen from outside, and is recorded.
+
+package guest
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+var standIns = map[string]program{
+	"systemctl":   recorded(systemctl),
+	"service":     recorded(service),
+	"hostnamectl": recorded(hostnamectl),
+	"modprobe":    recorded(modprobe),
+	"rmmod":       recorded(modprobe),
+	"lsmod":       recorded(lsmod),
+	"hwclock":     recorded(hwclock),
+	"dhclient":    recorded(dhclient),
+	"ifup":        recorded(ifupdown),
+	"ifdown":      recorded(ifupdown),
+	"timedatectl": recorded(nothing),
+	"networkctl":  recorded(nothing),
+	"udevadm":     recorded(nothing),
+	"reboot":      recorded(nothing),
+	"poweroff":    recorded(nothing),
+	"halt":        recorded(nothing),
+	"shutdown":    recorded(nothing),
+	"sudo":        sudo,
+	"ip":          ip,
+}
+
+// optionalStandIns stand in only where the host has no such program.
+var optionalStandIns = map[string]bool{"ip": true}
+
+// recorded tells the simulator of the call first.
+func recorded(run program) program {
+	return func(words []string) int {
+		if err := ask("record", words, nil); err != nil {
+			return fail(words[0], err)
+		}
+		return run(words)
+	}
+}
+
+func nothing([]string) int { return 0 }
+
+// arguments are the words that are no options.
+func arguments(words []string) []string {
+	var plain []string
+	for _, word := range words[1:] {
+		if !strings.HasPrefix(word, "-") {
+			plain = append(plain, word)
+		}
+	}
+	return plain
+}
+
+func systemctl(words []string) int {
+	plain := arguments(words)
+	if len(plain) == 0 {
+		return 0
+	}
+	verb, units := plain[0], plain[1:]
+	switch verb {
+	case "is-active", "is-enabled":
+		if !slices.Contains(words, "-q") && !slices.Contains(words, "--quiet") {
+			for range units {
+				fmt.Println(map[string]string{"is-active": "active", "is-enabled": "enabled"}[verb])
+			}
+		}
+	case "is-system-running":
+		fmt.Println("running")
+	case "status":
+		for _, unit := range units {
+			fmt.Printf("● %s\n     Loaded: loaded\n     Active: active (running)\n", unit)
+		}
+	case "start", "restart", "reload-or-restart", "try-restart", "stop":
+		for _, unit := range units {
+			if code := unitAction(words[0], unit, verb); code != 0 {
+				return code
+			}
+		}
+	}
+	return 0
+}
+
+func service(words []string) int {
+	if plain := arguments(words); len(plain) >= 2 {
+		return unitAction(words[0], plain[0], plain[1])
+	}
+	return 0
+}
+
+// unitAction does for the services that configure the network what they do.
+func unitAction(name, unit, verb string) int {
+	switch strings.TrimSuffix(unit, ".service") {
+	case "networking", "network", "systemd-networkd", "NetworkManager":
+		if verb == "stop" || verb == "status" {
+			return 0
+		}
+		if !isRoot(name + ": Access denied") {
+			return 4 // no permission, see LSB
+		}
+		if err := configureNetwork(""); err != nil {
+			return fail(name, err)
+		}
+	}
+	return 0
+}
+
+func hostnamectl(words []string) int {
+	static, err := os.Hostname()
+	if err != nil {
+		return fail(words[0], err)
+	}
+	plain := arguments(words)
+	switch {
+	case len(plain) == 2 && (plain[0] == "set-hostname" || plain[0] == "hostname"):
+		if slices.Contains(words, "--pretty") {
+			return 0
+		}
+		if !isRoot("Could not set static hostname: Access denied") {
+			return 1
+		}
+		return setHostname(words, plain[1])
+	case len(plain) == 1 && plain[0] == "hostname", slices.Contains(words, "--static"), slices.Contains(words, "--transient"):
+		fmt.Println(static)
+	case len(plain) == 0 || plain[0] == "status":
+		machineID, _ := os.ReadFile("/etc/machine-id")
+		fmt.Printf(" Static hostname: %s\n      Machine ID: %s\n  Virtualization: vmware\n", static, strings.TrimSpace(string(machineID)))
+	default:
+		fmt.Fprintf(os.Stderr, "Unknown command verb %s.\n", plain[0])
+		return 1
+	}
+	return 0
+}
+
+func setHostname(words []string, name string) int {
+	if os.Getenv(socketVariable) != "" { // the init keeps the name
+		if err := ask("hostname", []string{name}, nil); err != nil {
+			return fail(words[0], err)
+		}
+		return 0
+	}
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		return fail(words[0], err)
+	}
+	if err := os.WriteFile("/etc/hostname", []byte(name+"\n"), 0o644); err != nil {
+		return fail(words[0], err)
+	}
+	return 0
+}
+
+// adapterDrivers are the kernel modules of virtual network adapters.
+var adapterDrivers = []string{"vmxnet3", "e1000", "e1000e", "vmxnet", "pcnet32"}
+
+// modprobe is also rmmod. An adapter whose driver goes loses its addresses;
+// one whose driver comes has the MAC of the hardware, which after a fork is
+// another than the guest remembers.
+func modprobe(words []string) int {
+	remove := words[0] == "rmmod" || slices.Contains(words, "-r") || slices.Contains(words, "--remove")
+	plain := arguments(words)
+	if len(plain) == 0 {
+		fmt.Fprintf(os.Stderr, "%s: ERROR: missing module name\n", words[0])
+		return 1
+	}
+	if !isRoot(fmt.Sprintf("%s: ERROR: %s: Operation not permitted", words[0], plain[0])) {
+		return 1
+	}
+	if !remove {
+		plain = plain[:1] // parameters follow
+	}
+	for _, module := range plain {
+		if !slices.Contains(adapterDrivers, module) {
+			continue
+		}
+		load := insertAdapters
+		if remove {
+			load = removeAdapters
+		}
+		if err := load(); err != nil {
+			return fail(words[0], err)
+		}
+	}
+	return 0
+}
+
+func removeAdapters() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		if link.Attrs().Name == loopback {
+			continue
+		}
+		attributes := link.Attrs()
+		gone := linkState{Name: attributes.Name, MAC: attributes.HardwareAddr.String(), MTU: attributes.MTU}
+		if err := setLink(gone); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func insertAdapters() error {
+	nics, err := hardware()
+	if err != nil {
+		return err
+	}
+	state, err := readNetwork()
+	if err != nil {
+		return err
+	}
+	for i, link := range state.withMACs(nics).Links {
+		if link.MAC == state.Links[i].MAC {
+			continue
+		}
+		if err := setLink(link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hardware are the adapters that the VM has.
+func hardware() ([]NIC, error) {
+	var nics []NIC
+	err := ask("hardware", nil, &nics)
+	return nics, err
+}
+
+func lsmod([]string) int {
+	fmt.Println("Module                  Size  Used by")
+	for _, module := range []string{"vmxnet3", "vmw_vsock_vmci_transport", "vmw_balloon", "vmw_vmci", "vmw_pvscsi"} {
+		fmt.Printf("%-22s %6d  0\n", module, 65536)
+	}
+	return 0
+}
+
+func hwclock(words []string) int {
+	if len(words) == 1 || words[1] == "-r" || words[1] == "--show" {
+		fmt.Println(time.Now().Format("2006-01-02 15:04:05.000000-07:00"))
+	}
+	return 0
+}
+
+// dhclient gets the address that the network has for an adapter, or with -r
+// gives it back.
+func dhclient(words []string) int {
+	if !isRoot("dhclient: Operation not permitted") {
+		return 1
+	}
+	nics, err := hardware()
+	if err != nil {
+		return fail(words[0], err)
+	}
+	release := slices.Contains(words, "-r") || slices.Contains(words, "-x")
+	wanted := arguments(words)
+	for _, nic := range nics {
+		if nic.Address == "" || len(wanted) > 0 && !slices.Contains(wanted, nic.Name) {
+			continue
+		}
+		if err := lease(nic, release); err != nil {
+			return fail(words[0], err)
+		}
+	}
+	return 0
+}
+
+func lease(nic NIC, release bool) error {
+	link, err := netlink.LinkByName(nic.Name)
+	if err != nil {
+		return err
+	}
+	if release {
+		address, err := netlink.ParseAddr(nic.Address)
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrDel(link, address); err != nil && err != unix.EADDRNOTAVAIL {
+			return err
+		}
+		return nil
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return err
+	}
+	return addAddress(link, addressState{CIDR: nic.Address})
+}

@@ -1,0 +1,90 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Stopping and continuing all processes of a guest but its init.
+
+package guest
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stopAll returns when nothing in the guest runs any more. A stop takes effect
+// when a thread leaves the kernel, and nobody is told of it but the parent,
+// so the threads are looked at until all stand still. One that is caught in
+// an uninterruptible wait stops right after it.
+func (t processTable) stopAll() error {
+	// Twice: a process that is begun while the first look goes on is only seen
+	// by the second.
+	for still := 0; still < 2; still++ {
+		running := false
+		err := t.signalAll(unix.SIGSTOP, func(pid int) bool {
+			runs := !standsStill(pid)
+			running = running || runs
+			return runs
+		})
+		if err != nil {
+			return err
+		}
+		if running {
+			still = -1
+			time.Sleep(200 * time.Microsecond)
+		}
+	}
+	return nil
+}
+
+func (t processTable) continueAll() error { return t.signalAll(unix.SIGCONT, standsStill) }
+
+func (t processTable) killAll() error {
+	return t.signalAll(unix.SIGKILL, func(int) bool { return true })
+}
+
+// signalAll signals every process below the init that is wanted.
+func (t processTable) signalAll(signal unix.Signal, wanted func(pid int) bool) error {
+	pids, err := processIDs()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if descends(pid) && wanted(pid) {
+			_ = unix.Kill(pid, signal) // it may be gone
+		}
+	}
+	return nil
+}
+
+// descends tells whether this process is an ancestor of another.
+func descends(pid int) bool {
+	for pid > 1 {
+		stat, err := readStat(pid)
+		if err != nil {
+			return false
+		}
+		if pid = stat.parent; pid == os.Getpid() {
+			return true
+		}
+	}
+	return false
+}
+
+// standsStill tells whether every thread of a process is stopped or ended.
+func standsStill(pid int) bool {
+	directory := filepath.Join("/proc", strconv.Itoa(pid), "task")
+	threads, _ := names(directory)
+	for _, thread := range threads {
+		text, err := os.ReadFile(filepath.Join(directory, thread, "stat"))
+		if err != nil {
+			continue
+		}
+		if stat, err := parseStat(string(text)); err == nil && stat.state != 'T' && stat.state != 't' && stat.state != 'Z' && stat.state != 'X' {
+			return false
+		}
+	}
+	return true
+}

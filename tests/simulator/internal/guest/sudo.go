@@ -1,0 +1,263 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// sudo in a guest. The host's would need the host's root; this one lets the
+// init, which is the guest's root, start the command with the caller's stdin,
+// stdout and stderr.
+
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// sudoRequest is what the sudo program asks of the init.
+type sudoRequest struct {
+	User      string
+	Arguments []string // the command; empty is the user's shell
+	Login     bool     // in the home of the user
+	Keep      bool     // the caller's environment
+	Set       []string // NAME=value before the command
+	Env       []string // of the caller
+	Directory string   // of the caller
+}
+
+// errUsage asks for sudo's usage message.
+var errUsage = errors.New("usage: sudo [-AbEHknPSs] [-u user] [-p prompt] [VAR=value] [-i | -s] [command [argument ...]]")
+
+// parseSudo understands sudo's command line. Options that make no difference
+// here are accepted.
+func parseSudo(words []string) (asked sudoRequest, validate bool, err error) {
+	asked.User = "root"
+	shell := false
+	words = words[1:]
+	take := func(inline string) string { // an option's argument
+		if inline != "" || len(words) == 0 {
+			return inline
+		}
+		next := words[0]
+		words = words[1:]
+		return next
+	}
+options:
+	for len(words) > 0 && strings.HasPrefix(words[0], "-") && words[0] != "-" {
+		word := words[0]
+		words = words[1:]
+		name, value, _ := strings.Cut(word, "=")
+		switch {
+		case word == "--":
+			break options
+		case name == "--user":
+			asked.User = take(value)
+		case name == "--prompt", name == "--group", name == "--host", name == "--chdir":
+			take(value)
+		case name == "--login":
+			asked.Login = true
+		case name == "--shell":
+			shell = true
+		case name == "--preserve-env":
+			asked.Keep = true
+		case name == "--validate":
+			validate = true
+		case slices.Contains([]string{"--non-interactive", "--stdin", "--set-home", "--reset-timestamp", "--background"}, name):
+		case strings.HasPrefix(word, "--"):
+			return asked, false, errUsage
+		default:
+			letters := word[1:]
+		letters:
+			for i, letter := range letters {
+				rest := letters[i+1:]
+				switch letter {
+				case 'u':
+					asked.User = take(rest)
+					break letters
+				case 'p', 'g', 'h', 'C', 'D', 'T':
+					take(rest)
+					break letters
+				case 'i':
+					asked.Login = true
+				case 's':
+					shell = true
+				case 'E':
+					asked.Keep = true
+				case 'v':
+					validate = true
+				case 'n', 'S', 'H', 'k', 'b', 'A', 'P':
+				default:
+					return asked, false, errUsage
+				}
+			}
+		}
+	}
+	for len(words) > 0 && isAssignment(words[0]) {
+		asked.Set, words = append(asked.Set, words[0]), words[1:]
+	}
+	asked.Arguments = words
+	if (shell || asked.Login) && len(words) > 0 {
+		asked.Arguments = []string{"", "-c", strings.Join(quoted(words), " ")} // "" is the user's shell
+	}
+	if len(words) == 0 && !shell && !asked.Login && !validate {
+		return asked, false, errUsage
+	}
+	return asked, validate, nil
+}
+
+func isAssignment(word string) bool {
+	name, _, found := strings.Cut(word, "=")
+	return found && name != "" && !strings.ContainsAny(name, "/ -.")
+}
+
+// quoted protects words from a second shell, as sudo -i and -s do.
+func quoted(words []string) []string {
+	safe := make([]string, len(words))
+	for i, word := range words {
+		safe[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return safe
+}
+
+// sudo is the program.
+func sudo(words []string) int {
+	if len(words) == 2 && (words[1] == "-V" || words[1] == "--version") {
+		fmt.Println("Sudo version 1.9.13p3")
+		return 0
+	}
+	asked, validate, err := parseSudo(words)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if validate {
+		asked.Arguments = []string{"true"}
+	}
+	asked.Env = os.Environ()
+	asked.Directory, _ = os.Getwd()
+	conn, err := dialInit()
+	if err != nil {
+		return fail("sudo", err)
+	}
+	defer conn.Close()
+	var code int
+	if _, err := converse(conn, "sudo", asked, &code, os.Stdin, os.Stdout, os.Stderr); err != nil {
+		return fail("sudo", err)
+	}
+	return code
+}
+
+// sudo is the init's side: it returns the command's exit status.
+func (i *initProcess) sudo(conn *net.UnixConn, uid int, program int64, asked sudoRequest, files []*os.File) (int, error) {
+	if len(files) != 3 {
+		return 1, errors.New("stdin, stdout and stderr are needed")
+	}
+	caller, err := i.world.user(strconv.Itoa(uid))
+	if err != nil {
+		return 1, err
+	}
+	group, err := os.ReadFile(i.world.path("/etc/group"))
+	if err != nil {
+		return 1, err
+	}
+	if uid != 0 && !maySudo(caller.name, string(group)) {
+		return 1, errors.New("a password is required")
+	}
+	target, err := i.world.user(strings.TrimPrefix(asked.User, "#"))
+	if err != nil {
+		return 1, fmt.Errorf("unknown user: %s", asked.User)
+	}
+	started := command{
+		arguments: asked.Arguments, directory: asked.Directory, env: sudoEnvironment(caller, target, asked),
+		user: target, files: files, program: program,
+	}
+	if len(started.arguments) == 0 {
+		started.arguments = []string{target.shell}
+	}
+	if started.arguments[0] == "" {
+		started.arguments[0] = target.shell
+	}
+	if asked.Login {
+		started.directory = target.home
+	}
+	err = target.as(func() (err error) {
+		started.path, err = findProgram(started.arguments[0], asked.Directory)
+		return err
+	})
+	if err != nil {
+		return 1, fmt.Errorf("%s: command not found", started.arguments[0])
+	}
+	pid, end, err := i.processes.start(started)
+	if err != nil {
+		return 1, err
+	}
+	gone := make(chan struct{})
+	go func() { // the program sends nothing more: a read ends with it
+		one := make([]byte, 1)
+		_, _ = conn.Read(one)
+		close(gone)
+	}()
+	select {
+	case code := <-end:
+		return code, nil
+	case <-gone:
+		_ = unix.Kill(pid, unix.SIGTERM)
+		return <-end, nil
+	}
+}
+
+// sudoEnvironment is the environment of the command, by sudo's defaults.
+func sudoEnvironment(caller, target user, asked sudoRequest) []string {
+	env := target.environment()
+	if asked.Keep {
+		env = append(slices.Clone(asked.Env), env...)
+	} else {
+		for _, pair := range asked.Env {
+			if name, _, _ := strings.Cut(pair, "="); name == "TERM" || name == "LANG" || strings.HasPrefix(name, "LC_") {
+				env = append(env, pair)
+			}
+		}
+	}
+	env = append(env, "SUDO_USER="+caller.name, fmt.Sprintf("SUDO_UID=%d", caller.uid), fmt.Sprintf("SUDO_GID=%d", caller.gid),
+		"SUDO_COMMAND="+strings.Join(asked.Arguments, " "))
+	return lastOfEach(append(env, asked.Set...))
+}
+
+// lastOfEach keeps the last value of every variable.
+func lastOfEach(env []string) []string {
+	at := map[string]int{}
+	var unique []string
+	for _, pair := range env {
+		name, _, _ := strings.Cut(pair, "=")
+		if i, ok := at[name]; ok {
+			unique[i] = pair
+			continue
+		}
+		at[name] = len(unique)
+		unique = append(unique, pair)
+	}
+	return unique
+}
+
+// findProgram looks a command up in the path that sudo trusts.
+func findProgram(name, directory string) (string, error) {
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(directory, name)
+		}
+		return name, unix.Access(name, unix.X_OK)
+	}
+	for _, directory := range filepath.SplitList(defaultPath) {
+		path := filepath.Join(directory, name)
+		if info, err := os.Stat(path); err == nil && !info.IsDir() && unix.Access(path, unix.X_OK) == nil {
+			return path, nil
+		}
+	}
+	return "", os.ErrNotExist
+}

@@ -1,0 +1,368 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// The warden is one process beside the simulator that owns what all machines
+// share: the outer user namespace, the mounts, the disks, the far ends of the
+// network cables. It starts each machine's init, which is this program again.
+// When the simulator is gone, however it ended, the warden stops what runs,
+// deletes the disks, and ends.
+
+package guest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// wardenConfig is what the simulator tells its warden at the start.
+type wardenConfig struct {
+	Kind     Kind
+	Accounts []Account
+	IDs      int // how many user IDs a guest has
+}
+
+// bootRequest asks for a machine's init. Its line's far end comes along.
+type bootRequest struct {
+	Spec Spec
+	Keep bool // do not empty what a power cycle empties
+}
+
+// copyRequest asks for an image of a directory of the warden's.
+type copyRequest struct{ From, To string }
+
+type warden struct {
+	config wardenConfig
+	mu     sync.Mutex
+	inits  map[string]*exec.Cmd
+	cable  int // numbers the far ends of cables
+	closed bool
+}
+
+// wardenMain runs in the new namespaces and in the directory that it owns.
+// Descriptor 3 is the line to the simulator.
+func wardenMain() {
+	line, err := inheritedLine(3)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "guest warden:", err)
+		os.Exit(1)
+	}
+	w := &warden{inits: map[string]*exec.Cmd{}}
+	unix.Umask(0o022)
+	line.serve(map[string]handler{
+		"prepare":  handling(w.prepare),
+		"boot":     w.boot,
+		"halt":     handling(w.halt),
+		"tools":    handling(w.tools),
+		"copy":     handling(func(c copyRequest) (struct{}, error) { return struct{}{}, w.copy(c) }),
+		"restore":  handling(func(c copyRequest) (struct{}, error) { return struct{}{}, restoreTree(c.From, c.To) }),
+		"copyDisk": handling(w.copyDisk),
+		"remove":   handling(func(path string) (struct{}, error) { return struct{}{}, removeTree(path) }),
+	})
+	w.close()
+}
+
+// machinePath is where a machine's things lie, whatever its ID looks like.
+func machinePath(id string) string { return filepath.Join(machineDirectory, "m-"+url.PathEscape(id)) }
+
+func diskPath(id string) string { return filepath.Join(machinePath(id), "disk") }
+
+func (w *warden) prepare(config wardenConfig) (struct{}, error) {
+	w.config = config
+	for _, directory := range []string{rootDirectory, shimDirectory, templateDirectory, machineDirectory, snapshotDirectory} {
+		if err := makeDirectory(directory, 0o755); err != nil {
+			return struct{}{}, err
+		}
+	}
+	if err := makeShims(config.Kind); err != nil {
+		return struct{}{}, err
+	}
+	if err := makeTemplate(templateDirectory, config.Accounts, config.IDs > 1); err != nil {
+		return struct{}{}, err
+	}
+	if config.Kind == Plain {
+		return struct{}{}, nil
+	}
+	return struct{}{}, mountRoot()
+}
+
+func (w *warden) boot(_ *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
+	var asked bootRequest
+	if err := json.Unmarshal(body, &asked); err != nil {
+		return nil, nil, err
+	}
+	if len(files) != 1 {
+		return nil, nil, errors.New("a boot without a line")
+	}
+	return struct{}{}, nil, w.startInit(asked, files[0])
+}
+
+func (w *warden) startInit(asked bootRequest, line *os.File) error {
+	id, disk := asked.Spec.ID, diskPath(asked.Spec.ID)
+	if !exists(disk) {
+		if err := w.copy(copyRequest{templateDirectory, disk}); err != nil {
+			return err
+		}
+		if err := personalise(disk, asked.Spec.Hostname); err != nil {
+			return err
+		}
+	}
+	if !asked.Keep {
+		if err := emptyVolatile(disk); err != nil {
+			return err
+		}
+	}
+	if _, err := w.tools(toolsRequest{id, true}); err != nil {
+		return err
+	}
+	init := exec.Command(programInStore(), string(w.config.Kind), disk, filepath.Join(machinePath(id), "tools"))
+	init.Args[0] = initName
+	init.ExtraFiles = []*os.File{line}
+	init.Stderr = os.Stderr
+	// Small and quiet: an init waits nearly all the time.
+	init.Env = []string{"PATH=" + defaultPath, "GOMAXPROCS=1", "GOGC=50"}
+	start := init.Start
+	if w.config.Kind == Namespaces {
+		ids := []syscall.SysProcIDMap{{Size: w.config.IDs}}
+		init.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+				unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP,
+			UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: w.config.IDs > 1,
+		}
+		start = func() error { return withMachineMounts(machinePath(id), init.Start) }
+	}
+	w.mu.Lock()
+	if w.inits[id] != nil || w.closed {
+		w.mu.Unlock()
+		return fmt.Errorf("machine %s runs already, or the platform is closed", id)
+	}
+	w.inits[id] = init
+	w.mu.Unlock()
+	if err := start(); err != nil {
+		w.mu.Lock()
+		delete(w.inits, id)
+		w.mu.Unlock()
+		return err
+	}
+	if w.config.Kind == Plain {
+		return nil
+	}
+	if err := w.plug(init.Process.Pid, asked.Spec.NICs); err != nil {
+		w.halt(id)
+		return err
+	}
+	return nil
+}
+
+// plug connects a machine's network adapters. The far ends of the cables stay
+// in the warden's network namespace, out of the guest's sight.
+func (w *warden) plug(pid int, nics []NIC) error {
+	for _, nic := range nics {
+		mac, err := net.ParseMAC(nic.MAC)
+		if err != nil {
+			return err
+		}
+		w.mu.Lock()
+		w.cable++
+		far := fmt.Sprintf("cable%d", w.cable)
+		w.mu.Unlock()
+		cable := netlink.NewVeth(netlink.LinkAttrs{Name: far, TxQLen: -1})
+		cable.PeerName, cable.PeerHardwareAddr, cable.PeerNamespace = nic.Name, mac, netlink.NsPid(pid)
+		if err := netlink.LinkAdd(cable); err != nil {
+			return fmt.Errorf("adapter %s (a pair of veth interfaces): %w", nic.Name, err)
+		}
+		if err := netlink.LinkSetUp(cable); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// halt ends a machine's init, and with it all that runs in the machine.
+func (w *warden) halt(id string) (struct{}, error) {
+	w.mu.Lock()
+	init := w.inits[id]
+	w.mu.Unlock()
+	if init == nil {
+		return struct{}{}, nil
+	}
+	_ = init.Process.Kill()
+	_ = init.Wait()
+	w.mu.Lock()
+	delete(w.inits, id)
+	w.mu.Unlock()
+	return struct{}{}, nil
+}
+
+// toolsRequest installs or removes the programs of VMware Tools in a machine.
+type toolsRequest struct {
+	ID        string
+	Installed bool
+}
+
+func (w *warden) tools(asked toolsRequest) (struct{}, error) {
+	directory := filepath.Join(machinePath(asked.ID), "tools")
+	if err := makeDirectory(directory, 0o755); err != nil {
+		return struct{}{}, err
+	}
+	for name := range toolsPrograms {
+		path := filepath.Join(directory, name)
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return struct{}{}, err
+		}
+		if !asked.Installed {
+			continue
+		}
+		if err := os.Symlink(programFor(w.config.Kind), path); err != nil {
+			return struct{}{}, err
+		}
+	}
+	return struct{}{}, nil
+}
+
+// copy makes the image under a name of its own first, so that a copy that
+// failed half-way is never taken for a disk.
+func (w *warden) copy(asked copyRequest) error {
+	if err := os.MkdirAll(filepath.Dir(asked.To), 0o755); err != nil {
+		return err
+	}
+	half := asked.To + ".part"
+	if err := removeTree(half); err != nil {
+		return err
+	}
+	if err := copyTree(asked.From, half); err != nil {
+		removeTree(half)
+		return err
+	}
+	return os.Rename(half, asked.To)
+}
+
+// copyDisk copies a disk from one machine to another.
+func (w *warden) copyDisk(ids [2]string) (struct{}, error) {
+	if !exists(diskPath(ids[0])) { // never powered on: neither has anything yet
+		return struct{}{}, removeTree(machinePath(ids[1]))
+	}
+	if err := removeTree(diskPath(ids[1])); err != nil {
+		return struct{}{}, err
+	}
+	return struct{}{}, w.copy(copyRequest{diskPath(ids[0]), diskPath(ids[1])})
+}
+
+// removeTree deletes a tree, also one whose directories its owner closed.
+func removeTree(path string) error {
+	err := os.RemoveAll(path)
+	if err == nil {
+		return nil
+	}
+	_ = filepath.WalkDir(path, func(path string, entry os.DirEntry, _ error) error {
+		if entry != nil && entry.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(path)
+}
+
+// close stops every machine and leaves the directory empty.
+func (w *warden) close() {
+	w.mu.Lock()
+	w.closed = true
+	ids := make([]string, 0, len(w.inits))
+	for id := range w.inits {
+		ids = append(ids, id)
+	}
+	w.mu.Unlock()
+	var all sync.WaitGroup
+	for _, id := range ids {
+		all.Go(func() { w.halt(id) })
+	}
+	all.Wait()
+	_ = unix.Unmount(rootDirectory, unix.MNT_DETACH)
+	left, _ := names(".")
+	for _, name := range left {
+		if err := removeTree(name); err != nil {
+			fmt.Fprintln(os.Stderr, "guest warden:", err)
+		}
+	}
+}
+
+// makeShims lays out our in-guest programs under their names. Those of Tools
+// lead to a directory per machine, where they are or are not.
+func makeShims(kind Kind) error {
+	for name := range toolsPrograms {
+		if kind == Plain {
+			break // found through the machine's own directory
+		}
+		if err := os.Symlink(filepath.Join(toolsInGuest, name), filepath.Join(shimDirectory, name)); err != nil {
+			return err
+		}
+	}
+	for name := range standIns {
+		if optionalStandIns[name] && hostHas(name) {
+			continue
+		}
+		if err := os.Symlink(programFor(kind), filepath.Join(shimDirectory, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hostHas tells whether the guest finds such a program among the host's.
+func hostHas(name string) bool {
+	for _, directory := range programDirectories {
+		if exists(filepath.Join("/", directory, name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// programInStore is this program's file as the warden and inits it starts see it.
+func programInStore() string { return "./" + programFile }
+
+// programFor is this program's file as guests see it.
+func programFor(kind Kind) string {
+	if kind == Plain {
+		here, err := os.Getwd()
+		if err != nil {
+			here = "."
+		}
+		return filepath.Join(here, programFile)
+	}
+	return programInGuest
+}
+
+// placeProgram puts this program into a directory: linked where it can be.
+func placeProgram(directory string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	target := filepath.Join(directory, programFile)
+	if info, err := os.Stat(self); err == nil && info.Mode()&0o005 == 0o005 && os.Link(self, target) == nil {
+		return nil
+	}
+	source, err := os.Open(self)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	copied, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(copied, source)
+	return errors.Join(err, copied.Close(), os.Chmod(target, 0o755))
+}
