@@ -145,7 +145,7 @@ func (m *Machine) fork(replay *replay) error {
 func (m *Machine) runAgain(replay *replay) error {
 	snapshot := replay.snapshot
 	if snapshot.start.directory == "" {
-		return errors.New("the parent was not frozen by a program that can be run again: " +
+		return errors.New("the program that froze the parent cannot be run again: " +
 			"it was started before the parent was made a fork parent, or by the guest itself")
 	}
 	program, err := m.startProgram(snapshot.Program, nil)

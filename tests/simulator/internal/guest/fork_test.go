@@ -84,6 +84,7 @@ touch /run/finished
 func TestForkHasEveryEffectOnce(t *testing.T) {
 	p := newPlatform(t, Namespaces)
 	parent := newHypervisor()
+	parent.answer = func(call Call) Answer { return Answer{OK: true, Freeze: call.Command == freezeCommand} }
 	_, snapshot := freezeWith(t, p, parent,
 		"echo x >/etc/moved-from; echo x >/root/doomed; echo before >/etc/edited; touch -d @1000 /etc/old; chown bob /etc/old; chmod 4751 /etc/old", preFreeze)
 	if want := []string{"hostnamectl set-hostname quiesced", "systemctl stop chronyd"}; !slices.Equal(parent.record(), want) {
@@ -170,33 +171,26 @@ sleep 1000
 }
 
 func TestReplayFails(t *testing.T) {
-	for name, test := range map[string]struct{ script, says string }{
-		"program ends":        {"#!/bin/sh\n[ -e /dev/shm/sentinel ] || exit 3\nvmtoolsd --cmd 'vmfork-begin -1 -1'\n", "exit code 3"},
-		"program not started": {"", "cannot be run again"},
+	for name, test := range map[string]struct {
+		forkable bool
+		again    string // what runs in the child
+		says     string
+	}{
+		"program ends":        {true, "/bin/false", "exit code 1"},
+		"program is gone":     {true, "/root/gone", "no such file"},
+		"program is not kept": {false, "/root/fork.sh", "cannot be run again"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlatform(t, Namespaces)
 			h := newHypervisor()
 			m := boot(t, p, parentSpec(), h)
-			m.Forkable(test.script != "")
-			if test.script == "" {
-				test.script = "#!/bin/sh\nvmtoolsd --cmd 'vmfork-begin -1 -1'\n"
-			}
-			writeScript(t, m, "/root/fork.sh", "#!/bin/sh\nhostname quiesced\necho kept >/etc/kept\n"+strings.TrimPrefix(test.script, "#!/bin/sh\n"))
-			if name == "program ends" { // the file comes after the start, and so is missing in the second run
-				writeScript(t, m, "/root/fork.sh", "#!/bin/sh\nhostname quiesced\necho kept >/etc/kept\nuntil [ -e /dev/shm/go ]; do [ -e /etc/again ] && exit 3; sleep 0.01; done\nvmtoolsd --cmd 'vmfork-begin -1 -1'\n")
-			}
+			m.Forkable(test.forkable)
+			writeScript(t, m, "/root/fork.sh", "#!/bin/sh\nhostname quiesced\necho kept >/etc/kept\nvmtoolsd --cmd 'vmfork-begin -1 -1'\n")
 			if _, err := m.Start(Program{Path: "/root/fork.sh", User: "root"}); err != nil {
 				t.Fatal(err)
 			}
-			if name == "program ends" {
-				must(t, m, "touch /dev/shm/go")
-			}
 			snapshot := receiveFrom(t, h.frozen, "the freeze")
-			if name == "program ends" {
-				snapshot.Program.Path = "/bin/false"
-				test.says = "exit code 1"
-			}
+			snapshot.Program.Path, snapshot.Program.Arguments = test.again, ""
 			child := newHypervisor()
 			c := fork(t, p, childSpec(1), snapshot, child)
 			if err := receiveFrom(t, child.failed, "the failure"); !strings.Contains(err.Error(), test.says) {

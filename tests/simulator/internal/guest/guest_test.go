@@ -15,6 +15,9 @@ func TestMain(m *testing.M) {
 	if Main() {
 		return
 	}
+	if directory := os.Getenv(killedVariable); directory != "" {
+		simulatorToBeKilled(directory)
+	}
 	os.Exit(m.Run())
 }
 
