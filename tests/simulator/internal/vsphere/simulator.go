@@ -47,18 +47,19 @@ type Options struct {
 
 // Simulator is a running vCenter.
 type Simulator struct {
-	options  Options
-	version  apiVersion
-	hidden   bool // the hidden methods exist
-	model    *simulator.Model
-	service  *simulator.Service
-	ctx      *simulator.Context
-	platform *guest.Platform // nil without guests
-	control  http.Handler
-	server   *http.Server
-	listener net.Listener
-	transfer *transfers
-	hosts    tls.Certificate // of the ESXi side
+	options   Options
+	version   apiVersion
+	hidden    bool // the hidden methods exist
+	model     *simulator.Model
+	service   *simulator.Service
+	platform  *guest.Platform // nil without guests
+	directory string          // of the guests
+	ctx       *simulator.Context
+	control   http.Handler
+	server    *http.Server
+	listener  net.Listener
+	transfer  *transfers
+	hosts     tls.Certificate // of the ESXi side
 
 	calls     *calls
 	rules     *rules
@@ -156,19 +157,16 @@ func (s *Simulator) startPlatform() error {
 	default:
 		return fmt.Errorf("-guest is ns, plain or none, not %q", s.options.Guest)
 	}
-	directory, err := os.MkdirTemp("", "vmforksim-")
-	if err != nil {
+	var err error
+	if s.directory, err = os.MkdirTemp("", "vmforksim-"); err != nil {
 		return err
 	}
 	s.platform, err = guest.NewPlatform(guest.Options{
 		Kind:      guest.Kind(s.options.Guest),
-		Directory: directory,
+		Directory: s.directory,
 		Accounts:  s.guestAccounts(),
 		Log:       s.options.Log,
 	})
-	if err != nil {
-		_ = os.RemoveAll(directory)
-	}
 	return err
 }
 
@@ -252,6 +250,11 @@ func (s *Simulator) Close() {
 	s.work.Wait()
 	if s.platform != nil {
 		if err := s.platform.Close(); err != nil {
+			s.log.Print(err)
+		}
+	}
+	if s.directory != "" {
+		if err := os.RemoveAll(s.directory); err != nil {
 			s.log.Print(err)
 		}
 	}
