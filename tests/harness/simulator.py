@@ -9,8 +9,8 @@ In Python, for one block:
 
 From elsewhere:
 
-    simulator.py start [FLAG ...]                prints what `describe` returns, as JSON, once the simulator is ready
-    simulator.py stop PID                        ends it, waits until it is gone, prints what it had to say
+    simulator.py start [FLAG ...]                prints what `describe` returns, as JSON, once the simulator is ready;
+                                                 it ends with the ansible-playbook (else the shell) that started it
     simulator.py run [FLAG ...] -- COMMAND ...   runs a command with the environment of a simulator of its own
 
 The program is .build/vmforksim, or what the variable VMFORKSIM names. Ports are free ones chosen by the simulator, the
@@ -24,7 +24,6 @@ import os
 import re
 import secrets
 import select
-import signal
 import subprocess
 import sys
 import tempfile
@@ -152,30 +151,50 @@ class Simulator:
         self.stop()
 
 
-def stop(pid: int) -> str:
-    """End a simulator another process started, wait until it is gone, and return its log. One that is gone is fine."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return ""
-    try:
-        # The handle keeps meaning this process, so a number that has been given to another one since is noticed here.
-        if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() != Path(program()).name[:15]:
-            return ""
-        log = Path(f"/proc/{pid}/fd/2").readlink()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            signal.pidfd_send_signal(handle, number)
-            if select.select([handle], [], [], SECONDS_TO_STOP)[0]:
-                break
-    except (ProcessLookupError, FileNotFoundError):
-        return ""
-    finally:
-        os.close(handle)
-    written = log.read_text(encoding="utf-8", errors="replace")
-    log.unlink()
-    if number == signal.SIGKILL:
-        raise SimulatorError(f"the simulator did not end within {SECONDS_TO_STOP} seconds and wrote: {written}")
-    return written
+def owner() -> int:
+    """Return the process a simulator started from the command line belongs to.
+
+    That is the ansible-playbook above us (the outermost: its workers carry the same name), else whoever started us.
+    """
+    found = pid = os.getppid()
+    while pid > 1:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:3]
+        if any(Path(os.fsdecode(word)).name == "ansible-playbook" for word in words):
+            found = pid
+        pid = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    return found
+
+
+def attend(flags: list[str], belongs_to: int, answer: int) -> None:
+    """Start a simulator, describe it on the descriptor `answer`, and end it when its owner ends, however that comes."""
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(nowhere, descriptor)
+    with os.fdopen(answer, "w", encoding="utf-8") as stream:
+        try:
+            simulator = Simulator(*flags)
+            json.dump(simulator.describe(), stream)
+        except SimulatorError as error:
+            json.dump({"error": str(error)}, stream)
+            return
+    with simulator:
+        select.select([belongs_to, os.pidfd_open(simulator.pid)], [], [])
+
+
+def start(flags: list[str]) -> str:
+    """Start a simulator that outlives this process, and return its description as JSON."""
+    belongs_to = os.pidfd_open(owner())
+    answer_here, answer_there = os.pipe()
+    if os.fork() == 0:
+        attend(flags, belongs_to, answer_there)
+        os._exit(0)
+    os.close(answer_there)
+    with os.fdopen(answer_here, encoding="utf-8") as stream:
+        answer = stream.read()
+    if error := json.loads(answer).get("error"):
+        raise SimulatorError(error)
+    return answer
 
 
 def main() -> int:
@@ -183,9 +202,7 @@ def main() -> int:
     verb, *arguments = sys.argv[1:] or [""]
     try:
         if verb == "start":
-            print(json.dumps(Simulator(*arguments).describe()))
-        elif verb == "stop":
-            print(stop(int(arguments[0])), end="")
+            print(start(arguments))
         elif verb == "run":
             split = arguments.index("--")
             with Simulator(*arguments[:split]) as simulator:
