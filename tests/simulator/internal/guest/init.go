@@ -105,12 +105,14 @@ func (i *initProcess) up(asked bringUp) (State, error) {
 		return State{}, err
 	}
 	go i.listen(listener)
-	state, err := i.world.network()
-	if err != nil {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.world.watch(i.changed); err != nil {
 		return State{}, err
 	}
+	state, err := i.world.network()
 	i.told = state.report()
-	return i.told, i.world.watch(i.changed)
+	return i.told, err
 }
 
 // changed tells the state of the network when it is another than it was.

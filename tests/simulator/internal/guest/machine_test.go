@@ -4,12 +4,339 @@
 package guest
 
 import (
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 )
 
-func TestBoot(t *testing.T) {
+func TestPrograms(t *testing.T) {
 	p := newPlatform(t, Namespaces)
-	m := boot(t, p, parentSpec(), newHypervisor())
-	t.Log(must(t, m, "hostname; id; ls -la / /etc /dev; mount; ip addr; ps ax; cat /sys/class/net/eth0/address; ls /proc | head -3; cat /proc/self/uid_map"))
-	t.Log(m.State(), m.Processes())
+	h := newHypervisor()
+	m := boot(t, p, parentSpec(), h)
+
+	started := time.Now()
+	pid, err := m.Start(Program{Path: "/bin/sh", Arguments: "-c 'exit 7' >/tmp/output 2>&1", User: "root"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := receiveFrom(t, h.ended, "the end")
+	if end.PID != pid || end.ExitCode != 7 || end.Name != "sh" || end.Owner != "root" || end.Ended.Before(started) ||
+		end.CommandLine != `"/bin/sh" -c 'exit 7' >/tmp/output 2>&1` {
+		t.Errorf("ended: %+v", end)
+	}
+	if got := m.Processes(pid); len(got) != 1 || got[0] != end {
+		t.Errorf("listed after its end: %+v", got)
+	}
+	if _, err := m.Files("root").Stat("/tmp/output"); err != nil {
+		t.Error(err)
+	}
+
+	pid, err = m.Start(Program{Path: "/bin/sleep", Arguments: "1000", User: "root"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(m.Processes(), func(p Process) bool { return p.PID == pid && p.Ended.IsZero() }) {
+		t.Error("a running program is not listed")
+	}
+	if got := m.Processes(pid, 99999); len(got) != 1 || got[0].PID != pid {
+		t.Errorf("asked for one process: %+v", got)
+	}
+	if err := m.Terminate(pid, "bob"); !errors.Is(err, os.ErrPermission) && !errors.Is(err, ErrOnlyRoot) {
+		t.Errorf("bob ends root's process: %v", err)
+	}
+	if err := m.Terminate(pid, "root"); err != nil {
+		t.Error(err)
+	}
+	if end := receiveFrom(t, h.ended, "the terminated program"); end.PID != pid || end.ExitCode != 128+15 {
+		t.Errorf("terminated: %+v", end)
+	}
+	if err := m.Terminate(99999, "root"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("ending what is not there: %v", err)
+	}
+
+	for name, test := range map[string]struct {
+		program Program
+		want    error
+	}{
+		"no program":     {Program{Path: "/nowhere/at/all", User: "root"}, os.ErrNotExist},
+		"not executable": {Program{Path: "/etc/hosts", User: "root"}, os.ErrPermission},
+		"directory":      {Program{Path: "/etc", User: "root"}, os.ErrPermission},
+		"no directory":   {Program{Path: "/bin/true", User: "root", Directory: "/nowhere"}, os.ErrNotExist},
+		"no account":     {Program{Path: "/bin/true", User: "carol"}, ErrNoAccount},
+	} {
+		if _, err := m.Start(test.program); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestProgramEnvironment(t *testing.T) {
+	m := boot(t, newPlatform(t, Namespaces), parentSpec(), nil)
+	run := func(program Program) string {
+		t.Helper()
+		program.Path, program.Arguments = "/bin/sh", "-c 'pwd; id -un; env | grep -v -e ^_= -e ^PWD= -e ^OLDPWD= -e ^SHLVL= | sort; readlink /proc/self/fd/0'"
+		_, output, err := m.Run(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(output)
+	}
+	usual := "HOME=/root\nLANG=C.UTF-8\nLOGNAME=root\nPATH=" + defaultPath + "\nSHELL=/bin/bash\nUSER=root\n"
+	if got, want := run(Program{User: "root"}), "/root\nroot\n"+usual+"/dev/null\n"; got != want {
+		t.Errorf("root's environment is %q, not %q", got, want)
+	}
+	if got, want := run(Program{User: "root", Directory: "/var/log", Env: []string{"A=b c"}}), "/var/log\nroot\nA=b c\n/dev/null\n"; got != want {
+		t.Errorf("a given environment is %q, not %q", got, want)
+	}
+	if os.Geteuid() == 0 {
+		if got := run(Program{User: "ann"}); !strings.HasPrefix(got, "/home/ann\nann\nHOME=/home/ann\n") {
+			t.Errorf("ann's environment is %q", got)
+		}
+	} else if _, err := m.Start(Program{Path: "/bin/true", User: "ann"}); !errors.Is(err, ErrOnlyRoot) {
+		t.Errorf("an account that the host cannot give: %v", err)
+	}
+}
+
+func TestTools(t *testing.T) {
+	h := newHypervisor()
+	large := strings.Repeat("x", 1<<20)
+	h.answer = func(call Call) Answer {
+		switch {
+		case call.Command == "info-get guestinfo.key":
+			return Answer{OK: true, Text: "value"}
+		case strings.HasPrefix(call.Command, "info-set guestinfo.large "):
+			return Answer{OK: strings.HasSuffix(call.Command, " "+large)}
+		case call.Command == "info-get guestinfo.large":
+			return Answer{OK: true, Text: large}
+		}
+		return Answer{Text: "No value found"}
+	}
+	m := boot(t, newPlatform(t, Namespaces), parentSpec(), h)
+	for _, test := range []struct {
+		script string
+		code   int
+		output string
+	}{
+		{"vmtoolsd --cmd 'info-get guestinfo.key'", 0, "value"},
+		{"vmtoolsd --cmd='info-get guestinfo.key' 2>/dev/null", 0, "value"},
+		{"/usr/bin/vmware-rpctool 'info-get guestinfo.key'", 0, "value"},
+		{"vmware-rpctool 'info-get guestinfo.none' 2>/dev/null", 1, ""},
+		{"vmware-rpctool 'info-get guestinfo.none' 2>&1 >/dev/null", 1, "No value found"},
+		{"vmtoolsd --version", 0, "VMware Tools daemon, version " + toolsVersion},
+		{"vmware-toolbox-cmd -v", 0, toolsVersion},
+		{"vmware-toolbox-cmd info update network", 0, ""},
+		{"vmware-toolbox-cmd nonsense 2>/dev/null", 64, ""},
+		{"test $(vmtoolsd --cmd 'info-get guestinfo.large' | wc -c) = 1048577", 0, ""},
+	} {
+		if code, output := shell(t, m, "root", test.script); code != test.code || output != test.output {
+			t.Errorf("%s: exit code %d, output %.100q", test.script, code, output)
+		}
+	}
+	// A command line holds at most 128 kB a word, so a large value is set from within.
+	must(t, m, `test "$(head -c 100000 /dev/zero | tr '\0' x | wc -c)" = 100000 && vmtoolsd --cmd "info-set guestinfo.some $(head -c 100000 /dev/zero | tr '\0' x)" || true`)
+
+	pid, err := m.Start(Program{Path: "/bin/sh", Arguments: "-c '(sleep 0; vmware-rpctool marker) & wait'", User: "root"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for receiveFrom(t, h.ended, "the program").PID != pid {
+	}
+	h.mu.Lock()
+	last := h.calls[len(h.calls)-1]
+	h.mu.Unlock()
+	if last != (Call{Command: "marker", Program: pid}) {
+		t.Errorf("the call was %+v", last)
+	}
+
+	m.SetTools(false)
+	if code, output := shell(t, m, "root", "command -v vmtoolsd vmware-rpctool; vmware-toolbox-cmd -v"); code != 127 {
+		t.Errorf("without Tools: exit code %d, %s", code, output)
+	}
+	m.SetTools(true)
+	must(t, m, "vmtoolsd --cmd 'info-get guestinfo.key'")
+}
+
+func TestStandIns(t *testing.T) {
+	h := newHypervisor()
+	m := boot(t, newPlatform(t, Namespaces), parentSpec(), h)
+	must(t, m, "systemctl restart chronyd && service cron stop && /sbin/hwclock --hctosys && /sbin/lsmod | grep -q vmxnet3")
+	must(t, m, "hostnamectl set-hostname renamed && test $(hostname) = renamed && test $(cat /etc/hostname) = renamed && hostnamectl | grep -q renamed")
+	want := []string{"systemctl restart chronyd", "service cron stop", "hwclock --hctosys", "lsmod", "hostnamectl set-hostname renamed", "hostnamectl"}
+	if got := h.record(); !slices.Equal(got, want) {
+		t.Errorf("recorded: %q, not %q", got, want)
+	}
+	// The guest may believe in another MAC; the driver knows the hardware's.
+	must(t, m, "ip link set eth0 down && ip link set eth0 address 00:50:56:ff:ff:ff && rmmod vmxnet3")
+	must(t, m, "! ip -4 addr show eth0 | grep inet; modprobe vmxnet3 && grep -qx 00:50:56:00:00:01 /sys/class/net/eth0/address")
+	must(t, m, "dhclient eth0 && ip addr show eth0 | grep -q 192.0.2.7/24 && dhclient -r eth0 && ! ip addr show eth0 | grep -q 192.0.2.7")
+}
+
+func TestSudo(t *testing.T) {
+	m := boot(t, newPlatform(t, Namespaces), parentSpec(), newHypervisor())
+	must(t, m, "test $(sudo -n id -u) = 0")
+	if os.Geteuid() != 0 {
+		return // there are no other accounts
+	}
+	for _, test := range []struct {
+		user, script string
+		code         int
+		output       string
+	}{
+		{"ann", "id -u; sudo -n id -u", 0, "1000\n0"},
+		{"ann", "echo input | sudo --non-interactive -- cat", 0, "input"},
+		{"ann", "sudo sh -c 'echo error >&2; exit 9' 2>&1", 9, "error"},
+		{"ann", "sudo A=b env | grep -e ^A= -e ^HOME= -e ^SUDO_USER= | sort", 0, "A=b\nHOME=/root\nSUDO_USER=ann"},
+		{"ann", "cd /var && sudo -H -S -n -u root /bin/sh -c 'pwd; id -un'", 0, "/var\nroot"},
+		{"ann", "sudo -n -u bob id -un", 0, "bob"},
+		{"ann", "sudo -n nonsense 2>&1", 1, "sudo: nonsense: command not found"},
+		{"ann", "sudo -n vmtoolsd --version >/dev/null", 0, ""},
+		{"bob", "sudo -n true 2>&1", 1, "sudo: a password is required"},
+		{"bob", "cat /root/x 2>/dev/null", 1, ""},
+		{"bob", "hostnamectl set-hostname x 2>&1", 1, "Could not set static hostname: Access denied"},
+		{"bob", "rmmod vmxnet3 2>&1", 1, "rmmod: ERROR: vmxnet3: Operation not permitted"},
+	} {
+		if code, output := shell(t, m, test.user, test.script); code != test.code || output != test.output {
+			t.Errorf("%s: %s: exit code %d, output %q", test.user, test.script, code, output)
+		}
+	}
+}
+
+// TestSudoFreezes has the freeze come from a program that sudo started.
+func TestSudoFreezes(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("there are no other accounts")
+	}
+	p := newPlatform(t, Namespaces)
+	h := newHypervisor()
+	m := boot(t, p, parentSpec(), h)
+	m.Forkable(true)
+	pid, err := m.Start(Program{Path: "/bin/sh", Arguments: "-c 'sudo vmtoolsd --cmd \"vmfork-begin -1 -1\"; echo $? $(id -un) >/tmp/result'", User: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot := receiveFrom(t, h.frozen, "the freeze")
+	if call := h.calls[0]; call.UID != 0 || call.Program != pid {
+		t.Errorf("the call was %+v", call)
+	}
+	child := newHypervisor()
+	c := fork(t, p, childSpec(1), snapshot, child)
+	receiveFrom(t, child.ended, "the program's end")
+	if got := must(t, c, "cat /tmp/result"); got != "0 ann" {
+		t.Errorf("the result is %q", got)
+	}
+}
+
+func TestChangesAreTold(t *testing.T) {
+	h := newHypervisor()
+	m := boot(t, newPlatform(t, Namespaces), parentSpec(), h)
+	until := func(what string, is func(State) bool) {
+		t.Helper()
+		for !is(receiveFrom(t, h.changed, what)) {
+		}
+	}
+	must(t, m, "hostname first")
+	until("the host name", func(s State) bool { return s.Hostname == "first" })
+	must(t, m, "ip addr add 198.51.100.9/24 dev eth0")
+	until("the address", func(s State) bool { return slices.Contains(s.Interfaces[0].Addresses, "198.51.100.9/24") })
+	must(t, m, "ip link set eth0 down; ip link set eth0 address 00:50:56:00:00:99")
+	until("the MAC", func(s State) bool { return s.Interfaces[0].MAC == "00:50:56:00:00:99" && !s.Interfaces[0].Up })
+	if state := m.State(); len(state.Interfaces) != 1 || state.Hostname != "first" {
+		t.Errorf("the state is %+v", state)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	m := boot(t, newPlatform(t, Namespaces), parentSpec(), nil)
+	f := m.Files("root")
+	read := func(path string) string {
+		t.Helper()
+		content, size, err := f.Read(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer content.Close()
+		text, err := io.ReadAll(content)
+		if err != nil || int64(len(text)) != size {
+			t.Errorf("%s: %d bytes announced, %d read: %v", path, size, len(text), err)
+		}
+		return string(text)
+	}
+	check := func(what string, err, want error) {
+		t.Helper()
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, not %v", what, err, want)
+		}
+	}
+	directory, err := f.MakeTemporary("", "pre ", ".d", true)
+	if err != nil || !strings.HasPrefix(directory, "/tmp/pre ") || !strings.HasSuffix(directory, ".d") {
+		t.Fatalf("temporary directory %q: %v", directory, err)
+	}
+	check("write", f.Write(directory+"/a", 5, 0o640, false, strings.NewReader("hello and more")), nil)
+	if got := read(directory + "/a"); got != "hello" {
+		t.Errorf("read %q", got)
+	}
+	check("write over", f.Write(directory+"/a", 1, 0, false, strings.NewReader("x")), os.ErrExist)
+	check("short content", f.Write(directory+"/b", 5, 0, false, strings.NewReader("x")), io.ErrUnexpectedEOF)
+	check("overwrite", f.Write(directory+"/a", 2, 0, true, strings.NewReader("hi")), nil)
+	if info, err := f.Stat(directory + "/a"); err != nil || info.Mode != 0o640 || info.Size != 2 || info.Path != directory+"/a" {
+		t.Errorf("stat: %+v %v", info, err)
+	}
+	check("move onto", f.Move(directory+"/a", directory+"/b", false), os.ErrExist)
+	check("move over", f.Move(directory+"/a", directory+"/b", true), nil)
+	check("move across", f.Move(directory+"/b", "/root/moved", false), nil)
+	check("move across onto", f.Move("/etc/hostname", "/root/moved", false), os.ErrExist)
+	if got := read("/root/moved"); got != "hi" {
+		t.Errorf("moved %q", got)
+	}
+	check("mkdir", f.MakeDirectory("/tmp/x/y", false), os.ErrNotExist)
+	check("mkdir -p", f.MakeDirectory("/tmp/x/y", true), nil)
+	check("mkdir again", f.MakeDirectory("/tmp/x/y", true), os.ErrExist)
+	check("rmdir full", f.Remove("/tmp/x"), os.ErrExist) // ENOTEMPTY is one of its kind
+	check("chmod", f.Chmod("/tmp/x", 0o711), nil)
+	must(t, m, "ln -s /root/moved /tmp/x/link; mkfifo /tmp/x/fifo; test $(stat -c %a /tmp/x) = 711")
+	listed, err := f.List("/tmp/x")
+	if err != nil || len(listed) != 3 || listed[1].Path != "link" || listed[1].Target != "/root/moved" || !listed[2].Mode.IsDir() {
+		t.Errorf("list: %+v %v", listed, err)
+	}
+	_, _, err = f.Read("/tmp/x/fifo")
+	if err == nil {
+		t.Error("a fifo can be read")
+	}
+	check("remove all", f.RemoveAll("/tmp/x"), nil)
+	check("remove nothing", f.RemoveAll("/tmp/x"), os.ErrNotExist)
+	_, err = f.Stat("/tmp/x")
+	check("stat", err, os.ErrNotExist)
+}
+
+func TestFilesWithRights(t *testing.T) {
+	m := boot(t, newPlatform(t, Namespaces), parentSpec(), nil)
+	if os.Geteuid() != 0 {
+		if _, err := m.Files("bob").Stat("/etc"); !errors.Is(err, ErrOnlyRoot) {
+			t.Errorf("an account that the host cannot give: %v", err)
+		}
+		return
+	}
+	bob := m.Files("bob")
+	if err := bob.Write("/etc/x", 1, 0, true, strings.NewReader("x")); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("bob writes /etc: %v", err)
+	}
+	if _, err := bob.List("/root"); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("bob lists /root: %v", err)
+	}
+	if err := bob.Write("/tmp/bobs", 1, 0, true, strings.NewReader("x")); err != nil {
+		t.Error(err)
+	}
+	if info, err := bob.Stat("/tmp/bobs"); err != nil || info.UID != firstAccount+1 {
+		t.Errorf("bob's file: %+v %v", info, err)
+	}
+	if err := bob.Chown("/tmp/bobs", 0, 0); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("bob gives a file away: %v", err)
+	}
+	if err := m.Files("root").Chown("/tmp/bobs", firstAccount, -1); err != nil {
+		t.Error(err)
+	}
 }

@@ -187,6 +187,9 @@ func (i *initProcess) sudo(conn *net.UnixConn, uid int, program int64, asked sud
 		started.directory = target.home
 	}
 	err = target.as(func() (err error) {
+		if unix.Access(started.directory, unix.X_OK) != nil {
+			started.directory = "/" // the target may not be where the caller is
+		}
 		started.path, err = findProgram(started.arguments[0], asked.Directory)
 		return err
 	})

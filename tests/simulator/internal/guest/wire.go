@@ -155,20 +155,24 @@ type response struct {
 	Error *wireError
 }
 
-// wireError is an error that keeps its errno, and with it what os.ErrNotExist
-// and its like compare to.
+// wireError is an error that was sent. It is still what it was to errors.Is.
 type wireError struct {
-	Message string
-	Errno   syscall.Errno
+	Message  string
+	Errno    syscall.Errno
+	Sentinel string
+}
+
+// sentinels are the errors that are known on both sides by name.
+var sentinels = map[string]error{
+	"not exist": os.ErrNotExist, "permission": os.ErrPermission, "exist": os.ErrExist,
+	"no account": ErrNoAccount, "only root": ErrOnlyRoot,
 }
 
 func (e *wireError) Error() string { return e.Message }
 
-func (e *wireError) Unwrap() error {
-	if e.Errno == 0 {
-		return nil
-	}
-	return e.Errno
+// Is compares with the sentinel, and as the errno does.
+func (e *wireError) Is(target error) bool {
+	return e.Sentinel != "" && sentinels[e.Sentinel] == target || e.Errno != 0 && errors.Is(e.Errno, target)
 }
 
 // toWire keeps of an error what can be sent.
@@ -177,13 +181,10 @@ func toWire(err error) *wireError {
 		return nil
 	}
 	wire := &wireError{Message: err.Error()}
-	if !errors.As(err, &wire.Errno) {
-		for sentinel, errno := range map[error]syscall.Errno{
-			os.ErrNotExist: unix.ENOENT, os.ErrPermission: unix.EACCES, os.ErrExist: unix.EEXIST,
-		} {
-			if errors.Is(err, sentinel) {
-				wire.Errno = errno
-			}
+	errors.As(err, &wire.Errno)
+	for name, sentinel := range sentinels {
+		if errors.Is(err, sentinel) {
+			wire.Sentinel = name
 		}
 	}
 	return wire
