@@ -22,7 +22,11 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 		return s.dispatchStranger(ctx, method)
 	}
 	if user := ctx.Session.UserName; user != "" {
-		s.sessions.see(ctx.Session)
+		if method.Name == "Logout" {
+			s.sessions.end(ctx.Session)
+		} else {
+			s.sessions.see(ctx.Session)
+		}
 		if fault := s.authorize(user, method); fault != nil {
 			return nil, fault
 		}
@@ -40,6 +44,9 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.PropertyCollector:
 		method.This.Value += wrapped
 		return &propertyCollector{PropertyCollector: object, sim: s}, nil
+	case *simulator.PropertyFilter:
+		method.This.Value += wrapped
+		return &propertyFilter{PropertyFilter: object, sim: s}, nil
 	}
 	return nil, nil
 }
@@ -87,9 +94,11 @@ func (w watch) PutObject(_ *simulator.Context, object mo.Reference) {
 	if task, ok := object.(*simulator.Task); ok {
 		w.sim.prepareTask(task)
 	}
+	w.sim.collectors.changed(object.Reference(), true)
 }
 
 func (w watch) UpdateObject(ctx *simulator.Context, object mo.Reference, changes []types.PropertyChange) {
+	w.sim.collectors.changed(object.Reference(), false)
 	switch object := object.(type) {
 	case *mo.Task:
 		w.sim.taskChanged(ctx, object, changes)
@@ -106,6 +115,7 @@ func (w watch) UpdateObject(ctx *simulator.Context, object mo.Reference, changes
 }
 
 func (w watch) RemoveObject(_ *simulator.Context, ref types.ManagedObjectReference) {
+	w.sim.collectors.changed(ref, true)
 	if ref.Type == "VirtualMachine" {
 		w.sim.names.remove(ref)
 		w.sim.instances.remove(ref)

@@ -73,16 +73,6 @@ func (c *propertyCollector) Fetch(ctx *simulator.Context, req *fetchRequest) soa
 	return body
 }
 
-// WaitForUpdatesEx ends with NotAuthenticated when the session was killed
-// while the call waited.
-func (c *propertyCollector) WaitForUpdatesEx(ctx *simulator.Context, req *types.WaitForUpdatesEx) soap.HasFault {
-	res := c.PropertyCollector.WaitForUpdatesEx(ctx, req)
-	if c.sim.sessions.killed(ctx.Session.Key) {
-		return &methods.WaitForUpdatesExBody{Fault_: simulator.Fault("", &types.NotAuthenticated{})}
-	}
-	return res
-}
-
 func (s *Simulator) content() types.ServiceContent {
 	return s.registry().Get(vim25.ServiceInstance).(*simulator.ServiceInstance).Content
 }

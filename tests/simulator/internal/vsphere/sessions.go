@@ -32,6 +32,23 @@ func (s *sessions) see(session *simulator.Session) {
 	s.seen[session.Key] = session
 }
 
+// end forgets a session whose client logs out.
+func (s *sessions) end(session *simulator.Session) {
+	s.mu.Lock()
+	delete(s.seen, session.Key)
+	s.mu.Unlock()
+	s.sim.endCollectors(session)
+}
+
+// endCollectors ends what waits in a session.
+func (s *Simulator) endCollectors(session *simulator.Session) {
+	for _, object := range session.AllReference("PropertyCollector") {
+		if collector, ok := object.(*simulator.PropertyCollector); ok {
+			s.collectors.forget(collector)
+		}
+	}
+}
+
 func (s *sessions) killed(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,11 +80,7 @@ func (s *sessions) kill(user string) []sessionInfo {
 		s.mu.Unlock()
 		s.sim.registry().SessionManager().TerminateSession(ctx, &types.TerminateSession{SessionId: []string{session.Key}})
 		if objects != nil {
-			for _, object := range objects.AllReference("PropertyCollector") {
-				if collector, ok := object.(*simulator.PropertyCollector); ok {
-					collector.CancelWaitForUpdates(&types.CancelWaitForUpdates{This: collector.Self})
-				}
-			}
+			s.sim.endCollectors(objects)
 		}
 		ended = append(ended, session)
 	}

@@ -61,16 +61,17 @@ type Simulator struct {
 	transfer  *transfers
 	hosts     tls.Certificate // of the ESXi side
 
-	calls     *calls
-	rules     *rules
-	faults    *faults
-	names     *names
-	tasks     *tasks
-	users     *users
-	sessions  *sessions
-	instances *instances
-	lastMAC   uint32
-	log       *log.Logger
+	calls      *calls
+	rules      *rules
+	faults     *faults
+	names      *names
+	tasks      *tasks
+	users      *users
+	sessions   *sessions
+	instances  *instances
+	collectors *collectors
+	lastMAC    uint32
+	log        *log.Logger
 
 	work    sync.WaitGroup // what happens to guests, and to VMs by itself
 	workMu  sync.Mutex
@@ -106,6 +107,7 @@ func Start(options Options) (*Simulator, error) {
 	s.users = newUsers(options.Username, options.Password)
 	s.sessions = &sessions{sim: s, seen: map[string]*simulator.Session{}, dead: map[string]bool{}}
 	s.instances = &instances{sim: s, byMoid: map[string]*instance{}}
+	s.collectors = &collectors{all: map[*simulator.PropertyCollector]*updates{}}
 	s.control = s.newControl()
 	if err := s.start(); err != nil {
 		s.Close()
