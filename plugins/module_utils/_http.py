@@ -57,10 +57,7 @@ def _connect(
     server: Server, host: str, port: int, what: str, certificate: bytes | None, check: bool
 ) -> http.client.HTTPSConnection:
     pinned = check and certificate is not None
-    context = tls_context(server)
-    if pinned or not check:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    context = tls_context(server.ca_path, verify=check and not pinned)
     if server.proxy_host:
         connection = http.client.HTTPSConnection(
             server.proxy_host, server.proxy_port or 80, context=context, timeout=CONNECT_TIMEOUT

@@ -121,6 +121,7 @@ class Session:
                 f"{self.server.hostname} ended the session of {self.server.username} twice during this task. "
                 "Look in its log for who ended it, then run again."
             )
+        self._stub.SetSessionId("")  # a cookie of the old session would make it one that is logged in already
         self._log_in()
 
     def call_once(self, method: t.Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
@@ -173,24 +174,24 @@ def _connect(server: Server) -> t.Any:
         return _vmomi.SmartStubAdapter(
             host=server.hostname,
             port=server.port,
-            sslContext=tls_context(server),
+            sslContext=tls_context(server.ca_path, server.validate_certs),
             httpConnectionTimeout=CALL_TIMEOUT,
             **proxy,
         )
 
 
-def tls_context(server: Server) -> ssl.SSLContext:
-    """What certificates are accepted from the server.
+def tls_context(ca_path: str | None, verify: bool) -> ssl.SSLContext:
+    """Which certificates are accepted: those the CAs vouch for, or without ``verify`` any.
 
     :raises _errors.BadInput: ``ca_path`` cannot be read.
     """
     try:
-        context = ssl.create_default_context(cafile=server.ca_path)
+        context = ssl.create_default_context(cafile=ca_path)
     except (OSError, ssl.SSLError) as error:
         raise _errors.BadInput(
-            f"ca_path {server.ca_path} cannot be used: {_reason(error)}. Give a file of CA certificates in PEM format."
+            f"ca_path {ca_path} cannot be used: {_reason(error)}. Give a file of CA certificates in PEM format."
         ) from error
-    if not server.validate_certs:
+    if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context

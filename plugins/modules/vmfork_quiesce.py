@@ -72,7 +72,7 @@ options:
   guest_directory:
     description:
       - Directory of the guest in which the directory with the scripts is made.
-      - The default is where the guest keeps temporary files.
+      - The default is where the guest keeps temporary files, or V(/tmp) with O(script_delivery=guestinfo).
     type: str
   tools_path:
     description:
@@ -140,7 +140,7 @@ guest:
   type: dict
   contains:
     directory:
-      description: The directory with the scripts. V(null) when they went through guestinfo.
+      description: The directory with the scripts.
       type: str
       sample: /tmp/vmfork.1a2b3c
     pid:

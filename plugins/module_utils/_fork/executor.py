@@ -133,7 +133,8 @@ class Executor:
         name = self._tasks.pop(task)
         child = self._children[name]
         if not ended.succeeded:
-            self._tell(name, pipeline.Failed(str(_tasks.failure(f"{_request_of(child).value} {name}", ended))))
+            error = _tasks.failure(f"{_request_of(child).value} {name}", ended)
+            self._tell(name, pipeline.Failed(error.sentence, error.fault))
         elif child.step is Step.CREATING:
             self._created(name, ended.result)
         else:
@@ -195,7 +196,8 @@ class Executor:
         try:
             self._tasks[self._session_call(child, request)] = name
         except vmodl.MethodFault as fault:
-            self._tell(name, pipeline.Failed(str(_errors.failure(f"{request.value} {name}", fault))))
+            error = _errors.failure(f"{request.value} {name}", fault)
+            self._tell(name, pipeline.Failed(error.sentence, error.fault))
         except _errors.ConnectionLost as error:
             self._after_lost_answer(name, request, error)
         except _errors.Error as error:

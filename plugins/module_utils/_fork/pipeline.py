@@ -58,6 +58,7 @@ class Failed(t.NamedTuple):
     """The request that was under way failed, or the time is over."""
 
     sentence: str
+    fault: str = ""
 
 
 class News(t.NamedTuple):
@@ -96,6 +97,8 @@ class Child:
     vm: t.Any = None
     nonce: str | None = field(default_factory=report.new_nonce)
     existed: bool = False
+    recorded: bool = False
+    started: bool = False
     changed: bool = False
     values: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False)
     error: str | None = None
@@ -138,7 +141,7 @@ def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any])
     child = Child(wanted, goal, vm=vm, values=values, existed=True)
     if record is None:
         return replace(child, step=Step.RECORDING, changed=True), Request.RECORD
-    child = replace(child, nonce=record.nonce)
+    child = replace(child, nonce=record.nonce, recorded=True)
     if goal.wait_for != "created" and not _power.is_on(values):
         return replace(child, step=Step.STARTING, changed=True), Request.POWER_ON
     return _arrive(replace(child, step=Step.RUNNING))
@@ -151,20 +154,35 @@ def advance(child: Child, event: Event) -> Next:
     if isinstance(event, Created):
         return replace(child, step=Step.CREATED, vm=event.vm), None
     if isinstance(event, Failed):
+        if child.step is Step.RECORDING and event.fault in _NOT_YET and _may_start(child):
+            # This server wants to see a child run before it lets it be changed.
+            return replace(child, step=Step.STARTING), Request.POWER_ON
         return _fail(child, event.sentence)
     if isinstance(event, News):
         return _news(child, event)
     if isinstance(event, Settled):
         return _leave(child) if child.step is Step.SETTLING else (child, None)
     if child.step is Step.RECORDING:
-        if child.goal.wait_for == "created":
-            return _arrive(replace(child, step=Step.RUNNING))
-        return replace(child, step=Step.STARTING), Request.POWER_ON
+        child = replace(child, recorded=True)
+        if _may_start(child):
+            return replace(child, step=Step.STARTING), Request.POWER_ON
+        return _arrive(replace(child, step=Step.RUNNING))
     if child.step is Step.STARTING:
+        child = replace(child, started=True)
+        if not child.recorded:
+            return replace(child, step=Step.RECORDING), Request.RECORD
         return _arrive(replace(child, step=Step.RUNNING))
     if child.step is Step.CLEARING:
         return replace(child, step=Step.FAILED if child.error else Step.DONE, secrets_cleared=True), None
     return child, None
+
+
+_NOT_YET = ("InvalidState", "InvalidPowerState")
+"""Faults by which a server may refuse to change a VM that has not run yet."""
+
+
+def _may_start(child: Child) -> bool:
+    return child.goal.wait_for != "created" and not child.started
 
 
 def _news(child: Child, event: News) -> Next:

@@ -36,6 +36,9 @@ SLOW_LOOK = 5
 
 SHELL = "/bin/sh"
 
+TEMPORARY = "/tmp"
+"""Where a guest keeps temporary files, when it is not asked."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -128,7 +131,8 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
         if started is None:
             guest.check_login()
             _set(parent, deadline, {f"{PAYLOAD}.{number}": chunk for number, chunk in enumerate(chunks)})
-            command = runner.unpack_command(len(chunks), nonce, job.tools_path, plan.directory, keys)
+            trace["directory"] = f"{plan.directory or TEMPORARY}/vmfork.{report.new_nonce()}"
+            command = runner.unpack_command(len(chunks), nonce, job.tools_path, trace["directory"], keys)
             started = guest.start(SHELL, f"-c {shlex.quote(command)}")
         trace["pid"] = started
         _await_fork_point(parent, deadline, trace, nonce, guest)

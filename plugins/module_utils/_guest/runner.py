@@ -135,15 +135,18 @@ def payload(files: t.Mapping[str, bytes]) -> list[str]:
     return [text[start : start + CHUNK] for start in range(0, len(text), CHUNK)]
 
 
-def unpack_command(count: int, nonce: str, tools_path: str | None, directory: str | None, keys: Keys) -> str:
-    """A shell command that fetches a :func:`payload` of ``count`` chunks, clears it, and starts the runner in it."""
+def unpack_command(count: int, nonce: str, tools_path: str | None, directory: str, keys: Keys) -> str:
+    """A shell command that fetches a :func:`payload` of ``count`` chunks, clears it, and starts the runner in it.
+
+    :param directory: a path that nobody can guess; it must not exist yet, so nobody can have prepared it.
+    """
     values = {
         "tools": tools_path or "",
         "nonce": nonce,
         "key": keys.payload,
         "key_quiesce": keys.quiesce,
         "count": str(count),
-        "under": directory or "",
+        "directory": directory,
     }
     settings = "; ".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
     return f"{settings}; exit_unpack={STAGES['unpack']}; exit_tools={STAGES['tools']}\n{_FIND_TOOLS}\n{_UNPACK}"
@@ -175,7 +178,7 @@ _UNPACK = r"""
 umask 077
 PATH=${PATH:+$PATH:}/usr/sbin:/usr/bin:/sbin:/bin; export PATH
 find_tools || exit $exit_tools
-directory=$(mktemp -d "${under:-${TMPDIR:-/tmp}}/vmfork.XXXXXXXX") || exit $exit_unpack
+mkdir "$directory" || exit $exit_unpack
 trap 'rm -rf "$directory"; exit $exit_unpack' 1 2 15
 chunk=0
 while [ $chunk -lt $count ]; do

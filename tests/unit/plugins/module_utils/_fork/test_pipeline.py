@@ -86,6 +86,22 @@ def test_nothing_is_powered_on_before_it_is_recorded() -> None:
     assert requests == [None, None, Request.RECORD]
 
 
+def test_server_that_wants_a_child_to_run_before_it_is_recorded() -> None:
+    child, requests = walk(new(), Created(VM), News(on()), Failed("Not yet.", "InvalidState"), Succeeded(), Succeeded())
+    assert requests == [None, Request.RECORD, Request.POWER_ON, Request.RECORD, None]
+    assert (child.step, child.recorded) == (Step.RUNNING, True)
+
+
+def test_child_that_cannot_be_recorded_fails() -> None:
+    for fault in ("NoPermission", "InvalidState"):
+        child, _ = walk(new("created"), Created(VM), News(on()), Failed("No.", fault))
+        assert (child.step, child.error) == (Step.FAILED, "No.")
+    child, _ = walk(
+        new(), Created(VM), News(on()), *[Failed("No.", "InvalidState"), Succeeded()], Failed("No.", "InvalidState")
+    )
+    assert (child.step, child.error) == (Step.FAILED, "No.")
+
+
 @pytest.mark.parametrize("nonce", ["", "0" * 32, "inherited"])
 def test_a_report_with_another_nonce_does_not_count(nonce: str) -> None:
     child, _ = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded(), News(told(nonce, 0)))

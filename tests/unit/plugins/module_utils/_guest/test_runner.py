@@ -244,6 +244,7 @@ def deliver(guest: Guest, job: runner.Job, chunks: list[str] | None = None) -> i
     for number, chunk in enumerate(packed):
         (guest.store / f"{KEYS.payload}.{number}").write_text(chunk)
     command = runner.unpack_command(len(packed), "run-nonce", None, str(guest.directory), KEYS)
+    guest.directory.rmdir()
     # As VMware Tools starts a program: the path and the arguments, by a shell.
     line = f"/bin/sh -c {shlex.quote(command)}"
     return subprocess.run(["/bin/bash", "-c", line], env=guest.environment, timeout=30, check=False).returncode
@@ -256,7 +257,7 @@ def test_delivery_through_guestinfo(guest: Guest) -> None:
     assert deliver(guest, job) == 0
     assert guest.post_clone() == report.Report("post_clone", 0, "delivered\n")
     assert (guest.root / "pre").exists()
-    assert list(guest.directory.iterdir()) == []
+    assert not guest.directory.exists()
     left = [one.name for one in guest.store.iterdir() if one.name.startswith(KEYS.payload) and one.read_text()]
     assert left == []
 
@@ -266,8 +267,16 @@ def test_delivery_that_arrives_damaged(guest: Guest) -> None:
     ended = guest.early_end()
     assert ended is not None
     assert ended.stage == "unpack"
-    assert list(guest.directory.iterdir()) == []
+    assert not guest.directory.exists()
     assert not (guest.root / "post").exists()
+
+
+def test_directory_that_somebody_has_prepared_is_not_used(guest: Guest) -> None:
+    (guest.directory / "trap").touch()
+    command = runner.unpack_command(0, "run-nonce", None, str(guest.directory), KEYS)
+    ended = subprocess.run(["/bin/sh", "-c", command], env=guest.environment, timeout=30, check=False)
+    assert ended.returncode == runner.STAGES["unpack"]
+    assert (guest.directory / "trap").exists()
 
 
 def test_payload_holds_the_files() -> None:

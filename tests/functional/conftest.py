@@ -1,0 +1,34 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A simulator for each test, with the flags its marker names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from functional.vcenter import VCenter
+from harness.simulator import Simulator
+
+
+@pytest.fixture
+def vcenter(request: pytest.FixtureRequest) -> Iterator[VCenter]:
+    """A vCenter 6.5 with one host and two VMs; other flags come with @pytest.mark.flags(...)."""
+    flags = ["-api-version", "6.5", "-vm", "2", "-host", "1", "-exit-after", "10m"]
+    for marker in request.node.iter_markers("flags"):
+        flags += marker.args
+    with Simulator(*flags) as simulator:
+        yield VCenter(simulator)
+
+
+@pytest.fixture
+def quiesced(vcenter: VCenter) -> VCenter:
+    """The same, with a parent at its fork point."""
+    vcenter.enable()
+    vcenter.quiesce()
+    return vcenter
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register our marker."""
+    config.addinivalue_line("markers", "flags(*flags): further command-line flags of the simulator")

@@ -1,0 +1,174 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vmfork_parent: enabled and disabled, checked, run, run again."""
+
+from __future__ import annotations
+
+import pytest
+from functional.vcenter import VCenter
+
+CHANGING = {"EnableForkParent_Task", "DisableForkParent_Task", "PowerOffVM_Task", "ReconfigVM_Task"}
+
+
+def test_check_run_run_again(vcenter: VCenter) -> None:
+    with vcenter.calls() as calls:
+        checked = vcenter.ok("vmfork_parent", name=vcenter.parent, check=True, diff=True)
+    assert checked["changed"]
+    assert not CHANGING & set(calls)
+    done = vcenter.ok("vmfork_parent", name=vcenter.parent, diff=True)
+    again = vcenter.ok("vmfork_parent", name=vcenter.parent)
+    assert (done["changed"], again["changed"]) == (True, False)
+    assert done["parent"]["enabled"]
+    assert done["parent"] == again["parent"]
+    assert set(checked["parent"]) == set(done["parent"])
+    for result in (checked, done):
+        assert (result["diff"]["before"]["enabled"], result["diff"]["after"]["enabled"]) == (False, True)
+
+
+def test_enabled_while_powered_off(vcenter: VCenter) -> None:
+    vcenter.govc("vm.power", "-off", vcenter.parent)
+    assert vcenter.enable()["parent"]["power_state"] == "poweredOff"
+
+
+def test_esxi_hostname(vcenter: VCenter) -> None:
+    assert vcenter.enable(esxi_hostname="DC0_H0")["parent"]["esxi_hostname"] == "DC0_H0"
+    refusal = vcenter.fails("vmfork_parent", name="DC0_H0_VM1", esxi_hostname="nowhere")
+    assert "The ESXi host nowhere was not found" in refusal.msg
+    assert "DC0_H0" in refusal.msg
+
+
+def test_disable(vcenter: VCenter) -> None:
+    vcenter.enable()
+    checked = vcenter.ok("vmfork_parent", name=vcenter.parent, state="disabled", check=True)
+    done = vcenter.ok("vmfork_parent", name=vcenter.parent, state="disabled")
+    again = vcenter.ok("vmfork_parent", name=vcenter.parent, state="disabled")
+    assert (checked["changed"], done["changed"], again["changed"]) == (True, True, False)
+    assert done["parent"]["enabled"] is False
+
+
+def test_frozen_parent_is_powered_off_only_when_allowed(quiesced: VCenter) -> None:
+    refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled")
+    assert "power_off=true" in refusal.msg
+    assert refusal["parent"]["quiesced"]
+    checked = quiesced.ok("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True, check=True)
+    done = quiesced.ok("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
+    assert checked["parent"] == done["parent"]
+    assert (done["parent"]["power_state"], done["parent"]["quiesced"]) == ("poweredOff", False)
+
+
+def test_parent_of_running_children_stays(quiesced: VCenter) -> None:
+    quiesced.fork("web-01")
+    with quiesced.calls() as calls:
+        refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
+    assert "1 of its children run (web-01)" in refusal.msg
+    assert not CHANGING & set(calls)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": "nobody"}, "VM nobody was not found"),
+        ({"moid": "vm-99999"}, "VM with the managed object ID vm-99999 was not found"),
+        ({"uuid": "00000000-0000-0000-0000-000000000000"}, "VM with the BIOS UUID 00000000"),
+        ({"inventory_path": "/DC0/vm/nobody"}, "VM at /DC0/vm/nobody was not found"),
+        ({"inventory_path": "/DC0/vm"}, "VM at /DC0/vm was not found"),
+        ({"name": "DC0_H0_VM0", "datacenter": "DC9"}, "The datacenter DC9 was not found"),
+        ({"name": "DC0_H0_VM0", "folder": "/DC0/vm/nowhere"}, "The folder /DC0/vm/nowhere was not found"),
+        ({"name": " "}, "name is empty"),
+        ({"name": "x" * 81}, "81 characters"),
+        ({}, "one of the following is required: name, moid, uuid, inventory_path."),
+        ({"name": "DC0_H0_VM0", "moid": "vm-1"}, "mutually exclusive: name|moid|uuid|inventory_path."),
+        ({"name": "DC0_H0_VM0", "timeout": 0}, "timeout is 0 seconds"),
+        ({"name": "DC0_H0_VM0", "call_via": "mob"}, "call_via=mob is not available"),
+        ({"name": "DC0_H0_VM0", "api": "instant_clone"}, "api=instant_clone is not available"),
+    ],
+)
+def test_refused(vcenter: VCenter, given: dict[str, object], said: str) -> None:
+    with vcenter.calls() as calls:
+        refusal = vcenter.run("vmfork_parent", **given)
+    assert refusal["failed"]
+    assert said in refusal.msg + "."
+    assert not CHANGING & set(calls)
+
+
+def test_every_way_to_name_a_vm(vcenter: VCenter) -> None:
+    by_name = vcenter.ok("vmfork_parent", name=vcenter.parent, check=True)["parent"]
+    for given in (
+        {"moid": by_name["moid"]},
+        {"uuid": by_name["uuid"]},
+        {"uuid": by_name["instance_uuid"], "use_instance_uuid": True},
+        {"inventory_path": by_name["inventory_path"]},
+        {"name": vcenter.parent, "folder": "/DC0/vm"},
+        {"name": vcenter.parent, "datacenter": "DC0"},
+    ):
+        assert vcenter.ok("vmfork_parent", check=True, **given)["parent"]["moid"] == by_name["moid"], given
+
+
+def test_two_vms_of_a_name(vcenter: VCenter) -> None:
+    vcenter.control("POST", "inventory", {"folders": ["/DC0/vm/a", "/DC0/vm/b"]})
+    for folder in ("a", "b"):
+        vcenter.control("POST", "inventory", {"vms": 1, "name": "twin", "folder": f"/DC0/vm/{folder}"})
+    refusal = vcenter.fails("vmfork_parent", name="twin")
+    assert "/DC0/vm/a/twin" in refusal.msg
+    assert "/DC0/vm/b/twin" in refusal.msg
+    found = vcenter.ok("vmfork_parent", name="twin", folder="b", check=True)
+    assert found["parent"]["inventory_path"] == "/DC0/vm/b/twin"
+
+
+@pytest.mark.flags("-api-version", "8.0.3.0")
+def test_server_that_does_not_know_the_methods(vcenter: VCenter) -> None:
+    by_version = vcenter.fails("vmfork_parent", name=vcenter.parent)
+    assert "vSphere 6.0 and 6.5" in by_version.msg
+    assert "Instant Clone" in by_version.msg
+    for rule in vcenter.control("GET", "rules"):
+        if rule["name"] != "unknown-method-answer":
+            continue
+        for answer in rule["choices"]:
+            vcenter.rule(rule["name"], answer)
+            forced = vcenter.fails("vmfork_parent", name=vcenter.parent, api="vmfork")
+            assert "does not know the method EnableForkParent_Task" in forced.msg, answer
+            assert "vSphere 6.0 and 6.5" in forced.msg
+            assert "Instant Clone" in forced.msg
+
+
+@pytest.mark.flags("-api-version", "8.0.3.0", "-hidden-methods", "on")
+def test_newer_server_that_still_knows_the_methods(vcenter: VCenter) -> None:
+    assert vcenter.ok("vmfork_parent", name=vcenter.parent, api="vmfork")["parent"]["enabled"]
+
+
+def test_user_without_the_privilege(vcenter: VCenter) -> None:
+    vcenter.control(
+        "POST",
+        "users",
+        {"name": "junior", "password": "juniors-long-password", "deny": ["VirtualMachine.Config.ToggleForkParent"]},
+    )
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, username="junior", password="juniors-long-password")
+    assert "lacks the privilege VirtualMachine.Config.ToggleForkParent" in refusal.msg
+    assert "juniors-long-password" not in refusal.raw
+
+
+@pytest.mark.parametrize("at", ["call", "task"])
+def test_refusal_of_the_server(vcenter: VCenter, at: str) -> None:
+    vcenter.fault(method="EnableForkParent_Task", at=at, fault="InvalidState", message="Not now", count=1)
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent)
+    assert f"Could not make VM {vcenter.parent} a fork parent: " in refusal.msg
+    assert "InvalidState" in refusal.msg
+
+
+def test_session_that_the_server_drops(vcenter: VCenter) -> None:
+    vcenter.fault(method="EnableForkParent_Task", at="call", fault="NotAuthenticated", count=1)
+    with vcenter.calls() as calls:
+        assert vcenter.enable()["changed"]
+    assert calls["Login"] == 2
+
+
+def test_session_that_the_server_drops_twice(vcenter: VCenter) -> None:
+    vcenter.fault(method="EnableForkParent_Task", at="call", fault="NotAuthenticated", count=0)
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent)
+    assert "ended the session" in refusal.msg
+
+
+def test_nobody_stays_logged_in(vcenter: VCenter) -> None:
+    vcenter.enable()
+    vcenter.fails("vmfork_parent", name="nobody")
+    assert vcenter.control("GET", "sessions") == []

@@ -1,0 +1,297 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vmfork_quiesce: three methods, two deliveries, and what can go wrong in a guest."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from functional.vcenter import POST_CLONE, PRE_QUIESCE, VCenter
+
+PAYLOAD = "guestinfo.vmfork.payload"
+SECRET = "kept-out-of-sight-0123456789"
+
+
+@pytest.fixture
+def parent(vcenter: VCenter) -> VCenter:
+    """An enabled parent."""
+    vcenter.enable()
+    return vcenter
+
+
+def moid(vcenter: VCenter) -> str:
+    return str(vcenter.ok("vmfork_info", name=vcenter.parent)["parents"][0]["moid"])
+
+
+def quiesce(vcenter: VCenter, **given: Any) -> Any:
+    return vcenter.run("vmfork_quiesce", **{"name": vcenter.parent, **vcenter.guest_login, **given})
+
+
+def assert_nothing_left(vcenter: VCenter) -> None:
+    """No file of ours in the guest, no script in guestinfo."""
+    it = moid(vcenter)
+    assert vcenter.in_guest(it, "find / -xdev -name 'vmfork.*' 2>/dev/null; ls -A /tmp").strip() == ""
+    assert not [key for key, value in vcenter.guest(it)["guestinfo"].items() if key.startswith(PAYLOAD) and value]
+
+
+@pytest.mark.parametrize("delivery", ["auto", "file_transfer", "guestinfo"])
+def test_check_run_run_again(parent: VCenter, delivery: str) -> None:
+    given = {"pre_quiesce_script": PRE_QUIESCE, "post_clone_script": POST_CLONE, "script_delivery": delivery}
+    with parent.calls() as calls:
+        checked = quiesce(parent, check=True, diff=True, **given)
+    assert "StartProgramInGuest" not in calls
+    done = quiesce(parent, diff=True, **given)
+    with parent.calls() as calls:
+        again = quiesce(parent, **given)
+    assert "StartProgramInGuest" not in calls
+    assert [one["changed"] for one in (checked, done, again)] == [True, True, False], done.msg
+    assert done["parent"]["quiesced"]
+    assert done["parent"]["quiesced_at"]
+    assert done["parent"] == again["parent"]
+    assert set(checked["parent"]) == set(done["parent"])
+    assert set(checked["guest"]) == set(done["guest"]) == set(again["guest"])
+    assert done["guest"]["directory"].startswith("/tmp/vmfork.")
+    assert (done["diff"]["before"]["quiesced"], done["diff"]["after"]["quiesced"]) == (False, True)
+    assert not [
+        key for key, value in parent.guest(done["parent"]["moid"])["guestinfo"].items() if PAYLOAD in key and value
+    ]
+
+
+def test_the_whole_job_without_a_way_to_the_esxi_host(parent: VCenter) -> None:
+    parent.control("PUT", "transfers", {"blocked": True})
+    done = quiesce(parent, pre_quiesce_script=PRE_QUIESCE, post_clone_script=POST_CLONE)
+    assert done["changed"], done.msg
+    assert "through vCenter instead of the ESXi host" in done.raw
+    child = parent.fork("web-01").child("web-01")
+    assert child["post_clone"]["exit_code"] == 0
+    assert parent.in_guest(child["moid"], "hostname").strip() == "web-01"
+
+
+def test_file_transfer_without_a_way_to_the_esxi_host(parent: VCenter) -> None:
+    parent.control("PUT", "transfers", {"blocked": True})
+    refusal = quiesce(parent, post_clone_script=POST_CLONE, script_delivery="file_transfer")
+    assert "cannot be reached" in refusal.msg
+    assert "script_delivery=guestinfo" in refusal.msg
+    assert_nothing_left(parent)
+
+
+def test_other_certificate_at_the_esxi_host(parent: VCenter) -> None:
+    parent.rule("host-certificate-reported", "another")
+    refusal = quiesce(parent, post_clone_script=POST_CLONE)
+    assert "shows another certificate" in refusal.msg
+    assert_nothing_left(parent)
+    assert quiesce(parent, post_clone_script=POST_CLONE, guest_transfer_certs="ignore")["changed"]
+
+
+def test_ca_does_not_vouch_for_the_esxi_host(parent: VCenter) -> None:
+    refusal = quiesce(parent, post_clone_script=POST_CLONE, guest_transfer_certs="ca", validate_certs=False)
+    assert refusal["failed"]
+
+
+def test_one_script_that_freezes_by_itself(parent: VCenter) -> None:
+    script = PRE_QUIESCE + "vmware-rpctool 'vmfork-begin -1 -1'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
+    done = quiesce(parent, method="script", script=script)
+    assert done["parent"]["quiesced"], done.msg
+    assert quiesce(parent, method="script", script=script)["changed"] is False
+    child = parent.fork("web-01").child("web-01")
+    assert parent.in_guest(child["moid"], "hostname; cat /root/pre-quiesce-ran").split() == ["web-01", "once"]
+
+
+def test_guest_that_quiesces_alone(parent: VCenter) -> None:
+    it = moid(parent)
+    body = {"program": "/bin/sh", "arguments": "-c \"vmtoolsd --cmd 'vmfork-begin -1 -1'\"", "user": "root"}
+    starter = threading.Timer(1.0, parent.control, ("POST", f"guests/{it}/run", {**body, "wait": False}))
+    starter.start()
+    done = parent.ok("vmfork_quiesce", name=parent.parent, method="wait", timeout=30)
+    starter.join()
+    assert (done["changed"], done["parent"]["quiesced"]) == (True, True)
+    assert parent.ok("vmfork_quiesce", name=parent.parent, method="wait")["changed"] is False
+
+
+def test_guest_that_does_not_quiesce_alone(parent: VCenter) -> None:
+    refusal = parent.fails("vmfork_quiesce", name=parent.parent, method="wait", timeout=2)
+    assert "did not reach the fork point within 2 seconds" in refusal.msg
+
+
+def test_other_scripts_than_recorded(parent: VCenter) -> None:
+    quiesce(parent, post_clone_script=POST_CLONE)
+    refusal = quiesce(parent, post_clone_script=POST_CLONE + "# other\n")
+    assert "with other scripts" in refusal.msg
+
+
+def test_scripts_of_somebody_else(parent: VCenter) -> None:
+    body = {"program": "/bin/sh", "arguments": "-c \"vmtoolsd --cmd 'vmfork-begin -1 -1'\"", "user": "root"}
+    parent.control("POST", f"guests/{moid(parent)}/run", {**body, "wait": False})
+    parent.ok("vmfork_quiesce", name=parent.parent, method="wait", timeout=30)
+    result = quiesce(parent, post_clone_script=POST_CLONE)
+    assert result["changed"] is False
+    assert "nothing on it tells with which scripts" in result.raw
+
+
+# --- preconditions --------------------------------------------------------------------------------------------------
+
+
+def test_powered_off(parent: VCenter) -> None:
+    parent.govc("vm.power", "-off", parent.parent)
+    refusal = quiesce(parent, post_clone_script=POST_CLONE)
+    assert "is powered off" in refusal.msg
+    checked = quiesce(parent, post_clone_script=POST_CLONE, check=True)
+    assert checked["changed"]
+    assert "is powered off" in checked.raw
+
+
+def test_not_enabled(vcenter: VCenter) -> None:
+    refusal = quiesce(vcenter, post_clone_script=POST_CLONE)
+    assert "is not a fork parent" in refusal.msg
+    checked = quiesce(vcenter, post_clone_script=POST_CLONE, check=True)
+    assert (checked["changed"], checked["parent"]["enabled"], checked["parent"]["quiesced"]) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "needs pre_quiesce_script or post_clone_script"),
+        ({"method": "script"}, "needs script"),
+        ({"method": "script", "post_clone_script": "x"}, "has no meaning with method=script"),
+        ({"method": "wait", "post_clone_script": "x"}, "has no meaning with method=wait"),
+        ({"post_clone_script": " \n"}, "is not the text of a script"),
+        ({"post_clone_script": "x", "guest_password": ""}, "VMWARE_GUEST_PASSWORD"),
+    ],
+)
+def test_refused_before_anything_is_connected(vcenter: VCenter, given: dict[str, str], said: str) -> None:
+    with vcenter.calls() as calls:
+        refusal = quiesce(vcenter, **given)
+    assert said in refusal.msg
+    assert calls == {}
+
+
+# --- mishaps in the guest -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+def test_pre_quiesce_script_fails(parent: VCenter, delivery: str) -> None:
+    script = f"# {SECRET}\necho no such interface; exit 3\n"
+    refusal = quiesce(parent, pre_quiesce_script=script, script_delivery=delivery)
+    assert "the pre-quiesce script failed (exit code 3, output: no such interface)" in refusal.msg
+    assert (refusal["guest"]["exit_code"], refusal["guest"]["output"]) == (3, "no such interface\n")
+    assert refusal["parent"]["quiesced"] is False
+    assert_nothing_left(parent)
+
+
+def test_tools_are_missing_in_the_guest(parent: VCenter) -> None:
+    parent.control("PATCH", f"guests/{moid(parent)}", {"tools_installed": False})
+    refusal = quiesce(parent, post_clone_script=POST_CLONE, timeout=30)
+    assert "neither vmtoolsd nor vmware-rpctool is in the guest" in refusal.msg
+    assert_nothing_left(parent)
+
+
+def test_guest_is_refused_the_fork_point(parent: VCenter) -> None:
+    parent.control("PATCH", f"guests/{moid(parent)}", {"refuse_freeze": "vmfork is not supported"})
+    refusal = quiesce(parent, post_clone_script=POST_CLONE)
+    assert "was refused the fork point (exit code 1, output: vmfork is not supported)" in refusal.msg
+    assert_nothing_left(parent)
+
+
+def test_guest_that_may_not_report(parent: VCenter) -> None:
+    parent.control("PATCH", f"guests/{moid(parent)}", {"refuse_info": True})
+    refusal = quiesce(parent, pre_quiesce_script="exit 3", timeout=30)
+    assert "the pre-quiesce script failed" in refusal.msg
+    assert_nothing_left(parent)
+
+
+def test_wrong_guest_password(parent: VCenter) -> None:
+    for delivery in ("file_transfer", "guestinfo"):
+        refusal = quiesce(
+            parent, post_clone_script=POST_CLONE, script_delivery=delivery, guest_password="a-wrong-guest-password"
+        )
+        assert "the guest refused the login of root" in refusal.msg
+        assert "a-wrong-guest-password" not in refusal.raw
+        assert_nothing_left(parent)
+
+
+def test_tools_not_running(parent: VCenter) -> None:
+    parent.control("PATCH", f"guests/{moid(parent)}", {"tools_running": False})
+    refusal = quiesce(parent, post_clone_script=POST_CLONE, timeout=3)
+    assert "VMware Tools is not running in the guest" in refusal.msg
+
+
+def test_tools_that_start_later(parent: VCenter) -> None:
+    it = moid(parent)
+    parent.control("PATCH", f"guests/{it}", {"tools_running": False, "operations_ready": False})
+    ready = {"tools_running": True, "operations_ready": True}
+    starter = threading.Timer(1.5, parent.control, ("PATCH", f"guests/{it}", ready))
+    starter.start()
+    assert quiesce(parent, post_clone_script=POST_CLONE, timeout=30)["parent"]["quiesced"]
+    starter.join()
+
+
+def test_user_who_is_not_root(parent: VCenter) -> None:
+    login = {"guest_username": "admin", "post_clone_script": POST_CLONE, "timeout": 30}
+    refusal = quiesce(parent, **login)
+    assert "the guest user is not root" in refusal.msg
+    assert_nothing_left(parent)
+    assert quiesce(parent, **login, guest_become="sudo")["parent"]["quiesced"]
+
+
+def test_user_who_may_not_use_sudo(parent: VCenter) -> None:
+    refusal = quiesce(parent, guest_username="operator", guest_become="sudo", post_clone_script=POST_CLONE, timeout=30)
+    assert "may not use sudo without a password" in refusal.msg
+    assert "a password is required" in refusal.msg
+    assert_nothing_left(parent)
+
+
+@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+def test_time_out(parent: VCenter, delivery: str) -> None:
+    script = f"# {SECRET}\nsleep 300; touch /root/went-on\n"
+    refusal = quiesce(parent, pre_quiesce_script=script, script_delivery=delivery, timeout=3)
+    assert "did not reach the fork point within 3 seconds" in refusal.msg
+    assert_nothing_left(parent)
+    assert "went-on" not in parent.in_guest(moid(parent), "ls /root")
+
+
+def test_powered_off_meanwhile(parent: VCenter) -> None:
+    done = threading.Timer(2.0, parent.govc, ("vm.power", "-off", "-force", parent.parent))
+    done.start()
+    refusal = quiesce(parent, pre_quiesce_script="sleep 60", timeout=30)
+    done.join()
+    assert "was powered off before it reached the fork point" in refusal.msg
+
+
+def test_user_without_the_privilege(parent: VCenter) -> None:
+    login = {"username": "junior", "password": "juniors-long-password"}
+    for privilege, delivery in {
+        "VirtualMachine.GuestOperations.Modify": "file_transfer",
+        "VirtualMachine.GuestOperations.Execute": "file_transfer",
+        "VirtualMachine.Config.AdvancedConfig": "guestinfo",
+    }.items():
+        parent.control("POST", "users", {"name": "junior", "password": login["password"], "deny": [privilege]})
+        refusal = quiesce(parent, post_clone_script=POST_CLONE, script_delivery=delivery, **login)
+        assert f"lacks the privilege {privilege}" in refusal.msg
+        assert_nothing_left(parent)
+
+
+@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(POST_CLONE.replace("\n", "\r\n"), id="CRLF"),
+        pytest.param(POST_CLONE + "echo 'größe 名前'\n", id="non-ASCII"),
+        pytest.param(POST_CLONE + "echo end", id="no newline at the end"),
+        pytest.param(POST_CLONE + "# " + "x" * 1_000_000 + "\n", id="1 MB"),
+    ],
+)
+def test_shapes_of_scripts(parent: VCenter, script: str, delivery: str) -> None:
+    done = quiesce(parent, post_clone_script=script, script_delivery=delivery)
+    assert done["changed"], done.msg
+    assert quiesce(parent, post_clone_script=script, script_delivery=delivery)["changed"] is False
+    child = parent.fork("web-01").child("web-01")
+    assert child["post_clone"]["exit_code"] == 0
+    assert parent.in_guest(child["moid"], "hostname").strip() == "web-01"
+
+
+def test_guest_directory_and_interpreter(parent: VCenter) -> None:
+    done = quiesce(parent, post_clone_script="echo $BASH_VERSION", guest_directory="/var/tmp", interpreter="/bin/bash")
+    assert done["guest"]["directory"].startswith("/var/tmp/"), done.msg
+    assert parent.fork("web-01").child("web-01")["post_clone"]["output"].strip()

@@ -1,0 +1,178 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests hold in their hands: a simulated vCenter, its control endpoint, and modules run against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.simulator import Simulator
+
+LAUNCH = Path(__file__).with_name("launch.py")
+SECONDS = 60
+
+PRE_QUIESCE = """#!/bin/sh
+echo once >>/root/pre-quiesce-ran
+"""
+
+POST_CLONE = """#!/bin/sh
+set -e
+hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"
+address=$(vmtoolsd --cmd 'info-get guestinfo.fork.ipaddress' 2>/dev/null) || exit 0
+ip addr flush dev eth0
+ip addr add "$address/24" dev eth0
+ip link set eth0 up
+"""
+
+
+class Result(dict[str, Any]):
+    """What a module printed; ``raw`` is all of it, standard error included."""
+
+    raw: str
+
+    @property
+    def msg(self) -> str:
+        return str(self.get("msg", ""))
+
+    def child(self, name: str) -> dict[str, Any]:
+        """The entry of one child."""
+        return next(one for one in self["children"] if one["name"] == name)
+
+
+class VCenter:
+    """A simulator of one test."""
+
+    parent = "DC0_H0_VM0"
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self._trust = ssl._create_unverified_context()
+
+    # --- control endpoint -------------------------------------------------------------------------------------------
+
+    def control(self, method: str, path: str, body: Any = None) -> Any:
+        """A request to the control endpoint; its answer."""
+        request = urllib.request.Request(
+            f"{self.simulator.control_url}/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, context=self._trust, timeout=SECONDS) as answer:
+                return json.loads(answer.read() or "null")
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from error
+
+    def rule(self, name: str, value: Any) -> None:
+        """Turn one rule of the simulator."""
+        self.control("PUT", f"rules/{name}", {"value": value})
+
+    def fault(self, **fault: Any) -> None:
+        """Have a call or a task fail."""
+        self.control("POST", "faults", fault)
+
+    @contextmanager
+    def calls(self) -> Iterator[dict[str, int]]:
+        """Count the SOAP calls within a block, by method."""
+        self.control("DELETE", "calls")
+        counted: dict[str, int] = {}
+        yield counted
+        counted.update(self.control("GET", "calls")["methods"])
+
+    def guest(self, moid: str) -> dict[str, Any]:
+        """What the simulator knows of a VM's guest."""
+        return dict(self.control("GET", f"guests/{moid}"))
+
+    def in_guest(self, moid: str, command: str) -> str:
+        """Run a shell command in a guest; its output."""
+        quoted = "'" + command.replace("'", "'\\''") + "'"
+        body = {"program": "/bin/sh", "arguments": f"-c {quoted}", "user": "root", "wait": True}
+        return str(self.control("POST", f"guests/{moid}/run", body)["output"])
+
+    # --- govc, a client nobody here wrote ---------------------------------------------------------------------------
+
+    def govc(self, *arguments: str) -> str:
+        """Run govc; its output."""
+        program = Path(os.environ.get("VMFORKSIM", ".build/vmforksim")).with_name("govc")
+        environment = {**os.environ, **self.simulator.environment}
+        ended = subprocess.run(
+            [str(program), *arguments], env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    def exists(self, path: str) -> bool:
+        """Whether something is at an inventory path."""
+        return bool(self.govc("ls", "-i", path).strip())
+
+    # --- modules ----------------------------------------------------------------------------------------------------
+
+    def run(self, module: str, /, *, check: bool = False, diff: bool = False, **arguments: Any) -> Result:
+        """Run a module as a process of its own; what it printed."""
+        login = {
+            "hostname": self.simulator.host,
+            "port": self.simulator.port,
+            "username": self.simulator.username,
+            "password": self.simulator.password,
+            "validate_certs": False,
+        }
+        given = {**login, **arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
+        ended = subprocess.run(
+            [sys.executable, str(LAUNCH), module],
+            input=json.dumps({key: value for key, value in given.items() if value is not None}),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert "Traceback" not in ended.stderr, ended.stderr
+        result = Result(json.loads(ended.stdout))
+        result.raw = ended.stdout + ended.stderr
+        return result
+
+    def ok(self, module: str, /, **arguments: Any) -> Result:
+        """Run a module that must succeed."""
+        result = self.run(module, **arguments)
+        assert not result.get("failed"), result.msg
+        return result
+
+    def fails(self, module: str, /, **arguments: Any) -> Result:
+        """Run a module that must fail with a sentence."""
+        result = self.run(module, **arguments)
+        assert result.get("failed"), result
+        assert "was not written for" not in result.msg, result.get("exception")
+        assert result.msg.endswith((".", "see children.")), result.msg
+        return result
+
+    def enable(self, **arguments: Any) -> Result:
+        """Make the default parent a fork parent."""
+        return self.ok("vmfork_parent", **{"name": self.parent, **arguments})
+
+    def quiesce(self, **arguments: Any) -> Result:
+        """Bring the default parent to its fork point."""
+        scripts = {"pre_quiesce_script": PRE_QUIESCE, "post_clone_script": POST_CLONE}
+        return self.ok("vmfork_quiesce", **{"name": self.parent, **self.guest_login, **scripts, **arguments})
+
+    def fork(self, *names: str, **arguments: Any) -> Result:
+        """Make children of the default parent."""
+        given = {"parent_name": self.parent, "children": [{"name": name} for name in names]}
+        return self.ok("vmfork_child", **{**given, **arguments})
+
+    @property
+    def guest_login(self) -> dict[str, str]:
+        return {
+            "guest_username": self.simulator.guest_username,
+            "guest_password": self.simulator.guest_password,
+        }
