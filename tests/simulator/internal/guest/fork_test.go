@@ -215,7 +215,7 @@ func diskDifference(t testing.TB, p *Platform, one, other string) string {
 	t.Helper()
 	list := func(id string) map[string]string {
 		all := map[string]string{}
-		root := p.store + "/" + diskPath(id)
+		root := p.inStore(diskPath(id))
 		err := walk(root, func(path string, info os.FileInfo) error {
 			text := fmt.Sprint(info.Mode(), info.Sys().(interface{}) != nil, info.ModTime().UnixNano(), linkTarget(path))
 			if info.Mode().IsRegular() {

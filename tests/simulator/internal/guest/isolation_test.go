@@ -86,12 +86,8 @@ func TestGuestRootIsNobodyOnTheHost(t *testing.T) {
 	m := boot(t, p, parentSpec(), newHypervisor())
 	for user, want := range map[string]int{"root": firstID, "ann": firstID + firstAccount} {
 		must(t, m, "touch /tmp/"+user+" && chown "+user+" /tmp/"+user)
-		info, err := os.Stat(filepath.Join(p.store, diskPath("vm-1"), "tmp", user))
-		if err != nil {
-			t.Fatal(err)
-		}
 		var stat unix.Stat_t
-		if err := unix.Stat(filepath.Join(p.store, diskPath("vm-1"), "tmp", info.Name()), &stat); err != nil {
+		if err := unix.Stat(p.inStore(diskPath("vm-1")+"/tmp/"+user), &stat); err != nil {
 			t.Fatal(err)
 		}
 		ids, err := hostIDs()

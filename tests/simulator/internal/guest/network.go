@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -166,7 +167,14 @@ func setNetwork(state netState) error {
 	if err := unix.Sethostname([]byte(state.Hostname)); err != nil {
 		return os.NewSyscallError("sethostname", err)
 	}
+	now, err := readNetwork()
+	if err != nil {
+		return err
+	}
 	for _, want := range state.Links {
+		if reflect.DeepEqual(now.ofLink(want.Name), state.ofLink(want.Name)) {
+			continue // to take it down and up again is dear
+		}
 		if err := setLink(want); err != nil {
 			return fmt.Errorf("interface %s: %w", want.Name, err)
 		}
@@ -177,6 +185,23 @@ func setNetwork(state netState) error {
 		}
 	}
 	return nil
+}
+
+// ofLink is what a state says of one interface, with its routes.
+func (s netState) ofLink(name string) netState {
+	var one netState
+	for _, link := range s.Links {
+		if link.Name == name {
+			link.Addresses = slices.DeleteFunc(slices.Clone(link.Addresses), func(a addressState) bool { return a.FromMAC })
+			one.Links = append(one.Links, link)
+		}
+	}
+	for _, route := range s.Routes {
+		if route.Link == name {
+			one.Routes = append(one.Routes, route)
+		}
+	}
+	return one
 }
 
 // setLink takes an interface down first: with that its addresses of IPv6 and

@@ -236,6 +236,11 @@ func (p *Platform) logf(format string, arguments ...any) {
 	fmt.Fprintf(p.options.Log, "guests: "+format+"\n", arguments...)
 }
 
+// inStore is where this process sees a path of the warden's.
+func (p *Platform) inStore(path string) string {
+	return filepath.Join("/proc", strconv.Itoa(p.process.Process.Pid), "cwd", path)
+}
+
 // Close stops every machine and deletes the disks.
 func (p *Platform) Close() error {
 	var err error

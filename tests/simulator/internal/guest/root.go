@@ -20,12 +20,13 @@ import (
 
 // Paths in the warden's directory.
 const (
-	rootDirectory     = "root"      // where the guests' root is mounted
-	programFile       = "guest"     // this program
-	shimDirectory     = "shims"     // our in-guest programs by name
-	templateDirectory = "template"  // the disk of a new machine
-	machineDirectory  = "machines"  // per machine: disk, tools
-	snapshotDirectory = "snapshots" // images of disks
+	rootDirectory     = "root"                       // where the guests' root is mounted
+	programFile       = "guest"                      // this program
+	shimDirectory     = "shims"                      // our in-guest programs by name
+	diskDirectory     = "disks"                      // all that follows
+	templateDirectory = diskDirectory + "/template"  // the disk of a new machine
+	machineDirectory  = diskDirectory + "/machines"  // per machine: disk, tools
+	snapshotDirectory = diskDirectory + "/snapshots" // images of disks
 )
 
 // In the guest.
@@ -46,11 +47,17 @@ const (
 	writable = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
 )
 
-// mountRoot builds, in the warden, the root that all guests share.
-func mountRoot() error {
+// mountDisks puts the disks into memory: they end with the simulator anyway,
+// many are made and copied, and so nothing of them can be left behind.
+func mountDisks() error {
 	if err := mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
+	return mount("disks", diskDirectory, "tmpfs", 0, "mode=700")
+}
+
+// mountRoot builds, in the warden, the root that all guests share.
+func mountRoot() error {
 	if err := mount("root", rootDirectory, "tmpfs", 0, "mode=755,size=16m"); err != nil {
 		return err
 	}

@@ -80,6 +80,14 @@ func diskPath(id string) string { return filepath.Join(machinePath(id), "disk") 
 
 func (w *warden) prepare(config wardenConfig) (struct{}, error) {
 	w.config = config
+	if err := makeDirectory(diskDirectory, 0o700); err != nil {
+		return struct{}{}, err
+	}
+	if config.Kind == Namespaces {
+		if err := mountDisks(); err != nil {
+			return struct{}{}, err
+		}
+	}
 	for _, directory := range []string{rootDirectory, shimDirectory, templateDirectory, machineDirectory, snapshotDirectory} {
 		if err := makeDirectory(directory, 0o755); err != nil {
 			return struct{}{}, err
@@ -288,7 +296,9 @@ func (w *warden) close() {
 		all.Go(func() { w.halt(id) })
 	}
 	all.Wait()
-	_ = unix.Unmount(rootDirectory, unix.MNT_DETACH)
+	for _, directory := range []string{rootDirectory, diskDirectory} {
+		_ = unix.Unmount(directory, unix.MNT_DETACH) // is no mount for the other kind
+	}
 	left, _ := names(".")
 	for _, name := range left {
 		if err := removeTree(name); err != nil {
