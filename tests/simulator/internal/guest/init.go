@@ -69,7 +69,7 @@ func initMain() {
 			return i.up(asked)
 		}),
 		"state":     handling(func(struct{}) (netState, error) { return i.world.network() }),
-		"setState":  handling(func(state netState) (struct{}, error) { return struct{}{}, i.world.setNetwork(state) }),
+		"setState":  handling(i.setState),
 		"start":     i.start,
 		"list":      handling(func(struct{}) ([]listed, error) { return i.processes.list() }),
 		"terminate": handling(func(asked terminateRequest) (struct{}, error) { return struct{}{}, i.terminate(asked) }),
@@ -84,6 +84,8 @@ func initMain() {
 }
 
 func (i *initProcess) up(asked bringUp) (State, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	var err error
 	if i.events, err = i.line.open(); err != nil {
 		return State{}, err
@@ -105,25 +107,30 @@ func (i *initProcess) up(asked bringUp) (State, error) {
 		return State{}, err
 	}
 	go i.listen(listener)
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	if err := i.world.watch(i.changed); err != nil {
 		return State{}, err
 	}
-	state, err := i.world.network()
-	i.told = state.report()
+	i.told, err = i.world.report()
 	return i.told, err
+}
+
+// setState sets the network. What the kernel tells of each step waits until
+// all are done.
+func (i *initProcess) setState(state netState) (struct{}, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return struct{}{}, i.world.setNetwork(state)
 }
 
 // changed tells the state of the network when it is another than it was.
 func (i *initProcess) changed() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	state, err := i.world.network()
+	report, err := i.world.report()
 	if err != nil {
 		return
 	}
-	if report := state.report(); !reflect.DeepEqual(report, i.told) {
+	if !reflect.DeepEqual(report, i.told) {
 		i.told = report
 		_ = send(i.events, event{State: &report}) // fails when the simulator is gone
 	}

@@ -77,32 +77,11 @@ func (s netState) withMACs(nics []NIC) netState {
 
 const loopback = "lo"
 
+// readNetwork reads all of it.
 func readNetwork() (netState, error) {
-	var state netState
-	name, err := os.Hostname()
+	state, names, err := readLinks()
 	if err != nil {
 		return state, err
-	}
-	state.Hostname = name
-	links, err := dumped(netlink.LinkList())
-	if err != nil {
-		return state, err
-	}
-	byIndex := map[int]string{}
-	for _, link := range links {
-		attributes := link.Attrs()
-		byIndex[attributes.Index] = attributes.Name
-		read := linkState{
-			Name: attributes.Name, MAC: attributes.HardwareAddr.String(), MTU: attributes.MTU, Up: attributes.Flags&net.FlagUp != 0,
-		}
-		addresses, err := dumped(netlink.AddrList(link, netlink.FAMILY_ALL))
-		if err != nil {
-			return state, err
-		}
-		for _, address := range addresses {
-			read.Addresses = append(read.Addresses, readAddress(address, attributes.HardwareAddr))
-		}
-		state.Links = append(state.Links, read)
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := dumped(netlink.RouteList(nil, family))
@@ -111,11 +90,45 @@ func readNetwork() (netState, error) {
 		}
 		for _, route := range routes {
 			if route.Protocol != unix.RTPROT_KERNEL && route.Protocol != unix.RTPROT_REDIRECT {
-				state.Routes = append(state.Routes, readRoute(route, family, byIndex[route.LinkIndex]))
+				state.Routes = append(state.Routes, readRoute(route, family, names[route.LinkIndex]))
 			}
 		}
 	}
 	return state, nil
+}
+
+// readLinks reads what Tools tells of, and the names of the interfaces by
+// their index.
+func readLinks() (netState, map[int]string, error) {
+	var state netState
+	name, err := os.Hostname()
+	if err != nil {
+		return state, nil, err
+	}
+	state.Hostname = name
+	links, err := dumped(netlink.LinkList())
+	if err != nil {
+		return state, nil, err
+	}
+	addresses, err := dumped(netlink.AddrList(nil, netlink.FAMILY_ALL))
+	if err != nil {
+		return state, nil, err
+	}
+	names := map[int]string{}
+	for _, link := range links {
+		attributes := link.Attrs()
+		names[attributes.Index] = attributes.Name
+		read := linkState{
+			Name: attributes.Name, MAC: attributes.HardwareAddr.String(), MTU: attributes.MTU, Up: attributes.Flags&net.FlagUp != 0,
+		}
+		for _, address := range addresses {
+			if address.LinkIndex == attributes.Index {
+				read.Addresses = append(read.Addresses, readAddress(address, attributes.HardwareAddr))
+			}
+		}
+		state.Links = append(state.Links, read)
+	}
+	return state, names, nil
 }
 
 // dumped accepts a listing that something changed under: what changed is told

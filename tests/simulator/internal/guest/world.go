@@ -11,7 +11,8 @@ type world interface {
 	inGuest(path string) string      // the reverse
 	user(name string) (user, error)  // an account of the guest
 	wrap(program *command)           // what every program needs to run in the guest
-	network() (netState, error)      // with the host name
+	report() (State, error)          // what Tools tells of network and host name
+	network() (netState, error)      // all of it
 	setNetwork(state netState) error // with the host name
 	startNetwork(nics []NIC) error   // as at boot
 	watch(changed func()) error      // of network and host name
@@ -31,10 +32,15 @@ func enterWorld(kind Kind, disk, tools string) (world, error) {
 // guest's.
 type namespaces struct{}
 
-func (namespaces) path(inGuest string) string      { return inGuest }
-func (namespaces) inGuest(path string) string      { return path }
-func (namespaces) user(name string) (user, error)  { return lookUp(name) }
-func (namespaces) wrap(*command)                   {}
+func (namespaces) path(inGuest string) string     { return inGuest }
+func (namespaces) inGuest(path string) string     { return path }
+func (namespaces) user(name string) (user, error) { return lookUp(name) }
+func (namespaces) wrap(*command)                  {}
+func (namespaces) report() (State, error) {
+	state, _, err := readLinks()
+	return state.report(), err
+}
+
 func (namespaces) network() (netState, error)      { return readNetwork() }
 func (namespaces) setNetwork(state netState) error { return setNetwork(state) }
 func (namespaces) startNetwork(nics []NIC) error   { return startNetwork(nics) }
