@@ -173,7 +173,7 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 	program := i.processes.programOf(int(caller.Pid))
 	pass := func(do string) handler {
 		return func(_ *net.UnixConn, body json.RawMessage, _ []*os.File) (any, []*os.File, error) {
-			asked := toolRequest{UID: int(caller.Uid), Program: program}
+			asked := toolRequest{UID: i.world.uid(int(caller.Uid)), Program: program}
 			if err := json.Unmarshal(body, &asked.Words); err != nil {
 				return nil, nil, err
 			}
@@ -186,6 +186,12 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 		"tools":    pass("tools"),
 		"record":   pass("record"),
 		"hardware": pass("hardware"),
+		"hostname": handling(func(words []string) (struct{}, error) {
+			if i.world.uid(int(caller.Uid)) != 0 || len(words) != 1 {
+				return struct{}{}, os.ErrPermission
+			}
+			return struct{}{}, i.world.setHostname(words[0])
+		}),
 		"sudo": func(conn *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
 			var asked sudoRequest
 			if err := json.Unmarshal(body, &asked); err != nil {

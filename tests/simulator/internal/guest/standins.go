@@ -146,7 +146,7 @@ func hostnamectl(words []string) int {
 }
 
 func setHostname(words []string, name string) int {
-	if os.Getenv(socketVariable) != "" { // the init keeps the name
+	if onHostNetwork() { // the init keeps the name
 		if err := ask("hostname", []string{name}, nil); err != nil {
 			return fail(words[0], err)
 		}
@@ -181,7 +181,7 @@ func modprobe(words []string) int {
 		plain = plain[:1] // parameters follow
 	}
 	for _, module := range plain {
-		if !slices.Contains(adapterDrivers, module) {
+		if onHostNetwork() || !slices.Contains(adapterDrivers, module) {
 			continue
 		}
 		load := insertAdapters
@@ -264,6 +264,9 @@ func dhclient(words []string) int {
 	nics, err := hardware()
 	if err != nil {
 		return fail(words[0], err)
+	}
+	if onHostNetwork() {
+		return 0
 	}
 	release := slices.Contains(words, "-r") || slices.Contains(words, "-x")
 	wanted := arguments(words)

@@ -166,7 +166,7 @@ func (i *initProcess) sudo(conn *net.UnixConn, uid int, program int64, asked sud
 	if err != nil {
 		return 1, err
 	}
-	if uid != 0 && !maySudo(caller.name, string(group)) {
+	if i.world.uid(uid) != 0 && !maySudo(caller.name, string(group)) {
 		return 1, errors.New("a password is required")
 	}
 	target, err := i.world.user(strings.TrimPrefix(asked.User, "#"))

@@ -1,0 +1,148 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// The kind of guest for hosts that allow no namespaces. Programs run on the
+// host as they are, as the simulator's user, in a private directory; only what
+// goes through the simulator, or uses $HOME, $TMPDIR or the working directory,
+// stays in there. Host name and network are the simulator's fiction.
+
+package guest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// plain is the world of such a guest's init.
+type plain struct {
+	disk, tools, shims string
+
+	mu      sync.Mutex
+	state   netState
+	changed func()
+}
+
+func enterPlain(disk, tools string) (world, error) {
+	w := &plain{changed: func() {}}
+	here, err := os.Getwd()
+	w.disk, w.tools, w.shims = filepath.Join(here, disk), filepath.Join(here, tools), filepath.Join(here, shimDirectory)
+	if err == nil { // orphans become the init's children, as in a guest with process IDs of its own
+		err = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+	return w, err
+}
+
+// path maps what lies on the disk; everything else is the host's.
+func (w *plain) path(inGuest string) string {
+	clean := filepath.Clean("/" + inGuest)
+	for _, part := range parts {
+		if rest, ok := strings.CutPrefix(clean, "/"+part.path); ok && (rest == "" || rest[0] == '/') {
+			return filepath.Join(w.disk, part.name, rest)
+		}
+	}
+	return clean
+}
+
+func (w *plain) inGuest(path string) string {
+	for _, part := range parts {
+		if rest, ok := strings.CutPrefix(path, filepath.Join(w.disk, part.name)); ok && (rest == "" || rest[0] == '/') {
+			return "/" + part.path + rest
+		}
+	}
+	return path
+}
+
+// user has the guest's name and home, and the only user ID there is.
+func (w *plain) user(name string) (user, error) {
+	if name == strconv.Itoa(os.Getuid()) {
+		name = "root"
+	}
+	passwd, err := os.ReadFile(w.path("/etc/passwd"))
+	if err != nil {
+		return user{}, err
+	}
+	found, err := findUser(name, string(passwd), "")
+	found.uid, found.gid, found.groups = os.Getuid(), os.Getgid(), nil
+	return found, err
+}
+
+func (w *plain) uid(int) int { return 0 }
+
+// wrap puts the in-guest programs first and points at the private directory.
+func (w *plain) wrap(c *command) {
+	path, home := defaultPath, w.path("/root")
+	for _, pair := range c.env {
+		if value, ok := strings.CutPrefix(pair, "PATH="); ok {
+			path = value
+		}
+		if value, ok := strings.CutPrefix(pair, "HOME="); ok {
+			home = w.path(value)
+		}
+	}
+	c.env = lastOfEach(append(slices.Clone(c.env), "PATH="+w.tools+":"+w.shims+":"+path, "HOME="+home, "TMPDIR="+w.path("/tmp"),
+		socketVariable+"="+w.socket()))
+}
+
+func (w *plain) report() (State, error) {
+	state, err := w.network()
+	return state.report(), err
+}
+
+func (w *plain) network() (netState, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	state := w.state
+	state.Links = slices.Clone(state.Links)
+	return state, nil
+}
+
+func (w *plain) setNetwork(state netState) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state = state
+	return nil
+}
+
+func (w *plain) setHostname(name string) error {
+	if err := os.WriteFile(w.path("/etc/hostname"), []byte(name+"\n"), 0o644); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.state.Hostname = name
+	changed := w.changed
+	w.mu.Unlock()
+	changed()
+	return nil
+}
+
+func (w *plain) startNetwork(nics []NIC) error {
+	name, err := os.ReadFile(w.path("/etc/hostname"))
+	if err != nil {
+		return err
+	}
+	state := netState{Hostname: strings.TrimSpace(string(name))}
+	for _, nic := range nics {
+		link := linkState{Name: nic.Name, MAC: nic.MAC, MTU: 1500, Up: true}
+		if nic.Address != "" {
+			link.Addresses = []addressState{{CIDR: nic.Address}}
+		}
+		state.Links = append(state.Links, link)
+	}
+	return w.setNetwork(state)
+}
+
+func (w *plain) watch(changed func()) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.changed = changed
+	return nil
+}
+
+func (w *plain) socket() string { return fmt.Sprintf("@vmforksim-%d", os.Getpid()) }
