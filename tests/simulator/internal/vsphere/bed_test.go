@@ -22,6 +22,7 @@ import (
 	"github.com/vmware/govmomi"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
@@ -100,6 +101,7 @@ type rawFault struct {
 			Type      string `xml:"http://www.w3.org/2001/XMLSchema-instance type,attr"`
 			Privilege string `xml:"privilegeId"`
 			Object    string `xml:"object"`
+			Receiver  string `xml:"receiver"`
 		} `xml:",any"`
 	} `xml:"detail"`
 }
@@ -339,3 +341,36 @@ func (b *bed) rule(name, value string) {
 		b.Fatalf("rule %s=%s: %d", name, value, status)
 	}
 }
+
+// guestCall calls a guest operation with a login.
+func (c *rawClient) guestCall(method string, vm types.ManagedObjectReference, user, password, arguments string) (string, *rawFault, error) {
+	manager := c.b.sim.guestManagerOf(method)
+	return c.call(method, manager.Type, manager.Value, fmt.Sprintf(
+		`<vm type="VirtualMachine">%s</vm><auth xsi:type="NamePasswordAuthentication"><interactiveSession>false</interactiveSession><username>%s</username><password>%s</password></auth>%s`,
+		vm.Value, user, password, arguments))
+}
+
+func (s *Simulator) guestManagerOf(method string) types.ManagedObjectReference {
+	manager := s.registry().Get(*s.content().GuestOperationsManager).(*simulator.GuestOperationsManager)
+	switch {
+	case strings.Contains(method, "Process"), strings.Contains(method, "Program"), strings.Contains(method, "Environment"):
+		return *manager.ProcessManager
+	case strings.Contains(method, "Credentials"):
+		return *manager.AuthManager
+	}
+	return *manager.FileManager
+}
+
+func (s *Simulator) vmObject(ref types.ManagedObjectReference) *simulator.VirtualMachine {
+	return s.registry().Get(ref).(*simulator.VirtualMachine)
+}
+
+func (s *Simulator) hostObject(ref types.ManagedObjectReference) *simulator.HostSystem {
+	return s.registry().Get(ref).(*simulator.HostSystem)
+}
+
+func (s *Simulator) vmFolder() *simulator.Folder {
+	return s.registry().Get(s.registry().Any("Datacenter").(*simulator.Datacenter).VmFolder).(*simulator.Folder)
+}
+
+func callOf(command string, uid int) guest.Call { return guest.Call{Command: command, UID: uid} }

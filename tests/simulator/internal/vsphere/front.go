@@ -94,7 +94,7 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 	if rule != nil && rule.Drop == "after" {
 		panic(http.ErrAbortHandler)
 	}
-	answer.fillFaultString()
+	answer.tidyFault()
 	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
 	w.WriteHeader(answer.status)
 	_, _ = w.Write(answer.body.Bytes())
@@ -160,22 +160,19 @@ var (
 	faultType        = regexp.MustCompile(`xsi:type="(\w+)"`)
 )
 
-// fillFaultString gives the faults of govmomi's simulator the sentence that
-// vCenter sends with them.
-func (a *answer) fillFaultString() {
-	if a.status == http.StatusOK || !bytes.Contains(a.body.Bytes(), emptyFaultString) {
+// tidyFault gives the faults of govmomi's simulator the sentence that vCenter
+// sends with them, and objects their real names.
+func (a *answer) tidyFault() {
+	if a.status == http.StatusOK {
 		return
 	}
-	match := faultType.FindSubmatch(a.body.Bytes())
-	if match == nil {
-		return
+	body := bytes.ReplaceAll(a.body.Bytes(), []byte(wrapped), nil)
+	if match := faultType.FindSubmatch(body); match != nil {
+		if fault, err := newFault(string(match[1]), ""); err == nil {
+			body = bytes.Replace(body, emptyFaultString, []byte("<faultstring>"+textOf(fault)+"</faultstring>"), 1)
+		}
 	}
-	fault, err := newFault(string(match[1]), "")
-	if err != nil {
-		return
-	}
-	filled := bytes.Replace(a.body.Bytes(), emptyFaultString, []byte("<faultstring>"+textOf(fault)+"</faultstring>"), 1)
-	a.body = *bytes.NewBuffer(filled)
+	a.body = *bytes.NewBuffer(body)
 }
 
 // writeJSON answers a control request.

@@ -1,0 +1,432 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// ruleTests says of every rule how one sees which way it stands: the test is
+// run once for each choice. A rule whose source leaves no choice has none.
+var ruleTests = map[string]struct {
+	guests  bool
+	version string
+	test    func(b *bed, choice string)
+}{
+	"enable_twice": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.enable(vm)
+		b.expect("again", b.raw.task("EnableForkParent_Task", vm, ""), faultOf(choice))
+	}},
+	"disable_twice": {test: func(b *bed, choice string) {
+		b.expect("disable", b.raw.task("DisableForkParent_Task", b.vm("DC0_H0_VM0"), ""), faultOf(choice))
+	}},
+	"enable_on_other_host": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_C0_RP0_VM0")
+		b.expect("off", b.power(vm, false), "")
+		here := *b.read(vm, "runtime").Runtime.Host
+		other := b.otherHost(here)
+		got := b.raw.task("EnableForkParent_Task", vm, `<host type="HostSystem">`+other.Value+`</host>`)
+		b.expect("enable", got, map[string]string{"InvalidArgument": "InvalidArgument"}[choice])
+		if now := *b.read(vm, "runtime").Runtime.Host; (now == other) != (choice == "relocates") {
+			b.Errorf("the VM is on %v", now)
+		}
+	}},
+	"enable_needs_tools": {test: func(b *bed, choice string) {
+		want := map[string]string{"yes": "ToolsUnavailable"}[choice]
+		b.expect("enable", b.raw.task("EnableForkParent_Task", b.vm("DC0_H0_VM0"), ""), want)
+	}},
+	"enable_independent_disk": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		object := b.sim.registry().Get(vm)
+		ctx := b.sim.background()
+		ctx.WithLock(object, func() {
+			for _, device := range b.sim.vmObject(vm).Config.Hardware.Device {
+				if disk, ok := device.(*types.VirtualDisk); ok {
+					disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo).DiskMode = "independent_persistent"
+				}
+			}
+		})
+		b.expect("enable", b.raw.task("EnableForkParent_Task", vm, ""), map[string]string{"NotSupported": "NotSupported"}[choice])
+	}},
+	"child_as_parent": {guests: true, test: func(b *bed, choice string) {
+		child := b.child(b.parent(), "c", "")
+		b.expect("enable", b.raw.task("EnableForkParent_Task", child, ""), map[string]string{"NotSupported": "NotSupported"}[choice])
+	}},
+	"enabled_after_power_off": {guests: true, test: func(b *bed, choice string) {
+		parent := b.parent()
+		b.expect("off", b.power(parent, false), "")
+		info := b.read(parent, "config").Config.ForkConfigInfo
+		if enabled := info != nil && info.ParentEnabled != nil && *info.ParentEnabled; enabled != (choice == "kept") {
+			b.Errorf("%+v", info)
+		}
+	}},
+	"fork_group_on_enable": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		var groups []string
+		for range 2 {
+			b.enable(vm)
+			groups = append(groups, b.read(vm, "config").Config.ForkConfigInfo.ParentForkGroupId)
+			b.expect("disable", b.raw.task("DisableForkParent_Task", vm, ""), "")
+		}
+		if (groups[0] == groups[1]) != (choice == "kept") {
+			b.Error(groups)
+		}
+	}},
+	"parent_fork_group_id": {version: "6.0", test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.enable(vm)
+		if group := b.read(vm, "config").Config.ForkConfigInfo.ParentForkGroupId; (group != "") != (choice == "always") {
+			b.Errorf("%q", group)
+		}
+	}},
+	"disabled_parent_enabled": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.enable(vm)
+		b.expect("disable", b.raw.task("DisableForkParent_Task", vm, ""), "")
+		info := b.read(vm, "config").Config.ForkConfigInfo
+		if (info != nil && info.ParentEnabled != nil) != (choice == "false") {
+			b.Errorf("%+v", info)
+		}
+	}},
+	"plain_vm_fork_config": {test: func(b *bed, choice string) {
+		info := b.read(b.vm("DC0_H0_VM0"), "config").Config.ForkConfigInfo
+		if (info != nil) != (choice == "child-type-none") {
+			b.Errorf("%+v", info)
+		}
+	}},
+	"disable_while_quiesced": {guests: true, test: func(b *bed, choice string) {
+		parent := b.parent()
+		b.expect("disable", b.raw.task("DisableForkParent_Task", parent, ""), faultOf(choice))
+		if quiesced := b.read(parent, "runtime").Runtime.QuiescedForkParent; quiesced == nil || !*quiesced {
+			b.Error("the parent is not quiesced any more")
+		}
+	}},
+	"disable_with_children": {guests: true, test: func(b *bed, choice string) {
+		parent := b.parent()
+		b.orphans(parent, choice, func() outcome { return b.raw.task("DisableForkParent_Task", parent, "") })
+	}},
+	"power_off_with_children": {guests: true, test: func(b *bed, choice string) {
+		parent := b.parent()
+		b.orphans(parent, choice, func() outcome { return b.power(parent, false) })
+	}},
+	"freeze_needs_root": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.enable(vm)
+		b.untilReady(vm)
+		c := b.sim.instances.of(vm).cycle
+		answer := c.forkBegin(callOf("vmfork-begin -1 -1", 1000), []string{"-1", "-1"})
+		if answer.OK != (choice == "no") {
+			b.Errorf("%+v", answer)
+		}
+	}},
+	"quiesced_elsewhere": {test: func(b *bed, choice string) {
+		quiesced := b.read(b.vm("DC0_H0_VM0"), "runtime").Runtime.QuiescedForkParent
+		if (quiesced != nil) != (choice == "false") || quiesced != nil && *quiesced {
+			b.Errorf("%v", quiesced)
+		}
+	}},
+	"frozen_guest_operations": {guests: true, test: func(b *bed, choice string) {
+		parent := b.parent()
+		ended := make(chan string)
+		go func() {
+			_, fault, _ := b.raw.guestCall("ListProcessesInGuest", parent, "root", "guest-pw", "")
+			ended <- fault.kind()
+		}()
+		select {
+		case kind := <-ended:
+			if choice == "hang" || kind != "GuestOperationsUnavailable" {
+				b.Errorf("%s at once", kind)
+			}
+		case <-time.After(500 * time.Millisecond):
+			if choice != "hang" {
+				b.Error("no answer")
+			}
+			b.expect("off", b.rawLogin("user", "pass").task("PowerOffVM_Task", parent, ""), "")
+			if kind := <-ended; kind != "GuestOperationsUnavailable" {
+				b.Error(kind)
+			}
+		}
+	}},
+	"frozen_tools_status": {guests: true, test: func(b *bed, choice string) {
+		want := map[string]string{"running": "guestToolsRunning", "not-running": "guestToolsNotRunning"}[choice]
+		if got := b.read(b.parent(), "guest").Guest.ToolsRunningStatus; got != want {
+			b.Error(got)
+		}
+	}},
+	"frozen_reconfigure": {guests: true, test: func(b *bed, choice string) {
+		b.expect("reconfigure", b.raw.task("ReconfigVM_Task", b.parent(), "<spec><annotation>x</annotation></spec>"), faultOf(choice))
+	}},
+	"persistent_child_group": {guests: true, test: func(b *bed, choice string) {
+		_, child := b.persistent()
+		if group := b.read(child, "config").Config.ForkConfigInfo.ChildForkGroupId; (group != "") != (choice == "kept") {
+			b.Errorf("%q", group)
+		}
+	}},
+	"persistent_children_listed": {guests: true, test: func(b *bed, choice string) {
+		parent, _ := b.persistent()
+		if got := b.raw.task("RetrieveForkChildren_Task", parent, ""); (got.result != nil) != (choice == "always") {
+			b.Error(got.result)
+		}
+	}},
+	"location_folder": {guests: true, test: func(b *bed, choice string) {
+		parent := b.parent()
+		b.control(http.MethodPost, "inventory", map[string]any{"folders": []string{"/DC0/vm/f"}}, nil)
+		b.expect("create", b.create(parent, "c", `<location><folder type="Folder">`+b.vm("f").Value+`</folder></location><persistent>false</persistent>`), "")
+		b.vm(map[string]string{"honoured": "f/c", "ignored": "c"}[choice])
+	}},
+	"create_result": {guests: true, test: func(b *bed, choice string) {
+		if got := b.create(b.parent(), "c", ""); (got.result != nil) != (choice == "child") || got.fault != "" {
+			b.Error(got.result)
+		}
+	}},
+	"create_privilege": {guests: true, test: func(b *bed, choice string) {
+		parent := b.parent()
+		b.control(http.MethodPost, "users", map[string]any{"name": "low", "password": "low", "deny": []string{toggleForkParent}}, nil)
+		got := b.rawLogin("low", "low").task("CreateForkChild_Task", parent, "<name>c</name><spec><persistent>false</persistent></spec>")
+		b.expect("create", got, map[string]string{"ToggleForkParent": "NoPermission"}[choice])
+	}},
+	"children_result_empty": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.enable(vm)
+		if got := b.raw.task("RetrieveForkChildren_Task", vm, ""); (got.result != nil) != (choice == "empty-list") {
+			b.Error(got.result)
+		}
+	}},
+	"children_of_non_parent": {test: func(b *bed, choice string) {
+		b.expect("children", b.raw.task("RetrieveForkChildren_Task", b.vm("DC0_H0_VM0"), ""), faultOf(choice))
+	}},
+	"parent_of_non_child": {test: func(b *bed, choice string) {
+		b.expect("parent", b.raw.task("RetrieveForkParent_Task", b.vm("DC0_H0_VM0"), ""), faultOf(choice))
+	}},
+	"config_params_visible": {guests: true, test: func(b *bed, choice string) {
+		child := b.child(b.parent(), "c", `<persistent>false</persistent><configParams><key>k</key><value xsi:type="xsd:string">v</value></configParams>`)
+		if _, shown := b.extra(child)["guestinfo.fork.k"]; shown != (choice == "extraConfig") {
+			b.Error(b.extra(child))
+		}
+		b.expect("on", b.power(child, true), "")
+		b.untilReady(child)
+		if got := b.runIn(child, "vmtoolsd --cmd 'info-get guestinfo.fork.k'"); got != "v\n" {
+			b.Errorf("the guest reads %q", got)
+		}
+	}},
+	"extra_config_inherited": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.expect("set", b.raw.task("ReconfigVM_Task", vm, `<spec><extraConfig xsi:type="OptionValue"><key>my.key</key><value xsi:type="xsd:string">v</value></extraConfig></spec>`), "")
+		if got := b.extra(b.child(b.parent(), "c", ""))["my.key"]; (got == "v") != (choice == "yes") {
+			b.Errorf("%q", got)
+		}
+	}},
+	"guestinfo_inherited": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.enable(vm)
+		b.freeze(vm, "vmware-rpctool 'info-set guestinfo.x before'; vmtoolsd --cmd 'vmfork-begin -1 -1'")
+		b.expect("set later", b.raw.task("ReconfigVM_Task", vm, `<spec><extraConfig xsi:type="OptionValue"><key>guestinfo.x</key><value xsi:type="xsd:string">after</value></extraConfig></spec>`), "")
+		want := map[string]string{"at-freeze": "before"}[choice]
+		if got := b.extra(b.child(vm, "c", ""))["guestinfo.x"]; got != want {
+			b.Errorf("%q", got)
+		}
+	}},
+	"child_reconfigure": {guests: true, test: func(b *bed, choice string) {
+		child := b.child(b.parent(), "c", "")
+		b.expect("reconfigure", b.raw.task("ReconfigVM_Task", child, "<spec><annotation>x</annotation></spec>"), faultOf(choice))
+	}},
+	"network_after_fork": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.enable(vm)
+		b.freeze(vm, "ip addr add 192.0.2.9/24 dev eth0; hostname before; vmtoolsd --cmd 'vmfork-begin -1 -1'; hostname after; sleep 100")
+		b.until(vm, "the parent's address", func(vm mo.VirtualMachine) bool { return vm.Guest.IpAddress == "192.0.2.9" }, "guest")
+		child := b.child(vm, "c", "")
+		b.expect("on", b.power(child, true), "")
+		on := time.Now()
+		if got := b.read(child, "guest").Guest.IpAddress; choice == "late" && got != "192.0.2.9" {
+			b.Errorf("after power-on the address is %q", got)
+		}
+		b.until(child, "the report", func(vm mo.VirtualMachine) bool { return vm.Guest.HostName == "after" }, "guest")
+		if took := time.Since(on); (took >= lateReport) != (choice == "late") {
+			b.Errorf("the report took %v", took)
+		}
+	}},
+	"nonpersistent_power_off": {guests: true, test: func(b *bed, choice string) {
+		child := b.child(b.parent(), "c", "")
+		b.expect("on", b.power(child, true), "")
+		b.expect("off", b.power(child, false), "")
+		b.eventually("the child's fate", func() bool {
+			_, there := b.sim.names.find(b.sim.vmFolder().Self, "c")
+			return there == (choice == "kept")
+		})
+	}},
+	"nonpersistent_power_on_again": {guests: true, test: func(b *bed, choice string) {
+		child := b.child(b.parent(), "c", "")
+		b.expect("on", b.power(child, true), "")
+		b.expect("off", b.power(child, false), "")
+		b.expect("on again", b.power(child, true), map[string]string{"InvalidState": "InvalidState"}[choice])
+	}},
+	"clone_inherits_fork_group": {guests: true, test: func(b *bed, choice string) {
+		child := b.child(b.parent(), "c", "")
+		folder := b.sim.vmFolder().Self.Value
+		b.expect("clone", b.raw.task("CloneVM_Task", child, `<folder type="Folder">`+folder+`</folder><name>d</name><spec><location></location><powerOn>false</powerOn><template>false</template></spec>`), "")
+		info := b.read(b.vm("d"), "config").Config.ForkConfigInfo
+		if (info != nil && info.ChildForkGroupId != "") != (choice == "yes") {
+			b.Errorf("%+v", info)
+		}
+	}},
+	"unknown_method_fault": {version: "8.0.3.0", test: func(b *bed, choice string) {
+		b.expect("enable", b.raw.task("EnableForkParent_Task", b.vm("DC0_H0_VM0"), ""), choice)
+	}},
+	"newer_soap_version": {test: func(b *bed, choice string) {
+		client := b.rawLogin("user", "pass")
+		client.action = "urn:vim25/8.0.3.0"
+		_, fault, err := client.call("CurrentTime", "ServiceInstance", "ServiceInstance", "")
+		if err != nil || (fault == nil) != (choice == "served") {
+			b.Errorf("%v %+v", err, fault)
+		}
+	}},
+	"transfer_url_host": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.untilReady(vm)
+		address, fault, err := b.raw.guestCall("InitiateFileTransferToGuest", vm, "root", "guest-pw",
+			`<guestFilePath>/tmp/x</guestFilePath><fileAttributes></fileAttributes><fileSize>1</fileSize><overwrite>true</overwrite>`)
+		want := map[string]string{"address": "https://127.0.0.1:", "asterisk": "https://*:", "inventory-name": "https://DC0_H0:"}[choice]
+		if err != nil || fault != nil || !strings.HasPrefix(address, want) {
+			b.Errorf("%v %v %s", err, fault, address)
+		}
+	}},
+	"guestinfo_limit": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.untilReady(vm)
+		c := b.sim.instances.of(vm).cycle
+		answer := c.infoSet(callOf("", 0), "guestinfo.long", strings.Repeat("x", 65537))
+		if answer.OK != (choice != "65536") {
+			b.Errorf("%+v", answer)
+		}
+	}},
+}
+
+// faultOf is the fault that a choice named after one stands for.
+func faultOf(choice string) string {
+	if choice == "InvalidState" {
+		return choice
+	}
+	return ""
+}
+
+func TestEveryRuleBothWays(t *testing.T) {
+	for _, rule := range ruleTable {
+		if len(rule.Choices) == 1 { // the tests of the methods cover it
+			if rule.Source == assumption {
+				t.Errorf("assumption %s has no switch", rule.Name)
+			}
+			continue
+		}
+		tested, ok := ruleTests[rule.Name]
+		if !ok {
+			t.Errorf("rule %s has no test", rule.Name)
+			continue
+		}
+		for _, choice := range rule.Choices {
+			t.Run(rule.Name+"/"+choice, func(t *testing.T) {
+				t.Parallel()
+				b := start(t, func(o *Options) {
+					if tested.guests {
+						o.Guest = "ns"
+					}
+					if tested.version != "" {
+						o.APIVersion = tested.version
+					}
+				})
+				b.rule(rule.Name, choice)
+				tested.test(b, choice)
+			})
+		}
+	}
+	for name := range ruleTests {
+		if !slices.ContainsFunc(ruleTable, func(rule Rule) bool { return rule.Name == name }) {
+			t.Errorf("rule %s is tested and does not exist", name)
+		}
+	}
+}
+
+func TestRulesOverControl(t *testing.T) {
+	b := start(t)
+	var list []Rule
+	b.control(http.MethodGet, "rules", nil, &list)
+	if len(list) != len(ruleTable) || list[0].Name == "" || list[0].Value != list[0].Default {
+		t.Errorf("%+v", list)
+	}
+	if status := b.control(http.MethodPut, "rules/enable_twice", map[string]string{"value": "maybe"}, nil); status != http.StatusBadRequest {
+		t.Error(status)
+	}
+	if status := b.control(http.MethodPut, "rules/no_such_rule", map[string]string{"value": "x"}, nil); status != http.StatusNotFound {
+		t.Error(status)
+	}
+	b.rule("enable_twice", "success")
+	b.control(http.MethodDelete, "rules", nil, &list)
+	for _, rule := range list {
+		if rule.Value != rule.Default {
+			t.Errorf("%s is %s after the reset", rule.Name, rule.Value)
+		}
+	}
+}
+
+// orphans sees what becomes of children when their parent goes.
+func (b *bed) orphans(parent types.ManagedObjectReference, choice string, leave func() outcome) {
+	b.Helper()
+	running, waiting := b.child(parent, "running", ""), b.child(parent, "waiting", "")
+	b.expect("on", b.power(running, true), "")
+	b.untilReady(running)
+	b.expect("leave", leave(), faultOf(choice))
+	if choice == "breaks" {
+		b.until(running, "the child to be powered off", func(vm mo.VirtualMachine) bool {
+			return vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOff
+		}, "runtime")
+		b.expect("on", b.power(waiting, true), "InvalidState")
+		return
+	}
+	b.expect("on", b.power(waiting, true), "")
+	if state := b.read(running, "runtime").Runtime.PowerState; state != types.VirtualMachinePowerStatePoweredOn {
+		b.Error(state)
+	}
+}
+
+// persistent is a parent with a persistent child that was powered on.
+func (b *bed) persistent() (parent, child types.ManagedObjectReference) {
+	b.Helper()
+	vm := b.vm("DC0_H0_VM0")
+	b.expect("snapshot", b.raw.task("CreateSnapshot_Task", vm, "<name>s</name><memory>false</memory><quiesce>false</quiesce>"), "")
+	parent = b.parent()
+	child = b.child(parent, "p", "<persistent>true</persistent>")
+	b.expect("on", b.power(child, true), "")
+	return parent, child
+}
+
+func (b *bed) otherHost(here types.ManagedObjectReference) types.ManagedObjectReference {
+	b.Helper()
+	for _, entity := range b.sim.registry().All("HostSystem") {
+		if ref := entity.Reference(); ref != here && *entity.Entity().Parent == *b.sim.hostObject(here).Parent {
+			return ref
+		}
+	}
+	b.Fatal("no other host in the cluster")
+	return here
+}
+
+// eventually waits for what no property tells.
+func (b *bed) eventually(what string, true func() bool) {
+	b.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !true() {
+		if time.Now().After(deadline) {
+			b.Fatalf("%s never came", what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
