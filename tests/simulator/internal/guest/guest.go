@@ -33,6 +33,8 @@ type Options struct {
 	Directory string    // private to the simulator; holds every machine's disk
 	Accounts  []Account // who can log in to every machine; root is always one
 	Log       io.Writer // where troubles of a guest are told
+
+	noOverlay bool // for tests: as on a kernel that refuses overlays
 }
 
 // Account is a guest user.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -139,6 +140,25 @@ func TestDiskStaysAndVolatileGoes(t *testing.T) {
 	}
 	if got := must(t, boot(t, p, Spec{ID: "vm-1", Hostname: "new"}, nil), "hostname; ls /etc/file 2>/dev/null; true"); got != "new" {
 		t.Errorf("after its disk was removed: %q", got)
+	}
+}
+
+func TestWithoutOverlays(t *testing.T) {
+	p, err := NewPlatform(Options{Kind: Namespaces, Directory: t.TempDir(), Log: logger{t}, noOverlay: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	h := newHypervisor()
+	m := boot(t, p, parentSpec(), h)
+	must(t, m, "vmtoolsd --version && /usr/bin/vmware-rpctool x || systemctl restart x && /sbin/modprobe x && awk 'BEGIN { exit 0 }' && test -h /usr/bin/env")
+	if want := []string{"systemctl restart x", "modprobe x"}; !slices.Equal(h.record(), want) {
+		t.Errorf("recorded: %q, not %q", h.record(), want)
+	}
+	for _, attempt := range []string{"touch /usr/bin/x", "touch /.host/programs/usr/bin/x", "mount -o remount,bind,rw /usr/bin"} {
+		if code, _ := shell(t, m, "root", attempt); code == 0 {
+			t.Errorf("guest root could: %s", attempt)
+		}
 	}
 }
 

@@ -1,8 +1,236 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// What a guest's network services do when scripts restart them: they read the
+// configuration that the scripts wrote and apply it. Of each format what sets
+// an address, a default route, or DHCP.
+
 package guest
 
-func configureNetwork(only string) error           { return nil }
-func ifupdown(words []string) int                  { return 0 }
-func ip(words []string) int                        { return 0 }
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// linkConfig is what a configuration wants of one interface.
+type linkConfig struct {
+	Name      string
+	Addresses []string // with prefix length
+	Gateway   string
+	DHCP      bool
+}
+
+// networkFiles are where configuration lies, and how it is read.
+var networkFiles = []struct {
+	pattern string
+	parse   func(text string) []linkConfig
+}{
+	{"/etc/systemd/network/*.network", parseNetworkd},
+	{"/etc/network/interfaces", parseInterfaces},
+	{"/etc/network/interfaces.d/*", parseInterfaces},
+	{"/etc/sysconfig/network-scripts/ifcfg-*", parseIfcfg},
+}
+
+// parseNetworkd reads systemd.network(5).
+func parseNetworkd(text string) []linkConfig {
+	var config linkConfig
+	for _, line := range strings.Split(text, "\n") {
+		key, value, found := strings.Cut(line, "=")
+		value = strings.TrimSpace(value)
+		if !found || strings.HasPrefix(strings.TrimSpace(line), "#") {
+			continue
+		}
+		switch strings.TrimSpace(key) {
+		case "Name":
+			config.Name = value
+		case "Address":
+			config.Addresses = append(config.Addresses, withPrefix(value, ""))
+		case "Gateway":
+			config.Gateway = value
+		case "DHCP":
+			config.DHCP = value == "yes" || value == "ipv4"
+		}
+	}
+	return []linkConfig{config}
+}
+
+// parseInterfaces reads interfaces(5).
+func parseInterfaces(text string) []linkConfig {
+	var all []linkConfig
+	var address, mask string
+	end := func() {
+		if len(all) > 0 && address != "" {
+			last := &all[len(all)-1]
+			last.Addresses = append(last.Addresses, withPrefix(address, mask))
+		}
+		address, mask = "", ""
+	}
+	inside := false
+	for _, line := range strings.Split(text, "\n") {
+		word := strings.Fields(line)
+		switch {
+		case len(word) < 2 || strings.HasPrefix(word[0], "#"):
+		case word[0] == "iface" && len(word) >= 4:
+			end()
+			inside = true
+			all = append(all, linkConfig{Name: word[1], DHCP: word[3] == "dhcp"})
+		case word[0] == "auto" || strings.HasPrefix(word[0], "allow-") || word[0] == "mapping" || word[0] == "source":
+			end()
+			inside = false
+		case inside && word[0] == "address":
+			address = word[1]
+		case inside && word[0] == "netmask":
+			mask = word[1]
+		case inside && word[0] == "gateway":
+			all[len(all)-1].Gateway = word[1]
+		}
+	}
+	end()
+	return all
+}
+
+// parseIfcfg reads the network scripts of Red Hat's systems.
+func parseIfcfg(text string) []linkConfig {
+	value := map[string]string{}
+	for _, line := range strings.Split(text, "\n") {
+		if key, content, found := strings.Cut(strings.TrimSpace(line), "="); found {
+			value[key] = strings.Trim(content, `"'`)
+		}
+	}
+	config := linkConfig{Name: value["DEVICE"], Gateway: value["GATEWAY"], DHCP: strings.EqualFold(value["BOOTPROTO"], "dhcp")}
+	if address := value["IPADDR"]; address != "" {
+		mask := value["NETMASK"]
+		if mask == "" {
+			mask = value["PREFIX"]
+		}
+		config.Addresses = []string{withPrefix(address, mask)}
+	}
+	return []linkConfig{config}
+}
+
+// withPrefix adds a mask, given as "255.255.255.0" or "24", to an address that
+// has none. Without a mask it is a host's.
+func withPrefix(address, mask string) string {
+	if strings.Contains(address, "/") {
+		return address
+	}
+	if dotted := net.ParseIP(mask).To4(); dotted != nil {
+		ones, _ := net.IPMask(dotted).Size()
+		return fmt.Sprintf("%s/%d", address, ones)
+	}
+	if mask != "" {
+		return address + "/" + mask
+	}
+	if strings.Contains(address, ":") {
+		return address + "/128"
+	}
+	return address + "/32"
+}
+
+// configureNetwork applies the guest's configuration to one interface, or to
+// all that it names.
+func configureNetwork(only string) error {
+	for _, source := range networkFiles {
+		paths, err := filepath.Glob(source.pattern) // sorted
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			for _, config := range source.parse(string(text)) {
+				if config.Name == loopback || only != "" && config.Name != only {
+					continue
+				}
+				if err := applyLink(config); err != nil {
+					return fmt.Errorf("%s: %w", path, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// applyLink does for one interface what its configuration says. One that is
+// not there, or has nothing configured, is left alone.
+func applyLink(config linkConfig) error {
+	state, _, err := readLinks()
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(state.Links, func(l linkState) bool { return l.Name == config.Name })
+	if at < 0 || len(config.Addresses) == 0 && !config.DHCP {
+		return nil
+	}
+	link := state.Links[at]
+	link.Up, link.Addresses = true, nil
+	if config.DHCP {
+		nics, err := hardware()
+		if err != nil {
+			return err
+		}
+		for _, nic := range nics {
+			if nic.Name == config.Name && nic.Address != "" {
+				config.Addresses = append(config.Addresses, nic.Address)
+			}
+		}
+	}
+	for _, address := range config.Addresses {
+		link.Addresses = append(link.Addresses, addressState{CIDR: address})
+	}
+	if err := setLink(link); err != nil {
+		return err
+	}
+	if config.Gateway == "" {
+		return nil
+	}
+	return setRoute(routeState{Gateway: config.Gateway, Link: config.Name, Protocol: unix.RTPROT_STATIC, Table: unix.RT_TABLE_MAIN, Type: unix.RTN_UNICAST})
+}
+
+// ifupdown is both ifup and ifdown.
+func ifupdown(words []string) int {
+	if !isRoot(words[0] + ": Operation not permitted") {
+		return 1
+	}
+	names := arguments(words)
+	if slices.Contains(words, "-a") || slices.Contains(words, "--all") {
+		names = []string{""}
+	}
+	for _, name := range names {
+		err := configureNetwork(name)
+		if words[0] == "ifdown" {
+			err = takeDown(name)
+		}
+		if err != nil {
+			return fail(words[0], err)
+		}
+	}
+	return 0
+}
+
+// takeDown takes an interface, or all but the loopback, down.
+func takeDown(name string) error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		found := link.Attrs()
+		if found.Name == loopback || name != "" && found.Name != name {
+			continue
+		}
+		if err := setLink(linkState{Name: found.Name, MAC: found.HardwareAddr.String(), MTU: found.MTU}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

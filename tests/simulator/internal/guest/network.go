@@ -286,6 +286,14 @@ func addAddress(link netlink.Link, want addressState) error {
 }
 
 func setRoute(want routeState) error {
+	route, err := routeOf(want)
+	if err != nil {
+		return err
+	}
+	return netlink.RouteReplace(&route)
+}
+
+func routeOf(want routeState) (netlink.Route, error) {
 	route := netlink.Route{
 		Family: want.Family, Scope: netlink.Scope(want.Scope), Protocol: netlink.RouteProtocol(want.Protocol), Table: want.Table,
 		Type: want.Type, Priority: want.Priority, MTU: want.MTU, Gw: net.ParseIP(want.Gateway), Src: net.ParseIP(want.Source),
@@ -296,18 +304,18 @@ func setRoute(want routeState) error {
 	if want.Destination != "" {
 		_, destination, err := net.ParseCIDR(want.Destination)
 		if err != nil {
-			return err
+			return route, err
 		}
 		route.Dst = destination
 	}
 	if want.Link != "" {
 		link, err := netlink.LinkByName(want.Link)
 		if err != nil {
-			return err
+			return route, err
 		}
 		route.LinkIndex = link.Attrs().Index
 	}
-	return netlink.RouteReplace(&route)
+	return route, nil
 }
 
 // quietIPv6 turns off what has no sense on a cable that leads nowhere: the

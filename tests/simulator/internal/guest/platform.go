@@ -83,7 +83,7 @@ func (p *Platform) open(ids idRange) error {
 	if err := p.startWarden(ids); err != nil {
 		return err
 	}
-	config := wardenConfig{Kind: p.options.Kind, Accounts: p.options.Accounts, IDs: ids.size}
+	config := wardenConfig{Kind: p.options.Kind, Accounts: p.options.Accounts, IDs: ids.size, Links: p.options.noOverlay}
 	if _, err := p.warden.call("prepare", config, nil); err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func mountDisks() error {
 }
 
 // mountRoot builds, in the warden, the root that all guests share.
-func mountRoot() error {
+func mountRoot(links bool) error {
 	if err := mount("root", rootDirectory, "tmpfs", 0, "mode=755,size=16m"); err != nil {
 		return err
 	}
@@ -69,10 +69,14 @@ func mountRoot() error {
 			return err
 		}
 	}
-	for _, step := range []func() error{mountPrograms, mountDevices, mountExtras} {
-		if err := step(); err != nil {
-			return err
-		}
+	if err := mountPrograms(links); err != nil {
+		return err
+	}
+	if err := mountDevices(); err != nil {
+		return err
+	}
+	if err := mountExtras(); err != nil {
+		return err
 	}
 	return setMount(inRoot("/"), locked&^unix.MOUNT_ATTR_NODEV, false)
 }
@@ -80,7 +84,7 @@ func mountRoot() error {
 func inRoot(path string) string { return filepath.Join(rootDirectory, path) }
 
 // mountPrograms shows the host's programs, with ours over them.
-func mountPrograms() error {
+func mountPrograms(links bool) error {
 	if err := bind("/usr", inRoot("usr"), locked); err != nil {
 		return err
 	}
@@ -106,7 +110,7 @@ func mountPrograms() error {
 		if info, err := os.Lstat("/" + directory); err != nil || !info.IsDir() {
 			continue
 		}
-		if err := layShims("/"+directory, inRoot(directory)); err != nil {
+		if err := layShims("/"+directory, inRoot(directory), links); err != nil {
 			return err
 		}
 	}
@@ -115,13 +119,13 @@ func mountPrograms() error {
 
 // layShims puts our programs over a directory of the host's: by an overlay,
 // or where the kernel refuses one there, by links to each program.
-func layShims(host, target string) error {
+func layShims(host, target string, links bool) error {
+	if links {
+		return linkPrograms(host, target)
+	}
 	err := mount("shims", target, "overlay", unix.MS_RDONLY, "lowerdir="+shimDirectory+":"+host)
 	if err != nil {
-		err = linkPrograms(host, target)
-	}
-	if err != nil {
-		return err
+		return linkPrograms(host, target)
 	}
 	return setMount(target, locked, false)
 }
@@ -140,7 +144,11 @@ func linkPrograms(host, target string) error {
 	if err := linkAll(host, behind, target, nil); err != nil {
 		return err
 	}
-	return linkAll(shimDirectory, "", target, func(name string) string { return linkTarget(filepath.Join(shimDirectory, name)) })
+	err := linkAll(shimDirectory, "", target, func(name string) string { return linkTarget(filepath.Join(shimDirectory, name)) })
+	if err != nil {
+		return err
+	}
+	return setMount(target, locked, false)
 }
 
 // linkAll makes a link per entry of a directory; a later one replaces it.

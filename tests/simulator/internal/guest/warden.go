@@ -30,7 +30,8 @@ import (
 type wardenConfig struct {
 	Kind     Kind
 	Accounts []Account
-	IDs      int // how many user IDs a guest has
+	IDs      int  // how many user IDs a guest has
+	Links    bool // lay our programs over the host's by links, not by an overlay
 }
 
 // bootRequest asks for a machine's init. Its line's far end comes along.
@@ -102,7 +103,7 @@ func (w *warden) prepare(config wardenConfig) (struct{}, error) {
 	if config.Kind == Plain {
 		return struct{}{}, nil
 	}
-	return struct{}{}, mountRoot()
+	return struct{}{}, mountRoot(config.Links)
 }
 
 func (w *warden) boot(_ *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
