@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
-	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -63,16 +62,26 @@ func (c *creation) abandon() {
 // before anybody can see it.
 func (c *creation) create(spec types.VirtualMachineConfigSpec, pool types.ManagedObjectReference, host *types.ManagedObjectReference, complete func(*simulator.VirtualMachine)) (types.ManagedObjectReference, types.BaseMethodFault) {
 	c.prepare(&spec)
-	body := c.staging.CreateVMTask(c.ctx, &types.CreateVM_Task{
-		This: c.staging.Self, Config: spec, Pool: pool, Host: host,
-	})
-	result, fault := waitTask(c.ctx, body.(*methods.CreateVM_TaskBody).Res.Returnval)
-	if fault != nil {
-		return types.ManagedObjectReference{}, fault
+	var ref types.ManagedObjectReference
+	var fault types.BaseMethodFault
+	created := make(chan struct{})
+	plan := &taskPlan{ctx: c.ctx, files: true, inner: true,
+		after: func(result types.AnyType, problem types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
+			defer close(created)
+			if fault = problem; fault == nil {
+				ref = result.(types.ManagedObjectReference)
+			}
+			return result, problem
+		},
 	}
-	ref := result.(types.ManagedObjectReference)
-	c.finish(ref, complete)
-	return ref, nil
+	c.sim.tasks.start(c.staging.Self, plan, func() soap.HasFault {
+		return c.staging.CreateVMTask(c.ctx, &types.CreateVM_Task{This: c.staging.Self, Config: spec, Pool: pool, Host: host})
+	})
+	<-created
+	if fault == nil {
+		c.finish(ref, complete)
+	}
+	return ref, fault
 }
 
 // prepare gives a spec what must be its own: file names without special
@@ -176,7 +185,7 @@ func (f *vmFolder) RegisterVMTask(ctx *simulator.Context, req *types.RegisterVM_
 // plan is that of a task whose method creates a VM in the staging folder.
 func (c *creation) plan(method string, entity types.ManagedObjectReference, reserve func() types.BaseMethodFault) *taskPlan {
 	return &taskPlan{
-		ctx: c.ctx, method: method, entity: entity,
+		ctx: c.ctx, method: method, entity: entity, alone: true, files: true,
 		before: func() types.BaseMethodFault {
 			fault := reserve()
 			if fault != nil {

@@ -235,9 +235,12 @@ func standardDevices(network types.BaseVirtualDeviceBackingInfo) []types.BaseVir
 	disk := devices.CreateDisk(scsi.(types.BaseVirtualController), types.ManagedObjectReference{}, "")
 	disk.CapacityInKB = 10 << 20
 	disk.StorageIOAllocation = &types.StorageIOAllocationInfo{Limit: types.NewInt64(-1)}
-	card := esx.EthernetCard
+	card := &types.VirtualVmxnet3{}
+	card.Key, card.ControllerKey, card.UnitNumber = 4000, 100, types.NewInt32(7) // as the first adapter always has them
 	card.Backing = network
-	devices = append(devices, scsi, cdrom, disk, &card)
+	card.Connectable = &types.VirtualDeviceConnectInfo{StartConnected: true, AllowGuestControl: true, Status: "untried"}
+	card.WakeOnLanEnabled = types.NewBool(true)
+	devices = append(devices, scsi, cdrom, disk, card)
 	changes, _ := devices.ConfigSpec(types.VirtualDeviceConfigSpecOperationAdd)
 	return changes
 }

@@ -71,6 +71,7 @@ type Simulator struct {
 	instances  *instances
 	collectors *collectors
 	lastMAC    uint32
+	files      sync.Mutex // govmomi's simulator reads datastores without their locks
 	log        *log.Logger
 
 	work    sync.WaitGroup // what happens to guests, and to VMs by itself

@@ -30,6 +30,8 @@ type taskPlan struct {
 	before func() types.BaseMethodFault // fails the task before it does anything
 	after  func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault)
 	alone  bool // the task takes the locks it needs by itself
+	files  bool // the task works on a datastore's files
+	inner  bool // the task is part of another, which mishaps and delays met
 }
 
 // tasks knows the plans of calls that are about to start their task, by the
@@ -77,7 +79,9 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 		return
 	}
 	entity := plan.entity
-	task.Info.Name = plan.method
+	if plan.method != "" {
+		task.Info.Name = plan.method
+	}
 	task.Info.Entity = &entity
 	task.Info.EntityName = s.names.of(entity.Value)
 	if plan.ctx.Session != nil {
@@ -85,8 +89,12 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 	}
 	task.Execute = func(t *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 		// A mishap looks at the call's VM, whatever object carries the task.
-		mishap := s.faults.take("task", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...)
-		delay := s.options.TaskDelay
+		var mishap *faultRule
+		var delay time.Duration
+		if !plan.inner {
+			mishap = s.faults.take("task", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...)
+			delay = s.options.TaskDelay
+		}
 		if mishap != nil {
 			delay += mishap.delay()
 		}
@@ -102,6 +110,10 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 			}
 		}
 		work := func() {
+			if plan.files {
+				s.files.Lock()
+				defer s.files.Unlock()
+			}
 			result, fault = survive(execute, t)
 			if plan.after != nil {
 				result, fault = plan.after(result, fault)

@@ -114,7 +114,7 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 		v.Config.Hardware.Device = copyOf(v.Config.Hardware.Device)
 		return nil
 	}
-	plan := &taskPlan{ctx: ctx, method: "ReconfigVM_Task", before: before,
+	plan := &taskPlan{ctx: ctx, method: "ReconfigVM_Task", before: before, files: len(req.Spec.DeviceChange) > 0,
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			if fault == nil && req.Spec.Name != "" {
 				name, _ := inventoryName(req.Spec.Name) // before has checked it
@@ -153,7 +153,24 @@ func (v *virtualMachine) RenameTask(ctx *simulator.Context, req *types.Rename_Ta
 }
 
 func (v *virtualMachine) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task) soap.HasFault {
-	return v.task(ctx, "Destroy_Task", nil, func() soap.HasFault { return v.VirtualMachine.DestroyTask(ctx, req) })
+	return v.onFiles(ctx, "Destroy_Task", func() soap.HasFault { return v.VirtualMachine.DestroyTask(ctx, req) })
+}
+
+func (v *virtualMachine) CreateSnapshotTask(ctx *simulator.Context, req *types.CreateSnapshot_Task) soap.HasFault {
+	return v.onFiles(ctx, "CreateSnapshot_Task", func() soap.HasFault { return v.VirtualMachine.CreateSnapshotTask(ctx, req) })
+}
+
+func (v *virtualMachine) CreateSnapshotExTask(ctx *simulator.Context, req *types.CreateSnapshotEx_Task) soap.HasFault {
+	return v.onFiles(ctx, "CreateSnapshotEx_Task", func() soap.HasFault { return v.VirtualMachine.CreateSnapshotExTask(ctx, req) })
+}
+
+func (v *virtualMachine) RemoveAllSnapshotsTask(ctx *simulator.Context, req *types.RemoveAllSnapshots_Task) soap.HasFault {
+	return v.onFiles(ctx, "RemoveAllSnapshots_Task", func() soap.HasFault { return v.VirtualMachine.RemoveAllSnapshotsTask(ctx, req) })
+}
+
+// onFiles is task for a method that works on the VM's files.
+func (v *virtualMachine) onFiles(ctx *simulator.Context, method string, stock func() soap.HasFault) soap.HasFault {
+	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, files: true}, stock)
 }
 
 // CloneVMTask makes a clone that has what its source has: vAppConfig,
@@ -166,7 +183,7 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 	c := v.sim.newCreation(ctx, folder)
 	name, powerOn := req.Name, req.Spec.PowerOn
 	req.Name, req.Folder, req.Spec.PowerOn = fileName(name), c.staging.Self, false
-	plan := &taskPlan{ctx: ctx, method: "CloneVM_Task", names: []string{name},
+	plan := &taskPlan{ctx: ctx, method: "CloneVM_Task", names: []string{name}, files: true,
 		before: func() types.BaseMethodFault {
 			if fault := c.reserve(name); fault != nil {
 				c.abandon()
