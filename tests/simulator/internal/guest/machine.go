@@ -270,6 +270,9 @@ func (m *Machine) SetTools(installed bool) {
 // Stop powers the machine off at once. Its disk stays.
 func (m *Machine) Stop() error {
 	m.turnedOff()
+	if m.platform.isClosed() {
+		return nil // and with it this machine
+	}
 	_, err := m.platform.warden.call("halt", m.spec.ID, nil)
 	if m.line != nil {
 		m.line.close()

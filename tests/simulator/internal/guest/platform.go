@@ -205,6 +205,12 @@ func (p *Platform) runs(id string) bool {
 	return p.machines[id] != nil
 }
 
+func (p *Platform) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.machines == nil
+}
+
 // Release deletes what a snapshot holds; no child can begin with it any more.
 func (p *Platform) Release(snapshot *Snapshot) {
 	for _, image := range []string{snapshot.start.directory, snapshot.freeze.directory} {
