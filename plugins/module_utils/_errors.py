@@ -110,7 +110,8 @@ def fault_text(fault: t.Any) -> str:
         return f"the user lacks the privilege {privilege} on {_moid(getattr(fault, 'object', None))}"
     said = localized or getattr(fault, "msg", None) or ""
     messages = [m.message for m in getattr(fault, "faultMessage", None) or [] if getattr(m, "message", None)]
-    text = " ".join(" ".join(str(part).split()) for part in [said, *messages] if part).rstrip(".")
+    parts = dict.fromkeys(" ".join(str(part).split()) for part in [said, *messages] if part)
+    text = " ".join(parts).rstrip(".")
     if not text or text == name:
         return name
     return text if name in text else f"{text} ({name})"

@@ -143,7 +143,11 @@ def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
 
 
 def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: t.Any) -> t.Any:
-    """The object of pyVmomi type ``kind`` with this name or managed object ID in a datacenter."""
+    """The object of pyVmomi type ``kind`` with this name, inventory path or managed object ID, in a datacenter."""
+    if name.startswith("/"):
+        found = session.ask(session.content.searchIndex.FindByInventoryPath, name.strip("/"))
+        if isinstance(found, kind):
+            return found
     root = datacenter
     if issubclass(kind, (vim.HostSystem, vim.ResourcePool)):
         root = _child_folder(session, datacenter, "hostFolder")
@@ -160,7 +164,7 @@ def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: 
     if fitting:
         ids = ", ".join(sorted(one._GetMoId() for one in fitting))
         raise _errors.Ambiguous(
-            f"The {what} {name} is not the only one of that name: {ids}. Give its managed object ID."
+            f"The {what} {name} is not the only one of that name: {ids}. Give one of these IDs, or an inventory path."
         )
     have = sorted(unescape(values["name"]) for values in all_names.values() if "name" in values)
     raise _errors.NotFound(

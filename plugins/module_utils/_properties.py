@@ -96,7 +96,9 @@ _UPWARDS = ("entity", "vm", "vapp")
 class Watch:
     """Everything that changes on a set of objects, told as it happens.
 
-    One filter over one list view; objects can be added while it runs. When
+    One filter over one list view; objects can be added while it runs. The
+    collector is the watch's own, so that watches do not take each other's
+    news. When
     the server drops the session, the view and the filter are made anew and
     every object is told once more in full.
 
@@ -109,7 +111,7 @@ class Watch:
         self._objects: dict[t.Any, None] = {}
         self._login = 0
         self._view: t.Any = None
-        self._filter: t.Any = None
+        self._own_collector: t.Any = None
         self._version = ""
         self._unreadable: set[str] = set()
         self._is_lost = False
@@ -149,15 +151,17 @@ class Watch:
         self._open()
         options = _collector().WaitOptions(maxWaitSeconds=min(LONGEST_WAIT, max(0, int(seconds + 0.999))))
         try:
-            update = self._session.call_once(self._collector_object().WaitForUpdatesEx, self._version, options)
+            update = self._session.call_once(self._own_collector.WaitForUpdatesEx, self._version, options)
         except vim.fault.NotAuthenticated:
             self._session.renew()
             return []
         except _errors.ConnectionLost:
-            # Nothing is lost but time: the filter tells again what it told before. Twice in a row is a broken server.
+            # Nothing is lost but time: asked without a version, the filter tells everything once more.
+            # Twice in a row is a broken server.
             if self._is_lost:
                 raise
             self._is_lost = True
+            self._version = ""
             return []
         except UnknownType:
             # A fault type that pyVmomi cannot read would hide everything else for good.
@@ -172,18 +176,17 @@ class Watch:
         self._version = update.version
         return [_change(one) for part in update.filterSet or [] for one in part.objectSet or []]
 
-    def _collector_object(self) -> t.Any:
-        return self._session.content.propertyCollector
-
     def _is_open(self) -> bool:
-        return self._filter is not None and self._login == self._session.logins
+        return self._own_collector is not None and self._login == self._session.logins
 
     def _open(self) -> None:
         if self._is_open():
             return
-        self._view = self._session.ask(self._session.content.viewManager.CreateListView, obj=list(self._objects))
-        self._filter = self._session.ask(
-            self._collector_object().CreateFilter,
+        content = self._session.content
+        self._view = self._session.ask(content.viewManager.CreateListView, obj=list(self._objects))
+        self._own_collector = self._session.ask(content.propertyCollector.CreatePropertyCollector)
+        self._session.ask(
+            self._own_collector.CreateFilter,
             _collector().FilterSpec(
                 objectSet=[_view_spec(self._view)],
                 propSet=[
@@ -200,12 +203,12 @@ class Watch:
         if self._is_open():
             # They die with the session anyway; what the task has found out must not be lost over them.
             with contextlib.suppress(vmodl.MethodFault, _errors.Error):
-                self._session.call_once(self._filter.Destroy)
+                self._session.call_once(self._own_collector.Destroy)
                 self._session.call_once(self._view.DestroyView)
         self._forget()
 
     def _forget(self) -> None:
-        self._filter = self._view = None
+        self._own_collector = self._view = None
 
 
 def wait_for(watch: Watch, seconds: float, enough: t.Callable[[t.Any, Values | None], t.Any | None]) -> t.Any | None:

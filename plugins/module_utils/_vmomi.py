@@ -12,6 +12,8 @@ from __future__ import annotations
 import traceback
 import typing as t
 
+__all__ = ["SmartStubAdapter", "VmomiSupport", "at_least", "missing", "numbers", "version", "vim", "vmodl"]
+
 MINIMUM = "8.0.3.0.1"
 """Oldest pyVmomi that is tested; the same number stands in requirements.txt and the doc fragment."""
 

@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """See DOCUMENTATION."""
 
@@ -89,6 +90,7 @@ options:
     description:
       - What the child's guest gets to read, with C(vmtoolsd --cmd 'info-get guestinfo.fork.KEY').
       - Values are strings, numbers or booleans (which arrive as V(true) and V(false)), of up to 65000 bytes.
+      - An empty value cannot be told from one that is not there.
       - C(hostname) is set to the child's name when it is not given and the name can be a host name.
       - They are handed over when a child is made. A child that exists is not changed.
     type: dict
@@ -110,12 +112,12 @@ options:
         folder such as V(web). The default is the parent's folder.
     type: str
   datastore:
-    description: Datastore for the children, by name or managed object ID. The default is the parent's.
+    description: Datastore for the children, by name, inventory path or managed object ID. The default is the parent's.
     type: str
   resource_pool:
     description:
-      - Resource pool for the children, by name or managed object ID. It must hold resources of the parent's ESXi host.
-        The default is the parent's.
+      - Resource pool for the children, by name, inventory path or managed object ID. It must hold resources of the
+        parent's ESXi host. The default is the parent's.
     type: str
   networks:
     description:

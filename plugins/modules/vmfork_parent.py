@@ -1,5 +1,6 @@
 #!/usr/bin/python
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """See DOCUMENTATION."""
 
@@ -38,7 +39,7 @@ options:
     default: enabled
   esxi_hostname:
     description:
-      - The ESXi host to hand to the server's method when enabling. Name or managed object ID.
+      - The ESXi host to hand to the server's method when enabling. Name, inventory path or managed object ID.
       - The server takes the VM's own host when it is left out, which is right for nearly everybody.
     type: str
   force:

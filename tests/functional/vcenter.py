@@ -27,7 +27,7 @@ echo once >>/root/pre-quiesce-ran
 
 POST_CLONE = """#!/bin/sh
 set -e
-hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"
+if name=$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname' 2>/dev/null); then hostname "$name"; fi
 address=$(vmtoolsd --cmd 'info-get guestinfo.fork.ipaddress' 2>/dev/null) || exit 0
 ip addr flush dev eth0
 ip addr add "$address/24" dev eth0
@@ -166,8 +166,12 @@ class VCenter:
         return self.ok("vmfork_quiesce", **{"name": self.parent, **self.guest_login, **scripts, **arguments})
 
     def fork(self, *names: str, **arguments: Any) -> Result:
-        """Make children of the default parent."""
-        given = {"parent_name": self.parent, "children": [{"name": name} for name in names]}
+        """Make children of the default parent, each with an address of its own."""
+        children = [
+            {"name": name, "config_params": {"ipaddress": f"192.0.2.{number + 11}"}}
+            for number, name in enumerate(names)
+        ]
+        given = {"parent_name": self.parent, "children": children}
         return self.ok("vmfork_child", **{**given, **arguments})
 
     @property

@@ -32,7 +32,7 @@ PATHS = (
 """Properties of a VM that the return values are made of, beside the engine's own."""
 
 Values = t.Mapping[str, t.Any]
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
 def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.Any]:

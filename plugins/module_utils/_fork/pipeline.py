@@ -71,7 +71,7 @@ class Settled(t.NamedTuple):
     """VMware Tools was given time to report the child's address."""
 
 
-Event = Created | Succeeded | Failed | News | Settled
+Event = t.Union[Created, Succeeded, Failed, News, Settled]
 
 
 @dataclass(frozen=True)

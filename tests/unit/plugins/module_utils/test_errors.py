@@ -17,8 +17,10 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
     [
         (
             vim.fault.NoPermission(object=vim.VirtualMachine("vm-7"), privilegeId="VirtualMachine.Interact.PowerOn"),
-            "Could not do it: the user lacks the privilege VirtualMachine.Interact.PowerOn on vim.VirtualMachine:vm-7. "
-            "Give the user a role with this privilege there.",
+            (
+                "Could not do it: the user lacks the privilege VirtualMachine.Interact.PowerOn on vim.VirtualMachine:vm-7. "
+                "Give the user a role with this privilege there."
+            ),
         ),
         (
             vmodl.LocalizedMethodFault(fault=vim.fault.InvalidState(), localizedMessage="The VM is off."),
@@ -32,6 +34,12 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
         (
             vim.fault.DuplicateName(name="x", msg="x exists"),
             "Could not do it: x exists (DuplicateName). Choose another name, or remove the object that has it.",
+        ),
+        (
+            vim.fault.InvalidState(
+                msg="Because.", faultMessage=[vmodl.LocalizableMessage(key="k", message="Because.")]
+            ),
+            "Could not do it: Because (InvalidState).",
         ),
         (
             vim.fault.InvalidState(faultMessage=[vmodl.LocalizableMessage(key="k", message="Because.")]),

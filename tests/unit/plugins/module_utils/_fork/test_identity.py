@@ -68,7 +68,7 @@ def parent(group: str | None = "g1") -> dict[str, Any]:
             vm(group="g2"), parent(), Kinship.STRANGER, id="record says child, fork group says another parent"
         ),
         pytest.param(
-            vm(record=None, group=None, **{"guestinfo.vmfork.child": GOOD, "guestinfo." + RECORD_KEY: GOOD}),
+            vm(record=None, group=None, **{"guestinfo." + RECORD_KEY: GOOD}),
             parent(),
             Kinship.STRANGER,
             id="record forged in guestinfo",

@@ -47,7 +47,11 @@ def told(nonce: str | None, code: int, output: str = "") -> dict[str, Any]:
     return on(**{report.POST_CLONE: f"{nonce} {code} {encoded}"})
 
 
-def walk(child: Child, *events: pipeline.Event) -> tuple[Child, list[Request | None]]:
+def walk(child: Child, *events: pipeline.Event) -> Child:
+    return asked(child, *events)[0]
+
+
+def asked(child: Child, *events: pipeline.Event) -> tuple[Child, list[Request | None]]:
     requests = []
     for event in events:
         child, request = pipeline.advance(child, event)
@@ -62,41 +66,43 @@ def new(wait_for: str = "post_clone", **wanted: Any) -> Child:
 
 
 def test_the_whole_way() -> None:
-    child, requests = walk(
+    child, requests = asked(
         new(), Created(VM), News({"config.uuid": "child-uuid"}), Succeeded(), Succeeded(), News(on())
     )
     assert requests == [None, Request.RECORD, Request.POWER_ON, None, None]
     assert child.step is Step.RUNNING
     assert str(child.record) == f"1 parent-uuid child-uuid {child.nonce}"
-    child, requests = walk(child, News({**told(child.nonce, 0, "fine"), **ADDRESS}))
+    child, requests = asked(child, News({**told(child.nonce, 0, "fine"), **ADDRESS}))
     assert (child.step, child.error) == (Step.DONE, None)
     assert child.report == report.Report("post_clone", 0, "fine")
 
 
 def test_child_without_an_address_is_given_time_to_have_one_reported() -> None:
-    child, _ = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded())
-    child, _ = walk(child, News(told(child.nonce, 0)))
+    child = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded())
+    child = walk(child, News(told(child.nonce, 0)))
     assert child.step is Step.SETTLING
-    assert walk(child, News(ADDRESS))[0].step is Step.DONE
-    assert walk(child, Settled())[0].step is Step.DONE
+    assert walk(child, News(ADDRESS)).step is Step.DONE
+    assert walk(child, Settled()).step is Step.DONE
 
 
 def test_nothing_is_powered_on_before_it_is_recorded() -> None:
-    _child, requests = walk(new(), Created(VM), News({"name": "web-01"}), News({"config.uuid": "child-uuid"}))
+    _child, requests = asked(new(), Created(VM), News({"name": "web-01"}), News({"config.uuid": "child-uuid"}))
     assert requests == [None, None, Request.RECORD]
 
 
 def test_server_that_wants_a_child_to_run_before_it_is_recorded() -> None:
-    child, requests = walk(new(), Created(VM), News(on()), Failed("Not yet.", "InvalidState"), Succeeded(), Succeeded())
+    child, requests = asked(
+        new(), Created(VM), News(on()), Failed("Not yet.", "InvalidState"), Succeeded(), Succeeded()
+    )
     assert requests == [None, Request.RECORD, Request.POWER_ON, Request.RECORD, None]
     assert (child.step, child.recorded) == (Step.RUNNING, True)
 
 
 def test_child_that_cannot_be_recorded_fails() -> None:
     for fault in ("NoPermission", "InvalidState"):
-        child, _ = walk(new("created"), Created(VM), News(on()), Failed("No.", fault))
+        child = walk(new("created"), Created(VM), News(on()), Failed("No.", fault))
         assert (child.step, child.error) == (Step.FAILED, "No.")
-    child, _ = walk(
+    child = walk(
         new(), Created(VM), News(on()), *[Failed("No.", "InvalidState"), Succeeded()], Failed("No.", "InvalidState")
     )
     assert (child.step, child.error) == (Step.FAILED, "No.")
@@ -104,13 +110,13 @@ def test_child_that_cannot_be_recorded_fails() -> None:
 
 @pytest.mark.parametrize("nonce", ["", "0" * 32, "inherited"])
 def test_a_report_with_another_nonce_does_not_count(nonce: str) -> None:
-    child, _ = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded(), News(told(nonce, 0)))
+    child = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded(), News(told(nonce, 0)))
     assert child.step is Step.RUNNING
 
 
 def test_failing_script_fails_the_child_and_tells_its_output() -> None:
-    child, _ = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded())
-    child, _ = walk(child, News(told(child.nonce, 3, "no such\ninterface")))
+    child = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded())
+    child = walk(child, News(told(child.nonce, 3, "no such\ninterface")))
     assert child.step is Step.FAILED
     assert child.error is not None
     assert "exit code 3" in child.error
@@ -119,7 +125,7 @@ def test_failing_script_fails_the_child_and_tells_its_output() -> None:
 
 @pytest.mark.parametrize("outcome", ["done", "script failed", "time over"])
 def test_secrets_are_cleared_whatever_happens(outcome: str) -> None:
-    child, _ = walk(
+    child = walk(
         new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
     )
     event = {
@@ -127,18 +133,18 @@ def test_secrets_are_cleared_whatever_happens(outcome: str) -> None:
         "script failed": News(told(child.nonce, 1)),
         "time over": Failed("The time is over."),
     }[outcome]
-    child, requests = walk(child, event)
+    child, requests = asked(child, event)
     assert requests == [Request.CLEAR]
-    child, _ = walk(child, Succeeded())
+    child = walk(child, Succeeded())
     assert child.step is (Step.DONE if outcome == "done" else Step.FAILED)
     assert child.secrets_cleared
 
 
 def test_secrets_that_cannot_be_cleared_fail_the_child() -> None:
-    child, _ = walk(
+    child = walk(
         new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
     )
-    child, _ = walk(child, News({**told(child.nonce, 0), **ADDRESS}), Failed("No privilege."))
+    child = walk(child, News({**told(child.nonce, 0), **ADDRESS}), Failed("No privilege."))
     assert (child.step, child.error, child.secrets_cleared) == (Step.FAILED, "No privilege.", False)
 
 
@@ -150,14 +156,14 @@ def test_secrets_that_cannot_be_cleared_fail_the_child() -> None:
     ],
 )
 def test_goals_before_the_script(wait_for: str, values: dict[str, Any]) -> None:
-    child, _ = walk(new(wait_for), Created(VM), News(on()), Succeeded())
+    child = walk(new(wait_for), Created(VM), News(on()), Succeeded())
     assert child.step is Step.STARTING
-    child, _ = walk(child, Succeeded(), News({**on(), **values}))
+    child = walk(child, Succeeded(), News({**on(), **values}))
     assert child.step is Step.DONE
 
 
 def test_created_is_done_without_power_on() -> None:
-    child, requests = walk(new("created"), Created(VM), News(on()), Succeeded())
+    child, requests = asked(new("created"), Created(VM), News(on()), Succeeded())
     assert requests == [None, Request.RECORD, None]
     assert child.step is Step.DONE
 
@@ -166,21 +172,21 @@ def test_created_is_done_without_power_on() -> None:
     ("event", "said"), [(News(None), "was removed"), (News({"runtime.powerState": "poweredOff"}), "was powered off")]
 )
 def test_a_child_that_others_touch(event: News, said: str) -> None:
-    child, _ = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded(), event)
+    child = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded(), event)
     assert child.step is Step.FAILED
     assert child.error is not None
     assert said in child.error
 
 
 def test_power_state_that_is_late_is_no_power_off() -> None:
-    child, _ = walk(new(), Created(VM), News({**on(), "runtime.powerState": "poweredOff"}), Succeeded(), Succeeded())
-    child, _ = walk(child, News({**on(), "runtime.powerState": "poweredOff"}))
+    child = walk(new(), Created(VM), News({**on(), "runtime.powerState": "poweredOff"}), Succeeded(), Succeeded())
+    child = walk(child, News({**on(), "runtime.powerState": "poweredOff"}))
     assert child.step is Step.RUNNING
 
 
 def test_events_after_the_end_change_nothing() -> None:
-    child, _ = walk(new("created"), Created(VM), News(on()), Succeeded())
-    assert walk(child, Failed("late"), News(None), Succeeded()) == (child, [None, None, None])
+    child = walk(new("created"), Created(VM), News(on()), Succeeded())
+    assert asked(child, Failed("late"), News(None), Succeeded()) == (child, [None, None, None])
 
 
 # --- children that exist --------------------------------------------------------------------------------------------
@@ -201,7 +207,7 @@ def test_existing_child_that_has_reported_needs_nothing() -> None:
 def test_existing_child_whose_script_still_runs_is_waited_for() -> None:
     child, request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
     assert (child.step, child.changed, request) == (Step.RUNNING, False, None)
-    child, _ = walk(child, News(told("n1", 0)))
+    child = walk(child, News(told("n1", 0)))
     assert child.step is Step.DONE
 
 
@@ -214,7 +220,7 @@ def test_child_that_was_cut_short_is_recorded_first() -> None:
     values = existing("poweredOff", record=False)
     child, request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, values)
     assert (child.step, request) == (Step.RECORDING, Request.RECORD)
-    _child, requests = walk(child, Succeeded())
+    _child, requests = asked(child, Succeeded())
     assert requests == [Request.POWER_ON]
 
 

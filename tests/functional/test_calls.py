@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each module costs in calls to vCenter, and that an inventory of 1,000 VMs costs no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from functional.vcenter import VCenter
+
+PAGES = {"ContinueRetrievePropertiesEx"}
+"""Further pages of names; the only thing that may grow."""
+
+
+def cost(vcenter: VCenter, module: str, **given: Any) -> dict[str, int]:
+    with vcenter.calls() as calls:
+        vcenter.ok(module, **given)
+    assert calls["Login"] == calls["Logout"] == 1
+    return {name: count for name, count in calls.items() if name not in PAGES}
+
+
+def measure(vcenter: VCenter, children: int) -> dict[str, dict[str, int]]:
+    """Every module's calls, for the job from its beginning to its end."""
+    parent = vcenter.parent
+    names = [{"name": f"web-{number:02}"} for number in range(children)]
+    script = {**vcenter.guest_login, "post_clone_script": "true"}
+    fork = {"parent_name": parent, "children": names, "wait_for": "powered_on"}
+    result = {"enable": cost(vcenter, "vmfork_parent", name=parent)}
+    result["enable, no-op"] = cost(vcenter, "vmfork_parent", name=parent)
+    result["quiesce"] = cost(vcenter, "vmfork_quiesce", name=parent, **script)
+    result["quiesce, no-op"] = cost(vcenter, "vmfork_quiesce", name=parent, **script)
+    result["children"] = cost(vcenter, "vmfork_child", **fork)
+    result["children, no-op"] = cost(vcenter, "vmfork_child", **fork)
+    result["info"] = cost(vcenter, "vmfork_info")
+    result["info of one"] = cost(vcenter, "vmfork_info", name=parent)
+    return result
+
+
+def steady(costs: dict[str, int]) -> dict[str, int]:
+    """What does not depend on how news happen to arrive together."""
+    return {name: count for name, count in costs.items() if name not in ("WaitForUpdatesEx", "ModifyListView")}
+
+
+def test_calls_do_not_grow_with_the_inventory(vcenter: VCenter) -> None:
+    measured = []
+    vcenter.control("POST", "inventory", {"vms": 8, "name": "few-%04d", "folder": "/DC0/vm"})
+    measured.append(measure(vcenter, 2))
+    vcenter.ok("vmfork_child", parent_name=vcenter.parent, state="absent", all=True)
+    vcenter.ok("vmfork_parent", name=vcenter.parent, state="disabled", power_off=True)
+    vcenter.govc("vm.power", "-on", vcenter.parent)
+    vcenter.control("POST", "inventory", {"vms": 990, "name": "many-%04d", "folder": "/DC0/vm"})
+    measured.append(measure(vcenter, 2))
+    few, many = measured
+    assert set(few) == set(many)
+    for part in few:
+        assert steady(few[part]) == steady(many[part]), part
+
+
+@pytest.mark.parametrize(
+    ("part", "most"),
+    [("enable", 14), ("enable, no-op", 9), ("quiesce, no-op", 9), ("children, no-op", 13), ("info", 10)],
+)
+def test_calls_stay_few(vcenter: VCenter, part: str, most: int) -> None:
+    costs = measure(vcenter, 2)[part]
+    assert sum(costs.values()) <= most, costs
+
+
+def test_a_child_costs_three_requests_and_its_share_of_the_news(quiesced: VCenter) -> None:
+    names = [{"name": f"web-{number:02}"} for number in range(16)]
+    costs = cost(quiesced, "vmfork_child", parent_name=quiesced.parent, children=names, wait_for="powered_on")
+    for method in ("CreateForkChild_Task", "ReconfigVM_Task", "PowerOnVM_Task"):
+        assert costs[method] == 16
+    assert costs["WaitForUpdatesEx"] + costs["ModifyListView"] <= 16 * 6
+    rest = sum(steady(costs).values()) - 3 * 16
+    assert rest <= 20, costs

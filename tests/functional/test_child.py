@@ -1,0 +1,324 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vmfork_child: children made, found again, and removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from functional.vcenter import POST_CLONE, VCenter
+
+CHANGING = {"CreateForkChild_Task", "PowerOnVM_Task", "PowerOffVM_Task", "ReconfigVM_Task", "Destroy_Task"}
+SECRET = "kept-out-of-sight-0123456789"
+
+
+def children(*names: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "config_params": {"ipaddress": f"192.0.2.{number + 11}"}} for number, name in enumerate(names)
+    ]
+
+
+def states(result: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in result["children"]}
+
+
+def test_check_run_run_again(quiesced: VCenter) -> None:
+    given = {"parent_name": quiesced.parent, "children": children("web-01", "web-02")}
+    with quiesced.calls() as calls:
+        checked = quiesced.ok("vmfork_child", check=True, diff=True, **given)
+    assert not CHANGING & set(calls)
+    done = quiesced.ok("vmfork_child", diff=True, **given)
+    with quiesced.calls() as calls:
+        again = quiesced.ok("vmfork_child", **given)
+    assert not CHANGING & set(calls)
+    assert [one["changed"] for one in (checked, done, again)] == [True, True, False]
+    assert states(checked) == states(done) == {"web-01": "created", "web-02": "created"}
+    assert states(again) == {"web-01": "existing", "web-02": "existing"}
+    assert set(checked) == set(done)
+    assert {frozenset(one) for result in (checked, done, again) for one in result["children"]} == {
+        frozenset(done["children"][0])
+    }
+    for result in (checked, done):
+        assert result["diff"]["before"] == {"web-01": "absent", "web-02": "absent"}
+        assert result["diff"]["after"] == {"web-01": "poweredOn", "web-02": "poweredOn"}
+    for number, name in enumerate(("web-01", "web-02")):
+        child = done.child(name)
+        assert child["ip_addresses"] == [f"192.0.2.{number + 11}"]
+        assert child["guest_hostname"] == name
+        assert child["post_clone"] == {"done": True, "exit_code": 0, "output": ""}
+        assert child["folder"] == "/DC0/vm"
+        assert (child["child_type"], child["survives_power_off"]) == ("nonpersistent", False)
+        seen = quiesced.in_guest(child["moid"], "hostname; ip -o -4 addr show eth0; cat /root/pre-quiesce-ran; ls /tmp")
+        assert seen.split()[0] == name
+        assert f"192.0.2.{number + 11}/24" in seen
+        assert seen.count("once") == 1
+        assert "vmfork." not in seen
+    assert done.child("web-01")["mac_addresses"] != done.child("web-02")["mac_addresses"]
+
+
+def test_two_names_more_make_two_more(quiesced: VCenter) -> None:
+    quiesced.fork("web-01", "web-02")
+    with quiesced.calls() as calls:
+        result = quiesced.fork("web-01", "web-02", "web-03", "web-04")
+    assert calls["CreateForkChild_Task"] == 2
+    assert result["summary"]["created"] == 2
+    assert result["summary"]["existing"] == 2
+
+
+def test_absent_check_run_run_again(quiesced: VCenter) -> None:
+    quiesced.fork("web-01", "web-02", "web-03")
+    given = {"parent_name": quiesced.parent, "state": "absent", "children": [{"name": "web-01"}, {"name": "web-02"}]}
+    with quiesced.calls() as calls:
+        checked = quiesced.ok("vmfork_child", check=True, diff=True, **given)
+    assert not CHANGING & set(calls)
+    done = quiesced.ok("vmfork_child", diff=True, **given)
+    again = quiesced.ok("vmfork_child", **given)
+    assert [one["changed"] for one in (checked, done, again)] == [True, True, False]
+    assert states(checked) == states(done) == {"web-01": "removed", "web-02": "removed"}
+    assert states(again) == {"web-01": "absent", "web-02": "absent"}
+    assert done["diff"]["before"] == {"web-01": "poweredOn", "web-02": "poweredOn"}
+    assert done["diff"]["after"] == {"web-01": "absent", "web-02": "absent"}
+    assert quiesced.exists("/DC0/vm/web-03")
+    assert not quiesced.exists("/DC0/vm/web-01")
+
+
+def test_absent_all(quiesced: VCenter) -> None:
+    quiesced.fork("web-01", "web-02")
+    given = {"parent_name": quiesced.parent, "state": "absent", "all": True}
+    assert states(quiesced.ok("vmfork_child", check=True, **given)) == {"web-01": "removed", "web-02": "removed"}
+    assert states(quiesced.ok("vmfork_child", **given)) == {"web-01": "removed", "web-02": "removed"}
+    assert quiesced.ok("vmfork_child", **given)["changed"] is False
+    assert quiesced.exists(f"/DC0/vm/{quiesced.parent}")
+
+
+def test_empty_list_does_nothing(quiesced: VCenter) -> None:
+    for state in ("present", "absent"):
+        result = quiesced.ok("vmfork_child", parent_name=quiesced.parent, children=[], state=state)
+        assert result["changed"] is False
+        assert "there is nothing to do" in result.raw
+
+
+def test_places(quiesced: VCenter) -> None:
+    quiesced.control("POST", "inventory", {"folders": ["/DC0/vm/web"]})
+    result = quiesced.fork("web-01", folder="web", datastore="LocalDS_0", resource_pool="/DC0/host/DC0_H0/Resources")
+    child = result.child("web-01")
+    assert (child["folder"], child["datastore"]) == ("/DC0/vm/web", "LocalDS_0")
+    assert quiesced.fork("web-01", folder="/DC0/vm/web")["changed"] is False
+    ambiguous = {"parent_name": quiesced.parent, "name": "web-02", "resource_pool": "Resources"}
+    assert "The resource pool Resources is not the only one" in quiesced.fails("vmfork_child", **ambiguous).msg
+    for option in ("folder", "datastore", "resource_pool"):
+        refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-02", **{option: "nowhere"})
+        assert "nowhere was not found" in refusal.msg
+
+
+def test_bios_uuid(quiesced: VCenter) -> None:
+    wanted = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"
+    assert quiesced.fork("web-01", bios_uuid=wanted).child("web-01")["uuid"] == wanted
+    assert quiesced.fork("web-01", bios_uuid=wanted)["changed"] is False
+
+
+def test_persistent(quiesced: VCenter) -> None:
+    refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01", persistent=True)
+    assert "Could not create child web-01" in refusal.msg
+    assert "snapshot" in refusal.msg
+
+
+@pytest.mark.parametrize("group", ["kept", "removed"])
+def test_persistent_child_is_found_again(vcenter: VCenter, group: str) -> None:
+    vcenter.rule("persistent_child_group", group)
+    vcenter.govc("snapshot.create", "-vm", vcenter.parent, "base")
+    vcenter.enable()
+    vcenter.quiesce()
+    child = vcenter.fork("web-01", persistent=True).child("web-01")
+    assert (child["child_type"], child["survives_power_off"]) == ("none", True)
+    assert vcenter.fork("web-01", persistent=True)["changed"] is False
+    listed = vcenter.ok("vmfork_info", name=vcenter.parent)["parents"][0]["children"]
+    assert [one["name"] for one in listed] == ["web-01"]
+    assert vcenter.ok("vmfork_child", parent_name=vcenter.parent, state="absent", all=True)["summary"]["removed"] == 1
+
+
+@pytest.mark.parametrize("wait_for", ["created", "powered_on", "tools", "ip_address"])
+def test_wait_for(quiesced: VCenter, wait_for: str) -> None:
+    params = {"ipaddress": "192.0.2.11"}
+    given: dict[str, Any] = {"config_params": params, "wait_for": wait_for, "timeout": 30}
+    if wait_for == "ip_address":
+        given["ip_network"] = "192.0.2.0/24"
+    child = quiesced.fork("web-01", **given).child("web-01")
+    assert child["power_state"] == ("poweredOff" if wait_for == "created" else "poweredOn")
+    if wait_for == "ip_address":
+        assert child["ip_addresses"] == ["192.0.2.11"]
+    assert quiesced.fork("web-01", **given)["changed"] is False
+
+
+def test_child_that_was_only_created_is_powered_on_later(quiesced: VCenter) -> None:
+    quiesced.fork("web-01", wait_for="created")
+    later = quiesced.fork("web-01")
+    assert later["changed"]
+    assert states(later) == {"web-01": "existing"}
+    assert later.child("web-01")["post_clone"]["exit_code"] == 0
+
+
+def test_time_out(quiesced: VCenter) -> None:
+    given = {"parent_name": quiesced.parent, "name": "web-01", "wait_for": "ip_address", "timeout": 3}
+    refusal = quiesced.fails("vmfork_child", **given, ip_network="198.51.100.0/24")
+    assert "Child web-01 is not ready after 3 seconds" in refusal.msg
+    assert states(refusal) == {"web-01": "failed"}
+    assert refusal.child("web-01")["moid"]
+
+
+def test_parent_that_does_not_stand_still(vcenter: VCenter) -> None:
+    vcenter.enable()
+    refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-01")
+    assert "does not stand at its fork point" in refusal.msg
+    checked = vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", check=True)
+    assert checked["changed"]
+    assert "does not stand at its fork point" in checked.raw
+
+
+# --- post-clone script and config params ----------------------------------------------------------------------------
+
+FAIL_IN_SECOND = """#!/bin/sh
+[ "$(hostname; vmtoolsd --cmd 'info-get guestinfo.fork.hostname' | tail -n 1)" ]
+case $(vmtoolsd --cmd 'info-get guestinfo.fork.hostname') in web-02) echo disk is full >&2; exit 7 ;; esac
+"""
+
+
+def test_failing_script_fails_that_child_only(vcenter: VCenter) -> None:
+    vcenter.enable()
+    vcenter.quiesce(post_clone_script=FAIL_IN_SECOND)
+    given = {"parent_name": vcenter.parent, "children": children("web-01", "web-02", "web-03")}
+    refusal = vcenter.fails("vmfork_child", **given)
+    assert states(refusal) == {"web-01": "created", "web-02": "failed", "web-03": "created"}
+    assert refusal["changed"]
+    assert "1 of 3 children failed" in refusal.msg
+    failed = refusal.child("web-02")
+    assert failed["post_clone"] == {"done": True, "exit_code": 7, "output": "disk is full\n"}
+    assert "exit code 7, output: disk is full" in failed["error"]
+    again = vcenter.fails("vmfork_child", **given)
+    assert states(again) == {"web-01": "existing", "web-02": "failed", "web-03": "existing"}
+    assert again["changed"] is False
+
+
+def test_failed_children_are_removed_when_asked(vcenter: VCenter) -> None:
+    vcenter.enable()
+    vcenter.quiesce(post_clone_script=FAIL_IN_SECOND)
+    given = {"parent_name": vcenter.parent, "children": children("web-01", "web-02"), "on_failure": "remove"}
+    refusal = vcenter.fails("vmfork_child", **given)
+    assert "The child was removed." in refusal.child("web-02")["error"]
+    assert vcenter.exists("/DC0/vm/web-01")
+    assert not vcenter.exists("/DC0/vm/web-02")
+
+
+ECHO = """#!/bin/sh
+printf '[%s]' "$(vmtoolsd --cmd 'info-get guestinfo.fork.key' 2>/dev/null)"
+"""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("two\nlines", id="newline"),
+        pytest.param("\"double\" 'single'", id="quotes"),
+        pytest.param("<a href='x'>&amp;</a> ]]>", id="XML"),
+        pytest.param("größe 名前 $(id) `id` \\ ; | *", id="shell and non-ASCII"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_config_params_arrive_as_given(vcenter: VCenter, value: str) -> None:
+    vcenter.enable()
+    vcenter.quiesce(post_clone_script=ECHO)
+    child = vcenter.fork("web-01", config_params={"key": value}).child("web-01")
+    assert child["post_clone"]["output"] == f"[{value}]"
+    assert child["config_params"]["key"] == value
+
+
+def test_large_config_param(vcenter: VCenter) -> None:
+    vcenter.enable()
+    vcenter.quiesce(post_clone_script="vmtoolsd --cmd 'info-get guestinfo.fork.key' | wc -c")
+    child = vcenter.fork("web-01", config_params={"key": "x" * 60_000}).child("web-01")
+    assert child["post_clone"]["output"].strip() == "60001"
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 80, "a/b", "50%", "with space", "größe-名前", "'\"$(id);`x`", "back\\slash", "<&\"'>", "%2f"]
+)
+def test_names(quiesced: VCenter, name: str) -> None:
+    result = quiesced.fork(name)
+    assert states(result) == {name: "created"}
+    assert quiesced.fork(name)["changed"] is False
+    gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name=name, state="absent")
+    assert states(gone) == {name: "removed"}
+
+
+def test_secrets(vcenter: VCenter) -> None:
+    vcenter.enable()
+    vcenter.quiesce(post_clone_script="vmtoolsd --cmd 'info-get guestinfo.fork.token' >/root/token")
+    result = vcenter.fork("web-01", secret_config_params={"token": SECRET})
+    child = result.child("web-01")
+    assert child["secrets_cleared"]
+    assert "token" not in child["config_params"]
+    assert SECRET not in result.raw
+    assert vcenter.in_guest(child["moid"], "cat /root/token").strip() == SECRET
+    assert SECRET not in str(vcenter.guest(child["moid"])["guestinfo"])
+    assert SECRET not in vcenter.govc("vm.info", "-json", "-e", "web-01")
+
+
+def test_secrets_of_a_child_that_fails(vcenter: VCenter) -> None:
+    vcenter.enable()
+    vcenter.quiesce(post_clone_script="vmtoolsd --cmd 'info-get guestinfo.fork.token'; exit 1")
+    given = {"parent_name": vcenter.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
+    refusal = vcenter.fails("vmfork_child", **given)
+    assert refusal.child("web-01")["secrets_cleared"]
+    assert SECRET not in refusal.raw
+    assert f"guestinfo.fork.token = {SECRET}" not in vcenter.govc("vm.info", "-e", "web-01")
+
+
+# --- refused --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"children": [{"name": "a"}, {"name": "a"}]}, "stands twice"),
+        ({"name": "n" * 81}, "81 characters"),
+        ({}, "No child is named"),
+        ({"all": True}, "only with state=absent"),
+        ({"all": True, "state": "absent", "name": "a"}, "Leave name and children out"),
+        ({"name": "a", "config_params": {"k": None}}, "is null"),
+        ({"name": "a", "secret_config_params": {"k": SECRET}, "wait_for": "tools"}, "need wait_for=post_clone"),
+        ({"name": "a", "ip_network": "nonsense"}, "is not a network"),
+        ({"name": "a", "concurrency": 0}, "concurrency is 0"),
+        ({"name": "a", "timeout": -1}, "timeout is -1"),
+    ],
+)
+def test_refused_before_anything_is_connected(vcenter: VCenter, given: dict[str, Any], said: str) -> None:
+    with vcenter.calls() as calls:
+        refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, **given)
+    assert said in refusal.msg
+    assert calls == {}
+
+
+def test_unknown_parent(vcenter: VCenter) -> None:
+    assert "VM nobody was not found" in vcenter.fails("vmfork_child", parent_name="nobody", name="a").msg
+
+
+def test_user_without_the_privilege(quiesced: VCenter) -> None:
+    login = {"username": "junior", "password": "juniors-long-password"}
+    for privilege in ("VirtualMachine.Config.ToggleForkParent", "VirtualMachine.Interact.PowerOn"):
+        quiesced.control("POST", "users", {"name": "junior", "password": login["password"], "deny": [privilege]})
+        given = {"parent_name": quiesced.parent, "name": f"web-{privilege[-3:].lower()}"}
+        refusal = quiesced.fails("vmfork_child", **given, **login)
+        assert f"lacks the privilege {privilege}" in refusal.msg
+
+
+def test_post_clone_script_is_not_run_in_the_parent(quiesced: VCenter) -> None:
+    quiesced.fork("web-01")
+    assert quiesced.guest(quiesced.ok("vmfork_info")["parents"][0]["moid"])["state"]["hostname"] != "web-01"
+
+
+def test_children_of_a_parent_quiesced_with_one_script(vcenter: VCenter) -> None:
+    vcenter.enable()
+    script = "vmware-rpctool 'vmfork-begin -1 -1'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
+    vcenter.ok("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, method="script", script=script)
+    assert states(vcenter.fork("web-01", "web-02")) == {"web-01": "created", "web-02": "created"}

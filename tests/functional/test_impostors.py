@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""VMs that look like our children, on a server: none is powered on, powered off or destroyed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from functional.vcenter import VCenter
+
+CHANGING = {"PowerOnVM_Task", "PowerOffVM_Task", "ReconfigVM_Task", "Destroy_Task"}
+
+
+def stranger(vcenter: VCenter) -> None:
+    vcenter.control("POST", "inventory", {"vms": 1, "name": "web-01", "folder": "/DC0/vm", "power_on": True})
+
+
+def clone_of_a_child(vcenter: VCenter) -> None:
+    vcenter.fork("other")
+    vcenter.govc("vm.clone", "-vm", "other", "-on=false", "-host", "DC0_H0", "web-01")
+
+
+def clone_of_a_child_in_its_fork_group(vcenter: VCenter) -> None:
+    vcenter.rule("clone_inherits_fork_group", "yes")
+    clone_of_a_child(vcenter)
+
+
+def child_of_another_parent(vcenter: VCenter) -> None:
+    other = "DC0_H0_VM1"
+    vcenter.enable(name=other)
+    vcenter.quiesce(name=other)
+    vcenter.fork("web-01", parent_name=other)
+
+
+def forged_in_guestinfo(vcenter: VCenter) -> None:
+    vcenter.fork("real")
+    record = next(
+        line.split(":", 1)[1].strip()
+        for line in vcenter.govc("vm.info", "-e", "real").splitlines()
+        if line.strip().startswith("vmfork.child")
+    )
+    stranger(vcenter)
+    vcenter.govc("vm.change", "-vm", "web-01", "-e", f"guestinfo.vmfork.child={record}")
+
+
+def record_of_another_child(vcenter: VCenter) -> None:
+    vcenter.fork("real")
+    record = next(
+        line.split(":", 1)[1].strip()
+        for line in vcenter.govc("vm.info", "-e", "real").splitlines()
+        if line.strip().startswith("vmfork.child")
+    )
+    stranger(vcenter)
+    vcenter.govc("vm.change", "-vm", "web-01", "-e", f"vmfork.child={record}")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        stranger,
+        clone_of_a_child,
+        clone_of_a_child_in_its_fork_group,
+        child_of_another_parent,
+        forged_in_guestinfo,
+        record_of_another_child,
+    ],
+)
+def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], None]) -> None:
+    make(quiesced)
+    before = quiesced.govc("vm.info", "web-01")
+    for given in ({"state": "present"}, {"state": "absent"}, {"state": "present", "check": True}):
+        with quiesced.calls() as calls:
+            refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01", **given)
+        assert "is no child that this collection made of this parent" in refusal.msg, given
+        assert not CHANGING & set(calls), given
+    with_all: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "all": True}
+    gone = quiesced.ok("vmfork_child", **with_all)
+    assert "web-01" not in [one["name"] for one in gone["children"]]
+    assert quiesced.govc("vm.info", "web-01") == before
+
+
+def test_impostor_does_not_stop_the_others(quiesced: VCenter) -> None:
+    stranger(quiesced)
+    given = {"parent_name": quiesced.parent, "children": [{"name": name} for name in ("web-00", "web-01", "web-02")]}
+    refusal = quiesced.fails("vmfork_child", **given)
+    assert {one["name"]: one["state"] for one in refusal["children"]} == {
+        "web-00": "created",
+        "web-01": "failed",
+        "web-02": "created",
+    }
+    refusal = quiesced.fails("vmfork_child", **given, state="absent")
+    assert {one["name"]: one["state"] for one in refusal["children"]} == {
+        "web-00": "removed",
+        "web-01": "failed",
+        "web-02": "removed",
+    }
+
+
+def test_same_name_in_another_folder_is_no_obstacle(quiesced: VCenter) -> None:
+    quiesced.control("POST", "inventory", {"folders": ["/DC0/vm/else"]})
+    quiesced.control("POST", "inventory", {"vms": 1, "name": "web-01", "folder": "/DC0/vm/else"})
+    assert quiesced.fork("web-01")["summary"]["created"] == 1
+    gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
+    assert gone["summary"]["removed"] == 1
+    assert quiesced.exists("/DC0/vm/else/web-01")
+
+
+def test_moved_child_is_ours(quiesced: VCenter) -> None:
+    quiesced.fork("web-01")
+    quiesced.control("POST", "inventory", {"folders": ["/DC0/vm/else"]})
+    quiesced.govc("object.mv", "/DC0/vm/web-01", "/DC0/vm/else")
+    again = quiesced.fork("web-01")
+    assert again["changed"] is False
+    assert again.child("web-01")["inventory_path"] == "/DC0/vm/else/web-01"
+    gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
+    assert gone["summary"]["removed"] == 1
+
+
+def test_renamed_child_is_ours_by_its_new_name(quiesced: VCenter) -> None:
+    quiesced.fork("web-01")
+    quiesced.govc("object.rename", "/DC0/vm/web-01", "kept")
+    assert quiesced.fork("kept")["changed"] is False
+    assert quiesced.fork("web-01")["summary"]["created"] == 1
+    gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, state="absent", all=True)
+    assert {one["name"] for one in gone["children"]} == {"kept", "web-01"}
+
+
+def test_fork_that_another_tool_made(quiesced: VCenter) -> None:
+    """It is listed, but it is not ours to remove, and while it runs not ours to take over."""
+    quiesced.fork("web-01")
+    quiesced.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=")
+    listed = quiesced.ok("vmfork_info")["parents"][0]["children"]
+    assert [(one["name"], one["recorded"]) for one in listed] == [("web-01", False)]
+    for state in ("present", "absent"):
+        refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01", state=state)
+        assert "not recorded by this collection" in refusal.msg
+    assert quiesced.ok("vmfork_child", parent_name=quiesced.parent, state="absent", all=True)["changed"] is False
+    assert quiesced.exists("/DC0/vm/web-01")
+
+
+@pytest.mark.parametrize("group", ["from-6.5", "absent"])
+def test_child_of_a_task_that_was_cut_short_is_finished(quiesced: VCenter, group: str) -> None:
+    quiesced.rule("parent_fork_group_id", group)
+    quiesced.fork("web-01", wait_for="created")
+    quiesced.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=")
+    later = quiesced.fork("web-01", wait_for="powered_on")
+    assert later["changed"]
+    assert quiesced.fork("web-01", wait_for="powered_on")["changed"] is False

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lost answers, dropped sessions, failing tasks: no child is made twice, none is forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from functional.vcenter import VCenter
+
+
+def vms(vcenter: VCenter) -> list[str]:
+    return sorted(line.rpartition("/")[2] for line in vcenter.govc("find", "/DC0/vm", "-type", "m").splitlines())
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+@pytest.mark.parametrize("method", ["CreateForkChild_Task", "PowerOnVM_Task", "ReconfigVM_Task"])
+@pytest.mark.parametrize("result", ["child", "unset"])
+def test_lost_answer(quiesced: VCenter, method: str, drop: str, result: str) -> None:
+    quiesced.rule("create_result", result)
+    before = vms(quiesced)
+    quiesced.fault(method=method, at="call", drop=drop, count=1)
+    made = quiesced.fork("web-01", "web-02")
+    assert [one["state"] for one in made["children"]] == ["created", "created"]
+    assert vms(quiesced) == sorted([*before, "web-01", "web-02"])
+    assert quiesced.fork("web-01", "web-02")["changed"] is False
+
+
+def test_answers_that_stay_lost(quiesced: VCenter) -> None:
+    before = vms(quiesced)
+    quiesced.fault(method="CreateForkChild_Task", at="call", drop="before", count=0)
+    refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01")
+    assert "Could not create child web-01: The connection to 127.0.0.1 broke during a call" in refusal.msg
+    assert vms(quiesced) == before
+
+
+@pytest.mark.parametrize("method", ["WaitForUpdatesEx", "RetrievePropertiesEx", "CreateListView", "CreateFilter"])
+def test_lost_answer_to_a_question(quiesced: VCenter, method: str) -> None:
+    quiesced.fault(method=method, at="call", drop="after", count=1)
+    assert quiesced.fork("web-01")["summary"]["created"] == 1
+
+
+@pytest.mark.parametrize(
+    "method", ["CreateForkChild_Task", "WaitForUpdatesEx", "PowerOnVM_Task", "ModifyListView", "RetrievePropertiesEx"]
+)
+def test_session_dropped_by_the_server(quiesced: VCenter, method: str) -> None:
+    quiesced.fault(method=method, at="call", fault="NotAuthenticated", count=1)
+    with quiesced.calls() as calls:
+        made = quiesced.fork("web-01", "web-02")
+    assert made["summary"]["created"] == 2
+    assert calls["Login"] == 2
+    assert calls["CreateForkChild_Task"] <= 3
+    assert quiesced.control("GET", "sessions") == []
+
+
+@pytest.mark.parametrize("at", ["call", "task"])
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("CreateForkChild_Task", "Could not create child"),
+        ("ReconfigVM_Task", "Could not record child"),
+        ("PowerOnVM_Task", "Could not power on child"),
+    ],
+)
+def test_failing_request_fails_one_child(quiesced: VCenter, method: str, said: str, at: str) -> None:
+    quiesced.fault(method=method, at=at, fault="InsufficientResourcesFault", message="No memory is left", count=1)
+    given: dict[str, Any] = {
+        "parent_name": quiesced.parent,
+        "children": [{"name": name} for name in ("web-01", "web-02", "web-03")],
+    }
+    refusal = quiesced.fails("vmfork_child", **given)
+    assert (refusal["summary"]["created"], refusal["summary"]["failed"]) == (2, 1)
+    assert said in refusal.msg
+    assert "InsufficientResourcesFault" in refusal.msg
+    again = quiesced.ok("vmfork_child", **given)
+    assert again["summary"]["failed"] == 0
+    assert quiesced.ok("vmfork_child", **given)["changed"] is False
+
+
+def test_vm_removed_during_the_task(quiesced: VCenter) -> None:
+    quiesced.fault(method="PowerOffVM_Task", at="task", fault="ManagedObjectNotFound", count=1)
+    quiesced.fork("web-01", "web-02")
+    given = {"parent_name": quiesced.parent, "state": "absent", "all": True}
+    refusal = quiesced.fails("vmfork_child", **given)
+    assert (refusal["summary"]["removed"], refusal["summary"]["failed"]) == (1, 1)
+    assert quiesced.ok("vmfork_child", **given)["summary"]["removed"] == 1
+
+
+def test_children_side_by_side(quiesced: VCenter) -> None:
+    names = [f"web-{number:02}" for number in range(20)]
+    made = quiesced.fork(*names, concurrency=3)
+    assert made["summary"]["created"] == 20
+    assert [one["name"] for one in made["children"]] == names
+    assert len({one["uuid"] for one in made["children"]}) == 20
+
+
+@pytest.mark.flags("-guest-password", "guests-own-long-password")
+def test_no_secret_in_the_process_list(vcenter: VCenter) -> None:
+    """What runs in the guest is visible to every user there."""
+    vcenter.enable()
+    it = vcenter.ok("vmfork_info", name=vcenter.parent)["parents"][0]["moid"]
+    given = {"guest_username": "root", "guest_password": "guests-own-long-password", "timeout": 30}
+    for delivery in ("file_transfer", "guestinfo"):
+        script = "for one in /proc/[0-9]*; do tr '\\0' ' ' <$one/cmdline; done; exit 1"
+        refusal = vcenter.fails(
+            "vmfork_quiesce", name=vcenter.parent, pre_quiesce_script=script, script_delivery=delivery, **given
+        )
+        assert "runner" in refusal["guest"]["output"]
+        assert "guests-own" not in refusal["guest"]["output"]
+    assert vcenter.guest(it)["frozen"] is False
