@@ -8,6 +8,10 @@
 // The package knows nothing of vSphere. What VMware Tools would tell the
 // hypervisor arrives at a Backdoor; what the hypervisor does to the VM are
 // the methods of Platform and Machine.
+//
+// A forked child has, of the parent's processes, only the program that froze
+// the parent and what that program began; daemons and other programs of the
+// parent are not run again. fork.go says how it comes about.
 package guest
 
 import (

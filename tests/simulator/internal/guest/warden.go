@@ -300,8 +300,7 @@ func (w *warden) close() {
 	for _, directory := range []string{rootDirectory, diskDirectory} {
 		_ = unix.Unmount(directory, unix.MNT_DETACH) // is no mount for the other kind
 	}
-	left, _ := names(".")
-	for _, name := range left {
+	for _, name := range []string{rootDirectory, diskDirectory, shimDirectory, programFile} {
 		if err := removeTree(name); err != nil {
 			fmt.Fprintln(os.Stderr, "guest warden:", err)
 		}
