@@ -48,7 +48,8 @@ func (s *Simulator) newControl() http.Handler {
 		if err := decode(r, &rule); err != nil {
 			return nil, err
 		}
-		return s.faults.list(), s.faults.add(rule)
+		err := s.faults.add(rule)
+		return s.faults.list(), err
 	})
 	handle("DELETE /vmforksim/faults", func(*http.Request) (any, error) {
 		s.faults.clear()

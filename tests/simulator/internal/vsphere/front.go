@@ -27,6 +27,7 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.calls.http(r.Method + " " + path)
 		s.serveVersions(w)
 	case r.Method == http.MethodPost && (path == "/sdk" || path == "/sdk/vimService"):
+		r.URL.Path = path
 		s.serveSOAP(w, r)
 	default:
 		s.calls.http(r.Method + " " + path)

@@ -27,6 +27,10 @@ const guestID = types.VirtualMachineGuestOsIdentifierOtherLinux64Guest
 // builders is how many VMs are made side by side.
 const builders = 16
 
+// modelling keeps simulators of one process from building at the same time:
+// govmomi's models write to templates they share.
+var modelling sync.Mutex
+
 // newVM is a VM to be made.
 type newVM struct {
 	name    string
@@ -47,7 +51,10 @@ func (s *Simulator) build() error {
 	model.ClusterHost = s.options.Hosts
 	model.Machine = 0
 	model.DelayConfig.Delay = int(s.options.Delay / time.Millisecond)
-	if err := model.Create(); err != nil {
+	modelling.Lock()
+	err := model.Create()
+	modelling.Unlock()
+	if err != nil {
 		return err
 	}
 	s.model = model

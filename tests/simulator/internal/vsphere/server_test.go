@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +24,64 @@ import (
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
+
+func TestStartRefused(t *testing.T) {
+	for want, change := range map[string]func(*Options){
+		"-api-version":                func(o *Options) { o.APIVersion = "99.9" },
+		"-hidden-methods":             func(o *Options) { o.HiddenMethods = "perhaps" },
+		"-guest is ns, plain or none": func(o *Options) { o.Guest = "docker" },
+		"address":                     func(o *Options) { o.Listen = "192.0.2.1:1" },
+	} {
+		options := defaults()
+		change(&options)
+		sim, err := Start(options)
+		if err == nil {
+			sim.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	if os.Geteuid() == 0 {
+		options := defaults()
+		options.Guest = "plain"
+		if _, err := Start(options); err == nil || !strings.Contains(err.Error(), "refused for root") {
+			t.Errorf("-guest plain as root: %v", err)
+		}
+	}
+}
+
+func TestNothingIsLeftBehind(t *testing.T) {
+	directory := t.TempDir()
+	t.Setenv("TMPDIR", directory)
+	options := defaults()
+	options.Guest = "ns"
+	sim, err := Start(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(directory); len(left) == 0 {
+		t.Error("the simulator does not use TMPDIR")
+	}
+	sim.Close()
+	if left, _ := os.ReadDir(directory); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestDelay(t *testing.T) {
+	b := start(t, func(o *Options) { o.Delay, o.TaskDelay = 50*time.Millisecond, 200*time.Millisecond })
+	begun := time.Now()
+	_, _, _ = b.raw.call("CurrentTime", "ServiceInstance", "ServiceInstance", "")
+	if took := time.Since(begun); took < 50*time.Millisecond {
+		t.Errorf("a call took %v", took)
+	}
+	begun = time.Now()
+	b.expect("off", b.power(b.vm("DC0_H0_VM0"), false), "")
+	if took := time.Since(begun); took < 250*time.Millisecond {
+		t.Errorf("a task took %v", took)
+	}
+}
 
 func TestLogin(t *testing.T) {
 	b := start(t)
@@ -226,7 +285,7 @@ func TestSessionKill(t *testing.T) {
 	}
 	select {
 	case err := <-ended:
-		if err == nil || !strings.Contains(err.Error(), "not authenticated") {
+		if err == nil || !strings.Contains(err.Error(), "not authenticated") || strings.Contains(err.Error(), "RequestCanceled") {
 			t.Errorf("the wait ended with %v", err)
 		}
 	case <-time.After(5 * time.Second):
@@ -345,9 +404,6 @@ func TestGuestOperations(t *testing.T) {
 		if err := b.client.Client.Upload(b.ctx, bytes.NewReader(content), u, &parameters); err != nil {
 			return err
 		}
-		if err := b.client.Client.Upload(b.ctx, bytes.NewReader(content), u, &parameters); err == nil {
-			t.Error("a transfer's URL was good twice")
-		}
 		return nil
 	}
 	script := directory + "/script"
@@ -459,6 +515,11 @@ func TestTransfersBlocked(t *testing.T) {
 		t.Fatal(err, response)
 	}
 	response.Body.Close()
+	if again, err := b.raw.http.Get(address); err != nil || again.StatusCode != http.StatusNotFound {
+		t.Errorf("a transfer's URL was good twice: %v %v", err, again)
+	} else {
+		again.Body.Close()
+	}
 
 	// The certificate is the one vCenter reports for the host, and not its own.
 	var host mo.HostSystem
@@ -528,6 +589,27 @@ func TestBulkInventory(t *testing.T) {
 	b.control(http.MethodPost, "inventory", map[string]any{"vms": 1, "name": "x", "folder": "/DC0/vm/none"}, &answer)
 	if !strings.Contains(answer.Error, "/DC0/vm/none") {
 		t.Error(answer)
+	}
+}
+
+// Of many clients that want one name, one gets it.
+func TestOneNameForMany(t *testing.T) {
+	b := start(t, withGuests)
+	parent := b.parent()
+	outcomes := make(chan string)
+	const clients = 8
+	for range clients {
+		client := b.rawLogin("user", "pass")
+		go func() {
+			outcomes <- client.task("CreateForkChild_Task", parent, "<name>same</name><spec><persistent>false</persistent></spec>").fault
+		}()
+	}
+	count := map[string]int{}
+	for range clients {
+		count[<-outcomes]++
+	}
+	if count[""] != 1 || count["DuplicateName"] != clients-1 {
+		t.Error(count)
 	}
 }
 

@@ -14,12 +14,6 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-func init() {
-	// Without this a task that waits holds the lock of its object, and no
-	// client can read it meanwhile.
-	simulator.TaskDelay.MethodDelay = map[string]int{"LockHandoff": 0}
-}
-
 // taskPlan is what the simulator adds to a task that a method of govmomi's
 // simulator, or one of ours, starts.
 type taskPlan struct {
