@@ -54,6 +54,9 @@ func TestPrograms(t *testing.T) {
 	if end := receiveFrom(t, h.ended, "the terminated program"); end.PID != pid || end.ExitCode != 128+15 {
 		t.Errorf("terminated: %+v", end)
 	}
+	if err := m.Terminate(1, "root"); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("ending the init: %v", err)
+	}
 	if err := m.Terminate(99999, "root"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("ending what is not there: %v", err)
 	}
