@@ -234,7 +234,9 @@ func TestForkPoint(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.enable(vm)
-	b.freeze(vm, `vmware-rpctool "info-set guestinfo.before $(vmware-rpctool 'info-get guestinfo.before' || echo 1)"
+	b.freeze(vm, `n=$(vmware-rpctool 'info-get guestinfo.count' || echo 0)
+vmware-rpctool "info-set guestinfo.count $((n + 1))"
+vmware-rpctool 'info-get guestinfo.count' >> /root/counted
 vmtoolsd --cmd 'vmfork-begin -1 -1'
 vmware-rpctool "info-set guestinfo.after $(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"
 hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"`)
@@ -245,6 +247,12 @@ hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"`)
 		child := b.child(vm, name, spec(name))
 		b.expect("power on", b.power(child, true), "")
 		b.until(child, "the child's host name", func(vm mo.VirtualMachine) bool { return vm.Guest.HostName == name }, "guest")
+		if got := b.runIn(child, "cat /root/counted"); got != "1\n" {
+			t.Errorf("what came before the fork point happened again: %q", got)
+		}
+		if got := b.extra(child)["guestinfo.count"]; got != "1" {
+			t.Errorf("guestinfo from before the fork point: %q", got)
+		}
 		b.until(child, "the child's report", func(mo.VirtualMachine) bool { return b.extra(child)["guestinfo.after"] == name }, "config.extraConfig")
 	}
 	if extra := b.extra(vm); extra["guestinfo.after"] != "" {

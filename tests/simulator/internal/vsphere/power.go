@@ -125,11 +125,6 @@ func (s *Simulator) poweredOff(ctx *simulator.Context, vm *instance, object *sim
 			if err := machine.Stop(); err != nil {
 				s.log.Printf("%s: the guest does not stop: %v", vm.ref.Value, err)
 			}
-			if loses {
-				if err := s.platform.RemoveDisk(vm.ref.Value); err != nil {
-					s.log.Printf("%s: %v", vm.ref.Value, err)
-				}
-			}
 		}
 		if point != nil {
 			point.release()
