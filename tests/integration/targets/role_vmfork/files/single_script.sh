@@ -2,9 +2,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A script that Ansible must not touch: {{ nothing }} {% raw %} and empty lines at its end.
+lines=$(wc -l <"$0")
 vmtoolsd --cmd 'vmfork-begin -1 -1' || exit
 param() { vmtoolsd --cmd "info-get guestinfo.fork.$1"; }
 token=$(param token)
-echo "color $(param color) shape $(param shape) of $(param hostname), ${#token} secret characters"
+echo "color $(param color) shape $(param shape) of $(param hostname), ${#token} secret characters, $lines lines"
 
 
