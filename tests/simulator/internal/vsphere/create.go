@@ -128,11 +128,15 @@ func setName(ctx *simulator.Context, vm *simulator.VirtualMachine, name string) 
 	})
 }
 
-// repair sets the enumerations that pyVmomi cannot read when they are empty.
+// repair sets the enumerations that pyVmomi cannot read when they are empty,
+// and the guest's name for people.
 func (s *Simulator) repair(vm *simulator.VirtualMachine) {
 	for _, runtime := range []*types.VirtualMachineRuntimeInfo{&vm.Runtime, &vm.Summary.Runtime} {
 		runtime.FaultToleranceState = types.VirtualMachineFaultToleranceStateNotConfigured
 		runtime.RecordReplayState = types.VirtualMachineRecordReplayStateInactive
+	}
+	if vm.Config.GuestId == string(guestID) {
+		vm.Config.GuestFullName, vm.Summary.Config.GuestFullName = guestFullName, guestFullName
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 	"time"
@@ -125,7 +126,11 @@ func (s *Simulator) knows(method string) bool {
 	case strings.Contains(method, "InstantClone"):
 		return s.version.atLeast(6, 7)
 	}
-	_, ok := types.TypeFunc()(method)
+	request, ok := types.TypeFunc()(method)
+	if !ok || request.Kind() != reflect.Struct {
+		return false
+	}
+	_, ok = request.FieldByName("This") // a data type has none
 	return ok
 }
 

@@ -22,14 +22,14 @@ type Rule struct {
 
 // The sources the table refers to.
 const (
-	assumption = "assumption"
-	higebu     = "blog of higebu, 2016-04-27"
-	lox        = "lox/govmomi-vmfork"
-	serengeti  = "vmware-serengeti/serengeti-ws (VcVirtualMachine.java)"
-	fling      = "samples of the fling VMFork for pyVmomi"
-	reference  = "vSphere API reference"
-	communityS = "lamw/vmfork-community-customization-scripts"
-	serengetiG = "guest scripts of vmware-serengeti"
+	assumption       = "assumption"
+	higebu           = "blog of higebu, 2016-04-27"
+	lox              = "lox/govmomi-vmfork"
+	serengeti        = "vmware-serengeti/serengeti-ws (VcVirtualMachine.java)"
+	fling            = "samples of the fling VMFork for pyVmomi"
+	reference        = "vSphere API reference"
+	communityScripts = "lamw/vmfork-community-customization-scripts"
+	serengetiGuest   = "guest scripts of vmware-serengeti"
 )
 
 // ruleTable lists every rule. The first choice is the default; a rule with one
@@ -68,7 +68,7 @@ var ruleTable = []Rule{
 		Statement: "Powering a quiesced parent off takes its children's memory away: they are powered off and cannot be powered on again."},
 
 	// The freeze.
-	{Name: "freeze_needs_root", Source: communityS, Choices: []string{"yes", "no"},
+	{Name: "freeze_needs_root", Source: communityScripts, Choices: []string{"yes", "no"},
 		Statement: "vmfork-begin works for root only."},
 	{Name: "freeze_needs_enabled", Source: higebu, Choices: []string{"yes"},
 		Statement: "vmfork-begin works in an enabled parent only."},
@@ -80,7 +80,7 @@ var ruleTable = []Rule{
 		Statement: "guest.toolsRunningStatus of a quiesced parent goes on reading guestToolsRunning."},
 	{Name: "frozen_reconfigure", Source: assumption, Choices: []string{"allowed", "InvalidState"},
 		Statement: "A quiesced parent may be reconfigured."},
-	{Name: "frozen_relocate", Source: reference, Choices: []string{"InvalidState"},
+	{Name: "frozen_relocate", Source: "Horizon documentation of its instant clone parents", Choices: []string{"InvalidState"},
 		Statement: "A quiesced parent cannot be moved to another host."},
 
 	// Children.
@@ -116,7 +116,7 @@ var ruleTable = []Rule{
 		Statement: "A child inherits the parent's extraConfig outside guestinfo."},
 	{Name: "guestinfo_inherited", Source: assumption, Choices: []string{"at-freeze", "no"},
 		Statement: "A child inherits the parent's guestinfo as it stood when the parent froze."},
-	{Name: "fork_addresses", Source: serengetiG, Choices: []string{"yes"},
+	{Name: "fork_addresses", Source: serengetiGuest, Choices: []string{"yes"},
 		Statement: "guestinfo.fork.ethernet<N>.address holds a child's MAC addresses without being asked for."},
 	{Name: "child_reconfigure", Source: assumption, Choices: []string{"allowed", "InvalidState"},
 		Statement: "A child may be reconfigured before its first power-on."},
@@ -134,7 +134,7 @@ var ruleTable = []Rule{
 		Statement: "A method the server does not know is answered with this fault."},
 	{Name: "newer_soap_version", Source: "govmomi's clients name their own newest version to every server", Choices: []string{"served", "refused"},
 		Statement: "A published API version newer than the server's own is accepted in SOAPAction."},
-	{Name: "transfer_url_host", Source: reference, Choices: []string{"address", "inventory-name", "asterisk"},
+	{Name: "transfer_url_host", Source: "govmomi guest/file_manager.go", Choices: []string{"address", "inventory-name", "asterisk"},
 		Statement: "A guest file transfer's URL names the ESXi host (a real one by its inventory name; here by an address that can be reached)."},
 	{Name: "guestinfo_limit", Source: assumption, Choices: []string{"65536", "1048576"},
 		Statement: "A guest may set guestinfo values up to this many bytes."},

@@ -318,6 +318,15 @@ func TestMethodNotFound(t *testing.T) {
 	}
 }
 
+func TestNoMethods(t *testing.T) {
+	b := start(t)
+	for _, name := range []string{"NoSuchMethod", "VirtualMachineConfigSpec", "string"} {
+		if _, fault, err := b.raw.call(name, "VirtualMachine", "vm-1", ""); err != nil || fault.kind() != "InvalidRequest" {
+			t.Errorf("%s: %v %+v", name, err, fault)
+		}
+	}
+}
+
 func TestFetch(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
