@@ -41,7 +41,7 @@ $ {command}
 """
 SECOND_RUN = "\nOnce more: the children are there, and nothing is left to do."
 END = """
-On a real vCenter (6.0 or 6.5) it is the same playbook, with your VM and addresses:
+On a real vCenter (6.0 or 6.5) it is the same playbook with your VM's name:
 $ . .build/activate
 $ export VMWARE_HOST=vcenter.example.com VMWARE_USER=… VMWARE_PASSWORD=…
 $ export VMWARE_GUEST_USER=root VMWARE_GUEST_PASSWORD=…
