@@ -81,8 +81,7 @@ func run() error {
 	defer simulator.Close()
 	fmt.Println("vmforksim ready", simulator.URL())
 	select {
-	case received := <-signals:
-		fmt.Fprintln(os.Stderr, "vmforksim: ending on signal:", received)
+	case <-signals:
 	case <-timeout:
 	}
 	return nil

@@ -155,7 +155,7 @@ func (s *Simulator) startPlatform() error {
 	case string(guest.Namespaces):
 	case string(guest.Plain):
 		if os.Geteuid() == 0 {
-			return errors.New("-guest plain runs guest programs on the host itself and is refused for root")
+			return errors.New("-guest plain runs guest programs on the host itself and is refused for root: use -guest ns")
 		}
 	default:
 		return fmt.Errorf("-guest is ns, plain or none, not %q", s.options.Guest)
