@@ -21,6 +21,22 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ser
 Params = t.Mapping[str, t.Any]
 Spec = dict[str, dict[str, t.Any]]
 
+
+def secrets(spec: Spec, params: Params) -> set[str]:
+    """The values of all options that are marked ``no_log``, those inside of dicts and of suboptions too."""
+    found: set[str] = set()
+    for name, option in spec.items():
+        value = params.get(name)
+        if value is None:
+            continue
+        if option.get("no_log"):
+            found.update(str(one) for one in (value.values() if isinstance(value, dict) else [value]))
+        elif option.get("options"):
+            for entry in value if isinstance(value, list) else [value]:
+                found |= secrets(option["options"], entry)
+    return found - {""}
+
+
 # --- connection -----------------------------------------------------------------------------------------------------
 
 

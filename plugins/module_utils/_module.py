@@ -39,9 +39,10 @@ def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **cons
         parameters before anything is connected.
     """
     check = constraints.pop("check", None)
-    module = AnsibleModule(
-        argument_spec={**_arguments.connection_spec(), **spec}, supports_check_mode=True, **constraints
-    )
+    spec = {**_arguments.connection_spec(), **spec}
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **constraints)
+    # Ansible itself hides a secret dict that was given as text only as that whole text.
+    module.no_log_values.update(_arguments.secrets(spec, module.params))
     absent = _vmomi.missing()
     if absent is not None:
         module.fail_json(msg=absent, exception=_vmomi.IMPORT_ERROR)

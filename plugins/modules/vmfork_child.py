@@ -356,10 +356,12 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         task.warn("children is empty: there is nothing to do.")
         results = []
     elif params["state"] == "present":
-        goal = pipeline.Goal(params["wait_for"], parent.values, _network(params["ip_network"]))
+        network = _network(params["ip_network"])
+        goal = pipeline.Goal(params["wait_for"], parent.values, network, engine.params_prefix)
         results = children.make(parent, wanted, goal, deadline, params["concurrency"], task.check_mode, task.warn)
         if params["on_failure"] == "remove":
             children.remove_failed(parent, results)
+        _warn_of_secrets(results, task)
     elif params["all"]:
         results = children.remove_all(parent, deadline, task.check_mode)
     else:
@@ -388,6 +390,16 @@ def _result(parent: dict[str, t.Any], results: list[children.Result], deadline: 
             f"{len(failed)} of {len(results)} children failed. {failed[0].error}{more}", **result
         )
     return result
+
+
+def _warn_of_secrets(results: list[children.Result], task: _module.Task) -> None:
+    for one in results:
+        child = one.child
+        if child is not None and child.wanted.secret_config_params and one.facts["moid"] and not child.secrets_cleared:
+            task.warn(
+                f"Nothing tells that child {one.name} can read its secret_config_params no more: neither vCenter nor "
+                "its guest shows it. Remove the child, or change the secrets."
+            )
 
 
 def _after(result: children.Result) -> str:

@@ -322,3 +322,22 @@ def test_children_of_a_parent_quiesced_with_one_script(vcenter: VCenter) -> None
     script = "vmware-rpctool 'vmfork-begin -1 -1'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
     vcenter.ok("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, method="script", script=script)
     assert states(vcenter.fork("web-01", "web-02")) == {"web-01": "created", "web-02": "created"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"name": "web-01", "secret_config_params": f"token={SECRET}"}, id="key=value text"),
+        pytest.param({"name": "web-01", "secret_config_params": f'{{"token": "{SECRET}"}}'}, id="JSON text"),
+        pytest.param(
+            {"children": [{"name": "web-01", "secret_config_params": f"token={SECRET}"}]}, id="text in children"
+        ),
+        pytest.param(
+            {"children": f'[{{"name": "web-01", "secret_config_params": {{"t": "{SECRET}"}}}}]'}, id="all text"
+        ),
+    ],
+)
+def test_secrets_given_as_text_are_not_shown(quiesced: VCenter, given: dict[str, Any]) -> None:
+    """As from the command line: `-a "secret_config_params='token=...'"`."""
+    result = quiesced.run("vmfork_child", parent_name=quiesced.parent, check=True, diff=True, **given)
+    assert SECRET not in result.raw

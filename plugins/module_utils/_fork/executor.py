@@ -22,12 +22,11 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, pipeline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Request, Step
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.report import NONCE_PARAM
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 SETTLE_SECONDS = 3
@@ -211,7 +210,7 @@ class Executor:
                 ChildRequest(
                     name=_inventory.escape(child.name),
                     persistent=child.wanted.persistent,
-                    params={**child.wanted.params, NONCE_PARAM: t.cast(str, child.nonce)},
+                    params=child.params,
                     location=self._places.location(child),
                 ),
             )
@@ -219,10 +218,9 @@ class Executor:
             return self._session.call(child.vm.PowerOnVM_Task)
         if request is Request.RECORD:
             others = {"uuid": child.wanted.bios_uuid} if child.wanted.bios_uuid else {}
-            spec = _extra_config.spec({identity.RECORD_KEY: str(child.record)}, **others)
+            spec = _extra_config.spec(child.record, **others)
         else:
-            prefix = self._parent.engine.params_prefix
-            spec = _extra_config.spec({prefix + key: "" for key in child.wanted.secret_config_params})
+            spec = _extra_config.spec(dict.fromkeys(child.secret_keys, ""))
         return self._session.call(child.vm.ReconfigVM_Task, spec)
 
     def _after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:

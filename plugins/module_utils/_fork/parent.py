@@ -161,6 +161,9 @@ def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, ch
         return
     if parent.is_quiesced:
         _power.off(parent.session, deadline, parent.vm, parent.name)
+        parent.refresh()
+        if not parent.is_enabled:
+            return  # on this server a power-off is enough
     what = f"Could not make VM {parent.name} an ordinary VM"
     _tasks.run(parent.session, deadline, what, lambda: parent.engine.disable(parent.vm))
     parent.refresh()

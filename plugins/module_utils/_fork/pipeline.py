@@ -80,11 +80,13 @@ class Goal:
 
     :param wait_for: one of :data:`GOALS`.
     :param parent: properties of the parent: an inherited address does not count.
+    :param params_prefix: where in guestinfo the child reads its parameters.
     """
 
     wait_for: str
     parent: t.Mapping[str, t.Any]
     network: facts.IPNetwork | None = None
+    params_prefix: str = "guestinfo.fork."
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Child:
     changed: bool = False
     values: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False)
     error: str | None = None
+    secrets_seen: bool = False
     secrets_cleared: bool = False
 
     @property
@@ -118,13 +121,35 @@ class Child:
         return report.post_clone(_extra_config.mapping(self.values), self.nonce)
 
     @property
-    def record(self) -> identity.Record:
-        """What is to be written on the child."""
-        return identity.Record(
+    def record(self) -> dict[str, str]:
+        """The extraConfig keys that make the child ours."""
+        record = identity.Record(
             self.goal.parent["config.instanceUuid"],
             self.wanted.bios_uuid or self.values["config.uuid"],
             t.cast(str, self.nonce),
         )
+        keys = {identity.RECORD_KEY: str(record)}
+        if self.existed:  # it was made with a nonce that nobody wrote down
+            keys[self.goal.params_prefix + report.NONCE_PARAM] = record.nonce
+        return keys
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Everything the guest gets to read: the task's params, and ours."""
+        own = {report.NONCE_PARAM: t.cast(str, self.nonce)}
+        if self.wanted.secret_config_params:
+            own[report.SECRETS_PARAM] = " ".join(self.wanted.secret_config_params)
+        return {**self.wanted.params, **own}
+
+    @property
+    def secrets_told(self) -> bool:
+        """Whether the child has told that it cleared its secrets."""
+        return report.secrets_cleared(_extra_config.mapping(self.values), self.nonce)
+
+    @property
+    def secret_keys(self) -> list[str]:
+        """The extraConfig keys that hold secrets."""
+        return [self.goal.params_prefix + key for key in self.wanted.secret_config_params]
 
 
 Next = tuple[Child, Request | None]
@@ -173,7 +198,7 @@ def advance(child: Child, event: Event) -> Next:
             return replace(child, step=Step.RECORDING), Request.RECORD
         return _arrive(replace(child, step=Step.RUNNING))
     if child.step is Step.CLEARING:
-        return replace(child, step=Step.FAILED if child.error else Step.DONE, secrets_cleared=True), None
+        return _end(child, secrets_cleared=child.secrets_seen or child.secrets_told), None
     return child, None
 
 
@@ -242,9 +267,17 @@ def _fail(child: Child, sentence: str) -> Next:
 
 def _clear(child: Child) -> Next | None:
     """Secrets do not stay on a child, whatever became of it."""
-    if not child.wanted.secret_config_params or child.vm is None or child.existed:
+    if not child.secret_keys or child.vm is None:
         return None
-    return replace(child, step=Step.CLEARING), Request.CLEAR
+    keys = _extra_config.mapping(child.values)
+    seen = any(keys.get(key) for key in child.secret_keys)
+    if not seen and (child.secrets_told or child.existed):
+        return _end(child, secrets_cleared=child.secrets_told), None
+    return replace(child, step=Step.CLEARING, secrets_seen=seen, changed=True), Request.CLEAR
+
+
+def _end(child: Child, secrets_cleared: bool) -> Child:
+    return replace(child, step=Step.FAILED if child.error else Step.DONE, secrets_cleared=secrets_cleared)
 
 
 def unfinished(child: Child, seconds: float) -> str:

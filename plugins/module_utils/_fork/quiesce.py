@@ -237,7 +237,10 @@ def _keys(parent: Parent) -> runner.Keys:
         quiesced_at=report.QUIESCED_AT,
         quiesce=report.QUIESCE,
         post_clone=report.POST_CLONE,
-        child_nonce=parent.engine.params_prefix + report.NONCE_PARAM,
+        params_prefix=parent.engine.params_prefix,
+        nonce_param=report.NONCE_PARAM,
+        secrets_param=report.SECRETS_PARAM,
+        secrets=report.SECRETS,
         payload=PAYLOAD,
     )
 

@@ -27,6 +27,12 @@ QUIESCE = "guestinfo.vmfork.quiesce"
 POST_CLONE = "guestinfo.vmfork.post_clone"
 """The end of a child's post-clone script: ``<nonce> <exit code> <output>``."""
 
+SECRETS = "guestinfo.vmfork.secrets"
+"""The guest's word that it can read its secrets no more: ``<nonce> cleared``."""
+
+SECRETS_PARAM = "vmfork.secrets"
+"""The config param that names a child's secret ones, with spaces between."""
+
 NONCE_PARAM = "vmfork.nonce"
 """The config param that carries a child's nonce."""
 
@@ -53,6 +59,11 @@ def post_clone(extra_config: t.Mapping[str, str], nonce: str | None) -> Report |
     if nonce is None or parts[0] != nonce:
         return None
     return _report("post_clone", parts[1:])
+
+
+def secrets_cleared(extra_config: t.Mapping[str, str], nonce: str | None) -> bool:
+    """Whether the child itself has cleared its secrets, by its word with this nonce."""
+    return nonce is not None and extra_config.get(SECRETS) == f"{nonce} cleared"
 
 
 def early_end(extra_config: t.Mapping[str, str], nonce: str) -> Report | None:

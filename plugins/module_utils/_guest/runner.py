@@ -46,7 +46,10 @@ class Keys:
     quiesced_at: str
     quiesce: str
     post_clone: str
-    child_nonce: str
+    params_prefix: str
+    nonce_param: str
+    secrets_param: str
+    secrets: str
     payload: str
 
 
@@ -100,7 +103,10 @@ class Job:
             "key_quiesced_at": keys.quiesced_at,
             "key_quiesce": keys.quiesce,
             "key_post_clone": keys.post_clone,
-            "key_child_nonce": keys.child_nonce,
+            "key_params": keys.params_prefix,
+            "key_nonce": keys.params_prefix + keys.nonce_param,
+            "key_secret_names": keys.params_prefix + keys.secrets_param,
+            "key_secrets": keys.secrets,
         }
         lines = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
         for name, script in {
@@ -216,12 +222,23 @@ end_early() {
   exit "$3"
 }
 
-child_nonce() { rpc "info-get $key_child_nonce" 2>/dev/null; }
+child_nonce() { rpc "info-get $key_nonce" 2>/dev/null; }
+
+# What is secret is not needed any more; tell that it is gone only when it is.
+clear_secrets() {
+  names=$(rpc "info-get $key_secret_names" 2>/dev/null) && [ -n "$names" ] || return 0
+  for name in $names; do
+    rpc "info-set $key_params$name " >/dev/null 2>&1
+    [ -z "$(rpc "info-get $key_params$name" 2>/dev/null)" ] || return 0
+  done
+  publish "$key_secrets" "$(child_nonce) cleared"
+}
 
 # in_child EXIT_CODE: the last act in a child.
 in_child() {
   take_output
   vmware-toolbox-cmd info update network >/dev/null 2>&1
+  clear_secrets
   publish "$key_post_clone" "$(child_nonce) $1 $output"
   exit "$1"
 }

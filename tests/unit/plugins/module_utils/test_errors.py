@@ -18,7 +18,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
         (
             vim.fault.NoPermission(object=vim.VirtualMachine("vm-7"), privilegeId="VirtualMachine.Interact.PowerOn"),
             (
-                "Could not do it: the user lacks the privilege VirtualMachine.Interact.PowerOn on vim.VirtualMachine:vm-7. "
+                "Could not do it: the user lacks the privilege VirtualMachine.Interact.PowerOn on "
+                "vim.VirtualMachine:vm-7. "
                 "Give the user a role with this privilege there."
             ),
         ),

@@ -71,7 +71,7 @@ def test_the_whole_way() -> None:
     )
     assert requests == [None, Request.RECORD, Request.POWER_ON, None, None]
     assert child.step is Step.RUNNING
-    assert str(child.record) == f"1 parent-uuid child-uuid {child.nonce}"
+    assert child.record == {identity.RECORD_KEY: f"1 parent-uuid child-uuid {child.nonce}"}
     child, requests = asked(child, News({**told(child.nonce, 0, "fine"), **ADDRESS}))
     assert (child.step, child.error) == (Step.DONE, None)
     assert child.report == report.Report("post_clone", 0, "fine")
@@ -137,7 +137,31 @@ def test_secrets_are_cleared_whatever_happens(outcome: str) -> None:
     assert requests == [Request.CLEAR]
     child = walk(child, Succeeded())
     assert child.step is (Step.DONE if outcome == "done" else Step.FAILED)
-    assert child.secrets_cleared
+    assert child.secrets_cleared is False  # nobody showed them, nobody told
+
+
+@pytest.mark.parametrize(
+    ("shown", "told", "requests", "cleared"),
+    [
+        pytest.param(True, True, [Request.CLEAR], True, id="vCenter still shows them"),
+        pytest.param(True, False, [Request.CLEAR], True, id="a guest that cannot clear"),
+        pytest.param(False, True, [None], True, id="the guest told that they are gone"),
+        pytest.param(False, False, [Request.CLEAR], False, id="nobody knows"),
+    ],
+)
+def test_when_secrets_count_as_cleared(shown: bool, told: bool, requests: list[Request | None], cleared: bool) -> None:
+    child = walk(
+        new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
+    )
+    keys = {report.POST_CLONE: f"{child.nonce} 0 "}
+    if shown:
+        keys["guestinfo.fork.token"] = "a-long-secret"
+    if told:
+        keys[report.SECRETS] = f"{child.nonce} cleared"
+    child, asked_for = asked(child, News({**on(**keys), **ADDRESS}))
+    assert asked_for == requests
+    child = walk(child, Succeeded())
+    assert (child.step, child.secrets_cleared) == (Step.DONE, cleared)
 
 
 def test_secrets_that_cannot_be_cleared_fail_the_child() -> None:
@@ -220,8 +244,19 @@ def test_child_that_was_cut_short_is_recorded_first() -> None:
     values = existing("poweredOff", record=False)
     child, request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, values)
     assert (child.step, request) == (Step.RECORDING, Request.RECORD)
+    assert child.record["guestinfo.fork.vmfork.nonce"] == child.nonce
     _child, requests = asked(child, Succeeded())
     assert requests == [Request.POWER_ON]
+
+
+def test_secrets_that_an_earlier_task_left_are_cleared() -> None:
+    wanted = Wanted("web-01", secret_config_params={"token": "a-long-secret"})
+    left = {report.POST_CLONE: "n1 0 ", "guestinfo.fork.token": "a-long-secret"}
+    child, request = pipeline.resume(wanted, Goal("post_clone", PARENT), VM, existing("poweredOn", **left))
+    assert (child.step, child.changed, request) == (Step.CLEARING, True, Request.CLEAR)
+    left["guestinfo.fork.token"] = ""
+    child, request = pipeline.resume(wanted, Goal("post_clone", PARENT), VM, existing("poweredOn", **left))
+    assert (child.step, child.changed, request) == (Step.DONE, False, None)
 
 
 @pytest.mark.parametrize("wait_for", pipeline.GOALS)

@@ -22,7 +22,10 @@ KEYS = runner.Keys(
     quiesced_at=report.QUIESCED_AT,
     quiesce=report.QUIESCE,
     post_clone=report.POST_CLONE,
-    child_nonce="guestinfo.fork." + report.NONCE_PARAM,
+    params_prefix="guestinfo.fork.",
+    nonce_param=report.NONCE_PARAM,
+    secrets_param=report.SECRETS_PARAM,
+    secrets=report.SECRETS,
     payload="guestinfo.vmfork.payload",
 )
 
@@ -146,6 +149,29 @@ def test_failing_post_clone_script(guest: Guest) -> None:
 def test_one_script_that_freezes_by_itself(guest: Guest) -> None:
     guest.run(runner.Job(script="vmtoolsd --cmd 'vmfork-begin -1 -1'; echo child"))
     assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
+
+
+def test_secrets_are_cleared_in_the_child(guest: Guest) -> None:
+    for name, value in {"vmfork.secrets": "token other", "token": "s1", "other": "s2", "plain": "p"}.items():
+        (guest.store / f"guestinfo.fork.{name}").write_text(value)
+    guest.run(runner.Job(post_clone="vmtoolsd --cmd 'info-get guestinfo.fork.token'"))
+    assert guest.post_clone() == report.Report("post_clone", 0, "s1")
+    assert [guest.value(f"guestinfo.fork.{name}") for name in ("token", "other", "plain")] == ["", "", "p"]
+    assert report.secrets_cleared({report.SECRETS: guest.value(report.SECRETS) or ""}, "child-nonce")
+
+
+def test_secrets_that_stay_are_not_called_cleared(guest: Guest) -> None:
+    for name, value in {"vmfork.secrets": "token", "token": "s1"}.items():
+        (guest.store / f"guestinfo.fork.{name}").write_text(value)
+    guest.install(
+        "vmtoolsd",
+        (guest.bin / "vmtoolsd")
+        .read_text()
+        .replace("set -- $1", 'set -- $1\ncase "$1 $2" in "info-set guestinfo.fork.token") exit 0 ;; esac'),
+    )
+    guest.run(runner.Job(post_clone="true"))
+    assert guest.post_clone() is not None
+    assert not report.secrets_cleared({report.SECRETS: guest.value(report.SECRETS) or ""}, "child-nonce")
 
 
 def test_only_the_end_of_the_output_is_told(guest: Guest) -> None:
