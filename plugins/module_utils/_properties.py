@@ -34,7 +34,7 @@ def read(session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str]) -
     selected = [_collector().ObjectSpec(obj=one) for one in objects]
     if not selected:
         return {}
-    return _retrieve(session, selected, [_property_spec(type(selected[0].obj), paths)])
+    return _retrieve_existing(session, selected, [_property_spec(type(selected[0].obj), paths)])
 
 
 def scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> dict[t.Any, Values]:
@@ -42,11 +42,20 @@ def scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> 
 
     :param root: a folder, datacenter, resource pool or host.
     """
-    view = session.ask(session.content.viewManager.CreateContainerView, container=root, type=[kind], recursive=True)
+    logins = session.logins
     try:
-        return _retrieve(session, [_view_spec(view)], [_property_spec(kind, paths)])
-    finally:
-        session.ask(view.DestroyView)
+        return _scan(session, root, kind, paths)
+    except vmodl.fault.ManagedObjectNotFound:
+        if session.logins == logins:
+            raise
+        return _scan(session, root, kind, paths)  # the view died with the session
+
+
+def _scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> dict[t.Any, Values]:
+    view = session.ask(session.content.viewManager.CreateContainerView, container=root, type=[kind], recursive=True)
+    result = _retrieve(session, [_view_spec(view)], [_property_spec(kind, paths)])
+    session.ask(view.DestroyView)
+    return result
 
 
 def read_with_ancestors(
@@ -78,7 +87,7 @@ def read_with_ancestors(
     }
     of_kind = wanted_paths.setdefault(type(objects[0]), ["name", "parent"])
     of_kind += [*paths, *(["parentVApp"] if isinstance(objects[0], vim.VirtualMachine) else [])]
-    found = _retrieve(
+    found = _retrieve_existing(
         session,
         [collector.ObjectSpec(obj=one, selectSet=upwards) for one in objects],
         [_property_spec(kind, of_it) for kind, of_it in wanted_paths.items()],
@@ -236,22 +245,24 @@ def _view_spec(view: t.Any) -> t.Any:
     return _collector().ObjectSpec(obj=view, skip=True, selectSet=[traversal])
 
 
+def _retrieve_existing(session: Session, objects: list[t.Any], properties: list[t.Any]) -> dict[t.Any, Values]:
+    """As :func:`_retrieve`, without the objects that are gone, even if the server refuses a whole request for one."""
+    try:
+        return _retrieve(session, objects, properties)
+    except vmodl.fault.ManagedObjectNotFound:
+        result: dict[t.Any, Values] = {}
+        if len(objects) > 1:
+            for one in objects:
+                result.update(_retrieve_existing(session, [one], properties))
+        return result
+
+
 def _retrieve(session: Session, objects: list[t.Any], properties: list[t.Any]) -> dict[t.Any, Values]:
     collector = session.content.propertyCollector
     spec = _collector().FilterSpec(objectSet=objects, propSet=properties, reportMissingObjectsInResults=True)
     options = _collector().RetrieveOptions(maxObjects=PAGE)
     result: dict[t.Any, Values] = {}
-    try:
-        page = session.ask(collector.RetrievePropertiesEx, [spec], options)
-    except vmodl.fault.ManagedObjectNotFound:
-        # Servers that do not know reportMissingObjectsInResults; of one object that is the answer.
-        if len(objects) == 1:
-            return {}
-        for one in objects:
-            result.update(_retrieve(session, [one], properties))
-        return result
-    except vmodl.MethodFault as fault:
-        raise _errors.failure("Could not read properties", fault) from fault
+    page = session.ask(collector.RetrievePropertiesEx, [spec], options)
     while page is not None:
         for one in page.objects:
             result[one.obj] = {prop.name: prop.val for prop in one.propSet or []}

@@ -2,13 +2,15 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# pytest.sh PART DIRECTORY [ARGUMENT ...]: run pytest on a directory, or say that it holds no tests. Python and ansible find
-# the collection as it stands in the checkout, not the one that was last built.
+# pytest.sh PART DIRECTORY [ARGUMENT ...]: run pytest on a directory, or say that it holds no tests.
 set -eu
 part=$1 directory=$2
 shift 2
 if [ -z "$(find "$directory" -name 'test_*.py' 2>/dev/null | head -n 1)" ]; then
     exec tests/harness/not_run.sh "$part" "there is no test in $directory"
 fi
-export ANSIBLE_COLLECTIONS_PATH="$PWD/.build/live"
+# Tests with a simulator of their own wait for it half of the time, so more of them run than there are cores.
+case $part in
+functional | sweep) set -- --numprocesses "$(($(nproc) + 1))" "$@" ;;
+esac
 exec python -m pytest "$directory" "$@"
