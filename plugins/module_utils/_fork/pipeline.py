@@ -152,7 +152,7 @@ class Child:
         return [self.goal.params_prefix + key for key in self.wanted.secret_config_params]
 
 
-Next = tuple[Child, Request | None]
+Next = t.Tuple[Child, t.Optional[Request]]  # noqa: UP006, UP045, ansible-test reads aliases as Python 3.8 would
 
 
 def begin(wanted: Wanted, goal: Goal) -> Next:
