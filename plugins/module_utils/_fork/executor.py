@@ -85,7 +85,9 @@ class Executor:
                     self._submit_waiting()
                     self._look(watch)
             except _errors.Error as error:
-                self._break_off(error)
+                self._break_off(error.sentence)
+            except vmodl.MethodFault as fault:
+                self._break_off(_errors.failure("Could not follow what becomes of the children", fault).sentence)
         return list(self._children.values())
 
     # --- events -----------------------------------------------------------------------------------------------------
@@ -160,11 +162,11 @@ class Executor:
                 self._tell(child.name, pipeline.Failed(pipeline.unfinished(child, self._seconds)))
         self._deadline = Deadline(CLEAR_SECONDS)
 
-    def _break_off(self, error: _errors.Error) -> None:
+    def _break_off(self, sentence: str) -> None:
         """The server is lost: what is not done has failed, and what is known is still told."""
         for child in self._children.values():
             if not child.is_finished:
-                self._children[child.name] = replace(child, step=Step.FAILED, error=error.sentence)
+                self._children[child.name] = replace(child, step=Step.FAILED, error=child.error or sentence)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 

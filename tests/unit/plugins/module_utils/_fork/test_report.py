@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a guest tells counts only with the right nonce, and only when it can be read."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+
+ENCODED = base64.b64encode("größe\n".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (f"n1 pre_quiesce 3 {ENCODED}", report.Report("pre_quiesce", 3, "größe\n")),
+        ("n1 freeze 1 ", report.Report("freeze", 1, "")),
+        ("n1 freeze 1", report.Report("freeze", 1, "")),
+        ("n1 freeze 1 @@@@@", report.Report("freeze", 1, "")),
+        (f"n2 pre_quiesce 3 {ENCODED}", None),
+        ("n1 freeze x ", None),
+        ("n1", None),
+        ("", None),
+    ],
+)
+def test_early_end(value: str, expected: report.Report | None) -> None:
+    assert report.early_end({report.QUIESCE: value}, "n1") == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "nonce", "expected"),
+    [
+        (f"n1 0 {ENCODED}", "n1", report.Report("post_clone", 0, "größe\n")),
+        ("n1 0 ", "n1", report.Report("post_clone", 0, "")),
+        ("n2 0 ", "n1", None),
+        (" 0 ", None, None),
+        (" 0 ", "n1", None),
+        ("n1", "n1", None),
+    ],
+)
+def test_post_clone(value: str, nonce: str | None, expected: report.Report | None) -> None:
+    assert report.post_clone({report.POST_CLONE: value}, nonce) == expected
+
+
+def test_nonces_differ() -> None:
+    assert len({report.new_nonce() for _number in range(50)}) == 50
