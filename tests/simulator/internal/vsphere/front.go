@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -85,6 +86,9 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 		if fault := rule.fault(); fault != nil && rule.Drop == "" {
+			if _, dropped := fault.(*types.NotAuthenticated); dropped {
+				s.dropSession(r)
+			}
 			writeFault(w, "ServerFaultCode", textOf(fault), fault)
 			return
 		}
@@ -100,6 +104,14 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
 	w.WriteHeader(answer.status)
 	_, _ = w.Write(answer.body.Bytes())
+}
+
+// dropSession ends the session that a request came in: a server that answers
+// NotAuthenticated has none, and a client logs in anew with the old cookie.
+func (s *Simulator) dropSession(r *http.Request) {
+	if cookie, err := r.Cookie(soap.SessionCookieName); err == nil {
+		s.sessions.drop(cookie.Value)
+	}
 }
 
 // versionProblem says why a SOAPAction is refused. A version of the internal

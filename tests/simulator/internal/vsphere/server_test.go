@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -300,6 +301,49 @@ func TestSessionKill(t *testing.T) {
 		`<specSet><propSet><type>VirtualMachine</type><pathSet>name</pathSet></propSet><objectSet><obj type="VirtualMachine">`+vm.Value+`</obj></objectSet></specSet><options/>`)
 	if err != nil || fault.kind() != "NotAuthenticated" {
 		t.Errorf("%v %+v", err, fault)
+	}
+}
+
+// A session that the server dropped is gone, and its client can log in again.
+func TestSessionDropped(t *testing.T) {
+	b := start(t)
+	sessions := func() []string {
+		var list []sessionInfo
+		b.control(http.MethodGet, "sessions", nil, &list)
+		var keys []string
+		for _, session := range list {
+			keys = append(keys, session.Key)
+		}
+		slices.Sort(keys)
+		return keys
+	}
+	before := sessions()
+	b.control(http.MethodPost, "faults", map[string]any{"method": "CurrentTime", "fault": "NotAuthenticated", "count": 1}, nil)
+	now := func() string {
+		_, fault, err := b.raw.call("CurrentTime", "ServiceInstance", "ServiceInstance", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fault.kind()
+	}
+	for range 2 { // the second time it is no mishap any more
+		if got := now(); got != "NotAuthenticated" {
+			t.Errorf("in a session that was dropped: %q", got)
+		}
+	}
+	dropped := sessions()
+	if len(dropped) != len(before)-1 {
+		t.Errorf("sessions %v, before %v", dropped, before)
+	}
+	b.read(b.vm("DC0_H0_VM0"), "name") // the other client's is not touched
+	if _, fault, err := b.raw.call("Login", "SessionManager", "SessionManager", "<userName>user</userName><password>pass</password>"); err != nil || fault != nil {
+		t.Fatalf("login with the old cookie: %v %+v", err, fault)
+	}
+	if got := now(); got != "" {
+		t.Errorf("after the new login: %q", got)
+	}
+	if after := sessions(); len(after) != len(before) || slices.Equal(after, before) {
+		t.Errorf("sessions %v, before %v", after, before)
 	}
 }
 

@@ -68,21 +68,24 @@ func (s *sessions) list() []sessionInfo {
 // kill ends the sessions of a user, or all, and returns them.
 func (s *sessions) kill(user string) []sessionInfo {
 	ended := []sessionInfo{}
-	ctx := s.sim.background()
 	for _, session := range s.list() {
-		if user != "" && session.User != user {
-			continue
+		if user == "" || session.User == user {
+			s.drop(session.Key)
+			ended = append(ended, session)
 		}
-		s.mu.Lock()
-		s.dead[session.Key] = true
-		objects := s.seen[session.Key]
-		delete(s.seen, session.Key)
-		s.mu.Unlock()
-		s.sim.registry().SessionManager().TerminateSession(ctx, &types.TerminateSession{SessionId: []string{session.Key}})
-		if objects != nil {
-			s.sim.endCollectors(objects)
-		}
-		ended = append(ended, session)
 	}
 	return ended
+}
+
+// drop ends a session that its client still holds to be good.
+func (s *sessions) drop(key string) {
+	s.mu.Lock()
+	s.dead[key] = true
+	objects := s.seen[key]
+	delete(s.seen, key)
+	s.mu.Unlock()
+	s.sim.registry().SessionManager().TerminateSession(s.sim.background(), &types.TerminateSession{SessionId: []string{key}})
+	if objects != nil {
+		s.sim.endCollectors(objects)
+	}
 }
