@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from functional.vcenter import VCenter
@@ -60,16 +61,24 @@ def test_no_tls_there(vcenter: VCenter, other_server: int) -> None:
     assert "no TLS there" in vcenter.fails("vmfork_info", port=other_server).msg
 
 
-def test_no_vsphere_there(vcenter: VCenter, other_server: int, tmp_path: Path) -> None:
-    host_certificate = tmp_path / "server.pem"
-    del host_certificate, other_server
-    answer = vcenter.fails("vmfork_info", hostname="127.0.0.1", port=esxi_transfer_port(vcenter))
-    assert "not a vSphere server" in answer.msg
+def test_no_vsphere_there(vcenter: VCenter) -> None:
+    """The simulated ESXi hosts take file transfers on a port with TLS, but without /sdk."""
+    refusal = vcenter.fails("vmfork_info", port=vcenter.control("GET", "transfers")["port"])
+    assert "not a vSphere server" in refusal.msg
 
 
-def esxi_transfer_port(vcenter: VCenter) -> int:
-    """The port on which the simulated ESXi hosts take file transfers: TLS, but no /sdk."""
-    return int(vcenter.control("GET", "transfers")["port"])
+@pytest.mark.flags("-esx-l", "127.0.0.1:0")
+@pytest.mark.parametrize("module", ["vmfork_info", "vmfork_parent", "vmfork_quiesce", "vmfork_child"])
+def test_esxi_host(vcenter: VCenter, module: str) -> None:
+    given = {
+        "vmfork_info": {},
+        "vmfork_parent": {"name": "ha-host_VM0"},
+        "vmfork_quiesce": {"name": "ha-host_VM0", "method": "wait"},
+        "vmfork_child": {"parent_name": "ha-host_VM0", "name": "web-01"},
+    }[module]
+    address = urlsplit(vcenter.simulator.esx_url)
+    refusal = vcenter.fails(module, hostname=address.hostname, port=address.port, **given)
+    assert "is an ESXi host, and forking is vCenter's work" in refusal.msg
 
 
 def test_self_signed_certificate(vcenter: VCenter, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_file_transfer_without_a_way_to_the_esxi_host(parent: VCenter) -> None:
 
 
 def test_other_certificate_at_the_esxi_host(parent: VCenter) -> None:
-    parent.rule("host-certificate-reported", "another")
+    parent.control("PUT", "transfers", {"certificate": "another"})
     refusal = quiesce(parent, post_clone_script=POST_CLONE)
     assert "shows another certificate" in refusal.msg
     assert_nothing_left(parent)

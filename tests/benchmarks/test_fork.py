@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the main job costs: calls to vCenter and seconds, in inventories of 10 and of 1,000 VMs.
+
+`make bench` prints the table. Seconds are those of the module's process; the
+simulator runs on the same machine, so they say little of a real vCenter.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from functional.vcenter import VCenter
+from harness.simulator import Simulator
+
+FLAGS = ("-api-version", "6.5", "-vm", "1", "-host", "1", "-exit-after", "20m")
+
+Row = tuple[str, int, int, float]
+"""What was run; its calls; further pages of names among them; seconds."""
+
+
+def measured(vcenter: VCenter, what: str, module: str, **given: Any) -> Row:
+    with vcenter.calls() as calls:
+        began = time.monotonic()
+        vcenter.ok(module, **given)
+        seconds = time.monotonic() - began
+    return what, sum(calls.values()), calls.get("ContinueRetrievePropertiesEx", 0), seconds
+
+
+def children(first: int, count: int) -> list[dict[str, Any]]:
+    return [
+        {"name": f"web-{number:02}", "config_params": {"ipaddress": f"192.0.2.{number}"}}
+        for number in range(first, first + count)
+    ]
+
+
+def job(vms: int) -> list[Row]:
+    """The whole job once, in an inventory of so many VMs."""
+    with Simulator(*FLAGS) as simulator:
+        vcenter = VCenter(simulator)
+        vcenter.control("POST", "inventory", {"vms": vms - 2, "name": "other-%04d", "folder": "/DC0/vm"})
+        name = {"name": vcenter.parent}
+        moid = {"moid": vcenter.ok("vmfork_parent", **name, check=True)["parent"]["moid"]}
+        scripts = {**vcenter.guest_login, "post_clone_script": POST_CLONE}
+        one = {"parent_moid": moid["moid"], "children": children(11, 1)}
+        many = {"parent_moid": moid["moid"], "children": children(21, 32)}
+        return [
+            measured(vcenter, "enable a parent, by moid", "vmfork_parent", **moid),
+            measured(vcenter, "enable, no-op, by moid", "vmfork_parent", **moid),
+            measured(vcenter, "enable, no-op, by name", "vmfork_parent", **name),
+            measured(vcenter, "quiesce", "vmfork_quiesce", **moid, **scripts),
+            measured(vcenter, "quiesce, no-op", "vmfork_quiesce", **moid, **scripts),
+            measured(vcenter, "1 child to post_clone", "vmfork_child", **one),
+            measured(vcenter, "1 child, no-op", "vmfork_child", **one),
+            measured(vcenter, "32 children to post_clone", "vmfork_child", **many),
+            measured(vcenter, "32 children, no-op", "vmfork_child", **many),
+            measured(vcenter, "info, all", "vmfork_info"),
+            measured(vcenter, "info, the parent", "vmfork_info", **moid),
+            measured(vcenter, "remove 32 children", "vmfork_child", **many, state="absent"),
+        ]
+
+
+POST_CLONE = """#!/bin/sh -e
+hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"
+ip addr flush dev eth0
+ip addr add "$(vmtoolsd --cmd 'info-get guestinfo.fork.ipaddress')/24" dev eth0
+ip link set eth0 up
+"""
+
+
+def test_main_job(capsys: pytest.CaptureFixture[str]) -> None:
+    few, many = job(10), job(1000)
+    with capsys.disabled():
+        print(f"\n\n{'':28}{'10 VMs':>8}{'s':>7}{'1,000 VMs':>11}{'pages':>7}{'s':>7}")
+        for (what, calls, _pages, seconds), (_what, more_calls, pages, more_seconds) in zip(few, many, strict=True):
+            print(f"{what:28}{calls:8}{seconds:7.2f}{more_calls:11}{pages:7}{more_seconds:7.2f}")
+    for (what, calls, _pages, _s), (_what, more_calls, pages, _more) in zip(few, many, strict=True):
+        # Waiting takes more or fewer calls by how the news happen to arrive together.
+        slack = calls // 4 if "to post_clone" in what or what.startswith(("quiesce", "enable a", "remove")) else 0
+        assert more_calls - pages <= calls + slack, what
