@@ -4,6 +4,7 @@
 package vsphere
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,9 +14,9 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 
-	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -44,7 +45,7 @@ type transfer struct {
 }
 
 func (s *Simulator) startTransfers() (*transfers, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := listenIntact(func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") })
 	if err != nil {
 		return nil, err
 	}
@@ -64,11 +65,47 @@ func (t *transfers) close() { _ = t.server.Close() }
 func (t *transfers) add(transfer *transfer) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.number++
+	t.number = intactAfter(t.number)
 	transfer.number = t.number
-	token := uuid.NewString()
+	token := newToken()
 	t.pending[token] = transfer
 	return url.Values{"id": {strconv.Itoa(transfer.number)}, "token": {token}}.Encode()
+}
+
+// community.vmware's vmware_tools connection replaces "443" by the vCenter's
+// port, wherever in a transfer's URL it stands. So that its transfers arrive,
+// no part of a URL has these digits.
+const damaged = "443"
+
+func intact(number int) bool { return !strings.Contains(strconv.Itoa(number), damaged) }
+
+// intactAfter is the next number that stays what it is.
+func intactAfter(number int) int {
+	for number++; !intact(number); number++ {
+	}
+	return number
+}
+
+// listenIntact listens until the port is one that stays what it is.
+func listenIntact(listen func() (net.Listener, error)) (net.Listener, error) {
+	for {
+		listener, err := listen()
+		if err != nil || intact(listener.Addr().(*net.TCPAddr).Port) {
+			return listener, err
+		}
+		defer listener.Close() // not before, or the port may come again
+	}
+}
+
+// newToken is a secret word of letters alone: of the 32 characters that
+// rand.Text takes, six are digits.
+func newToken() string {
+	return strings.Map(func(r rune) rune {
+		if r >= '2' && r <= '7' {
+			return r - '2' + 'a'
+		}
+		return r
+	}, rand.Text())
 }
 
 // transferURL is where the client finds the file: on the VM's host.
