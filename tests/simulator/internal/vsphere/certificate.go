@@ -19,6 +19,9 @@ import (
 	"time"
 )
 
+// hostsName is the name in the certificate of the ESXi side.
+const hostsName = "esxi.vmforksim.test"
+
 // newCertificate makes a self-signed certificate for the local addresses that
 // strict clients accept once they are told to trust it.
 func newCertificate(commonName string) (tls.Certificate, error) {

@@ -62,20 +62,8 @@ func (s *Simulator) newControl() http.Handler {
 		s.refresh()
 		return s.rules.list(), nil
 	})
-	handle("GET /vmforksim/transfers", func(*http.Request) (any, error) { return s.transferState(), nil })
-	handle("PUT /vmforksim/transfers", func(r *http.Request) (any, error) {
-		var request struct {
-			Blocked *bool `json:"blocked"`
-		}
-		if err := decode(r, &request); err != nil {
-			return nil, err
-		}
-		if request.Blocked == nil {
-			return nil, errors.New("blocked is missing")
-		}
-		s.transfer.listener.block(*request.Blocked)
-		return s.transferState(), nil
-	})
+	handle("GET /vmforksim/transfers", func(*http.Request) (any, error) { return s.transfer.state(), nil })
+	handle("PUT /vmforksim/transfers", s.controlTransfers)
 	handle("GET /vmforksim/guests/{moid}", s.controlGuest)
 	handle("PATCH /vmforksim/guests/{moid}", s.controlTools)
 	handle("POST /vmforksim/guests/{moid}/run", s.controlRun)
@@ -99,8 +87,29 @@ func decode(r *http.Request, request any) error {
 	return nil
 }
 
-func (s *Simulator) transferState() any {
-	return map[string]bool{"blocked": s.transfer.listener.blocked()}
+func (s *Simulator) controlTransfers(r *http.Request) (any, error) {
+	var request struct {
+		Blocked     *bool   `json:"blocked"`
+		Certificate *string `json:"certificate"`
+	}
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	if request.Blocked == nil && request.Certificate == nil {
+		return nil, errors.New("one of blocked and certificate is needed")
+	}
+	if request.Certificate != nil {
+		switch certificate := *request.Certificate; certificate {
+		case reportedCertificate, anotherCertificate:
+			s.transfer.impersonate(certificate == anotherCertificate)
+		default:
+			return nil, fmt.Errorf("certificate is %q or %q, not %q", reportedCertificate, anotherCertificate, certificate)
+		}
+	}
+	if request.Blocked != nil {
+		s.transfer.listener.block(*request.Blocked)
+	}
+	return s.transfer.state(), nil
 }
 
 func (s *Simulator) controlUsers(r *http.Request) (any, error) {

@@ -125,7 +125,7 @@ func (s *Simulator) start() error {
 	if err != nil {
 		return err
 	}
-	if s.hosts, err = newCertificate("esxi.vmforksim.test"); err != nil {
+	if s.hosts, err = newCertificate(hostsName); err != nil {
 		return err
 	}
 	if s.transfer, err = s.startTransfers(); err != nil {

@@ -27,10 +27,12 @@ type transfers struct {
 	sim      *Simulator
 	server   *http.Server
 	listener *gate
+	another  tls.Certificate // that no host is reported to have
 
-	mu      sync.Mutex
-	number  int
-	pending map[string]*transfer // by token
+	mu       sync.Mutex
+	number   int
+	impostor bool                 // the listener shows the other certificate
+	pending  map[string]*transfer // by token
 }
 
 // transfer is a file on its way, good for one use.
@@ -50,9 +52,14 @@ func (s *Simulator) startTransfers() (*transfers, error) {
 		return nil, err
 	}
 	t := &transfers{sim: s, pending: map[string]*transfer{}, listener: &gate{Listener: listener, open: map[net.Conn]bool{}}}
+	if t.another, err = newCertificate(hostsName); err != nil {
+		listener.Close()
+		return nil, err
+	}
 	t.server = &http.Server{
-		Handler:   t,
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.hosts}, NextProtos: []string{"http/1.1"}},
+		Handler: t,
+		// No session tickets: with one, a client would see no certificate at all.
+		TLSConfig: &tls.Config{GetCertificate: t.certificate, NextProtos: []string{"http/1.1"}, SessionTicketsDisabled: true},
 		ErrorLog:  s.serverLog(),
 	}
 	go func() { _ = t.server.ServeTLS(t.listener, "", "") }()
@@ -60,6 +67,50 @@ func (s *Simulator) startTransfers() (*transfers, error) {
 }
 
 func (t *transfers) close() { _ = t.server.Close() }
+
+// certificate is what the listener shows.
+func (t *transfers) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.impostor {
+		return &t.another, nil
+	}
+	return &t.sim.hosts, nil
+}
+
+// impersonate lets the listener show another certificate than vCenter reports
+// for the hosts, as somebody between client and host would; or the right one.
+func (t *transfers) impersonate(impostor bool) {
+	t.mu.Lock()
+	t.impostor = impostor
+	t.mu.Unlock()
+	t.listener.cut()
+}
+
+// transferState is what the control endpoint tells of the ESXi side.
+type transferState struct {
+	Blocked     bool   `json:"blocked"`
+	Certificate string `json:"certificate"`
+	Address     string `json:"address"`
+	Port        int    `json:"port"`
+}
+
+// The certificates that the listener may be told to show.
+const (
+	reportedCertificate = "reported"
+	anotherCertificate  = "another"
+)
+
+func (t *transfers) state() transferState {
+	address := t.listener.Addr().(*net.TCPAddr)
+	state := transferState{Blocked: t.listener.blocked(), Certificate: reportedCertificate, Address: address.IP.String(), Port: address.Port}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.impostor {
+		state.Certificate = anotherCertificate
+	}
+	return state
+}
 
 // add makes a token for a transfer.
 func (t *transfers) add(transfer *transfer) string {
@@ -218,12 +269,19 @@ func (g *gate) Accept() (net.Conn, error) {
 
 func (g *gate) block(shut bool) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.shut = shut
+	g.mu.Unlock()
 	if shut {
-		for conn := range g.open {
-			_ = conn.Close()
-		}
+		g.cut()
+	}
+}
+
+// cut closes the connections that are open.
+func (g *gate) cut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for conn := range g.open {
+		_ = conn.Close()
 	}
 }
 
