@@ -13,7 +13,12 @@ import typing as t
 from urllib.parse import urlsplit
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import CONNECT_TIMEOUT, Server, tls_context
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import (
+    CONNECT_TIMEOUT,
+    PROXY_PORT,
+    Server,
+    tls_context,
+)
 
 
 class Unreachable(_errors.ConnectionFailed):
@@ -60,7 +65,7 @@ def _connect(
     context = tls_context(server.ca_path, verify=check and not pinned)
     if server.proxy_host:
         connection = http.client.HTTPSConnection(
-            server.proxy_host, server.proxy_port or 80, context=context, timeout=CONNECT_TIMEOUT
+            server.proxy_host, server.proxy_port or PROXY_PORT, context=context, timeout=CONNECT_TIMEOUT
         )
         connection.set_tunnel(host, port)
     else:

@@ -22,6 +22,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, 
 CALL_TIMEOUT = 120
 """Seconds after which an unanswered request counts as lost; longer than any wait we ask the server for."""
 
+PROXY_PORT = 80
+"""Port of a proxy whose port is not given."""
+
 CONNECT_TIMEOUT = 30
 """Seconds for the first connection to the server."""
 
@@ -169,7 +172,11 @@ def _connect(server: Server) -> t.Any:
             f"proxy_host needs pyVmomi {_vmomi.PROXY_MINIMUM} or newer: {_vmomi.version} cannot use a proxy. "
             f"Install a newer one: pip install 'pyvmomi>={_vmomi.PROXY_MINIMUM}'."
         )
-    proxy = {"httpProxyHost": server.proxy_host, "httpProxyPort": server.proxy_port or 80} if server.proxy_host else {}
+    proxy = (
+        {"httpProxyHost": server.proxy_host, "httpProxyPort": server.proxy_port or PROXY_PORT}
+        if server.proxy_host
+        else {}
+    )
     with _reaching(server), _default_timeout(CONNECT_TIMEOUT):
         return _vmomi.SmartStubAdapter(
             host=server.hostname,
@@ -212,6 +219,8 @@ def _default_timeout(seconds: float) -> t.Iterator[None]:
 def _reaching(server: Server) -> t.Iterator[None]:
     """Turn what goes wrong on the way to the server into one sentence each."""
     where = f"Could not connect to {server.hostname} port {server.port}"
+    if server.proxy_host:
+        where += f" through the proxy {server.proxy_host} port {server.proxy_port or PROXY_PORT}"
     try:
         yield
     except (_errors.Error, vmodl.MethodFault):

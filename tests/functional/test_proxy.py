@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Through an HTTP proxy: the session and the transfers to the ESXi host."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+
+import pytest
+from functional.vcenter import POST_CLONE, VCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _vmomi
+
+
+class Tunnel(socketserver.StreamRequestHandler):
+    """Answers CONNECT and passes bytes on."""
+
+    def handle(self) -> None:
+        verb, target, _version = self.rfile.readline().decode().split()
+        while self.rfile.readline().strip():
+            pass
+        assert verb == "CONNECT"
+        assert isinstance(self.server, Proxy)
+        self.server.targets.append(target)
+        host, _colon, port = target.rpartition(":")
+        with socket.create_connection((host, int(port))) as other:
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=pump, args=(other, self.connection))
+            back.start()
+            pump(self.connection, other)
+            back.join()
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # the other side has hung up
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """A proxy on a free port that notes where it was asked to connect to."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Tunnel)
+        self.targets: list[str] = []
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    with Proxy() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_proxy(vcenter: VCenter, proxy: Proxy) -> None:
+    through = {"proxy_host": "127.0.0.1", "proxy_port": proxy.server_address[1]}
+    if not _vmomi.at_least(_vmomi.PROXY_MINIMUM):
+        refusal = vcenter.fails("vmfork_info", **through)
+        assert "proxy_host needs pyVmomi 9.0.0.0 or newer" in refusal.msg
+        return
+    vcenter.enable(**through)
+    given = {"name": vcenter.parent, **vcenter.guest_login, "post_clone_script": POST_CLONE}
+    vcenter.ok("vmfork_quiesce", **given, script_delivery="file_transfer", **through)
+    esxi = vcenter.control("GET", "transfers")["port"]
+    assert set(proxy.targets) == {f"127.0.0.1:{vcenter.simulator.port}", f"127.0.0.1:{esxi}"}
+
+
+def test_proxy_that_is_not_there(vcenter: VCenter) -> None:
+    if _vmomi.at_least(_vmomi.PROXY_MINIMUM):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+        refusal = vcenter.fails("vmfork_info", proxy_host="127.0.0.1", proxy_port=port)
+        assert f"through the proxy 127.0.0.1 port {port}: Connection refused" in refusal.msg
