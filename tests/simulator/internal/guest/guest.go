@@ -98,7 +98,8 @@ type Backdoor interface {
 	// Frozen follows an Answer with Freeze: nothing runs in the machine any
 	// more, and the snapshot holds what every child begins with.
 	Frozen(*Snapshot)
-	// Changed tells a new host name or network state.
+	// Changed tells a new host name or network state, or the old one when the
+	// guest asked for it to be told.
 	Changed(State)
 	// Ended tells that a program (top-level process) ended.
 	Ended(Process)

@@ -185,6 +185,7 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 	answer(conn, map[string]handler{
 		"tools":    pass("tools"),
 		"record":   pass("record"),
+		"report":   pass("report"),
 		"hardware": pass("hardware"),
 		"hostname": handling(func(words []string) (struct{}, error) {
 			if i.world.uid(int(caller.Uid)) != 0 || len(words) != 1 {

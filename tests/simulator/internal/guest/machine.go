@@ -43,6 +43,8 @@ type Machine struct {
 	gate  sync.RWMutex // held for writing while the guest stands still
 	start sync.Mutex   // held until a program that was started is in the table
 
+	telling sync.Mutex // of the state: what is told last was read last
+
 	mu       sync.Mutex
 	programs map[int64]*running
 	told     State   // what the backdoor knows
@@ -74,6 +76,7 @@ func (m *Machine) powerOn(asked bootRequest, with *netState) error {
 		"events":   m.events,
 		"tools":    handling(m.tools),
 		"record":   handling(m.record),
+		"report":   handling(m.report),
 		"hardware": handling(func(toolRequest) ([]NIC, error) { return m.spec.NICs, nil }),
 	})
 	var state State
@@ -315,23 +318,36 @@ func (m *Machine) events(conn *net.UnixConn, _ json.RawMessage, _ []*os.File) (a
 	return nil, nil, nil
 }
 
-// stateChanged reads the state afresh: what was told may be from before a
-// fork point.
+// stateChanged tells a new state of the guest.
 func (m *Machine) stateChanged() {
+	_ = m.tellState(false) // the guest is gone, and cannot be asked
+}
+
+// report tells the state because the guest wants it told, new or not.
+func (m *Machine) report(toolRequest) (struct{}, error) {
+	return struct{}{}, m.tellState(true)
+}
+
+// tellState reads the state afresh: what the init told may be from before a
+// fork point.
+func (m *Machine) tellState(always bool) error {
+	m.telling.Lock()
+	defer m.telling.Unlock()
 	network, err := m.network()
 	if err != nil {
-		return
+		return err
 	}
 	state := network.report()
 	m.mu.Lock()
-	news := m.replay == nil && !reflect.DeepEqual(state, m.told)
-	if news {
+	tell := m.replay == nil && (always || !reflect.DeepEqual(state, m.told))
+	if tell {
 		m.told = state
 	}
 	m.mu.Unlock()
-	if news {
+	if tell {
 		m.backdoor.Changed(state)
 	}
+	return nil
 }
 
 func (m *Machine) programEnded(end ended) {

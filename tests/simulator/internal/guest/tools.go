@@ -105,10 +105,10 @@ func toolbox(words []string) int {
 	case slices.Contains(arguments, "-v") || slices.Contains(arguments, "--version"):
 		fmt.Println(toolsVersion)
 	case slices.Equal(arguments, []string{"info", "update", "network"}):
-		// What the platform knows of the network is never older than a moment.
-		if err := ask("record", words, nil); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+		for _, do := range []string{"record", "report"} {
+			if err := ask(do, words, nil); err != nil {
+				return fail(words[0], err)
+			}
 		}
 	case slices.Equal(arguments, []string{"stat", "hosttime"}):
 		fmt.Println(time.Now().Format("02 Jan 2006 15:04:05"))

@@ -263,6 +263,26 @@ hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"`)
 	}
 }
 
+// Until a child's Tools report, vCenter shows the parent's network for it.
+func TestToolsReportAfresh(t *testing.T) {
+	b := start(t, withGuests)
+	vm := b.parent()
+	parents := b.read(vm, "guest").Guest
+	child := b.child(vm, "c", "")
+	b.expect("power on", b.power(child, true), "")
+	b.untilReady(child)
+	seen := b.read(child, "guest", "config.hardware")
+	if seen.Guest.IpAddress != parents.IpAddress || len(seen.Guest.Net) != 1 || seen.Guest.Net[0].MacAddress != parents.Net[0].MacAddress {
+		t.Errorf("before the report: %+v", seen.Guest.Net)
+	}
+	mac := cardsOf(seen.Config.Hardware.Device)[0].MacAddress
+	b.runIn(child, "vmware-toolbox-cmd info update network")
+	after := b.read(child, "guest").Guest // without waiting
+	if len(after.Net) != 1 || after.Net[0].MacAddress != mac || after.HostName != parents.HostName {
+		t.Errorf("after the report, of a VM with %s: %+v", mac, after.Net)
+	}
+}
+
 func TestFreezeRefused(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
