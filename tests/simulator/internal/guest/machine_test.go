@@ -175,6 +175,7 @@ func TestStandIns(t *testing.T) {
 	// The guest may believe in another MAC; the driver knows the hardware's.
 	must(t, m, "ip link set eth0 down && ip link set eth0 address 00:50:56:ff:ff:ff && rmmod vmxnet3")
 	must(t, m, "! ip -4 addr show eth0 | grep inet; modprobe vmxnet3 && grep -qx 00:50:56:00:00:01 /sys/class/net/eth0/address")
+	must(t, m, "ip addr flush dev eth0 && ip addr add 198.51.100.9/24 dev eth0 && dhclient eth0 && ! ip addr show eth0 | grep -q 198.51")
 	must(t, m, "dhclient eth0 && ip addr show eth0 | grep -q 192.0.2.7/24 && dhclient -r eth0 && ! ip addr show eth0 | grep -q 192.0.2.7")
 }
 

@@ -281,19 +281,26 @@ func dhclient(words []string) int {
 	return 0
 }
 
+// lease gives up what the adapter had, as dhclient-script does: after a fork
+// that is the parent's address.
 func lease(nic NIC, release bool) error {
 	link, err := netlink.LinkByName(nic.Name)
 	if err != nil {
 		return err
 	}
+	addresses, err := dumped(netlink.AddrList(link, netlink.FAMILY_V4))
+	if err != nil {
+		return err
+	}
+	for _, address := range addresses {
+		if !release && address.IPNet.String() == nic.Address {
+			continue
+		}
+		if err := netlink.AddrDel(link, &address); err != nil && err != unix.EADDRNOTAVAIL {
+			return err
+		}
+	}
 	if release {
-		address, err := netlink.ParseAddr(nic.Address)
-		if err != nil {
-			return err
-		}
-		if err := netlink.AddrDel(link, address); err != nil && err != unix.EADDRNOTAVAIL {
-			return err
-		}
 		return nil
 	}
 	if err := netlink.LinkSetUp(link); err != nil {

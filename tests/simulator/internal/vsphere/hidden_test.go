@@ -268,6 +268,9 @@ func TestToolsReportAfresh(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.parent()
 	parents := b.read(vm, "guest").Guest
+	if parents.IpAddress == "" {
+		t.Fatal("the parent has no address to inherit")
+	}
 	child := b.child(vm, "c", "")
 	b.expect("power on", b.power(child, true), "")
 	b.untilReady(child)
@@ -278,7 +281,7 @@ func TestToolsReportAfresh(t *testing.T) {
 	mac := cardsOf(seen.Config.Hardware.Device)[0].MacAddress
 	b.runIn(child, "vmware-toolbox-cmd info update network")
 	after := b.read(child, "guest").Guest // without waiting
-	if len(after.Net) != 1 || after.Net[0].MacAddress != mac || after.HostName != parents.HostName {
+	if len(after.Net) != 1 || after.Net[0].MacAddress != mac || after.HostName != parents.HostName || after.IpAddress != parents.IpAddress {
 		t.Errorf("after the report, of a VM with %s: %+v", mac, after.Net)
 	}
 }

@@ -5,6 +5,7 @@ package vsphere
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -256,9 +257,25 @@ func standardDevices(network types.BaseVirtualDeviceBackingInfo) []types.BaseVir
 func nicsOf(vm *simulator.VirtualMachine) []guest.NIC {
 	var nics []guest.NIC
 	for number, card := range cardsOf(vm.Config.Hardware.Device) {
-		nics = append(nics, guest.NIC{Name: fmt.Sprintf("eth%d", number), MAC: strings.ToLower(card.MacAddress)})
+		nics = append(nics, guest.NIC{Name: fmt.Sprintf("eth%d", number), MAC: strings.ToLower(card.MacAddress), Address: leaseOf(card.MacAddress)})
 	}
 	return nics
+}
+
+// leaseOf is the address that the network gives an adapter, as a DHCP server
+// with a reservation for each would: 10.0.0.0/8 has as many as a vendor has
+// MACs. An adapter whose MAC leads to no host's address gets none.
+func leaseOf(mac string) string {
+	octets, err := net.ParseMAC(mac)
+	if err != nil || len(octets) != 6 {
+		return ""
+	}
+	switch host := [3]byte(octets[3:]); host {
+	case [3]byte{}, [3]byte{255, 255, 255}:
+		return ""
+	default:
+		return fmt.Sprintf("10.%d.%d.%d/8", host[0], host[1], host[2])
+	}
 }
 
 // findFolder finds a VM folder by its inventory path, such as /DC0/vm/a.
