@@ -213,6 +213,9 @@ func (p *Platform) isClosed() bool {
 
 // Release deletes what a snapshot holds; no child can begin with it any more.
 func (p *Platform) Release(snapshot *Snapshot) {
+	if p.isClosed() {
+		return // and with it all images
+	}
 	for _, image := range []string{snapshot.start.directory, snapshot.freeze.directory} {
 		if image == "" {
 			continue

@@ -49,6 +49,8 @@ type warden struct {
 	inits  map[string]*exec.Cmd
 	cable  int // numbers the far ends of cables
 	closed bool
+
+	starting sync.RWMutex // held for reading while an init is started
 }
 
 // wardenMain runs in the new namespaces and in the directory that it owns.
@@ -151,6 +153,8 @@ func (w *warden) startInit(asked bootRequest, line *os.File) error {
 		}
 		start = func() error { return withMachineMounts(machinePath(id), init.Start) }
 	}
+	w.starting.RLock()
+	defer w.starting.RUnlock()
 	w.mu.Lock()
 	if w.inits[id] != nil || w.closed {
 		w.mu.Unlock()
@@ -287,6 +291,10 @@ func removeTree(path string) error {
 func (w *warden) close() {
 	w.mu.Lock()
 	w.closed = true
+	w.mu.Unlock()
+	w.starting.Lock() // what is being started can be stopped then
+	defer w.starting.Unlock()
+	w.mu.Lock()
 	ids := make([]string, 0, len(w.inits))
 	for id := range w.inits {
 		ids = append(ids, id)

@@ -208,7 +208,7 @@ func (c *cycle) Recorded(command []string) {
 
 // ReplayFailed keeps why a child's program did not come to the fork point.
 func (c *cycle) ReplayFailed(err error) {
-	c.vm.sim.log.Printf("%s: the program that froze the parent could not be run again: %v", c.vm.ref.Value, err)
+	c.vm.sim.trouble("%s: the program that froze the parent could not be run again: %v", c.vm.ref.Value, err)
 	c.vm.mu.Lock()
 	defer c.vm.mu.Unlock()
 	c.failure = err

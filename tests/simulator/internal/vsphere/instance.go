@@ -91,7 +91,7 @@ func (i *instances) remove(ref types.ManagedObjectReference) {
 	vm.then(func() {
 		if disk && vm.sim.platform != nil {
 			if err := vm.sim.platform.RemoveDisk(ref.Value); err != nil {
-				vm.sim.log.Printf("%s: %v", ref.Value, err)
+				vm.sim.trouble("%s: %v", ref.Value, err)
 			}
 		}
 		if born != nil {

@@ -52,13 +52,13 @@ func (s *Simulator) build() error {
 	model.ClusterHost = s.options.Hosts
 	model.Machine = 0
 	model.DelayConfig.Delay = int(s.options.Delay / time.Millisecond)
+	s.model = model
 	modelling.Lock()
 	err := model.Create()
 	modelling.Unlock()
 	if err != nil {
 		return err
 	}
-	s.model = model
 	s.service = model.Service
 	if s.service.ServeMux == nil {
 		s.service.ServeMux = http.NewServeMux()

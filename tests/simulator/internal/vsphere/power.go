@@ -67,7 +67,7 @@ func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simu
 			machine, err = s.platform.Boot(spec, c)
 		}
 		if err != nil {
-			s.log.Printf("%s (%s): the guest does not start: %v", spec.ID, spec.Hostname, err)
+			s.trouble("%s (%s): the guest does not start: %v", spec.ID, spec.Hostname, err)
 			return
 		}
 		s.running(c, machine, forks)
@@ -123,7 +123,7 @@ func (s *Simulator) poweredOff(ctx *simulator.Context, vm *instance, object *sim
 		vm.mu.Unlock()
 		if machine != nil {
 			if err := machine.Stop(); err != nil {
-				s.log.Printf("%s: the guest does not stop: %v", vm.ref.Value, err)
+				s.trouble("%s: the guest does not stop: %v", vm.ref.Value, err)
 			}
 		}
 		if point != nil {

@@ -70,6 +70,37 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
+// A simulator that ends does not wait for a guest that leads nowhere.
+func TestCloseWithStuckGuest(t *testing.T) {
+	var log strings.Builder
+	b := start(t, withGuests, func(o *Options) { o.Log = &log })
+	vm := b.vm("DC0_H0_VM0")
+	b.enable(vm)
+	b.untilReady(vm)
+	b.control(http.MethodPost, "guests/"+vm.Value+"/run", map[string]any{"wait": false, "program": "/bin/sh", "arguments": "-c " + shellQuote(
+		"vmtoolsd --cmd 'info-set guestinfo.again yes'; until [ -e /run/go ]; do sleep 0.1; done; vmtoolsd --cmd 'vmfork-begin -1 -1'")}, nil)
+	b.runIn(vm, "touch /run/go")
+	b.until(vm, "the fork point", func(vm mo.VirtualMachine) bool {
+		return vm.Runtime.QuiescedForkParent != nil && *vm.Runtime.QuiescedForkParent
+	}, "runtime")
+	child := b.child(vm, "c", "")
+	b.expect("power on", b.power(child, true), "")
+	again := b.sim.instances.of(child)
+	b.eventually("the second run of the program, which waits for ever", func() bool {
+		again.mu.Lock()
+		defer again.mu.Unlock()
+		return again.cycle.scratch["again"] == "yes"
+	})
+	begun := time.Now()
+	b.sim.Close()
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if log.Len() > 0 {
+		t.Errorf("told: %s", log.String())
+	}
+}
+
 func TestDelay(t *testing.T) {
 	b := start(t, func(o *Options) { o.Delay, o.TaskDelay = 50*time.Millisecond, 200*time.Millisecond })
 	begun := time.Now()

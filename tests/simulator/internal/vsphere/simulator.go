@@ -231,6 +231,17 @@ func (s *Simulator) spawn(f func()) bool {
 	return true
 }
 
+// trouble tells what went wrong with a guest. While the simulator closes
+// nothing goes right any more.
+func (s *Simulator) trouble(format string, arguments ...any) {
+	s.workMu.Lock()
+	closing := s.closing
+	s.workMu.Unlock()
+	if !closing {
+		s.log.Printf(format, arguments...)
+	}
+}
+
 // Close ends the guests and servers and removes every temporary file.
 func (s *Simulator) Close() {
 	s.workMu.Lock()
@@ -250,12 +261,12 @@ func (s *Simulator) Close() {
 	if s.transfer != nil {
 		s.transfer.close()
 	}
-	s.work.Wait()
-	if s.platform != nil {
+	if s.platform != nil { // before what waits for a guest is waited for
 		if err := s.platform.Close(); err != nil {
 			s.log.Print(err)
 		}
 	}
+	s.work.Wait()
 	if s.directory != "" {
 		if err := os.RemoveAll(s.directory); err != nil {
 			s.log.Print(err)

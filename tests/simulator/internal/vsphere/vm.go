@@ -251,7 +251,7 @@ func (v *virtualMachine) cloned(ctx *simulator.Context, clone *simulator.Virtual
 	if hasDisk {
 		target.then(func() {
 			if err := v.sim.platform.CopyDisk(v.Self.Value, clone.Self.Value); err != nil {
-				v.sim.log.Printf("%s: %v", clone.Self.Value, err)
+				v.sim.trouble("%s: %v", clone.Self.Value, err)
 				return
 			}
 			target.mu.Lock()
