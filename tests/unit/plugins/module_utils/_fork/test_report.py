@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
 
 ENCODED = base64.b64encode("größe\n".encode()).decode()
