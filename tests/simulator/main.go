@@ -41,10 +41,9 @@ func milliseconds(target *time.Duration) func(string) error {
 
 func run() error {
 	options := vsphere.Options{Log: os.Stderr}
-	var esxListen string
 	var exitAfter time.Duration
 	flag.StringVar(&options.Listen, "l", "127.0.0.1:0", "address to listen on")
-	flag.StringVar(&esxListen, "esx-l", "", "address of an ESXi endpoint (not supported yet)")
+	flag.StringVar(&options.ESXListen, "esx-l", "", "address of an ESXi endpoint: a host with VMs of its own, not twins of vCenter's")
 	flag.IntVar(&options.VMs, "vm", 2, "VMs per resource pool")
 	flag.IntVar(&options.Hosts, "host", 3, "hosts in the cluster")
 	flag.StringVar(&options.APIVersion, "api-version", "8.0.3.0", "version of the vSphere API")
@@ -61,9 +60,6 @@ func run() error {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
-	if esxListen != "" {
-		return fmt.Errorf("-esx-l: an ESXi endpoint is not supported yet")
-	}
 	log.SetOutput(os.Stderr)
 
 	// Whatever happens, a signal ends the program in order: guests stopped,
@@ -79,7 +75,11 @@ func run() error {
 		return err
 	}
 	defer simulator.Close()
-	fmt.Println("vmforksim ready", simulator.URL())
+	ready := "vmforksim ready " + simulator.URL()
+	if url := simulator.ESXURL(); url != "" {
+		ready += " esx " + url
+	}
+	fmt.Println(ready)
 	select {
 	case <-signals:
 	case <-timeout:

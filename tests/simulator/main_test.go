@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+var bothReady = regexp.MustCompile(`^vmforksim ready https://127\.0\.0\.1:\d+/sdk esx https://127\.0\.0\.1:\d+/sdk$`)
+
 // However the program ends, if it is not killed, it leaves no file behind.
 func TestNothingIsLeftBehind(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -39,6 +42,11 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	t.Cleanup(func() { taken.Close() }) // after the parallel tests
 	ready := func(t *testing.T, lines *bufio.Scanner, _ string) {
 		if !lines.Scan() || !strings.HasPrefix(lines.Text(), "vmforksim ready https://127.0.0.1:") {
+			t.Errorf("the first line is %q", lines.Text())
+		}
+	}
+	both := func(t *testing.T, lines *bufio.Scanner, _ string) {
+		if !lines.Scan() || !bothReady.MatchString(lines.Text()) {
 			t.Errorf("the first line is %q", lines.Text())
 		}
 	}
@@ -58,6 +66,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}{
 		"terminated":         {until: ready, signal: syscall.SIGTERM, succeeds: true},
 		"interrupted":        {until: ready, signal: syscall.SIGINT, succeeds: true},
+		"both sides":         {arguments: []string{"-esx-l", "127.0.0.1:0"}, until: both, signal: syscall.SIGTERM, succeeds: true},
 		"ended at start":     {until: begun, signal: syscall.SIGTERM, succeeds: true},
 		"ended by itself":    {arguments: []string{"-exit-after", "1s"}, until: ready, succeeds: true},
 		"address is taken":   {arguments: []string{"-l", taken.Addr().String()}},

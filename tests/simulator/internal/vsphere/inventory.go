@@ -44,22 +44,13 @@ type newVM struct {
 // build makes the inventory: that of govmomi's model, with VMs that have
 // guests.
 func (s *Simulator) build() error {
-	model := simulator.VPX()
-	about := &model.ServiceContent.About
-	about.ApiVersion = s.options.APIVersion
-	about.Version = fmt.Sprintf("%d.%d.%d", s.version[0], s.version[1], s.version[2])
-	about.FullName = fmt.Sprintf("VMware vCenter Server %s (simulated)", about.Version)
-	model.ClusterHost = s.options.Hosts
-	model.Machine = 0
-	model.DelayConfig.Delay = int(s.options.Delay / time.Millisecond)
-	s.model = model
-	modelling.Lock()
-	err := model.Create()
-	modelling.Unlock()
-	if err != nil {
+	s.model = simulator.VPX()
+	s.model.ClusterHost = s.options.Hosts
+	s.model.Machine = 0
+	if err := s.create(s.model, "VMware vCenter Server"); err != nil {
 		return err
 	}
-	s.service = model.Service
+	s.service = s.model.Service
 	if s.service.ServeMux == nil {
 		s.service.ServeMux = http.NewServeMux()
 	}
@@ -70,6 +61,18 @@ func (s *Simulator) build() error {
 	s.guestManagers()
 	s.certify()
 	return s.addDefaults()
+}
+
+// create makes what a model describes, as a product of the version asked for.
+func (s *Simulator) create(model *simulator.Model, product string) error {
+	about := &model.ServiceContent.About
+	about.ApiVersion = s.options.APIVersion
+	about.Version = fmt.Sprintf("%d.%d.%d", s.version[0], s.version[1], s.version[2])
+	about.FullName = fmt.Sprintf("%s %s (simulated)", product, about.Version)
+	model.DelayConfig.Delay = int(s.options.Delay / time.Millisecond)
+	modelling.Lock()
+	defer modelling.Unlock()
+	return model.Create()
 }
 
 // certify shows the certificate of the ESXi side on every host.

@@ -31,6 +31,7 @@ import (
 // Options are those of the command line.
 type Options struct {
 	Listen        string // address of the vCenter side
+	ESXListen     string // address of the ESXi endpoint; "" is none
 	VMs           int    // per resource pool
 	Hosts         int    // in the cluster
 	APIVersion    string
@@ -60,6 +61,7 @@ type Simulator struct {
 	listener  net.Listener
 	transfer  *transfers
 	hosts     tls.Certificate // of the ESXi side
+	esx       *esxHost        // nil without an ESXi endpoint
 
 	calls      *calls
 	rules      *rules
@@ -137,14 +139,23 @@ func (s *Simulator) start() error {
 	if s.listener, err = net.Listen("tcp", s.options.Listen); err != nil {
 		return err
 	}
-	s.connect(certificate)
-	s.server = &http.Server{
-		Handler:   s,
+	s.connect(s.service, s.listener.Addr().String(), certificate)
+	if err := s.startESX(); err != nil {
+		return err
+	}
+	s.server = s.serve(s.listener, certificate, s)
+	return nil
+}
+
+// serve serves HTTPS.
+func (s *Simulator) serve(listener net.Listener, certificate tls.Certificate, handler http.Handler) *http.Server {
+	server := &http.Server{
+		Handler:   handler,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"http/1.1"}},
 		ErrorLog:  s.serverLog(),
 	}
-	go func() { _ = s.server.ServeTLS(s.listener, "", "") }()
-	return nil
+	go func() { _ = server.ServeTLS(listener, "", "") }()
+	return server
 }
 
 // startPlatform prepares the guests.
@@ -174,17 +185,16 @@ func (s *Simulator) startPlatform() error {
 }
 
 // connect tells govmomi's simulator where it is reached and how users log in.
-func (s *Simulator) connect(certificate tls.Certificate) {
-	address := s.listener.Addr().String()
-	s.service.Listen = &url.URL{Scheme: "https", Host: address, Path: "/sdk", User: url.UserPassword(s.options.Username, s.options.Password)}
-	s.service.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
-	s.service.RegisterSDK(s.registry(), "/sdk/vimService")
-	s.service.ServeMux.HandleFunc("/folder/", s.service.ServeDatastore)
-	s.service.ServeMux.HandleFunc("/nfc/", simulator.ServeNFC)
-	s.service.ServeMux.HandleFunc("/about", s.service.About)
-	manager := s.registry().SessionManager()
+func (s *Simulator) connect(service *simulator.Service, address string, certificate tls.Certificate) {
+	service.Listen = &url.URL{Scheme: "https", Host: address, Path: "/sdk", User: url.UserPassword(s.options.Username, s.options.Password)}
+	service.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	service.RegisterSDK(service.Context.Map, "/sdk/vimService")
+	service.ServeMux.HandleFunc("/folder/", service.ServeDatastore)
+	service.ServeMux.HandleFunc("/nfc/", simulator.ServeNFC)
+	service.ServeMux.HandleFunc("/about", service.About)
+	manager := service.Context.Map.SessionManager()
 	manager.ServiceHostName = address
-	manager.TLS = func() *tls.Config { return s.service.TLS }
+	manager.TLS = func() *tls.Config { return service.TLS }
 	manager.ValidLogin = func(req *types.Login) bool { return s.users.valid(req.UserName, req.Password) }
 }
 
@@ -199,6 +209,14 @@ func (s *Simulator) background() *simulator.Context {
 
 // URL is where clients connect.
 func (s *Simulator) URL() string { return "https://" + s.listener.Addr().String() + "/sdk" }
+
+// ESXURL is where clients connect to the ESXi endpoint; "" when there is none.
+func (s *Simulator) ESXURL() string {
+	if s.esx == nil {
+		return ""
+	}
+	return "https://" + s.esx.listener.Addr().String() + "/sdk"
+}
 
 // serverLog is where HTTP servers write: what goes wrong in a call is told,
 // clients that do not trust a certificate are not.
@@ -260,6 +278,9 @@ func (s *Simulator) Close() {
 	}
 	if s.transfer != nil {
 		s.transfer.close()
+	}
+	if s.esx != nil {
+		s.esx.close()
 	}
 	if s.platform != nil { // before what waits for a guest is waited for
 		if err := s.platform.Close(); err != nil {
