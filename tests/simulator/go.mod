@@ -1,3 +1,6 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
 module vmforksim
 
 go 1.25.0
