@@ -115,11 +115,12 @@ func parseIfcfg(text string) []linkConfig {
 	return []linkConfig{config}
 }
 
-// withPrefix adds a mask, given as "255.255.255.0" or "24", to an address that
-// has none. Without a mask it is a host's.
+// withPrefix is an address with the length of its prefix. The mask, "24" or
+// "255.255.255.0", stands behind the address's slash or is given beside it.
+// Without a mask the address is a host's.
 func withPrefix(address, mask string) string {
-	if strings.Contains(address, "/") {
-		return address
+	if before, after, ok := strings.Cut(address, "/"); ok {
+		address, mask = before, after
 	}
 	if dotted := net.ParseIP(mask).To4(); dotted != nil {
 		ones, _ := net.IPMask(dotted).Size()

@@ -29,6 +29,22 @@ func TestParseNetworkConfiguration(t *testing.T) {
 	}
 }
 
+func TestWithPrefix(t *testing.T) {
+	for _, test := range []struct{ address, mask, want string }{
+		{"192.0.2.1", "", "192.0.2.1/32"},
+		{"192.0.2.1", "24", "192.0.2.1/24"},
+		{"192.0.2.1", "255.255.0.0", "192.0.2.1/16"},
+		{"192.0.2.1/24", "", "192.0.2.1/24"},
+		{"192.0.2.1/255.255.255.128", "", "192.0.2.1/25"},
+		{"2001:db8::1", "", "2001:db8::1/128"},
+		{"2001:db8::1/64", "", "2001:db8::1/64"},
+	} {
+		if got := withPrefix(test.address, test.mask); got != test.want {
+			t.Errorf("%q with %q: %q, not %q", test.address, test.mask, got, test.want)
+		}
+	}
+}
+
 func TestNetworkServices(t *testing.T) {
 	m := boot(t, newPlatform(t, Namespaces), parentSpec(), nil)
 	ipv4 := func() string {
