@@ -18,6 +18,8 @@ description:
   - A child made by this module bears a record that names its parent and its own BIOS UUID. A VM without that record,
     or with one that does not fit, is a stranger. A stranger that has a child's name in the child's folder makes that
     child fail, and is never powered on, powered off or destroyed.
+  - The one exception is a powered-off fork of the parent that a task of this module had made and could not record any
+    more. O(state=present) finishes it.
   - One child that fails does not stop the others. The task then fails, and tells what became of each.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
@@ -405,13 +407,9 @@ def _warn_of_secrets(results: list[children.Result], task: _module.Task) -> None
 def _after(result: children.Result) -> str:
     if result.state in ("removed", "absent"):
         return "absent"
-    goal = result.child.goal.wait_for if result.child is not None else "created"
-    will_run = result.changed and goal != "created"
-    return (
-        "poweredOn"
-        if will_run and result.state != "failed"
-        else result.facts["power_state"] or result.before or "absent"
-    )
+    if result.changed and result.state != "failed" and result.child is not None:
+        return "poweredOff" if result.child.goal.wait_for == "created" else "poweredOn"
+    return str(result.facts["power_state"] or result.before or "absent")
 
 
 def _network(text: str | None) -> facts.IPNetwork | None:

@@ -158,6 +158,8 @@ guest:
       sample: "ifdown: interface eth0 not configured"
 """
 
+import shlex
+
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
@@ -189,6 +191,8 @@ def plan(params: _arguments.Params) -> quiesce.Plan:
         return quiesce.Plan(job=None)
     if all(params[option] is None for option in SCRIPTS[method]):
         raise _errors.BadInput(f"method={method} needs {' or '.join(SCRIPTS[method])}. Give its text.")
+    if params["interpreter"] is not None:
+        _check_interpreter(params["interpreter"])
     login = _arguments.guest(params)
     job = runner.Job(
         pre_quiesce=params["pre_quiesce_script"],
@@ -199,6 +203,15 @@ def plan(params: _arguments.Params) -> quiesce.Plan:
         become=login.become,
     )
     return quiesce.Plan(job, login, params["script_delivery"], params["guest_directory"])
+
+
+def _check_interpreter(interpreter: str) -> None:
+    try:
+        words = shlex.split(interpreter)
+    except ValueError as error:
+        raise _errors.BadInput(f"interpreter {interpreter} is no command: {error}. Correct it.") from None
+    if not words:
+        raise _errors.BadInput("interpreter is empty. Give a program, or leave it out.")
 
 
 def work(task: _module.Task, session: Session) -> _module.Result:

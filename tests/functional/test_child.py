@@ -151,6 +151,18 @@ def test_wait_for(quiesced: VCenter, wait_for: str) -> None:
     assert quiesced.fork("web-01", **given)["changed"] is False
 
 
+def test_diff_of_a_child_that_is_only_created(quiesced: VCenter) -> None:
+    given = {"parent_name": quiesced.parent, "name": "web-01", "wait_for": "created", "diff": True}
+    for check in (True, False):
+        assert quiesced.ok("vmfork_child", check=check, **given)["diff"]["after"] == {"web-01": "poweredOff"}
+
+
+def test_refused_child_is_no_change(quiesced: VCenter) -> None:
+    quiesced.fault(method="CreateForkChild_Task", at="call", fault="InvalidState", message="No", count=1)
+    refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01")
+    assert refusal["changed"] is False
+
+
 def test_child_that_was_only_created_is_powered_on_later(quiesced: VCenter) -> None:
     quiesced.fork("web-01", wait_for="created")
     later = quiesced.fork("web-01")

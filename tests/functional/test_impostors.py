@@ -13,6 +13,11 @@ from functional.vcenter import VCenter
 CHANGING = {"PowerOnVM_Task", "PowerOffVM_Task", "ReconfigVM_Task", "Destroy_Task"}
 
 
+def child_that_another_tool_made_and_left_off(vcenter: VCenter) -> None:
+    vcenter.fork("web-01", wait_for="created")
+    vcenter.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=", "-e", "guestinfo.fork.vmfork.nonce=")
+
+
 def stranger(vcenter: VCenter) -> None:
     vcenter.control("POST", "inventory", {"vms": 1, "name": "web-01", "folder": "/DC0/vm", "power_on": True})
 
@@ -65,6 +70,7 @@ def record_of_another_child(vcenter: VCenter) -> None:
         child_of_another_parent,
         forged_in_guestinfo,
         record_of_another_child,
+        child_that_another_tool_made_and_left_off,
     ],
 )
 def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], None]) -> None:

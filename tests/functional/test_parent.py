@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from functional.vcenter import VCenter
 
@@ -172,3 +174,23 @@ def test_nobody_stays_logged_in(vcenter: VCenter) -> None:
     vcenter.enable()
     vcenter.fails("vmfork_parent", name="nobody")
     assert vcenter.control("GET", "sessions") == []
+
+
+def test_guest_that_freezes_while_the_parent_is_disabled(vcenter: VCenter) -> None:
+    """power_off=false holds also for a VM that came to its fork point after the task had looked."""
+    it = vcenter.enable()["parent"]["moid"]
+    vcenter.fault(method="RetrieveForkChildren_Task", at="call", delay_ms=3000, count=1)
+    body = {"program": "/bin/sh", "arguments": "-c \"vmtoolsd --cmd 'vmfork-begin -1 -1'\"", "user": "root"}
+    freezer = threading.Timer(1.5, vcenter.control, ("POST", f"guests/{it}/run", {**body, "wait": False}))
+    freezer.start()
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, state="disabled")
+    freezer.join()
+    assert "power_off=true" in refusal.msg
+    assert refusal["parent"]["power_state"] == "poweredOn"
+
+
+@pytest.mark.parametrize("answer", ["success", "InvalidState"])
+def test_children_of_a_vm_that_is_no_parent(vcenter: VCenter, answer: str) -> None:
+    vcenter.rule("children_of_non_parent", answer)
+    given = {"parent_name": vcenter.parent, "state": "absent", "all": True}
+    assert vcenter.ok("vmfork_child", **given)["changed"] is False

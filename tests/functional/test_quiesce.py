@@ -157,6 +157,8 @@ def test_not_enabled(vcenter: VCenter) -> None:
         ({"method": "script", "post_clone_script": "x"}, "has no meaning with method=script"),
         ({"method": "wait", "post_clone_script": "x"}, "has no meaning with method=wait"),
         ({"post_clone_script": " \n"}, "is not the text of a script"),
+        ({"post_clone_script": "x", "interpreter": "sh 'x"}, "is no command"),
+        ({"post_clone_script": "x", "interpreter": " "}, "interpreter is empty"),
         ({"post_clone_script": "x", "guest_password": ""}, "VMWARE_GUEST_PASSWORD"),
     ],
 )

@@ -117,7 +117,7 @@ def make(
     """
     places = Places(parent, wanted)
     standings = survey.look(parent, deadline, {one.name: places.folder_of(one) for one in wanted})
-    refused = {one.name: _refusal(one, standings[one.name]) for one in wanted}
+    refused = {one.name: _refusal(one, standings[one.name], goal.params_prefix) for one in wanted}
     missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
     if missing and not parent.is_quiesced:
         obstacle = (
@@ -142,7 +142,7 @@ def make(
                 one.name,
                 state=_state(child),
                 before=_power_state(standing),
-                changed=child is not None and child.changed,
+                changed=child is not None and child.changed and (check_mode or child.vm is not None),
                 child=child,
                 seconds=seconds.get(one.name, 0.0),
                 error=refused[one.name] if child is None else child.error,
@@ -152,14 +152,14 @@ def make(
     return results
 
 
-def _refusal(wanted: Wanted, standing: survey.Standing) -> str | None:
+def _refusal(wanted: Wanted, standing: survey.Standing, params_prefix: str) -> str | None:
     """Why this child cannot be: its name is taken."""
     if standing.error is not None:
         return standing.error
     if standing.found is None or standing.verdict is None or standing.verdict.is_child:
         return None
-    if standing.verdict.kinship is identity.Kinship.UNRECORDED and not _power.is_on(standing.found.values):
-        return None  # cut short before it ever ran: it is finished now
+    if identity.is_half_made(standing.verdict, standing.found.values, params_prefix):
+        return None  # a task of ours was cut short before it ever ran: it is finished now
     return survey.stranger(wanted.name, standing, "is left alone")
 
 
@@ -233,7 +233,7 @@ def remove_failed(parent: Parent, results: t.Sequence[Result]) -> None:
         if one.state == "failed" and one.child is not None and not one.child.existed and one.child.vm is not None
     ]
     made = {one.child.vm for one in failed if one.child is not None}
-    errors = _destroy(
+    errors, _powered_off = _destroy(
         parent, {one.child.vm: one.name for one in failed if one.child is not None}, Deadline(REMOVE_SECONDS), made
     )
     for one in failed:
@@ -258,19 +258,20 @@ def _remove(parent: Parent, results: t.Sequence[Result], deadline: Deadline, che
     doomed = {one.facts.pop("vm"): one for one in results if one.state == "removed"}
     if check_mode:
         return
-    errors = _destroy(parent, {vm: one.name for vm, one in doomed.items()}, deadline, set())
+    errors, powered_off = _destroy(parent, {vm: one.name for vm, one in doomed.items()}, deadline, set())
     for vm, one in doomed.items():
         problem = errors.get(vm)
         if problem is not None:
-            one.state, one.error = "failed", problem.sentence
+            one.state, one.error, one.changed = "failed", problem.sentence, vm in powered_off
 
 
 def _destroy(
     parent: Parent, names: t.Mapping[t.Any, str], deadline: Deadline, made_here: set[t.Any]
-) -> dict[t.Any, _errors.Error]:
+) -> tuple[dict[t.Any, _errors.Error], set[t.Any]]:
     """Power off and destroy; before each of the two, every VM is judged once more.
 
     :param made_here: VMs that this very task saw the server make; they need no record yet.
+    :returns: the errors, and the VMs that were powered off.
     """
     errors: dict[t.Any, _errors.Error] = {}
     off = {
@@ -280,12 +281,13 @@ def _destroy(
     }
     _note(errors, _tasks.run_all(parent.session, deadline, off))
     left = {vm: name for vm, name in names.items() if vm not in errors}
+    powered_off = set(off) & set(left)
     gone = {
         vm: (f"Could not remove child {names[vm]}", vm.Destroy_Task)
         for vm in _still_ours(parent, left, made_here, errors)
     }
     _note(errors, _tasks.run_all(parent.session, deadline, gone))
-    return errors
+    return errors, powered_off
 
 
 def _still_ours(

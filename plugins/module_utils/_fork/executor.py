@@ -143,7 +143,11 @@ class Executor:
 
     def _created(self, name: str, vm: t.Any) -> None:
         if vm is None:
-            vm = self._find_created(name)
+            try:
+                vm = self._find_created(name)
+            except (vmodl.MethodFault, _errors.Error) as trouble:
+                self._tell(name, pipeline.Failed(_errors.sentence(f"Could not find child {name}", _clause(trouble))))
+                return
         if vm is None:
             why = "vCenter's task succeeded, but no child of this parent has that name"
             self._tell(
@@ -200,7 +204,10 @@ class Executor:
             error = _errors.failure(f"{request.value} {name}", fault)
             self._tell(name, pipeline.Failed(error.sentence, error.fault))
         except _errors.ConnectionLost as error:
-            self._after_lost_answer(name, request, error)
+            try:
+                self._after_lost_answer(name, request, error)
+            except (vmodl.MethodFault, _errors.Error) as trouble:
+                self._tell(name, pipeline.Failed(_errors.sentence(f"{request.value} {name}", _clause(trouble))))
         except _errors.Error as error:
             self._tell(name, pipeline.Failed(_errors.sentence(f"{request.value} {name}", error.sentence.rstrip("."))))
 
@@ -253,7 +260,7 @@ class Executor:
             if task not in self._tasks:
                 try:
                     _tasks.wait(self._session, self._deadline, "Could not follow a task", task)
-                except _errors.Error:
+                except (vmodl.MethodFault, _errors.Error):
                     continue  # it made nothing, or the time is over, which the caller notices
 
     def _find_created(self, name: str) -> t.Any:
@@ -272,6 +279,12 @@ class Executor:
     def _watched(self) -> dict[t.Any, t.Sequence[str]]:
         paths = (*facts.PATHS, "guest.toolsRunningStatus", *self._parent.engine.paths)
         return {vim.Task: _tasks.PATHS, vim.VirtualMachine: paths}
+
+
+def _clause(trouble: Exception) -> str:
+    if isinstance(trouble, _errors.Error):
+        return trouble.sentence.rstrip(".")
+    return _errors.fault_text(trouble)
 
 
 def _request_of(child: Child) -> Request:

@@ -129,12 +129,17 @@ def children(parent: Parent, deadline: Deadline) -> list[_inventory.Found]:
 
 def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
     """The children that the server itself knows of."""
-    result = _tasks.run(
-        parent.session,
-        deadline,
-        f"Could not list the children of VM {parent.name}",
-        lambda: parent.engine.list_children(parent.vm),
-    )
+    try:
+        result = _tasks.run(
+            parent.session,
+            deadline,
+            f"Could not list the children of VM {parent.name}",
+            lambda: parent.engine.list_children(parent.vm),
+        )
+    except _errors.OperationFailed as error:
+        if not parent.is_enabled and error.fault in ("InvalidState", "NotSupported"):
+            return []  # a VM that is no parent has no list
+        raise
     return list(result or [])
 
 
@@ -148,16 +153,14 @@ def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, ch
             "Remove them first, or set force=true.",
             parent=parent.facts(),
         )
+    parent.refresh()  # listing the children took its time, and the guest may have come to its fork point meanwhile
     if parent.is_quiesced and not power_off:
         raise _errors.Refused(
             f"VM {parent.name} stays a fork parent: it stands still at the fork point, and only a power-off ends that. "
             "Set power_off=true to power it off hard; what it holds in memory is lost.",
             parent=parent.facts(),
         )
-    if check_mode:
-        return
-    parent.refresh()
-    if not parent.is_enabled:
+    if check_mode or not parent.is_enabled:
         return
     if parent.is_quiesced:
         _power.off(parent.session, deadline, parent.vm, parent.name)

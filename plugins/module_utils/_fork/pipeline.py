@@ -128,10 +128,7 @@ class Child:
             self.wanted.bios_uuid or self.values["config.uuid"],
             t.cast(str, self.nonce),
         )
-        keys = {identity.RECORD_KEY: str(record)}
-        if self.existed:  # it was made with a nonce that nobody wrote down
-            keys[self.goal.params_prefix + report.NONCE_PARAM] = record.nonce
-        return keys
+        return {identity.RECORD_KEY: str(record)}
 
     @property
     def params(self) -> dict[str, str]:
@@ -165,7 +162,8 @@ def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any])
     record = identity.record_of(values)
     child = Child(wanted, goal, vm=vm, values=values, existed=True)
     if record is None:
-        return replace(child, step=Step.RECORDING, changed=True), Request.RECORD
+        child = replace(child, nonce=identity.half_made_nonce(values, goal.params_prefix), changed=True)
+        return replace(child, step=Step.RECORDING), Request.RECORD
     child = replace(child, nonce=record.nonce, recorded=True)
     if goal.wait_for != "created" and not _power.is_on(values):
         return replace(child, step=Step.STARTING, changed=True), Request.POWER_ON
@@ -179,6 +177,8 @@ def advance(child: Child, event: Event) -> Next:
     if isinstance(event, Created):
         return replace(child, step=Step.CREATED, vm=event.vm), None
     if isinstance(event, Failed):
+        if child.step is Step.SETTLING:
+            return _leave(child)  # it had done what was asked; only its address was still waited for
         if child.step is Step.RECORDING and event.fault in _NOT_YET and _may_start(child):
             # This server wants to see a child run before it lets it be changed.
             return replace(child, step=Step.STARTING), Request.POWER_ON

@@ -105,12 +105,17 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
             _await_fork_point(parent, deadline, trace, None, None)
         else:
             _run(parent, deadline, plan, trace, warn)
-    except _errors.Error as error:
+    except (_errors.Error, vmodl.MethodFault) as trouble:
+        error = (
+            trouble
+            if isinstance(trouble, _errors.Error)
+            else _errors.failure(f"Could not quiesce VM {parent.name}", trouble)
+        )
         error.details.setdefault("guest", trace)
-        with contextlib.suppress(_errors.Error):
+        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
             parent.refresh()
         error.details.setdefault("parent", parent.facts())
-        raise
+        raise error from trouble
     parent.refresh()
     return trace
 
@@ -136,11 +141,11 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
             started = guest.start(SHELL, f"-c {shlex.quote(command)}")
         trace["pid"] = started
         _await_fork_point(parent, deadline, trace, nonce, guest)
-    except _errors.Error:
+    except (_errors.Error, vmodl.MethodFault):
         if trace["pid"] is not None:
             guest.terminate(trace["pid"])
         if trace["directory"] is not None:
-            with contextlib.suppress(_errors.Error):
+            with contextlib.suppress(_errors.Error, vmodl.MethodFault):
                 guest.remove_directory(trace["directory"])
         raise
     finally:

@@ -113,7 +113,7 @@ class Guest:
 
     def terminate(self, pid: int) -> None:
         """Ask a program to end; one that has ended already, or a guest that does not answer, is no error."""
-        with contextlib.suppress(vmodl.MethodFault):
+        with contextlib.suppress(vmodl.MethodFault, _errors.Error):
             self._session.call(
                 self._manager("processManager").TerminateProcessInGuest, vm=self._vm, auth=self._auth, pid=pid
             )
@@ -124,7 +124,7 @@ class Guest:
         Never waits: this is asked while something else is waited for.
         """
         try:
-            found = self._session.call(
+            found = self._session.ask(
                 self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=[pid]
             )
         except vmodl.MethodFault:
@@ -197,7 +197,7 @@ class Guest:
     def _host_certificate(self, what: str) -> bytes:
         """The certificate vCenter reports for the VM's present host, DER."""
         if self._certificate is None:
-            host = _properties.read(self._session, [self._vm], ["runtime.host"])[self._vm].get("runtime.host")
+            host = _properties.read(self._session, [self._vm], ["runtime.host"]).get(self._vm, {}).get("runtime.host")
             values = _properties.read(self._session, [host], ["config.certificate"]) if host is not None else {}
             pem = values.get(host, {}).get("config.certificate")
             if not pem:

@@ -260,6 +260,7 @@ fork_between() {
   run run_pre_quiesce || end_early pre_quiesce $? $exit_pre_quiesce
   announce
   rpc "$freeze" >"$directory/output" 2>&1 || end_early freeze $? $exit_freeze
+  trap 'kill "$running" 2>/dev/null; in_child 143' 1 2 15
   run run_post_clone
   in_child $?
 }
@@ -267,6 +268,9 @@ fork_between() {
 # One script calls the fork point itself; who has another nonce after it is a child.
 fork_by_itself() {
   before=$(child_nonce)
+  trap 'kill "$running" 2>/dev/null
+    [ "$(child_nonce)" != "$before" ] && in_child 143
+    end_early terminated 143 $exit_terminated' 1 2 15
   announce
   run run_script
   code=$?

@@ -13,6 +13,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity impo
     RECORD_KEY,
     Kinship,
     Record,
+    is_half_made,
     judge,
     record_of,
 )
@@ -21,6 +22,7 @@ PARENT = "5026b3c8-4d3a-2f57-8c1e-9a6f04c8d1b7"
 OTHER_PARENT = "50260000-4d3a-2f57-8c1e-9a6f04c8d1b7"
 CHILD = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"
 COPY = "42260000-77c4-0d41-6f6b-0f5c2b9e8a11"
+ON, OFF = {"runtime.powerState": "poweredOn"}, {"runtime.powerState": "poweredOff"}
 GOOD = f"1 {PARENT} {CHILD} 00ff"
 
 
@@ -114,6 +116,27 @@ def test_server_list_makes_an_unrecorded_fork_known() -> None:
 
 def test_server_list_does_not_make_a_copy_ours() -> None:
     assert judge(parent(), vm(uuid=COPY), listed=True).kinship is Kinship.STRANGER
+
+
+@pytest.mark.parametrize(
+    ("it", "expected"),
+    [
+        pytest.param({**vm(record=None, **{"guestinfo.fork.vmfork.nonce": "n0"}), **OFF}, True, id="ours, cut short"),
+        pytest.param({**vm(record=None), **OFF}, False, id="another tool's child: no nonce"),
+        pytest.param({**vm(record=None, **{"guestinfo.fork.vmfork.nonce": "n0"}), **ON}, False, id="it has run"),
+        pytest.param(
+            {**vm(record=None, group=None, **{"guestinfo.fork.vmfork.nonce": "n0"}), **OFF}, False, id="no fork"
+        ),
+        pytest.param({**vm(**{"guestinfo.fork.vmfork.nonce": "n0"}), **OFF}, False, id="recorded already"),
+        pytest.param(
+            {**vm(record=None, **{"guestinfo.fork.vmfork.nonce": "n0"}), **OFF, "config.uuid": None},
+            False,
+            id="no UUID",
+        ),
+    ],
+)
+def test_what_a_task_of_ours_left_half_made(it: dict[str, Any], expected: bool) -> None:
+    assert is_half_made(judge(parent(), it), it, "guestinfo.fork.") is expected
 
 
 def test_record_survives_the_way_through_extra_config() -> None:

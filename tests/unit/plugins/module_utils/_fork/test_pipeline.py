@@ -83,6 +83,7 @@ def test_child_without_an_address_is_given_time_to_have_one_reported() -> None:
     assert child.step is Step.SETTLING
     assert walk(child, News(ADDRESS)).step is Step.DONE
     assert walk(child, Settled()).step is Step.DONE
+    assert walk(child, Failed("The time is over.")).step is Step.DONE
 
 
 def test_nothing_is_powered_on_before_it_is_recorded() -> None:
@@ -241,10 +242,10 @@ def test_existing_child_that_is_off_is_powered_on() -> None:
 
 
 def test_child_that_was_cut_short_is_recorded_first() -> None:
-    values = existing("poweredOff", record=False)
+    values = existing("poweredOff", record=False, **{"guestinfo.fork.vmfork.nonce": "n0"})
     child, request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, values)
     assert (child.step, request) == (Step.RECORDING, Request.RECORD)
-    assert child.record["guestinfo.fork.vmfork.nonce"] == child.nonce
+    assert child.record == {identity.RECORD_KEY: "1 parent-uuid child-uuid n0"}
     _child, requests = asked(child, Succeeded())
     assert requests == [Request.POWER_ON]
 

@@ -224,6 +224,23 @@ def test_terminated(guest: Guest) -> None:
     assert not guest.directory.exists()
 
 
+@pytest.mark.parametrize("which", ["post_clone", "script"])
+def test_terminated_in_a_child(guest: Guest, which: str) -> None:
+    """Restarting VMware Tools there may end the runner: the child must tell, and not as the parent would."""
+    end = "kill -TERM $PPID; sleep 20; touch $OUT/went-on"
+    job = (
+        runner.Job(post_clone=end)
+        if which == "post_clone"
+        else runner.Job(script=f"vmtoolsd --cmd 'vmfork-begin'; {end}")
+    )
+    guest.run(job)
+    ended = guest.post_clone()
+    assert ended is not None
+    assert ended.exit_code == 143
+    assert guest.early_end() is None
+    assert not (guest.root / "went-on").exists()
+
+
 @pytest.mark.parametrize(
     ("script", "output"),
     [
