@@ -77,17 +77,23 @@ def run_all(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -
             results[key] = _errors.failure(what, fault)
         except _errors.Error as error:
             results[key] = error
-    with _properties.Watch(session, {vim.Task: PATHS}) as watch:
-        watch.add(running)
-        while running and not deadline.passed:
-            for task, values in watch.updates(deadline.remaining):
-                known.setdefault(task, {}).update(values or {})
-                end = outcome(known[task])
-                if end is not None and task in running:
-                    key = running.pop(task)
-                    results[key] = None if end.succeeded else failure(jobs[key][0], end)
+    lost: _errors.Error | None = None
+    try:
+        with _properties.Watch(session, {vim.Task: PATHS}) as watch:
+            watch.add(running)
+            while running and not deadline.passed:
+                for task, values in watch.updates(deadline.remaining):
+                    known.setdefault(task, {}).update(values or {})
+                    end = outcome(known[task])
+                    if end is not None and task in running:
+                        key = running.pop(task)
+                        results[key] = None if end.succeeded else failure(jobs[key][0], end)
+    except _errors.Error as error:
+        lost = error
+    except vmodl.MethodFault as fault:
+        lost = _errors.failure("Could not follow tasks", fault)
     for key in running.values():
-        results[key] = _timed_out(jobs[key][0], deadline)
+        results[key] = lost or _timed_out(jobs[key][0], deadline)
     return results
 
 

@@ -271,7 +271,9 @@ children:
       type: str
       sample: web-01
     config_params:
-      description: What was handed to the guest, without secrets.
+      description:
+        - What was handed to the guest, without secrets.
+        - Of a child that existed, what vCenter shows of it.
       type: dict
       sample: {"hostname": "web-01", "ipaddress": "192.0.2.11"}
     secrets_cleared:

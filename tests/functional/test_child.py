@@ -57,6 +57,15 @@ def test_check_run_run_again(quiesced: VCenter) -> None:
     assert done.child("web-01")["mac_addresses"] != done.child("web-02")["mac_addresses"]
 
 
+def test_config_params_of_a_child_that_exists(quiesced: VCenter) -> None:
+    """They are what it was made with, not what the task would give it."""
+    made = quiesced.fork("web-01", config_params={"role": "db"}, secret_config_params={"token": SECRET})
+    again = quiesced.fork("web-01", config_params={"role": "web"}, secret_config_params={"token": SECRET})
+    assert again["changed"] is False
+    assert again.child("web-01")["config_params"] == made.child("web-01")["config_params"]
+    assert made.child("web-01")["config_params"]["role"] == "db"
+
+
 def test_two_names_more_make_two_more(quiesced: VCenter) -> None:
     quiesced.fork("web-01", "web-02")
     with quiesced.calls() as calls:

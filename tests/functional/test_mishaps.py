@@ -109,3 +109,16 @@ def test_no_secret_in_the_process_list(vcenter: VCenter) -> None:
         assert "runner" in refusal["guest"]["output"]
         assert "guests-own" not in refusal["guest"]["output"]
     assert vcenter.guest(it)["frozen"] is False
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_server_that_is_lost_on_the_way(quiesced: VCenter, state: str) -> None:
+    """What is known by then is told."""
+    given: dict[str, Any] = {"parent_name": quiesced.parent, "children": [{"name": "web-01"}, {"name": "web-02"}]}
+    if state == "absent":
+        quiesced.fork("web-01", "web-02")
+    quiesced.fault(method="WaitForUpdatesEx", at="call", fault="NotAuthenticated", count=0)
+    refusal = quiesced.fails("vmfork_child", state=state, **given)
+    assert refusal["summary"]["failed"] == 2
+    assert "ended the session" in refusal.msg
+    assert [one["name"] for one in refusal["children"]] == ["web-01", "web-02"]

@@ -17,7 +17,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import Executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 REMOVE_SECONDS = 120
 """Time to remove failed children when the task's own time may be over."""
@@ -47,7 +47,7 @@ class Result:
         return {
             **self.facts,
             "state": self.state,
-            "config_params": dict(child.wanted.config_params) if child is not None else {},
+            "config_params": child.shown_params if child is not None else {},
             "secrets_cleared": bool(child is not None and child.secrets_cleared),
             "post_clone": {
                 "done": ended is not None,
@@ -180,7 +180,22 @@ def _power_state(standing: survey.Standing) -> str | None:
 
 
 def _describe(parent: Parent, results: t.Sequence[Result]) -> None:
-    """Fill in what the children's VMs are like now: two requests for any number."""
+    """Fill in what the children's VMs are like now: two requests for any number.
+
+    When the server is lost the children are told all the same, by what is known of them.
+    """
+    try:
+        _read_facts(parent, results)
+    except (_errors.Error, vmodl.MethodFault):
+        for result in results:
+            vm = result.child.vm if result.child is not None else None
+            result.facts = {
+                **facts.no_vm(result.name, parent.engine),
+                "moid": vm._GetMoId() if vm is not None else None,
+            }
+
+
+def _read_facts(parent: Parent, results: t.Sequence[Result]) -> None:
     vms = [one.child.vm for one in results if one.child is not None and one.child.vm is not None]
     found = {one.vm: one for one in _inventory.locate(parent.session, vms, parents.paths(parent.engine))}
     hosts = {one.values["runtime.host"] for one in found.values() if one.values.get("runtime.host") is not None}
@@ -294,8 +309,15 @@ def _still_ours(
     parent: Parent, names: t.Mapping[t.Any, str], made_here: set[t.Any], errors: dict[t.Any, _errors.Error]
 ) -> dict[t.Any, _properties.Values]:
     """Read the VMs again and keep those that are ours; VMs that are gone need nothing more."""
-    now = _properties.read(parent.session, names, [*identity.PATHS, "runtime.powerState"])
-    result = {}
+    result: dict[t.Any, _properties.Values] = {}
+    try:
+        now = _properties.read(parent.session, names, [*identity.PATHS, "runtime.powerState"])
+    except _errors.Error as error:
+        errors.update(dict.fromkeys(names, error))
+        return result
+    except vmodl.MethodFault as fault:
+        errors.update({vm: _errors.failure(f"Could not look at VM {name}", fault) for vm, name in names.items()})
+        return result
     for vm, values in now.items():
         verdict = identity.judge(parent.values, values)
         if verdict.is_child or (vm in made_here and identity.record_of(values) is None):

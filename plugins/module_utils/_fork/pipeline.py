@@ -10,6 +10,7 @@ out and feeds the events in.
 from __future__ import annotations
 
 import enum
+import re
 import typing as t
 from dataclasses import dataclass, field, replace
 
@@ -89,6 +90,10 @@ class Goal:
     params_prefix: str = "guestinfo.fork."
 
 
+_OWN_PARAM = re.compile(r"vmfork\..*|ethernet\d+\.address")
+"""Params that nobody asked for: ours, and those that the ESXi host sets by itself."""
+
+
 @dataclass(frozen=True)
 class Child:
     """A child on its way."""
@@ -137,6 +142,20 @@ class Child:
         if self.wanted.secret_config_params:
             own[report.SECRETS_PARAM] = " ".join(self.wanted.secret_config_params)
         return {**self.wanted.params, **own}
+
+    @property
+    def shown_params(self) -> dict[str, str]:
+        """The config params that are no secret: of a new child as the task gives them, else as vCenter shows them."""
+        if not self.existed:
+            return dict(self.wanted.config_params)
+        prefix = self.goal.params_prefix
+        shown = {
+            key[len(prefix) :]: value
+            for key, value in _extra_config.mapping(self.values).items()
+            if key.startswith(prefix)
+        }
+        secret = {*self.wanted.secret_config_params, *shown.get(report.SECRETS_PARAM, "").split()}
+        return {key: value for key, value in shown.items() if not (key in secret or _OWN_PARAM.fullmatch(key))}
 
     @property
     def secrets_told(self) -> bool:
