@@ -39,24 +39,25 @@ def child_of_another_parent(vcenter: VCenter) -> None:
     vcenter.fork("web-01", parent_name=other)
 
 
-def forged_in_guestinfo(vcenter: VCenter) -> None:
-    vcenter.fork("real")
-    record = next(
+def record_on(vcenter: VCenter, name: str) -> str:
+    """The record that stands on a child."""
+    return next(
         line.split(":", 1)[1].strip()
-        for line in vcenter.govc("vm.info", "-e", "real").splitlines()
+        for line in vcenter.govc("vm.info", "-e", name).splitlines()
         if line.strip().startswith("vmfork.child")
     )
+
+
+def forged_in_guestinfo(vcenter: VCenter) -> None:
+    vcenter.fork("real")
+    record = record_on(vcenter, "real")
     stranger(vcenter)
     vcenter.govc("vm.change", "-vm", "web-01", "-e", f"guestinfo.vmfork.child={record}")
 
 
 def record_of_another_child(vcenter: VCenter) -> None:
     vcenter.fork("real")
-    record = next(
-        line.split(":", 1)[1].strip()
-        for line in vcenter.govc("vm.info", "-e", "real").splitlines()
-        if line.strip().startswith("vmfork.child")
-    )
+    record = record_on(vcenter, "real")
     stranger(vcenter)
     vcenter.govc("vm.change", "-vm", "web-01", "-e", f"vmfork.child={record}")
 

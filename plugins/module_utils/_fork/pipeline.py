@@ -123,7 +123,9 @@ class Child:
     @property
     def report(self) -> report.Report | None:
         """How the child's post-clone script ended, once the child has told."""
-        return report.post_clone(_extra_config.mapping(self.values), self.nonce)
+        told = report.post_clone(_extra_config.mapping(self.values), self.nonce)
+        secrets = self.wanted.secret_config_params.values()
+        return told._replace(output=report.mask(told.output, secrets)) if told is not None else None
 
     @property
     def record(self) -> dict[str, str]:

@@ -74,6 +74,28 @@ def early_end(extra_config: t.Mapping[str, str], nonce: str) -> Report | None:
     return _report(parts[1], parts[2:])
 
 
+MASK = "********"
+
+LONG_ENOUGH = 8
+"""Characters of a line of a secret that is hidden by itself; shorter ones would mangle other output."""
+
+
+def mask(output: str, secrets: t.Iterable[str]) -> str:
+    """Hide secrets in a script's output.
+
+    Ansible hides them where they stand as they are. Here the output may have
+    been cut within one, and shells like to put a secret's lines in a row.
+    """
+    for secret in secrets:
+        for part in sorted({secret, *secret.splitlines()}, key=len, reverse=True):
+            if len(part) < LONG_ENOUGH:
+                continue
+            output = output.replace(part, MASK)
+            cut = next((n for n in range(len(part) - 1, 3, -1) if output.startswith(part[-n:])), 0)
+            output = MASK + output[cut:] if cut else output
+    return output
+
+
 def _report(stage: str, parts: list[str]) -> Report | None:
     """Exit code, and output in base64, which may be missing when there was none."""
     if not parts or not parts[0].isdigit():

@@ -45,5 +45,19 @@ def test_post_clone(value: str, nonce: str | None, expected: report.Report | Non
     assert report.post_clone({report.POST_CLONE: value}, nonce) == expected
 
 
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("token is s3cret-value\n", "token is ********\n"),
+        ("t-value\nthe rest", "********\nthe rest"),
+        ("first-line second-line", "******** ********"),
+        ("nothing of it", "nothing of it"),
+        ("lue is a short rest", "lue is a short rest"),
+    ],
+)
+def test_secrets_in_the_output_are_hidden(output: str, expected: str) -> None:
+    assert report.mask(output, ["s3cret-value", "first-line\nsecond-line", "a\nb"]) == expected
+
+
 def test_nonces_differ() -> None:
     assert len({report.new_nonce() for _number in range(50)}) == 50
