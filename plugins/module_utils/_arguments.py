@@ -8,7 +8,6 @@ Nothing here needs AnsibleModule, so other plugin kinds can use it too.
 
 from __future__ import annotations
 
-import re
 import typing as t
 
 from ansible.module_utils.basic import env_fallback
@@ -156,77 +155,3 @@ def guest(params: Params) -> GuestLogin:
     return GuestLogin(
         params["guest_username"], params["guest_password"], params["guest_become"], params["guest_transfer_certs"]
     )
-
-
-# --- config params --------------------------------------------------------------------------------------------------
-
-OWN_PREFIX = "vmfork."
-"""Config params below this prefix are ours."""
-
-SHORTEST_SECRET = 8
-"""Characters; Ansible masks a secret wherever its text occurs, and a short one would mangle all output."""
-
-LONGEST_VALUE = 65000
-"""Bytes of one value; VMware Tools carries no more than 64 KB in one answer."""
-
-_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
-
-
-def config_params(values: t.Mapping[str, t.Any] | None, option: str = "config_params") -> dict[str, str]:
-    """Config params as the strings the guest will read.
-
-    :raises _errors.BadInput: a key or a value cannot be handed to a guest.
-    """
-    result: dict[str, str] = {}
-    for key, value in (values or {}).items():
-        result[_config_key(str(key), option)] = _config_value(str(key), value, option)
-    return result
-
-
-def secret_config_params(values: t.Mapping[str, t.Any] | None) -> dict[str, str]:
-    """As :func:`config_params`, for values that must not be seen."""
-    result = config_params(values, "secret_config_params")
-    for key, value in result.items():
-        if len(value) < SHORTEST_SECRET:
-            raise _errors.BadInput(
-                f"secret_config_params: the value of {key} has fewer than {SHORTEST_SECRET} characters. "
-                "Ansible cannot mask so short a secret without mangling other output; use a longer one."
-            )
-    return result
-
-
-def _config_key(key: str, option: str) -> str:
-    if key.startswith("guestinfo."):
-        raise _errors.BadInput(
-            f"{option}: the key {key} starts with guestinfo., and VMFork adds guestinfo.fork. itself. "
-            "Leave the prefix out."
-        )
-    if key.startswith(OWN_PREFIX):
-        raise _errors.BadInput(f"{option}: keys that start with {OWN_PREFIX} are the collection's own. Rename {key}.")
-    if not _KEY.fullmatch(key):
-        raise _errors.BadInput(
-            f"{option}: {key!r} cannot be a key. Use letters, digits and the characters _ . : - without spaces."
-        )
-    return key
-
-
-def _config_value(key: str, value: t.Any, option: str) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return str(value)
-    if not isinstance(value, str):
-        kind = "null" if value is None else type(value).__name__
-        raise _errors.BadInput(
-            f"{option}: the value of {key} is {kind}, and a guest can read only text. Give a string, number or boolean."
-        )
-    # XML 1.0, section 2.2: other control characters, surrogates and two non-characters cannot be sent at all.
-    if re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", value):
-        raise _errors.BadInput(
-            f"{option}: the value of {key} has control characters that vSphere cannot carry. Encode it, as base64 say."
-        )
-    if len(value.encode()) > LONGEST_VALUE:
-        raise _errors.BadInput(
-            f"{option}: the value of {key} has more than {LONGEST_VALUE} bytes, more than a guest can read. Shorten it."
-        )
-    return value

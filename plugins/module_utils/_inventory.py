@@ -151,10 +151,8 @@ def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: 
     root = datacenter
     if issubclass(kind, (vim.HostSystem, vim.ResourcePool)):
         root = _child_folder(session, datacenter, "hostFolder")
-    elif issubclass(kind, (vim.Datastore, vim.StoragePod)):
+    elif issubclass(kind, vim.Datastore):
         root = _child_folder(session, datacenter, "datastoreFolder")
-    elif issubclass(kind, vim.Network):
-        root = _child_folder(session, datacenter, "networkFolder")
     all_names = _properties.scan(session, root, kind, ["name"])
     fitting = [
         one for one, values in all_names.items() if unescape(values.get("name", "")) == name or one._GetMoId() == name

@@ -12,7 +12,8 @@ import typing as t
 import uuid
 from dataclasses import dataclass, field
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.params import config_params, secret_config_params
 
 PER_CHILD = (
     "config_params",
@@ -75,17 +76,17 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
     for option in ("config_params", "secret_config_params"):
         given[option] = {**(top[option] or {}), **(entry.get(option) or {})}
     try:
-        config_params = _arguments.config_params(given["config_params"])
-        secrets = _arguments.secret_config_params(given["secret_config_params"])
+        public = config_params(given["config_params"])
+        secrets = secret_config_params(given["secret_config_params"])
     except _errors.BadInput as error:
         raise _errors.BadInput(f"Child {name}: {error.sentence}") from None
-    both = sorted(set(config_params) & set(secrets))
+    both = sorted(set(public) & set(secrets))
     if both:
         raise _errors.BadInput(
             f"Child {name}: {both[0]} stands in config_params and in secret_config_params. Leave it in one of them."
         )
-    if "hostname" not in {**config_params, **secrets} and _HOST_LABEL.fullmatch(name):
-        config_params["hostname"] = name
+    if "hostname" not in {**public, **secrets} and _HOST_LABEL.fullmatch(name):
+        public["hostname"] = name
     if given["networks"]:
         raise _errors.BadInput(
             f"Child {name}: networks has no meaning with the VMFork methods, which cannot change a child's adapters. "
@@ -93,7 +94,7 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
         )
     return Wanted(
         name=name,
-        config_params=config_params,
+        config_params=public,
         secret_config_params=secrets,
         persistent=bool(given["persistent"]),
         folder=given["folder"],
