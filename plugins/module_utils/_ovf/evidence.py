@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that is known of one VM's OVF environment, before it is judged.
+
+Private to the collection. Filled by ``examine.py`` and ``probe.py``, judged by ``diagnosis.py``.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import PowerOn
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What ExtractOvfEnvironment said.
+
+    :param state: ``ok``, ``empty``, ``not_running``, ``no_permission``, ``unsupported``, ``error`` or ``not_asked``.
+    """
+
+    state: str = "not_asked"
+    document: Document | None = None
+    text: str = field(default="", repr=False)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Iso:
+    """The CD-ROM by which the document may travel.
+
+    :param backing: datastore path of the image that vCenter made, when one is in the drive.
+    """
+
+    cdrom_present: bool = False
+    backing: str | None = None
+    connected: bool = False
+
+
+@dataclass(frozen=True)
+class GuestView:
+    """What a program in the guest saw.
+
+    :param state: ``xml``, ``no_value``, ``cleared``, ``non_xml``, ``permission_denied``, ``tool_missing``,
+        ``tools_not_running``, ``ops_not_ready``, ``login_failed``, ``no_permission``, ``not_asked`` or ``error``.
+    :param method: ``exit_code`` or ``full``; ``None`` when it was not asked.
+    :param vcenter_id_seen: whether the document in the guest bears this VM's managed object ID; ``None``: not looked at.
+    :param error: a sentence, where asking failed.
+    """
+
+    state: str = "not_asked"
+    method: str | None = None
+    tool: str | None = None
+    exit_code: int | None = None
+    stderr: str | None = None
+    document: Document | None = None
+    text: str = field(default="", repr=False)
+    vcenter_id_seen: bool | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One key that is not the same everywhere.
+
+    :param kind: ``missing``, ``extra``, ``changed`` or ``case``.
+    :param configured: what vCenter would deliver.
+    :param delivered: what ExtractOvfEnvironment shows.
+    :param guest: what the guest sees.
+    """
+
+    key: str
+    kind: str
+    secret: bool
+    comparable: bool
+    configured: str | None = field(default=None, repr=False)
+    delivered: str | None = field(default=None, repr=False)
+    guest: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One VM.
+
+    :param forked_from: managed object ID of the parent whose memory the VM runs on; ``""`` when the parent is
+        not known, ``None`` when it is no fork.
+    :param rpc_denied: extraConfig restricts info-get in the guest.
+    :param listed_before: an earlier report had properties for this VM.
+    """
+
+    name: str
+    moid: str
+    is_vcenter: bool = True
+    is_template: bool = False
+    connection_state: str = "connected"
+    is_ft_secondary: bool = False
+    power_state: str = "poweredOn"
+    forked_from: str | None = None
+    tools_running: bool = True
+    operations_ready: bool = True
+    rpc_denied: bool = False
+    listed_before: bool = False
+    configured: Configured = Configured()
+    extracted: Extracted = Extracted()
+    iso: Iso = Iso()
+    guest: GuestView = GuestView()
+    power_on: PowerOn = PowerOn()
+    differences: t.Tuple[Difference, ...] = ()  # noqa: UP006
