@@ -7,7 +7,6 @@ Private to the collection. Filled by ``examine.py`` and ``probe.py``, judged by 
 
 from __future__ import annotations
 
-import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured
@@ -47,7 +46,7 @@ class GuestView:
     :param state: ``xml``, ``no_value``, ``cleared``, ``non_xml``, ``permission_denied``, ``tool_missing``,
         ``tools_not_running``, ``ops_not_ready``, ``login_failed``, ``no_permission``, ``not_asked`` or ``error``.
     :param method: ``exit_code`` or ``full``; ``None`` when it was not asked.
-    :param vcenter_id_seen: whether the document in the guest bears this VM's managed object ID; ``None``: not looked at.
+    :param vcenter_id_seen: whether the guest's document bears this VM's managed object ID; ``None``: not looked at.
     :param error: a sentence, where asking failed.
     """
 
@@ -103,9 +102,9 @@ class Evidence:
     operations_ready: bool = True
     rpc_denied: bool = False
     listed_before: bool = False
-    configured: Configured = Configured()
-    extracted: Extracted = Extracted()
-    iso: Iso = Iso()
-    guest: GuestView = GuestView()
-    power_on: PowerOn = PowerOn()
-    differences: t.Tuple[Difference, ...] = ()  # noqa: UP006
+    configured: Configured = field(default_factory=Configured)
+    extracted: Extracted = field(default_factory=Extracted)
+    iso: Iso = field(default_factory=Iso)
+    guest: GuestView = field(default_factory=GuestView)
+    power_on: PowerOn = field(default_factory=PowerOn)
+    differences: tuple[Difference, ...] = ()

@@ -39,7 +39,8 @@ class PowerOn:
 
     :param origin: ``vcenter``, ``esxi_direct``, ``ha_restart``, ``host_system`` or ``unknown``.
     :param confidence: ``high``, ``medium`` or ``low``.
-    :param reason: why it is unknown: ``events_aged_out``, ``host_was_disconnected``, ``not_running``, ``no_permission``.
+    :param reason: why it is unknown: ``events_aged_out``, ``host_was_disconnected``, ``not_running`` or
+        ``no_permission``.
     :param events: what it was concluded from, oldest first.
     """
 
