@@ -17,6 +17,7 @@ import (
 // see it: it is the guest's backdoor. The instance's mutex guards its fields.
 type cycle struct {
 	vm       *instance
+	from     powerOrigin
 	over     chan struct{} // closed at power-off
 	machine  *guest.Machine
 	frozen   *frozen

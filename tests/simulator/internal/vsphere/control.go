@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/vmware/govmomi/simulator"
 
@@ -67,6 +68,7 @@ func (s *Simulator) newControl() http.Handler {
 	handle("GET /vmforksim/guests/{moid}", s.controlGuest)
 	handle("PATCH /vmforksim/guests/{moid}", s.controlTools)
 	handle("POST /vmforksim/guests/{moid}/run", s.controlRun)
+	handle("POST /vmforksim/guests/{moid}/power-on", s.controlPowerOn)
 	handle("POST /vmforksim/inventory", s.controlInventory)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, map[string]string{"error": fmt.Sprintf("%s %s is not part of the control endpoint", r.Method, r.URL.Path)})
@@ -172,6 +174,7 @@ type guestView struct {
 	Guestinfo  map[string]string `json:"guestinfo"`
 	Frozen     bool              `json:"frozen"`
 	ForkedFrom *string           `json:"forked_from"`
+	PoweredOn  powerOrigin       `json:"powered_on_from,omitempty"`
 	Failure    string            `json:"replay_failed,omitempty"`
 }
 
@@ -227,6 +230,7 @@ func (s *Simulator) view(vm *instance) guestView {
 		view.ForkedFrom = &vm.origin.parent.Value
 	}
 	if vm.cycle != nil {
+		view.PoweredOn = vm.cycle.from
 		view.Recorded = append(view.Recorded, vm.cycle.recorded...)
 		if vm.cycle.failure != nil {
 			view.Failure = vm.cycle.failure.Error()
@@ -327,6 +331,28 @@ func (s *Simulator) controlRun(r *http.Request) (any, error) {
 	}
 	started(process.PID)
 	return map[string]any{"pid": process.PID, "exit_code": process.ExitCode, "output": string(output)}, nil
+}
+
+// controlPowerOn powers a VM on past vCenter.
+func (s *Simulator) controlPowerOn(r *http.Request) (any, error) {
+	vm, err := s.vmOf(r)
+	if err != nil {
+		return nil, err
+	}
+	var request struct {
+		Origin powerOrigin `json:"origin"`
+	}
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(powerOrigins, request.Origin) {
+		return nil, fmt.Errorf("origin is one of %v, not %q", powerOrigins, request.Origin)
+	}
+	if fault := s.powerOnAndWait(s.background(), vm.ref, request.Origin); fault != nil {
+		return nil, errors.New(textOf(fault))
+	}
+	vm.settled()
+	return s.view(vm), nil
 }
 
 func (s *Simulator) controlInventory(r *http.Request) (any, error) {

@@ -35,6 +35,9 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.VirtualMachine:
 		method.This.Value += wrapped
 		return &virtualMachine{VirtualMachine: object, sim: s}, nil
+	case *simulator.Datacenter:
+		method.This.Value += wrapped
+		return &datacenter{Datacenter: object, sim: s}, nil
 	case *simulator.Folder:
 		method.This.Value += wrapped
 		return &vmFolder{Folder: object, sim: s}, nil

@@ -21,6 +21,7 @@ type instance struct {
 
 	mu        sync.Mutex
 	cycle     *cycle            // from power-on to power-off; nil while off
+	starting  powerOrigin       // of a power-on that is under way
 	enabled   bool              // as a fork parent
 	group     string            // the fork group the VM heads
 	origin    *origin           // how a fork child came to be; nil for others

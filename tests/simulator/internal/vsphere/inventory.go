@@ -210,12 +210,7 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 		return "", fmt.Errorf("%s", textOf(fault))
 	}
 	if vm.powerOn {
-		made := ctx.Map.Get(ref).(*simulator.VirtualMachine)
-		var task types.ManagedObjectReference
-		ctx.WithLock(made, func() {
-			task = made.PowerOnVMTask(ctx, &types.PowerOnVM_Task{This: ref}).(*methods.PowerOnVM_TaskBody).Res.Returnval
-		})
-		if _, fault := waitTask(ctx, task); fault != nil {
+		if fault := s.powerOnAndWait(ctx, ref, fromVCenter); fault != nil {
 			return "", fmt.Errorf("%s", textOf(fault))
 		}
 	}

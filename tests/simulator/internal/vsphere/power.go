@@ -38,7 +38,7 @@ func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simu
 		vm.mu.Unlock()
 		return
 	}
-	c := &cycle{vm: vm, over: make(chan struct{}), starts: map[int64]map[string]string{}}
+	c := &cycle{vm: vm, from: vm.starting, over: make(chan struct{}), starts: map[int64]map[string]string{}}
 	vm.cycle = c
 	born := vm.origin
 	forks := born != nil && !born.broken && !(born.persistent && born.started)

@@ -34,25 +34,6 @@ func (v *virtualMachine) task(ctx *simulator.Context, method string, before func
 	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, before: before}, stock)
 }
 
-func (v *virtualMachine) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
-	return v.task(ctx, "PowerOnVM_Task", v.mayPowerOn, func() soap.HasFault { return v.VirtualMachine.PowerOnVMTask(ctx, req) })
-}
-
-// mayPowerOn refuses a child that has nothing to begin with any more.
-func (v *virtualMachine) mayPowerOn() types.BaseMethodFault {
-	vm := v.instance()
-	vm.mu.Lock()
-	defer vm.mu.Unlock()
-	switch born := vm.origin; {
-	case born == nil:
-	case born.broken:
-		return withText(&types.InvalidState{}, "The fork parent of the virtual machine is not there any more.")
-	case !born.persistent && born.started && vm.cycle == nil && v.sim.rules.is("nonpersistent_power_on_again", "InvalidState"):
-		return withText(&types.InvalidState{}, "A nonpersistent fork child cannot be powered on again.")
-	}
-	return nil
-}
-
 func (v *virtualMachine) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task) soap.HasFault {
 	return v.task(ctx, "PowerOffVM_Task", v.mayPowerOff, func() soap.HasFault { return v.VirtualMachine.PowerOffVMTask(ctx, req) })
 }
@@ -200,7 +181,7 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 			ref := result.(types.ManagedObjectReference)
 			c.finish(ref, func(clone *simulator.VirtualMachine) { v.cloned(ctx, clone) })
 			if powerOn && !req.Spec.Template {
-				return ref, v.sim.powerOnClone(ctx, ref)
+				return ref, v.sim.powerOnAndWait(ctx, ref, fromVCenter)
 			}
 			return ref, nil
 		},
@@ -259,12 +240,4 @@ func (v *virtualMachine) cloned(ctx *simulator.Context, clone *simulator.Virtual
 			target.mu.Unlock()
 		})
 	}
-}
-
-func (s *Simulator) powerOnClone(ctx *simulator.Context, ref types.ManagedObjectReference) types.BaseMethodFault {
-	clone := ctx.Map.Get(ref).(*simulator.VirtualMachine)
-	var body soap.HasFault
-	ctx.WithLock(clone, func() { body = clone.PowerOnVMTask(ctx, &types.PowerOnVM_Task{This: ref}) })
-	_, fault := waitTask(ctx, body.(*methods.PowerOnVM_TaskBody).Res.Returnval)
-	return fault
 }

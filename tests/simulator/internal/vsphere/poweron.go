@@ -1,0 +1,118 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// powerOrigin is who powers a VM on. Only vCenter has the vApp options at hand,
+// so only a VM that vCenter powered on has an OVF environment.
+type powerOrigin string
+
+const (
+	fromVCenter   powerOrigin = "vcenter"
+	fromESXi      powerOrigin = "esxi"      // a client of the host, past vCenter
+	fromHA        powerOrigin = "ha"        // another host, after the first one failed
+	fromAutostart powerOrigin = "autostart" // the host, when it came up
+)
+
+var powerOrigins = []powerOrigin{fromVCenter, fromESXi, fromHA, fromAutostart}
+
+// powerOnFrom powers a VM on in a task, or resumes it. Every power-on goes this
+// way. The caller holds the VM's lock.
+func (s *Simulator) powerOnFrom(ctx *simulator.Context, object *simulator.VirtualMachine, from powerOrigin, inner bool) soap.HasFault {
+	vm := s.instances.of(object.Self)
+	begin := func(from powerOrigin) {
+		vm.mu.Lock()
+		defer vm.mu.Unlock()
+		vm.starting = from
+	}
+	plan := &taskPlan{ctx: ctx, method: "PowerOnVM_Task", inner: inner,
+		before: func() types.BaseMethodFault {
+			if fault := vm.mayPowerOn(); fault != nil {
+				return fault
+			}
+			begin(from)
+			return nil
+		},
+		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
+			begin("")
+			return result, fault
+		},
+	}
+	return s.tasks.start(object.Self, plan, func() soap.HasFault {
+		return object.PowerOnVMTask(ctx, &types.PowerOnVM_Task{This: object.Self})
+	})
+}
+
+// powerOnAndWait is powerOnFrom for what the simulator does by itself, or as a
+// part of another task.
+func (s *Simulator) powerOnAndWait(ctx *simulator.Context, ref types.ManagedObjectReference, from powerOrigin) types.BaseMethodFault {
+	object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine)
+	if !ok {
+		return &types.ManagedObjectNotFound{Obj: ref}
+	}
+	var body *methods.PowerOnVM_TaskBody
+	ctx.WithLock(object, func() { body = s.powerOnFrom(ctx, object, from, true).(*methods.PowerOnVM_TaskBody) })
+	if body.Fault_ != nil {
+		return body.Fault_.VimFault().(types.BaseMethodFault)
+	}
+	_, fault := waitTask(ctx, body.Res.Returnval)
+	return fault
+}
+
+// mayPowerOn refuses a child that has nothing to begin with any more.
+func (vm *instance) mayPowerOn() types.BaseMethodFault {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	switch born := vm.origin; {
+	case born == nil:
+	case born.broken:
+		return withText(&types.InvalidState{}, "The fork parent of the virtual machine is not there any more.")
+	case !born.persistent && born.started && vm.cycle == nil && vm.sim.rules.is("nonpersistent_power_on_again", "InvalidState"):
+		return withText(&types.InvalidState{}, "A nonpersistent fork child cannot be powered on again.")
+	}
+	return nil
+}
+
+func (v *virtualMachine) PowerOnVMTask(ctx *simulator.Context, _ *types.PowerOnVM_Task) soap.HasFault {
+	return v.sim.powerOnFrom(ctx, v.VirtualMachine, fromVCenter, false)
+}
+
+// datacenter stands in for a datacenter.
+type datacenter struct {
+	*simulator.Datacenter
+	sim *Simulator
+}
+
+// PowerOnMultiVMTask powers on each VM in a task of its own.
+func (d *datacenter) PowerOnMultiVMTask(ctx *simulator.Context, req *types.PowerOnMultiVM_Task) soap.HasFault {
+	task := simulator.CreateTask(d.Datacenter, "powerOnMultiVM", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+		result := types.ClusterPowerOnVmResult{Attempted: []types.ClusterAttemptedVmInfo{}}
+		for _, ref := range req.Vm {
+			object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine)
+			if !ok {
+				continue
+			}
+			part := &simulator.Context{Context: ctx.Context, Session: ctx.Session, Map: ctx.Map} // a task has one of its own
+			part.WithLock(object, func() {
+				switch body := d.sim.powerOnFrom(part, object, fromVCenter, false).(*methods.PowerOnVM_TaskBody); {
+				case body.Fault_ != nil:
+					fault := body.Fault_.VimFault().(types.BaseMethodFault)
+					result.NotAttempted = append(result.NotAttempted, types.ClusterNotAttemptedVmInfo{
+						Vm: ref, Fault: types.LocalizedMethodFault{Fault: fault, LocalizedMessage: textOf(fault)},
+					})
+				default:
+					result.Attempted = append(result.Attempted, types.ClusterAttemptedVmInfo{Vm: ref, Task: &body.Res.Returnval})
+				}
+			})
+		}
+		return result, nil
+	})
+	return &methods.PowerOnMultiVM_TaskBody{Res: &types.PowerOnMultiVM_TaskResponse{Returnval: task.Run(ctx)}}
+}
