@@ -50,6 +50,9 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.PropertyFilter:
 		method.This.Value += wrapped
 		return &propertyFilter{PropertyFilter: object, sim: s}, nil
+	case *simulator.AuthorizationManager:
+		method.This.Value += wrapped
+		return &authorizationManager{AuthorizationManager: object, sim: s}, nil
 	}
 	return nil, nil
 }

@@ -137,6 +137,8 @@ func (s *Simulator) knows(method string) bool {
 		return s.hidden
 	case strings.Contains(method, "InstantClone"):
 		return s.version.atLeast(6, 7)
+	case strings.Contains(method, "UserPrivilegeOnEntities"):
+		return s.version.atLeast(6, 5)
 	}
 	request, ok := types.TypeFunc()(method)
 	if !ok || request.Kind() != reflect.Struct {

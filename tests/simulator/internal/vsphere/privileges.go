@@ -8,7 +8,10 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -28,6 +31,7 @@ const (
 	guestExecute     = "VirtualMachine.GuestOperations.Execute"
 	guestQuery       = "VirtualMachine.GuestOperations.Query"
 	guestModify      = "VirtualMachine.GuestOperations.Modify"
+	systemRead       = "System.Read"
 )
 
 // user is someone who can log in to vCenter.
@@ -66,6 +70,14 @@ func (u *users) denied(name, privilege, moid string) bool {
 	defer u.mu.Unlock()
 	known := u.byName[name]
 	return slices.Contains(known.Deny, privilege) && (len(known.DenyOn) == 0 || slices.Contains(known.DenyOn, moid))
+}
+
+// holds tells whether somebody who can log in has a privilege.
+func (u *users) holds(name, privilege, moid string) bool {
+	u.mu.Lock()
+	_, known := u.byName[name]
+	u.mu.Unlock()
+	return known && !u.denied(name, privilege, moid)
 }
 
 // need is a privilege that a call asks for, and the object it is asked on.
@@ -116,6 +128,12 @@ func (s *Simulator) needs(method *simulator.Method) []need {
 		}
 	case *types.ReconfigVM_Task:
 		return on(this, reconfigurePrivileges(&request.Spec)...)
+	case *types.HasPrivilegeOnEntities: // rule privileges_asked_of
+		var needs []need
+		for _, ref := range request.Entity {
+			needs = append(needs, need{systemRead, ref})
+		}
+		return needs
 	case *types.CloneVM_Task:
 		return append(on(this, "VirtualMachine.Provisioning.Clone"), need{createExisting, request.Folder})
 	}
@@ -153,4 +171,71 @@ func guestPrivilege(method string) string {
 		return guestExecute
 	}
 	return guestModify
+}
+
+// authorizationManager tells who holds which privileges: by the users' deny
+// lists, where govmomi's says that everybody holds all.
+type authorizationManager struct {
+	*simulator.AuthorizationManager
+	sim *Simulator
+}
+
+// hasPrivilegeResponse is an answer with all its truth values: govmomi's leaves
+// those out that are false.
+type hasPrivilegeResponse struct {
+	Returnval []bool `xml:"returnval"`
+}
+
+type hasPrivilegeBody struct {
+	Res    *hasPrivilegeResponse `xml:"urn:vim25 HasPrivilegeOnEntityResponse,omitempty"`
+	Fault_ *soap.Fault           `xml:"http://schemas.xmlsoap.org/soap/envelope/ Fault,omitempty"`
+}
+
+func (b *hasPrivilegeBody) Fault() *soap.Fault { return b.Fault_ }
+
+func (m *authorizationManager) HasPrivilegeOnEntity(req *types.HasPrivilegeOnEntity) soap.HasFault {
+	body := &hasPrivilegeBody{Res: &hasPrivilegeResponse{}}
+	user := m.sim.sessions.userOf(req.SessionId)
+	for _, privilege := range req.PrivId {
+		body.Res.Returnval = append(body.Res.Returnval, m.sim.users.holds(user, privilege, req.Entity.Value))
+	}
+	return body
+}
+
+func (m *authorizationManager) HasPrivilegeOnEntities(req *types.HasPrivilegeOnEntities) soap.HasFault {
+	held := m.held(m.sim.sessions.userOf(req.SessionId), req.Entity, req.PrivId)
+	return &methods.HasPrivilegeOnEntitiesBody{Res: &types.HasPrivilegeOnEntitiesResponse{Returnval: held}}
+}
+
+func (m *authorizationManager) HasUserPrivilegeOnEntities(req *types.HasUserPrivilegeOnEntities) soap.HasFault {
+	held := m.held(req.UserName, req.Entities, req.PrivId)
+	return &methods.HasUserPrivilegeOnEntitiesBody{Res: &types.HasUserPrivilegeOnEntitiesResponse{Returnval: held}}
+}
+
+func (m *authorizationManager) FetchUserPrivilegeOnEntities(req *types.FetchUserPrivilegeOnEntities) soap.HasFault {
+	body := &methods.FetchUserPrivilegeOnEntitiesBody{Res: &types.FetchUserPrivilegeOnEntitiesResponse{}}
+	for _, entity := range req.Entities {
+		result := types.UserPrivilegeResult{Entity: entity}
+		for _, privilege := range object.AuthorizationRoleList(m.RoleList).ByName("Admin").Privilege {
+			if m.sim.users.holds(req.UserName, privilege, entity.Value) {
+				result.Privileges = append(result.Privileges, privilege)
+			}
+		}
+		body.Res.Returnval = append(body.Res.Returnval, result)
+	}
+	return body
+}
+
+func (m *authorizationManager) held(user string, entities []types.ManagedObjectReference, privileges []string) []types.EntityPrivilege {
+	var held []types.EntityPrivilege
+	for _, entity := range entities {
+		on := types.EntityPrivilege{Entity: entity}
+		for _, privilege := range privileges {
+			on.PrivAvailability = append(on.PrivAvailability, types.PrivilegeAvailability{
+				PrivId: privilege, IsGranted: m.sim.users.holds(user, privilege, entity.Value),
+			})
+		}
+		held = append(held, on)
+	}
+	return held
 }

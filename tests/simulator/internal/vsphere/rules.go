@@ -132,6 +132,8 @@ var ruleTable = []Rule{
 	// The server.
 	{Name: "unknown_method_fault", Source: "vpulim/node-soap issue 668", Choices: []string{"InvalidRequest", "RuntimeFault", "MethodNotFound", "NotSupported"},
 		Statement: "A method the server does not know is answered with this fault."},
+	{Name: "privileges_asked_of", Source: reference, Choices: []string{"readable entities"},
+		Statement: "HasPrivilegeOnEntities asks for System.Read on every entity; for a session that does not exist it answers that no privilege is held."},
 	{Name: "newer_soap_version", Source: "govmomi's clients name their own newest version to every server", Choices: []string{"served", "refused"},
 		Statement: "A published API version newer than the server's own is accepted in SOAPAction."},
 	{Name: "transfer_url_host", Source: "govmomi guest/file_manager.go", Choices: []string{"address", "inventory-name", "asterisk"},

@@ -65,6 +65,16 @@ func (s *sessions) list() []sessionInfo {
 	return list
 }
 
+// userOf returns who is logged in in a session; "" when there is no such session.
+func (s *sessions) userOf(key string) string {
+	for _, session := range s.list() {
+		if session.Key == key {
+			return session.User
+		}
+	}
+	return ""
+}
+
 // kill ends the sessions of a user, or all, and returns them.
 func (s *sessions) kill(user string) []sessionInfo {
 	ended := []sessionInfo{}
