@@ -21,6 +21,7 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	if ctx.Session == nil {
 		return s.dispatchStranger(ctx, method)
 	}
+	begin(ctx, operation{origin: fromVCenter, user: ctx.Session.UserName})
 	if user := ctx.Session.UserName; user != "" {
 		if method.Name == "Logout" {
 			s.sessions.end(ctx.Session)

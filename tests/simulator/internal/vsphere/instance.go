@@ -5,6 +5,7 @@ package vsphere
 
 import (
 	"sync"
+	"time"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
@@ -20,8 +21,8 @@ type instance struct {
 	ref types.ManagedObjectReference
 
 	mu        sync.Mutex
-	cycle     *cycle            // from power-on to power-off; nil while off
-	starting  powerOrigin       // of a power-on that is under way
+	cycle     *cycle            // from power-on to power-off, or to a reset; nil while off
+	booted    time.Time         // when it was powered on; zero while off
 	enabled   bool              // as a fork parent
 	group     string            // the fork group the VM heads
 	origin    *origin           // how a fork child came to be; nil for others

@@ -24,21 +24,59 @@ func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMach
 	if !ok {
 		return
 	}
-	switch changed.Runtime.PowerState {
-	case types.VirtualMachinePowerStatePoweredOn:
-		s.poweredOn(ctx, vm, object)
-	case types.VirtualMachinePowerStatePoweredOff:
+	vm.mu.Lock()
+	resumed := vm.cycle != nil
+	vm.mu.Unlock()
+	switch state := changed.Runtime.PowerState; {
+	case state == types.VirtualMachinePowerStatePoweredOn && !resumed:
+		vm.bootedAt(time.Now())
+		s.poweredOn(ctx, vm, object, operationOf(ctx).origin)
+	case state == types.VirtualMachinePowerStatePoweredOff:
+		vm.bootedAt(time.Time{})
 		s.poweredOff(ctx, vm, object)
 	}
+	s.showBootTime(ctx, object)
 }
 
-func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simulator.VirtualMachine) {
+// restart begins the guest anew, as a reset and its own reboot do: the VM
+// stays powered on, and what it was given at its power-on stays.
+func (s *Simulator) restart(ctx *simulator.Context, object *simulator.VirtualMachine) {
+	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
-	if vm.cycle != nil { // resumed
-		vm.mu.Unlock()
-		return
+	from := vm.cycle.from
+	vm.mu.Unlock()
+	s.poweredOff(ctx, vm, object)
+	s.poweredOn(ctx, vm, object, from)
+}
+
+func (vm *instance) bootedAt(when time.Time) {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	vm.booted = when
+}
+
+// showBootTime publishes when the VM was powered on: neither suspending and
+// resuming nor a restart of the guest changes it. govmomi's simulator has it
+// only in the summary, and sets it there at every change.
+func (s *Simulator) showBootTime(ctx *simulator.Context, object *simulator.VirtualMachine) {
+	vm := s.instances.of(object.Self)
+	vm.mu.Lock()
+	booted := vm.booted
+	vm.mu.Unlock()
+	var shown any
+	if !booted.IsZero() {
+		shown = booted
 	}
-	c := &cycle{vm: vm, from: vm.starting, over: make(chan struct{}), starts: map[int64]map[string]string{}}
+	ctx.Update(object, []types.PropertyChange{
+		{Name: "runtime.bootTime", Val: shown},
+		{Name: "summary.runtime.bootTime", Val: shown},
+	})
+}
+
+// poweredOn starts the guest.
+func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simulator.VirtualMachine, from powerOrigin) {
+	vm.mu.Lock()
+	c := &cycle{vm: vm, from: from, over: make(chan struct{}), starts: map[int64]map[string]string{}}
 	vm.cycle = c
 	born := vm.origin
 	forks := born != nil && !born.broken && !(born.persistent && born.started)

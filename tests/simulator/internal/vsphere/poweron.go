@@ -27,24 +27,10 @@ var powerOrigins = []powerOrigin{fromVCenter, fromESXi, fromHA, fromAutostart}
 // way. The caller holds the VM's lock.
 func (s *Simulator) powerOnFrom(ctx *simulator.Context, object *simulator.VirtualMachine, from powerOrigin, inner bool) soap.HasFault {
 	vm := s.instances.of(object.Self)
-	begin := func(from powerOrigin) {
-		vm.mu.Lock()
-		defer vm.mu.Unlock()
-		vm.starting = from
+	if op := operationOf(ctx); op.origin != from {
+		begin(ctx, operation{origin: from})
 	}
-	plan := &taskPlan{ctx: ctx, method: "PowerOnVM_Task", inner: inner,
-		before: func() types.BaseMethodFault {
-			if fault := vm.mayPowerOn(); fault != nil {
-				return fault
-			}
-			begin(from)
-			return nil
-		},
-		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
-			begin("")
-			return result, fault
-		},
-	}
+	plan := &taskPlan{ctx: ctx, method: "PowerOnVM_Task", inner: inner, before: vm.mayPowerOn}
 	return s.tasks.start(object.Self, plan, func() soap.HasFault {
 		return object.PowerOnVMTask(ctx, &types.PowerOnVM_Task{This: object.Self})
 	})

@@ -38,8 +38,26 @@ func (v *virtualMachine) PowerOffVMTask(ctx *simulator.Context, req *types.Power
 	return v.task(ctx, "PowerOffVM_Task", v.mayPowerOff, func() soap.HasFault { return v.VirtualMachine.PowerOffVMTask(ctx, req) })
 }
 
-func (v *virtualMachine) ResetVMTask(ctx *simulator.Context, req *types.ResetVM_Task) soap.HasFault {
-	return v.task(ctx, "ResetVM_Task", v.mayPowerOff, func() soap.HasFault { return v.VirtualMachine.ResetVMTask(ctx, req) })
+// ResetVMTask restarts the guest. govmomi's simulator powers the VM off and on,
+// which clients see.
+func (v *virtualMachine) ResetVMTask(ctx *simulator.Context, _ *types.ResetVM_Task) soap.HasFault {
+	return v.task(ctx, "ResetVM_Task", v.mayPowerOff, func() soap.HasFault {
+		task := simulator.CreateTask(v.VirtualMachine, "reset", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+			if fault := v.poweredOn(); fault != nil {
+				return nil, fault
+			}
+			v.sim.restart(ctx, v.VirtualMachine)
+			return nil, nil
+		})
+		return &methods.ResetVM_TaskBody{Res: &types.ResetVM_TaskResponse{Returnval: task.Run(ctx)}}
+	})
+}
+
+func (v *virtualMachine) poweredOn() types.BaseMethodFault {
+	if state := v.Runtime.PowerState; state != types.VirtualMachinePowerStatePoweredOn {
+		return &types.InvalidPowerState{RequestedState: types.VirtualMachinePowerStatePoweredOn, ExistingState: state}
+	}
+	return nil
 }
 
 func (v *virtualMachine) mayPowerOff() types.BaseMethodFault {
@@ -67,12 +85,30 @@ func (v *virtualMachine) notQuiesced() types.BaseMethodFault {
 	return nil
 }
 
-// ShutdownGuest needs a guest that answers.
+// guestAnswers refuses what a guest is asked to do by its Tools.
+func (v *virtualMachine) guestAnswers() types.BaseMethodFault {
+	if fault := v.poweredOn(); fault != nil {
+		return fault
+	}
+	if v.quiesced() || v.Guest.ToolsRunningStatus != string(types.VirtualMachineToolsRunningStatusGuestToolsRunning) {
+		return &types.ToolsUnavailable{}
+	}
+	return nil
+}
+
 func (v *virtualMachine) ShutdownGuest(ctx *simulator.Context, req *types.ShutdownGuest) soap.HasFault {
-	if v.quiesced() {
-		return &methods.ShutdownGuestBody{Fault_: simulator.Fault("", &types.ToolsUnavailable{})}
+	if fault := v.guestAnswers(); fault != nil {
+		return &methods.ShutdownGuestBody{Fault_: simulator.Fault("", fault)}
 	}
 	return v.VirtualMachine.ShutdownGuest(ctx, req)
+}
+
+func (v *virtualMachine) RebootGuest(ctx *simulator.Context, _ *types.RebootGuest) soap.HasFault {
+	if fault := v.guestAnswers(); fault != nil {
+		return &methods.RebootGuestBody{Fault_: simulator.Fault("", fault)}
+	}
+	v.sim.restart(ctx, v.VirtualMachine)
+	return &methods.RebootGuestBody{Res: &types.RebootGuestResponse{}}
 }
 
 func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
