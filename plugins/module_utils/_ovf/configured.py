@@ -8,7 +8,12 @@ vSphere API reference, VAppPropertyInfo and VmConfigInfo.
 
 from __future__ import annotations
 
+import dataclasses
+import typing as t
 from dataclasses import dataclass, field
+
+if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,9 @@ class Configured:
     :param transports: ``com.vmware.guestInfo``, ``iso``; none: nothing is delivered.
     :param ip_assignment: ``policy``, ``protocol``, ``supported_schemes``, ``effective_from`` (``vm`` or ``vapp``).
     :param parent_vapps: names of the vApps around the VM, nearest first.
+    :param values_computed: whether a running VM's expressions have their values. vCenter computes them when it
+        starts the VM and clears them when it stops: true proves that vCenter started it, false suggests that it
+        did not (an expression may come out empty). ``None``: not running, or no expressions.
     """
 
     enabled: bool = False
@@ -70,3 +78,123 @@ class Configured:
     ovf_sections: tuple[dict[str, object], ...] = ()
     eula_count: int = 0
     parent_vapps: tuple[str, ...] = ()
+    values_computed: bool | None = None
+
+
+def read(
+    config: t.Any,
+    around: t.Sequence[tuple[str, t.Any]] = (),
+    running: bool = False,
+    mask: Mask | None = None,
+) -> Configured:
+    """The vApp options of a VM.
+
+    :param config: ``config.vAppConfig``, a ``vim.vApp.VmConfigInfo``; unset when vApp options are disabled.
+    :param around: name and ``vAppConfig`` of the vApps around the VM, nearest first.
+    :param running: whether the VM is powered on.
+    :param mask: tells which names look secret.
+    """
+    parents = tuple(name for name, _config in around)
+    if config is None:
+        return Configured(parent_vapps=parents)
+    properties = tuple(_property(one, running, mask) for one in config.property or [])
+    expressions = [one for one in properties if one.source == "computed"]
+    return Configured(
+        enabled=True,
+        transports=tuple(one for one in config.ovfEnvironmentTransport or [] if one),
+        ip_assignment=_ip_assignment(config, [of_vapp for _name, of_vapp in around]),
+        install_boot_required=bool(config.installBootRequired),
+        products=tuple(_product(one) for one in config.product or []),
+        properties=properties,
+        ovf_sections=tuple(
+            {"namespace": one.namespace, "type": one.type, "at_envelope_level": one.atEnvelopeLevel}
+            for one in config.ovfSection or []
+        ),
+        eula_count=len(config.eula or []),
+        parent_vapps=parents,
+        values_computed=any(one.effective for one in expressions) if running and expressions else None,
+    )
+
+
+def facts(configured: Configured, mask: Mask) -> dict[str, t.Any]:
+    """The ``configured`` return value."""
+    return {
+        "enabled": configured.enabled,
+        "transports": list(configured.transports),
+        "ip_assignment": configured.ip_assignment,
+        "install_boot_required": configured.install_boot_required,
+        "products": [dataclasses.asdict(one) for one in configured.products],
+        "properties": [_property_facts(one, mask) for one in configured.properties],
+        "ovf_sections": [dict(one) for one in configured.ovf_sections],
+        "eula_count": configured.eula_count,
+        "parent_vapps": list(configured.parent_vapps),
+        "values_computed": configured.values_computed,
+    }
+
+
+def _property(info: t.Any, running: bool, mask: Mask | None) -> Property:
+    kind = info.type or "string"
+    is_password = kind.startswith("password")  # also password(..8) and the like
+    is_expression = kind.startswith("expression")
+    key = ".".join(part for part in (info.classId, info.id, info.instanceId) if part)
+    value, default = info.value, info.defaultValue
+    if is_password:
+        # vCenter always returns passwords empty; what it would deliver is unknown, not empty.
+        value = default = effective = None
+        source = "unknown"
+    elif is_expression:
+        effective, source = (value or None) if running else None, "computed"
+    elif value:
+        effective, source = value, "value"
+    else:
+        effective, source = default or "", "default"
+    return Property(
+        key=key,
+        id=info.id or "",
+        class_id=info.classId or "",
+        instance_id=info.instanceId or "",
+        type=kind,
+        category=info.category or "",
+        label=info.label or "",
+        user_configurable=bool(info.userConfigurable),
+        value=value,
+        default=default,
+        effective=effective,
+        source=source,
+        secret=is_password or (mask is not None and mask.is_secret(key, kind)),
+        # "ip:<network>" changes at power-on, and with DHCP whenever the guest reports another address.
+        comparable=not (is_password or is_expression or kind.startswith("ip:")),
+    )
+
+
+def _product(info: t.Any) -> Product:
+    return Product(
+        key=info.key,
+        class_id=info.classId or "",
+        instance_id=info.instanceId or "",
+        name=info.name or "",
+        vendor=info.vendor or "",
+        version=info.version or "",
+        full_version=info.fullVersion or "",
+    )
+
+
+def _ip_assignment(config: t.Any, around: t.Sequence[t.Any]) -> dict[str, object] | None:
+    """Those of the top-most vApp win; inside a vApp the VM's own are ignored."""
+    source = around[-1] if around else config
+    assignment = getattr(source, "ipAssignment", None)  # of a vApp that the user may not see, nothing is known
+    if assignment is None and not around:
+        return None
+    return {
+        "policy": getattr(assignment, "ipAllocationPolicy", None),
+        "protocol": getattr(assignment, "ipProtocol", None),
+        "supported_schemes": list(getattr(assignment, "supportedAllocationScheme", None) or []),
+        "effective_from": "vapp" if around else "vm",
+    }
+
+
+def _property_facts(one: Property, mask: Mask) -> dict[str, t.Any]:
+    result = dataclasses.asdict(one)
+    for name in ("value", "default", "effective"):
+        result[name] = mask.value(one.key, result[name], one.type, one.secret)
+    return result

@@ -1,0 +1,243 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What would vCenter deliver?"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured
+
+SECRET = "vmforktest-a-secret-of-its-own"
+
+
+class HideSecrets:
+    """A mask that hides what is marked as secret, and names with "token" in them."""
+
+    def is_secret(self, key: str, type: str = "") -> bool:
+        return "token" in key
+
+    def value(self, key: str, value: str | None, type: str = "", secret: bool = False) -> str | None:
+        return "********" if value is not None and (secret or self.is_secret(key)) else value
+
+
+def prop(**fields: Any) -> Any:
+    return vim.vApp.PropertyInfo(**{"key": 0, "id": "x", **fields})
+
+
+def vapp_options(*properties: Any, **fields: Any) -> Any:
+    return vim.vApp.VmConfigInfo(property=list(properties), **fields)
+
+
+def only_property(info: Any, **options: Any) -> configured.Property:
+    (one,) = configured.read(vapp_options(info), **options).properties
+    return one
+
+
+@pytest.mark.parametrize(
+    ("parts", "key"),
+    [
+        pytest.param({"id": "hostname"}, "hostname", id="id alone"),
+        pytest.param({"id": "hostname", "classId": "", "instanceId": ""}, "hostname", id="empty, as vCenter says it"),
+        pytest.param({"classId": "vami", "id": "ip0", "instanceId": "VCSA"}, "vami.ip0.VCSA", id="all three"),
+        pytest.param({"classId": "vami", "id": "ip0"}, "vami.ip0", id="no instance"),
+        pytest.param({"id": "ip0", "instanceId": "VCSA"}, "ip0.VCSA", id="no class"),
+        pytest.param({"classId": "a.b", "id": "c.d"}, "a.b.c.d", id="dots inside"),
+    ],
+)
+def test_key(parts: dict[str, str], key: str) -> None:
+    assert only_property(prop(**parts)).key == key
+
+
+# type, value, default, running → effective, source, comparable
+RULES = {
+    "value": ("string", "v", "d", True, "v", "value", True),
+    "no type is a string": (None, "v", "d", True, "v", "value", True),
+    "default for no value": ("string", None, "d", True, "d", "default", True),
+    "default for the empty string": ("string", "", "d", True, "d", "default", True),
+    "neither": ("string", None, None, True, "", "default", True),
+    "a blank is a value": ("string", " ", "d", True, " ", "value", True),
+    "false is a value": ("boolean", "False", "True", True, "False", "value", True),
+    "zero is a value": ("int", "0", "1", True, "0", "value", True),
+    "bounded string": ("string(1..5)", "v", "", True, "v", "value", True),
+    "plain address": ("ip", "192.0.2.1", "", True, "192.0.2.1", "value", True),
+    "address of a network": ("ip:network", "192.0.2.1", "", True, "192.0.2.1", "value", False),
+    "address of a named network": ("ip:VM Network", "", "", True, "", "default", False),
+    "password": ("password", "", "", True, None, "unknown", False),
+    "bounded password": ("password(8..)", None, None, True, None, "unknown", False),
+    "expression while running": ("expression", "192.0.2.9", "${autoIp:net}", True, "192.0.2.9", "computed", False),
+    "expression left empty": ("expression", "", "${autoIp:net}", True, None, "computed", False),
+    "expression while off": ("expression", "192.0.2.9", "${autoIp:net}", False, None, "computed", False),
+}
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_what_would_be_delivered(rule: tuple[Any, ...]) -> None:
+    kind, value, default, running, effective, source, comparable = rule
+    one = only_property(prop(type=kind, value=value, defaultValue=default), running=running)
+    assert (one.effective, one.source, one.comparable) == (effective, source, comparable)
+
+
+def test_a_password_that_a_server_tells_is_not_kept() -> None:
+    one = only_property(prop(type="password", value=SECRET, defaultValue=SECRET))
+    assert (one.value, one.default, one.secret) == (None, None, True)
+
+
+def test_secret_by_name() -> None:
+    assert only_property(prop(id="api_token"), mask=HideSecrets()).secret
+    assert not only_property(prop(id="hostname"), mask=HideSecrets()).secret
+
+
+EXPRESSION = {"type": "expression", "defaultValue": "${autoIp:net}"}
+
+
+@pytest.mark.parametrize(
+    ("properties", "running", "computed"),
+    [
+        pytest.param([prop(value="v")], True, None, id="no expressions"),
+        pytest.param([prop(**EXPRESSION, value="192.0.2.9")], True, True, id="computed"),
+        pytest.param([prop(**EXPRESSION, value="192.0.2.9"), prop(**EXPRESSION)], True, True, id="one came out empty"),
+        pytest.param([prop(**EXPRESSION), prop(value="v")], True, False, id="not computed"),
+        pytest.param([prop(**EXPRESSION)], False, None, id="not running"),
+    ],
+)
+def test_whether_vcenter_computed_the_values(properties: list[Any], running: bool, computed: bool | None) -> None:
+    assert configured.read(vapp_options(*properties), running=running).values_computed is computed
+
+
+@pytest.mark.parametrize(
+    ("transports", "expected"),
+    [
+        (["com.vmware.guestInfo", "iso"], ("com.vmware.guestInfo", "iso")),
+        ([""], ()),
+        ([], ()),
+        (None, ()),
+    ],
+)
+def test_transports(transports: list[str] | None, expected: tuple[str, ...]) -> None:
+    assert configured.read(vim.vApp.VmConfigInfo(ovfEnvironmentTransport=transports)).transports == expected
+
+
+def addresses(policy: str) -> Any:
+    return vim.vApp.IPAssignmentInfo(
+        ipAllocationPolicy=policy, ipProtocol="IPv4", supportedAllocationScheme=["ovfenv"], supportedIpProtocol=["IPv4"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "around", "policy", "effective_from"),
+    [
+        pytest.param("fixedPolicy", [], "fixedPolicy", "vm", id="no vApp"),
+        pytest.param("fixedPolicy", ["dhcpPolicy"], "dhcpPolicy", "vapp", id="in a vApp"),
+        pytest.param(
+            "fixedPolicy", ["dhcpPolicy", "transientPolicy"], "transientPolicy", "vapp", id="the top-most wins"
+        ),
+        pytest.param("fixedPolicy", ["dhcpPolicy", None], None, "vapp", id="the top-most is hidden from us"),
+    ],
+)
+def test_ip_assignment(own: str, around: list[str | None], policy: str | None, effective_from: str) -> None:
+    read = configured.read(
+        vim.vApp.VmConfigInfo(ipAssignment=addresses(own)),
+        around=[
+            (f"vapp-{number}", vim.vApp.VmConfigInfo(ipAssignment=addresses(one)) if one else None)
+            for number, one in enumerate(around)
+        ],
+    )
+    assert read.ip_assignment is not None
+    assert (read.ip_assignment["policy"], read.ip_assignment["effective_from"]) == (policy, effective_from)
+    assert read.parent_vapps == tuple(f"vapp-{number}" for number in range(len(around)))
+
+
+def test_disabled() -> None:
+    assert configured.read(None, around=[("outer", None)]) == configured.Configured(parent_vapps=("outer",))
+
+
+def test_everything_as_return_value() -> None:
+    read = configured.read(
+        vim.vApp.VmConfigInfo(
+            property=[
+                prop(
+                    id="hostname", type="string", category="Network", label="Name", userConfigurable=True, value="web"
+                ),
+                prop(id="api_token", type="string", value=SECRET),
+            ],
+            product=[vim.vApp.ProductInfo(key=1, name="Appliance", vendor="Example", version="1", fullVersion="1.0-7")],
+            ipAssignment=addresses("fixedPolicy"),
+            eula=["first", "second"],
+            ovfSection=[
+                vim.vApp.OvfSectionInfo(
+                    key=0, namespace="urn:example", type="Example", atEnvelopeLevel=True, contents=SECRET
+                )
+            ],
+            ovfEnvironmentTransport=["iso"],
+            installBootRequired=True,
+        ),
+        mask=HideSecrets(),
+    )
+    facts = configured.facts(read, HideSecrets())
+    assert json.loads(json.dumps(facts)) == {
+        "enabled": True,
+        "transports": ["iso"],
+        "ip_assignment": {
+            "policy": "fixedPolicy",
+            "protocol": "IPv4",
+            "supported_schemes": ["ovfenv"],
+            "effective_from": "vm",
+        },
+        "install_boot_required": True,
+        "products": [
+            {
+                "key": 1,
+                "class_id": "",
+                "instance_id": "",
+                "name": "Appliance",
+                "vendor": "Example",
+                "version": "1",
+                "full_version": "1.0-7",
+            }
+        ],
+        "properties": [
+            {
+                "key": "hostname",
+                "id": "hostname",
+                "class_id": "",
+                "instance_id": "",
+                "type": "string",
+                "category": "Network",
+                "label": "Name",
+                "user_configurable": True,
+                "value": "web",
+                "default": None,
+                "effective": "web",
+                "source": "value",
+                "secret": False,
+                "comparable": True,
+            },
+            {
+                "key": "api_token",
+                "id": "api_token",
+                "class_id": "",
+                "instance_id": "",
+                "type": "string",
+                "category": "",
+                "label": "",
+                "user_configurable": False,
+                "value": "********",
+                "default": None,
+                "effective": "********",
+                "source": "value",
+                "secret": True,
+                "comparable": True,
+            },
+        ],
+        "ovf_sections": [{"namespace": "urn:example", "type": "Example", "at_envelope_level": True}],
+        "eula_count": 2,
+        "parent_vapps": [],
+        "values_computed": None,
+    }
+    assert SECRET not in repr(read)
+    assert configured.facts(configured.Configured(), HideSecrets()).keys() == facts.keys()
