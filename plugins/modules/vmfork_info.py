@@ -84,7 +84,9 @@ parents:
           ip_addresses: ["192.0.2.11"]
           recorded: true
 without_parent:
-  description: Children whose parent is gone or cannot be seen, with the same keys as children.
+  description:
+    - Children whose parent is gone or cannot be seen, with the same keys as children.
+    - vSphere 6.0 does not show who forked whom. Without a VM given, children that another tool made are here, too.
   returned: success
   type: list
   elements: dict

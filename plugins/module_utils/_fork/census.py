@@ -3,20 +3,24 @@
 """All fork parents and children of a server: what ``vmfork_info`` returns.
 
 Private to the collection. Costs one read of the identity of every VM, in
-pages, and two reads of the VMs that have to do with forking.
+pages, and two reads of the VMs that have to do with forking; for one VM the
+server is asked for its parent and children, too.
 """
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _properties, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+Everyone = t.Mapping[t.Any, t.Mapping[str, t.Any]]
+"""VM → its properties."""
 
 Family = dict[t.Any, list[t.Any]]
 """Parent VM → its children."""
@@ -28,10 +32,10 @@ def count(session: Session, engine: Engine, deadline: Deadline, only: parents.Pa
     :param only: restrict both to what has to do with this VM, be it a parent or a child.
     """
     everyone = _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, identity.PATHS)
-    family = relate(everyone, engine)
-    orphans = _orphans(everyone, family)
+    told = _ask_the_server(only, deadline) if only is not None else {}
+    family = relate(everyone, engine, told)
+    orphans = without_parent(everyone, family, told)
     if only is not None:
-        _ask_the_server(session, engine, deadline, only, family, orphans)
         family = {one: its for one, its in family.items() if only.vm == one or only.vm in its}
         orphans = [one for one in orphans if one == only.vm]
     wanted = [*family, *(child for its in family.values() for child in its), *orphans]
@@ -60,10 +64,12 @@ def count(session: Session, engine: Engine, deadline: Deadline, only: parents.Pa
     }
 
 
-def relate(everyone: t.Mapping[t.Any, t.Mapping[str, t.Any]], engine: Engine) -> Family:
-    """Who is whose child, by our records and by the fork groups; enabled parents without children are there too.
+def relate(everyone: Everyone, engine: Engine, told: t.Mapping[t.Any, t.Any]) -> Family:
+    """Who is whose child, by our records, the fork groups and the server's word; so are enabled parents without any.
 
-    Looks each VM's parent up by the two keys it may carry, so that the effort grows with the number of VMs only.
+    Looks each VM's parent up by the keys it may carry, so that the effort grows with the number of VMs only.
+
+    :param told: child → parent, as the server itself has named them; it may name VMs that the user cannot see.
     """
     by_uuid = {
         values["config.instanceUuid"].lower(): vm
@@ -82,16 +88,19 @@ def relate(everyone: t.Mapping[t.Any, t.Mapping[str, t.Any]], engine: Engine) ->
             if parent is not None and identity.judge(everyone[parent], values).kinship is not identity.Kinship.STRANGER:
                 family.setdefault(parent, []).append(vm)
                 break
+        else:
+            if told.get(vm) in everyone:
+                family.setdefault(told[vm], []).append(vm)
     return family
 
 
-def _orphans(everyone: t.Mapping[t.Any, t.Mapping[str, t.Any]], family: Family) -> list[t.Any]:
+def without_parent(everyone: Everyone, family: Family, told: t.Mapping[t.Any, t.Any]) -> list[t.Any]:
     """Forks whose parent is gone, or cannot be seen."""
     placed = {child for its in family.values() for child in its}
     return [
         vm
         for vm, values in everyone.items()
-        if vm not in placed and (_is_recorded(values) or identity.child_group(values) is not None)
+        if vm not in placed and (vm in told or _is_recorded(values) or identity.is_fork(values))
     ]
 
 
@@ -101,25 +110,11 @@ def _is_recorded(values: t.Mapping[str, t.Any]) -> bool:
     return record is not None and record.bios_uuid.lower() == (values.get("config.uuid") or "").lower()
 
 
-def _ask_the_server(
-    session: Session,
-    engine: Engine,
-    deadline: Deadline,
-    only: parents.Parent,
-    family: Family,
-    orphans: list[t.Any],
-) -> None:
-    """For one VM, ask also the server itself: before vSphere 6.5 no property tells who forked whom."""
-    if only.vm in family:
-        known = family[only.vm]
-        known += [vm for vm in parents.listed_children(only, deadline) if vm not in known]
-        orphans[:] = [vm for vm in orphans if vm not in known]
-    elif only.vm in orphans:
-        what = f"Could not find the parent of VM {only.name}"
-        parent = _tasks.run(session, deadline, what, lambda: engine.find_parent(only.vm))
-        if parent is not None:
-            family.setdefault(parent, []).append(only.vm)
-            orphans.remove(only.vm)
+def _ask_the_server(only: parents.Parent, deadline: Deadline) -> dict[t.Any, t.Any]:
+    """Child → parent, as far as the server knows one VM's: no property of vSphere 6.0 tells who forked whom."""
+    told = dict.fromkeys(parents.listed_children(only, deadline), only.vm)
+    its_parent = parents.listed_parent(only, deadline)
+    return {**told, only.vm: its_parent} if its_parent is not None else told
 
 
 def _sorted(entries: t.Iterable[dict[str, t.Any]]) -> list[dict[str, t.Any]]:

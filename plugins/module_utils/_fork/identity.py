@@ -131,6 +131,12 @@ def child_group(vm: t.Mapping[str, t.Any]) -> str | None:
     return getattr(vm.get("config.forkConfigInfo"), "childForkGroupId", None) or None
 
 
+def is_fork(vm: t.Mapping[str, t.Any]) -> bool:
+    """Whether the server shows that the VM was forked, whoever did it."""
+    kind = getattr(vm.get("config.forkConfigInfo"), "childType", None)
+    return child_group(vm) is not None or str(kind) in ("persistent", "nonpersistent")
+
+
 def _uuid(vm: t.Mapping[str, t.Any], path: str) -> str | None:
     value = vm.get(path)
     return value.lower() if value else None

@@ -129,18 +129,29 @@ def children(parent: Parent, deadline: Deadline) -> list[_inventory.Found]:
 
 def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
     """The children that the server itself knows of."""
+    what = f"Could not list the children of VM {parent.name}"
     try:
-        result = _tasks.run(
-            parent.session,
-            deadline,
-            f"Could not list the children of VM {parent.name}",
-            lambda: parent.engine.list_children(parent.vm),
-        )
+        result = _tasks.run(parent.session, deadline, what, lambda: parent.engine.list_children(parent.vm))
     except _errors.OperationFailed as error:
-        if not parent.is_enabled and error.fault in ("InvalidState", "NotSupported"):
-            return []  # a VM that is no parent has no list
+        if not parent.is_enabled and error.fault in _IS_NONE:
+            return []
         raise
     return list(result or [])
+
+
+def listed_parent(child: Parent, deadline: Deadline) -> t.Any | None:
+    """The parent that the server itself knows of, be it visible to the user or not."""
+    what = f"Could not find the parent of VM {child.name}"
+    try:
+        return _tasks.run(child.session, deadline, what, lambda: child.engine.find_parent(child.vm))
+    except _errors.OperationFailed as error:
+        if error.fault in _IS_NONE:
+            return None
+        raise
+
+
+_IS_NONE = ("InvalidState", "NotSupported")
+"""How a server may answer when the VM is no parent, or no child."""
 
 
 def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, check_mode: bool) -> None:

@@ -130,6 +130,9 @@ func (vm *instance) forkConfig() *types.VirtualMachineForkConfigInfo {
 		shown = true
 		info.ChildForkGroupId = vm.inherited
 	}
+	if rules.is("child_fork_group_id", "absent") {
+		info.ChildForkGroupId = ""
+	}
 	if !shown && rules.is("plain_vm_fork_config", "unset") {
 		return nil
 	}

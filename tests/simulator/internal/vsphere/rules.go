@@ -94,6 +94,8 @@ var ruleTable = []Rule{
 		Statement: "A persistent child needs a parent with a disk snapshot."},
 	{Name: "persistent_child_type", Source: reference, Choices: []string{"none"},
 		Statement: "config.forkConfigInfo.childType of a persistent child reads none once it was powered on."},
+	{Name: "child_fork_group_id", Source: reference, Choices: []string{"always", "absent"},
+		Statement: "config.forkConfigInfo.childForkGroupId of a child is shown."},
 	{Name: "persistent_child_group", Source: assumption, Choices: []string{"kept", "removed"},
 		Statement: "A persistent child keeps childForkGroupId after its power-on."},
 	{Name: "persistent_children_listed", Source: assumption, Choices: []string{"until-power-on", "always"},

@@ -165,6 +165,12 @@ var ruleTests = map[string]struct {
 	"frozen_reconfigure": {guests: true, test: func(b *bed, choice string) {
 		b.expect("reconfigure", b.raw.task("ReconfigVM_Task", b.parent(), "<spec><annotation>x</annotation></spec>"), faultOf(choice))
 	}},
+	"child_fork_group_id": {guests: true, test: func(b *bed, choice string) {
+		child := b.child(b.parent(), "c", "")
+		if group := b.read(child, "config").Config.ForkConfigInfo.ChildForkGroupId; (group != "") != (choice == "always") {
+			b.Errorf("%q", group)
+		}
+	}},
 	"persistent_child_group": {guests: true, test: func(b *bed, choice string) {
 		_, child := b.persistent()
 		if group := b.read(child, "config").Config.ForkConfigInfo.ChildForkGroupId; (group != "") != (choice == "kept") {
