@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from functional.vcenter import VCenter
+from functional.vcenter import PRE_QUIESCE, VCenter
 
 
 def vms(vcenter: VCenter) -> list[str]:
@@ -33,6 +33,45 @@ def test_answers_that_stay_lost(quiesced: VCenter) -> None:
     refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01")
     assert "Could not create child web-01: The connection to 127.0.0.1 broke during a call" in refusal.msg
     assert vms(quiesced) == before
+
+
+@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+def test_lost_answer_to_the_start_of_the_runner(vcenter: VCenter, delivery: str) -> None:
+    """It runs, and it must not be started once more, nor have its files taken away."""
+    vcenter.enable()
+    vcenter.fault(method="StartProgramInGuest", at="call", drop="after", count=1)
+    with vcenter.calls() as calls:
+        done = vcenter.quiesce(pre_quiesce_script="sleep 6\n" + PRE_QUIESCE, script_delivery=delivery)
+    assert calls["StartProgramInGuest"] == 1
+    assert done["parent"]["quiesced"]
+    assert done["guest"]["pid"]
+    child = vcenter.fork("web-01").child("web-01")
+    assert vcenter.in_guest(child["moid"], "cat /root/pre-quiesce-ran").split() == ["once"]
+
+
+def test_runner_whose_start_was_not_answered_fails(vcenter: VCenter) -> None:
+    vcenter.enable()
+    vcenter.fault(method="StartProgramInGuest", at="call", drop="after", count=1)
+    given = {"name": vcenter.parent, **vcenter.guest_login, "timeout": 30}
+    refusal = vcenter.fails("vmfork_quiesce", **given, pre_quiesce_script="exit 3")
+    assert "the pre-quiesce script failed (exit code 3)" in refusal.msg
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+def test_runner_whose_start_was_not_answered_in_time(vcenter: VCenter, drop: str, delivery: str) -> None:
+    vcenter.enable()
+    vcenter.fault(method="StartProgramInGuest", at="call", drop=drop, count=1)
+    given = {"name": vcenter.parent, **vcenter.guest_login, "script_delivery": delivery, "timeout": 3}
+    with vcenter.calls() as calls:
+        refusal = vcenter.fails("vmfork_quiesce", **given, pre_quiesce_script="sleep 300; touch /root/went-on")
+    assert calls["StartProgramInGuest"] == 1
+    # It was looked for in the guest, and found only if it was started.
+    assert ("the answer to the start of the runner in its guest was lost" in refusal.msg) is (drop == "before")
+    assert "did not reach the fork point within 3 seconds" in refusal.msg
+    moid = refusal["parent"]["moid"]
+    assert vcenter.in_guest(moid, "ls /root /tmp").split() == ["/root:", "/tmp:"]
+    assert not [key for key, value in vcenter.guest(moid)["guestinfo"].items() if "payload" in key and value]
 
 
 @pytest.mark.parametrize("method", ["WaitForUpdatesEx", "RetrievePropertiesEx", "CreateListView", "CreateFilter"])

@@ -130,20 +130,20 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
     files = job.files(nonce, parent.engine.freeze_command, keys)
     chunks = runner.payload(files)
     try:
-        started = None
+        program = None
         if plan.delivery != "guestinfo":
-            started = _start_by_transfer(guest, plan, files, trace, warn)
-        if started is None:
+            program = _upload(guest, plan, files, trace, warn)
+        if program is None:
             guest.check_login()
             _set(parent, deadline, {f"{PAYLOAD}.{number}": chunk for number, chunk in enumerate(chunks)})
             trace["directory"] = f"{plan.directory or TEMPORARY}/vmfork.{report.new_nonce()}"
             command = runner.unpack_command(len(chunks), nonce, job.tools_path, trace["directory"], keys)
-            started = guest.start(SHELL, f"-c {shlex.quote(command)}")
-        trace["pid"] = started
+            program = (SHELL, f"-c {shlex.quote(command)}")
+        with contextlib.suppress(_errors.ConnectionLost):  # it may run all the same, and is never started twice
+            trace["pid"] = guest.start(*program)
         _await_fork_point(parent, deadline, trace, nonce, guest)
     except (_errors.Error, vmodl.MethodFault):
-        if trace["pid"] is not None:
-            guest.terminate(trace["pid"])
+        _end_runner(guest, trace)
         if trace["directory"] is not None:
             with contextlib.suppress(_errors.Error, vmodl.MethodFault):
                 guest.remove_directory(trace["directory"])
@@ -152,10 +152,12 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
         _clear_payload(parent, warn)
 
 
-def _start_by_transfer(
+def _upload(
     guest: Guest, plan: Plan, files: t.Mapping[str, bytes], trace: Trace, warn: t.Callable[[str], None]
-) -> int | None:
-    """Upload the files and start the runner; ``None`` when the host cannot be reached and there is another way."""
+) -> tuple[str, str] | None:
+    """Bring the files in; the program to start is returned, ``None`` when the host cannot be reached and there is
+    another way.
+    """
     directory = guest.make_directory(plan.directory)
     trace["directory"] = directory
     try:
@@ -168,7 +170,17 @@ def _start_by_transfer(
         trace["directory"] = None
         warn(f"Scripts go through vCenter instead of the ESXi host. {error.sentence}")
         return None
-    return guest.start(SHELL, shlex.quote(f"{directory}/runner"))
+    return SHELL, shlex.quote(f"{directory}/runner")
+
+
+def _end_runner(guest: Guest, trace: Trace) -> None:
+    """Keep a runner that lives from coming to the fork point later."""
+    if trace["directory"] is None:
+        return
+    if trace["pid"] is None:
+        trace["pid"] = guest.find(trace["directory"])
+    if trace["pid"] is not None:
+        guest.terminate(trace["pid"])
 
 
 def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: str | None, guest: Guest | None) -> None:
@@ -200,11 +212,17 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
     remedy = "Look at what the pre-quiesce script waits for, or give a longer timeout."
     if guest is None:
         remedy = "Look in the guest for what calls vmfork-begin, or give a longer timeout."
+    elif trace["pid"] is None:
+        why = "the answer to the start of the runner in its guest was lost, and the VM did not reach the fork point"
+        remedy = "Check the network between here and vCenter, then run again."
     deadline.check(what, why, remedy)
 
 
 def _look_at_process(parent: Parent, guest: Guest, trace: Trace) -> None:
     """The slow second path: a runner that ended and could not report."""
+    if trace["pid"] is None:
+        trace["pid"] = guest.find(trace["directory"])  # nobody else knows the directory's name
+        return
     code = guest.exit_code(trace["pid"])
     if code is None:
         return

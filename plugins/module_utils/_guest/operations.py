@@ -102,7 +102,10 @@ class Guest:
         )
 
     def start(self, path: str, arguments: str) -> int:
-        """Start a program; its process ID is returned."""
+        """Start a program; its process ID is returned.
+
+        :raises _errors.ConnectionLost: no answer came; the program may run all the same.
+        """
         return self._call(
             "Could not start a program in the guest",
             self._manager("processManager").StartProgramInGuest,
@@ -134,6 +137,21 @@ class Guest:
                 # The wire leaves an exit code of 0 out on some servers.
                 return one.exitCode or 0
         return None
+
+    def find(self, mark: str) -> int | None:
+        """The process ID of the program that has ``mark`` in its command line, the first of several.
+
+        ``None``: the guest knows of none, or does not say. Never waits. A program that :meth:`start` has started is
+        found for some minutes after its end.
+        """
+        try:
+            found = self._session.ask(
+                self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=[]
+            )
+        except (vmodl.MethodFault, _errors.Error):
+            return None
+        ours = [one for one in found or [] if mark in (one.cmdLine or "")]
+        return min(ours, key=lambda one: (one.startTime, one.pid)).pid if ours else None
 
     def _call(self, what: str, method: t.Callable[..., t.Any], **arguments: t.Any) -> t.Any:
         """One guest operation, asked again while the guest's agent is not there yet."""
