@@ -9,7 +9,32 @@ that vCenter writes.
 
 from __future__ import annotations
 
+import hashlib
+import typing as t
 from dataclasses import dataclass, field
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import markup
+
+if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
+
+# Namespaces, with the prefixes by which their names are called here. Which ones a document uses does not matter.
+_PREFIXES = {
+    "": "",
+    "http://schemas.dmtf.org/ovf/environment/1": "",
+    "http://www.vmware.com/schema/ovfenv": "ve:",
+    "http://schemas.microsoft.com/windowsazure": "azure:",
+}
+_ROOT = ("Environment",)
+_PLATFORM = (*_ROOT, "PlatformSection")
+_PROPERTY = (*_ROOT, "PropertySection", "Property")
+_ADAPTER = (*_ROOT, "ve:EthernetAdapterSection", "ve:Adapter")
+_VSERVICE = (*_ROOT, "ve:vServiceEnvironmentSection")
+_ENTITY = (*_ROOT, "Entity")
+_ENTITY_PROPERTY = (*_ENTITY, "PropertySection", "Property")
+_AZURE = (*_ROOT, "azure:ProvisioningSection")
+
+_INJECTED_KINDS = ("VMware ESXi", "VMware vCenter Server")
 
 
 @dataclass(frozen=True)
@@ -25,8 +50,8 @@ class Document:
     :param duplicate_keys: keys that occur more than once; the first value counts.
     :param adapters: ``mac``, ``network``, ``unit_number`` of each network adapter.
     :param entities: properties of the siblings inside a vApp, by their ID.
-    :param vservices: what vService extensions added, a token among it.
-    :param sha256: of the document's text, in hexadecimal digits.
+    :param vservices: what vService extensions added, a token among it: ``api`` names the element, the others are in it.
+    :param sha256: of the document's text in UTF-8 without white space around it, in hexadecimal digits.
     :param parse_error: why it could not be read, or not to its end; one clause.
     :param truncated: it ends before its end tag; what stood before is here.
     """
@@ -44,3 +69,163 @@ class Document:
     sha256: str = ""
     parse_error: str | None = None
     truncated: bool = False
+
+
+def parse(source: str | bytes) -> Document:
+    """Read a document. Never raises: what is wrong with it stands in ``parse_error``."""
+    text = markup.decode(source)
+    reader = _Reader()
+    outcome = markup.walk(text, reader)
+    return Document(
+        origin=reader.origin(),
+        entity_id=reader.environment.get("id"),
+        vcenter_id=reader.environment.get("vCenterId") or None,
+        esx_id=reader.environment.get("esxId") or None,
+        platform=reader.platform,
+        properties=reader.properties,
+        duplicate_keys=tuple(reader.duplicate_keys),
+        adapters=tuple(reader.adapters),
+        entities=reader.entities,
+        vservices=tuple(reader.vservices),
+        sha256=hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(),
+        parse_error=outcome.error,
+        truncated=outcome.truncated,
+    )
+
+
+def facts(document: Document, moid: str, mask: Mask) -> dict[str, t.Any]:
+    """The document as a return value, secrets hidden.
+
+    The hash is left out of a document that was not read to its end or has something hidden in it: who knows all but
+    the password could try passwords against it.
+
+    :param moid: the VM the document was found in.
+    """
+    properties = _masked(document.properties, mask)
+    entities = {name: _masked(each, mask) for name, each in document.entities.items()}
+    vservices = [_masked_vservice(vservice, mask) for vservice in document.vservices]
+    shown = (properties, entities, vservices) == (document.properties, document.entities, list(document.vservices))
+    return {
+        "origin": document.origin,
+        "entity_id": document.entity_id,
+        "vcenter_id": document.vcenter_id,
+        "esx_id": document.esx_id,
+        "moref_matches": None if document.vcenter_id is None else document.vcenter_id == moid,
+        "platform": {name: document.platform.get(name) for name in ("kind", "version", "vendor", "locale")},
+        "properties": properties,
+        "duplicate_keys": list(document.duplicate_keys),
+        "adapters": [dict(adapter) for adapter in document.adapters],
+        "entities": entities,
+        "vservices": vservices,
+        "sha256": document.sha256 if shown and not document.parse_error else None,
+        "parse_error": document.parse_error,
+        "truncated": document.truncated,
+    }
+
+
+def _masked(properties: t.Mapping[str, str], mask: Mask) -> dict[str, str | None]:
+    return {key: mask.value(key, value) for key, value in properties.items()}
+
+
+def _masked_vservice(vservice: t.Mapping[str, str], mask: Mask) -> dict[str, str | None]:
+    secret = mask.is_secret_element(vservice["api"])
+    return {
+        name: text if name == "api" else mask.value(name, text, secret=secret or mask.is_secret_element(name))
+        for name, text in vservice.items()
+    }
+
+
+class _Reader:
+    """Collects what stands where it belongs, and passes over all else."""
+
+    def __init__(self) -> None:
+        self.environment: dict[str, str] = {}
+        self.platform: dict[str, str] = {}
+        self.properties: dict[str, str] = {}
+        self.duplicate_keys: dict[str, None] = {}
+        self.adapters: list[dict[str, str | None]] = []
+        self.entities: dict[str, dict[str, str]] = {}
+        self.vservices: list[dict[str, str]] = []
+        self._path: tuple[str, ...] = ()
+        self._entity: str | None = None
+        self._text = ""
+
+    def start(self, name: str, attributes: list[tuple[str, str]]) -> None:
+        self._path = (*self._path, _short(name))
+        self._text = ""
+        if len(self._path) == 1:
+            if self._path != _ROOT:
+                raise markup.Refused(f"its root element is {_local(name)[:40]!r}, so it is no OVF environment")
+            self.environment = _named(attributes)
+        elif self._path == _PROPERTY:
+            self._property(self.properties, _named(attributes))
+        elif self._path == _ENTITY:
+            # <Entity/> stands where there are no siblings.
+            self._entity = _named(attributes).get("id")
+            if self._entity is not None:
+                self.entities.setdefault(self._entity, {})
+        elif self._path == _ENTITY_PROPERTY:
+            self._property(self.entities.setdefault(self._entity or "", {}), _named(attributes))
+        elif self._path == _ADAPTER:
+            given = _named(attributes)
+            self.adapters.append(
+                {"mac": given.get("mac"), "network": given.get("network"), "unit_number": given.get("unitNumber")}
+            )
+        elif self._path[:-1] == _VSERVICE:
+            self.vservices.append({"api": _local(name)})
+        elif self._path == _AZURE:
+            raise markup.Refused("it is what Azure calls ovf-env.xml, so it is no OVF environment")
+
+    def text(self, data: str) -> None:
+        self._text += data
+
+    def end(self) -> None:
+        *above, name = self._path
+        self._path = tuple(above)
+        if self._path == _PLATFORM:
+            self.platform.setdefault(name.lower(), self._text.strip())
+        elif self._path[:-1] == _VSERVICE:
+            self.vservices[-1].setdefault(_local(name), self._text.strip())
+        self._text = ""
+
+    def _property(self, properties: dict[str, str], given: dict[str, str]) -> None:
+        key = given.get("key")
+        if key is None:
+            return
+        if key in properties and properties is self.properties:
+            self.duplicate_keys[key] = None
+        properties.setdefault(key, given.get("value", ""))
+
+    def origin(self) -> str:
+        """Who made the document: what only vCenter, or only an injecting program, writes."""
+        if self.environment.get("vCenterId"):
+            return "vcenter"
+        if self.environment.get("esxId"):
+            return "injected"
+        if self.platform.get("kind") == "vapprun":
+            return "vapprun"
+        # govc and what follows it put the product's name there; vCenter's locale is a language, not a country.
+        if self.platform.get("kind") in _INJECTED_KINDS and self.platform.get("locale") == "US":
+            return "injected"
+        return "unknown"
+
+
+def _local(name: str) -> str:
+    return name.rpartition(" ")[2]
+
+
+def _short(name: str) -> str:
+    """A name with our prefix; names of other namespaces keep theirs."""
+    namespace, _space, local = name.rpartition(" ")
+    prefix = _PREFIXES.get(namespace)
+    return name if prefix is None else prefix + local
+
+
+def _named(attributes: list[tuple[str, str]]) -> dict[str, str]:
+    """Attributes by local name. Those of other namespaces are left out; the first counts."""
+    named: dict[str, str] = {}
+    for name, value in attributes:
+        namespace, _space, local = name.rpartition(" ")
+        if namespace in _PREFIXES:
+            named.setdefault(local, value)
+    return named

@@ -1,0 +1,134 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""XML that nobody vouches for: decoded, limited, and walked through with expat.
+
+Private to the collection. A guest's users write these documents, so nothing
+here raises because of what is in one, and time and memory stay bounded: no
+document type, hence no entities of its own and nothing fetched; limited length
+and depth. Trailing garbage is ignored: the root element's end is the end.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import typing as t
+import xml.parsers.expat
+
+LIMIT = 1_000_000
+"""Characters. The values of a document are at most 65535 long each; real documents have some kilobytes."""
+MAX_DEPTH = 64
+"""Elements within elements. An OVF environment has five."""
+
+_DECLARATION = re.compile(r"<\?xml\s[^>]*?\?>", re.IGNORECASE)
+_ENCODING = re.compile(rb"<\?xml\s[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9_.-]{1,40})[\"']", re.IGNORECASE)
+_CODE_PAGES = re.compile(
+    r"(us-ascii|iso[-_]?8859-?\d+|windows-\d+|cp\d+|ibm\d+|koi8-[ru]|shift_jis|euc-..|gb\w+|big5)$"
+)
+
+
+class Handler(t.Protocol):
+    """What is told of the elements."""
+
+    def start(self, name: str, attributes: list[tuple[str, str]]) -> None:
+        """A start tag. May raise Refused."""
+
+    def end(self) -> None:
+        """The end of the element that was started last."""
+
+    def text(self, data: str) -> None:
+        """Text in the element that was started last, entities and CDATA resolved."""
+
+
+class Refused(Exception):
+    """Raised where it is clear that reading on is of no use; the text is the clause for ``Outcome.error``."""
+
+
+class Outcome(t.NamedTuple):
+    """How it ended.
+
+    :param error: why it was not read to its end, one clause without anything secret in it; ``None`` when it was.
+    :param truncated: the error is that the text ends too early.
+    """
+
+    error: str | None = None
+    truncated: bool = False
+
+
+def decode(source: str | bytes) -> str:
+    """The text of a document, without byte order mark and white space around it.
+
+    Bytes are UTF-8 unless they say otherwise. What is no character is replaced: on Windows the same document may come
+    in the code page of the console.
+    """
+    if isinstance(source, bytes):
+        source = source.decode(_encoding(source), "replace")
+    return source.strip("\ufeff\0 \t\r\n")
+
+
+def _encoding(source: bytes) -> str:
+    if source.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if source.startswith(b"<\0"):
+        return "utf-16-le"
+    if source.startswith(b"\0<"):
+        return "utf-16-be"
+    declared = _ENCODING.search(source[:200])
+    name = declared[1].decode("ascii").lower() if declared else ""
+    if _CODE_PAGES.match(name):
+        try:
+            return codecs.lookup(name).name
+        except LookupError:
+            pass
+    return "utf-8"
+
+
+def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
+    """Tell the handler of all elements, as far as the text can be read.
+
+    :param text: as ``decode`` returns it.
+    :param namespaces: names come as ``namespace local-name``; otherwise as they are written.
+    """
+    if not text:
+        return Outcome("it is empty")
+    if len(text) > LIMIT:
+        return Outcome(f"it is longer than {LIMIT} characters")
+    if not text.startswith("<"):
+        return Outcome("it is not XML")
+    depth = 0
+    ended = False
+
+    def start(name: str, attributes: list[str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise Refused(f"its elements are nested deeper than {MAX_DEPTH} levels")
+        handler.start(name, list(zip(attributes[::2], attributes[1::2], strict=True)))
+
+    def end(_name: str) -> None:
+        nonlocal depth, ended
+        handler.end()
+        depth -= 1
+        ended = depth == 0
+
+    def doctype(*_what: t.Any) -> None:
+        raise Refused("it has a document type declaration, which no OVF environment has")
+
+    # The text is decoded already, so that the encoding which the declaration names no longer counts.
+    parser = xml.parsers.expat.ParserCreate("UTF-8", " " if namespaces else None)
+    parser.ordered_attributes = True
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = doctype
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = handler.text
+    try:
+        # Not the final piece: a document that is cut off is no error then, and what stood before the cut is told.
+        parser.Parse(_DECLARATION.sub("", text, count=1).encode("utf-8", "replace"), False)
+    except Refused as refusal:
+        return Outcome(str(refusal))
+    except xml.parsers.expat.ExpatError as error:
+        if not ended:
+            why = xml.parsers.expat.ErrorString(error.code)
+            return Outcome(f"it cannot be read beyond line {error.lineno}, column {error.offset + 1}: {why}")
+    return Outcome() if ended else Outcome("it ends before its end tag", truncated=True)

@@ -1,0 +1,196 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which values of an OVF environment may be shown.
+
+Private to the collection. Pure functions. Showing too little is the lesser harm:
+a name is secret as soon as it looks like one, and of raw XML only what is known
+to be harmless is written again.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from xml.sax.saxutils import escape, quoteattr
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import markup
+
+HIDDEN = "********"
+LEVELS = ("password", "sensitive", "all", "none")
+DEFAULT_PATTERNS = (
+    "pass",
+    "pwd",
+    r"(?<![a-z])pw(?![a-z])",
+    "secret",
+    "token",
+    # Any key, but what is made to be published and what lies on a desk. monkey is secret.
+    r"(?<!public)(?<!public[-_.])(?<!authorized)(?<!authorized[-_.])key(?!board|map)",
+    "cred",
+    "private",
+    # SNMP's password.
+    "community",
+    # cloud-init's, often encoded: what it sets up, and with which passwords, cannot be told apart.
+    r"user[-_.]?data",
+)
+"""Regular expressions, searched for in a property's full key, whatever the case."""
+
+# Secrets within a value: JSON, YAML, XML, settings or a command line; a URL with a login; a PEM file; a crypt hash.
+# The numbers keep the search linear.
+_SECRET_INSIDE = re.compile(
+    r"(?:pass|pwd|secret|token|key|cred|private)[\w.-]{0,40}[\"'\\\s]{0,9}[:=>]"
+    r"|--?(?:pass|pwd|secret|token|cred)[\w-]{0,40}\s"
+    r"|://[^/\s:@]{0,200}:[^\s@]{1,200}@"
+    r"|PRIVATE KEY"
+    r"|\$(?:1|2[abxy]|5|6|y)\$",
+    re.IGNORECASE,
+)
+
+
+class Mask:
+    """How much to hide.
+
+    :param level: ``password``: values of password properties, as far as the vApp options tell which ones are, and
+        vService tokens. ``sensitive``: also what has a secret-looking name, or seems to hold such a thing.
+        ``all``: every value. ``none``: nothing.
+    :param patterns: regular expressions, searched for in names, whatever the case.
+    :param passwords: full keys of the properties of type password; a document itself does not tell types.
+    :raises BadInput: a pattern is no regular expression.
+    """
+
+    def __init__(
+        self,
+        level: str = "sensitive",
+        patterns: t.Sequence[str] = DEFAULT_PATTERNS,
+        passwords: t.Collection[str] = (),
+    ) -> None:
+        self.level = level
+        self.patterns = patterns
+        self._passwords = frozenset(passwords)
+        try:
+            self._names = [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
+        except re.error as error:
+            raise _errors.BadInput(
+                _errors.sentence(f"cannot use the mask pattern {error.pattern!r}", f"as a regular expression, {error}")
+            ) from None
+
+    def knowing(self, passwords: t.Collection[str]) -> Mask:
+        """The same for one VM, whose vApp options tell which keys are passwords."""
+        return Mask(self.level, self.patterns, passwords)
+
+    def is_secret(self, key: str, type: str = "") -> bool:
+        """Whether a property is a password, or, unless passwords alone are asked for, has a name that looks secret."""
+        if type.startswith("password") or key in self._passwords:
+            return True
+        return self.level != "password" and any(name.search(key) for name in self._names)
+
+    def is_secret_element(self, name: str) -> bool:
+        """Whether what a vService extension added is secret; its token is the login to vCenter's guest API."""
+        return name.lower() == "token" or self.is_secret(name)
+
+    def value(self, key: str, value: str | None, type: str = "", secret: bool = False) -> str | None:
+        """The value, or asterisks. An empty value is no secret.
+
+        :param secret: it is one, whatever its name.
+        """
+        if not value or self.level == "none":
+            return value
+        if self.level == "all" or secret or self.is_secret(key, type):
+            return HIDDEN
+        if self.level == "sensitive" and _SECRET_INSIDE.search(value):
+            return HIDDEN
+        return value
+
+    def xml(self, text: str) -> str:
+        """Raw XML with every secret replaced.
+
+        It is written anew from what a parser understood. Comments, processing instructions and what no OVF
+        environment has are left out or hidden; so is everything behind the place where the text cannot be read.
+        """
+        if self.level == "none":
+            return text
+        writer = _Writer(self)
+        outcome = markup.walk(markup.decode(text), writer, namespaces=False)
+        return writer.finish(outcome)
+
+
+# What is shown whatever it says: attributes and texts, by the place of their elements. Names have no prefixes here.
+_PROPERTIES = {
+    ("Environment", "PropertySection", "Property"),
+    ("Environment", "Entity", "PropertySection", "Property"),
+}
+_ATTRIBUTES = {
+    ("Environment",): {"id", "vCenterId", "esxId", "schemaLocation"},
+    ("Environment", "Entity"): {"id"},
+    **{place: {"key"} for place in _PROPERTIES},
+    ("Environment", "EthernetAdapterSection", "Adapter"): {"mac", "network", "unitNumber"},
+    ("Environment", "vServiceEnvironmentSection"): {"id", "type"},
+}
+_TEXTS = {("Environment", "PlatformSection", name) for name in ("Kind", "Version", "Vendor", "Locale")}
+_VSERVICE = ("Environment", "vServiceEnvironmentSection")
+
+
+class _Writer:
+    """Writes what markup.walk tells, and hides every attribute and text that is not known to be harmless."""
+
+    def __init__(self, mask: Mask) -> None:
+        self._mask = mask
+        self._out: list[str] = []
+        self._names: list[str] = []
+        self._place: tuple[str, ...] = ()
+        self._secret = [False]
+        self._tag_open = False
+
+    def start(self, name: str, attributes: list[tuple[str, str]]) -> None:
+        self._close_tag()
+        local = _local(name)
+        self._names.append(name)
+        self._place = (*self._place, local)
+        # What is within something secret is secret.
+        self._secret.append(self._secret[-1] or self._mask.is_secret_element(local))
+        keys = [value for attribute, value in attributes if _local(attribute) == "key"]
+        self._out.append(f"<{name}")
+        for attribute, value in attributes:
+            self._out.append(f" {attribute}={quoteattr(self._attribute(attribute, value, keys))}")
+        self._tag_open = True
+
+    def _attribute(self, name: str, value: str, keys: list[str]) -> str:
+        local = _local(name)
+        if name.startswith("xmlns") or local in _ATTRIBUTES.get(self._place, ()):
+            return value
+        if local == "value" and self._place in _PROPERTIES and len(keys) == 1:
+            return self._mask.value(keys[0], value) or ""
+        return HIDDEN if value else ""
+
+    def text(self, data: str) -> None:
+        self._close_tag()
+        self._out.append(escape(self._text(data)))
+
+    def _text(self, data: str) -> str:
+        if not data.strip() or self._place in _TEXTS:
+            return data
+        if self._place[:2] == _VSERVICE:
+            return self._mask.value(self._place[-1], data, secret=self._secret[-1]) or ""
+        return HIDDEN
+
+    def end(self) -> None:
+        self._out.append("/>" if self._tag_open else f"</{self._names[-1]}>")
+        self._tag_open = False
+        self._names.pop()
+        self._secret.pop()
+        self._place = self._place[:-1]
+
+    def _close_tag(self) -> None:
+        if self._tag_open:
+            self._out.append(">")
+            self._tag_open = False
+
+    def finish(self, outcome: markup.Outcome) -> str:
+        self._close_tag()
+        if outcome.error:
+            self._out.append(f"<!-- withheld from here on: {outcome.error} -->")
+        return "".join(self._out)
+
+
+def _local(name: str) -> str:
+    return name.rpartition(":")[2]
