@@ -120,19 +120,24 @@ def locate(session: Session, vms: t.Iterable[t.Any], paths: t.Sequence[str]) -> 
     return [_place(vm, of_vm, ancestors) for vm, of_vm in values.items() if "name" in of_vm]
 
 
-def names_below(session: Session, root: t.Any) -> dict[t.Any, str]:
-    """Plain names of all VMs below a folder or datacenter."""
-    return {
-        vm: unescape(values["name"])
-        for vm, values in _properties.scan(session, root, vim.VirtualMachine, ["name"]).items()
-        if "name" in values
-    }
+def names_below(session: Session, root: t.Any, kind: t.Any = vim.VirtualMachine) -> dict[t.Any, str]:
+    """Plain names of all VMs, or objects of another type, below a folder or datacenter."""
+    return _plain(_properties.scan(session, root, kind, ["name"]))
 
 
 def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
-    """A VM folder by its inventory path: ``/DC/vm/a/b``, or ``a/b`` below the datacenter's VM folder."""
+    """A VM folder by its inventory path: ``/DC/vm/a/b``, or ``a/b`` below the datacenter's VM folder.
+
+    :param datacenter: ``None`` when the user cannot see in which one the task's VM is.
+    """
     if not path.startswith("/"):
-        path = f"{_path_of(session, datacenter)}/vm/{path}"
+        above = _paths_of(session, [datacenter]) if datacenter is not None else {}
+        if not above:
+            raise _errors.BadInput(
+                f"The folder {path} is not a full inventory path, and the user cannot see which datacenter it is in. "
+                "Give the whole path, for example /Datacenter/vm/folder."
+            )
+        path = f"{above[datacenter]}/vm/{path}"
     found = session.ask(session.content.searchIndex.FindByInventoryPath, path.strip("/"))
     if not isinstance(found, vim.Folder):
         raise _errors.NotFound(
@@ -143,40 +148,40 @@ def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
 
 
 def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: t.Any) -> t.Any:
-    """The object of pyVmomi type ``kind`` with this name, inventory path or managed object ID, in a datacenter."""
+    """The object of pyVmomi type ``kind`` with this name, inventory path or managed object ID.
+
+    :param datacenter: where to look for a name or an ID; ``None`` for everywhere.
+    """
     if name.startswith("/"):
         found = session.ask(session.content.searchIndex.FindByInventoryPath, name.strip("/"))
         if isinstance(found, kind):
             return found
-    root = datacenter
-    if issubclass(kind, (vim.HostSystem, vim.ResourcePool)):
-        root = _child_folder(session, datacenter, "hostFolder")
-    elif issubclass(kind, vim.Datastore):
-        root = _child_folder(session, datacenter, "datastoreFolder")
-    all_names = _properties.scan(session, root, kind, ["name"])
-    fitting = [
-        one for one, values in all_names.items() if unescape(values.get("name", "")) == name or one._GetMoId() == name
-    ]
+    root = session.content.rootFolder if datacenter is None else _root_of(session, kind, datacenter)
+    all_names = {
+        one: unescape(values.get("name", "")) for one, values in _properties.scan(session, root, kind, ["name"]).items()
+    }
+    fitting = [one for one, its_name in all_names.items() if name in (its_name, one._GetMoId())]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        ids = ", ".join(sorted(one._GetMoId() for one in fitting))
+        paths = _paths_of(session, fitting)
+        listed = ", ".join(sorted(f"{paths.get(one, name)} ({one._GetMoId()})" for one in fitting))
         raise _errors.Ambiguous(
-            f"The {what} {name} is not the only one of that name: {ids}. Give one of these IDs, or an inventory path."
+            f"The {what} {name} is not the only one of that name: {listed}. Give one of these IDs, or a path."
         )
-    have = sorted(unescape(values["name"]) for values in all_names.values() if "name" in values)
-    raise _errors.NotFound(
-        f"The {what} {name} was not found in the VM's datacenter. There are: {', '.join(have[:10]) or 'none'}."
-    )
+    have = ", ".join(sorted(filter(None, all_names.values()))[:10]) or "none"
+    where = f"on {session.name}" if datacenter is None else "in the VM's datacenter"
+    raise _errors.NotFound(f"The {what} {name} was not found {where}. There are: {have}.")
 
 
 def names(session: Session, objects: t.Iterable[t.Any]) -> dict[t.Any, str]:
     """Plain names of objects of one type in one request."""
-    return {
-        one: unescape(values["name"])
-        for one, values in _properties.read(session, objects, ["name"]).items()
-        if "name" in values
-    }
+    return _plain(_properties.read(session, objects, ["name"]))
+
+
+def _plain(found: dict[t.Any, _properties.Values]) -> dict[t.Any, str]:
+    """Plain names of the objects whose names the user may see."""
+    return {one: unescape(values["name"]) for one, values in found.items() if "name" in values}
 
 
 def _candidates(session: Session, selector: Selector) -> list[t.Any]:
@@ -206,23 +211,30 @@ def _scope(session: Session, selector: Selector) -> t.Any:
 
 
 def _datacenter(session: Session, name: str | None) -> t.Any:
-    found = _properties.scan(session, session.content.rootFolder, vim.Datacenter, ["name"])
-    fitting = [one for one, values in found.items() if name in (None, unescape(values.get("name", "")), one._GetMoId())]
-    if len(fitting) == 1:
-        return fitting[0]
-    have = ", ".join(sorted(unescape(values["name"]) for values in found.values())) or "none"
-    if name is None:
-        raise _errors.BadInput(f"The folder is not a full inventory path, and the datacenters are: {have}. Give one.")
-    raise _errors.NotFound(f"The datacenter {name} was not found on {session.name}. There are: {have}.")
+    if name is not None:
+        return find_named(session, vim.Datacenter, "datacenter", name, None)
+    found = names_below(session, session.content.rootFolder, vim.Datacenter)
+    if len(found) == 1:
+        return next(iter(found))
+    have = ", ".join(sorted(found.values())) or "none"
+    raise _errors.BadInput(f"The folder is not a full inventory path, and the datacenters are: {have}. Give one.")
 
 
-def _child_folder(session: Session, datacenter: t.Any, which: str) -> t.Any:
-    return _properties.read(session, [datacenter], [which])[datacenter][which]
+def _root_of(session: Session, kind: t.Any, datacenter: t.Any) -> t.Any:
+    """What holds a datacenter's objects of a kind; the datacenter itself when the user cannot see that."""
+    if issubclass(kind, (vim.HostSystem, vim.ResourcePool)):
+        which = "hostFolder"
+    elif issubclass(kind, vim.Datastore):
+        which = "datastoreFolder"
+    else:
+        return datacenter
+    return _properties.read(session, [datacenter], [which]).get(datacenter, {}).get(which, datacenter)
 
 
-def _path_of(session: Session, entity: t.Any) -> str:
-    values, ancestors = _properties.read_with_ancestors(session, [entity], ["name"])
-    return _path(entity, {**ancestors, **values})[0]
+def _paths_of(session: Session, entities: t.Iterable[t.Any]) -> dict[t.Any, str]:
+    """Inventory paths of the entities, all of one type, whose names the user may see."""
+    values, ancestors = _properties.read_with_ancestors(session, entities, ["name"])
+    return {one: _path(one, {**ancestors, **values})[0] for one, of_one in values.items() if "name" in of_one}
 
 
 def _place(vm: t.Any, values: _properties.Values, ancestors: dict[t.Any, _properties.Values]) -> Found:

@@ -83,6 +83,7 @@ def read_with_ancestors(
     wanted_paths: dict[t.Any, list[str]] = {
         vim.Folder: ["name", "parent"],
         vim.Datacenter: ["name", "parent"],
+        vim.ComputeResource: ["name", "parent"],
         vim.VirtualApp: ["name", "parent", "parentFolder"],
     }
     of_kind = wanted_paths.setdefault(type(objects[0]), ["name", "parent"])

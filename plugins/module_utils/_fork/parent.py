@@ -62,9 +62,10 @@ class Parent:
     def refresh(self) -> None:
         """Read the parent's properties again: one request."""
         new = _properties.read(self.session, [self.vm], ["name", *paths(self.engine)])
-        if self.vm not in new:
+        if "name" not in new.get(self.vm, {}):
             raise _errors.NotFound(
-                f"VM {self.name} has gone during the task. Look in vCenter's events for who removed it."
+                f"VM {self.name} has gone during the task, or out of the user's sight. "
+                "Look in vCenter's events for who removed it."
             )
         self.values.clear()
         self.values.update(new[self.vm])

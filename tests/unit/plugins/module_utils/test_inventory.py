@@ -1,13 +1,18 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names as people write them and as vSphere stores them."""
+"""Names as people write them and as vSphere stores them, and what a user finds who cannot see everything."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
 @given(st.text())
@@ -20,3 +25,46 @@ def test_names_survive_escaping(name: str) -> None:
 
 def test_capital_escapes_of_other_clients_are_understood() -> None:
     assert _inventory.unescape("a%2Fb%5Cc%25d%20e") == "a/b\\c%d%20e"
+
+
+ROOT, DATACENTER = vim.Folder("group-d1"), vim.Datacenter("datacenter-2")
+SEEN, UNSEEN = vim.Datastore("datastore-1"), vim.Datastore("datastore-2")
+VCENTER: Any = SimpleNamespace(name="vcenter", content=SimpleNamespace(rootFolder=ROOT, searchIndex=None))
+
+
+@pytest.fixture
+def roots(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Where was looked, with a user who may read the name of one datastore only, and nothing of the datacenter."""
+    looked_in = []
+
+    def scan(_session: Any, root: Any, kind: Any, _paths: Any) -> dict[Any, dict[str, Any]]:
+        looked_in.append(root)
+        return {SEEN: {"name": "ssd%2f1"}, UNSEEN: {}} if kind is vim.Datastore else {DATACENTER: {}}
+
+    monkeypatch.setattr(_properties, "scan", scan)
+    monkeypatch.setattr(_properties, "read", lambda _session, objects, _paths: {one: {} for one in objects})
+    monkeypatch.setattr(_properties, "read_with_ancestors", lambda _session, objects, _paths: ({}, {}))
+    return looked_in
+
+
+@pytest.mark.parametrize(("datacenter", "root"), [(None, ROOT), (DATACENTER, DATACENTER)])
+def test_what_can_be_seen_is_found(roots: list[Any], datacenter: Any, root: Any) -> None:
+    for name, datastore in {"ssd/1": SEEN, "datastore-1": SEEN, "datastore-2": UNSEEN}.items():
+        assert _inventory.find_named(VCENTER, vim.Datastore, "datastore", name, datacenter) is datastore
+    assert roots == [root] * 3
+    with pytest.raises(_errors.NotFound, match=r"There are: ssd/1\.$"):
+        _inventory.find_named(VCENTER, vim.Datastore, "datastore", "hdd", datacenter)
+
+
+@pytest.mark.parametrize("datacenter", [None, DATACENTER])
+@pytest.mark.usefixtures("roots")
+def test_folder_of_a_vm_whose_datacenter_cannot_be_seen(datacenter: Any) -> None:
+    with pytest.raises(_errors.BadInput, match="Give the whole path"):
+        _inventory.find_folder(VCENTER, "web", datacenter)
+
+
+@pytest.mark.usefixtures("roots")
+def test_datacenter_without_a_name_to_be_seen() -> None:
+    of_vm = _inventory.Selector(name="golden", datacenter="DC0")
+    with pytest.raises(_errors.NotFound, match=r"The datacenter DC0 was not found on vcenter\. There are: none\.$"):
+        _inventory.find_vm(VCENTER, of_vm, [])

@@ -1,0 +1,42 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which VM is meant, in an inventory with names that stand twice."""
+
+from __future__ import annotations
+
+import pytest
+from functional.vcenter import VCenter
+
+
+@pytest.fixture
+def twins(vcenter: VCenter) -> VCenter:
+    """Two datacenters of one name, in different folders."""
+    vcenter.govc("folder.create", "/Europe")
+    vcenter.govc("datacenter.create", "-folder", "/Europe", "DC0")
+    return vcenter
+
+
+def test_datacenters_that_share_a_name(twins: VCenter) -> None:
+    refusal = twins.fails("vmfork_parent", name=twins.parent, datacenter="DC0")
+    assert "The datacenter DC0 is not the only one of that name: /DC0 (datacenter-" in refusal.msg
+    assert ", /Europe/DC0 (datacenter-" in refusal.msg
+    moid = refusal.msg.partition("/DC0 (")[2].partition(")")[0]
+    for one in (moid, "/DC0"):
+        assert twins.ok("vmfork_parent", name=twins.parent, datacenter=one)["parent"]["inventory_path"].startswith(
+            "/DC0/"
+        )
+    assert (
+        f"VM {twins.parent} was not found"
+        in twins.fails("vmfork_parent", name=twins.parent, datacenter="/Europe/DC0").msg
+    )
+
+
+def test_folder_without_its_datacenter(twins: VCenter) -> None:
+    refusal = twins.fails("vmfork_parent", name=twins.parent, folder="web")
+    assert "The folder is not a full inventory path, and the datacenters are: DC0, DC0. Give one." in refusal.msg
+
+
+def test_datacenter_that_is_not_there(vcenter: VCenter) -> None:
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, datacenter="nowhere")
+    assert "The datacenter nowhere was not found on 127.0.0.1" in refusal.msg
+    assert "There are: DC0." in refusal.msg
