@@ -46,7 +46,8 @@ class GuestView:
     :param state: ``xml``, ``no_value``, ``cleared``, ``non_xml``, ``permission_denied``, ``tool_missing``,
         ``tools_not_running``, ``ops_not_ready``, ``login_failed``, ``no_permission``, ``not_asked`` or ``error``.
     :param method: ``exit_code`` or ``full``; ``None`` when it was not asked.
-    :param vcenter_id_seen: whether the guest's document bears this VM's managed object ID; ``None``: not looked at.
+    :param bears_id: whose managed object ID (``ve:vCenterId``) the guest's document bears: ``own`` (this VM's),
+        ``other`` or ``none``; ``None``: not looked at.
     :param error: a sentence, where asking failed.
     """
 
@@ -57,7 +58,7 @@ class GuestView:
     stderr: str | None = None
     document: Document | None = None
     text: str = field(default="", repr=False)
-    vcenter_id_seen: bool | None = None
+    bears_id: str | None = None
     error: str | None = None
 
 

@@ -1,0 +1,642 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verdict: does a VM's OVF environment reach its guest, if not why, and what mends it.
+
+Private to the collection. Pure functions over ``evidence.Evidence``. The verdicts stand in one table, ``ROWS``.
+
+What nobody outside VMware knows is never the only ground of a ``lost`` or of a ``delivered`` of high confidence:
+whether ExtractOvfEnvironment returns nothing, an old document or a new one for a VM that a host started, and whether
+the values vCenter computes at a power-on are empty then. Both are told as evidence.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import impact
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Difference, Evidence
+
+GUESTINFO = "com.vmware.guestinfo"
+ISO = "iso"
+
+HIGH, MEDIUM, LOW = "high", "medium", "low"
+
+NONE = "none"
+POWER_CYCLE = "power_cycle_via_vcenter"
+SET_TRANSPORT = "set_transport"
+ENABLE_VAPP = "enable_vapp"
+ADD_CDROM = "add_cdrom"
+START_TOOLS = "start_tools"
+FIX_GUEST_RPC = "fix_guest_rpc"
+ASK_VENDOR = "ask_appliance_vendor"
+GRANT_PRIVILEGE = "grant_privilege"
+
+REMEDIES = (
+    NONE,
+    POWER_CYCLE,
+    SET_TRANSPORT,
+    ENABLE_VAPP,
+    ADD_CDROM,
+    START_TOOLS,
+    FIX_GUEST_RPC,
+    ASK_VENDOR,
+    GRANT_PRIVILEGE,
+)
+
+HOST_ORIGINS = ("esxi_direct", "ha_restart", "host_system")
+"""Power-ons that vCenter had no part in."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The verdict on one VM.
+
+    :param evidence: what is known; each begins with its source.
+    :param message: one or two sentences for a person.
+    :param remedy: one of ``REMEDIES``; a proposal.
+    :param act: ``now``, ``before_next_boot``, ``never`` or ``decide``.
+    :param row: the row of the table that matched.
+    """
+
+    status: str
+    cause: str | None
+    confidence: str
+    evidence: tuple[str, ...]
+    message: str
+    remedy: str
+    remedy_risks: tuple[str, ...]
+    impact: str
+    act: str
+    warnings: tuple[str, ...]
+    row: str
+
+
+# --- what the rows ask of the evidence ------------------------------------------------------------------------------
+
+
+def _guestinfo(e: Evidence) -> bool:
+    return any(one.lower() == GUESTINFO for one in e.configured.transports)
+
+
+def _iso(e: Evidence) -> bool:
+    return any(one.lower() == ISO for one in e.configured.transports)
+
+
+def _document(e: Evidence) -> Document | None:
+    """The guest's document, read to its end."""
+    found = e.guest.document if e.guest.state == "xml" else None
+    return found if found is not None and found.parse_error is None else None
+
+
+def _bears(e: Evidence) -> str | None:
+    """Whose ID the guest's document bears: ``own``, ``other`` or ``none``; ``None``: no document, or not known."""
+    if e.guest.state != "xml":
+        return None
+    if e.guest.document is None:
+        return e.guest.bears_id
+    if e.guest.document.vcenter_id:
+        return "own" if e.guest.document.vcenter_id == e.moid else "other"
+    # What could not be read to its end may bear one further on.
+    return "none" if e.guest.document.parse_error is None else None
+
+
+def _code_only(e: Evidence) -> bool:
+    """Whether the guest told that it has a document, and not what is in it."""
+    return e.guest.state == "xml" and e.guest.document is None
+
+
+def _own_by_code(e: Evidence) -> bool:
+    return _code_only(e) and _bears(e) == "own"
+
+
+def _not_asked(e: Evidence) -> bool:
+    return e.guest.state == "not_asked"
+
+
+def _unseen(e: Evidence) -> bool:
+    """Whether the guest was not asked, or in vain."""
+    return e.guest.state not in ("xml", "no_value", "cleared", "non_xml", "permission_denied")
+
+
+def _fork(e: Evidence) -> bool:
+    return e.forked_from is not None
+
+
+def _inherited(e: Evidence) -> bool:
+    """Whether a fork child was seen to hold a document that is not its own."""
+    return _fork(e) and e.guest.state == "xml" and _bears(e) != "own"
+
+
+def _injected(e: Evidence) -> bool:
+    return not _fork(e) and _bears(e) == "none"
+
+
+def _changed(e: Evidence) -> bool:
+    """Whether the vApp options were changed since the power-on."""
+    return bool(e.power_on.reconfigured)
+
+
+def _differing(e: Evidence, side: str) -> list[Difference]:
+    """Comparable keys that are missing or different on one side (``guest`` or ``delivered``)."""
+    telling = [one for one in e.differences if one.comparable and one.kind in ("missing", "changed")]
+    return [one for one in telling if _folded(getattr(one, side)) != _folded(one.configured)]
+
+
+def _folded(value: str | None) -> str | None:
+    # XML turns the line breaks of an attribute into blanks.
+    return None if value is None else " ".join(value.split())
+
+
+def _differs(e: Evidence) -> bool:
+    return _document(e) is not None and bool(_differing(e, "guest"))
+
+
+def _extract_differs(e: Evidence) -> bool:
+    return e.extracted.state == "ok" and e.extracted.document is not None and bool(_differing(e, "delivered"))
+
+
+def _lacks_secrets_only(e: Evidence) -> bool:
+    """Whether somebody took the secrets out of this VM's own document, and nothing else."""
+    gone = [one for one in e.differences if one.kind == "missing" and one.guest is None]
+    return (
+        _document(e) is not None
+        and _bears(e) == "own"
+        and bool(gone)
+        and all(one.secret for one in gone)
+        and all(one in gone for one in _differing(e, "guest"))
+    )
+
+
+def _origin(e: Evidence) -> str:
+    return e.power_on.origin
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One verdict and what it takes.
+
+    :param number: the row of the reference; letters where one of its rows has several cases.
+    :param message: a template; ``_words`` lists what may stand in it.
+    """
+
+    number: str
+    status: str
+    cause: str | None
+    applies: t.Callable[[Evidence], bool]
+    confidence: str
+    remedy: str
+    message: str
+
+
+ROWS: tuple[Row, ...] = (
+    Row("1a", "not_applicable", "connected_to_esxi",
+        lambda e: not e.is_vcenter, HIGH, NONE,
+        "An ESXi host delivers no OVF environment and does not know what vCenter delivered. Ask vCenter."),
+    Row("1b", "not_applicable", "template",
+        lambda e: e.is_template, HIGH, NONE,
+        "{name} is a template and never runs."),
+    Row("1c", "not_applicable", "not_connected",
+        lambda e: e.connection_state != "connected", HIGH, NONE,
+        "{name} is {connection} in vCenter, so nothing can be said of it. Reconnect its ESXi host or storage."),
+    Row("1d", "not_applicable", "fault_tolerance_secondary",
+        lambda e: e.is_ft_secondary, HIGH, NONE,
+        "{name} is a fault tolerance secondary: what its primary has, it has."),
+    # A fork child may have no vApp options and hold its parent's document all the same; a VM may have been given a
+    # document past vCenter, for which it needs no vApp options. Both are told by the rows made for them (6, 8).
+    Row("2a", "config_lost", "vapp_config_gone",
+        lambda e: not e.configured.enabled and not _inherited(e) and _document(e) is not None
+        and _bears(e) in ("own", "other"), HIGH, ENABLE_VAPP,
+        "{name} lost its vApp options while its guest still has the OVF environment made from them. "
+        "Restore them from it before the next power-on."),
+    Row("2b", "config_lost", "vapp_config_gone",
+        lambda e: not e.configured.enabled and not _inherited(e) and _bears(e) in ("own", "other"), MEDIUM, ENABLE_VAPP,
+        "{name} lost its vApp options while its guest still has an OVF environment from vCenter. "
+        "Restore them from it before the next power-on."),
+    Row("2c", "config_lost", "vapp_config_gone",
+        lambda e: not e.configured.enabled and e.listed_before and not _inherited(e) and not _injected(e),
+        MEDIUM, ENABLE_VAPP,
+        "{name} had vApp options in an earlier report and has none now. "
+        "Restore them if they were not removed on purpose."),
+    Row("3", "not_configured", "vapp_disabled",
+        lambda e: not e.configured.enabled and not _inherited(e) and not _injected(e), HIGH, ENABLE_VAPP,
+        "{name} has no vApp options, so vCenter makes no OVF environment for it."),
+    Row("4", "not_deliverable", "no_transport",
+        lambda e: e.configured.enabled and not _guestinfo(e) and not _iso(e) and not _inherited(e) and not _injected(e),
+        HIGH, SET_TRANSPORT,
+        "{name} has vApp options and no transport, so its OVF environment cannot reach the guest."),
+    Row("5a", "not_running", "suspended",
+        lambda e: e.power_state == "suspended", HIGH, NONE,
+        "{name} is suspended: resumed, its guest has what it had; the next power-on through vCenter delivers anew."),
+    Row("5b", "not_running", "powered_off",
+        lambda e: e.power_state != "poweredOn", HIGH, NONE,
+        "{name} is powered off: its OVF environment is delivered at the next power-on through vCenter."),
+    Row("6a", "inherited", "fork_child",
+        _inherited, HIGH, NONE,
+        "{name} came up by a fork and holds the OVF environment of its parent. "
+        "Never power-cycle it for that: its forked state would be gone."),
+    # Our record or forkConfigInfo proves the fork and not what it holds: a document of its own would show in the guest.
+    Row("6b", "inherited", "fork_child",
+        lambda e: _fork(e) and _unseen(e), MEDIUM, NONE,
+        "{name} came up by a fork, not by a power-on that delivers, so at best it holds the OVF environment of its "
+        "parent; that was not seen in the guest. Never power-cycle it for that: its forked state would be gone."),
+    Row("6c", "not_delivered", "fork_child",
+        lambda e: _fork(e) and e.guest.state == "no_value" and _guestinfo(e), HIGH, NONE,
+        "{name} came up by a fork and its guest has no OVF environment. "
+        "Never power-cycle it for that: its forked state would be gone."),
+    Row("7a", "cleared", "erased_by_guest",
+        lambda e: e.guest.state == "cleared" and _guestinfo(e) and _origin(e) == "vcenter", HIGH, NONE,
+        "{name} got its OVF environment and its guest erased it, as appliances do that keep secrets in it."),
+    # A document of its own that lacks nothing but secrets was delivered, whatever is known of the power-on. After a
+    # change of the vApp options the secrets may be newer than the document: row 9.
+    Row("7b", "cleared", "erased_by_guest",
+        lambda e: _lacks_secrets_only(e) and not _changed(e), HIGH, NONE,
+        "{name} got its OVF environment and its guest took the secrets out of it."),
+    # What vCenter returns may be older than the power-on.
+    Row("7c", "cleared", "erased_by_guest",
+        lambda e: e.guest.state == "cleared" and _guestinfo(e) and e.extracted.state == "ok", MEDIUM, NONE,
+        "{name} has an erased OVF environment in its guest, and vCenter knows of one that it delivered."),
+    Row("8a", "delivered_injected", "injected",
+        lambda e: _injected(e) and _document(e) is not None, HIGH, NONE,
+        "{name} has an OVF environment that was put into it past vCenter; what vCenter would deliver may be another."),
+    Row("8b", "delivered_injected", "injected",
+        _injected, MEDIUM, NONE,
+        "{name} has an OVF environment without a vCenter's mark, so it was put into it past vCenter; "
+        "what is in it was not looked at."),
+    Row("9a", "stale", "changed_since_power_on",
+        _differs, HIGH, POWER_CYCLE,
+        "{name} has an older OVF environment in its guest than vCenter would deliver: {guest_keys}."),
+    # Without the guest, only a power-on through vCenter says that the document vCenter returns is the delivered one.
+    Row("9b", "stale", "changed_since_power_on",
+        lambda e: (_not_asked(e) or _own_by_code(e)) and _extract_differs(e) and _origin(e) == "vcenter",
+        HIGH, POWER_CYCLE,
+        "{name} was given an older OVF environment than vCenter would deliver now: {extract_keys}."),
+    Row("9c", "stale", "changed_since_power_on",
+        lambda e: _changed(e) and (
+            (_origin(e) == "vcenter" and e.guest.state in ("not_asked", "no_value"))
+            or _own_by_code(e) or _lacks_secrets_only(e)),
+        MEDIUM, POWER_CYCLE,
+        "{name} had its vApp options changed{changed} after its power-on, and a guest gets them at a power-on only."),
+    Row("9d", "stale", "changed_since_power_on",
+        lambda e: ((_not_asked(e) and _origin(e) == "unknown") or _own_by_code(e)) and _extract_differs(e),
+        LOW, POWER_CYCLE,
+        "{name} seems to have an older OVF environment than vCenter would deliver now: {extract_keys}."),
+    Row("10", "delivered", None,
+        lambda e: _document(e) is not None and _bears(e) == "own", HIGH, NONE,
+        "{name} has the OVF environment that vCenter delivers."),
+    Row("11", "delivered", None,
+        _own_by_code, MEDIUM, NONE,
+        "{name} has an OVF environment with its own ID in its guest; its values were not compared."),
+    Row("12a", "delivered", "foreign_id",
+        lambda e: _document(e) is not None and _bears(e) == "other", MEDIUM, POWER_CYCLE,
+        "{name} has the right OVF environment with another VM's ID: it was registered anew, came from another vCenter, "
+        "or holds a copy. A power cycle through vCenter, when convenient, sets that right."),
+    Row("12b", "delivered", "foreign_id",
+        lambda e: _bears(e) == "other" and _code_only(e), LOW, POWER_CYCLE,
+        "{name} has an OVF environment with another VM's ID in its guest; its values were not compared. "
+        "Probe it with guest_probe=full before anything is done."),
+    # After a start by the host the image in the drive may be an older power-on's.
+    Row("13a", "delivered_iso", None,
+        lambda e: _iso(e) and e.iso.connected and e.iso.backing is not None and _origin(e) == "vcenter", HIGH, NONE,
+        "{name} has its OVF environment in its CD-ROM drive."),
+    Row("13b", "delivered_iso", None,
+        lambda e: _iso(e) and e.iso.connected and e.iso.backing is not None, MEDIUM, NONE,
+        "{name} has an OVF environment in its CD-ROM drive; it may be that of an earlier power-on."),
+    Row("13c", "not_delivered", "no_cdrom",
+        lambda e: _iso(e) and not _guestinfo(e) and not e.iso.cdrom_present, HIGH, ADD_CDROM,
+        "{name} is to get its OVF environment by CD-ROM and has no drive. "
+        "Add one; the next power-on through vCenter delivers."),
+    # Somebody may have taken it out after the guest had read it.
+    Row("13d", "not_delivered", "iso_not_connected",
+        lambda e: _iso(e) and not _guestinfo(e), MEDIUM, POWER_CYCLE,
+        "{name} is to get its OVF environment by CD-ROM, and there is none connected in its drive."),
+    # What a guest answered counts more than what extraConfig says, and so does the reason why it could not be asked.
+    Row("14", "unknown", "guest_rpc_denied",
+        lambda e: e.guest.state == "permission_denied" or (e.rpc_denied and e.guest.state in ("not_asked", "error")),
+        HIGH, FIX_GUEST_RPC,
+        "{name} does not let every user of its guest read the OVF environment (guest_rpc hardening). "
+        "Probe it with a guest login of root, or with guest_become=sudo."),
+    Row("15", "lost", "powered_on_from_esxi",
+        lambda e: e.guest.state == "no_value" and _origin(e) == "esxi_direct", HIGH, POWER_CYCLE,
+        "{name} lost its OVF environment: it was powered on from ESXi directly{when}{by}."),
+    Row("16", "lost", "ha_restart",
+        lambda e: e.guest.state == "no_value" and _origin(e) == "ha_restart", HIGH, POWER_CYCLE,
+        "{name} lost its OVF environment: vSphere HA restarted it{when}{on}."),
+    # That it is not there is certain, only who started the VM is not.
+    Row("17", "lost", "host_start_unknown",
+        lambda e: e.guest.state == "no_value" and _guestinfo(e) and _origin(e) in ("unknown", "host_system"),
+        HIGH, POWER_CYCLE,
+        "{name} has no OVF environment in its guest. Who powered it on{when} is not known; "
+        "it was most likely not vCenter."),
+    # A look in the guest that failed takes nothing away from what the events say.
+    Row("18a", "lost_suspected", "esxi_direct",
+        lambda e: _unseen(e) and _origin(e) == "esxi_direct", MEDIUM, POWER_CYCLE,
+        "{name} has probably lost its OVF environment: it was powered on from ESXi directly{when}{by}. "
+        "Look in the guest before you power-cycle it."),
+    Row("18b", "lost_suspected", "ha_restart",
+        lambda e: _unseen(e) and _origin(e) == "ha_restart", MEDIUM, POWER_CYCLE,
+        "{name} has probably lost its OVF environment: vSphere HA restarted it{when}{on}. "
+        "Look in the guest before you power-cycle it."),
+    # Autostart and the recovery of a host bypass vCenter as well; no public report of either.
+    Row("18c", "lost_suspected", "host_system",
+        lambda e: _unseen(e) and _origin(e) == "host_system", LOW, POWER_CYCLE,
+        "{name} may have lost its OVF environment: its ESXi host started it{when}, not vCenter. "
+        "Look in the guest before you power-cycle it."),
+    Row("19", "delivered_assumed", None,
+        lambda e: _not_asked(e) and _origin(e) == "vcenter", LOW, NONE,
+        "{name} was powered on through vCenter{when}, which delivers; it was not seen in the guest."),
+    # Also where vCenter returns nothing: that it powered the VM on contradicts the guest by itself.
+    Row("20", "contradictory", None,
+        lambda e: e.guest.state == "no_value" and _origin(e) == "vcenter", LOW, POWER_CYCLE,
+        "{name} was powered on through vCenter{when}, yet its guest has no OVF environment. "
+        "Check VMware Tools and the guest_rpc settings first."),
+    Row("21a", "unknown", "tools_not_running",
+        lambda e: e.guest.state == "tools_not_running", LOW, START_TOOLS,
+        "VMware Tools does not run in {name}, so its guest could not be asked."),
+    Row("21b", "unknown", "ops_not_ready",
+        lambda e: e.guest.state == "ops_not_ready", LOW, START_TOOLS,
+        "The guest of {name} takes no guest operations, so it could not be asked."),
+    Row("21c", "unknown", "no_permission",
+        lambda e: e.guest.state == "no_permission", LOW, GRANT_PRIVILEGE,
+        "The user may not run programs in the guest of {name}. "
+        "Give it VirtualMachine.GuestOperations.Execute, Query and, for guest_probe=full, Modify."),
+    Row("21d", "unknown", "login_failed",
+        lambda e: e.guest.state == "login_failed", LOW, NONE,
+        "The guest of {name} refused the login. Check guest_username and guest_password for it."),
+    Row("21e", "unknown", "tool_missing",
+        lambda e: e.guest.state == "tool_missing", LOW, START_TOOLS,
+        "Neither vmware-rpctool nor vmtoolsd was found in the guest of {name}. Install VMware Tools."),
+    Row("21f", "unknown", "non_xml",
+        lambda e: e.guest.state == "non_xml", LOW, ASK_VENDOR,
+        "{name} has a text in its guest where its OVF environment belongs that is not XML: somebody wrote it there."),
+    Row("21g", "unknown", "unreadable_document",
+        lambda e: e.guest.state == "xml", LOW, ASK_VENDOR,
+        "{name} has an OVF environment in its guest that cannot be read{why}; vCenter does not write such a one."),
+    Row("21h", "unknown", "erased_or_never_delivered",
+        lambda e: e.guest.state == "cleared", LOW, NONE,
+        "{name} has an erased OVF environment in its guest, and nothing tells whether one was delivered before that."),
+    Row("21i", "unknown", "guest_error",
+        lambda e: e.guest.state == "error", LOW, NONE,
+        "The guest of {name} could not be asked{why}."),
+    Row("21j", "unknown", "no_permission",
+        lambda e: e.power_on.reason == "no_permission", LOW, GRANT_PRIVILEGE,
+        "The user may not read the events of {name}, and its guest was not asked. Give it System.View there."),
+    Row("21k", "unknown", "events_aged_out",
+        lambda e: e.power_on.reason == "events_aged_out", LOW, NONE,
+        "vCenter keeps no events any more from the time {name} was powered on. Ask its guest (guest_probe)."),
+    Row("21l", "unknown", "host_was_disconnected",
+        lambda e: e.power_on.reason == "host_was_disconnected", LOW, NONE,
+        "{name} was powered on while vCenter had no connection to its ESXi host. Ask its guest (guest_probe)."),
+    Row("21m", "unknown", "no_evidence",
+        lambda e: True, LOW, NONE,
+        "Nothing tells who powered {name} on, and its guest was not asked. Ask it (guest_probe)."),
+)  # fmt: skip
+"""The first row that applies is the verdict."""
+
+STATUSES = tuple(dict.fromkeys(row.status for row in ROWS))
+"""Every status, in the order of the table."""
+
+
+def judge(evidence: Evidence) -> Diagnosis:
+    """The verdict on one VM; never raises."""
+    row = next(row for row in ROWS if row.applies(evidence))
+    # The one thing a power cycle certainly does to a fork child is to destroy what it was forked for.
+    remedy = NONE if row.remedy == POWER_CYCLE and _fork(evidence) else row.remedy
+    consequence = _impact(row, evidence)
+    return Diagnosis(
+        status=row.status,
+        cause=row.cause,
+        confidence=row.confidence,
+        evidence=tuple(_statements(evidence)),
+        message=row.message.format(**_words(evidence)),
+        remedy=remedy,
+        remedy_risks=tuple(_risks(row, remedy, evidence)),
+        impact=consequence.text,
+        act=consequence.act,
+        warnings=tuple(_warnings(row, evidence)),
+        row=row.number,
+    )
+
+
+def facts(diagnosis: Diagnosis) -> dict[str, t.Any]:
+    """The ``diagnosis`` return value."""
+    return {
+        "status": diagnosis.status,
+        "cause": diagnosis.cause,
+        "confidence": diagnosis.confidence,
+        "evidence": list(diagnosis.evidence),
+        "message": diagnosis.message,
+        "remedy": diagnosis.remedy,
+        "remedy_risks": list(diagnosis.remedy_risks),
+        "impact": diagnosis.impact,
+        "act": diagnosis.act,
+        "warnings": list(diagnosis.warnings),
+    }
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+def _words(e: Evidence) -> dict[str, str]:
+    """What may stand in a row's message; all but the name are empty where nothing is known."""
+    power_on = e.power_on
+    why = e.guest.error or (e.guest.document.parse_error if e.guest.document else None)
+    return {
+        "name": e.name,
+        "connection": e.connection_state,
+        "when": f" at {_time(power_on.time)}" if power_on.time else "",
+        "by": f" by {power_on.user}" if power_on.user else "",
+        "on": f" on {power_on.host}" if power_on.host else "",
+        "changed": f" at {_time(power_on.reconfigured[-1].time)}" if power_on.reconfigured else "",
+        "guest_keys": _keys(_differing(e, "guest")),
+        "extract_keys": _keys(_differing(e, "delivered")),
+        "why": f" ({why.rstrip('.')})" if why else "",
+    }
+
+
+def _time(when: datetime.datetime) -> str:
+    aware = when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)
+    return f"{aware.astimezone(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+def _keys(differing: t.Sequence[Difference], shown: int = 3) -> str:
+    """``a, b, c and 2 more differ``."""
+    names = [one.key for one in differing]
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{', '.join(names[:shown])}{more} {'differs' if len(names) == 1 else 'differ'}"
+
+
+_EXTRACT = {
+    "ok": "vCenter returns a document",
+    "empty": "vCenter returns no document",
+    "not_running": "not available, the VM does not run",
+    "no_permission": "not available, the user lacks VApp.ExtractOvfEnvironment",
+    "unsupported": "not available, the server does not know it",
+    "error": "not available",
+}
+
+_GUEST = {
+    "xml": "has a document",
+    "no_value": 'VMware Tools says "No value found"',
+    "cleared": "the document is erased",
+    "non_xml": "has a text that is not XML",
+    "permission_denied": 'VMware Tools says "Permission denied"',
+    "not_asked": "not asked",
+}
+
+_BEARS = {"own": "with this VM's ID", "other": "with another VM's ID", "none": "without a VM's ID of vCenter"}
+
+
+def _statements(e: Evidence) -> t.Iterator[str]:
+    """What is known, each with its source."""
+    if not e.is_vcenter:
+        yield "inventory: the connection goes to an ESXi host"
+    if e.is_template:
+        yield "inventory: is a template"
+    if e.is_ft_secondary:
+        yield "inventory: is a fault tolerance secondary"
+    yield f"inventory: {e.connection_state}, {e.power_state}"
+    if _fork(e):
+        yield f"inventory: came up by a fork{' of ' + e.forked_from if e.forked_from else ''}"
+    yield from _configured_statements(e)
+    if e.extracted.state != "not_asked":
+        note = ""
+        if e.extracted.document is not None and e.extracted.document.parse_error:
+            note = f" that cannot be read ({e.extracted.document.parse_error})"
+        elif e.extracted.state == "ok" and (differing := _differing(e, "delivered")):
+            note = f" in which {_keys(differing)} from the configured values"
+        elif e.extracted.error:
+            note = f" ({e.extracted.error})"
+        yield f"extract: {_EXTRACT.get(e.extracted.state, e.extracted.state)}{note}"
+    if _iso(e) or e.iso.backing:
+        drive = "a" if e.iso.cdrom_present else "no"
+        image = f" with {e.iso.backing}, {'' if e.iso.connected else 'not '}connected" if e.iso.backing else ""
+        yield f"iso: has {drive} CD-ROM drive{image}"
+    yield _guest_statement(e)
+    yield _events_statement(e)
+    for change in e.power_on.reconfigured[-1:]:
+        yield f"events: vApp options changed at {_time(change.time)}{' by ' + change.user if change.user else ''}"
+
+
+def _configured_statements(e: Evidence) -> t.Iterator[str]:
+    if not e.configured.enabled:
+        yield "configured: no vApp options"
+        if e.listed_before:
+            yield "configured: an earlier report listed vApp options"
+        return
+    properties = e.configured.properties
+    yield f"configured: {len(properties)} properties, transports: {', '.join(e.configured.transports) or 'none'}"
+    if e.rpc_denied:
+        yield "configured: guest_rpc.rpci.auth.cmd.info-get restricts who may read in the guest"
+    if e.configured.values_computed is not None:
+        filled = "filled, which vCenter does at a power-on" if e.configured.values_computed else "empty"
+        yield f"computed values: the values of expressions are {filled}"
+
+
+def _guest_statement(e: Evidence) -> str:
+    guest = e.guest
+    said = _GUEST.get(guest.state, guest.state.replace("_", " "))
+    bears = _BEARS.get(_bears(e) or "", "")
+    how = [part for part in (guest.tool, guest.method and f"guest_probe={guest.method}") if part]
+    if guest.exit_code is not None:
+        how.append(f"exit code {guest.exit_code}")
+    differs = f", in which {_keys(_differing(e, 'guest'))} from the configured values" if _differs(e) else ""
+    return f"guest: {said}{' ' + bears if bears else ''}{differs}{' (' + ', '.join(how) + ')' if how else ''}" + (
+        f": {guest.error}" if guest.error else ""
+    )
+
+
+def _events_statement(e: Evidence) -> str:
+    power_on, words = e.power_on, _words(e)
+    if power_on.event_type is None and power_on.time is None:
+        return f"events: no power-on found{' (' + power_on.reason + ')' if power_on.reason else ''}"
+    return (
+        f"events: {power_on.event_type or 'power-on'}{words['when']}{words['by']}{words['on']}"
+        f", origin {power_on.origin} ({power_on.confidence} confidence)"
+    )
+
+
+def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
+    found = e.guest.document
+    if _bears(e) == "other" and not _fork(e):
+        whose = f" ({found.vcenter_id})" if found is not None else ""
+        yield f"foreign_id: the guest's document bears another VM's ID{whose}, not {e.moid}."
+    if row.status == "delivered_iso" and _guestinfo(e):
+        yield (
+            "Of the two transports only the CD-ROM was seen to deliver: "
+            "a program that asks VMware Tools may get nothing."
+        )
+    if row.number == "10" and _changed(e):
+        yield "The vApp options were changed after the power-on: passwords, which are not compared, may be older."
+    if row.number == "14" and _origin(e) in HOST_ORIGINS:
+        yield f"vCenter did not power it on (origin {_origin(e)}), so the OVF environment is probably lost."
+    if row.status == "lost_suspected" and not _not_asked(e):
+        yield e.guest.error or f"The guest was asked in vain: {e.guest.state.replace('_', ' ')}."
+    if row.status == "inherited" and e.extracted.document is not None and e.extracted.document.vcenter_id == e.moid:
+        yield "vCenter returns a document with this VM's own ID; that it reached the guest was not seen."
+    if found is not None and found.duplicate_keys:
+        yield f"The guest's document has keys twice: {', '.join(found.duplicate_keys)}."
+
+
+_ADDRESS = re.compile(r"(^|[._-])(ip|ip\d+|ipaddr\w*|address|gateway|netmask|prefix|dns|cidr|route)", re.IGNORECASE)
+
+
+def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
+    """What may go wrong with a power cycle; at once, or later for a remedy that takes effect with one."""
+    if remedy not in (POWER_CYCLE, SET_TRANSPORT, ADD_CDROM):
+        return
+    if remedy != POWER_CYCLE:
+        yield "It takes effect at the next power-on through vCenter; a running guest gets nothing until then."
+    properties = e.configured.properties
+    computed = [one.key for one in properties if one.source == "computed" or one.type.startswith(("expression", "ip:"))]
+    if computed:
+        yield (
+            f"vCenter computes {_listed(computed)} at a power-on. Where it cannot (no IP pool for the network, no free "
+            "address), the VM does not start, though on its ESXi host it did."
+        )
+    if addresses := [one.key for one in properties if one.type.startswith("ip") or _ADDRESS.search(one.key)]:
+        yield (
+            f"An appliance that applies its values at every boot takes its network from {_listed(addresses)}: "
+            "compare them with what it uses now."
+        )
+    elif properties:
+        yield "An appliance that applies its values at every boot applies the configured ones: compare them first."
+    if remedy == POWER_CYCLE and not _fork(e):
+        if _unseen(e):
+            yield "The guest was not seen: probe it first, it may lack nothing."
+        if _bears(e) == "other":
+            yield (
+                "A fork or an Instant Clone made by other tools holds its parent's document too, and a power cycle "
+                "destroys what it was forked for: make sure that it is none."
+            )
+
+
+def _listed(names: t.Sequence[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+# --- what it means --------------------------------------------------------------------------------------------------
+
+_MISSING = ("lost", "not_delivered", "not_deliverable")
+"""The guest goes without, for certain."""
+
+_TROUBLED = (*_MISSING, "config_lost", "stale", "lost_suspected", "contradictory")
+
+
+def _impact(row: Row, e: Evidence) -> impact.Impact:
+    if row.status == "unknown" or row.cause == "foreign_id":
+        return impact.Impact("Not known before its guest was looked into.", "decide")
+    if row.status not in _TROUBLED:
+        return impact.Impact("None.", "never")
+    found = impact.of(e.configured.products)
+    if found.act == "never" or row.status in _MISSING:
+        return found
+    # The guest of config_lost may still have it; of the others it is not certain that they go without.
+    act = "before_next_boot" if row.status == "config_lost" and found.act == "now" else "decide"
+    return impact.Impact(found.text, act)

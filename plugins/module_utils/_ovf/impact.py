@@ -1,0 +1,53 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What it means for a product when its OVF environment does not reach it.
+
+Private to the collection. One table, and nothing in it but what public sources
+say of a product; whoever runs another one decides.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Product
+
+
+@dataclass(frozen=True)
+class Impact:
+    """What a missing OVF environment does to a VM.
+
+    :param act: ``now``, ``before_next_boot``, ``never`` or ``decide``.
+    """
+
+    text: str
+    act: str
+
+
+UNKNOWN = Impact(
+    "Not known for this product: one that reads its OVF environment at every boot lacks it now, "
+    "one that reads it at its first boot only does not miss it.",
+    "decide",
+)
+
+PRODUCTS: tuple[tuple[str, Impact], ...] = (
+    # vmware/vic-product issues 741 (unusable after a host crash and HA restart) and 961 (the same, with the way out).
+    (
+        r"vsphere integrated containers|\bvic\b.*appliance",
+        Impact("It reads its OVF environment at every boot and cannot be used without it.", "now"),
+    ),
+    # vmware-samples/vcenter-event-broker-appliance, files/setup.sh: runs once (/root/ran_customization), then erases.
+    (
+        r"event broker appliance",
+        Impact("It reads its OVF environment at its first boot only, then erases it.", "never"),
+    ),
+)
+"""Regular expression (searched in the product's name, case ignored) → impact, with its source."""
+
+
+def of(products: t.Iterable[Product]) -> Impact:
+    """What a missing OVF environment does to a VM with these products: of several that are known, the most urgent."""
+    known = [impact for one in products for pattern, impact in PRODUCTS if re.search(pattern, one.name, re.IGNORECASE)]
+    return min(known, key=lambda impact: impact.act != "now", default=UNKNOWN)

@@ -1,0 +1,543 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verdicts: every row of the table, the rules below it, and what must hold of any evidence."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, impact
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured, Product, Property
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import (
+    Difference,
+    Evidence,
+    Extracted,
+    GuestView,
+    Iso,
+)
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import Event, PowerOn
+
+MOID = "vm-42"
+PARENT = "vm-7"
+BOOT = datetime.datetime(2026, 11, 21, 3, 12, tzinfo=datetime.timezone.utc)
+SECRET = "not-to-be-told-0123456789"
+
+
+def prop(key: str, value: str = "x", type: str = "string", **kw: Any) -> Property:
+    known: dict[str, Any] = {"source": "value", "secret": False, "comparable": True, "default": "", **kw}
+    return Property(key, key, "", "", type, "", "", True, value, known["default"], value, known["source"],
+                    known["secret"], known["comparable"])  # fmt: skip
+
+
+def configured(*transports: str, products: tuple[str, ...] = (), **kw: Any) -> Configured:
+    return Configured(
+        enabled=True,
+        transports=transports,
+        products=tuple(Product(1, "", "", name, "", "", "") for name in products),
+        properties=kw.pop("properties", (prop("hostname"), prop("password", type="password", secret=True))),
+        **kw,
+    )
+
+
+def event(type: str = "VmReconfiguredEvent", minutes: int = 60, **kw: Any) -> Event:
+    return Event(1, type, BOOT + datetime.timedelta(minutes=minutes), "jane", 1, MOID, "esx-1", **kw)
+
+
+def power_on(origin: str, *changes: Event, **kw: Any) -> PowerOn:
+    return PowerOn(
+        origin,
+        "high",
+        user="root",
+        host="esx-1",
+        event_type="VmPoweredOnEvent",
+        time=BOOT,
+        reconfigured=changes,
+        **kw,
+    )
+
+
+def document(vcenter_id: str | None = MOID, **kw: Any) -> Document:
+    return Document(origin="vcenter" if vcenter_id else "injected", vcenter_id=vcenter_id, **kw)
+
+
+def full(vcenter_id: str | None = MOID, **kw: Any) -> GuestView:
+    return GuestView("xml", "full", "/usr/bin/vmware-rpctool", 0, document=document(vcenter_id, **kw))
+
+
+def code(bears: str) -> GuestView:
+    return GuestView("xml", "exit_code", None, 0, bears_id=bears)
+
+
+def guest(state: str) -> GuestView:
+    return GuestView(state, "exit_code")
+
+
+UNASKED = GuestView()
+NO_VALUE = guest("no_value")
+CLEARED = guest("cleared")
+
+GUESTINFO = configured("com.vmware.guestInfo")
+ISO = configured("iso")
+BOTH = configured("com.vmware.guestInfo", "iso")
+OFF = Configured()
+IN_DRIVE = Iso(True, "[ds] web-03/_ovfenv-web-03.iso", True)
+
+FROM_VCENTER = power_on("vcenter")
+FROM_ESXI = power_on("esxi_direct")
+FROM_HA = power_on("ha_restart")
+FROM_HOST = power_on("host_system")
+NOBODY_KNOWS = PowerOn(reason="events_aged_out")
+CHANGED_LATER = power_on("vcenter", event(changes_vapp=True))
+
+RETURNED = Extracted("ok", document(), "<Environment/>")
+NOTHING_RETURNED = Extracted("empty")
+
+CHANGED_IN_GUEST = Difference("hostname", "changed", False, True, "new", "old", "old")
+CHANGED_IN_EXTRACT = Difference("hostname", "changed", False, True, "new", "old", None)
+SECRET_GONE = Difference("password", "missing", True, False, None, None, None)
+HOSTNAME_GONE = Difference("hostname", "missing", False, True, "x", None, None)
+TOKEN_GONE = Difference("api_token", "missing", True, True, SECRET, None, None)
+EXTRA = Difference("mine", "extra", False, False, None, None, "x")
+OTHER_PASSWORD = Difference("password", "changed", True, False, SECRET, None, SECRET + "!")
+OTHER_CASE = Difference("Hostname", "case", False, True, "x", None, "x")
+
+
+def vm(**kw: Any) -> Evidence:
+    return replace(Evidence("web-03", MOID, configured=GUESTINFO, power_on=FROM_VCENTER), **kw)
+
+
+# The row that must match, status, cause, confidence, remedy; then the evidence.
+TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
+    ("1a", "not_applicable", "connected_to_esxi", "high", "none", vm(is_vcenter=False)),
+    ("1b", "not_applicable", "template", "high", "none", vm(is_template=True, power_state="poweredOff")),
+    ("1c", "not_applicable", "not_connected", "high", "none", vm(connection_state="disconnected")),
+    ("1c", "not_applicable", "not_connected", "high", "none", vm(connection_state="inaccessible", configured=OFF)),
+    ("1c", "not_applicable", "not_connected", "high", "none", vm(connection_state="orphaned")),
+    ("1d", "not_applicable", "fault_tolerance_secondary", "high", "none", vm(is_ft_secondary=True)),
+    ("2a", "config_lost", "vapp_config_gone", "high", "enable_vapp", vm(configured=OFF, guest=full())),
+    ("2a", "config_lost", "vapp_config_gone", "high", "enable_vapp", vm(configured=OFF, guest=full("vm-999"))),
+    ("2b", "config_lost", "vapp_config_gone", "medium", "enable_vapp", vm(configured=OFF, guest=code("own"))),
+    ("2b", "config_lost", "vapp_config_gone", "medium", "enable_vapp",
+     vm(configured=OFF, guest=full(parse_error="it breaks off", truncated=True))),
+    ("2c", "config_lost", "vapp_config_gone", "medium", "enable_vapp", vm(configured=OFF, listed_before=True)),
+    ("3", "not_configured", "vapp_disabled", "high", "enable_vapp", vm(configured=OFF)),
+    ("3", "not_configured", "vapp_disabled", "high", "enable_vapp", vm(configured=OFF, guest=NO_VALUE)),
+    ("3", "not_configured", "vapp_disabled", "high", "enable_vapp", vm(configured=OFF, power_state="poweredOff")),
+    ("4", "not_deliverable", "no_transport", "high", "set_transport", vm(configured=configured())),
+    ("4", "not_deliverable", "no_transport", "high", "set_transport", vm(configured=configured("smoke signals"))),
+    ("5a", "not_running", "suspended", "high", "none", vm(power_state="suspended")),
+    ("5b", "not_running", "powered_off", "high", "none", vm(power_state="poweredOff")),
+    ("6a", "inherited", "fork_child", "high", "none", vm(forked_from=PARENT, guest=full(PARENT))),
+    ("6a", "inherited", "fork_child", "high", "none", vm(forked_from=PARENT, guest=code("other"))),
+    ("6a", "inherited", "fork_child", "high", "none", vm(forked_from="", guest=full(None))),
+    ("6a", "inherited", "fork_child", "high", "none", vm(forked_from=PARENT, guest=full(PARENT), configured=OFF)),
+    ("6a", "inherited", "fork_child", "high", "none",
+     vm(forked_from=PARENT, guest=full(PARENT), differences=(CHANGED_IN_GUEST,))),
+    ("6b", "inherited", "fork_child", "medium", "none", vm(forked_from="")),
+    ("6b", "inherited", "fork_child", "medium", "none", vm(forked_from=PARENT, guest=guest("login_failed"))),
+    ("6c", "not_delivered", "fork_child", "high", "none", vm(forked_from=PARENT, guest=NO_VALUE)),
+    ("10", "delivered", None, "high", "none", vm(forked_from=PARENT, guest=full())),
+    ("7a", "cleared", "erased_by_guest", "high", "none", vm(guest=CLEARED)),
+    ("7b", "cleared", "erased_by_guest", "high", "none", vm(guest=full(), differences=(SECRET_GONE, TOKEN_GONE))),
+    ("7b", "cleared", "erased_by_guest", "high", "none",
+     vm(guest=full(), differences=(SECRET_GONE, EXTRA), power_on=FROM_ESXI)),
+    ("7c", "cleared", "erased_by_guest", "medium", "none",
+     vm(guest=CLEARED, extracted=RETURNED, power_on=NOBODY_KNOWS)),
+    ("8a", "delivered_injected", "injected", "high", "none", vm(guest=full(None, esx_id=MOID))),
+    ("8a", "delivered_injected", "injected", "high", "none", vm(guest=full(None), configured=OFF)),
+    ("8a", "delivered_injected", "injected", "high", "none", vm(guest=full(None), configured=configured())),
+    ("8b", "delivered_injected", "injected", "medium", "none", vm(guest=code("none"))),
+    ("9a", "stale", "changed_since_power_on", "high", "power_cycle_via_vcenter",
+     vm(guest=full(), differences=(CHANGED_IN_GUEST,))),
+    ("9a", "stale", "changed_since_power_on", "high", "power_cycle_via_vcenter",
+     vm(guest=full(), differences=(SECRET_GONE, CHANGED_IN_GUEST))),
+    ("9a", "stale", "changed_since_power_on", "high", "power_cycle_via_vcenter",
+     vm(guest=full(), differences=(SECRET_GONE, HOSTNAME_GONE))),
+    ("9b", "stale", "changed_since_power_on", "high", "power_cycle_via_vcenter",
+     vm(extracted=RETURNED, differences=(CHANGED_IN_EXTRACT,))),
+    ("9b", "stale", "changed_since_power_on", "high", "power_cycle_via_vcenter",
+     vm(extracted=RETURNED, differences=(CHANGED_IN_EXTRACT,), guest=code("own"))),
+    ("9c", "stale", "changed_since_power_on", "medium", "power_cycle_via_vcenter", vm(power_on=CHANGED_LATER)),
+    ("9c", "stale", "changed_since_power_on", "medium", "power_cycle_via_vcenter",
+     vm(power_on=CHANGED_LATER, guest=NO_VALUE)),
+    ("9c", "stale", "changed_since_power_on", "medium", "power_cycle_via_vcenter",
+     vm(power_on=CHANGED_LATER, guest=code("own"))),
+    ("9c", "stale", "changed_since_power_on", "medium", "power_cycle_via_vcenter",
+     vm(power_on=CHANGED_LATER, guest=full(), differences=(SECRET_GONE,))),
+    ("9d", "stale", "changed_since_power_on", "low", "power_cycle_via_vcenter",
+     vm(extracted=RETURNED, differences=(CHANGED_IN_EXTRACT,), power_on=NOBODY_KNOWS)),
+    ("10", "delivered", None, "high", "none", vm(guest=full())),
+    ("10", "delivered", None, "high", "none", vm(guest=full(), power_on=FROM_ESXI)),
+    ("10", "delivered", None, "high", "none", vm(guest=full(), differences=(EXTRA, OTHER_PASSWORD, OTHER_CASE))),
+    ("10", "delivered", None, "high", "none", vm(guest=full(), power_on=CHANGED_LATER)),
+    ("11", "delivered", None, "medium", "none", vm(guest=code("own"))),
+    ("12a", "delivered", "foreign_id", "medium", "power_cycle_via_vcenter", vm(guest=full("vm-999"))),
+    ("12b", "delivered", "foreign_id", "low", "power_cycle_via_vcenter", vm(guest=code("other"))),
+    ("13a", "delivered_iso", None, "high", "none", vm(configured=ISO, iso=IN_DRIVE)),
+    ("13b", "delivered_iso", None, "medium", "none", vm(configured=ISO, iso=IN_DRIVE, power_on=FROM_ESXI)),
+    ("13a", "delivered_iso", None, "high", "none", vm(configured=BOTH, iso=IN_DRIVE, guest=NO_VALUE)),
+    ("13b", "delivered_iso", None, "medium", "none",
+     vm(configured=BOTH, iso=IN_DRIVE, guest=NO_VALUE, power_on=FROM_HA)),
+    ("13c", "not_delivered", "no_cdrom", "high", "add_cdrom", vm(configured=ISO)),
+    ("13d", "not_delivered", "iso_not_connected", "medium", "power_cycle_via_vcenter",
+     vm(configured=ISO, iso=Iso(True))),
+    ("13d", "not_delivered", "iso_not_connected", "medium", "power_cycle_via_vcenter",
+     vm(configured=ISO, iso=replace(IN_DRIVE, connected=False), guest=NO_VALUE)),
+    ("15", "lost", "powered_on_from_esxi", "high", "power_cycle_via_vcenter",
+     vm(configured=BOTH, iso=Iso(True), guest=NO_VALUE, power_on=FROM_ESXI)),
+    ("14", "unknown", "guest_rpc_denied", "high", "fix_guest_rpc", vm(guest=guest("permission_denied"))),
+    ("14", "unknown", "guest_rpc_denied", "high", "fix_guest_rpc",
+     vm(guest=guest("permission_denied"), power_on=FROM_ESXI)),
+    ("14", "unknown", "guest_rpc_denied", "high", "fix_guest_rpc", vm(rpc_denied=True)),
+    ("15", "lost", "powered_on_from_esxi", "high", "power_cycle_via_vcenter",
+     vm(rpc_denied=True, guest=NO_VALUE, power_on=FROM_ESXI)),
+    ("15", "lost", "powered_on_from_esxi", "high", "power_cycle_via_vcenter", vm(guest=NO_VALUE, power_on=FROM_ESXI)),
+    ("16", "lost", "ha_restart", "high", "power_cycle_via_vcenter", vm(guest=NO_VALUE, power_on=FROM_HA)),
+    ("17", "lost", "host_start_unknown", "high", "power_cycle_via_vcenter", vm(guest=NO_VALUE, power_on=NOBODY_KNOWS)),
+    ("17", "lost", "host_start_unknown", "high", "power_cycle_via_vcenter", vm(guest=NO_VALUE, power_on=FROM_HOST)),
+    ("18a", "lost_suspected", "esxi_direct", "medium", "power_cycle_via_vcenter", vm(power_on=FROM_ESXI)),
+    ("18a", "lost_suspected", "esxi_direct", "medium", "power_cycle_via_vcenter",
+     vm(power_on=FROM_ESXI, guest=guest("tools_not_running"))),
+    ("18b", "lost_suspected", "ha_restart", "medium", "power_cycle_via_vcenter", vm(power_on=FROM_HA)),
+    ("18c", "lost_suspected", "host_system", "low", "power_cycle_via_vcenter", vm(power_on=FROM_HOST)),
+    ("19", "delivered_assumed", None, "low", "none", vm()),
+    ("20", "contradictory", None, "low", "power_cycle_via_vcenter", vm(guest=NO_VALUE, extracted=RETURNED)),
+    ("20", "contradictory", None, "low", "power_cycle_via_vcenter", vm(guest=NO_VALUE, extracted=NOTHING_RETURNED)),
+    ("21a", "unknown", "tools_not_running", "low", "start_tools", vm(guest=guest("tools_not_running"))),
+    ("21b", "unknown", "ops_not_ready", "low", "start_tools", vm(guest=guest("ops_not_ready"))),
+    ("21c", "unknown", "no_permission", "low", "grant_privilege", vm(guest=guest("no_permission"))),
+    ("21d", "unknown", "login_failed", "low", "none", vm(guest=guest("login_failed"))),
+    ("21e", "unknown", "tool_missing", "low", "start_tools", vm(guest=guest("tool_missing"))),
+    ("21f", "unknown", "non_xml", "low", "ask_appliance_vendor", vm(guest=guest("non_xml"))),
+    ("21g", "unknown", "unreadable_document", "low", "ask_appliance_vendor", vm(guest=full(parse_error="breaks off"))),
+    ("21h", "unknown", "erased_or_never_delivered", "low", "none", vm(guest=CLEARED, power_on=FROM_ESXI)),
+    ("21i", "unknown", "guest_error", "low", "none", vm(guest=guest("error"))),
+    ("21j", "unknown", "no_permission", "low", "grant_privilege", vm(power_on=PowerOn(reason="no_permission"))),
+    ("21k", "unknown", "events_aged_out", "low", "none", vm(power_on=NOBODY_KNOWS)),
+    ("21l", "unknown", "host_was_disconnected", "low", "none", vm(power_on=PowerOn(reason="host_was_disconnected"))),
+    ("21m", "unknown", "no_evidence", "low", "none", vm(power_on=PowerOn())),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "status", "cause", "confidence", "remedy", "evidence"),
+    [pytest.param(*one, id=f"{number}-{one[0]}-{one[1]}") for number, one in enumerate(TABLE)],
+)
+def test_verdict(row: str, status: str, cause: str | None, confidence: str, remedy: str, evidence: Evidence) -> None:
+    verdict = diagnosis.judge(evidence)
+    assert (verdict.row, verdict.status, verdict.cause, verdict.confidence, verdict.remedy) == (
+        row,
+        status,
+        cause,
+        confidence,
+        remedy,
+    )
+    assert verdict.message.endswith(".")
+    assert "  " not in verdict.message
+
+
+def test_every_row_has_a_test_and_stands_in_the_order_of_the_reference() -> None:
+    numbers = [row.number for row in diagnosis.ROWS]
+    assert {row for row, *_rest in TABLE} == set(numbers)
+    assert numbers == sorted(numbers, key=lambda number: (int(number.rstrip("abcdefghijklm")), number))
+
+
+def test_the_sentence_of_the_issue() -> None:
+    verdict = diagnosis.judge(vm(guest=NO_VALUE, power_on=FROM_ESXI))
+    assert verdict.message == (
+        "web-03 lost its OVF environment: it was powered on from ESXi directly at 2026-11-21 03:12 UTC by root."
+    )
+    assert "power-on through vCenter" in diagnosis.judge(vm(power_state="poweredOff")).message
+
+
+def test_facts_are_plain_and_always_the_same_keys() -> None:
+    found = [diagnosis.facts(diagnosis.judge(evidence)) for *_expected, evidence in TABLE]
+    assert {tuple(one) for one in found} == {
+        ("status", "cause", "confidence", "evidence", "message", "remedy", "remedy_risks", "impact", "act", "warnings")
+    }
+    assert all(isinstance(one[name], list) for one in found for name in ("evidence", "remedy_risks", "warnings"))
+
+
+def test_no_secret_is_told() -> None:
+    properties = (prop("api_token", SECRET, secret=True),)
+    for *_expected, evidence in TABLE:
+        known = replace(evidence, differences=(*evidence.differences, TOKEN_GONE, OTHER_PASSWORD))
+        known = replace(known, configured=replace(known.configured, properties=properties))
+        assert SECRET not in str(diagnosis.facts(diagnosis.judge(known)))
+
+
+# --- what nobody knows must not decide ------------------------------------------------------------------------------
+
+EXTRACTS = {
+    "empty": (NOTHING_RETURNED, ()),
+    "stale": (Extracted("ok", document(), "<old/>"), (CHANGED_IN_EXTRACT,)),
+    "regenerated": (Extracted("ok", document(), "<new/>"), ()),
+}
+"""What ExtractOvfEnvironment may return for a VM that its host started."""
+
+
+@pytest.mark.parametrize("evidence", [one[-1] for one in TABLE])
+def test_lost_and_delivered_do_not_hang_on_open_questions(evidence: Evidence) -> None:
+    strong = set()
+    for (extracted, more), computed in itertools.product(EXTRACTS.values(), (True, False, None)):
+        kept = tuple(one for one in evidence.differences if one is not CHANGED_IN_EXTRACT)
+        known = replace(
+            evidence,
+            extracted=extracted,
+            differences=(*kept, *more) if CHANGED_IN_GUEST not in kept else kept,
+            configured=replace(evidence.configured, values_computed=computed),
+        )
+        known = replace(known, differences=tuple(_with_guest(one, known) for one in known.differences))
+        verdict = diagnosis.judge(known)
+        is_strong = verdict.status == "lost" or (verdict.status, verdict.confidence) == ("delivered", "high")
+        strong.add((verdict.status, verdict.cause) if is_strong else None)
+    assert len(strong) == 1
+
+
+def _with_guest(one: Difference, known: Evidence) -> Difference:
+    """A guest that has a document has the configured value where only the extract differs."""
+    return replace(one, guest=one.configured) if one is CHANGED_IN_EXTRACT and known.guest.document else one
+
+
+def test_computed_values_are_told() -> None:
+    for computed, words in ((True, "filled"), (False, "empty")):
+        known = vm(power_on=FROM_ESXI, configured=replace(GUESTINFO, values_computed=computed))
+        (told,) = [one for one in diagnosis.judge(known).evidence if one.startswith("computed values:")]
+        assert words in told
+
+
+# --- risks, impact, warnings ----------------------------------------------------------------------------------------
+
+
+def test_risks_of_a_power_cycle() -> None:
+    properties = (
+        prop("vami.ip0.App", "192.0.2.1"),
+        prop("gw", "${gateway:net}", "expression", source="computed"),
+        prop("address", "", "ip:net"),
+    )
+    known = vm(guest=NO_VALUE, power_on=FROM_ESXI, configured=replace(GUESTINFO, properties=properties))
+    computed, network = diagnosis.judge(known).remedy_risks
+    assert "gw, address" in computed
+    assert "does not start" in computed
+    assert "vami.ip0.App" in network
+    assert "the guest was not seen" in " ".join(diagnosis.judge(replace(known, guest=UNASKED)).remedy_risks).lower()
+    assert "Instant Clone" in " ".join(diagnosis.judge(replace(known, guest=full("vm-999"))).remedy_risks)
+    assert diagnosis.judge(replace(known, guest=full())).remedy_risks == ()
+
+
+def test_a_fork_child_is_never_power_cycled() -> None:
+    stale = diagnosis.judge(vm(forked_from=PARENT, guest=full(), differences=(CHANGED_IN_GUEST,)))
+    assert (stale.status, stale.remedy, stale.remedy_risks) == ("stale", "none", ())
+
+
+@pytest.mark.parametrize(
+    ("products", "evidence", "act"),
+    [
+        (("vSphere Integrated Containers Appliance",), {"guest": NO_VALUE, "power_on": FROM_HA}, "now"),
+        (("vSphere Integrated Containers",), {"power_on": FROM_HA}, "decide"),
+        (("VMware Event Broker Appliance",), {"guest": NO_VALUE, "power_on": FROM_HA}, "never"),
+        (("VMware Event Broker Appliance",), {"power_on": CHANGED_LATER}, "never"),
+        (("Event Broker Appliance", "VIC Appliance"), {"guest": NO_VALUE, "power_on": FROM_ESXI}, "now"),
+        (("Something else",), {"guest": NO_VALUE, "power_on": FROM_HA}, "decide"),
+        ((), {"guest": NO_VALUE, "power_on": FROM_HA}, "decide"),
+        (("vSphere Integrated Containers",), {}, "never"),
+        (("vSphere Integrated Containers",), {"guest": guest("login_failed")}, "decide"),
+    ],
+)
+def test_impact(products: tuple[str, ...], evidence: dict[str, Any], act: str) -> None:
+    verdict = diagnosis.judge(vm(configured=configured("com.vmware.guestInfo", products=products), **evidence))
+    assert verdict.act == act
+    assert verdict.impact
+
+
+def test_lost_vapp_options_matter_at_the_next_boot() -> None:
+    products = (Product(1, "", "", "vSphere Integrated Containers", "", "", ""),)
+    verdict = diagnosis.judge(vm(configured=Configured(products=products), guest=full()))
+    assert verdict.act == "before_next_boot"
+    assert impact.of(()).act == "decide"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        (vm(guest=full("vm-999")), "foreign_id"),
+        (vm(guest=code("other")), "foreign_id"),
+        (vm(configured=BOTH, iso=IN_DRIVE, guest=NO_VALUE), "two transports"),
+        (vm(guest=full(), power_on=CHANGED_LATER), "passwords"),
+        (vm(rpc_denied=True, power_on=FROM_ESXI), "probably lost"),
+        (vm(guest=guest("login_failed"), power_on=FROM_ESXI), "in vain"),
+        (vm(forked_from=PARENT, extracted=RETURNED), "own ID"),
+        (vm(guest=full(duplicate_keys=("a",))), "twice"),
+    ],
+)
+def test_warnings(evidence: Evidence, words: str) -> None:
+    (warning,) = diagnosis.judge(evidence).warnings
+    assert words in warning
+
+
+def test_evidence_says_what_each_source_said() -> None:
+    known = vm(guest=NO_VALUE, extracted=NOTHING_RETURNED, power_on=FROM_ESXI, configured=BOTH, iso=Iso(True))
+    told = diagnosis.judge(known).evidence
+    assert told == (
+        "inventory: connected, poweredOn",
+        "configured: 2 properties, transports: com.vmware.guestInfo, iso",
+        "extract: vCenter returns no document",
+        "iso: has a CD-ROM drive",
+        'guest: VMware Tools says "No value found" (guest_probe=exit_code)',
+        "events: VmPoweredOnEvent at 2026-11-21 03:12 UTC by root on esx-1, origin esxi_direct (high confidence)",
+    )
+
+
+# --- any evidence ---------------------------------------------------------------------------------------------------
+
+SOURCES = ("inventory:", "configured:", "computed values:", "extract:", "iso:", "guest:", "events:")
+GUEST_STATES = (
+    *("xml", "xml", "xml", "no_value", "cleared", "non_xml", "permission_denied", "tool_missing", "tools_not_running"),
+    *("ops_not_ready", "login_failed", "no_permission", "not_asked", "not_asked", "error"),
+)
+texts = st.text(max_size=8)
+keys = st.sampled_from(["hostname", "password", "vami.ip0.App", "{name}", ""])
+ids = st.sampled_from([MOID, PARENT, "", None])
+documents = st.none() | st.builds(
+    Document,
+    vcenter_id=ids,
+    esx_id=ids,
+    parse_error=st.none() | texts,
+    duplicate_keys=st.lists(keys, max_size=2).map(tuple),
+)
+events = st.builds(
+    Event,
+    key=st.integers(),
+    type=texts,
+    time=st.datetimes(datetime.datetime(1970, 1, 2), timezones=st.sampled_from([None, datetime.timezone.utc])),
+    user=texts,
+    chain_id=st.integers(),
+    vm=ids,
+    host=ids,
+)
+properties = st.builds(prop, keys, texts, st.sampled_from(["string", "ip", "ip:net", "expression", "password(..8)"]))
+evidences = st.builds(
+    Evidence,
+    name=texts | keys,
+    moid=st.just(MOID),
+    is_vcenter=st.sampled_from([True, True, True, False]),
+    is_template=st.sampled_from([False, False, False, True]),
+    connection_state=st.sampled_from(["connected"] * 5 + ["disconnected", "orphaned", "invalid"]),
+    is_ft_secondary=st.sampled_from([False, False, False, True]),
+    power_state=st.sampled_from(["poweredOn"] * 5 + ["poweredOff", "suspended"]),
+    forked_from=st.sampled_from([None, None, "", PARENT]),
+    rpc_denied=st.booleans(),
+    listed_before=st.booleans(),
+    configured=st.builds(
+        Configured,
+        enabled=st.sampled_from([True, True, True, False]),
+        transports=st.lists(st.sampled_from(["iso", "com.vmware.guestInfo", "COM.VMWARE.GUESTINFO", ""])).map(tuple),
+        products=st.lists(st.builds(Product, *[texts] * 3, texts, *[texts] * 3), max_size=2).map(tuple),
+        properties=st.lists(properties, max_size=3).map(tuple),
+        values_computed=st.none() | st.booleans(),
+    ),
+    extracted=st.builds(
+        Extracted,
+        state=st.sampled_from(["ok", "empty", "not_running", "no_permission", "unsupported", "error", "not_asked"]),
+        document=documents,
+        error=st.none() | texts,
+    ),
+    iso=st.builds(Iso, st.booleans(), st.none() | texts, st.booleans()),
+    guest=st.builds(
+        GuestView,
+        state=st.sampled_from(GUEST_STATES),
+        method=st.sampled_from([None, "exit_code", "full"]),
+        exit_code=st.none() | st.integers(),
+        document=documents,
+        bears_id=st.sampled_from([None, "own", "other", "none"]),
+        error=st.none() | texts,
+    ),
+    power_on=st.builds(
+        PowerOn,
+        origin=st.sampled_from(["vcenter", "esxi_direct", "ha_restart", "host_system", "unknown"]),
+        confidence=st.sampled_from(["high", "medium", "low"]),
+        reason=st.sampled_from([None, "events_aged_out", "host_was_disconnected", "not_running", "no_permission"]),
+        user=st.none() | texts,
+        host=st.none() | texts,
+        event_type=st.none() | texts,
+        time=st.none() | st.just(BOOT),
+        reconfigured=st.lists(events, max_size=2).map(tuple),
+    ),
+    differences=st.lists(
+        st.builds(
+            Difference,
+            key=keys,
+            kind=st.sampled_from(["missing", "extra", "changed", "case"]),
+            secret=st.booleans(),
+            comparable=st.booleans(),
+            configured=st.none() | texts,
+            delivered=st.none() | texts,
+            guest=st.none() | texts,
+        ),
+        max_size=3,
+    ).map(tuple),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(evidences)
+def test_any_evidence(evidence: Evidence) -> None:
+    verdict = diagnosis.judge(evidence)
+    diagnosis.facts(verdict)
+    assert verdict.status in diagnosis.STATUSES
+    assert verdict.remedy in diagnosis.REMEDIES
+    assert verdict.confidence in ("high", "medium", "low")
+    assert verdict.act in ("now", "before_next_boot", "never", "decide")
+    assert all(one.startswith(SOURCES) for one in verdict.evidence)
+    assert any(one.startswith("guest:") for one in verdict.evidence)
+    state = evidence.guest.state
+    if verdict.status == "lost":
+        assert state == "no_value"
+    if (verdict.status, verdict.confidence) == ("delivered", "high"):
+        assert state == "xml"
+        assert evidence.guest.document is not None
+        assert evidence.guest.document.vcenter_id == evidence.moid
+    if verdict.status in ("inherited", "cleared", "delivered_injected", "delivered") and verdict.confidence == "high":
+        assert state in ("xml", "cleared")
+    if verdict.remedy == diagnosis.POWER_CYCLE:
+        assert verdict.status not in ("inherited", "cleared", "not_applicable", "unknown", "not_running")
+        assert evidence.forked_from is None
+        assert evidence.is_vcenter
+    if verdict.act == "now":
+        assert verdict.confidence == "high" or verdict.status == "not_delivered"
+    if state in ("not_asked", "login_failed", "no_permission", "tools_not_running", "ops_not_ready", "error"):
+        assert verdict.status not in ("lost", "cleared", "delivered", "contradictory", "delivered_injected")
+
+
+@settings(max_examples=200, deadline=None)
+@given(evidences, st.sampled_from(sorted(EXTRACTS)), st.sampled_from([True, False, None]))
+def test_any_evidence_with_open_questions_answered_differently(
+    evidence: Evidence, extract: str, computed: bool | None
+) -> None:
+    other = replace(
+        evidence,
+        extracted=EXTRACTS[extract][0],
+        configured=replace(evidence.configured, values_computed=computed),
+    )
+    verdicts = [diagnosis.judge(one) for one in (evidence, other)]
+    strong = [one.status == "lost" or (one.status, one.confidence) == ("delivered", "high") for one in verdicts]
+    assert strong[0] == strong[1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(evidences, texts)
+def test_passwords_are_never_compared(evidence: Evidence, value: str) -> None:
+    # A password is never comparable; whatever it is in the guest, the verdict stays.
+    compared = [
+        replace(evidence, differences=(*evidence.differences, replace(OTHER_PASSWORD, guest=one)))
+        for one in (SECRET, value)
+    ]
+    assert len({diagnosis.judge(one).row for one in compared}) == 1
