@@ -126,7 +126,9 @@ def fault_remedy(fault: t.Any) -> str:
 
 
 def failure(what: str, fault: t.Any) -> OperationFailed:
-    """The exception for a fault met while doing ``what`` ("Could not power on VM web-01")."""
+    """The exception for a fault, or an error of ours, met while doing ``what`` ("Could not power on VM web-01")."""
+    if isinstance(fault, Error):
+        return OperationFailed(sentence(what, fault.sentence.rstrip(".")))
     real = getattr(fault, "fault", None) or fault
     return OperationFailed(sentence(what, fault_text(fault), fault_remedy(fault)), fault=fault_name(real))
 

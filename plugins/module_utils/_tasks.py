@@ -73,11 +73,9 @@ def run_all(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -
     for key, (what, submit) in jobs.items():
         try:
             running[session.call(submit)] = key
-        except vmodl.MethodFault as fault:
-            results[key] = _errors.failure(what, fault)
-        except _errors.Error as error:
-            results[key] = error
-    lost: _errors.Error | None = None
+        except (vmodl.MethodFault, _errors.Error) as trouble:
+            results[key] = _errors.failure(what, trouble)
+    lost: Exception | None = None
     try:
         with _properties.Watch(session, {vim.Task: PATHS}) as watch:
             watch.add(running)
@@ -88,12 +86,10 @@ def run_all(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -
                     if end is not None and task in running:
                         key = running.pop(task)
                         results[key] = None if end.succeeded else failure(jobs[key][0], end)
-    except _errors.Error as error:
-        lost = error
-    except vmodl.MethodFault as fault:
-        lost = _errors.failure("Could not follow tasks", fault)
+    except (vmodl.MethodFault, _errors.Error) as trouble:
+        lost = trouble
     for key in running.values():
-        results[key] = lost or _timed_out(jobs[key][0], deadline)
+        results[key] = _errors.failure(jobs[key][0], lost) if lost is not None else _timed_out(jobs[key][0], deadline)
     return results
 
 

@@ -161,3 +161,48 @@ def test_server_that_is_lost_on_the_way(quiesced: VCenter, state: str) -> None:
     assert refusal["summary"]["failed"] == 2
     assert "ended the session" in refusal.msg
     assert [one["name"] for one in refusal["children"]] == ["web-01", "web-02"]
+
+
+@pytest.fixture
+def failing(vcenter: VCenter) -> VCenter:
+    """A parent at its fork point whose children fail."""
+    vcenter.enable()
+    vcenter.quiesce(post_clone_script="exit 7")
+    return vcenter
+
+
+@pytest.mark.parametrize(
+    ("lost", "power_state", "said"),
+    [
+        ({"method": "PowerOffVM_Task", "drop": "before"}, "poweredOn", "Could not power off child web-01: The connec"),
+        ({"method": "Destroy_Task", "drop": "before"}, "poweredOff", "Could not remove child web-01: The connection"),
+        ({"method": "Destroy_Task", "drop": "after"}, None, "The child was removed."),
+        ({"method": "Destroy_Task", "fault": "NotAuthenticated"}, "poweredOff", "Could not remove child web-01: "),
+    ],
+)
+def test_server_that_is_lost_while_a_failed_child_is_removed(
+    failing: VCenter, lost: dict[str, Any], power_state: str | None, said: str
+) -> None:
+    failing.fault(at="call", count=0, **lost)
+    refusal = failing.fails("vmfork_child", parent_name=failing.parent, name="web-01", on_failure="remove")
+    child = refusal.child("web-01")
+    assert child["error"].startswith("The post-clone script failed in child web-01: exit code 7. " + said)
+    assert child["power_state"] == power_state
+    assert failing.exists("/DC0/vm/web-01") == bool(power_state)
+
+
+def test_server_that_is_lost_before_a_failed_child_is_removed(failing: VCenter) -> None:
+    with failing.calls() as calls:
+        failing.fails("vmfork_child", parent_name=failing.parent, name="web-00")
+    failing.fault(method="RetrievePropertiesEx", at="call", drop="before", after=calls["RetrievePropertiesEx"], count=0)
+    refusal = failing.fails("vmfork_child", parent_name=failing.parent, name="web-01", on_failure="remove")
+    child = refusal.child("web-01")
+    assert "exit code 7. Could not look at child web-01: The connection to 127.0.0.1 broke" in child["error"]
+    assert (child["power_state"], child["post_clone"]["exit_code"]) == ("poweredOn", 7)
+
+
+def test_removal_whose_answer_is_lost(quiesced: VCenter) -> None:
+    quiesced.fork("web-01")
+    quiesced.fault(method="Destroy_Task", at="call", drop="after", count=0)
+    gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
+    assert (gone["changed"], gone.child("web-01")["state"]) == (True, "removed")

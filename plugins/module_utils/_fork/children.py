@@ -248,7 +248,7 @@ def remove_failed(parent: Parent, results: t.Sequence[Result]) -> None:
         if one.state == "failed" and one.child is not None and not one.child.existed and one.child.vm is not None
     ]
     made = {one.child.vm for one in failed if one.child is not None}
-    errors, _powered_off = _destroy(
+    errors, powered_off = _destroy(
         parent, {one.child.vm: one.name for one in failed if one.child is not None}, Deadline(REMOVE_SECONDS), made
     )
     for one in failed:
@@ -257,6 +257,8 @@ def remove_failed(parent: Parent, results: t.Sequence[Result]) -> None:
         one.error = f"{one.error} {problem.sentence if problem else 'The child was removed.'}"
         if problem is None:
             one.facts = facts.no_vm(one.name, parent.engine)
+        elif vm in powered_off:
+            one.facts["power_state"] = "poweredOff"
 
 
 def _to_be_removed(parent: Parent, found: _inventory.Found) -> Result:
@@ -278,6 +280,8 @@ def _remove(parent: Parent, results: t.Sequence[Result], deadline: Deadline, che
         problem = errors.get(vm)
         if problem is not None:
             one.state, one.error, one.changed = "failed", problem.sentence, vm in powered_off
+            if one.changed:
+                one.facts["power_state"] = "poweredOff"
 
 
 def _destroy(
@@ -302,7 +306,17 @@ def _destroy(
         for vm in _still_ours(parent, left, made_here, errors)
     }
     _note(errors, _tasks.run_all(parent.session, deadline, gone))
+    for vm in _gone(parent, errors):
+        del errors[vm]
     return errors, powered_off
+
+
+def _gone(parent: Parent, vms: t.Collection[t.Any]) -> set[t.Any]:
+    """Which of the VMs are not there any more: an answer that was lost says nothing of what was done."""
+    try:
+        return set(vms) - set(_properties.read(parent.session, vms, ["name"]))
+    except (_errors.Error, vmodl.MethodFault):
+        return set()
 
 
 def _still_ours(
@@ -312,11 +326,8 @@ def _still_ours(
     result: dict[t.Any, _properties.Values] = {}
     try:
         now = _properties.read(parent.session, names, [*identity.PATHS, "runtime.powerState"])
-    except _errors.Error as error:
-        errors.update(dict.fromkeys(names, error))
-        return result
-    except vmodl.MethodFault as fault:
-        errors.update({vm: _errors.failure(f"Could not look at VM {name}", fault) for vm, name in names.items()})
+    except (_errors.Error, vmodl.MethodFault) as trouble:
+        errors.update({vm: _errors.failure(f"Could not look at child {name}", trouble) for vm, name in names.items()})
         return result
     for vm, values in now.items():
         verdict = identity.judge(parent.values, values)
