@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 
 	"github.com/vmware/govmomi/simulator"
 
@@ -63,6 +62,7 @@ func (s *Simulator) newControl() http.Handler {
 		s.refresh()
 		return s.rules.list(), nil
 	})
+	handle("DELETE /vmforksim/events", s.controlEvents)
 	handle("GET /vmforksim/transfers", func(*http.Request) (any, error) { return s.transfer.state(), nil })
 	handle("PUT /vmforksim/transfers", s.controlTransfers)
 	handle("GET /vmforksim/guests/{moid}", s.controlGuest)
@@ -331,28 +331,6 @@ func (s *Simulator) controlRun(r *http.Request) (any, error) {
 	}
 	started(process.PID)
 	return map[string]any{"pid": process.PID, "exit_code": process.ExitCode, "output": string(output)}, nil
-}
-
-// controlPowerOn powers a VM on past vCenter.
-func (s *Simulator) controlPowerOn(r *http.Request) (any, error) {
-	vm, err := s.vmOf(r)
-	if err != nil {
-		return nil, err
-	}
-	var request struct {
-		Origin powerOrigin `json:"origin"`
-	}
-	if err := decode(r, &request); err != nil {
-		return nil, err
-	}
-	if !slices.Contains(powerOrigins, request.Origin) {
-		return nil, fmt.Errorf("origin is one of %v, not %q", powerOrigins, request.Origin)
-	}
-	if fault := s.powerOnAndWait(s.background(), vm.ref, request.Origin); fault != nil {
-		return nil, errors.New(textOf(fault))
-	}
-	vm.settled()
-	return s.view(vm), nil
 }
 
 func (s *Simulator) controlInventory(r *http.Request) (any, error) {

@@ -42,6 +42,9 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.Folder:
 		method.This.Value += wrapped
 		return &vmFolder{Folder: object, sim: s}, nil
+	case *simulator.EventManager:
+		method.This.Value += wrapped
+		return &eventManager{EventManager: object, sim: s}, nil
 	case *simulator.SearchIndex:
 		method.This.Value += wrapped
 		return &searchIndex{SearchIndex: object, sim: s}, nil
@@ -109,6 +112,8 @@ func (w watch) UpdateObject(ctx *simulator.Context, object mo.Reference, changes
 	switch object := object.(type) {
 	case *mo.Task:
 		w.sim.taskChanged(ctx, object, changes)
+	case *mo.EventHistoryCollector:
+		w.sim.posted(ctx, object.LatestPage[0])
 	case *mo.VirtualMachine:
 		for _, change := range changes {
 			switch change.Name {

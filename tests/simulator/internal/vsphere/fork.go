@@ -213,13 +213,18 @@ func (v *virtualMachine) placeParent(ctx *simulator.Context, host *types.Managed
 	if on || v.sim.rules.is("enable_on_other_host", "InvalidArgument") || *target.Parent != v.sim.computeResource(ctx, *v.ResourcePool) {
 		return &types.InvalidArgument{InvalidProperty: "host"}
 	}
-	old := ctx.Map.Get(*v.Runtime.Host).(*simulator.HostSystem)
-	ctx.Map.RemoveReference(ctx, old, &old.Vm, v.Self)
-	ctx.Map.AppendReference(ctx, target, &target.Vm, v.Self)
-	ctx.Update(v.VirtualMachine, []types.PropertyChange{
-		{Name: "runtime.host", Val: *host}, {Name: "summary.runtime.host", Val: *host},
-	})
+	moveTo(ctx, v.VirtualMachine, target)
 	return nil
+}
+
+// moveTo moves a VM to another host. The caller holds the VM's lock.
+func moveTo(ctx *simulator.Context, vm *simulator.VirtualMachine, host *simulator.HostSystem) {
+	old := ctx.Map.Get(*vm.Runtime.Host).(*simulator.HostSystem)
+	ctx.Map.RemoveReference(ctx, old, &old.Vm, vm.Self)
+	ctx.Map.AppendReference(ctx, host, &host.Vm, vm.Self)
+	ctx.Update(vm, []types.PropertyChange{
+		{Name: "runtime.host", Val: host.Self}, {Name: "summary.runtime.host", Val: host.Self},
+	})
 }
 
 func (v *virtualMachine) DisableForkParentTask(ctx *simulator.Context, _ *disableForkParentRequest) soap.HasFault {

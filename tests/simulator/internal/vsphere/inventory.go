@@ -58,6 +58,7 @@ func (s *Simulator) build() error {
 	registry := s.registry()
 	registry.Handler = s.dispatch
 	registry.AddHandler(watch{s})
+	s.followEvents()
 	s.guestManagers()
 	s.certify()
 	return s.addDefaults()
@@ -210,6 +211,7 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 		return "", fmt.Errorf("%s", textOf(fault))
 	}
 	if vm.powerOn {
+		begin(ctx, operation{origin: fromVCenter, user: s.options.Username})
 		if fault := s.powerOnAndWait(ctx, ref, fromVCenter); fault != nil {
 			return "", fmt.Errorf("%s", textOf(fault))
 		}

@@ -7,6 +7,7 @@ import (
 	"context"
 
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
 )
 
 // operation is what one call does to the inventory, with all that follows from
@@ -14,6 +15,10 @@ import (
 type operation struct {
 	origin powerOrigin
 	user   string // whom the events name; "" is the system
+	silent bool   // nobody is left to post an event
+
+	chain        int32                      // of its events; guarded by events.mu
+	reconfigured *types.VmReconfiguredEvent // kept when the task succeeds
 }
 
 type operationKey struct{}
@@ -26,6 +31,9 @@ func begin(ctx *simulator.Context, op operation) {
 	}
 	ctx.Context = context.WithValue(parent, operationKey{}, &op)
 }
+
+// begun tells whether the operation has been heard of.
+func (op *operation) begun() bool { return op.chain != 0 }
 
 // operationOf is the operation that a context belongs to. What the simulator
 // does by itself is vCenter's own doing.

@@ -24,9 +24,7 @@ func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMach
 	if !ok {
 		return
 	}
-	vm.mu.Lock()
-	resumed := vm.cycle != nil
-	vm.mu.Unlock()
+	resumed := vm.resumes()
 	switch state := changed.Runtime.PowerState; {
 	case state == types.VirtualMachinePowerStatePoweredOn && !resumed:
 		vm.bootedAt(time.Now())
@@ -36,6 +34,13 @@ func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMach
 		s.poweredOff(ctx, vm, object)
 	}
 	s.showBootTime(ctx, object)
+}
+
+// resumes tells whether a power-on goes on with what was suspended.
+func (vm *instance) resumes() bool {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	return vm.cycle != nil
 }
 
 // restart begins the guest anew, as a reset and its own reboot do: the VM

@@ -78,7 +78,7 @@ type datacenter struct {
 
 // PowerOnMultiVMTask powers on each VM in a task of its own.
 func (d *datacenter) PowerOnMultiVMTask(ctx *simulator.Context, req *types.PowerOnMultiVM_Task) soap.HasFault {
-	task := simulator.CreateTask(d.Datacenter, "powerOnMultiVM", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+	task := simulator.CreateTask(d.Datacenter, "powerOnVm", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
 		result := types.ClusterPowerOnVmResult{Attempted: []types.ClusterAttemptedVmInfo{}}
 		for _, ref := range req.Vm {
 			object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine)
@@ -86,6 +86,9 @@ func (d *datacenter) PowerOnMultiVMTask(ctx *simulator.Context, req *types.Power
 				continue
 			}
 			part := &simulator.Context{Context: ctx.Context, Session: ctx.Session, Map: ctx.Map} // a task has one of its own
+			if d.sim.rules.is("multi_power_on_chain", "own") {
+				begin(part, operation{origin: fromVCenter, user: operationOf(ctx).user})
+			}
 			part.WithLock(object, func() {
 				switch body := d.sim.powerOnFrom(part, object, fromVCenter, false).(*methods.PowerOnVM_TaskBody); {
 				case body.Fault_ != nil:
@@ -100,5 +103,7 @@ func (d *datacenter) PowerOnMultiVMTask(ctx *simulator.Context, req *types.Power
 		}
 		return result, nil
 	})
-	return &methods.PowerOnMultiVM_TaskBody{Res: &types.PowerOnMultiVM_TaskResponse{Returnval: task.Run(ctx)}}
+	return d.sim.tasks.start(d.Self, &taskPlan{ctx: ctx, method: "PowerOnMultiVM_Task"}, func() soap.HasFault {
+		return &methods.PowerOnMultiVM_TaskBody{Res: &types.PowerOnMultiVM_TaskResponse{Returnval: task.Run(ctx)}}
+	})
 }

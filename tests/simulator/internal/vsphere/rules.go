@@ -131,6 +131,24 @@ var ruleTable = []Rule{
 	{Name: "clone_inherits_fork_group", Source: assumption, Choices: []string{"no", "yes"},
 		Statement: "An ordinary clone of a child has no childForkGroupId."},
 
+	// Events.
+	{Name: "drs_power_on_event", Source: "vmware/vic pull request 3236", Choices: []string{"from-6.5", "always", "never"},
+		Statement: "From vCenter 6.5 on, a power-on in a cluster with DRS is logged as DrsVmPoweredOnEvent, and a filter on VmPoweredOnEvent alone does not select it."},
+	{Name: "host_client_user", Source: assumption, Choices: []string{"session", "empty", "vpxuser"},
+		Statement: "The events of a power operation on the host itself name the user of the session there."},
+	{Name: "ha_event", Source: reference, Choices: []string{"EventEx", "VmRestartedOnAlternateHostEvent"},
+		Statement: "A restart by HA is logged as EventEx com.vmware.vc.ha.VmRestartedByHAEvent (before vSphere 5.0: VmRestartedOnAlternateHostEvent)."},
+	{Name: "multi_power_on_chain", Source: assumption, Choices: []string{"shared", "own"},
+		Statement: "The events of PowerOnMultiVM and of the power-on of each of its VMs are one chain."},
+	{Name: "resume_events", Source: assumption, Choices: []string{"resuming-and-powered-on", "resuming"},
+		Statement: "Powering a suspended VM on is logged as VmResumingEvent and VmPoweredOnEvent."},
+	{Name: "event_type_and_id", Source: assumption, Choices: []string{"InvalidArgument", "allowed"},
+		Statement: "An event filter with both type and eventTypeId is refused with this fault (the reference: it may be)."},
+	{Name: "event_type_subclasses", Source: assumption, Choices: []string{"included", "excluded"},
+		Statement: "The deprecated filter by type selects the events derived from a class as well."},
+	{Name: "event_page_limit", Source: assumption, Choices: []string{"1000", "InvalidArgument"},
+		Statement: "More than 1,000 events asked for at once are answered with 1,000."},
+
 	// The server.
 	{Name: "unknown_method_fault", Source: "vpulim/node-soap issue 668", Choices: []string{"InvalidRequest", "RuntimeFault", "MethodNotFound", "NotSupported"},
 		Statement: "A method the server does not know is answered with this fault."},

@@ -4,6 +4,7 @@
 package vsphere
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -313,6 +314,61 @@ var ruleTests = map[string]struct {
 		answer := c.infoSet(callOf("", 0), "guestinfo.long", strings.Repeat("x", 65537))
 		if answer.OK != (choice != "65536") {
 			b.Errorf("%+v", answer)
+		}
+	}},
+	"drs_power_on_event": {version: "6.5", test: func(b *bed, choice string) {
+		want := map[string]string{"from-6.5": "DrsVmPoweredOnEvent", "always": "DrsVmPoweredOnEvent", "never": "VmPoweredOnEvent"}[choice]
+		b.lastEvent(b.vm("DC0_C0_RP0_VM0"), map[string]any{"origin": "vcenter"}, want+" by user")
+		b.lastEvent(b.vm("DC0_H0_VM0"), map[string]any{"origin": "vcenter"}, "VmPoweredOnEvent by user")
+	}},
+	"host_client_user": {test: func(b *bed, choice string) {
+		want := map[string]string{"session": "dcui", "vpxuser": "vpxuser"}[choice]
+		b.lastEvent(b.vm("DC0_H0_VM0"), map[string]any{"origin": "esxi", "user": "dcui"}, "VmPoweredOnEvent by "+want)
+	}},
+	"ha_event": {test: func(b *bed, choice string) {
+		want := map[string]string{"EventEx": restartedByHA}[choice]
+		if want == "" {
+			want = choice
+		}
+		b.lastEvent(b.vm("DC0_C0_RP0_VM0"), map[string]any{"origin": "ha"}, want+" by ")
+	}},
+	"multi_power_on_chain": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.expect("off", b.power(vm, false), "")
+		b.forget()
+		b.powerOnMulti(vm, "")
+		got := chains(b.events(types.EventFilterSpec{}))
+		if want := map[string]int{"shared": 1, "own": 2}[choice]; len(got) != want {
+			b.Error(got)
+		}
+	}},
+	"resume_events": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.expect("suspend", b.raw.task("SuspendVM_Task", vm, ""), "")
+		b.forget()
+		b.expect("resume", b.power(vm, true), "")
+		got := fmt.Sprint(chains(b.events(eventsOf(vm))))
+		if !strings.Contains(got, "VmResumingEvent") || strings.Contains(got, "VmPoweredOnEvent") != (choice == "resuming-and-powered-on") {
+			b.Error(got)
+		}
+	}},
+	"event_type_and_id": {test: func(b *bed, choice string) {
+		_, fault := b.collector(types.EventFilterSpec{Type: []string{"VmPoweredOnEvent"}, EventTypeId: []string{restartedByHA}})
+		if want := map[string]string{"InvalidArgument": "InvalidArgument"}[choice]; fault != want {
+			b.Errorf("%q", fault)
+		}
+	}},
+	"event_type_subclasses": {test: func(b *bed, choice string) {
+		got := b.events(types.EventFilterSpec{Type: []string{"VmPoweredOnEvent"}})
+		if want := map[string]int{"included": 2, "excluded": 1}[choice]; len(got) != want { // one VM is in a cluster with DRS
+			b.Error(chains(got))
+		}
+	}},
+	"event_page_limit": {test: func(b *bed, choice string) {
+		collector, _ := b.collector(types.EventFilterSpec{})
+		_, err := collector.ReadNextEvents(b.ctx, 1001)
+		if want := map[string]string{"InvalidArgument": "InvalidArgument"}[choice]; faultName(err) != want {
+			b.Error(err)
 		}
 	}},
 }

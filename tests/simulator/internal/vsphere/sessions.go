@@ -47,6 +47,9 @@ func (s *Simulator) endCollectors(session *simulator.Session) {
 			s.collectors.forget(collector)
 		}
 	}
+	for _, object := range session.AllReference("EventHistoryCollector") {
+		s.events.forget(object.Reference())
+	}
 }
 
 func (s *sessions) killed(key string) bool {

@@ -72,6 +72,7 @@ type Simulator struct {
 	sessions   *sessions
 	instances  *instances
 	collectors *collectors
+	events     *events
 	lastMAC    uint32
 	files      sync.Mutex // govmomi's simulator reads datastores without their locks
 	log        *log.Logger
@@ -111,6 +112,7 @@ func Start(options Options) (*Simulator, error) {
 	s.sessions = &sessions{sim: s, seen: map[string]*simulator.Session{}, dead: map[string]bool{}}
 	s.instances = &instances{sim: s, byMoid: map[string]*instance{}}
 	s.collectors = &collectors{all: map[*simulator.PropertyCollector]*updates{}}
+	s.events = &events{collectors: map[types.ManagedObjectReference]*eventCollector{}}
 	s.control = s.newControl()
 	if err := s.start(); err != nil {
 		s.Close()

@@ -26,6 +26,8 @@ type taskPlan struct {
 	alone  bool // the task takes the locks it needs by itself
 	files  bool // the task works on a datastore's files
 	inner  bool // the task is part of another, which mishaps and delays met
+
+	descriptionID string // where govmomi's simulator has another than vCenter
 }
 
 // tasks knows the plans of calls that are about to start their task, by the
@@ -78,8 +80,13 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 	}
 	task.Info.Entity = &entity
 	task.Info.EntityName = s.names.of(entity.Value)
-	if plan.ctx.Session != nil {
-		task.Info.Reason = &types.TaskReasonUser{UserName: plan.ctx.Session.UserName}
+	op := operationOf(plan.ctx)
+	task.Info.Reason = &types.TaskReasonUser{UserName: op.user}
+	if plan.descriptionID != "" {
+		task.Info.DescriptionId = plan.descriptionID
+	}
+	if plan.method != "" && op.origin == fromVCenter && !(plan.inner && op.begun()) {
+		s.postTask(plan.ctx, task)
 	}
 	task.Execute = func(t *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 		// A mishap looks at the call's VM, whatever object carries the task.
@@ -111,6 +118,10 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 			result, fault = survive(execute, t)
 			if plan.after != nil {
 				result, fault = plan.after(result, fault)
+			}
+			if fault == nil && op.reconfigured != nil {
+				s.remember(op, op.reconfigured)
+				op.reconfigured = nil
 			}
 		}
 		if plan.alone {

@@ -46,6 +46,7 @@ func (v *virtualMachine) ResetVMTask(ctx *simulator.Context, _ *types.ResetVM_Ta
 			if fault := v.poweredOn(); fault != nil {
 				return nil, fault
 			}
+			v.sim.post(ctx, &types.VmResettingEvent{VmEvent: types.VmEvent{Event: v.sim.eventOn(ctx, v.VirtualMachine)}})
 			v.sim.restart(ctx, v.VirtualMachine)
 			return nil, nil
 		})
@@ -107,6 +108,7 @@ func (v *virtualMachine) RebootGuest(ctx *simulator.Context, _ *types.RebootGues
 	if fault := v.guestAnswers(); fault != nil {
 		return &methods.RebootGuestBody{Fault_: simulator.Fault("", fault)}
 	}
+	v.sim.post(ctx, &types.VmGuestRebootEvent{VmEvent: types.VmEvent{Event: v.sim.eventOn(ctx, v.VirtualMachine)}})
 	v.sim.restart(ctx, v.VirtualMachine)
 	return &methods.RebootGuestBody{Res: &types.RebootGuestResponse{}}
 }
@@ -131,7 +133,7 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 		v.Config.Hardware.Device = copyOf(v.Config.Hardware.Device)
 		return nil
 	}
-	plan := &taskPlan{ctx: ctx, method: "ReconfigVM_Task", before: before, files: len(req.Spec.DeviceChange) > 0,
+	plan := &taskPlan{ctx: ctx, method: "ReconfigVM_Task", descriptionID: "VirtualMachine.reconfigure", before: before, files: len(req.Spec.DeviceChange) > 0,
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			if fault == nil && req.Spec.Name != "" {
 				name, _ := inventoryName(req.Spec.Name) // before has checked it

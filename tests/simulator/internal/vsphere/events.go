@@ -1,0 +1,248 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// govmomi's simulator remembers its last 1,000 events in all, each a chain of
+// its own. Here its event manager only makes them. They reach us through a
+// collector of ours that it tells every event as it is posted; we put each into
+// the chain of the operation it belongs to, under the user vCenter would name,
+// and keep it until the control endpoint lets it age.
+
+// events is what vCenter remembers.
+type events struct {
+	mu         sync.Mutex
+	key        int32
+	kept       []types.BaseEvent // oldest first; an event does not change any more
+	collectors map[types.ManagedObjectReference]*eventCollector
+}
+
+// followEvents has every event told to us from now on.
+func (s *Simulator) followEvents() {
+	s.registry().EventManager().CreateCollectorForEvents(s.background(), &types.CreateCollectorForEvents{
+		Filter: types.EventFilterSpec{MaxCount: 1},
+	})
+}
+
+// post posts an event. It is made in the name of the context's operation.
+func (s *Simulator) post(ctx *simulator.Context, event types.BaseEvent) {
+	manager := ctx.Map.EventManager()
+	ctx.WithLock(manager, func() { manager.PostEvent(ctx, &types.PostEvent{EventToPost: event}) })
+}
+
+// posted takes over an event that govmomi's event manager has made.
+func (s *Simulator) posted(ctx *simulator.Context, event types.BaseEvent) {
+	op := operationOf(ctx)
+	if op.silent {
+		return
+	}
+	if event = s.asLogged(op, event); event == nil {
+		return
+	}
+	if reconfigured, ok := event.(*types.VmReconfiguredEvent); ok {
+		op.reconfigured = reconfigured // posted before it is tried
+		return
+	}
+	s.remember(op, event)
+}
+
+// remember keeps an event and shows it to those who wait for it.
+func (s *Simulator) remember(op *operation, event types.BaseEvent) {
+	s.events.add(op, event)
+	s.events.mu.Lock()
+	defer s.events.mu.Unlock()
+	for ref := range s.events.collectors {
+		s.collectors.changed(ref, false)
+	}
+}
+
+// add puts an event into the chain of its operation, whose first one gives the
+// chain its number.
+func (e *events) add(op *operation, event types.BaseEvent) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.key++
+	if op.chain == 0 {
+		op.chain = e.key
+	}
+	base := event.GetEvent()
+	base.Key, base.ChainId = e.key, op.chain
+	if task, ok := event.(*types.TaskEvent); ok {
+		task.Info.EventChainId = op.chain
+	}
+	e.kept = append(e.kept, event)
+}
+
+// since returns the events that are younger than one known by its key.
+func (e *events) since(key int32) []types.BaseEvent {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	first, _ := slices.BinarySearchFunc(e.kept, key+1, func(event types.BaseEvent, key int32) int {
+		return int(event.GetEvent().Key - key)
+	})
+	return e.kept[first:len(e.kept):len(e.kept)]
+}
+
+// age forgets the events before a time and returns how many it forgot.
+func (e *events) age(before time.Time) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := slices.IndexFunc(e.kept, func(event types.BaseEvent) bool { return !event.GetEvent().CreatedTime.Before(before) })
+	if old < 0 {
+		old = len(e.kept)
+	}
+	e.kept = slices.Clone(e.kept[old:])
+	return old
+}
+
+// asLogged is an event as vCenter logs it for what happened; nil is not at all.
+func (s *Simulator) asLogged(op *operation, event types.BaseEvent) types.BaseEvent {
+	event.GetEvent().UserName = s.loggedUser(op, event.GetEvent().UserName)
+	switch event := event.(type) {
+	case *types.VmStartingEvent:
+		if s.instances.of(event.Vm.Vm).resumes() {
+			return &types.VmResumingEvent{VmEvent: event.VmEvent}
+		}
+	case *types.VmPoweredOnEvent:
+		switch {
+		case s.instances.of(event.Vm.Vm).resumes():
+			if s.rules.is("resume_events", "resuming") {
+				return nil
+			}
+		case op.origin == fromVCenter && s.placedByDRS(event):
+			return &types.DrsVmPoweredOnEvent{VmPoweredOnEvent: *event}
+		}
+	}
+	return event
+}
+
+// loggedUser is whom vCenter names for what it did itself, or heard of from a
+// host.
+func (s *Simulator) loggedUser(op *operation, session string) string {
+	switch op.origin {
+	case fromVCenter:
+		if op.user != "" {
+			return op.user
+		}
+		return session
+	case fromESXi:
+		switch s.rules.get("host_client_user") {
+		case "session":
+			return op.user
+		case "vpxuser":
+			return "vpxuser"
+		}
+	}
+	return ""
+}
+
+// placedByDRS tells whether DRS chose the host that a VM was powered on on.
+func (s *Simulator) placedByDRS(event *types.VmPoweredOnEvent) bool {
+	switch s.rules.get("drs_power_on_event") {
+	case "never":
+		return false
+	case "from-6.5":
+		if !s.version.atLeast(6, 5) {
+			return false
+		}
+	}
+	cluster, ok := s.registry().Get(event.ComputeResource.ComputeResource).(*simulator.ClusterComputeResource)
+	if !ok {
+		return false
+	}
+	config, ok := cluster.ConfigurationEx.(*types.ClusterConfigInfoEx)
+	return ok && config.DrsConfig.Enabled != nil && *config.DrsConfig.Enabled
+}
+
+// postTask posts that a client started a task. The events of the task follow in
+// the same chain.
+func (s *Simulator) postTask(ctx *simulator.Context, task *simulator.Task) {
+	info := task.Info
+	event := &types.TaskEvent{Info: info}
+	switch entity := ctx.Map.Get(*info.Entity).(type) {
+	case *simulator.VirtualMachine:
+		event.Event = s.eventOn(ctx, entity)
+	case *simulator.Datacenter:
+		event.Datacenter = &types.DatacenterEventArgument{EntityEventArgument: types.EntityEventArgument{Name: entity.Name}, Datacenter: entity.Self}
+	default:
+		return
+	}
+	s.post(ctx, event)
+	task.Info.EventChainId = event.ChainId
+}
+
+// eventOn is what an event on a VM tells of where it happened. The caller holds
+// the VM's lock.
+func (s *Simulator) eventOn(ctx *simulator.Context, vm *simulator.VirtualMachine) types.Event {
+	event := types.Event{Vm: &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: vm.Name}, Vm: vm.Self}}
+	for at := vm.Runtime.Host; at != nil; {
+		entity, ok := ctx.Map.Get(*at).(mo.Entity)
+		if !ok {
+			break
+		}
+		name := types.EntityEventArgument{Name: entity.Entity().Name}
+		switch at.Type {
+		case "HostSystem":
+			event.Host = &types.HostEventArgument{EntityEventArgument: name, Host: *at}
+		case "ComputeResource", "ClusterComputeResource":
+			event.ComputeResource = &types.ComputeResourceEventArgument{EntityEventArgument: name, ComputeResource: *at}
+		case "Datacenter":
+			event.Datacenter = &types.DatacenterEventArgument{EntityEventArgument: name, Datacenter: *at}
+		}
+		at = entity.Entity().Parent
+	}
+	return event
+}
+
+// The event that HA posts, and its name from before vSphere 5.0.
+const restartedByHA = "com.vmware.vc.ha.VmRestartedByHAEvent"
+
+// postRestartedByHA posts that HA restarted a VM.
+func (s *Simulator) postRestartedByHA(ctx *simulator.Context, vm *simulator.VirtualMachine, failed *types.HostEventArgument) {
+	event := s.eventOn(ctx, vm)
+	event.FullFormattedMessage = fmt.Sprintf("vSphere HA restarted virtual machine %s on host %s", vm.Name, event.Host.Name)
+	if s.rules.is("ha_event", "VmRestartedOnAlternateHostEvent") {
+		s.post(ctx, &types.VmRestartedOnAlternateHostEvent{
+			VmPoweredOnEvent: types.VmPoweredOnEvent{VmEvent: types.VmEvent{Event: event}}, SourceHost: *failed,
+		})
+		return
+	}
+	s.post(ctx, &types.EventEx{
+		Event: event, EventTypeId: restartedByHA, Severity: string(types.EventEventSeverityWarning), Message: event.FullFormattedMessage,
+		ObjectId: vm.Self.Value, ObjectType: vm.Self.Type, ObjectName: vm.Name,
+	})
+}
+
+// controlEvents lets events age.
+func (s *Simulator) controlEvents(r *http.Request) (any, error) {
+	age := time.Duration(0)
+	if text := r.URL.Query().Get("older_than"); text != "" {
+		var err error
+		if age, err = time.ParseDuration(text); err != nil {
+			return nil, fmt.Errorf("older_than is a duration such as 90s, not %q", text)
+		}
+	}
+	return map[string]int{"forgotten": s.events.age(time.Now().Add(-age))}, nil
+}
+
+// eventName is the name of an event's class.
+func eventName(event types.BaseEvent) string { return reflect.TypeOf(event).Elem().Name() }
+
+// eventManager stands in for vCenter's.
+type eventManager struct {
+	*simulator.EventManager
+	sim *Simulator
+}
