@@ -14,11 +14,14 @@ from urllib.parse import urlsplit
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import (
-    CONNECT_TIMEOUT,
+    CALL_TIMEOUT,
     PROXY_PORT,
     Server,
     tls_context,
 )
+
+REACH_TIMEOUT = 10
+"""Seconds for the connection to an ESXi host: it is on the network, and there may be another way than over it."""
 
 
 class Unreachable(_errors.ConnectionFailed):
@@ -65,11 +68,11 @@ def _connect(
     context = tls_context(server.ca_path, verify=check and not pinned)
     if server.proxy_host:
         connection = http.client.HTTPSConnection(
-            server.proxy_host, server.proxy_port or PROXY_PORT, context=context, timeout=CONNECT_TIMEOUT
+            server.proxy_host, server.proxy_port or PROXY_PORT, context=context, timeout=REACH_TIMEOUT
         )
         connection.set_tunnel(host, port)
     else:
-        connection = http.client.HTTPSConnection(host, port, context=context, timeout=CONNECT_TIMEOUT)
+        connection = http.client.HTTPSConnection(host, port, context=context, timeout=REACH_TIMEOUT)
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
@@ -98,6 +101,7 @@ def _connect(
                 "Find out who answers there before you go on.",
             )
         )
+    connection.sock.settimeout(CALL_TIMEOUT)  # the answer comes when the file is in the guest
     return connection
 
 

@@ -145,13 +145,13 @@ class Session:
 
     def _first_answer(self) -> t.Any:
         instance = vim.ServiceInstance("ServiceInstance", self._stub)
-        with _reaching(self.server):
+        with _reaching(self.server, CALL_TIMEOUT):
             return instance.RetrieveContent()
 
     def _log_in(self) -> None:
         server = self.server
         try:
-            with _reaching(server):
+            with _reaching(server, CALL_TIMEOUT):
                 self.content.sessionManager.Login(server.username, server.password)
         except vim.fault.InvalidLogin:
             raise _errors.LoginFailed(
@@ -177,7 +177,7 @@ def _connect(server: Server) -> t.Any:
         if server.proxy_host
         else {}
     )
-    with _reaching(server), _default_timeout(CONNECT_TIMEOUT):
+    with _reaching(server, CONNECT_TIMEOUT), _default_timeout(CONNECT_TIMEOUT):
         return _vmomi.SmartStubAdapter(
             host=server.hostname,
             port=server.port,
@@ -216,7 +216,7 @@ def _default_timeout(seconds: float) -> t.Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reaching(server: Server) -> t.Iterator[None]:
+def _reaching(server: Server, seconds: float) -> t.Iterator[None]:
     """Turn what goes wrong on the way to the server into one sentence each."""
     where = f"Could not connect to {server.hostname} port {server.port}"
     if server.proxy_host:
@@ -236,7 +236,7 @@ def _reaching(server: Server) -> t.Iterator[None]:
         raise _errors.ConnectionFailed(f"{where}: the name does not resolve. Check hostname.") from error
     except TimeoutError as error:
         raise _errors.ConnectionFailed(
-            f"{where}: no answer within {CONNECT_TIMEOUT} seconds. Check hostname, port and firewalls."
+            f"{where}: no answer within {seconds:g} seconds. Check hostname, port and firewalls."
         ) from error
     except OSError as error:
         raise _errors.ConnectionFailed(f"{where}: {_reason(error)}. Check hostname and port.") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +26,9 @@ class Tunnel(socketserver.StreamRequestHandler):
         assert verb == "CONNECT"
         assert isinstance(self.server, Proxy)
         self.server.targets.append(target)
+        if target == self.server.swallowed:
+            self.rfile.read()  # until the other side gives up
+            return
         host, _colon, port = target.rpartition(":")
         with socket.create_connection((host, int(port))) as other:
             self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -49,6 +53,7 @@ class Proxy(socketserver.ThreadingTCPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Tunnel)
         self.targets: list[str] = []
+        self.swallowed = ""
 
 
 @pytest.fixture
@@ -72,6 +77,20 @@ def test_proxy(vcenter: VCenter, proxy: Proxy) -> None:
     vcenter.ok("vmfork_quiesce", **given, script_delivery="file_transfer", **through)
     esxi = vcenter.control("GET", "transfers")["port"]
     assert set(proxy.targets) == {f"127.0.0.1:{vcenter.simulator.port}", f"127.0.0.1:{esxi}"}
+
+
+def test_esxi_host_that_swallows_what_is_sent(vcenter: VCenter, proxy: Proxy) -> None:
+    """As behind a firewall that drops packets: after some seconds the scripts go through vCenter."""
+    if not _vmomi.at_least(_vmomi.PROXY_MINIMUM):
+        pytest.skip("this pyVmomi cannot use a proxy")
+    proxy.swallowed = f"127.0.0.1:{vcenter.control('GET', 'transfers')['port']}"
+    vcenter.enable()
+    through = {"proxy_host": "127.0.0.1", "proxy_port": proxy.server_address[1]}
+    began = time.monotonic()
+    done = vcenter.quiesce(**through)
+    assert time.monotonic() - began < 30
+    assert "through vCenter instead of the ESXi host" in done.raw
+    assert proxy.targets.count(proxy.swallowed) == 1
 
 
 def test_proxy_that_is_not_there(vcenter: VCenter) -> None:
