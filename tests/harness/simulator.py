@@ -24,6 +24,7 @@ import os
 import re
 import secrets
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -75,10 +76,13 @@ class Simulator:
                 start_new_session=True,
             )
         self.pid = self.process.pid
-        ready = READY.match(self._first_line())
-        if ready is None:
+        try:
+            ready = READY.match(self._first_line())
+            if ready is None:
+                raise SimulatorError("the simulator's first line is not the one that says where it listens")
+        except BaseException:
             self.stop()
-            raise SimulatorError("the simulator's first line is not the one that says where it listens")
+            raise
         self.url = ready["url"]
         self.esx_url = ready["esx_url"] or ""
         address = urlsplit(self.url)
@@ -95,7 +99,6 @@ class Simulator:
             self.process.kill()
             code = self.process.wait()
             written = Path(self.log).read_text(encoding="utf-8", errors="replace").strip()
-            Path(self.log).unlink()
             why = f"ended with code {code}" if readable else f"was not ready after {SECONDS_TO_START} seconds"
             raise SimulatorError(f"the simulator {why} and wrote: {written or 'nothing'}")
         return line
@@ -200,6 +203,8 @@ def start(flags: list[str]) -> str:
 def main() -> int:
     """Do what the command line says."""
     verb, *arguments = sys.argv[1:] or [""]
+    # A request to end must not leave the simulator behind.
+    signal.signal(signal.SIGTERM, lambda *_arguments: sys.exit(128 + signal.SIGTERM))
     try:
         if verb == "start":
             print(start(arguments))
