@@ -27,6 +27,7 @@ _PREFIXES = {
 }
 _ROOT = ("Environment",)
 _PLATFORM = (*_ROOT, "PlatformSection")
+_PLATFORM_NAMES = {"Kind": "kind", "Version": "version", "Vendor": "vendor", "Locale": "locale"}
 _PROPERTY = (*_ROOT, "PropertySection", "Property")
 _ADAPTER = (*_ROOT, "ve:EthernetAdapterSection", "ve:Adapter")
 _VSERVICE = (*_ROOT, "ve:vServiceEnvironmentSection")
@@ -111,7 +112,7 @@ def facts(document: Document, moid: str, mask: Mask) -> dict[str, t.Any]:
         "vcenter_id": document.vcenter_id,
         "esx_id": document.esx_id,
         "moref_matches": None if document.vcenter_id is None else document.vcenter_id == moid,
-        "platform": {name: document.platform.get(name) for name in ("kind", "version", "vendor", "locale")},
+        "platform": {name: document.platform.get(name) for name in _PLATFORM_NAMES.values()},
         "properties": properties,
         "duplicate_keys": list(document.duplicate_keys),
         "adapters": [dict(adapter) for adapter in document.adapters],
@@ -182,8 +183,8 @@ class _Reader:
     def end(self) -> None:
         *above, name = self._path
         self._path = tuple(above)
-        if self._path == _PLATFORM:
-            self.platform.setdefault(name.lower(), self._text.strip())
+        if self._path == _PLATFORM and name in _PLATFORM_NAMES:
+            self.platform.setdefault(_PLATFORM_NAMES[name], self._text.strip())
         elif self._path[:-1] == _VSERVICE:
             self.vservices[-1].setdefault(_local(name), self._text.strip())
         self._text = ""
@@ -222,10 +223,14 @@ def _short(name: str) -> str:
 
 
 def _named(attributes: list[tuple[str, str]]) -> dict[str, str]:
-    """Attributes by local name. Those of other namespaces are left out; the first counts."""
+    """Attributes of our namespaces by local name. A name that occurs with several prefixes says nothing for sure."""
     named: dict[str, str] = {}
+    seen: set[str] = set()
     for name, value in attributes:
         namespace, _space, local = name.rpartition(" ")
-        if namespace in _PREFIXES:
-            named.setdefault(local, value)
+        if local in seen:
+            named.pop(local, None)
+        elif namespace in _PREFIXES:
+            named[local] = value
+        seen.add(local)
     return named

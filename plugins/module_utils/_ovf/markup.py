@@ -4,8 +4,8 @@
 
 Private to the collection. A guest's users write these documents, so nothing
 here raises because of what is in one, and time and memory stay bounded: no
-document type, hence no entities of its own and nothing fetched; limited length
-and depth. Trailing garbage is ignored: the root element's end is the end.
+document type, hence no entities of its own and nothing fetched; limited length,
+depth and number of elements. Trailing garbage is ignored: the root element's end is the end.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ LIMIT = 1_000_000
 """Characters. The values of a document are at most 65535 long each; real documents have some kilobytes."""
 MAX_DEPTH = 64
 """Elements within elements. An OVF environment has five."""
+MAX_ELEMENTS = 50_000
+"""Enough for hundreds of VMs in one vApp."""
 
-_DECLARATION = re.compile(r"<\?xml\s[^>]*?\?>", re.IGNORECASE)
+_DECLARATION = re.compile(r"\A<\?xml\s[^>]*?\?>", re.IGNORECASE)
 _ENCODING = re.compile(rb"<\?xml\s[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9_.-]{1,40})[\"']", re.IGNORECASE)
+# Not every codec of Python's: some take quadratic time, some read something else than text.
 _CODE_PAGES = re.compile(
     r"(us-ascii|iso[-_]?8859-?\d+|windows-\d+|cp\d+|ibm\d+|koi8-[ru]|shift_jis|euc-..|gb\w+|big5)$"
 )
@@ -95,14 +98,17 @@ def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
         return Outcome(f"it is longer than {LIMIT} characters")
     if not text.startswith("<"):
         return Outcome("it is not XML")
-    depth = 0
+    depth = count = 0
     ended = False
 
     def start(name: str, attributes: list[str]) -> None:
-        nonlocal depth
+        nonlocal depth, count
         depth += 1
+        count += 1
         if depth > MAX_DEPTH:
             raise Refused(f"its elements are nested deeper than {MAX_DEPTH} levels")
+        if count > MAX_ELEMENTS:
+            raise Refused(f"it has more than {MAX_ELEMENTS} elements")
         handler.start(name, list(zip(attributes[::2], attributes[1::2], strict=True)))
 
     def end(_name: str) -> None:
@@ -114,7 +120,7 @@ def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
     def doctype(*_what: t.Any) -> None:
         raise Refused("it has a document type declaration, which no OVF environment has")
 
-    # The text is decoded already, so that the encoding which the declaration names no longer counts.
+    # The text is decoded already: the encoding that its declaration names no longer counts, nor does its version.
     parser = xml.parsers.expat.ParserCreate("UTF-8", " " if namespaces else None)
     parser.ordered_attributes = True
     parser.buffer_text = True
@@ -124,7 +130,7 @@ def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
     parser.CharacterDataHandler = handler.text
     try:
         # Not the final piece: a document that is cut off is no error then, and what stood before the cut is told.
-        parser.Parse(_DECLARATION.sub("", text, count=1).encode("utf-8", "replace"), False)
+        parser.Parse(_DECLARATION.sub("", text).encode("utf-8", "replace"), False)
     except Refused as refusal:
         return Outcome(str(refusal))
     except xml.parsers.expat.ExpatError as error:

@@ -21,7 +21,7 @@ LEVELS = ("password", "sensitive", "all", "none")
 DEFAULT_PATTERNS = (
     "pass",
     "pwd",
-    r"(?<![a-z])pw(?![a-z])",
+    r"pw(?![a-z])",
     "secret",
     "token",
     # Any key, but what is made to be published and what lies on a desk. monkey is secret.
@@ -71,7 +71,9 @@ class Mask:
             self._names = [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
         except re.error as error:
             raise _errors.BadInput(
-                _errors.sentence(f"cannot use the mask pattern {error.pattern!r}", f"as a regular expression, {error}")
+                _errors.sentence(
+                    f"cannot use the mask pattern {error.pattern!r}", f"it is no regular expression ({error})"
+                )
             ) from None
 
     def knowing(self, passwords: t.Collection[str]) -> Mask:

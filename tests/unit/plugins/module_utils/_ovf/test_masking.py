@@ -1,0 +1,342 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is every secret hidden, in parsed documents and in raw ones, and is all else left as it is?"""
+
+from __future__ import annotations
+
+import json
+from xml.sax.saxutils import quoteattr
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.plugins.module_utils._ovf.documents import (
+    ADAPTERS,
+    PLATFORM,
+    VSERVICE,
+    entity,
+    environment,
+    names,
+    properties,
+    texts,
+)
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document, masking
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
+
+SECRET = "hush-3Qx9-hush"
+SECRET_NAMES = [
+    "password",
+    "vami.admin_Passwd.web",
+    "rootpw",
+    "db.pwd",
+    "root_pw",
+    "client-secret",
+    "guestinfo.bearerToken",
+    "smcApiKey",
+    "ssh_key",
+    "hostkey",
+    "keystore",
+    "monkey",
+    "credentials",
+    "private_data",
+    "PASSPHRASE",
+    "public_key_password",
+    "keyboard_passcode",
+    "private.key",
+    "snmp.community",
+    "user-data",
+    "guestinfo.userdata",
+]
+PLAIN_NAMES = [
+    "hostname",
+    "vami.ip0.web",
+    "public-keys",
+    "sshPublicKey",
+    "ssh_authorized_keys",
+    "authorizedKeys",
+    "keyboard",
+    "keyboard-layout",
+    "console_keymap",
+    "powered",
+    "ntp",
+    "user",
+]
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_secret_names(name: str) -> None:
+    assert Mask().is_secret(name)
+    assert Mask().value(name, "x") == HIDDEN
+
+
+@pytest.mark.parametrize("name", PLAIN_NAMES)
+def test_plain_names(name: str) -> None:
+    assert not Mask().is_secret(name)
+    assert Mask().value(name, "x") == "x"
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("password", {"hostname", "api_key"}),
+        ("sensitive", {"hostname"}),
+        ("all", set()),
+        ("none", {"hostname", "api_key", "login", "typed", "known"}),
+    ],
+)
+def test_levels(level: str, shown: set[str]) -> None:
+    mask = Mask(level, passwords=["known"])
+    values = {
+        "hostname": mask.value("hostname", "x"),
+        "api_key": mask.value("api_key", "x"),
+        "login": mask.value("login", "x", secret=True),
+        "typed": mask.value("typed", "x", "password(8..)"),
+        "known": mask.value("known", "x"),
+    }
+    assert values == {key: "x" if key in shown else HIDDEN for key in values}
+    assert (mask.value("password", ""), mask.value("password", None)) == ("", None)
+
+
+def test_passwords_are_known_by_the_vapp_options() -> None:
+    mask = Mask("password").knowing(["admin.code"])
+    text = environment(properties({"admin.code": SECRET, "api_key": "shown"}))
+    assert document.facts(document.parse(text), "", mask)["properties"] == {"admin.code": HIDDEN, "api_key": "shown"}
+    assert SECRET not in mask.xml(text)
+    assert "shown" in mask.xml(text)
+
+
+@pytest.mark.parametrize("mask", [Mask("password"), Mask(patterns=[])])
+def test_vservice_token_needs_no_pattern(mask: Mask) -> None:
+    text = environment(VSERVICE.format(token=SECRET))
+    assert SECRET not in mask.xml(text)
+    vservices = document.facts(document.parse(text), "", mask)["vservices"]
+    assert [vservice.get("Token") for vservice in vservices] == [None, HIDDEN]
+
+
+def test_own_patterns() -> None:
+    mask = Mask(patterns=[r"^net\.", "Layout"])
+    assert [mask.is_secret(key) for key in ("net.dns", "internet.dns", "keyboard-layout", "db.pwd")] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_own_pattern_that_is_none() -> None:
+    with pytest.raises(_errors.BadInput, match=r"cannot use the mask pattern '\(a': it is no regular expression"):
+        Mask(patterns=["(a"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"admin": {"password": "x"}}',
+        r"{\"db_passwd\" : \"x\"}",
+        "a: 1\nsecret_id: x",
+        "PASSWORD=x",
+        "tool --password x",
+        "postgres://u:x@db/y",
+        "-----BEGIN RSA PRIVATE KEY-----\nMII",
+        "$6$salt$x",
+        '<Property oe:key="password" oe:value="x"/>',
+        "<password>x</password>",
+    ],
+)
+def test_secrets_inside_of_values(value: str) -> None:
+    assert Mask().value("settings", value) == HIDDEN
+    assert Mask("password").value("settings", value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"hostname": "web-01"}',
+        "https://192.0.2.1:5480/?a=b",
+        "Key West",
+        "ssh-ed25519 AAAAC3Nz admin@example.org",
+        "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUQ2",
+        "passwordless",
+        "US$1,000",
+    ],
+)
+def test_plain_values(value: str) -> None:
+    assert Mask().value("settings", value) == value
+
+
+def test_xml_stays_as_it_is_where_nothing_is_secret() -> None:
+    own = {"hostname": "a&b \"c\" 'd' <é>", "motd": "one\ntwo"}
+    text = environment(
+        PLATFORM, properties(own), ADAPTERS, VSERVICE.format(token=""), entity("db", {"x": ""}), "<Entity/>"
+    )
+    assert Mask().xml(text) == text.strip().partition("\n")[2].replace("     ", "").replace("\n", " ", 2).replace(
+        "<evs:Token></evs:Token>", "<evs:Token/>"
+    )
+
+
+def test_xml_as_it_is() -> None:
+    assert Mask("none").xml(f"<a {SECRET}") == f"<a {SECRET}"
+
+
+def test_xml_hides_all() -> None:
+    text = Mask("all").xml(environment(PLATFORM, properties({"hostname": SECRET}), VSERVICE.format(token=SECRET)))
+    assert 'oe:key="hostname" oe:value="********"' in text
+    assert "<Kind>VMware ESXi</Kind>" in text
+    assert SECRET not in text
+    assert "192.0.2.9" not in text
+
+
+def test_xml_says_what_it_withholds() -> None:
+    text = environment(properties({"hostname": "web-01"}), "a < b")
+    assert (
+        Mask()
+        .xml(text)
+        .endswith(
+            "<!-- withheld from here on: it cannot be read beyond line 6, column 4: not well-formed (invalid token) -->"
+        )
+    )
+    assert Mask().xml("NULL") == "<!-- withheld from here on: it is not XML -->"
+
+
+def as_property(key: str = "password", value: str = SECRET) -> str:
+    return f'<Property oe:key="{key}" oe:value="{value}"/>'
+
+
+ESCAPED = "".join(f"&#{ord(each)};" for each in SECRET)
+SHAPES = [
+    as_property(),
+    f"<Property oe:key='password' oe:value='{SECRET}'/>",
+    f'<Property  oe:value = "{SECRET}"\r\n\toe:key\n=\n"password" ></Property>',
+    f'<Property key="password" value="{SECRET}"/>',
+    f'<x:Property xmlns:x="http://schemas.dmtf.org/ovf/environment/1" x:key="password" x:value="{SECRET}"/>',
+    f'<y:Property y:key="password" y:value="{SECRET}"/>',
+    as_property("p&#97;ssword"),
+    as_property(value=ESCAPED),
+    as_property(value=f"&lt;{SECRET}&gt;"),
+    as_property("settings", f"{{&quot;password&quot;: &quot;{SECRET}&quot;}}"),
+    as_property("settings", f"&lt;Property oe:key=&quot;password&quot; oe:value=&quot;{SECRET}&quot;/&gt;"),
+    as_property(value="") + as_property() + as_property(value="other"),
+    f'<Property oe:key="password">{SECRET}</Property>',
+    f'<Property oe:key="password"><Value>{SECRET}</Value></Property>',
+    f'<Property oe:key="password"><Value oe:value="{SECRET}"/></Property>',
+    f'<Property oe:key="hostname" key="password" oe:value="{SECRET}"/>',
+    f'<Property oe:key="hostname" ve:key="password" oe:value="{SECRET}"/>',
+    f'<Property oe:key="hostname" xsi:key="password" oe:value="{SECRET}"/>',
+    f'<Property oe:key="hostname" oe:password="{SECRET}" oe:value="1"/>',
+    f'<Property oe:key="hostname" password="{SECRET}"',
+    f"<password>{SECRET}</password>",
+    f"<password><![CDATA[{SECRET}]]></password>",
+    f"<password>{SECRET}",
+    f"<!-- {as_property()} -->",
+    f"<!-- {as_property()}",
+    f"<?password {SECRET}?>",
+    f"<![CDATA[{as_property()}]]>",
+    f"<![CDATA[{as_property()}",
+    f'<Property oe:key="password" oe:value="{SECRET}',
+    f'<Property oe:key="password" oe:value="a"b{SECRET}"/>',
+    f'<Property oe:key="password" oe:value="a" b="{SECRET}"/>',
+    f'<Property oe:key="password" oe:value="a & {SECRET}"/>',
+    f'<Property oe:key="password" oe:value={SECRET}/>',
+    f"password={SECRET}",
+    f"</Environment>{as_property()}",
+    f"</PropertySection></Environment>{as_property()}",
+    f"</PropertySection>{as_property()}<PropertySection>",
+    f'</PropertySection><Entity oe:id="b"><PropertySection>{as_property()}</PropertySection></Entity><PropertySection>',
+    f"</PropertySection>{VSERVICE.format(token=SECRET)}<PropertySection>",
+    f"</PropertySection>{VSERVICE.format(token=f'<x>{SECRET}</x>')}<PropertySection>",
+    f"</PropertySection>{VSERVICE.replace('Token', 'Login').format(token=f'<Password><x>{SECRET}</x></Password>')}",
+    f"</PropertySection>{VSERVICE.replace('GuestApi', 'SecretApi').replace('Token', 'x').format(token=SECRET)}",
+    f"</PropertySection><PlatformSection><Password>{SECRET}</Password></PlatformSection><PropertySection>",
+    f'<Property oe:key="hostname" oe:value="\x00{SECRET}',
+]
+
+
+# What turns one thing into another.
+MARKUP = ["<!--", "-->", "<![CDATA[", "]]>", "<?", "?>", "/>", ">", "<", '"', "'", "=", "&", "&#", "<a>", "</a>", "a:"]
+
+
+def shown(text: str, mask: Mask) -> str:
+    """Everything of a document that reaches a user, the characters of both notations undone."""
+    found = document.parse(text)
+    return mask.xml(text) + json.dumps(document.facts(found, "vm-1", mask), ensure_ascii=False) + repr(found)
+
+
+def leaks(text: str) -> bool:
+    return any(piece in shown(text, Mask()) for piece in (SECRET, ESCAPED, SECRET[5:9]))
+
+
+def planted(shape: str, other: dict[str, str]) -> str:
+    """A document with a secret in it, between other properties."""
+    before, after = dict(list(other.items())[::2]), dict(list(other.items())[1::2])
+    return environment(
+        PLATFORM, properties(before).replace("</PropertySection>", ""), shape, "</PropertySection>", properties(after)
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_shape_leaks(shape: str) -> None:
+    assert not leaks(planted(shape, {"ntp": "192.0.2.1"}))
+    assert not leaks(shape)
+
+
+def test_the_test_sees_leaks() -> None:
+    assert leaks(environment(properties({"hostname": SECRET})))
+
+
+MANY = settings(max_examples=200, deadline=None)
+plain = st.dictionaries(names, texts, max_size=4)
+
+
+@MANY
+@given(st.sampled_from(SHAPES), plain, st.integers(0, 1500))
+def test_nothing_leaks_from_what_is_cut_off(shape: str, other: dict[str, str], length: int) -> None:
+    assert not leaks(planted(shape, other)[:length])
+
+
+@MANY
+@given(
+    st.sampled_from(SECRET_NAMES),
+    plain,
+    st.lists(st.tuples(st.integers(0, 1500), st.one_of(st.text(max_size=5), st.sampled_from(MARKUP))), max_size=4),
+)
+def test_nothing_leaks_from_what_was_a_document(name: str, other: dict[str, str], edits: list[tuple[int, str]]) -> None:
+    """Edited anywhere but within the name and the secret."""
+    text = planted(as_property(name), other)
+    for at, inserted in edits:
+        place = min(at, len(text))
+        if name in text[max(0, place - len(name)) : place + len(name)] or SECRET in text[place - 20 : place + 20]:
+            continue
+        text = text[:place] + inserted + text[place:]
+    assert not leaks(text)
+
+
+@MANY
+@given(st.sampled_from(SECRET_NAMES), texts, texts, st.sampled_from(["'", '"']))
+def test_nothing_of_a_value_leaks(name: str, before: str, after: str, quote: str) -> None:
+    """As it comes from govc, which does not escape values: the secret may look like anything."""
+    raw = f"<Property oe:key={quote}{name}{quote} oe:value={quote}{before}{SECRET}{after}{quote}/>"
+    assert not leaks(planted(raw, {}))
+    assert not leaks(planted(f"<Property oe:key={quoteattr(name)} oe:value={quoteattr(before + SECRET + after)}/>", {}))
+
+
+@MANY
+@given(plain)
+def test_masked_xml_says_the_same(own: dict[str, str]) -> None:
+    """What was masked can be read again, and holds what was not hidden."""
+    text = environment(PLATFORM, properties(own), ADAPTERS)
+    again = document.parse(Mask().xml(text))
+    facts = document.facts(document.parse(text), "vm-1", Mask())
+    assert (again.properties, list(again.adapters), again.vcenter_id) == (
+        facts["properties"],
+        facts["adapters"],
+        facts["vcenter_id"],
+    )
+
+
+@MANY
+@given(st.text())
+def test_never_raises(text: str) -> None:
+    assert Mask().xml(text).endswith("-->")
+    assert masking.Mask("none").xml(text) == text
