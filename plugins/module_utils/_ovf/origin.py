@@ -8,14 +8,41 @@ Event types: vSphere API reference, vim.event.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import typing as t
 from dataclasses import dataclass
+
+STARTING = ("VmStartingEvent", "VmUnsupportedStartingEvent")
+POWERED_ON = ("VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmRestartedOnAlternateHostEvent")
+POWERED_OFF = ("VmPoweredOffEvent", "VmPowerOffOnIsolationEvent", "VmShutdownOnIsolationEvent")
+RESUMING = "VmResumingEvent"
+RECONFIGURED = "VmReconfiguredEvent"
+RESTARTED_BY_HA = ("com.vmware.vc.ha.VmRestartedByHAEvent", "VmRestartedOnAlternateHostEvent")
+TASK = "TaskEvent"
+
+POWER_ON_TASKS = (
+    "VirtualMachine.powerOn",
+    "Datacenter.powerOnVm",
+    "VirtualApp.powerOn",
+    "Datacenter.ExecuteVmPowerOnLRO",
+    "Drm.ExecuteVmPowerOnLRO",
+)
+"""descriptionId of vCenter's tasks that start a VM (vCenter's task catalogue)."""
+
+NEAR = datetime.timedelta(minutes=10)
+"""How far an event may be from ``runtime.bootTime`` and still tell of the same power-on: events are told by vCenter's
+clock, the boot time by the ESXi host's."""
+
+JUST_BEFORE = datetime.timedelta(minutes=1)
+"""How long before a power-on its task may have begun, when it is not in the same chain."""
 
 
 @dataclass(frozen=True)
 class Event:
     """What we need of one event.
 
+    :param key: 0 for what was read from the task history.
     :param type: class name without package (``VmPoweredOnEvent``), or the ID of an EventEx.
     :param user: empty when the server itself acted.
     :param task: descriptionId of a TaskEvent's task, for example ``VirtualMachine.powerOn``.
@@ -56,3 +83,158 @@ class PowerOn:
     events: tuple[Event, ...] = ()
     reconfigured: tuple[Event, ...] = ()
     """Changes of the vApp options since then."""
+
+
+def classify(events: t.Sequence[Event], boot_time: datetime.datetime | None, power_state: str) -> PowerOn:
+    """Who powered the VM on.
+
+    :param events: those of this VM, in any order.
+    :param boot_time: ``runtime.bootTime``: a resume, a reset or a guest's reboot does not change it.
+    :param power_state: ``runtime.powerState``.
+    """
+    if power_state == "poweredOff":
+        return PowerOn(reason="not_running")
+    events = sorted(events, key=lambda one: (one.time, one.key))
+    run = last_power_on(events)
+    if run and boot_time is not None and run[-1].time < boot_time - NEAR:
+        run = []  # of an earlier run of the VM
+    since = run[-1].time if run else boot_time
+    reconfigured = tuple(one for one in events if one.changes_vapp and since is not None and one.time > since)
+    if run:
+        return dataclasses.replace(_verdict(run, _tasks(run, events), boot_time), reconfigured=reconfigured)
+    # A log that reaches further back than the power-on has not lost it: nobody told vCenter.
+    reaches_back = boot_time is not None and any(one.time < boot_time - NEAR for one in events)
+    reason = "host_was_disconnected" if reaches_back else "events_aged_out"
+    return PowerOn(reason=reason, reconfigured=reconfigured)
+
+
+def last_power_on(events: t.Sequence[Event]) -> list[Event]:
+    """Of one VM's events, oldest first, those that tell of its last power-on; none, when there was none.
+
+    A resume is told as a power-on too, but is none.
+    """
+    runs: list[list[Event]] = []
+    current: list[Event] = []
+    resuming: Event | None = None
+    for one in events:
+        if one.type == RESUMING:
+            resuming = one
+        elif one.type in POWERED_OFF:
+            current, resuming = [], None
+        elif one.type in STARTING:
+            current, resuming = [one], None
+            runs.append(current)
+        elif one.type in POWERED_ON:
+            if resuming is not None and one.time - resuming.time <= NEAR:
+                resuming = None
+            elif current and (current[-1].type in STARTING or current[-1].chain_id == one.chain_id):
+                current.append(one)
+            else:
+                current = [one]
+                runs.append(current)
+    for one in events:
+        if one.type == RESTARTED_BY_HA[0]:
+            _add_restart(one, runs, [off.time for off in events if off.type in POWERED_OFF])
+    return max(runs, key=lambda run: run[-1].time, default=[])
+
+
+def _add_restart(one: Event, runs: list[list[Event]], offs: list[datetime.datetime]) -> None:
+    """HA tells of a restart in a chain of its own, before or after the power-on itself is told, or alone."""
+    nearest = min(runs, key=lambda run: abs(run[-1].time - one.time), default=None)
+    if nearest is not None:
+        first, last = sorted((nearest[-1].time, one.time))
+        if last - first <= NEAR and not any(first < off < last for off in offs):
+            nearest.append(one)
+            nearest.sort(key=lambda event: (event.time, event.key))
+            return
+    runs.append([one])
+
+
+def _tasks(run: list[Event], events: t.Sequence[Event]) -> list[Event]:
+    """vCenter's tasks that led to this power-on."""
+    chains = {one.chain_id for one in run}
+    user = _user(run)
+    begin, end = run[0].time - JUST_BEFORE, run[-1].time
+    return [
+        one
+        for one in events
+        if one.type == TASK
+        and one.task in POWER_ON_TASKS
+        # A task that failed may stand just before a host's user started the VM.
+        and (one.chain_id in chains or (one.user and begin <= one.time <= end and not _is_host_local(user)))
+    ]
+
+
+def _verdict(run: list[Event], tasks: list[Event], boot_time: datetime.datetime | None) -> PowerOn:
+    """The first pattern that fits. What vCenter itself did is believed whatever the clocks say."""
+    by_ha = [one for one in run if one.type in RESTARTED_BY_HA]
+    by_drs = [one for one in run if one.type == "DrsVmPoweredOnEvent"]
+    told_late = boot_time is not None and run[-1].time > boot_time + NEAR
+    user = _user(run)
+    reason = None
+    if by_ha:
+        origin, confidence = "ha_restart", "medium" if told_late else "high"
+    elif by_drs:
+        origin, confidence = "vcenter", "high"
+    elif tasks:
+        origin, confidence = "vcenter", "high" if any(one.user for one in tasks) else "medium"
+    elif told_late:
+        origin, confidence, reason = "unknown", "low", "host_was_disconnected"
+    elif not user:
+        origin, confidence = "host_system", "medium"
+    elif _is_host_local(user):
+        origin, confidence = "esxi_direct", "high"
+    else:  # vCenter's own user on the host, or a person whom the host alone would not know
+        origin, confidence = "vcenter", "medium"
+    if boot_time is None and confidence == "high":
+        confidence = "medium"  # nothing says that this was the last one
+    event = (by_ha or by_drs or run)[-1]
+    return PowerOn(
+        origin=origin,
+        confidence=confidence,
+        reason=reason,
+        user=next((one.user for one in tasks if one.user), user) or None,
+        host=next((one.host for one in reversed(run) if one.host), None),
+        event_type=event.type,
+        time=event.time,
+        chain_id=event.chain_id,
+        task=tasks[-1].task if tasks else None,
+        events=tuple(sorted([*run, *tasks], key=lambda one: (one.time, one.key))),
+    )
+
+
+def _user(run: list[Event]) -> str:
+    return next((one.user for one in reversed(run) if one.user), "")
+
+
+def _is_host_local(user: str) -> bool:
+    r"""Whether this is an account of the ESXi host: ``root``, ``dcui``; vCenter's have a domain.
+
+    ``vpxuser``, also ``vpxuser:DOMAIN\user``, is vCenter on the host; ``vpxd-extension-…`` is a part of vCenter.
+    """
+    return bool(user) and not user.startswith(("vpxuser", "vpxd")) and "\\" not in user and "@" not in user
+
+
+def facts(power_on: PowerOn) -> dict[str, t.Any]:
+    """The ``power_on`` return value."""
+    return {
+        "origin": power_on.origin,
+        "confidence": power_on.confidence,
+        "reason": power_on.reason,
+        "user": power_on.user,
+        "host": power_on.host,
+        "event_type": power_on.event_type,
+        "time": _iso(power_on.time) if power_on.time else None,
+        "chain_id": power_on.chain_id,
+        "task": power_on.task,
+        "events": [_event_facts(one) for one in power_on.events],
+        "reconfigured": [_event_facts(one) for one in power_on.reconfigured],
+    }
+
+
+def _event_facts(event: Event) -> dict[str, t.Any]:
+    return {**dataclasses.asdict(event), "time": _iso(event.time)}
+
+
+def _iso(time: datetime.datetime) -> str:
+    return time.astimezone(datetime.timezone.utc).isoformat().replace("+00:00", "Z")

@@ -11,18 +11,9 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
 SECRET = "vmforktest-a-secret-of-its-own"
-
-
-class HideSecrets:
-    """A mask that hides what is marked as secret, and names with "token" in them."""
-
-    def is_secret(self, key: str, type: str = "") -> bool:
-        return "token" in key
-
-    def value(self, key: str, value: str | None, type: str = "", secret: bool = False) -> str | None:
-        return "********" if value is not None and (secret or self.is_secret(key)) else value
 
 
 def prop(**fields: Any) -> Any:
@@ -56,7 +47,6 @@ def test_key(parts: dict[str, str], key: str) -> None:
 # type, value, default, running → effective, source, comparable
 RULES = {
     "value": ("string", "v", "d", True, "v", "value", True),
-    "no type is a string": (None, "v", "d", True, "v", "value", True),
     "default for no value": ("string", None, "d", True, "d", "default", True),
     "default for the empty string": ("string", "", "d", True, "d", "default", True),
     "neither": ("string", None, None, True, "", "default", True),
@@ -87,9 +77,13 @@ def test_a_password_that_a_server_tells_is_not_kept() -> None:
     assert (one.value, one.default, one.secret) == (None, None, True)
 
 
+def test_a_property_without_a_type_is_a_string() -> None:
+    assert only_property(prop()).type == "string"
+
+
 def test_secret_by_name() -> None:
-    assert only_property(prop(id="api_token"), mask=HideSecrets()).secret
-    assert not only_property(prop(id="hostname"), mask=HideSecrets()).secret
+    assert only_property(prop(id="api_token"), mask=Mask()).secret
+    assert not only_property(prop(id="hostname"), mask=Mask()).secret
 
 
 EXPRESSION = {"type": "expression", "defaultValue": "${autoIp:net}"}
@@ -176,9 +170,9 @@ def test_everything_as_return_value() -> None:
             ovfEnvironmentTransport=["iso"],
             installBootRequired=True,
         ),
-        mask=HideSecrets(),
+        mask=Mask(),
     )
-    facts = configured.facts(read, HideSecrets())
+    facts = configured.facts(read, Mask())
     assert json.loads(json.dumps(facts)) == {
         "enabled": True,
         "transports": ["iso"],
@@ -240,4 +234,4 @@ def test_everything_as_return_value() -> None:
         "values_computed": None,
     }
     assert SECRET not in repr(read)
-    assert configured.facts(configured.Configured(), HideSecrets()).keys() == facts.keys()
+    assert configured.facts(configured.Configured(), Mask()).keys() == facts.keys()
