@@ -124,6 +124,7 @@ def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
     parser = xml.parsers.expat.ParserCreate("UTF-8", " " if namespaces else None)
     parser.ordered_attributes = True
     parser.buffer_text = True
+    parser.buffer_size = 4 * LIMIT  # the text of an element comes as one
     parser.StartDoctypeDeclHandler = doctype
     parser.StartElementHandler = start
     parser.EndElementHandler = end

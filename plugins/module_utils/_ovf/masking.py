@@ -169,7 +169,8 @@ class _Writer:
         self._out.append(escape(self._text(data)))
 
     def _text(self, data: str) -> str:
-        if not data.strip() or self._place in _TEXTS:
+        # Markup within a text comes of a CDATA section, and one that does not end swallows the rest of the document.
+        if not data.strip() or (self._place in _TEXTS and "<" not in data):
             return data
         if self._place[:2] == _VSERVICE:
             return self._mask.value(self._place[-1], data, secret=self._secret[-1]) or ""

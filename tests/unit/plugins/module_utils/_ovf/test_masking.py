@@ -281,6 +281,11 @@ def test_no_shape_leaks(shape: str) -> None:
     assert not leaks(shape)
 
 
+@pytest.mark.parametrize("element", ["Kind", "Version", "Vendor", "Locale"])
+def test_a_text_that_swallows_the_rest_leaks_nothing(element: str) -> None:
+    assert not leaks(planted(as_property(), {}).replace(f"<{element}>", f"<{element}><![CDATA["))
+
+
 def test_the_test_sees_leaks() -> None:
     assert leaks(environment(properties({"hostname": SECRET})))
 
