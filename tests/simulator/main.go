@@ -53,7 +53,7 @@ func run() error {
 	flag.StringVar(&options.Guest, "guest", "ns", "kind of the guests: ns (Linux namespaces), plain (no isolation) or none")
 	flag.StringVar(&options.Username, "username", "user", "vCenter user")
 	flag.StringVar(&options.Password, "password", "pass", "vCenter password")
-	flag.StringVar(&options.GuestUsername, "guest-username", "root", "user in the guests")
+	flag.StringVar(&options.GuestUsername, "guest-username", "root", "user in the guests; anybody but root needs a simulator that runs as root, or -guest plain")
 	flag.StringVar(&options.GuestPassword, "guest-password", "vmforksim-guest-pw", "password of every guest user")
 	flag.DurationVar(&exitAfter, "exit-after", 10*time.Minute, "end by itself after this time; 0 is never")
 	flag.Parse()

@@ -7,7 +7,13 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"vmforksim/internal/ordinary"
 )
+
+func TestAsOrdinaryUser(t *testing.T) {
+	ordinary.Run(t, "TestPlainForks", "TestForkHasEveryEffectOnce", "TestPrograms", "TestProgramEnvironment", "TestFilesWithRights")
+}
 
 func TestPlainIsRefusedAsRoot(t *testing.T) {
 	if os.Geteuid() != 0 {

@@ -23,6 +23,7 @@ import (
 // Platform runs machines.
 type Platform struct {
 	options Options
+	ids     idRange
 	store   string // the directory of the warden
 	warden  *line
 	process *exec.Cmd
@@ -51,8 +52,8 @@ func NewPlatform(options Options) (*Platform, error) {
 			return nil, err
 		}
 	}
-	p := &Platform{options: options, machines: map[string]*Machine{}}
-	if err := p.open(ids); err != nil {
+	p := &Platform{options: options, ids: ids, machines: map[string]*Machine{}}
+	if err := p.open(); err != nil {
 		p.Close()
 		if options.Kind == Namespaces {
 			err = explain(err)
@@ -62,8 +63,16 @@ func NewPlatform(options Options) (*Platform, error) {
 	return p, nil
 }
 
+// CanBe returns ErrOnlyRoot for an account that guests cannot have on this host.
+func (p *Platform) CanBe(account string) error {
+	if p.options.Kind == Namespaces && p.ids.size == 1 && account != "root" {
+		return ErrOnlyRoot
+	}
+	return nil
+}
+
 // open makes the directory, starts the warden, and tries a machine once.
-func (p *Platform) open(ids idRange) error {
+func (p *Platform) open() error {
 	if err := os.MkdirAll(p.options.Directory, 0o700); err != nil {
 		return err
 	}
@@ -74,16 +83,16 @@ func (p *Platform) open(ids idRange) error {
 	if err := placeProgram(p.store); err != nil {
 		return err
 	}
-	if p.options.Kind == Namespaces && ids.inside != os.Geteuid() {
+	if p.options.Kind == Namespaces && p.ids.inside != os.Geteuid() {
 		// From here on the directory is that of the guests' root.
-		if err := os.Chown(p.store, ids.inside, ids.inside); err != nil {
+		if err := os.Chown(p.store, p.ids.inside, p.ids.inside); err != nil {
 			return err
 		}
 	}
-	if err := p.startWarden(ids); err != nil {
+	if err := p.startWarden(); err != nil {
 		return err
 	}
-	config := wardenConfig{Kind: p.options.Kind, Accounts: p.options.Accounts, IDs: ids.size, Links: p.options.noOverlay}
+	config := wardenConfig{Kind: p.options.Kind, Accounts: p.options.Accounts, IDs: p.ids.size, Links: p.options.noOverlay}
 	if _, err := p.warden.call("prepare", config, nil); err != nil {
 		return err
 	}
@@ -97,7 +106,7 @@ func (p *Platform) open(ids idRange) error {
 	return p.RemoveDisk("trial")
 }
 
-func (p *Platform) startWarden(ids idRange) error {
+func (p *Platform) startWarden() error {
 	near, far, err := newLine()
 	if err != nil {
 		return err
@@ -110,8 +119,8 @@ func (p *Platform) startWarden(ids idRange) error {
 	warden.Stderr = p.options.Log
 	warden.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's ^C is the simulator's business
 	if p.options.Kind == Namespaces {
-		many := ids.size > 1
-		mapping := []syscall.SysProcIDMap{{HostID: ids.inside, Size: ids.size}}
+		many := p.ids.size > 1
+		mapping := []syscall.SysProcIDMap{{HostID: p.ids.inside, Size: p.ids.size}}
 		groups := mapping
 		if !many {
 			groups = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}

@@ -115,6 +115,9 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 	}
 	for _, account := range s.guestAccounts() {
 		if account.Name == login.Username && login.Password == s.options.GuestPassword {
+			if err := s.platform.CanBe(account.Name); err != nil {
+				return guestSession{}, withText(&types.InvalidGuestLogin{}, err.Error())
+			}
 			return guestSession{cycle: c, machine: machine, user: login.Username}, nil
 		}
 	}

@@ -183,7 +183,13 @@ func (s *Simulator) startPlatform() error {
 		Accounts:  s.guestAccounts(),
 		Log:       s.options.Log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	if err := s.platform.CanBe(s.options.GuestUsername); err != nil {
+		return fmt.Errorf("-guest-username %s: %w", s.options.GuestUsername, err)
+	}
+	return nil
 }
 
 // connect tells govmomi's simulator where it is reached and how users log in.

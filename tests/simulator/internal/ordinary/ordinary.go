@@ -1,0 +1,68 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Package ordinary lets tests that root runs have others run as somebody who
+// is not root, for what the simulator does otherwise then.
+package ordinary
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+const nobody = 65534
+
+// Run runs tests of the same package in a process of an ordinary user. It is
+// for root's runs only: others run those tests anyway.
+func Run(t *testing.T, names ...string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("run by an ordinary user already")
+	}
+	directory, err := os.MkdirTemp("", "ordinary-") // the test's own directory may be closed to others
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(directory) })
+	program := filepath.Join(directory, "tests")
+	if err := copyProgram(program); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(directory, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	tests := exec.Command(program, "-test.v", "-test.run=^("+strings.Join(names, "|")+")$")
+	tests.Dir = directory
+	tests.Env = append(os.Environ(), "TMPDIR="+directory, "HOME="+directory)
+	tests.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	output, err := tests.CombinedOutput()
+	if _, why, forbidden := strings.Cut(string(output), "cannot run here: "); forbidden {
+		why, _, _ = strings.Cut(why, "\n")
+		t.Skip("an ordinary user cannot have guests on this host: " + why)
+	}
+	for _, name := range names {
+		if err != nil || !strings.Contains(string(output), "\n--- PASS: "+name+" ") {
+			t.Fatalf("%s as an ordinary user: %v\n%s", name, err, output)
+		}
+	}
+}
+
+func copyProgram(target string) error {
+	source, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	copied, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	defer copied.Close()
+	_, err = io.Copy(copied, source)
+	return err
+}
