@@ -4,7 +4,7 @@
 // Command govc is govmomi's command line client at the version the simulator
 // is built with. Its own main is a module with a replace directive, which
 // cannot be installed by version; its commands can be imported. Those here
-// list, inspect, power and run programs in VMs.
+// list, inspect, import and power VMs, and run programs in them.
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 	_ "github.com/vmware/govmomi/cli/events"
 	_ "github.com/vmware/govmomi/cli/folder"
 	_ "github.com/vmware/govmomi/cli/host"
+	_ "github.com/vmware/govmomi/cli/importx"
 	_ "github.com/vmware/govmomi/cli/object"
 	_ "github.com/vmware/govmomi/cli/permissions"
 	_ "github.com/vmware/govmomi/cli/pool"

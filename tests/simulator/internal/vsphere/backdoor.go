@@ -18,6 +18,7 @@ import (
 type cycle struct {
 	vm       *instance
 	from     powerOrigin
+	delivery delivery
 	over     chan struct{} // closed at power-off
 	machine  *guest.Machine
 	frozen   *frozen
@@ -78,7 +79,7 @@ func (c *cycle) settings() toolsSettings {
 // values of its first run: those of the parent when it was started, and its own.
 func (c *cycle) infoGet(call guest.Call, key string) guest.Answer {
 	name, ok := strings.CutPrefix(key, guestinfoPrefix)
-	if !ok || c.settings().RefuseInfo {
+	if !ok || c.settings().RefuseInfo || c.hardened(call) {
 		return failed("Permission denied")
 	}
 	var values map[string]string
@@ -89,11 +90,24 @@ func (c *cycle) infoGet(call guest.Call, key string) guest.Answer {
 			values = c.vm.guestinfo(&object.VirtualMachine)
 		})
 	}
-	value, ok := values[name]
+	value, ok := values[guestinfoName(name)]
 	if !ok {
 		return failed("No value found")
 	}
 	return guest.Answer{OK: true, Text: value}
+}
+
+// hardened tells whether the VM's settings forbid this caller a command.
+func (c *cycle) hardened(call guest.Call) bool {
+	if call.UID == 0 && c.vm.sim.rules.is("guest_rpc_auth", "non-root") {
+		return false
+	}
+	verb, _, _ := strings.Cut(strings.TrimLeft(call.Command, " "), " ")
+	denied := false
+	c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+		denied = strings.EqualFold(extraConfig(&object.VirtualMachine)["guest_rpc.rpci.auth.cmd."+verb], "TRUE")
+	})
+	return denied
 }
 
 // replayed is the guestinfo that a program which is run again in a child sees.
@@ -119,12 +133,13 @@ func (c *cycle) replayed() map[string]string {
 
 func (c *cycle) infoSet(call guest.Call, key, value string) guest.Answer {
 	name, ok := strings.CutPrefix(key, guestinfoPrefix)
-	if !ok || c.settings().RefuseInfo {
+	if !ok || c.settings().RefuseInfo || c.hardened(call) {
 		return failed("Permission denied")
 	}
 	if limit, _ := strconv.Atoi(c.vm.sim.rules.get("guestinfo_limit")); len(value) > limit {
 		return failed("Value too long")
 	}
+	name = guestinfoName(name)
 	if call.Replay {
 		c.vm.mu.Lock()
 		defer c.vm.mu.Unlock()
@@ -132,6 +147,12 @@ func (c *cycle) infoSet(call guest.Call, key, value string) guest.Answer {
 			c.scratch = map[string]string{}
 		}
 		c.scratch[name] = value
+		return guest.Answer{OK: true}
+	}
+	if name == ovfEnvName {
+		c.vm.mu.Lock()
+		defer c.vm.mu.Unlock()
+		c.delivery.guest = value
 		return guest.Answer{OK: true}
 	}
 	c.vm.mu.Lock()

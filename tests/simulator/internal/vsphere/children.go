@@ -39,6 +39,7 @@ type birth struct {
 	spec   types.VirtualMachineConfigSpec
 	extra  map[string]string
 	secret map[string]string
+	vapp   *types.VmConfigInfo
 	origin *origin
 	folder *simulator.Folder
 	pool   types.ManagedObjectReference
@@ -121,6 +122,9 @@ func (v *virtualMachine) conceive(ctx *simulator.Context, req *createForkChildRe
 		return nil, withText(&types.InvalidState{}, "The host of the fork parent is in maintenance mode.")
 	}
 
+	if rules.is("child_vapp_config", "copied") {
+		b.vapp = vm.options()
+	}
 	b.extra, b.secret = v.inherit(point, req.Spec.ConfigParams)
 	point.hold()
 	b.origin = &origin{parent: v.Self, group: group, persistent: req.Spec.Persistent, frozen: point}
@@ -176,6 +180,7 @@ func (s *Simulator) born(ctx *simulator.Context, object *simulator.VirtualMachin
 	vm.origin = b.origin
 	vm.secret = b.secret
 	vm.mu.Unlock()
+	s.setVApp(ctx, object, b.vapp)
 	setExtraConfig(ctx, object, b.extra)
 	s.showRuntime(ctx, object)
 	s.showFork(ctx, object)

@@ -175,7 +175,16 @@ type guestView struct {
 	Frozen     bool              `json:"frozen"`
 	ForkedFrom *string           `json:"forked_from"`
 	PoweredOn  powerOrigin       `json:"powered_on_from,omitempty"`
+	OVFEnv     *ovfEnvView       `json:"ovf_environment"`
 	Failure    string            `json:"replay_failed,omitempty"`
+}
+
+// ovfEnvView is how the OVF environment of a running VM came to it, if at all.
+type ovfEnvView struct {
+	MadeByVCenter bool `json:"made_by_vcenter"` // for this run
+	Inherited     bool `json:"inherited"`       // with the memory of the fork parent
+	ISO           bool `json:"iso"`
+	GuestInfo     bool `json:"guestinfo"` // the guest finds something under guestinfo.ovfEnv
 }
 
 type interfaceView struct {
@@ -231,6 +240,8 @@ func (s *Simulator) view(vm *instance) guestView {
 	}
 	if vm.cycle != nil {
 		view.PoweredOn = vm.cycle.from
+		d := vm.cycle.delivery
+		view.OVFEnv = &ovfEnvView{MadeByVCenter: d.env != nil, Inherited: d.inherited, ISO: d.iso, GuestInfo: d.guest != ""}
 		view.Recorded = append(view.Recorded, vm.cycle.recorded...)
 		if vm.cycle.failure != nil {
 			view.Failure = vm.cycle.failure.Error()

@@ -22,6 +22,9 @@ type creation struct {
 	folder  *simulator.Folder // where the VM belongs
 	staging *simulator.Folder
 	name    string // as the inventory holds it
+
+	vapp     *types.VmConfigInfo // its vApp options
+	injected string              // what its guest finds as guestinfo.ovfEnv
 }
 
 // newCreation prepares the staging folder.
@@ -61,9 +64,11 @@ func (c *creation) abandon() {
 // create makes the VM from a spec; complete is called under the VM's lock
 // before anybody can see it.
 func (c *creation) create(spec types.VirtualMachineConfigSpec, pool types.ManagedObjectReference, host *types.ManagedObjectReference, complete func(*simulator.VirtualMachine)) (types.ManagedObjectReference, types.BaseMethodFault) {
-	c.prepare(&spec)
 	var ref types.ManagedObjectReference
-	var fault types.BaseMethodFault
+	fault := c.prepare(&spec)
+	if fault != nil {
+		return ref, fault
+	}
 	created := make(chan struct{})
 	plan := &taskPlan{ctx: c.ctx, files: true, inner: true,
 		after: func(result types.AnyType, problem types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
@@ -86,7 +91,10 @@ func (c *creation) create(spec types.VirtualMachineConfigSpec, pool types.Manage
 
 // prepare gives a spec what must be its own: file names without special
 // characters, and UUIDs and MAC addresses nobody else has.
-func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) {
+func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) (fault types.BaseMethodFault) {
+	c.injected, _ = takeInjected(spec)
+	c.vapp, fault = c.sim.rules.changedVApp(nil, spec.VAppConfig, nil)
+	spec.VAppConfig = nil
 	spec.Name = fileName(c.name)
 	if spec.Uuid == "" {
 		spec.Uuid = uuid.NewString()
@@ -99,6 +107,7 @@ func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) {
 			c.sim.assignMAC(card.GetVirtualEthernetCard())
 		}
 	}
+	return fault
 }
 
 // finish completes a new VM and moves it to where it belongs.
@@ -108,6 +117,9 @@ func (c *creation) finish(ref types.ManagedObjectReference, complete func(*simul
 		c.ctx.WithLock(vm, func() {
 			setName(c.ctx, vm, c.name)
 			c.sim.repair(vm)
+			c.sim.setVApp(c.ctx, vm, c.vapp)
+			c.sim.instances.of(ref).inject(c.injected)
+			c.sim.showParent(c.ctx, vm)
 			if complete != nil {
 				complete(vm)
 			}
@@ -164,8 +176,7 @@ func (f *vmFolder) CreateVMTask(ctx *simulator.Context, req *types.CreateVM_Task
 		if fault := c.reserve(name); fault != nil {
 			return fault
 		}
-		c.prepare(&req.Config)
-		return nil
+		return c.prepare(&req.Config)
 	})
 	return f.sim.tasks.start(c.staging.Self, plan, func() soap.HasFault { return c.staging.CreateVMTask(ctx, req) })
 }

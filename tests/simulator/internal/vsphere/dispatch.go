@@ -39,6 +39,15 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.Datacenter:
 		method.This.Value += wrapped
 		return &datacenter{Datacenter: object, sim: s}, nil
+	case *simulator.ResourcePool:
+		method.This.Value += wrapped
+		return &resourcePool{ResourcePool: object, sim: s}, nil
+	case *simulator.VirtualApp:
+		method.This.Value += wrapped
+		return &virtualApp{VirtualApp: object, sim: s}, nil
+	case *simulator.OvfManager:
+		method.This.Value += wrapped
+		return &ovfManager{OvfManager: object, sim: s}, nil
 	case *simulator.Folder:
 		method.This.Value += wrapped
 		return &vmFolder{Folder: object, sim: s}, nil

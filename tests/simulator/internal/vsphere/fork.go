@@ -30,6 +30,7 @@ type frozen struct {
 	holders  int
 	snapshot *guest.Snapshot
 	extra    map[string]string // extraConfig at the freeze
+	delivery delivery
 	hostname string
 	address  string
 	nets     []types.GuestNicInfo
@@ -37,9 +38,12 @@ type frozen struct {
 
 // keep stores what the fork point is. The caller holds the parent's lock.
 func (f *frozen) keep(snapshot *guest.Snapshot, parent *mo.VirtualMachine) {
+	f.cycle.vm.mu.Lock()
+	delivery := f.cycle.delivery
+	f.cycle.vm.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.snapshot = snapshot
+	f.snapshot, f.delivery = snapshot, delivery
 	f.extra = extraConfig(parent)
 	f.hostname, f.address, f.nets = parent.Guest.HostName, parent.Guest.IpAddress, parent.Guest.Net
 }
@@ -61,6 +65,13 @@ func (f *frozen) extraConfig() map[string]string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.extra)
+}
+
+// delivered is the OVF environment in the parent's memory at the freeze.
+func (f *frozen) delivered() delivery {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.delivery
 }
 
 // atStart returns the parent's guestinfo as it stood when the program that

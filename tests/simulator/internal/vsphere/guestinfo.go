@@ -67,5 +67,8 @@ func (vm *instance) guestinfo(object *mo.VirtualMachine) map[string]string {
 	for name, value := range vm.secret {
 		values[name] = value
 	}
+	if vm.cycle != nil && vm.cycle.delivery.guest != "" {
+		values[ovfEnvName] = vm.cycle.delivery.guest
+	}
 	return values
 }

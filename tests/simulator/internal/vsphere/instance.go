@@ -21,13 +21,18 @@ type instance struct {
 	ref types.ManagedObjectReference
 
 	mu        sync.Mutex
-	cycle     *cycle            // from power-on to power-off, or to a reset; nil while off
-	booted    time.Time         // when it was powered on; zero while off
-	enabled   bool              // as a fork parent
-	group     string            // the fork group the VM heads
-	origin    *origin           // how a fork child came to be; nil for others
-	inherited string            // the fork group a clone of a child shows
-	secret    map[string]string // guestinfo that only the guest sees
+	cycle     *cycle                        // from power-on to power-off, or to a reset; nil while off
+	booted    time.Time                     // when it was powered on; zero while off
+	next      *delivery                     // what the power-on under way will find
+	vapp      *types.VmConfigInfo           // vApp options, passwords included; nil while they are off
+	parent    *types.ManagedObjectReference // the vApp the VM is in
+	injected  string                        // guestinfo.ovfEnv as a client wrote it
+	delivered delivery                      // at the last power-on by vCenter
+	enabled   bool                          // as a fork parent
+	group     string                        // the fork group the VM heads
+	origin    *origin                       // how a fork child came to be; nil for others
+	inherited string                        // the fork group a clone of a child shows
+	secret    map[string]string             // guestinfo that only the guest sees
 	tools     toolsSettings
 	disk      bool          // the guest has a disk
 	last      chan struct{} // closed when what was queued last is done

@@ -240,6 +240,7 @@ func standardDevices(network types.BaseVirtualDeviceBackingInfo) []types.BaseVir
 	scsi, _ := devices.CreateSCSIController("pvscsi")
 	ide, _ := devices.CreateIDEController()
 	cdrom, _ := devices.CreateCdrom(ide.(*types.VirtualIDEController))
+	cdrom.Backing = clientDevice()
 	disk := devices.CreateDisk(scsi.(types.BaseVirtualController), types.ManagedObjectReference{}, "")
 	disk.CapacityInKB = 10 << 20
 	disk.StorageIOAllocation = &types.StorageIOAllocationInfo{Limit: types.NewInt64(-1)}

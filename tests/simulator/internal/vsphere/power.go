@@ -48,9 +48,12 @@ func (vm *instance) resumes() bool {
 func (s *Simulator) restart(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
-	from := vm.cycle.from
+	from, kept := vm.cycle.from, vm.keepDelivery()
 	vm.mu.Unlock()
 	s.poweredOff(ctx, vm, object)
+	vm.mu.Lock()
+	vm.next = kept
+	vm.mu.Unlock()
 	s.poweredOn(ctx, vm, object, from)
 }
 
@@ -84,12 +87,18 @@ func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simu
 	c := &cycle{vm: vm, from: from, over: make(chan struct{}), starts: map[int64]map[string]string{}}
 	vm.cycle = c
 	born := vm.origin
-	forks := born != nil && !born.broken && !(born.persistent && born.started)
+	forks := vm.forks()
+	if vm.next != nil {
+		c.delivery = *vm.next
+		vm.next = nil
+	}
 	if forks {
 		born.started = true
+		c.delivery = born.frozen.delivered().inheritedBy(s.rules)
 	}
 	vm.mu.Unlock()
 
+	s.showDelivery(ctx, object)
 	spec := guest.Spec{ID: vm.ref.Value, Hostname: hostLabel(object.Name), NICs: nicsOf(object)}
 	if forks {
 		s.showFork(ctx, object)
@@ -157,6 +166,8 @@ func (s *Simulator) poweredOff(ctx *simulator.Context, vm *instance, object *sim
 	s.showRuntime(ctx, object)
 	s.showFork(ctx, object)
 	s.showGuest(ctx, object, guest.State{})
+	s.showDelivery(ctx, object)
+	c.delivery.end()
 	if point != nil && s.rules.is("power_off_with_children", "breaks") {
 		s.spawn(func() { s.breakChildren(vm.ref) })
 	}

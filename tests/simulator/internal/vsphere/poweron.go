@@ -30,7 +30,18 @@ func (s *Simulator) powerOnFrom(ctx *simulator.Context, object *simulator.Virtua
 	if op := operationOf(ctx); op.origin != from {
 		begin(ctx, operation{origin: from})
 	}
-	plan := &taskPlan{ctx: ctx, method: "PowerOnVM_Task", inner: inner, before: vm.mayPowerOn}
+	plan := &taskPlan{ctx: ctx, method: "PowerOnVM_Task", inner: inner,
+		before: func() types.BaseMethodFault {
+			if fault := vm.mayPowerOn(); fault != nil {
+				return fault
+			}
+			return s.prepareDelivery(ctx, object, from)
+		},
+		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
+			vm.endDelivery() // of a power-on that failed
+			return result, fault
+		},
+	}
 	return s.tasks.start(object.Self, plan, func() soap.HasFault {
 		return object.PowerOnVMTask(ctx, &types.PowerOnVM_Task{This: object.Self})
 	})
@@ -50,6 +61,13 @@ func (s *Simulator) powerOnAndWait(ctx *simulator.Context, ref types.ManagedObje
 	}
 	_, fault := waitTask(ctx, body.Res.Returnval)
 	return fault
+}
+
+// forks tells whether a VM begins at its parent's fork point when it is powered
+// on. The caller holds vm.mu.
+func (vm *instance) forks() bool {
+	born := vm.origin
+	return born != nil && !born.broken && !(born.persistent && born.started)
 }
 
 // mayPowerOn refuses a child that has nothing to begin with any more.

@@ -28,6 +28,9 @@ const (
 	createExisting   = "VirtualMachine.Inventory.CreateFromExisting"
 	assignToPool     = "Resource.AssignVMToPool"
 	allocateSpace    = "Datastore.AllocateSpace"
+	vAppStructure    = "VApp.ApplicationConfig"
+	vAppValues       = "VApp.InstanceConfig"
+	vAppExtract      = "VApp.ExtractOvfEnvironment"
 	guestExecute     = "VirtualMachine.GuestOperations.Execute"
 	guestQuery       = "VirtualMachine.GuestOperations.Query"
 	guestModify      = "VirtualMachine.GuestOperations.Modify"
@@ -127,7 +130,14 @@ func (s *Simulator) needs(method *simulator.Method) []need {
 			return on(this, deleteVM)
 		}
 	case *types.ReconfigVM_Task:
-		return on(this, reconfigurePrivileges(&request.Spec)...)
+		var options *types.VmConfigInfo
+		if vm := s.instances.get(this.Value); vm != nil {
+			options = vm.options()
+		}
+		return append(on(this, reconfigurePrivileges(&request.Spec)...),
+			on(this, vAppPrivileges(options, request.Spec.VAppConfig, request.Spec.VAppConfigRemoved)...)...)
+	case *types.ExtractOvfEnvironment:
+		return on(this, vAppExtract)
 	case *types.HasPrivilegeOnEntities: // rule privileges_asked_of
 		var needs []need
 		for _, ref := range request.Entity {
@@ -155,7 +165,7 @@ func reconfigurePrivileges(spec *types.VirtualMachineConfigSpec) []string {
 	if spec.Name != "" {
 		privileges = append(privileges, rename)
 	}
-	if spec.Annotation != "" || spec.Uuid != "" || spec.InstanceUuid != "" || spec.VAppConfig != nil {
+	if spec.Annotation != "" || spec.Uuid != "" || spec.InstanceUuid != "" {
 		privileges = append(privileges, settings)
 	}
 	return privileges

@@ -286,6 +286,116 @@ var ruleTests = map[string]struct {
 			b.Errorf("%+v", info)
 		}
 	}},
+	"guest_rpc_auth": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.untilReady(vm)
+		b.setExtra(vm, "guest_rpc.rpci.auth.cmd.info-get", "TRUE")
+		for uid, denied := range map[int]bool{0: choice == "everybody", 1000: true} {
+			answer := b.sim.instances.of(vm).cycle.Call(callOf("info-get guestinfo.x", uid))
+			if answer.OK || (answer.Text == "Permission denied") != denied {
+				b.Errorf("uid %d: %+v", uid, answer)
+			}
+		}
+	}},
+	"password_edited_empty": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.setVApp(vm, options(prop(1, "p", "password", "planted-secret-value")))
+		b.setVApp(vm, &types.VmConfigSpec{Property: []types.VAppPropertySpec{edit(b.vApp(vm).Property[0])}})
+		b.cycled(vm)
+		if own, _ := b.parsed(b.seen(vm)); (own["p"] == "") != (choice == "cleared") {
+			b.Error(own)
+		}
+	}},
+	"child_vapp_config": {guests: true, test: func(b *bed, choice string) {
+		b.setVApp(b.vm("DC0_H0_VM0"), options())
+		if got := b.vApp(b.child(b.parent(), "c", "")); (got != nil) != (choice == "copied") {
+			b.Errorf("%+v", got)
+		}
+	}},
+	"extract_after_host_start": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.setVApp(vm, options(prop(1, "a", "string", "first")))
+		b.cycled(vm)
+		b.setVApp(vm, &types.VmConfigSpec{Property: []types.VAppPropertySpec{edit(types.VAppPropertyInfo{Key: 1, Value: "second"})}})
+		b.startedBy(vm, fromHA)
+		got := b.extract(vm)
+		if choice == "empty" {
+			if got != "" {
+				b.Error(got)
+			}
+		} else if own, _ := b.parsed(got); own["a"] != map[string]string{"stale": "first", "regenerated": "second"}[choice] {
+			b.Error(got)
+		}
+		if b.seen(vm) != "" {
+			b.Error("the guest has it")
+		}
+	}},
+	"extract_reflects_edits": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.setVApp(vm, options(prop(1, "a", "string", "first")))
+		b.cycled(vm)
+		b.setVApp(vm, &types.VmConfigSpec{Property: []types.VAppPropertySpec{edit(types.VAppPropertyInfo{Key: 1, Value: "second"})}})
+		if own, _ := b.parsed(b.extract(vm)); own["a"] != map[string]string{"no": "first", "yes": "second"}[choice] {
+			b.Error(own)
+		}
+	}},
+	"computed_after_host_start": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.setVApp(vm, options(prop(1, "n", "expression", "", byDefault("${net:Lab}"))))
+		b.cycled(vm)
+		b.startedBy(vm, fromESXi)
+		if got := b.values(vm)["n"]; got != map[string]string{"empty": "", "kept": "Lab"}[choice] {
+			b.Error(got)
+		}
+	}},
+	"iso_after_host_start": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.setVApp(vm, &types.VmConfigSpec{OvfEnvironmentTransport: []string{byISO}})
+		b.cycled(vm)
+		b.startedBy(vm, fromESXi)
+		drive := imageDrive(b.read(vm, "config.hardware").Config.Hardware.Device)
+		if isClientDevice(drive) != (choice == "gone") || b.guestView(vm).OVFEnv.ISO != (choice == "stays") {
+			b.Errorf("%+v", drive.Backing)
+		}
+	}},
+	"ovfenv_after_vmotion": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_C0_RP0_VM0")
+		b.setVApp(vm, options())
+		b.cycled(vm)
+		other := b.otherHost(*b.read(vm, "runtime").Runtime.Host)
+		b.expect("move", b.raw.task("RelocateVM_Task", vm, `<spec><host type="HostSystem">`+other.Value+`</host></spec>`), "")
+		if (b.seen(vm) != "") != (choice == "kept") {
+			b.Error(b.seen(vm))
+		}
+	}},
+	"ovfenv_after_resume": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.setVApp(vm, options())
+		b.cycled(vm)
+		b.expect("suspend", b.raw.task("SuspendVM_Task", vm, ""), "")
+		b.expect("resume", b.power(vm, true), "")
+		if (b.seen(vm) != "") != (choice == "kept") {
+			b.Error(b.seen(vm))
+		}
+	}},
+	"ovfenv_after_power_cycle_reboot": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.setVApp(vm, options())
+		b.cycled(vm)
+		for _, setting := range []string{"FALSE", "TRUE"} {
+			b.setExtra(vm, "vmx.reboot.powerCycle", setting)
+			b.untilReady(vm)
+			if _, fault, err := b.raw.call("RebootGuest", vm.Type, vm.Value, ""); err != nil || fault != nil {
+				b.Fatal(err, fault)
+			}
+			if (b.seen(vm) != "") != (setting == "FALSE" || choice == "kept") {
+				b.Errorf("%s: %s", setting, b.seen(vm))
+			}
+		}
+		if got := b.extra(vm)["vmx.reboot.powerCycle"]; got != "" {
+			b.Errorf("it holds for more than one reboot: %s", got)
+		}
+	}},
 	"unknown_method_fault": {version: "8.0.3.0", test: func(b *bed, choice string) {
 		b.expect("enable", b.raw.task("EnableForkParent_Task", b.vm("DC0_H0_VM0"), ""), choice)
 	}},

@@ -71,6 +71,7 @@ type Simulator struct {
 	users      *users
 	sessions   *sessions
 	instances  *instances
+	vApps      *vApps
 	collectors *collectors
 	events     *events
 	lastMAC    uint32
@@ -111,6 +112,7 @@ func Start(options Options) (*Simulator, error) {
 	s.users = newUsers(options.Username, options.Password)
 	s.sessions = &sessions{sim: s, seen: map[string]*simulator.Session{}, dead: map[string]bool{}}
 	s.instances = &instances{sim: s, byMoid: map[string]*instance{}}
+	s.vApps = &vApps{options: map[types.ManagedObjectReference]types.VmConfigInfo{}}
 	s.collectors = &collectors{all: map[*simulator.PropertyCollector]*updates{}}
 	s.events = &events{collectors: map[types.ManagedObjectReference]*eventCollector{}}
 	s.control = s.newControl()
@@ -200,6 +202,8 @@ func (s *Simulator) connect(service *simulator.Service, address string, certific
 	service.ServeMux.HandleFunc("/folder/", service.ServeDatastore)
 	service.ServeMux.HandleFunc("/nfc/", simulator.ServeNFC)
 	service.ServeMux.HandleFunc("/about", service.About)
+	settings := service.Context.Map.OptionManager() // where uploads of an OVF import go
+	settings.Setting = append(settings.Setting, &types.OptionValue{Key: "vcsim.server.url", Value: "https://" + address})
 	manager := service.Context.Map.SessionManager()
 	manager.ServiceHostName = address
 	manager.TLS = func() *tls.Config { return service.TLS }

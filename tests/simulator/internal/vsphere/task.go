@@ -43,15 +43,20 @@ func (t *tasks) start(ref types.ManagedObjectReference, plan *taskPlan, method f
 	if plan.entity.Value == "" {
 		plan.entity = ref
 	}
-	t.mu.Lock()
-	t.plans[ref] = plan
-	t.mu.Unlock()
+	t.expect(ref, plan)
 	defer func() {
 		t.mu.Lock()
 		delete(t.plans, ref)
 		t.mu.Unlock()
 	}()
 	return method()
+}
+
+// expect is for a task that is started later.
+func (t *tasks) expect(ref types.ManagedObjectReference, plan *taskPlan) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.plans[ref] = plan
 }
 
 func (t *tasks) take(ref types.ManagedObjectReference) *taskPlan {

@@ -6,6 +6,7 @@ package vsphere
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
@@ -76,7 +77,21 @@ func (v *virtualMachine) SuspendVMTask(ctx *simulator.Context, req *types.Suspen
 }
 
 func (v *virtualMachine) RelocateVMTask(ctx *simulator.Context, req *types.RelocateVM_Task) soap.HasFault {
-	return v.task(ctx, "RelocateVM_Task", v.notQuiesced, func() soap.HasFault { return v.VirtualMachine.RelocateVMTask(ctx, req) })
+	plan := &taskPlan{ctx: ctx, method: "RelocateVM_Task", before: v.notQuiesced,
+		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
+			if fault == nil {
+				v.sim.showParent(ctx, v.VirtualMachine)
+			}
+			if fault == nil && req.Spec.Host != nil {
+				vm := v.instance()
+				vm.mu.Lock()
+				vm.mayLose("ovfenv_after_vmotion")
+				vm.mu.Unlock()
+			}
+			return result, fault
+		},
+	}
+	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.RelocateVMTask(ctx, req) })
 }
 
 func (v *virtualMachine) notQuiesced() types.BaseMethodFault {
@@ -109,11 +124,21 @@ func (v *virtualMachine) RebootGuest(ctx *simulator.Context, _ *types.RebootGues
 		return &methods.RebootGuestBody{Fault_: simulator.Fault("", fault)}
 	}
 	v.sim.post(ctx, &types.VmGuestRebootEvent{VmEvent: types.VmEvent{Event: v.sim.eventOn(ctx, v.VirtualMachine)}})
+	if strings.EqualFold(extraConfig(&v.VirtualMachine.VirtualMachine)["vmx.reboot.powerCycle"], "TRUE") {
+		vm := v.instance()
+		vm.mu.Lock()
+		vm.mayLose("ovfenv_after_power_cycle_reboot")
+		vm.mu.Unlock()
+		setExtraConfig(ctx, v.VirtualMachine, map[string]string{"vmx.reboot.powerCycle": ""}) // it holds for one reboot
+	}
 	v.sim.restart(ctx, v.VirtualMachine)
 	return &methods.RebootGuestBody{Res: &types.RebootGuestResponse{}}
 }
 
 func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
+	var published types.BaseVmConfigInfo
+	var options *types.VmConfigInfo
+	document, injects := takeInjected(&req.Spec)
 	before := func() types.BaseMethodFault {
 		vm, rules := v.instance(), v.sim.rules
 		vm.mu.Lock()
@@ -125,7 +150,12 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 		case unborn && rules.is("child_reconfigure", "InvalidState"):
 			return withText(&types.InvalidState{}, "A fork child cannot be reconfigured before it was powered on.")
 		}
-		if fault := v.mayRename(req.Spec.Name); fault != nil {
+		fault := v.mayRename(req.Spec.Name)
+		if fault == nil {
+			published = v.Config.VAppConfig
+			options, fault = v.reconfigureVApp(&req.Spec)
+		}
+		if fault != nil {
 			return fault
 		}
 		// What was published is never changed in place: a client may be reading it.
@@ -135,6 +165,13 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 	}
 	plan := &taskPlan{ctx: ctx, method: "ReconfigVM_Task", descriptionID: "VirtualMachine.reconfigure", before: before, files: len(req.Spec.DeviceChange) > 0,
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
+			v.Config.VAppConfig = published
+			if fault == nil {
+				v.sim.setVApp(ctx, v.VirtualMachine, options)
+			}
+			if fault == nil && injects {
+				v.instance().inject(document)
+			}
 			if fault == nil && req.Spec.Name != "" {
 				name, _ := inventoryName(req.Spec.Name) // before has checked it
 				setName(ctx, v.VirtualMachine, name)
@@ -208,8 +245,12 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 				c.abandon()
 				return fault
 			}
-			req.Spec.Config = v.cloneConfig(req.Spec.Config)
-			return nil
+			var fault types.BaseMethodFault
+			req.Spec.Config, fault = v.cloneConfig(c, req.Spec.Config)
+			if fault != nil {
+				c.abandon()
+			}
+			return fault
 		},
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			if fault != nil {
@@ -227,9 +268,9 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.CloneVMTask(ctx, req) })
 }
 
-// cloneConfig is what a clone is configured with: the source's extraConfig,
-// and over it what the client asked for.
-func (v *virtualMachine) cloneConfig(asked *types.VirtualMachineConfigSpec) *types.VirtualMachineConfigSpec {
+// cloneConfig is what a clone is configured with: the source's vApp options and
+// extraConfig, and over it what the client asked for.
+func (v *virtualMachine) cloneConfig(c *creation, asked *types.VirtualMachineConfigSpec) (*types.VirtualMachineConfigSpec, types.BaseMethodFault) {
 	spec := types.VirtualMachineConfigSpec{}
 	if asked != nil {
 		spec = *asked
@@ -247,7 +288,17 @@ func (v *virtualMachine) cloneConfig(asked *types.VirtualMachineConfigSpec) *typ
 	for key, value := range values {
 		spec.ExtraConfig = append(spec.ExtraConfig, &types.OptionValue{Key: key, Value: value})
 	}
-	return &spec
+	source := v.instance()
+	source.mu.Lock()
+	options, document := source.vapp, source.injected
+	source.mu.Unlock()
+	var fault types.BaseMethodFault
+	c.vapp, fault = v.sim.rules.changedVApp(options, spec.VAppConfig, spec.VAppConfigRemoved)
+	if given, injects := takeInjected(&spec); injects {
+		document = given
+	}
+	c.injected = document
+	return &spec, fault
 }
 
 // cloned completes a clone before anybody can see it.
@@ -255,7 +306,6 @@ func (v *virtualMachine) cloned(ctx *simulator.Context, clone *simulator.Virtual
 	for _, card := range cardsOf(clone.Config.Hardware.Device) {
 		v.sim.assignMAC(card)
 	}
-	clone.Config.VAppConfig = v.Config.VAppConfig
 	source, target := v.instance(), v.sim.instances.of(clone.Self)
 	source.mu.Lock()
 	hasDisk, born := source.disk, source.origin

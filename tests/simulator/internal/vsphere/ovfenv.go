@@ -1,0 +1,263 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// How the OVF environment comes to a guest: vCenter makes it when it powers the
+// VM on and hands it over by the transports of the VM's vApp options. A VM that
+// anybody else powers on gets none.
+
+// The transports.
+const (
+	byGuestInfo = "com.vmware.guestInfo"
+	byISO       = "iso"
+)
+
+// ovfEnvName is the guestinfo key of the environment, which the API never
+// shows. Guests find it in any spelling.
+const ovfEnvName = "ovfEnv"
+
+// guestinfoName is a guestinfo key without its prefix, as the VM keeps it.
+func guestinfoName(name string) string {
+	if strings.EqualFold(name, ovfEnvName) {
+		return ovfEnvName
+	}
+	return name
+}
+
+// delivery is the environment of one run of a VM.
+type delivery struct {
+	env       *environment // nil if vCenter did not make one for this run
+	computed  map[int32]string
+	extract   string // what ExtractOvfEnvironment returns
+	guest     string // what the guest finds under guestinfo.ovfEnv; "" is nothing
+	iso       bool
+	inherited bool // it came with the memory of the fork parent
+}
+
+// computed are the values of a running VM's properties that vCenter computed.
+// The caller holds vm.mu.
+func (vm *instance) computed() map[int32]string {
+	if vm.cycle == nil {
+		return nil
+	}
+	return vm.cycle.delivery.computed
+}
+
+// prepareDelivery makes the environment for a power-on that is about to happen;
+// the fault fails it. The caller holds the VM's lock.
+func (s *Simulator) prepareDelivery(ctx *simulator.Context, object *simulator.VirtualMachine, from powerOrigin) types.BaseMethodFault {
+	vm := s.instances.of(object.Self)
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	if vm.cycle != nil { // it is resumed
+		vm.mayLose("ovfenv_after_resume")
+		return nil
+	}
+	if vm.forks() {
+		return nil
+	}
+	next := delivery{guest: vm.injected}
+	switch {
+	case vm.vapp == nil:
+	case from == fromVCenter && len(vm.vapp.OvfEnvironmentTransport) > 0:
+		transports := vm.vapp.OvfEnvironmentTransport
+		vm.mu.Unlock()
+		env, fault := s.compose(ctx, object)
+		vm.mu.Lock()
+		if fault != nil {
+			return fault
+		}
+		next.env, next.computed, next.extract = env, env.computed, env.document(false)
+		if slices.Contains(transports, byGuestInfo) {
+			next.guest = env.document(true)
+		}
+		next.iso = slices.Contains(transports, byISO) && imageDrive(object.Config.Hardware.Device) != nil
+		vm.delivered = next
+	case from != fromVCenter:
+		if s.rules.is("extract_after_host_start", "stale") {
+			next.extract = vm.delivered.extract
+		}
+		if s.rules.is("computed_after_host_start", "kept") {
+			next.computed = vm.delivered.computed
+		}
+		next.iso = vm.delivered.iso && s.rules.is("iso_after_host_start", "stays")
+	}
+	vm.next = &next
+	return nil
+}
+
+// endDelivery takes back what was prepared for a power-on that failed.
+func (vm *instance) endDelivery() {
+	vm.mu.Lock()
+	next := vm.next
+	vm.next = nil
+	vm.mu.Unlock()
+	if next != nil {
+		next.end()
+	}
+}
+
+func (d *delivery) end() {
+	if d.env != nil {
+		d.env.release()
+	}
+}
+
+// inheritedBy is what a child finds in the memory it shares with its parent.
+func (d delivery) inheritedBy(rules *rules) delivery {
+	if rules.is("guestinfo_inherited", "no") {
+		return delivery{}
+	}
+	return delivery{extract: d.extract, guest: d.guest, inherited: d.guest != ""}
+}
+
+// showDelivery publishes what can be seen of the environment while the VM runs,
+// or is off again: computed values and the image in the CD drive. The caller
+// holds the VM's lock.
+func (s *Simulator) showDelivery(ctx *simulator.Context, object *simulator.VirtualMachine) {
+	vm := s.instances.of(object.Self)
+	vm.mu.Lock()
+	inserted := vm.cycle != nil && vm.cycle.delivery.iso
+	vm.mu.Unlock()
+	s.showVApp(ctx, object)
+
+	devices := copyOf(object.Config.Hardware.Device)
+	drive := imageDrive(devices)
+	switch {
+	case drive == nil || !inserted && isClientDevice(drive):
+		return
+	case inserted:
+		directory, _, _ := strings.Cut(object.Config.Files.VmPathName, "/")
+		name := fmt.Sprintf("%s/_ovfenv-%s.iso", directory, fileName(object.Name))
+		drive.Backing = &types.VirtualCdromIsoBackingInfo{VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: name, Datastore: &object.Datastore[0]}}
+		showDrive(drive, "ISO "+name, true)
+	default:
+		drive.Backing = clientDevice()
+		showDrive(drive, "Remote device", false)
+	}
+	ctx.Update(object, []types.PropertyChange{{Name: "config.hardware.device", Val: devices}})
+}
+
+// imageDrive is the CD drive for the image of the environment: one that is a
+// client device, or holds such an image; nil when there is none.
+func imageDrive(devices []types.BaseVirtualDevice) *types.VirtualCdrom {
+	for _, device := range devices {
+		drive, ok := device.(*types.VirtualCdrom)
+		if !ok {
+			continue
+		}
+		image, ok := drive.Backing.(*types.VirtualCdromIsoBackingInfo)
+		if isClientDevice(drive) || ok && strings.Contains(image.FileName, "/_ovfenv-") {
+			return drive
+		}
+	}
+	return nil
+}
+
+func showDrive(drive *types.VirtualCdrom, summary string, connected bool) {
+	if drive.DeviceInfo != nil {
+		drive.DeviceInfo.GetDescription().Summary = summary
+	}
+	if drive.Connectable == nil {
+		drive.Connectable = &types.VirtualDeviceConnectInfo{AllowGuestControl: true}
+	}
+	drive.Connectable.Connected = connected
+}
+
+// clientDevice is what a CD drive is backed by that is a drive of whoever looks
+// at the VM's console. vCenter may put its image in there.
+func clientDevice() types.BaseVirtualDeviceBackingInfo {
+	return &types.VirtualCdromRemotePassthroughBackingInfo{
+		VirtualDeviceRemoteDeviceBackingInfo: types.VirtualDeviceRemoteDeviceBackingInfo{UseAutoDetect: types.NewBool(false)},
+	}
+}
+
+func isClientDevice(drive *types.VirtualCdrom) bool {
+	switch drive.Backing.(type) {
+	case *types.VirtualCdromRemotePassthroughBackingInfo, *types.VirtualCdromRemoteAtapiBackingInfo:
+		return true
+	}
+	return false
+}
+
+// takeInjected takes guestinfo.ovfEnv out of a spec's extraConfig: it can be
+// written there and is never seen.
+func takeInjected(spec *types.VirtualMachineConfigSpec) (value string, given bool) {
+	spec.ExtraConfig = slices.DeleteFunc(slices.Clone(spec.ExtraConfig), func(option types.BaseOptionValue) bool {
+		name, ok := strings.CutPrefix(option.GetOptionValue().Key, guestinfoPrefix)
+		if !ok || guestinfoName(name) != ovfEnvName {
+			return false
+		}
+		value, given = fmt.Sprint(option.GetOptionValue().Value), true
+		return true
+	})
+	return value, given
+}
+
+// inject makes a document that a client wrote into extraConfig what the guest
+// finds: of a VM that runs until it is powered off, of another until a client
+// takes it away or vCenter delivers its own.
+func (vm *instance) inject(document string) {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	vm.injected = document
+	if vm.cycle != nil {
+		vm.cycle.delivery.guest = document
+		vm.injected = ""
+	}
+}
+
+// mayLose takes the environment from the guest if a rule says so of what
+// happens to the running VM. The caller holds vm.mu.
+func (vm *instance) mayLose(rule string) {
+	if vm.cycle != nil && vm.sim.rules.is(rule, "lost") {
+		vm.cycle.delivery.guest = ""
+	}
+}
+
+// keepDelivery hands the environment of a run over to the one that begins when
+// the guest starts anew. What it holds is not given back.
+func (vm *instance) keepDelivery() *delivery {
+	kept := vm.cycle.delivery
+	vm.cycle.delivery.env = nil
+	return &kept
+}
+
+// ExtractOvfEnvironment returns the environment of a VM that runs.
+func (v *virtualMachine) ExtractOvfEnvironment(ctx *simulator.Context, _ *types.ExtractOvfEnvironment) soap.HasFault {
+	if v.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOn {
+		return &methods.ExtractOvfEnvironmentBody{Fault_: simulator.Fault("The virtual machine is not running.", &types.InvalidState{})}
+	}
+	vm, rules := v.instance(), v.sim.rules
+	vm.mu.Lock()
+	enabled, d, from := vm.vapp != nil, vm.cycle.delivery, vm.cycle.from
+	vm.mu.Unlock()
+	again := d.env != nil && rules.is("extract_reflects_edits", "yes") ||
+		d.env == nil && !d.inherited && from != fromVCenter && rules.is("extract_after_host_start", "regenerated")
+	response := &types.ExtractOvfEnvironmentResponse{}
+	switch {
+	case !enabled:
+	case again:
+		if env, fault := v.sim.compose(ctx, v.VirtualMachine); fault == nil {
+			response.Returnval = env.document(false)
+			if d.env == nil { // else the addresses are those that the VM holds
+				env.release()
+			}
+		}
+	default:
+		response.Returnval = d.extract
+	}
+	return &methods.ExtractOvfEnvironmentBody{Res: response}
+}

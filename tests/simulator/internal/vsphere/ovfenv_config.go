@@ -1,0 +1,301 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// The vApp options of a VM, config.vAppConfig: what the OVF environment is made
+// of. govmomi's simulator keeps only properties and products and announces no
+// change; here all fields are kept, and what clients see is a copy without
+// passwords. A configuration is never changed in place.
+
+// changedVApp returns vApp options as a spec leaves them; nil when they are off.
+func (r *rules) changedVApp(old *types.VmConfigInfo, given types.BaseVmConfigSpec, removed *bool) (*types.VmConfigInfo, types.BaseMethodFault) {
+	if removed != nil && *removed {
+		return nil, nil
+	}
+	if given == nil {
+		return old, nil
+	}
+	info, spec := types.VmConfigInfo{}, given.GetVmConfigSpec()
+	if old != nil {
+		info = *old
+	}
+	var faults [3]types.BaseMethodFault
+	info.Product, faults[0] = edited(info.Product, spec.Product, "product", func(u types.VAppProductSpec) (types.ArrayUpdateSpec, *types.VAppProductInfo) {
+		return u.ArrayUpdateSpec, u.Info
+	}, overlaid)
+	info.Property, faults[1] = edited(info.Property, spec.Property, "property", func(u types.VAppPropertySpec) (types.ArrayUpdateSpec, *types.VAppPropertyInfo) {
+		return u.ArrayUpdateSpec, u.Info
+	}, r.editedProperty)
+	info.OvfSection, faults[2] = edited(info.OvfSection, spec.OvfSection, "ovfSection", func(u types.VAppOvfSectionSpec) (types.ArrayUpdateSpec, *types.VAppOvfSectionInfo) {
+		return u.ArrayUpdateSpec, u.Info
+	}, overlaid)
+	for _, fault := range append(faults[:], checkedKeys(info.Property)) {
+		if fault != nil {
+			return nil, fault
+		}
+	}
+	if ip := spec.IpAssignment; ip != nil {
+		info.IpAssignment = overlaid(info.IpAssignment, *ip)
+		info.IpAssignment.SupportedAllocationScheme = replaced(info.IpAssignment.SupportedAllocationScheme, ip.SupportedAllocationScheme)
+		info.IpAssignment.SupportedIpProtocol = replaced(info.IpAssignment.SupportedIpProtocol, ip.SupportedIpProtocol)
+	}
+	info.Eula = replaced(info.Eula, spec.Eula)
+	info.OvfEnvironmentTransport = replaced(info.OvfEnvironmentTransport, spec.OvfEnvironmentTransport)
+	if spec.InstallBootRequired != nil {
+		info.InstallBootRequired = *spec.InstallBootRequired
+	}
+	if spec.InstallBootStopDelay != 0 {
+		info.InstallBootStopDelay = spec.InstallBootStopDelay
+	}
+	return &info, nil
+}
+
+// edited applies the updates of a spec to a list whose elements have keys.
+func edited[T, U any](list []T, updates []U, path string, parts func(U) (types.ArrayUpdateSpec, *T), merge func(old, given T) T) ([]T, types.BaseMethodFault) {
+	keyOf := func(element T) int32 { return int32(reflect.ValueOf(element).FieldByName("Key").Int()) }
+	list = slices.Clone(list)
+	for _, update := range updates {
+		how, given := parts(update)
+		var key int32
+		removeKey, isKey := how.RemoveKey.(int32)
+		switch {
+		case how.Operation == types.ArrayUpdateOperationRemove && isKey:
+			key = removeKey
+		case given != nil:
+			key = keyOf(*given)
+		default:
+			return nil, &types.InvalidArgument{InvalidProperty: "spec.vAppConfig." + path + ".info"}
+		}
+		at := slices.IndexFunc(list, func(element T) bool { return keyOf(element) == key })
+		if (how.Operation == types.ArrayUpdateOperationAdd) != (at < 0) {
+			return nil, &types.InvalidArgument{InvalidProperty: "spec.vAppConfig." + path + ".info.key"}
+		}
+		switch how.Operation {
+		case types.ArrayUpdateOperationAdd:
+			list = append(list, *given)
+		case types.ArrayUpdateOperationEdit:
+			list[at] = merge(list[at], *given)
+		case types.ArrayUpdateOperationRemove:
+			list = slices.Delete(list, at, at+1)
+		}
+	}
+	return list, nil
+}
+
+// overlaid is a value with the fields that a client filled in: what it left out
+// stays as it is.
+func overlaid[T any](old, given T) T {
+	result, from := reflect.ValueOf(&old).Elem(), reflect.ValueOf(given)
+	for i := range from.NumField() {
+		if !from.Field(i).IsZero() {
+			result.Field(i).Set(from.Field(i))
+		}
+	}
+	return old
+}
+
+// editedProperty takes the value as it is given, as an empty one stands for the
+// default.
+func (r *rules) editedProperty(old, given types.VAppPropertyInfo) types.VAppPropertyInfo {
+	result := overlaid(old, given)
+	if !isPassword(result) || r.is("password_edited_empty", "cleared") {
+		result.Value = given.Value
+	}
+	return result
+}
+
+// replaced is a list of which an empty update means no change, and one empty
+// text none.
+func replaced(old, given []string) []string {
+	switch {
+	case len(given) == 0:
+		return old
+	case len(given) == 1 && given[0] == "":
+		return nil
+	}
+	return given
+}
+
+// checkedKeys refuses properties whose names in the environment are not unique
+// or not whole.
+func checkedKeys(properties []types.VAppPropertyInfo) types.BaseMethodFault {
+	seen := map[[3]string]bool{}
+	for _, p := range properties {
+		triple := [3]string{p.ClassId, p.Id, p.InstanceId}
+		if p.Id == "" || strings.ContainsFunc(p.ClassId+p.Id+p.InstanceId, unicode.IsSpace) || seen[triple] {
+			return withText(&types.InvalidArgument{InvalidProperty: "spec.vAppConfig.property.info.id"},
+				"A specified parameter was not correct: the property "+fullKey(p)+" has no id, white space in its name, or is there already.")
+		}
+		seen[triple] = true
+	}
+	return nil
+}
+
+// fullKey is a property's name in the environment: [classId.]id[.instanceId].
+func fullKey(p types.VAppPropertyInfo) string {
+	key := p.Id
+	if p.ClassId != "" {
+		key = p.ClassId + "." + key
+	}
+	if p.InstanceId != "" {
+		key += "." + p.InstanceId
+	}
+	return key
+}
+
+func isPassword(p types.VAppPropertyInfo) bool { return strings.HasPrefix(p.Type, "password") }
+
+// withoutPasswords is what a client may see of properties.
+func withoutPasswords(properties []types.VAppPropertyInfo) []types.VAppPropertyInfo {
+	properties = slices.Clone(properties)
+	for i, p := range properties {
+		if isPassword(p) {
+			properties[i].Value, properties[i].DefaultValue = "", ""
+		}
+	}
+	return properties
+}
+
+// withoutSecrets is a spec as govmomi's simulator and its events may see it:
+// nothing in it is missing that the simulator takes for granted.
+func withoutSecrets(given types.BaseVmConfigSpec) *types.VmConfigSpec {
+	spec := *given.GetVmConfigSpec()
+	spec.Property = slices.Clone(spec.Property)
+	for i, update := range spec.Property {
+		if update.Info != nil {
+			spec.Property[i].Info = &withoutPasswords([]types.VAppPropertyInfo{*update.Info})[0]
+		} else {
+			spec.Property[i].Info = &types.VAppPropertyInfo{Key: update.RemoveKey.(int32)}
+		}
+	}
+	spec.Product = slices.Clone(spec.Product)
+	for i, update := range spec.Product {
+		if update.Info == nil {
+			spec.Product[i].Info = &types.VAppProductInfo{Key: update.RemoveKey.(int32)}
+		}
+	}
+	return &spec
+}
+
+// options are a VM's vApp options; nil while they are off.
+func (vm *instance) options() *types.VmConfigInfo {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	return vm.vapp
+}
+
+// setVApp keeps a VM's vApp options and publishes what clients may see. The
+// caller holds the VM's lock.
+func (s *Simulator) setVApp(ctx *simulator.Context, object *simulator.VirtualMachine, info *types.VmConfigInfo) {
+	vm := s.instances.of(object.Self)
+	vm.mu.Lock()
+	vm.vapp = info
+	vm.mu.Unlock()
+	s.showVApp(ctx, object)
+}
+
+// showVApp publishes config.vAppConfig. The caller holds the VM's lock.
+func (s *Simulator) showVApp(ctx *simulator.Context, object *simulator.VirtualMachine) {
+	vm := s.instances.of(object.Self)
+	vm.mu.Lock()
+	info, computed := vm.vapp, vm.computed()
+	vm.mu.Unlock()
+	if info == nil {
+		if object.Config.VAppConfig != nil {
+			ctx.Update(object, []types.PropertyChange{{Name: "config.vAppConfig"}})
+		}
+		return
+	}
+	shown := *info
+	shown.Property = withoutPasswords(info.Property)
+	for i, p := range shown.Property {
+		if value, ok := computed[p.Key]; ok {
+			shown.Property[i].Value = value
+		}
+	}
+	var p properties
+	if old, ok := object.Config.VAppConfig.(*types.VmConfigInfo); ok {
+		p.set("config.vAppConfig", old, &shown)
+	} else {
+		p.set("config.vAppConfig", nil, &shown)
+	}
+	if len(p) > 0 {
+		ctx.Update(object, p)
+	}
+}
+
+// reconfigureVApp returns what a reconfigure makes of the VM's vApp options. What
+// govmomi's simulator does to them happens to a copy that nobody sees.
+func (v *virtualMachine) reconfigureVApp(spec *types.VirtualMachineConfigSpec) (*types.VmConfigInfo, types.BaseMethodFault) {
+	old := v.instance().options()
+	options, fault := v.sim.rules.changedVApp(old, spec.VAppConfig, spec.VAppConfigRemoved)
+	if fault == nil && spec.VAppConfig != nil {
+		scratch := &types.VmConfigInfo{}
+		if old != nil {
+			scratch.Product, scratch.Property = slices.Clone(old.Product), slices.Clone(old.Property)
+		}
+		v.Config.VAppConfig = scratch
+		spec.VAppConfig = withoutSecrets(spec.VAppConfig)
+	}
+	return options, fault
+}
+
+// vAppPrivileges are the privileges for a change of vApp options: one for their
+// structure, one for values.
+func vAppPrivileges(old *types.VmConfigInfo, given types.BaseVmConfigSpec, removed *bool) []string {
+	structure, values := removed != nil && *removed, false
+	if given != nil {
+		spec := given.GetVmConfigSpec()
+		structure = structure || len(spec.Product) > 0 || len(spec.OvfSection) > 0 || len(spec.Eula) > 0 ||
+			len(spec.OvfEnvironmentTransport) > 0 || spec.InstallBootRequired != nil || spec.InstallBootStopDelay != 0
+		if ip := spec.IpAssignment; ip != nil {
+			structure = structure || len(ip.SupportedAllocationScheme) > 0 || len(ip.SupportedIpProtocol) > 0
+			values = values || ip.IpAllocationPolicy != "" || ip.IpProtocol != ""
+		}
+		for _, update := range spec.Property {
+			if update.Info == nil || update.Operation != types.ArrayUpdateOperationEdit {
+				structure = true
+				values = values || update.Info != nil && update.Info.Value != ""
+				continue
+			}
+			values = true
+			edited := *update.Info
+			if before := propertyOf(old, edited.Key); before != nil {
+				edited = overlaid(*before, edited)
+				edited.Value = before.Value
+				structure = structure || !reflect.DeepEqual(edited, *before)
+			}
+		}
+	}
+	var privileges []string
+	if structure {
+		privileges = append(privileges, vAppStructure)
+	}
+	if values {
+		privileges = append(privileges, vAppValues)
+	}
+	return privileges
+}
+
+func propertyOf(info *types.VmConfigInfo, key int32) *types.VAppPropertyInfo {
+	if info == nil {
+		return nil
+	}
+	for _, p := range info.Property {
+		if p.Key == key {
+			return &p
+		}
+	}
+	return nil
+}
