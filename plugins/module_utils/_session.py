@@ -58,6 +58,7 @@ class Session:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.logins = 0
+        self.key = ""
         self._stub: t.Any = None
         self.content: t.Any = None
 
@@ -152,7 +153,7 @@ class Session:
         server = self.server
         try:
             with _reaching(server, CALL_TIMEOUT):
-                self.content.sessionManager.Login(server.username, server.password)
+                self.key = self.content.sessionManager.Login(server.username, server.password).key
         except vim.fault.InvalidLogin:
             raise _errors.LoginFailed(
                 f"{server.hostname} refused the login of {server.username}: wrong user name or password. "

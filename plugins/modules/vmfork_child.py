@@ -30,7 +30,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: A parent that does not yet stand at its fork point is a warning, since an earlier task may change that.
+    details:
+      - vCenter is asked whether the user has the privileges for what would be done to each child. One that could not be
+        made or removed has failed.
+      - A parent that does not yet stand at its fork point is a warning, since an earlier task may change that.
   diff_mode:
     support: full
   idempotent:

@@ -25,6 +25,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    details: vCenter is asked whether the user has the privileges for what would be done. The task fails if not.
   diff_mode:
     support: full
   idempotent:
@@ -157,8 +158,8 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     changed = before["enabled"] is not None and before["enabled"] != (params["state"] == "enabled")
     if changed and params["state"] == "disabled":
         parents.disable(parent, deadline, params["force"], params["power_off"], task.check_mode)
-    elif changed and not task.check_mode:
-        parents.enable(parent, deadline, params["esxi_hostname"])
+    elif changed:
+        parents.enable(parent, deadline, params["esxi_hostname"], task.check_mode)
     after = _predict(before, params) if task.check_mode and changed else parent.facts()
     return {"changed": changed, "parent": after, "diff": {"before": before, "after": after}}
 

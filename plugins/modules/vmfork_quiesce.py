@@ -27,7 +27,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: A VM that is powered off or not yet a fork parent is a warning, since an earlier task may change that.
+    details:
+      - vCenter is asked whether the user has the privileges for what would be done. The task fails if not.
+      - A VM that is powered off or not yet a fork parent is a warning, since an earlier task may change that.
   diff_mode:
     support: full
   idempotent:
@@ -228,6 +230,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     if task.check_mode:
         if obstacle is not None:
             task.warn(obstacle)
+        quiesce.check_privileges(parent, wanted)
         after = {**before, "enabled": before["enabled"] if before["enabled"] is None else True, "quiesced": True}
         return _result(True, before, after, quiesce.new_trace())
     if obstacle is not None:

@@ -74,3 +74,14 @@ def test_a_child_costs_three_requests_and_its_share_of_the_news(quiesced: VCente
     assert costs["WaitForUpdatesEx"] + costs["ModifyListView"] <= 16 * 6
     rest = sum(steady(costs).values()) - 3 * 16
     assert rest <= 20, costs
+
+
+def test_check_mode_asks_for_privileges_in_one_request(quiesced: VCenter) -> None:
+    names = [{"name": f"web-{number:02}"} for number in range(16)]
+    few, many = [
+        cost(quiesced, "vmfork_child", parent_name=quiesced.parent, children=names[:count], check=True)
+        for count in (1, 16)
+    ]
+    assert few == many
+    assert few["HasPrivilegeOnEntities"] == 1
+    assert sum(few.values()) <= 17, few

@@ -8,14 +8,22 @@ Private to the collection.
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _power, _properties, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils import (
+    _errors,
+    _inventory,
+    _power,
+    _privileges,
+    _properties,
+    _tasks,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, pipeline, survey
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import Executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Request
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
@@ -129,7 +137,7 @@ def make(
         warn(obstacle)
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
     if check_mode:
-        done, seconds = {name: child for name, (child, _request) in ways.items()}, {}
+        done, seconds = _foresee(parent, places, ways), {}
     else:
         executor = Executor(parent, places, deadline, concurrency)
         done = {child.name: child for child in executor.run(ways.values())}
@@ -150,6 +158,55 @@ def make(
         )
     _describe(parent, results)
     return results
+
+
+def _foresee(parent: Parent, places: Places, ways: t.Mapping[str, pipeline.Next]) -> dict[str, pipeline.Child]:
+    """What would become of the children, as far as the server tells beforehand."""
+    beside = _places_of(parent) if any(request is Request.CREATE for _child, request in ways.values()) else {}
+    steps = {
+        name: _steps(parent, {**beside, **places.location(child)}, child, request)
+        for name, (child, request) in ways.items()
+    }
+    refused = _privileges.refusals(parent.session, steps)
+    return {
+        name: replace(child, step=pipeline.Step.FAILED, error=refused[name].sentence, changed=False)
+        if name in refused
+        else child
+        for name, (child, _request) in ways.items()
+    }
+
+
+def _places_of(parent: Parent) -> dict[str, t.Any]:
+    """Where children go by default: what the server knows by itself in a real run."""
+    values = _properties.read(parent.session, [parent.vm], ["resourcePool", "datastore"]).get(parent.vm, {})
+    home = facts.datastore_name(parent.values)  # others may hold no more than an ISO image
+    datastores = _inventory.names(parent.session, values.get("datastore") or [])
+    found = {
+        "pool": values.get("resourcePool"),
+        "datastore": next((one for one, name in datastores.items() if name == home), None),
+    }
+    return {name: place for name, place in found.items() if place is not None}
+
+
+def _steps(
+    parent: Parent, places: t.Mapping[str, t.Any], child: pipeline.Child, request: Request | None
+) -> list[_privileges.Step]:
+    """The calls that a child still needs."""
+    where = {name: (place,) for name, place in places.items()}
+    # A VM takes its permissions from its folder and from its resource pool.
+    vm = (child.vm,) if child.vm is not None else (*where.get("folder", ()), *where.get("pool", ()))
+    steps = []
+    for one in pipeline.ahead(child, request):
+        what = f"{one.value} {child.name}"
+        if one is Request.CREATE:
+            steps.append(_privileges.Step(what, "CreateForkChild_Task", vm=(parent.vm,), **where))
+        elif one is Request.POWER_ON:
+            steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
+        else:
+            steps.append(_privileges.Step(what, "ReconfigVM_Task extraConfig", vm=vm))
+        if one is Request.RECORD and child.wanted.bios_uuid is not None:
+            steps.append(_privileges.Step(what, "ReconfigVM_Task uuid", vm=vm))
+    return steps
 
 
 def _refusal(wanted: Wanted, standing: survey.Standing, params_prefix: str) -> str | None:
@@ -273,15 +330,26 @@ def _to_be_removed(parent: Parent, found: _inventory.Found) -> Result:
 
 def _remove(parent: Parent, results: t.Sequence[Result], deadline: Deadline, check_mode: bool) -> None:
     doomed = {one.facts.pop("vm"): one for one in results if one.state == "removed"}
+    powered_off: set[t.Any] = set()
     if check_mode:
-        return
-    errors, powered_off = _destroy(parent, {vm: one.name for vm, one in doomed.items()}, deadline, set())
+        errors = _privileges.refusals(parent.session, _steps_of_removal(doomed))
+    else:
+        errors, powered_off = _destroy(parent, {vm: one.name for vm, one in doomed.items()}, deadline, set())
     for vm, one in doomed.items():
         problem = errors.get(vm)
         if problem is not None:
             one.state, one.error, one.changed = "failed", problem.sentence, vm in powered_off
             if one.changed:
                 one.facts["power_state"] = "poweredOff"
+
+
+def _steps_of_removal(doomed: t.Mapping[t.Any, Result]) -> dict[t.Any, list[_privileges.Step]]:
+    steps: dict[t.Any, list[_privileges.Step]] = {}
+    for vm, one in doomed.items():
+        steps[vm] = [_privileges.Step(f"Could not remove child {one.name}", "Destroy_Task", vm=(vm,))]
+        if one.before == "poweredOn":
+            steps[vm].insert(0, _privileges.Step(f"Could not power off child {one.name}", "PowerOffVM_Task", vm=(vm,)))
+    return steps
 
 
 def _destroy(

@@ -10,7 +10,14 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _power, _properties, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils import (
+    _errors,
+    _inventory,
+    _power,
+    _privileges,
+    _properties,
+    _tasks,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
@@ -90,7 +97,7 @@ def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Par
     return Parent(session, engine, found, host_name)
 
 
-def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None) -> None:
+def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_mode: bool) -> None:
     """Make the VM a fork parent."""
     host = None
     if esxi_hostname is not None:
@@ -98,6 +105,9 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None) -> Non
             parent.session, vim.HostSystem, "ESXi host", esxi_hostname, parent.found.datacenter
         )
     what = f"Could not make VM {parent.name} a fork parent"
+    if check_mode:
+        _privileges.check(parent.session, [_privileges.Step(what, "EnableForkParent_Task", vm=(parent.vm,))])
+        return
     _tasks.run(parent.session, deadline, what, lambda: parent.engine.enable(parent.vm, host))
     parent.refresh()
     if not parent.is_enabled:
@@ -172,13 +182,23 @@ def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, ch
             "Set power_off=true to power it off hard; what it holds in memory is lost.",
             parent=parent.facts(),
         )
-    if check_mode or not parent.is_enabled:
+    if not parent.is_enabled:
+        return
+    what = f"Could not make VM {parent.name} an ordinary VM"
+    if check_mode:
+        _check_disable(parent, what)
         return
     if parent.is_quiesced:
         _power.off(parent.session, deadline, parent.vm, parent.name)
         parent.refresh()
         if not parent.is_enabled:
             return  # on this server a power-off is enough
-    what = f"Could not make VM {parent.name} an ordinary VM"
     _tasks.run(parent.session, deadline, what, lambda: parent.engine.disable(parent.vm))
     parent.refresh()
+
+
+def _check_disable(parent: Parent, what: str) -> None:
+    steps = [_privileges.Step(what, "DisableForkParent_Task", vm=(parent.vm,))]
+    if parent.is_quiesced:
+        steps.insert(0, _privileges.Step(f"Could not power off VM {parent.name}", "PowerOffVM_Task", vm=(parent.vm,)))
+    _privileges.check(parent.session, steps)

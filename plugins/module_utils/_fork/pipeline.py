@@ -191,6 +191,16 @@ def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any])
     return _arrive(replace(child, step=Step.RUNNING))
 
 
+_ORDER = (Request.CREATE, Request.RECORD, Request.POWER_ON)
+
+
+def ahead(child: Child, request: Request | None) -> list[Request]:
+    """The requests of a child's way from the next one on, if all goes well."""
+    if request not in _ORDER:
+        return [request] if request is not None else []
+    return [one for one in _ORDER[_ORDER.index(request) :] if one is not Request.POWER_ON or _may_start(child)]
+
+
 def advance(child: Child, event: Event) -> Next:
     """What an event makes of a child, and what is to be asked next."""
     if child.is_finished:

@@ -17,6 +17,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _extra_config,
     _http,
     _power,
+    _privileges,
     _properties,
     _tasks,
 )
@@ -91,6 +92,22 @@ def obstacle(parent: Parent) -> str | None:
     if not parent.is_enabled:
         return f"VM {parent.name} is not a fork parent. Make it one with vmfork_parent."
     return None
+
+
+def check_privileges(parent: Parent, plan: Plan) -> None:
+    """Refuse what the server would refuse; for check mode.
+
+    :raises _errors.OperationFailed: the user lacks a privilege.
+    """
+    if plan.job is None:
+        return
+    methods = (
+        ("ValidateCredentialsInGuest", "ReconfigVM_Task extraConfig", "StartProgramInGuest")
+        if plan.delivery == "guestinfo"
+        else ("CreateTemporaryDirectoryInGuest", "InitiateFileTransferToGuest", "StartProgramInGuest")
+    )
+    what = f"Could not quiesce VM {parent.name}"
+    _privileges.check(parent.session, [_privileges.Step(what, method, vm=(parent.vm,)) for method in methods])
 
 
 def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[str], None]) -> Trace:

@@ -1,0 +1,225 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check mode says which privilege would be lacking, in the words of the real run, and touches nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from functional.vcenter import POST_CLONE, Result, VCenter
+
+ASK = "HasPrivilegeOnEntities"
+CHANGING = {
+    "EnableForkParent_Task",
+    "DisableForkParent_Task",
+    "CreateForkChild_Task",
+    "ReconfigVM_Task",
+    "PowerOnVM_Task",
+    "PowerOffVM_Task",
+    "Destroy_Task",
+    "StartProgramInGuest",
+    "CreateTemporaryDirectoryInGuest",
+}
+
+TOGGLE = "VirtualMachine.Config.ToggleForkParent"
+ADVANCED = "VirtualMachine.Config.AdvancedConfig"
+SETTINGS = "VirtualMachine.Config.Settings"
+POWER_ON = "VirtualMachine.Interact.PowerOn"
+POWER_OFF = "VirtualMachine.Interact.PowerOff"
+DELETE = "VirtualMachine.Inventory.Delete"
+MODIFY = "VirtualMachine.GuestOperations.Modify"
+EXECUTE = "VirtualMachine.GuestOperations.Execute"
+QUERY = "VirtualMachine.GuestOperations.Query"
+
+
+def junior(vcenter: VCenter, *deny: str, on: tuple[str, ...] = ()) -> dict[str, str]:
+    """A user who lacks privileges, everywhere or on objects of the given managed object IDs."""
+    login = {"name": "junior", "password": "juniors-long-password"}
+    vcenter.control("POST", "users", {**login, "deny": deny, "deny_on": on})
+    return {"username": login["name"], "password": login["password"]}
+
+
+def moid(vcenter: VCenter, path: str) -> str:
+    return vcenter.govc("find", "-i", path, "-maxdepth", "0").split(":")[1].strip()
+
+
+def check(vcenter: VCenter, module: str, **given: Any) -> Result:
+    """Run a module in check mode; it asks for privileges once at most, and changes nothing."""
+    with vcenter.calls() as calls:
+        result = vcenter.run(module, check=True, **given)
+    assert not CHANGING & set(calls)
+    assert calls.get(ASK, 0) <= 1
+    return result
+
+
+def test_parent(vcenter: VCenter) -> None:
+    low = junior(vcenter, TOGGLE)
+    checked = check(vcenter, "vmfork_parent", name=vcenter.parent, **low)
+    with vcenter.calls() as calls:
+        refused = vcenter.fails("vmfork_parent", name=vcenter.parent, **low)
+    assert ASK not in calls
+    assert checked["failed"]
+    assert checked.msg == refused.msg
+    assert f"lacks the privilege {TOGGLE} on vim.VirtualMachine:" in checked.msg
+    vcenter.enable()
+    with vcenter.calls() as calls:
+        assert vcenter.ok("vmfork_parent", name=vcenter.parent, check=True, **low)["changed"] is False
+    assert ASK not in calls, "what is done already needs no privilege"
+    assert TOGGLE in check(vcenter, "vmfork_parent", name=vcenter.parent, state="disabled", **low).msg
+
+
+def test_parent_that_must_be_powered_off(quiesced: VCenter) -> None:
+    given = {"name": quiesced.parent, "state": "disabled", "power_off": True}
+    checked = check(quiesced, "vmfork_parent", **given, **junior(quiesced, TOGGLE, POWER_OFF))
+    assert checked.msg.startswith(f"Could not power off VM {quiesced.parent}: the user lacks the privilege {POWER_OFF}")
+    assert TOGGLE in check(quiesced, "vmfork_parent", **given, **junior(quiesced, TOGGLE)).msg
+    assert check(quiesced, "vmfork_parent", **given, **junior(quiesced))["changed"]
+
+
+def test_esxi_hostname_that_is_not_there(vcenter: VCenter) -> None:
+    assert "nowhere was not found" in check(vcenter, "vmfork_parent", name=vcenter.parent, esxi_hostname="nowhere").msg
+
+
+@pytest.mark.parametrize(
+    ("delivery", "needed", "not_needed"),
+    [
+        ("file_transfer", (MODIFY, EXECUTE), (QUERY, ADVANCED)),
+        ("auto", (MODIFY, EXECUTE), (QUERY, ADVANCED)),
+        ("guestinfo", (QUERY, ADVANCED, EXECUTE), (MODIFY,)),
+    ],
+)
+def test_quiesce(vcenter: VCenter, delivery: str, needed: tuple[str, ...], not_needed: tuple[str, ...]) -> None:
+    vcenter.enable()
+    given = {
+        "name": vcenter.parent,
+        "post_clone_script": POST_CLONE,
+        "script_delivery": delivery,
+        **vcenter.guest_login,
+    }
+    for privilege in needed:
+        low = junior(vcenter, privilege)
+        checked = check(vcenter, "vmfork_quiesce", **given, **low)
+        assert checked["failed"]
+        assert f"Could not quiesce VM {vcenter.parent}: the user lacks the privilege {privilege} on " in checked.msg
+        assert f"lacks the privilege {privilege} on " in vcenter.fails("vmfork_quiesce", **given, **low).msg
+    low = junior(vcenter, *not_needed)
+    assert check(vcenter, "vmfork_quiesce", **given, **low)["changed"]
+    with vcenter.calls() as calls:
+        assert vcenter.ok("vmfork_quiesce", **given, **low)["changed"]
+    assert ASK not in calls
+
+
+def test_guest_that_quiesces_alone_needs_no_privilege(vcenter: VCenter) -> None:
+    vcenter.enable()
+    low = junior(vcenter, MODIFY, EXECUTE, QUERY, ADVANCED)
+    assert check(vcenter, "vmfork_quiesce", name=vcenter.parent, method="wait", **low)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("privilege", "on"),
+    [
+        (TOGGLE, "VirtualMachine"),
+        ("VirtualMachine.Inventory.CreateFromExisting", "Folder"),
+        ("Resource.AssignVMToPool", "ResourcePool"),
+        ("Datastore.AllocateSpace", "Datastore"),
+    ],
+)
+def test_child_that_cannot_be_created(quiesced: VCenter, privilege: str, on: str) -> None:
+    given = {"parent_name": quiesced.parent, "children": [{"name": "web-01"}, {"name": "web-02"}]}
+    low = junior(quiesced, privilege)
+    checked = check(quiesced, "vmfork_child", **given, **low)
+    with quiesced.calls() as calls:
+        refused = quiesced.fails("vmfork_child", **given, **low)
+    assert ASK not in calls
+    assert f"Could not create child web-01: the user lacks the privilege {privilege} on vim.{on}:" in checked.msg
+    assert checked.msg == refused.msg
+    assert checked["changed"] is refused["changed"] is False
+    assert [one["error"] for one in checked["children"]] == [one["error"] for one in refused["children"]]
+
+
+def test_places_that_a_child_may_not_use(quiesced: VCenter) -> None:
+    """Only what the task really uses is asked for, and only the children that use it fail."""
+    quiesced.control("POST", "inventory", {"folders": ["/DC0/vm/closed"]})
+    closed = moid(quiesced, "/DC0/vm/closed")
+    low = junior(quiesced, "VirtualMachine.Inventory.CreateFromExisting", on=(closed,))
+    given = {"parent_name": quiesced.parent, "children": [{"name": "web-01"}, {"name": "web-02", "folder": "closed"}]}
+    checked = check(quiesced, "vmfork_child", wait_for="powered_on", **given, **low)
+    refused = quiesced.fails("vmfork_child", wait_for="powered_on", **given, **low)
+    for result in (checked, refused):
+        assert (result["summary"]["created"], result["summary"]["failed"]) == (1, 1)
+        assert f"on vim.Folder:{closed}" in result.child("web-02")["error"]
+
+
+def test_what_is_done_to_a_child_that_is_not_there_yet(quiesced: VCenter) -> None:
+    given = {"parent_name": quiesced.parent, "name": "web-01"}
+    uuid = {"bios_uuid": "564d0000-0000-4000-8000-000000000001"}
+
+    def said(privilege: str, **more: Any) -> str:
+        return check(quiesced, "vmfork_child", **given, **more, **junior(quiesced, privilege)).msg
+
+    assert f"Could not record child web-01: the user lacks the privilege {ADVANCED} on vim.Folder:" in said(ADVANCED)
+    assert f"Could not power on child web-01: the user lacks the privilege {POWER_ON} on " in said(POWER_ON)
+    assert f"Could not record child web-01: the user lacks the privilege {SETTINGS} on " in said(SETTINGS, **uuid)
+    assert said(SETTINGS) == said(POWER_ON, wait_for="created") == ""
+
+
+def test_child_has_the_permissions_of_its_folder_and_of_its_pool(quiesced: VCenter) -> None:
+    places = (moid(quiesced, "/DC0/vm"), moid(quiesced, "/DC0/host/DC0_H0/Resources"))
+    given = {"parent_name": quiesced.parent, "name": "web-01"}
+    for one in places:
+        assert check(quiesced, "vmfork_child", **given, **junior(quiesced, POWER_ON, on=(one,)))["changed"]
+    assert check(quiesced, "vmfork_child", **given, **junior(quiesced, POWER_ON, on=places))["failed"]
+
+
+def test_children_that_exist(quiesced: VCenter) -> None:
+    quiesced.fork("web-01", wait_for="created")
+    given = {"parent_name": quiesced.parent, "name": "web-01", "wait_for": "powered_on"}
+    checked = check(quiesced, "vmfork_child", **given, **junior(quiesced, POWER_ON))
+    refused = quiesced.fails("vmfork_child", **given, **junior(quiesced, POWER_ON))
+    assert checked.msg == refused.msg
+    assert f"Could not power on child web-01: the user lacks the privilege {POWER_ON} on " in checked.msg
+    quiesced.ok("vmfork_child", **given)
+    with quiesced.calls() as calls:
+        again = quiesced.ok("vmfork_child", check=True, **given, **junior(quiesced, TOGGLE, POWER_ON, ADVANCED))
+    assert again["changed"] is False
+    assert ASK not in calls
+
+
+@pytest.mark.parametrize("which", [{"all": True}, {"children": [{"name": "web-01"}, {"name": "web-02"}]}])
+def test_removal(quiesced: VCenter, which: dict[str, Any]) -> None:
+    made = quiesced.fork("web-01", "web-02", wait_for="powered_on")
+    second = made.child("web-02")["moid"]
+    given = {"parent_name": quiesced.parent, "state": "absent", **which}
+    assert POWER_OFF in check(quiesced, "vmfork_child", **given, **junior(quiesced, POWER_OFF, DELETE)).msg
+    low = junior(quiesced, DELETE, on=(second,))
+    checked = check(quiesced, "vmfork_child", **given, **low)
+    assert (checked["summary"]["removed"], checked["summary"]["failed"]) == (1, 1)
+    with quiesced.calls() as calls:
+        refused = quiesced.fails("vmfork_child", **given, **low)
+    assert ASK not in calls
+    assert checked.msg == refused.msg
+    assert f"Could not remove child web-02: the user lacks the privilege {DELETE} on " in checked.msg
+    assert POWER_OFF not in check(quiesced, "vmfork_child", **given, **junior(quiesced, POWER_OFF)).msg
+
+
+@pytest.mark.parametrize("answer", ["NoPermission", "NotSupported", "MethodNotFound", "InvalidRequest", "RuntimeFault"])
+def test_server_that_does_not_tell(quiesced: VCenter, answer: str) -> None:
+    quiesced.fault(method=ASK, at="call", fault=answer, count=0)
+    low = junior(quiesced, ADVANCED)
+    checked = check(quiesced, "vmfork_child", parent_name=quiesced.parent, name="web-01", **low)
+    assert checked["changed"]
+    assert not checked.get("warnings")
+
+
+def test_user_who_may_not_read_all_of_it(quiesced: VCenter) -> None:
+    low = junior(quiesced, "System.Read", on=(moid(quiesced, "/DC0/datastore/LocalDS_0"),))
+    assert check(quiesced, "vmfork_child", parent_name=quiesced.parent, name="web-01", **low)["changed"]
+
+
+def test_session_that_the_server_drops_at_the_question(vcenter: VCenter) -> None:
+    """Of a session that is gone the server says that it holds no privilege at all."""
+    vcenter.fault(method=ASK, at="call", fault="NotAuthenticated", count=1)
+    with vcenter.calls() as calls:
+        assert vcenter.ok("vmfork_parent", name=vcenter.parent, check=True)["changed"]
+    assert (calls["Login"], calls[ASK]) == (2, 2)
