@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import ssl
 import typing as t
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
@@ -32,40 +33,64 @@ class Untrusted(_errors.ConnectionFailed):
     """The host's certificate is not the expected one; nothing was sent."""
 
 
-def put(server: Server, url: str, content: bytes, what: str, certificate: bytes | None, check: bool = True) -> None:
-    """Send ``content`` by PUT.
+@dataclass(frozen=True)
+class Transfer:
+    """One file that goes to or comes from an ESXi host.
 
     :param url: an https URL; a host of ``*`` stands for the server we are logged in to.
     :param what: begins the error sentence: "Could not upload a script to VM golden".
+    :param otherwise: what the user may do when there is no way to the host: "use script_delivery=guestinfo".
     :param certificate: the only certificate (DER) that is accepted; ``None`` leaves it to the CAs.
     :param check: without it, any certificate is accepted.
     """
-    parts = urlsplit(url)
-    host = parts.hostname if parts.hostname not in (None, "*") else server.hostname
-    port = parts.port or 443
-    connection = _connect(server, str(host), port, what, certificate, check)
+
+    url: str
+    what: str
+    otherwise: str
+    certificate: bytes | None
+    check: bool = True
+
+
+def put(server: Server, transfer: Transfer, content: bytes) -> None:
+    """Send ``content`` by PUT."""
+    _request(server, transfer, "PUT", content, 0)
+
+
+def get(server: Server, transfer: Transfer, limit: int) -> bytes:
+    """Fetch a file of at most ``limit`` bytes by GET.
+
+    :raises _errors.OperationFailed: it is longer.
+    """
+    return _request(server, transfer, "GET", None, limit)
+
+
+def _request(server: Server, transfer: Transfer, method: str, content: bytes | None, limit: int) -> bytes:
+    parts = urlsplit(transfer.url)
+    host = str(parts.hostname if parts.hostname not in (None, "*") else server.hostname)
+    connection = _connect(server, host, parts.port or 443, transfer)
     try:
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        connection.request("PUT", path, content, {"Content-Type": "application/octet-stream"})
+        connection.request(method, path, content, {"Content-Type": "application/octet-stream"} if content else {})
         answer = connection.getresponse()
-        answer.read()
+        body = answer.read(limit + 1)
     except (OSError, http.client.HTTPException) as error:
         raise _errors.ConnectionLost(
-            _errors.sentence(what, f"the connection to ESXi host {host} broke ({error})", "Run again.")
+            _errors.sentence(transfer.what, f"the connection to ESXi host {host} broke ({error})", "Run again.")
         ) from error
     finally:
         connection.close()
     if answer.status not in (200, 201):
         raise _errors.OperationFailed(
-            _errors.sentence(what, f"ESXi host {host} answered {answer.status} {answer.reason}", "Run again.")
+            _errors.sentence(transfer.what, f"ESXi host {host} answered {answer.status} {answer.reason}", "Run again.")
         )
+    if method == "GET" and len(body) > limit:
+        raise _errors.OperationFailed(_errors.sentence(transfer.what, f"it is longer than {limit} bytes"))
+    return body
 
 
-def _connect(
-    server: Server, host: str, port: int, what: str, certificate: bytes | None, check: bool
-) -> http.client.HTTPSConnection:
-    pinned = check and certificate is not None
-    context = tls_context(server.ca_path, verify=check and not pinned)
+def _connect(server: Server, host: str, port: int, transfer: Transfer) -> http.client.HTTPSConnection:
+    pinned = transfer.check and transfer.certificate is not None
+    context = tls_context(server.ca_path, verify=transfer.check and not pinned)
     if server.proxy_host:
         connection = http.client.HTTPSConnection(
             server.proxy_host, server.proxy_port or PROXY_PORT, context=context, timeout=REACH_TIMEOUT
@@ -78,7 +103,7 @@ def _connect(
     except ssl.SSLCertVerificationError as error:
         raise Untrusted(
             _errors.sentence(
-                what,
+                transfer.what,
                 f"the certificate of ESXi host {host} is not trusted ({error.verify_message})",
                 "Use guest_transfer_certs=pinned, or give its CA in ca_path.",
             )
@@ -87,21 +112,21 @@ def _connect(
         connection.close()
         raise Unreachable(
             _errors.sentence(
-                what,
+                transfer.what,
                 f"ESXi host {host} port {port} cannot be reached ({error})",
-                "Open the way there, or use script_delivery=guestinfo.",
+                f"Open the way there, or {transfer.otherwise}.",
             )
         ) from error
-    if pinned and _peer_certificate(connection) != certificate:
+    if pinned and _peer_certificate(connection) != transfer.certificate:
         connection.close()
         raise Untrusted(
             _errors.sentence(
-                what,
+                transfer.what,
                 f"ESXi host {host} shows another certificate than the one vCenter reports for it",
                 "Find out who answers there before you go on.",
             )
         )
-    connection.sock.settimeout(CALL_TIMEOUT)  # the answer comes when the file is in the guest
+    connection.sock.settimeout(CALL_TIMEOUT)  # the answer to an upload comes when the file is in the guest
     return connection
 
 

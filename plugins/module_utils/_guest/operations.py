@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Guest operations of one VM: wait until it takes them, run a program, bring files in.
+"""Guest operations of one VM: wait until it takes them, run a program, bring files in and out.
 
 Private to the collection. Facts on the API (URL host, certificate, exit codes
 kept five minutes, a pid that is gone answers nothing) come from the vSphere
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import time
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http, _properties
@@ -27,16 +28,31 @@ _MANAGERS = ("authManager", "fileManager", "processManager")
 RETRY = 5
 """Seconds to wait for news after the guest's agent refused, before it is asked again."""
 
+FIRST_LOOK, LAST_LOOK = 0.1, 2.0
+"""Shortest and longest time, in seconds, between two looks at a guest's process list."""
+
 
 class Guest:
-    """The inside of one VM, for one guest user."""
+    """The inside of one VM, for one guest user.
 
-    def __init__(self, session: Session, deadline: Deadline, vm: t.Any, name: str, login: GuestLogin) -> None:
+    :param otherwise: what the user may do when there is no way to the ESXi host, to which files go.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        deadline: Deadline,
+        vm: t.Any,
+        name: str,
+        login: GuestLogin,
+        otherwise: str = "use script_delivery=guestinfo",
+    ) -> None:
         self._session = session
         self._deadline = deadline
         self._vm = vm
         self._name = name
         self._login = login
+        self._otherwise = otherwise
         self._auth = vim.vm.guest.NamePasswordAuthentication(
             username=login.username, password=login.password, interactiveSession=False
         )
@@ -91,12 +107,29 @@ class Guest:
             fileSize=len(content),
             overwrite=True,
         )
+        _http.put(self._session.server, self._transfer(url, what), content)
+
+    def download(self, path: str, limit: int) -> bytes:
+        """Read a file of at most ``limit`` bytes.
+
+        :raises _http.Unreachable: the ESXi host, from which the content comes, cannot be reached.
+        """
+        what = f"Could not download {path} from the guest of VM {self._name}"
+        found = self._call(
+            f"Could not download {path} from the guest",
+            self._manager("fileManager").InitiateFileTransferFromGuest,
+            vm=self._vm,
+            auth=self._auth,
+            guestFilePath=path,
+        )
+        return _http.get(self._session.server, self._transfer(found.url, what), limit)
+
+    def _transfer(self, url: str, what: str) -> _http.Transfer:
         certificates = self._login.transfer_certs
-        _http.put(
-            self._session.server,
+        return _http.Transfer(
             url,
-            content,
             what,
+            self._otherwise,
             certificate=self._host_certificate(what) if certificates == "pinned" else None,
             check=certificates != "ignore",
         )
@@ -152,6 +185,24 @@ class Guest:
             return None
         ours = [one for one in found or [] if mark in (one.cmdLine or "")]
         return min(ours, key=lambda one: (one.startTime, one.pid)).pid if ours else None
+
+    def await_exit(self, pid: int) -> int:
+        """Wait until a program has ended; its exit code.
+
+        vCenter sends no news of guest processes, so the guest's process list is asked at growing intervals.
+
+        :raises _errors.TimedOut: it runs on, or the guest has forgotten it.
+        """
+        pause = FIRST_LOOK
+        while (code := self.exit_code(pid)) is None:
+            self._deadline.check(
+                f"Could not use the guest of VM {self._name}",
+                "a program that was started there did not end",
+                "Look what hangs there.",
+            )
+            time.sleep(min(pause, self._deadline.remaining))
+            pause = min(pause * 2, LAST_LOOK)
+        return code
 
     def _call(self, what: str, method: t.Callable[..., t.Any], **arguments: t.Any) -> t.Any:
         """One guest operation, asked again while the guest's agent is not there yet."""
@@ -223,7 +274,7 @@ class Guest:
                     _errors.sentence(
                         what,
                         "vCenter does not tell the certificate of the ESXi host",
-                        "Use guest_transfer_certs=ca, or script_delivery=guestinfo.",
+                        f"Use guest_transfer_certs=ca, or {self._otherwise}.",
                     )
                 )
             self._certificate = ssl.PEM_cert_to_DER_cert(bytes(byte & 0xFF for byte in pem).decode().strip())

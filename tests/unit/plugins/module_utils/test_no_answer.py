@@ -56,8 +56,11 @@ def test_server_behind_a_proxy(port: int) -> None:
 
 def test_esxi_host(port: int) -> None:
     """Scripts can go through vCenter then: that is what the exception's type says."""
+    transfer = _http.Transfer(
+        f"https://127.0.0.1:{port}/guestFile", "Could not upload a script", "go another way", None
+    )
     with pytest.raises(_http.Unreachable, match=f"ESXi host 127.0.0.1 port {port} cannot be reached .*timed out"):
-        _http.put(server(443), f"https://127.0.0.1:{port}/guestFile", b"", "Could not upload a script", None)
+        _http.put(server(443), transfer, b"")
 
 
 def server(port: int) -> _session.Server:

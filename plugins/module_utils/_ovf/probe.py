@@ -1,0 +1,353 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look for the OVF environment inside a guest.
+
+Private to the collection. A program in the guest asks VMware Tools for
+guestinfo.ovfEnv and tells by its exit code what it saw: that needs vCenter
+alone, and no value leaves the guest. ``full`` brings the document as well,
+from the ESXi host.
+
+VMware Tools' exit code is 1 both for a value that is not there and for one
+that may not be read (open-vm-tools, rpctool.c and cmdLine.c): only its text
+tells them apart.
+"""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import typing as t
+from dataclasses import dataclass, replace
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import operations
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+PATIENCE = 60
+"""Seconds for one guest, of the time for the whole task."""
+
+LIMIT = 4 * 1024 * 1024
+"""Bytes of a document that are fetched; VMware Tools carries far less."""
+
+STDERR_LIMIT = 2048
+"""Bytes of VMware Tools' error text that are fetched."""
+
+OUTCOMES: dict[str, tuple[str, str | None]] = {
+    "own": ("xml", "own"),
+    "other": ("xml", "other"),
+    "nobody": ("xml", "none"),
+    "no_value": ("no_value", None),
+    "denied": ("permission_denied", None),
+    "cleared": ("cleared", None),
+    "non_xml": ("non_xml", None),
+    "failed": ("error", None),
+    "missing": ("tool_missing", None),
+}
+"""What the program in the guest saw → ``state`` and ``bears_id`` of a GuestView."""
+
+FIRST_CODE = 40
+"""Exit code of the first outcome; chosen by us, above what shells and VMware Tools use and below 128."""
+
+TOOL_CODES = 20
+"""How much higher the codes are for the second tool."""
+
+CODES = {name: FIRST_CODE + number for number, name in enumerate(OUTCOMES)}
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of guests is asked.
+
+    :param tools: what asks, in the order of cloud-init: the program's file name, and what comes before the command.
+    :param directories: where it may lie.
+    """
+
+    shell: str
+    tools: tuple[tuple[str, str], tuple[str, str]]
+    directories: tuple[str, ...]
+    separator: str
+
+
+POSIX = Family(
+    "/bin/sh",
+    (("vmware-rpctool", ""), ("vmtoolsd", "--cmd")),
+    (
+        *("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin"),
+        *("/usr/lib/vmware-tools/sbin", "/usr/lib/vmware-tools/bin"),
+    ),
+    "/",
+)
+WINDOWS = Family(
+    r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe",
+    (("rpctool.exe", ""), ("vmtoolsd.exe", "--cmd")),
+    (r"C:\Program Files\VMware\VMware Tools", r"C:\Program Files (x86)\VMware\VMware Tools"),
+    "\\",
+)
+
+COMMAND = "info-get guestinfo.ovfEnv"
+
+_POSIX_SCRIPT = r"""
+LC_ALL=C; export LC_ALL
+outcome=$missing; add=0; said=
+look() {
+  said=$("$@" 2>/dev/null) && return 0
+  said=$("$@" 2>&1) && return 0
+  case $?:$said in
+    12[67]:*) ;;
+    *'No value found'*) outcome=$no_value; return 0 ;;
+    *'Permission denied'*) outcome=$denied; return 1 ;;
+  esac
+  [ $outcome = $denied ] || outcome=$failed
+  return 1
+}
+classify() {
+  text=${said#"${said%%[![:space:]]*}"}
+  text=${text#"$(printf '\357\273\277')"}
+  head=${text%%PropertySection*}
+  case $text in
+    '' | NULL) outcome=$cleared; return ;;
+    '<'*Environment*) outcome=$nobody ;;
+    *) outcome=$non_xml; return ;;
+  esac
+  case $head in
+    *"vCenterId=\"$id\""* | *"vCenterId='$id'"*) outcome=$own ;;
+    *vCenterId=\"\"* | *"vCenterId=''"*) ;;
+    *vCenterId=*) outcome=$other ;;
+  esac
+}
+for tool in "$first" "$second"; do
+  program=$(command -v "$tool" 2>/dev/null)
+  for directory in $directories; do
+    [ -x "$program" ] && break
+    program=$directory/$tool
+  done
+  [ -x "$program" ] || continue
+  case $tool in "$second") add=$more; set -- "$program" "$flag" ;; *) set -- "$program" ;; esac
+  if look "$@" "$command"; then
+    [ $outcome = $no_value ] || classify
+    break
+  fi
+done
+if [ $tell = yes ]; then
+  case $outcome in
+    $no_value | $denied | $failed | $missing) printf '%s' "$said" >&2 ;;
+    *) printf '%s' "$said" ;;
+  esac
+fi
+exit $((outcome + add))
+""".strip()
+
+_WINDOWS_SCRIPT = r"""
+$ErrorActionPreference = 'SilentlyContinue'
+try { [Console]::OutputEncoding = New-Object Text.UTF8Encoding $false } catch { }
+$outcome = $missing; $add = 0; $said = ''
+:tools foreach ($tool in $first, $second) {
+  foreach ($directory in $directories) {
+    $program = Join-Path $directory $tool
+    if (-not (Test-Path -LiteralPath $program)) { continue }
+    $words = @($command)
+    if ($tool -eq $second) { $words = @($flag, $command); $add = $more }
+    $said = (& $program $words 2>$null) -join "`n"
+    if ($LASTEXITCODE -ne 0) { $said = (& $program $words 2>&1 | ForEach-Object { "$_" }) -join "`n" }
+    if ($LASTEXITCODE -ne 0) {
+      if ($said -match 'No value found') { $outcome = $no_value; break tools }
+      if ($said -match 'Permission denied') { $outcome = $denied } elseif ($outcome -ne $denied) { $outcome = $failed }
+      break
+    }
+    $text = $said.Trim().TrimStart([char]0xFEFF)
+    $head = ($text -csplit 'PropertySection', 2)[0]
+    if ($text -ceq '' -or $text -ceq 'NULL') { $outcome = $cleared }
+    elseif ($text -cnotmatch '(?s)^<.*Environment') { $outcome = $non_xml }
+    elseif ($head -cmatch ('vCenterId=["'']' + [regex]::Escape($id) + '["'']')) { $outcome = $own }
+    elseif ($head -cmatch 'vCenterId=["''][^"'']') { $outcome = $other }
+    else { $outcome = $nobody }
+    break tools
+  }
+}
+if ($into) {
+  $name = 'document'
+  if ($outcome -in $no_value, $denied, $failed, $missing) { $name = 'stderr' }
+  [IO.File]::WriteAllText("$into\$name", $said)
+}
+exit ($outcome + $add)
+""".strip()
+
+
+def family(name: str | None) -> Family:
+    """How guests of a ``guest.guestFamily`` are asked."""
+    return WINDOWS if (name or "").lower().startswith("windows") else POSIX
+
+
+def command_line(guest: Family, moid: str, become: str = "none", into: str | None = None) -> str:
+    """The arguments for the family's shell.
+
+    :param become: ``sudo`` asks as root.
+    :param into: directory in the guest for the files ``document`` and ``stderr``; ``None``: nothing is written.
+    """
+    (first, _none), (second, flag) = guest.tools
+    words = {"id": moid, "command": COMMAND, "first": first, "second": second, "flag": flag}
+    numbers = {**CODES, "more": TOOL_CODES}
+    if guest is WINDOWS:
+        settings = [f"${name} = {_powershell(value)}" for name, value in {**words, "into": into or ""}.items()]
+        settings += [f"${name} = {number}" for name, number in numbers.items()]
+        settings.append(f"$directories = {', '.join(map(_powershell, guest.directories))}")
+        script = "\n".join([*settings, _WINDOWS_SCRIPT])
+        # In base64 there is nothing that either Windows or PowerShell could take for a quote.
+        encoded = base64.b64encode(script.encode("utf-16-le")).decode()
+        return f"-NoProfile -NonInteractive -ExecutionPolicy Bypass -EncodedCommand {encoded}"
+    settings = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
+    settings += [f"{name}={number}" for name, number in numbers.items()]
+    settings += [f"directories={shlex.quote(' '.join(guest.directories))}", f"tell={'yes' if into else 'no'}"]
+    line = f"/bin/sh -c {shlex.quote(f'{chr(10).join(settings)}{chr(10)}{_POSIX_SCRIPT}')}"
+    if become == "sudo":
+        line = f'[ "$(id -u)" = 0 ] || become="sudo -n"; $become {line}'
+    if into:
+        # The files are the login user's, who fetches them, also where root looks.
+        line = f"umask 077; {{ {line}; }} >{shlex.quote(f'{into}/document')} 2>{shlex.quote(f'{into}/stderr')}"
+    return f"-c {shlex.quote(line)}"
+
+
+def _powershell(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def read_code(guest: Family, code: int) -> GuestView:
+    """What an exit code of the program means."""
+    for number, (tool, _flag) in enumerate(guest.tools):
+        for name, (state, bears) in OUTCOMES.items():
+            if code == CODES[name] + number * TOOL_CODES:
+                asked = None if name == "missing" else tool.removesuffix(".exe")
+                return GuestView(state, tool=asked, exit_code=code, bears_id=bears)
+    return GuestView("error", exit_code=code)
+
+
+def look(
+    session: Session,
+    deadline: Deadline,
+    vm: t.Any,
+    name: str,
+    login: GuestLogin,
+    method: str,
+    guest_family: str | None = None,
+) -> GuestView:
+    """Look into one running guest; what goes wrong there is in the answer, not raised.
+
+    :param method: ``exit_code``, or ``full``, which is content with the former when the document does not come.
+    :param guest_family: ``guest.guestFamily``.
+    :raises _errors.ConnectionFailed: vCenter does not let us in any more.
+    """
+    what = f"Could not look into the guest of VM {name}"
+    patience = Deadline(min(PATIENCE, deadline.remaining))
+    try:
+        known = _properties.read(session, [vm], operations.READY_PATHS).get(vm, {})
+        if str(known.get("runtime.powerState")) != "poweredOn":
+            return GuestView("error", method, error=_errors.sentence(what, "the VM does not run"))
+        if str(known.get("guest.toolsRunningStatus")) == "guestToolsNotRunning":
+            return GuestView(
+                "tools_not_running", method, error=_errors.sentence(what, "VMware Tools does not run there")
+            )
+        guest = operations.Guest(session, patience, vm, name, login, otherwise="use guest_probe=exit_code")
+        ask = _full if method == "full" else _exit_code
+        return ask(guest, family(guest_family), vm._GetMoId(), login, what)
+    except (_errors.Error, vmodl.MethodFault) as trouble:
+        error = trouble if isinstance(trouble, _errors.Error) else _errors.failure(what, trouble)
+        state = _state(error)
+        if state is None:
+            raise error from trouble
+        return GuestView(state, method, error=error.sentence)
+
+
+_FAULTS = {
+    "NoPermission": "no_permission",
+    "GuestComponentsOutOfDate": "ops_not_ready",
+    "OperationDisabledByGuest": "ops_not_ready",
+    "OperationNotSupportedByGuest": "ops_not_ready",
+    "FileNotFound": "tool_missing",
+    "CannotAccessFile": "tool_missing",
+}
+"""Fault of a guest operation → state; the last two: the guest has no such shell. Any other is an ``error``."""
+
+
+def _state(error: _errors.Error) -> str | None:
+    """The state that an error leaves a guest in; ``None``: it is not the guest's."""
+    if isinstance(error, _errors.LoginFailed):
+        # Logging in to vCenter again may fail too.
+        return "login_failed" if isinstance(error.__cause__, vim.fault.InvalidGuestLogin) else None
+    if isinstance(error, _errors.TimedOut):
+        return "ops_not_ready"
+    if isinstance(error, _errors.ConnectionFailed) and not isinstance(error, _errors.ConnectionLost):
+        return None
+    return _FAULTS.get(getattr(error, "fault", ""), "error")
+
+
+def _exit_code(guest: operations.Guest, kind: Family, moid: str, login: GuestLogin, what: str) -> GuestView:
+    return _run(guest, kind, command_line(kind, moid, login.become), login, what, "exit_code")
+
+
+def _full(guest: operations.Guest, kind: Family, moid: str, login: GuestLogin, what: str) -> GuestView:
+    try:
+        directory = guest.make_directory(None)
+    except _errors.OperationFailed as error:
+        return replace(_exit_code(guest, kind, moid, login, what), error=error.sentence)
+    left = ""
+    try:
+        view = _run(guest, kind, command_line(kind, moid, login.become, directory), login, what, "full")
+        view = _with_files(guest, view, f"{directory}{kind.separator}")
+    finally:
+        try:
+            guest.remove_directory(directory)
+        except (_errors.Error, vmodl.MethodFault):
+            left = f"Remove the directory {directory} in the guest: the OVF environment may be in it."
+    return replace(view, error=" ".join(filter(None, (view.error, left)))) if left else view
+
+
+def _with_files(guest: operations.Guest, view: GuestView, directory: str) -> GuestView:
+    """What the program left in its files; without a way to the ESXi host, what its exit code told."""
+    if view.exit_code is None or view.state == "tool_missing":
+        return view
+    try:
+        if view.state in ("xml", "cleared", "non_xml"):
+            content = guest.download(f"{directory}document", LIMIT)
+            found = document.parse(content) if view.state == "xml" else None
+            return replace(view, document=found, text=content.decode(errors="replace"))
+        said = guest.download(f"{directory}stderr", STDERR_LIMIT).decode(errors="replace").strip()
+        return replace(view, stderr=said)
+    except (_errors.Error, vmodl.MethodFault) as error:
+        return replace(view, method="exit_code", error=getattr(error, "sentence", None) or str(error))
+
+
+def _run(guest: operations.Guest, kind: Family, arguments: str, login: GuestLogin, what: str, method: str) -> GuestView:
+    pid = guest.start(kind.shell, arguments)
+    try:
+        view = read_code(kind, guest.await_exit(pid))
+    except _errors.TimedOut as late:
+        guest.terminate(pid)
+        return GuestView("error", method, error=late.sentence)
+    if view.state == "error":
+        why = "VMware Tools did not answer there"
+        if view.tool is None:
+            why = f"the program that asks ended with exit code {view.exit_code}"
+            if login.become == "sudo" and kind is POSIX:
+                why += f", as it does when {login.username} may not use sudo without a password"
+        view = replace(view, error=_errors.sentence(what, why))
+    return replace(view, method=method)
+
+
+def facts(view: GuestView, moid: str, mask: Mask) -> dict[str, t.Any]:
+    """The ``guest`` return value."""
+    return {
+        "state": view.state,
+        "method": view.method,
+        "tool": view.tool,
+        "exit_code": view.exit_code,
+        "stderr": view.stderr,
+        "bears_id": view.bears_id,
+        "document": None if view.document is None else document.facts(view.document, moid, mask),
+        "error": view.error,
+    }

@@ -1,0 +1,391 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The look into a guest: the Linux line in a real shell, the Windows one by its text, and every fault on the way."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shlex
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyVmomi import vim, vmodl
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import operations
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import probe
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
+
+MOID = "vm-42"
+SHELLS = [shell for shell in ("/bin/sh", "/bin/dash", "/bin/bash", "/bin/busybox") if Path(shell).exists()]
+
+XML = (
+    '<?xml version="1.0" encoding="UTF-8"?>\n<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" '
+    'xmlns:oe="http://schemas.dmtf.org/ovf/environment/1" xmlns:ve="http://www.vmware.com/schema/ovfenv" oe:id=""{}>'
+    '<PropertySection><Property oe:key="note" oe:value="it\'s $HOME `id` vCenterId=&quot;vm-9&quot;"/>'
+    "</PropertySection></Environment>"
+)
+OWN, OTHER, NOBODYS = (XML.format(bears) for bears in (' ve:vCenterId="vm-42"', ' ve:vCenterId="vm-4"', ""))
+
+# Answers by what lies beside it: a value on standard output, or a text on standard error and the exit code to end with.
+TOOL = r"""#!/bin/sh
+here=${0%/*}; name=${0##*/}
+echo "$name $*" >>"$here/asked"
+[ -e "$here/$name.value" ] && { cat "$here/$name.value"; echo; exit 0; }
+cat "$here/$name.says" >&2
+exit "$(cat "$here/$name.code")"
+"""
+
+
+class Guest:
+    """A directory in which the tools lie."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.family = replace(probe.POSIX, directories=(str(root / "nothing"), str(root)))
+
+    def install(self, tool: str, value: str | None = None, says: str = "No value found", code: int = 1) -> None:
+        (self.root / tool).write_text(TOOL)
+        (self.root / tool).chmod(0o755)
+        if value is not None:
+            (self.root / f"{tool}.value").write_text(value)
+        (self.root / f"{tool}.says").write_text(says)
+        (self.root / f"{tool}.code").write_text(str(code))
+
+    def run(self, shell: str = "/bin/sh", into: str | None = None, become: str = "none") -> GuestView:
+        line = probe.command_line(self.family, MOID, become, into)
+        words = [shell, "sh"] if shell.endswith("busybox") else [shell]
+        ended = subprocess.run(
+            [*words, *shlex.split(line)],
+            env={"PATH": f"{self.root / 'bin'}:/usr/bin:/bin", "HOME": "/"},
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        assert (ended.stdout, ended.stderr) == (b"", b""), "nothing but the exit code may come out"
+        return probe.read_code(self.family, ended.returncode)
+
+    @property
+    def asked(self) -> list[str]:
+        return (self.root / "asked").read_text().splitlines()
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    return Guest(tmp_path)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("value", "state", "bears"),
+    [
+        pytest.param(OWN, "xml", "own", id="own"),
+        pytest.param(OTHER, "xml", "other", id="other"),
+        pytest.param(NOBODYS, "xml", "none", id="none"),
+        pytest.param(OWN.replace('"vm-42"', "'vm-42'"), "xml", "own", id="single quotes"),
+        pytest.param(OWN.replace("vm-42", ""), "xml", "none", id="empty ID"),
+        pytest.param(OWN.replace("vm-42", "vm-421"), "xml", "other", id="longer ID"),
+        pytest.param("\n \t" + OWN, "xml", "own", id="white space before"),
+        pytest.param("\ufeff" + OWN, "xml", "own", id="byte order mark"),
+        pytest.param(OWN[OWN.index("<Env") :], "xml", "own", id="no declaration"),
+        pytest.param('<ovfenv:Environment ve:vCenterId="vm-42"/>', "xml", "own", id="prefix"),
+        pytest.param(OWN[:300], "xml", "own", id="truncated"),
+        pytest.param("NULL", "cleared", None, id="NULL"),
+        pytest.param(" ", "cleared", None, id="blank"),
+        pytest.param("", "cleared", None, id="empty"),
+        pytest.param("hello", "non_xml", None, id="text"),
+        pytest.param("<html/>", "non_xml", None, id="other markup"),
+        pytest.param("No value found", "non_xml", None, id="the text as a value"),
+        pytest.param("-n $(id) `id` %s \\n * 'x' \"y\"", "non_xml", None, id="shell characters"),
+        pytest.param(XML.format("") + "x" * 300_000, "xml", "none", id="long"),
+    ],
+)
+def test_what_is_there(guest: Guest, shell: str, value: str, state: str, bears: str | None) -> None:
+    guest.install("vmware-rpctool", value)
+    view = guest.run(shell)
+    assert (view.state, view.bears_id, view.tool) == (state, bears, "vmware-rpctool")
+    assert guest.asked == ["vmware-rpctool info-get guestinfo.ovfEnv"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("rpctool", "vmtoolsd", "state", "tool"),
+    [
+        pytest.param({}, None, "no_value", "vmware-rpctool", id="no value"),
+        pytest.param(None, {}, "no_value", "vmtoolsd", id="no value, the other tool"),
+        pytest.param(None, None, "tool_missing", None, id="no tool"),
+        pytest.param({}, {"value": OWN}, "no_value", "vmware-rpctool", id="no value is an answer"),
+        pytest.param({"says": "Permission denied"}, {"value": OWN}, "xml", "vmtoolsd", id="denied to one"),
+        pytest.param({"says": "Permission denied"}, {}, "no_value", "vmtoolsd", id="denied to one, no value"),
+        pytest.param(*[{"says": "Permission denied"}] * 2, "permission_denied", "vmtoolsd", id="denied"),
+        pytest.param({"says": "Permission denied"}, None, "permission_denied", "vmware-rpctool", id="denied alone"),
+        pytest.param(
+            {"says": "Permission denied"}, {"says": "oh"}, "permission_denied", "vmtoolsd", id="denied, failed"
+        ),
+        pytest.param(
+            {"says": "oh"}, {"says": "Permission denied"}, "permission_denied", "vmtoolsd", id="failed, denied"
+        ),
+        pytest.param({"says": "", "code": 255}, {"value": "NULL"}, "cleared", "vmtoolsd", id="one fails"),
+        pytest.param({"says": "not in a VMware VM", "code": 255}, None, "error", "vmware-rpctool", id="fails"),
+        pytest.param({"says": "Permission denied", "code": 126}, None, "error", "vmware-rpctool", id="cannot be run"),
+    ],
+)
+def test_what_the_tools_say(
+    guest: Guest, shell: str, rpctool: Any, vmtoolsd: Any, state: str, tool: str | None
+) -> None:
+    for name, given in (("vmware-rpctool", rpctool), ("vmtoolsd", vmtoolsd)):
+        if given is not None:
+            guest.install(name, **given)
+    view = guest.run(shell)
+    assert (view.state, view.tool) == (state, tool)
+
+
+def test_vmtoolsd_is_asked_by_its_option(guest: Guest) -> None:
+    guest.install("vmtoolsd", OWN)
+    assert guest.run().bears_id == "own"
+    assert guest.asked == ["vmtoolsd --cmd info-get guestinfo.ovfEnv"]
+
+
+@pytest.mark.parametrize(("value", "name"), [(OWN, "document"), (" NULL ", "document"), (None, "stderr")])
+def test_files(guest: Guest, tmp_path: Path, value: str | None, name: str) -> None:
+    into = tmp_path / "it's here"
+    into.mkdir()
+    guest.install("vmware-rpctool", value)
+    guest.run(into=str(into))
+    contents = {each.name: each.read_text() for each in into.iterdir()}
+    assert contents == {"document": "", "stderr": "", name: "No value found" if value is None else value}
+    assert {each.stat().st_mode & 0o777 for each in into.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize(
+    ("uid", "sudo", "state"),
+    [
+        pytest.param("1000", 'shift; echo as-root >"$0.ran"; exec "$@"', "xml", id="sudo"),
+        pytest.param("0", 'shift; echo as-root >"$0.ran"; exec "$@"', "xml", id="root already"),
+        pytest.param("1000", 'echo "a password is required" >&2; exit 1', "error", id="refused"),
+    ],
+)
+def test_sudo(guest: Guest, tmp_path: Path, uid: str, sudo: str, state: str) -> None:
+    (tmp_path / "bin").mkdir()
+    into = tmp_path / "files"
+    into.mkdir()
+    for name, text in (("id", f"echo {uid}"), ("sudo", f'[ "$1" = -n ] || exit 9; {sudo}')):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    guest.install("vmware-rpctool", OWN)
+    assert guest.run(into=str(into), become="sudo").state == state
+    assert (tmp_path / "bin" / "sudo.ran").exists() == (state == "xml" and uid != "0")
+    assert into.joinpath("document").stat().st_uid == os.getuid()
+
+
+def test_every_outcome_has_a_code_of_its_own_that_shells_leave_free() -> None:
+    codes = [code + more for code in probe.CODES.values() for more in (0, probe.TOOL_CODES)]
+    assert len(set(codes)) == len(codes)
+    assert all(2 < code < 126 for code in codes)
+    assert {probe.read_code(probe.POSIX, code).exit_code for code in codes} == set(codes)
+    assert probe.read_code(probe.WINDOWS, probe.CODES["own"] + probe.TOOL_CODES).tool == "vmtoolsd"
+    assert [probe.read_code(probe.POSIX, code).state for code in (0, 1, 2, 126, 127, 255)] == ["error"] * 6
+
+
+# --- Windows --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("windowsGuest", probe.WINDOWS),
+        ("linuxGuest", probe.POSIX),
+        ("otherGuestFamily", probe.POSIX),
+        (None, probe.POSIX),
+    ],
+)
+def test_family(name: str | None, expected: probe.Family) -> None:
+    assert probe.family(name) is expected
+
+
+def windows_script(into: str | None = None) -> str:
+    line = probe.command_line(probe.WINDOWS, MOID, "sudo", into)
+    assert len(line) < 32_000, "longer than Windows takes"
+    *options, word, encoded = line.split(" ")
+    assert options == ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass"]
+    assert word == "-EncodedCommand"
+    return base64.b64decode(encoded, validate=True).decode("utf-16-le")
+
+
+def test_windows_script_has_the_same_words_and_codes() -> None:
+    script = windows_script()
+    for name, code in probe.CODES.items():
+        assert f"${name} = {code}\n" in script
+        assert script.count(f"${name}") > 1, f"nothing ends with {name}"
+    for word in ("'vm-42'", "'rpctool.exe'", "'vmtoolsd.exe'", "'--cmd'", "'info-get guestinfo.ovfEnv'"):
+        assert word in script
+    assert r"'C:\Program Files\VMware\VMware Tools'" in script
+    assert "$into = ''" in script
+    assert set(re.findall(r"\$([a-z_]+)\b", script)) <= {
+        *probe.CODES,
+        *("id", "command", "first", "second", "flag", "into", "more", "directories", "outcome", "add", "said"),
+        *("tool", "directory", "program", "words", "text", "head", "name", "false", "null", "_"),
+    }
+
+
+def test_windows_script_quotes_what_it_is_given() -> None:
+    assert "$into = 'C:\\it''s $here'\n" in windows_script("C:\\it's $here")
+
+
+# --- what can go wrong ----------------------------------------------------------------------------------------------
+
+LOGIN = GuestLogin("jane", "secret")
+UNREACHABLE = _http.Unreachable("Could not download: ESXi host esx-1 port 443 cannot be reached.")
+
+
+class FakeGuest:
+    """Guest operations that answer as told: an exception is raised, anything else returned."""
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = {"make_directory": "/tmp/vmfork.x", "start": 7, "await_exit": probe.CODES["own"], **answers}
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*_arguments: Any) -> Any:
+            self.calls.append(name)
+            answer = self.answers.get(name)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return call
+
+
+def look(
+    monkeypatch: pytest.MonkeyPatch, guest: FakeGuest, method: str, login: GuestLogin = LOGIN, **values: Any
+) -> GuestView:
+    vm = vim.VirtualMachine(MOID)
+    known = {"runtime.powerState": "poweredOn", "guest.toolsRunningStatus": "guestToolsRunning", **values}
+    monkeypatch.setattr(_properties, "read", lambda *_: {vm: known})
+    monkeypatch.setattr(operations, "Guest", lambda *_args, **_kw: guest)
+    return probe.look(None, Deadline(5), vm, "web-03", login, method)  # type: ignore[arg-type]
+
+
+def login_failed() -> _errors.LoginFailed:
+    error = _errors.LoginFailed("The guest refused the login of jane.")
+    error.__cause__ = vim.fault.InvalidGuestLogin()
+    return error
+
+
+@pytest.mark.parametrize("method", ["exit_code", "full"])
+@pytest.mark.parametrize(
+    ("trouble", "state"),
+    [
+        (login_failed(), "login_failed"),
+        (_errors.TimedOut("The guest's agent did not answer within 60 seconds."), "ops_not_ready"),
+        (_errors.ConnectionLost("The connection broke."), "error"),
+        (_errors.GuestFailed("The VM is powered off."), "error"),
+        *[
+            (_errors.failure("Could not start a program", fault), state)
+            for fault, state in [
+                (vim.fault.NoPermission(privilegeId="VirtualMachine.GuestOperations.Execute"), "no_permission"),
+                (vim.fault.OperationDisabledByGuest(), "ops_not_ready"),
+                (vim.fault.OperationNotSupportedByGuest(), "ops_not_ready"),
+                (vim.fault.GuestComponentsOutOfDate(), "ops_not_ready"),
+                (vim.fault.GuestPermissionDenied(), "error"),
+                (vim.fault.InvalidPowerState(), "error"),
+                (vim.fault.TaskInProgress(), "error"),
+                (vim.fault.FileNotFound(file="/bin/sh"), "tool_missing"),
+                (vim.fault.CannotAccessFile(file="/bin/sh"), "tool_missing"),
+                (vmodl.fault.SystemError(), "error"),
+            ]
+        ],
+        (vmodl.fault.ManagedObjectNotFound(), "error"),
+    ],
+)
+def test_trouble_becomes_a_state(monkeypatch: pytest.MonkeyPatch, trouble: Exception, state: str, method: str) -> None:
+    view = look(monkeypatch, FakeGuest(start=trouble), method)
+    assert (view.state, view.method) == (state, method)
+    assert view.error
+    assert view.error.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "trouble", [_errors.LoginFailed("vCenter refused the login."), _errors.ConnectionFailed("Ended twice.")]
+)
+def test_trouble_with_vcenter_itself_is_raised(monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
+    with pytest.raises(type(trouble)):
+        look(monkeypatch, FakeGuest(start=trouble), "exit_code")
+
+
+def test_a_guest_that_cannot_be_asked_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = FakeGuest()
+    stopped = look(monkeypatch, guest, "full", LOGIN, **{"guest.toolsRunningStatus": "guestToolsNotRunning"})
+    off = look(monkeypatch, guest, "full", LOGIN, **{"runtime.powerState": "poweredOff"})
+    assert (stopped.state, off.state, guest.calls) == ("tools_not_running", "error", [])
+
+
+def test_a_program_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = FakeGuest(await_exit=_errors.TimedOut("It did not end within 60 seconds."))
+    view = look(monkeypatch, guest, "full")
+    assert (view.state, view.error) == ("error", "It did not end within 60 seconds.")
+    assert guest.calls[-2:] == ["terminate", "remove_directory"]
+
+
+def test_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = FakeGuest(download=OWN.encode())
+    view = look(monkeypatch, guest, "full")
+    assert (view.state, view.method, view.text, view.error) == ("xml", "full", OWN, None)
+    assert view.document is not None
+    assert view.document.vcenter_id == MOID
+    assert guest.calls == ["make_directory", "start", "await_exit", "download", "remove_directory"]
+    assert "note" not in repr(view)
+    no_value = look(monkeypatch, FakeGuest(download=b"No value found\n", await_exit=probe.CODES["no_value"]), "full")
+    assert (no_value.state, no_value.stderr, no_value.text) == ("no_value", "No value found", "")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        UNREACHABLE,
+        _http.Untrusted("Another certificate."),
+        _errors.OperationFailed("Could not download: it is longer than 4194304 bytes."),
+    ],
+)
+def test_without_a_way_to_the_host_the_exit_code_counts(
+    monkeypatch: pytest.MonkeyPatch, trouble: _errors.Error
+) -> None:
+    guest = FakeGuest(download=trouble)
+    view = look(monkeypatch, guest, "full")
+    assert (view.state, view.method, view.bears_id, view.document) == ("xml", "exit_code", "own", None)
+    assert view.error == trouble.sentence
+    assert guest.calls[-1] == "remove_directory"
+
+
+def test_without_the_right_to_write_the_exit_code_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = FakeGuest(make_directory=_errors.failure("Could not make a directory", vim.fault.NoPermission()))
+    view = look(monkeypatch, guest, "full")
+    assert (view.state, view.method, view.bears_id) == ("xml", "exit_code", "own")
+    assert view.error
+    assert guest.calls == ["make_directory", "start", "await_exit"]
+
+
+def test_files_that_stay_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = look(monkeypatch, FakeGuest(download=OWN.encode(), remove_directory=UNREACHABLE), "full")
+    assert view.document is not None
+    assert view.error == "Remove the directory /tmp/vmfork.x in the guest: the OVF environment may be in it."
+
+
+def test_a_refused_sudo_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = look(monkeypatch, FakeGuest(await_exit=1), "exit_code", replace(LOGIN, become="sudo"))
+    assert view.state == "error"
+    assert "exit code 1, as it does when jane may not use sudo without a password" in (view.error or "")
+
+
+def test_facts_have_always_the_same_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = probe.facts(look(monkeypatch, FakeGuest(download=OWN.encode()), "full"), MOID, Mask())
+    assert shown["document"]["moref_matches"]
+    assert set(shown) == set(probe.facts(GuestView(), MOID, Mask()))
