@@ -243,7 +243,7 @@ def look(
     :raises _errors.ConnectionFailed: vCenter does not let us in any more.
     """
     what = f"Could not look into the guest of VM {name}"
-    patience = Deadline(min(PATIENCE, deadline.remaining))
+    patience = Deadline(min(PATIENCE, round(deadline.remaining, 1)))
     try:
         known = _properties.read(session, [vm], operations.READY_PATHS).get(vm, {})
         if str(known.get("runtime.powerState")) != "poweredOn":
