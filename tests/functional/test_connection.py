@@ -72,9 +72,9 @@ def test_no_vsphere_there(vcenter: VCenter) -> None:
 def test_esxi_host(vcenter: VCenter, module: str) -> None:
     given = {
         "vmfork_info": {},
-        "vmfork_parent": {"name": "ha-host_VM0"},
-        "vmfork_quiesce": {"name": "ha-host_VM0", "method": "wait"},
-        "vmfork_child": {"parent_name": "ha-host_VM0", "name": "web-01"},
+        "vmfork_parent": {"name": "DC0_H0_VM0"},
+        "vmfork_quiesce": {"name": "DC0_H0_VM0", "method": "wait"},
+        "vmfork_child": {"parent_name": "DC0_H0_VM0", "name": "web-01"},
     }[module]
     address = urlsplit(vcenter.simulator.esx_url)
     refusal = vcenter.fails(module, hostname=address.hostname, port=address.port, **given)

@@ -43,7 +43,8 @@ func run() error {
 	options := vsphere.Options{Log: os.Stderr}
 	var exitAfter time.Duration
 	flag.StringVar(&options.Listen, "l", "127.0.0.1:0", "address to listen on")
-	flag.StringVar(&options.ESXListen, "esx-l", "", "address of an ESXi endpoint: a host with VMs of its own, not twins of vCenter's")
+	flag.StringVar(&options.ESXListen, "esx-l", "", "address of an ESXi endpoint: a host's own door to its VMs, past vCenter")
+	flag.StringVar(&options.ESXHost, "esx-host", "DC0_H0", "the host that the ESXi endpoint is")
 	flag.IntVar(&options.VMs, "vm", 2, "VMs per resource pool")
 	flag.IntVar(&options.Hosts, "host", 3, "hosts in the cluster")
 	flag.StringVar(&options.APIVersion, "api-version", "8.0.3.0", "version of the vSphere API")

@@ -47,7 +47,7 @@ type bed struct {
 
 func defaults() Options {
 	return Options{
-		Listen: "127.0.0.1:0", VMs: 1, Hosts: 2, APIVersion: "6.5", HiddenMethods: "auto",
+		Listen: "127.0.0.1:0", VMs: 1, Hosts: 2, ESXHost: "DC0_H0", APIVersion: "6.5", HiddenMethods: "auto",
 		Username: "user", Password: "pass", Guest: "none",
 		GuestUsername: "root", GuestPassword: "guest-pw", Log: os.Stderr,
 	}
@@ -88,9 +88,10 @@ func (b *bed) login(name, password string) *govmomi.Client {
 
 // rawClient speaks SOAP as text, for what govmomi's client has no words for.
 type rawClient struct {
-	b      *bed
-	http   *http.Client
-	action string
+	b       *bed
+	address string
+	http    *http.Client
+	action  string
 }
 
 type rawFault struct {
@@ -115,12 +116,17 @@ func (f *rawFault) kind() string {
 
 func (b *bed) rawLogin(name, password string) *rawClient {
 	b.Helper()
+	return b.rawLoginAt(b.sim.URL(), "SessionManager", name, password)
+}
+
+func (b *bed) rawLoginAt(address, manager, name, password string) *rawClient {
+	b.Helper()
 	jar, _ := cookiejar.New(nil)
-	c := &rawClient{b: b, action: "urn:vim25/6.0", http: &http.Client{
+	c := &rawClient{b: b, address: address, action: "urn:vim25/6.0", http: &http.Client{
 		Jar: jar, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
 	}}
 	b.Cleanup(c.http.CloseIdleConnections)
-	_, fault, err := c.call("Login", "SessionManager", "SessionManager",
+	_, fault, err := c.call("Login", "SessionManager", manager,
 		"<userName>"+name+"</userName><password>"+password+"</password>")
 	if err != nil || fault != nil {
 		b.Fatalf("login: %v %v", err, fault)
@@ -131,7 +137,7 @@ func (b *bed) rawLogin(name, password string) *rawClient {
 // call sends one request and returns the text of returnval.
 func (c *rawClient) call(method, kind, moid, arguments string) (string, *rawFault, error) {
 	body := fmt.Sprintf(`<?xml version="1.0"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:xsd="http://www.w3.org/2001/XMLSchema"><soapenv:Body><%[1]s xmlns="urn:vim25"><_this type=%[2]q>%[3]s</_this>%[4]s</%[1]s></soapenv:Body></soapenv:Envelope>`, method, kind, moid, arguments)
-	req, _ := http.NewRequestWithContext(c.b.ctx, http.MethodPost, c.b.sim.URL(), strings.NewReader(body))
+	req, _ := http.NewRequestWithContext(c.b.ctx, http.MethodPost, c.address, strings.NewReader(body))
 	req.Header.Set("SOAPAction", c.action)
 	req.Header.Set("Content-Type", "text/xml")
 	res, err := c.http.Do(req)

@@ -126,6 +126,7 @@ func (c *creation) finish(ref types.ManagedObjectReference, complete func(*simul
 			c.sim.names.put(ref, c.folder.Self, c.name)
 			c.folder.ChildEntity = append(c.folder.ChildEntity, ref)
 			c.ctx.Map.PutEntity(c.folder, vm)
+			c.sim.esx.follow(&vm.VirtualMachine)
 		})
 	})
 	c.abandon()

@@ -132,6 +132,7 @@ func (w watch) UpdateObject(ctx *simulator.Context, object mo.Reference, changes
 				w.sim.powerChanged(ctx, object)
 			}
 		}
+		w.sim.esx.follow(object)
 	}
 }
 
@@ -140,5 +141,6 @@ func (w watch) RemoveObject(_ *simulator.Context, ref types.ManagedObjectReferen
 	if ref.Type == "VirtualMachine" {
 		w.sim.names.remove(ref)
 		w.sim.instances.remove(ref)
+		w.sim.esx.forget(ref)
 	}
 }

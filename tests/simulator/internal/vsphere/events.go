@@ -180,6 +180,7 @@ func (s *Simulator) postTask(ctx *simulator.Context, task *simulator.Task) {
 	default:
 		return
 	}
+	event.FullFormattedMessage = "Task: " + info.Name
 	s.post(ctx, event)
 	task.Info.EventChainId = event.ChainId
 }

@@ -163,7 +163,7 @@ func TestPowerEvents(t *testing.T) {
 			}
 			for _, event := range got {
 				at := event.GetEvent()
-				if at.Vm == nil || at.Vm.Name == "" || at.Host == nil || at.Datacenter == nil || at.CreatedTime.IsZero() || at.FullFormattedMessage == "" && eventName(event) != "TaskEvent" {
+				if at.Vm == nil || at.Vm.Name == "" || at.Host == nil || at.Datacenter == nil || at.CreatedTime.IsZero() || at.FullFormattedMessage == "" {
 					t.Errorf("%s: %+v", eventName(event), at)
 				}
 				if task, ok := event.(*types.TaskEvent); ok && (task.Info.State != types.TaskInfoStateQueued || task.Info.EventChainId != task.ChainId || task.Info.Entity.Value != test.vm.Value) {

@@ -43,12 +43,12 @@ type propertyCollector struct {
 func (c *propertyCollector) Fetch(ctx *simulator.Context, req *fetchRequest) soap.HasFault {
 	body := &fetchBody{}
 	if req.This == vim25.ServiceInstance && req.Prop == "content" {
-		body.Res = &fetchResponse{Returnval: c.sim.content()}
+		body.Res = &fetchResponse{Returnval: ctx.Map.Get(vim25.ServiceInstance).(*simulator.ServiceInstance).Content}
 		return body
 	}
 	ref := req.This
 	if ctx.Map.Get(ref) == nil && (ctx.Session == nil || ctx.Session.Get(ref) == nil) {
-		ref = c.sim.byValue(ref) // clients may name a base type, such as ManagedEntity
+		ref = byValue(ctx.Map, ref) // clients may name a base type, such as ManagedEntity
 	}
 	res := c.RetrievePropertiesEx(ctx, &types.RetrievePropertiesEx{
 		SpecSet: []types.PropertyFilterSpec{{
@@ -78,8 +78,8 @@ func (s *Simulator) content() types.ServiceContent {
 }
 
 // byValue finds an entity by the value of its reference.
-func (s *Simulator) byValue(ref types.ManagedObjectReference) types.ManagedObjectReference {
-	for _, entity := range s.registry().All("") {
+func byValue(registry *simulator.Registry, ref types.ManagedObjectReference) types.ManagedObjectReference {
+	for _, entity := range registry.All("") {
 		if candidate := entity.Reference(); candidate.Value == ref.Value {
 			return candidate
 		}

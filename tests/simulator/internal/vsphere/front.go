@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -55,7 +56,9 @@ func (s *Simulator) serveVersions(w http.ResponseWriter) {
 `, s.options.APIVersion, prior.String())
 }
 
-func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
+// readSOAP reads a request and refuses one that is none; then there is none to
+// answer.
+func (s *Simulator) readSOAP(w http.ResponseWriter, r *http.Request) (*soapRequest, []byte) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler) // the client went away
@@ -63,15 +66,23 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 	request, err := parseRequest(body)
 	if err != nil {
 		writeFault(w, "ServerFaultCode", "XML document is not well formed: "+err.Error(), &types.InvalidRequest{})
-		return
+		return nil, nil
 	}
 	s.calls.soap(request.Method)
 	if message := s.versionProblem(r.Header.Get("SOAPAction")); message != "" {
 		writeFault(w, "VersionMismatchFaultCode", message, &types.InvalidRequest{})
-		return
+		return nil, nil
 	}
 	if request.Namespace != "urn:vim25" {
 		writeFault(w, "ServerFaultCode", fmt.Sprintf("Unsupported namespace %q in content of SOAP body", request.Namespace), &types.InvalidRequest{})
+		return nil, nil
+	}
+	return request, body
+}
+
+func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
+	request, body := s.readSOAP(w, r)
+	if request == nil {
 		return
 	}
 	if !s.knows(request.Method) {
@@ -94,16 +105,19 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
-	answer := &answer{header: w.Header(), status: http.StatusOK}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	s.service.ServeSDK(answer, r)
+	answer := callService(s.service, r, body, w.Header())
 	if rule != nil && rule.Drop == "after" {
 		panic(http.ErrAbortHandler)
 	}
-	answer.tidyFault()
-	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
-	w.WriteHeader(answer.status)
-	_, _ = w.Write(answer.body.Bytes())
+	answer.send(w)
+}
+
+// callService has govmomi's simulator answer a request.
+func callService(service *simulator.Service, r *http.Request, body []byte, header http.Header) *answer {
+	answer := &answer{header: header, status: http.StatusOK}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	service.ServeSDK(answer, r)
+	return answer
 }
 
 // dropSession ends the session that a request came in: a server that answers
@@ -174,6 +188,14 @@ type answer struct {
 func (a *answer) Header() http.Header            { return a.header }
 func (a *answer) WriteHeader(status int)         { a.status = status }
 func (a *answer) Write(text []byte) (int, error) { return a.body.Write(text) }
+
+// send sends the response.
+func (a *answer) send(w http.ResponseWriter) {
+	a.tidyFault()
+	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+	w.WriteHeader(a.status)
+	_, _ = w.Write(a.body.Bytes())
+}
 
 var (
 	emptyFaultString = []byte("<faultstring></faultstring>")

@@ -61,6 +61,9 @@ func (s *Simulator) build() error {
 	s.followEvents()
 	s.guestManagers()
 	s.certify()
+	if err := s.startESX(); err != nil {
+		return err
+	}
 	return s.addDefaults()
 }
 

@@ -71,10 +71,7 @@ func (s *Simulator) showBootTime(ctx *simulator.Context, object *simulator.Virtu
 	vm.mu.Lock()
 	booted := vm.booted
 	vm.mu.Unlock()
-	var shown any
-	if !booted.IsZero() {
-		shown = booted
-	}
+	shown := timeOf(&booted)
 	ctx.Update(object, []types.PropertyChange{
 		{Name: "runtime.bootTime", Val: shown},
 		{Name: "summary.runtime.bootTime", Val: shown},
@@ -282,6 +279,14 @@ const (
 	toolsVersion  = "12352"
 	guestFullName = "Other Linux (64-bit)"
 )
+
+// timeOf is the value of an optional property as a change carries it.
+func timeOf(value *time.Time) any {
+	if value == nil || value.IsZero() {
+		return nil
+	}
+	return *value
+}
 
 // boolOf is the value of an optional property as a change carries it.
 func boolOf(value *bool) any {

@@ -54,12 +54,9 @@ func (s *Simulator) powerOnAndWait(ctx *simulator.Context, ref types.ManagedObje
 	if !ok {
 		return &types.ManagedObjectNotFound{Obj: ref}
 	}
-	var body *methods.PowerOnVM_TaskBody
-	ctx.WithLock(object, func() { body = s.powerOnFrom(ctx, object, from, true).(*methods.PowerOnVM_TaskBody) })
-	if body.Fault_ != nil {
-		return body.Fault_.VimFault().(types.BaseMethodFault)
-	}
-	_, fault := waitTask(ctx, body.Res.Returnval)
+	var body soap.HasFault
+	ctx.WithLock(object, func() { body = s.powerOnFrom(ctx, object, from, true) })
+	_, fault := waitBody(ctx, body)
 	return fault
 }
 

@@ -118,7 +118,7 @@ func TestDelay(t *testing.T) {
 func TestLogin(t *testing.T) {
 	b := start(t)
 	for _, login := range [][2]string{{"user", "wrong"}, {"other", "pass"}, {"user", ""}} {
-		client := &rawClient{b: b, action: "urn:vim25/6.0", http: b.raw.http}
+		client := &rawClient{b: b, address: b.sim.URL(), action: "urn:vim25/6.0", http: b.raw.http}
 		_, fault, err := client.call("Login", "SessionManager", "SessionManager", "<userName>"+login[0]+"</userName><password>"+login[1]+"</password>")
 		if err != nil || fault.kind() != "InvalidLogin" {
 			t.Errorf("%v: %v %+v", login, err, fault)

@@ -32,6 +32,7 @@ import (
 type Options struct {
 	Listen        string // address of the vCenter side
 	ESXListen     string // address of the ESXi endpoint; "" is none
+	ESXHost       string // whose endpoint that is
 	VMs           int    // per resource pool
 	Hosts         int    // in the cluster
 	APIVersion    string
@@ -144,9 +145,6 @@ func (s *Simulator) start() error {
 		return err
 	}
 	s.connect(s.service, s.listener.Addr().String(), certificate)
-	if err := s.startESX(); err != nil {
-		return err
-	}
 	s.server = s.serve(s.listener, certificate, s)
 	return nil
 }

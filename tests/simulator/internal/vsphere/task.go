@@ -5,6 +5,7 @@ package vsphere
 
 import (
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 
@@ -184,6 +185,15 @@ func waitTask(ctx *simulator.Context, ref types.ManagedObjectReference) (types.A
 		return nil, task.Info.Error.Fault
 	}
 	return task.Info.Result, nil
+}
+
+// waitBody waits for the task that a method started.
+func waitBody(ctx *simulator.Context, body soap.HasFault) (types.AnyType, types.BaseMethodFault) {
+	if fault := body.Fault(); fault != nil {
+		return nil, fault.VimFault().(types.BaseMethodFault)
+	}
+	ref := reflect.ValueOf(body).Elem().FieldByName("Res").Elem().FieldByName("Returnval").Interface()
+	return waitTask(ctx, ref.(types.ManagedObjectReference))
 }
 
 // startTask starts a task of ours. The work takes the locks it needs itself.

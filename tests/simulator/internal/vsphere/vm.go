@@ -32,7 +32,8 @@ func (v *virtualMachine) quiesced() bool {
 
 // task runs a method of govmomi's simulator that starts a task on this VM.
 func (v *virtualMachine) task(ctx *simulator.Context, method string, before func() types.BaseMethodFault, stock func() soap.HasFault) soap.HasFault {
-	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, before: before}, stock)
+	past := operationOf(ctx).origin != fromVCenter // what goes wrong in vCenter does not concern it
+	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, before: before, inner: past}, stock)
 }
 
 func (v *virtualMachine) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task) soap.HasFault {
