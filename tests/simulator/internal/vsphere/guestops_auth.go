@@ -124,6 +124,19 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 	return guestSession{}, &types.InvalidGuestLogin{}
 }
 
+// inGuest does something in a guest with a user's rights. What goes wrong is
+// told of the file that has this name.
+func (s *Simulator) inGuest(vm types.ManagedObjectReference, auth types.BaseGuestAuthentication, name string, do func(guestSession) error) *soap.Fault {
+	session, fault := s.enter(vm, auth)
+	if fault != nil {
+		return soapFaultOf(fault)
+	}
+	if err := do(session); err != nil {
+		return soapFaultOf(guestFault(err, name))
+	}
+	return nil
+}
+
 // guestVM is the VM a guest operation is addressed to.
 func guestVM(request any) types.ManagedObjectReference {
 	if field := reflect.ValueOf(request).Elem().FieldByName("Vm"); field.IsValid() {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"syscall"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -27,14 +28,7 @@ type guestFileManager struct {
 
 // do runs an operation on a guest's files with a user's rights.
 func (m *guestFileManager) do(vm types.ManagedObjectReference, auth types.BaseGuestAuthentication, name string, operation func(guest.Files) error) *soap.Fault {
-	session, fault := m.sim.enter(vm, auth)
-	if fault != nil {
-		return soapFaultOf(fault)
-	}
-	if err := operation(session.files()); err != nil {
-		return soapFaultOf(guestFault(err, name))
-	}
-	return nil
+	return m.sim.inGuest(vm, auth, name, func(session guestSession) error { return operation(session.files()) })
 }
 
 func (m *guestFileManager) CreateTemporaryFileInGuest(_ *simulator.Context, req *types.CreateTemporaryFileInGuest) soap.HasFault {
@@ -84,21 +78,17 @@ func (m *guestFileManager) MakeDirectoryInGuest(_ *simulator.Context, req *types
 
 func (m *guestFileManager) DeleteFileInGuest(_ *simulator.Context, req *types.DeleteFileInGuest) soap.HasFault {
 	body := &methods.DeleteFileInGuestBody{}
-	isDirectory := false
 	body.Fault_ = m.do(req.Vm, req.Auth, req.FilePath, func(files guest.Files) error {
 		info, err := files.Stat(req.FilePath)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if isDirectory = info.Mode.IsDir(); isDirectory {
-			return nil
+		case info.Mode.IsDir():
+			return syscall.EISDIR
 		}
 		return files.Remove(req.FilePath)
 	})
-	switch {
-	case isDirectory:
-		body.Fault_ = soapFaultOf(withText(&types.NotAFile{FileFault: types.FileFault{File: req.FilePath}}, "Not a file: "+req.FilePath))
-	case body.Fault_ == nil:
+	if body.Fault_ == nil {
 		body.Res = &types.DeleteFileInGuestResponse{}
 	}
 	return body
@@ -106,24 +96,19 @@ func (m *guestFileManager) DeleteFileInGuest(_ *simulator.Context, req *types.De
 
 func (m *guestFileManager) DeleteDirectoryInGuest(_ *simulator.Context, req *types.DeleteDirectoryInGuest) soap.HasFault {
 	body := &methods.DeleteDirectoryInGuestBody{}
-	isFile := false
 	body.Fault_ = m.do(req.Vm, req.Auth, req.DirectoryPath, func(files guest.Files) error {
 		info, err := files.Stat(req.DirectoryPath)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if isFile = !info.Mode.IsDir(); isFile {
-			return nil
-		}
-		if req.Recursive {
+		case !info.Mode.IsDir():
+			return syscall.ENOTDIR
+		case req.Recursive:
 			return files.RemoveAll(req.DirectoryPath)
 		}
 		return files.Remove(req.DirectoryPath)
 	})
-	switch {
-	case isFile:
-		body.Fault_ = soapFaultOf(withText(&types.NotADirectory{FileFault: types.FileFault{File: req.DirectoryPath}}, "Not a directory: "+req.DirectoryPath))
-	case body.Fault_ == nil:
+	if body.Fault_ == nil {
 		body.Res = &types.DeleteDirectoryInGuestResponse{}
 	}
 	return body
@@ -275,57 +260,49 @@ func applyAttributes(files guest.Files, name string, attributes *types.GuestPosi
 	return nil
 }
 
-func (m *guestFileManager) InitiateFileTransferFromGuest(ctx *simulator.Context, req *types.InitiateFileTransferFromGuest) soap.HasFault {
+func (m *guestFileManager) InitiateFileTransferFromGuest(_ *simulator.Context, req *types.InitiateFileTransferFromGuest) soap.HasFault {
 	body := &methods.InitiateFileTransferFromGuestBody{}
-	session, fault := m.sim.enter(req.Vm, req.Auth)
-	if fault != nil {
-		body.Fault_ = soapFaultOf(fault)
+	var source guestSession
+	var info guest.FileInfo
+	body.Fault_ = m.sim.inGuest(req.Vm, req.Auth, req.GuestFilePath, func(session guestSession) (err error) {
+		source = session
+		if info, err = session.files().Stat(req.GuestFilePath); err == nil && info.Mode.IsDir() {
+			return syscall.EISDIR
+		}
+		return err
+	})
+	if body.Fault_ != nil {
 		return body
 	}
-	info, err := session.files().Stat(req.GuestFilePath)
-	if err != nil {
-		body.Fault_ = soapFaultOf(guestFault(err, req.GuestFilePath))
-		return body
-	}
-	if info.Mode.IsDir() {
-		body.Fault_ = soapFaultOf(withText(&types.NotAFile{FileFault: types.FileFault{File: req.GuestFilePath}}, "Not a file: "+req.GuestFilePath))
-		return body
-	}
-	ticket := m.sim.transfer.add(&transfer{session: session, path: req.GuestFilePath})
+	ticket := m.sim.transfer.add(&transfer{session: source, path: req.GuestFilePath})
 	body.Res = &types.InitiateFileTransferFromGuestResponse{Returnval: types.FileTransferInformation{
 		Attributes: posixAttributes(info), Size: info.Size, Url: m.sim.transferURL(req.Vm, ticket),
 	}}
 	return body
 }
 
-func (m *guestFileManager) InitiateFileTransferToGuest(ctx *simulator.Context, req *types.InitiateFileTransferToGuest) soap.HasFault {
+func (m *guestFileManager) InitiateFileTransferToGuest(_ *simulator.Context, req *types.InitiateFileTransferToGuest) soap.HasFault {
 	body := &methods.InitiateFileTransferToGuestBody{}
-	session, fault := m.sim.enter(req.Vm, req.Auth)
-	if fault != nil {
-		body.Fault_ = soapFaultOf(fault)
-		return body
-	}
-	files := session.files()
-	info, err := files.Stat(req.GuestFilePath)
-	switch {
-	case err == nil && info.Mode.IsDir():
-		body.Fault_ = soapFaultOf(withText(&types.NotAFile{FileFault: types.FileFault{File: req.GuestFilePath}}, "Not a file: "+req.GuestFilePath))
-		return body
-	case err == nil && !req.Overwrite:
-		body.Fault_ = soapFaultOf(guestFault(os.ErrExist, req.GuestFilePath))
-		return body
-	case err != nil && !errors.Is(err, os.ErrNotExist):
-		body.Fault_ = soapFaultOf(guestFault(err, req.GuestFilePath))
-		return body
-	case err != nil:
-		if _, err := files.Stat(path.Dir(req.GuestFilePath)); err != nil {
-			body.Fault_ = soapFaultOf(guestFault(err, req.GuestFilePath))
-			return body
+	var target guestSession
+	body.Fault_ = m.sim.inGuest(req.Vm, req.Auth, req.GuestFilePath, func(session guestSession) error {
+		target = session
+		info, err := session.files().Stat(req.GuestFilePath)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			_, err = session.files().Stat(path.Dir(req.GuestFilePath))
+		case err == nil && info.Mode.IsDir():
+			return syscall.EISDIR
+		case err == nil && !req.Overwrite:
+			return os.ErrExist
 		}
+		return err
+	})
+	if body.Fault_ != nil {
+		return body
 	}
 	attributes, _ := req.FileAttributes.(*types.GuestPosixFileAttributes)
 	ticket := m.sim.transfer.add(&transfer{
-		session: session, path: req.GuestFilePath, upload: true,
+		session: target, path: req.GuestFilePath, upload: true,
 		size: req.FileSize, overwrite: req.Overwrite, attributes: attributes,
 	})
 	body.Res = &types.InitiateFileTransferToGuestResponse{Returnval: m.sim.transferURL(req.Vm, ticket)}

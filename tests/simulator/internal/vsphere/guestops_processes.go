@@ -28,24 +28,21 @@ type guestProcessManager struct {
 
 func (m *guestProcessManager) StartProgramInGuest(_ *simulator.Context, req *types.StartProgramInGuest) soap.HasFault {
 	body := &methods.StartProgramInGuestBody{}
-	session, fault := m.sim.enter(req.Vm, req.Auth)
-	if fault != nil {
-		body.Fault_ = soapFaultOf(fault)
-		return body
-	}
 	spec := req.Spec.GetGuestProgramSpec()
-	pid, err := session.start(guest.Program{
-		Path:      spec.ProgramPath,
-		Arguments: spec.Arguments,
-		Directory: spec.WorkingDirectory,
-		Env:       spec.EnvVariables,
-		User:      session.user,
+	var pid int64
+	body.Fault_ = m.sim.inGuest(req.Vm, req.Auth, spec.ProgramPath, func(session guestSession) (err error) {
+		pid, err = session.start(guest.Program{
+			Path:      spec.ProgramPath,
+			Arguments: spec.Arguments,
+			Directory: spec.WorkingDirectory,
+			Env:       spec.EnvVariables,
+			User:      session.user,
+		})
+		return err
 	})
-	if err != nil {
-		body.Fault_ = soapFaultOf(guestFault(err, spec.ProgramPath))
-		return body
+	if body.Fault_ == nil {
+		body.Res = &types.StartProgramInGuestResponse{Returnval: pid}
 	}
-	body.Res = &types.StartProgramInGuestResponse{Returnval: pid}
 	return body
 }
 
@@ -128,14 +125,13 @@ func (m *guestProcessManager) TerminateProcessInGuest(_ *simulator.Context, req 
 
 func (m *guestProcessManager) ReadEnvironmentVariableInGuest(_ *simulator.Context, req *types.ReadEnvironmentVariableInGuest) soap.HasFault {
 	body := &methods.ReadEnvironmentVariableInGuestBody{}
-	session, fault := m.sim.enter(req.Vm, req.Auth)
-	if fault != nil {
-		body.Fault_ = soapFaultOf(fault)
-		return body
-	}
-	_, output, err := session.machine.Run(guest.Program{Path: "/usr/bin/env", User: session.user})
-	if err != nil {
-		body.Fault_ = soapFaultOf(guestFault(err, "/usr/bin/env"))
+	const program = "/usr/bin/env"
+	var output []byte
+	body.Fault_ = m.sim.inGuest(req.Vm, req.Auth, program, func(session guestSession) (err error) {
+		_, output, err = session.machine.Run(guest.Program{Path: program, User: session.user})
+		return err
+	})
+	if body.Fault_ != nil {
 		return body
 	}
 	body.Res = &types.ReadEnvironmentVariableInGuestResponse{}
