@@ -14,11 +14,13 @@ import typing as t
 from dataclasses import dataclass
 
 STARTING = ("VmStartingEvent", "VmUnsupportedStartingEvent")
-POWERED_ON = ("VmPoweredOnEvent", "DrsVmPoweredOnEvent", "VmRestartedOnAlternateHostEvent")
+POWERED_ON_BY_DRS = "DrsVmPoweredOnEvent"
+RESTARTED_BY_HA = "com.vmware.vc.ha.VmRestartedByHAEvent"
+RESTARTED_BY_HA_OLD = "VmRestartedOnAlternateHostEvent"  # before vSphere 5.0
+POWERED_ON = ("VmPoweredOnEvent", POWERED_ON_BY_DRS, RESTARTED_BY_HA_OLD)
 POWERED_OFF = ("VmPoweredOffEvent", "VmPowerOffOnIsolationEvent", "VmShutdownOnIsolationEvent")
 RESUMING = "VmResumingEvent"
 RECONFIGURED = "VmReconfiguredEvent"
-RESTARTED_BY_HA = ("com.vmware.vc.ha.VmRestartedByHAEvent", "VmRestartedOnAlternateHostEvent")
 TASK = "TaskEvent"
 
 POWER_ON_TASKS = (
@@ -133,7 +135,7 @@ def last_power_on(events: t.Sequence[Event]) -> list[Event]:
                 current = [one]
                 runs.append(current)
     for one in events:
-        if one.type == RESTARTED_BY_HA[0]:
+        if one.type == RESTARTED_BY_HA:
             _add_restart(one, runs, [off.time for off in events if off.type in POWERED_OFF])
     return max(runs, key=lambda run: run[-1].time, default=[])
 
@@ -167,8 +169,8 @@ def _tasks(run: list[Event], events: t.Sequence[Event]) -> list[Event]:
 
 def _verdict(run: list[Event], tasks: list[Event], boot_time: datetime.datetime | None) -> PowerOn:
     """The first pattern that fits. What vCenter itself did is believed whatever the clocks say."""
-    by_ha = [one for one in run if one.type in RESTARTED_BY_HA]
-    by_drs = [one for one in run if one.type == "DrsVmPoweredOnEvent"]
+    by_ha = [one for one in run if one.type in (RESTARTED_BY_HA, RESTARTED_BY_HA_OLD)]
+    by_drs = [one for one in run if one.type == POWERED_ON_BY_DRS]
     told_late = boot_time is not None and run[-1].time > boot_time + NEAR
     user = _user(run)
     reason = None
