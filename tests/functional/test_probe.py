@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from functional.vcenter import VCenter
+from functional.vcenter import VCenter, needs_other_accounts
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
@@ -174,6 +174,7 @@ def test_full_with_another_certificate_at_the_esxi_host(bed: Bed) -> None:
     assert bed.look("full", transfer_certs="ignore").document is not None
 
 
+@needs_other_accounts
 @BOTH
 def test_user_who_becomes_root(bed: Bed, method: str) -> None:
     bed.plant(DOCUMENT.format(f' ve:vCenterId="{bed.moid}"'))
@@ -183,6 +184,7 @@ def test_user_who_becomes_root(bed: Bed, method: str) -> None:
     bed.assert_nothing_left()
 
 
+@needs_other_accounts
 @BOTH
 def test_user_who_may_not_use_sudo(bed: Bed, method: str) -> None:
     view = bed.look(method, username="operator", become="sudo")

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from functional.vcenter import POST_CLONE, PRE_QUIESCE, VCenter
+from functional.vcenter import POST_CLONE, PRE_QUIESCE, VCenter, needs_other_accounts
 
 PAYLOAD = "guestinfo.vmfork.payload"
 SECRET = "kept-out-of-sight-0123456789"
@@ -229,6 +229,7 @@ def test_tools_that_start_later(parent: VCenter) -> None:
     starter.join()
 
 
+@needs_other_accounts
 def test_user_who_is_not_root(parent: VCenter) -> None:
     login = {"guest_username": "admin", "post_clone_script": POST_CLONE, "timeout": 30}
     refusal = quiesce(parent, **login)
@@ -237,6 +238,7 @@ def test_user_who_is_not_root(parent: VCenter) -> None:
     assert quiesce(parent, **login, guest_become="sudo")["parent"]["quiesced"]
 
 
+@needs_other_accounts
 def test_user_who_may_not_use_sudo(parent: VCenter) -> None:
     refusal = quiesce(parent, guest_username="operator", guest_become="sudo", post_clone_script=POST_CLONE, timeout=30)
     assert "may not use sudo without a password" in refusal.msg

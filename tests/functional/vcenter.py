@@ -16,7 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from harness.simulator import Simulator
+
+needs_other_accounts = pytest.mark.skipif(
+    os.geteuid() != 0, reason="the simulator runs without root, so its guests have no account but root"
+)
 
 LAUNCH = Path(__file__).with_name("launch.py")
 SECONDS = 60
