@@ -45,7 +45,11 @@ class GuestView:
 
     :param state: ``xml``, ``no_value``, ``cleared``, ``non_xml``, ``permission_denied``, ``tool_missing``,
         ``tools_not_running``, ``ops_not_ready``, ``login_failed``, ``no_permission``, ``not_asked`` or ``error``.
-    :param method: ``exit_code`` or ``full``; ``None`` when it was not asked.
+    :param method: ``exit_code`` or ``full``; ``None`` when it was not asked. One that was asked for ``full`` and whose
+        document did not come is ``exit_code``.
+    :param tool: ``vmware-rpctool`` or ``vmtoolsd``, the one that answered last.
+    :param exit_code: of our program in the guest; what its numbers mean stands in ``probe.py``.
+    :param stderr: what the tool said instead of a value, with ``full``.
     :param bears_id: whose managed object ID (``ve:vCenterId``) the guest's document bears: ``own`` (this VM's),
         ``other`` or ``none``; ``None``: not looked at.
     :param error: a sentence, where asking failed.

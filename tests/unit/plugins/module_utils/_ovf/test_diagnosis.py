@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyVmomi import vim
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, impact
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured as configuration
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, differences, impact
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document as reader
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured, Product, Property
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import (
@@ -272,6 +275,48 @@ def test_no_secret_is_told() -> None:
         known = replace(evidence, differences=(*evidence.differences, TOKEN_GONE, OTHER_PASSWORD))
         known = replace(known, configured=replace(known.configured, properties=properties))
         assert SECRET not in str(diagnosis.facts(diagnosis.judge(known)))
+
+
+# --- together with those who read and compare ----------------------------------------------------------------------
+
+WRITTEN = (
+    '<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" '
+    'xmlns:oe="http://schemas.dmtf.org/ovf/environment/1" xmlns:ve="http://www.vmware.com/schema/ovfenv" oe:id="" '
+    f've:vCenterId="{MOID}"><PropertySection>\n<Property oe:key="hostname" oe:value="web-03"/>\n'
+    f'<Property oe:key="password" oe:value="{SECRET}"/>\n<Property oe:key="ip0" oe:value="192.0.2.7"/>\n'
+    "</PropertySection></Environment>"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        pytest.param(WRITTEN, "10", id="as delivered"),
+        pytest.param("\n".join(one for one in WRITTEN.splitlines() if "password" not in one), "7b", id="no password"),
+        pytest.param(WRITTEN.replace("web-03", "web-02"), "9a", id="older host name"),
+        pytest.param(WRITTEN.replace('<Property oe:key="hostname" oe:value="web-03"/>', ""), "9a", id="no host name"),
+        pytest.param(WRITTEN.replace(SECRET, "another"), "10", id="another password"),
+        pytest.param(WRITTEN.replace("192.0.2.7", "192.0.2.8"), "10", id="another address of a pool"),
+        pytest.param(WRITTEN.replace(MOID, "vm-999"), "12a", id="of another VM"),
+        pytest.param(WRITTEN.replace(f've:vCenterId="{MOID}"', f've:esxId="{MOID}"'), "8a", id="injected"),
+        pytest.param(WRITTEN.replace("</PropertySection></Environment>", ""), "21g", id="truncated"),
+        pytest.param("<!DOCTYPE x []>" + WRITTEN, "21g", id="hostile"),
+    ],
+)
+def test_a_document_as_it_is_read(text: str, row: str) -> None:
+    info = vim.vApp.PropertyInfo
+    config = vim.vApp.VmConfigInfo(
+        property=[
+            info(key=0, id="hostname", type="string", value="web-03"),
+            info(key=1, id="password", type="password", value=""),
+            info(key=2, id="ip0", type="ip:VM Network", value=""),
+        ],
+        ovfEnvironmentTransport=["com.vmware.guestInfo"],
+    )
+    shown = configuration.read(config, running=True)
+    found = reader.parse(text)
+    known = vm(configured=shown, guest=GuestView("xml", "full", document=found, text=text))
+    assert diagnosis.judge(replace(known, differences=differences.compare(shown, None, found))).row == row
 
 
 # --- what nobody knows must not decide ------------------------------------------------------------------------------
