@@ -82,7 +82,10 @@ options:
       - Path of C(vmtoolsd) or C(vmware-rpctool) in the guest. It is looked for in the usual places when left out.
     type: str
   timeout:
-    description: Seconds the whole task may take.
+    description:
+      - Seconds the whole task may take.
+      - When they are over, the scripts in the guest are ended with all that they began, so that the VM does not stop
+        at its fork point later. That can take some seconds more. If it cannot be done, the error says so.
     type: int
     default: 300
 notes:
@@ -151,7 +154,9 @@ guest:
       type: int
       sample: 1742
     exit_code:
-      description: Exit code of what ended before the fork point. V(null) when the fork point was reached.
+      description:
+        - Exit code of what ended before the fork point. V(null) when the fork point was reached.
+        - It is V(143) when the task has ended it, because the time was over.
       type: int
       sample: 3
     output:

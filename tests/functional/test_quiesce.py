@@ -246,13 +246,52 @@ def test_user_who_may_not_use_sudo(parent: VCenter) -> None:
     assert_nothing_left(parent)
 
 
+LATER = """
+(sleep 1000; touch /root/went-on; vmtoolsd --cmd 'vmfork-begin -1 -1') &
+wait
+"""
+
+
+@pytest.mark.parametrize(
+    "login", [{}, {"guest_username": "admin", "guest_become": "sudo"}], ids=["root", "sudo, whose programs are root's"]
+)
+@pytest.mark.parametrize("method", ["scripts", "script"])
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
-def test_time_out(parent: VCenter, delivery: str) -> None:
-    script = f"# {SECRET}\nsleep 300; touch /root/went-on\n"
-    refusal = quiesce(parent, pre_quiesce_script=script, script_delivery=delivery, timeout=3)
-    assert "did not reach the fork point within 3 seconds" in refusal.msg
+def test_time_out(parent: VCenter, delivery: str, method: str, login: dict[str, str]) -> None:
+    given = {"method": method, ("script" if method == "script" else "pre_quiesce_script"): f"# {SECRET}\n{LATER}"}
+    refusal = quiesce(parent, script_delivery=delivery, timeout=3, **given, **login)
+    assert refusal.msg.endswith(
+        "did not reach the fork point within 3 seconds. "
+        "Look at what the pre-quiesce script waits for, or give a longer timeout."
+    )
     assert_nothing_left(parent)
-    assert "went-on" not in parent.in_guest(moid(parent), "ls /root")
+    assert parent.in_guest(moid(parent), "pgrep -x sleep; ls /root") == ""
+
+
+def test_runner_that_cannot_be_ended(parent: VCenter) -> None:
+    for method in ("TerminateProcessInGuest", "ListProcessesInGuest"):
+        parent.fault(method=method, at="call", fault="GuestPermissionDenied", count=0)
+    refusal = quiesce(parent, pre_quiesce_script="sleep 1000", timeout=1)
+    assert "did not reach the fork point within 1 seconds" in refusal.msg
+    assert f"The runner in the guest (process {refusal['guest']['pid']}) could not be ended" in refusal.msg
+    assert "power the VM off" in refusal.msg
+    assert refusal["parent"]["quiesced"] is False
+
+
+def test_fork_point_reached_at_the_last_moment(parent: VCenter) -> None:
+    """What asks the runner to end comes too late."""
+    parent.fault(method="TerminateProcessInGuest", at="call", delay_ms=4000, count=1)
+    done = quiesce(parent, pre_quiesce_script="sleep 3", timeout=1)
+    assert done["parent"]["quiesced"], done.msg
+
+
+def test_directory_that_only_root_can_remove(parent: VCenter) -> None:
+    script = 'mkdir -m 700 "${0%/*}/sub"; touch "${0%/*}/sub/file"; kill -9 $PPID; sleep 1000'
+    login = {"guest_username": "admin", "guest_become": "sudo"}
+    refusal = quiesce(parent, pre_quiesce_script=script, timeout=30, **login)
+    assert "ended without a report" in refusal.msg
+    parent.in_guest(moid(parent), f"while [ -e {refusal['guest']['directory']} ]; do sleep 0.1; done")
+    assert_nothing_left(parent)
 
 
 def test_powered_off_meanwhile(parent: VCenter) -> None:

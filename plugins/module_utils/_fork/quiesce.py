@@ -8,6 +8,7 @@ Private to the collection.
 from __future__ import annotations
 
 import contextlib
+import enum
 import shlex
 import typing as t
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import SHELL, Guest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 PAYLOAD = "guestinfo.vmfork.payload"
@@ -35,7 +36,8 @@ PAYLOAD = "guestinfo.vmfork.payload"
 SLOW_LOOK = 5
 """Seconds without news after which the guest's process list is asked whether the runner still lives."""
 
-SHELL = "/bin/sh"
+END_SECONDS = 15
+"""Time for a runner to end once it was asked to. It takes a second; VMware Tools gives it five before it kills."""
 
 TEMPORARY = "/tmp"
 """Where a guest keeps temporary files, when it is not asked."""
@@ -123,11 +125,7 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
         else:
             _run(parent, deadline, plan, trace, warn)
     except (_errors.Error, vmodl.MethodFault) as trouble:
-        error = (
-            trouble
-            if isinstance(trouble, _errors.Error)
-            else _errors.failure(f"Could not quiesce VM {parent.name}", trouble)
-        )
+        error = _as_error(parent, trouble)
         error.details.setdefault("guest", trace)
         with contextlib.suppress(_errors.Error, vmodl.MethodFault):
             parent.refresh()
@@ -135,6 +133,12 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
         raise error from trouble
     parent.refresh()
     return trace
+
+
+def _as_error(parent: Parent, trouble: _errors.Error | vmodl.MethodFault) -> _errors.Error:
+    if isinstance(trouble, _errors.Error):
+        return trouble
+    return _errors.failure(f"Could not quiesce VM {parent.name}", trouble)
 
 
 def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
@@ -146,6 +150,7 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
     keys = _keys(parent)
     files = job.files(nonce, parent.engine.freeze_command, keys)
     chunks = runner.payload(files)
+    started = False
     try:
         program = None
         if plan.delivery != "guestinfo":
@@ -158,12 +163,25 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
             program = (SHELL, f"-c {shlex.quote(command)}")
         with contextlib.suppress(_errors.ConnectionLost):  # it may run all the same, and is never started twice
             trace["pid"] = guest.start(*program)
+        started = True
         _await_fork_point(parent, deadline, trace, nonce, guest)
-    except (_errors.Error, vmodl.MethodFault):
-        _end_runner(guest, trace)
+    except (_errors.Error, vmodl.MethodFault) as trouble:
+        fate = _Fate.ENDED
+        if started and not isinstance(trouble, _errors.GuestFailed):
+            fate = _end_runner(parent, guest, trace, nonce)
+        if fate is _Fate.FROZEN:
+            return  # it came to the fork point at the last moment
         if trace["directory"] is not None:
             with contextlib.suppress(_errors.Error, vmodl.MethodFault):
                 guest.remove_directory(trace["directory"])
+        if fate is _Fate.UNKNOWN:
+            error = _as_error(parent, trouble)
+            which = f"process {trace['pid']}" if trace["pid"] is not None else f"started from {trace['directory']}"
+            raise _errors.GuestFailed(
+                f"{error.sentence} The runner in the guest ({which}) could not be ended and may bring the VM to the "
+                "fork point later. End it there, or power the VM off.",
+                **error.details,
+            ) from trouble
         raise
     finally:
         _clear_payload(parent, warn)
@@ -190,14 +208,28 @@ def _upload(
     return SHELL, shlex.quote(f"{directory}/runner")
 
 
-def _end_runner(guest: Guest, trace: Trace) -> None:
-    """Keep a runner that lives from coming to the fork point later."""
-    if trace["directory"] is None:
-        return
-    if trace["pid"] is None:
-        trace["pid"] = guest.find(trace["directory"])
-    if trace["pid"] is not None:
+class _Fate(enum.Enum):
+    """What became of a runner that was to be ended."""
+
+    ENDED = "ended"
+    FROZEN = "frozen"
+    UNKNOWN = "unknown"
+
+
+def _end_runner(parent: Parent, guest: Guest, trace: Trace, nonce: str) -> _Fate:
+    """Keep a runner that may live from coming to the fork point when nobody waits for it any more."""
+    try:
+        if trace["pid"] is None:
+            trace["pid"] = guest.find(trace["directory"])
+            if trace["pid"] is None:
+                return _Fate.ENDED  # it was never started, and would not find its files any more
         guest.terminate(trace["pid"])
+        _await_fork_point(parent, Deadline(END_SECONDS), trace, nonce, guest)
+    except _errors.GuestFailed:
+        return _Fate.ENDED
+    except (_errors.Error, vmodl.MethodFault):
+        return _Fate.UNKNOWN
+    return _Fate.FROZEN
 
 
 def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: str | None, guest: Guest | None) -> None:
@@ -238,7 +270,8 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
 def _look_at_process(parent: Parent, guest: Guest, trace: Trace) -> None:
     """The slow second path: a runner that ended and could not report."""
     if trace["pid"] is None:
-        trace["pid"] = guest.find(trace["directory"])  # nobody else knows the directory's name
+        with contextlib.suppress(vmodl.MethodFault):
+            trace["pid"] = guest.find(trace["directory"])  # nobody else knows the directory's name
         return
     code = guest.exit_code(trace["pid"])
     if code is None:

@@ -9,7 +9,7 @@ API reference of GuestFileManager and GuestProcessManager.
 
 from __future__ import annotations
 
-import contextlib
+import shlex
 import ssl
 import time
 import typing as t
@@ -24,6 +24,8 @@ READY_PATHS = ("runtime.powerState", "guest.toolsRunningStatus", "guest.guestOpe
 """What tells whether a guest takes operations."""
 
 _MANAGERS = ("authManager", "fileManager", "processManager")
+
+SHELL = "/bin/sh"
 
 RETRY = 5
 """Seconds to wait for news after the guest's agent refused, before it is asked again."""
@@ -82,14 +84,18 @@ class Guest:
 
     def remove_directory(self, path: str) -> None:
         """Remove a directory with everything in it."""
-        self._call(
-            f"Could not remove the directory {path}",
-            self._manager("fileManager").DeleteDirectoryInGuest,
-            vm=self._vm,
-            auth=self._auth,
-            directoryPath=path,
-            recursive=True,
-        )
+        try:
+            self._call(
+                f"Could not remove the directory {path}",
+                self._manager("fileManager").DeleteDirectoryInGuest,
+                vm=self._vm,
+                auth=self._auth,
+                directoryPath=path,
+                recursive=True,
+            )
+        except _errors.OperationFailed as error:
+            if error.fault != "GuestPermissionDenied" or not self._start_as_root(f"rm -rf {shlex.quote(path)}"):
+                raise
 
     def upload(self, path: str, content: bytes) -> None:
         """Write a file that only the user can read.
@@ -148,11 +154,28 @@ class Guest:
         )
 
     def terminate(self, pid: int) -> None:
-        """Ask a program to end; one that has ended already, or a guest that does not answer, is no error."""
-        with contextlib.suppress(vmodl.MethodFault, _errors.Error):
+        """Ask a program to end; one that has ended already, or a guest that does not answer, is no error.
+
+        What sudo runs is root's, and Tools refuses to end it for the user who called sudo.
+        """
+        try:
             self._session.call(
                 self._manager("processManager").TerminateProcessInGuest, vm=self._vm, auth=self._auth, pid=pid
             )
+        except vim.fault.GuestProcessNotFound:
+            return
+        except (vmodl.MethodFault, _errors.Error):
+            self._start_as_root(f"kill {pid}")
+
+    def _start_as_root(self, command: str) -> bool:
+        """Start a shell command by way of sudo; whether that could be done."""
+        if self._login.become != "sudo":
+            return False
+        try:
+            self.start(SHELL, f"-c {shlex.quote(f'exec sudo -n {SHELL} -c {shlex.quote(command)}')}")
+        except (vmodl.MethodFault, _errors.Error):
+            return False
+        return True
 
     def exit_code(self, pid: int) -> int | None:
         """The exit code of a program that has ended; ``None`` while it runs or when the guest does not say.
@@ -174,15 +197,14 @@ class Guest:
     def find(self, mark: str) -> int | None:
         """The process ID of the program that has ``mark`` in its command line, the first of several.
 
-        ``None``: the guest knows of none, or does not say. Never waits. A program that :meth:`start` has started is
-        found for some minutes after its end.
+        ``None``: the guest knows of none. Never waits. A program that :meth:`start` has started is found for some
+        minutes after its end.
+
+        :raises vmodl.MethodFault: the guest does not say.
         """
-        try:
-            found = self._session.ask(
-                self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=[]
-            )
-        except (vmodl.MethodFault, _errors.Error):
-            return None
+        found = self._session.ask(
+            self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=[]
+        )
         ours = [one for one in found or [] if mark in (one.cmdLine or "")]
         return min(ours, key=lambda one: (one.startTime, one.pid)).pid if ours else None
 

@@ -6,8 +6,9 @@ Private to the collection. Pure functions: scripts in, files out. The runner
 does pre-quiesce → fork point → (in each child) post-clone; what it reports,
 and where, stands in ``_fork/report.py``, whose keys come in as parameters.
 
-It is POSIX sh and needs of the guest: sh, VMware Tools, and for the end of a
-script's output tail and base64 (without them the output is left out).
+It is POSIX sh and needs of the guest: sh, VMware Tools, for the end of a
+script's output tail and base64 (without them the output is left out), and to
+end all that a script began setsid (without it the script alone is ended).
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Job:
             "post_clone": self.post_clone,
             "script": self.script,
         }.items():
-            command = ":" if script is None else f'exec {self._command(script)} "$directory/{name}"'
+            command = ":" if script is None else f'exec $own_group {self._command(script)} "$directory/{name}"'
             lines.append(f"run_{name}() {{ {command}; }}")
         steps = "fork_by_itself" if self.script is not None else "fork_between"
         exits = "\n".join(f"exit_{stage}={code}" for stage, code in STAGES.items())
@@ -243,11 +244,22 @@ in_child() {
   exit "$1"
 }
 
-# run COMMAND: in the background, so that a request to end reaches us while it runs.
+# run COMMAND: in the background, so that a request to end reaches us while it runs, and in a process group of its own.
 run() {
+  own_group=$(command -v setsid)
   "$1" >"$directory/output" 2>&1 </dev/null &
   running=$!
   wait "$running"
+}
+
+# End what runs and all that it began: it might come to the fork point when nobody waits for it any more.
+stop() {
+  trap '' 1 2 15
+  [ -n "$running" ] || return 0
+  for signal in TERM KILL; do
+    kill -s $signal -- "-$running" 2>/dev/null || kill -s $signal "$running" 2>/dev/null || return 0
+    [ $signal = KILL ] || sleep 1
+  done
 }
 
 announce() {
@@ -259,8 +271,9 @@ announce() {
 fork_between() {
   run run_pre_quiesce || end_early pre_quiesce $? $exit_pre_quiesce
   announce
+  trap '' 1 2 15 # a request to end that comes now would be met in every child
   rpc "$freeze" >"$directory/output" 2>&1 || end_early freeze $? $exit_freeze
-  trap 'kill "$running" 2>/dev/null; in_child 143' 1 2 15
+  trap 'stop; in_child 143' 1 2 15
   run run_post_clone
   in_child $?
 }
@@ -268,7 +281,7 @@ fork_between() {
 # One script calls the fork point itself; who has another nonce after it is a child.
 fork_by_itself() {
   before=$(child_nonce)
-  trap 'kill "$running" 2>/dev/null
+  trap 'stop
     [ "$(child_nonce)" != "$before" ] && in_child 143
     end_early terminated 143 $exit_terminated' 1 2 15
   announce
@@ -279,6 +292,7 @@ fork_by_itself() {
 }
 
 main() {
+  running=
   : >"$directory/output"
   find_tools || { take_output; exit $exit_tools; }
   if [ "$(id -u)" != 0 ]; then
@@ -286,7 +300,7 @@ main() {
     sudo -n true >"$directory/output" 2>&1 </dev/null || end_early become $? $exit_become
     exec sudo -n /bin/sh "$0"
   fi
-  trap 'kill "$running" 2>/dev/null; end_early terminated 143 $exit_terminated' 1 2 15
+  trap 'stop; end_early terminated 143 $exit_terminated' 1 2 15
   "$1"
 }
 """

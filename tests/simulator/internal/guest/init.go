@@ -50,6 +50,7 @@ type initProcess struct {
 	told      State
 	processes processTable
 	world     world
+	sudos     sync.Map // process IDs of the sudo programs that run something
 }
 
 func initMain() {
@@ -198,7 +199,7 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 			if err := json.Unmarshal(body, &asked); err != nil {
 				return nil, nil, err
 			}
-			code, err := i.sudo(conn, int(caller.Uid), program, asked, files)
+			code, err := i.sudo(conn, caller, program, asked, files)
 			return code, nil, err
 		},
 	})

@@ -5,6 +5,7 @@ package guest
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -205,6 +206,37 @@ func TestSudo(t *testing.T) {
 		if code, output := shell(t, m, test.user, test.script); code != test.code || output != test.output {
 			t.Errorf("%s: %s: exit code %d, output %q", test.user, test.script, code, output)
 		}
+	}
+}
+
+// TestSudoIsEnded has what sudo runs be ended by way of it, by root alone.
+func TestSudoIsEnded(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("there are no other accounts")
+	}
+	h := newHypervisor()
+	m := boot(t, newPlatform(t, Namespaces), parentSpec(), h)
+	must(t, m, `echo 'trap "echo ended >/tmp/result; exit 9" 15; : >/tmp/runs; while :; do sleep 0.1; done' >/tmp/script`)
+	pid, err := m.Start(Program{Path: "/usr/bin/sudo", Arguments: "-n sh /tmp/script", User: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, m, "until [ -e /tmp/runs ]; do sleep 0.1; done")
+	if err := m.Terminate(pid, "ann"); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("ann ends sudo: %v", err)
+	}
+	if code, output := shell(t, m, "ann", fmt.Sprintf("sudo -n kill %d", pid)); code != 0 {
+		t.Errorf("sudo kill: exit code %d, output %q", code, output)
+	}
+	end := receiveFrom(t, h.ended, "the end of sudo")
+	for end.PID != pid {
+		end = receiveFrom(t, h.ended, "the end of sudo")
+	}
+	if end.ExitCode != 9 {
+		t.Errorf("sudo ended with %d", end.ExitCode)
+	}
+	if got := must(t, m, "cat /tmp/result"); got != "ended" {
+		t.Errorf("the result is %q", got)
 	}
 }
 

@@ -316,7 +316,7 @@ func (i *initProcess) terminate(asked terminateRequest) error {
 	if err != nil {
 		return err
 	}
-	if asked.PID <= 1 {
+	if _, isSudo := i.sudos.Load(asked.PID); asked.PID <= 1 || isSudo && account.uid != os.Getuid() {
 		return &os.PathError{Op: "kill", Path: strconv.FormatInt(asked.PID, 10), Err: os.ErrPermission}
 	}
 	pidfd, err := unix.PidfdOpen(int(asked.PID), 0)

@@ -3,7 +3,9 @@
 
 // sudo in a guest. The host's would need the host's root; this one lets the
 // init, which is the guest's root, start the command with the caller's stdin,
-// stdout and stderr.
+// stdout and stderr. As a real one it passes on a request to end, waits for the
+// command's end, and cannot be ended by another user than root (who goes
+// through Tools; to the kernel it is the caller's process).
 
 package guest
 
@@ -12,6 +14,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -146,6 +149,12 @@ func sudo(words []string) int {
 		return fail("sudo", err)
 	}
 	defer conn.Close()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	go func() {
+		<-signals
+		_ = conn.CloseWrite() // which the init understands
+	}()
 	var code int
 	if _, err := converse(conn, "sudo", asked, &code, os.Stdin, os.Stdout, os.Stderr); err != nil {
 		return fail("sudo", err)
@@ -154,11 +163,11 @@ func sudo(words []string) int {
 }
 
 // sudo is the init's side: it returns the command's exit status.
-func (i *initProcess) sudo(conn *net.UnixConn, uid int, program int64, asked sudoRequest, files []*os.File) (int, error) {
+func (i *initProcess) sudo(conn *net.UnixConn, by *unix.Ucred, program int64, asked sudoRequest, files []*os.File) (int, error) {
 	if len(files) != 3 {
 		return 1, errors.New("stdin, stdout and stderr are needed")
 	}
-	caller, err := i.world.user(strconv.Itoa(uid))
+	caller, err := i.world.user(strconv.Itoa(int(by.Uid)))
 	if err != nil {
 		return 1, err
 	}
@@ -166,7 +175,7 @@ func (i *initProcess) sudo(conn *net.UnixConn, uid int, program int64, asked sud
 	if err != nil {
 		return 1, err
 	}
-	if i.world.uid(uid) != 0 && !maySudo(caller.name, string(group)) {
+	if i.world.uid(int(by.Uid)) != 0 && !maySudo(caller.name, string(group)) {
 		return 1, errors.New("a password is required")
 	}
 	target, err := i.world.user(strings.TrimPrefix(asked.User, "#"))
@@ -200,8 +209,10 @@ func (i *initProcess) sudo(conn *net.UnixConn, uid int, program int64, asked sud
 	if err != nil {
 		return 1, err
 	}
+	i.sudos.Store(int64(by.Pid), true)
+	defer i.sudos.Delete(int64(by.Pid))
 	gone := make(chan struct{})
-	go func() { // the program sends nothing more: a read ends with it
+	go func() { // the program sends nothing more: a read ends with it, or with a request to end
 		one := make([]byte, 1)
 		_, _ = conn.Read(one)
 		close(gone)

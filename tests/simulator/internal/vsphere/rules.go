@@ -195,6 +195,10 @@ var ruleTable = []Rule{
 	{Name: "ovfenv_after_power_cycle_reboot", Source: assumption, Choices: []string{"kept", "lost"},
 		Statement: "The environment survives a reboot of a guest with vmx.reboot.powerCycle."},
 
+	// The guest.
+	{Name: "sudo_owner", Source: "sudo(8); kill(2); open-vm-tools services/plugins/vix (VixToolsKillProcess: EPERM is VIX_E_GUEST_USER_PERMISSIONS)", Choices: []string{"root"},
+		Statement: "sudo and what it runs belong to root: TerminateProcessInGuest by the user who called it fails with GuestPermissionDenied."},
+
 	// The server.
 	{Name: "unknown_method_fault", Source: "vpulim/node-soap issue 668", Choices: []string{"InvalidRequest", "RuntimeFault", "MethodNotFound", "NotSupported"},
 		Statement: "A method the server does not know is answered with this fault."},

@@ -224,6 +224,29 @@ def test_terminated(guest: Guest) -> None:
     assert not guest.directory.exists()
 
 
+@pytest.mark.parametrize("which", ["pre_quiesce", "script"])
+def test_all_that_a_script_began_is_ended_with_it(guest: Guest, which: str) -> None:
+    script = """
+    sh -c 'trap "" TERM; echo $$ >"$OUT/pid"; while :; do sleep 0.1; done' &
+    until [ -s "$OUT/pid" ]; do sleep 0.1; done
+    kill -TERM $PPID
+    wait
+    """
+    guest.run(runner.Job(**{which: script}))
+    assert guest.early_end() == report.Report("terminated", 143, "")
+    status = Path("/proc", (guest.root / "pid").read_text().strip(), "status")
+    assert not status.exists() or "zombie" in status.read_text()
+
+
+def test_request_to_end_at_the_fork_point_is_not_met_in_the_children(guest: Guest) -> None:
+    guest.install(
+        "vmtoolsd", (guest.bin / "vmtoolsd").read_text().replace("vmfork-begin)", "vmfork-begin) kill $PPID;")
+    )
+    guest.run(runner.Job(post_clone="echo child"))
+    assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
+    assert guest.early_end() is None
+
+
 @pytest.mark.parametrize("which", ["post_clone", "script"])
 def test_terminated_in_a_child(guest: Guest, which: str) -> None:
     """Restarting VMware Tools there may end the runner: the child must tell, and not as the parent would."""
