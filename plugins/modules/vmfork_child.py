@@ -108,7 +108,8 @@ options:
   persistent:
     description:
       - Whether a child keeps its disks when it is powered off. The server wants the parent to have a snapshot then.
-      - A child that is not persistent is meant to be removed, not restarted.
+      - A child that is not persistent is meant to be removed, not restarted. When it is powered on again, it begins at
+        the fork point, and its post-clone script runs once more.
       - The default is V(false).
     type: bool
   folder:
@@ -140,7 +141,8 @@ options:
       - V(ip_address) waits for an address that is really the child's. It must be on a MAC address of its own adapters,
         not link-local, not one of the parent's, and inside O(ip_network) if that is given.
       - V(post_clone) waits until the child has reported the end of its post-clone script. An exit code other than 0
-        makes the child fail.
+        makes the child fail. The report of a child whose script runs once more after a power-off does not count any
+        more; that of a persistent child does, and is noted on it, since vCenter may forget it at the power-off.
     type: str
     choices: [created, powered_on, tools, ip_address, post_clone]
     default: post_clone
@@ -294,7 +296,7 @@ children:
           description: Exit code of the script.
           type: int
         output:
-          description: The last 2 kB of its output.
+          description: The last 2 kB of its output. Empty when vCenter has forgotten it since, at a power-off.
           type: str
     seconds:
       description: Seconds this child took.

@@ -148,6 +148,96 @@ def test_persistent_child_is_found_again(vcenter: VCenter, group: str) -> None:
     assert vcenter.ok("vmfork_child", parent_name=vcenter.parent, state="absent", all=True)["summary"]["removed"] == 1
 
 
+# --- after a power cycle ---------------------------------------------------------------------------------------------
+
+AGAIN = ["cleared", "kept"]
+"""What becomes of guestinfo."""
+
+
+def power_cycle(vcenter: VCenter, *states: str) -> None:
+    for state in states or ("off", "on"):
+        vcenter.govc("vm.power", f"-{state}", "web-01")
+
+
+@pytest.fixture
+def persistent(vcenter: VCenter) -> VCenter:
+    """A parent that can have persistent children."""
+    vcenter.govc("snapshot.create", "-vm", vcenter.parent, "base")
+    vcenter.enable()
+    return vcenter
+
+
+@pytest.mark.parametrize("guestinfo", AGAIN)
+def test_persistent_child_stays_done(persistent: VCenter, guestinfo: str) -> None:
+    """Its script has run and does not run again."""
+    persistent.rule("guestinfo_after_power_cycle", guestinfo)
+    persistent.quiesce()
+    given: dict[str, Any] = {"persistent": True, "secret_config_params": {"token": SECRET}, "timeout": 20}
+    with persistent.calls() as calls:
+        persistent.fork("web-01", **given)
+    assert calls["ReconfigVM_Task"] == 2  # its record; its secrets, with the note of its end
+    power_cycle(persistent)
+    with persistent.calls() as calls:
+        again = persistent.fork("web-01", **given)
+    assert not CHANGING & set(calls)
+    assert (again["changed"], states(again)) == (False, {"web-01": "existing"})
+    assert (again.child("web-01")["post_clone"]["done"], again.child("web-01")["post_clone"]["exit_code"]) == (True, 0)
+    power_cycle(persistent, "off")
+    later = persistent.fork("web-01", **given)
+    assert (later["changed"], later.child("web-01")["power_state"]) == (True, "poweredOn")
+    assert persistent.fork("web-01", **given)["changed"] is False
+
+
+@pytest.mark.parametrize("guestinfo", AGAIN)
+def test_persistent_child_stays_failed(persistent: VCenter, guestinfo: str) -> None:
+    persistent.rule("guestinfo_after_power_cycle", guestinfo)
+    persistent.quiesce(post_clone_script="exit 7")
+    given = {"parent_name": persistent.parent, "name": "web-01", "persistent": True, "timeout": 20}
+    persistent.fails("vmfork_child", **given)
+    power_cycle(persistent)
+    refusal = persistent.fails("vmfork_child", **given)
+    assert "exit code 7" in refusal.msg
+    assert refusal["changed"] is False
+
+
+def test_persistent_child_whose_end_nobody_noted(persistent: VCenter) -> None:
+    """Nothing tells whether its script has run."""
+    persistent.quiesce()
+    persistent.fork("web-01", persistent=True, wait_for="tools")
+    power_cycle(persistent)
+    given = {"parent_name": persistent.parent, "name": "web-01", "persistent": True, "timeout": 5}
+    refusal = persistent.fails("vmfork_child", **given)
+    assert "has not reported the end of its post-clone script" in refusal.msg
+    assert "remove it and make it anew" in refusal.msg
+
+
+COUNTED = """#!/bin/sh
+sleep 3
+cat /proc/sys/kernel/random/uuid
+"""
+
+
+@pytest.mark.parametrize("guestinfo", AGAIN)
+@pytest.mark.parametrize("states", [("off",), ("off", "on")], ids=["off", "off and on"])
+def test_child_that_forks_again_is_done_when_its_script_has_run_again(
+    vcenter: VCenter, guestinfo: str, states: tuple[str, ...]
+) -> None:
+    vcenter.rule("guestinfo_after_power_cycle", guestinfo)
+    vcenter.enable()
+    vcenter.quiesce(post_clone_script=COUNTED)
+    first = vcenter.fork("web-01").child("web-01")["post_clone"]
+    power_cycle(vcenter, *states)
+    if guestinfo == "kept" and "on" in states:  # the report stands there until the guest is past the fork point
+        moid = vcenter.ok("vmfork_info")["parents"][0]["children"][0]["moid"]
+        vcenter.in_guest(moid, "true")
+    again = vcenter.fork("web-01")
+    second = again.child("web-01")["post_clone"]
+    assert again["changed"] is ("on" not in states)
+    assert (first["done"], second["done"], second["exit_code"]) == (True, True, 0)
+    assert first["output"] != second["output"]
+    assert vcenter.fork("web-01")["changed"] is False
+
+
 @pytest.mark.parametrize("wait_for", ["created", "powered_on", "tools", "ip_address"])
 def test_wait_for(quiesced: VCenter, wait_for: str) -> None:
     params = {"ipaddress": "192.0.2.11"}

@@ -22,7 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, pipeline, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
@@ -228,8 +228,12 @@ class Executor:
         if request is Request.RECORD:
             others = {"uuid": child.wanted.bios_uuid} if child.wanted.bios_uuid else {}
             spec = _extra_config.spec(child.record, **others)
+        elif request is Request.FORGET:
+            spec = _extra_config.spec({report.POST_CLONE: ""})
+        elif request is Request.NOTE:
+            spec = _extra_config.spec(child.note)
         else:
-            spec = _extra_config.spec(dict.fromkeys(child.secret_keys, ""))
+            spec = _extra_config.spec({**dict.fromkeys(child.secret_keys, ""), **child.note})
         return self._session.call(child.vm.ReconfigVM_Task, spec)
 
     def _after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:
@@ -292,4 +296,6 @@ def _request_of(child: Child) -> Request:
         Step.CREATING: Request.CREATE,
         Step.RECORDING: Request.RECORD,
         Step.STARTING: Request.POWER_ON,
+        Step.FORGETTING: Request.FORGET,
+        Step.NOTING: Request.NOTE,
     }.get(child.step, Request.CLEAR)

@@ -3,7 +3,7 @@
 """The way of one child, as a pure reducer: (child, event) → (child, next request).
 
 Private to the collection. The way reads: created, recorded, powered on,
-running, script ended, settled, secrets cleared. ``executor.py`` carries the requests
+running, script ended, settled, secrets cleared, end noted. ``executor.py`` carries the requests
 out and feeds the events in.
 """
 
@@ -28,10 +28,12 @@ class Step(enum.Enum):
     CREATING = "its creation"
     CREATED = "its properties"
     RECORDING = "the record on it"
+    FORGETTING = "the removal of the report it left when it last ran"
     STARTING = "its power-on"
     RUNNING = "the goal"
     SETTLING = "VMware Tools' report of its address"
     CLEARING = "the removal of its secrets"
+    NOTING = "the note of its script's end"
     DONE = "nothing more"
     FAILED = "nothing any more"
 
@@ -41,8 +43,10 @@ class Request(enum.Enum):
 
     CREATE = "Could not create child"
     RECORD = "Could not record child"
+    FORGET = "Could not remove the last report of child"
     POWER_ON = "Could not power on child"
     CLEAR = "Could not clear the secrets of child"
+    NOTE = "Could not note the end of the post-clone script of child"
 
 
 class Created(t.NamedTuple):
@@ -106,6 +110,7 @@ class Child:
     existed: bool = False
     recorded: bool = False
     started: bool = False
+    forgotten: bool = False
     changed: bool = False
     values: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False)
     error: str | None = None
@@ -136,6 +141,26 @@ class Child:
             t.cast(str, self.nonce),
         )
         return {identity.RECORD_KEY: str(record)}
+
+    @property
+    def forks_again(self) -> bool:
+        """Whether a power-off takes the child back to the fork point, so that its script runs once more."""
+        kind = facts.child_type(self.values)
+        return not self.wanted.persistent if kind is None else kind == "nonpersistent"
+
+    @property
+    def has_old_report(self) -> bool:
+        """Whether vCenter shows a report of this child; when it is off, that is one of an earlier run."""
+        return _extra_config.mapping(self.values).get(report.POST_CLONE, "").split(" ")[0] == self.nonce
+
+    @property
+    def note(self) -> dict[str, str]:
+        """The extraConfig key that keeps a persistent child's report; empty where nothing is to be kept."""
+        ended = self.report
+        if ended is None or self.forks_again or self.goal.wait_for != "post_clone":
+            return {}
+        note = {report.DONE: f"{self.nonce} {ended.exit_code}"}
+        return {} if note.items() <= _extra_config.mapping(self.values).items() else note
 
     @property
     def params(self) -> dict[str, str]:
@@ -187,6 +212,8 @@ def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any])
         return replace(child, step=Step.RECORDING), Request.RECORD
     child = replace(child, nonce=record.nonce, recorded=True)
     if goal.wait_for != "created" and not _power.is_on(values):
+        if child.has_old_report and child.forks_again:
+            return replace(child, step=Step.FORGETTING, changed=True), Request.FORGET
         return replace(child, step=Step.STARTING, changed=True), Request.POWER_ON
     return _arrive(replace(child, step=Step.RUNNING))
 
@@ -209,7 +236,7 @@ def advance(child: Child, event: Event) -> Next:
         return replace(child, step=Step.CREATED, vm=event.vm), None
     if isinstance(event, Failed):
         if child.step is Step.SETTLING:
-            return _leave(child)  # it had done what was asked; only its address was still waited for
+            return _finish(child)  # it had done what was asked; only its address was still waited for
         if child.step is Step.RECORDING and event.fault in _NOT_YET and _may_start(child):
             # This server wants to see a child run before it lets it be changed.
             return replace(child, step=Step.STARTING), Request.POWER_ON
@@ -217,19 +244,21 @@ def advance(child: Child, event: Event) -> Next:
     if isinstance(event, News):
         return _news(child, event)
     if isinstance(event, Settled):
-        return _leave(child) if child.step is Step.SETTLING else (child, None)
+        return _finish(child) if child.step is Step.SETTLING else (child, None)
     if child.step is Step.RECORDING:
         child = replace(child, recorded=True)
         if _may_start(child):
             return replace(child, step=Step.STARTING), Request.POWER_ON
         return _arrive(replace(child, step=Step.RUNNING))
+    if child.step is Step.FORGETTING:
+        return _start_afresh(replace(child, forgotten=True))
     if child.step is Step.STARTING:
         child = replace(child, started=True)
         if not child.recorded:
             return replace(child, step=Step.RECORDING), Request.RECORD
         return _arrive(replace(child, step=Step.RUNNING))
-    if child.step is Step.CLEARING:
-        return _end(child, secrets_cleared=child.secrets_seen or child.secrets_told), None
+    if child.step in (Step.CLEARING, Step.NOTING):
+        return _end(child), None
     return child, None
 
 
@@ -239,6 +268,13 @@ _NOT_YET = ("InvalidState", "InvalidPowerState")
 
 def _may_start(child: Child) -> bool:
     return child.goal.wait_for != "created" and not child.started
+
+
+def _start_afresh(child: Child) -> Next:
+    """Power on when the old report is gone and seen to be: what is there later is this run's."""
+    if child.forgotten and not child.has_old_report:
+        return replace(child, step=Step.STARTING), Request.POWER_ON
+    return child, None
 
 
 def _news(child: Child, event: News) -> Next:
@@ -252,6 +288,8 @@ def _news(child: Child, event: News) -> Next:
     child = replace(child, values={**child.values, **event.values})
     if child.step is Step.CREATED and child.values.get("config.uuid"):
         return replace(child, step=Step.RECORDING), Request.RECORD
+    if child.step is Step.FORGETTING:
+        return _start_afresh(child)
     if child.step in (Step.RUNNING, Step.SETTLING):
         if was_on and not _power.is_on(child.values):
             return _fail(
@@ -281,34 +319,30 @@ def _arrive(child: Child) -> Next:
         # The script has ended, but what vCenter tells of the guest may still be the parent's.
         if not child.existed and not facts.own_addresses(values, child.goal.parent):
             return replace(child, step=Step.SETTLING), None
-    return _leave(child)
-
-
-def _leave(child: Child) -> Next:
-    """The goal is reached."""
-    return _clear(child) or (replace(child, step=Step.DONE), None)
+    return _finish(child)
 
 
 def _fail(child: Child, sentence: str) -> Next:
-    if child.step is Step.CLEARING:
+    if child.step in (Step.CLEARING, Step.NOTING):
         return replace(child, step=Step.FAILED, error=child.error or sentence), None
-    child = replace(child, error=sentence)
-    return _clear(child) or (replace(child, step=Step.FAILED), None)
+    return _finish(replace(child, error=sentence))
 
 
-def _clear(child: Child) -> Next | None:
-    """Secrets do not stay on a child, whatever became of it."""
-    if not child.secret_keys or child.vm is None:
-        return None
-    keys = _extra_config.mapping(child.values)
-    seen = any(keys.get(key) for key in child.secret_keys)
-    if not seen and (child.secrets_told or child.existed):
-        return _end(child, secrets_cleared=child.secrets_told), None
-    return replace(child, step=Step.CLEARING, secrets_seen=seen, changed=True), Request.CLEAR
+def _finish(child: Child) -> Next:
+    """Secrets do not stay on a child, whatever became of it; and its report may be needed later."""
+    if child.vm is not None and child.secret_keys:
+        keys = _extra_config.mapping(child.values)
+        seen = any(keys.get(key) for key in child.secret_keys)
+        if seen or not (child.secrets_told or child.existed):
+            return replace(child, step=Step.CLEARING, secrets_seen=seen, changed=True), Request.CLEAR
+    if child.note:
+        return replace(child, step=Step.NOTING, changed=True), Request.NOTE
+    return _end(child), None
 
 
-def _end(child: Child, secrets_cleared: bool) -> Child:
-    return replace(child, step=Step.FAILED if child.error else Step.DONE, secrets_cleared=secrets_cleared)
+def _end(child: Child) -> Child:
+    cleared = bool(child.secret_keys) and (child.secrets_seen or child.secrets_told)
+    return replace(child, step=Step.FAILED if child.error else Step.DONE, secrets_cleared=cleared)
 
 
 def unfinished(child: Child, seconds: float) -> str:
@@ -324,7 +358,10 @@ def unfinished(child: Child, seconds: float) -> str:
         ),
         "post_clone": (
             "it has not reported the end of its post-clone script",
-            "Look at the script, or use another wait_for if the parent was not quiesced with vmfork_quiesce.",
+            "Look at the script, or use another wait_for if the parent was not quiesced with vmfork_quiesce."
+            if child.forks_again or not child.existed
+            else "If it was powered off since it was made, it never will: remove it and make it anew, or use another "
+            "wait_for.",
         ),
     }.get(child.goal.wait_for, ("it does not run", "Look at its tasks in vCenter."))
     return _errors.sentence(what, why, remedy)

@@ -27,6 +27,10 @@ QUIESCE = "guestinfo.vmfork.quiesce"
 POST_CLONE = "guestinfo.vmfork.post_clone"
 """The end of a child's post-clone script: ``<nonce> <exit code> <output>``."""
 
+DONE = "vmfork.post_clone"
+"""Our note of a persistent child's report, ``<nonce> <exit code>``: guestinfo does not outlast a power cycle on every
+server, and the script does not run again. No guest can write this key."""
+
 SECRETS = "guestinfo.vmfork.secrets"
 """The guest's word that it can read its secrets no more: ``<nonce> cleared``."""
 
@@ -54,11 +58,12 @@ def new_nonce() -> str:
 
 
 def post_clone(extra_config: t.Mapping[str, str], nonce: str | None) -> Report | None:
-    """The child's report, if it is there and carries this nonce."""
-    parts = extra_config.get(POST_CLONE, "").split(" ")
-    if nonce is None or parts[0] != nonce:
-        return None
-    return _report("post_clone", parts[1:])
+    """The child's report, or our note of it, if it is there and carries this nonce."""
+    for key in (POST_CLONE, DONE):
+        parts = extra_config.get(key, "").split(" ")
+        if nonce is not None and parts[0] == nonce:
+            return _report("post_clone", parts[1:])
+    return None
 
 
 def secrets_cleared(extra_config: t.Mapping[str, str], nonce: str | None) -> bool:

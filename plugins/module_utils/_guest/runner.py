@@ -273,6 +273,8 @@ fork_between() {
   announce
   trap '' 1 2 15 # a request to end that comes now would be met in every child
   rpc "$freeze" >"$directory/output" 2>&1 || end_early freeze $? $exit_freeze
+  # A child that was powered off and on is here again; what it reported then is not this run's.
+  [ -z "$(rpc "info-get $key_post_clone" 2>/dev/null)" ] || publish "$key_post_clone" ""
   trap 'stop; in_child 143' 1 2 15
   run run_post_clone
   in_child $?

@@ -53,6 +53,26 @@ func setExtraConfig(ctx *simulator.Context, vm *simulator.VirtualMachine, values
 	ctx.Update(vm, changes)
 }
 
+// forgetGuestinfo removes, at a power-off, the guestinfo values that were set
+// since the power-on, whoever set them. The caller holds the lock.
+func (s *Simulator) forgetGuestinfo(ctx *simulator.Context, vm *instance, object *simulator.VirtualMachine) {
+	if s.rules.is("guestinfo_after_power_cycle", "kept") {
+		return
+	}
+	vm.mu.Lock()
+	begun := vm.begun
+	vm.mu.Unlock()
+	volatile := map[string]string{}
+	for key, value := range extraConfig(&object.VirtualMachine) {
+		if strings.HasPrefix(key, guestinfoPrefix) && value != begun[key] {
+			volatile[key] = ""
+		}
+	}
+	if len(volatile) > 0 {
+		setExtraConfig(ctx, object, volatile)
+	}
+}
+
 // guestinfo returns what the guest can read, by key without "guestinfo.". The
 // caller holds the VM's lock.
 func (vm *instance) guestinfo(object *mo.VirtualMachine) map[string]string {

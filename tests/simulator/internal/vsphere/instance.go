@@ -23,6 +23,7 @@ type instance struct {
 	mu        sync.Mutex
 	cycle     *cycle                        // from power-on to power-off, or to a reset; nil while off
 	booted    time.Time                     // when it was powered on; zero while off
+	begun     map[string]string             // extraConfig at that power-on
 	next      *delivery                     // what the power-on under way will find
 	vapp      *types.VmConfigInfo           // vApp options, passwords included; nil while they are off
 	parent    *types.ManagedObjectReference // the vApp the VM is in

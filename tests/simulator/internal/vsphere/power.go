@@ -27,10 +27,11 @@ func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMach
 	resumed := vm.resumes()
 	switch state := changed.Runtime.PowerState; {
 	case state == types.VirtualMachinePowerStatePoweredOn && !resumed:
-		vm.bootedAt(time.Now())
+		vm.bootedAt(time.Now(), extraConfig(&object.VirtualMachine))
 		s.poweredOn(ctx, vm, object, operationOf(ctx).origin)
 	case state == types.VirtualMachinePowerStatePoweredOff:
-		vm.bootedAt(time.Time{})
+		s.forgetGuestinfo(ctx, vm, object)
+		vm.bootedAt(time.Time{}, nil)
 		s.poweredOff(ctx, vm, object)
 	}
 	s.showBootTime(ctx, object)
@@ -57,10 +58,10 @@ func (s *Simulator) restart(ctx *simulator.Context, object *simulator.VirtualMac
 	s.poweredOn(ctx, vm, object, from)
 }
 
-func (vm *instance) bootedAt(when time.Time) {
+func (vm *instance) bootedAt(when time.Time, with map[string]string) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	vm.booted = when
+	vm.booted, vm.begun = when, with
 }
 
 // showBootTime publishes when the VM was powered on: neither suspending and

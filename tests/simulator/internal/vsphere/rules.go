@@ -196,6 +196,8 @@ var ruleTable = []Rule{
 		Statement: "The environment survives a reboot of a guest with vmx.reboot.powerCycle."},
 
 	// The guest.
+	{Name: "guestinfo_after_power_cycle", Source: assumption + ": vmware/vic issues 1337 and 4110 and flatcar-docs pull request 73 say so, open-vm-tools issue 288 says kept", Choices: []string{"cleared", "kept"},
+		Statement: "guestinfo values that were set while the VM ran are gone after a power-off, whoever set them."},
 	{Name: "sudo_owner", Source: "sudo(8); kill(2); open-vm-tools services/plugins/vix (VixToolsKillProcess: EPERM is VIX_E_GUEST_USER_PERMISSIONS)", Choices: []string{"root"},
 		Statement: "sudo and what it runs belong to root: TerminateProcessInGuest by the user who called it fails with GuestPermissionDenied."},
 

@@ -242,6 +242,30 @@ var ruleTests = map[string]struct {
 			b.Errorf("%q", got)
 		}
 	}},
+	"guestinfo_after_power_cycle": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		set := func(key, value string) {
+			b.expect("set", b.raw.task("ReconfigVM_Task", vm, `<spec><extraConfig xsi:type="OptionValue"><key>`+key+`</key><value xsi:type="xsd:string">`+value+`</value></extraConfig></spec>`), "")
+		}
+		b.expect("off", b.power(vm, false), "")
+		set("guestinfo.before", "v")
+		b.expect("on", b.power(vm, true), "")
+		b.untilReady(vm)
+		b.runIn(vm, "vmtoolsd --cmd 'info-set guestinfo.guest v'")
+		set("guestinfo.client", "v")
+		set("my.key", "v")
+		b.expect("off", b.power(vm, false), "")
+		want := map[string]string{"guestinfo.before": "v", "my.key": "v"}
+		if choice == "kept" {
+			want["guestinfo.guest"], want["guestinfo.client"] = "v", "v"
+		}
+		extra := b.extra(vm)
+		for _, key := range []string{"guestinfo.before", "guestinfo.guest", "guestinfo.client", "my.key"} {
+			if extra[key] != want[key] {
+				b.Errorf("%s is %q", key, extra[key])
+			}
+		}
+	}},
 	"child_reconfigure": {guests: true, test: func(b *bed, choice string) {
 		child := b.child(b.parent(), "c", "")
 		b.expect("reconfigure", b.raw.task("ReconfigVM_Task", child, "<spec><annotation>x</annotation></spec>"), faultOf(choice))

@@ -260,6 +260,60 @@ def test_secrets_that_an_earlier_task_left_are_cleared() -> None:
     assert (child.step, child.changed, request) == (Step.DONE, False, None)
 
 
+def kind(child_type: str) -> dict[str, Any]:
+    return {"config.forkConfigInfo": SimpleNamespace(childType=child_type)}
+
+
+def test_end_of_a_persistent_child_is_noted() -> None:
+    child = walk(new(persistent=True), Created(VM), News({**on(), **kind("none")}), Succeeded(), Succeeded())
+    child, requests = asked(child, News({**told(child.nonce, 0), **ADDRESS}))
+    assert (child.step, requests) == (Step.NOTING, [Request.NOTE])
+    assert child.note == {report.DONE: f"{child.nonce} 0"}
+    assert walk(child, Succeeded()).step is Step.DONE
+    child = walk(child, Failed("No privilege."))
+    assert (child.step, child.error) == (Step.FAILED, "No privilege.")
+
+
+def test_end_is_noted_in_the_call_that_clears_the_secrets() -> None:
+    wanted = {"persistent": True, "secret_config_params": {"token": "a-long-secret"}}
+    child = walk(new(**wanted), Created(VM), News({**on(), **kind("none")}), Succeeded(), Succeeded())
+    child, requests = asked(child, News({**told(child.nonce, 3), **ADDRESS}), Succeeded())
+    assert requests == [Request.CLEAR, None]
+    assert child.note
+    assert child.step is Step.FAILED
+
+
+@pytest.mark.parametrize(("code", "step"), [(0, Step.DONE), (7, Step.FAILED)])
+def test_noted_end_counts_when_vcenter_has_forgotten_the_report(code: int, step: Step) -> None:
+    goal = Goal("post_clone", PARENT)
+    values = {**existing("poweredOff", **{report.DONE: f"n1 {code}"}), **kind("none")}
+    child, request = pipeline.resume(Wanted("web-01"), goal, VM, values)
+    assert request is Request.POWER_ON
+    child, requests = asked(child, Succeeded())
+    assert (child.step, requests) == (step, [None])
+    assert child.report == report.Report("post_clone", code, "")
+
+
+def test_note_for_another_child_does_not_count() -> None:
+    values = {**existing("poweredOn", **{report.DONE: "n0 0"}), **kind("none")}
+    child, _request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    assert child.step is Step.RUNNING
+
+
+@pytest.mark.parametrize("news_first", [True, False])
+def test_old_report_of_a_child_that_forks_again_is_gone_before_it_is_powered_on(news_first: bool) -> None:
+    values = {**existing("poweredOff", **{report.POST_CLONE: "n1 0 "}), **kind("nonpersistent")}
+    child, request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    assert (child.step, child.changed, request) == (Step.FORGETTING, True, Request.FORGET)
+    late, gone = News(values), News({**existing("poweredOff"), **kind("nonpersistent")})
+    events: list[pipeline.Event] = [late, gone, Succeeded()] if news_first else [late, Succeeded(), gone]
+    child, requests = asked(child, *events)
+    assert requests == [None, None, Request.POWER_ON]
+    child = walk(child, Succeeded(), News({"runtime.powerState": "poweredOn"}))
+    assert child.step is Step.RUNNING
+    assert walk(child, News(told("n1", 0))).step is Step.DONE
+
+
 @pytest.mark.parametrize("wait_for", pipeline.GOALS)
 @pytest.mark.parametrize("step", [step for step in Step if step not in (Step.DONE, Step.FAILED)])
 def test_every_unfinished_state_has_a_sentence(wait_for: str, step: Step) -> None:

@@ -151,6 +151,12 @@ def test_one_script_that_freezes_by_itself(guest: Guest) -> None:
     assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
 
 
+def test_what_an_earlier_run_reported_is_gone_before_the_script_begins(guest: Guest) -> None:
+    (guest.store / report.POST_CLONE).write_text("child-nonce 0 ")
+    guest.run(runner.Job(post_clone=f"vmtoolsd --cmd 'info-get {report.POST_CLONE}' || exit 5"))
+    assert guest.post_clone() == report.Report("post_clone", 5, "No value found\n")
+
+
 def test_secrets_are_cleared_in_the_child(guest: Guest) -> None:
     for name, value in {"vmfork.secrets": "token other", "token": "s1", "other": "s2", "plain": "p"}.items():
         (guest.store / f"guestinfo.fork.{name}").write_text(value)
