@@ -18,7 +18,7 @@ options:
     type: str
   guest_become:
     description:
-      - How O(guest_username) becomes root, which the fork point demands.
+      - How O(guest_username) becomes root where that is needed, as it is for the fork point.
       - V(sudo) runs C(sudo -n), so the user needs a sudo rule without a password.
     type: str
     choices: [none, sudo]

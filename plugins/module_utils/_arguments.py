@@ -14,7 +14,7 @@ from ansible.module_utils.basic import env_fallback
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
-from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Selector
+from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Selection, Selector
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server
 
 Params = t.Mapping[str, t.Any]
@@ -116,6 +116,33 @@ def optional_vm(params: Params, prefix: str = "") -> Selector | None:
     if all(values[name] is None for name in _SELECTORS):
         return None
     return Selector(**values)
+
+
+# --- vms ------------------------------------------------------------------------------------------------------------
+
+
+def vms_spec() -> Spec:
+    """Which VMs: lists of what names one, or a scope."""
+    return {
+        **{name: {"type": "list", "elements": "str"} for name in _SELECTORS},
+        "use_instance_uuid": {"type": "bool", "default": False},
+        "folder": {"type": "str"},
+        "datacenter": {"type": "str"},
+    }
+
+
+def vms(params: Params) -> Selection:
+    """Which VMs.
+
+    :raises _errors.BadInput: a list is there and empty, or has an empty entry.
+    """
+    for name in _SELECTORS:
+        if params[name] is not None and not all(one.strip() for one in params[name] or [""]):
+            raise _errors.BadInput(
+                f"{name} is empty, or has an empty entry. Name VMs there, or leave it out to take all VMs."
+            )
+    narrow = {name: params[name] for name in ("use_instance_uuid", "folder", "datacenter")}
+    return Selection(**{name: params[name] or () for name in _SELECTORS}, **narrow)
 
 
 # --- engine ---------------------------------------------------------------------------------------------------------

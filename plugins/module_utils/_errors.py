@@ -72,6 +72,10 @@ class GuestFailed(Error):
     """Something in the guest failed; details carry its exit code and output."""
 
 
+class VerdictFailed(Error):
+    """What was found out is one of the things that the task was told to fail on."""
+
+
 class TimedOut(Error):
     """The time given for the task is over."""
 

@@ -45,14 +45,33 @@ class Selector:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which VMs: all that are named, by whatever means; when none is, all in a folder, a datacenter or everywhere."""
+
+    name: t.Sequence[str] = ()
+    moid: t.Sequence[str] = ()
+    uuid: t.Sequence[str] = ()
+    inventory_path: t.Sequence[str] = ()
+    use_instance_uuid: bool = False
+    folder: str | None = None
+    datacenter: str | None = None
+
+    @property
+    def is_scope(self) -> bool:
+        """Whether no VM is named."""
+        return not (self.name or self.moid or self.uuid or self.inventory_path)
+
+
+@dataclass(frozen=True)
 class Found:
-    """A VM, its properties, and where it is."""
+    """A VM, its properties, and where it is; ``vapps`` are the properties of the vApps around it, nearest first."""
 
     vm: t.Any
     values: _properties.Values
     inventory_path: str
     datacenter: t.Any
     folder: t.Any
+    vapps: tuple[_properties.Values, ...] = ()
 
     @property
     def name(self) -> str:
@@ -106,17 +125,49 @@ def find_vm(session: Session, selector: Selector, paths: t.Sequence[str]) -> Fou
             f"VM {selector} was not found on {session.name}. "
             "Check the spelling, and that the user may see the VM there."
         )
-    if len(found) > 1:
-        listed = ", ".join(sorted(f"{one.inventory_path} ({one.moid})" for one in found))
-        raise _errors.Ambiguous(
-            f"VM {selector} is not the only one: {listed}. Give moid or inventory_path, or narrow it with folder."
-        )
+    _check_only(str(selector), found)
     return found[0]
 
 
-def locate(session: Session, vms: t.Iterable[t.Any], paths: t.Sequence[str]) -> list[Found]:
+def find_vms(session: Session, selection: Selection, paths: t.Sequence[str]) -> list[Found]:
+    """The VMs of a selection, with the given properties and the ``vAppConfig`` of the vApps around them.
+
+    :raises _errors.NotFound: VMs that are named are not there; the sentence lists them all.
+    :raises _errors.Ambiguous: a name fits several VMs.
+    """
+    if selection.is_scope:
+        return locate(session, names_below(session, _scope(session, selection)), paths, ["vAppConfig"])
+    candidates: dict[str, list[t.Any]] = {}
+    if selection.name:
+        for name in selection.name:
+            check_name(name)
+        by_name: dict[str, list[t.Any]] = {}
+        for vm, name in names_below(session, _scope(session, selection)).items():
+            by_name.setdefault(name, []).append(vm)
+        candidates.update({name: by_name.get(name, []) for name in selection.name})
+    for kind in ("moid", "uuid", "inventory_path"):
+        for value in getattr(selection, kind):
+            one = Selector(**{kind: value}, use_instance_uuid=selection.use_instance_uuid)
+            candidates[str(one)] = _candidates(session, one)
+    found = {
+        one.vm: one for one in locate(session, {vm for vms in candidates.values() for vm in vms}, paths, ["vAppConfig"])
+    }
+    absent = [what for what, vms in candidates.items() if not any(vm in found for vm in vms)]
+    if absent:
+        raise _errors.NotFound(
+            f"VM {', VM '.join(absent)} was not found on {session.name}. "
+            "Check the spelling, and that the user may see it there."
+        )
+    for what, vms in candidates.items():
+        _check_only(what, [found[vm] for vm in vms if vm in found])
+    return list(found.values())
+
+
+def locate(
+    session: Session, vms: t.Iterable[t.Any], paths: t.Sequence[str], vapp_paths: t.Sequence[str] = ()
+) -> list[Found]:
     """Properties and places of the given VMs in one request; VMs that are gone are left out."""
-    values, ancestors = _properties.read_with_ancestors(session, vms, ["name", *paths])
+    values, ancestors = _properties.read_with_ancestors(session, vms, ["name", *paths], vapp_paths)
     return [_place(vm, of_vm, ancestors) for vm, of_vm in values.items() if "name" in of_vm]
 
 
@@ -184,6 +235,14 @@ def _plain(found: dict[t.Any, _properties.Values]) -> dict[t.Any, str]:
     return {one: unescape(values["name"]) for one, values in found.items() if "name" in values}
 
 
+def _check_only(what: str, found: t.Sequence[Found]) -> None:
+    if len(found) > 1:
+        listed = ", ".join(sorted(f"{one.inventory_path} ({one.moid})" for one in found))
+        raise _errors.Ambiguous(
+            f"VM {what} is not the only one: {listed}. Give moid or inventory_path, or narrow it with folder."
+        )
+
+
 def _candidates(session: Session, selector: Selector) -> list[t.Any]:
     index = session.content.searchIndex
     if selector.moid is not None:
@@ -200,7 +259,7 @@ def _candidates(session: Session, selector: Selector) -> list[t.Any]:
     return [vm for vm, name in names_below(session, _scope(session, selector)).items() if name == selector.name]
 
 
-def _scope(session: Session, selector: Selector) -> t.Any:
+def _scope(session: Session, selector: Selector | Selection) -> t.Any:
     """Where a bare name is looked for: a folder, a datacenter, or everywhere."""
     if selector.folder is None and selector.datacenter is None:
         return session.content.rootFolder
@@ -241,7 +300,8 @@ def _place(vm: t.Any, values: _properties.Values, ancestors: dict[t.Any, _proper
     path, chain = _path(vm, {**ancestors, vm: values})
     datacenter = next((one for one in chain if isinstance(one, vim.Datacenter)), None)
     folder = next((one for one in chain if isinstance(one, vim.Folder)), None)
-    return Found(vm, values, path, datacenter, folder)
+    vapps = tuple(ancestors.get(one, {}) for one in chain if isinstance(one, vim.VirtualApp))
+    return Found(vm, values, path, datacenter, folder, vapps)
 
 
 def _path(entity: t.Any, known: dict[t.Any, _properties.Values]) -> tuple[str, list[t.Any]]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 
 def is_on(values: t.Mapping[str, t.Any]) -> bool:
@@ -22,3 +23,32 @@ def is_on(values: t.Mapping[str, t.Any]) -> bool:
 def off(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
     """Power a VM off hard, and wait for it."""
     _tasks.run(session, deadline, f"Could not power off VM {name}", vm.PowerOffVM_Task)
+
+
+def on(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
+    """Power a VM on, and wait for it."""
+    _tasks.run(session, deadline, f"Could not power on VM {name}", vm.PowerOnVM_Task)
+
+
+def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
+    """Have the guest shut itself down, and wait until the VM is off.
+
+    :raises _errors.OperationFailed: VMware Tools is not there to do it.
+    :raises _errors.TimedOut: the guest did not go down; it may still.
+    """
+    what = f"Could not shut down the guest of VM {name}"
+    remedy = "Shut it down from inside, or use shutdown=hard."
+    try:
+        session.call(vm.ShutdownGuest)
+    except vmodl.MethodFault as fault:
+        raise _errors.OperationFailed(
+            _errors.sentence(what, _errors.fault_text(fault), remedy), fault=_errors.fault_name(fault)
+        ) from fault
+
+    def is_off(_vm: t.Any, values: _properties.Values | None) -> bool | None:
+        return True if str((values or {}).get("runtime.powerState")) == "poweredOff" else None
+
+    with _properties.Watch(session, {vim.VirtualMachine: ["runtime.powerState"]}) as watch:
+        watch.add([vm])
+        if not _properties.wait_for(watch, deadline.remaining, is_off):
+            deadline.check(what, "it was not off", remedy)

@@ -59,9 +59,12 @@ def _scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) ->
 
 
 def read_with_ancestors(
-    session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str]
+    session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str], vapp_paths: t.Sequence[str] = ()
 ) -> tuple[dict[t.Any, Values], dict[t.Any, Values]]:
-    """As :func:`read`, and ``name`` and ``parent`` of everything above the objects, in the same request."""
+    """As :func:`read`, and ``name`` and ``parent`` of everything above the objects, in the same request.
+
+    :param vapp_paths: further properties of the vApps above.
+    """
     objects = list(objects)
     if not objects:
         return {}, {}
@@ -84,7 +87,7 @@ def read_with_ancestors(
         vim.Folder: ["name", "parent"],
         vim.Datacenter: ["name", "parent"],
         vim.ComputeResource: ["name", "parent"],
-        vim.VirtualApp: ["name", "parent", "parentFolder"],
+        vim.VirtualApp: ["name", "parent", "parentFolder", *vapp_paths],
     }
     of_kind = wanted_paths.setdefault(type(objects[0]), ["name", "parent"])
     of_kind += [*paths, *(["parentVApp"] if isinstance(objects[0], vim.VirtualMachine) else [])]

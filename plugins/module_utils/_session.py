@@ -12,6 +12,7 @@ import contextlib
 import http.client
 import socket
 import ssl
+import threading
 import typing as t
 from dataclasses import dataclass, field
 from xml.parsers import expat
@@ -59,6 +60,7 @@ class Session:
         self.server = server
         self.logins = 0
         self.key = ""
+        self._renewing = threading.Lock()
         self._stub: t.Any = None
         self.content: t.Any = None
 
@@ -105,10 +107,11 @@ class Session:
 
         :raises _errors.ConnectionLost: no answer came; the request may have been carried out.
         """
+        logins = self.logins
         try:
             return self.call_once(method, *args, **kwargs)
         except vim.fault.NotAuthenticated:
-            self.renew()
+            self.renew(logins)
             return self.call_once(method, *args, **kwargs)
 
     def ask(self, method: t.Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
@@ -118,8 +121,17 @@ class Session:
         except _errors.ConnectionLost:
             return self.call(method, *args, **kwargs)
 
-    def renew(self) -> None:
-        """Log in again, after the server has dropped the session; once in the session's life."""
+    def renew(self, seen: int | None = None) -> None:
+        """Log in again, after the server has dropped the session; once in the session's life.
+
+        :param seen: :attr:`logins` before the call that was refused; when another thread has logged in since,
+            nothing is left to do.
+        """
+        with self._renewing:
+            if seen is None or seen == self.logins:
+                self._renew()
+
+    def _renew(self) -> None:
         if self.logins > 1:
             raise _errors.ConnectionFailed(
                 f"{self.server.hostname} ended the session of {self.server.username} twice during this task. "

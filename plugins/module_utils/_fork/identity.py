@@ -121,6 +121,15 @@ def record_of(vm: t.Mapping[str, t.Any]) -> Record | None:
     return Record.parse(_extra_config.mapping(vm).get(RECORD_KEY))
 
 
+def forked_from(vm: t.Mapping[str, t.Any]) -> str | None:
+    """Instance UUID of the parent a VM was forked from; empty when that is not known, ``None`` when it is no fork."""
+    record = record_of(vm)
+    if record is not None and record.bios_uuid.lower() == _uuid(vm, "config.uuid"):
+        return record.parent_instance_uuid.lower()
+    kind = getattr(vm.get("config.forkConfigInfo"), "childType", None)
+    return "" if child_group(vm) or str(kind) in ("persistent", "nonpersistent") else None
+
+
 def parent_group(vm: t.Mapping[str, t.Any]) -> str | None:
     """The fork group a VM heads (vSphere 6.5; earlier releases do not tell)."""
     return getattr(vm.get("config.forkConfigInfo"), "parentForkGroupId", None) or None

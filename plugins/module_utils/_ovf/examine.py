@@ -1,0 +1,310 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put together what is known of VMs' OVF environments, and have it judged.
+
+Private to the collection. Costs, for any number of VMs: two paged reads of
+properties, one paged read of events, and one ExtractOvfEnvironment for each
+running VM with vApp options. Guests are looked into only when asked.
+"""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import (
+    _errors,
+    _extra_config,
+    _inventory,
+    _power,
+    _properties,
+)
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
+    configured,
+    diagnosis,
+    differences,
+    document,
+    history,
+    origin,
+    probe,
+)
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, Extracted, GuestView, Iso
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+PATHS = (
+    "config.forkConfigInfo",
+    "config.ftInfo",
+    "config.instanceUuid",
+    "config.template",
+    "config.uuid",
+    "config.vAppConfig",
+    "guest.guestFamily",
+    "guest.guestOperationsReady",
+    "guest.toolsRunningStatus",
+    "runtime.bootTime",
+    "runtime.connectionState",
+    "runtime.host",
+    "runtime.powerState",
+)
+"""What is read of every VM."""
+
+DETAILS = (_extra_config.PATH, "config.hardware.device")
+"""What is read of VMs with vApp options only: of a VM it is the larger part."""
+
+AT_ONCE = 8
+"""How many VMs are asked side by side."""
+
+CLOCKS = datetime.timedelta(minutes=10)
+"""How far the clocks of vCenter, its hosts and this machine may be apart."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is to be found out, and how.
+
+    :param forked_from: tells from a VM's properties the instance UUID of the VM it was forked from;
+        empty: not known, ``None``: it is no fork.
+    :param probe: ``none``, ``exit_code`` or ``full``.
+    :param login: the guest login of all VMs that have none of their own.
+    :param logins: guest logins by the VM's name or managed object ID.
+    :param lookback: how far back events are read.
+    :param listed_before: instance UUIDs of VMs that an earlier report showed with vApp options.
+    """
+
+    forked_from: t.Callable[[t.Mapping[str, t.Any]], str | None]
+    mask: Mask
+    probe: str = "none"
+    login: GuestLogin | None = None
+    logins: t.Mapping[str, GuestLogin] = field(default_factory=dict)
+    lookback: datetime.timedelta = datetime.timedelta(days=30)
+    listed_before: t.Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One VM, what is known of it, and the verdict."""
+
+    found: _inventory.Found
+    host: str | None
+    evidence: Evidence
+    diagnosis: diagnosis.Diagnosis
+
+
+def examine(
+    session: Session, deadline: Deadline, selection: _inventory.Selection, questions: Questions
+) -> list[Examined]:
+    """Examine every VM of a selection; they are returned sorted by name."""
+    found = _inventory.find_vms(session, selection, PATHS)
+    hosts = {one.values["runtime.host"] for one in found if one.values.get("runtime.host") is not None}
+    host_names = _inventory.names(session, hosts)
+    interesting = [one for one in found if one.values.get("config.vAppConfig") is not None]
+    details = _properties.read(session, [one.vm for one in interesting], DETAILS)
+    found = [replace(one, values={**one.values, **details.get(one.vm, {})}) for one in found]
+    by_uuid = {one.values.get("config.instanceUuid", "").lower(): one.moid for one in found}
+    power_ons = _power_ons(session, found, questions.lookback)
+
+    def ask(one: _inventory.Found) -> Evidence:
+        known = _what_is_known(session, one, questions, by_uuid, power_ons)
+        return _ask_vm(session, deadline, one, known, questions, named=not selection.is_scope)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        evidence = list(pool.map(ask, found))
+    result = [
+        Examined(one, host_names.get(one.values.get("runtime.host")), known, diagnosis.judge(known))
+        for one, known in zip(found, evidence, strict=True)
+    ]
+    return sorted(result, key=lambda one: (one.found.name, one.found.moid))
+
+
+def _what_is_known(
+    session: Session,
+    one: _inventory.Found,
+    questions: Questions,
+    by_uuid: t.Mapping[str, str],
+    power_ons: t.Mapping[str, origin.PowerOn],
+) -> Evidence:
+    """The evidence that was read for all VMs at once."""
+    values = one.values
+    running = _power.is_on(values)
+    parent = questions.forked_from(values)
+    fault_tolerance = values.get("config.ftInfo")
+    return Evidence(
+        name=one.name,
+        moid=one.moid,
+        is_vcenter=session.is_vcenter,
+        is_template=bool(values.get("config.template")),
+        connection_state=str(values.get("runtime.connectionState")),
+        # Role 1 is the primary (vSphere API reference, FaultToleranceConfigInfo.role).
+        is_ft_secondary=fault_tolerance is not None and fault_tolerance.role != 1,
+        power_state=str(values.get("runtime.powerState")),
+        forked_from=None if parent is None else by_uuid.get(parent, ""),
+        tools_running=values.get("guest.toolsRunningStatus") == "guestToolsRunning",
+        operations_ready=bool(values.get("guest.guestOperationsReady")),
+        rpc_denied=_extra_config.mapping(values).get(RPC_DENIED, "").upper() == "TRUE",
+        listed_before=values.get("config.instanceUuid", "").lower() in questions.listed_before,
+        configured=configured.read(
+            values.get("config.vAppConfig"),
+            [(around.get("name", ""), around.get("vAppConfig")) for around in one.vapps],
+            running=running,
+            mask=questions.mask,
+        ),
+        iso=_iso(values),
+        power_on=power_ons.get(one.moid, origin.PowerOn(reason=None if running else "not_running")),
+    )
+
+
+RPC_DENIED = "guest_rpc.rpci.auth.cmd.info-get"
+"""extraConfig key that keeps info-get from users who are not root (documentation of cloud-init's OVF datasource)."""
+
+
+def _ask_vm(
+    session: Session, deadline: Deadline, one: _inventory.Found, known: Evidence, questions: Questions, named: bool
+) -> Evidence:
+    """Ask what only the VM itself can tell."""
+    if not _power.is_on(one.values) or known.is_template or known.connection_state != "connected":
+        return known
+    if known.configured.enabled:
+        known = replace(known, extracted=_extract(session, one.vm))
+    login = questions.logins.get(one.moid) or questions.logins.get(one.name) or questions.login
+    # A program is started in a guest that has no vApp options only where somebody asked for this very VM.
+    if questions.probe != "none" and login is not None and (known.configured.enabled or known.listed_before or named):
+        known = replace(
+            known,
+            guest=probe.look(
+                session, deadline, one.vm, one.name, login, questions.probe, one.values.get("guest.guestFamily")
+            ),
+        )
+    extracted = known.extracted.document
+    return replace(known, differences=differences.compare(known.configured, extracted, known.guest.document))
+
+
+def _extract(session: Session, vm: t.Any) -> Extracted:
+    try:
+        text = session.ask(vm.ExtractOvfEnvironment)
+    except vim.fault.InvalidState:
+        return Extracted("not_running")
+    except vim.fault.NoPermission as fault:
+        return Extracted("no_permission", error=_errors.fault_text(fault))
+    except (vmodl.fault.NotSupported, vmodl.fault.MethodNotFound, vmodl.fault.InvalidRequest) as fault:
+        return Extracted("unsupported", error=_errors.fault_text(fault))
+    except vmodl.MethodFault as fault:
+        return Extracted("error", error=_errors.fault_text(fault))
+    if not text:
+        return Extracted("empty")
+    return Extracted("ok", document.parse(text), text)
+
+
+def _iso(values: t.Mapping[str, t.Any]) -> Iso:
+    drives = [
+        device
+        for device in values.get("config.hardware.device") or []
+        if isinstance(device, vim.vm.device.VirtualCdrom)
+    ]
+    for drive in drives:
+        path = getattr(drive.backing, "fileName", None) or ""
+        # vCenter puts "[datastore] <VM>/_ovfenv-<VM>.iso" into the drive (terraform-provider-vsphere, cdrom).
+        if path.rpartition("/")[2].startswith("_ovfenv-"):
+            connected = drive.connectable is not None and drive.connectable.connected
+            return Iso(cdrom_present=True, backing=path, connected=bool(connected))
+    return Iso(cdrom_present=bool(drives))
+
+
+def _power_ons(
+    session: Session, found: t.Sequence[_inventory.Found], lookback: datetime.timedelta
+) -> dict[str, origin.PowerOn]:
+    """Who powered on each running VM with vApp options, by managed object ID."""
+    running = [one for one in found if _power.is_on(one.values) and one.values.get("config.vAppConfig") is not None]
+    if not running:
+        return {}
+    boot_times = [one.values.get("runtime.bootTime") for one in running]
+    earliest = datetime.datetime.now(datetime.timezone.utc) - lookback
+    begin = max(earliest, min((each for each in boot_times if each is not None), default=earliest) - CLOCKS)
+    try:
+        events = history.read(session, _around(session, running), begin, {one.moid for one in running})
+    except vim.fault.NoPermission:
+        return {one.moid: origin.PowerOn(reason="no_permission") for one in running}
+    return {
+        one.moid: origin.classify(
+            events.get(one.moid, []), one.values.get("runtime.bootTime"), str(one.values.get("runtime.powerState"))
+        )
+        for one in running
+    }
+
+
+def _around(session: Session, found: t.Sequence[_inventory.Found]) -> t.Any:
+    """The nearest thing that has all these VMs in it: the fewer VMs, the fewer events are read."""
+    if len(found) == 1:
+        return found[0].vm
+    for place in ("folder", "datacenter"):
+        places = {getattr(one, place) for one in found}
+        if len(places) == 1 and None not in places:
+            return places.pop()
+    return session.content.rootFolder
+
+
+# --- return values --------------------------------------------------------------------------------------------------
+
+
+def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
+    """The entry of one VM in the ``ovfenv`` return value.
+
+    :param raw: whether to show the documents as they are, secrets apart.
+    """
+    known, values = one.evidence, one.found.values
+    boot_time = values.get("runtime.bootTime")
+    return {
+        "name": known.name,
+        "moid": known.moid,
+        "instance_uuid": values.get("config.instanceUuid"),
+        "inventory_path": one.found.inventory_path,
+        "host": one.host,
+        "power_state": known.power_state,
+        "boot_time": None if boot_time is None else boot_time.astimezone(datetime.timezone.utc).isoformat(),
+        "parent_vapp": next(iter(known.configured.parent_vapps), None),
+        "configured": configured.facts(known.configured, mask),
+        "extracted": {
+            "state": known.extracted.state,
+            "error": known.extracted.error,
+            "document": _document(known.extracted.document, known.moid, mask),
+            "raw_xml": mask.xml(known.extracted.text) if raw and known.extracted.text else None,
+        },
+        "iso": {
+            "cdrom_present": known.iso.cdrom_present,
+            "backing": known.iso.backing,
+            "connected": known.iso.connected,
+        },
+        "guest": {
+            **probe.facts(known.guest, known.moid, mask),
+            "raw_xml": mask.xml(known.guest.text) if raw and known.guest.text else None,
+        },
+        "power_on": origin.facts(known.power_on),
+        "differences": [differences.facts(each, mask) for each in known.differences],
+        "diagnosis": diagnosis.facts(one.diagnosis),
+    }
+
+
+def summary(examined: t.Sequence[Examined]) -> dict[str, t.Any]:
+    """The ``summary`` return value."""
+    by_status: dict[str, int] = {}
+    for one in examined:
+        by_status[one.diagnosis.status] = by_status.get(one.diagnosis.status, 0) + 1
+    return {
+        "total": len(examined),
+        "by_status": dict(sorted(by_status.items())),
+        "act_now": [one.found.moid for one in examined if one.diagnosis.act == "now"],
+        "judged_without_guest_evidence": sum(_unseen(one.evidence.guest) for one in examined),
+    }
+
+
+def _unseen(guest: GuestView) -> bool:
+    return guest.state not in ("xml", "no_value", "cleared", "non_xml", "permission_denied")
+
+
+def _document(read: document.Document | None, moid: str, mask: Mask) -> dict[str, t.Any] | None:
+    return None if read is None else document.facts(read, moid, mask)

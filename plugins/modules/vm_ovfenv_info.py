@@ -1,0 +1,431 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""See DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vm_ovfenv_info
+short_description: Tell whether the OVF environment (vApp properties) reaches the guests of VMs, and why not
+version_added: 0.1.0
+author: vmfork.vsphere contributors (@vmfork)
+description:
+  - A VM with vApp options gets its settings as an XML document, the OVF environment. vCenter makes and delivers it at
+    power-on. A VM that is powered on from its ESXi host, or restarted by vSphere HA, runs without it, and neither a
+    reboot of the guest nor a reset brings it back.
+  - This module tells for one VM, for many or for all, what vCenter would deliver, what it says it has delivered, who
+    powered the VM on, what the guest sees where it was asked, and a verdict from all of this with a cure.
+  - No guest login is needed. With one, O(guest_probe) makes verdicts certain.
+  - What goes wrong with one VM, such as a missing privilege or a refused guest login, becomes part of its verdict and
+    does not end the task.
+extends_documentation_fragment:
+  - vmfork.vsphere.attributes
+  - vmfork.vsphere.attributes.action_group
+  - vmfork.vsphere.attributes.info
+  - vmfork.vsphere.connection
+  - vmfork.vsphere.guest
+  - vmfork.vsphere.vms
+options:
+  guest_probe:
+    description:
+      - Whether to look at the OVF environment inside of running guests, by a program that VMware Tools starts there.
+      - V(exit_code) needs a guest login and vCenter alone. What the guest sees stays in the guest; only what kind of
+        answer it got comes back, and whether the document is this VM's own.
+      - V(full) brings the document back, so that every value can be compared. It is transferred from the ESXi host;
+        where that cannot be reached, this is V(exit_code).
+      - Guests are asked of VMs with vApp options, of VMs that O(configured_before) lists, and of VMs that the task
+        names.
+    type: str
+    choices: [none, exit_code, full]
+    default: none
+  guests:
+    description:
+      - Guest logins of single VMs. The others have O(guest_username) and O(guest_password), or are not asked.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the VM. Exactly one of O(guests[].name) and O(guests[].moid) is required.
+        type: str
+      moid:
+        description: Managed object ID of the VM.
+        type: str
+      guest_username:
+        description: Name of the user that logs in to the guest.
+        type: str
+        required: true
+      guest_password:
+        description: Password of the user that logs in to the guest.
+        type: str
+        required: true
+      guest_become:
+        description: As O(guest_become), which it defaults to.
+        type: str
+        choices: [none, sudo]
+  mask:
+    description:
+      - Whose values are hidden in everything that is returned.
+      - V(sensitive) hides properties of type password, properties whose names look secret (see O(mask_patterns)) and
+        vService tokens. V(password) leaves the names out. V(all) hides every value, V(none) none. vCenter itself never
+        tells the values of passwords.
+    type: str
+    choices: [password, sensitive, all, none]
+    default: sensitive
+  mask_patterns:
+    description:
+      - Further regular expressions for names that look secret, upper and lower case alike.
+    type: list
+    elements: str
+    default: []
+  include_raw_xml:
+    description: Whether to return the documents as they are, with secrets hidden.
+    type: bool
+    default: false
+  event_lookback:
+    description:
+      - How many days of events are read at most to find out who powered on a VM. vCenter itself keeps them for 30 days
+        unless told otherwise.
+      - Events are read from the oldest power-on of the VMs in question, so a large value costs nothing by itself.
+    type: int
+    default: 30
+  configured_before:
+    description:
+      - Instance UUIDs of VMs that had vApp options in an earlier report. One of them that has none now is reported as
+        V(config_lost).
+    type: list
+    elements: str
+    default: []
+  only:
+    description:
+      - Return only VMs with one of these verdicts in RV(ovfenv). RV(summary) counts all.
+    type: list
+    elements: str
+    choices: &statuses
+      - not_applicable
+      - config_lost
+      - not_configured
+      - not_deliverable
+      - not_running
+      - inherited
+      - cleared
+      - delivered_injected
+      - stale
+      - delivered
+      - delivered_iso
+      - not_delivered
+      - lost
+      - lost_suspected
+      - delivered_assumed
+      - contradictory
+      - unknown
+  fail_on:
+    description:
+      - Fail when a VM has one of these verdicts, after everything was looked at. The failed task returns the same
+        values.
+      - Makes a scheduled job turn red.
+    type: list
+    elements: str
+    choices: *statuses
+  timeout:
+    description: Seconds the whole task may take. When they are over, the remaining guests are not asked any more.
+    type: int
+    default: 600
+seealso:
+  - module: vmfork.vsphere.vm_ovfenv
+notes:
+  - Costs some reads for all VMs together, and one request for each running VM with vApp options.
+  - The privilege C(VApp.ExtractOvfEnvironment) (View OVF environment) is not in the role Read-only. Without it verdicts
+    are less certain. Guest probes need the privileges C(VirtualMachine.GuestOperations.Execute),
+    C(VirtualMachine.GuestOperations.Query) and, for V(full), C(VirtualMachine.GuestOperations.Modify).
+"""
+
+EXAMPLES = r"""
+- name: Look at one VM
+  vmfork.vsphere.vm_ovfenv_info:
+    hostname: vcenter.example.com
+    username: administrator@vsphere.local
+    password: "{{ vcenter_password }}"
+    name: appliance-01
+  register: result
+
+- name: Say what is the matter with it
+  ansible.builtin.debug:
+    msg: "{{ result.ovfenv[0].diagnosis.message }}"
+
+- name: Turn a nightly job red when an appliance has lost its settings
+  vmfork.vsphere.vm_ovfenv_info:
+    folder: appliances
+    fail_on: [lost, lost_suspected, config_lost]
+
+- name: Look inside of the guests, too
+  vmfork.vsphere.vm_ovfenv_info:
+    name: [appliance-01, appliance-02]
+    guest_probe: exit_code
+    guest_username: root
+    guest_password: "{{ guest_password }}"
+
+# ansible localhost -m vmfork.vsphere.vm_ovfenv_info -a "name=appliance-01"
+"""
+
+RETURN = r"""
+ovfenv:
+  description: One entry for each VM, sorted by name.
+  returned: success, and when O(fail_on) makes the task fail
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the VM.
+      type: str
+    moid:
+      description: Managed object ID of the VM.
+      type: str
+    instance_uuid:
+      description: Instance UUID of the VM.
+      type: str
+    inventory_path:
+      description: Where the VM is.
+      type: str
+    host:
+      description: Name of its ESXi host.
+      type: str
+    power_state:
+      description: V(poweredOn), V(poweredOff) or V(suspended).
+      type: str
+    boot_time:
+      description: Time of the last power-on, UTC, ISO 8601. A reboot or reset does not change it.
+      type: str
+    parent_vapp:
+      description: Name of the vApp that the VM is in.
+      type: str
+    configured:
+      description:
+        - What vCenter would deliver at the next power-on.
+        - V(enabled) is false when the VM has no vApp options.
+        - In V(properties), V(key) is the name under which a guest finds the property, V(effective) what it would find.
+          The effective value is unknown of passwords, and of values that are computed at power-on.
+      type: dict
+      sample:
+        enabled: true
+        transports: [com.vmware.guestInfo]
+        ip_assignment: {policy: fixedPolicy, protocol: IPv4, supported_schemes: [ovfenv], effective_from: vm}
+        install_boot_required: false
+        products:
+          - {key: 0, class_id: vami, instance_id: "", name: Mail, vendor: Example, version: "1", full_version: "1.0"}
+        properties:
+          - key: vami.hostname
+            id: hostname
+            class_id: vami
+            instance_id: ""
+            type: string
+            category: Networking
+            label: Host name
+            user_configurable: true
+            value: ""
+            default: appliance
+            effective: appliance
+            source: default
+            secret: false
+            comparable: true
+        ovf_sections: []
+        eula_count: 0
+        parent_vapps: []
+    extracted:
+      description:
+        - What vCenter says it has delivered (ExtractOvfEnvironment), without the values of passwords.
+        - V(state) is V(ok), V(empty), V(not_running), V(no_permission), V(unsupported), V(error) or V(not_asked).
+        - V(document) has V(origin) (V(vcenter), V(injected), V(vapprun) or V(unknown)), V(entity_id), V(vcenter_id),
+          V(esx_id), V(moref_matches), V(platform), V(properties), V(duplicate_keys), V(adapters), V(entities),
+          V(vservices), V(sha256), V(parse_error) and V(truncated).
+      type: dict
+    iso:
+      description: Whether a CD-ROM drive is there, and vCenter's image in it (V(backing)), and connected.
+      type: dict
+      sample: {cdrom_present: false, backing: null, connected: false}
+    guest:
+      description:
+        - What the guest saw, when it was asked.
+        - V(state) is V(xml), V(no_value), V(cleared), V(non_xml), V(permission_denied), V(tool_missing),
+          V(tools_not_running), V(ops_not_ready), V(login_failed), V(no_permission), V(error) or V(not_asked).
+        - V(document) is as in RV(ovfenv[].extracted).
+      type: dict
+    power_on:
+      description:
+        - The last power-on. V(origin) is V(vcenter), V(esxi_direct), V(ha_restart), V(host_system) or V(unknown), with
+          a V(confidence) and, when unknown, a V(reason).
+        - V(events) are the events that it was concluded from.
+      type: dict
+    differences:
+      description: Properties that are not the same everywhere, as configured, as delivered, and in the guest.
+      type: list
+      elements: dict
+    diagnosis:
+      description: The verdict.
+      type: dict
+      contains:
+        status:
+          description: One of the choices of O(only).
+          type: str
+        cause:
+          description: Why, for example V(powered_on_from_esxi), V(ha_restart) or V(no_transport).
+          type: str
+        confidence:
+          description: V(high), V(medium) or V(low).
+          type: str
+        evidence:
+          description: What the verdict rests on; every statement names its source.
+          type: list
+          elements: str
+        warnings:
+          description: What else was noticed.
+          type: list
+          elements: str
+        message:
+          description: The verdict in words.
+          type: str
+        impact:
+          description: What it means for what runs in the VM, as far as that is known of the product.
+          type: str
+        act:
+          description: V(now), V(before_next_boot), V(never) or V(decide).
+          type: str
+        remedy:
+          description:
+            - V(none), V(power_cycle_via_vcenter), V(set_transport), V(enable_vapp), V(add_cdrom), V(start_tools),
+              V(fix_guest_rpc) or V(ask_appliance_vendor). A proposal, not a list to be looped over blindly.
+          type: str
+        remedy_risks:
+          description: What to think of before.
+          type: list
+          elements: str
+summary:
+  description: Counts over all VMs looked at.
+  returned: success, and when O(fail_on) makes the task fail
+  type: dict
+  contains:
+    total:
+      description: VMs looked at.
+      type: int
+    by_status:
+      description: How many VMs have which verdict.
+      type: dict
+    act_now:
+      description: Managed object IDs of VMs whose RV(ovfenv[].diagnosis.act) is V(now).
+      type: list
+      elements: str
+    judged_without_guest_evidence:
+      description: How many VMs were judged without a look into their guest.
+      type: int
+  sample:
+    total: 3
+    by_status: {delivered_assumed: 2, lost_suspected: 1}
+    act_now: []
+    judged_without_guest_evidence: 3
+"""
+
+import datetime
+import re
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, masking
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+
+def work(task: _module.Task, session: Session) -> _module.Result:
+    """Examine the VMs."""
+    params = task.params
+    mask = _mask(params)
+    questions = examine.Questions(
+        forked_from=identity.forked_from,
+        mask=mask,
+        probe=params["guest_probe"],
+        login=_arguments.guest(params) if params["guest_username"] or params["guest_password"] else None,
+        logins=_logins(params),
+        lookback=datetime.timedelta(days=params["event_lookback"]),
+        listed_before={one.lower() for one in params["configured_before"]},
+    )
+    examined = examine.examine(session, Deadline(params["timeout"]), _arguments.vms(params), questions)
+    shown = [one for one in examined if not params["only"] or one.diagnosis.status in params["only"]]
+    result = {
+        "ovfenv": [examine.facts(one, mask, params["include_raw_xml"]) for one in shown],
+        "summary": examine.summary(examined),
+    }
+    failing = [one for one in examined if one.diagnosis.status in (params["fail_on"] or [])]
+    if failing:
+        listed = ", ".join(f"{one.found.name} ({one.diagnosis.status})" for one in failing)
+        raise _errors.VerdictFailed(f"{len(failing)} of {len(examined)} VMs fail: {listed}. See ovfenv.", **result)
+    return {"changed": False, **result}
+
+
+def check(params: _arguments.Params) -> None:
+    """Refuse what cannot be right."""
+    _arguments.vms(params)
+    _mask(params)
+    if params["event_lookback"] < 1:
+        raise _errors.BadInput(f"event_lookback is {params['event_lookback']} days. Give at least 1.")
+    for one in params["guests"]:
+        if (one["name"] is None) == (one["moid"] is None):
+            raise _errors.BadInput("An entry of guests needs either name or moid. Give one of them.")
+    if params["guest_probe"] != "none" and not params["guests"]:
+        _arguments.guest(params)
+
+
+def _mask(params: _arguments.Params) -> masking.Mask:
+    try:
+        for one in params["mask_patterns"]:
+            re.compile(one)
+    except re.error as error:
+        raise _errors.BadInput(f"mask_patterns has {one!r}, which is no regular expression: {error}.") from error
+    return masking.Mask(params["mask"], (*masking.DEFAULT_PATTERNS, *params["mask_patterns"]))
+
+
+def _logins(params: _arguments.Params) -> dict[str, GuestLogin]:
+    return {
+        one["moid"] or one["name"]: GuestLogin(
+            one["guest_username"],
+            one["guest_password"],
+            one["guest_become"] or params["guest_become"],
+            params["guest_transfer_certs"],
+        )
+        for one in params["guests"]
+    }
+
+
+SPEC: _arguments.Spec = {
+    "guest_probe": {"type": "str", "choices": ["none", "exit_code", "full"], "default": "none"},
+    "guests": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str"},
+            "moid": {"type": "str"},
+            "guest_username": {"type": "str", "required": True},
+            "guest_password": {"type": "str", "required": True, "no_log": True},
+            "guest_become": {"type": "str", "choices": ["none", "sudo"]},
+        },
+    },
+    "mask": {"type": "str", "choices": ["password", "sensitive", "all", "none"], "default": "sensitive"},
+    "mask_patterns": {"type": "list", "elements": "str", "default": []},
+    "include_raw_xml": {"type": "bool", "default": False},
+    "event_lookback": {"type": "int", "default": 30},
+    "configured_before": {"type": "list", "elements": "str", "default": []},
+    "only": {"type": "list", "elements": "str", "choices": list(diagnosis.STATUSES)},
+    "fail_on": {"type": "list", "elements": "str", "choices": list(diagnosis.STATUSES)},
+    "timeout": {"type": "int", "default": 600},
+}
+
+
+def main() -> None:
+    """Entry point."""
+    _module.run(work, {**_arguments.vms_spec(), **_arguments.guest_spec(), **SPEC}, check=check)
+
+
+if __name__ == "__main__":
+    main()
