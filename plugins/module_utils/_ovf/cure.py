@@ -182,9 +182,9 @@ class Patient:
         except (_errors.Error, vmodl.MethodFault) as trouble:
             why = trouble.sentence if isinstance(trouble, _errors.Error) else _errors.fault_text(trouble)
             raise _errors.OperationFailed(
-                f"VM {self.name} IS POWERED OFF and vCenter did not power it on again. {why} Mend that and run this "
-                "task again, which powers it on; or start it on its ESXi host, where it comes up without its OVF "
-                "environment, as before.",
+                f"VM {self.name} IS POWERED OFF, and vCenter did not power it on again. {why} Mend that and run "
+                "vm_ovfenv for this VM once more, which powers it on; or start it on its ESXi host, where it comes up "
+                "without its OVF environment, as before.",
                 fault=getattr(trouble, "fault", ""),
             ) from trouble
 
