@@ -167,7 +167,7 @@ def _ask_vm(
     session: Session, deadline: Deadline, one: _inventory.Found, known: Evidence, questions: Questions, named: bool
 ) -> Evidence:
     """Ask what only the VM itself can tell."""
-    if not _power.is_on(one.values) or known.is_template or known.connection_state != "connected":
+    if not (known.is_vcenter and _power.is_on(one.values)) or known.connection_state != "connected":
         return known
     if known.configured.enabled:
         known = replace(known, extracted=_extract(session, one.vm))
@@ -220,15 +220,16 @@ def _power_ons(
 ) -> dict[str, origin.PowerOn]:
     """Who powered on each running VM with vApp options, by managed object ID."""
     running = [one for one in found if _power.is_on(one.values) and one.values.get("config.vAppConfig") is not None]
-    if not running:
+    if not running or not session.is_vcenter:
         return {}
     boot_times = [one.values.get("runtime.bootTime") for one in running]
     earliest = datetime.datetime.now(datetime.timezone.utc) - lookback
     begin = max(earliest, min((each for each in boot_times if each is not None), default=earliest) - CLOCKS)
     try:
         events = history.read(session, _around(session, running), begin, {one.moid for one in running})
-    except vim.fault.NoPermission:
-        return {one.moid: origin.PowerOn(reason="no_permission") for one in running}
+    except _errors.OperationFailed as error:
+        reason = "no_permission" if error.fault == "NoPermission" else "events_unreadable"
+        return {one.moid: origin.PowerOn(reason=reason) for one in running}
     return {
         one.moid: origin.classify(
             events.get(one.moid, []), one.values.get("runtime.bootTime"), str(one.values.get("runtime.powerState"))
@@ -257,6 +258,7 @@ def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
     :param raw: whether to show the documents as they are, secrets apart.
     """
     known, values = one.evidence, one.found.values
+    mask = mask.knowing({each.key for each in known.configured.properties if each.type.startswith("password")})
     boot_time = values.get("runtime.bootTime")
     return {
         "name": known.name,
