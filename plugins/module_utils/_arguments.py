@@ -141,8 +141,8 @@ def vms(params: Params) -> Selection:
             raise _errors.BadInput(
                 f"{name} is empty, or has an empty entry. Name VMs there, or leave it out to take all VMs."
             )
-    narrow = {name: params[name] for name in ("use_instance_uuid", "folder", "datacenter")}
-    return Selection(**{name: params[name] or () for name in _SELECTORS}, **narrow)
+    named: dict[str, t.Any] = {name: params[name] or () for name in _SELECTORS}
+    return Selection(**named, **{name: params[name] for name in ("use_instance_uuid", "folder", "datacenter")})
 
 
 # --- engine ---------------------------------------------------------------------------------------------------------
