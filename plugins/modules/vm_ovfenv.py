@@ -73,7 +73,7 @@ options:
 seealso:
   - module: vmfork.vsphere.vm_ovfenv_info
 notes:
-  - The vApp options, apart from secrets, are in RV(before.configured), so that what was configured is on record.
+  - The vApp options, apart from secrets, are in C(configured) of RV(before), so that what was configured is on record.
 """
 
 EXAMPLES = r"""
