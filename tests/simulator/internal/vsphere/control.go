@@ -69,6 +69,8 @@ func (s *Simulator) newControl() http.Handler {
 	handle("PATCH /vmforksim/guests/{moid}", s.controlTools)
 	handle("POST /vmforksim/guests/{moid}/run", s.controlRun)
 	handle("POST /vmforksim/guests/{moid}/power-on", s.controlPowerOn)
+	handle("PATCH /vmforksim/vms/{moid}", s.controlVM)
+	handle("PATCH /vmforksim/datastores/{name}", s.controlDatastore)
 	handle("POST /vmforksim/inventory", s.controlInventory)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusNotFound, map[string]string{"error": fmt.Sprintf("%s %s is not part of the control endpoint", r.Method, r.URL.Path)})

@@ -51,6 +51,15 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.Folder:
 		method.This.Value += wrapped
 		return &vmFolder{Folder: object, sim: s}, nil
+	case *simulator.HostSystem:
+		method.This.Value += wrapped
+		return &hostSystem{HostSystem: object, sim: s}, nil
+	case *simulator.VmCompatibilityChecker:
+		method.This.Value += wrapped
+		return &compatibilityChecker{VmCompatibilityChecker: object, sim: s}, nil
+	case *simulator.IpPoolManager:
+		method.This.Value += wrapped
+		return &ipPoolManager{IpPoolManager: object}, nil
 	case *simulator.EventManager:
 		method.This.Value += wrapped
 		return &eventManager{EventManager: object, sim: s}, nil

@@ -149,7 +149,7 @@ func (s *Simulator) knows(method string) bool {
 	switch {
 	case isHiddenMethod(method):
 		return s.hidden
-	case strings.Contains(method, "InstantClone"):
+	case strings.Contains(method, "InstantClone"), method == "CheckPowerOn_Task":
 		return s.version.atLeast(6, 7)
 	case strings.Contains(method, "UserPrivilegeOnEntities"):
 		return s.version.atLeast(6, 5)

@@ -61,6 +61,9 @@ func (s *Simulator) build() error {
 	s.followEvents()
 	s.guestManagers()
 	s.certify()
+	s.tellOwnAddress(s.background(), "vcenter.vmforksim.test", "127.0.0.1")
+	pools := registry.Get(*s.content().IpPoolManager).(*simulator.IpPoolManager)
+	pools.DestroyIpPool(&types.DestroyIpPool{Id: 1}) // a new vCenter has none
 	if err := s.startESX(); err != nil {
 		return err
 	}

@@ -35,6 +35,9 @@ func (s *Simulator) powerOnFrom(ctx *simulator.Context, object *simulator.Virtua
 			if fault := vm.mayPowerOn(); fault != nil {
 				return fault
 			}
+			if found := s.barriers(ctx, object, *object.Runtime.Host); from == fromVCenter && len(found) > 0 {
+				return found[0]
+			}
 			return s.prepareDelivery(ctx, object, from)
 		},
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {

@@ -201,6 +201,12 @@ var ruleTable = []Rule{
 	{Name: "sudo_owner", Source: "sudo(8); kill(2); open-vm-tools services/plugins/vix (VixToolsKillProcess: EPERM is VIX_E_GUEST_USER_PERMISSIONS)", Choices: []string{"root"},
 		Statement: "sudo and what it runs belong to root: TerminateProcessInGuest by the user who called it fails with GuestPermissionDenied."},
 
+	// Whether a power-on is possible, and where vCenter itself is.
+	{Name: "check_power_on_properties", Source: assumption, Choices: []string{"reported", "ignored"},
+		Statement: "CheckPowerOn_Task reports a vApp property that cannot be computed."},
+	{Name: "own_address", Source: "AsBuiltReport.VMware.vSphere; pyvmomi-community-samples issue 633", Choices: []string{"told"},
+		Statement: "The settings VirtualCenter.FQDN and VirtualCenter.AutoManagedIPV4, and every host's managementServerIp, say where vCenter is."},
+
 	// The server.
 	{Name: "unknown_method_fault", Source: "vpulim/node-soap issue 668", Choices: []string{"InvalidRequest", "RuntimeFault", "MethodNotFound", "NotSupported"},
 		Statement: "A method the server does not know is answered with this fault."},

@@ -498,6 +498,19 @@ var ruleTests = map[string]struct {
 			b.Error(chains(got))
 		}
 	}},
+	"check_power_on_properties": {version: "6.7", test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.expect("off", b.power(vm, false), "")
+		b.setVApp(vm, options(prop(1, "g", "expression", "", byDefault("${gateway:Lab}"))))
+		got, _ := b.checked(types.CheckPowerOn_Task{Vm: vm, Host: b.read(vm, "runtime.host").Runtime.Host})
+		if want := map[string]string{"reported": "[MissingNetworkIpConfig]", "ignored": "[]"}[choice]; fmt.Sprint(got["DC0_H0"]) != want {
+			b.Errorf("%v, want %s", got, want)
+		}
+		b.profile("Lab", "192.0.2")
+		if got, _ := b.checked(types.CheckPowerOn_Task{Vm: vm, Host: b.read(vm, "runtime.host").Runtime.Host}); len(got["DC0_H0"]) != 0 {
+			b.Errorf("with a profile: %v", got)
+		}
+	}},
 	"event_page_limit": {test: func(b *bed, choice string) {
 		collector, _ := b.collector(types.EventFilterSpec{})
 		_, err := collector.ReadNextEvents(b.ctx, 1001)

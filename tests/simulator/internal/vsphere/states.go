@@ -1,0 +1,131 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// What no client can bring about: states of VMs and datastores, and that a VM
+// is the vCenter's own.
+
+const (
+	ownFQDN    = "VirtualCenter.FQDN"
+	ownAddress = "VirtualCenter.AutoManagedIPV4"
+)
+
+// controlVM brings a VM into a state.
+func (s *Simulator) controlVM(r *http.Request) (any, error) {
+	vm, err := s.vmOf(r)
+	if err != nil {
+		return nil, err
+	}
+	var request struct {
+		Connection *types.VirtualMachineConnectionState `json:"connection_state"`
+		FTRole     *int32                               `json:"fault_tolerance_role"` // 1 is the primary VM, 2 the secondary, 0 none
+		VCenter    bool                                 `json:"is_vcenter"`
+	}
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	if state := request.Connection; state != nil && !slices.Contains((*state).Values(), *state) {
+		return nil, fmt.Errorf("connection_state is one of %v, not %q", (*state).Values(), *state)
+	}
+	if role := request.FTRole; role != nil && (*role < 0 || *role > 2) {
+		return nil, errors.New("fault_tolerance_role is 0, 1 or 2")
+	}
+	vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+		if request.Connection != nil {
+			showConnection(ctx, object, *request.Connection)
+		}
+		if request.FTRole != nil {
+			showFaultTolerance(ctx, object, *request.FTRole)
+		}
+		if request.VCenter {
+			s.becomeVCenter(ctx, object)
+		}
+	})
+	return map[string]string{"moid": vm.ref.Value}, nil
+}
+
+// showFaultTolerance makes a VM one of a fault-tolerant pair, whose other half
+// stays out of sight.
+func showFaultTolerance(ctx *simulator.Context, vm *simulator.VirtualMachine, role int32) {
+	pair := types.FaultToleranceConfigInfo{Role: role, InstanceUuids: []string{vm.Config.InstanceUuid}, ConfigPaths: []string{vm.Config.Files.VmPathName}}
+	state := types.VirtualMachineFaultToleranceStateRunning
+	var info any
+	switch role {
+	case 1:
+		info = &types.FaultTolerancePrimaryConfigInfo{FaultToleranceConfigInfo: pair, Secondaries: []types.ManagedObjectReference{vm.Self}}
+	case 2:
+		info = &types.FaultToleranceSecondaryConfigInfo{FaultToleranceConfigInfo: pair, PrimaryVM: vm.Self}
+	default:
+		state = types.VirtualMachineFaultToleranceStateNotConfigured
+	}
+	ctx.Update(vm, []types.PropertyChange{
+		{Name: "config.ftInfo", Val: info},
+		{Name: "runtime.faultToleranceState", Val: state}, {Name: "summary.runtime.faultToleranceState", Val: state},
+	})
+}
+
+// becomeVCenter has vCenter run in a VM: it has the addresses that vCenter's
+// settings tell. A VM without a guest gets some.
+func (s *Simulator) becomeVCenter(ctx *simulator.Context, vm *simulator.VirtualMachine) {
+	var p properties
+	p.set("guest.hostName", vm.Guest.HostName, orElse(vm.Guest.HostName, "vcenter.vmforksim.test"))
+	p.set("guest.ipAddress", vm.Guest.IpAddress, orElse(vm.Guest.IpAddress, "10.255.255.254"))
+	if len(p) > 0 {
+		ctx.Update(vm, p)
+	}
+	s.tellOwnAddress(ctx, vm.Guest.HostName, vm.Guest.IpAddress)
+}
+
+func orElse(value, other string) string {
+	if value == "" {
+		return other
+	}
+	return value
+}
+
+// tellOwnAddress shows where vCenter is reached: in its settings, and in what
+// every host says of the server that manages it.
+func (s *Simulator) tellOwnAddress(ctx *simulator.Context, fqdn, address string) {
+	manager := ctx.Map.OptionManager()
+	ctx.WithLock(manager, func() {
+		kept := slices.DeleteFunc(slices.Clone(manager.Setting), func(option types.BaseOptionValue) bool {
+			return slices.Contains([]string{ownFQDN, ownAddress}, option.GetOptionValue().Key)
+		})
+		manager.Setting = append(kept, &types.OptionValue{Key: ownFQDN, Value: fqdn}, &types.OptionValue{Key: ownAddress, Value: address})
+	})
+	for _, entity := range ctx.Map.All("HostSystem") {
+		ctx.Map.AtomicUpdate(ctx, entity, []types.PropertyChange{{Name: "summary.managementServerIp", Val: address}})
+	}
+}
+
+// controlDatastore takes a datastore, named or by moid, away or gives it back.
+func (s *Simulator) controlDatastore(r *http.Request) (any, error) {
+	var request struct {
+		Accessible *bool `json:"accessible"`
+	}
+	if err := decode(r, &request); err != nil {
+		return nil, err
+	}
+	if request.Accessible == nil {
+		return nil, errors.New("accessible is needed")
+	}
+	for _, entity := range s.registry().All("Datastore") {
+		if name := r.PathValue("name"); entity.Entity().Name == name || entity.Reference().Value == name {
+			ctx := s.background()
+			ctx.Map.AtomicUpdate(ctx, entity, []types.PropertyChange{{Name: "summary.accessible", Val: *request.Accessible}})
+			return map[string]any{"moid": entity.Reference().Value, "accessible": *request.Accessible}, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no datastore %q: %w", r.PathValue("name"), errAbsent)
+}

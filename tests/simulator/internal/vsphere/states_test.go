@@ -1,0 +1,89 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+func TestFaultToleranceRole(t *testing.T) {
+	b := start(t)
+	vm := b.vm("DC0_H0_VM0")
+	for role, want := range map[int32]types.VirtualMachineFaultToleranceState{1: "running", 2: "running", 0: "notConfigured"} {
+		b.patch("vms/"+vm.Value, map[string]any{"fault_tolerance_role": role})
+		read := b.read(vm, "config", "runtime")
+		got := int32(0)
+		if info := read.Config.FtInfo; info != nil {
+			got = info.GetFaultToleranceConfigInfo().Role
+		}
+		if got != role || read.Runtime.FaultToleranceState != want {
+			t.Errorf("role %d: %d %s", role, got, read.Runtime.FaultToleranceState)
+		}
+	}
+}
+
+// vCenter's settings and its hosts tell where it is; nothing else does.
+func TestOwnVM(t *testing.T) {
+	for _, with := range []func(*Options){func(*Options) {}, withGuests} {
+		b := start(t, with)
+		vm := b.vm("DC0_H0_VM0")
+		if b.sim.platform != nil {
+			b.untilReady(vm)
+		}
+		settings := object.NewOptionManager(b.client.Client, *b.client.ServiceContent.Setting)
+		told := func(key string) string {
+			t.Helper()
+			options, err := settings.Query(b.ctx, key)
+			if err != nil || len(options) != 1 {
+				t.Fatalf("%v %v", options, err)
+			}
+			return options[0].GetOptionValue().Value.(string)
+		}
+		is := func() bool {
+			t.Helper()
+			read := b.read(vm, "guest", "runtime.host")
+			var host mo.HostSystem
+			if err := object.NewHostSystem(b.client.Client, *read.Runtime.Host).Properties(b.ctx, *read.Runtime.Host, []string{"summary"}, &host); err != nil {
+				t.Fatal(err)
+			}
+			address := told(ownAddress)
+			if host.Summary.ManagementServerIp != address {
+				t.Errorf("the host is managed from %q", host.Summary.ManagementServerIp)
+			}
+			return read.Guest.IpAddress == address && read.Guest.HostName == told(ownFQDN)
+		}
+		if is() {
+			t.Error("a VM like any other is vCenter's own")
+		}
+		b.patch("vms/"+vm.Value, map[string]any{"is_vcenter": true})
+		if !is() {
+			t.Errorf("%s %s", told(ownFQDN), told(ownAddress))
+		}
+	}
+}
+
+func TestStatesRefused(t *testing.T) {
+	b := start(t)
+	vm := b.vm("DC0_H0_VM0")
+	for _, test := range []struct {
+		path    string
+		request map[string]any
+		want    int
+	}{
+		{"vms/vm-0", map[string]any{}, http.StatusNotFound},
+		{"vms/" + vm.Value, map[string]any{"connection_state": "asleep"}, http.StatusBadRequest},
+		{"vms/" + vm.Value, map[string]any{"fault_tolerance_role": 3}, http.StatusBadRequest},
+		{"datastores/LocalDS_0", map[string]any{}, http.StatusBadRequest},
+		{"datastores/nowhere", map[string]any{"accessible": true}, http.StatusNotFound},
+	} {
+		if status := b.control(http.MethodPatch, test.path, test.request, nil); status != test.want {
+			t.Errorf("%s %v: %d, want %d", test.path, test.request, status, test.want)
+		}
+	}
+}
