@@ -91,6 +91,15 @@ def test_a_task_tells_where_no_drs_does(vcenter: VCenter) -> None:
     assert (found.origin, found.confidence, found.task) == ("vcenter", "high", "VirtualMachine.powerOn")
 
 
+def test_the_task_history_is_asked_for_chains_alone(vcenter: VCenter) -> None:
+    with session_with(vcenter) as session:
+        chain = judged(session, ON_A_HOST_ALONE).chain_id
+        manager = session.content.taskManager
+        collector = session.call(manager.CreateCollectorForTasks, vim.TaskFilterSpec(eventChainId=[chain]))
+        found = session.call(collector.ReadNextTasks, history.PAGE)
+    assert [one.eventChainId for one in found] == [chain]
+
+
 def test_events_aged_out(vcenter: VCenter) -> None:
     vcenter.control("DELETE", "events")
     with session_with(vcenter) as session:

@@ -63,6 +63,9 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.EventManager:
 		method.This.Value += wrapped
 		return &eventManager{EventManager: object, sim: s}, nil
+	case *simulator.TaskManager:
+		method.This.Value += wrapped
+		return &taskManager{TaskManager: object, sim: s}, nil
 	case *simulator.SearchIndex:
 		method.This.Value += wrapped
 		return &searchIndex{SearchIndex: object, sim: s}, nil
