@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from functional.vcenter import VCenter, needs_other_accounts
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import probe
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
@@ -42,6 +44,23 @@ class Bed:
 
     def tools(self, **settings: Any) -> None:
         self.vcenter.control("PATCH", f"guests/{self.moid}", settings)
+
+    def configure(self, **values: str) -> None:
+        """Give the VM vApp options."""
+        vapp = vim.vApp
+        infos = [
+            vapp.PropertyInfo(key=key, id=name, type="string", value=value)
+            for key, (name, value) in enumerate(values.items())
+        ]
+        properties = [vapp.PropertySpec(operation="add", info=info) for info in infos]
+        spec = vapp.VmConfigSpec(property=properties, ovfEnvironmentTransport=["com.vmware.guestInfo"])
+        vm = self.session.object(vim.VirtualMachine, self.moid)
+        config = vim.vm.ConfigSpec(vAppConfig=spec)
+        _tasks.run(self.session, Deadline(30), "Could not reconfigure", vm.ReconfigVM_Task, config)
+
+    def await_tools(self) -> None:
+        vm = self.session.object(vim.VirtualMachine, self.moid)
+        Guest(self.session, Deadline(30), vm, self.vcenter.parent, GuestLogin("nobody", "")).await_ready()
 
     def look(self, method: str, username: str = "", seconds: float = 30, password: str = "", **login: Any) -> GuestView:
         simulator = self.vcenter.simulator
@@ -94,6 +113,23 @@ def test_what_stands_there(bed: Bed, value: str | None, state: str, bears: str |
     if state == "no_value":
         assert full.stderr == "No value found"
     bed.assert_nothing_left()
+
+
+@BOTH
+def test_what_vcenter_delivers_and_a_start_on_esxi_loses(bed: Bed, method: str) -> None:
+    bed.configure(hostname="web-01")
+    bed.vcenter.govc("vm.power", "-off", "-force", bed.vcenter.parent)
+    bed.vcenter.govc("vm.power", "-on", bed.vcenter.parent)
+    bed.await_tools()
+    delivered = bed.look(method)
+    assert (delivered.state, delivered.bears_id, delivered.error) == ("xml", "own", None)
+    if method == "full":
+        assert delivered.document is not None
+        assert delivered.document.properties == {"hostname": "web-01"}
+    bed.vcenter.govc("vm.power", "-off", "-force", bed.vcenter.parent)
+    bed.vcenter.control("POST", f"guests/{bed.moid}/power-on", {"origin": "esxi"})
+    bed.await_tools()
+    assert bed.look(method).state == "no_value"
 
 
 @BOTH

@@ -122,6 +122,11 @@ def _unseen(e: Evidence) -> bool:
     return e.guest.state not in ("xml", "no_value", "cleared", "non_xml", "permission_denied")
 
 
+def _silent(e: Evidence) -> bool:
+    """Whether nothing that the guest said speaks for or against a document."""
+    return _unseen(e) or e.guest.state == "permission_denied"
+
+
 def _fork(e: Evidence) -> bool:
     return e.forked_from is not None
 
@@ -243,7 +248,7 @@ ROWS: tuple[Row, ...] = (
         "Never power-cycle it for that: its forked state would be gone."),
     # Our record or forkConfigInfo proves the fork and not what it holds: a document of its own would show in the guest.
     Row("6b", "inherited", "fork_child",
-        lambda e: _fork(e) and _unseen(e), MEDIUM, NONE,
+        lambda e: _fork(e) and _silent(e), MEDIUM, NONE,
         "{name} came up by a fork, not by a power-on that delivers, so at best it holds the OVF environment of its "
         "parent; that was not seen in the guest. Never power-cycle it for that: its forked state would be gone."),
     Row("6c", "not_delivered", "fork_child",
@@ -273,18 +278,19 @@ ROWS: tuple[Row, ...] = (
         _differs, HIGH, POWER_CYCLE,
         "{name} has an older OVF environment in its guest than vCenter would deliver: {guest_keys}."),
     # Without the guest, only a power-on through vCenter says that the document vCenter returns is the delivered one.
+    # A look in the guest that failed takes nothing away from that, here as in row 18.
     Row("9b", "stale", "changed_since_power_on",
-        lambda e: (_not_asked(e) or _own_by_code(e)) and _extract_differs(e) and _origin(e) == "vcenter",
+        lambda e: (_silent(e) or _own_by_code(e)) and _extract_differs(e) and _origin(e) == "vcenter",
         HIGH, POWER_CYCLE,
         "{name} was given an older OVF environment than vCenter would deliver now: {extract_keys}."),
     Row("9c", "stale", "changed_since_power_on",
         lambda e: _changed(e) and (
-            (_origin(e) == "vcenter" and e.guest.state in ("not_asked", "no_value"))
+            (_origin(e) == "vcenter" and (_silent(e) or e.guest.state == "no_value"))
             or _own_by_code(e) or _lacks_secrets_only(e)),
         MEDIUM, POWER_CYCLE,
         "{name} had its vApp options changed{changed} after its power-on, and a guest gets them at a power-on only."),
     Row("9d", "stale", "changed_since_power_on",
-        lambda e: ((_not_asked(e) and _origin(e) == "unknown") or _own_by_code(e)) and _extract_differs(e),
+        lambda e: ((_silent(e) and _origin(e) == "unknown") or _own_by_code(e)) and _extract_differs(e),
         LOW, POWER_CYCLE,
         "{name} seems to have an older OVF environment than vCenter would deliver now: {extract_keys}."),
     Row("10", "delivered", None,
@@ -334,7 +340,6 @@ ROWS: tuple[Row, ...] = (
         HIGH, POWER_CYCLE,
         "{name} has no OVF environment in its guest. Who powered it on{when} is not known; "
         "it was most likely not vCenter."),
-    # A look in the guest that failed takes nothing away from what the events say.
     Row("18a", "lost_suspected", "esxi_direct",
         lambda e: _unseen(e) and _origin(e) == "esxi_direct", MEDIUM, POWER_CYCLE,
         "{name} has probably lost its OVF environment: it was powered on from ESXi directly{when}{by}. "
@@ -576,7 +581,7 @@ def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
         yield "The vApp options were changed after the power-on: passwords, which are not compared, may be older."
     if row.number == "14" and _origin(e) in HOST_ORIGINS:
         yield f"vCenter did not power it on (origin {_origin(e)}), so the OVF environment is probably lost."
-    if row.status == "lost_suspected" and not _not_asked(e):
+    if row.status in ("lost_suspected", "stale", "inherited", "delivered_iso") and _silent(e) and not _not_asked(e):
         yield e.guest.error or f"The guest was asked in vain: {e.guest.state.replace('_', ' ')}."
     if row.status == "inherited" and e.extracted.document is not None and e.extracted.document.vcenter_id == e.moid:
         yield "vCenter returns a document with this VM's own ID; that it reached the guest was not seen."
