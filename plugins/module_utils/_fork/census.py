@@ -65,7 +65,7 @@ def count(session: Session, engine: Engine, deadline: Deadline, only: parents.Pa
 
 
 def relate(everyone: Everyone, engine: Engine, told: t.Mapping[t.Any, t.Any]) -> Family:
-    """Who is whose child, by our records, the fork groups and the server's word; so are enabled parents without any.
+    """Who is whose child, by our records, the fork groups and the server's word. Enabled parents may have none.
 
     Looks each VM's parent up by the keys it may carry, so that the effort grows with the number of VMs only.
 
