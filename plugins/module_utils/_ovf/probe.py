@@ -204,9 +204,10 @@ def command_line(guest: Family, moid: str, become: str = "none", into: str | Non
     settings = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
     settings += [f"{name}={number}" for name, number in numbers.items()]
     settings += [f"directories={shlex.quote(' '.join(guest.directories))}", f"tell={'yes' if into else 'no'}"]
-    line = f"/bin/sh -c {shlex.quote(f'{chr(10).join(settings)}{chr(10)}{_POSIX_SCRIPT}')}"
+    script = "\n".join([*settings, _POSIX_SCRIPT])
+    line = f"/bin/sh -c {shlex.quote(script)}"
     if become == "sudo":
-        line = f'[ "$(id -u)" = 0 ] || become="sudo -n"; $become {line}'
+        line = f'become=; [ "$(id -u)" = 0 ] || become="sudo -n"; $become {line}'
     if into:
         # The files are the login user's, who fetches them, also where root looks.
         line = f"umask 077; {{ {line}; }} >{shlex.quote(f'{into}/document')} 2>{shlex.quote(f'{into}/stderr')}"

@@ -65,7 +65,7 @@ class Guest:
         words = [shell, "sh"] if shell.endswith("busybox") else [shell]
         ended = subprocess.run(
             [*words, *shlex.split(line)],
-            env={"PATH": f"{self.root / 'bin'}:/usr/bin:/bin", "HOME": "/"},
+            env={"PATH": f"{self.root / 'bin'}:/usr/bin:/bin", "HOME": "/", "become": "false", "tell": "yes"},
             capture_output=True,
             timeout=30,
             check=False,
