@@ -171,9 +171,9 @@ def locate(
     return [_place(vm, of_vm, ancestors) for vm, of_vm in values.items() if "name" in of_vm]
 
 
-def names_below(session: Session, root: t.Any, kind: t.Any = vim.VirtualMachine) -> dict[t.Any, str]:
+def names_below(session: Session, root: t.Any, kind: t.Any = None) -> dict[t.Any, str]:
     """Plain names of all VMs, or objects of another type, below a folder or datacenter."""
-    return _plain(_properties.scan(session, root, kind, ["name"]))
+    return _plain(_properties.scan(session, root, kind or vim.VirtualMachine, ["name"]))
 
 
 def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
