@@ -54,9 +54,11 @@ options:
       - V(address_change) that the guest will be told an address that it does not use now.
       - V(no_ip_pool) that properties must be computed at power-on and no IP pool serves the VM's networks. vCenter may
         then refuse to power the VM on.
+      - V(guest_not_seen) that the verdict is V(lost_suspected), since nobody has looked into the guest. O(guest_probe)
+        turns the suspicion into knowledge.
     type: list
     elements: str
-    choices: [address_change, no_ip_pool]
+    choices: [address_change, no_ip_pool, guest_not_seen]
     default: []
   guest_probe:
     description:
@@ -97,7 +99,7 @@ EXAMPLES = r"""
     guest_username: root
     guest_password: "{{ guest_password }}"
 
-# ansible localhost -m vmfork.vsphere.vm_ovfenv -a "name=appliance-01 accept_risks=address_change"
+# ansible localhost -m vmfork.vsphere.vm_ovfenv -a "name=appliance-01 accept_risks=guest_not_seen,address_change"
 """
 
 RETURN = r"""

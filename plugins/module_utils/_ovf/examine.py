@@ -60,9 +60,6 @@ DETAILS = (_extra_config.PATH, "config.hardware.device")
 AT_ONCE = 8
 """How many VMs are asked side by side."""
 
-CLOCKS = datetime.timedelta(minutes=10)
-"""How far the clocks of vCenter, its hosts and this machine may be apart."""
-
 
 @dataclass(frozen=True)
 class Questions:
@@ -170,7 +167,7 @@ def _ask_vm(
     if not (known.is_vcenter and _power.is_on(one.values)) or known.connection_state != "connected":
         return known
     if known.configured.enabled:
-        known = replace(known, extracted=_extract(session, one.vm))
+        known = replace(known, extracted=_extract(session, deadline, one.vm))
     login = questions.logins.get(one.moid) or questions.logins.get(one.name) or questions.login
     # A program is started in a guest that has no vApp options only where somebody asked for this very VM.
     if questions.probe != "none" and login is not None and (known.configured.enabled or known.listed_before or named):
@@ -184,7 +181,9 @@ def _ask_vm(
     return replace(known, differences=differences.compare(known.configured, extracted, known.guest.document))
 
 
-def _extract(session: Session, vm: t.Any) -> Extracted:
+def _extract(session: Session, deadline: Deadline, vm: t.Any) -> Extracted:
+    if deadline.passed:
+        return Extracted(error="the time of the task was over")
     try:
         text = session.ask(vm.ExtractOvfEnvironment)
     except vim.fault.InvalidState:
@@ -224,7 +223,7 @@ def _power_ons(
         return {}
     boot_times = [one.values.get("runtime.bootTime") for one in running]
     earliest = datetime.datetime.now(datetime.timezone.utc) - lookback
-    begin = max(earliest, min((each for each in boot_times if each is not None), default=earliest) - CLOCKS)
+    begin = max(earliest, min((each for each in boot_times if each is not None), default=earliest) - origin.NEAR)
     try:
         events = history.read(session, _around(session, running), begin, {one.moid for one in running})
     except _errors.OperationFailed as error:
@@ -267,7 +266,7 @@ def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
         "inventory_path": one.found.inventory_path,
         "host": one.host,
         "power_state": known.power_state,
-        "boot_time": None if boot_time is None else boot_time.astimezone(datetime.timezone.utc).isoformat(),
+        "boot_time": None if boot_time is None else origin.iso_time(boot_time),
         "parent_vapp": next(iter(known.configured.parent_vapps), None),
         "configured": configured.facts(known.configured, mask),
         "extracted": {

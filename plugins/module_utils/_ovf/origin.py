@@ -226,7 +226,7 @@ def facts(power_on: PowerOn) -> dict[str, t.Any]:
         "user": power_on.user,
         "host": power_on.host,
         "event_type": power_on.event_type,
-        "time": _iso(power_on.time) if power_on.time else None,
+        "time": iso_time(power_on.time) if power_on.time else None,
         "chain_id": power_on.chain_id,
         "task": power_on.task,
         "events": [_event_facts(one) for one in power_on.events],
@@ -235,8 +235,9 @@ def facts(power_on: PowerOn) -> dict[str, t.Any]:
 
 
 def _event_facts(event: Event) -> dict[str, t.Any]:
-    return {**dataclasses.asdict(event), "time": _iso(event.time)}
+    return {**dataclasses.asdict(event), "time": iso_time(event.time)}
 
 
-def _iso(time: datetime.datetime) -> str:
+def iso_time(time: datetime.datetime) -> str:
+    """A time as it is returned: UTC, ISO 8601."""
     return time.astimezone(datetime.timezone.utc).isoformat().replace("+00:00", "Z")

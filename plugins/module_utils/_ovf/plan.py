@@ -22,7 +22,8 @@ PATHS = ("config.ftInfo", "datastore", "guest.hostName", "guest.net", "network")
 
 ADDRESS_CHANGE = "address_change"
 NO_IP_POOL = "no_ip_pool"
-RISKS = (ADDRESS_CHANGE, NO_IP_POOL)
+GUEST_NOT_SEEN = "guest_not_seen"
+RISKS = (ADDRESS_CHANGE, NO_IP_POOL, GUEST_NOT_SEEN)
 """Risks that can be accepted by name."""
 
 
@@ -95,6 +96,14 @@ def risks(
     """
     found: list[Risk] = []
     notes = list(one.diagnosis.remedy_risks)
+    if one.diagnosis.status == "lost_suspected":
+        found.append(
+            Risk(
+                GUEST_NOT_SEEN,
+                f"That its OVF environment is lost is a suspicion ({one.diagnosis.cause}): nobody has looked into its "
+                "guest, which guest_probe would do.",
+            )
+        )
     using = addresses_in_use(values)
     coming = addresses_coming(one.evidence.configured.properties)
     new = {key: address for key, address in coming.items() if address not in using}
