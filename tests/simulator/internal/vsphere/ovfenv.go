@@ -5,6 +5,7 @@ package vsphere
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -52,7 +53,26 @@ func (vm *instance) computed() map[int32]string {
 	if vm.cycle == nil {
 		return nil
 	}
-	return vm.cycle.delivery.computed
+	return maps.Clone(vm.cycle.delivery.computed)
+}
+
+// showLeased publishes the address that the guest reports as the value of the
+// properties which wait for it. The caller holds the VM's lock.
+func (s *Simulator) showLeased(ctx *simulator.Context, object *simulator.VirtualMachine) {
+	vm := s.instances.of(object.Self)
+	vm.mu.Lock()
+	waits := vm.cycle != nil && vm.cycle.delivery.env != nil && len(vm.cycle.delivery.env.byDHCP) > 0
+	if waits {
+		computed := vm.computed()
+		for _, key := range vm.cycle.delivery.env.byDHCP {
+			computed[key] = object.Guest.IpAddress
+		}
+		vm.cycle.delivery.computed = computed
+	}
+	vm.mu.Unlock()
+	if waits {
+		s.showVApp(ctx, object)
+	}
 }
 
 // prepareDelivery makes the environment for a power-on that is about to happen;
@@ -133,17 +153,17 @@ func (s *Simulator) showDelivery(ctx *simulator.Context, object *simulator.Virtu
 	vm.mu.Unlock()
 	s.showVApp(ctx, object)
 
+	if drive := imageDrive(object.Config.Hardware.Device); drive == nil || !inserted && isClientDevice(drive) {
+		return
+	}
 	devices := copyOf(object.Config.Hardware.Device)
 	drive := imageDrive(devices)
-	switch {
-	case drive == nil || !inserted && isClientDevice(drive):
-		return
-	case inserted:
+	if inserted {
 		directory, _, _ := strings.Cut(object.Config.Files.VmPathName, "/")
 		name := fmt.Sprintf("%s/_ovfenv-%s.iso", directory, fileName(object.Name))
 		drive.Backing = &types.VirtualCdromIsoBackingInfo{VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: name, Datastore: &object.Datastore[0]}}
 		showDrive(drive, "ISO "+name, true)
-	default:
+	} else {
 		drive.Backing = clientDevice()
 		showDrive(drive, "Remote device", false)
 	}

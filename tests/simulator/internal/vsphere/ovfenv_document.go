@@ -27,6 +27,7 @@ type environment struct {
 	adapters   []envAdapter
 	entities   []envEntity // the other VMs of its vApp
 	computed   map[int32]string
+	byDHCP     []int32  // properties whose value the guest will report
 	leased     []func() // give addresses back that are the VM's while it runs
 }
 
@@ -75,8 +76,8 @@ func (s *Simulator) compose(ctx *simulator.Context, object *simulator.VirtualMac
 		for _, p := range env.properties {
 			own[p.key] = true
 		}
-		for _, p := range around.Property { // those of the vApp hold for every VM in it
-			if !own[fullKey(p)] {
+		for _, p := range around.Property {
+			if !own[fullKey(p)] && s.rules.is("ovfenv_vapp_properties", "included") {
 				env.properties = append(env.properties, envProperty{fullKey(p), cmp.Or(p.Value, p.DefaultValue), isPassword(p)})
 			}
 		}
@@ -163,7 +164,7 @@ func (c *computation) value(p types.VAppPropertyInfo) (string, types.BaseMethodF
 	case p.Type == "expression":
 		value, fault = c.expression(p)
 	case onNetwork && c.policy == string(types.VAppIPAssignmentInfoIpAllocationPolicyDhcpPolicy):
-		// The guest's address comes later.
+		c.env.byDHCP = append(c.env.byDHCP, p.Key)
 	case onNetwork && (c.policy == string(types.VAppIPAssignmentInfoIpAllocationPolicyTransientPolicy) ||
 		c.policy == string(types.VAppIPAssignmentInfoIpAllocationPolicyFixedAllocatedPolicy)):
 		value, fault = c.address(p, network)

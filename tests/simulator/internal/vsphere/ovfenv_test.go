@@ -518,6 +518,37 @@ func TestOVFEnvironmentInGuest(t *testing.T) {
 	}
 }
 
+// A client of the host finds nothing of it there, and a power-on there delivers
+// nothing.
+func TestOVFEnvironmentAtTheHost(t *testing.T) {
+	b := start(t, withESX)
+	vm := b.vm("DC0_H0_VM0")
+	b.setVApp(vm, options(prop(1, "a", "string", "x")))
+	b.cycled(vm)
+	host := b.esx("root")
+	twin := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
+	config := b.twins(host)["DC0_H0_VM0"].Config
+	if config.VAppConfig != nil || extraConfig(&mo.VirtualMachine{Config: config})["guestinfo.ovfEnv"] != "" {
+		t.Errorf("%+v", config)
+	}
+	for _, power := range []func(context.Context) (*object.Task, error){twin.PowerOff, twin.PowerOn} {
+		task, err := power(b.ctx)
+		if err == nil {
+			err = task.Wait(b.ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if view := b.guestView(vm); view.PoweredOn != fromESXi || view.OVFEnv.MadeByVCenter || view.OVFEnv.GuestInfo || b.extract(vm) != "" {
+		t.Errorf("%+v", view)
+	}
+	b.cycled(vm)
+	if b.seen(vm) == "" {
+		t.Error("not even vCenter delivers it")
+	}
+}
+
 // A document that a client writes into extraConfig.
 func TestOVFEnvironmentInjected(t *testing.T) {
 	b := start(t)
@@ -715,10 +746,26 @@ func TestComputedProperties(t *testing.T) {
 	if got := b.values(vm); !reflect.DeepEqual(got, empty) {
 		t.Errorf("powered on by its host: %v", got)
 	}
-	b.setVApp(vm, &types.VmConfigSpec{IpAssignment: &types.VAppIPAssignmentInfo{IpAllocationPolicy: "dhcpPolicy"}})
+}
+
+// With DHCP the address comes from the guest, too late for its document.
+func TestAddressByDHCP(t *testing.T) {
+	b := start(t, withGuests)
+	vm := b.vm("DC0_H0_VM0")
+	spec := options(prop(1, "ip0", "ip:VM Network", ""))
+	spec.IpAssignment = &types.VAppIPAssignmentInfo{IpAllocationPolicy: "dhcpPolicy"}
+	b.setVApp(vm, spec)
 	b.cycled(vm)
+	b.until(vm, "the address", func(vm mo.VirtualMachine) bool { return vm.Guest.IpAddress != "" }, "guest")
+	if got, want := b.values(vm)["ip0"], b.read(vm, "guest").Guest.IpAddress; got != want {
+		t.Errorf("value %q, reported %q", got, want)
+	}
+	if own, _ := b.parsed(b.seen(vm)); own["ip0"] != "" {
+		t.Errorf("document: %v", own)
+	}
+	b.expect("off", b.power(vm, false), "")
 	if got := b.values(vm)["ip0"]; got != "" {
-		t.Errorf("by DHCP: %s", got)
+		t.Errorf("off: %s", got)
 	}
 }
 
@@ -783,36 +830,40 @@ func TestPropertiesThatCannotBeComputed(t *testing.T) {
 	}
 }
 
-// VMs in a vApp are told of it and of each other.
-func TestOVFEnvironmentOfVApp(t *testing.T) {
-	b := start(t)
+// shop is a vApp with the VMs web and db, which are off.
+func (b *bed) shop() (vApp *object.VirtualApp, web, db types.ManagedObjectReference) {
+	b.Helper()
 	source := b.vm("DC0_H0_VM0")
-	b.expect("off", b.power(source, false), "")
-	pool := *b.read(source, "resourcePool").ResourcePool
 	spec := types.VAppConfigSpec{VmConfigSpec: types.VmConfigSpec{
 		Property:     []types.VAppPropertySpec{prop(1, "realm", "string", "EXAMPLE"), prop(2, "key", "password", "planted-secret-value")},
 		IpAssignment: &types.VAppIPAssignmentInfo{IpAllocationPolicy: "dhcpPolicy"},
 	}}
-	vApp, err := object.NewResourcePool(b.client.Client, pool).CreateVApp(b.ctx, "shop", types.DefaultResourceConfigSpec(), spec, nil)
+	pool := object.NewResourcePool(b.client.Client, *b.read(source, "resourcePool").ResourcePool)
+	vApp, err := pool.CreateVApp(b.ctx, "shop", types.DefaultResourceConfigSpec(), spec, nil)
 	if err != nil {
-		t.Fatal(err)
+		b.Fatal(err)
 	}
 	clone := func(name string) types.ManagedObjectReference {
-		t.Helper()
-		folder := object.NewFolder(b.client.Client, b.sim.vmFolder().Self)
 		ref := vApp.Reference()
-		task, err := object.NewVirtualMachine(b.client.Client, source).Clone(b.ctx, folder, name, types.VirtualMachineCloneSpec{
-			Location: types.VirtualMachineRelocateSpec{Pool: &ref},
-			Config: &types.VirtualMachineConfigSpec{VAppConfig: options(
-				prop(1, "name", "string", name), prop(2, "realm", "expression", "", class("auth", ""), byDefault("${realm}")), prop(3, "ip0", "ip:None", ""))},
-		})
+		task, err := object.NewVirtualMachine(b.client.Client, source).Clone(b.ctx, object.NewFolder(b.client.Client, b.sim.vmFolder().Self), name,
+			types.VirtualMachineCloneSpec{
+				Location: types.VirtualMachineRelocateSpec{Pool: &ref},
+				Config: &types.VirtualMachineConfigSpec{VAppConfig: options(
+					prop(1, "name", "string", name), prop(2, "realm", "expression", "", class("auth", ""), byDefault("${realm}")), prop(3, "ip0", "ip:None", ""))},
+			})
 		if err != nil {
-			t.Fatal(err)
+			b.Fatal(err)
 		}
 		b.expect("clone", b.ended(task.Reference()), "")
 		return b.vm(name)
 	}
-	web, db := clone("web"), clone("db")
+	return vApp, clone("web"), clone("db")
+}
+
+// VMs in a vApp are told of it and of each other.
+func TestOVFEnvironmentOfVApp(t *testing.T) {
+	b := start(t)
+	vApp, web, db := b.shop()
 	if got := b.read(web, "parentVApp").ParentVApp; got == nil || *got != vApp.Reference() {
 		t.Fatalf("parentVApp: %v", got)
 	}

@@ -196,6 +196,7 @@ func (s *Simulator) reported(c *cycle, state guest.State) {
 		c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
 			if !c.isOver() {
 				s.showGuest(ctx, object, state)
+				s.showLeased(ctx, object)
 			}
 		})
 	}

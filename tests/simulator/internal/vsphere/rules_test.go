@@ -321,6 +321,13 @@ var ruleTests = map[string]struct {
 			}
 		}
 	}},
+	"ovfenv_vapp_properties": {test: func(b *bed, choice string) {
+		_, web, _ := b.shop()
+		b.cycled(web)
+		if own, _ := b.parsed(b.seen(web)); (own["realm"] != "") != (choice == "included") {
+			b.Error(own)
+		}
+	}},
 	"password_edited_empty": {test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		b.setVApp(vm, options(prop(1, "p", "password", "planted-secret-value")))
