@@ -746,6 +746,19 @@ func TestComputedProperties(t *testing.T) {
 	if got := b.values(vm); !reflect.DeepEqual(got, empty) {
 		t.Errorf("powered on by its host: %v", got)
 	}
+	// The pool has two addresses, and the VM took both while vCenter ran it.
+	other := b.vm("DC0_C0_RP0_VM0")
+	spec := options(prop(1, "ip0", "ip:Production", ""))
+	spec.IpAssignment = &types.VAppIPAssignmentInfo{IpAllocationPolicy: "transientPolicy"}
+	b.setVApp(other, spec)
+	b.cycled(other)
+	b.expect("off", b.power(vm, false), "")
+	b.expect("one address is left", b.power(vm, true), "NoAvailableIp")
+	b.expect("off", b.power(other, false), "")
+	b.cycled(vm)
+	b.expect("none is left", b.power(other, true), "NoAvailableIp")
+	b.expect("reset", b.raw.task("ResetVM_Task", vm, ""), "")
+	b.expect("a reset gives none back", b.power(other, true), "NoAvailableIp")
 }
 
 // With DHCP the address comes from the guest, too late for its document.
@@ -781,12 +794,7 @@ func (b *bed) profile(network, prefix string) {
 		},
 		NetworkAssociation: []types.IpPoolAssociation{{NetworkName: network}},
 	}
-	made, err := methods.CreateIpPool(b.ctx, b.client.Client, &types.CreateIpPool{This: manager, Dc: dc, Pool: pool})
-	if err != nil {
-		b.Fatal(err)
-	}
-	pool.Id = made.Returnval // which govmomi's simulator forgets to set
-	if _, err := methods.UpdateIpPool(b.ctx, b.client.Client, &types.UpdateIpPool{This: manager, Dc: dc, Pool: pool}); err != nil {
+	if _, err := methods.CreateIpPool(b.ctx, b.client.Client, &types.CreateIpPool{This: manager, Dc: dc, Pool: pool}); err != nil {
 		b.Fatal(err)
 	}
 }
