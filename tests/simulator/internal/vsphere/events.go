@@ -28,6 +28,20 @@ type events struct {
 	key        int32
 	kept       []types.BaseEvent // oldest first; an event does not change any more
 	collectors map[types.ManagedObjectReference]*eventCollector
+	away       map[types.ManagedObjectReference][]heldEvent // by host that is disconnected
+}
+
+// heldEvent is one that its host cannot send to vCenter.
+type heldEvent struct {
+	op    *operation
+	event types.BaseEvent
+}
+
+func newEvents() *events {
+	return &events{
+		collectors: map[types.ManagedObjectReference]*eventCollector{},
+		away:       map[types.ManagedObjectReference][]heldEvent{},
+	}
 }
 
 // followEvents has every event told to us from now on.
@@ -61,6 +75,9 @@ func (s *Simulator) posted(ctx *simulator.Context, event types.BaseEvent) {
 
 // remember keeps an event and shows it to those who wait for it.
 func (s *Simulator) remember(op *operation, event types.BaseEvent) {
+	if s.events.hold(op, event) {
+		return
+	}
 	s.events.add(op, event)
 	s.events.mu.Lock()
 	defer s.events.mu.Unlock()
@@ -84,6 +101,46 @@ func (e *events) add(op *operation, event types.BaseEvent) {
 		task.Info.EventChainId = op.chain
 	}
 	e.kept = append(e.kept, event)
+}
+
+// hold keeps back what a host did while it is disconnected, and tells whether it
+// did.
+func (e *events) hold(op *operation, event types.BaseEvent) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	host := event.GetEvent().Host
+	if op.origin == fromVCenter || host == nil {
+		return false
+	}
+	held, away := e.away[host.Host]
+	if away {
+		e.away[host.Host] = append(held, heldEvent{op, event})
+	}
+	return away
+}
+
+// disconnected begins to hold back what a host does.
+func (e *events) disconnected(host types.ManagedObjectReference) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, away := e.away[host]; !away {
+		e.away[host] = nil
+	}
+}
+
+// reconnected lets vCenter hear now of what a host did.
+func (s *Simulator) reconnected(host types.ManagedObjectReference) {
+	s.events.mu.Lock()
+	held := s.events.away[host]
+	delete(s.events.away, host)
+	s.events.mu.Unlock()
+	if s.rules.is("events_of_disconnected_host", "lost") {
+		return
+	}
+	for _, late := range held {
+		late.event.GetEvent().CreatedTime = time.Now()
+		s.remember(late.op, late.event)
+	}
 }
 
 // since returns the events that are younger than one known by its key.

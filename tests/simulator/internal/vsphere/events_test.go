@@ -504,3 +504,27 @@ func TestCloneEvents(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Who looks for changed vApp options finds them in the event of the change.
+func TestReconfiguredEvent(t *testing.T) {
+	b := start(t)
+	vm := b.vm("DC0_H0_VM0")
+	b.forget()
+	b.setVApp(vm, options(prop(1, "hostname", "string", "web"), prop(2, "secret", "password", "event-secret")))
+	b.expect("annotate", b.raw.task("ReconfigVM_Task", vm, "<spec><annotation>x</annotation></spec>"), "")
+	spec := eventsOf(vm)
+	spec.EventTypeId = []string{"VmReconfiguredEvent"}
+	got := b.events(spec)
+	if len(got) != 2 {
+		t.Fatal(chains(got))
+	}
+	first, second := got[0].(*types.VmReconfiguredEvent).ConfigSpec, got[1].(*types.VmReconfiguredEvent).ConfigSpec
+	if first.VAppConfig == nil || len(first.VAppConfig.GetVmConfigSpec().Property) != 2 || second.VAppConfig != nil {
+		t.Errorf("%+v %+v", first.VAppConfig, second.VAppConfig)
+	}
+	for _, property := range first.VAppConfig.GetVmConfigSpec().Property {
+		if property.Info.Value == "event-secret" {
+			t.Error("the event tells a password")
+		}
+	}
+}

@@ -136,6 +136,11 @@ func (h *hostSystem) connect(ctx *simulator.Context, id string, host types.HostS
 		ctx.Update(h.HostSystem, []types.PropertyChange{
 			{Name: "runtime.connectionState", Val: host}, {Name: "summary.runtime.connectionState", Val: host},
 		})
+		if host == types.HostSystemConnectionStateConnected {
+			h.sim.reconnected(h.Self)
+		} else {
+			h.sim.events.disconnected(h.Self)
+		}
 		refs := slices.Clone(h.Vm)
 		withoutLock(ctx, h.Self, func() { // a VM's lock is taken before its host's
 			for _, ref := range refs {

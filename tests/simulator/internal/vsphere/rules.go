@@ -142,6 +142,8 @@ var ruleTable = []Rule{
 		Statement: "The events of PowerOnMultiVM and of the power-on of each of its VMs are one chain."},
 	{Name: "resume_events", Source: assumption, Choices: []string{"resuming-and-powered-on", "resuming"},
 		Statement: "Powering a suspended VM on is logged as VmResumingEvent and VmPoweredOnEvent."},
+	{Name: "events_of_disconnected_host", Source: assumption, Choices: []string{"late", "lost"},
+		Statement: "What a host does while vCenter cannot reach it is logged when it is reconnected, with the time of that."},
 	{Name: "event_type_and_id", Source: assumption, Choices: []string{"InvalidArgument", "allowed"},
 		Statement: "An event filter with both type and eventTypeId is refused with this fault (the reference: it may be)."},
 	{Name: "event_type_subclasses", Source: assumption, Choices: []string{"included", "excluded"},

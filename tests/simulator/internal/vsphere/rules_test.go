@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -516,6 +517,34 @@ var ruleTests = map[string]struct {
 		b.profile("Lab", "192.0.2")
 		if got, _ := b.checked(types.CheckPowerOn_Task{Vm: vm, Host: b.read(vm, "runtime.host").Runtime.Host}); len(got["DC0_H0"]) != 0 {
 			b.Errorf("with a profile: %v", got)
+		}
+	}},
+	"events_of_disconnected_host": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.expect("off", b.power(vm, false), "")
+		b.forget()
+		host := object.NewHostSystem(b.client.Client, *b.read(vm, "runtime.host").Runtime.Host)
+		connect := func(task *object.Task, err error) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.expect("connect", b.ended(task.Reference()), "")
+		}
+		connect(host.Disconnect(b.ctx))
+		b.powerOnBy(vm, map[string]any{"origin": "esxi"})
+		if got := b.events(eventsOf(vm)); len(got) != 0 {
+			b.Errorf("while it is disconnected: %v", chains(got))
+		}
+		before := time.Now()
+		connect(host.Reconnect(b.ctx, nil, nil))
+		got := b.events(eventsOf(vm))
+		if want := map[string]string{"late": "[[VmStartingEvent by root VmPoweredOnEvent by root]]", "lost": "[]"}[choice]; fmt.Sprint(chains(got)) != want {
+			b.Errorf("%v, want %s", chains(got), want)
+		}
+		for _, event := range got {
+			if event.GetEvent().CreatedTime.Before(before) {
+				b.Errorf("%+v", event)
+			}
 		}
 	}},
 	"event_page_limit": {test: func(b *bed, choice string) {

@@ -115,7 +115,7 @@ func Start(options Options) (*Simulator, error) {
 	s.instances = &instances{sim: s, byMoid: map[string]*instance{}}
 	s.vApps = &vApps{options: map[types.ManagedObjectReference]types.VmConfigInfo{}}
 	s.collectors = &collectors{all: map[*simulator.PropertyCollector]*updates{}}
-	s.events = &events{collectors: map[types.ManagedObjectReference]*eventCollector{}}
+	s.events = newEvents()
 	s.control = s.newControl()
 	if err := s.start(); err != nil {
 		s.Close()
