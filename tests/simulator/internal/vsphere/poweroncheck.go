@@ -57,33 +57,36 @@ type compatibilityChecker struct {
 
 // CheckPowerOnTask tells what would happen if a VM were powered on, on a host or
 // on each that the pool's cluster has.
-func (c *compatibilityChecker) CheckPowerOnTask(ctx *simulator.Context, req *types.CheckPowerOn_Task) soap.HasFault {
+func (c *compatibilityChecker) CheckPowerOnTask(ctx *simulator.Context, req *types.CheckPowerOn_Task) (body soap.HasFault) {
+	vm, ok := ctx.Map.Get(req.Vm).(*simulator.VirtualMachine)
+	if !ok {
+		return &methods.CheckPowerOn_TaskBody{Fault_: soapFaultOf(&types.ManagedObjectNotFound{Obj: req.Vm})}
+	}
 	task := simulator.CreateTask(c.VmCompatibilityChecker, "checkPowerOn", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
-		vm, ok := ctx.Map.Get(req.Vm).(*simulator.VirtualMachine)
-		if !ok {
-			return nil, &types.ManagedObjectNotFound{Obj: req.Vm}
-		}
 		hosts, fault := c.hosts(ctx, req)
 		if fault != nil {
 			return nil, fault
 		}
 		results := types.ArrayOfCheckResult{}
-		ctx.WithLock(vm, func() {
-			for _, host := range hosts {
-				result := types.CheckResult{Vm: &req.Vm, Host: &host}
-				problems := c.sim.barriers(ctx, vm, host)
-				if fault := c.sim.undeliverable(ctx, vm); fault != nil && c.sim.rules.is("check_power_on_properties", "reported") {
-					problems = append(problems, fault)
-				}
-				for _, fault := range problems {
-					result.Error = append(result.Error, types.LocalizedMethodFault{Fault: fault, LocalizedMessage: textOf(fault)})
-				}
-				results.CheckResult = append(results.CheckResult, result)
+		for _, host := range hosts {
+			result := types.CheckResult{Vm: &req.Vm, Host: &host}
+			problems := c.sim.barriers(ctx, vm, host)
+			if fault := c.sim.undeliverable(ctx, vm); fault != nil && c.sim.rules.is("check_power_on_properties", "reported") {
+				problems = append(problems, fault)
 			}
-		})
+			for _, fault := range problems {
+				result.Error = append(result.Error, types.LocalizedMethodFault{Fault: fault, LocalizedMessage: textOf(fault)})
+			}
+			results.CheckResult = append(results.CheckResult, result)
+		}
 		return results, nil
 	})
-	return &methods.CheckPowerOn_TaskBody{Res: &types.CheckPowerOn_TaskResponse{Returnval: task.Run(ctx)}}
+	ctx.WithLock(vm, func() { // it is the VM's task: only an entity can have one
+		body = c.sim.tasks.start(c.Self, &taskPlan{ctx: ctx, method: "CheckPowerOn_Task", entity: vm.Self}, func() soap.HasFault {
+			return &methods.CheckPowerOn_TaskBody{Res: &types.CheckPowerOn_TaskResponse{Returnval: task.Run(ctx)}}
+		})
+	})
+	return body
 }
 
 // hosts are those that a check is asked for.

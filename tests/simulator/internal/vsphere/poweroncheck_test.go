@@ -23,6 +23,9 @@ func (b *bed) checked(req types.CheckPowerOn_Task) (map[string][]string, string)
 		return nil, faultName(err)
 	}
 	got := b.ended(res.Returnval)
+	if got.info.Entity == nil || *got.info.Entity != req.Vm {
+		b.Errorf("the task is one of %v", got.info.Entity) // pyVmomi cannot read one of anything but an entity
+	}
 	if got.fault != "" {
 		return nil, got.fault
 	}
