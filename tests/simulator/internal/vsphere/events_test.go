@@ -131,7 +131,7 @@ func TestPowerEvents(t *testing.T) {
 		{"on at the host", clustered, off, by(clustered, map[string]any{"origin": "esxi"}),
 			[][]string{{"VmStartingEvent by root", "VmPoweredOnEvent by root"}}},
 		{"HA", clustered, nil, by(clustered, map[string]any{"origin": "ha", "host": "DC0_C0_H1"}),
-			[][]string{{"VmStartingEvent by ", "VmPoweredOnEvent by ", "com.vmware.vc.ha.VmRestartedByHAEvent by "}}},
+			[][]string{{"VmStartingEvent by ", "VmPoweredOnEvent by "}, {"com.vmware.vc.ha.VmRestartedByHAEvent by "}}},
 		{"autostart", standalone, nil, by(standalone, map[string]any{"origin": "autostart"}),
 			[][]string{{"VmStartingEvent by ", "VmPoweredOnEvent by "}}},
 		{"off", standalone, nil, task(standalone, "PowerOffVM_Task"),

@@ -76,7 +76,8 @@ func (s *Simulator) powerOnPast(ctx *simulator.Context, vm *instance, target *si
 	if fault := s.powerOnAndWait(ctx, vm.ref, origin); fault != nil {
 		return fault
 	}
-	if origin == fromHA {
+	if origin == fromHA { // it is vCenter that tells, not the host
+		begin(ctx, operation{origin: fromHA})
 		ctx.WithLock(object, func() { s.postRestartedByHA(ctx, object, failed) })
 	}
 	return nil
