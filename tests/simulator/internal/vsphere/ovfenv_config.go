@@ -167,17 +167,22 @@ func withoutPasswords(properties []types.VAppPropertyInfo) []types.VAppPropertyI
 	return properties
 }
 
-// withoutSecrets is a spec as govmomi's simulator and its events may see it:
-// nothing in it is missing that the simulator takes for granted.
-func withoutSecrets(given types.BaseVmConfigSpec) *types.VmConfigSpec {
+// withoutSecrets is a spec as govmomi's simulator and its events may see it, by
+// the options that come of it: nothing in it is missing that the simulator takes
+// for granted.
+func withoutSecrets(given types.BaseVmConfigSpec, options *types.VmConfigInfo) *types.VmConfigSpec {
 	spec := *given.GetVmConfigSpec()
 	spec.Property = slices.Clone(spec.Property)
 	for i, update := range spec.Property {
-		if update.Info != nil {
-			spec.Property[i].Info = &withoutPasswords([]types.VAppPropertyInfo{*update.Info})[0]
-		} else {
+		if update.Info == nil {
 			spec.Property[i].Info = &types.VAppPropertyInfo{Key: update.RemoveKey.(int32)}
+			continue
 		}
+		info := *update.Info
+		if result := propertyOf(options, info.Key); result == nil || isPassword(*result) { // an edit need not say its type
+			info.Value, info.DefaultValue = "", ""
+		}
+		spec.Property[i].Info = &info
 	}
 	spec.Product = slices.Clone(spec.Product)
 	for i, update := range spec.Product {
@@ -246,7 +251,7 @@ func (v *virtualMachine) reconfigureVApp(spec *types.VirtualMachineConfigSpec) (
 			scratch.Product, scratch.Property = slices.Clone(old.Product), slices.Clone(old.Property)
 		}
 		v.Config.VAppConfig = scratch
-		spec.VAppConfig = withoutSecrets(spec.VAppConfig)
+		spec.VAppConfig = withoutSecrets(spec.VAppConfig, options)
 	}
 	return options, fault
 }

@@ -214,6 +214,10 @@ func TestVAppOptions(t *testing.T) {
 	}{
 		{"all fields", change(*whole), func() {}},
 		{"a value, by key alone", property1(types.VAppPropertyInfo{Key: 1, Value: "192.0.2.2"}), func() { want.Property[0].Value = "192.0.2.2" }},
+		{"a password, by key alone", func() {
+			property1(types.VAppPropertyInfo{Key: 2, Value: "planted-secret-later"})()
+			b.setVApp(vm, &types.VmConfigSpec{InstallBootStopDelay: 31}) // which can be seen
+		}, func() { want.InstallBootStopDelay = 31 }},
 		{"no value", property1(types.VAppPropertyInfo{Key: 1, Label: "Address"}), func() { want.Property[0].Value, want.Property[0].Label = "", "Address" }},
 		{"a policy", change(types.VmConfigSpec{IpAssignment: &types.VAppIPAssignmentInfo{IpAllocationPolicy: "dhcpPolicy"}}),
 			func() { want.IpAssignment.IpAllocationPolicy = "dhcpPolicy" }},
@@ -964,6 +968,7 @@ const descriptor = `<?xml version="1.0" encoding="UTF-8"?>
       <Category>Accounts</Category>
       <Property ovf:key="secret" ovf:type="string" ovf:password="true" ovf:userConfigurable="true" ovf:qualifiers="MinLen(8)"/>
       <Property ovf:key="mode" ovf:type="string" ovf:userConfigurable="true" ovf:value="quick"/>
+      <Property ovf:key="build" ovf:type="string" ovf:value="7"/>
     </ProductSection>
     <EulaSection><Info>Licence</Info><License>Do no harm.</License></EulaSection>
     <OperatingSystemSection ovf:id="101"><Info>Linux</Info></OperatingSystemSection>
@@ -978,26 +983,43 @@ const descriptor = `<?xml version="1.0" encoding="UTF-8"?>
   </VirtualSystem>
 </Envelope>`
 
-func TestOVFEnvironmentOfImport(t *testing.T) {
-	b := start(t)
+// imported imports the package with answers.
+func (b *bed) imported(name string, answers ...types.KeyValue) error {
+	b.Helper()
 	other := b.read(b.vm("DC0_H0_VM0"), "resourcePool", "datastore")
-	spec, err := ovf.NewManager(b.client.Client).CreateImportSpec(b.ctx, descriptor,
-		object.NewResourcePool(b.client.Client, *other.ResourcePool), object.NewDatastore(b.client.Client, other.Datastore[0]),
-		&types.OvfCreateImportSpecParams{EntityName: "imported", IpAllocationPolicy: "fixedPolicy", IpProtocol: "IPv4", PropertyMapping: []types.KeyValue{
-			{Key: "vami.ip0.X", Value: "192.0.2.7"}, {Key: "vami.secret.X", Value: "planted-secret-value"},
-		}})
+	pool := object.NewResourcePool(b.client.Client, *other.ResourcePool)
+	spec, err := ovf.NewManager(b.client.Client).CreateImportSpec(b.ctx, descriptor, pool, object.NewDatastore(b.client.Client, other.Datastore[0]),
+		&types.OvfCreateImportSpecParams{EntityName: name, IpAllocationPolicy: "fixedPolicy", IpProtocol: "IPv4", PropertyMapping: answers})
 	if err != nil || len(spec.Error) > 0 {
-		t.Fatalf("%v %+v", err, spec)
+		b.Fatalf("%v %+v", err, spec)
 	}
-	lease, err := object.NewResourcePool(b.client.Client, *other.ResourcePool).ImportVApp(b.ctx, spec.ImportSpec, nil, nil)
+	lease, err := pool.ImportVApp(b.ctx, spec.ImportSpec, nil, nil)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	if _, err := lease.Wait(b.ctx, spec.FileItem); err != nil {
+		return err
+	}
+	return lease.Complete(b.ctx)
+}
+
+func TestOVFEnvironmentOfImport(t *testing.T) {
+	b := start(t)
+	if err := b.imported("imported", types.KeyValue{Key: "vami.ip0.X", Value: "192.0.2.7"}, types.KeyValue{Key: "vami.secret.X", Value: "planted-secret-value"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := lease.Complete(b.ctx); err != nil {
-		t.Fatal(err)
+	for what, refused := range map[string]error{
+		"a name that is taken":           b.imported("imported"),
+		"a property that stays as it is": b.imported("other", types.KeyValue{Key: "vami.build.X", Value: "8"}),
+	} {
+		if refused == nil {
+			t.Errorf("%s: imported", what)
+		}
+	}
+	for _, event := range b.events(types.EventFilterSpec{}) {
+		if text, err := xml.Marshal(event); err != nil || strings.Contains(string(text), "planted-secret") {
+			t.Errorf("%v %s", err, text)
+		}
 	}
 	vm := b.vm("imported")
 	got := b.vApp(vm)
@@ -1007,6 +1029,7 @@ func TestOVFEnvironmentOfImport(t *testing.T) {
 			{Key: 0, ClassId: "vami", InstanceId: "X", Id: "ip0", Category: "Network", Label: "Address", Type: "string", UserConfigurable: types.NewBool(true), Value: "192.0.2.7"},
 			{Key: 1, ClassId: "vami", InstanceId: "X", Id: "secret", Category: "Accounts", Type: "password(8..)", UserConfigurable: types.NewBool(true)},
 			{Key: 2, ClassId: "vami", InstanceId: "X", Id: "mode", Category: "Accounts", Type: "string", UserConfigurable: types.NewBool(true), DefaultValue: "quick"},
+			{Key: 3, ClassId: "vami", InstanceId: "X", Id: "build", Category: "Accounts", Type: "string", UserConfigurable: types.NewBool(false), DefaultValue: "7"},
 		},
 		IpAssignment:            types.VAppIPAssignmentInfo{IpAllocationPolicy: "fixedPolicy", IpProtocol: "IPv4"},
 		Eula:                    []string{"Do no harm."},

@@ -157,6 +157,7 @@ func (s *Simulator) importVApp(ctx *simulator.Context, req *types.ImportVApp, st
 	if !ok {
 		return refuse(&types.ManagedObjectNotFound{Obj: target})
 	}
+	given := spec.ConfigSpec.VAppConfig
 	c := s.newCreation(ctx, folder)
 	fault := c.reserve(spec.ConfigSpec.Name)
 	if fault == nil {
@@ -165,6 +166,9 @@ func (s *Simulator) importVApp(ctx *simulator.Context, req *types.ImportVApp, st
 	if fault != nil {
 		c.abandon()
 		return refuse(fault)
+	}
+	if given != nil { // govmomi's simulator checks what may be configured
+		spec.ConfigSpec.VAppConfig = &types.VAppConfigSpec{VmConfigSpec: *withoutSecrets(given, c.vapp)}
 	}
 	req.Folder = &c.staging.Self
 	s.tasks.expect(c.staging.Self, &taskPlan{ctx: ctx, entity: c.staging.Self, files: true, inner: true,
