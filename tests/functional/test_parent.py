@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 from functional.vcenter import VCenter
 
@@ -181,10 +179,9 @@ def test_guest_that_freezes_while_the_parent_is_disabled(vcenter: VCenter) -> No
     it = vcenter.enable()["parent"]["moid"]
     vcenter.fault(method="RetrieveForkChildren_Task", at="call", delay_ms=3000, count=1)
     body = {"program": "/bin/sh", "arguments": "-c \"vmtoolsd --cmd 'vmfork-begin -1 -1'\"", "user": "root"}
-    freezer = threading.Timer(1.5, vcenter.control, ("POST", f"guests/{it}/run", {**body, "wait": False}))
-    freezer.start()
-    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, state="disabled")
-    freezer.join()
+    run = ("POST", f"guests/{it}/run", {**body, "wait": False})
+    with vcenter.at_call("RetrieveForkChildren_Task", vcenter.control, *run):
+        refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, state="disabled")
     assert "power_off=true" in refusal.msg
     assert refusal["parent"]["power_state"] == "poweredOn"
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
@@ -102,10 +101,8 @@ def test_one_script_that_freezes_by_itself(parent: VCenter) -> None:
 def test_guest_that_quiesces_alone(parent: VCenter) -> None:
     it = moid(parent)
     body = {"program": "/bin/sh", "arguments": "-c \"vmtoolsd --cmd 'vmfork-begin -1 -1'\"", "user": "root"}
-    starter = threading.Timer(1.0, parent.control, ("POST", f"guests/{it}/run", {**body, "wait": False}))
-    starter.start()
-    done = parent.ok("vmfork_quiesce", name=parent.parent, method="wait", timeout=30)
-    starter.join()
+    with parent.at_call("WaitForUpdatesEx", parent.control, "POST", f"guests/{it}/run", {**body, "wait": False}):
+        done = parent.ok("vmfork_quiesce", name=parent.parent, method="wait", timeout=30)
     assert (done["changed"], done["parent"]["quiesced"]) == (True, True)
     assert parent.ok("vmfork_quiesce", name=parent.parent, method="wait")["changed"] is False
 
@@ -223,10 +220,8 @@ def test_tools_that_start_later(parent: VCenter) -> None:
     it = moid(parent)
     parent.control("PATCH", f"guests/{it}", {"tools_running": False, "operations_ready": False})
     ready = {"tools_running": True, "operations_ready": True}
-    starter = threading.Timer(1.5, parent.control, ("PATCH", f"guests/{it}", ready))
-    starter.start()
-    assert quiesce(parent, post_clone_script=POST_CLONE, timeout=30)["parent"]["quiesced"]
-    starter.join()
+    with parent.at_call("WaitForUpdatesEx", parent.control, "PATCH", f"guests/{it}", ready):
+        assert quiesce(parent, post_clone_script=POST_CLONE, timeout=30)["parent"]["quiesced"]
 
 
 @needs_other_accounts
@@ -295,10 +290,8 @@ def test_directory_that_only_root_can_remove(parent: VCenter) -> None:
 
 
 def test_powered_off_meanwhile(parent: VCenter) -> None:
-    done = threading.Timer(2.0, parent.govc, ("vm.power", "-off", "-force", parent.parent))
-    done.start()
-    refusal = quiesce(parent, pre_quiesce_script="sleep 60", timeout=30)
-    done.join()
+    with parent.at_call("WaitForUpdatesEx", parent.govc, "vm.power", "-off", "-force", parent.parent):
+        refusal = quiesce(parent, pre_quiesce_script="sleep 60", timeout=30)
     assert "was powered off before it reached the fork point" in refusal.msg
 
 

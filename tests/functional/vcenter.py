@@ -9,9 +9,10 @@ import os
 import ssl
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,26 @@ class VCenter:
         counted: dict[str, int] = {}
         yield counted
         counted.update(self.control("GET", "calls")["methods"])
+
+    @contextmanager
+    def at_call(self, method: str, act: Callable[..., Any], *arguments: Any) -> Iterator[None]:
+        """Do something as soon as a client has called a method, counted from now; it is done at the block's end."""
+        self.control("DELETE", "calls")
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not self.control("GET", "calls")["methods"].get(method):
+                if ended.wait(0.02):
+                    return
+            act(*arguments)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
     def guest(self, moid: str) -> dict[str, Any]:
         """What the simulator knows of a VM's guest."""
