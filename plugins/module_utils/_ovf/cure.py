@@ -189,14 +189,15 @@ class Patient:
             ) from trouble
 
     def _rewrite(self) -> None:
-        """Write the vApp options as they are: vCenter makes them anew from that."""
+        """Write the vApp options as they are: the transports, which hold no value that could be spoilt by that."""
+        transports = list(self.after.evidence.configured.transports)
         try:
             _tasks.run(
                 self._session,
                 self._deadline,
                 f"Could not write the vApp options of VM {self.name} once more",
                 self._vm.ReconfigVM_Task,
-                vim.vm.ConfigSpec(vAppConfig=vim.vApp.VmConfigSpec()),
+                vim.vm.ConfigSpec(vAppConfig=vim.vApp.VmConfigSpec(ovfEnvironmentTransport=transports)),
             )
         except _errors.OperationFailed as error:
             self._warn(error.sentence)
