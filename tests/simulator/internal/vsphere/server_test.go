@@ -28,10 +28,11 @@ import (
 
 func TestStartRefused(t *testing.T) {
 	for want, change := range map[string]func(*Options){
-		"-api-version":                func(o *Options) { o.APIVersion = "99.9" },
-		"-hidden-methods":             func(o *Options) { o.HiddenMethods = "perhaps" },
-		"-guest is ns, plain or none": func(o *Options) { o.Guest = "docker" },
-		"address":                     func(o *Options) { o.Listen = "192.0.2.1:1" },
+		"-api-version":                 func(o *Options) { o.APIVersion = "99.9" },
+		"-hidden-methods":              func(o *Options) { o.HiddenMethods = "perhaps" },
+		"-guest is ns, plain or none":  func(o *Options) { o.Guest = "docker" },
+		"address":                      func(o *Options) { o.Listen = "192.0.2.1:1" },
+		"there is no host \"nowhere\"": func(o *Options) { o.ESXListen, o.ESXHost = "127.0.0.1:0", "nowhere" },
 	} {
 		options := defaults()
 		change(&options)
