@@ -13,7 +13,7 @@ PYTHON ?= python3
 TREE := $(B)/tree/ansible_collections/vmfork/vsphere
 INTEGRATION := $(B)/integration/ansible_collections
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
-PARTS := build lint sanity unit simulator-test functional sweep integration demo
+PARTS := build lint sanity unit browser simulator-test functional sweep integration demo
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
 # network logins is linked into it, and pip is told by the real HOME (tests/harness/run_ansible_test.py).
@@ -45,7 +45,7 @@ SIMULATOR_MODULE := tests/simulator
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test env simulator build lint sanity unit simulator-test functional integration sweep bench docs \
+.PHONY: help demo test env simulator build lint sanity unit browser simulator-test functional integration sweep bench docs \
 	test-matrix clean tree
 
 help: ## this list
@@ -82,6 +82,10 @@ $(VENV)/.test: tests/requirements/test.txt $(VENV)/.env
 
 $(VENV)/.docs: tests/requirements/docs.txt $(VENV)/.test
 	$(PIP) -r tests/requirements/docs.txt -c tests/requirements/constraints.txt
+	@touch $@
+
+$(VENV)/.browser: tests/requirements/browser.txt $(VENV)/.test
+	$(PIP) -r tests/requirements/browser.txt -c tests/requirements/constraints.txt
 	@touch $@
 
 # Go 1.25 or newer, from PATH or as a Python package.
@@ -126,6 +130,9 @@ sanity: tree $(VENV)/.test ## ansible-test sanity
 
 unit: $(VENV)/.test $(B)/live ## tests/unit; ARGS="-k name" and the like go to pytest
 	tests/harness/pytest.sh unit tests/unit $(ARGS)
+
+browser: $(VENV)/.browser $(B)/live ## tests/browser: the report's web page in a browser, where one is installed
+	tests/harness/pytest.sh browser tests/browser $(ARGS)
 
 functional: $(VENV)/.test $(B)/live simulator ## tests/functional: modules as processes against the simulator
 	tests/harness/pytest.sh functional tests/functional $(ARGS)

@@ -9,6 +9,10 @@ shift 2
 if [ -z "$(find "$directory" -name 'test_*.py' 2>/dev/null | head -n 1)" ]; then
     exec tests/harness/not_run.sh "$part" "there is no test in $directory"
 fi
+if [ "$part" = browser ]; then
+    command -v chromium || command -v chromium-browser || command -v google-chrome ||
+        exec tests/harness/not_run.sh browser "no Chromium or Chrome is installed"
+fi
 # Tests with a simulator of their own wait for it half of the time, so more of them run than there are cores.
 case $part in
 functional | sweep) set -- --numprocesses "$(($(nproc) + 1))" "$@" ;;

@@ -1,0 +1,235 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The web page of the playbook ovfenv_report, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from browser import samples
+from playwright.sync_api import Browser, Page, sync_playwright
+
+HERE = Path(__file__).parent
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # as tests/harness/pytest.sh looks for them
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1440, "height": 900}
+VERDICTS = yaml.safe_load((HERE.parents[1] / "playbooks/vars/ovfenv.yml").read_text())["__ovfenv_verdicts"]
+EARLIER, NOW = 40, 60
+"""VMs in the earlier report, and in the one looked at."""
+
+
+class Unsafe(yaml.SafeLoader):
+    """Reads extra variables as Ansible does: what is marked as unsafe stays the text it is."""
+
+
+Unsafe.add_constructor("!unsafe", lambda loader, node: str(node.value))
+
+
+@pytest.fixture(scope="session")
+def result() -> dict[str, Any]:
+    return samples.result(NOW)
+
+
+@pytest.fixture(scope="session")
+def listed(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The VMs that the page must list, by managed object ID."""
+    hidden = ("not_configured", "not_applicable")
+    shown = [vm for vm in result["ovfenv"] if vm["diagnosis"]["status"] not in hidden or vm["configured"]["enabled"]]
+    return {vm["moid"]: vm for vm in shown}
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory, result: dict[str, Any]) -> Path:
+    """The page, compared with that of an earlier report."""
+    folder = tmp_path_factory.mktemp("report")
+    make(folder, "earlier.html", samples.result(EARLIER))
+    return make(folder, "now.html", result, ovfenv_earlier_report="earlier.html")
+
+
+def make(folder: Path, name: str, result: dict[str, Any], **more: str) -> Path:
+    source = folder / f"{name}.json"
+    source.write_text(json.dumps(result))
+    given = {"result_file": str(source), "ovfenv_report_file": name, "vmfork_hostname": "vcenter.example.com", **more}
+    ended = subprocess.run(
+        ["ansible-playbook", str(HERE / "render.yml"), "-e", json.dumps(given)],
+        cwd=folder, env={**os.environ, "PWD": str(folder)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return folder / name
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, PROGRAMS)))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        yield browser
+        browser.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, report: Path) -> Iterator[Open]:
+    """Open the page; in the end it must not have complained, asked for anything else, or run what is not its own."""
+    complaints: list[str] = []
+    requests: list[str] = []
+    contexts = []
+
+    def opened(**settings: Any) -> Page:
+        context = browser.new_context(**{"viewport": DESKTOP, **settings})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(report.as_uri())
+        assert page.title().startswith("OVF environments of vcenter.example.com, 20")
+        return page
+
+    yield opened
+    titles = [context.pages[0].title() for context in contexts]
+    for context in contexts:
+        context.close()
+    assert all(title.startswith("OVF environments") for title in titles)
+    assert complaints == []
+    assert requests == [report.as_uri()] * len(contexts)
+
+
+def column(page: Page, selector: str) -> list[str]:
+    return [text.strip() for text in page.locator(f"tbody tr:not([hidden]) {selector}").all_text_contents()]
+
+
+TEXTS = """rows => rows.map(row => [row, row.querySelector(".name"), row.querySelector(".verdict")]
+    .map(one => one.textContent).concat(row.querySelector("th .small").textContent.match(/vm-[0-9]+(?= on esx)/)[0]))"""
+"""Of each row: all of its text, the name, the verdict, and the managed object ID."""
+
+
+def test_a_row_says_all_of_its_vm(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
+    page = open_page()
+    rows = page.eval_on_selector_all("tbody tr", TEXTS)
+    assert len(rows) == len(listed)
+    for text, name, verdict_shown, moid in rows:
+        vm = listed[moid]
+        verdict = vm["diagnosis"]
+        assert name == vm["name"]
+        assert verdict_shown == f"{VERDICTS[verdict['status']]['symbol']} {verdict['status']}"
+        said = [
+            verdict["message"],
+            verdict["impact"],
+            *verdict["evidence"],
+            *verdict["warnings"],
+            *verdict["remedy_risks"],
+        ]
+        said += [product["name"] for product in vm["configured"]["products"]]
+        said += [vm["power_on"]["user"] or "", (vm["boot_time"] or "").replace("T", " ")[:16]]
+        said += [f"vApp options changed by {change['user']}" for change in vm["power_on"]["reconfigured"]]
+        assert [one for one in said if one not in text] == []
+
+
+def test_sorts_by_name_and_by_verdict(open_page: Open) -> None:
+    page = open_page()
+    verdicts = column(page, ".verdict")
+    order = [f"{verdict['symbol']} {name}" for name, verdict in VERDICTS.items()]
+    assert verdicts == sorted(verdicts, key=order.index)
+    assert len(set(verdicts)) == len(VERDICTS) - 1, "every verdict but not_configured should be there"
+
+    page.get_by_role("button", name="VM", exact=True).click()
+    names = column(page, ".name")
+    apps = [name for name in names if name.startswith("app-")]
+    assert apps == sorted(apps, key=lambda name: int(name[4:]))
+    assert names != apps
+    assert page.locator("thead [aria-sort]").text_content() == "VM"
+    page.get_by_role("button", name="VM", exact=True).click()
+    assert column(page, ".name") == names[::-1]
+
+    page.get_by_role("button", name="Verdict").click()
+    assert column(page, ".verdict") == verdicts
+    page.get_by_role("button", name="Verdict").click()
+    assert column(page, ".verdict") == verdicts[::-1]
+    assert page.locator("thead [aria-sort=descending]").text_content() == "Verdict"
+
+
+def test_copies_commands_that_mean_their_vm_whatever_its_name(open_page: Open) -> None:
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    repaired = set()
+    commands = page.locator(".command")
+    owners = commands.evaluate_all("""all => all.map(one => one.closest("tr"))
+        .map(row => [row.querySelector(".name").textContent, row.dataset.verdict])""")
+    for (name, verdict), command in zip(owners, commands.all(), strict=True):
+        command.get_by_role("button").click()
+        command.get_by_role("button", name="Copied").wait_for()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        program, playbook, flag, variables = shlex.split(copied)
+        assert (program, flag) == ("ansible-playbook", "-e")
+        assert ("!unsafe" in variables) == ("{{" in name)
+        given = yaml.load(variables, Unsafe)
+        assert given["ovfenv_vms"] == [name]
+        if playbook == "vmfork.vsphere.ovfenv_repair":
+            assert given["ovfenv_repair_confirm"] == [name]
+            repaired.add(verdict)
+        else:
+            assert given["ovfenv_guest_probe"] == "exit_code"
+    assert repaired == {"lost", "lost_suspected", "stale", "contradictory"}
+
+
+def test_finds_rows(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
+    page = open_page()
+    page.get_by_role("button", name="lost:", exact=False).first.click()
+    assert set(column(page, ".verdict")) == {"✗ lost"}
+    page.get_by_role("button", name="stale:").click()
+    assert set(column(page, ".verdict")) == {"✗ lost", "! stale"}
+    assert page.get_by_role("status").text_content() == f"{len(column(page, 'th'))} of {len(listed)} shown"
+    page.get_by_role("searchbox").fill("app-20 GATEWAY")
+    assert column(page, ".name") == ["app-20"]
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("button", name="lost:", exact=False).first.click()
+    page.get_by_role("button", name="stale:").click()
+    assert len(column(page, "th")) == len(listed)
+    page.get_by_role("button", name="new since then").click()
+    new = {vm["name"] for vm in listed.values() if int(vm["moid"][3:]) >= 100 + EARLIER}
+    assert set(column(page, ".name")) == new
+    assert set(column(page, ".badge")) == {"new"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fits_a_phone(open_page: Open, scheme: str) -> None:
+    page = open_page(viewport=PHONE, color_scheme=scheme, has_touch=True, is_mobile=True)
+    page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    for part in (".verdict", ".name", ".command code", ".copy"):
+        box = page.locator(part).first.bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
+    page.get_by_role("button", name="Verdict").tap()
+    assert column(page, ".verdict")[0].startswith("–")
+
+
+def test_is_read_without_scripts(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
+    page = open_page(java_script_enabled=False)
+    assert page.locator("tbody tr").count() == len(listed)
+    assert page.locator(".verdict").first.is_visible()
+    assert not page.locator(".copy").first.is_visible()
+
+
+def test_runs_no_script_but_its_own_should_one_slip_in(browser: Browser, report: Path) -> None:
+    page = browser.new_page()
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(report.as_uri())
+    title = page.title()
+    with page.expect_console_message(lambda message: "Content Security Policy" in message.text):
+        page.locator("h1").evaluate("one => { one.innerHTML = '<img src=x onerror=\"document.title = 1\">'; }")
+    assert page.title() == title
+    assert refused
+    page.close()
