@@ -7,6 +7,7 @@ Private to the collection.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import typing as t
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class Patient:
         self.after = self.before
         self.plan = plan.Plan()
         self.is_touched = False
+        self._vcenter: set[str] = set()
 
     @property
     def is_cured(self) -> bool:
@@ -74,6 +76,7 @@ class Patient:
         if self.is_cured:
             return
         values = self._read()
+        self._vcenter = self._names_of_vcenter()
         self._refuse(values)
         pools = self._pools() if self.before.found.datacenter is not None else None
         risks, notes = plan.risks(self.before, values, pools)
@@ -122,9 +125,17 @@ class Patient:
         return _properties.read(self._session, [self._vm], [*plan.PATHS, *examine.PATHS]).get(self._vm, {})
 
     def _refuse(self, values: _properties.Values) -> None:
-        why = plan.refusal(self.after, values, _addresses_of(self._session.server.hostname))
+        why = plan.refusal(self.after, values, self._vcenter)
         if why is not None:
             raise _errors.Refused(why)
+
+    def _names_of_vcenter(self) -> set[str]:
+        """Every name and address that this vCenter is known by: the one we use, and those that it tells itself."""
+        found = _addresses_of(self._session.server.hostname)
+        with contextlib.suppress(vmodl.MethodFault):
+            told = self._session.ask(self._session.content.setting.QueryOptions, "VirtualCenter.")
+            found.update(str(one.value) for one in told or [] if one.key in _NAMES_OF_VCENTER and one.value)
+        return found
 
     def _pools(self) -> list[t.Any] | None:
         try:
@@ -157,7 +168,9 @@ class Patient:
         if checker is None or self._session.api_version < (6, 7):
             return
         try:
-            results = _tasks.run(self._session, self._deadline, what, lambda: checker.CheckPowerOn_Task(vm=self._vm))
+            results = _tasks.run(
+                self._session, self._deadline, what, lambda: checker.CheckPowerOn_Task(vm=self._vm, host=host)
+            )
         except _errors.OperationFailed as error:
             self._warn(f"vCenter could not be asked whether VM {self.name} can be powered on ({error.fault}).")
             return
@@ -217,6 +230,9 @@ class Patient:
 
 
 POWER_ON_SECONDS = 120
+
+_NAMES_OF_VCENTER = ("VirtualCenter.FQDN", "VirtualCenter.AutoManagedIPV4", "VirtualCenter.AutoManagedIPV6")
+"""Settings in which vCenter tells its own name and addresses; public report scripts find its VM by them."""
 
 
 def _addresses_of(hostname: str) -> set[str]:
