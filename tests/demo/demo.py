@@ -1,27 +1,32 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fork a simulated VM into eight by the playbook that users run, and show it in less than a screen.
+"""Show what the collection does, by the playbooks that users run, in two parts of less than a screen each.
 
-It is a test, too: it fails, with the playbook's output, when a child is missing or the second run changes something.
+A VM is forked into eight; and an appliance that has lost its OVF environment gets it back. What is shown as a command
+is what is run.
+
+It is a test, too: it fails, with the output of the command, when a step does not end as it is told here.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from harness.simulator import Simulator, SimulatorError  # noqa: E402
 
-VARIABLES = HERE / "web.yml"
-# The playbook's output is read here, so it must look as it does without anybody's settings.
+# The playbooks' output is read here, so it must look as it does without anybody's settings.
 OUTPUT = {
     "ANSIBLE_STDOUT_CALLBACK": "default",
     "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
@@ -29,69 +34,140 @@ OUTPUT = {
     "ANSIBLE_FORCE_COLOR": "false",
     "ANSIBLE_NOCOLOR": "true",
 }
-COMMAND = ["ansible-playbook", "vmfork.vsphere.fork", "-e", f"@{VARIABLES.relative_to(Path.cwd())}"]
+
+VARIABLES = HERE / "web.yml"
 CHILDREN = 8
+FORK = f"ansible-playbook vmfork.vsphere.fork -e @{VARIABLES.relative_to(Path.cwd())}"
 
-BEGINNING = """\
-A running VM becomes eight. The playbook vmfork.vsphere.fork does it, before a
-vCenter 6.5 that is simulated on this machine:
+PACKAGE = HERE / "appliance.ovf"
+IMPORT = f"govc import.ovf -name appliance-01 -host DC0_H0 {PACKAGE.relative_to(Path.cwd())}"
+# The user that every ESXi host has; with vCenter's password, as the simulated host would have it.
+POWER_ON = "GOVC_URL={host} GOVC_USERNAME=root govc vm.power -on appliance-01"
+# Not shown: who types the next command is not faster than the guest.
+WAIT = "govc collect -s -wait 1m vm/appliance-01 -guest.guestOperationsReady true"
+LOOK = """govc guest.run -vm appliance-01 'vmtoolsd --cmd "info-get guestinfo.ovfEnv"'"""
+LOOK_AGAIN = f"{LOOK} | grep oe:key"
+REPORT = """\
+ansible-playbook vmfork.vsphere.ovfenv_report -e ovfenv_guest_probe=exit_code \\
+    -e ovfenv_report_file=.build/ovfenv_report.html"""
+REPAIR = """\
+ansible-playbook vmfork.vsphere.ovfenv_repair -e ovfenv_guest_probe=exit_code \\
+    -e ovfenv_vms=appliance-01 -e ovfenv_repair_confirm=appliance-01"""
 
-$ {command}
-{variables}
+FIRST = "1. A running VM becomes eight, in a vCenter 6.5 that is simulated on this machine:\n"
+ONCE_MORE = "\nOnce more: the children are there, and nothing is left to do."
+SECOND = """
+2. An appliance, imported into a vCenter 8.0, is started on its ESXi host directly.
+   Its guest goes without its settings, since only vCenter tells them:
 """
-SECOND_RUN = "\nOnce more: the children are there, and nothing is left to do."
 END = """
-On a real vCenter (6.0 or 6.5) it is the same playbook with your VM's name:
+On your vCenter they are the same playbooks. The report changes nothing and needs no
+guest login; forks are for 6.0 and 6.5, their two scripts are in playbooks/files:
 $ . .build/activate
 $ export VMWARE_HOST=vcenter.example.com VMWARE_USER=… VMWARE_PASSWORD=…
+$ ansible-playbook vmfork.vsphere.ovfenv_report
 $ export VMWARE_GUEST_USER=root VMWARE_GUEST_PASSWORD=…
-$ {command} \\
-    -e vmfork_parent_name=golden -e vmfork_first_address=192.0.2.101
-The two scripts are in playbooks/files; copy them and make them yours."""
+$ {fork} \\
+    -e vmfork_parent_name=golden -e vmfork_first_address=192.0.2.101"""
 
 
 class DemoFailed(Exception):
-    """The playbook did not do what is shown here; the message carries its output."""
+    """A command did not do what is shown here; the message carries its output."""
 
 
-def run_playbook(environment: dict[str, str]) -> tuple[list[str], str, float]:
-    """Run the playbook; return the lines of its table, its recap, and the seconds it took."""
-    start = time.monotonic()
+@dataclass(frozen=True)
+class Played:
+    """What a playbook wrote: all of it, the table at its end, and its recap with the seconds it took."""
+
+    output: str
+    table: list[str]
+    recap: str
+
+
+def say(*lines: str, indent: str = "") -> None:
+    """Print lines at once, so that nobody waits for what is known already."""
+    print(*(f"{indent}{line}" if line else "" for line in lines), sep="\n", flush=True)
+
+
+def expect(is_so: bool, output: str) -> None:
+    """DemoFailed with the output, unless it is so."""
+    if not is_so:
+        raise DemoFailed(output)
+
+
+def run(command: str, environment: dict[str, str], code: int = 0) -> str:
+    """Run a command as it is shown, and return what it wrote; DemoFailed when it ends with another code."""
     done = subprocess.run(
-        COMMAND, check=False, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["sh", "-c", command], check=False, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+    expect(done.returncode == code, f"$ {command}\n{done.stdout}(exit code {done.returncode})")
+    return done.stdout.strip()
+
+
+def play(command: str, environment: dict[str, str]) -> Played:
+    """Run a playbook."""
+    start = time.monotonic()
+    output = run(command, environment)
     seconds = time.monotonic() - start
-    message = re.search(r'"msg": \[\n(.*?)\n\s*\]', done.stdout, re.DOTALL)
-    table = re.findall(r'^\s*"(.*)",?$', message[1], re.MULTILINE) if message else []
-    recap = re.search(r"ok=\d+ +changed=\d+.*failed=\d+", done.stdout)
-    ended_well = sum(line.endswith("ended well") for line in table)
-    if done.returncode != 0 or recap is None or ended_well != CHILDREN:
-        raise DemoFailed(done.stdout)
-    return table, " ".join(recap[0].split()), seconds
+    message = re.search(r'"msg": (\[\n.*?\n\s*\])\n', output, re.DOTALL)
+    recap = re.search(r"ok=\d+ +changed=\d+.*failed=\d+", output)
+    if message is None or recap is None:
+        raise DemoFailed(output)
+    return Played(output, json.loads(message[1]), f"{' '.join(recap[0].split())} ({seconds:.0f} s)")
 
 
-def tell(environment: dict[str, str]) -> None:
-    """Tell the story; what is shown of the playbook is its own output."""
-    variables = [line for line in VARIABLES.read_text(encoding="utf-8").splitlines() if line.startswith("vmfork_")]
-    command = " ".join(COMMAND)
-    print(BEGINNING.format(command=command, variables="\n".join(f"    {line}" for line in variables)), flush=True)
-    table, recap, seconds = run_playbook(environment)
-    print(*(f"  {line}" for line in table), f"  {recap} ({seconds:.0f} s)", sep="\n", flush=True)
-    print(SECOND_RUN, flush=True)
-    _table, recap, seconds = run_playbook(environment)
-    if " changed=0 " not in recap:
-        raise DemoFailed(f"The second run changed something: {recap}")
-    print(f"  {recap} ({seconds:.0f} s)")
-    print(END.format(command=command))
+def tell_of_a_fork(environment: dict[str, str]) -> None:
+    """The first part."""
+    say(FIRST, f"$ {FORK}")
+    variables = VARIABLES.read_text(encoding="utf-8").splitlines()
+    say(*(line for line in variables if line.startswith("vmfork_")), indent="    ")
+    first = play(FORK, environment)
+    expect(sum(line.endswith("ended well") for line in first.table) == CHILDREN, first.output)
+    say("", *first.table, first.recap, indent="  ")
+    say(ONCE_MORE)
+    second = play(FORK, environment)
+    expect(" changed=0 " in second.recap, second.output)
+    say(second.recap, indent="  ")
+
+
+def tell_of_a_loss(environment: dict[str, str], esxi: str) -> None:
+    """The second part."""
+    say(SECOND, f"$ {IMPORT}")
+    run(IMPORT, environment)
+    power_on = POWER_ON.format(host=esxi)
+    say(f"$ {power_on}")
+    say(run(power_on, environment), indent="  ")
+    run(WAIT, environment)
+    say(f"$ {LOOK}")
+    seen = run(LOOK, environment, code=1)
+    expect("No value found" in seen.splitlines(), seen)
+    say(seen, indent="  ")
+
+    say("", f"$ {REPORT}")
+    report = play(REPORT, environment)
+    verdict = ["appliance-01", "lost", "powered_on_from_esxi"]
+    expect(any(line.split()[1:4] == verdict for line in report.table), report.output)
+    say(*report.table, indent="  ")
+
+    say("", f"$ {REPAIR}")
+    repair = play(REPAIR, environment)
+    expect(["appliance-01", "lost", "delivered"] in [line.split() for line in repair.table], repair.output)
+    say(*repair.table, repair.recap, indent="  ")
+
+    say("", f"$ {LOOK_AGAIN}")
+    say(run(LOOK_AGAIN, environment), indent="  ")
 
 
 def main() -> int:
-    """Start the simulator, tell the story, and stop the simulator whatever happened; 1 when the story is not true."""
+    """Tell both parts, each with a simulator that is stopped whatever happens; 1 when one is not true."""
     # A request to end must not leave the simulator behind.
     signal.signal(signal.SIGTERM, lambda *_arguments: sys.exit(128 + signal.SIGTERM))
     try:
         with Simulator("-api-version", "6.5") as simulator:
-            tell({**os.environ, **simulator.environment, **OUTPUT})
+            tell_of_a_fork({**os.environ, **simulator.environment, **OUTPUT})
+        with Simulator("-api-version", "8.0.3.0", "-esx-l", "127.0.0.1:0") as simulator:
+            tell_of_a_loss({**os.environ, **simulator.environment, **OUTPUT}, urlsplit(simulator.esx_url).netloc)
+        say(END.format(fork=FORK))
     except (DemoFailed, SimulatorError) as error:
         print(error, file=sys.stderr)
         return 1
