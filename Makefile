@@ -53,7 +53,7 @@ help: ## this list
 
 # --- The two commands of the README
 
-demo: env ## fork a VM of the simulator into children, and show it
+demo: env ## fork a simulated VM into children, and bring a lost OVF environment back
 	tests/demo/run
 
 test: $(VENV)/bin/pip ## every test; the last lines say how each part went
