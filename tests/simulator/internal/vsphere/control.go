@@ -170,6 +170,7 @@ type guestView struct {
 		Installed    bool   `json:"installed"`
 		RefuseFreeze string `json:"refuse_freeze"`
 		RefuseInfo   bool   `json:"refuse_info"`
+		StaysUp      bool   `json:"stays_up"`
 	} `json:"tools"`
 	Processes  []processView     `json:"processes"`
 	Recorded   [][]string        `json:"recorded"`
@@ -236,6 +237,7 @@ func (s *Simulator) view(vm *instance) guestView {
 	vm.mu.Lock()
 	view.Tools.Installed = !vm.tools.Uninstalled
 	view.Tools.RefuseFreeze, view.Tools.RefuseInfo = vm.tools.RefuseFreeze, vm.tools.RefuseInfo
+	view.Tools.StaysUp = vm.tools.StaysUp
 	view.Frozen = frozen
 	if vm.origin != nil {
 		view.ForkedFrom = &vm.origin.parent.Value
@@ -279,6 +281,7 @@ func (s *Simulator) controlTools(r *http.Request) (any, error) {
 		Installed    *bool   `json:"tools_installed"`
 		RefuseFreeze *string `json:"refuse_freeze"`
 		RefuseInfo   *bool   `json:"refuse_info"`
+		StaysUp      *bool   `json:"stays_up"` // told to shut down
 	}
 	if err := decode(r, &request); err != nil {
 		return nil, err
@@ -299,6 +302,9 @@ func (s *Simulator) controlTools(r *http.Request) (any, error) {
 	}
 	if request.RefuseInfo != nil {
 		tools.RefuseInfo = *request.RefuseInfo
+	}
+	if request.StaysUp != nil {
+		tools.StaysUp = *request.StaysUp
 	}
 	vm.mu.Unlock()
 	if machine, frozen := vm.machine(); machine != nil && !frozen && request.Installed != nil {

@@ -29,6 +29,7 @@ type instance struct {
 	parent    *types.ManagedObjectReference // the vApp the VM is in
 	injected  string                        // guestinfo.ovfEnv as a client wrote it
 	delivered delivery                      // at the last power-on by vCenter
+	spoiled   bool                          // powered on past vCenter since its vApp options were written
 	enabled   bool                          // as a fork parent
 	group     string                        // the fork group the VM heads
 	origin    *origin                       // how a fork child came to be; nil for others
@@ -46,6 +47,7 @@ type toolsSettings struct {
 	Uninstalled  bool   // the programs are missing in the guest
 	RefuseFreeze string // the answer to vmfork-begin
 	RefuseInfo   bool   // info-get and info-set are denied
+	StaysUp      bool   // a guest that is told to shut down does not
 }
 
 // instances are all VMs by moid.

@@ -100,12 +100,14 @@ func (s *Simulator) prepareDelivery(ctx *simulator.Context, object *simulator.Vi
 			return fault
 		}
 		next.env, next.computed, next.extract = env, env.computed, env.document(false)
-		if slices.Contains(transports, byGuestInfo) {
+		handed := !vm.spoiled || s.rules.is("ovfenv_after_host_start", "delivered")
+		if handed && slices.Contains(transports, byGuestInfo) {
 			next.guest = env.document(true)
 		}
-		next.iso = slices.Contains(transports, byISO) && imageDrive(object.Config.Hardware.Device) != nil
+		next.iso = handed && slices.Contains(transports, byISO) && imageDrive(object.Config.Hardware.Device) != nil
 		vm.delivered = next
 	case from != fromVCenter:
+		vm.spoiled = true
 		if s.rules.is("extract_after_host_start", "stale") {
 			next.extract = vm.delivered.extract
 		}
@@ -133,6 +135,13 @@ func (d *delivery) end() {
 	if d.env != nil {
 		d.env.release()
 	}
+}
+
+// rewritten notes that the vApp options were written, even if as they were.
+func (vm *instance) rewritten() {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	vm.spoiled = false
 }
 
 // inheritedBy is what a child finds in the memory it shares with its parent.

@@ -194,6 +194,8 @@ var ruleTable = []Rule{
 		Statement: "Computed values are empty while a VM runs that was powered on past vCenter."},
 	{Name: "iso_after_host_start", Source: assumption, Choices: []string{"gone", "stays"},
 		Statement: "The image of the environment is not connected in a VM that was powered on past vCenter."},
+	{Name: "ovfenv_after_host_start", Source: assumption + ": vmware/vic-product ts_ovf_error.md and issue 961 have it otherwise than the blog vHoge", Choices: []string{"delivered", "after-reconfigure"},
+		Statement: "A VM that was powered on past vCenter has its environment again at the next power-on through vCenter (the other choice: not before its vApp options were written once more)."},
 	{Name: "ovfenv_after_vmotion", Source: assumption, Choices: []string{"kept", "lost"},
 		Statement: "The environment survives a move to another host."},
 	{Name: "ovfenv_after_resume", Source: assumption, Choices: []string{"kept", "lost"},

@@ -400,6 +400,22 @@ var ruleTests = map[string]struct {
 			b.Error(b.seen(vm))
 		}
 	}},
+	"ovfenv_after_host_start": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.setVApp(vm, options())
+		b.startedBy(vm, fromESXi)
+		for range 2 {
+			b.cycled(vm)
+			if (b.seen(vm) != "") != (choice == "delivered") {
+				b.Error(b.seen(vm))
+			}
+		}
+		b.setVApp(vm, &types.VmConfigSpec{})
+		b.cycled(vm)
+		if b.seen(vm) == "" {
+			b.Error("not there after a reconfigure")
+		}
+	}},
 	"ovfenv_after_resume": {test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		b.setVApp(vm, options())

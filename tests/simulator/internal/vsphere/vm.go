@@ -117,6 +117,13 @@ func (v *virtualMachine) ShutdownGuest(ctx *simulator.Context, req *types.Shutdo
 	if fault := v.guestAnswers(); fault != nil {
 		return &methods.ShutdownGuestBody{Fault_: simulator.Fault("", fault)}
 	}
+	vm := v.instance()
+	vm.mu.Lock()
+	staysUp := vm.tools.StaysUp
+	vm.mu.Unlock()
+	if staysUp {
+		return &methods.ShutdownGuestBody{Res: &types.ShutdownGuestResponse{}}
+	}
 	return v.VirtualMachine.ShutdownGuest(ctx, req)
 }
 
@@ -169,6 +176,9 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 			v.Config.VAppConfig = published
 			if fault == nil {
 				v.sim.setVApp(ctx, v.VirtualMachine, options)
+			}
+			if fault == nil && req.Spec.VAppConfig != nil {
+				v.instance().rewritten()
 			}
 			if fault == nil && injects {
 				v.instance().inject(document)
