@@ -300,8 +300,15 @@ def _place(vm: t.Any, values: _properties.Values, ancestors: dict[t.Any, _proper
     path, chain = _path(vm, {**ancestors, vm: values})
     datacenter = next((one for one in chain if isinstance(one, vim.Datacenter)), None)
     folder = next((one for one in chain if isinstance(one, vim.Folder)), None)
-    vapps = tuple(ancestors.get(one, {}) for one in chain if isinstance(one, vim.VirtualApp))
-    return Found(vm, values, path, datacenter, folder, vapps)
+    return Found(vm, values, path, datacenter, folder, tuple(_vapps(values, ancestors)))
+
+
+def _vapps(values: _properties.Values, ancestors: dict[t.Any, _properties.Values]) -> t.Iterator[_properties.Values]:
+    above = values.get("parentVApp")
+    while isinstance(above, vim.VirtualApp):
+        of_vapp = ancestors.get(above, {})
+        yield of_vapp
+        above = of_vapp.get("parent")
 
 
 def _path(entity: t.Any, known: dict[t.Any, _properties.Values]) -> tuple[str, list[t.Any]]:

@@ -182,6 +182,21 @@ class VCenter:
         assert result.msg.endswith((".", "see children.")), result.msg
         return result
 
+    def ansible(self, module: str, /, diff: bool = False, **arguments: Any) -> str:
+        """Run a module by the command ansible -vvv; everything that is printed. The server is in the environment."""
+        live = Path(__file__).parents[2] / ".build" / "live"
+        quiet = {"ANSIBLE_LOCALHOST_WARNING": "false", "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false"}
+        program = [str(Path(sys.executable).with_name("ansible")), "localhost", "-vvv", *(["--diff"] if diff else [])]
+        ended = subprocess.run(
+            [*program, "-m", f"vmfork.vsphere.{module}", "-a", json.dumps(arguments)],
+            env={**os.environ, **quiet, **self.simulator.environment, "ANSIBLE_COLLECTIONS_PATH": str(live)},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return ended.stdout + ended.stderr
+
     def enable(self, **arguments: Any) -> Result:
         """Make the default parent a fork parent."""
         return self.ok("vmfork_parent", **{"name": self.parent, **arguments})

@@ -34,7 +34,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, Extracted, GuestView, Iso
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 PATHS = (
@@ -194,6 +194,8 @@ def _extract(session: Session, deadline: Deadline, vm: t.Any) -> Extracted:
         return Extracted("unsupported", error=_errors.fault_text(fault))
     except vmodl.MethodFault as fault:
         return Extracted("error", error=_errors.fault_text(fault))
+    except UnknownType as error:
+        return Extracted("error", error=error.sentence.rstrip("."))
     if not text:
         return Extracted("empty")
     return Extracted("ok", document.parse(text), text)

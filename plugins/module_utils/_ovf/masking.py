@@ -72,7 +72,9 @@ class Mask:
         except re.error as error:
             raise _errors.BadInput(
                 _errors.sentence(
-                    f"cannot use the mask pattern {error.pattern!r}", f"it is no regular expression ({error})"
+                    f"The mask pattern {error.pattern!r} cannot be used",
+                    f"it is no regular expression ({error})",
+                    "Correct it.",
                 )
             ) from None
 

@@ -1,0 +1,690 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vm_ovfenv_info: every way in which an OVF environment reaches a guest or does not, without and with a look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from functional.vapp import GUESTINFO, ISO, Appliance, Estate, at_the_host, document, estate, prop
+from functional.vcenter import Result, VCenter, needs_other_accounts
+from harness.simulator import Simulator
+from pyVim.task import WaitForTask
+from pyVmomi import vim
+
+METHODS = ("none", "exit_code", "full")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Estate]:
+    """One simulator for the stories that do not disturb each other."""
+    with Simulator("-vm", "0", "-host", "2", "-exit-after", "10m") as simulator, estate(VCenter(simulator)) as made:
+        yield made
+
+
+@pytest.fixture
+def own(vcenter: VCenter) -> Iterator[Estate]:
+    """The estate of a test that changes the whole simulator."""
+    with estate(vcenter) as made:
+        yield made
+
+
+def look(place: Estate, *names: str, method: str = "none", **given: Any) -> Result:
+    """Run the module; it never changes anything."""
+    login = place.vcenter.guest_login if method != "none" else {}
+    result = place.vcenter.run("vm_ovfenv_info", **{"name": names or None, "guest_probe": method, **login, **given})
+    assert not result.get("changed"), result
+    return result
+
+
+def entries(result: Result) -> dict[str, dict[str, Any]]:
+    assert not result.get("failed"), result.msg
+    return {one["name"]: one for one in result["ovfenv"]}
+
+
+def entry(place: Estate, name: str, **given: Any) -> dict[str, Any]:
+    return entries(look(place, name, **given))[name]
+
+
+def verdict(one: dict[str, Any]) -> str:
+    """``status (cause), confidence: remedy`` in one line."""
+    found = one["diagnosis"]
+    cause = f" ({found['cause']})" if found["cause"] else ""
+    remedy = "" if found["remedy"] == "none" else f": {found['remedy']}"
+    return f"{found['status']}{cause}, {found['confidence']}{remedy}"
+
+
+# --- the stories ----------------------------------------------------------------------------------------------------
+
+CYCLE = "power_cycle_via_vcenter"
+ASSUMED = "delivered_assumed, low"
+ERASED = "cleared (erased_by_guest), high"
+STALE = f"stale (changed_since_power_on), high: {CYCLE}"
+MAYBE_STALE = f"stale (changed_since_power_on), medium: {CYCLE}"
+LOST = f"lost (powered_on_from_esxi), high: {CYCLE}"
+LOST_BY_HA = f"lost (ha_restart), high: {CYCLE}"
+LOST_SOMEHOW = f"lost (host_start_unknown), high: {CYCLE}"
+SUSPECTED = f"lost_suspected (esxi_direct), medium: {CYCLE}"
+HA_SUSPECTED = f"lost_suspected (ha_restart), medium: {CYCLE}"
+HOST_SUSPECTED = f"lost_suspected (host_system), low: {CYCLE}"
+DENIED = "unknown (guest_rpc_denied), high: fix_guest_rpc"
+NOT_CONFIGURED = "not_configured (vapp_disabled), high: enable_vapp"
+
+
+def started(origin: str, *then: str, **options: Any) -> Callable[[Estate, str], Appliance]:
+    """A VM with vApp options that comes up in some way."""
+
+    def tell(place: Estate, name: str) -> Appliance:
+        one = place.appliance(name, **options)
+        one.power_on(origin)
+        for what in then:
+            if what == "reset":
+                WaitForTask(one.vm.ResetVM_Task())
+            elif what == "reboot":
+                one.vm.RebootGuest()
+            else:
+                one.power_on(what)
+        return one
+
+    return tell
+
+
+def without_drive(place: Estate, name: str) -> None:
+    one = place.appliance(name, transports=(ISO,))
+    drive = next(each for each in one.vm.config.hardware.device if isinstance(each, vim.vm.device.VirtualCdrom))
+    one.reconfigure(deviceChange=[vim.vm.device.VirtualDeviceSpec(operation="remove", device=drive)])
+    one.power_on()
+
+
+def planted(text: str, origin: str = "vcenter") -> Callable[[Estate, str], None]:
+    """A VM whose guest wrote over its environment; {own} is its ID."""
+
+    def tell(place: Estate, name: str) -> None:
+        one = started(origin)(place, name)
+        one.plant(text.replace("{own}", one.moid))
+
+    return tell
+
+
+def without_secrets(place: Estate, name: str) -> None:
+    one = place.appliance(name, prop("hostname", name), prop("root_password", "hunter2-hunter2", kind="password"))
+    one.power_on()
+    one.plant(document({"hostname": name}, f've:vCenterId="{one.moid}"'))
+
+
+def edited(place: Estate, name: str) -> None:
+    started("vcenter")(place, name).set_property("hostname", "another")
+
+
+def password_edited(place: Estate, name: str) -> None:
+    one = place.appliance(name, prop("hostname", name), prop("root_password", "hunter2-hunter2", kind="password"))
+    one.power_on()
+    one.set_property("root_password", "hunter3-hunter3")
+
+
+def bare(place: Estate, name: str) -> None:
+    place.bare(name).power_on()
+
+
+def template(place: Estate, name: str) -> None:
+    place.appliance(name).vm.MarkAsTemplate()
+
+
+def suspended(place: Estate, name: str) -> None:
+    WaitForTask(started("vcenter")(place, name).vm.SuspendVM_Task())
+
+
+def hardened(place: Estate, name: str) -> None:
+    one = place.appliance(name)
+    one.set_extra("guest_rpc.rpci.auth.cmd.info-get", "TRUE")
+    one.power_on()
+    one.tools(refuse_info=True)  # also to root, who is the one to log in here
+
+
+def unreachable(place: Estate, name: str) -> None:
+    one = started("vcenter")(place, name)
+    place.vcenter.control("PATCH", f"vms/{one.moid}", {"connection_state": "inaccessible"})
+
+
+def secondary(place: Estate, name: str) -> None:
+    one = started("vcenter")(place, name)
+    place.vcenter.control("PATCH", f"vms/{one.moid}", {"fault_tolerance_role": 2})
+
+
+def tools_away(place: Estate, name: str) -> None:
+    started("vcenter")(place, name).tools(tools_running=False)
+
+
+def options_gone(place: Estate, name: str) -> None:
+    started("vcenter")(place, name).reconfigure(vAppConfigRemoved=True)
+
+
+# How it came about, and the verdict without a look, by exit code, and with the document.
+STORIES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
+    "vcenter": (started("vcenter"), [ASSUMED, "delivered, medium", "delivered, high"]),
+    "esxi": (started("esxi"), [SUSPECTED, LOST, LOST]),
+    "ha": (started("ha"), [HA_SUSPECTED, LOST_BY_HA, LOST_BY_HA]),
+    "autostart": (started("autostart"), [HOST_SUSPECTED, LOST_SOMEHOW, LOST_SOMEHOW]),
+    "esxi-then-reset": (started("esxi", "reset"), [SUSPECTED, LOST, LOST]),
+    "esxi-then-reboot": (started("esxi", "reboot"), [SUSPECTED, LOST, LOST]),
+    "esxi-then-vcenter": (started("esxi", "vcenter"), [ASSUMED, "delivered, medium", "delivered, high"]),
+    "vcenter-then-ha": (started("vcenter", "ha"), [HA_SUSPECTED, LOST_BY_HA, LOST_BY_HA]),
+    "vcenter-then-reset": (started("vcenter", "reset"), [ASSUMED, "delivered, medium", "delivered, high"]),
+    "no-transport": (
+        started("vcenter", transports=()),
+        ["not_deliverable (no_transport), high: set_transport"] * 3,
+    ),
+    "iso": (started("vcenter", transports=(ISO,)), ["delivered_iso, high"] * 3),
+    "iso-esxi": (
+        started("esxi", transports=(ISO,)),
+        [f"not_delivered (iso_not_connected), medium: {CYCLE}"] * 3,
+    ),
+    "iso-without-drive": (without_drive, ["not_delivered (no_cdrom), high: add_cdrom"] * 3),
+    "both": (
+        started("vcenter", transports=(ISO, GUESTINFO)),
+        ["delivered_iso, high", "delivered, medium", "delivered, high"],
+    ),
+    "erased-null": (planted("NULL"), [ASSUMED, ERASED, ERASED]),
+    "erased-blank": (planted(" "), [ASSUMED, ERASED, ERASED]),
+    "erased-esxi": (planted("NULL", "esxi"), [SUSPECTED, *["unknown (erased_or_never_delivered), low"] * 2]),
+    "secrets-removed": (without_secrets, [ASSUMED, "delivered, medium", ERASED]),
+    "injected": (
+        planted(document({"hostname": "injected"}, 've:esxId="1"'), "esxi"),
+        [SUSPECTED, "delivered_injected (injected), medium", "delivered_injected (injected), high"],
+    ),
+    "not-xml": (planted("hello", "esxi"), [SUSPECTED, *["unknown (non_xml), low: ask_appliance_vendor"] * 2]),
+    "foreign-id": (
+        planted(document({"hostname": "foreign-id"}, 've:vCenterId="vm-1"')),
+        [ASSUMED, f"delivered (foreign_id), low: {CYCLE}", f"delivered (foreign_id), medium: {CYCLE}"],
+    ),
+    "hardened": (hardened, [DENIED] * 3),
+    "no-vapp-options": (bare, [NOT_CONFIGURED] * 3),
+    "off": (lambda place, name: place.appliance(name), ["not_running (powered_off), high"] * 3),
+    "suspended": (suspended, ["not_running (suspended), high"] * 3),
+    "template": (template, ["not_applicable (template), high"] * 3),
+    "unreachable": (unreachable, ["not_applicable (not_connected), high"] * 3),
+    "secondary": (secondary, ["not_applicable (fault_tolerance_secondary), high"] * 3),
+    "edited": (edited, [STALE] * 3),
+    "password-edited": (password_edited, [MAYBE_STALE, MAYBE_STALE, "delivered, high"]),
+    "options-gone": (
+        options_gone,
+        [
+            NOT_CONFIGURED,
+            "config_lost (vapp_config_gone), medium: enable_vapp",
+            "config_lost (vapp_config_gone), high: enable_vapp",
+        ],
+    ),
+    "tools-away": (tools_away, [ASSUMED, *["unknown (tools_not_running), low: start_tools"] * 2]),
+}
+
+
+@pytest.fixture(scope="module")
+def stage(shared: Estate) -> Estate:
+    """Where all stories were told."""
+    for name, (tell, _expected) in STORIES.items():
+        tell(shared, name)
+    return shared
+
+
+@pytest.fixture(scope="module")
+def told(stage: Estate) -> Callable[[str], Result]:
+    """The module's result over all of them, by method."""
+    return cache(lambda method: look(stage, *STORIES, method=method))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stories(told: Callable[[str], Result], method: str) -> None:
+    found = entries(told(method))
+    expected = {name: expected[METHODS.index(method)] for name, (_tell, expected) in STORIES.items()}
+    assert {name: verdict(one) for name, one in found.items()} == expected
+
+
+def test_what_a_story_says(stage: Estate) -> None:
+    """One entry in full: who, when, what else, and in words."""
+    result = look(stage, "esxi", "edited", "both", "vcenter", "tools-away", method="full")
+    found = entries(result)
+    lost = found["esxi"]
+    assert (lost["power_on"]["origin"], lost["power_on"]["user"]) == ("esxi_direct", "root")
+    assert lost["boot_time"].endswith("Z")
+    assert lost["inventory_path"] == "/DC0/vm/esxi"
+    assert lost["host"] == lost["power_on"]["host"]
+    assert lost["guest"]["stderr"] == "No value found"
+    assert (lost["extracted"]["state"], lost["extracted"]["document"]) == ("empty", None)
+    assert lost["diagnosis"]["message"].endswith("by root.")
+    assert any(one.startswith("guest: ") for one in lost["diagnosis"]["evidence"])
+    assert lost["diagnosis"]["remedy_risks"]
+    edited = found["edited"]
+    assert [(one["key"], one["kind"]) for one in edited["differences"]] == [("hostname", "changed")]
+    assert (edited["differences"][0]["configured"], edited["differences"][0]["guest"]) == ("another", "edited")
+    assert [one["type"] for one in edited["power_on"]["reconfigured"]] == ["VmReconfiguredEvent"]
+    assert found["both"]["iso"]["backing"].endswith("/_ovfenv-both.iso")
+    assert found["vcenter"]["guest"]["document"]["moref_matches"]
+    assert found["vcenter"]["guest"]["document"]["properties"] == {"hostname": "vcenter"}
+    assert result["summary"] == {
+        "total": 5,
+        "by_status": {"delivered": 2, "lost": 1, "stale": 1, "unknown": 1},
+        "act_now": [],
+        "judged_without_guest_evidence": 1,
+    }
+
+
+def test_same_keys_for_every_vm(told: Callable[[str], Result]) -> None:
+    def shape(value: Any) -> Any:
+        if isinstance(value, dict) and "properties" not in value:
+            return {key: shape(one) for key, one in value.items()}
+        return None
+
+    found = entries(told("full"))
+    for part in ("extracted", "iso", "guest", "power_on", "diagnosis"):
+        assert len({str(shape({**one[part], "document": None})) for one in found.values()}) == 1, part
+    assert len({tuple(one) for one in found.values()}) == 1
+    assert len({tuple(one["configured"]) for one in found.values()}) == 1
+
+
+def test_check_mode_is_the_same(stage: Estate) -> None:
+    for given in ({}, {"method": "exit_code"}):
+        ran, checked = (look(stage, "esxi", "vcenter", check=check, **given) for check in (False, True))
+        assert ran["ovfenv"] == checked["ovfenv"]
+        assert ran["summary"] == checked["summary"]
+
+
+def test_only_and_fail_on(stage: Estate) -> None:
+    names = ("vcenter", "esxi", "off")
+    shown = look(stage, *names, only=["lost_suspected", "not_running"])
+    assert list(entries(shown)) == ["esxi", "off"]
+    assert shown["summary"]["total"] == 3
+    assert not look(stage, *names, fail_on=["lost", "stale"]).get("failed")
+    failed = look(stage, *names, fail_on=["lost_suspected"], only=["delivered_assumed"])
+    assert failed["failed"]
+    assert failed.msg == "1 of 3 VMs fail: esxi (lost_suspected). See ovfenv."
+    assert [one["name"] for one in failed["ovfenv"]] == ["vcenter"]
+    assert failed["summary"] == shown["summary"]
+    assert "exception" not in failed
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"name": ["no-such", "vcenter", "nor-this"]}, "VM no-such, VM nor-this was not found on"),
+        ({"moid": ["vm-4711"]}, "VM with the managed object ID vm-4711 was not found on"),
+        ({"inventory_path": ["/DC0/vm/no-such"]}, "VM at /DC0/vm/no-such was not found on"),
+        ({"name": []}, "name is empty, or has an empty entry."),
+        ({"name": ["vcenter", " "]}, "name is empty, or has an empty entry."),
+        ({"moid": []}, "moid is empty, or has an empty entry."),
+        ({"folder": "no-such"}, "The folder /DC0/vm/no-such was not found on"),
+        ({"datacenter": "no-such"}, "The datacenter no-such was not found on"),
+        ({"event_lookback": 0}, "event_lookback is 0 days."),
+        ({"mask_patterns": ["fine", "(not"]}, "mask pattern '(not'"),
+        ({"guests": [{"guest_username": "root", "guest_password": "a-long-password"}]}, "needs either name or moid"),
+        (
+            {"guests": [{"name": "a", "moid": "vm-1", "guest_username": "root", "guest_password": "a-long-password"}]},
+            "needs either name or moid",
+        ),
+        ({"guest_probe": "full"}, "guest_username is missing."),
+        ({"only": ["broken"]}, "value of only must be one or more of"),
+    ],
+)
+def test_bad_input(stage: Estate, given: dict[str, Any], sentence: str) -> None:
+    refused = stage.vcenter.run("vm_ovfenv_info", **given)
+    assert refused["failed"]
+    assert sentence in refused.msg
+    assert "exception" not in refused
+    assert refused.msg[0].isupper() or refused.msg.startswith(("name", "moid", "event_", "guest_", "value"))
+
+
+def test_scopes(shared: Estate) -> None:
+    for name, folder in (("scope-a", "/DC0/vm/blue"), ("scope-b", "/DC0/vm/blue/deep"), ("twin", "/DC0/vm/blue")):
+        shared.appliance(name, folder=folder)
+    twin = shared.appliance("twin", folder="/DC0/vm/green")
+    everything = {one["inventory_path"] for one in look(shared)["ovfenv"]}
+    blue = {"/DC0/vm/blue/scope-a", "/DC0/vm/blue/deep/scope-b", "/DC0/vm/blue/twin"}
+    assert blue | {"/DC0/vm/green/twin"} <= everything
+
+    def paths(**given: Any) -> list[str]:
+        result = look(shared, **given)
+        assert not result.get("failed"), result.msg
+        return [one["inventory_path"] for one in result["ovfenv"]]
+
+    assert set(paths(folder="blue")) == set(paths(folder="/DC0/vm/blue")) == blue
+    assert set(paths(datacenter="DC0")) == everything
+    assert paths(name=["twin"], folder="blue") == ["/DC0/vm/blue/twin"]
+    several = look(shared, name=["twin", "scope-a"])
+    assert several["failed"]
+    assert "VM twin is not the only one: /DC0/vm/blue/twin (" in several.msg
+    assert paths(moid=[twin.moid], uuid=[twin.vm.config.uuid], inventory_path=["/DC0/vm/green/twin"]) == [
+        "/DC0/vm/green/twin"
+    ]
+    by_instance_uuid = paths(uuid=[twin.vm.config.instanceUuid], use_instance_uuid=True, name=["scope-a"])
+    assert by_instance_uuid == ["/DC0/vm/blue/scope-a", "/DC0/vm/green/twin"]
+
+
+# --- guests ---------------------------------------------------------------------------------------------------------
+
+
+def test_login_of_each_vm(shared: Estate) -> None:
+    three = [shared.appliance(f"login-{number}") for number in range(3)]
+    for one in three:
+        one.power_on("esxi")
+    names = [f"login-{number}" for number in range(3)]
+    good = shared.vcenter.guest_login
+    bad = {**good, "guest_password": "not-that-one-0123456789"}
+    found = entries(look(shared, *names, method="exit_code", guests=[{"name": "login-1", **bad}]))
+    assert [one["guest"]["state"] for one in found.values()] == ["no_value", "login_failed", "no_value"]
+    assert [verdict(one) for one in found.values()] == [LOST, SUSPECTED, LOST]
+    assert "refused the login" in found["login-1"]["diagnosis"]["warnings"][0]
+    logins = [{"moid": three[2].moid, **good}]
+    found = entries(shared.vcenter.run("vm_ovfenv_info", name=names, guest_probe="exit_code", guests=logins))
+    assert [one["guest"]["state"] for one in found.values()] == ["not_asked", "not_asked", "no_value"]
+
+
+@needs_other_accounts
+@pytest.mark.parametrize("method", ["exit_code", "full"])
+def test_hardened_guest_and_an_ordinary_user(shared: Estate, method: str) -> None:
+    one = shared.appliance(f"hardened-user-{method}")
+    one.set_extra("guest_rpc.rpci.auth.cmd.info-get", "TRUE")
+    one.power_on()
+    name = one.vm.name
+    assert verdict(entry(shared, name, method=method, guest_username="admin")) == DENIED
+    found = entry(shared, name, method=method, guest_username="admin", guest_become="sudo")
+    assert found["diagnosis"]["status"] == "delivered"
+    assert not found["diagnosis"]["warnings"]
+
+
+def test_guest_that_is_not_ready(shared: Estate) -> None:
+    """The time for the whole task is kept, and what the events say stands."""
+    for name in ("busy", "busy-lost"):
+        one = shared.appliance(name)
+        one.power_on("vcenter" if name == "busy" else "esxi")
+        one.tools(operations_ready=False)
+    found = entries(look(shared, "busy", "busy-lost", method="exit_code", timeout=2))
+    assert verdict(found["busy"]) == "unknown (ops_not_ready), low: start_tools"
+    assert verdict(found["busy-lost"]) == SUSPECTED
+
+
+def test_only_vms_with_vapp_options_are_asked_in_a_scope(shared: Estate) -> None:
+    folder = "/DC0/vm/asked"
+    shared.bare("asked-bare", folder).power_on()
+    shared.appliance("asked-not", folder=folder).power_on()
+    before = shared.bare("asked-before", folder)
+    before.power_on()
+    uuid = before.vm.config.instanceUuid.upper()
+    found = entries(look(shared, folder=folder, method="exit_code", configured_before=[uuid]))
+    states = {name: (one["guest"]["state"], verdict(one)) for name, one in found.items()}
+    assert states == {
+        "asked-bare": ("not_asked", "not_configured (vapp_disabled), high: enable_vapp"),
+        "asked-not": ("xml", "delivered, medium"),
+        "asked-before": ("no_value", "config_lost (vapp_config_gone), medium: enable_vapp"),
+    }
+    assert "earlier report" in found["asked-before"]["diagnosis"]["message"]
+
+
+def test_no_way_to_the_esxi_host(own: Estate) -> None:
+    own.appliance("a").power_on()
+    own.appliance("b").power_on("esxi")
+    own.vcenter.control("PUT", "transfers", {"blocked": True})
+    found = entries(look(own, "a", "b", method="full"))
+    assert [verdict(one) for one in found.values()] == ["delivered, medium", LOST]
+    assert found["a"]["guest"]["method"] == "exit_code"
+    assert "cannot be reached" in found["a"]["guest"]["error"]
+
+
+# --- what the user may not do ---------------------------------------------------------------------------------------
+
+
+def junior(place: Estate, name: str, *deny: str) -> dict[str, str]:
+    login = {"name": name, "password": "juniors-long-password"}
+    place.vcenter.control("POST", "users", {**login, "deny": deny})
+    return {"username": login["name"], "password": login["password"]}
+
+
+def test_privileges_that_are_lacking(stage: Estate) -> None:
+    low = junior(stage, "no-extract", "VApp.ExtractOvfEnvironment")
+    found = entries(look(stage, "vcenter", "esxi", **low))
+    assert [verdict(one) for one in found.values()] == [SUSPECTED, ASSUMED]
+    assert {one["extracted"]["state"] for one in found.values()} == {"no_permission"}
+    assert "VApp.ExtractOvfEnvironment" in found["vcenter"]["extracted"]["error"]
+    low = junior(stage, "no-guest", "VirtualMachine.GuestOperations.Execute")
+    found = entries(look(stage, "vcenter", "esxi", method="exit_code", **low))
+    assert [verdict(one) for one in found.values()] == [SUSPECTED, "unknown (no_permission), low: grant_privilege"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [
+        ("NotSupported", "unsupported"),
+        ("RuntimeFault", "error"),
+        ("MethodNotFound", "error"),  # without the fields that it must have, which pyVmomi cannot read
+    ],
+)
+def test_extract_that_fails(own: Estate, fault: str, state: str) -> None:
+    one = own.appliance("a")
+    one.power_on()
+    own.vcenter.fault(method="ExtractOvfEnvironment", at="call", fault=fault, count=0)
+    found = entry(own, "a")
+    assert (found["extracted"]["state"], verdict(found)) == (state, ASSUMED)
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("NoPermission", "unknown (no_permission), low: grant_privilege"),
+        ("InvalidState", "unknown (no_evidence), low"),
+    ],
+)
+def test_events_that_cannot_be_read(own: Estate, fault: str, expected: str) -> None:
+    own.appliance("a").power_on()
+    own.vcenter.fault(method="CreateCollectorForEvents", at="call", fault=fault, count=0)
+    assert verdict(entry(own, "a")) == expected
+    assert verdict(entry(own, "a", method="full")) == "delivered, high"
+
+
+def test_events_that_are_gone(own: Estate) -> None:
+    own.appliance("a").power_on()
+    own.appliance("b").power_on("esxi")
+    own.vcenter.control("DELETE", "events")
+    found = entries(look(own, "a", "b"))
+    assert {verdict(one) for one in found.values()} == {"unknown (events_aged_out), low"}
+    found = entries(look(own, "a", "b", method="exit_code"))
+    assert [verdict(one) for one in found.values()] == [
+        "delivered, medium",
+        LOST_SOMEHOW,
+    ]
+
+
+# --- servers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["6.0", "6.7"])
+def test_versions(version: str) -> None:
+    """Those that no other test here has."""
+    flags = ("-vm", "0", "-host", "1", "-api-version", version, "-exit-after", "5m")
+    with Simulator(*flags) as simulator, estate(VCenter(simulator)) as place:
+        for name in ("vcenter", "esxi"):
+            place.appliance(name).power_on(name)
+        for method in ("none", "full"):
+            found = entries(look(place, "vcenter", "esxi", method=method))
+            expected = [STORIES[name][1][METHODS.index(method)] for name in ("esxi", "vcenter")]
+            assert [verdict(one) for one in found.values()] == expected
+
+
+@pytest.mark.flags("-esx-l", "127.0.0.1:0")
+def test_started_at_the_host_itself(own: Estate) -> None:
+    """The whole way: a client of the ESXi host powers the VM on."""
+    one = own.existing(own.vcenter.parent)
+    one.offer(prop("hostname", "a"))
+    one.power_off()
+    with at_the_host(own.vcenter) as vms:
+        WaitForTask(vms[one.name].PowerOnVM_Task())
+    assert verdict(entry(own, one.name)) == SUSPECTED
+    assert verdict(entry(own, one.name, method="full")) == LOST
+    port = urlsplit(own.vcenter.simulator.esx_url).port
+    asked = own.vcenter.run("vm_ovfenv_info", name=[one.name], port=port)
+    assert verdict(entries(asked)[one.name]) == "not_applicable (connected_to_esxi), high"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_host_that_was_disconnected(own: Estate, restarted: bool) -> None:
+    """Nothing can be said while it is away; when it is back, what it did alone comes to light."""
+    one = own.existing(own.vcenter.parent)
+    one.offer(prop("hostname", "a"))
+    one.power_on()
+    host = one.vm.runtime.host
+    WaitForTask(host.DisconnectHost_Task())
+    found = entry(own, one.name, method="exit_code")
+    assert verdict(found) == "not_applicable (not_connected), high"
+    assert (found["extracted"]["state"], found["guest"]["state"]) == ("not_asked", "not_asked")
+    if restarted:
+        one.vcenter.control("POST", f"guests/{one.moid}/power-on", {"origin": "ha"})
+    WaitForTask(host.ReconnectHost_Task(cnxSpec=None, reconnectSpec=None))
+    found = entry(own, one.name)
+    assert verdict(found).startswith("lost_suspected (ha_restart)" if restarted else ASSUMED)
+
+
+def test_calls(shared: Estate) -> None:
+    """A constant number, and one request for each running VM with vApp options."""
+    counts = []
+    for number in (2, 10):
+        folder = f"/DC0/vm/calls-{number}"
+        for each in range(number):
+            shared.appliance(f"calls-{number}-{each}", folder=folder).power_on("esxi" if each % 2 else "vcenter")
+            shared.bare(f"calls-{number}-bare-{each}", folder).power_on()
+        with shared.vcenter.calls() as calls:
+            found = look(shared, folder=folder)
+        assert found["summary"]["total"] == 2 * number
+        assert calls.pop("ExtractOvfEnvironment") == number
+        counts.append(dict(calls))
+    assert counts[0] == counts[1]
+    assert sum(counts[0].values()) <= 25, counts[0]
+    assert (counts[0]["Login"], counts[0]["Logout"]) == (1, 1)
+
+
+# --- forks and vApps ------------------------------------------------------------------------------------------------
+
+
+def test_fork_child(own: Estate) -> None:
+    """It holds its parent's document, or none; whatever it is, a power cycle is never the remedy."""
+    parent = own.existing(own.vcenter.parent)
+    parent.offer(prop("hostname", "golden"))
+    parent.power_on()
+    own.vcenter.enable()
+    own.vcenter.quiesce()
+    own.vcenter.fork("web-01", wait_for="powered_on")
+    inherited = "inherited (fork_child), {}"
+    assert verdict(entry(own, "web-01")) == inherited.format("medium")
+    found = entry(own, "web-01", method="full")
+    assert verdict(found) == inherited.format("high")
+    assert found["guest"]["document"]["vcenter_id"] == parent.moid
+    own.existing("web-01").plant(" ")
+    found = entry(own, "web-01", method="exit_code")
+    assert found["diagnosis"]["remedy"] == "none"
+    assert verdict(entry(own, own.vcenter.parent)) == ASSUMED
+
+
+def test_in_a_vapp(own: Estate) -> None:
+    pool = next(one for one in own.service.content.rootFolder.childEntity[0].hostFolder.childEntity).resourcePool
+    assignment = vim.vApp.IPAssignmentInfo(ipAllocationPolicy="dhcpPolicy", ipProtocol="IPv4")
+    realm = prop("realm", "EXAMPLE")
+    realm.key = 0
+    given = vim.vApp.PropertySpec(operation="add", info=realm)
+    vapp = pool.CreateVApp(
+        name="shop",
+        resSpec=pool.config,
+        configSpec=vim.vApp.VAppConfigSpec(property=[given], ipAssignment=assignment),
+        vmFolder=None,
+    )
+    template = own.existing(own.vcenter.parent)
+    for name in ("shop-web", "shop-db"):
+        location = vim.vm.RelocateSpec(pool=vapp)
+        WaitForTask(template.vm.Clone(template.vm.parent, name, vim.vm.CloneSpec(location=location, powerOn=False)))
+        one = own.existing(name)
+        realm_here = prop("realm", default="${realm}", kind="expression", class_id="auth")
+        one.offer(prop("hostname", name), realm_here, product="vSphere Integrated Containers")
+    own.existing("shop-web").power_on()
+    found = entry(own, "shop-web", method="full")
+    assert verdict(found) == "delivered, high"
+    assert found["parent_vapp"] == "shop"
+    assert found["configured"]["ip_assignment"]["effective_from"] == "vapp"
+    assert found["configured"]["ip_assignment"]["policy"] == "dhcpPolicy"
+    assert found["configured"]["values_computed"] is True
+    assert found["guest"]["document"]["entity_id"] == "shop-web"
+    assert list(found["guest"]["document"]["entities"]) == ["shop-db"]
+    assert found["guest"]["document"]["properties"]["auth.realm"] == "EXAMPLE"
+    own.existing("shop-db").power_on("esxi")
+    result = look(own, "shop-db", method="exit_code")
+    lost = entries(result)["shop-db"]
+    assert verdict(lost) == LOST
+    assert lost["configured"]["values_computed"] is False
+    assert lost["diagnosis"]["act"] == "now"
+    assert result["summary"]["act_now"] == [lost["moid"]]
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+
+SECRETS = {
+    "typed": "planted-typed-0123456789",
+    "named": "planted-named-0123456789",
+    "patterned": "planted-patterned-0123456789",
+    "token": "planted-token-0123456789",
+    "guest": "planted-guest-0123456789",
+    "inside": "planted-inside-0123456789",
+}
+
+
+def keeper(place: Estate, name: str) -> Appliance:
+    """A VM with secrets in every place where one may stand."""
+    one = place.appliance(
+        name,
+        prop("admin", SECRETS["typed"], kind="password"),
+        prop("smcApiKey", SECRETS["named"], class_id="forcepoint"),
+        prop("licence", SECRETS["patterned"]),
+        prop("settings", f"password={SECRETS['inside']}"),
+        prop("hostname", "shown-in-clear"),
+    )
+    one.power_on()
+    section = (
+        '<ve:vServiceEnvironmentSection xmlns:evs="http://www.vmware.com/schema/vservice/ExtensionVService">'
+        f"<evs:GuestApi><evs:Token>{SECRETS['token']}</evs:Token></evs:GuestApi></ve:vServiceEnvironmentSection>"
+    )
+    held = {
+        "admin": SECRETS["typed"],
+        "forcepoint.smcApiKey": SECRETS["guest"],
+        "licence": SECRETS["patterned"],
+        "settings": f"password={SECRETS['inside']}",
+        "hostname": "shown-in-clear",
+    }
+    one.plant(document(held, f've:vCenterId="{one.moid}"', section))
+    return one
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_secrets(shared: Estate, method: str) -> None:
+    """None in anything that is printed at -vvv, also not in raw XML; what is none is shown."""
+    name = f"secrets-{method}"
+    one = keeper(shared, name)
+    given = {"mask_patterns": ["licen[cs]e"], "include_raw_xml": True, "guest_probe": method}
+    printed = shared.vcenter.ansible("vm_ovfenv_info", name=name, diff=True, **given)
+    assert f'"name": "{name}"' in printed
+    assert "shown-in-clear" in printed
+    assert [secret for secret in SECRETS.values() if secret in printed] == []
+    document = entry(shared, name, method=method, include_raw_xml=True)
+    assert ("PropertySection" in (document["guest"]["raw_xml"] or "")) == (method == "full")
+    assert "PropertySection" in document["extracted"]["raw_xml"]
+    assert one.seen is not None
+    assert SECRETS["guest"] in one.seen
+
+
+def test_mask_levels(shared: Estate) -> None:
+    keeper(shared, "masked")
+
+    def shown(level: str) -> set[str]:
+        result = look(shared, "masked", method="full", mask=level, include_raw_xml=True)
+        return {name for name, secret in SECRETS.items() if secret in result.raw}
+
+    assert shown("all") == set()
+    assert shown("sensitive") == {"patterned"}
+    assert shown("password") == {"named", "patterned", "guest", "inside"}
+    assert shown("none") == set(SECRETS)
