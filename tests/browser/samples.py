@@ -24,9 +24,9 @@ HOSTILE = (
     "</script><script>document.title='broken'</script>",
     "<&\"'>",
     "{{ 6 * 7 }}",
-    "<script>document.title='broken'</script>",
-    "läuft-überall 東京 🐟",
     "x" * 80,
+    "läuft-überall 東京 🐟",
+    "<script>document.title='broken'</script>",
 )
 """Names of VMs."""
 
