@@ -7,6 +7,7 @@ Private to the collection.
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties, _tasks
@@ -27,7 +28,18 @@ def off(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
 
 def on(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
     """Power a VM on, and wait for it."""
-    _tasks.run(session, deadline, f"Could not power on VM {name}", vm.PowerOnVM_Task)
+    what = f"Could not power on VM {name}"
+    try:
+        _tasks.run(session, deadline, what, vm.PowerOnVM_Task)
+    except _errors.ConnectionLost:
+        try:
+            _tasks.run(session, deadline, what, vm.PowerOnVM_Task)
+        except _errors.OperationFailed as again:
+            # The first request, whose answer was lost, is being carried out or was.
+            if again.fault not in ("InvalidPowerState", "TaskInProgress") or not _reaches(
+                session, deadline, vm, "poweredOn"
+            ):
+                raise
 
 
 def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
@@ -40,15 +52,24 @@ def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> Non
     remedy = "Shut it down from inside, or use shutdown=hard."
     try:
         session.call(vm.ShutdownGuest)
+    except _errors.ConnectionLost:
+        with contextlib.suppress(vmodl.MethodFault):  # as a guest answers that is on its way down
+            session.call(vm.ShutdownGuest)
     except vmodl.MethodFault as fault:
         raise _errors.OperationFailed(
             _errors.sentence(what, _errors.fault_text(fault), remedy), fault=_errors.fault_name(fault)
         ) from fault
+    if not _reaches(session, deadline, vm, "poweredOff"):
+        why = f"it was not off within {deadline.seconds:g} seconds"
+        raise _errors.TimedOut(_errors.sentence(what, why, f"It may still go down. {remedy}"))
 
-    def is_off(_vm: t.Any, values: _properties.Values | None) -> bool | None:
-        return True if str((values or {}).get("runtime.powerState")) == "poweredOff" else None
+
+def _reaches(session: Session, deadline: Deadline, vm: t.Any, state: str) -> bool:
+    """Wait for a power state."""
+
+    def reached(_vm: t.Any, values: _properties.Values | None) -> bool | None:
+        return True if str((values or {}).get("runtime.powerState")) == state else None
 
     with _properties.Watch(session, {vim.VirtualMachine: ["runtime.powerState"]}) as watch:
         watch.add([vm])
-        if not _properties.wait_for(watch, deadline.remaining, is_off):
-            deadline.check(what, "it was not off", remedy)
+        return bool(_properties.wait_for(watch, deadline.remaining, reached))

@@ -25,7 +25,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 TRIES = 2
-"""Power cycles; before the second one the vApp options are written once more (vic-product, ts_ovf_error)."""
+"""Power cycles; in the second one, while the VM is off, its vApp options are written once more (vic-product,
+ts_ovf_error)."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,11 @@ class Patient:
             if attempt:
                 self._warn(
                     f"A power cycle did not bring the OVF environment of VM {self.name} back "
-                    f"({self.after.diagnosis.status}). Its vApp options are written once more, and it is cycled again."
+                    f"({self.after.diagnosis.status}). It is cycled again, and its vApp options are written once more "
+                    "in between."
                 )
-                self._rewrite()
-            self._power_cycle()
-            self._await_tools()
-            self.after = self._examine()
+            self._power_cycle(rewrite=attempt > 0)
+            self._look_again()
             if self.is_cured:
                 return
             if self.after.diagnosis.remedy != "power_cycle_via_vcenter":
@@ -168,9 +168,7 @@ class Patient:
         if checker is None or self._session.api_version < (6, 7):
             return
         try:
-            results = _tasks.run(
-                self._session, self._deadline, what, lambda: checker.CheckPowerOn_Task(vm=self._vm, host=host)
-            )
+            results = _tasks.run(self._session, self._deadline, what, checker.CheckPowerOn_Task, self._vm, host)
         except _errors.OperationFailed as error:
             self._warn(f"vCenter could not be asked whether VM {self.name} can be powered on ({error.fault}).")
             return
@@ -180,40 +178,78 @@ class Patient:
 
     # --- the power cycle --------------------------------------------------------------------------------------------
 
-    def _power_cycle(self) -> None:
+    def _power_cycle(self, rewrite: bool) -> None:
         values = self._read()
         self._refuse(values)  # minutes may have passed since it was asked first
+        was_on = _power.is_on(values)
+        if was_on:
+            self._stop()
+        # The time of the task must not be a reason to leave a VM off that was on.
+        deadline = Deadline(max(POWER_ON_SECONDS, self._deadline.remaining))
+        try:
+            if rewrite:
+                self._rewrite(deadline)
+            _power.on(self._session, deadline, self._vm, self.name)
+        except (_errors.Error, vmodl.MethodFault) as trouble:
+            is_on = self._is_on()
+            if not is_on and was_on:
+                raise self._left_off(trouble, is_known=is_on is False) from trouble
+            if not is_on:
+                raise
         self.is_touched = True
-        if _power.is_on(values):
+
+    def _stop(self) -> None:
+        try:
             if self._cure.shutdown == "hard":
                 _power.off(self._session, self._deadline, self._vm, self.name)
             else:
                 _power.shut_down(self._session, self._deadline, self._vm, self.name)
-        try:
-            # The time of the task must not be a reason to leave a VM off that was on.
-            _power.on(self._session, Deadline(max(POWER_ON_SECONDS, self._deadline.remaining)), self._vm, self.name)
         except (_errors.Error, vmodl.MethodFault) as trouble:
-            why = trouble.sentence if isinstance(trouble, _errors.Error) else _errors.fault_text(trouble)
-            raise _errors.OperationFailed(
-                f"VM {self.name} IS POWERED OFF, and vCenter did not power it on again. {why} Mend that and run "
-                "vm_ovfenv for this VM once more, which powers it on; or start it on its ESXi host, where it comes up "
-                "without its OVF environment, as before.",
-                fault=getattr(trouble, "fault", ""),
-            ) from trouble
+            is_off = self._is_on() is False
+            # What was refused has not touched the VM; of anything else that is not known.
+            self.is_touched = is_off or not isinstance(trouble, _errors.OperationFailed)
+            if not is_off:
+                raise
+        self.is_touched = True
 
-    def _rewrite(self) -> None:
+    def _is_on(self) -> bool | None:
+        """Whether the VM runs; ``None`` when the server does not tell."""
+        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+            return _power.is_on(self._read())
+        return None
+
+    def _left_off(self, trouble: Exception, is_known: bool) -> _errors.OperationFailed:
+        why = trouble.sentence if isinstance(trouble, _errors.Error) else f"{_errors.fault_text(trouble)}."
+        state = "IS POWERED OFF, and vCenter did not power it on again."
+        if not is_known:
+            state = "WAS POWERED OFF, and whether vCenter powered it on again is not known."
+        return _errors.OperationFailed(
+            f"VM {self.name} {state} {why} Mend that and run vm_ovfenv for this VM once more, which powers it on; or "
+            "start it on its ESXi host, where it comes up without its OVF environment, as before.",
+            fault=getattr(trouble, "fault", ""),
+        )
+
+    def _rewrite(self, deadline: Deadline) -> None:
         """Write the vApp options as they are: the transports, which hold no value that could be spoilt by that."""
         transports = list(self.after.evidence.configured.transports)
         try:
             _tasks.run(
                 self._session,
-                self._deadline,
+                deadline,
                 f"Could not write the vApp options of VM {self.name} once more",
                 self._vm.ReconfigVM_Task,
                 vim.vm.ConfigSpec(vAppConfig=vim.vApp.VmConfigSpec(ovfEnvironmentTransport=transports)),
             )
         except _errors.OperationFailed as error:
             self._warn(error.sentence)
+
+    def _look_again(self) -> None:
+        try:
+            self._await_tools()
+            self.after = self._examine()
+        except (_errors.Error, vmodl.MethodFault) as trouble:
+            what = f"VM {self.name} was powered on through vCenter, and could not be looked at again"
+            raise _errors.failure(what, trouble) from trouble
 
     def _await_tools(self) -> None:
         """Tools that do not come up are no failure here: the verdict says what is known."""

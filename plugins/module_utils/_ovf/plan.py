@@ -191,5 +191,5 @@ def check_errors(results: t.Sequence[t.Any]) -> list[t.Any]:
         error
         for result in results or []
         for error in result.error or []
-        if not isinstance(error.fault, (vim.fault.InvalidPowerState, vim.fault.InvalidState))
+        if not isinstance(error, vim.fault.InvalidState)  # InvalidPowerState is one
     ]

@@ -1,0 +1,353 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vm_ovfenv: the cure, what keeps it from starting, and what it says when it goes wrong halfway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from functional.vapp import Appliance, Estate, at_the_host, estate, prop
+from functional.vcenter import Result, VCenter
+from harness.simulator import Simulator
+from pyVim.task import WaitForTask
+
+ACCEPTED = ["guest_not_seen"]
+POWER = {"PowerOnVM_Task", "PowerOffVM_Task", "ShutdownGuest", "ReconfigVM_Task"}
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Estate]:
+    """One simulator for the VMs that do not disturb each other."""
+    with Simulator("-vm", "0", "-host", "1", "-exit-after", "10m") as simulator, estate(VCenter(simulator)) as made:
+        yield made
+
+
+@pytest.fixture
+def own(vcenter: VCenter) -> Iterator[Estate]:
+    """The estate of a test that changes the whole simulator."""
+    with estate(vcenter) as made:
+        yield made
+
+
+def cure(one: Appliance, probe: str = "none", **given: Any) -> Result:
+    login = one.vcenter.guest_login if probe != "none" else {}
+    return one.vcenter.run("vm_ovfenv", moid=one.moid, guest_probe=probe, **login, **given)
+
+
+def lost(place: Estate, name: str, *properties: Any, **options: Any) -> Appliance:
+    one = place.appliance(name, *properties, **options)
+    one.power_on("esxi")
+    return one
+
+
+def verdicts(result: Result) -> tuple[str, str]:
+    return result["before"]["diagnosis"]["status"], result["after"]["diagnosis"]["status"]
+
+
+def assert_left_alone(one: Appliance, sentence: str, **given: Any) -> Result:
+    """It refuses with a sentence, in check mode as well, and touches nothing."""
+    was_on = one.is_on
+    with one.vcenter.calls() as calls:
+        checked, ran = cure(one, check=True, **given), cure(one, **given)
+    assert not POWER & set(calls)
+    assert one.is_on == was_on
+    for result in (checked, ran):
+        assert result["failed"], result
+        assert sentence in result.msg, result.msg
+        assert result.msg.startswith(f"VM {one.name} is left as it is")
+        assert not result.get("changed")
+        assert "exception" not in result
+    return ran
+
+
+# --- the cure -------------------------------------------------------------------------------------------------------
+
+
+def test_check_run_run_again(shared: Estate) -> None:
+    one = lost(shared, "whole-job", prop("hostname", "whole-job"), prop("admin", "planted-0123456789", kind="password"))
+    one.set_extra("kept", "as it was")
+    paths = ("config.uuid", "config.instanceUuid", "config.hardware.device", "config.extraConfig", "name")
+
+    def state() -> list[Any]:
+        return [str(_of(one.vm, path)) for path in paths]
+
+    before = state()
+    with one.vcenter.calls() as calls:
+        checked = cure(one, "full", check=True, diff=True)
+    assert not POWER & set(calls)
+    done = cure(one, "full", diff=True)
+    again = cure(one, "full", diff=True)
+    assert [each.get("failed") for each in (checked, done, again)] == [None] * 3, done.msg
+    assert [each["changed"] for each in (checked, done, again)] == [True, True, False]
+    assert [verdicts(each) for each in (checked, done, again)] == [
+        ("lost", "lost"),
+        ("lost", "delivered"),
+        ("delivered", "delivered"),
+    ]
+    steps = ["shut down the guest", "power on through vCenter", "wait for VMware Tools", "judge again"]
+    assert checked["plan"] == done["plan"]
+    assert (checked["plan"]["steps"], again["plan"]["steps"]) == (steps, [])
+    assert checked["diff"] == done["diff"]
+    assert done["diff"] == {"before": {"ovf_environment": "lost"}, "after": {"ovf_environment": "delivered"}}
+    assert again["diff"]["before"] == again["diff"]["after"]
+    assert done["before"]["configured"]["properties"][0]["value"] == "whole-job"
+    assert set(checked) == set(done) == set(again)
+    assert one.seen is not None
+    assert "planted" in one.seen
+    assert "planted" not in checked.raw + done.raw + again.raw
+    assert state() == before
+    assert "Reset" not in str(calls)
+
+
+def _of(vm: Any, path: str) -> Any:
+    for part in path.split("."):
+        vm = getattr(vm, part)
+    return vm
+
+
+def test_without_a_look(shared: Estate) -> None:
+    """A suspicion is not enough to cycle a VM, unless that is accepted; the best verdict then is an assumption."""
+    one = lost(shared, "unseen")
+    refused = assert_left_alone(one, "accept it with accept_risks=guest_not_seen.")
+    assert refused["plan"]["risks"][0] | {"message": ""} == {"name": "guest_not_seen", "message": "", "accepted": False}
+    done = cure(one, accept_risks=ACCEPTED)
+    assert verdicts(done) == ("lost_suspected", "delivered_assumed")
+    assert one.seen is not None
+
+
+@pytest.mark.parametrize("shutdown", ["guest", "hard"])
+def test_how_it_is_powered_off(shared: Estate, shutdown: str) -> None:
+    one = lost(shared, f"off-{shutdown}")
+    with one.vcenter.calls() as calls:
+        done = cure(one, "exit_code", shutdown=shutdown)
+    assert done["changed"], done.msg
+    assert verdicts(done) == ("lost", "delivered")
+    assert ("ShutdownGuest" in calls, "PowerOffVM_Task" in calls) == (shutdown == "guest", shutdown == "hard")
+    assert calls["PowerOnVM_Task"] == 1
+
+
+def test_powered_off(shared: Estate) -> None:
+    one = shared.appliance("powered-off")
+    checked = cure(one, check=True)
+    assert checked["plan"]["steps"][0] == "power on through vCenter"
+    assert not one.is_on
+    done = cure(one)
+    assert (done["changed"], verdicts(done)) == (True, ("not_running", "delivered_assumed"))
+    assert one.is_on
+
+
+def test_second_try(own: Estate) -> None:
+    """vic-product: sometimes it takes one more power-on, with the vApp options written while the VM is off."""
+    own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
+    one = lost(own, "stubborn")
+    with own.vcenter.calls() as calls:
+        done = cure(one, "exit_code")
+    assert not done.get("failed"), done.msg
+    assert verdicts(done) == ("lost", "delivered")
+    assert (calls["ShutdownGuest"], calls["PowerOnVM_Task"], calls["ReconfigVM_Task"]) == (2, 2, 1)
+    assert "did not bring the OVF environment of VM stubborn back" in str(done["warnings"])
+
+
+def test_no_cure(own: Estate) -> None:
+    """It was cycled twice in vain, and that is said; it is left running."""
+    own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
+    one = lost(own, "hopeless")
+    own.vcenter.fault(method="ReconfigVM_Task", at="call", fault="NoPermission", count=0)
+    failed = cure(one, "exit_code")
+    assert failed["failed"]
+    assert failed["changed"]
+    assert failed.msg.startswith("VM hopeless was powered on through vCenter, and the verdict is now contradictory: ")
+    assert verdicts(failed) == ("lost", "contradictory")
+    assert one.is_on
+    assert "Could not write the vApp options of VM hopeless once more" in str(failed["warnings"])
+
+
+# --- risks ----------------------------------------------------------------------------------------------------------
+
+
+def test_address_change(shared: Estate) -> None:
+    one = lost(shared, "moves", prop("ip0", "192.0.2.77", class_id="vami"), prop("dns", "192.0.2.53", kind="ip"))
+    using = one.vm.guest.net[0].ipAddress[0]
+    refused = assert_left_alone(one, f"The VM uses {using} now, and would be told vami.ip0=192.0.2.77.", probe="full")
+    assert "accept it with accept_risks=address_change." in refused.msg
+    assert [each["name"] for each in refused["plan"]["risks"]] == ["address_change"]
+    done = cure(one, "full", accept_risks=["address_change"])
+    assert verdicts(done) == ("lost", "delivered"), done.msg
+    assert done["plan"]["risks"][0]["accepted"]
+    same = lost(shared, "stays", prop("ip0", using))
+    same.set_property("ip0", same.vm.guest.net[0].ipAddress[0])
+    assert cure(same, "exit_code", check=True)["plan"]["risks"] == []
+
+
+def test_no_ip_pool(own: Estate) -> None:
+    """What cannot be computed would leave the VM off; with a pool of its network there is no risk."""
+    network = own.service.content.rootFolder.childEntity[0].network[0]
+    one = own.appliance("computed", prop("gateway", default=f"${{gateway:{network.name}}}", kind="expression"))
+    one.power_on("esxi")
+    refused = assert_left_alone(one, "no IP pool serves the VM's networks: gateway.", accept_risks=ACCEPTED)
+    assert "accept_risks=no_ip_pool" in refused.msg
+    failed = cure(one, accept_risks=[*ACCEPTED, "no_ip_pool"])
+    assert failed.msg.startswith("VM computed IS POWERED OFF, and vCenter did not power it on again. ")
+    assert failed["changed"]
+    assert not one.is_on
+
+
+# --- halfway --------------------------------------------------------------------------------------------------------
+
+
+def test_guest_that_stays_up(shared: Estate) -> None:
+    one = lost(shared, "stays-up")
+    one.tools(stays_up=True)
+    failed = cure(one, accept_risks=ACCEPTED, timeout=4)
+    assert failed.msg == (
+        "Could not shut down the guest of VM stays-up: it was not off within 4 seconds. "
+        "It may still go down. Shut it down from inside, or use shutdown=hard."
+    )
+    assert (failed["changed"], one.is_on) == (True, True)
+    assert verdicts(failed) == ("lost_suspected", "lost_suspected")
+
+
+def test_tools_that_do_not_run(shared: Estate) -> None:
+    one = lost(shared, "no-tools")
+    one.tools(tools_running=False)
+    failed = cure(one, accept_risks=ACCEPTED)
+    assert failed.msg.startswith("Could not shut down the guest of VM no-tools: ")
+    assert failed.msg.endswith("Shut it down from inside, or use shutdown=hard.")
+    assert (failed["changed"], one.is_on) == (False, True)
+    done = cure(one, accept_risks=ACCEPTED, shutdown="hard", timeout=15)
+    assert verdicts(done) == ("lost_suspected", "delivered_assumed"), done.msg
+    assert "VMware Tools did not come up in VM no-tools in time." in str(done["warnings"])
+
+
+@pytest.mark.parametrize("at", ["call", "task"])
+def test_power_on_that_fails(shared: Estate, at: str) -> None:
+    one = lost(shared, f"fails-{at}")
+    one.vcenter.fault(method="PowerOnVM_Task", at=at, fault="NoPermission", vm=one.moid, count=1)
+    failed = cure(one, "exit_code")
+    assert failed.msg.startswith(f"VM {one.name} IS POWERED OFF, and vCenter did not power it on again. Could not ")
+    assert "run vm_ovfenv for this VM once more" in failed.msg
+    assert failed["changed"]
+    assert not one.is_on
+    assert failed["before"]["diagnosis"]["status"] == "lost"
+    assert failed["plan"]["steps"]
+    done = cure(one, "exit_code")
+    assert (done["changed"], verdicts(done)) == (True, ("not_running", "delivered")), done.msg
+
+
+def test_power_on_that_fails_of_a_vm_that_was_off(shared: Estate) -> None:
+    one = shared.appliance("fails-off")
+    one.vcenter.fault(method="PowerOnVM_Task", at="task", fault="InsufficientResourcesFault", vm=one.moid, count=1)
+    failed = cure(one)
+    assert failed.msg.startswith("Could not power on VM fails-off: ")
+    assert failed["changed"] is False
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+@pytest.mark.parametrize("method", ["ShutdownGuest", "PowerOffVM_Task", "PowerOnVM_Task"])
+def test_lost_connection(shared: Estate, method: str, drop: str) -> None:
+    """An answer that does not come never leaves the VM off."""
+    one = lost(shared, f"dropped-{method}-{drop}".lower().replace("_", "-"))
+    one.vcenter.fault(method=method, at="call", drop=drop, vm=one.moid, count=1)
+    shutdown = "hard" if method == "PowerOffVM_Task" else "guest"
+    result = cure(one, "exit_code", shutdown=shutdown, timeout=60)
+    assert one.is_on
+    if (method, drop) == ("PowerOffVM_Task", "before"):
+        assert "broke during a call" in result.msg
+        return
+    assert not result.get("failed"), result.msg
+    assert verdicts(result) == ("lost", "delivered")
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_verdicts_that_a_power_cycle_does_not_help(shared: Estate) -> None:
+    erased = shared.appliance("erased")
+    erased.power_on()
+    erased.plant("NULL")
+    assert_left_alone(erased, "since a power cycle would not help (cleared): ", probe="exit_code")
+    silent = shared.appliance("silent", transports=())
+    silent.power_on()
+    assert_left_alone(silent, "since a power cycle would not help (not_deliverable): ")
+    scrawl = shared.appliance("scrawl")
+    scrawl.power_on()
+    scrawl.plant("hello")
+    assert_left_alone(scrawl, "since a power cycle would not help (unknown): ", probe="exit_code")
+    plain = shared.bare("plain")
+    assert_left_alone(plain, "since a power cycle would not help (not_configured): ")
+
+
+def test_fault_tolerance(shared: Estate) -> None:
+    one = lost(shared, "tolerant")
+    one.vcenter.control("PATCH", f"vms/{one.moid}", {"fault_tolerance_role": 1})
+    assert_left_alone(one, "it is protected by Fault Tolerance.", accept_risks=ACCEPTED)
+
+
+def test_fork_child(own: Estate) -> None:
+    parent = own.existing(own.vcenter.parent)
+    parent.offer(prop("hostname", "golden"))
+    parent.power_on()
+    own.vcenter.enable()
+    own.vcenter.quiesce()
+    own.vcenter.fork("web-01", wait_for="powered_on")
+    assert_left_alone(own.existing("web-01"), "it is a fork, and powering it off would throw away the memory")
+
+
+def test_vcenter_itself(own: Estate) -> None:
+    one = lost(own, "vcsa")
+    own.vcenter.control("PATCH", f"vms/{one.moid}", {"is_vcenter": True})
+    assert_left_alone(one, "it is this vCenter, which cannot power itself on.", accept_risks=ACCEPTED)
+
+
+@pytest.mark.flags("-esx-l", "127.0.0.1:0")
+def test_esxi(own: Estate) -> None:
+    one = own.existing(own.vcenter.parent)
+    port = int(own.vcenter.simulator.esx_url.rpartition(":")[2].partition("/")[0])
+    with at_the_host(own.vcenter) as vms:
+        assert vms[one.name].runtime.powerState == "poweredOn"
+    refused = own.vcenter.fails("vm_ovfenv", name=one.name, port=port)
+    assert f"VM {one.name} is left as it is: " in refused.msg
+    assert "is an ESXi host, and only vCenter delivers an OVF environment. Give the vCenter in hostname." in refused.msg
+
+
+@pytest.mark.flags("-api-version", "6.7")
+def test_what_the_server_holds_against_it(own: Estate) -> None:
+    """vCenter is asked before the VM is touched."""
+    why = "since vCenter could not power it on again: "
+    one = lost(own, "held")
+    store = one.vm.datastore[0].name
+    own.vcenter.control("PATCH", f"datastores/{store}", {"accessible": False})
+    assert_left_alone(one, f"{why}its datastore {store} cannot be reached.", accept_risks=ACCEPTED)
+    own.vcenter.control("PATCH", f"datastores/{store}", {"accessible": True})
+    two = own.appliance("gateway", prop("gateway", default="${gateway:Lab}", kind="expression"))
+    two.power_on("esxi")
+    refused = assert_left_alone(two, why, accept_risks=[*ACCEPTED, "no_ip_pool"])
+    assert "MissingNetworkIpConfig" in refused.msg
+    assert "InvalidPowerState" not in refused.msg
+    WaitForTask(one.vm.runtime.host.DisconnectHost_Task())
+    assert_left_alone(one, "since a power cycle would not help (not_applicable): ", accept_risks=ACCEPTED)
+
+
+def test_bad_input(shared: Estate) -> None:
+    for given, sentence in (
+        ({}, "one of the following is required: name, moid, uuid, inventory_path"),
+        ({"name": "a", "moid": "vm-1"}, "mutually exclusive"),
+        ({"name": "no-such"}, "VM no-such was not found on"),
+        ({"name": "a", "guest_probe": "full"}, "guest_username is missing."),
+        ({"name": "a", "accept_risks": ["everything"]}, "value of accept_risks must be one or more of"),
+    ):
+        refused = shared.vcenter.run("vm_ovfenv", **given)
+        assert refused["failed"]
+        assert sentence in refused.msg
+
+
+def test_secrets(shared: Estate) -> None:
+    planted = ["planted-typed-0123456789", "planted-named-0123456789"]
+    one = lost(shared, "secret", prop("admin", planted[0], kind="password"), prop("apiKey", planted[1]))
+    printed = one.vcenter.ansible("vm_ovfenv", diff=True, name=one.name, guest_probe="full")
+    assert '"changed": true' in printed
+    assert [each for each in planted if each in printed] == []
+    assert one.seen is not None
+    assert all(each in one.seen for each in planted)
