@@ -317,7 +317,7 @@ summary:
       type: list
       elements: str
     judged_without_guest_evidence:
-      description: How many VMs were judged without a look into their guest.
+      description: How many running VMs with vApp options were judged without a look into their guest.
       type: int
   sample:
     total: 3

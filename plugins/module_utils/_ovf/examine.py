@@ -32,7 +32,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     origin,
     probe,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, Extracted, GuestView, Iso
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, Extracted, Iso
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
@@ -301,12 +301,15 @@ def summary(examined: t.Sequence[Examined]) -> dict[str, t.Any]:
         "total": len(examined),
         "by_status": dict(sorted(by_status.items())),
         "act_now": [one.found.moid for one in examined if one.diagnosis.act == "now"],
-        "judged_without_guest_evidence": sum(_unseen(one.evidence.guest) for one in examined),
+        "judged_without_guest_evidence": sum(_is_judged_unseen(one) for one in examined),
     }
 
 
-def _unseen(guest: GuestView) -> bool:
-    return guest.state not in ("xml", "no_value", "cleared", "non_xml", "permission_denied")
+def _is_judged_unseen(one: Examined) -> bool:
+    """Whether there was something to see in the guest, and nobody saw it."""
+    if one.diagnosis.status in ("not_applicable", "not_configured", "not_running"):
+        return False
+    return one.evidence.guest.state not in ("xml", "no_value", "cleared", "non_xml", "permission_denied")
 
 
 def _document(read: document.Document | None, moid: str, mask: Mask) -> dict[str, t.Any] | None:

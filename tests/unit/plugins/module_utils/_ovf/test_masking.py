@@ -126,7 +126,7 @@ def test_own_patterns() -> None:
 
 
 def test_own_pattern_that_is_none() -> None:
-    with pytest.raises(_errors.BadInput, match=r"cannot use the mask pattern '\(a': it is no regular expression"):
+    with pytest.raises(_errors.BadInput, match=r"^The mask pattern '\(a' cannot be used: it is no regular expression"):
         Mask(patterns=["(a"])
 
 
