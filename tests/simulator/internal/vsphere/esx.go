@@ -119,6 +119,10 @@ func (e *esxHost) dispatch(ctx *simulator.Context, method *simulator.Method) (mo
 	case *types.CreateVM_Task, *types.RegisterVM_Task, *types.ImportVApp:
 		return nil, withText(&types.NotSupported{}, "VMs come to the simulated host through vCenter.")
 	}
+	switch method.This.Type {
+	case "GuestAuthManager", "GuestFileManager", "GuestProcessManager":
+		return nil, withText(&types.NotSupported{}, "The simulated host has guest operations through vCenter only.")
+	}
 	switch object := ctx.Session.Get(method.This).(type) {
 	case *simulator.VirtualMachine:
 		method.This.Value += wrapped

@@ -226,6 +226,16 @@ func TestNoForkAtTheHost(t *testing.T) {
 	}
 }
 
+// Guest operations are vCenter's here; the host says so.
+func TestNoGuestOperationsAtTheHost(t *testing.T) {
+	b := start(t, withESX)
+	host := b.rawLoginAt(b.sim.ESXURL(), "ha-sessionmgr", "root", "pass")
+	body := `<vm type="VirtualMachine">1</vm><auth type="NamePasswordAuthentication"><interactiveSession>false</interactiveSession></auth>`
+	if _, fault, err := host.call("ListProcessesInGuest", "GuestProcessManager", "ha-guest-operations-process-manager", body); err != nil || fault.kind() != "NotSupported" {
+		t.Errorf("%v %v", fault.kind(), err)
+	}
+}
+
 // A client that comes to a host directly can tell.
 func TestESXEndpoint(t *testing.T) {
 	b := start(t, withESX, func(o *Options) { o.APIVersion = "7.0.2.0" })
