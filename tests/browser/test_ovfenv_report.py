@@ -202,6 +202,13 @@ def test_finds_rows(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     assert set(column(page, ".badge")) == {"new"}
 
 
+def test_remembers_for_the_next_report_which_vms_should_have_vapp_options(open_page: Open) -> None:
+    data = json.loads(open_page().locator("#ovfenv-data").text_content() or "")
+    without = {vm["status"] for vm in data["vms"] if not vm["configured"]}
+    assert "config_lost" in {vm["status"] for vm in data["vms"]}
+    assert without == set()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_fits_a_phone(open_page: Open, scheme: str) -> None:
     page = open_page(viewport=PHONE, color_scheme=scheme, has_touch=True, is_mobile=True)
