@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from functional.vapp import estate, prop
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
 
@@ -22,21 +23,18 @@ def report(vms: int) -> tuple[int, int, int, float]:
     """Calls, pages among them, running VMs with vApp options, and seconds."""
     with Simulator(*FLAGS) as simulator:
         vcenter = VCenter(simulator)
-        appliances = vms // 10
-        with_options = {"transports": ["com.vmware.guestInfo"], "properties": {"hostname": "web", "ip0": "192.0.2.5"}}
-        vcenter.control("POST", "inventory", {"vms": vms - 2 - appliances, "name": "other-%04d", "folder": "/DC0/vm"})
-        vcenter.control(
-            "POST",
-            "inventory",
-            {"vms": appliances, "name": "app-%04d", "folder": "/DC0/vm", "vapp": with_options, "power_on": True},
-        )
+        count = vms // 10
+        vcenter.control("POST", "inventory", {"vms": vms - 2 - count, "name": "other-%04d", "folder": "/DC0/vm"})
+        with estate(vcenter) as made:
+            for number in range(count):
+                made.appliance(f"app-{number:04}", prop("hostname", "web"), prop("ip0", "192.0.2.5")).power_on()
         with vcenter.calls() as calls:
             began = time.monotonic()
             result = vcenter.ok("vm_ovfenv_info")
             seconds = time.monotonic() - began
         assert result["summary"]["total"] == vms
-        assert result["summary"]["by_status"] == {"delivered_assumed": appliances, "not_configured": vms - appliances}
-        return sum(calls.values()), sum(calls.get(page, 0) for page in PAGES), appliances, seconds
+        assert result["summary"]["by_status"] == {"delivered_assumed": count, "not_configured": vms - count}
+        return sum(calls.values()), sum(calls.get(page, 0) for page in PAGES), count, seconds
 
 
 def test_report(capsys: pytest.CaptureFixture[str]) -> None:
