@@ -631,6 +631,9 @@ SECRETS = {
     "token": "planted-token-0123456789",
     "guest": "planted-guest-0123456789",
     "inside": "planted-inside-0123456789",
+    "parent": "planted-parents-0123456789",
+    "sibling": "planted-siblings-0123456789",
+    "spelled": "planted-spelled-0123456789",
 }
 
 
@@ -645,12 +648,17 @@ def keeper(place: Estate, name: str) -> Appliance:
         prop("hostname", "shown-in-clear"),
     )
     one.power_on()
+    sibling = SECRETS["sibling"]
     section = (
         '<ve:vServiceEnvironmentSection xmlns:evs="http://www.vmware.com/schema/vservice/ExtensionVService">'
         f"<evs:GuestApi><evs:Token>{SECRETS['token']}</evs:Token></evs:GuestApi></ve:vServiceEnvironmentSection>"
+        '<Entity oe:id="sibling"><PropertySection>'
+        f'<Property oe:key="hostname" oe:value="{sibling}"/></PropertySection></Entity>'
     )
     held = {
         "admin": SECRETS["typed"],
+        "Admin": SECRETS["spelled"],
+        "vapp.login": SECRETS["parent"],
         "forcepoint.smcApiKey": SECRETS["guest"],
         "licence": SECRETS["patterned"],
         "settings": f"password={SECRETS['inside']}",

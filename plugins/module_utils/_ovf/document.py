@@ -103,7 +103,8 @@ def facts(document: Document, moid: str, mask: Mask) -> dict[str, t.Any]:
     :param moid: the VM the document was found in.
     """
     properties = _masked(document.properties, mask)
-    entities = {name: _masked(each, mask) for name, each in document.entities.items()}
+    # Of a sibling's keys the VM's own vApp options tell nothing, not even of those that they have as well.
+    entities = {name: _masked(each, mask, secret=True) for name, each in document.entities.items()}
     vservices = [_masked_vservice(vservice, mask) for vservice in document.vservices]
     shown = (properties, entities, vservices) == (document.properties, document.entities, list(document.vservices))
     return {
@@ -124,16 +125,13 @@ def facts(document: Document, moid: str, mask: Mask) -> dict[str, t.Any]:
     }
 
 
-def _masked(properties: t.Mapping[str, str], mask: Mask) -> dict[str, str | None]:
-    return {key: mask.value(key, value) for key, value in properties.items()}
+def _masked(properties: t.Mapping[str, str], mask: Mask, secret: bool = False) -> dict[str, str | None]:
+    return {key: mask.value(key, value, secret=secret) for key, value in properties.items()}
 
 
-def _masked_vservice(vservice: t.Mapping[str, str], mask: Mask) -> dict[str, str | None]:
+def _masked_vservice(vservice: t.Mapping[str, str], mask: Mask) -> dict[str, str]:
     secret = mask.is_secret_element(vservice["api"])
-    return {
-        name: text if name == "api" else mask.value(name, text, secret=secret or mask.is_secret_element(name))
-        for name, text in vservice.items()
-    }
+    return {name: text if name == "api" else mask.element(name, text, secret) for name, text in vservice.items()}
 
 
 class _Reader:

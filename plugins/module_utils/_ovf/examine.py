@@ -259,7 +259,7 @@ def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
     :param raw: whether to show the documents as they are, secrets apart.
     """
     known, values = one.evidence, one.found.values
-    mask = mask.knowing({each.key for each in known.configured.properties if each.type.startswith("password")})
+    mask = mask.knowing((each.key, each.type) for each in known.configured.properties)
     boot_time = values.get("runtime.bootTime")
     return {
         "name": known.name,

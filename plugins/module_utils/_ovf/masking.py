@@ -50,11 +50,12 @@ _SECRET_INSIDE = re.compile(
 class Mask:
     """How much to hide.
 
-    :param level: ``password``: values of password properties, as far as the vApp options tell which ones are, and
+    :param level: ``password``: values of password properties and of those of which nobody knows whether they are, and
         vService tokens. ``sensitive``: also what has a secret-looking name, or seems to hold such a thing.
         ``all``: every value. ``none``: nothing.
     :param patterns: regular expressions, searched for in names, whatever the case.
-    :param passwords: full keys of the properties of type password; a document itself does not tell types.
+    :param properties: full key and type of what the VM's vApp options have. A document does not tell types, and has
+        other keys too: those of the vApps around the VM and of its siblings, and what the guest wrote.
     :raises BadInput: a pattern is no regular expression.
     """
 
@@ -62,11 +63,14 @@ class Mask:
         self,
         level: str = "sensitive",
         patterns: t.Sequence[str] = DEFAULT_PATTERNS,
-        passwords: t.Collection[str] = (),
+        properties: t.Iterable[tuple[str, str]] = (),
     ) -> None:
         self.level = level
         self.patterns = patterns
-        self._passwords = frozenset(passwords)
+        kinds: dict[bool, set[str]] = {True: set(), False: set()}
+        for key, kind in properties:
+            kinds[_is_password(kind)].add(key.casefold())
+        self._harmless = kinds[False] - kinds[True]
         try:
             self._names = [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
         except re.error as error:
@@ -78,28 +82,44 @@ class Mask:
                 )
             ) from None
 
-    def knowing(self, passwords: t.Collection[str]) -> Mask:
-        """The same for one VM, whose vApp options tell which keys are passwords."""
-        return Mask(self.level, self.patterns, passwords)
+    def knowing(self, properties: t.Iterable[tuple[str, str]]) -> Mask:
+        """The same for one VM, whose vApp options have these properties: full key and type."""
+        return Mask(self.level, self.patterns, properties)
 
     def is_secret(self, key: str, type: str = "") -> bool:
-        """Whether a property is a password, or, unless passwords alone are asked for, has a name that looks secret."""
-        if type.startswith("password") or key in self._passwords:
+        """Whether a property is a password, or, unless passwords alone are asked for, has a name that looks secret.
+
+        :param type: empty where a document is all there is; a key that the vApp options do not have may be a password.
+        """
+        if _is_password(type) if type else key.casefold() not in self._harmless:
             return True
-        return self.level != "password" and any(name.search(key) for name in self._names)
+        return self._looks_secret(key)
 
     def is_secret_element(self, name: str) -> bool:
         """Whether what a vService extension added is secret; its token is the login to vCenter's guest API."""
-        return name.lower() == "token" or self.is_secret(name)
+        return name.lower() == "token" or self._looks_secret(name)
 
     def value(self, key: str, value: str | None, type: str = "", secret: bool = False) -> str | None:
-        """The value, or asterisks. An empty value is no secret.
+        """The value of a property, or asterisks. An empty value is no secret.
 
         :param secret: it is one, whatever its name.
         """
+        return self._shown(value, secret or self.is_secret(key, type))
+
+    def element(self, name: str, text: str, secret: bool = False) -> str:
+        """The text of an element that a vService extension added, or asterisks.
+
+        :param secret: it is within one that is.
+        """
+        return self._shown(text, secret or self.is_secret_element(name)) or ""
+
+    def _looks_secret(self, name: str) -> bool:
+        return self.level != "password" and any(each.search(name) for each in self._names)
+
+    def _shown(self, value: str | None, secret: bool) -> str | None:
         if not value or self.level == "none":
             return value
-        if self.level == "all" or secret or self.is_secret(key, type):
+        if self.level == "all" or secret:
             return HIDDEN
         if self.level == "sensitive" and _SECRET_INSIDE.search(value):
             return HIDDEN
@@ -119,14 +139,13 @@ class Mask:
 
 
 # What is shown whatever it says: attributes and texts, by the place of their elements. Names have no prefixes here.
-_PROPERTIES = {
-    ("Environment", "PropertySection", "Property"),
-    ("Environment", "Entity", "PropertySection", "Property"),
-}
+_PROPERTY = ("Environment", "PropertySection", "Property")
+_SIBLINGS_PROPERTY = ("Environment", "Entity", "PropertySection", "Property")
 _ATTRIBUTES = {
     ("Environment",): {"id", "vCenterId", "esxId", "schemaLocation"},
     ("Environment", "Entity"): {"id"},
-    **{place: {"key"} for place in _PROPERTIES},
+    _PROPERTY: {"key"},
+    _SIBLINGS_PROPERTY: {"key"},
     ("Environment", "EthernetAdapterSection", "Adapter"): {"mac", "network", "unitNumber"},
     ("Environment", "vServiceEnvironmentSection"): {"id", "type"},
 }
@@ -162,7 +181,8 @@ class _Writer:
         local = _local(name)
         if name.startswith("xmlns") or local in _ATTRIBUTES.get(self._place, ()):
             return value
-        if local == "value" and self._place in _PROPERTIES and len(keys) == 1:
+        # A sibling's password may have the key of something harmless here: of its values none is known to be so.
+        if local == "value" and self._place == _PROPERTY and len(keys) == 1:
             return self._mask.value(keys[0], value) or ""
         return HIDDEN if value else ""
 
@@ -175,7 +195,7 @@ class _Writer:
         if not data.strip() or (self._place in _TEXTS and "<" not in data):
             return data
         if self._place[:2] == _VSERVICE:
-            return self._mask.value(self._place[-1], data, secret=self._secret[-1]) or ""
+            return self._mask.element(self._place[-1], data, self._secret[-1])
         return HIDDEN
 
     def end(self) -> None:
@@ -199,3 +219,7 @@ class _Writer:
 
 def _local(name: str) -> str:
     return name.rpartition(":")[2]
+
+
+def _is_password(type: str) -> bool:
+    return type.startswith("password")  # also password(..8) and the like

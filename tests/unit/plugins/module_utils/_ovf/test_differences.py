@@ -123,7 +123,7 @@ def test_the_three_values_stand_side_by_side() -> None:
     (one,) = differences.compare(
         HOST, Document(properties={"hostname": "db"}), Document(properties={"HOSTNAME": "old"})
     )
-    assert differences.facts(one, Mask()) == {
+    assert differences.facts(one, Mask().knowing([("hostname", "string")])) == {
         "key": "hostname",
         "kind": "case",
         "secret": False,
@@ -138,11 +138,12 @@ def test_the_three_values_stand_side_by_side() -> None:
     "difference",
     [
         pytest.param(Difference("root", "changed", True, False, SECRET, SECRET, SECRET), id="known to be secret"),
-        pytest.param(Difference("db_password", "extra", False, False, None, None, SECRET), id="secret by its name"),
+        pytest.param(Difference("db_password", "missing", False, False, None, None, SECRET), id="secret by its name"),
+        pytest.param(Difference("vapp.login", "extra", False, False, None, None, SECRET), id="may be one"),
     ],
 )
 def test_secrets_are_masked(difference: Difference) -> None:
-    facts = differences.facts(difference, Mask())
+    facts = differences.facts(difference, Mask().knowing([("root", "string"), ("db_password", "string")]))
     assert facts["secret"] is True
     assert SECRET not in repr(facts) + repr(difference)
     assert facts["guest"] == "********"
