@@ -43,6 +43,7 @@ options:
   guests:
     description:
       - Guest logins of single VMs. The others have O(guest_username) and O(guest_password), or are not asked.
+      - An entry that fits none of the VMs looked at causes a warning.
     type: list
     elements: dict
     default: []
@@ -212,6 +213,8 @@ ovfenv:
         - V(enabled) is false when the VM has no vApp options.
         - In V(properties), V(key) is the name under which a guest finds the property, V(effective) what it would find.
           The effective value is unknown of passwords, and of values that are computed at power-on.
+        - V(values_computed) tells whether a running VM's expressions have their values. True proves that vCenter
+          started it. Null where there are none, or the VM does not run.
       type: dict
       sample:
         enabled: true
@@ -238,13 +241,16 @@ ovfenv:
         ovf_sections: []
         eula_count: 0
         parent_vapps: []
+        values_computed: null
     extracted:
       description:
         - What vCenter says it has delivered (ExtractOvfEnvironment), without the values of passwords.
-        - V(state) is V(ok), V(empty), V(not_running), V(no_permission), V(unsupported), V(error) or V(not_asked).
+        - V(state) is V(ok), V(empty), V(not_running), V(no_permission), V(unsupported), V(error) or V(not_asked);
+          V(error) says why nothing came.
         - V(document) has V(origin) (V(vcenter), V(injected), V(vapprun) or V(unknown)), V(entity_id), V(vcenter_id),
           V(esx_id), V(moref_matches), V(platform), V(properties), V(duplicate_keys), V(adapters), V(entities),
           V(vservices), V(sha256), V(parse_error) and V(truncated).
+        - V(raw_xml) is the document as it is, with O(include_raw_xml).
       type: dict
     iso:
       description: Whether a CD-ROM drive is there, and vCenter's image in it (V(backing)), and connected.
@@ -255,7 +261,11 @@ ovfenv:
         - What the guest saw, when it was asked.
         - V(state) is V(xml), V(no_value), V(cleared), V(non_xml), V(permission_denied), V(tool_missing),
           V(tools_not_running), V(ops_not_ready), V(login_failed), V(no_permission), V(error) or V(not_asked).
-        - V(document) is as in RV(ovfenv[].extracted).
+        - V(method) is what O(guest_probe) came to, V(tool) the program of VMware Tools that answered, V(exit_code) that
+          of the program that asked it. V(stderr) is what VMware Tools said instead of a value, with V(full) only.
+          V(error) is a sentence, where asking failed.
+        - V(bears_id) is whose ID is in the document. V(own), V(other), V(none), or null when that was not seen.
+        - V(document) and V(raw_xml) are as in RV(ovfenv[].extracted); both need V(full).
       type: dict
     power_on:
       description:
@@ -300,7 +310,8 @@ ovfenv:
         remedy:
           description:
             - V(none), V(power_cycle_via_vcenter), V(set_transport), V(enable_vapp), V(add_cdrom), V(start_tools),
-              V(fix_guest_rpc) or V(ask_appliance_vendor). A proposal, not a list to be looped over blindly.
+              V(fix_guest_rpc), V(ask_appliance_vendor) or V(grant_privilege). A proposal, not a list to be looped over
+              blindly.
           type: str
         remedy_risks:
           description: What to think of before.
@@ -355,6 +366,9 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         listed_before={one.lower() for one in params["configured_before"]},
     )
     examined = examine.examine(session, Deadline(params["timeout"]), _arguments.vms(params), questions)
+    seen = {each for one in examined for each in (one.found.name, one.found.moid)}
+    for unknown in sorted(questions.logins.keys() - seen):
+        task.warn(f"guests has a login for {unknown}, which is none of the VMs looked at. Check the spelling.")
     shown = [one for one in examined if not params["only"] or one.diagnosis.status in params["only"]]
     result = {
         "ovfenv": [examine.facts(one, mask, params["include_raw_xml"]) for one in shown],
