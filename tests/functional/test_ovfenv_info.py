@@ -470,6 +470,29 @@ def test_extract_that_fails(own: Estate, fault: str, state: str) -> None:
     assert (found["extracted"]["state"], verdict(found)) == (state, ASSUMED)
 
 
+def test_a_connection_that_breaks_ends_no_report(own: Estate) -> None:
+    for name in ("a", "b"):
+        own.appliance(name).power_on()
+    own.vcenter.fault(method="ExtractOvfEnvironment", at="call", drop="after", count=0)
+    found = entries(look(own, "a", "b"))
+    assert [(one["extracted"]["state"], verdict(one)) for one in found.values()] == [("error", ASSUMED)] * 2
+
+
+def test_time_that_is_over_before_the_guests(own: Estate) -> None:
+    """No program is started then, and what the events say stands."""
+    for origin in ("vcenter", "esxi"):
+        own.appliance(origin).power_on(origin)
+    own.vcenter.fault(method="ExtractOvfEnvironment", at="call", delay_ms=1500, count=0)
+    with own.vcenter.calls() as calls:
+        found = entries(look(own, "vcenter", "esxi", method="exit_code", timeout=1))
+    assert "StartProgramInGuest" not in calls
+    assert [verdict(one) for one in found.values()] == [SUSPECTED, ASSUMED]
+    for one in found.values():
+        assert one["diagnosis"]["warnings"] == [one["guest"]["error"]]
+        assert one["guest"]["state"] == "not_asked"
+        assert "the time of the task was over" in one["guest"]["error"]
+
+
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
@@ -574,7 +597,7 @@ def test_fork_child(own: Estate) -> None:
     parent.power_on()
     own.vcenter.enable()
     own.vcenter.quiesce()
-    own.vcenter.fork("web-01", wait_for="powered_on")
+    own.vcenter.fork("web-01", "web-02", wait_for="powered_on")
     inherited = "inherited (fork_child), {}"
     assert verdict(entry(own, "web-01")) == inherited.format("medium")
     found = entry(own, "web-01", method="full")
@@ -583,6 +606,8 @@ def test_fork_child(own: Estate) -> None:
     own.existing("web-01").plant(" ")
     found = entry(own, "web-01", method="exit_code")
     assert found["diagnosis"]["remedy"] == "none"
+    own.existing("web-02").reconfigure(vAppConfigRemoved=True)
+    assert verdict(entry(own, "web-02", method="full")) == inherited.format("high")
     assert verdict(entry(own, own.vcenter.parent)) == ASSUMED
 
 

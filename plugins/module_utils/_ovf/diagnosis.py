@@ -581,6 +581,8 @@ def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
         yield "The vApp options were changed after the power-on: passwords, which are not compared, may be older."
     if row.number == "14" and _origin(e) in HOST_ORIGINS:
         yield f"vCenter did not power it on (origin {_origin(e)}), so the OVF environment is probably lost."
+    if _not_asked(e) and e.guest.error:
+        yield e.guest.error
     if row.status in ("lost_suspected", "stale", "inherited", "delivered_iso") and _silent(e) and not _not_asked(e):
         yield e.guest.error or f"The guest was asked in vain: {e.guest.state.replace('_', ' ')}."
     if row.status == "inherited" and e.extracted.document is not None and e.extracted.document.vcenter_id == e.moid:

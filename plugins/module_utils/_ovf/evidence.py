@@ -52,7 +52,7 @@ class GuestView:
     :param stderr: what the tool said instead of a value, with ``full``.
     :param bears_id: whose managed object ID (``ve:vCenterId``) the guest's document bears: ``own`` (this VM's),
         ``other`` or ``none``; ``None``: not looked at.
-    :param error: a sentence, where asking failed.
+    :param error: a sentence: why asking failed, or was left.
     """
 
     state: str = "not_asked"

@@ -32,7 +32,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     origin,
     probe,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, Extracted, Iso
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, Extracted, GuestView, Iso
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
@@ -55,10 +55,12 @@ PATHS = (
 """What is read of every VM."""
 
 DETAILS = (_extra_config.PATH, "config.hardware.device")
-"""What is read of VMs with vApp options only: of a VM it is the larger part."""
+"""What is read only of VMs that have vApp options or are looked into: of a VM it is the larger part."""
 
 AT_ONCE = 8
 """How many VMs are asked side by side."""
+
+TIME_OVER = "the time of the task was over"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ def examine(
     found = _inventory.find_vms(session, selection, PATHS)
     hosts = {one.values["runtime.host"] for one in found if one.values.get("runtime.host") is not None}
     host_names = _inventory.names(session, hosts)
-    interesting = [one for one in found if one.values.get("config.vAppConfig") is not None]
+    logins = {one.moid: _login(one, questions, named=not selection.is_scope) for one in found}
+    # The details tell also what was forked from what, without which the document of a parent seems to be a VM's own.
+    interesting = [one for one in found if _has_vapp_options(one) or logins[one.moid] is not None]
     details = _properties.read(session, [one.vm for one in interesting], DETAILS)
     found = [replace(one, values={**one.values, **details.get(one.vm, {})}) for one in found]
     by_uuid = {one.values.get("config.instanceUuid", "").lower(): one.moid for one in found}
@@ -108,7 +112,7 @@ def examine(
 
     def ask(one: _inventory.Found) -> Evidence:
         known = _what_is_known(session, one, questions, by_uuid, power_ons)
-        return _ask_vm(session, deadline, one, known, questions, named=not selection.is_scope)
+        return _ask_vm(session, deadline, one, known, questions.probe, logins[one.moid])
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         evidence = list(pool.map(ask, found))
@@ -144,7 +148,7 @@ def _what_is_known(
         tools_running=values.get("guest.toolsRunningStatus") == "guestToolsRunning",
         operations_ready=bool(values.get("guest.guestOperationsReady")),
         rpc_denied=_extra_config.mapping(values).get(RPC_DENIED, "").upper() == "TRUE",
-        listed_before=values.get("config.instanceUuid", "").lower() in questions.listed_before,
+        listed_before=_listed_before(one, questions),
         configured=configured.read(
             values.get("config.vAppConfig"),
             [(around.get("name", ""), around.get("vAppConfig")) for around in one.vapps],
@@ -161,29 +165,50 @@ RPC_DENIED = "guest_rpc.rpci.auth.cmd.info-get"
 
 
 def _ask_vm(
-    session: Session, deadline: Deadline, one: _inventory.Found, known: Evidence, questions: Questions, named: bool
+    session: Session,
+    deadline: Deadline,
+    one: _inventory.Found,
+    known: Evidence,
+    method: str,
+    login: GuestLogin | None,
 ) -> Evidence:
     """Ask what only the VM itself can tell."""
     if not (known.is_vcenter and _power.is_on(one.values)) or known.connection_state != "connected":
         return known
     if known.configured.enabled:
         known = replace(known, extracted=_extract(session, deadline, one.vm))
-    login = questions.logins.get(one.moid) or questions.logins.get(one.name) or questions.login
-    # A program is started in a guest that has no vApp options only where somebody asked for this very VM.
-    if questions.probe != "none" and login is not None and (known.configured.enabled or known.listed_before or named):
+    if login is not None and deadline.passed:
+        known = replace(known, guest=GuestView(error=f"The guest of VM {one.name} was not asked: {TIME_OVER}."))
+    elif login is not None:
         known = replace(
             known,
-            guest=probe.look(
-                session, deadline, one.vm, one.name, login, questions.probe, one.values.get("guest.guestFamily")
-            ),
+            guest=probe.look(session, deadline, one.vm, one.name, login, method, one.values.get("guest.guestFamily")),
         )
     extracted = known.extracted.document
     return replace(known, differences=differences.compare(known.configured, extracted, known.guest.document))
 
 
+def _login(one: _inventory.Found, questions: Questions, named: bool) -> GuestLogin | None:
+    """The guest login with which a VM is looked into; ``None``: it is not.
+
+    :param named: somebody asked for this very VM. Of the others, no program is started where vApp options never were.
+    """
+    if questions.probe == "none" or not (named or _has_vapp_options(one) or _listed_before(one, questions)):
+        return None
+    return questions.logins.get(one.moid) or questions.logins.get(one.name) or questions.login
+
+
+def _has_vapp_options(one: _inventory.Found) -> bool:
+    return one.values.get("config.vAppConfig") is not None
+
+
+def _listed_before(one: _inventory.Found, questions: Questions) -> bool:
+    return one.values.get("config.instanceUuid", "").lower() in questions.listed_before
+
+
 def _extract(session: Session, deadline: Deadline, vm: t.Any) -> Extracted:
     if deadline.passed:
-        return Extracted(error="the time of the task was over")
+        return Extracted(error=TIME_OVER)
     try:
         text = session.ask(vm.ExtractOvfEnvironment)
     except vim.fault.InvalidState:
@@ -194,7 +219,7 @@ def _extract(session: Session, deadline: Deadline, vm: t.Any) -> Extracted:
         return Extracted("unsupported", error=_errors.fault_text(fault))
     except vmodl.MethodFault as fault:
         return Extracted("error", error=_errors.fault_text(fault))
-    except UnknownType as error:
+    except (UnknownType, _errors.ConnectionLost) as error:
         return Extracted("error", error=error.sentence.rstrip("."))
     if not text:
         return Extracted("empty")
@@ -220,7 +245,7 @@ def _power_ons(
     session: Session, found: t.Sequence[_inventory.Found], lookback: datetime.timedelta
 ) -> dict[str, origin.PowerOn]:
     """Who powered on each running VM with vApp options, by managed object ID."""
-    running = [one for one in found if _power.is_on(one.values) and one.values.get("config.vAppConfig") is not None]
+    running = [one for one in found if _power.is_on(one.values) and _has_vapp_options(one)]
     if not running or not session.is_vcenter:
         return {}
     boot_times = [one.values.get("runtime.bootTime") for one in running]
