@@ -117,7 +117,8 @@ def risks(
         )
     elif new:
         notes.append("The guest tells none of its addresses, so they were not compared with those to be delivered.")
-    computed = [each.key for each in one.evidence.configured.properties if _needs_pool(each)]
+    policy = (one.evidence.configured.ip_assignment or {}).get("policy")
+    computed = [each.key for each in one.evidence.configured.properties if _needs_pool(each, policy)]
     if computed and pools is None:
         notes.append(f"Computed at power-on, and the IP pools could not be read: {', '.join(computed)}.")
     elif computed:
@@ -147,7 +148,7 @@ def addresses_in_use(values: t.Mapping[str, t.Any]) -> set[str]:
     return result
 
 
-_OWN_ADDRESS = re.compile(r"(?:^|[._-])(?:ip\d*|ipv?[46]|ip_?addr(?:ess)?|address)(?:$|[._-])", re.IGNORECASE)
+_OWN_ADDRESS = re.compile(r"(?:^|[._-])(?:ip\d*|ipv?[46]|(?:ip_?)?addr(?:ess)?\d*)(?:$|[._-])", re.IGNORECASE)
 _OTHERS_ADDRESS = re.compile(r"dns|gateway|\bgw|ntp|mask|proxy|server|route|peer|broker|syslog", re.IGNORECASE)
 
 
@@ -156,17 +157,21 @@ def addresses_coming(properties: t.Iterable[Property]) -> dict[str, str]:
     result = {}
     for one in properties:
         address = _address(one.effective or "")
-        named = _OWN_ADDRESS.search(one.key) or one.type.startswith("ip")
-        if address is not None and named and not _OTHERS_ADDRESS.search(one.key):
+        # Of the key, class and instance name the product, which may well be a server.
+        named = _OWN_ADDRESS.search(one.id) or one.type.startswith("ip")
+        if address is not None and named and not _OTHERS_ADDRESS.search(one.id):
             result[one.key] = str(address)
     return result
 
 
-def _needs_pool(one: Property) -> bool:
-    # What an expression can ask of an IP pool: vSphere API reference, VAppPropertyInfo.type and defaultValue.
+def _needs_pool(one: Property, policy: object) -> bool:
+    # What an expression can ask of an IP pool: vSphere API reference, VAppPropertyInfo.type and defaultValue; which
+    # policies take addresses out of one: IPAssignmentInfo.ipAllocationPolicy.
     if one.type == "expression":
         return re.search(r"\$\{(?!vimIp:)[A-Za-z]+:", one.default or "") is not None
-    return one.type == "ip:network" or (one.type.startswith("ip:") and not one.effective)
+    if not one.type.startswith("ip:") or policy == "dhcpPolicy":
+        return False
+    return policy in ("transientPolicy", "fixedAllocatedPolicy") or not one.effective
 
 
 def _is_vcenter_itself(one: Examined, values: t.Mapping[str, t.Any], server_addresses: t.Collection[str]) -> bool:
