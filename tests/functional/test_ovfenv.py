@@ -32,8 +32,9 @@ def own(vcenter: VCenter) -> Iterator[Estate]:
 
 
 def cure(one: Appliance, probe: str = "none", **given: Any) -> Result:
-    login = one.vcenter.guest_login if probe != "none" else {}
-    return one.vcenter.run("vm_ovfenv", moid=one.moid, guest_probe=probe, **login, **given)
+    if probe != "none":
+        given |= one.vcenter.guest_login
+    return one.vcenter.run("vm_ovfenv", moid=one.moid, guest_probe=probe, **given)
 
 
 def lost(place: Estate, name: str, *properties: Any, **options: Any) -> Appliance:
@@ -54,7 +55,7 @@ def assert_left_alone(one: Appliance, sentence: str, **given: Any) -> Result:
     assert not POWER & set(calls)
     assert one.is_on == was_on
     for result in (checked, ran):
-        assert result["failed"], result
+        assert result.get("failed"), result
         assert sentence in result.msg, result.msg
         assert result.msg.startswith(f"VM {one.name} is left as it is")
         assert not result.get("changed")
@@ -258,6 +259,16 @@ def test_lost_connection(shared: Estate, method: str, drop: str) -> None:
         return
     assert not result.get("failed"), result.msg
     assert verdicts(result) == ("lost", "delivered")
+
+
+def test_lost_connection_and_then_a_fault(shared: Estate) -> None:
+    one = lost(shared, "dropped-and-refused")
+    one.vcenter.fault(method="PowerOnVM_Task", at="call", drop="before", vm=one.moid, count=1)
+    one.vcenter.fault(method="PowerOnVM_Task", at="task", fault="NoDiskSpace", vm=one.moid, count=1)
+    failed = cure(one, "exit_code")
+    assert failed.msg.startswith("VM dropped-and-refused IS POWERED OFF")
+    assert "NoDiskSpace" in failed.msg
+    assert not one.is_on
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
