@@ -42,19 +42,16 @@ def scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> 
 
     :param root: a folder, datacenter, resource pool or host.
     """
-    logins = session.logins
-    try:
-        return _scan(session, root, kind, paths)
-    except vmodl.fault.ManagedObjectNotFound:
-        if session.logins == logins:
-            raise
-        return _scan(session, root, kind, paths)  # the view died with the session
+    return session.ask(_scan, session, root, kind, paths)
 
 
 def _scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> dict[t.Any, Values]:
-    view = session.ask(session.content.viewManager.CreateContainerView, container=root, type=[kind], recursive=True)
+    create = session.content.viewManager.CreateContainerView
+    view = session.call_once(create, container=root, type=[kind], recursive=True)
     result = _retrieve(session, [_view_spec(view)], [_property_spec(kind, paths)])
-    session.ask(view.DestroyView)
+    # It dies with the session anyway; what was read must not be lost over it.
+    with contextlib.suppress(vmodl.MethodFault, _errors.Error):
+        session.call_once(view.DestroyView)
     return result
 
 
@@ -111,9 +108,9 @@ class Watch:
 
     One filter over one list view; objects can be added while it runs. The
     collector is the watch's own, so that watches do not take each other's
-    news. When
-    the server drops the session, the view and the filter are made anew and
-    every object is told once more in full.
+    news. When the server drops the session, the view and the filter are made
+    anew, whichever thread logs in again, and every object is told once more
+    in full.
 
     :param paths: the properties to watch, for each pyVmomi type.
     """
@@ -149,8 +146,8 @@ class Watch:
         if (new or old) and self._is_open():
             try:
                 self._session.call_once(self._view.ModifyListView, add=new or None, remove=old or None)
-            except vim.fault.NotAuthenticated:
-                self._session.renew()
+            except vmodl.MethodFault as fault:
+                self._outlive(fault, self._login)
             except _errors.ConnectionLost:
                 self._forget()
 
@@ -161,12 +158,14 @@ class Watch:
         """
         if not self._objects:
             return []
-        self._open()
         options = _collector().WaitOptions(maxWaitSeconds=min(LONGEST_WAIT, max(0, int(seconds + 0.999))))
+        login = self._session.logins
         try:
+            if not self._is_open():
+                self._open(login)
             update = self._session.call_once(self._own_collector.WaitForUpdatesEx, self._version, options)
-        except vim.fault.NotAuthenticated:
-            self._session.renew()
+        except vmodl.MethodFault as fault:
+            self._outlive(fault, login)
             return []
         except _errors.ConnectionLost:
             # Nothing is lost but time: asked without a version, the filter tells everything once more.
@@ -189,19 +188,27 @@ class Watch:
         self._version = update.version
         return [_change(one) for part in update.filterSet or [] for one in part.objectSet or []]
 
+    def _outlive(self, fault: t.Any, login: int) -> None:
+        """Raise a fault unless it comes of the session's end; the view and the filter died with the session then.
+
+        :param login: the session's :attr:`logins` before the call.
+        """
+        if isinstance(fault, vim.fault.NotAuthenticated):
+            self._session.renew(login)
+        elif login == self._session.logins:
+            raise fault
+
     def _is_open(self) -> bool:
         return self._own_collector is not None and self._login == self._session.logins
 
-    def _open(self) -> None:
-        if self._is_open():
-            return
+    def _open(self, login: int) -> None:
         content = self._session.content
-        self._view = self._session.ask(content.viewManager.CreateListView, obj=list(self._objects))
-        self._own_collector = self._session.ask(content.propertyCollector.CreatePropertyCollector)
-        self._session.ask(
-            self._own_collector.CreateFilter,
+        view = self._session.call_once(content.viewManager.CreateListView, obj=list(self._objects))
+        collector = self._session.call_once(content.propertyCollector.CreatePropertyCollector)
+        self._session.call_once(
+            collector.CreateFilter,
             _collector().FilterSpec(
-                objectSet=[_view_spec(self._view)],
+                objectSet=[_view_spec(view)],
                 propSet=[
                     _property_spec(kind, [path for path in paths if path not in self._unreadable])
                     for kind, paths in self._paths.items()
@@ -209,8 +216,7 @@ class Watch:
             ),
             partialUpdates=False,
         )
-        self._version = ""
-        self._login = self._session.logins
+        self._view, self._own_collector, self._version, self._login = view, collector, "", login
 
     def _close(self) -> None:
         if self._is_open():
@@ -252,7 +258,7 @@ def _view_spec(view: t.Any) -> t.Any:
 def _retrieve_existing(session: Session, objects: list[t.Any], properties: list[t.Any]) -> dict[t.Any, Values]:
     """As :func:`_retrieve`, without the objects that are gone, even if the server refuses a whole request for one."""
     try:
-        return _retrieve(session, objects, properties)
+        return session.ask(_retrieve, session, objects, properties)
     except vmodl.fault.ManagedObjectNotFound:
         result: dict[t.Any, Values] = {}
         if len(objects) > 1:
@@ -262,15 +268,16 @@ def _retrieve_existing(session: Session, objects: list[t.Any], properties: list[
 
 
 def _retrieve(session: Session, objects: list[t.Any], properties: list[t.Any]) -> dict[t.Any, Values]:
+    """All pages; to be asked for as a whole, for a token is used up once and dies with the session."""
     collector = session.content.propertyCollector
     spec = _collector().FilterSpec(objectSet=objects, propSet=properties, reportMissingObjectsInResults=True)
     options = _collector().RetrieveOptions(maxObjects=PAGE)
     result: dict[t.Any, Values] = {}
-    page = session.ask(collector.RetrievePropertiesEx, [spec], options)
+    page = session.call_once(collector.RetrievePropertiesEx, [spec], options)
     while page is not None:
         for one in page.objects:
             result[one.obj] = {prop.name: prop.val for prop in one.propSet or []}
-        page = session.ask(collector.ContinueRetrievePropertiesEx, page.token) if page.token else None
+        page = session.call_once(collector.ContinueRetrievePropertiesEx, page.token) if page.token else None
     return result
 
 

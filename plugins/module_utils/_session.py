@@ -115,20 +115,24 @@ class Session:
             return self.call_once(method, *args, **kwargs)
 
     def ask(self, method: t.Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
-        """As :meth:`call`, for what changes nothing: asked again, once, when the connection breaks."""
+        """As :meth:`call`, for what changes nothing: asked again, once, when the connection breaks.
+
+        What takes several calls, each of which is good for the session or the answer before it alone, is asked as a
+        whole: as one function that makes them by :meth:`call_once`.
+        """
         try:
             return self.call(method, *args, **kwargs)
         except _errors.ConnectionLost:
             return self.call(method, *args, **kwargs)
 
-    def renew(self, seen: int | None = None) -> None:
+    def renew(self, seen: int) -> None:
         """Log in again, after the server has dropped the session; once in the session's life.
 
         :param seen: :attr:`logins` before the call that was refused; when another thread has logged in since,
             nothing is left to do.
         """
         with self._renewing:
-            if seen is None or seen == self.logins:
+            if seen == self.logins:
                 self._renew()
 
     def _renew(self) -> None:

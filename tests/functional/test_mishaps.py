@@ -4,10 +4,16 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from functional.vcenter import PRE_QUIESCE, VCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._properties import Watch, scan
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
 def vms(vcenter: VCenter) -> list[str]:
@@ -74,14 +80,37 @@ def test_runner_whose_start_was_not_answered_in_time(vcenter: VCenter, drop: str
     assert not [key for key, value in vcenter.guest(moid)["guestinfo"].items() if "payload" in key and value]
 
 
-@pytest.mark.parametrize("method", ["WaitForUpdatesEx", "RetrievePropertiesEx", "CreateListView", "CreateFilter"])
+QUESTIONS = ["WaitForUpdatesEx", "RetrievePropertiesEx", "CreateListView", "CreateFilter", "DestroyView"]
+
+
+@pytest.mark.parametrize("method", QUESTIONS)
 def test_lost_answer_to_a_question(quiesced: VCenter, method: str) -> None:
     quiesced.fault(method=method, at="call", drop="after", count=1)
     assert quiesced.fork("web-01")["summary"]["created"] == 1
 
 
+@pytest.mark.flags("-guest", "none")
+@pytest.mark.parametrize("mishap", [{"drop": "before"}, {"drop": "after"}, {"fault": "NotAuthenticated"}])
+def test_lost_page_of_a_large_inventory(vcenter: VCenter, mishap: dict[str, str]) -> None:
+    """The token of a page is good for one question, in one session."""
+    vcenter.control("POST", "inventory", {"vms": 1100, "name": "many-%04d", "folder": "/DC0/vm"})
+    vcenter.fault(method="ContinueRetrievePropertiesEx", at="call", count=1, **mishap)
+    with vcenter.calls() as calls:
+        assert vcenter.ok("vmfork_parent", name="many-1099", check=True)["parent"]["name"] == "many-1099"
+    assert calls["ContinueRetrievePropertiesEx"] == 2
+
+
 @pytest.mark.parametrize(
-    "method", ["CreateForkChild_Task", "WaitForUpdatesEx", "PowerOnVM_Task", "ModifyListView", "RetrievePropertiesEx"]
+    "method",
+    [
+        "CreateForkChild_Task",
+        "WaitForUpdatesEx",
+        "PowerOnVM_Task",
+        "ModifyListView",
+        "RetrievePropertiesEx",
+        "CreateFilter",
+        "DestroyView",
+    ],
 )
 def test_session_dropped_by_the_server(quiesced: VCenter, method: str) -> None:
     quiesced.fault(method=method, at="call", fault="NotAuthenticated", count=1)
@@ -91,6 +120,33 @@ def test_session_dropped_by_the_server(quiesced: VCenter, method: str) -> None:
     assert calls["Login"] == 2
     assert calls["CreateForkChild_Task"] <= 3
     assert calls["Logout"] == 1
+
+
+@pytest.mark.flags("-guest", "none")
+def test_session_dropped_under_several_threads(vcenter: VCenter) -> None:
+    """One of them logs in again, once, and every watch goes on."""
+    one = vcenter.simulator
+    every, dropped = threading.Barrier(8), threading.Event()
+
+    def follow(session: Session, vm: Any) -> dict[str, Any]:
+        with Watch(session, {vim.VirtualMachine: ["name"]}) as watch:
+            watch.add([vm])
+            assert watch.updates(10)
+            if every.wait(30) == 0:
+                vcenter.control("DELETE", "sessions")
+                dropped.set()
+            dropped.wait(30)
+            for _attempt in range(5):
+                for _vm, values in watch.updates(10):
+                    return dict(values or {})
+        return {}
+
+    with Session(Server(one.host, one.username, one.password, one.port, validate_certs=False)) as session:
+        vm = next(iter(scan(session, session.content.rootFolder, vim.VirtualMachine, ["name"])))
+        with ThreadPoolExecutor(8) as pool:
+            told = list(pool.map(lambda _number: follow(session, vm), range(8)))
+        assert session.logins == 2
+    assert all("name" in values for values in told)
 
 
 @pytest.mark.parametrize("at", ["call", "task"])

@@ -84,7 +84,8 @@ def _events(
         vm = _vm_of(event)
         return _event(event, vm) if vm is not None and (vms is None or vm in vms) else None
 
-    return _read_all(session, session.content.eventManager.CreateCollectorForEvents, wanted, "ReadNextEvents", kept)
+    create = session.content.eventManager.CreateCollectorForEvents
+    return session.ask(_read_all, session, create, wanted, "ReadNextEvents", kept)
 
 
 def _add_tasks(session: Session, of_vms: dict[str, list[Event]]) -> None:
@@ -103,8 +104,9 @@ def _add_tasks(session: Session, of_vms: dict[str, list[Event]]) -> None:
 
 def _tasks(session: Session, chains: list[int]) -> list[Event]:
     wanted = vim.TaskFilterSpec(eventChainId=chains)
+    create = session.content.taskManager.CreateCollectorForTasks
     try:
-        return _read_all(session, session.content.taskManager.CreateCollectorForTasks, wanted, "ReadNextTasks", _task)
+        return session.ask(_read_all, session, create, wanted, "ReadNextTasks", _task)
     except UnknownType:
         return []  # the result or the fault of one of them; less is known then, but the events still stand
 
@@ -118,25 +120,8 @@ def _read_all(
 ) -> list[Event]:
     """All that a history collector has.
 
-    It dies with the session, and an answer that got lost cannot be asked for again: in both cases it is read once
-    more, from the beginning.
+    It dies with the session, and an answer that got lost cannot be asked for again: it is asked as a whole.
     """
-    try:
-        return _read_once(session, create, wanted, read_next, kept)
-    except vim.fault.NotAuthenticated:
-        session.renew()
-    except _errors.ConnectionLost:
-        pass
-    return _read_once(session, create, wanted, read_next, kept)
-
-
-def _read_once(
-    session: Session,
-    create: t.Callable[..., t.Any],
-    wanted: t.Any,
-    read_next: str,
-    kept: t.Callable[[t.Any], Event | None],
-) -> list[Event]:
     collector = session.call_once(create, wanted)
     result: list[Event] = []
     try:

@@ -69,6 +69,8 @@ class FakeSession:
     def call_once(self, method: Any, *arguments: Any) -> Any:
         return method(*arguments)
 
+    ask = call_once
+
 
 def read(session: Any, vms: set[str] | None = None) -> dict[str, list[origin.Event]]:
     found = history.read(session, vim.Folder("group-d1"), NOW, vms)
