@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The OVF environment with each thing turned round that is not known of it, or that is not alike everywhere.
+
+Whatever a real server does: nothing is called lost that is there, nothing delivered for certain that is not, nothing
+hangs, and the cure helps or says that it did not.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import cache
+from typing import Any
+
+import pytest
+from functional.vapp import ISO, Appliance, Estate, estate, prop
+from functional.vcenter import VCenter
+from harness.simulator import Simulator
+from pyVim.task import WaitForTask
+
+FLAGS = ("-api-version", "8.0.3.0", "-vm", "0", "-host", "2", "-exit-after", "10m")
+FORKING = ("-api-version", "6.5", "-vm", "1", "-host", "1", "-exit-after", "10m")
+TIMEOUT = 20
+SLOWEST = TIMEOUT + 20
+"""Seconds a module may take at most; more is a hang."""
+
+OF_OVF = re.compile(
+    r"ovfenv|extract_|computed_|iso_|guest_rpc|password_edited|check_power_on"
+    r"|event|host_client_user|multi_power_on"
+)
+OF_FORKS = re.compile(r"child_vapp_config|guestinfo_inherited|child_fork_group_id|extra_config_inherited")
+
+
+@cache
+def turned(names: re.Pattern[str]) -> list[tuple[str, str]]:
+    """Every rule with such a name that can be switched, with each of its other values."""
+    with Simulator(*FLAGS, "-guest", "none") as simulator:
+        rules = VCenter(simulator).control("GET", "rules")
+    found = [
+        (rule["name"], value)
+        for rule in rules
+        if names.search(rule["name"])
+        for value in rule["choices"]
+        if value != rule["default"]
+    ]
+    assert found
+    return found
+
+
+def timed(place: Estate, module: str, **given: Any) -> Any:
+    began = time.monotonic()
+    given |= place.vcenter.guest_login
+    result = place.vcenter.run(module, timeout=TIMEOUT, **given)
+    assert time.monotonic() - began < SLOWEST, f"{module} hung"
+    assert "was not written for" not in result.msg, result.get("exception")
+    return result
+
+
+def resumed(one: Appliance) -> None:
+    one.power_on()
+    WaitForTask(one.vm.SuspendVM_Task())
+    WaitForTask(one.vm.PowerOnVM_Task())
+
+
+def rebooted(one: Appliance) -> None:
+    one.power_on()
+    one.set_extra("vmx.reboot.powerCycle", "TRUE")
+    one.vm.RebootGuest()
+
+
+STORIES = {
+    "vcenter": lambda one: one.power_on(),
+    "esxi": lambda one: one.power_on("esxi"),
+    "vcenter-then-esxi": lambda one: (one.power_on(), one.power_on("esxi")),
+    "ha": lambda one: one.power_on("ha"),
+    "autostart": lambda one: one.power_on("autostart"),
+    "resumed": resumed,
+    "rebooted": rebooted,
+}
+
+
+def assert_no_lie(one: dict[str, Any], is_there: bool, was_seen: bool) -> None:
+    """A verdict against what the guest really has."""
+    status, confidence = one["diagnosis"]["status"], one["diagnosis"]["confidence"]
+    if is_there:
+        assert status != "lost", one["diagnosis"]
+        assert status == "delivered" or not was_seen, one["diagnosis"]
+    else:
+        assert not (status.startswith("delivered") and (confidence == "high" or was_seen)), one["diagnosis"]
+        assert status != "lost" or was_seen, one["diagnosis"]
+
+
+@pytest.mark.parametrize(("rule", "value"), turned(OF_OVF))
+def test_ovf_environment(rule: str, value: str) -> None:
+    with Simulator(*FLAGS) as simulator, estate(VCenter(simulator)) as place:
+        place.vcenter.rule(rule, value)
+        vms = {}
+        for name, tell in STORIES.items():
+            realm = prop("computed", default="${realm}", kind="expression")
+            vms[name] = place.appliance(name, prop("hostname", name), prop("admin", "pw", kind="password"), realm)
+            tell(vms[name])
+        image = place.appliance("image", transports=(ISO,))
+        image.power_on()
+        image.power_on("esxi")
+        for method in ("none", "full"):
+            result = timed(place, "vm_ovfenv_info", name=[*vms, "image"], guest_probe=method)
+            assert not result.get("failed"), result.msg
+            found = {one["name"]: one for one in result["ovfenv"]}
+            for name, one in vms.items():
+                assert_no_lie(found[name], one.seen is not None, method != "none")
+            status = found["image"]["diagnosis"]["status"], found["image"]["diagnosis"]["confidence"]
+            assert status != ("delivered_iso", "high"), "its image may be that of an earlier power-on"
+        cured = timed(place, "vm_ovfenv", name="esxi", guest_probe="exit_code")
+        assert vms["esxi"].is_on
+        assert not cured.get("failed"), cured.msg
+        assert cured["after"]["diagnosis"]["status"] == "delivered"
+        assert vms["esxi"].seen is not None
+        again = timed(place, "vm_ovfenv", name="esxi", guest_probe="exit_code")
+        assert (again.get("failed"), again["changed"]) == (None, False), again.msg
+
+
+@pytest.mark.parametrize(("rule", "value"), turned(OF_FORKS))
+def test_fork_child(rule: str, value: str) -> None:
+    """Nothing makes us power-cycle a fork, or call it lost."""
+    with Simulator(*FORKING) as simulator, estate(VCenter(simulator)) as place:
+        place.vcenter.rule(rule, value)
+        parent = place.existing(place.vcenter.parent)
+        parent.offer(prop("hostname", "golden"))
+        parent.power_on()
+        place.vcenter.enable()
+        place.vcenter.quiesce()
+        place.vcenter.fork("web-01", wait_for="powered_on")
+        for method in ("none", "full"):
+            result = timed(place, "vm_ovfenv_info", name=["web-01"], guest_probe=method)
+            found = result["ovfenv"][0]["diagnosis"]
+            assert found["status"] != "lost"
+            assert found["remedy"] != "power_cycle_via_vcenter"
+        risks = ["address_change", "no_ip_pool", "guest_not_seen"]
+        with place.vcenter.calls() as calls:
+            refused = timed(place, "vm_ovfenv", name="web-01", guest_probe="full", accept_risks=risks)
+        assert "is left as it is: it is a fork" in refused.msg
+        assert not {"ShutdownGuest", "PowerOffVM_Task", "PowerOnVM_Task"} & set(calls)
