@@ -507,6 +507,19 @@ def test_events_that_cannot_be_read(own: Estate, fault: str, expected: str) -> N
     assert verdict(entry(own, "a", method="full")) == "delivered, high"
 
 
+def test_tasks_that_cannot_be_read(own: Estate) -> None:
+    """The events stand; who started the VM is less certain."""
+    own.appliance("a").power_on()
+    own.appliance("b").power_on("esxi")
+    own.vcenter.fault(method="CreateCollectorForTasks", at="call", fault="NoPermission", count=0)
+    found = entries(look(own, "a", "b"))
+    assert found["b"]["power_on"]["confidence"] == "medium"
+    assert found["a"]["diagnosis"]["status"] != "lost_suspected"
+    for one in found.values():
+        assert "events: vCenter's tasks could not be read" in one["diagnosis"]["evidence"]
+        assert one["diagnosis"]["cause"] != "no_permission"
+
+
 def test_events_that_are_gone(own: Estate) -> None:
     own.appliance("a").power_on()
     own.appliance("b").power_on("esxi")

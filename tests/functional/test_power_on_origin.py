@@ -13,6 +13,7 @@ import pytest
 from functional.vcenter import VCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import history, origin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -35,9 +36,13 @@ def values_of(session: Session) -> dict[str, tuple[Any, dict[str, Any]]]:
     return {values["name"]: (vm, values) for vm, values in found.items()}
 
 
-def read(session: Session, **options: Any) -> dict[str, list[origin.Event]]:
+def read_all(session: Session, **options: Any) -> history.History:
     begin = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
-    return history.read(session, session.content.rootFolder, begin, **options)
+    return history.read(session, Deadline(60), session.content.rootFolder, begin, **options)
+
+
+def read(session: Session, **options: Any) -> dict[str, list[origin.Event]]:
+    return read_all(session, **options).events
 
 
 def judged(session: Session, name: str) -> origin.PowerOn:
@@ -60,6 +65,7 @@ def powered_on(vcenter: VCenter, session: Session, name: str, **how: str) -> Non
         (IN_A_CLUSTER, {"origin": "esxi"}, "esxi_direct", "high"),
         (ON_A_HOST_ALONE, {"origin": "esxi", "user": "dcui"}, "esxi_direct", "high"),
         (ON_A_HOST_ALONE, {"origin": "esxi", "user": "vpxuser"}, "vcenter", "medium"),
+        (ON_A_HOST_ALONE, {"origin": "esxi", "user": r"CORP\jdoe"}, "unknown", "low"),
         (IN_A_CLUSTER, {"origin": "ha"}, "ha_restart", "high"),
         (ON_A_HOST_ALONE, {"origin": "autostart"}, "host_system", "medium"),
     ],
@@ -145,7 +151,16 @@ def test_mishaps_change_nothing(vcenter: VCenter, mishap: dict[str, Any]) -> Non
     assert expected
 
 
-@pytest.mark.parametrize("method", ["CreateCollectorForEvents", "ReadNextEvents", "ReadNextTasks"])
+@pytest.mark.parametrize("method", ["CreateCollectorForTasks", "ReadNextTasks"])
+def test_tasks_refused(vcenter: VCenter, method: str) -> None:
+    with session_with(vcenter) as session:
+        vcenter.fault(method=method, fault="NoPermission", count=1)
+        found = read_all(session)
+    assert found.unread == ("tasks",)
+    assert found.events
+
+
+@pytest.mark.parametrize("method", ["CreateCollectorForEvents", "ReadNextEvents"])
 def test_refused(vcenter: VCenter, method: str) -> None:
     with session_with(vcenter) as session:
         vcenter.fault(method=method, fault="NoPermission", count=1)
@@ -153,5 +168,4 @@ def test_refused(vcenter: VCenter, method: str) -> None:
             read(session)
     assert refused.value.fault == "NoPermission"
     assert refused.value.sentence.endswith(".")
-    made = calls.get("CreateCollectorForEvents", 0) + calls.get("CreateCollectorForTasks", 0)
-    assert calls.get("DestroyCollector", 0) == made - (method == "CreateCollectorForEvents")
+    assert calls.get("DestroyCollector", 0) == (method == "ReadNextEvents")

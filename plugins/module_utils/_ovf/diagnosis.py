@@ -398,7 +398,11 @@ ROWS: tuple[Row, ...] = (
     Row("21l", "unknown", "host_was_disconnected",
         lambda e: e.power_on.reason == "host_was_disconnected", LOW, NONE,
         "{name} was powered on while vCenter had no connection to its ESXi host. Ask its guest (guest_probe)."),
-    Row("21m", "unknown", "no_evidence",
+    Row("21m", "unknown", "no_task",
+        lambda e: e.power_on.reason == "no_task", LOW, NONE,
+        "{name} was powered on{when}{by}, and no task of vCenter's is known for that: either vCenter did it, or its "
+        "ESXi host, which may know this user too. Ask its guest (guest_probe)."),
+    Row("21n", "unknown", "no_evidence",
         lambda e: True, LOW, NONE,
         "Nothing tells who powered {name} on, and its guest was not asked. Ask it (guest_probe)."),
 )  # fmt: skip
@@ -495,6 +499,8 @@ _GUEST = {
     "not_asked": "not asked",
 }
 
+_UNREAD = {"tasks": "vCenter's tasks", "changes": "changes of VMs, and so of their vApp options,"}
+
 _BEARS = {"own": "with this VM's ID", "other": "with another VM's ID", "none": "without a VM's ID of vCenter"}
 
 
@@ -525,6 +531,8 @@ def _statements(e: Evidence) -> t.Iterator[str]:
         yield f"iso: has {drive} CD-ROM drive{image}"
     yield _guest_statement(e)
     yield _events_statement(e)
+    for one in e.power_on.unread:
+        yield f"events: {_UNREAD[one]} could not be read"
     for change in e.power_on.reconfigured[-1:]:
         yield f"events: vApp options changed at {_time(change.time)}{' by ' + change.user if change.user else ''}"
 

@@ -108,7 +108,7 @@ def examine(
     details = _properties.read(session, [one.vm for one in interesting], DETAILS)
     found = [replace(one, values={**one.values, **details.get(one.vm, {})}) for one in found]
     by_uuid = {one.values.get("config.instanceUuid", "").lower(): one.moid for one in found}
-    power_ons = _power_ons(session, found, questions.lookback)
+    power_ons = _power_ons(session, deadline, found, questions.lookback)
 
     def ask(one: _inventory.Found) -> Evidence:
         known = _what_is_known(session, one, questions, by_uuid, power_ons)
@@ -242,7 +242,7 @@ def _iso(values: t.Mapping[str, t.Any]) -> Iso:
 
 
 def _power_ons(
-    session: Session, found: t.Sequence[_inventory.Found], lookback: datetime.timedelta
+    session: Session, deadline: Deadline, found: t.Sequence[_inventory.Found], lookback: datetime.timedelta
 ) -> dict[str, origin.PowerOn]:
     """Who powered on each running VM with vApp options, by managed object ID."""
     running = [one for one in found if _power.is_on(one.values) and _has_vapp_options(one)]
@@ -252,13 +252,16 @@ def _power_ons(
     earliest = datetime.datetime.now(datetime.timezone.utc) - lookback
     begin = max(earliest, min((each for each in boot_times if each is not None), default=earliest) - origin.NEAR)
     try:
-        events = history.read(session, _around(session, running), begin, {one.moid for one in running})
-    except _errors.OperationFailed as error:
-        reason = "no_permission" if error.fault == "NoPermission" else "events_unreadable"
+        read = history.read(session, deadline, _around(session, running), begin, {one.moid for one in running})
+    except (_errors.OperationFailed, _errors.TimedOut, _errors.ConnectionLost) as error:
+        reason = "no_permission" if getattr(error, "fault", "") == "NoPermission" else "events_unreadable"
         return {one.moid: origin.PowerOn(reason=reason) for one in running}
     return {
         one.moid: origin.classify(
-            events.get(one.moid, []), one.values.get("runtime.bootTime"), str(one.values.get("runtime.powerState"))
+            read.events.get(one.moid, []),
+            one.values.get("runtime.bootTime"),
+            str(one.values.get("runtime.powerState")),
+            read.unread,
         )
         for one in running
     }

@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import typing as t
+from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import origin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import Event
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
@@ -37,10 +39,26 @@ CHAINS = 100
 """Chains in one question to the task history."""
 
 
+@dataclass(frozen=True)
+class History:
+    """What was read.
+
+    :param events: of each VM, by managed object ID, oldest first.
+    :param unread: what could not be read, as in ``origin.PowerOn``.
+    """
+
+    events: dict[str, list[Event]]
+    unread: tuple[str, ...] = ()
+
+
 def read(
-    session: Session, root: t.Any, begin: datetime.datetime, vms: t.Collection[str] | None = None
-) -> dict[str, list[Event]]:
-    """The events of VMs since ``begin``, by managed object ID, oldest first.
+    session: Session,
+    deadline: Deadline,
+    root: t.Any,
+    begin: datetime.datetime,
+    vms: t.Collection[str] | None = None,
+) -> History:
+    """The events of VMs since ``begin``.
 
     Costs: three calls and one for each 1000 events, then four for the tasks of each 100 VMs. What there is most of
     is VmReconfiguredEvent, a few each day for a VM that is backed up: 2,000 VMs and 30 days may be 100 pages.
@@ -48,25 +66,32 @@ def read(
     :param root: a VM, or a folder, datacenter or the like: everything below it.
     :param vms: keep what belongs to these VMs.
     :raises _errors.OperationFailed: the server refused; its ``fault`` tells why (``NoPermission``).
+    :raises _errors.TimedOut: the time was over before the events were read.
     """
+    unread = []
     try:
         try:
-            events = _events(session, root, begin, EVENT_TYPES, vms)
+            events = _events(session, deadline, root, begin, EVENT_TYPES, vms)
         except UnknownType:
             # A reconfiguration brings its whole ConfigSpec, and that may hold what pyVmomi does not know.
             without = [one for one in EVENT_TYPES if one != origin.RECONFIGURED]
-            events = _events(session, root, begin, without, vms)
-        of_vms: dict[str, list[Event]] = {}
-        for one in sorted(events, key=lambda one: (one.time, one.key)):
-            of_vms.setdefault(t.cast(str, one.vm), []).append(one)
-        _add_tasks(session, of_vms)
+            events = _events(session, deadline, root, begin, without, vms)
+            unread.append("changes")
     except vmodl.MethodFault as fault:
         raise _errors.failure("Could not read the events of the VMs", fault) from fault
-    return of_vms
+    of_vms: dict[str, list[Event]] = {}
+    for one in sorted(events, key=lambda one: (one.time, one.key)):
+        of_vms.setdefault(t.cast(str, one.vm), []).append(one)
+    try:
+        _add_tasks(session, deadline, of_vms)
+    except (vmodl.MethodFault, _errors.OperationFailed, _errors.TimedOut, _errors.ConnectionLost):
+        unread.append("tasks")  # less is known then, but the events still stand
+    return History(of_vms, tuple(unread))
 
 
 def _events(
     session: Session,
+    deadline: Deadline,
     root: t.Any,
     begin: datetime.datetime,
     types: t.Sequence[str],
@@ -85,10 +110,10 @@ def _events(
         return _event(event, vm) if vm is not None and (vms is None or vm in vms) else None
 
     create = session.content.eventManager.CreateCollectorForEvents
-    return session.ask(_read_all, session, create, wanted, "ReadNextEvents", kept)
+    return session.ask(_read_all, session, deadline, create, wanted, "ReadNextEvents", kept)
 
 
-def _add_tasks(session: Session, of_vms: dict[str, list[Event]]) -> None:
+def _add_tasks(session: Session, deadline: Deadline, of_vms: dict[str, list[Event]]) -> None:
     """The tasks of each VM's last power-on, as TaskEvents among its events."""
     in_chain: dict[int, list[str]] = {}
     for vm, events in of_vms.items():
@@ -96,23 +121,17 @@ def _add_tasks(session: Session, of_vms: dict[str, list[Event]]) -> None:
             in_chain.setdefault(chain, []).append(vm)
     chains = list(in_chain)
     for start in range(0, len(chains), CHAINS):
-        for one in _tasks(session, chains[start : start + CHAINS]):
+        wanted = vim.TaskFilterSpec(eventChainId=chains[start : start + CHAINS])
+        create = session.content.taskManager.CreateCollectorForTasks
+        for one in session.ask(_read_all, session, deadline, create, wanted, "ReadNextTasks", _task):
             for vm in in_chain.get(one.chain_id, ()):
                 if one.vm in (None, vm):  # a task that powers on several VMs is their datacenter's
                     of_vms[vm].append(one)
 
 
-def _tasks(session: Session, chains: list[int]) -> list[Event]:
-    wanted = vim.TaskFilterSpec(eventChainId=chains)
-    create = session.content.taskManager.CreateCollectorForTasks
-    try:
-        return session.ask(_read_all, session, create, wanted, "ReadNextTasks", _task)
-    except UnknownType:
-        return []  # the result or the fault of one of them; less is known then, but the events still stand
-
-
 def _read_all(
     session: Session,
+    deadline: Deadline,
     create: t.Callable[..., t.Any],
     wanted: t.Any,
     read_next: str,
@@ -127,6 +146,7 @@ def _read_all(
     try:
         while page := session.call_once(getattr(collector, read_next), PAGE):
             result += [one for one in map(kept, page) if one is not None]
+            deadline.check("Could not read the events of the VMs", "they were not read")
     finally:
         # A session may have but a few of them. What was read must not be lost over one that is gone.
         with contextlib.suppress(vmodl.MethodFault, _errors.Error):
@@ -151,8 +171,14 @@ def _event(event: t.Any, vm: str) -> Event:
         chain_id=event.chainId,
         vm=vm,
         host=event.host.name if event.host is not None else None,
-        changes_vapp=spec is not None and (spec.vAppConfig is not None or bool(spec.vAppConfigRemoved)),
+        changes_vapp=spec is not None and _changes_what_is_delivered(spec),
     )
+
+
+def _changes_what_is_delivered(spec: t.Any) -> bool:
+    """Whether a change touches a delivered value or its way, and not a product's web address or an agreement alone."""
+    vapp = spec.vAppConfig
+    return bool(spec.vAppConfigRemoved or (vapp is not None and (vapp.property or vapp.ovfEnvironmentTransport)))
 
 
 def _task(info: t.Any) -> Event:

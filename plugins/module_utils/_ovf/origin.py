@@ -68,9 +68,10 @@ class PowerOn:
 
     :param origin: ``vcenter``, ``esxi_direct``, ``ha_restart``, ``host_system`` or ``unknown``.
     :param confidence: ``high``, ``medium`` or ``low``.
-    :param reason: why it is unknown: ``events_aged_out``, ``host_was_disconnected``, ``not_running`` or
-        ``no_permission``.
+    :param reason: why it is unknown: ``events_aged_out``, ``host_was_disconnected``, ``no_task``, ``not_running``,
+        ``no_permission`` or ``events_unreadable``.
     :param events: what it was concluded from, oldest first.
+    :param unread: what could not be read: ``tasks`` (vCenter's task history), ``changes`` (VmReconfiguredEvents).
     """
 
     origin: str = "unknown"
@@ -85,14 +86,21 @@ class PowerOn:
     events: tuple[Event, ...] = ()
     reconfigured: tuple[Event, ...] = ()
     """Changes of the vApp options since then."""
+    unread: tuple[str, ...] = ()
 
 
-def classify(events: t.Sequence[Event], boot_time: datetime.datetime | None, power_state: str) -> PowerOn:
+def classify(
+    events: t.Sequence[Event],
+    boot_time: datetime.datetime | None,
+    power_state: str,
+    unread: tuple[str, ...] = (),
+) -> PowerOn:
     """Who powered the VM on.
 
     :param events: those of this VM, in any order.
     :param boot_time: ``runtime.bootTime``: a resume, a reset or a guest's reboot does not change it.
     :param power_state: ``runtime.powerState``.
+    :param unread: what could not be read, as in ``PowerOn``.
     """
     if power_state == "poweredOff":
         return PowerOn(reason="not_running")
@@ -103,11 +111,12 @@ def classify(events: t.Sequence[Event], boot_time: datetime.datetime | None, pow
     since = run[-1].time if run else boot_time
     reconfigured = tuple(one for one in events if one.changes_vapp and since is not None and one.time > since)
     if run:
-        return dataclasses.replace(_verdict(run, _tasks(run, events), boot_time), reconfigured=reconfigured)
+        verdict = _verdict(run, _tasks(run, events), boot_time, "tasks" not in unread)
+        return dataclasses.replace(verdict, reconfigured=reconfigured, unread=unread)
     # A log that reaches further back than the power-on has not lost it: nobody told vCenter.
     reaches_back = boot_time is not None and any(one.time < boot_time - NEAR for one in events)
     reason = "host_was_disconnected" if reaches_back else "events_aged_out"
-    return PowerOn(reason=reason, reconfigured=reconfigured)
+    return PowerOn(reason=reason, reconfigured=reconfigured, unread=unread)
 
 
 def last_power_on(events: t.Sequence[Event]) -> list[Event]:
@@ -167,8 +176,11 @@ def _tasks(run: list[Event], events: t.Sequence[Event]) -> list[Event]:
     ]
 
 
-def _verdict(run: list[Event], tasks: list[Event], boot_time: datetime.datetime | None) -> PowerOn:
-    """The first pattern that fits. What vCenter itself did is believed whatever the clocks say."""
+def _verdict(run: list[Event], tasks: list[Event], boot_time: datetime.datetime | None, tasks_read: bool) -> PowerOn:
+    """The first pattern that fits. What vCenter itself did is believed whatever the clocks say.
+
+    :param tasks_read: whether it says anything that there is no task.
+    """
     by_ha = [one for one in run if one.type in (RESTARTED_BY_HA, RESTARTED_BY_HA_OLD)]
     by_drs = [one for one in run if one.type == POWERED_ON_BY_DRS]
     told_late = boot_time is not None and run[-1].time > boot_time + NEAR
@@ -183,11 +195,13 @@ def _verdict(run: list[Event], tasks: list[Event], boot_time: datetime.datetime 
     elif told_late:
         origin, confidence, reason = "unknown", "low", "host_was_disconnected"
     elif not user:
-        origin, confidence = "host_system", "medium"
-    elif _is_host_local(user):
-        origin, confidence = "esxi_direct", "high"
-    else:  # vCenter's own user on the host, or a person whom the host alone would not know
+        origin, confidence = "host_system", "medium" if tasks_read else "low"
+    elif _is_vcenter(user):
         origin, confidence = "vcenter", "medium"
+    elif _is_host_local(user):
+        origin, confidence = "esxi_direct", "high" if tasks_read else "medium"
+    else:  # a domain's user: whatever vCenter does for one is a task, and a host that is joined to it knows them too
+        origin, confidence, reason = "unknown", "low", "no_task"
     if boot_time is None and confidence == "high":
         confidence = "medium"  # nothing says that this was the last one
     event = (by_ha or by_drs or run)[-1]
@@ -209,12 +223,15 @@ def _user(run: list[Event]) -> str:
     return next((one.user for one in reversed(run) if one.user), "")
 
 
-def _is_host_local(user: str) -> bool:
-    r"""Whether this is an account of the ESXi host: ``root``, ``dcui``; vCenter's have a domain.
+def _is_vcenter(user: str) -> bool:
+    r"""Whether this is vCenter on the host (``vpxuser``, also ``vpxuser:DOMAIN\user``) or a part of vCenter
+    (``vpxd-extension-…``)."""
+    return user.startswith(("vpxuser", "vpxd"))
 
-    ``vpxuser``, also ``vpxuser:DOMAIN\user``, is vCenter on the host; ``vpxd-extension-…`` is a part of vCenter.
-    """
-    return bool(user) and not user.startswith(("vpxuser", "vpxd")) and "\\" not in user and "@" not in user
+
+def _is_host_local(user: str) -> bool:
+    """Whether this is an account of the ESXi host: ``root``, ``dcui``; vCenter's have a domain."""
+    return bool(user) and not _is_vcenter(user) and "\\" not in user and "@" not in user
 
 
 def facts(power_on: PowerOn) -> dict[str, t.Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import string
 from dataclasses import replace
 from typing import Any
 
@@ -236,7 +237,8 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
     ("21j", "unknown", "no_permission", "low", "grant_privilege", vm(power_on=PowerOn(reason="no_permission"))),
     ("21k", "unknown", "events_aged_out", "low", "none", vm(power_on=NOBODY_KNOWS)),
     ("21l", "unknown", "host_was_disconnected", "low", "none", vm(power_on=PowerOn(reason="host_was_disconnected"))),
-    ("21m", "unknown", "no_evidence", "low", "none", vm(power_on=PowerOn())),
+    ("21m", "unknown", "no_task", "low", "none", vm(power_on=PowerOn(reason="no_task"))),
+    ("21n", "unknown", "no_evidence", "low", "none", vm(power_on=PowerOn())),
 ]  # fmt: skip
 
 
@@ -260,7 +262,7 @@ def test_verdict(row: str, status: str, cause: str | None, confidence: str, reme
 def test_every_row_has_a_test_and_stands_in_the_order_of_the_reference() -> None:
     numbers = [row.number for row in diagnosis.ROWS]
     assert {row for row, *_rest in TABLE} == set(numbers)
-    assert numbers == sorted(numbers, key=lambda number: (int(number.rstrip("abcdefghijklm")), number))
+    assert numbers == sorted(numbers, key=lambda number: (int(number.rstrip(string.ascii_lowercase)), number))
 
 
 def test_the_sentence_of_the_issue() -> None:
@@ -449,6 +451,11 @@ def test_evidence_says_what_each_source_said() -> None:
         'guest: VMware Tools says "No value found" (guest_probe=exit_code)',
         "events: VmPoweredOnEvent at 2026-11-21 03:12 UTC by root on esx-1, origin esxi_direct (high confidence)",
     )
+    unread = replace(known, power_on=replace(FROM_ESXI, unread=("changes", "tasks")))
+    assert diagnosis.judge(unread).evidence[len(told) :] == (
+        "events: changes of VMs, and so of their vApp options, could not be read",
+        "events: vCenter's tasks could not be read",
+    )
 
 
 # --- any evidence ---------------------------------------------------------------------------------------------------
@@ -519,12 +526,15 @@ evidences = st.builds(
         PowerOn,
         origin=st.sampled_from(["vcenter", "esxi_direct", "ha_restart", "host_system", "unknown"]),
         confidence=st.sampled_from(["high", "medium", "low"]),
-        reason=st.sampled_from([None, "events_aged_out", "host_was_disconnected", "not_running", "no_permission"]),
+        reason=st.sampled_from(
+            [None, "events_aged_out", "host_was_disconnected", "no_task", "not_running", "no_permission"]
+        ),
         user=st.none() | texts,
         host=st.none() | texts,
         event_type=st.none() | texts,
         time=st.none() | st.just(BOOT),
         reconfigured=st.lists(events, max_size=2).map(tuple),
+        unread=st.sampled_from([(), ("changes",), ("tasks",)]),
     ),
     differences=st.lists(
         st.builds(

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import history, origin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import UnknownType
 
@@ -24,6 +26,11 @@ def event(kind: str, vm: str | None = "vm-1", **fields: Any) -> Any:
     host = vim.event.HostEventArgument(name="esx-1", host=vim.HostSystem("host-1"))
     common = {"key": 1, "chainId": 7, "createdTime": NOW, "userName": "root", "vm": about, "host": host}
     return getattr(vim.event, kind)(**{**common, **fields})
+
+
+def changed(**options: Any) -> Any:
+    """A change of vApp options."""
+    return vim.vm.ConfigSpec(vAppConfig=vim.vApp.VmConfigSpec(**options))
 
 
 def task(chain: int = 7, entity: Any = None, reason: Any = None) -> Any:
@@ -73,7 +80,11 @@ class FakeSession:
 
 
 def read(session: Any, vms: set[str] | None = None) -> dict[str, list[origin.Event]]:
-    found = history.read(session, vim.Folder("group-d1"), NOW, vms)
+    return read_all(session, vms).events
+
+
+def read_all(session: Any, vms: set[str] | None = None, seconds: float = 60) -> history.History:
+    found = history.read(session, Deadline(seconds), vim.Folder("group-d1"), NOW, vms)
     assert session.collectors == 0, "collectors were left behind"
     return found
 
@@ -103,7 +114,10 @@ def read(session: Any, vms: set[str] | None = None) -> dict[str, list[origin.Eve
                 id=f"reconfigured, {what}",
             )
             for what, spec, changes in [
-                ("vApp options", vim.vm.ConfigSpec(vAppConfig=vim.vApp.VmConfigSpec()), True),
+                ("a property", changed(property=[vim.vApp.PropertySpec(operation="edit")]), True),
+                ("transports", changed(ovfEnvironmentTransport=["iso"]), True),
+                ("a product", changed(product=[vim.vApp.ProductSpec(operation="edit")]), False),
+                ("an agreement", changed(eula=["..."]), False),
                 ("vApp options removed", vim.vm.ConfigSpec(vAppConfigRemoved=True), True),
                 ("vApp options not removed", vim.vm.ConfigSpec(vAppConfigRemoved=False), False),
                 ("memory", vim.vm.ConfigSpec(memoryMB=64), False),
@@ -167,13 +181,21 @@ def test_no_power_on_no_question_for_tasks() -> None:
 
 def test_a_reconfiguration_nobody_can_read_costs_the_reconfigurations_alone() -> None:
     session = FakeSession([event("VmPoweredOnEvent")], unreadable=("VmReconfiguredEvent",))
-    assert [one.type for one in read(session)["vm-1"]] == ["VmPoweredOnEvent"]
+    found = read_all(session)
+    assert [one.type for one in found.events["vm-1"]] == ["VmPoweredOnEvent"]
+    assert found.unread == ("changes",)
     assert set(session.asked[0].eventTypeId) - set(session.asked[1].eventTypeId) == {"VmReconfiguredEvent"}
 
 
 def test_a_task_nobody_can_read_costs_the_tasks_alone() -> None:
-    session = FakeSession([event("VmPoweredOnEvent")], [task()], unreadable=("TaskInfo",))
-    assert [one.type for one in read(session)["vm-1"]] == ["VmPoweredOnEvent"]
+    found = read_all(FakeSession([event("VmPoweredOnEvent")], [task()], unreadable=("TaskInfo",)))
+    assert [one.type for one in found.events["vm-1"]] == ["VmPoweredOnEvent"]
+    assert found.unread == ("tasks",)
+
+
+def test_the_time_of_the_task_is_kept() -> None:
+    with pytest.raises(_errors.TimedOut):
+        read_all(FakeSession([event("VmPoweredOnEvent")]), seconds=0)
 
 
 def test_power_events_nobody_can_read_are_an_error() -> None:
@@ -183,7 +205,7 @@ def test_power_events_nobody_can_read_are_an_error() -> None:
 
 def test_of_one_vm_that_vm_alone_is_asked_for() -> None:
     session: Any = FakeSession([])
-    history.read(session, vim.VirtualMachine("vm-1"), NOW)
+    history.read(session, Deadline(60), vim.VirtualMachine("vm-1"), NOW)
     wanted = session.asked[0]
     assert (wanted.entity.entity._GetMoId(), wanted.entity.recursion) == ("vm-1", "self")
     assert (wanted.time.beginTime, wanted.disableFullMessage) == (NOW, True)

@@ -106,8 +106,9 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
     "vCenter's user on the host": (started("vpxuser"), "vcenter", "medium", None),
     "vCenter's user on the host, for someone": (started(r"vpxuser:CORP\ann"), "vcenter", "medium", None),
     "a solution user": (started("vpxd-extension-4c3e"), "vcenter", "medium", None),
-    "a person with a domain": (started(ADMIN), "vcenter", "medium", None),
-    "a person with an @": (started("ann@corp.example"), "vcenter", "medium", None),
+    # An ESXi host that is joined to a domain knows them as well, and what vCenter does for one is a task.
+    "a person with a domain, without a task": (started(ADMIN), "unknown", "low", "no_task"),
+    "a person with an @, without a task": (started("ann@corp.example"), "unknown", "low", "no_task"),
     # The host
     "root": (started("root"), "esxi_direct", "high", None),
     "the host's console": (started("dcui"), "esxi_direct", "high", None),
@@ -128,7 +129,7 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
         None,
     ),
     "several in chain 0": (
-        [*started("root", -90, 0), event(-60, OFF), *started(ADMIN, 0, 0)],
+        [*started("root", -90, 0), event(-60, OFF), *started("vpxuser", 0, 0)],
         "vcenter",
         "medium",
         None,
@@ -183,6 +184,22 @@ def test_patterns(pattern: tuple[list[Event], str, str, str | None]) -> None:
     for order in (events, list(reversed(events))):
         found = origin.classify(order, BOOT, "poweredOn")
         assert (found.origin, found.confidence, found.reason) == (expected, confidence, reason)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([event(0, "DrsVmPoweredOnEvent", ADMIN)], ("vcenter", "high")),
+        (started("vpxuser"), ("vcenter", "medium")),
+        (started("root"), ("esxi_direct", "medium")),
+        (started(""), ("host_system", "low")),
+        (started(ADMIN), ("unknown", "low")),
+    ],
+)
+def test_without_the_tasks_less_is_certain(events: list[Event], expected: tuple[str, str]) -> None:
+    found = origin.classify(events, BOOT, "poweredOn", ("tasks",))
+    assert (found.origin, found.confidence) == expected
+    assert found.unread == ("tasks",)
 
 
 def test_who_did_it_is_told_with_the_events_that_say_so() -> None:
