@@ -23,22 +23,25 @@ def is_on(values: t.Mapping[str, t.Any]) -> bool:
 
 def off(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
     """Power a VM off hard, and wait for it."""
-    _tasks.run(session, deadline, f"Could not power off VM {name}", vm.PowerOffVM_Task)
+    _switch(session, deadline, f"Could not power off VM {name}", vm, vm.PowerOffVM_Task, "poweredOff")
 
 
 def on(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
     """Power a VM on, and wait for it."""
-    what = f"Could not power on VM {name}"
+    _switch(session, deadline, f"Could not power on VM {name}", vm, vm.PowerOnVM_Task, "poweredOn")
+
+
+def _switch(
+    session: Session, deadline: Deadline, what: str, vm: t.Any, submit: t.Callable[[], t.Any], state: str
+) -> None:
     try:
-        _tasks.run(session, deadline, what, vm.PowerOnVM_Task)
+        _tasks.run(session, deadline, what, submit)
     except _errors.ConnectionLost:
         try:
-            _tasks.run(session, deadline, what, vm.PowerOnVM_Task)
+            _tasks.run(session, deadline, what, submit)
         except _errors.OperationFailed as again:
             # The first request, whose answer was lost, is being carried out or was.
-            if again.fault not in ("InvalidPowerState", "TaskInProgress") or not _reaches(
-                session, deadline, vm, "poweredOn"
-            ):
+            if again.fault not in ("InvalidPowerState", "TaskInProgress") or not reaches(session, deadline, vm, state):
                 raise
 
 
@@ -59,13 +62,13 @@ def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> Non
         raise _errors.OperationFailed(
             _errors.sentence(what, _errors.fault_text(fault), remedy), fault=_errors.fault_name(fault)
         ) from fault
-    if not _reaches(session, deadline, vm, "poweredOff"):
+    if not reaches(session, deadline, vm, "poweredOff"):
         why = f"it was not off within {deadline.seconds:g} seconds"
-        raise _errors.TimedOut(_errors.sentence(what, why, f"It may still go down. {remedy}"))
+        raise _errors.TimedOut(_errors.sentence(what, why, remedy))
 
 
-def _reaches(session: Session, deadline: Deadline, vm: t.Any, state: str) -> bool:
-    """Wait for a power state."""
+def reaches(session: Session, deadline: Deadline, vm: t.Any, state: str) -> bool:
+    """Wait for a power state; whether it came."""
 
     def reached(_vm: t.Any, values: _properties.Values | None) -> bool | None:
         return True if str((values or {}).get("runtime.powerState")) == state else None

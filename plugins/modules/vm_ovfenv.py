@@ -18,8 +18,9 @@ description:
     One that is powered off is powered on.
   - Before anything is touched, vCenter is asked whether it could power the VM on again, and the addresses that
     the guest would be told are compared with those it uses.
-  - Forks, VMs protected by Fault Tolerance, the VM that this vCenter runs in, and VMs that a power cycle would not help
-    are left as they are, and the task fails. So are VMs whose verdict is V(unknown) or V(cleared).
+  - Forks and running fork parents, VMs protected by Fault Tolerance, the VM that this vCenter runs in, and VMs that a
+    power cycle would not help are left as they are, and the task fails. So are VMs whose verdict is V(unknown) or
+    V(cleared), and VMs whose power state somebody else changes meanwhile.
   - Works with a vCenter only. An ESXi host cannot deliver an OVF environment.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
@@ -45,6 +46,7 @@ options:
     description:
       - How the VM is powered off.
       - V(guest) asks VMware Tools to shut the guest down, V(hard) cuts the power.
+      - Where VMware Tools does not run, V(guest) is refused.
     type: str
     choices: [guest, hard]
     default: guest
@@ -54,11 +56,17 @@ options:
       - V(address_change) that the guest will be told an address that it does not use now.
       - V(no_ip_pool) that properties must be computed at power-on and no IP pool serves the VM's networks. vCenter may
         then refuse to power the VM on.
-      - V(guest_not_seen) that the verdict is V(lost_suspected), since nobody has looked into the guest. O(guest_probe)
-        turns the suspicion into knowledge.
+      - V(guest_not_seen) that the verdict is not of high confidence, as a rule since nobody has looked into the guest.
+        O(guest_probe) turns a suspicion into knowledge.
+      - V(contradictory) that the verdict is V(contradictory), vCenter powered the VM on and its guest has no OVF
+        environment all the same. Another power-on may not help.
+      - V(foreign_id) that the OVF environment bears another VM's ID. The VM may be an Instant Clone or a fork made by
+        another tool, whose memory a power cycle throws away.
+      - V(data_loss) that powering the VM off throws away what was written to a nonpersistent disk, or reverts the VM to
+        its snapshot.
     type: list
     elements: str
-    choices: [address_change, no_ip_pool, guest_not_seen]
+    choices: [guest_not_seen, contradictory, foreign_id, data_loss, address_change, no_ip_pool]
     default: []
   guest_probe:
     description:
@@ -70,6 +78,8 @@ options:
   timeout:
     description:
       - Seconds the whole task may take. The power-on after a shutdown is waited for in any case, up to 120 seconds.
+      - No shutdown is begun with less than 120 seconds left, or less than half the time of a shorter task. A guest that
+        goes down too late stays off until somebody powers it on, and the task fails with a sentence that says so.
     type: int
     default: 900
 seealso:
@@ -105,15 +115,15 @@ EXAMPLES = r"""
 RETURN = r"""
 before:
   description: What was known before, as an entry of RV(vmfork.vsphere.vm_ovfenv_info#module:ovfenv).
-  returned: when the VM was found
+  returned: when the VM was found in a vCenter
   type: dict
 after:
   description: The same after the power cycle. In check mode, and when nothing was done, it is RV(before).
-  returned: when the VM was found
+  returned: when the VM was found in a vCenter
   type: dict
 plan:
   description: What had to be done.
-  returned: when the VM was found
+  returned: when the VM was found in a vCenter
   type: dict
   contains:
     steps:

@@ -20,8 +20,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import examine, plan
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, plan
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 TRIES = 2
@@ -76,17 +76,14 @@ class Patient:
         """
         if self.is_cured:
             return
-        values = self._read()
         self._vcenter = self._names_of_vcenter()
-        self._refuse(values)
-        pools = self._pools() if self.before.found.datacenter is not None else None
-        risks, notes = plan.risks(self.before, values, pools)
-        self.plan = plan.Plan(plan.steps(self.before, self._cure.shutdown), risks, notes)
-        self._ask_server(values)
-        standing = [risk for risk in risks if risk.name not in self._cure.accepted]
+        case = self._case()
+        self.plan = plan.make(case)
+        self._ask_server(case.values)
+        standing = [risk for risk in self.plan.risks if risk.name not in self._cure.accepted]
         if standing:
             why = " ".join(risk.message for risk in standing)
-            names = ", ".join(risk.name for risk in standing)
+            names = ",".join(risk.name for risk in standing)
             raise _errors.Refused(
                 f"VM {self.name} is left as it is. {why} If that is right, accept it with accept_risks={names}."
             )
@@ -108,7 +105,8 @@ class Patient:
             self._look_again()
             if self.is_cured:
                 return
-            if self.after.diagnosis.remedy != "power_cycle_via_vcenter":
+            # What arrived, and is not as it should be, will be no other the next time.
+            if self.after.evidence.guest.state != "no_value" or self.after.diagnosis.remedy != diagnosis.POWER_CYCLE:
                 break
         raise _errors.VerdictFailed(
             f"VM {self.name} was powered on through vCenter, and the verdict is now "
@@ -121,13 +119,31 @@ class Patient:
         selection = _inventory.Selection(moid=[self._vm._GetMoId()])
         return examine.examine(self._session, self._deadline, selection, self._cure.questions)[0]
 
-    def _read(self) -> _properties.Values:
-        return _properties.read(self._session, [self._vm], [*plan.PATHS, *examine.PATHS]).get(self._vm, {})
+    def _case(self) -> plan.Case:
+        """The VM as it is now.
 
-    def _refuse(self, values: _properties.Values) -> None:
-        why = plan.refusal(self.after, values, self._vcenter)
+        :raises _errors.Refused: it must not be touched.
+        """
+        paths = (*plan.PATHS, *(plan.PATHS_6_7 if self._session.api_version >= (6, 7) else ()))
+        values = self._read([self._vm], paths).get(self._vm, {})
+        case = plan.Case(
+            one=self.after,
+            values=values,
+            is_fork=self._cure.questions.forked_from(values) is not None,
+            shutdown=self._cure.shutdown,
+            vcenter=self._vcenter,
+            pools=self._pools() if self.before.found.datacenter is not None else None,
+        )
+        why = plan.refusal(case)
         if why is not None:
             raise _errors.Refused(why)
+        return case
+
+    def _read(self, objects: t.Iterable[t.Any], paths: t.Sequence[str]) -> dict[t.Any, _properties.Values]:
+        try:
+            return _properties.read(self._session, objects, paths)
+        except vmodl.MethodFault as fault:
+            raise _errors.failure(f"Could not read what keeps VM {self.name} running", fault) from fault
 
     def _names_of_vcenter(self) -> set[str]:
         """Every name and address that this vCenter is known by: the one we use, and those that it tells itself."""
@@ -146,7 +162,7 @@ class Patient:
         except vmodl.MethodFault:
             return None
 
-    def _ask_server(self, values: _properties.Values) -> None:
+    def _ask_server(self, values: t.Mapping[str, t.Any]) -> None:
         """What the server itself holds against a power-on.
 
         :raises _errors.Refused: it would fail.
@@ -154,12 +170,16 @@ class Patient:
         what = f"VM {self.name} is left as it is, since vCenter could not power it on again"
         host = values.get("runtime.host")
         if host is not None:
-            state = _properties.read(self._session, [host], ["runtime.connectionState"]).get(host, {})
-            if str(state.get("runtime.connectionState")) != "connected":
-                raise _errors.Refused(
-                    _errors.sentence(what, f"its ESXi host is {state.get('runtime.connectionState')}", "Reconnect it.")
-                )
-        stores = _properties.read(self._session, values.get("datastore") or [], ["name", "summary.accessible"])
+            state = self._read([host], ["runtime.connectionState", "runtime.inMaintenanceMode", "recentTask"]).get(
+                host, {}
+            )
+            connection = str(state.get("runtime.connectionState") or "not visible to the user")
+            if connection != "connected":
+                raise _errors.Refused(_errors.sentence(what, f"its ESXi host is {connection}", "Reconnect it."))
+            tasks = self._read(state.get("recentTask") or [], ["info.descriptionId", "info.state"])
+            if (closed := plan.maintenance(state, tasks.values())) is not None:
+                raise _errors.Refused(_errors.sentence(what, closed, "End that, or move the VM to another host."))
+        stores = self._read(values.get("datastore") or [], ["name", "summary.accessible"])
         for store in stores.values():
             if not store.get("summary.accessible", True):
                 why = f"its datastore {_inventory.unescape(store.get('name', '?'))} cannot be reached"
@@ -170,8 +190,11 @@ class Patient:
         try:
             results = _tasks.run(self._session, self._deadline, what, checker.CheckPowerOn_Task, self._vm, host)
         except _errors.OperationFailed as error:
-            self._warn(f"vCenter could not be asked whether VM {self.name} can be powered on ({error.fault}).")
+            why = error.fault or error.sentence.rstrip(".")
+            self._warn(f"vCenter could not be asked whether VM {self.name} can be powered on ({why}).")
             return
+        except vmodl.MethodFault as fault:
+            raise _errors.failure(f"Could not ask whether VM {self.name} can be powered on", fault) from fault
         errors = plan.check_errors(results)
         if errors:
             raise _errors.Refused(_errors.sentence(what, "; ".join(_errors.fault_text(error) for error in errors)))
@@ -179,69 +202,85 @@ class Patient:
     # --- the power cycle --------------------------------------------------------------------------------------------
 
     def _power_cycle(self, rewrite: bool) -> None:
-        values = self._read()
-        self._refuse(values)  # minutes may have passed since it was asked first
-        was_on = _power.is_on(values)
+        was_on = self._case().is_on  # minutes may have passed since it was asked first
         if was_on:
             self._stop()
-        # The time of the task must not be a reason to leave a VM off that was on.
-        deadline = Deadline(max(POWER_ON_SECONDS, self._deadline.remaining))
+        if rewrite:
+            self._rewrite()
         try:
-            if rewrite:
-                self._rewrite(deadline)
-            _power.on(self._session, deadline, self._vm, self.name)
-        except (_errors.Error, vmodl.MethodFault) as trouble:
-            is_on = self._is_on()
-            if not is_on and was_on:
-                raise self._left_off(trouble, is_known=is_on is False) from trouble
-            if not is_on:
-                raise
+            _power.on(self._session, self._at_least(POWER_ON_SECONDS), self._vm, self.name)
+        except Exception as trouble:  # whatever it is, a VM that is off must not stay so unsaid
+            now = self._now(trouble, hoped="poweredOn")
+            if not _power.is_on(now):
+                self.is_touched |= not _is_refusal(trouble)
+                if was_on:
+                    raise self._left_off(trouble, now) from trouble
+                raise _error(f"Could not power on VM {self.name}", trouble) from trouble
         self.is_touched = True
 
     def _stop(self) -> None:
+        enough = min(SHUTDOWN_SECONDS, self._deadline.seconds / 2)
+        if self._deadline.remaining < enough:
+            raise _errors.TimedOut(
+                f"VM {self.name} is left as it is ({self.after.diagnosis.status}): {self._deadline.remaining:.0f} of "
+                f"{self._deadline.seconds:g} seconds are left, too few to see a shutdown through. Raise timeout."
+            )
         try:
             if self._cure.shutdown == "hard":
                 _power.off(self._session, self._deadline, self._vm, self.name)
             else:
                 _power.shut_down(self._session, self._deadline, self._vm, self.name)
-        except (_errors.Error, vmodl.MethodFault) as trouble:
-            is_off = self._is_on() is False
-            # What was refused has not touched the VM; of anything else that is not known.
-            self.is_touched = is_off or not isinstance(trouble, _errors.OperationFailed)
-            if not is_off:
-                raise
+        except Exception as trouble:
+            now = self._now(trouble, hoped="poweredOff")
+            is_on = _power.is_on(now)
+            if is_on and _is_refusal(trouble):
+                raise _error(f"Could not power off VM {self.name}", trouble) from trouble
+            self.is_touched = True
+            if is_on or not now:
+                state = "was told to go down and is still up" if is_on else "WAS TOLD TO GO DOWN, and may be off"
+                raise _errors.TimedOut(
+                    f"VM {self.name} {state}. {_why(trouble)} If it goes down after all, IT STAYS OFF until somebody "
+                    "powers it on: look at it, and then run vm_ovfenv for it once more, which does that."
+                ) from trouble
         self.is_touched = True
 
-    def _is_on(self) -> bool | None:
-        """Whether the VM runs; ``None`` when the server does not tell."""
-        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
-            return _power.is_on(self._read())
-        return None
-
-    def _left_off(self, trouble: Exception, is_known: bool) -> _errors.OperationFailed:
-        why = trouble.sentence if isinstance(trouble, _errors.Error) else f"{_errors.fault_text(trouble)}."
-        state = "IS POWERED OFF, and vCenter did not power it on again."
-        if not is_known:
-            state = "WAS POWERED OFF, and whether vCenter powered it on again is not known."
-        return _errors.OperationFailed(
-            f"VM {self.name} {state} {why} Mend that and run vm_ovfenv for this VM once more, which powers it on; or "
-            "start it on its ESXi host, where it comes up without its OVF environment, as before.",
-            fault=getattr(trouble, "fault", ""),
-        )
-
-    def _rewrite(self, deadline: Deadline) -> None:
+    def _rewrite(self) -> None:
         """Write the vApp options as they are: the transports, which hold no value that could be spoilt by that."""
         transports = list(self.after.evidence.configured.transports)
+        what = f"Could not write the vApp options of VM {self.name} once more"
+        spec = vim.vm.ConfigSpec(vAppConfig=vim.vApp.VmConfigSpec(ovfEnvironmentTransport=transports))
         try:
-            _tasks.run(
-                self._session,
-                deadline,
-                f"Could not write the vApp options of VM {self.name} once more",
-                self._vm.ReconfigVM_Task,
-                vim.vm.ConfigSpec(vAppConfig=vim.vApp.VmConfigSpec(ovfEnvironmentTransport=transports)),
-            )
-        except _errors.OperationFailed as error:
-            self._warn(error.sentence)
+            _tasks.run(self._session, self._at_least(POWER_ON_SECONDS), what, self._vm.ReconfigVM_Task, spec)
+        except Exception as trouble:  # noqa: BLE001 - the VM is off, and must be powered on whatever this is
+            self._warn(_error(what, trouble).sentence)
+
+    def _at_least(self, seconds: float) -> Deadline:
+        """The time of the task must not be a reason to leave a VM off that was on."""
+        return Deadline(max(seconds, self._deadline.remaining))
+
+    def _now(self, trouble: Exception, hoped: str) -> _properties.Values:
+        """How the VM is, after trouble with a power operation; empty when the server does not tell.
+
+        :param hoped: the power state to wait for a little, where the server may still be at work.
+        """
+        if isinstance(trouble, _errors.ConnectionLost):
+            with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+                _power.reaches(self._session, Deadline(SETTLE_SECONDS), self._vm, hoped)
+        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+            return self._read([self._vm], ["runtime.powerState", "runtime.question"]).get(self._vm, {})
+        return {}
+
+    def _left_off(self, trouble: Exception, now: _properties.Values) -> _errors.OperationFailed:
+        state = "IS POWERED OFF, and vCenter did not power it on again."
+        if not now or not _is_refusal(trouble):
+            state = "WAS POWERED OFF, and whether vCenter powers it on again is not known."
+        question = now.get("runtime.question")
+        asks = f" vCenter waits for an answer in the vSphere Client: {question.text.strip()}" if question else ""
+        return _errors.OperationFailed(
+            f"VM {self.name} {state}{asks} {_why(trouble)} Mend that and run vm_ovfenv for this VM once more, which "
+            "powers it on; or start it on its ESXi host, where it comes up without its OVF environment, as before.",
+            fault=getattr(trouble, "fault", ""),
+        )
 
     def _look_again(self) -> None:
         try:
@@ -254,6 +293,11 @@ class Patient:
     def _await_tools(self) -> None:
         """Tools that do not come up are no failure here: the verdict says what is known."""
         probes = self._cure.questions.probe != "none"
+        before = self.before
+        if not probes and _power.is_on(before.found.values) and not before.evidence.tools_running:
+            return  # nor did they before, and nothing needs them
+        # Without a look into the guest no verdict depends on them.
+        seconds = self._deadline.remaining if probes else min(TOOLS_SECONDS, self._deadline.remaining)
         path = "guest.guestOperationsReady" if probes else "guest.toolsRunningStatus"
 
         def ready(_vm: t.Any, values: _properties.Values | None) -> bool | None:
@@ -261,11 +305,21 @@ class Patient:
 
         with _properties.Watch(self._session, {vim.VirtualMachine: [path]}) as watch:
             watch.add([self._vm])
-            if not _properties.wait_for(watch, self._deadline.remaining, ready):
+            if not _properties.wait_for(watch, seconds, ready):
                 self._warn(f"VMware Tools did not come up in VM {self.name} in time.")
 
 
 POWER_ON_SECONDS = 120
+"""How long a power-on is waited for, whatever is left of the time."""
+
+SHUTDOWN_SECONDS = 120
+"""No shutdown begins with less than that left, or than half the time of a short task: nobody would power the VM on."""
+
+SETTLE_SECONDS = 30
+"""How long is waited for what a server may be doing whose answer was lost."""
+
+TOOLS_SECONDS = 120
+"""How long VMware Tools are waited for, where the guest is not looked into."""
 
 _NAMES_OF_VCENTER = ("VirtualCenter.FQDN", "VirtualCenter.AutoManagedIPV4", "VirtualCenter.AutoManagedIPV6")
 """Settings in which vCenter tells its own name and addresses; public report scripts find its VM by them."""
@@ -277,3 +331,16 @@ def _addresses_of(hostname: str) -> set[str]:
         return {hostname, *(str(one[4][0]) for one in socket.getaddrinfo(hostname, None))}
     except OSError:
         return {hostname}
+
+
+def _is_refusal(trouble: Exception) -> bool:
+    """Whether the server itself said no; of anything else it is not known whether it was carried out."""
+    return isinstance(trouble, _errors.OperationFailed) and not isinstance(trouble, UnknownType)
+
+
+def _error(what: str, trouble: Exception) -> _errors.Error:
+    return trouble if isinstance(trouble, _errors.Error) else _errors.failure(what, trouble)
+
+
+def _why(trouble: Exception) -> str:
+    return trouble.sentence if isinstance(trouble, _errors.Error) else f"{_errors.fault_text(trouble)}."

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """May this VM be power-cycled to bring its OVF environment back, and what could go wrong?
 
-Private to the collection. Pure functions; ``cure.py`` asks the server and acts.
+Private to the collection. Pure functions; ``cure.py`` asks the server and acts. What makes us refuse stands in one
+table, ``REFUSALS``, and what must be accepted by name in another, ``RISK_ROWS``.
 """
 
 from __future__ import annotations
@@ -13,18 +14,55 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _power
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Property
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.examine import Examined
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
-PATHS = ("config.ftInfo", "datastore", "guest.hostName", "guest.net", "network")
-"""What must be known of a VM beside what ``examine.py`` reads."""
+PATHS = (
+    *examine.PATHS,
+    *examine.DETAILS,
+    "config.flags",
+    "config.managedBy",
+    "datastore",
+    "guest.hostName",
+    "guest.net",
+    "network",
+    "runtime.quiescedForkParent",
+)
+"""What must be known of a VM."""
 
-ADDRESS_CHANGE = "address_change"
-NO_IP_POOL = "no_ip_pool"
-GUEST_NOT_SEEN = "guest_not_seen"
-RISKS = (ADDRESS_CHANGE, NO_IP_POOL, GUEST_NOT_SEEN)
-"""Risks that can be accepted by name."""
+PATHS_6_7 = ("runtime.instantCloneFrozen",)
+"""The same, on servers that know it: from vSphere 6.7 on."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A VM that may have to be power-cycled.
+
+    :param one: as it was examined; that may be minutes ago.
+    :param values: its properties (:data:`PATHS`) now.
+    :param is_fork: whether they say that it was forked.
+    :param shutdown: ``guest`` or ``hard``.
+    :param vcenter: the addresses and names of the vCenter itself.
+    :param pools: the IP pools of the VM's datacenter; ``None`` when they could not be read.
+    """
+
+    one: examine.Examined
+    values: t.Mapping[str, t.Any]
+    is_fork: bool = False
+    shutdown: str = "guest"
+    vcenter: t.Collection[str] = ()
+    pools: t.Sequence[t.Any] | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it runs now."""
+        return _power.is_on(self.values)
+
+    @property
+    def power_state(self) -> str:
+        """``runtime.powerState`` now."""
+        return str(self.values.get("runtime.powerState") or "not visible")
 
 
 class Risk(t.NamedTuple):
@@ -58,83 +96,210 @@ class Plan:
         }
 
 
-def refusal(one: Examined, values: t.Mapping[str, t.Any], server_addresses: t.Collection[str]) -> str | None:
-    """Why this VM must not be touched, as whole sentences; ``None`` when it may.
-
-    :param values: its properties (:data:`PATHS`).
-    :param server_addresses: the addresses and names under which the vCenter itself is reached.
-    """
-    name, verdict = one.found.name, one.diagnosis
-    what = f"VM {name} is left as it is"
-    if one.evidence.forked_from is not None:
-        return f"{what}: it is a fork, and powering it off would throw away the memory it was forked for."
-    if values.get("config.ftInfo") is not None:
-        return f"{what}: it is protected by Fault Tolerance. Turn that off, or power-cycle it by hand."
-    if _is_vcenter_itself(one, values, server_addresses):
-        return f"{what}: it is this vCenter, which cannot power itself on. Ask the appliance's own management page."
-    if verdict.status == "not_running" and one.evidence.power_state == "poweredOff":
-        return None
-    if verdict.remedy != "power_cycle_via_vcenter":
-        return f"{what}, since a power cycle would not help ({verdict.status}): {verdict.message}"
-    return None
+def make(case: Case) -> Plan:
+    """What will be done, with what risks."""
+    return Plan(steps(case), risks(case), tuple(_notes(case)))
 
 
-def steps(one: Examined, shutdown: str) -> tuple[str, ...]:
+def steps(case: Case) -> tuple[str, ...]:
     """What will be done, in words."""
     ends: tuple[str, ...] = ()
-    if _power.is_on(one.found.values):
-        ends = ("power off hard" if shutdown == "hard" else "shut down the guest",)
+    if case.is_on:
+        ends = ("power off hard" if case.shutdown == "hard" else "shut down the guest",)
     return (*ends, "power on through vCenter", "wait for VMware Tools", "judge again")
 
 
-def risks(
-    one: Examined, values: t.Mapping[str, t.Any], pools: t.Sequence[t.Any] | None
-) -> tuple[tuple[Risk, ...], tuple[str, ...]]:
-    """The risks, and further notes.
+# --- what makes us refuse -------------------------------------------------------------------------------------------
 
-    :param pools: the IP pools of the VM's datacenter; ``None`` when they could not be read.
-    """
-    found: list[Risk] = []
-    notes = list(one.diagnosis.remedy_risks)
-    if one.diagnosis.status == "lost_suspected":
-        found.append(
-            Risk(
-                GUEST_NOT_SEEN,
-                f"That its OVF environment is lost is a suspicion ({one.diagnosis.cause}): nobody has looked into its "
-                "guest, which guest_probe would do.",
-            )
-        )
-    using = addresses_in_use(values)
-    coming = addresses_coming(one.evidence.configured.properties)
-    new = {key: address for key, address in coming.items() if address not in using}
-    if new and using:
-        listed = ", ".join(f"{key}={address}" for key, address in sorted(new.items()))
-        found.append(
-            Risk(
-                ADDRESS_CHANGE,
-                f"The VM uses {', '.join(sorted(using))} now, and would be told {listed}.",
-            )
-        )
-    elif new:
-        notes.append("The guest tells none of its addresses, so they were not compared with those to be delivered.")
-    policy = (one.evidence.configured.ip_assignment or {}).get("policy")
-    computed = [each.key for each in one.evidence.configured.properties if _needs_pool(each, policy)]
-    if computed and pools is None:
-        notes.append(f"Computed at power-on, and the IP pools could not be read: {', '.join(computed)}.")
-    elif computed:
-        networks = {str(network._GetMoId()) for network in values.get("network") or []}
-        served = {
-            association.network._GetMoId() for pool in pools or [] for association in pool.networkAssociation or []
-        }
-        if not networks & served:
-            found.append(
-                Risk(
-                    NO_IP_POOL,
-                    f"Computed at power-on, and no IP pool serves the VM's networks: {', '.join(computed)}. "
-                    "vCenter may refuse to power the VM on.",
-                )
-            )
-    return tuple(found), tuple(notes)
+
+def _is_fork_parent(case: Case) -> bool:
+    info = case.values.get("config.forkConfigInfo")
+    return case.is_on and bool(
+        getattr(info, "parentEnabled", None)
+        or getattr(info, "parentForkGroupId", None)
+        or case.values.get("runtime.quiescedForkParent")
+        or case.values.get("runtime.instantCloneFrozen")
+    )
+
+
+def _is_vcenter_itself(case: Case) -> bool:
+    mine = addresses_in_use(case.values) | {str(case.values.get("guest.hostName") or "").lower()} - {""}
+    if mine & {each.lower() for each in case.vcenter}:
+        return True
+    # An appliance that tells neither address nor name may be this one.
+    is_appliance = any("vcenter server" in product.name.lower() for product in case.one.evidence.configured.products)
+    return is_appliance and not mine
+
+
+def _would_not_help(case: Case) -> bool:
+    verdict = case.one.diagnosis
+    if verdict.status == "not_running" and case.one.evidence.power_state == "poweredOff":
+        return False
+    return verdict.remedy != diagnosis.POWER_CYCLE
+
+
+def _lacks_drive(case: Case) -> bool:
+    evidence = case.one.evidence
+    transports = {each.lower() for each in evidence.configured.transports}
+    return transports == {diagnosis.ISO} and not evidence.iso.cdrom_present
+
+
+def _cannot_shut_down(case: Case) -> bool:
+    return (
+        case.is_on and case.shutdown == "guest" and case.values.get("guest.toolsRunningStatus") != "guestToolsRunning"
+    )
+
+
+class Refusal(t.NamedTuple):
+    """A reason to leave a VM as it is, and how the sentence that begins so goes on."""
+
+    applies: t.Callable[[Case], bool]
+    why: str
+
+
+REFUSALS = (
+    Refusal(lambda c: bool(c.values.get("config.template")),
+        ": it is a template, and never runs."),
+    Refusal(lambda c: c.is_fork or c.one.evidence.forked_from is not None,
+        ": it is a fork, and powering it off would throw away the memory it was forked for."),
+    Refusal(_is_fork_parent,
+        ": it is a fork parent, and its children may end with it. If none of them is needed any more, make it an "
+        "ordinary VM again with vmfork_parent (state=disabled, power_off=true)."),
+    Refusal(lambda c: c.values.get("config.ftInfo") is not None,
+        ": it is protected by Fault Tolerance. Turn that off, or power-cycle it by hand."),
+    Refusal(_is_vcenter_itself,
+        ": it is this vCenter, which cannot power itself on. Ask the appliance's own management page."),
+    Refusal(_would_not_help,
+        ", since a power cycle would not help ({status}): {message}"),
+    Refusal(lambda c: c.power_state != c.one.evidence.power_state,
+        ": its power state was {was} when it was looked at and is {now} now, so somebody else is at work on it. "
+        "Run again when they are done."),
+    Refusal(_lacks_drive,
+        ": it is to get its OVF environment by CD-ROM and has no drive. Add one, then run again."),
+    Refusal(_cannot_shut_down,
+        ": VMware Tools does not run in it, so its guest cannot be shut down from here. "
+        "Shut it down from inside, or use shutdown=hard."),
+)  # fmt: skip
+"""The first that applies is told."""
+
+
+def refusal(case: Case) -> str | None:
+    """Why this VM must not be touched, as whole sentences; ``None`` when it may."""
+    for applies, why in REFUSALS:
+        if applies(case):
+            words = {
+                "status": case.one.diagnosis.status,
+                "message": case.one.diagnosis.message,
+                "was": case.one.evidence.power_state,
+                "now": case.power_state,
+            }
+            return f"VM {case.one.found.name} is left as it is{why.format(**words)}"
+    return None
+
+
+# --- what must be accepted ------------------------------------------------------------------------------------------
+
+
+def _guest_not_seen(case: Case) -> str | None:
+    verdict, guest = case.one.diagnosis, case.one.evidence.guest
+    if verdict.confidence == diagnosis.HIGH or verdict.status == "contradictory":
+        return None
+    how = f"The verdict {verdict.status} is of {verdict.confidence} confidence"
+    if guest.state == "not_asked":
+        return f"{how}: nobody has looked into its guest, which guest_probe would do."
+    return f"{how}, and a look into its guest did not settle it. guest_probe=full tells most."
+
+
+def _contradictory(case: Case) -> str | None:
+    if case.one.diagnosis.status != "contradictory":
+        return None
+    return (
+        "vCenter powered it on, and its guest has no OVF environment all the same, so another power-on may not help. "
+        "Check VMware Tools and the guest_rpc settings first."
+    )
+
+
+def _foreign_id(case: Case) -> str | None:
+    evidence = case.one.evidence
+    documents = (evidence.guest.document, evidence.extracted.document)
+    ids = {each.vcenter_id for each in documents if each is not None and each.vcenter_id} - {evidence.moid}
+    if not ids and evidence.guest.bears_id != "other":
+        return None
+    return (
+        f"Its OVF environment bears another VM's ID{' (' + ', '.join(sorted(ids)) + ')' if ids else ''}. It may be an "
+        "Instant Clone or fork made by another tool, and a power cycle would throw away the memory it was made for."
+    )
+
+
+def _data_loss(case: Case) -> str | None:
+    disks = [
+        each.deviceInfo.label if each.deviceInfo else f"disk {each.key}"
+        for each in case.values.get("config.hardware.device") or []
+        if isinstance(each, vim.vm.device.VirtualDisk)
+        and str(getattr(each.backing, "diskMode", None)) in ("independent_nonpersistent", "nonpersistent")
+    ]
+    if disks:
+        return f"When it is powered off, everything written since its last power-on is lost on {', '.join(disks)}."
+    if str(getattr(case.values.get("config.flags"), "snapshotPowerOffBehavior", None)) == "revert":
+        return "When it is powered off, it reverts to its snapshot, and everything written since that is lost."
+    return None
+
+
+def _address_change(case: Case) -> str | None:
+    using, new = addresses_in_use(case.values), _new_addresses(case)
+    if not (using and new):
+        return None
+    listed = ", ".join(f"{key}={address}" for key, address in sorted(new.items()))
+    return f"The VM uses {', '.join(sorted(using))} now, and would be told {listed}."
+
+
+def _no_ip_pool(case: Case) -> str | None:
+    computed = _computed(case)
+    if not computed or case.pools is None:
+        return None
+    networks = {str(network._GetMoId()) for network in case.values.get("network") or []}
+    served = {association.network._GetMoId() for pool in case.pools for association in pool.networkAssociation or []}
+    if networks & served:
+        return None
+    return (
+        f"Computed at power-on, and no IP pool serves the VM's networks: {', '.join(computed)}. "
+        "vCenter may refuse to power the VM on."
+    )
+
+
+RISK_ROWS: tuple[tuple[str, bool, t.Callable[[Case], str | None]], ...] = (
+    ("guest_not_seen", True, _guest_not_seen),
+    ("contradictory", True, _contradictory),
+    ("foreign_id", True, _foreign_id),
+    ("data_loss", True, _data_loss),
+    ("address_change", False, _address_change),
+    ("no_ip_pool", False, _no_ip_pool),
+)
+"""Name; whether it is one of a running VM only, since it comes with the power-off; what tells it."""
+
+RISKS = tuple(name for name, _running, _tell in RISK_ROWS)
+"""Risks that can be accepted by name."""
+
+
+def risks(case: Case) -> tuple[Risk, ...]:
+    """Every risk that is there."""
+    told = ((name, tell(case)) for name, running, tell in RISK_ROWS if case.is_on or not running)
+    return tuple(Risk(name, message) for name, message in told if message is not None)
+
+
+def _notes(case: Case) -> t.Iterator[str]:
+    yield from case.one.diagnosis.remedy_risks
+    if _new_addresses(case) and not addresses_in_use(case.values):
+        yield "The guest tells none of its addresses, so they were not compared with those to be delivered."
+    if case.pools is None and (computed := _computed(case)):
+        yield f"Computed at power-on, and the IP pools could not be read: {', '.join(computed)}."
+    if around := case.one.evidence.configured.parent_vapps:
+        yield f"It is in the vApp {around[0]}, whose start order is not heeded: the VM is cycled alone."
+    if manager := case.values.get("config.managedBy"):
+        yield f"It is managed by the extension {manager.extensionKey}, which may undo or repeat what is done to it."
+
+
+# --- addresses ------------------------------------------------------------------------------------------------------
 
 
 def addresses_in_use(values: t.Mapping[str, t.Any]) -> set[str]:
@@ -164,6 +329,19 @@ def addresses_coming(properties: t.Iterable[Property]) -> dict[str, str]:
     return result
 
 
+def _new_addresses(case: Case) -> dict[str, str]:
+    using = addresses_in_use(case.values)
+    coming = addresses_coming(case.one.evidence.configured.properties)
+    return {key: address for key, address in coming.items() if address not in using}
+
+
+def _computed(case: Case) -> list[str]:
+    """Properties whose values come from an IP pool."""
+    configured = case.one.evidence.configured
+    policy = (configured.ip_assignment or {}).get("policy")
+    return [each.key for each in configured.properties if _needs_pool(each, policy)]
+
+
 def _needs_pool(one: Property, policy: object) -> bool:
     # What an expression can ask of an IP pool: vSphere API reference, VAppPropertyInfo.type and defaultValue; which
     # policies take addresses out of one: IPAssignmentInfo.ipAllocationPolicy.
@@ -174,20 +352,14 @@ def _needs_pool(one: Property, policy: object) -> bool:
     return policy in ("transientPolicy", "fixedAllocatedPolicy") or not one.effective
 
 
-def _is_vcenter_itself(one: Examined, values: t.Mapping[str, t.Any], server_addresses: t.Collection[str]) -> bool:
-    mine = addresses_in_use(values) | {str(values.get("guest.hostName") or "").lower()} - {""}
-    if mine & {each.lower() for each in server_addresses}:
-        return True
-    # An appliance that tells neither address nor name may be this one.
-    is_appliance = any("vcenter server" in product.name.lower() for product in one.evidence.configured.products)
-    return is_appliance and not mine
-
-
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(text.strip())
     except ValueError:
         return None
+
+
+# --- what the server says -------------------------------------------------------------------------------------------
 
 
 def check_errors(results: t.Sequence[t.Any]) -> list[t.Any]:
@@ -198,3 +370,17 @@ def check_errors(results: t.Sequence[t.Any]) -> list[t.Any]:
         for error in result.error or []
         if not isinstance(error, vim.fault.InvalidState)  # InvalidPowerState is one
     ]
+
+
+def maintenance(host: t.Mapping[str, t.Any], tasks: t.Iterable[t.Mapping[str, t.Any]]) -> str | None:
+    """Why an ESXi host starts no VM: a clause.
+
+    :param tasks: ``info.descriptionId`` and ``info.state`` of its recent tasks.
+    """
+    if host.get("runtime.inMaintenanceMode"):
+        return "its ESXi host is in maintenance mode"
+    for task in tasks:
+        enters = task.get("info.descriptionId") == "HostSystem.enterMaintenanceMode"
+        if enters and str(task.get("info.state")) in ("queued", "running"):
+            return "its ESXi host is entering maintenance mode"
+    return None

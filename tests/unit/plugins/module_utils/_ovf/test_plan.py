@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""May a VM be power-cycled, and what could go wrong: the plan, from what is known of the VM."""
+"""What keeps a VM from being power-cycled, and what must be accepted first: every row of both tables."""
 
 from __future__ import annotations
 
@@ -11,69 +11,196 @@ from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured, diagnosis, plan
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, GuestView
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, Extracted, GuestView, Iso
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.examine import Examined
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import PowerOn
 
-LOST = GuestView("no_value", "exit_code")
+MOID = "vm-42"
+VCENTER = ("vc.example.com", "198.51.100.1")
+
+
+LAB = vim.Network("network-1")
 
 
 def prop(key: str, value: str = "", kind: str = "string", **more: Any) -> Any:
     return vim.vApp.PropertyInfo(key=0, id=key, type=kind, value=value, **more)
 
 
-def examined(*properties: Any, policy: str | None = None, product: str = "", **known: Any) -> Examined:
+def examined(
+    *properties: Any,
+    policy: str | None = None,
+    product: str = "",
+    transport: str = "com.vmware.guestInfo",
+    vapps: tuple[str, ...] = (),
+    **known: Any,
+) -> Examined:
+    """A VM that was seen to have lost its OVF environment, unless something else is known."""
     config = vim.vApp.VmConfigInfo(
         property=list(properties),
         product=[vim.vApp.ProductInfo(key=0, name=product)],
         ipAssignment=vim.vApp.IPAssignmentInfo(ipAllocationPolicy=policy),
-        ovfEnvironmentTransport=["com.vmware.guestInfo"],
+        ovfEnvironmentTransport=[transport],
     )
-    given: dict[str, Any] = {"guest": LOST, "power_on": PowerOn("esxi_direct", "high"), **known}
-    evidence = Evidence("mail", "vm-1", configured=configured.read(config, running=True), **given)
-    values = {"name": "mail", "runtime.powerState": evidence.power_state}
-    found = _inventory.Found(vim.VirtualMachine("vm-1"), values, "/DC0/vm/mail", None, None)
+    given: dict[str, Any] = {
+        "guest": GuestView("no_value", "exit_code"),
+        "power_on": PowerOn("esxi_direct", "high"),
+        **known,
+    }
+    read = configured.read(config, [(name, None) for name in vapps], running=True)
+    evidence = Evidence("web", MOID, configured=read, **given)
+    found = _inventory.Found(vim.VirtualMachine(MOID), {"name": "web"}, "/DC0/vm/web", None, None)
     return Examined(found, None, evidence, diagnosis.judge(evidence))
 
 
+RUNNING = {"runtime.powerState": "poweredOn", "guest.toolsRunningStatus": "guestToolsRunning"}
+OFF = {"runtime.powerState": "poweredOff", "guest.toolsRunningStatus": "guestToolsNotRunning"}
+
+
+def case(one: Examined | None = None, values: dict[str, Any] | None = None, **more: Any) -> plan.Case:
+    """Nothing stands against cycling it, unless something else is known."""
+    one = one or examined()
+    now = {**(RUNNING if one.evidence.power_state == "poweredOn" else OFF), **(values or {})}
+    return plan.Case(one, {path: value for path, value in now.items() if value is not None}, vcenter=VCENTER, **more)
+
+
 def card(*addresses: str) -> Any:
-    return vim.vm.GuestInfo.NicInfo(ipAddress=list(addresses))
+    return vim.vm.GuestInfo.NicInfo(connected=True, deviceConfigId=4000, ipAddress=list(addresses))
 
 
-def pool(network: str) -> Any:
-    association = vim.vApp.IpPool.Association(network=vim.Network(network), networkName=network)
-    return vim.vApp.IpPool(networkAssociation=[association])
+def disk(mode: str) -> Any:
+    return vim.vm.device.VirtualDisk(
+        key=2000,
+        deviceInfo=vim.Description(label="Hard disk 1", summary=""),
+        backing=vim.vm.device.VirtualDisk.FlatVer2BackingInfo(fileName="", diskMode=mode),
+    )
 
 
-def risks(one: Examined, values: dict[str, Any] | None = None, pools: list[Any] | None = None) -> dict[str, str]:
-    return dict(plan.risks(one, values or {}, [] if pools is None else pools)[0])
+def pool(*networks: Any) -> Any:
+    return vim.vApp.IpPool(networkAssociation=[vim.vApp.IpPool.Association(network=one) for one in networks])
+
+
+APPLIANCE = "VMware vCenter Server Appliance"
+SUSPICION = GuestView()
+OFF_BEFORE: dict[str, Any] = {"power_state": "poweredOff", "guest": SUSPICION}
 
 
 @pytest.mark.parametrize(
-    ("known", "values", "why"),
+    ("given", "sentence"),
     [
-        ({}, {}, None),
-        ({"power_state": "poweredOff"}, {}, None),
-        ({"forked_from": ""}, {}, "it is a fork, "),
-        ({"forked_from": "vm-7", "power_state": "poweredOff"}, {}, "it is a fork, "),
-        ({}, {"config.ftInfo": vim.vm.FaultToleranceConfigInfo(role=1)}, "it is protected by Fault Tolerance."),
-        ({"power_state": "suspended"}, {}, "a power cycle would not help (not_running): "),
-        ({"guest": GuestView("cleared", "full"), "power_on": PowerOn("vcenter")}, {}, "would not help (cleared): "),
-        ({"guest": GuestView("non_xml", "full")}, {}, "would not help (unknown): "),
-        ({}, {"guest.net": [card("192.0.2.10")]}, "it is this vCenter, "),
-        ({}, {"guest.hostName": "VCENTER.example.com"}, "it is this vCenter, "),
-        ({"product": "VMware vCenter Server Appliance"}, {}, "it is this vCenter, "),
-        ({"product": "VMware vCenter Server Appliance"}, {"guest.hostName": "another.example.com"}, None),
+        (case(values={"config.template": True}), ": it is a template"),
+        (case(is_fork=True), ": it is a fork, "),
+        (case(examined(forked_from="vm-7")), ": it is a fork, "),
+        (case(values={"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True)}), ": it is a fork parent"),
+        (case(values={"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentForkGroupId="g")}), ": it is a fork parent"),
+        (case(values={"runtime.quiescedForkParent": True}), ": it is a fork parent"),
+        (case(values={"runtime.instantCloneFrozen": True}), ": it is a fork parent"),
+        (case(values={"config.ftInfo": vim.vm.FaultToleranceConfigInfo(role=1)}), ": it is protected by Fault"),
+        (case(values={"guest.hostName": "VC.example.com"}), ": it is this vCenter"),
+        (case(values={"guest.net": [card("198.51.100.1")]}), ": it is this vCenter"),
+        (case(examined(product=APPLIANCE)), ": it is this vCenter"),
+        (case(examined(guest=GuestView("cleared", "full"))), ", since a power cycle would not help (unknown): "),
+        (case(examined(power_state="suspended")), ", since a power cycle would not help (not_running): "),
+        (case(values=OFF), "was poweredOn when it was looked at and is poweredOff now"),
+        (case(values={"runtime.powerState": "suspended"}), "is suspended now"),
+        (case(values={"runtime.powerState": None}), "is not visible now"),
+        (case(examined(**OFF_BEFORE), RUNNING), "was poweredOff when it was looked at and is poweredOn now"),
+        (
+            case(examined(transport="ISO", **OFF_BEFORE)),
+            ": it is to get its OVF environment by CD-ROM and has no drive.",
+        ),
+        (case(values={"guest.toolsRunningStatus": "guestToolsNotRunning"}), ": VMware Tools does not run in it"),
     ],
 )
-def test_refusal(known: dict[str, Any], values: dict[str, Any], why: str | None) -> None:
-    found = plan.refusal(examined(**known), values, {"vcenter.example.com", "192.0.2.10"})
-    if why is None:
-        assert found is None
-    else:
-        assert found is not None
-        assert found.startswith("VM mail is left as it is")
-        assert why in found
+def test_refusals(given: plan.Case, sentence: str) -> None:
+    told = plan.refusal(given)
+    assert told is not None
+    assert told.startswith("VM web is left as it is")
+    assert sentence in told
+    assert told.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        case(),
+        case(values={"guest.toolsRunningStatus": "guestToolsNotRunning"}, shutdown="hard"),
+        case(examined(**OFF_BEFORE)),
+        # It has no children then that live on its memory.
+        case(examined(**OFF_BEFORE), {"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True)}),
+        case(values={"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=False, childType="none")}),
+        case(values={"runtime.quiescedForkParent": False, "runtime.instantCloneFrozen": False}),
+        case(examined(product=APPLIANCE), {"guest.net": [card("198.51.100.2")]}),
+        case(examined(transport="iso", iso=Iso(cdrom_present=True), **OFF_BEFORE)),
+    ],
+)
+def test_may_be_cycled(given: plan.Case) -> None:
+    assert plan.refusal(given) is None
+
+
+FOREIGN = Document(origin="vcenter", vcenter_id="vm-7")
+OWN = Document(origin="vcenter", vcenter_id=MOID)
+REVERT = vim.vm.FlagInfo(snapshotPowerOffBehavior="revert")
+GATEWAY = prop("gateway", "", "expression", defaultValue="${gateway:Lab}")
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "sentence"),
+    [
+        (
+            case(examined(guest=SUSPICION)),
+            "guest_not_seen",
+            "is of medium confidence: nobody has looked",
+        ),
+        (
+            case(examined(guest=GuestView("login_failed", "exit_code"))),
+            "guest_not_seen",
+            "a look into its guest did not settle it.",
+        ),
+        (case(examined(transport="iso", iso=Iso(cdrom_present=True))), "guest_not_seen", "not_delivered is of"),
+        (case(examined(power_on=PowerOn("vcenter", "high"))), "contradictory", "another power-on may not help"),
+        (case(examined(extracted=Extracted("ok", FOREIGN))), "foreign_id", "bears another VM's ID (vm-7)."),
+        (case(values={"config.hardware.device": [disk("independent_nonpersistent")]}), "data_loss", "on Hard disk 1."),
+        (case(values={"config.flags": REVERT}), "data_loss", "it reverts to its snapshot"),
+        (
+            case(examined(prop("ip0", "192.0.2.7", classId="vami")), {"guest.net": [card("192.0.2.8", "fe80::1")]}),
+            "address_change",
+            "The VM uses 192.0.2.8 now, and would be told vami.ip0=192.0.2.7.",
+        ),
+        (case(examined(GATEWAY), {"network": [LAB]}, pools=[pool()]), "no_ip_pool", "networks: gateway."),
+    ],
+)
+def test_risks(given: plan.Case, name: str, sentence: str) -> None:
+    assert plan.refusal(given) is None
+    (risk,) = plan.risks(given)
+    assert risk.name == name
+    assert sentence in risk.message
+
+
+@pytest.mark.parametrize("view", [GuestView("xml", "full", document=FOREIGN), GuestView("xml", bears_id="other")])
+def test_document_of_another_vm(view: GuestView) -> None:
+    """Whatever the verdict on it."""
+    assert "foreign_id" in [risk.name for risk in plan.risks(case(examined(guest=view)))]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        case(),
+        case(examined(extracted=Extracted("ok", OWN))),
+        case(values={"config.hardware.device": [disk("persistent")], "config.flags": vim.vm.FlagInfo()}),
+        case(examined(prop("ip0", "192.0.2.8"), prop("dns", "192.0.2.9")), {"guest.net": [card("192.0.2.8")]}),
+        case(examined(GATEWAY), {"network": [LAB]}, pools=[pool(LAB)]),
+        # What comes with the power-off is none of a VM that is off.
+        case(
+            examined(extracted=Extracted("ok", FOREIGN), **OFF_BEFORE),
+            {"config.hardware.device": [disk("nonpersistent")], "config.flags": REVERT},
+        ),
+    ],
+)
+def test_no_risk(given: plan.Case) -> None:
+    assert plan.refusal(given) is None
+    assert plan.risks(given) == ()
 
 
 @pytest.mark.parametrize(
@@ -101,18 +228,6 @@ def test_addresses_coming(one: Any, address: str | None) -> None:
     assert list(found.values()) == ([] if address is None else [address])
 
 
-def test_address_change() -> None:
-    one = examined(prop("ip0", "192.0.2.1"), prop("ip1", "192.0.2.9"))
-    using = {"guest.net": [card("192.0.2.1", "fe80::1", "127.0.0.1"), card()]}
-    assert risks(one, using) == {
-        plan.ADDRESS_CHANGE: "The VM uses 192.0.2.1 now, and would be told ip1=192.0.2.9.",
-    }
-    assert risks(one, {"guest.net": [card("192.0.2.9", "192.0.2.1")]}) == {}
-    found, notes = plan.risks(one, {"guest.net": [card("fe80::1")]}, [])
-    assert found == ()
-    assert "The guest tells none of its addresses, so they were not compared with those to be delivered." in notes
-
-
 @pytest.mark.parametrize(
     ("one", "policy", "needs"),
     [
@@ -129,25 +244,57 @@ def test_address_change() -> None:
     ],
 )
 def test_no_ip_pool(one: Any, policy: str | None, needs: bool) -> None:
-    lab = {"network": [vim.Network("network-1")]}
-    is_risk = plan.NO_IP_POOL in risks(examined(one, policy=policy), lab, [pool("network-2")])
-    assert is_risk == needs
-    assert plan.NO_IP_POOL not in risks(examined(one, policy=policy), lab, [pool("network-2"), pool("network-1")])
-    found, notes = plan.risks(examined(one, policy=policy), lab, None)
-    assert found == ()
-    assert any("the IP pools could not be read" in note for note in notes) == needs
+    def risks(pools: list[Any] | None) -> list[str]:
+        return [risk.name for risk in plan.risks(case(examined(one, policy=policy), {"network": [LAB]}, pools=pools))]
+
+    other = pool(vim.Network("network-2"))
+    assert risks([other]) == (["no_ip_pool"] if needs else [])
+    assert risks([other, pool(LAB)]) == []
+    assert risks(None) == []
 
 
-def test_suspicion() -> None:
-    assert set(risks(examined(guest=GuestView()))) == {plan.GUEST_NOT_SEEN}
-    assert risks(examined()) == {}
+def test_weak_verdicts() -> None:
+    """Nothing but a look into the guest, or vCenter's own word on what it delivered, gets a VM cycled unasked."""
+    strong = {row.number for row in diagnosis.ROWS if row.remedy == diagnosis.POWER_CYCLE and row.confidence == "high"}
+    assert strong == {"9a", "9b", "15", "16", "17"}
+
+
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        (case(examined(prop("ip0", "192.0.2.7"))), "The guest tells none of its addresses"),
+        (case(examined(GATEWAY)), "the IP pools could not be read: gateway."),
+        (case(examined(vapps=("Shop", "Site"))), "It is in the vApp Shop, whose start order is not heeded"),
+        (
+            case(values={"config.managedBy": vim.ext.ManagedByInfo(extensionKey="com.example", type="appliance")}),
+            "It is managed by the extension com.example",
+        ),
+    ],
+)
+def test_notes(given: plan.Case, note: str) -> None:
+    assert note in " ".join(plan.make(given).notes)
+    assert note not in " ".join(plan.make(case()).notes)
 
 
 def test_steps() -> None:
-    on = ("power on through vCenter", "wait for VMware Tools", "judge again")
-    assert plan.steps(examined(), "guest") == ("shut down the guest", *on)
-    assert plan.steps(examined(), "hard") == ("power off hard", *on)
-    assert plan.steps(examined(power_state="poweredOff"), "guest") == on
+    rest = ("power on through vCenter", "wait for VMware Tools", "judge again")
+    assert plan.steps(case()) == ("shut down the guest", *rest)
+    assert plan.steps(case(shutdown="hard")) == ("power off hard", *rest)
+    assert plan.steps(case(examined(**OFF_BEFORE))) == rest
+
+
+@pytest.mark.parametrize(
+    ("host", "tasks", "told"),
+    [
+        ({"runtime.inMaintenanceMode": True}, [], "is in maintenance mode"),
+        ({}, [{"info.descriptionId": "HostSystem.enterMaintenanceMode", "info.state": "running"}], "is entering"),
+        ({}, [{"info.descriptionId": "HostSystem.enterMaintenanceMode", "info.state": "success"}], None),
+        ({"runtime.inMaintenanceMode": False}, [{"info.descriptionId": "x", "info.state": "running"}], None),
+    ],
+)
+def test_maintenance(host: dict[str, Any], tasks: list[dict[str, Any]], told: str | None) -> None:
+    found = plan.maintenance(host, tasks)
+    assert found is None if told is None else told in str(found)
 
 
 def test_facts() -> None:
