@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from functional.vcenter import VCenter
 
@@ -191,3 +193,25 @@ def test_children_of_a_vm_that_is_no_parent(vcenter: VCenter, answer: str) -> No
     vcenter.rule("children_of_non_parent", answer)
     given = {"parent_name": vcenter.parent, "state": "absent", "all": True}
     assert vcenter.ok("vmfork_child", **given)["changed"] is False
+
+
+@pytest.mark.parametrize(
+    "mishap",
+    [
+        {"method": "DisableForkParent_Task", "at": "task", "fault": "InvalidState"},
+        {"method": "DisableForkParent_Task", "at": "call", "fault": "InvalidState"},
+        {"method": "PowerOffVM_Task", "at": "call", "drop": "after"},
+    ],
+)
+def test_power_off_is_told_whatever_comes_after(quiesced: VCenter, mishap: dict[str, Any]) -> None:
+    quiesced.fault(count=0, **mishap)
+    refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
+    assert refusal["changed"] is True
+    assert (refusal["parent"]["power_state"], refusal["parent"]["quiesced"]) == ("poweredOff", False)
+
+
+def test_power_off_that_is_refused_is_no_change(quiesced: VCenter) -> None:
+    quiesced.fault(method="PowerOffVM_Task", at="task", fault="InvalidState", count=0)
+    refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
+    assert refusal["changed"] is False
+    assert refusal["parent"]["quiesced"] is True

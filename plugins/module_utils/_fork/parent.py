@@ -7,6 +7,7 @@ Private to the collection.
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import De
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 PATHS = (*facts.PATHS, "config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
 """What is read of a parent, beside the engine's own properties."""
@@ -188,12 +189,19 @@ def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, ch
     if check_mode:
         _check_disable(parent, what)
         return
-    if parent.is_quiesced:
-        _power.off(parent.session, deadline, parent.vm, parent.name)
-        parent.refresh()
-        if not parent.is_enabled:
-            return  # on this server a power-off is enough
-    _tasks.run(parent.session, deadline, what, lambda: parent.engine.disable(parent.vm))
+    was_on = parent.is_on
+    try:
+        if parent.is_quiesced:
+            _power.off(parent.session, deadline, parent.vm, parent.name)
+            parent.refresh()
+            if not parent.is_enabled:
+                return  # on this server a power-off is enough
+        _tasks.run(parent.session, deadline, what, lambda: parent.engine.disable(parent.vm))
+    except _errors.Error as error:
+        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+            parent.refresh()
+        error.details.update(parent=parent.facts(), changed=was_on and not parent.is_on)
+        raise
     parent.refresh()
 
 
