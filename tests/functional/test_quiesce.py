@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -87,6 +88,8 @@ def test_other_certificate_at_the_esxi_host(parent: VCenter) -> None:
 def test_ca_does_not_vouch_for_the_esxi_host(parent: VCenter) -> None:
     refusal = quiesce(parent, post_clone_script=POST_CLONE, guest_transfer_certs="ca", validate_certs=False)
     assert refusal["failed"]
+    assert "the certificate of ESXi host 127.0.0.1 is not trusted (self-signed certificate)" in refusal.msg
+    assert_nothing_left(parent)
 
 
 def test_one_script_that_freezes_by_itself(parent: VCenter) -> None:
@@ -214,6 +217,7 @@ def test_tools_not_running(parent: VCenter) -> None:
     parent.control("PATCH", f"guests/{moid(parent)}", {"tools_running": False})
     refusal = quiesce(parent, post_clone_script=POST_CLONE, timeout=3)
     assert "VMware Tools is not running in the guest" in refusal.msg
+    assert_nothing_left(parent)
 
 
 def test_tools_that_start_later(parent: VCenter) -> None:
@@ -278,6 +282,30 @@ def test_fork_point_reached_at_the_last_moment(parent: VCenter) -> None:
     parent.fault(method="TerminateProcessInGuest", at="call", delay_ms=4000, count=1)
     done = quiesce(parent, pre_quiesce_script="sleep 3", timeout=1)
     assert done["parent"]["quiesced"], done.msg
+
+
+def test_fork_point_reached_while_a_runner_is_looked_for(parent: VCenter) -> None:
+    """Its start was not answered, and a VM that stands still does not answer the question for it."""
+    parent.fault(method="StartProgramInGuest", at="call", drop="after", count=1)
+    parent.fault(method="ListProcessesInGuest", at="call", fault="GuestOperationsUnavailable", delay_ms=5000, count=0)
+    done = quiesce(parent, pre_quiesce_script="sleep 4", timeout=1)
+    assert done.get("parent", {}).get("quiesced"), done.msg
+    assert not done.get("failed"), done.msg
+
+
+def test_early_end_does_not_wait_for_a_guest_that_cannot_be_tidied(parent: VCenter) -> None:
+    parent.fault(method="DeleteDirectoryInGuest", at="call", fault="GuestOperationsUnavailable", count=0)
+    began = time.monotonic()
+    refusal = quiesce(parent, pre_quiesce_script="exit 3", timeout=50)
+    assert time.monotonic() - began < 30
+    assert "the pre-quiesce script failed (exit code 3)" in refusal.msg
+
+
+def test_other_way_of_delivery_does_not_wait_for_a_guest_that_cannot_be_tidied(parent: VCenter) -> None:
+    parent.control("PUT", "transfers", {"blocked": True})
+    parent.fault(method="DeleteDirectoryInGuest", at="call", fault="GuestOperationsUnavailable", count=0)
+    done = quiesce(parent, post_clone_script=POST_CLONE, timeout=50)
+    assert done.get("parent", {}).get("quiesced"), done.msg
 
 
 def test_directory_that_only_root_can_remove(parent: VCenter) -> None:

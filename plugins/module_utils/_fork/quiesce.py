@@ -39,6 +39,9 @@ SLOW_LOOK = 5
 END_SECONDS = 15
 """Time for a runner to end once it was asked to. It takes a second; VMware Tools gives it five before it kills."""
 
+TIDY_SECONDS = 10
+"""Time to take our directory away after a failure, which must not wait long for a guest that does not answer."""
+
 TEMPORARY = "/tmp"
 """Where a guest keeps temporary files, when it is not asked."""
 
@@ -142,7 +145,7 @@ def _as_error(parent: Parent, trouble: _errors.Error | vmodl.MethodFault) -> _er
 
 
 def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
-    guest = Guest(parent.session, deadline, parent.vm, parent.name, t.cast(GuestLogin, plan.login))
+    guest = _guest(parent, deadline, plan)
     if not parent.values.get("guest.guestOperationsReady"):
         guest.await_ready()
     job = t.cast(runner.Job, plan.job)
@@ -154,7 +157,7 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
     try:
         program = None
         if plan.delivery != "guestinfo":
-            program = _upload(guest, plan, files, trace, warn)
+            program = _upload(parent, guest, plan, files, trace, warn)
         if program is None:
             guest.check_login()
             _set(parent, deadline, {f"{PAYLOAD}.{number}": chunk for number, chunk in enumerate(chunks)})
@@ -172,8 +175,7 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
         if fate is _Fate.FROZEN:
             return  # it came to the fork point at the last moment
         if trace["directory"] is not None:
-            with contextlib.suppress(_errors.Error, vmodl.MethodFault):
-                guest.remove_directory(trace["directory"])
+            _tidy(parent, plan, trace["directory"])
         if fate is _Fate.UNKNOWN:
             error = _as_error(parent, trouble)
             which = f"process {trace['pid']}" if trace["pid"] is not None else f"started from {trace['directory']}"
@@ -187,8 +189,18 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
         _clear_payload(parent, warn)
 
 
+def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
+    return Guest(parent.session, deadline, parent.vm, parent.name, t.cast(GuestLogin, plan.login))
+
+
+def _tidy(parent: Parent, plan: Plan, directory: str) -> None:
+    """Remove a directory from the guest, if that can be done soon."""
+    with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+        _guest(parent, Deadline(TIDY_SECONDS), plan).remove_directory(directory)
+
+
 def _upload(
-    guest: Guest, plan: Plan, files: t.Mapping[str, bytes], trace: Trace, warn: t.Callable[[str], None]
+    parent: Parent, guest: Guest, plan: Plan, files: t.Mapping[str, bytes], trace: Trace, warn: t.Callable[[str], None]
 ) -> tuple[str, str] | None:
     """Bring the files in; the program to start is returned, ``None`` when the host cannot be reached and there is
     another way.
@@ -201,7 +213,7 @@ def _upload(
     except _http.Unreachable as error:
         if plan.delivery != "auto":
             raise
-        guest.remove_directory(directory)
+        _tidy(parent, plan, directory)
         trace["directory"] = None
         warn(f"Scripts go through vCenter instead of the ESXi host. {error.sentence}")
         return None
@@ -228,7 +240,10 @@ def _end_runner(parent: Parent, guest: Guest, trace: Trace, nonce: str) -> _Fate
     except _errors.GuestFailed:
         return _Fate.ENDED
     except (_errors.Error, vmodl.MethodFault):
-        return _Fate.UNKNOWN
+        # A VM that stands still answers nothing, either.
+        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+            parent.refresh()
+        return _Fate.FROZEN if parent.is_quiesced else _Fate.UNKNOWN
     return _Fate.FROZEN
 
 
