@@ -13,7 +13,8 @@ version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
   - Lists every fork parent that the user may see, with its children, and the children whose parent is gone.
-  - With a VM, lists only what has to do with it, be it a parent or a child.
+  - With a VM, lists only what has to do with it, be it a parent or a child, and asks the server itself who forked
+    whom. A user who may not ask that is warned, and told of the children that can be seen without it.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
@@ -107,7 +108,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     engine = engines.choose(session, params["api"], params["call_via"])
     selector = _arguments.optional_vm(params)
     only = parents.find(session, engine, selector) if selector is not None else None
-    return {"changed": False, **census.count(session, engine, Deadline(params["timeout"]), only)}
+    return {"changed": False, **census.count(session, engine, Deadline(params["timeout"]), only, task.warn)}
 
 
 def main() -> None:

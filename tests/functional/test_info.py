@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from functional.test_privileges import TOGGLE, junior
 from functional.vcenter import VCenter
 
 V6_0 = pytest.mark.flags("-api-version", "6.0")
@@ -71,3 +72,15 @@ def test_vm_that_has_nothing_to_do_with_forking(vcenter: VCenter, answer: str) -
     vcenter.rule("children_of_non_parent", answer)
     listed = vcenter.ok("vmfork_info", name=vcenter.parent)
     assert (listed["parents"], listed["without_parent"]) == ([], [])
+
+
+@V6_0
+def test_user_who_may_not_ask_the_server(quiesced: VCenter) -> None:
+    quiesced.rule("retrieve_privilege", "ToggleForkParent")
+    quiesced.fork("web-01", wait_for="powered_on")
+    low = junior(quiesced, TOGGLE)
+    for name in (quiesced.parent, "web-01"):
+        listed = quiesced.ok("vmfork_info", name=name, **low)
+        assert (family(listed), orphans(listed)) == ({quiesced.parent: [("web-01", True)]}, [])
+        assert "Forks that this collection did not make may be missing." in str(listed["warnings"])
+        assert f"lacks the privilege {TOGGLE} on" in str(listed["warnings"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
@@ -26,13 +26,20 @@ Family = dict[t.Any, list[t.Any]]
 """Parent VM → its children."""
 
 
-def count(session: Session, engine: Engine, deadline: Deadline, only: parents.Parent | None) -> dict[str, t.Any]:
+def count(
+    session: Session,
+    engine: Engine,
+    deadline: Deadline,
+    only: parents.Parent | None,
+    warn: t.Callable[[str], None],
+) -> dict[str, t.Any]:
     """The ``parents`` and ``without_parent`` return values.
 
     :param only: restrict both to what has to do with this VM, be it a parent or a child.
+    :param warn: is told what the user may not ask the server.
     """
     everyone = _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, identity.PATHS)
-    told = _ask_the_server(only, deadline) if only is not None else {}
+    told = _ask_the_server(only, deadline, warn) if only is not None else {}
     family = relate(everyone, engine, told)
     orphans = without_parent(everyone, family, told)
     if only is not None:
@@ -59,7 +66,9 @@ def count(session: Session, engine: Engine, deadline: Deadline, only: parents.Pa
             if one in found
         ),
         "without_parent": _sorted(
-            {**described(one, {}), "recorded": _is_recorded(found[one].values)} for one in orphans if one in found
+            {**described(one, {}), "recorded": identity.own_record(found[one].values) is not None}
+            for one in orphans
+            if one in found
         ),
     }
 
@@ -100,20 +109,21 @@ def without_parent(everyone: Everyone, family: Family, told: t.Mapping[t.Any, t.
     return [
         vm
         for vm, values in everyone.items()
-        if vm not in placed and (vm in told or _is_recorded(values) or identity.is_fork(values))
+        if vm not in placed and (vm in told or identity.forked_from(values) is not None)
     ]
 
 
-def _is_recorded(values: t.Mapping[str, t.Any]) -> bool:
-    """Whether a VM bears a record that was written for it."""
-    record = identity.record_of(values)
-    return record is not None and record.bios_uuid.lower() == (values.get("config.uuid") or "").lower()
-
-
-def _ask_the_server(only: parents.Parent, deadline: Deadline) -> dict[t.Any, t.Any]:
+def _ask_the_server(only: parents.Parent, deadline: Deadline, warn: t.Callable[[str], None]) -> dict[t.Any, t.Any]:
     """Child → parent, as far as the server knows one VM's: no property of vSphere 6.0 tells who forked whom."""
-    told = dict.fromkeys(parents.listed_children(only, deadline), only.vm)
-    its_parent = parents.listed_parent(only, deadline)
+    told: dict[t.Any, t.Any] = {}
+    try:
+        told = dict.fromkeys(parents.listed_children(only, deadline), only.vm)
+        its_parent = parents.listed_parent(only, deadline)
+    except _errors.OperationFailed as error:
+        if error.fault != "NoPermission":
+            raise
+        warn(f"Forks that this collection did not make may be missing. {error.sentence}")
+        return told
     return {**told, only.vm: its_parent} if its_parent is not None else told
 
 

@@ -88,7 +88,7 @@ def judge(parent: t.Mapping[str, t.Any], vm: t.Mapping[str, t.Any], listed: bool
         return Verdict(Kinship.STRANGER, "nothing on it says that it was forked from this parent")
     if record.parent_instance_uuid.lower() != _uuid(parent, "config.instanceUuid"):
         return Verdict(Kinship.STRANGER, "it is recorded as the child of another parent")
-    if record.bios_uuid.lower() != _uuid(vm, "config.uuid"):
+    if own_record(vm) is None:
         return Verdict(Kinship.STRANGER, "it is a copy of a child: the record on it was written for another VM")
     if group and of_parent and group != of_parent:
         return Verdict(Kinship.STRANGER, "it belongs to the fork group of another parent")
@@ -121,13 +121,18 @@ def record_of(vm: t.Mapping[str, t.Any]) -> Record | None:
     return Record.parse(_extra_config.mapping(vm).get(RECORD_KEY))
 
 
+def own_record(vm: t.Mapping[str, t.Any]) -> Record | None:
+    """Our record on a VM, if it was written for this VM: a copy of a child bears the child's."""
+    record = record_of(vm)
+    return record if record is not None and record.bios_uuid.lower() == _uuid(vm, "config.uuid") else None
+
+
 def forked_from(vm: t.Mapping[str, t.Any]) -> str | None:
     """Instance UUID of the parent a VM was forked from; empty when that is not known, ``None`` when it is no fork."""
-    record = record_of(vm)
-    if record is not None and record.bios_uuid.lower() == _uuid(vm, "config.uuid"):
+    record = own_record(vm)
+    if record is not None:
         return record.parent_instance_uuid.lower()
-    kind = getattr(vm.get("config.forkConfigInfo"), "childType", None)
-    return "" if child_group(vm) or str(kind) in ("persistent", "nonpersistent") else None
+    return "" if is_fork(vm) else None
 
 
 def parent_group(vm: t.Mapping[str, t.Any]) -> str | None:

@@ -113,6 +113,10 @@ func (s *Simulator) needs(method *simulator.Method) []need {
 	switch request := method.Body.(type) {
 	case *enableForkParentRequest, *disableForkParentRequest:
 		return on(this, toggleForkParent)
+	case *retrieveForkChildrenRequest, *retrieveForkParentRequest:
+		if s.rules.is("retrieve_privilege", "ToggleForkParent") {
+			return on(this, toggleForkParent)
+		}
 	case *createForkChildRequest:
 		return s.needsOfChild(this, request)
 	case *types.PowerOnVM_Task:

@@ -106,6 +106,8 @@ var ruleTable = []Rule{
 		Statement: "The result of a CreateForkChild task is the child."},
 	{Name: "create_privilege", Source: assumption, Choices: []string{"ToggleForkParent", "none"},
 		Statement: "CreateForkChild asks for VirtualMachine.Config.ToggleForkParent on the parent."},
+	{Name: "retrieve_privilege", Source: assumption, Choices: []string{"none", "ToggleForkParent"},
+		Statement: "RetrieveForkChildren and RetrieveForkParent ask for no privilege beyond reading (the other choice: for VirtualMachine.Config.ToggleForkParent)."},
 	{Name: "children_result_empty", Source: assumption, Choices: []string{"unset", "empty-list"},
 		Statement: "The result of RetrieveForkChildren is unset when there are none."},
 	{Name: "children_of_non_parent", Source: assumption, Choices: []string{"success", "InvalidState"},
