@@ -367,8 +367,9 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     )
     examined = examine.examine(session, Deadline(params["timeout"]), _arguments.vms(params), questions)
     seen = {each for one in examined for each in (one.found.name, one.found.moid)}
-    for unknown in sorted(questions.logins.keys() - seen):
-        task.warn(f"guests has a login for {unknown}, which is none of the VMs looked at. Check the spelling.")
+    unknown = ", ".join(sorted(questions.logins.keys() - seen))
+    if unknown:
+        task.warn(f"guests has a login for {unknown}, which is not among the VMs looked at. Check the spelling.")
     shown = [one for one in examined if not params["only"] or one.diagnosis.status in params["only"]]
     result = {
         "ovfenv": [examine.facts(one, mask, params["include_raw_xml"]) for one in shown],

@@ -8,7 +8,7 @@ import datetime
 from typing import Any
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Found
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, differences, examine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured, Product, Property
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, Extracted, GuestView, Iso
@@ -57,6 +57,7 @@ def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> d
     """One VM; ``kind`` counts through the verdicts."""
     moid = f"vm-{number}"
     own = GuestView("xml", "full", "/usr/bin/vmware-rpctool", 0, document=Document(origin="vcenter", vcenter_id=moid))
+    older = Document(origin="vcenter", vcenter_id=moid, properties={"vami.ip0": "192.0.2.8"})
     no_value = GuestView("no_value", "exit_code", "/usr/bin/vmware-rpctool", 1, "No value found")
     usual = _configured(product)
     kinds: tuple[dict[str, Any], ...] = (
@@ -81,6 +82,8 @@ def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> d
         {"configured": Configured(), "listed_before": True},
         {"configured": Configured()},
         {"configured": usual, "connection_state": "disconnected"},
+        {"configured": usual, "guest": GuestView("xml", "full", document=older),
+         "differences": differences.compare(usual, None, older)},
     )  # fmt: skip
     evidence = Evidence(name, moid, **kinds[kind % len(kinds)])
     path = f"/DC0/vm/appliances/{name}"

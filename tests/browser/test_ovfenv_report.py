@@ -52,7 +52,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, result: dict[str, Any]) -> 
     """The page, compared with that of an earlier report."""
     folder = tmp_path_factory.mktemp("report")
     make(folder, "earlier.html", samples.result(EARLIER))
-    return make(folder, "now.html", result, ovfenv_earlier_report="earlier.html")
+    return make(folder, "now.html", result, ovfenv_earlier_report="earlier.html", ovfenv_guest_become="sudo")
 
 
 def make(folder: Path, name: str, result: dict[str, Any], **more: str) -> Path:
@@ -160,27 +160,37 @@ def test_sorts_by_name_and_by_verdict(open_page: Open) -> None:
     assert page.locator("thead [aria-sort=descending]").text_content() == "Verdict"
 
 
-def test_copies_commands_that_mean_their_vm_whatever_its_name(open_page: Open) -> None:
+def test_copies_commands_that_mean_their_vm_whatever_its_name(
+    open_page: Open, listed: dict[str, dict[str, Any]]
+) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
-    repaired = set()
+    repaired, looks = set(), set()
     commands = page.locator(".command")
     owners = commands.evaluate_all("""all => all.map(one => one.closest("tr"))
-        .map(row => [row.querySelector(".name").textContent, row.dataset.verdict])""")
-    for (name, verdict), command in zip(owners, commands.all(), strict=True):
+        .map(row => row.querySelector("th .small").textContent.match(/vm-[0-9]+(?= on esx)/)[0])""")
+    for moid, command in zip(owners, commands.all(), strict=True):
         command.get_by_role("button").click()
         command.get_by_role("button", name="Copied").wait_for()
         copied = page.evaluate("navigator.clipboard.readText()")
         program, playbook, flag, variables = shlex.split(copied)
+        vm = listed[moid]
+        status, name, found_by = vm["diagnosis"]["status"], vm["name"], vm["guest"]["method"]
         assert (program, flag) == ("ansible-playbook", "-e")
-        assert ("!unsafe" in variables) == ("{{" in name)
         given = yaml.load(variables, Unsafe)
-        assert given["ovfenv_vms"] == [name]
+        assert given.pop("vmfork_hostname") == "vcenter.example.com"
+        assert given.pop("ovfenv_moids") == [moid]
         if playbook == "vmfork.vsphere.ovfenv_repair":
-            assert given["ovfenv_repair_confirm"] == [name]
-            repaired.add(verdict)
+            assert ("!unsafe" in variables) == ("{{" in name)
+            assert given.pop("ovfenv_repair_confirm") == [name]
+            repaired.add(status)
         else:
-            assert given["ovfenv_guest_probe"] == "exit_code"
+            assert given.pop("ovfenv_report_file") == ""
+        look = given.pop("ovfenv_guest_probe", None)
+        looks.add((status, look))
+        assert look == found_by or (found_by is None and look in (None, "exit_code"))
+        assert given == ({"ovfenv_guest_become": "sudo"} if look else {})
     assert repaired == {"lost", "lost_suspected", "stale", "contradictory"}
+    assert looks > {("stale", None), ("stale", "full"), ("lost", "exit_code"), ("lost_suspected", "exit_code")}
 
 
 def test_finds_rows(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:

@@ -376,11 +376,11 @@ def test_login_of_each_vm(shared: Estate) -> None:
     assert [one["guest"]["state"] for one in found.values()] == ["no_value", "login_failed", "no_value"]
     assert [verdict(one) for one in found.values()] == [LOST, SUSPECTED, LOST]
     assert "refused the login" in found["login-1"]["diagnosis"]["warnings"][0]
-    logins = [{"moid": three[2].moid, **good}, {"name": "logon-1", **good}]
+    logins = [{"moid": three[2].moid, **good}, {"name": "logon-1", **good}, {"moid": "vm-0", **good}]
     result = shared.vcenter.run("vm_ovfenv_info", name=names, guest_probe="exit_code", guests=logins)
     assert [one["guest"]["state"] for one in entries(result).values()] == ["not_asked", "not_asked", "no_value"]
     assert len(result["warnings"]) == 1
-    assert "a login for logon-1, which is none of the VMs looked at" in str(result["warnings"])
+    assert "a login for logon-1, vm-0, which is not among the VMs looked at" in str(result["warnings"])
 
 
 @needs_other_accounts
