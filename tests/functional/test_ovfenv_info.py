@@ -526,6 +526,7 @@ def test_events_that_are_gone(own: Estate) -> None:
     own.vcenter.control("DELETE", "events")
     found = entries(look(own, "a", "b"))
     assert {verdict(one) for one in found.values()} == {"unknown (events_aged_out), low"}
+    assert all("No event since 20" in one["diagnosis"]["message"] for one in found.values())
     found = entries(look(own, "a", "b", method="exit_code"))
     assert [verdict(one) for one in found.values()] == [
         "delivered, medium",

@@ -208,11 +208,14 @@ ROWS: tuple[Row, ...] = (
         lambda e: e.is_template, HIGH, NONE,
         "{name} is a template and never runs."),
     Row("1c", "not_applicable", "not_connected",
-        lambda e: e.connection_state != "connected", HIGH, NONE,
+        lambda e: e.connection_state not in ("", "connected"), HIGH, NONE,
         "{name} is {connection} in vCenter, so nothing can be said of it. Reconnect its ESXi host or storage."),
     Row("1d", "not_applicable", "fault_tolerance_secondary",
         lambda e: e.is_ft_secondary, HIGH, NONE,
         "{name} is a fault tolerance secondary: what its primary has, it has."),
+    Row("1e", "unknown", "no_permission",
+        lambda e: not (e.connection_state and e.power_state and e.config_read), LOW, GRANT_PRIVILEGE,
+        "vCenter does not show the settings and the state of {name}. Give the user System.Read there."),
     # A fork child may have no vApp options and hold its parent's document all the same; a VM may have been given a
     # document past vCenter, for which it needs no vApp options. Both are told by the rows made for them (6, 8).
     Row("2a", "config_lost", "vapp_config_gone",
@@ -394,7 +397,8 @@ ROWS: tuple[Row, ...] = (
         "The user may not read the events of {name}, and its guest was not asked. Give it System.View there."),
     Row("21k", "unknown", "events_aged_out",
         lambda e: e.power_on.reason == "events_aged_out", LOW, NONE,
-        "vCenter keeps no events any more from the time {name} was powered on. Ask its guest (guest_probe)."),
+        "No event{since} tells who powered {name} on: it may have run for longer (event_lookback), or vCenter has "
+        "deleted the events or never got them. Ask its guest (guest_probe)."),
     Row("21l", "unknown", "host_was_disconnected",
         lambda e: e.power_on.reason == "host_was_disconnected", LOW, NONE,
         "{name} was powered on while vCenter had no connection to its ESXi host. Ask its guest (guest_probe)."),
@@ -408,7 +412,7 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 """The first row that applies is the verdict."""
 
-STATUSES = tuple(dict.fromkeys(row.status for row in ROWS))
+STATUSES = (*dict.fromkeys(row.status for row in ROWS if row.status != "unknown"), "unknown")
 """Every status, in the order of the table."""
 
 
@@ -459,6 +463,7 @@ def _words(e: Evidence) -> dict[str, str]:
     return {
         "name": e.name,
         "connection": e.connection_state,
+        "since": f" since {_time(power_on.read_since)}" if power_on.read_since else "",
         "when": f" at {_time(power_on.time)}" if power_on.time else "",
         "by": f" by {power_on.user}" if power_on.user else "",
         "on": f" on {power_on.host}" if power_on.host else "",
@@ -512,10 +517,13 @@ def _statements(e: Evidence) -> t.Iterator[str]:
         yield "inventory: is a template"
     if e.is_ft_secondary:
         yield "inventory: is a fault tolerance secondary"
-    yield f"inventory: {e.connection_state}, {e.power_state}"
+    yield f"inventory: {e.connection_state or 'connection not readable'}, {e.power_state or 'power state not readable'}"
     if _fork(e):
         yield f"inventory: came up by a fork{' of ' + e.forked_from if e.forked_from else ''}"
-    yield from _configured_statements(e)
+    if e.config_read:
+        yield from _configured_statements(e)
+    else:
+        yield "configured: not readable"
     if e.extracted.state != "not_asked":
         note = ""
         if e.extracted.document is not None and e.extracted.document.parse_error:
@@ -639,7 +647,7 @@ def _listed(names: t.Sequence[str], shown: int = 3) -> str:
 # --- what it means --------------------------------------------------------------------------------------------------
 
 _MISSING = ("lost", "not_delivered", "not_deliverable")
-"""The guest goes without, for certain."""
+"""The guest goes without; for certain, where the confidence is high."""
 
 _TROUBLED = (*_MISSING, "config_lost", "stale", "lost_suspected", "contradictory")
 
@@ -650,7 +658,7 @@ def _impact(row: Row, e: Evidence) -> impact.Impact:
     if row.status not in _TROUBLED:
         return impact.Impact("None.", "never")
     found = impact.of(e.configured.products)
-    if found.act == "never" or row.status in _MISSING:
+    if found.act == "never" or (row.status in _MISSING and row.confidence == HIGH):
         return found
     # The guest of config_lost may still have it; of the others it is not certain that they go without.
     act = "before_next_boot" if row.status == "config_lost" and found.act == "now" else "decide"

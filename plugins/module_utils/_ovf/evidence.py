@@ -89,6 +89,8 @@ class Difference:
 class Evidence:
     """One VM.
 
+    :param config_read: whether ``config`` could be read; if not, it says nothing that there are no vApp options.
+    :param connection_state: empty when it could not be read, as ``power_state``.
     :param forked_from: managed object ID of the parent whose memory the VM runs on; ``""`` when the parent is
         not known, ``None`` when it is no fork.
     :param rpc_denied: extraConfig restricts info-get in the guest.
@@ -98,6 +100,7 @@ class Evidence:
     name: str
     moid: str
     is_vcenter: bool = True
+    config_read: bool = True
     is_template: bool = False
     connection_state: str = "connected"
     is_ft_secondary: bool = False

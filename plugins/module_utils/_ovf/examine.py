@@ -139,11 +139,12 @@ def _what_is_known(
         name=one.name,
         moid=one.moid,
         is_vcenter=session.is_vcenter,
+        config_read=any(path.startswith("config.") for path in values),
         is_template=bool(values.get("config.template")),
-        connection_state=str(values.get("runtime.connectionState")),
+        connection_state=str(values.get("runtime.connectionState", "")),
         # Role 1 is the primary (vSphere API reference, FaultToleranceConfigInfo.role).
         is_ft_secondary=fault_tolerance is not None and fault_tolerance.role != 1,
-        power_state=str(values.get("runtime.powerState")),
+        power_state=str(values.get("runtime.powerState", "")),
         forked_from=None if parent is None else by_uuid.get(parent, ""),
         tools_running=values.get("guest.toolsRunningStatus") == "guestToolsRunning",
         operations_ready=bool(values.get("guest.guestOperationsReady")),
@@ -248,9 +249,10 @@ def _power_ons(
     running = [one for one in found if _power.is_on(one.values) and _has_vapp_options(one)]
     if not running or not session.is_vcenter:
         return {}
-    boot_times = [one.values.get("runtime.bootTime") for one in running]
-    earliest = datetime.datetime.now(datetime.timezone.utc) - lookback
-    begin = max(earliest, min((each for each in boot_times if each is not None), default=earliest) - origin.NEAR)
+    boot_times = [when for one in running if (when := one.values.get("runtime.bootTime")) is not None]
+    begin = datetime.datetime.now(datetime.timezone.utc) - lookback
+    if len(boot_times) == len(running):
+        begin = max(begin, min(boot_times) - origin.NEAR)
     try:
         read = history.read(session, deadline, _around(session, running), begin, {one.moid for one in running})
     except (_errors.OperationFailed, _errors.TimedOut, _errors.ConnectionLost) as error:
@@ -262,6 +264,7 @@ def _power_ons(
             one.values.get("runtime.bootTime"),
             str(one.values.get("runtime.powerState")),
             read.unread,
+            begin,
         )
         for one in running
     }
@@ -295,7 +298,7 @@ def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
         "instance_uuid": values.get("config.instanceUuid"),
         "inventory_path": one.found.inventory_path,
         "host": one.host,
-        "power_state": known.power_state,
+        "power_state": known.power_state or None,
         "boot_time": None if boot_time is None else origin.iso_time(boot_time),
         "parent_vapp": next(iter(known.configured.parent_vapps), None),
         "configured": configured.facts(known.configured, mask),

@@ -72,6 +72,7 @@ class PowerOn:
         ``no_permission`` or ``events_unreadable``.
     :param events: what it was concluded from, oldest first.
     :param unread: what could not be read: ``tasks`` (vCenter's task history), ``changes`` (VmReconfiguredEvents).
+    :param read_since: from when on events were asked for.
     """
 
     origin: str = "unknown"
@@ -87,6 +88,7 @@ class PowerOn:
     reconfigured: tuple[Event, ...] = ()
     """Changes of the vApp options since then."""
     unread: tuple[str, ...] = ()
+    read_since: datetime.datetime | None = None
 
 
 def classify(
@@ -94,13 +96,14 @@ def classify(
     boot_time: datetime.datetime | None,
     power_state: str,
     unread: tuple[str, ...] = (),
+    read_since: datetime.datetime | None = None,
 ) -> PowerOn:
     """Who powered the VM on.
 
     :param events: those of this VM, in any order.
     :param boot_time: ``runtime.bootTime``: a resume, a reset or a guest's reboot does not change it.
     :param power_state: ``runtime.powerState``.
-    :param unread: what could not be read, as in ``PowerOn``.
+    :param unread: as in ``PowerOn``, like ``read_since``.
     """
     if power_state == "poweredOff":
         return PowerOn(reason="not_running")
@@ -112,11 +115,11 @@ def classify(
     reconfigured = tuple(one for one in events if one.changes_vapp and since is not None and one.time > since)
     if run:
         verdict = _verdict(run, _tasks(run, events), boot_time, "tasks" not in unread)
-        return dataclasses.replace(verdict, reconfigured=reconfigured, unread=unread)
+        return dataclasses.replace(verdict, reconfigured=reconfigured, unread=unread, read_since=read_since)
     # A log that reaches further back than the power-on has not lost it: nobody told vCenter.
     reaches_back = boot_time is not None and any(one.time < boot_time - NEAR for one in events)
     reason = "host_was_disconnected" if reaches_back else "events_aged_out"
-    return PowerOn(reason=reason, reconfigured=reconfigured, unread=unread)
+    return PowerOn(reason=reason, reconfigured=reconfigured, unread=unread, read_since=read_since)
 
 
 def last_power_on(events: t.Sequence[Event]) -> list[Event]:

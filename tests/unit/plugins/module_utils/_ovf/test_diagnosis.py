@@ -126,6 +126,11 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
     ("1c", "not_applicable", "not_connected", "high", "none", vm(connection_state="inaccessible", configured=OFF)),
     ("1c", "not_applicable", "not_connected", "high", "none", vm(connection_state="orphaned")),
     ("1d", "not_applicable", "fault_tolerance_secondary", "high", "none", vm(is_ft_secondary=True)),
+    ("1c", "not_applicable", "not_connected", "high", "none",
+     vm(connection_state="disconnected", configured=OFF, config_read=False)),
+    ("1e", "unknown", "no_permission", "low", "grant_privilege", vm(connection_state="")),
+    ("1e", "unknown", "no_permission", "low", "grant_privilege", vm(power_state="")),
+    ("1e", "unknown", "no_permission", "low", "grant_privilege", vm(configured=OFF, config_read=False)),
     ("2a", "config_lost", "vapp_config_gone", "high", "enable_vapp", vm(configured=OFF, guest=full())),
     ("2a", "config_lost", "vapp_config_gone", "high", "enable_vapp", vm(configured=OFF, guest=full("vm-999"))),
     ("2b", "config_lost", "vapp_config_gone", "medium", "enable_vapp", vm(configured=OFF, guest=code("own"))),
@@ -415,6 +420,14 @@ def test_impact(products: tuple[str, ...], evidence: dict[str, Any], act: str) -
     assert verdict.impact
 
 
+def test_what_is_not_certain_is_not_urgent() -> None:
+    """The guest may have read the image before somebody took it out."""
+    ready = vm(configured=configured("iso", products=("vSphere Integrated Containers",)), iso=Iso(True))
+    assert (diagnosis.judge(ready).row, diagnosis.judge(ready).act) == ("13d", "decide")
+    without_drive = diagnosis.judge(replace(ready, iso=Iso()))
+    assert (without_drive.row, without_drive.act) == ("13c", "now")
+
+
 def test_lost_vapp_options_matter_at_the_next_boot() -> None:
     products = (Product(1, "", "", "vSphere Integrated Containers", "", "", ""),)
     verdict = diagnosis.judge(vm(configured=Configured(products=products), guest=full()))
@@ -458,6 +471,19 @@ def test_evidence_says_what_each_source_said() -> None:
     )
 
 
+def test_how_far_back_events_were_read_is_told() -> None:
+    known = vm(power_on=replace(NOBODY_KNOWS, read_since=BOOT))
+    assert "No event since 2026-11-21 03:12 UTC tells" in diagnosis.judge(known).message
+
+
+def test_what_could_not_be_read_is_told() -> None:
+    told = diagnosis.judge(vm(configured=OFF, config_read=False, connection_state="", power_state="")).evidence
+    assert told[:2] == (
+        "inventory: connection not readable, power state not readable",
+        "configured: not readable",
+    )
+
+
 # --- any evidence ---------------------------------------------------------------------------------------------------
 
 SOURCES = ("inventory:", "configured:", "computed values:", "extract:", "iso:", "guest:", "events:")
@@ -491,10 +517,11 @@ evidences = st.builds(
     name=texts | keys,
     moid=st.just(MOID),
     is_vcenter=st.sampled_from([True, True, True, False]),
+    config_read=st.sampled_from([True] * 5 + [False]),
     is_template=st.sampled_from([False, False, False, True]),
-    connection_state=st.sampled_from(["connected"] * 5 + ["disconnected", "orphaned", "invalid"]),
+    connection_state=st.sampled_from(["connected"] * 5 + ["disconnected", "orphaned", ""]),
     is_ft_secondary=st.sampled_from([False, False, False, True]),
-    power_state=st.sampled_from(["poweredOn"] * 5 + ["poweredOff", "suspended"]),
+    power_state=st.sampled_from(["poweredOn"] * 5 + ["poweredOff", "suspended", ""]),
     forked_from=st.sampled_from([None, None, "", PARENT]),
     rpc_denied=st.booleans(),
     listed_before=st.booleans(),
@@ -577,7 +604,7 @@ def test_any_evidence(evidence: Evidence) -> None:
         assert evidence.forked_from is None
         assert evidence.is_vcenter
     if verdict.act == "now":
-        assert verdict.confidence == "high" or verdict.status == "not_delivered"
+        assert verdict.confidence == "high"
     if state in ("not_asked", "login_failed", "no_permission", "tools_not_running", "ops_not_ready", "error"):
         assert verdict.status not in ("lost", "cleared", "delivered", "contradictory", "delivered_injected")
 

@@ -1,0 +1,81 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is asked of the server, and what is made of properties that it leaves out; tests/functional has a server."""
+
+from __future__ import annotations
+
+import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import examine, history
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
+
+HOUR = datetime.timedelta(hours=1)
+DAY = datetime.timedelta(days=1)
+QUESTIONS = examine.Questions(forked_from=lambda values: None, mask=Mask())
+
+
+def examined(monkeypatch: pytest.MonkeyPatch, *vms: dict[str, Any]) -> list[dict[str, Any]]:
+    """The verdicts on VMs of which the server gives these properties, and no details."""
+    found = [
+        _inventory.Found(vim.VirtualMachine(f"vm-{number}"), {"name": f"vm-{number}", **values}, "/DC/vm/a", None, None)
+        for number, values in enumerate(vms)
+    ]
+    session: Any = SimpleNamespace(is_vcenter=True, content=SimpleNamespace(rootFolder=vim.Folder("group-d1")))
+    monkeypatch.setattr(examine._inventory, "find_vms", lambda *_given: found)
+    monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
+    # With the time over, no VM is asked for its document.
+    looked = examine.examine(session, Deadline(0), _inventory.Selection(), QUESTIONS)
+    return [examine.facts(one, Mask()) for one in looked]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"runtime.powerState": "poweredOn", "runtime.connectionState": "connected"},
+        {"config.instanceUuid": "1"},
+    ],
+)
+def test_what_the_user_may_not_see_is_no_verdict(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
+    (found,) = examined(monkeypatch, values)
+    told = found["diagnosis"]
+    assert (told["status"], told["cause"], told["remedy"]) == ("unknown", "no_permission", "grant_privilege")
+    assert found["power_state"] == values.get("runtime.powerState")
+
+
+@pytest.mark.parametrize(
+    ("up_for", "expected"),
+    [
+        pytest.param([HOUR, 3 * HOUR], 3 * HOUR, id="since the oldest power-on"),
+        pytest.param([HOUR, 90 * DAY], 30 * DAY, id="no further than asked for"),
+        pytest.param([HOUR, None], 30 * DAY, id="as far as asked for, where a power-on may be of any time"),
+    ],
+)
+def test_how_far_back_events_are_read(
+    monkeypatch: pytest.MonkeyPatch, up_for: list[datetime.timedelta | None], expected: datetime.timedelta
+) -> None:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    asked: list[datetime.datetime] = []
+
+    def read(_session: Any, _deadline: Any, _root: Any, begin: datetime.datetime, _vms: Any) -> history.History:
+        asked.append(begin)
+        return history.History({})
+
+    monkeypatch.setattr(examine.history, "read", read)
+    common = {
+        "config.vAppConfig": vim.vApp.VmConfigInfo(ovfEnvironmentTransport=["com.vmware.guestInfo"]),
+        "runtime.powerState": "poweredOn",
+        "runtime.connectionState": "connected",
+    }
+    found = examined(
+        monkeypatch, *({**common, **({"runtime.bootTime": now - each} if each else {})} for each in up_for)
+    )
+    assert abs(now - expected - asked[0]) < HOUR
+    assert all(f"since {asked[0]:%Y-%m-%d %H:%M} UTC" in one["diagnosis"]["message"] for one in found)
