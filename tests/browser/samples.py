@@ -84,6 +84,8 @@ def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> d
         {"configured": usual, "connection_state": "disconnected"},
         {"configured": usual, "guest": GuestView("xml", "full", document=older),
          "differences": differences.compare(usual, None, older)},
+        {"configured": usual, "extracted": Extracted("ok", older), "power_on": _power_on("vcenter", number, "x"),
+         "differences": differences.compare(usual, older, None)},
     )  # fmt: skip
     evidence = Evidence(name, moid, **kinds[kind % len(kinds)])
     path = f"/DC0/vm/appliances/{name}"
