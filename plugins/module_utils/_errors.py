@@ -80,6 +80,10 @@ class TimedOut(Error):
     """The time given for the task is over."""
 
 
+class NotEnded(TimedOut):
+    """vCenter has accepted a request, and its task was not seen to end: it may be carried out yet."""
+
+
 # What to do about faults whose own text does not say it. The names are those
 # of the vSphere Web Services API reference.
 _REMEDIES = {

@@ -89,8 +89,26 @@ def run_all(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -
     except (vmodl.MethodFault, _errors.Error) as trouble:
         lost = trouble
     for key in running.values():
-        results[key] = _errors.failure(jobs[key][0], lost) if lost is not None else _timed_out(jobs[key][0], deadline)
+        what = jobs[key][0]
+        results[key] = (
+            _errors.NotEnded(_errors.failure(what, lost).sentence) if lost is not None else _not_ended(what, deadline)
+        )
     return results
+
+
+def await_recent(session: Session, deadline: Deadline, vms: t.Iterable[t.Any], but: t.Container[t.Any] = ()) -> None:
+    """Wait until the recent tasks on these VMs have ended, well or not: after a lost answer, one of them may be ours.
+
+    :param but: tasks that are not waited for.
+    """
+    recent = _properties.read(session, vms, ["recentTask"]).values()
+    running = {one for values in recent for one in values.get("recentTask") or [] if one not in but}
+    with _properties.Watch(session, {vim.Task: PATHS}) as watch:
+        watch.add(running)
+        while running and not deadline.passed:
+            for task, values in watch.updates(deadline.remaining):
+                if values is None or outcome(values) is not None:
+                    running.discard(task)
 
 
 def wait(session: Session, deadline: Deadline, what: str, task: t.Any) -> t.Any:
@@ -105,14 +123,14 @@ def wait(session: Session, deadline: Deadline, what: str, task: t.Any) -> t.Any:
         watch.add([task])
         end = _properties.wait_for(watch, deadline.remaining, ended)
     if end is None:
-        raise _timed_out(what, deadline)
+        raise _not_ended(what, deadline)
     if not end.succeeded:
         raise failure(what, end)
     return end.result
 
 
-def _timed_out(what: str, deadline: Deadline) -> _errors.TimedOut:
-    return _errors.TimedOut(
+def _not_ended(what: str, deadline: Deadline) -> _errors.NotEnded:
+    return _errors.NotEnded(
         _errors.sentence(
             what,
             f"vCenter's task did not end within {deadline.seconds:g} seconds",

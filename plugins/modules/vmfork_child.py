@@ -150,7 +150,10 @@ options:
     description: The network in which an address counts for O(wait_for=ip_address), for example V(192.0.2.0/24).
     type: str
   timeout:
-    description: Seconds the whole task may take.
+    description:
+      - Seconds the whole task may take.
+      - When they are over, the task takes up to another minute to record children that vCenter is still making, and to
+        remove O(secret_config_params). Such children fail all the same.
     type: int
     default: 300
   concurrency:
@@ -404,7 +407,9 @@ def _result(parent: dict[str, t.Any], results: list[children.Result], deadline: 
 def _warn_of_secrets(results: list[children.Result], task: _module.Task) -> None:
     for one in results:
         child = one.child
-        if child is not None and child.wanted.secret_config_params and one.facts["moid"] and not child.secrets_cleared:
+        # One that vCenter was still making when the time was over may be there soon.
+        there = one.facts["moid"] or (one.changed and not task.check_mode)
+        if child is not None and child.wanted.secret_config_params and there and not child.secrets_cleared:
             task.warn(
                 f"Nothing tells that child {one.name} can read its secret_config_params no more: neither vCenter nor "
                 "its guest shows it. Remove the child, or change the secrets."

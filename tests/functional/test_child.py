@@ -238,6 +238,16 @@ def test_child_that_forks_again_is_done_when_its_script_has_run_again(
     assert vcenter.fork("web-01")["changed"] is False
 
 
+def test_child_that_cannot_be_powered_on_again(quiesced: VCenter) -> None:
+    quiesced.rule("nonpersistent_power_on_again", "InvalidState")
+    quiesced.fork("web-01")
+    power_cycle(quiesced, "off")
+    refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01")
+    assert refusal["changed"] is False
+    assert "Could not power on child web-01" in refusal.msg
+    assert "Remove it and make it anew." in refusal.msg
+
+
 @pytest.mark.parametrize("wait_for", ["created", "powered_on", "tools", "ip_address"])
 def test_wait_for(quiesced: VCenter, wait_for: str) -> None:
     params = {"ipaddress": "192.0.2.11"}

@@ -15,6 +15,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._properties import 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
+SECRET = "kept-out-of-sight-0123456789"
+
 
 def vms(vcenter: VCenter) -> list[str]:
     return sorted(line.rpartition("/")[2] for line in vcenter.govc("find", "/DC0/vm", "-type", "m").splitlines())
@@ -39,6 +41,23 @@ def test_answers_that_stay_lost(quiesced: VCenter) -> None:
     refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01")
     assert "Could not create child web-01: The connection to 127.0.0.1 broke during a call" in refusal.msg
     assert vms(quiesced) == before
+
+
+@pytest.mark.parametrize("on_failure", ["keep", "remove"])
+def test_creation_that_outlives_the_deadline(quiesced: VCenter, on_failure: str) -> None:
+    """The child is recorded when it appears, and no secret stays on it."""
+    given = {"parent_name": quiesced.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
+    quiesced.fault(method="CreateForkChild_Task", at="task", delay_ms=4000, count=1)
+    refusal = quiesced.fails("vmfork_child", **given, timeout=2, on_failure=on_failure)
+    assert "is not ready after 2 seconds: vCenter has not finished its creation" in refusal.msg
+    assert refusal["changed"]
+    if on_failure == "remove":
+        assert not quiesced.exists("/DC0/vm/web-01")
+        return
+    assert SECRET not in quiesced.govc("vm.info", "-json", "-e", "web-01")
+    assert refusal.child("web-01")["power_state"] == "poweredOff"
+    gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
+    assert gone.child("web-01")["state"] == "removed"
 
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
@@ -217,6 +236,16 @@ def test_server_that_is_lost_on_the_way(quiesced: VCenter, state: str) -> None:
     assert refusal["summary"]["failed"] == 2
     assert "ended the session" in refusal.msg
     assert [one["name"] for one in refusal["children"]] == ["web-01", "web-02"]
+    assert refusal["changed"], "vCenter had accepted the requests"
+
+
+def test_server_that_is_lost_while_a_child_with_secrets_is_made(quiesced: VCenter) -> None:
+    """Whether it is there is not known; that its secrets are not seen to be gone is told all the same."""
+    quiesced.fault(method="WaitForUpdatesEx", at="call", fault="NotAuthenticated", count=0)
+    given = {"parent_name": quiesced.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
+    refusal = quiesced.fails("vmfork_child", **given)
+    assert "Nothing tells that child web-01 can read its secret_config_params no more" in str(refusal["warnings"])
+    assert refusal["changed"]
 
 
 @pytest.fixture
@@ -257,8 +286,20 @@ def test_server_that_is_lost_before_a_failed_child_is_removed(failing: VCenter) 
     assert (child["power_state"], child["post_clone"]["exit_code"]) == ("poweredOn", 7)
 
 
-def test_removal_whose_answer_is_lost(quiesced: VCenter) -> None:
+@pytest.mark.parametrize("method", ["PowerOffVM_Task", "Destroy_Task"])
+def test_removal_whose_answer_is_lost(quiesced: VCenter, method: str) -> None:
     quiesced.fork("web-01")
-    quiesced.fault(method="Destroy_Task", at="call", drop="after", count=0)
+    quiesced.fault(method=method, at="call", drop="after", count=0)
+    quiesced.fault(method=method, at="task", delay_ms=1000, count=1)
     gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
     assert (gone["changed"], gone.child("web-01")["state"]) == (True, "removed")
+
+
+@pytest.mark.parametrize("method", ["PowerOffVM_Task", "Destroy_Task"])
+def test_removal_that_outlives_the_deadline(quiesced: VCenter, method: str) -> None:
+    quiesced.fork("web-01", wait_for="powered_on")
+    quiesced.fault(method=method, at="task", delay_ms=4000, count=1)
+    given = {"parent_name": quiesced.parent, "name": "web-01", "state": "absent"}
+    refusal = quiesced.fails("vmfork_child", **given, timeout=2)
+    assert "It goes on there" in refusal.msg
+    assert refusal["changed"]

@@ -150,7 +150,7 @@ def make(
                 one.name,
                 state=_state(child),
                 before=_power_state(standing),
-                changed=child is not None and child.changed and (check_mode or child.vm is not None),
+                changed=child is not None and child.changed,
                 child=child,
                 seconds=seconds.get(one.name, 0.0),
                 error=refused[one.name] if child is None else child.error,
@@ -169,10 +169,10 @@ def _foresee(parent: Parent, places: Places, ways: t.Mapping[str, pipeline.Next]
     }
     refused = _privileges.refusals(parent.session, steps)
     return {
-        name: replace(child, step=pipeline.Step.FAILED, error=refused[name].sentence, changed=False)
+        name: replace(child, step=pipeline.Step.FAILED, error=refused[name].sentence)
         if name in refused
-        else child
-        for name, (child, _request) in ways.items()
+        else replace(child, changed=request is not None)
+        for name, (child, request) in ways.items()
     }
 
 
@@ -338,8 +338,9 @@ def _remove(parent: Parent, results: t.Sequence[Result], deadline: Deadline, che
     for vm, one in doomed.items():
         problem = errors.get(vm)
         if problem is not None:
-            one.state, one.error, one.changed = "failed", problem.sentence, vm in powered_off
-            if one.changed:
+            one.state, one.error = "failed", problem.sentence
+            one.changed = vm in powered_off or isinstance(problem, _errors.NotEnded)
+            if vm in powered_off:
                 one.facts["power_state"] = "poweredOff"
 
 
@@ -366,25 +367,47 @@ def _destroy(
         for vm, values in _still_ours(parent, names, made_here, errors).items()
         if _power.is_on(values)
     }
-    _note(errors, _tasks.run_all(parent.session, deadline, off))
+    _run(parent, deadline, off, errors, _off)
     left = {vm: name for vm, name in names.items() if vm not in errors}
     powered_off = set(off) & set(left)
     gone = {
         vm: (f"Could not remove child {names[vm]}", vm.Destroy_Task)
         for vm in _still_ours(parent, left, made_here, errors)
     }
-    _note(errors, _tasks.run_all(parent.session, deadline, gone))
-    for vm in _gone(parent, errors):
-        del errors[vm]
+    _run(parent, deadline, gone, errors, _gone)
     return errors, powered_off
 
 
-def _gone(parent: Parent, vms: t.Collection[t.Any]) -> set[t.Any]:
-    """Which of the VMs are not there any more: an answer that was lost says nothing of what was done."""
+def _run(
+    parent: Parent,
+    deadline: Deadline,
+    jobs: t.Mapping[t.Any, _tasks.Job],
+    errors: dict[t.Any, _errors.Error],
+    done: t.Callable[[dict[t.Any, _properties.Values], t.Any], bool],
+) -> None:
+    """Run tasks on VMs, and note the errors of those that are not as they were to be.
+
+    An answer that was lost says nothing of what was done, so the VMs are looked at.
+    """
+    outcomes = _tasks.run_all(parent.session, deadline, jobs)
+    failed = {vm: error for vm, error in outcomes.items() if error is not None}
+    if not failed:
+        return
     try:
-        return set(vms) - set(_properties.read(parent.session, vms, ["name"]))
+        _tasks.await_recent(parent.session, deadline, failed)
+        now = _properties.read(parent.session, failed, ["runtime.powerState"])
+        failed = {vm: error for vm, error in failed.items() if not done(now, vm)}
     except (_errors.Error, vmodl.MethodFault):
-        return set()
+        pass  # who cannot look has the errors
+    errors.update(failed)
+
+
+def _off(now: dict[t.Any, _properties.Values], vm: t.Any) -> bool:
+    return not _power.is_on(now.get(vm, {}))
+
+
+def _gone(now: dict[t.Any, _properties.Values], vm: t.Any) -> bool:
+    return vm not in now
 
 
 def _still_ours(
@@ -406,7 +429,3 @@ def _still_ours(
                 f"VM {names[vm]} ({vm._GetMoId()}) is not removed: {verdict.why}. Look at it in vCenter."
             )
     return result
-
-
-def _note(errors: dict[t.Any, _errors.Error], outcomes: t.Mapping[t.Any, _errors.Error | None]) -> None:
-    errors.update({vm: error for vm, error in outcomes.items() if error is not None})

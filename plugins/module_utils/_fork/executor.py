@@ -34,7 +34,7 @@ SETTLE_SECONDS = 3
 the runner asks it to; a child that has no address is not waited for any longer."""
 
 CLEAR_SECONDS = 60
-"""Extra time for removing secrets from children when the task's own time is over."""
+"""Extra time, when the task's own is over, for recording children that are being made, and for removing secrets."""
 
 
 class Places(t.Protocol):
@@ -67,6 +67,7 @@ class Executor:
         self._known: dict[t.Any, dict[str, t.Any]] = {}
         self._started: dict[str, float] = {}
         self._lost: set[str] = set()
+        self._is_overdue = False
         self._settling: dict[str, Deadline] = {}
         self.seconds: dict[str, float] = {}
 
@@ -158,19 +159,34 @@ class Executor:
         self._tell(name, pipeline.Created(vm))
 
     def _give_up(self) -> None:
-        """The time is over: what is not done has failed; secrets are cleared all the same."""
-        self._waiting.clear()
-        self._tasks.clear()
-        for child in list(self._children.values()):
+        """The time is over, or the extra time for what must not be left anyhow."""
+        before = dict(self._children)
+        under_way = set(self._tasks.values())
+        kept = () if self._is_overdue else (Request.RECORD, Request.CLEAR, Request.NOTE)
+        self._waiting = deque(one for one in self._waiting if one[1] in kept)
+        for name, child in before.items():
             if not child.is_finished:
-                self._tell(child.name, pipeline.Failed(pipeline.unfinished(child, self._seconds)))
+                sentence, goes_on = pipeline.unfinished(child, self._seconds), name in under_way
+                self._tell(
+                    name,
+                    pipeline.Failed(sentence, goes_on=goes_on)
+                    if self._is_overdue
+                    else pipeline.Overdue(sentence, goes_on),
+                )
+        # The end of a request that a child has left behind says nothing of its present one.
+        self._tasks = {
+            task: name for task, name in self._tasks.items() if self._children[name].step is before[name].step
+        }
+        self._is_overdue = True
         self._deadline = Deadline(CLEAR_SECONDS)
 
     def _break_off(self, sentence: str) -> None:
         """The server is lost: what is not done has failed, and what is known is still told."""
-        for child in self._children.values():
+        under_way = set(self._tasks.values())
+        for name, child in self._children.items():
             if not child.is_finished:
-                self._children[child.name] = replace(child, step=Step.FAILED, error=child.error or sentence)
+                changed = child.changed or name in under_way
+                self._children[name] = replace(child, step=Step.FAILED, error=child.error or sentence, changed=changed)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -238,34 +254,23 @@ class Executor:
 
     def _after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:
         """No answer came. Look for the effect before asking again, and ask again once only."""
-        if name in self._lost:
-            self._tell(name, pipeline.Failed(_errors.sentence(f"{request.value} {name}", error.sentence.rstrip("."))))
-            return
-        self._lost.add(name)
         if request is Request.CREATE:
-            self._await_recent_tasks()
+            _tasks.await_recent(self._session, self._deadline, [self._parent.vm], but=self._tasks)
             vm = self._find_created(name)
             if vm is not None:
                 self._created(name, vm)
                 return
         elif request is Request.POWER_ON:
-            self._await_recent_tasks(self._children[name].vm)
+            _tasks.await_recent(self._session, self._deadline, [self._children[name].vm])
             now = _properties.read(self._session, [self._children[name].vm], ["runtime.powerState"])
             if any(str(values.get("runtime.powerState")) == "poweredOn" for values in now.values()):
                 self._tell(name, pipeline.Succeeded())
                 return
+        if name in self._lost:
+            self._tell(name, pipeline.Failed(_errors.sentence(f"{request.value} {name}", error.sentence.rstrip("."))))
+            return
+        self._lost.add(name)
         self._waiting.append((name, request))
-
-    def _await_recent_tasks(self, vm: t.Any = None) -> None:
-        """Wait for the tasks on the parent (or a child) that nobody here waits for yet; one of them may be ours."""
-        vm = vm or self._parent.vm
-        recent = _properties.read(self._session, [vm], ["recentTask"]).get(vm, {}).get("recentTask") or []
-        for task in recent:
-            if task not in self._tasks:
-                try:
-                    _tasks.wait(self._session, self._deadline, "Could not follow a task", task)
-                except (vmodl.MethodFault, _errors.Error):
-                    continue  # it made nothing, or the time is over, which the caller notices
 
     def _find_created(self, name: str) -> t.Any:
         """The VM of this name in the child's folder, if the server says that it is the parent's fork."""

@@ -60,10 +60,24 @@ class Succeeded(t.NamedTuple):
 
 
 class Failed(t.NamedTuple):
-    """The request that was under way failed, or the time is over."""
+    """The request that was under way failed, or is not waited for any longer.
+
+    :param goes_on: vCenter has accepted the request, and may carry it out yet.
+    """
 
     sentence: str
     fault: str = ""
+    goes_on: bool = False
+
+
+class Overdue(t.NamedTuple):
+    """The time is over: nothing is begun any more, but what was begun must not be left anyhow.
+
+    :param goes_on: see :class:`Failed`.
+    """
+
+    sentence: str
+    goes_on: bool = False
 
 
 class News(t.NamedTuple):
@@ -76,7 +90,7 @@ class Settled(t.NamedTuple):
     """VMware Tools was given time to report the child's address."""
 
 
-Event = t.Union[Created, Succeeded, Failed, News, Settled]
+Event = t.Union[Created, Succeeded, Failed, Overdue, News, Settled]
 
 
 @dataclass(frozen=True)
@@ -100,7 +114,10 @@ _OWN_PARAM = re.compile(r"vmfork\..*|ethernet\d+\.address")
 
 @dataclass(frozen=True)
 class Child:
-    """A child on its way."""
+    """A child on its way.
+
+    :param changed: vCenter has carried out a request, or may do so yet.
+    """
 
     wanted: Wanted
     goal: Goal
@@ -200,7 +217,7 @@ Next = t.Tuple[Child, t.Optional[Request]]  # noqa: UP006, UP045, ansible-test r
 
 def begin(wanted: Wanted, goal: Goal) -> Next:
     """A child that does not exist yet."""
-    return Child(wanted, goal, changed=True), Request.CREATE
+    return Child(wanted, goal), Request.CREATE
 
 
 def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Next:
@@ -208,13 +225,13 @@ def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any])
     record = identity.record_of(values)
     child = Child(wanted, goal, vm=vm, values=values, existed=True)
     if record is None:
-        child = replace(child, nonce=identity.half_made_nonce(values, goal.params_prefix), changed=True)
+        child = replace(child, nonce=identity.half_made_nonce(values, goal.params_prefix))
         return replace(child, step=Step.RECORDING), Request.RECORD
     child = replace(child, nonce=record.nonce, recorded=True)
     if goal.wait_for != "created" and not _power.is_on(values):
         if child.has_old_report and child.forks_again:
-            return replace(child, step=Step.FORGETTING, changed=True), Request.FORGET
-        return replace(child, step=Step.STARTING, changed=True), Request.POWER_ON
+            return replace(child, step=Step.FORGETTING), Request.FORGET
+        return replace(child, step=Step.STARTING), Request.POWER_ON
     return _arrive(replace(child, step=Step.RUNNING))
 
 
@@ -233,18 +250,16 @@ def advance(child: Child, event: Event) -> Next:
     if child.is_finished:
         return child, None
     if isinstance(event, Created):
-        return replace(child, step=Step.CREATED, vm=event.vm), None
+        return replace(child, step=Step.CREATED, vm=event.vm, changed=True), None
+    if isinstance(event, Overdue):
+        return _overdue(child, event)
     if isinstance(event, Failed):
-        if child.step is Step.SETTLING:
-            return _finish(child)  # it had done what was asked; only its address was still waited for
-        if child.step is Step.RECORDING and event.fault in _NOT_YET and _may_start(child):
-            # This server wants to see a child run before it lets it be changed.
-            return replace(child, step=Step.STARTING), Request.POWER_ON
-        return _fail(child, event.sentence)
+        return _failed(child, event)
     if isinstance(event, News):
         return _news(child, event)
     if isinstance(event, Settled):
         return _finish(child) if child.step is Step.SETTLING else (child, None)
+    child = replace(child, changed=True)
     if child.step is Step.RECORDING:
         child = replace(child, recorded=True)
         if _may_start(child):
@@ -267,7 +282,33 @@ _NOT_YET = ("InvalidState", "InvalidPowerState")
 
 
 def _may_start(child: Child) -> bool:
-    return child.goal.wait_for != "created" and not child.started
+    return child.goal.wait_for != "created" and not child.started and child.error is None
+
+
+def _overdue(child: Child, event: Overdue) -> Next:
+    """No child is left without its record or with its secrets, if a little more time is enough for that."""
+    if child.step in (Step.CLEARING, Step.NOTING):
+        return child, None
+    if not child.recorded and (event.goes_on or child.step in (Step.CREATED, Step.RECORDING)):
+        return replace(child, error=event.sentence), None
+    return _failed(child, Failed(event.sentence, goes_on=event.goes_on))
+
+
+def _failed(child: Child, event: Failed) -> Next:
+    child = replace(child, changed=child.changed or event.goes_on)
+    if child.step is Step.SETTLING:
+        return _finish(child)  # it had done what was asked; only its address was still waited for
+    if child.step is Step.RECORDING and event.fault in _NOT_YET and _may_start(child):
+        # This server wants to see a child run before it lets it be changed.
+        return replace(child, step=Step.STARTING), Request.POWER_ON
+    return _fail(child, event.sentence + _remedy(child, event.fault))
+
+
+def _remedy(child: Child, fault: str) -> str:
+    """What to do about a refusal that does not say it: InvalidState means something else at each step."""
+    if fault in _NOT_YET and child.step is Step.STARTING and child.existed and child.forks_again:
+        return " Remove it and make it anew."
+    return ""
 
 
 def _start_afresh(child: Child) -> Next:
@@ -302,6 +343,8 @@ def _news(child: Child, event: News) -> Next:
 
 def _arrive(child: Child) -> Next:
     """Has the child reached its goal?"""
+    if child.error is not None:
+        return _finish(child)
     goal = child.goal.wait_for
     values = child.values
     if goal == "tools" and str(values.get("guest.toolsRunningStatus")) != "guestToolsRunning":
@@ -334,9 +377,9 @@ def _finish(child: Child) -> Next:
         keys = _extra_config.mapping(child.values)
         seen = any(keys.get(key) for key in child.secret_keys)
         if seen or not (child.secrets_told or child.existed):
-            return replace(child, step=Step.CLEARING, secrets_seen=seen, changed=True), Request.CLEAR
+            return replace(child, step=Step.CLEARING, secrets_seen=seen), Request.CLEAR
     if child.note:
-        return replace(child, step=Step.NOTING, changed=True), Request.NOTE
+        return replace(child, step=Step.NOTING), Request.NOTE
     return _end(child), None
 
 

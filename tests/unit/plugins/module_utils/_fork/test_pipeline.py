@@ -18,6 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline impo
     Failed,
     Goal,
     News,
+    Overdue,
     Request,
     Settled,
     Step,
@@ -238,7 +239,8 @@ def test_existing_child_whose_script_still_runs_is_waited_for() -> None:
 
 def test_existing_child_that_is_off_is_powered_on() -> None:
     child, request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
-    assert (child.step, child.changed, request) == (Step.STARTING, True, Request.POWER_ON)
+    assert (child.step, request) == (Step.STARTING, Request.POWER_ON)
+    assert walk(child, Succeeded(), News(on())).changed
 
 
 def test_child_that_was_cut_short_is_recorded_first() -> None:
@@ -254,7 +256,8 @@ def test_secrets_that_an_earlier_task_left_are_cleared() -> None:
     wanted = Wanted("web-01", secret_config_params={"token": "a-long-secret"})
     left = {report.POST_CLONE: "n1 0 ", "guestinfo.fork.token": "a-long-secret"}
     child, request = pipeline.resume(wanted, Goal("post_clone", PARENT), VM, existing("poweredOn", **left))
-    assert (child.step, child.changed, request) == (Step.CLEARING, True, Request.CLEAR)
+    assert (child.step, request) == (Step.CLEARING, Request.CLEAR)
+    assert walk(child, Succeeded()).changed
     left["guestinfo.fork.token"] = ""
     child, request = pipeline.resume(wanted, Goal("post_clone", PARENT), VM, existing("poweredOn", **left))
     assert (child.step, child.changed, request) == (Step.DONE, False, None)
@@ -304,7 +307,7 @@ def test_note_for_another_child_does_not_count() -> None:
 def test_old_report_of_a_child_that_forks_again_is_gone_before_it_is_powered_on(news_first: bool) -> None:
     values = {**existing("poweredOff", **{report.POST_CLONE: "n1 0 "}), **kind("nonpersistent")}
     child, request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
-    assert (child.step, child.changed, request) == (Step.FORGETTING, True, Request.FORGET)
+    assert (child.step, request) == (Step.FORGETTING, Request.FORGET)
     late, gone = News(values), News({**existing("poweredOff"), **kind("nonpersistent")})
     events: list[pipeline.Event] = [late, gone, Succeeded()] if news_first else [late, Succeeded(), gone]
     child, requests = asked(child, *events)
@@ -312,6 +315,66 @@ def test_old_report_of_a_child_that_forks_again_is_gone_before_it_is_powered_on(
     child = walk(child, Succeeded(), News({"runtime.powerState": "poweredOn"}))
     assert child.step is Step.RUNNING
     assert walk(child, News(told("n1", 0))).step is Step.DONE
+
+
+@pytest.mark.parametrize(
+    ("values", "fault", "said"),
+    [
+        pytest.param(kind("nonpersistent"), "InvalidState", "No. Remove it and make it anew.", id="forks again"),
+        pytest.param(kind("nonpersistent"), "NoDiskSpace", "No.", id="another reason"),
+        pytest.param(kind("none"), "InvalidState", "No.", id="persistent"),
+    ],
+)
+def test_power_on_that_is_refused_is_no_change(values: dict[str, Any], fault: str, said: str) -> None:
+    values = {**existing("poweredOff"), **values}
+    child, _request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    child = walk(child, Failed("No.", fault))
+    assert (child.step, child.changed, child.error) == (Step.FAILED, False, said)
+
+
+# --- the time is over -----------------------------------------------------------------------------------------------
+
+SECRET = {"token": "a-long-secret"}
+
+
+@pytest.mark.parametrize("wanted", [{}, {"secret_config_params": SECRET}], ids=["plain", "secrets"])
+def test_child_that_is_being_made_is_still_recorded_and_cleared(wanted: dict[str, Any]) -> None:
+    child, requests = asked(new(**wanted), Overdue("Late.", goes_on=True), Created(VM), News(on()), Succeeded())
+    assert requests == [None, None, Request.RECORD, Request.CLEAR if wanted else None]
+    child = walk(child, Succeeded())
+    assert (child.step, child.error, child.recorded, child.changed) == (Step.FAILED, "Late.", True, True)
+
+
+def test_record_under_way_is_waited_for() -> None:
+    child = walk(new(), Created(VM), News(on()), Overdue("Late.", goes_on=True))
+    assert (child.step, child.error) == (Step.RECORDING, "Late.")
+    assert walk(child, Failed("Not yet.", "InvalidState")).step is Step.FAILED, "nothing is powered on any more"
+
+
+@pytest.mark.parametrize(
+    ("event", "changed"),
+    [
+        (Overdue("Late."), False),  # nobody has asked for it yet
+        (Failed("Late.", goes_on=True), True),
+        (Failed("Late."), False),
+    ],
+)
+def test_child_that_is_not_waited_for_any_longer(event: pipeline.Event, changed: bool) -> None:
+    child, requests = asked(new(), event)
+    assert (child.step, child.error, child.changed, requests) == (Step.FAILED, "Late.", changed, [None])
+
+
+def test_power_on_under_way_counts_as_a_change() -> None:
+    child, _request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
+    child = walk(child, Overdue("Late.", goes_on=True))
+    assert (child.step, child.changed) == (Step.FAILED, True)
+
+
+def test_clearing_goes_on_when_the_time_is_over() -> None:
+    child = walk(new(secret_config_params=SECRET), Created(VM), News(on()), Succeeded(), Succeeded())
+    child = walk(child, News({**told(child.nonce, 0), **ADDRESS}), Overdue("Late.", goes_on=True))
+    assert child.step is Step.CLEARING
+    assert walk(child, Succeeded()).step is Step.DONE
 
 
 @pytest.mark.parametrize("wait_for", pipeline.GOALS)
