@@ -129,9 +129,14 @@ def test_bios_uuid(quiesced: VCenter) -> None:
 
 
 def test_persistent(quiesced: VCenter) -> None:
-    refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01", persistent=True)
+    given = {"parent_name": quiesced.parent, "name": "web-01", "persistent": True}
+    checked = quiesced.ok("vmfork_child", check=True, **given)
+    assert checked["changed"]
+    assert f"VM {quiesced.parent} has no snapshot" in str(checked["warnings"])
+    refusal = quiesced.fails("vmfork_child", **given)
     assert "Could not create child web-01" in refusal.msg
-    assert "snapshot" in refusal.msg
+    assert "needs a parent that has a snapshot. Take one" in refusal.msg
+    assert refusal["changed"] is False
 
 
 @pytest.mark.parametrize("group", ["kept", "removed"])
@@ -140,6 +145,8 @@ def test_persistent_child_is_found_again(vcenter: VCenter, group: str) -> None:
     vcenter.govc("snapshot.create", "-vm", vcenter.parent, "base")
     vcenter.enable()
     vcenter.quiesce()
+    checked = vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", persistent=True, check=True)
+    assert "no snapshot" not in checked.raw
     child = vcenter.fork("web-01", persistent=True).child("web-01")
     assert (child["child_type"], child["survives_power_off"]) == ("none", True)
     assert vcenter.fork("web-01", persistent=True)["changed"] is False

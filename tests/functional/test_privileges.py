@@ -186,6 +186,24 @@ def test_children_that_exist(quiesced: VCenter) -> None:
     assert ASK not in calls
 
 
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        pytest.param(ADVANCED, "Could not remove the last report of child web-01", id="the first request"),
+        pytest.param(POWER_ON, "Could not power on child web-01", id="the request after it"),
+    ],
+)
+def test_child_that_must_be_restarted(quiesced: VCenter, lacking: str, said: str) -> None:
+    quiesced.rule("guestinfo_after_power_cycle", "kept")
+    quiesced.fork("web-01")
+    quiesced.govc("vm.power", "-off", "web-01")
+    given = {"parent_name": quiesced.parent, "name": "web-01"}
+    checked = check(quiesced, "vmfork_child", **given, **junior(quiesced, lacking))
+    refused = quiesced.fails("vmfork_child", **given, **junior(quiesced, lacking))
+    assert f"{said}: the user lacks the privilege {lacking} on " in checked.msg
+    assert checked.msg == refused.msg
+
+
 @pytest.mark.parametrize("which", [{"all": True}, {"children": [{"name": "web-01"}, {"name": "web-02"}]}])
 def test_removal(quiesced: VCenter, which: dict[str, Any]) -> None:
     made = quiesced.fork("web-01", "web-02", wait_for="powered_on")

@@ -137,7 +137,7 @@ def make(
         warn(obstacle)
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
     if check_mode:
-        done, seconds = _foresee(parent, places, ways), {}
+        done, seconds = _foresee(parent, places, ways, warn), {}
     else:
         executor = Executor(parent, places, deadline, concurrency)
         done = {child.name: child for child in executor.run(ways.values())}
@@ -160,9 +160,15 @@ def make(
     return results
 
 
-def _foresee(parent: Parent, places: Places, ways: t.Mapping[str, pipeline.Next]) -> dict[str, pipeline.Child]:
+def _foresee(
+    parent: Parent, places: Places, ways: t.Mapping[str, pipeline.Next], warn: t.Callable[[str], None]
+) -> dict[str, pipeline.Child]:
     """What would become of the children, as far as the server tells beforehand."""
-    beside = _places_of(parent) if any(request is Request.CREATE for _child, request in ways.values()) else {}
+    created = [child for child, request in ways.values() if request is Request.CREATE]
+    now = _properties.read(parent.session, [parent.vm], _PATHS).get(parent.vm, {}) if created else {}
+    if "snapshot" not in now and any(child.wanted.persistent for child in created):
+        warn(f"VM {parent.name} has no snapshot, and persistent children can be made of it only then. Take one first.")
+    beside = _places_of(parent, now) if created else {}
     steps = {
         name: _steps(parent, {**beside, **places.location(child)}, child, request)
         for name, (child, request) in ways.items()
@@ -176,9 +182,12 @@ def _foresee(parent: Parent, places: Places, ways: t.Mapping[str, pipeline.Next]
     }
 
 
-def _places_of(parent: Parent) -> dict[str, t.Any]:
+_PATHS = ("datastore", "resourcePool", "snapshot")
+"""What a parent must tell before children of it can be foreseen."""
+
+
+def _places_of(parent: Parent, values: _properties.Values) -> dict[str, t.Any]:
     """Where children go by default: what the server knows by itself in a real run."""
-    values = _properties.read(parent.session, [parent.vm], ["resourcePool", "datastore"]).get(parent.vm, {})
     home = facts.datastore_name(parent.values)  # others may hold no more than an ISO image
     datastores = _inventory.names(parent.session, values.get("datastore") or [])
     found = {

@@ -174,10 +174,13 @@ class Child:
     def note(self) -> dict[str, str]:
         """The extraConfig key that keeps a persistent child's report; empty where nothing is to be kept."""
         ended = self.report
-        if ended is None or self.forks_again or self.goal.wait_for != "post_clone":
-            return {}
-        note = {report.DONE: f"{self.nonce} {ended.exit_code}"}
-        return {} if note.items() <= _extra_config.mapping(self.values).items() else note
+        return {report.DONE: f"{self.nonce} {ended.exit_code}"} if ended is not None and self.lacks_note else {}
+
+    @property
+    def lacks_note(self) -> bool:
+        """Whether the end of the child's script is to be noted on it, and is not yet."""
+        noted = _extra_config.mapping(self.values).get(report.DONE, "").split(" ")[0] == self.nonce
+        return self.goal.wait_for == "post_clone" and not self.forks_again and not noted
 
     @property
     def params(self) -> dict[str, str]:
@@ -211,6 +214,12 @@ class Child:
         """The extraConfig keys that hold secrets."""
         return [self.goal.params_prefix + key for key in self.wanted.secret_config_params]
 
+    @property
+    def shows_secrets(self) -> bool:
+        """Whether vCenter shows them."""
+        keys = _extra_config.mapping(self.values)
+        return any(keys.get(key) for key in self.secret_keys)
+
 
 Next = t.Tuple[Child, t.Optional[Request]]  # noqa: UP006, UP045, ansible-test reads aliases as Python 3.8 would
 
@@ -235,14 +244,20 @@ def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any])
     return _arrive(replace(child, step=Step.RUNNING))
 
 
-_ORDER = (Request.CREATE, Request.RECORD, Request.POWER_ON)
-
-
 def ahead(child: Child, request: Request | None) -> list[Request]:
     """The requests of a child's way from the next one on, if all goes well."""
-    if request not in _ORDER:
-        return [request] if request is not None else []
-    return [one for one in _ORDER[_ORDER.index(request) :] if one is not Request.POWER_ON or _may_start(child)]
+    if request is None:
+        return []
+    way = {
+        Request.CREATE: False,
+        Request.RECORD: not child.recorded,
+        Request.FORGET: False,
+        Request.POWER_ON: _may_start(child),
+        Request.CLEAR: child.shows_secrets or (not child.existed and bool(child.secret_keys)),
+        Request.NOTE: child.lacks_note,
+    }
+    later = list(way)[list(way).index(request) + 1 :]
+    return [request, *(one for one in later if way[one])]
 
 
 def advance(child: Child, event: Event) -> Next:
@@ -306,6 +321,8 @@ def _failed(child: Child, event: Failed) -> Next:
 
 def _remedy(child: Child, fault: str) -> str:
     """What to do about a refusal that does not say it: InvalidState means something else at each step."""
+    if fault in _NOT_YET and child.step is Step.CREATING and child.wanted.persistent:
+        return " A persistent child needs a parent that has a snapshot. Take one if there is none."
     if fault in _NOT_YET and child.step is Step.STARTING and child.existed and child.forks_again:
         return " Remove it and make it anew."
     return ""
@@ -374,8 +391,7 @@ def _fail(child: Child, sentence: str) -> Next:
 def _finish(child: Child) -> Next:
     """Secrets do not stay on a child, whatever became of it; and its report may be needed later."""
     if child.vm is not None and child.secret_keys:
-        keys = _extra_config.mapping(child.values)
-        seen = any(keys.get(key) for key in child.secret_keys)
+        seen = child.shows_secrets
         if seen or not (child.secrets_told or child.existed):
             return replace(child, step=Step.CLEARING, secrets_seen=seen), Request.CLEAR
     if child.note:

@@ -332,6 +332,43 @@ def test_power_on_that_is_refused_is_no_change(values: dict[str, Any], fault: st
     assert (child.step, child.changed, child.error) == (Step.FAILED, False, said)
 
 
+def test_refused_persistent_child_is_told_what_it_needs() -> None:
+    assert "needs a parent that has a snapshot" in str(walk(new(persistent=True), Failed("No.", "InvalidState")).error)
+    assert walk(new(), Failed("No.", "InvalidState")).error == "No."
+
+
+@pytest.mark.parametrize(
+    ("wanted", "wait_for", "requests"),
+    [
+        ({}, "post_clone", "CREATE RECORD POWER_ON"),
+        ({}, "created", "CREATE RECORD"),
+        ({"persistent": True}, "post_clone", "CREATE RECORD POWER_ON NOTE"),
+        ({"persistent": True}, "tools", "CREATE RECORD POWER_ON"),
+        ({"secret_config_params": {"token": "a-long-secret"}}, "post_clone", "CREATE RECORD POWER_ON CLEAR"),
+    ],
+)
+def test_what_lies_ahead_of_a_new_child(wanted: dict[str, Any], wait_for: str, requests: str) -> None:
+    way = pipeline.begin(Wanted("web-01", **wanted), Goal(wait_for, PARENT))
+    assert " ".join(one.name for one in pipeline.ahead(*way)) == requests
+
+
+@pytest.mark.parametrize(
+    ("child_type", "keys", "requests"),
+    [
+        ("nonpersistent", {}, "POWER_ON"),
+        ("nonpersistent", {report.POST_CLONE: "n1 0 "}, "FORGET POWER_ON"),
+        ("nonpersistent", {"guestinfo.fork.token": "a-long-secret"}, "POWER_ON CLEAR"),
+        ("none", {}, "POWER_ON NOTE"),
+        ("none", {report.DONE: "n1 0"}, "POWER_ON"),
+    ],
+)
+def test_what_lies_ahead_of_a_child_that_is_off(child_type: str, keys: dict[str, str], requests: str) -> None:
+    wanted = Wanted("web-01", secret_config_params={"token": "a-long-secret"})
+    values = {**existing("poweredOff", **keys), **kind(child_type)}
+    way = pipeline.resume(wanted, Goal("post_clone", PARENT), VM, values)
+    assert " ".join(one.name for one in pipeline.ahead(*way)) == requests
+
+
 # --- the time is over -----------------------------------------------------------------------------------------------
 
 SECRET = {"token": "a-long-secret"}
