@@ -142,7 +142,8 @@ options:
         not link-local, not one of the parent's, and inside O(ip_network) if that is given.
       - V(post_clone) waits until the child has reported the end of its post-clone script. An exit code other than 0
         makes the child fail. The report of a child whose script runs once more after a power-off does not count any
-        more; that of a persistent child does, and is noted on it, since vCenter may forget it at the power-off.
+        more; that of a persistent child does, and is noted on it, since vCenter may forget it at the power-off. For
+        children that others power on, O(vmfork.vsphere.vmfork_quiesce#module:method=script) has a limit.
     type: str
     choices: [created, powered_on, tools, ip_address, post_clone]
     default: post_clone

@@ -39,7 +39,9 @@ options:
     description:
       - V(scripts) runs O(pre_quiesce_script), calls the fork point, and has each child run O(post_clone_script).
       - V(script) runs the one O(script), which calls the fork point itself. What stands after that call runs in each
-        child.
+        child. Nothing of this collection runs right after that call. So on servers that keep guestinfo values, a child
+        that others power off and on shows the report of its earlier run until the new one has ended. Power such a child
+        on with M(vmfork.vsphere.vmfork_child), which removes the old report first.
       - V(wait) only waits, for a guest that comes to the fork point by itself. It needs no guest login.
     type: str
     choices: [scripts, script, wait]

@@ -224,14 +224,29 @@ cat /proc/sys/kernel/random/uuid
 """
 
 
-@pytest.mark.parametrize("guestinfo", AGAIN)
-@pytest.mark.parametrize("states", [("off",), ("off", "on")], ids=["off", "off and on"])
+ONE_SCRIPT = {"method": "script", "script": "vmware-rpctool 'vmfork-begin -1 -1'\n" + COUNTED}
+TWO_SCRIPTS = {"post_clone_script": COUNTED}
+OFF = ("off",)
+OFF_AND_ON = ("off", "on")
+
+
+@pytest.mark.parametrize(
+    ("scripts", "guestinfo", "states"),
+    [
+        pytest.param(TWO_SCRIPTS, "cleared", OFF, id="off"),
+        pytest.param(TWO_SCRIPTS, "cleared", OFF_AND_ON, id="off and on"),
+        pytest.param(TWO_SCRIPTS, "kept", OFF, id="off, kept"),
+        pytest.param(TWO_SCRIPTS, "kept", OFF_AND_ON, id="off and on, kept"),
+        pytest.param(ONE_SCRIPT, "cleared", OFF_AND_ON, id="one script, off and on"),
+        pytest.param(ONE_SCRIPT, "kept", OFF, id="one script, off, kept"),  # the last case is vmfork_quiesce's limit
+    ],
+)
 def test_child_that_forks_again_is_done_when_its_script_has_run_again(
-    vcenter: VCenter, guestinfo: str, states: tuple[str, ...]
+    vcenter: VCenter, scripts: dict[str, str], guestinfo: str, states: tuple[str, ...]
 ) -> None:
     vcenter.rule("guestinfo_after_power_cycle", guestinfo)
     vcenter.enable()
-    vcenter.quiesce(post_clone_script=COUNTED)
+    vcenter.ok("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, **scripts)
     first = vcenter.fork("web-01").child("web-01")["post_clone"]
     power_cycle(vcenter, *states)
     if guestinfo == "kept" and "on" in states:  # the report stands there until the guest is past the fork point

@@ -280,7 +280,8 @@ fork_between() {
   in_child $?
 }
 
-# One script calls the fork point itself; who has another nonce after it is a child.
+# One script calls the fork point itself; who has another nonce after it is a child. Nobody is there to take away what a
+# child reported before it was powered off and on: vmfork_child does so before it powers one on, and others do not.
 fork_by_itself() {
   before=$(child_nonce)
   trap 'stop
