@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which privileges the calls of a run need, and asking the server for them before anything is done.
 
-Private to the collection. Only check mode asks: a real run is told by the call
-itself, in the same words.
+Private to the collection. Check mode asks, and whoever would power a VM off in
+vain: any other run is told by the call itself, in the same words.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ NEEDS: dict[str, dict[str, str]] = {
     "PowerOffVM_Task": {"vm": "VirtualMachine.Interact.PowerOff"},
     "Destroy_Task": {"vm": "VirtualMachine.Inventory.Delete"},
     "ReconfigVM_Task extraConfig": {"vm": "VirtualMachine.Config.AdvancedConfig"},
+    "ReconfigVM_Task vAppConfig": {"vm": "VApp.ApplicationConfig"},
     "ReconfigVM_Task uuid": {"vm": "VirtualMachine.Config.Settings"},
     "CreateTemporaryDirectoryInGuest": {"vm": "VirtualMachine.GuestOperations.Modify"},
     "InitiateFileTransferToGuest": {"vm": "VirtualMachine.GuestOperations.Modify"},

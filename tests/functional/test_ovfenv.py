@@ -166,6 +166,44 @@ def test_no_cure(own: Estate) -> None:
     assert "Could not write the vApp options of VM hopeless once more" in str(failed["warnings"])
 
 
+def test_what_no_power_cycle_cures(own: Estate) -> None:
+    """A document that arrived and is still not what it should be is no reason for a second try."""
+    one = lost(own, "restless")
+
+    def change() -> None:
+        while not one.is_on or one.seen is None:
+            pass
+        one.set_property("hostname", "another")
+
+    own.vcenter.fault(method="WaitForUpdatesEx", at="call", delay_ms=2000, count=0)
+    with own.vcenter.at_call("PowerOnVM_Task", change):
+        failed = cure(one, "full")
+    assert failed.msg.startswith("VM restless was powered on through vCenter, and the verdict is now stale: ")
+    assert own.vcenter.control("GET", "calls")["methods"]["PowerOnVM_Task"] == 1
+    assert (failed["changed"], one.is_on) == (True, True)
+
+
+def test_lacking_privileges(own: Estate) -> None:
+    """Nothing is powered off that could not be powered on, and nothing a second time that could not be written anew."""
+
+    def junior(name: str, *deny: str) -> dict[str, str]:
+        login = {"name": name, "password": "juniors-long-password"}
+        own.vcenter.control("POST", "users", {**login, "deny": deny})
+        return {"username": name, "password": login["password"]}
+
+    own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
+    one = lost(own, "guarded")
+    for privilege in ("VirtualMachine.Interact.PowerOn", "VirtualMachine.Interact.PowerOff"):
+        low = junior(privilege[-8:], privilege)
+        assert_left_alone(one, f"the user lacks the privilege {privilege} on", accept_risks=ACCEPTED, **low)
+    low = junior("no-writer", "VApp.ApplicationConfig")
+    with own.vcenter.calls() as calls:
+        failed = cure(one, "exit_code", **low)
+    assert (verdicts(failed), one.is_on) == (("lost", "contradictory"), True)
+    assert calls["PowerOnVM_Task"] == 1
+    assert "VM guarded is not cycled again: the user lacks the privilege VApp.ApplicationC" in str(failed["warnings"])
+
+
 # --- risks ----------------------------------------------------------------------------------------------------------
 
 
@@ -430,6 +468,9 @@ def test_what_the_server_holds_against_it(own: Estate) -> None:
     refused = assert_left_alone(two, why, accept_risks=[*ACCEPTED, "no_ip_pool"])
     assert "MissingNetworkIpConfig" in refused.msg
     assert "InvalidPowerState" not in refused.msg
+    WaitForTask(one.vm.runtime.host.EnterMaintenanceMode_Task(timeout=0))
+    assert_left_alone(one, f"{why}its ESXi host is in maintenance mode.", accept_risks=ACCEPTED)
+    WaitForTask(one.vm.runtime.host.ExitMaintenanceMode_Task(timeout=0))
     WaitForTask(one.vm.runtime.host.DisconnectHost_Task())
     assert_left_alone(one, "since a power cycle would not help (not_applicable): ", accept_risks=ACCEPTED)
 

@@ -111,7 +111,8 @@ def test_ovf_environment(rule: str, value: str) -> None:
                 assert_no_lie(found[name], one.seen is not None, method != "none")
             status = found["image"]["diagnosis"]["status"], found["image"]["diagnosis"]["confidence"]
             assert status != ("delivered_iso", "high"), "its image may be that of an earlier power-on"
-        cured = timed(place, "vm_ovfenv", name="esxi", guest_probe="exit_code")
+        # A start on the host that looks like vCenter's own contradicts the guest.
+        cured = timed(place, "vm_ovfenv", name="esxi", guest_probe="exit_code", accept_risks=["contradictory"])
         assert vms["esxi"].is_on
         assert not cured.get("failed"), cured.msg
         assert cured["after"]["diagnosis"]["status"] == "delivered"

@@ -16,6 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _errors,
     _inventory,
     _power,
+    _privileges,
     _properties,
     _tasks,
 )
@@ -96,6 +97,8 @@ class Patient:
         """
         for attempt in range(TRIES):
             if attempt:
+                if not self._may_rewrite():
+                    break
                 self._warn(
                     f"A power cycle did not bring the OVF environment of VM {self.name} back "
                     f"({self.after.diagnosis.status}). It is cycled again, and its vApp options are written once more "
@@ -168,6 +171,9 @@ class Patient:
         :raises _errors.Refused: it would fail.
         """
         what = f"VM {self.name} is left as it is, since vCenter could not power it on again"
+        ways = ["PowerOnVM_Task", *(["PowerOffVM_Task"] if _power.is_on(values) else [])]
+        left = f"VM {self.name} is left as it is"
+        _privileges.check(self._session, [_privileges.Step(left, way, vm=(self._vm,)) for way in ways])
         host = values.get("runtime.host")
         if host is not None:
             state = self._read([host], ["runtime.connectionState", "runtime.inMaintenanceMode", "recentTask"]).get(
@@ -239,10 +245,20 @@ class Patient:
             if is_on or not now:
                 state = "was told to go down and is still up" if is_on else "WAS TOLD TO GO DOWN, and may be off"
                 raise _errors.TimedOut(
-                    f"VM {self.name} {state}. {_why(trouble)} If it goes down after all, IT STAYS OFF until somebody "
-                    "powers it on: look at it, and then run vm_ovfenv for it once more, which does that."
+                    f"VM {self.name} {state}. {_why(trouble, now)} If it goes down after all, IT STAYS OFF until "
+                    "somebody powers it on: look at it, and then run vm_ovfenv for it once more, which does that."
                 ) from trouble
         self.is_touched = True
+
+    def _may_rewrite(self) -> bool:
+        """Whether a second power cycle would differ from the first."""
+        step = _privileges.Step(f"VM {self.name} is not cycled again", "ReconfigVM_Task vAppConfig", vm=(self._vm,))
+        try:
+            _privileges.check(self._session, [step])
+        except _errors.OperationFailed as lacking:
+            self._warn(lacking.sentence)
+            return False
+        return True
 
     def _rewrite(self) -> None:
         """Write the vApp options as they are: the transports, which hold no value that could be spoilt by that."""
@@ -264,9 +280,9 @@ class Patient:
         :param hoped: the power state to wait for a little, where the server may still be at work.
         """
         if isinstance(trouble, _errors.ConnectionLost):
-            with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+            with contextlib.suppress(Exception):
                 _power.reaches(self._session, Deadline(SETTLE_SECONDS), self._vm, hoped)
-        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+        with contextlib.suppress(Exception):  # what it was must not hide what is to be said
             return self._read([self._vm], ["runtime.powerState", "runtime.question"]).get(self._vm, {})
         return {}
 
@@ -274,10 +290,8 @@ class Patient:
         state = "IS POWERED OFF, and vCenter did not power it on again."
         if not now or not _is_refusal(trouble):
             state = "WAS POWERED OFF, and whether vCenter powers it on again is not known."
-        question = now.get("runtime.question")
-        asks = f" vCenter waits for an answer in the vSphere Client: {question.text.strip()}" if question else ""
         return _errors.OperationFailed(
-            f"VM {self.name} {state}{asks} {_why(trouble)} Mend that and run vm_ovfenv for this VM once more, which "
+            f"VM {self.name} {state} {_why(trouble, now)} Mend that and run vm_ovfenv for this VM once more, which "
             "powers it on; or start it on its ESXi host, where it comes up without its OVF environment, as before.",
             fault=getattr(trouble, "fault", ""),
         )
@@ -342,5 +356,7 @@ def _error(what: str, trouble: Exception) -> _errors.Error:
     return trouble if isinstance(trouble, _errors.Error) else _errors.failure(what, trouble)
 
 
-def _why(trouble: Exception) -> str:
-    return trouble.sentence if isinstance(trouble, _errors.Error) else f"{_errors.fault_text(trouble)}."
+def _why(trouble: Exception, now: _properties.Values) -> str:
+    question = now.get("runtime.question")
+    asks = f" It waits for an answer in the vSphere Client: {question.text.strip()}" if question else ""
+    return _error("Trouble", trouble).sentence + asks
