@@ -120,6 +120,18 @@ def edited(place: Estate, name: str) -> None:
     started("vcenter")(place, name).set_property("hostname", "another")
 
 
+def product_edited(place: Estate, name: str) -> None:
+    """Nothing of this is delivered."""
+    info = vim.vApp.ProductInfo(key=7, name="Example", productUrl="https://example.com")
+    spec = vim.vApp.ProductSpec(operation="add", info=info)
+    started("vcenter")(place, name).reconfigure(vAppConfig=vim.vApp.VmConfigSpec(product=[spec]))
+
+
+def domain_user(place: Estate, name: str) -> None:
+    """An ESXi host that is joined to a domain knows its users, as vCenter does."""
+    place.appliance(name).power_on("esxi", user=r"CORP\jdoe")
+
+
 def password_edited(place: Estate, name: str) -> None:
     one = place.appliance(name, prop("hostname", name), prop("root_password", "hunter2-hunter2", kind="password"))
     one.power_on()
@@ -169,6 +181,7 @@ STORIES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
     "esxi": (started("esxi"), [SUSPECTED, LOST, LOST]),
     "ha": (started("ha"), [HA_SUSPECTED, LOST_BY_HA, LOST_BY_HA]),
     "autostart": (started("autostart"), [HOST_SUSPECTED, LOST_SOMEHOW, LOST_SOMEHOW]),
+    "esxi-domain-user": (domain_user, ["unknown (no_task), low", LOST_SOMEHOW, LOST_SOMEHOW]),
     "esxi-then-reset": (started("esxi", "reset"), [SUSPECTED, LOST, LOST]),
     "esxi-then-reboot": (started("esxi", "reboot"), [SUSPECTED, LOST, LOST]),
     "esxi-then-vcenter": (started("esxi", "vcenter"), [ASSUMED, "delivered, medium", "delivered, high"]),
@@ -209,6 +222,7 @@ STORIES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
     "unreachable": (unreachable, ["not_applicable (not_connected), high"] * 3),
     "secondary": (secondary, ["not_applicable (fault_tolerance_secondary), high"] * 3),
     "edited": (edited, [STALE] * 3),
+    "product-edited": (product_edited, [ASSUMED, "delivered, medium", "delivered, high"]),
     "password-edited": (password_edited, [MAYBE_STALE, MAYBE_STALE, "delivered, high"]),
     "options-gone": (
         options_gone,
