@@ -153,8 +153,8 @@ class Session:
                 f"The connection to {self.server.hostname} broke during a call ({_reason(error)}). "
                 "Check the server and the network, then run again."
             ) from error
-        except KeyError as error:
-            # pyVmomi's deserializer, on a type it has no class for.
+        except (KeyError, AttributeError) as error:
+            # pyVmomi's deserializer, on a type it has no class for, or a value that its enumeration does not have.
             raise UnknownType(
                 f"{self.server.hostname} answered with something that pyVmomi {_vmomi.version} does not know "
                 f"({_reason(error)}). A newer pyVmomi may know it."

@@ -192,11 +192,23 @@ def test_failing_request_fails_one_child(quiesced: VCenter, method: str, said: s
     assert quiesced.ok("vmfork_child", **given)["changed"] is False
 
 
-def test_vm_removed_during_the_task(quiesced: VCenter) -> None:
-    quiesced.fault(method="PowerOffVM_Task", at="task", fault="ManagedObjectNotFound", count=1)
-    quiesced.fork("web-01", "web-02")
-    given = {"parent_name": quiesced.parent, "state": "absent", "all": True}
+@pytest.mark.parametrize(
+    ("at", "fault", "said"),
+    [
+        ("task", "ManagedObjectNotFound", "ManagedObjectNotFound"),
+        ("task", "InvalidPowerState", "cannot be performed in the current state (poweredOff)"),
+        ("task", "TaskInProgress", "Wait until the other task on this VM has ended"),
+        ("task", "UnknownFault", "vCenter reports a fault that pyVmomi does not know"),
+        ("call", "InvalidPowerState", "cannot be performed in the current state (poweredOff)"),
+        ("call", "UnknownFault", "answered with something that pyVmomi"),
+    ],
+)
+def test_power_off_that_fails(quiesced: VCenter, at: str, fault: str, said: str) -> None:
+    quiesced.fault(method="PowerOffVM_Task", at=at, fault=fault, count=1)
+    quiesced.fork("web-01", "web-02", wait_for="powered_on")
+    given: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "all": True}
     refusal = quiesced.fails("vmfork_child", **given)
+    assert said in refusal.msg
     assert (refusal["summary"]["removed"], refusal["summary"]["failed"]) == (1, 1)
     assert quiesced.ok("vmfork_child", **given)["summary"]["removed"] == 1
 

@@ -85,7 +85,7 @@ def test_parent_of_running_children_stays(quiesced: VCenter) -> None:
         ({"name": "DC0_H0_VM0", "api": "instant_clone"}, "api=instant_clone is not available"),
     ],
 )
-def test_refused(vcenter: VCenter, given: dict[str, object], said: str) -> None:
+def test_refused(vcenter: VCenter, given: dict[str, Any], said: str) -> None:
     with vcenter.calls() as calls:
         refusal = vcenter.run("vmfork_parent", **given)
     assert refusal["failed"]

@@ -5,6 +5,7 @@ package vsphere
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -35,9 +36,15 @@ func (f faultRule) fault() types.BaseMethodFault {
 	if f.Fault == "" {
 		return nil
 	}
-	fault, _ := newFault(f.Fault, f.Message) // the name was checked by add
+	fault, _ := newFault(f.Fault, f.VM, f.Message) // the name was checked by add
 	return fault
 }
+
+// UnknownFault stands for the faults of a server newer than its client, which
+// has no class for them.
+type UnknownFault struct{ types.VimFault }
+
+func init() { types.Add("UnknownFault", reflect.TypeOf(UnknownFault{})) }
 
 // faults are the mishaps asked for.
 type faults struct {
@@ -62,7 +69,7 @@ func (f *faults) add(rule faultRule) error {
 		return fmt.Errorf("one of fault, delay_ms and drop is needed")
 	}
 	if rule.Fault != "" {
-		if _, err := newFault(rule.Fault, ""); err != nil {
+		if _, err := newFault(rule.Fault, "", ""); err != nil {
 			return err
 		}
 	}
@@ -105,6 +112,9 @@ func (f *faults) take(at, method, moid string, names ...string) *faultRule {
 		}
 		rule.fired++
 		taken := *rule
+		if moid != "" {
+			taken.VM = moid // what the fault is about
+		}
 		return &taken
 	}
 	return nil

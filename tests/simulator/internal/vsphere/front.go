@@ -210,7 +210,7 @@ func (a *answer) tidyFault() {
 	}
 	body := bytes.ReplaceAll(a.body.Bytes(), []byte(wrapped), nil)
 	if match := faultType.FindSubmatch(body); match != nil {
-		if fault, err := newFault(string(match[1]), ""); err == nil {
+		if fault, err := newFault(string(match[1]), "", ""); err == nil {
 			body = bytes.Replace(body, emptyFaultString, []byte("<faultstring>"+textOf(fault)+"</faultstring>"), 1)
 		}
 	}

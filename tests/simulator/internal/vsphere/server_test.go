@@ -270,6 +270,38 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// A fault by request has what a server never leaves out.
+func TestFaultsAreComplete(t *testing.T) {
+	b := start(t)
+	vm := b.vm("DC0_H0_VM0")
+	for kind, complete := range map[string]func(fault types.BaseMethodFault) bool{
+		"InvalidPowerState":     func(f types.BaseMethodFault) bool { return f.(*types.InvalidPowerState).ExistingState != "" },
+		"TaskInProgress":        func(f types.BaseMethodFault) bool { return f.(*types.TaskInProgress).Task.Type == "Task" },
+		"ManagedObjectNotFound": func(f types.BaseMethodFault) bool { return f.(*types.ManagedObjectNotFound).Obj == vm },
+	} {
+		b.control(http.MethodPost, "faults", map[string]any{"method": "PowerOffVM_Task", "at": "task", "fault": kind, "count": 1}, nil)
+		got := b.expect(kind, b.raw.task("PowerOffVM_Task", vm, ""), kind)
+		if fault := got.info.Error.Fault; !complete(fault) {
+			t.Errorf("%+v", fault)
+		}
+	}
+}
+
+// A VM may be destroyed while its task waits.
+func TestDelayedTaskOfAVMThatIsGone(t *testing.T) {
+	b := start(t)
+	vm := b.vm("DC0_H0_VM0")
+	b.expect("off", b.power(vm, false), "")
+	b.control(http.MethodPost, "faults", map[string]any{"method": "PowerOnVM_Task", "at": "task", "delay_ms": 500, "count": 1}, nil)
+	task, fault, err := b.raw.call("PowerOnVM_Task", "VirtualMachine", vm.Value, "")
+	if err != nil || fault != nil {
+		t.Fatal(err, fault)
+	}
+	b.expect("destroy", b.raw.task("Destroy_Task", vm, ""), "")
+	b.expect("power on", b.ended(types.ManagedObjectReference{Type: "Task", Value: task}), "ManagedObjectNotFound")
+	b.expect("another", b.power(b.vm("DC0_C0_RP0_VM0"), false), "")
+}
+
 // A task that waits must not keep clients from reading its VM.
 func TestDelayedTask(t *testing.T) {
 	b := start(t)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strings"
 
 	"github.com/vmware/govmomi/vim25/types"
 	"github.com/vmware/govmomi/vim25/xml"
@@ -110,15 +111,41 @@ func writeFault(w http.ResponseWriter, code, message string, fault types.BaseMet
 	_, _ = w.Write(body.Bytes())
 }
 
-// newFault makes a fault of a type known by name, with a text for people.
-func newFault(kind, message string) (types.BaseMethodFault, error) {
+// newFault makes a fault of a type known by name, about a VM, with a text for
+// people.
+func newFault(kind, vm, message string) (types.BaseMethodFault, error) {
 	goType, ok := types.TypeFunc()(kind)
 	if ok {
 		if fault, ok := reflect.New(goType).Interface().(types.BaseMethodFault); ok {
+			fillRequired(reflect.ValueOf(fault).Elem(), vm)
 			return withText(fault, message), nil
 		}
 	}
 	return nil, fmt.Errorf("%q is not the name of a fault", kind)
+}
+
+// fillRequired gives a fault what a server never leaves out, and without which
+// a client cannot read it: enumerations and references.
+func fillRequired(fault reflect.Value, vm string) {
+	for i := range fault.NumField() {
+		field, kind := fault.Field(i), fault.Type().Field(i)
+		if kind.Anonymous {
+			fillRequired(field, vm)
+			continue
+		}
+		if strings.Contains(kind.Tag.Get("xml"), ",omitempty") {
+			continue
+		}
+		if field.Type() == reflect.TypeOf(types.ManagedObjectReference{}) {
+			ref := types.ManagedObjectReference{Type: "VirtualMachine", Value: vm}
+			if kind.Name == "Task" {
+				ref = types.ManagedObjectReference{Type: "Task", Value: "task-0"}
+			}
+			field.Set(reflect.ValueOf(ref))
+		} else if values := field.MethodByName("Values"); field.Kind() == reflect.String && values.IsValid() {
+			field.Set(values.Call(nil)[0].Index(0))
+		}
+	}
 }
 
 // withText gives a fault the text that its task or call reports.

@@ -6,6 +6,7 @@ package vsphere
 import (
 	"fmt"
 	"reflect"
+	"runtime"
 	"sync"
 	"time"
 
@@ -106,7 +107,9 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 			delay += mishap.delay()
 		}
 		if delay > 0 {
-			withoutLock(plan.ctx, entity, func() { time.Sleep(delay) })
+			if there := withoutLock(plan.ctx, entity, func() { time.Sleep(delay) }); !there {
+				endUnlocked(plan.ctx, t, nil, &types.ManagedObjectNotFound{Obj: entity})
+			}
 		}
 		if mishap != nil && mishap.Fault != "" {
 			return nil, mishap.fault()
@@ -131,7 +134,9 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 			}
 		}
 		if plan.alone {
-			withoutLock(plan.ctx, entity, work)
+			if there := withoutLock(plan.ctx, entity, work); !there {
+				endUnlocked(plan.ctx, t, result, fault)
+			}
 		} else {
 			work()
 		}
@@ -152,13 +157,37 @@ func survive(execute func(*simulator.Task) (types.AnyType, types.BaseMethodFault
 
 // withoutLock lets go of the lock that a task holds on its object while f
 // runs: locks are counted per context, and the first of the two releases only
-// undoes what this function acquired.
-func withoutLock(ctx *simulator.Context, ref types.ManagedObjectReference, f func()) {
+// undoes what this function acquired. It tells whether the object is still
+// there; its lock is gone with it.
+func withoutLock(ctx *simulator.Context, ref types.ManagedObjectReference, f func()) (there bool) {
 	release := ctx.Map.AcquireLock(ctx, ref)
 	release()
 	release()
-	defer ctx.Map.AcquireLock(ctx, ref)
+	defer func() {
+		release := ctx.Map.AcquireLock(ctx, ref)
+		if there = ctx.Map.Get(ref) != nil; !there {
+			release()
+		}
+	}()
 	f()
+	return
+}
+
+// endUnlocked ends a task whose object was removed meanwhile, and the task's
+// goroutine: what follows in it would release a lock that nobody holds.
+func endUnlocked(ctx *simulator.Context, task *simulator.Task, result types.AnyType, fault types.BaseMethodFault) {
+	changes := []types.PropertyChange{
+		{Name: "info.completeTime", Val: time.Now()},
+		{Name: "info.state", Val: types.TaskInfoStateSuccess},
+		{Name: "info.result", Val: result},
+	}
+	if fault != nil {
+		changes = append(changes[:1],
+			types.PropertyChange{Name: "info.state", Val: types.TaskInfoStateError},
+			types.PropertyChange{Name: "info.error", Val: types.LocalizedMethodFault{Fault: fault, LocalizedMessage: textOf(fault)}})
+	}
+	ctx.Map.AtomicUpdate(ctx, task, changes)
+	runtime.Goexit()
 }
 
 // taskChanged gives a failed task the sentence vCenter shows.
