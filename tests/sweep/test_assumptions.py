@@ -25,6 +25,9 @@ SLOWEST = TIMEOUT + 20
 
 SECRET = {"token": "a-long-secret-token"}
 
+COPY = "copy-of-web-01"
+"""An ordinary clone of a child."""
+
 
 @cache
 def reversed_assumptions() -> list[tuple[str, Any]]:
@@ -82,6 +85,22 @@ def test_main_job(vcenter: VCenter, rule: str, value: Any) -> None:
     assert done == [True, False] * 3
     for child in result["children"]:
         assert_ready(vcenter, child)
+    vcenter.govc("vm.clone", "-vm", names[0], "-on=false", "-host", "DC0_H0", COPY)
+    vcenter.govc("vm.power", "-off", names[0])
+    again = timed(vcenter, "vmfork_child", **children)
+    if (rule, value) == ("nonpersistent_power_on_again", "InvalidState"):
+        assert "Could not power on child web-01" in again.msg
+        assert "Remove it and make it anew." in again.msg
+    else:
+        assert not again.get("failed"), again.msg
+        assert again["changed"]
+        for child in again["children"]:
+            assert_ready(vcenter, child)
+    of_a_child = timed(vcenter, "vmfork_parent", name=names[1])
+    if (rule, value) == ("child_as_parent", "allowed"):
+        assert of_a_child["changed"], of_a_child.msg
+    else:
+        assert "Could not make VM web-02 a fork parent" in of_a_child.msg
     listed = timed(vcenter, "vmfork_info", **parent)
     assert [one["name"] for one in listed["parents"][0]["children"]] == names
     absent = {**children, "state": "absent"}
@@ -89,6 +108,7 @@ def test_main_job(vcenter: VCenter, rule: str, value: Any) -> None:
     assert [one["state"] for one in removed["children"]] == ["removed", "removed"], removed.msg
     assert (removed["changed"], again["changed"]) == (True, False)
     assert not any(vcenter.exists(f"/DC0/vm/{name}") for name in names)
+    assert vcenter.exists(f"/DC0/vm/{COPY}"), "an ordinary clone of a child is none of ours"
     ended = timed(vcenter, "vmfork_parent", **parent, state="disabled", power_off=True)
     assert not ended.get("failed"), ended.msg
     assert (ended["parent"]["enabled"], ended["parent"]["quiesced"]) == (False, False)
