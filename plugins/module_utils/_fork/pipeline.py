@@ -321,9 +321,11 @@ def _failed(child: Child, event: Failed) -> Next:
 
 def _remedy(child: Child, fault: str) -> str:
     """What to do about a refusal that does not say it: InvalidState means something else at each step."""
-    if fault in _NOT_YET and child.step is Step.CREATING and child.wanted.persistent:
+    if fault != "InvalidState":
+        return ""
+    if child.step is Step.CREATING and child.wanted.persistent:
         return " A persistent child needs a parent that has a snapshot. Take one if there is none."
-    if fault in _NOT_YET and child.step is Step.STARTING and child.existed and child.forks_again:
+    if child.step is Step.STARTING and child.existed and child.forks_again:
         return " Remove it and make it anew."
     return ""
 

@@ -321,7 +321,7 @@ def test_old_report_of_a_child_that_forks_again_is_gone_before_it_is_powered_on(
     ("values", "fault", "said"),
     [
         pytest.param(kind("nonpersistent"), "InvalidState", "No. Remove it and make it anew.", id="forks again"),
-        pytest.param(kind("nonpersistent"), "NoDiskSpace", "No.", id="another reason"),
+        pytest.param(kind("nonpersistent"), "InvalidPowerState", "No.", id="it runs by now"),
         pytest.param(kind("none"), "InvalidState", "No.", id="persistent"),
     ],
 )
