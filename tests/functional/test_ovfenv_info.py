@@ -642,13 +642,16 @@ def test_fork_child(own: Estate) -> None:
 def test_in_a_vapp(own: Estate) -> None:
     pool = next(one for one in own.service.content.rootFolder.childEntity[0].hostFolder.childEntity).resourcePool
     assignment = vim.vApp.IPAssignmentInfo(ipAllocationPolicy="dhcpPolicy", ipProtocol="IPv4")
-    realm = prop("realm", "EXAMPLE")
-    realm.key = 0
-    given = vim.vApp.PropertySpec(operation="add", info=realm)
+    secret = "planted-in-the-vapp-0123456789"
+    around = [prop("realm", "EXAMPLE"), prop("login", secret, kind="password")]
+    for number, info in enumerate(around):
+        info.key = number
     vapp = pool.CreateVApp(
         name="shop",
         resSpec=pool.config,
-        configSpec=vim.vApp.VAppConfigSpec(property=[given], ipAssignment=assignment),
+        configSpec=vim.vApp.VAppConfigSpec(
+            property=[vim.vApp.PropertySpec(operation="add", info=info) for info in around], ipAssignment=assignment
+        ),
         vmFolder=None,
     )
     template = own.existing(own.vcenter.parent)
@@ -659,8 +662,12 @@ def test_in_a_vapp(own: Estate) -> None:
         realm_here = prop("realm", default="${realm}", kind="expression", class_id="auth")
         one.offer(prop("hostname", name), realm_here, product="vSphere Integrated Containers")
     own.existing("shop-web").power_on()
-    found = entry(own, "shop-web", method="full")
+    result = look(own, "shop-web", method="full", include_raw_xml=True)
+    found = entries(result)["shop-web"]
     assert verdict(found) == "delivered, high"
+    assert found["guest"]["document"]["properties"]["realm"] == "EXAMPLE"
+    assert secret in (own.existing("shop-web").seen or "")
+    assert secret not in result.raw
     assert found["parent_vapp"] == "shop"
     assert found["configured"]["ip_assignment"]["effective_from"] == "vapp"
     assert found["configured"]["ip_assignment"]["policy"] == "dhcpPolicy"

@@ -10,6 +10,7 @@ running VM with vApp options. Guests are looked into only when asked.
 from __future__ import annotations
 
 import datetime
+import itertools
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -290,7 +291,9 @@ def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
     :param raw: whether to show the documents as they are, secrets apart.
     """
     known, values = one.evidence, one.found.values
-    mask = mask.knowing((each.key, each.type) for each in known.configured.properties)
+    # A VM's document has the properties of the vApps around it as well.
+    around = [configured.read(vapp.get("vAppConfig")).properties for vapp in one.found.vapps]
+    mask = mask.knowing((each.key, each.type) for each in itertools.chain(known.configured.properties, *around))
     boot_time = values.get("runtime.bootTime")
     return {
         "name": known.name,

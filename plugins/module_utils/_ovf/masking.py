@@ -54,8 +54,8 @@ class Mask:
         vService tokens. ``sensitive``: also what has a secret-looking name, or seems to hold such a thing.
         ``all``: every value. ``none``: nothing.
     :param patterns: regular expressions, searched for in names, whatever the case.
-    :param properties: full key and type of what the VM's vApp options have. A document does not tell types, and has
-        other keys too: those of the vApps around the VM and of its siblings, and what the guest wrote.
+    :param properties: full key and type of what the vApp options of the VM, and of the vApps around it, have. A
+        document does not tell types, and has other keys too: those of siblings, and what the guest wrote.
     :raises BadInput: a pattern is no regular expression.
     """
 
@@ -83,7 +83,7 @@ class Mask:
             ) from None
 
     def knowing(self, properties: t.Iterable[tuple[str, str]]) -> Mask:
-        """The same for one VM, whose vApp options have these properties: full key and type."""
+        """The same for one VM, of whose document these properties are known: full key and type."""
         return Mask(self.level, self.patterns, properties)
 
     def is_secret(self, key: str, type: str = "") -> bool:
