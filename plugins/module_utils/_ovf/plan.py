@@ -159,26 +159,26 @@ class Refusal(t.NamedTuple):
 
 REFUSALS = (
     Refusal(lambda c: bool(c.values.get("config.template")),
-        ": it is a template, and never runs."),
+            ": it is a template, and never runs."),
     Refusal(lambda c: c.is_fork or c.one.evidence.forked_from is not None,
-        ": it is a fork, and powering it off would throw away the memory it was forked for."),
+            ": it is a fork, and powering it off would throw away the memory it was forked for."),
     Refusal(_is_fork_parent,
-        ": it is a fork parent, and its children may end with it. If none of them is needed any more, make it an "
-        "ordinary VM again with vmfork_parent (state=disabled, power_off=true)."),
+            ": it is a fork parent, and its children may end with it. If none of them is needed any more, make it an "
+            "ordinary VM again with vmfork_parent (state=disabled, power_off=true)."),
     Refusal(lambda c: c.values.get("config.ftInfo") is not None,
-        ": it is protected by Fault Tolerance. Turn that off, or power-cycle it by hand."),
+            ": it is protected by Fault Tolerance. Turn that off, or power-cycle it by hand."),
     Refusal(_is_vcenter_itself,
-        ": it is this vCenter, which cannot power itself on. Ask the appliance's own management page."),
+            ": it is this vCenter, which cannot power itself on. Ask the appliance's own management page."),
     Refusal(_would_not_help,
-        ", since a power cycle would not help ({status}): {message}"),
+            ", since a power cycle would not help ({status}): {message}"),
     Refusal(lambda c: c.power_state != c.one.evidence.power_state,
-        ": its power state was {was} when it was looked at and is {now} now, so somebody else is at work on it. "
-        "Run again when they are done."),
+            ": its power state was {was} when it was looked at and is {now} now, so somebody else is at work on it. "
+            "Run again when they are done."),
     Refusal(_lacks_drive,
-        ": it is to get its OVF environment by CD-ROM and has no drive. Add one, then run again."),
+            ": it is to get its OVF environment by CD-ROM and has no drive. Add one, then run again."),
     Refusal(_cannot_shut_down,
-        ": VMware Tools does not run in it, so its guest cannot be shut down from here. "
-        "Shut it down from inside, or use shutdown=hard."),
+            ": VMware Tools does not run in it, so its guest cannot be shut down from here. "
+            "Shut it down from inside, or use shutdown=hard."),
 )  # fmt: skip
 """The first that applies is told."""
 
