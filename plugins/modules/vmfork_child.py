@@ -170,7 +170,8 @@ options:
 notes:
   - To make children, the user needs the privileges C(VirtualMachine.Config.ToggleForkParent),
     C(VirtualMachine.Inventory.CreateFromExisting), C(VirtualMachine.Interact.PowerOn),
-    C(VirtualMachine.Config.AdvancedConfig), C(Resource.AssignVMToPool) and C(Datastore.AllocateSpace).
+    C(VirtualMachine.Config.AdvancedConfig), C(Resource.AssignVMToPool) and C(Datastore.AllocateSpace), with
+    O(bios_uuid) also C(VirtualMachine.Config.Settings).
   - To remove them, C(VirtualMachine.Interact.PowerOff) and C(VirtualMachine.Inventory.Delete).
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce
