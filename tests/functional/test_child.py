@@ -218,6 +218,15 @@ def test_persistent_child_whose_end_nobody_noted(persistent: VCenter) -> None:
     assert "remove it and make it anew" in refusal.msg
 
 
+def test_report_of_another_run_does_not_count(vcenter: VCenter) -> None:
+    vcenter.enable()
+    forged = 'vmtoolsd --cmd "info-set guestinfo.vmfork.post_clone $(printf %032d 1) 0"'
+    vcenter.quiesce(post_clone_script=f"{forged}\nsleep 4\ntouch /root/finished\nexit 5\n")
+    child = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-01").child("web-01")
+    assert child["post_clone"]["exit_code"] == 5
+    assert "finished" in vcenter.in_guest(child["moid"], "ls /root")
+
+
 COUNTED = """#!/bin/sh
 sleep 3
 cat /proc/sys/kernel/random/uuid
@@ -430,6 +439,14 @@ def test_secrets_of_a_child_that_fails(vcenter: VCenter) -> None:
         ({"all": True}, "only with state=absent"),
         ({"all": True, "state": "absent", "name": "a"}, "Leave name and children out"),
         ({"name": "a", "config_params": {"k": None}}, "is null"),
+        (
+            {"name": "a", "config_params": {"k": "x"}, "secret_config_params": {"k": SECRET}},
+            "k stands in config_params and in secret_config_params",
+        ),
+        (
+            {"children": [{"name": "a"}, {"name": "b"}], "bios_uuid": "564d0000-0000-4000-8000-000000000001"},
+            "bios_uuid can be the BIOS UUID of one VM only",
+        ),
         ({"name": "a", "secret_config_params": {"k": SECRET}, "wait_for": "tools"}, "need wait_for=post_clone"),
         ({"name": "a", "ip_network": "nonsense"}, "is not a network"),
         ({"name": "a", "concurrency": 0}, "concurrency is 0"),

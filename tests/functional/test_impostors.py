@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from functional.vcenter import VCenter
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+
 CHANGING = {"PowerOnVM_Task", "PowerOffVM_Task", "ReconfigVM_Task", "Destroy_Task"}
 
 
@@ -48,11 +50,13 @@ def record_on(vcenter: VCenter, name: str) -> str:
     )
 
 
-def forged_in_guestinfo(vcenter: VCenter) -> None:
-    vcenter.fork("real")
-    record = record_on(vcenter, "real")
+def forged_in_its_guest(vcenter: VCenter) -> None:
+    """A record that would be right, written by all that a guest has."""
     stranger(vcenter)
-    vcenter.govc("vm.change", "-vm", "web-01", "-e", f"guestinfo.vmfork.child={record}")
+    parent, own = (vcenter.ok("vmfork_parent", name=name, check=True)["parent"] for name in (vcenter.parent, "web-01"))
+    record = identity.Record(parent["instance_uuid"], own["uuid"], "0" * 32)
+    for key in (identity.RECORD_KEY, f"guestinfo.{identity.RECORD_KEY}"):
+        vcenter.in_guest(own["moid"], f"vmtoolsd --cmd 'info-set {key} {record}'")
 
 
 def record_of_another_child(vcenter: VCenter) -> None:
@@ -69,7 +73,7 @@ def record_of_another_child(vcenter: VCenter) -> None:
         clone_of_a_child,
         clone_of_a_child_in_its_fork_group,
         child_of_another_parent,
-        forged_in_guestinfo,
+        forged_in_its_guest,
         record_of_another_child,
         child_that_another_tool_made_and_left_off,
     ],
@@ -112,6 +116,19 @@ def test_same_name_in_another_folder_is_no_obstacle(quiesced: VCenter) -> None:
     gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
     assert gone["summary"]["removed"] == 1
     assert quiesced.exists("/DC0/vm/else/web-01")
+
+
+def test_two_children_of_a_name(quiesced: VCenter) -> None:
+    for folder in ("a", "b"):
+        quiesced.control("POST", "inventory", {"folders": [f"/DC0/vm/{folder}"]})
+        quiesced.fork("web-01", wait_for="created")
+        quiesced.govc("object.mv", "/DC0/vm/web-01", f"/DC0/vm/{folder}")
+        quiesced.govc("object.rename", f"/DC0/vm/{folder}/web-01", f"moved-{folder}")
+    for folder in ("a", "b"):
+        quiesced.govc("object.rename", f"/DC0/vm/{folder}/moved-{folder}", "web-01")
+    for state in ("present", "absent"):
+        refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01", state=state)
+        assert "Child web-01 exists more than once: /DC0/vm/a/web-01, /DC0/vm/b/web-01." in refusal.msg
 
 
 def test_moved_child_is_ours(quiesced: VCenter) -> None:

@@ -106,6 +106,12 @@ def test_every_way_to_name_a_vm(vcenter: VCenter) -> None:
         assert vcenter.ok("vmfork_parent", check=True, **given)["parent"]["moid"] == by_name["moid"], given
 
 
+def test_template(vcenter: VCenter) -> None:
+    vcenter.govc("vm.power", "-off", vcenter.parent)
+    vcenter.govc("vm.markastemplate", vcenter.parent)
+    assert "is a template, and only VMs can be forked" in vcenter.fails("vmfork_parent", name=vcenter.parent).msg
+
+
 def test_two_vms_of_a_name(vcenter: VCenter) -> None:
     vcenter.control("POST", "inventory", {"folders": ["/DC0/vm/a", "/DC0/vm/b"]})
     for folder in ("a", "b"):
