@@ -202,6 +202,14 @@ var ruleTests = map[string]struct {
 		got := b.rawLogin("low", "low").task("CreateForkChild_Task", parent, "<name>c</name><spec><persistent>false</persistent></spec>")
 		b.expect("create", got, map[string]string{"ToggleForkParent": "NoPermission"}[choice])
 	}},
+	"retrieve_privilege": {test: func(b *bed, choice string) {
+		b.control(http.MethodPost, "users", map[string]any{"name": "low", "password": "low", "deny": []string{toggleForkParent}}, nil)
+		low := b.rawLogin("low", "low")
+		for _, method := range []string{"RetrieveForkChildren_Task", "RetrieveForkParent_Task"} {
+			got := low.task(method, b.vm("DC0_H0_VM0"), "")
+			b.expect(method, got, map[string]string{"ToggleForkParent": "NoPermission"}[choice])
+		}
+	}},
 	"children_result_empty": {test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		b.enable(vm)
