@@ -1,17 +1,24 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run one module of the collection in this process: `launch.py MODULE`, its arguments as JSON on standard input."""
+"""Run one module of the collection in this process, which is made for it and ends with it.
+
+Processes come from a server that has loaded what every module loads: the libraries take longer than most modules.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import json
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils import basic
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 try:
     from ansible.module_utils.testing import patch_module_args
@@ -24,5 +31,16 @@ except ImportError:  # ansible-core before 2.19
         yield
 
 
-with patch_module_args(json.load(sys.stdin)):
-    importlib.import_module(f"ansible_collections.vmfork.vsphere.plugins.modules.{sys.argv[1]}").main()
+assert vim.VirtualMachine  # pyVmomi loads its types when they are first named
+
+
+def run(module: str, arguments: dict[str, Any], environment: dict[str, str], output: Path, errors: Path) -> None:
+    """Run a module as Ansible does, with an environment of its own; what it prints goes into two files."""
+    os.environ.clear()
+    os.environ.update(environment)
+    for stream, path in ((sys.stdout, output), (sys.stderr, errors)):
+        with path.open("w") as file:
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+    with patch_module_args(arguments):
+        importlib.import_module(f"ansible_collections.vmfork.vsphere.plugins.modules.{module}").main()

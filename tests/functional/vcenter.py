@@ -5,26 +5,30 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
+from functional import launch
 from harness.simulator import Simulator
 
 needs_other_accounts = pytest.mark.skipif(
     os.geteuid() != 0, reason="the simulator runs without root, so its guests have no account but root"
 )
 
-LAUNCH = Path(__file__).with_name("launch.py")
 SECONDS = 60
 
 PRE_QUIESCE = """#!/bin/sh
@@ -39,6 +43,18 @@ ip addr flush dev eth0
 ip addr add "$address/24" dev eth0
 ip link set eth0 up
 """
+
+
+@cache
+def _processes() -> Any:
+    """Where the modules' processes come from: each is new, and has the libraries loaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([launch.__name__])
+    # The server finds what it is to load by this alone.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        forkserver.ensure_running()
+    return context
 
 
 class Result(dict[str, Any]):
@@ -154,18 +170,19 @@ class VCenter:
             "validate_certs": False,
         }
         given = {**login, **arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
-        ended = subprocess.run(
-            [sys.executable, str(LAUNCH), module],
-            input=json.dumps({key: value for key, value in given.items() if value is not None}),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert "Traceback" not in ended.stderr, ended.stderr
-        result = Result(json.loads(ended.stdout))
-        result.raw = ended.stdout + ended.stderr
+        given = {key: value for key, value in given.items() if value is not None}
+        with tempfile.TemporaryDirectory() as directory:
+            output, errors = Path(directory, "output"), Path(directory, "errors")
+            process = _processes().Process(target=launch.run, args=(module, given, dict(os.environ), output, errors))
+            process.start()
+            process.join(SECONDS)
+            if process.is_alive():
+                process.kill()
+                raise AssertionError(f"{module} did not end within {SECONDS} seconds")
+            printed, complaints = output.read_text(), errors.read_text()
+        assert "Traceback" not in complaints, complaints
+        result = Result(json.loads(printed))
+        result.raw = printed + complaints
         return result
 
     def ok(self, module: str, /, **arguments: Any) -> Result:
