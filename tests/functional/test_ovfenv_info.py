@@ -473,7 +473,8 @@ def test_privileges_that_are_lacking(stage: Estate) -> None:
     [
         ("NotSupported", "unsupported"),
         ("RuntimeFault", "error"),
-        ("MethodNotFound", "error"),  # without the fields that it must have, which pyVmomi cannot read
+        ("MethodNotFound", "unsupported"),
+        ("UnknownFault", "error"),  # which pyVmomi cannot read
     ],
 )
 def test_extract_that_fails(own: Estate, fault: str, state: str) -> None:
