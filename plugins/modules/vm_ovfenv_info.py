@@ -74,9 +74,9 @@ options:
         tells the values of passwords.
       - A document does not tell types. So in documents, and in the differences, V(sensitive) and V(password) show the
         values of keys alone that the vApp options of the VM, or of a vApp around it, have with another type than
-        password. All other keys may hold a password. They are those of the VM's siblings in a vApp, those that a guest
-        wrote, and every key where the vApp options are gone. To see them, and to restore lost vApp options from them,
-        use V(none).
+        password, and without an expression that may quote one. All other keys may hold a password. They are those of
+        the VM's siblings in a vApp, those that a guest wrote, and every key where the vApp options are gone. To see
+        them, and to restore lost vApp options from them, use V(none).
     type: str
     choices: [password, sensitive, all, none]
     default: sensitive

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from functional.vapp import Estate, estate
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
 
@@ -19,6 +20,13 @@ def vcenter(request: pytest.FixtureRequest) -> Iterator[VCenter]:
         flags += marker.args
     with Simulator(*flags) as simulator:
         yield VCenter(simulator)
+
+
+@pytest.fixture
+def own(vcenter: VCenter) -> Iterator[Estate]:
+    """The VMs with vApp options of a test that changes the whole simulator."""
+    with estate(vcenter) as made:
+        yield made
 
 
 @pytest.fixture

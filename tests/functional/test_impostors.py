@@ -66,6 +66,11 @@ def record_of_another_child(vcenter: VCenter) -> None:
     vcenter.govc("vm.change", "-vm", "web-01", "-e", f"vmfork.child={record}")
 
 
+def kept(vcenter: VCenter, name: str) -> list[str]:
+    """What is told of a VM, but for its address, which comes when its guest has started."""
+    return [line for line in vcenter.govc("vm.info", name).splitlines() if "IP address" not in line]
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -80,7 +85,7 @@ def record_of_another_child(vcenter: VCenter) -> None:
 )
 def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], None]) -> None:
     make(quiesced)
-    before = quiesced.govc("vm.info", "web-01")
+    before = kept(quiesced, "web-01")
     for given in ({"state": "present"}, {"state": "absent"}, {"state": "present", "check": True}):
         with quiesced.calls() as calls:
             refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01", **given)
@@ -89,7 +94,7 @@ def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], Non
     with_all: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "all": True}
     gone = quiesced.ok("vmfork_child", **with_all)
     assert "web-01" not in [one["name"] for one in gone["children"]]
-    assert quiesced.govc("vm.info", "web-01") == before
+    assert kept(quiesced, "web-01") == before
 
 
 def test_impostor_does_not_stop_the_others(quiesced: VCenter) -> None:

@@ -25,13 +25,6 @@ def shared() -> Iterator[Estate]:
         yield made
 
 
-@pytest.fixture
-def own(vcenter: VCenter) -> Iterator[Estate]:
-    """The estate of a test that changes the whole simulator."""
-    with estate(vcenter) as made:
-        yield made
-
-
 def cure(one: Appliance, probe: str = "none", **given: Any) -> Result:
     if probe != "none":
         given |= one.vcenter.guest_login

@@ -26,13 +26,6 @@ def shared() -> Iterator[Estate]:
         yield made
 
 
-@pytest.fixture
-def own(vcenter: VCenter) -> Iterator[Estate]:
-    """The estate of a test that changes the whole simulator."""
-    with estate(vcenter) as made:
-        yield made
-
-
 def look(place: Estate, *names: str, method: str = "none", **given: Any) -> Result:
     """Run the module; it never changes anything."""
     login = place.vcenter.guest_login if method != "none" else {}
@@ -600,8 +593,8 @@ def test_host_that_was_disconnected(own: Estate, restarted: bool) -> None:
 
 
 def test_calls(shared: Estate) -> None:
-    """A constant number, and one request for each running VM with vApp options."""
-    counts = []
+    """A constant number, and one request for each running VM with vApp options; no property is read guest by guest."""
+    counts, reads = [], []
     for number in (2, 10):
         folder = f"/DC0/vm/calls-{number}"
         for each in range(number):
@@ -612,7 +605,12 @@ def test_calls(shared: Estate) -> None:
         assert found["summary"]["total"] == 2 * number
         assert calls.pop("ExtractOvfEnvironment") == number
         counts.append(dict(calls))
+        with shared.vcenter.calls() as calls:
+            look(shared, folder=folder, method="exit_code")
+        assert calls["StartProgramInGuest"] >= number
+        reads.append(calls["RetrievePropertiesEx"])
     assert counts[0] == counts[1]
+    assert reads == [counts[0]["RetrievePropertiesEx"] + 1] * 2
     assert sum(counts[0].values()) <= 25, counts[0]
     assert (counts[0]["Login"], counts[0]["Logout"]) == (1, 1)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from functional.vcenter import VCenter, needs_other_accounts
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
@@ -66,7 +66,8 @@ class Bed:
         simulator = self.vcenter.simulator
         who = GuestLogin(username or simulator.guest_username, password or simulator.guest_password, **login)
         vm = self.session.object(vim.VirtualMachine, self.moid)
-        return probe.look(self.session, Deadline(seconds), vm, self.vcenter.parent, who, method, "linuxGuest")
+        values = _properties.read(self.session, [vm], probe.PATHS)[vm]
+        return probe.look(self.session, Deadline(seconds), vm, self.vcenter.parent, who, method, values)
 
     def assert_nothing_left(self) -> None:
         """No file of ours, and the value in no command line."""

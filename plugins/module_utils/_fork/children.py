@@ -208,7 +208,7 @@ def _steps(
     for one in pipeline.ahead(child, request):
         what = f"{one.value} {child.name}"
         if one is Request.CREATE:
-            steps.append(_privileges.Step(what, "CreateForkChild_Task", vm=(parent.vm,), **where))
+            steps.append(_privileges.Step(what, parent.engine.create_method, vm=(parent.vm,), **where))
         elif one is Request.POWER_ON:
             steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
         else:

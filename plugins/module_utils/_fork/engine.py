@@ -39,6 +39,10 @@ class Engine(t.Protocol):
     """Where in guestinfo a child reads its parameters."""
     paths: tuple[str, ...]
     """Properties the engine needs to know of a VM."""
+    enable_method: str
+    disable_method: str
+    create_method: str
+    """What the server is asked by these, as ``_privileges.NEEDS`` has it."""
 
     def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
         """Whether the VM is a fork parent; ``None`` where nothing needs enabling."""

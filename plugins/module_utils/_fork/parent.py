@@ -107,7 +107,7 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
         )
     what = f"Could not make VM {parent.name} a fork parent"
     if check_mode:
-        _privileges.check(parent.session, [_privileges.Step(what, "EnableForkParent_Task", vm=(parent.vm,))])
+        _privileges.check(parent.session, [_privileges.Step(what, parent.engine.enable_method, vm=(parent.vm,))])
         return
     _tasks.run(parent.session, deadline, what, lambda: parent.engine.enable(parent.vm, host))
     parent.refresh()
@@ -206,7 +206,7 @@ def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, ch
 
 
 def _check_disable(parent: Parent, what: str) -> None:
-    steps = [_privileges.Step(what, "DisableForkParent_Task", vm=(parent.vm,))]
+    steps = [_privileges.Step(what, parent.engine.disable_method, vm=(parent.vm,))]
     if parent.is_quiesced:
         steps.insert(0, _privileges.Step(f"Could not power off VM {parent.name}", "PowerOffVM_Task", vm=(parent.vm,)))
     _privileges.check(parent.session, steps)

@@ -24,6 +24,9 @@ class VmforkEngine:
     freeze_command = "vmfork-begin -1 -1"
     params_prefix = "guestinfo.fork."
     paths: tuple[str, ...] = ("config.forkConfigInfo", "runtime.quiescedForkParent")
+    enable_method = methods.ENABLE_FORK_PARENT.wire_name
+    disable_method = methods.DISABLE_FORK_PARENT.wire_name
+    create_method = methods.CREATE_FORK_CHILD.wire_name
 
     def __init__(self, caller: methods.Caller) -> None:
         self._caller = caller

@@ -9,8 +9,10 @@ API reference of GuestFileManager and GuestProcessManager.
 
 from __future__ import annotations
 
+import functools
 import shlex
 import ssl
+import threading
 import time
 import typing as t
 
@@ -32,6 +34,16 @@ RETRY = 5
 
 FIRST_LOOK, LAST_LOOK = 0.1, 2.0
 """Shortest and longest time, in seconds, between two looks at a guest's process list."""
+
+
+_ASKING = threading.Lock()
+
+
+@functools.lru_cache(maxsize=1)
+def _managers(session: Session) -> _properties.Values:
+    """The server's managers of guests, which are the same for all of them: one request for a session."""
+    manager = session.content.guestOperationsManager
+    return _properties.read(session, [manager], _MANAGERS)[manager]
 
 
 class Guest:
@@ -58,7 +70,6 @@ class Guest:
         self._auth = vim.vm.guest.NamePasswordAuthentication(
             username=login.username, password=login.password, interactiveSession=False
         )
-        self._managers: _properties.Values = {}
         self._certificate: bytes | None = None
 
     def check_login(self) -> None:
@@ -280,10 +291,8 @@ class Guest:
         self._deadline.check(what, why, "Install or start VMware Tools in the guest, or give a longer timeout.")
 
     def _manager(self, which: str) -> t.Any:
-        if not self._managers:
-            manager = self._session.content.guestOperationsManager
-            self._managers = _properties.read(self._session, [manager], _MANAGERS)[manager]
-        return self._managers[which]
+        with _ASKING:
+            return _managers(self._session)[which]
 
     def _host_certificate(self, what: str) -> bytes:
         """The certificate vCenter reports for the VM's present host, DER."""

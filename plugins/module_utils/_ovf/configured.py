@@ -9,6 +9,7 @@ vSphere API reference, VAppPropertyInfo and VmConfigInfo.
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 from dataclasses import dataclass, field
 
@@ -37,7 +38,7 @@ class Property:
     :param value: ``None`` where vCenter does not tell it (passwords).
     :param effective: what would be delivered; ``None`` when that is unknown until power-on.
     :param source: ``value``, ``default``, ``computed`` or ``unknown``.
-    :param secret: a password, or a name that looks like one.
+    :param secret: a password, a name that looks like one, or an expression that may quote a password.
     :param comparable: whether a delivered value that differs from ``effective`` means anything.
     """
 
@@ -97,7 +98,9 @@ def read(
     parents = tuple(name for name, _config in around)
     if config is None:
         return Configured(parent_vapps=parents)
-    properties = tuple(_property(one, running, mask) for one in config.property or [])
+    of_vapps = [one for _name, of_vapp in around for one in getattr(of_vapp, "property", None) or []]
+    quotable = {_key(one) for one in of_vapps} - {_key(one) for one in of_vapps if _is_password(one)}
+    properties = tuple(_property(one, running, mask, quotable) for one in config.property or [])
     expressions = [one for one in properties if one.source == "computed"]
     return Configured(
         enabled=True,
@@ -132,11 +135,24 @@ def facts(configured: Configured, mask: Mask) -> dict[str, t.Any]:
     }
 
 
-def _property(info: t.Any, running: bool, mask: Mask | None) -> Property:
+def _key(info: t.Any) -> str:
+    return ".".join(part for part in (info.classId, info.id, info.instanceId) if part)
+
+
+def _is_password(info: t.Any) -> bool:
+    return (info.type or "").startswith("password")  # also password(..8) and the like
+
+
+def _quotes_only(expression: str, quotable: t.Collection[str]) -> bool:
+    """Whether all properties that an expression quotes, as ``${name}``, are among these; ``${ip:…}`` is none."""
+    return all(name in quotable for name in re.findall(r"\$\{([^}:]*)\}", expression))
+
+
+def _property(info: t.Any, running: bool, mask: Mask | None, quotable: t.Collection[str]) -> Property:
     kind = info.type or "string"
-    is_password = kind.startswith("password")  # also password(..8) and the like
+    is_password = _is_password(info)
     is_expression = kind.startswith("expression")
-    key = ".".join(part for part in (info.classId, info.id, info.instanceId) if part)
+    key = _key(info)
     value, default = info.value, info.defaultValue
     if is_password:
         # vCenter always returns passwords empty; what it would deliver is unknown, not empty.
@@ -161,7 +177,9 @@ def _property(info: t.Any, running: bool, mask: Mask | None) -> Property:
         default=default,
         effective=effective,
         source=source,
-        secret=is_password or (mask is not None and mask.is_secret(key, kind)),
+        secret=is_password
+        or (is_expression and not _quotes_only(info.defaultValue or "", quotable))
+        or (mask is not None and mask.is_secret(key, kind)),
         # "ip:<network>" changes at power-on, and with DHCP whenever the guest reports another address.
         comparable=not (is_password or is_expression or kind.startswith("ip:")),
     )

@@ -45,9 +45,8 @@ PATHS = (
     "config.template",
     "config.uuid",
     "config.vAppConfig",
-    "guest.guestFamily",
     "guest.guestOperationsReady",
-    "guest.toolsRunningStatus",
+    *probe.PATHS,
     "runtime.bootTime",
     "runtime.connectionState",
     "runtime.host",
@@ -184,7 +183,7 @@ def _ask_vm(
     elif login is not None:
         known = replace(
             known,
-            guest=probe.look(session, deadline, one.vm, one.name, login, method, one.values.get("guest.guestFamily")),
+            guest=probe.look(session, deadline, one.vm, one.name, login, method, one.values),
         )
     extracted = known.extracted.document
     return replace(known, differences=differences.compare(known.configured, extracted, known.guest.document))
@@ -293,7 +292,7 @@ def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
     known, values = one.evidence, one.found.values
     # A VM's document has the properties of the vApps around it as well.
     around = [configured.read(vapp.get("vAppConfig")).properties for vapp in one.found.vapps]
-    mask = mask.knowing((each.key, each.type) for each in itertools.chain(known.configured.properties, *around))
+    mask = mask.knowing((each.key, each.secret) for each in itertools.chain(known.configured.properties, *around))
     boot_time = values.get("runtime.bootTime")
     return {
         "name": known.name,

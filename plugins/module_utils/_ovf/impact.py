@@ -38,7 +38,7 @@ PRODUCTS: tuple[tuple[str, Impact], ...] = (
         r"vsphere integrated containers|\bvic\b.*appliance",
         Impact("It reads its OVF environment at every boot and cannot be used without it.", "now"),
     ),
-    # vmware-samples/vcenter-event-broker-appliance, files/setup.sh: runs once (/root/ran_customization), then erases.
+    # vmware-samples/vcenter-event-broker-appliance, files/setup.sh: runs once, then erases.
     (
         r"event broker appliance",
         Impact("It reads its OVF environment at its first boot only, then erases it.", "never"),

@@ -54,8 +54,8 @@ class Mask:
         vService tokens. ``sensitive``: also what has a secret-looking name, or seems to hold such a thing.
         ``all``: every value. ``none``: nothing.
     :param patterns: regular expressions, searched for in names, whatever the case.
-    :param properties: full key and type of what the vApp options of the VM, and of the vApps around it, have. A
-        document does not tell types, and has other keys too: those of siblings, and what the guest wrote.
+    :param properties: full key of what the vApp options of the VM, and of the vApps around it, have, and whether it
+        is secret. A document does not tell, and has other keys too: those of siblings, and what the guest wrote.
     :raises BadInput: a pattern is no regular expression.
     """
 
@@ -63,14 +63,12 @@ class Mask:
         self,
         level: str = "sensitive",
         patterns: t.Sequence[str] = DEFAULT_PATTERNS,
-        properties: t.Iterable[tuple[str, str]] = (),
+        properties: t.Iterable[tuple[str, bool]] = (),
     ) -> None:
         self.level = level
         self.patterns = patterns
-        kinds: dict[bool, set[str]] = {True: set(), False: set()}
-        for key, kind in properties:
-            kinds[_is_password(kind)].add(key.casefold())
-        self._harmless = kinds[False] - kinds[True]
+        known = [(key.casefold(), is_secret) for key, is_secret in properties]
+        self._harmless = {key for key, _is in known} - {key for key, is_secret in known if is_secret}
         try:
             self._names = [re.compile(pattern, re.IGNORECASE) for pattern in patterns]
         except re.error as error:
@@ -82,8 +80,8 @@ class Mask:
                 )
             ) from None
 
-    def knowing(self, properties: t.Iterable[tuple[str, str]]) -> Mask:
-        """The same for one VM, of whose document these properties are known: full key and type."""
+    def knowing(self, properties: t.Iterable[tuple[str, bool]]) -> Mask:
+        """The same for one VM, of whose document these properties are known: full key, and whether it is secret."""
         return Mask(self.level, self.patterns, properties)
 
     def is_secret(self, key: str, type: str = "") -> bool:

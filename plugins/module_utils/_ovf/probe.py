@@ -19,7 +19,7 @@ import shlex
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import operations
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
@@ -28,6 +28,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence impor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+PATHS = ("guest.guestFamily", "guest.toolsRunningStatus")
+"""Properties of a VM by which its guest is asked."""
 
 PATIENCE = 60
 """Seconds for one guest, of the time for the whole task."""
@@ -235,27 +238,24 @@ def look(
     name: str,
     login: GuestLogin,
     method: str,
-    guest_family: str | None = None,
+    values: t.Mapping[str, t.Any],
 ) -> GuestView:
     """Look into one running guest; what goes wrong there is in the answer, not raised.
 
     :param method: ``exit_code``, or ``full``, which is content with the former when the document does not come.
-    :param guest_family: ``guest.guestFamily``.
+    :param values: the VM's properties :data:`PATHS`.
     :raises _errors.ConnectionFailed: vCenter does not let us in any more.
     """
     what = f"Could not look into the guest of VM {name}"
     patience = Deadline(min(PATIENCE, round(deadline.remaining, 1)))
     try:
-        known = _properties.read(session, [vm], operations.READY_PATHS).get(vm, {})
-        if str(known.get("runtime.powerState")) != "poweredOn":
-            return GuestView("error", method, error=_errors.sentence(what, "the VM does not run"))
-        if str(known.get("guest.toolsRunningStatus")) == "guestToolsNotRunning":
+        if values.get("guest.toolsRunningStatus") == "guestToolsNotRunning":
             return GuestView(
                 "tools_not_running", method, error=_errors.sentence(what, "VMware Tools does not run there")
             )
         guest = operations.Guest(session, patience, vm, name, login, otherwise="use guest_probe=exit_code")
         ask = _full if method == "full" else _exit_code
-        return ask(guest, family(guest_family), vm._GetMoId(), login, what)
+        return ask(guest, family(values.get("guest.guestFamily")), vm._GetMoId(), login, what)
     except (_errors.Error, vmodl.MethodFault) as trouble:
         error = trouble if isinstance(trouble, _errors.Error) else _errors.failure(what, trouble)
         state = _state(error)

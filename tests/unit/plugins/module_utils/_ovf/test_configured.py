@@ -11,7 +11,7 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
 
 SECRET = "vmforktest-a-secret-of-its-own"
 
@@ -84,6 +84,26 @@ def test_a_property_without_a_type_is_a_string() -> None:
 def test_secret_by_name() -> None:
     assert only_property(prop(id="api_token"), mask=Mask()).secret
     assert not only_property(prop(id="hostname"), mask=Mask()).secret
+
+
+@pytest.mark.parametrize(
+    ("expression", "secret"),
+    [
+        ("${autoIp:net}", False),
+        ("http://${host}/", False),
+        ("${code}", True),
+        ("${host}:${code}", True),
+        ("${not_visible}", True),
+    ],
+)
+def test_an_expression_that_may_quote_a_password_is_secret(expression: str, secret: bool) -> None:
+    vapp = vapp_options(prop(id="host"), prop(id="code", type="password"))
+    own = vapp_options(prop(id="motd", type="expression", value=SECRET, defaultValue=expression))
+    read = configured.read(own, [("vapp", vapp)], running=True)
+    assert read.properties[0].secret is secret
+    mask = Mask("password").knowing((one.key, one.secret) for one in read.properties)
+    shown = [configured.facts(read, mask)["properties"][0]["effective"], mask.value("motd", SECRET)]
+    assert shown == ([HIDDEN] * 2 if secret else [SECRET] * 2)
 
 
 EXPRESSION = {"type": "expression", "defaultValue": "${autoIp:net}"}

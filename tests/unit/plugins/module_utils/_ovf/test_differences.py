@@ -123,7 +123,7 @@ def test_the_three_values_stand_side_by_side() -> None:
     (one,) = differences.compare(
         HOST, Document(properties={"hostname": "db"}), Document(properties={"HOSTNAME": "old"})
     )
-    assert differences.facts(one, Mask().knowing([("hostname", "string")])) == {
+    assert differences.facts(one, Mask().knowing([("hostname", False)])) == {
         "key": "hostname",
         "kind": "case",
         "secret": False,
@@ -143,7 +143,7 @@ def test_the_three_values_stand_side_by_side() -> None:
     ],
 )
 def test_secrets_are_masked(difference: Difference) -> None:
-    facts = differences.facts(difference, Mask().knowing([("root", "string"), ("db_password", "string")]))
+    facts = differences.facts(difference, Mask().knowing([("root", False), ("db_password", False)]))
     assert facts["secret"] is True
     assert SECRET not in repr(facts) + repr(difference)
     assert facts["guest"] == "********"

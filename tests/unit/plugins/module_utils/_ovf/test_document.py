@@ -100,7 +100,7 @@ def test_whose_document_it_is() -> None:
 
 def test_hash_tells_nothing_of_what_is_hidden() -> None:
     shown, hidden = environment(properties({"a": "b"})), environment(properties({"password": "b"}))
-    mask = Mask().knowing([("a", "string"), ("password", "string")])
+    mask = Mask().knowing([("a", False), ("password", False)])
     assert document.facts(parse(shown), "", mask)["sha256"] is not None
     for text in (hidden, COMPLETE, shown[:-5]):
         assert document.facts(parse(text), "", mask)["sha256"] is None
