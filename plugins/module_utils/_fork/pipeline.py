@@ -187,7 +187,7 @@ class Child:
         """Everything the guest gets to read: the task's params, and ours."""
         own = {report.NONCE_PARAM: t.cast(str, self.nonce)}
         if self.wanted.secret_config_params:
-            own[report.SECRETS_PARAM] = " ".join(self.wanted.secret_config_params)
+            own[report.SECRETS_PARAM] = " ".join(self.secret_keys)
         return {**self.wanted.params, **own}
 
     @property
@@ -196,13 +196,14 @@ class Child:
         if not self.existed:
             return dict(self.wanted.config_params)
         prefix = self.goal.params_prefix
+        extra_config = _extra_config.mapping(self.values)
+        secret = {*self.secret_keys, *extra_config.get(report.CHILD_SECRETS, "").split()}
         shown = {
             key[len(prefix) :]: value
-            for key, value in _extra_config.mapping(self.values).items()
-            if key.startswith(prefix)
+            for key, value in extra_config.items()
+            if key.startswith(prefix) and key not in secret
         }
-        secret = {*self.wanted.secret_config_params, *shown.get(report.SECRETS_PARAM, "").split()}
-        return {key: value for key, value in shown.items() if not (key in secret or _OWN_PARAM.fullmatch(key))}
+        return {key: value for key, value in shown.items() if not _OWN_PARAM.fullmatch(key)}
 
     @property
     def secrets_told(self) -> bool:

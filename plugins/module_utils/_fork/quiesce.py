@@ -33,6 +33,18 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, 
 PAYLOAD = "guestinfo.vmfork.payload"
 """Where script files travel when the ESXi host cannot be reached: ``<key>.0``, ``<key>.1`` …"""
 
+KEYS = runner.Keys(
+    scripts=report.SCRIPTS,
+    quiesced_at=report.QUIESCED_AT,
+    quiesce=report.QUIESCE,
+    post_clone=report.POST_CLONE,
+    nonce=report.CHILD_NONCE,
+    secret_keys=report.CHILD_SECRETS,
+    secrets=report.SECRETS,
+    payload=PAYLOAD,
+)
+"""What the runner reads and writes in guestinfo."""
+
 SLOW_LOOK = 5
 """Seconds without news after which the guest's process list is asked whether the runner still lives."""
 
@@ -150,8 +162,7 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
         guest.await_ready()
     job = t.cast(runner.Job, plan.job)
     nonce = report.new_nonce()
-    keys = _keys(parent)
-    files = job.files(nonce, parent.engine.freeze_command, keys)
+    files = job.files(nonce, parent.engine.freeze_command, KEYS)
     chunks = runner.payload(files)
     started = False
     try:
@@ -162,7 +173,7 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
             guest.check_login()
             _set(parent, deadline, {f"{PAYLOAD}.{number}": chunk for number, chunk in enumerate(chunks)})
             trace["directory"] = f"{plan.directory or TEMPORARY}/vmfork.{report.new_nonce()}"
-            command = runner.unpack_command(len(chunks), nonce, job.tools_path, trace["directory"], keys)
+            command = runner.unpack_command(len(chunks), nonce, job.tools_path, trace["directory"], KEYS)
             program = (SHELL, f"-c {shlex.quote(command)}")
         with contextlib.suppress(_errors.ConnectionLost):  # it may run all the same, and is never started twice
             trace["pid"] = guest.start(*program)
@@ -317,20 +328,6 @@ def _early_end(parent: Parent, ended: report.Report) -> _errors.GuestFailed:
     said = " ".join(ended.output.split())
     detail = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
     return _errors.GuestFailed(_errors.sentence(f"Could not quiesce VM {parent.name}", f"{why} ({detail})", remedy))
-
-
-def _keys(parent: Parent) -> runner.Keys:
-    return runner.Keys(
-        scripts=report.SCRIPTS,
-        quiesced_at=report.QUIESCED_AT,
-        quiesce=report.QUIESCE,
-        post_clone=report.POST_CLONE,
-        params_prefix=parent.engine.params_prefix,
-        nonce_param=report.NONCE_PARAM,
-        secrets_param=report.SECRETS_PARAM,
-        secrets=report.SECRETS,
-        payload=PAYLOAD,
-    )
 
 
 def _set(parent: Parent, deadline: Deadline, keys: t.Mapping[str, str]) -> None:

@@ -35,10 +35,13 @@ SECRETS = "guestinfo.vmfork.secrets"
 """The guest's word that it can read its secrets no more: ``<nonce> cleared``."""
 
 SECRETS_PARAM = "vmfork.secrets"
-"""The config param that names a child's secret ones, with spaces between."""
+"""The config param that names the guestinfo keys of a child's secrets, with spaces between."""
 
 NONCE_PARAM = "vmfork.nonce"
 """The config param that carries a child's nonce."""
+
+CHILD_SECRETS, CHILD_NONCE = f"guestinfo.fork.{SECRETS_PARAM}", f"guestinfo.fork.{NONCE_PARAM}"
+"""Where a child reads them, whatever made it."""
 
 OUTPUT_BYTES = 2048
 """How much of a script's output is reported: its end."""

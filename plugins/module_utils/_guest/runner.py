@@ -47,9 +47,8 @@ class Keys:
     quiesced_at: str
     quiesce: str
     post_clone: str
-    params_prefix: str
-    nonce_param: str
-    secrets_param: str
+    nonce: str
+    secret_keys: str
     secrets: str
     payload: str
 
@@ -104,9 +103,8 @@ class Job:
             "key_quiesced_at": keys.quiesced_at,
             "key_quiesce": keys.quiesce,
             "key_post_clone": keys.post_clone,
-            "key_params": keys.params_prefix,
-            "key_nonce": keys.params_prefix + keys.nonce_param,
-            "key_secret_names": keys.params_prefix + keys.secrets_param,
+            "key_nonce": keys.nonce,
+            "key_secret_keys": keys.secret_keys,
             "key_secrets": keys.secrets,
         }
         lines = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
@@ -227,10 +225,10 @@ child_nonce() { rpc "info-get $key_nonce" 2>/dev/null; }
 
 # What is secret is not needed any more; tell that it is gone only when it is.
 clear_secrets() {
-  names=$(rpc "info-get $key_secret_names" 2>/dev/null) && [ -n "$names" ] || return 0
-  for name in $names; do
-    rpc "info-set $key_params$name " >/dev/null 2>&1
-    [ -z "$(rpc "info-get $key_params$name" 2>/dev/null)" ] || return 0
+  secret_keys=$(rpc "info-get $key_secret_keys" 2>/dev/null) && [ -n "$secret_keys" ] || return 0
+  for secret in $secret_keys; do
+    rpc "info-set $secret " >/dev/null 2>&1
+    [ -z "$(rpc "info-get $secret" 2>/dev/null)" ] || return 0
   done
   publish "$key_secrets" "$(child_nonce) cleared"
 }

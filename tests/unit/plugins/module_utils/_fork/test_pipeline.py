@@ -263,6 +263,16 @@ def test_secrets_that_an_earlier_task_left_are_cleared() -> None:
     assert (child.step, child.changed, request) == (Step.DONE, False, None)
 
 
+def test_secrets_of_an_earlier_task_are_not_shown() -> None:
+    """Their keys stand on the child, which the present task does not name again."""
+    made = new(config_params={"role": "web"}, secret_config_params={"token": "a-long-secret", "pin": "12345678"})
+    assert made.params[report.SECRETS_PARAM] == "guestinfo.fork.token guestinfo.fork.pin"
+    seen = {f"guestinfo.fork.{key}": value for key, value in made.params.items()}
+    goal = Goal("post_clone", PARENT)
+    child, _request = pipeline.resume(Wanted("web-01"), goal, VM, existing("poweredOn", **seen))
+    assert child.shown_params == {"role": "web"}
+
+
 def kind(child_type: str) -> dict[str, Any]:
     return {"config.forkConfigInfo": SimpleNamespace(childType=child_type)}
 

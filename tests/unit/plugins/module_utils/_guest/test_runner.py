@@ -15,19 +15,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.quiesce import KEYS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner
-
-KEYS = runner.Keys(
-    scripts=report.SCRIPTS,
-    quiesced_at=report.QUIESCED_AT,
-    quiesce=report.QUIESCE,
-    post_clone=report.POST_CLONE,
-    params_prefix="guestinfo.fork.",
-    nonce_param=report.NONCE_PARAM,
-    secrets_param=report.SECRETS_PARAM,
-    secrets=report.SECRETS,
-    payload="guestinfo.vmfork.payload",
-)
 
 # info-get and info-set on files; the fork point hands a child its nonce, or refuses. Runs as root would, for anybody.
 TOOLS = r"""#!/bin/sh
@@ -158,17 +147,18 @@ def test_what_an_earlier_run_reported_is_gone_before_the_script_begins(guest: Gu
 
 
 def test_secrets_are_cleared_in_the_child(guest: Guest) -> None:
-    for name, value in {"vmfork.secrets": "token other", "token": "s1", "other": "s2", "plain": "p"}.items():
-        (guest.store / f"guestinfo.fork.{name}").write_text(value)
+    secrets = {"guestinfo.fork.token": "s1", "guestinfo.ic.token": "s1", "guestinfo.metadata": "s2"}
+    for key, value in {**secrets, report.CHILD_SECRETS: " ".join(secrets), "guestinfo.fork.plain": "p"}.items():
+        (guest.store / key).write_text(value)
     guest.run(runner.Job(post_clone="vmtoolsd --cmd 'info-get guestinfo.fork.token'"))
     assert guest.post_clone() == report.Report("post_clone", 0, "s1")
-    assert [guest.value(f"guestinfo.fork.{name}") for name in ("token", "other", "plain")] == ["", "", "p"]
+    assert [guest.value(key) for key in (*secrets, "guestinfo.fork.plain")] == ["", "", "", "p"]
     assert report.secrets_cleared({report.SECRETS: guest.value(report.SECRETS) or ""}, "child-nonce")
 
 
 def test_secrets_that_stay_are_not_called_cleared(guest: Guest) -> None:
-    for name, value in {"vmfork.secrets": "token", "token": "s1"}.items():
-        (guest.store / f"guestinfo.fork.{name}").write_text(value)
+    for key, value in {report.CHILD_SECRETS: "guestinfo.fork.token", "guestinfo.fork.token": "s1"}.items():
+        (guest.store / key).write_text(value)
     guest.install(
         "vmtoolsd",
         (guest.bin / "vmtoolsd")
