@@ -200,7 +200,7 @@ func (m *Machine) become(p point) error {
 	if _, err := m.platform.warden.call("restore", restore, nil); err != nil {
 		return err
 	}
-	network := p.network.withMACs(m.spec.NICs)
+	network := p.network.withMACs(m.adapters())
 	if _, err := m.line.call("setState", network, nil); err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (m *Machine) become(p point) error {
 		return err
 	}
 	m.mu.Lock()
-	m.told, m.replay = now.report(), nil
+	m.told, m.replay = now.report().on(m.nics), nil
 	m.mu.Unlock()
 	return nil
 }

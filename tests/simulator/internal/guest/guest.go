@@ -49,9 +49,10 @@ type Account struct {
 
 // NIC is a network adapter as the VM's hardware has it.
 type NIC struct {
-	Name    string // eth0, eth1, …
-	MAC     string // lower case, colons
-	Address string // that the network gives it at Boot, as DHCP would: "192.0.2.7/24"; "" is none
+	Name      string // eth0, eth1, …
+	MAC       string // lower case, colons
+	Address   string // that the network gives it at Boot, as DHCP would: "192.0.2.7/24"; "" is none
+	Unplugged bool   // the adapter is not connected: the interface has no carrier
 }
 
 // Spec is what a machine starts with.
@@ -71,7 +72,8 @@ type State struct {
 type Interface struct {
 	Name      string
 	MAC       string
-	Up        bool
+	Up        bool     // as the guest set it
+	Connected bool     // the adapter is
 	Addresses []string // "192.0.2.7/24", "fe80::1/64"
 }
 

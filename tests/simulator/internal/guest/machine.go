@@ -46,6 +46,7 @@ type Machine struct {
 	telling sync.Mutex // of the state: what is told last was read last
 
 	mu       sync.Mutex
+	nics     []NIC // as they are now
 	programs map[int64]*running
 	told     State   // what the backdoor knows
 	replay   *replay // while a fork's program is run again
@@ -77,16 +78,43 @@ func (m *Machine) powerOn(asked bootRequest, with *netState) error {
 		"tools":    handling(m.tools),
 		"record":   handling(m.record),
 		"report":   handling(m.report),
-		"hardware": handling(func(toolRequest) ([]NIC, error) { return m.spec.NICs, nil }),
+		"hardware": handling(func(toolRequest) ([]NIC, error) { return m.adapters(), nil }),
 	})
 	var state State
 	if _, err := m.line.call("up", bringUp{NICs: m.spec.NICs, Net: with}, &state); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	m.told = state
+	m.told = state.on(m.nics)
 	m.mu.Unlock()
 	return nil
+}
+
+// adapters are the machine's, as they are now.
+func (m *Machine) adapters() []NIC {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nics
+}
+
+// Plug changes what the machine's adapters are connected to, and has Tools tell
+// of it. An adapter that comes or goes does so at the next power-on.
+func (m *Machine) Plug(nics []NIC) error {
+	if m.isOff() {
+		return ErrOff
+	}
+	if _, err := m.platform.warden.call("connect", connectRequest{m.spec.ID, nics}, nil); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.nics = nics
+	m.mu.Unlock()
+	select {
+	case <-m.frozen:
+		return nil
+	default:
+		return m.tellState(true)
+	}
 }
 
 // whileRunning does what needs a guest that runs.
@@ -247,7 +275,7 @@ func (m *Machine) Files(user string) Files { return machineFiles{m, user} }
 // State is what Tools reports now.
 func (m *Machine) State() State {
 	if state, err := m.network(); err == nil {
-		return state.report()
+		return state.report().on(m.adapters())
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -337,8 +365,8 @@ func (m *Machine) tellState(always bool) error {
 	if err != nil {
 		return err
 	}
-	state := network.report()
 	m.mu.Lock()
+	state := network.report().on(m.nics)
 	tell := m.replay == nil && (always || !reflect.DeepEqual(state, m.told))
 	if tell {
 		m.told = state

@@ -400,3 +400,32 @@ func TestReportOnRequest(t *testing.T) {
 		t.Errorf("recorded: %q", h.record())
 	}
 }
+
+// TestPlug has the link of an adapter go and come, and what is set meanwhile stay.
+func TestPlug(t *testing.T) {
+	h := newHypervisor()
+	spec := parentSpec()
+	spec.NICs[0].Unplugged, spec.NICs[0].Address = true, ""
+	m := boot(t, newPlatform(t, Namespaces), spec, h)
+	connected := func(want bool) {
+		t.Helper()
+		must(t, m, fmt.Sprintf("test $(cat /sys/class/net/eth0/carrier) = %d", map[bool]int{false: 0, true: 1}[want]))
+		if nic := m.State().Interfaces[0]; !nic.Up || nic.Connected != want {
+			t.Errorf("%+v", nic)
+		}
+	}
+	connected(false)
+	must(t, m, "dhclient eth0 && ! ip -4 addr show eth0 | grep inet && ip addr add 198.51.100.9/24 dev eth0")
+	for _, want := range []bool{true, false} {
+		nics := parentSpec().NICs
+		nics[0].Unplugged = !want
+		if err := m.Plug(nics); err != nil {
+			t.Fatal(err)
+		}
+		for nic := (Interface{Connected: !want}); nic.Connected != want; {
+			nic = receiveFrom(t, h.changed, "a report").Interfaces[0]
+		}
+		connected(want)
+		must(t, m, "ip -4 addr show eth0 | grep -q 198.51.100.9")
+	}
+}

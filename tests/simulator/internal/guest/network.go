@@ -62,6 +62,16 @@ func (s netState) report() State {
 	return state
 }
 
+// on is the state with what the hypervisor knows of the adapters.
+func (s State) on(nics []NIC) State {
+	s.Interfaces = slices.Clone(s.Interfaces)
+	for i := range s.Interfaces {
+		shown := &s.Interfaces[i]
+		shown.Connected = !slices.ContainsFunc(nics, func(nic NIC) bool { return nic.Name == shown.Name && nic.Unplugged })
+	}
+	return s
+}
+
 // withMACs is the state of the same network on other adapters.
 func (s netState) withMACs(nics []NIC) netState {
 	s.Links = slices.Clone(s.Links)

@@ -176,7 +176,7 @@ func (p *Platform) newMachine(spec Spec, backdoor Backdoor, replay *replay) (*Ma
 		backdoor = nobody{}
 	}
 	m := &Machine{
-		platform: p, spec: spec, backdoor: backdoor, replay: replay,
+		platform: p, spec: spec, nics: spec.NICs, backdoor: backdoor, replay: replay,
 		programs: map[int64]*running{}, off: make(chan struct{}), frozen: make(chan struct{}),
 	}
 	p.mu.Lock()

@@ -47,7 +47,8 @@ type warden struct {
 	config wardenConfig
 	mu     sync.Mutex
 	inits  map[string]*exec.Cmd
-	cable  int // numbers the far ends of cables
+	cables map[string]map[string]string // far ends by machine and adapter
+	cable  int                          // numbers them
 	closed bool
 
 	starting sync.RWMutex // held for reading while an init is started
@@ -61,12 +62,13 @@ func wardenMain() {
 		fmt.Fprintln(os.Stderr, "guest warden:", err)
 		os.Exit(1)
 	}
-	w := &warden{inits: map[string]*exec.Cmd{}}
+	w := &warden{inits: map[string]*exec.Cmd{}, cables: map[string]map[string]string{}}
 	unix.Umask(0o022)
 	line.serve(map[string]handler{
 		"prepare":  handling(w.prepare),
 		"boot":     w.boot,
 		"halt":     handling(w.halt),
+		"connect":  handling(w.connect),
 		"tools":    handling(w.tools),
 		"copy":     handling(func(c copyRequest) (struct{}, error) { return struct{}{}, w.copy(c) }),
 		"restore":  handling(func(c copyRequest) (struct{}, error) { return struct{}{}, restoreTree(c.From, c.To) }),
@@ -171,7 +173,7 @@ func (w *warden) startInit(asked bootRequest, line *os.File) error {
 	if w.config.Kind == Plain {
 		return nil
 	}
-	if err := w.plug(init.Process.Pid, asked.Spec.NICs); err != nil {
+	if err := w.plug(id, init.Process.Pid, asked.Spec.NICs); err != nil {
 		w.halt(id)
 		return err
 	}
@@ -180,7 +182,8 @@ func (w *warden) startInit(asked bootRequest, line *os.File) error {
 
 // plug connects a machine's network adapters. The far ends of the cables stay
 // in the warden's network namespace, out of the guest's sight.
-func (w *warden) plug(pid int, nics []NIC) error {
+func (w *warden) plug(id string, pid int, nics []NIC) error {
+	cables := map[string]string{}
 	for _, nic := range nics {
 		mac, err := net.ParseMAC(nic.MAC)
 		if err != nil {
@@ -190,16 +193,53 @@ func (w *warden) plug(pid int, nics []NIC) error {
 		w.cable++
 		far := fmt.Sprintf("cable%d", w.cable)
 		w.mu.Unlock()
+		cables[nic.Name] = far
 		cable := netlink.NewVeth(netlink.LinkAttrs{Name: far, TxQLen: -1})
 		cable.PeerName, cable.PeerHardwareAddr, cable.PeerNamespace = nic.Name, mac, netlink.NsPid(pid)
 		if err := netlink.LinkAdd(cable); err != nil {
 			return fmt.Errorf("adapter %s (a pair of veth interfaces): %w", nic.Name, err)
 		}
+		if nic.Unplugged {
+			continue // an end that is down gives the other no carrier
+		}
 		if err := netlink.LinkSetUp(cable); err != nil {
 			return err
 		}
 	}
+	w.mu.Lock()
+	w.cables[id] = cables
+	w.mu.Unlock()
 	return nil
+}
+
+// connectRequest says which of a machine's adapters are connected.
+type connectRequest struct {
+	ID   string
+	NICs []NIC
+}
+
+func (w *warden) connect(asked connectRequest) (struct{}, error) {
+	w.mu.Lock()
+	cables := w.cables[asked.ID] // none where the network is a fiction
+	w.mu.Unlock()
+	for _, nic := range asked.NICs {
+		name, ok := cables[nic.Name]
+		if !ok {
+			continue
+		}
+		cable, err := netlink.LinkByName(name)
+		if err != nil {
+			return struct{}{}, err
+		}
+		set := netlink.LinkSetUp
+		if nic.Unplugged {
+			set = netlink.LinkSetDown
+		}
+		if err := set(cable); err != nil {
+			return struct{}{}, err
+		}
+	}
+	return struct{}{}, nil
 }
 
 // halt ends a machine's init, and with it all that runs in the machine.
@@ -214,6 +254,7 @@ func (w *warden) halt(id string) (struct{}, error) {
 	_ = init.Wait()
 	w.mu.Lock()
 	delete(w.inits, id)
+	delete(w.cables, id)
 	w.mu.Unlock()
 	return struct{}{}, nil
 }
