@@ -9,10 +9,10 @@ options:
   api:
     description:
       - Which generation of the fork API to use.
-      - V(auto) goes by the server's API version. Up to 6.5 it is V(vmfork).
-      - V(vmfork) calls the unpublished methods of vSphere 6.0 and 6.5 in any case.
-      - V(instant_clone), the API of vSphere 6.7 and newer, is not available in this version of the collection
-        and is refused.
+      - V(auto) goes by the server's API version. From 6.7 on it is V(instant_clone), before that V(vmfork).
+      - V(instant_clone) is the published API of vSphere 6.7 and newer.
+      - V(vmfork) calls the unpublished methods of vSphere 6.0 and 6.5, also on a newer server, which may not know
+        them any more.
     type: str
     choices: [auto, vmfork, instant_clone]
     default: auto

@@ -30,6 +30,12 @@ NEEDS: dict[str, dict[str, str]] = {
     # Not published: the privilege is named for this, in vCenter's roles as "Toggle fork parent".
     "EnableForkParent_Task": {"vm": "VirtualMachine.Config.ToggleForkParent"},
     "DisableForkParent_Task": {"vm": "VirtualMachine.Config.ToggleForkParent"},
+    "InstantClone_Task": {
+        "vm": "VirtualMachine.Provisioning.Clone",
+        "folder": "VirtualMachine.Inventory.CreateFromExisting",
+        "pool": "Resource.AssignVMToPool",
+        "datastore": "Datastore.AllocateSpace",
+    },
     # Not published: assumed to be this, and what InstantClone_Task needs of the places.
     "CreateForkChild_Task": {
         "vm": "VirtualMachine.Config.ToggleForkParent",

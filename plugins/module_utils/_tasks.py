@@ -67,7 +67,13 @@ Job = tuple[str, t.Callable[[], t.Any]]
 
 def run_all(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -> dict[t.Any, _errors.Error | None]:
     """Run many tasks side by side; for each key its error, or ``None`` when it succeeded."""
-    results: dict[t.Any, _errors.Error | None] = {}
+    ended = collect(session, deadline, jobs)
+    return {key: one if isinstance(one, _errors.Error) else None for key, one in ended.items()}
+
+
+def collect(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -> dict[t.Any, t.Any]:
+    """Run many tasks side by side; for each key its result, or its error (:class:`_errors.Error`)."""
+    results: dict[t.Any, t.Any] = {}
     running: dict[t.Any, t.Any] = {}
     known: dict[t.Any, _properties.Values] = {}
     for key, (what, submit) in jobs.items():
@@ -85,7 +91,7 @@ def run_all(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -
                     end = outcome(known[task])
                     if end is not None and task in running:
                         key = running.pop(task)
-                        results[key] = None if end.succeeded else failure(jobs[key][0], end)
+                        results[key] = end.result if end.succeeded else failure(jobs[key][0], end)
     except (vmodl.MethodFault, _errors.Error) as trouble:
         lost = trouble
     for key in running.values():

@@ -19,7 +19,7 @@ description:
     or with one that does not fit, is a stranger. A stranger that has a child's name in the child's folder makes that
     child fail, and is never powered on, powered off or destroyed.
   - The one exception is a powered-off fork of the parent that a task of this module had made and could not record any
-    more. O(state=present) finishes it.
+    more. O(state=present) finishes it. With Instant Clone, a child bears its record from its creation on.
   - One child that fails does not stop the others. The task then fails, and tells what became of each.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
@@ -33,6 +33,8 @@ attributes:
     details:
       - vCenter is asked whether the user has the privileges for what would be done to each child. One that could not be
         made or removed has failed.
+      - With Instant Clone, vCenter is also asked whether each child can be made (C(CheckInstantClone_Task)). Its
+        warnings become warnings, its errors make that child fail.
       - A parent that does not yet stand at its fork point is a warning, since an earlier task may change that.
   diff_mode:
     support: full
@@ -95,6 +97,8 @@ options:
     description:
       - What the child's guest gets to read, with C(vmtoolsd --cmd 'info-get guestinfo.fork.KEY').
       - Values are strings, numbers or booleans (which arrive as V(true) and V(false)), of up to 65000 bytes.
+      - With Instant Clone, they can be read as C(guestinfo.ic.KEY), too. There a key that starts with C(guestinfo.) is
+        taken as it is. With the VMFork methods it is refused.
       - An empty value cannot be told from one that is not there.
       - C(hostname) is set to the child's name when it is not given and the name can be a host name.
       - They are handed over when a child is made. A child that exists is not changed.
@@ -111,6 +115,7 @@ options:
       - A child that is not persistent is meant to be removed, not restarted. When it is powered on again, it begins at
         the fork point, and its post-clone script runs once more.
       - The default is V(false).
+      - Without meaning with Instant Clone, where each child keeps its disks.
     type: bool
   folder:
     description:
@@ -131,12 +136,22 @@ options:
     type: list
     elements: dict
   bios_uuid:
-    description: BIOS UUID for the child. The default is one that the server chooses.
+    description: BIOS UUID for the child. The default is a new one.
     type: str
+  allow_running_parent:
+    description:
+      - Whether children may be made of a parent that runs on, instead of standing still at its fork point. Only with
+        Instant Clone.
+      - No post-clone script begins in such a child, so O(wait_for=post_clone) is refused. It has its parent's addresses
+        and name until something in its guest changes them.
+      - Each such child adds a delta disk to the parent, which makes it slow. The task warns from 100 on, and refuses at
+        255, which is vSphere's limit. For more than a few children, quiesce the parent.
+    type: bool
+    default: false
   wait_for:
     description:
       - What the task waits for in each child.
-      - V(created) leaves children powered off.
+      - V(created) leaves children powered off. With Instant Clone, they run from their creation on.
       - V(powered_on) and V(tools) wait for the power-on, and for VMware Tools.
       - V(ip_address) waits for an address that is really the child's. It must be on a MAC address of its own adapters,
         not link-local, not one of the parent's, and inside O(ip_network) if that is given.
@@ -168,10 +183,10 @@ options:
     choices: [keep, remove]
     default: keep
 notes:
-  - To make children, the user needs the privileges C(VirtualMachine.Config.ToggleForkParent),
-    C(VirtualMachine.Inventory.CreateFromExisting), C(VirtualMachine.Interact.PowerOn),
-    C(VirtualMachine.Config.AdvancedConfig), C(Resource.AssignVMToPool) and C(Datastore.AllocateSpace), with
-    O(bios_uuid) also C(VirtualMachine.Config.Settings).
+  - To make children, the user needs the privileges C(VirtualMachine.Provisioning.Clone) (with the VMFork methods
+    C(VirtualMachine.Config.ToggleForkParent) instead), C(VirtualMachine.Inventory.CreateFromExisting),
+    C(VirtualMachine.Interact.PowerOn), C(VirtualMachine.Config.AdvancedConfig), C(Resource.AssignVMToPool) and
+    C(Datastore.AllocateSpace). O(bios_uuid) with the VMFork methods also needs C(VirtualMachine.Config.Settings).
   - To remove them, C(VirtualMachine.Interact.PowerOff) and C(VirtualMachine.Inventory.Delete).
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce
@@ -251,9 +266,11 @@ children:
       type: str
       sample: created
     child_type:
-      description: V(nonpersistent), V(persistent), or V(none) for a persistent child that has run.
+      description:
+        - V(instant_clone), or with the VMFork methods V(nonpersistent), V(persistent), or V(none) for a persistent
+          child that has run.
       type: str
-      sample: nonpersistent
+      sample: instant_clone
     survives_power_off:
       description: Whether it keeps its disks when it is powered off.
       type: bool
@@ -371,8 +388,11 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         results = []
     elif params["state"] == "present":
         network = _network(params["ip_network"])
-        goal = pipeline.Goal(params["wait_for"], parent.values, network, engine.params_prefix)
-        results = children.make(parent, wanted, goal, deadline, params["concurrency"], task.check_mode, task.warn)
+        goal = pipeline.Goal(
+            params["wait_for"], parent.values, network, engine.param_keys, is_born_running=engine.is_born_running
+        )
+        how = children.How(params["concurrency"], task.check_mode, params["allow_running_parent"])
+        results = children.make(parent, wanted, goal, deadline, how, task.warn)
         if params["on_failure"] == "remove":
             children.remove_failed(parent, results)
         _warn_of_secrets(results, task)
@@ -451,6 +471,7 @@ def main() -> None:
                 "options": {"name": {"type": "str", "required": True}, **PER_CHILD},
             },
             "all": {"type": "bool", "default": False},
+            "allow_running_parent": {"type": "bool", "default": False},
             "wait_for": {"type": "str", "choices": list(pipeline.GOALS), "default": "post_clone"},
             "ip_network": {"type": "str"},
             "timeout": {"type": "int", "default": 300},

@@ -13,8 +13,12 @@ version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
   - Lists every fork parent that the user may see, with its children, and the children whose parent is gone.
+  - vSphere 6.7 and newer know no fork parents and do not tell who was cloned from what. There the parents are the VMs
+    that stand still at the fork point and those with children, and the children those that
+    M(vmfork.vsphere.vmfork_child) made.
   - With a VM, lists only what has to do with it, be it a parent or a child, and asks the server itself who forked
-    whom. A user who may not ask that is warned, and told of the children that can be seen without it.
+    whom, where it can tell. A user who may not ask that is warned, and told of the children that can be seen all the
+    same.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group

@@ -16,6 +16,8 @@ description:
   - Being a parent is the first of three steps. M(vmfork.vsphere.vmfork_quiesce) stops it at the fork point, and
     M(vmfork.vsphere.vmfork_child) makes the children.
   - A VM can be made a parent while it is powered off as well as while it runs.
+  - vSphere 6.7 and newer need no enabling. There O(state=enabled) changes nothing, so that the same playbook runs on
+    all versions, and O(state=disabled) has only to do with a VM that stands still at the fork point.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
@@ -34,7 +36,7 @@ options:
   state:
     description:
       - V(enabled) makes the VM a fork parent.
-      - V(disabled) makes it an ordinary VM.
+      - V(disabled) makes it an ordinary VM, which does not stand still at the fork point either.
     type: str
     choices: [enabled, disabled]
     default: enabled
@@ -42,6 +44,7 @@ options:
     description:
       - The ESXi host to hand to the server's method when enabling. Name, inventory path or managed object ID.
       - The server takes the VM's own host when it is left out, which is right for nearly everybody.
+      - With Instant Clone, children are made on the parent's own host. There it must be that host, or is refused.
     type: str
   force:
     description:
@@ -59,7 +62,8 @@ options:
     type: int
     default: 300
 notes:
-  - O(state=enabled) and O(state=disabled) need the privilege C(VirtualMachine.Config.ToggleForkParent).
+  - O(state=enabled) and O(state=disabled) need the privilege C(VirtualMachine.Config.ToggleForkParent) on vSphere 6.0
+    and 6.5. With O(power_off), C(VirtualMachine.Interact.PowerOff) is needed.
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce
   - module: vmfork.vsphere.vmfork_child
@@ -155,11 +159,13 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     engine = engines.choose(session, params["api"], params["call_via"])
     parent = parents.find(session, engine, _arguments.vm(params))
     before = parent.facts()
-    changed = before["enabled"] is not None and before["enabled"] != (params["state"] == "enabled")
-    if changed and params["state"] == "disabled":
-        parents.disable(parent, deadline, params["force"], params["power_off"], task.check_mode)
-    elif changed:
+    if params["state"] == "enabled":
+        changed = not parent.is_enabled
         parents.enable(parent, deadline, params["esxi_hostname"], task.check_mode)
+    else:
+        changed = not parents.is_ordinary(parent)
+        if changed:
+            parents.disable(parent, deadline, params["force"], params["power_off"], task.check_mode)
     after = _predict(before, params) if task.check_mode and changed else parent.facts()
     return {"changed": changed, "parent": after, "diff": {"before": before, "after": after}}
 
@@ -167,7 +173,13 @@ def work(task: _module.Task, session: Session) -> _module.Result:
 def _predict(before: _module.Result, params: _arguments.Params) -> _module.Result:
     if params["state"] == "enabled":
         return {**before, "enabled": True}
-    after = {**before, "enabled": False, "quiesced": False, "quiesced_at": None, "fork_group_id": None}
+    after = {
+        **before,
+        "enabled": before["enabled"] and False,
+        "quiesced": False,
+        "quiesced_at": None,
+        "fork_group_id": None,
+    }
     if before["quiesced"]:
         after["power_state"] = "poweredOff"
     return after

@@ -38,7 +38,9 @@ def count(
     :param only: restrict both to what has to do with this VM, be it a parent or a child.
     :param warn: is told what the user may not ask the server.
     """
-    everyone = _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, identity.PATHS)
+    everyone = _properties.scan(
+        session, session.content.rootFolder, vim.VirtualMachine, [*identity.PATHS, *engine.paths]
+    )
     told = _ask_the_server(only, deadline, warn) if only is not None else {}
     family = relate(everyone, engine, told)
     orphans = without_parent(everyone, family, told)
@@ -74,7 +76,8 @@ def count(
 
 
 def relate(everyone: Everyone, engine: Engine, told: t.Mapping[t.Any, t.Any]) -> Family:
-    """Who is whose child, by our records, the fork groups and the server's word. Enabled parents may have none.
+    """Who is whose child, by our records, the fork groups and the server's word. VMs that are enabled or stand at their
+    fork point may have none.
 
     Looks each VM's parent up by the keys it may carry, so that the effort grows with the number of VMs only.
 
@@ -86,7 +89,9 @@ def relate(everyone: Everyone, engine: Engine, told: t.Mapping[t.Any, t.Any]) ->
         if values.get("config.instanceUuid")
     }
     by_group = {group: vm for vm, values in everyone.items() if (group := identity.parent_group(values))}
-    family: Family = {vm: [] for vm, values in everyone.items() if engine.is_enabled(values)}
+    family: Family = {
+        vm: [] for vm, values in everyone.items() if engine.is_enabled(values) or engine.is_quiesced(values)
+    }
     for vm, values in everyone.items():
         record = identity.record_of(values)
         candidates = [

@@ -7,6 +7,7 @@ Private to the collection.
 
 from __future__ import annotations
 
+import functools
 import typing as t
 from dataclasses import dataclass, field, replace
 
@@ -21,7 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, pipeline, survey
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import Executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import Executor, creation
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Request
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
@@ -29,6 +30,23 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, 
 
 REMOVE_SECONDS = 120
 """Time to remove failed children when the task's own time may be over."""
+
+
+MOST_DISKS, MANY_DISKS = 255, 100
+"""Delta disks of a VM: how many there can be, and how many make vSphere warn (KB 67186)."""
+
+
+@dataclass(frozen=True)
+class How:
+    """How children are made.
+
+    :param concurrency: how many at a time.
+    :param allow_running_parent: also of a parent that does not stand at its fork point.
+    """
+
+    concurrency: int
+    check_mode: bool
+    allow_running_parent: bool = False
 
 
 @dataclass
@@ -68,10 +86,14 @@ class Result:
 
 
 class Places:
-    """Where children go: what the task named, looked up once for each name."""
+    """Where children go: what the task named, looked up once for each name.
+
+    :ivar defaults: where the others go, if that is to be said: arguments of a VirtualMachineRelocateSpec.
+    """
 
     def __init__(self, parent: Parent, wanted: t.Sequence[Wanted]) -> None:
         self._parent = parent
+        self.defaults: dict[str, t.Any] = {}
         self._folders: dict[str, t.Any] = {}
         self._datastores: dict[str, t.Any] = {}
         self._pools: dict[str, t.Any] = {}
@@ -104,7 +126,7 @@ class Places:
             "datastore": self._datastores.get(wanted.datastore or ""),
             "pool": self._pools.get(wanted.resource_pool or ""),
         }
-        return {name: place for name, place in places.items() if place is not None}
+        return {**self.defaults, **{name: place for name, place in places.items() if place is not None}}
 
 
 # --- present --------------------------------------------------------------------------------------------------------
@@ -115,31 +137,30 @@ def make(
     wanted: t.Sequence[Wanted],
     goal: pipeline.Goal,
     deadline: Deadline,
-    concurrency: int,
-    check_mode: bool,
+    how: How,
     warn: t.Callable[[str], None],
 ) -> list[Result]:
     """Make the children that are missing, and bring all to the goal.
 
     :raises _errors.BadInput: children are missing, and the parent cannot be forked as it is.
     """
+    parent.engine.check(wanted, how.allow_running_parent)
     places = Places(parent, wanted)
     standings = survey.look(parent, deadline, {one.name: places.folder_of(one) for one in wanted})
-    refused = {one.name: _refusal(one, standings[one.name], goal.params_prefix) for one in wanted}
+    refused = {one.name: _refusal(one, standings[one.name]) for one in wanted}
     missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
-    if missing and not parent.is_quiesced:
-        obstacle = (
-            f"VM {parent.name} does not stand at its fork point, and children can be made of it only then. "
-            "Bring it there with vmfork_quiesce."
-        )
-        if not check_mode:
+    obstacle = _obstacle(parent, goal, how, len(missing), warn) if missing else None
+    if obstacle is not None:
+        if not how.check_mode:
             raise _errors.BadInput(obstacle)
         warn(obstacle)
+    if missing and (how.check_mode or parent.engine.is_born_running):
+        places.defaults = _places_of(parent)
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
-    if check_mode:
-        done, seconds = _foresee(parent, places, ways, warn), {}
+    if how.check_mode:
+        done, seconds = _foresee(parent, places, ways, deadline, obstacle is None, warn), {}
     else:
-        executor = Executor(parent, places, deadline, concurrency)
+        executor = Executor(parent, places, deadline, how.concurrency)
         done = {child.name: child for child in executor.run(ways.values())}
         seconds = executor.seconds
     results = []
@@ -160,20 +181,65 @@ def make(
     return results
 
 
+def _obstacle(parent: Parent, goal: pipeline.Goal, how: How, missing: int, warn: t.Callable[[str], None]) -> str | None:
+    """Why children cannot be made of the parent as it is, as a whole sentence."""
+    if parent.is_quiesced:
+        return None
+    if not how.allow_running_parent:
+        return (
+            f"VM {parent.name} does not stand at its fork point, and children can be made of it only then. "
+            "Bring it there with vmfork_quiesce."
+        )
+    if not parent.is_on:
+        return f"VM {parent.name} is powered off, and children can be made of a running VM only. Power it on."
+    if goal.wait_for == "post_clone":
+        return (
+            f"VM {parent.name} does not stand at its fork point, so no post-clone script begins in its children, and "
+            "wait_for=post_clone would wait in vain. Use another wait_for, or quiesce the parent with vmfork_quiesce."
+        )
+    longest = _longest_chain(parent)
+    if longest + missing > MOST_DISKS:
+        return (
+            f"The disk chain of VM {parent.name} is {longest} long, and each of the {missing} children adds a delta "
+            f"disk to it while the VM runs: {MOST_DISKS} are the most. Quiesce the parent with vmfork_quiesce, whose "
+            "children add none."
+        )
+    if longest + missing > MANY_DISKS:
+        warn(
+            f"The disk chain of VM {parent.name} grows to {longest + missing} delta disks, which makes it slow. "
+            "Children of a parent that was quiesced with vmfork_quiesce add none."
+        )
+    return None
+
+
+def _longest_chain(parent: Parent) -> int:
+    layout = _properties.read(parent.session, [parent.vm], ["layoutEx"]).get(parent.vm, {}).get("layoutEx")
+    return max((len(disk.chain or []) for disk in getattr(layout, "disk", None) or []), default=0)
+
+
 def _foresee(
-    parent: Parent, places: Places, ways: t.Mapping[str, pipeline.Next], warn: t.Callable[[str], None]
+    parent: Parent,
+    places: Places,
+    ways: t.Mapping[str, pipeline.Next],
+    deadline: Deadline,
+    is_ready: bool,
+    warn: t.Callable[[str], None],
 ) -> dict[str, pipeline.Child]:
-    """What would become of the children, as far as the server tells beforehand."""
-    created = [child for child, request in ways.values() if request is Request.CREATE]
-    now = _properties.read(parent.session, [parent.vm], _PATHS).get(parent.vm, {}) if created else {}
-    if "snapshot" not in now and any(child.wanted.persistent for child in created):
-        warn(f"VM {parent.name} has no snapshot, and persistent children can be made of it only then. Take one first.")
-    beside = _places_of(parent, now) if created else {}
-    steps = {
-        name: _steps(parent, {**beside, **places.location(child)}, child, request)
-        for name, (child, request) in ways.items()
-    }
+    """What would become of the children, as far as the server tells beforehand.
+
+    :param is_ready: children can be made of the parent as it is.
+    """
+    if not parent.engine.is_born_running:
+        _warn_of_snapshot(parent, ways, warn)
+    steps = {name: _steps(parent, places.location(child), child, request) for name, (child, request) in ways.items()}
     refused = _privileges.refusals(parent.session, steps)
+    created = [child for child, request in ways.values() if request is Request.CREATE and child.name not in refused]
+    told = _ask_beforehand(parent, places, created, deadline, warn)
+    if is_ready:
+        refused.update(told)
+    else:
+        for error in told.values():
+            warn(error.sentence)
     return {
         name: replace(child, step=pipeline.Step.FAILED, error=refused[name].sentence)
         if name in refused
@@ -182,12 +248,45 @@ def _foresee(
     }
 
 
-_PATHS = ("datastore", "resourcePool", "snapshot")
-"""What a parent must tell before children of it can be foreseen."""
+def _warn_of_snapshot(parent: Parent, ways: t.Mapping[str, pipeline.Next], warn: t.Callable[[str], None]) -> None:
+    if any(child.wanted.persistent and request is Request.CREATE for child, request in ways.values()):
+        now = _properties.read(parent.session, [parent.vm], ["snapshot"])
+        if "snapshot" not in now.get(parent.vm, {}):
+            warn(
+                f"VM {parent.name} has no snapshot, and persistent children can be made of it only then. "
+                "Take one first."
+            )
 
 
-def _places_of(parent: Parent, values: _properties.Values) -> dict[str, t.Any]:
-    """Where children go by default: what the server knows by itself in a real run."""
+def _ask_beforehand(
+    parent: Parent,
+    places: Places,
+    created: t.Sequence[pipeline.Child],
+    deadline: Deadline,
+    warn: t.Callable[[str], None],
+) -> dict[str, _errors.Error]:
+    """For each child that the server would not make, its error; its warnings are passed on."""
+    jobs: dict[t.Any, _tasks.Job] = {}
+    for child in created if parent.engine.can_foresee else ():
+        ask = functools.partial(parent.engine.foresee, parent.vm, creation(child, places))
+        jobs[child.name] = (f"{Request.CREATE.value} {child.name}", ask)
+    refused: dict[str, _errors.Error] = {}
+    for name, outcome in _tasks.collect(parent.session, deadline, jobs).items():
+        what = jobs[name][0]
+        if isinstance(outcome, _errors.Error):
+            warn(f"vCenter could not be asked beforehand. {outcome.sentence}")
+            continue
+        for result in outcome or []:
+            for fault in result.warning or []:
+                warn(f"Child {name}: {_errors.fault_text(fault)}.")
+            for fault in result.error or []:
+                refused.setdefault(name, _errors.failure(what, fault))
+    return refused
+
+
+def _places_of(parent: Parent) -> dict[str, t.Any]:
+    """Where children go by default."""
+    values = _properties.read(parent.session, [parent.vm], ["datastore", "resourcePool"]).get(parent.vm, {})
     home = facts.datastore_name(parent.values)  # others may hold no more than an ISO image
     datastores = _inventory.names(parent.session, values.get("datastore") or [])
     found = {
@@ -209,22 +308,24 @@ def _steps(
         what = f"{one.value} {child.name}"
         if one is Request.CREATE:
             steps.append(_privileges.Step(what, parent.engine.create_method, vm=(parent.vm,), **where))
+            if child.goal.is_born_running:
+                steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
         elif one is Request.POWER_ON:
             steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
         else:
             steps.append(_privileges.Step(what, "ReconfigVM_Task extraConfig", vm=vm))
-        if one is Request.RECORD and child.wanted.bios_uuid is not None:
+        if one is Request.RECORD and child.new_bios_uuid is not None:
             steps.append(_privileges.Step(what, "ReconfigVM_Task uuid", vm=vm))
     return steps
 
 
-def _refusal(wanted: Wanted, standing: survey.Standing, params_prefix: str) -> str | None:
+def _refusal(wanted: Wanted, standing: survey.Standing) -> str | None:
     """Why this child cannot be: its name is taken."""
     if standing.error is not None:
         return standing.error
     if standing.found is None or standing.verdict is None or standing.verdict.is_child:
         return None
-    if identity.is_half_made(standing.verdict, standing.found.values, params_prefix):
+    if identity.is_half_made(standing.verdict, standing.found.values):
         return None  # a task of ours was cut short before it ever ran: it is finished now
     return survey.stranger(wanted.name, standing, "is left alone")
 

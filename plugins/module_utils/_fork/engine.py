@@ -9,55 +9,50 @@ generation of the API; what is done with them is the same for both.
 from __future__ import annotations
 
 import typing as t
+from types import MappingProxyType
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import instant_clone
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.vmfork import VmforkEngine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.methods import VSPHERE
-from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.soap import SoapCaller
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import ways
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
-FIRST_INSTANT_CLONE = (6, 7)
-"""API version that brought InstantClone_Task."""
+if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 
 class ChildRequest(t.NamedTuple):
-    """What the server is asked to make."""
+    """What the server is asked to make.
+
+    :param params: config params, by the keys of the task.
+    :param location: arguments of a VirtualMachineRelocateSpec.
+    :param bios_uuid: what the child's BIOS UUID must be; for an engine whose children run from the start.
+    :param record: the extraConfig keys that make the child ours; likewise.
+    :param device_changes: settings of its adapters (VirtualDeviceConfigSpec); likewise.
+    """
 
     name: str
     persistent: bool
     params: dict[str, str]
     location: dict[str, t.Any]
+    bios_uuid: str | None = None
+    record: t.Mapping[str, str] = MappingProxyType({})
+    device_changes: t.Sequence[t.Any] = ()
 
 
-class Engine(t.Protocol):
-    """One generation of the fork API. Values are properties of a VM, by path."""
+class Book(t.Protocol):
+    """A server keeps book of fork parents, which have to be made so, and of who forked whom."""
 
-    name: str
-    freeze_command: str
-    """What the guest hands to VMware Tools to stop at the fork point."""
-    params_prefix: str
-    """Where in guestinfo a child reads its parameters."""
-    paths: tuple[str, ...]
-    """Properties the engine needs to know of a VM."""
     enable_method: str
     disable_method: str
-    create_method: str
     """What the server is asked by these, as ``_privileges.NEEDS`` has it."""
-
-    def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
-        """Whether the VM is a fork parent; ``None`` where nothing needs enabling."""
-
-    def is_quiesced(self, values: t.Mapping[str, t.Any]) -> bool:
-        """Whether the VM stands still at the fork point."""
 
     def enable(self, vm: t.Any, host: t.Any | None) -> t.Any:
         """Make the VM a fork parent: a task."""
 
     def disable(self, vm: t.Any) -> t.Any:
         """Make the VM an ordinary one: a task."""
-
-    def create(self, parent: t.Any, child: ChildRequest) -> t.Any:
-        """Make a child: a task."""
 
     def list_children(self, parent: t.Any) -> t.Any:
         """Ask the server for the parent's children: a task whose result is a list of VMs."""
@@ -66,30 +61,75 @@ class Engine(t.Protocol):
         """Ask the server for a child's parent: a task whose result is a VM, or nothing."""
 
 
+class Engine(t.Protocol):
+    """One generation of the fork API. Values are properties of a VM, by path."""
+
+    name: str
+    freeze_command: str
+    """What the guest hands to VMware Tools to stop at the fork point."""
+    paths: tuple[str, ...]
+    """Properties the engine needs to know of a VM."""
+    create_method: str
+    """What the server is asked by :meth:`create`, as ``_privileges.NEEDS`` has it."""
+    is_born_running: bool
+    """Whether a child runs from its creation on, keeps its disks, and gets its record by the request that makes it.
+    Another is powered on when it is recorded, and may begin at the fork point each time."""
+    book: Book | None
+    """The server's own book of parents and children; ``None`` where it keeps none."""
+
+    def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
+        """Whether the VM is a fork parent; ``None`` where nothing needs enabling."""
+
+    def is_quiesced(self, values: t.Mapping[str, t.Any]) -> bool:
+        """Whether the VM stands still at the fork point."""
+
+    def child_type(self, values: t.Mapping[str, t.Any]) -> str | None:
+        """What kind of child the VM is; ``None`` where nothing tells."""
+
+    def param_keys(self, key: str) -> tuple[str, ...]:
+        """Where in guestinfo a config param is put: full keys."""
+
+    def check(self, children: t.Sequence[Wanted], allow_running_parent: bool) -> None:
+        """Refuse what has no meaning with this engine.
+
+        :raises _errors.BadInput: there is such a thing.
+        """
+
+    def create(self, parent: t.Any, child: ChildRequest) -> t.Any:
+        """Make a child: a task."""
+
+    @property
+    def can_foresee(self) -> bool:
+        """Whether the server can be asked beforehand."""
+
+    def foresee(self, parent: t.Any, child: ChildRequest) -> t.Any:
+        """Ask the server whether a child can be made: a task whose result is a list of CheckResult."""
+
+
 def choose(session: Session, api: str, call_via: str) -> Engine:
     """The engine for a server.
 
     :param api: ``auto`` goes by the API version, anything else is an engine's name.
     :param call_via: ``auto``, ``soap`` or ``mob``.
-    :raises _errors.BadInput: the choice is not to be had.
+    :raises _errors.BadInput: the choices do not go together.
+    :raises _errors.MethodUnknown: the server is too old.
     """
     if not session.is_vcenter:
         raise _errors.BadInput(
             f"{session.name} is an ESXi host, and forking is vCenter's work. Give a vCenter server in hostname."
         )
+    knows_instant_clone = session.api_version >= instant_clone.FIRST_API
+    if api == "vmfork" or (api == "auto" and not knows_instant_clone):
+        return VmforkEngine(ways.caller(session, call_via))
+    if not knows_instant_clone:
+        # pyVmomi speaks no newer version of the API than the server does, so there is nothing to try.
+        raise _errors.MethodUnknown(
+            f"{session.name} does not know the method InstantClone_Task: vSphere 6.7 and newer have it. "
+            "Use api=vmfork, or leave it out."
+        )
     if call_via == "mob":
         raise _errors.BadInput(
-            "call_via=mob is not available in this version of the collection. Use call_via=soap, or leave it out."
+            f"call_via=mob is for the methods of VMFork, and {session.name} forks by Instant Clone. "
+            "Leave call_via out, or use api=vmfork where the server still knows its methods."
         )
-    if api == "instant_clone":
-        raise _errors.BadInput(
-            f"api=instant_clone is not available in this version of the collection, which forks on {VSPHERE}. "
-            "Use community.vmware.vmware_guest_instant_clone on newer servers."
-        )
-    if api == "auto" and session.api_version >= FIRST_INSTANT_CLONE:
-        raise _errors.BadInput(
-            f"{session.name} forks by Instant Clone, which is not available in this version of the collection; "
-            f"the VMFork methods belong to {VSPHERE}. "
-            "Use community.vmware.vmware_guest_instant_clone, or try api=vmfork where the server still knows them."
-        )
-    return VmforkEngine(SoapCaller(session))
+    return InstantCloneEngine(session)

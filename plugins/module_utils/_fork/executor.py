@@ -22,7 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, pipeline, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, pipeline, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
@@ -230,19 +230,11 @@ class Executor:
     def _session_call(self, child: Child, request: Request) -> t.Any:
         """Start the task of a request."""
         if request is Request.CREATE:
-            return self._parent.engine.create(
-                self._parent.vm,
-                ChildRequest(
-                    name=_inventory.escape(child.name),
-                    persistent=child.wanted.persistent,
-                    params=child.params,
-                    location=self._places.location(child),
-                ),
-            )
+            return self._parent.engine.create(self._parent.vm, creation(child, self._places))
         if request is Request.POWER_ON:
             return self._session.call(child.vm.PowerOnVM_Task)
         if request is Request.RECORD:
-            others = {"uuid": child.wanted.bios_uuid} if child.wanted.bios_uuid else {}
+            others = {"uuid": child.new_bios_uuid} if child.new_bios_uuid else {}
             spec = _extra_config.spec(child.record, **others)
         elif request is Request.FORGET:
             spec = _extra_config.spec({report.POST_CLONE: ""})
@@ -273,12 +265,22 @@ class Executor:
         self._waiting.append((name, request))
 
     def _find_created(self, name: str) -> t.Any:
-        """The VM of this name in the child's folder, if the server says that it is the parent's fork."""
-        folder = self._places.folder(self._children[name])
+        """The child that was made, by what the server tells of it."""
+        child = self._children[name]
+        if self._parent.engine.book is None:
+            return self._find_by_nonce(child)
+        folder = self._places.folder(child)
         found = self._session.ask(self._session.content.searchIndex.FindChild, folder, _inventory.escape(name))
         if found is None or found in self._vms:
             return None
         return found if found in parents.listed_children(self._parent, self._deadline) else None
+
+    def _find_by_nonce(self, child: Child) -> t.Any:
+        """The VM with the BIOS UUID that was given to the child, and with its nonce, which nobody else has seen."""
+        search = self._session.content.searchIndex
+        found = self._session.ask(search.FindAllByUuid, None, child.bios_uuid, True, False)
+        seen = _properties.read(self._session, found or [], [_extra_config.PATH])
+        return next((vm for vm, values in seen.items() if identity.nonce_given(values) == child.nonce), None)
 
     # --- the filter -------------------------------------------------------------------------------------------------
 
@@ -288,6 +290,18 @@ class Executor:
     def _watched(self) -> dict[t.Any, t.Sequence[str]]:
         paths = (*facts.PATHS, "guest.toolsRunningStatus", *self._parent.engine.paths)
         return {vim.Task: _tasks.PATHS, vim.VirtualMachine: paths}
+
+
+def creation(child: Child, places: Places) -> ChildRequest:
+    """What the server is asked for when a child is made."""
+    return ChildRequest(
+        name=_inventory.escape(child.name),
+        persistent=child.wanted.persistent,
+        params=child.params,
+        location=places.location(child),
+        bios_uuid=child.bios_uuid,
+        record=child.record if child.goal.is_born_running else {},
+    )
 
 
 def _clause(trouble: Exception) -> str:

@@ -60,7 +60,7 @@ def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.A
 def child(found: Found, engine: Engine, host_name: str | None, of_parent: Values) -> dict[str, t.Any]:
     """What a child's return value has in common with a parent's, and what the VM itself tells of the rest."""
     values = found.values
-    kind = child_type(values)
+    kind = engine.child_type(values)
     result = parent(found, engine, host_name)
     result.update(
         child_type=kind,
@@ -87,12 +87,6 @@ def no_vm(name: str, engine: Engine) -> dict[str, t.Any]:
         "mac_addresses": [],
         "ip_addresses": [],
     }
-
-
-def child_type(values: Values) -> str | None:
-    """``nonpersistent``, ``persistent`` or ``none`` (a persistent child after its power-on)."""
-    kind = getattr(values.get("config.forkConfigInfo"), "childType", None)
-    return str(kind) if kind is not None else None
 
 
 def datastore_name(values: Values) -> str | None:

@@ -95,25 +95,23 @@ def judge(parent: t.Mapping[str, t.Any], vm: t.Mapping[str, t.Any], listed: bool
     return Verdict(Kinship.CHILD, "the record on it names this parent and this VM")
 
 
-def is_half_made(verdict: Verdict, vm: t.Mapping[str, t.Any], params_prefix: str) -> bool:
+def is_half_made(verdict: Verdict, vm: t.Mapping[str, t.Any]) -> bool:
     """Whether a VM is what a task of ours left when it was cut short between making a child and recording it.
 
     The server says that it is this parent's fork, it bears a nonce as only we
     hand one over, and it has not run. Forks of other tools have no nonce.
-
-    :param params_prefix: where in guestinfo a child reads its parameters.
     """
     return (
         verdict.kinship is Kinship.UNRECORDED
-        and half_made_nonce(vm, params_prefix) is not None
+        and nonce_given(vm) is not None
         and bool(vm.get("config.uuid"))
         and not _power.is_on(vm)
     )
 
 
-def half_made_nonce(vm: t.Mapping[str, t.Any], params_prefix: str) -> str | None:
+def nonce_given(vm: t.Mapping[str, t.Any]) -> str | None:
     """The nonce that a child was made with, where vCenter shows it."""
-    return _extra_config.mapping(vm).get(params_prefix + report.NONCE_PARAM) or None
+    return _extra_config.mapping(vm).get(report.CHILD_NONCE) or None
 
 
 def record_of(vm: t.Mapping[str, t.Any]) -> Record | None:

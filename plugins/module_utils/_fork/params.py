@@ -11,9 +11,7 @@ import re
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-
-OWN_PREFIX = "vmfork."
-"""Config params below this prefix are ours."""
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
 
 SHORTEST_SECRET = 8
 """Characters; Ansible masks a secret wherever its text occurs, and a short one would mangle all output."""
@@ -48,13 +46,10 @@ def secret_config_params(values: t.Mapping[str, t.Any] | None) -> dict[str, str]
 
 
 def _config_key(key: str, option: str) -> str:
-    if key.startswith("guestinfo."):
+    if re.match(rf"(guestinfo\.((fork|ic)\.)?)?{re.escape(report.OWN_PARAMS)}", key):
         raise _errors.BadInput(
-            f"{option}: the key {key} starts with guestinfo., and VMFork adds guestinfo.fork. itself. "
-            "Leave the prefix out."
+            f"{option}: keys that start with {report.OWN_PARAMS} are the collection's own. Rename {key}."
         )
-    if key.startswith(OWN_PREFIX):
-        raise _errors.BadInput(f"{option}: keys that start with {OWN_PREFIX} are the collection's own. Rename {key}.")
     if not _KEY.fullmatch(key):
         raise _errors.BadInput(
             f"{option}: {key!r} cannot be a key. Use letters, digits and the characters _ . : - without spaces."

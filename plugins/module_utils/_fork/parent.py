@@ -99,17 +99,30 @@ def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Par
 
 
 def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_mode: bool) -> None:
-    """Make the VM a fork parent."""
+    """Make the VM a fork parent.
+
+    :raises _errors.BadInput: nothing needs enabling, and the VM is on another host than the one that is named.
+    """
     host = None
     if esxi_hostname is not None:
         host = _inventory.find_named(
             parent.session, vim.HostSystem, "ESXi host", esxi_hostname, parent.found.datacenter
         )
+    book = parent.engine.book
+    if book is None:
+        if host is not None and host != parent.values.get("runtime.host"):
+            raise _errors.BadInput(
+                f"VM {parent.name} is on {parent.host_name}, not on {esxi_hostname}, and Instant Clone makes children "
+                "on the parent's own host. Migrate the VM there first, or leave esxi_hostname out."
+            )
+        return
+    if parent.is_enabled:
+        return
     what = f"Could not make VM {parent.name} a fork parent"
     if check_mode:
-        _privileges.check(parent.session, [_privileges.Step(what, parent.engine.enable_method, vm=(parent.vm,))])
+        _privileges.check(parent.session, [_privileges.Step(what, book.enable_method, vm=(parent.vm,))])
         return
-    _tasks.run(parent.session, deadline, what, lambda: parent.engine.enable(parent.vm, host))
+    _tasks.run(parent.session, deadline, what, lambda: book.enable(parent.vm, host))
     parent.refresh()
     if not parent.is_enabled:
         raise _errors.OperationFailed(
@@ -122,8 +135,8 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
 def children(parent: Parent, deadline: Deadline) -> list[_inventory.Found]:
     """The parent's children by both accounts: the server's own list, and our records.
 
-    The server may no longer list a persistent child that has run, and does
-    not know of our records; so both are asked.
+    The server may no longer list a persistent child that has run, knows
+    nothing of our records, and with Instant Clone keeps no list at all.
     """
     listed = set(listed_children(parent, deadline))
     recorded = {
@@ -141,9 +154,12 @@ def children(parent: Parent, deadline: Deadline) -> list[_inventory.Found]:
 
 def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
     """The children that the server itself knows of."""
+    book = parent.engine.book
+    if book is None:
+        return []
     what = f"Could not list the children of VM {parent.name}"
     try:
-        result = _tasks.run(parent.session, deadline, what, lambda: parent.engine.list_children(parent.vm))
+        result = _tasks.run(parent.session, deadline, what, lambda: book.list_children(parent.vm))
     except _errors.OperationFailed as error:
         if not parent.is_enabled and error.fault in _IS_NONE:
             return []
@@ -153,9 +169,12 @@ def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
 
 def listed_parent(child: Parent, deadline: Deadline) -> t.Any | None:
     """The parent that the server itself knows of, be it visible to the user or not."""
+    book = child.engine.book
+    if book is None:
+        return None
     what = f"Could not find the parent of VM {child.name}"
     try:
-        return _tasks.run(child.session, deadline, what, lambda: child.engine.find_parent(child.vm))
+        return _tasks.run(child.session, deadline, what, lambda: book.find_parent(child.vm))
     except _errors.OperationFailed as error:
         if error.fault in _IS_NONE:
             return None
@@ -183,20 +202,19 @@ def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, ch
             "Set power_off=true to power it off hard; what it holds in memory is lost.",
             parent=parent.facts(),
         )
-    if not parent.is_enabled:
+    if is_ordinary(parent):
         return
     what = f"Could not make VM {parent.name} an ordinary VM"
     if check_mode:
         _check_disable(parent, what)
         return
-    was_on = parent.is_on
+    was_on, book = parent.is_on, parent.engine.book
     try:
         if parent.is_quiesced:
             _power.off(parent.session, deadline, parent.vm, parent.name)
             parent.refresh()
-            if not parent.is_enabled:
-                return  # on this server a power-off is enough
-        _tasks.run(parent.session, deadline, what, lambda: parent.engine.disable(parent.vm))
+        if book is not None and parent.is_enabled:  # on some servers a power-off is enough
+            _tasks.run(parent.session, deadline, what, lambda: book.disable(parent.vm))
     except _errors.Error as error:
         with contextlib.suppress(_errors.Error, vmodl.MethodFault):
             parent.refresh()
@@ -205,8 +223,14 @@ def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, ch
     parent.refresh()
 
 
+def is_ordinary(parent: Parent) -> bool:
+    """Whether the VM is neither a fork parent nor at its fork point."""
+    return not (parent.engine.is_enabled(parent.values) or parent.is_quiesced)
+
+
 def _check_disable(parent: Parent, what: str) -> None:
-    steps = [_privileges.Step(what, parent.engine.disable_method, vm=(parent.vm,))]
+    book = parent.engine.book
+    steps = [_privileges.Step(what, book.disable_method, vm=(parent.vm,))] if book is not None else []
     if parent.is_quiesced:
         steps.insert(0, _privileges.Step(f"Could not power off VM {parent.name}", "PowerOffVM_Task", vm=(parent.vm,)))
     _privileges.check(parent.session, steps)

@@ -3,8 +3,9 @@
 """The way of one child, as a pure reducer: (child, event) → (child, next request).
 
 Private to the collection. The way reads: created, recorded, powered on,
-running, script ended, settled, secrets cleared, end noted. ``executor.py`` carries the requests
-out and feeds the events in.
+running, script ended, settled, secrets cleared, end noted. A child that runs
+from its creation skips the power-on, and the record if it was born with it.
+``executor.py`` carries the requests out and feeds the events in.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import enum
 import re
 import typing as t
+import uuid
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _power
@@ -99,13 +101,15 @@ class Goal:
 
     :param wait_for: one of :data:`GOALS`.
     :param parent: properties of the parent: an inherited address does not count.
-    :param params_prefix: where in guestinfo the child reads its parameters.
+    :param param_keys: where in guestinfo a config param is put: full keys.
+    :param is_born_running: see :class:`engine.Engine`.
     """
 
     wait_for: str
     parent: t.Mapping[str, t.Any]
     network: facts.IPNetwork | None = None
-    params_prefix: str = "guestinfo.fork."
+    param_keys: t.Callable[[str], tuple[str, ...]] = lambda key: (report.PARAMS + key,)
+    is_born_running: bool = False
 
 
 _OWN_PARAM = re.compile(r"vmfork\..*|ethernet\d+\.address")
@@ -116,6 +120,7 @@ _OWN_PARAM = re.compile(r"vmfork\..*|ethernet\d+\.address")
 class Child:
     """A child on its way.
 
+    :param bios_uuid: what its BIOS UUID is to be; ``None`` leaves that to the server.
     :param changed: vCenter has carried out a request, or may do so yet.
     """
 
@@ -124,6 +129,7 @@ class Child:
     step: Step = Step.CREATING
     vm: t.Any = None
     nonce: str | None = field(default_factory=report.new_nonce)
+    bios_uuid: str | None = None
     existed: bool = False
     recorded: bool = False
     started: bool = False
@@ -154,16 +160,28 @@ class Child:
         """The extraConfig keys that make the child ours."""
         record = identity.Record(
             self.goal.parent["config.instanceUuid"],
-            self.wanted.bios_uuid or self.values["config.uuid"],
+            self.new_bios_uuid or self.values.get("config.uuid") or t.cast(str, self.bios_uuid),
             t.cast(str, self.nonce),
         )
         return {identity.RECORD_KEY: str(record)}
 
     @property
+    def new_bios_uuid(self) -> str | None:
+        """The BIOS UUID that goes with the record, where the child has another one."""
+        return None if self.goal.is_born_running else self.bios_uuid
+
+    @property
+    def bears_record(self) -> bool:
+        """Whether vCenter shows the record that the child is to have."""
+        return str(identity.own_record(self.values)) == self.record[identity.RECORD_KEY]
+
+    @property
     def forks_again(self) -> bool:
         """Whether a power-off takes the child back to the fork point, so that its script runs once more."""
-        kind = facts.child_type(self.values)
-        return not self.wanted.persistent if kind is None else kind == "nonpersistent"
+        if self.goal.is_born_running:
+            return False
+        kind = getattr(self.values.get("config.forkConfigInfo"), "childType", None)
+        return not self.wanted.persistent if kind is None else str(kind) == "nonpersistent"
 
     @property
     def has_old_report(self) -> bool:
@@ -195,7 +213,7 @@ class Child:
         """The config params that are no secret: of a new child as the task gives them, else as vCenter shows them."""
         if not self.existed:
             return dict(self.wanted.config_params)
-        prefix = self.goal.params_prefix
+        prefix = report.PARAMS
         extra_config = _extra_config.mapping(self.values)
         secret = {*self.secret_keys, *extra_config.get(report.CHILD_SECRETS, "").split()}
         shown = {
@@ -213,7 +231,7 @@ class Child:
     @property
     def secret_keys(self) -> list[str]:
         """The extraConfig keys that hold secrets."""
-        return [self.goal.params_prefix + key for key in self.wanted.secret_config_params]
+        return [full for key in self.wanted.secret_config_params for full in self.goal.param_keys(key)]
 
     @property
     def shows_secrets(self) -> bool:
@@ -227,7 +245,8 @@ Next = t.Tuple[Child, t.Optional[Request]]  # noqa: UP006, UP045, ansible-test r
 
 def begin(wanted: Wanted, goal: Goal) -> Next:
     """A child that does not exist yet."""
-    return Child(wanted, goal), Request.CREATE
+    bios_uuid = wanted.bios_uuid or (str(uuid.uuid4()) if goal.is_born_running else None)
+    return Child(wanted, goal, bios_uuid=bios_uuid, started=goal.is_born_running), Request.CREATE
 
 
 def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Next:
@@ -235,7 +254,7 @@ def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any])
     record = identity.record_of(values)
     child = Child(wanted, goal, vm=vm, values=values, existed=True)
     if record is None:
-        child = replace(child, nonce=identity.half_made_nonce(values, goal.params_prefix))
+        child = replace(child, nonce=identity.nonce_given(values), bios_uuid=wanted.bios_uuid)
         return replace(child, step=Step.RECORDING), Request.RECORD
     child = replace(child, nonce=record.nonce, recorded=True)
     if goal.wait_for != "created" and not _power.is_on(values):
@@ -251,7 +270,7 @@ def ahead(child: Child, request: Request | None) -> list[Request]:
         return []
     way = {
         Request.CREATE: False,
-        Request.RECORD: not child.recorded,
+        Request.RECORD: not child.recorded and not child.goal.is_born_running,
         Request.FORGET: False,
         Request.POWER_ON: _may_start(child),
         Request.CLEAR: child.shows_secrets or (not child.existed and bool(child.secret_keys)),
@@ -277,10 +296,7 @@ def advance(child: Child, event: Event) -> Next:
         return _finish(child) if child.step is Step.SETTLING else (child, None)
     child = replace(child, changed=True)
     if child.step is Step.RECORDING:
-        child = replace(child, recorded=True)
-        if _may_start(child):
-            return replace(child, step=Step.STARTING), Request.POWER_ON
-        return _arrive(replace(child, step=Step.RUNNING))
+        return _start(replace(child, recorded=True))
     if child.step is Step.FORGETTING:
         return _start_afresh(replace(child, forgotten=True))
     if child.step is Step.STARTING:
@@ -299,6 +315,13 @@ _NOT_YET = ("InvalidState", "InvalidPowerState")
 
 def _may_start(child: Child) -> bool:
     return child.goal.wait_for != "created" and not child.started and child.error is None
+
+
+def _start(child: Child) -> Next:
+    """Power a recorded child on, unless it is to stay off or runs already."""
+    if _may_start(child):
+        return replace(child, step=Step.STARTING), Request.POWER_ON
+    return _arrive(replace(child, step=Step.RUNNING))
 
 
 def _overdue(child: Child, event: Overdue) -> Next:
@@ -324,7 +347,7 @@ def _remedy(child: Child, fault: str) -> str:
     """What to do about a refusal that does not say it: InvalidState means something else at each step."""
     if fault != "InvalidState":
         return ""
-    if child.step is Step.CREATING and child.wanted.persistent:
+    if child.step is Step.CREATING and child.wanted.persistent and not child.goal.is_born_running:
         return " A persistent child needs a parent that has a snapshot. Take one if there is none."
     if child.step is Step.STARTING and child.existed and child.forks_again:
         return " Remove it and make it anew."
@@ -348,6 +371,8 @@ def _news(child: Child, event: News) -> Next:
     was_on = _power.is_on(child.values)
     child = replace(child, values={**child.values, **event.values})
     if child.step is Step.CREATED and child.values.get("config.uuid"):
+        if child.bears_record:
+            return _start(replace(child, recorded=True))
         return replace(child, step=Step.RECORDING), Request.RECORD
     if child.step is Step.FORGETTING:
         return _start_afresh(child)

@@ -34,13 +34,19 @@ server, and the script does not run again. No guest can write this key."""
 SECRETS = "guestinfo.vmfork.secrets"
 """The guest's word that it can read its secrets no more: ``<nonce> cleared``."""
 
+PARAMS = "guestinfo.fork."
+"""Where a guest reads its config params: VMFork puts them there by itself, and with Instant Clone we do."""
+
+OWN_PARAMS = "vmfork."
+"""Config params below this prefix are ours."""
+
 SECRETS_PARAM = "vmfork.secrets"
 """The config param that names the guestinfo keys of a child's secrets, with spaces between."""
 
 NONCE_PARAM = "vmfork.nonce"
 """The config param that carries a child's nonce."""
 
-CHILD_SECRETS, CHILD_NONCE = f"guestinfo.fork.{SECRETS_PARAM}", f"guestinfo.fork.{NONCE_PARAM}"
+CHILD_SECRETS, CHILD_NONCE = PARAMS + SECRETS_PARAM, PARAMS + NONCE_PARAM
 """Where a child reads them, whatever made it."""
 
 OUTPUT_BYTES = 2048

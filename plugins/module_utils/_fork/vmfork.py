@@ -10,26 +10,31 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 if t.TYPE_CHECKING:
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Book, ChildRequest
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 
 class VmforkEngine:
-    """See :class:`engine.Engine`."""
+    """See :class:`engine.Engine` and :class:`engine.Book`."""
 
     name = "vmfork"
     freeze_command = "vmfork-begin -1 -1"
-    params_prefix = "guestinfo.fork."
     paths: tuple[str, ...] = ("config.forkConfigInfo", "runtime.quiescedForkParent")
     enable_method = methods.ENABLE_FORK_PARENT.wire_name
     disable_method = methods.DISABLE_FORK_PARENT.wire_name
     create_method = methods.CREATE_FORK_CHILD.wire_name
+    is_born_running = False
+    can_foresee = False
 
     def __init__(self, caller: methods.Caller) -> None:
         self._caller = caller
+        self.book: Book | None = self
 
     def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
         info = values.get("config.forkConfigInfo")
@@ -37,6 +42,27 @@ class VmforkEngine:
 
     def is_quiesced(self, values: t.Mapping[str, t.Any]) -> bool:
         return bool(values.get("runtime.quiescedForkParent"))
+
+    def child_type(self, values: t.Mapping[str, t.Any]) -> str | None:
+        kind = getattr(values.get("config.forkConfigInfo"), "childType", None)
+        return str(kind) if kind is not None else None
+
+    def param_keys(self, key: str) -> tuple[str, ...]:
+        return (report.PARAMS + key,)  # the prefix comes from the server
+
+    def check(self, children: t.Sequence[Wanted], allow_running_parent: bool) -> None:
+        if allow_running_parent:
+            raise _errors.BadInput(
+                "allow_running_parent has no meaning with the VMFork methods, which fork a VM at its fork point only. "
+                "Leave it out, and quiesce the parent with vmfork_quiesce."
+            )
+        for child in children:
+            given = next((key for key in child.params if key.startswith("guestinfo.")), None)
+            if given is not None:
+                raise _errors.BadInput(
+                    f"Child {child.name}: the config param {given} starts with guestinfo., and VMFork adds "
+                    f"{report.PARAMS} itself. Leave the prefix out."
+                )
 
     def enable(self, vm: t.Any, host: t.Any | None) -> t.Any:
         return self._caller.call(vm, methods.ENABLE_FORK_PARENT, host=host)
@@ -55,6 +81,9 @@ class VmforkEngine:
                 configParams=[vim.option.OptionValue(key=key, value=value) for key, value in child.params.items()],
             ),
         )
+
+    def foresee(self, parent: t.Any, child: ChildRequest) -> t.Any:
+        raise NotImplementedError("VMFork has no dry run")
 
     def list_children(self, parent: t.Any) -> t.Any:
         return self._caller.call(parent, methods.RETRIEVE_FORK_CHILDREN)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.vmfork import VmforkEngine
 
 NOBODY: Any = None
@@ -35,3 +36,9 @@ def test_family(everyone: dict[str, Any], told: dict[str, str], family: dict[str
     related = census.relate(everyone, ENGINE, told)
     assert related == family
     assert census.without_parent(everyone, related, told) == orphans
+
+
+@pytest.mark.parametrize(("frozen", "family"), [(True, {"p": []}), (False, {})])
+def test_parent_that_needs_no_enabling_is_one_at_its_fork_point(frozen: bool, family: dict[str, Any]) -> None:
+    everyone = {"p": {"config.instanceUuid": "p", "runtime.instantCloneFrozen": frozen}}
+    assert census.relate(everyone, InstantCloneEngine(NOBODY), {}) == family

@@ -136,7 +136,7 @@ def test_server_list_does_not_make_a_copy_ours() -> None:
     ],
 )
 def test_what_a_task_of_ours_left_half_made(it: dict[str, Any], expected: bool) -> None:
-    assert is_half_made(judge(parent(), it), it, "guestinfo.fork.") is expected
+    assert is_half_made(judge(parent(), it), it) is expected
 
 
 def test_record_survives_the_way_through_extra_config() -> None:

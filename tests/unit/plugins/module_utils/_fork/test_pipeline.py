@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,6 +66,79 @@ def new(wait_for: str = "post_clone", **wanted: Any) -> Child:
     child, request = pipeline.begin(Wanted("web-01", **wanted), Goal(wait_for, PARENT))
     assert request is Request.CREATE
     return child
+
+
+BORN_RUNNING = Goal(
+    "post_clone", PARENT, param_keys=lambda key: (f"guestinfo.fork.{key}", f"guestinfo.ic.{key}"), is_born_running=True
+)
+
+
+def born_running(goal: Goal = BORN_RUNNING, **wanted: Any) -> Child:
+    child, request = pipeline.begin(Wanted("web-01", **wanted), goal)
+    assert request is Request.CREATE
+    return child
+
+
+def shown(child: Child, keys: dict[str, str]) -> News:
+    return News({**on(**keys), "config.uuid": child.bios_uuid})
+
+
+def test_the_way_of_a_child_that_runs_from_its_creation() -> None:
+    """It bears its record, so neither the record nor the power-on is asked for."""
+    child = born_running()
+    uuid.UUID(child.bios_uuid)
+    child, requests = asked(child, Created(VM), shown(child, child.record))
+    assert requests == [None, None]
+    assert (child.step, child.recorded, child.changed) == (Step.RUNNING, True, True)
+    reported = {**child.record, report.POST_CLONE: f"{child.nonce} 0 "}
+    child, requests = asked(child, News({**on(**reported), **ADDRESS}), Succeeded())
+    assert requests == [Request.NOTE, None]
+    assert (child.step, child.error) == (Step.DONE, None)
+
+
+@pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "of its source, which is a child itself"])
+def test_record_that_the_server_did_not_keep_is_set(dropped: bool) -> None:
+    child = born_running(dataclasses.replace(BORN_RUNNING, wait_for="created"))
+    there = {} if dropped else {identity.RECORD_KEY: "1 other-parent other-child other-nonce"}
+    child, requests = asked(child, Created(VM), shown(child, there), Succeeded())
+    assert requests == [None, Request.RECORD, None]
+    assert (child.step, child.new_bios_uuid) == (Step.DONE, None)
+    assert child.record == {identity.RECORD_KEY: f"1 parent-uuid {child.bios_uuid} {child.nonce}"}
+
+
+def test_record_names_the_bios_uuid_that_the_child_really_has() -> None:
+    child = born_running(bios_uuid="4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11")
+    assert "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11" in child.record[identity.RECORD_KEY]
+    child, requests = asked(child, Created(VM), News(on(**child.record)))
+    assert requests == [None, Request.RECORD]
+    assert "child-uuid" in child.record[identity.RECORD_KEY]
+
+
+def test_secrets_are_cleared_wherever_they_were_put() -> None:
+    child = born_running(secret_config_params={"token": "a-long-secret"})
+    assert child.secret_keys == ["guestinfo.fork.token", "guestinfo.ic.token"]
+    assert child.params[report.SECRETS_PARAM] == "guestinfo.fork.token guestinfo.ic.token"
+
+
+@pytest.mark.parametrize(
+    ("wait_for", "ahead"),
+    [("created", [Request.CREATE]), ("powered_on", [Request.CREATE]), ("post_clone", [Request.CREATE, Request.NOTE])],
+)
+def test_what_lies_ahead_of_a_child_that_runs_from_its_creation(wait_for: str, ahead: list[Request]) -> None:
+    child = born_running(dataclasses.replace(BORN_RUNNING, wait_for=wait_for))
+    assert pipeline.ahead(child, Request.CREATE) == ahead
+
+
+def test_child_that_was_powered_off_keeps_its_report_where_it_never_forks_again() -> None:
+    record = identity.Record("parent-uuid", "child-uuid", "n0")
+    off = {
+        "config.uuid": "child-uuid",
+        "runtime.powerState": "poweredOff",
+        "config.extraConfig": extra(**{identity.RECORD_KEY: str(record), report.DONE: "n0 0"}),
+    }
+    child, request = pipeline.resume(Wanted("web-01"), BORN_RUNNING, VM, off)
+    assert request is Request.POWER_ON
+    assert walk(child, Succeeded()).step is Step.DONE
 
 
 def test_the_whole_way() -> None:

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine for vSphere 6.7 and newer: Instant Clone.
+
+Private to the collection. Nothing needs enabling, and no call tells who cloned
+whom. A child runs from its creation on, is a full VM that keeps its disks, and
+is told its BIOS UUID, its record and its parameters by the request that makes
+it (vSphere API reference, VirtualMachineInstantCloneSpec).
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Book, ChildRequest
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+
+FIRST_API = (6, 7)
+"""API version that brought InstantClone_Task."""
+
+PREFIXES = (report.PARAMS, "guestinfo.ic.")
+"""Where a config param is put: where VMFork puts it, and where published scripts for Instant Clone read it."""
+
+
+class InstantCloneEngine:
+    """See :class:`engine.Engine`."""
+
+    name = "instant_clone"
+    freeze_command = "instantclone.freeze"
+    paths: tuple[str, ...] = ("runtime.instantCloneFrozen",)
+    create_method = "InstantClone_Task"
+    is_born_running = True
+    book: Book | None = None
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
+        return None
+
+    def is_quiesced(self, values: t.Mapping[str, t.Any]) -> bool:
+        return bool(values.get("runtime.instantCloneFrozen"))
+
+    def child_type(self, values: t.Mapping[str, t.Any]) -> str | None:
+        # A server that knows VMFork, too, may have children of both kinds.
+        kind = str(getattr(values.get("config.forkConfigInfo"), "childType", None))
+        return kind if kind in ("persistent", "nonpersistent") else self.name
+
+    def param_keys(self, key: str) -> tuple[str, ...]:
+        if key.startswith("guestinfo."):
+            return (key,)
+        prefixes = PREFIXES[:1] if key.startswith(report.OWN_PARAMS) else PREFIXES
+        return tuple(prefix + key for prefix in prefixes)
+
+    def check(self, children: t.Sequence[Wanted], allow_running_parent: bool) -> None:
+        for child in children:
+            keys: dict[str, str] = {}
+            for param in child.params:
+                for key in self.param_keys(param):
+                    if key in keys:
+                        raise _errors.BadInput(
+                            f"Child {child.name}: the config params {keys[key]} and {param} both stand for {key}. "
+                            "Leave one of them out."
+                        )
+                    keys[key] = param
+
+    def create(self, parent: t.Any, child: ChildRequest) -> t.Any:
+        return self._session.call(parent.InstantClone_Task, self._spec(child))
+
+    @property
+    def can_foresee(self) -> bool:
+        return self._session.content.vmProvisioningChecker is not None
+
+    def foresee(self, parent: t.Any, child: ChildRequest) -> t.Any:
+        checker = self._session.content.vmProvisioningChecker
+        return self._session.call(checker.CheckInstantClone_Task, parent, self._spec(child))
+
+    def _spec(self, child: ChildRequest) -> t.Any:
+        params = {full: value for key, value in child.params.items() for full in self.param_keys(key)}
+        location: dict[str, t.Any] = {**child.location, "deviceChange": list(child.device_changes)}
+        return vim.vm.InstantCloneSpec(
+            name=child.name,
+            location=vim.vm.RelocateSpec(**location),
+            config=[vim.option.OptionValue(key=key, value=value) for key, value in {**child.record, **params}.items()],
+            biosUuid=child.bios_uuid,
+        )

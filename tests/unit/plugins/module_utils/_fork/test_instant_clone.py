@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Instant Clone is asked for, and what has a meaning with which engine."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.instant_clone import InstantCloneEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.vmfork import VmforkEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+
+NOBODY: Any = None
+
+
+class Recorder:
+    """A session, and a VM in it, that note what is called."""
+
+    content = SimpleNamespace(vmProvisioningChecker=SimpleNamespace(CheckInstantClone_Task="check"))
+    InstantClone_Task = "clone"
+
+    def call(self, method: str, *arguments: Any) -> tuple[Any, ...]:
+        return (method, *arguments)
+
+
+def test_what_is_asked_for() -> None:
+    server: Any = Recorder()
+    folder = vim.Folder("group-v1")
+    request = ChildRequest(
+        name="web-01",
+        persistent=False,
+        params={"hostname": "web-01", "vmfork.nonce": "n0", "guestinfo.mine": "x"},
+        location={"folder": folder},
+        bios_uuid="4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11",
+        record={"vmfork.child": "record"},
+    )
+    engine = InstantCloneEngine(server)
+    method, spec = engine.create(server, request)
+    assert method == "clone"
+    assert (spec.name, spec.biosUuid, spec.location.folder) == ("web-01", request.bios_uuid, folder)
+    assert {one.key: one.value for one in spec.config} == {
+        "vmfork.child": "record",
+        "guestinfo.fork.hostname": "web-01",
+        "guestinfo.ic.hostname": "web-01",
+        "guestinfo.fork.vmfork.nonce": "n0",
+        "guestinfo.mine": "x",
+    }
+    checked = engine.foresee(server, request)
+    assert checked[:2] == ("check", server)
+    assert checked[2].name == "web-01"
+
+
+@pytest.mark.parametrize(
+    ("engine", "child", "allow_running_parent", "said"),
+    [
+        (VmforkEngine(NOBODY), Wanted("web-01"), True, "allow_running_parent has no meaning"),
+        (VmforkEngine(NOBODY), Wanted("web-01", {"guestinfo.x": "1"}), False, "guestinfo.x starts with guestinfo."),
+        (
+            InstantCloneEngine(NOBODY),
+            Wanted("web-01", {"x": "1"}, {"guestinfo.ic.x": "12345678"}),
+            False,
+            "x and guestinfo.ic.x both stand for guestinfo.ic.x",
+        ),
+    ],
+)
+def test_refused(engine: Any, child: Wanted, allow_running_parent: bool, said: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        engine.check([child], allow_running_parent)
+    assert said in refusal.value.sentence
+
+
+def test_meant() -> None:
+    InstantCloneEngine(NOBODY).check([Wanted("web-01", {"guestinfo.x": "1", "x": "2"})], True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("none", "instant_clone"), (None, "instant_clone"), ("nonpersistent", "nonpersistent")]
+)
+def test_child_type(kind: str | None, shown: str) -> None:
+    values = {"config.forkConfigInfo": SimpleNamespace(childType=kind)}
+    assert InstantCloneEngine(NOBODY).child_type(values) == shown
