@@ -8,7 +8,8 @@
 // what they were in the parent at that point, and the program goes on.
 //
 // Of the parent's processes a child has only that program and what it began.
-// Process IDs may differ.
+// Process IDs may differ. A child of a machine that runs has none of them: it
+// begins with the parent's files, host name and network as they are just then.
 
 package guest
 
@@ -27,7 +28,7 @@ type point struct {
 // Snapshot is a machine at the fork point, and what it takes to get there
 // once more.
 type Snapshot struct {
-	Command string  // the tools command that froze the machine
+	Command string  // the tools command that froze the machine; "" if it runs
 	Program Program // the program that gave it; its Path is "" if none did
 	freeze  point
 	start   point
@@ -88,23 +89,46 @@ func (m *Machine) freeze(pid int64, command string) error {
 	return nil
 }
 
+// Snapshot takes the machine as it is, and lets it run on.
+func (m *Machine) Snapshot() (*Snapshot, error) {
+	m.gate.Lock()
+	defer m.gate.Unlock()
+	select {
+	case <-m.off:
+		return nil, ErrOff
+	case <-m.frozen:
+		return nil, ErrFrozen
+	default:
+	}
+	_, err := m.line.call("stop", struct{}{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	snapshot := &Snapshot{}
+	snapshot.freeze, err = m.point()
+	_, again := m.line.call("continue", struct{}{}, nil)
+	return snapshot, errors.Join(err, again)
+}
+
 // Fork powers a child on. It returns when the child is past the fork point, or
 // when the program that leads there did not get there again: the child is then
 // what the parent was, without a program, and ReplayFailed has been called.
 func (p *Platform) Fork(spec Spec, snapshot *Snapshot, backdoor Backdoor) (*Machine, error) {
-	replay := &replay{snapshot: snapshot, done: make(chan error, 1)}
-	m, err := p.newMachine(spec, backdoor, replay)
+	var again *replay
+	if snapshot.Command != "" {
+		again = &replay{snapshot: snapshot, done: make(chan error, 1)}
+	}
+	m, err := p.newMachine(spec, backdoor, again)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.fork(replay); err != nil {
+	if err := m.fork(snapshot, again); err != nil {
 		return nil, errors.Join(err, m.Stop(), p.RemoveDisk(spec.ID))
 	}
 	return m, nil
 }
 
-func (m *Machine) fork(replay *replay) error {
-	snapshot := replay.snapshot
+func (m *Machine) fork(snapshot *Snapshot, replay *replay) error {
 	begin := snapshot.start
 	if begin.directory == "" {
 		begin = snapshot.freeze
@@ -116,7 +140,11 @@ func (m *Machine) fork(replay *replay) error {
 	if _, err := m.platform.warden.call("copy", image, nil); err != nil {
 		return err
 	}
-	if err := m.powerOn(bootRequest{Spec: m.spec, Keep: true}, &begin.network); err != nil {
+	network := begin.network
+	if replay == nil {
+		network = network.withMACs(m.spec.NICs)
+	}
+	if err := m.powerOn(bootRequest{Spec: m.spec, Keep: true}, &network); err != nil || replay == nil {
 		return err
 	}
 	failed := m.runAgain(replay)
@@ -146,7 +174,7 @@ func (m *Machine) runAgain(replay *replay) error {
 	snapshot := replay.snapshot
 	if snapshot.start.directory == "" {
 		return errors.New("the program that froze the parent cannot be run again: " +
-			"it was started before the parent was made a fork parent, or by the guest itself")
+			"it was started before the parent was made a fork parent, or by the guest itself, or came through a fork itself")
 	}
 	program, err := m.startProgram(snapshot.Program, nil)
 	if err != nil {

@@ -11,7 +11,9 @@
 //
 // A forked child has, of the parent's processes, only the program that froze
 // the parent and what that program began; daemons and other programs of the
-// parent are not run again. fork.go says how it comes about.
+// parent are not run again. A child of a parent that runs, and is not frozen,
+// has the parent's files, host name and network, and no program at all. fork.go
+// says how it comes about.
 package guest
 
 import (

@@ -21,6 +21,7 @@ type cycle struct {
 	delivery delivery
 	over     chan struct{} // closed at power-off
 	machine  *guest.Machine
+	forked   *guest.Snapshot // the fork point it began at
 	frozen   *frozen
 	starts   map[int64]map[string]string // guestinfo when a program was started
 	scratch  map[string]string           // what a program that is run again in a child set
@@ -60,7 +61,13 @@ func (c *cycle) Call(call guest.Call) guest.Answer {
 		}
 		return guest.Answer{OK: true, Text: id}
 	case "vmfork-begin":
-		return c.forkBegin(call, strings.Fields(rest))
+		if c.vm.sim.hidden {
+			return c.forkBegin(call, strings.Fields(rest))
+		}
+	case "instantclone.freeze":
+		if c.vm.sim.hasInstantClone() {
+			return c.instantFreeze(call)
+		}
 	case "log":
 		return guest.Answer{OK: true}
 	}
@@ -190,6 +197,26 @@ func (c *cycle) forkBegin(call guest.Call, arguments []string) guest.Answer {
 		return failed("The VM is frozen already")
 	}
 	c.frozen = &frozen{cycle: c, program: call.Program, holders: 1}
+	return guest.Answer{OK: true, Freeze: true}
+}
+
+// instantFreeze lets any VM freeze for InstantClone.
+func (c *cycle) instantFreeze(call guest.Call) guest.Answer {
+	if call.Replay {
+		return guest.Answer{OK: true} // as in forkBegin
+	}
+	settings := c.settings()
+	c.vm.mu.Lock()
+	defer c.vm.mu.Unlock()
+	switch {
+	case settings.RefuseFreeze != "":
+		return failed(settings.RefuseFreeze)
+	case call.UID != 0 && c.vm.sim.rules.is("freeze_needs_root", "yes"):
+		return failed("Permission denied")
+	case c.frozen != nil:
+		return failed("The VM is frozen already")
+	}
+	c.frozen = &frozen{cycle: c, program: call.Program, holders: 1, instant: true}
 	return guest.Answer{OK: true, Freeze: true}
 }
 

@@ -34,12 +34,13 @@ func (v *virtualMachine) CreateForkChildTask(ctx *simulator.Context, req *create
 		})}
 }
 
-// birth is what a child is made of.
+// birth is what a child of either kind is made of.
 type birth struct {
 	spec   types.VirtualMachineConfigSpec
 	extra  map[string]string
 	secret map[string]string
 	vapp   *types.VmConfigInfo
+	deltas int // disks between its base disk and its own
 	origin *origin
 	folder *simulator.Folder
 	pool   types.ManagedObjectReference
@@ -52,8 +53,13 @@ func (v *virtualMachine) createChild(ctx *simulator.Context, req *createForkChil
 	if fault != nil {
 		return child, fault
 	}
+	return v.bear(ctx, b, req.Name)
+}
+
+// bear makes the child.
+func (v *virtualMachine) bear(ctx *simulator.Context, b *birth, name string) (child types.ManagedObjectReference, fault types.BaseMethodFault) {
 	c := v.sim.newCreation(ctx, b.folder)
-	if fault := c.reserve(req.Name); fault != nil {
+	if fault := c.reserve(name); fault != nil {
 		c.abandon()
 		b.origin.frozen.release()
 		return child, fault
@@ -67,7 +73,7 @@ func (v *virtualMachine) createChild(ctx *simulator.Context, req *createForkChil
 	return child, fault
 }
 
-// conceive checks the preconditions and takes from the parent what the child
+// conceive checks the preconditions and takes from the parent what a fork child
 // inherits. The caller holds the parent's lock.
 func (v *virtualMachine) conceive(ctx *simulator.Context, req *createForkChildRequest) (*birth, types.BaseMethodFault) {
 	vm, rules := v.instance(), v.sim.rules
@@ -81,53 +87,85 @@ func (v *virtualMachine) conceive(ctx *simulator.Context, req *createForkChildRe
 	switch {
 	case !enabled:
 		return nil, withText(&types.InvalidState{}, "The virtual machine is not enabled as a fork parent.")
-	case point == nil || point.point() == nil:
+	case point == nil || point.instant || point.point() == nil:
 		return nil, withText(&types.InvalidState{}, "The fork parent is not quiesced.")
 	case req.Spec.Persistent && (v.Snapshot == nil || v.Snapshot.CurrentSnapshot == nil):
 		return nil, withText(&types.InvalidState{}, "A persistent child needs a parent with a snapshot.")
 	}
 
+	location := types.VirtualMachineRelocateSpec{}
+	if req.Spec.Location != nil {
+		location = *req.Spec.Location
+	}
+	if len(location.DeviceChange) > 0 {
+		return nil, withText(&types.NotSupported{}, "The devices of a fork child cannot be changed while it is created.")
+	}
+	folder := *v.Parent
+	if location.Folder != nil && rules.is("location_folder", "honoured") {
+		folder = *location.Folder
+	}
+	b, problems := v.embryo(ctx, location, folder, v.Config.Hardware.Device)
+	if len(problems) > 0 {
+		return nil, problems[0].fault
+	}
+	b.extra, b.secret = v.inherit(point), map[string]string{}
+	for key := range b.extra {
+		if strings.HasPrefix(key, guestinfoPrefix+forkPrefix) {
+			delete(b.extra, key)
+		}
+	}
+	for _, param := range req.Spec.ConfigParams {
+		option := param.GetOptionValue()
+		v.sim.give(b.extra, b.secret, option.Key, fmt.Sprint(option.Value))
+	}
+	point.hold()
+	b.origin = &origin{parent: v.Self, group: group, persistent: req.Spec.Persistent, frozen: point}
+	return b, nil
+}
+
+// problem is why a child cannot be made, and which group of tests finds it.
+type problem struct {
+	test  types.CheckTestType
+	fault types.BaseMethodFault
+}
+
+// embryo is the hardware of a child with these devices, on its parent's host
+// and else where location says. The caller holds the parent's lock.
+func (v *virtualMachine) embryo(ctx *simulator.Context, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference, devices []types.BaseVirtualDevice) (*birth, []problem) {
 	b := &birth{pool: *v.ResourcePool, host: *v.Runtime.Host}
 	datastore := v.Datastore[0]
-	folder := *v.Parent
-	if location := req.Spec.Location; location != nil {
-		if location.Pool != nil {
-			b.pool = *location.Pool
-		}
-		if location.Datastore != nil {
-			datastore = *location.Datastore
-		}
-		if location.Folder != nil && rules.is("location_folder", "honoured") {
-			folder = *location.Folder
-		}
-		if len(location.DeviceChange) > 0 {
-			return nil, withText(&types.NotSupported{}, "The devices of a fork child cannot be changed while it is created.")
-		}
+	if location.Pool != nil {
+		b.pool = *location.Pool
+	}
+	if location.Datastore != nil {
+		datastore = *location.Datastore
+	}
+	var problems []problem
+	found := func(test types.CheckTestType, fault types.BaseMethodFault) {
+		problems = append(problems, problem{test, fault})
 	}
 	var ok bool
 	if b.folder, ok = ctx.Map.Get(folder).(*simulator.Folder); !ok {
-		return nil, &types.ManagedObjectNotFound{Obj: folder}
-	}
-	if !slices.Contains(b.folder.ChildType, "VirtualMachine") {
-		return nil, &types.InvalidArgument{InvalidProperty: "spec.location.folder"}
+		found(types.CheckTestTypeSourceTests, &types.ManagedObjectNotFound{Obj: folder})
+	} else if !slices.Contains(b.folder.ChildType, "VirtualMachine") {
+		found(types.CheckTestTypeSourceTests, &types.InvalidArgument{InvalidProperty: "spec.location.folder"})
 	}
 	host := ctx.Map.Get(b.host).(*simulator.HostSystem)
 	if v.sim.computeResource(ctx, b.pool) != *host.Parent {
-		return nil, &types.InvalidArgument{InvalidProperty: "spec.location.pool"}
+		found(types.CheckTestTypeResourcePoolTests, &types.InvalidArgument{InvalidProperty: "spec.location.pool"})
 	}
 	if !slices.Contains(host.Datastore, datastore) {
-		return nil, &types.InvalidArgument{InvalidProperty: "spec.location.datastore"}
+		found(types.CheckTestTypeDatastoreTests, &types.InvalidArgument{InvalidProperty: "spec.location.datastore"})
 	}
 	if host.Runtime.InMaintenanceMode {
-		return nil, withText(&types.InvalidState{}, "The host of the fork parent is in maintenance mode.")
+		found(types.CheckTestTypeHostTests, withText(&types.InvalidState{}, "The host of the virtual machine is in maintenance mode."))
 	}
-
-	if rules.is("child_vapp_config", "copied") {
-		b.vapp = vm.options()
+	if len(problems) > 0 {
+		return b, problems
 	}
-	b.extra, b.secret = v.inherit(point, req.Spec.ConfigParams)
-	point.hold()
-	b.origin = &origin{parent: v.Self, group: group, persistent: req.Spec.Persistent, frozen: point}
+	if v.sim.rules.is("child_vapp_config", "copied") {
+		b.vapp = v.instance().options()
+	}
 	b.spec = types.VirtualMachineConfigSpec{
 		GuestId:           v.Config.GuestId,
 		Version:           v.Config.Version,
@@ -135,30 +173,24 @@ func (v *virtualMachine) conceive(ctx *simulator.Context, req *createForkChildRe
 		NumCoresPerSocket: v.Config.Hardware.NumCoresPerSocket,
 		MemoryMB:          int64(v.Config.Hardware.MemoryMB),
 		Files:             &types.VirtualMachineFileInfo{VmPathName: fmt.Sprintf("[%s] ", ctx.Map.Get(datastore).(*simulator.Datastore).Name)},
-		DeviceChange:      copiedDevices(v.Config.Hardware.Device),
+		DeviceChange:      copiedDevices(devices),
 	}
 	return b, nil
 }
 
-// inherit returns the child's extraConfig, and the part of its guestinfo that
-// only the guest sees. The addresses come later, with the adapters.
-func (v *virtualMachine) inherit(point *frozen, params []types.BaseOptionValue) (extra, secret map[string]string) {
-	rules := v.sim.rules
-	extra, secret = map[string]string{}, map[string]string{}
-	for key, value := range point.extraConfig() {
-		name, isGuestinfo := strings.CutPrefix(key, guestinfoPrefix)
-		switch {
-		case isGuestinfo && (strings.HasPrefix(name, forkPrefix) || rules.is("guestinfo_inherited", "no")):
-		case !isGuestinfo && rules.is("extra_config_inherited", "no"):
-		default:
-			extra[key] = value
+// inherit is the parent's extraConfig as far as a child has it.
+func (v *virtualMachine) inherit(point *frozen) map[string]string {
+	rules, extra := v.sim.rules, point.extraConfig()
+	for key := range extra {
+		rule := "extra_config_inherited"
+		if strings.HasPrefix(key, guestinfoPrefix) {
+			rule = "guestinfo_inherited"
+		}
+		if rules.is(rule, "no") {
+			delete(extra, key)
 		}
 	}
-	for _, param := range params {
-		option := param.GetOptionValue()
-		v.sim.give(extra, secret, option.Key, fmt.Sprint(option.Value))
-	}
-	return extra, secret
+	return extra
 }
 
 // give puts a value under guestinfo.fork.
@@ -172,16 +204,20 @@ func (s *Simulator) give(extra, secret map[string]string, key, value string) {
 
 // born completes a child before anybody can see it. The caller holds its lock.
 func (s *Simulator) born(ctx *simulator.Context, object *simulator.VirtualMachine, b *birth) {
-	for number, card := range cardsOf(object.Config.Hardware.Device) {
-		s.give(b.extra, b.secret, fmt.Sprintf("ethernet%d.address", number), card.MacAddress)
+	if !b.origin.instant {
+		for number, card := range cardsOf(object.Config.Hardware.Device) {
+			s.give(b.extra, b.secret, fmt.Sprintf("ethernet%d.address", number), card.MacAddress)
+		}
 	}
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
 	vm.origin = b.origin
 	vm.secret = b.secret
+	vm.deltas = b.deltas
 	vm.mu.Unlock()
 	s.setVApp(ctx, object, b.vapp)
 	setExtraConfig(ctx, object, b.extra)
+	s.showChain(ctx, object)
 	s.showRuntime(ctx, object)
 	s.showFork(ctx, object)
 	s.showGuest(ctx, object, guest.State{})
@@ -192,7 +228,7 @@ func (s *Simulator) childrenOf(parent types.ManagedObjectReference) []*instance 
 	var children []*instance
 	for _, vm := range s.instances.all() {
 		vm.mu.Lock()
-		if vm.origin != nil && vm.origin.parent == parent {
+		if vm.origin != nil && !vm.origin.instant && vm.origin.parent == parent {
 			children = append(children, vm)
 		}
 		vm.mu.Unlock()
@@ -248,6 +284,9 @@ func (v *virtualMachine) findParent(ctx *simulator.Context) (types.AnyType, type
 	vm.mu.Lock()
 	born := vm.origin
 	vm.mu.Unlock()
+	if born != nil && born.instant {
+		born = nil
+	}
 	if born == nil && v.sim.rules.is("parent_of_non_child", "InvalidState") {
 		return nil, withText(&types.InvalidState{}, "The virtual machine is not a fork child.")
 	}
@@ -269,25 +308,33 @@ func (s *Simulator) needsOfChild(parent types.ManagedObjectReference, request *c
 		return needs
 	}
 	ctx.WithLock(object, func() {
-		folder, pool := *object.Parent, *object.ResourcePool
-		var datastore types.ManagedObjectReference
-		if len(object.Datastore) > 0 {
-			datastore = object.Datastore[0]
+		folder, location := *object.Parent, types.VirtualMachineRelocateSpec{}
+		if request.Spec.Location != nil {
+			location = *request.Spec.Location
 		}
-		if location := request.Spec.Location; location != nil {
-			if location.Folder != nil {
-				folder = *location.Folder
-			}
-			if location.Pool != nil {
-				pool = *location.Pool
-			}
-			if location.Datastore != nil {
-				datastore = *location.Datastore
-			}
+		if location.Folder != nil {
+			folder = *location.Folder
 		}
-		needs = append(needs, need{createExisting, folder}, need{assignToPool, pool}, need{allocateSpace, datastore})
+		needs = append(needs, needsOfPlace(object, location, folder)...)
 	})
 	return needs
+}
+
+// needsOfPlace lists the privileges for putting a child of a VM somewhere. The
+// caller holds the VM's lock.
+func needsOfPlace(parent *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference) []need {
+	pool := *parent.ResourcePool
+	if location.Pool != nil {
+		pool = *location.Pool
+	}
+	var datastore types.ManagedObjectReference
+	if len(parent.Datastore) > 0 {
+		datastore = parent.Datastore[0]
+	}
+	if location.Datastore != nil {
+		datastore = *location.Datastore
+	}
+	return []need{{createExisting, folder}, {assignToPool, pool}, {allocateSpace, datastore}}
 }
 
 // copiedDevices are the parent's devices as the spec of a new VM; those that

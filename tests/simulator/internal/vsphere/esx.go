@@ -344,6 +344,11 @@ func (v *hostVM) ResetVMTask(ctx *simulator.Context, req *types.ResetVM_Task) so
 	})}}
 }
 
+func (v *hostVM) InstantCloneTask(*types.InstantClone_Task) soap.HasFault {
+	fault := withText(&types.NotSupported{}, "Instant Clone needs vCenter Server.")
+	return &methods.InstantClone_TaskBody{Fault_: soapFaultOf(fault)}
+}
+
 func (v *hostVM) ShutdownGuest(ctx *simulator.Context, req *types.ShutdownGuest) (body soap.HasFault) {
 	vc, vm, gone := v.inVCenter(ctx)
 	if gone != nil {

@@ -21,10 +21,11 @@ import (
 
 // frozen is a parent at its fork point: what every child begins with. It is
 // held by the parent while it stays frozen, and by every child that may still
-// begin there.
+// begin there. A clone of a VM that runs has one of its own.
 type frozen struct {
 	cycle   *cycle // of the parent
 	program int64  // the program that froze it
+	instant bool   // for InstantClone, not for CreateForkChild
 
 	mu       sync.Mutex
 	holders  int
@@ -98,8 +99,9 @@ func (f *frozen) release() {
 	}
 }
 
-// origin is how a fork child came to be.
+// origin is how a child came to be.
 type origin struct {
+	instant    bool // an instant clone, which is of no fork group and its own master
 	parent     types.ManagedObjectReference
 	group      string
 	persistent bool
@@ -126,6 +128,8 @@ func (vm *instance) forkConfig() *types.VirtualMachineForkConfigInfo {
 		info.ParentEnabled = types.NewBool(false)
 	}
 	switch {
+	case vm.origin != nil && vm.origin.instant:
+		shown = shown || rules.is("instant_clone_fork_config", "child-type-none")
 	case vm.origin != nil:
 		shown = true
 		info.ChildForkGroupId = vm.origin.group
@@ -176,7 +180,7 @@ func (v *virtualMachine) enable(ctx *simulator.Context, host *types.ManagedObjec
 	vm, rules := v.instance(), v.sim.rules
 	ctx.WithLock(v.VirtualMachine, func() {
 		vm.mu.Lock()
-		enabled, child := vm.enabled, vm.origin != nil
+		enabled, child := vm.enabled, vm.origin != nil && !vm.origin.instant
 		vm.mu.Unlock()
 		on := v.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn
 		toolsRun := v.Guest.ToolsRunningStatus == string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
@@ -206,7 +210,7 @@ func (v *virtualMachine) enable(ctx *simulator.Context, host *types.ManagedObjec
 		v.sim.showFork(ctx, v.VirtualMachine)
 	})
 	if machine, _ := vm.machine(); fault == nil && machine != nil {
-		machine.Forkable(true)
+		machine.Forkable(vm.forkable())
 	}
 	return fault
 }
@@ -248,7 +252,7 @@ func (v *virtualMachine) disable(ctx *simulator.Context) (fault types.BaseMethod
 	children := len(v.sim.childrenOf(v.Self))
 	ctx.WithLock(v.VirtualMachine, func() {
 		vm.mu.Lock()
-		enabled, quiesced := vm.enabled, vm.cycle != nil && vm.cycle.frozen != nil
+		enabled, quiesced := vm.enabled, vm.cycle != nil && vm.cycle.frozen != nil && !vm.cycle.frozen.instant
 		vm.mu.Unlock()
 		switch {
 		case !enabled && rules.is("disable_twice", "InvalidState"):
@@ -268,7 +272,7 @@ func (v *virtualMachine) disable(ctx *simulator.Context) (fault types.BaseMethod
 		return fault
 	}
 	if machine, isFrozen := vm.machine(); machine != nil && !isFrozen {
-		machine.Forkable(false)
+		machine.Forkable(vm.forkable())
 	}
 	if children > 0 && rules.is("disable_with_children", "breaks") {
 		v.sim.breakChildren(v.Self)

@@ -144,12 +144,17 @@ func (s *Simulator) versionProblem(action string) string {
 	return fmt.Sprintf("Unsupported version URI %q", action)
 }
 
+// hasInstantClone tells whether the server's version has it.
+func (s *Simulator) hasInstantClone() bool { return s.version.atLeast(6, 7) }
+
 // knows tells whether the server's version has a method.
 func (s *Simulator) knows(method string) bool {
 	switch {
 	case isHiddenMethod(method):
 		return s.hidden
-	case strings.Contains(method, "InstantClone"), method == "CheckPowerOn_Task":
+	case strings.Contains(method, "InstantClone"):
+		return s.hasInstantClone()
+	case method == "CheckPowerOn_Task":
 		return s.version.atLeast(6, 7)
 	case strings.Contains(method, "UserPrivilegeOnEntities"):
 		return s.version.atLeast(6, 5)

@@ -32,9 +32,11 @@ type instance struct {
 	spoiled   bool                          // powered on past vCenter since its vApp options were written
 	enabled   bool                          // as a fork parent
 	group     string                        // the fork group the VM heads
-	origin    *origin                       // how a fork child came to be; nil for others
+	origin    *origin                       // how a child came to be; nil for others
 	inherited string                        // the fork group a clone of a child shows
 	secret    map[string]string             // guestinfo that only the guest sees
+	deltas    int                           // delta disks that instant clones made
+	limit     int                           // of delta disks; 0 is that of vSphere
 	tools     toolsSettings
 	disk      bool          // the guest has a disk
 	last      chan struct{} // closed when what was queued last is done
@@ -45,7 +47,7 @@ type toolsSettings struct {
 	Stopped      bool   // not running
 	Unready      bool   // no guest operations
 	Uninstalled  bool   // the programs are missing in the guest
-	RefuseFreeze string // the answer to vmfork-begin
+	RefuseFreeze string // the answer to vmfork-begin and instantclone.freeze
 	RefuseInfo   bool   // info-get and info-set are denied
 	StaysUp      bool   // a guest that is told to shut down does not
 }
@@ -148,6 +150,14 @@ func (vm *instance) machine() (*guest.Machine, bool) {
 		return nil, false
 	}
 	return vm.cycle.machine, vm.cycle.frozen != nil
+}
+
+// forkable tells whether a program may freeze the guest, so that what it takes
+// to run a program again must be kept from its start on.
+func (vm *instance) forkable() bool {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	return vm.enabled || vm.sim.hasInstantClone()
 }
 
 // object returns the VM as govmomi's simulator has it.

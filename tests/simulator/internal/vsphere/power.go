@@ -92,6 +92,7 @@ func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simu
 	}
 	if forks {
 		born.started = true
+		c.forked = born.frozen.point()
 		c.delivery = born.frozen.delivered().inheritedBy(s.rules)
 	}
 	vm.mu.Unlock()
@@ -111,8 +112,8 @@ func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simu
 		}
 		var machine *guest.Machine
 		var err error
-		if forks {
-			machine, err = s.platform.Fork(spec, born.frozen.point(), c)
+		if c.forked != nil {
+			machine, err = s.platform.Fork(spec, c.forked, c)
 		} else {
 			machine, err = s.platform.Boot(spec, c)
 		}
@@ -120,18 +121,18 @@ func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simu
 			s.trouble("%s (%s): the guest does not start: %v", spec.ID, spec.Hostname, err)
 			return
 		}
-		s.running(c, machine, forks)
+		s.running(c, machine)
 	})
 }
 
 // running shows that a guest is up.
-func (s *Simulator) running(c *cycle, machine *guest.Machine, forked bool) {
+func (s *Simulator) running(c *cycle, machine *guest.Machine) {
 	c.vm.mu.Lock()
 	c.machine = machine
 	c.vm.disk = true
-	enabled, uninstalled := c.vm.enabled, c.vm.tools.Uninstalled
+	uninstalled := c.vm.tools.Uninstalled
 	c.vm.mu.Unlock()
-	machine.Forkable(enabled)
+	machine.Forkable(c.vm.forkable())
 	if uninstalled {
 		machine.SetTools(false)
 	}
@@ -140,7 +141,9 @@ func (s *Simulator) running(c *cycle, machine *guest.Machine, forked bool) {
 			s.showRuntime(ctx, object)
 		}
 	})
-	if !forked { // a child goes on with its parent's memory until Tools report
+	// A child that comes from a fork point goes on with its parent's memory until
+	// its script has Tools report. Other Tools report by themselves.
+	if c.forked == nil || c.forked.Command == "" {
 		s.reported(c, machine.State())
 	}
 }
@@ -226,6 +229,7 @@ func (s *Simulator) showRuntime(ctx *simulator.Context, object *simulator.Virtua
 	vm.mu.Lock()
 	on := vm.cycle != nil
 	frozen := on && vm.cycle.frozen != nil && vm.cycle.frozen.point() != nil
+	instant := frozen && vm.cycle.frozen.instant
 	running := on && vm.cycle.machine != nil && !vm.tools.Stopped
 	unready := vm.tools.Unready
 	vm.mu.Unlock()
@@ -234,11 +238,14 @@ func (s *Simulator) showRuntime(ctx *simulator.Context, object *simulator.Virtua
 		running = false
 	}
 
-	var quiesced any
-	if frozen {
+	var quiesced, cloneable any
+	if frozen && !instant {
 		quiesced = true
 	} else if s.rules.is("quiesced_elsewhere", "false") {
 		quiesced = false
+	}
+	if instant || s.hasInstantClone() && s.rules.is("instant_clone_frozen_elsewhere", "false") {
+		cloneable = instant
 	}
 	status, runningStatus, state := types.VirtualMachineToolsStatusToolsNotRunning, types.VirtualMachineToolsRunningStatusGuestToolsNotRunning, types.VirtualMachineGuestStateNotRunning
 	heartbeat := types.ManagedEntityStatusGray
@@ -252,6 +259,8 @@ func (s *Simulator) showRuntime(ctx *simulator.Context, object *simulator.Virtua
 	var p properties
 	p.set("runtime.quiescedForkParent", boolOf(object.Runtime.QuiescedForkParent), quiesced)
 	p.set("summary.runtime.quiescedForkParent", boolOf(object.Summary.Runtime.QuiescedForkParent), quiesced)
+	p.set("runtime.instantCloneFrozen", boolOf(object.Runtime.InstantCloneFrozen), cloneable)
+	p.set("summary.runtime.instantCloneFrozen", boolOf(object.Summary.Runtime.InstantCloneFrozen), cloneable)
 	p.set("guest.toolsStatus", g.ToolsStatus, status)
 	p.set("guest.toolsVersionStatus", g.ToolsVersionStatus, versionStatus)
 	p.set("guest.toolsVersionStatus2", g.ToolsVersionStatus2, versionStatus)

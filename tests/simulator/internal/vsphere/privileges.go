@@ -17,24 +17,25 @@ import (
 
 // The privileges that are checked.
 const (
-	toggleForkParent = "VirtualMachine.Config.ToggleForkParent"
-	advancedConfig   = "VirtualMachine.Config.AdvancedConfig"
-	settings         = "VirtualMachine.Config.Settings"
-	rename           = "VirtualMachine.Config.Rename"
-	addRemoveDevice  = "VirtualMachine.Config.AddRemoveDevice"
-	powerOn          = "VirtualMachine.Interact.PowerOn"
-	powerOff         = "VirtualMachine.Interact.PowerOff"
-	deleteVM         = "VirtualMachine.Inventory.Delete"
-	createExisting   = "VirtualMachine.Inventory.CreateFromExisting"
-	assignToPool     = "Resource.AssignVMToPool"
-	allocateSpace    = "Datastore.AllocateSpace"
-	vAppStructure    = "VApp.ApplicationConfig"
-	vAppValues       = "VApp.InstanceConfig"
-	vAppExtract      = "VApp.ExtractOvfEnvironment"
-	guestExecute     = "VirtualMachine.GuestOperations.Execute"
-	guestQuery       = "VirtualMachine.GuestOperations.Query"
-	guestModify      = "VirtualMachine.GuestOperations.Modify"
-	systemRead       = "System.Read"
+	toggleForkParent  = "VirtualMachine.Config.ToggleForkParent"
+	advancedConfig    = "VirtualMachine.Config.AdvancedConfig"
+	settings          = "VirtualMachine.Config.Settings"
+	rename            = "VirtualMachine.Config.Rename"
+	addRemoveDevice   = "VirtualMachine.Config.AddRemoveDevice"
+	powerOn           = "VirtualMachine.Interact.PowerOn"
+	powerOff          = "VirtualMachine.Interact.PowerOff"
+	deleteVM          = "VirtualMachine.Inventory.Delete"
+	provisioningClone = "VirtualMachine.Provisioning.Clone"
+	createExisting    = "VirtualMachine.Inventory.CreateFromExisting"
+	assignToPool      = "Resource.AssignVMToPool"
+	allocateSpace     = "Datastore.AllocateSpace"
+	vAppStructure     = "VApp.ApplicationConfig"
+	vAppValues        = "VApp.InstanceConfig"
+	vAppExtract       = "VApp.ExtractOvfEnvironment"
+	guestExecute      = "VirtualMachine.GuestOperations.Execute"
+	guestQuery        = "VirtualMachine.GuestOperations.Query"
+	guestModify       = "VirtualMachine.GuestOperations.Modify"
+	systemRead        = "System.Read"
 )
 
 // user is someone who can log in to vCenter.
@@ -149,7 +150,9 @@ func (s *Simulator) needs(method *simulator.Method) []need {
 		}
 		return needs
 	case *types.CloneVM_Task:
-		return append(on(this, "VirtualMachine.Provisioning.Clone"), need{createExisting, request.Folder})
+		return append(on(this, provisioningClone), need{createExisting, request.Folder})
+	case *types.InstantClone_Task:
+		return s.needsOfInstantClone(this, &request.Spec)
 	}
 	switch this.Type {
 	case "GuestFileManager", "GuestProcessManager", "GuestAuthManager":

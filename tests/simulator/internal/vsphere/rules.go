@@ -30,6 +30,8 @@ const (
 	reference        = "vSphere API reference"
 	communityScripts = "lamw/vmfork-community-customization-scripts"
 	serengetiGuest   = "guest scripts of vmware-serengeti"
+	programmingGuide = "vSphere Web Services SDK Programming Guide, chapter Instant Clone Virtual Machines"
+	kb67186          = "knowledge base of Broadcom, article 67186"
 )
 
 // ruleTable lists every rule. The first choice is the default; a rule with one
@@ -69,9 +71,11 @@ var ruleTable = []Rule{
 
 	// The freeze.
 	{Name: "freeze_needs_root", Source: communityScripts, Choices: []string{"yes", "no"},
-		Statement: "vmfork-begin works for root only."},
+		Statement: "vmfork-begin and instantclone.freeze work for root only."},
 	{Name: "freeze_needs_enabled", Source: higebu, Choices: []string{"yes"},
-		Statement: "vmfork-begin works in an enabled parent only."},
+		Statement: "vmfork-begin works in an enabled parent only, and where the fork methods are known."},
+	{Name: "instant_freeze", Source: programmingGuide, Choices: []string{"any-vm"},
+		Statement: "instantclone.freeze works in every VM from vSphere 6.7 on."},
 	{Name: "quiesced_elsewhere", Source: assumption, Choices: []string{"unset", "false"},
 		Statement: "runtime.quiescedForkParent is unset on a VM that is not quiesced."},
 	{Name: "frozen_guest_operations", Source: assumption, Choices: []string{"GuestOperationsUnavailable", "hang"},
@@ -132,6 +136,36 @@ var ruleTable = []Rule{
 		Statement: "A nonpersistent child that is powered on again begins at the fork point again."},
 	{Name: "clone_inherits_fork_group", Source: assumption, Choices: []string{"no", "yes"},
 		Statement: "An ordinary clone of a child has no childForkGroupId."},
+
+	// Instant clones.
+	{Name: "instant_clone_frozen_elsewhere", Source: assumption, Choices: []string{"false", "unset"},
+		Statement: "runtime.instantCloneFrozen is false on a VM that is not frozen, and unset before API version 6.7."},
+	{Name: "instant_clone_runs", Source: reference, Choices: []string{"poweredOn"},
+		Statement: "An instant clone is created powered on, on the host of its source, which must be powered on."},
+	{Name: "instant_clone_vcenter_only", Source: programmingGuide, Choices: []string{"NotSupported"},
+		Statement: "InstantClone is not available on a connection to the host itself."},
+	{Name: "instant_clone_result", Source: reference, Choices: []string{"child", "unset"},
+		Statement: "The result of an InstantClone task is the clone."},
+	{Name: "instant_clone_independent", Source: programmingGuide, Choices: []string{"yes"},
+		Statement: "A clone that was created needs its source no more, keeps its state at power-off, and nothing public names its source."},
+	{Name: "instant_clone_fork_config", Source: assumption, Choices: []string{"child-type-none", "unset"},
+		Statement: "config.forkConfigInfo of an instant clone has childType none and no fork group (the other choice: is that of any VM)."},
+	{Name: "instant_clone_config", Source: reference, Choices: []string{"extraConfig"},
+		Statement: "spec.config is found in the clone's config.extraConfig, and what begins with guestinfo. in its guest, under the keys as given."},
+	{Name: "instant_clone_config_keys", Source: assumption, Choices: []string{"kept", "dropped"},
+		Statement: "Keys of spec.config outside guestinfo are kept."},
+	{Name: "instant_clone_folder", Source: assumption + ": the type's page says honoured, the 8.0 programming guide says that location is ignored", Choices: []string{"honoured", "ignored"},
+		Statement: "spec.location.folder says where the clone goes."},
+	{Name: "instant_clone_default_folder", Source: reference, Choices: []string{"root", "source"},
+		Statement: "Without a folder that counts the clone goes to the root VM folder of its source's datacenter (the other choice: to the source's folder)."},
+	{Name: "instant_clone_power_on_privilege", Source: assumption, Choices: []string{"source", "folder"},
+		Statement: "InstantClone asks for VirtualMachine.Interact.PowerOn on the source (the other choice: on the clone's folder)."},
+	{Name: "instant_clone_deltas", Source: kb67186, Choices: []string{"source-and-clone"},
+		Statement: "Cloning a VM that runs adds a delta disk to it, seen in layoutEx; a frozen one keeps its disks. A clone has one delta disk more than its source had."},
+	{Name: "chain_limit_fault", Source: kb67186, Choices: []string{"SystemError"},
+		Statement: "A virtual disk has at most 255 delta disks; a clone that would need more fails with SystemError (reason Launch failure)."},
+	{Name: "chain_limit_text", Source: assumption, Choices: []string{"told", "hidden"},
+		Statement: "The text of that fault names the number of delta disks (the other choice: only that a migration could not be prepared)."},
 
 	// Events.
 	{Name: "drs_power_on_event", Source: "vmware/vic pull request 3236", Choices: []string{"from-6.5", "always", "never"},

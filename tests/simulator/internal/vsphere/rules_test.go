@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -119,6 +120,66 @@ var ruleTests = map[string]struct {
 	"power_off_with_children": {guests: true, test: func(b *bed, choice string) {
 		parent := b.parent()
 		b.orphans(parent, choice, func() outcome { return b.power(parent, false) })
+	}},
+	"instant_clone_frozen_elsewhere": {version: "6.7", test: func(b *bed, choice string) {
+		frozen := b.read(b.vm("DC0_H0_VM0"), "runtime").Runtime.InstantCloneFrozen
+		if (frozen != nil) != (choice == "false") || frozen != nil && *frozen {
+			b.Errorf("%v", frozen)
+		}
+	}},
+	"instant_clone_result": {version: "6.7", test: func(b *bed, choice string) {
+		got := b.clone(b.vm("DC0_H0_VM0"), types.VirtualMachineInstantCloneSpec{Name: "c"})
+		if (got.result != nil) != (choice == "child") || got.fault != "" {
+			b.Error(got.result, got.fault)
+		}
+		b.vm("c")
+	}},
+	"instant_clone_fork_config": {version: "6.7", test: func(b *bed, choice string) {
+		info := b.read(b.cloned(b.vm("DC0_H0_VM0"), "c"), "config").Config.ForkConfigInfo
+		if (info != nil) != (choice == "child-type-none") {
+			b.Errorf("%+v", info)
+		}
+	}},
+	"instant_clone_config_keys": {version: "6.7", test: func(b *bed, choice string) {
+		clone := b.cloned(b.vm("DC0_H0_VM0"), "c", &types.OptionValue{Key: "vmfork.child", Value: "x"}, &types.OptionValue{Key: "guestinfo.a", Value: "y"})
+		extra := b.extra(clone)
+		if (extra["vmfork.child"] == "x") != (choice == "kept") || extra["guestinfo.a"] != "y" {
+			b.Error(extra)
+		}
+	}},
+	"instant_clone_folder": {version: "6.7", test: func(b *bed, choice string) {
+		b.control(http.MethodPost, "inventory", map[string]any{"folders": []string{"/DC0/vm/f"}}, nil)
+		folder := b.vm("f")
+		b.expect("clone", b.clone(b.vm("DC0_H0_VM0"), types.VirtualMachineInstantCloneSpec{
+			Name: "c", Location: types.VirtualMachineRelocateSpec{Folder: &folder},
+		}), "")
+		b.vm(map[string]string{"honoured": "f/c", "ignored": "c"}[choice])
+	}},
+	"instant_clone_default_folder": {version: "6.7", test: func(b *bed, choice string) {
+		b.control(http.MethodPost, "inventory", map[string]any{
+			"folders": []string{"/DC0/vm/f"}, "vms": 1, "name": "source", "folder": "/DC0/vm/f", "power_on": true,
+		}, nil)
+		b.cloned(b.vm("f/source"), "c")
+		b.vm(map[string]string{"root": "c", "source": "f/c"}[choice])
+	}},
+	"instant_clone_power_on_privilege": {version: "6.7", test: func(b *bed, choice string) {
+		b.control(http.MethodPost, "inventory", map[string]any{"folders": []string{"/DC0/vm/f"}}, nil)
+		source, folder := b.vm("DC0_H0_VM0"), b.vm("f")
+		on := map[string]types.ManagedObjectReference{"source": source, "folder": folder}[choice]
+		b.control(http.MethodPost, "users", map[string]any{"name": "low", "password": "low", "deny": []string{powerOn}, "deny_on": []string{on.Value}}, nil)
+		res, err := methods.InstantClone_Task(b.ctx, b.login("low", "low").Client, &types.InstantClone_Task{This: source, Spec: types.VirtualMachineInstantCloneSpec{
+			Name: "c", Location: types.VirtualMachineRelocateSpec{Folder: &folder},
+		}})
+		b.expect("clone", b.outcomeOf(res, err), "NoPermission")
+	}},
+	"chain_limit_text": {version: "6.7", test: func(b *bed, choice string) {
+		source := b.vm("DC0_H0_VM0")
+		b.control(http.MethodPatch, "vms/"+source.Value, map[string]any{"chain_limit": 1}, nil)
+		b.cloned(source, "c1")
+		got := b.expect("one too many", b.clone(source, types.VirtualMachineInstantCloneSpec{Name: "c2"}), "SystemError")
+		if strings.Contains(got.message, "the maximum of 1 delta disks") != (choice == "told") {
+			b.Error(got.message)
+		}
 	}},
 	"freeze_needs_root": {guests: true, test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")

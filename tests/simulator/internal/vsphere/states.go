@@ -31,6 +31,7 @@ func (s *Simulator) controlVM(r *http.Request) (any, error) {
 		Connection *types.VirtualMachineConnectionState `json:"connection_state"`
 		FTRole     *int32                               `json:"fault_tolerance_role"` // 1 is the primary VM, 2 the secondary, 0 none
 		VCenter    bool                                 `json:"is_vcenter"`
+		ChainLimit *int                                 `json:"chain_limit"` // of delta disks; 0 is that of vSphere
 	}
 	if err := decode(r, &request); err != nil {
 		return nil, err
@@ -41,7 +42,15 @@ func (s *Simulator) controlVM(r *http.Request) (any, error) {
 	if role := request.FTRole; role != nil && (*role < 0 || *role > 2) {
 		return nil, errors.New("fault_tolerance_role is 0, 1 or 2")
 	}
+	if limit := request.ChainLimit; limit != nil && *limit < 0 {
+		return nil, errors.New("chain_limit is a number of delta disks")
+	}
 	vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+		if request.ChainLimit != nil {
+			vm.mu.Lock()
+			vm.limit = *request.ChainLimit
+			vm.mu.Unlock()
+		}
 		if request.Connection != nil {
 			showConnection(ctx, object, *request.Connection)
 		}

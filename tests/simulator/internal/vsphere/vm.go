@@ -97,7 +97,7 @@ func (v *virtualMachine) RelocateVMTask(ctx *simulator.Context, req *types.Reloc
 
 func (v *virtualMachine) notQuiesced() types.BaseMethodFault {
 	if v.quiesced() {
-		return withText(&types.InvalidState{}, "The virtual machine is a quiesced fork parent.")
+		return withText(&types.InvalidState{}, "The virtual machine is frozen.")
 	}
 	return nil
 }
@@ -150,11 +150,11 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 	before := func() types.BaseMethodFault {
 		vm, rules := v.instance(), v.sim.rules
 		vm.mu.Lock()
-		unborn := vm.origin != nil && !vm.origin.started
+		unborn := vm.origin != nil && !vm.origin.instant && !vm.origin.started
 		vm.mu.Unlock()
 		switch {
 		case v.quiesced() && rules.is("frozen_reconfigure", "InvalidState"):
-			return withText(&types.InvalidState{}, "A quiesced fork parent cannot be reconfigured.")
+			return withText(&types.InvalidState{}, "A frozen virtual machine cannot be reconfigured.")
 		case unborn && rules.is("child_reconfigure", "InvalidState"):
 			return withText(&types.InvalidState{}, "A fork child cannot be reconfigured before it was powered on.")
 		}

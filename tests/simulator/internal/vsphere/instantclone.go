@@ -1,0 +1,210 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/guest"
+)
+
+// The clone of a frozen source goes on after the command that froze it. A
+// source that runs is copied as it is just then, without what runs in it.
+
+func (v *virtualMachine) InstantCloneTask(ctx *simulator.Context, req *types.InstantClone_Task) soap.HasFault {
+	task := v.sim.startTask(ctx, v.VirtualMachine, "instantCloneTask", "InstantClone_Task", []string{req.Spec.Name},
+		func() (types.AnyType, types.BaseMethodFault) {
+			clone, fault := v.instantClone(ctx, &req.Spec)
+			if fault != nil || v.sim.rules.is("instant_clone_result", "unset") {
+				return nil, fault
+			}
+			return clone, nil
+		})
+	return &methods.InstantClone_TaskBody{Res: &types.InstantClone_TaskResponse{Returnval: task.Returnval}}
+}
+
+func (v *virtualMachine) instantClone(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec) (clone types.ManagedObjectReference, fault types.BaseMethodFault) {
+	point, fault := v.stun()
+	if fault != nil {
+		return clone, fault
+	}
+	defer point.release()
+	var b *birth
+	ctx.WithLock(v.VirtualMachine, func() { b, fault = v.copyInstant(ctx, spec, point) })
+	if fault != nil {
+		return clone, fault
+	}
+	clone, fault = v.bear(ctx, b, spec.Name)
+	if fault == nil {
+		if fault = v.sim.powerOnAndWait(ctx, clone, fromVCenter); fault != nil {
+			v.sim.destroy(clone)
+		}
+	}
+	if fault != nil && !point.instant {
+		ctx.WithLock(v.VirtualMachine, func() { v.sim.lengthen(ctx, v.VirtualMachine, -1) })
+	}
+	return clone, fault
+}
+
+// stun finds the point at which a clone begins, and holds it: where the source
+// is frozen, or where it is just now.
+func (v *virtualMachine) stun() (*frozen, types.BaseMethodFault) {
+	vm := v.instance()
+	vm.settled() // the guest may be starting
+	for {
+		vm.mu.Lock()
+		c := vm.cycle
+		var machine *guest.Machine
+		var point *frozen
+		if c != nil {
+			machine, point = c.machine, c.frozen
+		}
+		vm.mu.Unlock()
+		if point != nil && point.point() != nil {
+			point.hold()
+			return point, nil
+		}
+		point = &frozen{cycle: c, holders: 1}
+		if machine == nil { // it is off, or has no guest
+			return point, nil
+		}
+		snapshot, err := machine.Snapshot()
+		switch {
+		case err == nil:
+			point.snapshot = snapshot
+			return point, nil
+		case errors.Is(err, guest.ErrFrozen): // just now
+		case errors.Is(err, guest.ErrOff):
+			return point, nil
+		default:
+			return nil, withText(&types.SystemError{Reason: err.Error()}, "A general system error occurred: "+err.Error())
+		}
+	}
+}
+
+// copyInstant takes from the source what its clone inherits. The caller holds
+// the source's lock.
+func (v *virtualMachine) copyInstant(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec, point *frozen) (*birth, types.BaseMethodFault) {
+	b, problems := v.proposed(ctx, spec)
+	if len(problems) > 0 {
+		return nil, problems[0].fault
+	}
+	vm, rules := v.instance(), v.sim.rules
+	vm.mu.Lock()
+	restarted := vm.cycle != point.cycle
+	vm.mu.Unlock()
+	if restarted {
+		return nil, withText(&types.InvalidState{}, "The virtual machine was restarted while it was cloned.")
+	}
+	if !point.instant {
+		point.keep(point.point(), &v.VirtualMachine.VirtualMachine)
+		v.sim.lengthen(ctx, v.VirtualMachine, 1)
+	}
+	b.extra, b.secret = v.inherit(point), map[string]string{}
+	for _, given := range spec.Config {
+		option := given.GetOptionValue()
+		if strings.HasPrefix(option.Key, guestinfoPrefix) || rules.is("instant_clone_config_keys", "kept") {
+			b.extra[option.Key] = fmt.Sprint(option.Value)
+		}
+	}
+	b.spec.Uuid = strings.ToLower(spec.BiosUuid)
+	point.hold()
+	b.origin = &origin{instant: true, parent: v.Self, persistent: true, frozen: point}
+	return b, nil
+}
+
+// proposed is the clone that a spec asks for, and all that speaks against it.
+// The caller holds the source's lock.
+func (v *virtualMachine) proposed(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec) (*birth, []problem) {
+	vm := v.instance()
+	vm.mu.Lock()
+	deltas := vm.deltas
+	quiesced := vm.cycle != nil && vm.cycle.frozen != nil && !vm.cycle.frozen.instant
+	limit := vm.chainLimit()
+	vm.mu.Unlock()
+	var problems []problem
+	found := func(test types.CheckTestType, fault types.BaseMethodFault) {
+		problems = append(problems, problem{test, fault})
+	}
+	if fault := v.poweredOn(); fault != nil {
+		found(types.CheckTestTypeSourceTests, fault)
+	}
+	if quiesced {
+		found(types.CheckTestTypeSourceTests, withText(&types.InvalidState{}, "The virtual machine is a quiesced fork parent."))
+	}
+	if v.Config.Template {
+		found(types.CheckTestTypeSourceTests, withText(&types.NotSupported{}, "A template cannot be cloned instantly."))
+	}
+	if deltas >= limit {
+		found(types.CheckTestTypeSourceTests, v.sim.rules.chainTooLong(limit))
+	}
+	if _, err := uuid.Parse(spec.BiosUuid); spec.BiosUuid != "" && err != nil {
+		found(types.CheckTestTypeSourceTests, &types.InvalidArgument{InvalidProperty: "spec.biosUuid"})
+	}
+	devices, fault := v.clonedDevices(ctx, spec.Location.DeviceChange, copyOf(v.Config.Hardware.Device))
+	if fault != nil {
+		found(types.CheckTestTypeNetworkTests, fault)
+	}
+	b, misplaced := v.embryo(ctx, spec.Location, v.sim.folderOfClone(ctx, v.VirtualMachine, spec.Location), devices)
+	b.deltas = deltas + 1
+	return b, append(problems, misplaced...)
+}
+
+// clonedDevices are the devices of a clone: copies of its source's, changed as
+// the spec says.
+func (v *virtualMachine) clonedDevices(_ *simulator.Context, changes []types.BaseVirtualDeviceConfigSpec, devices []types.BaseVirtualDevice) ([]types.BaseVirtualDevice, types.BaseMethodFault) {
+	if len(changes) > 0 {
+		return nil, withText(&types.NotSupported{}, "The simulated vCenter does not change the devices of an instant clone.")
+	}
+	return devices, nil
+}
+
+// folderOfClone is where an instant clone of a VM goes. The caller holds the
+// VM's lock.
+func (s *Simulator) folderOfClone(ctx *simulator.Context, source *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec) types.ManagedObjectReference {
+	if location.Folder != nil && s.rules.is("instant_clone_folder", "honoured") {
+		return *location.Folder
+	}
+	if s.rules.is("instant_clone_default_folder", "source") {
+		return *source.Parent
+	}
+	for at := source.Parent; at != nil; {
+		switch entity := ctx.Map.Get(*at).(type) {
+		case *simulator.Datacenter:
+			return entity.VmFolder
+		case *simulator.Folder:
+			at = entity.Parent
+		default:
+			at = nil
+		}
+	}
+	return *source.Parent
+}
+
+// needsOfInstantClone lists the privileges InstantClone asks for.
+func (s *Simulator) needsOfInstantClone(source types.ManagedObjectReference, spec *types.VirtualMachineInstantCloneSpec) []need {
+	needs := []need{{provisioningClone, source}}
+	ctx := s.background()
+	object, ok := ctx.Map.Get(source).(*simulator.VirtualMachine)
+	if !ok {
+		return needs
+	}
+	ctx.WithLock(object, func() {
+		folder := s.folderOfClone(ctx, object, spec.Location)
+		on := source
+		if s.rules.is("instant_clone_power_on_privilege", "folder") {
+			on = folder
+		}
+		needs = append(append(needs, need{powerOn, on}), needsOfPlace(object, spec.Location, folder)...)
+	})
+	return needs
+}
