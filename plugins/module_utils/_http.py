@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plain HTTPS for what is not SOAP: TLS with pinning, proxy, no redirects.
+"""Plain HTTPS for what is not SOAP: TLS with pinning, proxy, size limits, no redirects.
 
 Private to the collection.
 """
@@ -16,8 +16,11 @@ from urllib.parse import urlsplit
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import (
     CALL_TIMEOUT,
+    CONNECT_TIMEOUT,
     PROXY_PORT,
     Server,
+    lost,
+    reaching,
     tls_context,
 )
 
@@ -49,6 +52,41 @@ class Transfer:
     otherwise: str
     certificate: bytes | None
     check: bool = True
+
+
+class Answer(t.NamedTuple):
+    """What the server we are logged in to answered to one request."""
+
+    status: int
+    reason: str
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+def ask(
+    server: Server, method: str, path: str, headers: t.Mapping[str, str], content: bytes | None, limit: int
+) -> Answer:
+    """One request to the server we are logged in to, reached and trusted as the session is. No redirect is followed.
+
+    :raises _errors.ConnectionFailed: nothing was sent.
+    :raises _errors.ConnectionLost: no answer came, or one of more than ``limit`` bytes.
+    """
+    context = tls_context(server.ca_path, server.validate_certs)
+    connection = _connection(server, server.hostname, server.port, context, CONNECT_TIMEOUT)
+    try:
+        with reaching(server, CONNECT_TIMEOUT):
+            connection.connect()
+        connection.sock.settimeout(CALL_TIMEOUT)
+        connection.request(method, path, content, dict(headers))
+        answer = connection.getresponse()
+        body = answer.read(limit + 1)
+        if len(body) > limit:
+            raise OSError(f"it answered with more than {limit} bytes")
+    except (OSError, http.client.HTTPException) as error:
+        raise lost(server, error) from error
+    finally:
+        connection.close()
+    return Answer(answer.status, answer.reason, answer.headers, body)
 
 
 def put(server: Server, transfer: Transfer, content: bytes) -> None:
@@ -91,13 +129,7 @@ def _request(server: Server, transfer: Transfer, method: str, content: bytes | N
 def _connect(server: Server, host: str, port: int, transfer: Transfer) -> http.client.HTTPSConnection:
     pinned = transfer.check and transfer.certificate is not None
     context = tls_context(server.ca_path, verify=transfer.check and not pinned)
-    if server.proxy_host:
-        connection = http.client.HTTPSConnection(
-            server.proxy_host, server.proxy_port or PROXY_PORT, context=context, timeout=REACH_TIMEOUT
-        )
-        connection.set_tunnel(host, port)
-    else:
-        connection = http.client.HTTPSConnection(host, port, context=context, timeout=REACH_TIMEOUT)
+    connection = _connection(server, host, port, context, REACH_TIMEOUT)
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
@@ -127,6 +159,17 @@ def _connect(server: Server, host: str, port: int, transfer: Transfer) -> http.c
             )
         )
     connection.sock.settimeout(CALL_TIMEOUT)  # the answer to an upload comes when the file is in the guest
+    return connection
+
+
+def _connection(
+    server: Server, host: str, port: int, context: ssl.SSLContext, timeout: float
+) -> http.client.HTTPSConnection:
+    if not server.proxy_host:
+        return http.client.HTTPSConnection(host, port, context=context, timeout=timeout)
+    proxy_port = server.proxy_port or PROXY_PORT
+    connection = http.client.HTTPSConnection(server.proxy_host, proxy_port, context=context, timeout=timeout)
+    connection.set_tunnel(host, port)
     return connection
 
 

@@ -63,6 +63,8 @@ class Session:
         self._renewing = threading.Lock()
         self._stub: t.Any = None
         self.content: t.Any = None
+        self.closing = contextlib.ExitStack()
+        """What else ends with the session: logged out of first."""
 
     def __enter__(self) -> Session:
         self._stub = _connect(self.server)
@@ -76,6 +78,8 @@ class Session:
 
     def __exit__(self, *exc_info: object) -> None:
         # The task's outcome stands; a log-out that fails must not replace it.
+        with contextlib.suppress(Exception):
+            self.closing.close()
         with contextlib.suppress(Exception):
             self.content.sessionManager.Logout()
         self._stub.DropConnections()
@@ -149,10 +153,7 @@ class Session:
         try:
             return method(*args, **kwargs)
         except (OSError, http.client.HTTPException, expat.ExpatError) as error:
-            raise _errors.ConnectionLost(
-                f"The connection to {self.server.hostname} broke during a call ({_reason(error)}). "
-                "Check the server and the network, then run again."
-            ) from error
+            raise lost(self.server, error) from error
         except (KeyError, AttributeError) as error:
             # pyVmomi's deserializer, on a type it has no class for, or a value that its enumeration does not have.
             raise UnknownType(
@@ -162,13 +163,13 @@ class Session:
 
     def _first_answer(self) -> t.Any:
         instance = vim.ServiceInstance("ServiceInstance", self._stub)
-        with _reaching(self.server, CALL_TIMEOUT):
+        with reaching(self.server, CALL_TIMEOUT):
             return instance.RetrieveContent()
 
     def _log_in(self) -> None:
         server = self.server
         try:
-            with _reaching(server, CALL_TIMEOUT):
+            with reaching(server, CALL_TIMEOUT):
                 self.key = self.content.sessionManager.Login(server.username, server.password).key
         except vim.fault.InvalidLogin:
             raise _errors.LoginFailed(
@@ -194,7 +195,7 @@ def _connect(server: Server) -> t.Any:
         if server.proxy_host
         else {}
     )
-    with _reaching(server, CONNECT_TIMEOUT), _default_timeout(CONNECT_TIMEOUT):
+    with reaching(server, CONNECT_TIMEOUT), _default_timeout(CONNECT_TIMEOUT):
         return _vmomi.SmartStubAdapter(
             host=server.hostname,
             port=server.port,
@@ -233,7 +234,7 @@ def _default_timeout(seconds: float) -> t.Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reaching(server: Server, seconds: float) -> t.Iterator[None]:
+def reaching(server: Server, seconds: float) -> t.Iterator[None]:
     """Turn what goes wrong on the way to the server into one sentence each."""
     where = f"Could not connect to {server.hostname} port {server.port}"
     if server.proxy_host:
@@ -261,6 +262,14 @@ def _reaching(server: Server, seconds: float) -> t.Iterator[None]:
         raise _errors.ConnectionFailed(
             f"{where}: what answers is not a vSphere server. Check hostname and port."
         ) from error
+
+
+def lost(server: Server, error: Exception) -> _errors.ConnectionLost:
+    """The sentence for a request that was sent, and whose answer did not come."""
+    return _errors.ConnectionLost(
+        f"The connection to {server.hostname} broke during a call ({_reason(error)}). "
+        "Check the server and the network, then run again."
+    )
 
 
 def _reason(error: BaseException) -> str:

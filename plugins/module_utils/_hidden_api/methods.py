@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The methods of VirtualMachine that vSphere does not publish, as one table.
 
-Private to the collection. Pure data: how they are sent stands in ``soap.py``.
+Private to the collection. Pure data: how they are sent stands in ``soap.py`` and ``mob.py``.
 
 Sources: the method names and the properties they change were found in the
 page source of the Managed Object Browser of vCenter 6.0 (blog of higebu,
@@ -46,6 +46,11 @@ class Method:
     def wire_name(self) -> str:
         """Name of the SOAP request: ``EnableForkParent_Task``."""
         return f"{self.name}_Task"
+
+    @property
+    def browser_name(self) -> str:
+        """Name in the Managed Object Browser: ``enableForkParent``."""
+        return self.name[0].lower() + self.name[1:]
 
 
 ENABLE_FORK_PARENT = Method("EnableForkParent", (Parameter("host", "vim.HostSystem", optional=True),))

@@ -28,25 +28,39 @@ class SoapCaller:
 
     def call(self, vm: t.Any, method: methods.Method, **arguments: t.Any) -> t.Any:
         """See :meth:`methods.Caller.call`. Other faults are raised as they are."""
-        info = _method_info(method)
-        values = [arguments.pop(parameter.name, None) for parameter in info.params]
-        if arguments:
-            raise TypeError(f"{method.name} has no parameters {', '.join(arguments)}")
-        for parameter, value in zip(info.params, values, strict=True):
-            VmomiSupport.CheckField(parameter, value)
+        info, values = described(method, arguments)
         try:
             return self._session.call(vm._GetStub().InvokeMethod, vm, info, values)
         except vmodl.MethodFault as fault:
             if is_unknown_method(fault):
-                raise _errors.MethodUnknown(
-                    f"{self._session.name} does not know the method {method.wire_name}: "
-                    f"{methods.VSPHERE} have it. On vSphere 6.7 and newer, Instant Clone does this job."
-                ) from fault
+                raise method_unknown(self._session, method) from fault
             raise
 
     def child_spec(self, **values: t.Any) -> t.Any:
         """See :meth:`methods.Caller.child_spec`."""
         return _child_spec_type()(**values)
+
+
+def described(method: methods.Method, arguments: dict[str, t.Any]) -> tuple[t.Any, list[t.Any]]:
+    """A method as pyVmomi describes its own, and the values of its parameters in their order; ``None`` is unset.
+
+    :raises TypeError: the arguments are not the method's.
+    """
+    info = _method_info(method)
+    values = [arguments.pop(parameter.name, None) for parameter in info.params]
+    if arguments:
+        raise TypeError(f"{method.name} has no parameters {', '.join(arguments)}")
+    for parameter, value in zip(info.params, values, strict=True):
+        VmomiSupport.CheckField(parameter, value)
+    return info, values
+
+
+def method_unknown(session: Session, method: methods.Method) -> _errors.MethodUnknown:
+    """The sentence for a server that does not know a method."""
+    return _errors.MethodUnknown(
+        f"{session.name} does not know the method {method.wire_name}: "
+        f"{methods.VSPHERE} have it. On vSphere 6.7 and newer, Instant Clone does this job."
+    )
 
 
 def is_unknown_method(fault: t.Any) -> bool:

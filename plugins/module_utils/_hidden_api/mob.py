@@ -1,0 +1,273 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Call the unpublished methods through vCenter's Managed Object Browser (MOB), the web pages they were found with.
+
+Private to the collection. A method has a page with a form,
+``/mob/?moid=vm-12&method=enableForkParent``; sending the form calls it, and the
+answer shows its task or its fault. Everything else goes on over SOAP.
+
+Sources: a log-in by HTTP basic authentication, the session's cookie and the
+form's nonce belong together, and one nonce is good for many calls (William
+Lam's automate-vsphere-mob.ps1; Unprotect-InstantClone.ps1 of VMware, which
+also logs out by GET /mob/logout; pivotal's nsx-edge-gen takes a nonce from
+another method's form). Parameters: text as it is; objects and data objects as
+XML whose element is named as the parameter (vSphere Web Services SDK
+Programming Guide, appendix "Managed Object Browser"); unset ones are left out
+(enable-disable-vsphere-api-method.ps1 does so with sessionScope).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.cookies
+import typing as t
+from urllib.parse import urlencode, urlsplit
+from xml.etree import ElementTree
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods, page, soap
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import VmomiSupport, vim, vmodl
+
+LIMIT = 4 * 1024 * 1024
+"""Bytes of a page; that of a method with its result has some ten thousand."""
+
+SESSION_COOKIE = "vmware_soap_session"
+
+
+class MobCaller:
+    """Calls the unpublished methods through the MOB.
+
+    Logs in when the first method is called, and out when the session ends.
+
+    :param otherwise: what the user may do where there is no MOB: ``, or use call_via=soap``.
+    """
+
+    def __init__(self, session: Session, otherwise: str = "") -> None:
+        self._session = session
+        self._server = session.server
+        self._otherwise = otherwise
+        self._cookies: dict[str, str] = {}
+        self._nonce: str | None = None
+        self._logins = 0
+        self._mob = f"The Managed Object Browser of {self._server.hostname}"
+        session.closing.callback(self._log_out)
+
+    def call(self, vm: t.Any, method: methods.Method, **arguments: t.Any) -> t.Any:
+        """See :meth:`methods.Caller.call`. Other faults are raised as they are.
+
+        When the server has dropped the session we log in again, once in the session's life, and repeat the call,
+        which was not carried out.
+
+        :raises _errors.ConnectionFailed: there is no MOB to be had, and nothing was called.
+        :raises _errors.ConnectionLost: no answer came that says what became of the call.
+        """
+        form = form_fields(method, arguments)
+        path = "/mob/?" + urlencode({"moid": vm._GetMoId(), "method": method.browser_name})
+        if self._nonce is None:
+            self._open(path, method)
+        answer = self._send(path, form)
+        if answer is None:
+            self._open(path, method)
+            answer = self._send(path, form)
+        if answer is None:
+            raise self._refused_twice()
+        return self._task(answer, method)
+
+    def child_spec(self, **values: t.Any) -> t.Any:
+        """See :meth:`methods.Caller.child_spec`."""
+        return soap.SoapCaller(self._session).child_spec(**values)
+
+    # --- pages ------------------------------------------------------------------------------------------------------
+
+    def _open(self, path: str, method: methods.Method) -> None:
+        """Get a method's form, and with it a session and its nonce."""
+        had_session = bool(self._cookies)
+        answer = self._request("GET", path)
+        if answer.status == 401 and had_session:
+            if self._logins > 1:
+                raise self._refused_twice()
+            self._cookies.clear()
+            answer = self._request("GET", path)
+        if answer.status == 404 and _read(self._request("GET", "/mob/")).is_browser:
+            raise soap.method_unknown(self._session, method)
+        shown = _read(answer)
+        self._check_form(answer, shown)
+        self._nonce = shown.nonce
+
+    def _send(self, path: str, form: dict[str, str]) -> page.Page | None:
+        """Send a form; ``None`` when it was refused because its session is over."""
+        answer = self._request("POST", path, {page.NONCE: str(self._nonce), **form})
+        shown = _read(answer)
+        if shown.outcome == "NotAuthenticated" or shown.has_password_field or answer.status in (401, 403):
+            return None
+        if shown.outcome is None and shown.nonce not in (None, self._nonce):
+            return None  # the form of another session
+        if shown.outcome is None:
+            raise _errors.ConnectionLost(
+                f"{self._mob} answered a call with {answer.status} {answer.reason}, and not with its result. "
+                "Look at the VM's tasks in the vSphere Client, then run again."
+            )
+        self._nonce = shown.nonce or self._nonce
+        return shown
+
+    def _request(self, method: str, path: str, form: dict[str, str] | None = None) -> _http.Answer:
+        server = self._server
+        login = base64.b64encode(f"{server.username}:{server.password}".encode()).decode()
+        headers = {"Authorization": f"Basic {login}"}
+        if form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        content = None if form is None else urlencode(form).encode()
+        answer = _http.ask(server, method, path, {**headers, **self._cookie()}, content, LIMIT)
+        self._keep_cookies(answer)
+        return answer
+
+    def _cookie(self) -> dict[str, str]:
+        pairs = [f"{name}={value}" for name, value in self._cookies.items()]
+        return {"Cookie": "; ".join(pairs)} if pairs else {}
+
+    def _keep_cookies(self, answer: _http.Answer) -> None:
+        before = self._cookies.get(SESSION_COOKIE)
+        for header in answer.headers.get_all("Set-Cookie", []):
+            with contextlib.suppress(http.cookies.CookieError):
+                self._cookies.update({name: one.coded_value for name, one in http.cookies.SimpleCookie(header).items()})
+        self._cookies = {name: value for name, value in self._cookies.items() if value.strip('"')}
+        if answer.status != 401 and self._cookies.get(SESSION_COOKIE) not in (None, before):
+            self._logins += 1
+        if self._logins > 2:
+            raise self._refused_twice()
+
+    def _log_out(self) -> None:
+        if self._cookies:  # and without the login, which could begin a session
+            _http.ask(self._server, "GET", "/mob/logout", self._cookie(), None, LIMIT)
+
+    # --- mishaps ----------------------------------------------------------------------------------------------------
+
+    def _check_form(self, answer: _http.Answer, shown: page.Page) -> None:
+        user, otherwise = self._server.username, self._otherwise
+        said = f"({answer.status} {answer.reason})"
+        if answer.status == 401:
+            raise _errors.LoginFailed(
+                f"{self._mob} refused the login of {user}: wrong user name or password. "
+                f"Check username and password{otherwise}."
+            )
+        if answer.status == 403:
+            raise _errors.LoginFailed(
+                f"{self._mob} does not let {user} in {said}. Give the user access to it{otherwise}."
+            )
+        if answer.status in (404, 503):
+            raise _errors.ConnectionFailed(
+                f"{self._mob} is switched off or does not run {said}. "
+                f"Set config.vpxd.enableDebugBrowse to true in vCenter's advanced settings{otherwise}."
+            )
+        if shown.has_password_field or 300 <= answer.status < 400:
+            to = urlsplit(answer.headers.get("Location", "")).hostname
+            raise _errors.ConnectionFailed(
+                f"{self._mob} answered with a log-in page{f' at {to}' if to else ''} instead of its own, "
+                f"and only HTTP basic authentication can be used here. Look what stands before it{otherwise}."
+            )
+        if answer.status != 200 or not shown.is_browser:
+            raise _errors.ConnectionFailed(
+                f"{self._mob} is not what answers at https://{self._server.hostname}:{self._server.port}/mob {said}. "
+                f"Check hostname and port, and what stands before it{otherwise}."
+            )
+        if shown.nonce is None:
+            raise _errors.ConnectionFailed(
+                f"{self._mob} gave a form without {page.NONCE}, and takes none back without it. "
+                f"Try the form in a web browser{otherwise}."
+            )
+
+    def _refused_twice(self) -> _errors.ConnectionFailed:
+        return _errors.ConnectionFailed(
+            f"{self._mob} refused a call twice, as it does when the session of {self._server.username} has ended. "
+            f"Look in the server's log for who ended it, then run again{self._otherwise}."
+        )
+
+    # --- results ----------------------------------------------------------------------------------------------------
+
+    def _task(self, shown: page.Page, method: methods.Method) -> t.Any:
+        if shown.outcome == "Task" and shown.moid:
+            return self._session.object(vim.Task, shown.moid)
+        fault = self._fault(shown)
+        if soap.is_unknown_method(fault):
+            raise soap.method_unknown(self._session, method) from fault
+        raise fault
+
+    def _fault(self, shown: page.Page) -> Exception:
+        """What the server raised, as over SOAP."""
+        kind = _type(shown.outcome or "")
+        said = shown.value("msg", "localizedMessage")
+        messages = shown.values("message")
+        if not issubclass(kind, vmodl.MethodFault):
+            text = " ".join([said or "", *messages]).strip()
+            return UnknownType(
+                f"{self._server.hostname} answered with {shown.outcome or 'nothing'}{f': {text}' if text else ''}, "
+                "which is neither a task nor a fault that pyVmomi knows. Look at the VM's tasks in the vSphere Client."
+            )
+        fault = kind(msg=said, faultMessage=[vmodl.LocalizableMessage(key="", message=one) for one in messages])
+        if issubclass(kind, vim.fault.NoPermission):
+            fault.privilegeId = shown.value("privilegeId")
+            refused = shown.reference("object")
+            if refused:
+                known = _type(refused[0])
+                fault.object = self._session.object(
+                    known if issubclass(known, vim.ManagedEntity) else vim.ManagedEntity, refused[1]
+                )
+        return t.cast(Exception, fault)
+
+
+def _read(answer: _http.Answer) -> page.Page:
+    charset = answer.headers.get_content_charset("utf-8")
+    try:
+        return page.read(answer.body.decode(charset, "replace"))
+    except LookupError:  # a charset nobody has heard of
+        return page.read(answer.body.decode("utf-8", "replace"))
+
+
+def _type(name: str) -> t.Any:
+    try:
+        return VmomiSupport.GuessWsdlType(name)
+    except KeyError:
+        return type(None)
+
+
+# --- parameters -----------------------------------------------------------------------------------------------------
+
+
+def form_fields(method: methods.Method, arguments: dict[str, t.Any]) -> dict[str, str]:
+    """What is entered into a method's form."""
+    info, values = soap.described(method, arguments)
+    return {
+        parameter.name: value if isinstance(value, str) else _xml(parameter, value)
+        for parameter, value in zip(info.params, values, strict=True)
+        if value is not None
+    }
+
+
+def _xml(parameter: t.Any, value: t.Any) -> str:
+    root = ElementTree.Element(parameter.name)
+    root.set("xmlns:xsi", "http://www.w3.org/2001/XMLSchema-instance")
+    root.set("xmlns:xsd", "http://www.w3.org/2001/XMLSchema")
+    _fill(root, parameter.type, value)
+    # As it is, a parser would read a carriage return as the end of a line.
+    return ElementTree.tostring(root, encoding="unicode").replace("\r", "&#13;")
+
+
+def _fill(element: ElementTree.Element, declared: t.Any, value: t.Any) -> None:
+    """Put a value into its element, in the form it has over SOAP."""
+    if isinstance(value, VmomiSupport.ManagedObject):
+        element.set("type", VmomiSupport.GetWsdlName(type(value)))
+        element.text = value._GetMoId()
+    elif isinstance(value, VmomiSupport.DataObject):
+        if type(value) is not declared:
+            element.set("xsi:type", VmomiSupport.GetWsdlName(type(value)))
+        for info in value._GetPropertyList():
+            held = getattr(value, info.name)
+            for one in held if isinstance(held, list) else [held]:
+                if one is not None:
+                    _fill(ElementTree.SubElement(element, info.name), getattr(info.type, "Item", info.type), one)
+    else:
+        if declared is object:
+            element.set("xsi:type", "xsd:string")
+        element.text = str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,179 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stands on a page of the Managed Object Browser. Pure; needs no server.
+
+Private to the collection.
+
+Sources: the hidden field ``vmware-session-nonce`` is read by William Lam's
+scripts, VIPerms and Broadcom's config-modules. "Method Invocation Result:",
+its type, and tables of the columns name, type and value, with objects as links
+of the form ``/mob/?moid=task%2d12``: pages quoted in vijava's REST client.
+"Method Invocation Fault:" is what VMware's browser in Python says; the one in
+C++ shows a fault as a result of the fault's type (govmomi's and
+community.vmware's clients take all that is not the expected type for one).
+"""
+
+from __future__ import annotations
+
+import html.parser
+import re
+import typing as t
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+NONCE = "vmware-session-nonce"
+"""The field that says that a form comes from a page of this session."""
+
+_OUTCOME = re.compile(r"Method\s+Invocation\s+(?:Result|Fault)\s*:?\s*", re.IGNORECASE)
+_UNSEEN = ("script", "style", "textarea")
+"""Elements whose text is not the server's word; a text area may show what we sent."""
+
+
+@dataclass
+class Row:
+    """A row of a table: as a rule name, type and value of a property."""
+
+    cells: list[str] = field(default_factory=list)
+    moid: str | None = None
+    """The managed object ID that the row's first link leads to."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page."""
+
+    nonce: str | None
+    has_password_field: bool
+    is_browser: bool
+    """Whether the Managed Object Browser wrote it."""
+    outcome: str | None
+    """Type of what a method returned, or of its fault; ``None`` where no method was called."""
+    rows: tuple[Row, ...]
+    """The rows after that, those of inner tables too."""
+    moid: str | None
+    """The managed object ID that the first link after that leads to."""
+
+    def value(self, *names: str) -> str | None:
+        """Value of the first property with one of these names that is set."""
+        return next(iter(self.values(*names)), None)
+
+    def values(self, *names: str) -> list[str]:
+        """Values of all properties with these names that are set, as text without its quotes."""
+        found = [row.cells[-1] for row in self.rows if len(row.cells) > 1 and row.cells[0] in names]
+        return [_unquoted(one) for one in found if one not in ("", "Unset")]
+
+    def reference(self, name: str) -> tuple[str, str] | None:
+        """Type and ID of the managed object that a property refers to."""
+        for row in self.rows:
+            if len(row.cells) > 2 and row.cells[0] == name and row.moid:
+                return bare_type(row.cells[1]), row.moid
+        return None
+
+
+def read(text: str) -> Page:
+    """Read a page; what is no page of the Managed Object Browser is read as well."""
+    reader = _Reader()
+    reader.feed(text)
+    reader.close()
+    seen = " ".join("".join(reader.text).split())
+    return Page(
+        nonce=reader.nonce,
+        has_password_field=reader.has_password_field,
+        is_browser=reader.nonce is not None or "Managed Object" in seen or "Invoke Method" in seen,
+        outcome=None if reader.outcome is None else bare_type("".join(reader.outcome)),
+        rows=tuple(Row([" ".join(one.split()) for one in row.cells], row.moid) for row in reader.rows),
+        moid=reader.moid,
+    )
+
+
+def bare_type(said: str) -> str:
+    """A type without what stands around it: ``Task`` for ``ManagedObjectReference:Task`` and ``vim.Task``."""
+    words = said.split()
+    return re.split(r"[.:]", words[0])[-1] if words else ""
+
+
+class _Reader(html.parser.HTMLParser):
+    """Collects the parts of a page. Closing tags may be missing, as they may in HTML."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nonce: str | None = None
+        self.has_password_field = False
+        self.text: list[str] = []
+        self.outcome: list[str] | None = None
+        self.rows: list[Row] = []
+        self.moid: str | None = None
+        self._heading = ""
+        self._in_outcome = False
+        self._open: list[Row | None] = []
+        """The row that is read in each table around."""
+        self._unseen = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in reversed(attrs)}
+        if tag in _UNSEEN:
+            self._unseen += 1
+        elif tag == "input":
+            if given.get("name", "").lower() == NONCE:
+                self.nonce = given.get("value") or None
+            self.has_password_field |= given.get("type", "").lower() == "password"
+        elif tag == "a":
+            self._link(given.get("href", ""))
+        elif tag == "table":
+            self._end_block()
+            self._open.append(None)
+        elif tag == "tr" and self.outcome is not None and self._open:
+            self._open[-1] = Row()
+            self.rows.append(t.cast(Row, self._open[-1]))
+        elif tag in ("td", "th") and self._row is not None:
+            self._row.cells.append("")
+        elif tag in ("p", "h1", "h2", "h3", "div", "br", "hr", "li"):
+            self._end_block()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _UNSEEN:
+            self._unseen = max(0, self._unseen - 1)
+        elif tag == "table":
+            self._open = self._open[:-1]
+        elif tag in ("p", "h1", "h2", "h3", "div"):
+            self._end_block()
+
+    def handle_data(self, data: str) -> None:
+        if self._unseen:
+            return
+        self.text.append(data)
+        if self.outcome is None:
+            self._heading += data
+            found = _OUTCOME.search(self._heading)
+            if found:
+                self.outcome = [self._heading[found.end() :]]
+                self._in_outcome = True
+        elif self._in_outcome:
+            self.outcome.append(data)
+        elif self._row is not None and self._row.cells:
+            self._row.cells[-1] += data
+
+    @property
+    def _row(self) -> Row | None:
+        return self._open[-1] if self._open else None
+
+    def _end_block(self) -> None:
+        self.text.append(" ")
+        self._heading = ""
+        self._in_outcome = False
+        if self._row is not None and self._row.cells:
+            self._row.cells[-1] += " "
+
+    def _link(self, target: str) -> None:
+        if self.outcome is None:
+            return
+        moid = next(iter(parse_qs(urlsplit(target).query).get("moid", [])), None)
+        if moid is None:
+            return
+        self.moid = self.moid or moid
+        if self._row is not None:
+            self._row.moid = self._row.moid or moid
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value

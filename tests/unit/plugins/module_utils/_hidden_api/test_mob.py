@@ -1,0 +1,373 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The conversation with the Managed Object Browser; its answers are data."""
+
+from __future__ import annotations
+
+import base64
+import re
+from email.message import Message
+from http.client import HTTPMessage
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.plugins.module_utils._hidden_api import pages
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods, ways
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.mob import MobCaller, form_fields
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.soap import SoapCaller
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session, UnknownType
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+PASSWORD = "a-long-password-that-nobody-must-see"
+XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
+
+
+def answer(text: str = "", status: int = 200, cookie: str = "", **headers: str) -> _http.Answer:
+    given: Message = HTTPMessage()
+    for name, value in headers.items():
+        given[name] = value
+    if cookie:
+        given["Set-Cookie"] = f'vmware_soap_session="{cookie}"; Path=/; HttpOnly; Secure; SameSite=Lax'
+    return _http.Answer(status, "Reason", given, text.encode())  # type: ignore[arg-type]
+
+
+class Server6(Session):
+    """A session whose server says what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(Server("vc", "me", PASSWORD))
+        about = SimpleNamespace(name="VMware vCenter Server", apiVersion="6.5", apiType="VirtualCenter")
+        self.content = SimpleNamespace(about=about)
+        self.answers: list[_http.Answer | Exception] = []
+        self.asked: list[tuple[str, str, dict[str, str], dict[str, list[str]]]] = []
+
+    def ask(  # type: ignore[override]
+        self, _server: Server, method: str, path: str, headers: dict[str, str], content: bytes | None, _limit: int
+    ) -> _http.Answer:
+        form = parse_qs((content or b"").decode(), keep_blank_values=True, strict_parsing=bool(content))
+        self.asked.append((method, path, dict(headers), form))
+        told = self.answers.pop(0)
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    @property
+    def verbs(self) -> list[str]:
+        return [one[0] for one in self.asked]
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Server6:
+    session = Server6()
+    monkeypatch.setattr(_http, "ask", session.ask)
+    return session
+
+
+def enable(session: Server6, *answers: _http.Answer | Exception) -> Any:
+    session.answers = list(answers)
+    return MobCaller(session).call(vim.VirtualMachine("vm-12"), methods.ENABLE_FORK_PARENT)
+
+
+FORM = answer(pages.form(), cookie="one")
+
+
+def test_calls_of_a_task(session: Server6) -> None:
+    session.answers = [FORM, answer(pages.task("task-1")), answer(pages.task("task-2")), answer(cookie="")]
+    caller = MobCaller(session)
+    vm = vim.VirtualMachine("vm-12")
+    host = vim.HostSystem("host-7")
+    assert caller.call(vm, methods.ENABLE_FORK_PARENT, host=host)._GetMoId() == "task-1"
+    assert caller.call(vm, methods.DISABLE_FORK_PARENT)._GetMoId() == "task-2"
+    session.closing.close()
+    got, enabled, disabled, left = session.asked
+    assert got[:2] == ("GET", "/mob/?moid=vm-12&method=enableForkParent")
+    assert enabled[:2] == ("POST", "/mob/?moid=vm-12&method=enableForkParent")
+    assert disabled[:2] == ("POST", "/mob/?moid=vm-12&method=disableForkParent")
+    assert left[:2] == ("GET", "/mob/logout")
+    assert left[2] == {"Cookie": 'vmware_soap_session="one"'}
+    assert enabled[3]["vmware-session-nonce"] == disabled[3]["vmware-session-nonce"] == [pages.NONCE]
+    host_xml = ElementTree.fromstring(enabled[3]["host"][0])
+    assert (host_xml.tag, host_xml.attrib, host_xml.text) == ("host", {"type": "HostSystem"}, "host-7")
+    login = "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+    assert got[2] == {"Authorization": login}
+    assert enabled[2]["Cookie"] == 'vmware_soap_session="one"'
+    assert all(PASSWORD not in str(one[:2]) + str(one[3]) for one in session.asked)
+
+
+def test_task_belongs_to_the_session(session: Server6) -> None:
+    task = enable(session, FORM, answer(pages.task()))
+    assert isinstance(task, vim.Task)
+    assert task._GetStub() is session.object(vim.Task, "x")._GetStub()
+
+
+def test_no_call_no_log_out(session: Server6) -> None:
+    MobCaller(session)
+    session.closing.close()
+    assert session.asked == []
+
+
+def test_nonce_that_is_good_for_one_call(session: Server6) -> None:
+    """The page of a result is a form again."""
+    other = answer(pages.task().replace(pages.NONCE, "second"))
+    session.answers = [FORM, other, answer(pages.task())]
+    caller = MobCaller(session)
+    for _number in range(2):
+        caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
+    assert [one[3].get("vmware-session-nonce") for one in session.asked] == [None, [pages.NONCE], ["second"]]
+
+
+EXPIRED = {
+    "401": answer("", 401),
+    "403": answer("", 403),
+    "fault": answer(pages.fault("vim.fault.NotAuthenticated", word="Fault")),
+    "form of another session": answer(pages.form("other"), cookie="two"),
+    "log-in page": answer(pages.LOG_IN),
+}
+
+
+@pytest.mark.parametrize("refusal", EXPIRED.values(), ids=EXPIRED)
+def test_expired_session(session: Server6, refusal: _http.Answer) -> None:
+    again = [answer("", 401), answer(pages.form("new"), cookie="three")]
+    if "Set-Cookie" in refusal.headers:
+        again = [answer(pages.form("new"))]
+    assert enable(session, FORM, refusal, *again, answer(pages.task()))._GetMoId() == "task-123"
+    assert session.verbs == ["GET", "POST", *["GET"] * len(again), "POST"]
+    assert session.asked[-1][3]["vmware-session-nonce"] == ["new"]
+    if len(again) == 2:
+        assert "Cookie" not in session.asked[3][2], "a cookie of the old session"
+
+
+@pytest.mark.parametrize("refusal", EXPIRED.values(), ids=EXPIRED)
+def test_session_that_expires_twice(session: Server6, refusal: _http.Answer) -> None:
+    again = answer(pages.form("other"), cookie="three")
+    with pytest.raises(_errors.ConnectionFailed, match="refused a call twice, as it does when the session of me"):
+        enable(session, FORM, refusal, again, refusal)
+    assert session.verbs.count("POST") <= 2
+
+
+def test_third_log_in_is_not_tried(session: Server6) -> None:
+    session.answers = [
+        FORM,
+        *(answer("", 401), answer("", 401), answer(pages.form(), cookie="two"), answer(pages.task())),
+        *(answer("", 401), answer("", 401)),
+    ]
+    caller = MobCaller(session)
+    caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
+    with pytest.raises(_errors.ConnectionFailed, match="refused a call twice"):
+        caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
+    assert session.answers == []
+
+
+MISHAPS = [
+    (answer("", 401), _errors.LoginFailed, "refused the login of me: wrong user name or password"),
+    (answer("", 401, cookie='""'), _errors.LoginFailed, "refused the login of me: wrong user name or password"),
+    (answer("", 403), _errors.LoginFailed, "does not let me in (403 Reason)"),
+    (answer("", 503), _errors.ConnectionFailed, "is switched off or does not run (503 Reason). Set config.vpxd.enab"),
+    (answer(pages.LOG_IN), _errors.ConnectionFailed, "with a log-in page instead of its own"),
+    (
+        answer("", 302, Location="https://sso.example.com/login?token=do-not-show"),
+        _errors.ConnectionFailed,
+        "with a log-in page at sso.example.com instead of its own",
+    ),
+    (answer(pages.OTHER_PAGE), _errors.ConnectionFailed, "is not what answers at https://vc:443/mob (200 Reason)"),
+    (answer(pages.form(), 500), _errors.ConnectionFailed, "is not what answers at https://vc:443/mob (500 Reason)"),
+    (answer(pages.form(nonce="")), _errors.ConnectionFailed, "gave a form without vmware-session-nonce"),
+]
+
+
+@pytest.mark.parametrize(("mishap", "kind", "said"), MISHAPS)
+def test_mishap_before_the_call(session: Server6, mishap: _http.Answer, kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=re.escape(said)) as error:
+        enable(session, mishap)
+    assert str(error.value).endswith(".")
+    assert not re.search(f"{PASSWORD}|do-not-show", str(error.value))
+    assert session.verbs == ["GET"], "a wrong password is sent once"
+
+
+def test_page_not_found(session: Server6) -> None:
+    """Either there is no browser, or it does not know the method."""
+    with pytest.raises(_errors.ConnectionFailed, match="is switched off or does not run"):
+        enable(session, answer("", 404), answer("", 404))
+    with pytest.raises(_errors.MethodUnknown, match="does not know the method EnableForkParent_Task"):
+        enable(session, answer("", 404, cookie="one"), answer("Managed Object Type: ServiceInstance"))
+    session.answers = [answer()]
+    session.closing.close()
+    assert session.asked[-1][1] == "/mob/logout"
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        answer(pages.OTHER_PAGE, 502),
+        answer(pages.form()),
+        answer("", 302, Location="/elsewhere"),
+        _errors.ConnectionLost("The connection to vc broke."),
+    ],
+)
+def test_answer_that_says_nothing_of_the_call(session: Server6, lost: _http.Answer | Exception) -> None:
+    """It may have been carried out: not asked again here."""
+    with pytest.raises(_errors.ConnectionLost):
+        enable(session, FORM, lost)
+    assert session.verbs == ["GET", "POST"]
+
+
+FAULTS = [
+    (pages.fault("InvalidPowerState", ("msg", "string", '"Not powered on."')), "Not powered on (InvalidPowerState)"),
+    (pages.fault("vim.fault.TaskInProgress", word="Fault"), "TaskInProgress"),
+    (
+        pages.fault("vmodl.fault.InvalidArgument", ("faultMessage", "LocalizableMessage[]", pages.MESSAGES)),
+        "The disk is in use (InvalidArgument)",
+    ),
+    (
+        pages.fault(
+            "NoPermission",
+            ("object", pages.MOREF, pages.VM_LINK),
+            ("privilegeId", "string", '"VirtualMachine.Config.ToggleForkParent"'),
+        ),
+        "the user lacks the privilege VirtualMachine.Config.ToggleForkParent on vim.VirtualMachine:vm-12",
+    ),
+    (
+        pages.fault("NoPermission", ("object", "NewObject", '<a href="?moid=x-1">x-1</a>')),
+        "the user lacks the privilege unknown on vim.ManagedEntity:x-1",
+    ),
+    (pages.fault("NoPermission"), "the user lacks the privilege unknown on this object"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), FAULTS)
+def test_fault(session: Server6, text: str, said: str) -> None:
+    with pytest.raises(vmodl.MethodFault) as raised:
+        enable(session, FORM, answer(text))
+    assert str(_errors.failure("Could not", raised.value)).startswith(f"Could not: {said}.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pages.fault("MethodNotFound"),
+        pages.fault("NotSupported"),
+        pages.fault("RuntimeFault", ("msg", "string", '"Unable to resolve WSDL method name EnableForkParent_Task"')),
+    ],
+)
+def test_unknown_method(session: Server6, text: str) -> None:
+    with pytest.raises(_errors.MethodUnknown, match="does not know the method EnableForkParent_Task"):
+        enable(session, FORM, answer(text))
+
+
+@pytest.mark.parametrize("outcome", ["NewFault", "string", "void", "ManagedObjectReference:Task", "", "&lt;1&gt;"])
+def test_outcome_nobody_knows(session: Server6, outcome: str) -> None:
+    with pytest.raises(UnknownType, match=r"answered with .*: Something new, which is neither a task nor a fault"):
+        enable(session, FORM, answer(pages.fault(outcome, ("msg", "string", '"Something new"'))))
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1", "no-such-charset"])
+def test_charset(session: Server6, charset: str) -> None:
+    header = {"Content-Type": f"text/html; charset={charset}"}
+    assert enable(session, FORM, answer(pages.task(), **header))._GetMoId() == "task-123"
+
+
+# --- parameters -----------------------------------------------------------------------------------------------------
+
+LEGAL = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from("\t\n\r<>&\"'"))
+
+
+@given(LEGAL, LEGAL, LEGAL)
+def test_text_arrives_as_it_is(name: str, key: str, value: str) -> None:
+    """The MOB puts the XML into an envelope of its own."""
+    params = [vim.option.OptionValue(key=key, value=value)]
+    spec = SoapCaller(Session(Server("vc", "me", PASSWORD))).child_spec(persistent=True, configParams=params)
+    form = form_fields(methods.CREATE_FORK_CHILD, {"name": name, "spec": spec})
+    assert form["name"] == name
+    read = ElementTree.fromstring(f'<envelope xmlns="urn:vim25">{form["spec"]}</envelope>')[0]
+    params = read.find("{urn:vim25}configParams") or []
+    assert [(one.tag, one.text or "") for one in params] == [("{urn:vim25}key", key), ("{urn:vim25}value", value)]
+    assert params[1].attrib == {XSI_TYPE: "xsd:string"}
+
+
+def test_spec() -> None:
+    place = vim.vm.RelocateSpec(
+        folder=vim.Folder("group-v3"),
+        datastore=vim.Datastore("datastore-1"),
+        pool=vim.ResourcePool("resgroup-8"),
+        disk=[vim.vm.RelocateSpec.DiskLocator(diskId=2000, datastore=vim.Datastore("datastore-2"))],
+    )
+    spec = SoapCaller(Session(Server("vc", "me", PASSWORD))).child_spec(location=place, persistent=False)
+    form = form_fields(methods.CREATE_FORK_CHILD, {"name": "<&\"'>", "spec": spec})
+    plain = re.sub(r' xmlns:\w+="[^"]*"', "", form["spec"])
+    assert plain == (
+        '<spec><location><folder type="Folder">group-v3</folder><datastore type="Datastore">datastore-1</datastore>'
+        '<pool type="ResourcePool">resgroup-8</pool><disk><diskId>2000</diskId>'
+        '<datastore type="Datastore">datastore-2</datastore></disk></location><persistent>false</persistent></spec>'
+    )
+
+
+def test_unset_parameters_are_left_out() -> None:
+    assert form_fields(methods.ENABLE_FORK_PARENT, {"host": None}) == {}
+
+
+def test_foreign_parameter() -> None:
+    with pytest.raises(TypeError, match="has no parameters spec"):
+        form_fields(methods.ENABLE_FORK_PARENT, {"spec": None})
+
+
+# --- which way ------------------------------------------------------------------------------------------------------
+
+
+class SoapSays:
+    """Stands for the stub of a VM: its answer to every method."""
+
+    def __init__(self, said: Exception | str) -> None:
+        self.said = said
+        self.calls = 0
+
+    def InvokeMethod(self, *_arguments: Any) -> Any:  # noqa: N802, pyVmomi's name
+        self.calls += 1
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+def test_auto_stays_with_soap(session: Server6) -> None:
+    stub = SoapSays("task")
+    assert ways.caller(session, "auto").call(vim.VirtualMachine("vm-12", stub), methods.DISABLE_FORK_PARENT) == "task"
+    assert session.asked == []
+
+
+def test_auto_remembers_that_soap_does_not_know(session: Server6) -> None:
+    stub = SoapSays(vmodl.fault.MethodNotFound())
+    session.answers = [FORM, answer(pages.task("task-1")), answer(pages.task("task-2"))]
+    caller, vm = ways.caller(session, "auto"), vim.VirtualMachine("vm-12", stub)
+    assert caller.call(vm, methods.ENABLE_FORK_PARENT, host=None)._GetMoId() == "task-1"
+    assert caller.call(vm, methods.DISABLE_FORK_PARENT)._GetMoId() == "task-2"
+    assert stub.calls == 1
+
+
+def test_auto_without_a_browser(session: Server6) -> None:
+    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.NotSupported()))
+    session.answers = [answer("", 503)]
+    with pytest.raises(_errors.MethodUnknown) as error:
+        ways.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
+    assert re.search(r"does not know the method Dis.* does this job\. The Managed .* is switched off", str(error.value))
+    assert "call_via=soap" not in str(error.value)
+
+
+@pytest.mark.parametrize("trouble", [vim.fault.InvalidPowerState(), OSError("gone")])
+def test_auto_leaves_other_trouble_alone(session: Server6, trouble: Exception) -> None:
+    vm = vim.VirtualMachine("vm-12", SoapSays(trouble))
+    with pytest.raises((vim.fault.InvalidPowerState, _errors.ConnectionLost)):
+        ways.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
+    assert session.asked == []
+
+
+def test_lost_answer_of_the_browser_stays_one(session: Server6) -> None:
+    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.NotSupported()))
+    session.answers = [FORM, _errors.ConnectionLost("The connection broke.")]
+    with pytest.raises(_errors.ConnectionLost):
+        ways.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
