@@ -18,9 +18,13 @@ options:
     default: auto
   call_via:
     description:
-      - How the unpublished methods are called. V(auto) is V(soap).
-      - V(mob), through vCenter's Managed Object Browser, is not available in this version of the collection
-        and is refused.
+      - How the unpublished methods of O(api=vmfork) are called.
+      - V(soap) is the ordinary way, the server's web service under C(/sdk).
+      - V(mob) goes through the forms of vCenter's Managed Object Browser, the web pages under C(/mob), for servers
+        whose web service refuses these methods. It logs in there a second time, by HTTP basic authentication, with the
+        same user and under the same checks. vCenter's setting C(config.vpxd.enableDebugBrowse) must be true, as it is
+        by default. Everything else still goes through the web service.
+      - V(auto) is V(soap), and V(mob) as soon as the server answers that it does not know the method.
     type: str
     choices: [auto, soap, mob]
     default: auto

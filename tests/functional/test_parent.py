@@ -81,7 +81,6 @@ def test_parent_of_running_children_stays(quiesced: VCenter) -> None:
         ({}, "one of the following is required: name, moid, uuid, inventory_path."),
         ({"name": "DC0_H0_VM0", "moid": "vm-1"}, "mutually exclusive: name|moid|uuid|inventory_path."),
         ({"name": "DC0_H0_VM0", "timeout": 0}, "timeout is 0 seconds"),
-        ({"name": "DC0_H0_VM0", "call_via": "mob"}, "call_via=mob is not available"),
         ({"name": "DC0_H0_VM0", "api": "instant_clone"}, "api=instant_clone is not available"),
     ],
 )

@@ -269,8 +269,9 @@ def test_outcome_nobody_knows(session: Server6, outcome: str) -> None:
 
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1", "no-such-charset"])
 def test_charset(session: Server6, charset: str) -> None:
-    header = {"Content-Type": f"text/html; charset={charset}"}
-    assert enable(session, FORM, answer(pages.task(), **header))._GetMoId() == "task-123"
+    shown = answer(pages.task())
+    shown.headers["Content-Type"] = f"text/html; charset={charset}"
+    assert enable(session, FORM, shown)._GetMoId() == "task-123"
 
 
 # --- parameters -----------------------------------------------------------------------------------------------------
@@ -286,9 +287,9 @@ def test_text_arrives_as_it_is(name: str, key: str, value: str) -> None:
     form = form_fields(methods.CREATE_FORK_CHILD, {"name": name, "spec": spec})
     assert form["name"] == name
     read = ElementTree.fromstring(f'<envelope xmlns="urn:vim25">{form["spec"]}</envelope>')[0]
-    params = read.find("{urn:vim25}configParams") or []
-    assert [(one.tag, one.text or "") for one in params] == [("{urn:vim25}key", key), ("{urn:vim25}value", value)]
-    assert params[1].attrib == {XSI_TYPE: "xsd:string"}
+    option = read.findall("{urn:vim25}configParams/*")
+    assert [(one.tag, one.text or "") for one in option] == [("{urn:vim25}key", key), ("{urn:vim25}value", value)]
+    assert option[1].attrib == {XSI_TYPE: "xsd:string"}
 
 
 def test_spec() -> None:
