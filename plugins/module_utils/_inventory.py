@@ -173,7 +173,7 @@ def locate(
 
 def names_below(session: Session, root: t.Any, kind: t.Any = None) -> dict[t.Any, str]:
     """Plain names of all VMs, or objects of another type, below a folder or datacenter."""
-    return _plain(_properties.scan(session, root, kind or vim.VirtualMachine, ["name"]))
+    return plain_names(_properties.scan(session, root, kind or vim.VirtualMachine, ["name"]))
 
 
 def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
@@ -227,10 +227,10 @@ def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: 
 
 def names(session: Session, objects: t.Iterable[t.Any]) -> dict[t.Any, str]:
     """Plain names of objects of one type in one request."""
-    return _plain(_properties.read(session, objects, ["name"]))
+    return plain_names(_properties.read(session, objects, ["name"]))
 
 
-def _plain(found: dict[t.Any, _properties.Values]) -> dict[t.Any, str]:
+def plain_names(found: dict[t.Any, _properties.Values]) -> dict[t.Any, str]:
     """Plain names of the objects whose names the user may see."""
     return {one: unescape(values["name"]) for one, values in found.items() if "name" in values}
 

@@ -71,6 +71,14 @@ def kept(vcenter: VCenter, name: str) -> list[str]:
     return [line for line in vcenter.govc("vm.info", name).splitlines() if "IP address" not in line]
 
 
+def copy_with_the_uuid_of_a_child(vcenter: VCenter) -> None:
+    """As a restore leaves it that keeps BIOS UUIDs: nothing tells which of the two is the child."""
+    vcenter.fork("other")
+    uuid, record = vcenter.ok("vmfork_parent", name="other", check=True)["parent"]["uuid"], record_on(vcenter, "other")
+    stranger(vcenter)
+    vcenter.govc("vm.change", "-vm", "web-01", "-uuid", uuid, "-e", f"vmfork.child={record}")
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -80,6 +88,7 @@ def kept(vcenter: VCenter, name: str) -> list[str]:
         child_of_another_parent,
         forged_in_its_guest,
         record_of_another_child,
+        copy_with_the_uuid_of_a_child,
         child_that_another_tool_made_and_left_off,
     ],
 )

@@ -41,6 +41,7 @@ def count(
     everyone = _properties.scan(
         session, session.content.rootFolder, vim.VirtualMachine, [*identity.PATHS, *engine.paths]
     )
+    shared = identity.shared_uuids(everyone.values())
     told = _ask_the_server(only, deadline, warn) if only is not None else {}
     family = relate(everyone, engine, told)
     orphans = without_parent(everyone, family, told)
@@ -55,7 +56,7 @@ def count(
     def described(vm: t.Any, of_parent: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         one = found[vm]
         host_name = host_names.get(one.values.get("runtime.host"))
-        verdict = identity.judge(of_parent, one.values, listed=True)
+        verdict = identity.judge(of_parent, one.values, listed=True, shared=shared)
         return {**facts.child(one, engine, host_name, of_parent), "recorded": verdict.is_child}
 
     return {

@@ -177,7 +177,7 @@ def make(
                 error=refused[one.name] if child is None else child.error,
             )
         )
-    _describe(parent, results)
+    _describe(parent, places, results, warn)
     return results
 
 
@@ -346,13 +346,13 @@ def _power_state(standing: survey.Standing) -> str | None:
     return str(standing.found.values.get("runtime.powerState")) if standing.found is not None else None
 
 
-def _describe(parent: Parent, results: t.Sequence[Result]) -> None:
+def _describe(parent: Parent, places: Places, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
     """Fill in what the children's VMs are like now: two requests for any number.
 
     When the server is lost the children are told all the same, by what is known of them.
     """
     try:
-        _read_facts(parent, results)
+        _read_facts(parent, places, results, warn)
     except (_errors.Error, vmodl.MethodFault):
         for result in results:
             vm = result.child.vm if result.child is not None else None
@@ -362,7 +362,7 @@ def _describe(parent: Parent, results: t.Sequence[Result]) -> None:
             }
 
 
-def _read_facts(parent: Parent, results: t.Sequence[Result]) -> None:
+def _read_facts(parent: Parent, places: Places, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
     vms = [one.child.vm for one in results if one.child is not None and one.child.vm is not None]
     found = {one.vm: one for one in _inventory.locate(parent.session, vms, parents.paths(parent.engine))}
     hosts = {one.values["runtime.host"] for one in found.values() if one.values.get("runtime.host") is not None}
@@ -374,6 +374,12 @@ def _read_facts(parent: Parent, results: t.Sequence[Result]) -> None:
             continue
         host_name = host_names.get(now.values.get("runtime.host"))
         result.facts = facts.child(now, parent.engine, host_name, parent.values)
+        asked = places.folder(t.cast(pipeline.Child, result.child))
+        if result.state == "created" and asked is not None and now.folder != asked:
+            # The sources contradict each other on whether a server follows the folder that it is given.
+            warn(
+                f"Child {result.name} is in {result.facts['folder']}: vCenter did not put it into the folder asked for."
+            )
 
 
 # --- absent ---------------------------------------------------------------------------------------------------------
@@ -401,7 +407,7 @@ def remove_named(parent: Parent, wanted: t.Sequence[Wanted], deadline: Deadline,
 
 def remove_all(parent: Parent, deadline: Deadline, check_mode: bool) -> list[Result]:
     """Make every child of this parent that we recorded be gone."""
-    found = [one for one in parents.children(parent, deadline) if identity.judge(parent.values, one.values).is_child]
+    found = [one for one, verdict in parents.children(parent, deadline) if verdict.is_child]
     results = [_to_be_removed(parent, one) for one in sorted(found, key=lambda one: one.name)]
     _remove(parent, results, deadline, check_mode)
     return results

@@ -9,10 +9,13 @@ Our record stands in the child's ``config.extraConfig`` under a key outside
 ``guestinfo.``: VMware Tools lets a guest write only below that prefix, so no
 guest can forge it. It names the child's own BIOS UUID, so that an ordinary
 clone, which inherits the key but gets a BIOS UUID of its own, does not pass.
+Nor does a copy that was restored or registered with the child's BIOS UUID:
+where two VMs have the same one, nothing tells which of them is the child.
 """
 
 from __future__ import annotations
 
+import collections
 import enum
 import typing as t
 from dataclasses import dataclass
@@ -70,10 +73,16 @@ class Verdict(t.NamedTuple):
         return self.kinship is Kinship.CHILD
 
 
-def judge(parent: t.Mapping[str, t.Any], vm: t.Mapping[str, t.Any], listed: bool = False) -> Verdict:
+def judge(
+    parent: t.Mapping[str, t.Any],
+    vm: t.Mapping[str, t.Any],
+    listed: bool = False,
+    shared: t.Container[str] = (),
+) -> Verdict:
     """Decide whether ``vm`` is our child of ``parent``, from their properties (:data:`PATHS`).
 
     :param listed: the server itself has listed the VM as a fork of this parent.
+    :param shared: BIOS UUIDs that several VMs have (:func:`shared_uuids`).
 
     The fork group is a second proof where the server tells it (vSphere 6.5,
     and while a child is not persistent): one that contradicts the record wins.
@@ -92,7 +101,17 @@ def judge(parent: t.Mapping[str, t.Any], vm: t.Mapping[str, t.Any], listed: bool
         return Verdict(Kinship.STRANGER, "it is a copy of a child: the record on it was written for another VM")
     if group and of_parent and group != of_parent:
         return Verdict(Kinship.STRANGER, "it belongs to the fork group of another parent")
+    if _uuid(vm, "config.uuid") in shared:
+        return Verdict(
+            Kinship.STRANGER, "another VM has the same BIOS UUID, and nothing tells which of the two is the child"
+        )
     return Verdict(Kinship.CHILD, "the record on it names this parent and this VM")
+
+
+def shared_uuids(everyone: t.Iterable[t.Mapping[str, t.Any]]) -> set[str]:
+    """The BIOS UUIDs that several of these VMs have, in lower case."""
+    found = collections.Counter(_uuid(vm, "config.uuid") for vm in everyone)
+    return {uuid for uuid, times in found.items() if uuid is not None and times > 1}
 
 
 def is_half_made(verdict: Verdict, vm: t.Mapping[str, t.Any]) -> bool:

@@ -132,24 +132,19 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
         )
 
 
-def children(parent: Parent, deadline: Deadline) -> list[_inventory.Found]:
-    """The parent's children by both accounts: the server's own list, and our records.
+def children(parent: Parent, deadline: Deadline) -> list[tuple[_inventory.Found, identity.Verdict]]:
+    """The parent's children by the server's own list or by our records, each with what it is to the parent.
 
     The server may no longer list a persistent child that has run, knows
     nothing of our records, and with Instant Clone keeps no list at all.
     """
     listed = set(listed_children(parent, deadline))
-    recorded = {
-        vm
-        for vm, values in _properties.scan(
-            parent.session,
-            parent.found.datacenter or parent.session.content.rootFolder,
-            vim.VirtualMachine,
-            identity.PATHS,
-        ).items()
-        if identity.judge(parent.values, values).is_child
-    }
-    return _inventory.locate(parent.session, listed | recorded, paths(parent.engine))
+    root = parent.found.datacenter or parent.session.content.rootFolder
+    everyone = _properties.scan(parent.session, root, vim.VirtualMachine, identity.PATHS)
+    shared = identity.shared_uuids(everyone.values())
+    recorded = {vm for vm, values in everyone.items() if identity.judge(parent.values, values).is_child}
+    found = _inventory.locate(parent.session, listed | recorded, paths(parent.engine))
+    return [(one, identity.judge(parent.values, one.values, one.vm in listed, shared)) for one in found]
 
 
 def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
@@ -187,7 +182,7 @@ _IS_NONE = ("InvalidState", "NotSupported")
 
 def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, check_mode: bool) -> None:
     """Make the VM an ordinary one; refuses while that would harm running children or lose a frozen state."""
-    living = [one for one in children(parent, deadline) if _power.is_on(one.values)]
+    living = [one for one, _verdict in children(parent, deadline) if _power.is_on(one.values)]
     if living and not force:
         names = ", ".join(sorted(one.name for one in living))
         raise _errors.Refused(

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which of the wanted children exist, and which names are taken by strangers.
 
-Private to the collection. Costs one read of the names in the parent's
+Private to the collection. Costs one read of the names and BIOS UUIDs in the parent's
 datacenter, in pages, and one read of the VMs that bear a wanted name.
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
 class Standing(t.NamedTuple):
@@ -38,13 +39,15 @@ def look(parent: Parent, deadline: Deadline, folders: t.Mapping[str, t.Any]) -> 
     if not folders:
         return {}
     root = parent.found.datacenter or parent.session.content.rootFolder
-    named = [vm for vm, name in _inventory.names_below(parent.session, root).items() if name in folders]
+    everyone = _properties.scan(parent.session, root, vim.VirtualMachine, ["name", "config.uuid"])
+    shared = identity.shared_uuids(everyone.values())
+    named = [vm for vm, name in _inventory.plain_names(everyone).items() if name in folders]
     candidates = _inventory.locate(parent.session, named, parents.paths(parent.engine))
-    judged = [(one, identity.judge(parent.values, one.values)) for one in candidates]
+    judged = [(one, identity.judge(parent.values, one.values, shared=shared)) for one in candidates]
     if identity.parent_group(parent.values) is None and any(_is_unclear(one, verdict) for one, verdict in judged):
         # Before vSphere 6.5 no property tells the fork group; the server's own list does.
         listed = parents.listed_children(parent, deadline)
-        judged = [(one, identity.judge(parent.values, one.values, one.vm in listed)) for one in candidates]
+        judged = [(one, identity.judge(parent.values, one.values, one.vm in listed, shared)) for one in candidates]
     return {
         name: _standing(name, folder, [each for each in judged if each[0].name == name])
         for name, folder in folders.items()

@@ -16,6 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity impo
     is_half_made,
     judge,
     record_of,
+    shared_uuids,
 )
 
 PARENT = "5026b3c8-4d3a-2f57-8c1e-9a6f04c8d1b7"
@@ -116,6 +117,19 @@ def test_server_list_makes_an_unrecorded_fork_known() -> None:
 
 def test_server_list_does_not_make_a_copy_ours() -> None:
     assert judge(parent(), vm(uuid=COPY), listed=True).kinship is Kinship.STRANGER
+
+
+def test_neither_of_two_vms_with_one_bios_uuid_is_the_child() -> None:
+    """A copy that was restored or registered with the UUID of the child, and the child."""
+    pair = [vm(), vm(uuid=CHILD.upper(), instance_uuid="50262222-0000-0000-0000-000000000000")]
+    other = vm(uuid=COPY, record=f"1 {PARENT} {COPY} 00ff")
+    shared = shared_uuids([*pair, other, {"name": "tells nothing"}, {"name": "tells nothing either"}])
+    assert shared == {CHILD}
+    for one in pair:
+        verdict = judge(parent(), one, shared=shared)
+        assert verdict.kinship is Kinship.STRANGER
+        assert "same BIOS UUID" in verdict.why
+    assert judge(parent(), other, shared=shared).is_child
 
 
 @pytest.mark.parametrize(
