@@ -21,8 +21,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.cookies
+import re
 import typing as t
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
@@ -51,6 +52,8 @@ class MobCaller:
         self._cookies: dict[str, str] = {}
         self._nonce: str | None = None
         self._logins = 0
+        self._mishap: _errors.Error | None = None
+        """Why there is no MOB to be had; not tried again, since a login that is refused often locks the user out."""
         self._mob = f"The Managed Object Browser of {self._server.hostname}"
         session.closing.callback(self._log_out)
 
@@ -63,6 +66,8 @@ class MobCaller:
         :raises _errors.ConnectionFailed: there is no MOB to be had, and nothing was called.
         :raises _errors.ConnectionLost: no answer came that says what became of the call.
         """
+        if self._mishap is not None:
+            raise self._mishap
         form = form_fields(method, arguments)
         path = "/mob/?" + urlencode({"moid": vm._GetMoId(), "method": method.browser_name})
         if self._nonce is None:
@@ -93,14 +98,16 @@ class MobCaller:
         if answer.status == 404 and _read(self._request("GET", "/mob/")).is_browser:
             raise soap.method_unknown(self._session, method)
         shown = _read(answer)
-        self._check_form(answer, shown)
+        self._mishap = self._mishap_of(answer, shown)
+        if self._mishap is not None:
+            raise self._mishap
         self._nonce = shown.nonce
 
     def _send(self, path: str, form: dict[str, str]) -> page.Page | None:
-        """Send a form; ``None`` when it was refused because its session is over."""
+        """Send a form; ``None`` when it was refused, as it is when its session is over."""
         answer = self._request("POST", path, {page.NONCE: str(self._nonce), **form})
         shown = _read(answer)
-        if shown.outcome == "NotAuthenticated" or shown.has_password_field or answer.status in (401, 403):
+        if shown.outcome == "NotAuthenticated" or shown.has_password_field or answer.status in (401, 403, 404):
             return None
         if shown.outcome is None and shown.nonce not in (None, self._nonce):
             return None  # the form of another session
@@ -144,39 +151,40 @@ class MobCaller:
 
     # --- mishaps ----------------------------------------------------------------------------------------------------
 
-    def _check_form(self, answer: _http.Answer, shown: page.Page) -> None:
+    def _mishap_of(self, answer: _http.Answer, shown: page.Page) -> _errors.Error | None:
         user, otherwise = self._server.username, self._otherwise
         said = f"({answer.status} {answer.reason})"
         if answer.status == 401:
-            raise _errors.LoginFailed(
+            return _errors.LoginFailed(
                 f"{self._mob} refused the login of {user}: wrong user name or password. "
                 f"Check username and password{otherwise}."
             )
         if answer.status == 403:
-            raise _errors.LoginFailed(
+            return _errors.LoginFailed(
                 f"{self._mob} does not let {user} in {said}. Give the user access to it{otherwise}."
             )
         if answer.status in (404, 503):
-            raise _errors.ConnectionFailed(
+            return _errors.ConnectionFailed(
                 f"{self._mob} is switched off or does not run {said}. "
                 f"Set config.vpxd.enableDebugBrowse to true in vCenter's advanced settings{otherwise}."
             )
         if shown.has_password_field or 300 <= answer.status < 400:
-            to = urlsplit(answer.headers.get("Location", "")).hostname
-            raise _errors.ConnectionFailed(
-                f"{self._mob} answered with a log-in page{f' at {to}' if to else ''} instead of its own, "
+            to = re.match(r"https?://([^/?#@]+)", answer.headers.get("Location", ""))
+            return _errors.ConnectionFailed(
+                f"{self._mob} answered with a log-in page{f' at {to[1]}' if to else ''} instead of its own, "
                 f"and only HTTP basic authentication can be used here. Look what stands before it{otherwise}."
             )
         if answer.status != 200 or not shown.is_browser:
-            raise _errors.ConnectionFailed(
+            return _errors.ConnectionFailed(
                 f"{self._mob} is not what answers at https://{self._server.hostname}:{self._server.port}/mob {said}. "
                 f"Check hostname and port, and what stands before it{otherwise}."
             )
         if shown.nonce is None:
-            raise _errors.ConnectionFailed(
+            return _errors.ConnectionFailed(
                 f"{self._mob} gave a form without {page.NONCE}, and takes none back without it. "
                 f"Try the form in a web browser{otherwise}."
             )
+        return None
 
     def _refused_twice(self) -> _errors.ConnectionFailed:
         return _errors.ConnectionFailed(
@@ -221,7 +229,7 @@ def _read(answer: _http.Answer) -> page.Page:
     charset = answer.headers.get_content_charset("utf-8")
     try:
         return page.read(answer.body.decode(charset, "replace"))
-    except LookupError:  # a charset nobody has heard of
+    except (LookupError, UnicodeError):  # a charset nobody has heard of
         return page.read(answer.body.decode("utf-8", "replace"))
 
 

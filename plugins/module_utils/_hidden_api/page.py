@@ -19,7 +19,7 @@ import html.parser
 import re
 import typing as t
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 NONCE = "vmware-session-nonce"
 """The field that says that a form comes from a page of this session."""
@@ -167,7 +167,7 @@ class _Reader(html.parser.HTMLParser):
     def _link(self, target: str) -> None:
         if self.outcome is None:
             return
-        moid = next(iter(parse_qs(urlsplit(target).query).get("moid", [])), None)
+        moid = next(iter(parse_qs(target.partition("#")[0].partition("?")[2]).get("moid", [])), None)
         if moid is None:
             return
         self.moid = self.moid or moid

@@ -176,6 +176,7 @@ MISHAPS = [
         _errors.ConnectionFailed,
         "with a log-in page at sso.example.com instead of its own",
     ),
+    (answer("", 301, Location="https://[/"), _errors.ConnectionFailed, "with a log-in page at [ instead of its own"),
     (answer(pages.OTHER_PAGE), _errors.ConnectionFailed, "is not what answers at https://vc:443/mob (200 Reason)"),
     (answer(pages.form(), 500), _errors.ConnectionFailed, "is not what answers at https://vc:443/mob (500 Reason)"),
     (answer(pages.form(nonce="")), _errors.ConnectionFailed, "gave a form without vmware-session-nonce"),
@@ -191,6 +192,15 @@ def test_mishap_before_the_call(session: Server6, mishap: _http.Answer, kind: ty
     assert session.verbs == ["GET"], "a wrong password is sent once"
 
 
+def test_mishap_is_not_tried_again(session: Server6) -> None:
+    """Many children must not lock the user out."""
+    session.answers = [answer("", 401)]
+    caller = MobCaller(session)
+    for _number in range(3):
+        with pytest.raises(_errors.LoginFailed):
+            caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
+
+
 def test_page_not_found(session: Server6) -> None:
     """Either there is no browser, or it does not know the method."""
     with pytest.raises(_errors.ConnectionFailed, match="is switched off or does not run"):
@@ -200,6 +210,14 @@ def test_page_not_found(session: Server6) -> None:
     session.answers = [answer()]
     session.closing.close()
     assert session.asked[-1][1] == "/mob/logout"
+
+
+def test_second_method_that_is_not_found(session: Server6) -> None:
+    session.answers = [FORM, answer(pages.task()), answer("", 404), answer("", 404), answer("Managed Object Type: x")]
+    caller = MobCaller(session)
+    caller.call(vim.VirtualMachine("vm-12"), methods.ENABLE_FORK_PARENT)
+    with pytest.raises(_errors.MethodUnknown, match="does not know the method DisableForkParent_Task"):
+        caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +285,7 @@ def test_outcome_nobody_knows(session: Server6, outcome: str) -> None:
         enable(session, FORM, answer(pages.fault(outcome, ("msg", "string", '"Something new"'))))
 
 
-@pytest.mark.parametrize("charset", ["utf-8", "latin-1", "no-such-charset"])
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1", "no-such-charset", "idna", "base64"])
 def test_charset(session: Server6, charset: str) -> None:
     shown = answer(pages.task())
     shown.headers["Content-Type"] = f"text/html; charset={charset}"

@@ -65,6 +65,14 @@ def test_text_of_a_fault(text: str) -> None:
     assert read.outcome == "InvalidName"
 
 
+@pytest.mark.parametrize(
+    "target", ["http://[", "?moid", "?moid=", "#?moid=x", "javascript:invokeMethod()", "?%zz=1&=&;"]
+)
+def test_links_that_lead_nowhere(target: str) -> None:
+    read = page.read(pages.heading("ManagedObjectReference:Task") + f'<a href="{target}">task-1</a><a>x</a>')
+    assert (read.outcome, read.moid) == ("Task", None)
+
+
 @given(st.text("<>\"'=/& abtrdinputlea!-?#;", max_size=200))
 def test_any_page(text: str) -> None:
     assert page.read(text).outcome is None
