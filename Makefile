@@ -28,7 +28,9 @@ PIP := HOME="$$VMFORK_USER_HOME" $(VENV)/bin/pip install --quiet --disable-pip-v
 
 export PATH := $(VENV)/bin:$(B):$(PATH)
 export LC_ALL := C.UTF-8
+# Compiled once, not by each of a thousand processes; nothing of it is written among the sources.
 export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
+unexport PYTHONDONTWRITEBYTECODE
 export ANSIBLE_COLLECTIONS_PATH := $(B)/collections
 export ANSIBLE_LOCALHOST_WARNING := false
 export ANSIBLE_INVENTORY_UNPARSED_WARNING := false

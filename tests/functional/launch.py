@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run one module of the collection in this process, which is made for it and ends with it.
 
-Processes come from a server that has loaded what every module loads: the libraries take longer than most modules.
+Processes come from a server that has loaded the modules and their libraries, which takes longer than most modules run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
+import pkgutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 
 from ansible.module_utils import basic
 
+from ansible_collections.vmfork.vsphere.plugins import modules
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 try:
@@ -31,7 +34,12 @@ except ImportError:  # ansible-core before 2.19
         yield
 
 
+MODULES = {
+    found.name: importlib.import_module(f"{modules.__name__}.{found.name}")
+    for found in pkgutil.iter_modules(modules.__path__)
+}
 assert vim.VirtualMachine  # pyVmomi loads its types when they are first named
+gc.freeze()  # or each process would look through all that, and so copy it
 
 
 def run(module: str, arguments: dict[str, Any], environment: dict[str, str], output: Path, errors: Path) -> None:
@@ -43,4 +51,4 @@ def run(module: str, arguments: dict[str, Any], environment: dict[str, str], out
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
     with patch_module_args(arguments):
-        importlib.import_module(f"ansible_collections.vmfork.vsphere.plugins.modules.{module}").main()
+        MODULES[module].main()
