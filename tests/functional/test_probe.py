@@ -82,7 +82,9 @@ def bed(vcenter: VCenter) -> Iterator[Bed]:
     simulator = vcenter.simulator
     server = Server(simulator.host, simulator.username, simulator.password, port=simulator.port, validate_certs=False)
     with Session(server) as session:
-        yield Bed(vcenter, session)
+        made = Bed(vcenter, session)
+        made.await_tools()
+        yield made
 
 
 @pytest.mark.parametrize(
