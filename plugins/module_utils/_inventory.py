@@ -207,22 +207,38 @@ def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: 
         found = session.ask(session.content.searchIndex.FindByInventoryPath, name.strip("/"))
         if isinstance(found, kind):
             return found
+    return find_each_named(session, kind, what, [name], datacenter)[name]
+
+
+def find_each_named(
+    session: Session, kind: t.Any, what: str, wanted: t.Collection[str], datacenter: t.Any
+) -> dict[str, t.Any]:
+    """As :func:`find_named`, for any number of names, paths and IDs in the same few requests."""
+    if not wanted:
+        return {}
     root = session.content.rootFolder if datacenter is None else _root_of(session, kind, datacenter)
     all_names = {
         one: unescape(values.get("name", "")) for one, values in _properties.scan(session, root, kind, ["name"]).items()
     }
-    fitting = [one for one, its_name in all_names.items() if name in (its_name, one._GetMoId())]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        paths = _paths_of(session, fitting)
-        listed = ", ".join(sorted(f"{paths.get(one, name)} ({one._GetMoId()})" for one in fitting))
-        raise _errors.Ambiguous(
-            f"The {what} {name} is not the only one of that name: {listed}. Give one of these IDs, or a path."
-        )
-    have = ", ".join(sorted(filter(None, all_names.values()))[:10]) or "none"
-    where = f"on {session.name}" if datacenter is None else "in the VM's datacenter"
-    raise _errors.NotFound(f"The {what} {name} was not found {where}. There are: {have}.")
+    fitting = {name: [one for one, its in all_names.items() if name in (its, one._GetMoId())] for name in wanted}
+    # Of a path the last name is compared first, so that not every object's place has to be read.
+    last_names = {name: unescape(name.rstrip("/").rpartition("/")[2]) for name in wanted if name.startswith("/")}
+    at = {path: [one for one, its in all_names.items() if its == last] for path, last in last_names.items()}
+    several = {one for found in fitting.values() if len(found) > 1 for one in found}
+    paths = _paths_of(session, several.union(*at.values()))
+    for path, found in at.items():
+        fitting[path] += [one for one in found if paths.get(one) == path.rstrip("/")]
+    for name, found in fitting.items():
+        if len(found) > 1:
+            listed = ", ".join(sorted(f"{paths.get(one, name)} ({one._GetMoId()})" for one in found))
+            raise _errors.Ambiguous(
+                f"The {what} {name} is not the only one of that name: {listed}. Give one of these IDs, or a path."
+            )
+        if not found:
+            have = ", ".join(sorted(filter(None, all_names.values()))[:10]) or "none"
+            where = f"on {session.name}" if datacenter is None else "in the VM's datacenter"
+            raise _errors.NotFound(f"The {what} {name} was not found {where}. There are: {have}.")
+    return {name: found[0] for name, found in fitting.items()}
 
 
 def names(session: Session, objects: t.Iterable[t.Any]) -> dict[t.Any, str]:
@@ -285,13 +301,15 @@ def _root_of(session: Session, kind: t.Any, datacenter: t.Any) -> t.Any:
         which = "hostFolder"
     elif issubclass(kind, vim.Datastore):
         which = "datastoreFolder"
+    elif issubclass(kind, vim.Network):
+        which = "networkFolder"
     else:
         return datacenter
     return _properties.read(session, [datacenter], [which]).get(datacenter, {}).get(which, datacenter)
 
 
 def _paths_of(session: Session, entities: t.Iterable[t.Any]) -> dict[t.Any, str]:
-    """Inventory paths of the entities, all of one type, whose names the user may see."""
+    """Inventory paths of the entities whose names the user may see."""
     values, ancestors = _properties.read_with_ancestors(session, entities, ["name"])
     return {one: _path(one, {**ancestors, **values})[0] for one, of_one in values.items() if "name" in of_one}
 

@@ -23,6 +23,8 @@ NEEDS: dict[str, dict[str, str]] = {
     "ReconfigVM_Task extraConfig": {"vm": "VirtualMachine.Config.AdvancedConfig"},
     "ReconfigVM_Task vAppConfig": {"vm": "VApp.ApplicationConfig"},
     "ReconfigVM_Task uuid": {"vm": "VirtualMachine.Config.Settings"},
+    "ReconfigVM_Task device": {"vm": "VirtualMachine.Config.EditDevice"},
+    "ReconfigVM_Task connectable": {"vm": "VirtualMachine.Interact.DeviceConnection"},
     "CreateTemporaryDirectoryInGuest": {"vm": "VirtualMachine.GuestOperations.Modify"},
     "InitiateFileTransferToGuest": {"vm": "VirtualMachine.GuestOperations.Modify"},
     "StartProgramInGuest": {"vm": "VirtualMachine.GuestOperations.Execute"},
@@ -36,6 +38,7 @@ NEEDS: dict[str, dict[str, str]] = {
         "pool": "Resource.AssignVMToPool",
         "datastore": "Datastore.AllocateSpace",
     },
+    "InstantClone_Task network": {"network": "Network.Assign"},
     # Not published: assumed to be this, and what InstantClone_Task needs of the places.
     "CreateForkChild_Task": {
         "vm": "VirtualMachine.Config.ToggleForkParent",
@@ -60,10 +63,11 @@ class Step:
 
     what: str
     method: str
-    vm: tuple[t.Any, ...]
+    vm: tuple[t.Any, ...] = ()
     folder: tuple[t.Any, ...] = ()
     pool: tuple[t.Any, ...] = ()
     datastore: tuple[t.Any, ...] = ()
+    network: tuple[t.Any, ...] = ()
 
     @property
     def needs(self) -> list[tuple[str, tuple[t.Any, ...]]]:

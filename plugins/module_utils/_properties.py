@@ -60,6 +60,8 @@ def read_with_ancestors(
 ) -> tuple[dict[t.Any, Values], dict[t.Any, Values]]:
     """As :func:`read`, and ``name`` and ``parent`` of everything above the objects, in the same request.
 
+    The objects need not be of one type, if all of their types have the properties.
+
     :param vapp_paths: further properties of the vApps above.
     """
     objects = list(objects)
@@ -86,8 +88,9 @@ def read_with_ancestors(
         vim.ComputeResource: ["name", "parent"],
         vim.VirtualApp: ["name", "parent", "parentFolder", *vapp_paths],
     }
-    of_kind = wanted_paths.setdefault(type(objects[0]), ["name", "parent"])
-    of_kind += [*paths, *(["parentVApp"] if isinstance(objects[0], vim.VirtualMachine) else [])]
+    for kind in dict.fromkeys(type(one) for one in objects):
+        of_kind = wanted_paths.setdefault(kind, ["name", "parent"])
+        of_kind += [*paths, *(["parentVApp"] if issubclass(kind, vim.VirtualMachine) else [])]
     found = _retrieve_existing(
         session,
         [collector.ObjectSpec(obj=one, selectSet=upwards) for one in objects],

@@ -83,9 +83,24 @@ options:
         description: See O(resource_pool).
         type: str
       networks:
-        description: See O(networks).
+        description: See O(networks). The list of a child stands instead of the one at the top.
         type: list
         elements: dict
+        suboptions:
+          label:
+            description: See O(networks[].label).
+            type: str
+          network:
+            description: See O(networks[].network).
+            type: str
+          mac_address:
+            description: See O(networks[].mac_address).
+            type: str
+          connect:
+            description: See O(networks[].connect).
+            type: str
+            choices: [at_clone, after_post_clone, never]
+            default: at_clone
       bios_uuid:
         description: See O(bios_uuid).
         type: str
@@ -132,9 +147,43 @@ options:
     type: str
   networks:
     description:
-      - Settings of the children's network adapters. Without meaning with the VMFork methods, and refused there.
+      - What is different about the children's network adapters. One that is not named is on the parent's network, with
+        a new MAC address, and connected if the parent's is.
+      - They are set when a child is made. A child that exists is not changed, but for an adapter with
+        O(networks[].connect=after_post_clone) that is still to be connected.
+      - Instant Clone only. The VMFork methods cannot change a child's adapters, and it is refused with them.
     type: list
     elements: dict
+    suboptions:
+      label:
+        description:
+          - Label of the adapter in vCenter, for example V(Network adapter 1).
+          - Without it, the first entry is the parent's first adapter, the second its second, and so on.
+        type: str
+      network:
+        description:
+          - Standard port group, distributed port group or opaque network in the parent's datacenter, by name, inventory
+            path or managed object ID. The parent's ESXi host must have it. The default is the network of the parent's
+            adapter.
+          - A standard and a distributed port group may share a name. That is an error which lists their IDs.
+        type: str
+      mac_address:
+        description:
+          - MAC address for the adapter, such as V("00:50:56:01:02:03"), in quotes, since YAML takes some of them for
+            numbers. vCenter may want it to be outside of the range it assigns from.
+          - No two adapters can have the same one, so with several children it belongs into the O(networks) of each.
+          - The default is a new one from vCenter.
+        type: str
+      connect:
+        description:
+          - When the adapter is connected.
+          - V(after_post_clone) keeps it disconnected until the child's post-clone script has ended well, so that the
+            child is never seen with its parent's address. It needs O(wait_for=post_clone). The script must not wait for
+            the network. When it fails, the adapter stays disconnected.
+          - V(never) leaves it disconnected.
+        type: str
+        choices: [at_clone, after_post_clone, never]
+        default: at_clone
   bios_uuid:
     description: BIOS UUID for the child. The default is a new one.
     type: str
@@ -214,6 +263,37 @@ EXAMPLES = r"""
         config_params:
           ipaddress: 192.0.2.13
         datastore: fast-ssd
+
+- name: Put children on another network, and connect them when they have addresses of their own
+  vmfork.vsphere.vmfork_child:
+    parent_name: golden
+    networks:
+      - network: dv-web
+        connect: after_post_clone
+    children:
+      - name: web-01
+        config_params:
+          ipaddress: 192.0.2.11
+      - name: web-02
+        config_params:
+          ipaddress: 192.0.2.12
+
+- name: Give each child a MAC address that DHCP knows, and leave its second adapter disconnected
+  vmfork.vsphere.vmfork_child:
+    parent_name: golden
+    children:
+      - name: web-01
+        networks:
+          - label: Network adapter 1
+            mac_address: "00:50:56:01:02:03"
+          - label: Network adapter 2
+            connect: never
+      - name: web-02
+        networks:
+          - label: Network adapter 1
+            mac_address: "00:50:56:01:02:04"
+          - label: Network adapter 2
+            connect: never
 
 # The same for one child, ad hoc:
 #   ansible localhost -m vmfork.vsphere.vmfork_child \
@@ -340,11 +420,18 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import children, facts, pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import children, facts, networks, pipeline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import wanted as wishes
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+NETWORK: _arguments.Spec = {
+    "label": {"type": "str"},
+    "network": {"type": "str"},
+    "mac_address": {"type": "str"},
+    "connect": {"type": "str", "choices": list(networks.CONNECT), "default": networks.AT_CLONE},
+}
 
 PER_CHILD: _arguments.Spec = {
     "config_params": {"type": "dict"},
@@ -353,7 +440,7 @@ PER_CHILD: _arguments.Spec = {
     "folder": {"type": "str"},
     "datastore": {"type": "str"},
     "resource_pool": {"type": "str"},
-    "networks": {"type": "list", "elements": "dict"},
+    "networks": {"type": "list", "elements": "dict", "options": NETWORK},
     "bios_uuid": {"type": "str"},
 }
 
@@ -373,6 +460,12 @@ def check(params: _arguments.Params) -> None:
         raise _errors.BadInput(
             "secret_config_params are removed after the post-clone script, so they need wait_for=post_clone. "
             "Use that, or leave them out."
+        )
+    late = any(adapter.connect == networks.AFTER_POST_CLONE for one in wanted for adapter in one.networks)
+    if late and params["state"] == "present" and params["wait_for"] != "post_clone":
+        raise _errors.BadInput(
+            "connect=after_post_clone waits for the end of the post-clone script, so it needs wait_for=post_clone. "
+            "Use that, or another connect."
         )
 
 

@@ -20,7 +20,14 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, pipeline, survey
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
+    facts,
+    identity,
+    networks,
+    pipeline,
+    port_groups,
+    survey,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import Executor, creation
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
@@ -89,11 +96,13 @@ class Places:
     """Where children go: what the task named, looked up once for each name.
 
     :ivar defaults: where the others go, if that is to be said: arguments of a VirtualMachineRelocateSpec.
+    :ivar networks: the networks that are named for children which are to be made.
     """
 
     def __init__(self, parent: Parent, wanted: t.Sequence[Wanted]) -> None:
         self._parent = parent
         self.defaults: dict[str, t.Any] = {}
+        self.networks = port_groups.Found()
         self._folders: dict[str, t.Any] = {}
         self._datastores: dict[str, t.Any] = {}
         self._pools: dict[str, t.Any] = {}
@@ -128,6 +137,15 @@ class Places:
         }
         return {**self.defaults, **{name: place for name, place in places.items() if place is not None}}
 
+    def device_changes(self, child: pipeline.Child) -> list[t.Any]:
+        """See :class:`executor.Places`."""
+        return networks.device_changes(self._parent.values, child.wanted.networks, self.networks.backings)
+
+    def networks_of(self, child: pipeline.Child) -> list[t.Any]:
+        """The networks that are named for a child."""
+        named = dict.fromkeys(one.network for one in child.wanted.networks if one.network is not None)
+        return [self.networks.objects[name] for name in named]
+
 
 # --- present --------------------------------------------------------------------------------------------------------
 
@@ -145,6 +163,8 @@ def make(
     :raises _errors.BadInput: children are missing, and the parent cannot be forked as it is.
     """
     parent.engine.check(wanted, how.allow_running_parent)
+    for one in wanted:
+        networks.check_labels(parent.name, parent.values, one.networks)
     places = Places(parent, wanted)
     standings = survey.look(parent, deadline, {one.name: places.folder_of(one) for one in wanted})
     refused = {one.name: _refusal(one, standings[one.name]) for one in wanted}
@@ -156,6 +176,9 @@ def make(
         warn(obstacle)
     if missing and (how.check_mode or parent.engine.is_born_running):
         places.defaults = _places_of(parent)
+    if missing:
+        places.networks = port_groups.find(parent, missing)
+        refused.update(port_groups.shortages(parent, missing, places.networks))
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
     if how.check_mode:
         done, seconds = _foresee(parent, places, ways, deadline, obstacle is None, warn), {}
@@ -231,7 +254,7 @@ def _foresee(
     """
     if not parent.engine.is_born_running:
         _warn_of_snapshot(parent, ways, warn)
-    steps = {name: _steps(parent, places.location(child), child, request) for name, (child, request) in ways.items()}
+    steps = {name: _steps(parent, places, child, request) for name, (child, request) in ways.items()}
     refused = _privileges.refusals(parent.session, steps)
     created = [child for child, request in ways.values() if request is Request.CREATE and child.name not in refused]
     told = _ask_beforehand(parent, places, created, deadline, warn)
@@ -296,11 +319,9 @@ def _places_of(parent: Parent) -> dict[str, t.Any]:
     return {name: place for name, place in found.items() if place is not None}
 
 
-def _steps(
-    parent: Parent, places: t.Mapping[str, t.Any], child: pipeline.Child, request: Request | None
-) -> list[_privileges.Step]:
+def _steps(parent: Parent, places: Places, child: pipeline.Child, request: Request | None) -> list[_privileges.Step]:
     """The calls that a child still needs."""
-    where = {name: (place,) for name, place in places.items()}
+    where = {name: (place,) for name, place in places.location(child).items()}
     # A VM takes its permissions from its folder and from its resource pool.
     vm = (child.vm,) if child.vm is not None else (*where.get("folder", ()), *where.get("pool", ()))
     steps = []
@@ -310,8 +331,15 @@ def _steps(
             steps.append(_privileges.Step(what, parent.engine.create_method, vm=(parent.vm,), **where))
             if child.goal.is_born_running:
                 steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
+            steps += [
+                _privileges.Step(what, "InstantClone_Task network", network=(network,))
+                for network in places.networks_of(child)
+            ]
         elif one is Request.POWER_ON:
             steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
+        elif one is Request.CONNECT:
+            steps.append(_privileges.Step(what, "ReconfigVM_Task device", vm=vm))
+            steps.append(_privileges.Step(what, "ReconfigVM_Task connectable", vm=vm))
         else:
             steps.append(_privileges.Step(what, "ReconfigVM_Task extraConfig", vm=vm))
         if one is Request.RECORD and child.new_bios_uuid is not None:

@@ -22,7 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, pipeline, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, networks, pipeline, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
@@ -45,6 +45,9 @@ class Places(t.Protocol):
 
     def folder(self, child: Child) -> t.Any:
         """The folder the child will be in."""
+
+    def device_changes(self, child: Child) -> list[t.Any]:
+        """What its creation changes of the parent's adapters."""
 
 
 class Executor:
@@ -240,6 +243,8 @@ class Executor:
             spec = _extra_config.spec({report.POST_CLONE: ""})
         elif request is Request.NOTE:
             spec = _extra_config.spec(child.note)
+        elif request is Request.CONNECT:
+            spec = networks.connection(child.disconnected)
         else:
             spec = _extra_config.spec({**dict.fromkeys(child.secret_keys, ""), **child.note})
         return self._session.call(child.vm.ReconfigVM_Task, spec)
@@ -301,6 +306,7 @@ def creation(child: Child, places: Places) -> ChildRequest:
         location=places.location(child),
         bios_uuid=child.bios_uuid,
         record=child.record if child.goal.is_born_running else {},
+        device_changes=places.device_changes(child),
     )
 
 
@@ -316,5 +322,6 @@ def _request_of(child: Child) -> Request:
         Step.RECORDING: Request.RECORD,
         Step.STARTING: Request.POWER_ON,
         Step.FORGETTING: Request.FORGET,
+        Step.CONNECTING: Request.CONNECT,
         Step.NOTING: Request.NOTE,
     }.get(child.step, Request.CLEAR)

@@ -3,7 +3,7 @@
 """The way of one child, as a pure reducer: (child, event) → (child, next request).
 
 Private to the collection. The way reads: created, recorded, powered on,
-running, script ended, settled, secrets cleared, end noted. A child that runs
+running, script ended, adapters connected, settled, secrets cleared, end noted. A child that runs
 from its creation skips the power-on, and the record if it was born with it.
 ``executor.py`` carries the requests out and feeds the events in.
 """
@@ -17,7 +17,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _power
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, networks, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 GOALS = ("created", "powered_on", "tools", "ip_address", "post_clone")
@@ -33,6 +33,7 @@ class Step(enum.Enum):
     FORGETTING = "the removal of the report it left when it last ran"
     STARTING = "its power-on"
     RUNNING = "the goal"
+    CONNECTING = "the connection of its network adapters"
     SETTLING = "VMware Tools' report of its address"
     CLEARING = "the removal of its secrets"
     NOTING = "the note of its script's end"
@@ -47,6 +48,7 @@ class Request(enum.Enum):
     RECORD = "Could not record child"
     FORGET = "Could not remove the last report of child"
     POWER_ON = "Could not power on child"
+    CONNECT = "Could not connect the network adapters of child"
     CLEAR = "Could not clear the secrets of child"
     NOTE = "Could not note the end of the post-clone script of child"
 
@@ -89,7 +91,7 @@ class News(t.NamedTuple):
 
 
 class Settled(t.NamedTuple):
-    """VMware Tools was given time to report the child's address."""
+    """VMware Tools was given time to report the child's address, and vCenter to show its adapters connected."""
 
 
 Event = t.Union[Created, Succeeded, Failed, Overdue, News, Settled]
@@ -134,6 +136,7 @@ class Child:
     recorded: bool = False
     started: bool = False
     forgotten: bool = False
+    connected: bool = False
     changed: bool = False
     values: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False)
     error: str | None = None
@@ -182,6 +185,18 @@ class Child:
             return False
         kind = getattr(self.values.get("config.forkConfigInfo"), "childType", None)
         return not self.wanted.persistent if kind is None else str(kind) == "nonpersistent"
+
+    @property
+    def disconnected(self) -> list[t.Any]:
+        """The network adapters that are to be connected after the post-clone script, and are not."""
+        return networks.disconnected(self.values, self.wanted.networks)
+
+    @property
+    def lacks_connection(self) -> bool:
+        """Whether adapters are to be connected when the child's script has ended well."""
+        if self.existed:
+            return self.goal.wait_for == "post_clone" and bool(self.disconnected)
+        return any(one.connect == networks.AFTER_POST_CLONE for one in self.wanted.networks)
 
     @property
     def has_old_report(self) -> bool:
@@ -273,6 +288,7 @@ def ahead(child: Child, request: Request | None) -> list[Request]:
         Request.RECORD: not child.recorded and not child.goal.is_born_running,
         Request.FORGET: False,
         Request.POWER_ON: _may_start(child),
+        Request.CONNECT: child.lacks_connection,
         Request.CLEAR: child.shows_secrets or (not child.existed and bool(child.secret_keys)),
         Request.NOTE: child.lacks_note,
     }
@@ -293,7 +309,7 @@ def advance(child: Child, event: Event) -> Next:
     if isinstance(event, News):
         return _news(child, event)
     if isinstance(event, Settled):
-        return _finish(child) if child.step is Step.SETTLING else (child, None)
+        return _settled(child) if child.step is Step.SETTLING else (child, None)
     child = replace(child, changed=True)
     if child.step is Step.RECORDING:
         return _start(replace(child, recorded=True))
@@ -304,6 +320,9 @@ def advance(child: Child, event: Event) -> Next:
         if not child.recorded:
             return replace(child, step=Step.RECORDING), Request.RECORD
         return _arrive(replace(child, step=Step.RUNNING))
+    if child.step is Step.CONNECTING:
+        child = replace(child, step=Step.RUNNING, connected=True)
+        return _arrive(child) if _power.is_on(child.values) else _powered_off(child)
     if child.step in (Step.CLEARING, Step.NOTING):
         return _end(child), None
     return child, None
@@ -336,7 +355,7 @@ def _overdue(child: Child, event: Overdue) -> Next:
 def _failed(child: Child, event: Failed) -> Next:
     child = replace(child, changed=child.changed or event.goes_on)
     if child.step is Step.SETTLING:
-        return _finish(child)  # it had done what was asked; only its address was still waited for
+        return _settled(child)  # it had done what was asked; only its address was still waited for
     if child.step is Step.RECORDING and event.fault in _NOT_YET and _may_start(child):
         # This server wants to see a child run before it lets it be changed.
         return replace(child, step=Step.STARTING), Request.POWER_ON
@@ -378,12 +397,13 @@ def _news(child: Child, event: News) -> Next:
         return _start_afresh(child)
     if child.step in (Step.RUNNING, Step.SETTLING):
         if was_on and not _power.is_on(child.values):
-            return _fail(
-                child,
-                f"Child {child.name} was powered off during the task. Look in vCenter's events for who did it.",
-            )
+            return _powered_off(child)
         return _arrive(child)
     return child, None
+
+
+def _powered_off(child: Child) -> Next:
+    return _fail(child, f"Child {child.name} was powered off during the task. Look in vCenter's events for who did it.")
 
 
 def _arrive(child: Child) -> Next:
@@ -403,11 +423,30 @@ def _arrive(child: Child) -> Next:
         if ended.exit_code != 0:
             said = " ".join(ended.output.split())
             why = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
-            return _fail(child, _errors.sentence(f"The post-clone script failed in child {child.name}", why))
+            sentence = _errors.sentence(f"The post-clone script failed in child {child.name}", why)
+            return _fail(child, sentence + _left_disconnected(child))
+        if child.disconnected and not child.connected:
+            return replace(child, step=Step.CONNECTING), Request.CONNECT
         # The script has ended, but what vCenter tells of the guest may still be the parent's.
-        if not child.existed and not facts.own_addresses(values, child.goal.parent):
+        is_new = child.connected or not child.existed
+        if child.disconnected or (is_new and not facts.own_addresses(values, child.goal.parent)):
             return replace(child, step=Step.SETTLING), None
     return _finish(child)
+
+
+def _settled(child: Child) -> Next:
+    """There was time enough; a server may say that it connected an adapter, and leave it as it was."""
+    if child.disconnected:
+        why = "vCenter's task succeeded, but they are still disconnected"
+        sentence = _errors.sentence(f"{Request.CONNECT.value} {child.name}", why, "Look at the VM in vCenter.")
+        return _fail(child, sentence + _left_disconnected(child))
+    return _finish(child)
+
+
+def _left_disconnected(child: Child) -> str:
+    """What a failure means for the child's network."""
+    left = networks.labels(child.disconnected)
+    return f" Left disconnected: {left}." if left else ""
 
 
 def _fail(child: Child, sentence: str) -> Next:
@@ -451,4 +490,4 @@ def unfinished(child: Child, seconds: float) -> str:
             "wait_for.",
         ),
     }.get(child.goal.wait_for, ("it does not run", "Look at its tasks in vCenter."))
-    return _errors.sentence(what, why, remedy)
+    return _errors.sentence(what, why, remedy) + _left_disconnected(child)

@@ -57,6 +57,11 @@ class VmforkEngine:
                 "Leave it out, and quiesce the parent with vmfork_quiesce."
             )
         for child in children:
+            if child.networks:
+                raise _errors.BadInput(
+                    f"Child {child.name}: networks has no meaning with the VMFork methods, which cannot change a "
+                    "child's adapters. Leave it out; have the post-clone script set up the network."
+                )
             given = next((key for key in child.params if key.startswith("guestinfo.")), None)
             if given is not None:
                 raise _errors.BadInput(

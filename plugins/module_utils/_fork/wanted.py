@@ -13,6 +13,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks as adapters
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.params import config_params, secret_config_params
 
 PER_CHILD = (
@@ -41,6 +42,7 @@ class Wanted:
     folder: str | None = None
     datastore: str | None = None
     resource_pool: str | None = None
+    networks: tuple[adapters.Network, ...] = ()
     bios_uuid: str | None = None
 
     @property
@@ -65,6 +67,7 @@ def children(params: t.Mapping[str, t.Any]) -> list[Wanted]:
         if one.name in seen:
             raise _errors.BadInput(f"The name {one.name} stands twice in children. Give each child a name of its own.")
         seen.add(one.name)
+    adapters.check_mac_addresses({one.name: one.networks for one in result})
     return result
 
 
@@ -78,6 +81,7 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
     try:
         public = config_params(given["config_params"])
         secrets = secret_config_params(given["secret_config_params"])
+        networks = adapters.wanted(given["networks"])
     except _errors.BadInput as error:
         raise _errors.BadInput(f"Child {name}: {error.sentence}") from None
     both = sorted(set(public) & set(secrets))
@@ -87,11 +91,6 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
         )
     if "hostname" not in {**public, **secrets} and _HOST_LABEL.fullmatch(name):
         public["hostname"] = name
-    if given["networks"]:
-        raise _errors.BadInput(
-            f"Child {name}: networks has no meaning with the VMFork methods, which cannot change a child's adapters. "
-            "Leave it out; have the post-clone script set up the network."
-        )
     return Wanted(
         name=name,
         config_params=public,
@@ -100,6 +99,7 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
         folder=given["folder"],
         datastore=given["datastore"],
         resource_pool=given["resource_pool"],
+        networks=networks,
         bios_uuid=_uuid(name, given["bios_uuid"]),
     )
 

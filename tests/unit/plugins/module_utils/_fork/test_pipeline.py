@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import uuid
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, pipeline, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import (
     Child,
     Created,
@@ -30,6 +32,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import
 
 PARENT = {"config.instanceUuid": "parent-uuid"}
 VM = object()
+SECRET = {"token": "a-long-secret"}
 MAC = "00:50:56:00:00:02"
 ADDRESS: dict[str, Any] = {
     "config.hardware.device": [vim.vm.device.VirtualVmxnet3(macAddress=MAC)],
@@ -454,9 +457,141 @@ def test_what_lies_ahead_of_a_child_that_is_off(child_type: str, keys: dict[str,
     assert " ".join(one.name for one in pipeline.ahead(*way)) == requests
 
 
-# --- the time is over -----------------------------------------------------------------------------------------------
+# --- adapters that are connected late -------------------------------------------------------------------------------
 
-SECRET = {"token": "a-long-secret"}
+LATE = Wanted("web-01", networks=(Network(1), Network(2, connect="after_post_clone")))
+
+
+def cards(second: bool, power: str = "poweredOn") -> dict[str, Any]:
+    """Two adapters, of which the second is or is not connected; only the first has an address."""
+    connected = {4000: True, 4001: second}
+    devices = [
+        vim.vm.device.VirtualVmxnet3(
+            key=key,
+            deviceInfo=vim.Description(label=f"Network adapter {key - 3999}", summary=""),
+            macAddress=MAC if key == 4000 else None,
+            connectable=vim.vm.device.VirtualDevice.ConnectInfo(
+                startConnected=now, connected=now and power == "poweredOn", allowGuestControl=True
+            ),
+        )
+        for key, now in connected.items()
+    ]
+    return {**ADDRESS, "config.hardware.device": devices, "runtime.powerState": power}
+
+
+def late(wait_for: str = "post_clone") -> Child:
+    """A new child whose script has not ended."""
+    child, _request = pipeline.begin(LATE, Goal(wait_for, PARENT))
+    return walk(child, Created(VM), News({**on(), **cards(second=False)}), Succeeded(), Succeeded())
+
+
+def test_adapter_is_connected_when_the_script_has_ended_well() -> None:
+    child = late()
+    assert child.step is Step.RUNNING
+    child, requests = asked(child, News(told(child.nonce, 0)))
+    assert (child.step, requests) == (Step.CONNECTING, [Request.CONNECT])
+    assert [one.key for one in child.disconnected] == [4001]
+    # What is reported meanwhile asks for nothing twice, and nothing is done before vCenter shows it.
+    child, requests = asked(child, News(told(child.nonce, 0)), Succeeded())
+    assert (child.step, requests) == (Step.SETTLING, [None, None])
+    child, requests = asked(child, News(cards(second=True)))
+    assert (child.step, child.error, requests) == (Step.DONE, None, [None])
+
+
+def test_child_is_given_time_for_its_address_when_it_is_connected() -> None:
+    child = walk(late(), News({"guest.net": []}))
+    child = walk(child, News(told(child.nonce, 0)), News(cards(second=True) | {"guest.net": []}), Succeeded())
+    assert child.step is Step.SETTLING
+    assert walk(child, News(ADDRESS | cards(second=True))).step is Step.DONE
+    assert walk(child, Settled()).error is None
+
+
+def test_adapter_that_stays_as_it_was_in_spite_of_the_servers_word() -> None:
+    child = late()
+    child = walk(child, News(told(child.nonce, 0)), Succeeded())
+    for event in (Settled(), Failed("The time is over.")):
+        ended = walk(child, event)
+        assert ended.step is Step.FAILED
+        assert ended.error is not None
+        assert "Could not connect the network adapters of child web-01: vCenter's task succeeded, but" in ended.error
+        assert ended.error.endswith("Left disconnected: Network adapter 2.")
+
+
+def test_adapter_stays_disconnected_when_the_script_fails() -> None:
+    child = late()
+    child, requests = asked(child, News(told(child.nonce, 3)))
+    assert (child.step, requests) == (Step.FAILED, [None])
+    assert child.error is not None
+    assert child.error.endswith("exit code 3. Left disconnected: Network adapter 2.")
+    assert pipeline.unfinished(late(), 30).endswith("Left disconnected: Network adapter 2.")
+
+
+def test_adapter_that_cannot_be_connected_fails_the_child() -> None:
+    child = late()
+    child = walk(child, News(told(child.nonce, 0)), Failed("No privilege."))
+    assert (child.step, child.error) == (Step.FAILED, "No privilege.")
+
+
+def test_child_that_is_powered_off_while_it_is_connected() -> None:
+    child = late()
+    child = walk(child, News(told(child.nonce, 0)), News({"runtime.powerState": "poweredOff"}), Succeeded())
+    assert child.step is Step.FAILED
+    assert child.error is not None
+    assert "was powered off" in child.error
+
+
+def test_nothing_is_begun_when_the_time_is_over_before_the_connection() -> None:
+    child = walk(late(), Overdue("Late."))
+    assert (child.step, child.error) == (Step.FAILED, "Late.")
+    child = walk(late(), News(told("other", 0)))
+    child = walk(child, News(told(child.nonce, 0)), Overdue("Late.", goes_on=True))
+    assert (child.step, child.error, child.changed) == (Step.FAILED, "Late.", True)
+
+
+def test_secrets_are_cleared_after_the_connection() -> None:
+    child, _request = pipeline.begin(replace(LATE, secret_config_params=SECRET), Goal("post_clone", PARENT))
+    child = walk(child, Created(VM), News({**on(), **cards(second=False)}), Succeeded(), Succeeded())
+    child, requests = asked(child, News(told(child.nonce, 0)), News(cards(second=True)), Succeeded(), Succeeded())
+    assert requests == [Request.CONNECT, None, Request.CLEAR, None]
+    assert child.step is Step.DONE
+
+
+@pytest.mark.parametrize(
+    ("connected", "code", "asked_for", "said"),
+    [
+        (True, "0", None, None),
+        (False, "0", Request.CONNECT, None),
+        (False, "3", None, "Left disconnected: Network adapter 2."),
+    ],
+)
+def test_existing_child_is_connected_once(
+    connected: bool, code: str, asked_for: Request | None, said: str | None
+) -> None:
+    values = {**existing("poweredOn", **{report.POST_CLONE: f"n1 {code} "}), **cards(connected)}
+    child, request = pipeline.resume(LATE, Goal("post_clone", PARENT), VM, values)
+    assert request is asked_for
+    assert child.changed is False
+    assert (child.error or "").endswith(said or "")
+    if request is not None:
+        child = walk(child, News(cards(second=True)), Succeeded())
+        assert (child.step, child.changed) == (Step.DONE, True)
+
+
+def test_what_lies_ahead_of_a_child_with_a_late_adapter() -> None:
+    goal = Goal("post_clone", PARENT)
+
+    def ahead(power: str, connected: bool) -> list[Request]:
+        values = {**existing(power, **{report.POST_CLONE: "n1 0 "}), **cards(connected, power), **kind("none")}
+        return pipeline.ahead(*pipeline.resume(LATE, goal, VM, values))
+
+    assert pipeline.ahead(*pipeline.begin(LATE, goal))[-1] is Request.CONNECT
+    assert Request.CONNECT not in pipeline.ahead(*pipeline.begin(Wanted("web-01"), goal))
+    assert ahead("poweredOff", connected=False)[:2] == [Request.POWER_ON, Request.CONNECT]
+    assert Request.CONNECT not in ahead("poweredOff", connected=True)
+    assert ahead("poweredOn", connected=False)[0] is Request.CONNECT
+
+
+# --- the time is over -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wanted", [{}, {"secret_config_params": SECRET}], ids=["plain", "secrets"])

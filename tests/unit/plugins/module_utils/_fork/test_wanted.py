@@ -10,6 +10,9 @@ import pytest
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
+
+MAC = "00:50:56:01:02:03"
 
 
 def params(**given: Any) -> dict[str, Any]:
@@ -31,6 +34,20 @@ def test_child_inherits_and_overrides_what_stands_at_the_top() -> None:
     assert first.config_params == {"netmask": "255.255.255.0", "gateway": "192.0.2.254", "hostname": "web-01"}
     assert (first.persistent, first.datastore) == (True, "slow")
     assert (second.persistent, second.datastore) == (False, "fast")
+
+
+def test_networks_of_a_child_stand_instead_of_those_at_the_top() -> None:
+    children = [{"name": "a"}, {"name": "b", "networks": [{"mac_address": MAC}]}, {"name": "c", "networks": []}]
+    first, second, third = wanted.children(params(networks=[{"network": "lab"}], children=children))
+    assert first.networks == (Network(1, network="lab"),)
+    assert second.networks == (Network(1, mac_address=MAC),)
+    assert third.networks == ()
+
+
+def test_mac_address_at_the_top_for_the_one_child_that_has_none_of_its_own() -> None:
+    children = [{"name": "a"}, {"name": "b", "networks": [{}]}]
+    first, _second = wanted.children(params(networks=[{"mac_address": MAC}], children=children))
+    assert first.networks[0].mac_address == MAC
 
 
 @pytest.mark.parametrize(
@@ -80,7 +97,9 @@ def test_names_that_a_vm_can_have(name: str) -> None:
             "one VM only",
         ),
         ({"name": "a", "bios_uuid": "nonsense"}, "is not a UUID"),
-        ({"name": "a", "networks": [{"label": "x"}]}, "networks has no meaning"),
+        ({"name": "a", "networks": [{"mac_address": "x"}]}, "Child a: networks: x is not a MAC address"),
+        ({"children": [{"name": "a"}, {"name": "b"}], "networks": [{"mac_address": MAC}]}, "given to two adapters"),
+        ({"name": "a", "networks": [{"mac_address": MAC}, {"mac_address": MAC}]}, "given to two adapters"),
         ({"name": "a", "config_params": {"k": None}}, "is null"),
         ({"name": "a", "config_params": {"k": ["x"]}}, "is list"),
         ({"name": "a", "config_params": {"k": {"x": 1}}}, "is dict"),

@@ -1,0 +1,264 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Network adapters of children: what a task says of them → device changes. Pure; needs no server.
+
+Private to the collection. Where networks are looked up and their free ports
+are counted is ``port_groups.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import typing as t
+from collections import Counter
+from dataclasses import dataclass
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _power
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+AT_CLONE = "at_clone"
+AFTER_POST_CLONE = "after_post_clone"
+CONNECT = (AT_CLONE, AFTER_POST_CLONE, "never")
+"""When an adapter is connected."""
+
+_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}")
+
+Values = t.Mapping[str, t.Any]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One of a child's network adapters, as the task wants it.
+
+    :param position: its place in the list from 1 on; without a label, that of the adapter among the parent's.
+    :param label: the adapter's label in vCenter.
+    :param network: name, path or managed object ID as the user gave it; ``None`` keeps the parent's.
+    :param mac_address: ``None`` leaves it to vCenter to assign a new one.
+    :param connect: one of :data:`CONNECT`.
+    """
+
+    position: int
+    label: str | None = None
+    network: str | None = None
+    mac_address: str | None = None
+    connect: str = AT_CLONE
+
+
+# --- options --------------------------------------------------------------------------------------------------------
+
+
+def wanted(given: t.Sequence[Values] | None) -> tuple[Network, ...]:
+    """The option ``networks``.
+
+    :raises _errors.BadInput: an entry cannot be right.
+    """
+    result = tuple(_network(position, entry) for position, entry in enumerate(given or (), start=1))
+    for label, times in Counter(one.label for one in result if one.label is not None).items():
+        if times > 1:
+            raise _errors.BadInput(f"networks: the label {label} stands twice. Leave one entry for each adapter.")
+    return result
+
+
+def check_mac_addresses(of_children: t.Mapping[str, t.Sequence[Network]]) -> None:
+    """Refuse a MAC address that two adapters are to have.
+
+    :param of_children: name of a child → its adapters.
+    """
+    owners: dict[str, str] = {}
+    for name, adapters in of_children.items():
+        for mac in filter(None, (one.mac_address for one in adapters)):
+            if mac in owners:
+                raise _errors.BadInput(
+                    f"The MAC address {mac} is given to two adapters, of child {owners[mac]} and of child {name}. "
+                    "Give each its own, in the networks of each child."
+                )
+            owners[mac] = name
+
+
+def _network(position: int, entry: Values) -> Network:
+    for option in ("label", "network", "mac_address"):
+        if entry.get(option) is not None and not entry[option].strip():
+            raise _errors.BadInput(f"networks: {option} is empty. Give it a value, or leave it out.")
+    return Network(
+        position,
+        entry.get("label"),
+        entry.get("network"),
+        _mac_address(entry.get("mac_address")),
+        entry.get("connect") or AT_CLONE,
+    )
+
+
+def _mac_address(text: str | None) -> str | None:
+    """A MAC address as vSphere writes it.
+
+    :raises _errors.BadInput: no single adapter can have it.
+    """
+    if text is None:
+        return None
+    if not _MAC.fullmatch(text):
+        raise _errors.BadInput(
+            f"networks: {text} is not a MAC address. Give six pairs of hexadecimal digits with colons between them, "
+            'in quotes, such as "00:50:56:01:02:03".'
+        )
+    mac = text.lower().replace("-", ":")
+    if int(mac[:2], 16) & 1:
+        raise _errors.BadInput(
+            f"networks: {mac} is a multicast address, which no adapter can have. Give one whose first pair is even."
+        )
+    if set(mac) == {"0", ":"}:
+        raise _errors.BadInput(f"networks: {mac} is no adapter's address. Leave mac_address out for a new one.")
+    return mac
+
+
+# --- the parent's adapters ------------------------------------------------------------------------------------------
+
+
+def adapters(values: Values) -> list[t.Any]:
+    """The network adapters of a VM, in the order of its hardware."""
+    devices = values.get("config.hardware.device") or []
+    return [one for one in devices if isinstance(one, vim.vm.device.VirtualEthernetCard)]
+
+
+def labels(cards: t.Iterable[t.Any]) -> str:
+    """Adapters in a sentence."""
+    return ", ".join(_label(one) for one in cards)
+
+
+def check_labels(name: str, parent: Values, networks: t.Sequence[Network]) -> None:
+    """Refuse an entry that fits none of the parent's adapters, or one that another entry fits.
+
+    :param name: the parent's.
+    :raises _errors.BadInput: tells the adapters there are.
+    """
+    have = adapters(parent)
+    seen: set[int] = set()
+    for one in networks:
+        adapter = _adapter(have, one)
+        if adapter is None:
+            which = f"labelled {one.label}" if one.label is not None else f"number {one.position}"
+            raise _errors.BadInput(
+                f"VM {name} has no network adapter {which}, which networks names. It has: {labels(have) or 'none'}."
+            )
+        if adapter.key in seen:
+            raise _errors.BadInput(
+                f"networks names {labels([adapter])} twice: an entry without a label means the adapter of its place in "
+                "the list. Give each entry its label."
+            )
+        seen.add(adapter.key)
+
+
+def device_changes(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> list[t.Any]:
+    """What a child's creation changes of the parent's adapters: a list of VirtualDeviceConfigSpec.
+
+    An adapter that no entry names keeps its network, and gets a new MAC
+    address from vCenter by itself; a manual one is not known to be replaced.
+
+    :param backings: network as the task names it → what an adapter on it is backed by.
+    """
+    have = adapters(parent)
+    entries = {_key(have, one): one for one in networks}
+    changes = []
+    for adapter in have:
+        entry = entries.get(adapter.key)
+        if entry is not None:
+            backing = backings[entry.network] if entry.network is not None else _of_its_network(adapter.backing)
+            changes.append(_edit(adapter, backing, entry.mac_address, _at_creation(adapter, entry.connect == AT_CLONE)))
+        elif adapter.addressType == "manual":
+            changes.append(_edit(adapter, _of_its_network(adapter.backing)))
+    return changes
+
+
+def landing(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> Counter[str]:
+    """On which distributed port groups, by their keys, a child has how many adapters."""
+    have = adapters(parent)
+    named = {_key(have, one): backings[one.network] for one in networks if one.network is not None}
+    return Counter(filter(None, (_port_group(named.get(one.key, one.backing)) for one in have)))
+
+
+def _edit(adapter: t.Any, backing: t.Any, mac_address: str | None = None, connectable: t.Any = None) -> t.Any:
+    return vim.vm.device.VirtualDeviceSpec(
+        operation="edit",
+        device=type(adapter)(
+            key=adapter.key,
+            backing=backing,
+            addressType="assigned" if mac_address is None else "manual",
+            macAddress=mac_address,
+            connectable=connectable,
+        ),
+    )
+
+
+def _of_its_network(backing: t.Any) -> t.Any:
+    """The network of a backing, without the parent's own port there."""
+    if not isinstance(backing, vim.vm.device.VirtualEthernetCard.DistributedVirtualPortBackingInfo):
+        return backing
+    return type(backing)(
+        port=vim.dvs.PortConnection(switchUuid=backing.port.switchUuid, portgroupKey=backing.port.portgroupKey)
+    )
+
+
+def _at_creation(adapter: t.Any, connected: bool) -> t.Any:
+    # Instant Clone goes by migrateConnect (API reference, VirtualDeviceConnectInfo), later power-ons by startConnected.
+    result = _connectable(adapter, connected)
+    result.migrateConnect = "connect" if connected else "disconnect"
+    return result
+
+
+def _connectable(adapter: t.Any, connected: bool) -> t.Any:
+    before = adapter.connectable
+    return vim.vm.device.VirtualDevice.ConnectInfo(
+        startConnected=connected,
+        connected=connected,
+        allowGuestControl=before.allowGuestControl if before is not None else True,
+    )
+
+
+def _port_group(backing: t.Any) -> str | None:
+    """Key of the distributed port group of a backing."""
+    return getattr(getattr(backing, "port", None), "portgroupKey", None)
+
+
+# --- a child's adapters ---------------------------------------------------------------------------------------------
+
+
+def disconnected(child: Values, networks: t.Sequence[Network]) -> list[t.Any]:
+    """The child's adapters that are to be connected after its post-clone script, and are not yet.
+
+    Of a VM that is off it counts whether they will be connected at its power-on.
+    """
+    have = adapters(child)
+    late = [_adapter(have, one) for one in networks if one.connect == AFTER_POST_CLONE]
+    return [one for one in late if one is not None and not _is_connected(one, _power.is_on(child))]
+
+
+def connection(cards: t.Iterable[t.Any]) -> t.Any:
+    """A VirtualMachineConfigSpec that connects these adapters of a VM and leaves all else of them as it is."""
+    changes = []
+    for one in cards:
+        # Whole: a server gives an adapter that comes without its MAC address a new one (vmware/pyvmomi issue 260).
+        device = copy.copy(one)
+        device.connectable = _connectable(one, True)
+        changes.append(vim.vm.device.VirtualDeviceSpec(operation="edit", device=device))
+    return vim.vm.ConfigSpec(deviceChange=changes)
+
+
+def _is_connected(adapter: t.Any, is_on: bool) -> bool:
+    now = adapter.connectable
+    return now is not None and bool(now.connected if is_on else now.startConnected)
+
+
+def _adapter(have: t.Sequence[t.Any], entry: Network) -> t.Any:
+    """The adapter that an entry means, if it is there."""
+    if entry.label is not None:
+        return next((one for one in have if _label(one) == entry.label), None)
+    return have[entry.position - 1] if entry.position <= len(have) else None
+
+
+def _key(have: t.Sequence[t.Any], entry: Network) -> int | None:
+    adapter = _adapter(have, entry)
+    return adapter.key if adapter is not None else None
+
+
+def _label(adapter: t.Any) -> str:
+    return adapter.deviceInfo.label if adapter.deviceInfo is not None else str(adapter.key)

@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The networks that children's adapters land on: look them up, and see whether there is a port for each.
+
+Private to the collection. Costs the same few requests for any number of
+children and networks, and one more for each distributed switch whose ports
+are counted.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+_PATHS = ("key", "name", "config.autoExpand", "config.distributedVirtualSwitch", "config.type")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The networks that a task names, by what it calls them.
+
+    :param backings: what an adapter on the network is backed by.
+    :param port_groups: properties of those that are distributed port groups.
+    """
+
+    objects: t.Mapping[str, t.Any] = field(default_factory=dict)
+    backings: t.Mapping[str, t.Any] = field(default_factory=dict)
+    port_groups: t.Mapping[t.Any, _properties.Values] = field(default_factory=dict)
+
+
+def find(parent: Parent, children: t.Sequence[Wanted]) -> Found:
+    """The networks that are named for children, which must be in the parent's datacenter.
+
+    :raises _errors.NotFound: there is none, or the user cannot see enough of it.
+    :raises _errors.Ambiguous: there are several.
+    """
+    session = parent.session
+    names = {adapter.network for one in children for adapter in one.networks if adapter.network is not None}
+    objects = _inventory.find_each_named(session, vim.Network, "network", names, parent.found.datacenter)
+    port_groups = _properties.read(session, _of_type(vim.dvs.DistributedVirtualPortgroup, objects), _PATHS)
+    switches = {values.get("config.distributedVirtualSwitch") for values in port_groups.values()} - {None}
+    uuids = _properties.read(session, switches, ["uuid"])
+    opaque = _properties.read(session, _of_type(vim.OpaqueNetwork, objects), ["summary"])
+    plain = _inventory.names(session, _of_type(vim.Network, objects))
+
+    def backing(name: str, one: t.Any) -> t.Any:
+        card = vim.vm.device.VirtualEthernetCard
+        if one in port_groups:
+            values = port_groups[one]
+            uuid = uuids.get(values.get("config.distributedVirtualSwitch"), {}).get("uuid")
+            if uuid is not None and "key" in values:
+                port = vim.dvs.PortConnection(switchUuid=uuid, portgroupKey=values["key"])
+                return card.DistributedVirtualPortBackingInfo(port=port)
+        elif one in opaque:
+            summary = opaque[one].get("summary")
+            if summary is not None:
+                return card.OpaqueNetworkBackingInfo(
+                    opaqueNetworkId=summary.opaqueNetworkId, opaqueNetworkType=summary.opaqueNetworkType
+                )
+        elif one in plain:
+            return card.NetworkBackingInfo(deviceName=plain[one], network=one)
+        raise _errors.NotFound(
+            f"No adapter can be put on the network {name}: the user cannot read it, or not the distributed switch it "
+            "belongs to. Give the user the privilege System.Read on both."
+        )
+
+    return Found(objects, {name: backing(name, one) for name, one in objects.items()}, port_groups)
+
+
+def shortages(parent: Parent, children: t.Sequence[Wanted], found: Found) -> dict[str, str]:
+    """For each child that cannot be made for want of free ports, the sentence that says so.
+
+    Only a port group with static binding that does not expand by itself can
+    be short of ports. Where the user cannot look, the server will tell.
+    """
+    landing = {one.name: networks.landing(parent.values, one.networks, found.backings) for one in children}
+    needed: Counter[str] = sum(landing.values(), Counter())
+    bounded = {
+        values["key"]: values
+        for values in _read(parent, needed, found)
+        if values.get("key") in needed
+        and values.get("config.type") == "earlyBinding"
+        and values.get("config.autoExpand") is False
+    }
+    free = _free_ports(parent.session, bounded)
+    result: dict[str, str] = {}
+    for name, keys in landing.items():
+        for key in keys:
+            if key in free and free[key] < needed[key]:
+                result[name] = (
+                    f"Could not create child {name}: the distributed port group "
+                    f"{_inventory.unescape(bounded[key]['name'])} has {free[key]} free ports, and the children of this "
+                    f"task need {needed[key]}. Add ports to it, let it expand by itself, or make fewer children."
+                )
+    return result
+
+
+def _of_type(kind: t.Any, objects: t.Mapping[str, t.Any]) -> set[t.Any]:
+    return {one for one in objects.values() if type(one) is kind}
+
+
+def _read(parent: Parent, needed: t.Container[str], found: Found) -> list[_properties.Values]:
+    """Properties of the port groups: those the task names, and where the parent's count, the parent's."""
+    known = list(found.port_groups.values())
+    named = {values.get("key") for values in known}
+    if all(key in named or key not in needed for key in networks.landing(parent.values, (), {})):
+        return known
+    of_parent = _properties.read(parent.session, [parent.vm], ["network"]).get(parent.vm, {}).get("network") or []
+    theirs = [one for one in of_parent if isinstance(one, vim.dvs.DistributedVirtualPortgroup)]
+    return [*known, *_properties.read(parent.session, theirs, _PATHS).values()]
+
+
+def _free_ports(session: Session, port_groups: t.Mapping[str, _properties.Values]) -> dict[str, int]:
+    """The number of free ports of each port group that the server tells it of."""
+    of_switches: dict[t.Any, list[str]] = {}
+    for key, values in port_groups.items():
+        of_switches.setdefault(values.get("config.distributedVirtualSwitch"), []).append(key)
+    result: dict[str, int] = {}
+    for switch, keys in of_switches.items():
+        if switch is None:
+            continue
+        criteria = vim.dvs.PortCriteria(portgroupKey=keys, inside=True, connected=False)
+        try:
+            ports = session.ask(switch.FetchDVPorts, criteria)
+        except (vmodl.MethodFault, UnknownType):
+            continue
+        counted = Counter(one.portgroupKey for one in ports or [])
+        result.update({key: counted[key] for key in keys})
+    return result

@@ -1,0 +1,249 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a task says of network adapters → device changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyVmomi import vim
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
+
+CARD = vim.vm.device.VirtualEthernetCard
+LAB = CARD.NetworkBackingInfo(deviceName="lab")
+
+
+def on_port_group(key: str = "dvportgroup-1", port: str | None = None) -> Any:
+    connection = vim.dvs.PortConnection(switchUuid="switch", portgroupKey=key, portKey=port, connectionCookie=7)
+    return CARD.DistributedVirtualPortBackingInfo(port=connection)
+
+
+def adapter(number: int, kind: Any = vim.vm.device.VirtualVmxnet3, connected: bool = True, **more: Any) -> Any:
+    given = {
+        "key": 3999 + number,
+        "deviceInfo": vim.Description(label=f"Network adapter {number}", summary=""),
+        "backing": CARD.NetworkBackingInfo(deviceName="home"),
+        "addressType": "assigned",
+        "macAddress": f"00:50:56:80:00:{number:02x}",
+        "externalId": "attached",
+        "connectable": vim.vm.device.VirtualDevice.ConnectInfo(
+            startConnected=connected, connected=connected, allowGuestControl=False
+        ),
+    }
+    return kind(**{**given, **more})
+
+
+def vm(*cards: Any, power: str = "poweredOn") -> dict[str, Any]:
+    other = vim.vm.device.VirtualDisk(key=2000)
+    return {"config.hardware.device": [other, *cards], "runtime.powerState": power}
+
+
+PARENT = vm(adapter(1), adapter(2, vim.vm.device.VirtualE1000, backing=on_port_group(port="17")))
+
+
+# --- options --------------------------------------------------------------------------------------------------------
+
+
+def test_an_entry_without_anything_is_the_adapter_of_its_place() -> None:
+    assert networks.wanted([{}, {"network": "lab"}]) == (Network(1), Network(2, network="lab"))
+    assert networks.wanted(None) == networks.wanted([]) == ()
+
+
+@given(st.binary(min_size=6, max_size=6), st.sampled_from(":-"), st.booleans())
+def test_mac_addresses(address: bytes, between: str, upper: bool) -> None:
+    text = address.hex(between)
+    entry = [{"mac_address": text.upper() if upper else text}]
+    if address[0] & 1 or not any(address):
+        with pytest.raises(BadInput, match=r"multicast|no adapter's"):
+            networks.wanted(entry)
+    else:
+        assert networks.wanted(entry)[0].mac_address == address.hex(":")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "005056010203",
+        "00:50:56:01:02",
+        "00:50:56:01:02:03:04",
+        "00:50:56-01-02-03",
+        "00:50:56:01:02:0g",
+        "0:50:56:1:2:3",
+        " 00:50:56:01:02:03",
+        "00:50:56:01:02:03\n",
+        "41135085296",  # what YAML makes of 52:54:00:12:34:56 without quotes
+    ],
+)
+def test_what_is_no_mac_address(text: str) -> None:
+    with pytest.raises(BadInput, match="is not a MAC address"):
+        networks.wanted([{"mac_address": text}])
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([{"label": ""}], "label is empty"),
+        ([{"network": " "}], "network is empty"),
+        ([{"mac_address": ""}], "mac_address is empty"),
+        ([{"label": "Network adapter 1"}, {"label": "Network adapter 1"}], "the label Network adapter 1 stands twice"),
+    ],
+)
+def test_refused(entries: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        networks.wanted(entries)
+
+
+def test_a_mac_address_belongs_to_one_adapter() -> None:
+    first, second = Network(1, mac_address="00:50:56:01:02:03"), Network(2, mac_address="00:50:56:01:02:04")
+    networks.check_mac_addresses({"web-01": [first], "web-02": [second, Network(3), Network(4)]})
+    for twice in ({"web-01": [first], "web-02": [second, first]}, {"web-02": [first, first]}):
+        with pytest.raises(
+            BadInput, match=r"00:50:56:01:02:03 is given to two adapters, of child .* and of child web-02"
+        ):
+            networks.check_mac_addresses(twice)
+
+
+# --- the parent's adapters ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([{"label": "ethernet9"}], "VM golden has no network adapter labelled ethernet9, which networks names."),
+        ([{}, {}, {}], "VM golden has no network adapter number 3, which networks names."),
+        ([{"label": "Network adapter 2"}, {}], "networks names Network adapter 2 twice"),
+    ],
+)
+def test_labels_that_do_not_fit_the_parent(entries: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        networks.check_labels("golden", PARENT, networks.wanted(entries))
+    assert said in refusal.value.sentence
+    if "It has" in refusal.value.sentence:
+        assert refusal.value.sentence.endswith("It has: Network adapter 1, Network adapter 2.")
+
+
+def test_parent_without_adapters() -> None:
+    networks.check_labels("golden", vm(), ())
+    with pytest.raises(BadInput, match="It has: none"):
+        networks.check_labels("golden", vm(), networks.wanted([{}]))
+
+
+@pytest.mark.parametrize(
+    "entries", [[{}, {}], [{"label": "Network adapter 2"}, {"label": "Network adapter 1"}], [{}], []]
+)
+def test_labels_that_fit(entries: list[dict[str, Any]]) -> None:
+    networks.check_labels("golden", PARENT, networks.wanted(entries))
+
+
+def changes(*entries: dict[str, Any], parent: dict[str, Any] = PARENT) -> list[Any]:
+    specs = networks.device_changes(parent, networks.wanted(entries), {"lab": LAB})
+    assert all(one.operation == "edit" for one in specs)
+    return [one.device for one in specs]
+
+
+def test_adapters_that_are_not_named_are_left_to_the_server() -> None:
+    assert changes() == []
+    assert [one.key for one in changes({"label": "Network adapter 2"})] == [4001]
+
+
+def test_change_of_network_and_mac_address() -> None:
+    (changed,) = changes({"network": "lab", "mac_address": "00:50:56:01:02:03"})
+    assert changed.__class__.__name__.endswith("VirtualVmxnet3")
+    assert (changed.key, changed.backing.deviceName) == (4000, "lab")
+    assert (changed.addressType, changed.macAddress) == ("manual", "00:50:56:01:02:03")
+    # What belongs to the parent's adapter alone does not go along.
+    assert changed.externalId is None
+
+
+def test_without_a_network_it_is_the_parents_and_another_port() -> None:
+    (changed,) = changes({"label": "Network adapter 2"})
+    assert changed.__class__.__name__.endswith("VirtualE1000")
+    assert (changed.addressType, changed.macAddress) == ("assigned", None)
+    port = changed.backing.port
+    assert (port.switchUuid, port.portgroupKey) == ("switch", "dvportgroup-1")
+    assert (port.portKey, port.connectionCookie) == (None, None)
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(("connect", "connected"), [("at_clone", True), ("after_post_clone", False), ("never", False)])
+def test_connection_at_creation(connect: str, connected: bool, before: bool) -> None:
+    (changed,) = changes({"connect": connect}, parent=vm(adapter(1, connected=before)))
+    now = changed.connectable
+    assert (now.connected, now.startConnected, now.allowGuestControl) == (connected, connected, False)
+    assert now.migrateConnect == ("connect" if connected else "disconnect")
+
+
+def test_manual_address_of_the_parent_is_not_left_to_chance() -> None:
+    (changed,) = changes(parent=vm(adapter(1, addressType="manual"), adapter(2)))
+    assert (changed.key, changed.addressType, changed.macAddress) == (4000, "assigned", None)
+    assert (changed.backing.deviceName, changed.connectable) == ("home", None)
+
+
+def test_what_was_read_of_the_parent_stays_as_it_is() -> None:
+    before = str(PARENT["config.hardware.device"])
+    changes({"network": "lab", "connect": "never"}, {})
+    assert str(PARENT["config.hardware.device"]) == before
+
+
+@pytest.mark.parametrize(
+    ("entries", "keys"),
+    [
+        ([], {"dvportgroup-1": 1}),
+        ([{"network": "lab"}, {"connect": "never"}], {"dvportgroup-1": 1}),
+        ([{"network": "new"}], {"dvportgroup-1": 1, "dvportgroup-2": 1}),
+        ([{"network": "new"}, {"network": "new"}], {"dvportgroup-2": 2}),
+        ([{"network": "lab"}, {"network": "lab"}], {}),
+    ],
+)
+def test_port_groups_that_a_child_lands_on(entries: list[dict[str, Any]], keys: dict[str, int]) -> None:
+    found = {"lab": LAB, "new": on_port_group("dvportgroup-2")}
+    assert networks.landing(PARENT, networks.wanted(entries), found) == keys
+
+
+# --- a child's adapters ---------------------------------------------------------------------------------------------
+
+LATE = networks.wanted([{"connect": "never"}, {"connect": "after_post_clone"}, {"connect": "after_post_clone"}])
+
+
+@pytest.mark.parametrize(
+    ("connected", "started", "power", "is_late"),
+    [
+        (False, False, "poweredOn", True),
+        (False, True, "poweredOn", True),
+        (True, True, "poweredOn", False),
+        (True, False, "poweredOn", False),
+        (False, True, "poweredOff", False),
+        (False, False, "poweredOff", True),
+    ],
+)
+def test_what_is_still_to_be_connected(connected: bool, started: bool, power: str, is_late: bool) -> None:
+    now = vim.vm.device.VirtualDevice.ConnectInfo(startConnected=started, connected=connected, allowGuestControl=True)
+    child = vm(adapter(1, connected=False), adapter(2, connectable=now), power=power)
+    assert networks.labels(networks.disconnected(child, LATE)) == ("Network adapter 2" if is_late else "")
+
+
+def test_adapters_without_a_word_on_their_connection_are_not_connected() -> None:
+    child = vm(adapter(1), adapter(2, connectable=None))
+    assert len(networks.disconnected(child, LATE)) == 1
+    (change,) = networks.connection(networks.disconnected(child, LATE)).deviceChange
+    assert change.device.connectable.connected
+
+
+def test_connecting_leaves_the_rest_of_an_adapter_as_it_is() -> None:
+    card = adapter(2, connected=False, backing=on_port_group(port="17"))
+    (change,) = networks.connection([card]).deviceChange
+    assert change.operation == "edit"
+    assert (change.device.key, change.device.macAddress, change.device.backing.port.portKey) == (
+        4001,
+        card.macAddress,
+        "17",
+    )
+    now = change.device.connectable
+    assert (now.connected, now.startConnected, now.allowGuestControl) == (True, True, False)
+    assert card.connectable.connected is False
