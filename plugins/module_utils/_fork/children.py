@@ -262,7 +262,7 @@ def _foresee(
         refused.update(told)
     else:
         for error in told.values():
-            warn(error.sentence)
+            warn(error.sentence)  # it may be true until an earlier task of the play has done its work only
     return {
         name: replace(child, step=pipeline.Step.FAILED, error=refused[name].sentence)
         if name in refused
@@ -292,18 +292,20 @@ def _ask_beforehand(
     jobs: dict[t.Any, _tasks.Job] = {}
     for child in created if parent.engine.can_foresee else ():
         ask = functools.partial(parent.engine.foresee, parent.vm, creation(child, places))
-        jobs[child.name] = (f"{Request.CREATE.value} {child.name}", ask)
+        jobs[child.name] = ("Could not ask vCenter beforehand", ask)
     refused: dict[str, _errors.Error] = {}
-    for name, outcome in _tasks.collect(parent.session, deadline, jobs).items():
-        what = jobs[name][0]
+    remarks: dict[str, list[str]] = {}
+    for name, outcome in (_tasks.collect(parent.session, deadline, jobs) if jobs else {}).items():
         if isinstance(outcome, _errors.Error):
-            warn(f"vCenter could not be asked beforehand. {outcome.sentence}")
+            remarks.setdefault(outcome.sentence, []).append(name)
             continue
         for result in outcome or []:
             for fault in result.warning or []:
-                warn(f"Child {name}: {_errors.fault_text(fault)}.")
+                remarks.setdefault(f"vCenter warns: {_errors.fault_text(fault)}.", []).append(name)
             for fault in result.error or []:
-                refused.setdefault(name, _errors.failure(what, fault))
+                refused.setdefault(name, _errors.failure(f"{Request.CREATE.value} {name}", fault))
+    for remark, names in remarks.items():
+        warn(f"{', '.join(names)}: {remark}")
     return refused
 
 
