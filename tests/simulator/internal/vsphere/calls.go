@@ -9,7 +9,8 @@ import (
 )
 
 // calls counts what clients ask for: SOAP requests by the name of their
-// element, anything else by HTTP method and path.
+// element, anything else by HTTP method and path. A method that is called
+// through the Managed Object Browser is counted as mob:Method besides.
 type calls struct {
 	mu    sync.Mutex
 	count callCount
@@ -39,6 +40,14 @@ func (c *calls) http(request string) {
 	defer c.mu.Unlock()
 	c.count.Total++
 	c.count.HTTP[request]++
+}
+
+// mob counts a method that a page calls. The request for the page is counted
+// by itself, so the total stays that of requests.
+func (c *calls) mob(method string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count.Methods["mob:"+method]++
 }
 
 func (c *calls) read() callCount {

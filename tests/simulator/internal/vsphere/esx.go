@@ -101,7 +101,7 @@ func (e *esxHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case isHiddenMethod(request.Method) || !e.sim.knows(request.Method):
 			e.sim.writeUnknownMethod(w, request)
 		default:
-			callService(e.model.Service, r, body, w.Header()).send(w)
+			callService(e.model.Service, r, body).send(w)
 		}
 	default:
 		e.model.Service.ServeMux.ServeHTTP(w, r)

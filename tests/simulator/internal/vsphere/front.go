@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"reflect"
 	"regexp"
@@ -32,6 +33,9 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost && (path == "/sdk" || path == "/sdk/vimService"):
 		r.URL.Path = path
 		s.serveSOAP(w, r)
+	case s.mob.serves(path):
+		s.calls.http(r.Method + " " + path)
+		s.mob.ServeHTTP(w, r)
 	default:
 		s.calls.http(r.Method + " " + path)
 		s.service.ServeMux.ServeHTTP(w, r)
@@ -85,11 +89,16 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 	if request == nil {
 		return
 	}
-	if !s.knows(request.Method) {
+	if !s.knows(request.Method) || isHiddenMethod(request.Method) && s.rules.is("hidden_methods_over_soap", "unknown") {
 		s.writeUnknownMethod(w, request)
 		return
 	}
+	s.run(r, request, body).send(w)
+}
 
+// run answers a request, unless a mishap was asked for that keeps it from its
+// answer. A dropped connection ends the handler.
+func (s *Simulator) run(r *http.Request, request *soapRequest, body []byte) *answer {
 	rule := s.faults.take("call", request.Method, request.VM, s.names.of(request.VM), request.Name)
 	if rule != nil {
 		time.Sleep(rule.delay())
@@ -100,23 +109,24 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 			if _, dropped := fault.(*types.NotAuthenticated); dropped {
 				s.dropSession(r)
 			}
-			writeFault(w, "ServerFaultCode", textOf(fault), fault)
-			return
+			answer := &answer{header: http.Header{}}
+			writeFault(answer, "ServerFaultCode", textOf(fault), fault)
+			return answer
 		}
 	}
-
-	answer := callService(s.service, r, body, w.Header())
+	answer := callService(s.service, r, body)
 	if rule != nil && rule.Drop == "after" {
 		panic(http.ErrAbortHandler)
 	}
-	answer.send(w)
+	return answer
 }
 
 // callService has govmomi's simulator answer a request.
-func callService(service *simulator.Service, r *http.Request, body []byte, header http.Header) *answer {
-	answer := &answer{header: header, status: http.StatusOK}
+func callService(service *simulator.Service, r *http.Request, body []byte) *answer {
+	answer := &answer{header: http.Header{}, status: http.StatusOK}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	service.ServeSDK(answer, r)
+	answer.tidyFault()
 	return answer
 }
 
@@ -196,7 +206,7 @@ func (a *answer) Write(text []byte) (int, error) { return a.body.Write(text) }
 
 // send sends the response.
 func (a *answer) send(w http.ResponseWriter) {
-	a.tidyFault()
+	maps.Copy(w.Header(), a.header)
 	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body.Bytes())

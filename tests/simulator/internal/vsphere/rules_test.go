@@ -6,7 +6,9 @@ package vsphere
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -639,6 +641,85 @@ var ruleTests = map[string]struct {
 			b.Error(err)
 		}
 	}},
+	"hidden_methods_over_soap": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.expect("SOAP", b.raw.task("EnableForkParent_Task", vm, ""), map[string]string{"unknown": "InvalidRequest"}[choice])
+		b.expect("MOB", b.mob("user", "pass").task(vm.Value, "enableForkParent"), map[string]string{"known": "InvalidState"}[choice])
+	}},
+	"mob": {test: func(b *bed, choice string) {
+		page := b.mob("user", "pass").get("/mob/?moid=ServiceInstance&method=retrieveContent")
+		want := map[string]int{"off": http.StatusNotFound}[choice]
+		if want == 0 {
+			want = http.StatusOK
+		}
+		login := strings.Contains(page.text, `<form id="loginForm"`)
+		if page.status != want || (page.nonce() != "") != (choice == "on") || login != (choice == "login-page" || choice == "redirect") {
+			b.Error(page.status, page.text)
+		}
+	}},
+	"mob_off_answer": {test: func(b *bed, choice string) {
+		b.rule("mob", "off")
+		if page := b.mob("user", "pass").get("/mob/"); strconv.Itoa(page.status) != choice || !strings.Contains(page.text, choice) {
+			b.Error(page.status, page.text)
+		}
+	}},
+	"mob_nonce": {test: func(b *bed, choice string) {
+		page := b.mob("user", "pass").do(http.MethodPost, methodPath(b.vm("DC0_H0_VM0").Value, "powerOff"), url.Values{})
+		if (page.status == http.StatusOK) != (choice == "absent") || (page.result() != "") != (choice == "absent") {
+			b.Error(page.status, page.text)
+		}
+	}},
+	"mob_wrong_nonce": {test: func(b *bed, choice string) {
+		c, path := b.mob("user", "pass"), methodPath(b.vm("DC0_H0_VM0").Value, "powerOff")
+		for _, nonce := range []url.Values{{}, {"vmware-session-nonce": {""}}, {"vmware-session-nonce": {"wrong"}}} {
+			page := c.do(http.MethodPost, path, nonce)
+			if (page.status == http.StatusForbidden) != (choice == "403") || (page.nonce() != "") != (choice == "form") || page.result() != "" {
+				b.Errorf("%v: %d %s", nonce, page.status, page.text)
+			}
+		}
+		if n := b.calls().Methods["mob:PowerOffVM_Task"]; n != 0 {
+			b.Errorf("called %d times", n)
+		}
+	}},
+	"mob_undeclared_prefixes": {test: func(b *bed, choice string) {
+		got := b.mob("user", "pass").task(b.vm("DC0_H0_VM0").Value, "reconfigure", "spec", reconfigureNote(` xsi:type="xsd:string"`))
+		b.expect("xsd", got, map[string]string{"xsi": "InvalidRequest"}[choice])
+	}},
+	"mob_untyped_value": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		got := b.mob("user", "pass").task(vm.Value, "reconfigure", "spec", reconfigureNote(""))
+		b.expect("untyped", got, map[string]string{"refused": "InvalidRequest"}[choice])
+		if (b.extra(vm)["note"] == "x") != (choice == "string") {
+			b.Error(b.extra(vm))
+		}
+	}},
+	"mob_bad_parameter": {test: func(b *bed, choice string) {
+		b.expect("empty", b.mob("user", "pass").task(b.vm("DC0_H0_VM0").Value, "reconfigure"), choice)
+	}},
+	"mob_fault_page": {test: func(b *bed, choice string) {
+		b.control(http.MethodPost, "faults", map[string]any{"method": "PowerOnVM_Task", "fault": "InvalidPowerState"}, nil)
+		page := b.mob("user", "pass").invoke(b.vm("DC0_H0_VM0").Value, "powerOn")
+		if (page.status == http.StatusOK) != (choice == "result") || (page.result() == "") != (choice == "error-page") ||
+			!strings.Contains(page.text, "InvalidPowerState") || page.message() == "" {
+			b.Error(page.status, page.text)
+		}
+	}},
+	"mob_not_found": {test: func(b *bed, choice string) {
+		c := b.mob("user", "pass")
+		for path, fault := range map[string]string{
+			"/mob/?moid=vm-99999": "ManagedObjectNotFound", methodPath(b.vm("DC0_H0_VM0").Value, "explode"): "MethodNotFound",
+		} {
+			page := c.get(path)
+			if (page.status == http.StatusNotFound) != (choice == "404") || strings.Contains(page.text, fault) != (choice == "fault") {
+				b.Error(page.status, page.text)
+			}
+		}
+	}},
+}
+
+// reconfigureNote sets an extraConfig key.
+func reconfigureNote(valueAttributes string) string {
+	return "<spec><extraConfig><key>note</key><value" + valueAttributes + ">x</value></extraConfig></spec>"
 }
 
 // faultOf is the fault that a choice named after one stands for.

@@ -75,6 +75,7 @@ type Simulator struct {
 	vApps      *vApps
 	collectors *collectors
 	events     *events
+	mob        *mob
 	lastMAC    uint32
 	files      sync.Mutex // govmomi's simulator reads datastores without their locks
 	log        *log.Logger
@@ -116,6 +117,7 @@ func Start(options Options) (*Simulator, error) {
 	s.vApps = &vApps{options: map[types.ManagedObjectReference]types.VmConfigInfo{}}
 	s.collectors = &collectors{all: map[*simulator.PropertyCollector]*updates{}}
 	s.events = newEvents()
+	s.mob = newMOB(s)
 	s.control = s.newControl()
 	if err := s.start(); err != nil {
 		s.Close()

@@ -1,0 +1,180 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+//go:embed mob.html
+var mobHTML string
+
+var mobTemplates = template.Must(template.New("mob").Funcs(template.FuncMap{"link": mobLink}).Parse(mobHTML))
+
+// mobLink is the address of an object's page, or of a method's. The browser
+// escapes all but letters and digits (rule mob_pages).
+func mobLink(moid string, method ...string) template.URL {
+	link := "/mob/?moid=" + mobEscaped(moid)
+	if len(method) > 0 {
+		link += "&method=" + mobEscaped(method[0])
+	}
+	return template.URL(link)
+}
+
+func mobEscaped(text string) string {
+	var out strings.Builder
+	for _, c := range []byte(text) {
+		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' {
+			out.WriteByte(c)
+		} else {
+			fmt.Fprintf(&out, "%%%02x", c)
+		}
+	}
+	return out.String()
+}
+
+// objectPage shows an object.
+type objectPage struct {
+	Object     types.ManagedObjectReference
+	Path       string
+	Properties []*mobValue
+	Methods    []string
+}
+
+// methodPage is the form of a method, and what came of sending it.
+type methodPage struct {
+	Object     types.ManagedObjectReference
+	Name       string
+	Nonce      string
+	Parameters []parameter
+	Returns    string // the type
+	Result     string // the type of what came; "" when nothing was sent
+	Value      *mobValue
+	Fault      *mobFault
+}
+
+// parameter is a field of a form.
+type parameter struct {
+	mobField
+	Type    string
+	Example string // what the field holds to begin with
+	Plain   bool
+}
+
+func newParameter(field mobField) parameter {
+	p := parameter{mobField: field, Type: field.typeLabel(), Plain: field.plain()}
+	switch {
+	case p.Plain:
+	case field.Type == morefType:
+		kind := morefKinds[field.Name]
+		p.Example = fmt.Sprintf("<%[1]s type=%[2]q xsi:type=\"ManagedObjectReference\"></%[1]s>\r\n", field.Name, kind)
+	default:
+		p.Example = fmt.Sprintf("<%[1]s xsi:type=%[2]q>\r\n</%[1]s>\r\n", field.Name, typeName(field.Type))
+	}
+	if field.Optional {
+		p.Example = ""
+	}
+	return p
+}
+
+// mobValue is a value as a row of a table.
+type mobValue struct {
+	Name, Type string
+	Text       string
+	Quoted     bool // a string, shown in quotation marks
+	Unset      bool
+	Moid       string // of the object a value refers to
+	Rows       []*mobValue
+}
+
+// newMOBValue makes a row of an element of an answer. The type is that of its
+// place, nil when the element says it.
+func newMOBValue(n *xmlNode, name string, t reflect.Type) *mobValue {
+	value := &mobValue{Name: name, Type: n.xsiType()[strings.LastIndex(n.xsiType(), ":")+1:]}
+	if value.Type != "" {
+		if actual, ok := xsdTypes[value.Type]; ok {
+			t = actual
+		} else if actual, ok := types.TypeFunc()(value.Type); ok {
+			t = actual
+		}
+	} else if t != nil {
+		value.Type = typeName(t)
+	}
+	switch kind := n.attr("type", ""); {
+	case kind != "":
+		value.Type, value.Moid, value.Text = "ManagedObjectReference:"+kind, n.Text, n.Text
+	case strings.HasPrefix(value.Type, "ArrayOf"):
+		element := fieldsOf(t)[0].Type
+		value.Type = typeName(element) + "[]"
+		for i := range n.Children {
+			value.Rows = append(value.Rows, newMOBValue(&n.Children[i], fmt.Sprintf("[%d]", i), element))
+		}
+	case t != nil && t != timeType && t.Kind() == reflect.Struct:
+		for _, field := range fieldsOf(t) {
+			value.Rows = append(value.Rows, propertyRow(n, field))
+		}
+	default:
+		value.Text, value.Quoted = n.Text, value.Type == "string"
+	}
+	return value
+}
+
+// propertyRow is the row of one property of a data object.
+func propertyRow(n *xmlNode, field mobField) *mobValue {
+	row := &mobValue{Name: field.Name, Type: field.typeLabel(), Unset: true}
+	for i := range n.Children {
+		if n.Children[i].XMLName.Local != field.Name {
+			continue
+		}
+		value := newMOBValue(&n.Children[i], field.Name, field.Type)
+		if !field.Many {
+			return value
+		}
+		value.Name = fmt.Sprintf("%s[%d]", field.Name, len(row.Rows))
+		row.Unset, row.Rows = false, append(row.Rows, value)
+	}
+	return row
+}
+
+// mobFault is a fault as a page shows it.
+type mobFault struct {
+	Type    string
+	Message string
+	Rows    []*mobValue
+}
+
+func newMOBFault(n *xmlNode) *mobFault {
+	fault := &mobFault{Message: n.child("faultstring").Text}
+	for _, detail := range n.child("detail").Children {
+		value := newMOBValue(&detail, "", nil)
+		fault.Type, fault.Rows = value.Type, value.Rows
+	}
+	return fault
+}
+
+// faultPage shows a fault, as the result of a method or instead of a page.
+func (m *mob) faultPage(w http.ResponseWriter, page *methodPage) {
+	if page.Name != "" && m.sim.rules.is("mob_fault_page", "result") {
+		page.Result = page.Fault.Type
+		m.page(w, http.StatusOK, "method", page)
+		return
+	}
+	m.page(w, http.StatusInternalServerError, "fault", page.Fault)
+}
+
+func (m *mob) page(w http.ResponseWriter, status int, name string, content any) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-cache")
+	w.WriteHeader(status)
+	if err := mobTemplates.ExecuteTemplate(w, name, content); err != nil {
+		m.sim.trouble("page %s: %v", name, err)
+	}
+}
