@@ -4,7 +4,7 @@
 // Command govc is govmomi's command line client at the version the simulator
 // is built with. Its own main is a module with a replace directive, which
 // cannot be installed by version; its commands can be imported. Those here
-// list, inspect, import and power VMs, and run programs in them.
+// list, inspect, import and power VMs, run programs in them, and say who may.
 package main
 
 import (
@@ -25,6 +25,7 @@ import (
 	_ "github.com/vmware/govmomi/cli/object"
 	_ "github.com/vmware/govmomi/cli/permissions"
 	_ "github.com/vmware/govmomi/cli/pool"
+	_ "github.com/vmware/govmomi/cli/role"
 	_ "github.com/vmware/govmomi/cli/session"
 	_ "github.com/vmware/govmomi/cli/task"
 	_ "github.com/vmware/govmomi/cli/vm"

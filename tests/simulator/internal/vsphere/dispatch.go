@@ -28,7 +28,7 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 		} else {
 			s.sessions.see(ctx.Session)
 		}
-		if fault := s.authorize(user, method); fault != nil {
+		if fault := s.authorize(ctx, user, method); fault != nil {
 			return nil, fault
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -46,7 +47,8 @@ type user struct {
 	DenyOn   []string `json:"deny_on"` // moids; empty means everywhere
 }
 
-// users are those who can log in. Who is not denied a privilege has it.
+// users are those who can log in. Who is not denied a privilege has it, as long
+// as no permission of vCenter's is about him.
 type users struct {
 	mu     sync.Mutex
 	byName map[string]user
@@ -76,12 +78,69 @@ func (u *users) denied(name, privilege, moid string) bool {
 	return slices.Contains(known.Deny, privilege) && (len(known.DenyOn) == 0 || slices.Contains(known.DenyOn, moid))
 }
 
-// holds tells whether somebody who can log in has a privilege.
-func (u *users) holds(name, privilege, moid string) bool {
+func (u *users) known(name string) bool {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	_, known := u.byName[name]
-	u.mu.Unlock()
-	return known && !u.denied(name, privilege, moid)
+	return known
+}
+
+// holds tells whether somebody who can log in has a privilege.
+func (s *Simulator) holds(ctx *simulator.Context, name, privilege string, on types.ManagedObjectReference) bool {
+	return s.users.known(name) && !s.users.denied(name, privilege, on.Value) && s.permitted(ctx, name, privilege, on)
+}
+
+// permitted tells whether permissions give a user a privilege (rule permissions);
+// they do while none is about him.
+func (s *Simulator) permitted(ctx *simulator.Context, name, privilege string, on types.ManagedObjectReference) (yes bool) {
+	manager := ctx.Map.Get(*s.content().AuthorizationManager).(*simulator.AuthorizationManager)
+	ctx.WithLock(manager, func() {
+		permissions := map[types.ManagedObjectReference]types.Permission{}
+		all := manager.RetrieveAllPermissions(&types.RetrieveAllPermissions{This: manager.Self}).(*methods.RetrieveAllPermissionsBody)
+		for _, one := range all.Res.Returnval {
+			if one.Principal == name && !one.Group {
+				permissions[*one.Entity] = one
+			}
+		}
+		if len(permissions) == 0 {
+			yes = true
+			return
+		}
+		for _, way := range waysUp(ctx, on) {
+			for _, at := range way {
+				one, found := permissions[at]
+				if !found || at != on && !one.Propagate {
+					continue
+				}
+				role := object.AuthorizationRoleList(manager.RoleList).ById(one.RoleId)
+				yes = yes || role != nil && slices.Contains(role.Privilege, privilege)
+				break // the nearest overrides those above it
+			}
+		}
+	})
+	return yes
+}
+
+// waysUp are the ways from an object to the root: two of a VM, through its
+// folder and through its pool.
+func waysUp(ctx *simulator.Context, ref types.ManagedObjectReference) (ways [][]types.ManagedObjectReference) {
+	begin := []*types.ManagedObjectReference{&ref}
+	if vm, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine); ok {
+		ctx.WithLock(vm, func() { begin = []*types.ManagedObjectReference{vm.Parent, vm.ResourcePool} })
+	}
+	for _, next := range begin {
+		way := []types.ManagedObjectReference{ref}
+		for next != nil {
+			way = append(way, *next)
+			entity, ok := ctx.Map.Get(*next).(mo.Entity)
+			if !ok {
+				break
+			}
+			next = entity.Entity().Parent
+		}
+		ways = append(ways, way)
+	}
+	return ways
 }
 
 // need is a privilege that a call asks for, and the object it is asked on.
@@ -91,9 +150,9 @@ type need struct {
 }
 
 // authorize refuses a call that the user lacks a privilege for.
-func (s *Simulator) authorize(name string, method *simulator.Method) types.BaseMethodFault {
+func (s *Simulator) authorize(ctx *simulator.Context, name string, method *simulator.Method) types.BaseMethodFault {
 	for _, need := range s.needs(method) {
-		if s.users.denied(name, need.privilege, need.on.Value) {
+		if !s.holds(ctx, name, need.privilege, need.on) {
 			on := need.on
 			return &types.NoPermission{Object: &on, PrivilegeId: need.privilege}
 		}
@@ -191,10 +250,28 @@ func guestPrivilege(method string) string {
 }
 
 // authorizationManager tells who holds which privileges: by the users' deny
-// lists, where govmomi's says that everybody holds all.
+// lists and the permissions, where govmomi's says that everybody holds all.
 type authorizationManager struct {
 	*simulator.AuthorizationManager
 	sim *Simulator
+}
+
+// SetEntityPermissions leaves the permissions of others as they are (vSphere
+// API reference), where govmomi's removes them.
+func (m *authorizationManager) SetEntityPermissions(ctx *simulator.Context, req *types.SetEntityPermissions) soap.HasFault {
+	set := *req
+	for i := range set.Permission {
+		set.Permission[i].Entity = &req.Entity
+	}
+	now := m.RetrieveEntityPermissions(ctx, &types.RetrieveEntityPermissions{This: req.This, Entity: req.Entity})
+	for _, one := range now.(*methods.RetrieveEntityPermissionsBody).Res.Returnval {
+		if !slices.ContainsFunc(req.Permission, func(new types.Permission) bool {
+			return new.Principal == one.Principal && new.Group == one.Group
+		}) {
+			set.Permission = append(set.Permission, one)
+		}
+	}
+	return m.AuthorizationManager.SetEntityPermissions(&set)
 }
 
 // hasPrivilegeResponse is an answer with all its truth values: govmomi's leaves
@@ -210,31 +287,31 @@ type hasPrivilegeBody struct {
 
 func (b *hasPrivilegeBody) Fault() *soap.Fault { return b.Fault_ }
 
-func (m *authorizationManager) HasPrivilegeOnEntity(req *types.HasPrivilegeOnEntity) soap.HasFault {
+func (m *authorizationManager) HasPrivilegeOnEntity(ctx *simulator.Context, req *types.HasPrivilegeOnEntity) soap.HasFault {
 	body := &hasPrivilegeBody{Res: &hasPrivilegeResponse{}}
 	user := m.sim.sessions.userOf(req.SessionId)
 	for _, privilege := range req.PrivId {
-		body.Res.Returnval = append(body.Res.Returnval, m.sim.users.holds(user, privilege, req.Entity.Value))
+		body.Res.Returnval = append(body.Res.Returnval, m.sim.holds(ctx, user, privilege, req.Entity))
 	}
 	return body
 }
 
-func (m *authorizationManager) HasPrivilegeOnEntities(req *types.HasPrivilegeOnEntities) soap.HasFault {
-	held := m.held(m.sim.sessions.userOf(req.SessionId), req.Entity, req.PrivId)
+func (m *authorizationManager) HasPrivilegeOnEntities(ctx *simulator.Context, req *types.HasPrivilegeOnEntities) soap.HasFault {
+	held := m.held(ctx, m.sim.sessions.userOf(req.SessionId), req.Entity, req.PrivId)
 	return &methods.HasPrivilegeOnEntitiesBody{Res: &types.HasPrivilegeOnEntitiesResponse{Returnval: held}}
 }
 
-func (m *authorizationManager) HasUserPrivilegeOnEntities(req *types.HasUserPrivilegeOnEntities) soap.HasFault {
-	held := m.held(req.UserName, req.Entities, req.PrivId)
+func (m *authorizationManager) HasUserPrivilegeOnEntities(ctx *simulator.Context, req *types.HasUserPrivilegeOnEntities) soap.HasFault {
+	held := m.held(ctx, req.UserName, req.Entities, req.PrivId)
 	return &methods.HasUserPrivilegeOnEntitiesBody{Res: &types.HasUserPrivilegeOnEntitiesResponse{Returnval: held}}
 }
 
-func (m *authorizationManager) FetchUserPrivilegeOnEntities(req *types.FetchUserPrivilegeOnEntities) soap.HasFault {
+func (m *authorizationManager) FetchUserPrivilegeOnEntities(ctx *simulator.Context, req *types.FetchUserPrivilegeOnEntities) soap.HasFault {
 	body := &methods.FetchUserPrivilegeOnEntitiesBody{Res: &types.FetchUserPrivilegeOnEntitiesResponse{}}
 	for _, entity := range req.Entities {
 		result := types.UserPrivilegeResult{Entity: entity}
 		for _, privilege := range object.AuthorizationRoleList(m.RoleList).ByName("Admin").Privilege {
-			if m.sim.users.holds(req.UserName, privilege, entity.Value) {
+			if m.sim.holds(ctx, req.UserName, privilege, entity) {
 				result.Privileges = append(result.Privileges, privilege)
 			}
 		}
@@ -243,13 +320,13 @@ func (m *authorizationManager) FetchUserPrivilegeOnEntities(req *types.FetchUser
 	return body
 }
 
-func (m *authorizationManager) held(user string, entities []types.ManagedObjectReference, privileges []string) []types.EntityPrivilege {
+func (m *authorizationManager) held(ctx *simulator.Context, user string, entities []types.ManagedObjectReference, privileges []string) []types.EntityPrivilege {
 	var held []types.EntityPrivilege
 	for _, entity := range entities {
 		on := types.EntityPrivilege{Entity: entity}
 		for _, privilege := range privileges {
 			on.PrivAvailability = append(on.PrivAvailability, types.PrivilegeAvailability{
-				PrivId: privilege, IsGranted: m.sim.users.holds(user, privilege, entity.Value),
+				PrivId: privilege, IsGranted: m.sim.holds(ctx, user, privilege, entity),
 			})
 		}
 		held = append(held, on)

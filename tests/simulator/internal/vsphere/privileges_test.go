@@ -10,7 +10,10 @@ import (
 
 	"github.com/vmware/govmomi"
 	"github.com/vmware/govmomi/fault"
+	vim "github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -98,5 +101,96 @@ func TestAuthorizationManagerOfOldServer(t *testing.T) {
 		if err != nil || (fault == nil) != known {
 			t.Errorf("%s: %v %+v", method, err, fault)
 		}
+	}
+}
+
+// A user whom permissions are about has what they give, and no more.
+func TestPermissions(t *testing.T) {
+	b := start(t)
+	b.control(http.MethodPost, "users", map[string]any{"name": "low", "password": "low"}, nil)
+	low := b.login("low", "low")
+	vm := b.vm("DC0_H0_VM0")
+	var object mo.VirtualMachine
+	if err := property.DefaultCollector(b.client.Client).RetrieveOne(b.ctx, vm, []string{"parent", "resourcePool"}, &object); err != nil {
+		t.Fatal(err)
+	}
+	manager := vim.NewAuthorizationManager(b.client.Client)
+	role := func(name string, privileges ...string) int32 {
+		t.Helper()
+		if _, err := manager.AddRole(b.ctx, name, privileges); err != nil {
+			t.Fatal(err)
+		}
+		roles, err := manager.RoleList(b.ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return roles.ByName(name).RoleId
+	}
+	on, off := role("on", powerOn), role("off", powerOff)
+	set := func(entity types.ManagedObjectReference, who string, role int32, propagate bool) {
+		t.Helper()
+		err := manager.SetEntityPermissions(b.ctx, entity, []types.Permission{{Principal: who, RoleId: role, Propagate: propagate}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(when string, want ...bool) {
+		t.Helper()
+		held, err := methods.HasUserPrivilegeOnEntities(b.ctx, low, &types.HasUserPrivilegeOnEntities{
+			This: manager.Reference(), Entities: []types.ManagedObjectReference{vm}, UserName: "low", PrivId: []string{powerOn, powerOff, systemRead},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, one := range held.Returnval[0].PrivAvailability {
+			if one.IsGranted != want[i] {
+				t.Errorf("%s: %s is held: %t", when, one.PrivId, one.IsGranted)
+			}
+		}
+	}
+	power := func(off bool) error {
+		var task types.ManagedObjectReference
+		if off {
+			res, err := methods.PowerOffVM_Task(b.ctx, low, &types.PowerOffVM_Task{This: vm})
+			if err != nil {
+				return err
+			}
+			task = res.Returnval
+		} else {
+			res, err := methods.PowerOnVM_Task(b.ctx, low, &types.PowerOnVM_Task{This: vm})
+			if err != nil {
+				return err
+			}
+			task = res.Returnval
+		}
+		return vim.NewTask(b.client.Client, task).Wait(b.ctx)
+	}
+	root := b.client.ServiceContent.RootFolder
+	expect("no permission is about the user", true, true, true)
+	set(root, "somebody", off, true)
+	expect("a permission is about somebody else", true, true, true)
+	set(root, "low", on, false)
+	expect("a permission does not propagate", false, false, false)
+	set(root, "low", on, true)
+	expect("a permission propagates", true, false, true)
+	if err := power(true); !fault.Is(err, &types.NoPermission{}) {
+		t.Errorf("powered off without the privilege: %v", err)
+	}
+	set(*object.Parent, "low", off, true)
+	expect("one on the folder, another from above through the pool", true, true, true)
+	set(*object.ResourcePool, "low", off, true)
+	expect("one on the folder, one on the pool", false, true, true)
+	if err := power(true); err != nil {
+		t.Error(err)
+	}
+	set(vm, "low", on, false)
+	expect("one on the VM itself", true, false, true)
+	if err := power(false); err != nil {
+		t.Error(err)
+	}
+	if all, err := manager.RetrieveEntityPermissions(b.ctx, root, false); err != nil || !slices.ContainsFunc(all, func(one types.Permission) bool {
+		return one.Principal == "somebody"
+	}) {
+		t.Errorf("the permission of somebody else is gone: %v %+v", err, all)
 	}
 }

@@ -254,6 +254,8 @@ var ruleTable = []Rule{
 	// The server.
 	{Name: "unknown_method_fault", Source: "vpulim/node-soap issue 668", Choices: []string{"InvalidRequest", "RuntimeFault", "MethodNotFound", "NotSupported"},
 		Statement: "A method the server does not know is answered with this fault."},
+	{Name: "permissions", Source: "documentation \"vSphere Security\" (GUID-03B36057)", Choices: []string{"nearest"},
+		Statement: "A permission on an object overrides what propagates to it from above; a VM inherits from its folder and from its pool at once. Here a user whom no permission is about may do everything."},
 	{Name: "privileges_asked_of", Source: reference, Choices: []string{"readable entities"},
 		Statement: "HasPrivilegeOnEntities asks for System.Read on every entity; for a session that does not exist it answers that no privilege is held."},
 	{Name: "newer_soap_version", Source: "govmomi's clients name their own newest version to every server", Choices: []string{"served", "refused"},
