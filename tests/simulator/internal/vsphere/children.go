@@ -36,15 +36,16 @@ func (v *virtualMachine) CreateForkChildTask(ctx *simulator.Context, req *create
 
 // birth is what a child of either kind is made of.
 type birth struct {
-	spec   types.VirtualMachineConfigSpec
-	extra  map[string]string
-	secret map[string]string
-	vapp   *types.VmConfigInfo
-	deltas int // disks between its base disk and its own
-	origin *origin
-	folder *simulator.Folder
-	pool   types.ManagedObjectReference
-	host   types.ManagedObjectReference
+	spec     types.VirtualMachineConfigSpec
+	extra    map[string]string
+	secret   map[string]string
+	vapp     *types.VmConfigInfo
+	deltas   int            // disks between its base disk and its own
+	connects map[int32]bool // see instance
+	origin   *origin
+	folder   *simulator.Folder
+	pool     types.ManagedObjectReference
+	host     types.ManagedObjectReference
 }
 
 func (v *virtualMachine) createChild(ctx *simulator.Context, req *createForkChildRequest) (child types.ManagedObjectReference, fault types.BaseMethodFault) {
@@ -104,7 +105,7 @@ func (v *virtualMachine) conceive(ctx *simulator.Context, req *createForkChildRe
 	if location.Folder != nil && rules.is("location_folder", "honoured") {
 		folder = *location.Folder
 	}
-	b, problems := v.embryo(ctx, location, folder, v.Config.Hardware.Device)
+	b, problems := v.embryo(ctx, location, folder, withoutPorts(copyOf(v.Config.Hardware.Device)))
 	if len(problems) > 0 {
 		return nil, problems[0].fault
 	}
@@ -213,7 +214,7 @@ func (s *Simulator) born(ctx *simulator.Context, object *simulator.VirtualMachin
 	vm.mu.Lock()
 	vm.origin = b.origin
 	vm.secret = b.secret
-	vm.deltas = b.deltas
+	vm.deltas, vm.connects = b.deltas, b.connects
 	vm.mu.Unlock()
 	s.setVApp(ctx, object, b.vapp)
 	setExtraConfig(ctx, object, b.extra)

@@ -193,7 +193,8 @@ type ovfEnvView struct {
 type interfaceView struct {
 	Name      string   `json:"name"`
 	MAC       string   `json:"mac"`
-	Up        bool     `json:"up"`
+	Up        bool     `json:"up"`        // the guest has it so
+	Connected bool     `json:"connected"` // the adapter is
 	Addresses []string `json:"addresses"`
 }
 
@@ -258,7 +259,7 @@ func (s *Simulator) view(vm *instance) guestView {
 	state := machine.State()
 	view.State.Hostname = state.Hostname
 	for _, nic := range state.Interfaces {
-		view.State.Interfaces = append(view.State.Interfaces, interfaceView{nic.Name, nic.MAC, nic.Up, append([]string{}, nic.Addresses...)})
+		view.State.Interfaces = append(view.State.Interfaces, interfaceView{nic.Name, nic.MAC, nic.Up, nic.Connected, append([]string{}, nic.Addresses...)})
 	}
 	if !frozen {
 		for _, process := range machine.Processes() {
@@ -359,12 +360,25 @@ func (s *Simulator) controlInventory(r *http.Request) (any, error) {
 		Folder  string   `json:"folder"`
 		PowerOn bool     `json:"power_on"`
 		Folders []string `json:"folders"`
+
+		Networks   []string       `json:"networks"` // of standard switches
+		PortGroups []newPortGroup `json:"port_groups"`
 	}{Name: "bulk-%04d", Folder: "/DC0/vm"}
 	if err := decode(r, &request); err != nil {
 		return nil, err
 	}
 	for _, path := range request.Folders {
 		if _, err := s.makeFolder(path); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range request.Networks {
+		if err := s.addNetwork(name); err != nil {
+			return nil, err
+		}
+	}
+	for _, group := range request.PortGroups {
+		if err := s.addPortGroup(group); err != nil {
 			return nil, err
 		}
 	}

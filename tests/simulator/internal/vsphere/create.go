@@ -25,6 +25,7 @@ type creation struct {
 
 	vapp     *types.VmConfigInfo // its vApp options
 	injected string              // what its guest finds as guestinfo.ovfEnv
+	pledge   *pledge             // of ports for its adapters
 }
 
 // newCreation prepares the staging folder.
@@ -58,6 +59,7 @@ func (c *creation) abandon() {
 	if c.name != "" {
 		c.sim.names.release(c.folder.Self, c.name)
 	}
+	c.pledge.release()
 	c.sim.registry().Remove(c.ctx, c.staging.Self)
 }
 
@@ -90,7 +92,7 @@ func (c *creation) create(spec types.VirtualMachineConfigSpec, pool types.Manage
 }
 
 // prepare gives a spec what must be its own: file names without special
-// characters, and UUIDs and MAC addresses nobody else has.
+// characters, and UUIDs, MAC addresses and ports nobody else has.
 func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) (fault types.BaseMethodFault) {
 	c.injected, _ = takeInjected(spec)
 	c.vapp, fault = c.sim.rules.changedVApp(nil, spec.VAppConfig, nil)
@@ -102,10 +104,8 @@ func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) (fault types.Ba
 	if spec.InstanceUuid == "" {
 		spec.InstanceUuid = uuid.NewString()
 	}
-	for _, change := range spec.DeviceChange {
-		if card, ok := change.GetVirtualDeviceConfigSpec().Device.(types.BaseVirtualEthernetCard); ok {
-			c.sim.assignMAC(card.GetVirtualEthernetCard())
-		}
+	if fault == nil {
+		c.pledge, fault = c.sim.ports.pledge(types.ManagedObjectReference{}, c.sim.newCards(nil, spec.DeviceChange))
 	}
 	return fault
 }
@@ -123,6 +123,10 @@ func (c *creation) finish(ref types.ManagedObjectReference, complete func(*simul
 			if complete != nil {
 				complete(vm)
 			}
+			if c.pledge != nil { // nobody has seen the devices
+				c.pledge.settle(ref, cardsOf(vm.Config.Hardware.Device))
+			}
+			vm.Network = c.sim.describeCards(c.ctx, vm.Config.Hardware.Device)
 			c.sim.names.put(ref, c.folder.Self, c.name)
 			c.folder.ChildEntity = append(c.folder.ChildEntity, ref)
 			c.ctx.Map.PutEntity(c.folder, vm)

@@ -51,6 +51,9 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.Folder:
 		method.This.Value += wrapped
 		return &vmFolder{Folder: object, sim: s}, nil
+	case *simulator.DistributedVirtualSwitch:
+		method.This.Value += wrapped
+		return &distributedSwitch{DistributedVirtualSwitch: object, sim: s}, nil
 	case *simulator.HostSystem:
 		method.This.Value += wrapped
 		return &hostSystem{HostSystem: object, sim: s}, nil
@@ -153,6 +156,7 @@ func (w watch) RemoveObject(_ *simulator.Context, ref types.ManagedObjectReferen
 	if ref.Type == "VirtualMachine" {
 		w.sim.names.remove(ref)
 		w.sim.instances.remove(ref)
+		w.sim.ports.forget(ref)
 		w.sim.esx.forget(ref)
 	}
 }

@@ -37,6 +37,7 @@ type instance struct {
 	secret    map[string]string             // guestinfo that only the guest sees
 	deltas    int                           // delta disks that instant clones made
 	limit     int                           // of delta disks; 0 is that of vSphere
+	connects  map[int32]bool                // which adapters the next power-on connects, in spite of startConnected
 	tools     toolsSettings
 	disk      bool          // the guest has a disk
 	last      chan struct{} // closed when what was queued last is done

@@ -150,22 +150,18 @@ func (v *virtualMachine) proposed(ctx *simulator.Context, spec *types.VirtualMac
 	if _, err := uuid.Parse(spec.BiosUuid); spec.BiosUuid != "" && err != nil {
 		found(types.CheckTestTypeSourceTests, &types.InvalidArgument{InvalidProperty: "spec.biosUuid"})
 	}
-	devices, fault := v.clonedDevices(ctx, spec.Location.DeviceChange, copyOf(v.Config.Hardware.Device))
+	devices, fault := v.sim.clonedCards(ctx, v.VirtualMachine, spec.Location.DeviceChange)
+	if fault == nil {
+		var kept *pledge
+		kept, fault = v.sim.ports.pledge(types.ManagedObjectReference{}, cardsOf(devices))
+		kept.release() // the creation keeps some
+	}
 	if fault != nil {
 		found(types.CheckTestTypeNetworkTests, fault)
 	}
 	b, misplaced := v.embryo(ctx, spec.Location, v.sim.folderOfClone(ctx, v.VirtualMachine, spec.Location), devices)
-	b.deltas = deltas + 1
+	b.deltas, b.connects = deltas+1, connections(devices)
 	return b, append(problems, misplaced...)
-}
-
-// clonedDevices are the devices of a clone: copies of its source's, changed as
-// the spec says.
-func (v *virtualMachine) clonedDevices(_ *simulator.Context, changes []types.BaseVirtualDeviceConfigSpec, devices []types.BaseVirtualDevice) ([]types.BaseVirtualDevice, types.BaseMethodFault) {
-	if len(changes) > 0 {
-		return nil, withText(&types.NotSupported{}, "The simulated vCenter does not change the devices of an instant clone.")
-	}
-	return devices, nil
 }
 
 // folderOfClone is where an instant clone of a VM goes. The caller holds the
@@ -206,5 +202,10 @@ func (s *Simulator) needsOfInstantClone(source types.ManagedObjectReference, spe
 		}
 		needs = append(append(needs, need{powerOn, on}), needsOfPlace(object, spec.Location, folder)...)
 	})
+	for _, need := range s.needsOfDevices(source, spec.Location.DeviceChange) {
+		if need.privilege == assignNetwork {
+			needs = append(needs, need)
+		}
+	}
 	return needs
 }

@@ -4,6 +4,7 @@
 package vsphere
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"github.com/vmware/govmomi/simulator/esx"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"vmforksim/internal/guest"
@@ -61,6 +63,10 @@ func (s *Simulator) build() error {
 	s.followEvents()
 	s.guestManagers()
 	s.certify()
+	for _, group := range registry.All(portGroupType) {
+		s.ports.show(group.Reference())
+	}
+	s.gatherNetworks(s.background())
 	s.tellOwnAddress(s.background(), "vcenter.vmforksim.test", "127.0.0.1")
 	pools := registry.Get(*s.content().IpPoolManager).(*simulator.IpPoolManager)
 	pools.DestroyIpPool(&types.DestroyIpPool{Id: 1}) // a new vCenter has none
@@ -92,6 +98,7 @@ func (s *Simulator) certify() {
 			config := *host.Config // the template is shared between hosts
 			config.Certificate = certificate
 			host.Config = &config
+			host.Network = slices.Clone(host.Network) // as are lists
 			host.Summary.Config.SslThumbprint = thumbprintOf(s.hosts)
 		})
 	}
@@ -225,9 +232,11 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 	return ref.Value, nil
 }
 
-// network is the backing of a VM's adapter: the distributed port group.
+// network is the backing of a VM's adapter: the first distributed port group.
 func (s *Simulator) network() types.BaseVirtualDeviceBackingInfo {
-	for _, entity := range s.registry().All("DistributedVirtualPortgroup") {
+	groups := s.registry().All(portGroupType)
+	slices.SortFunc(groups, func(a, b mo.Entity) int { return compareMoids(a.Reference().Value, b.Reference().Value) })
+	for _, entity := range groups {
 		group := entity.(*simulator.DistributedVirtualPortgroup)
 		if group.Config.DistributedVirtualSwitch == nil || strings.Contains(group.Name, "Uplink") {
 			continue
@@ -238,6 +247,82 @@ func (s *Simulator) network() types.BaseVirtualDeviceBackingInfo {
 		}
 	}
 	return esx.EthernetCard.Backing
+}
+
+// newPortGroup is a distributed port group to be made, with static binding.
+type newPortGroup struct {
+	Name       string `json:"name"`
+	Ports      int32  `json:"ports"`
+	AutoExpand bool   `json:"auto_expand"`
+}
+
+func (s *Simulator) addPortGroup(wanted newPortGroup) error {
+	if wanted.Name == "" || wanted.Ports < 0 {
+		return errors.New("a port group has a name, and ports")
+	}
+	owner := &distributedSwitch{s.registry().Any("DistributedVirtualSwitch").(*simulator.DistributedVirtualSwitch), s}
+	ctx := s.background()
+	var body soap.HasFault
+	ctx.WithLock(owner.DistributedVirtualSwitch, func() {
+		body = owner.AddDVPortgroupTask(ctx, &types.AddDVPortgroup_Task{This: owner.Self, Spec: []types.DVPortgroupConfigSpec{{
+			Name: wanted.Name, Type: staticBinding, NumPorts: wanted.Ports, AutoExpand: &wanted.AutoExpand,
+		}}})
+	})
+	if _, fault := waitBody(ctx, body); fault != nil {
+		return fmt.Errorf("%s: %s", wanted.Name, textOf(fault))
+	}
+	return nil
+}
+
+// addNetwork makes a network of the standard switches of all hosts.
+func (s *Simulator) addNetwork(name string) error {
+	ctx := s.background()
+	hosts := s.registry().All("HostSystem")
+	first := hosts[0].(*simulator.HostSystem)
+	standard := ctx.Map.Get(*first.ConfigManager.NetworkSystem).(*simulator.HostNetworkSystem)
+	var body soap.HasFault
+	ctx.WithLock(standard, func() {
+		body = standard.AddPortGroup(ctx, &types.AddPortGroup{This: standard.Self, Portgrp: types.HostPortGroupSpec{Name: name, VswitchName: "vSwitch0"}})
+	})
+	if fault := body.Fault(); fault != nil {
+		return fmt.Errorf("%s: %s", name, textOf(fault.VimFault().(types.BaseMethodFault)))
+	}
+	for _, entity := range s.registry().All("Network") {
+		if entity.Entity().Name != name {
+			continue
+		}
+		for _, host := range hosts {
+			host := host.(*simulator.HostSystem)
+			ctx.Map.AppendReference(ctx, host, &host.Network, entity.Reference())
+		}
+	}
+	s.gatherNetworks(ctx)
+	return nil
+}
+
+// gatherNetworks shows the networks of the hosts on their clusters, and the
+// hosts on the networks.
+func (s *Simulator) gatherNetworks(ctx *simulator.Context) {
+	networks := map[types.ManagedObjectReference][]types.ManagedObjectReference{}
+	hosts := map[types.ManagedObjectReference][]types.ManagedObjectReference{}
+	for _, entity := range s.registry().All("HostSystem") {
+		host := entity.(*simulator.HostSystem)
+		ctx.WithLock(host, func() {
+			for _, ref := range host.Network {
+				hosts[ref] = append(hosts[ref], host.Self)
+				if known := networks[*host.Parent]; !slices.Contains(known, ref) {
+					networks[*host.Parent] = append(known, ref)
+				}
+			}
+		})
+	}
+	show := func(property string, lists map[types.ManagedObjectReference][]types.ManagedObjectReference) {
+		for ref, list := range lists {
+			ctx.Map.AtomicUpdate(ctx, ctx.Map.Get(ref), []types.PropertyChange{{Name: property, Val: list}})
+		}
+	}
+	show("network", networks)
+	show("host", hosts)
 }
 
 // standardDevices are a disk, a CD drive and a network adapter.
@@ -258,15 +343,6 @@ func standardDevices(network types.BaseVirtualDeviceBackingInfo) []types.BaseVir
 	devices = append(devices, scsi, cdrom, disk, card)
 	changes, _ := devices.ConfigSpec(types.VirtualDeviceConfigSpecOperationAdd)
 	return changes
-}
-
-// nicsOf are the adapters of a VM as its guest finds them.
-func nicsOf(vm *simulator.VirtualMachine) []guest.NIC {
-	var nics []guest.NIC
-	for number, card := range cardsOf(vm.Config.Hardware.Device) {
-		nics = append(nics, guest.NIC{Name: fmt.Sprintf("eth%d", number), MAC: strings.ToLower(card.MacAddress), Address: leaseOf(card.MacAddress)})
-	}
-	return nics
 }
 
 // leaseOf is the address that the network gives an adapter, as a DHCP server

@@ -7,9 +7,11 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
 )
 
 func TestLeaseOf(t *testing.T) {
@@ -24,6 +26,47 @@ func TestLeaseOf(t *testing.T) {
 		if got := leaseOf(mac); got != want {
 			t.Errorf("%q gets %q, not %q", mac, got, want)
 		}
+	}
+}
+
+// Every host has each network, and so has its cluster, once.
+func TestNetworksOfHosts(t *testing.T) {
+	b := start(t)
+	b.networks(map[string]any{"networks": []string{"Lab", "Test"}, "port_groups": []map[string]any{{"name": "Two", "ports": 2}, {"name": "Three", "ports": 3}}})
+	want := []string{"DC0_DVPG0", "Lab", "Test", "Three", "Two", "VM Network"}
+	named := func(of mo.Entity, networks []types.ManagedObjectReference) {
+		t.Helper()
+		var names []string
+		for _, ref := range networks {
+			var network mo.Network
+			if err := b.client.RetrieveOne(b.ctx, ref, []string{"name", "host"}, &network); err != nil {
+				t.Fatal(err)
+			}
+			if len(network.Host) != 3 {
+				t.Errorf("%s is on the hosts %v", network.Name, network.Host)
+			}
+			if !strings.Contains(network.Name, "Uplink") {
+				names = append(names, network.Name)
+			}
+		}
+		slices.Sort(names)
+		if !slices.Equal(names, want) {
+			t.Errorf("%s has %v", of.Entity().Name, names)
+		}
+	}
+	for _, entity := range b.sim.registry().All("HostSystem") {
+		var host mo.HostSystem
+		if err := b.client.RetrieveOne(b.ctx, entity.Reference(), []string{"network"}, &host); err != nil {
+			t.Fatal(err)
+		}
+		named(entity, host.Network)
+	}
+	for _, entity := range b.sim.registry().All("ClusterComputeResource") {
+		var cluster mo.ClusterComputeResource
+		if err := b.client.RetrieveOne(b.ctx, entity.Reference(), []string{"network"}, &cluster); err != nil {
+			t.Fatal(err)
+		}
+		named(entity, cluster.Network)
 	}
 }
 

@@ -27,9 +27,11 @@ func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMach
 	resumed := vm.resumes()
 	switch state := changed.Runtime.PowerState; {
 	case state == types.VirtualMachinePowerStatePoweredOn && !resumed:
+		s.connectCards(ctx, object, true)
 		vm.bootedAt(time.Now(), extraConfig(&object.VirtualMachine))
 		s.poweredOn(ctx, vm, object, operationOf(ctx).origin)
 	case state == types.VirtualMachinePowerStatePoweredOff:
+		s.connectCards(ctx, object, false)
 		s.forgetGuestinfo(ctx, vm, object)
 		vm.bootedAt(time.Time{}, nil)
 		s.poweredOff(ctx, vm, object)
@@ -309,7 +311,7 @@ func boolOf(value *bool) any {
 
 // showGuest publishes host name and network. The caller holds the VM's lock.
 func (s *Simulator) showGuest(ctx *simulator.Context, object *simulator.VirtualMachine, state guest.State) {
-	nets := guestNets(object, state)
+	nets := s.guestNets(ctx, object, state)
 	address := firstAddress(nets)
 	var p properties
 	p.set("guest.hostName", object.Guest.HostName, state.Hostname)
@@ -341,23 +343,17 @@ func (s *Simulator) showInherited(ctx *simulator.Context, object *simulator.Virt
 }
 
 // guestNets is guest.net for what the guest's interfaces are.
-func guestNets(object *simulator.VirtualMachine, state guest.State) []types.GuestNicInfo {
-	keys := map[string]int32{}
-	for _, card := range cardsOf(object.Config.Hardware.Device) {
-		keys[strings.ToLower(card.MacAddress)] = card.Key
-	}
+func (s *Simulator) guestNets(ctx *simulator.Context, object *simulator.VirtualMachine, state guest.State) []types.GuestNicInfo {
+	cards := cardsOf(object.Config.Hardware.Device)
 	nets := []types.GuestNicInfo{}
 	for _, nic := range state.Interfaces {
-		key, ok := keys[strings.ToLower(nic.MAC)]
-		if !ok {
-			key = -1
-		}
 		info := types.GuestNicInfo{
-			Network:        "VM Network",
-			MacAddress:     nic.MAC,
-			Connected:      nic.Up,
-			DeviceConfigId: key,
-			IpConfig:       &types.NetIpConfigInfo{},
+			MacAddress: nic.MAC, Connected: nic.Up && nic.Connected, DeviceConfigId: -1, IpConfig: &types.NetIpConfigInfo{},
+		}
+		for _, card := range cards {
+			if strings.EqualFold(card.MacAddress, nic.MAC) {
+				info.Network, info.DeviceConfigId = s.networkOf(ctx, card), card.Key
+			}
 		}
 		for _, address := range nic.Addresses {
 			ip, prefix := splitAddress(address)
@@ -389,17 +385,6 @@ func firstAddress(nets []types.GuestNicInfo) string {
 		}
 	}
 	return second
-}
-
-// cardsOf returns the network adapters in their order.
-func cardsOf(devices []types.BaseVirtualDevice) []*types.VirtualEthernetCard {
-	var cards []*types.VirtualEthernetCard
-	for _, device := range devices {
-		if card, ok := device.(types.BaseVirtualEthernetCard); ok {
-			cards = append(cards, card.GetVirtualEthernetCard())
-		}
-	}
-	return cards
 }
 
 var notInLabel = regexp.MustCompile(`[^a-z0-9-]+`)

@@ -23,6 +23,9 @@ const (
 	settings          = "VirtualMachine.Config.Settings"
 	rename            = "VirtualMachine.Config.Rename"
 	addRemoveDevice   = "VirtualMachine.Config.AddRemoveDevice"
+	editDevice        = "VirtualMachine.Config.EditDevice"
+	connectDevice     = "VirtualMachine.Interact.DeviceConnection"
+	assignNetwork     = "Network.Assign"
 	powerOn           = "VirtualMachine.Interact.PowerOn"
 	powerOff          = "VirtualMachine.Interact.PowerOff"
 	deleteVM          = "VirtualMachine.Inventory.Delete"
@@ -198,8 +201,8 @@ func (s *Simulator) needs(method *simulator.Method) []need {
 		if vm := s.instances.get(this.Value); vm != nil {
 			options = vm.options()
 		}
-		return append(on(this, reconfigurePrivileges(&request.Spec)...),
-			on(this, vAppPrivileges(options, request.Spec.VAppConfig, request.Spec.VAppConfigRemoved)...)...)
+		return slices.Concat(on(this, reconfigurePrivileges(&request.Spec)...), s.needsOfDevices(this, request.Spec.DeviceChange),
+			on(this, vAppPrivileges(options, request.Spec.VAppConfig, request.Spec.VAppConfigRemoved)...))
 	case *types.ExtractOvfEnvironment:
 		return on(this, vAppExtract)
 	case *types.HasPrivilegeOnEntities: // rule privileges_asked_of
@@ -220,13 +223,49 @@ func (s *Simulator) needs(method *simulator.Method) []need {
 	return nil
 }
 
+// needsOfDevices lists the privileges that changes of a VM's devices ask for.
+func (s *Simulator) needsOfDevices(vm types.ManagedObjectReference, changes []types.BaseVirtualDeviceConfigSpec) []need {
+	ctx := s.background()
+	target, ok := ctx.Map.Get(vm).(*simulator.VirtualMachine)
+	if !ok || len(changes) == 0 {
+		return nil
+	}
+	var devices object.VirtualDeviceList
+	ctx.WithLock(target, func() { devices = copyOf(target.Config.Hardware.Device) })
+	var needs []need
+	for _, change := range changes {
+		device := change.GetVirtualDeviceConfigSpec().Device
+		network := types.ManagedObjectReference{}
+		if card := cardIn(change); card != nil {
+			network = networkRefOf(ctx, card)
+		}
+		if change.GetVirtualDeviceConfigSpec().Operation != types.VirtualDeviceConfigSpecOperationEdit {
+			needs = append(needs, need{addRemoveDevice, vm})
+		} else {
+			needs = append(needs, need{editDevice, vm})
+			present := devices.FindByKey(device.GetVirtualDevice().Key)
+			if present == nil {
+				continue
+			}
+			is, wanted := present.GetVirtualDevice().Connectable, device.GetVirtualDevice().Connectable
+			if is != nil && wanted != nil && is.Connected != wanted.Connected {
+				needs = append(needs, need{connectDevice, vm})
+			}
+			if card, ok := present.(types.BaseVirtualEthernetCard); ok && network == networkRefOf(ctx, card.GetVirtualEthernetCard()) {
+				continue
+			}
+		}
+		if network.Value != "" {
+			needs = append(needs, need{assignNetwork, network})
+		}
+	}
+	return needs
+}
+
 func reconfigurePrivileges(spec *types.VirtualMachineConfigSpec) []string {
 	var privileges []string
 	if len(spec.ExtraConfig) > 0 {
 		privileges = append(privileges, advancedConfig)
-	}
-	if len(spec.DeviceChange) > 0 {
-		privileges = append(privileges, addRemoveDevice)
 	}
 	if spec.Name != "" {
 		privileges = append(privileges, rename)

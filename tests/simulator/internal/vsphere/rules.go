@@ -167,6 +167,22 @@ var ruleTable = []Rule{
 	{Name: "chain_limit_text", Source: assumption, Choices: []string{"told", "hidden"},
 		Statement: "The text of that fault names the number of delta disks (the other choice: only that a migration could not be prepared)."},
 
+	// Networks.
+	{Name: "adapter_connected", Source: reference, Choices: []string{"while-on"},
+		Statement: "connectable.connected says whether an adapter is connected now, which it can be while the VM is on; startConnected says whether a power-on connects it. guest.net[].connected follows it."},
+	{Name: "mac_change_while_on", Source: assumption + ": vSphere's documentation asks to power the VM off first", Choices: []string{"InvalidPowerState", "applied"},
+		Statement: "The MAC address of an adapter of a VM that runs cannot be changed (the other choice: the guest sees it when its driver is loaded again)."},
+	{Name: "instant_clone_devices", Source: assumption + ": the reference names what can be edited, and no fault", Choices: []string{"NotSupported", "InvalidDeviceSpec"},
+		Statement: "Of the devices of an instant clone only adapters (and ports backed by files, which are not simulated) can be edited; anything else fails with this fault."},
+	{Name: "port_taken", Source: reference + "; vmwarearena.com, vSphere Distributed Switch part 14", Choices: []string{"by-configuration"},
+		Statement: "In a port group with static binding an adapter has a port from when it is configured, whether the VM is on and the adapter connected or not, until it is moved or removed."},
+	{Name: "no_free_port", Source: assumption + ": vmwarearena.com, vSphere Distributed Switch part 14, has the sentence", Choices: []string{"ResourceNotAvailable", "InvalidArgument"},
+		Statement: "An adapter that finds no free port in its port group fails the task with this fault, \"No free port is available in the distributed port group\"."},
+	{Name: "port_group_elastic", Source: "documentation \"vSphere 6.5 Networking\"; vmware/pyvmomi-community-samples issue 750", Choices: []string{"eight-more"},
+		Statement: "A port group expands by eight ports when all are taken, unless config.autoExpand is false."},
+	{Name: "adapter_privileges", Source: reference, Choices: []string{"EditDevice, DeviceConnection, Network.Assign"},
+		Statement: "To edit a device asks for VirtualMachine.Config.EditDevice, to connect or disconnect it for VirtualMachine.Interact.DeviceConnection, to put an adapter on another network for Network.Assign there."},
+
 	// Events.
 	{Name: "drs_power_on_event", Source: "vmware/vic pull request 3236", Choices: []string{"from-6.5", "always", "never"},
 		Statement: "From vCenter 6.5 on, a power-on in a cluster with DRS is logged as DrsVmPoweredOnEvent, and a filter on VmPoweredOnEvent alone does not select it."},

@@ -515,6 +515,24 @@ var ruleTests = map[string]struct {
 			b.Errorf("it holds for more than one reboot: %s", got)
 		}
 	}},
+	"mac_change_while_on": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.untilReady(vm)
+		got := b.editCard(vm, func(card *types.VirtualVmxnet3) { card.AddressType, card.MacAddress = "manual", "00:50:56:11:22:33" })
+		b.expect("edit", got, map[string]string{"InvalidPowerState": "InvalidPowerState"}[choice])
+		if choice == "applied" {
+			b.inGuest(vm, "rmmod vmxnet3; modprobe vmxnet3; grep -qx 00:50:56:11:22:33 /sys/class/net/eth0/address")
+		}
+	}},
+	"instant_clone_devices": {version: "8.0.3.0", test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		disk := object.VirtualDeviceList(b.read(vm, "config.hardware").Config.Hardware.Device).SelectByType((*types.VirtualDisk)(nil))[0]
+		b.expect("clone", b.clone(vm, types.VirtualMachineInstantCloneSpec{Name: "c", Location: types.VirtualMachineRelocateSpec{DeviceChange: editOf(disk)}}), choice)
+	}},
+	"no_free_port": {test: func(b *bed, choice string) {
+		b.networks(map[string]any{"port_groups": []map[string]any{{"name": "None", "ports": 0}}})
+		b.expect("move", b.editCard(b.vm("DC0_H0_VM0"), b.backed("None")), choice)
+	}},
 	"unknown_method_fault": {version: "8.0.3.0", test: func(b *bed, choice string) {
 		b.expect("enable", b.raw.task("EnableForkParent_Task", b.vm("DC0_H0_VM0"), ""), choice)
 	}},

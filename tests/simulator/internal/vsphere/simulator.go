@@ -76,6 +76,7 @@ type Simulator struct {
 	collectors *collectors
 	events     *events
 	mob        *mob
+	ports      *ports
 	lastMAC    uint32
 	files      sync.Mutex // govmomi's simulator reads datastores without their locks
 	log        *log.Logger
@@ -118,6 +119,7 @@ func Start(options Options) (*Simulator, error) {
 	s.collectors = &collectors{all: map[*simulator.PropertyCollector]*updates{}}
 	s.events = newEvents()
 	s.mob = newMOB(s)
+	s.ports = newPorts(s)
 	s.control = s.newControl()
 	if err := s.start(); err != nil {
 		s.Close()

@@ -147,6 +147,9 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 	var published types.BaseVmConfigInfo
 	var options *types.VmConfigInfo
 	document, injects := takeInjected(&req.Spec)
+	changes, nets := req.Spec.DeviceChange, v.Guest.Net
+	var edited []types.BaseVirtualDevice
+	var kept *pledge
 	before := func() types.BaseMethodFault {
 		vm, rules := v.instance(), v.sim.rules
 		vm.mu.Lock()
@@ -160,20 +163,37 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 		}
 		fault := v.mayRename(req.Spec.Name)
 		if fault == nil {
+			edited, kept, fault = v.changeCards(ctx, changes)
+		}
+		if fault == nil {
 			published = v.Config.VAppConfig
 			options, fault = v.reconfigureVApp(&req.Spec)
 		}
 		if fault != nil {
+			kept.release()
 			return fault
 		}
+		req.Spec.DeviceChange = slices.DeleteFunc(slices.Clone(changes), editsCard)
 		// What was published is never changed in place: a client may be reading it.
 		v.Config.ExtraConfig = slices.Clone(v.Config.ExtraConfig)
 		v.Config.Hardware.Device = copyOf(v.Config.Hardware.Device)
+		v.Guest.Net = slices.Clone(nets)
 		return nil
 	}
 	plan := &taskPlan{ctx: ctx, method: "ReconfigVM_Task", descriptionID: "VirtualMachine.reconfigure", before: before, files: len(req.Spec.DeviceChange) > 0,
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			v.Config.VAppConfig = published
+			v.Guest.Net = nets // is what Tools tell
+			if fault == nil && len(changes) > 0 {
+				devices := copyOf(v.Config.Hardware.Device)
+				replaceCards(devices, edited)
+				kept.settle(v.Self, cardsOf(devices))
+				v.sim.showCards(ctx, v.VirtualMachine, devices)
+				if event := operationOf(ctx).reconfigured; event != nil {
+					event.ConfigSpec.DeviceChange = changes
+				}
+			}
+			kept.release()
 			if fault == nil {
 				v.sim.setVApp(ctx, v.VirtualMachine, options)
 			}
@@ -250,6 +270,7 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 	c := v.sim.newCreation(ctx, folder)
 	name, powerOn := req.Name, req.Spec.PowerOn
 	req.Name, req.Folder, req.Spec.PowerOn = fileName(name), c.staging.Self, false
+	var cards []types.BaseVirtualDevice
 	plan := &taskPlan{ctx: ctx, method: "CloneVM_Task", names: []string{name}, files: true,
 		before: func() types.BaseMethodFault {
 			if fault := c.reserve(name); fault != nil {
@@ -258,6 +279,9 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 			}
 			var fault types.BaseMethodFault
 			req.Spec.Config, fault = v.cloneConfig(c, req.Spec.Config)
+			if fault == nil {
+				cards, fault = v.cloneCards(c, &req.Spec)
+			}
 			if fault != nil {
 				c.abandon()
 			}
@@ -269,7 +293,10 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 				return nil, fault
 			}
 			ref := result.(types.ManagedObjectReference)
-			c.finish(ref, func(clone *simulator.VirtualMachine) { v.cloned(ctx, clone) })
+			c.finish(ref, func(clone *simulator.VirtualMachine) {
+				replaceCards(clone.Config.Hardware.Device, cards)
+				v.cloned(ctx, clone)
+			})
 			if powerOn && !req.Spec.Template {
 				return ref, v.sim.powerOnAndWait(ctx, ref, fromVCenter)
 			}
@@ -310,6 +337,25 @@ func (v *virtualMachine) cloneConfig(c *creation, asked *types.VirtualMachineCon
 	}
 	c.injected = document
 	return &spec, fault
+}
+
+// cloneCards are the adapters of a clone as far as they are copies of its
+// source's, with the changes that are asked for; ports are kept for all.
+func (v *virtualMachine) cloneCards(c *creation, spec *types.VirtualMachineCloneSpec) ([]types.BaseVirtualDevice, types.BaseMethodFault) {
+	devices := withoutPorts(copyOf(v.Config.Hardware.Device))
+	cards := cardsOf(devices)
+	for path, changes := range map[string]*[]types.BaseVirtualDeviceConfigSpec{
+		"spec.location.deviceChange": &spec.Location.DeviceChange, "spec.config.deviceChange": &spec.Config.DeviceChange,
+	} {
+		if fault := v.sim.editCards(c.ctx, v.VirtualMachine, devices, *changes, path); fault != nil {
+			return nil, fault
+		}
+		*changes = slices.DeleteFunc(slices.Clone(*changes), editsCard)
+		cards = append(cards, v.sim.newCards(devices, *changes)...)
+	}
+	var fault types.BaseMethodFault
+	c.pledge, fault = v.sim.ports.pledge(types.ManagedObjectReference{}, cards)
+	return devices, fault
 }
 
 // cloned completes a clone before anybody can see it.

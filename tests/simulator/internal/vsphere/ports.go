@@ -1,0 +1,338 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+const (
+	portGroupType  = "DistributedVirtualPortgroup"
+	staticBinding  = string(types.DistributedVirtualPortgroupPortgroupTypeEarlyBinding)
+	portsExpandBy  = 8 // rule port_group_elastic
+	vmAdapterOnDVS = string(types.DistributedVirtualSwitchPortConnecteeConnecteeTypeVmVnic)
+)
+
+// ports are those of the distributed port groups with static binding, and the
+// adapters that have them: rule port_taken. Its mutex is taken while a VM's lock
+// is held, and only a port group's lock is taken after it.
+type ports struct {
+	sim *Simulator
+
+	mu     sync.Mutex
+	groups map[string]*portGroup
+	next   map[types.ManagedObjectReference]int // key of a switch's next port
+	held   map[types.ManagedObjectReference][]port
+}
+
+// port is one port of a port group.
+type port struct{ group, key string }
+
+type portGroup struct {
+	object  *simulator.DistributedVirtualPortgroup
+	keys    []string
+	taken   map[string]occupant
+	pledged int // ports that are kept for adapters to come
+	search  int // all keys before this one are taken
+}
+
+// occupant is the adapter that has a port.
+type occupant struct {
+	vm   types.ManagedObjectReference
+	card int32
+}
+
+func newPorts(s *Simulator) *ports {
+	return &ports{
+		sim: s, groups: map[string]*portGroup{}, next: map[types.ManagedObjectReference]int{},
+		held: map[types.ManagedObjectReference][]port{},
+	}
+}
+
+// group returns a port group with the ports it is configured to have; nil for
+// one without ports of its own. The caller holds the mutex.
+func (p *ports) group(key string) *portGroup {
+	ctx := p.sim.background()
+	object, ok := ctx.Map.Get(types.ManagedObjectReference{Type: portGroupType, Value: key}).(*simulator.DistributedVirtualPortgroup)
+	if !ok {
+		return nil
+	}
+	group := p.groups[key]
+	var config types.DVPortgroupConfigInfo
+	ctx.WithLock(object, func() { config = object.Config })
+	if config.Type != staticBinding {
+		return nil
+	}
+	if group == nil {
+		group = &portGroup{object: object, taken: map[string]occupant{}}
+		p.groups[key] = group
+	}
+	if missing := int(config.NumPorts) - len(group.keys); missing > 0 {
+		p.grow(group, missing)
+	}
+	return group
+}
+
+// grow adds ports, with keys that no other port of the switch has.
+func (p *ports) grow(group *portGroup, count int) {
+	ctx := p.sim.background()
+	ctx.WithLock(group.object, func() {
+		owner := *group.object.Config.DistributedVirtualSwitch
+		for range count {
+			group.keys = append(group.keys, strconv.Itoa(p.next[owner]))
+			p.next[owner]++
+		}
+		ctx.Update(group.object, []types.PropertyChange{
+			{Name: "config.numPorts", Val: int32(len(group.keys))},
+			{Name: "portKeys", Val: slices.Clone(group.keys)},
+		})
+	})
+}
+
+// show publishes the ports of new port groups. A group whose maker does not say
+// otherwise expands.
+func (p *ports) show(groups ...types.ManagedObjectReference) {
+	ctx := p.sim.background()
+	for _, ref := range groups {
+		object := ctx.Map.Get(ref).(*simulator.DistributedVirtualPortgroup)
+		ctx.WithLock(object, func() {
+			if object.Config.AutoExpand == nil {
+				ctx.Update(object, []types.PropertyChange{{Name: "config.autoExpand", Val: true}})
+			}
+		})
+		p.mu.Lock()
+		p.group(ref.Value)
+		p.mu.Unlock()
+	}
+}
+
+// pledge keeps ports for adapters to come.
+type pledge struct {
+	ports  *ports
+	groups []string // one for each port
+}
+
+// pledge keeps a port for each of a VM's adapters that has none yet, or fails
+// and keeps nothing. A port that is asked for by its key must be free.
+func (p *ports) pledge(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) (*pledge, types.BaseMethodFault) {
+	kept := &pledge{ports: p}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, card := range cards {
+		asked, ok := dvPortOf(card)
+		if !ok {
+			continue
+		}
+		group := p.group(asked.PortgroupKey)
+		if group == nil {
+			continue
+		}
+		holder, taken := group.taken[asked.PortKey]
+		if taken && holder == (occupant{vm, card.Key}) {
+			continue
+		}
+		unknown := asked.PortKey != "" && !slices.Contains(group.keys, asked.PortKey)
+		if taken || unknown || !p.room(group) {
+			kept.drop()
+			return nil, p.sim.noFreePort(group)
+		}
+		group.pledged++
+		kept.groups = append(kept.groups, asked.PortgroupKey)
+	}
+	return kept, nil
+}
+
+// room tells whether a group has a port to spare, and makes some if it may.
+func (p *ports) room(group *portGroup) bool {
+	if len(group.taken)+group.pledged < len(group.keys) {
+		return true
+	}
+	ctx := p.sim.background()
+	expands := false
+	ctx.WithLock(group.object, func() { expands = isTrue(group.object.Config.AutoExpand) })
+	if expands {
+		p.grow(group, portsExpandBy)
+	}
+	return expands
+}
+
+func isTrue(value *bool) bool { return value != nil && *value }
+
+// noFreePort is the fault of an adapter that finds no port.
+func (s *Simulator) noFreePort(group *portGroup) types.BaseMethodFault {
+	text := "No free port is available in the distributed port group '" + group.object.Name + "'."
+	if s.rules.is("no_free_port", "InvalidArgument") {
+		return withText(&types.InvalidArgument{InvalidProperty: "deviceChange.device.backing.port"}, text)
+	}
+	return withText(&types.ResourceNotAvailable{
+		ContainerType: portGroupType, ContainerName: group.object.Name, Type: "DistributedVirtualPort",
+	}, text)
+}
+
+// drop gives back what was not settled; done twice it does nothing.
+func (k *pledge) drop() {
+	for _, key := range k.groups {
+		k.ports.groups[key].pledged--
+	}
+	k.groups = nil
+}
+
+// release is drop for who does not hold the mutex.
+func (k *pledge) release() {
+	if k == nil {
+		return
+	}
+	k.ports.mu.Lock()
+	defer k.ports.mu.Unlock()
+	k.drop()
+}
+
+// settle gives a VM's adapters the ports that were kept for them, and frees
+// those that they have left. The cards are not published yet.
+func (k *pledge) settle(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) {
+	p := k.ports
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k.drop()
+	var held []port
+	for _, card := range cards {
+		asked, ok := dvPortOf(card)
+		if !ok {
+			continue
+		}
+		group := p.group(asked.PortgroupKey)
+		if group == nil {
+			asked.PortKey, asked.ConnectionCookie = "", 0
+			continue
+		}
+		owner := occupant{vm, card.Key}
+		if asked.PortKey == "" || group.taken[asked.PortKey] != owner && group.taken[asked.PortKey] != (occupant{}) {
+			asked.PortKey = group.free()
+		}
+		group.taken[asked.PortKey] = owner
+		asked.ConnectionCookie = card.Key
+		held = append(held, port{asked.PortgroupKey, asked.PortKey})
+	}
+	for _, left := range p.held[vm] {
+		if !slices.Contains(held, left) {
+			p.groups[left.group].release(left.key)
+		}
+	}
+	p.held[vm] = held
+}
+
+// free is the first port that nobody has.
+func (g *portGroup) free() string {
+	for g.search < len(g.keys) {
+		key := g.keys[g.search]
+		if _, taken := g.taken[key]; !taken {
+			return key
+		}
+		g.search++
+	}
+	return ""
+}
+
+func (g *portGroup) release(key string) {
+	delete(g.taken, key)
+	g.search = min(g.search, slices.Index(g.keys, key))
+}
+
+// forget frees the ports of a VM that is gone.
+func (p *ports) forget(vm types.ManagedObjectReference) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, left := range p.held[vm] {
+		p.groups[left.group].release(left.key)
+	}
+	delete(p.held, vm)
+}
+
+// dvPortOf is the distributed port that an adapter is connected to.
+func dvPortOf(card *types.VirtualEthernetCard) (*types.DistributedVirtualSwitchPortConnection, bool) {
+	backing, ok := card.Backing.(*types.VirtualEthernetCardDistributedVirtualPortBackingInfo)
+	if !ok {
+		return nil, false
+	}
+	return &backing.Port, true
+}
+
+// distributedSwitch stands in for a distributed switch, which knows its ports.
+type distributedSwitch struct {
+	*simulator.DistributedVirtualSwitch
+	sim *Simulator
+}
+
+func (d *distributedSwitch) AddDVPortgroupTask(ctx *simulator.Context, req *types.AddDVPortgroup_Task) soap.HasFault {
+	before := len(d.Portgroup)
+	plan := &taskPlan{ctx: ctx, method: "AddDVPortgroup_Task", after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
+		if fault == nil {
+			d.sim.ports.show(d.Portgroup[before:]...)
+			d.sim.gatherNetworks(ctx)
+		}
+		return result, fault
+	}}
+	return d.sim.tasks.start(d.Self, plan, func() soap.HasFault { return d.DistributedVirtualSwitch.AddDVPortgroupTask(ctx, req) })
+}
+
+func (d *distributedSwitch) FetchDVPorts(_ *simulator.Context, req *types.FetchDVPorts) soap.HasFault {
+	body := &methods.FetchDVPortsBody{Res: &types.FetchDVPortsResponse{}}
+	for _, ref := range d.Portgroup {
+		for _, found := range d.sim.ports.of(ref.Value) {
+			found.DvsUuid = d.Uuid
+			if meets(found, req.Criteria) {
+				body.Res.Returnval = append(body.Res.Returnval, found)
+			}
+		}
+	}
+	return body
+}
+
+// of describes the ports of a group.
+func (p *ports) of(key string) []types.DistributedVirtualPort {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	group := p.group(key)
+	if group == nil {
+		return nil
+	}
+	var all []types.DistributedVirtualPort
+	for _, number := range group.keys {
+		found := types.DistributedVirtualPort{
+			Key: number, PortgroupKey: key,
+			Config: types.DVPortConfigInfo{Setting: group.object.Config.DefaultPortConfig},
+		}
+		if owner, taken := group.taken[number]; taken {
+			found.Connectee = &types.DistributedVirtualSwitchPortConnectee{
+				ConnectedEntity: &owner.vm, NicKey: strconv.Itoa(int(owner.card)), Type: vmAdapterOnDVS,
+			}
+			found.ConnectionCookie = owner.card
+		}
+		all = append(all, found)
+	}
+	return all
+}
+
+// meets tells whether a port is one of those asked for; hosts, scopes and
+// uplinks are not looked at.
+func meets(found types.DistributedVirtualPort, criteria *types.DistributedVirtualSwitchPortCriteria) bool {
+	if criteria == nil {
+		return true
+	}
+	if want := criteria.Connected; want != nil && *want != (found.Connectee != nil) {
+		return false
+	}
+	if len(criteria.PortKey) > 0 && !slices.Contains(criteria.PortKey, found.Key) {
+		return false
+	}
+	within := len(criteria.PortgroupKey) == 0 || slices.Contains(criteria.PortgroupKey, found.PortgroupKey)
+	return criteria.Inside == nil || *criteria.Inside == within
+}
