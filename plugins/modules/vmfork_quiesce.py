@@ -13,7 +13,8 @@ version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
   - Brings scripts into the guest, runs the pre-quiesce script, and has the guest call the fork point
-    (C(vmtoolsd --cmd 'vmfork-begin -1 -1')). The VM stands still from then on.
+    (C(vmtoolsd --cmd 'instantclone.freeze'), on vSphere 6.0 and 6.5 C(vmtoolsd --cmd 'vmfork-begin -1 -1')). The VM
+    stands still from then on.
   - Every child that M(vmfork.vsphere.vmfork_child) makes goes on at that point and runs the post-clone script.
   - A VM that already stands still with the same scripts is left alone. One that was stopped with other scripts is an
     error, since its children would run those.
@@ -50,7 +51,8 @@ options:
     description:
       - Text of the script that runs in the parent before it stops, for example to take the network down.
       - It must end with exit code 0.
-      - Its first line may name an interpreter (C(#!/bin/bash)). Windows line ends are turned into those of Linux.
+      - Its first line may name an interpreter (C(#!/bin/bash)). Line ends are turned into those of the guest.
+      - In a Windows guest it is for PowerShell, or for C(cmd) if it begins with C(@echo), C(echo off), C(rem) or C(::).
     type: str
   post_clone_script:
     description:
@@ -73,15 +75,20 @@ options:
     description:
       - Program that runs the scripts, instead of the one in their first line. For example V(/bin/bash -e).
       - Scripts without such a line are run by C(/bin/sh).
+      - In a Windows guest V(powershell) or V(cmd), or any other command, to which the path of the script is added, such
+        as V(C:\Python313\python.exe -X utf8).
     type: str
   guest_directory:
     description:
       - Directory of the guest in which the directory with the scripts is made.
-      - The default is where the guest keeps temporary files, or V(/tmp) with O(script_delivery=guestinfo).
+      - The default is where the guest keeps temporary files. With O(script_delivery=guestinfo) the guest is not asked
+        for that, and it is V(/tmp), or V(C:\Windows\Temp) in a Windows guest.
     type: str
   tools_path:
     description:
-      - Path of C(vmtoolsd) or C(vmware-rpctool) in the guest. It is looked for in the usual places when left out.
+      - Path of C(vmtoolsd) or C(vmware-rpctool) in the guest, or of what has their place there. It may have spaces.
+      - When left out or not there, they are looked for where VMware Tools put them in a guest of that kind. Scripts
+        find them there by name as well.
     type: str
   timeout:
     description:
@@ -91,6 +98,18 @@ options:
     type: int
     default: 300
 notes:
+  - What kind of guest it is, VMware Tools tell (C(guest.guestFamily), C(guest.guestId)). As long as they do not, the
+    VM's C(config.guestId) counts, then the place that O(tools_path) names. A guest of which all this tells nothing is
+    taken for Linux.
+  - In Linux C(vmtoolsd) and C(vmware-rpctool) are looked for on PATH, in the usual directories and in
+    C(/usr/lib/vmware-tools); in nested ESXi also in C(/usr/lib/vmware/vmtools/bin), with the libraries beside it; in
+    macOS C(vmware-tools-daemon) in C(/Library/Application Support/VMware Tools); in Windows C(vmtoolsd.exe) and
+    C(rpctool.exe) in C(C:\Program Files\VMware\VMware Tools).
+  - A Windows guest needs Windows PowerShell 5.1, and a login as an administrator whose programs User Account Control
+    does not restrict, such as C(Administrator). C(guest_become=sudo) is refused there. Scripts and their output are
+    UTF-8.
+  - What is done in Windows, nested ESXi and macOS has been tested as far as that can be done without them, and has not
+    run in such guests. In Windows no script of this collection has ever run.
   - The scripts lie in a directory that only the guest user and root can enter. It is removed when the parent does not
     reach the fork point, and in every child. A parent at the fork point cannot remove anything, so there it stays.
   - The user needs the privileges C(VirtualMachine.GuestOperations.Execute), C(.Modify) and C(.Query), and with
@@ -233,6 +252,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     before = parent.facts()
     if quiesce.is_done(parent, wanted.job, task.warn):
         return _result(False, before, before, quiesce.new_trace())
+    quiesce.check_guest(parent, wanted)
     obstacle = quiesce.obstacle(parent)
     if task.check_mode:
         if obstacle is not None:

@@ -12,6 +12,7 @@ from functional.vcenter import VCenter, needs_other_accounts
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import probe
@@ -60,7 +61,7 @@ class Bed:
 
     def await_tools(self) -> None:
         vm = self.session.object(vim.VirtualMachine, self.moid)
-        Guest(self.session, Deadline(30), vm, self.vcenter.parent, GuestLogin("nobody", "")).await_ready()
+        Guest(self.session, Deadline(30), vm, self.vcenter.parent, GuestLogin("nobody", ""), LINUX).await_ready()
 
     def look(self, method: str, username: str = "", seconds: float = 30, password: str = "", **login: Any) -> GuestView:
         simulator = self.vcenter.simulator

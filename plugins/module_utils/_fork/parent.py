@@ -22,10 +22,11 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
-PATHS = (*facts.PATHS, "config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
+PATHS = (*facts.PATHS, *families.PATHS, "config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
 """What is read of a parent, beside the engine's own properties."""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import shlex
 import typing as t
 from dataclasses import dataclass
 
@@ -25,9 +24,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import SHELL, Guest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 PAYLOAD = "guestinfo.vmfork.payload"
@@ -53,9 +52,6 @@ END_SECONDS = 15
 
 TIDY_SECONDS = 10
 """Time to take our directory away after a failure, which must not wait long for a guest that does not answer."""
-
-TEMPORARY = "/tmp"
-"""Where a guest keeps temporary files, when it is not asked."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +107,20 @@ def obstacle(parent: Parent) -> str | None:
     return None
 
 
+def check_guest(parent: Parent, plan: Plan) -> None:
+    """Refuse what a guest of this kind cannot do.
+
+    :raises _errors.BadInput: it cannot.
+    """
+    refusal = plan.job and _family(parent, plan.job).language.refusal(plan.job)
+    if refusal:
+        raise _errors.BadInput(f"Could not quiesce VM {parent.name}: {refusal}")
+
+
+def _family(parent: Parent, job: runner.Job) -> families.Family:
+    return families.of(parent.values, job.tools_path)
+
+
 def check_privileges(parent: Parent, plan: Plan) -> None:
     """Refuse what the server would refuse; for check mode.
 
@@ -157,13 +167,16 @@ def _as_error(parent: Parent, trouble: _errors.Error | vmodl.MethodFault) -> _er
 
 
 def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
-    guest = _guest(parent, deadline, plan)
     if not parent.values.get("guest.guestOperationsReady"):
-        guest.await_ready()
+        _guest(parent, deadline, plan).await_ready()
+        parent.refresh()
+    check_guest(parent, plan)  # what guest it is may have been unknown before
+    guest = _guest(parent, deadline, plan)
     job = t.cast(runner.Job, plan.job)
+    family = _family(parent, job)
+    language = family.language
     nonce = report.new_nonce()
-    files = job.files(nonce, parent.engine.freeze_command, KEYS)
-    chunks = runner.payload(files)
+    files = language.files(job, family, nonce, parent.engine.freeze_command, KEYS)
     started = False
     try:
         program = None
@@ -171,10 +184,10 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
             program = _upload(parent, guest, plan, files, trace, warn)
         if program is None:
             guest.check_login()
-            _set(parent, deadline, {f"{PAYLOAD}.{number}": chunk for number, chunk in enumerate(chunks)})
-            trace["directory"] = f"{plan.directory or TEMPORARY}/vmfork.{report.new_nonce()}"
-            command = runner.unpack_command(len(chunks), nonce, job.tools_path, trace["directory"], KEYS)
-            program = (SHELL, f"-c {shlex.quote(command)}")
+            trace["directory"] = family.join(plan.directory or family.temporary, f"vmfork.{report.new_nonce()}")
+            package = runner.Package(language.pack(files), trace["directory"])
+            _set(parent, deadline, {f"{PAYLOAD}.{number}": chunk for number, chunk in enumerate(package.chunks)})
+            program = language.unpack(package, job, family, nonce, KEYS)
         with contextlib.suppress(_errors.ConnectionLost):  # it may run all the same, and is never started twice
             trace["pid"] = guest.start(*program)
         started = True
@@ -201,7 +214,8 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
 
 
 def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
-    return Guest(parent.session, deadline, parent.vm, parent.name, t.cast(GuestLogin, plan.login))
+    family = _family(parent, t.cast(runner.Job, plan.job))
+    return Guest(parent.session, deadline, parent.vm, parent.name, t.cast(GuestLogin, plan.login), family)
 
 
 def _tidy(parent: Parent, plan: Plan, directory: str) -> None:
@@ -212,15 +226,17 @@ def _tidy(parent: Parent, plan: Plan, directory: str) -> None:
 
 def _upload(
     parent: Parent, guest: Guest, plan: Plan, files: t.Mapping[str, bytes], trace: Trace, warn: t.Callable[[str], None]
-) -> tuple[str, str] | None:
+) -> runner.Program | None:
     """Bring the files in; the program to start is returned, ``None`` when the host cannot be reached and there is
     another way.
     """
     directory = guest.make_directory(plan.directory)
     trace["directory"] = directory
     try:
+        if plan.directory is not None:
+            _privatize(parent, guest, directory)
         for name, content in files.items():
-            guest.upload(f"{directory}/{name}", content)
+            guest.upload(directory, name, content)
     except _http.Unreachable as error:
         if plan.delivery != "auto":
             raise
@@ -228,7 +244,20 @@ def _upload(
         trace["directory"] = None
         warn(f"Scripts go through vCenter instead of the ESXi host. {error.sentence}")
         return None
-    return SHELL, shlex.quote(f"{directory}/runner")
+    return guest.family.language.start(guest.family, directory)
+
+
+def _privatize(parent: Parent, guest: Guest, directory: str) -> None:
+    """Where the user wants the directory, others may look into it unless they are kept out."""
+    program = guest.family.language.privatize(directory)
+    if program is not None and guest.await_exit(guest.start(*program)) != 0:
+        raise _errors.GuestFailed(
+            _errors.sentence(
+                f"Could not quiesce VM {parent.name}",
+                f"others cannot be kept out of the directory {directory} in its guest",
+                "Give another guest_directory, or leave it out.",
+            )
+        )
 
 
 class _Fate(enum.Enum):
@@ -246,7 +275,7 @@ def _end_runner(parent: Parent, guest: Guest, trace: Trace, nonce: str) -> _Fate
             trace["pid"] = guest.find(trace["directory"])
             if trace["pid"] is None:
                 return _Fate.ENDED  # it was never started, and would not find its files any more
-        guest.terminate(trace["pid"])
+        guest.ask_to_stop(trace["directory"], trace["pid"])
         _await_fork_point(parent, Deadline(END_SECONDS), trace, nonce, guest)
     except _errors.GuestFailed:
         return _Fate.ENDED
@@ -274,9 +303,9 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
             if parent.engine.is_quiesced(known):
                 return
             ended = report.early_end(_extra_config.mapping(known), nonce) if nonce else None
-            if ended is not None:
+            if guest is not None and ended is not None:
                 trace.update(exit_code=ended.exit_code, output=ended.output)
-                raise _early_end(parent, ended)
+                raise _early_end(parent, guest.family, ended)
             if not _power.is_on(known):
                 raise _errors.GuestFailed(
                     _errors.sentence(what, "it was powered off before it reached the fork point", "Power it on.")
@@ -286,7 +315,7 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
     why = "it did not reach the fork point"
     remedy = "Look at what the pre-quiesce script waits for, or give a longer timeout."
     if guest is None:
-        remedy = "Look in the guest for what calls vmfork-begin, or give a longer timeout."
+        remedy = f"Look in the guest for what calls {parent.engine.freeze_command}, or give a longer timeout."
     elif trace["pid"] is None:
         why = "the answer to the start of the runner in its guest was lost, and the VM did not reach the fork point"
         remedy = "Check the network between here and vCenter, then run again."
@@ -304,27 +333,32 @@ def _look_at_process(parent: Parent, guest: Guest, trace: Trace) -> None:
         return
     stage = {own: name for name, own in runner.STAGES.items()}.get(code, "killed")
     trace.update(exit_code=code, output="")
-    raise _early_end(parent, report.Report(stage, code, ""))
+    raise _early_end(parent, guest.family, report.Report(stage, code, ""))
 
 
 _WHY = {
     "unpack": ("the guest could not take the scripts from guestinfo", "Use script_delivery=file_transfer."),
-    "tools": ("neither vmtoolsd nor vmware-rpctool is in the guest", "Install VMware Tools there, or give tools_path."),
-    "not_root": ("the guest user is not root", "Use guest_become=sudo, or log in as root."),
+    "tools": ("neither {tools} is in the guest", "Install VMware Tools there, or give tools_path."),
+    "not_root": ("the guest user is not {superuser}", "{login}"),
     "become": ("the guest user may not use sudo without a password", "Add a NOPASSWD rule, or log in as root."),
     "pre_quiesce": ("the pre-quiesce script failed", "Mend it, then run again."),
-    "freeze": (
-        "the guest was refused the fork point",
-        "Check that VMware Tools is current and the VM is a fork parent.",
-    ),
-    "script": ("the script ended without reaching the fork point", "It must call vmfork-begin, then go on."),
+    "freeze": ("the guest was refused the fork point", "Check that {current}."),
+    "script": ("the script ended without reaching the fork point", "It must call {command}, then go on."),
     "terminated": ("the runner in the guest was ended from outside", "Run again."),
     "killed": ("the runner in the guest ended without a report", "Look in the guest's log for who ended it."),
 }
 
 
-def _early_end(parent: Parent, ended: report.Report) -> _errors.GuestFailed:
-    why, remedy = _WHY.get(ended.stage, _WHY["killed"])
+def _early_end(parent: Parent, family: families.Family, ended: report.Report) -> _errors.GuestFailed:
+    needs_enabling = parent.engine.is_enabled(parent.values) is not None
+    words = {
+        "command": parent.engine.freeze_command,
+        "tools": " nor ".join(family.tool_names),
+        "superuser": family.superuser,
+        "login": family.login_advice,
+        "current": "VMware Tools is current" + (" and the VM is a fork parent" if needs_enabling else ""),
+    }
+    why, remedy = (text.format_map(words) for text in _WHY.get(ended.stage, _WHY["killed"]))
     said = " ".join(ended.output.split())
     detail = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
     return _errors.GuestFailed(_errors.sentence(f"Could not quiesce VM {parent.name}", f"{why} ({detail})", remedy))

@@ -9,6 +9,7 @@ API reference of GuestFileManager and GuestProcessManager.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shlex
 import ssl
@@ -18,7 +19,9 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STOP
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
@@ -26,8 +29,6 @@ READY_PATHS = ("runtime.powerState", "guest.toolsRunningStatus", "guest.guestOpe
 """What tells whether a guest takes operations."""
 
 _MANAGERS = ("authManager", "fileManager", "processManager")
-
-SHELL = "/bin/sh"
 
 RETRY = 5
 """Seconds to wait for news after the guest's agent refused, before it is asked again."""
@@ -49,6 +50,7 @@ def _managers(session: Session) -> _properties.Values:
 class Guest:
     """The inside of one VM, for one guest user.
 
+    :param family: what kind of guest it is.
     :param otherwise: what the user may do when there is no way to the ESXi host, to which files go.
     """
 
@@ -59,6 +61,7 @@ class Guest:
         vm: t.Any,
         name: str,
         login: GuestLogin,
+        family: Family,
         otherwise: str = "use script_delivery=guestinfo",
     ) -> None:
         self._session = session
@@ -66,6 +69,7 @@ class Guest:
         self._vm = vm
         self._name = name
         self._login = login
+        self.family = family
         self._otherwise = otherwise
         self._auth = vim.vm.guest.NamePasswordAuthentication(
             username=login.username, password=login.password, interactiveSession=False
@@ -93,6 +97,23 @@ class Guest:
             directoryPath=parent,
         )
 
+    def ask_to_stop(self, directory: str, pid: int) -> None:
+        """Ask the runner that lies in a directory to end; that it has ended already is no error.
+
+        Windows has no signals, and what Tools end there has no time to clean up: the runner looks for a sign.
+        """
+        if not self.family.is_windows:
+            self.terminate(pid)
+            return
+        with contextlib.suppress(vmodl.MethodFault, _errors.Error):
+            self._session.call(
+                self._manager("fileManager").MakeDirectoryInGuest,
+                vm=self._vm,
+                auth=self._auth,
+                directoryPath=self.family.join(directory, STOP),
+                createParentDirectories=False,
+            )
+
     def remove_directory(self, path: str) -> None:
         """Remove a directory with everything in it."""
         try:
@@ -108,23 +129,27 @@ class Guest:
             if error.fault != "GuestPermissionDenied" or not self._start_as_root(f"rm -rf {shlex.quote(path)}"):
                 raise
 
-    def upload(self, path: str, content: bytes) -> None:
-        """Write a file that only the user can read.
+    def upload(self, directory: str, name: str, content: bytes) -> None:
+        """Write a file: one that only the user can read, or on Windows one with the rights of its directory.
 
         :raises _http.Unreachable: the ESXi host, to which the content goes, cannot be reached.
         """
-        what = f"Could not upload {path.rpartition('/')[2]} to the guest of VM {self._name}"
+        kinds = vim.vm.guest.FileManager
+        attributes = (
+            kinds.WindowsFileAttributes() if self.family.is_windows else kinds.PosixFileAttributes(permissions=0o600)
+        )
         url = self._call(
-            f"Could not upload {path.rpartition('/')[2]} to the guest",
+            f"Could not upload {name} to the guest",
             self._manager("fileManager").InitiateFileTransferToGuest,
             vm=self._vm,
             auth=self._auth,
-            guestFilePath=path,
-            fileAttributes=vim.vm.guest.FileManager.PosixFileAttributes(permissions=0o600),
+            guestFilePath=self.family.join(directory, name),
+            fileAttributes=attributes,
             fileSize=len(content),
             overwrite=True,
         )
-        _http.put(self._session.server, self._transfer(url, what), content)
+        transfer = self._transfer(url, f"Could not upload {name} to the guest of VM {self._name}")
+        _http.put(self._session.server, transfer, content)
 
     def download(self, path: str, limit: int) -> bytes:
         """Read a file of at most ``limit`` bytes.
@@ -183,7 +208,8 @@ class Guest:
         if self._login.become != "sudo":
             return False
         try:
-            self.start(SHELL, f"-c {shlex.quote(f'exec sudo -n {SHELL} -c {shlex.quote(command)}')}")
+            shell = self.family.shell
+            self.start(shell, f"-c {shlex.quote(f'exec sudo -n {shell} -c {shlex.quote(command)}')}")
         except (vmodl.MethodFault, _errors.Error):
             return False
         return True

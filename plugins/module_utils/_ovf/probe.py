@@ -17,19 +17,21 @@ from __future__ import annotations
 import base64
 import shlex
 import typing as t
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import operations
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, operations, posix
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.windows import literal
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
-PATHS = ("guest.guestFamily", "guest.toolsRunningStatus")
+PATHS = (*families.PATHS, "guest.toolsRunningStatus")
 """Properties of a VM by which its guest is asked."""
 
 PATIENCE = 60
@@ -63,36 +65,6 @@ TOOL_CODES = 20
 CODES = {name: FIRST_CODE + number for number, name in enumerate(OUTCOMES)}
 
 
-@dataclass(frozen=True)
-class Family:
-    """How a family of guests is asked.
-
-    :param tools: what asks, in the order of cloud-init: the program's file name, and what comes before the command.
-    :param directories: where it may lie.
-    """
-
-    shell: str
-    tools: tuple[tuple[str, str], tuple[str, str]]
-    directories: tuple[str, ...]
-    separator: str
-
-
-POSIX = Family(
-    "/bin/sh",
-    (("vmware-rpctool", ""), ("vmtoolsd", "--cmd")),
-    (
-        *("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin"),
-        *("/usr/lib/vmware-tools/sbin", "/usr/lib/vmware-tools/bin"),
-    ),
-    "/",
-)
-WINDOWS = Family(
-    r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe",
-    (("rpctool.exe", ""), ("vmtoolsd.exe", "--cmd")),
-    (r"C:\Program Files\VMware\VMware Tools", r"C:\Program Files (x86)\VMware\VMware Tools"),
-    "\\",
-)
-
 COMMAND = "info-get guestinfo.ovfEnv"
 
 _POSIX_SCRIPT = r"""
@@ -125,12 +97,7 @@ classify() {
   esac
 }
 for tool in "$first" "$second"; do
-  program=$(command -v "$tool" 2>/dev/null)
-  for directory in $directories; do
-    [ -x "$program" ] && break
-    program=$directory/$tool
-  done
-  [ -x "$program" ] || continue
+  program=$(command -v "$tool" 2>/dev/null) && [ -x "$program" ] || continue
   case $tool in "$second") add=$more; set -- "$program" "$flag" ;; *) set -- "$program" ;; esac
   if look "$@" "$command"; then
     [ $outcome = $no_value ] || classify
@@ -182,11 +149,6 @@ exit ($outcome + $add)
 """.strip()
 
 
-def family(name: str | None) -> Family:
-    """How guests of a ``guest.guestFamily`` are asked."""
-    return WINDOWS if (name or "").lower().startswith("windows") else POSIX
-
-
 def command_line(guest: Family, moid: str, become: str = "none", into: str | None = None) -> str:
     """The arguments for the family's shell.
 
@@ -196,29 +158,25 @@ def command_line(guest: Family, moid: str, become: str = "none", into: str | Non
     (first, _none), (second, flag) = guest.tools
     words = {"id": moid, "command": COMMAND, "first": first, "second": second, "flag": flag}
     numbers = {**CODES, "more": TOOL_CODES}
-    if guest is WINDOWS:
-        settings = [f"${name} = {_powershell(value)}" for name, value in {**words, "into": into or ""}.items()]
+    if guest.is_windows:
+        settings = [f"${name} = {literal(value)}" for name, value in {**words, "into": into or ""}.items()]
         settings += [f"${name} = {number}" for name, number in numbers.items()]
-        settings.append(f"$directories = {', '.join(map(_powershell, guest.directories))}")
+        settings.append(f"$directories = {', '.join(map(literal, guest.directories))}")
         script = "\n".join([*settings, _WINDOWS_SCRIPT])
         # In base64 there is nothing that either Windows or PowerShell could take for a quote.
         encoded = base64.b64encode(script.encode("utf-16-le")).decode()
         return f"-NoProfile -NonInteractive -ExecutionPolicy Bypass -EncodedCommand {encoded}"
     settings = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
     settings += [f"{name}={number}" for name, number in numbers.items()]
-    settings += [f"directories={shlex.quote(' '.join(guest.directories))}", f"tell={'yes' if into else 'no'}"]
-    script = "\n".join([*settings, _POSIX_SCRIPT])
-    line = f"/bin/sh -c {shlex.quote(script)}"
+    settings.append(f"tell={'yes' if into else 'no'}")
+    script = "\n".join([*settings, posix.environment(guest), _POSIX_SCRIPT])
+    line = f"{guest.shell} -c {shlex.quote(script)}"
     if become == "sudo":
         line = f'become=; [ "$(id -u)" = 0 ] || become="sudo -n"; $become {line}'
     if into:
         # The files are the login user's, who fetches them, also where root looks.
         line = f"umask 077; {{ {line}; }} >{shlex.quote(f'{into}/document')} 2>{shlex.quote(f'{into}/stderr')}"
     return f"-c {shlex.quote(line)}"
-
-
-def _powershell(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def read_code(guest: Family, code: int) -> GuestView:
@@ -253,9 +211,10 @@ def look(
             return GuestView(
                 "tools_not_running", method, error=_errors.sentence(what, "VMware Tools does not run there")
             )
-        guest = operations.Guest(session, patience, vm, name, login, otherwise="use guest_probe=exit_code")
+        kind = families.of(values)
+        guest = operations.Guest(session, patience, vm, name, login, kind, otherwise="use guest_probe=exit_code")
         ask = _full if method == "full" else _exit_code
-        return ask(guest, family(values.get("guest.guestFamily")), vm._GetMoId(), login, what)
+        return ask(guest, kind, vm._GetMoId(), login, what)
     except (_errors.Error, vmodl.MethodFault) as trouble:
         error = trouble if isinstance(trouble, _errors.Error) else _errors.failure(what, trouble)
         state = _state(error)
@@ -334,7 +293,7 @@ def _run(guest: operations.Guest, kind: Family, arguments: str, login: GuestLogi
         why = "VMware Tools did not answer there"
         if view.tool is None:
             why = f"the program that asks ended with exit code {view.exit_code}"
-            if login.become == "sudo" and kind is POSIX:
+            if login.become == "sudo" and not kind.is_windows:
                 why += f", as it does when {login.username} may not use sudo without a password"
         view = replace(view, error=_errors.sentence(what, why))
     return replace(view, method=method)

@@ -19,6 +19,7 @@ from pyVmomi import vim, vmodl
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import operations
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, WINDOWS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import probe
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
@@ -50,7 +51,7 @@ class Guest:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.family = replace(probe.POSIX, directories=(str(root / "nothing"), str(root)))
+        self.family = replace(LINUX, directories=(str(root / "nothing"), str(root)))
 
     def install(self, tool: str, value: str | None = None, says: str = "No value found", code: int = 1) -> None:
         (self.root / tool).write_text(TOOL)
@@ -190,29 +191,16 @@ def test_every_outcome_has_a_code_of_its_own_that_shells_leave_free() -> None:
     codes = [code + more for code in probe.CODES.values() for more in (0, probe.TOOL_CODES)]
     assert len(set(codes)) == len(codes)
     assert all(2 < code < 126 for code in codes)
-    assert {probe.read_code(probe.POSIX, code).exit_code for code in codes} == set(codes)
-    assert probe.read_code(probe.WINDOWS, probe.CODES["own"] + probe.TOOL_CODES).tool == "vmtoolsd"
-    assert [probe.read_code(probe.POSIX, code).state for code in (0, 1, 2, 126, 127, 255)] == ["error"] * 6
+    assert {probe.read_code(LINUX, code).exit_code for code in codes} == set(codes)
+    assert probe.read_code(WINDOWS, probe.CODES["own"] + probe.TOOL_CODES).tool == "vmtoolsd"
+    assert [probe.read_code(LINUX, code).state for code in (0, 1, 2, 126, 127, 255)] == ["error"] * 6
 
 
 # --- Windows --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("windowsGuest", probe.WINDOWS),
-        ("linuxGuest", probe.POSIX),
-        ("otherGuestFamily", probe.POSIX),
-        (None, probe.POSIX),
-    ],
-)
-def test_family(name: str | None, expected: probe.Family) -> None:
-    assert probe.family(name) is expected
-
-
 def windows_script(into: str | None = None) -> str:
-    line = probe.command_line(probe.WINDOWS, MOID, "sudo", into)
+    line = probe.command_line(WINDOWS, MOID, "sudo", into)
     assert len(line) < 32_000, "longer than Windows takes"
     *options, word, encoded = line.split(" ")
     assert options == ["-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass"]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The runner in a real shell, with VMware Tools played by a small script."""
+"""The runner in real shells, with VMware Tools played by a small script."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import base64
 import io
 import os
 import shlex
+import shutil
 import subprocess
 import tarfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.quiesce import KEYS
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import ESXI, LINUX, MACOS
 
 # info-get and info-set on files; the fork point hands a child its nonce, or refuses. Runs as root would, for anybody.
 TOOLS = r"""#!/bin/sh
@@ -33,36 +37,55 @@ esac
 """
 
 
-class Guest:
-    """A directory that plays the guest."""
+FREEZE = "vmfork-begin -1 -1"
+BUSYBOX = shutil.which("busybox")
 
-    def __init__(self, root: Path) -> None:
+
+class Guest:
+    """A directory that plays the guest.
+
+    :param shell: what plays /bin/sh; busybox brings programs as well, and is given no others.
+    """
+
+    def __init__(self, root: Path, shell: str = "sh") -> None:
         self.root = root
+        self.family = LINUX
+        self.shell, self.path = ["/bin/sh"], "/usr/bin:/bin"
         self.store = root / "store"
         self.directory = root / "run"
         self.bin = root / "bin"
         for one in (self.store, self.directory, self.bin):
             one.mkdir()
+        if shell == "busybox":
+            assert BUSYBOX is not None
+            subprocess.run([BUSYBOX, "--install", "-s", self.bin], check=True)
+            self.shell, self.path = [str(self.bin / "sh")], ""
+            # The last resort must not be what a shell of another kind would find there.
+            self.family = replace(LINUX, directories=(str(self.bin),))
         self.install("vmtoolsd", TOOLS.replace("STORE", str(self.store)).replace("DIRECTORY", str(self.directory)))
         self.install("id", "#!/bin/sh\necho ${FAKE_UID:-0}\n")
 
     def install(self, name: str, text: str) -> None:
+        (self.bin / name).unlink(missing_ok=True)  # it may be a link to a program of this machine
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PATH": f"{self.bin}:/usr/bin:/bin", "OUT": str(self.root)}
+        return {**os.environ, "PATH": f"{self.bin}:{self.path}", "OUT": str(self.root)}
 
     def value(self, key: str) -> str | None:
         path = self.store / key
         return path.read_text() if path.exists() else None
 
+    def files(self, job: runner.Job) -> dict[str, bytes]:
+        return posix.files(job, self.family, "run-nonce", FREEZE, KEYS)
+
     def run(self, job: runner.Job, **environment: str) -> int:
-        for name, content in job.files("run-nonce", "vmfork-begin -1 -1", KEYS).items():
+        for name, content in self.files(job).items():
             (self.directory / name).write_bytes(content)
         return subprocess.run(
-            ["/bin/sh", f"{self.directory}/runner"], env={**self.environment, **environment}, timeout=30, check=False
+            [*self.shell, f"{self.directory}/runner"], env={**self.environment, **environment}, timeout=30, check=False
         ).returncode
 
     def early_end(self) -> report.Report | None:
@@ -72,9 +95,17 @@ class Guest:
         return report.post_clone({report.POST_CLONE: self.value(report.POST_CLONE) or ""}, "child-nonce")
 
 
-@pytest.fixture
-def guest(tmp_path: Path) -> Guest:
-    return Guest(tmp_path)
+@pytest.fixture(
+    params=["sh", pytest.param("busybox", marks=pytest.mark.skipif(not BUSYBOX, reason="busybox is not installed"))]
+)
+def guest(request: pytest.FixtureRequest, tmp_path: Path) -> Guest:
+    if request.param == "busybox" and os.getuid() != 0:
+        pytest.skip("busybox runs its own id, which tells that we are not root")
+    return Guest(tmp_path, request.param)
+
+
+WITH_PROGRAMS_OF_OUR_OWN = pytest.mark.parametrize("guest", ["sh"], indirect=True)
+"""Not in busybox, which runs its own programs whatever lies on PATH."""
 
 
 def test_the_whole_way(guest: Guest) -> None:
@@ -86,6 +117,7 @@ def test_the_whole_way(guest: Guest) -> None:
     assert not guest.directory.exists()
 
 
+@WITH_PROGRAMS_OF_OUR_OWN
 def test_what_stands_before_the_freeze_is_told_before_it(guest: Guest) -> None:
     job = runner.Job(post_clone="true")
     guest.install("date", f"#!/bin/sh\n[ -e {guest.store}/at-freeze ] && echo late || echo 2026-01-31T08:15:02Z\n")
@@ -186,19 +218,60 @@ def test_no_tools(guest: Guest) -> None:
 
 
 def test_tools_path_and_rpctool(guest: Guest) -> None:
-    other = guest.root / "my tools" / "vmware-rpctool"
+    other = guest.root / "my tools; $(ours)" / "vmware-rpctool"
     other.parent.mkdir()
     (guest.bin / "vmtoolsd").rename(other)
     guest.run(runner.Job(post_clone="echo there", tools_path=str(other)))
     assert guest.post_clone() == report.Report("post_clone", 0, "there\n")
 
 
+@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+def test_nested_esxi(guest: Guest, delivery: str) -> None:
+    """Tools that are on no path and need to be told of their libraries."""
+    bin_, lib = guest.root / "vmtools" / "bin", guest.root / "vmtools" / "lib"
+    bin_.mkdir(parents=True)
+    needs_libraries = f"#!/bin/sh\ncase :$LD_LIBRARY_PATH: in *:{lib}:*) ;; *) exit 127 ;; esac\n"
+    tools = (guest.bin / "vmtoolsd").read_text().replace("#!/bin/sh\n", needs_libraries)
+    (guest.bin / "vmtoolsd").unlink()
+    (bin_ / "vmtoolsd").write_text(tools)
+    (bin_ / "vmtoolsd").chmod(0o755)
+    directories = (str(bin_), *guest.family.directories)
+    guest.family = replace(ESXI, directories=directories, libraries=str(lib))
+    # A script finds the tools as we do.
+    job = runner.Job(post_clone="vmtoolsd --cmd 'info-get guestinfo.fork.vmfork.nonce'")
+    ended = guest.run(job) if delivery == "file_transfer" else deliver(guest, job)
+    assert ended == 0
+    assert guest.post_clone() == report.Report("post_clone", 0, "child-nonce")
+
+
+@WITH_PROGRAMS_OF_OUR_OWN
+@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+def test_macos(guest: Guest, delivery: str) -> None:
+    """Tools by another name, below a directory with a space; no setsid, and a base64 with options of its own."""
+    tools = guest.root / "Application Support"
+    tools.mkdir()
+    (guest.bin / "vmtoolsd").rename(tools / "vmware-tools-daemon")
+    programs = ["sh", "cat", "cp", "rm", "mkdir", "tail", "tr", "date", "printf", "gzip", "tar", "touch"]
+    for name in programs:
+        (guest.bin / name).symlink_to(str(shutil.which(name)))
+    real = shutil.which("base64")
+    guest.install("base64", f'#!/bin/sh\ncase $* in "") exec {real} ;; -D) exec {real} -d ;; esac; exit 64\n')
+    guest.path = ""
+    guest.family = replace(MACOS, directories=(str(tools),))
+    job = runner.Job(post_clone="command -v setsid; echo there")
+    ended = guest.run(job) if delivery == "file_transfer" else deliver(guest, job)
+    assert ended == 0
+    assert guest.post_clone() == report.Report("post_clone", 0, "there\n")
+
+
+@WITH_PROGRAMS_OF_OUR_OWN
 def test_not_root(guest: Guest) -> None:
     assert guest.run(runner.Job(pre_quiesce="touch $OUT/pre"), FAKE_UID="1000") == runner.STAGES["not_root"]
     assert not (guest.root / "pre").exists()
     assert not guest.directory.exists()
 
 
+@WITH_PROGRAMS_OF_OUR_OWN
 def test_sudo_refused(guest: Guest) -> None:
     guest.install("sudo", "#!/bin/sh\necho 'sudo: a password is required' >&2; exit 1\n")
     job = runner.Job(pre_quiesce="touch $OUT/pre", become="sudo")
@@ -206,6 +279,7 @@ def test_sudo_refused(guest: Guest) -> None:
     assert guest.early_end() == report.Report("become", 1, "sudo: a password is required\n")
 
 
+@WITH_PROGRAMS_OF_OUR_OWN
 def test_sudo(guest: Guest) -> None:
     guest.install("sudo", '#!/bin/sh\n[ "$1" = -n ] && shift; FAKE_UID=0 exec "$@"\n')
     guest.run(runner.Job(post_clone="echo as root", become="sudo"), FAKE_UID="1000")
@@ -220,6 +294,14 @@ def test_terminated(guest: Guest) -> None:
     assert not guest.directory.exists()
 
 
+def runs(status: Path) -> bool:
+    """Whether a process lives, by its file in /proc."""
+    try:
+        return "zombie" not in status.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @pytest.mark.parametrize("which", ["pre_quiesce", "script"])
 def test_all_that_a_script_began_is_ended_with_it(guest: Guest, which: str) -> None:
     script = """
@@ -231,7 +313,9 @@ def test_all_that_a_script_began_is_ended_with_it(guest: Guest, which: str) -> N
     guest.run(runner.Job(**{which: script}))
     assert guest.early_end() == report.Report("terminated", 143, "")
     status = Path("/proc", (guest.root / "pid").read_text().strip(), "status")
-    assert not status.exists() or "zombie" in status.read_text()
+    until = time.monotonic() + 10
+    while runs(status):  # who is killed has gone soon after, not at once
+        assert time.monotonic() < until
 
 
 def test_request_to_end_at_the_fork_point_is_not_met_in_the_children(guest: Guest) -> None:
@@ -300,22 +384,26 @@ def test_digest_tells_scripts_apart() -> None:
 # --- through guestinfo ----------------------------------------------------------------------------------------------
 
 
+def unpack(guest: Guest, packed: list[str], job: runner.Job) -> runner.Program:
+    return posix.unpack(runner.Package(packed, str(guest.directory)), job, guest.family, "run-nonce", KEYS)
+
+
 def deliver(guest: Guest, job: runner.Job, chunks: list[str] | None = None) -> int:
-    files = job.files("run-nonce", "vmfork-begin -1 -1", KEYS)
-    packed = runner.payload(files) if chunks is None else chunks
+    packed = posix.pack(guest.files(job)) if chunks is None else chunks
     for number, chunk in enumerate(packed):
         (guest.store / f"{KEYS.payload}.{number}").write_text(chunk)
-    command = runner.unpack_command(len(packed), "run-nonce", None, str(guest.directory), KEYS)
+    shell, arguments = unpack(guest, packed, job)
     guest.directory.rmdir()
     # As VMware Tools starts a program: the path and the arguments, by a shell.
-    line = f"/bin/sh -c {shlex.quote(command)}"
+    line = f"{shlex.join(guest.shell)} {arguments}"
+    assert shell == "/bin/sh"
     return subprocess.run(["/bin/bash", "-c", line], env=guest.environment, timeout=30, check=False).returncode
 
 
 def test_delivery_through_guestinfo(guest: Guest) -> None:
     noise = base64.b64encode(os.urandom(150_000)).decode()
     job = runner.Job(pre_quiesce='touch "$OUT/pre"', post_clone=f"# {noise}\necho delivered")
-    assert len(runner.payload(job.files("n", "f", KEYS))) > 2
+    assert len(posix.pack(guest.files(job))) > 2
     assert deliver(guest, job) == 0
     assert guest.post_clone() == report.Report("post_clone", 0, "delivered\n")
     assert (guest.root / "pre").exists()
@@ -335,15 +423,15 @@ def test_delivery_that_arrives_damaged(guest: Guest) -> None:
 
 def test_directory_that_somebody_has_prepared_is_not_used(guest: Guest) -> None:
     (guest.directory / "trap").touch()
-    command = runner.unpack_command(0, "run-nonce", None, str(guest.directory), KEYS)
-    ended = subprocess.run(["/bin/sh", "-c", command], env=guest.environment, timeout=30, check=False)
+    _shell, arguments = unpack(guest, [], runner.Job())
+    ended = subprocess.run([*guest.shell, *shlex.split(arguments)], env=guest.environment, timeout=30, check=False)
     assert ended.returncode == runner.STAGES["unpack"]
     assert (guest.directory / "trap").exists()
 
 
 def test_payload_holds_the_files() -> None:
     files = {"runner": b"one", "post_clone": b"two"}
-    packed = base64.b64decode("".join(runner.payload(files)))
+    packed = base64.b64decode("".join(posix.pack(files)))
     with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
         assert {one.name: archive.extractfile(one).read() for one in archive} == files  # type: ignore[union-attr]
         assert {one.mode for one in archive} == {0o600}

@@ -1,0 +1,259 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runner for guests with a POSIX shell: Linux, nested ESXi, macOS.
+
+Private to the collection. It needs of the guest: sh, VMware Tools, for the
+end of a script's output tail and base64 (without them the output is left
+out), and to end all that a script began setsid (without it the script alone
+is ended).
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shlex
+import tarfile
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import (
+    STAGES,
+    Job,
+    Keys,
+    Package,
+    Program,
+    chunks,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import Family
+
+SHELL = "/bin/sh"
+
+
+def refusal(job: Job) -> str | None:
+    """Why a guest of this kind cannot do the job."""
+    return None
+
+
+def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> dict[str, bytes]:
+    """The files that must lie in one directory of the guest."""
+    result = {name: text.encode() for name, text in job.scripts.items() if text is not None}
+    return {**result, "runner": _runner(job, family, nonce, freeze_command, keys).encode()}
+
+
+def start(family: Family, directory: str) -> Program:
+    """What starts the runner that lies in a directory."""
+    return SHELL, shlex.quote(f"{directory}/runner")
+
+
+def privatize(directory: str) -> Program | None:
+    """What keeps others out of a directory that VMware Tools have made; nothing: they have."""
+    return None
+
+
+def pack(contents: t.Mapping[str, bytes]) -> list[str]:
+    """Files as guestinfo values."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
+        for name, content in sorted(contents.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o600
+            archive.addfile(entry, io.BytesIO(content))
+    return chunks(packed.getvalue())
+
+
+def unpack(package: Package, job: Job, family: Family, nonce: str, keys: Keys) -> Program:
+    """What fetches packed files in the guest, clears them there, and starts the runner among them."""
+    settings = {
+        "nonce": nonce,
+        "key": keys.payload,
+        "key_quiesce": keys.quiesce,
+        "count": str(len(package.chunks)),
+        "directory": package.directory,
+        **_tools(job, family),
+    }
+    line = "; ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+    exits = f"exit_unpack={STAGES['unpack']}; exit_tools={STAGES['tools']}"
+    text = f"{line}; {exits}\n{environment(family)}\n{_TOOLS}\n{_UNPACK}"
+    return SHELL, f"-c {shlex.quote(text)}"
+
+
+def environment(family: Family) -> str:
+    """Shell commands after which VMware Tools' programs are found and can be run."""
+    lines = [f"PATH=${{PATH:+$PATH:}}{shlex.quote(':'.join(family.directories))}; export PATH"]
+    if family.libraries:
+        libraries = shlex.quote(family.libraries)
+        lines.append(f"LD_LIBRARY_PATH={libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}; export LD_LIBRARY_PATH")
+    return "\n".join(lines)
+
+
+def _tools(job: Job, family: Family) -> dict[str, str]:
+    return {"tools": job.tools_path or "", "tool_names": " ".join(family.tool_names)}
+
+
+def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> str:
+    settings = {**job.settings(nonce, freeze_command, keys), **_tools(job, family), "become": job.become}
+    lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
+    for name, script in job.scripts.items():
+        command = ":" if script is None else f'exec $own_group {_command(job, script)} "$directory/{name}"'
+        lines.append(f"run_{name}() {{ {command}; }}")
+    exits = [f"exit_{stage}={code}" for stage, code in STAGES.items()]
+    steps = "fork_by_itself" if job.script is not None else "fork_between"
+    return "\n".join([_HEAD, environment(family), *lines, *exits, _TOOLS, _BODY, f"main {steps}; exit", ""])
+
+
+def _command(job: Job, script: str) -> str:
+    """How a script is started: by its interpreter, so that its directory may forbid execution."""
+    if job.interpreter:
+        return shlex.join(shlex.split(job.interpreter))
+    first = script.split("\n", 1)[0].strip()
+    words = first[2:].split(None, 1) if first.startswith("#!") else []
+    return shlex.join(words or [SHELL])
+
+
+_HEAD = """#!/bin/sh
+# Made by the Ansible collection vmfork.vsphere: pre-quiesce script, fork point, post-clone script.
+umask 077
+directory=$(cd "${0%/*}" && pwd) || exit 70
+"""
+
+_TOOLS = r"""
+find_tools() {
+  for candidate in "$tools" $tool_names; do
+    [ -n "$candidate" ] && tools=$(command -v "$candidate" 2>/dev/null) && [ -x "$tools" ] && return 0
+  done
+  return 1
+}
+rpc() {
+  case ${tools##*/} in
+    *rpctool*) "$tools" "$1" ;;
+    *) "$tools" --cmd "$1" ;;
+  esac
+}
+""".strip()
+
+_UNPACK = r"""
+umask 077
+find_tools || exit $exit_tools
+mkdir "$directory" || exit $exit_unpack
+trap 'rm -rf "$directory"; exit $exit_unpack' 1 2 15
+decode=-D # of macOS until it learned the other
+[ "$(echo YQ== | base64 -d 2>/dev/null)" != a ] || decode=-d
+chunk=0
+while [ $chunk -lt $count ]; do
+  rpc "info-get $key.$chunk" 2>"$directory/output" || break
+  rpc "info-set $key.$chunk " >/dev/null 2>&1
+  chunk=$((chunk + 1))
+done | base64 $decode 2>/dev/null | gzip -dc 2>/dev/null | (cd "$directory" && tar -xf - 2>/dev/null)
+if [ ! -s "$directory/runner" ]; then
+  text=$( (tail -c 2048 "$directory/output" | base64 | tr -d '\n') 2>/dev/null)
+  rm -rf "$directory"
+  rpc "info-set $key_quiesce $nonce unpack $exit_unpack $text" >/dev/null 2>&1
+  exit $exit_unpack
+fi
+trap - 1 2 15
+exec /bin/sh "$directory/runner"
+""".strip()
+
+_BODY = r"""
+publish() { rpc "info-set $1 $2" >/dev/null 2>&1; }
+
+# The end of the output so far, and nothing of ours left on the disk.
+take_output() {
+  output=$( (tail -c 2048 "$directory/output" | base64 | tr -d '\n') 2>/dev/null)
+  cd / && rm -rf "$directory"
+}
+
+# end_early STAGE EXIT_CODE OWN_EXIT_CODE: there will be no fork.
+end_early() {
+  take_output
+  publish "$key_scripts" ""
+  publish "$key_quiesce" "$nonce $1 $2 $output"
+  exit "$3"
+}
+
+child_nonce() { rpc "info-get $key_nonce" 2>/dev/null; }
+
+# What is secret is not needed any more; tell that it is gone only when it is.
+clear_secrets() {
+  secret_keys=$(rpc "info-get $key_secret_keys" 2>/dev/null) && [ -n "$secret_keys" ] || return 0
+  for secret in $secret_keys; do
+    rpc "info-set $secret " >/dev/null 2>&1
+    [ -z "$(rpc "info-get $secret" 2>/dev/null)" ] || return 0
+  done
+  publish "$key_secrets" "$(child_nonce) cleared"
+}
+
+# in_child EXIT_CODE: the last act in a child.
+in_child() {
+  take_output
+  vmware-toolbox-cmd info update network >/dev/null 2>&1
+  clear_secrets
+  publish "$key_post_clone" "$(child_nonce) $1 $output"
+  exit "$1"
+}
+
+# run COMMAND: in the background, so that a request to end reaches us while it runs, and in a process group of its own.
+run() {
+  own_group=$(command -v setsid)
+  "$1" >"$directory/output" 2>&1 </dev/null &
+  running=$!
+  wait "$running"
+}
+
+# End what runs and all that it began: it might come to the fork point when nobody waits for it any more.
+stop() {
+  trap '' 1 2 15
+  [ -n "$running" ] || return 0
+  for signal in TERM KILL; do
+    kill -s $signal -- "-$running" 2>/dev/null || kill -s $signal "$running" 2>/dev/null || return 0
+    [ $signal = KILL ] || sleep 1
+  done
+}
+
+announce() {
+  publish "$key_quiesced_at" "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
+  publish "$key_scripts" "$digest"
+}
+
+# Our call of the fork point stands between two scripts.
+fork_between() {
+  run run_pre_quiesce || end_early pre_quiesce $? $exit_pre_quiesce
+  announce
+  trap '' 1 2 15 # a request to end that comes now would be met in every child
+  rpc "$freeze" >"$directory/output" 2>&1 || end_early freeze $? $exit_freeze
+  # A child that was powered off and on is here again; what it reported then is not this run's.
+  [ -z "$(rpc "info-get $key_post_clone" 2>/dev/null)" ] || publish "$key_post_clone" ""
+  trap 'stop; in_child 143' 1 2 15
+  run run_post_clone
+  in_child $?
+}
+
+# One script calls the fork point itself; who has another nonce after it is a child. Nobody is there to take away what a
+# child reported before it was powered off and on: vmfork_child does so before it powers one on, and others do not.
+fork_by_itself() {
+  before=$(child_nonce)
+  trap 'stop
+    [ "$(child_nonce)" != "$before" ] && in_child 143
+    end_early terminated 143 $exit_terminated' 1 2 15
+  announce
+  run run_script
+  code=$?
+  [ "$(child_nonce)" != "$before" ] && in_child $code
+  end_early script $code $exit_script
+}
+
+main() {
+  running=
+  : >"$directory/output"
+  find_tools || { take_output; exit $exit_tools; }
+  if [ "$(id -u)" != 0 ]; then
+    [ "$become" = sudo ] || end_early not_root 1 $exit_not_root
+    sudo -n true >"$directory/output" 2>&1 </dev/null || end_early become $? $exit_become
+    exec sudo -n /bin/sh "$0"
+  fi
+  trap 'stop; end_early terminated 143 $exit_terminated' 1 2 15
+  "$1"
+}
+""".strip()

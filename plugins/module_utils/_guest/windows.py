@@ -1,0 +1,365 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runner for guests with PowerShell: Windows.
+
+Private to the collection. It needs of the guest: Windows PowerShell 5.1, as
+Windows 10 and Windows Server 2016 bring it, and VMware Tools. No signal can be
+sent there; the runner ends when a file or directory named ``stop`` appears in
+its own.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import typing as t
+import zipfile
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import (
+    STAGES,
+    STOP,
+    Job,
+    Keys,
+    Package,
+    Program,
+    chunks,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import Family
+
+SHELL = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
+
+OPTIONS = ("-NoProfile", "-NonInteractive", "-ExecutionPolicy", "Bypass")
+
+_INTERPRETERS = {
+    "cmd": ("call", ".cmd"),
+    "powershell": (" ".join([SHELL, *OPTIONS, "-File"]), ".ps1"),
+}
+"""What runs a script, within a command line of cmd, and how the script's file must be called for that."""
+
+_CMD = re.compile(r"@?\s*(echo\s+off|rem)(\s|$)|@echo\b|::", re.IGNORECASE)
+"""How a script for cmd begins; nothing of it begins one for PowerShell."""
+
+
+def refusal(job: Job) -> str | None:
+    """Why a guest of this kind cannot do the job."""
+    if job.become != "none":
+        return f"guest_become={job.become} is not for Windows guests. Leave it out, and log in as an administrator."
+    for name, script in job.scripts.items():
+        first = (script or "").split("\n", 1)[0]
+        if first.startswith("#!") and "/" in first and job.interpreter is None:
+            return (
+                f"{name if name == 'script' else f'{name}_script'} begins with {first}, and the guest is Windows. "
+                "Give a script for PowerShell or cmd, or give its interpreter."
+            )
+    return None
+
+
+def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> dict[str, bytes]:
+    """The files that must lie in one directory of the guest."""
+    result = {"runner.ps1": _file(_runner(job, family, nonce, freeze_command, keys), ".ps1")}
+    for name, script in job.scripts.items():
+        if script is not None:
+            _command, extension = _interpreter(job, script)
+            result[name + extension] = _file(script, extension)
+    return result
+
+
+def start(family: Family, directory: str) -> Program:
+    """What starts the runner that lies in a directory."""
+    return SHELL, command_line([*OPTIONS, "-File", family.join(directory, "runner.ps1")])
+
+
+def privatize(directory: str) -> Program | None:
+    r"""What keeps others out of a directory that VMware Tools have made, which takes its rights from where it lies.
+
+    SYSTEM, Administrators and the owner keep theirs, by their well-known security identifiers.
+    """
+    allowed = [f"*{sid}:(OI)(CI)F" for sid in ("S-1-5-18", "S-1-5-32-544", "S-1-3-4")]
+    words = [directory, "/inheritance:r", "/grant:r", *allowed]
+    return r"C:\Windows\System32\icacls.exe", command_line(words)
+
+
+def pack(contents: t.Mapping[str, bytes]) -> list[str]:
+    """Files as guestinfo values."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(contents.items()):
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return chunks(packed.getvalue())
+
+
+def unpack(package: Package, job: Job, family: Family, nonce: str, keys: Keys) -> Program:
+    """What fetches packed files in the guest, clears them there, and starts the runner among them."""
+    settings = {
+        "nonce": nonce,
+        "key": keys.payload,
+        "key_quiesce": keys.quiesce,
+        "directory": package.directory,
+    }
+    lines = [
+        *(f"${name} = {literal(value)}" for name, value in settings.items()),
+        f"$count = {len(package.chunks)}",
+        _candidates(job, family),
+        *(f"$exit_{stage} = {STAGES[stage]}" for stage in ("unpack", "tools")),
+    ]
+    text = "\n".join([*lines, _TOOLS, _UNPACK])
+    return SHELL, command_line([*OPTIONS, "-Command", text])
+
+
+def command_line(words: t.Iterable[str]) -> str:
+    """Words as one line that programs on Windows take apart again, by the rules of CommandLineToArgvW."""
+    return subprocess.list2cmdline(words)
+
+
+def literal(value: str) -> str:
+    """A string as PowerShell reads it. Typographic quotes end it there as the plain one does."""
+    return "'" + re.sub("['\u2018\u2019\u201a\u201b]", r"\g<0>\g<0>", value) + "'"
+
+
+def _candidates(job: Job, family: Family) -> str:
+    paths = [family.join(directory, name) for directory in family.directories for name in family.tool_names]
+    given = [job.tools_path] if job.tools_path else []
+    return f"$candidates = @({', '.join(literal(path) for path in (*given, *paths))})"
+
+
+def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> str:
+    lines = [f"${name} = {literal(value)}" for name, value in job.settings(nonce, freeze_command, keys).items()]
+    for name, script in job.scripts.items():
+        command, extension = ("", "") if script is None else _interpreter(job, script)
+        lines.append(f"$run_{name} = @({literal(command)}, {literal(name + extension)})")
+    exits = [f"{stage} = {code}" for stage, code in STAGES.items()]
+    steps = "Invoke-ByItself" if job.script is not None else "Invoke-Between"
+    lines += [f"$exits = @{{ {'; '.join(exits)} }}", f"$stop_name = {literal(STOP)}", _candidates(job, family)]
+    return "\n".join([_HEAD, *lines, _TOOLS, _BODY, f"Invoke-Main {{ {steps} }}", ""])
+
+
+def _interpreter(job: Job, script: str) -> tuple[str, str]:
+    """What runs a script, and what its file's name must end with."""
+    if job.interpreter is None:
+        return _INTERPRETERS["cmd" if _CMD.match(script) else "powershell"]
+    name = job.interpreter.strip().lower().removesuffix(".exe")
+    if name in _INTERPRETERS:
+        return _INTERPRETERS[name]
+    return job.interpreter.strip(), ".ps1" if re.search(r"(powershell|pwsh)\b", name) else ""
+
+
+def _file(text: str, extension: str) -> bytes:
+    """A script as a file: PowerShell 5.1 knows UTF-8 by its mark, cmd cannot read the mark, and wants its line ends."""
+    encoded = text.replace("\n", "\r\n").encode()
+    return b"\xef\xbb\xbf" + encoded if extension == ".ps1" else encoded
+
+
+_HEAD = """# Made by the Ansible collection vmfork.vsphere: pre-quiesce script, fork point, post-clone script.
+$ErrorActionPreference = 'Stop'
+$directory = Split-Path -Parent $PSCommandPath"""
+
+_TOOLS = r"""
+function Find-Tools {
+  foreach ($candidate in $candidates) {
+    if (Test-Path -LiteralPath $candidate -PathType Leaf) { return $candidate }
+  }
+}
+
+# An argument as programs take their command line apart; PowerShell 5.1 itself would lose the quotes in it.
+function Format-Argument([string]$text) {
+  '"' + (($text -replace '(\\*)"', '$1$1\"') -replace '(\\+)$', '$1$1') + '"'
+}
+
+# What VMware Tools answer to a command: exit code, text, what stands on standard error.
+function Send-Rpc([string]$command) {
+  $arguments = Format-Argument $command
+  if ((Split-Path -Leaf $tools) -notlike '*rpctool*') { $arguments = '--cmd ' + $arguments }
+  $start = New-Object Diagnostics.ProcessStartInfo $tools, $arguments
+  $start.UseShellExecute = $false
+  $start.CreateNoWindow = $true
+  $start.RedirectStandardOutput = $true
+  $start.RedirectStandardError = $true
+  $process = [Diagnostics.Process]::Start($start)
+  $said = $process.StandardError.ReadToEndAsync()
+  $text = $process.StandardOutput.ReadToEnd()
+  $process.WaitForExit()
+  @{ code = $process.ExitCode; text = $text; said = $said.Result }
+}
+
+function Publish-Value([string]$key, [string]$value) { [void](Send-Rpc ('info-set ' + $key + ' ' + $value)) }
+""".strip()
+
+_UNPACK = r"""
+$ErrorActionPreference = 'Stop'
+$tools = Find-Tools
+if (-not $tools) { exit $exit_tools }
+if (Test-Path -LiteralPath $directory) { exit $exit_unpack }
+try {
+  $rights = New-Object Security.AccessControl.DirectorySecurity
+  $rights.SetAccessRuleProtection($true, $false)
+  foreach ($sid in 'S-1-5-18', 'S-1-5-32-544', 'S-1-3-4') {
+    $who = New-Object Security.Principal.SecurityIdentifier $sid
+    $words = $who, 'FullControl', 'ContainerInherit, ObjectInherit', 'None', 'Allow'
+    $rights.AddAccessRule((New-Object Security.AccessControl.FileSystemAccessRule $words))
+  }
+  [void][IO.Directory]::CreateDirectory($directory, $rights)
+  $text = New-Object Text.StringBuilder
+  for ($chunk = 0; $chunk -lt $count; $chunk++) {
+    $answer = Send-Rpc ('info-get ' + $key + '.' + $chunk)
+    if ($answer.code -ne 0) { throw $answer.said }
+    [void]$text.Append($answer.text.Trim())
+    Publish-Value ($key + '.' + $chunk) ''
+  }
+  $bytes = New-Object IO.MemoryStream (, [Convert]::FromBase64String($text.ToString()))
+  Add-Type -AssemblyName System.IO.Compression
+  $archive = New-Object IO.Compression.ZipArchive $bytes
+  foreach ($entry in $archive.Entries) {
+    $from = $entry.Open()
+    $to = [IO.File]::Create((Join-Path $directory $entry.Name))
+    $from.CopyTo($to)
+    $to.Dispose()
+  }
+} catch {
+  $text = [Convert]::ToBase64String([Text.Encoding]::UTF8.GetBytes([string]$_))
+  Remove-Item -LiteralPath $directory -Recurse -Force -ErrorAction SilentlyContinue
+  Publish-Value $key_quiesce ($nonce + ' unpack ' + $exit_unpack + ' ' + $text)
+  exit $exit_unpack
+}
+& (Join-Path $directory 'runner.ps1')
+exit $LASTEXITCODE
+""".strip()
+
+_BODY = r"""
+function Read-Value([string]$key) {
+  $answer = Send-Rpc ('info-get ' + $key)
+  if ($answer.code -eq 0) { $answer.text.Trim() } else { '' }
+}
+
+# The end of the output so far, and nothing of ours left on the disk.
+function Get-Output {
+  $text = ''
+  try {
+    $stream = New-Object IO.FileStream $output, 'Open', 'Read', 'ReadWrite'
+    $bytes = New-Object byte[] ([Math]::Min(2048, $stream.Length))
+    [void]$stream.Seek(-$bytes.Length, 'End')
+    [void]$stream.Read($bytes, 0, $bytes.Length)
+    $stream.Dispose()
+    $text = [Convert]::ToBase64String($bytes)
+  } catch { }
+  Remove-Item -LiteralPath $directory -Recurse -Force -ErrorAction SilentlyContinue
+  $text
+}
+
+# Windows' exit codes may be negative; a report has them without a sign.
+function Format-Code([long]$code) { $code -band 4294967295 }
+
+# There will be no fork.
+function Exit-Early([string]$stage, [long]$code) {
+  $text = Get-Output
+  Publish-Value $key_scripts ''
+  Publish-Value $key_quiesce ('{0} {1} {2} {3}' -f $nonce, $stage, (Format-Code $code), $text)
+  exit $exits[$stage]
+}
+
+function Get-ChildNonce { Read-Value $key_nonce }
+
+# What is secret is not needed any more; tell that it is gone only when it is.
+function Clear-Secrets {
+  $secrets = Read-Value $key_secret_keys
+  if (-not $secrets) { return }
+  foreach ($secret in $secrets.Split(' ')) {
+    Publish-Value $secret ''
+    if (Read-Value $secret) { return }
+  }
+  Publish-Value $key_secrets ((Get-ChildNonce) + ' cleared')
+}
+
+# The last act in a child.
+function Exit-Child([long]$code) {
+  $text = Get-Output
+  try { & (Join-Path (Split-Path -Parent $tools) 'VMwareToolboxCmd.exe') info update network | Out-Null } catch { }
+  Clear-Secrets
+  Publish-Value $key_post_clone ('{0} {1} {2}' -f (Get-ChildNonce), (Format-Code $code), $text)
+  exit ([int]($code -ne 0))
+}
+
+# A request to end; one that came at the last moment would be met in every child, where it means nothing.
+function Test-Stop {
+  (Test-Path -LiteralPath (Join-Path $directory $stop_name)) -and ((Get-ChildNonce) -ceq $before)
+}
+
+# The exit code of a script. Code page 65001 is UTF-8: for the script's text, and for what it says.
+function Invoke-Script([string[]]$run) {
+  if (-not $run[0]) { return 0 }
+  $line = 'chcp 65001 >nul & ' + $run[0] + ' "' + (Join-Path $directory $run[1]) + '" >"' + $output + '" 2>&1 <nul'
+  $start = New-Object Diagnostics.ProcessStartInfo "$env:SystemRoot\System32\cmd.exe", ('/d /s /c "' + $line + '"')
+  $start.UseShellExecute = $false
+  $start.CreateNoWindow = $true
+  $running = [Diagnostics.Process]::Start($start)
+  while (-not $running.WaitForExit(500)) {
+    if (Test-Stop) { Stop-Script $running.Id }
+  }
+  $running.ExitCode
+}
+
+# End what runs and all that it began: it might come to the fork point when nobody waits for it any more.
+function Stop-Script([int]$id) {
+  try { & "$env:SystemRoot\System32\taskkill.exe" /f /t /pid $id | Out-Null } catch { }
+  Exit-Early 'terminated' 143
+}
+
+function Publish-Announcement {
+  $now = [DateTime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ssZ', [Globalization.CultureInfo]::InvariantCulture)
+  Publish-Value $key_quiesced_at $now
+  Publish-Value $key_scripts $digest
+}
+
+# Our call of the fork point stands between two scripts.
+function Invoke-Between {
+  $script:stage = 'pre_quiesce'
+  $code = Invoke-Script $run_pre_quiesce
+  if ($code -ne 0) { Exit-Early 'pre_quiesce' $code }
+  if (Test-Stop) { Exit-Early 'terminated' 143 }
+  Publish-Announcement
+  $script:stage = 'freeze'
+  $answer = Send-Rpc $freeze
+  if ($answer.code -ne 0) {
+    [IO.File]::WriteAllText($output, $answer.text + $answer.said)
+    Exit-Early 'freeze' $answer.code
+  }
+  $script:stage = 'post_clone'
+  # A child that was powered off and on is here again; what it reported then is not this run's.
+  if (Read-Value $key_post_clone) { Publish-Value $key_post_clone '' }
+  Exit-Child (Invoke-Script $run_post_clone)
+}
+
+# One script calls the fork point itself; who has another nonce after it is a child.
+function Invoke-ByItself {
+  $script:stage = 'script'
+  Publish-Announcement
+  $code = Invoke-Script $run_script
+  if ((Get-ChildNonce) -cne $before) { Exit-Child $code }
+  Exit-Early 'script' $code
+}
+
+function Test-Administrator {
+  $who = New-Object Security.Principal.WindowsPrincipal ([Security.Principal.WindowsIdentity]::GetCurrent())
+  $who.IsInRole([Security.Principal.WindowsBuiltInRole]::Administrator)
+}
+
+function Invoke-Main([scriptblock]$steps) {
+  $script:output = Join-Path $directory 'output'
+  $script:tools = Find-Tools
+  if (-not $tools) {
+    [void](Get-Output)
+    exit $exits['tools']
+  }
+  $env:PATH += ';' + (Split-Path -Parent $tools)
+  $script:before = Get-ChildNonce
+  if (-not (Test-Administrator)) { Exit-Early 'not_root' 1 }
+  try { & $steps } catch {
+    # Nothing of the above should fail; if it does, somebody waits to hear of it.
+    [IO.File]::AppendAllText($output, [string]$_)
+    if ($stage -eq 'post_clone' -or (Get-ChildNonce) -cne $before) { Exit-Child 1 }
+    Exit-Early $stage 1
+  }
+}
+""".strip()

@@ -1,0 +1,296 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The runner for Windows by its text: a grammar of PowerShell parses it, command lines are taken apart as Windows does.
+
+No PowerShell runs here. What the two languages have in common is compared with the runner for sh, which does run.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import zipfile
+
+import pytest
+import tree_sitter
+import tree_sitter_powershell
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.quiesce import KEYS
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner, windows
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, WINDOWS
+
+PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
+DIRECTORY = r"C:\Users\it's me\AppData\Local\Temp\vmfork.1a2b"
+FREEZE = "instantclone.freeze"
+BOM = "\ufeff"
+
+
+def errors(script: str) -> list[str]:
+    """What the grammar cannot make out, piece by piece."""
+    found, todo = [], [PARSER.parse(script.encode()).root_node]
+    while todo:
+        node = todo.pop()
+        todo += node.children
+        if node.is_error or node.is_missing:
+            found.append(f"line {node.start_point[0] + 1}: {(node.text or b'')[:60]!r}")
+    return found
+
+
+def arguments(line: str) -> list[str]:
+    """A command line's arguments as CommandLineToArgvW finds them: backslashes count only before a quote."""
+    words: list[str] = []
+    word, quoted, there = "", False, False
+    for slashes, char in re.findall(r"(\\*)([^\\]|$)", line, re.DOTALL):
+        if char == '"':
+            word += "\\" * (len(slashes) // 2)
+            there = True
+            if len(slashes) % 2:
+                word += '"'
+            else:
+                quoted = not quoted
+            continue
+        word += slashes
+        there = there or bool(slashes)
+        if char in ("", " ", "\t") and not (quoted and char):
+            if there:
+                words.append(word)
+            word, there = "", False
+        else:
+            word += char
+            there = True
+    return words
+
+
+def spoken(literal: str) -> str:
+    """What PowerShell reads in a single-quoted string; any of its single quotes ends one, two of them stand for one."""
+    quotes = "'\u2018\u2019\u201a\u201b"
+    assert literal[0] == literal[-1] == "'"
+    text, rest = "", literal[1:-1]
+    while rest:
+        if rest[0] in quotes:
+            assert rest[1:2] in list(quotes), f"the string ends before {rest!r}"
+            rest = rest[1:]
+        text, rest = text + rest[0], rest[1:]
+    return text
+
+
+def files(**job: str) -> dict[str, str]:
+    made = windows.files(runner.Job(**job), WINDOWS, "run-nonce", FREEZE, KEYS)
+    return {name: content.decode() for name, content in made.items()}
+
+
+def ps_runner(**job: str) -> str:
+    return files(**job)["runner.ps1"].removeprefix(BOM).replace("\r\n", "\n")
+
+
+def unpack(directory: str = DIRECTORY, **job: str) -> str:
+    package = runner.Package(["chunk", "chunk"], directory)
+    shell, line = windows.unpack(package, runner.Job(**job), WINDOWS, "run-nonce", KEYS)
+    assert shell == WINDOWS.shell
+    assert len(line) < 32_000 - len(shell), "longer than Windows takes"
+    *options, text = arguments(line)
+    assert options == [*windows.OPTIONS, "-Command"]
+    return text
+
+
+# --- the text parses ------------------------------------------------------------------------------------------------
+
+JOBS = [{"pre_quiesce": "a", "post_clone": "b"}, {"post_clone": "@echo off"}, {"script": "x", "interpreter": "py -3"}]
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_the_text_is_powershell(job: dict[str, str]) -> None:
+    assert errors(ps_runner(**job)) == []
+    assert errors(unpack(**job)) == []
+
+
+@pytest.mark.parametrize("broken", ["if ($a) { b", "$x = 'a", "foreach ($x $y) { }", "$x = @('a' 'b')"])
+def test_the_grammar_tells_what_is_none(broken: str) -> None:
+    assert errors(broken)
+    assert errors(f"{ps_runner(post_clone='x')}\n{broken}")
+
+
+HOSTILE = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]) | st.sampled_from("'\"\\$`;\u2019\u201b\n& |%")
+)
+
+
+@given(HOSTILE)
+@example("\u2019; Remove-Item C:\\ -Recurse; \u2018")
+@example('it\'s $env:PATH `n "x" \\')
+def test_values_stay_values(value: str) -> None:
+    literal = windows.literal(value)
+    assert spoken(literal) == value
+    # The grammar knows only the plain quote, so it is shown what has no other.
+    plain = windows.literal(re.sub("[\u2018-\u201b]", "'", value))
+    statement = PARSER.parse(f"$x = {plain}".encode()).root_node
+    assert not statement.has_error
+    texts = [one.text for one in strings(statement)]
+    assert texts == [plain.encode()]
+
+
+def strings(node: tree_sitter.Node) -> list[tree_sitter.Node]:
+    if node.type == "verbatim_string_characters":
+        return [node]
+    return [found for child in node.children for found in strings(child)]
+
+
+@given(HOSTILE)
+def test_hostile_paths_of_tools(path: str) -> None:
+    for text in (ps_runner(post_clone="x", tools_path=path or "x"), unpack(tools_path=path or "x")):
+        assert windows.literal(path or "x") in text
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]) | st.sampled_from('"\\ \t'))))
+@example(['a"b', "c\\", 'd\\"', "", "e f\\\\"])
+def test_command_lines_are_taken_apart_as_they_were_put_together(words: list[str]) -> None:
+    words = [word.replace("\0", "") for word in words]
+    assert arguments(windows.command_line(words)) == words
+
+
+@given(HOSTILE)
+@example('info-set guestinfo.x a "b" c\\')
+@example('\\"')
+def test_rpc_argument(value: str) -> None:
+    """The two replacements of Format-Argument, which are the same in Python: no letter of it is PowerShell's own."""
+    body = re.search(r"function Format-Argument\(.*?\n(.*?)\n\}", ps_runner(post_clone="x"), re.DOTALL)
+    assert body is not None
+    patterns = re.findall(r"-replace '(.*?)', '(.*?)'", body[1])
+    assert body[1].strip().startswith("'\"' + ((")
+    assert len(patterns) == 2
+    text = value
+    for pattern, replacement in patterns:
+        # .NET's $ is before a line end at the end, too, where Python's \Z is not; it only adds backslashes there.
+        by = re.sub(r"\$(\d)", r"\\g<\1>", replacement.replace("\\", "\\\\"))
+        text = re.sub(pattern, by, text)
+    assert arguments(f'--cmd "{text}"') == ["--cmd", value] or value.endswith("\\\n")
+
+
+# --- what is in it --------------------------------------------------------------------------------------------------
+
+
+def test_it_is_the_runner_for_sh_in_another_language() -> None:
+    job = runner.Job(pre_quiesce="a", post_clone="b")
+    sh = posix.files(job, LINUX, "run-nonce", FREEZE, KEYS)["runner"].decode()
+    ps = ps_runner(pre_quiesce="a", post_clone="b")
+    settings = job.settings("run-nonce", FREEZE, KEYS)
+    for name, value in settings.items():
+        assert f"${name} = '{value}'\n" in ps
+        assert len(re.findall(rf"\${name}\b", ps)) > 1, f"{name} is not used"
+        assert len(re.findall(rf"\${name}\b", sh)) > 0, f"{name} is not used"
+    for stage in ("not_root", "pre_quiesce", "freeze", "script", "terminated"):
+        assert f"Exit-Early '{stage}'" in ps
+        assert f"end_early {stage}" in sh
+    reports = re.findall(r"info-set \$?\w+", sh)
+    assert reports
+    assert {name: int(code) for name, code in re.findall(r"(\w+) = (\d\d)[; ]", exits(ps))} == runner.STAGES
+
+
+def exits(text: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith("$exits ="))
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_every_variable_is_set_and_every_function_is_there(job: dict[str, str]) -> None:
+    for text in (ps_runner(**job), unpack(**job)):
+        set_ = set(re.findall(r"\$(?:script:)?(\w+) =|\](?:\$)(\w+)[,)]|foreach \(\$(\w+) in", text))
+        known = {name for names in set_ for name in names} | {"env", "true", "false", "null", "_", "script", "1"}
+        known |= {"PSCommandPath", "ErrorActionPreference", "LASTEXITCODE"}
+        assert set(re.findall(r"\$(\w+)", text)) - known == set()
+        called = set(
+            re.findall(r"\b((?:Exit|Find|Format|Get|Invoke|Publish|Read|Send|Stop|Test|Clear)-[A-Z]\w+)", text)
+        )
+        defined = set(re.findall(r"^function ([\w-]+)", text, re.MULTILINE))
+        assert called - defined == {"Test-Path"}
+
+
+def test_what_a_cmdlet_of_newer_powershell_would_be() -> None:
+    """Windows PowerShell 5.1 has no ternary, no null coalescing, no chains of commands."""
+    for text in (ps_runner(post_clone="x"), unpack()):
+        assert not re.search(r"\?\?|&&|\|\||\?\.|-Parallel|\s\?\s", text)
+
+
+@pytest.mark.parametrize(
+    ("script", "interpreter", "command", "name"),
+    [
+        ("Write-Host x", None, "powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass -File", "script.ps1"),
+        ("#!powershell\nx", None, "-File", "script.ps1"),
+        ("rem-thing", None, "-File", "script.ps1"),
+        ("@{a=1}", None, "-File", "script.ps1"),
+        ("@echo off\nhostname", None, "call", "script.cmd"),
+        ("@ECHO OFF", None, "call", "script.cmd"),
+        (":: cmd\nhostname", None, "call", "script.cmd"),
+        ("REM what it does\nhostname", None, "call", "script.cmd"),
+        ("@rem x", None, "call", "script.cmd"),
+        ("rem", None, "call", "script.cmd"),
+        ("hostname", "cmd", "call", "script.cmd"),
+        ("hostname", "CMD.exe", "call", "script.cmd"),
+        ("@echo off", "powershell", "-File", "script.ps1"),
+        ("hostname", "pwsh -NoProfile -File", "pwsh -NoProfile -File", "script.ps1"),
+        ("print()", r"C:\Python\python.exe", r"C:\Python\python.exe", "script"),
+        ("#!/usr/bin/python\nprint()", "py -3", "py -3", "script"),
+    ],
+)
+def test_interpreter(script: str, interpreter: str | None, command: str, name: str) -> None:
+    made = windows.files(runner.Job(script=script, interpreter=interpreter), WINDOWS, "n", FREEZE, KEYS)
+    assert set(made) == {"runner.ps1", name}
+    line = re.search(r"^\$run_script = @\('(.*)', '(.*)'\)\r$", made["runner.ps1"].decode(), re.MULTILINE)
+    assert line is not None
+    assert line[1].endswith(command)
+    assert line[2] == name
+
+
+def test_script_files() -> None:
+    made = files(pre_quiesce="größe\nb\r\n", post_clone="@echo off\nhostname\n")
+    assert made["pre_quiesce.ps1"] == f"{BOM}größe\r\nb\r\n"
+    assert made["post_clone.cmd"] == "@echo off\r\nhostname\r\n"
+    assert made["runner.ps1"].startswith(BOM)
+
+
+def test_start() -> None:
+    shell, line = windows.start(WINDOWS, DIRECTORY)
+    assert (shell, arguments(line)) == (WINDOWS.shell, [*windows.OPTIONS, "-File", rf"{DIRECTORY}\runner.ps1"])
+
+
+def test_directory_of_the_users_choice_is_closed_to_others() -> None:
+    program = windows.privatize(DIRECTORY)
+    assert program is not None
+    words = arguments(program[1])
+    assert words[:3] == [DIRECTORY, "/inheritance:r", "/grant:r"]
+    assert {word.partition(":")[0] for word in words[3:]} == {"*S-1-5-18", "*S-1-5-32-544", "*S-1-3-4"}
+    assert posix.privatize("/tmp/x") is None
+
+
+def test_payload_holds_the_files() -> None:
+    contents = {"runner.ps1": b"one", "post_clone.ps1": b"two" * 50_000}
+    packed = base64.b64decode("".join(windows.pack(contents)), validate=True)
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == contents
+    assert windows.pack(contents) == windows.pack(contents)
+
+
+def test_unpacking_names_its_directory_for_who_looks_for_its_process() -> None:
+    package = runner.Package(["x"], r"C:\Windows\Temp\vmfork.1a2b")
+    _shell, line = windows.unpack(package, runner.Job(), WINDOWS, "n", KEYS)
+    assert package.directory in line
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        (runner.Job(post_clone="x", become="sudo"), "guest_become=sudo is not for Windows guests"),
+        (runner.Job(post_clone="#!/bin/sh\nx"), "post_clone_script begins with #!/bin/sh, and the guest is Windows"),
+        (runner.Job(script="#!/bin/sh"), "script begins with #!/bin/sh, and"),
+        (runner.Job(post_clone="#!/bin/sh\nx", interpreter="cmd"), None),
+        (runner.Job(post_clone="#!powershell\nx"), None),
+        (runner.Job(pre_quiesce="x", post_clone="@echo off"), None),
+    ],
+)
+def test_refused(job: runner.Job, said: str | None) -> None:
+    refusal = windows.refusal(job)
+    assert (said or "") in (refusal or "")
+    assert (said is None) == (refusal is None)
+    assert posix.refusal(job) is None
