@@ -40,18 +40,32 @@ func (s *Simulator) newCreation(ctx *simulator.Context, folder *simulator.Folder
 
 // reserve checks the name and keeps it until finish or abandon.
 func (c *creation) reserve(name string) types.BaseMethodFault {
-	escaped, fault := inventoryName(name)
+	escaped, fault := c.sim.freeName(c.ctx, c.folder, name)
 	if fault != nil {
 		return fault
-	}
-	if ref, ok := c.sim.childWithName(c.ctx, c.folder, escaped); ok {
-		return &types.DuplicateName{Name: escaped, Object: ref}
 	}
 	if fault := c.sim.names.reserve(c.folder.Self, escaped); fault != nil {
 		return fault
 	}
 	c.name = escaped
 	return nil
+}
+
+// freeName checks a name for a VM in a folder and returns it as the inventory
+// holds it.
+func (s *Simulator) freeName(ctx *simulator.Context, folder *simulator.Folder, name string) (string, types.BaseMethodFault) {
+	escaped, fault := inventoryName(name)
+	if fault != nil {
+		return "", fault
+	}
+	ref, taken := s.names.find(folder.Self, escaped)
+	if !taken {
+		ref, taken = s.childWithName(ctx, folder, escaped)
+	}
+	if taken {
+		return "", &types.DuplicateName{Name: escaped, Object: ref}
+	}
+	return escaped, nil
 }
 
 // abandon takes back what reserve and newCreation did.

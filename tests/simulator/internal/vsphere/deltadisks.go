@@ -54,13 +54,17 @@ func (s *Simulator) lengthen(ctx *simulator.Context, object *simulator.VirtualMa
 var deltaDisk = regexp.MustCompile(`-\d{6}\.vmdk$`)
 
 // showChain publishes a VM's delta disks. govmomi's simulator, which knows
-// nothing of them, lays the disks out anew when it changes devices. The caller
-// holds the lock.
+// nothing of them, lays the disks out anew at a reconfigure and a refresh. The
+// caller holds the lock.
 func (s *Simulator) showChain(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
 	deltas := vm.deltas
 	vm.mu.Unlock()
+	shown := slices.ContainsFunc(object.LayoutEx.File, func(file types.VirtualMachineFileLayoutExFileInfo) bool { return deltaDisk.MatchString(file.Name) })
+	if deltas == 0 && !shown {
+		return
+	}
 	layout := *object.LayoutEx
 	layout.Timestamp = time.Now()
 	layout.File, layout.Disk = nil, slices.Clone(layout.Disk)

@@ -60,6 +60,9 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.VmCompatibilityChecker:
 		method.This.Value += wrapped
 		return &compatibilityChecker{VmCompatibilityChecker: object, sim: s}, nil
+	case *simulator.VmProvisioningChecker:
+		method.This.Value += wrapped
+		return &provisioningChecker{VmProvisioningChecker: object, sim: s}, nil
 	case *simulator.IpPoolManager:
 		method.This.Value += wrapped
 		return &ipPoolManager{IpPoolManager: object}, nil

@@ -45,7 +45,7 @@ func (v *virtualMachine) instantClone(ctx *simulator.Context, spec *types.Virtua
 	}
 	clone, fault = v.bear(ctx, b, spec.Name)
 	if fault == nil {
-		if fault = v.sim.powerOnAndWait(ctx, clone, fromVCenter); fault != nil {
+		if fault = v.sim.powerOnAndWait(v.sim.eventsOfClone(ctx), clone, fromVCenter); fault != nil {
 			v.sim.destroy(clone)
 		}
 	}
@@ -53,6 +53,16 @@ func (v *virtualMachine) instantClone(ctx *simulator.Context, spec *types.Virtua
 		ctx.WithLock(v.VirtualMachine, func() { v.sim.lengthen(ctx, v.VirtualMachine, -1) })
 	}
 	return clone, fault
+}
+
+// eventsOfClone is the context in which a clone is powered on.
+func (s *Simulator) eventsOfClone(ctx *simulator.Context) *simulator.Context {
+	if s.rules.is("instant_clone_events", "power-on") {
+		return ctx
+	}
+	quiet := &simulator.Context{Context: ctx.Context, Session: ctx.Session, Map: ctx.Map}
+	begin(quiet, operation{origin: fromVCenter, user: operationOf(ctx).user, silent: true})
+	return quiet
 }
 
 // stun finds the point at which a clone begins, and holds it: where the source

@@ -40,6 +40,7 @@ const (
 	guestQuery        = "VirtualMachine.GuestOperations.Query"
 	guestModify       = "VirtualMachine.GuestOperations.Modify"
 	systemRead        = "System.Read"
+	systemView        = "System.View"
 )
 
 // user is someone who can log in to vCenter.
@@ -215,6 +216,8 @@ func (s *Simulator) needs(method *simulator.Method) []need {
 		return append(on(this, provisioningClone), need{createExisting, request.Folder})
 	case *types.InstantClone_Task:
 		return s.needsOfInstantClone(this, &request.Spec)
+	case *types.CheckInstantClone_Task:
+		return on(request.Vm, systemView)
 	}
 	switch this.Type {
 	case "GuestFileManager", "GuestProcessManager", "GuestAuthManager":

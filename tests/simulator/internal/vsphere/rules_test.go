@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vmware/govmomi/event"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -173,6 +174,25 @@ var ruleTests = map[string]struct {
 			Name: "c", Location: types.VirtualMachineRelocateSpec{Folder: &folder},
 		}})
 		b.expect("clone", b.outcomeOf(res, err), "NoPermission")
+	}},
+	"instant_clone_events": {version: "6.7", test: func(b *bed, choice string) {
+		clone := b.cloned(b.vm("DC0_H0_VM0"), "c")
+		events, err := event.NewManager(b.client.Client).QueryEvents(b.ctx, types.EventFilterSpec{
+			Entity: &types.EventFilterSpecByEntity{Entity: clone, Recursion: types.EventFilterSpecRecursionOptionSelf},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		on := slices.ContainsFunc(events, func(e types.BaseEvent) bool { return eventName(e) == "VmPoweredOnEvent" })
+		if on != (choice == "power-on") {
+			b.Errorf("%d events, a power-on: %t", len(events), on)
+		}
+	}},
+	"check_instant_clone_finds": {version: "6.7", test: func(b *bed, choice string) {
+		result := b.check(b.vm("DC0_H0_VM0"), types.VirtualMachineInstantCloneSpec{Name: "DC0_C0_RP0_VM0"})
+		if (len(result.Error) > 0) != (choice != "nothing") || (len(result.Warning) > 0) != (choice == "errors-and-warnings") {
+			b.Errorf("%+v", result)
+		}
 	}},
 	"chain_limit_text": {version: "6.7", test: func(b *bed, choice string) {
 		source := b.vm("DC0_H0_VM0")

@@ -21,7 +21,7 @@ type soapRequest struct {
 	Method    string
 	This      types.ManagedObjectReference
 	VM        string // moid of a guest operation's vm, else of _this
-	Name      string // the argument "name", as CreateForkChild_Task has it
+	Name      string // the name of what the request makes, where it says one
 }
 
 // parseRequest reads the outline of a SOAP request.
@@ -33,6 +33,7 @@ func parseRequest(body []byte) (*soapRequest, error) {
 				This    types.ManagedObjectReference `xml:"_this"`
 				VM      types.ManagedObjectReference `xml:"vm"`
 				Name    string                       `xml:"name"`
+				Spec    string                       `xml:"spec>name"`
 			} `xml:",any"`
 		} `xml:"Body"`
 	}
@@ -49,6 +50,9 @@ func parseRequest(body []byte) (*soapRequest, error) {
 		This:      element.This,
 		VM:        element.VM.Value,
 		Name:      element.Name,
+	}
+	if request.Method == "InstantClone_Task" {
+		request.Name = element.Spec
 	}
 	if request.VM == "" && element.This.Type == "VirtualMachine" {
 		request.VM = element.This.Value

@@ -194,6 +194,7 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 				}
 			}
 			kept.release()
+			v.sim.showChain(ctx, v.VirtualMachine)
 			if fault == nil {
 				v.sim.setVApp(ctx, v.VirtualMachine, options)
 			}
@@ -211,6 +212,12 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 		},
 	}
 	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.ReconfigVMTask(ctx, req) })
+}
+
+func (v *virtualMachine) RefreshStorageInfo(ctx *simulator.Context, req *types.RefreshStorageInfo) soap.HasFault {
+	body := v.VirtualMachine.RefreshStorageInfo(ctx, req)
+	v.sim.showChain(ctx, v.VirtualMachine)
+	return body
 }
 
 // mayRename refuses a name that another VM of the folder has.
