@@ -76,13 +76,13 @@ options:
       - Program that runs the scripts, instead of the one in their first line. For example V(/bin/bash -e).
       - Scripts without such a line are run by C(/bin/sh).
       - In a Windows guest V(powershell) or V(cmd), or any other command, to which the path of the script is added, such
-        as V(C:\Python313\python.exe -X utf8).
+        as V(C:\\Python313\\python.exe -X utf8).
     type: str
   guest_directory:
     description:
       - Directory of the guest in which the directory with the scripts is made.
       - The default is where the guest keeps temporary files. With O(script_delivery=guestinfo) the guest is not asked
-        for that, and it is V(/tmp), or V(C:\Windows\Temp) in a Windows guest.
+        for that, and it is V(/tmp), or V(C:\\Windows\\Temp) in a Windows guest.
     type: str
   tools_path:
     description:
@@ -110,7 +110,8 @@ notes:
     UTF-8.
   - What is done in Windows, nested ESXi and macOS has been tested as far as that can be done without them, and has not
     run in such guests. In Windows no script of this collection has ever run.
-  - The scripts lie in a directory that only the guest user and root can enter. It is removed when the parent does not
+  - The scripts lie in a directory that only the guest user and root (in Windows, administrators and the system) can
+    enter. It is removed when the parent does not
     reach the fork point, and in every child. A parent at the fork point cannot remove anything, so there it stays.
   - The user needs the privileges C(VirtualMachine.GuestOperations.Execute), C(.Modify) and C(.Query), and with
     O(script_delivery=guestinfo) also C(VirtualMachine.Config.AdvancedConfig).

@@ -169,6 +169,47 @@ def test_refused_before_anything_is_connected(vcenter: VCenter, given: dict[str,
     assert calls == {}
 
 
+# --- a guest that is none of Linux ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def windows(parent: VCenter) -> VCenter:
+    """A parent of which VMware Tools say that it is Windows. No PowerShell is in it."""
+    parent.control("PATCH", f"guests/{moid(parent)}", {"guest_family": "windowsGuest"})
+    return parent
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"guest_become": "sudo", "post_clone_script": "x"}, "guest_become=sudo is not for Windows guests"),
+        ({"post_clone_script": POST_CLONE}, "begins with #!/bin/sh, and the guest is Windows"),
+    ],
+)
+def test_what_windows_cannot_do(windows: VCenter, given: dict[str, str], said: str, check: bool) -> None:
+    with windows.calls() as calls:
+        refusal = quiesce(windows, check=check, **given)
+    assert said in refusal.msg
+    assert {name for name in calls if "Guest" in name or name.endswith("_Task")} == set()
+
+
+def test_tools_that_tell_late_what_the_guest_is(parent: VCenter) -> None:
+    it = moid(parent)
+    parent.control("PATCH", f"guests/{it}", {"operations_ready": False})
+    later = {"operations_ready": True, "guest_family": "windowsGuest"}
+    with parent.at_call("WaitForUpdatesEx", parent.control, "PATCH", f"guests/{it}", later):
+        refusal = quiesce(parent, post_clone_script="x", guest_become="sudo", timeout=30)
+    assert "guest_become=sudo is not for Windows guests" in refusal.msg
+
+
+def test_windows_is_told_to_start_powershell(windows: VCenter) -> None:
+    refusal = quiesce(windows, post_clone_script="@echo off", script_delivery="guestinfo", timeout=30)
+    assert refusal["guest"]["directory"].startswith("C:\\Windows\\Temp\\vmfork.")
+    assert "powershell.exe" in refusal.msg
+    assert_nothing_left(windows)
+
+
 # --- mishaps in the guest -------------------------------------------------------------------------------------------
 
 

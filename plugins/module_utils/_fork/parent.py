@@ -26,7 +26,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import famil
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
-PATHS = (*facts.PATHS, *families.PATHS, "config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
+_OWN_PATHS = ("config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
+PATHS = (*dict.fromkeys((*facts.PATHS, *families.PATHS, *_OWN_PATHS)),)
 """What is read of a parent, beside the engine's own properties."""
 
 

@@ -283,6 +283,7 @@ func (s *Simulator) controlTools(r *http.Request) (any, error) {
 		RefuseFreeze *string `json:"refuse_freeze"`
 		RefuseInfo   *bool   `json:"refuse_info"`
 		StaysUp      *bool   `json:"stays_up"` // told to shut down
+		Family       *string `json:"guest_family"`
 	}
 	if err := decode(r, &request); err != nil {
 		return nil, err
@@ -306,6 +307,9 @@ func (s *Simulator) controlTools(r *http.Request) (any, error) {
 	}
 	if request.StaysUp != nil {
 		tools.StaysUp = *request.StaysUp
+	}
+	if request.Family != nil {
+		tools.Family = *request.Family
 	}
 	vm.mu.Unlock()
 	if machine, frozen := vm.machine(); machine != nil && !frozen && request.Installed != nil {

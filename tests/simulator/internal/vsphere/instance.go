@@ -51,6 +51,7 @@ type toolsSettings struct {
 	RefuseFreeze string // the answer to vmfork-begin and instantclone.freeze
 	RefuseInfo   bool   // info-get and info-set are denied
 	StaysUp      bool   // a guest that is told to shut down does not
+	Family       string // what they take the guest for; Linux when empty
 }
 
 // instances are all VMs by moid.

@@ -4,6 +4,7 @@
 package vsphere
 
 import (
+	"cmp"
 	"reflect"
 	"regexp"
 	"strings"
@@ -234,6 +235,7 @@ func (s *Simulator) showRuntime(ctx *simulator.Context, object *simulator.Virtua
 	instant := frozen && vm.cycle.frozen.instant
 	running := on && vm.cycle.machine != nil && !vm.tools.Stopped
 	unready := vm.tools.Unready
+	family := cmp.Or(vm.tools.Family, string(types.VirtualMachineGuestOsFamilyLinuxGuest))
 	vm.mu.Unlock()
 	ready := running && !frozen && !unready
 	if frozen && s.rules.is("frozen_tools_status", "not-running") {
@@ -269,7 +271,7 @@ func (s *Simulator) showRuntime(ctx *simulator.Context, object *simulator.Virtua
 	p.set("guest.toolsRunningStatus", g.ToolsRunningStatus, string(runningStatus))
 	p.set("guest.toolsVersion", g.ToolsVersion, toolsVersion)
 	p.set("guest.guestId", g.GuestId, object.Config.GuestId)
-	p.set("guest.guestFamily", g.GuestFamily, string(types.VirtualMachineGuestOsFamilyLinuxGuest))
+	p.set("guest.guestFamily", g.GuestFamily, family)
 	p.set("guest.guestFullName", g.GuestFullName, guestFullName)
 	p.set("guest.guestState", g.GuestState, string(state))
 	p.set("guest.guestOperationsReady", boolOf(g.GuestOperationsReady), ready)

@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the user is told of a runner that ended early, by engine and kind of guest."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import quiesce
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.instant_clone import InstantCloneEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.report import Report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.vmfork import VmforkEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, MACOS, WINDOWS, Family
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES
+
+NOBODY: Any = None
+ENGINES: dict[str, Any] = {"vmfork": VmforkEngine(NOBODY), "instant_clone": InstantCloneEngine(NOBODY)}
+
+
+def sentence(stage: str, engine: str = "instant_clone", family: Family = LINUX) -> str:
+    parent: Any = SimpleNamespace(name="golden", values={}, engine=ENGINES[engine])
+    return quiesce._early_end(parent, family, Report(stage, 3, "")).sentence
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (("script", "vmfork"), "It must call vmfork-begin -1 -1, then go on."),
+        (("script", "instant_clone"), "It must call instantclone.freeze, then go on."),
+        (("freeze", "vmfork"), "Check that VMware Tools is current and the VM is a fork parent."),
+        (("freeze", "instant_clone"), "Check that VMware Tools is current."),
+        (("tools",), "neither vmtoolsd nor vmware-rpctool is in the guest"),
+        (("tools", "vmfork", MACOS), "neither vmware-tools-daemon nor vmware-rpctool is in the guest"),
+        (("tools", "vmfork", WINDOWS), "neither vmtoolsd.exe nor rpctool.exe is in the guest"),
+        (("not_root",), "the guest user is not root (exit code 3). Use guest_become=sudo, or log in as root."),
+        (("not_root", "vmfork", WINDOWS), "the guest user is not an administrator (exit code 3). Log in as Adm"),
+        (("killed",), "ended without a report"),
+        (("what no runner says",), "ended without a report"),
+    ],
+)
+def test_early_end(told: tuple[Any, ...], said: str) -> None:
+    assert said in sentence(*told)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_a_sentence(stage: str) -> None:
+    assert sentence(stage) != sentence("killed")
+    assert "{" not in sentence(stage)
