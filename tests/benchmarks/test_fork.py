@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the main job costs: calls to vCenter and seconds, in inventories of 10 and of 1,000 VMs.
+"""What the main job costs on each engine and way: calls to vCenter and seconds, with 10 and with 1,000 VMs.
 
 `make bench` prints the table. Seconds are those of the module's process; the
 simulator runs on the same machine, so they say little of a real vCenter.
@@ -15,18 +15,28 @@ import pytest
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
 
-FLAGS = ("-api-version", "6.5", "-vm", "1", "-host", "1", "-exit-after", "20m")
+FLAGS = ("-vm", "1", "-host", "1", "-exit-after", "20m")
+
+WAYS: dict[str, tuple[str, dict[str, str]]] = {
+    "VMFork over SOAP": ("6.5", {}),
+    "VMFork through the MOB": ("6.5", {"call_via": "mob"}),
+    "Instant Clone": ("8.0.3.0", {}),
+}
+"""API version and options of each."""
 
 Row = tuple[str, int, int, float]
 """What was run; its calls; further pages of names among them; seconds."""
 
 
 def measured(vcenter: VCenter, what: str, module: str, **given: Any) -> Row:
-    with vcenter.calls() as calls:
-        began = time.monotonic()
-        vcenter.ok(module, **given)
-        seconds = time.monotonic() - began
-    return what, sum(calls.values()), calls.get("ContinueRetrievePropertiesEx", 0), seconds
+    vcenter.control("DELETE", "calls")
+    began = time.monotonic()
+    vcenter.ok(module, **given)
+    seconds = time.monotonic() - began
+    told = vcenter.control("GET", "calls")
+    over_soap = {method: times for method, times in told["methods"].items() if not method.startswith("mob:")}
+    pages_of_the_mob = sum(times for request, times in told["http"].items() if "/mob" in request)
+    return what, sum(over_soap.values()) + pages_of_the_mob, over_soap.get("ContinueRetrievePropertiesEx", 0), seconds
 
 
 def children(first: int, count: int) -> list[dict[str, Any]]:
@@ -36,16 +46,16 @@ def children(first: int, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def job(vms: int) -> list[Row]:
+def job(vms: int, version: str, options: dict[str, str]) -> list[Row]:
     """The whole job once, in an inventory of so many VMs."""
-    with Simulator(*FLAGS) as simulator:
+    with Simulator("-api-version", version, *FLAGS) as simulator:
         vcenter = VCenter(simulator)
         vcenter.control("POST", "inventory", {"vms": vms - 2, "name": "other-%04d", "folder": "/DC0/vm"})
-        name = {"name": vcenter.parent}
-        moid = {"moid": vcenter.ok("vmfork_parent", **name, check=True)["parent"]["moid"]}
+        name = {"name": vcenter.parent, **options}
+        moid = {"moid": vcenter.ok("vmfork_parent", **name, check=True)["parent"]["moid"], **options}
         scripts = {**vcenter.guest_login, "post_clone_script": POST_CLONE}
-        one = {"parent_moid": moid["moid"], "children": children(11, 1)}
-        many = {"parent_moid": moid["moid"], "children": children(21, 32)}
+        one = {"parent_moid": moid["moid"], "children": children(11, 1), **options}
+        many = {"parent_moid": moid["moid"], "children": children(21, 32), **options}
         return [
             measured(vcenter, "enable a parent, by moid", "vmfork_parent", **moid),
             measured(vcenter, "enable, no-op, by moid", "vmfork_parent", **moid),
@@ -56,7 +66,7 @@ def job(vms: int) -> list[Row]:
             measured(vcenter, "1 child, no-op", "vmfork_child", **one),
             measured(vcenter, "32 children to post_clone", "vmfork_child", **many),
             measured(vcenter, "32 children, no-op", "vmfork_child", **many),
-            measured(vcenter, "info, all", "vmfork_info"),
+            measured(vcenter, "info, all", "vmfork_info", **options),
             measured(vcenter, "info, the parent", "vmfork_info", **moid),
             measured(vcenter, "remove 32 children", "vmfork_child", **many, state="absent"),
         ]
@@ -70,10 +80,11 @@ ip link set eth0 up
 """
 
 
-def test_main_job(capsys: pytest.CaptureFixture[str]) -> None:
-    few, many = job(10), job(1000)
+@pytest.mark.parametrize("way", WAYS)
+def test_main_job(way: str, capsys: pytest.CaptureFixture[str]) -> None:
+    few, many = job(10, *WAYS[way]), job(1000, *WAYS[way])
     with capsys.disabled():
-        print(f"\n\n{'':28}{'10 VMs':>8}{'s':>7}{'1,000 VMs':>11}{'pages':>7}{'s':>7}")
+        print(f"\n\n{way:28}{'10 VMs':>8}{'s':>7}{'1,000 VMs':>11}{'pages':>7}{'s':>7}")
         for (what, calls, _pages, seconds), (_what, more_calls, pages, more_seconds) in zip(few, many, strict=True):
             print(f"{what:28}{calls:8}{seconds:7.2f}{more_calls:11}{pages:7}{more_seconds:7.2f}")
     for (what, calls, _pages, _s), (_what, more_calls, pages, _more) in zip(few, many, strict=True):

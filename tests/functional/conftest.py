@@ -16,7 +16,7 @@ from harness.simulator import Simulator
 def vcenter(request: pytest.FixtureRequest) -> Iterator[VCenter]:
     """A vCenter 6.5 with one host and two VMs; other flags come with @pytest.mark.flags(...)."""
     flags = ["-api-version", "6.5", "-vm", "2", "-host", "1", "-exit-after", "10m"]
-    for marker in request.node.iter_markers("flags"):
+    for marker in reversed(list(request.node.iter_markers("flags"))):  # those of the test override those of its file
         flags += marker.args
     with Simulator(*flags) as simulator:
         yield VCenter(simulator)

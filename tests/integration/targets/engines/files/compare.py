@@ -65,7 +65,11 @@ def main() -> None:
     found = [dict(leaves(json.loads(Path(name).read_text()))) for name in sys.argv[1:]]
     if len(found) < 2 or not all(len(one) > 100 for one in found):
         sys.exit("too little to compare")
-    problems = [f"{name}: {line}" for name, one in zip(sys.argv[2:], found[1:]) for line in differences(found[0], one)]
+    problems = [
+        f"{name}: {line}"
+        for name, one in zip(sys.argv[2:], found[1:], strict=True)
+        for line in differences(found[0], one)
+    ]
     sys.exit("\n".join(problems) or 0)
 
 

@@ -1,0 +1,256 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is only so with Instant Clone; test_child.py and its neighbours run on both engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from functional.vcenter import VCenter
+
+CHANGING = {"InstantClone_Task", "PowerOnVM_Task", "PowerOffVM_Task", "ReconfigVM_Task", "Destroy_Task"}
+
+SELF_FREEZING = """#!/bin/bash
+# As the community's scripts for Instant Clone are: one file, with the freeze in its middle.
+ip link set eth0 down
+/usr/bin/vmware-rpctool "instantclone.freeze"
+hostname "$(vmware-rpctool 'info-get guestinfo.ic.hostname')"
+ip addr flush dev eth0
+ip addr add "$(vmware-rpctool 'info-get guestinfo.ic.ipaddress')/24" dev eth0
+ip link set eth0 up
+"""
+
+
+@pytest.fixture
+def source(vcenter: VCenter) -> VCenter:
+    """A vCenter 8 whose first VM stands at its fork point."""
+    vcenter.quiesce()
+    return vcenter
+
+
+pytestmark = pytest.mark.flags("-api-version", "8.0.3.0")
+
+
+def test_child_is_made_by_one_request(source: VCenter) -> None:
+    """Its record comes with it, so nobody can meet it without; and it runs."""
+    with source.calls() as calls:
+        made = source.fork("web-01", wait_for="powered_on")
+    assert {one: calls[one] for one in CHANGING & set(calls)} == {"InstantClone_Task": 1}
+    child = made.child("web-01")
+    assert (child["child_type"], child["survives_power_off"], child["enabled"]) == ("instant_clone", True, None)
+    shown = " ".join(source.govc("vm.info", "-e", "web-01").split())
+    assert f"vmfork.child: 1 {made['parent']['instance_uuid']} {child['uuid']} " in shown
+
+
+@pytest.mark.parametrize("wait_for", ["created", "post_clone"])
+def test_record_that_the_server_drops_is_set(source: VCenter, wait_for: str) -> None:
+    source.rule("instant_clone_config_keys", "dropped")
+    assert source.fork("web-01", wait_for=wait_for).child("web-01")["state"] == "created"
+    assert source.fork("web-01", wait_for=wait_for)["changed"] is False
+    assert source.ok("vmfork_child", parent_name=source.parent, name="web-01", state="absent")["changed"]
+
+
+def test_child_of_a_child(source: VCenter) -> None:
+    """It inherits the record and the parameters of its source, and is nobody's but its source's."""
+    source.fork("web-01")
+    source.quiesce(name="web-01")
+    assert source.fork("web-02", parent_name="web-01").child("web-02")["guest_hostname"] == "web-02"
+    listed = {one["name"]: [its["name"] for its in one["children"]] for one in source.ok("vmfork_info")["parents"]}
+    assert listed == {source.parent: ["web-01"], "web-01": ["web-02"]}
+    refusal = source.fails("vmfork_child", parent_name=source.parent, name="web-02", state="absent")
+    assert "it is recorded as the child of another parent" in refusal.msg
+
+
+def test_clone_that_another_tool_made(source: VCenter) -> None:
+    """A clone of a child has the child's record, and a BIOS UUID of its own."""
+    source.fork("web-01")
+    source.quiesce(name="web-01")
+    source.govc("vm.instantclone", "-vm", "web-01", "-pool", "DC0_H0/Resources", "-folder", "/DC0/vm", "copy")
+    assert "vmfork.child:" in source.govc("vm.info", "-e", "copy")
+    refusal = source.fails("vmfork_child", parent_name=source.parent, name="copy", state="absent")
+    assert "it is a copy of a child" in refusal.msg
+    gone = source.ok("vmfork_child", parent_name=source.parent, all=True, state="absent")
+    assert [one["name"] for one in gone["children"]] == ["web-01"]
+    assert source.exists("/DC0/vm/copy")
+
+
+@pytest.mark.parametrize("result", ["child", "unset"])
+@pytest.mark.parametrize("drop", ["before", "after"])
+def test_lost_answer(source: VCenter, drop: str, result: str) -> None:
+    source.rule("instant_clone_result", result)
+    source.fault(method="InstantClone_Task", at="call", drop=drop, count=1)
+    with source.calls() as calls:
+        made = source.fork("web-01", "web-02")
+    assert made["summary"]["created"] == 2
+    assert calls["InstantClone_Task"] == (3 if drop == "before" else 2)
+    assert source.fork("web-01", "web-02")["changed"] is False
+
+
+def test_bios_uuid(source: VCenter) -> None:
+    given = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"
+    assert source.fork("web-01", bios_uuid=given).child("web-01")["uuid"] == given
+    assert source.fork("web-01", bios_uuid=given)["changed"] is False
+
+
+def test_folder_that_the_server_does_not_follow(source: VCenter) -> None:
+    """The child is found where it is, and the task says so."""
+    source.control("POST", "inventory", {"folders": ["/DC0/vm/web"]})
+    source.rule("instant_clone_folder", "ignored")
+    made = source.fork("web-01", folder="web")
+    assert "Child web-01 is in /DC0/vm: vCenter did not put it into the folder asked for." in made.raw
+    again = source.fork("web-01", folder="web")
+    assert (again["changed"], again.child("web-01")["folder"]) == (False, "/DC0/vm")
+
+
+def test_params_under_every_name(source: VCenter) -> None:
+    params = {"role": "db", "guestinfo.site": "b"}
+    child = source.fork("web-01", config_params=params).child("web-01")
+    keys = ("guestinfo.fork.role", "guestinfo.ic.role", "guestinfo.site", "guestinfo.ic.hostname")
+    seen = source.in_guest(child["moid"], "; ".join(f"vmtoolsd --cmd 'info-get {key}'" for key in keys))
+    assert seen.split() == ["db", "db", "b", "web-01"]
+
+
+def test_script_that_freezes_by_itself(vcenter: VCenter) -> None:
+    done = vcenter.ok(
+        "vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, method="script", script=SELF_FREEZING
+    )
+    assert done["parent"]["quiesced"]
+    child = vcenter.fork("web-01").child("web-01")
+    assert (child["guest_hostname"], child["ip_addresses"]) == ("web-01", ["192.0.2.11"])
+    assert (child["post_clone"]["done"], child["post_clone"]["exit_code"]) == (True, 0)
+
+
+def test_child_that_was_powered_off_runs_again_from_its_disk(source: VCenter) -> None:
+    source.fork("web-01")
+    source.govc("vm.power", "-off", "web-01")
+    again = source.fork("web-01")
+    assert again["changed"]
+    child = again.child("web-01")
+    assert (child["power_state"], child["post_clone"]["exit_code"]) == ("poweredOn", 0)
+
+
+# --- a parent that runs on ------------------------------------------------------------------------------------------
+
+
+def running(vcenter: VCenter, **given: Any) -> dict[str, Any]:
+    return {"parent_name": vcenter.parent, "name": "web-01", "allow_running_parent": True, **given}
+
+
+def test_child_of_a_running_parent(vcenter: VCenter) -> None:
+    made = vcenter.ok("vmfork_child", **running(vcenter, wait_for="tools"))
+    assert (made.child("web-01")["state"], made["parent"]["quiesced"]) == ("created", False)
+    assert vcenter.ok("vmfork_child", **running(vcenter, wait_for="tools"))["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "wait_for=post_clone would wait in vain"),
+        ({"allow_running_parent": False}, "does not stand at its fork point"),
+    ],
+)
+def test_running_parent_that_is_refused(vcenter: VCenter, given: dict[str, Any], said: str) -> None:
+    with vcenter.calls() as calls:
+        refusal = vcenter.fails("vmfork_child", **running(vcenter, **given))
+    assert said in refusal.msg
+    assert not CHANGING & set(calls)
+
+
+def test_powered_off_parent_is_refused(vcenter: VCenter) -> None:
+    vcenter.govc("vm.power", "-off", vcenter.parent)
+    assert "is powered off" in vcenter.fails("vmfork_child", **running(vcenter, wait_for="tools")).msg
+
+
+# --- what the server is asked beforehand ----------------------------------------------------------------------------
+
+
+def test_check_mode_asks_the_server(source: VCenter) -> None:
+    given = {"parent_name": source.parent, "children": [{"name": "web-01"}, {"name": "web-02"}]}
+    with source.calls() as calls:
+        foreseen = source.ok("vmfork_child", check=True, **given)
+    assert calls["CheckInstantClone_Task"] == 2
+    assert not CHANGING & set(calls)
+    assert not foreseen.get("warnings")
+    assert foreseen["summary"]["created"] == 2
+    source.fault(method="CheckInstantClone_Task", at="task", fault="InvalidState", count=1)
+    again = source.ok("vmfork_child", check=True, **given)
+    assert "Could not ask vCenter beforehand" in again.raw
+
+
+def test_check_mode_tells_the_servers_error(source: VCenter) -> None:
+    given = {"parent_name": source.parent, "name": "web-01", "resource_pool": "/DC0/host/DC0_C0/Resources"}
+    foreseen, done = (source.fails("vmfork_child", check=check, **given) for check in (True, False))
+    assert "Could not create child web-01" in foreseen.msg
+    assert foreseen.msg == done.msg
+
+
+def test_check_mode_before_the_parent_is_ready(vcenter: VCenter) -> None:
+    """An earlier task of the play would bring it to its fork point, so what is in the way is a warning."""
+    foreseen = vcenter.ok("vmfork_child", check=True, parent_name=vcenter.parent, name="web-01")
+    assert foreseen["changed"]
+    assert "does not stand at its fork point" in foreseen.raw
+
+
+# --- which engine ---------------------------------------------------------------------------------------------------
+
+
+def test_nothing_needs_enabling(vcenter: VCenter) -> None:
+    with vcenter.calls() as calls:
+        assert vcenter.enable()["changed"] is False
+        assert vcenter.enable(esxi_hostname="DC0_H0")["parent"]["enabled"] is None
+        assert vcenter.enable(state="disabled")["changed"] is False
+    assert not CHANGING & set(calls)
+
+
+def test_another_host_is_refused(vcenter: VCenter) -> None:
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, esxi_hostname="DC0_C0_H0")
+    assert "is on DC0_H0, not on DC0_C0_H0, and Instant Clone makes children on the parent's own host" in refusal.msg
+
+
+def test_frozen_parent_is_powered_off_when_that_is_allowed(source: VCenter) -> None:
+    given = {"name": source.parent, "state": "disabled"}
+    assert "only a power-off ends that" in source.fails("vmfork_parent", **given).msg
+    foreseen = source.ok("vmfork_parent", **given, power_off=True, check=True)
+    done = source.ok("vmfork_parent", **given, power_off=True)
+    again = source.ok("vmfork_parent", **given, power_off=True)
+    assert [one["changed"] for one in (foreseen, done, again)] == [True, True, False]
+    assert foreseen["parent"] == done["parent"]
+    assert (done["parent"]["quiesced"], done["parent"]["power_state"]) == (False, "poweredOff")
+
+
+def test_vmfork_on_a_server_that_has_it_no_more(vcenter: VCenter) -> None:
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="vmfork", call_via="soap")
+    assert "does not know the method EnableForkParent_Task" in refusal.msg
+    assert "Instant Clone" in refusal.msg
+
+
+@pytest.mark.flags("-hidden-methods", "on")
+def test_vmfork_on_a_server_that_still_has_it(vcenter: VCenter) -> None:
+    assert vcenter.enable(api="vmfork")["parent"]["enabled"]
+    vcenter.quiesce(api="vmfork")
+    assert vcenter.fork("web-01", api="vmfork").child("web-01")["child_type"] == "nonpersistent"
+
+
+@pytest.mark.flags("-api-version", "6.5")
+def test_instant_clone_on_a_server_that_has_it_not_yet(vcenter: VCenter) -> None:
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="instant_clone")
+    assert "does not know the method InstantClone_Task: vSphere 6.7 and newer have it. Use api=vmfork" in refusal.msg
+
+
+def test_browser_is_for_vmfork(vcenter: VCenter) -> None:
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, call_via="mob")
+    assert "call_via=mob is for the methods of VMFork" in refusal.msg
+
+
+@pytest.mark.flags("-api-version", "6.5")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"allow_running_parent": True}, "allow_running_parent has no meaning with the VMFork methods"),
+        ({"config_params": {"guestinfo.site": "b"}}, "guestinfo.site starts with guestinfo."),
+    ],
+)
+def test_without_meaning_on_vmfork(vcenter: VCenter, given: dict[str, Any], said: str) -> None:
+    refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-01", **given)
+    assert said in refusal.msg
