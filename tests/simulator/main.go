@@ -47,7 +47,7 @@ func run() error {
 	flag.StringVar(&options.ESXHost, "esx-host", "DC0_H0", "the host that the ESXi endpoint is")
 	flag.IntVar(&options.VMs, "vm", 2, "VMs per resource pool")
 	flag.IntVar(&options.Hosts, "host", 3, "hosts in the cluster")
-	flag.StringVar(&options.APIVersion, "api-version", "8.0.3.0", "version of the vSphere API")
+	flag.StringVar(&options.APIVersion, "api-version", "8.0.3.0", "version of the vSphere API; from 6.7 on with Instant Clone")
 	flag.StringVar(&options.HiddenMethods, "hidden-methods", "auto", "the unpublished fork methods: on, off, or auto, which is on before API version 6.7")
 	flag.Func("delay", "delay of every call: milliseconds, or such as 1s", milliseconds(&options.Delay))
 	flag.Func("task-delay", "delay of every task: milliseconds, or such as 1s", milliseconds(&options.TaskDelay))

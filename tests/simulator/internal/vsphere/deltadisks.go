@@ -33,11 +33,16 @@ func (vm *instance) chainLimit() int {
 
 // chainTooLong is the fault of a clone that would have more delta disks.
 func (r *rules) chainTooLong(limit int) types.BaseMethodFault {
-	text := "A general system error occurred: Unable to prepare migration."
+	const unprepared = "Unable to prepare migration."
+	text := "A general system error occurred: " + unprepared
 	if r.is("chain_limit_text", "told") {
 		text += fmt.Sprintf(" The virtual machine has the maximum of %d delta disks.", limit)
 	}
-	return withText(&types.SystemError{Reason: "Launch failure"}, text)
+	fault := &types.SystemError{Reason: "Launch failure"}
+	fault.FaultCause = &types.LocalizedMethodFault{
+		Fault: withText(&types.GenericVmConfigFault{Reason: unprepared}, unprepared), LocalizedMessage: unprepared,
+	}
+	return withText(fault, text)
 }
 
 // lengthen adds delta disks to a VM, or takes some back. The caller holds the

@@ -271,7 +271,9 @@ func TestDeltaDisks(t *testing.T) {
 	b.untilReady(source)
 	b.cloned(source, "c3")
 	got := b.expect("one too many", b.clone(source, types.VirtualMachineInstantCloneSpec{Name: "c4"}), "SystemError")
-	if !strings.Contains(got.message, "the maximum of 3 delta disks") || got.info.Error.Fault.(*types.SystemError).Reason != "Launch failure" {
+	fault, ok := got.info.Error.Fault.(*types.SystemError)
+	if !ok || fault.Reason != "Launch failure" || !strings.Contains(got.message, "the maximum of 3 delta disks") ||
+		kindsOf([]types.LocalizedMethodFault{*fault.FaultCause}) != "GenericVmConfigFault" {
 		t.Errorf("%s: %+v", got.message, got.info.Error.Fault)
 	}
 	if chain := b.chain(source); len(chain) != 4 {
@@ -333,7 +335,13 @@ func TestInstantCloneRefused(t *testing.T) {
 		t.Errorf("%d VMs of %d are there", now, vms)
 	}
 	b.expect("on", b.power(source, true), "")
-	clone := b.cloned(source, "x")
+	here := *b.read(source, "runtime").Runtime.Host
+	host := *b.read(b.vm("DC0_C0_RP0_VM0"), "runtime").Runtime.Host
+	spec.Location.Host = &host
+	clone := b.expect("a host is named", b.clone(source, spec), "").result.(types.ManagedObjectReference)
+	if at := *b.read(clone, "runtime").Runtime.Host; at != here {
+		t.Errorf("the clone is on %v", at)
+	}
 	if pool := b.read(clone, "resourcePool").ResourcePool; *pool != *b.read(source, "resourcePool").ResourcePool {
 		t.Errorf("the clone is in %v", pool)
 	}
