@@ -106,13 +106,13 @@ notes:
     macOS C(vmware-tools-daemon) in C(/Library/Application Support/VMware Tools); in Windows C(vmtoolsd.exe) and
     C(rpctool.exe) in C(C:\Program Files\VMware\VMware Tools).
   - A Windows guest needs Windows PowerShell 5.1, and a login as an administrator whose programs User Account Control
-    does not restrict, such as C(Administrator). C(guest_become=sudo) is refused there. Scripts and their output are
-    UTF-8.
+    does not restrict, such as C(Administrator). A group policy that wants scripts signed stops it. O(guest_become=sudo)
+    is refused there. Scripts and their output are UTF-8.
   - What is done in Windows, nested ESXi and macOS has been tested as far as that can be done without them, and has not
     run in such guests. In Windows no script of this collection has ever run.
   - The scripts lie in a directory that only the guest user and root (in Windows, administrators and the system) can
-    enter. It is removed when the parent does not
-    reach the fork point, and in every child. A parent at the fork point cannot remove anything, so there it stays.
+    enter. It is removed when the parent does not reach the fork point, and in every child. A parent at the fork point
+    cannot remove anything, so there it stays.
   - The user needs the privileges C(VirtualMachine.GuestOperations.Execute), C(.Modify) and C(.Query), and with
     O(script_delivery=guestinfo) also C(VirtualMachine.Config.AdvancedConfig).
 seealso:
