@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import http.cookies
 import re
 import typing as t
@@ -89,15 +90,16 @@ class MobCaller:
     def _open(self, path: str, method: methods.Method) -> None:
         """Get a method's form, and with it a session and its nonce."""
         had_session = bool(self._cookies)
-        answer = self._request("GET", path)
-        if answer.status == 401 and had_session:
+        answer, shown = self._request("GET", path)
+        if had_session and _asks_for_login(answer, shown):
             if self._logins > 1:
                 raise self._refused_twice()
             self._cookies.clear()
-            answer = self._request("GET", path)
-        if answer.status == 404 and _read(self._request("GET", "/mob/")).is_browser:
+            answer, shown = self._request("GET", path)
+        if answer.status == 404 and self._request("GET", "/mob/")[1].is_browser:
             raise soap.method_unknown(self._session, method)
-        shown = _read(answer)
+        if shown.outcome is not None:
+            raise self._raised(shown, method)
         self._mishap = self._mishap_of(answer, shown)
         if self._mishap is not None:
             raise self._mishap
@@ -105,9 +107,8 @@ class MobCaller:
 
     def _send(self, path: str, form: dict[str, str]) -> page.Page | None:
         """Send a form; ``None`` when it was refused, as it is when its session is over."""
-        answer = self._request("POST", path, {page.NONCE: str(self._nonce), **form})
-        shown = _read(answer)
-        if shown.outcome == "NotAuthenticated" or shown.has_password_field or answer.status in (401, 403, 404):
+        answer, shown = self._request("POST", path, {page.NONCE: str(self._nonce), **form})
+        if _asks_for_login(answer, shown) or answer.status in (403, 404):
             return None
         if shown.outcome is None and shown.nonce not in (None, self._nonce):
             return None  # the form of another session
@@ -119,7 +120,7 @@ class MobCaller:
         self._nonce = shown.nonce or self._nonce
         return shown
 
-    def _request(self, method: str, path: str, form: dict[str, str] | None = None) -> _http.Answer:
+    def _request(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[_http.Answer, page.Page]:
         server = self._server
         login = base64.b64encode(f"{server.username}:{server.password}".encode()).decode()
         headers = {"Authorization": f"Basic {login}"}
@@ -128,7 +129,7 @@ class MobCaller:
         content = None if form is None else urlencode(form).encode()
         answer = _http.ask(server, method, path, {**headers, **self._cookie()}, content, LIMIT)
         self._keep_cookies(answer)
-        return answer
+        return answer, _read(answer)
 
     def _cookie(self) -> dict[str, str]:
         pairs = [f"{name}={value}" for name, value in self._cookies.items()]
@@ -197,10 +198,12 @@ class MobCaller:
     def _task(self, shown: page.Page, method: methods.Method) -> t.Any:
         if shown.outcome == "Task" and shown.moid:
             return self._session.object(vim.Task, shown.moid)
+        raise self._raised(shown, method)
+
+    def _raised(self, shown: page.Page, method: methods.Method) -> Exception:
+        """The exception for what is shown instead of a task."""
         fault = self._fault(shown)
-        if soap.is_unknown_method(fault):
-            raise soap.method_unknown(self._session, method) from fault
-        raise fault
+        return soap.method_unknown(self._session, method) if soap.is_unknown_method(fault) else fault
 
     def _fault(self, shown: page.Page) -> Exception:
         """What the server raised, as over SOAP."""
@@ -225,12 +228,19 @@ class MobCaller:
         return t.cast(Exception, fault)
 
 
+def _asks_for_login(answer: _http.Answer, shown: page.Page) -> bool:
+    return answer.status == 401 or shown.outcome == "NotAuthenticated" or shown.has_password_field
+
+
 def _read(answer: _http.Answer) -> page.Page:
     charset = answer.headers.get_content_charset("utf-8")
     try:
-        return page.read(answer.body.decode(charset, "replace"))
+        shown = page.read(answer.body.decode(charset, "replace"))
     except (LookupError, UnicodeError):  # a charset nobody has heard of
-        return page.read(answer.body.decode("utf-8", "replace"))
+        shown = page.read(answer.body.decode("utf-8", "replace"))
+    if shown.outcome is None and issubclass(_type(shown.title), vmodl.MethodFault):
+        return dataclasses.replace(shown, outcome=shown.title)  # a fault on a page of its own
+    return shown
 
 
 def _type(name: str) -> t.Any:

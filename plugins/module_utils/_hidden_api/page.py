@@ -48,10 +48,11 @@ class Page:
     """Whether the Managed Object Browser wrote it."""
     outcome: str | None
     """Type of what a method returned, or of its fault; ``None`` where no method was called."""
+    title: str
     rows: tuple[Row, ...]
-    """The rows after that, those of inner tables too."""
+    """The rows of the outcome where there is one, and those of inner tables too."""
     moid: str | None
-    """The managed object ID that the first link after that leads to."""
+    """The managed object ID that the first link leads to, of the outcome where there is one."""
 
     def value(self, *names: str) -> str | None:
         """Value of the first property with one of these names that is set."""
@@ -81,6 +82,7 @@ def read(text: str) -> Page:
         has_password_field=reader.has_password_field,
         is_browser=reader.nonce is not None or "Managed Object" in seen or "Invoke Method" in seen,
         outcome=None if reader.outcome is None else bare_type("".join(reader.outcome)),
+        title=" ".join("".join(reader.title).split()),
         rows=tuple(Row([" ".join(one.split()) for one in row.cells], row.moid) for row in reader.rows),
         moid=reader.moid,
     )
@@ -100,11 +102,13 @@ class _Reader(html.parser.HTMLParser):
         self.nonce: str | None = None
         self.has_password_field = False
         self.text: list[str] = []
+        self.title: list[str] = []
         self.outcome: list[str] | None = None
         self.rows: list[Row] = []
         self.moid: str | None = None
         self._heading = ""
         self._in_outcome = False
+        self._in_title = False
         self._open: list[Row | None] = []
         """The row that is read in each table around."""
         self._unseen = 0
@@ -113,6 +117,8 @@ class _Reader(html.parser.HTMLParser):
         given = {name: value or "" for name, value in reversed(attrs)}
         if tag in _UNSEEN:
             self._unseen += 1
+        elif tag == "title":
+            self._in_title = True
         elif tag == "input":
             if given.get("name", "").lower() == NONCE:
                 self.nonce = given.get("value") or None
@@ -122,7 +128,7 @@ class _Reader(html.parser.HTMLParser):
         elif tag == "table":
             self._end_block()
             self._open.append(None)
-        elif tag == "tr" and self.outcome is not None and self._open:
+        elif tag == "tr" and self._open:
             self._open[-1] = Row()
             self.rows.append(t.cast(Row, self._open[-1]))
         elif tag in ("td", "th") and self._row is not None:
@@ -133,6 +139,8 @@ class _Reader(html.parser.HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag in _UNSEEN:
             self._unseen = max(0, self._unseen - 1)
+        elif tag == "title":
+            self._in_title = False
         elif tag == "table":
             self._open = self._open[:-1]
         elif tag in ("p", "h1", "h2", "h3", "div"):
@@ -142,16 +150,19 @@ class _Reader(html.parser.HTMLParser):
         if self._unseen:
             return
         self.text.append(data)
+        if self._in_title:
+            self.title.append(data)
+        if self._in_outcome and self.outcome is not None:
+            self.outcome.append(data)
+        elif self._row is not None and self._row.cells:
+            self._row.cells[-1] += data
         if self.outcome is None:
             self._heading += data
             found = _OUTCOME.search(self._heading)
             if found:
                 self.outcome = [self._heading[found.end() :]]
                 self._in_outcome = True
-        elif self._in_outcome:
-            self.outcome.append(data)
-        elif self._row is not None and self._row.cells:
-            self._row.cells[-1] += data
+                self.rows, self.moid = [], None
 
     @property
     def _row(self) -> Row | None:
@@ -165,8 +176,6 @@ class _Reader(html.parser.HTMLParser):
             self._row.cells[-1] += " "
 
     def _link(self, target: str) -> None:
-        if self.outcome is None:
-            return
         moid = next(iter(parse_qs(target.partition("#")[0].partition("?")[2]).get("moid", [])), None)
         if moid is None:
             return

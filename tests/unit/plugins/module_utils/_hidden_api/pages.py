@@ -52,6 +52,11 @@ def fault(outcome: str, *rows: tuple[str, str, str], word: str = "Result") -> st
     return form(result=heading(outcome, word) + table(*common, *rows))
 
 
+def fault_alone(name: str, *rows: tuple[str, str, str]) -> str:
+    """A fault on a page of its own."""
+    return f"<html><head><title>\n{name} </title></head><body><h1>{name}</h1>{table(*rows)}</body></html>"
+
+
 NONCES = {
     "as public clients quote it": f'<input name="vmware-session-nonce" type="hidden" value="{NONCE}">',
     "other order and quotes": f"<INPUT TYPE='hidden' VALUE='{NONCE}' NAME='vmware-session-nonce' />",

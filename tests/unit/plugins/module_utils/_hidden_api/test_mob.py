@@ -128,6 +128,7 @@ EXPIRED = {
     "403": answer("", 403),
     "fault": answer(pages.fault("vim.fault.NotAuthenticated", word="Fault")),
     "form of another session": answer(pages.form("other"), cookie="two"),
+    "fault alone": answer(pages.fault_alone("NotAuthenticated"), 500),
     "log-in page": answer(pages.LOG_IN),
 }
 
@@ -264,6 +265,18 @@ def test_fault(session: Server6, text: str, said: str) -> None:
     with pytest.raises(vmodl.MethodFault) as raised:
         enable(session, FORM, answer(text))
     assert str(_errors.failure("Could not", raised.value)).startswith(f"Could not: {said}.")
+
+
+@pytest.mark.parametrize("before", [[], [FORM]])
+@pytest.mark.parametrize("status", [200, 500])
+def test_fault_on_a_page_of_its_own(session: Server6, before: list[_http.Answer], status: int) -> None:
+    """In answer to the form as well as to a request for it."""
+    text = pages.fault_alone("ManagedObjectNotFound", ("msg", "string", '"vm-12 is gone."'))
+    with pytest.raises(vmodl.fault.ManagedObjectNotFound) as raised:
+        enable(session, *before, answer(text, status))
+    assert raised.value.msg == "vm-12 is gone."
+    with pytest.raises(_errors.MethodUnknown):
+        enable(session, *before, answer(pages.fault_alone("MethodNotFound"), status))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,213 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The methods of VMFork through the Managed Object Browser: the same job, and its own mishaps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from functional.test_mishaps import vms
+from functional.vcenter import VCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server
+
+MOB: dict[str, Any] = {"call_via": "mob"}
+HIDDEN = ("EnableForkParent_Task", "CreateForkChild_Task", "DisableForkParent_Task", "RetrieveForkChildren_Task")
+
+
+def over_soap(calls: dict[str, int]) -> set[str]:
+    return set(HIDDEN) & set(calls)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(vcenter: VCenter) -> Iterator[None]:
+    """Whatever a test does, its modules leave no session behind."""
+    yield
+    assert vcenter.control("GET", "sessions") == []
+
+
+def test_whole_job(vcenter: VCenter) -> None:
+    """What comes back is what comes back over SOAP, and nothing hidden goes over SOAP."""
+    with vcenter.calls() as calls:
+        parent = vcenter.enable(**MOB)["parent"]
+        assert vcenter.enable(**MOB)["changed"] is False
+        vcenter.quiesce(**MOB)
+        made = vcenter.fork("<&\"'>", "web-02", **MOB, on_failure="remove")
+        listed = vcenter.ok("vmfork_info", **MOB)
+        again = vcenter.fork("<&\"'>", "web-02", **MOB)
+        gone = vcenter.ok("vmfork_child", parent_name=vcenter.parent, state="absent", all=True, **MOB)
+        ended = vcenter.ok("vmfork_parent", name=vcenter.parent, state="disabled", power_off=True, **MOB)
+    assert parent["enabled"]
+    assert [one["state"] for one in made["children"]] == ["created", "created"]
+    assert [one["post_clone"]["exit_code"] for one in made["children"]] == [0, 0]
+    assert [one["name"] for one in listed["parents"][0]["children"]] == ["<&\"'>", "web-02"]
+    assert again["changed"] is False
+    assert [one["state"] for one in gone["children"]] == ["removed", "removed"]
+    assert not ended["parent"]["enabled"]
+    assert not over_soap(calls)
+    assert calls["mob:CreateForkChild_Task"] == 2
+
+
+def test_values_are_those_of_soap(quiesced: VCenter) -> None:
+    params = {"text": "two\nlines <&\"'> é", "tab": "\tx", "empty": ""}
+    arrived = []
+    for way, name in (("soap", "web-01"), ("mob", "web-02")):
+        given = {"parent_name": quiesced.parent, "name": name, "config_params": params}
+        child = quiesced.ok("vmfork_child", **given, call_via=way).child(name)
+        held = quiesced.guest(child["moid"])["guestinfo"]
+        arrived.append({key: held.get(f"fork.{key}", "") for key in params})
+    assert arrived == [params, params]
+
+
+@pytest.mark.parametrize("children", [1, 8])
+def test_calls(quiesced: VCenter, children: int) -> None:
+    """One log-in, one form, one request a call, one log-out."""
+    names = [f"web-{number:02}" for number in range(children)]
+    quiesced.control("DELETE", "calls")
+    quiesced.fork(*names, **MOB, wait_for="powered_on")
+    counted = quiesced.control("GET", "calls")
+    hidden = sum(count for name, count in counted["methods"].items() if name.startswith("mob:") and "Fork" in name)
+    assert counted["methods"]["mob:CreateForkChild_Task"] == children
+    assert counted["methods"]["mob:Login"] == 1
+    assert counted["http"]["POST /mob"] == hidden
+    assert counted["http"]["GET /mob"] == counted["http"]["GET /mob/logout"] == 1
+
+
+def test_no_call_no_login(vcenter: VCenter) -> None:
+    vcenter.enable()
+    with vcenter.calls() as calls:
+        assert vcenter.enable(**MOB)["changed"] is False
+    assert "mob:Login" not in calls
+
+
+def test_auto_takes_soap_where_it_knows_the_methods(vcenter: VCenter) -> None:
+    with vcenter.calls() as calls:
+        vcenter.enable()
+    assert over_soap(calls)
+    assert "mob:Login" not in calls
+
+
+@pytest.mark.parametrize("answer", ["InvalidRequest", "RuntimeFault", "MethodNotFound", "NotSupported"])
+def test_auto_takes_the_browser_where_soap_does_not_know(vcenter: VCenter, answer: str) -> None:
+    vcenter.rule("unknown_method_fault", answer)
+    vcenter.rule("hidden_methods_over_soap", "unknown")
+    vcenter.enable()
+    vcenter.quiesce()
+    with vcenter.calls() as calls:
+        made = vcenter.fork("web-01", "web-02", "web-03")
+    assert made["summary"]["created"] == 3
+    assert calls["mob:CreateForkChild_Task"] == 3
+    assert calls["mob:Login"] == calls["Login"] == calls["Logout"] == 1
+    refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-04", call_via="soap")
+    assert "does not know the method CreateForkChild_Task" in refusal.msg
+
+
+@pytest.mark.flags("-api-version", "8.0.3.0", "-guest", "none")
+@pytest.mark.parametrize("not_found", ["404", "fault"])
+@pytest.mark.parametrize("way", ["auto", "mob"])
+def test_server_that_knows_the_methods_in_no_way(vcenter: VCenter, way: str, not_found: str) -> None:
+    vcenter.rule("mob_not_found", not_found)
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="vmfork", call_via=way)
+    assert "does not know the method EnableForkParent_Task: vSphere 6.0 and 6.5 have it" in refusal.msg
+    assert "Instant Clone does this job" in refusal.msg
+    assert "switched off" not in refusal.msg
+
+
+MISHAPS = [
+    ({"mob": "off"}, "is switched off or does not run (404 Not Found). Set config.vpxd.enableDebugBrowse to true"),
+    ({"mob": "off", "mob_off_answer": "503"}, "is switched off or does not run (503 Service Unavailable)"),
+    ({"mob": "login-page"}, "answered with a log-in page instead of its own"),
+    ({"mob": "redirect"}, "answered with a log-in page"),
+    ({"mob_nonce": "absent"}, "gave a form without vmware-session-nonce"),
+]
+
+
+@pytest.mark.flags("-guest", "none")
+@pytest.mark.parametrize(("rules", "said"), MISHAPS)
+def test_browser_that_is_not_to_be_had(vcenter: VCenter, rules: dict[str, str], said: str) -> None:
+    for name, value in rules.items():
+        vcenter.rule(name, value)
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, **MOB)
+    assert f"The Managed Object Browser of 127.0.0.1 {said}" in refusal.msg
+    assert refusal.msg.endswith(", or use call_via=soap.")
+    vcenter.rule("hidden_methods_over_soap", "unknown")
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent)
+    assert "does not know the method EnableForkParent_Task" in refusal.msg
+    assert f"The Managed Object Browser of 127.0.0.1 {said}" in refusal.msg
+    assert "call_via=soap" not in refusal.msg
+
+
+def test_browser_that_is_not_to_be_had_is_asked_once(quiesced: VCenter) -> None:
+    quiesced.rule("mob_nonce", "absent")
+    quiesced.control("DELETE", "calls")
+    names = [{"name": f"web-{number:02}"} for number in range(8)]
+    refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, children=names, **MOB)
+    assert refusal["summary"]["failed"] == 8
+    assert "Could not create child web-00: The Managed Object Browser" in refusal.msg
+    assert quiesced.control("GET", "calls")["methods"]["mob:Login"] == 1
+
+
+@pytest.mark.parametrize("page", ["result", "error-page"])
+def test_faults_are_those_of_soap(vcenter: VCenter, page: str) -> None:
+    vcenter.rule("mob_fault_page", page)
+    said = []
+    for way in ("soap", "mob"):
+        vcenter.fault(method="EnableForkParent_Task", at="call", fault="InvalidPowerState", message="Not now", count=1)
+        said.append(vcenter.fails("vmfork_parent", name=vcenter.parent, call_via=way).msg)
+    assert said[0] == said[1]
+    assert "InvalidPowerState" in said[0]
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+def test_lost_answer(quiesced: VCenter, drop: str) -> None:
+    before = vms(quiesced)
+    quiesced.fault(method="CreateForkChild_Task", at="call", drop=drop, count=1)
+    with quiesced.calls() as calls:
+        made = quiesced.fork("web-01", "web-02", **MOB)
+    assert [one["state"] for one in made["children"]] == ["created", "created"]
+    assert not over_soap(calls)
+    assert vms(quiesced) == sorted([*before, "web-01", "web-02"])
+
+
+@pytest.mark.parametrize("wrong_nonce", ["403", "form"])
+def test_session_dropped_by_the_server(quiesced: VCenter, wrong_nonce: str) -> None:
+    """Both are dropped; each way logs in once more."""
+    quiesced.rule("mob_wrong_nonce", wrong_nonce)
+    names = [{"name": f"web-{number:02}"} for number in range(10)]
+    given = {"parent_name": quiesced.parent, "children": names, "wait_for": "powered_on", "concurrency": 1, **MOB}
+    with quiesced.calls() as calls, quiesced.at_call("PowerOnVM_Task", quiesced.control, "DELETE", "sessions"):
+        made = quiesced.ok("vmfork_child", **given)
+    assert made["summary"]["created"] == 10
+    assert calls["mob:Login"] == calls["Login"] == 2
+    assert calls["mob:CreateForkChild_Task"] == 10
+
+
+def test_password_stays_where_it_belongs(quiesced: VCenter) -> None:
+    """In no output, no URL, and no log of calls."""
+    outputs = [quiesced.fork("web-01", **MOB).raw]
+    outputs.append(quiesced.ansible("vmfork_child", parent_name=quiesced.parent, name="web-02", **MOB))
+    for mob in ("off", "login-page", "redirect"):
+        quiesced.rule("mob", mob)
+        outputs.append(quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-03", **MOB).raw)
+        assert "Managed Object Browser of 127.0.0.1" in outputs[-1]
+    outputs.append(str(quiesced.control("GET", "calls")))
+    outputs.append(Path(quiesced.simulator.log).read_text(encoding="utf-8"))
+    assert not [one for one in outputs if quiesced.simulator.password in one]
+
+
+@pytest.mark.flags("-guest", "none")
+def test_one_request(vcenter: VCenter) -> None:
+    """A long answer is not read to its end."""
+    one = vcenter.simulator
+    server = Server(one.host, "", "", one.port, validate_certs=False)
+    answer = _http.ask(server, "GET", "/mob/", {}, None, 100)
+    assert (answer.status, answer.reason) == (401, "Unauthorized")
+    assert len(answer.body) <= 100
+    with pytest.raises(_errors.ConnectionLost, match="it answered with more than 10 bytes"):
+        _http.ask(server, "GET", "/mob/", {}, None, 10)
+    with pytest.raises(_errors.ConnectionFailed, match="its certificate is not trusted"):
+        _http.ask(Server(one.host, "", "", one.port), "GET", "/mob/logout", {}, None, 10)

@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Servers that cannot be reached by plain HTTPS."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """A port where connections are taken, and nothing is said."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server
+
+
+def ask(port: int, **given: str | int) -> None:
+    server = Server("127.0.0.1", "me", "password", port, **given)  # type: ignore[arg-type]
+    _http.ask(server, "GET", "/mob/", {}, None, 10)
+
+
+def test_server_that_hangs_up(listening: socket.socket) -> None:
+    hanging_up = threading.Thread(target=lambda: listening.accept()[0].close())  # noqa: PLW0108, in the thread
+    hanging_up.start()
+    port = listening.getsockname()[1]
+    with pytest.raises(_errors.ConnectionFailed, match=f"Could not connect to 127.0.0.1 port {port}:"):
+        ask(port)
+    hanging_up.join()
+
+
+def test_server_that_says_nothing(listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_http, "CONNECT_TIMEOUT", 0.1)
+    with pytest.raises(_errors.ConnectionFailed, match=r"no answer within 0\.1 seconds"):
+        ask(listening.getsockname()[1])
+
+
+def test_proxy_that_is_not_there() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(_errors.ConnectionFailed, match=f"through the proxy 127.0.0.1 port {port}: Connection ref"):
+            ask(443, proxy_host="127.0.0.1", proxy_port=port)
