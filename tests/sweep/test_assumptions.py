@@ -60,10 +60,12 @@ def timed(vcenter: VCenter, module: str, **given: Any) -> Any:
 @pytest.mark.parametrize(("rule", "value"), reversed_assumptions())
 def test_main_job(vcenter: VCenter, rule: str, value: Any) -> None:
     vcenter.rule(rule, value)
-    parent = {"name": vcenter.parent}
+    way = {"call_via": "mob"} if rule.startswith("mob_") else {}
+    parent = {"name": vcenter.parent, **way}
     scripts = {**vcenter.guest_login, "pre_quiesce_script": PRE_QUIESCE, "post_clone_script": POST_CLONE}
     names = ["web-01", "web-02"]
     children = {
+        **way,
         "parent_name": vcenter.parent,
         "children": [
             {"name": name, "config_params": {"ipaddress": f"192.0.2.{11 + number}"}, "secret_config_params": SECRET}
@@ -96,7 +98,7 @@ def test_main_job(vcenter: VCenter, rule: str, value: Any) -> None:
         assert again["changed"]
         for child in again["children"]:
             assert_ready(vcenter, child)
-    of_a_child = timed(vcenter, "vmfork_parent", name=names[1])
+    of_a_child = timed(vcenter, "vmfork_parent", **{**parent, "name": names[1]})
     if (rule, value) == ("child_as_parent", "allowed"):
         assert of_a_child["changed"], of_a_child.msg
     else:
@@ -112,6 +114,9 @@ def test_main_job(vcenter: VCenter, rule: str, value: Any) -> None:
     ended = timed(vcenter, "vmfork_parent", **parent, state="disabled", power_off=True)
     assert not ended.get("failed"), ended.msg
     assert (ended["parent"]["enabled"], ended["parent"]["quiesced"]) == (False, False)
+    calls = vcenter.control("GET", "calls")["methods"]
+    through_the_mob = bool(way) or (rule, value) == ("hidden_methods_over_soap", "unknown")
+    assert ("mob:CreateForkChild_Task" in calls) == through_the_mob
 
 
 def assert_ready(vcenter: VCenter, child: dict[str, Any]) -> None:

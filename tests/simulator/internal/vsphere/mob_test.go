@@ -354,6 +354,17 @@ func TestMOBFollowsTheVersion(t *testing.T) {
 	}
 }
 
+func TestMOBInstantClone(t *testing.T) {
+	b := start(t, withGuests, func(o *Options) { o.APIVersion = "8.0.3.0" })
+	vm := b.vm("DC0_H0_VM0")
+	got := b.mob("user", "pass").task(vm.Value, "instantClone", "spec", `<spec><name>clone</name><location></location>`+
+		`<config><key>guestinfo.x</key><value xsi:type="xsd:string">1</value></config></spec>`)
+	b.expect("clone", got, "")
+	if extra := b.extra(b.vm("clone")); extra["guestinfo.x"] != "1" {
+		t.Errorf("%v", extra)
+	}
+}
+
 func TestMOBRefusesBadParameters(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
