@@ -502,6 +502,7 @@ func TestBothGenerations(t *testing.T) {
 	b.expect("on", b.power(parent, true), "")
 	b.untilReady(parent)
 	clone := b.cloned(parent, "x")
+	b.rule("persistent_children_listed", "always")
 	if list := b.raw.task("RetrieveForkChildren_Task", parent, ""); list.result != nil {
 		t.Errorf("fork children: %v", list.result)
 	}
