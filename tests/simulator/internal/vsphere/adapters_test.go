@@ -296,6 +296,55 @@ func TestAPortByItsKey(t *testing.T) {
 	b.expect("taken", b.editCard(b.vm("DC0_C0_RP0_VM0"), asked), "ResourceNotAvailable")
 }
 
+// A task that fails keeps no port.
+func TestAPortOfATaskThatFailed(t *testing.T) {
+	b := start(t)
+	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "One", "ports": 1}}})
+	vm := b.vm("DC0_H0_VM0")
+	card, unknown := b.card(vm), &types.VirtualDisk{VirtualDevice: types.VirtualDevice{Key: 4711}}
+	b.backed("One")(card)
+	b.expect("edit", b.change(vm, append(editOf(card), editOf(unknown)...)), "InvalidDeviceSpec")
+	added := &types.VirtualVmxnet3{}
+	added.Backing = card.Backing
+	pool := object.NewResourcePool(b.client.Client, *b.read(vm, "resourcePool").ResourcePool)
+	task, err := object.NewFolder(b.client.Client, b.sim.vmFolder().Self).CreateVM(b.ctx, types.VirtualMachineConfigSpec{
+		Name: "c", GuestId: string(guestID), Files: &types.VirtualMachineFileInfo{VmPathName: "[nowhere]"},
+		DeviceChange: []types.BaseVirtualDeviceConfigSpec{&types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationAdd, Device: added}},
+	}, pool, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.ended(task.Reference()); got.fault == "" {
+		t.Fatal("a VM was made nowhere")
+	}
+	if got := portOf(b.card(vm)).PortgroupKey; got == portOf(card).PortgroupKey {
+		t.Error("the adapter was moved")
+	}
+	b.expect("move", b.editCard(vm, b.backed("One")), "")
+}
+
+func portOf(card *types.VirtualVmxnet3) *types.DistributedVirtualSwitchPortConnection {
+	port, _ := dvPortOf(&card.VirtualEthernetCard)
+	return port
+}
+
+// A port that was left is given to the next, also when those after it are taken.
+func TestAPortThatWasLeft(t *testing.T) {
+	b := start(t)
+	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Two", "ports": 2}}, "vms": 1, "name": "third"})
+	first, two := b.vm("DC0_H0_VM0"), b.backed("Two")
+	b.expect("first", b.editCard(first, two), "")
+	left := b.ports("Two", true)[0].Key
+	b.expect("second", b.editCard(b.vm("DC0_C0_RP0_VM0"), two), "")
+	b.expect("first leaves", b.editCard(first, b.backed("DC0_DVPG0")), "")
+	b.expectPorts("Two", 1, 1)
+	third := b.vm("third")
+	b.expect("third", b.editCard(third, two), "")
+	if port, _ := dvPortOf(&b.card(third).VirtualEthernetCard); port.PortKey != left {
+		t.Errorf("port %q instead of %q", port.PortKey, left)
+	}
+}
+
 // A group that may expand does so by eight, and its properties tell.
 func TestPortGroupExpands(t *testing.T) {
 	b := start(t)
@@ -339,6 +388,8 @@ func TestAdaptersOfAnInstantClone(t *testing.T) {
 		t.Helper()
 		return b.clone(ref, types.VirtualMachineInstantCloneSpec{Name: name, Location: types.VirtualMachineRelocateSpec{DeviceChange: changes}})
 	}
+	b.rule("mac_change_while_on", "applied")
+	b.expect("a MAC of its own", b.editCard(ref, func(card *types.VirtualVmxnet3) { card.AddressType, card.MacAddress = "manual", "00:50:56:00:00:07" }), "")
 	b.freezeInstant(ref, freezeCommand+"; ip addr add 198.51.100.9/24 dev eth0; vmware-toolbox-cmd info update network")
 	source := b.card(ref)
 

@@ -98,7 +98,6 @@ func (s *Simulator) certify() {
 			config := *host.Config // the template is shared between hosts
 			config.Certificate = certificate
 			host.Config = &config
-			host.Network = slices.Clone(host.Network) // as are lists
 			host.Summary.Config.SslThumbprint = thumbprintOf(s.hosts)
 		})
 	}
