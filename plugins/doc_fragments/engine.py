@@ -8,7 +8,8 @@ class ModuleDocFragment:
 options:
   api:
     description:
-      - Which generation of the fork API to use.
+      - Which generation of the fork API to use. All other options are the same for both, and what has no meaning with
+        one of them says so.
       - V(auto) goes by the server's API version. From 6.7 on it is V(instant_clone), before that V(vmfork).
       - V(instant_clone) is the published API of vSphere 6.7 and newer.
       - V(vmfork) calls the unpublished methods of vSphere 6.0 and 6.5, also on a newer server, which may not know
@@ -28,4 +29,7 @@ options:
     type: str
     choices: [auto, soap, mob]
     default: auto
+notes:
+  - What vCenter's user needs for all of it, the collection brings as files to make a role of, one for each generation
+    of the API, in C(playbooks/files/privileges). Its README tells on which objects the role belongs.
 """

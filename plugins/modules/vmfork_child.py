@@ -236,6 +236,8 @@ notes:
     C(VirtualMachine.Config.ToggleForkParent) instead), C(VirtualMachine.Inventory.CreateFromExisting),
     C(VirtualMachine.Interact.PowerOn), C(VirtualMachine.Config.AdvancedConfig), C(Resource.AssignVMToPool) and
     C(Datastore.AllocateSpace). O(bios_uuid) with the VMFork methods also needs C(VirtualMachine.Config.Settings).
+  - For O(networks[].network), C(Network.Assign) is needed, and for O(networks[].connect=after_post_clone)
+    C(VirtualMachine.Config.EditDevice) and C(VirtualMachine.Interact.DeviceConnection).
   - To remove them, C(VirtualMachine.Interact.PowerOff) and C(VirtualMachine.Inventory.Delete).
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce
@@ -295,7 +297,14 @@ EXAMPLES = r"""
           - label: Network adapter 2
             connect: never
 
-# The same for one child, ad hoc:
+- name: Clone a VM while it runs on, without a script in the clone
+  vmfork.vsphere.vmfork_child:
+    parent_name: golden
+    name: golden-copy
+    allow_running_parent: true
+    wait_for: tools
+
+# The first task for one child, ad hoc:
 #   ansible localhost -m vmfork.vsphere.vmfork_child \
 #     -a "name=web-01 parent_name=golden config_params='hostname=web-01,ipaddress=192.0.2.11'"
 #   ansible localhost -m vmfork.vsphere.vmfork_child \

@@ -62,8 +62,8 @@ options:
     type: int
     default: 300
 notes:
-  - O(state=enabled) and O(state=disabled) need the privilege C(VirtualMachine.Config.ToggleForkParent) on vSphere 6.0
-    and 6.5. With O(power_off), C(VirtualMachine.Interact.PowerOff) is needed.
+  - With Instant Clone, no privileges are needed but with O(power_off), C(VirtualMachine.Interact.PowerOff).
+  - With the VMFork methods, O(state=enabled) and O(state=disabled) need C(VirtualMachine.Config.ToggleForkParent), too.
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce
   - module: vmfork.vsphere.vmfork_child
@@ -71,6 +71,7 @@ seealso:
 """
 
 EXAMPLES = r"""
+# On vSphere 6.7 and newer this changes nothing. It is there for a playbook that also runs on 6.0 and 6.5.
 - name: Make golden a fork parent
   vmfork.vsphere.vmfork_parent:
     hostname: vcenter.example.com

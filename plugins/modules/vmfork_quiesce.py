@@ -113,8 +113,9 @@ notes:
   - The scripts lie in a directory that only the guest user and root (in Windows, administrators and the system) can
     enter. It is removed when the parent does not reach the fork point, and in every child. A parent at the fork point
     cannot remove anything, so there it stays.
-  - The user needs the privileges C(VirtualMachine.GuestOperations.Execute), C(.Modify) and C(.Query), and with
-    O(script_delivery=guestinfo) also C(VirtualMachine.Config.AdvancedConfig).
+  - The user needs the privileges C(VirtualMachine.GuestOperations.Execute), C(VirtualMachine.GuestOperations.Modify) and
+    C(VirtualMachine.GuestOperations.Query), and with O(script_delivery=guestinfo) also
+    C(VirtualMachine.Config.AdvancedConfig). With O(method=wait) none is needed.
 seealso:
   - module: vmfork.vsphere.vmfork_parent
   - module: vmfork.vsphere.vmfork_child
@@ -142,6 +143,19 @@ EXAMPLES = r"""
     post_clone_script: |
       #!/bin/sh
       hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"
+
+# Scripts that were published for Instant Clone are one file with the freeze in the middle.
+- name: Run a script that calls the fork point itself
+  vmfork.vsphere.vmfork_quiesce:
+    name: golden
+    guest_username: root
+    guest_password: "{{ guest_password }}"
+    method: script
+    script: |
+      #!/bin/sh -e
+      ip address flush dev eth0 scope global
+      vmware-rpctool "instantclone.freeze"
+      hostnamectl set-hostname "$(vmware-rpctool 'info-get guestinfo.ic.hostname')"
 
 - name: Wait for a guest that comes to the fork point by itself
   vmfork.vsphere.vmfork_quiesce:

@@ -1,13 +1,46 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The table of privileges against what pyVmomi, which is made from vSphere's own definitions, says of the methods."""
+"""The table of privileges against what pyVmomi, which is made from vSphere's own definitions, says of the methods.
+
+And against what users are told: the files that roles are made of, and the documentation of the modules.
+"""
 
 from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._privileges import NEEDS
+
+ROLES = Path(__file__).parents[4] / "playbooks" / "files" / "privileges"
+MODULES = ("vmfork_parent", "vmfork_quiesce", "vmfork_child")
+
+BOTH = {
+    "PowerOnVM_Task",
+    "PowerOffVM_Task",
+    "Destroy_Task",
+    "ReconfigVM_Task extraConfig",
+    "CreateTemporaryDirectoryInGuest",
+    "InitiateFileTransferToGuest",
+    "StartProgramInGuest",
+    "ValidateCredentialsInGuest",
+}
+ENGINES = {
+    "vmfork": BOTH
+    | {"EnableForkParent_Task", "DisableForkParent_Task", "CreateForkChild_Task", "ReconfigVM_Task uuid"},
+    "instant_clone": BOTH
+    | {
+        "InstantClone_Task",
+        "InstantClone_Task network",
+        "ReconfigVM_Task device",
+        "ReconfigVM_Task connectable",
+    },
+}
+OTHERS = {"ReconfigVM_Task vAppConfig"}
 
 MANAGERS = (
     vim.VirtualMachine,
@@ -39,3 +72,26 @@ def published(method: str) -> str | None:
 )
 def test_table(method: str) -> None:
     assert NEEDS[method] == {"vm": published(method)}
+
+
+def role(engine: str) -> list[str]:
+    """The privileges in a file."""
+    lines = (ROLES / f"{engine}.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_role(engine: str) -> None:
+    needed = {privilege for method in ENGINES[engine] for privilege in NEEDS[method].values()}
+    assert sorted(role(engine)) == sorted(needed)
+
+
+def test_every_method_belongs_to_a_role() -> None:
+    assert set.union(*ENGINES.values(), OTHERS) == set(NEEDS)
+
+
+def test_documentation() -> None:
+    package = "ansible_collections.vmfork.vsphere.plugins.modules"
+    texts = "".join(import_module(f"{package}.{module}").DOCUMENTATION for module in MODULES)
+    told = set(re.findall(r"C\(((?:VirtualMachine|Resource|Datastore|Network)\.[\w.]+)\)", texts))
+    assert told == {privilege for engine in ENGINES for privilege in role(engine)}
