@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Show what the collection does, by the playbooks that users run, in two parts of less than a screen each.
 
-A VM is forked into eight; and an appliance that has lost its OVF environment gets it back. What is shown as a command
-is what is run.
+A VM is forked into eight, on two generations of vSphere; and an appliance that has lost its OVF environment gets it
+back. What is shown as a command is what is run.
 
 It is a test, too: it fails, with the output of the command, when a step does not end as it is told here.
 """
@@ -54,15 +54,18 @@ REPAIR = """\
 ansible-playbook vmfork.vsphere.ovfenv_repair -e ovfenv_guest_probe=exit_code \\
     -e ovfenv_vms=appliance-01 -e ovfenv_repair_confirm=appliance-01"""
 
-FIRST = "1. A running VM becomes eight, in a vCenter 6.5 that is simulated on this machine:\n"
+NEW, OLD = ("-api-version", "8.0.3.0"), ("-api-version", "6.5")
+
+FIRST = "1. A running VM becomes eight, by Instant Clone in a vCenter 8.0 that is simulated on this machine:\n"
 ONCE_MORE = "\nOnce more: the children are there, and nothing is left to do."
+ELSEWHERE = "\nThe same command on a vCenter 6.5, which knows no Instant Clone yet, and forks by VMFork:"
 SECOND = """
-2. An appliance, imported into a vCenter 8.0, is started on its ESXi host directly.
+2. An appliance, imported into the vCenter 8.0, is started on its ESXi host directly.
    Its guest goes without its settings, since only vCenter tells them:
 """
 END = """
 On your vCenter they are the same playbooks. The report changes nothing and needs no
-guest login; forks are for 6.0 and 6.5, their two scripts are in playbooks/files:
+guest login; the two scripts of the fork are in playbooks/files:
 $ . .build/activate
 $ export VMWARE_HOST=vcenter.example.com VMWARE_USER=… VMWARE_PASSWORD=…
 $ ansible-playbook vmfork.vsphere.ovfenv_report
@@ -116,18 +119,27 @@ def play(command: str, environment: dict[str, str]) -> Played:
     return Played(output, json.loads(message[1]), f"{' '.join(recap[0].split())} ({seconds:.0f} s)")
 
 
-def tell_of_a_fork(environment: dict[str, str]) -> None:
+def fork(environment: dict[str, str]) -> Played:
+    """Run the playbook that forks; all children must be there in the end, and have run their script."""
+    played = play(FORK, environment)
+    expect(sum(line.endswith("ended well") for line in played.table) == CHILDREN, played.output)
+    return played
+
+
+def tell_of_a_fork(new: dict[str, str], old: dict[str, str]) -> None:
     """The first part."""
     say(FIRST, f"$ {FORK}")
     variables = VARIABLES.read_text(encoding="utf-8").splitlines()
     say(*(line for line in variables if line.startswith("vmfork_")), indent="    ")
-    first = play(FORK, environment)
-    expect(sum(line.endswith("ended well") for line in first.table) == CHILDREN, first.output)
+    first = fork(new)
     say("", *first.table, first.recap, indent="  ")
     say(ONCE_MORE)
-    second = play(FORK, environment)
+    second = fork(new)
     expect(" changed=0 " in second.recap, second.output)
     say(second.recap, indent="  ")
+    say(ELSEWHERE)
+    elsewhere = fork(old)
+    say(*elsewhere.table[:2], "…", elsewhere.recap, indent="  ")
 
 
 def tell_of_a_loss(environment: dict[str, str], esxi: str) -> None:
@@ -159,14 +171,15 @@ def tell_of_a_loss(environment: dict[str, str], esxi: str) -> None:
 
 
 def main() -> int:
-    """Tell both parts, each with a simulator that is stopped whatever happens; 1 when one is not true."""
+    """Tell both parts, with simulators that are stopped whatever happens; 1 when one is not true."""
     # A request to end must not leave the simulator behind.
     signal.signal(signal.SIGTERM, lambda *_arguments: sys.exit(128 + signal.SIGTERM))
     try:
-        with Simulator("-api-version", "6.5") as simulator:
-            tell_of_a_fork({**os.environ, **simulator.environment, **OUTPUT})
-        with Simulator("-api-version", "8.0.3.0", "-esx-l", "127.0.0.1:0") as simulator:
-            tell_of_a_loss({**os.environ, **simulator.environment, **OUTPUT}, urlsplit(simulator.esx_url).netloc)
+        with Simulator(*NEW, "-esx-l", "127.0.0.1:0") as new:
+            environment = {**os.environ, **new.environment, **OUTPUT}
+            with Simulator(*OLD) as old:
+                tell_of_a_fork(environment, {**os.environ, **old.environment, **OUTPUT})
+            tell_of_a_loss(environment, urlsplit(new.esx_url).netloc)
         say(END.format(fork=FORK))
     except (DemoFailed, SimulatorError) as error:
         print(error, file=sys.stderr)
