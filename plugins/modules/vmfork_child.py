@@ -544,7 +544,8 @@ def _after(result: children.Result) -> str:
     if result.state in ("removed", "absent"):
         return "absent"
     if result.changed and result.state != "failed" and result.child is not None:
-        return "poweredOff" if result.child.goal.wait_for == "created" else "poweredOn"
+        goal = result.child.goal
+        return "poweredOff" if goal.wait_for == "created" and not goal.is_born_running else "poweredOn"
     return str(result.facts["power_state"] or result.before or "absent")
 
 
