@@ -9,17 +9,24 @@ from collections.abc import Iterator
 import pytest
 from functional.vapp import Estate, estate
 from functional.vcenter import VCenter
+from functional.ways import SOAP, Way
 from harness.simulator import Simulator
 
 
 @pytest.fixture
-def vcenter(request: pytest.FixtureRequest) -> Iterator[VCenter]:
-    """A vCenter 6.5 with one host and two VMs; other flags come with @pytest.mark.flags(...)."""
-    flags = ["-api-version", "6.5", "-vm", "2", "-host", "1", "-exit-after", "10m"]
+def way() -> Way:
+    """How VMs are forked; each of those of @pytest.mark.ways(...) in turn, where a test has that mark."""
+    return SOAP
+
+
+@pytest.fixture
+def vcenter(request: pytest.FixtureRequest, way: Way) -> Iterator[VCenter]:
+    """A vCenter of that way, with one host and two VMs; other flags come with @pytest.mark.flags(...)."""
+    flags = ["-api-version", way.api_version, "-vm", "2", "-host", "1", "-exit-after", "10m"]
     for marker in reversed(list(request.node.iter_markers("flags"))):  # those of the test override those of its file
         flags += marker.args
     with Simulator(*flags) as simulator:
-        yield VCenter(simulator)
+        yield VCenter(simulator, way)
 
 
 @pytest.fixture
@@ -37,6 +44,19 @@ def quiesced(vcenter: VCenter) -> VCenter:
     return vcenter
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register our marker."""
-    config.addinivalue_line("markers", "flags(*flags): further command-line flags of the simulator")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on the ways of its file's mark, unless one of its own names fewer."""
+    marker = metafunc.definition.get_closest_marker("ways")
+    if marker is not None and "way" in metafunc.fixturenames:
+        metafunc.parametrize("way", marker.args, ids=lambda way: way.name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out a case on the ways that are not in a mark of its own."""
+
+    def is_meant(item: pytest.Item) -> bool:
+        case = getattr(item, "callspec", None)
+        way = case.params.get("way") if case is not None else None
+        return way is None or all(way in marker.args for marker in item.iter_markers("ways"))
+
+    items[:] = [item for item in items if is_meant(item)]

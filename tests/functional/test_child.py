@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from functional.vcenter import POST_CLONE, VCenter
+from functional.ways import CHANGING, every_way, vmfork_only
 
-CHANGING = {"CreateForkChild_Task", "PowerOnVM_Task", "PowerOffVM_Task", "ReconfigVM_Task", "Destroy_Task"}
+pytestmark = every_way
+
 SECRET = "kept-out-of-sight-0123456789"
 
 
@@ -33,6 +35,7 @@ def test_check_run_run_again(quiesced: VCenter) -> None:
         again = quiesced.ok("vmfork_child", **given)
     assert not CHANGING & set(calls)
     assert [one["changed"] for one in (checked, done, again)] == [True, True, False]
+    assert (done["parent"]["api"], done["parent"]["enabled"]) == (quiesced.way.api, quiesced.way.enabled)
     assert states(checked) == states(done) == {"web-01": "created", "web-02": "created"}
     assert states(again) == {"web-01": "existing", "web-02": "existing"}
     assert set(checked) == set(done)
@@ -48,7 +51,8 @@ def test_check_run_run_again(quiesced: VCenter) -> None:
         assert child["guest_hostname"] == name
         assert child["post_clone"] == {"done": True, "exit_code": 0, "output": ""}
         assert child["folder"] == "/DC0/vm"
-        assert (child["child_type"], child["survives_power_off"]) == ("nonpersistent", False)
+        assert child["child_type"] == quiesced.way.child_type
+        assert child["survives_power_off"] is quiesced.way.born_running
         seen = quiesced.in_guest(child["moid"], "hostname; ip -o -4 addr show eth0; cat /root/pre-quiesce-ran; ls /tmp")
         assert seen.split()[0] == name
         assert f"192.0.2.{number + 11}/24" in seen
@@ -70,7 +74,7 @@ def test_two_names_more_make_two_more(quiesced: VCenter) -> None:
     quiesced.fork("web-01", "web-02")
     with quiesced.calls() as calls:
         result = quiesced.fork("web-01", "web-02", "web-03", "web-04")
-    assert calls["CreateForkChild_Task"] == 2
+    assert calls[quiesced.way.create] == 2
     assert result["summary"]["created"] == 2
     assert result["summary"]["existing"] == 2
 
@@ -128,6 +132,7 @@ def test_bios_uuid(quiesced: VCenter) -> None:
     assert quiesced.fork("web-01", bios_uuid=wanted)["changed"] is False
 
 
+@vmfork_only("every instant clone is persistent, and needs no snapshot")
 def test_persistent(quiesced: VCenter) -> None:
     given = {"parent_name": quiesced.parent, "name": "web-01", "persistent": True}
     checked = quiesced.ok("vmfork_child", check=True, **given)
@@ -139,6 +144,7 @@ def test_persistent(quiesced: VCenter) -> None:
     assert refusal["changed"] is False
 
 
+@vmfork_only("instant clones have no fork group")
 @pytest.mark.parametrize("group", ["kept", "removed"])
 def test_persistent_child_is_found_again(vcenter: VCenter, group: str) -> None:
     vcenter.rule("persistent_child_group", group)
@@ -182,7 +188,8 @@ def test_persistent_child_stays_done(persistent: VCenter, guestinfo: str) -> Non
     given: dict[str, Any] = {"persistent": True, "secret_config_params": {"token": SECRET}, "timeout": 20}
     with persistent.calls() as calls:
         persistent.fork("web-01", **given)
-    assert calls["ReconfigVM_Task"] == 2  # its record; its secrets, with the note of its end
+    # Its record, which an instant clone is made with; its secrets, with the note of its end.
+    assert calls["ReconfigVM_Task"] == (1 if persistent.way.born_running else 2)
     power_cycle(persistent)
     with persistent.calls() as calls:
         again = persistent.fork("web-01", **given)
@@ -239,6 +246,7 @@ OFF = ("off",)
 OFF_AND_ON = ("off", "on")
 
 
+@vmfork_only("an instant clone keeps its disks, and boots")
 @pytest.mark.parametrize(
     ("scripts", "guestinfo", "states"),
     [
@@ -269,6 +277,7 @@ def test_child_that_forks_again_is_done_when_its_script_has_run_again(
     assert vcenter.fork("web-01")["changed"] is False
 
 
+@vmfork_only("an instant clone keeps its disks, and boots")
 def test_child_that_cannot_be_powered_on_again(quiesced: VCenter) -> None:
     quiesced.rule("nonpersistent_power_on_again", "InvalidState")
     quiesced.fork("web-01")
@@ -286,7 +295,8 @@ def test_wait_for(quiesced: VCenter, wait_for: str) -> None:
     if wait_for == "ip_address":
         given["ip_network"] = "192.0.2.0/24"
     child = quiesced.fork("web-01", **given).child("web-01")
-    assert child["power_state"] == ("poweredOff" if wait_for == "created" else "poweredOn")
+    stays_off = wait_for == "created" and not quiesced.way.born_running
+    assert child["power_state"] == ("poweredOff" if stays_off else "poweredOn")
     if wait_for == "ip_address":
         assert child["ip_addresses"] == ["192.0.2.11"]
     assert quiesced.fork("web-01", **given)["changed"] is False
@@ -294,17 +304,18 @@ def test_wait_for(quiesced: VCenter, wait_for: str) -> None:
 
 def test_diff_of_a_child_that_is_only_created(quiesced: VCenter) -> None:
     given = {"parent_name": quiesced.parent, "name": "web-01", "wait_for": "created", "diff": True}
+    after = "poweredOn" if quiesced.way.born_running else "poweredOff"
     for check in (True, False):
-        assert quiesced.ok("vmfork_child", check=check, **given)["diff"]["after"] == {"web-01": "poweredOff"}
+        assert quiesced.ok("vmfork_child", check=check, **given)["diff"]["after"] == {"web-01": after}
 
 
 def test_refused_child_is_no_change(quiesced: VCenter) -> None:
-    quiesced.fault(method="CreateForkChild_Task", at="call", fault="InvalidState", message="No", count=1)
+    quiesced.fault(method=quiesced.way.create, at="call", fault="InvalidState", message="No", count=1)
     refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01")
     assert refusal["changed"] is False
 
 
-def test_child_that_was_only_created_is_powered_on_later(quiesced: VCenter) -> None:
+def test_child_that_was_only_created_is_finished_later(quiesced: VCenter) -> None:
     quiesced.fork("web-01", wait_for="created")
     later = quiesced.fork("web-01")
     assert later["changed"]
@@ -466,7 +477,7 @@ def test_unknown_parent(vcenter: VCenter) -> None:
 
 def test_user_without_the_privilege(quiesced: VCenter) -> None:
     login = {"username": "junior", "password": "juniors-long-password"}
-    for privilege in ("VirtualMachine.Config.ToggleForkParent", "VirtualMachine.Interact.PowerOn"):
+    for privilege in (quiesced.way.create_privilege, "VirtualMachine.Interact.PowerOn"):
         quiesced.control("POST", "users", {"name": "junior", "password": login["password"], "deny": [privilege]})
         given = {"parent_name": quiesced.parent, "name": f"web-{privilege[-3:].lower()}"}
         refusal = quiesced.fails("vmfork_child", **given, **login)
@@ -480,7 +491,7 @@ def test_post_clone_script_is_not_run_in_the_parent(quiesced: VCenter) -> None:
 
 def test_children_of_a_parent_quiesced_with_one_script(vcenter: VCenter) -> None:
     vcenter.enable()
-    script = "vmware-rpctool 'vmfork-begin -1 -1'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
+    script = f"vmware-rpctool '{vcenter.way.freeze}'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
     vcenter.ok("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, method="script", script=script)
     assert states(vcenter.fork("web-01", "web-02")) == {"web-01": "created", "web-02": "created"}
 

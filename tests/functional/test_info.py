@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 from functional.test_privileges import TOGGLE, junior
 from functional.vcenter import VCenter
+from functional.ways import every_way, vmfork_only
+
+pytestmark = every_way
 
 V6_0 = pytest.mark.flags("-api-version", "6.0")
+BOOK = vmfork_only("servers keep no book of instant clones")
 
 
 def forked_by_another_tool(vcenter: VCenter, *names: str) -> None:
@@ -30,6 +34,7 @@ def orphans(result: dict[str, Any]) -> list[tuple[str, bool]]:
     return [(child["name"], child["recorded"]) for child in result["without_parent"]]
 
 
+@BOOK
 @V6_0
 @pytest.mark.parametrize("group", ["always", "absent"])
 def test_forks_of_another_tool(quiesced: VCenter, group: str) -> None:
@@ -42,6 +47,7 @@ def test_forks_of_another_tool(quiesced: VCenter, group: str) -> None:
     assert (family(of_child), orphans(of_child)) == ({quiesced.parent: strangers[:1]}, [])
 
 
+@BOOK
 @V6_0
 def test_parent_that_is_gone(quiesced: VCenter) -> None:
     quiesced.rule("power_off_with_children", "harmless")
@@ -53,6 +59,7 @@ def test_parent_that_is_gone(quiesced: VCenter) -> None:
         assert (family(listed), orphans(listed)) == ({}, [("web-01", False)])
 
 
+@BOOK
 @V6_0
 def test_child_that_shows_nothing_any_more(vcenter: VCenter) -> None:
     """A persistent child that has run is a linked clone: only the server itself knows its parent."""
@@ -74,6 +81,7 @@ def test_vm_that_has_nothing_to_do_with_forking(vcenter: VCenter, answer: str) -
     assert (listed["parents"], listed["without_parent"]) == ([], [])
 
 
+@BOOK
 @V6_0
 def test_user_who_may_not_ask_the_server(quiesced: VCenter) -> None:
     quiesced.rule("retrieve_privilege", "ToggleForkParent")

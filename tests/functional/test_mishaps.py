@@ -11,11 +11,17 @@ from typing import Any
 
 import pytest
 from functional.vcenter import PRE_QUIESCE, VCenter
+from functional.ways import CREATE, every_way, instant_clone_only, vmfork_only
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._properties import Watch, scan
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
+pytestmark = every_way
+
+STEP_BY_STEP = vmfork_only("an instant clone runs from its creation on, and has its record")
+AT_ONCE = instant_clone_only("VMFork's children are reconfigured before they run")
+POWER_ON = pytest.param("PowerOnVM_Task", marks=STEP_BY_STEP)
 SECRET = "kept-out-of-sight-0123456789"
 
 
@@ -24,12 +30,13 @@ def vms(vcenter: VCenter) -> list[str]:
 
 
 @pytest.mark.parametrize("drop", ["before", "after"])
-@pytest.mark.parametrize("method", ["CreateForkChild_Task", "PowerOnVM_Task", "ReconfigVM_Task"])
+@pytest.mark.parametrize("method", [CREATE, POWER_ON, "ReconfigVM_Task"])
 @pytest.mark.parametrize("result", ["child", "unset"])
 def test_lost_answer(quiesced: VCenter, method: str, drop: str, result: str) -> None:
-    quiesced.rule("create_result", result)
+    for rule in ("create_result", "instant_clone_result"):
+        quiesced.rule(rule, result)
     before = vms(quiesced)
-    quiesced.fault(method=method, at="call", drop=drop, count=1)
+    quiesced.fault(method=quiesced.way.method(method), at="call", drop=drop, count=1)
     made = quiesced.fork("web-01", "web-02")
     assert [one["state"] for one in made["children"]] == ["created", "created"]
     assert vms(quiesced) == sorted([*before, "web-01", "web-02"])
@@ -38,7 +45,7 @@ def test_lost_answer(quiesced: VCenter, method: str, drop: str, result: str) -> 
 
 def test_answers_that_stay_lost(quiesced: VCenter) -> None:
     before = vms(quiesced)
-    quiesced.fault(method="CreateForkChild_Task", at="call", drop="before", count=0)
+    quiesced.fault(method=quiesced.way.create, at="call", drop="before", count=0)
     refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01")
     assert "Could not create child web-01: The connection to 127.0.0.1 broke during a call" in refusal.msg
     assert vms(quiesced) == before
@@ -48,7 +55,7 @@ def test_answers_that_stay_lost(quiesced: VCenter) -> None:
 def test_creation_that_outlives_the_deadline(quiesced: VCenter, on_failure: str) -> None:
     """The child is recorded when it appears, and no secret stays on it."""
     given = {"parent_name": quiesced.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
-    quiesced.fault(method="CreateForkChild_Task", at="task", delay_ms=4000, count=1)
+    quiesced.fault(method=quiesced.way.create, at="task", delay_ms=4000, count=1)
     refusal = quiesced.fails("vmfork_child", **given, timeout=2, on_failure=on_failure)
     assert "is not ready after 2 seconds: vCenter has not finished its creation" in refusal.msg
     assert refusal["changed"]
@@ -56,7 +63,7 @@ def test_creation_that_outlives_the_deadline(quiesced: VCenter, on_failure: str)
         assert not quiesced.exists("/DC0/vm/web-01")
         return
     assert SECRET not in quiesced.govc("vm.info", "-json", "-e", "web-01")
-    assert refusal.child("web-01")["power_state"] == "poweredOff"
+    assert refusal.child("web-01")["power_state"] == ("poweredOn" if quiesced.way.born_running else "poweredOff")
     gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
     assert gone.child("web-01")["state"] == "removed"
 
@@ -127,9 +134,9 @@ def test_lost_page_of_a_large_inventory(vcenter: VCenter, mishap: dict[str, str]
 @pytest.mark.parametrize(
     "method",
     [
-        "CreateForkChild_Task",
+        CREATE,
         "WaitForUpdatesEx",
-        "PowerOnVM_Task",
+        POWER_ON,
         "ModifyListView",
         "RetrievePropertiesEx",
         "CreateFilter",
@@ -137,13 +144,13 @@ def test_lost_page_of_a_large_inventory(vcenter: VCenter, mishap: dict[str, str]
     ],
 )
 def test_session_dropped_by_the_server(quiesced: VCenter, method: str) -> None:
-    quiesced.fault(method=method, at="call", fault="NotAuthenticated", count=1)
+    quiesced.fault(method=quiesced.way.method(method), at="call", fault="NotAuthenticated", count=1)
     with quiesced.calls() as calls:
         made = quiesced.fork("web-01", "web-02")
     assert made["summary"]["created"] == 2
-    assert calls["Login"] == 2
-    assert calls["CreateForkChild_Task"] <= 3
-    assert calls["Logout"] == 1
+    assert calls["Login"] == quiesced.way.logins + 1
+    assert calls[quiesced.way.create] <= 3
+    assert calls["Logout"] == quiesced.way.logins
 
 
 @pytest.mark.flags("-guest", "none")
@@ -177,12 +184,14 @@ def test_session_dropped_under_several_threads(vcenter: VCenter) -> None:
 @pytest.mark.parametrize(
     ("method", "said"),
     [
-        ("CreateForkChild_Task", "Could not create child"),
-        ("ReconfigVM_Task", "Could not record child"),
-        ("PowerOnVM_Task", "Could not power on child"),
+        (CREATE, "Could not create child"),
+        pytest.param("ReconfigVM_Task", "Could not record child", marks=STEP_BY_STEP),
+        pytest.param("PowerOnVM_Task", "Could not power on child", marks=STEP_BY_STEP),
+        pytest.param("ReconfigVM_Task", "Could not note the end of the post-clone script", marks=AT_ONCE),
     ],
 )
 def test_failing_request_fails_one_child(quiesced: VCenter, method: str, said: str, at: str) -> None:
+    method = quiesced.way.method(method)
     quiesced.fault(method=method, at=at, fault="InsufficientResourcesFault", message="No memory is left", count=1)
     given: dict[str, Any] = {
         "parent_name": quiesced.parent,
@@ -230,7 +239,7 @@ def test_children_side_by_side(quiesced: VCenter) -> None:
 def test_no_secret_in_the_process_list(vcenter: VCenter) -> None:
     """What runs in the guest is visible to every user there."""
     vcenter.enable()
-    it = vcenter.ok("vmfork_info", name=vcenter.parent)["parents"][0]["moid"]
+    it = vcenter.moid()
     given = {"guest_username": "root", "guest_password": "guests-own-long-password", "timeout": 30}
     for delivery in ("file_transfer", "guestinfo"):
         script = "for one in /proc/[0-9]*; do tr '\\0' ' ' <$one/cmdline; done; exit 1"

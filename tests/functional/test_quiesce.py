@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from functional.vcenter import POST_CLONE, PRE_QUIESCE, VCenter, needs_other_accounts
+from functional.ways import every_way, vmfork_only
+
+pytestmark = every_way
 
 PAYLOAD = "guestinfo.vmfork.payload"
 SECRET = "kept-out-of-sight-0123456789"
@@ -21,17 +24,13 @@ def parent(vcenter: VCenter) -> VCenter:
     return vcenter
 
 
-def moid(vcenter: VCenter) -> str:
-    return str(vcenter.ok("vmfork_info", name=vcenter.parent)["parents"][0]["moid"])
-
-
 def quiesce(vcenter: VCenter, **given: Any) -> Any:
     return vcenter.run("vmfork_quiesce", **{"name": vcenter.parent, **vcenter.guest_login, **given})
 
 
 def assert_nothing_left(vcenter: VCenter) -> None:
     """No file of ours in the guest, no script in guestinfo."""
-    it = moid(vcenter)
+    it = vcenter.moid()
     assert vcenter.in_guest(it, "find / -xdev -name 'vmfork.*' 2>/dev/null; ls -A /tmp").strip() == ""
     assert not [key for key, value in vcenter.guest(it)["guestinfo"].items() if key.startswith(PAYLOAD) and value]
 
@@ -93,7 +92,7 @@ def test_ca_does_not_vouch_for_the_esxi_host(parent: VCenter) -> None:
 
 
 def test_one_script_that_freezes_by_itself(parent: VCenter) -> None:
-    script = PRE_QUIESCE + "vmware-rpctool 'vmfork-begin -1 -1'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
+    script = PRE_QUIESCE + f"vmware-rpctool '{parent.way.freeze}'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
     done = quiesce(parent, method="script", script=script)
     assert done["parent"]["quiesced"], done.msg
     assert quiesce(parent, method="script", script=script)["changed"] is False
@@ -102,8 +101,8 @@ def test_one_script_that_freezes_by_itself(parent: VCenter) -> None:
 
 
 def test_guest_that_quiesces_alone(parent: VCenter) -> None:
-    it = moid(parent)
-    body = {"program": "/bin/sh", "arguments": "-c \"vmtoolsd --cmd 'vmfork-begin -1 -1'\"", "user": "root"}
+    it = parent.moid()
+    body = {"program": "/bin/sh", "arguments": f"-c \"vmtoolsd --cmd '{parent.way.freeze}'\"", "user": "root"}
     with parent.at_call("WaitForUpdatesEx", parent.control, "POST", f"guests/{it}/run", {**body, "wait": False}):
         done = parent.ok("vmfork_quiesce", name=parent.parent, method="wait", timeout=30)
     assert (done["changed"], done["parent"]["quiesced"]) == (True, True)
@@ -122,8 +121,8 @@ def test_other_scripts_than_recorded(parent: VCenter) -> None:
 
 
 def test_scripts_of_somebody_else(parent: VCenter) -> None:
-    body = {"program": "/bin/sh", "arguments": "-c \"vmtoolsd --cmd 'vmfork-begin -1 -1'\"", "user": "root"}
-    parent.control("POST", f"guests/{moid(parent)}/run", {**body, "wait": False})
+    body = {"program": "/bin/sh", "arguments": f"-c \"vmtoolsd --cmd '{parent.way.freeze}'\"", "user": "root"}
+    parent.control("POST", f"guests/{parent.moid()}/run", {**body, "wait": False})
     parent.ok("vmfork_quiesce", name=parent.parent, method="wait", timeout=30)
     result = quiesce(parent, post_clone_script=POST_CLONE)
     assert result["changed"] is False
@@ -142,6 +141,7 @@ def test_powered_off(parent: VCenter) -> None:
     assert "is powered off" in checked.raw
 
 
+@vmfork_only("nothing needs enabling for Instant Clone")
 def test_not_enabled(vcenter: VCenter) -> None:
     refusal = quiesce(vcenter, post_clone_script=POST_CLONE)
     assert "is not a fork parent" in refusal.msg
@@ -175,7 +175,7 @@ def test_refused_before_anything_is_connected(vcenter: VCenter, given: dict[str,
 @pytest.fixture
 def windows(parent: VCenter) -> VCenter:
     """A parent of which VMware Tools say that it is Windows. No PowerShell is in it."""
-    parent.control("PATCH", f"guests/{moid(parent)}", {"guest_family": "windowsGuest"})
+    parent.control("PATCH", f"guests/{parent.moid()}", {"guest_family": "windowsGuest"})
     return parent
 
 
@@ -195,7 +195,7 @@ def test_what_windows_cannot_do(windows: VCenter, given: dict[str, str], said: s
 
 
 def test_tools_that_tell_late_what_the_guest_is(parent: VCenter) -> None:
-    it = moid(parent)
+    it = parent.moid()
     parent.control("PATCH", f"guests/{it}", {"operations_ready": False})
     later = {"operations_ready": True, "guest_family": "windowsGuest"}
     with parent.at_call("WaitForUpdatesEx", parent.control, "PATCH", f"guests/{it}", later):
@@ -224,21 +224,21 @@ def test_pre_quiesce_script_fails(parent: VCenter, delivery: str) -> None:
 
 
 def test_tools_are_missing_in_the_guest(parent: VCenter) -> None:
-    parent.control("PATCH", f"guests/{moid(parent)}", {"tools_installed": False})
+    parent.control("PATCH", f"guests/{parent.moid()}", {"tools_installed": False})
     refusal = quiesce(parent, post_clone_script=POST_CLONE, timeout=30)
     assert "neither vmtoolsd nor vmware-rpctool is in the guest" in refusal.msg
     assert_nothing_left(parent)
 
 
 def test_guest_is_refused_the_fork_point(parent: VCenter) -> None:
-    parent.control("PATCH", f"guests/{moid(parent)}", {"refuse_freeze": "vmfork is not supported"})
+    parent.control("PATCH", f"guests/{parent.moid()}", {"refuse_freeze": "vmfork is not supported"})
     refusal = quiesce(parent, post_clone_script=POST_CLONE)
     assert "was refused the fork point (exit code 1, output: vmfork is not supported)" in refusal.msg
     assert_nothing_left(parent)
 
 
 def test_guest_that_may_not_report(parent: VCenter) -> None:
-    parent.control("PATCH", f"guests/{moid(parent)}", {"refuse_info": True})
+    parent.control("PATCH", f"guests/{parent.moid()}", {"refuse_info": True})
     refusal = quiesce(parent, pre_quiesce_script="exit 3", timeout=30)
     assert "the pre-quiesce script failed" in refusal.msg
     assert_nothing_left(parent)
@@ -255,14 +255,14 @@ def test_wrong_guest_password(parent: VCenter) -> None:
 
 
 def test_tools_not_running(parent: VCenter) -> None:
-    parent.control("PATCH", f"guests/{moid(parent)}", {"tools_running": False})
+    parent.control("PATCH", f"guests/{parent.moid()}", {"tools_running": False})
     refusal = quiesce(parent, post_clone_script=POST_CLONE, timeout=3)
     assert "VMware Tools is not running in the guest" in refusal.msg
     assert_nothing_left(parent)
 
 
 def test_tools_that_start_later(parent: VCenter) -> None:
-    it = moid(parent)
+    it = parent.moid()
     parent.control("PATCH", f"guests/{it}", {"tools_running": False, "operations_ready": False})
     ready = {"tools_running": True, "operations_ready": True}
     with parent.at_call("WaitForUpdatesEx", parent.control, "PATCH", f"guests/{it}", ready):
@@ -305,7 +305,7 @@ def test_time_out(parent: VCenter, delivery: str, method: str, login: dict[str, 
         "Look at what the pre-quiesce script waits for, or give a longer timeout."
     )
     assert_nothing_left(parent)
-    assert parent.in_guest(moid(parent), "pgrep -x sleep; ls /root") == ""
+    assert parent.in_guest(parent.moid(), "pgrep -x sleep; ls /root") == ""
 
 
 def test_runner_that_cannot_be_ended(parent: VCenter) -> None:
@@ -354,7 +354,7 @@ def test_directory_that_only_root_can_remove(parent: VCenter) -> None:
     login = {"guest_username": "admin", "guest_become": "sudo"}
     refusal = quiesce(parent, pre_quiesce_script=script, timeout=30, **login)
     assert "ended without a report" in refusal.msg
-    parent.in_guest(moid(parent), f"while [ -e {refusal['guest']['directory']} ]; do sleep 0.1; done")
+    parent.in_guest(parent.moid(), f"while [ -e {refusal['guest']['directory']} ]; do sleep 0.1; done")
     assert_nothing_left(parent)
 
 

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -23,6 +24,7 @@ from typing import Any
 
 import pytest
 from functional import launch
+from functional.ways import SOAP, Way
 from harness.simulator import Simulator
 
 needs_other_accounts = pytest.mark.skipif(
@@ -72,13 +74,16 @@ class Result(dict[str, Any]):
 
 
 class VCenter:
-    """A simulator of one test."""
+    """A simulator of one test, whose VMs are forked in one way."""
 
     parent = "DC0_H0_VM0"
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Simulator, way: Way = SOAP) -> None:
         self.simulator = simulator
+        self.way = way
         self._trust = ssl._create_unverified_context()
+        for name, value in way.rules.items():
+            self.rule(name, value)
 
     # --- control endpoint -------------------------------------------------------------------------------------------
 
@@ -106,11 +111,17 @@ class VCenter:
 
     @contextmanager
     def calls(self) -> Iterator[dict[str, int]]:
-        """Count the SOAP calls within a block, by method."""
+        """Count the calls within a block by method, whether they come by SOAP or through a page."""
         self.control("DELETE", "calls")
         counted: dict[str, int] = {}
         yield counted
-        counted.update(self.control("GET", "calls")["methods"])
+        counted.update(self._counted())
+
+    def _counted(self) -> dict[str, int]:
+        sums: Counter[str] = Counter()
+        for name, count in self.control("GET", "calls")["methods"].items():
+            sums[name.removeprefix("mob:")] += count
+        return dict(sums)
 
     @contextmanager
     def at_call(self, method: str, act: Callable[..., Any], *arguments: Any) -> Iterator[None]:
@@ -119,7 +130,7 @@ class VCenter:
         ended = threading.Event()
 
         def watch() -> None:
-            while not self.control("GET", "calls")["methods"].get(method):
+            while not self._counted().get(method):
                 if ended.wait(0.02):
                     return
             act(*arguments)
@@ -154,6 +165,10 @@ class VCenter:
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 
+    def moid(self, path: str = "") -> str:
+        """The managed object ID of what is at an inventory path; by default the parent's."""
+        return self.govc("find", "-i", path or f"/DC0/vm/{self.parent}", "-maxdepth", "0").split(":")[1].strip()
+
     def exists(self, path: str) -> bool:
         """Whether something is at an inventory path."""
         return bool(self.govc("ls", "-i", path).strip())
@@ -169,7 +184,8 @@ class VCenter:
             "password": self.simulator.password,
             "validate_certs": False,
         }
-        given = {**login, **arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
+        options = self.way.options if module.startswith("vmfork_") else {}
+        given = {**login, **options, **arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
         given = {key: value for key, value in given.items() if value is not None}
         with tempfile.TemporaryDirectory() as directory:
             output, errors = Path(directory, "output"), Path(directory, "errors")
