@@ -18,18 +18,13 @@ from functional.vapp import ISO, Appliance, Estate, estate, prop
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
 from pyVim.task import WaitForTask
+from sweep.topics import OF_FORKS_WITH_OVF, OF_OVF
 
 FLAGS = ("-api-version", "8.0.3.0", "-vm", "0", "-host", "2", "-exit-after", "10m")
 FORKING = ("-api-version", "6.5", "-vm", "1", "-host", "1", "-exit-after", "10m")
 TIMEOUT = 20
 SLOWEST = TIMEOUT + 20
 """Seconds a module may take at most; more is a hang."""
-
-OF_OVF = re.compile(
-    r"ovfenv|extract_|computed_|iso_|guest_rpc|password_edited|check_power_on"
-    r"|event|host_client_user|multi_power_on"
-)
-OF_FORKS = re.compile(r"child_vapp_config|guestinfo_inherited|child_fork_group_id|extra_config_inherited")
 
 
 @cache
@@ -121,7 +116,7 @@ def test_ovf_environment(rule: str, value: str) -> None:
         assert (again.get("failed"), again["changed"]) == (None, False), again.msg
 
 
-@pytest.mark.parametrize(("rule", "value"), turned(OF_FORKS))
+@pytest.mark.parametrize(("rule", "value"), turned(OF_FORKS_WITH_OVF))
 def test_fork_child(rule: str, value: str) -> None:
     """Nothing makes us power-cycle a fork, or call it lost."""
     with Simulator(*FORKING) as simulator, estate(VCenter(simulator)) as place:
