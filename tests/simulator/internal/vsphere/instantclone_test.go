@@ -245,11 +245,14 @@ func TestDeltaDisks(t *testing.T) {
 		t.Errorf("the first clone's: %v", chain)
 	}
 	b.expect("reconfigure", b.raw.task("ReconfigVM_Task", source, "<spec><annotation>x</annotation></spec>"), "")
+	if chain := b.chain(source); len(chain) != 3 {
+		t.Errorf("after a reconfigure: %v", chain)
+	}
 	if _, fault, err := b.raw.call("RefreshStorageInfo", source.Type, source.Value, ""); fault != nil || err != nil {
 		t.Error(fault, err)
 	}
 	if chain := b.chain(source); len(chain) != 3 {
-		t.Errorf("after a reconfigure and a refresh: %v", chain)
+		t.Errorf("after a refresh: %v", chain)
 	}
 	b.expect("name taken", b.clone(source, types.VirtualMachineInstantCloneSpec{Name: "c1"}), "DuplicateName")
 	if chain := b.chain(source); len(chain) != 3 {
@@ -497,6 +500,9 @@ func TestFreezeCommandsOfVersions(t *testing.T) {
 func TestBothGenerations(t *testing.T) {
 	b := start(t, func(o *Options) { o.APIVersion, o.HiddenMethods = "8.0.3.0", "on" }, withGuests)
 	parent := b.parent()
+	if frozen := b.read(parent, "runtime").Runtime.InstantCloneFrozen; frozen == nil || *frozen {
+		t.Error("a quiesced fork parent says that it is frozen for Instant Clone")
+	}
 	b.expect("an instant clone", b.clone(parent, types.VirtualMachineInstantCloneSpec{Name: "x"}), "InvalidState")
 	b.expect("off", b.power(parent, false), "")
 	b.expect("on", b.power(parent, true), "")
