@@ -238,6 +238,9 @@ notes:
     C(Datastore.AllocateSpace). O(bios_uuid) with the VMFork methods also needs C(VirtualMachine.Config.Settings).
   - For O(networks[].network), C(Network.Assign) is needed, and for O(networks[].connect=after_post_clone)
     C(VirtualMachine.Config.EditDevice) and C(VirtualMachine.Interact.DeviceConnection).
+  - Before anything is made, the free ports of the distributed port groups that new adapters are to be on are counted,
+    where a port group does not expand by itself and the user may look. Children for whose adapters there are too few
+    have failed.
   - To remove them, C(VirtualMachine.Interact.PowerOff) and C(VirtualMachine.Inventory.Delete).
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce

@@ -1,0 +1,316 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vmfork_child: which networks the children's adapters are on, and when they are connected."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from functional.vcenter import POST_CLONE, VCenter
+from functional.ways import CHANGING, INSTANT_CLONE
+
+pytestmark = pytest.mark.ways(INSTANT_CLONE)
+
+RECONFIGURE = "ReconfigVM_Task"
+SHOW_LINK = "cat /sys/class/net/eth0/carrier\n"
+MAC = "00:50:56:01:02:03"
+
+
+def adapters(vcenter: VCenter, name: str) -> list[dict[str, Any]]:
+    """The network adapters of a VM, as govc shows them."""
+    devices = json.loads(vcenter.govc("device.info", "-json", "-vm", name, "ethernet-*"))["devices"]
+    assert devices
+    return list(devices)
+
+
+def network_of(vcenter: VCenter, name: str) -> str:
+    """The name of the network that the first adapter of a VM is on."""
+    backing = adapters(vcenter, name)[0]["backing"]
+    if "port" not in backing:
+        return str(backing["deviceName"])
+    moid = backing["port"]["portgroupKey"]
+    return vcenter.govc("object.collect", "-s", f"DistributedVirtualPortgroup:{moid}", "name").strip()
+
+
+def connected(vcenter: VCenter, name: str) -> list[bool]:
+    """Which adapters of a VM are connected, and will be at its next power-on."""
+    shown = [one["connectable"] for one in adapters(vcenter, name)]
+    assert all(one["connected"] is one["startConnected"] for one in shown)
+    return [one["connected"] for one in shown]
+
+
+def junior(vcenter: VCenter, *deny: str) -> dict[str, str]:
+    """A user who lacks privileges everywhere."""
+    login = {"name": "junior", "password": "juniors-long-password"}
+    vcenter.control("POST", "users", {**login, "deny": deny})
+    return {"username": login["name"], "password": login["password"]}
+
+
+def twins(vcenter: VCenter) -> None:
+    """Two networks of one name: a distributed port group, and in another folder that of a standard switch."""
+    vcenter.control("POST", "inventory", {"networks": ["twin"]})
+    vcenter.govc("folder.create", "/DC0/network/below")
+    vcenter.govc("object.mv", "/DC0/network/twin", "/DC0/network/below")
+    vcenter.control("POST", "inventory", {"port_groups": [{"name": "twin", "ports": 4}]})
+
+
+@pytest.fixture
+def lab(vcenter: VCenter) -> VCenter:
+    """A parent with two adapters at its fork point, and two more networks to put children on."""
+    group = {"name": "dv-web", "ports": 16, "auto_expand": False}
+    vcenter.control("POST", "inventory", {"networks": ["lab"], "port_groups": [group]})
+    vcenter.govc("vm.network.add", "-vm", vcenter.parent, "-net", "VM Network", "-net.adapter", "vmxnet3")
+    vcenter.quiesce(post_clone_script=POST_CLONE.replace("set -e\n", SHOW_LINK + "set -e\n"))
+    return vcenter
+
+
+def test_check_run_run_again(lab: VCenter) -> None:
+    given = {
+        "parent_name": lab.parent,
+        "networks": [{"network": "dv-web", "connect": "after_post_clone"}],
+        "children": [
+            {"name": "web-01"},
+            {"name": "web-02", "networks": [{"network": "lab", "mac_address": MAC.upper()}]},
+        ],
+    }
+    with lab.calls() as calls:
+        checked = lab.ok("vmfork_child", check=True, **given)
+    assert not CHANGING & set(calls)
+    done = lab.ok("vmfork_child", **given)
+    with lab.calls() as calls:
+        again = lab.ok("vmfork_child", **given)
+    assert not CHANGING & set(calls)
+    assert [one["changed"] for one in (checked, done, again)] == [True, True, False]
+    assert [network_of(lab, name) for name in ("web-01", "web-02")] == ["dv-web", "lab"]
+    assert done.child("web-02")["mac_addresses"][0] == MAC
+    parents = {one["macAddress"] for one in adapters(lab, lab.parent)}
+    others = [*done.child("web-01")["mac_addresses"], done.child("web-02")["mac_addresses"][1]]
+    assert len({*others, *parents, MAC}) == 6
+    # The first was cut off while its script ran, the second never.
+    assert [done.child(name)["post_clone"]["output"].split()[0] for name in ("web-01", "web-02")] == ["0", "1"]
+    assert connected(lab, "web-01") == connected(lab, "web-02") == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("dv-web", "dv-web"),
+        ("/DC0/network/dv-web", "dv-web"),
+        ("moid", "dv-web"),
+        ("a/b", "a%2fb"),
+        ("/DC0/network/a%2fb", "a%2fb"),
+        ("/DC0/network/twin", "twin"),
+        ("/DC0/network/below/twin", "twin"),
+    ],
+)
+def test_ways_to_name_a_network(lab: VCenter, given: str, name: str) -> None:
+    lab.control("POST", "inventory", {"port_groups": [{"name": "a%2fb", "ports": 4}]})
+    twins(lab)
+    if given == "moid":
+        given = lab.govc("find", "-i", "/DC0/network", "-name", "dv-web").split(":")[1].strip()
+    lab.fork("web-01", networks=[{"network": given}])
+    assert network_of(lab, "web-01") == name
+    assert ("port" in adapters(lab, "web-01")[0]["backing"]) is ("below" not in given)
+
+
+def test_networks_that_cannot_be_meant(lab: VCenter) -> None:
+    twins(lab)
+    given = {"parent_name": lab.parent, "name": "web-01"}
+    with lab.calls() as calls:
+        for check in (False, True):
+            refusal = lab.fails("vmfork_child", check=check, **given, networks=[{"network": "twin"}])
+            assert "The network twin is not the only one of that name: /DC0/network/below/twin (net" in refusal.msg
+            assert "/DC0/network/twin (dvportgroup-" in refusal.msg
+            refusal = lab.fails("vmfork_child", check=check, **given, networks=[{"network": "/DC0/network/nowhere"}])
+            assert "The network /DC0/network/nowhere was not found in the VM's datacenter. There are: " in refusal.msg
+            refusal = lab.fails("vmfork_child", check=check, **given, networks=[{"label": "eth7"}])
+            assert refusal.msg == (
+                f"VM {lab.parent} has no network adapter labelled eth7, which networks names. "
+                "It has: Network adapter 1, Network adapter 2."
+            )
+    assert not CHANGING & set(calls)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"networks": [{"connect": "after_post_clone"}], "wait_for": "powered_on"}, "so it needs wait_for=post_clone"),
+        ({"networks": [{"mac_address": MAC}]}, "is given to two adapters, of child web-01 and of child web-02"),
+        ({"networks": [{"mac_address": "01:00:5e:00:00:01"}]}, "is a multicast address"),
+    ],
+)
+def test_bad_input_is_refused_without_a_login(vcenter: VCenter, more: dict[str, Any], said: str) -> None:
+    with vcenter.calls() as calls:
+        refusal = vcenter.fails(
+            "vmfork_child", parent_name=vcenter.parent, children=[{"name": "web-01"}, {"name": "web-02"}], **more
+        )
+    assert said in refusal.msg
+    assert calls == {}
+
+
+@pytest.mark.flags("-hidden-methods", "on")
+def test_vmfork_cannot_change_adapters(vcenter: VCenter) -> None:
+    given = {"api": "vmfork", "parent_name": vcenter.parent, "name": "web-01", "networks": [{"network": "VM Network"}]}
+    for check in (True, False):
+        with vcenter.calls() as calls:
+            refusal = vcenter.fails("vmfork_child", check=check, **given)
+        assert "Child web-01: networks has no meaning with the VMFork methods" in refusal.msg
+        assert not CHANGING & set(calls)
+    assert vcenter.ok("vmfork_child", **given, state="absent")["changed"] is False
+
+
+# --- connected when -------------------------------------------------------------------------------------------------
+
+
+def test_never(lab: VCenter) -> None:
+    given = {"networks": [{}, {"connect": "never"}]}
+    lab.fork("web-01", **given)
+    assert connected(lab, "web-01") == [True, False]
+    assert lab.fork("web-01", **given)["changed"] is False
+
+
+def test_adapter_that_is_not_connected_any_more(lab: VCenter) -> None:
+    given = {"networks": [{"connect": "after_post_clone"}, {"connect": "never"}]}
+    made = lab.fork("web-01", **given).child("web-01")
+    lab.govc("device.disconnect", "-vm", "web-01", "ethernet-0")
+    with lab.calls() as calls:
+        assert lab.fork("web-01", **given, check=True)["changed"]
+    assert not CHANGING & set(calls)
+    again = lab.fork("web-01", **given)
+    assert (again["changed"], again.child("web-01")["state"]) == (True, "existing")
+    assert connected(lab, "web-01") == [True, False]
+    assert again.child("web-01")["mac_addresses"] == made["mac_addresses"]
+    assert lab.fork("web-01", **given)["changed"] is False
+
+
+def test_adapter_stays_disconnected_when_the_script_fails(vcenter: VCenter) -> None:
+    vcenter.quiesce(post_clone_script="#!/bin/sh\nexit 3\n")
+    given = {"parent_name": vcenter.parent, "name": "web-01", "networks": [{"connect": "after_post_clone"}]}
+    for changed in (True, False):
+        refusal = vcenter.fails("vmfork_child", **given)
+        said = "The post-clone script failed in child web-01: exit code 3. Left disconnected: Network adapter 1."
+        assert refusal.child("web-01")["error"] == said
+        assert refusal["changed"] is changed
+        assert connected(vcenter, "web-01") == [False]
+
+
+@pytest.mark.parametrize("mishap", [{"drop": "before"}, {"drop": "after"}, {"fault": "NotAuthenticated"}])
+def test_connection_whose_answer_is_lost(lab: VCenter, mishap: dict[str, str]) -> None:
+    lab.fault(method=RECONFIGURE, at="call", count=1, **mishap)
+    lab.fork("web-01", networks=[{"connect": "after_post_clone"}])
+    assert connected(lab, "web-01") == [True, True]
+
+
+def test_connection_that_fails_or_takes_too_long(lab: VCenter) -> None:
+    given = {"parent_name": lab.parent, "name": "web-01", "networks": [{"connect": "after_post_clone"}]}
+    lab.fault(method=RECONFIGURE, at="task", fault="GenericVmConfigFault", count=1)
+    refusal = lab.fails("vmfork_child", **given)
+    assert "Could not connect the network adapters of child web-01: " in refusal.msg
+    assert connected(lab, "web-01") == [False, True]
+    lab.fault(method=RECONFIGURE, at="task", delay_ms=5000, count=1)
+    refusal = lab.fails("vmfork_child", **given, timeout=2)
+    assert "vCenter has not finished the connection of its network adapters" in refusal.msg
+    assert refusal["changed"]
+    lab.ok("vmfork_child", **given)
+    assert connected(lab, "web-01") == [True, True]
+
+
+# --- free ports -----------------------------------------------------------------------------------------------------
+
+
+def three(vcenter: VCenter) -> dict[str, Any]:
+    return {"parent_name": vcenter.parent, "children": [{"name": f"web-0{number}"} for number in (1, 2, 3)]}
+
+
+def test_port_group_with_too_few_ports(lab: VCenter) -> None:
+    lab.control("POST", "inventory", {"port_groups": [{"name": "dv-small", "ports": 2, "auto_expand": False}]})
+    given = three(lab)
+    given["children"][0]["networks"] = [{"network": "lab"}]
+    for network in given["children"][1:]:
+        network["networks"] = [{"network": "dv-small"}, {"network": "dv-small"}]
+    for check in (True, False):
+        with lab.calls() as calls:
+            refusal = lab.fails("vmfork_child", check=check, **given)
+        for name in ("web-02", "web-03"):
+            assert refusal.child(name)["error"] == (
+                f"Could not create child {name}: the distributed port group dv-small has 2 free ports, and the "
+                "children of this task need 4. Add ports to it, let it expand by itself, or make fewer children."
+            )
+        assert refusal.child("web-01")["state"] == "created"
+        assert calls.get(INSTANT_CLONE.create, 0) == (0 if check else 1)
+        assert calls["FetchDVPorts"] == 1
+    given["children"] = given["children"][:2]
+    assert lab.ok("vmfork_child", **given)["summary"]["created"] == 1
+
+
+def test_the_parents_own_port_group(vcenter: VCenter) -> None:
+    vcenter.control("POST", "inventory", {"port_groups": [{"name": "dv-small", "ports": 3, "auto_expand": False}]})
+    vcenter.govc("vm.network.change", "-vm", vcenter.parent, "-net", "dv-small", "ethernet-0")
+    vcenter.quiesce()
+    refusal = vcenter.fails("vmfork_child", **three(vcenter))
+    assert "the distributed port group dv-small has 2 free ports, and the children of this task need 3." in refusal.msg
+    assert refusal["changed"] is False
+    # Elsewhere there is room, and a child that exists needs no port any more.
+    assert vcenter.ok("vmfork_child", **three(vcenter), networks=[{"network": "VM Network"}])["changed"]
+    with vcenter.calls() as calls:
+        assert vcenter.ok("vmfork_child", **three(vcenter))["changed"] is False
+    assert "FetchDVPorts" not in calls
+
+
+@pytest.mark.parametrize("fault", ["ResourceNotAvailable", "InvalidArgument"])
+def test_user_who_may_not_look_at_the_ports(vcenter: VCenter, fault: str) -> None:
+    vcenter.rule("no_free_port", fault)
+    vcenter.control("POST", "inventory", {"port_groups": [{"name": "dv-small", "ports": 2, "auto_expand": False}]})
+    vcenter.govc("vm.network.change", "-vm", vcenter.parent, "-net", "dv-small", "ethernet-0")
+    vcenter.quiesce()
+    vcenter.fault(method="FetchDVPorts", at="call", fault="NoPermission", count=0)
+    result = vcenter.fails("vmfork_child", **three(vcenter))
+    assert (result["summary"]["created"], result["summary"]["failed"]) == (1, 2)
+    assert "free port" in result.msg
+
+
+# --- privileges and costs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("privilege", "what", "where"),
+    [
+        ("Network.Assign", "Could not create child web-01", "vim.Network:"),
+        ("VirtualMachine.Config.EditDevice", "Could not connect the network adapters of child web-01", "vim."),
+        ("VirtualMachine.Interact.DeviceConnection", "Could not connect the network adapters of child web-01", "vim."),
+    ],
+)
+def test_privileges(lab: VCenter, privilege: str, what: str, where: str) -> None:
+    given = {"parent_name": lab.parent, "name": "web-01"}
+    networks = [{"network": "lab", "connect": "after_post_clone"}]
+    low = junior(lab, privilege)
+    checked = lab.fails("vmfork_child", check=True, **given, networks=networks, **low)
+    refused = lab.fails("vmfork_child", **given, networks=networks, **low)
+    for result in (checked, refused):
+        assert f"{what}: the user lacks the privilege {privilege} on {where}" in result.msg
+    # Who asks for nothing of the kind needs none of them.
+    plain = {"parent_name": lab.parent, "name": "web-02"}
+    assert lab.ok("vmfork_child", check=True, **plain, **low)["changed"]
+    assert lab.ok("vmfork_child", **plain, **low)["changed"]
+
+
+def test_look_ups_cost_the_same_for_any_number_of_networks(lab: VCenter) -> None:
+    names = [f"dv-{number}" for number in range(8)]
+    groups = [{"name": name, "ports": 4, "auto_expand": False} for name in names]
+    lab.control("POST", "inventory", {"port_groups": groups})
+
+    def asked(count: int) -> dict[str, int]:
+        children = [
+            {"name": f"web-{name}", "networks": [{"network": f"/DC0/network/{name}"}, {"network": "lab"}]}
+            for name in names[:count]
+        ]
+        with lab.calls() as calls:
+            lab.ok("vmfork_child", check=True, parent_name=lab.parent, children=children)
+        per_child = ("CheckInstantClone_Task", "WaitForUpdatesEx")
+        return {method: times for method, times in calls.items() if method not in per_child}
+
+    one, many = asked(1), asked(8)
+    assert one == many
+    assert one["FetchDVPorts"] == 1
