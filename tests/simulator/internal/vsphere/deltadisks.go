@@ -88,7 +88,7 @@ func (s *Simulator) showChain(ctx *simulator.Context, object *simulator.VirtualM
 			continue
 		}
 		chain := []types.VirtualMachineFileLayoutExDiskUnit{disk.Chain[base]}
-		path := strings.TrimSuffix(names[disk.Chain[base].FileKey[0]], ".vmdk")
+		path := strings.TrimSuffix(strings.TrimSuffix(names[disk.Chain[base].FileKey[0]], ".vmdk"), "-flat")
 		for number := range deltas {
 			last++
 			layout.File = append(layout.File, types.VirtualMachineFileLayoutExFileInfo{

@@ -238,7 +238,7 @@ func TestDeltaDisks(t *testing.T) {
 	first := b.cloned(source, "c1")
 	b.cloned(source, "c2")
 	chain := b.chain(source)
-	if len(chain) != 3 || !strings.HasSuffix(chain[1], "-000001.vmdk") || !strings.HasSuffix(chain[2], "-000002.vmdk") || chain[0] == "" {
+	if len(chain) != 3 || !strings.HasSuffix(chain[1], "/DC0_H0_VM0-000001.vmdk") || !strings.HasSuffix(chain[2], "/DC0_H0_VM0-000002.vmdk") || chain[0] == "" {
 		t.Errorf("after two clones: %v", chain)
 	}
 	if chain := b.chain(first); len(chain) != 2 {
