@@ -29,6 +29,7 @@ class ChildRequest(t.NamedTuple):
     :param location: arguments of a VirtualMachineRelocateSpec.
     :param bios_uuid: what the child's BIOS UUID must be; for an engine whose children run from the start.
     :param record: the extraConfig keys that make the child ours; likewise.
+    :param inherited: the parent's extraConfig, which such a child begins with.
     :param device_changes: settings of its adapters (VirtualDeviceConfigSpec); likewise.
     """
 
@@ -38,6 +39,7 @@ class ChildRequest(t.NamedTuple):
     location: dict[str, t.Any]
     bios_uuid: str | None = None
     record: t.Mapping[str, str] = MappingProxyType({})
+    inherited: t.Mapping[str, str] = MappingProxyType({})
     device_changes: t.Sequence[t.Any] = ()
 
 
@@ -110,8 +112,8 @@ def choose(session: Session, api: str, call_via: str) -> Engine:
     """The engine for a server.
 
     :param api: ``auto`` goes by the API version, anything else is an engine's name.
-    :param call_via: ``auto``, ``soap`` or ``mob``.
-    :raises _errors.BadInput: the choices do not go together.
+    :param call_via: ``auto``, ``soap`` or ``mob``; without meaning with Instant Clone, whose method is published.
+    :raises _errors.BadInput: the server is an ESXi host.
     :raises _errors.MethodUnknown: the server is too old.
     """
     if not session.is_vcenter:
@@ -126,10 +128,5 @@ def choose(session: Session, api: str, call_via: str) -> Engine:
         raise _errors.MethodUnknown(
             f"{session.name} does not know the method InstantClone_Task: vSphere 6.7 and newer have it. "
             "Use api=vmfork, or leave it out."
-        )
-    if call_via == "mob":
-        raise _errors.BadInput(
-            f"call_via=mob is for the methods of VMFork, and {session.name} forks by Instant Clone. "
-            "Leave call_via out, or use api=vmfork where the server still knows its methods."
         )
     return InstantCloneEngine(session)

@@ -306,6 +306,7 @@ def creation(child: Child, places: Places) -> ChildRequest:
         location=places.location(child),
         bios_uuid=child.bios_uuid,
         record=child.record if child.goal.is_born_running else {},
+        inherited=_extra_config.mapping(child.goal.parent),
         device_changes=places.device_changes(child),
     )
 

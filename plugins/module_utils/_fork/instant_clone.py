@@ -82,7 +82,9 @@ class InstantCloneEngine:
         return self._session.call(checker.CheckInstantClone_Task, parent, self._spec(child))
 
     def _spec(self, child: ChildRequest) -> t.Any:
-        params = {full: value for key, value in child.params.items() for full in self.param_keys(key)}
+        # What a source was given that is a child itself is not meant for its children.
+        params = {key: "" for key, value in child.inherited.items() if value and key.startswith(PREFIXES)}
+        params.update({full: value for key, value in child.params.items() for full in self.param_keys(key)})
         location: dict[str, t.Any] = {**child.location, "deviceChange": list(child.device_changes)}
         return vim.vm.InstantCloneSpec(
             name=child.name,

@@ -39,6 +39,12 @@ def test_what_is_asked_for() -> None:
         location={"folder": folder},
         bios_uuid="4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11",
         record={"vmfork.child": "record"},
+        inherited={
+            "guestinfo.ic.ipaddress": "192.0.2.9",
+            "guestinfo.fork.hostname": "source",
+            "guestinfo.fork.gone": "",
+            "guestinfo.other": "kept",
+        },
     )
     engine = InstantCloneEngine(server)
     method, spec = engine.create(server, request)
@@ -46,6 +52,7 @@ def test_what_is_asked_for() -> None:
     assert (spec.name, spec.biosUuid, spec.location.folder) == ("web-01", request.bios_uuid, folder)
     assert {one.key: one.value for one in spec.config} == {
         "vmfork.child": "record",
+        "guestinfo.ic.ipaddress": "",
         "guestinfo.fork.hostname": "web-01",
         "guestinfo.ic.hostname": "web-01",
         "guestinfo.fork.vmfork.nonce": "n0",
