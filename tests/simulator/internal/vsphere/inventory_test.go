@@ -32,11 +32,8 @@ func TestLeaseOf(t *testing.T) {
 // Every host has each network, and so has its cluster, once.
 func TestNetworksOfHosts(t *testing.T) {
 	b := start(t)
-	b.networks(map[string]any{"networks": []string{"Lab"}, "port_groups": []map[string]any{{"name": "Two", "ports": 2}}})
-	want := []string{"DC0_DVPG0", "Lab", "Two", "VM Network"}
-	named := func(of mo.Entity, networks []types.ManagedObjectReference) {
+	named := func(networks []types.ManagedObjectReference) (names []string) {
 		t.Helper()
-		var names []string
 		for _, ref := range networks {
 			var network mo.Network
 			if err := b.client.RetrieveOne(b.ctx, ref, []string{"name", "host"}, &network); err != nil {
@@ -50,24 +47,32 @@ func TestNetworksOfHosts(t *testing.T) {
 			}
 		}
 		slices.Sort(names)
-		if !slices.Equal(names, want) {
-			t.Errorf("%s has %v", of.Entity().Name, names)
+		return names
+	}
+	expect := func(want ...string) {
+		t.Helper()
+		for _, entity := range b.sim.registry().All("HostSystem") {
+			var host mo.HostSystem
+			if err := b.client.RetrieveOne(b.ctx, entity.Reference(), []string{"network"}, &host); err != nil {
+				t.Fatal(err)
+			}
+			if names := named(host.Network); !slices.Equal(names, want) {
+				t.Errorf("%s has %v", entity.Entity().Name, names)
+			}
+		}
+		for _, entity := range b.sim.registry().All("ClusterComputeResource") {
+			var cluster mo.ClusterComputeResource
+			if err := b.client.RetrieveOne(b.ctx, entity.Reference(), []string{"network"}, &cluster); err != nil {
+				t.Fatal(err)
+			}
+			if names := named(cluster.Network); !slices.Equal(names, want) {
+				t.Errorf("%s has %v", entity.Entity().Name, names)
+			}
 		}
 	}
-	for _, entity := range b.sim.registry().All("HostSystem") {
-		var host mo.HostSystem
-		if err := b.client.RetrieveOne(b.ctx, entity.Reference(), []string{"network"}, &host); err != nil {
-			t.Fatal(err)
-		}
-		named(entity, host.Network)
-	}
-	for _, entity := range b.sim.registry().All("ClusterComputeResource") {
-		var cluster mo.ClusterComputeResource
-		if err := b.client.RetrieveOne(b.ctx, entity.Reference(), []string{"network"}, &cluster); err != nil {
-			t.Fatal(err)
-		}
-		named(entity, cluster.Network)
-	}
+	expect("DC0_DVPG0", "VM Network")
+	b.networks(map[string]any{"networks": []string{"Lab"}, "port_groups": []map[string]any{{"name": "Two", "ports": 2}}})
+	expect("DC0_DVPG0", "Lab", "Two", "VM Network")
 }
 
 // Every VM that runs has an address of its own from the network, also one that
