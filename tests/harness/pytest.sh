@@ -13,8 +13,8 @@ if [ "$part" = browser ]; then
     command -v chromium || command -v chromium-browser || command -v google-chrome ||
         exec tests/harness/not_run.sh browser "no Chromium or Chrome is installed"
 fi
-# Tests with a simulator of their own wait for it half of the time, so more of them run than there are cores.
+# Tests with a simulator of their own wait for it most of the time, so more of them run than there are cores.
 case $part in
-functional | sweep) set -- --numprocesses "$(($(nproc) + 1))" "$@" ;;
+functional | sweep) set -- --numprocesses "$(($(nproc) * 2))" "$@" ;;
 esac
 exec python -m pytest "$directory" "$@"
