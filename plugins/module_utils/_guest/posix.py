@@ -121,7 +121,8 @@ directory=$(cd "${0%/*}" && pwd) || exit 70
 _TOOLS = r"""
 find_tools() {
   for candidate in "$tools" $tool_names; do
-    [ -n "$candidate" ] && tools=$(command -v "$candidate" 2>/dev/null) && [ -x "$tools" ] && return 0
+    [ -n "$candidate" ] && tools=$(command -v "$candidate" 2>/dev/null) || continue
+    [ -f "$tools" ] && [ -x "$tools" ] && return 0
   done
   return 1
 }

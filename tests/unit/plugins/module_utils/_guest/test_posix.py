@@ -217,6 +217,13 @@ def test_no_tools(guest: Guest) -> None:
     assert not guest.directory.exists()
 
 
+@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+def test_tools_path_that_is_a_directory(guest: Guest, delivery: str) -> None:
+    job = runner.Job(post_clone="echo there", tools_path=str(guest.bin))
+    assert (guest.run(job) if delivery == "file_transfer" else deliver(guest, job)) == 0
+    assert guest.post_clone() == report.Report("post_clone", 0, "there\n")
+
+
 def test_tools_path_and_rpctool(guest: Guest) -> None:
     other = guest.root / "my tools; $(ours)" / "vmware-rpctool"
     other.parent.mkdir()
