@@ -329,6 +329,7 @@ def test_fork_point_reached_while_a_runner_is_looked_for(parent: VCenter) -> Non
     """Its start was not answered, and a VM that stands still does not answer the question for it."""
     parent.fault(method="StartProgramInGuest", at="call", drop="after", count=1)
     parent.fault(method="ListProcessesInGuest", at="call", fault="GuestOperationsUnavailable", delay_ms=5000, count=0)
+    assert "runner" in parent.in_guest(parent.moid(), f"ls {refusal['guest']['directory']}")
     done = quiesce(parent, pre_quiesce_script="sleep 4", timeout=1)
     assert done.get("parent", {}).get("quiesced"), done.msg
     assert not done.get("failed"), done.msg

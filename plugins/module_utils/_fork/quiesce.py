@@ -198,7 +198,8 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
             fate = _end_runner(parent, guest, trace, nonce)
         if fate is _Fate.FROZEN:
             return  # it came to the fork point at the last moment
-        if trace["directory"] is not None:
+        # A runner that lives on must find what asks it to end, and if it does not heed that, its children their script.
+        if trace["directory"] is not None and fate is _Fate.ENDED:
             _tidy(parent, plan, trace["directory"])
         if fate is _Fate.UNKNOWN:
             error = _as_error(parent, trouble)

@@ -100,7 +100,8 @@ class Guest:
     def ask_to_stop(self, directory: str, pid: int) -> None:
         """Ask the runner that lies in a directory to end; that it has ended already is no error.
 
-        Windows has no signals, and what Tools end there has no time to clean up: the runner looks for a sign.
+        Windows has no signals, and what Tools end there has no time to clean up: the runner looks for a sign. One that
+        has still to unpack itself finds the sign in the directory that it was to make.
         """
         if not self.family.is_windows:
             self.terminate(pid)
@@ -111,7 +112,7 @@ class Guest:
                 vm=self._vm,
                 auth=self._auth,
                 directoryPath=self.family.join(directory, STOP),
-                createParentDirectories=False,
+                createParentDirectories=True,
             )
 
     def remove_directory(self, path: str) -> None:

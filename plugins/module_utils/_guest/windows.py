@@ -103,7 +103,7 @@ def unpack(package: Package, job: Job, family: Family, nonce: str, keys: Keys) -
         *(f"${name} = {literal(value)}" for name, value in settings.items()),
         f"$count = {len(package.chunks)}",
         _candidates(job, family),
-        *(f"$exit_{stage} = {STAGES[stage]}" for stage in ("unpack", "tools")),
+        *(f"$exit_{stage} = {STAGES[stage]}" for stage in ("unpack", "tools", "terminated")),
     ]
     text = "\n".join([*lines, _TOOLS, _UNPACK])
     return SHELL, command_line([*OPTIONS, "-Command", text])
@@ -113,6 +113,7 @@ def command_line(words: t.Iterable[str]) -> str:
     """Words as one line that programs on Windows take apart again, by the rules of CommandLineToArgvW."""
     return subprocess.list2cmdline(words)
 
+        "stop_name": STOP,
 
 def literal(value: str) -> str:
     """A string as PowerShell reads it. Typographic quotes end it there as the plain one does."""
@@ -215,6 +216,12 @@ try {
     $from = $entry.Open()
     $to = [IO.File]::Create((Join-Path $directory $entry.Name))
     $from.CopyTo($to)
+# A request to end that came before there was a directory has made it.
+if (Test-Path -LiteralPath (Join-Path $directory $stop_name)) {
+  Remove-Item -LiteralPath $directory -Recurse -Force -ErrorAction SilentlyContinue
+  Publish-Value $key_quiesce ($nonce + ' terminated 143 ')
+  exit $exit_terminated
+}
     $to.Dispose()
   }
 } catch {
@@ -363,3 +370,4 @@ function Invoke-Main([scriptblock]$steps) {
   }
 }
 """.strip()
+  if (Test-Stop) { Exit-Early 'terminated' 143 }

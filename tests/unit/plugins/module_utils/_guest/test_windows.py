@@ -278,6 +278,29 @@ def test_unpacking_names_its_directory_for_who_looks_for_its_process() -> None:
     assert package.directory in line
 
 
+def test_script_files_saved_with_a_byte_order_mark() -> None:
+    made = files(pre_quiesce=f"{BOM}größe\n", post_clone=f"{BOM}@echo off\r\n")
+    assert made["pre_quiesce.ps1"] == f"{BOM}größe\r\n"
+    assert made["post_clone.cmd"] == "@echo off\r\n"
+
+
+def test_script_file_for_windows_script_host() -> None:
+    job = runner.Job(script="' größe\nx = 1", interpreter="cscript //nologo")
+    made = windows.files(job, WINDOWS, "n", FREEZE, KEYS)["script.vbs"]
+    assert made.startswith(b"\xff\xfe")
+    assert made.decode("utf-16") == "' größe\r\nx = 1"
+
+
+def test_a_request_to_end_is_seen_before_anything_is_begun() -> None:
+    """By the sign in the directory: Tools make both for a runner that has still to be unpacked."""
+    text = unpack(post_clone="x")
+    sign, made = text.index("(Join-Path $directory $stop_name)"), text.index("CreateDirectory($directory")
+    assert sign < text.index("exit $exit_terminated") < text.index("{ exit $exit_unpack }") < made
+    assert f"$stop_name = '{runner.STOP}'" in text
+    main = ps_runner(post_clone="x").partition("function Invoke-Main")[2]
+    assert main.index("$script:before = ") < main.index("Test-Stop") < main.index("& $steps")
+
+
 @pytest.mark.parametrize(
     ("job", "said"),
     [
