@@ -157,7 +157,7 @@ def test_not_enabled(vcenter: VCenter) -> None:
         ({"method": "script", "post_clone_script": "x"}, "has no meaning with method=script"),
         ({"method": "wait", "post_clone_script": "x"}, "has no meaning with method=wait"),
         ({"post_clone_script": " \n"}, "is not the text of a script"),
-        ({"post_clone_script": "x", "interpreter": "sh 'x"}, "is no command"),
+        ({"post_clone_script": "\ufeff\n"}, "is not the text of a script"),
         ({"post_clone_script": "x", "interpreter": " "}, "interpreter is empty"),
         ({"post_clone_script": "x", "guest_password": ""}, "VMWARE_GUEST_PASSWORD"),
     ],
@@ -177,6 +177,14 @@ def windows(parent: VCenter) -> VCenter:
     """A parent of which VMware Tools say that it is Windows. No PowerShell is in it."""
     parent.control("PATCH", f"guests/{parent.moid()}", {"guest_family": "windowsGuest"})
     return parent
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_interpreter_that_is_no_command(parent: VCenter, check: bool) -> None:
+    with parent.calls() as calls:
+        refusal = quiesce(parent, check=check, post_clone_script="x", interpreter="sh 'x")
+    assert "interpreter sh 'x is no command: No closing quotation." in refusal.msg
+    assert {name for name in calls if "Guest" in name or name.endswith("_Task")} == set()
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -201,6 +209,11 @@ def test_tools_that_tell_late_what_the_guest_is(parent: VCenter) -> None:
     with parent.at_call("WaitForUpdatesEx", parent.control, "PATCH", f"guests/{it}", later):
         refusal = quiesce(parent, post_clone_script="x", guest_become="sudo", timeout=30)
     assert "guest_become=sudo is not for Windows guests" in refusal.msg
+
+
+def test_interpreter_is_read_as_windows_would(windows: VCenter) -> None:
+    done = quiesce(windows, check=True, post_clone_script="print()", interpreter=r"C:\it's\python.exe")
+    assert done["changed"], done.msg
 
 
 def test_windows_is_told_to_start_powershell(windows: VCenter) -> None:
@@ -316,6 +329,7 @@ def test_runner_that_cannot_be_ended(parent: VCenter) -> None:
     assert f"The runner in the guest (process {refusal['guest']['pid']}) could not be ended" in refusal.msg
     assert "power the VM off" in refusal.msg
     assert refusal["parent"]["quiesced"] is False
+    assert "runner" in parent.in_guest(parent.moid(), f"ls {refusal['guest']['directory']}")
 
 
 def test_fork_point_reached_at_the_last_moment(parent: VCenter) -> None:
@@ -329,7 +343,6 @@ def test_fork_point_reached_while_a_runner_is_looked_for(parent: VCenter) -> Non
     """Its start was not answered, and a VM that stands still does not answer the question for it."""
     parent.fault(method="StartProgramInGuest", at="call", drop="after", count=1)
     parent.fault(method="ListProcessesInGuest", at="call", fault="GuestOperationsUnavailable", delay_ms=5000, count=0)
-    assert "runner" in parent.in_guest(parent.moid(), f"ls {refusal['guest']['directory']}")
     done = quiesce(parent, pre_quiesce_script="sleep 4", timeout=1)
     assert done.get("parent", {}).get("quiesced"), done.msg
     assert not done.get("failed"), done.msg

@@ -33,6 +33,10 @@ SHELL = "/bin/sh"
 
 def refusal(job: Job) -> str | None:
     """Why a guest of this kind cannot do the job."""
+    try:
+        shlex.split(job.interpreter or "")
+    except ValueError as error:
+        return f"interpreter {job.interpreter} is no command: {error}. Correct it."
     return None
 
 

@@ -73,9 +73,11 @@ class Job:
 
     @property
     def scripts(self) -> dict[str, str | None]:
-        """The scripts, with the line ends of Linux: what was edited on Windows would fail there at its first line."""
+        """The scripts, with the line ends of Linux and no byte order mark: what was edited on Windows would fail at its
+        first line.
+        """
         given = {"pre_quiesce": self.pre_quiesce, "post_clone": self.post_clone, "script": self.script}
-        return {name: text and text.replace("\r\n", "\n") for name, text in given.items()}
+        return {name: text and text.removeprefix("\ufeff").replace("\r\n", "\n") for name, text in given.items()}
 
     def digest(self) -> str:
         """SHA-256 of the scripts and their interpreter, in hexadecimal digits."""

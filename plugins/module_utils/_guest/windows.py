@@ -11,6 +11,7 @@ its own.
 from __future__ import annotations
 
 import io
+import ntpath
 import re
 import subprocess
 import typing as t
@@ -39,7 +40,19 @@ _INTERPRETERS = {
 }
 """What runs a script, within a command line of cmd, and how the script's file must be called for that."""
 
-_CMD = re.compile(r"@?\s*(echo\s+off|rem)(\s|$)|@echo\b|::", re.IGNORECASE)
+_FILE = ("-File", r"\s[-/](f\w*|c|com\w*)(\s|$)")
+
+_PROGRAMS = {
+    "cmd": (".cmd", "/c", r"/[ckr](\s|$)"),
+    "powershell": (".ps1", *_FILE),
+    "pwsh": (".ps1", *_FILE),
+    "cscript": (".vbs", "", ""),
+    "wscript": (".vbs", "", ""),
+}
+"""By a program's name: how a script's file must be called for it, what must stand before the script's path (without
+it, cmd runs nothing and PowerShell 5.1 takes the path for a command), and what shows that a command line has it."""
+
+_CMD = re.compile(r"@*\s*(echo\s+off|rem|setlocal)(\s|$)|@+\s*echo\b|::", re.IGNORECASE)
 """How a script for cmd begins; nothing of it begins one for PowerShell."""
 
 
@@ -47,6 +60,8 @@ def refusal(job: Job) -> str | None:
     """Why a guest of this kind cannot do the job."""
     if job.become != "none":
         return f"guest_become={job.become} is not for Windows guests. Leave it out, and log in as an administrator."
+    if (job.interpreter or "").count('"') % 2:
+        return f"interpreter {job.interpreter} is no command: No closing quotation. Correct it."
     for name, script in job.scripts.items():
         first = (script or "").split("\n", 1)[0]
         if first.startswith("#!") and "/" in first and job.interpreter is None:
@@ -98,6 +113,7 @@ def unpack(package: Package, job: Job, family: Family, nonce: str, keys: Keys) -
         "key": keys.payload,
         "key_quiesce": keys.quiesce,
         "directory": package.directory,
+        "stop_name": STOP,
     }
     lines = [
         *(f"${name} = {literal(value)}" for name, value in settings.items()),
@@ -113,7 +129,6 @@ def command_line(words: t.Iterable[str]) -> str:
     """Words as one line that programs on Windows take apart again, by the rules of CommandLineToArgvW."""
     return subprocess.list2cmdline(words)
 
-        "stop_name": STOP,
 
 def literal(value: str) -> str:
     """A string as PowerShell reads it. Typographic quotes end it there as the plain one does."""
@@ -140,17 +155,26 @@ def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Key
 def _interpreter(job: Job, script: str) -> tuple[str, str]:
     """What runs a script, and what its file's name must end with."""
     if job.interpreter is None:
-        return _INTERPRETERS["cmd" if _CMD.match(script) else "powershell"]
-    name = job.interpreter.strip().lower().removesuffix(".exe")
-    if name in _INTERPRETERS:
-        return _INTERPRETERS[name]
-    return job.interpreter.strip(), ".ps1" if re.search(r"(powershell|pwsh)\b", name) else ""
+        return _INTERPRETERS["cmd" if _CMD.match(script.lstrip()) else "powershell"]
+    command = job.interpreter.strip()
+    if command.lower().removesuffix(".exe") in _INTERPRETERS:
+        return _INTERPRETERS[command.lower().removesuffix(".exe")]
+    program = re.sub(r'((?:"[^"]*"|[^\s"])*).*', r"\1", command, flags=re.DOTALL)
+    name = ntpath.basename(program.replace('"', "")).lower().removesuffix(".exe")
+    extension, switch, settled = _PROGRAMS.get(name, ("", "", ""))
+    if not re.search(settled, command.removeprefix(program), re.IGNORECASE):
+        command = f"{command} {switch}"
+    return command, extension
 
 
 def _file(text: str, extension: str) -> bytes:
-    """A script as a file: PowerShell 5.1 knows UTF-8 by its mark, cmd cannot read the mark, and wants its line ends."""
-    encoded = text.replace("\n", "\r\n").encode()
-    return b"\xef\xbb\xbf" + encoded if extension == ".ps1" else encoded
+    """A script as a file: PowerShell 5.1 knows UTF-8 by its mark, cmd cannot read the mark, and wants its line ends.
+    Windows Script Host knows UTF-16 by its mark, and nothing of UTF-8.
+    """
+    text = text.replace("\n", "\r\n")
+    if extension == ".vbs":
+        return ("\ufeff" + text).encode("utf-16-le")
+    return text.encode("utf-8-sig" if extension == ".ps1" else "utf-8")
 
 
 _HEAD = """# Made by the Ansible collection vmfork.vsphere: pre-quiesce script, fork point, post-clone script.
@@ -192,6 +216,12 @@ _UNPACK = r"""
 $ErrorActionPreference = 'Stop'
 $tools = Find-Tools
 if (-not $tools) { exit $exit_tools }
+# A request to end that came before there was a directory has made it.
+if (Test-Path -LiteralPath (Join-Path $directory $stop_name)) {
+  Remove-Item -LiteralPath $directory -Recurse -Force -ErrorAction SilentlyContinue
+  Publish-Value $key_quiesce ($nonce + ' terminated 143 ')
+  exit $exit_terminated
+}
 if (Test-Path -LiteralPath $directory) { exit $exit_unpack }
 try {
   $rights = New-Object Security.AccessControl.DirectorySecurity
@@ -216,12 +246,6 @@ try {
     $from = $entry.Open()
     $to = [IO.File]::Create((Join-Path $directory $entry.Name))
     $from.CopyTo($to)
-# A request to end that came before there was a directory has made it.
-if (Test-Path -LiteralPath (Join-Path $directory $stop_name)) {
-  Remove-Item -LiteralPath $directory -Recurse -Force -ErrorAction SilentlyContinue
-  Publish-Value $key_quiesce ($nonce + ' terminated 143 ')
-  exit $exit_terminated
-}
     $to.Dispose()
   }
 } catch {
@@ -362,6 +386,7 @@ function Invoke-Main([scriptblock]$steps) {
   $env:PATH += ';' + (Split-Path -Parent $tools)
   $script:before = Get-ChildNonce
   if (-not (Test-Administrator)) { Exit-Early 'not_root' 1 }
+  if (Test-Stop) { Exit-Early 'terminated' 143 }
   try { & $steps } catch {
     # Nothing of the above should fail; if it does, somebody waits to hear of it.
     [IO.File]::AppendAllText($output, [string]$_)
@@ -370,4 +395,3 @@ function Invoke-Main([scriptblock]$steps) {
   }
 }
 """.strip()
-  if (Test-Stop) { Exit-Early 'terminated' 143 }

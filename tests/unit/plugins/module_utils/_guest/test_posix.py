@@ -355,6 +355,8 @@ def test_terminated_in_a_child(guest: Guest, which: str) -> None:
     ("script", "output"),
     [
         ("#!/bin/sh\r\necho a\r\necho b\r\n", "a\nb\n"),
+        ("\ufeff#!/usr/bin/env -S sh -e\r\necho a\nfalse\necho no", "a\n"),
+        ("\ufeffecho no interpreter", "no interpreter\n"),
         ("echo größe 名前", "größe 名前\n"),
         ("#!/usr/bin/env -S sh -e\nfalse\necho no", ""),
         ("#! /bin/sh\necho no newline at the end", "no newline at the end\n"),
@@ -385,7 +387,27 @@ def test_digest_tells_scripts_apart() -> None:
         runner.Job(pre_quiesce="-"),
     ]
     assert len({job.digest() for job in jobs}) == len(jobs)
-    assert runner.Job(pre_quiesce="a\r\n").digest() == runner.Job(pre_quiesce="a\n").digest()
+    assert runner.Job(pre_quiesce="\ufeffa\r\n").digest() == runner.Job(pre_quiesce="a\n").digest()
+
+
+def test_digest_is_that_of_vms_that_stand_at_their_fork_point() -> None:
+    job = runner.Job(pre_quiesce="a\n", post_clone="b\r\n", interpreter="/bin/sh -e")
+    assert job.digest() == "e56ea5e21a2dbfa9ff9a98cab99447652c705b1684c80dfd583cb9820af97f03"
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "said"),
+    [
+        ("sh 'x", "interpreter sh 'x is no command: No closing quotation"),
+        ("sh x\\", "is no command: No escaped character"),
+        ("/bin/bash -e", None),
+        (None, None),
+    ],
+)
+def test_refused(interpreter: str | None, said: str | None) -> None:
+    refusal = posix.refusal(runner.Job(post_clone="x", interpreter=interpreter))
+    assert (said or "") in (refusal or "")
+    assert (said is None) == (refusal is None)
 
 
 # --- through guestinfo ----------------------------------------------------------------------------------------------

@@ -26,6 +26,9 @@ PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language
 DIRECTORY = r"C:\Users\it's me\AppData\Local\Temp\vmfork.1a2b"
 FREEZE = "instantclone.freeze"
 BOM = "\ufeff"
+CMD = r"C:\Windows\System32\cmd.exe"
+POWERSHELL = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
+PWSH = r"C:\Program Files\PowerShell\7\pwsh.exe"
 
 
 def errors(script: str) -> list[str]:
@@ -226,11 +229,36 @@ def test_what_a_cmdlet_of_newer_powershell_would_be() -> None:
         ("REM what it does\nhostname", None, "call", "script.cmd"),
         ("@rem x", None, "call", "script.cmd"),
         ("rem", None, "call", "script.cmd"),
+        ("\n\r\n  @echo off", None, "call", "script.cmd"),
+        ("@setlocal", None, "call", "script.cmd"),
+        ("SetLocal EnableDelayedExpansion\nhostname", None, "call", "script.cmd"),
+        ("@@echo off", None, "call", "script.cmd"),
+        (f"{BOM}@echo off", None, "call", "script.cmd"),
+        ("\n\nsetlocal-thing", None, "-File", "script.ps1"),
+        ("\n  Write-Host x", None, "-File", "script.ps1"),
         ("hostname", "cmd", "call", "script.cmd"),
         ("hostname", "CMD.exe", "call", "script.cmd"),
         ("@echo off", "powershell", "-File", "script.ps1"),
+        ("hostname", "cmd /c", "cmd /c", "script.cmd"),
+        ("hostname", "cmd.exe /d/c", "cmd.exe /d/c", "script.cmd"),
+        ("hostname", "cmd /v:on", "cmd /v:on /c", "script.cmd"),
+        ("hostname", rf'"{CMD}"', rf'"{CMD}" /c', "script.cmd"),
+        ("hostname", rf"{CMD} /S /C", rf"{CMD} /S /C", "script.cmd"),
         ("hostname", "pwsh -NoProfile -File", "pwsh -NoProfile -File", "script.ps1"),
+        ("hostname", "pwsh", "pwsh -File", "script.ps1"),
+        (
+            "hostname",
+            f"{POWERSHELL} -ExecutionPolicy Bypass",
+            f"{POWERSHELL} -ExecutionPolicy Bypass -File",
+            "script.ps1",
+        ),
+        ("hostname", rf'"{PWSH}" -f', rf'"{PWSH}" -f', "script.ps1"),
+        ("hostname", rf'"{PWSH}" -NoProfile', rf'"{PWSH}" -NoProfile -File', "script.ps1"),
+        ("hostname", "powershell -Command .", "powershell -Command .", "script.ps1"),
+        ("x = 1", "cscript //nologo", "cscript //nologo", "script.vbs"),
+        ("x = 1", r"C:\Windows\System32\WScript.exe", r"C:\Windows\System32\WScript.exe", "script.vbs"),
         ("print()", r"C:\Python\python.exe", r"C:\Python\python.exe", "script"),
+        ("print()", r'"C:\my powershell\python.exe" -u', r'"C:\my powershell\python.exe" -u', "script"),
         ("#!/usr/bin/python\nprint()", "py -3", "py -3", "script"),
     ],
 )
@@ -239,7 +267,7 @@ def test_interpreter(script: str, interpreter: str | None, command: str, name: s
     assert set(made) == {"runner.ps1", name}
     line = re.search(r"^\$run_script = @\('(.*)', '(.*)'\)\r$", made["runner.ps1"].decode(), re.MULTILINE)
     assert line is not None
-    assert line[1].endswith(command)
+    assert line[1] == command if interpreter and " " in interpreter else line[1].endswith(command)
     assert line[2] == name
 
 
@@ -248,6 +276,29 @@ def test_script_files() -> None:
     assert made["pre_quiesce.ps1"] == f"{BOM}größe\r\nb\r\n"
     assert made["post_clone.cmd"] == "@echo off\r\nhostname\r\n"
     assert made["runner.ps1"].startswith(BOM)
+
+
+def test_script_files_saved_with_a_byte_order_mark() -> None:
+    made = files(pre_quiesce=f"{BOM}größe\n", post_clone=f"{BOM}@echo off\r\n")
+    assert made["pre_quiesce.ps1"] == f"{BOM}größe\r\n"
+    assert made["post_clone.cmd"] == "@echo off\r\n"
+
+
+def test_script_file_for_windows_script_host() -> None:
+    job = runner.Job(script="' größe\nx = 1", interpreter="cscript //nologo")
+    made = windows.files(job, WINDOWS, "n", FREEZE, KEYS)["script.vbs"]
+    assert made.startswith(b"\xff\xfe")
+    assert made.decode("utf-16") == "' größe\r\nx = 1"
+
+
+def test_a_request_to_end_is_seen_before_anything_is_begun() -> None:
+    """By the sign in the directory: Tools make both for a runner that has still to be unpacked."""
+    text = unpack(post_clone="x")
+    sign, made = text.index("(Join-Path $directory $stop_name)"), text.index("CreateDirectory($directory")
+    assert sign < text.index("exit $exit_terminated") < text.index("{ exit $exit_unpack }") < made
+    assert f"$stop_name = '{runner.STOP}'" in text
+    main = ps_runner(post_clone="x").partition("function Invoke-Main")[2]
+    assert main.index("$script:before = ") < main.index("Test-Stop") < main.index("& $steps")
 
 
 def test_start() -> None:
@@ -278,29 +329,6 @@ def test_unpacking_names_its_directory_for_who_looks_for_its_process() -> None:
     assert package.directory in line
 
 
-def test_script_files_saved_with_a_byte_order_mark() -> None:
-    made = files(pre_quiesce=f"{BOM}größe\n", post_clone=f"{BOM}@echo off\r\n")
-    assert made["pre_quiesce.ps1"] == f"{BOM}größe\r\n"
-    assert made["post_clone.cmd"] == "@echo off\r\n"
-
-
-def test_script_file_for_windows_script_host() -> None:
-    job = runner.Job(script="' größe\nx = 1", interpreter="cscript //nologo")
-    made = windows.files(job, WINDOWS, "n", FREEZE, KEYS)["script.vbs"]
-    assert made.startswith(b"\xff\xfe")
-    assert made.decode("utf-16") == "' größe\r\nx = 1"
-
-
-def test_a_request_to_end_is_seen_before_anything_is_begun() -> None:
-    """By the sign in the directory: Tools make both for a runner that has still to be unpacked."""
-    text = unpack(post_clone="x")
-    sign, made = text.index("(Join-Path $directory $stop_name)"), text.index("CreateDirectory($directory")
-    assert sign < text.index("exit $exit_terminated") < text.index("{ exit $exit_unpack }") < made
-    assert f"$stop_name = '{runner.STOP}'" in text
-    main = ps_runner(post_clone="x").partition("function Invoke-Main")[2]
-    assert main.index("$script:before = ") < main.index("Test-Stop") < main.index("& $steps")
-
-
 @pytest.mark.parametrize(
     ("job", "said"),
     [
@@ -309,6 +337,9 @@ def test_a_request_to_end_is_seen_before_anything_is_begun() -> None:
         (runner.Job(script="#!/bin/sh"), "script begins with #!/bin/sh, and"),
         (runner.Job(post_clone="#!/bin/sh\nx", interpreter="cmd"), None),
         (runner.Job(post_clone="#!powershell\nx"), None),
+        (runner.Job(post_clone=f"{BOM}#!/bin/sh"), "post_clone_script begins with #!/bin/sh, and"),
+        (runner.Job(post_clone="x", interpreter=r'"C:\Program Files\x.exe'), "x.exe is no command: No closing"),
+        (runner.Job(post_clone="x", interpreter=r"C:\it's\python.exe"), None),
         (runner.Job(pre_quiesce="x", post_clone="@echo off"), None),
     ],
 )
@@ -316,4 +347,3 @@ def test_refused(job: runner.Job, said: str | None) -> None:
     refusal = windows.refusal(job)
     assert (said or "") in (refusal or "")
     assert (said is None) == (refusal is None)
-    assert posix.refusal(job) is None
