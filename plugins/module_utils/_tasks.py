@@ -102,10 +102,11 @@ def collect(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -
     return results
 
 
-def await_recent(session: Session, deadline: Deadline, vms: t.Iterable[t.Any], but: t.Container[t.Any] = ()) -> None:
+def await_recent(session: Session, deadline: Deadline, vms: t.Iterable[t.Any], but: t.Container[t.Any] = ()) -> bool:
     """Wait until the recent tasks on these VMs have ended, well or not: after a lost answer, one of them may be ours.
 
     :param but: tasks that are not waited for.
+    :returns: whether they have ended.
     """
     recent = _properties.read(session, vms, ["recentTask"]).values()
     running = {one for values in recent for one in values.get("recentTask") or [] if one not in but}
@@ -115,6 +116,7 @@ def await_recent(session: Session, deadline: Deadline, vms: t.Iterable[t.Any], b
             for task, values in watch.updates(deadline.remaining):
                 if values is None or outcome(values) is not None:
                     running.discard(task)
+    return not running
 
 
 def wait(session: Session, deadline: Deadline, what: str, task: t.Any) -> t.Any:

@@ -217,8 +217,9 @@ options:
   timeout:
     description:
       - Seconds the whole task may take.
-      - When they are over, the task takes up to another minute to record children that vCenter is still making, and to
-        remove O(secret_config_params). Such children fail all the same.
+      - When they are over, the task takes up to two minutes more to record children that vCenter is still making, and
+        to remove O(secret_config_params). Such children fail all the same. O(on_failure=remove) has two minutes of its
+        own.
     type: int
     default: 300
   concurrency:
@@ -366,7 +367,7 @@ children:
     survives_power_off:
       description: Whether it keeps its disks when it is powered off.
       type: bool
-      sample: false
+      sample: true
     datastore:
       description: Datastore of its configuration file.
       type: str
@@ -392,7 +393,7 @@ children:
     config_params:
       description:
         - What was handed to the guest, without secrets.
-        - Of a child that existed, what vCenter shows of it.
+        - Of a child that existed, what vCenter shows of it, but for keys that start with C(guestinfo.).
       type: dict
       sample: {"hostname": "web-01", "ipaddress": "192.0.2.11"}
     secrets_cleared:

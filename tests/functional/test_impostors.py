@@ -102,8 +102,10 @@ def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], Non
         assert "is no child that this collection made of this parent" in refusal.msg, given
         assert not CHANGING & set(calls), given
     with_all: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "all": True}
-    gone = quiesced.ok("vmfork_child", **with_all)
-    assert "web-01" not in [one["name"] for one in gone["children"]]
+    gone = quiesced.run("vmfork_child", **with_all)
+    told = {one["name"]: one["state"] for one in gone["children"]}
+    assert told.get("web-01", "failed") == "failed"
+    assert bool(gone.get("failed")) == ("web-01" in told)
     assert kept(quiesced, "web-01") == before
 
 

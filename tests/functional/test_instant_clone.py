@@ -11,6 +11,8 @@ from functional.vcenter import VCenter
 
 CHANGING = {"InstantClone_Task", "PowerOnVM_Task", "PowerOffVM_Task", "ReconfigVM_Task", "Destroy_Task"}
 
+SECRET = "kept-out-of-sight-0123456789"
+
 SELF_FREEZING = """#!/bin/bash
 # As the community's scripts for Instant Clone are: one file, with the freeze in its middle.
 ip link set eth0 down
@@ -89,6 +91,43 @@ def test_lost_answer(source: VCenter, drop: str, result: str) -> None:
     assert made["summary"]["created"] == 2
     assert calls["InstantClone_Task"] == (3 if drop == "before" else 2)
     assert source.fork("web-01", "web-02")["changed"] is False
+
+
+def test_lost_answer_to_a_creation_that_outlives_the_deadline(source: VCenter) -> None:
+    """It is not asked for again while the first request may be carried out, and is not called unchanged."""
+    source.fault(method="InstantClone_Task", at="task", delay_ms=8000, count=1)
+    source.fault(method="InstantClone_Task", at="call", drop="after", count=1)
+    given = {"parent_name": source.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
+    with source.calls() as calls:
+        refusal = source.fails("vmfork_child", **given, timeout=3)
+    assert calls["InstantClone_Task"] == 1
+    assert refusal["changed"]
+    assert "It may have been done all the same: look in vCenter." in refusal.msg
+    assert "Nothing tells that child web-01 can read its secret_config_params no more" in refusal.raw
+
+
+def test_lost_answer_and_nobody_can_look(source: VCenter) -> None:
+    source.fault(method="InstantClone_Task", at="call", drop="after", count=1)
+    source.fault(method="FindAllByUuid", at="call", drop="before", count=0)
+    refusal = source.fails("vmfork_child", parent_name=source.parent, name="web-01", on_failure="remove")
+    assert refusal["changed"]
+    assert "It may have been done all the same: look in vCenter. What may appear yet is not removed." in refusal.msg
+
+
+def test_created_is_running(source: VCenter) -> None:
+    given = {"parent_name": source.parent, "name": "web-01", "wait_for": "created"}
+    foreseen, done = (source.ok("vmfork_child", **given, check=check, diff=True) for check in (True, False))
+    assert foreseen["diff"] == done["diff"]
+    assert done["diff"]["after"] == {"web-01": "poweredOn"} == {"web-01": done.child("web-01")["power_state"]}
+
+
+def test_bios_uuid_of_another_vm_is_refused(source: VCenter) -> None:
+    """The child could not be told from that VM ever after."""
+    uuid = source.ok("vmfork_parent", name=source.parent)["parent"]["uuid"]
+    with source.calls() as calls:
+        refusal = source.fails("vmfork_child", parent_name=source.parent, name="web-01", bios_uuid=uuid)
+    assert f"Child web-01 is not made: VM {source.parent} has the bios_uuid {uuid}." in refusal.msg
+    assert not CHANGING & set(calls)
 
 
 def test_bios_uuid(source: VCenter) -> None:

@@ -93,7 +93,7 @@ class Result:
 
 
 class Places:
-    """Where children go: what the task named, looked up once for each name.
+    """Where children go, by what the task names: folders at once, the rest for children that are to be made.
 
     :ivar defaults: where the others go, if that is to be said: arguments of a VirtualMachineRelocateSpec.
     :ivar networks: the networks that are named for children which are to be made.
@@ -106,18 +106,17 @@ class Places:
         self._folders: dict[str, t.Any] = {}
         self._datastores: dict[str, t.Any] = {}
         self._pools: dict[str, t.Any] = {}
-        session, datacenter = parent.session, parent.found.datacenter
-        for one in wanted:
-            if one.folder is not None and one.folder not in self._folders:
-                self._folders[one.folder] = _inventory.find_folder(session, one.folder, datacenter)
-            if one.datastore is not None and one.datastore not in self._datastores:
-                self._datastores[one.datastore] = _inventory.find_named(
-                    session, vim.Datastore, "datastore", one.datastore, datacenter
-                )
-            if one.resource_pool is not None and one.resource_pool not in self._pools:
-                self._pools[one.resource_pool] = _inventory.find_named(
-                    session, vim.ResourcePool, "resource pool", one.resource_pool, datacenter
-                )
+        for path in dict.fromkeys(one.folder for one in wanted if one.folder is not None):
+            self._folders[path] = _inventory.find_folder(parent.session, path, parent.found.datacenter)
+
+    def look_up(self, missing: t.Sequence[Wanted]) -> None:
+        """Look up the datastores, resource pools and networks of children that are to be made."""
+        session, datacenter = self._parent.session, self._parent.found.datacenter
+        datastores = {one.datastore for one in missing if one.datastore is not None}
+        pools = {one.resource_pool for one in missing if one.resource_pool is not None}
+        self._datastores = _inventory.find_each_named(session, vim.Datastore, "datastore", datastores, datacenter)
+        self._pools = _inventory.find_each_named(session, vim.ResourcePool, "resource pool", pools, datacenter)
+        self.networks = port_groups.find(self._parent, missing)
 
     def folder_of(self, wanted: Wanted) -> t.Any:
         """The folder a child is to be in; the parent's when the task names none."""
@@ -166,7 +165,8 @@ def make(
     for one in wanted:
         networks.check_labels(parent.name, parent.values, one.networks)
     places = Places(parent, wanted)
-    standings = survey.look(parent, deadline, {one.name: places.folder_of(one) for one in wanted})
+    folders = {one.name: places.folder_of(one) for one in wanted}
+    standings = survey.look(parent, deadline, folders, {one.name: one.bios_uuid for one in wanted})
     refused = {one.name: _refusal(one, standings[one.name]) for one in wanted}
     missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
     obstacle = _obstacle(parent, goal, how, len(missing), warn) if missing else None
@@ -177,7 +177,7 @@ def make(
     if missing and (how.check_mode or parent.engine.is_born_running):
         places.defaults = _places_of(parent)
     if missing:
-        places.networks = port_groups.find(parent, missing)
+        places.look_up(missing)
         refused.update(port_groups.shortages(parent, missing, places.networks))
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
     if how.check_mode:
@@ -266,7 +266,7 @@ def _foresee(
     return {
         name: replace(child, step=pipeline.Step.FAILED, error=refused[name].sentence)
         if name in refused
-        else replace(child, changed=request is not None)
+        else replace(child, changed=request not in (None, Request.NOTE))
         for name, (child, request) in ways.items()
     }
 
@@ -438,8 +438,14 @@ def remove_named(parent: Parent, wanted: t.Sequence[Wanted], deadline: Deadline,
 
 def remove_all(parent: Parent, deadline: Deadline, check_mode: bool) -> list[Result]:
     """Make every child of this parent that we recorded be gone."""
-    found = [one for one, verdict in parents.children(parent, deadline) if verdict.is_child]
-    results = [_to_be_removed(parent, one) for one in sorted(found, key=lambda one: one.name)]
+    results = []
+    for found, verdict in sorted(parents.children(parent, deadline), key=lambda each: each[0].name):
+        if verdict.is_child:
+            results.append(_to_be_removed(parent, found))
+        elif verdict.kinship is identity.Kinship.DOUBLE:
+            error = survey.stranger(found.name, survey.Standing(found, verdict), "is not removed")
+            described = facts.child(found, parent.engine, None, parent.values)
+            results.append(Result(found.name, "failed", facts=described, error=error))
     _remove(parent, results, deadline, check_mode)
     return results
 
@@ -451,6 +457,9 @@ def remove_failed(parent: Parent, results: t.Sequence[Result]) -> None:
         for one in results
         if one.state == "failed" and one.child is not None and not one.child.existed and one.child.vm is not None
     ]
+    for one in results:
+        if one.state == "failed" and one.changed and one.child is not None and one.child.vm is None:
+            one.error = f"{one.error} What may appear yet is not removed."
     made = {one.child.vm for one in failed if one.child is not None}
     errors, powered_off = _destroy(
         parent, {one.child.vm: one.name for one in failed if one.child is not None}, Deadline(REMOVE_SECONDS), made

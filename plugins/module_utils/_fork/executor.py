@@ -37,6 +37,10 @@ CLEAR_SECONDS = 60
 """Extra time, when the task's own is over, for recording children that are being made, and for removing secrets."""
 
 
+_MAY_BE_DONE = "It may have been done all the same: look in vCenter."
+_MAY_BE_THERE = "It may be there all the same: look in vCenter."
+
+
 class Places(t.Protocol):
     """Where a child goes, as objects; looked up once, before anything is made."""
 
@@ -139,24 +143,32 @@ class Executor:
         child = self._children[name]
         if not ended.succeeded:
             error = _tasks.failure(f"{_request_of(child).value} {name}", ended)
-            self._tell(name, pipeline.Failed(error.sentence, error.fault))
+            if child.step is Step.CREATING and error.fault == "DuplicateName" and name in self._lost:
+                self._created(name, None, error.sentence)  # the request whose answer was lost may have made it
+            else:
+                self._tell(name, pipeline.Failed(error.sentence, error.fault))
         elif child.step is Step.CREATING:
             self._created(name, ended.result)
         else:
             self._tell(name, pipeline.Succeeded())
 
-    def _created(self, name: str, vm: t.Any) -> None:
+    def _created(self, name: str, vm: t.Any, otherwise: str | None = None) -> None:
+        """A child was made.
+
+        :param vm: ``None`` when it has to be found.
+        :param otherwise: what went wrong if there is none; without it vCenter says that there is one.
+        """
         if vm is None:
             try:
                 vm = self._find_created(name)
             except (vmodl.MethodFault, _errors.Error) as trouble:
-                self._tell(name, pipeline.Failed(_errors.sentence(f"Could not find child {name}", _clause(trouble))))
+                sentence = _errors.sentence(f"Could not find child {name}", _clause(trouble), _MAY_BE_THERE)
+                self._tell(name, pipeline.Failed(sentence, goes_on=True))
                 return
         if vm is None:
             why = "vCenter's task succeeded, but no child of this parent has that name"
-            self._tell(
-                name, pipeline.Failed(_errors.sentence(f"Could not create child {name}", why, "Look in vCenter."))
-            )
+            sentence = otherwise or _errors.sentence(f"Could not create child {name}", why, _MAY_BE_THERE)
+            self._tell(name, pipeline.Failed(sentence, goes_on=otherwise is None))
             return
         self._vms[vm] = name
         self._tell(name, pipeline.Created(vm))
@@ -165,11 +177,12 @@ class Executor:
         """The time is over, or the extra time for what must not be left anyhow."""
         before = dict(self._children)
         under_way = set(self._tasks.values())
+        not_begun = {name for name, request in self._waiting if request is Request.CREATE}
         kept = () if self._is_overdue else (Request.RECORD, Request.CLEAR, Request.NOTE)
         self._waiting = deque(one for one in self._waiting if one[1] in kept)
         for name, child in before.items():
             if not child.is_finished:
-                sentence, goes_on = pipeline.unfinished(child, self._seconds), name in under_way
+                sentence, goes_on = pipeline.unfinished(child, self._seconds, name not in not_begun), name in under_way
                 self._tell(
                     name,
                     pipeline.Failed(sentence, goes_on=goes_on)
@@ -226,7 +239,8 @@ class Executor:
             try:
                 self._after_lost_answer(name, request, error)
             except (vmodl.MethodFault, _errors.Error) as trouble:
-                self._tell(name, pipeline.Failed(_errors.sentence(f"{request.value} {name}", _clause(trouble))))
+                sentence = _errors.sentence(f"{request.value} {name}", _clause(trouble), _MAY_BE_DONE)
+                self._tell(name, pipeline.Failed(sentence, goes_on=True))
         except _errors.Error as error:
             self._tell(name, pipeline.Failed(_errors.sentence(f"{request.value} {name}", error.sentence.rstrip("."))))
 
@@ -251,20 +265,22 @@ class Executor:
 
     def _after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:
         """No answer came. Look for the effect before asking again, and ask again once only."""
+        vm = self._parent.vm if request is Request.CREATE else self._children[name].vm
+        ended = _tasks.await_recent(self._session, self._deadline, [vm], but=self._tasks)
         if request is Request.CREATE:
-            _tasks.await_recent(self._session, self._deadline, [self._parent.vm], but=self._tasks)
             vm = self._find_created(name)
             if vm is not None:
                 self._created(name, vm)
                 return
         elif request is Request.POWER_ON:
-            _tasks.await_recent(self._session, self._deadline, [self._children[name].vm])
-            now = _properties.read(self._session, [self._children[name].vm], ["runtime.powerState"])
+            now = _properties.read(self._session, [vm], ["runtime.powerState"])
             if any(str(values.get("runtime.powerState")) == "poweredOn" for values in now.values()):
                 self._tell(name, pipeline.Succeeded())
                 return
-        if name in self._lost:
-            self._tell(name, pipeline.Failed(_errors.sentence(f"{request.value} {name}", error.sentence.rstrip("."))))
+        if not ended or name in self._lost:
+            clause = error.sentence.rstrip(".")
+            sentence = _errors.sentence(f"{request.value} {name}", clause, "" if ended else _MAY_BE_DONE)
+            self._tell(name, pipeline.Failed(sentence, goes_on=not ended))
             return
         self._lost.add(name)
         self._waiting.append((name, request))

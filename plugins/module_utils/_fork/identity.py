@@ -57,6 +57,8 @@ class Kinship(enum.Enum):
     """Our child of this parent."""
     UNRECORDED = "unrecorded"
     """A fork of this parent by what the server says, without our record: another tool made it, or a task cut short."""
+    DOUBLE = "double"
+    """Our child of this parent, or a copy of it: another VM has the same BIOS UUID."""
     STRANGER = "stranger"
     """Anything else."""
 
@@ -103,7 +105,7 @@ def judge(
         return Verdict(Kinship.STRANGER, "it belongs to the fork group of another parent")
     if _uuid(vm, "config.uuid") in shared:
         return Verdict(
-            Kinship.STRANGER, "another VM has the same BIOS UUID, and nothing tells which of the two is the child"
+            Kinship.DOUBLE, "another VM has the same BIOS UUID, and nothing tells which of the two is the child"
         )
     return Verdict(Kinship.CHILD, "the record on it names this parent and this VM")
 

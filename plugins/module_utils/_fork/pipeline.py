@@ -310,7 +310,8 @@ def advance(child: Child, event: Event) -> Next:
         return _news(child, event)
     if isinstance(event, Settled):
         return _settled(child) if child.step is Step.SETTLING else (child, None)
-    child = replace(child, changed=True)
+    if not (child.step is Step.NOTING and child.existed):  # which nobody asked for
+        child = replace(child, changed=True)
     if child.step is Step.RECORDING:
         return _start(replace(child, recorded=True))
     if child.step is Step.FORGETTING:
@@ -471,16 +472,18 @@ def _end(child: Child) -> Child:
     return replace(child, step=Step.FAILED if child.error else Step.DONE, secrets_cleared=cleared)
 
 
-def unfinished(child: Child, seconds: float) -> str:
+def unfinished(child: Child, seconds: float, begun: bool = True) -> str:
     """Why a child is not done when the time is over, as a sentence."""
     what = f"Child {child.name} is not ready after {seconds:g} seconds"
+    if not begun:
+        return _errors.sentence(what, "its turn did not come", "Give a longer timeout, or more concurrency.")
     if child.step not in (Step.RUNNING, Step.SETTLING):
         return _errors.sentence(what, f"vCenter has not finished {child.step.value}", "Look at its tasks in vCenter.")
     why, remedy = {
         "tools": ("VMware Tools does not run in its guest", "Look at its console."),
         "ip_address": (
             "no address on its own network adapters was reported",
-            "Look at the post-clone script, and at ip_network if you gave it.",
+            "Look at what sets the address in its guest (the post-clone script), and at ip_network if you gave it.",
         ),
         "post_clone": (
             "it has not reported the end of its post-clone script",

@@ -9,6 +9,7 @@ datacenter, in pages, and one read of the VMs that bear a wanted name.
 from __future__ import annotations
 
 import typing as t
+from types import MappingProxyType
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
@@ -16,6 +17,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+EMPTY: t.Mapping[str, t.Any] = MappingProxyType({})
 
 
 class Standing(t.NamedTuple):
@@ -28,13 +31,16 @@ class Standing(t.NamedTuple):
     """Why nothing can be done under this name."""
 
 
-def look(parent: Parent, deadline: Deadline, folders: t.Mapping[str, t.Any]) -> dict[str, Standing]:
+def look(
+    parent: Parent, deadline: Deadline, folders: t.Mapping[str, t.Any], uuids: t.Mapping[str, str | None] = EMPTY
+) -> dict[str, Standing]:
     """Judge what bears the wanted names.
 
     Our child counts wherever it was moved in the datacenter; anything else
     only when it is in the folder where the child is to be.
 
     :param folders: wanted name → the folder for it.
+    :param uuids: wanted name → the BIOS UUID that a new VM of that name is to have.
     """
     if not folders:
         return {}
@@ -48,10 +54,24 @@ def look(parent: Parent, deadline: Deadline, folders: t.Mapping[str, t.Any]) -> 
         # Before vSphere 6.5 no property tells the fork group; the server's own list does.
         listed = parents.listed_children(parent, deadline)
         judged = [(one, identity.judge(parent.values, one.values, one.vm in listed, shared)) for one in candidates]
-    return {
+    standings = {
         name: _standing(name, folder, [each for each in judged if each[0].name == name])
         for name, folder in folders.items()
     }
+    return {name: _with_free_uuid(name, one, uuids.get(name), everyone) for name, one in standings.items()}
+
+
+def _with_free_uuid(
+    name: str, standing: Standing, uuid: str | None, everyone: dict[t.Any, _properties.Values]
+) -> Standing:
+    """A new VM with the BIOS UUID of another one could not be told from it ever after."""
+    if uuid is None or standing.found is not None or standing.error is not None:
+        return standing
+    owners = [vm for vm, values in everyone.items() if (values.get("config.uuid") or "").lower() == uuid.lower()]
+    if not owners:
+        return standing
+    owner = _inventory.plain_names(everyone).get(owners[0], owners[0]._GetMoId())
+    return Standing(None, None, f"Child {name} is not made: VM {owner} has the bios_uuid {uuid}. Give another one.")
 
 
 def _is_unclear(found: _inventory.Found, verdict: identity.Verdict) -> bool:

@@ -28,6 +28,9 @@ PER_CHILD = (
 )
 """Options that may stand at the top of the task and in ``children[]``."""
 
+_HOST_NAMES = {"hostname", "guestinfo.fork.hostname", "guestinfo.ic.hostname"}
+"""Config params that give a child its host name."""
+
 _HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
@@ -62,11 +65,13 @@ def children(params: t.Mapping[str, t.Any]) -> list[Wanted]:
     elif params["bios_uuid"] is not None and len(entries) > 1:
         raise _errors.BadInput("bios_uuid can be the BIOS UUID of one VM only. Give each of the children its own.")
     result = [_child(entry, params) for entry in entries]
-    seen: set[str] = set()
+    seen: set[str | None] = set()
     for one in result:
         if one.name in seen:
             raise _errors.BadInput(f"The name {one.name} stands twice in children. Give each child a name of its own.")
-        seen.add(one.name)
+        if one.bios_uuid is not None and one.bios_uuid in seen:
+            raise _errors.BadInput(f"The bios_uuid {one.bios_uuid} stands twice in children. Give each child its own.")
+        seen |= {one.name, one.bios_uuid}
     adapters.check_mac_addresses({one.name: one.networks for one in result})
     return result
 
@@ -89,7 +94,7 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
         raise _errors.BadInput(
             f"Child {name}: {both[0]} stands in config_params and in secret_config_params. Leave it in one of them."
         )
-    if "hostname" not in {**public, **secrets} and _HOST_LABEL.fullmatch(name):
+    if not _HOST_NAMES & {*public, *secrets} and _HOST_LABEL.fullmatch(name):
         public["hostname"] = name
     return Wanted(
         name=name,

@@ -99,6 +99,22 @@ def test_the_way_of_a_child_that_runs_from_its_creation() -> None:
     assert (child.step, child.error) == (Step.DONE, None)
 
 
+def test_child_whose_turn_did_not_come() -> None:
+    said = pipeline.unfinished(born_running(), 30, begun=False)
+    assert said == (
+        "Child web-01 is not ready after 30 seconds: its turn did not come. Give a longer timeout, or more concurrency."
+    )
+
+
+def test_note_on_a_child_that_existed_is_no_change() -> None:
+    record = identity.Record("parent-uuid", "child-uuid", "n0")
+    done = on(**{identity.RECORD_KEY: str(record), report.POST_CLONE: "n0 0 "})
+    child, request = pipeline.resume(Wanted("web-01"), BORN_RUNNING, VM, done)
+    assert request is Request.NOTE
+    child = walk(child, Succeeded())
+    assert (child.step, child.changed) == (Step.DONE, False)
+
+
 @pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "of its source, which is a child itself"])
 def test_record_that_the_server_did_not_keep_is_set(dropped: bool) -> None:
     child = born_running(dataclasses.replace(BORN_RUNNING, wait_for="created"))

@@ -66,6 +66,11 @@ def test_hostname_is_the_name_where_that_is_a_host_label(name: str, hostname: st
     assert wanted.children(params(name=name))[0].config_params.get("hostname") == hostname
 
 
+@pytest.mark.parametrize("key", ["guestinfo.ic.hostname", "guestinfo.fork.hostname"])
+def test_hostname_given_by_its_whole_key_has_no_other_beside_it(key: str) -> None:
+    assert wanted.children(params(name="web-01", config_params={key: "db"}))[0].config_params == {key: "db"}
+
+
 def test_hostname_given_as_a_secret_is_not_published() -> None:
     child = wanted.children(params(name="web-01", secret_config_params={"hostname": "long-secret-name"}))[0]
     assert child.config_params == {}
@@ -95,6 +100,10 @@ def test_names_that_a_vm_can_have(name: str) -> None:
         (
             {"children": [{"name": "a"}, {"name": "b"}], "bios_uuid": "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"},
             "one VM only",
+        ),
+        (
+            {"children": [{"name": one, "bios_uuid": "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"} for one in "ab"]},
+            "stands twice in children",
         ),
         ({"name": "a", "bios_uuid": "nonsense"}, "is not a UUID"),
         ({"name": "a", "networks": [{"mac_address": "x"}]}, "Child a: networks: x is not a MAC address"),
