@@ -32,7 +32,7 @@ def nothing_left(vcenter: VCenter) -> Iterator[None]:
 
 def test_whole_job(vcenter: VCenter) -> None:
     """What comes back is what comes back over SOAP, and nothing hidden goes over SOAP."""
-    with vcenter.calls() as calls:
+    with vcenter.calls(by_way=True) as calls:
         parent = vcenter.enable(**MOB)["parent"]
         assert vcenter.enable(**MOB)["changed"] is False
         vcenter.quiesce(**MOB)
@@ -79,13 +79,13 @@ def test_calls(quiesced: VCenter, children: int) -> None:
 
 def test_no_call_no_login(vcenter: VCenter) -> None:
     vcenter.enable()
-    with vcenter.calls() as calls:
+    with vcenter.calls(by_way=True) as calls:
         assert vcenter.enable(**MOB)["changed"] is False
     assert "mob:Login" not in calls
 
 
 def test_auto_takes_soap_where_it_knows_the_methods(vcenter: VCenter) -> None:
-    with vcenter.calls() as calls:
+    with vcenter.calls(by_way=True) as calls:
         vcenter.enable()
     assert over_soap(calls)
     assert "mob:Login" not in calls
@@ -97,7 +97,7 @@ def test_auto_takes_the_browser_where_soap_does_not_know(vcenter: VCenter, answe
     vcenter.rule("hidden_methods_over_soap", "unknown")
     vcenter.enable()
     vcenter.quiesce()
-    with vcenter.calls() as calls:
+    with vcenter.calls(by_way=True) as calls:
         made = vcenter.fork("web-01", "web-02", "web-03")
     assert made["summary"]["created"] == 3
     assert calls["mob:CreateForkChild_Task"] == 3
@@ -108,10 +108,10 @@ def test_auto_takes_the_browser_where_soap_does_not_know(vcenter: VCenter, answe
 
 @pytest.mark.flags("-api-version", "8.0.3.0", "-guest", "none")
 @pytest.mark.parametrize("not_found", ["404", "fault"])
-@pytest.mark.parametrize("way", ["auto", "mob"])
-def test_server_that_knows_the_methods_in_no_way(vcenter: VCenter, way: str, not_found: str) -> None:
+@pytest.mark.parametrize("call_via", ["auto", "mob"])
+def test_server_that_knows_the_methods_in_no_way(vcenter: VCenter, call_via: str, not_found: str) -> None:
     vcenter.rule("mob_not_found", not_found)
-    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="vmfork", call_via=way)
+    refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="vmfork", call_via=call_via)
     assert "does not know the method EnableForkParent_Task: vSphere 6.0 and 6.5 have it" in refusal.msg
     assert "Instant Clone does this job" in refusal.msg
     assert "switched off" not in refusal.msg
@@ -166,7 +166,7 @@ def test_faults_are_those_of_soap(vcenter: VCenter, page: str) -> None:
 def test_lost_answer(quiesced: VCenter, drop: str) -> None:
     before = vms(quiesced)
     quiesced.fault(method="CreateForkChild_Task", at="call", drop=drop, count=1)
-    with quiesced.calls() as calls:
+    with quiesced.calls(by_way=True) as calls:
         made = quiesced.fork("web-01", "web-02", **MOB)
     assert [one["state"] for one in made["children"]] == ["created", "created"]
     assert not over_soap(calls)
@@ -179,7 +179,10 @@ def test_session_dropped_by_the_server(quiesced: VCenter, wrong_nonce: str) -> N
     quiesced.rule("mob_wrong_nonce", wrong_nonce)
     names = [{"name": f"web-{number:02}"} for number in range(10)]
     given = {"parent_name": quiesced.parent, "children": names, "wait_for": "powered_on", "concurrency": 1, **MOB}
-    with quiesced.calls() as calls, quiesced.at_call("PowerOnVM_Task", quiesced.control, "DELETE", "sessions"):
+    with (
+        quiesced.calls(by_way=True) as calls,
+        quiesced.at_call("PowerOnVM_Task", quiesced.control, "DELETE", "sessions"),
+    ):
         made = quiesced.ok("vmfork_child", **given)
     assert made["summary"]["created"] == 10
     assert calls["mob:Login"] == calls["Login"] == 2

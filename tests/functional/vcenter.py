@@ -110,18 +110,22 @@ class VCenter:
         self.control("POST", "faults", fault)
 
     @contextmanager
-    def calls(self) -> Iterator[dict[str, int]]:
-        """Count the calls within a block by method, whether they come by SOAP or through a page."""
+    def calls(self, by_way: bool = False) -> Iterator[dict[str, int]]:
+        """Count the calls within a block by method; see :meth:`called`."""
         self.control("DELETE", "calls")
         counted: dict[str, int] = {}
         yield counted
-        counted.update(self._counted())
+        counted.update(self.called(by_way))
 
-    def _counted(self) -> dict[str, int]:
-        sums: Counter[str] = Counter()
+    def called(self, by_way: bool = False) -> dict[str, int]:
+        """The calls since they were last counted from zero, by method.
+
+        :param by_way: those that come through a page of the browser stand apart, with ``mob:`` before their names.
+        """
+        counted: Counter[str] = Counter()
         for name, count in self.control("GET", "calls")["methods"].items():
-            sums[name.removeprefix("mob:")] += count
-        return dict(sums)
+            counted[name if by_way else name.removeprefix("mob:")] += count
+        return dict(counted)
 
     @contextmanager
     def at_call(self, method: str, act: Callable[..., Any], *arguments: Any) -> Iterator[None]:
@@ -130,7 +134,7 @@ class VCenter:
         ended = threading.Event()
 
         def watch() -> None:
-            while not self._counted().get(method):
+            while not self.called().get(method):
                 if ended.wait(0.02):
                     return
             act(*arguments)
