@@ -38,6 +38,7 @@ NEEDS: dict[str, dict[str, str]] = {
         "pool": "Resource.AssignVMToPool",
         "datastore": "Datastore.AllocateSpace",
     },
+    # All that the vSphere Automation API lists for adapters that are changed at the creation (instant-clone of a VM).
     "InstantClone_Task network": {"network": "Network.Assign"},
     # Not published: assumed to be this, and what InstantClone_Task needs of the places.
     "CreateForkChild_Task": {

@@ -151,6 +151,8 @@ options:
         a new MAC address, and connected if the parent's is.
       - They are set when a child is made. A child that exists is not changed, but for an adapter with
         O(networks[].connect=after_post_clone) that is still to be connected.
+      - VMware's documents contradict each other on whether vCenter follows them. So a new child is looked at. One on
+        another network, with another MAC address, or connected before it was to be has failed.
       - Instant Clone only. The VMFork methods cannot change a child's adapters, and it is refused with them.
     type: list
     elements: dict
@@ -171,7 +173,8 @@ options:
         description:
           - MAC address for the adapter, such as V("00:50:56:01:02:03"), in quotes, since YAML takes some of them for
             numbers. vCenter may want it to be outside of the range it assigns from.
-          - No two adapters can have the same one, so with several children it belongs into the O(networks) of each.
+          - No two adapters can have the same one, so with several children it belongs into the O(networks) of each. One
+            of the parent's own is refused.
           - The default is a new one from vCenter.
         type: str
       connect:
@@ -238,10 +241,12 @@ notes:
     C(VirtualMachine.Interact.PowerOn), C(VirtualMachine.Config.AdvancedConfig), C(Resource.AssignVMToPool) and
     C(Datastore.AllocateSpace). O(bios_uuid) with the VMFork methods also needs C(VirtualMachine.Config.Settings).
   - For O(networks[].network), C(Network.Assign) is needed, and for O(networks[].connect=after_post_clone)
-    C(VirtualMachine.Config.EditDevice) and C(VirtualMachine.Interact.DeviceConnection).
+    C(VirtualMachine.Config.EditDevice) and C(VirtualMachine.Interact.DeviceConnection) on the children. That a MAC
+    address, or an adapter that is disconnected from the start, needs none is what the reference of vSphere's Automation
+    API says; should a vCenter want these two on the parent as well, only the run will tell, not check mode.
   - Before anything is made, the free ports of the distributed port groups that new adapters are to be on are counted,
-    where a port group does not expand by itself and the user may look. Children for whose adapters there are too few
-    have failed.
+    where a port group does not expand by itself and the user may look. They are handed out in the order of the task,
+    and children that go short have failed.
   - To remove them, C(VirtualMachine.Interact.PowerOff) and C(VirtualMachine.Inventory.Delete).
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -161,6 +162,61 @@ def test_vmfork_cannot_change_adapters(vcenter: VCenter) -> None:
     assert vcenter.ok("vmfork_child", **given, state="absent")["changed"] is False
 
 
+@pytest.mark.parametrize("write", [str, str.upper], ids=["lower", "upper"])
+def test_mac_address_of_the_parent(lab: VCenter, write: Callable[[str], str]) -> None:
+    second = adapters(lab, lab.parent)[1]["macAddress"]
+    given = {"parent_name": lab.parent, "name": "web-01", "networks": [{"mac_address": write(second)}]}
+    for check in (True, False):
+        refusal = lab.fails("vmfork_child", check=check, **given)
+        assert refusal.msg == (
+            f"networks: {second} is the MAC address of Network adapter 2 of VM {lab.parent}, which keeps it. "
+            "Give another one, or leave mac_address out for a new one."
+        )
+    assert not lab.exists("/DC0/vm/web-01")
+
+
+# --- a server that does not do as it is asked -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"connect": "after_post_clone"}, "Network adapter 1 is connected and may answer to the parent's address"),
+        ({"connect": "never"}, "Network adapter 1 is connected and may answer to the parent's address"),
+        ({"network": "lab"}, "Network adapter 1 is not on the network lab"),
+        ({"network": "dv-web"}, "Network adapter 1 is not on the network dv-web"),
+        ({"mac_address": MAC}, "Network adapter 1 has the MAC address 00:"),
+    ],
+)
+@pytest.mark.parametrize("keys", ["kept", "dropped"])
+def test_changes_that_the_server_ignores(lab: VCenter, entry: dict[str, str], said: str, keys: str) -> None:
+    lab.rule("instant_clone_device_changes", "ignored")
+    lab.rule("instant_clone_config_keys", keys)
+    given = {
+        "parent_name": lab.parent,
+        "children": [{"name": "web-01", "networks": [entry]}, {"name": "web-02", "networks": [{}, {}]}],
+        "secret_config_params": {"token": "a-long-secret-token"},
+    }
+    refusal = lab.fails("vmfork_child", **given)
+    web = refusal.child("web-01")
+    assert (web["state"], refusal.child("web-02")["state"]) == ("failed", "created")
+    assert web["error"].startswith(f"Child web-01 was not made as networks has it: {said}")
+    assert "Disconnect or remove the child" in web["error"]
+    # It is one of ours all the same, and has no secrets any more.
+    assert "a-long-secret-token" not in str(lab.guest(web["moid"])["guestinfo"])
+    assert lab.ok("vmfork_child", **{**given, "state": "absent"})["summary"]["removed"] == 2
+
+
+def test_child_that_is_made_otherwise_is_removed_on_demand(lab: VCenter) -> None:
+    lab.rule("instant_clone_device_changes", "ignored")
+    given = {"parent_name": lab.parent, "name": "web-01", "networks": [{"connect": "never"}, {"network": "lab"}]}
+    refusal = lab.fails("vmfork_child", **given, wait_for="created", on_failure="remove")
+    said = "Network adapter 1 is connected and may answer to the parent's address, Network adapter 2 is not on the"
+    assert said in refusal.child("web-01")["error"]
+    assert refusal.child("web-01")["error"].endswith("The child was removed.")
+    assert not lab.exists("/DC0/vm/web-01")
+
+
 # --- connected when -------------------------------------------------------------------------------------------------
 
 
@@ -225,34 +281,45 @@ def three(vcenter: VCenter) -> dict[str, Any]:
 
 
 def test_port_group_with_too_few_ports(lab: VCenter) -> None:
-    lab.control("POST", "inventory", {"port_groups": [{"name": "dv-small", "ports": 2, "auto_expand": False}]})
-    given = three(lab)
-    given["children"][0]["networks"] = [{"network": "lab"}]
-    for network in given["children"][1:]:
-        network["networks"] = [{"network": "dv-small"}, {"network": "dv-small"}]
+    groups = [{"name": name, "ports": 2, "auto_expand": False} for name in ("dv-small", "dv-other")]
+    lab.control("POST", "inventory", {"port_groups": groups})
+    wanted = {
+        "web-01": ["lab"],
+        "web-02": ["dv-small"],
+        "web-03": ["dv-small", "dv-other"],
+        "web-04": ["dv-other", "dv-small"],
+        "web-05": ["dv-other"],
+    }
+    given = {
+        "parent_name": lab.parent,
+        "children": [
+            {"name": name, "networks": [{"network": network} for network in networks]}
+            for name, networks in wanted.items()
+        ],
+    }
     for check in (True, False):
         with lab.calls() as calls:
             refusal = lab.fails("vmfork_child", check=check, **given)
-        for name in ("web-02", "web-03"):
-            assert refusal.child(name)["error"] == (
-                f"Could not create child {name}: the distributed port group dv-small has 2 free ports, and the "
-                "children of this task need 4. Add ports to it, let it expand by itself, or make fewer children."
-            )
-        assert refusal.child("web-01")["state"] == "created"
-        assert calls.get(INSTANT_CLONE.create, 0) == (0 if check else 1)
+        assert [one["state"] for one in refusal["children"]] == ["created", "created", "created", "failed", "created"]
+        # The one that goes short on one network takes no port on the other.
+        assert refusal.child("web-04")["error"] == (
+            "Could not create child web-04: it needs 1 of the 2 free ports of the distributed port group dv-small, and "
+            "the children before it in the task leave it 0. Add ports to it, let it expand by itself, or make fewer "
+            "children."
+        )
+        assert calls.get(INSTANT_CLONE.create, 0) == (0 if check else 4)
         assert calls["FetchDVPorts"] == 1
-    given["children"] = given["children"][:2]
-    assert lab.ok("vmfork_child", **given)["summary"]["created"] == 1
 
 
 def test_the_parents_own_port_group(vcenter: VCenter) -> None:
     vcenter.control("POST", "inventory", {"port_groups": [{"name": "dv-small", "ports": 3, "auto_expand": False}]})
     vcenter.govc("vm.network.change", "-vm", vcenter.parent, "-net", "dv-small", "ethernet-0")
     vcenter.quiesce()
-    refusal = vcenter.fails("vmfork_child", **three(vcenter))
-    assert "the distributed port group dv-small has 2 free ports, and the children of this task need 3." in refusal.msg
-    assert refusal["changed"] is False
-    # Elsewhere there is room, and a child that exists needs no port any more.
+    for _again in range(2):  # those that exist need no port any more
+        refusal = vcenter.fails("vmfork_child", **three(vcenter))
+        assert [one["error"] is None for one in refusal["children"]] == [True, True, False]
+        assert "free ports of the distributed port group dv-small, and the children before it" in refusal.msg
+    # Elsewhere there is room.
     assert vcenter.ok("vmfork_child", **three(vcenter), networks=[{"network": "VM Network"}])["changed"]
     with vcenter.calls() as calls:
         assert vcenter.ok("vmfork_child", **three(vcenter))["changed"] is False

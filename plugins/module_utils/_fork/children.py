@@ -163,7 +163,7 @@ def make(
     """
     parent.engine.check(wanted, how.allow_running_parent)
     for one in wanted:
-        networks.check_labels(parent.name, parent.values, one.networks)
+        networks.check_against_parent(parent.name, parent.values, one.networks)
     places = Places(parent, wanted)
     folders = {one.name: places.folder_of(one) for one in wanted}
     standings = survey.look(parent, deadline, folders, {one.name: one.bios_uuid for one in wanted})
@@ -178,6 +178,7 @@ def make(
         places.defaults = _places_of(parent)
     if missing:
         places.look_up(missing)
+        goal = replace(goal, backings=places.networks.backings)
         refused.update(port_groups.shortages(parent, missing, places.networks))
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
     if how.check_mode:

@@ -125,13 +125,14 @@ def labels(cards: t.Iterable[t.Any]) -> str:
     return ", ".join(_label(one) for one in cards)
 
 
-def check_labels(name: str, parent: Values, networks: t.Sequence[Network]) -> None:
-    """Refuse an entry that fits none of the parent's adapters, or one that another entry fits.
+def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network]) -> None:
+    """Refuse an entry that fits none of the parent's adapters, one that another entry fits, or a MAC of the parent's.
 
     :param name: the parent's.
     :raises _errors.BadInput: tells the adapters there are.
     """
     have = adapters(parent)
+    taken = {_mac_of(one): _label(one) for one in have}
     seen: set[int] = set()
     for one in networks:
         adapter = _adapter(have, one)
@@ -146,6 +147,11 @@ def check_labels(name: str, parent: Values, networks: t.Sequence[Network]) -> No
                 "the list. Give each entry its label."
             )
         seen.add(adapter.key)
+        if one.mac_address in taken:
+            raise _errors.BadInput(
+                f"networks: {one.mac_address} is the MAC address of {taken[one.mac_address]} of VM {name}, which keeps "
+                "it. Give another one, or leave mac_address out for a new one."
+            )
 
 
 def device_changes(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> list[t.Any]:
@@ -222,6 +228,30 @@ def _port_group(backing: t.Any) -> str | None:
 # --- a child's adapters ---------------------------------------------------------------------------------------------
 
 
+def differences(child: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> list[str]:
+    """In what a child that was just made is not as the task wants it: clauses.
+
+    The 8.0 programming guide says that vCenter ignores the location of an
+    Instant Clone, which the changes of its adapters are part of.
+
+    :param backings: as for :func:`device_changes`.
+    """
+    have = adapters(child)
+    result = []
+    for one in networks:
+        adapter = _adapter(have, one)
+        if adapter is None:
+            result.append(f"it has no network adapter {one.label or one.position}")
+            continue
+        if one.connect != AT_CLONE and _is_connected(adapter, _power.is_on(child)):
+            result.append(f"{_label(adapter)} is connected and may answer to the parent's address")
+        if one.network is not None and not _is_same_network(adapter.backing, backings[one.network]):
+            result.append(f"{_label(adapter)} is not on the network {one.network}")
+        if one.mac_address not in (None, _mac_of(adapter)):
+            result.append(f"{_label(adapter)} has the MAC address {_mac_of(adapter)}")
+    return result
+
+
 def disconnected(child: Values, networks: t.Sequence[Network]) -> list[t.Any]:
     """The child's adapters that are to be connected after its post-clone script, and are not yet.
 
@@ -246,6 +276,24 @@ def connection(cards: t.Iterable[t.Any]) -> t.Any:
 def _is_connected(adapter: t.Any, is_on: bool) -> bool:
     now = adapter.connectable
     return now is not None and bool(now.connected if is_on else now.startConnected)
+
+
+def _is_same_network(one: t.Any, other: t.Any) -> bool:
+    if type(one) is not type(other):
+        return False
+    card = vim.vm.device.VirtualEthernetCard
+    if isinstance(one, card.DistributedVirtualPortBackingInfo):
+        return bool(one.port.portgroupKey == other.port.portgroupKey)
+    if isinstance(one, card.OpaqueNetworkBackingInfo):
+        return bool(one.opaqueNetworkId == other.opaqueNetworkId)
+    # The object, where it is told: several hosts' networks may share a name, and a name may come escaped.
+    if one.network is not None:
+        return bool(one.network == other.network)
+    return bool(one.deviceName == other.deviceName)
+
+
+def _mac_of(adapter: t.Any) -> str:
+    return (adapter.macAddress or "").lower()
 
 
 def _adapter(have: t.Sequence[t.Any], entry: Network) -> t.Any:

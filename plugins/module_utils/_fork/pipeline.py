@@ -105,6 +105,7 @@ class Goal:
     :param parent: properties of the parent: an inherited address does not count.
     :param param_keys: where in guestinfo a config param is put: full keys.
     :param is_born_running: see :class:`engine.Engine`.
+    :param backings: network as a child names it → what an adapter on it is backed by.
     """
 
     wait_for: str
@@ -112,6 +113,7 @@ class Goal:
     network: facts.IPNetwork | None = None
     param_keys: t.Callable[[str], tuple[str, ...]] = lambda key: (report.PARAMS + key,)
     is_born_running: bool = False
+    backings: t.Mapping[str, t.Any] = field(default_factory=dict)
 
 
 _OWN_PARAM = re.compile(r"vmfork\..*|ethernet\d+\.address")
@@ -349,7 +351,7 @@ def _overdue(child: Child, event: Overdue) -> Next:
     if child.step in (Step.CLEARING, Step.NOTING):
         return child, None
     if not child.recorded and (event.goes_on or child.step in (Step.CREATED, Step.RECORDING)):
-        return replace(child, error=event.sentence), None
+        return _with_error(child, event.sentence), None
     return _failed(child, Failed(event.sentence, goes_on=event.goes_on))
 
 
@@ -391,6 +393,7 @@ def _news(child: Child, event: News) -> Next:
     was_on = _power.is_on(child.values)
     child = replace(child, values={**child.values, **event.values})
     if child.step is Step.CREATED and child.values.get("config.uuid"):
+        child = _compared(child)
         if child.bears_record:
             return _start(replace(child, recorded=True))
         return replace(child, step=Step.RECORDING), Request.RECORD
@@ -401,6 +404,16 @@ def _news(child: Child, event: News) -> Next:
             return _powered_off(child)
         return _arrive(child)
     return child, None
+
+
+def _compared(child: Child) -> Child:
+    """A new child whose adapters are not as they were to be has failed; it is recorded all the same."""
+    wrong = networks.differences(child.values, child.wanted.networks, child.goal.backings)
+    if not wrong:
+        return child
+    what = f"Child {child.name} was not made as networks has it"
+    remedy = "vCenter did not follow it. Disconnect or remove the child, and make the next ones without networks."
+    return _with_error(child, _errors.sentence(what, ", ".join(wrong), remedy))
 
 
 def _powered_off(child: Child) -> Next:
@@ -453,7 +466,11 @@ def _left_disconnected(child: Child) -> str:
 def _fail(child: Child, sentence: str) -> Next:
     if child.step in (Step.CLEARING, Step.NOTING):
         return replace(child, step=Step.FAILED, error=child.error or sentence), None
-    return _finish(replace(child, error=sentence))
+    return _finish(_with_error(child, sentence))
+
+
+def _with_error(child: Child, sentence: str) -> Child:
+    return replace(child, error=" ".join(dict.fromkeys(filter(None, (child.error, sentence)))))
 
 
 def _finish(child: Child) -> Next:

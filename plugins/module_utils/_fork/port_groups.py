@@ -78,8 +78,10 @@ def find(parent: Parent, children: t.Sequence[Wanted]) -> Found:
 def shortages(parent: Parent, children: t.Sequence[Wanted], found: Found) -> dict[str, str]:
     """For each child that cannot be made for want of free ports, the sentence that says so.
 
-    Only a port group with static binding that does not expand by itself can
-    be short of ports. Where the user cannot look, the server will tell.
+    Free ports are handed out in the order of the task; a child that goes
+    short of one takes none. Only a port group with static binding that does
+    not expand by itself can be short. Where the user cannot look, the server
+    will tell.
     """
     landing = {one.name: networks.landing(parent.values, one.networks, found.backings) for one in children}
     needed: Counter[str] = sum(landing.values(), Counter())
@@ -91,15 +93,18 @@ def shortages(parent: Parent, children: t.Sequence[Wanted], found: Found) -> dic
         and values.get("config.autoExpand") is False
     }
     free = _free_ports(parent.session, bounded)
+    left = dict(free)
     result: dict[str, str] = {}
-    for name, keys in landing.items():
-        for key in keys:
-            if key in free and free[key] < needed[key]:
-                result[name] = (
-                    f"Could not create child {name}: the distributed port group "
-                    f"{_inventory.unescape(bounded[key]['name'])} has {free[key]} free ports, and the children of this "
-                    f"task need {needed[key]}. Add ports to it, let it expand by itself, or make fewer children."
-                )
+    for name, ports in landing.items():
+        short = next((key for key, count in ports.items() if key in left and left[key] < count), None)
+        if short is None:
+            left.update({key: left[key] - count for key, count in ports.items() if key in left})
+            continue
+        result[name] = (
+            f"Could not create child {name}: it needs {ports[short]} of the {free[short]} free ports of the "
+            f"distributed port group {_inventory.unescape(bounded[short]['name'])}, and the children before it in the "
+            f"task leave it {left[short]}. Add ports to it, let it expand by itself, or make fewer children."
+        )
     return result
 
 

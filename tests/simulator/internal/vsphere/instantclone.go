@@ -160,7 +160,7 @@ func (v *virtualMachine) proposed(ctx *simulator.Context, spec *types.VirtualMac
 	if _, err := uuid.Parse(spec.BiosUuid); spec.BiosUuid != "" && err != nil {
 		found(types.CheckTestTypeSourceTests, &types.InvalidArgument{InvalidProperty: "spec.biosUuid"})
 	}
-	devices, fault := v.sim.clonedCards(ctx, v.VirtualMachine, spec.Location.DeviceChange)
+	devices, fault := v.sim.clonedCards(ctx, v.VirtualMachine, v.sim.changesOfClone(spec.Location))
 	if fault == nil {
 		var kept *pledge
 		kept, fault = v.sim.ports.pledge(types.ManagedObjectReference{}, cardsOf(devices))
@@ -196,6 +196,14 @@ func (s *Simulator) folderOfClone(ctx *simulator.Context, source *simulator.Virt
 	return *source.Parent
 }
 
+// changesOfClone are the device changes of an instant clone that count.
+func (s *Simulator) changesOfClone(location types.VirtualMachineRelocateSpec) []types.BaseVirtualDeviceConfigSpec {
+	if s.rules.is("instant_clone_device_changes", "ignored") {
+		return nil
+	}
+	return location.DeviceChange
+}
+
 // needsOfInstantClone lists the privileges InstantClone asks for.
 func (s *Simulator) needsOfInstantClone(source types.ManagedObjectReference, spec *types.VirtualMachineInstantCloneSpec) []need {
 	needs := []need{{provisioningClone, source}}
@@ -212,7 +220,7 @@ func (s *Simulator) needsOfInstantClone(source types.ManagedObjectReference, spe
 		}
 		needs = append(append(needs, need{powerOn, on}), needsOfPlace(object, spec.Location, folder)...)
 	})
-	for _, need := range s.needsOfDevices(source, spec.Location.DeviceChange) {
+	for _, need := range s.needsOfDevices(source, s.changesOfClone(spec.Location)) {
 		if need.privilege == assignNetwork {
 			needs = append(needs, need)
 		}

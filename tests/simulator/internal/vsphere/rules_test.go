@@ -158,6 +158,23 @@ var ruleTests = map[string]struct {
 		}), "")
 		b.vm(map[string]string{"honoured": "f/c", "ignored": "c"}[choice])
 	}},
+	"instant_clone_device_changes": {version: "6.7", test: func(b *bed, choice string) {
+		b.networks(map[string]any{"networks": []string{"Lab"}})
+		source := b.vm("DC0_H0_VM0")
+		card := *b.card(source)
+		card.AddressType, card.MacAddress = "manual", "00:50:56:11:22:33"
+		card.Connectable = &types.VirtualDeviceConnectInfo{}
+		b.backed("Lab")(&card)
+		b.expect("clone", b.clone(source, types.VirtualMachineInstantCloneSpec{
+			Name: "c", Location: types.VirtualMachineRelocateSpec{DeviceChange: editOf(&card)},
+		}), "")
+		is, was := b.card(b.vm("c")), b.card(source)
+		_, standard := is.Backing.(*types.VirtualEthernetCardNetworkBackingInfo)
+		honoured := choice == "honoured"
+		if (is.MacAddress == card.MacAddress) != honoured || is.Connectable.Connected == honoured || standard != honoured || is.MacAddress == was.MacAddress {
+			b.Errorf("%+v", is)
+		}
+	}},
 	"instant_clone_default_folder": {version: "6.7", test: func(b *bed, choice string) {
 		b.control(http.MethodPost, "inventory", map[string]any{
 			"folders": []string{"/DC0/vm/f"}, "vms": 1, "name": "source", "folder": "/DC0/vm/f", "power_on": true,

@@ -16,6 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networ
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
 
 CARD = vim.vm.device.VirtualEthernetCard
+MAC = "00:50:56:01:02:03"
 LAB = CARD.NetworkBackingInfo(deviceName="lab")
 
 
@@ -122,23 +123,30 @@ def test_a_mac_address_belongs_to_one_adapter() -> None:
 )
 def test_labels_that_do_not_fit_the_parent(entries: list[dict[str, Any]], said: str) -> None:
     with pytest.raises(BadInput) as refusal:
-        networks.check_labels("golden", PARENT, networks.wanted(entries))
+        networks.check_against_parent("golden", PARENT, networks.wanted(entries))
     assert said in refusal.value.sentence
     if "It has" in refusal.value.sentence:
         assert refusal.value.sentence.endswith("It has: Network adapter 1, Network adapter 2.")
 
 
 def test_parent_without_adapters() -> None:
-    networks.check_labels("golden", vm(), ())
+    networks.check_against_parent("golden", vm(), ())
     with pytest.raises(BadInput, match="It has: none"):
-        networks.check_labels("golden", vm(), networks.wanted([{}]))
+        networks.check_against_parent("golden", vm(), networks.wanted([{}]))
 
 
 @pytest.mark.parametrize(
     "entries", [[{}, {}], [{"label": "Network adapter 2"}, {"label": "Network adapter 1"}], [{}], []]
 )
 def test_labels_that_fit(entries: list[dict[str, Any]]) -> None:
-    networks.check_labels("golden", PARENT, networks.wanted(entries))
+    networks.check_against_parent("golden", PARENT, networks.wanted(entries))
+
+
+@pytest.mark.parametrize("text", ["00:50:56:80:00:01", "00-50-56-80-00-02", "00:50:56:AB:00:03"])
+def test_mac_address_of_the_parent_is_taken(text: str) -> None:
+    parent = vm(adapter(1), adapter(2), adapter(3, macAddress="00:50:56:Ab:00:03"))
+    with pytest.raises(BadInput, match=f"is the MAC address of Network adapter {text[-1]} of VM golden"):
+        networks.check_against_parent("golden", parent, networks.wanted([{"mac_address": text}]))
 
 
 def changes(*entries: dict[str, Any], parent: dict[str, Any] = PARENT) -> list[Any]:
@@ -207,6 +215,60 @@ def test_port_groups_that_a_child_lands_on(entries: list[dict[str, Any]], keys: 
 
 
 # --- a child's adapters ---------------------------------------------------------------------------------------------
+
+
+def differences(card: Any, **entry: str) -> list[str]:
+    backings = {"lab": LAB, "dv": on_port_group(), "opaque": OPAQUE}
+    return networks.differences(vm(card), networks.wanted([entry]), backings)
+
+
+OPAQUE = CARD.OpaqueNetworkBackingInfo(opaqueNetworkId="segment-1", opaqueNetworkType="nsx.LogicalSwitch")
+OTHER = CARD.OpaqueNetworkBackingInfo(opaqueNetworkId="segment-2", opaqueNetworkType="nsx.LogicalSwitch")
+
+
+@pytest.mark.parametrize(
+    ("network", "backing", "is_same"),
+    [
+        ("lab", CARD.NetworkBackingInfo(deviceName="lab"), True),
+        ("lab", CARD.NetworkBackingInfo(deviceName="home"), False),
+        ("lab", on_port_group(), False),
+        ("dv", on_port_group(port="17"), True),
+        ("dv", on_port_group("dvportgroup-2"), False),
+        ("dv", LAB, False),
+        ("opaque", OPAQUE, True),
+        ("opaque", OTHER, False),
+    ],
+)
+def test_network_that_a_new_child_is_on(network: str, backing: Any, is_same: bool) -> None:
+    said = [] if is_same else [f"Network adapter 1 is not on the network {network}"]
+    assert differences(adapter(1, backing=backing), network=network) == said
+
+
+@pytest.mark.parametrize(("moid", "is_same"), [("network-1", True), ("network-2", False)])
+def test_network_is_compared_by_its_object_where_it_is_told(moid: str, is_same: bool) -> None:
+    asked = CARD.NetworkBackingInfo(deviceName="a/b", network=vim.Network("network-1"))
+    card = adapter(1, backing=CARD.NetworkBackingInfo(deviceName="a%2fb", network=vim.Network(moid)))
+    assert (networks.differences(vm(card), networks.wanted([{"network": "x"}]), {"x": asked}) == []) is is_same
+
+
+@pytest.mark.parametrize("connect", networks.CONNECT)
+@pytest.mark.parametrize("connected", [True, False])
+def test_connection_of_a_new_child(connect: str, connected: bool) -> None:
+    said = ["Network adapter 1 is connected and may answer to the parent's address"]
+    assert differences(adapter(1, connected=connected), connect=connect) == (
+        said if connected and connect != "at_clone" else []
+    )
+
+
+def test_mac_address_of_a_new_child() -> None:
+    assert differences(adapter(1, macAddress="00:50:56:AB:00:01"), mac_address="00-50-56-ab-00-01") == []
+    assert differences(adapter(1), mac_address=MAC) == ["Network adapter 1 has the MAC address 00:50:56:80:00:01"]
+    assert differences(adapter(1)) == []
+
+
+def test_adapter_that_a_new_child_lacks() -> None:
+    assert networks.differences({}, networks.wanted([{}]), {}) == ["it has no network adapter 1"]
+
 
 LATE = networks.wanted([{"connect": "never"}, {"connect": "after_post_clone"}, {"connect": "after_post_clone"}])
 

@@ -607,6 +607,37 @@ def test_what_lies_ahead_of_a_child_with_a_late_adapter() -> None:
     assert ahead("poweredOn", connected=False)[0] is Request.CONNECT
 
 
+def too_early(**keys: str) -> Child:
+    """A new child whose late adapter is connected from its creation on; without keys, it lost its record too."""
+    child, _request = pipeline.begin(replace(LATE, secret_config_params=SECRET), BORN_RUNNING)
+    seen = child.record if keys else {}
+    return walk(child, Created(VM), News({**on(**seen), **cards(second=True), "config.uuid": child.bios_uuid}))
+
+
+TOO_EARLY = "Child web-01 was not made as networks has it: Network adapter 2 is connected and may answer to the"
+
+
+def test_new_child_that_is_connected_too_early_fails_at_once() -> None:
+    child = too_early(with_="record")
+    assert (child.step, child.recorded) == (Step.CLEARING, True)
+    child = walk(child, Succeeded())
+    assert child.step is Step.FAILED
+    assert (child.error or "").startswith(TOO_EARLY)
+
+
+def test_new_child_that_is_connected_too_early_is_recorded_all_the_same() -> None:
+    child = too_early()
+    assert child.step is Step.RECORDING
+    recorded, requests = asked(child, Overdue("Late."), Succeeded(), Succeeded())
+    assert requests == [None, Request.CLEAR, None]
+    assert (recorded.step, recorded.recorded) == (Step.FAILED, True)
+    assert (recorded.error or "").startswith(TOO_EARLY)
+    assert (recorded.error or "").endswith("Late.")
+    refused = walk(child, Failed("Could not record it."), Succeeded())
+    assert (refused.error or "").startswith(TOO_EARLY)
+    assert (refused.error or "").endswith("Could not record it.")
+
+
 # --- the time is over -----------------------------------------------------------------------------------------------
 
 
