@@ -78,11 +78,13 @@ class Session:
 
     def __exit__(self, *exc_info: object) -> None:
         # The task's outcome stands; a log-out that fails must not replace it.
-        with contextlib.suppress(Exception):
-            self.closing.close()
-        with contextlib.suppress(Exception):
-            self.content.sessionManager.Logout()
-        self._stub.DropConnections()
+        try:
+            with contextlib.suppress(Exception):
+                self.closing.close()
+        finally:  # also when the user ends us meanwhile
+            with contextlib.suppress(Exception):
+                self.content.sessionManager.Logout()
+            self._stub.DropConnections()
 
     @property
     def api_version(self) -> tuple[int, ...]:

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers that pyVmomi cannot read."""
+"""Answers that pyVmomi cannot read, and the end of a session."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,3 +27,22 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ser
 def test_newer_than_pyvmomi(kind: Any, answer: str) -> None:
     with pytest.raises(UnknownType, match=r"does not know .*A newer pyVmomi may know it"):
         Session(Server("vcenter", "user", "password")).call_once(SoapAdapter.Deserialize, answer, kind)
+
+
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError])
+def test_log_out_that_the_user_breaks_off(trouble: type[BaseException]) -> None:
+    """Of what else ends with the session: the session itself still ends."""
+    done: list[str] = []
+
+    def break_off() -> None:
+        raise trouble
+
+    session = Session(Server("vcenter", "user", "password"))
+    session.content = SimpleNamespace(sessionManager=SimpleNamespace(Logout=lambda: done.append("logged out")))
+    session._stub = SimpleNamespace(DropConnections=lambda: done.append("dropped"))
+    session.closing.callback(break_off)
+    try:
+        session.__exit__()
+    except KeyboardInterrupt:
+        done.append("told")
+    assert done == ["logged out", "dropped", *["told"] * (trouble is KeyboardInterrupt)]
