@@ -33,6 +33,8 @@ _UNSEEN = ("script", "style", "textarea")
 class Row:
     """A row of a table: as a rule name, type and value of a property."""
 
+    depth: int
+    """How many tables are around it: a fault that another one caused shows that one's properties in an inner table."""
     cells: list[str] = field(default_factory=list)
     moid: str | None = None
     """The managed object ID that the row's first link leads to."""
@@ -59,23 +61,31 @@ class Page:
         return next(iter(self.values(*names)), None)
 
     def values(self, *names: str) -> list[str]:
-        """Values of all properties with these names that are set, as text without its quotes."""
-        found = [row.cells[-1] for row in self.rows if len(row.cells) > 1 and row.cells[0] in names]
-        return [_unquoted(one) for one in found if one not in ("", "Unset")]
+        """Values of the outermost properties with these names that are set, as text without its quotes."""
+        return [_unquoted(row.cells[-1]) for row in self._outermost(*names)]
 
     def reference(self, name: str) -> tuple[str, str] | None:
         """Type and ID of the managed object that a property refers to."""
-        for row in self.rows:
-            if len(row.cells) > 2 and row.cells[0] == name and row.moid:
+        for row in self._outermost(name):
+            if len(row.cells) > 2 and row.moid:
                 return bare_type(row.cells[1]), row.moid
         return None
+
+    def _outermost(self, *names: str) -> list[Row]:
+        found = [row for row in self.rows if len(row.cells) > 1 and row.cells[0] in names]
+        found = [row for row in found if row.cells[-1] not in ("", "Unset")]
+        lowest = min((row.depth for row in found), default=0)
+        return [row for row in found if row.depth == lowest]
 
 
 def read(text: str) -> Page:
     """Read a page; what is no page of the Managed Object Browser is read as well."""
     reader = _Reader()
-    reader.feed(text)
-    reader.close()
+    try:
+        reader.feed(text)
+        reader.close()
+    except AssertionError:  # of html.parser, about <![x[ ]]>
+        reader = _Reader()
     seen = " ".join("".join(reader.text).split())
     return Page(
         nonce=reader.nonce,
@@ -83,7 +93,7 @@ def read(text: str) -> Page:
         is_browser=reader.nonce is not None or "Managed Object" in seen or "Invoke Method" in seen,
         outcome=None if reader.outcome is None else bare_type("".join(reader.outcome)),
         title=" ".join("".join(reader.title).split()),
-        rows=tuple(Row([" ".join(one.split()) for one in row.cells], row.moid) for row in reader.rows),
+        rows=tuple(Row(row.depth, [" ".join(one.split()) for one in row.cells], row.moid) for row in reader.rows),
         moid=reader.moid,
     )
 
@@ -129,7 +139,7 @@ class _Reader(html.parser.HTMLParser):
             self._end_block()
             self._open.append(None)
         elif tag == "tr" and self._open:
-            self._open[-1] = Row()
+            self._open[-1] = Row(len(self._open))
             self.rows.append(t.cast(Row, self._open[-1]))
         elif tag in ("td", "th") and self._row is not None:
             self._row.cells.append("")

@@ -88,6 +88,14 @@ TASKS = {
 }
 
 MESSAGES = "<ul class=noindent><li>" + table(("key", "string", '"k"'), ("message", "string", '"The disk is in use."'))
+CAUSE = table(
+    (
+        "fault",
+        "MethodFault",
+        table(("faultMessage", "LocalizableMessage[]", MESSAGES), ("msg", "string", '"Inner."')),
+    ),
+    ("localizedMessage", "string", '"The cause\'s."'),
+)
 MOREF = "ManagedObjectReference:VirtualMachine"
 VM_LINK = '<a href="/mob/?moid=vm%2d12">vm-12</a> (golden)'
 
