@@ -19,9 +19,7 @@ Programming Guide, appendix "Managed Object Browser"); unset ones are left out
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
-import http.cookies
 import re
 import typing as t
 from urllib.parse import urlencode
@@ -37,22 +35,29 @@ LIMIT = 4 * 1024 * 1024
 
 SESSION_COOKIE = "vmware_soap_session"
 
+LOGIN_FAULTS = ("InvalidLogin", "NotAuthenticated")
+
 
 class MobCaller:
     """Calls the unpublished methods through the MOB.
 
     Logs in when the first method is called, and out when the session ends.
 
-    :param otherwise: what the user may do where there is no MOB: ``, or use call_via=soap``.
+    :param instead: the ``call_via`` that may help where this way does not; empty when it was tried before.
     """
 
-    def __init__(self, session: Session, otherwise: str = "") -> None:
+    def __init__(self, session: Session, instead: str = "") -> None:
         self._session = session
         self._server = session.server
-        self._otherwise = otherwise
+        self._otherwise = f", or use call_via={instead}" if instead else ""
+        self._remedy = (
+            f"Use call_via={instead}, or leave it out."
+            if instead
+            else f"Nor does it over SOAP. {methods.VSPHERE} have it, and newer ones Instant Clone."
+        )
         self._cookies: dict[str, str] = {}
         self._nonce: str | None = None
-        self._logins = 0
+        self._was_refused = False
         self._mishap: _errors.Error | None = None
         """Why there is no MOB to be had; not tried again, since a login that is refused often locks the user out."""
         self._mob = f"The Managed Object Browser of {self._server.hostname}"
@@ -70,16 +75,21 @@ class MobCaller:
         if self._mishap is not None:
             raise self._mishap
         form = form_fields(method, arguments)
-        path = "/mob/?" + urlencode({"moid": vm._GetMoId(), "method": method.browser_name})
-        if self._nonce is None:
-            self._open(path, method)
-        answer = self._send(path, form)
-        if answer is None:
-            self._open(path, method)
-            answer = self._send(path, form)
+        if not self.has_opened:
+            self._open(vm, method)
+        answer = self._send(vm, method, form)
+        if answer is None and not self._was_refused:
+            self._was_refused = True
+            self._open(vm, method)
+            answer = self._send(vm, method, form)
         if answer is None:
             raise self._refused_twice()
         return self._task(answer, method)
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether there is a MOB to be had: it has given a form."""
+        return self._nonce is not None
 
     def child_spec(self, **values: t.Any) -> t.Any:
         """See :meth:`methods.Caller.child_spec`."""
@@ -87,64 +97,77 @@ class MobCaller:
 
     # --- pages ------------------------------------------------------------------------------------------------------
 
-    def _open(self, path: str, method: methods.Method) -> None:
+    def _open(self, vm: t.Any, method: methods.Method) -> None:
         """Get a method's form, and with it a session and its nonce."""
         had_session = bool(self._cookies)
-        answer, shown = self._request("GET", path)
-        if had_session and _asks_for_login(answer, shown):
-            if self._logins > 1:
-                raise self._refused_twice()
+        answer, shown = self._get(vm, method)
+        if had_session and _is_refusal(answer, shown):
             self._cookies.clear()
-            answer, shown = self._request("GET", path)
-        if answer.status == 404 and self._request("GET", "/mob/")[1].is_browser:
-            raise soap.method_unknown(self._session, method)
-        if shown.outcome is not None:
+            answer, shown = self._get(vm, method)
+        if answer.status == 404:
+            raise self._not_found(answer, shown, vm, method)
+        if shown.outcome is not None and not _is_refusal(answer, shown):
             raise self._raised(shown, method)
         self._mishap = self._mishap_of(answer, shown)
         if self._mishap is not None:
             raise self._mishap
         self._nonce = shown.nonce
 
-    def _send(self, path: str, form: dict[str, str]) -> page.Page | None:
-        """Send a form; ``None`` when it was refused, as it is when its session is over."""
-        answer, shown = self._request("POST", path, {page.NONCE: str(self._nonce), **form})
-        if _asks_for_login(answer, shown) or answer.status in (403, 404):
+    def _send(self, vm: t.Any, method: methods.Method, form: dict[str, str]) -> page.Page | None:
+        """Send a form; ``None`` when it was refused, as it is when its session is over.
+
+        Nothing else may be sent again: whether it was carried out is unknown.
+        """
+        content = urlencode({page.NONCE: str(self._nonce), **form}).encode()
+        answer, shown = self._request("POST", _path(vm, method), content)
+        if _is_refusal(answer, shown):
             return None
-        if shown.outcome is None and shown.nonce not in (None, self._nonce):
-            return None  # the form of another session
+        if answer.status == 404:
+            raise self._not_found(answer, shown, vm, method)
+        self._nonce = shown.nonce or self._nonce
         if shown.outcome is None:
             raise _errors.ConnectionLost(
                 f"{self._mob} answered a call with {answer.status} {answer.reason}, and not with its result. "
                 "Look at the VM's tasks in the vSphere Client, then run again."
             )
-        self._nonce = shown.nonce or self._nonce
         return shown
 
-    def _request(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[_http.Answer, page.Page]:
-        server = self._server
-        login = base64.b64encode(f"{server.username}:{server.password}".encode()).decode()
-        headers = {"Authorization": f"Basic {login}"}
-        if form is not None:
+    def _get(self, vm: t.Any | None = None, method: methods.Method | None = None) -> tuple[_http.Answer, page.Page]:
+        """The page of a method, of an object, or the first one."""
+        return self._request("GET", _path(vm, method))
+
+    def _request(self, verb: str, path: str, content: bytes | None = None) -> tuple[_http.Answer, page.Page]:
+        headers = self._cookie()
+        if SESSION_COOKIE not in self._cookies:  # else the server says when the session is over, and begins no other
+            headers["Authorization"] = self._login()
+        if content is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        content = None if form is None else urlencode(form).encode()
-        answer = _http.ask(server, method, path, {**headers, **self._cookie()}, content, LIMIT)
+
+        def ask() -> _http.Answer:
+            return _http.ask(self._server, verb, path, headers, content, LIMIT)
+
+        try:
+            answer = ask()
+        except _errors.ConnectionLost:
+            raise
+        except _errors.ConnectionFailed:
+            answer = ask()  # nothing was sent
         self._keep_cookies(answer)
         return answer, _read(answer)
+
+    def _login(self) -> str:
+        login = f"{self._server.username}:{self._server.password}"
+        return f"Basic {base64.b64encode(login.encode()).decode()}"
 
     def _cookie(self) -> dict[str, str]:
         pairs = [f"{name}={value}" for name, value in self._cookies.items()]
         return {"Cookie": "; ".join(pairs)} if pairs else {}
 
     def _keep_cookies(self, answer: _http.Answer) -> None:
-        before = self._cookies.get(SESSION_COOKIE)
         for header in answer.headers.get_all("Set-Cookie", []):
-            with contextlib.suppress(http.cookies.CookieError):
-                self._cookies.update({name: one.coded_value for name, one in http.cookies.SimpleCookie(header).items()})
+            name, _equals, value = header.partition(";")[0].partition("=")  # http.cookies drops what it does not know
+            self._cookies[name.strip()] = value.strip()
         self._cookies = {name: value for name, value in self._cookies.items() if value.strip('"')}
-        if answer.status != 401 and self._cookies.get(SESSION_COOKIE) not in (None, before):
-            self._logins += 1
-        if self._logins > 2:
-            raise self._refused_twice()
 
     def _log_out(self) -> None:
         if self._cookies:  # and without the login, which could begin a session
@@ -152,10 +175,23 @@ class MobCaller:
 
     # --- mishaps ----------------------------------------------------------------------------------------------------
 
+    def _not_found(self, answer: _http.Answer, shown: page.Page, vm: t.Any, method: methods.Method) -> Exception:
+        """What it is that is not there: the method, the VM or the MOB."""
+        if _is_page(*self._get(vm)):
+            return self._unknown(method)
+        if _is_page(*self._get()):
+            gone = f"The object '{vm._GetMoId()}' has already been deleted or has not been completely created"
+            return t.cast(Exception, vmodl.fault.ManagedObjectNotFound(obj=vm, msg=gone))
+        self._mishap = self._mishap_of(answer, shown)
+        return t.cast(Exception, self._mishap)
+
+    def _unknown(self, method: methods.Method, fault: t.Any | None = None) -> _errors.MethodUnknown:
+        return soap.method_unknown(self._session, method, "in its Managed Object Browser", self._remedy, fault)
+
     def _mishap_of(self, answer: _http.Answer, shown: page.Page) -> _errors.Error | None:
         user, otherwise = self._server.username, self._otherwise
         said = f"({answer.status} {answer.reason})"
-        if answer.status == 401:
+        if answer.status == 401 or shown.outcome in LOGIN_FAULTS:
             return _errors.LoginFailed(
                 f"{self._mob} refused the login of {user}: wrong user name or password. "
                 f"Check username and password{otherwise}."
@@ -203,7 +239,7 @@ class MobCaller:
     def _raised(self, shown: page.Page, method: methods.Method) -> Exception:
         """The exception for what is shown instead of a task."""
         fault = self._fault(shown)
-        return soap.method_unknown(self._session, method) if soap.is_unknown_method(fault) else fault
+        return self._unknown(method, fault) if soap.is_unknown_method(self._session, fault) else fault
 
     def _fault(self, shown: page.Page) -> Exception:
         """What the server raised, as over SOAP."""
@@ -228,8 +264,20 @@ class MobCaller:
         return t.cast(Exception, fault)
 
 
-def _asks_for_login(answer: _http.Answer, shown: page.Page) -> bool:
-    return answer.status == 401 or shown.outcome == "NotAuthenticated" or shown.has_password_field
+def _path(vm: t.Any | None, method: methods.Method | None) -> str:
+    if vm is None:
+        return "/mob/"
+    query = {"moid": vm._GetMoId()}
+    return "/mob/?" + urlencode({**query, "method": method.browser_name} if method else query)
+
+
+def _is_refusal(answer: _http.Answer, shown: page.Page) -> bool:
+    """Whether the user or the session is not let in; whatever else the page shows, nothing was called then."""
+    return answer.status in (401, 403) or shown.outcome in LOGIN_FAULTS or shown.has_password_field
+
+
+def _is_page(answer: _http.Answer, shown: page.Page) -> bool:
+    return answer.status == 200 and shown.is_browser and shown.outcome is None
 
 
 def _read(answer: _http.Answer) -> page.Page:

@@ -21,10 +21,14 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import Vmomi
 
 
 class SoapCaller:
-    """Calls the unpublished methods in an open session."""
+    """Calls the unpublished methods in an open session.
 
-    def __init__(self, session: Session) -> None:
+    :param instead: the ``call_via`` that may help where this way does not; empty when it is tried next.
+    """
+
+    def __init__(self, session: Session, instead: str = "") -> None:
         self._session = session
+        self._remedy = f"Use call_via={instead}, or leave it out." if instead else ""
 
     def call(self, vm: t.Any, method: methods.Method, **arguments: t.Any) -> t.Any:
         """See :meth:`methods.Caller.call`. Other faults are raised as they are."""
@@ -32,8 +36,8 @@ class SoapCaller:
         try:
             return self._session.call(vm._GetStub().InvokeMethod, vm, info, values)
         except vmodl.MethodFault as fault:
-            if is_unknown_method(fault):
-                raise method_unknown(self._session, method) from fault
+            if is_unknown_method(self._session, fault):
+                raise method_unknown(self._session, method, "over SOAP", self._remedy, fault) from fault
             raise
 
     def child_spec(self, **values: t.Any) -> t.Any:
@@ -55,21 +59,35 @@ def described(method: methods.Method, arguments: dict[str, t.Any]) -> tuple[t.An
     return info, values
 
 
-def method_unknown(session: Session, method: methods.Method) -> _errors.MethodUnknown:
-    """The sentence for a server that does not know a method."""
-    return _errors.MethodUnknown(
-        f"{session.name} does not know the method {method.wire_name}: "
-        f"{methods.VSPHERE} have it. On vSphere 6.7 and newer, Instant Clone does this job."
-    )
+def method_unknown(
+    session: Session, method: methods.Method, where: str, remedy: str, fault: t.Any | None = None
+) -> _errors.MethodUnknown:
+    """The sentence for a server that does not know a method.
+
+    :param where: by which way it does not: ``over SOAP``.
+    :param remedy: what to do about it on a server that should know the method by its version.
+    :param fault: what it answered.
+    """
+    unknown = f"{session.name} does not know the method {method.wire_name}"
+    said = "" if fault is None else f"It answered: {_errors.fault_text(fault)}."
+    if session.api_version >= methods.GONE:
+        why = f"{unknown}: {methods.VSPHERE} have it."
+        remedy = "Instant Clone does this job here. Use api=instant_clone, or leave it out."
+    else:
+        why = f"{unknown} {where}."
+    return _errors.MethodUnknown(" ".join(part for part in (why, said, remedy) if part))
 
 
-def is_unknown_method(fault: t.Any) -> bool:
+def is_unknown_method(session: Session, fault: t.Any) -> bool:
     """Whether a fault says that the server does not know the method.
 
     A vCenter says so in one of three ways, by its version; pyVmomi itself
     raises MethodNotFound when the connection speaks an older API version.
+    NotSupported may also be about the VM, and is where the server should know the method.
     """
-    if isinstance(fault, (vmodl.fault.MethodNotFound, vmodl.fault.NotSupported)):
+    if isinstance(fault, vmodl.fault.NotSupported) and session.api_version >= methods.GONE:
+        return True
+    if isinstance(fault, vmodl.fault.MethodNotFound):
         return True
     return isinstance(fault, vmodl.RuntimeFault) and "Unable to resolve WSDL method name" in (fault.msg or "")
 

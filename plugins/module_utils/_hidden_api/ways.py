@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.mob import MobCaller
-from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.soap import SoapCaller, method_unknown
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.soap import SoapCaller
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 
@@ -22,9 +22,9 @@ def caller(session: Session, call_via: str) -> methods.Caller:
     :param call_via: ``auto``, ``soap`` or ``mob``.
     """
     if call_via == "soap":
-        return SoapCaller(session)
+        return SoapCaller(session, instead="mob")
     if call_via == "mob":
-        return MobCaller(session, ", or use call_via=soap")
+        return MobCaller(session, instead="soap")
     return AutoCaller(session)
 
 
@@ -32,25 +32,24 @@ class AutoCaller:
     """SOAP, and from its answer on that it does not know a method, the Managed Object Browser."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
         self._soap = SoapCaller(session)
         self._mob = MobCaller(session)
-        self._soap_knows = True
+        self._unknown: _errors.MethodUnknown | None = None
+        """That SOAP does not know the methods."""
 
     def call(self, vm: t.Any, method: methods.Method, **arguments: t.Any) -> t.Any:
         """See :meth:`methods.Caller.call`."""
-        if self._soap_knows:
+        if self._unknown is None:
             try:
                 return self._soap.call(vm, method, **arguments)
-            except _errors.MethodUnknown:
-                self._soap_knows = False
+            except _errors.MethodUnknown as error:
+                self._unknown = error
         try:
             return self._mob.call(vm, method, **arguments)
-        except _errors.ConnectionLost:
-            raise
         except (_errors.ConnectionFailed, _errors.LoginFailed) as error:
-            unknown = method_unknown(self._session, method).sentence
-            raise _errors.MethodUnknown(f"{unknown} {error.sentence}") from error
+            if self._mob.has_opened or isinstance(error, _errors.ConnectionLost):
+                raise
+            raise _errors.MethodUnknown(f"{self._unknown.sentence} {error.sentence}") from error
 
     def child_spec(self, **values: t.Any) -> t.Any:
         """See :meth:`methods.Caller.child_spec`."""

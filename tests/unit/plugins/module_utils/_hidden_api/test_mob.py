@@ -34,16 +34,16 @@ def answer(text: str = "", status: int = 200, cookie: str = "", **headers: str) 
     for name, value in headers.items():
         given[name] = value
     if cookie:
-        given["Set-Cookie"] = f'vmware_soap_session="{cookie}"; Path=/; HttpOnly; Secure; SameSite=Lax'
+        given["Set-Cookie"] = f'vmware_soap_session="{cookie}"; Path=/; HttpOnly; Secure; Partitioned'
     return _http.Answer(status, "Reason", given, text.encode())  # type: ignore[arg-type]
 
 
 class Server6(Session):
     """A session whose server says what it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "6.5") -> None:
         super().__init__(Server("vc", "me", PASSWORD))
-        about = SimpleNamespace(name="VMware vCenter Server", apiVersion="6.5", apiType="VirtualCenter")
+        about = SimpleNamespace(name="VMware vCenter Server", apiVersion=version, apiType="VirtualCenter")
         self.content = SimpleNamespace(about=about)
         self.answers: list[_http.Answer | Exception] = []
         self.asked: list[tuple[str, str, dict[str, str], dict[str, list[str]]]] = []
@@ -98,6 +98,7 @@ def test_calls_of_a_task(session: Server6) -> None:
     login = "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
     assert got[2] == {"Authorization": login}
     assert enabled[2]["Cookie"] == 'vmware_soap_session="one"'
+    assert "Authorization" not in {**enabled[2], **disabled[2]}, "a form must not begin a session"
     assert all(PASSWORD not in str(one[:2]) + str(one[3]) for one in session.asked)
 
 
@@ -123,12 +124,46 @@ def test_nonce_that_is_good_for_one_call(session: Server6) -> None:
     assert [one[3].get("vmware-session-nonce") for one in session.asked] == [None, [pages.NONCE], ["second"]]
 
 
+def test_server_that_gives_a_new_cookie_with_every_answer(session: Server6) -> None:
+    """A task that was started is never thrown away for it."""
+    session.answers = [FORM, *(answer(pages.task(f"task-{number}"), cookie=str(number)) for number in range(5))]
+    caller = MobCaller(session)
+    for number in range(5):
+        task = caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
+        assert task._GetMoId() == f"task-{number}"
+    assert session.asked[-1][2]["Cookie"] == 'vmware_soap_session="3"'
+
+
+@pytest.mark.parametrize("cookie", ["", "balancer=3; Path=/"])
+def test_server_that_gives_no_session(session: Server6, cookie: str) -> None:
+    """Nothing but the login says who sends the form."""
+    form = answer(pages.form())
+    form.headers["Set-Cookie"] = cookie
+    assert enable(session, form, answer(pages.task()))._GetMoId() == "task-123"
+    assert session.asked[1][2]["Authorization"] == session.asked[0][2]["Authorization"]
+
+
+NO_WAY = _errors.ConnectionFailed("Could not connect to vc port 443: Connection refused.")
+
+
+@pytest.mark.parametrize("answers", [[NO_WAY, FORM, answer(pages.task())], [FORM, NO_WAY, answer(pages.task())]])
+def test_connection_that_fails_once(session: Server6, answers: list[_http.Answer | Exception]) -> None:
+    """Nothing was sent."""
+    assert enable(session, *answers)._GetMoId() == "task-123"
+
+
+def test_connection_that_fails_twice(session: Server6) -> None:
+    with pytest.raises(_errors.ConnectionFailed, match="Connection refused"):
+        enable(session, FORM, NO_WAY, NO_WAY)
+    assert session.answers == []
+
+
 EXPIRED = {
     "401": answer("", 401),
     "403": answer("", 403),
     "fault": answer(pages.fault("vim.fault.NotAuthenticated", word="Fault")),
-    "form of another session": answer(pages.form("other"), cookie="two"),
     "fault alone": answer(pages.fault_alone("NotAuthenticated"), 500),
+    "fault with 403": answer(pages.fault_alone("NoPermission"), 403),
     "log-in page": answer(pages.LOG_IN),
 }
 
@@ -136,13 +171,12 @@ EXPIRED = {
 @pytest.mark.parametrize("refusal", EXPIRED.values(), ids=EXPIRED)
 def test_expired_session(session: Server6, refusal: _http.Answer) -> None:
     again = [answer("", 401), answer(pages.form("new"), cookie="three")]
-    if "Set-Cookie" in refusal.headers:
-        again = [answer(pages.form("new"))]
     assert enable(session, FORM, refusal, *again, answer(pages.task()))._GetMoId() == "task-123"
-    assert session.verbs == ["GET", "POST", *["GET"] * len(again), "POST"]
+    assert session.verbs == ["GET", "POST", "GET", "GET", "POST"]
     assert session.asked[-1][3]["vmware-session-nonce"] == ["new"]
-    if len(again) == 2:
-        assert "Cookie" not in session.asked[3][2], "a cookie of the old session"
+    assert [sorted({"Cookie", "Authorization"} & set(one[2])) for one in session.asked[2:]] == [
+        *(["Cookie"], ["Authorization"], ["Cookie"]),
+    ]
 
 
 @pytest.mark.parametrize("refusal", EXPIRED.values(), ids=EXPIRED)
@@ -157,7 +191,7 @@ def test_third_log_in_is_not_tried(session: Server6) -> None:
     session.answers = [
         FORM,
         *(answer("", 401), answer("", 401), answer(pages.form(), cookie="two"), answer(pages.task())),
-        *(answer("", 401), answer("", 401)),
+        answer("", 401),
     ]
     caller = MobCaller(session)
     caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
@@ -169,7 +203,13 @@ def test_third_log_in_is_not_tried(session: Server6) -> None:
 MISHAPS = [
     (answer("", 401), _errors.LoginFailed, "refused the login of me: wrong user name or password"),
     (answer("", 401, cookie='""'), _errors.LoginFailed, "refused the login of me: wrong user name or password"),
+    *(
+        (answer(pages.fault_alone(fault), status), _errors.LoginFailed, "wrong user name or password")
+        for fault, status in (("NotAuthenticated", 401), ("NoPermission", 401), ("NotAuthenticated", 200))
+    ),
+    (answer(pages.fault("InvalidLogin"), 500), _errors.LoginFailed, "wrong user name or password"),
     (answer("", 403), _errors.LoginFailed, "does not let me in (403 Reason)"),
+    (answer(pages.fault_alone("NoPermission"), 403), _errors.LoginFailed, "does not let me in (403 Reason)"),
     (answer("", 503), _errors.ConnectionFailed, "is switched off or does not run (503 Reason). Set config.vpxd.enab"),
     (answer(pages.LOG_IN), _errors.ConnectionFailed, "with a log-in page instead of its own"),
     (
@@ -193,32 +233,43 @@ def test_mishap_before_the_call(session: Server6, mishap: _http.Answer, kind: ty
     assert session.verbs == ["GET"], "a wrong password is sent once"
 
 
-def test_mishap_is_not_tried_again(session: Server6) -> None:
+@pytest.mark.parametrize("text", ["", pages.fault_alone("NotAuthenticated")])
+def test_mishap_is_not_tried_again(session: Server6, text: str) -> None:
     """Many children must not lock the user out."""
-    session.answers = [answer("", 401)]
+    session.answers = [answer(text, 401)]
     caller = MobCaller(session)
     for _number in range(3):
         with pytest.raises(_errors.LoginFailed):
             caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
 
 
-def test_page_not_found(session: Server6) -> None:
-    """Either there is no browser, or it does not know the method."""
+NOT_FOUND = answer("Managed Object Browser: not found", 404, cookie="one")
+OBJECT = answer("Managed Object Type: x")
+
+
+@pytest.mark.parametrize("before", [[], [FORM]])
+def test_page_not_found(session: Server6, before: list[_http.Answer]) -> None:
+    """There is no browser, no such VM, or no such method."""
     with pytest.raises(_errors.ConnectionFailed, match="is switched off or does not run"):
-        enable(session, answer("", 404), answer("", 404))
+        enable(session, *before, *[NOT_FOUND] * 3)
+    with pytest.raises(vmodl.fault.ManagedObjectNotFound, match="'vm-12' has already been deleted"):
+        enable(session, *before, NOT_FOUND, NOT_FOUND, OBJECT)
     with pytest.raises(_errors.MethodUnknown, match="does not know the method EnableForkParent_Task"):
-        enable(session, answer("", 404, cookie="one"), answer("Managed Object Type: ServiceInstance"))
-    session.answers = [answer()]
+        enable(session, *before, NOT_FOUND, OBJECT)
+    assert [path for _verb, path, *_rest in session.asked if "method" not in path] == [
+        *("/mob/?moid=vm-12", "/mob/", "/mob/?moid=vm-12", "/mob/", "/mob/?moid=vm-12")
+    ]
+    session.answers = [answer()] * 3
     session.closing.close()
     assert session.asked[-1][1] == "/mob/logout"
 
 
-def test_second_method_that_is_not_found(session: Server6) -> None:
-    session.answers = [FORM, answer(pages.task()), answer("", 404), answer("", 404), answer("Managed Object Type: x")]
+def test_vm_that_has_gone_does_not_end_the_session(session: Server6) -> None:
+    session.answers = [FORM, NOT_FOUND, NOT_FOUND, OBJECT, answer(pages.task("task-1"))]
     caller = MobCaller(session)
-    caller.call(vim.VirtualMachine("vm-12"), methods.ENABLE_FORK_PARENT)
-    with pytest.raises(_errors.MethodUnknown, match="does not know the method DisableForkParent_Task"):
-        caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
+    with pytest.raises(vmodl.fault.ManagedObjectNotFound):
+        caller.call(vim.VirtualMachine("vm-12"), methods.RETRIEVE_FORK_CHILDREN)
+    assert caller.call(vim.VirtualMachine("vm-13"), methods.RETRIEVE_FORK_CHILDREN)._GetMoId() == "task-1"
 
 
 @pytest.mark.parametrize(
@@ -226,6 +277,9 @@ def test_second_method_that_is_not_found(session: Server6) -> None:
     [
         answer(pages.OTHER_PAGE, 502),
         answer(pages.form()),
+        answer(pages.form("another")),
+        answer(pages.form("another"), cookie="two"),
+        answer(f"{pages.task()[:900]}<![x[ y ]]>"),
         answer("", 302, Location="/elsewhere"),
         _errors.ConnectionLost("The connection to vc broke."),
     ],
@@ -235,6 +289,7 @@ def test_answer_that_says_nothing_of_the_call(session: Server6, lost: _http.Answ
     with pytest.raises(_errors.ConnectionLost):
         enable(session, FORM, lost)
     assert session.verbs == ["GET", "POST"]
+    assert session.asked[1][3]["vmware-session-nonce"] == [pages.NONCE]
 
 
 FAULTS = [
@@ -257,6 +312,15 @@ FAULTS = [
         "the user lacks the privilege unknown on vim.ManagedEntity:x-1",
     ),
     (pages.fault("NoPermission"), "the user lacks the privilege unknown on this object"),
+    (pages.fault("NotSupported", ("msg", "string", '"An independent disk."')), "An independent disk (NotSupported)"),
+    (
+        pages.fault("InvalidState", ("faultCause", "LocalizedMethodFault", pages.CAUSE), ("msg", "string", '"Mine."')),
+        "Mine. The disk is in use (InvalidState)",
+    ),
+    (
+        pages.fault("InvalidState", ("faultCause", "LocalizedMethodFault", pages.CAUSE)),
+        "The cause's. The disk is in use (InvalidState)",
+    ),
 ]
 
 
@@ -283,7 +347,7 @@ def test_fault_on_a_page_of_its_own(session: Server6, before: list[_http.Answer]
     "text",
     [
         pages.fault("MethodNotFound"),
-        pages.fault("NotSupported"),
+        pages.fault("NotSupported", ("msg", "string", '"Unable to resolve WSDL method name EnableForkParent_Task"')),
         pages.fault("RuntimeFault", ("msg", "string", '"Unable to resolve WSDL method name EnableForkParent_Task"')),
     ],
 )
@@ -382,12 +446,77 @@ def test_auto_remembers_that_soap_does_not_know(session: Server6) -> None:
 
 
 def test_auto_without_a_browser(session: Server6) -> None:
-    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.NotSupported()))
+    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound(msg="No.")))
     session.answers = [answer("", 503)]
     with pytest.raises(_errors.MethodUnknown) as error:
         ways.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
-    assert re.search(r"does not know the method Dis.* does this job\. The Managed .* is switched off", str(error.value))
-    assert "call_via=soap" not in str(error.value)
+    assert str(error.value).startswith(
+        "vc (VMware vCenter Server, API 6.5) does not know the method DisableForkParent_Task over SOAP. "
+        "It answered: No (MethodNotFound). The Managed Object Browser of vc is switched off"
+    )
+    assert "call_via" not in str(error.value)
+
+
+LATER = {
+    "log-in page": [answer("", 401), answer("", 401), answer(pages.LOG_IN)],
+    "switched off": [NOT_FOUND, NOT_FOUND, NOT_FOUND],
+    "refused twice": [answer("", 403), FORM, answer("", 403)],
+}
+
+
+@pytest.mark.parametrize("trouble", LATER.values(), ids=LATER)
+def test_auto_takes_later_trouble_of_the_browser_for_what_it_is(session: Server6, trouble: list[_http.Answer]) -> None:
+    """The browser knew the methods a moment ago."""
+    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound()))
+    session.answers = [FORM, answer(pages.task()), *trouble]
+    caller = ways.caller(session, "auto")
+    caller.call(vm, methods.ENABLE_FORK_PARENT, host=None)
+    with pytest.raises(_errors.ConnectionFailed, match=r"^The Managed Object Browser of vc (is|answered|refused)"):
+        caller.call(vm, methods.DISABLE_FORK_PARENT)
+    assert session.answers == []
+
+
+@pytest.mark.parametrize("way", ["soap", "auto"])
+def test_what_is_not_supported_of_a_vm(session: Server6, way: str) -> None:
+    """The server has the methods by its version, so it speaks of the VM: no log-in at the browser for that."""
+    stub = SoapSays(vmodl.fault.NotSupported(msg="The virtual machine has an independent disk."))
+    caller = ways.caller(session, way)
+    for number in (1, 2):
+        with pytest.raises(vmodl.fault.NotSupported, match="independent disk"):
+            caller.call(vim.VirtualMachine("vm-12", stub), methods.ENABLE_FORK_PARENT)
+        assert (stub.calls, session.asked) == (number, [])
+
+
+ANSWERED = "It answered: No (MethodNotFound)."
+REMEDIES = {
+    "soap": f" over SOAP. {ANSWERED} Use call_via=mob, or leave it out.",
+    "mob": f" in its Managed Object Browser. {ANSWERED} Use call_via=soap, or leave it out.",
+    "auto": f" in its Managed Object Browser. {ANSWERED} Nor does it over SOAP. {methods.VSPHERE} have it, and "
+    "newer ones Instant Clone.",
+}
+ON_NEWER = (
+    f": {methods.VSPHERE} have it. {ANSWERED} Instant Clone does this job here. Use api=instant_clone, or leave it out."
+)
+
+
+@pytest.mark.parametrize("way", REMEDIES)
+@pytest.mark.parametrize("version", ["6.5", "6.7"])
+def test_what_to_do_about_an_unknown_method(monkeypatch: pytest.MonkeyPatch, version: str, way: str) -> None:
+    session = Server6(version)
+    monkeypatch.setattr(_http, "ask", session.ask)
+    session.answers = [FORM, answer(pages.fault("MethodNotFound", ("msg", "string", '"No."')))]
+    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound(msg="No.")))
+    with pytest.raises(_errors.MethodUnknown) as error:
+        ways.caller(session, way).call(vm, methods.ENABLE_FORK_PARENT)
+    unknown = f"vc (VMware vCenter Server, API {version}) does not know the method EnableForkParent_Task"
+    assert str(error.value) == unknown + (REMEDIES[way] if version == "6.5" else ON_NEWER)
+
+
+@pytest.mark.parametrize("version", ["6.7", "8.0.3.0"])
+def test_newer_server_says_not_supported_of_a_method(version: str) -> None:
+    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.NotSupported(msg="Not here.")))
+    with pytest.raises(_errors.MethodUnknown, match=r"Not here \(NotSupported\)\. Instant Clone does this job here"):
+        ways.caller(Server6(version), "soap").call(vm, methods.ENABLE_FORK_PARENT)
 
 
 @pytest.mark.parametrize("trouble", [vim.fault.InvalidPowerState(), OSError("gone")])
@@ -398,8 +527,9 @@ def test_auto_leaves_other_trouble_alone(session: Server6, trouble: Exception) -
     assert session.asked == []
 
 
-def test_lost_answer_of_the_browser_stays_one(session: Server6) -> None:
-    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.NotSupported()))
-    session.answers = [FORM, _errors.ConnectionLost("The connection broke.")]
+@pytest.mark.parametrize("before", [[], [FORM]])
+def test_lost_answer_of_the_browser_stays_one(session: Server6, before: list[_http.Answer]) -> None:
+    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound()))
+    session.answers = [*before, _errors.ConnectionLost("The connection broke.")]
     with pytest.raises(_errors.ConnectionLost):
         ways.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
