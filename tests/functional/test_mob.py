@@ -106,6 +106,21 @@ def test_auto_takes_the_browser_where_soap_does_not_know(vcenter: VCenter, answe
     assert "does not know the method CreateForkChild_Task" in refusal.msg
 
 
+@pytest.mark.flags("-guest", "none")
+def test_auto_does_not_take_the_browser_for_what_a_vm_does_not_support(vcenter: VCenter) -> None:
+    """Over SOAP the server knows the methods; NotSupported is its word on the VM, or says that it is no parent."""
+    why = "The virtual machine has an independent disk"
+    for method in ("EnableForkParent_Task", "RetrieveForkChildren_Task"):
+        vcenter.fault(method=method, at="call", fault="NotSupported", message=why, count=1)
+    with vcenter.calls(by_way=True) as calls:
+        refusal = vcenter.fails("vmfork_parent", name=vcenter.parent)
+        gone = vcenter.ok("vmfork_child", parent_name=vcenter.parent, state="absent", all=True)
+    assert f"Could not make VM {vcenter.parent} a fork parent: {why} (NotSupported)" in refusal.msg
+    assert gone["changed"] is False
+    assert calls["EnableForkParent_Task"] == calls["RetrieveForkChildren_Task"] == 1
+    assert "mob:Login" not in calls
+
+
 @pytest.mark.flags("-api-version", "8.0.3.0", "-guest", "none")
 @pytest.mark.parametrize("not_found", ["404", "fault"])
 @pytest.mark.parametrize("call_via", ["auto", "mob"])
