@@ -333,8 +333,7 @@ def _steps(parent: Parent, places: Places, child: pipeline.Child, request: Reque
         if one is Request.CREATE:
             steps.append(_privileges.Step(what, parent.engine.create_method, vm=(parent.vm,), **where))
             if child.goal.is_born_running:
-                # Nothing says on which of them it must be held.
-                steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=(parent.vm, *vm)))
+                steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
             steps += [
                 _privileges.Step(what, "InstantClone_Task network", network=(network,))
                 for network in places.networks_of(child)

@@ -109,7 +109,7 @@ def shortages(parent: Parent, children: t.Sequence[Wanted], found: Found) -> dic
 
 
 def _of_type(kind: t.Any, objects: t.Mapping[str, t.Any]) -> set[t.Any]:
-    return {one for one in objects.values() if type(one) is kind}
+    return {one for one in objects.values() if one.__class__ is kind}
 
 
 def _read(parent: Parent, needed: t.Container[str], found: Found) -> list[_properties.Values]:

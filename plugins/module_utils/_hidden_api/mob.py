@@ -326,7 +326,7 @@ def _fill(element: ElementTree.Element, declared: t.Any, value: t.Any) -> None:
         element.set("type", VmomiSupport.GetWsdlName(type(value)))
         element.text = value._GetMoId()
     elif isinstance(value, VmomiSupport.DataObject):
-        if type(value) is not declared:
+        if value.__class__ is not declared:
             element.set("xsi:type", VmomiSupport.GetWsdlName(type(value)))
         for info in value._GetPropertyList():
             held = getattr(value, info.name)

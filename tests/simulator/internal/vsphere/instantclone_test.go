@@ -552,7 +552,7 @@ func TestPrivilegesOfInstantClone(t *testing.T) {
 	spec := types.VirtualMachineInstantCloneSpec{Name: "x"}
 	folder := b.sim.vmFolder().Self
 	for privilege, on := range map[string]types.ManagedObjectReference{
-		provisioningClone: source, powerOn: source, createExisting: folder, allocateSpace: vm.Datastore[0], assignToPool: *vm.ResourcePool,
+		provisioningClone: source, powerOn: folder, createExisting: folder, allocateSpace: vm.Datastore[0], assignToPool: *vm.ResourcePool,
 	} {
 		b.control(http.MethodPost, "users", map[string]any{"name": "low", "password": "low", "deny": []string{privilege}, "deny_on": []string{on.Value}}, nil)
 		low := b.login("low", "low")

@@ -29,7 +29,10 @@ def ask(port: int, **given: str | int) -> None:
 
 
 def test_server_that_hangs_up(listening: socket.socket) -> None:
-    hanging_up = threading.Thread(target=lambda: listening.accept()[0].close())  # noqa: PLW0108, in the thread
+    def hang_up() -> None:
+        listening.accept()[0].close()
+
+    hanging_up = threading.Thread(target=hang_up)
     hanging_up.start()
     port = listening.getsockname()[1]
     with pytest.raises(_errors.ConnectionFailed, match=f"Could not connect to 127.0.0.1 port {port}:"):

@@ -149,8 +149,8 @@ def test_mac_address_of_the_parent_is_taken(text: str) -> None:
         networks.check_against_parent("golden", parent, networks.wanted([{"mac_address": text}]))
 
 
-def changes(*entries: dict[str, Any], parent: dict[str, Any] = PARENT) -> list[Any]:
-    specs = networks.device_changes(parent, networks.wanted(entries), {"lab": LAB})
+def changes(*entries: dict[str, Any], parent: dict[str, Any] | None = None) -> list[Any]:
+    specs = networks.device_changes(parent or PARENT, networks.wanted(entries), {"lab": LAB})
     assert all(one.operation == "edit" for one in specs)
     return [one.device for one in specs]
 
