@@ -200,6 +200,18 @@ def test_running_parent_that_is_refused(vcenter: VCenter, given: dict[str, Any],
     assert not CHANGING & set(calls)
 
 
+def test_disk_chain_of_a_running_parent_comes_to_its_end(vcenter: VCenter) -> None:
+    moid = vcenter.ok("vmfork_parent", name=vcenter.parent)["parent"]["moid"]
+    vcenter.control("PATCH", f"vms/{moid}", {"chain_limit": 2})
+    names = [{"name": f"web-{number:02}"} for number in range(4)]
+    given = {"parent_name": vcenter.parent, "children": names, "allow_running_parent": True, "wait_for": "powered_on"}
+    refusal = vcenter.fails("vmfork_child", **given, concurrency=1)
+    assert refusal["summary"]["created"] > 0
+    failed = [one["error"] for one in refusal["children"] if one["state"] == "failed"]
+    assert failed
+    assert all("the maximum of 2 delta disks" in error for error in failed)
+
+
 def test_powered_off_parent_is_refused(vcenter: VCenter) -> None:
     vcenter.govc("vm.power", "-off", vcenter.parent)
     assert "is powered off" in vcenter.fails("vmfork_child", **running(vcenter, wait_for="tools")).msg
