@@ -438,10 +438,11 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import children, facts, networks, pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import children, facts, networks, pipeline, removal
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import wanted as wishes
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 NETWORK: _arguments.Spec = {
@@ -505,16 +506,16 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         how = children.How(params["concurrency"], task.check_mode, params["allow_running_parent"])
         results = children.make(parent, wanted, goal, deadline, how, task.warn)
         if params["on_failure"] == "remove":
-            children.remove_failed(parent, results)
+            removal.remove_failed(parent, results)
         _warn_of_secrets(results, task)
     elif params["all"]:
-        results = children.remove_all(parent, deadline, task.check_mode)
+        results = removal.remove_all(parent, deadline, task.check_mode)
     else:
-        results = children.remove_named(parent, wanted, deadline, task.check_mode)
+        results = removal.remove_named(parent, wanted, deadline, task.check_mode)
     return _result(parent.facts(), results, deadline)
 
 
-def _result(parent: dict[str, t.Any], results: list[children.Result], deadline: Deadline) -> _module.Result:
+def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline) -> _module.Result:
     states = ("created", "existing", "removed", "absent", "failed")
     summary: dict[str, t.Any] = {state: sum(1 for one in results if one.state == state) for state in states}
     summary["seconds"] = round(deadline.elapsed, 2)
@@ -537,7 +538,7 @@ def _result(parent: dict[str, t.Any], results: list[children.Result], deadline: 
     return result
 
 
-def _warn_of_secrets(results: list[children.Result], task: _module.Task) -> None:
+def _warn_of_secrets(results: list[Result], task: _module.Task) -> None:
     for one in results:
         child = one.child
         # One that vCenter was still making when the time was over may be there soon.
@@ -549,7 +550,7 @@ def _warn_of_secrets(results: list[children.Result], task: _module.Task) -> None
             )
 
 
-def _after(result: children.Result) -> str:
+def _after(result: Result) -> str:
     if result.state in ("removed", "absent"):
         return "absent"
     if result.changed and result.state != "failed" and result.child is not None:

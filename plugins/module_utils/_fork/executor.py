@@ -27,6 +27,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Request, Step
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 SETTLE_SECONDS = 3
@@ -39,19 +40,6 @@ CLEAR_SECONDS = 60
 
 _MAY_BE_DONE = "It may have been done all the same: look in vCenter."
 _MAY_BE_THERE = "It may be there all the same: look in vCenter."
-
-
-class Places(t.Protocol):
-    """Where a child goes, as objects; looked up once, before anything is made."""
-
-    def location(self, child: Child) -> dict[str, t.Any]:
-        """Arguments of a VirtualMachineRelocateSpec."""
-
-    def folder(self, child: Child) -> t.Any:
-        """The folder the child will be in."""
-
-    def device_changes(self, child: Child) -> list[t.Any]:
-        """What its creation changes of the parent's adapters."""
 
 
 class Executor:

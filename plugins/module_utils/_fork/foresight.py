@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What would become of children, as far as the server tells beforehand: check mode.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import functools
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _privileges, _properties, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import creation
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Request
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
+
+
+def foresee(
+    parent: Parent,
+    places: Places,
+    ways: t.Mapping[str, pipeline.Next],
+    deadline: Deadline,
+    is_ready: bool,
+    warn: t.Callable[[str], None],
+) -> dict[str, pipeline.Child]:
+    """What would become of the children, as far as the server tells beforehand.
+
+    :param is_ready: children can be made of the parent as it is.
+    """
+    if not parent.engine.is_born_running:
+        _warn_of_snapshot(parent, ways, warn)
+    steps = {name: _steps(parent, places, child, request) for name, (child, request) in ways.items()}
+    refused = _privileges.refusals(parent.session, steps)
+    created = [child for child, request in ways.values() if request is Request.CREATE and child.name not in refused]
+    told = _ask_beforehand(parent, places, created, deadline, warn)
+    if is_ready:
+        refused.update(told)
+    else:
+        for error in told.values():
+            warn(error.sentence)  # it may be true until an earlier task of the play has done its work only
+    return {
+        name: replace(child, step=pipeline.Step.FAILED, error=refused[name].sentence)
+        if name in refused
+        else replace(child, changed=request not in (None, Request.NOTE))
+        for name, (child, request) in ways.items()
+    }
+
+
+def _warn_of_snapshot(parent: Parent, ways: t.Mapping[str, pipeline.Next], warn: t.Callable[[str], None]) -> None:
+    if any(child.wanted.persistent and request is Request.CREATE for child, request in ways.values()):
+        now = _properties.read(parent.session, [parent.vm], ["snapshot"])
+        if "snapshot" not in now.get(parent.vm, {}):
+            warn(
+                f"VM {parent.name} has no snapshot, and persistent children can be made of it only then. "
+                "Take one first."
+            )
+
+
+def _ask_beforehand(
+    parent: Parent,
+    places: Places,
+    created: t.Sequence[pipeline.Child],
+    deadline: Deadline,
+    warn: t.Callable[[str], None],
+) -> dict[str, _errors.Error]:
+    """For each child that the server would not make, its error; its warnings are passed on."""
+    jobs: dict[t.Any, _tasks.Job] = {}
+    for child in created if parent.engine.can_foresee else ():
+        ask = functools.partial(parent.engine.foresee, parent.vm, creation(child, places))
+        jobs[child.name] = ("Could not ask vCenter beforehand", ask)
+    refused: dict[str, _errors.Error] = {}
+    remarks: dict[str, list[str]] = {}
+    for name, outcome in (_tasks.collect(parent.session, deadline, jobs) if jobs else {}).items():
+        if isinstance(outcome, _errors.Error):
+            remarks.setdefault(outcome.sentence, []).append(name)
+            continue
+        for result in outcome or []:
+            for fault in result.warning or []:
+                remarks.setdefault(f"vCenter warns: {_errors.fault_text(fault)}.", []).append(name)
+            for fault in result.error or []:
+                refused.setdefault(name, _errors.failure(f"{Request.CREATE.value} {name}", fault))
+    for remark, names in remarks.items():
+        warn(f"{', '.join(names)}: {remark}")
+    return refused
+
+
+def _steps(parent: Parent, places: Places, child: pipeline.Child, request: Request | None) -> list[_privileges.Step]:
+    """The calls that a child still needs."""
+    where = {name: (place,) for name, place in places.location(child).items()}
+    # A VM takes its permissions from its folder and from its resource pool.
+    vm = (child.vm,) if child.vm is not None else (*where.get("folder", ()), *where.get("pool", ()))
+    steps = []
+    for one in pipeline.ahead(child, request):
+        what = f"{one.value} {child.name}"
+        if one is Request.CREATE:
+            steps.append(_privileges.Step(what, parent.engine.create_method, vm=(parent.vm,), **where))
+            if child.goal.is_born_running:
+                steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
+            steps += [
+                _privileges.Step(what, "InstantClone_Task network", network=(network,))
+                for network in places.networks_of(child)
+            ]
+        elif one is Request.POWER_ON:
+            steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
+        elif one is Request.CONNECT:
+            steps.append(_privileges.Step(what, "ReconfigVM_Task device", vm=vm))
+            steps.append(_privileges.Step(what, "ReconfigVM_Task connectable", vm=vm))
+        else:
+            steps.append(_privileges.Step(what, "ReconfigVM_Task extraConfig", vm=vm))
+        if one is Request.RECORD and child.new_bios_uuid is not None:
+            steps.append(_privileges.Step(what, "ReconfigVM_Task uuid", vm=vm))
+    return steps

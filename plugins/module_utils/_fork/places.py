@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where children go: folders, datastores, resource pools and networks, from names to objects.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, networks, pipeline, port_groups
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+
+class Places:
+    """Where children go, by what the task names: folders at once, the rest for children that are to be made.
+
+    :ivar defaults: where the others go, if that is to be said: arguments of a VirtualMachineRelocateSpec.
+    :ivar networks: the networks that are named for children which are to be made.
+    """
+
+    def __init__(self, parent: Parent, wanted: t.Sequence[Wanted]) -> None:
+        self._parent = parent
+        self.defaults: dict[str, t.Any] = {}
+        self.networks = port_groups.Found()
+        self._folders: dict[str, t.Any] = {}
+        self._datastores: dict[str, t.Any] = {}
+        self._pools: dict[str, t.Any] = {}
+        for path in dict.fromkeys(one.folder for one in wanted if one.folder is not None):
+            self._folders[path] = _inventory.find_folder(parent.session, path, parent.found.datacenter)
+
+    def look_up(self, missing: t.Sequence[Wanted]) -> None:
+        """Look up the datastores, resource pools and networks of children that are to be made."""
+        session, datacenter = self._parent.session, self._parent.found.datacenter
+        datastores = {one.datastore for one in missing if one.datastore is not None}
+        pools = {one.resource_pool for one in missing if one.resource_pool is not None}
+        self._datastores = _inventory.find_each_named(session, vim.Datastore, "datastore", datastores, datacenter)
+        self._pools = _inventory.find_each_named(session, vim.ResourcePool, "resource pool", pools, datacenter)
+        self.networks = port_groups.find(self._parent, missing)
+
+    def folder_of(self, wanted: Wanted) -> t.Any:
+        """The folder a child is to be in; the parent's when the task names none."""
+        return self._folders[wanted.folder] if wanted.folder is not None else self._parent.found.folder
+
+    def folder(self, child: pipeline.Child) -> t.Any:
+        """The folder a child is to be in."""
+        return self.folder_of(child.wanted)
+
+    def location(self, child: pipeline.Child) -> dict[str, t.Any]:
+        """Where a child goes: arguments of a VirtualMachineRelocateSpec."""
+        wanted = child.wanted
+        places = {
+            "folder": self.folder_of(wanted),
+            "datastore": self._datastores.get(wanted.datastore or ""),
+            "pool": self._pools.get(wanted.resource_pool or ""),
+        }
+        return {**self.defaults, **{name: place for name, place in places.items() if place is not None}}
+
+    def device_changes(self, child: pipeline.Child) -> list[t.Any]:
+        """What a child's creation changes of the parent's adapters."""
+        return networks.device_changes(self._parent.values, child.wanted.networks, self.networks.backings)
+
+    def networks_of(self, child: pipeline.Child) -> list[t.Any]:
+        """The networks that are named for a child."""
+        named = dict.fromkeys(one.network for one in child.wanted.networks if one.network is not None)
+        return [self.networks.objects[name] for name in named]
+
+    def look_up_defaults(self) -> None:
+        """Look up where children go for which the task names no place: what the server knows by itself otherwise."""
+        session = self._parent.session
+        values = _properties.read(session, [self._parent.vm], ["datastore", "resourcePool"]).get(self._parent.vm, {})
+        home = facts.datastore_name(self._parent.values)  # others may hold no more than an ISO image
+        datastores = _inventory.names(session, values.get("datastore") or [])
+        found = {
+            "pool": values.get("resourcePool"),
+            "datastore": next((one for one, name in datastores.items() if name == home), None),
+        }
+        self.defaults = {name: place for name, place in found.items() if place is not None}

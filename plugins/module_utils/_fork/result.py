@@ -1,0 +1,49 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What became of a child, as ``vmfork_child`` returns it.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import pipeline
+
+
+@dataclass
+class Result:
+    """What became of one child.
+
+    :param state: ``created``, ``existing``, ``removed``, ``absent`` or ``failed``.
+    :param before: its power state before the task, ``None`` when it was not there.
+    """
+
+    name: str
+    state: str
+    before: str | None = None
+    changed: bool = False
+    facts: dict[str, t.Any] = field(default_factory=dict)
+    child: pipeline.Child | None = None
+    seconds: float = 0.0
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """The entry in the ``children`` return value."""
+        child = self.child
+        ended = child.report if child is not None else None
+        return {
+            **self.facts,
+            "state": self.state,
+            "config_params": child.shown_params if child is not None else {},
+            "secrets_cleared": bool(child is not None and child.secrets_cleared),
+            "post_clone": {
+                "done": ended is not None,
+                "exit_code": ended.exit_code if ended is not None else None,
+                "output": ended.output if ended is not None else None,
+            },
+            "seconds": self.seconds,
+            "error": self.error,
+        }
