@@ -212,7 +212,9 @@ stop() {
   trap '' 1 2 15
   [ -n "$running" ] || return 0
   for signal in TERM KILL; do
-    kill -s $signal -- "-$running" 2>/dev/null || kill -s $signal "$running" 2>/dev/null || return 0
+    # A process group. The first form is that of POSIX shells but for busybox, which knows the second only.
+    kill -s $signal -- "-$running" 2>/dev/null || kill -s $signal "-$running" 2>/dev/null ||
+      kill -s $signal "$running" 2>/dev/null || return 0
     [ $signal = KILL ] || sleep 1
   done
 }
