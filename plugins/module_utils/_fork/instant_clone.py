@@ -79,7 +79,8 @@ class InstantCloneEngine:
 
     def foresee(self, parent: t.Any, child: ChildRequest) -> t.Any:
         checker = self._session.content.vmProvisioningChecker
-        return self._session.call(checker.CheckInstantClone_Task, parent, self._spec(child))
+        # Params, secrets among them, are of no concern to it.
+        return self._session.call(checker.CheckInstantClone_Task, parent, self._spec(child._replace(params={})))
 
     def _spec(self, child: ChildRequest) -> t.Any:
         # What a source was given that is a child itself is not meant for its children.

@@ -61,6 +61,7 @@ def test_what_is_asked_for() -> None:
     checked = engine.foresee(server, request)
     assert checked[:2] == ("check", server)
     assert checked[2].name == "web-01"
+    assert "guestinfo.mine" not in {one.key for one in checked[2].config}
 
 
 @pytest.mark.parametrize(
