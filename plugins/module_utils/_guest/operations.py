@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import shlex
 import ssl
 import threading
@@ -232,8 +233,11 @@ class Guest:
                 return one.exitCode or 0
         return None
 
-    def find(self, mark: str) -> int | None:
-        """The process ID of the program that has ``mark`` in its command line, the first of several.
+    def find(self, directory: str) -> int | None:
+        """The process ID of the runner in a directory, or of what will be it; of several processes, of the first.
+
+        The scripts that it runs lie in the same directory, and may be said to have begun before it: start times are
+        whole seconds, and not of one clock.
 
         ``None``: the guest knows of none. Never waits. A program that :meth:`start` has started is found for some
         minutes after its end.
@@ -243,8 +247,9 @@ class Guest:
         found = self._session.ask(
             self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=[]
         )
-        ours = [one for one in found or [] if mark in (one.cmdLine or "")]
-        return min(ours, key=lambda one: (one.startTime, one.pid)).pid if ours else None
+        ours = [one for one in found or [] if directory in (one.cmdLine or "")]
+        runners = [one for one in ours if re.search(re.escape(directory) + r"[/\\]runner\b", one.cmdLine)]
+        return min(runners or ours, key=lambda one: (one.startTime, one.pid)).pid if ours else None
 
     def await_exit(self, pid: int) -> int:
         """Wait until a program has ended; its exit code.

@@ -36,3 +36,24 @@ def test_who_asks_a_windows_runner_to_end_leaves_a_sign(
         directory.mkdir()
     guest.ask_to_stop(str(directory), 42)
     assert (directory / runner.STOP).exists()
+
+
+@pytest.mark.parametrize(
+    ("processes", "found"),
+    [
+        ([(7, 100, "/bin/sh /tmp/vmfork.1a2b/pre_quiesce"), (9, 101, "/bin/sh /tmp/vmfork.1a2b/runner")], 9),
+        ([(7, 100, "/bin/sh /tmp/vmfork.1a2b/runner"), (9, 100, "/bin/sh /tmp/vmfork.1a2b/runner")], 7),
+        ([(7, 100, r'powershell.exe -File "C:\T\script.ps1"'), (9, 101, "/bin/sh -c 'directory=/tmp/vmfork.1a2b'")], 9),
+        ([(7, 100, "/bin/sh /tmp/vmfork.ffff/runner"), (8, 100, None)], None),
+    ],
+    ids=["its script began earlier by the clock", "first of two", "not unpacked yet", "another's"],
+)
+def test_the_runner_is_found_and_not_its_script(
+    monkeypatch: pytest.MonkeyPatch, processes: list[tuple[int, int, str | None]], found: int | None
+) -> None:
+    """Who ended the script in its place would leave behind what the script began."""
+    listed = [SimpleNamespace(pid=pid, startTime=began, cmdLine=line) for pid, began, line in processes]
+    monkeypatch.setattr(Guest, "_manager", lambda *_: SimpleNamespace(ListProcessesInGuest=lambda **_given: listed))
+    session: Any = SimpleNamespace(ask=lambda method, **arguments: method(**arguments))
+    guest = Guest(session, Deadline(1), None, "golden", GuestLogin("u", "p"), WINDOWS)
+    assert guest.find("/tmp/vmfork.1a2b") == found
