@@ -81,6 +81,22 @@ def test_clone_that_another_tool_made(source: VCenter) -> None:
     assert source.exists("/DC0/vm/copy")
 
 
+def test_children_whose_parent_is_gone(source: VCenter) -> None:
+    """They are listed; but of a child and a copy with its BIOS UUID nothing tells which is which."""
+    twin = source.fork("web-01", "web-02").child("web-02")
+    shown = source.govc("vm.info", "-e", "web-02")
+    record = next(line.split(":", 1)[1].strip() for line in shown.splitlines() if "vmfork.child" in line)
+    source.govc("vm.change", "-vm", "DC0_H0_VM1", "-uuid", twin["uuid"], "-e", f"vmfork.child={record}")
+    source.govc("vm.destroy", source.parent)
+    listed = source.ok("vmfork_info")
+    assert listed["parents"] == []
+    assert {one["name"]: one["recorded"] for one in listed["without_parent"]} == {
+        "web-01": True,
+        "web-02": False,
+        "DC0_H0_VM1": False,
+    }
+
+
 @pytest.mark.parametrize("result", ["child", "unset"])
 @pytest.mark.parametrize("drop", ["before", "after"])
 def test_lost_answer(source: VCenter, drop: str, result: str) -> None:

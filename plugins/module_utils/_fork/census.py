@@ -69,7 +69,7 @@ def count(
             if one in found
         ),
         "without_parent": _sorted(
-            {**described(one, {}), "recorded": identity.own_record(found[one].values) is not None}
+            {**described(one, {}), "recorded": identity.is_recorded(found[one].values, shared)}
             for one in orphans
             if one in found
         ),

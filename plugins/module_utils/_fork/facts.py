@@ -11,8 +11,7 @@ import ipaddress
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _extra_config
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, networks, report
 
 if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
@@ -97,11 +96,7 @@ def datastore_name(values: Values) -> str | None:
 
 def mac_addresses(values: Values) -> list[str]:
     """MAC addresses of the VM's own network adapters, in the order of its hardware."""
-    return [
-        device.macAddress.lower()
-        for device in values.get("config.hardware.device") or []
-        if isinstance(device, vim.vm.device.VirtualEthernetCard) and device.macAddress
-    ]
+    return [mac for mac in map(networks.mac_of, networks.adapters(values)) if mac]
 
 
 def guest_addresses(values: Values) -> list[tuple[str, str]]:

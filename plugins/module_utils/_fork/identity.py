@@ -146,6 +146,14 @@ def own_record(vm: t.Mapping[str, t.Any]) -> Record | None:
     return record if record is not None and record.bios_uuid.lower() == _uuid(vm, "config.uuid") else None
 
 
+def is_recorded(vm: t.Mapping[str, t.Any], shared: t.Container[str]) -> bool:
+    """Whether a VM is a child of ours, whosever it is.
+
+    :param shared: see :func:`judge`.
+    """
+    return own_record(vm) is not None and _uuid(vm, "config.uuid") not in shared
+
+
 def forked_from(vm: t.Mapping[str, t.Any]) -> str | None:
     """Instance UUID of the parent a VM was forked from; empty when that is not known, ``None`` when it is no fork."""
     record = own_record(vm)

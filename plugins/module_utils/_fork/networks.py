@@ -132,7 +132,7 @@ def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network
     :raises _errors.BadInput: tells the adapters there are.
     """
     have = adapters(parent)
-    taken = {_mac_of(one): _label(one) for one in have}
+    taken = {mac_of(one): _label(one) for one in have}
     seen: set[int] = set()
     for one in networks:
         adapter = _adapter(have, one)
@@ -247,8 +247,8 @@ def differences(child: Values, networks: t.Sequence[Network], backings: t.Mappin
             result.append(f"{_label(adapter)} is connected and may answer to the parent's address")
         if one.network is not None and not _is_same_network(adapter.backing, backings[one.network]):
             result.append(f"{_label(adapter)} is not on the network {one.network}")
-        if one.mac_address not in (None, _mac_of(adapter)):
-            result.append(f"{_label(adapter)} has the MAC address {_mac_of(adapter)}")
+        if one.mac_address not in (None, mac_of(adapter)):
+            result.append(f"{_label(adapter)} has the MAC address {mac_of(adapter)}")
     return result
 
 
@@ -292,7 +292,8 @@ def _is_same_network(one: t.Any, other: t.Any) -> bool:
     return bool(one.deviceName == other.deviceName)
 
 
-def _mac_of(adapter: t.Any) -> str:
+def mac_of(adapter: t.Any) -> str:
+    """An adapter's MAC address in small letters; empty when it has none."""
     return (adapter.macAddress or "").lower()
 
 

@@ -188,14 +188,14 @@ def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, ch
     if living and not force:
         names = ", ".join(sorted(one.name for one in living))
         raise _errors.Refused(
-            f"VM {parent.name} stays a fork parent: {len(living)} of its children run ({names}). "
+            f"VM {parent.name} is left as it is: {len(living)} of its children run ({names}). "
             "Remove them first, or set force=true.",
             parent=parent.facts(),
         )
     parent.refresh()  # listing the children took its time, and the guest may have come to its fork point meanwhile
     if parent.is_quiesced and not power_off:
         raise _errors.Refused(
-            f"VM {parent.name} stays a fork parent: it stands still at the fork point, and only a power-off ends that. "
+            f"VM {parent.name} is left as it is: it stands still at the fork point, and only a power-off ends that. "
             "Set power_off=true to power it off hard; what it holds in memory is lost.",
             parent=parent.facts(),
         )

@@ -33,7 +33,7 @@ REMOVE_SECONDS = 120
 def remove_named(parent: Parent, wanted: t.Sequence[Wanted], deadline: Deadline, check_mode: bool) -> list[Result]:
     """Make the named children be gone; a stranger of that name is an error and is left alone."""
     places = Places(parent, wanted)
-    standings = survey.look(parent, deadline, {one.name: places.folder_of(one) for one in wanted})
+    standings = survey.look(parent, deadline, {one.name: places.folder_of(one) for one in wanted}, {})
     results = []
     for one in wanted:
         standing = standings[one.name]

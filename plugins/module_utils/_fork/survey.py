@@ -9,7 +9,6 @@ datacenter, in pages, and one read of the VMs that bear a wanted name.
 from __future__ import annotations
 
 import typing as t
-from types import MappingProxyType
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
@@ -17,8 +16,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
-
-EMPTY: t.Mapping[str, t.Any] = MappingProxyType({})
 
 
 class Standing(t.NamedTuple):
@@ -32,7 +29,7 @@ class Standing(t.NamedTuple):
 
 
 def look(
-    parent: Parent, deadline: Deadline, folders: t.Mapping[str, t.Any], uuids: t.Mapping[str, str | None] = EMPTY
+    parent: Parent, deadline: Deadline, folders: t.Mapping[str, t.Any], uuids: t.Mapping[str, str | None]
 ) -> dict[str, Standing]:
     """Judge what bears the wanted names.
 

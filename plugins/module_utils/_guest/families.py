@@ -54,12 +54,12 @@ class Family:
 
     name: str
     marks: tuple[str, ...]
-    language: Language
-    superuser: str
-    login_advice: str
     tools: tuple[tuple[str, str], tuple[str, str]]
     directories: tuple[str, ...]
-    temporary: str
+    language: Language = posix
+    superuser: str = "root"
+    login_advice: str = "Use guest_become=sudo, or log in as root."
+    temporary: str = "/tmp"
     separator: str = "/"
     libraries: str = ""
 
@@ -84,39 +84,26 @@ class Family:
 
 
 _RPCTOOL, _VMTOOLSD = ("vmware-rpctool", ""), ("vmtoolsd", "--cmd")
-_SUDO = "Use guest_become=sudo, or log in as root."
 _BIN = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin")
 
 LINUX = Family(
     name="Linux",
     marks=("linuxGuest",),
-    language=posix,
-    superuser="root",
-    login_advice=_SUDO,
     tools=(_RPCTOOL, _VMTOOLSD),
     directories=(*_BIN, "/usr/lib/vmware-tools/sbin", "/usr/lib/vmware-tools/bin"),
-    temporary="/tmp",
 )
 ESXI = Family(
     name="ESXi",
     marks=("vmkernel",),
-    language=posix,
-    superuser="root",
-    login_advice=_SUDO,
     tools=(_RPCTOOL, _VMTOOLSD),
     directories=("/usr/lib/vmware/vmtools/bin", *_BIN),
     libraries="/usr/lib/vmware/vmtools/lib",
-    temporary="/tmp",
 )
 MACOS = Family(
     name="macOS",
     marks=("darwin",),
-    language=posix,
-    superuser="root",
-    login_advice=_SUDO,
     tools=(_RPCTOOL, ("vmware-tools-daemon", "--cmd")),
     directories=("/Library/Application Support/VMware Tools", *_BIN),
-    temporary="/tmp",
 )
 WINDOWS = Family(
     name="Windows",
