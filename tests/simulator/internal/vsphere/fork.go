@@ -308,12 +308,21 @@ func (s *Simulator) turnOff(ref types.ManagedObjectReference) {
 	})
 }
 
-// destroy deletes a VM without anybody having asked for it.
+// destroy deletes a VM without anybody having asked for it, and returns when it
+// is gone.
 func (s *Simulator) destroy(ref types.ManagedObjectReference) {
 	ctx := s.background()
-	if object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine); ok {
-		ctx.WithLock(object, func() { object.DestroyTask(ctx, &types.Destroy_Task{This: ref}) })
+	object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine)
+	if !ok {
+		return
 	}
+	var body soap.HasFault
+	ctx.WithLock(object, func() {
+		body = s.tasks.start(ref, &taskPlan{ctx: ctx, files: true, inner: true}, func() soap.HasFault {
+			return object.DestroyTask(ctx, &types.Destroy_Task{This: ref})
+		})
+	})
+	waitBody(ctx, body)
 }
 
 // computeResource is what a resource pool belongs to.

@@ -132,6 +132,8 @@ func (s *Simulator) controlDatastore(r *http.Request) (any, error) {
 	for _, entity := range s.registry().All("Datastore") {
 		if name := r.PathValue("name"); entity.Entity().Name == name || entity.Reference().Value == name {
 			ctx := s.background()
+			s.files.Lock()
+			defer s.files.Unlock()
 			ctx.Map.AtomicUpdate(ctx, entity, []types.PropertyChange{{Name: "summary.accessible", Val: *request.Accessible}})
 			return map[string]any{"moid": entity.Reference().Value, "accessible": *request.Accessible}, nil
 		}
