@@ -13,7 +13,7 @@ PYTHON ?= python3
 TREE := $(B)/tree/ansible_collections/vmfork/vsphere
 INTEGRATION := $(B)/integration/ansible_collections
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
-PARTS := build lint sanity unit browser simulator-test functional sweep integration demo
+PARTS := build lint sanity unit oldest browser simulator-test functional sweep integration demo
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
 # network logins is linked into it, and pip is told by the real HOME (tests/harness/run_ansible_test.py).
@@ -47,7 +47,7 @@ SIMULATOR_MODULE := tests/simulator
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test env simulator build lint sanity unit browser simulator-test functional integration sweep bench docs \
+.PHONY: help demo test env simulator build lint sanity unit browser simulator-test functional integration sweep oldest bench docs \
 	test-matrix clean tree
 
 help: ## this list
@@ -161,6 +161,9 @@ sweep: $(VENV)/.test $(B)/live simulator ## tests/sweep: every assumption of the
 
 bench: env $(B)/peers $(VENV)/.test ## tests/benchmarks: side by side with the peers
 	tests/harness/pytest.sh bench tests/benchmarks $(ARGS)
+
+oldest: $(VENV)/.test $(B)/live simulator ## unit tests and demo with the oldest ansible-core and pyVmomi
+	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix --oldest
 
 test-matrix: $(VENV)/.test $(B)/live simulator ## unit and functional tests with every ansible-core that fits a Python here
 	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix
