@@ -360,7 +360,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         forked_from=identity.forked_from,
         mask=mask,
         probe=params["guest_probe"],
-        login=_arguments.guest(params) if params["guest_username"] or params["guest_password"] else None,
+        login=_arguments.guest(params) if _logs_in(params) else None,
         logins=_logins(params),
         lookback=datetime.timedelta(days=params["event_lookback"]),
         listed_before={one.lower() for one in params["configured_before"]},
@@ -393,6 +393,11 @@ def check(params: _arguments.Params) -> None:
             raise _errors.BadInput("An entry of guests needs either name or moid. Give one of them.")
     if params["guest_probe"] != "none" and not params["guests"]:
         _arguments.guest(params)
+
+
+def _logs_in(params: _arguments.Params) -> bool:
+    """Whether one login for all guests is used; what the environment says of it may be meant for other tasks."""
+    return params["guest_probe"] != "none" and bool(params["guest_username"] or params["guest_password"])
 
 
 def _mask(params: _arguments.Params) -> masking.Mask:

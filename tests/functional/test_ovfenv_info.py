@@ -390,6 +390,15 @@ def test_login_of_each_vm(shared: Estate) -> None:
     assert "a login for logon-1, vm-0, which is not among the VMs looked at" in str(result["warnings"])
 
 
+def test_login_for_other_tasks(shared: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared.appliance("not-asked").power_on("vcenter")
+    monkeypatch.setenv("VMWARE_GUEST_USER", "root")
+    monkeypatch.delenv("VMWARE_GUEST_PASSWORD", raising=False)
+    assert (
+        entries(shared.vcenter.ok("vm_ovfenv_info", name=["not-asked"]))["not-asked"]["guest"]["state"] == "not_asked"
+    )
+
+
 @needs_other_accounts
 @pytest.mark.parametrize("method", ["exit_code", "full"])
 def test_hardened_guest_and_an_ordinary_user(shared: Estate, method: str) -> None:

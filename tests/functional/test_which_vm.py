@@ -40,3 +40,15 @@ def test_datacenter_that_is_not_there(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, datacenter="nowhere")
     assert "The datacenter nowhere was not found on 127.0.0.1" in refusal.msg
     assert "There are: DC0." in refusal.msg
+
+
+@pytest.mark.parametrize("module", ["vmfork_parent", "vmfork_child"])
+def test_vms_that_share_a_name(vcenter: VCenter, module: str) -> None:
+    vcenter.govc("folder.create", "/DC0/vm/other")
+    vcenter.govc("vm.clone", "-vm", vcenter.parent, "-on=false", "-host", "DC0_H0", "-folder", "other", "twin")
+    vcenter.govc("vm.change", "-vm", "twin", "-name", vcenter.parent)
+    prefix, more = ("", {}) if module == "vmfork_parent" else ("parent_", {"children": [{"name": "web-01"}]})
+    refusal = vcenter.fails(module, **{f"{prefix}name": vcenter.parent}, **more)
+    paths = [f"/DC0/vm/{vcenter.parent}", f"/DC0/vm/other/{vcenter.parent}"]
+    listed = ", ".join(f"{path} ({vcenter.moid(path)})" for path in paths)
+    assert f"VM {vcenter.parent} is not the only one: {listed}. Name it by one of these paths or " in refusal.msg
