@@ -90,7 +90,7 @@ _REMEDIES = {
     "DuplicateName": "Choose another name, or remove the object that has it.",
     "GuestOperationsUnavailable": "Wait until VMware Tools is ready in the guest, or start it there.",
     "HostNotConnected": "Reconnect the ESXi host in vCenter.",
-    "InsufficientResourcesFault": "Free memory or CPU on the parent's ESXi host.",
+    "InsufficientResourcesFault": "Free memory or CPU on the VM's ESXi host.",
     "InvalidGuestLogin": "Check guest_username and guest_password.",
     "NoDiskSpace": "Free space on the datastore, or choose another one.",
     "TaskInProgress": "Wait until the other task on this VM has ended, then run again.",

@@ -255,7 +255,7 @@ def _check_only(what: str, found: t.Sequence[Found]) -> None:
     if len(found) > 1:
         listed = ", ".join(sorted(f"{one.inventory_path} ({one.moid})" for one in found))
         raise _errors.Ambiguous(
-            f"VM {what} is not the only one: {listed}. Give moid or inventory_path, or narrow it with folder."
+            f"VM {what} is not the only one: {listed}. Name it by one of these paths or managed object IDs."
         )
 
 

@@ -19,7 +19,8 @@ description:
     or with one that does not fit, is a stranger. A stranger that has a child's name in the child's folder makes that
     child fail, and is never powered on, powered off or destroyed.
   - The one exception is a powered-off fork of the parent that a task of this module had made and could not record any
-    more. O(state=present) finishes it. With Instant Clone, a child bears its record from its creation on.
+    more. O(state=present) finishes it. With Instant Clone, a child bears its record from its creation on, where vCenter
+    keeps what it is made with.
   - One child that fails does not stop the others. The task then fails, and tells what became of each.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
@@ -196,8 +197,9 @@ options:
         Instant Clone.
       - No post-clone script begins in such a child, so O(wait_for=post_clone) is refused. It has its parent's addresses
         and name until something in its guest changes them.
-      - Each such child adds a delta disk to the parent, which makes it slow. The task warns from 100 on, and refuses at
-        255, which is vSphere's limit. For more than a few children, quiesce the parent.
+      - Each such child adds a delta disk to the parent, which makes it slow. The task warns where the disk
+        chain of the parent would get longer than 100, and refuses where it would exceed 255, which is vSphere's limit.
+        For more than a few children, quiesce the parent.
     type: bool
     default: false
   wait_for:

@@ -79,7 +79,7 @@ EXAMPLES = r"""
     password: "{{ vcenter_password }}"
     name: golden
 
-- name: Make it an ordinary VM again, whatever state it is in
+- name: Make it an ordinary VM again, also when it stands at its fork point
   vmfork.vsphere.vmfork_parent:
     name: golden
     state: disabled

@@ -91,7 +91,8 @@ def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None
     if recorded is not None:
         raise _errors.Refused(
             f"VM {parent.name} is already at the fork point, with other scripts than these, and its children would run "
-            "those. Power it off (vmfork_parent with state=disabled and power_off=true) and on, then quiesce it anew.",
+            "those. Power it off (vmfork_parent with state=disabled and power_off=true) and on, "
+            "make it a fork parent again, then quiesce it anew.",
             parent=parent.facts(),
         )
     warn(f"VM {parent.name} is already at the fork point, and nothing on it tells with which scripts.")

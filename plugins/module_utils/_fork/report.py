@@ -49,9 +49,6 @@ NONCE_PARAM = "vmfork.nonce"
 CHILD_SECRETS, CHILD_NONCE = PARAMS + SECRETS_PARAM, PARAMS + NONCE_PARAM
 """Where a child reads them, whatever made it."""
 
-OUTPUT_BYTES = 2048
-"""How much of a script's output is reported: its end."""
-
 
 class Report(t.NamedTuple):
     """How a program in the guest ended."""

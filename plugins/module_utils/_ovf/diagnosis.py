@@ -187,7 +187,7 @@ def _origin(e: Evidence) -> str:
 class Row:
     """One verdict and what it takes.
 
-    :param number: the row of the reference; letters where one of its rows has several cases.
+    :param number: what tests and documents call the row; letters where it has several cases.
     :param message: a template; ``_words`` lists what may stand in it.
     """
 
