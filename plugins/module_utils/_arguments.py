@@ -11,6 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.module_utils.basic import env_fallback
+from ansible.module_utils.common.validation import check_type_dict, check_type_list
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
@@ -22,18 +23,28 @@ Spec = dict[str, dict[str, t.Any]]
 
 
 def secrets(spec: Spec, params: Params) -> set[str]:
-    """The values of all options that are marked ``no_log``, those inside of dicts and of suboptions too."""
+    """The values of all options that are marked ``no_log``, those inside of dicts and of suboptions too.
+
+    :param params: as they were given: a dict, or what a list is made of, may be a text.
+    """
     found: set[str] = set()
     for name, option in spec.items():
         value = params.get(name)
-        if value is None:
-            continue
         if option.get("no_log"):
-            found.update(str(one) for one in (value.values() if isinstance(value, dict) else [value]))
+            values = _read(check_type_dict, value, {}).values() if option.get("type") == "dict" else [value]
+            found.update(str(one) for one in values if one is not None and not isinstance(one, bool))
         elif option.get("options"):
-            for entry in value if isinstance(value, list) else [value]:
-                found |= secrets(option["options"], entry)
+            for entry in _read(check_type_list, value, []):
+                found |= secrets(option["options"], _read(check_type_dict, entry, {}))
     return found - {""}
+
+
+def _read(convert: t.Callable[[t.Any], t.Any], given: t.Any, otherwise: t.Any) -> t.Any:
+    """A value as Ansible reads it, unless Ansible will refuse it."""
+    try:
+        return convert(given)
+    except (TypeError, ValueError):
+        return otherwise
 
 
 # --- connection -----------------------------------------------------------------------------------------------------

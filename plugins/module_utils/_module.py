@@ -13,6 +13,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.parameters import remove_values
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _vmomi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -29,6 +30,21 @@ class Task:
     warn: t.Callable[[str], None]
 
 
+class _Module(AnsibleModule):
+    """Ansible hides a secret dict that was given as text only as that whole text: here its values are hidden, too."""
+
+    def _load_params(self) -> None:
+        """Before anything is checked, logged or told."""
+        super()._load_params()
+        self.no_log_values.update(_arguments.secrets(self.argument_spec, self.params))
+
+    def _log_invocation(self) -> None:
+        """Ansible makes a text of each option first, in which it does not recognize every secret."""
+        given, self.params = self.params, remove_values(self.params, self.no_log_values)
+        super()._log_invocation()
+        self.params = given
+
+
 def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **constraints: t.Any) -> t.NoReturn:
     """Log in, do the work, log out, and end the module with its result or with one sentence.
 
@@ -40,9 +56,7 @@ def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **cons
     """
     check = constraints.pop("check", None)
     spec = {**_arguments.connection_spec(), **spec}
-    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **constraints)
-    # Ansible itself hides a secret dict that was given as text only as that whole text.
-    module.no_log_values.update(_arguments.secrets(spec, module.params))
+    module = _Module(argument_spec=spec, supports_check_mode=True, **constraints)
     absent = _vmomi.missing()
     if absent is not None:
         module.fail_json(msg=absent, exception=_vmomi.IMPORT_ERROR)
