@@ -122,7 +122,13 @@ options:
   secret_config_params:
     description:
       - As O(config_params), for what must not be seen. Values must have at least 8 characters.
-      - They never appear in the output, and are removed from the VM after the post-clone script.
+      - They are removed from the VM after the post-clone script, and hidden in what it has printed. The runner in the
+        guest does that before it reports. What it could not hide, the task hides in its output and in vCenter.
+      - A secret is found as it stands, as a shell quotes it (C(set -x)), by each line of 8 characters or more, and
+        where the output was cut within it. It is not found when the script has encoded it.
+      - A guest without C(awk) reports no output. With O(vmfork.vsphere.vmfork_quiesce#module:method=script), none is
+        reported either when the secrets were removed before the script had ended, be it by the script itself or by a
+        task whose O(timeout) was over.
       - They need O(wait_for=post_clone).
     type: dict
   persistent:
@@ -404,7 +410,7 @@ children:
       type: dict
       sample: {"hostname": "web-01", "ipaddress": "192.0.2.11"}
     secrets_cleared:
-      description: Whether O(secret_config_params) were removed from the VM again.
+      description: Whether O(secret_config_params) were removed from the VM again, and from its report.
       type: bool
       sample: false
     post_clone:
@@ -418,7 +424,9 @@ children:
           description: Exit code of the script.
           type: int
         output:
-          description: The last 2 kB of its output. Empty when vCenter has forgotten it since, at a power-off.
+          description:
+            - The last 2 kB of its output, with secrets hidden as O(secret_config_params) says.
+            - Empty when vCenter has forgotten it since, at a power-off.
           type: str
     seconds:
       description: Seconds this child took.

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from typing import Any
 
 import pytest
@@ -425,17 +427,83 @@ def test_secrets(vcenter: VCenter) -> None:
     assert SECRET not in result.raw
     assert vcenter.in_guest(child["moid"], "cat /root/token").strip() == SECRET
     assert SECRET not in str(vcenter.guest(child["moid"])["guestinfo"])
-    assert SECRET not in vcenter.govc("vm.info", "-json", "-e", "web-01")
+    assert SECRET not in shown(vcenter, "web-01")
+
+
+READ = "token=$(vmtoolsd --cmd 'info-get guestinfo.fork.token')\n"
+
+
+def shown(vcenter: VCenter, name: str) -> str:
+    """All that vCenter shows of a VM, and what stands there in base64."""
+    told = vcenter.govc("vm.info", "-json", "-e", name)
+    words = [word for word in re.findall(r"[\w+/]{4,}={0,2}", told) if len(word) % 4 == 0]
+    return told + b" ".join(base64.b64decode(word) for word in words).decode(errors="replace")
 
 
 def test_secrets_of_a_child_that_fails(vcenter: VCenter) -> None:
+    """Its script has printed them: neither this run nor a later one shows them, nor does vCenter."""
     vcenter.enable()
-    vcenter.quiesce(post_clone_script="vmtoolsd --cmd 'info-get guestinfo.fork.token'; exit 1")
-    given = {"parent_name": vcenter.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
-    refusal = vcenter.fails("vmfork_child", **given)
-    assert refusal.child("web-01")["secrets_cleared"]
+    vcenter.quiesce(post_clone_script=f"{READ}set -x\n: $token\nset +x\necho seen-in-clear; exit 1")
+    given: dict[str, Any] = {"parent_name": vcenter.parent, "name": "web-01"}
+    with vcenter.calls() as calls:
+        refusal = vcenter.fails("vmfork_child", **given, secret_config_params={"token": SECRET})
+    child = refusal.child("web-01")
+    assert child["secrets_cleared"]
+    assert "********" in child["post_clone"]["output"]
     assert SECRET not in refusal.raw
-    assert f"guestinfo.fork.token = {SECRET}" not in vcenter.govc("vm.info", "-e", "web-01")
+    assert "seen-in-clear" in shown(vcenter, "web-01")
+    assert SECRET not in shown(vcenter, "web-01")
+    # The runner has hidden them, and nothing is reconfigured for it: VMFork's record is, and the note of an end.
+    assert calls["ReconfigVM_Task"] == 1
+    with vcenter.calls() as calls:
+        again = vcenter.fails("vmfork_child", **given)
+    assert again.child("web-01")["post_clone"] == child["post_clone"]
+    assert SECRET not in again.raw
+    assert (again["changed"], CHANGING & set(calls)) == (False, set())
+
+
+@pytest.mark.parametrize("method", ["scripts", "script"])
+def test_script_that_prints_secrets_when_the_task_is_over(vcenter: VCenter, method: str) -> None:
+    """The task has removed them from the VM; where the runner has not seen them before, it tells no output."""
+    vcenter.enable()
+    script = f"{READ}until [ -e /root/go ]; do sleep 0.1; done\necho $token\n"
+    if method == "script":
+        scripts = {"script": f"vmware-rpctool '{vcenter.way.freeze}'\n{script}"}
+    else:
+        scripts = {"post_clone_script": script}
+    vcenter.ok("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, method=method, **scripts)
+    given: dict[str, Any] = {"parent_name": vcenter.parent, "name": "web-01"}
+    refusal = vcenter.fails("vmfork_child", **given, secret_config_params={"token": SECRET}, timeout=5)
+    assert "has not reported the end of its post-clone script" in refusal.msg
+    moid = refusal.child("web-01")["moid"]
+    assert "until" in vcenter.in_guest(moid, "cat /tmp/vmfork*/*"), "the script is still there"
+    vcenter.in_guest(moid, "touch /root/go")
+    told = vcenter.ok("vmfork_child", **given).child("web-01")["post_clone"]
+    assert told == {"done": True, "exit_code": 0, "output": "********\n" if method == "scripts" else ""}
+    assert SECRET not in shown(vcenter, "web-01")
+
+
+def test_report_that_shows_secrets_is_written_back_without_them(quiesced: VCenter) -> None:
+    """As one of a runner that could not hide them."""
+    given: dict[str, Any] = {"parent_name": quiesced.parent, "name": "web-01"}
+    secret = {"secret_config_params": {"token": SECRET}}
+    child = quiesced.ok("vmfork_child", **given, **secret).child("web-01")
+    said = base64.b64encode(f"token is {SECRET}\n".encode()).decode()
+    told = f"$(vmtoolsd --cmd 'info-get guestinfo.fork.vmfork.nonce') 0 {said}"
+    quiesced.in_guest(child["moid"], f'vmtoolsd --cmd "info-set guestinfo.vmfork.post_clone {told}"')
+    assert SECRET in shown(quiesced, "web-01")
+    with quiesced.calls() as calls:
+        checked = quiesced.ok("vmfork_child", check=True, **given, **secret)
+    assert not CHANGING & set(calls)
+    with quiesced.calls() as calls:
+        done = quiesced.ok("vmfork_child", **given, **secret)
+    assert calls["ReconfigVM_Task"] == 1
+    again = quiesced.ok("vmfork_child", **given, **secret)
+    later = quiesced.ok("vmfork_child", **given)
+    assert [one["changed"] for one in (checked, done, again, later)] == [True, True, False, False]
+    assert SECRET not in shown(quiesced, "web-01")
+    for result in (checked, done, again, later):
+        assert result.child("web-01")["post_clone"] == {"done": True, "exit_code": 0, "output": "token is ********\n"}
 
 
 # --- refused --------------------------------------------------------------------------------------------------------

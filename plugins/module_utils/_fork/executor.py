@@ -248,7 +248,7 @@ class Executor:
         elif request is Request.CONNECT:
             spec = networks.connection(child.disconnected)
         else:
-            spec = _extra_config.spec({**dict.fromkeys(child.secret_keys, ""), **child.note})
+            spec = _extra_config.spec({**child.without_secrets, **child.note})
         return self._session.call(child.vm.ReconfigVM_Task, spec)
 
     def _after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:

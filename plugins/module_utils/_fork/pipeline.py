@@ -154,9 +154,13 @@ class Child:
         return self.step in (Step.DONE, Step.FAILED)
 
     @property
+    def _told(self) -> report.Report | None:
+        return report.post_clone(_extra_config.mapping(self.values), self.nonce)
+
+    @property
     def report(self) -> report.Report | None:
-        """How the child's post-clone script ended, once the child has told."""
-        told = report.post_clone(_extra_config.mapping(self.values), self.nonce)
+        """How the child's post-clone script ended, once the child has told; without the secrets that it may show."""
+        told = self._told
         secrets = self.wanted.secret_config_params.values()
         return told._replace(output=report.mask(told.output, secrets)) if told is not None else None
 
@@ -252,9 +256,17 @@ class Child:
 
     @property
     def shows_secrets(self) -> bool:
-        """Whether vCenter shows them."""
+        """Whether vCenter shows them, or the child's report does."""
         keys = _extra_config.mapping(self.values)
-        return any(keys.get(key) for key in self.secret_keys)
+        return any(keys.get(key) for key in self.secret_keys) or self.report != self._told
+
+    @property
+    def without_secrets(self) -> dict[str, str]:
+        """The extraConfig keys after which vCenter shows no secret."""
+        keys = dict.fromkeys(self.secret_keys, "")
+        if self.report is not None and self.report != self._told:
+            keys[report.POST_CLONE] = report.as_post_clone(t.cast(str, self.nonce), self.report)
+        return keys
 
 
 Next = t.Tuple[Child, t.Optional[Request]]  # noqa: UP006, UP045, ansible-test reads aliases as Python 3.8 would

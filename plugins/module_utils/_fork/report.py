@@ -85,26 +85,48 @@ def early_end(extra_config: t.Mapping[str, str], nonce: str) -> Report | None:
     return _report(parts[1], parts[2:])
 
 
+def as_post_clone(nonce: str, told: Report) -> str:
+    """A child's report as the child writes it."""
+    return f"{nonce} {told.exit_code} {base64.b64encode(told.output.encode()).decode()}"
+
+
 MASK = "********"
 
-LONG_ENOUGH = 8
-"""Characters of a line of a secret that is hidden by itself; shorter ones would mangle other output."""
+LONG_ENOUGH, A_REST = 8, 4
+"""Characters of a line of a secret that is hidden by itself, and of its end where the output was cut within it; shorter
+ones would mangle other output."""
+
+QUOTING = "\"'\\"
+"""Characters that shells put between those of a word when they print it (``set -x``)."""
 
 
 def mask(output: str, secrets: t.Iterable[str]) -> str:
-    """Hide secrets in a script's output.
+    """Hide secrets in a script's output, as the runner does in the guest.
 
     Ansible hides them where they stand as they are. Here the output may have
-    been cut within one, and shells like to put a secret's lines in a row.
+    been cut within one, shells like to put a secret's lines in a row, and to
+    quote what they print.
     """
-    for secret in secrets:
-        for part in sorted({secret, *secret.splitlines()}, key=len, reverse=True):
-            if len(part) < LONG_ENOUGH:
-                continue
-            output = output.replace(part, MASK)
-            cut = next((n for n in range(len(part) - 1, 3, -1) if output.startswith(part[-n:])), 0)
-            output = MASK + output[cut:] if cut else output
-    return output
+    parts = {part for one in secrets for part in (one, *one.splitlines()) if len(part) >= LONG_ENOUGH}
+    if not parts:
+        return output
+    places = [place for place, char in enumerate(output) if char not in QUOTING]
+    plain = "".join(output[place] for place in places)
+    hidden: set[int] = set()
+    for part in parts:
+        letters = "".join(char for char in part if char not in QUOTING)
+        if len(letters) < A_REST:
+            continue
+        at = plain.find(letters)
+        while at >= 0:
+            hidden.update(range(places[at], places[at + len(letters) - 1] + 1))
+            at = plain.find(letters, at + 1)
+        longest = min(len(letters) - 1, len(plain))
+        rest = next((n for n in range(longest, A_REST - 1, -1) if plain.startswith(letters[-n:])), 0)
+        hidden.update(range(places[rest - 1] + 1 if rest else 0))
+    return "".join(
+        char if place not in hidden else "" if place - 1 in hidden else MASK for place, char in enumerate(output)
+    )
 
 
 def _report(stage: str, parts: list[str]) -> Report | None:

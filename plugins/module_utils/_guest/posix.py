@@ -3,9 +3,9 @@
 """The runner for guests with a POSIX shell: Linux, nested ESXi, macOS.
 
 Private to the collection. It needs of the guest: sh, VMware Tools, for the
-end of a script's output tail and base64 (without them the output is left
-out), and to end all that a script began setsid (without it the script alone
-is ended).
+end of a script's output tail and base64, and awk where a child has secrets
+(without them the output is left out), and to end all that a script began
+setsid (without it the script alone is ended).
 """
 
 from __future__ import annotations
@@ -166,8 +166,44 @@ publish() { rpc "info-set $1 $2" >/dev/null 2>&1; }
 
 # The end of the output so far, and nothing of ours left on the disk.
 take_output() {
-  output=$( (tail -c 2048 "$directory/output" | base64 | tr -d '\n') 2>/dev/null)
+  output=$( (tail -c 2048 "$directory/output" | hide_secrets | base64 | tr -d '\n') 2>/dev/null)
   cd / && rm -rf "$directory"
+}
+
+# What _fork/report.py does for a guest that cannot, with bytes for characters. No secret has the character \001.
+hide_secrets() {
+  [ -n "$secrets" ] || { cat; return; }
+  { printf '%s.' "$secrets"; LC_ALL=C tr -d '\000\001'; } | LC_ALL=C awk '
+    function hide(part,  at, found) {
+      if (length(part) < 8) return
+      gsub(/["\047\\]/, "", part)
+      if (length(part) < 4) return
+      for (at = 1; found = index(substr(plain, at), part); at += found)
+        cover(place[at + found - 1], place[at + found + length(part) - 2])
+      for (at = 2; at <= length(part) - 3; at++)
+        if (index(plain, substr(part, at)) == 1) {
+          cover(1, place[length(part) - at + 1])
+          return
+        }
+    }
+    function cover(from, to) { for (; from <= to; from++) hidden[from] = 1 }
+    BEGIN { RS = "\001" }
+    { record[NR] = $0 }
+    END {
+      text = substr(record[NR], 2)
+      for (at = 1; at <= length(text); at++)
+        if ((char = substr(text, at, 1)) !~ /["\047\\]/) {
+          plain = plain char
+          place[length(plain)] = at
+        }
+      for (one = 1; one < NR; one++) {
+        hide(record[one])
+        for (count = split(record[one], line, /[\r\n]/); count; count--) hide(line[count])
+      }
+      for (at = 1; at <= length(text); at++)
+        if (!(at in hidden)) printf "%s", substr(text, at, 1)
+        else if (!((at - 1) in hidden)) printf "********"
+    }'
 }
 
 # end_early STAGE EXIT_CODE OWN_EXIT_CODE: there will be no fork.
@@ -180,18 +216,33 @@ end_early() {
 
 child_nonce() { rpc "info-get $key_nonce" 2>/dev/null; }
 
+# What is secret, to hide it in the output; lost is what was there and is not any more.
+learn_secrets() {
+  learned=yes
+  secret_keys=$(rpc "info-get $key_secret_keys" 2>/dev/null)
+  for key in $secret_keys; do
+    secret=$(rpc "info-get $key" 2>/dev/null) && [ -n "$secret" ] || lost=$key
+    secrets=$secrets$secret$(printf '\001')
+  done
+}
+
 # What is secret is not needed any more; tell that it is gone only when it is.
 clear_secrets() {
-  secret_keys=$(rpc "info-get $key_secret_keys" 2>/dev/null) && [ -n "$secret_keys" ] || return 0
-  for secret in $secret_keys; do
-    rpc "info-set $secret " >/dev/null 2>&1
-    [ -z "$(rpc "info-get $secret" 2>/dev/null)" ] || return 0
+  [ -n "$secret_keys" ] || return 0
+  for key in $secret_keys; do
+    rpc "info-set $key " >/dev/null 2>&1
+    [ -z "$(rpc "info-get $key" 2>/dev/null)" ] || return 0
   done
   publish "$key_secrets" "$(child_nonce) cleared"
 }
 
 # in_child EXIT_CODE: the last act in a child.
 in_child() {
+  if [ -z "$learned" ]; then
+    # What was removed since the script could read it cannot be hidden in what it said: that is not told.
+    learn_secrets
+    [ -z "$lost" ] || : >"$directory/output"
+  fi
   take_output
   vmware-toolbox-cmd info update network >/dev/null 2>&1
   clear_secrets
@@ -232,6 +283,7 @@ fork_between() {
   rpc "$freeze" >"$directory/output" 2>&1 || end_early freeze $? $exit_freeze
   # A child that was powered off and on is here again; what it reported then is not this run's.
   [ -z "$(rpc "info-get $key_post_clone" 2>/dev/null)" ] || publish "$key_post_clone" ""
+  learn_secrets
   trap 'stop; in_child 143' 1 2 15
   run run_post_clone
   in_child $?
@@ -252,7 +304,7 @@ fork_by_itself() {
 }
 
 main() {
-  running=
+  running= learned= secrets= lost=
   : >"$directory/output"
   find_tools || { take_output; exit $exit_tools; }
   if [ "$(id -u)" != 0 ]; then

@@ -273,9 +273,29 @@ function Get-Output {
     [void]$stream.Seek(-$bytes.Length, 'End')
     [void]$stream.Read($bytes, 0, $bytes.Length)
     $stream.Dispose()
+    if ($secrets) { $bytes = [Text.Encoding]::UTF8.GetBytes((Hide-Secrets ([Text.Encoding]::UTF8.GetString($bytes)))) }
     $text = [Convert]::ToBase64String($bytes)
   } catch { }
   Remove-Item -LiteralPath $directory -Recurse -Force -ErrorAction SilentlyContinue
+  $text
+}
+
+# What _fork/report.py does for a guest that cannot.
+function Hide-Secrets([string]$text) {
+  $quoting = '["''\\]*'
+  $parts = @($secrets) + @($secrets | ForEach-Object { $_ -split '[\r\n]+' })
+  foreach ($part in ($parts | Where-Object { $_.Length -ge 8 } | Sort-Object -Property Length -Descending)) {
+    $letters = @(($part -replace '["''\\]', '').ToCharArray() | ForEach-Object { [regex]::Escape([string]$_) })
+    if ($letters.Count -lt 4) { continue }
+    $text = $text -creplace ($letters -join $quoting), '********'
+    for ($rest = [Math]::Min($letters.Count - 1, 2048); $rest -ge 4; $rest--) {
+      $cut = '\A' + $quoting + ($letters[-$rest..-1] -join $quoting)
+      if ($text -cmatch $cut) {
+        $text = $text -creplace $cut, '********'
+        break
+      }
+    }
+  }
   $text
 }
 
@@ -292,19 +312,31 @@ function Exit-Early([string]$stage, [long]$code) {
 
 function Get-ChildNonce { Read-Value $key_nonce }
 
+# What is secret, to hide it in the output; lost is what was there and is not any more.
+function Read-Secrets {
+  $script:learned = $true
+  $script:secret_keys = @((Read-Value $key_secret_keys) -split ' ' | Where-Object { $_ })
+  $script:secrets = @($secret_keys | ForEach-Object { Read-Value $_ } | Where-Object { $_ })
+  $script:lost = $secrets.Count -lt $secret_keys.Count
+}
+
 # What is secret is not needed any more; tell that it is gone only when it is.
 function Clear-Secrets {
-  $secrets = Read-Value $key_secret_keys
-  if (-not $secrets) { return }
-  foreach ($secret in $secrets.Split(' ')) {
-    Publish-Value $secret ''
-    if (Read-Value $secret) { return }
+  if (-not $secret_keys) { return }
+  foreach ($key in $secret_keys) {
+    Publish-Value $key ''
+    if (Read-Value $key) { return }
   }
   Publish-Value $key_secrets ((Get-ChildNonce) + ' cleared')
 }
 
 # The last act in a child.
 function Exit-Child([long]$code) {
+  if (-not $learned) {
+    # What was removed since the script could read it cannot be hidden in what it said: that is not told.
+    Read-Secrets
+    if ($lost) { [IO.File]::WriteAllText($output, '') }
+  }
   $text = Get-Output
   try { & (Join-Path (Split-Path -Parent $tools) 'VMwareToolboxCmd.exe') info update network | Out-Null } catch { }
   Clear-Secrets
@@ -359,6 +391,7 @@ function Invoke-Between {
   $script:stage = 'post_clone'
   # A child that was powered off and on is here again; what it reported then is not this run's.
   if (Read-Value $key_post_clone) { Publish-Value $key_post_clone '' }
+  Read-Secrets
   Exit-Child (Invoke-Script $run_post_clone)
 }
 

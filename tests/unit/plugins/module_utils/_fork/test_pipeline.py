@@ -48,9 +48,12 @@ def on(**keys: str) -> dict[str, Any]:
     return {"config.uuid": "child-uuid", "runtime.powerState": "poweredOn", "config.extraConfig": extra(**keys)}
 
 
+def reported(nonce: str | None, code: int, output: str = "") -> str:
+    return f"{nonce} {code} {base64.b64encode(output.encode()).decode()}"
+
+
 def told(nonce: str | None, code: int, output: str = "") -> dict[str, Any]:
-    encoded = base64.b64encode(output.encode()).decode()
-    return on(**{report.POST_CLONE: f"{nonce} {code} {encoded}"})
+    return on(**{report.POST_CLONE: reported(nonce, code, output)})
 
 
 def walk(child: Child, *events: pipeline.Event) -> Child:
@@ -258,6 +261,38 @@ def test_when_secrets_count_as_cleared(shown: bool, told: bool, requests: list[R
     assert asked_for == requests
     child = walk(child, Succeeded())
     assert (child.step, child.secrets_cleared) == (Step.DONE, cleared)
+
+
+def test_report_that_shows_a_secret_is_written_back_without_it() -> None:
+    child = walk(new(secret_config_params=SECRET), Created(VM), News(on()), Succeeded(), Succeeded())
+    keys = {report.SECRETS: f"{child.nonce} cleared", report.POST_CLONE: reported(child.nonce, 7, "a-long-secret")}
+    child, requests = asked(child, News({**on(**keys), **ADDRESS}))
+    assert requests == [Request.CLEAR]
+    hidden = reported(child.nonce, 7, "********")
+    assert child.without_secrets == {"guestinfo.fork.token": "", report.POST_CLONE: hidden}
+    child = walk(child, Succeeded())
+    assert (child.step, child.secrets_cleared) == (Step.FAILED, True)
+    assert "a-long" not in str(child.error)
+
+
+def test_report_without_a_secret_is_left_alone() -> None:
+    child = walk(new(secret_config_params=SECRET), Created(VM), News(on()), Succeeded(), Succeeded())
+    keys = {report.SECRETS: f"{child.nonce} cleared", report.POST_CLONE: reported(child.nonce, 0, "********")}
+    child, requests = asked(child, News({**on(**keys), **ADDRESS}))
+    assert (child.step, requests) == (Step.DONE, [None])
+    assert report.POST_CLONE not in child.without_secrets
+
+
+def test_report_of_an_earlier_task_that_shows_a_secret_is_written_back_once() -> None:
+    """As when the script ended after the task."""
+    wanted, goal = Wanted("web-01", secret_config_params=SECRET), Goal("post_clone", PARENT)
+    left = existing("poweredOn", **{report.POST_CLONE: reported("n1", 0, "a-long-secret")})
+    child, request = pipeline.resume(wanted, goal, VM, left)
+    assert pipeline.ahead(child, request) == [Request.CLEAR]
+    assert walk(child, Succeeded()).changed
+    left = existing("poweredOn", **child.without_secrets)
+    child, request = pipeline.resume(wanted, goal, VM, left)
+    assert (child.step, child.changed, request) == (Step.DONE, False, None)
 
 
 def test_secrets_that_cannot_be_cleared_fail_the_child() -> None:

@@ -59,5 +59,38 @@ def test_secrets_in_the_output_are_hidden(output: str, expected: str) -> None:
     assert report.mask(output, ["s3cret-value", "first-line\nsecond-line", "a\nb"]) == expected
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_secret_within_another_does_not_uncover_it(first: int) -> None:
+    secrets = ["password", "password-and-more", "my-password"]
+    assert report.mask("password-and-more, my-password", secrets[first:] + secrets[:first]) == "********, ********"
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        """it's C:\\"x" """,
+        """'it'\\''s C:\\"x" '""",
+        """'it'"'"'s C:\\"x" '""",
+        """$'it\\'s C:\\\\"x" '""",
+        """"it's C:\\\\\\"x\\" \"""",
+    ],
+)
+def test_secret_that_a_shell_has_quoted(printed: str) -> None:
+    hidden = report.mask(f"+ echo {printed}\n", ["""it's C:\\"x" """])
+    assert "it" not in hidden
+    assert "C:" not in hidden
+    assert report.MASK in hidden
+
+
+@pytest.mark.parametrize("secret", ["'" * 8, "a" + "'" * 8])
+def test_secret_of_quotes_does_not_hide_everything(secret: str) -> None:
+    assert report.mask("a b c", [secret]) == "a b c"
+
+
+def test_report_written_back_is_read_again() -> None:
+    told = report.Report("post_clone", 3, "größe\n")
+    assert report.post_clone({report.POST_CLONE: report.as_post_clone("n1", told)}, "n1") == told
+
+
 def test_nonces_differ() -> None:
     assert len({report.new_nonce() for _number in range(50)}) == 50

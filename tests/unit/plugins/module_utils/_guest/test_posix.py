@@ -202,6 +202,89 @@ def test_secrets_that_stay_are_not_called_cleared(guest: Guest) -> None:
     assert not report.secrets_cleared({report.SECRETS: guest.value(report.SECRETS) or ""}, "child-nonce")
 
 
+TOKEN = "guestinfo.fork.token"
+READ = f"token=$(vmtoolsd --cmd 'info-get {TOKEN}')\n"
+FREEZE_ITSELF = "vmtoolsd --cmd 'vmfork-begin -1 -1'\n"
+HARD = [
+    "plain-s3cret",
+    """ 'it's' C:\\new "s3cret" $(id) `id` * %s \\c -n & ; | """,
+    "s3cret-1st\n2nd\n\n3rd-s3cret, größe 名前",
+    "s3cret-" * 500,
+]
+
+
+def give(guest: Guest, *secrets: str) -> None:
+    """Secrets as vmfork_child puts them."""
+    keys = [f"{TOKEN}{number or ''}" for number in range(len(secrets))]
+    for key, value in {report.CHILD_SECRETS: " ".join(keys), **dict(zip(keys, secrets, strict=True))}.items():
+        (guest.store / key).write_text(value)
+
+
+def one_or_two(job: str, script: str) -> runner.Job:
+    return runner.Job(post_clone=script) if job == "two" else runner.Job(script=FREEZE_ITSELF + script)
+
+
+@pytest.mark.parametrize("job", ["one", "two"])
+@pytest.mark.parametrize("secret", HARD)
+@pytest.mark.parametrize(
+    "prints",
+    [
+        pytest.param('printf "%s" "($token)"; exit 3', id="as it is"),
+        pytest.param('set -x; : "($token)"; exit 3', id="trace"),
+        pytest.param('LC_ALL=C.UTF-8 /bin/bash -xc \': "($1)"; exit 3\' - "$token"', id="bash's trace"),
+        pytest.param('printf "%s" "$token"; printf "%2040s" ")"; exit 3', id="cut"),
+    ],
+)
+def test_secrets_are_hidden_in_the_output(guest: Guest, job: str, secret: str, prints: str) -> None:
+    give(guest, secret)
+    guest.run(one_or_two(job, READ + prints))
+    ended = guest.post_clone()
+    assert ended is not None
+    assert ended.exit_code == 3
+    assert report.MASK in ended.output
+    assert ")" in ended.output
+    assert "s3cret" not in ended.output
+    assert report.mask(ended.output, [secret]) == ended.output, "nothing is left to do for vmfork_child"
+    assert guest.value(TOKEN) == ""
+
+
+def test_lines_of_a_secret_in_a_row(guest: Guest) -> None:
+    give(guest, "s3cret-1st\n2nd\r\n3rd-s3cret\r\n")
+    guest.run(runner.Job(post_clone=f"{READ}echo $token | tr -d '\\r'"))
+    assert guest.post_clone() == report.Report("post_clone", 0, "******** 2nd ********\n")
+
+
+def test_secret_within_another_does_not_uncover_it(guest: Guest) -> None:
+    give(guest, "password", "password-and-more", "my-password")
+    guest.run(runner.Job(post_clone="echo password-and-more, my-password, my-pass"))
+    assert guest.post_clone() == report.Report("post_clone", 0, "********, ********, my-pass\n")
+
+
+@pytest.mark.parametrize("output", ["", "\\n", "\\n\\n", "\\377\\000\\001 plain \\303"])
+def test_other_output_stays_as_it_is(guest: Guest, output: str) -> None:
+    give(guest, "plain-s3cret")
+    guest.run(runner.Job(post_clone=f"printf '{output}'"))
+    told = f"printf '{output}' | tr -d '\\000\\001'"
+    expected = subprocess.run(["/bin/sh", "-c", told], capture_output=True, check=True).stdout.decode(errors="replace")
+    assert guest.post_clone() == report.Report("post_clone", 0, expected)
+
+
+@pytest.mark.parametrize(("job", "output"), [("two", "********\n"), ("one", "")])
+def test_secrets_that_were_removed_before_the_script_ended(guest: Guest, job: str, output: str) -> None:
+    """By the script itself, or by vmfork_child when its time was over. What cannot be hidden is not told."""
+    give(guest, "plain-s3cret")
+    guest.run(one_or_two(job, f"{READ}vmtoolsd --cmd 'info-set {TOKEN} '\necho $token"))
+    assert guest.post_clone() == report.Report("post_clone", 0, output)
+
+
+@WITH_PROGRAMS_OF_OUR_OWN
+def test_guest_that_cannot_hide_secrets_does_not_tell_the_output(guest: Guest) -> None:
+    guest.install("awk", "#!/bin/sh\nexit 127\n")
+    give(guest, "plain-s3cret")
+    guest.run(runner.Job(post_clone=f"{READ}echo $token; exit 3"))
+    assert guest.post_clone() == report.Report("post_clone", 3, "")
+
+
 def test_only_the_end_of_the_output_is_told(guest: Guest) -> None:
     guest.run(runner.Job(post_clone="seq 1 5000"))
     ended = guest.post_clone()

@@ -204,7 +204,7 @@ def test_every_variable_is_set_and_every_function_is_there(job: dict[str, str]) 
         known |= {"PSCommandPath", "ErrorActionPreference", "LASTEXITCODE"}
         assert set(re.findall(r"\$(\w+)", text)) - known == set()
         called = set(
-            re.findall(r"\b((?:Exit|Find|Format|Get|Invoke|Publish|Read|Send|Stop|Test|Clear)-[A-Z]\w+)", text)
+            re.findall(r"\b((?:Exit|Find|Format|Get|Hide|Invoke|Publish|Read|Send|Stop|Test|Clear)-[A-Z]\w+)", text)
         )
         defined = set(re.findall(r"^function ([\w-]+)", text, re.MULTILINE))
         assert called - defined == {"Test-Path"}
