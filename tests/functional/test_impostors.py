@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -109,6 +111,79 @@ def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], Non
     assert {name: state for name, state in told.items() if state == "failed"} == expected
     assert "web-01" in expected or "web-01" not in told
     assert kept(quiesced, "web-01") == before
+
+
+# --- asked once more ------------------------------------------------------------------------------------------------
+
+NOT_REMOVED = re.compile(
+    r"VM web-01 \(vm-\d+\) is not removed: it is recorded as the child of another parent\. Look at it in vCenter\."
+)
+
+
+def taken_over(vcenter: VCenter) -> None:
+    """A child of ours is none any more."""
+    vcenter.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=1 another-parent another-child another-nonce")
+
+
+@pytest.mark.parametrize("given", [{"name": "web-01"}, {"all": True}], ids=["named", "all"])
+def test_child_that_is_taken_over_during_its_power_off_is_not_destroyed(
+    quiesced: VCenter, given: dict[str, Any]
+) -> None:
+    quiesced.fork("web-01")
+    quiesced.fault(method="PowerOffVM_Task", at="task", delay_ms=3000, count=1)
+    with quiesced.at_call("PowerOffVM_Task", taken_over, quiesced):
+        refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, state="absent", **given)
+        calls = quiesced.called()
+    assert NOT_REMOVED.search(refusal.msg)
+    assert "Destroy_Task" not in calls
+    assert (refusal["changed"], refusal.child("web-01")["power_state"]) == (True, "poweredOff")
+    assert quiesced.exists("/DC0/vm/web-01")
+
+
+@pytest.mark.parametrize("given", [{"name": "web-01"}, {"all": True}], ids=["named", "all"])
+def test_child_that_is_taken_over_after_it_was_found_is_not_powered_off(
+    quiesced: VCenter, given: dict[str, Any]
+) -> None:
+    quiesced.fork("web-01")
+    with quiesced.calls() as calls:
+        quiesced.ok("vmfork_child", parent_name=quiesced.parent, state="absent", check=True, **given)
+    found = calls["RetrievePropertiesEx"]  # what is read after that is the second look
+    quiesced.fault(method="RetrievePropertiesEx", at="call", delay_ms=3000, after=found, count=1)
+    with quiesced.at_call("RetrievePropertiesEx", taken_over, quiesced, after=found):
+        refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, state="absent", **given)
+        calls = quiesced.called()
+    assert NOT_REMOVED.search(refusal.msg)
+    assert not {"PowerOffVM_Task", "Destroy_Task"} & set(calls)
+    assert (refusal["changed"], refusal.child("web-01")["power_state"]) == (False, "poweredOn")
+
+
+FAIL_LATER = """vmtoolsd --cmd 'info-set guestinfo.begun yes'
+until [ -e /root/go ]; do sleep 0.1; done
+exit 7
+"""
+
+
+def test_new_child_that_is_taken_over_before_it_fails_is_not_removed(vcenter: VCenter) -> None:
+    vcenter.enable()
+    vcenter.quiesce(post_clone_script=FAIL_LATER)
+
+    def take_over() -> None:
+        until = time.monotonic() + 60
+        while "guestinfo.begun" not in vcenter.govc("vm.info", "-e", "web-01"):
+            assert time.monotonic() < until
+        taken_over(vcenter)
+        vcenter.in_guest(vcenter.moid("/DC0/vm/web-01"), "touch /root/go")
+
+    given = {"parent_name": vcenter.parent, "name": "web-01", "on_failure": "remove"}
+    with vcenter.at_call(vcenter.way.create, take_over):
+        refusal = vcenter.fails("vmfork_child", **given)
+        calls = vcenter.called()
+    assert "exit code 7" in refusal.msg
+    assert NOT_REMOVED.search(refusal.msg)
+    assert not {"PowerOffVM_Task", "Destroy_Task"} & set(calls)
+
+
+# --- beside others --------------------------------------------------------------------------------------------------
 
 
 def test_impostor_does_not_stop_the_others(quiesced: VCenter) -> None:

@@ -128,13 +128,16 @@ class VCenter:
         return dict(counted)
 
     @contextmanager
-    def at_call(self, method: str, act: Callable[..., Any], *arguments: Any) -> Iterator[None]:
-        """Do something as soon as a client has called a method, counted from now; it is done at the block's end."""
+    def at_call(self, method: str, act: Callable[..., Any], *arguments: Any, after: int = 0) -> Iterator[None]:
+        """Do something as soon as a client has called a method, counted from now; it is done at the block's end.
+
+        :param after: so many calls of it are let pass before.
+        """
         self.control("DELETE", "calls")
         ended = threading.Event()
 
         def watch() -> None:
-            while not self.called().get(method):
+            while self.called().get(method, 0) <= after:
                 if ended.wait(0.02):
                     return
             act(*arguments)
