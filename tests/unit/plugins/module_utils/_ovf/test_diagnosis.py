@@ -579,7 +579,7 @@ evidences = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(evidences)
 def test_any_evidence(evidence: Evidence) -> None:
     verdict = diagnosis.judge(evidence)
@@ -609,7 +609,7 @@ def test_any_evidence(evidence: Evidence) -> None:
         assert verdict.status not in ("lost", "cleared", "delivered", "contradictory", "delivered_injected")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(evidences, st.sampled_from(sorted(EXTRACTS)), st.sampled_from([True, False, None]))
 def test_any_evidence_with_open_questions_answered_differently(
     evidence: Evidence, extract: str, computed: bool | None
@@ -624,7 +624,7 @@ def test_any_evidence_with_open_questions_answered_differently(
     assert strong[0] == strong[1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(evidences, texts)
 def test_passwords_are_never_compared(evidence: Evidence, value: str) -> None:
     # A password is never comparable; whatever it is in the guest, the verdict stays.

@@ -389,7 +389,7 @@ def test_bounded(text: str) -> None:
     assert time.process_time() - began < 10
 
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=150)
 
 
 @MANY

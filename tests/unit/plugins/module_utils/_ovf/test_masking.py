@@ -305,7 +305,7 @@ def test_the_test_sees_leaks() -> None:
     assert leaks(environment(properties({"hostname": SECRET})))
 
 
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=200)
 plain = st.dictionaries(names, texts, max_size=4)
 
 
