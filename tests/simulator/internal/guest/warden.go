@@ -46,12 +46,27 @@ type copyRequest struct{ From, To string }
 type warden struct {
 	config wardenConfig
 	mu     sync.Mutex
-	inits  map[string]*exec.Cmd
+	inits  map[string]*runningInit
 	cables map[string]map[string]string // far ends by machine and adapter
 	cable  int                          // numbers them
 	closed bool
 
 	starting sync.RWMutex // held for reading while an init is started
+}
+
+// runningInit is a machine's init. Several may halt it at the same time: a
+// request to, and the end of the platform.
+type runningInit struct {
+	*exec.Cmd
+	once sync.Once
+}
+
+// end kills the init, and returns when it is gone.
+func (i *runningInit) end() {
+	i.once.Do(func() {
+		_ = i.Process.Kill()
+		_ = i.Wait()
+	})
 }
 
 // wardenMain runs in the new namespaces and in the directory that it owns.
@@ -62,7 +77,7 @@ func wardenMain() {
 		fmt.Fprintln(os.Stderr, "guest warden:", err)
 		os.Exit(1)
 	}
-	w := &warden{inits: map[string]*exec.Cmd{}, cables: map[string]map[string]string{}}
+	w := &warden{inits: map[string]*runningInit{}, cables: map[string]map[string]string{}}
 	unix.Umask(0o022)
 	line.serve(map[string]handler{
 		"prepare":  handling(w.prepare),
@@ -139,7 +154,7 @@ func (w *warden) startInit(asked bootRequest, line *os.File) error {
 	if _, err := w.tools(toolsRequest{id, true}); err != nil {
 		return err
 	}
-	init := exec.Command(programInStore(), string(w.config.Kind), disk, filepath.Join(machinePath(id), "tools"))
+	init := &runningInit{Cmd: exec.Command(programInStore(), string(w.config.Kind), disk, filepath.Join(machinePath(id), "tools"))}
 	init.Args[0] = initName
 	init.ExtraFiles = []*os.File{line}
 	init.Stderr = os.Stderr
@@ -250,8 +265,7 @@ func (w *warden) halt(id string) (struct{}, error) {
 	if init == nil {
 		return struct{}{}, nil
 	}
-	_ = init.Process.Kill()
-	_ = init.Wait()
+	init.end()
 	w.mu.Lock()
 	delete(w.inits, id)
 	delete(w.cables, id)
