@@ -5,6 +5,8 @@ package vsphere
 
 import (
 	"net/http"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/vmware/govmomi/object"
@@ -64,6 +66,39 @@ func TestOwnVM(t *testing.T) {
 		b.patch("vms/"+vm.Value, map[string]any{"is_vcenter": true})
 		if !is() {
 			t.Errorf("%s %s", told(ownFQDN), told(ownAddress))
+		}
+	}
+}
+
+// A datastore changes while VMs on it are removed: this is for the race
+// detector.
+func TestDatastoreOfVMsThatGo(t *testing.T) {
+	b := start(t)
+	var made struct{ Moids []string }
+	b.control(http.MethodPost, "inventory", map[string]any{"vms": 40, "name": "gone-%04d"}, &made)
+	var removals sync.WaitGroup
+	for moids := range slices.Chunk(made.Moids, 10) {
+		client := b.rawLogin("user", "pass")
+		removals.Go(func() {
+			for _, moid := range moids {
+				vm := types.ManagedObjectReference{Type: "VirtualMachine", Value: moid}
+				if got := client.task("Destroy_Task", vm, ""); got.fault != "" {
+					t.Errorf("%s: %+v", moid, got)
+				}
+			}
+		})
+	}
+	gone := make(chan struct{})
+	go func() {
+		removals.Wait()
+		close(gone)
+	}()
+	for {
+		select {
+		case <-gone:
+			return
+		default:
+			b.patch("datastores/LocalDS_0", map[string]any{"accessible": true})
 		}
 	}
 }

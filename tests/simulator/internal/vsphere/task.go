@@ -79,6 +79,13 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 	execute := task.Execute
 	if plan == nil {
 		task.Execute = func(t *simulator.Task) (types.AnyType, types.BaseMethodFault) { return survive(execute, t) }
+		if ref.Type == "FileManager" {
+			// A VM's removal starts one and does not await it. Done at once, it is
+			// done while the removal has s.files; waiting for them would keep the
+			// next removal, which has them then, from the file manager's lock.
+			result, fault := survive(execute, task)
+			task.Execute = func(*simulator.Task) (types.AnyType, types.BaseMethodFault) { return result, fault }
+		}
 		return
 	}
 	entity := plan.entity
