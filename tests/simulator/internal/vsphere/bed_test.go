@@ -53,6 +53,9 @@ func defaults() Options {
 	}
 }
 
+// patience bounds every wait for something that must come.
+const patience = time.Minute
+
 func withGuests(o *Options) { o.Guest = "ns" }
 
 // start starts a simulator and logs in.
@@ -67,7 +70,7 @@ func start(t *testing.T, change ...func(*Options)) *bed {
 		t.Fatal(err)
 	}
 	t.Cleanup(sim.Close)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	b := &bed{T: t, sim: sim, ctx: ctx}
 	b.client = b.login("user", "pass")
@@ -241,7 +244,7 @@ func (b *bed) extra(ref types.ManagedObjectReference) map[string]string {
 // until waits until a VM's properties are as wanted, as a client does.
 func (b *bed) until(ref types.ManagedObjectReference, what string, wanted func(vm mo.VirtualMachine) bool, properties ...string) mo.VirtualMachine {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	var seen mo.VirtualMachine
 	err := property.Wait(ctx, property.DefaultCollector(b.client.Client), ref, properties, func([]types.PropertyChange) bool {

@@ -187,7 +187,7 @@ func TestTwinGuest(t *testing.T) {
 	twin := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
 	until := func(what string, wanted func(mo.VirtualMachine) bool) {
 		t.Helper()
-		deadline := time.Now().Add(30 * time.Second)
+		deadline := time.Now().Add(patience)
 		err := property.Wait(b.ctx, property.DefaultCollector(host.Client), twin.Reference(), []string{"runtime.powerState", "guest"}, func([]types.PropertyChange) bool {
 			var seen mo.VirtualMachine
 			_ = twin.Properties(b.ctx, twin.Reference(), []string{"runtime.powerState", "guest"}, &seen)

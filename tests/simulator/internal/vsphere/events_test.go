@@ -425,7 +425,7 @@ func TestWaitForEvents(t *testing.T) {
 		if name != "VmPoweredOffEvent" {
 			t.Error(name)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("no event")
 	}
 }
@@ -479,7 +479,7 @@ func TestManyEvents(t *testing.T) {
 	} {
 		begun := time.Now()
 		collector, _ := b.collector(test.spec)
-		if took := time.Since(begun); took > time.Second {
+		if took := time.Since(begun); took > 10*time.Second {
 			t.Errorf("%s: %v", what, took)
 		}
 		_ = collector.Destroy(b.ctx)

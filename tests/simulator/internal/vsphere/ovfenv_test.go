@@ -11,7 +11,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/ovf"
@@ -229,7 +228,7 @@ func TestVAppOptions(t *testing.T) {
 		{"on, with nothing", change(types.VmConfigSpec{}), func() { want = &types.VmConfigInfo{} }},
 	} {
 		step.then()
-		ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
+		ctx, cancel := context.WithTimeout(b.ctx, patience)
 		updates := 0
 		err := property.Wait(ctx, property.DefaultCollector(b.client.Client), vm, []string{"config.vAppConfig"}, func([]types.PropertyChange) bool {
 			if updates++; updates == 1 { // how it is; the rest is news
