@@ -33,6 +33,7 @@ def measure(vcenter: VCenter, children: int) -> dict[str, dict[str, int]]:
     fork = {"parent_name": parent, "children": names, "wait_for": "powered_on"}
     result = {"enable": cost(vcenter, "vmfork_parent", name=parent)}
     result["enable, no-op"] = cost(vcenter, "vmfork_parent", name=parent)
+    vcenter.in_guest(vcenter.moid(), "true")  # or its start would be waited for
     result["quiesce"] = cost(vcenter, "vmfork_quiesce", name=parent, **script)
     result["quiesce, no-op"] = cost(vcenter, "vmfork_quiesce", name=parent, **script)
     result["children"] = cost(vcenter, "vmfork_child", **fork)
@@ -64,10 +65,10 @@ def test_calls_do_not_grow_with_the_inventory(vcenter: VCenter) -> None:
 
 @pytest.mark.parametrize(
     ("part", "most"),
-    [("enable", 16), ("enable, no-op", 9), ("quiesce, no-op", 9), ("children, no-op", 14), ("info", 10)],
+    [("enable", 15), ("enable, no-op", 8), ("quiesce, no-op", 8), ("children, no-op", 14), ("info", 8)],
 )
 def test_calls_stay_few(vcenter: VCenter, part: str, most: int) -> None:
-    costs = measure(vcenter, 2)[part]
+    costs = steady(measure(vcenter, 2)[part])
     assert sum(costs.values()) <= most + 2 * (vcenter.way.logins - 1), costs
 
 
@@ -77,7 +78,7 @@ def test_a_child_costs_its_requests_and_its_share_of_the_news(quiesced: VCenter)
     requests = [quiesced.way.create] if quiesced.way.born_running else THREE_STEPS
     for method in requests:
         assert costs[method] == 16
-    assert costs["WaitForUpdatesEx"] + costs["ModifyListView"] <= 16 * 6
+    assert costs["WaitForUpdatesEx"] + costs["ModifyListView"] <= 16 * 15  # when no two of them arrive together
     rest = sum(steady(costs).values()) - len(requests) * 16
     assert rest <= 22, costs
 
@@ -90,6 +91,6 @@ def test_check_mode_asks_for_privileges_in_one_request(quiesced: VCenter) -> Non
     ]
     dry_runs = [costs.pop("CheckInstantClone_Task", 0) for costs in (few, many)]
     assert dry_runs == ([1, 16] if quiesced.way.born_running else [0, 0])
-    assert few == many
+    assert steady(few) == steady(many)
     assert few["HasPrivilegeOnEntities"] == 1
-    assert sum(few.values()) <= (22 if quiesced.way.born_running else 17), few  # dry runs are tasks, waited for
+    assert sum(steady(few).values()) <= (21 if quiesced.way.born_running else 16), few  # dry runs are tasks, waited for

@@ -266,11 +266,13 @@ def test_child_that_forks_again_is_done_when_its_script_has_run_again(
     vcenter.rule("guestinfo_after_power_cycle", guestinfo)
     vcenter.enable()
     vcenter.ok("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, **scripts)
-    first = vcenter.fork("web-01").child("web-01")["post_clone"]
+    child = vcenter.fork("web-01").child("web-01")
+    moid, first = child["moid"], child["post_clone"]
+    report = vcenter.guest(moid)["guestinfo"]["vmfork.post_clone"]
     power_cycle(vcenter, *states)
-    if guestinfo == "kept" and "on" in states:  # the report stands there until the guest is past the fork point
-        moid = vcenter.ok("vmfork_info")["parents"][0]["children"][0]["moid"]
-        vcenter.in_guest(moid, "true")
+    if guestinfo == "kept" and "on" in states:  # the report stands there until the runner takes it away
+        stands = f"""[ "$(vmtoolsd --cmd 'info-get guestinfo.vmfork.post_clone')" = '{report}' ]"""
+        vcenter.in_guest(moid, f"while {stands}; do sleep 0.1; done")
     again = vcenter.fork("web-01")
     second = again.child("web-01")["post_clone"]
     assert again["changed"] is ("on" not in states)
@@ -326,9 +328,9 @@ def test_child_that_was_only_created_is_finished_later(quiesced: VCenter) -> Non
 
 
 def test_time_out(quiesced: VCenter) -> None:
-    given = {"parent_name": quiesced.parent, "name": "web-01", "wait_for": "ip_address", "timeout": 3}
+    given = {"parent_name": quiesced.parent, "name": "web-01", "wait_for": "ip_address", "timeout": 6}
     refusal = quiesced.fails("vmfork_child", **given, ip_network="198.51.100.0/24")
-    assert "Child web-01 is not ready after 3 seconds" in refusal.msg
+    assert "Child web-01 is not ready after 6 seconds" in refusal.msg
     assert states(refusal) == {"web-01": "failed"}
     assert refusal.child("web-01")["moid"]
 

@@ -28,11 +28,12 @@ def other_server() -> Iterator[int]:
     server.server_close()
 
 
-def closed_port() -> int:
-    """A port nobody listens on."""
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port nobody listens on, nor can: it is taken."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+        yield int(taken.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -53,8 +54,8 @@ def test_wrong_connection_options(vcenter: VCenter, given: dict[str, object], sa
     assert vcenter.simulator.password not in refusal.raw
 
 
-def test_nobody_listens(vcenter: VCenter) -> None:
-    assert "Connection refused" in vcenter.fails("vmfork_info", port=closed_port()).msg
+def test_nobody_listens(vcenter: VCenter, closed_port: int) -> None:
+    assert "Connection refused" in vcenter.fails("vmfork_info", port=closed_port).msg
 
 
 def test_no_tls_there(vcenter: VCenter, other_server: int) -> None:

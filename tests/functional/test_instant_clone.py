@@ -111,11 +111,11 @@ def test_lost_answer(source: VCenter, drop: str, result: str) -> None:
 
 def test_lost_answer_to_a_creation_that_outlives_the_deadline(source: VCenter) -> None:
     """It is not asked for again while the first request may be carried out, and is not called unchanged."""
-    source.fault(method="InstantClone_Task", at="task", delay_ms=8000, count=1)
+    source.fault(method="InstantClone_Task", at="task", delay_ms=16000, count=1)
     source.fault(method="InstantClone_Task", at="call", drop="after", count=1)
     given = {"parent_name": source.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
     with source.calls() as calls:
-        refusal = source.fails("vmfork_child", **given, timeout=3)
+        refusal = source.fails("vmfork_child", **given, timeout=6)
     assert calls["InstantClone_Task"] == 1
     assert refusal["changed"]
     assert "It may have been done all the same: look in vCenter." in refusal.msg

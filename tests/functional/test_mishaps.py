@@ -55,9 +55,9 @@ def test_answers_that_stay_lost(quiesced: VCenter) -> None:
 def test_creation_that_outlives_the_deadline(quiesced: VCenter, on_failure: str) -> None:
     """The child is recorded when it appears, and no secret stays on it."""
     given = {"parent_name": quiesced.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
-    quiesced.fault(method=quiesced.way.create, at="task", delay_ms=4000, count=1)
-    refusal = quiesced.fails("vmfork_child", **given, timeout=2, on_failure=on_failure)
-    assert "is not ready after 2 seconds: vCenter has not finished its creation" in refusal.msg
+    quiesced.fault(method=quiesced.way.create, at="task", delay_ms=8000, count=1)
+    refusal = quiesced.fails("vmfork_child", **given, timeout=4, on_failure=on_failure)
+    assert "is not ready after 4 seconds: vCenter has not finished its creation" in refusal.msg
     assert refusal["changed"]
     if on_failure == "remove":
         assert not quiesced.exists("/DC0/vm/web-01")
@@ -93,16 +93,16 @@ def test_runner_whose_start_was_not_answered_fails(vcenter: VCenter) -> None:
 @pytest.mark.parametrize("drop", ["before", "after"])
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
 def test_runner_whose_start_was_not_answered_in_time(vcenter: VCenter, drop: str, delivery: str) -> None:
-    vcenter.enable()
+    moid = vcenter.enable()["parent"]["moid"]
+    vcenter.in_guest(moid, "true")
     vcenter.fault(method="StartProgramInGuest", at="call", drop=drop, count=1)
-    given = {"name": vcenter.parent, **vcenter.guest_login, "script_delivery": delivery, "timeout": 3}
+    given = {"name": vcenter.parent, **vcenter.guest_login, "script_delivery": delivery, "timeout": 6}
     with vcenter.calls() as calls:
         refusal = vcenter.fails("vmfork_quiesce", **given, pre_quiesce_script="sleep 300; touch /root/went-on")
     assert calls["StartProgramInGuest"] == 1
     # It was looked for in the guest, and found only if it was started.
     assert ("the answer to the start of the runner in its guest was lost" in refusal.msg) is (drop == "before")
-    assert "did not reach the fork point within 3 seconds" in refusal.msg
-    moid = refusal["parent"]["moid"]
+    assert "did not reach the fork point within 6 seconds" in refusal.msg
     until = time.monotonic() + 20
     while (left := vcenter.in_guest(moid, "pgrep -x sleep").split()) and time.monotonic() < until:
         pass  # the runner gives the script a second to end by itself
@@ -324,8 +324,8 @@ def test_removal_whose_answer_is_lost(quiesced: VCenter, method: str) -> None:
 @pytest.mark.parametrize("method", ["PowerOffVM_Task", "Destroy_Task"])
 def test_removal_that_outlives_the_deadline(quiesced: VCenter, method: str) -> None:
     quiesced.fork("web-01", wait_for="powered_on")
-    quiesced.fault(method=method, at="task", delay_ms=4000, count=1)
+    quiesced.fault(method=method, at="task", delay_ms=8000, count=1)
     given = {"parent_name": quiesced.parent, "name": "web-01", "state": "absent"}
-    refusal = quiesced.fails("vmfork_child", **given, timeout=2)
+    refusal = quiesced.fails("vmfork_child", **given, timeout=4)
     assert "It goes on there" in refusal.msg
     assert refusal["changed"]

@@ -265,8 +265,8 @@ def test_connection_that_fails_or_takes_too_long(lab: VCenter) -> None:
     refusal = lab.fails("vmfork_child", **given)
     assert "Could not connect the network adapters of child web-01: " in refusal.msg
     assert connected(lab, "web-01") == [False, True]
-    lab.fault(method=RECONFIGURE, at="task", delay_ms=5000, count=1)
-    refusal = lab.fails("vmfork_child", **given, timeout=2)
+    lab.fault(method=RECONFIGURE, at="task", delay_ms=10000, count=1)
+    refusal = lab.fails("vmfork_child", **given, timeout=4)
     assert "vCenter has not finished the connection of its network adapters" in refusal.msg
     assert refusal["changed"]
     lab.ok("vmfork_child", **given)

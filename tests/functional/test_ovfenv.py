@@ -271,10 +271,10 @@ def test_contradiction(own: Estate) -> None:
 def test_guest_that_stays_up(shared: Estate) -> None:
     one = lost(shared, "stays-up")
     one.tools(stays_up=True)
-    failed = cure(one, accept_risks=ACCEPTED, timeout=4)
+    failed = cure(one, accept_risks=ACCEPTED, timeout=8)
     assert failed.msg == (
         "VM stays-up was told to go down and is still up. Could not shut down the guest of VM stays-up: it was not off "
-        "within 4 seconds. Shut it down from inside, or use shutdown=hard. If it goes down after all, IT STAYS OFF "
+        "within 8 seconds. Shut it down from inside, or use shutdown=hard. If it goes down after all, IT STAYS OFF "
         "until somebody powers it on: look at it, and then run vm_ovfenv for it once more, which does that."
     )
     assert (failed["changed"], one.is_on) == (True, True)
@@ -300,7 +300,7 @@ def test_nothing_left_to_hear(shared: Estate) -> None:
         for method in ("RetrievePropertiesEx", "WaitForUpdatesEx"):
             vcenter.fault(method=method, at="call", drop="before", count=0)
 
-    vcenter.fault(method="PowerOffVM_Task", at="call", delay_ms=1500, vm=one.moid, count=1)
+    vcenter.fault(method="PowerOffVM_Task", at="call", delay_ms=4000, vm=one.moid, count=1)
     with vcenter.at_call("PowerOffVM_Task", fall_silent):
         failed = cure(one, accept_risks=ACCEPTED, shutdown="hard")
     vcenter.control("DELETE", "faults")
@@ -326,7 +326,7 @@ def test_power_on_unheard(shared: Estate) -> None:
 def test_others_at_work(own: Estate) -> None:
     """What has become of the VM since it was looked at is asked again before it is touched."""
     one = lost(own, "contested")
-    own.vcenter.fault(method="QueryIpPools", at="call", delay_ms=1500, count=1)
+    own.vcenter.fault(method="QueryIpPools", at="call", delay_ms=4000, count=1)
     with own.vcenter.at_call("QueryIpPools", lambda: WaitForTask(one.vm.SuspendVM_Task())):
         failed = cure(one, accept_risks=ACCEPTED)
     calls = own.vcenter.control("GET", "calls")["methods"]

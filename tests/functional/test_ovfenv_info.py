@@ -418,7 +418,7 @@ def test_guest_that_is_not_ready(shared: Estate) -> None:
         one = shared.appliance(name)
         one.power_on("vcenter" if name == "busy" else "esxi")
         one.tools(operations_ready=False)
-    found = entries(look(shared, "busy", "busy-lost", method="exit_code", timeout=2))
+    found = entries(look(shared, "busy", "busy-lost", method="exit_code", timeout=8))
     assert verdict(found["busy"]) == "unknown (ops_not_ready), low: start_tools"
     assert verdict(found["busy-lost"]) == SUSPECTED
 
@@ -499,9 +499,9 @@ def test_time_that_is_over_before_the_guests(own: Estate) -> None:
     """No program is started then, and what the events say stands."""
     for origin in ("vcenter", "esxi"):
         own.appliance(origin).power_on(origin)
-    own.vcenter.fault(method="ExtractOvfEnvironment", at="call", delay_ms=1500, count=0)
+    own.vcenter.fault(method="ExtractOvfEnvironment", at="call", delay_ms=5500, count=0)
     with own.vcenter.calls() as calls:
-        found = entries(look(own, "vcenter", "esxi", method="exit_code", timeout=1))
+        found = entries(look(own, "vcenter", "esxi", method="exit_code", timeout=5))
     assert "StartProgramInGuest" not in calls
     assert [verdict(one) for one in found.values()] == [SUSPECTED, ASSUMED]
     for one in found.values():

@@ -188,7 +188,7 @@ def test_nobody_stays_logged_in(vcenter: VCenter) -> None:
 def test_guest_that_freezes_while_the_parent_is_disabled(vcenter: VCenter) -> None:
     """power_off=false holds also for a VM that came to its fork point after the task had looked."""
     it = vcenter.enable()["parent"]["moid"]
-    vcenter.fault(method="RetrieveForkChildren_Task", at="call", delay_ms=3000, count=1)
+    vcenter.fault(method="RetrieveForkChildren_Task", at="call", delay_ms=6000, count=1)
     body = {"program": "/bin/sh", "arguments": "-c \"vmtoolsd --cmd 'vmfork-begin -1 -1'\"", "user": "root"}
     run = ("POST", f"guests/{it}/run", {**body, "wait": False})
     with vcenter.at_call("RetrieveForkChildren_Task", vcenter.control, *run):

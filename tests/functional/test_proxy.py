@@ -98,5 +98,5 @@ def test_proxy_that_is_not_there(vcenter: VCenter) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
-        refusal = vcenter.fails("vmfork_info", proxy_host="127.0.0.1", proxy_port=port)
+            refusal = vcenter.fails("vmfork_info", proxy_host="127.0.0.1", proxy_port=port)
         assert f"through the proxy 127.0.0.1 port {port}: Connection refused" in refusal.msg

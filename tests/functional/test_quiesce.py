@@ -13,14 +13,14 @@ from functional.ways import every_way, vmfork_only
 
 pytestmark = every_way
 
-PAYLOAD = "guestinfo.vmfork.payload"
+PAYLOAD = "vmfork.payload"
 SECRET = "kept-out-of-sight-0123456789"
 
 
 @pytest.fixture
 def parent(vcenter: VCenter) -> VCenter:
-    """An enabled parent."""
-    vcenter.enable()
+    """An enabled parent, whose guest is up."""
+    vcenter.in_guest(vcenter.enable()["parent"]["moid"], "true")
     return vcenter
 
 
@@ -334,7 +334,7 @@ def test_runner_that_cannot_be_ended(parent: VCenter) -> None:
 
 def test_fork_point_reached_at_the_last_moment(parent: VCenter) -> None:
     """What asks the runner to end comes too late."""
-    parent.fault(method="TerminateProcessInGuest", at="call", delay_ms=4000, count=1)
+    parent.fault(method="TerminateProcessInGuest", at="call", delay_ms=10000, count=1)
     done = quiesce(parent, pre_quiesce_script="sleep 3", timeout=1)
     assert done["parent"]["quiesced"], done.msg
 
@@ -342,8 +342,8 @@ def test_fork_point_reached_at_the_last_moment(parent: VCenter) -> None:
 def test_fork_point_reached_while_a_runner_is_looked_for(parent: VCenter) -> None:
     """Its start was not answered, and a VM that stands still does not answer the question for it."""
     parent.fault(method="StartProgramInGuest", at="call", drop="after", count=1)
-    parent.fault(method="ListProcessesInGuest", at="call", fault="GuestOperationsUnavailable", delay_ms=5000, count=0)
-    done = quiesce(parent, pre_quiesce_script="sleep 4", timeout=1)
+    parent.fault(method="ListProcessesInGuest", at="call", fault="GuestOperationsUnavailable", delay_ms=10000, count=0)
+    done = quiesce(parent, pre_quiesce_script="sleep 3", timeout=1)
     assert done.get("parent", {}).get("quiesced"), done.msg
     assert not done.get("failed"), done.msg
 
