@@ -106,7 +106,7 @@ class VCenter:
         self.control("PUT", f"rules/{name}", {"value": value})
 
     def fault(self, **fault: Any) -> None:
-        """Have a call or a task fail."""
+        """Have a call or a task fail, or a check find a fault."""
         self.control("POST", "faults", fault)
 
     @contextmanager

@@ -59,12 +59,14 @@ func (f *faults) add(rule faultRule) error {
 	switch {
 	case rule.Method == "":
 		return fmt.Errorf("method is missing")
-	case rule.At != "call" && rule.At != "task":
-		return fmt.Errorf("at is call or task, not %q", rule.At)
+	case !slices.Contains([]string{"call", "task", "result"}, rule.At):
+		return fmt.Errorf("at is call, task or result, not %q", rule.At)
+	case rule.At == "result" && (rule.Method != "CheckPowerOn_Task" || rule.Fault == ""):
+		return fmt.Errorf("only a check (CheckPowerOn_Task) tells of faults in its result")
 	case !slices.Contains([]string{"", "before", "after"}, rule.Drop):
 		return fmt.Errorf(`drop is "", "before" or "after", not %q`, rule.Drop)
-	case rule.At == "task" && rule.Drop != "":
-		return fmt.Errorf("a task has no connection to drop")
+	case rule.At != "call" && rule.Drop != "":
+		return fmt.Errorf("only a call has a connection to drop")
 	case rule.Fault == "" && rule.Drop == "" && rule.DelayMS == 0:
 		return fmt.Errorf("one of fault, delay_ms and drop is needed")
 	}

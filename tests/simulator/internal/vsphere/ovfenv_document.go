@@ -268,6 +268,12 @@ func (c *computation) address(p types.VAppPropertyInfo, network string) (address
 	if fault != nil {
 		return "", fault
 	}
+	if enabled := pool.Ipv4Config.IpPoolEnabled; enabled != nil && !*enabled {
+		if c.sim.rules.is("computed_address_disabled", "NoAvailableIp") {
+			return "", &types.NoAvailableIp{VAppPropertyFault: propertyFault(p)}
+		}
+		return "", &types.MissingIpPool{VAppPropertyFault: propertyFault(p)}
+	}
 	manager := c.sim.ipPools()
 	allocation := c.env.vCenterID + "/" + fullKey(p)
 	c.ctx.WithLock(manager, func() {

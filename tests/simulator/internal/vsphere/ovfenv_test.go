@@ -786,9 +786,8 @@ func TestAddressByDHCP(t *testing.T) {
 }
 
 // profile makes an IP pool (a network protocol profile) of a network.
-func (b *bed) profile(network, prefix string) {
+func (b *bed) profile(network, prefix string) types.IpPool {
 	b.Helper()
-	manager, dc := *b.client.ServiceContent.IpPoolManager, b.sim.registry().Any("Datacenter").Reference()
 	pool := types.IpPool{
 		Name: network, DnsDomain: "example.com", DnsSearchPath: "a.example.com;example.com", HostPrefix: "prod-", HttpProxy: "proxy:3128",
 		Ipv4Config: &types.IpPoolIpPoolConfigInfo{
@@ -797,9 +796,26 @@ func (b *bed) profile(network, prefix string) {
 		},
 		NetworkAssociation: []types.IpPoolAssociation{{NetworkName: network}},
 	}
-	if _, err := methods.CreateIpPool(b.ctx, b.client.Client, &types.CreateIpPool{This: manager, Dc: dc, Pool: pool}); err != nil {
+	manager, dc := b.ipPools()
+	res, err := methods.CreateIpPool(b.ctx, b.client.Client, &types.CreateIpPool{This: manager, Dc: dc, Pool: pool})
+	if err != nil {
 		b.Fatal(err)
 	}
+	pool.Id = res.Returnval
+	return pool
+}
+
+// update changes an IP pool.
+func (b *bed) update(pool types.IpPool) {
+	b.Helper()
+	manager, dc := b.ipPools()
+	if _, err := methods.UpdateIpPool(b.ctx, b.client.Client, &types.UpdateIpPool{This: manager, Dc: dc, Pool: pool}); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *bed) ipPools() (manager, datacenter types.ManagedObjectReference) {
+	return *b.client.ServiceContent.IpPoolManager, b.sim.registry().Any("Datacenter").Reference()
 }
 
 // A VM with a property that cannot be computed does not start through vCenter,

@@ -74,6 +74,13 @@ func (c *compatibilityChecker) CheckPowerOnTask(ctx *simulator.Context, req *typ
 			if fault := c.sim.undeliverable(ctx, vm); fault != nil && c.sim.rules.is("check_power_on_properties", "reported") {
 				problems = append(problems, fault)
 			}
+			if on := types.VirtualMachinePowerStatePoweredOn; vm.Runtime.PowerState == on && c.sim.rules.is("check_power_on_running", "InvalidPowerState") {
+				problems = append(problems, withText(&types.InvalidPowerState{RequestedState: on, ExistingState: on},
+					"The attempted operation cannot be performed in the current state (Powered on)."))
+			}
+			if mishap := c.sim.faults.take("result", "CheckPowerOn_Task", req.Vm.Value, vm.Name); mishap != nil {
+				problems = append(problems, mishap.fault())
+			}
 			for _, fault := range problems {
 				result.Error = append(result.Error, types.LocalizedMethodFault{Fault: fault, LocalizedMessage: textOf(fault)})
 			}

@@ -83,6 +83,12 @@ func TestCheckPowerOn(t *testing.T) {
 			b.expect("off", b.power(vm, false), "")
 		}
 	}
+	b.control(http.MethodPost, "faults", map[string]any{"method": "CheckPowerOn_Task", "at": "result", "fault": "OvfConsumerPowerOnFault", "count": 1}, nil)
+	for _, want := range []string{"[OvfConsumerPowerOnFault]", "[]"} {
+		if got, fault := b.checked(types.CheckPowerOn_Task{Vm: vm, Host: read.Runtime.Host}); fmt.Sprint(got[name]) != want || fault != "" {
+			t.Errorf("by request: %v %s, want %s", got, fault, want)
+		}
+	}
 	if got, fault := b.checked(types.CheckPowerOn_Task{Vm: vm, Pool: read.ResourcePool}); fmt.Sprint(got) != "map[DC0_C0_H0:[] DC0_C0_H1:[]]" {
 		t.Errorf("in the pool: %v %s", got, fault)
 	}

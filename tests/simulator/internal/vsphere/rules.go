@@ -236,6 +236,8 @@ var ruleTable = []Rule{
 		Statement: "The structure of vApp options asks for VApp.ApplicationConfig, values and the IP allocation policy for VApp.InstanceConfig."},
 	{Name: "vapp_computed_values", Source: reference, Choices: []string{"while-running"},
 		Statement: "An expression's value is shown while the VM runs; a VM with one that cannot be computed does not start."},
+	{Name: "computed_address_disabled", Source: reference + " (IpPoolConfigInfo.ipPoolEnabled); which fault is an " + assumption, Choices: []string{"MissingIpPool", "NoAvailableIp"},
+		Statement: "An address is taken only from an IP pool that is enabled; a VM with a property that needs one does not start, with this fault."},
 	{Name: "vapp_dhcp_address", Source: reference, Choices: []string{"reported-later"},
 		Statement: "A property of type ip:network is empty at a power-on with the DHCP policy; later its value is the address that the guest reports."},
 	{Name: "extract_secrets", Source: reference, Choices: []string{"omitted"},
@@ -274,6 +276,8 @@ var ruleTable = []Rule{
 	// Whether a power-on is possible, and where vCenter itself is.
 	{Name: "check_power_on_properties", Source: assumption, Choices: []string{"reported", "ignored"},
 		Statement: "CheckPowerOn_Task reports a vApp property that cannot be computed."},
+	{Name: "check_power_on_running", Source: assumption, Choices: []string{"InvalidPowerState", "ignored"},
+		Statement: "CheckPowerOn_Task reports with this fault that the VM runs already."},
 	{Name: "own_address", Source: "AsBuiltReport.VMware.vSphere; pyvmomi-community-samples issue 633", Choices: []string{"told"},
 		Statement: "The settings VirtualCenter.FQDN and VirtualCenter.AutoManagedIPV4, and every host's managementServerIp, say where vCenter is."},
 

@@ -498,6 +498,20 @@ var ruleTests = map[string]struct {
 			b.Error(got)
 		}
 	}},
+	"computed_address_disabled": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.expect("off", b.power(vm, false), "")
+		spec := options(prop(1, "ip0", "ip:Lab", ""))
+		spec.IpAssignment = &types.VAppIPAssignmentInfo{IpAllocationPolicy: "transientPolicy"}
+		b.setVApp(vm, spec)
+		pool := b.profile("Lab", "192.0.2")
+		pool.Ipv4Config.IpPoolEnabled = types.NewBool(false)
+		b.update(pool)
+		b.expect("not enabled", b.power(vm, true), choice)
+		pool.Ipv4Config.IpPoolEnabled = types.NewBool(true)
+		b.update(pool)
+		b.expect("enabled", b.power(vm, true), "")
+	}},
 	"iso_after_host_start": {test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		b.setVApp(vm, &types.VmConfigSpec{OvfEnvironmentTransport: []string{byISO}})
@@ -669,6 +683,20 @@ var ruleTests = map[string]struct {
 		b.profile("Lab", "192.0.2")
 		if got, _ := b.checked(types.CheckPowerOn_Task{Vm: vm, Host: b.read(vm, "runtime.host").Runtime.Host}); len(got["DC0_H0"]) != 0 {
 			b.Errorf("with a profile: %v", got)
+		}
+	}},
+	"check_power_on_running": {version: "6.7", test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		check := func() string {
+			got, _ := b.checked(types.CheckPowerOn_Task{Vm: vm, Host: b.read(vm, "runtime.host").Runtime.Host})
+			return fmt.Sprint(got["DC0_H0"])
+		}
+		if got, want := check(), map[string]string{"InvalidPowerState": "[InvalidPowerState]", "ignored": "[]"}[choice]; got != want {
+			b.Errorf("%s, want %s", got, want)
+		}
+		b.expect("off", b.power(vm, false), "")
+		if got := check(); got != "[]" {
+			b.Errorf("powered off: %s", got)
 		}
 	}},
 	"events_of_disconnected_host": {test: func(b *bed, choice string) {
