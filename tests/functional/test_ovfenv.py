@@ -291,6 +291,20 @@ def test_tools_that_do_not_run(shared: Estate) -> None:
     assert not done.get("warnings")
 
 
+def test_tools_that_do_not_come_up(shared: Estate) -> None:
+    """They may not use up the time that it takes to judge: the verdict tells what is amiss."""
+    one = lost(shared, "late")
+    one.tools(tools_running=False)
+    failed = cure(one, "exit_code", accept_risks=ACCEPTED, shutdown="hard", timeout=12)
+    assert failed.msg.startswith(
+        "VM late was powered on through vCenter, and the verdict is now unknown: VMware Tools does not run in late, so "
+        "its guest could not be asked. VMware Tools did not come up in VM late within "
+    )
+    assert failed["after"]["power_on"]["origin"] == "vcenter"
+    assert failed["after"]["extracted"]["state"] == "ok"
+    assert (failed["changed"], one.is_on) == (True, True)
+
+
 def test_nothing_left_to_hear(shared: Estate) -> None:
     """The server carries the power-off out and says nothing any more: that the VM may be off is told."""
     one = lost(shared, "unheard")

@@ -54,10 +54,11 @@ class Patient:
         self._vm = vm
         self._cure = cure
         self._warn = warn
-        self.before = self._examine()
+        self.before = self._examine(deadline)
         self.after = self.before
         self.plan = plan.Plan()
         self.is_touched = False
+        self._tools_late = ""
         self._vcenter: set[str] = set()
 
     @property
@@ -113,14 +114,14 @@ class Patient:
                 break
         raise _errors.VerdictFailed(
             f"VM {self.name} was powered on through vCenter, and the verdict is now "
-            f"{self.after.diagnosis.status}: {self.after.diagnosis.message}"
+            f"{self.after.diagnosis.status}: {self.after.diagnosis.message} {self._tools_late}".rstrip()
         )
 
     # --- before -----------------------------------------------------------------------------------------------------
 
-    def _examine(self) -> examine.Examined:
+    def _examine(self, deadline: Deadline) -> examine.Examined:
         selection = _inventory.Selection(moid=[self._vm._GetMoId()])
-        return examine.examine(self._session, self._deadline, selection, self._cure.questions)[0]
+        return examine.examine(self._session, deadline, selection, self._cure.questions)[0]
 
     def _case(self) -> plan.Case:
         """The VM as it is now.
@@ -271,7 +272,7 @@ class Patient:
             self._warn(_error(what, trouble).sentence)
 
     def _at_least(self, seconds: float) -> Deadline:
-        """The time of the task must not be a reason to leave a VM off that was on."""
+        """The time of the task must not be a reason to leave a VM off that was on, or to judge it unseen."""
         return Deadline(max(seconds, self._deadline.remaining))
 
     def _now(self, trouble: Exception, hoped: str) -> _properties.Values:
@@ -299,19 +300,22 @@ class Patient:
     def _look_again(self) -> None:
         try:
             self._await_tools()
-            self.after = self._examine()
+            self.after = self._examine(self._at_least(LOOK_SECONDS))
         except (_errors.Error, vmodl.MethodFault) as trouble:
             what = f"VM {self.name} was powered on through vCenter, and could not be looked at again"
             raise _errors.failure(what, trouble) from trouble
 
     def _await_tools(self) -> None:
         """Tools that do not come up are no failure here: the verdict says what is known."""
+        self._tools_late = ""
         probes = self._cure.questions.probe != "none"
         before = self.before
         if not probes and _power.is_on(before.found.values) and not before.evidence.tools_running:
             return  # nor did they before, and nothing needs them
-        # Without a look into the guest no verdict depends on them.
-        seconds = self._deadline.remaining if probes else min(TOOLS_SECONDS, self._deadline.remaining)
+        left = self._deadline.remaining
+        seconds = left - min(LOOK_SECONDS, left / 2)
+        if not probes:  # no verdict depends on them then
+            seconds = min(TOOLS_SECONDS, seconds)
         path = "guest.guestOperationsReady" if probes else "guest.toolsRunningStatus"
 
         def ready(_vm: t.Any, values: _properties.Values | None) -> bool | None:
@@ -320,7 +324,8 @@ class Patient:
         with _properties.Watch(self._session, {vim.VirtualMachine: [path]}) as watch:
             watch.add([self._vm])
             if not _properties.wait_for(watch, seconds, ready):
-                self._warn(f"VMware Tools did not come up in VM {self.name} in time.")
+                self._tools_late = f"VMware Tools did not come up in VM {self.name} within {seconds:.0f} seconds."
+                self._warn(self._tools_late)
 
 
 POWER_ON_SECONDS = 120
@@ -334,6 +339,9 @@ SETTLE_SECONDS = 30
 
 TOOLS_SECONDS = 120
 """How long VMware Tools are waited for, where the guest is not looked into."""
+
+LOOK_SECONDS = 60
+"""How long a VM may be looked at after its power-on, whatever is left of the time; that much of it is kept back."""
 
 _NAMES_OF_VCENTER = ("VirtualCenter.FQDN", "VirtualCenter.AutoManagedIPV4", "VirtualCenter.AutoManagedIPV6")
 """Settings in which vCenter tells its own name and addresses; public report scripts find its VM by them."""
