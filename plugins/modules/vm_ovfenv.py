@@ -54,8 +54,8 @@ options:
     description:
       - Risks that are accepted. Any other that is there makes the task fail before anything is touched.
       - V(address_change) that the guest will be told an address that it does not use now.
-      - V(no_ip_pool) that properties must be computed at power-on and no IP pool serves the VM's networks. vCenter may
-        then refuse to power the VM on.
+      - V(no_ip_pool) that a property must be computed at power-on, and the network that it names has no IP pool, or one
+        that cannot give what is asked for. vCenter may then refuse to power the VM on.
       - V(guest_not_seen) that the verdict is not of high confidence, as a rule since nobody has looked into the guest.
         O(guest_probe) turns a suspicion into knowledge.
       - V(contradictory) that the verdict is V(contradictory), vCenter powered the VM on and its guest has no OVF

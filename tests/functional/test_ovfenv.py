@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -214,17 +214,67 @@ def test_address_change(shared: Estate) -> None:
     assert cure(same, "exit_code", check=True)["plan"]["risks"] == []
 
 
+def test_address_however_it_is_written(shared: Estate) -> None:
+    """With the length of its prefix, under a name in camel case; what is masked elsewhere is masked here."""
+    address = prop("guestinfo.interface.0.ip.0.address", "192.0.2.77/24")
+    one = lost(shared, "written", address, prop("mgmtIp", "192.0.2.78"), prop("private_ip", "192.0.2.79"))
+    told = "guestinfo.interface.0.ip.0.address=192.0.2.77, mgmtIp=192.0.2.78, private_ip=********."
+    refused = assert_left_alone(one, f"would be told {told}", probe="full")
+    assert "192.0.2.79" not in refused.raw
+
+
+def add_pool(place: Estate, enabled: bool = True, **association: Any) -> Callable[[], None]:
+    """A new IP pool of one network; what is returned enables it."""
+    datacenter, manager = place.service.content.rootFolder.childEntity[0], place.service.content.ipPoolManager
+    made: Any = vim.vApp.IpPool(
+        name=f"pool of {association}",
+        ipv4Config=vim.vApp.IpPool.IpPoolConfigInfo(
+            subnetAddress="192.0.2.0",
+            netmask="255.255.255.0",
+            gateway="192.0.2.1",
+            range="192.0.2.10#2",
+            ipPoolEnabled=enabled,
+        ),
+        networkAssociation=[vim.vApp.IpPool.Association(**{"networkName": "", **association})],
+    )
+    made.id = manager.CreateIpPool(datacenter, made)
+
+    def enable() -> None:
+        made.ipv4Config.ipPoolEnabled = True
+        manager.UpdateIpPool(datacenter, made)
+
+    return enable
+
+
 def test_no_ip_pool(own: Estate) -> None:
-    """What cannot be computed would leave the VM off; with a pool of its network there is no risk."""
-    network = own.service.content.rootFolder.childEntity[0].network[0]
-    one = own.appliance("computed", prop("gateway", default=f"${{gateway:{network.name}}}", kind="expression"))
+    """What cannot be computed would leave the VM off; with a pool of the network that it names there is no risk."""
+    one = own.appliance("computed", prop("gateway", default="${gateway:Lab}", kind="expression"))
     one.power_on("esxi")
-    refused = assert_left_alone(one, "no IP pool serves the VM's networks: gateway.", accept_risks=ACCEPTED)
+    add_pool(own, network=one.vm.network[0])  # the VM's own network is another
+    refused = assert_left_alone(one, "cannot compute gateway (network Lab has no IP pool).", accept_risks=ACCEPTED)
     assert "accept_risks=no_ip_pool" in refused.msg
     failed = cure(one, accept_risks=[*ACCEPTED, "no_ip_pool"])
     assert failed.msg.startswith("VM computed IS POWERED OFF, and vCenter did not power it on again. ")
     assert failed["changed"]
     assert not one.is_on
+    add_pool(own, networkName="Lab")  # as a server may show one: by the network's name alone
+    done = cure(one)
+    assert (done["plan"]["risks"], verdicts(done)) == ([], ("not_running", "delivered_assumed")), done.msg
+
+
+def test_ip_pool_that_is_not_enabled(own: Estate) -> None:
+    """No address can be had of it."""
+    policy = vim.vApp.IPAssignmentInfo(ipAllocationPolicy="transientPolicy")
+    one = own.appliance("leased", prop("ip0", kind="ip:Lab"), ipAssignment=policy)
+    one.power_on("esxi")
+    enable = add_pool(own, enabled=False, networkName="Lab")
+    why = "cannot compute ip0 (network Lab has an IP pool that is not enabled)."
+    assert_left_alone(one, why, accept_risks=ACCEPTED)
+    failed = cure(one, accept_risks=[*ACCEPTED, "no_ip_pool"])
+    assert failed.msg.startswith("VM leased IS POWERED OFF, and vCenter did not power it on again. ")
+    enable()
+    done = cure(one)
+    assert (done["plan"]["risks"], verdicts(done)) == ([], ("not_running", "delivered_assumed")), done.msg
 
 
 def test_data_loss(shared: Estate) -> None:
@@ -475,6 +525,14 @@ def test_what_the_server_holds_against_it(own: Estate) -> None:
     refused = assert_left_alone(two, why, accept_risks=[*ACCEPTED, "no_ip_pool"])
     assert "MissingNetworkIpConfig" in refused.msg
     assert "InvalidPowerState" not in refused.msg
+    fault, said = "OvfConsumerPowerOnFault", "Its vService does not answer"  # an InvalidState, as InvalidPowerState is
+    own.vcenter.fault(method="CheckPowerOn_Task", at="result", fault=fault, message=f"{said}.", vm=one.moid, count=0)
+    assert_left_alone(one, f"{why}{said} ({fault}).", accept_risks=ACCEPTED)
+    own.vcenter.control("DELETE", "faults")
+    # That it runs now is no obstacle, and is told by the check as well.
+    three = lost(own, "running")
+    done = cure(three, accept_risks=ACCEPTED)
+    assert verdicts(done) == ("lost_suspected", "delivered_assumed"), done.msg
     WaitForTask(one.vm.runtime.host.EnterMaintenanceMode_Task(timeout=0))
     assert_left_alone(one, f"{why}its ESXi host is in maintenance mode.", accept_risks=ACCEPTED)
     WaitForTask(one.vm.runtime.host.ExitMaintenanceMode_Task(timeout=0))

@@ -135,6 +135,12 @@ def facts(configured: Configured, mask: Mask) -> dict[str, t.Any]:
     }
 
 
+def in_words(name: str) -> str:
+    """A name as words: ``guestinfo.mgmtIPv4Address`` is ``guestinfo mgmt Ipv4 Address``."""
+    name = re.sub(r"(?<![A-Z])IP", "Ip", name)
+    return re.sub(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+
+
 def _key(info: t.Any) -> str:
     return ".".join(part for part in (info.classId, info.id, info.instanceId) if part)
 

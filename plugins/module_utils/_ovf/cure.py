@@ -202,7 +202,7 @@ class Patient:
             return
         except vmodl.MethodFault as fault:
             raise _errors.failure(f"Could not ask whether VM {self.name} can be powered on", fault) from fault
-        errors = plan.check_errors(results)
+        errors = plan.check_errors(results, _power.is_on(values))
         if errors:
             raise _errors.Refused(_errors.sentence(what, "; ".join(_errors.fault_text(error) for error in errors)))
 

@@ -17,6 +17,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import impact
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import in_words
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Difference, Evidence
 
@@ -607,7 +608,7 @@ def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
         yield f"The guest's document has keys twice: {', '.join(found.duplicate_keys)}."
 
 
-_ADDRESS = re.compile(r"(^|[._-])(ip|ip\d+|ipaddr\w*|address|gateway|netmask|prefix|dns|cidr|route)", re.IGNORECASE)
+_ADDRESS = re.compile(r"\b(ip|addr|gateway|netmask|prefix|dns|cidr|route)", re.IGNORECASE)
 
 
 def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
@@ -623,7 +624,7 @@ def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
             f"vCenter computes {_listed(computed)} at a power-on. Where it cannot (no IP pool for the network, no free "
             "address), the VM does not start, though on its ESXi host it did."
         )
-    if addresses := [one.key for one in properties if one.type.startswith("ip") or _ADDRESS.search(one.key)]:
+    if addresses := [one.key for one in properties if one.type.startswith("ip") or _ADDRESS.search(in_words(one.key))]:
         yield (
             f"An appliance that applies its values at every boot takes its network from {_listed(addresses)}: "
             "compare them with what it uses now."

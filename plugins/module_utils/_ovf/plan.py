@@ -13,9 +13,10 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _power
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _power
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Property
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Property, in_words
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 PATHS = (
@@ -26,7 +27,6 @@ PATHS = (
     "datastore",
     "guest.hostName",
     "guest.net",
-    "network",
     "runtime.quiescedForkParent",
 )
 """What must be known of a VM."""
@@ -249,22 +249,24 @@ def _address_change(case: Case) -> str | None:
     using, new = addresses_in_use(case.values), _new_addresses(case)
     if not (using and new):
         return None
-    listed = ", ".join(f"{key}={address}" for key, address in sorted(new.items()))
+    secret = {one.key for one in case.one.evidence.configured.properties if one.secret}
+    listed = ", ".join(f"{key}={HIDDEN if key in secret else address}" for key, address in sorted(new.items()))
     return f"The VM uses {', '.join(sorted(using))} now, and would be told {listed}."
 
 
 def _no_ip_pool(case: Case) -> str | None:
-    computed = _computed(case)
-    if not computed or case.pools is None:
+    pools = case.pools
+    if pools is None:
         return None
-    networks = {str(network._GetMoId()) for network in case.values.get("network") or []}
-    served = {association.network._GetMoId() for pool in case.pools for association in pool.networkAssociation or []}
-    if networks & served:
+    protocol = (case.one.evidence.configured.ip_assignment or {}).get("protocol")
+    lacking = [
+        f"{need.key} (network {need.network} {why})"
+        for need in _needs(case)
+        if (why := _lack(need, _pool_of(need.network, pools), protocol)) is not None
+    ]
+    if not lacking:
         return None
-    return (
-        f"Computed at power-on, and no IP pool serves the VM's networks: {', '.join(computed)}. "
-        "vCenter may refuse to power the VM on."
-    )
+    return f"vCenter may refuse to power the VM on, since it cannot compute {', '.join(lacking)}."
 
 
 RISK_ROWS: tuple[tuple[str, bool, t.Callable[[Case], str | None]], ...] = (
@@ -291,7 +293,7 @@ def _notes(case: Case) -> t.Iterator[str]:
     yield from case.one.diagnosis.remedy_risks
     if _new_addresses(case) and not addresses_in_use(case.values):
         yield "The guest tells none of its addresses, so they were not compared with those to be delivered."
-    if case.pools is None and (computed := _computed(case)):
+    if case.pools is None and (computed := dict.fromkeys(need.key for need in _needs(case))):
         yield f"Computed at power-on, and the IP pools could not be read: {', '.join(computed)}."
     if around := case.one.evidence.configured.parent_vapps:
         yield f"It is in the vApp {around[0]}, whose start order is not heeded: the VM is cycled alone."
@@ -313,8 +315,10 @@ def addresses_in_use(values: t.Mapping[str, t.Any]) -> set[str]:
     return result
 
 
-_OWN_ADDRESS = re.compile(r"(?:^|[._-])(?:ip\d*|ipv?[46]|(?:ip_?)?addr(?:ess)?\d*)(?:$|[._-])", re.IGNORECASE)
-_OTHERS_ADDRESS = re.compile(r"dns|gateway|\bgw|ntp|mask|proxy|server|route|peer|broker|syslog", re.IGNORECASE)
+_OWN_ADDRESS = re.compile(r"\b(?:ip(?:v?[46])?(?:addr(?:ess)?)?|addr(?:ess)?)\d*\b", re.IGNORECASE)
+_OTHERS_ADDRESS = re.compile(
+    r"dns|gateway|\bgw|gw\b|ntp|mask|subnet|broadcast|proxy|server|route|peer|broker|syslog", re.IGNORECASE
+)
 
 
 def addresses_coming(properties: t.Iterable[Property]) -> dict[str, str]:
@@ -323,8 +327,9 @@ def addresses_coming(properties: t.Iterable[Property]) -> dict[str, str]:
     for one in properties:
         address = _address(one.effective or "")
         # Of the key, class and instance name the product, which may well be a server.
-        named = _OWN_ADDRESS.search(one.id) or one.type.startswith("ip")
-        if address is not None and named and not _OTHERS_ADDRESS.search(one.id):
+        name = in_words(one.id)
+        named = _OWN_ADDRESS.search(name) or one.type.startswith("ip")
+        if address is not None and not address.is_unspecified and named and not _OTHERS_ADDRESS.search(name):
             result[one.key] = str(address)
     return result
 
@@ -335,41 +340,92 @@ def _new_addresses(case: Case) -> dict[str, str]:
     return {key: address for key, address in coming.items() if address not in using}
 
 
-def _computed(case: Case) -> list[str]:
-    """Properties whose values come from an IP pool."""
-    configured = case.one.evidence.configured
-    policy = (configured.ip_assignment or {}).get("policy")
-    return [each.key for each in configured.properties if _needs_pool(each, policy)]
-
-
-def _needs_pool(one: Property, policy: object) -> bool:
-    # What an expression can ask of an IP pool: vSphere API reference, VAppPropertyInfo.type and defaultValue; which
-    # policies take addresses out of one: IPAssignmentInfo.ipAllocationPolicy.
-    if one.type == "expression":
-        return re.search(r"\$\{(?!vimIp:)[A-Za-z]+:", one.default or "") is not None
-    if not one.type.startswith("ip:") or policy == "dhcpPolicy":
-        return False
-    return policy in ("transientPolicy", "fixedAllocatedPolicy") or not one.effective
-
-
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a text is, with or without the length of a prefix; that of a whole network is none."""
     try:
-        return ipaddress.ip_address(text.strip())
+        found = ipaddress.ip_interface(text.strip())
     except ValueError:
         return None
+    is_network = found.network.num_addresses > 2 and found.ip == found.network.network_address
+    return None if is_network else found.ip
+
+
+# --- IP pools -------------------------------------------------------------------------------------------------------
+
+
+class Need(t.NamedTuple):
+    """Something that a property takes from the IP pool of a network.
+
+    :param what: ``gateway`` and the like; ``ip`` or ``autoIp``: an address; empty: that there is one.
+    :param is_held: whether it is an address that the VM was given already.
+    """
+
+    key: str
+    network: str
+    what: str
+    is_held: bool
+
+
+def _needs(case: Case) -> t.Iterator[Need]:
+    """What must come from IP pools.
+
+    What an expression can ask of one: vSphere API reference, VAppPropertyInfo.type and defaultValue; which policies
+    take addresses out of one: IPAssignmentInfo.ipAllocationPolicy.
+    """
+    configured = case.one.evidence.configured
+    policy = (configured.ip_assignment or {}).get("policy")
+    for one in configured.properties:
+        is_held = bool(one.value)  # cleared where it was given back
+        if one.source == "computed":
+            for what, network in re.findall(r"\$\{([A-Za-z]+):([^}]*)\}", one.default or ""):
+                if what not in ("vimIp", "net"):  # vCenter's own address, and the name itself
+                    yield Need(one.key, network, what, is_held)
+        elif one.type.startswith("ip:") and policy != "dhcpPolicy":
+            is_taken = policy in ("transientPolicy", "fixedAllocatedPolicy")
+            if is_taken or not one.effective:
+                yield Need(one.key, one.type[len("ip:") :], "ip" if is_taken else "", is_held)
+
+
+def _pool_of(network: str, pools: t.Iterable[t.Any]) -> t.Any | None:
+    """The IP pool of a network; an association always has the network's name, and the network itself at times."""
+    name = _inventory.unescape(network)
+    for pool in pools:
+        if any(_inventory.unescape(one.networkName) == name for one in pool.networkAssociation or []):
+            return pool
+    return None
+
+
+_TOLD = {"subnet": "subnetAddress", "netmask": "netmask", "gateway": "gateway"}
+"""What an expression may ask for → where a pool has it. Without it the VM does not start (VAppPropertyInfo.type)."""
+
+
+def _lack(need: Need, pool: t.Any | None, protocol: object) -> str | None:
+    """Why a pool cannot give what is needed, of which the network is the subject; ``None``: nothing speaks for that."""
+    if pool is None:
+        return "has no IP pool"
+    config, free = pool.ipv4Config, pool.availableIpv4Addresses
+    if protocol == "IPv6":
+        config, free = pool.ipv6Config, pool.availableIpv6Addresses
+    if need.what in ("ip", "autoIp"):
+        if config is not None and config.ipPoolEnabled is False:
+            return "has an IP pool that is not enabled"
+        return "has an IP pool without a free address" if free == 0 and not need.is_held else None
+    if need.what in _TOLD and not getattr(config, _TOLD[need.what], None):
+        return f"has an IP pool without a {need.what}"
+    return None
 
 
 # --- what the server says -------------------------------------------------------------------------------------------
 
 
-def check_errors(results: t.Sequence[t.Any]) -> list[t.Any]:
-    """What CheckPowerOn_Task holds against a power-on, apart from the VM's running now."""
-    return [
-        error
-        for result in results or []
-        for error in result.error or []
-        if not isinstance(error, vim.fault.InvalidState)  # InvalidPowerState is one
-    ]
+def check_errors(results: t.Sequence[t.Any], is_on: bool) -> list[t.Any]:
+    """What CheckPowerOn_Task holds against a power-on.
+
+    :param is_on: whether the VM ran when that was asked, which is no obstacle: it will be off by then.
+    """
+    # Many a real obstacle derives from InvalidState: a vService's refusal, a missing key, a question.
+    running = (vim.fault.InvalidState, vim.fault.InvalidPowerState) if is_on else ()
+    return [error for result in results or [] for error in result.error or [] if error.__class__ not in running]
 
 
 def maintenance(host: t.Mapping[str, t.Any], tasks: t.Iterable[t.Mapping[str, t.Any]]) -> str | None:

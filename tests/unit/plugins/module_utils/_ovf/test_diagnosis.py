@@ -382,6 +382,8 @@ def test_computed_values_are_told() -> None:
 def test_risks_of_a_power_cycle() -> None:
     properties = (
         prop("vami.ip0.App", "192.0.2.1"),
+        prop("mgmtIp", "192.0.2.2"),
+        prop("description", "any"),
         prop("gw", "${gateway:net}", "expression", source="computed"),
         prop("address", "", "ip:net"),
     )
@@ -389,7 +391,7 @@ def test_risks_of_a_power_cycle() -> None:
     computed, network = diagnosis.judge(known).remedy_risks
     assert "gw, address" in computed
     assert "does not start" in computed
-    assert "vami.ip0.App" in network
+    assert "from vami.ip0.App, mgmtIp, address:" in network
     assert "the guest was not seen" in " ".join(diagnosis.judge(replace(known, guest=UNASKED)).remedy_risks).lower()
     assert "Instant Clone" in " ".join(diagnosis.judge(replace(known, guest=full("vm-999"))).remedy_risks)
     assert diagnosis.judge(replace(known, guest=full())).remedy_risks == ()

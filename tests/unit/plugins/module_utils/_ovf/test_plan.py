@@ -14,13 +14,11 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configu
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, Extracted, GuestView, Iso
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.examine import Examined
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import PowerOn
 
 MOID = "vm-42"
 VCENTER = ("vc.example.com", "198.51.100.1")
-
-
-LAB = vim.Network("network-1")
 
 
 def prop(key: str, value: str = "", kind: str = "string", **more: Any) -> Any:
@@ -30,6 +28,7 @@ def prop(key: str, value: str = "", kind: str = "string", **more: Any) -> Any:
 def examined(
     *properties: Any,
     policy: str | None = None,
+    protocol: str | None = None,
     product: str = "",
     transport: str = "com.vmware.guestInfo",
     vapps: tuple[str, ...] = (),
@@ -39,7 +38,7 @@ def examined(
     config = vim.vApp.VmConfigInfo(
         property=list(properties),
         product=[vim.vApp.ProductInfo(key=0, name=product)],
-        ipAssignment=vim.vApp.IPAssignmentInfo(ipAllocationPolicy=policy),
+        ipAssignment=vim.vApp.IPAssignmentInfo(ipAllocationPolicy=policy, ipProtocol=protocol),
         ovfEnvironmentTransport=[transport],
     )
     given: dict[str, Any] = {
@@ -47,7 +46,7 @@ def examined(
         "power_on": PowerOn("esxi_direct", "high"),
         **known,
     }
-    read = configured.read(config, [(name, None) for name in vapps], running=True)
+    read = configured.read(config, [(name, None) for name in vapps], running=True, mask=Mask())
     evidence = Evidence("web", MOID, configured=read, **given)
     found = _inventory.Found(vim.VirtualMachine(MOID), {"name": "web"}, "/DC0/vm/web", None, None)
     return Examined(found, None, evidence, diagnosis.judge(evidence))
@@ -76,8 +75,16 @@ def disk(mode: str) -> Any:
     )
 
 
-def pool(*networks: Any) -> Any:
-    return vim.vApp.IpPool(networkAssociation=[vim.vApp.IpPool.Association(network=one) for one in networks])
+def pool(*networks: str, enabled: bool | None = True, gateway: str = "192.0.2.1", **more: Any) -> Any:
+    """An IP pool, whose associations may come without the network itself."""
+    return vim.vApp.IpPool(
+        networkAssociation=[vim.vApp.IpPool.Association(networkName=one) for one in networks],
+        ipv4Config=vim.vApp.IpPool.IpPoolConfigInfo(
+            ipPoolEnabled=enabled, gateway=gateway, netmask="255.255.255.0", subnetAddress="192.0.2.0"
+        ),
+        ipv6Config=vim.vApp.IpPool.IpPoolConfigInfo(ipPoolEnabled=False),
+        **more,
+    )
 
 
 APPLIANCE = "VMware vCenter Server Appliance"
@@ -167,7 +174,28 @@ GATEWAY = prop("gateway", "", "expression", defaultValue="${gateway:Lab}")
             "address_change",
             "The VM uses 192.0.2.8 now, and would be told vami.ip0=192.0.2.7.",
         ),
-        (case(examined(GATEWAY), {"network": [LAB]}, pools=[pool()]), "no_ip_pool", "networks: gateway."),
+        (
+            case(
+                examined(prop("private_ip", "192.0.2.7"), prop("ip1", "192.0.2.9")), {"guest.net": [card("192.0.2.8")]}
+            ),
+            "address_change",
+            "The VM uses 192.0.2.8 now, and would be told ip1=192.0.2.9, private_ip=********.",
+        ),
+        (
+            case(examined(prop("mgmtIp", "192.0.2.7/24")), {"guest.net": [card("192.0.2.8")]}),
+            "address_change",
+            "would be told mgmtIp=192.0.2.7.",
+        ),
+        (
+            case(examined(GATEWAY), pools=[pool()]),
+            "no_ip_pool",
+            "vCenter may refuse to power the VM on, since it cannot compute gateway (network Lab has no IP pool).",
+        ),
+        (
+            case(examined(GATEWAY, prop("n", "", "expression", defaultValue="${netmask:Lab}")), pools=[]),
+            "no_ip_pool",
+            "cannot compute gateway (network Lab has no IP pool), n (network Lab has no IP pool).",
+        ),
     ],
 )
 def test_risks(given: plan.Case, name: str, sentence: str) -> None:
@@ -189,8 +217,8 @@ def test_document_of_another_vm(view: GuestView) -> None:
         case(),
         case(examined(extracted=Extracted("ok", OWN))),
         case(values={"config.hardware.device": [disk("persistent")], "config.flags": vim.vm.FlagInfo()}),
-        case(examined(prop("ip0", "192.0.2.8"), prop("dns", "192.0.2.9")), {"guest.net": [card("192.0.2.8")]}),
-        case(examined(GATEWAY), {"network": [LAB]}, pools=[pool(LAB)]),
+        case(examined(prop("ip0", "192.0.2.8/24"), prop("dns", "192.0.2.9")), {"guest.net": [card("192.0.2.8")]}),
+        case(examined(GATEWAY), pools=[pool("Lab")]),
         # What comes with the power-off is none of a VM that is off.
         case(
             examined(extracted=Extracted("ok", FOREIGN), **OFF_BEFORE),
@@ -211,6 +239,17 @@ def test_no_risk(given: plan.Case) -> None:
         (prop("management_ip", "2001:DB8::1"), "2001:db8::1"),
         (prop("guestinfo.ipaddress", "192.0.2.1"), "192.0.2.1"),
         (prop("guestinfo.cis.appliance.net.addr", "192.0.2.1"), "192.0.2.1"),
+        (prop("guestinfo.interface.0.ip.0.address", "192.0.2.77/24"), "192.0.2.77"),
+        (prop("ip0", "192.0.2.77/255.255.255.0"), "192.0.2.77"),
+        (prop("ip0", "192.0.2.0/31"), "192.0.2.0"),
+        (prop("ip0", "2001:DB8::1/64"), "2001:db8::1"),
+        (prop("managementIP", "192.0.2.1"), "192.0.2.1"),
+        (prop("mgmtIp", "192.0.2.1"), "192.0.2.1"),
+        (prop("mgmtIPv4Address", "192.0.2.1"), "192.0.2.1"),
+        (prop("IPAddress", "192.0.2.1"), "192.0.2.1"),
+        (prop("IPaddr", "192.0.2.1"), "192.0.2.1"),
+        (prop("eth0Ip4", "192.0.2.1"), "192.0.2.1"),
+        (prop("nsx_ip_0", "192.0.2.1"), "192.0.2.1"),
         (prop("whatever", "192.0.2.1", "ip"), "192.0.2.1"),
         (prop("ip0", "", defaultValue="192.0.2.1"), "192.0.2.1"),
         (prop("ip0", ""), None),
@@ -221,6 +260,25 @@ def test_no_risk(given: plan.Case) -> None:
         (prop("ntp.ip", "192.0.2.1"), None),
         (prop("description", "192.0.2.1"), None),
         (prop("zip", "192.0.2.1"), None),
+        (prop("ip0", "0.0.0.0"), None),
+        (prop("ip0", "::0"), None),
+        # The address of a network, and what is nobody's.
+        (prop("ip_network", "192.0.2.0/24"), None),
+        (prop("clusterIpCidr", "10.96.0.0/12"), None),
+        (prop("guestinfo.docker_network_cidr", "172.17.0.1/16"), None),
+        (prop("podCIDR", "10.244.0.1/16"), None),
+        (prop("netmaskIp", "255.255.255.0"), None),
+        (prop("subnetAddress", "192.0.2.0"), None),
+        (prop("broadcastAddress", "192.0.2.255"), None),
+        # Others' addresses.
+        (prop("gatewayIP", "192.0.2.1"), None),
+        (prop("guestinfo.interface.0.route.0.gateway.address", "192.0.2.1"), None),
+        (prop("ip_gw", "192.0.2.1"), None),
+        (prop("ip.defaultgw", "192.0.2.1"), None),
+        (prop("defaultGwIp", "192.0.2.1"), None),
+        (prop("dnsIP", "192.0.2.1"), None),
+        (prop("primaryDNSAddress", "192.0.2.1"), None),
+        (prop("ntpServerIp", "192.0.2.1"), None),
     ],
 )
 def test_addresses_coming(one: Any, address: str | None) -> None:
@@ -228,15 +286,28 @@ def test_addresses_coming(one: Any, address: str | None) -> None:
     assert list(found.values()) == ([] if address is None else [address])
 
 
+def lab_expression(what: str, value: str = "") -> Any:
+    return prop("x", value, "expression", defaultValue=f"${{{what}}}")
+
+
+def lacking(one: Any, pools: list[Any] | None, policy: str | None = None, protocol: str | None = None) -> str | None:
+    """What an IP pool is said to lack, of the one risk that there may be."""
+    found = plan.risks(case(examined(one, policy=policy, protocol=protocol), pools=pools))
+    assert {risk.name for risk in found} <= {"no_ip_pool"}
+    return found[0].message.partition(" (network Lab ")[2].removesuffix(").") if found else None
+
+
 @pytest.mark.parametrize(
     ("one", "policy", "needs"),
     [
-        (prop("g", "", "expression", defaultValue="${gateway:Lab}"), None, True),
-        (prop("g", "", "expression", defaultValue="${vimIp:}"), None, False),
-        (prop("g", "", "expression", defaultValue="http://${hostname}"), None, False),
+        (lab_expression("gateway:Lab"), None, True),
+        (lab_expression("dns:Lab"), None, True),
+        (lab_expression("autoIp:Lab"), None, True),
+        (lab_expression("vimIp:"), None, False),
+        (lab_expression("net:Lab"), None, False),
+        (lab_expression("hostname"), None, False),
         (prop("ip0", "", "ip:Lab"), "fixedPolicy", True),
         (prop("ip0", "192.0.2.1", "ip:Lab"), "fixedPolicy", False),
-        (prop("ip0", "192.0.2.1", "ip:network"), "fixedPolicy", False),
         (prop("ip0", "192.0.2.1", "ip:Lab"), "transientPolicy", True),
         (prop("ip0", "192.0.2.1", "ip:Lab"), "fixedAllocatedPolicy", True),
         (prop("ip0", "", "ip:Lab"), "dhcpPolicy", False),
@@ -244,13 +315,53 @@ def test_addresses_coming(one: Any, address: str | None) -> None:
     ],
 )
 def test_no_ip_pool(one: Any, policy: str | None, needs: bool) -> None:
-    def risks(pools: list[Any] | None) -> list[str]:
-        return [risk.name for risk in plan.risks(case(examined(one, policy=policy), {"network": [LAB]}, pools=pools))]
+    """The pool must be that of the network which the property names, whatever networks the VM is on."""
+    other = pool("DMZ", "Lab 2")
+    assert lacking(one, [other], policy) == ("has no IP pool" if needs else None)
+    assert lacking(one, [other, pool("Prod", "Lab")], policy) is None
+    assert lacking(one, None, policy) is None
 
-    other = pool(vim.Network("network-2"))
-    assert risks([other]) == (["no_ip_pool"] if needs else [])
-    assert risks([other, pool(LAB)]) == []
-    assert risks(None) == []
+
+@pytest.mark.parametrize("name", ["A/B", "A%2fB"])
+@pytest.mark.parametrize("stored", ["A/B", "A%2FB"])
+def test_network_with_a_slash(name: str, stored: str) -> None:
+    assert lacking(lab_expression(f"gateway:{name}"), [pool(stored)]) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "found", "why"),
+    [
+        (lab_expression("gateway:Lab"), pool("Lab", gateway=""), "has an IP pool without a gateway"),
+        (lab_expression("netmask:Lab"), pool("Lab", gateway=""), None),
+        (lab_expression("domainName:Lab"), pool("Lab"), None),  # may be empty
+        # Of a pool that is not enabled all can be had but addresses.
+        (lab_expression("gateway:Lab"), pool("Lab", enabled=False), None),
+        (lab_expression("ip:Lab"), pool("Lab", enabled=False), "has an IP pool that is not enabled"),
+        (prop("ip0", "", "ip:Lab"), pool("Lab", enabled=False), "has an IP pool that is not enabled"),
+        (prop("ip0", "", "ip:Lab"), pool("Lab", enabled=None), None),
+        (prop("ip0", "", "ip:Lab"), pool("Lab", availableIpv4Addresses=0), "has an IP pool without a free address"),
+        (prop("ip0", "", "ip:Lab"), pool("Lab", availableIpv4Addresses=1), None),
+        # What it has it gives back first, or keeps.
+        (prop("ip0", "192.0.2.7", "ip:Lab"), pool("Lab", availableIpv4Addresses=0), None),
+        (lab_expression("autoIp:Lab", "192.0.2.7"), pool("Lab", availableIpv4Addresses=0), None),
+    ],
+)
+def test_pool_that_cannot_give(one: Any, found: Any, why: str | None) -> None:
+    assert lacking(one, [found], "transientPolicy") == why
+
+
+def test_pool_of_the_other_protocol() -> None:
+    one, lab = lab_expression("autoIp:Lab"), pool("Lab", availableIpv4Addresses=9, availableIpv6Addresses=0)
+    assert lacking(one, [lab], protocol="IPv4") is None
+    assert lacking(one, [lab], protocol="IPv6") == "has an IP pool that is not enabled"
+    lab.ipv6Config.ipPoolEnabled = True
+    assert lacking(one, [lab], protocol="IPv6") == "has an IP pool without a free address"
+    assert lacking(lab_expression("gateway:Lab"), [lab], protocol="IPv6") == "has an IP pool without a gateway"
+
+
+def test_manual_address_takes_none() -> None:
+    """Of a network whose addresses are given by hand, the pool need not be enabled."""
+    assert lacking(prop("ip0", "", "ip:Lab"), [pool("Lab", enabled=False)], "fixedPolicy") is None
 
 
 def test_weak_verdicts() -> None:
@@ -309,6 +420,22 @@ def test_facts() -> None:
     }
 
 
+OBSTACLES = [
+    vim.fault.InaccessibleDatastore(),
+    vim.fault.OvfConsumerPowerOnFault(),
+    vim.fault.InvalidDatastoreState(),
+    vim.fault.InvalidHostConnectionState(),
+    vim.fault.EncryptionKeyRequired(),
+    vim.fault.VmPowerOnDisabled(),
+    vim.fault.QuestionPending(),
+    vim.fault.NoActiveHostInCluster(),
+]
+
+
 def test_what_the_check_finds() -> None:
-    running, store = vim.fault.InvalidPowerState(), vim.fault.InaccessibleDatastore()
-    assert plan.check_errors([vim.vm.check.Result(error=[running, store]), vim.vm.check.Result()]) == [store]
+    """All that it finds counts, but that a VM runs which is to be powered off; many an obstacle is an InvalidState."""
+    running = [vim.fault.InvalidPowerState(), vim.fault.InvalidState()]
+    results = [vim.vm.check.Result(error=[*running, *OBSTACLES[:3]]), vim.vm.check.Result(error=OBSTACLES[3:])]
+    assert plan.check_errors(results, is_on=True) == OBSTACLES
+    assert plan.check_errors(results, is_on=False) == [*running, *OBSTACLES]
+    assert plan.check_errors([vim.vm.check.Result()], is_on=True) == []
