@@ -10,6 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vmware/govmomi/find"
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/view"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -73,6 +77,59 @@ func TestNetworksOfHosts(t *testing.T) {
 	expect("DC0_DVPG0", "VM Network")
 	b.networks(map[string]any{"networks": []string{"Lab"}, "port_groups": []map[string]any{{"name": "Two", "ports": 2}}})
 	expect("DC0_DVPG0", "Lab", "Two", "VM Network")
+}
+
+// A VM that is moved to another datacenter is found there, and not where it was.
+func TestMoveToAnotherDatacenter(t *testing.T) {
+	b := start(t)
+	vm := b.vm("DC0_H0_VM0")
+	finder := find.NewFinder(b.client.Client)
+	from, err := finder.Datacenter(b.ctx, "/DC0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := object.NewRootFolder(b.client.Client).CreateDatacenter(b.ctx, "DC1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	finder.SetDatacenter(to)
+	folders, err := to.Folders(b.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	added, err := folders.HostFolder.AddStandaloneHost(b.ctx, types.HostConnectSpec{HostName: "esx1"}, true, nil, nil)
+	if err != nil || added.Wait(b.ctx) != nil {
+		t.Fatal(err)
+	}
+	host, err := finder.HostSystem(b.ctx, "esx1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := host.ResourcePool(b.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, there, in := folders.VmFolder.Reference(), host.Reference(), pool.Reference()
+	moved, err := object.NewVirtualMachine(b.client.Client, vm).Relocate(b.ctx, types.VirtualMachineRelocateSpec{Folder: &folder, Host: &there, Pool: &in}, "")
+	if err != nil || moved.Wait(b.ctx) != nil {
+		t.Fatal(err)
+	}
+	for datacenter, want := range map[types.ManagedObjectReference]bool{from.Reference(): false, to.Reference(): true} {
+		all, err := view.NewManager(b.client.Client).CreateContainerView(b.ctx, datacenter, []string{"VirtualMachine"}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := all.Find(b.ctx, []string{"VirtualMachine"}, property.Match{"name": "*"})
+		if err != nil || slices.Contains(found, vm) != want {
+			t.Errorf("in %s there are %v (%v)", datacenter.Value, found, err)
+		}
+	}
+	for path, want := range map[string]bool{"/DC0/vm/DC0_H0_VM0": false, "/DC1/vm/DC0_H0_VM0": true} {
+		found, err := object.NewSearchIndex(b.client.Client).FindByInventoryPath(b.ctx, path)
+		if err != nil || (found != nil) != want {
+			t.Errorf("at %s there is %v (%v)", path, found, err)
+		}
+	}
 }
 
 // Every VM that runs has an address of its own from the network, also one that

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -78,9 +79,15 @@ func (v *virtualMachine) SuspendVMTask(ctx *simulator.Context, req *types.Suspen
 }
 
 func (v *virtualMachine) RelocateVMTask(ctx *simulator.Context, req *types.RelocateVM_Task) soap.HasFault {
-	plan := &taskPlan{ctx: ctx, method: "RelocateVM_Task", before: v.notQuiesced,
+	var left []types.ManagedObjectReference
+	plan := &taskPlan{ctx: ctx, method: "RelocateVM_Task",
+		before: func() types.BaseMethodFault {
+			left = []types.ManagedObjectReference{*v.ResourcePool, *v.Runtime.Host}
+			return v.notQuiesced()
+		},
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			if fault == nil {
+				v.settle(ctx, left, req.Spec.Folder)
 				v.sim.showParent(ctx, v.VirtualMachine)
 			}
 			if fault == nil && req.Spec.Host != nil {
@@ -93,6 +100,31 @@ func (v *virtualMachine) RelocateVMTask(ctx *simulator.Context, req *types.Reloc
 		},
 	}
 	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.RelocateVMTask(ctx, req) })
+}
+
+// settle has a VM that was moved be found where it is, and not where it was:
+// govmomi's simulator leaves it in the lists of the pool and host it left. The
+// caller holds the VM's lock.
+func (v *virtualMachine) settle(ctx *simulator.Context, left []types.ManagedObjectReference, folder *types.ManagedObjectReference) {
+	list := func(ref types.ManagedObjectReference, change func(*simulator.Context, mo.Reference, *[]types.ManagedObjectReference, types.ManagedObjectReference)) {
+		switch holder := ctx.Map.Get(ref).(type) {
+		case *simulator.ResourcePool:
+			change(ctx, holder, &holder.Vm, v.Self)
+		case *simulator.VirtualApp:
+			change(ctx, holder, &holder.Vm, v.Self)
+		case *simulator.HostSystem:
+			change(ctx, holder, &holder.Vm, v.Self)
+		}
+	}
+	for _, ref := range left {
+		list(ref, ctx.Map.RemoveReference)
+	}
+	for _, ref := range []types.ManagedObjectReference{*v.ResourcePool, *v.Runtime.Host} {
+		list(ref, ctx.Map.AddReference)
+	}
+	if folder != nil {
+		v.sim.names.put(v.Self, *folder, v.sim.names.of(v.Self.Value))
+	}
 }
 
 func (v *virtualMachine) notQuiesced() types.BaseMethodFault {
