@@ -20,7 +20,11 @@ description:
     child fail, and is never powered on, powered off or destroyed.
   - The one exception is a powered-off fork of the parent that a task of this module had made and could not record any
     more. O(state=present) finishes it. With Instant Clone, a child bears its record from its creation on, where vCenter
-    keeps what it is made with.
+    keeps what it is made with. Where it does not, a task that is cut short before it has recorded the child leaves a
+    VM that runs, and is a stranger to later tasks.
+  - A copy of a child that has its BIOS UUID, too, as a restored backup may, cannot be told from the child. Both are
+    strangers then, in whatever datacenter they are. Copies that the user may not see are not known of, so let the user
+    see all VMs of the vCenter.
   - One child that fails does not stop the others. The task then fails, and tells what became of each.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
@@ -106,7 +110,9 @@ options:
         description: See O(bios_uuid).
         type: str
   all:
-    description: With O(state=absent), remove every child of the parent that this module made.
+    description:
+      - With O(state=absent), remove every child of the parent that this module made.
+      - These are also found in other datacenters than the parent's, where a child of a given name is not looked for.
     type: bool
     default: false
   config_params:

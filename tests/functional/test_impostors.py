@@ -82,6 +82,27 @@ def copy_with_the_uuid_of_a_child(vcenter: VCenter) -> None:
     vcenter.govc("vm.change", "-vm", "web-01", "-uuid", uuid, "-e", f"vmfork.child={record}")
 
 
+def other_datacenter(vcenter: VCenter, *moved: str) -> None:
+    """Another datacenter with a host, and the VMs that are moved there."""
+    vcenter.govc("datacenter.create", "DC1")
+    vcenter.govc("host.add", "-dc", "DC1", "-hostname", "esx1", "-username", "root", "-password", "any", "-noverify")
+    there = ("-host", "/DC1/host/esx1/esx1", "-pool", "/DC1/host/esx1/Resources", "-folder", "/DC1/vm")
+    for name in moved:
+        vcenter.govc("vm.migrate", "-dc", "DC1", *there, f"/DC0/vm/{name}")
+
+
+def copy_of_a_child_in_another_datacenter(vcenter: VCenter) -> None:
+    copy_with_the_uuid_of_a_child(vcenter)
+    other_datacenter(vcenter, "other")
+
+
+DOUBLES: dict[Callable[[VCenter], None], set[str]] = {
+    copy_with_the_uuid_of_a_child: {"web-01", "other"},
+    copy_of_a_child_in_another_datacenter: {"web-01", "other"},
+}
+"""An impostor is no child, and is not named; but of two that cannot be told apart neither is passed over in silence."""
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -92,12 +113,13 @@ def copy_with_the_uuid_of_a_child(vcenter: VCenter) -> None:
         forged_in_its_guest,
         record_of_another_child,
         copy_with_the_uuid_of_a_child,
+        copy_of_a_child_in_another_datacenter,
         child_that_another_tool_made_and_left_off,
     ],
 )
 def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], None]) -> None:
     make(quiesced)
-    before = kept(quiesced, "web-01")
+    before = kept(quiesced, "/DC0/vm/web-01")
     for given in ({"state": "present"}, {"state": "absent"}, {"state": "present", "check": True}):
         with quiesced.calls() as calls:
             refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01", **given)
@@ -106,11 +128,22 @@ def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], Non
     with_all: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "all": True}
     gone = quiesced.run("vmfork_child", **with_all)
     told = {one["name"]: one["state"] for one in gone["children"]}
-    # It is no child, and is not named; but of two that cannot be told apart neither is passed over in silence.
-    expected = {"web-01": "failed", "other": "failed"} if make is copy_with_the_uuid_of_a_child else {}
-    assert {name: state for name, state in told.items() if state == "failed"} == expected
-    assert "web-01" in expected or "web-01" not in told
-    assert kept(quiesced, "web-01") == before
+    failed = {name for name, state in told.items() if state == "failed"}
+    assert failed == DOUBLES.get(make, set())
+    assert "web-01" in failed or "web-01" not in told
+    assert kept(quiesced, "/DC0/vm/web-01") == before
+
+
+def test_copy_that_appears_while_a_child_is_powered_off(quiesced: VCenter) -> None:
+    """Right before a child is destroyed it is asked once more who has its BIOS UUID, wherever that is."""
+    uuid = quiesced.fork("web-01").child("web-01")["uuid"]
+    other_datacenter(quiesced, "DC0_H0_VM1")
+    quiesced.fault(method="PowerOffVM_Task", at="task", delay_ms=3000, count=1)
+    with quiesced.at_call("PowerOffVM_Task", quiesced.govc, "vm.change", "-vm", "/DC1/vm/DC0_H0_VM1", "-uuid", uuid):
+        refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
+    assert "is not removed: another VM has the same BIOS UUID" in refusal.msg
+    assert (refusal["changed"], refusal.child("web-01")["power_state"]) == (True, "poweredOff")
+    assert quiesced.exists("/DC0/vm/web-01")
 
 
 # --- asked once more ------------------------------------------------------------------------------------------------
@@ -234,6 +267,31 @@ def test_moved_child_is_ours(quiesced: VCenter) -> None:
     assert again.child("web-01")["inventory_path"] == "/DC0/vm/else/web-01"
     gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
     assert gone["summary"]["removed"] == 1
+
+
+def test_child_that_was_moved_to_another_datacenter(quiesced: VCenter) -> None:
+    """A name is looked for in the parent's datacenter; a child of the parent it is wherever it is."""
+    quiesced.fork("web-01", "web-02")
+    other_datacenter(quiesced, "web-01")
+    by_name: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "name": "web-01"}
+    assert quiesced.ok("vmfork_child", **by_name)["summary"]["absent"] == 1
+    gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, state="absent", all=True)
+    assert [one["inventory_path"] for one in gone["children"]] == ["/DC1/vm/web-01", "/DC0/vm/web-02"]
+    assert gone["summary"]["removed"] == 2
+
+
+@pytest.mark.parametrize("datacenter", ["DC0", "DC1"])
+def test_bios_uuid_of_another_vm_is_refused(quiesced: VCenter, datacenter: str) -> None:
+    """The child could not be told from that VM ever after."""
+    other_datacenter(quiesced, *(["DC0_H0_VM1"] if datacenter == "DC1" else []))
+    owner = quiesced.ok("vmfork_parent", name="DC0_H0_VM1", check=True)["parent"]
+    assert owner["inventory_path"].startswith(f"/{datacenter}/")
+    with quiesced.calls() as calls:
+        refusal = quiesced.fails(
+            "vmfork_child", parent_name=quiesced.parent, name="web-01", bios_uuid=owner["uuid"].upper()
+        )
+    assert f"Child web-01 is not made: VM DC0_H0_VM1 ({owner['moid']}) has the bios_uuid " in refusal.msg
+    assert not CHANGING & set(calls)
 
 
 def test_renamed_child_is_ours_by_its_new_name(quiesced: VCenter) -> None:

@@ -137,15 +137,6 @@ def test_created_is_running(source: VCenter) -> None:
     assert done["diff"]["after"] == {"web-01": "poweredOn"} == {"web-01": done.child("web-01")["power_state"]}
 
 
-def test_bios_uuid_of_another_vm_is_refused(source: VCenter) -> None:
-    """The child could not be told from that VM ever after."""
-    uuid = source.ok("vmfork_parent", name=source.parent)["parent"]["uuid"]
-    with source.calls() as calls:
-        refusal = source.fails("vmfork_child", parent_name=source.parent, name="web-01", bios_uuid=uuid)
-    assert f"Child web-01 is not made: VM {source.parent} has the bios_uuid {uuid}." in refusal.msg
-    assert not CHANGING & set(calls)
-
-
 def test_bios_uuid(source: VCenter) -> None:
     given = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"
     assert source.fork("web-01", bios_uuid=given).child("web-01")["uuid"] == given

@@ -137,11 +137,12 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
 def children(parent: Parent, deadline: Deadline) -> list[tuple[_inventory.Found, identity.Verdict]]:
     """The parent's children by the server's own list or by our records, each with what it is to the parent.
 
+    They are looked for in every datacenter, where copies of them may be, too.
     The server may no longer list a persistent child that has run, knows
     nothing of our records, and with Instant Clone keeps no list at all.
     """
     listed = set(listed_children(parent, deadline))
-    root = parent.found.datacenter or parent.session.content.rootFolder
+    root = parent.session.content.rootFolder
     everyone = _properties.scan(parent.session, root, vim.VirtualMachine, identity.PATHS)
     shared = identity.shared_uuids(everyone.values())
     recorded = {vm for vm, values in everyone.items() if identity.judge(parent.values, values).is_child}

@@ -74,10 +74,8 @@ def remove_failed(parent: Parent, results: t.Sequence[Result]) -> None:
     for one in results:
         if one.state == "failed" and one.changed and one.child is not None and one.child.vm is None:
             one.error = f"{one.error} What may appear yet is not removed."
-    made = {one.child.vm for one in failed if one.child is not None}
-    errors, powered_off = _destroy(
-        parent, {one.child.vm: one.name for one in failed if one.child is not None}, Deadline(REMOVE_SECONDS), made
-    )
+    names = {one.child.vm: one.name for one in failed if one.child is not None}
+    errors, powered_off = _destroy(parent, names, Deadline(REMOVE_SECONDS), made_here=True)
     for one in failed:
         vm = one.child.vm if one.child is not None else None
         problem = errors.get(vm)
@@ -104,7 +102,7 @@ def _remove(parent: Parent, results: t.Sequence[Result], deadline: Deadline, che
     if check_mode:
         errors = _privileges.refusals(parent.session, _steps_of_removal(doomed))
     else:
-        errors, powered_off = _destroy(parent, {vm: one.name for vm, one in doomed.items()}, deadline, set())
+        errors, powered_off = _destroy(parent, {vm: one.name for vm, one in doomed.items()}, deadline, made_here=False)
     for vm, one in doomed.items():
         problem = errors.get(vm)
         if problem is not None:
@@ -124,11 +122,11 @@ def _steps_of_removal(doomed: t.Mapping[t.Any, Result]) -> dict[t.Any, list[_pri
 
 
 def _destroy(
-    parent: Parent, names: t.Mapping[t.Any, str], deadline: Deadline, made_here: set[t.Any]
+    parent: Parent, names: t.Mapping[t.Any, str], deadline: Deadline, made_here: bool
 ) -> tuple[dict[t.Any, _errors.Error], set[t.Any]]:
     """Power off and destroy; before each of the two, every VM is judged once more.
 
-    :param made_here: VMs that this very task saw the server make; they need no record yet.
+    :param made_here: this very task saw the server make the VMs: they need no record yet, and none is a copy.
     :returns: the errors, and the VMs that were powered off.
     """
     errors: dict[t.Any, _errors.Error] = {}
@@ -181,18 +179,25 @@ def _gone(now: dict[t.Any, _properties.Values], vm: t.Any) -> bool:
 
 
 def _still_ours(
-    parent: Parent, names: t.Mapping[t.Any, str], made_here: set[t.Any], errors: dict[t.Any, _errors.Error]
+    parent: Parent, names: t.Mapping[t.Any, str], made_here: bool, errors: dict[t.Any, _errors.Error]
 ) -> dict[t.Any, _properties.Values]:
-    """Read the VMs again and keep those that are ours; VMs that are gone need nothing more."""
+    """Read the VMs again and keep those that are ours; VMs that are gone need nothing more.
+
+    Copies are looked for anew, too: three calls for any number of VMs, and a page for each further thousand on the
+    server.
+    """
+    if not names:
+        return {}
     result: dict[t.Any, _properties.Values] = {}
     try:
+        shared: set[str] = set() if made_here else survey.shared_uuids(parent.session)
         now = _properties.read(parent.session, names, [*identity.PATHS, "runtime.powerState"])
     except (_errors.Error, vmodl.MethodFault) as trouble:
         errors.update({vm: _errors.failure(f"Could not look at child {name}", trouble) for vm, name in names.items()})
         return result
     for vm, values in now.items():
-        verdict = identity.judge(parent.values, values)
-        if verdict.is_child or (vm in made_here and identity.record_of(values) is None):
+        verdict = identity.judge(parent.values, values, shared=shared)
+        if verdict.is_child or (made_here and identity.record_of(values) is None):
             result[vm] = values
         else:
             errors[vm] = _errors.Refused(

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which of the wanted children exist, and which names are taken by strangers.
 
-Private to the collection. Costs one read of the names and BIOS UUIDs in the parent's
-datacenter, in pages, and one read of the VMs that bear a wanted name.
+Private to the collection. Costs one read of the names and BIOS UUIDs of all VMs, in
+pages, and one read of the VMs that bear a wanted name.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import De
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
@@ -41,11 +42,14 @@ def look(
     """
     if not folders:
         return {}
-    root = parent.found.datacenter or parent.session.content.rootFolder
-    everyone = _properties.scan(parent.session, root, vim.VirtualMachine, ["name", "config.uuid"])
+    everyone = _everyone(parent.session, "name", "config.uuid")
     shared = identity.shared_uuids(everyone.values())
     named = [vm for vm, name in _inventory.plain_names(everyone).items() if name in folders]
-    candidates = _inventory.locate(parent.session, named, parents.paths(parent.engine))
+    candidates = [
+        one
+        for one in _inventory.locate(parent.session, named, parents.paths(parent.engine))
+        if not _is_elsewhere(one, parent)
+    ]
     judged = [(one, identity.judge(parent.values, one.values, shared=shared)) for one in candidates]
     if identity.parent_group(parent.values) is None and any(_is_unclear(one, verdict) for one, verdict in judged):
         # Before vSphere 6.5 no property tells the fork group; the server's own list does.
@@ -58,6 +62,25 @@ def look(
     return {name: _with_free_uuid(name, one, uuids.get(name), everyone) for name, one in standings.items()}
 
 
+def shared_uuids(session: Session) -> set[str]:
+    """The BIOS UUIDs that several VMs have now, for :func:`identity.judge`."""
+    return identity.shared_uuids(_everyone(session, "config.uuid").values())
+
+
+def _everyone(session: Session, *paths: str) -> dict[t.Any, _properties.Values]:
+    """All VMs that the user may see, in whatever datacenter: a copy of a child may be registered in another one.
+
+    Read at once, for the number of calls is the same for any number of children then. The server's search index would
+    have to be asked for each BIOS UUID, and tells no more.
+    """
+    return _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, paths)
+
+
+def _is_elsewhere(found: _inventory.Found, parent: Parent) -> bool:
+    """Whether a VM is known to be in another datacenter than the parent."""
+    return None not in (found.datacenter, parent.found.datacenter) and found.datacenter != parent.found.datacenter
+
+
 def _with_free_uuid(
     name: str, standing: Standing, uuid: str | None, everyone: dict[t.Any, _properties.Values]
 ) -> Standing:
@@ -67,8 +90,11 @@ def _with_free_uuid(
     owners = [vm for vm, values in everyone.items() if (values.get("config.uuid") or "").lower() == uuid.lower()]
     if not owners:
         return standing
-    owner = _inventory.plain_names(everyone).get(owners[0], owners[0]._GetMoId())
-    return Standing(None, None, f"Child {name} is not made: VM {owner} has the bios_uuid {uuid}. Give another one.")
+    moid = owners[0]._GetMoId()
+    owner = _inventory.plain_names(everyone).get(owners[0], "without a name")
+    return Standing(
+        None, None, f"Child {name} is not made: VM {owner} ({moid}) has the bios_uuid {uuid}. Give another one."
+    )
 
 
 def _is_unclear(found: _inventory.Found, verdict: identity.Verdict) -> bool:
