@@ -217,7 +217,7 @@ options:
   wait_for:
     description:
       - What the task waits for in each child.
-      - V(created) leaves children powered off. With Instant Clone, they run from their creation on.
+      - V(created) powers no child on. With Instant Clone, new ones run from their creation on all the same.
       - V(powered_on) and V(tools) wait for the power-on, and for VMware Tools.
       - V(ip_address) waits for an address that is really the child's. It must be on a MAC address of its own adapters,
         not link-local, not one of the parent's, and inside O(ip_network) if that is given.

@@ -33,8 +33,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
 
-MOST_DISKS, MANY_DISKS = 255, 100
-"""Delta disks of a VM: how many there can be, and how many make vSphere warn (KB 67186)."""
+MOST_DELTAS, MANY_DELTAS = 255, 100
+"""Delta disks of a VM: the most there can be, and the most that vSphere does not warn of (KB 67186)."""
 
 
 @dataclass(frozen=True)
@@ -122,24 +122,28 @@ def _obstacle(parent: Parent, goal: pipeline.Goal, how: How, missing: int, warn:
             f"VM {parent.name} does not stand at its fork point, so no post-clone script begins in its children, and "
             "wait_for=post_clone would wait in vain. Use another wait_for, or quiesce the parent with vmfork_quiesce."
         )
-    longest = _longest_chain(parent)
-    if longest + missing > MOST_DISKS:
+    layout = _properties.read(parent.session, [parent.vm], ["layoutEx"]).get(parent.vm, {}).get("layoutEx")
+    return too_many_deltas(parent.name, layout, missing, warn)
+
+
+def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[str], None]) -> str | None:
+    """Why a VM that runs cannot have so many children more, as a whole sentence.
+
+    :param layout: the VM's ``layoutEx``. The first link of a disk's chain is the base, each other one a delta disk.
+    """
+    disks = getattr(layout, "disk", None) or []
+    then = max((len(disk.chain) - 1 for disk in disks if disk.chain), default=0) + missing
+    if then > MOST_DELTAS:
         return (
-            f"The disk chain of VM {parent.name} is {longest} long, and each of the {missing} children adds a delta "
-            f"disk to it while the VM runs: {MOST_DISKS} are the most. Quiesce the parent with vmfork_quiesce, whose "
-            "children add none."
+            f"The disk chain of VM {name} would grow to {then} delta disks, one for each child that is made while the "
+            f"VM runs, and {MOST_DELTAS} are the most. Quiesce the parent with vmfork_quiesce, whose children add none."
         )
-    if longest + missing > MANY_DISKS:
+    if then > MANY_DELTAS:
         warn(
-            f"The disk chain of VM {parent.name} grows to {longest + missing} delta disks, which makes it slow. "
+            f"The disk chain of VM {name} grows to {then} delta disks, which makes it slow. "
             "Children of a parent that was quiesced with vmfork_quiesce add none."
         )
     return None
-
-
-def _longest_chain(parent: Parent) -> int:
-    layout = _properties.read(parent.session, [parent.vm], ["layoutEx"]).get(parent.vm, {}).get("layoutEx")
-    return max((len(disk.chain or []) for disk in getattr(layout, "disk", None) or []), default=0)
 
 
 def _refusal(wanted: Wanted, standing: survey.Standing) -> str | None:
