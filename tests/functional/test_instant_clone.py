@@ -294,6 +294,21 @@ def test_vmfork_on_a_server_that_still_has_it(vcenter: VCenter) -> None:
     assert vcenter.fork("web-01", api="vmfork").child("web-01")["child_type"] == "nonpersistent"
 
 
+@pytest.mark.flags("-hidden-methods", "on")
+def test_child_of_vmfork_on_an_upgraded_server(vcenter: VCenter) -> None:
+    """It forks again when it is powered on, so the report of its last run does not count."""
+    vcenter.rule("guestinfo_after_power_cycle", "kept")
+    vcenter.enable(api="vmfork")
+    vcenter.quiesce(api="vmfork", post_clone_script="#!/bin/sh\nsleep 1\ncat /proc/sys/kernel/random/uuid\n")
+    first = vcenter.fork("web-01", api="vmfork").child("web-01")
+    vcenter.govc("vm.power", "-off", "web-01")
+    again = vcenter.fork("web-01")
+    second = again.child("web-01")
+    assert (again["changed"], second["api"], second["child_type"]) == (True, "instant_clone", "nonpersistent")
+    assert first["post_clone"]["output"] != second["post_clone"]["output"]
+    assert vcenter.fork("web-01")["changed"] is False
+
+
 @pytest.mark.flags("-api-version", "6.5")
 def test_instant_clone_on_a_server_that_has_it_not_yet(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="instant_clone")

@@ -125,6 +125,7 @@ class Child:
     """A child on its way.
 
     :param bios_uuid: what its BIOS UUID is to be; ``None`` leaves that to the server.
+    :param seen_on: vCenter has shown it powered on. That it is off is late news before that, and no power-off.
     :param changed: vCenter has carried out a request, or may do so yet.
     """
 
@@ -135,6 +136,7 @@ class Child:
     nonce: str | None = field(default_factory=report.new_nonce)
     bios_uuid: str | None = None
     existed: bool = False
+    seen_on: bool = False
     recorded: bool = False
     started: bool = False
     forgotten: bool = False
@@ -187,10 +189,15 @@ class Child:
     @property
     def forks_again(self) -> bool:
         """Whether a power-off takes the child back to the fork point, so that its script runs once more."""
-        if self.goal.is_born_running:
-            return False
         kind = getattr(self.values.get("config.forkConfigInfo"), "childType", None)
-        return not self.wanted.persistent if kind is None else str(kind) == "nonpersistent"
+        if kind is None:
+            return not (self.goal.is_born_running or self.wanted.persistent)
+        return str(kind) == "nonpersistent"  # which a server that knows Instant Clone may still have
+
+    @property
+    def went_off(self) -> bool:
+        """Whether it was powered off while it was looked at."""
+        return self.seen_on and not _power.is_on(self.values)
 
     @property
     def disconnected(self) -> list[t.Any]:
@@ -281,7 +288,7 @@ def begin(wanted: Wanted, goal: Goal) -> Next:
 def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Next:
     """A child that exists: a recorded one, or one that a task cut short left without a record."""
     record = identity.record_of(values)
-    child = Child(wanted, goal, vm=vm, values=values, existed=True)
+    child = Child(wanted, goal, vm=vm, values=values, existed=True, seen_on=_power.is_on(values))
     if record is None:
         child = replace(child, nonce=identity.nonce_given(values), bios_uuid=wanted.bios_uuid)
         return replace(child, step=Step.RECORDING), Request.RECORD
@@ -337,7 +344,7 @@ def advance(child: Child, event: Event) -> Next:
         return _arrive(replace(child, step=Step.RUNNING))
     if child.step is Step.CONNECTING:
         child = replace(child, step=Step.RUNNING, connected=True)
-        return _arrive(child) if _power.is_on(child.values) else _powered_off(child)
+        return _powered_off(child) if child.went_off else _arrive(child)
     if child.step in (Step.CLEARING, Step.NOTING):
         return _end(child), None
     return child, None
@@ -402,8 +409,8 @@ def _news(child: Child, event: News) -> Next:
             step=Step.FAILED,
             error=f"Child {child.name} was removed during the task. Look in vCenter's events for who removed it.",
         ), None
-    was_on = _power.is_on(child.values)
-    child = replace(child, values={**child.values, **event.values})
+    values = {**child.values, **event.values}
+    child = replace(child, values=values, seen_on=child.seen_on or _power.is_on(values))
     if child.step is Step.CREATED and child.values.get("config.uuid"):
         child = _compared(child)
         if child.bears_record:
@@ -412,9 +419,7 @@ def _news(child: Child, event: News) -> Next:
     if child.step is Step.FORGETTING:
         return _start_afresh(child)
     if child.step in (Step.RUNNING, Step.SETTLING):
-        if was_on and not _power.is_on(child.values):
-            return _powered_off(child)
-        return _arrive(child)
+        return _powered_off(child) if child.went_off else _arrive(child)
     return child, None
 
 

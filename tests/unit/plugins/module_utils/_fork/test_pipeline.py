@@ -372,6 +372,11 @@ def test_existing_child_that_is_off_is_powered_on() -> None:
     assert walk(child, Succeeded(), News(on())).changed
 
 
+def test_existing_child_that_is_powered_off_by_others() -> None:
+    child, _request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
+    assert "was powered off" in str(walk(child, News(existing("poweredOff"))).error)
+
+
 def test_child_that_was_cut_short_is_recorded_first() -> None:
     values = existing("poweredOff", record=False, **{"guestinfo.fork.vmfork.nonce": "n0"})
     child, request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, values)
@@ -454,6 +459,23 @@ def test_old_report_of_a_child_that_forks_again_is_gone_before_it_is_powered_on(
     child = walk(child, Succeeded(), News({"runtime.powerState": "poweredOn"}))
     assert child.step is Step.RUNNING
     assert walk(child, News(told("n1", 0))).step is Step.DONE
+
+
+@pytest.mark.parametrize(
+    ("goal", "persistent", "child_type", "expected"),
+    [
+        (Goal("post_clone", PARENT), False, None, True),
+        (Goal("post_clone", PARENT), True, None, False),
+        (Goal("post_clone", PARENT), False, "none", False),
+        (Goal("post_clone", PARENT), True, "nonpersistent", True),
+        (BORN_RUNNING, False, None, False),
+        (BORN_RUNNING, False, "none", False),
+        pytest.param(BORN_RUNNING, False, "nonpersistent", True, id="VMFork's child on a server that was upgraded"),
+    ],
+)
+def test_which_children_fork_again(goal: Goal, persistent: bool, child_type: str | None, expected: bool) -> None:
+    values = kind(child_type) if child_type is not None else {}
+    assert Child(Wanted("web-01", persistent=persistent), goal, values=values).forks_again is expected
 
 
 @pytest.mark.parametrize(
