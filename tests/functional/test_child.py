@@ -15,6 +15,7 @@ from functional.ways import CHANGING, every_way, vmfork_only
 pytestmark = every_way
 
 SECRET = "kept-out-of-sight-0123456789"
+ADVANCED_CONFIG = "VirtualMachine.Config.AdvancedConfig"
 
 
 def children(*names: str) -> list[dict[str, Any]]:
@@ -325,6 +326,27 @@ def test_child_that_was_only_created_is_finished_later(quiesced: VCenter) -> Non
     assert later["changed"] is not quiesced.way.born_running
     assert states(later) == {"web-01": "existing"}
     assert later.child("web-01")["post_clone"]["exit_code"] == 0
+
+
+def test_check_mode_of_a_child_whose_script_still_runs(vcenter: VCenter) -> None:
+    """As a task leaves it that was killed: what is done when the script has ended is foreseen."""
+    vcenter.enable()
+    vcenter.quiesce(post_clone_script="#!/bin/sh\nuntil test -e /root/go; do sleep 0.1; done\n")
+    secret = {"token": "a-long-secret-token"}
+    moid = vcenter.fork("web-01", config_params=secret, wait_for="powered_on").child("web-01")["moid"]
+    given = {"parent_name": vcenter.parent, "name": "web-01"}
+    with vcenter.calls() as calls:
+        assert vcenter.ok("vmfork_child", check=True, **given)["changed"] is False
+        foreseen = vcenter.ok("vmfork_child", check=True, **given, secret_config_params=secret)
+    assert not CHANGING & set(calls)
+    vcenter.control("POST", "users", {"name": "low", "password": "lows-long-password", "deny": [ADVANCED_CONFIG]})
+    low = {"username": "low", "password": "lows-long-password", "secret_config_params": secret}
+    refusal = vcenter.fails("vmfork_child", check=True, **given, **low)
+    assert f"Could not clear the secrets of child web-01: the user lacks the privilege {ADVANCED_CONFIG}" in refusal.msg
+    vcenter.in_guest(moid, "touch /root/go")
+    done = vcenter.ok("vmfork_child", **given, secret_config_params=secret)
+    assert (foreseen["changed"], done["changed"]) == (True, True)
+    assert (foreseen.child("web-01")["state"], done.child("web-01")["state"]) == ("existing", "existing")
 
 
 def test_time_out(quiesced: VCenter) -> None:

@@ -241,6 +241,23 @@ def test_adapter_that_is_not_connected_any_more(lab: VCenter) -> None:
     assert lab.fork("web-01", **given)["changed"] is False
 
 
+def test_adapter_that_is_to_be_connected_when_the_script_has_ended(vcenter: VCenter) -> None:
+    """Check mode foresees it while the script still runs, as a task left it that was killed."""
+    vcenter.quiesce(post_clone_script="#!/bin/sh\nuntil test -e /root/go; do sleep 0.1; done\n")
+    child = vcenter.fork("web-01", networks=[{"connect": "never"}], wait_for="powered_on").child("web-01")
+    given = {"parent_name": vcenter.parent, "name": "web-01", "networks": [{"connect": "after_post_clone"}]}
+    checked = vcenter.ok("vmfork_child", check=True, **given)
+    privilege = "VirtualMachine.Interact.DeviceConnection"
+    refusal = vcenter.fails("vmfork_child", check=True, **given, **junior(vcenter, privilege))
+    assert f"Could not connect the network adapters of child web-01: the user lacks the privilege {privilege}" in (
+        refusal.msg
+    )
+    vcenter.in_guest(child["moid"], "touch /root/go")
+    done = vcenter.ok("vmfork_child", **given)
+    assert (checked["changed"], done["changed"]) == (True, True)
+    assert connected(vcenter, "web-01") == [True]
+
+
 def test_adapter_stays_disconnected_when_the_script_fails(vcenter: VCenter) -> None:
     vcenter.quiesce(post_clone_script="#!/bin/sh\nexit 3\n")
     given = {"parent_name": vcenter.parent, "name": "web-01", "networks": [{"connect": "after_post_clone"}]}

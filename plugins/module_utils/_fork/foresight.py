@@ -46,7 +46,7 @@ def foresee(
     return {
         name: replace(child, step=pipeline.Step.FAILED, error=refused[name].sentence)
         if name in refused
-        else replace(child, changed=request not in (None, Request.NOTE))
+        else replace(child, changed=any(one is not Request.NOTE for one in pipeline.ahead(child, request)))
         for name, (child, request) in ways.items()
     }
 

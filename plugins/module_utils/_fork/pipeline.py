@@ -301,8 +301,11 @@ def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any])
 
 
 def ahead(child: Child, request: Request | None) -> list[Request]:
-    """The requests of a child's way from the next one on, if all goes well."""
-    if request is None:
+    """The requests of a child's way from the next one on, if all goes well.
+
+    :param request: the next one; without it, a child that is not finished runs, and is waited for.
+    """
+    if child.is_finished:
         return []
     way = {
         Request.CREATE: False,
@@ -313,8 +316,8 @@ def ahead(child: Child, request: Request | None) -> list[Request]:
         Request.CLEAR: child.shows_secrets or (not child.existed and bool(child.secret_keys)),
         Request.NOTE: child.lacks_note,
     }
-    later = list(way)[list(way).index(request) + 1 :]
-    return [request, *(one for one in later if way[one])]
+    later = list(way)[list(way).index(request or Request.POWER_ON) + 1 :]
+    return [*([request] if request is not None else []), *(one for one in later if way[one])]
 
 
 def advance(child: Child, event: Event) -> Next:

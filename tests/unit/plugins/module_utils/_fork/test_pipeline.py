@@ -533,6 +533,8 @@ def test_what_lies_ahead_of_a_child_that_is_off(child_type: str, keys: dict[str,
 # --- adapters that are connected late -------------------------------------------------------------------------------
 
 LATE = Wanted("web-01", networks=(Network(1), Network(2, connect="after_post_clone")))
+SECRETIVE = Wanted("web-01", secret_config_params=SECRET)
+SHOWN_SECRET = {"guestinfo.fork.token": SECRET["token"]}
 
 
 def cards(second: bool, power: str = "poweredOn") -> dict[str, Any]:
@@ -648,6 +650,45 @@ def test_existing_child_is_connected_once(
     if request is not None:
         child = walk(child, News(cards(second=True)), Succeeded())
         assert (child.step, child.changed) == (Step.DONE, True)
+
+
+def test_power_state_that_is_late_is_no_power_off_when_an_adapter_is_connected() -> None:
+    """The child was powered on a moment ago, and vCenter still shows what was before."""
+    off = {**existing("poweredOff", **{report.DONE: "n1 0"}), **cards(False, "poweredOff"), **kind("none")}
+    child, request = pipeline.resume(LATE, Goal("post_clone", PARENT), VM, off)
+    assert request is Request.POWER_ON
+    child, requests = asked(child, Succeeded(), Succeeded())
+    assert (child.step, child.error, requests) == (Step.SETTLING, None, [Request.CONNECT, None])
+    assert walk(child, News(cards(second=True))).step is Step.DONE
+    gone_off = walk(child, News(cards(second=False)), News(cards(True, "poweredOff")))
+    assert "was powered off" in str(gone_off.error)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "keys", "more", "requests"),
+    [
+        pytest.param(LATE, {}, cards(second=False), "CONNECT", id="a task was killed before it connected them"),
+        pytest.param(LATE, {}, cards(second=True), "", id="connected"),
+        pytest.param(SECRETIVE, SHOWN_SECRET, {}, "CLEAR", id="a task was killed before it cleared them"),
+        pytest.param(SECRETIVE, {}, {}, "", id="cleared"),
+        pytest.param(Wanted("web-01"), {}, kind("none"), "NOTE", id="persistent"),
+    ],
+)
+def test_what_lies_ahead_of_a_child_whose_script_runs(
+    wanted: Wanted, keys: dict[str, str], more: dict[str, Any], requests: str
+) -> None:
+    values = {**existing("poweredOn", **keys), **kind("nonpersistent"), **more}
+    way = pipeline.resume(wanted, Goal("post_clone", PARENT), VM, values)
+    assert (way[0].step, way[1]) == (Step.RUNNING, None)
+    assert " ".join(one.name for one in pipeline.ahead(*way)) == requests
+
+
+def test_nothing_lies_ahead_of_a_child_that_is_done_or_has_failed() -> None:
+    for code in ("0", "3"):
+        values = {**existing("poweredOn", **{report.POST_CLONE: f"n1 {code} "}), **cards(code == "0")}
+        way = pipeline.resume(LATE, Goal("post_clone", PARENT), VM, values)
+        assert way[0].is_finished
+        assert pipeline.ahead(*way) == []
 
 
 def test_what_lies_ahead_of_a_child_with_a_late_adapter() -> None:
