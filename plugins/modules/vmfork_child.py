@@ -209,9 +209,9 @@ options:
         Instant Clone.
       - No post-clone script begins in such a child, so O(wait_for=post_clone) is refused. It has its parent's addresses
         and name until something in its guest changes them.
-      - Each such child adds a delta disk to the parent, which makes it slow. The task warns where the disk
-        chain of the parent would get longer than 100, and refuses where it would exceed 255, which is vSphere's limit.
-        For more than a few children, quiesce the parent.
+      - Each such child adds a delta disk to the parent, which makes it slow. The task warns where the
+        parent would have more than 100 delta disks in a chain, and refuses where it would have more than 255, which is
+        vSphere's limit. For more than a few children, quiesce the parent.
     type: bool
     default: false
   wait_for:
