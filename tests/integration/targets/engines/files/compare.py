@@ -21,8 +21,8 @@ OF_THE_ENGINE = {
     r"fork_group_id": "vSphere 6.5 alone has fork groups, and on the children of parents that it tells of",
     r"child_type": "it says what kind of child it is",
     r"survives_power_off": "children of Instant Clone are full VMs",
-    r"^(enabled|disabled)\.(changed|diff\..*)$": "nothing needs enabling",
-    r"^foreseen\.warnings.*": "vCenter is asked beforehand, and may warn, with Instant Clone",
+    r"(enabled|disabled)\.(changed|diff\..*)": "nothing needs enabling",
+    r"foreseen\.warnings(\[.*)?": "vCenter is asked beforehand, and may warn, with Instant Clone",
 }
 
 
@@ -39,9 +39,9 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def may_differ(path: str) -> bool:
-    """Whether the engines may answer differently here."""
+    """Whether the engines may answer differently here: in a key of this name or, with dots, at this path."""
     name = path.rpartition(".")[2]
-    return any(re.fullmatch(pattern, name) or re.match(pattern, path) for pattern in OF_THE_ENGINE)
+    return any(re.fullmatch(pattern, name) or re.fullmatch(pattern, path) for pattern in OF_THE_ENGINE)
 
 
 def differences(first: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
