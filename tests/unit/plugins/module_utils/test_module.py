@@ -65,7 +65,6 @@ def test_secrets_are_not_in_the_result_of_what_ansible_refuses(given: Any, capsy
     run("vmfork_child", children=[{"name": "web-01", "secret_config_params": given}], nonsense=1)
     said = capsys.readouterr().out
     assert "Unsupported parameters" in said
-    assert "web-01" in said
     assert END not in said
 
 
