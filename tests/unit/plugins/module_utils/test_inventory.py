@@ -15,7 +15,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _in
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
-@given(st.text())
+@given(st.text() | st.text("%/\\25cf"))
 def test_names_survive_escaping(name: str) -> None:
     stored = _inventory.escape(name)
     assert "/" not in stored
