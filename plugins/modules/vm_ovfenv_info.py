@@ -262,21 +262,114 @@ ovfenv:
         - V(state) is V(xml), V(no_value), V(cleared), V(non_xml), V(permission_denied), V(tool_missing),
           V(tools_not_running), V(ops_not_ready), V(login_failed), V(no_permission), V(error) or V(not_asked).
         - V(method) is what O(guest_probe) came to, V(tool) the program of VMware Tools that answered, V(exit_code) that
-          of the program that asked it. V(stderr) is what VMware Tools said instead of a value, with V(full) only.
-          V(error) is a sentence, where asking failed.
+          of the program that asked it. V(stderr) is what VMware Tools said instead of a value, with V(full) only. A
+          line of it that is not known to hold no value is hidden, unless O(mask) is V(none). V(error) is a sentence,
+          where asking failed.
         - V(bears_id) is whose ID is in the document. V(own), V(other), V(none), or null when that was not seen.
         - V(document) and V(raw_xml) are as in RV(ovfenv[].extracted); both need V(full).
       type: dict
     power_on:
-      description:
-        - The last power-on. V(origin) is V(vcenter), V(esxi_direct), V(ha_restart), V(host_system) or V(unknown), with
-          a V(confidence) and, when unknown, a V(reason).
-        - V(events) are the events that it was concluded from.
+      description: The last power-on, as the events of vCenter tell it.
       type: dict
+      contains:
+        origin:
+          description: V(vcenter), V(esxi_direct), V(ha_restart), V(host_system) or V(unknown).
+          type: str
+          sample: esxi_direct
+        confidence:
+          description: V(high), V(medium) or V(low).
+          type: str
+          sample: high
+        reason:
+          description:
+            - Why the origin is unknown. V(events_aged_out), V(host_was_disconnected), V(no_task), V(no_permission),
+              V(events_unreadable), V(not_running), or V(instant_clone) for a VM that was made running and not powered
+              off since.
+            - Null otherwise, and where events were not read, as for VMs without vApp options.
+          type: str
+          sample: null
+        user:
+          description: Who did it. Null when the server itself did, or nothing tells.
+          type: str
+          sample: root
+        time:
+          description: When it was told, UTC, ISO 8601.
+          type: str
+          sample: "2026-11-21T03:12:07Z"
+        host:
+          description: Name of the ESXi host.
+          type: str
+          sample: esxi-01.example.com
+        event_type:
+          description: Class or ID of the event that tells of it.
+          type: str
+          sample: VmPoweredOnEvent
+        chain_id:
+          description: The number that all events of one operation share.
+          type: int
+          sample: 4711
+        task:
+          description: The task of vCenter that did it.
+          type: str
+          sample: null
+        events:
+          description: The events and tasks that it was concluded from, oldest first.
+          type: list
+          elements: dict
+          sample:
+            - key: 4712
+              type: VmPoweredOnEvent
+              time: "2026-11-21T03:12:07Z"
+              user: root
+              chain_id: 4711
+              vm: vm-42
+              host: esxi-01.example.com
+              task: null
+              changes_vapp: false
+        reconfigured:
+          description:
+            - Changes of the vApp options since then, oldest first, as in RV(ovfenv[].power_on.events).
+              V(changes_vapp) is true in all of them.
+          type: list
+          elements: dict
+          sample: []
     differences:
-      description: Properties that are not the same everywhere, as configured, as delivered, and in the guest.
+      description: Properties that are not the same everywhere.
       type: list
       elements: dict
+      contains:
+        key:
+          description: The name under which a guest finds the property.
+          type: str
+          sample: vami.hostname
+        kind:
+          description:
+            - V(missing) from a document, V(changed) in one, spelled with other capitals there (V(case)), or V(extra),
+              in a document alone.
+          type: str
+          sample: changed
+        secret:
+          description: Whether it is a password, looks like a secret, or may be one.
+          type: bool
+          sample: false
+        comparable:
+          description:
+            - Whether the difference says that the vApp options were changed. It does not of passwords, of values that
+              are computed at power-on, and of keys that are only in a document.
+          type: bool
+          sample: true
+        configured:
+          description: What vCenter would deliver, hidden as O(mask) says. Null when that is not known.
+          type: str
+          sample: appliance-02
+        delivered:
+          description: What is in the document of RV(ovfenv[].extracted). Null when it is not there.
+          type: str
+          sample: appliance-01
+        guest:
+          description: What is in the document of RV(ovfenv[].guest). Null when it is not there.
+          type: str
+          sample: appliance-01
     diagnosis:
       description: The verdict.
       type: dict
@@ -305,7 +398,9 @@ ovfenv:
           description: What it means for what runs in the VM, as far as that is known of the product.
           type: str
         act:
-          description: V(now), V(before_next_boot), V(never) or V(decide).
+          description:
+            - V(now) where something that is known to need its OVF environment goes without, V(before_next_boot) where
+              the next power-on would deliver none, V(never) where nothing is missed, V(decide) where that is not known.
           type: str
         remedy:
           description:
@@ -430,7 +525,7 @@ SPEC: _arguments.Spec = {
             "guest_become": {"type": "str", "choices": ["none", "sudo"]},
         },
     },
-    "mask": {"type": "str", "choices": ["password", "sensitive", "all", "none"], "default": "sensitive"},
+    "mask": {"type": "str", "choices": list(masking.LEVELS), "default": "sensitive"},
     "mask_patterns": {"type": "list", "elements": "str", "default": []},
     "include_raw_xml": {"type": "bool", "default": False},
     "event_lookback": {"type": "int", "default": 30},

@@ -16,7 +16,7 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import impact
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import impact, origin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import in_words
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Difference, Evidence
@@ -87,6 +87,11 @@ def _iso(e: Evidence) -> bool:
     return any(one.lower() == ISO for one in e.configured.transports)
 
 
+def _no_transport(e: Evidence) -> bool:
+    """Whether nothing will be delivered, and the rows for documents of other origin (6, 8) have nothing to say."""
+    return not _guestinfo(e) and not _iso(e) and not _has_anothers(e) and not _injected(e)
+
+
 def _document(e: Evidence) -> Document | None:
     """The guest's document, read to its end."""
     found = e.guest.document if e.guest.state == "xml" else None
@@ -137,6 +142,15 @@ def _inherited(e: Evidence) -> bool:
     return _fork(e) and e.guest.state == "xml" and _bears(e) != "own"
 
 
+def _anothers(e: Evidence) -> bool:
+    """Whether a VM's guest was seen to hold the document of another VM of this vCenter, and nothing proves a fork."""
+    return not _fork(e) and e.document_of is not None
+
+
+def _has_anothers(e: Evidence) -> bool:
+    return _inherited(e) or _anothers(e)
+
+
 def _injected(e: Evidence) -> bool:
     return not _fork(e) and _bears(e) == "none"
 
@@ -177,8 +191,24 @@ def _lacks_secrets_only(e: Evidence) -> bool:
     )
 
 
+def _holds(e: Evidence) -> bool:
+    """Whether something was delivered to the guest, whatever it made of it."""
+    return e.guest.state in ("xml", "cleared")
+
+
 def _origin(e: Evidence) -> str:
     return e.power_on.origin
+
+
+def came_up_by_power_on(e: Evidence) -> bool:
+    """Whether it is certain that the VM was powered on.
+
+    An Instant Clone or a fork made by another tool may bear no mark of that, and the events may be gone. It holds its
+    parent's document, or none. What its birth looks like in the events of a server that has no event for it, nobody
+    knows; a task that powers on, DRS, HA or a user of the ESXi host it does not have.
+    """
+    known = _origin(e) in ("esxi_direct", "ha_restart") or e.power_on.task is not None
+    return known or e.power_on.event_type == origin.POWERED_ON_BY_DRS or _bears(e) == "own"
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -220,26 +250,31 @@ ROWS: tuple[Row, ...] = (
     # A fork child may have no vApp options and hold its parent's document all the same; a VM may have been given a
     # document past vCenter, for which it needs no vApp options. Both are told by the rows made for them (6, 8).
     Row("2a", "config_lost", "vapp_config_gone",
-        lambda e: not e.configured.enabled and not _inherited(e) and _document(e) is not None
+        lambda e: not e.configured.enabled and not _has_anothers(e) and _document(e) is not None
         and _bears(e) in ("own", "other"), HIGH, ENABLE_VAPP,
         "{name} lost its vApp options while its guest still has the OVF environment made from them. "
         "Restore them from it before the next power-on."),
     Row("2b", "config_lost", "vapp_config_gone",
-        lambda e: not e.configured.enabled and not _inherited(e) and _bears(e) in ("own", "other"), MEDIUM, ENABLE_VAPP,
+        lambda e: not e.configured.enabled and not _has_anothers(e) and _bears(e) in ("own", "other"),
+        MEDIUM, ENABLE_VAPP,
         "{name} lost its vApp options while its guest still has an OVF environment from vCenter. "
         "Restore them from it before the next power-on."),
     Row("2c", "config_lost", "vapp_config_gone",
-        lambda e: not e.configured.enabled and e.listed_before and not _inherited(e) and not _injected(e),
+        lambda e: not e.configured.enabled and e.listed_before and not _has_anothers(e) and not _injected(e),
         MEDIUM, ENABLE_VAPP,
         "{name} had vApp options in an earlier report and has none now. "
         "Restore them if they were not removed on purpose."),
     Row("3", "not_configured", "vapp_disabled",
-        lambda e: not e.configured.enabled and not _inherited(e) and not _injected(e), HIGH, ENABLE_VAPP,
+        lambda e: not e.configured.enabled and not _has_anothers(e) and not _injected(e), HIGH, ENABLE_VAPP,
         "{name} has no vApp options, so vCenter makes no OVF environment for it."),
-    Row("4", "not_deliverable", "no_transport",
-        lambda e: e.configured.enabled and not _guestinfo(e) and not _iso(e) and not _inherited(e) and not _injected(e),
-        HIGH, SET_TRANSPORT,
-        "{name} has vApp options and no transport, so its OVF environment cannot reach the guest."),
+    # The transports may have been taken away after the power-on.
+    Row("4a", "not_deliverable", "no_transport",
+        lambda e: _no_transport(e) and e.guest.state == "xml", HIGH, SET_TRANSPORT,
+        "{name} has vApp options and no transport. Its guest still has an OVF environment; "
+        "the next power-on delivers none."),
+    Row("4b", "not_deliverable", "no_transport",
+        _no_transport, HIGH, SET_TRANSPORT,
+        "{name} has vApp options and no transport, so vCenter delivers no OVF environment to its guest."),
     Row("5a", "not_running", "suspended",
         lambda e: e.power_state == "suspended", HIGH, NONE,
         "{name} is suspended: resumed, its guest has what it had; the next power-on through vCenter delivers anew."),
@@ -259,6 +294,10 @@ ROWS: tuple[Row, ...] = (
         lambda e: _fork(e) and e.guest.state == "no_value" and _guestinfo(e), HIGH, NONE,
         "{name} came up by a fork and its guest has no OVF environment. "
         "Never power-cycle it for that: its forked state would be gone."),
+    Row("6d", "inherited", "fork_child",
+        _anothers, MEDIUM, NONE,
+        "{name} holds the OVF environment that was made for {other}, so it came up by a fork or an Instant Clone of "
+        "that VM, unless somebody copied it. Never power-cycle it for that: its forked state would be gone."),
     Row("7a", "cleared", "erased_by_guest",
         lambda e: e.guest.state == "cleared" and _guestinfo(e) and _origin(e) == "vcenter", HIGH, NONE,
         "{name} got its OVF environment and its guest erased it, as appliances do that keep secrets in it."),
@@ -464,6 +503,7 @@ def _words(e: Evidence) -> dict[str, str]:
     return {
         "name": e.name,
         "connection": e.connection_state,
+        "other": e.document_of or "",
         "since": f" since {_time(power_on.read_since)}" if power_on.read_since else "",
         "when": f" at {_time(power_on.time)}" if power_on.time else "",
         "by": f" by {power_on.user}" if power_on.user else "",
@@ -520,7 +560,10 @@ def _statements(e: Evidence) -> t.Iterator[str]:
         yield "inventory: is a fault tolerance secondary"
     yield f"inventory: {e.connection_state or 'connection not readable'}, {e.power_state or 'power state not readable'}"
     if _fork(e):
-        yield f"inventory: came up by a fork{' of ' + e.forked_from if e.forked_from else ''}"
+        source = "inventory" if e.power_on.cloned_from is None else "events"
+        yield f"{source}: came up by a fork{' of ' + e.forked_from if e.forked_from else ''}"
+    if _anothers(e):
+        yield f"guest: the document lists the network adapters of {e.document_of}, and none of this VM's"
     if e.config_read:
         yield from _configured_statements(e)
     else:
@@ -639,6 +682,11 @@ def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
                 "A fork or an Instant Clone made by other tools holds its parent's document too, and a power cycle "
                 "destroys what it was forked for: make sure that it is none."
             )
+        elif not came_up_by_power_on(e):
+            yield (
+                "A fork or an Instant Clone made by other tools may look the same, and a power cycle destroys what it "
+                "was forked for: make sure that it is none."
+            )
 
 
 def _listed(names: t.Sequence[str], shown: int = 3) -> str:
@@ -659,8 +707,9 @@ def _impact(row: Row, e: Evidence) -> impact.Impact:
     if row.status not in _TROUBLED:
         return impact.Impact("None.", "never")
     found = impact.of(e.configured.products)
-    if found.act == "never" or (row.status in _MISSING and row.confidence == HIGH):
+    if found.act == "never":
         return found
-    # The guest of config_lost may still have it; of the others it is not certain that they go without.
-    act = "before_next_boot" if row.status == "config_lost" and found.act == "now" else "decide"
-    return impact.Impact(found.text, act)
+    if row.status == "config_lost" or (row.status == "not_deliverable" and (_holds(e) or e.power_state != "poweredOn")):
+        return impact.AHEAD
+    # Of what is not certain nobody knows whether they go without.
+    return found if row.status in _MISSING and row.confidence == HIGH else impact.Impact(found.text, "decide")

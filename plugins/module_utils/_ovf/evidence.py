@@ -49,7 +49,7 @@ class GuestView:
         document did not come is ``exit_code``.
     :param tool: ``vmware-rpctool`` or ``vmtoolsd``, the one that answered last.
     :param exit_code: of our program in the guest; what its numbers mean stands in ``probe.py``.
-    :param stderr: what the tool said instead of a value, with ``full``.
+    :param stderr: what the tool said instead of a value, with ``full``; whatever it is, it may hold secrets.
     :param bears_id: whose managed object ID (``ve:vCenterId``) the guest's document bears: ``own`` (this VM's),
         ``other`` or ``none``; ``None``: not looked at.
     :param error: a sentence: why asking failed, or was left.
@@ -59,7 +59,7 @@ class GuestView:
     method: str | None = None
     tool: str | None = None
     exit_code: int | None = None
-    stderr: str | None = None
+    stderr: str | None = field(default=None, repr=False)
     document: Document | None = None
     text: str = field(default="", repr=False)
     bears_id: str | None = None
@@ -92,7 +92,9 @@ class Evidence:
     :param config_read: whether ``config`` could be read; if not, it says nothing that there are no vApp options.
     :param connection_state: empty when it could not be read, as ``power_state``.
     :param forked_from: managed object ID of the parent whose memory the VM runs on; ``""`` when the parent is
-        not known, ``None`` when it is no fork.
+        not known, ``None`` when nothing proves that it is a fork.
+    :param document_of: managed object ID of another VM of this vCenter for whose network adapters the document in the
+        guest was made: its parent, unless somebody copied it.
     :param rpc_denied: extraConfig restricts info-get in the guest.
     :param listed_before: an earlier report had properties for this VM.
     """
@@ -106,6 +108,7 @@ class Evidence:
     is_ft_secondary: bool = False
     power_state: str = "poweredOn"
     forked_from: str | None = None
+    document_of: str | None = None
     tools_running: bool = True
     operations_ready: bool = True
     rpc_denied: bool = False

@@ -54,7 +54,9 @@ PATHS = (
 )
 """What is read of every VM."""
 
-DETAILS = (_extra_config.PATH, "config.hardware.device")
+DEVICES = "config.hardware.device"
+
+DETAILS = (_extra_config.PATH, DEVICES)
 """What is read only of VMs that have vApp options or are looked into: of a VM it is the larger part."""
 
 AT_ONCE = 8
@@ -116,6 +118,7 @@ def examine(
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         evidence = list(pool.map(ask, found))
+    evidence = _with_owners(session, found, evidence)
     result = [
         Examined(one, host_names.get(one.values.get("runtime.host")), known, diagnosis.judge(known))
         for one, known in zip(found, evidence, strict=True)
@@ -134,6 +137,7 @@ def _what_is_known(
     values = one.values
     running = _power.is_on(values)
     parent = questions.forked_from(values)
+    power_on = power_ons.get(one.moid, origin.PowerOn(reason=None if running else "not_running"))
     fault_tolerance = values.get("config.ftInfo")
     return Evidence(
         name=one.name,
@@ -145,7 +149,7 @@ def _what_is_known(
         # Role 1 is the primary (vSphere API reference, FaultToleranceConfigInfo.role).
         is_ft_secondary=fault_tolerance is not None and fault_tolerance.role != 1,
         power_state=str(values.get("runtime.powerState", "")),
-        forked_from=None if parent is None else by_uuid.get(parent, ""),
+        forked_from=power_on.cloned_from if parent is None else by_uuid.get(parent, ""),
         tools_running=values.get("guest.toolsRunningStatus") == "guestToolsRunning",
         operations_ready=bool(values.get("guest.guestOperationsReady")),
         rpc_denied=_extra_config.mapping(values).get(RPC_DENIED, "").upper() == "TRUE",
@@ -157,7 +161,7 @@ def _what_is_known(
             mask=questions.mask,
         ),
         iso=_iso(values),
-        power_on=power_ons.get(one.moid, origin.PowerOn(reason=None if running else "not_running")),
+        power_on=power_on,
     )
 
 
@@ -187,6 +191,40 @@ def _ask_vm(
         )
     extracted = known.extracted.document
     return replace(known, differences=differences.compare(known.configured, extracted, known.guest.document))
+
+
+def _with_owners(session: Session, found: t.Sequence[_inventory.Found], evidence: list[Evidence]) -> list[Evidence]:
+    """Tell of documents in guests that they were made for another VM of this vCenter.
+
+    The managed object ID in a document alone does not say so: of another vCenter, it may be any VM's here.
+    """
+    named = {one.moid: other for one, known in zip(found, evidence, strict=True) if (other := _named(one, known))}
+    others = [session.object(vim.VirtualMachine, moid) for moid in sorted(set(named.values()))]
+    macs = {vm._GetMoId(): _macs(values) for vm, values in _properties.read(session, others, [DEVICES]).items()}
+    return [
+        replace(known, document_of=other)
+        if (other := named.get(known.moid)) and _listed_macs(known.guest.document) & macs.get(other, set())
+        else known
+        for known in evidence
+    ]
+
+
+def _named(one: _inventory.Found, known: Evidence) -> str | None:
+    """The ID of another VM in a guest's document, when that lists network adapters, and none of this VM's."""
+    found = known.guest.document
+    if found is None or found.vcenter_id == one.moid or known.forked_from is not None or DEVICES not in one.values:
+        return None
+    listed = _listed_macs(found)
+    return found.vcenter_id if listed and not listed & _macs(one.values) else None
+
+
+def _listed_macs(found: document.Document | None) -> set[str]:
+    return {mac.lower() for each in (found.adapters if found else ()) if (mac := each["mac"])}
+
+
+def _macs(values: t.Mapping[str, t.Any]) -> set[str]:
+    cards = [each for each in values.get(DEVICES) or [] if isinstance(each, vim.vm.device.VirtualEthernetCard)]
+    return {card.macAddress.lower() for card in cards if card.macAddress}
 
 
 def _login(one: _inventory.Found, questions: Questions, named: bool) -> GuestLogin | None:
@@ -228,11 +266,7 @@ def _extract(session: Session, deadline: Deadline, vm: t.Any) -> Extracted:
 
 
 def _iso(values: t.Mapping[str, t.Any]) -> Iso:
-    drives = [
-        device
-        for device in values.get("config.hardware.device") or []
-        if isinstance(device, vim.vm.device.VirtualCdrom)
-    ]
+    drives = [device for device in values.get(DEVICES) or [] if isinstance(device, vim.vm.device.VirtualCdrom)]
     for drive in drives:
         path = getattr(drive.backing, "fileName", None) or ""
         # vCenter puts "[datastore] <VM>/_ovfenv-<VM>.iso" into the drive (terraform-provider-vsphere, cdrom).

@@ -27,6 +27,7 @@ EVENT_TYPES = (
     *origin.POWERED_ON,
     *origin.POWERED_OFF,
     origin.RESTARTED_BY_HA,
+    origin.INSTANT_CLONED,
     origin.RESUMING,
     origin.RECONFIGURED,
 )
@@ -125,7 +126,8 @@ def _add_tasks(session: Session, deadline: Deadline, of_vms: dict[str, list[Even
         create = session.content.taskManager.CreateCollectorForTasks
         for one in session.ask(_read_all, session, deadline, create, wanted, "ReadNextTasks", _task):
             for vm in in_chain.get(one.chain_id, ()):
-                if one.vm in (None, vm):  # a task that powers on several VMs is their datacenter's
+                # A task that powers on several VMs is their datacenter's, one that makes an instant clone its source's.
+                if one.vm in (None, vm) or one.task == origin.INSTANT_CLONE_TASK:
                     of_vms[vm].append(one)
 
 

@@ -32,6 +32,13 @@ UNKNOWN = Impact(
     "decide",
 )
 
+AHEAD = Impact(
+    "Its next power-on delivers nothing: from then on at the latest, a product that reads its OVF environment at every "
+    "boot lacks it.",
+    "before_next_boot",
+)
+"""Of a VM whose vApp options or transports are gone: what its guest has, it keeps until then."""
+
 PRODUCTS: tuple[tuple[str, Impact], ...] = (
     # vmware/vic-product issues 741 (unusable after a host crash and HA restart) and 961 (the same, with the way out).
     (

@@ -19,6 +19,8 @@ RESTARTED_BY_HA = "com.vmware.vc.ha.VmRestartedByHAEvent"
 RESTARTED_BY_HA_OLD = "VmRestartedOnAlternateHostEvent"  # before vSphere 5.0
 POWERED_ON = ("VmPoweredOnEvent", POWERED_ON_BY_DRS, RESTARTED_BY_HA_OLD)
 POWERED_OFF = ("VmPoweredOffEvent", "VmPowerOffOnIsolationEvent", "VmShutdownOnIsolationEvent")
+INSTANT_CLONED = "com.vmware.vc.VmInstantClonedEvent"
+"""Told of a clone when it is made (lamw/vcenter-event-mapping: in the list of 7.0 U1, and none such in that of 6.7)."""
 RESUMING = "VmResumingEvent"
 RECONFIGURED = "VmReconfiguredEvent"
 TASK = "TaskEvent"
@@ -31,6 +33,9 @@ POWER_ON_TASKS = (
     "Drm.ExecuteVmPowerOnLRO",
 )
 """descriptionId of vCenter's tasks that start a VM (vCenter's task catalogue)."""
+
+INSTANT_CLONE_TASK = "VirtualMachine.instantClone"
+"""The same of the task that makes an instant clone, which runs from its birth on. The task is the clone's source's."""
 
 NEAR = datetime.timedelta(minutes=10)
 """How far an event may be from ``runtime.bootTime`` and still tell of the same power-on: events are told by vCenter's
@@ -69,7 +74,9 @@ class PowerOn:
     :param origin: ``vcenter``, ``esxi_direct``, ``ha_restart``, ``host_system`` or ``unknown``.
     :param confidence: ``high``, ``medium`` or ``low``.
     :param reason: why it is unknown: ``events_aged_out``, ``host_was_disconnected``, ``no_task``, ``not_running``,
-        ``no_permission`` or ``events_unreadable``.
+        ``no_permission`` or ``events_unreadable``; or ``instant_clone``: there was none.
+    :param cloned_from: managed object ID of the VM that this one is an instant clone of and was not powered off since,
+        empty when that is not told; ``None``: no event says that it is one.
     :param events: what it was concluded from, oldest first.
     :param unread: what could not be read: ``tasks`` (vCenter's task history), ``changes`` (VmReconfiguredEvents).
     :param read_since: from when on events were asked for.
@@ -84,6 +91,7 @@ class PowerOn:
     time: datetime.datetime | None = None
     chain_id: int | None = None
     task: str | None = None
+    cloned_from: str | None = None
     events: tuple[Event, ...] = ()
     reconfigured: tuple[Event, ...] = ()
     """Changes of the vApp options since then."""
@@ -125,7 +133,7 @@ def classify(
 def last_power_on(events: t.Sequence[Event]) -> list[Event]:
     """Of one VM's events, oldest first, those that tell of its last power-on; none, when there was none.
 
-    A resume is told as a power-on too, but is none.
+    A resume is told as a power-on too, but is none. The birth of an instant clone counts as one: it runs since then.
     """
     runs: list[list[Event]] = []
     current: list[Event] = []
@@ -147,13 +155,13 @@ def last_power_on(events: t.Sequence[Event]) -> list[Event]:
                 current = [one]
                 runs.append(current)
     for one in events:
-        if one.type == RESTARTED_BY_HA:
-            _add_restart(one, runs, [off.time for off in events if off.type in POWERED_OFF])
+        if one.type in (RESTARTED_BY_HA, INSTANT_CLONED):
+            _add_what_vcenter_tells(one, runs, [off.time for off in events if off.type in POWERED_OFF])
     return max(runs, key=lambda run: run[-1].time, default=[])
 
 
-def _add_restart(one: Event, runs: list[list[Event]], offs: list[datetime.datetime]) -> None:
-    """HA tells of a restart in a chain of its own, before or after the power-on itself is told, or alone."""
+def _add_what_vcenter_tells(one: Event, runs: list[list[Event]], offs: list[datetime.datetime]) -> None:
+    """A restart by HA, or a clone, may be told in a chain of its own, before or after the power-on itself, or alone."""
     nearest = min(runs, key=lambda run: abs(run[-1].time - one.time), default=None)
     if nearest is not None:
         first, last = sorted((nearest[-1].time, one.time))
@@ -172,10 +180,12 @@ def _tasks(run: list[Event], events: t.Sequence[Event]) -> list[Event]:
     return [
         one
         for one in events
-        if one.type == TASK
-        and one.task in POWER_ON_TASKS
-        # A task that failed may stand just before a host's user started the VM.
-        and (one.chain_id in chains or (one.user and begin <= one.time <= end and not _is_host_local(user)))
+        if (one.task == INSTANT_CLONE_TASK and one.chain_id in chains)
+        or (
+            one.task in POWER_ON_TASKS
+            # A task that failed may stand just before a host's user started the VM.
+            and (one.chain_id in chains or (one.user and begin <= one.time <= end and not _is_host_local(user)))
+        )
     ]
 
 
@@ -184,12 +194,16 @@ def _verdict(run: list[Event], tasks: list[Event], boot_time: datetime.datetime 
 
     :param tasks_read: whether it says anything that there is no task.
     """
+    cloned = [one for one in run if one.type == INSTANT_CLONED]
+    sources = [one.vm or "" for one in tasks if one.task == INSTANT_CLONE_TASK]
     by_ha = [one for one in run if one.type in (RESTARTED_BY_HA, RESTARTED_BY_HA_OLD)]
     by_drs = [one for one in run if one.type == POWERED_ON_BY_DRS]
     told_late = boot_time is not None and run[-1].time > boot_time + NEAR
     user = _user(run)
     reason = None
-    if by_ha:
+    if cloned or sources:
+        origin, confidence, reason = "unknown", "low", "instant_clone"
+    elif by_ha:
         origin, confidence = "ha_restart", "medium" if told_late else "high"
     elif by_drs:
         origin, confidence = "vcenter", "high"
@@ -207,7 +221,7 @@ def _verdict(run: list[Event], tasks: list[Event], boot_time: datetime.datetime 
         origin, confidence, reason = "unknown", "low", "no_task"
     if boot_time is None and confidence == "high":
         confidence = "medium"  # nothing says that this was the last one
-    event = (by_ha or by_drs or run)[-1]
+    event = (cloned or by_ha or by_drs or run)[-1]
     return PowerOn(
         origin=origin,
         confidence=confidence,
@@ -218,6 +232,7 @@ def _verdict(run: list[Event], tasks: list[Event], boot_time: datetime.datetime 
         time=event.time,
         chain_id=event.chain_id,
         task=tasks[-1].task if tasks else None,
+        cloned_from=sources[0] if sources else "" if cloned else None,
         events=tuple(sorted([*run, *tasks], key=lambda one: (one.time, one.key))),
     )
 

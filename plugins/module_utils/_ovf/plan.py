@@ -27,6 +27,7 @@ PATHS = (
     "datastore",
     "guest.hostName",
     "guest.net",
+    "layoutEx",
     "runtime.quiescedForkParent",
 )
 """What must be known of a VM."""
@@ -231,6 +232,19 @@ def _foreign_id(case: Case) -> str | None:
     )
 
 
+def _may_be_fork(case: Case) -> str | None:
+    if diagnosis.came_up_by_power_on(case.one.evidence) or _foreign_id(case) is not None:
+        return None
+    layout = case.values.get("layoutEx")
+    # Each disk of a fork or of an Instant Clone is a delta disk over one of its parent (Broadcom KB 67186).
+    if layout is not None and not any(len(disk.chain or []) > 1 for disk in layout.disk or []):
+        return None
+    return (
+        "No event tells that it was powered on, and its disks are delta disks. It may be an Instant Clone or fork made "
+        "by another tool, and a power cycle would throw away the memory it was made for."
+    )
+
+
 def _data_loss(case: Case) -> str | None:
     disks = [
         each.deviceInfo.label if each.deviceInfo else f"disk {each.key}"
@@ -273,6 +287,7 @@ RISK_ROWS: tuple[tuple[str, bool, t.Callable[[Case], str | None]], ...] = (
     ("guest_not_seen", True, _guest_not_seen),
     ("contradictory", True, _contradictory),
     ("foreign_id", True, _foreign_id),
+    ("may_be_fork", True, _may_be_fork),
     ("data_loss", True, _data_loss),
     ("address_change", False, _address_change),
     ("no_ip_pool", False, _no_ip_pool),

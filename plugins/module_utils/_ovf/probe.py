@@ -27,7 +27,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.windows import literal
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
@@ -42,6 +42,9 @@ LIMIT = 4 * 1024 * 1024
 
 STDERR_LIMIT = 2048
 """Bytes of VMware Tools' error text that are fetched."""
+
+HARMLESS = ("", "No value found", "Permission denied", "Failed sending message to VMware.", "NULL")
+"""Lines of it that are shown as they are (open-vm-tools, rpctool.c; the first two come from the ESXi host)."""
 
 OUTCOMES: dict[str, tuple[str, str | None]] = {
     "own": ("xml", "own"),
@@ -299,6 +302,13 @@ def _run(guest: operations.Guest, kind: Family, arguments: str, login: GuestLogi
     return replace(view, method=method)
 
 
+def _said(text: str | None, mask: Mask) -> str | None:
+    """What a tool said that failed; one that is no VMware Tools' own may say the document all the same."""
+    if text is None or mask.level == "none":
+        return text
+    return "\n".join(line if line.strip() in HARMLESS else HIDDEN for line in text.splitlines())
+
+
 def facts(view: GuestView, moid: str, mask: Mask) -> dict[str, t.Any]:
     """The ``guest`` return value."""
     return {
@@ -306,7 +316,7 @@ def facts(view: GuestView, moid: str, mask: Mask) -> dict[str, t.Any]:
         "method": view.method,
         "tool": view.tool,
         "exit_code": view.exit_code,
-        "stderr": view.stderr,
+        "stderr": _said(view.stderr, mask),
         "bears_id": view.bears_id,
         "document": None if view.document is None else document.facts(view.document, moid, mask),
         "error": view.error,

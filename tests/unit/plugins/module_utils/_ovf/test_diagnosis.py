@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured as configuration
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, differences, impact
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, differences
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document as reader
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured, Product, Property
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
@@ -140,8 +140,10 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
     ("3", "not_configured", "vapp_disabled", "high", "enable_vapp", vm(configured=OFF)),
     ("3", "not_configured", "vapp_disabled", "high", "enable_vapp", vm(configured=OFF, guest=NO_VALUE)),
     ("3", "not_configured", "vapp_disabled", "high", "enable_vapp", vm(configured=OFF, power_state="poweredOff")),
-    ("4", "not_deliverable", "no_transport", "high", "set_transport", vm(configured=configured())),
-    ("4", "not_deliverable", "no_transport", "high", "set_transport", vm(configured=configured("smoke signals"))),
+    ("4a", "not_deliverable", "no_transport", "high", "set_transport", vm(configured=configured(), guest=full())),
+    ("4a", "not_deliverable", "no_transport", "high", "set_transport", vm(configured=configured(), guest=code("own"))),
+    ("4b", "not_deliverable", "no_transport", "high", "set_transport", vm(configured=configured())),
+    ("4b", "not_deliverable", "no_transport", "high", "set_transport", vm(configured=configured("smoke signals"))),
     ("5a", "not_running", "suspended", "high", "none", vm(power_state="suspended")),
     ("5b", "not_running", "powered_off", "high", "none", vm(power_state="poweredOff")),
     ("6a", "inherited", "fork_child", "high", "none", vm(forked_from=PARENT, guest=full(PARENT))),
@@ -155,6 +157,12 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
     ("6b", "inherited", "fork_child", "medium", "none",
      vm(forked_from=PARENT, guest=guest("permission_denied"), extracted=RETURNED, differences=(CHANGED_IN_EXTRACT,))),
     ("6c", "not_delivered", "fork_child", "high", "none", vm(forked_from=PARENT, guest=NO_VALUE)),
+    ("6b", "inherited", "fork_child", "medium", "none",
+     vm(forked_from=PARENT, power_on=PowerOn(reason="instant_clone", cloned_from=PARENT))),
+    ("6d", "inherited", "fork_child", "medium", "none", vm(document_of=PARENT, guest=full(PARENT))),
+    ("6d", "inherited", "fork_child", "medium", "none",
+     vm(document_of=PARENT, guest=full(PARENT), differences=(CHANGED_IN_GUEST,))),
+    ("6d", "inherited", "fork_child", "medium", "none", vm(document_of=PARENT, guest=full(PARENT), configured=OFF)),
     ("10", "delivered", None, "high", "none", vm(forked_from=PARENT, guest=full())),
     ("7a", "cleared", "erased_by_guest", "high", "none", vm(guest=CLEARED)),
     ("7b", "cleared", "erased_by_guest", "high", "none", vm(guest=full(), differences=(SECRET_GONE, TOKEN_GONE))),
@@ -393,7 +401,8 @@ def test_risks_of_a_power_cycle() -> None:
     assert "does not start" in computed
     assert "from vami.ip0.App, mgmtIp, address:" in network
     assert "the guest was not seen" in " ".join(diagnosis.judge(replace(known, guest=UNASKED)).remedy_risks).lower()
-    assert "Instant Clone" in " ".join(diagnosis.judge(replace(known, guest=full("vm-999"))).remedy_risks)
+    for other in (replace(known, guest=full("vm-999")), replace(known, power_on=NOBODY_KNOWS)):
+        assert "Instant Clone" in " ".join(diagnosis.judge(other).remedy_risks)
     assert diagnosis.judge(replace(known, guest=full())).remedy_risks == ()
 
 
@@ -430,11 +439,34 @@ def test_what_is_not_certain_is_not_urgent() -> None:
     assert (without_drive.row, without_drive.act) == ("13c", "now")
 
 
-def test_lost_vapp_options_matter_at_the_next_boot() -> None:
-    products = (Product(1, "", "", "vSphere Integrated Containers", "", "", ""),)
-    verdict = diagnosis.judge(vm(configured=Configured(products=products), guest=full()))
-    assert verdict.act == "before_next_boot"
-    assert impact.of(()).act == "decide"
+@pytest.mark.parametrize("known", [{"guest": full()}, {"guest": code("own")}, {"listed_before": True}])
+def test_lost_vapp_options_matter_at_the_next_boot(known: dict[str, Any]) -> None:
+    """Whatever the product is: what told that is gone with them."""
+    verdict = diagnosis.judge(vm(configured=configuration.read(None), **known))
+    assert (verdict.status, verdict.act) == ("config_lost", "before_next_boot")
+    assert "next power-on" in verdict.impact
+
+
+@pytest.mark.parametrize(
+    ("product", "known", "act"),
+    [
+        ("vSphere Integrated Containers", {}, "now"),
+        ("vSphere Integrated Containers", {"guest": NO_VALUE}, "now"),
+        ("vSphere Integrated Containers", {"guest": full()}, "before_next_boot"),
+        ("vSphere Integrated Containers", {"guest": code("own")}, "before_next_boot"),
+        ("vSphere Integrated Containers", {"guest": CLEARED}, "before_next_boot"),
+        ("vSphere Integrated Containers", {"power_state": "poweredOff"}, "before_next_boot"),
+        ("Something else", {"guest": full()}, "before_next_boot"),
+        ("Something else", {}, "decide"),
+        ("Event Broker Appliance", {"guest": full()}, "never"),
+    ],
+)
+def test_transports_that_are_gone_matter_at_the_next_boot(product: str, known: dict[str, Any], act: str) -> None:
+    """They may have been taken away while the VM ran."""
+    verdict = diagnosis.judge(vm(configured=configured(products=(product,)), **known))
+    assert (verdict.status, verdict.act) == ("not_deliverable", act)
+    assert ("still has an OVF environment" in verdict.message) == (known.get("guest", UNASKED).state == "xml")
+    assert "cannot reach" not in verdict.message
 
 
 @pytest.mark.parametrize(
@@ -471,6 +503,43 @@ def test_evidence_says_what_each_source_said() -> None:
         "events: changes of VMs, and so of their vApp options, could not be read",
         "events: vCenter's tasks could not be read",
     )
+
+
+@pytest.mark.parametrize(
+    ("known", "statement"),
+    [
+        ({"forked_from": PARENT}, "inventory: came up by a fork of vm-7"),
+        ({"forked_from": ""}, "inventory: came up by a fork"),
+        ({"forked_from": PARENT, "power_on": PowerOn(cloned_from=PARENT)}, "events: came up by a fork of vm-7"),
+        (
+            {"document_of": PARENT, "guest": full(PARENT)},
+            "guest: the document lists the network adapters of vm-7, and none of this VM's",
+        ),
+    ],
+)
+def test_what_proves_a_fork_is_told(known: dict[str, Any], statement: str) -> None:
+    assert statement in diagnosis.judge(vm(**known)).evidence
+
+
+@pytest.mark.parametrize(
+    ("known", "certain"),
+    [
+        ({"power_on": FROM_ESXI}, True),
+        ({"power_on": FROM_HA}, True),
+        ({"power_on": power_on("vcenter", task="VirtualMachine.powerOn")}, True),
+        ({"power_on": replace(FROM_VCENTER, event_type="DrsVmPoweredOnEvent")}, True),
+        ({"power_on": NOBODY_KNOWS, "guest": full()}, True),
+        ({"power_on": NOBODY_KNOWS, "guest": code("own")}, True),
+        # As an Instant Clone may be told, or not at all.
+        ({"power_on": FROM_VCENTER}, False),
+        ({"power_on": FROM_HOST}, False),
+        ({"power_on": NOBODY_KNOWS}, False),
+        ({"power_on": NOBODY_KNOWS, "guest": NO_VALUE}, False),
+        ({"power_on": NOBODY_KNOWS, "guest": code("other")}, False),
+    ],
+)
+def test_what_proves_a_power_on(known: dict[str, Any], certain: bool) -> None:
+    assert diagnosis.came_up_by_power_on(vm(**known)) == certain
 
 
 def test_how_far_back_events_were_read_is_told() -> None:
@@ -525,6 +594,7 @@ evidences = st.builds(
     is_ft_secondary=st.sampled_from([False, False, False, True]),
     power_state=st.sampled_from(["poweredOn"] * 5 + ["poweredOff", "suspended", ""]),
     forked_from=st.sampled_from([None, None, "", PARENT]),
+    document_of=st.sampled_from([None, None, PARENT]),
     rpc_denied=st.booleans(),
     listed_before=st.booleans(),
     configured=st.builds(
@@ -604,9 +674,12 @@ def test_any_evidence(evidence: Evidence) -> None:
     if verdict.remedy == diagnosis.POWER_CYCLE:
         assert verdict.status not in ("inherited", "cleared", "not_applicable", "unknown", "not_running")
         assert evidence.forked_from is None
+        assert evidence.document_of is None
         assert evidence.is_vcenter
     if verdict.act == "now":
         assert verdict.confidence == "high"
+        assert evidence.power_state == "poweredOn"
+        assert state not in ("xml", "cleared") or verdict.status != "not_deliverable"
     if state in ("not_asked", "login_failed", "no_permission", "tools_not_running", "ops_not_ready", "error"):
         assert verdict.status not in ("lost", "cleared", "delivered", "contradictory", "delivered_injected")
 

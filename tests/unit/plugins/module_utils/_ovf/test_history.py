@@ -161,6 +161,20 @@ def test_tasks_join_the_events_of_their_chain(given: Any, expected: dict[str, li
     assert session.asked[-1].eventChainId == [7]
 
 
+def test_the_task_that_made_an_instant_clone_is_its_sources() -> None:
+    made = vim.TaskInfo(
+        descriptionId="VirtualMachine.instantClone",
+        entity=vim.VirtualMachine("vm-7"),
+        eventChainId=7,
+        queueTime=NOW,
+        reason=vim.TaskReasonUser(userName="ann"),
+    )
+    born = event("EventEx", eventTypeId="com.vmware.vc.VmInstantClonedEvent")
+    session = FakeSession([born], [made])
+    assert origin.classify(read(session)["vm-1"], NOW, "poweredOn").cloned_from == "vm-7"
+    assert "com.vmware.vc.VmInstantClonedEvent" in session.asked[0].eventTypeId
+
+
 def test_tasks_of_the_last_power_on_alone_are_asked_for_many_vms_at_a_time() -> None:
     events = [event("VmPoweredOnEvent", f"vm-{number}", chainId=number + 1) for number in range(250)]
     earlier = NOW - datetime.timedelta(hours=1)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ def task(at: float, user: str = ADMIN, chain: int = 7, name: str = "Datacenter.E
     return event(at, "TaskEvent", user, chain, task=name)
 
 
+CLONED = "com.vmware.vc.VmInstantClonedEvent"
 OFF = "VmPoweredOffEvent"
 PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
     # HA
@@ -169,6 +171,39 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
         None,
     ),
     "clocks minutes apart": (started("root", -400), "esxi_direct", "high", None),
+    # Instant Clone
+    "an instant clone": ([*started(ADMIN), event(1, CLONED, ADMIN)], "unknown", "low", "instant_clone"),
+    "an instant clone, told alone": ([event(1, CLONED, ADMIN)], "unknown", "low", "instant_clone"),
+    "an instant clone, told in another chain": (
+        [*started("vpxuser"), event(1, CLONED, ADMIN, 9)],
+        "unknown",
+        "low",
+        "instant_clone",
+    ),
+    "an instant clone, by its task alone": (
+        [task(-3, name="VirtualMachine.instantClone"), *started("root")],
+        "unknown",
+        "low",
+        "instant_clone",
+    ),
+    "an instant clone that was power-cycled by vCenter": (
+        [event(-90, CLONED, ADMIN, 5), event(-60, OFF), task(-3), *started(ADMIN)],
+        "vcenter",
+        "high",
+        None,
+    ),
+    "an instant clone that its host's user started long after": (
+        [event(-HOUR, CLONED, ADMIN, 5), *started("root")],
+        "esxi_direct",
+        "high",
+        None,
+    ),
+    "an instant clone, then powered off and on by nobody knows whom": (
+        [event(-90, CLONED, ADMIN, 5), event(-60, OFF), *started(ADMIN)],
+        "unknown",
+        "low",
+        "no_task",
+    ),
     # Nothing to go by
     "no events": ([], "unknown", "low", "events_aged_out"),
     "only later events": ([event(HOUR, "VmReconfiguredEvent")], "unknown", "low", "events_aged_out"),
@@ -200,6 +235,21 @@ def test_without_the_tasks_less_is_certain(events: list[Event], expected: tuple[
     found = origin.classify(events, BOOT, "poweredOn", ("tasks",))
     assert (found.origin, found.confidence) == expected
     assert found.unread == ("tasks",)
+
+
+@pytest.mark.parametrize(
+    ("events", "source"),
+    [
+        ([*started(ADMIN), event(1, CLONED, ADMIN)], ""),
+        ([replace(task(-3, name="VirtualMachine.instantClone"), vm="vm-7"), *started(ADMIN)], "vm-7"),
+        ([replace(task(-3, name="VirtualMachine.instantClone"), vm="vm-7"), event(1, CLONED, ADMIN)], "vm-7"),
+        ([replace(task(-3, name="VirtualMachine.instantClone", chain=9), vm="vm-7"), *started(ADMIN)], None),
+        ([event(-90, CLONED), event(-60, OFF), *started(ADMIN)], None),
+        (started(ADMIN), None),
+    ],
+)
+def test_of_what_it_is_an_instant_clone(events: list[Event], source: str | None) -> None:
+    assert origin.classify(events, BOOT, "poweredOn").cloned_from == source
 
 
 def test_who_did_it_is_told_with_the_events_that_say_so() -> None:

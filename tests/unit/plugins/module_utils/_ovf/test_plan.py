@@ -52,7 +52,18 @@ def examined(
     return Examined(found, None, evidence, diagnosis.judge(evidence))
 
 
-RUNNING = {"runtime.powerState": "poweredOn", "guest.toolsRunningStatus": "guestToolsRunning"}
+def layout(*chains: int) -> Any:
+    """Disks with chains of so many files."""
+    info = vim.vm.FileLayoutEx
+    disks = [info.DiskLayout(chain=[info.DiskUnit(fileKey=[key]) for key in range(files)]) for files in chains]
+    return info(disk=disks)
+
+
+RUNNING = {
+    "runtime.powerState": "poweredOn",
+    "guest.toolsRunningStatus": "guestToolsRunning",
+    "layoutEx": layout(1),
+}
 OFF = {"runtime.powerState": "poweredOff", "guest.toolsRunningStatus": "guestToolsNotRunning"}
 
 
@@ -167,6 +178,16 @@ GATEWAY = prop("gateway", "", "expression", defaultValue="${gateway:Lab}")
         (case(examined(transport="iso", iso=Iso(cdrom_present=True))), "guest_not_seen", "not_delivered is of"),
         (case(examined(power_on=PowerOn("vcenter", "high"))), "contradictory", "another power-on may not help"),
         (case(examined(extracted=Extracted("ok", FOREIGN))), "foreign_id", "bears another VM's ID (vm-7)."),
+        (
+            case(examined(power_on=PowerOn(reason="events_aged_out")), {"layoutEx": layout(1, 2)}),
+            "may_be_fork",
+            "It may be an Instant Clone or fork made by another tool",
+        ),
+        (
+            case(examined(power_on=PowerOn("host_system", "medium")), {"layoutEx": None}),
+            "may_be_fork",
+            "No event tells",
+        ),
         (case(values={"config.hardware.device": [disk("independent_nonpersistent")]}), "data_loss", "on Hard disk 1."),
         (case(values={"config.flags": REVERT}), "data_loss", "it reverts to its snapshot"),
         (
@@ -215,6 +236,11 @@ def test_document_of_another_vm(view: GuestView) -> None:
     "given",
     [
         case(),
+        # A host's user or HA powers a VM on, and does not fork it; nor has a fork a whole disk of its own.
+        case(values={"layoutEx": layout(2)}),
+        case(examined(power_on=PowerOn("ha_restart", "high")), {"layoutEx": layout(2)}),
+        case(examined(power_on=PowerOn(reason="events_aged_out"))),
+        case(examined(power_on=PowerOn(reason="events_aged_out")), {"layoutEx": layout()}),
         case(examined(extracted=Extracted("ok", OWN))),
         case(values={"config.hardware.device": [disk("persistent")], "config.flags": vim.vm.FlagInfo()}),
         case(examined(prop("ip0", "192.0.2.8/24"), prop("dns", "192.0.2.9")), {"guest.net": [card("192.0.2.8")]}),

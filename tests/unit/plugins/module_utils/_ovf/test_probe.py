@@ -371,6 +371,29 @@ def test_a_refused_sudo_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "exit code 1, as it does when jane may not use sudo without a password" in (view.error or "")
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("No value found", "No value found"),
+        ("Permission denied\r\n", "Permission denied"),
+        ("Failed sending message to VMware.", "Failed sending message to VMware."),
+        ("bash: warning: pw=hunter2\n\n No value found", "********\n\n No value found"),
+        (OWN, "\n".join(["********"] * len(OWN.strip().splitlines()))),
+        ("", ""),
+    ],
+)
+def test_what_a_tool_says_that_failed_is_shown_where_it_is_known(
+    monkeypatch: pytest.MonkeyPatch, said: str, shown: str
+) -> None:
+    """A wrapper may print the document, and fail."""
+    view = look(monkeypatch, FakeGuest(download=said.encode(), await_exit=probe.CODES["failed"]), "full")
+    assert view.state == "error"
+    for level in ("password", "sensitive", "all"):
+        assert probe.facts(view, MOID, Mask(level))["stderr"] == shown
+    assert probe.facts(view, MOID, Mask("none"))["stderr"] == said.strip()
+    assert not said or said not in repr(view)
+
+
 def test_facts_have_always_the_same_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = probe.facts(look(monkeypatch, FakeGuest(download=OWN.encode()), "full"), MOID, Mask())
     assert shown["document"]["moref_matches"]
