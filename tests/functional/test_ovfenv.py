@@ -481,6 +481,77 @@ def test_fork_child(own: Estate) -> None:
     assert_left_alone(own.existing("web-01"), "it is a fork, and powering it off would throw away the memory")
 
 
+def cloned(place: Estate, name: str, origin: str = "esxi") -> Appliance:
+    """An Instant Clone that govc made, of a VM that was powered on through vCenter or past it."""
+    source = place.existing(place.vcenter.parent)
+    source.offer(prop("hostname", "golden"))
+    source.power_on(origin)
+    place.vcenter.quiesce()
+    place.vcenter.govc("vm.instantclone", "-vm", source.name, "-pool", "DC0_H0/Resources", "-folder", "/DC0/vm", name)
+    return place.existing(name)
+
+
+@pytest.mark.flags("-api-version", "8.0.3.0")
+@pytest.mark.parametrize(
+    ("rules", "source"),
+    [
+        ({}, "its task and its event"),
+        ({"instant_clone_event": "absent"}, "its task"),
+        ({"instant_clone_events": "none"}, "its event"),
+    ],
+)
+def test_instant_clone_of_another_tool(own: Estate, rules: dict[str, str], source: str) -> None:
+    """Its parent had lost its document, and so it looks lost itself; its events tell what it is."""
+    for rule, value in rules.items():
+        own.vcenter.rule(rule, value)
+    one = cloned(own, "web-01")
+    moid = own.existing(own.vcenter.parent).moid
+    risks = [*ACCEPTED, "may_be_fork", "contradictory"]
+    refused = assert_left_alone(one, "it is a fork, and powering it off would", probe="exit_code", accept_risks=risks)
+    found = refused["before"]
+    assert (found["diagnosis"]["status"], found["diagnosis"]["cause"]) == ("not_delivered", "fork_child"), source
+    assert (found["power_on"]["origin"], found["power_on"]["reason"]) == ("unknown", "instant_clone")
+    assert f"events: came up by a fork of {moid}" in found["diagnosis"]["evidence"]
+    unseen = assert_left_alone(one, "it is a fork", accept_risks=risks)
+    assert unseen["before"]["diagnosis"]["status"] == "inherited"
+    one.power_off()
+    one.power_on()
+    assert cure(one, "exit_code")["before"]["diagnosis"]["status"] == "delivered", "it is a fork no more"
+
+
+@pytest.mark.flags("-api-version", "6.7")
+def test_instant_clone_of_which_nothing_tells(own: Estate) -> None:
+    """Its events are gone. Nobody cycles it who does not say that it is none."""
+    one = cloned(own, "web-01")
+    own.vcenter.control("DELETE", "events")
+    refused = assert_left_alone(one, "It may be an Instant Clone or fork made by another tool", probe="exit_code")
+    assert refused["before"]["diagnosis"]["cause"] == "host_start_unknown"
+    assert "accept it with accept_risks=may_be_fork." in refused.msg
+    done = cure(one, "exit_code", accept_risks=["may_be_fork"])
+    assert verdicts(done) == ("lost", "delivered"), done.msg
+    whole = lost(own, "whole")
+    own.vcenter.control("DELETE", "events")
+    assert verdicts(cure(whole, "exit_code")) == ("lost", "delivered"), "its disks are its own"
+
+
+@pytest.mark.flags("-api-version", "6.7")
+def test_instant_clone_with_its_parents_document(own: Estate) -> None:
+    """The document tells whose it is, where its values are looked at."""
+    one = cloned(own, "web-01", origin="vcenter")
+    own.vcenter.control("DELETE", "events")
+    parent = own.existing(own.vcenter.parent)
+    risks = [*ACCEPTED, "may_be_fork", "address_change"]
+    refused = assert_left_alone(one, "a power cycle would not help (inherited)", probe="full", accept_risks=risks)
+    assert f"made for {parent.moid}, so it came up by a fork or an Instant Clone" in refused.msg
+    assert refused["before"]["diagnosis"]["confidence"] == "medium"
+    # Of another vCenter's VM with such an ID, that had this VM's adapters: it came from there.
+    card = next(each for each in one.vm.config.hardware.device if isinstance(each, vim.vm.device.VirtualEthernetCard))
+    section = f'<ve:EthernetAdapterSection><ve:Adapter ve:mac="{card.macAddress}"/></ve:EthernetAdapterSection>'
+    one.plant(document({"hostname": "golden"}, f've:vCenterId="{parent.moid}"', section).replace("\n", ""))
+    moved = cure(one, "full", check=True)["before"]["diagnosis"]
+    assert (moved["status"], moved["cause"]) == ("delivered", "foreign_id")
+
+
 def test_fork_parent(own: Estate) -> None:
     """Its children would end with it."""
     parent = own.existing(own.vcenter.parent)

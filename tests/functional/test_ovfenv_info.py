@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -164,6 +165,10 @@ def tools_away(place: Estate, name: str) -> None:
     started("vcenter")(place, name).tools(tools_running=False)
 
 
+def transports_gone(place: Estate, name: str) -> None:
+    started("vcenter")(place, name).reconfigure(vAppConfig=vim.vApp.VmConfigSpec(ovfEnvironmentTransport=[""]))
+
+
 def options_gone(place: Estate, name: str) -> None:
     started("vcenter")(place, name).reconfigure(vAppConfigRemoved=True)
 
@@ -184,6 +189,7 @@ STORIES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
         started("vcenter", transports=()),
         ["not_deliverable (no_transport), high: set_transport"] * 3,
     ),
+    "transports-gone": (transports_gone, ["not_deliverable (no_transport), high: set_transport"] * 3),
     "iso": (started("vcenter", transports=(ISO,)), ["delivered_iso, high"] * 3),
     "iso-esxi": (
         started("esxi", transports=(ISO,)),
@@ -252,7 +258,8 @@ def test_stories(told: Callable[[str], Result], method: str) -> None:
 
 def test_what_a_story_says(stage: Estate) -> None:
     """One entry in full: who, when, what else, and in words."""
-    result = look(stage, "esxi", "edited", "both", "vcenter", "tools-away", method="full")
+    names = ("esxi", "edited", "both", "vcenter", "tools-away", "transports-gone", "options-gone")
+    result = look(stage, *names, method="full")
     found = entries(result)
     lost = found["esxi"]
     assert (lost["power_on"]["origin"], lost["power_on"]["user"]) == ("esxi_direct", "root")
@@ -264,6 +271,9 @@ def test_what_a_story_says(stage: Estate) -> None:
     assert lost["diagnosis"]["message"].endswith("by root.")
     assert any(one.startswith("guest: ") for one in lost["diagnosis"]["evidence"])
     assert lost["diagnosis"]["remedy_risks"]
+    assert "still has an OVF environment" in found["transports-gone"]["diagnosis"]["message"]
+    assert found["transports-gone"]["diagnosis"]["act"] == "before_next_boot"
+    assert found["options-gone"]["diagnosis"]["act"] == "before_next_boot"
     edited = found["edited"]
     assert [(one["key"], one["kind"]) for one in edited["differences"]] == [("hostname", "changed")]
     assert (edited["differences"][0]["configured"], edited["differences"][0]["guest"]) == ("another", "edited")
@@ -272,8 +282,8 @@ def test_what_a_story_says(stage: Estate) -> None:
     assert found["vcenter"]["guest"]["document"]["moref_matches"]
     assert found["vcenter"]["guest"]["document"]["properties"] == {"hostname": "vcenter"}
     assert result["summary"] == {
-        "total": 5,
-        "by_status": {"delivered": 2, "lost": 1, "stale": 1, "unknown": 1},
+        "total": 7,
+        "by_status": {"config_lost": 1, "delivered": 2, "lost": 1, "not_deliverable": 1, "stale": 1, "unknown": 1},
         "act_now": [],
         "judged_without_guest_evidence": 1,
     }
@@ -707,6 +717,13 @@ SECRETS = {
     "spelled": "planted-spelled-0123456789",
 }
 
+WRAPPER = r"""#!/bin/sh
+# As an appliance may have one around the tool: it prints what it got, and fails.
+echo '<Property oe:key="admin" oe:value="SAID"/>'
+echo 'Failed sending message to VMware.' >&2
+exit 3
+"""
+
 
 def keeper(place: Estate, name: str) -> Appliance:
     """A VM with secrets in every place where one may stand."""
@@ -754,6 +771,22 @@ def test_secrets(shared: Estate, method: str) -> None:
     assert "PropertySection" in document["extracted"]["raw_xml"]
     assert one.seen is not None
     assert SECRETS["guest"] in one.seen
+
+
+def test_secrets_in_what_a_tool_says_that_fails(shared: Estate) -> None:
+    """The first tool in the guest's path need not be VMware's."""
+    one = keeper(shared, "secrets-said")
+    said = "planted-said-0123456789"
+    for tool in ("vmware-rpctool", "vmtoolsd"):
+        wrapper = shlex.quote(WRAPPER.replace("SAID", said))
+        bound = f"mount --bind /root/{tool} $(readlink -f /usr/bin/{tool})"
+        shared.vcenter.in_guest(one.moid, f"cd /root; printf %s {wrapper} >{tool}; chmod 755 {tool}; {bound}")
+    printed = shared.vcenter.ansible("vm_ovfenv_info", name=one.name, guest_probe="full", mask="all", diff=True)
+    assert f'"name": "{one.name}"' in printed
+    assert [secret for secret in (*SECRETS.values(), said) if secret in printed] == []
+    guest = entry(shared, one.name, method="full")["guest"]
+    assert (guest["state"], guest["stderr"]) == ("error", "********\nFailed sending message to VMware.")
+    assert said in entry(shared, one.name, method="full", mask="none")["guest"]["stderr"]
 
 
 def test_mask_levels(shared: Estate) -> None:

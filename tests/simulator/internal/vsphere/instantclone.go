@@ -47,12 +47,34 @@ func (v *virtualMachine) instantClone(ctx *simulator.Context, spec *types.Virtua
 	if fault == nil {
 		if fault = v.sim.powerOnAndWait(v.sim.eventsOfClone(ctx), clone, fromVCenter); fault != nil {
 			v.sim.destroy(clone)
+		} else {
+			v.sim.postInstantCloned(ctx, clone, v.Name)
 		}
 	}
 	if fault != nil && !point.instant {
 		ctx.WithLock(v.VirtualMachine, func() { v.sim.lengthen(ctx, v.VirtualMachine, -1) })
 	}
 	return clone, fault
+}
+
+// instantCloned is the event of a clone's birth.
+const instantCloned = "com.vmware.vc.VmInstantClonedEvent"
+
+// postInstantCloned posts that a clone was made.
+func (s *Simulator) postInstantCloned(ctx *simulator.Context, clone types.ManagedObjectReference, source string) {
+	object, ok := ctx.Map.Get(clone).(*simulator.VirtualMachine)
+	if !ok || s.rules.is("instant_clone_event", "absent") || !s.version.atLeast(7, 0, 1) {
+		return
+	}
+	ctx.WithLock(object, func() {
+		event := s.eventOn(ctx, object)
+		event.FullFormattedMessage = fmt.Sprintf("Virtual machine %s was instant cloned from %s", object.Name, source)
+		s.post(ctx, &types.EventEx{
+			Event: event, EventTypeId: instantCloned, Severity: string(types.EventEventSeverityInfo), Message: event.FullFormattedMessage,
+			Arguments: []types.KeyAnyValue{{Key: "sourceVm", Value: source}},
+			ObjectId:  clone.Value, ObjectType: clone.Type, ObjectName: object.Name,
+		})
+	})
 }
 
 // eventsOfClone is the context in which a clone is powered on.

@@ -32,6 +32,7 @@ const (
 	serengetiGuest   = "guest scripts of vmware-serengeti"
 	programmingGuide = "vSphere Web Services SDK Programming Guide, chapter Instant Clone Virtual Machines"
 	kb67186          = "knowledge base of Broadcom, article 67186"
+	eventLists       = "lamw/vcenter-event-mapping (in the list of 7.0 U1, not in that of 6.7 U3); lamw/vghetto-scripts VMCloneInfo.ps1"
 )
 
 // ruleTable lists every rule. The first choice is the default; a rule with one
@@ -166,6 +167,8 @@ var ruleTable = []Rule{
 		Statement: "For changes of the clone's adapters InstantClone asks for Network.Assign on their new networks, and for no other privilege."},
 	{Name: "instant_clone_events", Source: assumption, Choices: []string{"power-on", "none"},
 		Statement: "The events of an instant clone's birth are those of a power-on by vCenter."},
+	{Name: "instant_clone_event", Source: eventLists, Choices: []string{"from-7.0.1", "absent"},
+		Statement: "From API version 7.0.1 on the clone has an EventEx com.vmware.vc.VmInstantClonedEvent too, whose first argument is its source's name."},
 	{Name: "check_instant_clone_finds", Source: assumption, Choices: []string{"errors-and-warnings", "errors", "nothing"},
 		Statement: "CheckInstantClone reports all that would fail InstantClone, and warns of a source that is not frozen or has more than 100 delta disks."},
 	{Name: "check_instant_clone_privilege", Source: reference, Choices: []string{"System.View"},

@@ -205,6 +205,24 @@ var ruleTests = map[string]struct {
 			b.Errorf("%d events, a power-on: %t", len(events), on)
 		}
 	}},
+	"instant_clone_event": {version: "7.0.1.0", test: func(b *bed, choice string) {
+		clone := b.cloned(b.vm("DC0_H0_VM0"), "c")
+		events, err := event.NewManager(b.client.Client).QueryEvents(b.ctx, types.EventFilterSpec{
+			Entity:      &types.EventFilterSpecByEntity{Entity: clone, Recursion: types.EventFilterSpecRecursionOptionSelf},
+			EventTypeId: []string{instantCloned},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if (len(events) == 1) != (choice == "from-7.0.1") {
+			b.Fatalf("%d events", len(events))
+		}
+		for _, e := range events {
+			if told := e.(*types.EventEx); told.Arguments[0].Value != "DC0_H0_VM0" || told.Vm.Vm != clone {
+				b.Errorf("%+v", told)
+			}
+		}
+	}},
 	"check_instant_clone_finds": {version: "6.7", test: func(b *bed, choice string) {
 		result := b.check(b.vm("DC0_H0_VM0"), types.VirtualMachineInstantCloneSpec{Name: "DC0_C0_RP0_VM0"})
 		if (len(result.Error) > 0) != (choice != "nothing") || (len(result.Warning) > 0) != (choice == "errors-and-warnings") {
