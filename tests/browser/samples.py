@@ -86,6 +86,9 @@ def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> d
          "differences": differences.compare(usual, None, older)},
         {"configured": usual, "extracted": Extracted("ok", older), "power_on": _power_on("vcenter", number, "x"),
          "differences": differences.compare(usual, older, None)},
+        {"configured": usual, "guest": GuestView("xml", "exit_code", bears_id="other")},
+        {"configured": usual, "guest": GuestView("xml", "full", document=Document("vcenter", vcenter_id="vm-7"))},
+        {"configured": usual, "power_on": PowerOn(reason="instant_clone", cloned_from=""), "forked_from": ""},
     )  # fmt: skip
     evidence = Evidence(name, moid, **kinds[kind % len(kinds)])
     path = f"/DC0/vm/appliances/{name}"

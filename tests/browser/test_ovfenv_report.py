@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -175,6 +176,8 @@ def test_copies_commands_that_mean_their_vm_whatever_its_name(
         program, playbook, flag, variables = shlex.split(copied)
         vm = listed[moid]
         status, name, found_by = vm["diagnosis"]["status"], vm["name"], vm["guest"]["method"]
+        if vm["diagnosis"]["cause"] == "foreign_id":
+            found_by = "full"  # only the values tell whose document it is
         sure = vm["diagnosis"]["confidence"] == "high" and playbook == "vmfork.vsphere.ovfenv_repair"
         assert (program, flag) == ("ansible-playbook", "-e")
         given = yaml.load(variables, Unsafe)
@@ -197,7 +200,22 @@ def test_copies_commands_that_mean_their_vm_whatever_its_name(
         ("stale", "full"),
         ("lost", "exit_code"),
         ("lost_suspected", "exit_code"),
+        ("delivered", "full"),
     }
+
+
+def test_offers_no_command_that_does_nothing(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
+    """The repair leaves alone what was delivered."""
+    rows = open_page().locator("tbody tr")
+    texts = {vm["moid"]: rows.filter(has_text=f"{vm['moid']} on").locator("td").last for vm in listed.values()}
+    foreign = {moid: vm for moid, vm in listed.items() if vm["diagnosis"]["cause"] == "foreign_id"}
+    seen = {moid for moid, vm in foreign.items() if vm["guest"]["document"]}
+    assert 0 < len(seen) < len(foreign)
+    for moid in foreign:
+        said = texts[moid].text_content() or ""
+        assert "ovfenv_repair" not in said
+        assert ("Power-cycle it through vCenter when convenient, if it is no fork." in said) == (moid in seen)
+        assert ("ovfenv_report" in said) == (moid not in seen)
 
 
 def test_finds_rows(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
@@ -219,11 +237,39 @@ def test_finds_rows(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     assert set(column(page, ".badge")) == {"new"}
 
 
-def test_remembers_for_the_next_report_which_vms_should_have_vapp_options(open_page: Open) -> None:
-    data = json.loads(open_page().locator("#ovfenv-data").text_content() or "")
-    without = {vm["status"] for vm in data["vms"] if not vm["configured"]}
-    assert "config_lost" in {vm["status"] for vm in data["vms"]}
-    assert without == set()
+def data_of(page: Path) -> dict[str, Any]:
+    """What a page holds for the next report."""
+    (text,) = re.findall('<script id="ovfenv-data" type="application/json">(.*)</script>', page.read_text())
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def uuids(vms: list[dict[str, Any]]) -> set[str]:
+    """Instance UUIDs of the VMs that have vApp options, or had some."""
+    return {
+        vm["instance_uuid"] for vm in vms if vm["configured"]["enabled"] or vm["diagnosis"]["status"] == "config_lost"
+    }
+
+
+def test_remembers_for_the_next_report_which_vms_should_have_vapp_options(
+    report: Path, result: dict[str, Any], tmp_path: Path
+) -> None:
+    """Also of VMs that a report in between does not look at, cannot read, or finds without any."""
+    expected = uuids(result["ovfenv"])
+    assert "config_lost" in {vm["status"] for vm in data_of(report)["vms"]}
+    assert data_of(report)["configured"] == sorted(expected)
+    assert len(expected) < len(result["ovfenv"])
+
+    narrow = {**result, "ovfenv": result["ovfenv"][:3]}
+    unreadable, bare, _left = narrow["ovfenv"] = [dict(vm) for vm in narrow["ovfenv"]]
+    unreadable |= {"instance_uuid": None, "configured": {**unreadable["configured"], "enabled": False}}
+    unreadable["diagnosis"] = {**unreadable["diagnosis"], "status": "unknown"}
+    bare |= {"configured": {**bare["configured"], "enabled": False}}
+    bare["diagnosis"] = {**bare["diagnosis"], "status": "delivered_injected"}
+    shutil.copy(report, tmp_path / "same.html")
+    page = make(tmp_path, "same.html", narrow, ovfenv_earlier_report="same.html")
+    assert data_of(page)["configured"] == sorted(expected)
+    assert len(data_of(page)["vms"]) <= 3
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
