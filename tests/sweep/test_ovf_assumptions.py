@@ -18,10 +18,12 @@ from functional.vapp import ISO, Appliance, Estate, estate, prop
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
 from pyVim.task import WaitForTask
-from sweep.topics import OF_FORKS_WITH_OVF, OF_OVF
+from sweep.topics import OF_CLONES_WITH_OVF, OF_FORKS_WITH_OVF, OF_OVF
 
 FLAGS = ("-api-version", "8.0.3.0", "-vm", "0", "-host", "2", "-exit-after", "10m")
 FORKING = ("-api-version", "6.5", "-vm", "1", "-host", "1", "-exit-after", "10m")
+CLONING = ("-api-version", "8.0.3.0", "-vm", "1", "-host", "1", "-exit-after", "10m")
+POWER = {"ShutdownGuest", "PowerOffVM_Task", "PowerOnVM_Task"}
 TIMEOUT = 20
 SLOWEST = TIMEOUT + 20
 """Seconds a module may take at most; more is a hang."""
@@ -136,4 +138,27 @@ def test_fork_child(rule: str, value: str) -> None:
         with place.vcenter.calls() as calls:
             refused = timed(place, "vm_ovfenv", name="web-01", guest_probe="full", accept_risks=risks)
         assert "is left as it is: it is a fork" in refused.msg
-        assert not {"ShutdownGuest", "PowerOffVM_Task", "PowerOnVM_Task"} & set(calls)
+        assert not POWER & set(calls)
+
+
+@pytest.mark.parametrize("origin", ["vcenter", "esxi"])
+@pytest.mark.parametrize("events", ["kept", "gone"])
+@pytest.mark.parametrize(("rule", "value"), turned(OF_CLONES_WITH_OVF))
+def test_instant_clone_of_another_tool(rule: str, value: str, events: str, origin: str) -> None:
+    """Nothing makes us power-cycle it unless somebody says that it is none."""
+    with Simulator(*CLONING) as simulator, estate(VCenter(simulator)) as place:
+        place.vcenter.rule(rule, value)
+        parent = place.existing(place.vcenter.parent)
+        parent.offer(prop("hostname", "golden"))
+        parent.power_on(origin)
+        place.vcenter.quiesce()
+        where = ("-pool", "DC0_H0/Resources", "-folder", "/DC0/vm")
+        place.vcenter.govc("vm.instantclone", "-vm", parent.name, *where, "web-01")
+        if events == "gone":
+            place.vcenter.control("DELETE", "events")
+        risks = ["address_change", "no_ip_pool", "guest_not_seen"]
+        for probe in ("none", "exit_code", "full"):
+            with place.vcenter.calls() as calls:
+                refused = timed(place, "vm_ovfenv", name="web-01", guest_probe=probe, accept_risks=risks)
+            assert refused.get("failed") or refused["before"]["diagnosis"]["status"].startswith("delivered")
+            assert not POWER & set(calls), refused["before"]["diagnosis"]

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Give VMs vApp options while they are off, and power them on through vCenter.
+"""Give VMs vApp options while they are off, and power them on through vCenter; or take them away while they run.
 
-    configure.py NAME ...
+    configure.py NAME ... --without NAME ...
 
 govc knows no vApp options.
 """
@@ -37,7 +37,10 @@ def main() -> None:
     content = server.RetrieveContent()
     view = content.viewManager.CreateContainerView(content.rootFolder, [vim.VirtualMachine], True)
     vms = {vm.name: vm for vm in view.view}
-    for name in sys.argv[1:]:
+    at = sys.argv.index("--without")
+    for name in sys.argv[at + 1 :]:
+        WaitForTask(vms[name].ReconfigVM_Task(vim.vm.ConfigSpec(vAppConfigRemoved=True)))
+    for name in sys.argv[1:at]:
         WaitForTask(vms[name].PowerOffVM_Task())
         WaitForTask(vms[name].ReconfigVM_Task(vim.vm.ConfigSpec(vAppConfig=OPTIONS)))
         WaitForTask(vms[name].PowerOnVM_Task())
