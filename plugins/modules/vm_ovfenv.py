@@ -62,7 +62,7 @@ options:
         environment all the same. Another power-on may not help.
       - V(foreign_id) that the OVF environment bears another VM's ID. The VM may be an Instant Clone or a fork made by
         another tool, whose memory a power cycle throws away.
-      - V(may_be_fork) that no event tells that the VM was powered on, and its disks are delta disks, as with snapshots,
+      - V(may_be_fork) that nothing proves that the VM was powered on, and its disks are delta disks, as with snapshots,
         linked clones, and forks and Instant Clones. If it is one of the latter, made by another tool, a power cycle
         throws its memory away.
       - V(data_loss) that powering the VM off throws away what was written to a nonpersistent disk, or reverts the VM to

@@ -544,12 +544,19 @@ def test_instant_clone_with_its_parents_document(own: Estate) -> None:
     refused = assert_left_alone(one, "a power cycle would not help (inherited)", probe="full", accept_risks=risks)
     assert f"made for {parent.moid}, so it came up by a fork or an Instant Clone" in refused.msg
     assert refused["before"]["diagnosis"]["confidence"] == "medium"
-    # Of another vCenter's VM with such an ID, that had this VM's adapters: it came from there.
+    # Of another vCenter's VM with such an ID, that had this VM's adapters (it came from there) or nobody's here.
     card = next(each for each in one.vm.config.hardware.device if isinstance(each, vim.vm.device.VirtualEthernetCard))
     section = f'<ve:EthernetAdapterSection><ve:Adapter ve:mac="{card.macAddress}"/></ve:EthernetAdapterSection>'
-    one.plant(document({"hostname": "golden"}, f've:vCenterId="{parent.moid}"', section).replace("\n", ""))
-    moved = cure(one, "full", check=True)["before"]["diagnosis"]
-    assert (moved["status"], moved["cause"]) == ("delivered", "foreign_id")
+    nobodys = section.replace(card.macAddress, "00:50:56:00:00:00")
+    for moid, adapters in (
+        (parent.moid, section),
+        (parent.moid, nobodys),
+        ("vm-4711", nobodys),
+        ("no VM &amp; no ID", nobodys),
+    ):
+        one.plant(document({"hostname": "golden"}, f've:vCenterId="{moid}"', adapters).replace("\n", ""))
+        moved = cure(one, "full", check=True)["before"]["diagnosis"]
+        assert (moved["status"], moved["cause"]) == ("delivered", "foreign_id")
 
 
 def test_fork_parent(own: Estate) -> None:

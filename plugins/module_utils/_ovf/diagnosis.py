@@ -201,11 +201,10 @@ def _origin(e: Evidence) -> str:
 
 
 def came_up_by_power_on(e: Evidence) -> bool:
-    """Whether it is certain that the VM was powered on.
+    """Whether it is certain that the VM was powered on, and not forked.
 
-    An Instant Clone or a fork made by another tool may bear no mark of that, and the events may be gone. It holds its
-    parent's document, or none. What its birth looks like in the events of a server that has no event for it, nobody
-    knows; a task that powers on, DRS, HA or a user of the ESXi host it does not have.
+    A fork or an Instant Clone made by another tool may bear no mark of that, and its events may be gone or look like
+    others. What it has not: a task that powered it on, DRS, HA, a user of the ESXi host, or a document of its own.
     """
     known = _origin(e) in ("esxi_direct", "ha_restart") or e.power_on.task is not None
     return known or e.power_on.event_type == origin.POWERED_ON_BY_DRS or _bears(e) == "own"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import re
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -215,7 +216,9 @@ def _named(one: _inventory.Found, known: Evidence) -> str | None:
     if found is None or found.vcenter_id == one.moid or known.forked_from is not None or DEVICES not in one.values:
         return None
     listed = _listed_macs(found)
-    return found.vcenter_id if listed and not listed & _macs(one.values) else None
+    # The guest may have written it; the server is asked for what may be a VM there.
+    is_id = re.fullmatch(r"vm-\d{1,20}", found.vcenter_id or "", re.ASCII) is not None
+    return found.vcenter_id if is_id and listed and not listed & _macs(one.values) else None
 
 
 def _listed_macs(found: document.Document | None) -> set[str]:

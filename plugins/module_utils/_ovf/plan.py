@@ -239,9 +239,10 @@ def _may_be_fork(case: Case) -> str | None:
     # Each disk of a fork or of an Instant Clone is a delta disk over one of its parent (Broadcom KB 67186).
     if layout is not None and not any(len(disk.chain or []) > 1 for disk in layout.disk or []):
         return None
+    disks = "are not visible" if layout is None else "are deltas"
     return (
-        "No event tells that it was powered on, and its disks are delta disks. It may be an Instant Clone or fork made "
-        "by another tool, and a power cycle would throw away the memory it was made for."
+        f"Nothing proves that it was powered on, and its disks {disks}. It may be an Instant Clone or fork made by "
+        "another tool, and a power cycle would throw away the memory it was made for."
     )
 
 

@@ -181,12 +181,12 @@ GATEWAY = prop("gateway", "", "expression", defaultValue="${gateway:Lab}")
         (
             case(examined(power_on=PowerOn(reason="events_aged_out")), {"layoutEx": layout(1, 2)}),
             "may_be_fork",
-            "It may be an Instant Clone or fork made by another tool",
+            "its disks are deltas. It may be an Instant Clone or fork made by another tool",
         ),
         (
             case(examined(power_on=PowerOn("host_system", "medium")), {"layoutEx": None}),
             "may_be_fork",
-            "No event tells",
+            "its disks are not visible.",
         ),
         (case(values={"config.hardware.device": [disk("independent_nonpersistent")]}), "data_loss", "on Hard disk 1."),
         (case(values={"config.flags": REVERT}), "data_loss", "it reverts to its snapshot"),
