@@ -547,7 +547,7 @@ def test_instant_clone_with_its_parents_document(own: Estate) -> None:
     # Of another vCenter's VM with such an ID, that had this VM's adapters (it came from there) or nobody's here.
     card = next(each for each in one.vm.config.hardware.device if isinstance(each, vim.vm.device.VirtualEthernetCard))
     section = f'<ve:EthernetAdapterSection><ve:Adapter ve:mac="{card.macAddress}"/></ve:EthernetAdapterSection>'
-    nobodys = section.replace(card.macAddress, "00:50:56:00:00:00")
+    nobodys = section.replace(str(card.macAddress), "00:50:56:00:00:00")
     for moid, adapters in (
         (parent.moid, section),
         (parent.moid, nobodys),
