@@ -40,9 +40,11 @@ def _switch(
         try:
             _tasks.run(session, deadline, what, submit)
         except _errors.OperationFailed as again:
-            # The first request, whose answer was lost, is being carried out or was.
-            if again.fault not in ("InvalidPowerState", "TaskInProgress") or not reaches(session, deadline, vm, state):
+            if again.fault not in ("InvalidPowerState", "TaskInProgress"):
                 raise
+            # The first request, whose answer was lost, is being carried out or was.
+            if not reaches(session, deadline, vm, state):
+                raise _errors.NotEnded(again.sentence) from again
 
 
 def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:

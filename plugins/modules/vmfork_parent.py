@@ -89,7 +89,7 @@ EXAMPLES = r"""
 RETURN = r"""
 parent:
   description: The VM after the task. In check mode, the VM as the task would leave it.
-  returned: success
+  returned: success, and failure to change the VM
   type: dict
   contains:
     name:

@@ -221,8 +221,64 @@ def test_power_off_is_told_whatever_comes_after(quiesced: VCenter, mishap: dict[
     assert (refusal["parent"]["power_state"], refusal["parent"]["quiesced"]) == ("poweredOff", False)
 
 
-def test_power_off_that_is_refused_is_no_change(quiesced: VCenter) -> None:
-    quiesced.fault(method="PowerOffVM_Task", at="task", fault="InvalidState", count=0)
-    refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
+CHANGES = {
+    "enabled": "EnableForkParent_Task",
+    "disabled": "DisableForkParent_Task",
+    "poweredOff": "PowerOffVM_Task",
+}
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("enabled", marks=vmfork_only("nothing needs enabling for Instant Clone")),
+        pytest.param("disabled", marks=vmfork_only("nothing needs enabling for Instant Clone")),
+        "poweredOff",
+    ]
+)
+def change(request: pytest.FixtureRequest, vcenter: VCenter) -> tuple[str, dict[str, Any]]:
+    """A method of vCenter, and what the module is given to call it first of all."""
+    if request.param != "enabled":
+        vcenter.enable()
+    if request.param == "poweredOff":
+        vcenter.quiesce()
+    state = "enabled" if request.param == "enabled" else "disabled"
+    return CHANGES[request.param], {"name": vcenter.parent, "state": state, "power_off": True}
+
+
+def seen(vcenter: VCenter) -> Any:
+    """The parent as it is."""
+    return vcenter.ok("vmfork_parent", name=vcenter.parent, check=True, diff=True)["diff"]["before"]
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+def test_change_whose_answer_is_lost(vcenter: VCenter, change: tuple[str, dict[str, Any]], drop: str) -> None:
+    """What was done although nobody heard of it is a change; the task is waited for."""
+    method, given = change
+    before = seen(vcenter)
+    vcenter.fault(method=method, at="call", drop=drop, count=0)
+    vcenter.fault(method=method, at="task", delay_ms=1000, count=1)
+    refusal = vcenter.fails("vmfork_parent", **given)
+    assert "broke during a call" in refusal.msg
+    assert refusal["changed"] is (drop == "after")
+    assert (refusal["parent"] != before) is (drop == "after")
+    assert refusal["parent"] == seen(vcenter)
+
+
+@pytest.mark.parametrize("answer", ["there", "lost"])
+def test_change_that_outlives_the_deadline(vcenter: VCenter, change: tuple[str, dict[str, Any]], answer: str) -> None:
+    method, given = change
+    vcenter.fault(method=method, at="task", delay_ms=4000, count=1)
+    if answer == "lost":
+        vcenter.fault(method=method, at="call", drop="after", count=1)
+        vcenter.fault(method=method, at="call", fault="TaskInProgress", count=0)  # for who asks once more
+    refusal = vcenter.fails("vmfork_parent", **given, timeout=2)
+    assert refusal["changed"] is True
+    assert answer == "lost" or "It goes on there" in refusal.msg
+
+
+def test_change_that_is_refused_is_none(vcenter: VCenter, change: tuple[str, dict[str, Any]]) -> None:
+    method, given = change
+    vcenter.fault(method=method, at="task", fault="InvalidState", count=0)
+    refusal = vcenter.fails("vmfork_parent", **given)
     assert refusal["changed"] is False
-    assert refusal["parent"]["quiesced"] is True
+    assert refusal["parent"]["enabled"] is (vcenter.way.enabled and given["state"] == "disabled")

@@ -124,14 +124,36 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
     if check_mode:
         _privileges.check(parent.session, [_privileges.Step(what, book.enable_method, vm=(parent.vm,))])
         return
-    _tasks.run(parent.session, deadline, what, lambda: book.enable(parent.vm, host))
-    parent.refresh()
-    if not parent.is_enabled:
-        raise _errors.OperationFailed(
-            _errors.sentence(
-                what, "vCenter's task succeeded, but the VM still says it is none", "Look at it in vCenter."
+    with _changing(parent, deadline):
+        _tasks.run(parent.session, deadline, what, lambda: book.enable(parent.vm, host))
+        parent.refresh()
+        if not parent.is_enabled:
+            raise _errors.OperationFailed(
+                _errors.sentence(
+                    what, "vCenter's task succeeded, but the VM still says it is none", "Look at it in vCenter."
+                )
             )
-        )
+
+
+@contextlib.contextmanager
+def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[None]:
+    """Have an error tell what the VM is like by then, and whether it has changed: what goes on in vCenter counts."""
+    before = parent.is_on, parent.is_enabled
+    try:
+        yield
+    except (_errors.Error, vmodl.MethodFault) as trouble:
+        error = trouble
+        if not isinstance(error, _errors.Error):
+            error = _errors.failure(f"Could not follow what becomes of VM {parent.name}", trouble)
+        is_lost = isinstance(trouble, (_errors.ConnectionFailed, vmodl.MethodFault))
+        goes_on = is_lost or isinstance(trouble, _errors.NotEnded)
+        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+            has_ended = is_lost and _tasks.await_recent(parent.session, deadline, [parent.vm])
+            parent.refresh()
+            goes_on = goes_on and not has_ended
+        changed = goes_on or (parent.is_on, parent.is_enabled) != before
+        error.details.update(parent=parent.facts(), changed=changed)
+        raise error from trouble
 
 
 def children(parent: Parent, deadline: Deadline) -> list[tuple[_inventory.Found, identity.Verdict]]:
@@ -206,19 +228,14 @@ def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, ch
     if check_mode:
         _check_disable(parent, what)
         return
-    was_on, book = parent.is_on, parent.engine.book
-    try:
+    book = parent.engine.book
+    with _changing(parent, deadline):
         if parent.is_quiesced:
             _power.off(parent.session, deadline, parent.vm, parent.name)
             parent.refresh()
         if book is not None and parent.is_enabled:  # on some servers a power-off is enough
             _tasks.run(parent.session, deadline, what, lambda: book.disable(parent.vm))
-    except _errors.Error as error:
-        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
             parent.refresh()
-        error.details.update(parent=parent.facts(), changed=was_on and not parent.is_on)
-        raise
-    parent.refresh()
 
 
 def is_ordinary(parent: Parent) -> bool:
