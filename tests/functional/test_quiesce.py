@@ -391,6 +391,41 @@ def test_user_without_the_privilege(parent: VCenter) -> None:
         assert_nothing_left(parent)
 
 
+@pytest.mark.parametrize(
+    "mishap",
+    [
+        pytest.param({"at": "task", "delay_ms": 4000}, id="the task outlives the deadline"),
+        pytest.param({"at": "call", "drop": "after"}, id="answer lost"),
+        pytest.param({"at": "call", "drop": "before"}, id="request lost"),
+    ],
+)
+def test_payload_whose_arrival_is_not_seen(parent: VCenter, mishap: dict[str, Any]) -> None:
+    """No script stays in guestinfo, and none appears there later."""
+    parent.fault(method="ReconfigVM_Task", count=1, **mishap)
+    if "drop" in mishap:
+        parent.fault(method="ReconfigVM_Task", at="task", delay_ms=1000, count=1)
+    began = time.monotonic()
+    refusal = quiesce(parent, post_clone_script=POST_CLONE, script_delivery="guestinfo", timeout=2)
+    assert refusal["failed"]
+    assert not refusal.get("warnings")
+    while time.monotonic() < began + 6:
+        assert_nothing_left(parent)
+
+
+def test_payload_that_cannot_be_cleared(parent: VCenter) -> None:
+    parent.fault(method="ReconfigVM_Task", at="call", drop="after", count=1)
+    parent.fault(method="ReconfigVM_Task", at="call", fault="InvalidState", count=0)
+    refusal = quiesce(parent, post_clone_script=POST_CLONE, script_delivery="guestinfo")
+    assert f"Scripts may remain in the extraConfig of VM {parent.parent}" in str(refusal["warnings"])
+    assert f"(guestinfo.{PAYLOAD}.0)" in str(refusal["warnings"])
+
+
+def test_payload_that_an_earlier_task_left_there(parent: VCenter) -> None:
+    parent.govc("vm.change", "-vm", parent.parent, "-e", f"guestinfo.{PAYLOAD}.7=what an earlier task left")
+    assert quiesce(parent, post_clone_script=POST_CLONE)["changed"]
+    assert f"{PAYLOAD}.7" not in parent.govc("vm.info", "-json", "-e", parent.parent)
+
+
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
 @pytest.mark.parametrize(
     "script",

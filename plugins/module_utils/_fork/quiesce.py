@@ -19,18 +19,14 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _power,
     _privileges,
     _properties,
-    _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import payload, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
-
-PAYLOAD = "guestinfo.vmfork.payload"
-"""Where script files travel when the ESXi host cannot be reached: ``<key>.0``, ``<key>.1`` …"""
 
 KEYS = runner.Keys(
     scripts=report.SCRIPTS,
@@ -40,7 +36,7 @@ KEYS = runner.Keys(
     nonce=report.CHILD_NONCE,
     secret_keys=report.CHILD_SECRETS,
     secrets=report.SECRETS,
-    payload=PAYLOAD,
+    payload=payload.KEY,
 )
 """What the runner reads and writes in guestinfo."""
 
@@ -178,6 +174,7 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
     language = family.language
     nonce = report.new_nonce()
     files = language.files(job, family, nonce, parent.engine.freeze_command, KEYS)
+    in_guestinfo = payload.Payload(parent)
     started = False
     try:
         program = None
@@ -185,9 +182,10 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
             program = _upload(parent, guest, plan, files, trace, warn)
         if program is None:
             guest.check_login()
-            trace["directory"] = family.join(plan.directory or family.temporary, f"vmfork.{report.new_nonce()}")
-            package = runner.Package(language.pack(files), trace["directory"])
-            _set(parent, deadline, {f"{PAYLOAD}.{number}": chunk for number, chunk in enumerate(package.chunks)})
+            directory = family.join(plan.directory or family.temporary, f"vmfork.{report.new_nonce()}")
+            package = runner.Package(language.pack(files), directory)
+            in_guestinfo.hand_over(deadline, package.chunks)
+            trace["directory"] = directory
             program = language.unpack(package, job, family, nonce, KEYS)
         with contextlib.suppress(_errors.ConnectionLost):  # it may run all the same, and is never started twice
             trace["pid"] = guest.start(*program)
@@ -212,7 +210,7 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
             ) from trouble
         raise
     finally:
-        _clear_payload(parent, warn)
+        in_guestinfo.clear(warn)
 
 
 def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
@@ -364,24 +362,3 @@ def _early_end(parent: Parent, family: families.Family, ended: report.Report) ->
     said = " ".join(ended.output.split())
     detail = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
     return _errors.GuestFailed(_errors.sentence(f"Could not quiesce VM {parent.name}", f"{why} ({detail})", remedy))
-
-
-def _set(parent: Parent, deadline: Deadline, keys: t.Mapping[str, str]) -> None:
-    _tasks.run(
-        parent.session,
-        deadline,
-        f"Could not hand the scripts to VM {parent.name} through guestinfo",
-        parent.vm.ReconfigVM_Task,
-        _extra_config.spec(keys),
-    )
-
-
-def _clear_payload(parent: Parent, warn: t.Callable[[str], None]) -> None:
-    """Scripts must not stay in guestinfo; the runner clears them as it reads them, this is for when it could not."""
-    try:
-        now = _properties.read(parent.session, [parent.vm], [_extra_config.PATH]).get(parent.vm, {})
-        left = [key for key, value in _extra_config.mapping(now).items() if key.startswith(PAYLOAD) and value]
-        if left:
-            _set(parent, Deadline(60), dict.fromkeys(left, ""))
-    except (_errors.Error, vmodl.MethodFault) as error:
-        warn(f"Scripts may remain in the extraConfig of VM {parent.name} ({PAYLOAD}.*): {error}")

@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Script files on their way through guestinfo, where they must not stay: every user of the guest can read them there.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _properties, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
+
+KEY = "guestinfo.vmfork.payload"
+"""Where they travel: ``<key>.0``, ``<key>.1`` …"""
+
+CLEAR_SECONDS = 30
+"""Time to take them out again, when the task's own may be over."""
+
+
+class Payload:
+    """The guestinfo values of a VM that hold scripts, those that an earlier task had to leave there among them."""
+
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
+        here = _extra_config.mapping(parent.values)
+        self._keys = {key for key, value in here.items() if key.startswith(KEY) and value}
+        self._is_settled = True
+
+    def hand_over(self, deadline: Deadline, chunks: t.Sequence[str]) -> None:
+        """Put files there."""
+        values = {f"{KEY}.{number}": chunk for number, chunk in enumerate(chunks)}
+        self._keys |= set(values)
+        try:
+            self._set(deadline, f"Could not hand the scripts to VM {self._parent.name} through guestinfo", values)
+        except (_errors.NotEnded, _errors.ConnectionFailed, vmodl.MethodFault):
+            self._is_settled = False  # vCenter may put them there yet
+            raise
+
+    def clear(self, warn: t.Callable[[str], None]) -> None:
+        """Take out what is there; the runner does so as it reads it, this is for when it could not."""
+        if not self._keys:
+            return
+        vm, session, deadline = self._parent.vm, self._parent.session, Deadline(CLEAR_SECONDS)
+        left = sorted(self._keys)
+        try:
+            if self._is_settled:
+                here = _extra_config.mapping(_properties.read(session, [vm], [_extra_config.PATH]).get(vm, {}))
+                left = [key for key in left if here.get(key)]
+            else:
+                _tasks.await_recent(session, deadline, [vm])
+            if left:
+                self._set(deadline, "Could not clear them", dict.fromkeys(left, ""))
+        except (_errors.Error, vmodl.MethodFault) as trouble:
+            where = f"the extraConfig of VM {self._parent.name}, where every user of its guest can read them"
+            warn(_errors.failure(f"Scripts may remain in {where} ({', '.join(left)})", trouble).sentence)
+
+    def _set(self, deadline: Deadline, what: str, values: t.Mapping[str, str]) -> None:
+        _tasks.run(self._parent.session, deadline, what, self._parent.vm.ReconfigVM_Task, _extra_config.spec(values))
