@@ -117,7 +117,8 @@ notes:
     run in such guests. In Windows no script of this collection has ever run.
   - The scripts lie in a directory that only the guest user and root (in Windows, administrators and the system) can
     enter. It is removed when the parent does not reach the fork point, and in every child. A parent at the fork point
-    cannot remove anything, so there it stays. So it does when the error says that the runner could not be ended.
+    cannot remove anything, so there it stays. So it may when the VM is powered off before, or cannot be reached any
+    more. The error then names it, as it does when the runner could not be ended.
   - The user needs the privileges C(VirtualMachine.GuestOperations.Execute), C(VirtualMachine.GuestOperations.Modify)
     and C(VirtualMachine.GuestOperations.Query), and with O(script_delivery=guestinfo) also
     C(VirtualMachine.Config.AdvancedConfig). With O(method=wait) none is needed.

@@ -32,7 +32,7 @@ def assert_nothing_left(vcenter: VCenter) -> None:
     """No file of ours in the guest, no script in guestinfo."""
     it = vcenter.moid()
     assert vcenter.in_guest(it, "find / -xdev -name 'vmfork.*' 2>/dev/null; ls -A /tmp").strip() == ""
-    assert not [key for key, value in vcenter.guest(it)["guestinfo"].items() if key.startswith(PAYLOAD) and value]
+    assert not [key for key, value in vcenter.guest(it)["guestinfo"].items() if PAYLOAD in key and value]
 
 
 @pytest.mark.parametrize("delivery", ["auto", "file_transfer", "guestinfo"])
@@ -233,6 +233,7 @@ def test_pre_quiesce_script_fails(parent: VCenter, delivery: str) -> None:
     assert "the pre-quiesce script failed (exit code 3, output: no such interface)" in refusal.msg
     assert (refusal["guest"]["exit_code"], refusal["guest"]["output"]) == (3, "no such interface\n")
     assert refusal["parent"]["quiesced"] is False
+    assert "may be left" not in refusal.msg
     assert_nothing_left(parent)
 
 
@@ -348,12 +349,20 @@ def test_fork_point_reached_while_a_runner_is_looked_for(parent: VCenter) -> Non
     assert not done.get("failed"), done.msg
 
 
-def test_early_end_does_not_wait_for_a_guest_that_cannot_be_tidied(parent: VCenter) -> None:
+@pytest.mark.parametrize(
+    ("script", "said", "is_left"),
+    [("exit 3", "the pre-quiesce script failed (exit code 3)", False), ("kill -9 $PPID", "without a report", True)],
+)
+def test_early_end_does_not_wait_for_a_guest_that_cannot_be_tidied(
+    parent: VCenter, script: str, said: str, is_left: bool
+) -> None:
+    """A directory that the runner itself could not remove is named."""
     parent.fault(method="DeleteDirectoryInGuest", at="call", fault="GuestOperationsUnavailable", count=0)
     began = time.monotonic()
-    refusal = quiesce(parent, pre_quiesce_script="exit 3", timeout=50)
+    refusal = quiesce(parent, pre_quiesce_script=script, timeout=50)
     assert time.monotonic() - began < 30
-    assert "the pre-quiesce script failed (exit code 3)" in refusal.msg
+    assert said in refusal.msg
+    assert (f"The directory {refusal['guest']['directory']} may be left in the guest" in refusal.msg) is is_left
 
 
 def test_other_way_of_delivery_does_not_wait_for_a_guest_that_cannot_be_tidied(parent: VCenter) -> None:
@@ -361,6 +370,15 @@ def test_other_way_of_delivery_does_not_wait_for_a_guest_that_cannot_be_tidied(p
     parent.fault(method="DeleteDirectoryInGuest", at="call", fault="GuestOperationsUnavailable", count=0)
     done = quiesce(parent, post_clone_script=POST_CLONE, timeout=50)
     assert done.get("parent", {}).get("quiesced"), done.msg
+    assert "may be left in the guest, with the scripts in it" in str(done["warnings"])
+
+
+def test_directory_that_was_never_made(parent: VCenter) -> None:
+    parent.fault(method="StartProgramInGuest", at="call", fault="GuestPermissionDenied", count=0)
+    refusal = quiesce(parent, post_clone_script=POST_CLONE, script_delivery="guestinfo")
+    assert "Could not start a program in the guest" in refusal.msg
+    assert "may be left" not in refusal.msg
+    assert_nothing_left(parent)
 
 
 def test_directory_that_only_root_can_remove(parent: VCenter) -> None:
@@ -374,8 +392,14 @@ def test_directory_that_only_root_can_remove(parent: VCenter) -> None:
 
 def test_powered_off_meanwhile(parent: VCenter) -> None:
     with parent.at_call("WaitForUpdatesEx", parent.govc, "vm.power", "-off", "-force", parent.parent):
-        refusal = quiesce(parent, pre_quiesce_script="sleep 60", timeout=30)
+        refusal = quiesce(parent, pre_quiesce_script="sleep 60", guest_directory="/var/tmp", timeout=30)
     assert "was powered off before it reached the fork point" in refusal.msg
+    directory = refusal["guest"]["directory"]
+    assert (
+        f"The directory {directory} may be left in the guest, with the scripts in it. Remove it there." in refusal.msg
+    )
+    parent.govc("vm.power", "-on", parent.parent)
+    assert "pre_quiesce" in parent.in_guest(parent.moid(), f"ls {directory}")
 
 
 def test_user_without_the_privilege(parent: VCenter) -> None:

@@ -192,22 +192,25 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
         started = True
         _await_fork_point(parent, deadline, trace, nonce, guest)
     except (_errors.Error, vmodl.MethodFault) as trouble:
-        fate = _Fate.ENDED
+        fate = _Fate.TIDIED if isinstance(trouble, _RunnerEnded) else _Fate.ENDED
         if started and not isinstance(trouble, _errors.GuestFailed):
             fate = _end_runner(parent, guest, trace, nonce)
         if fate is _Fate.FROZEN:
             return  # it came to the fork point at the last moment
+        remark = ""
         # A runner that lives on must find what asks it to end, and if it does not heed that, its children their script.
-        if trace["directory"] is not None and fate is _Fate.ENDED:
-            _tidy(parent, plan, trace["directory"])
+        if trace["directory"] is not None and fate is not _Fate.UNKNOWN:
+            left = _tidy(parent, plan, trace["directory"])
+            remark = left if fate is _Fate.ENDED else ""
         if fate is _Fate.UNKNOWN:
-            error = _as_error(parent, trouble)
             which = f"process {trace['pid']}" if trace["pid"] is not None else f"started from {trace['directory']}"
-            raise _errors.GuestFailed(
-                f"{error.sentence} The runner in the guest ({which}) could not be ended and may bring the VM to the "
-                "fork point later. End it there, or power the VM off.",
-                **error.details,
-            ) from trouble
+            remark = (
+                f" The runner in the guest ({which}) could not be ended and may bring the VM to the fork point later. "
+                "End it there, or power the VM off."
+            )
+        if remark:
+            error = _as_error(parent, trouble)
+            raise _errors.GuestFailed(error.sentence + remark, **error.details) from trouble
         raise
     finally:
         in_guestinfo.clear(warn)
@@ -218,10 +221,14 @@ def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
     return Guest(parent.session, deadline, parent.vm, parent.name, t.cast(GuestLogin, plan.login), family)
 
 
-def _tidy(parent: Parent, plan: Plan, directory: str) -> None:
-    """Remove a directory from the guest, if that can be done soon."""
-    with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+def _tidy(parent: Parent, plan: Plan, directory: str) -> str:
+    """Remove a directory from the guest, if that can be done soon; if not, what is to be said of it."""
+    try:
         _guest(parent, Deadline(TIDY_SECONDS), plan).remove_directory(directory)
+    except (_errors.Error, vmodl.MethodFault) as trouble:
+        if getattr(trouble, "fault", "") != "FileNotFound":
+            return f" The directory {directory} may be left in the guest, with the scripts in it. Remove it there."
+    return ""
 
 
 def _upload(
@@ -240,9 +247,9 @@ def _upload(
     except _http.Unreachable as error:
         if plan.delivery != "auto":
             raise
-        _tidy(parent, plan, directory)
+        remark = _tidy(parent, plan, directory)
         trace["directory"] = None
-        warn(f"Scripts go through vCenter instead of the ESXi host. {error.sentence}")
+        warn(f"Scripts go through vCenter instead of the ESXi host. {error.sentence}{remark}")
         return None
     return guest.family.language.start(guest.family, directory)
 
@@ -260,9 +267,14 @@ def _privatize(parent: Parent, guest: Guest, directory: str) -> None:
         )
 
 
-class _Fate(enum.Enum):
-    """What became of a runner that was to be ended."""
+class _RunnerEnded(_errors.GuestFailed):
+    """The runner ended before the fork point, and took its directory away."""
 
+
+class _Fate(enum.Enum):
+    """What became of the runner."""
+
+    TIDIED = "ended, and took its directory away"
     ENDED = "ended"
     FROZEN = "frozen"
     UNKNOWN = "unknown"
@@ -277,6 +289,8 @@ def _end_runner(parent: Parent, guest: Guest, trace: Trace, nonce: str) -> _Fate
                 return _Fate.ENDED  # it was never started, and would not find its files any more
         guest.ask_to_stop(trace["directory"], trace["pid"])
         _await_fork_point(parent, Deadline(END_SECONDS), trace, nonce, guest)
+    except _RunnerEnded:
+        return _Fate.TIDIED
     except _errors.GuestFailed:
         return _Fate.ENDED
     except (_errors.Error, vmodl.MethodFault):
@@ -361,4 +375,5 @@ def _early_end(parent: Parent, family: families.Family, ended: report.Report) ->
     why, remedy = (text.format_map(words) for text in _WHY.get(ended.stage, _WHY["killed"]))
     said = " ".join(ended.output.split())
     detail = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
-    return _errors.GuestFailed(_errors.sentence(f"Could not quiesce VM {parent.name}", f"{why} ({detail})", remedy))
+    kind = _errors.GuestFailed if ended.stage == "killed" else _RunnerEnded
+    return kind(_errors.sentence(f"Could not quiesce VM {parent.name}", f"{why} ({detail})", remedy))
