@@ -64,6 +64,9 @@ options:
 notes:
   - With Instant Clone, no privileges are needed but with O(power_off), C(VirtualMachine.Interact.PowerOff).
   - With the VMFork methods, O(state=enabled) and O(state=disabled) need C(VirtualMachine.Config.ToggleForkParent), too.
+  - On servers that keep guestinfo values when a VM is powered off, O(state=disabled) also removes the record of the
+    scripts with which the VM was quiesced. That needs C(VirtualMachine.Config.AdvancedConfig). Without it, the task
+    warns that the record is left.
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce
   - module: vmfork.vsphere.vmfork_child
@@ -166,7 +169,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     else:
         changed = not parents.is_ordinary(parent)
         if changed:
-            parents.disable(parent, deadline, params["force"], params["power_off"], task.check_mode)
+            parents.disable(parent, deadline, params["force"], params["power_off"], task.check_mode, task.warn)
     after = _predict(before, params) if task.check_mode and changed else parent.facts()
     return {"changed": changed, "parent": after, "diff": {"before": before, "after": after}}
 

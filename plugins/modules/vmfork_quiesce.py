@@ -119,6 +119,9 @@ notes:
     enter. It is removed when the parent does not reach the fork point, and in every child. A parent at the fork point
     cannot remove anything, so there it stays. So it may when the VM is powered off before, or cannot be reached any
     more. The error then names it, as it does when the runner could not be ended.
+  - A VM at the fork point bears a record of the scripts (C(guestinfo.vmfork.scripts) in its C(extraConfig)). On servers
+    that keep such values, it outlasts a power-off. Power the VM off with M(vmfork.vsphere.vmfork_parent), which removes
+    it. Otherwise the VM is taken for one with these scripts when it later comes to the fork point by itself.
   - The user needs the privileges C(VirtualMachine.GuestOperations.Execute), C(VirtualMachine.GuestOperations.Modify)
     and C(VirtualMachine.GuestOperations.Query), and with O(script_delivery=guestinfo) also
     C(VirtualMachine.Config.AdvancedConfig). With O(method=wait) none is needed.

@@ -116,17 +116,102 @@ def test_guest_that_does_not_quiesce_alone(parent: VCenter) -> None:
 
 def test_other_scripts_than_recorded(parent: VCenter) -> None:
     quiesce(parent, post_clone_script=POST_CLONE)
-    refusal = quiesce(parent, post_clone_script=POST_CLONE + "# other\n")
+    other = {"post_clone_script": POST_CLONE + "# other\n"}
+    refusal = quiesce(parent, **other)
     assert "with other scripts" in refusal.msg
+    needs_enabling = parent.way.enabled is not None
+    assert ("power it on, make it a fork parent again, and quiesce" in refusal.msg) is needs_enabling
+    assert ("power it on, and quiesce it anew" in refusal.msg) is not needs_enabling
+    power_cycle(parent)
+    assert quiesce(parent, **other)["changed"]
+
+
+# --- a record of scripts that are not what the VM stands still with ---------------------------------------------------
+
+UNKNOWN = "nothing on it tells with which scripts"
+
+
+def freeze_alone(vcenter: VCenter, moid: str) -> None:
+    """The guest comes to the fork point without our doing."""
+    body = {"program": "/bin/sh", "arguments": f"-c \"vmtoolsd --cmd '{vcenter.way.freeze}'\"", "user": "root"}
+    vcenter.control("POST", f"guests/{moid}/run", {**body, "wait": False})
+    until = time.monotonic() + 20
+    while not vcenter.guest(moid)["frozen"]:
+        assert time.monotonic() < until
+
+
+def power_cycle(vcenter: VCenter) -> None:
+    """Off and on, as a refusal advises, and a parent again."""
+    vcenter.ok("vmfork_parent", name=vcenter.parent, state="disabled", power_off=True)
+    vcenter.govc("vm.power", "-on", vcenter.parent)
+    vcenter.enable()
+
+
+def assert_scripts_unknown(vcenter: VCenter, **given: Any) -> None:
+    """The VM stands still, and is taken neither for one with these scripts nor for one with others."""
+    result = quiesce(vcenter, **given)
+    assert result["changed"] is False, result.msg
+    assert UNKNOWN in result.raw
+    assert result["parent"]["quiesced_at"] is None
 
 
 def test_scripts_of_somebody_else(parent: VCenter) -> None:
-    body = {"program": "/bin/sh", "arguments": f"-c \"vmtoolsd --cmd '{parent.way.freeze}'\"", "user": "root"}
-    parent.control("POST", f"guests/{parent.moid()}/run", {**body, "wait": False})
-    parent.ok("vmfork_quiesce", name=parent.parent, method="wait", timeout=30)
-    result = quiesce(parent, post_clone_script=POST_CLONE)
-    assert result["changed"] is False
-    assert "nothing on it tells with which scripts" in result.raw
+    freeze_alone(parent, parent.moid())
+    assert_scripts_unknown(parent, post_clone_script=POST_CLONE)
+
+
+def test_scripts_of_a_runner_that_was_killed(parent: VCenter) -> None:
+    given = {"method": "script", "script": "kill -9 $PPID"}
+    assert "ended without a report" in quiesce(parent, **given, timeout=30).msg
+    freeze_alone(parent, parent.moid())
+    assert_scripts_unknown(parent, **given)
+
+
+@pytest.mark.parametrize("guestinfo", ["cleared", "kept"])
+def test_scripts_of_before_a_power_off(parent: VCenter, guestinfo: str) -> None:
+    parent.rule("guestinfo_after_power_cycle", guestinfo)
+    given = {"post_clone_script": POST_CLONE}
+    assert quiesce(parent, **given)["changed"]
+    power_cycle(parent)
+    freeze_alone(parent, parent.moid())
+    assert_scripts_unknown(parent, **given)
+
+
+def test_scripts_of_before_a_power_off_by_others(parent: VCenter) -> None:
+    """They power it on again, and the guest comes to the fork point while it is waited for."""
+    parent.rule("guestinfo_after_power_cycle", "kept")
+    given = {"post_clone_script": POST_CLONE}
+    assert quiesce(parent, **given)["changed"]
+    for state in ("-off", "-on"):
+        parent.govc("vm.power", state, parent.parent)
+    with parent.at_call("WaitForUpdatesEx", freeze_alone, parent, parent.moid()):
+        done = parent.ok("vmfork_quiesce", name=parent.parent, method="wait", timeout=30)
+    assert (done["changed"], done["parent"]["quiesced_at"]) == (True, None)
+    assert_scripts_unknown(parent, **given)
+
+
+def test_scripts_of_a_childs_parent(parent: VCenter) -> None:
+    parent.rule("child_as_parent", "allowed")
+    given = {"post_clone_script": POST_CLONE}
+    assert quiesce(parent, **given)["changed"]
+    child = parent.fork("web-01").child("web-01")
+    parent.enable(name="web-01")
+    freeze_alone(parent, child["moid"])
+    assert_scripts_unknown(parent, name="web-01", **given)
+
+
+def test_scripts_of_before_a_power_off_by_a_user_who_may_not_remove_them(parent: VCenter) -> None:
+    parent.rule("guestinfo_after_power_cycle", "kept")
+    quiesce(parent, post_clone_script=POST_CLONE)
+    login = {"username": "junior", "password": "juniors-long-password"}
+    lacking = "VirtualMachine.Config.AdvancedConfig"
+    parent.control("POST", "users", {"name": "junior", "password": login["password"], "deny": [lacking]})
+    done = parent.ok("vmfork_parent", name=parent.parent, state="disabled", power_off=True, **login)
+    assert (done["changed"], done["parent"]["power_state"]) == (True, "poweredOff")
+    assert (
+        f"Could not remove guestinfo.vmfork.scripts from its extraConfig: the user lacks the privilege {lacking}"
+        in (str(done["warnings"]))
+    )
 
 
 # --- preconditions --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _errors,
+    _extra_config,
     _inventory,
     _power,
     _privileges,
@@ -20,7 +21,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -29,6 +30,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, 
 _OWN_PATHS = ("config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
 PATHS = (*dict.fromkeys((*facts.PATHS, *families.PATHS, *_OWN_PATHS)),)
 """What is read of a parent, beside the engine's own properties."""
+
+FORGET_SECONDS = 30
+"""Time to remove what is not true any more from a VM, when the task's own may be over."""
 
 
 @dataclass
@@ -156,6 +160,23 @@ def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[None]:
         raise error from trouble
 
 
+def forget_scripts(parent: Parent, warn: t.Callable[[str], None]) -> None:
+    """Remove the record of the scripts from a VM that does not stand at the fork point: it is of an earlier time.
+
+    The guest does so itself as a rule. But a runner that was killed cannot, and on some servers guestinfo outlasts a
+    power-off.
+    """
+    if parent.is_quiesced or not _extra_config.mapping(parent.values).get(report.SCRIPTS):
+        return
+    what = f"Could not remove {report.SCRIPTS} from its extraConfig"
+    spec = _extra_config.spec({report.SCRIPTS: ""})
+    try:
+        _tasks.run(parent.session, Deadline(FORGET_SECONDS), what, parent.vm.ReconfigVM_Task, spec)
+    except (_errors.Error, vmodl.MethodFault) as trouble:
+        doubt = f"VM {parent.name} may be taken later for one that was quiesced with the scripts of an earlier time"
+        warn(_errors.failure(doubt, trouble).sentence)
+
+
 def children(parent: Parent, deadline: Deadline) -> list[tuple[_inventory.Found, identity.Verdict]]:
     """The parent's children by the server's own list or by our records, each with what it is to the parent.
 
@@ -205,7 +226,14 @@ _IS_NONE = ("InvalidState", "NotSupported")
 """How a server may answer when the VM is no parent, or no child."""
 
 
-def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, check_mode: bool) -> None:
+def disable(
+    parent: Parent,
+    deadline: Deadline,
+    force: bool,
+    power_off: bool,
+    check_mode: bool,
+    warn: t.Callable[[str], None],
+) -> None:
     """Make the VM an ordinary one; refuses while that would harm running children or lose a frozen state."""
     living = [one for one, _verdict in children(parent, deadline) if _power.is_on(one.values)]
     if living and not force:
@@ -236,6 +264,7 @@ def disable(parent: Parent, deadline: Deadline, force: bool, power_off: bool, ch
         if book is not None and parent.is_enabled:  # on some servers a power-off is enough
             _tasks.run(parent.session, deadline, what, lambda: book.disable(parent.vm))
             parent.refresh()
+    forget_scripts(parent, warn)
 
 
 def is_ordinary(parent: Parent) -> bool:

@@ -22,7 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import payload, report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent, forget_scripts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
@@ -85,10 +85,11 @@ def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None
     if job is None or recorded == job.digest():
         return True
     if recorded is not None:
+        again = "" if parent.engine.book is None else ", make it a fork parent again"
         raise _errors.Refused(
             f"VM {parent.name} is already at the fork point, with other scripts than these, and its children would run "
-            "those. Power it off (vmfork_parent with state=disabled and power_off=true) and on, "
-            "make it a fork parent again, then quiesce it anew.",
+            f"those. Power it off (vmfork_parent with state=disabled and power_off=true), power it on{again}, and "
+            "quiesce it anew.",
             parent=parent.facts(),
         )
     warn(f"VM {parent.name} is already at the fork point, and nothing on it tells with which scripts.")
@@ -141,6 +142,7 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     :raises _errors.TimedOut: the fork point was not reached.
     """
     trace = new_trace()
+    forget_scripts(parent, warn)
     try:
         if plan.job is None:
             _await_fork_point(parent, deadline, trace, None, None)
@@ -151,6 +153,7 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
         error.details.setdefault("guest", trace)
         with contextlib.suppress(_errors.Error, vmodl.MethodFault):
             parent.refresh()
+            forget_scripts(parent, warn)
         error.details.setdefault("parent", parent.facts())
         raise error from trouble
     parent.refresh()
@@ -364,13 +367,12 @@ _WHY = {
 
 
 def _early_end(parent: Parent, family: families.Family, ended: report.Report) -> _errors.GuestFailed:
-    needs_enabling = parent.engine.is_enabled(parent.values) is not None
     words = {
         "command": parent.engine.freeze_command,
         "tools": " nor ".join(family.tool_names),
         "superuser": family.superuser,
         "login": family.login_advice,
-        "current": "VMware Tools is current" + (" and the VM is a fork parent" if needs_enabling else ""),
+        "current": "VMware Tools is current" + ("" if parent.engine.book is None else " and the VM is a fork parent"),
     }
     why, remedy = (text.format_map(words) for text in _WHY.get(ended.stage, _WHY["killed"]))
     said = " ".join(ended.output.split())

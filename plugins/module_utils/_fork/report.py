@@ -16,10 +16,11 @@ import secrets
 import typing as t
 
 SCRIPTS = "guestinfo.vmfork.scripts"
-"""SHA-256 of the scripts a VM was quiesced with, written before the freeze."""
+"""SHA-256 of the scripts a VM was quiesced with, written before the freeze. Only a VM that stands at the fork point
+should have it: it is removed after an early end, in every child, and after a power-off."""
 
 QUIESCED_AT = "guestinfo.vmfork.quiesced_at"
-"""When the runner asked for the freeze: UTC by the guest's clock, ISO 8601."""
+"""When the runner asked for the freeze: UTC by the guest's clock, ISO 8601. Counts beside the scripts only."""
 
 QUIESCE = "guestinfo.vmfork.quiesce"
 """An end before the freeze: ``<nonce> <stage> <exit code> <output>``."""

@@ -246,6 +246,7 @@ in_child() {
   take_output
   vmware-toolbox-cmd info update network >/dev/null 2>&1
   clear_secrets
+  publish "$key_scripts" "" # the parent stands at the fork point, the child does not
   publish "$key_post_clone" "$(child_nonce) $1 $output"
   exit "$1"
 }

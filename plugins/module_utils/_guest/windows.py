@@ -340,6 +340,7 @@ function Exit-Child([long]$code) {
   $text = Get-Output
   try { & (Join-Path (Split-Path -Parent $tools) 'VMwareToolboxCmd.exe') info update network | Out-Null } catch { }
   Clear-Secrets
+  Publish-Value $key_scripts '' # the parent stands at the fork point, the child does not
   Publish-Value $key_post_clone ('{0} {1} {2}' -f (Get-ChildNonce), (Format-Code $code), $text)
   exit ([int]($code -ne 0))
 }

@@ -32,6 +32,7 @@ case $1 in
   vmfork-begin)
     [ -e STORE/refuse ] && { cat STORE/refuse >&2; exit 1; }
     cp -r "DIRECTORY" STORE/at-freeze 2>/dev/null
+    cat STORE/guestinfo.vmfork.scripts >STORE/scripts-at-freeze 2>/dev/null
     printf 'child-nonce' >"STORE/guestinfo.fork.vmfork.nonce" ;;
 esac
 """
@@ -111,7 +112,8 @@ WITH_PROGRAMS_OF_OUR_OWN = pytest.mark.parametrize("guest", ["sh"], indirect=Tru
 def test_the_whole_way(guest: Guest) -> None:
     job = runner.Job(pre_quiesce='echo pre >"$OUT/pre"', post_clone="echo out; echo err >&2; cat $OUT/pre")
     assert guest.run(job) == 0
-    assert guest.value(report.SCRIPTS) == job.digest()
+    assert guest.value("scripts-at-freeze") == job.digest()
+    assert guest.value(report.SCRIPTS) == "", "a child does not stand at the fork point"
     assert guest.post_clone() == report.Report("post_clone", 0, "out\nerr\npre\n")
     assert guest.early_end() is None
     assert not guest.directory.exists()
@@ -168,8 +170,10 @@ def test_failing_post_clone_script(guest: Guest) -> None:
 
 
 def test_one_script_that_freezes_by_itself(guest: Guest) -> None:
-    guest.run(runner.Job(script="vmtoolsd --cmd 'vmfork-begin -1 -1'; echo child"))
+    job = runner.Job(script="vmtoolsd --cmd 'vmfork-begin -1 -1'; echo child")
+    guest.run(job)
     assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
+    assert (guest.value("scripts-at-freeze"), guest.value(report.SCRIPTS)) == (job.digest(), "")
 
 
 def test_what_an_earlier_run_reported_is_gone_before_the_script_begins(guest: Guest) -> None:

@@ -187,8 +187,14 @@ def test_it_is_the_runner_for_sh_in_another_language() -> None:
     for stage in ("not_root", "pre_quiesce", "freeze", "script", "terminated"):
         assert f"Exit-Early '{stage}'" in ps
         assert f"end_early {stage}" in sh
-    reports = re.findall(r"info-set \$?\w+", sh)
-    assert reports
+    for when, sh_function, ps_function in (
+        ("an early end", "end_early", "Exit-Early"),
+        ("a child", "in_child", "Exit-Child"),
+    ):
+        in_sh = re.search(rf"^{sh_function}\(\) {{\n(.*?)^}}", sh, re.MULTILINE | re.DOTALL)
+        in_ps = re.search(rf"^function {ps_function}\(.*?\n(.*?)^}}", ps, re.MULTILINE | re.DOTALL)
+        published = [re.findall(r"(?:publish|Publish-Value) \W*(\w+)", body[1]) for body in (in_sh, in_ps) if body]
+        assert published[0] == published[1] != [], f"what is published at {when}"
     assert {name: int(code) for name, code in re.findall(r"(\w+) = (\d\d)[; ]", exits(ps))} == runner.STAGES
 
 
