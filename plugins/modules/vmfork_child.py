@@ -40,7 +40,8 @@ attributes:
         made or removed has failed.
       - With Instant Clone, vCenter is also asked whether each child can be made (C(CheckInstantClone_Task)). Its
         warnings become warnings, its errors make that child fail.
-      - A parent that does not yet stand at its fork point is a warning, since an earlier task may change that.
+      - A parent that runs is taken as one that stands at its fork point, since an earlier task of the play would bring
+        it there. RV(parent) tells where it stands. One that is powered off is a warning.
   diff_mode:
     support: full
   idempotent:

@@ -362,8 +362,15 @@ def test_parent_that_does_not_stand_still(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-01")
     assert "does not stand at its fork point" in refusal.msg
     checked = vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", check=True)
+    assert (checked["changed"], checked["parent"]["quiesced"], checked.get("warnings")) == (True, False, None)
+
+
+def test_parent_that_is_off(vcenter: VCenter) -> None:
+    vcenter.enable()
+    vcenter.govc("vm.power", "-off", vcenter.parent)
+    checked = vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", check=True)
     assert checked["changed"]
-    assert "does not stand at its fork point" in checked.raw
+    assert "does not stand at its fork point" in str(checked["warnings"])
 
 
 # --- post-clone script and config params ----------------------------------------------------------------------------

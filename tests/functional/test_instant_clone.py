@@ -248,10 +248,11 @@ def test_check_mode_tells_the_servers_error(source: VCenter) -> None:
 
 
 def test_check_mode_before_the_parent_is_ready(vcenter: VCenter) -> None:
-    """An earlier task of the play would bring it to its fork point, so what is in the way is a warning."""
+    """An earlier task of the play would bring it to its fork point."""
     foreseen = vcenter.ok("vmfork_child", check=True, parent_name=vcenter.parent, name="web-01")
-    assert foreseen["changed"]
-    assert "does not stand at its fork point" in foreseen.raw
+    assert (foreseen["changed"], foreseen["parent"]["quiesced"], foreseen.get("warnings")) == (True, False, None)
+    foreseen = vcenter.ok("vmfork_child", check=True, **running(vcenter))
+    assert "wait_for=post_clone would wait in vain" in str(foreseen["warnings"])
 
 
 # --- which engine ---------------------------------------------------------------------------------------------------

@@ -74,7 +74,8 @@ def make(
     if obstacle is not None:
         if not how.check_mode:
             raise _errors.BadInput(obstacle)
-        warn(obstacle)
+        if how.allow_running_parent or not parent.is_on:  # else an earlier task of the play would quiesce it
+            warn(obstacle)
     if missing and (how.check_mode or parent.engine.is_born_running):
         places.look_up_defaults()
     if missing:

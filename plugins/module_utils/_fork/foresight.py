@@ -37,12 +37,12 @@ def foresee(
     steps = {name: _steps(parent, places, child, request) for name, (child, request) in ways.items()}
     refused = _privileges.refusals(parent.session, steps)
     created = [child for child, request in ways.values() if request is Request.CREATE and child.name not in refused]
-    told = _ask_beforehand(parent, places, created, deadline, warn)
+    told, warned = _ask_beforehand(parent, places, created, deadline, warn)
+    # Of a parent that is not ready it may be true only until an earlier task of the play has done its work.
     if is_ready:
         refused.update(told)
-    else:
-        for error in told.values():
-            warn(error.sentence)  # it may be true until an earlier task of the play has done its work only
+    for remark in warned if is_ready else [error.sentence for error in told.values()]:
+        warn(remark)
     return {
         name: replace(child, step=pipeline.Step.FAILED, error=refused[name].sentence)
         if name in refused
@@ -67,26 +67,27 @@ def _ask_beforehand(
     created: t.Sequence[pipeline.Child],
     deadline: Deadline,
     warn: t.Callable[[str], None],
-) -> dict[str, _errors.Error]:
-    """For each child that the server would not make, its error; its warnings are passed on."""
+) -> tuple[dict[str, _errors.Error], list[str]]:
+    """For each child that the server would not make, its error; and the server's warnings."""
     jobs: dict[t.Any, _tasks.Job] = {}
     for child in created if parent.engine.can_foresee else ():
         ask = functools.partial(parent.engine.foresee, parent.vm, creation(child, places))
         jobs[child.name] = ("Could not ask vCenter beforehand", ask)
     refused: dict[str, _errors.Error] = {}
-    remarks: dict[str, list[str]] = {}
+    warned: dict[str, list[str]] = {}
+    unasked: dict[str, list[str]] = {}
     for name, outcome in (_tasks.collect(parent.session, deadline, jobs) if jobs else {}).items():
         if isinstance(outcome, _errors.Error):
-            remarks.setdefault(outcome.sentence, []).append(name)
+            unasked.setdefault(outcome.sentence, []).append(name)
             continue
         for result in outcome or []:
             for fault in result.warning or []:
-                remarks.setdefault(f"vCenter warns: {_errors.fault_text(fault)}.", []).append(name)
+                warned.setdefault(f"vCenter warns: {_errors.fault_text(fault)}.", []).append(name)
             for fault in result.error or []:
                 refused.setdefault(name, _errors.failure(f"{Request.CREATE.value} {name}", fault))
-    for remark, names in remarks.items():
+    for remark, names in unasked.items():
         warn(f"{', '.join(names)}: {remark}")
-    return refused
+    return refused, [f"{', '.join(names)}: {remark}" for remark, names in warned.items()]
 
 
 def _steps(parent: Parent, places: Places, child: pipeline.Child, request: Request | None) -> list[_privileges.Step]:
