@@ -18,6 +18,7 @@ import tree_sitter_powershell
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.quiesce import KEYS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner, windows
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, WINDOWS
@@ -196,6 +197,21 @@ def test_it_is_the_runner_for_sh_in_another_language() -> None:
         published = [re.findall(r"(?:publish|Publish-Value) \W*(\w+)", body[1]) for body in (in_sh, in_ps) if body]
         assert published[0] == published[1] != [], f"what is published at {when}"
     assert {name: int(code) for name, code in re.findall(r"(\w+) = (\d\d)[; ]", exits(ps))} == runner.STAGES
+
+
+def test_secrets_are_hidden_by_one_measure() -> None:
+    sh = posix.files(runner.Job(post_clone="x"), LINUX, "run-nonce", FREEZE, KEYS)["runner"].decode()
+    ps = ps_runner(post_clone="x")
+    for text, too_short, quoting in (
+        (sh, "length(part) < {}", r"""["\047\\]"""),
+        (ps, "$letters.Count -lt {}", r"""["''\\]"""),
+    ):
+        assert too_short.format(report.A_REST) in text
+        assert report.MASK in text
+        assert quoting in text
+    assert f"length(part) < {report.LONG_ENOUGH}" in sh
+    assert f"$_.Length -ge {report.LONG_ENOUGH}" in ps
+    assert set(report.QUOTING) == set("\"'\\")
 
 
 def exits(text: str) -> str:
