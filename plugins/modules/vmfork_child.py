@@ -133,6 +133,8 @@ options:
         guest does that before it reports. What it could not hide, the task hides in its output and in vCenter.
       - A secret is found as it stands, as a shell quotes it (C(set -x)), by each line of 8 characters or more, and
         where the output was cut within it. It is not found when the script has encoded it.
+      - Until then, users who may read the settings of the VM in vCenter can read them. What vCenter itself keeps in its
+        events and logs is not removed.
       - A guest without C(awk) reports no output. With O(vmfork.vsphere.vmfork_quiesce#module:method=script), none is
         reported either when the secrets were removed before the script had ended, be it by the script itself or by a
         task whose O(timeout) was over.
