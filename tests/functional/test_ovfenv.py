@@ -488,7 +488,9 @@ def cloned(place: Estate, name: str, origin: str = "esxi") -> Appliance:
     source.power_on(origin)
     place.vcenter.quiesce()
     place.vcenter.govc("vm.instantclone", "-vm", source.name, "-pool", "DC0_H0/Resources", "-folder", "/DC0/vm", name)
-    return place.existing(name)
+    one = place.existing(name)
+    place.vcenter.in_guest(one.moid, "true")  # its guest can be asked then
+    return one
 
 
 @pytest.mark.flags("-api-version", "8.0.3.0")
