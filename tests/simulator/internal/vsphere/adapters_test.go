@@ -95,6 +95,7 @@ func (b *bed) inGuest(vm types.ManagedObjectReference, script string) string {
 }
 
 func TestAdapterIsConnected(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	b.networks(map[string]any{"networks": []string{"Lab"}, "port_groups": []map[string]any{{"name": "Second", "ports": 1}}})
 	vm := b.vm("DC0_H0_VM0")
@@ -155,6 +156,7 @@ func TestAdapterIsConnected(t *testing.T) {
 }
 
 func TestAdapterEditsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	was := b.card(vm)
@@ -184,6 +186,7 @@ func standardBacking(name string) types.BaseVirtualDeviceBackingInfo {
 }
 
 func TestAdapterMAC(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.expect("off", b.power(vm, false), "")
@@ -226,6 +229,7 @@ func (b *bed) expectPorts(group string, taken, free int) {
 }
 
 func TestPortsOfAPortGroup(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Two", "ports": 2}}, "vms": 1, "name": "third"})
 	first, second, third := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0"), b.vm("third")
@@ -282,6 +286,7 @@ func TestPortsOfAPortGroup(t *testing.T) {
 }
 
 func TestAPortByItsKey(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Two", "ports": 2}}})
 	last := b.ports("Two", false)[1].Key
@@ -298,6 +303,7 @@ func TestAPortByItsKey(t *testing.T) {
 
 // A task that fails keeps no port.
 func TestAPortOfATaskThatFailed(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "One", "ports": 1}}})
 	vm := b.vm("DC0_H0_VM0")
@@ -330,6 +336,7 @@ func portOf(card *types.VirtualVmxnet3) *types.DistributedVirtualSwitchPortConne
 
 // A port that was left is given to the next, also when those after it are taken.
 func TestAPortThatWasLeft(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Two", "ports": 2}}, "vms": 1, "name": "third"})
 	first, two := b.vm("DC0_H0_VM0"), b.backed("Two")
@@ -347,6 +354,7 @@ func TestAPortThatWasLeft(t *testing.T) {
 
 // A group that may expand does so by eight, and its properties tell.
 func TestPortGroupExpands(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Elastic", "ports": 1, "auto_expand": true}}})
 	for _, name := range []string{"DC0_H0_VM0", "DC0_C0_RP0_VM0"} {
@@ -381,6 +389,7 @@ func TestPortGroupExpands(t *testing.T) {
 // An instant clone has its source's adapters with MACs of their own, changed as
 // the spec says.
 func TestAdaptersOfAnInstantClone(t *testing.T) {
+	t.Parallel()
 	b := startModern(t)
 	b.networks(map[string]any{"networks": []string{"Lab"}, "port_groups": []map[string]any{{"name": "One", "ports": 1}}})
 	ref := b.vm("DC0_H0_VM0")
@@ -447,6 +456,7 @@ func TestAdaptersOfAnInstantClone(t *testing.T) {
 }
 
 func TestDevicePrivileges(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	b.networks(map[string]any{"networks": []string{"Lab"}})
 	vm := b.vm("DC0_H0_VM0")

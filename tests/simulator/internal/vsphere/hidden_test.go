@@ -17,6 +17,7 @@ import (
 // fails when govmomi's dispatcher stops asking the registry's handler, or
 // takes the object itself after it did.
 func TestOurObjectsAreCalled(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	for method, want := range map[string]string{
@@ -31,6 +32,7 @@ func TestOurObjectsAreCalled(t *testing.T) {
 }
 
 func TestEnableAndDisable(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	for _, on := range []bool{true, false} {
 		vm := b.vm("DC0_H0_VM0")
@@ -54,6 +56,7 @@ func TestEnableAndDisable(t *testing.T) {
 }
 
 func TestUnknownMethods(t *testing.T) {
+	t.Parallel()
 	for version, hidden := range map[string]bool{"6.0": true, "6.5": true, "6.7": false, "8.0.3.0": false} {
 		b := start(t, func(o *Options) { o.APIVersion = version })
 		vm := b.vm("DC0_H0_VM0")
@@ -81,6 +84,7 @@ func TestUnknownMethods(t *testing.T) {
 }
 
 func TestCreateChild(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	parent := b.parent()
 	got := b.expect("create", b.create(parent, "web-01",
@@ -121,6 +125,7 @@ func TestCreateChild(t *testing.T) {
 }
 
 func TestCreateRefused(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.expect("not enabled", b.create(vm, "x", ""), "InvalidState")
@@ -152,6 +157,7 @@ func (b *bed) pool(cluster string) types.ManagedObjectReference {
 }
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	parent := b.parent()
 	for name, escaped := range map[string]string{
@@ -169,6 +175,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestLocation(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	parent := b.parent()
 	b.control(http.MethodPost, "inventory", map[string]any{"folders": []string{"/DC0/vm/kids"}}, nil)
@@ -178,6 +185,7 @@ func TestLocation(t *testing.T) {
 }
 
 func TestPersistentChild(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.expect("snapshot", b.raw.task("CreateSnapshot_Task", vm, "<name>s</name><memory>false</memory><quiesce>false</quiesce>"), "")
@@ -201,6 +209,7 @@ func TestPersistentChild(t *testing.T) {
 }
 
 func TestNonpersistentChildLosesItsState(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	child := b.child(b.parent(), "lose", "")
 	b.expect("power on", b.power(child, true), "")
@@ -231,6 +240,7 @@ func (b *bed) runIn(vm types.ManagedObjectReference, command string) string {
 // The way of a whole fork: what the parent set before the fork point is seen
 // after it, what comes after it happens in every child.
 func TestForkPoint(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.enable(vm)
@@ -265,6 +275,7 @@ hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"`)
 
 // Until a child's Tools report, vCenter shows the parent's network for it.
 func TestToolsReportAfresh(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.parent()
 	parents := b.read(vm, "guest").Guest
@@ -287,6 +298,7 @@ func TestToolsReportAfresh(t *testing.T) {
 }
 
 func TestFreezeRefused(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.untilReady(vm)

@@ -147,6 +147,7 @@ func (b *bed) calls() callCount {
 }
 
 func TestMOBAsksForALogin(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	for _, c := range []*mobClient{b.mob("", ""), b.mob("user", "wrong"), b.mob("nobody", "pass")} {
 		page := c.get("/mob/")
@@ -157,6 +158,7 @@ func TestMOBAsksForALogin(t *testing.T) {
 }
 
 func TestMOBSession(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	b.control(http.MethodPost, "users", map[string]any{"name": "browser", "password": "b&<\"p"}, nil)
 	c := b.mob("browser", "b&<\"p")
@@ -192,6 +194,7 @@ func TestMOBSession(t *testing.T) {
 }
 
 func TestMOBSessionEndsBetweenFormAndPost(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -209,6 +212,7 @@ func TestMOBSessionEndsBetweenFormAndPost(t *testing.T) {
 }
 
 func TestMOBObjectPages(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -231,6 +235,7 @@ func TestMOBObjectPages(t *testing.T) {
 }
 
 func TestMOBForm(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -262,6 +267,7 @@ func TestMOBForm(t *testing.T) {
 }
 
 func TestMOBHiddenMethods(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -309,6 +315,7 @@ func TestMOBHiddenMethods(t *testing.T) {
 }
 
 func TestMOBPublicMethods(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -329,6 +336,7 @@ func TestMOBPublicMethods(t *testing.T) {
 }
 
 func TestMOBFollowsTheVersion(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		version, hidden string
 		fork, instant   int
@@ -355,6 +363,7 @@ func TestMOBFollowsTheVersion(t *testing.T) {
 }
 
 func TestMOBInstantClone(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests, func(o *Options) { o.APIVersion = "8.0.3.0" })
 	vm := b.vm("DC0_H0_VM0")
 	got := b.mob("user", "pass").task(vm.Value, "instantClone", "spec", `<spec><name>clone</name><location></location>`+
@@ -366,6 +375,7 @@ func TestMOBInstantClone(t *testing.T) {
 }
 
 func TestMOBRefusesBadParameters(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -410,6 +420,7 @@ func TestMOBRefusesBadParameters(t *testing.T) {
 }
 
 func TestMOBFaultsAndMishaps(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.control(http.MethodPost, "users", map[string]any{"name": "limited", "password": "p", "deny": []string{toggleForkParent}}, nil)
@@ -450,6 +461,7 @@ func TestMOBFaultsAndMishaps(t *testing.T) {
 }
 
 func TestMOBIsNotOnESX(t *testing.T) {
+	t.Parallel()
 	b := start(t, func(o *Options) { o.ESXListen = "127.0.0.1:0" })
 	for _, path := range []string{"/mob", "/mob/", "/mob/?moid=ha-host"} {
 		res, err := b.raw.http.Get(strings.TrimSuffix(b.sim.ESXURL(), "/sdk") + path)

@@ -33,6 +33,7 @@ func TestOtherAccountAsOrdinaryUser(t *testing.T) {
 }
 
 func TestPlainGuests(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() == 0 {
 		t.Skip("refused for root; TestAsOrdinaryUser runs this")
 	}

@@ -169,6 +169,7 @@ func (b *bed) parsed(document string) (own map[string]string, entities map[strin
 
 // All fields of vApp options are kept, changed field by field, and announced.
 func TestVAppOptions(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	if got := b.vApp(vm); got != nil {
@@ -256,6 +257,7 @@ func TestVAppOptions(t *testing.T) {
 }
 
 func TestVAppOptionsRefused(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(prop(1, "a", "string", "x", class("c", "i"))))
@@ -283,6 +285,7 @@ func TestVAppOptionsRefused(t *testing.T) {
 }
 
 func TestVAppPrivileges(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(prop(1, "a", "string", "x")))
@@ -341,6 +344,7 @@ func (b *bed) settle(vm types.ManagedObjectReference) {
 
 // The document, letter by letter.
 func TestOVFDocument(t *testing.T) {
+	t.Parallel()
 	b := start(t, func(o *Options) { o.APIVersion = "8.0.3.0" })
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(
@@ -389,6 +393,7 @@ zweite Zeile ü"/>
 // What the guest finds after each way to begin a run and through what happens
 // to it. Each step goes on from the one before.
 func TestOVFEnvironmentComesAndGoes(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_C0_RP0_VM0")
 	other := b.otherHost(*b.read(vm, "runtime").Runtime.Host)
@@ -464,6 +469,7 @@ func TestOVFEnvironmentComesAndGoes(t *testing.T) {
 
 // In the guest, by the programs of VMware Tools.
 func TestOVFEnvironmentInGuest(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(prop(1, "a", "string", "x")))
@@ -524,6 +530,7 @@ func TestOVFEnvironmentInGuest(t *testing.T) {
 // A client of the host finds nothing of it there, and a power-on there delivers
 // nothing.
 func TestOVFEnvironmentAtTheHost(t *testing.T) {
+	t.Parallel()
 	b := start(t, withESX)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(prop(1, "a", "string", "x")))
@@ -554,6 +561,7 @@ func TestOVFEnvironmentAtTheHost(t *testing.T) {
 
 // A document that a client writes into extraConfig.
 func TestOVFEnvironmentInjected(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	write := func(value string) func() { return func() { b.setExtra(vm, "guestinfo.ovfEnv", value) } }
@@ -594,6 +602,7 @@ func TestOVFEnvironmentInjected(t *testing.T) {
 }
 
 func TestOVFEnvironmentISO(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, &types.VmConfigSpec{Property: []types.VAppPropertySpec{prop(1, "a", "string", "x")}, OvfEnvironmentTransport: []string{byISO}})
@@ -662,6 +671,7 @@ func (b *bed) cdrom(vm types.ManagedObjectReference, operation types.VirtualDevi
 }
 
 func TestExtractOvfEnvironment(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	if got := b.extract(vm); got != "" {
@@ -696,6 +706,7 @@ func TestExtractOvfEnvironment(t *testing.T) {
 
 // Values that vCenter computes.
 func TestComputedProperties(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.profile("Production", "10.1.0")
@@ -766,6 +777,7 @@ func TestComputedProperties(t *testing.T) {
 
 // With DHCP the address comes from the guest, too late for its document.
 func TestAddressByDHCP(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	spec := options(prop(1, "ip0", "ip:VM Network", ""))
@@ -821,6 +833,7 @@ func (b *bed) ipPools() (manager, datacenter types.ManagedObjectReference) {
 // A VM with a property that cannot be computed does not start through vCenter,
 // and starts past it.
 func TestPropertiesThatCannotBeComputed(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.profile("Full", "10.2.0")
@@ -889,6 +902,7 @@ func (b *bed) shop() (vApp *object.VirtualApp, web, db types.ManagedObjectRefere
 
 // VMs in a vApp are told of it and of each other.
 func TestOVFEnvironmentOfVApp(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	vApp, web, db := b.shop()
 	if got := b.read(web, "parentVApp").ParentVApp; got == nil || *got != vApp.Reference() {
@@ -924,6 +938,7 @@ func TestOVFEnvironmentOfVApp(t *testing.T) {
 
 // Clones have the options of their source, or what their spec makes of them.
 func TestOVFEnvironmentOfClone(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	source := b.vm("DC0_H0_VM0")
 	b.setVApp(source, options(prop(1, "a", "string", "x"), prop(2, "p", "password", "planted-secret-value")))
@@ -1019,6 +1034,7 @@ func (b *bed) imported(name string, answers ...types.KeyValue) error {
 }
 
 func TestOVFEnvironmentOfImport(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	if err := b.imported("imported", types.KeyValue{Key: "vami.ip0.X", Value: "192.0.2.7"}, types.KeyValue{Key: "vami.secret.X", Value: "planted-secret-value"}); err != nil {
 		t.Fatal(err)
@@ -1069,6 +1085,7 @@ func TestOVFEnvironmentOfImport(t *testing.T) {
 
 // A fork child has its parent's document in its memory.
 func TestOVFEnvironmentOfForkChild(t *testing.T) {
+	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(prop(1, "a", "string", "parent's")))

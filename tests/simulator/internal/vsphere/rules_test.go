@@ -878,6 +878,7 @@ func TestEveryRuleBothWays(t *testing.T) {
 }
 
 func TestRulesOverControl(t *testing.T) {
+	t.Parallel()
 	b := start(t)
 	var list []Rule
 	b.control(http.MethodGet, "rules", nil, &list)
