@@ -35,7 +35,8 @@ ROWS = [
     Row("2.20.10", "9.1.1.0", range(12, 15)),
     Row("2.21.5", "9.1.1.0", range(12, 15)),
 ]
-UNIT, FUNCTIONAL = ["-m", "pytest", "-q", "tests/unit"], ["-m", "pytest", "-q", "tests/functional"]
+UNIT = ["-m", "pytest", "-q", "-n", str(os.cpu_count()), "tests/unit"]
+FUNCTIONAL = ["-m", "pytest", "-q", "tests/functional"]
 DEMO = ["tests/demo/demo.py"]
 TOOLS = ("pytest", "pytest-xdist", "hypothesis", "tree-sitter", "tree-sitter-powershell")
 

@@ -1,11 +1,13 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run parts of the tests one after the other, all of them, and say at the end how each went.
+"""Run parts of the tests, all of them, and say at the end how each went.
 
-    parts.py PART ...
+    parts.py PART ... [PART+PART ...]
 
-A part is a make target. It passes with exit code 0. What it could not run here (no C compiler, say) it reports through
-not_run.sh, and that stands in the closing lines with its reason; under the part's own name it means the whole part.
+Parts with + between them run side by side: such as leave a core idle, and make nothing that the other uses. What they
+print comes one after the other. A part is a make target. It passes with exit code 0. What it could not run here (no C
+compiler, say) it reports through not_run.sh, and that stands in the closing lines with its reason; under the part's own
+name it means the whole part.
 """
 
 from __future__ import annotations
@@ -15,18 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass
 class Outcome:
-    """How one part went: its exit code, the seconds it took, and sentences about what it left out."""
+    """How one part went: exit code, seconds, sentences about what it left out, and output that was not shown yet."""
 
     part: str
     code: int
     seconds: float
     left_out: list[str]
+    output: str = ""
 
     @property
     def verdict(self) -> str:
@@ -36,27 +40,41 @@ class Outcome:
         return "NOT RUN" if any(line.startswith(f"{self.part}: ") for line in self.left_out) else "PASSED"
 
 
-def run(part: str) -> Outcome:
-    """Run one part with its output going where ours goes."""
-    print(f"\n=== {part}", flush=True)
+def run(part: str, shown: bool) -> Outcome:
+    """Run one part; its output is shown as it comes, or kept."""
     start = time.monotonic()
     with tempfile.NamedTemporaryFile("r", prefix="vmfork-not-run-", encoding="utf-8") as note:
-        code = subprocess.run(
+        ended = subprocess.run(
             [os.environ.get("MAKE", "make"), "--no-print-directory", part],
             check=False,
             stdin=subprocess.DEVNULL,
+            stdout=None if shown else subprocess.PIPE,
+            stderr=None if shown else subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
             env={**os.environ, "VMFORK_NOT_RUN": note.name},
-        ).returncode
+        )
         left_out = Path(note.name).read_text(encoding="utf-8").splitlines()
-    return Outcome(part, code, time.monotonic() - start, left_out)
+    return Outcome(part, ended.returncode, time.monotonic() - start, left_out, ended.stdout or "")
+
+
+def run_side_by_side(parts: list[str]) -> list[Outcome]:
+    """Run parts at the same time; the output of the first is shown as it comes."""
+    print(f"\n=== {' and '.join(parts)}", flush=True)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        outcomes = list(pool.map(run, parts, (part == parts[0] for part in parts)))
+    for outcome in outcomes[1:]:
+        print(f"\n=== {outcome.part}\n{outcome.output}", flush=True)
+    return outcomes
 
 
 def main() -> int:
     """Run the parts named on the command line; 1 when one failed."""
-    outcomes = [run(part) for part in sys.argv[1:]]
+    start = time.monotonic()
+    outcomes = [outcome for parts in sys.argv[1:] for outcome in run_side_by_side(parts.split("+"))]
     verdicts = [outcome.verdict for outcome in outcomes]
     left_out = [reason for outcome in outcomes for reason in outcome.left_out]
-    print(f"\n=== Summary, {sum(outcome.seconds for outcome in outcomes):.0f} s")
+    print(f"\n=== Summary, {time.monotonic() - start:.0f} s")
     for outcome in outcomes:
         print(f"{outcome.verdict:8}{outcome.part:14}{outcome.seconds:6.0f} s")
     for reason in left_out:

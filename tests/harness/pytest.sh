@@ -15,6 +15,7 @@ if [ "$part" = browser ]; then
 fi
 # Tests with a simulator of their own wait for it most of the time, so more of them run than there are cores.
 case $part in
+unit) set -- --numprocesses "$(nproc)" "$@" ;;
 functional | sweep) set -- --numprocesses "$(($(nproc) * 2))" "$@" ;;
 esac
 exec python -m pytest "$directory" "$@"
