@@ -12,5 +12,4 @@ if ! command -v "${compiler%% *}" >/dev/null; then
     race=
     "$OLDPWD"/tests/harness/not_run.sh "race detector" "no C compiler ($compiler) is installed"
 fi
-# Tests that may run side by side wait most of the time, so more of them run than there are cores.
-CGO_ENABLED=${race:+1} exec go test $race -timeout 20m -parallel "$(($(nproc) * 3))" "$@" ./...
+CGO_ENABLED=${race:+1} exec go test $race -timeout 20m "$@" ./...

@@ -95,7 +95,6 @@ func (b *bed) inGuest(vm types.ManagedObjectReference, script string) string {
 }
 
 func TestAdapterIsConnected(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	b.networks(map[string]any{"networks": []string{"Lab"}, "port_groups": []map[string]any{{"name": "Second", "ports": 1}}})
 	vm := b.vm("DC0_H0_VM0")
@@ -156,7 +155,6 @@ func TestAdapterIsConnected(t *testing.T) {
 }
 
 func TestAdapterEditsThatAreRefused(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	was := b.card(vm)
@@ -186,7 +184,6 @@ func standardBacking(name string) types.BaseVirtualDeviceBackingInfo {
 }
 
 func TestAdapterMAC(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.expect("off", b.power(vm, false), "")
@@ -229,7 +226,6 @@ func (b *bed) expectPorts(group string, taken, free int) {
 }
 
 func TestPortsOfAPortGroup(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Two", "ports": 2}}, "vms": 1, "name": "third"})
 	first, second, third := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0"), b.vm("third")
@@ -286,7 +282,6 @@ func TestPortsOfAPortGroup(t *testing.T) {
 }
 
 func TestAPortByItsKey(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Two", "ports": 2}}})
 	last := b.ports("Two", false)[1].Key
@@ -303,7 +298,6 @@ func TestAPortByItsKey(t *testing.T) {
 
 // A task that fails keeps no port.
 func TestAPortOfATaskThatFailed(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "One", "ports": 1}}})
 	vm := b.vm("DC0_H0_VM0")
@@ -336,7 +330,6 @@ func portOf(card *types.VirtualVmxnet3) *types.DistributedVirtualSwitchPortConne
 
 // A port that was left is given to the next, also when those after it are taken.
 func TestAPortThatWasLeft(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Two", "ports": 2}}, "vms": 1, "name": "third"})
 	first, two := b.vm("DC0_H0_VM0"), b.backed("Two")
@@ -354,7 +347,6 @@ func TestAPortThatWasLeft(t *testing.T) {
 
 // A group that may expand does so by eight, and its properties tell.
 func TestPortGroupExpands(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Elastic", "ports": 1, "auto_expand": true}}})
 	for _, name := range []string{"DC0_H0_VM0", "DC0_C0_RP0_VM0"} {
@@ -389,7 +381,6 @@ func TestPortGroupExpands(t *testing.T) {
 // An instant clone has its source's adapters with MACs of their own, changed as
 // the spec says.
 func TestAdaptersOfAnInstantClone(t *testing.T) {
-	t.Parallel()
 	b := startModern(t)
 	b.networks(map[string]any{"networks": []string{"Lab"}, "port_groups": []map[string]any{{"name": "One", "ports": 1}}})
 	ref := b.vm("DC0_H0_VM0")
@@ -456,7 +447,6 @@ func TestAdaptersOfAnInstantClone(t *testing.T) {
 }
 
 func TestDevicePrivileges(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.networks(map[string]any{"networks": []string{"Lab"}})
 	vm := b.vm("DC0_H0_VM0")

@@ -55,7 +55,6 @@ func (b *bed) twins(client *govmomi.Client) map[string]mo.VirtualMachine {
 
 // The host has a twin of each of its VMs, and no other VM.
 func TestTwins(t *testing.T) {
-	t.Parallel()
 	b := start(t, withESX, func(o *Options) { o.VMs = 2 })
 	host := b.esx("root")
 	names := func() string {
@@ -107,7 +106,6 @@ func TestTwins(t *testing.T) {
 // What is done at the host happens to the VM, past vCenter; what is done in
 // vCenter is seen at the host.
 func TestTwinPower(t *testing.T) {
-	t.Parallel()
 	b := start(t, withESX)
 	host := b.esx("root")
 	vm := b.vm("DC0_H0_VM0")
@@ -183,7 +181,6 @@ func faultOfTask(info *types.TaskInfo) string {
 // A twin shows what the guest's Tools say, tells those who wait for it, and
 // lets the guest be asked.
 func TestTwinGuest(t *testing.T) {
-	t.Parallel()
 	b := start(t, withESX, withGuests)
 	host := b.esx("user")
 	vm := b.vm("DC0_H0_VM0")
@@ -220,7 +217,6 @@ func TestTwinGuest(t *testing.T) {
 
 // The host knows no fork.
 func TestNoForkAtTheHost(t *testing.T) {
-	t.Parallel()
 	b := start(t, withESX)
 	host := b.rawLoginAt(b.sim.ESXURL(), "ha-sessionmgr", "root", "pass")
 	for method := range hiddenMethods {
@@ -232,7 +228,6 @@ func TestNoForkAtTheHost(t *testing.T) {
 
 // Guest operations are vCenter's here; the host says so.
 func TestNoGuestOperationsAtTheHost(t *testing.T) {
-	t.Parallel()
 	b := start(t, withESX)
 	host := b.rawLoginAt(b.sim.ESXURL(), "ha-sessionmgr", "root", "pass")
 	body := `<vm type="VirtualMachine">1</vm><auth type="NamePasswordAuthentication"><interactiveSession>false</interactiveSession></auth>`
@@ -243,7 +238,6 @@ func TestNoGuestOperationsAtTheHost(t *testing.T) {
 
 // A client that comes to a host directly can tell.
 func TestESXEndpoint(t *testing.T) {
-	t.Parallel()
 	b := start(t, withESX, func(o *Options) { o.APIVersion = "7.0.2.0" })
 	address, _ := url.Parse(b.sim.ESXURL())
 	for password, right := range map[string]bool{"pass": true, "wrong": false} {

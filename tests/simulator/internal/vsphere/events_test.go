@@ -105,7 +105,6 @@ func (b *bed) powerOnBy(vm types.ManagedObjectReference, request map[string]any)
 // Every way a VM comes up, or is disturbed, leaves the events it leaves in a
 // vCenter.
 func TestPowerEvents(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	standalone, clustered := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
 	off := func(vm types.ManagedObjectReference) { b.expect("off", b.power(vm, false), "") }
@@ -191,7 +190,6 @@ func (b *bed) lastEvent(vm types.ManagedObjectReference, request map[string]any,
 
 // PowerOnMultiVM is a task of the datacenter, and one of each VM.
 func TestPowerOnMultiEvents(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vms := []types.ManagedObjectReference{b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")}
 	for _, vm := range vms {
@@ -221,7 +219,6 @@ func TestPowerOnMultiEvents(t *testing.T) {
 
 // A VM's events are what the client asked for, and nothing else.
 func TestEventFilter(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm, other := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
 	b.forget()
@@ -293,7 +290,6 @@ func TestEventFilter(t *testing.T) {
 // DrsVmPoweredOnEvent is derived from VmPoweredOnEvent, and a filter on that
 // does not select it.
 func TestDRSPitfall(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.forget()
 	vm := b.vm("DC0_C0_RP0_VM0")
@@ -310,7 +306,6 @@ func TestDRSPitfall(t *testing.T) {
 
 // A collector is paged through in both directions, and goes on living.
 func TestEventCollector(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.forget()
@@ -377,7 +372,6 @@ func TestEventCollector(t *testing.T) {
 
 // A session has so many collectors and no more; another has its own.
 func TestEventCollectorLimit(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	var last *event.HistoryCollector
 	for range mostEventCollectors {
@@ -407,7 +401,6 @@ func TestEventCollectorLimit(t *testing.T) {
 
 // A client that waits is told of new events.
 func TestWaitForEvents(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.forget()
@@ -439,7 +432,6 @@ func TestWaitForEvents(t *testing.T) {
 
 // What is too old cannot be read any more.
 func TestEventsAge(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	before := len(b.events(eventsOf(vm)))
@@ -463,7 +455,6 @@ func TestEventsAge(t *testing.T) {
 // However many VMs there are, each keeps its power events, and they are found
 // at once.
 func TestManyEvents(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.forget()
@@ -500,7 +491,6 @@ func TestManyEvents(t *testing.T) {
 
 // A clone that is powered on by cloning has no power-on task of its own.
 func TestCloneEvents(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.forget()
 	task, err := object.NewVirtualMachine(b.client.Client, b.vm("DC0_H0_VM0")).Clone(b.ctx,
@@ -517,7 +507,6 @@ func TestCloneEvents(t *testing.T) {
 
 // Who looks for changed vApp options finds them in the event of the change.
 func TestReconfiguredEvent(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.forget()

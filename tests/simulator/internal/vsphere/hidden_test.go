@@ -17,7 +17,6 @@ import (
 // fails when govmomi's dispatcher stops asking the registry's handler, or
 // takes the object itself after it did.
 func TestOurObjectsAreCalled(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	for method, want := range map[string]string{
@@ -32,7 +31,6 @@ func TestOurObjectsAreCalled(t *testing.T) {
 }
 
 func TestEnableAndDisable(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	for _, on := range []bool{true, false} {
 		vm := b.vm("DC0_H0_VM0")
@@ -56,7 +54,6 @@ func TestEnableAndDisable(t *testing.T) {
 }
 
 func TestUnknownMethods(t *testing.T) {
-	t.Parallel()
 	for version, hidden := range map[string]bool{"6.0": true, "6.5": true, "6.7": false, "8.0.3.0": false} {
 		b := start(t, func(o *Options) { o.APIVersion = version })
 		vm := b.vm("DC0_H0_VM0")
@@ -84,7 +81,6 @@ func TestUnknownMethods(t *testing.T) {
 }
 
 func TestCreateChild(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	parent := b.parent()
 	got := b.expect("create", b.create(parent, "web-01",
@@ -125,7 +121,6 @@ func TestCreateChild(t *testing.T) {
 }
 
 func TestCreateRefused(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.expect("not enabled", b.create(vm, "x", ""), "InvalidState")
@@ -157,7 +152,6 @@ func (b *bed) pool(cluster string) types.ManagedObjectReference {
 }
 
 func TestNames(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	parent := b.parent()
 	for name, escaped := range map[string]string{
@@ -175,7 +169,6 @@ func TestNames(t *testing.T) {
 }
 
 func TestLocation(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	parent := b.parent()
 	b.control(http.MethodPost, "inventory", map[string]any{"folders": []string{"/DC0/vm/kids"}}, nil)
@@ -185,7 +178,6 @@ func TestLocation(t *testing.T) {
 }
 
 func TestPersistentChild(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.expect("snapshot", b.raw.task("CreateSnapshot_Task", vm, "<name>s</name><memory>false</memory><quiesce>false</quiesce>"), "")
@@ -209,7 +201,6 @@ func TestPersistentChild(t *testing.T) {
 }
 
 func TestNonpersistentChildLosesItsState(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	child := b.child(b.parent(), "lose", "")
 	b.expect("power on", b.power(child, true), "")
@@ -240,7 +231,6 @@ func (b *bed) runIn(vm types.ManagedObjectReference, command string) string {
 // The way of a whole fork: what the parent set before the fork point is seen
 // after it, what comes after it happens in every child.
 func TestForkPoint(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.enable(vm)
@@ -275,7 +265,6 @@ hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"`)
 
 // Until a child's Tools report, vCenter shows the parent's network for it.
 func TestToolsReportAfresh(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.parent()
 	parents := b.read(vm, "guest").Guest
@@ -298,7 +287,6 @@ func TestToolsReportAfresh(t *testing.T) {
 }
 
 func TestFreezeRefused(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.untilReady(vm)

@@ -63,7 +63,6 @@ func (b *bed) cloned(source types.ManagedObjectReference, name string, config ..
 }
 
 func TestInstantCloneOfFrozenSource(t *testing.T) {
-	t.Parallel()
 	b := startModern(t)
 	source := b.vm("DC0_H0_VM0")
 	if frozen := b.read(source, "runtime").Runtime.InstantCloneFrozen; frozen == nil || *frozen {
@@ -129,7 +128,6 @@ func TestInstantCloneOfFrozenSource(t *testing.T) {
 }
 
 func TestInstantCloneOfRunningSource(t *testing.T) {
-	t.Parallel()
 	b := startModern(t)
 	source := b.vm("DC0_H0_VM0")
 	b.untilReady(source)
@@ -176,7 +174,6 @@ func (b *bed) run(vm types.ManagedObjectReference, script string) string {
 // TestCloneOfAClone clones what is frozen, and its clone when that is frozen in
 // its turn.
 func TestCloneOfAClone(t *testing.T) {
-	t.Parallel()
 	b := startModern(t)
 	source := b.vm("DC0_H0_VM0")
 	b.freezeInstant(source, freezeCommand+"; hostname second")
@@ -193,7 +190,6 @@ func TestCloneOfAClone(t *testing.T) {
 // A program that came through a freeze itself cannot be run again: a clone of
 // where it freezes next has its files, and not the program.
 func TestProgramThatFreezesTwice(t *testing.T) {
-	t.Parallel()
 	b := startModern(t)
 	source := b.vm("DC0_H0_VM0")
 	b.freezeInstant(source, freezeCommand+"; echo one >/root/count; "+freezeCommand+"; echo two >/root/count")
@@ -232,7 +228,6 @@ func (b *bed) chain(ref types.ManagedObjectReference) []string {
 }
 
 func TestDeltaDisks(t *testing.T) {
-	t.Parallel()
 	b := startModern(t)
 	source := b.vm("DC0_H0_VM0")
 	b.untilReady(source)
@@ -327,7 +322,6 @@ func (b *bed) refusals() map[string]struct {
 }
 
 func TestInstantCloneRefused(t *testing.T) {
-	t.Parallel()
 	b := start(t, modern)
 	source := b.vm("DC0_H0_VM0")
 	vms := len(b.sim.registry().All("VirtualMachine"))
@@ -393,7 +387,6 @@ func kindsOf(faults []types.LocalizedMethodFault) string {
 }
 
 func TestCheckInstantClone(t *testing.T) {
-	t.Parallel()
 	b := startModern(t)
 	source := b.vm("DC0_H0_VM0")
 	b.untilReady(source)
@@ -505,7 +498,6 @@ func TestFreezeCommandsOfVersions(t *testing.T) {
 // A quiesced fork parent is no source of an instant clone, and an instant clone
 // may become a fork parent.
 func TestBothGenerations(t *testing.T) {
-	t.Parallel()
 	b := start(t, func(o *Options) { o.APIVersion, o.HiddenMethods = "8.0.3.0", "on" }, withGuests)
 	parent := b.parent()
 	if frozen := b.read(parent, "runtime").Runtime.InstantCloneFrozen; frozen == nil || *frozen {
@@ -529,7 +521,6 @@ func TestBothGenerations(t *testing.T) {
 }
 
 func TestInstantFreeze(t *testing.T) {
-	t.Parallel()
 	b := startModern(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.untilReady(vm)
@@ -555,7 +546,6 @@ func TestInstantFreeze(t *testing.T) {
 }
 
 func TestPrivilegesOfInstantClone(t *testing.T) {
-	t.Parallel()
 	b := start(t, modern)
 	source := b.vm("DC0_H0_VM0")
 	vm := b.read(source, "resourcePool", "datastore")
@@ -598,7 +588,6 @@ func TestPrivilegesOfInstantClone(t *testing.T) {
 }
 
 func TestInstantCloneOnTheHost(t *testing.T) {
-	t.Parallel()
 	b := start(t, modern, withESX)
 	host := b.esx("root")
 	twin := b.twins(host)["DC0_H0_VM0"].Self
@@ -613,7 +602,6 @@ func TestInstantCloneOnTheHost(t *testing.T) {
 
 // Mishaps find a clone by its name, as a call and as a task.
 func TestMishapsOfInstantClones(t *testing.T) {
-	t.Parallel()
 	b := start(t, modern)
 	source := b.vm("DC0_H0_VM0")
 	for at, name := range map[string]string{"call": "c1", "task": "c2"} {
@@ -626,7 +614,6 @@ func TestMishapsOfInstantClones(t *testing.T) {
 
 // A clone that cannot be powered on is taken back.
 func TestInstantCloneBackedOut(t *testing.T) {
-	t.Parallel()
 	b := start(t, modern)
 	source := b.vm("DC0_H0_VM0")
 	datastore := b.read(source, "datastore").Datastore[0]
@@ -641,7 +628,6 @@ func TestInstantCloneBackedOut(t *testing.T) {
 
 // Many clones at once, of a source that runs and then is frozen.
 func TestManyInstantClones(t *testing.T) {
-	t.Parallel()
 	const each = 6
 	b := startModern(t)
 	source := b.vm("DC0_H0_VM0")

@@ -35,7 +35,6 @@ func TestLeaseOf(t *testing.T) {
 
 // Every host has each network, and so has its cluster, once.
 func TestNetworksOfHosts(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	named := func(networks []types.ManagedObjectReference) (names []string) {
 		t.Helper()
@@ -136,7 +135,6 @@ func TestMoveToAnotherDatacenter(t *testing.T) {
 // Every VM that runs has an address of its own from the network, also one that
 // is made or powered on later; and the same one again.
 func TestAddresses(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	network := netip.MustParsePrefix("10.0.0.0/8")
 	address := func(name string) string {

@@ -147,7 +147,6 @@ func (b *bed) calls() callCount {
 }
 
 func TestMOBAsksForALogin(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	for _, c := range []*mobClient{b.mob("", ""), b.mob("user", "wrong"), b.mob("nobody", "pass")} {
 		page := c.get("/mob/")
@@ -158,7 +157,6 @@ func TestMOBAsksForALogin(t *testing.T) {
 }
 
 func TestMOBSession(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.control(http.MethodPost, "users", map[string]any{"name": "browser", "password": "b&<\"p"}, nil)
 	c := b.mob("browser", "b&<\"p")
@@ -194,7 +192,6 @@ func TestMOBSession(t *testing.T) {
 }
 
 func TestMOBSessionEndsBetweenFormAndPost(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -212,7 +209,6 @@ func TestMOBSessionEndsBetweenFormAndPost(t *testing.T) {
 }
 
 func TestMOBObjectPages(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -235,7 +231,6 @@ func TestMOBObjectPages(t *testing.T) {
 }
 
 func TestMOBForm(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -267,7 +262,6 @@ func TestMOBForm(t *testing.T) {
 }
 
 func TestMOBHiddenMethods(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -315,7 +309,6 @@ func TestMOBHiddenMethods(t *testing.T) {
 }
 
 func TestMOBPublicMethods(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -336,7 +329,6 @@ func TestMOBPublicMethods(t *testing.T) {
 }
 
 func TestMOBFollowsTheVersion(t *testing.T) {
-	t.Parallel()
 	for _, test := range []struct {
 		version, hidden string
 		fork, instant   int
@@ -363,7 +355,6 @@ func TestMOBFollowsTheVersion(t *testing.T) {
 }
 
 func TestMOBInstantClone(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests, func(o *Options) { o.APIVersion = "8.0.3.0" })
 	vm := b.vm("DC0_H0_VM0")
 	got := b.mob("user", "pass").task(vm.Value, "instantClone", "spec", `<spec><name>clone</name><location></location>`+
@@ -375,7 +366,6 @@ func TestMOBInstantClone(t *testing.T) {
 }
 
 func TestMOBRefusesBadParameters(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	c := b.mob("user", "pass")
@@ -420,7 +410,6 @@ func TestMOBRefusesBadParameters(t *testing.T) {
 }
 
 func TestMOBFaultsAndMishaps(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.control(http.MethodPost, "users", map[string]any{"name": "limited", "password": "p", "deny": []string{toggleForkParent}}, nil)
@@ -461,7 +450,6 @@ func TestMOBFaultsAndMishaps(t *testing.T) {
 }
 
 func TestMOBIsNotOnESX(t *testing.T) {
-	t.Parallel()
 	b := start(t, func(o *Options) { o.ESXListen = "127.0.0.1:0" })
 	for _, path := range []string{"/mob", "/mob/", "/mob/?moid=ha-host"} {
 		res, err := b.raw.http.Get(strings.TrimSuffix(b.sim.ESXURL(), "/sdk") + path)

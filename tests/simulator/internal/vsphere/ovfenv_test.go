@@ -169,7 +169,6 @@ func (b *bed) parsed(document string) (own map[string]string, entities map[strin
 
 // All fields of vApp options are kept, changed field by field, and announced.
 func TestVAppOptions(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	if got := b.vApp(vm); got != nil {
@@ -257,7 +256,6 @@ func TestVAppOptions(t *testing.T) {
 }
 
 func TestVAppOptionsRefused(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(prop(1, "a", "string", "x", class("c", "i"))))
@@ -285,7 +283,6 @@ func TestVAppOptionsRefused(t *testing.T) {
 }
 
 func TestVAppPrivileges(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(prop(1, "a", "string", "x")))
@@ -344,7 +341,6 @@ func (b *bed) settle(vm types.ManagedObjectReference) {
 
 // The document, letter by letter.
 func TestOVFDocument(t *testing.T) {
-	t.Parallel()
 	b := start(t, func(o *Options) { o.APIVersion = "8.0.3.0" })
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(
@@ -393,7 +389,6 @@ zweite Zeile ü"/>
 // What the guest finds after each way to begin a run and through what happens
 // to it. Each step goes on from the one before.
 func TestOVFEnvironmentComesAndGoes(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_C0_RP0_VM0")
 	other := b.otherHost(*b.read(vm, "runtime").Runtime.Host)
@@ -469,7 +464,6 @@ func TestOVFEnvironmentComesAndGoes(t *testing.T) {
 
 // In the guest, by the programs of VMware Tools.
 func TestOVFEnvironmentInGuest(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(prop(1, "a", "string", "x")))
@@ -530,7 +524,6 @@ func TestOVFEnvironmentInGuest(t *testing.T) {
 // A client of the host finds nothing of it there, and a power-on there delivers
 // nothing.
 func TestOVFEnvironmentAtTheHost(t *testing.T) {
-	t.Parallel()
 	b := start(t, withESX)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(prop(1, "a", "string", "x")))
@@ -561,7 +554,6 @@ func TestOVFEnvironmentAtTheHost(t *testing.T) {
 
 // A document that a client writes into extraConfig.
 func TestOVFEnvironmentInjected(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	write := func(value string) func() { return func() { b.setExtra(vm, "guestinfo.ovfEnv", value) } }
@@ -602,7 +594,6 @@ func TestOVFEnvironmentInjected(t *testing.T) {
 }
 
 func TestOVFEnvironmentISO(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, &types.VmConfigSpec{Property: []types.VAppPropertySpec{prop(1, "a", "string", "x")}, OvfEnvironmentTransport: []string{byISO}})
@@ -671,7 +662,6 @@ func (b *bed) cdrom(vm types.ManagedObjectReference, operation types.VirtualDevi
 }
 
 func TestExtractOvfEnvironment(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	if got := b.extract(vm); got != "" {
@@ -706,7 +696,6 @@ func TestExtractOvfEnvironment(t *testing.T) {
 
 // Values that vCenter computes.
 func TestComputedProperties(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.profile("Production", "10.1.0")
@@ -777,7 +766,6 @@ func TestComputedProperties(t *testing.T) {
 
 // With DHCP the address comes from the guest, too late for its document.
 func TestAddressByDHCP(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	spec := options(prop(1, "ip0", "ip:VM Network", ""))
@@ -833,7 +821,6 @@ func (b *bed) ipPools() (manager, datacenter types.ManagedObjectReference) {
 // A VM with a property that cannot be computed does not start through vCenter,
 // and starts past it.
 func TestPropertiesThatCannotBeComputed(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.profile("Full", "10.2.0")
@@ -902,7 +889,6 @@ func (b *bed) shop() (vApp *object.VirtualApp, web, db types.ManagedObjectRefere
 
 // VMs in a vApp are told of it and of each other.
 func TestOVFEnvironmentOfVApp(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vApp, web, db := b.shop()
 	if got := b.read(web, "parentVApp").ParentVApp; got == nil || *got != vApp.Reference() {
@@ -938,7 +924,6 @@ func TestOVFEnvironmentOfVApp(t *testing.T) {
 
 // Clones have the options of their source, or what their spec makes of them.
 func TestOVFEnvironmentOfClone(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	source := b.vm("DC0_H0_VM0")
 	b.setVApp(source, options(prop(1, "a", "string", "x"), prop(2, "p", "password", "planted-secret-value")))
@@ -1034,7 +1019,6 @@ func (b *bed) imported(name string, answers ...types.KeyValue) error {
 }
 
 func TestOVFEnvironmentOfImport(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	if err := b.imported("imported", types.KeyValue{Key: "vami.ip0.X", Value: "192.0.2.7"}, types.KeyValue{Key: "vami.secret.X", Value: "planted-secret-value"}); err != nil {
 		t.Fatal(err)
@@ -1085,7 +1069,6 @@ func TestOVFEnvironmentOfImport(t *testing.T) {
 
 // A fork child has its parent's document in its memory.
 func TestOVFEnvironmentOfForkChild(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.setVApp(vm, options(prop(1, "a", "string", "parent's")))

@@ -12,7 +12,6 @@ import (
 
 // bootTime is when the VM was powered on, whatever happens until it is off.
 func TestBootTime(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	boot := func() *time.Time {
@@ -45,7 +44,6 @@ func TestBootTime(t *testing.T) {
 
 // A reset and a reboot begin the guest anew, but the VM is powered on all along.
 func TestRestart(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.untilReady(vm)
@@ -73,7 +71,6 @@ func TestRestart(t *testing.T) {
 
 // What a guest does when its Tools ask for it needs Tools.
 func TestGuestPowerNeedsTools(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	for _, method := range []string{"ShutdownGuest", "RebootGuest"} {

@@ -13,7 +13,6 @@ import (
 
 // Every way to power a VM on is told from the others.
 func TestPowerOnOrigin(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	control := func(origin string) func() {

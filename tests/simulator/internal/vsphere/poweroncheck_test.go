@@ -43,7 +43,6 @@ func (b *bed) checked(req types.CheckPowerOn_Task) (map[string][]string, string)
 // What the check finds is what the power-on fails with, and what a power-on at
 // the host does not mind.
 func TestCheckPowerOn(t *testing.T) {
-	t.Parallel()
 	b := start(t, func(o *Options) { o.APIVersion = "6.7" })
 	vm := b.vm("DC0_C0_RP0_VM0")
 	b.expect("off", b.power(vm, false), "")
@@ -104,7 +103,6 @@ func TestCheckPowerOn(t *testing.T) {
 
 // Before 6.7 nothing can be asked.
 func TestNoCheckPowerOn(t *testing.T) {
-	t.Parallel()
 	b := start(t, func(o *Options) { o.APIVersion = "6.5" })
 	vm := b.vm("DC0_H0_VM0")
 	if _, fault := b.checked(types.CheckPowerOn_Task{Vm: vm, Host: b.read(vm, "runtime.host").Runtime.Host}); fault != "InvalidRequest" {
@@ -114,7 +112,6 @@ func TestNoCheckPowerOn(t *testing.T) {
 
 // A host that vCenter cannot reach takes its VMs with it.
 func TestDisconnectHost(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	host := object.NewHostSystem(b.client.Client, *b.read(vm, "runtime.host").Runtime.Host)
@@ -153,7 +150,6 @@ func (b *bed) patch(path string, request map[string]any) {
 // Clients make IP pools, with or without a range, for networks they name by
 // reference.
 func TestIPPools(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	manager := *b.client.ServiceContent.IpPoolManager
 	datacenter := b.sim.registry().Any("Datacenter").Reference()

@@ -19,7 +19,6 @@ import (
 
 // Who asks beforehand is told what a call would be refused for.
 func TestAuthorizationManager(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm, other := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
 	deny := func(on []string, privileges ...string) *govmomi.Client {
@@ -91,7 +90,6 @@ func TestAuthorizationManager(t *testing.T) {
 
 // vSphere 6.0 does not know the methods that 6.5 brought.
 func TestAuthorizationManagerOfOldServer(t *testing.T) {
-	t.Parallel()
 	b := start(t, func(o *Options) { o.APIVersion = "6.0" })
 	entity := `type="VirtualMachine">` + b.vm("DC0_H0_VM0").Value
 	for method, known := range map[string]bool{"HasPrivilegeOnEntities": true, "HasUserPrivilegeOnEntities": false, "FetchUserPrivilegeOnEntities": false} {
@@ -108,7 +106,6 @@ func TestAuthorizationManagerOfOldServer(t *testing.T) {
 
 // A user whom permissions are about has what they give, and no more.
 func TestPermissions(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.control(http.MethodPost, "users", map[string]any{"name": "low", "password": "low"}, nil)
 	low := b.login("low", "low")

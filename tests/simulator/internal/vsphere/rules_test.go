@@ -878,7 +878,6 @@ func TestEveryRuleBothWays(t *testing.T) {
 }
 
 func TestRulesOverControl(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	var list []Rule
 	b.control(http.MethodGet, "rules", nil, &list)

@@ -73,7 +73,6 @@ func TestNothingIsLeftBehind(t *testing.T) {
 
 // A simulator that ends does not wait for a guest that leads nowhere.
 func TestCloseWithStuckGuest(t *testing.T) {
-	t.Parallel()
 	var log strings.Builder
 	b := start(t, withGuests, func(o *Options) { o.Log = &log })
 	vm := b.vm("DC0_H0_VM0")
@@ -104,7 +103,6 @@ func TestCloseWithStuckGuest(t *testing.T) {
 }
 
 func TestDelay(t *testing.T) {
-	t.Parallel()
 	b := start(t, func(o *Options) { o.Delay, o.TaskDelay = 50*time.Millisecond, 200*time.Millisecond })
 	begun := time.Now()
 	_, _, _ = b.raw.call("CurrentTime", "ServiceInstance", "ServiceInstance", "")
@@ -119,7 +117,6 @@ func TestDelay(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	for _, login := range [][2]string{{"user", "wrong"}, {"other", "pass"}, {"user", ""}} {
 		client := &rawClient{b: b, address: b.sim.URL(), action: "urn:vim25/6.0", http: b.raw.http}
@@ -131,7 +128,6 @@ func TestLogin(t *testing.T) {
 }
 
 func TestSOAPAction(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	for action, accepted := range map[string]bool{
 		"urn:vim25/6.0": true, `"urn:vim25/6.5"`: true, "urn:vim25/2.5u2": true, "urn:vim25/9.1.0.0": true,
@@ -149,7 +145,6 @@ func TestSOAPAction(t *testing.T) {
 }
 
 func TestServiceVersions(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	if err := b.client.UseServiceVersion(); err != nil || b.client.Version != "6.5" || b.client.Namespace != "urn:vim25" {
 		t.Errorf("%v %s %s", err, b.client.Namespace, b.client.Version)
@@ -163,7 +158,6 @@ func TestServiceVersions(t *testing.T) {
 }
 
 func TestCalls(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.control(http.MethodDelete, "calls", nil, nil)
 	b.enable(b.vm("DC0_H0_VM0"))
@@ -180,7 +174,6 @@ func TestCalls(t *testing.T) {
 }
 
 func TestPrivileges(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	parent := b.parent()
 	other := b.vm("DC0_C0_RP0_VM0")
@@ -222,7 +215,6 @@ func TestPrivileges(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm, other := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
 	fault := func(rule map[string]any) {
@@ -281,7 +273,6 @@ func TestFaults(t *testing.T) {
 
 // A fault by request has what a server never leaves out.
 func TestFaultsAreComplete(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	for kind, complete := range map[string]func(fault types.BaseMethodFault) bool{
@@ -299,7 +290,6 @@ func TestFaultsAreComplete(t *testing.T) {
 
 // A VM may be destroyed while its task waits.
 func TestDelayedTaskOfAVMThatIsGone(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.expect("off", b.power(vm, false), "")
@@ -315,7 +305,6 @@ func TestDelayedTaskOfAVMThatIsGone(t *testing.T) {
 
 // A task that waits must not keep clients from reading its VM.
 func TestDelayedTask(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.control(http.MethodPost, "faults", map[string]any{"method": "PowerOffVM_Task", "at": "task", "delay_ms": 5000}, nil)
@@ -334,7 +323,6 @@ func TestDelayedTask(t *testing.T) {
 }
 
 func TestSessionKill(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	b.control(http.MethodPost, "users", map[string]any{"name": "two", "password": "two"}, nil)
 	second := b.login("two", "two")
@@ -383,7 +371,6 @@ func TestSessionKill(t *testing.T) {
 
 // A session that the server dropped is gone, and its client can log in again.
 func TestSessionDropped(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	sessions := func() []string {
 		var list []sessionInfo
@@ -433,7 +420,6 @@ func soapDetail(err error) any {
 }
 
 func TestMethodNotFound(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	_, fault, err := b.raw.call("TurnOffFaultToleranceForVM_Task", "VirtualMachine", b.vm("DC0_H0_VM0").Value, "")
 	if err != nil || fault.kind() != "MethodNotFound" || strings.Contains(fault.Detail.Fault.Receiver, wrapped) || fault.Detail.Fault.Receiver == "" {
@@ -442,7 +428,6 @@ func TestMethodNotFound(t *testing.T) {
 }
 
 func TestNoMethods(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	for _, name := range []string{"NoSuchMethod", "VirtualMachineConfigSpec", "string"} {
 		if _, fault, err := b.raw.call(name, "VirtualMachine", "vm-1", ""); err != nil || fault.kind() != "InvalidRequest" {
@@ -452,7 +437,6 @@ func TestNoMethods(t *testing.T) {
 }
 
 func TestFetch(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	for _, unset := range []string{"snapshot", "parentVApp", "config.forkConfigInfo"} {
@@ -474,7 +458,6 @@ func TestFetch(t *testing.T) {
 
 // A change must be seen under whatever part of it a client asked for.
 func TestUpdates(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	seen := make(chan string, 1)
@@ -507,7 +490,6 @@ func TestUpdates(t *testing.T) {
 }
 
 func TestGuestOperations(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.untilReady(vm)
@@ -637,7 +619,6 @@ func TestGuestOperations(t *testing.T) {
 }
 
 func TestTransfersBlocked(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.untilReady(vm)
@@ -696,7 +677,6 @@ func (b *bed) downloadURL(vm types.ManagedObjectReference) string {
 }
 
 func TestClone(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.expect("set", b.raw.task("ReconfigVM_Task", vm, `<spec><extraConfig xsi:type="OptionValue"><key>k</key><value xsi:type="xsd:string">v</value></extraConfig><vAppConfig xsi:type="VmConfigSpec"><property><operation>add</operation><info><key>1</key><id>x</id><type>string</type><value>y</value></info></property></vAppConfig></spec>`), "")
@@ -719,7 +699,6 @@ func TestClone(t *testing.T) {
 }
 
 func TestBulkInventory(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	begun := time.Now()
 	var made struct{ Moids []string }
@@ -737,7 +716,6 @@ func TestBulkInventory(t *testing.T) {
 
 // Of many clients that want one name, one gets it.
 func TestOneNameForMany(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	parent := b.parent()
 	outcomes := make(chan string)
@@ -759,7 +737,6 @@ func TestOneNameForMany(t *testing.T) {
 
 // Many clients at once: this is for the race detector.
 func TestManyChildren(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	parent := b.parent()
 	const clients, each = 8, 13

@@ -15,7 +15,6 @@ import (
 )
 
 func TestFaultToleranceRole(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	for role, want := range map[int32]types.VirtualMachineFaultToleranceState{1: "running", 2: "running", 0: "notConfigured"} {
@@ -33,7 +32,6 @@ func TestFaultToleranceRole(t *testing.T) {
 
 // vCenter's settings and its hosts tell where it is; nothing else does.
 func TestOwnVM(t *testing.T) {
-	t.Parallel()
 	for _, with := range []func(*Options){func(*Options) {}, withGuests} {
 		b := start(t, with)
 		vm := b.vm("DC0_H0_VM0")
@@ -75,7 +73,6 @@ func TestOwnVM(t *testing.T) {
 // A datastore changes while VMs on it are removed: this is for the race
 // detector.
 func TestDatastoreOfVMsThatGo(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	var made struct{ Moids []string }
 	b.control(http.MethodPost, "inventory", map[string]any{"vms": 40, "name": "gone-%04d"}, &made)
@@ -107,7 +104,6 @@ func TestDatastoreOfVMsThatGo(t *testing.T) {
 }
 
 func TestStatesRefused(t *testing.T) {
-	t.Parallel()
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	for _, test := range []struct {

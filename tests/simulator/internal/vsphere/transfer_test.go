@@ -49,7 +49,6 @@ func (p portOnly) Close() error   { *p.closed = append(*p.closed, p.port); retur
 // Somebody between client and host has another certificate than vCenter
 // reports for the host.
 func TestManInTheMiddle(t *testing.T) {
-	t.Parallel()
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
 	b.untilReady(vm)
