@@ -39,6 +39,46 @@ def secrets(spec: Spec, params: Params) -> set[str]:
     return found - {""}
 
 
+def given(spec: Spec, params: Params) -> dict[str, t.Any]:
+    """Return the parameters without the empty ones: an empty string is an option that is not given.
+
+    Surveys and templates leave such strings. Empty strings in a list are dropped; a list of nothing else is not given,
+    but a list without any entry stays, since it may be what a filter has left of a list of names. The values of a dict
+    without suboptions belong to the user and stay as they are.
+
+    :param params: as they were given, before Ansible has converted them.
+    """
+    options = {name: option for main, option in spec.items() for name in (main, *option.get("aliases", []))}
+    result = dict(params)
+    for name, value in params.items():
+        if name in options and value is not None:
+            result[name] = _without_empty(options[name], value)
+            if result[name] == "":
+                del result[name]
+    return result
+
+
+def _without_empty(option: dict[str, t.Any], value: t.Any) -> t.Any:
+    """Return an option's value without empty strings in it; an empty string when nothing else was in it."""
+    if option.get("type") != "list" or value == "":
+        return value
+    suboptions = option.get("options")
+    if isinstance(value, str) and suboptions is None:
+        value = value.split(",")  # as Ansible does
+    if not isinstance(value, list) or not value:
+        return value
+    entries = [one for one in value if one != ""]
+    if suboptions is not None:
+        entries = [_entry(suboptions, one) for one in entries]
+    return entries or ""
+
+
+def _entry(suboptions: Spec, entry: t.Any) -> t.Any:
+    """Return a list's entry, which may be given as text, without its empty suboptions."""
+    values = _read(check_type_dict, entry, None)
+    return entry if values is None else given(suboptions, values)
+
+
 def _read(convert: t.Callable[[t.Any], t.Any], given: t.Any, otherwise: t.Any) -> t.Any:
     """A value as Ansible reads it, unless Ansible will refuse it."""
     try:

@@ -36,6 +36,7 @@ class _Module(AnsibleModule):
     def _load_params(self) -> None:
         """Before anything is checked, logged or told."""
         super()._load_params()
+        self.params = _arguments.given(self.argument_spec, self.params)
         self.no_log_values.update(_arguments.secrets(self.argument_spec, self.params))
 
     def _log_invocation(self) -> None:
