@@ -1,10 +1,18 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Property tests try the same examples in every run, however slow the machine is."""
+"""Property tests try the same examples in every run, however slow the machine is. And a vCenter in memory."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
+from unit.fake_vcenter import FakeVCenter
 
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+
+@pytest.fixture
+def vcenter() -> FakeVCenter:
+    """A vCenter in memory, with a datacenter, a VM folder and a host."""
+    return FakeVCenter()

@@ -1,0 +1,302 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The requests for children: how many at a time, and what follows when an answer is lost."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+from unit.fake_vcenter import OFF, ON, FakeVCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, pipeline, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import Executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Goal, Step
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+
+INSTANT_CLONE, VMFORK = "InstantClone_Task", "CreateForkChild_Task"
+ENGINES = [pytest.param("8.0.3.0", INSTANT_CLONE, id="instant_clone"), pytest.param("6.5", VMFORK, id="vmfork")]
+UUID = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"
+SECRET = {"token": "a-long-secret"}
+
+
+class Bed:
+    """A parent at its fork point, and the children of a task."""
+
+    def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str = "8.0.3.0") -> None:
+        vcenter.api_version = version
+        self.vcenter = vcenter
+        frozen = {"runtime.instantCloneFrozen": True, "runtime.quiescedForkParent": True}
+        enabled = {"config.forkConfigInfo": SimpleNamespace(parentEnabled=True, parentForkGroupId="g1")}
+        self.vm = vcenter.vm("golden", **frozen, **enabled)
+        self.session = vcenter.use(monkeypatch)
+        self.parent: Parent = vcenter.parent(self.session, self.vm)
+        vcenter.effects["RetrieveForkChildren_Task"] = lambda _parent: [
+            one for one in vcenter.objects if isinstance(one, vim.VirtualMachine) and one != self.vm
+        ]
+
+    def goal(self, wait_for: str) -> Goal:
+        engine = self.parent.engine
+        return Goal(
+            wait_for, self.parent.values, param_keys=engine.param_keys, is_born_running=engine.is_born_running
+        )
+
+    def make(
+        self,
+        *names: str,
+        wait_for: str = "created",
+        seconds: float = 300,
+        concurrency: int = 8,
+        **wanted: Any,
+    ) -> list[Child]:
+        """Make children; they are returned in the order of their names."""
+        children = [Wanted(name, **wanted) for name in names]
+        return self.run([pipeline.begin(one, self.goal(wait_for)) for one in children], seconds, concurrency)
+
+    def run(self, ways: list[pipeline.Next], seconds: float = 300, concurrency: int = 8) -> list[Child]:
+        places = Places(self.parent, [child.wanted for child, _request in ways])
+        return Executor(self.parent, places, Deadline(seconds), concurrency).run(ways)
+
+    def report(self, vm: Any, code: int = 0) -> None:
+        """Have a child report the end of its script."""
+        nonce = self.vcenter.keys(vm)[report.CHILD_NONCE]
+        self.vcenter.set_keys(vm, **{report.POST_CLONE: f"{nonce} {code} "})
+
+
+@pytest.fixture
+def bed(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> Bed:
+    """A parent on a server with Instant Clone."""
+    return Bed(vcenter, monkeypatch)
+
+
+# --- how many at a time ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+@pytest.mark.parametrize("concurrency", [1, 2, 5])
+def test_concurrency_is_the_limit_exactly(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str, concurrency: int
+) -> None:
+    """A child counts from the request for its creation until it runs: neither more nor fewer are under way."""
+    bed = Bed(vcenter, monkeypatch, version)
+    last = create if create == INSTANT_CLONE else "PowerOnVM_Task"
+    vcenter.held.add(last)
+    under_way: list[int] = []
+
+    def end_one() -> None:
+        under_way.append(vcenter.count(create) - len(under_way))
+        vcenter.end_tasks(last)
+        if len(under_way) < 5:
+            vcenter.later(10, end_one)
+
+    vcenter.later(10, end_one)
+    children = bed.make("a", "b", "c", "d", "e", wait_for="powered_on", concurrency=concurrency)
+    assert [(child.step, child.error) for child in children] == [(Step.DONE, None)] * 5
+    assert under_way == [min(concurrency, left) for left in (5, 4, 3, 2, 1)]
+
+
+def test_a_failed_child_makes_room(bed: Bed) -> None:
+    bed.vcenter.refuse(INSTANT_CLONE, vim.fault.InvalidState(msg="No."))
+    bed.vcenter.fail(INSTANT_CLONE, vim.fault.InvalidState(msg="No."))
+    children = bed.make("a", "b", "c", concurrency=1)
+    assert [child.step for child in children] == [Step.FAILED, Step.FAILED, Step.DONE]
+    assert [child.changed for child in children] == [False, False, True]
+
+
+# --- lost answers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+def test_what_was_created_is_not_created_again(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
+) -> None:
+    bed = Bed(vcenter, monkeypatch, version)
+    vcenter.lose_answer(create, carried_out=True)
+    (child,) = bed.make("web")
+    assert (child.step, child.error, [child.vm]) == (Step.DONE, None, vcenter.named("web"))
+    assert vcenter.count(create) == 1
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+def test_what_was_not_created_is_asked_for_once_more(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
+) -> None:
+    bed = Bed(vcenter, monkeypatch, version)
+    vcenter.lose_answer(create, carried_out=False)
+    (child,) = bed.make("web")
+    assert (child.step, child.error, [child.vm]) == (Step.DONE, None, vcenter.named("web"))
+    assert vcenter.count(create) == 2
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+def test_it_is_asked_for_no_third_time(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
+) -> None:
+    bed = Bed(vcenter, monkeypatch, version)
+    vcenter.lose_answer(create, carried_out=False)
+    vcenter.lose_answer(create, carried_out=False)
+    (child,) = bed.make("web")
+    assert (child.step, child.vm, child.changed) == (Step.FAILED, None, False)
+    assert vcenter.count(create) == 2
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+def test_nothing_is_asked_for_while_the_first_request_may_go_on(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
+) -> None:
+    bed = Bed(vcenter, monkeypatch, version)
+    vcenter.held.add(create)
+    vcenter.lose_answer(create, carried_out=True)
+    (child,) = bed.make("web", seconds=30)
+    assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
+    assert "may have been done all the same" in str(child.error)
+    assert vcenter.count(create) == 1
+
+
+@pytest.mark.parametrize("keys", [{}, {report.CHILD_NONCE: "another"}], ids=["none", "another"])
+def test_a_vm_with_the_uuid_and_without_the_nonce_is_not_the_child(bed: Bed, keys: dict[str, str]) -> None:
+    """It appeared after the names and UUIDs were looked at, and is neither taken nor touched."""
+    foreign = bed.vcenter.vm("foreign", OFF, keys, **{"config.uuid": UUID})
+    before = dict(bed.vcenter.objects[foreign])
+    bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=False)
+    (child,) = bed.make("web", bios_uuid=UUID)
+    assert [child.vm] == bed.vcenter.named("web")
+    assert bed.vcenter.count(INSTANT_CLONE) == 2
+    assert bed.vcenter.objects[foreign] == before
+
+
+def test_of_several_vms_with_the_uuid_that_with_the_nonce_is_the_child(bed: Bed) -> None:
+    bed.vcenter.vm("foreign", OFF, **{"config.uuid": UUID})
+    bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=True)
+    (child,) = bed.make("web", bios_uuid=UUID)
+    assert [child.vm] == bed.vcenter.named("web")
+    assert bed.vcenter.count(INSTANT_CLONE) == 1
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_vm_of_the_name_is_the_child_only_if_the_server_lists_it(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    there = vcenter.vm("web", OFF)
+    vcenter.effects["RetrieveForkChildren_Task"] = lambda _parent: [there] if listed else []
+    vcenter.lose_answer(VMFORK, carried_out=False)
+    (child,) = bed.make("web")
+    assert child.vm == (there if listed else None)
+    assert (identity.record_of(vcenter.objects[there]) is not None) == listed
+
+
+# --- power-on -------------------------------------------------------------------------------------------------------
+
+
+def recorded(bed: Bed, name: str = "web", state: str = OFF, **keys: str) -> Any:
+    """A child of an earlier task."""
+    vm = bed.vcenter.vm(name, state)
+    parent = bed.parent.values["config.instanceUuid"]
+    record = identity.Record(parent, bed.vcenter.objects[vm]["config.uuid"], "n0")
+    bed.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), report.CHILD_NONCE: "n0"}, **keys)
+    return vm
+
+
+def resumed(bed: Bed, vm: Any, wait_for: str = "powered_on", **wanted: Any) -> pipeline.Next:
+    name = bed.vcenter.objects[vm]["name"]
+    return pipeline.resume(Wanted(name, **wanted), bed.goal(wait_for), vm, dict(bed.vcenter.objects[vm]))
+
+
+@pytest.mark.parametrize(
+    ("carried_out", "calls"), [pytest.param(True, 1, id="carried out"), pytest.param(False, 2, id="not carried out")]
+)
+def test_lost_answer_to_a_power_on(bed: Bed, carried_out: bool, calls: int) -> None:
+    vm = recorded(bed)
+    bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=carried_out)
+    (child,) = bed.run([resumed(bed, vm)])
+    assert (child.step, child.error, child.changed) == (Step.DONE, None, True)
+    assert (bed.vcenter.state(vm), bed.vcenter.count("PowerOnVM_Task")) == (ON, calls)
+
+
+# --- what must not be left ------------------------------------------------------------------------------------------
+
+
+def test_secrets_are_cleared_when_the_time_is_over(bed: Bed) -> None:
+    """The script never ends; the secrets do not stay, and the child is recorded."""
+    (child,) = bed.make("web", wait_for="post_clone", seconds=20, secret_config_params=SECRET)
+    assert (child.step, child.secrets_cleared, child.recorded) == (Step.FAILED, True, True)
+    assert not [value for value in bed.vcenter.keys(child.vm).values() if value in SECRET.values()]
+    assert bed.vcenter.now < 1000 + 20 + 60
+
+
+def test_children_whose_turn_did_not_come_are_not_begun_after_the_time(bed: Bed) -> None:
+    bed.vcenter.held.add(INSTANT_CLONE)
+    bed.vcenter.later(25, lambda: bed.vcenter.end_tasks(INSTANT_CLONE))
+    first, second = bed.make("a", "b", seconds=20, concurrency=1)
+    assert bed.vcenter.count(INSTANT_CLONE) == 1
+    assert (first.recorded, first.changed, second.vm, second.changed) == (True, True, None, False)
+    assert "its turn did not come" in str(second.error)
+
+
+def test_child_that_appears_after_the_time_is_recorded(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    vcenter.held.add(VMFORK)
+    vcenter.later(25, lambda: vcenter.end_tasks(VMFORK))
+    (child,) = bed.make("web", wait_for="powered_on", seconds=20)
+    assert (child.step, child.recorded, child.changed) == (Step.FAILED, True, True)
+    assert identity.RECORD_KEY in vcenter.keys(child.vm)
+    assert vcenter.state(child.vm) == OFF
+
+
+def test_script_that_ended(bed: Bed) -> None:
+    bed.vcenter.later(5, lambda: bed.report(*bed.vcenter.named("web")))
+    (child,) = bed.make("web", wait_for="post_clone", secret_config_params=SECRET)
+    assert (child.step, child.error, child.secrets_cleared) == (Step.DONE, None, True)
+    assert not [value for value in bed.vcenter.keys(child.vm).values() if value in SECRET.values()]
+    assert bed.vcenter.keys(child.vm)[report.DONE] == f"{child.nonce} 0"
+
+
+def test_secrets_of_a_failed_script_are_cleared(bed: Bed) -> None:
+    bed.vcenter.later(5, lambda: bed.report(*bed.vcenter.named("web"), code=3))
+    (child,) = bed.make("web", wait_for="post_clone", secret_config_params=SECRET)
+    assert (child.step, child.secrets_cleared) == (Step.FAILED, True)
+    assert "exit code 3" in str(child.error)
+    assert not [value for value in bed.vcenter.keys(child.vm).values() if value in SECRET.values()]
+
+
+def test_child_that_somebody_removes(bed: Bed) -> None:
+    def remove() -> None:
+        (vm,) = bed.vcenter.named("web")
+        del bed.vcenter.objects[vm]
+
+    bed.vcenter.later(5, remove)
+    (child,) = bed.make("web", wait_for="post_clone")
+    assert child.step is Step.FAILED
+    assert "was removed during the task" in str(child.error)
+
+
+def test_existing_child_costs_no_change(bed: Bed) -> None:
+    vm = recorded(bed, state=ON, **{report.DONE: "n0 0"})
+    before = dict(bed.vcenter.objects[vm])
+    (child,) = bed.run([resumed(bed, vm, "post_clone")])
+    assert (child.step, child.changed) == (Step.DONE, False)
+    assert bed.vcenter.objects[vm] == before
+
+
+@pytest.mark.parametrize("method", ["PowerOnVM_Task", "ReconfigVM_Task"])
+def test_server_that_refuses_one_child_makes_the_others(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    vcenter.fail(method, vim.fault.NoDiskSpace(msg="Full.", datastore="ds"))
+    children = bed.make("a", "b", wait_for="powered_on", concurrency=1)
+    assert [child.step for child in children] == [Step.FAILED, Step.DONE]
+    assert "Full" in str(children[0].error)
+    assert children[0].changed
+
+
+def test_nonces_differ(bed: Bed) -> None:
+    children = bed.make("a", "b")
+    nonces = [bed.vcenter.keys(child.vm)[report.CHILD_NONCE] for child in children]
+    assert len(set(nonces)) == 2

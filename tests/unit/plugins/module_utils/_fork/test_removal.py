@@ -1,0 +1,291 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which VMs are powered off and destroyed, which are not, and what is reported of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+from unit.fake_vcenter import OFF, ON, FakeVCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, removal, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Goal, Step
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import Result
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+
+ACTS = ("PowerOffVM_Task", "Destroy_Task")
+
+
+class Bed:
+    """A parent, and VMs that may be its children."""
+
+    def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.vcenter = vcenter
+        self.vm = vcenter.vm("golden", **{"runtime.instantCloneFrozen": True})
+        self.session = vcenter.use(monkeypatch)
+        self.parent: Parent = vcenter.parent(self.session, self.vm)
+
+    def child(self, name: str, state: str = ON, of: str | None = None, bios_uuid: str | None = None) -> Any:
+        """A VM with a record; by default one that is right."""
+        vm = self.vcenter.vm(name, state)
+        record = identity.Record(
+            of or self.parent.values["config.instanceUuid"],
+            bios_uuid or self.vcenter.objects[vm]["config.uuid"],
+            "n0",
+        )
+        self.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), report.CHILD_NONCE: "n0"})
+        return vm
+
+    def remove(self, *names: str, check_mode: bool = False, seconds: float = 300) -> list[Result]:
+        wanted = [Wanted(name) for name in names]
+        return removal.remove_named(self.parent, wanted, Deadline(seconds), check_mode)
+
+    def remove_all(self, check_mode: bool = False) -> list[Result]:
+        return removal.remove_all(self.parent, Deadline(300), check_mode)
+
+    @property
+    def acts(self) -> list[str]:
+        """What was powered off and destroyed, in order."""
+        return self.vcenter.called(*ACTS)
+
+
+@pytest.fixture
+def bed(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> Bed:
+    return Bed(vcenter, monkeypatch)
+
+
+def outcome(results: list[Result]) -> list[tuple[str, str, bool]]:
+    return [(one.name, one.state, one.changed) for one in results]
+
+
+def test_children_are_powered_off_and_destroyed(bed: Bed) -> None:
+    running, stopped = bed.child("a"), bed.child("b", OFF)
+    results = bed.remove("a", "b", "c")
+    assert outcome(results) == [("a", "removed", True), ("b", "removed", True), ("c", "absent", False)]
+    assert [one.before for one in results] == [ON, OFF, None]
+    assert [one.error for one in results] == [None] * 3
+    moids = [running._GetMoId(), stopped._GetMoId()]
+    assert bed.acts == [f"PowerOffVM_Task {moids[0]}", f"Destroy_Task {moids[0]}", f"Destroy_Task {moids[1]}"]
+
+
+def test_again_nothing_is_changed(bed: Bed) -> None:
+    bed.child("a")
+    bed.remove("a")
+    assert outcome(bed.remove("a")) == [("a", "absent", False)]
+    assert len(bed.acts) == 2
+
+
+def test_check_mode_tells_the_same_and_touches_nothing(bed: Bed) -> None:
+    bed.child("a")
+    assert outcome(bed.remove("a", "c", check_mode=True)) == [("a", "removed", True), ("c", "absent", False)]
+    assert outcome(bed.remove_all(check_mode=True)) == [("a", "removed", True)]
+    assert bed.acts == []
+
+
+FOREIGN: dict[str, Callable[[Bed], Any]] = {
+    "no record": lambda bed: bed.vcenter.vm("web"),
+    "record of another parent": lambda bed: bed.child("web", of="00000000-0000-0000-0000-000000000001"),
+    "record of another VM": lambda bed: bed.child("web", bios_uuid="00000000-0000-0000-0000-000000000002"),
+    "same BIOS UUID as another VM": lambda bed: bed.vcenter.vm(
+        "copy", **{"config.uuid": bed.vcenter.objects[bed.child("web")]["config.uuid"]}
+    ),
+}
+
+
+@pytest.mark.parametrize("make", FOREIGN.values(), ids=list(FOREIGN))
+def test_a_foreign_vm_is_not_touched(bed: Bed, make: Callable[[Bed], Any]) -> None:
+    make(bed)
+    bed.child("a")
+    results = bed.remove("web", "a")
+    assert outcome(results) == [("web", "failed", False), ("a", "removed", True)]
+    assert "is not removed" in str(results[0].error)
+    assert len(bed.vcenter.named("web")) == 1
+    assert [bed.vcenter.state(vm) for vm in bed.vcenter.named("web")] == [ON]
+
+
+def test_all_leaves_every_vm_that_is_no_child(bed: Bed) -> None:
+    for number, make in enumerate(FOREIGN.values()):
+        make(bed)
+        (web,) = bed.vcenter.named("web")
+        bed.vcenter.objects[web]["name"] = f"web-{number}"
+    left = set(bed.vcenter.objects)
+    bed.child("a")
+    results = bed.remove_all()
+    assert outcome(results) == [("a", "removed", True), ("web-3", "failed", False)]
+    assert "another VM has the same BIOS UUID" in str(results[1].error)
+    assert left <= set(bed.vcenter.objects)
+    assert {bed.vcenter.state(one) for one in left if isinstance(one, vim.VirtualMachine)} == {ON}
+
+
+@pytest.mark.parametrize("before", ["PowerOffVM_Task", "Destroy_Task"])
+def test_whose_child_it_is_is_asked_again_before_each_step(bed: Bed, before: str) -> None:
+    """Somebody else takes the VM over: it is left alone from then on, and what was done is reported."""
+    vm = bed.child("web")
+
+    def take_over() -> None:
+        bed.vcenter.set_keys(vm, **{identity.RECORD_KEY: ""})
+
+    if before == "Destroy_Task":
+
+        def power_off(_vm: Any) -> None:
+            bed.vcenter.objects[vm]["runtime.powerState"] = OFF
+            take_over()
+
+        bed.vcenter.effects["PowerOffVM_Task"] = power_off
+    else:
+        bed.vcenter.effects["RetrievePropertiesEx"] = _after(bed.vcenter, 2, take_over)
+    (result,) = bed.remove("web")
+    was_off = before == "Destroy_Task"
+    assert (result.state, result.changed) == ("failed", was_off)
+    assert "is not removed: " in str(result.error)
+    assert bed.vcenter.count("Destroy_Task") == 0
+    assert bed.vcenter.count("PowerOffVM_Task") == was_off
+    assert result.facts["power_state"] == (OFF if was_off else ON)
+
+
+def _after(vcenter: FakeVCenter, reads: int, act: Callable[[], None]) -> Callable[..., Any]:
+    """Do something after so many reads of properties."""
+    done: list[int] = []
+
+    def read(target: Any, **given: Any) -> Any:
+        answer = vcenter._do_RetrievePropertiesEx(target, **given)
+        done.append(1)
+        if len(done) == reads:
+            act()
+        return answer
+
+    return read
+
+
+def test_a_copy_that_appears_meanwhile_is_noticed(bed: Bed) -> None:
+    vm = bed.child("web")
+
+    def power_off(_vm: Any) -> None:
+        bed.vcenter.objects[vm]["runtime.powerState"] = OFF
+        bed.vcenter.vm("copy", OFF, **{"config.uuid": bed.vcenter.objects[vm]["config.uuid"]})
+
+    bed.vcenter.effects["PowerOffVM_Task"] = power_off
+    (result,) = bed.remove("web")
+    assert (result.state, result.changed, bed.vcenter.count("Destroy_Task")) == ("failed", True, 0)
+
+
+def test_a_vm_that_cannot_be_looked_at_again_is_not_touched(bed: Bed) -> None:
+    bed.child("web")
+    faults = iter([vim.fault.NoPermission(privilegeId="System.Read")])
+
+    def read(target: Any, **given: Any) -> Any:
+        if bed.vcenter.count("RetrievePropertiesEx") > seen + 2:
+            raise next(faults)
+        return bed.vcenter._do_RetrievePropertiesEx(target, **given)
+
+    seen = bed.vcenter.count("RetrievePropertiesEx")
+    bed.vcenter.effects["RetrievePropertiesEx"] = read
+    (result,) = bed.remove("web")
+    assert (result.state, result.changed, bed.acts) == ("failed", False, [])
+    assert "Could not look at child web" in str(result.error)
+
+
+@pytest.mark.parametrize(
+    ("method", "acts", "changed", "state"),
+    [
+        pytest.param("PowerOffVM_Task", 1, False, ON, id="power-off"),
+        pytest.param("Destroy_Task", 2, True, OFF, id="destroy"),
+    ],
+)
+@pytest.mark.parametrize("way", ["refuse", "fail"])
+def test_refusals(bed: Bed, method: str, acts: int, changed: bool, state: str, way: str) -> None:
+    vm = bed.child("web")
+    getattr(bed.vcenter, way)(method, vim.fault.NoPermission(privilegeId="X.Y", object=vm))
+    (result,) = bed.remove("web")
+    assert (result.state, result.changed, len(bed.acts)) == ("failed", changed, acts)
+    assert (result.facts["power_state"], bed.vcenter.state(vm)) == (state, state)
+    assert "lacks the privilege X.Y" in str(result.error)
+
+
+@pytest.mark.parametrize("method", ACTS)
+def test_what_was_done_although_its_answer_was_lost_counts(bed: Bed, method: str) -> None:
+    bed.child("web")
+    bed.vcenter.lose_answer(method, carried_out=True)
+    (result,) = bed.remove("web")
+    assert (result.state, result.changed, result.error) == ("removed", True, None)
+    assert not bed.vcenter.named("web")
+    assert bed.vcenter.count(method) == 1
+
+
+@pytest.mark.parametrize("method", ACTS)
+def test_what_was_not_done_and_lost_its_answer_is_a_failure(bed: Bed, method: str) -> None:
+    vm = bed.child("web")
+    bed.vcenter.lose_answer(method, carried_out=False)
+    (result,) = bed.remove("web")
+    assert (result.state, result.changed) == ("failed", method == "Destroy_Task")
+    assert bed.vcenter.state(vm) == (OFF if method == "Destroy_Task" else ON)
+
+
+def test_removal_that_goes_on_is_a_change(bed: Bed) -> None:
+    bed.child("web")
+    bed.vcenter.held.add("Destroy_Task")
+    (result,) = bed.remove("web", seconds=20)
+    assert (result.state, result.changed) == ("failed", True)
+    assert "did not end" in str(result.error)
+
+
+# --- what a task made itself ----------------------------------------------------------------------------------------
+
+
+def failed(bed: Bed, vm: Any, existed: bool = False, changed: bool = True) -> Result:
+    goal = Goal("post_clone", bed.parent.values)
+    child = Child(Wanted("web"), goal, step=Step.FAILED, vm=vm, existed=existed, changed=changed, nonce="n0")
+    return Result("web", "failed", changed=changed, child=child, error="It failed.", facts={"power_state": ON})
+
+
+@pytest.mark.parametrize("way", ["recorded", "not recorded yet"])
+def test_failed_child_of_this_task_is_removed(bed: Bed, way: str) -> None:
+    vm = bed.child("web") if way == "recorded" else bed.vcenter.vm("web", keys={report.CHILD_NONCE: "n0"})
+    result = failed(bed, vm)
+    removal.remove_failed(bed.parent, [result])
+    assert not bed.vcenter.named("web")
+    assert result.error == "It failed. The child was removed."
+    assert result.facts["moid"] is None
+
+
+def test_failed_child_that_existed_before_is_kept(bed: Bed) -> None:
+    result = failed(bed, bed.child("web"), existed=True)
+    removal.remove_failed(bed.parent, [result])
+    assert (bed.acts, result.error) == ([], "It failed.")
+
+
+@pytest.mark.parametrize("state", ["created", "existing"])
+def test_child_that_did_not_fail_is_kept(bed: Bed, state: str) -> None:
+    result = failed(bed, bed.child("web"))
+    result.state = state
+    removal.remove_failed(bed.parent, [result])
+    assert bed.acts == []
+
+
+def test_failed_child_with_the_record_of_another_parent_is_kept(bed: Bed) -> None:
+    vm = bed.child("web", of="00000000-0000-0000-0000-000000000001")
+    result = failed(bed, vm)
+    removal.remove_failed(bed.parent, [result])
+    assert (bed.acts, bed.vcenter.state(vm)) == ([], ON)
+    assert "is not removed: " in str(result.error)
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_child_that_may_appear_yet_is_mentioned(bed: Bed, changed: bool) -> None:
+    result = failed(bed, None, changed=changed)
+    removal.remove_failed(bed.parent, [result])
+    assert ("may appear yet" in str(result.error)) == changed
+
+
+def test_failed_child_that_could_not_be_removed(bed: Bed) -> None:
+    vm = bed.child("web")
+    bed.vcenter.fail("Destroy_Task", vim.fault.InvalidState(msg="Busy."))
+    result = failed(bed, vm)
+    removal.remove_failed(bed.parent, [result])
+    assert str(result.error).startswith("It failed. Could not remove child web: Busy")
+    assert result.facts["power_state"] == OFF
