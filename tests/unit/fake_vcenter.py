@@ -300,7 +300,8 @@ class FakeVCenter:
     def _do_ReadNextEvents(self, _collector: Any, **_given: Any) -> list[Any]:  # noqa: N802
         return []
 
-    _do_ReadNextTasks = _do_ReadNextEvents
+    def _do_ReadNextTasks(self, _collector: Any, **_given: Any) -> list[Any]:  # noqa: N802
+        return []
 
     def _do_DestroyCollector(self, _collector: Any) -> None:  # noqa: N802
         pass
@@ -310,7 +311,7 @@ class FakeVCenter:
 
     # --- properties -------------------------------------------------------------------------------------------------
 
-    def _do_CreateContainerView(self, _manager: Any, container: Any, type: Any, **_given: Any) -> Any:  # noqa: A002, N802
+    def _do_CreateContainerView(self, _manager: Any, container: Any, type: Any, **_given: Any) -> Any:  # noqa: N802
         found = [
             one
             for one in self.objects

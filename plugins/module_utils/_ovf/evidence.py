@@ -110,7 +110,6 @@ class Evidence:
     forked_from: str | None = None
     document_of: str | None = None
     tools_running: bool = True
-    operations_ready: bool = True
     rpc_denied: bool = False
     listed_before: bool = False
     configured: Configured = field(default_factory=Configured)

@@ -46,7 +46,6 @@ PATHS = (
     "config.template",
     "config.uuid",
     "config.vAppConfig",
-    "guest.guestOperationsReady",
     *probe.PATHS,
     "runtime.bootTime",
     "runtime.connectionState",
@@ -152,7 +151,6 @@ def _what_is_known(
         power_state=str(values.get("runtime.powerState", "")),
         forked_from=power_on.cloned_from if parent is None else by_uuid.get(parent, ""),
         tools_running=values.get("guest.toolsRunningStatus") == "guestToolsRunning",
-        operations_ready=bool(values.get("guest.guestOperationsReady")),
         rpc_denied=_extra_config.mapping(values).get(RPC_DENIED, "").upper() == "TRUE",
         listed_before=_listed_before(one, questions),
         configured=configured.read(

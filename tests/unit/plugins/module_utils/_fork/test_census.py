@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from unit.fake_vcenter import FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, engine, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.vmfork import VmforkEngine
 
@@ -18,6 +20,24 @@ ENGINE = VmforkEngine(NOBODY)  # looks at properties only
 ENABLED = {"config.instanceUuid": "p", "config.forkConfigInfo": SimpleNamespace(parentEnabled=True)}
 FORK = {"config.forkConfigInfo": SimpleNamespace(parentEnabled=None, childType="persistent")}
 PLAIN = {"config.instanceUuid": "v"}
+
+
+def head_of(group: str | None) -> dict[str, Any]:
+    """A fork parent, and the fork group that vSphere 6.5 shows on it."""
+    info = SimpleNamespace(parentEnabled=True, parentForkGroupId=group)
+    return {"config.instanceUuid": "p", "config.forkConfigInfo": info}
+
+
+def member_of(group: str | None, **values: Any) -> dict[str, Any]:
+    """A fork of any tool, with the fork group that vSphere 6.5 shows on it."""
+    info = SimpleNamespace(parentEnabled=None, childType="nonpersistent", childForkGroupId=group)
+    return {"config.instanceUuid": "c", "config.forkConfigInfo": info, **values}
+
+
+def record(parent: str, own: str = "u") -> dict[str, Any]:
+    """Our record, on a VM."""
+    option = SimpleNamespace(key=identity.RECORD_KEY, value=f"1 {parent} {own} nonce")
+    return {"config.uuid": "u", "config.extraConfig": [option]}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +50,27 @@ PLAIN = {"config.instanceUuid": "v"}
         pytest.param({"c": PLAIN}, {"c": "p"}, {}, ["c"], id="neither can be seen otherwise"),
         pytest.param({"p": ENABLED}, {"c": "p"}, {"p": []}, [], id="child that cannot be seen"),
         pytest.param({"v": PLAIN}, {}, {}, [], id="neither parent nor child"),
+        # vSphere 6.5 shows the fork group on both.
+        pytest.param({"p": head_of("g"), "c": member_of("g")}, {}, {"p": ["c"]}, [], id="another tool's fork on 6.5"),
+        pytest.param(
+            {"p": head_of("g"), "c": member_of("h")}, {}, {"p": []}, ["c"], id="fork of a parent that is gone"
+        ),
+        pytest.param({"p": head_of(None), "c": member_of(None)}, {}, {"p": []}, ["c"], id="no group is no match"),
+        pytest.param({"p": head_of("g"), "c": member_of("g", **record("p"))}, {}, {"p": ["c"]}, [], id="child on 6.5"),
+        pytest.param(
+            {"p": head_of("g"), "c": member_of("h", **record("p"))},
+            {},
+            {"p": []},
+            ["c"],
+            id="record that the group contradicts",
+        ),
+        pytest.param(
+            {"p": head_of("g"), "c": member_of("g", **record("q"))},
+            {},
+            {"p": []},
+            ["c"],
+            id="group that the record contradicts",
+        ),
     ],
 )
 def test_family(everyone: dict[str, Any], told: dict[str, str], family: dict[str, Any], orphans: list[str]) -> None:
@@ -42,3 +83,23 @@ def test_family(everyone: dict[str, Any], told: dict[str, str], family: dict[str
 def test_parent_that_needs_no_enabling_is_one_at_its_fork_point(frozen: bool, family: dict[str, Any]) -> None:
     everyone = {"p": {"config.instanceUuid": "p", "runtime.instantCloneFrozen": frozen}}
     assert census.relate(everyone, InstantCloneEngine(NOBODY), {}) == family
+
+
+def test_forks_of_other_tools_are_returned_under_their_parent(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not recorded, which is returned, too; nothing but the fork group tells on 6.5."""
+    vcenter.api_version = "6.5"
+    parent = vcenter.vm("golden", **{"config.forkConfigInfo": head_of("g")["config.forkConfigInfo"]})
+    group = {"config.forkConfigInfo": member_of("g")["config.forkConfigInfo"]}
+    vcenter.vm("theirs", **group)
+    ours = vcenter.vm("ours", **group)
+    ids = [vcenter.objects[vm][path] for vm, path in [(parent, "config.instanceUuid"), (ours, "config.uuid")]]
+    vcenter.set_keys(ours, **{identity.RECORD_KEY: f"1 {ids[0]} {ids[1]} nonce"})
+    vcenter.vm("other")
+    session = vcenter.use(monkeypatch)
+    found = census.count(session, engine.choose(session, "auto", "soap"), Deadline(60), None, lambda _text: None)
+    assert [one["name"] for one in found["parents"]] == ["golden"]
+    children = found["parents"][0]["children"]
+    assert [(one["name"], one["recorded"]) for one in children] == [("ours", True), ("theirs", False)]
+    assert found["without_parent"] == []

@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which children find no free port: only a port group with static binding that does not expand can be full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+from unit.fake_vcenter import FakeVCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import port_groups
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+
+CARD = vim.vm.device.VirtualEthernetCard
+
+
+class Bed:
+    """A parent with one adapter, and a distributed port group."""
+
+    def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.vcenter = vcenter
+        adapter = vim.vm.device.VirtualVmxnet3(
+            key=4000,
+            deviceInfo=vim.Description(label="Network adapter 1", summary=""),
+            backing=CARD.NetworkBackingInfo(deviceName="VM Network"),
+        )
+        self.vm = vcenter.vm("golden", **{"config.hardware.device": [adapter], "runtime.instantCloneFrozen": True})
+        self.session = vcenter.use(monkeypatch)
+        self.parent: Parent = vcenter.parent(self.session, self.vm)
+        self.switch = vcenter.add(vim.dvs.VmwareDistributedVirtualSwitch, "dvs-1", uuid="switch")
+
+    def port_group(self, free: int, **config: Any) -> Any:
+        """A port group with free ports; by default with static binding and without expansion."""
+        self.vcenter.effects["FetchDVPorts"] = lambda _switch, **_given: [
+            vim.dvs.DistributedVirtualPort(portgroupKey="pg-1", key=str(number)) for number in range(free)
+        ]
+        return self.vcenter.add(
+            vim.dvs.DistributedVirtualPortgroup,
+            "pg-1",
+            **{
+                "name": "Lab",
+                "parent": self.vcenter.datacenter,
+                "key": "pg-1",
+                "config.type": "earlyBinding",
+                "config.autoExpand": False,
+                "config.distributedVirtualSwitch": self.switch,
+                **config,
+            },
+        )
+
+    def short(self, *names: str) -> dict[str, str]:
+        """The children without a port."""
+        children = [Wanted(name, networks=(Network(1, network="Lab"),)) for name in names]
+        found = port_groups.find(self.parent, children)
+        return port_groups.shortages(self.parent, children, found)
+
+
+@pytest.fixture
+def bed(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> Bed:
+    return Bed(vcenter, monkeypatch)
+
+
+@pytest.mark.parametrize(("free", "short"), [(0, ["a", "b", "c"]), (1, ["b", "c"]), (2, ["c"]), (3, [])])
+def test_ports_are_handed_out_in_order(bed: Bed, free: int, short: list[str]) -> None:
+    bed.port_group(free)
+    told = bed.short("a", "b", "c")
+    assert list(told) == short
+    assert all(f"of the {free} free ports of the distributed port group Lab" in one for one in told.values())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param({"config.type": "ephemeral"}, id="ephemeral"),
+        pytest.param({"config.type": "lateBinding"}, id="late binding"),
+        pytest.param({"config.autoExpand": True}, id="expands"),
+        pytest.param({"config.autoExpand": None}, id="expansion that the user may not see"),
+        pytest.param({"config.type": None}, id="type that the user may not see"),
+    ],
+)
+def test_others_are_never_short(bed: Bed, config: dict[str, Any]) -> None:
+    """An ephemeral port group makes a port for each adapter: that it has no free one says nothing."""
+    bed.port_group(0, **config)
+    assert bed.short("a", "b") == {}
+    assert bed.vcenter.count("FetchDVPorts") == 0
+
+
+def test_switch_that_does_not_tell_its_ports(bed: Bed) -> None:
+    bed.port_group(0)
+    bed.vcenter.refuse("FetchDVPorts", vim.fault.NoPermission(privilegeId="System.Read"))
+    assert bed.short("a") == {}

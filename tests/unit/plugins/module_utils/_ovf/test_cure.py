@@ -1,0 +1,333 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The power cycle of a VM that lost its OVF environment: what is done, what is not begun, and what is said of it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+from unit.fake_vcenter import OFF, ON, FakeVCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import cure, examine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
+
+ACCEPTED = ("guest_not_seen",)
+QUESTIONS = examine.Questions(forked_from=lambda values: None, mask=Mask())
+NOW = datetime.datetime.now(datetime.timezone.utc)
+BOOTED = NOW - datetime.timedelta(hours=2)
+OTHERS_QUESTION = vim.vm.QuestionInfo(id="1", text="Did you move it?", choice=vim.option.ChoiceOption())
+
+
+class Bed:
+    """A VM that was powered on by its ESXi host's root, two hours ago."""
+
+    def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.vcenter = vcenter
+        self.warnings: list[str] = []
+        self.events = [self.event("VmPoweredOnEvent", BOOTED, "root")]
+        self.tasks: list[Any] = []
+        self.vm = vcenter.vm(
+            "web",
+            **{
+                "config.vAppConfig": vim.vApp.VmConfigInfo(ovfEnvironmentTransport=["com.vmware.guestInfo"]),
+                "config.template": False,
+                "guest.toolsRunningStatus": "guestToolsRunning",
+                "runtime.bootTime": BOOTED,
+                "runtime.connectionState": "connected",
+            },
+        )
+        self.read: set[str] = set()
+        vcenter.effects["ReadNextEvents"] = lambda collector, **_given: self.read_once(collector, self.events)
+        vcenter.effects["ReadNextTasks"] = lambda collector, **_given: self.read_once(collector, self.tasks)
+        vcenter.effects["PowerOnVM_Task"] = self.power_on
+        self.session = vcenter.use(monkeypatch)
+
+    def read_once(self, collector: Any, known: list[Any]) -> list[Any]:
+        """All that a collector has, and then nothing."""
+        moid = collector._GetMoId()
+        if moid in self.read:
+            return []
+        self.read.add(moid)
+        return list(known)
+
+    def event(self, kind: str, when: datetime.datetime, user: str, chain: int = 7) -> Any:
+        about = vim.event.VmEventArgument(name="web", vm=vim.VirtualMachine("vm-100"))
+        return getattr(vim.event, kind)(key=chain, chainId=chain, createdTime=when, userName=user, vm=about)
+
+    def power_on(self, vm: Any, **_given: Any) -> None:
+        """Power on as vCenter does for a user, which the events tell."""
+        self.vcenter._do_PowerOnVM(vm)
+        later = NOW + datetime.timedelta(minutes=5)
+        self.vcenter.objects[vm]["runtime.bootTime"] = later
+        self.events = [*self.events, self.event("VmPoweredOnEvent", later, "ann", 9)]
+        self.tasks = [
+            vim.TaskInfo(
+                descriptionId="VirtualMachine.powerOn",
+                entity=vm,
+                eventChainId=9,
+                queueTime=later,
+                reason=vim.TaskReasonUser(userName="ann"),
+            )
+        ]
+
+    def patient(self, seconds: float = 600, **how: Any) -> cure.Patient:
+        given = {"accepted": ACCEPTED, **how}
+        return cure.Patient(
+            self.session, Deadline(seconds), self.vm, cure.Cure(QUESTIONS, **given), self.warnings.append
+        )
+
+    def cured(self, seconds: float = 600, **how: Any) -> cure.Patient:
+        """The VM after its power cycle."""
+        patient = self.patient(seconds, **how)
+        patient.prepare()
+        patient.cure()
+        return patient
+
+    @property
+    def acts(self) -> list[str]:
+        """Calls that change the VM, in order."""
+        changes = ("ShutdownGuest", "PowerOffVM_Task", "PowerOnVM_Task", "ReconfigVM_Task")
+        return [call.method for call in self.vcenter.calls if call.method in changes]
+
+    @property
+    def state(self) -> str | None:
+        return self.vcenter.state(self.vm)
+
+
+@pytest.fixture
+def bed(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> Bed:
+    return Bed(vcenter, monkeypatch)
+
+
+CYCLE = ["ShutdownGuest", "PowerOnVM_Task"]
+
+
+@pytest.mark.parametrize(
+    ("shutdown", "acts"),
+    [("guest", CYCLE), ("hard", ["PowerOffVM_Task", "PowerOnVM_Task"])],
+)
+def test_power_cycle(bed: Bed, shutdown: str, acts: list[str]) -> None:
+    patient = bed.cured(shutdown=shutdown)
+    assert (patient.before.diagnosis.status, patient.after.diagnosis.status) == ("lost_suspected", "delivered_assumed")
+    assert (bed.acts, bed.state, patient.is_touched, bed.warnings) == (acts, ON, True, [])
+
+
+def test_what_is_off_is_powered_on(bed: Bed) -> None:
+    bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
+    patient = bed.cured()
+    assert (bed.acts, patient.is_touched) == (["PowerOnVM_Task"], True)
+
+
+def test_what_is_delivered_is_left(bed: Bed) -> None:
+    bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
+    bed.cured()
+    again = bed.patient()
+    again.prepare()
+    assert (again.is_cured, again.is_touched, again.plan.steps) == (True, False, ())
+
+
+@pytest.mark.parametrize("accepted", [(), ("may_be_fork",)])
+def test_every_risk_must_be_accepted(bed: Bed, accepted: tuple[str, ...]) -> None:
+    with pytest.raises(_errors.Refused, match="accept_risks="):
+        bed.patient(accepted=accepted).prepare()
+    assert bed.acts == []
+
+
+# --- the origin of the power-on -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("booted", "origin", "reason"),
+    [
+        pytest.param(BOOTED, "esxi_direct", None, id="the event is of this run"),
+        pytest.param(NOW, "unknown", "host_was_disconnected", id="the event is of an earlier run"),
+    ],
+)
+def test_when_the_vm_booted_is_read(bed: Bed, booted: datetime.datetime, origin: str, reason: str | None) -> None:
+    """An event of an earlier run says nothing of this one: only ``runtime.bootTime`` tells them apart."""
+    bed.vcenter.objects[bed.vm]["runtime.bootTime"] = booted
+    power_on = bed.patient().before.evidence.power_on
+    assert (power_on.origin, power_on.reason) == (origin, reason)
+
+
+def test_when_the_vm_booted_is_returned(bed: Bed) -> None:
+    (found,) = examine.examine(bed.session, Deadline(60), _inventory.Selection(moid=[bed.vm._GetMoId()]), QUESTIONS)
+    assert examine.facts(found, Mask())["boot_time"] == BOOTED.isoformat().replace("+00:00", "Z")
+
+
+# --- time -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "left", "begins"),
+    [
+        pytest.param(600, 121, True, id="enough"),
+        pytest.param(600, 119, False, id="too little"),
+        pytest.param(100, 51, True, id="half of a short task"),
+        pytest.param(100, 49, False, id="less than half of a short task"),
+    ],
+)
+@pytest.mark.parametrize("shutdown", ["guest", "hard"])
+def test_no_shutdown_with_too_little_time(bed: Bed, seconds: float, left: float, begins: bool, shutdown: str) -> None:
+    patient = bed.patient(seconds, shutdown=shutdown)
+    patient.prepare()
+    bed.vcenter.now += seconds - left
+    if begins:
+        patient.cure()
+    else:
+        with pytest.raises(_errors.TimedOut, match=r"is left as it is .* too few to see a shutdown through"):
+            patient.cure()
+    assert (bool(bed.acts), bed.state, patient.is_touched) == (begins, ON, begins)
+
+
+def test_shutdown_uses_the_time_and_power_on_gets_some_all_the_same(bed: Bed) -> None:
+    bed.vcenter.effects["ShutdownGuest"] = lambda vm: bed.vcenter.later(99, lambda: bed.vcenter._do_PowerOffVM(vm))
+    bed.vcenter.held.add("PowerOnVM_Task")
+
+    def end() -> None:
+        bed.vcenter.end_tasks("PowerOnVM_Task")
+
+    bed.vcenter.later(99 + 60, end)
+    patient = bed.cured(100)
+    assert (bed.state, patient.is_cured) == (ON, True)
+
+
+def test_guest_that_does_not_go_down(bed: Bed) -> None:
+    bed.vcenter.effects["ShutdownGuest"] = lambda _vm: None
+    patient = bed.patient(100)
+    patient.prepare()
+    with pytest.raises(_errors.TimedOut, match=r"is still up.*IT STAYS OFF"):
+        patient.cure()
+    assert (bed.acts, patient.is_touched) == (["ShutdownGuest"], True)
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_refused_shutdown_changes_nothing(bed: Bed) -> None:
+    bed.vcenter.refuse("ShutdownGuest", vim.fault.ToolsUnavailable(msg="No Tools."))
+    patient = bed.patient()
+    patient.prepare()
+    with pytest.raises(_errors.OperationFailed, match="No Tools"):
+        patient.cure()
+    assert (patient.is_touched, bed.state) == (False, ON)
+
+
+def test_vm_that_stays_off_is_said_to_be_off(bed: Bed) -> None:
+    bed.vcenter.fail("PowerOnVM_Task", vim.fault.InsufficientResourcesFault(msg="No memory."))
+    bed.vcenter.objects[bed.vm]["runtime.question"] = OTHERS_QUESTION
+    patient = bed.patient()
+    patient.prepare()
+    with pytest.raises(_errors.OperationFailed, match=r"IS POWERED OFF.*No memory.*Did you move it\?"):
+        patient.cure()
+    assert (patient.is_touched, bed.state) == (True, OFF)
+
+
+def test_vm_that_was_off_before_and_cannot_be_powered_on_is_untouched(bed: Bed) -> None:
+    bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
+    bed.vcenter.fail("PowerOnVM_Task", vim.fault.InsufficientResourcesFault(msg="No memory."))
+    patient = bed.patient()
+    patient.prepare()
+    with pytest.raises(_errors.OperationFailed, match=r"^Could not power on VM web: No memory"):
+        patient.cure()
+    assert patient.is_touched is False
+
+
+def test_somebody_elses_power_off_is_noticed(bed: Bed) -> None:
+    patient = bed.patient()
+    patient.prepare()
+    bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
+    with pytest.raises(_errors.Refused, match="somebody else is at work on it"):
+        patient.cure()
+    assert bed.acts == []
+
+
+SERVER_SAYS: dict[str, tuple[Callable[[Bed], Any], str]] = {
+    "host in maintenance mode": (
+        lambda bed: bed.vcenter.objects[bed.vcenter.host].update({"runtime.inMaintenanceMode": True}),
+        "its ESXi host is in maintenance mode",
+    ),
+    "datastore": (
+        lambda bed: bed.vcenter.objects[bed.vm].update(
+            {"datastore": [bed.vcenter.add(vim.Datastore, "ds-1", name="nfs", **{"summary.accessible": False})]}
+        ),
+        "its datastore nfs cannot be reached",
+    ),
+    "check": (
+        lambda bed: bed.vcenter.effects.update(
+            CheckPowerOn_Task=lambda _checker, **_given: [
+                vim.vm.check.Result(error=[vim.fault.InvalidPowerState(), vim.fault.NoDiskSpace(msg="Full.")])
+            ]
+        ),
+        r": Full \(NoDiskSpace\)\.$",
+    ),
+    "privilege": (
+        lambda bed: bed.vcenter.effects.update(
+            HasPrivilegeOnEntities=lambda _manager, entity, **given: [
+                vim.EntityPrivilege(
+                    entity=entity[0],
+                    privAvailability=[
+                        vim.PrivilegeAvailability(privId=one, isGranted="PowerOff" not in one)
+                        for one in given["privId"]
+                    ],
+                )
+            ]
+        ),
+        "lacks the privilege VirtualMachine.Interact.PowerOff",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arrange", "sentence"), SERVER_SAYS.values(), ids=list(SERVER_SAYS))
+def test_what_would_keep_it_off_is_asked_before_it_is_touched(
+    bed: Bed, arrange: Callable[[Bed], Any], sentence: str
+) -> None:
+    arrange(bed)
+    with pytest.raises((_errors.Refused, _errors.OperationFailed), match=rf"is left as it is.*{sentence}"):
+        bed.patient().prepare()
+    assert bed.acts == []
+
+
+def test_host_that_the_user_cannot_see_is_no_obstacle(bed: Bed) -> None:
+    """The VM itself shows that it is connected."""
+    bed.vcenter.objects[bed.vcenter.host] = {}
+    assert bed.cured().is_cured
+
+
+# --- lost answers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize("method", ["ShutdownGuest", "PowerOffVM_Task", "PowerOnVM_Task"])
+def test_lost_answer(bed: Bed, method: str, carried_out: bool) -> None:
+    bed.vcenter.lose_answer(method, carried_out=carried_out)
+    patient = bed.cured(shutdown="hard" if method == "PowerOffVM_Task" else "guest")
+    assert (bed.state, patient.is_cured, patient.is_touched) == (ON, True, True)
+
+
+# --- the second cycle -----------------------------------------------------------------------------------------------
+
+
+def test_verdict_that_stays_bad_fails(bed: Bed) -> None:
+    bed.vcenter.effects["PowerOnVM_Task"] = bed.vcenter._do_PowerOnVM
+    patient = bed.patient()
+    patient.prepare()
+    with pytest.raises(_errors.VerdictFailed, match="the verdict is now"):
+        patient.cure()
+    assert (patient.is_touched, bed.state, bed.acts) == (True, ON, CYCLE)
+
+
+def test_tools_that_do_not_come_up_are_mentioned(bed: Bed) -> None:
+    def power_on(vm: Any, **_given: Any) -> None:
+        bed.power_on(vm)
+        bed.vcenter.objects[vm]["guest.toolsRunningStatus"] = "guestToolsNotRunning"
+
+    bed.vcenter.effects["PowerOnVM_Task"] = power_on
+    bed.cured()
+    assert ["VMware Tools did not come up" in one for one in bed.warnings] == [True]
