@@ -67,7 +67,7 @@ def make(
         networks.check_against_parent(parent.name, parent.values, one.networks)
     places = Places(parent, wanted)
     folders = {one.name: places.folder_of(one) for one in wanted}
-    standings = survey.look(parent, deadline, folders, {one.name: one.bios_uuid for one in wanted})
+    standings, everyone = survey.survey(parent, deadline, folders, {one.name: one.bios_uuid for one in wanted})
     refused = {one.name: _refusal(one, standings[one.name]) for one in wanted}
     missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
     obstacle = _obstacle(parent, goal, how, len(missing), warn) if missing else None
@@ -86,7 +86,7 @@ def make(
     if how.check_mode:
         done, seconds = foresight.foresee(parent, places, ways, deadline, obstacle is None, warn), {}
     else:
-        executor = Executor(parent, places, deadline, how.concurrency)
+        executor = Executor(parent, places, deadline, how.concurrency, before=everyone)
         done = {child.name: child for child in executor.run(ways.values())}
         seconds = executor.seconds
     results = []

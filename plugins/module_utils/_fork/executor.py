@@ -46,15 +46,19 @@ class Executor:
     """Brings children to their goal.
 
     :param concurrency: how many children may be between the request for their creation and their running.
+    :param before: the VMs that were there before: none of them is a child that is made now.
     """
 
-    def __init__(self, parent: Parent, places: Places, deadline: Deadline, concurrency: int) -> None:
+    def __init__(
+        self, parent: Parent, places: Places, deadline: Deadline, concurrency: int, before: t.Container[t.Any] = ()
+    ) -> None:
         self._parent = parent
         self._session = parent.session
         self._places = places
         self._deadline = deadline
         self._seconds = deadline.seconds
         self._concurrency = concurrency
+        self._before = before
         self._children: dict[str, Child] = {}
         self._waiting: deque[tuple[str, Request]] = deque()
         self._tasks: dict[t.Any, str] = {}
@@ -158,8 +162,20 @@ class Executor:
             sentence = otherwise or _errors.sentence(f"Could not create child {name}", why, _MAY_BE_THERE)
             self._tell(name, pipeline.Failed(sentence, goes_on=otherwise is None))
             return
+        other = self._why_not_new(vm)
+        if other is not None:
+            self._tell(name, pipeline.Failed(pipeline.not_the_child(name, vm, other), goes_on=True))
+            return
         self._vms[vm] = name
         self._tell(name, pipeline.Created(vm))
+
+    def _why_not_new(self, vm: t.Any) -> str | None:
+        """Why what a creation's task names cannot be a new VM, as a clause; the rest its properties show."""
+        if not isinstance(vm, vim.VirtualMachine):
+            return "which is no VM"
+        if vm in self._vms:
+            return f"which is that of child {self._vms[vm]}"
+        return "which was there before" if vm in self._before or vm == self._parent.vm else None
 
     def _give_up(self) -> None:
         """The time is over, or the extra time for what must not be left anyhow."""
@@ -280,7 +296,7 @@ class Executor:
             return self._find_by_nonce(child)
         folder = self._places.folder(child)
         found = self._session.ask(self._session.content.searchIndex.FindChild, folder, _inventory.escape(name))
-        if found is None or found in self._vms:
+        if found is None or self._why_not_new(found) is not None:
             return None
         return found if found in parents.listed_children(self._parent, self._deadline) else None
 

@@ -130,6 +130,16 @@ def is_half_made(verdict: Verdict, vm: t.Mapping[str, t.Any]) -> bool:
     )
 
 
+def bears_mark(vm: t.Mapping[str, t.Any], nonce: str | None, bios_uuid: str | None) -> bool:
+    """Whether a VM carries what only the request that made it can have put there: a nonce, or a BIOS UUID of ours.
+
+    :param bios_uuid: the one that the request chose; ``None`` when it left that to the server.
+    """
+    record = record_of(vm)
+    given = {nonce_given(vm), record.nonce if record is not None else None} - {None}
+    return nonce in given or (bios_uuid is not None and bios_uuid.lower() == _uuid(vm, "config.uuid"))
+
+
 def nonce_given(vm: t.Mapping[str, t.Any]) -> str | None:
     """The nonce that a child was made with, where vCenter shows it."""
     return _extra_config.mapping(vm).get(report.CHILD_NONCE) or None

@@ -16,9 +16,10 @@ import typing as t
 import uuid
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _power
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _inventory, _power
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, networks, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 GOALS = ("created", "powered_on", "tools", "ip_address", "post_clone")
 """What can be waited for, in the order in which it comes about."""
@@ -54,7 +55,7 @@ class Request(enum.Enum):
 
 
 class Created(t.NamedTuple):
-    """The server made the child."""
+    """The server says that it made the child, and names this VM. Whether that is so its properties show."""
 
     vm: t.Any
 
@@ -124,6 +125,7 @@ _OWN_PARAM = re.compile(r"vmfork\..*|ethernet\d+\.address")
 class Child:
     """A child on its way.
 
+    :param vm: its VM; ``None`` until the VM that the server names was seen to be the child.
     :param bios_uuid: what its BIOS UUID is to be; ``None`` leaves that to the server.
     :param seen_on: vCenter has shown it powered on. That it is off is late news before that, and no power-off.
     :param changed: vCenter has carried out a request, or may do so yet.
@@ -133,6 +135,7 @@ class Child:
     goal: Goal
     step: Step = Step.CREATING
     vm: t.Any = None
+    named: t.Any = None
     nonce: str | None = field(default_factory=report.new_nonce)
     bios_uuid: str | None = None
     existed: bool = False
@@ -185,6 +188,22 @@ class Child:
     def bears_record(self) -> bool:
         """Whether vCenter shows the record that the child is to have."""
         return str(identity.own_record(self.values)) == self.record[identity.RECORD_KEY]
+
+    @property
+    def impostor(self) -> str | None:
+        """Why the VM that the server names as the child is another one, as a clause; ``None`` when it is the child."""
+        name = _inventory.unescape(self.values["name"])
+        if name != self.name:
+            return f"whose name is {name}"
+        ours = identity.bears_mark(self.values, self.nonce, self.bios_uuid)
+        if self.goal.is_born_running and not ours:
+            return "which has neither the BIOS UUID nor the nonce that were given to the child"
+        if not ours and identity.nonce_given(self.values) is not None:
+            return "which was given the nonce of another child"
+        group, of_parent = identity.child_group(self.values), identity.parent_group(self.goal.parent)
+        if group and of_parent and group != of_parent:
+            return "which belongs to the fork group of another parent"
+        return None
 
     @property
     def forks_again(self) -> bool:
@@ -325,7 +344,7 @@ def advance(child: Child, event: Event) -> Next:
     if child.is_finished:
         return child, None
     if isinstance(event, Created):
-        return replace(child, step=Step.CREATED, vm=event.vm, changed=True), None
+        return replace(child, step=Step.CREATED, named=event.vm, changed=True), None
     if isinstance(event, Overdue):
         return _overdue(child, event)
     if isinstance(event, Failed):
@@ -414,8 +433,11 @@ def _news(child: Child, event: News) -> Next:
         ), None
     values = {**child.values, **event.values}
     child = replace(child, values=values, seen_on=child.seen_on or _power.is_on(values))
-    if child.step is Step.CREATED and child.values.get("config.uuid"):
-        child = _compared(child)
+    if child.step is Step.CREATED and child.values.get("config.uuid") and "name" in child.values:
+        why = child.impostor
+        if why is not None:
+            return _fail(replace(child, values={}), not_the_child(child.name, child.named, why))
+        child = _compared(replace(child, vm=child.named))
         if child.bears_record:
             return _start(replace(child, recorded=True))
         return replace(child, step=Step.RECORDING), Request.RECORD
@@ -424,6 +446,22 @@ def _news(child: Child, event: News) -> Next:
     if child.step in (Step.RUNNING, Step.SETTLING):
         return _powered_off(child) if child.went_off else _arrive(child)
     return child, None
+
+
+def not_the_child(name: str, named: t.Any, why: str) -> str:
+    """The sentence about a creation whose task names something that is not the new child.
+
+    :param named: what it names.
+    :param why: what tells that a VM is not the child, as a clause.
+    """
+    if isinstance(named, vim.VirtualMachine):
+        what = f"VM {named._GetMoId()}, {why}"
+    elif isinstance(named, vim.ManagedEntity):
+        what = f"a {type(named).__name__.rpartition('.')[2]} ({named._GetMoId()}) instead of a VM"
+    else:
+        what = ("a list" if isinstance(named, list) else f"a value of type {type(named).__name__}") + " instead of a VM"
+    remedy = "Nothing was done to it. Look in vCenter for what was made."
+    return _errors.sentence(f"{Request.CREATE.value} {name}", f"vCenter's task names {what}", remedy)
 
 
 def _compared(child: Child) -> Child:
@@ -499,7 +537,7 @@ def _finish(child: Child) -> Next:
         seen = child.shows_secrets
         if seen or not (child.secrets_told or child.existed):
             return replace(child, step=Step.CLEARING, secrets_seen=seen), Request.CLEAR
-    if child.note:
+    if child.vm is not None and child.note:
         return replace(child, step=Step.NOTING), Request.NOTE
     return _end(child), None
 

@@ -18,7 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, survey
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, pipeline, survey
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
@@ -74,8 +74,9 @@ def remove_failed(parent: Parent, results: t.Sequence[Result]) -> None:
     for one in results:
         if one.state == "failed" and one.changed and one.child is not None and one.child.vm is None:
             one.error = f"{one.error} What may appear yet is not removed."
-    names = {one.child.vm: one.name for one in failed if one.child is not None}
-    errors, powered_off = _destroy(parent, names, Deadline(REMOVE_SECONDS), made_here=True)
+    made = {one.child.vm: one.child for one in failed if one.child is not None}
+    names = {vm: child.name for vm, child in made.items()}
+    errors, powered_off = _destroy(parent, names, Deadline(REMOVE_SECONDS), made)
     for one in failed:
         vm = one.child.vm if one.child is not None else None
         problem = errors.get(vm)
@@ -102,7 +103,7 @@ def _remove(parent: Parent, results: t.Sequence[Result], deadline: Deadline, che
     if check_mode:
         errors = _privileges.refusals(parent.session, _steps_of_removal(doomed))
     else:
-        errors, powered_off = _destroy(parent, {vm: one.name for vm, one in doomed.items()}, deadline, made_here=False)
+        errors, powered_off = _destroy(parent, {vm: one.name for vm, one in doomed.items()}, deadline, {})
     for vm, one in doomed.items():
         problem = errors.get(vm)
         if problem is not None:
@@ -122,25 +123,25 @@ def _steps_of_removal(doomed: t.Mapping[t.Any, Result]) -> dict[t.Any, list[_pri
 
 
 def _destroy(
-    parent: Parent, names: t.Mapping[t.Any, str], deadline: Deadline, made_here: bool
+    parent: Parent, names: t.Mapping[t.Any, str], deadline: Deadline, made: t.Mapping[t.Any, pipeline.Child]
 ) -> tuple[dict[t.Any, _errors.Error], set[t.Any]]:
     """Power off and destroy; before each of the two, every VM is judged once more.
 
-    :param made_here: this very task saw the server make the VMs: they need no record yet, and none is a copy.
+    :param made: the children that this task made, by their VMs. One that could not be recorded is known by the nonce
+        or the BIOS UUID that it was given.
     :returns: the errors, and the VMs that were powered off.
     """
     errors: dict[t.Any, _errors.Error] = {}
     off = {
         vm: (f"Could not power off child {names[vm]}", vm.PowerOffVM_Task)
-        for vm, values in _still_ours(parent, names, made_here, errors).items()
+        for vm, values in _still_ours(parent, names, made, errors).items()
         if _power.is_on(values)
     }
     _run(parent, deadline, off, errors, _off)
     left = {vm: name for vm, name in names.items() if vm not in errors}
     powered_off = set(off) & set(left)
     gone = {
-        vm: (f"Could not remove child {names[vm]}", vm.Destroy_Task)
-        for vm in _still_ours(parent, left, made_here, errors)
+        vm: (f"Could not remove child {names[vm]}", vm.Destroy_Task) for vm in _still_ours(parent, left, made, errors)
     }
     _run(parent, deadline, gone, errors, _gone)
     return errors, powered_off
@@ -179,7 +180,10 @@ def _gone(now: dict[t.Any, _properties.Values], vm: t.Any) -> bool:
 
 
 def _still_ours(
-    parent: Parent, names: t.Mapping[t.Any, str], made_here: bool, errors: dict[t.Any, _errors.Error]
+    parent: Parent,
+    names: t.Mapping[t.Any, str],
+    made: t.Mapping[t.Any, pipeline.Child],
+    errors: dict[t.Any, _errors.Error],
 ) -> dict[t.Any, _properties.Values]:
     """Read the VMs again and keep those that are ours; VMs that are gone need nothing more.
 
@@ -190,14 +194,22 @@ def _still_ours(
         return {}
     result: dict[t.Any, _properties.Values] = {}
     try:
-        shared: set[str] = set() if made_here else survey.shared_uuids(parent.session)
+        shared = survey.shared_uuids(parent.session)
         now = _properties.read(parent.session, names, [*identity.PATHS, "runtime.powerState"])
     except (_errors.Error, vmodl.MethodFault) as trouble:
         errors.update({vm: _errors.failure(f"Could not look at child {name}", trouble) for vm, name in names.items()})
         return result
     for vm, values in now.items():
         verdict = identity.judge(parent.values, values, shared=shared)
-        if verdict.is_child or (made_here and identity.record_of(values) is None):
+        child = made.get(vm)
+        is_unrecorded = (
+            child is not None
+            and verdict.kinship in (identity.Kinship.UNRECORDED, identity.Kinship.STRANGER)
+            and identity.record_of(values) is None
+            and identity.bears_mark(values, child.nonce, child.bios_uuid)
+            and (values.get("config.uuid") or "").lower() not in shared
+        )
+        if verdict.is_child or is_unrecorded:
             result[vm] = values
         else:
             errors[vm] = _errors.Refused(

@@ -29,22 +29,53 @@ class Standing(t.NamedTuple):
     """Why nothing can be done under this name."""
 
 
+class Survey(t.NamedTuple):
+    """What there is before anything is made."""
+
+    standings: dict[str, Standing]
+    """What there is under each wanted name."""
+    everyone: dict[t.Any, _properties.Values]
+    """All VMs that the user may see, with the properties that were asked for."""
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two names are the same but for the case of their letters.
+
+    It is not known for sure whether vCenter holds such names to be one. So where only a VM of another spelling is
+    there, a child of the wanted name can neither be made nor be called absent.
+    """
+    return one.casefold() == other.casefold()
+
+
 def look(
     parent: Parent, deadline: Deadline, folders: t.Mapping[str, t.Any], uuids: t.Mapping[str, str | None]
 ) -> dict[str, Standing]:
-    """Judge what bears the wanted names.
+    """Return :attr:`Survey.standings` alone; see :func:`survey`."""
+    return survey(parent, deadline, folders, uuids).standings
+
+
+def survey(
+    parent: Parent,
+    deadline: Deadline,
+    folders: t.Mapping[str, t.Any],
+    uuids: t.Mapping[str, str | None],
+    paths: t.Sequence[str] = (),
+) -> Survey:
+    """Judge the VMs that have the wanted names.
 
     Our child counts wherever it was moved in the datacenter; anything else
     only when it is in the folder where the child is to be.
 
     :param folders: wanted name → the folder for it.
     :param uuids: wanted name → the BIOS UUID that a new VM of that name is to have.
+    :param paths: further properties to read of all VMs.
     """
     if not folders:
-        return {}
-    everyone = _everyone(parent.session, "name", "config.uuid")
+        return Survey({}, {})
+    everyone = _everyone(parent.session, "name", "config.uuid", *paths)
     shared = identity.shared_uuids(everyone.values())
-    named = [vm for vm, name in _inventory.plain_names(everyone).items() if name in folders]
+    spellings = {name.casefold() for name in folders}
+    named = [vm for vm, name in _inventory.plain_names(everyone).items() if name.casefold() in spellings]
     candidates = [
         one
         for one in _inventory.locate(parent.session, named, parents.paths(parent.engine))
@@ -56,10 +87,12 @@ def look(
         listed = parents.listed_children(parent, deadline)
         judged = [(one, identity.judge(parent.values, one.values, one.vm in listed, shared)) for one in candidates]
     standings = {
-        name: _standing(name, folder, [each for each in judged if each[0].name == name])
+        name: _standing(name, folder, [each for each in judged if same_name(each[0].name, name)])
         for name, folder in folders.items()
     }
-    return {name: _with_free_uuid(name, one, uuids.get(name), everyone) for name, one in standings.items()}
+    return Survey(
+        {name: _with_free_uuid(name, one, uuids.get(name), everyone) for name, one in standings.items()}, everyone
+    )
 
 
 def shared_uuids(session: Session) -> set[str]:
@@ -101,7 +134,9 @@ def _is_unclear(found: _inventory.Found, verdict: identity.Verdict) -> bool:
     return verdict.kinship is identity.Kinship.STRANGER and identity.record_of(found.values) is None
 
 
-def _standing(name: str, folder: t.Any, judged: list[tuple[_inventory.Found, identity.Verdict]]) -> Standing:
+def _standing(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, identity.Verdict]]) -> Standing:
+    """Judge the VMs whose names are the same, but perhaps for the case of their letters."""
+    judged = [each for each in alike if each[0].name == name]
     ours = [each for each in judged if each[1].is_child]
     here = [each for each in judged if each[0].folder == folder]
     best = [each for each in ours if each in here] or ours
@@ -110,6 +145,15 @@ def _standing(name: str, folder: t.Any, judged: list[tuple[_inventory.Found, ide
         return Standing(None, None, f"Child {name} exists more than once: {where}. Rename or remove all but one.")
     if best or here:
         return Standing(*(best or here)[0])
+    others = [found for found, verdict in alike if found.name != name and (verdict.is_child or found.folder == folder)]
+    if others:
+        listed = ", ".join(sorted(f"{one.name} ({one.moid}) at {one.inventory_path}" for one in others))
+        return Standing(
+            None,
+            None,
+            f"There is no VM {name}, but {listed}, whose name differs in upper and lower case only. "
+            "Nothing was done to it. Write the name as vCenter shows it, or choose another one.",
+        )
     return Standing(None, None)
 
 

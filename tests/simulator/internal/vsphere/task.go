@@ -135,6 +135,9 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 			if plan.after != nil {
 				result, fault = plan.after(result, fault)
 			}
+			if fault == nil && !plan.inner {
+				result = s.answered(plan, entity, result)
+			}
 			if fault == nil && op.reconfigured != nil {
 				s.remember(op, op.reconfigured)
 				op.reconfigured = nil

@@ -45,7 +45,12 @@ def extra(**keys: str) -> list[Any]:
 
 
 def on(**keys: str) -> dict[str, Any]:
-    return {"config.uuid": "child-uuid", "runtime.powerState": "poweredOn", "config.extraConfig": extra(**keys)}
+    return {
+        "name": "web-01",
+        "config.uuid": "child-uuid",
+        "runtime.powerState": "poweredOn",
+        "config.extraConfig": extra(**keys),
+    }
 
 
 def reported(nonce: str | None, code: int, output: str = "") -> str:
@@ -100,6 +105,54 @@ def test_the_way_of_a_child_that_runs_from_its_creation() -> None:
     child, requests = asked(child, News({**on(**reported), **ADDRESS}), Succeeded())
     assert requests == [Request.NOTE, None]
     assert (child.step, child.error) == (Step.DONE, None)
+
+
+GROUP = SimpleNamespace(childForkGroupId="group-2", childType="nonpersistent")
+
+
+@pytest.mark.parametrize(
+    ("goal", "change", "why"),
+    [
+        (BORN_RUNNING, {"name": "db-01"}, "whose name is db-01"),
+        (BORN_RUNNING, {"name": "web%2f01"}, "whose name is web/01"),
+        (BORN_RUNNING, {"config.uuid": "another-uuid"}, "neither the BIOS UUID nor the nonce"),
+        (Goal("created", PARENT), {"name": "WEB-01"}, "whose name is WEB-01"),
+        (
+            Goal("created", PARENT),
+            {"config.extraConfig": extra(**{report.CHILD_NONCE: "of-another"})},
+            "the nonce of another",
+        ),
+        (
+            Goal("created", {**PARENT, "config.forkConfigInfo": SimpleNamespace(parentForkGroupId="group-1")}),
+            {"config.forkConfigInfo": GROUP},
+            "the fork group of another parent",
+        ),
+    ],
+)
+def test_vm_that_is_not_the_child_is_left_alone(goal: Goal, change: dict[str, Any], why: str) -> None:
+    """It is not recorded, not cleared of secrets, and no child of ours has it."""
+    child, _request = pipeline.begin(Wanted("web-01", secret_config_params=SECRET), goal)
+    news = News({**on(), "config.uuid": child.bios_uuid or "child-uuid", **change})
+    child, requests = asked(child, Created(vim.VirtualMachine("vm-7")), news)
+    assert requests == [None, None]
+    assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
+    assert "vCenter's task names VM vm-7, " in str(child.error)
+    assert why in str(child.error)
+
+
+@pytest.mark.parametrize("by", ["uuid", "nonce", "record"])
+def test_new_child_is_known_by_its_bios_uuid_or_its_nonce(by: str) -> None:
+    child = born_running()
+    keys = {"nonce": {report.CHILD_NONCE: child.nonce or ""}, "record": child.record}.get(by, {})
+    uuid_of = {"config.uuid": child.bios_uuid} if by == "uuid" else {}
+    child = walk(child, Created(VM), News({**on(**keys), **uuid_of}))
+    assert child.vm is VM
+
+
+def test_time_is_over_before_the_new_vm_was_seen() -> None:
+    """Whatever the server named is not known to be the child, so nothing may be removed."""
+    child = walk(new(), Created(VM), Overdue("It is too late."), Failed("It is too late."))
+    assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
 
 
 def test_child_whose_turn_did_not_come() -> None:
@@ -165,7 +218,7 @@ def test_child_that_was_powered_off_keeps_its_report_where_it_never_forks_again(
 
 def test_the_whole_way() -> None:
     child, requests = asked(
-        new(), Created(VM), News({"config.uuid": "child-uuid"}), Succeeded(), Succeeded(), News(on())
+        new(), Created(VM), News({"name": "web-01", "config.uuid": "child-uuid"}), Succeeded(), Succeeded(), News(on())
     )
     assert requests == [None, Request.RECORD, Request.POWER_ON, None, None]
     assert child.step is Step.RUNNING

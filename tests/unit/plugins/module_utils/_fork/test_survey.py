@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What there is under a wanted name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import survey
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity import Kinship, Verdict
+from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Found
+
+HERE, ELSEWHERE = vim.Folder("group-v1"), vim.Folder("group-v2")
+
+
+def vm(name: str, folder: Any, kinship: Kinship = Kinship.CHILD) -> tuple[Found, Verdict]:
+    found = Found(vim.VirtualMachine(f"vm-{name}"), {"name": name}, f"/DC0/vm/{name}", None, folder)
+    return found, Verdict(kinship, "why")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"), [("web-01", "WEB-01", True), ("straße", "STRASSE", True), ("web-01", "web-1", False)]
+)
+def test_same_name(one: str, other: str, same: bool) -> None:
+    assert survey.same_name(one, other) is same
+
+
+@pytest.mark.parametrize(
+    ("there", "found", "refused"),
+    [
+        ([vm("WEB-01", HERE)], None, True),
+        ([vm("WEB-01", ELSEWHERE)], None, True),
+        ([vm("WEB-01", HERE, Kinship.STRANGER)], None, True),
+        ([vm("WEB-01", ELSEWHERE, Kinship.STRANGER)], None, False),
+        ([vm("WEB-01", HERE), vm("web-01", HERE)], "web-01", False),
+        ([vm("WEB-01", HERE), vm("web-01", ELSEWHERE)], "web-01", False),
+        ([vm("WEB-01", HERE), vm("web-01", ELSEWHERE, Kinship.STRANGER)], None, True),
+        ([], None, False),
+    ],
+)
+def test_names_that_differ_in_case(there: list[tuple[Found, Verdict]], found: str | None, refused: bool) -> None:
+    standing = survey._standing("web-01", HERE, there)
+    assert (standing.found.name if standing.found else None) == found
+    assert (standing.error is not None) is refused
+    assert not refused or "WEB-01 (vm-WEB-01) at /DC0/vm/WEB-01" in str(standing.error)
