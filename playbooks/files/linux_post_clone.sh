@@ -5,7 +5,8 @@
 # Runs in every child, right after the fork point: gives it a host name and an address of its own. It reads them from the
 # child's config params:
 #
-#   hostname    the child's name, unless the task gives another
+#   hostname    host name, without a domain: made of the child's name, unless the task gives another
+#   fqdn        host name with its domain, where the child's name has one or the task gives one
 #   ipaddress   IPv4 or IPv6 address; without one the address is left to DHCP or whatever manages the network
 #   netmask     netmask or length of the prefix, 24 by default
 #   gateway     router, optional
@@ -14,6 +15,7 @@ set -eu
 param() { vmtoolsd --cmd "info-get guestinfo.fork.$1" 2>/dev/null || true; }
 
 hostname=$(param hostname)
+fqdn=$(param fqdn)
 ipaddress=$(param ipaddress)
 netmask=$(param netmask)
 gateway=$(param gateway)
@@ -29,6 +31,11 @@ hwclock --hctosys || echo "the clock was not set" >&2
 
 if [ -n "$hostname" ]; then
   hostnamectl set-hostname "$hostname"
+  # The guest resolves its own name, which `hostname --fqdn` needs, and no longer the parent's.
+  if [ -w /etc/hosts ]; then
+    others=$(grep -v '^127\.0\.1\.1[[:space:]]' /etc/hosts || true)
+    printf '%s\n' "$others" "127.0.1.1 ${fqdn:+$fqdn }$hostname" >/etc/hosts
+  fi
 fi
 
 ip link set dev "$interface" up

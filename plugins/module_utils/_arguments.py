@@ -8,6 +8,8 @@ Nothing here needs AnsibleModule, so other plugin kinds can use it too.
 
 from __future__ import annotations
 
+import json
+import re
 import typing as t
 
 from ansible.module_utils.basic import env_fallback
@@ -63,8 +65,8 @@ def _without_empty(option: dict[str, t.Any], value: t.Any) -> t.Any:
     if option.get("type") != "list" or value == "":
         return value
     suboptions = option.get("options")
-    if isinstance(value, str) and suboptions is None:
-        value = value.split(",")  # as Ansible does
+    if isinstance(value, str):
+        value = value.split(",") if suboptions is None else _entries(suboptions, value)  # as Ansible does
     if not isinstance(value, list) or not value:
         return value
     entries = [one for one in value if one != ""]
@@ -73,8 +75,30 @@ def _without_empty(option: dict[str, t.Any], value: t.Any) -> t.Any:
     return entries or ""
 
 
+def _has_names(suboptions: Spec) -> bool:
+    """Return whether each entry of a list needs a name, so that an entry may be the name alone."""
+    return bool(suboptions.get("name", {}).get("required"))
+
+
+def _entries(suboptions: Spec, text: str) -> t.Any:
+    """Return the entries of a list that is given as text: JSON, or names alone with commas or newlines between them.
+
+    Anything else is left to Ansible, which takes ``key=value``.
+    """
+    if text.lstrip().startswith("["):
+        return _read(json.loads, text, text)
+    if not _has_names(suboptions) or "=" in text or text.lstrip().startswith("{"):
+        return text
+    return [one.strip() for one in re.split(r"[,\n]", text) if one.strip()] or ""
+
+
 def _entry(suboptions: Spec, entry: t.Any) -> t.Any:
-    """Return a list's entry, which may be given as text, without its empty suboptions."""
+    """Return a list's entry, which may be given as text, without its empty suboptions; of a name alone, the entry."""
+    if _has_names(suboptions):
+        if isinstance(entry, int) and not isinstance(entry, bool):
+            entry = str(entry)
+        if isinstance(entry, str) and "=" not in entry and not entry.lstrip().startswith("{"):
+            return {"name": entry}
     values = _read(check_type_dict, entry, None)
     return entry if values is None else given(suboptions, values)
 

@@ -56,11 +56,14 @@ options:
     default: present
   name:
     description:
-      - Name of the one child. For several use O(children).
-    type: str
+      - Names of the children, as a list or separated by commas. A name that contains a comma is given in a list.
+      - For options that differ between children use O(children).
+    type: list
+    elements: str
   children:
     description:
       - The children. An empty list does nothing.
+      - An entry may be the name alone. Names alone may also be given as one string, separated by commas or newlines.
       - An option that is left out of an entry has the value it has at the top of the task. O(config_params) and
         O(secret_config_params) are merged with those at the top.
     type: list
@@ -123,7 +126,9 @@ options:
       - With Instant Clone, they can be read as C(guestinfo.ic.KEY), too. There a key that starts with C(guestinfo.) is
         taken as it is. With the VMFork methods it is refused.
       - An empty value cannot be told from one that is not there.
-      - C(hostname) is set to the child's name when it is not given and the name can be a host name.
+      - When C(hostname) is not given, it is the first label of the child's name (V(web-01) of V(web-01.example.com)),
+        made valid. Characters that a host name cannot have become hyphens, and letters of other scripts are written as
+        IDNA does. A name with a domain also gives C(fqdn). If no host name can be made, the task warns.
       - They are handed over when a child is made. A child that exists is not changed.
     type: dict
   secret_config_params:
@@ -330,6 +335,11 @@ EXAMPLES = r"""
     allow_running_parent: true
     wait_for: tools
 
+- name: Make two children that need nothing but a name
+  vmfork.vsphere.vmfork_child:
+    parent_name: golden
+    children: [web-01, web-02]
+
 # The first task for one child, ad hoc:
 #   ansible localhost -m vmfork.vsphere.vmfork_child \
 #     -a "name=web-01 parent_name=golden config_params='hostname=web-01,ipaddress=192.0.2.11'"
@@ -340,9 +350,7 @@ EXAMPLES = r"""
   vmfork.vsphere.vmfork_child:
     parent_name: golden
     state: absent
-    children:
-      - name: web-01
-      - name: web-02
+    name: [web-01, web-02]
 
 - name: Remove every child of golden
   vmfork.vsphere.vmfork_child:
@@ -512,6 +520,9 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     params = task.params
     deadline = Deadline(params["timeout"])
     wanted = wishes.children(params)
+    if params["state"] == "present":
+        for remark in wishes.remarks(wanted):
+            task.warn(remark)
     engine = engines.choose(session, params["api"], params["call_via"])
     parent = parents.find(session, engine, _arguments.vm(params, "parent_"))
     if not wanted and not params["all"]:
@@ -596,7 +607,7 @@ def main() -> None:
             **_arguments.engine_spec(),
             **PER_CHILD,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "name": {"type": "str"},
+            "name": {"type": "list", "elements": "str"},
             "children": {
                 "type": "list",
                 "elements": "dict",

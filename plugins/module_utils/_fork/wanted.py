@@ -7,12 +7,12 @@ Private to the collection.
 
 from __future__ import annotations
 
-import re
 import typing as t
 import uuid
 from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import host_names
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks as adapters
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.params import config_params, secret_config_params
 
@@ -28,10 +28,8 @@ PER_CHILD = (
 )
 """Options that may stand at the top of the task and in ``children[]``."""
 
-_HOST_NAMES = {"hostname", "guestinfo.fork.hostname", "guestinfo.ic.hostname"}
-"""Config params that give a child its host name."""
-
-_HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+PREFIXES = ("", "guestinfo.fork.", "guestinfo.ic.")
+"""What a config param's key may begin with; a guest reads the same value by each."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +47,37 @@ class Wanted:
     bios_uuid: str | None = None
 
     @property
+    def host_name(self) -> str | None:
+        """The host name that the guest is given, where it is no secret."""
+        return _value_of(self.config_params, "hostname")
+
+    @property
     def params(self) -> dict[str, str]:
         """Everything the guest gets to read."""
         return {**self.config_params, **self.secret_config_params}
 
 
 def children(params: t.Mapping[str, t.Any]) -> list[Wanted]:
-    """The children a task names, by ``name`` or by ``children[]``.
+    """Return the children that a task names, by ``name`` or by ``children[]``.
 
     :raises _errors.BadInput: a name or a value cannot be right.
     """
     entries: list[t.Mapping[str, t.Any]] = list(params["children"] or [])
-    if params["name"] is not None:
-        entries.append({"name": params["name"]})
-    elif params["bios_uuid"] is not None and len(entries) > 1:
+    entries += [{"name": name} for name in params["name"] or []]
+    if params["bios_uuid"] is not None and len(entries) > 1:
         raise _errors.BadInput("bios_uuid can be the BIOS UUID of one VM only. Give each of the children its own.")
     result = [_child(entry, params) for entry in entries]
     seen: set[str | None] = set()
+    spelled: dict[str, str] = {}
     for one in result:
         if one.name in seen:
             raise _errors.BadInput(f"The name {one.name} stands twice in children. Give each child a name of its own.")
+        other = spelled.setdefault(one.name.casefold(), one.name)
+        if other != one.name:
+            raise _errors.BadInput(
+                f"The names {other} and {one.name} differ in upper and lower case only, and vCenter may hold them to "
+                "be the same. Give each child a name of its own."
+            )
         if one.bios_uuid is not None and one.bios_uuid in seen:
             raise _errors.BadInput(f"The bios_uuid {one.bios_uuid} stands twice in children. Give each child its own.")
         seen |= {one.name, one.bios_uuid}
@@ -94,8 +103,7 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
         raise _errors.BadInput(
             f"Child {name}: {both[0]} stands in config_params and in secret_config_params. Leave it in one of them."
         )
-    if not _HOST_NAMES & {*public, *secrets} and _HOST_LABEL.fullmatch(name):
-        public["hostname"] = name
+    _add_host_name(name, public, {*public, *secrets})
     return Wanted(
         name=name,
         config_params=public,
@@ -107,6 +115,52 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
         networks=networks,
         bios_uuid=_uuid(name, given["bios_uuid"]),
     )
+
+
+def _add_host_name(name: str, public: dict[str, str], given: t.Container[str]) -> None:
+    """Add what the guest is to call itself, where the task does not say it.
+
+    A domain name that was made of the child's name goes with its host name only.
+    """
+    fqdn_key = next((prefix + "fqdn" for prefix in PREFIXES if prefix + "fqdn" in given), None)
+    if any(prefix + "hostname" in given for prefix in PREFIXES):
+        return
+    made = host_names.host_name(public.get(fqdn_key, name) if fqdn_key is not None else name)
+    if made is not None:
+        public["hostname"] = made.hostname
+        if made.fqdn is not None and fqdn_key is None:
+            public["fqdn"] = made.fqdn
+
+
+def _value_of(params: t.Mapping[str, str], key: str) -> str | None:
+    """Return the value that a guest reads by a key, whichever prefix it was given with."""
+    return next((params[prefix + key] for prefix in PREFIXES if prefix + key in params), None)
+
+
+def remarks(children: t.Sequence[Wanted]) -> list[str]:
+    """Return warnings about children that would be hard to tell apart in the network, as sentences."""
+    result: list[str] = []
+    nameless = [
+        one.name
+        for one in children
+        if not any(prefix + key in one.params for prefix in PREFIXES for key in ("hostname", "fqdn"))
+    ]
+    if nameless:
+        result.append(
+            f"No host name can be made of the name of child {', '.join(nameless)}, so its guest keeps the parent's. "
+            "Give hostname in config_params."
+        )
+    owners: dict[str, list[str]] = {}
+    for one in children:
+        full = _value_of(one.config_params, "fqdn") or one.host_name
+        if full:
+            owners.setdefault(full.lower(), []).append(one.name)
+    result += [
+        f"Children {', '.join(names)} are all given the host name {full}. Give each its own hostname in config_params."
+        for full, names in owners.items()
+        if len(names) > 1
+    ]
+    return result
 
 
 def _uuid(name: str, text: str | None) -> str | None:

@@ -59,6 +59,42 @@ def test_empty_is_not_given(params: dict[str, Any], given: dict[str, Any]) -> No
     assert _arguments.given(SPEC, params) == given
 
 
+NAMED: _arguments.Spec = {
+    "children": {
+        "type": "list",
+        "elements": "dict",
+        "options": {"name": {"type": "str", "required": True}, "keys": {"type": "dict"}},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("children", "given"),
+    [
+        (["a", "b"], [{"name": "a"}, {"name": "b"}]),
+        (["a", {"name": "b", "keys": {"x": "1"}}], [{"name": "a"}, {"name": "b", "keys": {"x": "1"}}]),
+        ([7, "08"], [{"name": "7"}, {"name": "08"}]),
+        (["a,b"], [{"name": "a,b"}]),
+        ("a, b", [{"name": "a"}, {"name": "b"}]),
+        ("a\nb\n", [{"name": "a"}, {"name": "b"}]),
+        ("a", [{"name": "a"}]),
+        ('["a", {"name": "b"}]', [{"name": "a"}, {"name": "b"}]),
+        (["name=a"], [{"name": "a"}]),
+        # What Ansible is to refuse, or to read by itself.
+        ("name=a", "name=a"),
+        ("[a", "[a"),
+        ([True, None], [True, None]),
+    ],
+)
+def test_names_alone(children: Any, given: Any) -> None:
+    assert _arguments.given(NAMED, {"children": children})["children"] == given
+
+
+@pytest.mark.parametrize("children", ["", ",", " ", [""]])
+def test_no_name_at_all(children: Any) -> None:
+    assert "children" not in _arguments.given(NAMED, {"children": children})
+
+
 LOGIN = {"hostname": "vcenter.example.com", "username": "someone", "password": "a-long-password-of-someone"}
 VMS: dict[str, dict[str, Any]] = {
     "vmfork_child": {"parent_name": "golden", "name": "web-01"},

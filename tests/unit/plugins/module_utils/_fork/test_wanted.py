@@ -4,18 +4,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import host_names, wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
 
 MAC = "00:50:56:01:02:03"
 
 
 def params(**given: Any) -> dict[str, Any]:
+    if isinstance(given.get("name"), str):
+        given["name"] = [given["name"]]
     return {"name": None, "children": None, **dict.fromkeys(wanted.PER_CHILD), **given}
 
 
@@ -51,19 +56,65 @@ def test_mac_address_at_the_top_for_the_one_child_that_has_none_of_its_own() -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "hostname"),
+    ("name", "hostname", "fqdn"),
     [
-        ("web-01", "web-01"),
-        ("w" * 63, "w" * 63),
-        ("w" * 64, None),
-        ("-web", None),
-        ("web 01", None),
-        ("wéb", None),
-        ("a.b", None),
+        ("web-01", "web-01", None),
+        ("WEB--01", "WEB--01", None),
+        ("web_01", "web-01", None),
+        ("a/b", "a-b", None),
+        ("a%2fb", "a-2fb", None),
+        ("web 01", "web-01", None),
+        ("-web-", "web", None),
+        ("(web)", "web", None),
+        ("12345", "12345", None),
+        ("w" * 63, "w" * 63, None),
+        ("w" * 64, "w" * 63, None),
+        ("w" * 62 + "_01", "w" * 62, None),
+        ("wéb", "xn--wb-bja", None),
+        ("東京_1", "xn---1-l92cn98g", None),
+        ("web-01.example.com", "web-01", "web-01.example.com"),
+        ("web_01.example.com.", "web-01", "web-01.example.com"),
+        ("bücher.example.com", "xn--bcher-kva", "xn--bcher-kva.example.com"),
+        (".web.lan", "web", "web.lan"),
+        ("10.0.0.5", "10-0-0-5", None),
+        ("2001:db8::1", "2001-db8-1", None),
+        ("---", None, None),
+        ("é" * 70, None, None),
     ],
 )
-def test_hostname_is_the_name_where_that_is_a_host_label(name: str, hostname: str | None) -> None:
-    assert wanted.children(params(name=name))[0].config_params.get("hostname") == hostname
+def test_host_name_is_made_of_the_name(name: str, hostname: str | None, fqdn: str | None) -> None:
+    [child] = wanted.children(params(name=name))
+    assert (child.config_params.get("hostname"), child.config_params.get("fqdn")) == (hostname, fqdn)
+    assert bool(wanted.remarks([child])) is (hostname is None)
+
+
+@given(text(max_size=80))
+def test_host_name_of_any_name_is_valid(name: str) -> None:
+    made = host_names.host_name(name)
+    for label in [] if made is None else [made.hostname, *(made.fqdn or "").split(".")]:
+        assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", label) or (label == "" and not made.fqdn)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"hostname": "db"}, {"hostname": "db"}),
+        ({"fqdn": "db.example.org"}, {"hostname": "db", "fqdn": "db.example.org"}),
+        ({"guestinfo.ic.fqdn": "db.example.org"}, {"hostname": "db", "guestinfo.ic.fqdn": "db.example.org"}),
+        ({}, {"hostname": "web", "fqdn": "web.example.com"}),
+    ],
+)
+def test_host_name_that_the_task_gives(config: dict[str, str], expected: dict[str, str]) -> None:
+    [child] = wanted.children(params(name="web.example.com", config_params=config))
+    assert child.config_params == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [(["web_01", "web-01"], True), (["web.a.com", "web.b.com"], False), (["Web.a.com", "WEB_.a.com"], True)],
+)
+def test_host_name_of_several_children(names: list[str], warned: bool) -> None:
+    assert bool(wanted.remarks(wanted.children(params(name=names)))) is warned
 
 
 @pytest.mark.parametrize("key", ["guestinfo.ic.hostname", "guestinfo.fork.hostname"])
@@ -97,6 +148,9 @@ def test_names_that_a_vm_can_have(name: str) -> None:
         ({"name": " "}, "must not be empty"),
         ({"name": "a\nb"}, "control characters"),
         ({"children": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}, "stands twice"),
+        ({"name": ["a", "a"]}, "stands twice"),
+        ({"name": ["web", "WEB"]}, "The names web and WEB differ in upper and lower case only"),
+        ({"name": ["a", "b"], "bios_uuid": "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"}, "one VM only"),
         (
             {"children": [{"name": "a"}, {"name": "b"}], "bios_uuid": "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"},
             "one VM only",
