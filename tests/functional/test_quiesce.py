@@ -343,6 +343,19 @@ def test_guest_that_may_not_report(parent: VCenter) -> None:
     assert_nothing_left(parent)
 
 
+def test_report_that_no_runner_writes(parent: VCenter) -> None:
+    """The runner that it was written beside does not come to the fork point when nobody waits for it."""
+    script = (
+        'nonce=$(sed -n s/^nonce=//p "${0%/*}/runner")\n'
+        f'vmtoolsd --cmd "info-set guestinfo.vmfork.quiesce $nonce \u00b2 x"\n{LATER}'
+    )
+    refusal = quiesce(parent, pre_quiesce_script=script, timeout=30)
+    assert "wrote an unreadable report to guestinfo.vmfork.quiesce" in refusal.msg
+    assert refusal["parent"]["quiesced"] is False
+    assert_nothing_left(parent)
+    assert parent.in_guest(parent.moid(), "pgrep -x sleep; ls /root") == ""
+
+
 def test_wrong_guest_password(parent: VCenter) -> None:
     for delivery in ("file_transfer", "guestinfo"):
         refusal = quiesce(

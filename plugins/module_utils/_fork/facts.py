@@ -51,7 +51,7 @@ def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.A
         "enabled": engine.is_enabled(values),
         "quiesced": quiesced,
         # Of an earlier time unless the scripts stand beside it, which are removed when they are not true any more.
-        "quiesced_at": (extra.get(report.QUIESCED_AT) or None) if quiesced and extra.get(report.SCRIPTS) else None,
+        "quiesced_at": report.quiesced_at(extra) if quiesced and report.scripts(extra) else None,
         "fork_group_id": identity.parent_group(values),
         "guest_family": values.get("guest.guestFamily"),
     }

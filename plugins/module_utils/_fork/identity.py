@@ -142,7 +142,7 @@ def bears_mark(vm: t.Mapping[str, t.Any], nonce: str | None, bios_uuid: str | No
 
 def nonce_given(vm: t.Mapping[str, t.Any]) -> str | None:
     """The nonce that a child was made with, where vCenter shows it."""
-    return _extra_config.mapping(vm).get(report.CHILD_NONCE) or None
+    return report.child_nonce(_extra_config.mapping(vm))
 
 
 def record_of(vm: t.Mapping[str, t.Any]) -> Record | None:

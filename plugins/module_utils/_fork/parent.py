@@ -166,7 +166,7 @@ def forget_scripts(parent: Parent, warn: t.Callable[[str], None]) -> None:
     The guest does so itself as a rule. But a runner that was killed cannot, and on some servers guestinfo outlasts a
     power-off.
     """
-    if parent.is_quiesced or not _extra_config.mapping(parent.values).get(report.SCRIPTS):
+    if parent.is_quiesced or not report.scripts(_extra_config.mapping(parent.values)):
         return
     what = f"Could not remove {report.SCRIPTS} from its extraConfig"
     spec = _extra_config.spec({report.SCRIPTS: ""})

@@ -239,7 +239,7 @@ class Child:
     def note(self) -> dict[str, str]:
         """The extraConfig key that keeps a persistent child's report; empty where nothing is to be kept."""
         ended = self.report
-        return {report.DONE: f"{self.nonce} {ended.exit_code}"} if ended is not None and self.lacks_note else {}
+        return {report.DONE: f"{self.nonce} {report.code_text(ended)}"} if ended is not None and self.lacks_note else {}
 
     @property
     def lacks_note(self) -> bool:
@@ -492,6 +492,11 @@ def _arrive(child: Child) -> Next:
         ended = child.report
         if ended is None:
             return child, None
+        if ended.exit_code is None:
+            what = f"Could not read how the post-clone script ended in child {child.name}"
+            why = f"its guest wrote an unreadable report to {report.POST_CLONE}"
+            remedy = "Look in the guest for what writes there besides the runner of this collection."
+            return _fail(child, _errors.sentence(what, why, remedy) + _left_disconnected(child))
         if ended.exit_code != 0:
             said = " ".join(ended.output.split())
             why = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")

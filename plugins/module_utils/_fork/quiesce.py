@@ -81,7 +81,7 @@ def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None
     """
     if not parent.is_quiesced:
         return False
-    recorded = _extra_config.mapping(parent.values).get(report.SCRIPTS) or None
+    recorded = report.scripts(_extra_config.mapping(parent.values))
     if job is None or recorded == job.digest():
         return True
     if recorded is not None:
@@ -196,8 +196,8 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
         _await_fork_point(parent, deadline, trace, nonce, guest)
     except (_errors.Error, vmodl.MethodFault) as trouble:
         fate = _Fate.TIDIED if isinstance(trouble, _RunnerEnded) else _Fate.ENDED
-        if started and not isinstance(trouble, _errors.GuestFailed):
-            fate = _end_runner(parent, guest, trace, nonce)
+        if started and (isinstance(trouble, _Unreadable) or not isinstance(trouble, _errors.GuestFailed)):
+            fate = _end_runner(parent, guest, trace, None if isinstance(trouble, _Unreadable) else nonce)
         if fate is _Fate.FROZEN:
             return  # it came to the fork point at the last moment
         remark = ""
@@ -274,6 +274,10 @@ class _RunnerEnded(_errors.GuestFailed):
     """The runner ended before the fork point, and took its directory away."""
 
 
+class _Unreadable(_errors.GuestFailed):
+    """The report in guestinfo is not one that a runner writes: nothing is known of the runner."""
+
+
 class _Fate(enum.Enum):
     """What became of the runner."""
 
@@ -283,8 +287,11 @@ class _Fate(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def _end_runner(parent: Parent, guest: Guest, trace: Trace, nonce: str) -> _Fate:
-    """Keep a runner that may live from coming to the fork point when nobody waits for it any more."""
+def _end_runner(parent: Parent, guest: Guest, trace: Trace, nonce: str | None) -> _Fate:
+    """Keep a runner that may live from coming to the fork point when nobody waits for it any more.
+
+    :param nonce: of its report; without it only the guest's process list counts.
+    """
     try:
         if trace["pid"] is None:
             trace["pid"] = guest.find(trace["directory"])
@@ -362,6 +369,10 @@ _WHY = {
     "freeze": ("the guest was refused the fork point", "Check that {current}."),
     "script": ("the script ended without reaching the fork point", "It must call {command}, then go on."),
     "terminated": ("the runner in the guest was ended from outside", "Run again."),
+    report.UNREADABLE: (
+        f"the guest wrote an unreadable report to {report.QUIESCE}",
+        "Look in the guest for what writes there besides the runner of this collection.",
+    ),
     "killed": ("the runner in the guest ended without a report", "Look in the guest's log for who ended it."),
 }
 
@@ -375,7 +386,10 @@ def _early_end(parent: Parent, family: families.Family, ended: report.Report) ->
         "current": "VMware Tools is current" + ("" if parent.engine.book is None else " and the VM is a fork parent"),
     }
     why, remedy = (text.format_map(words) for text in _WHY.get(ended.stage, _WHY["killed"]))
+    what = f"Could not quiesce VM {parent.name}"
+    if ended.exit_code is None:
+        return _Unreadable(_errors.sentence(what, why, remedy))
     said = " ".join(ended.output.split())
     detail = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
     kind = _errors.GuestFailed if ended.stage == "killed" else _RunnerEnded
-    return kind(_errors.sentence(f"Could not quiesce VM {parent.name}", f"{why} ({detail})", remedy))
+    return kind(_errors.sentence(what, f"{why} ({detail})", remedy))

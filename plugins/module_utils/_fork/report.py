@@ -6,14 +6,20 @@ Private to the collection. The runner in the guest writes these values with
 ``info-set``; we read them in ``config.extraConfig``. Each report begins with
 a nonce that was made for it, so that a value inherited from the parent, or
 left by an earlier run, never counts.
+
+Any program in the guest can write any text to these keys. So all of them are
+parsed here, by functions that raise nothing: a text that no runner writes is a
+report that says nothing but that it is unreadable.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 import secrets
 import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES
 
 SCRIPTS = "guestinfo.vmfork.scripts"
 """SHA-256 of the scripts a VM was quiesced with, written before the freeze. Only a VM that stands at the fork point
@@ -51,11 +57,29 @@ CHILD_SECRETS, CHILD_NONCE = PARAMS + SECRETS_PARAM, PARAMS + NONCE_PARAM
 """Where a child reads them, whatever made it."""
 
 
+OUTPUT_LIMIT = 8192
+"""Characters of a script's output that are kept. A runner reports 2 kB, in which a mask may take more room than the
+secret that it hides."""
+
+UNREADABLE = "unreadable"
+"""Stands for the stage of a runner whose report cannot be read, and for the exit code in one that is written back."""
+
+_CODE = re.compile("[0-9]{1,10}")
+_MAX_CODE = 0xFFFFFFFF
+"""The largest exit code: those of Windows have 32 bits."""
+
+_NONCE = re.compile("[!-~]{1,64}")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
 class Report(t.NamedTuple):
-    """How a program in the guest ended."""
+    """How a program in the guest ended.
+
+    :param exit_code: ``None`` when the report is unreadable.
+    """
 
     stage: str
-    exit_code: int
+    exit_code: int | None
     output: str
 
 
@@ -64,31 +88,54 @@ def new_nonce() -> str:
     return secrets.token_hex(16)
 
 
+def scripts(extra_config: t.Mapping[str, str]) -> str | None:
+    """Return the recorded digest of the scripts. It is only good for a comparison: any text may be there."""
+    return extra_config.get(SCRIPTS, "").strip() or None
+
+
+def quiesced_at(extra_config: t.Mapping[str, str]) -> str | None:
+    """Return when the runner asked for the freeze, if that is a time."""
+    value = extra_config.get(QUIESCED_AT, "")
+    return value if _TIME.fullmatch(value) else None
+
+
+def child_nonce(extra_config: t.Mapping[str, str]) -> str | None:
+    """Return the nonce that a child was made with, if that can be one."""
+    value = extra_config.get(CHILD_NONCE, "")
+    return value if _NONCE.fullmatch(value) else None
+
+
 def post_clone(extra_config: t.Mapping[str, str], nonce: str | None) -> Report | None:
-    """The child's report, or our note of it, if it is there and carries this nonce."""
+    """Return the child's report, or our note of it, if it is there and carries this nonce."""
     for key in (POST_CLONE, DONE):
-        parts = extra_config.get(key, "").split(" ")
-        if nonce is not None and parts[0] == nonce:
-            return _report("post_clone", parts[1:])
+        words = _words(extra_config, key, nonce)
+        if words is not None:
+            return _report("post_clone", words) or Report("post_clone", None, "")
     return None
 
 
 def secrets_cleared(extra_config: t.Mapping[str, str], nonce: str | None) -> bool:
-    """Whether the child itself has cleared its secrets, by its word with this nonce."""
-    return nonce is not None and extra_config.get(SECRETS) == f"{nonce} cleared"
+    """Return whether the child itself has cleared its secrets, by its report with this nonce."""
+    return _words(extra_config, SECRETS, nonce) == ["cleared"]
 
 
 def early_end(extra_config: t.Mapping[str, str], nonce: str) -> Report | None:
-    """The report of a runner that ended before the freeze, if it is there and carries this nonce."""
-    parts = extra_config.get(QUIESCE, "").split(" ")
-    if parts[0] != nonce or len(parts) < 3:
+    """Return the report of a runner that ended before the freeze, if it is there and carries this nonce."""
+    words = _words(extra_config, QUIESCE, nonce)
+    if words is None:
         return None
-    return _report(parts[1], parts[2:])
+    ended = _report(words[0], words[1:]) if words and words[0] in STAGES else None
+    return ended or Report(UNREADABLE, None, "")
 
 
 def as_post_clone(nonce: str, told: Report) -> str:
-    """A child's report as the child writes it."""
-    return f"{nonce} {told.exit_code} {base64.b64encode(told.output.encode()).decode()}"
+    """Return a child's report as the child writes it."""
+    return f"{nonce} {code_text(told)} {base64.b64encode(told.output.encode(errors='replace')).decode()}"
+
+
+def code_text(told: Report) -> str:
+    """Return the exit code as it is written in a report."""
+    return UNREADABLE if told.exit_code is None else str(told.exit_code)
 
 
 MASK = "********"
@@ -130,12 +177,18 @@ def mask(output: str, secrets: t.Iterable[str]) -> str:
     )
 
 
-def _report(stage: str, parts: list[str]) -> Report | None:
-    """Exit code, and output in base64, which may be missing when there was none."""
-    if not parts or not parts[0].isdigit():
+def _words(extra_config: t.Mapping[str, str], key: str, nonce: str | None) -> list[str] | None:
+    """Return the words of a report after its nonce; ``None``: there is no report with this nonce."""
+    words = extra_config.get(key, "").split()
+    return words[1:] if nonce and words and words[0] == nonce else None
+
+
+def _report(stage: str, words: list[str]) -> Report | None:
+    """Parse an exit code, and output in base64, which is missing when there was none; ``None``: it is neither."""
+    if not 1 <= len(words) <= 2 or not _CODE.fullmatch(words[0]) or int(words[0]) > _MAX_CODE:
         return None
     try:
-        output = base64.b64decode("".join(parts[1:])).decode(errors="replace")
-    except binascii.Error:
-        output = ""
-    return Report(stage, int(parts[0]), output)
+        output = base64.b64decode(words[1], validate=True) if len(words) == 2 else b""
+    except ValueError:  # a character that is not of base64 (binascii.Error), or not ASCII
+        return None
+    return Report(stage, int(words[0]), output.decode(errors="replace")[-OUTPUT_LIMIT:])

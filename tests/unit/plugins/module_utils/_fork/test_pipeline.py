@@ -839,3 +839,18 @@ def test_every_unfinished_state_has_a_sentence(wait_for: str, step: Step) -> Non
     sentence = pipeline.unfinished(child, 30)
     assert sentence.startswith("Child web-01 is not ready after 30 seconds: ")
     assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize("rest", ["\u00b2 x", "9" * 5000, "0 @@@", "", "0 \ud800"])
+def test_report_that_no_runner_writes_is_a_failed_child(rest: str) -> None:
+    """Now, and when the task is run again; its secrets do not stay."""
+    child = new(secret_config_params=SECRET)
+    value = {report.POST_CLONE: f"{child.nonce} {rest}", child.secret_keys[0]: "a-long-secret"}
+    child, requests = asked(child, Created(VM), News(on(**value)), Succeeded(), Succeeded(), News(on(**value)))
+    assert Request.CLEAR in requests
+    assert child.report == report.Report("post_clone", None, "")
+    child = walk(child, Succeeded())
+    assert child.step is Step.FAILED
+    assert child.error is not None
+    assert "unreadable report to guestinfo.vmfork.post_clone" in child.error
+    assert str(child.report) not in child.error

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import quiesce
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.instant_clone import InstantCloneEngine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.report import Report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.report import UNREADABLE, Report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.vmfork import VmforkEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, MACOS, WINDOWS, Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES
@@ -38,11 +38,16 @@ def sentence(stage: str, engine: str = "instant_clone", family: Family = LINUX) 
         (("not_root",), "the guest user is not root (exit code 3). Use guest_become=sudo, or log in as root."),
         (("not_root", "vmfork", WINDOWS), "the guest user is not an administrator (exit code 3). Log in as Adm"),
         (("killed",), "ended without a report"),
-        (("what no runner says",), "ended without a report"),
     ],
 )
 def test_early_end(told: tuple[Any, ...], said: str) -> None:
     assert said in sentence(*told)
+
+
+def test_unreadable_report() -> None:
+    parent: Any = SimpleNamespace(name="golden", values={}, engine=ENGINES["instant_clone"])
+    error = quiesce._early_end(parent, LINUX, Report(UNREADABLE, None, ""))
+    assert "wrote an unreadable report to guestinfo.vmfork.quiesce. Look in the guest" in error.sentence
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -7,10 +7,31 @@ from __future__ import annotations
 import base64
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
 
 ENCODED = base64.b64encode("größe\n".encode()).decode()
+
+
+UNREADABLE = [
+    "",
+    "x",
+    "\u00b2 x",
+    "9" * 5000,
+    "-1",
+    "+1",
+    "1_0",
+    "4294967296",
+    "\u0663 ",
+    "0 @@@@@",
+    "0 YQ",
+    "0 gr\u00f6\u00dfe",
+    "0 \ud800",
+    "0 YQ== YQ==",
+]
+"""What a guest may write behind the nonce, and no runner does."""
 
 
 @pytest.mark.parametrize(
@@ -19,11 +40,12 @@ ENCODED = base64.b64encode("größe\n".encode()).decode()
         (f"n1 pre_quiesce 3 {ENCODED}", report.Report("pre_quiesce", 3, "größe\n")),
         ("n1 freeze 1 ", report.Report("freeze", 1, "")),
         ("n1 freeze 1", report.Report("freeze", 1, "")),
-        ("n1 freeze 1 @@@@@", report.Report("freeze", 1, "")),
         (f"n2 pre_quiesce 3 {ENCODED}", None),
-        ("n1 freeze x ", None),
-        ("n1", None),
         ("", None),
+        *((f"n1 freeze {rest}", report.Report(report.UNREADABLE, None, "")) for rest in UNREADABLE),
+        ("n1", report.Report(report.UNREADABLE, None, "")),
+        ("n1 no-stage 1 ", report.Report(report.UNREADABLE, None, "")),
+        ("n1 killed 1 ", report.Report(report.UNREADABLE, None, "")),
     ],
 )
 def test_early_end(value: str, expected: report.Report | None) -> None:
@@ -38,7 +60,8 @@ def test_early_end(value: str, expected: report.Report | None) -> None:
         ("n2 0 ", "n1", None),
         (" 0 ", None, None),
         (" 0 ", "n1", None),
-        ("n1", "n1", None),
+        *((f"n1 {rest}", "n1", report.Report("post_clone", None, "")) for rest in UNREADABLE),
+        ("n1 4294967295", "n1", report.Report("post_clone", 4294967295, "")),
     ],
 )
 def test_post_clone(value: str, nonce: str | None, expected: report.Report | None) -> None:
@@ -94,3 +117,48 @@ def test_report_written_back_is_read_again() -> None:
 
 def test_nonces_differ() -> None:
     assert len({report.new_nonce() for _number in range(50)}) == 50
+
+
+# --- whatever a guest writes ------------------------------------------------------------------------------------------
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)  # surrogates and control characters, too
+ANY_VALUE = ANY_TEXT | st.builds("{} {} {} {}".format, st.just("n1"), ANY_TEXT, ANY_TEXT, ANY_TEXT)
+GUEST_KEYS = [
+    report.SCRIPTS,
+    report.QUIESCED_AT,
+    report.QUIESCE,
+    report.POST_CLONE,
+    report.SECRETS,
+    report.CHILD_NONCE,
+    report.DONE,
+]
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(GUEST_KEYS, ANY_VALUE)))
+def test_any_text_is_read(values: dict[str, str]) -> None:
+    """Nothing is raised; what is returned can be handed on, and is never a success that no runner wrote."""
+    ended = report.post_clone(values, "n1")
+    if ended is not None:
+        assert report.post_clone({report.POST_CLONE: report.as_post_clone("n1", ended)}, "n1") == ended
+        report.mask(ended.output, ["s3cret-value"]).encode()
+    early = report.early_end(values, "n1")
+    assert early is None or early.stage == report.UNREADABLE or early.exit_code is not None
+    assert report.quiesced_at(values) in (None, values[report.QUIESCED_AT])
+    assert report.secrets_cleared(values, "n1") is (values[report.SECRETS].split() == ["n1", "cleared"])
+    (report.scripts(values) or "").strip()
+    nonce = report.child_nonce(values)
+    assert nonce is None or nonce.isascii()
+
+
+@given(st.binary(max_size=20_000))
+def test_output_of_any_length(output: bytes) -> None:
+    ended = report.post_clone({report.POST_CLONE: f"n1 0 {base64.b64encode(output).decode()}"}, "n1")
+    assert ended is not None
+    assert ended.exit_code == 0
+    assert len(ended.output) <= report.OUTPUT_LIMIT
+
+
+@pytest.mark.parametrize("value", ["2026-01-31T08:15:02Z", " ", "yesterday", "2026-01-31T08:15:02Z\n", "\u0662" * 20])
+def test_time_of_the_freeze(value: str) -> None:
+    expected = value if value == "2026-01-31T08:15:02Z" else None
+    assert report.quiesced_at({report.QUIESCED_AT: value}) == expected
