@@ -114,11 +114,13 @@ def test_all_leaves_every_vm_that_is_no_child(bed: Bed) -> None:
         (web,) = bed.vcenter.named("web")
         bed.vcenter.objects[web]["name"] = f"web-{number}"
     left = set(bed.vcenter.objects)
-    bed.child("a")
+    gone = bed.child("a")
     results = bed.remove_all()
     assert outcome(results) == [("a", "removed", True), ("web-3", "failed", False)]
     assert "another VM has the same BIOS UUID" in str(results[1].error)
     assert left <= set(bed.vcenter.objects)
+    assert gone not in bed.vcenter.objects
+    assert results[1].facts["name"] == "web-3"
     assert {bed.vcenter.state(one) for one in left if isinstance(one, vim.VirtualMachine)} == {ON}
 
 
@@ -226,12 +228,56 @@ def test_what_was_not_done_and_lost_its_answer_is_a_failure(bed: Bed, method: st
     assert bed.vcenter.state(vm) == (OFF if method == "Destroy_Task" else ON)
 
 
-def test_removal_that_goes_on_is_a_change(bed: Bed) -> None:
-    bed.child("web")
+@pytest.mark.parametrize("state", [ON, OFF])
+def test_removal_that_goes_on_is_a_change(bed: Bed, state: str) -> None:
+    bed.child("web", state)
     bed.vcenter.held.add("Destroy_Task")
     (result,) = bed.remove("web", seconds=20)
     assert (result.state, result.changed) == ("failed", True)
     assert "did not end" in str(result.error)
+
+
+def test_answer_that_was_lost_and_a_vm_that_cannot_be_looked_at_is_a_failure(bed: Bed) -> None:
+    bed.child("web", OFF)
+    bed.vcenter.lose_answer("Destroy_Task", carried_out=False)
+
+    def read(target: Any, **given: Any) -> Any:
+        if bed.vcenter.count("Destroy_Task"):
+            raise vim.fault.NoPermission(privilegeId="System.Read")
+        return bed.vcenter._do_RetrievePropertiesEx(target, **given)
+
+    bed.vcenter.effects["RetrievePropertiesEx"] = read
+    (result,) = bed.remove("web")
+    assert result.state == "failed"
+    assert "The connection to vcenter broke" in str(result.error)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "state", "sentence"),
+    [
+        ("PowerOff", ON, "Could not power off child web: "),
+        ("PowerOff", OFF, None),
+        ("Delete", ON, "Could not remove child web: "),
+        ("", ON, "Could not power off child web: "),
+    ],
+)
+def test_check_mode_asks_for_the_privileges_of_what_would_be_done(
+    bed: Bed, lacking: str, state: str, sentence: str | None
+) -> None:
+    bed.child("web", state)
+    bed.vcenter.effects["HasPrivilegeOnEntities"] = lambda _manager, entity, **given: [
+        vim.EntityPrivilege(
+            entity=one,
+            privAvailability=[
+                vim.PrivilegeAvailability(privId=privilege, isGranted=lacking not in privilege)
+                for privilege in given["privId"]
+            ],
+        )
+        for one in entity
+    ]
+    (result,) = bed.remove("web", check_mode=True)
+    assert (result.state, result.changed) == (("removed", True) if sentence is None else ("failed", False))
+    assert str(result.error).startswith(str(sentence))
 
 
 # --- what a task made itself ----------------------------------------------------------------------------------------
@@ -259,12 +305,18 @@ def test_failed_child_that_existed_before_is_kept(bed: Bed) -> None:
     assert (bed.acts, result.error) == ([], "It failed.")
 
 
+def test_failed_child_that_was_never_asked_for_is_no_trouble(bed: Bed) -> None:
+    result = Result("web", "failed", error="The name is taken.")
+    removal.remove_failed(bed.parent, [result])
+    assert (bed.acts, result.error) == ([], "The name is taken.")
+
+
 @pytest.mark.parametrize("state", ["created", "existing"])
 def test_child_that_did_not_fail_is_kept(bed: Bed, state: str) -> None:
-    result = failed(bed, bed.child("web"))
-    result.state = state
-    removal.remove_failed(bed.parent, [result])
-    assert bed.acts == []
+    running, absent = failed(bed, bed.child("web")), failed(bed, None)
+    running.state = absent.state = state
+    removal.remove_failed(bed.parent, [running, absent])
+    assert (bed.acts, running.error, absent.error) == ([], "It failed.", "It failed.")
 
 
 def test_failed_child_with_the_record_of_another_parent_is_kept(bed: Bed) -> None:
