@@ -69,6 +69,13 @@ class FakeVCenter:
         self.root = self.add(vim.Folder, "group-d1", name="Datacenters")
         self.datacenter = self.add(vim.Datacenter, "datacenter-1", name="DC0", parent=self.root)
         self.folder = self.add(vim.Folder, "group-v1", name="vm", parent=self.datacenter)
+        self.add(
+            vim.vm.guest.GuestOperationsManager,
+            "guestOperationsManager",
+            authManager=vim.vm.guest.AuthManager("authManager", self),
+            fileManager=vim.vm.guest.FileManager("fileManager", self),
+            processManager=vim.vm.guest.ProcessManager("processManager", self),
+        )
         self.host = self.add(vim.HostSystem, "host-1", name="esx-1", **{"runtime.connectionState": "connected"})
 
     # --- what a test arranges ---------------------------------------------------------------------------------------
@@ -178,6 +185,7 @@ class FakeVCenter:
             about=SimpleNamespace(apiVersion=self.api_version, apiType="VirtualCenter", name="VMware vCenter Server"),
             authorizationManager=vim.AuthorizationManager("AuthorizationManager", self),
             eventManager=vim.event.EventManager("EventManager", self),
+            guestOperationsManager=vim.vm.guest.GuestOperationsManager("guestOperationsManager", self),
             ipPoolManager=vim.IpPoolManager("IpPoolManager", self),
             propertyCollector=vmodl.query.PropertyCollector("propertyCollector", self),
             rootFolder=self.root,

@@ -1,0 +1,275 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A quiesce from its start to the fork point, or to whatever ends it: nothing of it is left in the guest or vCenter."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+from unit.fake_vcenter import OFF, FakeVCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import payload, quiesce, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES, Job
+
+PID = 42
+JOB = Job(pre_quiesce="#!/bin/sh\n", post_clone="#!/bin/sh\nexit 0\n")
+WHEN = datetime.datetime(2026, 3, 1, tzinfo=datetime.timezone.utc)
+
+
+class Bed:
+    """A running VM whose guest takes operations, and a runner that does what a test says."""
+
+    def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.vcenter = vcenter
+        self.warnings: list[str] = []
+        self.vm = vcenter.vm(
+            "golden",
+            **{
+                "guest.guestFamily": "linuxGuest",
+                "guest.guestOperationsReady": True,
+                "guest.toolsRunningStatus": "guestToolsRunning",
+                "runtime.instantCloneFrozen": False,
+            },
+        )
+        nonces = (f"nonce{number}" for number in itertools.count())
+        monkeypatch.setattr(report, "new_nonce", lambda: next(nonces))
+        self.processes: dict[int, Any] = {}
+        self.payloads: list[dict[str, str]] = []
+        self.on_stop: Callable[[], None] = self.end
+        vcenter.effects.update(
+            ValidateCredentialsInGuest=lambda _manager, **_given: None,
+            StartProgramInGuest=self.start,
+            ListProcessesInGuest=lambda _manager, **_given: list(self.processes.values()),
+            TerminateProcessInGuest=lambda _manager, **_given: self.on_stop(),
+            DeleteDirectoryInGuest=lambda _manager, **_given: None,
+        )
+        self.session = vcenter.use(monkeypatch)
+        self.parent: Parent = vcenter.parent(self.session, self.vm)
+
+    def start(self, _manager: Any, spec: Any, **_given: Any) -> int:
+        """The runner begins: it finds its files in guestinfo."""
+        self.payloads.append({key: value for key, value in self.vcenter.keys(self.vm).items() if self.is_payload(key)})
+        command = f"{spec.programPath} {spec.arguments}"
+        self.processes[PID] = vim.vm.guest.ProcessManager.ProcessInfo(
+            pid=PID, name="sh", owner="root", cmdLine=command, startTime=WHEN
+        )
+        return PID
+
+    def freeze(self) -> None:
+        """The fork point."""
+        self.vcenter.set_keys(self.vm, **{report.SCRIPTS: JOB.digest()})
+        self.vcenter.objects[self.vm]["runtime.instantCloneFrozen"] = True
+
+    def end(self, code: int = STAGES["terminated"]) -> None:
+        """The runner is gone, and its report did not come through."""
+        old = self.processes[PID]
+        self.processes[PID] = vim.vm.guest.ProcessManager.ProcessInfo(
+            pid=PID, name="sh", owner="root", cmdLine=old.cmdLine, startTime=WHEN, endTime=WHEN, exitCode=code
+        )
+
+    def tell(self, stage: str, code: int, nonce: str = "nonce0") -> None:
+        """The runner reports an end before the fork point."""
+        self.vcenter.set_keys(self.vm, **{report.QUIESCE: f"{nonce} {stage} {code} "})
+
+    def run(self, seconds: float = 60, **plan: Any) -> dict[str, Any]:
+        given = {"job": JOB, "login": GuestLogin("root", "guest-password"), "delivery": "guestinfo", **plan}
+        return quiesce.quiesce(self.parent, Deadline(seconds), quiesce.Plan(**given), self.warnings.append)
+
+    @staticmethod
+    def is_payload(key: str) -> bool:
+        return key.startswith(payload.KEY)
+
+    @property
+    def left(self) -> list[str]:
+        """Payload keys that are in vCenter."""
+        return [key for key in self.vcenter.keys(self.vm) if self.is_payload(key)]
+
+
+@pytest.fixture
+def bed(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> Bed:
+    return Bed(vcenter, monkeypatch)
+
+
+def test_fork_point(bed: Bed) -> None:
+    bed.vcenter.later(10, bed.freeze)
+    trace = bed.run()
+    assert (trace["pid"], trace["exit_code"]) == (PID, None)
+    assert [bool(one) for one in bed.payloads] == [True], "the runner finds its files"
+    assert (bed.left, bed.warnings) == ([], [])
+    assert bed.vcenter.keys(bed.vm)[report.SCRIPTS] == JOB.digest()
+    assert bed.parent.is_quiesced
+    assert not bed.vcenter.called("TerminateProcessInGuest", "DeleteDirectoryInGuest")
+
+
+@pytest.mark.parametrize("stage", ["pre_quiesce", "freeze", "not_root"])
+def test_runner_that_ends_early_is_reported_and_leaves_nothing(bed: Bed, stage: str) -> None:
+    bed.vcenter.later(10, lambda: bed.tell(stage, 3))
+    with pytest.raises(_errors.GuestFailed, match="exit code 3") as error:
+        bed.run()
+    assert error.value.details["guest"]["exit_code"] == 3
+    assert bed.left == []
+    assert not bed.vcenter.called("TerminateProcessInGuest")
+
+
+def test_report_of_an_earlier_runner_does_not_count(bed: Bed) -> None:
+    bed.tell("pre_quiesce", 3, nonce="earlier")
+    bed.vcenter.later(10, bed.freeze)
+    assert bed.run()["exit_code"] is None
+
+
+def test_runner_that_is_killed_is_noticed(bed: Bed) -> None:
+    bed.vcenter.later(10, lambda: bed.end(137))
+    with pytest.raises(_errors.GuestFailed, match=r"ended without a report \(exit code 137\)"):
+        bed.run()
+    assert (bed.left, bed.vcenter.now < 1000 + 30) == ([], True)
+
+
+def test_record_of_scripts_that_did_not_come_to_the_fork_point_is_removed(bed: Bed) -> None:
+    """A runner that was killed after it had written it cannot do that."""
+
+    def fail() -> None:
+        bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: JOB.digest()})
+        bed.end(137)
+
+    bed.vcenter.later(10, fail)
+    with pytest.raises(_errors.GuestFailed):
+        bed.run()
+    assert report.SCRIPTS not in bed.vcenter.keys(bed.vm)
+
+
+def test_runner_is_ended_when_the_time_is_over(bed: Bed) -> None:
+    with pytest.raises(_errors.TimedOut, match="did not reach the fork point within 60 seconds"):
+        bed.run()
+    assert bed.vcenter.count("TerminateProcessInGuest") == 1
+    assert bed.left == []
+    assert report.SCRIPTS not in bed.vcenter.keys(bed.vm)
+
+
+def test_fork_point_that_is_reached_while_the_runner_is_ended_counts(bed: Bed) -> None:
+    bed.on_stop = bed.freeze
+    bed.run()
+    assert bed.parent.is_quiesced
+    assert bed.left == []
+
+
+def test_runner_that_cannot_be_ended_is_mentioned(bed: Bed) -> None:
+    bed.on_stop = lambda: None
+    with pytest.raises(_errors.GuestFailed, match=rf"process {PID}\) could not be ended"):
+        bed.run()
+    assert not bed.vcenter.called("DeleteDirectoryInGuest"), "its children would not find their script"
+
+
+def test_vm_that_is_powered_off(bed: Bed) -> None:
+    def power_off() -> None:
+        bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
+
+    bed.vcenter.later(10, power_off)
+    with pytest.raises(_errors.GuestFailed, match="was powered off before it reached the fork point"):
+        bed.run()
+    assert bed.left == []
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        ("ValidateCredentialsInGuest", vim.fault.InvalidGuestLogin(msg="No.")),
+        ("ReconfigVM_Task", vim.fault.NoPermission(privilegeId="VirtualMachine.Config.AdvancedConfig")),
+        ("StartProgramInGuest", vim.fault.FileNotFound(msg="No shell.", file="/bin/sh")),
+    ],
+)
+def test_refusals_leave_nothing(bed: Bed, method: str, fault: Exception) -> None:
+    bed.vcenter.refuse(method, fault)
+    with pytest.raises(_errors.Error):
+        bed.run()
+    assert bed.left == []
+    assert not bed.parent.is_quiesced
+
+
+def test_scripts_that_arrive_late_are_taken_out(bed: Bed) -> None:
+    """The task that puts them there is accepted, and its end does not come within the time."""
+    bed.vcenter.held.add("ReconfigVM_Task")
+
+    def end() -> None:
+        bed.vcenter.held.clear()
+
+    bed.vcenter.later(70, end)
+    with pytest.raises(_errors.Error):
+        bed.run()
+    assert (bed.left, bed.vcenter.count("StartProgramInGuest")) == ([], 0)
+
+
+def test_payload_that_cannot_be_taken_out_is_mentioned(bed: Bed) -> None:
+    def refuse() -> None:
+        bed.vcenter.refuse("ReconfigVM_Task", vim.fault.InvalidState(msg="Frozen."), times=9)
+        bed.freeze()
+
+    bed.vcenter.later(10, refuse)
+    bed.run()
+    assert bed.left != []
+    assert any("Scripts may remain in the extraConfig of VM golden" in one for one in bed.warnings)
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_lost_answer_to_the_start(bed: Bed, carried_out: bool) -> None:
+    """The runner is never started twice, and is looked for by its directory."""
+    bed.vcenter.lose_answer("StartProgramInGuest", carried_out=carried_out)
+    bed.vcenter.later(10, lambda: bed.freeze() if carried_out else None)
+    if carried_out:
+        bed.run()
+    else:
+        with pytest.raises(_errors.TimedOut, match="answer to the start of the runner"):
+            bed.run()
+    assert bed.vcenter.count("StartProgramInGuest") == 1
+    assert bed.left == []
+
+
+def test_guest_that_quiesces_by_itself(bed: Bed) -> None:
+    bed.vcenter.later(10, bed.freeze)
+    bed.run(job=None, login=None)
+    assert bed.parent.is_quiesced
+    assert not bed.vcenter.called("StartProgramInGuest", "ListProcessesInGuest", "ReconfigVM_Task")
+
+
+def test_guest_that_does_not(bed: Bed) -> None:
+    with pytest.raises(_errors.TimedOut, match=r"Look in the guest for what calls instantclone\.freeze"):
+        bed.run(job=None, login=None)
+
+
+def test_guest_that_is_not_ready_is_waited_for(bed: Bed) -> None:
+    bed.vcenter.objects[bed.vm]["guest.guestOperationsReady"] = False
+    bed.parent.refresh()
+
+    def ready() -> None:
+        bed.vcenter.objects[bed.vm]["guest.guestOperationsReady"] = True
+
+    bed.vcenter.later(5, ready)
+    bed.vcenter.later(10, bed.freeze)
+    bed.run()
+    assert bed.parent.is_quiesced
+
+
+@pytest.mark.parametrize("recorded", [JOB.digest(), "", "0" * 64])
+def test_quiesced_before(bed: Bed, recorded: str) -> None:
+    bed.freeze()
+    bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: recorded})
+    bed.parent.refresh()
+    if recorded.startswith("000"):
+        with pytest.raises(_errors.Refused, match="with other scripts than these"):
+            quiesce.is_done(bed.parent, JOB, bed.warnings.append)
+    else:
+        assert quiesce.is_done(bed.parent, JOB, bed.warnings.append)
+    assert bool(bed.warnings) == (recorded == "")
+    assert quiesce.is_done(bed.parent, None, bed.warnings.append)
+
+
+def test_not_quiesced_before(bed: Bed) -> None:
+    assert not quiesce.is_done(bed.parent, JOB, bed.warnings.append)
