@@ -170,8 +170,8 @@ bench: env $(B)/peers $(VENV)/.test ## tests/benchmarks: side by side with the p
 oldest: $(VENV)/.test $(B)/live simulator ## unit tests and demo with the oldest ansible-core and pyVmomi
 	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix --oldest
 
-test-matrix: $(VENV)/.test $(B)/live simulator ## unit and functional tests with every ansible-core that fits a Python here
-	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix
+test-matrix: $(VENV)/.test $(B)/live simulator ## unit and functional tests with every ansible-core that fits a Python here; ARGS=2.22 for one
+	$(VENV)/bin/python tests/harness/matrix.py $(B)/matrix $(ARGS)
 
 clean: ## remove .build
 	rm -rf $(B)

@@ -8,6 +8,7 @@ Nothing here needs AnsibleModule, so other plugin kinds can use it too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import typing as t
@@ -39,6 +40,39 @@ def secrets(spec: Spec, params: Params) -> set[str]:
             for entry in _read(check_type_list, value, []):
                 found |= secrets(option["options"], _read(check_type_dict, entry, {}))
     return found - {""}
+
+
+HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+"""What Ansible shows in place of a secret."""
+
+SCRIPTS = ("pre_quiesce_script", "post_clone_script", "script")
+"""Options with the text of a script, which may hold secrets that nobody has marked."""
+
+
+def shown(spec: Spec, params: Params) -> dict[str, t.Any]:
+    """Return the parameters as they may be logged: no secrets, no scripts, and no values of options that do not exist.
+
+    An option that does not exist may be a secret with a typing error in its name. Text that Ansible will refuse as a
+    value may hold a secret anywhere.
+
+    :param params: as they were given, or as Ansible has converted them.
+    """
+    options = {name: option for main, option in spec.items() for name in (main, *option.get("aliases", []))}
+    return {name: value if value is None else _shown(name, value, options.get(name)) for name, value in params.items()}
+
+
+def _shown(name: str, value: t.Any, option: dict[str, t.Any] | None) -> t.Any:
+    """Return one value as it may be logged."""
+    if option is None or option.get("no_log"):
+        return HIDDEN
+    if name in SCRIPTS:
+        content = str(value).encode("utf-8", "surrogatepass")
+        return f"{len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}"
+    if not option.get("options"):
+        return value
+    entries = _read(check_type_list, value, None) if option.get("type") == "list" else [value]
+    read = [_read(check_type_dict, entry, None) for entry in entries or []]
+    return [HIDDEN if entry is None else shown(option["options"], entry) for entry in read]
 
 
 def given(spec: Spec, params: Params) -> dict[str, t.Any]:

@@ -13,10 +13,14 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.parameters import remove_values
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _encodings, _errors, _vmomi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+try:
+    from ansible.module_utils.secrets import register_secrets  # type: ignore[import-not-found,unused-ignore]
+except ImportError:  # ansible-core before 2.22
+    register_secrets = None
 
 Result = dict[str, t.Any]
 
@@ -31,19 +35,71 @@ class Task:
 
 
 class _Module(AnsibleModule):
-    """Ansible hides a secret dict that was given as text only as that whole text: here its values are hidden, too."""
+    """Show neither secrets nor scripts, whatever form they were given in.
+
+    Ansible masks a dict of secrets that was given as text as that whole text only. Here its values are masked too,
+    and the encodings of all secrets.
+    """
+
+    def __init__(self, **arguments: t.Any) -> None:
+        self._secrets: set[str] = set()
+        super().__init__(**arguments)
 
     def _load_params(self) -> None:
-        """Before anything is checked, logged or told."""
+        """Register the secrets before anything is checked, logged or returned."""
         super()._load_params()
         self.params = _arguments.given(self.argument_spec, self.params)
-        self.no_log_values.update(_arguments.secrets(self.argument_spec, self.params))
+        self._mask(_arguments.secrets(self.argument_spec, self.params))
 
     def _log_invocation(self) -> None:
-        """Ansible makes a text of each option first, in which it does not recognize every secret."""
-        given, self.params = self.params, remove_values(self.params, self.no_log_values)
+        """Log the options as they may be shown."""
+        # Options from the environment and from an alias are known only now.
+        self._mask(_arguments.secrets(self.argument_spec, self.params))
+        given, self.params = self.params, _arguments.shown(self.argument_spec, self.params)
         super()._log_invocation()
         self.params = given
+
+    def _return_formatted(self, kwargs: dict[str, t.Any]) -> None:
+        """Return the options as they may be shown, also with an error that Ansible found in them."""
+        shown = _arguments.shown(self.argument_spec, self.params)
+        kwargs.setdefault("invocation", {"module_args": shown})
+        texts = {*_texts(shown), *_texts(kwargs)} - {_arguments.HIDDEN}
+        if any(secret in text for secret in self._secrets for text in texts):
+            self.warn(
+                "A password or another secret of this task is also part of other options or of return values. Ansible "
+                "masks it there, too, so do not decide by them. Use a longer secret that is not an ordinary word."
+            )
+        super()._return_formatted(kwargs)
+
+    def _mask(self, secrets: set[str]) -> None:
+        """Have secrets and their encodings masked in all output.
+
+        Up to ansible-core 2.21 the module masks its result, from 2.22 on the controller masks what it displays.
+        """
+        self._secrets |= secrets
+        texts = secrets.union(*(_encodings.forms(secret) for secret in secrets))
+        if register_secrets is None:
+            self.no_log_values.update(texts)
+        else:
+            register_secrets(texts)
+
+
+UNCOMPARED = (*_arguments.SCRIPTS, "output", "include_raw_xml", "raw_xml", "exception", "invocation")
+"""Names of values in which a secret is masked because it is one, and of those that are no part of the result."""
+
+
+def _texts(value: t.Any, name: str = "") -> t.Iterator[str]:
+    """Yield all values that Ansible masks by their text; it leaves booleans and keys as they are."""
+    if name in UNCOMPARED:
+        return
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from _texts(one, key)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _texts(one)
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield str(value)
 
 
 def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **constraints: t.Any) -> t.NoReturn:

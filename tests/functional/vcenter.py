@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 from functional import launch
+from functional.output import WITH_INVOCATION, displayed
 from functional.ways import SOAP, Way
 from harness.simulator import Simulator
 
@@ -60,7 +61,7 @@ def _processes() -> Any:
 
 
 class Result(dict[str, Any]):
-    """What a module printed; ``raw`` is all of it, standard error included."""
+    """What a module printed; ``raw`` is all of it as it is displayed, standard error included."""
 
     raw: str
 
@@ -192,7 +193,8 @@ class VCenter:
             "validate_certs": False,
         }
         options = self.way.options if module.startswith("vmfork_") else {}
-        given = {**login, **options, **arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
+        given = {**login, **options, **arguments, **WITH_INVOCATION}
+        given |= {"_ansible_check_mode": check, "_ansible_diff": diff}
         given = {key: value for key, value in given.items() if value is not None}
         with tempfile.TemporaryDirectory() as directory:
             output, errors = Path(directory, "output"), Path(directory, "errors")
@@ -205,7 +207,7 @@ class VCenter:
             printed, complaints = output.read_text(), errors.read_text()
         assert "Traceback" not in complaints, complaints
         result = Result(json.loads(printed))
-        result.raw = printed + complaints
+        result.raw = displayed(printed) + complaints
         return result
 
     def ok(self, module: str, /, **arguments: Any) -> Result:

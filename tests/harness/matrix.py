@@ -4,6 +4,7 @@
 
     matrix.py DIRECTORY             keeps the environments in DIRECTORY
     matrix.py DIRECTORY --oldest    only the oldest, and in place of the functional tests the demo, which is soon done
+    matrix.py DIRECTORY 2.22 ...    only these releases
 
 Each release runs on the newest Python it supports that is on PATH; one that fits none is NOT RUN. The oldest goes with
 the oldest pyVmomi the collection takes, so that both ends are tested.
@@ -34,6 +35,7 @@ ROWS = [
     Row("2.19.14", "9.1.1.0", range(11, 14)),
     Row("2.20.10", "9.1.1.0", range(12, 15)),
     Row("2.21.5", "9.1.1.0", range(12, 15)),
+    Row("2.22.0rc1", "9.1.1.0", range(13, 16)),
 ]
 UNIT = ["-m", "pytest", "-q", "-n", str(os.cpu_count()), "tests/unit"]
 FUNCTIONAL = ["-m", "pytest", "-q", "tests/functional"]
@@ -42,14 +44,24 @@ TOOLS = ("pytest", "pytest-xdist", "hypothesis", "tree-sitter", "tree-sitter-pow
 
 
 def python_for(pythons: range) -> str | None:
-    """Return the newest fitting Python that starts; a name on PATH alone may be a switch that leads nowhere."""
+    """Return the path of the newest fitting Python that starts.
+
+    A name on PATH alone may be a switch of pyenv. It leads to a version that is installed and not chosen only when that
+    is named.
+    """
     for minor in reversed(pythons):
         program = shutil.which(f"python3.{minor}")
-        if (
-            program
-            and subprocess.run([program, "-c", "import venv"], check=False, stderr=subprocess.DEVNULL).returncode == 0
-        ):
-            return program
+        if program is None:
+            continue
+        found = subprocess.run(
+            [program, "-c", "import sys, venv; print(sys.executable)"],
+            env={**os.environ, "PYENV_VERSION": f"3.{minor}"},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if found.returncode == 0:
+            return found.stdout.strip()
     return None
 
 
@@ -83,7 +95,11 @@ def main() -> int:
     directory = Path(sys.argv[1])
     pinned = Path("tests/requirements/test.txt").read_text(encoding="utf-8").splitlines()
     tools = [line for line in pinned if line.split("==")[0] in TOOLS]
-    rows, suites = (ROWS[:1], [UNIT, DEMO]) if sys.argv[2:] == ["--oldest"] else (ROWS, [UNIT, FUNCTIONAL])
+    if sys.argv[2:] == ["--oldest"]:
+        rows, suites = ROWS[:1], [UNIT, DEMO]
+    else:
+        wanted = tuple(f"{release}." for release in sys.argv[2:])
+        rows, suites = [row for row in ROWS if not wanted or row.core.startswith(wanted)], [UNIT, FUNCTIONAL]
     failed = [row.core for row in rows if not run(row, directory, tools, suites)]
     print(f"\nfailed with ansible-core {', '.join(failed)}" if failed else "\nno row failed")
     return int(bool(failed))

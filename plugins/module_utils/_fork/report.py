@@ -19,6 +19,8 @@ import re
 import secrets
 import typing as t
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _encodings
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import LONG_ENOUGH
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES
 
 SCRIPTS = "guestinfo.vmfork.scripts"
@@ -140,29 +142,31 @@ def code_text(told: Report) -> str:
 
 MASK = "********"
 
-LONG_ENOUGH, A_REST = 8, 4
-"""Characters of a line of a secret that is hidden by itself, and of its end where the output was cut within it; shorter
-ones would mangle other output."""
+A_REST = 4
+"""Characters of the end of a secret that is hidden where the output was cut within it; shorter ones would hide parts of
+other output."""
 
-QUOTING = "\"'\\"
-"""Characters that shells put between those of a word when they print it (``set -x``)."""
+IGNORED = "\"'\\\r\n"
+"""Characters that are ignored in the comparison: those that shells put between the others when they print them
+(``set -x``), and the line breaks of base64."""
 
 
 def mask(output: str, secrets: t.Iterable[str]) -> str:
-    """Hide secrets in a script's output, as the runner does in the guest.
+    """Hide secrets and their encodings in a script's output, as the runner does in the guest.
 
     Ansible hides them where they stand as they are. Here the output may have
     been cut within one, shells like to put a secret's lines in a row, and to
     quote what they print.
     """
-    parts = {part for one in secrets for part in (one, *one.splitlines()) if len(part) >= LONG_ENOUGH}
+    whole = {part for one in secrets for part in (one, *one.splitlines()) if len(part) >= LONG_ENOUGH}
+    parts = whole.union(*(_encodings.forms(part) for part in whole))
     if not parts:
         return output
-    places = [place for place, char in enumerate(output) if char not in QUOTING]
+    places = [place for place, char in enumerate(output) if char not in IGNORED]
     plain = "".join(output[place] for place in places)
     hidden: set[int] = set()
     for part in parts:
-        letters = "".join(char for char in part if char not in QUOTING)
+        letters = "".join(char for char in part if char not in IGNORED)
         if len(letters) < A_REST:
             continue
         at = plain.find(letters)

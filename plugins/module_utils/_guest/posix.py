@@ -175,8 +175,7 @@ hide_secrets() {
   [ -n "$secrets" ] || { cat; return; }
   { printf '%s.' "$secrets"; LC_ALL=C tr -d '\000\001'; } | LC_ALL=C awk '
     function hide(part,  at, found) {
-      if (length(part) < 8) return
-      gsub(/["\047\\]/, "", part)
+      gsub(/["\047\\\r\n]/, "", part)
       if (length(part) < 4) return
       for (at = 1; found = index(substr(plain, at), part); at += found)
         cover(place[at + found - 1], place[at + found + length(part) - 2])
@@ -186,19 +185,68 @@ hide_secrets() {
           return
         }
     }
+    # The forms of _encodings.py. Of JSON only what quoting leaves of it.
+    function hide_all(part,  before, form) {
+      if (length(part) < 8) return
+      hide(part)
+      for (before = 0; before < 3; before++) {
+        form = base64(part, before)
+        if (length(form) < 8) continue
+        hide(form)
+        if (gsub(/[+]/, "-", form) + gsub(/\//, "_", form)) hide(form)
+      }
+      if ((form = url(part, "", "%%%02X")) != part) {
+        hide(form)
+        hide(url(part, "", "%%%02x"))
+        hide(url(part, "/", "%%%02X"))
+        hide(url(part, "/", "%%%02x"))
+        hide(url(part, "!()*\047", "%%%02X"))
+        hide(url(part, "+", "%%%02X"))
+        hide(url(part, "+", "%%%02x"))
+      }
+      form = part
+      if (gsub(/\n/, "n", form) + gsub(/\r/, "r", form) + gsub(/\t/, "t", form)) hide(form)
+    }
+    function base64(part, before,  at, value, bits, code, out) {
+      for (at = 1 - before; at <= length(part); at++) {
+        value = value * 256 + (at < 1 ? 0 : byte[substr(part, at, 1)])
+        for (bits += 8; bits >= 6; value -= code * 2 ^ bits) {
+          bits -= 6
+          code = int(value / 2 ^ bits)
+          out = out substr(alphabet, code + 1, 1)
+        }
+      }
+      return substr(out, int((before * 8 + 5) / 6) + 1)
+    }
+    # With + in what is kept, spaces become one.
+    function url(part, kept, format,  at, char, out) {
+      for (at = 1; at <= length(part); at++) {
+        char = substr(part, at, 1)
+        if (char == " " && kept == "+") char = "+"
+        else if (char !~ /[A-Za-z0-9_.~-]/ && (char == "+" || !index(kept, char))) char = sprintf(format, byte[char])
+        out = out char
+      }
+      return out
+    }
     function cover(from, to) { for (; from <= to; from++) hidden[from] = 1 }
-    BEGIN { RS = "\001" }
+    BEGIN {
+      RS = "\001"
+      for (code = 1; code < 256; code++) byte[sprintf("%c", code)] = code
+      letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+      alphabet = letters tolower(letters) "0123456789+/"
+    }
     { record[NR] = $0 }
     END {
       text = substr(record[NR], 2)
       for (at = 1; at <= length(text); at++)
-        if ((char = substr(text, at, 1)) !~ /["\047\\]/) {
+        if ((char = substr(text, at, 1)) !~ /["\047\\\r\n]/) {
           plain = plain char
           place[length(plain)] = at
         }
       for (one = 1; one < NR; one++) {
-        hide(record[one])
-        for (count = split(record[one], line, /[\r\n]/); count; count--) hide(line[count])
+        hide_all(record[one])
+        for (count = split(record[one], line, /[\r\n]+/); count; count--)
+          if (line[count] != record[one]) hide_all(line[count])
       }
       for (at = 1; at <= length(text); at++)
         if (!(at in hidden)) printf "%s", substr(text, at, 1)

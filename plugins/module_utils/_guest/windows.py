@@ -282,10 +282,12 @@ function Get-Output {
 
 # What _fork/report.py does for a guest that cannot.
 function Hide-Secrets([string]$text) {
-  $quoting = '["''\\]*'
-  $parts = @($secrets) + @($secrets | ForEach-Object { $_ -split '[\r\n]+' })
-  foreach ($part in ($parts | Where-Object { $_.Length -ge 8 } | Sort-Object -Property Length -Descending)) {
-    $letters = @(($part -replace '["''\\]', '').ToCharArray() | ForEach-Object { [regex]::Escape([string]$_) })
+  $quoting = '["''\\\r\n]*'
+  $whole = @($secrets) + @($secrets | ForEach-Object { $_ -split '[\r\n]+' }) | Where-Object { $_.Length -ge 8 }
+  $parts = @($whole) + @($whole | ForEach-Object { Get-Forms $_ } | Where-Object { $_.Length -ge 8 }) |
+    Select-Object -Unique
+  foreach ($part in ($parts | Sort-Object -Property Length -Descending)) {
+    $letters = @(($part -replace '["''\\\r\n]', '').ToCharArray() | ForEach-Object { [regex]::Escape([string]$_) })
     if ($letters.Count -lt 4) { continue }
     $text = $text -creplace ($letters -join $quoting), '********'
     for ($rest = [Math]::Min($letters.Count - 1, 2048); $rest -ge 4; $rest--) {
@@ -297,6 +299,29 @@ function Hide-Secrets([string]$text) {
     }
   }
   $text
+}
+
+# The forms of _encodings.py. Of JSON only what quoting leaves of it.
+function Get-Forms([string]$part) {
+  $part -creplace '\n', 'n' -creplace '\r', 'r' -creplace '\t', 't'
+  $bytes = [Text.Encoding]::UTF8.GetBytes($part)
+  foreach ($before in 0, 1, 2) {
+    $first = [int][Math]::Ceiling($before * 8 / 6)
+    $last = [int][Math]::Floor(($before + $bytes.Length) * 8 / 6)
+    $form = [Convert]::ToBase64String((New-Object byte[] $before) + $bytes).Substring($first, $last - $first)
+    $form
+    $form.Replace('+', '-').Replace('/', '_')
+  }
+  foreach ($kept in '', '/', '!()*''', ' ') {
+    foreach ($format in '%{0:X2}', '%{0:x2}') {
+      -join ($bytes | ForEach-Object {
+        $char = [string][char]$_
+        if ($char -eq ' ' -and $kept -eq ' ') { '+' }
+        elseif ($char -cmatch '[A-Za-z0-9_.~-]' -or ($_ -lt 128 -and $kept.Contains($char))) { $char }
+        else { $format -f $_ }
+      })
+    }
+  }
 }
 
 # Windows' exit codes may be negative; a report has them without a sign.

@@ -4,13 +4,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import urllib.parse
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible.module_utils import basic
 from functional.launch import MODULES, patch_module_args
+from functional.output import WITH_INVOCATION, displayed
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
+
+try:
+    from ansible.module_utils._internal import _logging
+except ImportError:  # ansible-core before 2.22
+    _logging = None
 
 END = "end-of-what-is-secret"
 SECRET = f"kept-out-of-sight-{END}"
@@ -22,15 +33,17 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list
     """What is logged."""
     lines: list[str] = []
     journal = SimpleNamespace(send=lambda **fields: lines.extend(map(str, fields.values())))
-    monkeypatch.setattr(basic, "has_journal", request.param == "journal")
-    monkeypatch.setattr(basic, "journal", journal, raising=False)
-    monkeypatch.setattr(basic.syslog, "syslog", lambda _priority, line: lines.append(line))
+    place: Any = _logging if _logging is not None else basic
+    monkeypatch.setattr(place, "has_journal", request.param == "journal")
+    monkeypatch.setattr(place, "journal", journal, raising=False)
+    monkeypatch.setattr(place.syslog, "syslog", lambda _priority, line: lines.append(line))
     return lines
 
 
 def run(module: str, **arguments: Any) -> None:
     """Run a module that ends before it is connected, since no server is named."""
-    with patch_module_args({"parent_name": "golden", **arguments}), pytest.raises(SystemExit):
+    given = {**WITH_INVOCATION, "parent_name": "golden", **arguments}
+    with patch_module_args(given), pytest.raises(SystemExit):
         MODULES[module].main()
 
 
@@ -63,12 +76,142 @@ def test_secrets_are_not_logged(
 @pytest.mark.parametrize("given", as_text(SECRET))
 def test_secrets_are_not_in_the_result_of_what_ansible_refuses(given: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run("vmfork_child", children=[{"name": "web-01", "secret_config_params": given}], nonsense=1)
-    said = capsys.readouterr().out
+    said = displayed(capsys.readouterr().out)
     assert "Unsupported parameters" in said
     assert END not in said
+
+
+@pytest.mark.parametrize("given", as_text(SECRET))
+@pytest.mark.parametrize("place", ["at the top", "in children", "in children as text"])
+def test_option_that_does_not_exist_is_refused_without_its_value(
+    given: Any, place: str, log: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a typing error in secret_config_params."""
+    child: Any = {"name": "web-01", "secret_config_param": given}
+    if place == "in children as text":
+        child = json.dumps(child)
+    run("vmfork_child", **(child if place == "at the top" else {"children": [child]}))
+    said = displayed(capsys.readouterr().out)
+    assert "Unsupported parameters" in said
+    assert "secret_config_param" in said
+    assert "web-01" in said
+    assert END not in said + str(log)
+
+
+def test_guest_login_with_a_typing_error_is_refused_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    login = {"name": "web-01", "guest_username": "root", "guest_passwort": SECRET, "guest_password": "x" * 12}
+    with patch_module_args({**WITH_INVOCATION, "guests": [login]}), pytest.raises(SystemExit):
+        MODULES["vm_ovfenv_info"].main()
+    said = displayed(capsys.readouterr().out)
+    assert "Unsupported parameters" in said
+    assert "guest_passwort" in said
+    assert END not in said
+
+
+SCRIPT = f"#!/bin/sh\ncurl --user 'deploy:{SECRET}' https://example.com/\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"pre_quiesce_script": SCRIPT, "post_clone_script": SCRIPT},
+        {"script": SCRIPT, "method": "script"},
+        {"script": SCRIPT, "method": "nonsense"},
+        {"script": SCRIPT, "nonsense": "nonsense"},
+    ],
+)
+def test_scripts_are_known_by_their_digest(
+    given: dict[str, Any], log: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may hold secrets that nobody has marked."""
+    monkeypatch.delenv("VMWARE_HOST", raising=False)
+    with patch_module_args({**WITH_INVOCATION, "name": "golden", **given}), pytest.raises(SystemExit):
+        MODULES["vmfork_quiesce"].main()
+    result = json.loads(displayed(capsys.readouterr().out))
+    text = f"{len(SCRIPT)} bytes, SHA-256 {hashlib.sha256(SCRIPT.encode()).hexdigest()}"
+    scripts = [value for name, value in result["invocation"]["module_args"].items() if name.endswith("script")]
+    assert text in scripts
+    assert set(scripts) <= {text, None}
+    assert "curl" not in str(result) + str(log)
+    assert not log or text in str(log)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda one: base64.b64encode(one.encode()).decode(),
+        lambda one: base64.urlsafe_b64encode(b"x" + one.encode()).decode(),
+        lambda one: base64.b64encode(b"user:" + one.encode() + b"@host").decode(),
+        lambda one: urllib.parse.quote(one, safe=""),
+        urllib.parse.quote_plus,
+        lambda one: json.dumps(one)[1:-1],
+    ],
+)
+def test_encoded_secrets_are_not_displayed(
+    encode: Any, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A process registers each secret once, so every case has its own.
+    secret = f'tëst/key{request.node.callspec.indices["encode"]}+"of {END}'
+    shown = encode(secret)
+    run("vmfork_child", name="a", folder=f"web {shown}", secret_config_params={"token": secret}, timeout="none")
+    said = displayed(capsys.readouterr().out)
+    assert "timeout" in said
+    assert shown not in json.loads(said)["invocation"]["module_args"]["folder"]
+    assert "web" in json.loads(said)["invocation"]["module_args"]["folder"]
 
 
 @pytest.mark.parametrize("given", [5, {"name": "web-01"}, "nonsense", ["nonsense", 5, None], None])
 def test_what_is_no_list_of_children_is_left_to_ansible(given: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run("vmfork_child", children=given)
     assert json.loads(capsys.readouterr().out)["failed"]
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the module of this test warns of; Ansible collects the warnings of a process."""
+    lines: list[str] = []
+    monkeypatch.setattr(_module._Module, "warn", lambda _self, text: lines.append(text))
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("password", "given", "warned"),
+    [
+        ("vcenter", {"name": "vcenter-31"}, True),
+        ("center-3", {"children": [{"name": "vcenter-31"}]}, True),
+        ("center-3", {"children": "name=vcenter-31"}, True),
+        ("31", {"name": "web-01", "concurrency": 131}, True),
+        ("long-and-rare", {"name": "web-01", "secret_config_params": {"token": "web-01-again"}}, False),
+        ("long-and-rare", {"name": "has-the-token", "secret_config_params": {"token": "has-the-token"}}, True),
+        ("SPECIFIED", {"name": "web-01"}, False),
+    ],
+)
+def test_warning_of_a_password_that_is_part_of_a_name(
+    password: str, given: dict[str, Any], warned: bool, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VMWARE_HOST", raising=False)
+    run("vmfork_child", password=password, **given)
+    assert len(warnings) == warned
+    assert not any(word in str(warnings) for word in (password, "31", "web-01"))
+
+
+@pytest.mark.parametrize(
+    ("password", "result", "warned"),
+    [
+        ("vcenter", {"remedy": "power_cycle_via_vcenter"}, True),
+        ("powered", {"children": [{"power_state": "poweredOff"}]}, True),
+        ("power", {"children": [{"power_state": "suspended"}]}, False),
+        ("12", {"summary": {"seconds": 3.12}}, True),
+        ("rue", {"changed": True}, False),
+        # The script's output: masking it is what the user wants.
+        ("vcenter", {"children": [{"post_clone": {"output": "vcenter\n"}}]}, False),
+        ("vcenter", {"vcenter": 1}, False),
+    ],
+)
+def test_warning_of_a_password_that_is_part_of_a_result(
+    password: str, result: dict[str, Any], warned: bool, warnings: list[str]
+) -> None:
+    with patch_module_args({"password": password}), pytest.raises(SystemExit):
+        _module._Module(argument_spec=_arguments.connection_spec()).exit_json(**result)
+    assert len(warnings) == warned
+    assert password not in str(warnings)

@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
+import urllib.parse
 
 import pytest
 from hypothesis import given
@@ -103,6 +106,36 @@ def test_secret_that_a_shell_has_quoted(printed: str) -> None:
     assert "it" not in hidden
     assert "C:" not in hidden
     assert report.MASK in hidden
+
+
+LONG = "kept/out of+sight: größe, C:\\new\n2nd line of the secret\n" + "and-more-of-it-" * 8
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        base64.b64encode(LONG.encode()).decode(),
+        base64.encodebytes(LONG.encode()).decode(),  # in lines, as the command base64 prints it
+        base64.b64encode(f"user:{LONG}@host".encode()).decode(),
+        base64.urlsafe_b64encode(f"ab{LONG}".encode()).decode(),
+        urllib.parse.quote(LONG),
+        urllib.parse.quote(LONG, safe=""),
+        urllib.parse.quote_plus(LONG),
+        re.sub("%..", lambda escape: escape.group().lower(), urllib.parse.quote(LONG)),
+        json.dumps({"token": LONG}),
+        json.dumps({"token": LONG}, ensure_ascii=False),
+        json.dumps(json.dumps({"token": LONG})),
+        repr(LONG),
+        f"$'{repr(LONG)[1:-1]}'",
+    ],
+)
+def test_encoded_secret(printed: str) -> None:
+    for part in (printed, printed[20:]):
+        hidden = report.mask(f"{part}\nthe rest\n", [LONG])
+        assert report.MASK in hidden
+        assert hidden.endswith("the rest\n")
+        assert len(hidden.removesuffix("the rest\n").replace(report.MASK, "")) < 30
+        assert not any(word in hidden for word in ("kept", "sight", "secret", "more"))
 
 
 @pytest.mark.parametrize("secret", ["'" * 8, "a" + "'" * 8])

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import tarfile
 import time
+import urllib.parse
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,6 +253,31 @@ def test_secrets_are_hidden_in_the_output(guest: Guest, job: str, secret: str, p
     assert "s3cret" not in ended.output
     assert report.mask(ended.output, [secret]) == ended.output, "nothing is left to do for vmfork_child"
     assert guest.value(TOKEN) == ""
+
+
+KEY = "kept/out of+sight: größe, C:\\new\n2nd line of the secret\n" + "and-more-of-it-" * 4
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        base64.b64encode(KEY.encode()).decode(),
+        base64.encodebytes(KEY.encode()).decode(),
+        base64.urlsafe_b64encode(f"ab{KEY}".encode()).decode(),
+        base64.b64encode(f"user:{KEY}@host".encode()).decode(),
+        urllib.parse.quote(KEY),
+        urllib.parse.quote_plus(KEY),
+        re.sub("%..", lambda escape: escape.group().lower(), urllib.parse.quote(KEY, safe="")),
+        json.dumps({"token": KEY}, ensure_ascii=False),
+    ],
+)
+def test_encoded_secrets_are_hidden_in_the_output(guest: Guest, printed: str) -> None:
+    give(guest, KEY)
+    guest.run(runner.Job(post_clone=f"printf '%s' {shlex.quote(printed)}"))
+    ended = guest.post_clone()
+    assert ended is not None
+    assert report.mask(printed, [KEY]) == ended.output
+    assert report.mask(ended.output, [KEY]) == ended.output, "nothing is left to do for vmfork_child"
 
 
 def test_lines_of_a_secret_in_a_row(guest: Guest) -> None:

@@ -202,16 +202,16 @@ def test_it_is_the_runner_for_sh_in_another_language() -> None:
 def test_secrets_are_hidden_by_one_measure() -> None:
     sh = posix.files(runner.Job(post_clone="x"), LINUX, "run-nonce", FREEZE, KEYS)["runner"].decode()
     ps = ps_runner(post_clone="x")
-    for text, too_short, quoting in (
-        (sh, "length(part) < {}", r"""["\047\\]"""),
-        (ps, "$letters.Count -lt {}", r"""["''\\]"""),
+    for text, too_short, ignored in (
+        (sh, "length(part) < {}", r"""["\047\\\r\n]"""),
+        (ps, "$letters.Count -lt {}", r"""["''\\\r\n]"""),
     ):
         assert too_short.format(report.A_REST) in text
         assert report.MASK in text
-        assert quoting in text
+        assert ignored in text
     assert f"length(part) < {report.LONG_ENOUGH}" in sh
     assert f"$_.Length -ge {report.LONG_ENOUGH}" in ps
-    assert set(report.QUOTING) == set("\"'\\")
+    assert set(report.IGNORED) == set("\"'\\\r\n")
 
 
 def exits(text: str) -> str:

@@ -1,0 +1,31 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a user sees of a module's result.
+
+Before ansible-core 2.22 the module masks what it prints. Since then it prints its secrets beside the result, and the
+controller masks what it displays; values that a play reads are real.
+"""
+
+from __future__ import annotations
+
+import json
+
+from ansible.module_utils.common import parameters
+
+try:
+    from ansible.module_utils._internal._secrets import SecretMasker
+except ImportError:
+    SecretMasker = None
+
+WITH_INVOCATION = {"_ansible_inject_invocation": True} if "inject_invocation" in parameters.PASS_VARS else {}
+"""What asks a module for its invocation, which earlier releases return in any case."""
+
+
+def displayed(printed: str) -> str:
+    """Return what a module printed as the controller displays it."""
+    if SecretMasker is None:
+        return printed
+    result = json.loads(printed)
+    masker = SecretMasker()
+    masker.register_secret_texts(result.pop("_ansible_new_secrets", []))
+    return str(masker.mask_string(json.dumps(result)))
