@@ -57,4 +57,6 @@ requirements:
   - pyvmomi >= 8.0.3.0.1
 notes:
   - The task logs in once and logs out at its end.
+  - An empty string counts as an option that is not given, in every module and also in suboptions. Empty strings in a
+    list are ignored.
 """
