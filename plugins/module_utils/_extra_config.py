@@ -7,16 +7,38 @@ Private to the collection.
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 PATH = "config.extraConfig"
+"""All keys: some 60 on a real VM, so read them of single VMs only."""
+
+
+def path(key: str) -> str:
+    """Return the property path of one key's value.
+
+    (vSphere Web Services SDK Programming Guide, property paths: elements of a keyed array.)
+    """
+    return f'{PATH}["{key}"].value'
+
+
+_ONE_KEY = re.compile(re.escape(PATH) + r'\["(.+)"\]\.value')
 
 
 def mapping(values: t.Mapping[str, t.Any]) -> dict[str, str]:
-    """extraConfig out of a VM's properties; values are strings, as in the configuration file."""
-    return {one.key: str(one.value) for one in values.get(PATH) or []}
+    """Return the extraConfig out of a VM's properties, read as a whole or by :func:`path`.
+
+    Values are strings, as in the configuration file.
+    """
+    result = {one.key: str(one.value) for one in values.get(PATH) or []}
+    if PATH not in values:
+        for name, value in values.items():
+            match = _ONE_KEY.fullmatch(name)
+            if match is not None and value is not None:
+                result[match[1]] = str(value)
+    return result
 
 
 def spec(keys: t.Mapping[str, str], **others: t.Any) -> t.Any:

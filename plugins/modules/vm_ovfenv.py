@@ -168,6 +168,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     way = cure.Cure(
         questions=examine.Questions(
             forked_from=identity.forked_from,
+            fork_paths=(identity.RECORD_PATH,),
             mask=mask,
             probe=params["guest_probe"],
             login=_arguments.guest(params) if params["guest_probe"] != "none" else None,

@@ -453,6 +453,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     mask = _mask(params)
     questions = examine.Questions(
         forked_from=identity.forked_from,
+        fork_paths=(identity.RECORD_PATH,),
         mask=mask,
         probe=params["guest_probe"],
         login=_arguments.guest(params) if _logs_in(params) else None,

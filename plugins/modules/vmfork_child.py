@@ -8,13 +8,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vmfork_child
-short_description: Make or remove children of a fork parent (Instant Clone), any number in one task
+short_description: Make, remove or detach children of a fork parent (Instant Clone), any number in one task
 version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
   - With O(state=present), makes the children that are missing, powers them on, and waits until each has reported the
     end of its post-clone script. Children that exist are left alone.
   - With O(state=absent), powers off and destroys children.
+  - With O(state=detached), gives children away. Their record is removed, and nothing else is changed.
   - A child made by this module bears a record that names its parent and its own BIOS UUID. A VM without that record,
     or with one that does not fit, is a stranger. A stranger that has a child's name in the child's folder makes that
     child fail, and is never powered on, powered off or destroyed.
@@ -44,15 +45,23 @@ attributes:
         it there. RV(parent) tells where it stands. One that is powered off is a warning.
   diff_mode:
     support: full
+    details:
+      - For O(state=absent), what would be lost with a child stands beside its power state.
   idempotent:
     support: full
 options:
   state:
     description:
       - V(present) makes the children exist, run, and have finished what O(wait_for) says.
-      - V(absent) makes them be gone.
+      - V(absent) makes them be gone. Before a child is powered off, and again before it is destroyed, the module looks
+        at what would be lost with it. See O(force).
+      - V(absent) waits until O(timeout) for tasks that are at work on a child, and for the temporary snapshot of a
+        backup. Other snapshots, and an annotation that differs from the parent's, are reported as warnings.
+      - V(detached) removes the record from the children. From then on each is a foreign VM, which this module neither
+        removes nor takes for a child. It keeps running and keeps its disks. A child that is not found is an error. A VM
+        that is no child of any parent is detached already.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, detached]
     default: present
   name:
     description:
@@ -113,9 +122,20 @@ options:
       bios_uuid:
         description: See O(bios_uuid).
         type: str
+  force:
+    description:
+      - With O(state=absent), remove also children with which more would be lost than what they got from their parent.
+      - Without it, a child fails, and is neither powered off nor destroyed, when it was made a template, when it is
+        itself the parent of children, or when it has disks that the parent does not have. vCenter would delete the
+        files of these disks, wherever they are.
+      - A disk counts as the parent's when it is based on a file of the parent's, or when it has the size and the
+        place at the controller of one of the parent's disks and its file is in the child's own directory.
+      - With it, the temporary snapshot of a backup is not waited for.
+    type: bool
+    default: false
   all:
     description:
-      - With O(state=absent), remove every child of the parent that this module made.
+      - With O(state=absent), remove every child of the parent that this module made. With O(state=detached), detach it.
       - These are also found in other datacenters than the parent's, where a child of a given name is not looked for.
     type: bool
     default: false
@@ -269,7 +289,8 @@ notes:
   - Before anything is made, the free ports of the distributed port groups that new adapters are to be on are counted,
     where a port group does not expand by itself and the user may look. They are handed out in the order of the task,
     and children that go short have failed.
-  - To remove them, C(VirtualMachine.Interact.PowerOff) and C(VirtualMachine.Inventory.Delete).
+  - To remove them, C(VirtualMachine.Interact.PowerOff) and C(VirtualMachine.Inventory.Delete). To detach them,
+    C(VirtualMachine.Config.AdvancedConfig).
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce
   - module: vmfork.vsphere.vmfork_info
@@ -357,6 +378,12 @@ EXAMPLES = r"""
     parent_name: golden
     state: absent
     all: true
+
+- name: Keep a child for good, as a VM of its own
+  vmfork.vsphere.vmfork_child:
+    parent_name: golden
+    state: detached
+    name: web-01
 """
 
 RETURN = r"""
@@ -385,7 +412,7 @@ children:
       type: str
       sample: vm-57
     state:
-      description: V(created), V(existing), V(removed), V(absent) or V(failed).
+      description: V(created), V(existing), V(removed), V(absent), V(detached) or V(failed).
       type: str
       sample: created
     child_type:
@@ -457,7 +484,7 @@ summary:
   description: How many children there are of each state, and how long the task took.
   returned: success, and when children failed
   type: dict
-  sample: {"created": 3, "existing": 0, "removed": 0, "absent": 0, "failed": 0, "seconds": 2.4}
+  sample: {"created": 3, "existing": 0, "removed": 0, "absent": 0, "detached": 0, "failed": 0, "seconds": 2.4}
 """
 
 import ipaddress
@@ -495,10 +522,14 @@ def check(params: _arguments.Params) -> None:
     """Refuse what cannot be right, before anything is connected."""
     wanted = wishes.children(params)
     _network(params["ip_network"])
-    if params["all"] and (params["state"] != "absent" or params["name"] is not None or params["children"] is not None):
-        raise _errors.BadInput("all=true means every child, and only with state=absent. Leave name and children out.")
+    if params["all"] and (params["state"] == "present" or params["name"] is not None or params["children"] is not None):
+        raise _errors.BadInput(
+            "all=true means every child, and only with state=absent or state=detached. Leave name and children out."
+        )
     if not params["all"] and params["name"] is None and params["children"] is None:
         raise _errors.BadInput("No child is named. Give name or children, or all=true with state=absent.")
+    if params["force"] and params["state"] != "absent":
+        raise _errors.BadInput("force=true removes children, so it needs state=absent. Use that, or leave force out.")
     if params["concurrency"] < 1:
         raise _errors.BadInput(f"concurrency is {params['concurrency']}, and at least 1 is needed. Correct it.")
     secret = any(one.secret_config_params for one in wanted)
@@ -536,17 +567,16 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         how = children.How(params["concurrency"], task.check_mode, params["allow_running_parent"])
         results = children.make(parent, wanted, goal, deadline, how, task.warn)
         if params["on_failure"] == "remove":
-            removal.remove_failed(parent, results)
+            removal.remove_failed(parent, results, task.warn)
         _warn_of_secrets(results, task)
-    elif params["all"]:
-        results = removal.remove_all(parent, deadline, task.check_mode)
     else:
-        results = removal.remove_named(parent, wanted, deadline, task.check_mode)
+        order = removal.Order(params["state"], deadline, task.check_mode, task.warn, params["force"])
+        results = removal.every(parent, order) if params["all"] else removal.named(parent, wanted, order)
     return _result(parent.facts(), results, deadline)
 
 
 def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline) -> _module.Result:
-    states = ("created", "existing", "removed", "absent", "failed")
+    states = ("created", "existing", "removed", "absent", "detached", "failed")
     summary: dict[str, t.Any] = {state: sum(1 for one in results if one.state == state) for state in states}
     summary["seconds"] = round(deadline.elapsed, 2)
     result: _module.Result = {
@@ -555,7 +585,7 @@ def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline)
         "children": [one.as_dict() for one in results],
         "summary": summary,
         "diff": {
-            "before": {one.name: one.before or "absent" for one in results},
+            "before": {one.name: _before(one) for one in results},
             "after": {one.name: _after(one) for one in results},
         },
     }
@@ -580,7 +610,18 @@ def _warn_of_secrets(results: list[Result], task: _module.Task) -> None:
             )
 
 
+def _before(result: Result) -> str:
+    parts = [result.before or "absent"]
+    if result.losses is not None:
+        parts += [*result.losses.obstacles, *result.losses.remarks]
+    if result.state == "detached" and result.changed:
+        parts.append("child of the parent")
+    return "; ".join(parts)
+
+
 def _after(result: Result) -> str:
+    if result.state == "detached" and result.changed:
+        return f"{result.before}; foreign VM"
     if result.state in ("removed", "absent"):
         return "absent"
     if result.changed and result.state != "failed" and result.child is not None:
@@ -606,7 +647,8 @@ def main() -> None:
             **_arguments.vm_spec("parent_"),
             **_arguments.engine_spec(),
             **PER_CHILD,
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "detached"], "default": "present"},
+            "force": {"type": "bool", "default": False},
             "name": {"type": "list", "elements": "str"},
             "children": {
                 "type": "list",

@@ -94,3 +94,18 @@ def test_check_mode_asks_for_privileges_in_one_request(quiesced: VCenter) -> Non
     assert steady(few) == steady(many)
     assert few["HasPrivilegeOnEntities"] == 1
     assert sum(steady(few).values()) <= (21 if quiesced.way.born_running else 16), few  # dry runs are tasks, waited for
+
+
+def test_removal_looks_at_all_children_in_the_same_few_requests(quiesced: VCenter) -> None:
+    names = [{"name": f"web-{number:02}"} for number in range(12)]
+    quiesced.ok("vmfork_child", parent_name=quiesced.parent, children=names, wait_for="powered_on")
+    for state in ("absent", "detached"):
+        few, many = [
+            cost(quiesced, "vmfork_child", parent_name=quiesced.parent, children=names[:count], state=state, check=True)
+            for count in (1, 12)
+        ]
+        assert steady(few) == steady(many)
+        assert sum(steady(few).values()) <= 18 + 2 * (quiesced.way.logins - 1), few
+    removed = cost(quiesced, "vmfork_child", parent_name=quiesced.parent, children=names, state="absent")
+    assert removed["Destroy_Task"] == removed["PowerOffVM_Task"] == 12
+    assert sum(steady(removed).values()) - 24 <= 34 + 2 * (quiesced.way.logins - 1), removed

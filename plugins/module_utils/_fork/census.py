@@ -39,7 +39,7 @@ def count(
     :param warn: is told what the user may not ask the server.
     """
     everyone = _properties.scan(
-        session, session.content.rootFolder, vim.VirtualMachine, [*identity.PATHS, *engine.paths]
+        session, session.content.rootFolder, vim.VirtualMachine, [*identity.SCAN_PATHS, *engine.paths]
     )
     shared = identity.shared_uuids(everyone.values())
     told = _ask_the_server(only, deadline, warn) if only is not None else {}
@@ -49,7 +49,7 @@ def count(
         family = {one: its for one, its in family.items() if only.vm == one or only.vm in its}
         orphans = [one for one in orphans if one == only.vm]
     wanted = [*family, *(child for its in family.values() for child in its), *orphans]
-    found = {one.vm: one for one in _inventory.locate(session, wanted, parents.paths(engine))}
+    found = {one.vm: one for one in _inventory.locate(session, wanted, parents.listing_paths(engine))}
     hosts = {one.values["runtime.host"] for one in found.values() if one.values.get("runtime.host") is not None}
     host_names = _inventory.names(session, hosts)
 

@@ -26,8 +26,13 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
 RECORD_KEY = "vmfork.child"
 """extraConfig key of our record."""
 
+RECORD_PATH = _extra_config.path(RECORD_KEY)
+
 PATHS = ("name", "config.uuid", "config.instanceUuid", "config.extraConfig", "config.forkConfigInfo")
-"""Properties of a VM that :func:`judge` looks at."""
+"""Properties of a VM that :func:`judge` looks at, with all of its extraConfig."""
+
+SCAN_PATHS = ("name", "config.uuid", "config.instanceUuid", RECORD_PATH, "config.forkConfigInfo")
+"""The same with the record alone, for reading many VMs."""
 
 
 @dataclass(frozen=True)

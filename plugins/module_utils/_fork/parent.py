@@ -90,6 +90,12 @@ def paths(engine: Engine) -> tuple[str, ...]:
     return (*PATHS, *engine.paths)
 
 
+def listing_paths(engine: Engine) -> tuple[str, ...]:
+    """Properties to read of many parents and children: as :func:`paths`, with the extraConfig keys that are shown."""
+    keys = (identity.RECORD_KEY, report.QUIESCED_AT, report.SCRIPTS)
+    return (*(one for one in paths(engine) if one != _extra_config.PATH), *map(_extra_config.path, keys))
+
+
 def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Parent:
     """Find the VM that is, or is to be, a parent.
 
@@ -186,10 +192,10 @@ def children(parent: Parent, deadline: Deadline) -> list[tuple[_inventory.Found,
     """
     listed = set(listed_children(parent, deadline))
     root = parent.session.content.rootFolder
-    everyone = _properties.scan(parent.session, root, vim.VirtualMachine, identity.PATHS)
+    everyone = _properties.scan(parent.session, root, vim.VirtualMachine, identity.SCAN_PATHS)
     shared = identity.shared_uuids(everyone.values())
     recorded = {vm for vm, values in everyone.items() if identity.judge(parent.values, values).is_child}
-    found = _inventory.locate(parent.session, listed | recorded, paths(parent.engine))
+    found = _inventory.locate(parent.session, listed | recorded, listing_paths(parent.engine))
     return [(one, identity.judge(parent.values, one.values, one.vm in listed, shared)) for one in found]
 
 

@@ -1,16 +1,22 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make children be gone. Before anything is powered off or destroyed it is asked once more whose child it is.
+"""Remove children, or give them away.
 
-Private to the collection.
+Private to the collection. Right before a child is powered off, destroyed or
+detached, it is read again, and judged again: whose child it is, what would be
+lost with it, and whether another task is at work on it. This costs the same
+few calls for any number of children.
 """
 
 from __future__ import annotations
 
+import functools
 import typing as t
+from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _errors,
+    _extra_config,
     _inventory,
     _power,
     _privileges,
@@ -18,53 +24,90 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, pipeline, survey
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
+    facts,
+    identity,
+    losses,
+    pipeline,
+    report,
+    survey,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+
+Errors = dict[t.Any, _errors.Error]
+"""VM → why it is not removed or detached."""
 
 REMOVE_SECONDS = 120
 """Time to remove failed children when the task's own time may be over."""
 
 
-def remove_named(parent: Parent, wanted: t.Sequence[Wanted], deadline: Deadline, check_mode: bool) -> list[Result]:
-    """Make the named children be gone; a stranger of that name is an error and is left alone."""
+@dataclass(frozen=True)
+class Order:
+    """What is to be done with children.
+
+    :param state: ``absent`` or ``detached``.
+    :param force: remove children although more would be lost than what they got from their parent.
+    """
+
+    state: str
+    deadline: Deadline
+    check_mode: bool
+    warn: t.Callable[[str], None]
+    force: bool = False
+
+    @property
+    def is_removal(self) -> bool:
+        return self.state == "absent"
+
+    @property
+    def refusal(self) -> str:
+        return "is not removed" if self.is_removal else "is not detached"
+
+
+def named(parent: Parent, wanted: t.Sequence[Wanted], order: Order) -> list[Result]:
+    """Remove or detach the named children; a foreign VM of that name is an error for a removal and is left alone."""
     places = Places(parent, wanted)
-    standings = survey.look(parent, deadline, {one.name: places.folder_of(one) for one in wanted}, {})
+    standings = survey.look(parent, order.deadline, {one.name: places.folder_of(one) for one in wanted}, {})
     results = []
     for one in wanted:
         standing = standings[one.name]
         error = standing.error
-        if standing.verdict is not None and not standing.verdict.is_child:
-            error = survey.stranger(one.name, standing, "is not removed")
+        is_foreign = standing.verdict is not None and not standing.verdict.is_child
+        if is_foreign and (order.is_removal or not _is_nobodys(standing)):
+            error = survey.stranger(one.name, standing, order.refusal)
+        if standing.found is None and error is None and not order.is_removal:
+            error = f"VM {one.name} was not found, so it is not detached. Check the name and the folder."
         if error is not None:
             results.append(Result(one.name, "failed", facts=facts.no_vm(one.name, parent.engine), error=error))
         elif standing.found is None:
             results.append(Result(one.name, "absent", facts=facts.no_vm(one.name, parent.engine)))
         else:
-            results.append(_to_be_removed(parent, standing.found))
-    _remove(parent, results, deadline, check_mode)
+            results.append(_concerned(parent, standing.found, order, is_ours=not is_foreign))
+    _carry_out(parent, results, order)
     return results
 
 
-def remove_all(parent: Parent, deadline: Deadline, check_mode: bool) -> list[Result]:
-    """Make every child of this parent that we recorded be gone."""
+def every(parent: Parent, order: Order) -> list[Result]:
+    """Remove or detach every child of this parent that we recorded."""
     results = []
-    for found, verdict in sorted(parents.children(parent, deadline), key=lambda each: each[0].name):
+    for found, verdict in sorted(parents.children(parent, order.deadline), key=lambda each: each[0].name):
         if verdict.is_child:
-            results.append(_to_be_removed(parent, found))
+            results.append(_concerned(parent, found, order))
         elif verdict.kinship is identity.Kinship.DOUBLE:
-            error = survey.stranger(found.name, survey.Standing(found, verdict), "is not removed")
+            error = survey.stranger(found.name, survey.Standing(found, verdict), order.refusal)
             described = facts.child(found, parent.engine, None, parent.values)
             results.append(Result(found.name, "failed", facts=described, error=error))
-    _remove(parent, results, deadline, check_mode)
+    _carry_out(parent, results, order)
     return results
 
 
-def remove_failed(parent: Parent, results: t.Sequence[Result]) -> None:
+def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
     """Remove the children that this task made and that failed (``on_failure: remove``)."""
     failed = [
         one
@@ -76,7 +119,8 @@ def remove_failed(parent: Parent, results: t.Sequence[Result]) -> None:
             one.error = f"{one.error} What may appear yet is not removed."
     made = {one.child.vm: one.child for one in failed if one.child is not None}
     names = {vm: child.name for vm, child in made.items()}
-    errors, powered_off = _destroy(parent, names, Deadline(REMOVE_SECONDS), made)
+    order = Order("absent", Deadline(REMOVE_SECONDS), check_mode=False, warn=warn)
+    errors, powered_off = _destroy(_Herd(parent, order, names, made))
     for one in failed:
         vm = one.child.vm if one.child is not None else None
         problem = errors.get(vm)
@@ -87,24 +131,38 @@ def remove_failed(parent: Parent, results: t.Sequence[Result]) -> None:
             one.facts["power_state"] = "poweredOff"
 
 
-def _to_be_removed(parent: Parent, found: _inventory.Found) -> Result:
+def _is_nobodys(standing: survey.Standing) -> bool:
+    """Whether a VM of a child's name is in the state that detaching brings about: it has no record that is its own."""
+    found, verdict = t.cast(_inventory.Found, standing.found), t.cast(identity.Verdict, standing.verdict)
+    return identity.own_record(found.values) is None and not identity.is_half_made(verdict, found.values)
+
+
+def _concerned(parent: Parent, found: _inventory.Found, order: Order, is_ours: bool = True) -> Result:
+    """The result of a child that is there, before anything is done."""
     return Result(
         found.name,
-        "removed",
+        "removed" if order.is_removal else "detached",
         before=str(found.values.get("runtime.powerState")),
-        changed=True,
+        changed=is_ours,
         facts={**facts.child(found, parent.engine, None, parent.values), "vm": found.vm},
     )
 
 
-def _remove(parent: Parent, results: t.Sequence[Result], deadline: Deadline, check_mode: bool) -> None:
-    doomed = {one.facts.pop("vm"): one for one in results if one.state == "removed"}
+def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order) -> None:
+    concerned = {vm: one for one in results if (vm := one.facts.pop("vm", None)) is not None and one.changed}
+    herd = _Herd(parent, order, {vm: one.name for vm, one in concerned.items()}, {})
     powered_off: set[t.Any] = set()
-    if check_mode:
-        errors = _privileges.refusals(parent.session, _steps_of_removal(doomed))
+    if order.check_mode:
+        errors: Errors = {}
+        ready = herd.look(errors)
+        steps = _steps(order, {vm: concerned[vm] for vm in ready})
+        errors.update(_privileges.refusals(parent.session, steps))
+    elif order.is_removal:
+        errors, powered_off = _destroy(herd)
     else:
-        errors, powered_off = _destroy(parent, {vm: one.name for vm, one in doomed.items()}, deadline, {})
-    for vm, one in doomed.items():
+        errors = _detach(herd)
+    for vm, one in concerned.items():
+        one.losses = herd.losses.get(vm)
         problem = errors.get(vm)
         if problem is not None:
             one.state, one.error = "failed", problem.sentence
@@ -113,106 +171,254 @@ def _remove(parent: Parent, results: t.Sequence[Result], deadline: Deadline, che
                 one.facts["power_state"] = "poweredOff"
 
 
-def _steps_of_removal(doomed: t.Mapping[t.Any, Result]) -> dict[t.Any, list[_privileges.Step]]:
+def _steps(order: Order, concerned: t.Mapping[t.Any, Result]) -> dict[t.Any, list[_privileges.Step]]:
+    """The calls that each child needs, for asking for privileges."""
     steps: dict[t.Any, list[_privileges.Step]] = {}
-    for vm, one in doomed.items():
+    for vm, one in concerned.items():
+        if not order.is_removal:
+            what = f"Could not detach child {one.name}"
+            steps[vm] = [_privileges.Step(what, "ReconfigVM_Task extraConfig", vm=(vm,))]
+            continue
         steps[vm] = [_privileges.Step(f"Could not remove child {one.name}", "Destroy_Task", vm=(vm,))]
         if one.before == "poweredOn":
             steps[vm].insert(0, _privileges.Step(f"Could not power off child {one.name}", "PowerOffVM_Task", vm=(vm,)))
     return steps
 
 
-def _destroy(
-    parent: Parent, names: t.Mapping[t.Any, str], deadline: Deadline, made: t.Mapping[t.Any, pipeline.Child]
-) -> tuple[dict[t.Any, _errors.Error], set[t.Any]]:
+class _Herd:
+    """The VMs of one run, and what was last seen of them.
+
+    :param names: VM → the child's name.
+    :param made: VM → the child, of those that this very task made: they may have no record yet.
+    :ivar losses: what would be lost with each.
+    """
+
+    def __init__(
+        self, parent: Parent, order: Order, names: t.Mapping[t.Any, str], made: t.Mapping[t.Any, pipeline.Child]
+    ) -> None:
+        self.parent, self.order, self.names, self.made = parent, order, names, made
+        self.losses: dict[t.Any, losses.Losses] = {}
+        self._warned: set[str] = set()
+
+    def look(self, errors: Errors) -> dict[t.Any, _properties.Values]:
+        """Read the VMs again and keep those that may be removed or detached; VMs that are gone need nothing more.
+
+        Copies and grandchildren are looked for again, too. Waits while another task is at work on one of them.
+        """
+        left = {vm: name for vm, name in self.names.items() if vm not in errors}
+        if not left:
+            return {}
+        try:
+            ready = self._judge(left, errors)
+            if not self.order.is_removal:
+                return ready
+            busy = self._busy(ready)
+            if busy and not self.order.check_mode:
+                _await_idle(self.parent.session, self.order, busy)
+                ready = self._judge(list(ready), errors)
+                busy = self._busy(ready)
+        except (_errors.Error, vmodl.MethodFault) as trouble:
+            for vm, name in left.items():
+                errors.setdefault(vm, _errors.failure(f"Could not look at child {name}", trouble))
+            return {}
+        for vm, why in busy.items():
+            if self.order.check_mode:
+                self._warn(f"Child {self.names[vm]}: {why}. Its removal would wait for the end.")
+                continue
+            del ready[vm]
+            errors[vm] = _errors.TimedOut(
+                f"Child {self.names[vm]} is not removed: {why}, which did not end within "
+                f"{self.order.deadline.seconds:g} seconds. Run again when it has ended."
+                + (" If the snapshot was left behind, set force=true." if self.losses[vm].temporary else "")
+            )
+        return ready
+
+    def _judge(self, vms: t.Iterable[t.Any], errors: Errors) -> dict[t.Any, _properties.Values]:
+        parent, session = self.parent, self.parent.session
+        vms = list(vms)
+        everyone = _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, identity.SCAN_PATHS)
+        shared = identity.shared_uuids(everyone.values())
+        children = losses.children_of(everyone.values())
+        paths = [*identity.PATHS, *losses.PATHS, "runtime.powerState"]
+        now = _properties.read(session, [parent.vm, *vms], paths)
+        of_parent = {**parent.values, **now.pop(parent.vm, {})}
+        result: dict[t.Any, _properties.Values] = {}
+        for vm, values in now.items():
+            verdict = identity.judge(of_parent, values, shared=shared)
+            child = self.made.get(vm)
+            if not (verdict.is_child or (child is not None and _is_made_by_us(verdict, child, values, shared))):
+                errors[vm] = _errors.Refused(
+                    f"VM {self.names[vm]} ({vm._GetMoId()}) {self.order.refusal}: {verdict.why}. Look at it in vCenter."
+                )
+                continue
+            result[vm] = values
+        if self.order.is_removal:
+            own = self._grandchildren(result, children)
+            for vm in list(result):
+                lost = self.losses[vm] = losses.of(of_parent, result[vm], own[vm])
+                if self._is_refused(vm, lost, errors):
+                    del result[vm]
+        return result
+
+    def _is_refused(self, vm: t.Any, lost: losses.Losses, errors: Errors) -> bool:
+        name = self.names[vm]
+        if lost.obstacles and not self.order.force:
+            errors[vm] = _errors.Refused(
+                f"Child {name} is not removed: {' and '.join(lost.obstacles)}. "
+                "Set force=true to remove it with all of that, or keep it with state=detached."
+            )
+            return True
+        remarks = [*lost.obstacles, *lost.remarks]
+        if remarks:
+            verb = "would be" if self.order.check_mode else "is"
+            self._warn(f"Child {name}: {' and '.join(remarks)}, which {verb} lost with it.")
+        return False
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            self.order.warn(text)
+
+    def _grandchildren(
+        self,
+        now: t.Mapping[t.Any, _properties.Values],
+        children: t.Callable[[t.Mapping[str, t.Any]], list[str]],
+    ) -> dict[t.Any, list[str]]:
+        """Names of the VMs' own children; before vSphere 6.5 the server is asked about those that are fork parents."""
+        session, engine = self.parent.session, self.parent.engine
+        result = {vm: children(values) for vm, values in now.items()}
+        book = engine.book
+        if book is not None:
+            jobs: dict[t.Any, _tasks.Job] = {
+                vm: (
+                    f"Could not list the children of child {self.names[vm]}",
+                    functools.partial(book.list_children, vm),
+                )
+                for vm, values in now.items()
+                if engine.is_enabled(values) and identity.parent_group(values) is None
+            }
+            listed = _tasks.collect(session, self.order.deadline, jobs) if jobs else {}
+            for error in listed.values():
+                if isinstance(error, _errors.Error):
+                    raise error
+            names = _inventory.names(session, {child for answer in listed.values() for child in answer or []})
+            for vm, answer in listed.items():
+                told = {names.get(child, child._GetMoId()) for child in answer or []}
+                result[vm] = sorted({*result[vm], *told})
+        return result
+
+    def _busy(self, ready: t.Mapping[t.Any, _properties.Values]) -> dict[t.Any, str]:
+        """What another task, or a backup, does with the VMs: a clause each."""
+        tasks = {task for values in ready.values() for task in values.get("recentTask") or []}
+        known = _properties.read(self.parent.session, tasks, ["info.state", "info.descriptionId"])
+        result = {}
+        for vm, values in ready.items():
+            running = [
+                str(known[task].get("info.descriptionId") or task._GetMoId())
+                for task in values.get("recentTask") or []
+                if task in known and _is_running(known[task])
+            ]
+            temporary = () if self.order.force else self.losses[vm].temporary
+            if running:
+                result[vm] = f"the task {running[0]} is at work on it"
+            elif temporary:
+                result[vm] = f"a backup seems to be at work on it (snapshot {temporary[0]})"
+        return result
+
+
+def _is_made_by_us(
+    verdict: identity.Verdict, child: pipeline.Child, values: _properties.Values, shared: t.Container[str]
+) -> bool:
+    """Whether a VM without a record is the one that this task had the server make: it carries what the task chose."""
+    return (
+        verdict.kinship in (identity.Kinship.UNRECORDED, identity.Kinship.STRANGER)
+        and identity.record_of(values) is None
+        and identity.bears_mark(values, child.nonce, child.bios_uuid)
+        and (values.get("config.uuid") or "").lower() not in shared
+    )
+
+
+def _is_running(values: t.Mapping[str, t.Any]) -> bool:
+    return str(values.get("info.state")) in ("queued", "running")
+
+
+def _await_idle(session: Session, order: Order, vms: t.Iterable[t.Any]) -> None:
+    """Wait until no task runs on these VMs, and none has a backup's snapshot, or until the time is over."""
+    vms = list(vms)
+    known: dict[t.Any, _properties.Values] = {}
+
+    def is_busy(vm: t.Any) -> bool:
+        values = known.get(vm)
+        if values is None:
+            return True  # not yet told
+        if values and not order.force and losses.of({}, values).temporary:
+            return True
+        return any(task not in known or _is_running(known[task]) for task in values.get("recentTask") or [])
+
+    paths = {vim.VirtualMachine: ["recentTask", "snapshot"], vim.Task: ["info.state"]}
+    with _properties.Watch(session, paths) as watch:
+        watch.add(vms)
+        while not order.deadline.passed and any(map(is_busy, vms)):
+            for one, values in watch.updates(order.deadline.remaining):
+                # What is gone is not at work any more.
+                known[one] = {**known.get(one, {}), **values} if values is not None else {}
+            watch.add(task for vm in vms for task in known.get(vm, {}).get("recentTask") or [])
+
+
+def _detach(herd: _Herd) -> Errors:
+    """Remove our record from the VMs, and the nonce by which a fork without a record would be taken for ours."""
+    errors: Errors = {}
+    spec = _extra_config.spec({identity.RECORD_KEY: "", report.CHILD_NONCE: ""})
+    jobs: dict[t.Any, _tasks.Job] = {
+        vm: (f"Could not detach child {herd.names[vm]}", functools.partial(vm.ReconfigVM_Task, spec))
+        for vm in herd.look(errors)
+    }
+    _run(herd, jobs, errors, [identity.RECORD_PATH], lambda now, vm: identity.record_of(now.get(vm, {})) is None)
+    return errors
+
+
+def _destroy(herd: _Herd) -> tuple[Errors, set[t.Any]]:
     """Power off and destroy; before each of the two, every VM is judged once more.
 
-    :param made: the children that this task made, by their VMs. One that could not be recorded is known by the nonce
-        or the BIOS UUID that it was given.
     :returns: the errors, and the VMs that were powered off.
     """
-    errors: dict[t.Any, _errors.Error] = {}
-    off = {
-        vm: (f"Could not power off child {names[vm]}", vm.PowerOffVM_Task)
-        for vm, values in _still_ours(parent, names, made, errors).items()
+    errors: Errors = {}
+    off: dict[t.Any, _tasks.Job] = {
+        vm: (f"Could not power off child {herd.names[vm]}", vm.PowerOffVM_Task)
+        for vm, values in herd.look(errors).items()
         if _power.is_on(values)
     }
-    _run(parent, deadline, off, errors, _off)
-    left = {vm: name for vm, name in names.items() if vm not in errors}
-    powered_off = set(off) & set(left)
-    gone = {
-        vm: (f"Could not remove child {names[vm]}", vm.Destroy_Task) for vm in _still_ours(parent, left, made, errors)
+    _run(herd, off, errors, ["runtime.powerState"], lambda now, vm: not _power.is_on(now.get(vm, {})))
+    powered_off = {vm for vm in off if vm not in errors}
+    gone: dict[t.Any, _tasks.Job] = {
+        vm: (f"Could not remove child {herd.names[vm]}", vm.Destroy_Task) for vm in herd.look(errors)
     }
-    _run(parent, deadline, gone, errors, _gone)
+    _run(herd, gone, errors, ["runtime.powerState"], lambda now, vm: vm not in now)
     return errors, powered_off
 
 
 def _run(
-    parent: Parent,
-    deadline: Deadline,
+    herd: _Herd,
     jobs: t.Mapping[t.Any, _tasks.Job],
-    errors: dict[t.Any, _errors.Error],
+    errors: Errors,
+    paths: t.Sequence[str],
     done: t.Callable[[dict[t.Any, _properties.Values], t.Any], bool],
 ) -> None:
     """Run tasks on VMs, and note the errors of those that are not as they were to be.
 
     An answer that was lost says nothing of what was done, so the VMs are looked at.
     """
-    outcomes = _tasks.run_all(parent.session, deadline, jobs)
+    if not jobs:
+        return
+    session, deadline = herd.parent.session, herd.order.deadline
+    outcomes = _tasks.run_all(session, deadline, jobs)
     failed = {vm: error for vm, error in outcomes.items() if error is not None}
     if not failed:
         return
     try:
-        _tasks.await_recent(parent.session, deadline, failed)
-        now = _properties.read(parent.session, failed, ["runtime.powerState"])
+        _tasks.await_recent(session, deadline, failed)
+        now = _properties.read(session, failed, paths)
         failed = {vm: error for vm, error in failed.items() if not done(now, vm)}
     except (_errors.Error, vmodl.MethodFault):
         pass  # who cannot look has the errors
     errors.update(failed)
-
-
-def _off(now: dict[t.Any, _properties.Values], vm: t.Any) -> bool:
-    return not _power.is_on(now.get(vm, {}))
-
-
-def _gone(now: dict[t.Any, _properties.Values], vm: t.Any) -> bool:
-    return vm not in now
-
-
-def _still_ours(
-    parent: Parent,
-    names: t.Mapping[t.Any, str],
-    made: t.Mapping[t.Any, pipeline.Child],
-    errors: dict[t.Any, _errors.Error],
-) -> dict[t.Any, _properties.Values]:
-    """Read the VMs again and keep those that are ours; VMs that are gone need nothing more.
-
-    Copies are looked for anew, too: three calls for any number of VMs, and a page for each further thousand on the
-    server.
-    """
-    if not names:
-        return {}
-    result: dict[t.Any, _properties.Values] = {}
-    try:
-        shared = survey.shared_uuids(parent.session)
-        now = _properties.read(parent.session, names, [*identity.PATHS, "runtime.powerState"])
-    except (_errors.Error, vmodl.MethodFault) as trouble:
-        errors.update({vm: _errors.failure(f"Could not look at child {name}", trouble) for vm, name in names.items()})
-        return result
-    for vm, values in now.items():
-        verdict = identity.judge(parent.values, values, shared=shared)
-        child = made.get(vm)
-        is_unrecorded = (
-            child is not None
-            and verdict.kinship in (identity.Kinship.UNRECORDED, identity.Kinship.STRANGER)
-            and identity.record_of(values) is None
-            and identity.bears_mark(values, child.nonce, child.bios_uuid)
-            and (values.get("config.uuid") or "").lower() not in shared
-        )
-        if verdict.is_child or is_unrecorded:
-            result[vm] = values
-        else:
-            errors[vm] = _errors.Refused(
-                f"VM {names[vm]} ({vm._GetMoId()}) is not removed: {verdict.why}. Look at it in vCenter."
-            )
-    return result

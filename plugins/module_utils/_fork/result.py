@@ -10,15 +10,16 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import losses, pipeline
 
 
 @dataclass
 class Result:
     """What became of one child.
 
-    :param state: ``created``, ``existing``, ``removed``, ``absent`` or ``failed``.
+    :param state: ``created``, ``existing``, ``removed``, ``absent``, ``detached`` or ``failed``.
     :param before: its power state before the task, ``None`` when it was not there.
+    :param losses: what is, or would be, lost with it.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Result:
     child: pipeline.Child | None = None
     seconds: float = 0.0
     error: str | None = None
+    losses: losses.Losses | None = None
 
     def as_dict(self) -> dict[str, t.Any]:
         """The entry in the ``children`` return value."""

@@ -128,7 +128,11 @@ class Patient:
 
         :raises _errors.Refused: it must not be touched.
         """
-        paths = (*plan.PATHS, *(plan.PATHS_6_7 if self._session.api_version >= (6, 7) else ()))
+        paths = (
+            *plan.PATHS,
+            *self._cure.questions.fork_paths,
+            *(plan.PATHS_6_7 if self._session.api_version >= (6, 7) else ()),
+        )
         values = self._read([self._vm], paths).get(self._vm, {})
         case = plan.Case(
             one=self.after,

@@ -56,7 +56,10 @@ PATHS = (
 
 DEVICES = "config.hardware.device"
 
-DETAILS = (_extra_config.PATH, DEVICES)
+RPC_DENIED = "guest_rpc.rpci.auth.cmd.info-get"
+"""extraConfig key that keeps info-get from users who are not root (documentation of cloud-init's OVF datasource)."""
+
+DETAILS = (_extra_config.path(RPC_DENIED), DEVICES)
 """What is read only of VMs that have vApp options or are looked into: of a VM it is the larger part."""
 
 AT_ONCE = 8
@@ -71,6 +74,7 @@ class Questions:
 
     :param forked_from: tells from a VM's properties the instance UUID of the VM it was forked from;
         empty: not known, ``None``: it is no fork.
+    :param fork_paths: the properties it needs beside :data:`PATHS`.
     :param probe: ``none``, ``exit_code`` or ``full``.
     :param login: the guest login of all VMs that have none of their own.
     :param logins: guest logins by the VM's name or managed object ID.
@@ -80,6 +84,7 @@ class Questions:
 
     forked_from: t.Callable[[t.Mapping[str, t.Any]], str | None]
     mask: Mask
+    fork_paths: t.Sequence[str] = ()
     probe: str = "none"
     login: GuestLogin | None = None
     logins: t.Mapping[str, GuestLogin] = field(default_factory=dict)
@@ -107,7 +112,7 @@ def examine(
     logins = {one.moid: _login(one, questions, named=not selection.is_scope) for one in found}
     # The details tell also what was forked from what, without which the document of a parent seems to be a VM's own.
     interesting = [one for one in found if _has_vapp_options(one) or logins[one.moid] is not None]
-    details = _properties.read(session, [one.vm for one in interesting], DETAILS)
+    details = _properties.read(session, [one.vm for one in interesting], [*DETAILS, *questions.fork_paths])
     found = [replace(one, values={**one.values, **details.get(one.vm, {})}) for one in found]
     by_uuid = {one.values.get("config.instanceUuid", "").lower(): one.moid for one in found}
     power_ons = _power_ons(session, deadline, found, questions.lookback)
@@ -162,10 +167,6 @@ def _what_is_known(
         iso=_iso(values),
         power_on=power_on,
     )
-
-
-RPC_DENIED = "guest_rpc.rpci.auth.cmd.info-get"
-"""extraConfig key that keeps info-get from users who are not root (documentation of cloud-init's OVF datasource)."""
 
 
 def _ask_vm(

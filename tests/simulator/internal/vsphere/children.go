@@ -174,7 +174,7 @@ func (v *virtualMachine) embryo(ctx *simulator.Context, location types.VirtualMa
 		NumCoresPerSocket: v.Config.Hardware.NumCoresPerSocket,
 		MemoryMB:          int64(v.Config.Hardware.MemoryMB),
 		Files:             &types.VirtualMachineFileInfo{VmPathName: fmt.Sprintf("[%s] ", ctx.Map.Get(datastore).(*simulator.Datastore).Name)},
-		DeviceChange:      copiedDevices(devices),
+		DeviceChange:      copiedDevices(devices, v.sim.rules.is("child_disk_backing", "linked")),
 	}
 	return b, nil
 }
@@ -339,8 +339,9 @@ func needsOfPlace(parent *simulator.VirtualMachine, location types.VirtualMachin
 }
 
 // copiedDevices are the parent's devices as the spec of a new VM; those that
-// every VM has from the start are left out.
-func copiedDevices(devices []types.BaseVirtualDevice) []types.BaseVirtualDeviceConfigSpec {
+// every VM has from the start are left out. A linked disk is a delta on the
+// parent's file.
+func copiedDevices(devices []types.BaseVirtualDevice, linked bool) []types.BaseVirtualDeviceConfigSpec {
 	var changes []types.BaseVirtualDeviceConfigSpec
 	standard := object.VirtualDeviceList(esx.VirtualDevice)
 	list := object.VirtualDeviceList(copyOf(devices))
@@ -352,7 +353,11 @@ func copiedDevices(devices []types.BaseVirtualDevice) []types.BaseVirtualDeviceC
 		if disk, ok := device.(*types.VirtualDisk); ok {
 			change.FileOperation = types.VirtualDeviceConfigSpecFileOperationCreate
 			if backing, ok := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok {
+				base := *backing
 				backing.FileName, backing.Uuid, backing.Parent = "", "", nil
+				if linked {
+					backing.Parent = &base
+				}
 			}
 		}
 		changes = append(changes, change)

@@ -135,6 +135,8 @@ var ruleTable = []Rule{
 		Statement: "A nonpersistent child loses its state at power-off, the VM stays."},
 	{Name: "nonpersistent_power_on_again", Source: assumption, Choices: []string{"forks-again", "InvalidState"},
 		Statement: "A nonpersistent child that is powered on again begins at the fork point again."},
+	{Name: "child_disk_backing", Source: assumption, Choices: []string{"linked", "flat"},
+		Statement: "A child's disk is a delta disk whose backing.parent is the file of its parent's disk (the other choice: no chain is shown, as after a migration to another datastore)."},
 	{Name: "clone_inherits_fork_group", Source: assumption, Choices: []string{"no", "yes"},
 		Statement: "An ordinary clone of a child has no childForkGroupId."},
 

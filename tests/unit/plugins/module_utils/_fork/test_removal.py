@@ -26,6 +26,7 @@ class Bed:
 
     def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
         self.vcenter = vcenter
+        self.warnings: list[str] = []
         self.vm = vcenter.vm("golden", **{"runtime.instantCloneFrozen": True})
         self.session = vcenter.use(monkeypatch)
         self.parent: Parent = vcenter.parent(self.session, self.vm)
@@ -43,10 +44,14 @@ class Bed:
 
     def remove(self, *names: str, check_mode: bool = False, seconds: float = 300) -> list[Result]:
         wanted = [Wanted(name) for name in names]
-        return removal.remove_named(self.parent, wanted, Deadline(seconds), check_mode)
+        return removal.named(self.parent, wanted, self.order(check_mode, seconds))
 
     def remove_all(self, check_mode: bool = False) -> list[Result]:
-        return removal.remove_all(self.parent, Deadline(300), check_mode)
+        return removal.every(self.parent, self.order(check_mode))
+
+    def order(self, check_mode: bool = False, seconds: float = 300, **more: Any) -> removal.Order:
+        given = {"state": "absent", "warn": self.warnings.append, **more}
+        return removal.Order(deadline=Deadline(seconds), check_mode=check_mode, **given)
 
     @property
     def acts(self) -> list[str]:
@@ -293,7 +298,7 @@ def failed(bed: Bed, vm: Any, existed: bool = False, changed: bool = True) -> Re
 def test_failed_child_of_this_task_is_removed(bed: Bed, way: str) -> None:
     vm = bed.child("web") if way == "recorded" else bed.vcenter.vm("web", keys={report.CHILD_NONCE: "n0"})
     result = failed(bed, vm)
-    removal.remove_failed(bed.parent, [result])
+    removal.remove_failed(bed.parent, [result], bed.warnings.append)
     assert not bed.vcenter.named("web")
     assert result.error == "It failed. The child was removed."
     assert result.facts["moid"] is None
@@ -301,13 +306,13 @@ def test_failed_child_of_this_task_is_removed(bed: Bed, way: str) -> None:
 
 def test_failed_child_that_existed_before_is_kept(bed: Bed) -> None:
     result = failed(bed, bed.child("web"), existed=True)
-    removal.remove_failed(bed.parent, [result])
+    removal.remove_failed(bed.parent, [result], bed.warnings.append)
     assert (bed.acts, result.error) == ([], "It failed.")
 
 
 def test_failed_child_that_was_never_asked_for_is_no_trouble(bed: Bed) -> None:
     result = Result("web", "failed", error="The name is taken.")
-    removal.remove_failed(bed.parent, [result])
+    removal.remove_failed(bed.parent, [result], bed.warnings.append)
     assert (bed.acts, result.error) == ([], "The name is taken.")
 
 
@@ -315,14 +320,14 @@ def test_failed_child_that_was_never_asked_for_is_no_trouble(bed: Bed) -> None:
 def test_child_that_did_not_fail_is_kept(bed: Bed, state: str) -> None:
     running, absent = failed(bed, bed.child("web")), failed(bed, None)
     running.state = absent.state = state
-    removal.remove_failed(bed.parent, [running, absent])
+    removal.remove_failed(bed.parent, [running, absent], bed.warnings.append)
     assert (bed.acts, running.error, absent.error) == ([], "It failed.", "It failed.")
 
 
 def test_failed_child_with_the_record_of_another_parent_is_kept(bed: Bed) -> None:
     vm = bed.child("web", of="00000000-0000-0000-0000-000000000001")
     result = failed(bed, vm)
-    removal.remove_failed(bed.parent, [result])
+    removal.remove_failed(bed.parent, [result], bed.warnings.append)
     assert (bed.acts, bed.vcenter.state(vm)) == ([], ON)
     assert "is not removed: " in str(result.error)
 
@@ -330,7 +335,7 @@ def test_failed_child_with_the_record_of_another_parent_is_kept(bed: Bed) -> Non
 @pytest.mark.parametrize("changed", [True, False])
 def test_child_that_may_appear_yet_is_mentioned(bed: Bed, changed: bool) -> None:
     result = failed(bed, None, changed=changed)
-    removal.remove_failed(bed.parent, [result])
+    removal.remove_failed(bed.parent, [result], bed.warnings.append)
     assert ("may appear yet" in str(result.error)) == changed
 
 
@@ -338,6 +343,6 @@ def test_failed_child_that_could_not_be_removed(bed: Bed) -> None:
     vm = bed.child("web")
     bed.vcenter.fail("Destroy_Task", vim.fault.InvalidState(msg="Busy."))
     result = failed(bed, vm)
-    removal.remove_failed(bed.parent, [result])
+    removal.remove_failed(bed.parent, [result], bed.warnings.append)
     assert str(result.error).startswith("It failed. Could not remove child web: Busy")
     assert result.facts["power_state"] == OFF

@@ -1,0 +1,183 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What would be lost with a child that is destroyed, beside what it got from its parent.
+
+Private to the collection. Pure functions over properties of VMs.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+PATHS = (
+    "config.annotation",
+    "config.files.vmPathName",
+    "config.hardware.device",
+    "config.template",
+    "recentTask",
+    "snapshot",
+)
+"""Properties of a child and its parent that :func:`of` looks at."""
+
+_OF_BACKUPS = re.compile(
+    # Veeam (its KB 1790); the others are names of the products or of what they write.
+    r"veeam backup temporary snapshot|used by veeam backup|consolidate helper|__gx_backup__|nbu_snapshot|avamar"
+    r"|commvault|rubrik|cohesity|nakivo|acronis|tsm-vm|vranger|hycu|_vcb-backup_",
+    re.IGNORECASE,
+)
+"""Names and descriptions of snapshots that a backup product takes, and removes when it has read the disks."""
+
+_LONGEST_NOTE = 60
+"""Characters of an annotation that are shown."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What would be lost with a child.
+
+    :param template: it was made a template.
+    :param children: names of its own children.
+    :param disks: disks that its parent had not, each with its file.
+    :param snapshots: names of its snapshots.
+    :param temporary: names of those among them that a backup seems to need.
+    :param annotation: the beginning of its annotation, if that is not the parent's.
+    """
+
+    template: bool = False
+    children: tuple[str, ...] = ()
+    disks: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] = ()
+    temporary: tuple[str, ...] = ()
+    annotation: str = ""
+
+    @property
+    def obstacles(self) -> list[str]:
+        """Why the child must not be destroyed unless somebody insists: clauses."""
+        result = []
+        if self.template:
+            result.append("it was made a template")
+        if self.children:
+            result.append(f"it is itself the parent of {', '.join(self.children)}")
+        if self.disks:
+            result.append(f"it has disks that its parent does not have ({', '.join(self.disks)})")
+        return result
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is worth a warning and no obstacle: clauses."""
+        result = []
+        if self.snapshots:
+            result.append(f"it has snapshots ({', '.join(self.snapshots)})")
+        if self.annotation:
+            result.append(f"it has a note of its own ({self.annotation})")
+        return result
+
+
+def of(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any], children: t.Iterable[str] = ()) -> Losses:
+    """Return what would be lost with a VM.
+
+    :param parent: the parent's properties, as of now.
+    :param children: names of the VM's own children.
+    """
+    snapshots = list(_snapshots(getattr(values.get("snapshot"), "rootSnapshotList", None)))
+    note = " ".join((values.get("config.annotation") or "").split())
+    if note == " ".join((parent.get("config.annotation") or "").split()):
+        note = ""
+    return Losses(
+        template=bool(values.get("config.template")),
+        children=tuple(sorted(children)),
+        disks=tuple(added_disks(parent, values)),
+        snapshots=tuple(one.name for one in snapshots),
+        temporary=tuple(one.name for one in snapshots if _OF_BACKUPS.search(f"{one.name}\n{one.description}")),
+        annotation=note if len(note) <= _LONGEST_NOTE else f"{note[:_LONGEST_NOTE]}…",
+    )
+
+
+def added_disks(parent: t.Mapping[str, t.Any], child: t.Mapping[str, t.Any]) -> list[str]:
+    """Return the disks of a child that its parent had not, each with its file.
+
+    Destroy_Task deletes the files of every disk that is attached, wherever they are. A disk of a fork is a delta on a
+    file of its parent's (``backing.parent``). That chain is gone when the disk was consolidated or moved since, so a
+    disk in the same place of the same size, in the directory of the child's own, counts as inherited, too.
+    """
+    of_parent = _disks(parent)
+    files = {file for disk in of_parent for file in _files(disk)}
+    places = {(_place(parent, disk), disk.capacityInKB) for disk in of_parent}
+    own = _directory(child.get("config.files.vmPathName") or "")
+    result = []
+    for disk in _disks(child):
+        chain = _files(disk)
+        stays = (_place(child, disk), disk.capacityInKB) in places and chain and _directory(chain[0]) == own
+        # The parent's own file, attached as it is, would be deleted with the child.
+        linked = bool(files.intersection(chain[1:])) and chain[0] not in files
+        if not (linked or stays):
+            label = getattr(disk.deviceInfo, "label", None) or f"disk {disk.key}"
+            result.append(f"{label}: {chain[0]}" if chain else str(label))
+    return result
+
+
+def children_of(everyone: t.Iterable[t.Mapping[str, t.Any]]) -> t.Callable[[t.Mapping[str, t.Any]], list[str]]:
+    """Return a function that tells the names of a VM's children, by our records and the fork groups.
+
+    :param everyone: all VMs, with :data:`identity.SCAN_PATHS`.
+    """
+    by_parent: dict[str, list[str]] = {}
+    by_group: dict[str, list[str]] = {}
+    for values in everyone:
+        name = _inventory.unescape(values.get("name") or "a VM without a visible name")
+        record, group = identity.own_record(values), identity.child_group(values)
+        if record is not None:
+            by_parent.setdefault(record.parent_instance_uuid.lower(), []).append(name)
+        elif group is not None:
+            by_group.setdefault(group, []).append(name)
+
+    def children(values: t.Mapping[str, t.Any]) -> list[str]:
+        group = identity.parent_group(values)
+        if group == identity.child_group(values):
+            group = None  # then it does not head a group of its own
+        return [
+            *by_parent.get((values.get("config.instanceUuid") or "").lower(), ()),
+            *(by_group.get(group, ()) if group is not None else ()),
+        ]
+
+    return children
+
+
+def _snapshots(trees: t.Any) -> t.Iterator[t.Any]:
+    for tree in trees or []:
+        yield tree
+        yield from _snapshots(tree.childSnapshotList)
+
+
+def _disks(values: t.Mapping[str, t.Any]) -> list[t.Any]:
+    devices = values.get("config.hardware.device") or []
+    return [device for device in devices if isinstance(device, vim.vm.device.VirtualDisk)]
+
+
+def _files(disk: t.Any) -> list[str]:
+    """The files of a disk, the one that is written to first."""
+    result = []
+    backing = disk.backing
+    while backing is not None:
+        if getattr(backing, "fileName", None):
+            result.append(backing.fileName)
+        backing = getattr(backing, "parent", None)
+    return result
+
+
+def _place(values: t.Mapping[str, t.Any], disk: t.Any) -> tuple[t.Any, ...]:
+    """Where a disk hangs: the kind and number of its controller, and its own number."""
+    devices = values.get("config.hardware.device") or []
+    controller = next((one for one in devices if one.key == disk.controllerKey), None)
+    return type(controller), getattr(controller, "busNumber", None), disk.unitNumber
+
+
+def _directory(path: str) -> str:
+    """The directory in a path such as ``[datastore] directory/file.vmdk``; a disk may be on another datastore."""
+    return path.rpartition("] ")[2].rpartition("/")[0]
