@@ -119,6 +119,9 @@ notes:
     enter. It is removed when the parent does not reach the fork point, and in every child. A parent at the fork point
     cannot remove anything, so there it stays. So it may when the VM is powered off before, or cannot be reached any
     more. The error then names it, as it does when the runner could not be ended.
+  - When the task is run again, it removes what a task that was killed has left there, before the VM reaches the fork
+    point. These are directories C(vmfork.*), in the place for temporary files and in O(guest_directory), with a runner
+    of this collection that no longer runs.
   - A VM at the fork point bears a record of the scripts (C(guestinfo.vmfork.scripts) in its C(extraConfig)). On servers
     that keep such values, it outlasts a power-off. Power the VM off with M(vmfork.vsphere.vmfork_parent), which removes
     it. Otherwise the VM is taken for one with these scripts when it later comes to the fork point by itself.

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -546,6 +547,37 @@ def test_payload_that_an_earlier_task_left_there(parent: VCenter) -> None:
     parent.govc("vm.change", "-vm", parent.parent, "-e", f"guestinfo.{PAYLOAD}.7=what an earlier task left")
     assert quiesce(parent, post_clone_script=POST_CLONE)["changed"]
     assert f"{PAYLOAD}.7" not in parent.govc("vm.info", "-json", "-e", parent.parent)
+
+
+def test_what_a_killed_task_left_is_not_in_the_children(parent: VCenter) -> None:
+    it = parent.moid()
+    mark = "#!/bin/sh\n# Made by the Ansible collection vmfork.vsphere: pre-quiesce script, fork point"
+    parent.in_guest(
+        it,
+        f"mkdir /tmp/vmfork.left /tmp/vmfork.foreign; echo '{mark}' >/tmp/vmfork.left/runner; "
+        "echo x >/tmp/vmfork.left/post_clone; echo x >/tmp/vmfork.foreign/post_clone",
+    )
+    left = f"guestinfo.{PAYLOAD}.0"
+    parent.govc("vm.change", "-vm", parent.parent, "-e", f"{left}=what an earlier task left")
+    seen = f'{POST_CLONE}\nls /tmp; vmtoolsd --cmd "info-get {left}" 2>&1 || :'
+    assert quiesce(parent, post_clone_script=seen)["changed"]
+    child = parent.fork("web-01").child("web-01")
+    assert "No value found" in child["post_clone"]["output"]
+    said = child["post_clone"]["output"].split()
+    assert "vmfork.left" not in said
+    assert "vmfork.foreign" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT])
+@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+def test_signal(parent: VCenter, delivery: str, number: int) -> None:
+    """What the task has brought into the guest does not stay there, and the VM does not stop later."""
+    given = {"pre_quiesce_script": f"# {SECRET}\n{LATER}", "script_delivery": delivery}
+    arguments = {"name": parent.parent, **parent.guest_login, **given}
+    signal_at = (number, "WaitForUpdatesEx", 2)
+    parent.run("vmfork_quiesce", signal_at=signal_at, **arguments)
+    assert_nothing_left(parent)
+    assert parent.in_guest(parent.moid(), "pgrep -x sleep; ls /root") == ""
 
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])

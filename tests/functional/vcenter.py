@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
@@ -183,8 +183,20 @@ class VCenter:
 
     # --- modules ----------------------------------------------------------------------------------------------------
 
-    def run(self, module: str, /, *, check: bool = False, diff: bool = False, **arguments: Any) -> Result:
-        """Run a module as a process of its own; what it printed."""
+    def run(
+        self,
+        module: str,
+        /,
+        *,
+        check: bool = False,
+        diff: bool = False,
+        signal_at: tuple[int, str, int] | None = None,
+        **arguments: Any,
+    ) -> Result:
+        """Run a module as a process of its own; return what it printed.
+
+        :param signal_at: a signal for the process, and the method at whose call it is sent, after so many calls of it.
+        """
         login = {
             "hostname": self.simulator.host,
             "port": self.simulator.port,
@@ -199,12 +211,18 @@ class VCenter:
         with tempfile.TemporaryDirectory() as directory:
             output, errors = Path(directory, "output"), Path(directory, "errors")
             process = _processes().Process(target=launch.run, args=(module, given, dict(os.environ), output, errors))
-            process.start()
-            process.join(SECONDS)
+            with ExitStack() as stack:
+                if signal_at is not None:
+                    number, method, after = signal_at
+                    stack.enter_context(self.at_call(method, lambda: os.kill(process.pid, number), after=after))
+                process.start()
+                process.join(SECONDS)
             if process.is_alive():
                 process.kill()
                 raise AssertionError(f"{module} did not end within {SECONDS} seconds")
             printed, complaints = output.read_text(), errors.read_text()
+        if signal_at is not None and not printed:
+            return Result()
         assert "Traceback" not in complaints, complaints
         result = Result(json.loads(printed))
         result.raw = displayed(printed) + complaints

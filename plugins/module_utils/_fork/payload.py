@@ -27,8 +27,13 @@ class Payload:
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
         here = _extra_config.mapping(parent.values)
-        self._keys = {key for key, value in here.items() if key.startswith(KEY) and value}
+        self._keys = {key for key, value in here.items() if key.startswith(KEY) and value.strip()}
         self._is_settled = True
+
+    def clear_earlier(self, warn: t.Callable[[str], None]) -> None:
+        """Take out what an earlier task left there, before the VM stands still with it and every child inherits it."""
+        if self._keys:
+            self.clear(warn)
 
     def hand_over(self, deadline: Deadline, chunks: t.Sequence[str]) -> None:
         """Put files there."""
@@ -49,7 +54,7 @@ class Payload:
         try:
             if self._is_settled:
                 here = _extra_config.mapping(_properties.read(session, [vm], [_extra_config.PATH]).get(vm, {}))
-                left = [key for key in left if here.get(key)]
+                left = [key for key in left if here.get(key, "").strip()]
             else:
                 _tasks.await_recent(session, deadline, [vm])
             if left:

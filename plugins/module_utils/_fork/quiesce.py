@@ -143,27 +143,33 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     """
     trace = new_trace()
     forget_scripts(parent, warn)
+    payload.Payload(parent).clear_earlier(warn)
     try:
         if plan.job is None:
             _await_fork_point(parent, deadline, trace, None, None)
         else:
             _run(parent, deadline, plan, trace, warn)
-    except (_errors.Error, vmodl.MethodFault) as trouble:
+    except BaseException as trouble:  # a signal may have ended the task
         error = _as_error(parent, trouble)
-        error.details.setdefault("guest", trace)
         with contextlib.suppress(_errors.Error, vmodl.MethodFault):
             parent.refresh()
             forget_scripts(parent, warn)
-        error.details.setdefault("parent", parent.facts())
+        details = getattr(error, "details", {})
+        details.setdefault("guest", trace)
+        details.setdefault("parent", parent.facts())
+        details.setdefault("changed", parent.is_quiesced)
+        if error is trouble:
+            raise
         raise error from trouble
     parent.refresh()
     return trace
 
 
-def _as_error(parent: Parent, trouble: _errors.Error | vmodl.MethodFault) -> _errors.Error:
-    if isinstance(trouble, _errors.Error):
-        return trouble
-    return _errors.failure(f"Could not quiesce VM {parent.name}", trouble)
+def _as_error(parent: Parent, trouble: BaseException) -> BaseException:
+    """Return the fault of a call as an error; others are returned as they are."""
+    if isinstance(trouble, vmodl.MethodFault):
+        return _errors.failure(f"Could not quiesce VM {parent.name}", trouble)
+    return trouble
 
 
 def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
@@ -190,19 +196,23 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
             in_guestinfo.hand_over(deadline, package.chunks)
             trace["directory"] = directory
             program = language.unpack(package, job, family, nonce, KEYS)
-        with contextlib.suppress(_errors.ConnectionLost):  # it may run all the same, and is never started twice
+        started = True  # unless the guest says that it was not; it is never started twice
+        try:
             trace["pid"] = guest.start(*program)
-        started = True
+        except (_errors.Error, vmodl.MethodFault) as trouble:
+            started = isinstance(trouble, _errors.ConnectionLost)
+            if not started:
+                raise
         _await_fork_point(parent, deadline, trace, nonce, guest)
-    except (_errors.Error, vmodl.MethodFault) as trouble:
+    except BaseException as trouble:  # a signal may have ended the task
         fate = _Fate.TIDIED if isinstance(trouble, _RunnerEnded) else _Fate.ENDED
         if started and (isinstance(trouble, _Unreadable) or not isinstance(trouble, _errors.GuestFailed)):
             fate = _end_runner(parent, guest, trace, None if isinstance(trouble, _Unreadable) else nonce)
-        if fate is _Fate.FROZEN:
+        if fate is _Fate.FROZEN and isinstance(trouble, (_errors.Error, vmodl.MethodFault)):
             return  # it came to the fork point at the last moment
         remark = ""
         # A runner that lives on must find what asks it to end, and if it does not heed that, its children their script.
-        if trace["directory"] is not None and fate is not _Fate.UNKNOWN:
+        if trace["directory"] is not None and fate not in (_Fate.UNKNOWN, _Fate.FROZEN):
             left = _tidy(parent, plan, trace["directory"])
             remark = left if fate is _Fate.ENDED else ""
         if fate is _Fate.UNKNOWN:
@@ -211,9 +221,11 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
                 f" The runner in the guest ({which}) could not be ended and may bring the VM to the fork point later. "
                 "End it there, or power the VM off."
             )
-        if remark:
-            error = _as_error(parent, trouble)
+        error = _as_error(parent, trouble)
+        if remark and isinstance(error, _errors.Error):
             raise _errors.GuestFailed(error.sentence + remark, **error.details) from trouble
+        if remark:
+            warn(f"VM {parent.name} was not quiesced.{remark}")
         raise
     finally:
         in_guestinfo.clear(warn)

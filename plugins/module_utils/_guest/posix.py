@@ -17,6 +17,8 @@ import tarfile
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import (
+    ALIVE,
+    MARK,
     STAGES,
     Job,
     Keys,
@@ -42,8 +44,9 @@ def refusal(job: Job) -> str | None:
 
 def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> dict[str, bytes]:
     """The files that must lie in one directory of the guest."""
-    result = {name: text.encode() for name, text in job.scripts.items() if text is not None}
-    return {**result, "runner": _runner(job, family, nonce, freeze_command, keys).encode()}
+    # The runner is first: by it a directory that an upload broken off left behind is known to be ours.
+    result = {"runner": _runner(job, family, nonce, freeze_command, keys).encode()}
+    return {**result, **{name: text.encode() for name, text in job.scripts.items() if text is not None}}
 
 
 def start(family: Family, directory: str) -> Program:
@@ -97,7 +100,14 @@ def _tools(job: Job, family: Family) -> dict[str, str]:
 
 
 def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> str:
-    settings = {**job.settings(nonce, freeze_command, keys), **_tools(job, family), "become": job.become}
+    settings = {
+        **job.settings(nonce, freeze_command, keys),
+        **_tools(job, family),
+        "become": job.become,
+        "mark": MARK,
+        "temporary": family.temporary,
+        "alive": ALIVE,
+    }
     lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
     for name, script in job.scripts.items():
         command = ":" if script is None else f'exec $own_group {_command(job, script)} "$directory/{name}"'
@@ -116,10 +126,10 @@ def _command(job: Job, script: str) -> str:
     return shlex.join(words or [SHELL])
 
 
-_HEAD = """#!/bin/sh
-# Made by the Ansible collection vmfork.vsphere: pre-quiesce script, fork point, post-clone script.
+_HEAD = f"""#!/bin/sh
+# {MARK}: pre-quiesce script, fork point, post-clone script.
 umask 077
-directory=$(cd "${0%/*}" && pwd) || exit 70
+directory=$(cd "${{0%/*}}" && pwd) || exit 70
 """
 
 _TOOLS = r"""
@@ -319,6 +329,23 @@ stop() {
   done
 }
 
+# is_alive DIRECTORY: whether a runner works there, by the process ID that it left there.
+is_alive() {
+  pid=$(cat "$1/$alive" 2>/dev/null) && kill -0 "$pid" 2>/dev/null || return 1
+  line=$(tr '\000' ' ' 2>/dev/null <"/proc/$pid/cmdline") || line=$(ps -o args= -p "$pid" 2>/dev/null) || return 0
+  case $line in *"$1/runner"*) ;; *) return 1 ;; esac
+}
+
+# What a runner or an upload left that was killed would stand still here, too, and be in every child.
+remove_leftovers() {
+  echo $$ >"$directory/$alive"
+  for other in "${directory%/*}"/vmfork.* "$temporary"/vmfork.*; do
+    [ -d "$other" ] && [ ! -h "$other" ] && [ "$other" != "$directory" ] || continue
+    head -n 2 "$other/runner" 2>/dev/null | grep -qF "$mark" || continue
+    is_alive "$other" || rm -rf "$other"
+  done
+}
+
 announce() {
   publish "$key_quiesced_at" "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
   publish "$key_scripts" "$digest"
@@ -362,6 +389,7 @@ main() {
     exec sudo -n /bin/sh "$0"
   fi
   trap 'stop; end_early terminated 143 $exit_terminated' 1 2 15
+  remove_leftovers
   "$1"
 }
 """.strip()

@@ -39,6 +39,14 @@ STOP = "stop"
 """What must appear in a runner's directory to end it, where no signal can be sent."""
 
 
+MARK = "Made by the Ansible collection vmfork.vsphere"
+"""In the first lines of every runner: a directory ``vmfork.*`` with such a runner in it is ours."""
+
+ALIVE = "alive"
+"""File in a runner's directory by which others know that it lives: it holds the process ID, and on Windows the runner
+keeps it open."""
+
+
 @dataclass(frozen=True)
 class Keys:
     """guestinfo keys that the runner reads and writes."""

@@ -18,6 +18,8 @@ import typing as t
 import zipfile
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import (
+    ALIVE,
+    MARK,
     STAGES,
     STOP,
     Job,
@@ -74,6 +76,7 @@ def refusal(job: Job) -> str | None:
 
 def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> dict[str, bytes]:
     """The files that must lie in one directory of the guest."""
+    # The runner is first, as in POSIX guests.
     result = {"runner.ps1": _file(_runner(job, family, nonce, freeze_command, keys), ".ps1")}
     for name, script in job.scripts.items():
         if script is not None:
@@ -148,7 +151,9 @@ def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Key
         lines.append(f"$run_{name} = @({literal(command)}, {literal(name + extension)})")
     exits = [f"{stage} = {code}" for stage, code in STAGES.items()]
     steps = "Invoke-ByItself" if job.script is not None else "Invoke-Between"
-    lines += [f"$exits = @{{ {'; '.join(exits)} }}", f"$stop_name = {literal(STOP)}", _candidates(job, family)]
+    lines += [f"$exits = @{{ {'; '.join(exits)} }}", _candidates(job, family)]
+    names = {"stop_name": STOP, "alive_name": ALIVE, "mark": MARK, "temporary": family.temporary}
+    lines += [f"${name} = {literal(value)}" for name, value in names.items()]
     return "\n".join([_HEAD, *lines, _TOOLS, _BODY, f"Invoke-Main {{ {steps} }}", ""])
 
 
@@ -177,7 +182,7 @@ def _file(text: str, extension: str) -> bytes:
     return text.encode("utf-8-sig" if extension == ".ps1" else "utf-8")
 
 
-_HEAD = """# Made by the Ansible collection vmfork.vsphere: pre-quiesce script, fork point, post-clone script.
+_HEAD = f"""# {MARK}: pre-quiesce script, fork point, post-clone script.
 $ErrorActionPreference = 'Stop'
 $directory = Split-Path -Parent $PSCommandPath"""
 
@@ -276,6 +281,7 @@ function Get-Output {
     if ($secrets) { $bytes = [Text.Encoding]::UTF8.GetBytes((Hide-Secrets ([Text.Encoding]::UTF8.GetString($bytes)))) }
     $text = [Convert]::ToBase64String($bytes)
   } catch { }
+  if ($alive) { $alive.Dispose() }
   Remove-Item -LiteralPath $directory -Recurse -Force -ErrorAction SilentlyContinue
   $text
 }
@@ -395,6 +401,31 @@ function Stop-Script([int]$id) {
   Exit-Early 'terminated' 143
 }
 
+# Whether a runner works in a directory, by the file that it keeps open.
+function Test-Alive([string]$where) {
+  $path = Join-Path $where $alive_name
+  if (-not (Test-Path -LiteralPath $path)) { return $false }
+  try {
+    [IO.File]::Open($path, 'Open', 'Read', 'None').Dispose()
+    $false
+  } catch { $true }
+}
+
+# What a runner or an upload left that was killed would stand still here, too, and be in every child.
+function Remove-Leftovers {
+  $script:alive = [IO.File]::Open((Join-Path $directory $alive_name), 'Create', 'Write', 'None')
+  foreach ($root in (Split-Path -Parent $directory), $temporary) {
+    foreach ($other in @(Get-ChildItem -LiteralPath $root -Directory -Force -ErrorAction SilentlyContinue)) {
+      if ($other.Name -notlike 'vmfork.*' -or $other.FullName -eq $directory) { continue }
+      if ($other.Attributes -band [IO.FileAttributes]::ReparsePoint) { continue }
+      $path = Join-Path $other.FullName 'runner.ps1'
+      $first = Get-Content -LiteralPath $path -TotalCount 2 -ErrorAction SilentlyContinue
+      if (-not ([string]$first).Contains($mark) -or (Test-Alive $other.FullName)) { continue }
+      Remove-Item -LiteralPath $other.FullName -Recurse -Force -ErrorAction SilentlyContinue
+    }
+  }
+}
+
 function Publish-Announcement {
   $now = [DateTime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ssZ', [Globalization.CultureInfo]::InvariantCulture)
   Publish-Value $key_quiesced_at $now
@@ -446,6 +477,7 @@ function Invoke-Main([scriptblock]$steps) {
   $script:before = Get-ChildNonce
   if (-not (Test-Administrator)) { Exit-Early 'not_root' 1 }
   if (Test-Stop) { Exit-Early 'terminated' 143 }
+  try { Remove-Leftovers } catch { }
   try { & $steps } catch {
     # Nothing of the above should fail; if it does, somebody waits to hear of it.
     [IO.File]::AppendAllText($output, [string]$_)

@@ -53,7 +53,7 @@ class Guest:
 
     def __init__(self, root: Path, shell: str = "sh") -> None:
         self.root = root
-        self.family = LINUX
+        self.family = replace(LINUX, temporary=str(root))
         self.shell, self.path = ["/bin/sh"], "/usr/bin:/bin"
         self.store = root / "store"
         self.directory = root / "run"
@@ -65,7 +65,7 @@ class Guest:
             subprocess.run([BUSYBOX, "--install", "-s", self.bin], check=True)
             self.shell, self.path = [str(self.bin / "sh")], ""
             # The last resort must not be what a shell of another kind would find there.
-            self.family = replace(LINUX, directories=(str(self.bin),))
+            self.family = replace(self.family, directories=(str(self.bin),))
         self.install("vmtoolsd", TOOLS.replace("STORE", str(self.store)).replace("DIRECTORY", str(self.directory)))
         self.install("id", "#!/bin/sh\necho ${FAKE_UID:-0}\n")
 
@@ -449,6 +449,55 @@ def test_request_to_end_at_the_fork_point_is_not_met_in_the_children(guest: Gues
     assert guest.early_end() is None
 
 
+def leave_behind(directory: Path, pid: str | None = None, mark: str = runner.MARK) -> Path:
+    """Make a directory as a runner leaves it that was killed."""
+    directory.mkdir()
+    (directory / "runner").write_text(f"#!/bin/sh\n# {mark}: pre-quiesce script\n")
+    (directory / "post_clone").write_text("echo of an earlier run")
+    if pid is not None:
+        (directory / runner.ALIVE).write_text(f"{pid}\n")
+    return directory
+
+
+@pytest.mark.parametrize("pid", [None, "4194305", "", "no number", "another program's"])
+def test_what_a_killed_runner_left_is_removed_before_the_fork_point(guest: Guest, pid: str | None) -> None:
+    """A process ID may be another program's by now."""
+    pid = str(os.getpid()) if pid == "another program's" else pid
+    left = leave_behind(guest.root / "vmfork.1a2b", pid)
+    guest.run(runner.Job(pre_quiesce=f"[ ! -e {left} ]", post_clone="echo child"))
+    assert guest.early_end() is None
+    assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
+
+
+def test_what_is_not_left_by_a_killed_runner_stays(guest: Guest) -> None:
+    foreign = leave_behind(guest.root / "vmfork.foreign", mark="Made by somebody")
+    elsewhere = leave_behind(guest.root / "other.1a2b")
+    (guest.root / "vmfork.link").symlink_to(elsewhere)
+    (guest.root / "vmfork.file").write_text("")
+    (guest.root / "vmfork.empty").mkdir()
+    alive = leave_behind(guest.root / "vmfork.alive")
+    (alive / "runner").write_text((alive / "runner").read_text() + "read line\n")
+    with subprocess.Popen([*guest.shell, f"{alive}/runner"], stdin=subprocess.PIPE) as lives:
+        (alive / runner.ALIVE).write_text(f"{lives.pid}\n")
+        try:
+            guest.run(runner.Job(post_clone="true"))
+            assert all(path.exists() for path in (foreign, elsewhere, alive, guest.root / "vmfork.empty"))
+            assert sorted(path.name for path in guest.root.glob("vmfork.[fl]*")) == [
+                "vmfork.file",
+                "vmfork.foreign",
+                "vmfork.link",
+            ]
+        finally:
+            lives.kill()
+
+
+@pytest.mark.parametrize("which", ["pre_quiesce", "post_clone", "script"])
+def test_what_a_script_writes_is_the_users_alone(guest: Guest, which: str) -> None:
+    """Whatever umask VMware Tools hand down."""
+    guest.run(runner.Job(**{which: 'umask; touch "$OUT/written"'}))
+    assert (guest.root / "written").stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize("which", ["post_clone", "script"])
 def test_terminated_in_a_child(guest: Guest, which: str) -> None:
     """Restarting VMware Tools there may end the runner: the child must tell, and not as the parent would."""
@@ -579,3 +628,11 @@ def test_payload_holds_the_files() -> None:
     with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
         assert {one.name: archive.extractfile(one).read() for one in archive} == files  # type: ignore[union-attr]
         assert {one.mode for one in archive} == {0o600}
+
+
+def test_scripts_from_guestinfo_are_the_users_alone(guest: Guest) -> None:
+    """Whatever umask VMware Tools hand down."""
+    job = runner.Job(pre_quiesce='stat -c %a "${0%/*}" "$0" >"$OUT/modes"')
+    packed = posix.pack(guest.files(job))
+    assert deliver(guest, job, packed) == 0
+    assert (guest.root / "modes").read_text().split() == ["700", "600"]

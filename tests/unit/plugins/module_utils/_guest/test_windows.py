@@ -229,7 +229,7 @@ def test_every_variable_is_set_and_every_function_is_there(job: dict[str, str]) 
             re.findall(r"\b((?:Exit|Find|Format|Get|Hide|Invoke|Publish|Read|Send|Stop|Test|Clear)-[A-Z]\w+)", text)
         )
         defined = set(re.findall(r"^function ([\w-]+)", text, re.MULTILINE))
-        assert called - defined == {"Test-Path"}
+        assert called - defined <= {"Test-Path", "Get-ChildItem", "Get-Content"}
 
 
 def test_what_a_cmdlet_of_newer_powershell_would_be() -> None:
