@@ -1,0 +1,255 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every example that users are shown, against the code: modules, options, their types and choices, and variables.
+
+Examples are the EXAMPLES of the modules and the blocks of YAML and of console input in the README files and the guides.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.splitter import parse_kv
+from functional.launch import MODULES
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
+
+ROOT = Path(__file__).parents[2]
+COLLECTION = "vmfork.vsphere."
+PAGES = ["README.md", "CONTRIBUTING.md", "roles/vmfork/README.md"]
+GUIDES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs/docsite/rst").glob("*.rst"))
+ROLE = yaml.safe_load((ROOT / "roles/vmfork/meta/argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+PLAYBOOKS = {path.stem: path for path in (ROOT / "playbooks").glob("*.yml")}
+
+VALUES = {"int": 1, "bool": True, "float": 1.0, "list": ["given"], "dict": {"key": "given"}, "str": "given"}
+"""What stands for a value that a template makes."""
+
+
+class Block(NamedTuple):
+    """One example, and where it stands."""
+
+    where: str
+    kind: str
+    text: str
+
+
+class Constraints(NamedTuple):
+    """What a module takes."""
+
+    spec: dict[str, Any]
+    others: dict[str, Any]
+
+
+@cache
+def constraints(module: str) -> Constraints:
+    """A module's options and how they exclude each other, as it hands them to AnsibleModule."""
+    with pytest.MonkeyPatch.context() as patch:
+        given: list[Constraints] = []
+        patch.setattr(
+            _module,
+            "run",
+            lambda _work, spec, **others: given.append(
+                Constraints({**_arguments.connection_spec(), **spec}, {**others, "check": None})
+            ),
+        )
+        MODULES[module].main()
+    return given[0]
+
+
+# --- where examples stand -------------------------------------------------------------------------------------------
+
+
+def blocks() -> Iterator[Block]:
+    """All examples."""
+    for name, module in MODULES.items():
+        yield Block(name, "yaml", module.EXAMPLES)
+        remarks = re.findall(r"^# ?(.*)$", module.EXAMPLES, re.MULTILINE)
+        yield Block(f"{name} (remarks)", "console", "\n".join(remarks))
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for number, found in enumerate(re.finditer(r"^```(yaml|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)):
+            yield Block(f"{page} {number}", found[1], found[2])
+    for guide in GUIDES:
+        text = (ROOT / guide).read_text(encoding="utf-8")
+        pattern = r"^( *)\.\. code-block:: (yaml|console)\n((?:\1 +\S.*\n|\s*\n)+)"
+        for number, found in enumerate(re.finditer(pattern, text, re.MULTILINE)):
+            yield Block(f"{guide} {number}", found[2], textwrap.dedent(found[3]))
+
+
+BLOCKS = list(blocks())
+
+
+def tasks(node: Any) -> Iterator[tuple[str, Any]]:
+    """Every key of our namespace in a document, with what stands there; roles and defaults of modules likewise."""
+    if isinstance(node, list):
+        for one in node:
+            yield from tasks(one)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if str(key).startswith(COLLECTION) or key == "group/vmfork.vsphere.all":
+                yield key, value
+            elif key in ("ansible.builtin.import_role", "ansible.builtin.include_role"):
+                yield f"role {value['name']}", node.get("vars") or {}
+            elif key in ("import_playbook", "ansible.builtin.import_playbook"):
+                yield f"playbook {value}", node.get("vars") or {}
+            elif key == "role" and str(value).startswith(COLLECTION):
+                yield f"role {value}", {name: given for name, given in node.items() if str(name).startswith("vmfork_")}
+            else:
+                yield from tasks(value)
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The commands of a console, in words; output and other prompts are left out."""
+    for line in text.replace("\\\n", " ").splitlines():
+        found = re.match(r"\s*(?:\$ )?(ansible(?:-playbook)? .*)$", line)
+        if found:
+            yield shlex.split(found[1], comments=True)
+
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+
+def is_template(value: Any) -> bool:
+    return isinstance(value, str) and "{{" in value
+
+
+def filled_in(given: Any, option: dict[str, Any]) -> Any:
+    """A value with something of the right type in place of templates."""
+    if is_template(given):
+        return option["choices"][0] if option.get("choices") else VALUES.get(option.get("type", "str"), "given")
+    inner = option.get("options")
+    if isinstance(given, list):
+        of_entry = {**option, "type": option.get("elements", "str")}
+        return [filled_in(one, of_entry) for one in given]
+    if isinstance(given, dict) and inner:
+        return {key: filled_in(value, inner.get(key, {})) for key, value in given.items()}
+    if isinstance(given, dict):
+        return {key: "given" if is_template(value) else value for key, value in given.items()}
+    return given
+
+
+def check_module(name: str, given: Any) -> None:
+    """Hold what a task gives a module against what the module takes."""
+    module = name.removeprefix(COLLECTION)
+    assert module in MODULES, f"there is no module {name}"
+    spec, others = constraints(module)
+    arguments = filled_in(given or {}, {"options": spec, "type": "dict"})
+    groups = {key: value for key, value in others.items() if key.startswith(("mutually", "required"))}
+    result = ArgumentSpecValidator(spec, **groups).validate(_arguments.given(spec, arguments))
+    assert not result.error_messages, f"{name} with {given}: {result.error_messages}"
+
+
+def check_role(name: str, given: dict[str, Any]) -> None:
+    """Hold the variables of a role against its argument spec."""
+    assert name == f"{COLLECTION}vmfork"
+    spec = ROLE["main"]["options"]
+    unknown = set(given) - set(spec)
+    assert not unknown, f"the role has no variables {unknown}"
+    cleaned = {key: value for key, value in given.items() if not is_template(value)}
+    assert ArgumentSpecValidator(spec).validate(filled_in(cleaned, {"options": spec})).error_messages == []
+
+
+def check_playbook(name: str, variables: set[str]) -> None:
+    """Hold the variables given to a playbook against those that it, its files or its role read."""
+    playbook = name.removeprefix(COLLECTION)
+    assert playbook in PLAYBOOKS, f"there is no playbook {name}"
+    files = [PLAYBOOKS[playbook], *(ROOT / "playbooks").glob("tasks/*.yml"), *(ROOT / "playbooks").glob("vars/*.yml")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    of_role = set(ROLE["main"]["options"]) if f"{COLLECTION}vmfork" in text else set()
+    unknown = {one for one in variables if one not in of_role and not re.search(rf"\b{one}\b", text)}
+    assert not unknown, f"{name} has no variables {unknown}"
+
+
+def extra_variables(words: list[str]) -> set[str]:
+    """Names of the variables that a command line sets."""
+    given = [value for flag, value in itertools.pairwise(words) if flag in ("-e", "--extra-vars")]
+    return {key for one in given for key in (json.loads(one) if one.startswith("{") else parse_kv(one))}
+
+
+def test_there_are_examples_everywhere() -> None:
+    """Or the patterns above find nothing any more."""
+    found = {block.where.split()[0] for block in BLOCKS}
+    assert {*MODULES, "README.md", "roles/vmfork/README.md", *GUIDES} <= found
+    named = [key for block in BLOCKS if block.kind == "yaml" for key, _given in tasks(yaml.safe_load(block.text))]
+    assert {f"{COLLECTION}{module}" for module in MODULES} <= set(named)
+    called = [words for block in BLOCKS if block.kind == "console" for words in commands(block.text)]
+    assert len(called) > 10
+
+
+YAML = [pytest.param(block, id=block.where) for block in BLOCKS if block.kind == "yaml"]
+CONSOLE = [pytest.param(block, id=block.where) for block in BLOCKS if block.kind == "console"]
+
+
+@pytest.mark.parametrize("block", YAML)
+def test_yaml(block: Block) -> None:
+    document = yaml.safe_load(block.text)
+    for key, given in tasks(document):
+        kind, _space, name = key.rpartition(" ")
+        if kind == "role":
+            check_role(name, given)
+        elif kind == "playbook":
+            check_playbook(name, set(given))
+        elif key == "group/vmfork.vsphere.all":
+            for module in MODULES:
+                unknown = set(given) - set(constraints(module).spec)
+                assert not unknown, f"{module} has no options {unknown}"
+        else:
+            check_module(key, given)
+
+
+@pytest.mark.parametrize("block", CONSOLE)
+def test_console(block: Block) -> None:
+    for words in commands(block.text):
+        if words[0] == "ansible-playbook":
+            for name in (word for word in words if word.startswith(COLLECTION)):
+                check_playbook(name, extra_variables(words))
+            continue
+        options = dict(itertools.pairwise(words))
+        if options.get("-m", "").startswith(COLLECTION):
+            given = options.get("-a", "")
+            check_module(options["-m"], json.loads(given) if given.startswith("{") else parse_kv(given))
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("- vmfork.vsphere.vmfork_chidl: {}", "there is no module"),
+        ("- vmfork.vsphere.vmfork_child: {parent: golden, name: a}", "Supported parameters include"),
+        ("- vmfork.vsphere.vmfork_child: {parent_name: a, children: [{name: b, folders: c}]}", "children.folders"),
+        ("- vmfork.vsphere.vmfork_child: {parent_name: a, name: b, wait_for: ever}", "must be one of"),
+        ("- vmfork.vsphere.vmfork_child: {parent_name: a, name: b, timeout: soon}", "timeout"),
+        ("- vmfork.vsphere.vmfork_child: {parent_name: a, name: [b], children: [{name: b}]}", "mutually exclusive"),
+        ("- role: vmfork.vsphere.vmfork\n  vmfork_parent: golden", "the role has no variables"),
+        ("- ansible.builtin.import_playbook: vmfork.vsphere.forks", "there is no playbook"),
+        ("- module_defaults:\n    group/vmfork.vsphere.all: {host: a}", "has no options"),
+    ],
+)
+def test_wrong_examples_are_found(text: str, wrong: str) -> None:
+    with pytest.raises(AssertionError) as error:
+        test_yaml(Block("", "yaml", text))
+    assert wrong in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '$ ansible localhost -m vmfork.vsphere.vmfork_info -a "names=golden"',
+        "$ ansible-playbook vmfork.vsphere.fork -e vmfork_parent=golden",
+        "ansible-playbook vmfork.vsphere.fork \\\n  -e '{\"vmfork_child_number\": 2}'",
+        "$ ansible-playbook vmfork.vsphere.forking",
+    ],
+)
+def test_wrong_commands_are_found(text: str) -> None:
+    with pytest.raises(AssertionError):
+        test_console(Block("", "console", text))
