@@ -115,7 +115,7 @@ def fault_text(fault: t.Any) -> str:
     name = fault_name(fault)
     if name == "NoPermission":
         privilege = getattr(fault, "privilegeId", None) or "unknown"
-        return f"the user lacks the privilege {privilege} on {_moid(getattr(fault, 'object', None))}"
+        return f"the user lacks the privilege {privilege} on {_described(getattr(fault, 'object', None))}"
     said = localized or getattr(fault, "msg", None) or ""
     messages = [m.message for m in getattr(fault, "faultMessage", None) or [] if getattr(m, "message", None)]
     parts = dict.fromkeys(" ".join(str(part).split()) for part in [said, *messages] if part)
@@ -146,7 +146,32 @@ def sentence(what: str, why: str, remedy: str = "") -> str:
     return f"{what}: {why}." + (f" {remedy}" if remedy else "")
 
 
-def _moid(entity: t.Any) -> str:
+_KINDS = {
+    "Datastore": "datastore",
+    "Datacenter": "datacenter",
+    "DistributedVirtualPortgroup": "port group",
+    "Folder": "folder",
+    "HostSystem": "ESXi host",
+    "Network": "network",
+    "ResourcePool": "resource pool",
+    "VirtualApp": "vApp",
+    "VirtualMachine": "VM",
+}
+"""Managed object type → what the user calls it."""
+
+_names: dict[str, str] = {}
+"""Managed object ID → plain name, of the objects whose names this task has read."""
+
+
+def remember_name(moid: str, name: str) -> None:
+    """Keep the name of a managed object, for the faults that only give its ID."""
+    _names[moid] = name
+
+
+def _described(entity: t.Any) -> str:
     if entity is None:
         return "this object"
-    return str(entity).strip("'")
+    kind, _colon, moid = str(entity).strip("'").rpartition(":")
+    kind = kind.rpartition(".")[2]
+    kind = _KINDS.get(kind, kind)
+    return f"{kind} {_names[moid]} ({moid})" if moid in _names else f"{kind} {moid}".strip()

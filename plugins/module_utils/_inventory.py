@@ -10,6 +10,7 @@ paths keep the escaped form, so that they can be split and looked up.
 
 from __future__ import annotations
 
+import difflib
 import re
 import typing as t
 from dataclasses import dataclass
@@ -118,11 +119,12 @@ def find_vm(session: Session, selector: Selector, paths: t.Sequence[str]) -> Fou
     :raises _errors.NotFound: no VM fits.
     :raises _errors.Ambiguous: several do; the sentence lists their paths.
     """
-    candidates = _candidates(session, selector)
+    have: set[str] = set()
+    candidates = _candidates(session, selector, have)
     found = locate(session, candidates, paths)
     if not found:
         raise _errors.NotFound(
-            f"VM {selector} was not found on {session.name}. "
+            f"VM {selector} was not found on {session.name}.{similar([selector.name], have)} "
             "Check the spelling, and that the user may see the VM there."
         )
     _check_only(str(selector), found)
@@ -138,24 +140,26 @@ def find_vms(session: Session, selection: Selection, paths: t.Sequence[str]) -> 
     if selection.is_scope:
         return locate(session, names_below(session, _scope(session, selection)), paths, ["vAppConfig"])
     candidates: dict[str, list[t.Any]] = {}
+    have: set[str] = set()
     if selection.name:
         for name in selection.name:
             check_name(name)
         by_name: dict[str, list[t.Any]] = {}
         for vm, name in names_below(session, _scope(session, selection)).items():
             by_name.setdefault(name, []).append(vm)
+        have.update(by_name)
         candidates.update({name: by_name.get(name, []) for name in selection.name})
     for kind in ("moid", "uuid", "inventory_path"):
         for value in getattr(selection, kind):
             one = Selector(**{kind: value}, use_instance_uuid=selection.use_instance_uuid)
-            candidates[str(one)] = _candidates(session, one)
+            candidates[str(one)] = _candidates(session, one, have)
     found = {
         one.vm: one for one in locate(session, {vm for vms in candidates.values() for vm in vms}, paths, ["vAppConfig"])
     }
     absent = [what for what, vms in candidates.items() if not any(vm in found for vm in vms)]
     if absent:
         raise _errors.NotFound(
-            f"VM {', VM '.join(absent)} was not found on {session.name}. "
+            f"VM {', VM '.join(absent)} was not found on {session.name}.{similar(absent, have)} "
             "Check the spelling, and that the user may see it there."
         )
     for what, vms in candidates.items():
@@ -168,6 +172,7 @@ def locate(
 ) -> list[Found]:
     """Properties and places of the given VMs in one request; VMs that are gone are left out."""
     values, ancestors = _properties.read_with_ancestors(session, vms, ["name", *paths], vapp_paths)
+    plain_names(ancestors)
     return [_place(vm, of_vm, ancestors) for vm, of_vm in values.items() if "name" in of_vm]
 
 
@@ -177,25 +182,39 @@ def names_below(session: Session, root: t.Any, kind: t.Any = None) -> dict[t.Any
 
 
 def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
-    """A VM folder by its inventory path: ``/DC/vm/a/b``, or ``a/b`` below the datacenter's VM folder.
+    """Return a VM folder by its inventory path: ``/DC/vm/a/b``, or ``a/b`` below the datacenter's VM folder.
+
+    A full path may lack its leading slash.
 
     :param datacenter: ``None`` when the user cannot see in which one the task's VM is.
     """
-    if not path.startswith("/"):
-        above = _paths_of(session, [datacenter]) if datacenter is not None else {}
-        if not above:
-            raise _errors.BadInput(
-                f"The folder {path} is not a full inventory path, and the user cannot see which datacenter it is in. "
-                "Give the whole path, for example /Datacenter/vm/folder."
-            )
-        path = f"{above[datacenter]}/vm/{path}"
-    found = session.ask(session.content.searchIndex.FindByInventoryPath, path.strip("/"))
-    if not isinstance(found, vim.Folder):
-        raise _errors.NotFound(
-            f"The folder {path} was not found on {session.name}. "
-            "Give its inventory path, for example /Datacenter/vm/folder."
+    above = {}
+    if not path.startswith("/") and datacenter is not None:
+        above = paths_of(session, [datacenter])
+    full = [f"{above[datacenter]}/vm/{path}"] if above else []
+    for one in (*full, *([path] if "/" in path else [])):
+        found = _at(session, one)
+        if isinstance(found, vim.Folder):
+            _errors.remember_name(found._GetMoId(), one)
+            return found
+    if not path.startswith("/") and not above:
+        raise _errors.BadInput(
+            f"The folder {path} is not a full inventory path, and the user cannot see which datacenter it is in. "
+            "Give the whole path, for example /Datacenter/vm/folder."
         )
-    return found
+    path = next(iter(full), path)
+    raise _errors.NotFound(
+        f"The folder {path} was not found on {session.name}.{_similar_folders(session, path, datacenter)} "
+        "Give its inventory path, for example /Datacenter/vm/folder."
+    )
+
+
+def _similar_folders(session: Session, path: str, datacenter: t.Any) -> str:
+    root = session.content.rootFolder if datacenter is None else datacenter
+    folders = names_below(session, root, vim.Folder)
+    near = _near(unescape(path.rstrip("/").rpartition("/")[2]), folders.values())
+    paths = paths_of(session, [one for one, name in folders.items() if name in near])
+    return f" There is {', '.join(sorted(paths.values()))}." if paths else ""
 
 
 def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: t.Any) -> t.Any:
@@ -204,30 +223,45 @@ def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: 
     :param datacenter: where to look for a name or an ID; ``None`` for everywhere.
     """
     if name.startswith("/"):
-        found = session.ask(session.content.searchIndex.FindByInventoryPath, name.strip("/"))
+        found = _at(session, name)
         if isinstance(found, kind):
             return found
     return find_each_named(session, kind, what, [name], datacenter)[name]
 
 
 def find_each_named(
-    session: Session, kind: t.Any, what: str, wanted: t.Collection[str], datacenter: t.Any
+    session: Session,
+    kind: t.Any,
+    what: str,
+    wanted: t.Collection[str],
+    datacenter: t.Any,
+    narrow: t.Callable[[list[t.Any]], list[t.Any]] | None = None,
+    otherwise: t.Callable[[list[str]], dict[str, t.Any]] | None = None,
 ) -> dict[str, t.Any]:
-    """As :func:`find_named`, for any number of names, paths and IDs in the same few requests."""
+    """As :func:`find_named`, for any number of names, paths and IDs in the same few requests.
+
+    :param narrow: keeps those of several objects of one name that can be meant.
+    :param otherwise: is asked for what no object of this kind is named.
+    """
     if not wanted:
         return {}
     root = session.content.rootFolder if datacenter is None else _root_of(session, kind, datacenter)
-    all_names = {
-        one: unescape(values.get("name", "")) for one, values in _properties.scan(session, root, kind, ["name"]).items()
-    }
+    everything = _properties.scan(session, root, kind, ["name"])
+    all_names = {**dict.fromkeys(everything, ""), **plain_names(everything)}
     fitting = {name: [one for one, its in all_names.items() if name in (its, one._GetMoId())] for name in wanted}
     # Of a path the last name is compared first, so that not every object's place has to be read.
     last_names = {name: unescape(name.rstrip("/").rpartition("/")[2]) for name in wanted if name.startswith("/")}
     at = {path: [one for one, its in all_names.items() if its == last] for path, last in last_names.items()}
     several = {one for found in fitting.values() if len(found) > 1 for one in found}
-    paths = _paths_of(session, several.union(*at.values()))
+    if several and narrow is not None:
+        kept = set(narrow(list(several)))
+        fitting = {name: [one for one in found if one in kept] or found for name, found in fitting.items()}
+    paths = paths_of(session, several.union(*at.values()))
     for path, found in at.items():
-        fitting[path] += [one for one in found if paths.get(one) == path.rstrip("/")]
+        fitting[path] += [one for one in found if unescape(paths.get(one, "")) == unescape(path.rstrip("/"))]
+    unknown = [name for name, found in fitting.items() if not found]
+    if unknown and otherwise is not None:
+        fitting.update({name: [one] for name, one in otherwise(unknown).items()})
     for name, found in fitting.items():
         if len(found) > 1:
             listed = ", ".join(sorted(f"{paths.get(one, name)} ({one._GetMoId()})" for one in found))
@@ -237,18 +271,53 @@ def find_each_named(
         if not found:
             have = ", ".join(sorted(filter(None, all_names.values()))[:10]) or "none"
             where = f"on {session.name}" if datacenter is None else "in the VM's datacenter"
-            raise _errors.NotFound(f"The {what} {name} was not found {where}. There are: {have}.")
+            near = similar([unescape(name.rpartition("/")[2])], all_names.values())
+            raise _errors.NotFound(f"The {what} {name} was not found {where}.{near} There are: {have}.")
     return {name: found[0] for name, found in fitting.items()}
+
+
+def compute_resources(session: Session, objects: t.Collection[t.Any]) -> dict[t.Any, t.Any]:
+    """Return the cluster, or the host's compute resource, that each host or resource pool belongs to: one request."""
+    values, ancestors = _properties.read_with_ancestors(session, objects, ["name"])
+    chains = {one: _path(one, {**ancestors, **values})[1] for one in values}
+    return {
+        one: next((above for above in chain if isinstance(above, vim.ComputeResource)), None)
+        for one, chain in chains.items()
+    }
+
+
+def similar(wanted: t.Iterable[str | None], have: t.Iterable[str]) -> str:
+    """Return a sentence, after a space, that lists the names which are near to wanted ones; empty when none is."""
+    near = dict.fromkeys(name for one in wanted if one for name in _near(one, have))
+    return f" There is {', '.join(near)}." if near else ""
+
+
+def _near(wanted: str, have: t.Iterable[str]) -> list[str]:
+    """Return up to three names that are near to one, whatever the case of their letters."""
+    by_folded: dict[str, list[str]] = {}
+    for name in sorted(set(have)):
+        by_folded.setdefault(name.casefold(), []).append(name)
+    return [name for folded in difflib.get_close_matches(wanted.casefold(), by_folded, 3) for name in by_folded[folded]]
+
+
+def paths_of(session: Session, entities: t.Iterable[t.Any]) -> dict[t.Any, str]:
+    """Inventory paths of the entities whose names the user may see."""
+    values, ancestors = _properties.read_with_ancestors(session, entities, ["name"])
+    return {one: _path(one, {**ancestors, **values})[0] for one, of_one in values.items() if "name" in of_one}
 
 
 def names(session: Session, objects: t.Iterable[t.Any]) -> dict[t.Any, str]:
     """Plain names of objects of one type in one request."""
-    return plain_names(_properties.read(session, objects, ["name"]))
+    found = _properties.read(session, objects, ["name"])
+    return {one: unescape(values["name"]) for one, values in found.items() if "name" in values}
 
 
 def plain_names(found: dict[t.Any, _properties.Values]) -> dict[t.Any, str]:
-    """Plain names of the objects whose names the user may see."""
-    return {one: unescape(values["name"]) for one, values in found.items() if "name" in values}
+    """Plain names of the objects whose names the user may see; they are kept for error sentences."""
+    result = {one: unescape(values["name"]) for one, values in found.items() if "name" in values}
+    for one, name in result.items():
+        _errors.remember_name(one._GetMoId(), name)
+    return result
 
 
 def _check_only(what: str, found: t.Sequence[Found]) -> None:
@@ -259,7 +328,11 @@ def _check_only(what: str, found: t.Sequence[Found]) -> None:
         )
 
 
-def _candidates(session: Session, selector: Selector) -> list[t.Any]:
+def _candidates(session: Session, selector: Selector, have: set[str]) -> list[t.Any]:
+    """Return the VMs that may be meant.
+
+    :param have: gets the names of all VMs that were read for it.
+    """
     index = session.content.searchIndex
     if selector.moid is not None:
         return [session.object(vim.VirtualMachine, selector.moid)]
@@ -269,17 +342,46 @@ def _candidates(session: Session, selector: Selector) -> list[t.Any]:
             or []
         )
     if selector.inventory_path is not None:
-        found = session.ask(index.FindByInventoryPath, selector.inventory_path.strip("/"))
-        return [found] if isinstance(found, vim.VirtualMachine) else []
+        return _vms_at(session, selector.inventory_path, have)
     check_name(selector.name or "")
-    return [vm for vm, name in names_below(session, _scope(session, selector)).items() if name == selector.name]
+    names = names_below(session, _scope(session, selector))
+    have.update(names.values())
+    return [vm for vm, name in names.items() if name == selector.name]
+
+
+def _vms_at(session: Session, path: str, have: set[str]) -> list[t.Any]:
+    """Return the VM at an inventory path.
+
+    A person may write a slash that belongs to a name as it is. Such a path is compared with those of the VMs on whose
+    names it ends.
+    """
+    found = _at(session, path)
+    if found is not None:
+        return [found] if isinstance(found, vim.VirtualMachine) else []
+    plain = "/" + unescape(path.strip("/"))
+    names = names_below(session, session.content.rootFolder)
+    have.update(names.values())
+    paths = paths_of(session, [vm for vm, name in names.items() if plain.endswith(f"/{name}")])
+    return [vm for vm, its in paths.items() if unescape(its) == plain]
+
+
+def _at(session: Session, path: str) -> t.Any:
+    """Return what is at an inventory path, if anything; escapes may be in capital letters."""
+    path = re.sub("%(25|2F|5C)", lambda match: match[0].lower(), path.strip("/"))
+    return session.ask(session.content.searchIndex.FindByInventoryPath, path)
 
 
 def _scope(session: Session, selector: Selector | Selection) -> t.Any:
     """Where a bare name is looked for: a folder, a datacenter, or everywhere."""
     if selector.folder is None and selector.datacenter is None:
         return session.content.rootFolder
-    if selector.folder is not None and selector.folder.startswith("/"):
+    if selector.folder is not None and selector.datacenter is None:
+        if selector.folder.startswith("/"):
+            return find_folder(session, selector.folder, None)
+        found = _at(session, selector.folder) if "/" in selector.folder else None
+        if isinstance(found, vim.Folder):
+            return found
+    elif selector.folder is not None and selector.folder.startswith("/"):
         return find_folder(session, selector.folder, None)
     datacenter = _datacenter(session, selector.datacenter)
     return find_folder(session, selector.folder, datacenter) if selector.folder is not None else datacenter
@@ -299,7 +401,7 @@ def _root_of(session: Session, kind: t.Any, datacenter: t.Any) -> t.Any:
     """What holds a datacenter's objects of a kind; the datacenter itself when the user cannot see that."""
     if issubclass(kind, (vim.HostSystem, vim.ResourcePool)):
         which = "hostFolder"
-    elif issubclass(kind, vim.Datastore):
+    elif issubclass(kind, (vim.Datastore, vim.StoragePod)):
         which = "datastoreFolder"
     elif issubclass(kind, vim.Network):
         which = "networkFolder"
@@ -308,13 +410,8 @@ def _root_of(session: Session, kind: t.Any, datacenter: t.Any) -> t.Any:
     return _properties.read(session, [datacenter], [which]).get(datacenter, {}).get(which, datacenter)
 
 
-def _paths_of(session: Session, entities: t.Iterable[t.Any]) -> dict[t.Any, str]:
-    """Inventory paths of the entities whose names the user may see."""
-    values, ancestors = _properties.read_with_ancestors(session, entities, ["name"])
-    return {one: _path(one, {**ancestors, **values})[0] for one, of_one in values.items() if "name" in of_one}
-
-
 def _place(vm: t.Any, values: _properties.Values, ancestors: dict[t.Any, _properties.Values]) -> Found:
+    _errors.remember_name(vm._GetMoId(), unescape(values["name"]))
     path, chain = _path(vm, {**ancestors, vm: values})
     datacenter = next((one for one in chain if isinstance(one, vim.Datacenter)), None)
     folder = next((one for one in chain if isinstance(one, vim.Folder)), None)

@@ -179,12 +179,16 @@ options:
         folder such as V(web). The default is the parent's folder.
     type: str
   datastore:
-    description: Datastore for the children, by name, inventory path or managed object ID. The default is the parent's.
+    description:
+      - Datastore for the children, by name, inventory path or managed object ID. The default is the parent's.
+      - Of a datastore cluster, the children get the accessible member with most free space that the parent's ESXi host
+        has. Storage DRS is not asked, and all children of the task that name the cluster get the same member.
     type: str
   resource_pool:
     description:
       - Resource pool for the children, by name, inventory path or managed object ID. It must hold resources of the
-        parent's ESXi host. The default is the parent's.
+        parent's ESXi host. Of several pools with the same name, the one that does is used. The default is the
+        parent's.
     type: str
   networks:
     description:

@@ -361,9 +361,9 @@ def test_user_who_may_not_look_at_the_ports(vcenter: VCenter, fault: str) -> Non
 @pytest.mark.parametrize(
     ("privilege", "what", "where"),
     [
-        ("Network.Assign", "Could not create child web-01", "vim.Network:"),
-        ("VirtualMachine.Config.EditDevice", "Could not connect the network adapters of child web-01", "vim."),
-        ("VirtualMachine.Interact.DeviceConnection", "Could not connect the network adapters of child web-01", "vim."),
+        ("Network.Assign", "Could not create child web-01", "network lab (network-"),
+        ("VirtualMachine.Config.EditDevice", "Could not connect the network adapters of child web-01", ""),
+        ("VirtualMachine.Interact.DeviceConnection", "Could not connect the network adapters of child web-01", ""),
     ],
 )
 def test_privileges(lab: VCenter, privilege: str, what: str, where: str) -> None:

@@ -54,7 +54,7 @@ def test_parent(vcenter: VCenter) -> None:
     assert ASK not in calls
     assert checked["failed"]
     assert checked.msg == refused.msg
-    assert f"lacks the privilege {TOGGLE} on vim.VirtualMachine:" in checked.msg
+    assert f"lacks the privilege {TOGGLE} on VM {vcenter.parent} (vm-" in checked.msg
     vcenter.enable()
     with vcenter.calls() as calls:
         assert vcenter.ok("vmfork_parent", name=vcenter.parent, check=True, **low)["changed"] is False
@@ -113,10 +113,10 @@ def test_guest_that_quiesces_alone_needs_no_privilege(vcenter: VCenter) -> None:
 @pytest.mark.parametrize(
     ("privilege", "on"),
     [
-        (CREATE, "VirtualMachine"),
-        ("VirtualMachine.Inventory.CreateFromExisting", "Folder"),
-        ("Resource.AssignVMToPool", "ResourcePool"),
-        ("Datastore.AllocateSpace", "Datastore"),
+        (CREATE, "VM DC0_H0_VM0 (vm-"),
+        ("VirtualMachine.Inventory.CreateFromExisting", "folder vm (group-"),
+        ("Resource.AssignVMToPool", "resource pool resgroup-"),
+        ("Datastore.AllocateSpace", "datastore datastore-"),
     ],
 )
 def test_child_that_cannot_be_created(quiesced: VCenter, privilege: str, on: str) -> None:
@@ -127,7 +127,7 @@ def test_child_that_cannot_be_created(quiesced: VCenter, privilege: str, on: str
     with quiesced.calls() as calls:
         refused = quiesced.fails("vmfork_child", **given, **low)
     assert ASK not in calls
-    assert f"Could not create child web-01: the user lacks the privilege {privilege} on vim.{on}:" in checked.msg
+    assert f"Could not create child web-01: the user lacks the privilege {privilege} on {on}" in checked.msg
     assert checked.msg == refused.msg
     assert checked["changed"] is refused["changed"] is False
     assert [one["error"] for one in checked["children"]] == [one["error"] for one in refused["children"]]
@@ -143,7 +143,7 @@ def test_places_that_a_child_may_not_use(quiesced: VCenter) -> None:
     refused = quiesced.fails("vmfork_child", wait_for="powered_on", **given, **low)
     for result in (checked, refused):
         assert (result["summary"]["created"], result["summary"]["failed"]) == (1, 1)
-        assert f"on vim.Folder:{closed}" in result.child("web-02")["error"]
+        assert f"on folder /DC0/vm/closed ({closed})." in result.child("web-02")["error"]
 
 
 @vmfork_only("an instant clone is made in one step")
@@ -154,7 +154,9 @@ def test_what_is_done_to_a_child_that_is_not_there_yet(quiesced: VCenter) -> Non
     def said(privilege: str, **more: Any) -> str:
         return check(quiesced, "vmfork_child", **given, **more, **junior(quiesced, privilege)).msg
 
-    assert f"Could not record child web-01: the user lacks the privilege {ADVANCED} on vim.Folder:" in said(ADVANCED)
+    assert f"Could not record child web-01: the user lacks the privilege {ADVANCED} on folder vm (group-" in said(
+        ADVANCED
+    )
     assert f"Could not power on child web-01: the user lacks the privilege {POWER_ON} on " in said(POWER_ON)
     assert f"Could not record child web-01: the user lacks the privilege {SETTINGS} on " in said(SETTINGS, **uuid)
     assert said(SETTINGS) == said(POWER_ON, wait_for="created") == ""
@@ -168,7 +170,7 @@ def test_what_an_instant_clone_needs(quiesced: VCenter) -> None:
         return check(quiesced, "vmfork_child", **given, **more, **junior(quiesced, privilege)).msg
 
     noting = "Could not note the end of the post-clone script of child web-01: the user lacks the privilege"
-    assert f"{noting} {ADVANCED} on vim.Folder:" in said(ADVANCED)
+    assert f"{noting} {ADVANCED} on folder vm (group-" in said(ADVANCED)
     assert f"Could not create child web-01: the user lacks the privilege {POWER_ON} on " in said(POWER_ON)
     assert said(ADVANCED, wait_for="powered_on") == said(SETTINGS, bios_uuid=str(uuid.uuid4())) == ""
 

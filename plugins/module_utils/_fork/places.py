@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, networks, pipeline, port_groups
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
@@ -38,9 +38,60 @@ class Places:
         session, datacenter = self._parent.session, self._parent.found.datacenter
         datastores = {one.datastore for one in missing if one.datastore is not None}
         pools = {one.resource_pool for one in missing if one.resource_pool is not None}
-        self._datastores = _inventory.find_each_named(session, vim.Datastore, "datastore", datastores, datacenter)
-        self._pools = _inventory.find_each_named(session, vim.ResourcePool, "resource pool", pools, datacenter)
+        self._datastores = _inventory.find_each_named(
+            session, vim.Datastore, "datastore", datastores, datacenter, otherwise=self._of_clusters
+        )
+        self._pools = _inventory.find_each_named(
+            session, vim.ResourcePool, "resource pool", pools, datacenter, narrow=self._of_host
+        )
         self.networks = port_groups.find(self._parent, missing)
+
+    def _of_host(self, pools: list[t.Any]) -> list[t.Any]:
+        """Return the pools that can hold a VM on the parent's host: those of its cluster."""
+        host = self._parent.values.get("runtime.host")
+        if host is None:
+            return pools
+        owners = _inventory.compute_resources(self._parent.session, [host, *pools])
+        return [pool for pool in pools if owners.get(pool) == owners.get(host)]
+
+    def _of_clusters(self, names: list[str]) -> dict[str, t.Any]:
+        """Return for each name of a datastore cluster the member with most free space that the parent's host can use.
+
+        An unpublished fork and an Instant Clone take a datastore only, so Storage DRS cannot be asked.
+
+        :raises _errors.NotFound: the host can use no member of a cluster.
+        """
+        session, datacenter = self._parent.session, self._parent.found.datacenter
+        root = session.content.rootFolder if datacenter is None else datacenter
+        clusters = _properties.scan(session, root, vim.StoragePod, ["name", "childEntity"])
+        paths = _inventory.paths_of(session, clusters) if any("/" in name for name in names) else {}
+        result = {}
+        for name in names:
+            found = [
+                cluster
+                for cluster, values in clusters.items()
+                if name in (_inventory.unescape(values.get("name", "")), cluster._GetMoId(), paths.get(cluster))
+            ]
+            if len(found) == 1:
+                result[name] = self._most_free(name, clusters[found[0]].get("childEntity") or [])
+        return result
+
+    def _most_free(self, cluster: str, members: t.Sequence[t.Any]) -> t.Any:
+        host = self._parent.values.get("runtime.host")
+        paths = ["summary.accessible", "summary.freeSpace", "summary.maintenanceMode", "host"]
+        usable = {
+            member: values.get("summary.freeSpace", 0)
+            for member, values in _properties.read(self._parent.session, members, paths).items()
+            if values.get("summary.accessible")
+            and values.get("summary.maintenanceMode", "normal") == "normal"
+            and any(mount.key == host and mount.mountInfo.accessible is not False for mount in values.get("host") or [])
+        }
+        if not usable:
+            raise _errors.NotFound(
+                f"{cluster} is a datastore cluster, and the ESXi host of VM {self._parent.name} can use none of its "
+                "datastores. Name a datastore that this host has."
+            )
+        return max(usable, key=lambda member: usable[member])
 
     def folder_of(self, wanted: Wanted) -> t.Any:
         """The folder a child is to be in; the parent's when the task names none."""

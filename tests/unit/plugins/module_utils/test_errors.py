@@ -19,7 +19,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
             vim.fault.NoPermission(object=vim.VirtualMachine("vm-7"), privilegeId="VirtualMachine.Interact.PowerOn"),
             (
                 "Could not do it: the user lacks the privilege VirtualMachine.Interact.PowerOn on "
-                "vim.VirtualMachine:vm-7. "
+                "VM vm-7. "
                 "Give the user a role with this privilege there."
             ),
         ),
@@ -52,3 +52,12 @@ def test_sentences(fault: Any, sentence: str) -> None:
     error = _errors.failure("Could not do it", fault)
     assert error.sentence == sentence
     assert error.fault == _errors.fault_name(getattr(fault, "fault", None) or fault)
+
+
+def test_name_of_what_the_user_lacks_a_privilege_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_errors, "_names", {})
+    fault = vim.fault.NoPermission(object=vim.VirtualMachine("vm-7"), privilegeId="VirtualMachine.Interact.PowerOn")
+    _errors.remember_name("vm-8", "other")
+    assert _errors.fault_text(fault).endswith("on VM vm-7")
+    _errors.remember_name("vm-7", "web-01")
+    assert _errors.fault_text(fault).endswith("on VM web-01 (vm-7)")

@@ -305,11 +305,11 @@ FAULTS = [
             ("object", pages.MOREF, pages.VM_LINK),
             ("privilegeId", "string", '"VirtualMachine.Config.ToggleForkParent"'),
         ),
-        "the user lacks the privilege VirtualMachine.Config.ToggleForkParent on vim.VirtualMachine:vm-12",
+        "the user lacks the privilege VirtualMachine.Config.ToggleForkParent on VM vm-12",
     ),
     (
         pages.fault("NoPermission", ("object", "NewObject", '<a href="?moid=x-1">x-1</a>')),
-        "the user lacks the privilege unknown on vim.ManagedEntity:x-1",
+        "the user lacks the privilege unknown on ManagedEntity x-1",
     ),
     (pages.fault("NoPermission"), "the user lacks the privilege unknown on this object"),
     (pages.fault("NotSupported", ("msg", "string", '"An independent disk."')), "An independent disk (NotSupported)"),
