@@ -220,9 +220,9 @@ hide_secrets() {
     function base64(part, before,  at, value, bits, code, out) {
       for (at = 1 - before; at <= length(part); at++) {
         value = value * 256 + (at < 1 ? 0 : byte[substr(part, at, 1)])
-        for (bits += 8; bits >= 6; value -= code * 2 ^ bits) {
+        for (bits += 8; bits >= 6; value -= code * power[bits]) {
           bits -= 6
-          code = int(value / 2 ^ bits)
+          code = int(value / power[bits])
           out = out substr(alphabet, code + 1, 1)
         }
       }
@@ -242,6 +242,8 @@ hide_secrets() {
     BEGIN {
       RS = "\001"
       for (code = 1; code < 256; code++) byte[sprintf("%c", code)] = code
+      # Of the operators of awk, busybox may lack the one for powers.
+      for (power[0] = code = 1; code < 16; code++) power[code] = power[code - 1] * 2
       letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
       alphabet = letters tolower(letters) "0123456789+/"
     }
