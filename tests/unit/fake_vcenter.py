@@ -125,6 +125,11 @@ class FakeVCenter:
         for task in [task for task in self._running if task[1] == method][:count]:
             self._end(task)
 
+    def settle(self) -> None:
+        """Let everything that was accepted come to its end, in the order in which it was accepted."""
+        while self._running:
+            self._end(self._running[0])
+
     def set_keys(self, vm: Any, **keys: str) -> None:
         """Write extraConfig keys past the API, as a guest does."""
         merged = {one.key: one.value for one in self.objects[vm]["config.extraConfig"]} | keys

@@ -189,6 +189,132 @@ def test_a_vm_of_the_name_is_the_child_only_if_the_server_lists_it(
     assert (identity.record_of(vcenter.objects[there]) is not None) == listed
 
 
+def late(bed: Bed, create: str) -> None:
+    """Have the request whose answer was lost carried out when its effect was looked for already."""
+    first: list[Any] = []
+
+    def look(look_up: Any) -> Any:
+        def answer(target: Any, **given: Any) -> Any:
+            found = look_up(target, **given)
+            if not first:
+                (request,) = [call for call in bed.vcenter.calls if call.method == create]
+                first.append(bed.vcenter._carry_out(bed.vm, create, request.arguments))
+            return found
+
+        return answer
+
+    bed.vcenter.effects["FindAllByUuid"] = look(bed.vcenter._do_FindAllByUuid)
+    bed.vcenter.effects["FindChild"] = look(bed.vcenter._do_FindChild)
+    bed.vcenter.lose_answer(create, carried_out=False)
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+def test_a_name_that_the_lost_request_took_is_no_failure(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
+) -> None:
+    bed = Bed(vcenter, monkeypatch, version)
+    late(bed, create)
+    (child,) = bed.make("web")
+    assert (child.step, child.error, [child.vm]) == (Step.DONE, None, vcenter.named("web"))
+    assert vcenter.count(create) == 2
+
+
+def test_a_name_that_somebody_else_took_is_a_failure(bed: Bed) -> None:
+    """Whether an answer was lost or not: the VM is not ours, and stays as it is."""
+    for lost in (False, True):
+        name = f"web-{lost}"
+        foreign = bed.vcenter.vm(name, OFF)
+        there = dict(bed.vcenter.objects[foreign])
+        if lost:
+            bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=False)
+        (child,) = bed.make(name)
+        assert (child.step, child.vm, child.changed) == (Step.FAILED, None, False)
+        assert "DuplicateName" in str(child.error)
+        assert bed.vcenter.objects[foreign] == there
+
+
+def test_other_faults_after_a_lost_answer_are_failures(bed: Bed) -> None:
+    bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=False)
+    bed.vcenter.fail(INSTANT_CLONE, vim.fault.InvalidState(msg="No."))
+    (child,) = bed.make("web")
+    assert (child.step, child.changed) == (Step.FAILED, False)
+    assert str(child.error).startswith("Could not create child web: No (InvalidState).")
+
+
+@pytest.mark.parametrize("answer", ["lost", "without a result"])
+def test_child_that_cannot_be_looked_for_may_be_there(bed: Bed, answer: str) -> None:
+    refusal = vim.fault.NoPermission(privilegeId="System.View")
+    bed.vcenter.refuse("FindAllByUuid", refusal)
+    if answer == "lost":
+        bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=True)
+    else:
+        bed.vcenter.effects[INSTANT_CLONE] = lambda source, spec: bed.vcenter._do_InstantClone(source, spec) and None
+    (child,) = bed.make("web")
+    assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
+    assert "all the same: look in vCenter." in str(child.error)
+    assert bed.vcenter.count(INSTANT_CLONE) == 1
+
+
+def test_task_without_a_result(bed: Bed) -> None:
+    """The child is looked for; where there is none, vCenter says that there is."""
+    bed.vcenter.effects[INSTANT_CLONE] = lambda source, spec: bed.vcenter._do_InstantClone(source, spec) and None
+    (child,) = bed.make("a")
+    assert (child.step, [child.vm]) == (Step.DONE, bed.vcenter.named("a"))
+    bed.vcenter.effects[INSTANT_CLONE] = lambda _source, spec: None
+    (child,) = bed.make("b")
+    assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
+    assert "no child of this parent has that name" in str(child.error)
+
+
+def test_connection_that_is_lost_for_good_tells_what_is_known(bed: Bed) -> None:
+    """What vCenter has accepted may be done: that is a change."""
+    bed.vcenter.held.add(INSTANT_CLONE)
+    bed.vcenter.lose_answer("WaitForUpdatesEx", carried_out=True)
+    bed.vcenter.lose_answer("WaitForUpdatesEx", carried_out=True)
+    first, second = bed.make("a", "b", concurrency=1)
+    assert [first.step, second.step] == [Step.FAILED] * 2
+    assert [first.changed, second.changed] == [True, False]
+    assert "The connection to vcenter broke" in str(first.error)
+
+
+def test_server_that_refuses_to_tell_what_becomes_of_them(bed: Bed) -> None:
+    bed.vcenter.refuse("WaitForUpdatesEx", vim.fault.NoPermission(privilegeId="System.View"))
+    (child,) = bed.make("web")
+    assert (child.step, child.changed) == (Step.FAILED, True)
+    assert "Could not follow what becomes of the children" in str(child.error)
+
+
+@pytest.mark.parametrize("named", ["the parent", "a VM that was there before", "the other child", "no VM"])
+def test_a_task_that_names_something_else_has_made_no_child(bed: Bed, named: str) -> None:
+    """Nothing is written on what it names, and nobody is given it to remove."""
+    there = bed.vcenter.vm("there", OFF)
+    results: dict[str, Any] = {
+        "the parent": bed.vm,
+        "a VM that was there before": there,
+        "no VM": bed.vcenter.folder,
+    }
+    made: list[Any] = []
+
+    def create(source: Any, spec: Any) -> Any:
+        if not made:
+            made.append(bed.vcenter._do_InstantClone(source, spec))
+            return made[0]
+        return results.get(named, made[0])
+
+    bed.vcenter.effects[INSTANT_CLONE] = create
+    before = {vm: dict(bed.vcenter.objects[vm]) for vm in (bed.vm, there)}
+    ways = [pipeline.begin(Wanted(name), bed.goal("created")) for name in ("a", "b")]
+    places = Places(bed.parent, [child.wanted for child, _request in ways])
+    known = {vm for vm in bed.vcenter.objects if isinstance(vm, vim.VirtualMachine)}
+    first, second = Executor(bed.parent, places, Deadline(60), 1, known).run(ways)
+    assert (first.step, [first.vm]) == (Step.DONE, made)
+    assert (second.step, second.vm, second.changed) == (Step.FAILED, None, True)
+    after = {vm: dict(bed.vcenter.objects[vm]) for vm in (bed.vm, there)}
+    for values in (*before.values(), *after.values()):
+        values.pop("recentTask")
+    assert after == before
+
+
 # --- power-on -------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +371,64 @@ def test_child_that_appears_after_the_time_is_recorded(vcenter: FakeVCenter, mon
     assert (child.step, child.recorded, child.changed) == (Step.FAILED, True, True)
     assert identity.RECORD_KEY in vcenter.keys(child.vm)
     assert vcenter.state(child.vm) == OFF
+
+
+def test_extra_time_for_secrets_is_bounded(bed: Bed) -> None:
+    """vCenter does not end the task that removes them: the child fails then, and nothing says that they are gone."""
+    bed.vcenter.held.add("ReconfigVM_Task")
+    (child,) = bed.make("web", wait_for="post_clone", seconds=20, secret_config_params=SECRET)
+    assert (child.step, child.changed) == (Step.FAILED, True)
+    assert bed.vcenter.now == 1000 + 20 + 60
+    assert "is not ready after 20 seconds" in str(child.error)
+
+
+def test_seconds_of_each_child(bed: Bed) -> None:
+    bed.vcenter.later(5.678, lambda: bed.report(*bed.vcenter.named("a")))
+    bed.vcenter.later(10, lambda: bed.report(*bed.vcenter.named("b")))
+    ways = [pipeline.begin(Wanted(name), bed.goal("post_clone")) for name in ("a", "b")]
+    places = Places(bed.parent, [child.wanted for child, _request in ways])
+    executor = Executor(bed.parent, places, Deadline(60), 8)
+    executor.run(ways)
+    # A child that reports no address of its own is given three seconds more for that.
+    assert executor.seconds == {"a": 8.68, "b": 13.0}
+
+
+def test_end_of_a_power_on_is_not_taken_for_that_of_the_clearing(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is over while a child is powered on. Its secrets are gone when the task that removes them has ended."""
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    vcenter.held.add("PowerOnVM_Task")
+    vcenter.later(15, lambda: vcenter.held.add("ReconfigVM_Task"))
+    vcenter.later(25, lambda: vcenter.end_tasks("PowerOnVM_Task"))
+    vcenter.later(30, lambda: vcenter.end_tasks("ReconfigVM_Task"))
+    (child,) = bed.make("web", wait_for="post_clone", seconds=20, secret_config_params=SECRET)
+    assert (child.step, child.secrets_cleared) == (Step.FAILED, True)
+    assert not [value for value in vcenter.keys(child.vm).values() if value in SECRET.values()]
+
+
+def test_child_that_is_seen_at_the_last_moment_is_recorded(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed = Bed(vcenter, monkeypatch, "6.5")
+
+    def create(source: Any, **given: Any) -> Any:
+        vm = vcenter._do_CreateForkChild(source, **given)
+        uuid = vcenter.objects[vm].pop("config.uuid")
+        vcenter.later(20, lambda: vcenter.objects[vm].update({"config.uuid": uuid}))
+        return vm
+
+    vcenter.effects[VMFORK] = create
+    (child,) = bed.make("web", wait_for="powered_on", seconds=20)
+    assert (child.step, child.recorded, vcenter.state(child.vm)) == (Step.FAILED, True, OFF)
+    assert identity.RECORD_KEY in vcenter.keys(child.vm)
+
+
+def test_bios_uuid_that_is_wanted_is_set_with_the_record(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    (child,) = bed.make("web", bios_uuid=UUID)
+    assert vcenter.objects[child.vm]["config.uuid"] == UUID
+    assert f" {UUID} " in vcenter.keys(child.vm)[identity.RECORD_KEY]
 
 
 def test_script_that_ended(bed: Bed) -> None:

@@ -204,7 +204,16 @@ def test_scripts_that_arrive_late_are_taken_out(bed: Bed) -> None:
     bed.vcenter.later(70, end)
     with pytest.raises(_errors.Error):
         bed.run()
+    bed.vcenter.settle()
     assert (bed.left, bed.vcenter.count("StartProgramInGuest")) == ([], 0)
+
+
+def test_scripts_of_an_earlier_task_are_taken_out(bed: Bed) -> None:
+    bed.vcenter.set_keys(bed.vm, **{f"{payload.KEY}.7": "left"})
+    bed.parent.refresh()
+    bed.vcenter.later(10, bed.freeze)
+    bed.run()
+    assert bed.left == []
 
 
 def test_payload_that_cannot_be_taken_out_is_mentioned(bed: Bed) -> None:
