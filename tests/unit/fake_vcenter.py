@@ -289,8 +289,16 @@ class FakeVCenter:
     def _do_CheckPowerOn(self, _checker: Any, **_given: Any) -> list[Any]:  # noqa: N802
         return []
 
-    def _do_FindAllByUuid(self, _index: Any, uuid: str, **_given: Any) -> list[Any]:  # noqa: N802
-        return [one for one, values in self.objects.items() if values.get("config.uuid") == uuid]
+    def _do_FindAllByUuid(  # noqa: N802
+        self,
+        _index: Any,
+        uuid: str,
+        vmSearch: bool,  # noqa: N803
+        instanceUuid: bool,  # noqa: N803
+        **_given: Any,
+    ) -> list[Any]:
+        path = "config.instanceUuid" if instanceUuid else "config.uuid"
+        return [one for one, values in self.objects.items() if values.get(path) == uuid] if vmSearch else []
 
     def _do_FindChild(self, _index: Any, entity: Any, name: str) -> Any:  # noqa: N802
         return next((one for one in self.named(name) if self.objects[one].get("parent") == entity), None)

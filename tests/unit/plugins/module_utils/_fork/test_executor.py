@@ -176,17 +176,20 @@ def test_of_several_vms_with_the_uuid_that_with_the_nonce_is_the_child(bed: Bed)
     assert bed.vcenter.count(INSTANT_CLONE) == 1
 
 
-@pytest.mark.parametrize("listed", [True, False])
-def test_a_vm_of_the_name_is_the_child_only_if_the_server_lists_it(
-    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, listed: bool
+@pytest.mark.parametrize(("listed", "was_there"), [(True, False), (True, True), (False, False)])
+def test_a_vm_of_the_name_is_the_child_only_if_it_is_new_and_the_server_lists_it(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, listed: bool, was_there: bool
 ) -> None:
     bed = Bed(vcenter, monkeypatch, "6.5")
     there = vcenter.vm("web", OFF)
     vcenter.effects["RetrieveForkChildren_Task"] = lambda _parent: [there] if listed else []
     vcenter.lose_answer(VMFORK, carried_out=False)
-    (child,) = bed.make("web")
-    assert child.vm == (there if listed else None)
-    assert (identity.record_of(vcenter.objects[there]) is not None) == listed
+    ways = [pipeline.begin(Wanted("web"), bed.goal("created"))]
+    places = Places(bed.parent, [Wanted("web")])
+    (child,) = Executor(bed.parent, places, Deadline(60), 1, [there] if was_there else []).run(ways)
+    is_ours = listed and not was_there
+    assert child.vm == (there if is_ours else None)
+    assert (identity.record_of(vcenter.objects[there]) is not None) == is_ours
 
 
 def late(bed: Bed, create: str) -> None:

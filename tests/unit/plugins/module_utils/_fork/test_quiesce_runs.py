@@ -272,8 +272,9 @@ def test_quiesced_before(bed: Bed, recorded: str) -> None:
     bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: recorded})
     bed.parent.refresh()
     if recorded.startswith("000"):
-        with pytest.raises(_errors.Refused, match="with other scripts than these"):
+        with pytest.raises(_errors.Refused, match="with other scripts than these") as error:
             quiesce.is_done(bed.parent, JOB, bed.warnings.append)
+        assert error.value.details["parent"]["quiesced"]
     else:
         assert quiesce.is_done(bed.parent, JOB, bed.warnings.append)
     assert bool(bed.warnings) == (recorded == "")
@@ -282,3 +283,19 @@ def test_quiesced_before(bed: Bed, recorded: str) -> None:
 
 def test_not_quiesced_before(bed: Bed) -> None:
     assert not quiesce.is_done(bed.parent, JOB, bed.warnings.append)
+
+
+def test_what_stands_in_the_way(bed: Bed) -> None:
+    assert quiesce.obstacle(bed.parent) is None
+    bed.parent.values["runtime.powerState"] = OFF
+    assert "only a running VM can be quiesced" in str(quiesce.obstacle(bed.parent))
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_only_a_fork_parent_can_be_quiesced_on_6_5(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    vcenter.api_version = "6.5"
+    bed = Bed(vcenter, monkeypatch)
+    bed.parent.values["config.forkConfigInfo"] = vim.vm.ForkConfigInfo(parentEnabled=enabled)
+    assert (quiesce.obstacle(bed.parent) is None) == enabled
