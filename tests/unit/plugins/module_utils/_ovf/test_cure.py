@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import cure, examine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
 ACCEPTED = ("guest_not_seen",)
@@ -77,10 +80,8 @@ class Bed:
         ]
 
     def patient(self, seconds: float = 600, **how: Any) -> cure.Patient:
-        given = {"accepted": ACCEPTED, **how}
-        return cure.Patient(
-            self.session, Deadline(seconds), self.vm, cure.Cure(QUESTIONS, **given), self.warnings.append
-        )
+        given = {"questions": QUESTIONS, "accepted": ACCEPTED, **how}
+        return cure.Patient(self.session, Deadline(seconds), self.vm, cure.Cure(**given), self.warnings.append)
 
     def cured(self, seconds: float = 600, **how: Any) -> cure.Patient:
         """The VM after its power cycle."""
@@ -253,6 +254,18 @@ SERVER_SAYS: dict[str, tuple[Callable[[Bed], Any], str]] = {
         lambda bed: bed.vcenter.objects[bed.vcenter.host].update({"runtime.inMaintenanceMode": True}),
         "its ESXi host is in maintenance mode",
     ),
+    "host on its way to maintenance mode": (
+        lambda bed: bed.vcenter.objects[bed.vcenter.host].update(
+            recentTask=[
+                bed.vcenter.add(
+                    vim.Task,
+                    "task-1",
+                    **{"info.descriptionId": "HostSystem.enterMaintenanceMode", "info.state": "running"},
+                )
+            ]
+        ),
+        "its ESXi host is entering maintenance mode",
+    ),
     "datastore": (
         lambda bed: bed.vcenter.objects[bed.vm].update(
             {"datastore": [bed.vcenter.add(vim.Datastore, "ds-1", name="nfs", **{"summary.accessible": False})]}
@@ -300,6 +313,57 @@ def test_host_that_the_user_cannot_see_is_no_obstacle(bed: Bed) -> None:
     assert bed.cured().is_cured
 
 
+@pytest.mark.parametrize(
+    ("values", "settings", "is_it"),
+    [
+        pytest.param({"guest.hostName": "VC.lab"}, {"VirtualCenter.FQDN": "vc.lab"}, True, id="name"),
+        pytest.param({"guest.hostName": "vcenter"}, {}, True, id="name that we use"),
+        pytest.param({"guest.net": ["198.51.100.7"]}, {}, True, id="address behind the name that we use"),
+        pytest.param(
+            {"guest.net": ["203.0.113.9"]}, {"VirtualCenter.AutoManagedIPV4": "203.0.113.9"}, True, id="address"
+        ),
+        pytest.param(
+            {"guest.hostName": "web.lab"}, {"VirtualCenter.InstanceName": "web.lab"}, False, id="other setting"
+        ),
+        pytest.param({"guest.hostName": "web.lab"}, {"VirtualCenter.FQDN": ""}, False, id="no name"),
+    ],
+)
+def test_vcenter_itself_is_never_powered_off(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], settings: dict[str, str], is_it: bool
+) -> None:
+    monkeypatch.setattr(
+        cure.socket, "getaddrinfo", lambda *_given: [(2, 1, 6, "", ("198.51.100.7", 0)), (2, 2, 17, "", ("::1", 0))]
+    )
+    nics = [vim.vm.GuestInfo.NicInfo(connected=True, deviceConfigId=4000, ipAddress=values.pop("guest.net", []))]
+    bed.vcenter.objects[bed.vm].update({"guest.net": nics, **values})
+    bed.vcenter.effects["QueryOptions"] = lambda _manager, **_given: [
+        vim.option.OptionValue(key=key, value=value) for key, value in settings.items()
+    ]
+    if is_it:
+        with pytest.raises(_errors.Refused, match="it is this vCenter"):
+            bed.patient().prepare()
+        assert bed.acts == []
+    else:
+        assert bed.cured().is_cured
+
+
+@pytest.mark.parametrize("shutdown", ["guest", "hard"])
+def test_guest_without_tools_cannot_be_shut_down(bed: Bed, shutdown: str) -> None:
+    bed.vcenter.objects[bed.vm]["guest.toolsRunningStatus"] = "guestToolsNotRunning"
+    if shutdown == "guest":
+        with pytest.raises(_errors.Refused, match="VMware Tools does not run in it"):
+            bed.patient().prepare()
+        assert bed.acts == []
+    else:
+        assert bed.cured(shutdown=shutdown).is_cured
+
+
+def test_check_that_vcenter_cannot_make_is_a_warning(bed: Bed) -> None:
+    bed.vcenter.fail("CheckPowerOn_Task", vim.fault.InvalidState(msg="Not now."))
+    assert bed.cured().is_cured
+    assert bed.warnings == ["vCenter could not be asked whether VM web can be powered on (InvalidState)."]
+
+
 # --- lost answers ---------------------------------------------------------------------------------------------------
 
 
@@ -309,6 +373,45 @@ def test_lost_answer(bed: Bed, method: str, carried_out: bool) -> None:
     bed.vcenter.lose_answer(method, carried_out=carried_out)
     patient = bed.cured(shutdown="hard" if method == "PowerOffVM_Task" else "guest")
     assert (bed.state, patient.is_cured, patient.is_touched) == (ON, True, True)
+
+
+def test_power_on_that_may_have_been_carried_out_is_a_change(bed: Bed) -> None:
+    """Both answers were lost, and the VM is off all the same."""
+    bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
+    bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=False)
+    bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=False)
+    patient = bed.patient()
+    patient.prepare()
+    with pytest.raises(_errors.ConnectionLost):
+        patient.cure()
+    assert (patient.is_touched, bed.state) == (True, OFF)
+
+
+def test_power_on_whose_effect_comes_late_is_waited_for(bed: Bed) -> None:
+    bed.vcenter.held.add("PowerOnVM_Task")
+    bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=True)
+    bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=True)
+    patient = bed.patient()
+    patient.prepare()
+    bed.vcenter.later(20, lambda: bed.vcenter.end_tasks("PowerOnVM_Task"))
+    patient.cure()
+    assert (patient.is_cured, bed.state) == (True, ON)
+
+
+def test_vm_that_cannot_be_looked_at_after_its_shutdown_may_be_off(bed: Bed) -> None:
+    bed.vcenter.effects["ShutdownGuest"] = lambda _vm: None
+
+    def read(target: Any, **given: Any) -> Any:
+        if bed.vcenter.count("ShutdownGuest"):
+            raise vim.fault.NoPermission(privilegeId="System.Read")
+        return bed.vcenter._do_RetrievePropertiesEx(target, **given)
+
+    bed.vcenter.effects["RetrievePropertiesEx"] = read
+    patient = bed.patient(100)
+    patient.prepare()
+    with pytest.raises(_errors.TimedOut, match=r"may be off.*IT STAYS OFF"):
+        patient.cure()
+    assert patient.is_touched
 
 
 # --- the second cycle -----------------------------------------------------------------------------------------------
@@ -331,3 +434,72 @@ def test_tools_that_do_not_come_up_are_mentioned(bed: Bed) -> None:
     bed.vcenter.effects["PowerOnVM_Task"] = power_on
     bed.cured()
     assert ["VMware Tools did not come up" in one for one in bed.warnings] == [True]
+
+
+def looks(monkeypatch: pytest.MonkeyPatch, *states: str) -> examine.Questions:
+    """Questions whose look into the guest sees these, one after the other."""
+    views = (GuestView(state, "exit_code", bears_id="own" if state == "xml" else None) for state in states)
+    monkeypatch.setattr(examine.probe, "look", lambda *_given: next(views))
+    return replace(QUESTIONS, probe="exit_code", login=GuestLogin("root", "guest-password"))
+
+
+@pytest.fixture
+def ready(bed: Bed) -> Bed:
+    """A VM whose guest takes operations."""
+    bed.vcenter.objects[bed.vm]["guest.guestOperationsReady"] = True
+    return bed
+
+
+def test_second_cycle_writes_the_vapp_options_once_more(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the VM is off; the transports alone, which hold no value that could be spoilt."""
+    questions = looks(monkeypatch, "no_value", "no_value", "xml")
+    written: list[Any] = []
+
+    def write(vm: Any, spec: Any) -> None:
+        assert ready.vcenter.state(vm) == OFF
+        written.append(spec)
+
+    ready.vcenter.effects["ReconfigVM_Task"] = write
+    patient = ready.cured(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
+    assert ready.acts == [*CYCLE, "ShutdownGuest", "ReconfigVM_Task", "PowerOnVM_Task"]
+    (spec,) = written
+    assert spec.vAppConfig.ovfEnvironmentTransport == ["com.vmware.guestInfo"]
+    assert (spec.vAppConfig.property, spec.vAppConfig.product, spec.extraConfig) == ([], [], [])
+    assert ["did not bring the OVF environment of VM web back" in one for one in ready.warnings] == [True]
+    assert patient.is_cured
+
+
+def test_there_is_no_third_cycle(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = looks(monkeypatch, *["no_value"] * 4)
+    ready.vcenter.effects["ReconfigVM_Task"] = lambda _vm, spec: None
+    patient = ready.patient(questions=questions, accepted=("may_be_fork", "guest_not_seen", "contradictory"))
+    patient.prepare()
+    with pytest.raises(_errors.VerdictFailed):
+        patient.cure()
+    assert (ready.acts.count("PowerOnVM_Task"), ready.state) == (cure.TRIES, ON)
+
+
+def test_vapp_options_that_cannot_be_written_do_not_keep_it_off(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = looks(monkeypatch, "no_value", "no_value", "xml")
+    ready.vcenter.fail("ReconfigVM_Task", vim.fault.InvalidState(msg="Not now."))
+    patient = ready.cured(questions=questions)
+    assert (patient.is_cured, ready.state) == (True, ON)
+    assert any("Could not write the vApp options of VM web once more: Not now" in one for one in ready.warnings)
+
+
+def test_who_may_not_write_them_has_no_second_cycle(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = looks(monkeypatch, "no_value", "no_value")
+    ready.vcenter.effects["HasPrivilegeOnEntities"] = lambda _manager, entity, **given: [
+        vim.EntityPrivilege(
+            entity=entity[0],
+            privAvailability=[
+                vim.PrivilegeAvailability(privId=one, isGranted="VApp" not in one) for one in given["privId"]
+            ],
+        )
+    ]
+    patient = ready.patient(questions=questions)
+    patient.prepare()
+    with pytest.raises(_errors.VerdictFailed):
+        patient.cure()
+    assert ready.acts == CYCLE
+    assert any("is not cycled again" in one for one in ready.warnings)
