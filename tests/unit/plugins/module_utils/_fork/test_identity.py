@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity import (
     RECORD_KEY,
     Kinship,
@@ -157,3 +158,27 @@ def test_what_a_task_of_ours_left_half_made(it: dict[str, Any], expected: bool) 
 def test_record_survives_the_way_through_extra_config() -> None:
     record = Record(PARENT, CHILD, "ab" * 16)
     assert record_of(vm(record=str(record))) == record
+
+
+@pytest.mark.parametrize(
+    ("keys", "nonce", "bios_uuid", "bears"),
+    [
+        pytest.param({report.CHILD_NONCE: "n" * 32}, "n" * 32, None, True, id="nonce"),
+        pytest.param({identity.RECORD_KEY: f"1 p u {'n' * 32}"}, "n" * 32, None, True, id="nonce in the record"),
+        pytest.param({report.CHILD_NONCE: "m" * 32}, "n" * 32, None, False, id="another nonce"),
+        pytest.param({}, "n" * 32, None, False, id="nothing"),
+        pytest.param({}, None, None, False, id="nothing that could be known"),
+        pytest.param({}, "n" * 32, "UUID-OF-VM", True, id="BIOS UUID"),
+        pytest.param({}, "n" * 32, "another-uuid", False, id="another BIOS UUID"),
+        pytest.param({report.CHILD_NONCE: "m" * 32}, "n" * 32, "another-uuid", False, id="neither"),
+    ],
+)
+def test_mark_of_the_request(keys: dict[str, str], nonce: str | None, bios_uuid: str | None, bears: bool) -> None:
+    """What a creation's task names is touched only when it bears what no other VM can bear."""
+    extra = [SimpleNamespace(key=key, value=value) for key, value in keys.items()]
+    vm = {"config.uuid": "uuid-of-vm", "config.extraConfig": extra}
+    assert identity.bears_mark(vm, nonce, bios_uuid) == bears
+
+
+def test_vm_whose_uuid_cannot_be_read_bears_no_mark() -> None:
+    assert not identity.bears_mark({}, None, "uuid")
