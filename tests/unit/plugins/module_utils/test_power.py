@@ -93,3 +93,25 @@ def test_other_refusals_are_failures(
         switch(session, Deadline(SECONDS), vm, "web")
     assert vcenter.state(vm) == before
     assert after != before
+
+
+@pytest.mark.parametrize("state", [ON, OFF])
+def test_vm_that_is_removed_while_its_state_is_awaited_reaches_none(
+    vcenter: FakeVCenter, session: Session, state: str
+) -> None:
+    vm = vcenter.vm("web", ON if state == OFF else OFF)
+    vcenter.later(5, lambda: vcenter.objects.pop(vm))
+    assert _power.reaches(session, Deadline(SECONDS), vm, state) is False
+
+
+def test_guest_that_shuts_down(vcenter: FakeVCenter, session: Session) -> None:
+    vm = vcenter.vm("web", ON)
+    _power.shut_down(session, Deadline(SECONDS), vm, "web")
+    assert vcenter.state(vm) == OFF
+
+
+def test_guest_that_does_not_shut_down(vcenter: FakeVCenter, session: Session) -> None:
+    vm = vcenter.vm("web", ON)
+    vcenter.effects["ShutdownGuest"] = lambda _vm: None
+    with pytest.raises(_errors.TimedOut, match="it was not off within 60 seconds"):
+        _power.shut_down(session, Deadline(SECONDS), vm, "web")
