@@ -346,3 +346,127 @@ def test_failed_child_that_could_not_be_removed(bed: Bed) -> None:
     removal.remove_failed(bed.parent, [result], bed.warnings.append)
     assert str(result.error).startswith("It failed. Could not remove child web: Busy")
     assert result.facts["power_state"] == OFF
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param({}, id="no nonce"),
+        pytest.param({report.CHILD_NONCE: "another"}, id="another nonce"),
+    ],
+)
+def test_vm_that_this_task_did_not_make_is_kept(bed: Bed, keys: dict[str, str]) -> None:
+    """Whatever named it as the child."""
+    vm = bed.vcenter.vm("web", keys=keys)
+    result = failed(bed, vm)
+    removal.remove_failed(bed.parent, [result], bed.warnings.append)
+    assert (bed.acts, bed.vcenter.state(vm)) == ([], ON)
+    assert "is not removed: " in str(result.error)
+
+
+def test_failed_child_whose_bios_uuid_another_vm_has_is_kept(bed: Bed) -> None:
+    vm = bed.vcenter.vm("web", keys={report.CHILD_NONCE: "n0"})
+    bed.vcenter.vm("copy", **{"config.uuid": bed.vcenter.objects[vm]["config.uuid"]})
+    result = failed(bed, vm)
+    removal.remove_failed(bed.parent, [result], bed.warnings.append)
+    assert (bed.acts, bed.vcenter.state(vm)) == ([], ON)
+
+
+# --- what would be lost ---------------------------------------------------------------------------------------------
+
+
+def _own_child(bed: Bed, vm: Any) -> None:
+    bed.child("grandchild", of=bed.vcenter.objects[vm]["config.instanceUuid"])
+
+
+def _disk(bed: Bed, vm: Any) -> None:
+    backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(fileName="[ds] data/data.vmdk", diskMode="persistent")
+    disk = vim.vm.device.VirtualDisk(key=2001, unitNumber=1, controllerKey=1000, backing=backing, capacityInKB=1)
+    bed.vcenter.objects[vm]["config.hardware.device"] = [disk]
+
+
+LOSSES: dict[str, Callable[[Bed, Any], Any]] = {
+    "template": lambda bed, vm: bed.vcenter.objects[vm].update({"config.template": True}),
+    "own child": _own_child,
+    "disk": _disk,
+}
+
+
+@pytest.mark.parametrize("state", [ON, OFF])
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=list(LOSSES))
+def test_more_than_a_child_is_not_removed_without_force(bed: Bed, lose: Callable[[Bed, Any], Any], state: str) -> None:
+    vm = bed.child("web", state)
+    lose(bed, vm)
+    (told,) = removal.named(bed.parent, [Wanted("web")], bed.order(check_mode=True))
+    (result,) = removal.named(bed.parent, [Wanted("web")], bed.order())
+    for one in (told, result):
+        assert (one.state, one.changed) == ("failed", False)
+        assert "Set force=true" in str(one.error)
+    assert (bed.acts, bed.vcenter.state(vm)) == ([], state)
+    (result,) = removal.named(bed.parent, [Wanted("web")], bed.order(force=True))
+    assert (result.state, result.changed, vm in bed.vcenter.objects) == ("removed", True, False)
+    assert any("is lost with it" in one for one in bed.warnings)
+
+
+def test_what_is_added_while_it_is_powered_off_counts(bed: Bed) -> None:
+    vm = bed.child("web")
+
+    def power_off(_vm: Any) -> None:
+        bed.vcenter.objects[vm]["runtime.powerState"] = OFF
+        _disk(bed, vm)
+
+    bed.vcenter.effects["PowerOffVM_Task"] = power_off
+    (result,) = bed.remove("web")
+    assert (result.state, result.changed, bed.vcenter.count("Destroy_Task")) == ("failed", True, 0)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_task_that_is_at_work_on_a_child_is_waited_for(bed: Bed, ends: bool) -> None:
+    vm = bed.child("web")
+    running = {"info.state": "running", "info.descriptionId": "VirtualMachine.createSnapshot"}
+    task = bed.vcenter.add(vim.Task, "task-1", **running)
+    bed.vcenter.objects[vm]["recentTask"] = [task]
+    if ends:
+        bed.vcenter.later(20, lambda: bed.vcenter.objects[task].update({"info.state": "success"}))
+    (result,) = bed.remove("web", seconds=60)
+    if ends:
+        assert (result.state, bed.vcenter.named("web")) == ("removed", [])
+    else:
+        assert (result.state, result.changed, bed.acts) == ("failed", False, [])
+        assert "VirtualMachine.createSnapshot is at work on it" in str(result.error)
+    assert bed.vcenter.now >= 1020
+
+
+# --- detached -------------------------------------------------------------------------------------------------------
+
+
+def detach(bed: Bed, *names: str, check_mode: bool = False) -> list[Result]:
+    return removal.named(bed.parent, [Wanted(name) for name in names], bed.order(check_mode, state="detached"))
+
+
+def test_detaching_removes_the_record_and_nothing_else(bed: Bed) -> None:
+    vm = bed.child("web")
+    bed.vcenter.set_keys(vm, other="kept")
+    assert outcome(detach(bed, "web", check_mode=True)) == [("web", "detached", True)]
+    assert identity.RECORD_KEY in bed.vcenter.keys(vm)
+    assert outcome(detach(bed, "web")) == [("web", "detached", True)]
+    assert (bed.vcenter.keys(vm), bed.vcenter.state(vm), bed.acts) == ({"other": "kept"}, ON, [])
+    assert outcome(detach(bed, "web")) == [("web", "detached", False)]
+    assert outcome(bed.remove("web")) == [("web", "failed", False)]
+    assert bed.acts == []
+
+
+@pytest.mark.parametrize("make", [FOREIGN["record of another parent"], FOREIGN["same BIOS UUID as another VM"]])
+def test_a_foreign_vm_is_not_detached(bed: Bed, make: Callable[[Bed], Any]) -> None:
+    make(bed)
+    (vm,) = bed.vcenter.named("web")
+    before = bed.vcenter.keys(vm)
+    assert outcome(detach(bed, "web", "missing")) == [("web", "failed", False), ("missing", "failed", False)]
+    assert bed.vcenter.keys(vm) == before
+
+
+def test_all_are_detached(bed: Bed) -> None:
+    vms = [bed.child(name) for name in ("a", "b")]
+    results = removal.every(bed.parent, bed.order(state="detached"))
+    assert outcome(results) == [("a", "detached", True), ("b", "detached", True)]
+    assert not [vm for vm in vms if identity.RECORD_KEY in bed.vcenter.keys(vm)]
