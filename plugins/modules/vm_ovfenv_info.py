@@ -104,6 +104,15 @@ options:
     type: list
     elements: str
     default: []
+  expected_names:
+    description:
+      - Names to compare the names of the VMs with. RV(ovfenv[].name_expected) says for each VM whether its name is one
+        of them.
+      - Ansible masks a password wherever it occurs in a return value, also in names. A playbook that acts on a VM
+        because of its name needs this option to compare the real names.
+    type: list
+    elements: str
+    version_added: 0.1.0
   only:
     description:
       - Return only VMs with one of these verdicts in RV(ovfenv). RV(summary) counts all.
@@ -195,6 +204,15 @@ ovfenv:
     inventory_path:
       description: Where the VM is.
       type: str
+    name_expected:
+      description: Whether the name of the VM is one of O(expected_names). Null without them.
+      type: bool
+    name_unique:
+      description: Whether no other of these VMs with RV(ovfenv[].diagnosis.needs_power_cycle) has the same name.
+      type: bool
+    guests_entry:
+      description: Position of the entry of O(guests) for the VM, starting at 0. Null when there is none.
+      type: int
     host:
       description: Name of its ESXi host.
       type: str
@@ -377,6 +395,16 @@ ovfenv:
         status:
           description: One of the choices of O(only).
           type: str
+        rank:
+          description:
+            - Position of the status in the order of urgency, 1 for the most urgent one, V(lost).
+            - The order is V(lost), V(config_lost), V(not_delivered), V(not_deliverable), V(lost_suspected), V(stale),
+              V(contradictory), V(unknown), V(delivered_assumed), V(delivered_injected), V(delivered_iso), V(delivered),
+              V(cleared), V(inherited), V(not_running), V(not_configured), V(not_applicable).
+            - Decide by RV(ovfenv[].diagnosis.rank), RV(ovfenv[].diagnosis.act_now) and
+              RV(ovfenv[].diagnosis.needs_power_cycle) rather than by words. Ansible masks a word of which a password is
+              a part.
+          type: int
         cause:
           description: Why, for example V(powered_on_from_esxi), V(ha_restart) or V(no_transport).
           type: str
@@ -402,6 +430,14 @@ ovfenv:
             - V(now) where something that is known to need its OVF environment goes without, V(before_next_boot) where
               the next power-on would deliver none, V(never) where nothing is missed, V(decide) where that is not known.
           type: str
+        act_now:
+          description: Whether RV(ovfenv[].diagnosis.act) is V(now).
+          type: bool
+        needs_power_cycle:
+          description:
+            - Whether RV(ovfenv[].diagnosis.remedy) is V(power_cycle_via_vcenter) and the guest does without its OVF
+              environment until then. False when the document was delivered.
+          type: bool
         remedy:
           description:
             - V(none), V(power_cycle_via_vcenter), V(set_transport), V(enable_vapp), V(add_cdrom), V(start_tools),
@@ -466,9 +502,11 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     unknown = ", ".join(sorted(questions.logins.keys() - seen))
     if unknown:
         task.warn(f"guests has a login for {unknown}, which is not among the VMs looked at. Check the spelling.")
-    shown = [one for one in examined if not params["only"] or one.diagnosis.status in params["only"]]
+    logins = [one["moid"] or one["name"] for one in params["guests"]]
+    chosen = zip(examined, examine.choices(examined, params["expected_names"], logins), strict=True)
+    shown = [each for each in chosen if not params["only"] or each[0].diagnosis.status in params["only"]]
     result = {
-        "ovfenv": [examine.facts(one, mask, params["include_raw_xml"]) for one in shown],
+        "ovfenv": [{**examine.facts(one, mask, params["include_raw_xml"]), **choices} for one, choices in shown],
         "summary": examine.summary(examined),
     }
     failing = [one for one in examined if one.diagnosis.status in (params["fail_on"] or [])]
@@ -531,6 +569,7 @@ SPEC: _arguments.Spec = {
     "include_raw_xml": {"type": "bool", "default": False},
     "event_lookback": {"type": "int", "default": 30},
     "configured_before": {"type": "list", "elements": "str", "default": []},
+    "expected_names": {"type": "list", "elements": "str"},
     "only": {"type": "list", "elements": "str", "choices": list(diagnosis.STATUSES)},
     "fail_on": {"type": "list", "elements": "str", "choices": list(diagnosis.STATUSES)},
     "timeout": {"type": "int", "default": 600},

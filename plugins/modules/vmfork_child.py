@@ -419,6 +419,10 @@ children:
       description: V(created), V(existing), V(removed), V(absent), V(detached) or V(failed).
       type: str
       sample: created
+    changed:
+      description: Whether something was changed for it, or would be in check mode.
+      type: bool
+      sample: true
     child_type:
       description:
         - V(instant_clone), or with the VMFork methods V(nonpersistent), V(persistent), or V(none) for a persistent

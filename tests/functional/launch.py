@@ -14,6 +14,7 @@ import json
 import os
 import pkgutil
 import sys
+import syslog
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,16 @@ assert vim.VirtualMachine  # pyVmomi loads its types when they are first named
 gc.freeze()  # or each process would look through all that, and so copy it
 
 
-def run(module: str, arguments: dict[str, Any], environment: dict[str, str], output: Path, errors: Path) -> None:
-    """Run a module as Ansible does, with an environment of its own; what it prints goes into two files."""
+def run(
+    module: str, arguments: dict[str, Any], environment: dict[str, str], output: Path, errors: Path, log: Path
+) -> None:
+    """Run a module as Ansible does, with an environment of its own; what it prints and logs goes into files."""
     os.environ.clear()
     os.environ.update(environment)
     for stream, path in ((sys.stdout, output), (sys.stderr, errors)):
         with path.open("w") as file:
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
+    syslog.syslog = lambda *given: log.open("a").write(f"{given[-1]}\n")
     with patch_module_args(arguments):
         MODULES[module].main()

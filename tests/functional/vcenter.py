@@ -61,7 +61,7 @@ def _processes() -> Any:
 
 
 class Result(dict[str, Any]):
-    """What a module printed; ``raw`` is all of it as it is displayed, standard error included."""
+    """What a module printed; ``raw`` is all of it as it is displayed, with standard error and the system's log."""
 
     raw: str
 
@@ -209,8 +209,8 @@ class VCenter:
         given |= {"_ansible_check_mode": check, "_ansible_diff": diff}
         given = {key: value for key, value in given.items() if value is not None}
         with tempfile.TemporaryDirectory() as directory:
-            output, errors = Path(directory, "output"), Path(directory, "errors")
-            process = _processes().Process(target=launch.run, args=(module, given, dict(os.environ), output, errors))
+            files = [Path(directory, name) for name in ("output", "errors", "log")]
+            process = _processes().Process(target=launch.run, args=(module, given, dict(os.environ), *files))
             with ExitStack() as stack:
                 if signal_at is not None:
                     number, method, after = signal_at
@@ -220,12 +220,12 @@ class VCenter:
             if process.is_alive():
                 process.kill()
                 raise AssertionError(f"{module} did not end within {SECONDS} seconds")
-            printed, complaints = output.read_text(), errors.read_text()
+            printed, complaints, logged = (file.read_text() if file.exists() else "" for file in files)
         if signal_at is not None and not printed:
             return Result()
         assert "Traceback" not in complaints, complaints
         result = Result(json.loads(printed))
-        result.raw = displayed(printed) + complaints
+        result.raw = displayed(printed) + complaints + logged
         return result
 
     def ok(self, module: str, /, **arguments: Any) -> Result:

@@ -39,6 +39,7 @@ class Result:
         return {
             **self.facts,
             "state": self.state,
+            "changed": self.changed,
             "config_params": child.shown_params if child is not None else {},
             "secrets_cleared": bool(child is not None and child.secrets_cleared),
             "post_clone": {

@@ -454,6 +454,27 @@ ROWS: tuple[Row, ...] = (
 STATUSES = (*dict.fromkeys(row.status for row in ROWS if row.status != "unknown"), "unknown")
 """Every status, in the order of the table."""
 
+URGENCY = (
+    "lost",
+    "config_lost",
+    "not_delivered",
+    "not_deliverable",
+    "lost_suspected",
+    "stale",
+    "contradictory",
+    "unknown",
+    "delivered_assumed",
+    "delivered_injected",
+    "delivered_iso",
+    "delivered",
+    "cleared",
+    "inherited",
+    "not_running",
+    "not_configured",
+    "not_applicable",
+)
+"""Every status, the most urgent first. A new one goes to the end, since users compare ``rank`` with numbers."""
+
 
 def judge(evidence: Evidence) -> Diagnosis:
     """The verdict on one VM; never raises."""
@@ -476,10 +497,19 @@ def judge(evidence: Evidence) -> Diagnosis:
     )
 
 
+def needs_power_cycle(diagnosis: Diagnosis) -> bool:
+    """Return whether the guest has to do without its OVF environment until a power cycle through vCenter.
+
+    A status that begins with ``delivered`` does not need one, though it may be advised when convenient.
+    """
+    return diagnosis.remedy == POWER_CYCLE and not diagnosis.status.startswith("delivered")
+
+
 def facts(diagnosis: Diagnosis) -> dict[str, t.Any]:
     """The ``diagnosis`` return value."""
     return {
         "status": diagnosis.status,
+        "rank": URGENCY.index(diagnosis.status) + 1,
         "cause": diagnosis.cause,
         "confidence": diagnosis.confidence,
         "evidence": list(diagnosis.evidence),
@@ -488,6 +518,8 @@ def facts(diagnosis: Diagnosis) -> dict[str, t.Any]:
         "remedy_risks": list(diagnosis.remedy_risks),
         "impact": diagnosis.impact,
         "act": diagnosis.act,
+        "act_now": diagnosis.act == "now",
+        "needs_power_cycle": needs_power_cycle(diagnosis),
         "warnings": list(diagnosis.warnings),
     }
 

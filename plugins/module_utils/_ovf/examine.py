@@ -13,6 +13,7 @@ import datetime
 import itertools
 import re
 import typing as t
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -100,6 +101,29 @@ class Examined:
     host: str | None
     evidence: Evidence
     diagnosis: diagnosis.Diagnosis
+
+
+def choices(
+    examined: t.Sequence[Examined], expected_names: t.Collection[str] | None, logins: t.Sequence[str]
+) -> list[dict[str, t.Any]]:
+    """Return for each VM what a playbook decides by, as numbers and booleans, which Ansible does not mask.
+
+    A password that occurs in a VM's name is masked there, so that the name can no longer be compared.
+
+    :param expected_names: names to compare the VMs' names with; ``None``: none were given.
+    :param logins: the names and managed object IDs for which a guest login was given.
+    """
+    repairable = [diagnosis.needs_power_cycle(one.diagnosis) for one in examined]
+    names = Counter(one.found.name for one, is_repairable in zip(examined, repairable, strict=True) if is_repairable)
+    entries = {key: position for position, key in enumerate(logins)}
+    return [
+        {
+            "name_expected": None if expected_names is None else one.found.name in expected_names,
+            "name_unique": names[one.found.name] <= is_repairable,
+            "guests_entry": entries.get(one.found.moid, entries.get(one.found.name)),
+        }
+        for one, is_repairable in zip(examined, repairable, strict=True)
+    ]
 
 
 def examine(

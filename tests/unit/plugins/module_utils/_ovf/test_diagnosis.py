@@ -8,9 +8,11 @@ import datetime
 import itertools
 import string
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyVmomi import vim
@@ -29,6 +31,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence impor
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import Event, PowerOn
 
+PLAYBOOKS = Path(__file__).parents[5] / "playbooks"
 MOID = "vm-42"
 PARENT = "vm-7"
 BOOT = datetime.datetime(2026, 11, 21, 3, 12, tzinfo=datetime.timezone.utc)
@@ -289,9 +292,36 @@ def test_the_sentence_of_the_issue() -> None:
 def test_facts_are_plain_and_always_the_same_keys() -> None:
     found = [diagnosis.facts(diagnosis.judge(evidence)) for *_expected, evidence in TABLE]
     assert {tuple(one) for one in found} == {
-        ("status", "cause", "confidence", "evidence", "message", "remedy", "remedy_risks", "impact", "act", "warnings")
+        (
+            *(
+                "status",
+                "rank",
+                "cause",
+                "confidence",
+                "evidence",
+                "message",
+                "remedy",
+                "remedy_risks",
+                "impact",
+                "act",
+            ),
+            *("act_now", "needs_power_cycle", "warnings"),
+        )
     }
     assert all(isinstance(one[name], list) for one in found for name in ("evidence", "remedy_risks", "warnings"))
+
+
+def test_what_playbooks_decide_by_says_the_same_as_the_words() -> None:
+    """A word may be masked, since a password is a part of it; numbers and booleans are not."""
+    assert sorted(diagnosis.URGENCY) == sorted(diagnosis.STATUSES)
+    playbooks = yaml.safe_load((PLAYBOOKS / "vars" / "ovfenv.yml").read_text(encoding="utf-8"))
+    assert tuple(playbooks["__ovfenv_verdicts"]) == diagnosis.URGENCY
+    for *_expected, evidence in TABLE:
+        found = diagnosis.facts(diagnosis.judge(evidence))
+        assert diagnosis.URGENCY[found["rank"] - 1] == found["status"]
+        assert found["act_now"] == (found["act"] == "now")
+        cycled = found["remedy"] == "power_cycle_via_vcenter" and "delivered" not in found["status"].split("_")[:1]
+        assert found["needs_power_cycle"] == cycled
 
 
 def test_no_secret_is_told() -> None:

@@ -13,7 +13,9 @@ from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import examine, history
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, history, origin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, GuestView
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
 HOUR = datetime.timedelta(hours=1)
@@ -33,6 +35,27 @@ def examined(monkeypatch: pytest.MonkeyPatch, *vms: dict[str, Any]) -> list[dict
     # With the time over, no VM is asked for its document.
     looked = examine.examine(session, Deadline(0), _inventory.Selection(), QUESTIONS)
     return [examine.facts(one, Mask()) for one in looked]
+
+
+def test_names_and_logins_are_compared_where_nothing_is_masked() -> None:
+    def one(number: int, name: str, repairable: bool) -> examine.Examined:
+        lost = Evidence(
+            name=name,
+            moid=f"vm-{number}",
+            power_state="poweredOn",
+            configured=Configured(enabled=True, transports=("com.vmware.guestInfo",)),
+            guest=GuestView("no_value" if repairable else "not_asked", "exit_code"),
+            power_on=origin.PowerOn("esxi_direct" if repairable else "vcenter", "high"),
+        )
+        found = _inventory.Found(vim.VirtualMachine(f"vm-{number}"), {"name": name}, f"/DC/vm/{name}", None, None)
+        return examine.Examined(found, None, lost, diagnosis.judge(lost))
+
+    vms = [one(1, "a", True), one(2, "a", False), one(3, "b", True), one(4, "b", True), one(5, "c", True)]
+    chosen = examine.choices(vms, ["a", "b"], ["c", "a", "vm-2", "a"])
+    assert [choice["name_expected"] for choice in chosen] == [True, True, True, True, False]
+    assert [choice["name_unique"] for choice in chosen] == [True, False, False, False, True]
+    assert [choice["guests_entry"] for choice in chosen] == [3, 2, None, None, 0]
+    assert [choice["name_expected"] for choice in examine.choices(vms, None, [])] == [None] * 5
 
 
 @pytest.mark.parametrize(
