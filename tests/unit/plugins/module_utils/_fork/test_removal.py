@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from typing import Any
 
@@ -434,7 +435,50 @@ def test_a_task_that_is_at_work_on_a_child_is_waited_for(bed: Bed, ends: bool) -
     else:
         assert (result.state, result.changed, bed.acts) == ("failed", False, [])
         assert "VirtualMachine.createSnapshot is at work on it" in str(result.error)
-    assert bed.vcenter.now >= 1020
+    assert bed.vcenter.now == (1020 if ends else 1060)
+
+
+@pytest.mark.parametrize(
+    ("lasts", "force", "state", "until"),
+    [
+        pytest.param(20, False, "removed", 1020, id="it ends"),
+        pytest.param(90, False, "failed", 1060, id="it does not end in time"),
+        pytest.param(90, True, "removed", 1000, id="it was left behind"),
+    ],
+)
+def test_the_snapshot_of_a_backup_is_waited_for(bed: Bed, lasts: float, force: bool, state: str, until: float) -> None:
+    vm = bed.child("web", OFF)
+    snapshot = vim.vm.SnapshotTree(
+        snapshot=vim.vm.Snapshot("snapshot-1"),
+        vm=vm,
+        name="VEEAM BACKUP TEMPORARY SNAPSHOT",
+        description="",
+        createTime=datetime.datetime(2026, 3, 1, tzinfo=datetime.timezone.utc),
+        state=OFF,
+        quiesced=False,
+    )
+    bed.vcenter.objects[vm]["snapshot"] = vim.vm.SnapshotInfo(rootSnapshotList=[snapshot])
+    bed.vcenter.later(lasts, lambda: bed.vcenter.objects[vm].pop("snapshot"))
+    order = bed.order(seconds=60, force=force)
+    (result,) = removal.named(bed.parent, [Wanted("web")], order)
+    assert (result.state, result.changed, bed.vcenter.now) == (state, state == "removed", until)
+    assert len(bed.vcenter.named("web")) == (state == "failed")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_children_of_a_child_that_only_the_server_knows_count(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    """Before vSphere 6.5 nothing on a fork of another tool tells whose it is."""
+    vcenter.api_version = "6.0"
+    bed = Bed(vcenter, monkeypatch)
+    enabled = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True)}
+    web, fork = bed.child("web"), vcenter.vm("theirs")
+    vcenter.objects[web].update(enabled)
+    vcenter.effects["RetrieveForkChildren_Task"] = lambda vm: [fork] if listed and vm == web else []
+    (result,) = bed.remove("web")
+    assert (result.state, bool(bed.acts)) == (("failed", False) if listed else ("removed", True))
+    assert ("theirs" in str(result.error)) == listed
 
 
 # --- detached -------------------------------------------------------------------------------------------------------
@@ -470,3 +514,31 @@ def test_all_are_detached(bed: Bed) -> None:
     results = removal.every(bed.parent, bed.order(state="detached"))
     assert outcome(results) == [("a", "detached", True), ("b", "detached", True)]
     assert not [vm for vm in vms if identity.RECORD_KEY in bed.vcenter.keys(vm)]
+
+
+def test_check_mode_asks_for_the_privilege_to_detach(bed: Bed) -> None:
+    vm = bed.child("web")
+    bed.vcenter.effects["HasPrivilegeOnEntities"] = lambda _manager, entity, **given: [
+        vim.EntityPrivilege(
+            entity=vm,
+            privAvailability=[vim.PrivilegeAvailability(privId=one, isGranted=False) for one in given["privId"]],
+        )
+    ]
+    assert outcome(detach(bed, "web", check_mode=True)) == [("web", "failed", False)]
+
+
+@pytest.mark.parametrize("way", ["refuse", "fail"])
+def test_child_that_cannot_be_detached(bed: Bed, way: str) -> None:
+    vm = bed.child("web")
+    getattr(bed.vcenter, way)("ReconfigVM_Task", vim.fault.NoPermission(privilegeId="X.Y", object=vm))
+    (result,) = detach(bed, "web")
+    assert (result.state, result.changed) == ("failed", False)
+    assert "lacks the privilege X.Y" in str(result.error)
+    assert identity.RECORD_KEY in bed.vcenter.keys(vm)
+
+
+def test_detaching_whose_answer_was_lost(bed: Bed) -> None:
+    vm = bed.child("web")
+    bed.vcenter.lose_answer("ReconfigVM_Task", carried_out=True)
+    assert outcome(detach(bed, "web")) == [("web", "detached", True)]
+    assert identity.RECORD_KEY not in bed.vcenter.keys(vm)

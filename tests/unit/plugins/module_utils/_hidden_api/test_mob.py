@@ -124,6 +124,15 @@ def test_nonce_that_is_good_for_one_call(session: Server6) -> None:
     assert [one[3].get("vmware-session-nonce") for one in session.asked] == [None, [pages.NONCE], ["second"]]
 
 
+def test_nonce_of_the_first_form_is_used_where_a_result_has_none(session: Server6) -> None:
+    without = answer(re.sub(r"<input[^>]*>", "", pages.task()))
+    session.answers = [FORM, without, answer(pages.task())]
+    caller = MobCaller(session)
+    for _number in range(2):
+        caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
+    assert [one[3].get("vmware-session-nonce") for one in session.asked] == [None, [pages.NONCE], [pages.NONCE]]
+
+
 def test_server_that_gives_a_new_cookie_with_every_answer(session: Server6) -> None:
     """A task that was started is never thrown away for it."""
     session.answers = [FORM, *(answer(pages.task(f"task-{number}"), cookie=str(number)) for number in range(5))]
