@@ -1,0 +1,200 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a module ends, whatever its work does: in a result or in one sentence, and logged out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible.module_utils import basic
+from functional.launch import patch_module_args
+from pyVmomi import vim, vmodl
+from unit.fake_vcenter import FakeVCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _module, _vmomi
+
+LOGIN = {"hostname": "vcenter", "username": "user", "password": "vcenter-password", "validate_certs": False}
+SPEC: dict[str, Any] = {"timeout": {"type": "int"}, "name": {"type": "str"}}
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a module's work against the vCenter; its result."""
+    vcenter.use(monkeypatch)
+    vcenter.calls.clear()
+
+    def run(work: Callable[..., Any], check: Any = None, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+        with patch_module_args({**LOGIN, **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+            _module.run(work, SPEC, check=check)
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        return dict(json.loads(printed.out))
+
+    return run
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def work(_task: _module.Task, _session: Any) -> _module.Result:
+        raise error
+
+    return work
+
+
+def logins(vcenter: FakeVCenter) -> tuple[int, int]:
+    return vcenter.count("Login"), vcenter.count("Logout")
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_result(vcenter: FakeVCenter, run: Run, check_mode: bool) -> None:
+    def work(task: _module.Task, session: Any) -> _module.Result:
+        return {"changed": True, "seen": [task.params["name"], task.check_mode, session.server.hostname]}
+
+    result = run(work, check_mode=check_mode, name="web")
+    assert (result["changed"], result["seen"]) == (True, ["web", check_mode, "vcenter"])
+    assert logins(vcenter) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (_errors.Refused("VM web is left as it is.", changed=True, parent={"name": "golden"}), "VM web is left as it"),
+        (vim.fault.NoPermission(privilegeId="X.Y"), "vcenter refused a request: the user lacks the privilege X.Y"),
+        (vmodl.fault.NotSupported(msg="No."), "vcenter refused a request: No (NotSupported)."),
+        (ValueError("a-value-of-the-guest"), "(ValueError)"),
+        (KeyError("key"), "(KeyError)"),
+    ],
+)
+def test_errors_end_in_a_sentence_and_logged_out(
+    vcenter: FakeVCenter, run: Run, error: Exception, sentence: str
+) -> None:
+    result = run(raising(error))
+    assert result["failed"]
+    assert sentence in result["msg"]
+    assert "a-value-of-the-guest" not in result["msg"]
+    assert logins(vcenter) == (1, 1)
+    if isinstance(error, _errors.Refused):
+        assert (result["changed"], result["parent"]) == (True, {"name": "golden"})
+
+
+@pytest.mark.parametrize("timeout", [0, -5])
+def test_timeout_that_cannot_be_right(vcenter: FakeVCenter, run: Run, timeout: int) -> None:
+    result = run(raising(AssertionError()), timeout=timeout)
+    assert f"timeout is {timeout} seconds" in result["msg"]
+    assert vcenter.calls == []
+
+
+@pytest.mark.parametrize("timeout", [1, None])
+def test_timeout_that_can_be_right(run: Run, timeout: int | None) -> None:
+    assert "failed" not in run(lambda _task, _session: {"changed": False}, timeout=timeout)
+
+
+def test_bad_input_is_refused_before_anything_is_connected(vcenter: FakeVCenter, run: Run) -> None:
+    def check(params: dict[str, Any]) -> None:
+        raise _errors.BadInput(f"The name {params['name']} cannot be right.")
+
+    result = run(raising(AssertionError()), check=check, name="web")
+    assert result["msg"] == "The name web cannot be right."
+    assert vcenter.calls == []
+
+
+def test_an_empty_string_is_not_given(run: Run) -> None:
+    seen: list[Any] = []
+
+    def work(task: _module.Task, _session: Any) -> _module.Result:
+        seen.append(task.params["name"])
+        return {}
+
+    run(work, name="", timeout="")
+    assert seen == [None]
+
+
+@pytest.mark.parametrize(("ca_path", "warned"), [("/etc/ssl/ca.pem", True), (None, False)])
+def test_ca_path_that_has_no_effect(
+    run: Run, monkeypatch: pytest.MonkeyPatch, ca_path: str | None, warned: bool
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _module, text, *_more, **_others: warnings.append(text))
+    run(lambda _task, _session: {}, ca_path=ca_path)
+    assert ["ca_path has no effect" in one for one in warnings] == [True] * warned
+
+
+def test_missing_library_is_a_sentence(vcenter: FakeVCenter, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_vmomi, "missing", lambda: "pyVmomi is missing.")
+    result = run(raising(AssertionError()))
+    assert result["msg"] == "pyVmomi is missing."
+    assert vcenter.calls == []
+
+
+def test_wrong_password(vcenter: FakeVCenter, run: Run) -> None:
+    vcenter.refuse("Login", vim.fault.InvalidLogin(msg="No."))
+    result = run(raising(AssertionError()))
+    assert "wrong user name or password" in result["msg"]
+    assert vcenter.count("Login") == 1
+    assert LOGIN["password"] not in json.dumps(result)
+
+
+# --- the session ----------------------------------------------------------------------------------------------------
+
+
+def test_session_that_ends_is_begun_again_once(vcenter: FakeVCenter, run: Run) -> None:
+    vm = vcenter.vm("web", "poweredOff")
+    vcenter.refuse("PowerOnVM_Task", vim.fault.NotAuthenticated(msg="Gone."))
+
+    def work(_task: _module.Task, session: Any) -> _module.Result:
+        session.call(vm.PowerOnVM_Task)
+        return {}
+
+    assert "failed" not in run(work)
+    assert (vcenter.count("PowerOnVM_Task"), logins(vcenter)) == (2, (2, 1))
+
+
+def test_session_that_ends_twice_is_given_up(vcenter: FakeVCenter, run: Run) -> None:
+    vm = vcenter.vm("web", "poweredOff")
+    gone = vim.fault.NotAuthenticated(msg="Gone.")
+
+    def work(_task: _module.Task, session: Any) -> _module.Result:
+        for _number in range(2):
+            vcenter.refuse("PowerOnVM_Task", gone)
+            session.call(vm.PowerOnVM_Task)
+        return {}
+
+    result = run(work)
+    assert "ended the session of user twice during this task" in result["msg"]
+    assert (vcenter.count("PowerOnVM_Task"), vcenter.count("Login")) == (3, 2)
+
+
+@pytest.mark.parametrize(("how", "calls"), [("call", 1), ("ask", 2)])
+def test_what_changes_something_is_never_sent_again_by_itself(
+    vcenter: FakeVCenter, run: Run, how: str, calls: int
+) -> None:
+    vm = vcenter.vm("web", "poweredOff")
+    vcenter.lose_answer("PowerOnVM_Task", carried_out=False)
+
+    def work(_task: _module.Task, session: Any) -> _module.Result:
+        getattr(session, how)(vm.PowerOnVM_Task)
+        return {}
+
+    result = run(work)
+    assert result.get("failed", False) == (how == "call")
+    assert (vcenter.count("PowerOnVM_Task"), logins(vcenter)) == (calls, (1, 1))
+
+
+def test_what_else_ends_with_the_session_ends_before_it(vcenter: FakeVCenter, run: Run) -> None:
+    ended: list[tuple[int, int]] = []
+
+    def work(_task: _module.Task, session: Any) -> _module.Result:
+        session.closing.callback(lambda: ended.append(logins(vcenter)))
+        raise _errors.Refused("No.")
+
+    run(work)
+    assert (ended, logins(vcenter)) == ([(1, 0)], (1, 1))
+
+
+def test_log_out_that_fails_does_not_hide_the_result(vcenter: FakeVCenter, run: Run) -> None:
+    vcenter.refuse("Logout", vmodl.RuntimeFault(msg="No."), times=5)
+    assert run(lambda _task, _session: {"changed": True})["changed"]
