@@ -9,6 +9,7 @@ goes through :meth:`Session.call`, so each round trip is a visible call.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import http.client
 import socket
 import ssl
@@ -100,6 +101,10 @@ class Session:
     def name(self) -> str:
         """The server in messages: host name, product and API version."""
         return f"{self.server.hostname} ({self.content.about.name}, API {self.content.about.apiVersion})"
+
+    def current_time(self) -> datetime.datetime:
+        """Return the server's time, by which it dates events and tasks: one round trip."""
+        return self.ask(self.object(vim.ServiceInstance, "ServiceInstance").CurrentTime)
 
     def object(self, kind: t.Any, moid: str) -> t.Any:
         """A managed object of pyVmomi type ``kind`` by its managed object ID; no round trip."""

@@ -8,6 +8,7 @@ which answer is lost. It knows nothing about guests; how a real vCenter behaves 
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import re
 import uuid
@@ -237,6 +238,9 @@ class FakeVCenter:
 
     def _do_RetrieveServiceContent(self, _target: Any) -> Any:  # noqa: N802
         return self.content
+
+    def _do_CurrentTime(self, _target: Any) -> datetime.datetime:  # noqa: N802
+        return datetime.datetime.now(datetime.timezone.utc)
 
     def _do_Login(self, _target: Any, **_given: Any) -> Any:  # noqa: N802
         return SimpleNamespace(key="session-1")

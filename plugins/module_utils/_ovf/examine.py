@@ -310,7 +310,7 @@ def _power_ons(
     if not running or not session.is_vcenter:
         return {}
     boot_times = [when for one in running if (when := one.values.get("runtime.bootTime")) is not None]
-    begin = datetime.datetime.now(datetime.timezone.utc) - lookback
+    begin = session.current_time() - lookback  # the controller's clock may be off
     if len(boot_times) == len(running):
         begin = max(begin, min(boot_times) - origin.NEAR)
     try:

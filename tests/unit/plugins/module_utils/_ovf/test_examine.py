@@ -23,13 +23,22 @@ DAY = datetime.timedelta(days=1)
 QUESTIONS = examine.Questions(forked_from=lambda values: None, mask=Mask())
 
 
-def examined(monkeypatch: pytest.MonkeyPatch, *vms: dict[str, Any]) -> list[dict[str, Any]]:
-    """The verdicts on VMs of which the server gives these properties, and no details."""
+NOW = datetime.datetime.now(datetime.timezone.utc)
+
+
+def examined(
+    monkeypatch: pytest.MonkeyPatch, *vms: dict[str, Any], clock: datetime.datetime = NOW
+) -> list[dict[str, Any]]:
+    """The verdicts on VMs of which the server gives these properties, and no details.
+
+    :param clock: the server's.
+    """
     found = [
         _inventory.Found(vim.VirtualMachine(f"vm-{number}"), {"name": f"vm-{number}", **values}, "/DC/vm/a", None, None)
         for number, values in enumerate(vms)
     ]
-    session: Any = SimpleNamespace(is_vcenter=True, content=SimpleNamespace(rootFolder=vim.Folder("group-d1")))
+    content = SimpleNamespace(rootFolder=vim.Folder("group-d1"))
+    session: Any = SimpleNamespace(is_vcenter=True, content=content, current_time=lambda: clock)
     monkeypatch.setattr(examine._inventory, "find_vms", lambda *_given: found)
     monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
     # With the time over, no VM is asked for its document.
@@ -81,10 +90,15 @@ def test_what_the_user_may_not_see_is_no_verdict(monkeypatch: pytest.MonkeyPatch
         pytest.param([HOUR, None], 30 * DAY, id="as far as asked for, where a power-on may be of any time"),
     ],
 )
+@pytest.mark.parametrize("ahead", [datetime.timedelta(0), -90 * DAY, 90 * DAY], ids=["same", "behind", "ahead"])
 def test_how_far_back_events_are_read(
-    monkeypatch: pytest.MonkeyPatch, up_for: list[datetime.timedelta | None], expected: datetime.timedelta
+    monkeypatch: pytest.MonkeyPatch,
+    up_for: list[datetime.timedelta | None],
+    expected: datetime.timedelta,
+    ahead: datetime.timedelta,
 ) -> None:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    """The server's clock counts, whatever the controller's says."""
+    now = NOW + ahead
     asked: list[datetime.datetime] = []
 
     def read(_session: Any, _deadline: Any, _root: Any, begin: datetime.datetime, _vms: Any) -> history.History:
@@ -98,7 +112,9 @@ def test_how_far_back_events_are_read(
         "runtime.connectionState": "connected",
     }
     found = examined(
-        monkeypatch, *({**common, **({"runtime.bootTime": now - each} if each else {})} for each in up_for)
+        monkeypatch,
+        *({**common, **({"runtime.bootTime": now - each} if each else {})} for each in up_for),
+        clock=now,
     )
     assert abs(now - expected - asked[0]) < HOUR
     assert all(f"since {asked[0]:%Y-%m-%d %H:%M} UTC" in one["diagnosis"]["message"] for one in found)
