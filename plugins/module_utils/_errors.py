@@ -87,12 +87,20 @@ class NotEnded(TimedOut):
 # What to do about faults whose own text does not say it. The names are those
 # of the vSphere Web Services API reference.
 _REMEDIES = {
+    "CannotAccessFile": "Check the guest user's rights there, and with SELinux what was denied (ausearch -m avc).",
     "DuplicateName": "Choose another name, or remove the object that has it.",
+    "GuestComponentsOutOfDate": "Update VMware Tools in the guest.",
+    "GuestPermissionDenied": (
+        "Use a guest user who may do this, or guest_become=sudo. With SELinux, look for what VMware Tools was denied "
+        "(ausearch -m avc)."
+    ),
     "GuestOperationsUnavailable": "Wait until VMware Tools is ready in the guest, or start it there.",
     "HostNotConnected": "Reconnect the ESXi host in vCenter.",
     "InsufficientResourcesFault": "Free memory or CPU on the VM's ESXi host.",
     "InvalidGuestLogin": "Check guest_username and guest_password.",
     "NoDiskSpace": "Free space on the datastore, or choose another one.",
+    "OperationDisabledByGuest": "Enable guest operations in the guest's configuration of VMware Tools (tools.conf).",
+    "OperationNotSupportedByGuest": "Use a guest whose VMware Tools can do this.",
     "TaskInProgress": "Wait until the other task on this VM has ended, then run again.",
 }
 

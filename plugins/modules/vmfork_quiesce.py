@@ -51,6 +51,7 @@ options:
     description:
       - Text of the script that runs in the parent before it stops, for example to take the network down.
       - It must end with exit code 0.
+      - The name of a file is refused. Its text is given by the lookup P(ansible.builtin.file#lookup).
       - Its first line may name an interpreter (C(#!/bin/bash)). Line ends are turned into those of the guest,
         and a byte order mark at the beginning is left out.
       - In a Windows guest it is for PowerShell, or for C(cmd) if it begins with C(@echo), C(echo off), C(setlocal),
@@ -69,7 +70,9 @@ options:
       - How the scripts get into the guest.
       - V(file_transfer) uploads them to the ESXi host that runs the VM, so that host must be reachable on port 443.
       - V(guestinfo) hands them over through vCenter alone. They stand in the VM's C(extraConfig) for a moment.
-      - V(auto) is V(file_transfer), and V(guestinfo) when the host cannot be reached.
+      - V(auto) is V(file_transfer), and V(guestinfo) when the host cannot be reached or the user may not read it.
+      - V(guestinfo) is refused where the guest may not write to guestinfo (C(isolation.tools.setinfo.disable) and the
+        like), since it could not clear the scripts there and every child would have them.
     type: str
     choices: [auto, file_transfer, guestinfo]
     default: auto
@@ -213,6 +216,8 @@ guest:
       sample: "ifdown: interface eth0 not configured"
 """
 
+import re
+
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
@@ -220,6 +225,11 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import quiesce
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+_FILE_NAME = re.compile(
+    r"[\w.~/\\:@%+,-]*([/\\][\w.~/\\:@%+,-]*|\.(sh|bash|py|pl|rb|ps1|cmd|bat|vbs|j2|txt))", re.IGNORECASE
+)
+"""One word that is a path, or has the extension of a script: the name of a file and not its text."""
 
 SCRIPTS = {"scripts": ("pre_quiesce_script", "post_clone_script"), "script": ("script",), "wait": ()}
 """The scripts of each method."""
@@ -240,6 +250,11 @@ def plan(params: _arguments.Params) -> quiesce.Plan:
             )
         if not params[option].removeprefix("\ufeff").strip() or "\0" in params[option]:
             raise _errors.BadInput(f"{option} is not the text of a script. Give its text, or leave it out.")
+        if _FILE_NAME.fullmatch(params[option].removeprefix("\ufeff").strip()):
+            raise _errors.BadInput(
+                f"{option} looks like the name of a file, and the text of the script is needed. Give it by "
+                "lookup('ansible.builtin.file', NAME, rstrip=false). If it is a command, begin with a line #!/bin/sh."
+            )
     if method == "wait":
         return quiesce.Plan(job=None)
     if all(params[option] is None for option in SCRIPTS[method]):
@@ -269,6 +284,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     if quiesce.is_done(parent, wanted.job, task.warn):
         return _result(False, before, before, quiesce.new_trace())
     quiesce.check_guest(parent, wanted)
+    quiesce.warn_of_no_report(parent, wanted, task.warn)
     obstacle = quiesce.obstacle(parent)
     if task.check_mode:
         if obstacle is not None:

@@ -244,6 +244,7 @@ def test_not_enabled(vcenter: VCenter) -> None:
         ({"method": "wait", "post_clone_script": "x"}, "has no meaning with method=wait"),
         ({"post_clone_script": " \n"}, "is not the text of a script"),
         ({"post_clone_script": "\ufeff\n"}, "is not the text of a script"),
+        ({"post_clone_script": "files/post_clone.sh\n"}, "post_clone_script looks like the name of a file"),
         ({"post_clone_script": "x", "interpreter": " "}, "interpreter is empty"),
         ({"post_clone_script": "x", "guest_password": ""}, "VMWARE_GUEST_PASSWORD"),
     ],

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _errors,
+    _extra_config,
     _inventory,
     _properties,
 )
@@ -23,6 +24,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
     networks,
     pipeline,
     port_groups,
+    report,
     survey,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
@@ -70,7 +72,7 @@ def make(
     standings, everyone = survey.survey(parent, deadline, folders, {one.name: one.bios_uuid for one in wanted})
     refused = {one.name: _refusal(one, standings[one.name]) for one in wanted}
     missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
-    obstacle = _obstacle(parent, goal, how, len(missing), warn) if missing else None
+    obstacle = (_unreported(parent, goal) or _obstacle(parent, goal, how, len(missing), warn)) if missing else None
     if obstacle is not None:
         if not how.check_mode:
             raise _errors.BadInput(obstacle)
@@ -105,6 +107,17 @@ def make(
         )
     _describe(parent, places, results, warn)
     return results
+
+
+def _unreported(parent: Parent, goal: pipeline.Goal) -> str | None:
+    """Return why children of the parent cannot report the end of their script, as a whole sentence."""
+    key = report.obstacle(_extra_config.mapping(parent.values))
+    if key is None or goal.wait_for != "post_clone":
+        return None
+    return (
+        f"Children of VM {parent.name} cannot report the end of their post-clone script: their guest may not write to "
+        f"guestinfo ({key}). Use another wait_for, or remove that setting."
+    )
 
 
 def _obstacle(parent: Parent, goal: pipeline.Goal, how: How, missing: int, warn: t.Callable[[str], None]) -> str | None:

@@ -11,10 +11,11 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _properties, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
 
-KEY = "guestinfo.vmfork.payload"
+KEY = report.PAYLOAD
 """Where they travel: ``<key>.0``, ``<key>.1`` …"""
 
 CLEAR_SECONDS = 30
@@ -27,7 +28,7 @@ class Payload:
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
         here = _extra_config.mapping(parent.values)
-        self._keys = {key for key, value in here.items() if key.startswith(KEY) and value.strip()}
+        self._keys = {key for key, value in here.items() if key.startswith(KEY) and value}
         self._is_settled = True
 
     def clear_earlier(self, warn: t.Callable[[str], None]) -> None:
@@ -54,7 +55,7 @@ class Payload:
         try:
             if self._is_settled:
                 here = _extra_config.mapping(_properties.read(session, [vm], [_extra_config.PATH]).get(vm, {}))
-                left = [key for key in left if here.get(key, "").strip()]
+                left = [key for key in left if here.get(key)]
             else:
                 _tasks.await_recent(session, deadline, [vm])
             if left:

@@ -237,9 +237,12 @@ class Child:
 
     @property
     def note(self) -> dict[str, str]:
-        """The extraConfig key that keeps a persistent child's report; empty where nothing is to be kept."""
+        """The extraConfig keys that keep a persistent child's report, and take away what its guest could not clear."""
         ended = self.report
-        return {report.DONE: f"{self.nonce} {report.code_text(ended)}"} if ended is not None and self.lacks_note else {}
+        if ended is None:
+            return {}
+        left = dict.fromkeys(report.left_by_quiesce(_extra_config.mapping(self.values)), "")
+        return {**left, report.DONE: f"{self.nonce} {report.code_text(ended)}"} if self.lacks_note else left
 
     @property
     def lacks_note(self) -> bool:
@@ -284,7 +287,7 @@ class Child:
     def shows_secrets(self) -> bool:
         """Whether vCenter shows them, or the child's report does."""
         keys = _extra_config.mapping(self.values)
-        return any(keys.get(key) for key in self.secret_keys) or self.report != self._told
+        return any(keys.get(key, "").strip() for key in self.secret_keys) or self.report != self._told
 
     @property
     def without_secrets(self) -> dict[str, str]:

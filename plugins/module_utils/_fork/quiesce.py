@@ -23,7 +23,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import payload, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent, forget_scripts
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, runner
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, operations, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
@@ -111,8 +111,29 @@ def check_guest(parent: Parent, plan: Plan) -> None:
     :raises _errors.BadInput: it cannot.
     """
     refusal = plan.job and _family(parent, plan.job).language.refusal(plan.job)
+    if plan.delivery == "guestinfo" and not refusal:
+        refusal = _no_guestinfo(parent)
     if refusal:
         raise _errors.BadInput(f"Could not quiesce VM {parent.name}: {refusal}")
+
+
+def _no_guestinfo(parent: Parent) -> str | None:
+    """Return why scripts cannot travel through guestinfo: children would have what the guest cannot clear."""
+    key = report.obstacle(_extra_config.mapping(parent.values))
+    if key is None:
+        return None
+    return f"its guest may not write to guestinfo ({key}). Use script_delivery=file_transfer, or remove that setting."
+
+
+def warn_of_no_report(parent: Parent, plan: Plan, warn: t.Callable[[str], None]) -> None:
+    """Warn of what children of this VM will not be able to report."""
+    key = report.obstacle(_extra_config.mapping(parent.values))
+    if plan.job is not None and key is not None:
+        warn(
+            f"The guest of VM {parent.name} may not write to guestinfo ({key}). Its children cannot report the end of "
+            "their post-clone script: use another wait_for with vmfork_child. They cannot clear secrets, either, and "
+            "nothing will tell with which scripts the VM was quiesced."
+        )
 
 
 def _family(parent: Parent, job: runner.Job) -> families.Family:
@@ -190,6 +211,9 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
         if plan.delivery != "guestinfo":
             program = _upload(parent, guest, plan, files, trace, warn)
         if program is None:
+            refusal = _no_guestinfo(parent)
+            if refusal:
+                raise _errors.BadInput(f"Could not quiesce VM {parent.name}: {refusal}")
             guest.check_login()
             directory = family.join(plan.directory or family.temporary, f"vmfork.{report.new_nonce()}")
             package = runner.Package(language.pack(files), directory)
@@ -259,7 +283,7 @@ def _upload(
             _privatize(parent, guest, directory)
         for name, content in files.items():
             guest.upload(directory, name, content)
-    except _http.Unreachable as error:
+    except (_http.Unreachable, operations.HostHidden) as error:
         if plan.delivery != "auto":
             raise
         remark = _tidy(parent, plan, directory)
@@ -385,7 +409,10 @@ _WHY = {
         f"the guest wrote an unreadable report to {report.QUIESCE}",
         "Look in the guest for what writes there besides the runner of this collection.",
     ),
-    "killed": ("the runner in the guest ended without a report", "Look in the guest's log for who ended it."),
+    "killed": (
+        "the runner in the guest ended without a report",
+        "Look in the guest's log for what ended it, and with SELinux for what was denied (ausearch -m avc).",
+    ),
 }
 
 

@@ -36,6 +36,9 @@ QUIESCE = "guestinfo.vmfork.quiesce"
 POST_CLONE = "guestinfo.vmfork.post_clone"
 """The end of a child's post-clone script: ``<nonce> <exit code> <output>``."""
 
+PAYLOAD = "guestinfo.vmfork.payload"
+"""Where scripts travel to the guest: ``<key>.0``, ``<key>.1`` …"""
+
 DONE = "vmfork.post_clone"
 """Our note of a persistent child's report, ``<nonce> <exit code>``: guestinfo does not outlast a power cycle on every
 server, and the script does not run again. No guest can write this key."""
@@ -70,6 +73,9 @@ _CODE = re.compile("[0-9]{1,10}")
 _MAX_CODE = 0xFFFFFFFF
 """The largest exit code: those of Windows have 32 bits."""
 
+_REFUSING = ("isolation.tools.setinfo.disable", "guest_rpc.rpci.auth.cmd.info-set")
+"""Settings of a VM by which VMware Tools' info-set is refused."""
+
 _NONCE = re.compile("[!-~]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
@@ -99,6 +105,21 @@ def quiesced_at(extra_config: t.Mapping[str, str]) -> str | None:
     """Return when the runner asked for the freeze, if that is a time."""
     value = extra_config.get(QUIESCED_AT, "")
     return value if _TIME.fullmatch(value) else None
+
+
+def obstacle(extra_config: t.Mapping[str, str]) -> str | None:
+    """Return the extraConfig key that keeps the guest from writing to guestinfo; ``None``: nothing does.
+
+    (open-vm-tools: a VMX that refuses info-set, as security guides ask for.)
+    """
+    return next(
+        (key for key, value in extra_config.items() if key.lower() in _REFUSING and value.upper() == "TRUE"), None
+    )
+
+
+def left_by_quiesce(extra_config: t.Mapping[str, str]) -> list[str]:
+    """Return the guestinfo keys that hold what only a VM before or at its fork point should have."""
+    return [key for key, value in extra_config.items() if value and (key == SCRIPTS or key.startswith(PAYLOAD))]
 
 
 def child_nonce(extra_config: t.Mapping[str, str]) -> str | None:

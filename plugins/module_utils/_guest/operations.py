@@ -38,6 +38,23 @@ FIRST_LOOK, LAST_LOOK = 0.1, 2.0
 """Shortest and longest time, in seconds, between two looks at a guest's process list."""
 
 
+_DO_NOT_ANSWER = re.compile(r"vix error codes = \(3016,")
+"""How vCenter says, in a SystemError, that VMware Tools does not answer a guest operation yet (vmware/vic#5915)."""
+
+
+def is_unavailable(fault: t.Any) -> bool:
+    """Return whether a fault says that VMware Tools does not answer guest operations, for now or at all."""
+    if isinstance(fault, vim.fault.GuestOperationsUnavailable):
+        return True
+    if not isinstance(fault, vmodl.fault.SystemError):
+        return False
+    return any(_DO_NOT_ANSWER.search(text or "") for text in (fault.reason, fault.msg))
+
+
+class HostHidden(_errors.OperationFailed):
+    """vCenter does not show the user the ESXi host, or its certificate."""
+
+
 _ASKING = threading.Lock()
 
 
@@ -283,16 +300,15 @@ class Guest:
                         "Check guest_username and guest_password.",
                     )
                 ) from fault
-            except vim.fault.GuestOperationsUnavailable as fault:
-                self._deadline.check(
-                    what,
-                    "the guest's agent for operations did not answer",
-                    "Check that VMware Tools runs in the guest and that it is not frozen.",
-                )
-                del fault
-                self._await_ready(what, refused=True)
             except vmodl.MethodFault as fault:
-                raise _errors.failure(what, fault) from fault
+                if not is_unavailable(fault):
+                    raise _errors.failure(what, fault) from fault
+            self._deadline.check(
+                what,
+                "VMware Tools did not answer guest operations",
+                "Check that VMware Tools runs in the guest and that it is not frozen.",
+            )
+            self._await_ready(what, refused=True)
 
     def await_ready(self) -> None:
         """Wait until the guest can take operations.
@@ -331,14 +347,15 @@ class Guest:
         if self._certificate is None:
             host = _properties.read(self._session, [self._vm], ["runtime.host"]).get(self._vm, {}).get("runtime.host")
             values = _properties.read(self._session, [host], ["config.certificate"]) if host is not None else {}
-            pem = values.get(host, {}).get("config.certificate")
-            if not pem:
-                raise _errors.OperationFailed(
+            pem = values.get(host, {}).get("config.certificate") or []
+            try:
+                self._certificate = ssl.PEM_cert_to_DER_cert(bytes(byte & 0xFF for byte in pem).decode().strip())
+            except ValueError:  # there is none, or what vCenter shows is none
+                raise HostHidden(
                     _errors.sentence(
                         what,
-                        "vCenter does not tell the certificate of the ESXi host",
-                        f"Use guest_transfer_certs=ca, or {self._otherwise}.",
+                        "vCenter does not show the certificate of the ESXi host to this user",
+                        f"Give the user read access to the host, use guest_transfer_certs=ca, or {self._otherwise}.",
                     )
-                )
-            self._certificate = ssl.PEM_cert_to_DER_cert(bytes(byte & 0xFF for byte in pem).decode().strip())
+                ) from None
         return self._certificate

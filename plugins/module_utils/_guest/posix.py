@@ -146,6 +146,14 @@ rpc() {
     *) "$tools" --cmd "$1" ;;
   esac
 }
+is_blank() {
+  case $(rpc "info-get $1" 2>/dev/null) in *[![:space:]]*) return 1 ;; esac
+}
+# Some VMware Tools refuse an empty value, or keep the old one: a space is as close as it gets.
+blank() {
+  rpc "info-set $1 " >/dev/null 2>&1 && is_blank "$1" || rpc "info-set $1  " >/dev/null 2>&1
+  is_blank "$1"
+}
 """.strip()
 
 _UNPACK = r"""
@@ -158,10 +166,11 @@ decode=-D # of macOS until it learned the other
 chunk=0
 while [ $chunk -lt $count ]; do
   rpc "info-get $key.$chunk" 2>"$directory/output" || break
-  rpc "info-set $key.$chunk " >/dev/null 2>&1
+  blank "$key.$chunk" || : >"$directory/kept"
   chunk=$((chunk + 1))
 done | base64 $decode 2>/dev/null | gzip -dc 2>/dev/null | (cd "$directory" && tar -xf - 2>/dev/null)
-if [ ! -s "$directory/runner" ]; then
+[ ! -e "$directory/kept" ] || echo 'VMware Tools could not clear guestinfo' >"$directory/output"
+if [ ! -s "$directory/runner" ] || [ -e "$directory/kept" ]; then
   text=$( (tail -c 2048 "$directory/output" | base64 | tr -d '\n') 2>/dev/null)
   rm -rf "$directory"
   rpc "info-set $key_quiesce $nonce unpack $exit_unpack $text" >/dev/null 2>&1
@@ -269,7 +278,7 @@ hide_secrets() {
 # end_early STAGE EXIT_CODE OWN_EXIT_CODE: there will be no fork.
 end_early() {
   take_output
-  publish "$key_scripts" ""
+  blank "$key_scripts"
   publish "$key_quiesce" "$nonce $1 $2 $output"
   exit "$3"
 }
@@ -281,7 +290,8 @@ learn_secrets() {
   learned=yes
   secret_keys=$(rpc "info-get $key_secret_keys" 2>/dev/null)
   for key in $secret_keys; do
-    secret=$(rpc "info-get $key" 2>/dev/null) && [ -n "$secret" ] || lost=$key
+    secret=$(rpc "info-get $key" 2>/dev/null)
+    case $secret in *[![:space:]]*) ;; *) lost=$key ;; esac
     secrets=$secrets$secret$(printf '\001')
   done
 }
@@ -290,8 +300,7 @@ learn_secrets() {
 clear_secrets() {
   [ -n "$secret_keys" ] || return 0
   for key in $secret_keys; do
-    rpc "info-set $key " >/dev/null 2>&1
-    [ -z "$(rpc "info-get $key" 2>/dev/null)" ] || return 0
+    blank "$key" || return 0
   done
   publish "$key_secrets" "$(child_nonce) cleared"
 }
@@ -306,7 +315,7 @@ in_child() {
   take_output
   vmware-toolbox-cmd info update network >/dev/null 2>&1
   clear_secrets
-  publish "$key_scripts" "" # the parent stands at the fork point, the child does not
+  blank "$key_scripts" # the parent stands at the fork point, the child does not
   publish "$key_post_clone" "$(child_nonce) $1 $output"
   exit "$1"
 }
@@ -360,7 +369,7 @@ fork_between() {
   trap '' 1 2 15 # a request to end that comes now would be met in every child
   rpc "$freeze" >"$directory/output" 2>&1 || end_early freeze $? $exit_freeze
   # A child that was powered off and on is here again; what it reported then is not this run's.
-  [ -z "$(rpc "info-get $key_post_clone" 2>/dev/null)" ] || publish "$key_post_clone" ""
+  is_blank "$key_post_clone" || blank "$key_post_clone"
   learn_secrets
   trap 'stop; in_child 143' 1 2 15
   run run_post_clone

@@ -215,6 +215,17 @@ function Send-Rpc([string]$command) {
 }
 
 function Publish-Value([string]$key, [string]$value) { [void](Send-Rpc ('info-set ' + $key + ' ' + $value)) }
+
+function Read-Value([string]$key) {
+  $answer = Send-Rpc ('info-get ' + $key)
+  if ($answer.code -eq 0) { $answer.text.Trim() } else { '' }
+}
+
+# Some VMware Tools refuse an empty value, or keep the old one: a space is as close as it gets.
+function Clear-Value([string]$key) {
+  Publish-Value $key ''
+  if (Read-Value $key) { Publish-Value $key ' ' }
+}
 """.strip()
 
 _UNPACK = r"""
@@ -242,7 +253,8 @@ try {
     $answer = Send-Rpc ('info-get ' + $key + '.' + $chunk)
     if ($answer.code -ne 0) { throw $answer.said }
     [void]$text.Append($answer.text.Trim())
-    Publish-Value ($key + '.' + $chunk) ''
+    Clear-Value ($key + '.' + $chunk)
+    if (Read-Value ($key + '.' + $chunk)) { throw 'VMware Tools could not clear guestinfo' }
   }
   $bytes = New-Object IO.MemoryStream (, [Convert]::FromBase64String($text.ToString()))
   Add-Type -AssemblyName System.IO.Compression
@@ -264,11 +276,6 @@ exit $LASTEXITCODE
 """.strip()
 
 _BODY = r"""
-function Read-Value([string]$key) {
-  $answer = Send-Rpc ('info-get ' + $key)
-  if ($answer.code -eq 0) { $answer.text.Trim() } else { '' }
-}
-
 # The end of the output so far, and nothing of ours left on the disk.
 function Get-Output {
   $text = ''
@@ -336,7 +343,7 @@ function Format-Code([long]$code) { $code -band 4294967295 }
 # There will be no fork.
 function Exit-Early([string]$stage, [long]$code) {
   $text = Get-Output
-  Publish-Value $key_scripts ''
+  Clear-Value $key_scripts
   Publish-Value $key_quiesce ('{0} {1} {2} {3}' -f $nonce, $stage, (Format-Code $code), $text)
   exit $exits[$stage]
 }
@@ -355,7 +362,7 @@ function Read-Secrets {
 function Clear-Secrets {
   if (-not $secret_keys) { return }
   foreach ($key in $secret_keys) {
-    Publish-Value $key ''
+    Clear-Value $key
     if (Read-Value $key) { return }
   }
   Publish-Value $key_secrets ((Get-ChildNonce) + ' cleared')
@@ -371,7 +378,7 @@ function Exit-Child([long]$code) {
   $text = Get-Output
   try { & (Join-Path (Split-Path -Parent $tools) 'VMwareToolboxCmd.exe') info update network | Out-Null } catch { }
   Clear-Secrets
-  Publish-Value $key_scripts '' # the parent stands at the fork point, the child does not
+  Clear-Value $key_scripts # the parent stands at the fork point, the child does not
   Publish-Value $key_post_clone ('{0} {1} {2}' -f (Get-ChildNonce), (Format-Code $code), $text)
   exit ([int]($code -ne 0))
 }
@@ -447,7 +454,7 @@ function Invoke-Between {
   }
   $script:stage = 'post_clone'
   # A child that was powered off and on is here again; what it reported then is not this run's.
-  if (Read-Value $key_post_clone) { Publish-Value $key_post_clone '' }
+  if (Read-Value $key_post_clone) { Clear-Value $key_post_clone }
   Read-Secrets
   Exit-Child (Invoke-Script $run_post_clone)
 }

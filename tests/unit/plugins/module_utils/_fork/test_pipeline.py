@@ -854,3 +854,13 @@ def test_report_that_no_runner_writes_is_a_failed_child(rest: str) -> None:
     assert child.error is not None
     assert "unreadable report to guestinfo.vmfork.post_clone" in child.error
     assert str(child.report) not in child.error
+
+
+def test_what_a_guest_could_not_clear_is_cleared_by_vcenter() -> None:
+    """Neither the digest of the scripts nor the scripts stay in a child; a blank is none, and is cleared as well."""
+    child = new()
+    left = {report.SCRIPTS: "0123", f"{report.PAYLOAD}.0": " ", f"{report.PAYLOAD}.1": ""}
+    values = on(**{report.POST_CLONE: reported(child.nonce, 0), **left}, **{"guestinfo.other": "x"})
+    child, requests = asked(child, Created(VM), News(values), Succeeded(), Succeeded(), Settled())
+    assert requests[-1] is Request.NOTE
+    assert {key for key, value in child.note.items() if value == ""} == {report.SCRIPTS, f"{report.PAYLOAD}.0"}

@@ -195,3 +195,17 @@ def test_output_of_any_length(output: bytes) -> None:
 def test_time_of_the_freeze(value: str) -> None:
     expected = value if value == "2026-01-31T08:15:02Z" else None
     assert report.quiesced_at({report.QUIESCED_AT: value}) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"isolation.tools.setinfo.disable": "TRUE"}, "isolation.tools.setinfo.disable"),
+        ({"isolation.tools.setInfo.disable": "true"}, "isolation.tools.setInfo.disable"),
+        ({"guest_rpc.rpci.auth.cmd.info-set": "TRUE"}, "guest_rpc.rpci.auth.cmd.info-set"),
+        ({"isolation.tools.setinfo.disable": "FALSE"}, None),
+        ({"isolation.tools.copy.disable": "TRUE"}, None),
+    ],
+)
+def test_setting_that_keeps_a_guest_from_reporting(values: dict[str, str], expected: str | None) -> None:
+    assert report.obstacle(values) == expected

@@ -574,6 +574,49 @@ def test_refused(interpreter: str | None, said: str | None) -> None:
     assert (said is None) == (refusal is None)
 
 
+# --- VMware Tools that refuse an empty value, or any ------------------------------------------------------------------
+
+
+def restrict(guest: Guest, how: str) -> None:
+    """Have info-set keep the old value when the new one is empty, with an error or without, or refuse every value."""
+    test = {"refused": "exit 1", "ignored": "exit 0", "all refused": "exit 1"}[how]
+    when = "*" if how == "all refused" else "''"
+    text = (guest.bin / "vmtoolsd").read_text()
+    tools = text.replace(
+        "info-set) name=$2; shift 2;",
+        f"info-set) name=$2; shift 2; case $rest in {when}) {test} ;; esac;",
+    )
+    tools = tools.replace(
+        "set -- $1\n", 'rest=${1#info-set }; [ "$rest" = "$1" ] && rest= || rest=${rest#* }\nset -- $1\n'
+    )
+    tools = tools.replace("printf '%s' \"$*\"", "printf '%s' \"$rest\"")
+    guest.install("vmtoolsd", tools)
+
+
+@pytest.mark.parametrize("how", ["refused", "ignored"])
+def test_nothing_stays_where_an_empty_value_cannot_be_set(guest: Guest, how: str) -> None:
+    """Blank is as good as empty: neither scripts, nor their digest, nor secrets, nor an old report."""
+    restrict(guest, how)
+    (guest.store / report.CHILD_SECRETS).write_text("guestinfo.fork.token")
+    (guest.store / "guestinfo.fork.token").write_text("a-long-secret")
+    assert deliver(guest, runner.Job(post_clone="echo child")) == 0
+    assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
+    values = {path.name: path.read_text() for path in guest.store.glob("guestinfo.*")}
+    assert report.scripts(values) is None
+    assert report.secrets_cleared(values, "child-nonce")
+    blank = {key for key in values if key.startswith(KEYS.payload) or key in (report.SCRIPTS, "guestinfo.fork.token")}
+    assert {values[key] for key in blank} == {" "}
+    assert len(blank) >= 3
+
+
+def test_scripts_that_cannot_be_cleared_are_not_run(guest: Guest) -> None:
+    restrict(guest, "all refused")
+    assert deliver(guest, runner.Job(pre_quiesce='touch "$OUT/ran"')) == runner.STAGES["unpack"]
+    assert not (guest.root / "ran").exists()
+    assert not guest.directory.exists()
+    assert not (guest.store / "at-freeze").exists()
+
+
 # --- through guestinfo ----------------------------------------------------------------------------------------------
 
 
