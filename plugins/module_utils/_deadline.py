@@ -37,6 +37,10 @@ class Deadline:
         """Whether the time is over."""
         return self.remaining == 0.0
 
+    def rest(self) -> None:
+        """Sleep until the time is over."""
+        time.sleep(self.remaining)
+
     def check(self, what: str, why: str, remedy: str = "") -> None:
         """Raise :class:`_errors.TimedOut` when the time is over."""
         if self.passed:

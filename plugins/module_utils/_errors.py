@@ -57,11 +57,13 @@ class OperationFailed(Error):
     """vSphere refused a request, or its task ended with a fault.
 
     :param fault: the fault's type name, for example ``InvalidState``.
+    :param task: the task in the way that a ``TaskInProgress`` names.
     """
 
-    def __init__(self, sentence: str, fault: str = "", **details: t.Any) -> None:
+    def __init__(self, sentence: str, fault: str = "", task: t.Any = None, **details: t.Any) -> None:
         super().__init__(sentence, **details)
         self.fault = fault
+        self.task = task
 
 
 class Refused(Error):
@@ -144,9 +146,12 @@ def fault_remedy(fault: t.Any) -> str:
 def failure(what: str, fault: t.Any) -> OperationFailed:
     """The exception for a fault, or an error of ours, met while doing ``what`` ("Could not power on VM web-01")."""
     if isinstance(fault, Error):
-        return OperationFailed(sentence(what, fault.sentence.rstrip(".")))
+        known = fault if isinstance(fault, OperationFailed) else OperationFailed("")
+        return OperationFailed(sentence(what, fault.sentence.rstrip(".")), known.fault, known.task)
     real = getattr(fault, "fault", None) or fault
-    return OperationFailed(sentence(what, fault_text(fault), fault_remedy(fault)), fault=fault_name(real))
+    return OperationFailed(
+        sentence(what, fault_text(fault), fault_remedy(fault)), fault_name(real), getattr(real, "task", None)
+    )
 
 
 def sentence(what: str, why: str, remedy: str = "") -> str:

@@ -21,9 +21,12 @@ def is_on(values: t.Mapping[str, t.Any]) -> bool:
     return str(values.get("runtime.powerState")) == "poweredOn"
 
 
-def off(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
-    """Power a VM off hard, and wait for it."""
-    _switch(session, deadline, f"Could not power off VM {name}", vm, vm.PowerOffVM_Task, "poweredOff")
+def off(session: Session, deadline: Deadline, vm: t.Any, name: str, judge: t.Callable[[], None] = lambda: None) -> None:
+    """Power a VM off hard, and wait for it.
+
+    :param judge: called before each further attempt on a busy VM; raises when it is not to be powered off any more.
+    """
+    _switch(session, deadline, f"Could not power off VM {name}", vm, vm.PowerOffVM_Task, "poweredOff", judge)
 
 
 def on(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
@@ -32,13 +35,24 @@ def on(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
 
 
 def _switch(
-    session: Session, deadline: Deadline, what: str, vm: t.Any, submit: t.Callable[[], t.Any], state: str
+    session: Session,
+    deadline: Deadline,
+    what: str,
+    vm: t.Any,
+    submit: t.Callable[[], t.Any],
+    state: str,
+    judge: t.Callable[[], None] = lambda: None,
 ) -> None:
+    def is_still_to_be_done() -> bool:
+        judge()
+        now = _properties.read(session, [vm], ["runtime.powerState"]).get(vm, {})
+        return str(now.get("runtime.powerState")) != state
+
     try:
-        _tasks.run(session, deadline, what, submit)
+        _tasks.run(session, deadline, what, submit, again=is_still_to_be_done)
     except _errors.ConnectionLost:
         try:
-            _tasks.run(session, deadline, what, submit)
+            _tasks.run(session, deadline, what, submit, again=is_still_to_be_done)
         except _errors.OperationFailed as again:
             if again.fault not in ("InvalidPowerState", "TaskInProgress"):
                 raise

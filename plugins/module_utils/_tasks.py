@@ -9,6 +9,7 @@ prints, and has no time-out.
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
@@ -18,6 +19,13 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, 
 
 PATHS = ("info.state", "info.error", "info.result")
 """What must be watched on a task to know how it ended."""
+
+
+BUSY = ("TaskInProgress", "ConcurrentAccess")
+"""Faults by which a server refuses to change a VM on which something else is at work, such as DRS or a backup. It has
+done nothing, so the request is made again."""
+
+_PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 
 class Outcome(t.NamedTuple):
@@ -47,13 +55,75 @@ def failure(what: str, ended: Outcome) -> _errors.OperationFailed:
     return _errors.failure(what, ended.fault)
 
 
-def run(session: Session, deadline: Deadline, what: str, submit: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
-    """Submit a task and wait for its end; its result is returned.
+def is_busy(error: t.Any) -> bool:
+    """Return whether a request was refused for what else is at work on the VM."""
+    return isinstance(error, _errors.OperationFailed) and error.fault in BUSY
+
+
+def pause(attempt: int) -> float:
+    """Return the seconds to wait before a request to a busy VM is made again.
+
+    :param attempt: how often it was refused before, from 0 on.
+    """
+    return _PAUSES[min(attempt, len(_PAUSES) - 1)]
+
+
+def stand_by(session: Session, deadline: Deadline, errors: t.Iterable[_errors.OperationFailed], attempt: int) -> None:
+    """Wait until the tasks that are in the way have ended, up to the deadline; a moment where none can be seen.
+
+    :param attempt: see :func:`pause`.
+    """
+    moment = Deadline(min(pause(attempt), deadline.remaining))
+    running = in_the_way(session, errors)
+    if running:
+        with contextlib.suppress(_errors.Error, vmodl.MethodFault):  # the next attempt will say what is wrong
+            _await_end(session, deadline, running)
+            return
+    moment.rest()
+
+
+def in_the_way(session: Session, errors: t.Iterable[_errors.OperationFailed]) -> set[t.Any]:
+    """Return the tasks that the errors name, and that are seen to run. Those of other users may not be visible."""
+    tasks = {error.task for error in errors} - {None}
+    try:
+        now = _properties.read(session, tasks, ["info.state"])
+    except (_errors.Error, vmodl.MethodFault):
+        return set()
+    return {task for task, values in now.items() if values and outcome(values) is None}
+
+
+def run(
+    session: Session,
+    deadline: Deadline,
+    what: str,
+    submit: t.Callable[..., t.Any],
+    *args: t.Any,
+    again: t.Callable[[], bool] = lambda: True,
+) -> t.Any:
+    """Submit a task and wait for its end; its result is returned. On a busy VM it is tried again until the deadline.
 
     :param what: begins the error sentence: "Could not power on VM web-01".
+    :param again: asked before each further attempt, for the VM may be another one by then: whether the task is still to
+        be done. It may raise. When it is not to be done any more, ``None`` is returned.
     :raises _errors.OperationFailed: the request was refused, or the task failed.
     :raises _errors.TimedOut: the task still runs.
     """
+    attempt = 0
+    while True:
+        try:
+            return _run_once(session, deadline, what, submit, *args)
+        except _errors.OperationFailed as error:
+            if not is_busy(error):
+                raise
+            stand_by(session, deadline, [error], attempt)
+            if deadline.passed:
+                raise
+        if not again():
+            return None
+        attempt += 1
+
+
+def _run_once(session: Session, deadline: Deadline, what: str, submit: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
     try:
         task = session.call(submit, *args)
     except vmodl.MethodFault as fault:
@@ -65,14 +135,40 @@ Job = tuple[str, t.Callable[[], t.Any]]
 """What a task is for (begins its error sentence), and the call that starts it."""
 
 
-def run_all(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -> dict[t.Any, _errors.Error | None]:
-    """Run many tasks side by side; for each key its error, or ``None`` when it succeeded."""
-    ended = collect(session, deadline, jobs)
+Again = t.Callable[[t.Collection[t.Any]], t.Mapping[t.Any, Job]]
+"""Given the keys of jobs on VMs that were busy, those that are still to be done: the VMs may be others by then."""
+
+
+def run_all(
+    session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job], again: Again | None = None
+) -> dict[t.Any, _errors.Error | None]:
+    """Run many tasks side by side; for each key its error, or ``None`` when it succeeded, as :func:`collect` does."""
+    ended = collect(session, deadline, jobs, again)
     return {key: one if isinstance(one, _errors.Error) else None for key, one in ended.items()}
 
 
-def collect(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -> dict[t.Any, t.Any]:
-    """Run many tasks side by side; for each key its result, or its error (:class:`_errors.Error`)."""
+def collect(
+    session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job], again: Again | None = None
+) -> dict[t.Any, t.Any]:
+    """Run many tasks side by side; for each key its result, or its error (:class:`_errors.Error`).
+
+    Those on busy VMs are tried again until the deadline.
+
+    :param again: without it the same jobs are tried again. The result of a job that it leaves out is ``None``.
+    """
+    results = _collect_once(session, deadline, jobs)
+    attempt = 0
+    while busy := {key: error for key, error in results.items() if is_busy(error)}:
+        stand_by(session, deadline, busy.values(), attempt)
+        if deadline.passed:
+            break
+        left = {key: jobs[key] for key in busy} if again is None else again(busy)
+        results.update({**dict.fromkeys(busy), **_collect_once(session, deadline, left)})
+        attempt += 1
+    return results
+
+
+def _collect_once(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job]) -> dict[t.Any, t.Any]:
     results: dict[t.Any, t.Any] = {}
     running: dict[t.Any, t.Any] = {}
     known: dict[t.Any, _properties.Values] = {}
@@ -109,7 +205,13 @@ def await_recent(session: Session, deadline: Deadline, vms: t.Iterable[t.Any], b
     :returns: whether they have ended.
     """
     recent = _properties.read(session, vms, ["recentTask"]).values()
-    running = {one for values in recent for one in values.get("recentTask") or [] if one not in but}
+    return _await_end(
+        session, deadline, {one for values in recent for one in values.get("recentTask") or [] if one not in but}
+    )
+
+
+def _await_end(session: Session, deadline: Deadline, running: set[t.Any]) -> bool:
+    """Wait until tasks have ended, well or not; whether they have."""
     with _properties.Watch(session, {vim.Task: PATHS}) as watch:
         watch.add(running)
         while running and not deadline.passed:

@@ -211,7 +211,6 @@ def test_failing_request_fails_one_child(quiesced: VCenter, method: str, said: s
     [
         ("task", "ManagedObjectNotFound", "ManagedObjectNotFound"),
         ("task", "InvalidPowerState", "cannot be performed in the current state (poweredOff)"),
-        ("task", "TaskInProgress", "Wait until the other task on this VM has ended"),
         ("task", "UnknownFault", "vCenter reports a fault that pyVmomi does not know"),
         ("call", "InvalidPowerState", "cannot be performed in the current state (poweredOff)"),
         ("call", "UnknownFault", "answered with something that pyVmomi"),
@@ -225,6 +224,18 @@ def test_power_off_that_fails(quiesced: VCenter, at: str, fault: str, said: str)
     assert said in refusal.msg
     assert (refusal["summary"]["removed"], refusal["summary"]["failed"]) == (1, 1)
     assert quiesced.ok("vmfork_child", **given)["summary"]["removed"] == 1
+
+
+@pytest.mark.parametrize("at", ["call", "task"])
+def test_busy_vms(quiesced: VCenter, at: str) -> None:
+    """What a server refuses since something else is at work on the VM is tried again, the way back included."""
+    for method in (quiesced.way.create, "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "Destroy_Task"):
+        for fault in ("TaskInProgress", "ConcurrentAccess"):
+            quiesced.fault(method=method, at=at, fault=fault, count=1)
+    assert quiesced.fork("web-01")["summary"]["created"] == 1
+    assert quiesced.fork("web-01")["changed"] is False
+    gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
+    assert gone["summary"]["removed"] == 1
 
 
 def test_children_side_by_side(quiesced: VCenter) -> None:

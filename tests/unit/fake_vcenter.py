@@ -428,6 +428,15 @@ class FakeVCenter:
                 return None
         return SimpleNamespace(version=f"{version}1", filterSet=[SimpleNamespace(objectSet=news)])
 
+    def _sleep(self, seconds: float) -> None:
+        """Let the time go on, and what is due happen."""
+        until = self.now + seconds
+        while (due := min(self._later, default=None, key=lambda one: one[0])) is not None and due[0] <= until:
+            self._later.remove(due)
+            self.now = max(self.now, due[0])
+            due[1]()
+        self.now = until
+
     def _news(self, watched: Any) -> list[Any]:
         news = []
         for gone in [one for one in watched.told if one not in watched.view]:
@@ -453,7 +462,7 @@ class FakeVCenter:
 
     def use(self, monkeypatch: pytest.MonkeyPatch) -> _session.Session:
         """A session that is logged in to this vCenter, with its clock."""
-        clock = SimpleNamespace(monotonic=lambda: self.now)
+        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
         for module in (_deadline, _properties, executor):
             if hasattr(module, "time"):
                 monkeypatch.setattr(module, "time", clock)

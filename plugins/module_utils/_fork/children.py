@@ -90,6 +90,8 @@ def make(
     else:
         executor = Executor(parent, places, deadline, how.concurrency, before=everyone)
         done = {child.name: child for child in executor.run(ways.values())}
+        for warning in (one for child in done.values() for one in child.warnings):
+            warn(warning)
         seconds = executor.seconds
     results = []
     for one in wanted:

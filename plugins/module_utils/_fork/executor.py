@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 import typing as t
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import (
@@ -22,7 +22,14 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, networks, pipeline, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
+    facts,
+    identity,
+    networks,
+    pipeline,
+    report,
+    survey,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
@@ -33,6 +40,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, 
 SETTLE_SECONDS = 3
 """How long a child whose script has ended may take to have its address reported. VMware Tools reports at once when
 the runner asks it to; a child that has no address is not waited for any longer."""
+
+MOST_LOOKS = 6
+"""How often a VM that got a child's name meanwhile is looked at until another run has recorded it: some ten seconds."""
 
 CLEAR_SECONDS = 60
 """Extra time, when the task's own is over, for recording children that are being made, and for removing secrets."""
@@ -68,6 +78,10 @@ class Executor:
         self._lost: set[str] = set()
         self._is_overdue = False
         self._settling: dict[str, Deadline] = {}
+        self._attempts: Counter[str] = Counter()
+        self._paused: dict[str, Deadline] = {}
+        self._in_the_way: dict[t.Any, set[str]] = {}
+        self._busy: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
 
     def run(self, ways: t.Iterable[pipeline.Next]) -> list[Child]:
@@ -111,17 +125,25 @@ class Executor:
         """Wait for the next changes and pass them on."""
         if self._all_finished or self._next_free() is not None:
             return
-        wanted = [*self._tasks, *self._open_vms()]
+        wanted = [*self._tasks, *self._in_the_way, *self._open_vms()]
         done = [one for one in self._known if one not in wanted]
         watch.exchange(add=wanted, remove=done)
         for one in done:
             del self._known[one]
-        patience = min((one.remaining for one in self._settling.values()), default=self._deadline.remaining)
+        pauses = [*self._settling.values(), *self._paused.values()]
+        patience = min((one.remaining for one in pauses), default=self._deadline.remaining)
+        if not wanted:  # the first request of all was put off
+            Deadline(min(patience, self._deadline.remaining)).rest()
         for changed, values in watch.updates(min(patience, max(1.0, self._deadline.remaining))):
             known = self._known.setdefault(changed, {})
             known.update(values or {})
             if changed in self._tasks:
-                self._look_at_task(changed, known)
+                if values is None:
+                    self._look_for_effect(changed)
+                else:
+                    self._look_at_task(changed, known)
+            elif changed in self._in_the_way:
+                self._look_at_what_is_in_the_way(changed, None if values is None else known)
             elif changed in self._vms:
                 self._tell(self._vms[changed], pipeline.News(None if values is None else known))
         for name in [name for name, patience in self._settling.items() if patience.passed]:
@@ -134,15 +156,71 @@ class Executor:
         name = self._tasks.pop(task)
         child = self._children[name]
         if not ended.succeeded:
-            error = _tasks.failure(f"{_request_of(child).value} {name}", ended)
-            if child.step is Step.CREATING and error.fault == "DuplicateName" and name in self._lost:
-                self._created(name, None, error.sentence)  # the request whose answer was lost may have made it
-            else:
-                self._tell(name, pipeline.Failed(error.sentence, error.fault))
+            request = _request_of(child)
+            self._refused(name, request, _tasks.failure(f"{request.value} {name}", ended))
         elif child.step is Step.CREATING:
+            self._carried_out(name)
             self._created(name, ended.result)
         else:
+            self._carried_out(name)
             self._tell(name, pipeline.Succeeded())
+
+    def _carried_out(self, name: str) -> None:
+        """The present request of a child is over: what stood in its way says nothing of the next one."""
+        self._attempts.pop(name, None)
+        self._busy.pop(name, None)
+
+    def _refused(self, name: str, request: Request, error: _errors.OperationFailed) -> None:
+        """The server did not do what it was asked for."""
+        if _tasks.is_busy(error) and not self._deadline.passed:
+            self._put_off(name, request, error)
+        elif request is Request.CREATE and error.fault == "DuplicateName":
+            if name in self._lost:
+                self._created(name, None, error.sentence)  # the request whose answer was lost may have made it
+            else:
+                self._look_at_rival(name, error)
+        else:
+            self._tell(name, pipeline.Failed(error.sentence, error.fault))
+
+    def _put_off(self, name: str, request: Request, error: _errors.OperationFailed) -> None:
+        """Make a request again when what is in its way has ended, or after a moment where that cannot be seen."""
+        self._busy[name] = error.sentence
+        self._paused[name] = Deadline(_tasks.pause(self._attempts[name]))
+        self._attempts[name] += 1
+        for task in _tasks.in_the_way(self._session, [error]):
+            self._in_the_way.setdefault(task, set()).add(name)
+        self._waiting.append((name, request))
+
+    def _look_at_what_is_in_the_way(self, task: t.Any, known: _properties.Values | None) -> None:
+        """Hold back the requests that wait for a task while it runs, and make them when it has ended."""
+        ended = known is None or _tasks.outcome(known) is not None
+        for name in self._in_the_way[task]:
+            if ended:
+                self._paused.pop(name, None)
+            elif name in self._paused:
+                self._paused[name] = Deadline(self._deadline.remaining)
+        if ended:
+            del self._in_the_way[task]
+
+    def _look_at_rival(self, name: str, error: _errors.OperationFailed) -> None:
+        """Another VM has got a child's name since the names were read: our child, if another run has just made it."""
+        child = self._children[name]
+        try:
+            there = survey.look(self._parent, self._deadline, {name: self._places.folder(child)}, {})[name]
+        except (vmodl.MethodFault, _errors.Error):
+            there = survey.Standing(None, None)
+        if there.found is None or there.verdict is None:
+            self._tell(name, pipeline.Failed(there.error or error.sentence, error.fault))
+        elif there.verdict.is_child and there.found.vm not in self._vms:
+            self._vms[there.found.vm] = name
+            self._take(pipeline.resume(child.wanted, child.goal, there.found.vm, there.found.values))
+        elif identity.nonce_given(there.found.values) is not None and self._attempts[name] < MOST_LOOKS:
+            self._put_off(name, Request.CREATE, error)  # another run is about to record it
+        else:
+            why = f"VM {name} ({there.found.moid}) got this name while the task ran, and {there.verdict.why}"
+            remedy = "If another task is making it, run again when that task has ended. Otherwise choose another name."
+            sentence = _errors.sentence(f"{Request.CREATE.value} {name}", why, remedy)
+            self._tell(name, pipeline.Failed(sentence, error.fault))
 
     def _created(self, name: str, vm: t.Any, otherwise: str | None = None) -> None:
         """A child was made.
@@ -186,7 +264,8 @@ class Executor:
         self._waiting = deque(one for one in self._waiting if one[1] in kept)
         for name, child in before.items():
             if not child.is_finished:
-                sentence, goes_on = pipeline.unfinished(child, self._seconds, name not in not_begun), name in under_way
+                sentence = self._busy.get(name) or pipeline.unfinished(child, self._seconds, name not in not_begun)
+                goes_on = name in under_way
                 self._tell(
                     name,
                     pipeline.Failed(sentence, goes_on=goes_on)
@@ -198,6 +277,8 @@ class Executor:
             task: name for task, name in self._tasks.items() if self._children[name].step is before[name].step
         }
         self._is_overdue = True
+        self._paused.clear()
+        self._in_the_way.clear()
         self._deadline = Deadline(CLEAR_SECONDS)
 
     def _break_off(self, sentence: str) -> None:
@@ -227,26 +308,38 @@ class Executor:
 
     def _next_free(self) -> tuple[str, Request] | None:
         """What may be submitted now: children under way first, then new ones while there is room."""
-        for waiting in self._waiting:
+        self._paused = {name: pause for name, pause in self._paused.items() if not pause.passed}
+        ready = [one for one in self._waiting if one[0] not in self._paused]
+        for waiting in ready:
             if waiting[1] is not Request.CREATE:
                 return waiting
-        return self._waiting[0] if self._waiting and self._in_flight < self._concurrency else None
+        return ready[0] if ready and self._in_flight < self._concurrency else None
 
     def _submit(self, name: str, request: Request) -> None:
         child = self._children[name]
+        if self._attempts[name] and pipeline.is_moot(child, request):
+            self._carried_out(name)
+            self._tell(name, pipeline.Succeeded(by_us=False))
+            return
         try:
             self._tasks[self._session_call(child, request)] = name
-        except vmodl.MethodFault as fault:
-            error = _errors.failure(f"{request.value} {name}", fault)
-            self._tell(name, pipeline.Failed(error.sentence, error.fault))
         except _errors.ConnectionLost as error:
-            try:
-                self._after_lost_answer(name, request, error)
-            except (vmodl.MethodFault, _errors.Error) as trouble:
-                sentence = _errors.sentence(f"{request.value} {name}", _clause(trouble), _MAY_BE_DONE)
-                self._tell(name, pipeline.Failed(sentence, goes_on=True))
-        except _errors.Error as error:
-            self._tell(name, pipeline.Failed(_errors.sentence(f"{request.value} {name}", error.sentence.rstrip("."))))
+            self._look_after_lost_answer(name, request, error)
+        except (vmodl.MethodFault, _errors.Error) as trouble:
+            self._refused(name, request, _errors.failure(f"{request.value} {name}", trouble))
+
+    def _look_for_effect(self, task: t.Any) -> None:
+        """vCenter does not know a task any more, as after its restart: nothing will ever tell how it ended."""
+        name = self._tasks.pop(task)
+        gone = "vCenter no longer knows the task, for it may have been restarted. Look at the VM in vCenter."
+        self._look_after_lost_answer(name, _request_of(self._children[name]), _errors.ConnectionLost(gone))
+
+    def _look_after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:
+        try:
+            self._after_lost_answer(name, request, error)
+        except (vmodl.MethodFault, _errors.Error) as trouble:
+            sentence = _errors.sentence(f"{request.value} {name}", _clause(trouble), _MAY_BE_DONE)
+            self._tell(name, pipeline.Failed(sentence, goes_on=True))
 
     def _session_call(self, child: Child, request: Request) -> t.Any:
         """Start the task of a request."""

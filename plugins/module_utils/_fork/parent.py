@@ -241,14 +241,7 @@ def disable(
     warn: t.Callable[[str], None],
 ) -> None:
     """Make the VM an ordinary one; refuses while that would harm running children or lose a frozen state."""
-    living = [one for one, _verdict in children(parent, deadline) if _power.is_on(one.values)]
-    if living and not force:
-        names = ", ".join(sorted(one.name for one in living))
-        raise _errors.Refused(
-            f"VM {parent.name} is left as it is: {len(living)} of its children run ({names}). "
-            "Remove them first, or set force=true.",
-            parent=parent.facts(),
-        )
+    _refuse_while_children_run(parent, deadline, force)
     parent.refresh()  # listing the children took its time, and the guest may have come to its fork point meanwhile
     if parent.is_quiesced and not power_off:
         raise _errors.Refused(
@@ -265,12 +258,27 @@ def disable(
     book = parent.engine.book
     with _changing(parent, deadline):
         if parent.is_quiesced:
-            _power.off(parent.session, deadline, parent.vm, parent.name)
+
+            def judge() -> None:
+                _refuse_while_children_run(parent, deadline, force)
+
+            _power.off(parent.session, deadline, parent.vm, parent.name, judge)
             parent.refresh()
         if book is not None and parent.is_enabled:  # on some servers a power-off is enough
             _tasks.run(parent.session, deadline, what, lambda: book.disable(parent.vm))
             parent.refresh()
     forget_scripts(parent, warn)
+
+
+def _refuse_while_children_run(parent: Parent, deadline: Deadline, force: bool) -> None:
+    living = [one for one, _verdict in children(parent, deadline) if _power.is_on(one.values)]
+    if living and not force:
+        names = ", ".join(sorted(one.name for one in living))
+        raise _errors.Refused(
+            f"VM {parent.name} is left as it is: {len(living)} of its children run ({names}). "
+            "Remove them first, or set force=true.",
+            parent=parent.facts(),
+        )
 
 
 def is_ordinary(parent: Parent) -> bool:

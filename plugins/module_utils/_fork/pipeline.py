@@ -16,7 +16,7 @@ import typing as t
 import uuid
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _inventory, _power
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _inventory, _power, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, networks, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -61,7 +61,12 @@ class Created(t.NamedTuple):
 
 
 class Succeeded(t.NamedTuple):
-    """The request that was under way succeeded."""
+    """The request that was under way succeeded.
+
+    :param by_us: what it asks for is there because of this task, and not because somebody else did it meanwhile.
+    """
+
+    by_us: bool = True
 
 
 class Failed(t.NamedTuple):
@@ -129,6 +134,7 @@ class Child:
     :param bios_uuid: what its BIOS UUID is to be; ``None`` leaves that to the server.
     :param seen_on: vCenter has shown it powered on. That it is off is late news before that, and no power-off.
     :param changed: vCenter has carried out a request, or may do so yet.
+    :param warnings: what is to be said of it, though it has not failed.
     """
 
     wanted: Wanted
@@ -147,6 +153,7 @@ class Child:
     changed: bool = False
     values: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False)
     error: str | None = None
+    warnings: tuple[str, ...] = ()
     secrets_seen: bool = False
     secrets_cleared: bool = False
 
@@ -322,6 +329,19 @@ def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any])
     return _arrive(replace(child, step=Step.RUNNING))
 
 
+def is_moot(child: Child, request: Request) -> bool:
+    """Return whether what a request asks for is there by now, when it could not be carried out at once."""
+    return {
+        Request.CREATE: False,
+        Request.RECORD: child.bears_record and not child.new_bios_uuid,
+        Request.FORGET: not child.has_old_report,
+        Request.POWER_ON: _power.is_on(child.values),
+        Request.CONNECT: not child.disconnected,
+        Request.CLEAR: child.secrets_seen and not child.shows_secrets,
+        Request.NOTE: not child.note,
+    }[request]
+
+
 def ahead(child: Child, request: Request | None) -> list[Request]:
     """The requests of a child's way from the next one on, if all goes well.
 
@@ -356,7 +376,7 @@ def advance(child: Child, event: Event) -> Next:
         return _news(child, event)
     if isinstance(event, Settled):
         return _settled(child) if child.step is Step.SETTLING else (child, None)
-    if not (child.step is Step.NOTING and child.existed):  # which nobody asked for
+    if event.by_us and not (child.step is Step.NOTING and child.existed):  # which nobody asked for
         child = replace(child, changed=True)
     if child.step is Step.RECORDING:
         return _start(replace(child, recorded=True))
@@ -406,7 +426,7 @@ def _failed(child: Child, event: Failed) -> Next:
     if child.step is Step.RECORDING and event.fault in _NOT_YET and _may_start(child):
         # This server wants to see a child run before it lets it be changed.
         return replace(child, step=Step.STARTING), Request.POWER_ON
-    return _fail(child, event.sentence + _remedy(child, event.fault))
+    return _fail(child, event.sentence + _remedy(child, event.fault), event.fault)
 
 
 def _remedy(child: Child, fault: str) -> str:
@@ -529,7 +549,10 @@ def _left_disconnected(child: Child) -> str:
     return f" Left disconnected: {left}." if left else ""
 
 
-def _fail(child: Child, sentence: str) -> Next:
+def _fail(child: Child, sentence: str, fault: str = "") -> Next:
+    if child.step is Step.NOTING and (not fault or fault in _tasks.BUSY):
+        # The script has ended well, and the next run can write the note.
+        return _end(replace(child, warnings=(*child.warnings, sentence))), None
     if child.step in (Step.CLEARING, Step.NOTING):
         return replace(child, step=Step.FAILED, error=child.error or sentence), None
     return _finish(_with_error(child, sentence))

@@ -373,7 +373,15 @@ def _detach(herd: _Herd) -> Errors:
         vm: (f"Could not detach child {herd.names[vm]}", functools.partial(vm.ReconfigVM_Task, spec))
         for vm in herd.look(errors)
     }
-    _run(herd, jobs, errors, [identity.RECORD_PATH], lambda now, vm: identity.record_of(now.get(vm, {})) is None)
+
+    def still_ours(vms: t.Collection[t.Any]) -> dict[t.Any, _tasks.Job]:
+        now = herd.look(errors)
+        return {vm: jobs[vm] for vm in vms if vm in now}
+
+    def is_done(now: dict[t.Any, _properties.Values], vm: t.Any) -> bool:
+        return identity.record_of(now.get(vm, {})) is None
+
+    _run(herd, jobs, errors, [identity.RECORD_PATH], is_done, still_ours)
     return errors
 
 
@@ -388,12 +396,22 @@ def _destroy(herd: _Herd) -> tuple[Errors, set[t.Any]]:
         for vm, values in herd.look(errors).items()
         if _power.is_on(values)
     }
-    _run(herd, off, errors, ["runtime.powerState"], lambda now, vm: not _power.is_on(now.get(vm, {})))
+
+    def still_on(vms: t.Collection[t.Any]) -> dict[t.Any, _tasks.Job]:
+        now = herd.look(errors)
+        return {vm: off[vm] for vm in vms if vm in now and _power.is_on(now[vm])}
+
+    _run(herd, off, errors, ["runtime.powerState"], lambda now, vm: not _power.is_on(now.get(vm, {})), still_on)
     powered_off = {vm for vm in off if vm not in errors}
     gone: dict[t.Any, _tasks.Job] = {
         vm: (f"Could not remove child {herd.names[vm]}", vm.Destroy_Task) for vm in herd.look(errors)
     }
-    _run(herd, gone, errors, ["runtime.powerState"], lambda now, vm: vm not in now)
+
+    def still_there(vms: t.Collection[t.Any]) -> dict[t.Any, _tasks.Job]:
+        now = herd.look(errors)
+        return {vm: gone[vm] for vm in vms if vm in now}
+
+    _run(herd, gone, errors, ["runtime.powerState"], lambda now, vm: vm not in now, still_there)
     return errors, powered_off
 
 
@@ -403,15 +421,18 @@ def _run(
     errors: Errors,
     paths: t.Sequence[str],
     done: t.Callable[[dict[t.Any, _properties.Values], t.Any], bool],
+    again: _tasks.Again,
 ) -> None:
     """Run tasks on VMs, and note the errors of those that are not as they were to be.
+
+    Where a VM is busy it is judged once more before the task is tried again.
 
     An answer that was lost says nothing of what was done, so the VMs are looked at.
     """
     if not jobs:
         return
     session, deadline = herd.parent.session, herd.order.deadline
-    outcomes = _tasks.run_all(session, deadline, jobs)
+    outcomes = _tasks.run_all(session, deadline, jobs, again)
     failed = {vm: error for vm, error in outcomes.items() if error is not None}
     if not failed:
         return

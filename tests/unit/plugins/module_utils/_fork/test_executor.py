@@ -485,3 +485,131 @@ def test_nonces_differ(bed: Bed) -> None:
     children = bed.make("a", "b")
     nonces = [bed.vcenter.keys(child.vm)[report.CHILD_NONCE] for child in children]
     assert len(set(nonces)) == 2
+
+
+# --- busy VMs -------------------------------------------------------------------------------------------------------
+
+BUSY = {
+    "TaskInProgress": vim.fault.TaskInProgress(msg="Another task is in progress.", task=vim.Task("task-0")),
+    "ConcurrentAccess": vim.fault.ConcurrentAccess(msg="The object changed."),
+}
+
+
+@pytest.mark.parametrize("fault", BUSY.values(), ids=list(BUSY))
+@pytest.mark.parametrize("way", ["refuse", "fail"])
+@pytest.mark.parametrize("method", [VMFORK, "ReconfigVM_Task", "PowerOnVM_Task"])
+def test_busy_vm_is_tried_again(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: str, way: str, fault: Exception
+) -> None:
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    getattr(vcenter, way)(method, fault, times=3)
+    children = bed.make("a", "b", wait_for="powered_on")
+    assert [(child.step, child.error, child.changed) for child in children] == [(Step.DONE, None, True)] * 2
+    assert vcenter.count(method) == 2 + 3
+    assert len(vcenter.named("a") + vcenter.named("b")) == 2
+
+
+def test_task_in_the_way_is_waited_for(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is awaited, and the request is not made over and over meanwhile."""
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    backup = vcenter.add(vim.Task, "task-1", **{"info.state": "running"})
+    vcenter.refuse("PowerOnVM_Task", vim.fault.TaskInProgress(msg="Busy.", task=backup))
+    vcenter.later(100, lambda: vcenter.objects[backup].update({"info.state": "success"}))
+    (child,) = bed.make("web", wait_for="powered_on")
+    assert (child.step, child.error) == (Step.DONE, None)
+    assert vcenter.count("PowerOnVM_Task") == 2
+    assert vcenter.now - 1000 >= 100
+
+
+def test_busy_until_the_deadline(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure says what was in the way; the child is recorded, and a change."""
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    vcenter.refuse("PowerOnVM_Task", vim.fault.TaskInProgress(msg="Backup runs."), times=500)
+    (child,) = bed.make("web", wait_for="powered_on", seconds=30)
+    assert (child.step, child.recorded, child.changed) == (Step.FAILED, True, True)
+    assert "Could not power on child web: Backup runs" in str(child.error)
+    assert vcenter.now - 1000 < 45
+
+
+def test_what_somebody_else_has_done_meanwhile_is_no_change(bed: Bed) -> None:
+    vm = recorded(bed, state=OFF)
+    bed.vcenter.refuse("PowerOnVM_Task", BUSY["TaskInProgress"], times=2)
+    bed.vcenter.later(0.7, lambda: bed.vcenter.objects[vm].update({"runtime.powerState": ON}))
+    (child,) = bed.run([resumed(bed, vm, "powered_on")])
+    assert (child.step, child.error, child.changed) == (Step.DONE, None, False)
+
+
+@pytest.mark.parametrize("times", [2, 5000])
+def test_child_whose_end_cannot_be_noted_has_not_failed(bed: Bed, times: int) -> None:
+    bed.vcenter.later(5, lambda: bed.report(*bed.vcenter.named("web")))
+    bed.vcenter.fail("ReconfigVM_Task", BUSY["ConcurrentAccess"], times=times)
+    (child,) = bed.make("web", wait_for="post_clone", seconds=60)
+    assert (child.step, child.error) == (Step.DONE, None)
+    assert (report.DONE in bed.vcenter.keys(child.vm)) is (times == 2)
+    assert bool(child.warnings) is (times == 5000)
+
+
+# --- tasks that vanish ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+@pytest.mark.parametrize("done", [True, False])
+def test_creation_whose_task_vanishes(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str, done: bool
+) -> None:
+    """Its effect is looked for, and it is asked for once more only when there is none."""
+    bed = Bed(vcenter, monkeypatch, version)
+    vcenter.held.add(create)
+
+    def restart() -> None:
+        vcenter.held.discard(create)
+        task, _method, act = vcenter._running.pop()
+        if done:
+            act()
+        del vcenter.objects[task]
+        vcenter.objects[bed.vm]["recentTask"] = []
+
+    vcenter.later(5, restart)
+    (child,) = bed.make("web")
+    assert (child.step, child.error, [child.vm]) == (Step.DONE, None, vcenter.named("web"))
+    assert vcenter.count(create) == (1 if done else 2)
+
+
+# --- another run makes the same child -------------------------------------------------------------------------------
+
+
+def rival(bed: Bed, child_of: str | None, keys: dict[str, str]) -> None:
+    """The name is taken between the reading of the names and the creation."""
+    vm = bed.vcenter.vm("web", keys=keys)
+    if child_of is not None:
+        record = identity.Record(child_of, bed.vcenter.objects[vm]["config.uuid"], "n0")
+        bed.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record)})
+
+
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+def test_child_that_another_run_has_made_meanwhile(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
+) -> None:
+    bed = Bed(vcenter, monkeypatch, version)
+    rival(bed, bed.parent.values["config.instanceUuid"], {})
+    (child,) = bed.make("web")
+    assert (child.step, child.error, child.existed, child.changed) == (Step.DONE, None, True, False)
+    assert len(vcenter.named("web")) == 1
+
+
+def test_child_that_another_run_is_about_to_record(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    rival(bed, None, {report.CHILD_NONCE: "n0"})
+    (vm,) = vcenter.named("web")
+    record = identity.Record(bed.parent.values["config.instanceUuid"], vcenter.objects[vm]["config.uuid"], "n0")
+    vcenter.later(3, lambda: vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record)}))
+    (child,) = bed.make("web")
+    assert (child.step, child.error, child.existed) == (Step.DONE, None, True)
+
+
+def test_foreign_vm_that_has_got_the_name_meanwhile(bed: Bed) -> None:
+    rival(bed, None, {})
+    (child,) = bed.make("web")
+    assert (child.step, child.vm, child.changed) == (Step.FAILED, None, False)
+    assert "got this name while the task ran, and nothing on it says" in str(child.error)
+    assert "remove the object" not in str(child.error)

@@ -470,7 +470,7 @@ def test_end_of_a_persistent_child_is_noted() -> None:
     assert (child.step, requests) == (Step.NOTING, [Request.NOTE])
     assert child.note == {report.DONE: f"{child.nonce} 0"}
     assert walk(child, Succeeded()).step is Step.DONE
-    child = walk(child, Failed("No privilege."))
+    child = walk(child, Failed("No privilege.", "NoPermission"))
     assert (child.step, child.error) == (Step.FAILED, "No privilege.")
 
 
