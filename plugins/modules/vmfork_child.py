@@ -149,6 +149,10 @@ options:
       - When C(hostname) is not given, it is the first label of the child's name (V(web-01) of V(web-01.example.com)),
         made valid. Characters that a host name cannot have become hyphens, and letters of other scripts are written as
         IDNA does. A name with a domain also gives C(fqdn). If no host name can be made, the task warns.
+      - An address under a key that the public scripts read, such as C(ipaddress) or C(ip0.address), is compared with
+        those of the other children, of the parent and of all VMs that the user may see, as VMware Tools reports them in
+        C(guest.ipAddress). One that is taken on the same network is refused before anything is made. Where the network
+        is not known, the task warns.
       - They are handed over when a child is made. A child that exists is not changed.
     type: dict
   secret_config_params:
@@ -217,9 +221,10 @@ options:
       mac_address:
         description:
           - MAC address for the adapter, such as V("00:50:56:01:02:03"), in quotes, since YAML takes some of them for
-            numbers. vCenter may want it to be outside of the range it assigns from.
+            numbers. One of the ranges that vSphere assigns from is refused, which start with V(00:0c:29) and, from
+            V(00:50:56:40) on, with V(00:50:56).
           - No two adapters can have the same one, so with several children it belongs into the O(networks) of each. One
-            of the parent's own is refused.
+            of the parent's own, or of another VM on the same network, is refused.
           - The default is a new one from vCenter.
         type: str
       connect:
@@ -261,8 +266,19 @@ options:
     choices: [created, powered_on, tools, ip_address, post_clone]
     default: post_clone
   ip_network:
-    description: The network in which an address counts for O(wait_for=ip_address), for example V(192.0.2.0/24).
+    description:
+      - The network in which an address counts for O(wait_for=ip_address), for example V(192.0.2.0/24).
+      - An address that O(config_params) gives to a child must be inside of it.
     type: str
+  address_timeout:
+    description:
+      - Seconds to wait for the address of a new child whose post-clone script has ended, with O(wait_for=post_clone).
+        VMware Tools may report it later than the end of the script, in some guests by minutes.
+      - A child that has no address is not waited for any longer, and has not failed. A child that still has an address
+        of its parent on the parent's network has failed, if VMware Tools reported that after the end of the script. If
+        nothing was reported since, the task warns.
+    type: int
+    default: 3
   timeout:
     description:
       - Seconds the whole task may take.
@@ -500,7 +516,15 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import children, facts, networks, pipeline, removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
+    addresses,
+    children,
+    executor,
+    facts,
+    networks,
+    pipeline,
+    removal,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import wanted as wishes
@@ -538,6 +562,10 @@ def check(params: _arguments.Params) -> None:
         raise _errors.BadInput("No child is named. Give name or children, or all=true with state=absent.")
     if params["force"] and params["state"] != "absent":
         raise _errors.BadInput("force=true removes children, so it needs state=absent. Use that, or leave force out.")
+    if params["address_timeout"] < 0:
+        raise _errors.BadInput(f"address_timeout is {params['address_timeout']}, and cannot be negative. Correct it.")
+    if params["state"] == "present":
+        addresses.check(wanted, _network(params["ip_network"]))
     if params["concurrency"] < 1:
         raise _errors.BadInput(f"concurrency is {params['concurrency']}, and at least 1 is needed. Correct it.")
     secret = any(one.secret_config_params for one in wanted)
@@ -572,7 +600,9 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         goal = pipeline.Goal(
             params["wait_for"], parent.values, network, engine.param_keys, is_born_running=engine.is_born_running
         )
-        how = children.How(params["concurrency"], task.check_mode, params["allow_running_parent"])
+        how = children.How(
+            params["concurrency"], task.check_mode, params["allow_running_parent"], params["address_timeout"]
+        )
         results = children.make(parent, wanted, goal, deadline, how, task.warn)
         if params["on_failure"] == "remove":
             removal.remove_failed(parent, results, task.warn)
@@ -667,6 +697,7 @@ def main() -> None:
             "allow_running_parent": {"type": "bool", "default": False},
             "wait_for": {"type": "str", "choices": list(pipeline.GOALS), "default": "post_clone"},
             "ip_network": {"type": "str"},
+            "address_timeout": {"type": "int", "default": executor.ADDRESS_SECONDS},
             "timeout": {"type": "int", "default": 300},
             "concurrency": {"type": "int", "default": 16},
             "on_failure": {"type": "str", "choices": ["keep", "remove"], "default": "keep"},

@@ -243,7 +243,7 @@ def test_adapter_that_is_not_connected_any_more(lab: VCenter) -> None:
 
 def test_adapter_that_is_to_be_connected_when_the_script_has_ended(vcenter: VCenter) -> None:
     """Check mode foresees it while the script still runs, as a task left it that was killed."""
-    vcenter.quiesce(post_clone_script="#!/bin/sh\nuntil test -e /root/go; do sleep 0.1; done\n")
+    vcenter.quiesce(post_clone_script="#!/bin/sh\nip addr flush eth0\nuntil test -e /root/go; do sleep 0.1; done\n")
     child = vcenter.fork("web-01", networks=[{"connect": "never"}], wait_for="powered_on").child("web-01")
     given = {"parent_name": vcenter.parent, "name": "web-01", "networks": [{"connect": "after_post_clone"}]}
     checked = vcenter.ok("vmfork_child", check=True, **given)

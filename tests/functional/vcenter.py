@@ -41,8 +41,8 @@ echo once >>/root/pre-quiesce-ran
 POST_CLONE = """#!/bin/sh
 set -e
 if name=$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname' 2>/dev/null); then hostname "$name"; fi
-address=$(vmtoolsd --cmd 'info-get guestinfo.fork.ipaddress' 2>/dev/null) || exit 0
 ip addr flush dev eth0
+address=$(vmtoolsd --cmd 'info-get guestinfo.fork.ipaddress' 2>/dev/null) || exit 0
 ip addr add "$address/24" dev eth0
 ip link set eth0 up
 """

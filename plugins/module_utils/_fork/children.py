@@ -18,6 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
+    addresses,
     facts,
     foresight,
     identity,
@@ -28,7 +29,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
     survey,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import Executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import ADDRESS_SECONDS, Executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import Result
@@ -45,11 +46,13 @@ class How:
 
     :param concurrency: how many at a time.
     :param allow_running_parent: also of a parent that does not stand at its fork point.
+    :param address_timeout: seconds; see :data:`executor.ADDRESS_SECONDS`.
     """
 
     concurrency: int
     check_mode: bool
     allow_running_parent: bool = False
+    address_timeout: float = ADDRESS_SECONDS
 
 
 def make(
@@ -69,7 +72,8 @@ def make(
         networks.check_against_parent(parent.name, parent.values, one.networks)
     places = Places(parent, wanted)
     folders = {one.name: places.folder_of(one) for one in wanted}
-    standings, everyone = survey.survey(parent, deadline, folders, {one.name: one.bios_uuid for one in wanted})
+    uuids = {one.name: one.bios_uuid for one in wanted}
+    standings, everyone = survey.survey(parent, deadline, folders, uuids, addresses.paths(wanted))
     refused = {one.name: _refusal(one, standings[one.name]) for one in wanted}
     missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
     obstacle = (_unreported(parent, goal) or _obstacle(parent, goal, how, len(missing), warn)) if missing else None
@@ -83,12 +87,13 @@ def make(
     if missing:
         places.look_up(missing)
         goal = replace(goal, backings=places.networks.backings)
+        _refuse_conflicts(parent, missing, everyone, places, warn)
         refused.update(port_groups.shortages(parent, missing, places.networks))
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
     if how.check_mode:
         done, seconds = foresight.foresee(parent, places, ways, deadline, obstacle is None, warn), {}
     else:
-        executor = Executor(parent, places, deadline, how.concurrency, before=everyone)
+        executor = Executor(parent, places, deadline, how.concurrency, everyone, how.address_timeout)
         done = {child.name: child for child in executor.run(ways.values())}
         for warning in (one for child in done.values() for one in child.warnings):
             warn(warning)
@@ -109,6 +114,25 @@ def make(
         )
     _describe(parent, places, results, warn)
     return results
+
+
+def _refuse_conflicts(
+    parent: Parent,
+    missing: t.Sequence[Wanted],
+    everyone: t.Mapping[t.Any, _properties.Values],
+    places: Places,
+    warn: t.Callable[[str], None],
+) -> None:
+    """Refuse addresses that other VMs have.
+
+    :raises _errors.BadInput: there is such an address.
+    """
+    others = {vm: values for vm, values in everyone.items() if vm != parent.vm}
+    found = addresses.conflicts(parent.name, parent.values, missing, others, places.networks.backings)
+    for warning in found.warnings:
+        warn(warning)
+    if found.refused:
+        raise _errors.BadInput(" ".join(found.refused))
 
 
 def _unreported(parent: Parent, goal: pipeline.Goal) -> str | None:

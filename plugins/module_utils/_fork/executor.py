@@ -9,6 +9,8 @@ before its effect was looked for.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 import typing as t
 from collections import Counter, deque
@@ -37,9 +39,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline impo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
-SETTLE_SECONDS = 3
-"""How long a child whose script has ended may take to have its address reported. VMware Tools reports at once when
-the runner asks it to; a child that has no address is not waited for any longer."""
+ADDRESS_SECONDS = 3
+"""How long a child whose script has ended may take to have its address reported, unless the task says otherwise. VMware
+Tools reports at once when the runner asks it to; a child that has no address is not waited for any longer."""
 
 MOST_LOOKS = 6
 """How often a VM that got a child's name meanwhile is looked at until another run has recorded it: some ten seconds."""
@@ -57,10 +59,17 @@ class Executor:
 
     :param concurrency: how many children may be between the request for their creation and their running.
     :param before: the VMs that were there before: none of them is a child that is made now.
+    :param address_timeout: seconds; see :data:`ADDRESS_SECONDS`.
     """
 
     def __init__(
-        self, parent: Parent, places: Places, deadline: Deadline, concurrency: int, before: t.Container[t.Any] = ()
+        self,
+        parent: Parent,
+        places: Places,
+        deadline: Deadline,
+        concurrency: int,
+        before: t.Container[t.Any] = (),
+        address_timeout: float = ADDRESS_SECONDS,
     ) -> None:
         self._parent = parent
         self._session = parent.session
@@ -69,6 +78,7 @@ class Executor:
         self._seconds = deadline.seconds
         self._concurrency = concurrency
         self._before = before
+        self._address_timeout = address_timeout
         self._children: dict[str, Child] = {}
         self._waiting: deque[tuple[str, Request]] = deque()
         self._tasks: dict[t.Any, str] = {}
@@ -102,6 +112,9 @@ class Executor:
                 self._break_off(error.sentence)
             except vmodl.MethodFault as fault:
                 self._break_off(_errors.failure("Could not follow what becomes of the children", fault).sentence)
+            except BaseException:
+                self._close_up(watch)
+                raise
         return list(self._children.values())
 
     # --- events -----------------------------------------------------------------------------------------------------
@@ -110,7 +123,7 @@ class Executor:
         child, request = way
         self._children[child.name] = child
         if child.step is Step.SETTLING:
-            self._settling.setdefault(child.name, Deadline(SETTLE_SECONDS))
+            self._settling.setdefault(child.name, Deadline(self._address_timeout))
         else:
             self._settling.pop(child.name, None)
         if child.is_finished:
@@ -280,6 +293,28 @@ class Executor:
         self._paused.clear()
         self._in_the_way.clear()
         self._deadline = Deadline(CLEAR_SECONDS)
+
+    def _close_up(self, watch: _properties.Watch) -> None:
+        """Something else ends the task, a signal for example: record the children, and clear their secrets."""
+        try:
+            if not self._is_overdue:
+                self._give_up()
+            while not self._all_finished:
+                if self._deadline.passed:
+                    self._give_up()
+                self._submit_waiting()
+                self._look(watch)
+        except Exception:  # noqa: BLE001, the first exception is the one that is reported
+            jobs: dict[t.Any, _tasks.Job] = {}
+            for name, child in self._children.items():
+                keys = dict.fromkeys(child.secret_keys, "")
+                if child.vm is not None and not child.recorded:
+                    keys.update(child.record)
+                if child.vm is not None and not child.is_finished and keys:
+                    submit = functools.partial(child.vm.ReconfigVM_Task, _extra_config.spec(keys))
+                    jobs[name] = (f"{Request.CLEAR.value} {name}", submit)
+            with contextlib.suppress(Exception):
+                _tasks.run_all(self._session, Deadline(CLEAR_SECONDS), jobs)
 
     def _break_off(self, sentence: str) -> None:
         """The server is lost: what is not done has failed, and what is known is still told."""

@@ -117,12 +117,26 @@ def own_addresses(values: Values, of_parent: Values, network: IPNetwork | None =
     not link-local, not one of the parent's, and inside ``network`` if given.
     """
     own = set(mac_addresses(values)) - set(mac_addresses(of_parent))
-    inherited = {address for _mac, address in guest_addresses(of_parent)} | {of_parent.get("guest.ipAddress")}
+    inherited = _all_addresses(of_parent)
     return [
         address
         for mac, address in guest_addresses(values)
         if mac in own and address not in inherited and _counts(address, network)
     ]
+
+
+def parents_addresses(values: Values, of_parent: Values) -> list[str]:
+    """Return the parent's addresses that a child still has on an adapter of its own, on a network of the parent."""
+    own = networks.beside(values, of_parent) - set(mac_addresses(of_parent))
+    return [
+        address
+        for mac, address in guest_addresses(values)
+        if mac in own and address in _all_addresses(of_parent) and _counts(address, None)
+    ]
+
+
+def _all_addresses(values: Values) -> set[t.Any]:
+    return {address for _mac, address in guest_addresses(values)} | {values.get("guest.ipAddress")}
 
 
 def _counts(text: str, network: IPNetwork | None) -> bool:

@@ -22,6 +22,11 @@ AFTER_POST_CLONE = "after_post_clone"
 CONNECT = (AT_CLONE, AFTER_POST_CLONE, "never")
 """When an adapter is connected."""
 
+RESERVED_MACS = (("00:50:56:40:00:00", "00:50:56:ff:ff:ff"), ("00:0c:29:00:00:00", "00:0c:29:ff:ff:ff"))
+"""MAC addresses that vSphere refuses when they are given, since it assigns them by itself: "It conflicts with VMware
+reserved MACs" (ansible-collections/community.vmware issue 1159, josenk/terraform-provider-esxi issue 184;
+vSphere Networking, "VMware OUI in static MAC addresses")."""
+
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}")
 
 Values = t.Mapping[str, t.Any]
@@ -126,7 +131,7 @@ def labels(cards: t.Iterable[t.Any]) -> str:
 
 
 def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network]) -> None:
-    """Refuse an entry that fits none of the parent's adapters, one that another entry fits, or a MAC of the parent's.
+    """Refuse an entry that fits none of the parent's adapters or one that another entry fits, and a MAC that is taken.
 
     :param name: the parent's.
     :raises _errors.BadInput: tells the adapters there are.
@@ -151,6 +156,11 @@ def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network
             raise _errors.BadInput(
                 f"networks: {one.mac_address} is the MAC address of {taken[one.mac_address]} of VM {name}, which keeps "
                 "it. Give another one, or leave mac_address out for a new one."
+            )
+        if any(first <= (one.mac_address or "") <= last for first, last in RESERVED_MACS):
+            raise _errors.BadInput(
+                f"networks: {one.mac_address} is in a range that vSphere assigns from, and a VM that is given one of "
+                "these cannot be powered on. Give one from 00:50:56:00:00:00 to 00:50:56:3f:ff:ff."
             )
 
 
@@ -180,6 +190,43 @@ def landing(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[s
     have = adapters(parent)
     named = {_key(have, one): backings[one.network] for one in networks if one.network is not None}
     return Counter(filter(None, (_port_group(named.get(one.key, one.backing)) for one in have)))
+
+
+def network_id(backing: t.Any) -> str | None:
+    """Return the managed object ID of the network behind an adapter; ``None`` where the backing does not name it."""
+    if isinstance(backing, vim.vm.device.VirtualEthernetCard.DistributedVirtualPortBackingInfo):
+        return _port_group(backing)  # the key of a port group is its ID
+    network = getattr(backing, "network", None)
+    return network._GetMoId() if network is not None else None
+
+
+def network_ids(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> set[str] | None:
+    """Return the IDs of the networks that a child will be connected to; ``None`` where one of them is not known.
+
+    :param backings: as for :func:`device_changes`.
+    """
+    have = adapters(parent)
+    entries = {_key(have, one): one for one in networks}
+    result: set[str | None] = set()
+    for adapter in have:
+        entry = entries.get(adapter.key)
+        if entry is not None and entry.connect == "never":
+            continue
+        named = entry.network if entry is not None else None
+        result.add(network_id(backings[named] if named is not None else adapter.backing))
+    return None if None in result else t.cast("set[str]", result)
+
+
+def beside(child: Values, parent: Values) -> set[str]:
+    """Return the MAC addresses of a child's adapters that are connected to a network which the parent is on, too."""
+    there = [one.backing for one in adapters(parent) if one.backing is not None]
+    return {
+        mac_of(one)
+        for one in adapters(child)
+        if one.backing is not None
+        and (one.connectable is None or one.connectable.connected)
+        and any(_is_same_network(one.backing, other) for other in there)
+    }
 
 
 def _edit(adapter: t.Any, backing: t.Any, mac_address: str | None = None, connectable: t.Any = None) -> t.Any:

@@ -134,6 +134,8 @@ class Child:
     :param bios_uuid: what its BIOS UUID is to be; ``None`` leaves that to the server.
     :param seen_on: vCenter has shown it powered on. That it is off is late news before that, and no power-off.
     :param changed: vCenter has carried out a request, or may do so yet.
+    :param addresses_at_end: what VMware Tools had reported when the script's end was seen. What it reports later is
+        newer than that.
     :param warnings: what is to be said of it, though it has not failed.
     """
 
@@ -153,6 +155,7 @@ class Child:
     changed: bool = False
     values: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False)
     error: str | None = None
+    addresses_at_end: tuple[tuple[str, str], ...] | None = None
     warnings: tuple[str, ...] = ()
     secrets_seen: bool = False
     secrets_cleared: bool = False
@@ -528,9 +531,14 @@ def _arrive(child: Child) -> Next:
         if child.disconnected and not child.connected:
             return replace(child, step=Step.CONNECTING), Request.CONNECT
         # The script has ended, but what vCenter tells of the guest may still be the parent's.
+        if child.addresses_at_end is None:
+            child = replace(child, addresses_at_end=tuple(facts.guest_addresses(values)))
         is_new = child.connected or not child.existed
-        if child.disconnected or (is_new and not facts.own_addresses(values, child.goal.parent)):
+        inherited = facts.parents_addresses(values, child.goal.parent)
+        if child.disconnected or (is_new and (inherited or not facts.own_addresses(values, child.goal.parent))):
             return replace(child, step=Step.SETTLING), None
+        if inherited:
+            return _finish(_with_warning(child, f"Child {child.name} has the address {inherited[0]} of its parent."))
     return _finish(child)
 
 
@@ -540,7 +548,26 @@ def _settled(child: Child) -> Next:
         why = "vCenter's task succeeded, but they are still disconnected"
         sentence = _errors.sentence(f"{Request.CONNECT.value} {child.name}", why, "Look at the VM in vCenter.")
         return _fail(child, sentence + _left_disconnected(child))
+    parent = child.goal.parent
+    inherited = facts.parents_addresses(child.values, parent)
+    if tuple(facts.guest_addresses(child.values)) != child.addresses_at_end:
+        if inherited:
+            what = f"Child {child.name} still has the address {inherited[0]} of its parent"
+            why = "VMware Tools reported it on the child's own network adapter after the post-clone script had ended"
+            return _fail(child, _errors.sentence(what, why, "Have the script take it away and set another one."))
+    elif not facts.own_addresses(child.values, parent) and facts.guest_addresses(child.values):
+        shown = ", ".join(dict.fromkeys(address for _mac, address in facts.guest_addresses(child.values)))
+        child = _with_warning(
+            child,
+            f"It is not known whether child {child.name} has an address of its own: VMware Tools reported nothing new "
+            f"since its post-clone script ended, and vCenter still shows {shown}. Look at the child, or give a longer "
+            "address_timeout.",
+        )
     return _finish(child)
+
+
+def _with_warning(child: Child, sentence: str) -> Child:
+    return replace(child, warnings=(*child.warnings, sentence))
 
 
 def _left_disconnected(child: Child) -> str:
@@ -552,7 +579,7 @@ def _left_disconnected(child: Child) -> str:
 def _fail(child: Child, sentence: str, fault: str = "") -> Next:
     if child.step is Step.NOTING and (not fault or fault in _tasks.BUSY):
         # The script has ended well, and the next run can write the note.
-        return _end(replace(child, warnings=(*child.warnings, sentence))), None
+        return _end(_with_warning(child, sentence)), None
     if child.step in (Step.CLEARING, Step.NOTING):
         return replace(child, step=Step.FAILED, error=child.error or sentence), None
     return _finish(_with_error(child, sentence))

@@ -56,6 +56,27 @@ def test_an_entry_without_anything_is_the_adapter_of_its_place() -> None:
     assert networks.wanted(None) == networks.wanted([]) == ()
 
 
+@pytest.mark.parametrize(
+    ("mac", "refused"),
+    [
+        ("00:50:56:00:00:01", False),
+        ("00:50:56:3f:ff:ff", False),
+        ("00:50:56:40:00:00", True),
+        ("00-50-56-90-00-01", True),
+        ("00:50:56:FF:FF:FF", True),
+        ("00:0C:29:12:34:56", True),
+        ("00:0c:28:12:34:56", False),
+        ("02:00:00:00:00:01", False),
+    ],
+)
+def test_mac_addresses_that_vsphere_keeps_for_itself(mac: str, refused: bool) -> None:
+    if refused:
+        with pytest.raises(BadInput, match="a range that vSphere assigns from"):
+            networks.check_against_parent("golden", vm(adapter(1)), networks.wanted([{"mac_address": mac}]))
+    else:
+        networks.check_against_parent("golden", vm(adapter(1)), networks.wanted([{"mac_address": mac}]))
+
+
 @given(st.binary(min_size=6, max_size=6), st.sampled_from(":-"), st.booleans())
 def test_mac_addresses(address: bytes, between: str, upper: bool) -> None:
     text = address.hex(between)

@@ -155,6 +155,61 @@ def test_time_is_over_before_the_new_vm_was_seen() -> None:
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
 
 
+PORT_GROUP = vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(deviceName="lab", network=vim.Network("network-1"))
+ELSEWHERE = vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(deviceName="dmz", network=vim.Network("network-2"))
+PARENTS_MAC = "00:50:56:00:00:01"
+
+
+def at(mac: str, *addresses: str, backing: Any = PORT_GROUP, connected: bool = True, on: str = "") -> dict[str, Any]:
+    """A VM with an adapter, and what VMware Tools reports of it."""
+    connectable = vim.vm.device.VirtualDevice.ConnectInfo(connected=connected)
+    card = vim.vm.device.VirtualVmxnet3(macAddress=mac, backing=backing, connectable=connectable)
+    return {
+        "config.hardware.device": [card],
+        "guest.net": [SimpleNamespace(macAddress=on or mac, ipAddress=list(addresses))],
+    }
+
+
+WITH_ADDRESS = {**PARENT, **at(PARENTS_MAC, "192.0.2.1")}
+
+
+@pytest.mark.parametrize(
+    ("at_end", "later", "failed", "warned"),
+    [
+        pytest.param(at(MAC), at(MAC, "192.0.2.1"), True, False, id="parent's address in a newer report"),
+        pytest.param(at(MAC), at(MAC, "192.0.2.1", "192.0.2.2"), True, False, id="beside one of its own"),
+        pytest.param(at(MAC, "192.0.2.1"), at(MAC, "192.0.2.1"), False, True, id="nothing newer"),
+        pytest.param(at(MAC, "192.0.2.1", on=PARENTS_MAC), None, False, True, id="still all the parent's"),
+        pytest.param(at(MAC, "192.0.2.1"), at(MAC), False, False, id="newer report without it"),
+        pytest.param(at(MAC), None, False, False, id="no address at all"),
+        pytest.param(at(MAC), at(MAC, "192.0.2.1", backing=ELSEWHERE), False, False, id="on another network"),
+        pytest.param(at(MAC), at(MAC, "192.0.2.1", connected=False), False, False, id="on a disconnected adapter"),
+    ],
+)
+def test_child_that_has_its_parents_address(
+    at_end: dict[str, Any], later: dict[str, Any] | None, failed: bool, warned: bool
+) -> None:
+    child = born_running(dataclasses.replace(BORN_RUNNING, parent=WITH_ADDRESS))
+    child = walk(child, Created(VM), shown(child, child.record))
+    values = {**shown(child, {**child.record, report.POST_CLONE: f"{child.nonce} 0 "}).values, **at_end}
+    child = walk(child, News(values))
+    assert child.step is Step.SETTLING
+    child = walk(child, *([News({**values, **later})] if later else []), Settled(), Succeeded())
+    assert child.step is (Step.FAILED if failed else Step.DONE)
+    assert ("still has the address 192.0.2.1 of its parent" in str(child.error)) is failed
+    assert bool(child.warnings) is warned
+
+
+def test_child_that_existed_and_has_its_parents_address() -> None:
+    """How old the report is nothing tells, so it is no failure, and no waiting helps."""
+    record = identity.Record("parent-uuid", "child-uuid", "n0")
+    keys = {identity.RECORD_KEY: str(record), report.DONE: "n0 0"}
+    goal = dataclasses.replace(BORN_RUNNING, parent=WITH_ADDRESS)
+    child, request = pipeline.resume(Wanted("web-01"), goal, VM, {**on(**keys), **at(MAC, "192.0.2.1")})
+    assert (child.step, request, child.changed) == (Step.DONE, None, False)
+    assert child.warnings == ("Child web-01 has the address 192.0.2.1 of its parent.",)
+
+
 def test_child_whose_turn_did_not_come() -> None:
     said = pipeline.unfinished(born_running(), 30, begun=False)
     assert said == (

@@ -517,6 +517,115 @@ def test_all_are_detached(bed: Bed) -> None:
     assert not [vm for vm in vms if identity.RECORD_KEY in bed.vcenter.keys(vm)]
 
 
+def test_check_mode_asks_for_the_privilege_to_detach(bed: Bed) -> None:
+    vm = bed.child("web")
+    bed.vcenter.effects["HasPrivilegeOnEntities"] = lambda _manager, entity, **given: [
+        vim.EntityPrivilege(
+            entity=vm,
+            privAvailability=[vim.PrivilegeAvailability(privId=one, isGranted=False) for one in given["privId"]],
+        )
+    ]
+    assert outcome(detach(bed, "web", check_mode=True)) == [("web", "failed", False)]
+
+
+@pytest.mark.parametrize("way", ["refuse", "fail"])
+def test_child_that_cannot_be_detached(bed: Bed, way: str) -> None:
+    vm = bed.child("web")
+    getattr(bed.vcenter, way)("ReconfigVM_Task", vim.fault.NoPermission(privilegeId="X.Y", object=vm))
+    (result,) = detach(bed, "web")
+    assert (result.state, result.changed) == ("failed", False)
+    assert "lacks the privilege X.Y" in str(result.error)
+    assert identity.RECORD_KEY in bed.vcenter.keys(vm)
+
+
+def test_detaching_whose_answer_was_lost(bed: Bed) -> None:
+    vm = bed.child("web")
+    bed.vcenter.lose_answer("ReconfigVM_Task", carried_out=True)
+    assert outcome(detach(bed, "web")) == [("web", "detached", True)]
+    assert identity.RECORD_KEY not in bed.vcenter.keys(vm)
+
+
+# --- what is lost, and what is given away ---------------------------------------------------------------------------
+
+
+def test_of_all_vms_no_more_than_the_record_is_read(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real VM has some 60 keys of extraConfig."""
+    scanned: list[str] = []
+    scan = _properties.scan
+
+    def spy(session: Any, root: Any, kind: Any, paths: Any) -> Any:
+        scanned.extend(paths)
+        return scan(session, root, kind, paths)
+
+    monkeypatch.setattr(_properties, "scan", spy)
+    bed.child("a")
+    census.count(bed.session, bed.parent.engine, Deadline(300), None, bed.warnings.append)
+    bed.remove_all(check_mode=True)
+    bed.remove("a")
+    assert identity.RECORD_PATH in scanned
+    assert "config.extraConfig" not in scanned
+
+
+LOST: dict[str, dict[str, Any]] = {
+    "it was made a template": {"config.template": True},
+    "it has disks that its parent does not have (disk 2001)": {
+        "config.hardware.device": [vim.vm.device.VirtualDisk(key=2001, unitNumber=1, controllerKey=1000)]
+    },
+}
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("why", LOST)
+def test_a_child_with_more_to_lose_needs_force(bed: Bed, why: str, check_mode: bool) -> None:
+    vm = bed.child("a")
+    bed.vcenter.objects[vm].update(LOST[why])
+    results = bed.remove("a", check_mode=check_mode)
+    assert outcome(results) == [("a", "failed", False)]
+    assert f"Child a is not removed: {why}. Set force=true" in str(results[0].error)
+    assert (bed.acts, bed.warnings) == ([], [])
+    forced = removal.named(bed.parent, [Wanted("a")], bed.order(check_mode, force=True))
+    assert outcome(forced) == [("a", "removed", True)]
+    assert f"Child a: {why}, which {'would be' if check_mode else 'is'} lost with it." in bed.warnings
+    assert bool(bed.acts) is not check_mode
+
+
+def test_a_child_that_becomes_a_template_during_its_power_off_is_kept(bed: Bed) -> None:
+    vm = bed.child("a")
+
+    def power_off(_vm: Any) -> None:
+        bed.vcenter.objects[vm].update({"runtime.powerState": OFF, "config.template": True})
+
+    bed.vcenter.effects["PowerOffVM_Task"] = power_off
+    (result,) = bed.remove("a")
+    assert (result.state, result.changed, bed.vcenter.count("Destroy_Task")) == ("failed", True, 0)
+    assert "it was made a template" in str(result.error)
+
+
+def test_detach_removes_the_record_and_nothing_else(bed: Bed) -> None:
+    vm = bed.child("a")
+    bed.vcenter.set_keys(vm, other="kept")
+    before = dict(bed.vcenter.objects[vm])
+    detach = bed.order(state="detached")
+    assert outcome(removal.named(bed.parent, [Wanted("a")], bed.order(True, state="detached"))) == [
+        ("a", "detached", True)
+    ]
+    assert identity.RECORD_KEY in bed.vcenter.keys(vm)
+    assert outcome(removal.named(bed.parent, [Wanted("a")], detach)) == [("a", "detached", True)]
+    assert bed.vcenter.keys(vm) == {"other": "kept"}
+    now = dict(bed.vcenter.objects[vm])
+    assert {path for path in before if before[path] != now.get(path)} == {"config.extraConfig"}
+    assert outcome(removal.named(bed.parent, [Wanted("a")], detach)) == [("a", "detached", False)]
+    assert outcome(removal.every(bed.parent, detach)) == []
+    assert bed.acts == []
+
+
+def test_detach_of_another_parents_child_is_refused(bed: Bed) -> None:
+    bed.child("a", of="00000000-0000-0000-0000-000000000001")
+    (result,) = removal.named(bed.parent, [Wanted("a")], bed.order(state="detached"))
+    assert (result.state, bed.vcenter.count("ReconfigVM_Task")) == ("failed", 0)
+    assert "is not detached: it is recorded as the child of another parent" in str(result.error)
+
+
 # --- busy VMs -------------------------------------------------------------------------------------------------------
 
 

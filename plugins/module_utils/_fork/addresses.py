@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The addresses that children are given: refuse those that another VM has. Pure; needs no server.
+
+Private to the collection. vSphere does not know what a guest does with its config params, so what counts is what the
+public scripts read as an address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+
+IPAddress = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Values = t.Mapping[str, t.Any]
+
+_PATHS, _MAC_PATHS = ("guest.ipAddress", "network"), ("config.hardware.device",)
+"""Properties of every VM that are compared with the addresses and with the MAC addresses of children."""
+
+_KEY = re.compile(
+    r"(guestinfo\.)?(fork\.|ic\.)?((ip|eth|ethernet|nic)\d*[._])?(ip(v?[46])?[_-]?addr(ess)?\d*|address|ip(v?[46])?\d*)",
+    re.IGNORECASE,
+)
+"""Keys under which public scripts read an address: ``ipaddress``, ``ip0.address``, ``guestinfo.ic.ipaddress`` …"""
+
+
+def addresses(child: Wanted) -> dict[IPAddress, str]:
+    """Return the addresses that a child's config params give it, each with the text as the task has it."""
+    found: dict[IPAddress, str] = {}
+    for key, value in child.config_params.items():
+        for text in re.split(r"[,;\s]+", value) if _KEY.fullmatch(key) else []:
+            address = parse(text)
+            if address is not None and not address.is_unspecified:  # by which some scripts mean DHCP
+                found.setdefault(address, text)
+    return found
+
+
+def parse(text: str) -> IPAddress | None:
+    """Return the address in a text, which may have a prefix length or a zone; ``None`` when there is none."""
+    plain = text.strip().strip("[]").partition("/")[0].partition("%")[0]
+    try:
+        address = ipaddress.ip_address(plain)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def paths(children: t.Sequence[Wanted]) -> list[str]:
+    """Return the properties of all VMs that :func:`conflicts` needs: none, where no address is given."""
+    result: list[str] = []
+    if any(addresses(child) for child in children):
+        result += _PATHS
+    if any(one.mac_address is not None for child in children for one in child.networks):
+        result += _MAC_PATHS
+    return result
+
+
+def check(children: t.Sequence[Wanted], ip_network: IPNetwork | None) -> None:
+    """Refuse what needs no server to be seen.
+
+    :raises _errors.BadInput: two children of one network are given the same address, or an address is outside of
+        ``ip_network``.
+    """
+    owners: dict[tuple[t.Any, IPAddress], Wanted] = {}
+    for child in children:
+        given = addresses(child)
+        for address, text in given.items():
+            other = owners.setdefault((_named(child), address), child)
+            if other is not child:
+                raise _errors.BadInput(
+                    f"The address {text} is given to child {other.name} and to child {child.name}. Give each child its "
+                    "own, in the config_params of its entry in children."
+                )
+        if ip_network is not None:
+            _check_inside(child, given, ip_network)
+
+
+def _check_inside(child: Wanted, given: t.Mapping[IPAddress, str], ip_network: IPNetwork) -> None:
+    """Refuse a child all of whose addresses of the network's version are ones that it cannot have there."""
+    same_version = {one: text for one, text in given.items() if one.version == ip_network.version}
+    if not same_version:
+        return
+    if not any(one in ip_network for one in same_version):
+        raise _errors.BadInput(
+            f"Child {child.name}: the address {', '.join(same_version.values())} is outside of ip_network "
+            f"{ip_network}. Correct one of the two."
+        )
+    for address, text in same_version.items():
+        is_end = address == ip_network.network_address or (
+            ip_network.version == 4 and address == ip_network.broadcast_address
+        )
+        if is_end and ip_network.num_addresses > 2:
+            raise _errors.BadInput(
+                f"Child {child.name}: the address {text} is the network or broadcast address of ip_network "
+                f"{ip_network}, which no host can have. Give another one."
+            )
+
+
+def _named(child: Wanted) -> t.Any:
+    """Return what the task says about the child's networks: children for which it says the same share them."""
+    return tuple(sorted((one.label or "", one.position, one.network) for one in child.networks if one.network))
+
+
+class Conflicts(t.NamedTuple):
+    """Addresses that others have, as sentences."""
+
+    refused: list[str]
+    warnings: list[str]
+
+
+def conflicts(
+    parent_name: str,
+    parent: Values,
+    children: t.Sequence[Wanted],
+    others: t.Mapping[t.Any, Values],
+    backings: t.Mapping[str, t.Any],
+) -> Conflicts:
+    """Compare the addresses of children that are to be made with those of the parent and of all other VMs.
+
+    An address that another network has is no conflict: fenced test beds use the same addresses on purpose.
+
+    :param parent: properties of the parent.
+    :param others: all VMs but the parent, with the properties of :func:`paths`.
+    :param backings: network as a child names it → what an adapter on it is backed by.
+    """
+    taken: dict[IPAddress | str, list[tuple[str, set[str] | None]]] = {}
+    for address, ids in _of_parent(parent).items():
+        taken.setdefault(address, []).append((f"the parent, VM {parent_name}", ids))
+    for vm, values in others.items():
+        owner = f"VM {_inventory.unescape(values.get('name', 'without a name'))} ({vm._GetMoId()})"
+        found = parse(values.get("guest.ipAddress") or "")
+        if found is not None:
+            at = {network._GetMoId() for network in values.get("network") or []}
+            taken.setdefault(found, []).append((owner, at or None))
+        for card in networks.adapters(values):
+            on = networks.network_id(card.backing)
+            taken.setdefault(networks.mac_of(card), []).append((owner, {on} if on is not None else None))
+    result = Conflicts([], [])
+    for child in children:
+        of_child = networks.network_ids(parent, child.networks, backings)
+        given: dict[IPAddress | str, str] = {}
+        given.update({address: f"address {text}" for address, text in addresses(child).items()})
+        given.update({mac: f"MAC address {mac}" for mac in (one.mac_address for one in child.networks) if mac})
+        for key, what in given.items():
+            for owner, ids in taken.get(key, []):
+                if ids is None or of_child is None:
+                    result.warnings.append(
+                        f"Child {child.name} is given the {what}, which {owner} has. Whether the two are on the same "
+                        "network is not known."
+                    )
+                elif ids & of_child:
+                    result.refused.append(
+                        f"Child {child.name} is not created: {owner} has the {what} on the same network. Give the "
+                        "child another one, or another network in networks."
+                    )
+    return result
+
+
+def _of_parent(parent: Values) -> dict[IPAddress, set[str] | None]:
+    """Return the parent's addresses, each with the IDs of the networks that it is on."""
+    cards = networks.adapters(parent)
+    by_mac = {networks.mac_of(card): networks.network_id(card.backing) for card in cards}
+    known = {one for one in by_mac.values() if one is not None}
+    every = known if known and len(known) == len(set(by_mac.values())) else None
+    result: dict[IPAddress, set[str] | None] = {}
+    for nic in parent.get("guest.net") or []:
+        found = by_mac.get((nic.macAddress or "").lower())
+        for text in nic.ipAddress or []:
+            address = parse(text)
+            if address is not None:
+                result[address] = {found} if found is not None else every
+    main = parse(parent.get("guest.ipAddress") or "")
+    if main is not None:
+        result.setdefault(main, every)
+    return result

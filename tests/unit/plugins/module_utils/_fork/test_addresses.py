@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Addresses that children cannot have, since another VM has them."""
+
+from __future__ import annotations
+
+import ipaddress
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import addresses
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+
+CARD = vim.vm.device.VirtualEthernetCard
+LAB, DMZ = vim.Network("network-1"), vim.Network("network-2")
+MAC, PARENTS_MAC = "00:50:56:01:02:03", "00:50:56:00:00:01"
+
+
+def backing(network: Any) -> Any:
+    return CARD.NetworkBackingInfo(deviceName="name", network=network)
+
+
+def port_group(key: str) -> Any:
+    return CARD.DistributedVirtualPortBackingInfo(port=vim.dvs.PortConnection(switchUuid="s", portgroupKey=key))
+
+
+def vm(name: str, address: str | None, *networks: Any, mac: str = "") -> dict[str, Any]:
+    cards = [vim.vm.device.VirtualVmxnet3(key=4000, macAddress=mac, backing=backing(one)) for one in networks]
+    return {"name": name, "guest.ipAddress": address, "network": list(networks), "config.hardware.device": cards}
+
+
+PARENT = {
+    **vm("golden", "192.0.2.1", LAB, mac=PARENTS_MAC),
+    "guest.net": [SimpleNamespace(macAddress=PARENTS_MAC, ipAddress=["192.0.2.1", "2001:db8::1", "fe80::1"])],
+}
+
+
+def child(name: str = "web", *networks: Network, **params: str) -> Wanted:
+    return Wanted(name, {key.replace("__", "."): value for key, value in params.items()}, networks=networks)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "ipaddress",
+        "IPAddress",
+        "ip_address",
+        "ip",
+        "ip0",
+        "ipaddr",
+        "ipv4_address",
+        "ipv6address",
+        "address",
+        "ip0.address",
+        "eth0.ip",
+        "guestinfo.ic.ipaddress",
+        "guestinfo.fork.ip0.address",
+        "guestinfo.ipaddress",
+    ],
+)
+def test_keys_of_public_scripts(key: str) -> None:
+    assert list(addresses.addresses(Wanted("web", {key: "192.0.2.5"}))) == [ipaddress.ip_address("192.0.2.5")]
+
+
+@pytest.mark.parametrize("key", ["gateway", "dns", "netmask", "ntp", "hostname", "ip0.gateway", "vipaddress"])
+def test_keys_that_name_other_hosts(key: str) -> None:
+    assert addresses.addresses(Wanted("web", {key: "192.0.2.5"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.5/24", ["192.0.2.5"]),
+        (" 192.0.2.5 ", ["192.0.2.5"]),
+        ("2001:DB8:0::5/64", ["2001:db8::5"]),
+        ("[2001:db8::5]", ["2001:db8::5"]),
+        ("fe80::5%eth0", ["fe80::5"]),
+        ("::ffff:192.0.2.5", ["192.0.2.5"]),
+        ("192.0.2.5,192.0.2.6", ["192.0.2.5", "192.0.2.6"]),
+        ("dhcp", []),
+        ("", []),
+        ("0.0.0.0", []),
+        ("192.0.2.500", []),
+    ],
+)
+def test_values(text: str, expected: list[str]) -> None:
+    assert [str(one) for one in addresses.addresses(child(ipaddress=text))] == expected
+
+
+FIRST = Network(1, network="lab")
+
+
+@pytest.mark.parametrize(
+    ("children", "network", "said"),
+    [
+        ([child("a", ipaddress="192.0.2.5"), child("b", ipaddress="192.0.2.5")], None, "to child a and to child b"),
+        ([child("a", ip0__address="192.0.2.5/24"), child("b", ipaddress="192.0.2.5")], None, "to child a and"),
+        ([child("a", ipaddress="2001:db8::5"), child("b", ipaddress="2001:DB8:0:0::5")], None, "to child a and"),
+        ([child("a", FIRST, ip="192.0.2.5"), child("b", FIRST, ip="192.0.2.5")], None, "to child a and"),
+        ([child(ipaddress="198.51.100.5")], "192.0.2.0/24", "192.0.2.0/24. Correct one of the two"),
+        ([child(ipaddress="2001:db9::5")], "2001:db8::/64", "is outside of ip_network"),
+        ([child(ipaddress="192.0.2.0")], "192.0.2.0/24", "network or broadcast address"),
+        ([child(ipaddress="192.0.2.255")], "192.0.2.0/24", "network or broadcast address"),
+    ],
+)
+def test_refused_without_a_server(children: list[Wanted], network: str | None, said: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        addresses.check(children, ipaddress.ip_network(network) if network else None)
+    assert said in refusal.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("children", "network"),
+    [
+        ([child("a", ipaddress="192.0.2.5"), child("b", ipaddress="192.0.2.6")], "192.0.2.0/24"),
+        # Two networks that share nothing: a fenced test bed.
+        ([child("a", FIRST, ip="192.0.2.5"), child("b", Network(1, network="dmz"), ip="192.0.2.5")], None),
+        ([child(ip0__address="192.0.2.5", ip1__address="198.51.100.5")], "192.0.2.0/24"),
+        ([child(ipaddress="2001:db8::5")], "192.0.2.0/24"),
+        ([child(ipaddress="192.0.2.4")], "192.0.2.4/31"),
+        ([child(ipaddress="dhcp"), child("b", ipaddress="dhcp")], "192.0.2.0/24"),
+    ],
+)
+def test_not_refused_without_a_server(children: list[Wanted], network: str | None) -> None:
+    addresses.check(children, ipaddress.ip_network(network) if network else None)
+
+
+BACKINGS = {"lab": backing(LAB), "dmz": backing(DMZ), "dvs": port_group("dvportgroup-9"), "opaque": None}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "others", "refused", "warned"),
+    [
+        (child(ipaddress="192.0.2.1"), [], "the parent, VM golden has the address 192.0.2.1", False),
+        (child(ipaddress="2001:db8::1"), [], "the parent, VM golden", False),
+        (child("web", Network(1, network="dmz"), ipaddress="192.0.2.1"), [], None, False),
+        (child("web", Network(1, connect="never"), ipaddress="192.0.2.1"), [], None, False),
+        (child("web", Network(1, network="opaque"), ipaddress="192.0.2.1"), [], None, True),
+        (child(ipaddress="192.0.2.7"), [vm("db", "192.0.2.7", LAB)], "VM db (vm-0) has the address 192.0.2.7", False),
+        (child(ipaddress="192.0.2.7"), [vm("a%2fb", "192.0.2.7", DMZ, LAB)], "VM a/b (vm-0)", False),
+        (child(ipaddress="192.0.2.7"), [vm("db", "192.0.2.7", DMZ)], None, False),
+        (child(ipaddress="192.0.2.7"), [vm("db", "192.0.2.7")], None, True),
+        (child(ipaddress="192.0.2.7"), [vm("db", None, LAB)], None, False),
+        (child(), [vm("db", "192.0.2.7", LAB)], None, False),
+        (child("web", Network(1, mac_address=MAC)), [vm("db", None, LAB, mac=MAC)], f"the MAC address {MAC}", False),
+        (child("web", Network(1, mac_address=MAC)), [vm("db", None, LAB, mac=MAC.upper())], "VM db (vm-0)", False),
+        (child("web", Network(1, mac_address=MAC)), [vm("db", None, DMZ, mac=MAC)], None, False),
+        (child("web", Network(1, mac_address=MAC)), [vm("db", None, None, mac=MAC)], None, True),
+        (
+            child("web", Network(1, network="dvs"), ipaddress="192.0.2.7"),
+            [vm("db", "192.0.2.7", vim.dvs.DistributedVirtualPortgroup("dvportgroup-9"))],
+            "VM db (vm-0)",
+            False,
+        ),
+    ],
+)
+def test_addresses_of_others(wanted: Wanted, others: list[dict[str, Any]], refused: str | None, warned: bool) -> None:
+    everyone = {vim.VirtualMachine(f"vm-{number}"): values for number, values in enumerate(others)}
+    for values in others:
+        values["network"] = [one for one in values["network"] if one is not None]
+    found = addresses.conflicts("golden", PARENT, [wanted], everyone, BACKINGS)
+    assert bool(found.warnings) is warned
+    assert bool(found.refused) is (refused is not None)
+    assert refused is None or refused in found.refused[0]
+
+
+def test_only_what_is_needed_is_read() -> None:
+    with_mac, with_address = child("a", Network(1, mac_address=MAC)), child("b", ipaddress="192.0.2.7")
+    assert addresses.paths([child("c", Network(1, network="lab"), gateway="192.0.2.1")]) == []
+    assert addresses.paths([with_address]) == ["guest.ipAddress", "network"]
+    assert addresses.paths([with_mac]) == ["config.hardware.device"]
