@@ -63,6 +63,7 @@ func (s *Simulator) newControl() http.Handler {
 		return s.rules.list(), nil
 	})
 	handle("DELETE /vmforksim/events", s.controlEvents)
+	handle("DELETE /vmforksim/tasks", s.controlForget)
 	handle("GET /vmforksim/transfers", func(*http.Request) (any, error) { return s.transfer.state(), nil })
 	handle("PUT /vmforksim/transfers", s.controlTransfers)
 	handle("GET /vmforksim/guests/{moid}", s.controlGuest)

@@ -28,6 +28,9 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 		} else {
 			s.sessions.see(ctx.Session)
 		}
+		if fault := s.unseen(ctx, user, method.This); fault != nil {
+			return nil, fault
+		}
 		if fault := s.authorize(ctx, user, method); fault != nil {
 			return nil, fault
 		}
@@ -81,6 +84,13 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.PropertyFilter:
 		method.This.Value += wrapped
 		return &propertyFilter{PropertyFilter: object, sim: s}, nil
+	case *simulator.ListView:
+		method.This.Value += wrapped
+		return &listView{ListView: object, sim: s}, nil
+	case *simulator.Task:
+		if s.tasks.forgotten(object.Self) {
+			return nil, &types.ManagedObjectNotFound{Obj: object.Self}
+		}
 	case *simulator.AuthorizationManager:
 		method.This.Value += wrapped
 		return &authorizationManager{AuthorizationManager: object, sim: s}, nil

@@ -60,17 +60,19 @@ func (f *faults) add(rule faultRule) error {
 	switch {
 	case rule.Method == "":
 		return fmt.Errorf("method is missing")
-	case !slices.Contains([]string{"call", "task", "result", "answer"}, rule.At):
-		return fmt.Errorf("at is call, task, result or answer, not %q", rule.At)
+	case !slices.Contains([]string{"call", "task", "result", "answer", "vanish"}, rule.At):
+		return fmt.Errorf("at is call, task, result, answer or vanish, not %q", rule.At)
 	case (rule.At == "answer") != (rule.Answer != ""):
 		return fmt.Errorf("answer goes with at=answer")
+	case rule.At == "vanish" && (rule.Fault != "" || rule.Drop != "" || rule.DelayMS != 0):
+		return fmt.Errorf("a task that vanishes is only forgotten: no fault, delay_ms or drop")
 	case rule.At == "result" && (rule.Method != "CheckPowerOn_Task" || rule.Fault == ""):
 		return fmt.Errorf("only a check (CheckPowerOn_Task) tells of faults in its result")
 	case !slices.Contains([]string{"", "before", "after"}, rule.Drop):
 		return fmt.Errorf(`drop is "", "before" or "after", not %q`, rule.Drop)
 	case rule.At != "call" && rule.Drop != "":
 		return fmt.Errorf("only a call has a connection to drop")
-	case rule.Fault == "" && rule.Drop == "" && rule.DelayMS == 0 && rule.Answer == "":
+	case rule.At != "vanish" && rule.Fault == "" && rule.Drop == "" && rule.DelayMS == 0 && rule.Answer == "":
 		return fmt.Errorf("one of fault, delay_ms, drop and answer is needed")
 	}
 	if rule.Answer != "" {

@@ -87,7 +87,7 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 	if c != nil {
 		machine, isFrozen = c.machine, c.frozen != nil
 	}
-	unavailable := vm.tools.Stopped || vm.tools.Unready
+	stopped, unready := vm.tools.Stopped, vm.tools.Unready
 	vm.mu.Unlock()
 	switch {
 	case c == nil:
@@ -106,8 +106,12 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 		case <-time.After(hangTime):
 		}
 		return guestSession{}, &types.GuestOperationsUnavailable{}
-	case isFrozen, unavailable, machine == nil:
+	case isFrozen:
+		return guestSession{}, s.unanswered("frozen_guest_operations")
+	case stopped, s.platform == nil:
 		return guestSession{}, &types.GuestOperationsUnavailable{}
+	case unready, machine == nil:
+		return guestSession{}, s.unanswered("unready_guest_operations")
 	}
 	login, ok := auth.(*types.NamePasswordAuthentication)
 	if !ok {
@@ -122,6 +126,15 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 		}
 	}
 	return guestSession{}, &types.InvalidGuestLogin{}
+}
+
+// unanswered is the fault of a guest operation that Tools do not answer.
+func (s *Simulator) unanswered(rule string) types.BaseMethodFault {
+	if s.rules.is(rule, "SystemError") {
+		const reason = "vix error codes = (3016, 0).\n"
+		return withText(&types.SystemError{Reason: reason}, "A general system error occurred: "+reason)
+	}
+	return &types.GuestOperationsUnavailable{}
 }
 
 // inGuest does something in a guest with a user's rights. What goes wrong is

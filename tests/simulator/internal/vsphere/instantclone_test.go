@@ -72,7 +72,7 @@ func TestInstantCloneOfFrozenSource(t *testing.T) {
 		`+freezeCommand+`
 		vmware-rpctool "info-set guestinfo.seen $(vmware-rpctool 'info-get guestinfo.ic.hostname')"
 		hostname $(vmware-rpctool 'info-get guestinfo.ic.hostname')`)
-	if _, fault, _ := b.raw.guestCall("ListProcessesInGuest", source, "root", "guest-pw", ""); fault.kind() != "GuestOperationsUnavailable" {
+	if _, fault, _ := b.raw.guestCall("ListProcessesInGuest", source, "root", "guest-pw", ""); fault.kind() != "SystemError" {
 		t.Errorf("guest operations in a frozen source: %q", fault.kind())
 	}
 	const bios = "564d0000-1111-2222-3333-444455556666"

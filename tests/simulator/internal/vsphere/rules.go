@@ -32,6 +32,7 @@ const (
 	serengetiGuest   = "guest scripts of vmware-serengeti"
 	programmingGuide = "vSphere Web Services SDK Programming Guide, chapter Instant Clone Virtual Machines"
 	kb67186          = "knowledge base of Broadcom, article 67186"
+	vixText          = "vmware/vic issues 5915 and 3417; vmware/govmomi issue 759"
 	eventLists       = "lamw/vcenter-event-mapping (in the list of 7.0 U1, not in that of 6.7 U3); lamw/vghetto-scripts VMCloneInfo.ps1"
 )
 
@@ -79,10 +80,12 @@ var ruleTable = []Rule{
 		Statement: "instantclone.freeze works in every VM from vSphere 6.7 on."},
 	{Name: "quiesced_elsewhere", Source: assumption, Choices: []string{"unset", "false"},
 		Statement: "runtime.quiescedForkParent is unset on a VM that is not quiesced."},
-	{Name: "frozen_guest_operations", Source: assumption, Choices: []string{"GuestOperationsUnavailable", "hang"},
-		Statement: "Guest operations in a frozen VM fail at once with this fault (the other choice: after a minute without an answer)."},
-	{Name: "frozen_tools_status", Source: assumption, Choices: []string{"running", "not-running"},
-		Statement: "guest.toolsRunningStatus of a frozen VM goes on reading guestToolsRunning."},
+	{Name: "frozen_guest_operations", Source: assumption + ": " + vixText, Choices: []string{"SystemError", "GuestOperationsUnavailable", "hang"},
+		Statement: "Guest operations in a frozen VM fail at once with this fault, whose text names vix error code 3016 (hang: after a minute without an answer)."},
+	{Name: "unready_guest_operations", Source: vixText, Choices: []string{"SystemError", "GuestOperationsUnavailable"},
+		Statement: "Guest operations in a guest that starts, or whose Tools do not answer them yet, fail with SystemError \"vix error codes = (3016, 0)\". Where Tools do not run at all it is GuestOperationsUnavailable."},
+	{Name: "frozen_tools_status", Source: "test-kitchen/kitchen-vcenter lib/support/clone_vm.rb", Choices: []string{"not-running", "running"},
+		Statement: "guest.toolsRunningStatus of a frozen VM reads guestToolsNotRunning."},
 	{Name: "frozen_reconfigure", Source: assumption, Choices: []string{"allowed", "InvalidState"},
 		Statement: "A frozen VM may be reconfigured."},
 	{Name: "frozen_relocate", Source: "Horizon documentation of its instant clone parents", Choices: []string{"InvalidState"},
@@ -289,6 +292,14 @@ var ruleTable = []Rule{
 	// The server.
 	{Name: "unknown_method_fault", Source: "vpulim/node-soap issue 668", Choices: []string{"InvalidRequest", "RuntimeFault", "MethodNotFound", "NotSupported"},
 		Statement: "A method the server does not know is answered with this fault."},
+	{Name: "forgotten_tasks", Source: "kubernetes-sigs/vsphere-csi-driver issue 2592; vmware/govmomi issue 3256", Choices: []string{"unresolved"},
+		Statement: "A task that vCenter forgot (DELETE /vmforksim/tasks, or a mishap at vanish) is unknown: ModifyListView returns it as unresolved, and no update of it comes. What it does goes on."},
+	{Name: "read_privileges", Source: reference + "; the privileges of properties in pyVmomi's type definitions", Choices: []string{"missing-set"},
+		Statement: "Where a user lacks System.Read, properties are reported as missing with NoPermission; name, parent and what leads to other objects need System.View only."},
+	{Name: "unseen_object", Source: assumption, Choices: []string{"missing-set", "ManagedObjectNotFound"},
+		Statement: "An object without System.View is in no view, list or search; read by its reference, all its properties are missing with NoPermission (the other choice: this fault)."},
+	{Name: "reconfigure_change_version", Source: reference + " (ConfigSpec.changeVersion); vmware/govmomi issue 953", Choices: []string{"ConcurrentAccess"},
+		Statement: "ReconfigVM with a changeVersion that is not the VM's fails with this fault."},
 	{Name: "permissions", Source: "documentation \"vSphere Security\" (GUID-03B36057)", Choices: []string{"nearest"},
 		Statement: "A permission on an object overrides what propagates to it from above; a VM inherits from its folder and from its pool at once. Here a user whom no permission is about may do everything."},
 	{Name: "privileges_asked_of", Source: reference, Choices: []string{"readable entities"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/vmware/govmomi/event"
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -267,7 +268,7 @@ var ruleTests = map[string]struct {
 		}
 		select {
 		case kind := <-ended:
-			if choice == "hang" || kind != "GuestOperationsUnavailable" {
+			if kind != choice {
 				b.Errorf("%s at once", kind)
 			}
 		case <-time.After(wait):
@@ -284,6 +285,28 @@ var ruleTests = map[string]struct {
 		want := map[string]string{"running": "guestToolsRunning", "not-running": "guestToolsNotRunning"}[choice]
 		if got := b.read(b.parent(), "guest").Guest.ToolsRunningStatus; got != want {
 			b.Error(got)
+		}
+	}},
+	"unready_guest_operations": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.untilReady(vm)
+		b.control(http.MethodPatch, "guests/"+vm.Value, map[string]any{"operations_ready": false}, nil)
+		_, fault, err := b.raw.guestCall("ListProcessesInGuest", vm, "root", "guest-pw", "")
+		if err != nil || fault.kind() != choice || strings.Contains(fault.String, "vix error codes = (3016, 0)") != (choice == "SystemError") {
+			b.Errorf("%v %+v", err, fault)
+		}
+		b.control(http.MethodPatch, "guests/"+vm.Value, map[string]any{"operations_ready": true, "tools_running": false}, nil)
+		if _, fault, _ := b.raw.guestCall("ListProcessesInGuest", vm, "root", "guest-pw", ""); fault.kind() != "GuestOperationsUnavailable" {
+			b.Errorf("without Tools: %+v", fault)
+		}
+	}},
+	"unseen_object": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		low := b.lowly(map[string]any{"deny": []string{systemView}, "deny_on": []string{vm.Value}})
+		var seen mo.VirtualMachine
+		err := property.DefaultCollector(low.Client).RetrieveOne(b.ctx, vm, []string{"name"}, &seen)
+		if want := map[string]string{"missing-set": "NoPermission", "ManagedObjectNotFound": choice}[choice]; !strings.HasPrefix(faultName(err), want) {
+			b.Errorf("%s (%v)", faultName(err), err)
 		}
 	}},
 	"frozen_reconfigure": {guests: true, test: func(b *bed, choice string) {

@@ -41,9 +41,11 @@ func (x *searchIndex) FindChild(ctx *simulator.Context, req *types.FindChild) so
 		return x.SearchIndex.FindChild(ctx, req)
 	}
 	body := &methods.FindChildBody{Res: &types.FindChildResponse{}}
-	if ref, ok := x.sim.names.find(folder.Self, req.Name); ok {
-		body.Res.Returnval = &ref
-	} else if ref, ok := x.sim.childWithName(ctx, folder, req.Name); ok {
+	ref, ok := x.sim.names.find(folder.Self, req.Name)
+	if !ok {
+		ref, ok = x.sim.childWithName(ctx, folder, req.Name)
+	}
+	if sight := x.sim.sightOf(ctx); ok && (sight == nil || sight.visible(ref)) {
 		body.Res.Returnval = &ref
 	}
 	return body
@@ -65,12 +67,13 @@ func (s *Simulator) childWithName(ctx *simulator.Context, folder *simulator.Fold
 	return types.ManagedObjectReference{}, false
 }
 
-// matching returns the visible VMs for which match is true.
+// matching returns the VMs that the user sees and for which match is true.
 func (s *Simulator) matching(ctx *simulator.Context, match func(*mo.VirtualMachine) bool) []types.ManagedObjectReference {
 	var found []types.ManagedObjectReference
+	sight := s.sightOf(ctx)
 	for _, entity := range ctx.Map.All("VirtualMachine") {
 		vm, ok := entity.(*simulator.VirtualMachine)
-		if !ok || !s.names.visible(vm.Self) {
+		if !ok || !s.names.visible(vm.Self) || sight != nil && !sight.visible(vm.Self) {
 			continue
 		}
 		ctx.WithLock(vm, func() {

@@ -74,6 +74,7 @@ type Simulator struct {
 	instances  *instances
 	vApps      *vApps
 	collectors *collectors
+	pages      *readPages
 	events     *events
 	mob        *mob
 	ports      *ports
@@ -101,8 +102,12 @@ func Start(options Options) (*Simulator, error) {
 		rules:   newRules(),
 		faults:  &faults{},
 		names:   newNames(),
-		tasks:   &tasks{plans: map[types.ManagedObjectReference]*taskPlan{}},
-		log:     log.New(options.Log, "vmforksim: ", log.LstdFlags|log.Lmsgprefix),
+		tasks: &tasks{
+			plans: map[types.ManagedObjectReference]*taskPlan{},
+			gone:  map[types.ManagedObjectReference]bool{},
+		},
+		pages: &readPages{rest: map[string]readPage{}},
+		log:   log.New(options.Log, "vmforksim: ", log.LstdFlags|log.Lmsgprefix),
 	}
 	switch options.HiddenMethods {
 	case "auto":

@@ -37,6 +37,7 @@ type taskPlan struct {
 type tasks struct {
 	mu    sync.Mutex
 	plans map[types.ManagedObjectReference]*taskPlan
+	gone  map[types.ManagedObjectReference]bool // tasks that were forgotten
 }
 
 // start runs a method that starts one task on ref. Calls on one object must
@@ -101,6 +102,9 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 	}
 	if plan.method != "" && op.origin == fromVCenter && !(plan.inner && op.begun()) {
 		s.postTask(plan.ctx, task)
+	}
+	if !plan.inner && s.faults.take("vanish", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...) != nil {
+		s.tasks.forget(task.Reference())
 	}
 	task.Execute = func(t *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 		// A mishap looks at the call's VM, whatever object carries the task.

@@ -330,7 +330,7 @@ func (c *propertyCollector) compareAll(ctx *simulator.Context, spec *types.Prope
 		}
 	}
 	for ref := range known {
-		if !selected[ref] {
+		if !selected[ref] && !c.sim.tasks.forgotten(ref) {
 			delete(known, ref)
 			found = append(found, types.ObjectUpdate{Kind: types.ObjectUpdateKindLeave, Obj: ref})
 		}
@@ -342,7 +342,7 @@ func (c *propertyCollector) compareAll(ctx *simulator.Context, spec *types.Prope
 func (c *propertyCollector) compareSome(ctx *simulator.Context, spec *types.PropertyFilterSpec, known map[types.ManagedObjectReference]told, dirty map[types.ManagedObjectReference]bool) []types.ObjectUpdate {
 	var found []types.ObjectUpdate
 	for ref := range dirty {
-		if _, ok := known[ref]; !ok {
+		if _, ok := known[ref]; !ok || c.sim.tasks.forgotten(ref) {
 			continue
 		}
 		objects, fault := c.read(ctx, types.PropertyFilterSpec{

@@ -193,6 +193,9 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 		case unborn && rules.is("child_reconfigure", "InvalidState"):
 			return withText(&types.InvalidState{}, "A fork child cannot be reconfigured before it was powered on.")
 		}
+		if asked := req.Spec.ChangeVersion; asked != "" && asked != v.Config.ChangeVersion {
+			return withText(&types.ConcurrentAccess{}, "The operation cannot be completed because the virtual machine's configuration was changed meanwhile.")
+		}
 		fault := v.mayRename(req.Spec.Name)
 		if fault == nil {
 			edited, kept, fault = v.changeCards(ctx, changes)
