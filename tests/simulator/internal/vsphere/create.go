@@ -5,6 +5,8 @@ package vsphere
 
 import (
 	"fmt"
+	"path"
+	"strings"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -203,10 +205,11 @@ func (f *vmFolder) CreateVMTask(ctx *simulator.Context, req *types.CreateVM_Task
 func (f *vmFolder) RegisterVMTask(ctx *simulator.Context, req *types.RegisterVM_Task) soap.HasFault {
 	c := f.sim.newCreation(ctx, f.Folder)
 	name := req.Name
+	if name == "" { // that of the file
+		_, file, _ := strings.Cut(req.Path, "] ")
+		name = strings.TrimSuffix(path.Base(file), ".vmx")
+	}
 	plan := c.plan("RegisterVM_Task", f.Self, func() types.BaseMethodFault {
-		if name == "" {
-			return &types.InvalidName{}
-		}
 		if fault := c.reserve(name); fault != nil {
 			return fault
 		}

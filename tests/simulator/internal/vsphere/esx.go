@@ -315,7 +315,7 @@ func (v *hostVM) task(ctx *simulator.Context, id string, method func(*simulator.
 		})
 		return result, fault
 	})
-	task.Info.EntityName = v.Name
+	task.Info.Name, task.Info.EntityName = methodNamed(v.Self, task.Info.Name), v.Name
 	task.Info.Reason = &types.TaskReasonUser{UserName: ctx.Session.UserName}
 	return task.Run(ctx)
 }

@@ -60,6 +60,11 @@ func (s *Simulator) build() error {
 	registry := s.registry()
 	registry.Handler = s.dispatch
 	registry.AddHandler(watch{s})
+	for _, one := range registry.AllReference("Task") { // those that made the inventory
+		if task, ok := one.(*simulator.Task); ok && task.Info.Entity != nil {
+			task.Info.Name = methodNamed(*task.Info.Entity, task.Info.Name)
+		}
+	}
 	s.followEvents()
 	s.guestManagers()
 	s.certify()

@@ -4,6 +4,9 @@
 package vsphere
 
 import (
+	"errors"
+	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -193,16 +196,25 @@ type ovfManager struct {
 // CreateImportSpec adds what govmomi's simulator leaves out: transports, IP
 // assignment, licences, the types of properties.
 func (m *ovfManager) CreateImportSpec(ctx *simulator.Context, req *types.CreateImportSpec) soap.HasFault {
-	body := m.OvfManager.CreateImportSpec(ctx, req).(*methods.CreateImportSpecBody)
-	if body.Res == nil {
-		return body
-	}
 	refuse := func(err error) soap.HasFault {
 		return &methods.CreateImportSpecBody{Fault_: simulator.Fault(err.Error(), &types.InvalidArgument{InvalidProperty: "ovfDescriptor"})}
 	}
 	envelope, err := ovf.Unmarshal(strings.NewReader(req.OvfDescriptor))
 	if err != nil {
 		return refuse(err)
+	}
+	complete, err := completeDescriptor(envelope, req.OvfDescriptor)
+	if err != nil {
+		return refuse(err)
+	}
+	stock := *req
+	stock.OvfDescriptor = complete
+	body, err := m.stockImportSpec(ctx, &stock)
+	if err != nil {
+		return refuse(err)
+	}
+	if body.Res == nil {
+		return body
 	}
 	params := req.Cisp.GetOvfCreateImportSpecParams()
 	system := *envelope.VirtualSystem
@@ -247,4 +259,37 @@ func (m *ovfManager) CreateImportSpec(ctx *simulator.Context, req *types.CreateI
 		options.Eula = append(options.Eula, licence.License)
 	}
 	return body
+}
+
+// completeDescriptor adds to a descriptor the elements that OVF leaves to its
+// writer and that govmomi's simulator reads without looking: the hardware
+// section, and its System.
+func completeDescriptor(envelope *ovf.Envelope, descriptor string) (string, error) {
+	if envelope.VirtualSystem == nil {
+		return "", errors.New("the descriptor has no VirtualSystem")
+	}
+	end, added := "VirtualSystem", `<VirtualHardwareSection xmlns="http://schemas.dmtf.org/ovf/envelope/1"><Info/><System/></VirtualHardwareSection>`
+	switch hardware := envelope.VirtualSystem.VirtualHardware; {
+	case len(hardware) == 0:
+	case hardware[0].System == nil:
+		end, added = "VirtualHardwareSection", `<System xmlns="http://schemas.dmtf.org/ovf/envelope/1"/>`
+	default:
+		return descriptor, nil
+	}
+	place := regexp.MustCompile(`</(\w+:)?` + end + `\s*>`).FindStringIndex(descriptor)
+	if place == nil {
+		return "", fmt.Errorf("the descriptor's %s is not closed", end)
+	}
+	return descriptor[:place[0]] + added + descriptor[place[0]:], nil
+}
+
+// stockImportSpec is govmomi's CreateImportSpec. It keeps a panic there from
+// leaving the manager locked: every later import would wait for it.
+func (m *ovfManager) stockImportSpec(ctx *simulator.Context, req *types.CreateImportSpec) (body *methods.CreateImportSpecBody, err error) {
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			body, err = nil, fmt.Errorf("the descriptor cannot be read: %v", trouble)
+		}
+	}()
+	return m.OvfManager.CreateImportSpec(ctx, req).(*methods.CreateImportSpecBody), nil
 }

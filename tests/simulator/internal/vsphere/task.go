@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,6 +77,7 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 		return
 	}
 	ref := *task.Info.Entity
+	task.Info.Name = methodNamed(ref, task.Info.Name)
 	plan := s.tasks.take(ref)
 	execute := task.Execute
 	if plan == nil {
@@ -94,6 +96,9 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 		task.Info.Name = plan.method
 	}
 	task.Info.Entity = &entity
+	if entity != ref {
+		s.showRecent(plan.ctx, entity, task.Reference())
+	}
 	task.Info.EntityName = s.names.of(entity.Value)
 	op := operationOf(plan.ctx)
 	task.Info.Reason = &types.TaskReasonUser{UserName: op.user}
@@ -157,6 +162,22 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 		return result, fault
 	}
 }
+
+// showRecent lists a task among the recent ones of the object that it is shown
+// on: govmomi's simulator lists it on the object it was created on.
+func (s *Simulator) showRecent(ctx *simulator.Context, entity, task types.ManagedObjectReference) {
+	object, ok := ctx.Map.Get(entity).(mo.Entity)
+	if !ok {
+		return
+	}
+	ctx.WithLock(object, func() {
+		recent := append(slices.Clone(object.Entity().RecentTask), task)
+		ctx.Update(object, []types.PropertyChange{{Name: "recentTask", Val: recent[max(0, len(recent)-recentTasks):]}})
+	})
+}
+
+// recentTasks is how many an object lists.
+const recentTasks = 200
 
 // survive keeps a panic in a task, which nothing could catch, from ending the
 // process.

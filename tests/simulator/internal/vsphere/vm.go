@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -209,6 +210,10 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 			return fault
 		}
 		req.Spec.DeviceChange = slices.DeleteFunc(slices.Clone(changes), editsCard)
+		if fault := v.placeDisks(req.Spec.DeviceChange); fault != nil {
+			kept.release()
+			return fault
+		}
 		// What was published is never changed in place: a client may be reading it.
 		v.Config.ExtraConfig = slices.Clone(v.Config.ExtraConfig)
 		v.Config.Hardware.Device = copyOf(v.Config.Hardware.Device)
@@ -249,10 +254,53 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.ReconfigVMTask(ctx, req) })
 }
 
+// CustomizeVMTask takes a specification for a VM that is off: govmomi's
+// simulator counts the adapters by what Tools report, which is nothing then.
+func (v *virtualMachine) CustomizeVMTask(ctx *simulator.Context, req *types.CustomizeVM_Task) soap.HasFault {
+	var nets []types.GuestNicInfo
+	plan := &taskPlan{ctx: ctx, method: "CustomizeVM_Task",
+		before: func() types.BaseMethodFault {
+			nets = v.Guest.Net
+			v.Guest.Net = make([]types.GuestNicInfo, len(cardsOf(v.Config.Hardware.Device)))
+			return nil
+		},
+		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
+			v.Guest.Net = nets
+			return result, fault
+		},
+	}
+	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.CustomizeVMTask(ctx, req) })
+}
+
 func (v *virtualMachine) RefreshStorageInfo(ctx *simulator.Context, req *types.RefreshStorageInfo) soap.HasFault {
 	body := v.VirtualMachine.RefreshStorageInfo(ctx, req)
 	v.sim.showChain(ctx, v.VirtualMachine)
 	return body
+}
+
+// placeDisks gives new disks a place on their controller where the client
+// leaves that to vCenter, and refuses disks without a backing or controller.
+func (v *virtualMachine) placeDisks(changes []types.BaseVirtualDeviceConfigSpec) types.BaseMethodFault {
+	devices := object.VirtualDeviceList(slices.Clone(v.Config.Hardware.Device))
+	for i, change := range changes {
+		spec := change.GetVirtualDeviceConfigSpec()
+		if spec.Operation != types.VirtualDeviceConfigSpecOperationAdd {
+			continue
+		}
+		if disk, ok := spec.Device.(*types.VirtualDisk); ok {
+			controller, _ := devices.FindByKey(disk.ControllerKey).(types.BaseVirtualController)
+			if controller == nil || disk.Backing == nil {
+				fault := &types.InvalidDeviceSpec{DeviceIndex: int32(i)}
+				fault.Property = fmt.Sprintf("virtualDeviceSpec[%d].device", i)
+				return withText(fault, fmt.Sprintf("Invalid configuration for device '%d'.", i))
+			}
+			if disk.UnitNumber == nil {
+				devices.AssignController(disk, controller)
+			}
+		}
+		devices = append(devices, spec.Device)
+	}
+	return nil
 }
 
 // mayRename refuses a name that another VM of the folder has.
