@@ -61,10 +61,13 @@ func (s *Simulator) restricted(ctx *simulator.Context, name string) bool {
 	if !s.users.known(name) { // the simulator itself
 		return false
 	}
+	manager, ok := ctx.Map.Get(*s.content().AuthorizationManager).(*simulator.AuthorizationManager)
+	if !ok { // at the host
+		return false
+	}
 	if s.users.mayLack(name, systemRead, systemView) {
 		return true
 	}
-	manager := ctx.Map.Get(*s.content().AuthorizationManager).(*simulator.AuthorizationManager)
 	found := false
 	ctx.WithLock(manager, func() {
 		all := manager.RetrieveAllPermissions(&types.RetrieveAllPermissions{This: manager.Self}).(*methods.RetrieveAllPermissionsBody)
