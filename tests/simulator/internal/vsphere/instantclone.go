@@ -176,6 +176,9 @@ func (v *virtualMachine) proposed(ctx *simulator.Context, spec *types.VirtualMac
 	if v.Config.Template {
 		found(types.CheckTestTypeSourceTests, withText(&types.NotSupported{}, "A template cannot be cloned instantly."))
 	}
+	for _, fault := range v.refusedDevices(ctx) {
+		found(types.CheckTestTypeSourceTests, fault)
+	}
 	if deltas >= limit {
 		found(types.CheckTestTypeSourceTests, v.sim.rules.chainTooLong(limit))
 	}

@@ -162,6 +162,8 @@ var ruleTable = []Rule{
 		Statement: "Keys of spec.config outside guestinfo are kept."},
 	{Name: "instant_clone_folder", Source: assumption + ": the type's page says honoured, the 8.0 programming guide says that location is ignored", Choices: []string{"honoured", "ignored"},
 		Statement: "spec.location.folder says where the clone goes."},
+	{Name: "instant_clone_refuses", Source: "vmware/ansible-vsphere-gos-validation (issue 416 there)", Choices: []string{"vSphere's texts"},
+		Statement: "A VM with a vTPM, a passthrough device, a serial port that is not backed by a file, or a connected CD drive whose image cannot be reached is not cloned instantly. The text about a vTPM comes as NotSupported here."},
 	{Name: "instant_clone_device_changes", Source: assumption + ": the type's page says honoured, the 8.0 programming guide says that location is ignored", Choices: []string{"honoured", "ignored"},
 		Statement: "spec.location.deviceChange says what is different about the clone's adapters (the other choice: they are on the source's networks, connected as the source's are, with new MACs)."},
 	{Name: "instant_clone_default_folder", Source: reference, Choices: []string{"root", "source"},

@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// refusedDevices are the faults for devices that keep a VM from being cloned
+// instantly (rule instant_clone_refuses). The caller holds the VM's lock.
+func (v *virtualMachine) refusedDevices(ctx *simulator.Context) (faults []types.BaseMethodFault) {
+	for _, base := range v.Config.Hardware.Device {
+		device := base.GetVirtualDevice()
+		label := fmt.Sprint(device.Key)
+		if device.DeviceInfo != nil {
+			label = device.DeviceInfo.GetDescription().Label
+		}
+		unsupported := func() {
+			fault := &types.DeviceNotSupported{Device: label}
+			faults = append(faults, withText(fault, fmt.Sprintf("Device '%s' is not supported.", label)))
+		}
+		switch base := base.(type) {
+		case *types.VirtualTPM:
+			faults = append(faults, withText(&types.NotSupported{}, "Instant Clone is not supported when VM with vTPM device"))
+		case *types.VirtualPCIPassthrough:
+			unsupported()
+		case *types.VirtualSerialPort:
+			if _, file := base.Backing.(*types.VirtualSerialPortFileBackingInfo); !file {
+				unsupported()
+			}
+		case *types.VirtualCdrom:
+			image, ok := base.Backing.(*types.VirtualCdromIsoBackingInfo)
+			connected := device.Connectable != nil && device.Connectable.Connected
+			if ok && connected && !v.reaches(ctx, image.FileName) {
+				fault := &types.CannotAccessVmDevice{Device: label, Backing: image.FileName, Connected: true}
+				faults = append(faults, withText(fault, fmt.Sprintf(
+					"Currently connected device '%s' uses backing '%s', which is not accessible.", label, image.FileName)))
+			}
+		}
+	}
+	return faults
+}
+
+// reaches reports whether the VM's host can read from the datastore of a file.
+func (v *virtualMachine) reaches(ctx *simulator.Context, file string) bool {
+	name, _, found := strings.Cut(strings.TrimPrefix(file, "["), "] ")
+	host, ok := ctx.Map.Get(*v.Runtime.Host).(*simulator.HostSystem)
+	if !found || !ok {
+		return false
+	}
+	for _, ref := range host.Datastore {
+		if store, ok := ctx.Map.Get(ref).(*simulator.Datastore); ok && store.Name == name {
+			return store.Summary.Accessible
+		}
+	}
+	return false
+}
