@@ -218,6 +218,7 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 		GuestId: string(guestID), NumCPUs: 1, MemoryMB: 512,
 		Files:        &types.VirtualMachineFileInfo{VmPathName: "[LocalDS_0]"},
 		DeviceChange: standardDevices(s.network()),
+		ExtraConfig:  ordinaryExtraConfig(vm.name),
 	}
 	ref, fault := c.create(spec, vm.pool, &vm.host, func(made *simulator.VirtualMachine) {
 		s.showRuntime(ctx, made)
