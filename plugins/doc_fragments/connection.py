@@ -45,7 +45,7 @@ options:
     type: path
   proxy_host:
     description:
-      - Host name or IP address of the HTTP proxy to use. Needs pyVmomi 9.0.0.0 or newer.
+      - Host name or IP address of the HTTP proxy to use.
       - If not set, the value of the environment variable E(VMWARE_PROXY_HOST) is used.
     type: str
   proxy_port:

@@ -17,9 +17,9 @@ from ansible.module_utils.basic import env_fallback
 from ansible.module_utils.common.validation import check_type_dict, check_type_list
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import Server
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Selection, Selector
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server
 
 Params = t.Mapping[str, t.Any]
 Spec = dict[str, dict[str, t.Any]]

@@ -45,6 +45,27 @@ class ConnectionLost(ConnectionFailed):
     """The connection broke during a call: whether it was carried out is unknown."""
 
 
+class TimedOut(Error):
+    """The time given for the task is over."""
+
+
+class Unanswered(ConnectionLost, TimedOut):
+    """The task's time ended before a call was answered: whether it was carried out is unknown."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to end. Clean-up belongs into ``finally`` or ``except BaseException``.
+
+    :param sentence: the text the user reads.
+    :param details: further return values for the module's failure, JSON types only.
+    """
+
+    def __init__(self, sentence: str, **details: t.Any) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.details = details
+
+
 class LoginFailed(Error):
     """The server or the guest refused the user name or password."""
 
@@ -76,10 +97,6 @@ class GuestFailed(Error):
 
 class VerdictFailed(Error):
     """What was found out is one of the things that the task was told to fail on."""
-
-
-class TimedOut(Error):
-    """The time given for the task is over."""
 
 
 class NotEnded(TimedOut):

@@ -8,21 +8,21 @@ Private to the collection.
 from __future__ import annotations
 
 import http.client
+import re
+import socket
 import ssl
 import typing as t
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import (
-    CALL_TIMEOUT,
-    CONNECT_TIMEOUT,
-    PROXY_PORT,
-    Server,
-    lost,
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import (
+    Connection,
     reaching,
+    reason,
     tls_context,
 )
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 REACH_TIMEOUT = 10
 """Seconds for the connection to an ESXi host: it is on the network, and there may be another way than over it."""
@@ -64,72 +64,105 @@ class Answer(t.NamedTuple):
 
 
 def ask(
-    server: Server, method: str, path: str, headers: t.Mapping[str, str], content: bytes | None, limit: int
+    session: Session, method: str, path: str, headers: t.Mapping[str, str], content: bytes | None, limit: int
 ) -> Answer:
     """One request to the server we are logged in to, reached and trusted as the session is. No redirect is followed.
 
     :raises _errors.ConnectionFailed: nothing was sent.
     :raises _errors.ConnectionLost: no answer came, or one of more than ``limit`` bytes.
+    :raises _errors.TimedOut: the time is over; nothing was sent.
     """
+    server = session.server
+    session.begin()
     context = tls_context(server.ca_path, server.validate_certs)
-    connection = _connection(server, server.hostname, server.port, context, CONNECT_TIMEOUT)
-    try:
-        with reaching(server, CONNECT_TIMEOUT):
-            connection.connect()
-        connection.sock.settimeout(CALL_TIMEOUT)
-        connection.request(method, path, content, dict(headers))
-        answer = connection.getresponse()
-        body = answer.read(limit + 1)
-        if len(body) > limit:
-            raise OSError(f"it answered with more than {limit} bytes")
-    except (OSError, http.client.HTTPException) as error:
-        raise lost(server, error) from error
-    finally:
-        connection.close()
+    with session.budget.call():
+        seconds = min(_connection.CONNECT_TIMEOUT, session.budget.left())
+        connection = Connection(server, session.budget, server.hostname, server.port, context, seconds)
+        try:
+            with reaching(server, min(_connection.CONNECT_TIMEOUT, session.deadline.seconds)):
+                connection.connect()
+            connection.request(method, path, content, dict(headers))
+            answer = connection.getresponse()
+            body = answer.read(limit + 1)
+            if len(body) > limit:
+                raise OSError(f"it answered with more than {limit} bytes")
+        except (OSError, http.client.HTTPException) as error:
+            raise session.failed(error) from error
+        finally:
+            connection.close()
     return Answer(answer.status, answer.reason, answer.headers, body)
 
 
-def put(server: Server, transfer: Transfer, content: bytes) -> None:
+def put(session: Session, transfer: Transfer, content: bytes) -> None:
     """Send ``content`` by PUT."""
-    _request(server, transfer, "PUT", content, 0)
+    _request(session, transfer, "PUT", content, 0)
 
 
-def get(server: Server, transfer: Transfer, limit: int) -> bytes:
+def get(session: Session, transfer: Transfer, limit: int) -> bytes:
     """Fetch a file of at most ``limit`` bytes by GET.
 
     :raises _errors.OperationFailed: it is longer.
     """
-    return _request(server, transfer, "GET", None, limit)
+    return _request(session, transfer, "GET", None, limit)
 
 
-def _request(server: Server, transfer: Transfer, method: str, content: bytes | None, limit: int) -> bytes:
-    parts = urlsplit(transfer.url)
-    host = str(parts.hostname if parts.hostname not in (None, "*") else server.hostname)
-    connection = _connect(server, host, parts.port or 443, transfer)
-    try:
-        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        connection.request(method, path, content, {"Content-Type": "application/octet-stream"} if content else {})
-        answer = connection.getresponse()
-        body = answer.read(limit + 1)
-    except (OSError, http.client.HTTPException) as error:
-        raise _errors.ConnectionLost(
-            _errors.sentence(transfer.what, f"the connection to ESXi host {host} broke ({error})", "Run again.")
-        ) from error
-    finally:
-        connection.close()
+def _request(session: Session, transfer: Transfer, method: str, content: bytes | None, limit: int) -> bytes:
+    host, port, path = _target(session, transfer)
+    session.begin()
+    with session.budget.call():
+        connection = _connect(session, host, port, transfer)
+        try:
+            connection.request(method, path, content, {"Content-Type": "application/octet-stream"} if content else {})
+            answer = connection.getresponse()
+            body = answer.read(limit + 1)
+        except (OSError, http.client.HTTPException) as error:
+            kind = _errors.Unanswered if session.budget.cut_off() else _errors.ConnectionLost
+            raise kind(
+                _errors.sentence(
+                    transfer.what, f"the connection to ESXi host {host} broke ({reason(error)})", "Run again."
+                )
+            ) from error
+        finally:
+            connection.close()
     if answer.status not in (200, 201):
-        raise _errors.OperationFailed(
-            _errors.sentence(transfer.what, f"ESXi host {host} answered {answer.status} {answer.reason}", "Run again.")
-        )
+        why = f"ESXi host {host} answered {answer.status} {answer.reason}"
+        remedy = "Run again."
+        if 300 <= answer.status < 400:
+            why += ", a redirect, which is not followed"
+            remedy = f"Look what stands before the host, or {transfer.otherwise}."
+        raise _errors.OperationFailed(_errors.sentence(transfer.what, why, remedy))
     if method == "GET" and len(body) > limit:
         raise _errors.OperationFailed(_errors.sentence(transfer.what, f"it is longer than {limit} bytes"))
     return body
 
 
-def _connect(server: Server, host: str, port: int, transfer: Transfer) -> http.client.HTTPSConnection:
+def _target(session: Session, transfer: Transfer) -> tuple[str, int, str]:
+    """Return host, port and path of a transfer.
+
+    :raises _errors.OperationFailed: the server gave a URL that cannot be used.
+    """
+    try:
+        parts = urlsplit(transfer.url)
+        host, port = parts.hostname, parts.port or 443
+        if parts.scheme != "https" or not host or re.search(r"[\x00-\x20\x7f]", transfer.url):
+            raise ValueError
+    except ValueError as error:
+        raise _errors.OperationFailed(
+            _errors.sentence(
+                transfer.what,
+                f"{session.server.hostname} gave a URL for it that cannot be used",
+                f"Look at the name of the VM's ESXi host in vCenter, or {transfer.otherwise}.",
+            )
+        ) from error
+    path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    return (session.server.hostname if host == "*" else host), port, path or "/"
+
+
+def _connect(session: Session, host: str, port: int, transfer: Transfer) -> Connection:
+    server = session.server
     pinned = transfer.check and transfer.certificate is not None
     context = tls_context(server.ca_path, verify=transfer.check and not pinned)
-    connection = _connection(server, host, port, context, REACH_TIMEOUT)
+    connection = Connection(server, session.budget, host, port, context, min(REACH_TIMEOUT, session.budget.left()))
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
@@ -140,14 +173,13 @@ def _connect(server: Server, host: str, port: int, transfer: Transfer) -> http.c
                 "Use guest_transfer_certs=pinned, or give its CA in ca_path.",
             )
         ) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
         connection.close()
+        why = f"ESXi host {host} port {port} cannot be reached ({reason(error)})"
+        if isinstance(error, (socket.gaierror, UnicodeError)):
+            why = f"the name of ESXi host {host} does not resolve"
         raise Unreachable(
-            _errors.sentence(
-                transfer.what,
-                f"ESXi host {host} port {port} cannot be reached ({error})",
-                f"Open the way there, or {transfer.otherwise}.",
-            )
+            _errors.sentence(transfer.what, why, f"Open the way there, or {transfer.otherwise}.")
         ) from error
     if pinned and _peer_certificate(connection) != transfer.certificate:
         connection.close()
@@ -158,18 +190,6 @@ def _connect(server: Server, host: str, port: int, transfer: Transfer) -> http.c
                 "Find out who answers there before you go on.",
             )
         )
-    connection.sock.settimeout(CALL_TIMEOUT)  # the answer to an upload comes when the file is in the guest
-    return connection
-
-
-def _connection(
-    server: Server, host: str, port: int, context: ssl.SSLContext, timeout: float
-) -> http.client.HTTPSConnection:
-    if not server.proxy_host:
-        return http.client.HTTPSConnection(host, port, context=context, timeout=timeout)
-    proxy_port = server.proxy_port or PROXY_PORT
-    connection = http.client.HTTPSConnection(server.proxy_host, proxy_port, context=context, timeout=timeout)
-    connection.set_tunnel(host, port)
     return connection
 
 

@@ -8,6 +8,8 @@ are raised there and become ``fail_json`` here.
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import traceback
 import typing as t
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _encodings, _errors, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 try:
@@ -102,6 +105,30 @@ def _texts(value: t.Any, name: str = "") -> t.Iterator[str]:
         yield str(value)
 
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Signals that ask a process to end."""
+
+
+@contextlib.contextmanager
+def _signals(budget: Budget) -> t.Iterator[None]:
+    """Have the first signal that asks the process to end raise :class:`_errors.Interrupted`, and ignore further ones.
+
+    What was ignored before, as SIGHUP by ``nohup``, stays ignored.
+    """
+
+    def note(number: int, _frame: object) -> None:
+        budget.interrupt(signal.Signals(number).name)
+
+    before = {one: signal.getsignal(one) for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN}
+    for one in before:
+        signal.signal(one, note)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **constraints: t.Any) -> t.NoReturn:
     """Log in, do the work, log out, and end the module with its result or with one sentence.
 
@@ -117,6 +144,19 @@ def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **cons
     absent = _vmomi.missing()
     if absent is not None:
         module.fail_json(msg=absent, exception=_vmomi.IMPORT_ERROR)
+    timeout = module.params.get("timeout")
+    budget = Budget(Deadline(timeout) if timeout is not None else None)
+    with _signals(budget):
+        _run(module, work, check, budget)
+
+
+def _run(
+    module: AnsibleModule,
+    work: t.Callable[[Task, Session], Result],
+    check: t.Callable[[_arguments.Params], None] | None,
+    budget: Budget,
+) -> t.NoReturn:
+    """Do what :func:`run` does, within the time and with the signals of ``budget``."""
     try:
         server = _arguments.connection(module.params)
         if module.params.get("timeout") is not None and module.params["timeout"] < 1:
@@ -127,10 +167,14 @@ def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **cons
             check(module.params)
         if not server.validate_certs and server.ca_path:
             module.warn("ca_path has no effect, since validate_certs is false: any certificate is accepted.")
-        with Session(server) as session:
+        with Session(server, budget) as session:
             result = work(Task(module.params, module.check_mode, module.warn), session)
+    except _errors.Interrupted as interruption:
+        module.fail_json(msg=interruption.sentence, **interruption.details)
     except _errors.Error as error:
-        module.fail_json(msg=error.sentence, **error.details)
+        # A loop or a thread may have met the end of its time before the signal was raised.
+        sentence = budget.interruption.sentence if budget.interruption is not None else error.sentence
+        module.fail_json(msg=sentence, **error.details)
     except _vmomi.vmodl.MethodFault as fault:
         module.fail_json(
             msg=str(_errors.failure(f"{server.hostname} refused a request", fault)), exception=traceback.format_exc()

@@ -161,7 +161,9 @@ class Watch:
         """
         if not self._objects:
             return []
-        options = _collector().WaitOptions(maxWaitSeconds=min(LONGEST_WAIT, max(0, int(seconds + 0.999))))
+        options = _collector().WaitOptions(
+            maxWaitSeconds=min(LONGEST_WAIT, max(0, int(self._session.budget.longest_wait(seconds) + 0.999)))
+        )
         login = self._session.logins
         try:
             if not self._is_open():

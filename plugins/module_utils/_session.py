@@ -11,42 +11,32 @@ from __future__ import annotations
 import contextlib
 import datetime
 import http.client
-import socket
-import ssl
+import re
 import threading
+import time
 import typing as t
-from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _deadline, _errors, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import Server, lost, reaching, reason
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
-CALL_TIMEOUT = 120
-"""Seconds after which an unanswered request counts as lost; longer than any wait we ask the server for."""
+__all__ = ["Server", "Session", "UnknownType"]
 
-PROXY_PORT = 80
-"""Port of a proxy whose port is not given."""
+VERSIONS_LIMIT = 1024 * 1024
+"""Bytes of the document in which a server lists the API versions it speaks; it has some thousand."""
 
-CONNECT_TIMEOUT = 30
-"""Seconds for the first connection to the server."""
+RETRY_SECONDS = 5
+"""Seconds between two attempts to connect to a vCenter that starts."""
 
 
 class UnknownType(_errors.OperationFailed):
     """The server's answer holds a type that pyVmomi does not know, a fault as a rule."""
 
 
-@dataclass(frozen=True)
-class Server:
-    """How to reach the server and who logs in."""
-
-    hostname: str
-    username: str
-    password: str = field(repr=False)
-    port: int = 443
-    validate_certs: bool = True
-    ca_path: str | None = None
-    proxy_host: str | None = None
-    proxy_port: int | None = None
+class _Unavailable(_errors.ConnectionFailed):
+    """What answers for the server is there, and the server behind it is not, or not yet."""
 
 
 class Session:
@@ -57,8 +47,10 @@ class Session:
     :raises _errors.LoginFailed: user name or password are wrong.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, budget: Budget | None = None) -> None:
         self.server = server
+        self.budget = budget or Budget()
+        """The time that calls may take; every call is capped by it."""
         self.logins = 0
         self.key = ""
         self._renewing = threading.Lock()
@@ -67,25 +59,67 @@ class Session:
         self.closing = contextlib.ExitStack()
         """What else ends with the session: logged out of first."""
 
+    @property
+    def deadline(self) -> Deadline:
+        """The task's deadline."""
+        return self.budget.deadline
+
+    def clean_up(self, seconds: float = _deadline.EXTRA_SECONDS) -> contextlib.AbstractContextManager[Deadline]:
+        """Allow calls that clean up after the deadline, or after a signal; see :meth:`_deadline.Budget.clean_up`."""
+        return self.budget.clean_up(seconds)
+
     def __enter__(self) -> Session:
-        self._stub = _connect(self.server)
         try:
-            self.content = self._first_answer()
-            self._log_in()
+            self._open()
         except BaseException:
-            self._stub.DropConnections()
+            self._close()
             raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         # The task's outcome stands; a log-out that fails must not replace it.
-        try:
+        with self.budget.log_out():
+            try:
+                with contextlib.suppress(Exception):
+                    self.closing.close()
+            finally:  # also when the user ends us meanwhile
+                self._close()
+
+    def _open(self) -> None:
+        while True:
+            try:
+                self._stub = _stub(self.server, self.budget)
+                self.content = self._first_answer()
+                self._log_in()
+            except _Unavailable:
+                if self.deadline.remaining <= RETRY_SECONDS:
+                    raise
+                self._pause(RETRY_SECONDS)
+            else:
+                return
+
+    def _pause(self, seconds: float) -> None:
+        until = Deadline(seconds)
+        while not until.passed and self.budget.may_begin():
+            time.sleep(min(_connection.SLICE_SECONDS, until.remaining))
+
+    def _close(self) -> None:
+        """Log out, also of a session whose login was not seen to succeed, and drop the connections."""
+        if self._stub is None:
+            return
+        with self.budget.log_out():
+            try:
+                if self.content is not None and getattr(self._stub, "cookie", True):
+                    self._log_out()
+            finally:
+                self._stub.DropConnections()
+
+    def _log_out(self) -> None:
+        for _attempt in range(2):  # a connection that broke is made anew for the second one
             with contextlib.suppress(Exception):
-                self.closing.close()
-        finally:  # also when the user ends us meanwhile
-            with contextlib.suppress(Exception):
-                self.content.sessionManager.Logout()
-            self._stub.DropConnections()
+                with contextlib.suppress(vmodl.MethodFault):  # the session has ended already
+                    self.content.sessionManager.Logout()
+                return
 
     @property
     def api_version(self) -> tuple[int, ...]:
@@ -133,6 +167,8 @@ class Session:
         """
         try:
             return self.call(method, *args, **kwargs)
+        except _errors.Unanswered:
+            raise
         except _errors.ConnectionLost:
             return self.call(method, *args, **kwargs)
 
@@ -157,26 +193,62 @@ class Session:
 
     def call_once(self, method: t.Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
         """As :meth:`call`, but a dropped session is the caller's: for calls on what dies with a session."""
+        self.begin()
         try:
-            return method(*args, **kwargs)
+            with self.budget.call():
+                return method(*args, **kwargs)
         except (OSError, http.client.HTTPException, expat.ExpatError) as error:
-            raise lost(self.server, error) from error
+            raise self.failed(error) from error
         except (KeyError, AttributeError) as error:
             # pyVmomi's deserializer, on a type it has no class for, or a value that its enumeration does not have.
             raise UnknownType(
                 f"{self.server.hostname} answered with something that pyVmomi {_vmomi.version} does not know "
-                f"({_reason(error)}). A newer pyVmomi may know it."
+                f"({reason(error)}). A newer pyVmomi may know it."
             ) from error
+
+    def begin(self) -> None:
+        """Make sure that a call may be made.
+
+        :raises _errors.TimedOut: the time is over; nothing was sent.
+        :raises _errors.Interrupted: a signal came.
+        """
+        if not self.budget.may_begin():
+            raise _errors.TimedOut(
+                f"The {self.deadline.seconds:g} seconds of the task are over, so nothing more was sent to "
+                f"{self.server.hostname}. Raise timeout, or run again."
+            )
+
+    def failed(self, error: Exception) -> _errors.ConnectionLost:
+        """Return the exception for a call that was sent and not answered."""
+        if self.budget.cut_off():
+            return _errors.Unanswered(
+                f"{self.server.hostname} did not answer a call within the {self.deadline.seconds:g} seconds of the "
+                "task. Check the server and the network, or raise timeout."
+            )
+        return lost(self.server, error)
 
     def _first_answer(self) -> t.Any:
         instance = vim.ServiceInstance("ServiceInstance", self._stub)
-        with reaching(self.server, CALL_TIMEOUT):
+        with self._reaching():
             return instance.RetrieveContent()
+
+    @contextlib.contextmanager
+    def _reaching(self) -> t.Iterator[None]:
+        self.begin()
+        seconds = min(_connection.CALL_TIMEOUT, self.deadline.seconds)
+        with reaching(self.server, seconds), self.budget.call():
+            try:
+                yield
+            except http.client.HTTPException as error:
+                status = re.match(r"(50[23])\b", str(error))  # so pyVmomi reports what is no answer of vSphere
+                if status:
+                    raise _unavailable(self.server, str(error)) from error
+                raise
 
     def _log_in(self) -> None:
         server = self.server
         try:
-            with reaching(server, CALL_TIMEOUT):
+            with self.budget.hold(), self._reaching():
                 self.key = self.content.sessionManager.Login(server.username, server.password).key
         except vim.fault.InvalidLogin:
             raise _errors.LoginFailed(
@@ -190,97 +262,47 @@ class Session:
         self.logins += 1
 
 
-def _connect(server: Server) -> t.Any:
-    """A pyVmomi stub that speaks the newest version both sides know; not logged in yet."""
-    if server.proxy_host and not _vmomi.at_least(_vmomi.PROXY_MINIMUM):
-        raise _errors.BadInput(
-            f"proxy_host needs pyVmomi {_vmomi.PROXY_MINIMUM} or newer: {_vmomi.version} cannot use a proxy. "
-            f"Install a newer one: pip install 'pyvmomi>={_vmomi.PROXY_MINIMUM}'."
-        )
-    proxy = (
-        {"httpProxyHost": server.proxy_host, "httpProxyPort": server.proxy_port or PROXY_PORT}
-        if server.proxy_host
-        else {}
+def _unavailable(server: Server, answer: str) -> _Unavailable:
+    return _Unavailable(
+        f"Could not connect to {server.hostname} port {server.port}: it answered {answer}, as vCenter does while it "
+        "starts. Wait until it has started, or look at the health of its services, then run again."
     )
-    with reaching(server, CONNECT_TIMEOUT), _default_timeout(CONNECT_TIMEOUT):
-        return _vmomi.SmartStubAdapter(
-            host=server.hostname,
-            port=server.port,
-            sslContext=tls_context(server.ca_path, server.validate_certs),
-            httpConnectionTimeout=CALL_TIMEOUT,
-            **proxy,
-        )
 
 
-def tls_context(ca_path: str | None, verify: bool) -> ssl.SSLContext:
-    """Which certificates are accepted: those the CAs vouch for, or without ``verify`` any.
+def _stub(server: Server, budget: Budget) -> t.Any:
+    """Return a pyVmomi stub that speaks the newest version both sides know; not logged in yet.
 
-    :raises _errors.BadInput: ``ca_path`` cannot be read.
+    :raises _errors.ConnectionFailed: the server cannot be reached, or is not a vSphere server.
     """
-    if not verify:
-        # Without the system's CAs, which take longer to load than a short task takes.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    try:
-        return ssl.create_default_context(cafile=ca_path)
-    except (OSError, ssl.SSLError) as error:
-        raise _errors.BadInput(
-            f"ca_path {ca_path} cannot be used: {_reason(error)}. Give a file of CA certificates in PEM format."
-        ) from error
+    context = _connection.tls_context(server.ca_path, server.validate_certs)
+
+    def connection(**_unused: t.Any) -> _connection.Connection:
+        seconds = min(_connection.CONNECT_TIMEOUT, budget.left())
+        return _connection.Connection(server, budget, server.hostname, server.port, context, seconds)
+
+    if not budget.may_begin():
+        raise _errors.TimedOut(f"The time of the task was over before {server.hostname} could be reached.")
+    with reaching(server, min(_connection.CONNECT_TIMEOUT, budget.deadline.seconds)):
+        version = _newest_version(server, connection())
+        stub = _vmomi.SoapStubAdapter(host=server.hostname, port=server.port, version=version)
+    stub.scheme = connection
+    return stub
 
 
-@contextlib.contextmanager
-def _default_timeout(seconds: float) -> t.Iterator[None]:
-    # pyVmomi asks for the server's versions over a connection it gives no time-out.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
+def _newest_version(server: Server, connection: http.client.HTTPSConnection) -> str:
+    """Return pyVmomi's name of the newest API version that both sides know."""
     try:
-        yield
+        connection.request("GET", "/sdk/vimServiceVersions.xml")
+        answer = connection.getresponse()
+        document = answer.read(VERSIONS_LIMIT).decode("utf-8", "replace")
     finally:
-        socket.setdefaulttimeout(before)
-
-
-@contextlib.contextmanager
-def reaching(server: Server, seconds: float) -> t.Iterator[None]:
-    """Turn what goes wrong on the way to the server into one sentence each."""
-    where = f"Could not connect to {server.hostname} port {server.port}"
-    if server.proxy_host:
-        where += f" through the proxy {server.proxy_host} port {server.proxy_port or PROXY_PORT}"
-    try:
-        yield
-    except (_errors.Error, vmodl.MethodFault):
-        raise
-    except ssl.SSLCertVerificationError as error:
-        raise _errors.ConnectionFailed(
-            f"{where}: its certificate is not trusted ({error.verify_message}). "
-            "Give the CA's certificate in ca_path; validate_certs=false would accept any server."
-        ) from error
-    except ssl.SSLError as error:
-        raise _errors.ConnectionFailed(f"{where}: no TLS there ({_reason(error)}). Check hostname and port.") from error
-    except socket.gaierror as error:
-        raise _errors.ConnectionFailed(f"{where}: the name does not resolve. Check hostname.") from error
-    except TimeoutError as error:
-        raise _errors.ConnectionFailed(
-            f"{where}: no answer within {seconds:g} seconds. Check hostname, port and firewalls."
-        ) from error
-    except OSError as error:
-        raise _errors.ConnectionFailed(f"{where}: {_reason(error)}. Check hostname and port.") from error
-    except Exception as error:  # pyVmomi raises bare exceptions for servers it does not recognise
-        raise _errors.ConnectionFailed(
-            f"{where}: what answers is not a vSphere server. Check hostname and port."
-        ) from error
-
-
-def lost(server: Server, error: Exception) -> _errors.ConnectionLost:
-    """The sentence for a request that was sent, and whose answer did not come."""
-    return _errors.ConnectionLost(
-        f"The connection to {server.hostname} broke during a call ({_reason(error)}). "
-        "Check the server and the network, then run again."
-    )
-
-
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return " ".join(str(text).split()) or type(error).__name__
+        connection.close()
+    if answer.status in (502, 503):
+        raise _unavailable(server, f"{answer.status} {answer.reason}")
+    if answer.status != 200:
+        raise ValueError(f"it answered {answer.status} {answer.reason}")
+    spoken = set(re.findall(r"<version>\s*([^<\s]+)\s*</version>", document))
+    for version in _vmomi.VmomiSupport.GetServiceVersions("vim25"):
+        if _vmomi.VmomiSupport.versionIdMap[version] in spoken:
+            return t.cast(str, version)
+    raise ValueError("it does not list an API version that pyVmomi knows")

@@ -12,30 +12,26 @@ from __future__ import annotations
 import traceback
 import typing as t
 
-__all__ = ["SmartStubAdapter", "VmomiSupport", "at_least", "missing", "numbers", "version", "vim", "vmodl"]
+__all__ = ["SoapStubAdapter", "VmomiSupport", "at_least", "missing", "numbers", "version", "vim", "vmodl"]
 
 MINIMUM = "8.0.3.0.1"
 """Oldest pyVmomi that is tested; the same number stands in requirements.txt and the doc fragment."""
-
-PROXY_MINIMUM = "9.0.0.0"
-"""Oldest pyVmomi whose HTTP proxy support works (vmware/pyvmomi issues 1090 and 1095)."""
 
 IMPORT_ERROR: str | None = None
 vim: t.Any
 vmodl: t.Any
 VmomiSupport: t.Any
-SmartStubAdapter: t.Any
+SoapStubAdapter: t.Any
 version: str | None
 try:
     import pyVmomi
-    from pyVim.connect import SmartStubAdapter
-    from pyVmomi import VmomiSupport, vim, vmodl
+    from pyVmomi import SoapStubAdapter, VmomiSupport, vim, vmodl
 
     # Older releases than those we support do not tell their version.
     version = getattr(pyVmomi, "version_info_str", "0")
 except ImportError:
     IMPORT_ERROR = traceback.format_exc()
-    vim = vmodl = VmomiSupport = SmartStubAdapter = version = None
+    vim = vmodl = VmomiSupport = SoapStubAdapter = version = None
 
 
 def missing() -> str | None:

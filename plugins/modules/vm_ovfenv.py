@@ -149,7 +149,6 @@ plan:
 """
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import cure, examine, masking, plan
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -176,7 +175,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         shutdown=params["shutdown"],
         accepted=params["accept_risks"],
     )
-    patient = cure.Patient(session, Deadline(params["timeout"]), found.vm, way, task.warn)
+    patient = cure.Patient(session, session.deadline, found.vm, way, task.warn)
     changed = not patient.is_cured
 
     def result() -> _module.Result:

@@ -476,7 +476,6 @@ summary:
 import datetime
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, masking
@@ -497,7 +496,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         lookback=datetime.timedelta(days=params["event_lookback"]),
         listed_before={one.lower() for one in params["configured_before"]},
     )
-    examined = examine.examine(session, Deadline(params["timeout"]), _arguments.vms(params), questions)
+    examined = examine.examine(session, session.deadline, _arguments.vms(params), questions)
     seen = {each for one in examined for each in (one.found.name, one.found.moid)}
     unknown = ", ".join(sorted(questions.logins.keys() - seen))
     if unknown:

@@ -585,7 +585,7 @@ def check(params: _arguments.Params) -> None:
 def work(task: _module.Task, session: Session) -> _module.Result:
     """Make the children be there, or be gone."""
     params = task.params
-    deadline = Deadline(params["timeout"])
+    deadline = session.deadline
     wanted = wishes.children(params)
     if params["state"] == "present":
         for remark in wishes.remarks(wanted):

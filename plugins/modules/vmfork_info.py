@@ -99,7 +99,6 @@ without_parent:
 """
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
@@ -112,7 +111,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     engine = engines.choose(session, params["api"], params["call_via"])
     selector = _arguments.optional_vm(params)
     only = parents.find(session, engine, selector) if selector is not None else None
-    return {"changed": False, **census.count(session, engine, Deadline(params["timeout"]), only, task.warn)}
+    return {"changed": False, **census.count(session, engine, session.deadline, only, task.warn)}
 
 
 def main() -> None:

@@ -150,7 +150,6 @@ parent:
 """
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -159,7 +158,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 def work(task: _module.Task, session: Session) -> _module.Result:
     """Bring the VM into the wanted state."""
     params = task.params
-    deadline = Deadline(params["timeout"])
+    deadline = session.deadline
     engine = engines.choose(session, params["api"], params["call_via"])
     parent = parents.find(session, engine, _arguments.vm(params))
     before = parent.facts()

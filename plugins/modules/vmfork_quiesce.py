@@ -219,7 +219,6 @@ guest:
 import re
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import quiesce
@@ -276,7 +275,7 @@ def plan(params: _arguments.Params) -> quiesce.Plan:
 def work(task: _module.Task, session: Session) -> _module.Result:
     """Bring the VM to its fork point."""
     params = task.params
-    deadline = Deadline(params["timeout"])
+    deadline = session.deadline
     wanted = plan(params)
     engine = engines.choose(session, params["api"], params["call_via"])
     parent = parents.find(session, engine, _arguments.vm(params))

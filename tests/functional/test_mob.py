@@ -13,7 +13,7 @@ from functional.test_mishaps import vms
 from functional.vcenter import VCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
 
 MOB: dict[str, Any] = {"call_via": "mob"}
 HIDDEN = ("EnableForkParent_Task", "CreateForkChild_Task", "DisableForkParent_Task", "RetrieveForkChildren_Task")
@@ -222,10 +222,10 @@ def test_one_request(vcenter: VCenter) -> None:
     """A long answer is not read to its end."""
     one = vcenter.simulator
     server = Server(one.host, "", "", one.port, validate_certs=False)
-    answer = _http.ask(server, "GET", "/mob/", {}, None, 100)
+    answer = _http.ask(Session(server), "GET", "/mob/", {}, None, 100)
     assert (answer.status, answer.reason) == (401, "Unauthorized")
     assert len(answer.body) <= 100
     with pytest.raises(_errors.ConnectionLost, match="it answered with more than 10 bytes"):
-        _http.ask(server, "GET", "/mob/", {}, None, 10)
+        _http.ask(Session(server), "GET", "/mob/", {}, None, 10)
     with pytest.raises(_errors.ConnectionFailed, match="its certificate is not trusted"):
-        _http.ask(Server(one.host, "", "", one.port), "GET", "/mob/logout", {}, None, 10)
+        _http.ask(Session(Server(one.host, "", "", one.port)), "GET", "/mob/logout", {}, None, 10)

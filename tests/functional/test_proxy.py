@@ -13,8 +13,6 @@ from collections.abc import Iterator
 import pytest
 from functional.vcenter import POST_CLONE, VCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _vmomi
-
 
 class Tunnel(socketserver.StreamRequestHandler):
     """Answers CONNECT and passes bytes on."""
@@ -68,10 +66,6 @@ def proxy() -> Iterator[Proxy]:
 
 def test_proxy(vcenter: VCenter, proxy: Proxy) -> None:
     through = {"proxy_host": "127.0.0.1", "proxy_port": proxy.server_address[1]}
-    if not _vmomi.at_least(_vmomi.PROXY_MINIMUM):
-        refusal = vcenter.fails("vmfork_info", **through)
-        assert "proxy_host needs pyVmomi 9.0.0.0 or newer" in refusal.msg
-        return
     vcenter.enable(**through)
     given = {"name": vcenter.parent, **vcenter.guest_login, "post_clone_script": POST_CLONE}
     vcenter.ok("vmfork_quiesce", **given, script_delivery="file_transfer", **through)
@@ -81,8 +75,6 @@ def test_proxy(vcenter: VCenter, proxy: Proxy) -> None:
 
 def test_esxi_host_that_swallows_what_is_sent(vcenter: VCenter, proxy: Proxy) -> None:
     """As behind a firewall that drops packets: after some seconds the scripts go through vCenter."""
-    if not _vmomi.at_least(_vmomi.PROXY_MINIMUM):
-        pytest.skip("this pyVmomi cannot use a proxy")
     proxy.swallowed = f"127.0.0.1:{vcenter.control('GET', 'transfers')['port']}"
     vcenter.enable()
     through = {"proxy_host": "127.0.0.1", "proxy_port": proxy.server_address[1]}
@@ -94,9 +86,8 @@ def test_esxi_host_that_swallows_what_is_sent(vcenter: VCenter, proxy: Proxy) ->
 
 
 def test_proxy_that_is_not_there(vcenter: VCenter) -> None:
-    if _vmomi.at_least(_vmomi.PROXY_MINIMUM):
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
-            refusal = vcenter.fails("vmfork_info", proxy_host="127.0.0.1", proxy_port=port)
-        assert f"through the proxy 127.0.0.1 port {port}: Connection refused" in refusal.msg
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        refusal = vcenter.fails("vmfork_info", proxy_host="127.0.0.1", proxy_port=port)
+    assert f"through the proxy 127.0.0.1 port {port}: Connection refused" in refusal.msg

@@ -168,7 +168,7 @@ class Guest:
             overwrite=True,
         )
         transfer = self._transfer(url, f"Could not upload {name} to the guest of VM {self._name}")
-        _http.put(self._session.server, transfer, content)
+        _http.put(self._session, transfer, content)
 
     def download(self, path: str, limit: int) -> bytes:
         """Read a file of at most ``limit`` bytes.
@@ -183,7 +183,7 @@ class Guest:
             auth=self._auth,
             guestFilePath=path,
         )
-        return _http.get(self._session.server, self._transfer(found.url, what), limit)
+        return _http.get(self._session, self._transfer(found.url, what), limit)
 
     def _transfer(self, url: str, what: str) -> _http.Transfer:
         certificates = self._login.transfer_certs

@@ -144,7 +144,7 @@ class MobCaller:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
 
         def ask() -> _http.Answer:
-            return _http.ask(self._server, verb, path, headers, content, LIMIT)
+            return _http.ask(self._session, verb, path, headers, content, LIMIT)
 
         try:
             answer = ask()
@@ -171,7 +171,10 @@ class MobCaller:
 
     def _log_out(self) -> None:
         if self._cookies:  # and without the login, which could begin a session
-            _http.ask(self._server, "GET", "/mob/logout", self._cookie(), None, LIMIT)
+            try:
+                _http.ask(self._session, "GET", "/mob/logout", self._cookie(), None, LIMIT)
+            except _errors.ConnectionFailed:  # once more, over a new connection
+                _http.ask(self._session, "GET", "/mob/logout", self._cookie(), None, LIMIT)
 
     # --- mishaps ----------------------------------------------------------------------------------------------------
 

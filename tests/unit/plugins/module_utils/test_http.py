@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _errors, _http
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def listening() -> Iterator[socket.socket]:
 
 def ask(port: int, **given: str | int) -> None:
     server = Server("127.0.0.1", "me", "password", port, **given)  # type: ignore[arg-type]
-    _http.ask(server, "GET", "/mob/", {}, None, 10)
+    _http.ask(Session(server), "GET", "/mob/", {}, None, 10)
 
 
 def test_server_that_hangs_up(listening: socket.socket) -> None:
@@ -41,7 +41,7 @@ def test_server_that_hangs_up(listening: socket.socket) -> None:
 
 
 def test_server_that_says_nothing(listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_http, "CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr(_connection, "CONNECT_TIMEOUT", 0.1)
     with pytest.raises(_errors.ConnectionFailed, match=r"no answer within 0\.1 seconds"):
         ask(listening.getsockname()[1])
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http, _session, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _errors, _http, _session
 
 PATIENCE = 1
 SLACK = 20
@@ -30,7 +30,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_session, "CONNECT_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(_connection, "CONNECT_TIMEOUT", PATIENCE)
     monkeypatch.setattr(_http, "REACH_TIMEOUT", PATIENCE)
     began = time.monotonic()
     yield
@@ -45,9 +45,6 @@ def test_server(port: int) -> None:
         pass
 
 
-@pytest.mark.skipif(
-    not _vmomi.at_least(_vmomi.PROXY_MINIMUM), reason="this pyVmomi cannot use a proxy, and it is refused"
-)
 def test_server_behind_a_proxy(port: int) -> None:
     behind = _session.Server("vcenter", "user", "password", proxy_host="127.0.0.1", proxy_port=port)
     with (
@@ -63,7 +60,7 @@ def test_esxi_host(port: int) -> None:
         f"https://127.0.0.1:{port}/guestFile", "Could not upload a script", "go another way", None
     )
     with pytest.raises(_http.Unreachable, match=f"ESXi host 127.0.0.1 port {port} cannot be reached .*timed out"):
-        _http.put(server(443), transfer, b"")
+        _http.put(_session.Session(server(443)), transfer, b"")
 
 
 def server(port: int) -> _session.Server:

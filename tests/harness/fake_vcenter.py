@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A server that speaks as much of vSphere's SOAP as a login takes, and misbehaves where it is told to."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import ipaddress
+import re
+import ssl
+import tempfile
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+VERSIONS = "GET"
+"""The request for the versions that the server speaks, among the names of SOAP methods."""
+
+COOKIE = 'vmware_soap_session="f00d"; Path=/'
+
+_DOCUMENT = """<?xml version="1.0" encoding="UTF-8" ?><namespaces version="1.0"><namespace><name>urn:vim25</name>
+<version>8.0.0.0</version><priorVersions><version>6.7</version></priorVersions></namespace></namespaces>"""
+
+_ENVELOPE = """<?xml version="1.0" encoding="UTF-8"?>
+<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"
+ xmlns:xsd="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
+<soapenv:Body><{0}Response xmlns="urn:vim25">{1}</{0}Response></soapenv:Body></soapenv:Envelope>"""
+
+_RESULTS = {
+    "RetrieveServiceContent": """<returnval><rootFolder type="Folder">group-d1</rootFolder>
+<propertyCollector type="PropertyCollector">propertyCollector</propertyCollector>
+<about><name>VMware vCenter Server</name><fullName>VMware vCenter Server 8.0</fullName><vendor>VMware</vendor>
+<version>8.0.0</version><build>1</build><osType>linux-x64</osType><productLineId>vpx</productLineId>
+<apiType>VirtualCenter</apiType><apiVersion>8.0.0.0</apiVersion></about>
+<sessionManager type="SessionManager">SessionManager</sessionManager>
+<viewManager type="ViewManager">ViewManager</viewManager></returnval>""",
+    "Login": """<returnval><key>one</key><userName>me</userName><fullName>me</fullName>
+<loginTime>2026-01-01T00:00:00Z</loginTime><lastActiveTime>2026-01-01T00:00:00Z</lastActiveTime>
+<locale>en</locale><messageLocale>en</messageLocale></returnval>""",
+    "Logout": "",
+    "CurrentTime": "<returnval>2026-01-01T00:00:00Z</returnval>",
+}
+
+
+class FakeVCenter(ThreadingHTTPServer):
+    """A context manager: listens on a free port until its end.
+
+    :param acts: for a method what is done instead of answering it, each time one of them: ``silent`` (nothing is
+        answered), ``drip`` (an answer that never ends comes byte by byte), ``cut`` (the connection is closed before the
+        answer), ``cut body`` (and in the midst of it), ``answer``, or a status such as ``503``. The last one stays.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, **acts: list[str]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.acts = acts
+        self.calls: list[tuple[str, str]] = []
+        """Method and session cookie of each request."""
+        self.called = threading.Condition()
+        self.ended = threading.Event()
+        self.socket = tls_context().wrap_socket(self.socket, server_side=True)
+        self._thread = threading.Thread(target=self.serve_forever)
+
+    def __enter__(self) -> FakeVCenter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.ended.set()
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def handle_error(self, *_unused: object) -> None:
+        """Say nothing: clients hang up."""
+
+    @property
+    def methods(self) -> list[str]:
+        """What was called, in order."""
+        return [method for method, _cookie in self.calls]
+
+    def await_call(self, method: str) -> None:
+        """Wait until a method is called."""
+        with self.called:
+            assert self.called.wait_for(lambda: method in self.methods, 60)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FakeVCenter
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._serve(VERSIONS, lambda _method: _DOCUMENT)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        found = re.search(r"Body><(\w+)", body)
+        assert found is not None
+        self._serve(found[1], lambda method: _ENVELOPE.format(method, _RESULTS.get(method, "")))
+
+    def _serve(self, method: str, answer: Callable[[str], str]) -> None:
+        acts = self.server.acts.get(method, ["answer"])
+        act = acts.pop(0) if len(acts) > 1 else acts[0]
+        with self.server.called:
+            self.server.calls.append((method, self.headers.get("Cookie", "")))
+            self.server.called.notify_all()
+        if act == "silent":
+            self.server.ended.wait()
+        elif act == "cut":
+            self.close_connection = True
+        elif act.isdigit():
+            self.send_error(int(act))
+        else:
+            self._answer(method, answer(method).encode(), act)
+
+    def _answer(self, method: str, content: bytes, act: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/xml")
+        self.send_header("Content-Length", str(len(content) + (1_000_000 if act == "drip" else 0)))
+        if method == "Login":
+            self.send_header("Set-Cookie", COOKIE)
+        self.end_headers()
+        if act == "cut body":
+            self.wfile.write(content[:100])
+            self.close_connection = True
+            return
+        self.wfile.write(content)
+        while act == "drip" and not self.server.ended.wait(0.1):
+            self.wfile.write(b" ")
+
+    def log_message(self, *_unused: object) -> None:
+        """Say nothing."""
+
+
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """A context with a certificate that nobody trusts."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "server.pem")
+        path.write_bytes(certificate())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+    return context
+
+
+def certificate() -> bytes:
+    """A key and a self-signed certificate for 127.0.0.1, in PEM format."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fake vCenter")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + made.public_bytes(serialization.Encoding.PEM)
