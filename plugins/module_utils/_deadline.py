@@ -217,6 +217,15 @@ class Budget:
         finally:
             self._here.is_cleaning = before
 
+    def shared(self) -> t.Callable[[], None]:
+        """Return what a thread calls at its begin to be in clean-up as the present one is."""
+        is_cleaning = self._here.is_cleaning
+
+        def join() -> None:
+            self._here.is_cleaning = is_cleaning
+
+        return join
+
     @contextlib.contextmanager
     def log_out(self) -> t.Iterator[None]:
         """Allow calls for the time of a logout, and let no signal interrupt them."""

@@ -466,7 +466,7 @@ class FakeVCenter:
         for module in (_deadline, _properties, executor):
             if hasattr(module, "time"):
                 monkeypatch.setattr(module, "time", clock)
-        monkeypatch.setattr(_session, "_connect", lambda _server, *_more: self)
+        monkeypatch.setattr(_session, "_stub", lambda _server, *_more: self)
         session = _session.Session(_session.Server("vcenter", "user", "password"))
         return session.__enter__()
 

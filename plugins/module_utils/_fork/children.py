@@ -219,7 +219,8 @@ def _describe(parent: Parent, places: Places, results: t.Sequence[Result], warn:
     When the server is lost the children are told all the same, by what is known of them.
     """
     try:
-        _read_facts(parent, places, results, warn)
+        with parent.session.clean_up():
+            _read_facts(parent, places, results, warn)
     except (_errors.Error, vmodl.MethodFault):
         for result in results:
             vm = result.child.vm if result.child is not None else None

@@ -87,6 +87,7 @@ class Executor:
         self._started: dict[str, float] = {}
         self._lost: set[str] = set()
         self._is_overdue = False
+        self._overtime = contextlib.ExitStack()
         self._settling: dict[str, Deadline] = {}
         self._attempts: Counter[str] = Counter()
         self._paused: dict[str, Deadline] = {}
@@ -96,7 +97,7 @@ class Executor:
 
     def run(self, ways: t.Iterable[pipeline.Next]) -> list[Child]:
         """Bring every child to its end; the children are returned in the same order."""
-        with _properties.Watch(self._session, self._watched()) as watch:
+        with self._overtime, _properties.Watch(self._session, self._watched()) as watch:
             for way in ways:
                 self._started[way[0].name] = time.monotonic()
                 if way[0].vm is not None:
@@ -292,7 +293,7 @@ class Executor:
         self._is_overdue = True
         self._paused.clear()
         self._in_the_way.clear()
-        self._deadline = Deadline(CLEAR_SECONDS)
+        self._deadline = self._overtime.enter_context(self._session.clean_up(CLEAR_SECONDS))
 
     def _close_up(self, watch: _properties.Watch) -> None:
         """Something else ends the task, a signal for example: record the children, and clear their secrets."""
@@ -313,8 +314,8 @@ class Executor:
                 if child.vm is not None and not child.is_finished and keys:
                     submit = functools.partial(child.vm.ReconfigVM_Task, _extra_config.spec(keys))
                     jobs[name] = (f"{Request.CLEAR.value} {name}", submit)
-            with contextlib.suppress(Exception):
-                _tasks.run_all(self._session, Deadline(CLEAR_SECONDS), jobs)
+            with contextlib.suppress(Exception), self._session.clean_up(CLEAR_SECONDS) as deadline:
+                _tasks.run_all(self._session, deadline, jobs)
 
     def _break_off(self, sentence: str) -> None:
         """The server is lost: what is not done has failed, and what is known is still told."""
@@ -337,7 +338,7 @@ class Executor:
         return sum(1 for child in self._children.values() if child.step in busy) - queued
 
     def _submit_waiting(self) -> None:
-        while (free := self._next_free()) is not None:
+        while not self._deadline.passed and (free := self._next_free()) is not None:
             self._waiting.remove(free)
             self._submit(*free)
 

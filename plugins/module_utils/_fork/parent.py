@@ -157,7 +157,7 @@ def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[None]:
             error = _errors.failure(f"Could not follow what becomes of VM {parent.name}", trouble)
         is_lost = isinstance(trouble, (_errors.ConnectionFailed, vmodl.MethodFault))
         goes_on = is_lost or isinstance(trouble, _errors.NotEnded)
-        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+        with contextlib.suppress(_errors.Error, vmodl.MethodFault), parent.session.clean_up():
             has_ended = is_lost and _tasks.await_recent(parent.session, deadline, [parent.vm])
             parent.refresh()
             goes_on = goes_on and not has_ended
@@ -177,7 +177,8 @@ def forget_scripts(parent: Parent, warn: t.Callable[[str], None]) -> None:
     what = f"Could not remove {report.SCRIPTS} from its extraConfig"
     spec = _extra_config.spec({report.SCRIPTS: ""})
     try:
-        _tasks.run(parent.session, Deadline(FORGET_SECONDS), what, parent.vm.ReconfigVM_Task, spec)
+        with parent.session.clean_up(FORGET_SECONDS) as deadline:
+            _tasks.run(parent.session, deadline, what, parent.vm.ReconfigVM_Task, spec)
     except (_errors.Error, vmodl.MethodFault) as trouble:
         doubt = f"VM {parent.name} may be taken later for one that was quiesced with the scripts of an earlier time"
         warn(_errors.failure(doubt, trouble).sentence)

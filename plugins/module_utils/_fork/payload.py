@@ -50,19 +50,20 @@ class Payload:
         """Take out what is there; the runner does so as it reads it, this is for when it could not."""
         if not self._keys:
             return
-        vm, session, deadline = self._parent.vm, self._parent.session, Deadline(CLEAR_SECONDS)
+        vm, session = self._parent.vm, self._parent.session
         left = sorted(self._keys)
-        try:
-            if self._is_settled:
-                here = _extra_config.mapping(_properties.read(session, [vm], [_extra_config.PATH]).get(vm, {}))
-                left = [key for key in left if here.get(key)]
-            else:
-                _tasks.await_recent(session, deadline, [vm])
-            if left:
-                self._set(deadline, "Could not clear them", dict.fromkeys(left, ""))
-        except (_errors.Error, vmodl.MethodFault) as trouble:
-            where = f"the extraConfig of VM {self._parent.name}, where every user of its guest can read them"
-            warn(_errors.failure(f"Scripts may remain in {where} ({', '.join(left)})", trouble).sentence)
+        with session.clean_up(CLEAR_SECONDS) as deadline:
+            try:
+                if self._is_settled:
+                    here = _extra_config.mapping(_properties.read(session, [vm], [_extra_config.PATH]).get(vm, {}))
+                    left = [key for key in left if here.get(key)]
+                else:
+                    _tasks.await_recent(session, deadline, [vm])
+                if left:
+                    self._set(deadline, "Could not clear them", dict.fromkeys(left, ""))
+            except (_errors.Error, vmodl.MethodFault) as trouble:
+                where = f"the extraConfig of VM {self._parent.name}, where every user of its guest can read them"
+                warn(_errors.failure(f"Scripts may remain in {where} ({', '.join(left)})", trouble).sentence)
 
     def _set(self, deadline: Deadline, what: str, values: t.Mapping[str, str]) -> None:
         _tasks.run(self._parent.session, deadline, what, self._parent.vm.ReconfigVM_Task, _extra_config.spec(values))

@@ -172,7 +172,7 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
             _run(parent, deadline, plan, trace, warn)
     except BaseException as trouble:  # a signal may have ended the task
         error = _as_error(parent, trouble)
-        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+        with contextlib.suppress(_errors.Error, vmodl.MethodFault), parent.session.clean_up():
             parent.refresh()
             forget_scripts(parent, warn)
         details = getattr(error, "details", {})
@@ -263,7 +263,8 @@ def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
 def _tidy(parent: Parent, plan: Plan, directory: str) -> str:
     """Remove a directory from the guest, if that can be done soon; if not, what is to be said of it."""
     try:
-        _guest(parent, Deadline(TIDY_SECONDS), plan).remove_directory(directory)
+        with parent.session.clean_up(TIDY_SECONDS) as deadline:
+            _guest(parent, deadline, plan).remove_directory(directory)
     except (_errors.Error, vmodl.MethodFault) as trouble:
         if getattr(trouble, "fault", "") != "FileNotFound":
             return f" The directory {directory} may be left in the guest, with the scripts in it. Remove it there."
@@ -328,23 +329,24 @@ def _end_runner(parent: Parent, guest: Guest, trace: Trace, nonce: str | None) -
 
     :param nonce: of its report; without it only the guest's process list counts.
     """
-    try:
-        if trace["pid"] is None:
-            trace["pid"] = guest.find(trace["directory"])
+    with parent.session.clean_up(END_SECONDS) as deadline:
+        try:
             if trace["pid"] is None:
-                return _Fate.ENDED  # it was never started, and would not find its files any more
-        guest.ask_to_stop(trace["directory"], trace["pid"])
-        _await_fork_point(parent, Deadline(END_SECONDS), trace, nonce, guest)
-    except _RunnerEnded:
-        return _Fate.TIDIED
-    except _errors.GuestFailed:
-        return _Fate.ENDED
-    except (_errors.Error, vmodl.MethodFault):
-        # A VM that stands still answers nothing, either.
-        with contextlib.suppress(_errors.Error, vmodl.MethodFault):
-            parent.refresh()
-        return _Fate.FROZEN if parent.is_quiesced else _Fate.UNKNOWN
-    return _Fate.FROZEN
+                trace["pid"] = guest.find(trace["directory"])
+                if trace["pid"] is None:
+                    return _Fate.ENDED  # it was never started, and would not find its files any more
+            guest.ask_to_stop(trace["directory"], trace["pid"])
+            _await_fork_point(parent, deadline, trace, nonce, guest)
+        except _RunnerEnded:
+            return _Fate.TIDIED
+        except _errors.GuestFailed:
+            return _Fate.ENDED
+        except (_errors.Error, vmodl.MethodFault):
+            # A VM that stands still answers nothing, either.
+            with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+                parent.refresh()
+            return _Fate.FROZEN if parent.is_quiesced else _Fate.UNKNOWN
+        return _Fate.FROZEN
 
 
 def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: str | None, guest: Guest | None) -> None:

@@ -119,8 +119,9 @@ def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[
             one.error = f"{one.error} What may appear yet is not removed."
     made = {one.child.vm: one.child for one in failed if one.child is not None}
     names = {vm: child.name for vm, child in made.items()}
-    order = Order("absent", Deadline(REMOVE_SECONDS), check_mode=False, warn=warn)
-    errors, powered_off = _destroy(_Herd(parent, order, names, made))
+    with parent.session.clean_up(REMOVE_SECONDS) as deadline:
+        order = Order("absent", deadline, check_mode=False, warn=warn)
+        errors, powered_off = _destroy(_Herd(parent, order, names, made))
     for one in failed:
         vm = one.child.vm if one.child is not None else None
         problem = errors.get(vm)

@@ -105,8 +105,9 @@ class Patient:
                     f"({self.after.diagnosis.status}). It is cycled again, and its vApp options are written once more "
                     "in between."
                 )
-            self._power_cycle(rewrite=attempt > 0)
-            self._look_again()
+            with self._session.clean_up():  # neither the end of the time nor a signal may leave the VM powered off
+                self._power_cycle(rewrite=attempt > 0)
+                self._look_again()
             if self.is_cured:
                 return
             # What arrived, and is not as it should be, will be no other the next time.

@@ -145,7 +145,7 @@ def examine(
         known = _what_is_known(session, one, questions, by_uuid, power_ons)
         return _ask_vm(session, deadline, one, known, questions.probe, logins[one.moid])
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE, initializer=session.budget.shared()) as pool:
         evidence = list(pool.map(ask, found))
     evidence = _with_owners(session, found, evidence)
     result = [

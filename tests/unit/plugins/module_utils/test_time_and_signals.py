@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from functional import launch
-from harness.fake_vcenter import VERSIONS, FakeVCenter
+from harness.soap_server import VERSIONS, SoapServer
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _deadline, _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import Server
@@ -25,7 +25,7 @@ OVERTIME = 15
 """Seconds by which a task may exceed its timeout when its server is silent."""
 
 
-def fork(fake: FakeVCenter, directory: Path, **options: Any) -> tuple[Any, Path]:
+def fork(fake: SoapServer, directory: Path, **options: Any) -> tuple[Any, Path]:
     """Start vmfork_info; its process, and the file for what it prints."""
     login = {"hostname": "127.0.0.1", "port": fake.server_port, "username": "me", "password": "a-long-secret-word"}
     given = {**login, "validate_certs": False, **options}
@@ -47,7 +47,7 @@ def fork(fake: FakeVCenter, directory: Path, **options: Any) -> tuple[Any, Path]
     ],
 )
 def test_task_ends_in_time(method: str, act: str, tmp_path: Path) -> None:
-    with FakeVCenter(**{method: [act]}) as fake:
+    with SoapServer(**{method: [act]}) as fake:
         if method not in ("CreateContainerView", "Logout"):
             fake.acts["Logout"] = [act]
         began = time.monotonic()
@@ -76,7 +76,7 @@ def test_task_ends_in_time(method: str, act: str, tmp_path: Path) -> None:
     ],
 )
 def test_signal_logs_out(method: str, name: str, tmp_path: Path) -> None:
-    with FakeVCenter(**{method: ["silent"]}) as fake:
+    with SoapServer(**{method: ["silent"]}) as fake:
         if method == "Login":
             fake.acts["Login"] = ["drip"]
         process, output = fork(fake, tmp_path)
@@ -98,7 +98,7 @@ def test_signal_logs_out(method: str, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("act", ["cut body", "drip"])
 def test_login_whose_answer_was_cut_is_logged_out(act: str) -> None:
-    with FakeVCenter(Login=[act]) as fake, pytest.raises(_errors.ConnectionFailed), session(fake, 1):
+    with SoapServer(Login=[act]) as fake, pytest.raises(_errors.ConnectionFailed), session(fake, 1):
         pass
     assert fake.methods[-1] == "Logout"
     assert "f00d" in fake.calls[-1][1]
@@ -106,14 +106,14 @@ def test_login_whose_answer_was_cut_is_logged_out(act: str) -> None:
 
 @pytest.mark.parametrize(("acts", "count"), [(["answer"], 1), (["cut", "answer"], 2), (["cut"], 2), (["503"], 2)])
 def test_logout_is_tried_again_once(acts: list[str], count: int) -> None:
-    with FakeVCenter(Logout=acts) as fake:
+    with SoapServer(Logout=acts) as fake:
         with session(fake, 60):
             pass
         assert fake.methods.count("Logout") == count
 
 
 def test_nothing_more_is_submitted_after_the_first_time_out() -> None:
-    with FakeVCenter(CurrentTime=["silent"]) as fake, session(fake, 1) as opened:
+    with SoapServer(CurrentTime=["silent"]) as fake, session(fake, 1) as opened:
         with pytest.raises(_errors.Unanswered):
             opened.call(current_time(opened))
         with pytest.raises(_errors.TimedOut):
@@ -127,7 +127,7 @@ def test_nothing_more_is_submitted_after_the_first_time_out() -> None:
 
 
 def test_clean_up_after_the_deadline() -> None:
-    with FakeVCenter() as fake, session(fake, 60) as opened:
+    with SoapServer() as fake, session(fake, 60) as opened:
         opened.deadline.end_now()
         with opened.clean_up():
             opened.call(current_time(opened))
@@ -161,7 +161,7 @@ def test_no_signal_interrupts_clean_up() -> None:
         assert budget.may_begin()
 
 
-def session(fake: FakeVCenter, seconds: float) -> Session:
+def session(fake: SoapServer, seconds: float) -> Session:
     server = Server("127.0.0.1", "me", "a-long-secret-word", fake.server_port, validate_certs=False)
     return Session(server, Budget(Deadline(seconds)))
 

@@ -12,7 +12,7 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
-from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, history, origin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, GuestView
@@ -38,7 +38,9 @@ def examined(
         for number, values in enumerate(vms)
     ]
     content = SimpleNamespace(rootFolder=vim.Folder("group-d1"))
-    session: Any = SimpleNamespace(is_vcenter=True, content=content, current_time=lambda: clock)
+    session: Any = SimpleNamespace(
+        budget=Budget(), is_vcenter=True, content=content, current_time=lambda: clock
+    )
     monkeypatch.setattr(examine._inventory, "find_vms", lambda *_given: found)
     monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
     # With the time over, no VM is asked for its document.

@@ -48,7 +48,7 @@ _RESULTS = {
 }
 
 
-class FakeVCenter(ThreadingHTTPServer):
+class SoapServer(ThreadingHTTPServer):
     """A context manager: listens on a free port until its end.
 
     :param acts: for a method what is done instead of answering it, each time one of them: ``silent`` (nothing is
@@ -68,7 +68,7 @@ class FakeVCenter(ThreadingHTTPServer):
         self.socket = tls_context().wrap_socket(self.socket, server_side=True)
         self._thread = threading.Thread(target=self.serve_forever)
 
-    def __enter__(self) -> FakeVCenter:
+    def __enter__(self) -> SoapServer:
         self._thread.start()
         return self
 
@@ -93,7 +93,7 @@ class FakeVCenter(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: FakeVCenter
+    server: SoapServer
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
