@@ -38,9 +38,7 @@ def examined(
         for number, values in enumerate(vms)
     ]
     content = SimpleNamespace(rootFolder=vim.Folder("group-d1"))
-    session: Any = SimpleNamespace(
-        budget=Budget(), is_vcenter=True, content=content, current_time=lambda: clock
-    )
+    session: Any = SimpleNamespace(budget=Budget(), is_vcenter=True, content=content, current_time=lambda: clock)
     monkeypatch.setattr(examine._inventory, "find_vms", lambda *_given: found)
     monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
     # With the time over, no VM is asked for its document.
