@@ -84,6 +84,9 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.PropertyFilter:
 		method.This.Value += wrapped
 		return &propertyFilter{PropertyFilter: object, sim: s}, nil
+	case *simulator.VirtualMachineSnapshot:
+		method.This.Value += wrapped
+		return &vmSnapshot{VirtualMachineSnapshot: object, sim: s}, nil
 	case *simulator.ListView:
 		method.This.Value += wrapped
 		return &listView{ListView: object, sim: s}, nil

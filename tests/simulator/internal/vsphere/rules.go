@@ -88,6 +88,8 @@ var ruleTable = []Rule{
 		Statement: "guest.toolsRunningStatus of a frozen VM reads guestToolsNotRunning."},
 	{Name: "frozen_reconfigure", Source: assumption, Choices: []string{"allowed", "InvalidState"},
 		Statement: "A frozen VM may be reconfigured."},
+	{Name: "revert_powers_off", Source: reference + " (RevertToSnapshot_Task)", Choices: []string{"yes"},
+		Statement: "Going back to a snapshot, none of which has memory here, powers the VM off, which ends a freeze."},
 	{Name: "frozen_relocate", Source: "Horizon documentation of its instant clone parents", Choices: []string{"InvalidState"},
 		Statement: "A frozen VM cannot be moved to another host."},
 
