@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +15,14 @@ from functional.launch import patch_module_args
 from pyVmomi import vim, vmodl
 from unit.fake_vcenter import FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _module, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _module, _session, _vmomi
 
-LOGIN = {"hostname": "vcenter", "username": "user", "password": "vcenter-password", "validate_certs": False}
+LOGIN: dict[str, Any] = {
+    "hostname": "vcenter",
+    "username": "user",
+    "password": "vcenter-password",
+    "validate_certs": False,
+}
 SPEC: dict[str, Any] = {"timeout": {"type": "int"}, "name": {"type": "str"}}
 
 Run = Callable[..., dict[str, Any]]
@@ -113,13 +119,16 @@ def test_an_empty_string_is_not_given(run: Run) -> None:
     assert seen == [None]
 
 
-@pytest.mark.parametrize(("ca_path", "warned"), [("/etc/ssl/ca.pem", True), (None, False)])
+@pytest.mark.parametrize(
+    ("ca_path", "validate_certs", "warned"),
+    [("/etc/ssl/ca.pem", False, True), ("/etc/ssl/ca.pem", True, False), (None, False, False)],
+)
 def test_ca_path_that_has_no_effect(
-    run: Run, monkeypatch: pytest.MonkeyPatch, ca_path: str | None, warned: bool
+    run: Run, monkeypatch: pytest.MonkeyPatch, ca_path: str | None, validate_certs: bool, warned: bool
 ) -> None:
     warnings: list[str] = []
     monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _module, text, *_more, **_others: warnings.append(text))
-    run(lambda _task, _session: {}, ca_path=ca_path)
+    run(lambda _task, _session: {}, ca_path=ca_path, validate_certs=validate_certs)
     assert ["ca_path has no effect" in one for one in warnings] == [True] * warned
 
 
@@ -136,6 +145,21 @@ def test_wrong_password(vcenter: FakeVCenter, run: Run) -> None:
     assert "wrong user name or password" in result["msg"]
     assert vcenter.count("Login") == 1
     assert LOGIN["password"] not in json.dumps(result)
+
+
+def test_secrets_are_registered_where_ansible_core_masks_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 2.22 on, with their encodings, before the work begins."""
+    registered: set[str] = set()
+    seen: list[set[str]] = []
+    monkeypatch.setattr(_module, "register_secrets", registered.update)
+    run(lambda _task, _session: seen.append(set(registered)) or {})
+    basic_login = base64.b64encode(f"user:{LOGIN['password']}".encode()).decode()
+    assert LOGIN["password"] in seen[0]
+    assert any(form in basic_login for form in seen[0])
+
+
+def test_password_is_not_in_a_text_of_the_server() -> None:
+    assert "a-password" not in repr(_session.Server("vcenter", "user", "a-password"))
 
 
 # --- the session ----------------------------------------------------------------------------------------------------

@@ -667,3 +667,24 @@ def test_child_that_stays_busy(bed: Bed) -> None:
     assert (result.state, result.changed) == ("failed", False)
     assert "Backup runs" in str(result.error)
     assert bed.vcenter.now - 1000 < 75
+
+
+def test_what_a_task_cut_short_left_is_not_called_detached(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no record yet, and the next task would take it for its child by the nonce."""
+    vcenter.api_version = "6.5"
+    bed = Bed(vcenter, monkeypatch)
+    bed.parent.values["config.forkConfigInfo"] = vim.vm.ForkConfigInfo(parentForkGroupId="g")
+    group = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(childForkGroupId="g", childType="nonpersistent")}
+    vcenter.vm("web", OFF, {report.CHILD_NONCE: "n0"}, **group)
+    assert outcome(detach(bed, "web")) == [("web", "failed", False)]
+
+
+def test_check_mode_tells_of_what_a_removal_would_wait_for(bed: Bed) -> None:
+    vm = bed.child("web")
+    running = {"info.state": "running", "info.descriptionId": "VirtualMachine.createSnapshot"}
+    bed.vcenter.objects[vm]["recentTask"] = [bed.vcenter.add(vim.Task, "task-1", **running)]
+    assert outcome(bed.remove("web", check_mode=True)) == [("web", "removed", True)]
+    assert ["VirtualMachine.createSnapshot is at work on it" in one for one in bed.warnings] == [True]
+    assert bed.vcenter.now == 1000
