@@ -52,7 +52,7 @@ var copiedFromHost = []string{
 // emptyDirectories are expected by scripts that configure a guest.
 var emptyDirectories = []string{
 	"etc/network/interfaces.d", "etc/systemd/network", "etc/systemd/system", "etc/sysconfig/network-scripts", "etc/netplan",
-	"etc/default", "etc/ssh", "etc/cron.d", "etc/profile.d", "etc/modprobe.d", "etc/dhcp",
+	"etc/default", "etc/udev/rules.d", "etc/ssh", "etc/cron.d", "etc/profile.d", "etc/modprobe.d", "etc/dhcp",
 	"var/cache", "var/lib/dhcp", "var/lib/misc", "var/log", "var/spool", "var/mail", "var/opt", "var/empty",
 }
 

@@ -140,10 +140,7 @@ func (m *Machine) fork(snapshot *Snapshot, replay *replay) error {
 	if _, err := m.platform.warden.call("copy", image, nil); err != nil {
 		return err
 	}
-	network := begin.network
-	if replay == nil {
-		network = network.withMACs(m.spec.NICs)
-	}
+	network := m.afterFork(begin.network)
 	if err := m.powerOn(bootRequest{Spec: m.spec, Keep: true}, &network); err != nil || replay == nil {
 		return err
 	}
@@ -166,6 +163,15 @@ func (m *Machine) fork(snapshot *Snapshot, replay *replay) error {
 	}
 	m.backdoor.ReplayFailed(failed)
 	return nil
+}
+
+// afterFork is a network of the parent's as the child's drivers have it. They
+// know the parent's MACs until they are loaded again.
+func (m *Machine) afterFork(network netState) netState {
+	if m.spec.FreshMAC {
+		return network.withMACs(m.adapters())
+	}
+	return network
 }
 
 // runAgain runs the program that froze the parent and waits until it is at
@@ -228,7 +234,7 @@ func (m *Machine) become(p point) error {
 	if _, err := m.platform.warden.call("restore", restore, nil); err != nil {
 		return err
 	}
-	network := p.network.withMACs(m.adapters())
+	network := m.afterFork(p.network)
 	if _, err := m.line.call("setState", network, nil); err != nil {
 		return err
 	}

@@ -51,7 +51,8 @@ type Account struct {
 
 // NIC is a network adapter as the VM's hardware has it.
 type NIC struct {
-	Name      string // eth0, eth1, …
+	Name      string // that the guest gives its interface when the driver finds it: eth0, ens192, …
+	Driver    string // the kernel module that drives it; "" is vmxnet3
 	MAC       string // lower case, colons
 	Address   string // that the network gives it at Boot, as DHCP would: "192.0.2.7/24"; "" is none
 	Unplugged bool   // the adapter is not connected: the interface has no carrier
@@ -62,6 +63,7 @@ type Spec struct {
 	ID       string // unique among the machines of a platform
 	Hostname string // of a disk that is new; an existing disk keeps its own
 	NICs     []NIC
+	FreshMAC bool // after a fork the drivers know the MACs of NICs at once, not only when they are loaded again
 }
 
 // State is what VMware Tools reports of the guest.
@@ -73,6 +75,7 @@ type State struct {
 // Interface is one of the guest's network interfaces, without lo.
 type Interface struct {
 	Name      string
+	Adapter   int // its position in Spec.NICs, from 1; 0 is an interface that is no adapter's
 	MAC       string
 	Up        bool     // as the guest set it
 	Connected bool     // the adapter is

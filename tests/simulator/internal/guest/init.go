@@ -94,6 +94,9 @@ func (i *initProcess) up(asked bringUp) (State, error) {
 	if err := send(i.events, request{Do: "events"}); err != nil {
 		return State{}, err
 	}
+	if err := i.world.adapters(asked.NICs, i.hardware); err != nil {
+		return State{}, err
+	}
 	if asked.Net != nil {
 		err = i.world.setNetwork(*asked.Net)
 	} else {
@@ -121,6 +124,28 @@ func (i *initProcess) setState(state netState) (struct{}, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return struct{}{}, i.world.setNetwork(state)
+}
+
+// hardware are the adapters that the VM has.
+func (i *initProcess) hardware() ([]NIC, error) {
+	var nics []NIC
+	_, err := i.line.call("hardware", toolRequest{}, &nics)
+	return nics, err
+}
+
+// driver loads or removes a kernel module, with all adapters that it drives.
+func (i *initProcess) driver(load bool, module string) error {
+	nics, err := i.hardware()
+	if err != nil {
+		return err
+	}
+	var all []int
+	for at, nic := range nics {
+		if nic.driver() == module {
+			all = append(all, at+1)
+		}
+	}
+	return i.world.drive(all, load)
 }
 
 // changed tells the state of the network when it is another than it was.
@@ -184,10 +209,22 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 		}
 	}
 	answer(conn, map[string]handler{
-		"tools":    pass("tools"),
-		"record":   pass("record"),
-		"report":   pass("report"),
-		"hardware": pass("hardware"),
+		"tools":  pass("tools"),
+		"record": pass("record"),
+		"report": pass("report"),
+		"hardware": handling(func([]string) ([]NIC, error) {
+			nics, err := i.hardware()
+			if err != nil {
+				return nil, err
+			}
+			return i.world.dress(nics)
+		}),
+		"driver": handling(func(words []string) (struct{}, error) {
+			if i.world.uid(int(caller.Uid)) != 0 || len(words) != 2 {
+				return struct{}{}, os.ErrPermission
+			}
+			return struct{}{}, i.driver(words[0] == "load", words[1])
+		}),
 		"hostname": handling(func(words []string) (struct{}, error) {
 			if i.world.uid(int(caller.Uid)) != 0 || len(words) != 1 {
 				return struct{}{}, os.ErrPermission

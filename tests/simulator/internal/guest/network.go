@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -22,13 +21,16 @@ import (
 
 // netState is everything of the network that a fork carries over.
 type netState struct {
-	Hostname string
-	Links    []linkState
-	Routes   []routeState
+	Hostname   string
+	Links      []linkState
+	Routes     []routeState
+	Driverless []int // adapters that no driver has, as linkState numbers them
 }
 
 type linkState struct {
 	Name, MAC string
+	Adapter   int // its position in Spec.NICs, from 1; 0 is none
+	index     int // in the namespace it was read in
 	MTU       int
 	Up        bool
 	Addresses []addressState
@@ -53,7 +55,7 @@ func (s netState) report() State {
 		if link.Name == loopback {
 			continue
 		}
-		shown := Interface{Name: link.Name, MAC: link.MAC, Up: link.Up, Addresses: []string{}}
+		shown := Interface{Name: link.Name, Adapter: link.Adapter, MAC: link.MAC, Up: link.Up, Addresses: []string{}}
 		for _, address := range link.Addresses {
 			shown.Addresses = append(shown.Addresses, address.CIDR)
 		}
@@ -67,7 +69,8 @@ func (s State) on(nics []NIC) State {
 	s.Interfaces = slices.Clone(s.Interfaces)
 	for i := range s.Interfaces {
 		shown := &s.Interfaces[i]
-		shown.Connected = !slices.ContainsFunc(nics, func(nic NIC) bool { return nic.Name == shown.Name && nic.Unplugged })
+		known := shown.Adapter > 0 && shown.Adapter <= len(nics)
+		shown.Connected = !known || !nics[shown.Adapter-1].Unplugged
 	}
 	return s
 }
@@ -76,10 +79,8 @@ func (s State) on(nics []NIC) State {
 func (s netState) withMACs(nics []NIC) netState {
 	s.Links = slices.Clone(s.Links)
 	for i := range s.Links {
-		for _, nic := range nics {
-			if nic.Name == s.Links[i].Name {
-				s.Links[i].MAC = nic.MAC
-			}
+		if adapter := s.Links[i].Adapter; adapter > 0 && adapter <= len(nics) {
+			s.Links[i].MAC = nics[adapter-1].MAC
 		}
 	}
 	return s
@@ -129,7 +130,8 @@ func readLinks() (netState, map[int]string, error) {
 		attributes := link.Attrs()
 		names[attributes.Index] = attributes.Name
 		read := linkState{
-			Name: attributes.Name, MAC: attributes.HardwareAddr.String(), MTU: attributes.MTU, Up: attributes.Flags&net.FlagUp != 0,
+			index: attributes.Index,
+			Name:  attributes.Name, MAC: attributes.HardwareAddr.String(), MTU: attributes.MTU, Up: attributes.Flags&net.FlagUp != 0,
 		}
 		for _, address := range addresses {
 			if address.LinkIndex == attributes.Index {
@@ -184,37 +186,12 @@ func readRoute(route netlink.Route, family int, link string) routeState {
 	return read
 }
 
-// setNetwork makes the network and the host name what a state says. Adapters
-// that the state does not know stay as they are.
-func setNetwork(state netState) error {
-	if err := unix.Sethostname([]byte(state.Hostname)); err != nil {
-		return os.NewSyscallError("sethostname", err)
-	}
-	now, err := readNetwork()
-	if err != nil {
-		return err
-	}
-	for _, want := range state.Links {
-		if reflect.DeepEqual(now.ofLink(want.Name), state.ofLink(want.Name)) {
-			continue // to take it down and up again is dear
-		}
-		if err := setLink(want); err != nil {
-			return fmt.Errorf("interface %s: %w", want.Name, err)
-		}
-	}
-	for _, want := range state.Routes {
-		if err := setRoute(want); err != nil {
-			return fmt.Errorf("route to %q: %w", want.Destination, err)
-		}
-	}
-	return nil
-}
-
 // ofLink is what a state says of one interface, with its routes.
 func (s netState) ofLink(name string) netState {
 	var one netState
 	for _, link := range s.Links {
 		if link.Name == name {
+			link.index = 0
 			link.Addresses = slices.DeleteFunc(slices.Clone(link.Addresses), func(a addressState) bool { return a.FromMAC })
 			one.Links = append(one.Links, link)
 		}

@@ -25,6 +25,7 @@ type plain struct {
 	disk, tools, shims string
 
 	mu      sync.Mutex
+	read    func() ([]NIC, error) // the adapters that the VM has
 	state   netState
 	changed func()
 }
@@ -90,6 +91,32 @@ func (w *plain) wrap(c *command) {
 		socketVariable+"="+w.socket()))
 }
 
+func (w *plain) adapters(_ []NIC, hardware func() ([]NIC, error)) error {
+	w.read = hardware
+	return nil
+}
+
+// dress leaves the adapters as they are: programs meet the host's interfaces.
+func (w *plain) dress(nics []NIC) ([]NIC, error) { return nics, nil }
+
+// drive lets a driver that is loaded read the MACs. The addresses stay: no
+// program of the guest could set them again.
+func (w *plain) drive(adapters []int, bound bool) error {
+	if !bound || len(adapters) == 0 {
+		return nil
+	}
+	nics, err := w.read()
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.state = w.state.withMACs(nics)
+	changed := w.changed
+	w.mu.Unlock()
+	changed()
+	return nil
+}
+
 func (w *plain) report() (State, error) {
 	state, err := w.network()
 	return state.report(), err
@@ -128,8 +155,8 @@ func (w *plain) startNetwork(nics []NIC) error {
 		return err
 	}
 	state := netState{Hostname: strings.TrimSpace(string(name))}
-	for _, nic := range nics {
-		link := linkState{Name: nic.Name, MAC: nic.MAC, MTU: 1500, Up: true}
+	for i, nic := range nics {
+		link := linkState{Name: nic.Name, Adapter: i + 1, MAC: nic.MAC, MTU: 1500, Up: true}
 		if nic.Address != "" {
 			link.Addresses = []addressState{{CIDR: nic.Address}}
 		}

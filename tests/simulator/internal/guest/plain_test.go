@@ -37,6 +37,7 @@ echo line >>$HOME/appended
 hostnamectl set-hostname quiesced
 vmtoolsd --cmd 'vmfork-begin -1 -1'
 echo more >>$HOME/appended
+modprobe -r vmxnet3; modprobe vmxnet3
 systemctl restart x
 `)
 	if got := m.State(); got.Hostname != "quiesced" || got.Interfaces[0].Addresses[0] != "192.0.2.7/24" {
@@ -50,7 +51,7 @@ systemctl restart x
 	if got := must(t, c, "cat $HOME/appended; ls $HOME | tr '\\n' ' '"); strings.Join(strings.Fields(got), " ") != "line more appended fork.sh once" {
 		t.Errorf("the child has %q", got)
 	}
-	if got := strings.Join(child.record(), ","); got != "systemctl restart x" {
+	if got := strings.Join(child.record(), ","); got != "modprobe -r vmxnet3,modprobe vmxnet3,systemctl restart x" {
 		t.Errorf("recorded: %s", got)
 	}
 	if state := c.State(); state.Hostname != "quiesced" || state.Interfaces[0].MAC != childSpec(1).NICs[0].MAC {

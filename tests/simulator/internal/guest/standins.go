@@ -161,12 +161,9 @@ func setHostname(words []string, name string) int {
 	return 0
 }
 
-// adapterDrivers are the kernel modules of virtual network adapters.
-var adapterDrivers = []string{"vmxnet3", "e1000", "e1000e", "vmxnet", "pcnet32"}
-
-// modprobe is also rmmod. An adapter whose driver goes loses its addresses;
-// one whose driver comes has the MAC of the hardware, which after a fork is
-// another than the guest remembers.
+// modprobe is also rmmod. An adapter whose driver goes has no interface; one
+// whose driver comes has the MAC of the hardware, which after a fork is another
+// than the guest remembers.
 func modprobe(words []string) int {
 	remove := words[0] == "rmmod" || slices.Contains(words, "-r") || slices.Contains(words, "--remove")
 	plain := arguments(words)
@@ -180,57 +177,16 @@ func modprobe(words []string) int {
 	if !remove {
 		plain = plain[:1] // parameters follow
 	}
+	verb := "load"
+	if remove {
+		verb = "remove"
+	}
 	for _, module := range plain {
-		if onHostNetwork() || !slices.Contains(adapterDrivers, module) {
-			continue
-		}
-		load := insertAdapters
-		if remove {
-			load = removeAdapters
-		}
-		if err := load(); err != nil {
+		if err := ask("driver", []string{verb, module}, nil); err != nil {
 			return fail(words[0], err)
 		}
 	}
 	return 0
-}
-
-func removeAdapters() error {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return err
-	}
-	for _, link := range links {
-		if link.Attrs().Name == loopback {
-			continue
-		}
-		attributes := link.Attrs()
-		gone := linkState{Name: attributes.Name, MAC: attributes.HardwareAddr.String(), MTU: attributes.MTU}
-		if err := setLink(gone); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func insertAdapters() error {
-	nics, err := hardware()
-	if err != nil {
-		return err
-	}
-	state, err := readNetwork()
-	if err != nil {
-		return err
-	}
-	for i, link := range state.withMACs(nics).Links {
-		if link.MAC == state.Links[i].MAC {
-			continue
-		}
-		if err := setLink(link); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // hardware are the adapters that the VM has.
@@ -241,8 +197,18 @@ func hardware() ([]NIC, error) {
 }
 
 func lsmod([]string) int {
+	modules := []string{"vmw_vsock_vmci_transport", "vmw_balloon", "vmw_vmci", "vmw_pvscsi"}
+	nics, err := hardware()
+	if err != nil {
+		return fail("lsmod", err)
+	}
+	for _, nic := range nics {
+		if module := nic.driver(); nic.Name != "" && !slices.Contains(modules, module) {
+			modules = append(modules, module)
+		}
+	}
 	fmt.Println("Module                  Size  Used by")
-	for _, module := range []string{"vmxnet3", "vmw_vsock_vmci_transport", "vmw_balloon", "vmw_vmci", "vmw_pvscsi"} {
+	for _, module := range modules {
 		fmt.Printf("%-22s %6d  0\n", module, 65536)
 	}
 	return 0
@@ -271,7 +237,14 @@ func dhclient(words []string) int {
 	release := slices.Contains(words, "-r") || slices.Contains(words, "-x")
 	wanted := arguments(words)
 	for _, nic := range nics {
-		if nic.Address == "" || len(wanted) > 0 && !slices.Contains(wanted, nic.Name) {
+		if nic.Name == "" || len(wanted) > 0 && !slices.Contains(wanted, nic.Name) {
+			continue
+		}
+		if nic.Address == "" && !release {
+			fmt.Fprintf(os.Stderr, "%s: No DHCPOFFERS received.\n", nic.Name)
+			if slices.Contains(words, "-1") {
+				return 2
+			}
 			continue
 		}
 		if err := lease(nic, release); err != nil {

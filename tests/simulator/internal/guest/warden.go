@@ -47,8 +47,8 @@ type warden struct {
 	config wardenConfig
 	mu     sync.Mutex
 	inits  map[string]*runningInit
-	cables map[string]map[string]string // far ends by machine and adapter
-	cable  int                          // numbers them
+	cables map[string][]string // far ends of a machine's adapters, in their order
+	cable  int                 // numbers them
 	closed bool
 
 	starting sync.RWMutex // held for reading while an init is started
@@ -77,7 +77,7 @@ func wardenMain() {
 		fmt.Fprintln(os.Stderr, "guest warden:", err)
 		os.Exit(1)
 	}
-	w := &warden{inits: map[string]*runningInit{}, cables: map[string]map[string]string{}}
+	w := &warden{inits: map[string]*runningInit{}, cables: map[string][]string{}}
 	unix.Umask(0o022)
 	line.serve(map[string]handler{
 		"prepare":  handling(w.prepare),
@@ -198,7 +198,7 @@ func (w *warden) startInit(asked bootRequest, line *os.File) error {
 // plug connects a machine's network adapters. The far ends of the cables stay
 // in the warden's network namespace, out of the guest's sight.
 func (w *warden) plug(id string, pid int, nics []NIC) error {
-	cables := map[string]string{}
+	var cables []string
 	for _, nic := range nics {
 		mac, err := net.ParseMAC(nic.MAC)
 		if err != nil {
@@ -208,7 +208,7 @@ func (w *warden) plug(id string, pid int, nics []NIC) error {
 		w.cable++
 		far := fmt.Sprintf("cable%d", w.cable)
 		w.mu.Unlock()
-		cables[nic.Name] = far
+		cables = append(cables, far)
 		cable := netlink.NewVeth(netlink.LinkAttrs{Name: far, TxQLen: -1})
 		cable.PeerName, cable.PeerHardwareAddr, cable.PeerNamespace = nic.Name, mac, netlink.NsPid(pid)
 		if err := netlink.LinkAdd(cable); err != nil {
@@ -237,12 +237,11 @@ func (w *warden) connect(asked connectRequest) (struct{}, error) {
 	w.mu.Lock()
 	cables := w.cables[asked.ID] // none where the network is a fiction
 	w.mu.Unlock()
-	for _, nic := range asked.NICs {
-		name, ok := cables[nic.Name]
-		if !ok {
-			continue
+	for i, nic := range asked.NICs {
+		if i >= len(cables) {
+			break // comes at the next power-on
 		}
-		cable, err := netlink.LinkByName(name)
+		cable, err := netlink.LinkByName(cables[i])
 		if err != nil {
 			return struct{}{}, err
 		}

@@ -25,12 +25,34 @@ const firstCard = 4000
 // cardsOf returns the network adapters in their order.
 func cardsOf(devices []types.BaseVirtualDevice) []*types.VirtualEthernetCard {
 	var cards []*types.VirtualEthernetCard
+	for _, device := range cardDevices(devices) {
+		cards = append(cards, device.GetVirtualEthernetCard())
+	}
+	return cards
+}
+
+// cardDevices are the same with their types.
+func cardDevices(devices []types.BaseVirtualDevice) []types.BaseVirtualEthernetCard {
+	var cards []types.BaseVirtualEthernetCard
 	for _, device := range devices {
 		if card, ok := device.(types.BaseVirtualEthernetCard); ok {
-			cards = append(cards, card.GetVirtualEthernetCard())
+			cards = append(cards, card)
 		}
 	}
 	return cards
+}
+
+// driverOf is the kernel module that drives an adapter.
+func driverOf(card types.BaseVirtualEthernetCard) string {
+	switch card.(type) {
+	case *types.VirtualE1000:
+		return "e1000"
+	case *types.VirtualE1000e:
+		return "e1000e"
+	case *types.VirtualPCNet32:
+		return "pcnet32"
+	}
+	return "vmxnet3"
 }
 
 // cardIn is the adapter of a device change; nil when it is about something else.
@@ -312,8 +334,9 @@ func (s *Simulator) showCards(ctx *simulator.Context, vm *simulator.VirtualMachi
 
 // plug tells a running guest what its adapters are connected to.
 func (s *Simulator) plug(object *simulator.VirtualMachine) {
-	vm, nics := s.instances.of(object.Self), nicsOf(object)
+	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
+	nics := nicsOf(object, vm.tools.Interfaces)
 	off := vm.cycle == nil || s.platform == nil
 	vm.mu.Unlock()
 	if off {
@@ -365,11 +388,19 @@ func isConnected(card *types.VirtualEthernetCard) bool {
 	return card.Connectable == nil || card.Connectable.Connected
 }
 
-// nicsOf are the adapters of a VM as its guest finds them.
-func nicsOf(vm *simulator.VirtualMachine) []guest.NIC {
+// nicsOf are the adapters of a VM as its guest finds them. Their interfaces
+// have the given names; those behind are eth<number>.
+func nicsOf(vm *simulator.VirtualMachine, names []string) []guest.NIC {
 	var nics []guest.NIC
-	for number, card := range cardsOf(vm.Config.Hardware.Device) {
-		nic := guest.NIC{Name: fmt.Sprintf("eth%d", number), MAC: strings.ToLower(card.MacAddress), Unplugged: !isConnected(card)}
+	for number, device := range cardDevices(vm.Config.Hardware.Device) {
+		card := device.GetVirtualEthernetCard()
+		nic := guest.NIC{
+			Name: fmt.Sprintf("eth%d", number), Driver: driverOf(device),
+			MAC: strings.ToLower(card.MacAddress), Unplugged: !isConnected(card),
+		}
+		if number < len(names) {
+			nic.Name = names[number]
+		}
 		if !nic.Unplugged {
 			nic.Address = leaseOf(card.MacAddress)
 		}

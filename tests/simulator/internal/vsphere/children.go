@@ -210,8 +210,10 @@ func (s *Simulator) born(ctx *simulator.Context, object *simulator.VirtualMachin
 			s.give(b.extra, b.secret, fmt.Sprintf("ethernet%d.address", number), card.MacAddress)
 		}
 	}
+	interfaces := s.instances.of(b.origin.parent).interfaces()
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
+	vm.tools.Interfaces = interfaces
 	vm.origin = b.origin
 	vm.secret = b.secret
 	vm.deltas, vm.connects = b.deltas, b.connects

@@ -278,13 +278,14 @@ func (s *Simulator) controlTools(r *http.Request) (any, error) {
 		return nil, err
 	}
 	var request struct {
-		Running      *bool   `json:"tools_running"`
-		Ready        *bool   `json:"operations_ready"`
-		Installed    *bool   `json:"tools_installed"`
-		RefuseFreeze *string `json:"refuse_freeze"`
-		RefuseInfo   *bool   `json:"refuse_info"`
-		StaysUp      *bool   `json:"stays_up"` // told to shut down
-		Family       *string `json:"guest_family"`
+		Running      *bool    `json:"tools_running"`
+		Ready        *bool    `json:"operations_ready"`
+		Installed    *bool    `json:"tools_installed"`
+		RefuseFreeze *string  `json:"refuse_freeze"`
+		RefuseInfo   *bool    `json:"refuse_info"`
+		StaysUp      *bool    `json:"stays_up"` // told to shut down
+		Family       *string  `json:"guest_family"`
+		Interfaces   []string `json:"interfaces"` // names, from the next power-on on
 	}
 	if err := decode(r, &request); err != nil {
 		return nil, err
@@ -311,6 +312,9 @@ func (s *Simulator) controlTools(r *http.Request) (any, error) {
 	}
 	if request.Family != nil {
 		tools.Family = *request.Family
+	}
+	if request.Interfaces != nil {
+		tools.Interfaces = request.Interfaces
 	}
 	vm.mu.Unlock()
 	if machine, frozen := vm.machine(); machine != nil && !frozen && request.Installed != nil {

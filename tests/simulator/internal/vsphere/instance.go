@@ -45,13 +45,14 @@ type instance struct {
 
 // toolsSettings are what the control endpoint makes of a guest's Tools.
 type toolsSettings struct {
-	Stopped      bool   // not running
-	Unready      bool   // no guest operations
-	Uninstalled  bool   // the programs are missing in the guest
-	RefuseFreeze string // the answer to vmfork-begin and instantclone.freeze
-	RefuseInfo   bool   // info-get and info-set are denied
-	StaysUp      bool   // a guest that is told to shut down does not
-	Family       string // what they take the guest for; Linux when empty
+	Stopped      bool     // not running
+	Unready      bool     // no guest operations
+	Uninstalled  bool     // the programs are missing in the guest
+	RefuseFreeze string   // the answer to vmfork-begin and instantclone.freeze
+	RefuseInfo   bool     // info-get and info-set are denied
+	StaysUp      bool     // a guest that is told to shut down does not
+	Family       string   // what they take the guest for; Linux when empty
+	Interfaces   []string // what the guest calls its adapters' interfaces from the next power-on on; eth0, … when empty
 }
 
 // instances are all VMs by moid.
@@ -160,6 +161,13 @@ func (vm *instance) forkable() bool {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	return vm.enabled || vm.sim.hasInstantClone()
+}
+
+// interfaces are the names that the guest gives its adapters' interfaces.
+func (vm *instance) interfaces() []string {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	return vm.tools.Interfaces
 }
 
 // object returns the VM as govmomi's simulator has it.

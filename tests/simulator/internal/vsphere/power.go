@@ -89,6 +89,7 @@ func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simu
 	vm.cycle = c
 	born := vm.origin
 	forks := vm.forks()
+	interfaces := vm.tools.Interfaces
 	if vm.next != nil {
 		c.delivery = *vm.next
 		vm.next = nil
@@ -101,7 +102,7 @@ func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simu
 	vm.mu.Unlock()
 
 	s.showDelivery(ctx, object)
-	spec := guest.Spec{ID: vm.ref.Value, Hostname: hostLabel(object.Name), NICs: nicsOf(object)}
+	spec := guest.Spec{ID: vm.ref.Value, Hostname: hostLabel(object.Name), NICs: nicsOf(object, interfaces), FreshMAC: s.rules.is("driver_mac_after_fork", "own")}
 	if forks {
 		s.showFork(ctx, object)
 		s.showInherited(ctx, object, born.frozen)
@@ -356,6 +357,9 @@ func (s *Simulator) guestNets(ctx *simulator.Context, object *simulator.VirtualM
 			if strings.EqualFold(card.MacAddress, nic.MAC) {
 				info.Network, info.DeviceConfigId = s.networkOf(ctx, card), card.Key
 			}
+		}
+		if info.DeviceConfigId < 0 && nic.Adapter > 0 && s.rules.is("stale_mac_report", "omitted") {
+			continue
 		}
 		for _, address := range nic.Addresses {
 			ip, prefix := splitAddress(address)

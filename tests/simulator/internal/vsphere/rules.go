@@ -192,6 +192,10 @@ var ruleTable = []Rule{
 	// Networks.
 	{Name: "adapter_connected", Source: reference, Choices: []string{"while-on"},
 		Statement: "connectable.connected says whether an adapter is connected now, which it can be while the VM is on; startConnected says whether a power-on connects it. guest.net[].connected follows it."},
+	{Name: "driver_mac_after_fork", Source: "community scripts of VMFork and Instant Clone (lamw), which all load the driver again or rebind it; that the address does not change otherwise is an " + assumption, Choices: []string{"parent", "own"},
+		Statement: "The driver in a child's guest goes on with the parent's MAC until it is loaded again or rebound; the network answers nothing that is sent from it (the other choice: it knows the child's at once)."},
+	{Name: "stale_mac_report", Source: assumption, Choices: []string{"as-seen", "omitted"},
+		Statement: "guest.net shows an adapter whose MAC in the guest is not the hardware's with the guest's MAC, its addresses and deviceConfigId -1 (the other choice: not at all)."},
 	{Name: "mac_change_while_on", Source: assumption + ": vSphere's documentation asks to power the VM off first", Choices: []string{"InvalidPowerState", "applied"},
 		Statement: "The MAC address of an adapter of a VM that runs cannot be changed (the other choice: the guest sees it when its driver is loaded again)."},
 	{Name: "instant_clone_devices", Source: assumption + ": the reference names what can be edited, and no fault", Choices: []string{"NotSupported", "InvalidDeviceSpec"},

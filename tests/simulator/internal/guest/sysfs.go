@@ -1,0 +1,344 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// The network adapters in a guest's /sys: /sys/class/net/*/device leads to a
+// PCI device, and that to its driver, whose files bind and unbind work.
+//
+// No program can answer a write to a file of a tmpfs. But a lease makes an
+// open for writing wait until the init agrees. So the shell's sequence
+//
+//	echo DEVICE > unbind
+//	echo DEVICE > bind
+//
+// has this effect: what was written to unbind is done at the latest before bind
+// is opened, and that open ends when all that was unbound is bound again. If
+// what is then written names less, the rest is unbound again.
+
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	busDirectory     = "/sys/bus"
+	classDirectory   = "/sys/class/net"
+	kernelLinks      = "/sys/devices/virtual/net" // the kernel's own view
+	devicesDirectory = busDirectory + "/pci/devices"
+	driversDirectory = busDirectory + "/pci/drivers"
+)
+
+// shownLink is an interface as /sys/class/net has it.
+type shownLink struct{ index, adapter int }
+
+// slotNumber is what is behind ens in the name of an interface: the number of
+// the PCI slot.
+var slotNumber = regexp.MustCompile(`^ens(\d+)$`)
+
+// buses are where vSphere puts the first adapters, by PCI slot number.
+var buses = map[int]string{160: "03", 192: "0b", 224: "13", 256: "1b"}
+
+// pciAddress is an adapter's.
+func pciAddress(adapter int, nic NIC) string {
+	slots := []int{192, 224, 256, 160}
+	slot := slots[(adapter-1)%len(slots)]
+	if found := slotNumber.FindStringSubmatch(nic.Name); found != nil {
+		slot, _ = strconv.Atoi(found[1])
+	}
+	bus, known := buses[slot]
+	if !known {
+		bus = fmt.Sprintf("%02x", 0x40+adapter)
+	}
+	if slots := (adapter - 1) / len(slots); slots > 0 {
+		return fmt.Sprintf("0000:%s:00.%d", bus, slots)
+	}
+	return "0000:" + bus + ":00.0"
+}
+
+// layDevices puts the adapters into /sys. The caller holds the lock.
+func (n *namespaces) layDevices() error {
+	for _, directory := range []string{busDirectory, classDirectory} {
+		if err := mount("adapters", directory, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755,size=1m"); err != nil {
+			return err
+		}
+	}
+	n.shown = map[string]shownLink{}
+	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("inotify_init1", err)
+	}
+	opened := make(chan os.Signal, 1)
+	signal.Notify(opened, unix.SIGIO)
+	n.driver = &driverFiles{n: n, watch: watch}
+	for i, card := range n.cards {
+		address, driver := pciAddress(i+1, card.nic), filepath.Join(driversDirectory, card.nic.driver())
+		device := filepath.Join(devicesDirectory, address)
+		if err := os.MkdirAll(device, 0o755); err != nil {
+			return err
+		}
+		for name, text := range map[string]string{"vendor": "0x15ad\n", "device": "0x07b0\n", "class": "0x020000\n"} {
+			if err := writeFile(filepath.Join(device, name), text, 0o444); err != nil {
+				return err
+			}
+		}
+		if err := n.driver.add(driver); err != nil {
+			return err
+		}
+	}
+	n.driver.serve(opened)
+	return nil
+}
+
+// showLinks brings /sys/class/net up to date. The caller holds the lock.
+func (n *namespaces) showLinks() error {
+	links, err := dumped(netlink.LinkList())
+	if err != nil {
+		return err
+	}
+	now := map[string]shownLink{}
+	for _, link := range links {
+		shown := shownLink{index: link.Attrs().Index}
+		shown.adapter = 1 + slices.IndexFunc(n.cards, func(c card) bool { return c.bound && c.index == shown.index })
+		now[link.Attrs().Name] = shown
+	}
+	for name, shown := range n.shown {
+		if now[name] != shown {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(classDirectory, name)))
+			delete(n.shown, name)
+		}
+	}
+	for name, shown := range now {
+		if _, known := n.shown[name]; known {
+			continue
+		}
+		if failed := n.showLink(name, shown.adapter); failed != nil {
+			err = errors.Join(err, failed)
+			continue
+		}
+		n.shown[name] = shown
+	}
+	for i, card := range n.cards {
+		err = errors.Join(err, n.showDevice(i+1, card))
+	}
+	return err
+}
+
+// showLink makes the directory of an interface: the kernel's files, and where
+// its adapter is.
+func (n *namespaces) showLink(name string, adapter int) error {
+	directory := filepath.Join(classDirectory, name)
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return err
+	}
+	files, err := names(filepath.Join(kernelLinks, name))
+	if err != nil {
+		return err
+	}
+	links := map[string]string{}
+	for _, file := range files {
+		links[file] = filepath.Join(kernelLinks, name, file)
+	}
+	if adapter > 0 {
+		links["device"] = filepath.Join(devicesDirectory, pciAddress(adapter, n.cards[adapter-1].nic))
+	}
+	for file, target := range links {
+		if err := os.Symlink(target, filepath.Join(directory, file)); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// showDevice links a device and its driver while the driver has it.
+func (n *namespaces) showDevice(adapter int, card card) error {
+	address, driver := pciAddress(adapter, card.nic), filepath.Join(driversDirectory, card.nic.driver())
+	device := filepath.Join(devicesDirectory, address)
+	for path, target := range map[string]string{filepath.Join(device, "driver"): driver, filepath.Join(driver, address): device} {
+		var err error
+		if card.bound {
+			err = os.Symlink(target, path)
+		} else {
+			err = os.Remove(path)
+		}
+		if err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// driverFiles are the files bind and unbind of the drivers. One goroutine has
+// all of it.
+type driverFiles struct {
+	n       *namespaces
+	watch   int // inotify, for the closing of files
+	drivers []*boundFiles
+}
+
+// boundFiles are those of one driver.
+type boundFiles struct {
+	directory    string
+	bind, unbind *leasedFile
+	loose        []int // adapters that were unbound here
+}
+
+// leasedFile is a file whose opening for writing waits. Each that opens it has
+// an inode of its own, so that nothing that was written is lost.
+type leasedFile struct {
+	path    string
+	file    *os.File   // with the lease; what the next one opens
+	watch   int        // inotify
+	written []*os.File // opened, and not done yet
+}
+
+func (d *driverFiles) add(directory string) error {
+	for _, known := range d.drivers {
+		if known.directory == directory {
+			return nil
+		}
+	}
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return err
+	}
+	if err := os.Symlink("/sys/module/"+filepath.Base(directory), filepath.Join(directory, "module")); err != nil {
+		return err
+	}
+	files := &boundFiles{directory: directory}
+	for name, file := range map[string]**leasedFile{"bind": &files.bind, "unbind": &files.unbind} {
+		*file = &leasedFile{path: filepath.Join(directory, name), watch: d.watch}
+		if err := (*file).renew(); err != nil {
+			return err
+		}
+	}
+	d.drivers = append(d.drivers, files)
+	return nil
+}
+
+// serve answers openings, which the kernel tells by SIGIO, and closings.
+func (d *driverFiles) serve(opened <-chan os.Signal) {
+	closed := make(chan struct{}, 1)
+	go func() {
+		buffer := make([]byte, 4096)
+		for {
+			if _, err := unix.Read(d.watch, buffer); err != nil && err != unix.EINTR {
+				return
+			}
+			closed <- struct{}{}
+		}
+	}()
+	go func() {
+		for {
+			select {
+			case <-opened:
+				for _, files := range d.drivers {
+					d.answer(files)
+				}
+			case <-closed:
+				for _, files := range d.drivers {
+					d.answer(files)
+					d.finish(files)
+				}
+			}
+		}
+	}()
+}
+
+// answer lets those go on who wait to open a file of a driver.
+func (d *driverFiles) answer(files *boundFiles) {
+	if files.unbind.isAwaited() {
+		files.unbind.let()
+	}
+	if files.bind.isAwaited() {
+		d.finish(files)
+		_ = d.n.drive(files.loose, true) // ends with the guest alone
+		files.bind.let()
+	}
+}
+
+// finish does what was written to the files that are closed by now.
+func (d *driverFiles) finish(files *boundFiles) {
+	if all := d.named(files.unbind); len(all) > 0 {
+		_ = d.n.drive(all, false)
+		files.loose = append(files.loose, all...)
+	}
+	if all := d.named(files.bind); len(all) > 0 {
+		files.loose = slices.DeleteFunc(files.loose, func(adapter int) bool { return slices.Contains(all, adapter) })
+		_ = d.n.drive(all, true)
+		_ = d.n.drive(files.loose, false)
+	}
+}
+
+// named are the adapters that were written to a file.
+func (d *driverFiles) named(f *leasedFile) []int {
+	var all []int
+	for len(f.written) > 0 {
+		file := f.written[0]
+		if takeLease(file) != nil {
+			break // it is still open
+		}
+		f.written = f.written[1:]
+		text := make([]byte, 256)
+		size, _ := file.ReadAt(text, 0)
+		file.Close()
+		d.n.mu.Lock()
+		for i, card := range d.n.cards {
+			if pciAddress(i+1, card.nic) == strings.TrimSpace(string(text[:size])) {
+				all = append(all, i+1)
+			}
+		}
+		d.n.mu.Unlock()
+	}
+	return all
+}
+
+// takeLease makes openings of a file wait. It fails while the file is open for
+// writing.
+func takeLease(file *os.File) error {
+	_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+	return err
+}
+
+// renew puts a new file with a lease in the place of the one that was opened.
+func (f *leasedFile) renew() error {
+	path := filepath.Join(busDirectory, "pci", "new")
+	if err := writeFile(path, "", 0o200); err != nil {
+		return err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := takeLease(file); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	if _, err := unix.InotifyAddWatch(f.watch, path, unix.IN_CLOSE_WRITE); err != nil {
+		return os.NewSyscallError("inotify_add_watch", err)
+	}
+	f.file = file
+	return os.Rename(path, f.path)
+}
+
+// let lets those go on who wait to open the file.
+func (f *leasedFile) let() {
+	opened := f.file
+	_ = f.renew() // fails when the guest's memory is full
+	f.written = append(f.written, opened)
+	_, _ = unix.FcntlInt(opened.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+}
+
+// isAwaited tells whether somebody waits to open it.
+func (f *leasedFile) isAwaited() bool {
+	left, err := unix.FcntlInt(f.file.Fd(), unix.F_GETLEASE, 0)
+	return err == nil && left == unix.F_UNLCK
+}
