@@ -74,7 +74,7 @@ def job(vms: int, version: str, options: dict[str, str]) -> list[Row]:
 
 POST_CLONE = """#!/bin/sh -e
 hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"
-ip addr flush dev eth0
+modprobe -r vmxnet3; modprobe vmxnet3
 ip addr add "$(vmtoolsd --cmd 'info-get guestinfo.fork.ipaddress')/24" dev eth0
 ip link set eth0 up
 """

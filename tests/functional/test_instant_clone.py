@@ -18,7 +18,7 @@ SELF_FREEZING = """#!/bin/bash
 ip link set eth0 down
 /usr/bin/vmware-rpctool "instantclone.freeze"
 hostname "$(vmware-rpctool 'info-get guestinfo.ic.hostname')"
-ip addr flush dev eth0
+modprobe -r vmxnet3; modprobe vmxnet3
 ip addr add "$(vmware-rpctool 'info-get guestinfo.ic.ipaddress')/24" dev eth0
 ip link set eth0 up
 """

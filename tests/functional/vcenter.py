@@ -41,10 +41,10 @@ echo once >>/root/pre-quiesce-ran
 POST_CLONE = """#!/bin/sh
 set -e
 if name=$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname' 2>/dev/null); then hostname "$name"; fi
-ip addr flush dev eth0
+modprobe -r vmxnet3; modprobe vmxnet3
+ip link set eth0 up
 address=$(vmtoolsd --cmd 'info-get guestinfo.fork.ipaddress' 2>/dev/null) || exit 0
 ip addr add "$address/24" dev eth0
-ip link set eth0 up
 """
 
 

@@ -617,6 +617,37 @@ var ruleTests = map[string]struct {
 			b.Errorf("it holds for more than one reboot: %s", got)
 		}
 	}},
+	"driver_mac_after_fork": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		if code := b.control(http.MethodPatch, "guests/"+vm.Value, map[string]any{"interfaces": []string{"ens192"}}, nil); code != 200 {
+			b.Fatal(code)
+		}
+		b.expect("off", b.power(vm, false), "")
+		b.expect("on", b.power(vm, true), "")
+		b.untilReady(vm)
+		b.enable(vm)
+		b.freeze(vm, "vmtoolsd --cmd 'vmfork-begin -1 -1'; hostname after; sleep 100")
+		child := b.child(vm, "c", "")
+		b.expect("on", b.power(child, true), "")
+		b.eventually("the name in the guest", func() bool { return b.runIn(child, "hostname") == "after\n" })
+		mac := map[string]string{"parent": b.card(vm).MacAddress, "own": b.card(child).MacAddress}[choice]
+		b.inGuest(child, "grep -qx "+mac+" /sys/class/net/ens192/address; vmware-toolbox-cmd info update network")
+		b.untilNet(child, "the MAC that the driver knows", func(net types.GuestNicInfo) bool {
+			return net.MacAddress == mac && (net.DeviceConfigId == firstCard) == (choice == "own")
+		})
+		b.inGuest(child, "modprobe -r vmxnet3; modprobe vmxnet3; ip link set ens192 up; dhclient -1 ens192")
+		b.untilNet(child, "an address of its own", func(net types.GuestNicInfo) bool {
+			return net.MacAddress == b.card(child).MacAddress && net.DeviceConfigId == firstCard && slices.Contains(net.IpAddress, strings.Split(leaseOf(net.MacAddress), "/")[0])
+		})
+	}},
+	"stale_mac_report": {guests: true, test: func(b *bed, choice string) {
+		child := b.child(b.parent(), "c", "")
+		b.expect("on", b.power(child, true), "")
+		b.untilReady(child)
+		b.inGuest(child, "hostname after; vmware-toolbox-cmd info update network")
+		shown := map[string]int{"as-seen": 1, "omitted": 0}[choice]
+		b.until(child, "the report", func(vm mo.VirtualMachine) bool { return vm.Guest.HostName == "after" && len(vm.Guest.Net) == shown }, "guest")
+	}},
 	"mac_change_while_on": {guests: true, test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		b.untilReady(vm)
