@@ -82,16 +82,19 @@ func lookUp(by string) (user, error) {
 	return findUser(by, string(passwd), string(group))
 }
 
-// maySudo tells whether an account is in a group that sudo trusts.
-func maySudo(name, group string) bool {
+// groupsOf are the names of an account's groups.
+func groupsOf(of user, group string) []string {
+	var names []string
 	for _, line := range strings.Split(group, "\n") {
 		field := strings.Split(line, ":")
-		if len(field) == 4 && (field[0] == sudoGroup || field[0] == "wheel") &&
-			slices.Contains(strings.Split(field[3], ","), name) {
-			return true
+		if len(field) != 4 {
+			continue
+		}
+		if id, err := strconv.Atoi(field[2]); err == nil && id == of.gid || slices.Contains(strings.Split(field[3], ","), of.name) {
+			names = append(names, field[0])
 		}
 	}
-	return false
+	return names
 }
 
 // environment is what a program gets that brings no environment of its own.

@@ -52,7 +52,7 @@ var copiedFromHost = []string{
 // emptyDirectories are expected by scripts that configure a guest.
 var emptyDirectories = []string{
 	"etc/network/interfaces.d", "etc/systemd/network", "etc/systemd/system", "etc/sysconfig/network-scripts", "etc/netplan",
-	"etc/default", "etc/udev/rules.d", "etc/ssh", "etc/cron.d", "etc/profile.d", "etc/modprobe.d", "etc/dhcp",
+	"etc/default", "etc/udev/rules.d", "etc/sudoers.d", "etc/ssh", "etc/cron.d", "etc/profile.d", "etc/modprobe.d", "etc/dhcp",
 	"var/cache", "var/lib/dhcp", "var/lib/misc", "var/log", "var/spool", "var/mail", "var/opt", "var/empty",
 }
 
@@ -78,6 +78,9 @@ func makeTemplate(disk string, accounts []Account, numbered bool) error {
 		if err := writeFile(filepath.Join(disk, path), content, 0o644); err != nil {
 			return err
 		}
+	}
+	if err := os.Chmod(filepath.Join(disk, "etc/sudoers"), 0o440); err != nil {
+		return err
 	}
 	links := map[string]string{"etc/mtab": "/proc/self/mounts", "var/run": "/run", "var/lock": "/run/lock"}
 	for _, directory := range fromHost {
@@ -155,6 +158,8 @@ func ownFiles(accounts []Account) map[string]string {
 	}
 	group = append(group, sudoGroup+":x:27:"+strings.Join(sudoers, ","))
 	return map[string]string{
+		"etc/sudoers": "Defaults env_reset\nroot ALL=(ALL:ALL) ALL\n%" + sudoGroup + " ALL=(ALL:ALL) NOPASSWD: ALL\n" +
+			"%wheel ALL=(ALL:ALL) NOPASSWD: ALL\n@includedir /etc/sudoers.d\n",
 		"etc/passwd":             strings.Join(passwd, "\n") + "\n",
 		"etc/group":              strings.Join(group, "\n") + "\n",
 		"etc/nsswitch.conf":      "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nservices: files\nprotocols: files\n",

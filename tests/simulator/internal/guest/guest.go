@@ -112,6 +112,8 @@ type Backdoor interface {
 	Ended(Process)
 	// Recorded tells that a stand-in (systemctl, hwclock, …) was called.
 	Recorded(command []string)
+	// Rebooted tells that the guest wants to start again.
+	Rebooted()
 	// ReplayFailed tells that the program that froze the parent ended in a
 	// child before it came to the fork point.
 	ReplayFailed(error)

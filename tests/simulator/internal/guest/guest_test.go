@@ -58,6 +58,7 @@ type hypervisor struct {
 	changed  chan State
 	ended    chan Process
 	failed   chan error
+	rebooted chan struct{}
 }
 
 // freezeCommand freezes a machine whose hypervisor has no answers of its own.
@@ -65,7 +66,7 @@ const freezeCommand = "vmfork-begin -1 -1"
 
 func newHypervisor() *hypervisor {
 	return &hypervisor{
-		frozen: make(chan *Snapshot, 1), changed: make(chan State, 100), ended: make(chan Process, 100), failed: make(chan error, 1),
+		frozen: make(chan *Snapshot, 1), changed: make(chan State, 100), ended: make(chan Process, 100), rebooted: make(chan struct{}, 1), failed: make(chan error, 1),
 	}
 }
 
@@ -86,6 +87,8 @@ func (h *hypervisor) Frozen(snapshot *Snapshot) { h.frozen <- snapshot }
 func (h *hypervisor) Changed(state State)       { h.changed <- state }
 func (h *hypervisor) Ended(process Process)     { h.ended <- process }
 func (h *hypervisor) ReplayFailed(err error)    { h.failed <- err }
+
+func (h *hypervisor) Rebooted() { h.rebooted <- struct{}{} }
 
 func (h *hypervisor) Recorded(command []string) {
 	h.mu.Lock()

@@ -212,6 +212,12 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 		"tools":  pass("tools"),
 		"record": pass("record"),
 		"report": pass("report"),
+		"reboot": func(conn *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
+			if i.world.uid(int(caller.Uid)) != 0 {
+				return nil, nil, os.ErrPermission
+			}
+			return pass("reboot")(conn, body, files)
+		},
 		"hardware": handling(func([]string) ([]NIC, error) {
 			nics, err := i.hardware()
 			if err != nil {

@@ -78,6 +78,7 @@ func (m *Machine) powerOn(asked bootRequest, with *netState) error {
 		"tools":    handling(m.tools),
 		"record":   handling(m.record),
 		"report":   handling(m.report),
+		"reboot":   handling(m.reboot),
 		"hardware": handling(func(toolRequest) ([]NIC, error) { return m.adapters(), nil }),
 	})
 	var state State
@@ -354,6 +355,15 @@ func (m *Machine) stateChanged() {
 // report tells the state because the guest wants it told, new or not.
 func (m *Machine) report(toolRequest) (struct{}, error) {
 	return struct{}{}, m.tellState(true)
+}
+
+// reboot has the hypervisor start the guest again. A program that is run again
+// in a child does not get that far: its first run would not have either.
+func (m *Machine) reboot(toolRequest) (struct{}, error) {
+	if !m.replaying() {
+		m.backdoor.Rebooted()
+	}
+	return struct{}{}, nil
 }
 
 // tellState reads the state afresh: what the init told may be from before a

@@ -179,6 +179,34 @@ func TestStandIns(t *testing.T) {
 	must(t, m, "dhclient eth0 && ip addr show eth0 | grep -q 192.0.2.7/24 && dhclient -r eth0 && ! ip addr show eth0 | grep -q 192.0.2.7")
 }
 
+// TestReboot has the guest's own reboot be told, and what it changes.
+func TestReboot(t *testing.T) {
+	p := newPlatform(t, Namespaces)
+	for _, command := range []string{"reboot", "systemctl reboot", "shutdown -r now", "/sbin/reboot -f"} {
+		h := newHypervisor()
+		m := boot(t, p, parentSpec(), h)
+		before := must(t, m, "touch /run/lost /tmp/lost /root/kept; cat /proc/sys/kernel/random/boot_id")
+		if again := must(t, m, "cat /proc/sys/kernel/random/boot_id"); again != before || len(before) != 36 {
+			t.Errorf("the boot ID is %q, then %q", before, again)
+		}
+		must(t, m, command)
+		receiveFrom(t, h.rebooted, command)
+		if err := m.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		m = boot(t, p, parentSpec(), h)
+		if after := must(t, m, "test -e /root/kept -a ! -e /run/lost -a ! -e /tmp/lost && cat /proc/sys/kernel/random/boot_id"); after == before {
+			t.Errorf("after %s the boot ID is still %s", command, after)
+		}
+		if code, output := shell(t, m, "root", "shutdown -h now; hostname"); code != 0 {
+			t.Errorf("%d %s", code, output)
+		}
+		if err := m.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestSudo(t *testing.T) {
 	m := boot(t, newPlatform(t, Namespaces), parentSpec(), newHypervisor())
 	must(t, m, "test $(sudo -n id -u) = 0")

@@ -289,4 +289,5 @@ func (nobody) Frozen(*Snapshot)   {}
 func (nobody) Changed(State)      {}
 func (nobody) Ended(Process)      {}
 func (nobody) Recorded([]string)  {}
+func (nobody) Rebooted()          {}
 func (nobody) ReplayFailed(error) {}

@@ -9,6 +9,7 @@
 package guest
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -268,7 +269,26 @@ func enterRoot() error {
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return os.NewSyscallError("umount", err)
 	}
-	return os.Chdir("/")
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	return mountBootID()
+}
+
+// bootID lies where a power-off and a reboot empty the disk, and a fork does not.
+const bootID = "/run/.boot_id"
+
+// mountBootID shows a boot ID that is the guest's own.
+func mountBootID() error {
+	if !exists(bootID) {
+		id := make([]byte, 16)
+		_, _ = rand.Read(id) // never fails
+		id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+		if err := writeFile(bootID, fmt.Sprintf("%x-%x-%x-%x-%x\n", id[:4], id[4:6], id[6:8], id[8:10], id[10:]), 0o444); err != nil {
+			return err
+		}
+	}
+	return bind(bootID, "/proc/sys/kernel/random/boot_id", locked)
 }
 
 func mount(source, target, kind string, flags uintptr, data string) error {

@@ -31,10 +31,10 @@ var standIns = map[string]program{
 	"timedatectl": recorded(nothing),
 	"networkctl":  recorded(nothing),
 	"udevadm":     recorded(nothing),
-	"reboot":      recorded(nothing),
+	"reboot":      recorded(reboot),
 	"poweroff":    recorded(nothing),
 	"halt":        recorded(nothing),
-	"shutdown":    recorded(nothing),
+	"shutdown":    recorded(shutdown),
 	"sudo":        sudo,
 	"ip":          ip,
 }
@@ -72,6 +72,8 @@ func systemctl(words []string) int {
 	}
 	verb, units := plain[0], plain[1:]
 	switch verb {
+	case "reboot":
+		return reboot(words)
 	case "is-active", "is-enabled":
 		if !slices.Contains(words, "-q") && !slices.Contains(words, "--quiet") {
 			for range units {
@@ -90,6 +92,24 @@ func systemctl(words []string) int {
 				return code
 			}
 		}
+	}
+	return 0
+}
+
+// reboot starts the guest again: what runs ends, and what is in /run is lost.
+func reboot(words []string) int {
+	if !isRoot(words[0] + ": Operation not permitted") {
+		return 1
+	}
+	if err := ask("reboot", words, nil); err != nil {
+		return fail(words[0], err)
+	}
+	return 0
+}
+
+func shutdown(words []string) int {
+	if slices.Contains(words, "-r") || slices.Contains(words, "--reboot") {
+		return reboot(words)
 	}
 	return 0
 }

@@ -175,9 +175,6 @@ func (i *initProcess) sudo(conn *net.UnixConn, by *unix.Ucred, program int64, as
 	if err != nil {
 		return 1, err
 	}
-	if i.world.uid(int(by.Uid)) != 0 && !maySudo(caller.name, string(group)) {
-		return 1, errors.New("a password is required")
-	}
 	target, err := i.world.user(strings.TrimPrefix(asked.User, "#"))
 	if err != nil {
 		return 1, fmt.Errorf("unknown user: %s", asked.User)
@@ -202,6 +199,10 @@ func (i *initProcess) sudo(conn *net.UnixConn, by *unix.Ucred, program int64, as
 		started.path, err = findProgram(started.arguments[0], asked.Directory)
 		return err
 	})
+	call := sudoCall{caller: caller.name, target: target.name, groups: groupsOf(caller, string(group)), path: started.path}
+	if i.world.uid(int(by.Uid)) != 0 && !call.allows(readSudoers(i.world.path, "/etc/sudoers")) {
+		return 1, errors.New("a password is required")
+	}
 	if err != nil {
 		return 1, fmt.Errorf("%s: command not found", started.arguments[0])
 	}

@@ -390,7 +390,7 @@ func TestAdaptersOfAnInstantClone(t *testing.T) {
 	}
 	b.rule("mac_change_while_on", "applied")
 	b.expect("a MAC of its own", b.editCard(ref, func(card *types.VirtualVmxnet3) { card.AddressType, card.MacAddress = "manual", "00:50:56:00:00:07" }), "")
-	b.freezeInstant(ref, freezeCommand+"; ip addr add 198.51.100.9/24 dev eth0; vmware-toolbox-cmd info update network")
+	b.freezeInstant(ref, freezeCommand+"; modprobe -r vmxnet3; modprobe vmxnet3; ip link set eth0 up; ip addr add 198.51.100.9/24 dev eth0; vmware-toolbox-cmd info update network")
 	source := b.card(ref)
 
 	b.expect("plain", made("plain"), "")

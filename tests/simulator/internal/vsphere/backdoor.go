@@ -117,6 +117,15 @@ func (c *cycle) hardened(call guest.Call) bool {
 	return denied
 }
 
+// setDisabled tells whether the VM's settings forbid every caller to write.
+func (c *cycle) setDisabled() bool {
+	disabled := false
+	c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+		disabled = strings.EqualFold(extraConfig(&object.VirtualMachine)["isolation.tools.setinfo.disable"], "TRUE")
+	})
+	return disabled
+}
+
 // replayed is the guestinfo that a program which is run again in a child sees.
 func (c *cycle) replayed() map[string]string {
 	c.vm.mu.Lock()
@@ -143,8 +152,11 @@ func (c *cycle) infoSet(call guest.Call, key, value string) guest.Answer {
 	if !ok || c.settings().RefuseInfo || c.hardened(call) {
 		return failed("Permission denied")
 	}
-	if limit, _ := strconv.Atoi(c.vm.sim.rules.get("guestinfo_limit")); len(value) > limit {
-		return failed("Value too long")
+	if limit, _ := strconv.Atoi(c.vm.sim.rules.get("guestinfo_limit")); len(call.Command) > limit {
+		return failed("Failed sending message to VMware.")
+	}
+	if value == "" && c.vm.sim.rules.is("info_set_empty", "refused") || c.setDisabled() {
+		return failed("Failed")
 	}
 	name = guestinfoName(name)
 	if call.Replay {
@@ -253,6 +265,17 @@ func (c *cycle) Recorded(command []string) {
 	c.vm.mu.Lock()
 	defer c.vm.mu.Unlock()
 	c.recorded = append(c.recorded, command)
+}
+
+// Rebooted starts the guest again, as RebootGuest does.
+func (c *cycle) Rebooted() {
+	c.vm.sim.spawn(func() {
+		c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+			if !c.isOver() {
+				c.vm.sim.guestReboots(ctx, object)
+			}
+		})
+	})
 }
 
 // ReplayFailed keeps why a child's program did not come to the fork point.

@@ -263,6 +263,25 @@ hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"`)
 	}
 }
 
+// A guest that reboots by itself is the same VM, with Tools and begun anew.
+func TestGuestReboots(t *testing.T) {
+	b := start(t, withGuests)
+	vm := b.vm("DC0_H0_VM0")
+	b.untilReady(vm)
+	id := b.inGuest(vm, "touch /run/lost; cat /proc/sys/kernel/random/boot_id")
+	booted := b.read(vm, "runtime").Runtime.BootTime
+	b.inGuest(vm, "systemctl reboot")
+	b.eventually("the new guest", func() bool {
+		var ran struct{ Output string }
+		b.control(http.MethodPost, "guests/"+vm.Value+"/run", map[string]any{"program": "/bin/sh", "arguments": "-c 'test -e /run/lost || cat /proc/sys/kernel/random/boot_id'"}, &ran)
+		return len(ran.Output) == 37 && strings.TrimSpace(ran.Output) != id
+	})
+	b.untilReady(vm)
+	if now := b.read(vm, "runtime").Runtime; now.PowerState != types.VirtualMachinePowerStatePoweredOn || !now.BootTime.Equal(*booted) {
+		t.Errorf("it is %s since %s", now.PowerState, now.BootTime)
+	}
+}
+
 // Until a child's Tools report, vCenter shows the parent's network for it.
 func TestToolsReportAfresh(t *testing.T) {
 	b := start(t, withGuests)
@@ -279,7 +298,7 @@ func TestToolsReportAfresh(t *testing.T) {
 	if got := before.Net[0].MacAddress; before.IpAddress != parents.IpAddress || got != parents.Net[0].MacAddress && got != mac {
 		t.Errorf("before the report: %+v", before.Net)
 	}
-	b.runIn(child, "vmware-toolbox-cmd info update network")
+	b.runIn(child, "modprobe -r vmxnet3; modprobe vmxnet3; ip link set eth0 up; ip addr add "+parents.IpAddress+"/8 dev eth0; vmware-toolbox-cmd info update network")
 	after := b.read(child, "guest").Guest // without waiting
 	if len(after.Net) != 1 || after.Net[0].MacAddress != mac || after.HostName != parents.HostName || after.IpAddress != parents.IpAddress {
 		t.Errorf("after the report, of a VM with %s: %+v", mac, after.Net)

@@ -144,6 +144,8 @@ func TestInstantCloneOfRunningSource(t *testing.T) {
 	}
 
 	// It has its own adapter, with its source's address.
+	address := b.read(source, "guest").Guest.IpAddress
+	b.run(clone, "modprobe -r vmxnet3; modprobe vmxnet3; ip link set eth0 up; ip addr add "+address+"/8 dev eth0")
 	before, after := b.read(source, "guest", "config"), b.until(clone, "a report", func(vm mo.VirtualMachine) bool {
 		return len(vm.Guest.Net) == 1 && vm.Guest.Net[0].MacAddress == object.VirtualDeviceList(vm.Config.Hardware.Device).PrimaryMacAddress()
 	}, "guest", "config")

@@ -286,6 +286,14 @@ var ruleTable = []Rule{
 	// The guest.
 	{Name: "guestinfo_after_power_cycle", Source: assumption + ": vmware/vic issues 1337 and 4110 and flatcar-docs pull request 73 say so, open-vm-tools issue 288 says kept", Choices: []string{"cleared", "kept"},
 		Statement: "guestinfo values that were set while the VM ran are gone after a power-off, whoever set them."},
+	{Name: "info_set_empty", Source: assumption + ": vmware-archive/cloud-init-vmware-guestinfo issue 25 says that an empty value cannot be set and a blank can; other guests' scripts set empty values", Choices: []string{"accepted", "refused"},
+		Statement: "info-set with an empty value removes the value (the other choice: fails)."},
+	{Name: "info_set_disabled", Source: "cloudfoundry/bosh-vsphere-cpi-release issue 18", Choices: []string{"yes"},
+		Statement: "isolation.tools.setinfo.disable = TRUE makes every info-set fail."},
+	{Name: "guest_reboot", Source: "systemd halt(8); random(4); file-hierarchy(7)", Choices: []string{"restarts"},
+		Statement: "A guest that reboots by itself begins again: Tools are away until then, and /run, /tmp and the boot ID are new."},
+	{Name: "sudoers", Source: "sudoers(5)", Choices: []string{"counts"},
+		Statement: "Who may use sudo without a password, and for what, stands in the guest's /etc/sudoers and /etc/sudoers.d."},
 	{Name: "sudo_owner", Source: "sudo(8); kill(2); open-vm-tools services/plugins/vix (VixToolsKillProcess: EPERM is VIX_E_GUEST_USER_PERMISSIONS)", Choices: []string{"root"},
 		Statement: "sudo and what it runs belong to root: TerminateProcessInGuest by the user who called it fails with GuestPermissionDenied."},
 
@@ -318,8 +326,8 @@ var ruleTable = []Rule{
 		Statement: "A guest file transfer's URL names the ESXi host (a real one by its inventory name; here by an address that can be reached)."},
 	{Name: "hidden_methods_over_soap", Source: assumption, Choices: []string{"known", "unknown"},
 		Statement: "A server that has the hidden methods answers them over SOAP as well as through the Managed Object Browser."},
-	{Name: "guestinfo_limit", Source: assumption, Choices: []string{"65536", "1048576"},
-		Statement: "A guest may set guestinfo values up to this many bytes."},
+	{Name: "guestinfo_limit", Source: assumption + ": GUESTMSG_MAX_IN_SIZE of open-vm-tools is the first", Choices: []string{"65536", "1048576"},
+		Statement: "A message from a guest may have this many bytes, with the command and the key."},
 
 	// The Managed Object Browser.
 	{Name: "mob", Source: "config-modules-vmware managed_object_browser.py (vpxd.enableDebugBrowse); DISA STIG for vCenter", Choices: []string{"on", "off", "login-page", "redirect"},

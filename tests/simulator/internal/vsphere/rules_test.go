@@ -687,13 +687,31 @@ var ruleTests = map[string]struct {
 			b.Errorf("%v %v %s", err, fault, address)
 		}
 	}},
+	"info_set_empty": {guests: true, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.untilReady(vm)
+		b.inGuest(vm, "vmtoolsd --cmd 'info-set guestinfo.x y'")
+		status := b.inGuest(vm, "vmtoolsd --cmd 'info-set guestinfo.x ' >/dev/null 2>&1; echo $?")
+		if value := b.extra(vm)["guestinfo.x"]; status != map[string]string{"refused": "1", "accepted": "0"}[choice] || value != map[string]string{"refused": "y"}[choice] {
+			b.Errorf("exit code %s, and the value is %q", status, value)
+		}
+		b.inGuest(vm, "vmware-rpctool 'info-set guestinfo.x  '")
+		if value := b.extra(vm)["guestinfo.x"]; value != " " {
+			b.Errorf("the blank is %q", value)
+		}
+		b.setExtra(vm, "isolation.tools.setinfo.disable", "true")
+		b.inGuest(vm, "! vmtoolsd --cmd 'info-set guestinfo.x z' && vmtoolsd --cmd 'info-get guestinfo.x'")
+	}},
 	"guestinfo_limit": {guests: true, test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		b.untilReady(vm)
 		c := b.sim.instances.of(vm).cycle
-		answer := c.infoSet(callOf("", 0), "guestinfo.long", strings.Repeat("x", 65537))
-		if answer.OK != (choice != "65536") {
-			b.Errorf("%+v", answer)
+		limit, _ := strconv.Atoi(choice)
+		message := "info-set guestinfo.long " + strings.Repeat("x", limit)
+		for length, ok := range map[int]bool{limit: true, limit + 1: false} {
+			if answer := c.Call(callOf(message[:length], 0)); answer.OK != ok {
+				b.Errorf("%d bytes: %+v", length, answer)
+			}
 		}
 	}},
 	"drs_power_on_event": {version: "6.5", test: func(b *bed, choice string) {

@@ -160,19 +160,24 @@ func (v *virtualMachine) ShutdownGuest(ctx *simulator.Context, req *types.Shutdo
 	return v.VirtualMachine.ShutdownGuest(ctx, req)
 }
 
+// guestReboots follows a guest that starts again. The caller holds the VM's lock.
+func (s *Simulator) guestReboots(ctx *simulator.Context, object *simulator.VirtualMachine) {
+	s.post(ctx, &types.VmGuestRebootEvent{VmEvent: types.VmEvent{Event: s.eventOn(ctx, object)}})
+	if strings.EqualFold(extraConfig(&object.VirtualMachine)["vmx.reboot.powerCycle"], "TRUE") {
+		vm := s.instances.of(object.Self)
+		vm.mu.Lock()
+		vm.mayLose("ovfenv_after_power_cycle_reboot")
+		vm.mu.Unlock()
+		setExtraConfig(ctx, object, map[string]string{"vmx.reboot.powerCycle": ""}) // it holds for one reboot
+	}
+	s.restart(ctx, object)
+}
+
 func (v *virtualMachine) RebootGuest(ctx *simulator.Context, _ *types.RebootGuest) soap.HasFault {
 	if fault := v.guestAnswers(); fault != nil {
 		return &methods.RebootGuestBody{Fault_: simulator.Fault("", fault)}
 	}
-	v.sim.post(ctx, &types.VmGuestRebootEvent{VmEvent: types.VmEvent{Event: v.sim.eventOn(ctx, v.VirtualMachine)}})
-	if strings.EqualFold(extraConfig(&v.VirtualMachine.VirtualMachine)["vmx.reboot.powerCycle"], "TRUE") {
-		vm := v.instance()
-		vm.mu.Lock()
-		vm.mayLose("ovfenv_after_power_cycle_reboot")
-		vm.mu.Unlock()
-		setExtraConfig(ctx, v.VirtualMachine, map[string]string{"vmx.reboot.powerCycle": ""}) // it holds for one reboot
-	}
-	v.sim.restart(ctx, v.VirtualMachine)
+	v.sim.guestReboots(ctx, v.VirtualMachine)
 	return &methods.RebootGuestBody{Res: &types.RebootGuestResponse{}}
 }
 
