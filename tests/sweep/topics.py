@@ -17,7 +17,9 @@ OF_FORKS_WITH_OVF = re.compile(r"child_vapp_config|guestinfo_inherited|child_for
 
 OF_INSTANT_CLONE = re.compile(r"instant_clone|chain_limit|no_free_port")
 OF_THE_BROWSER = re.compile(r"mob_")
-OF_BOTH_ENGINES = re.compile(r"frozen_|_inherited|config_params_|network_after_fork|guestinfo_|mac_change_|_mac_|info_set_|child_disk_")
+OF_BOTH_ENGINES = re.compile(
+    r"frozen_|_inherited|config_params_|network_after_fork|guestinfo_|mac_change_|_mac_|info_set_|child_disk_"
+)
 
 
 def ways(rule: str) -> tuple[Way, ...]:
