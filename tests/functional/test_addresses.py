@@ -10,6 +10,14 @@ import pytest
 from functional.vcenter import VCenter
 from functional.ways import CHANGING, INSTANT_CLONE, SOAP
 
+KEEP_ADDRESS = """#!/bin/sh -e
+# As a network service with a static address does.
+address=$(ip -4 -o address show dev eth0 | awk '{print $4}')
+modprobe -r vmxnet3; modprobe vmxnet3
+ip link set dev eth0 up
+ip address add "$address" dev eth0
+"""
+
 pytestmark = pytest.mark.ways(SOAP, INSTANT_CLONE)
 
 
@@ -42,7 +50,7 @@ def test_address_that_is_taken(quiesced: VCenter) -> None:
 @pytest.mark.ways(INSTANT_CLONE)
 def test_child_that_keeps_its_parents_address(vcenter: VCenter) -> None:
     """VMware Tools reports it when the adapter is connected, which is after the end of the script."""
-    vcenter.quiesce(post_clone_script="#!/bin/sh\ntrue\n")
+    vcenter.quiesce(post_clone_script=KEEP_ADDRESS)
     late = {"networks": [{"connect": "after_post_clone"}]}
     refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-01", **late)
     assert "Child web-01 still has the address 10." in refusal.msg
