@@ -122,6 +122,8 @@ notes:
     enter. It is removed when the parent does not reach the fork point, and in every child. A parent at the fork point
     cannot remove anything, so there it stays. So it may when the VM is powered off before, or cannot be reached any
     more. The error then names it, as it does when the runner could not be ended.
+  - When another task is quiescing the VM, this one waits for it. It succeeds when the VM reaches the fork point with
+    the same scripts.
   - When the task is run again, it removes what a task that was killed has left there, before the VM reaches the fork
     point. These are directories C(vmfork.*), in the place for temporary files and in O(guest_directory), with a runner
     of this collection that no longer runs.

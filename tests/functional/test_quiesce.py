@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -567,6 +568,17 @@ def test_what_a_killed_task_left_is_not_in_the_children(parent: VCenter) -> None
     said = child["post_clone"]["output"].split()
     assert "vmfork.left" not in said
     assert "vmfork.foreign" in said
+
+
+def test_two_at_once_with_the_same_scripts(parent: VCenter) -> None:
+    """Both end well, whichever is first, and no runner of the other one is in the children."""
+    given = {"pre_quiesce_script": PRE_QUIESCE, "post_clone_script": POST_CLONE, "timeout": 50}
+    with ThreadPoolExecutor() as both:
+        ended = [one.result() for one in [both.submit(quiesce, parent, **given) for _number in range(2)]]
+    assert [one["parent"]["quiesced"] for one in ended] == [True, True], [one.msg for one in ended]
+    assert not any(one.get("failed") for one in ended), [one.msg for one in ended]
+    child = parent.fork("web-01").child("web-01")
+    assert parent.in_guest(child["moid"], "hostname; cat /root/pre-quiesce-ran").split() == ["web-01", "once"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT])

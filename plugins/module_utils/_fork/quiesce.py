@@ -170,11 +170,18 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
             _await_fork_point(parent, deadline, trace, None, None)
         else:
             _run(parent, deadline, plan, trace, warn)
+    except _Busy as busy:
+        warn(f"{busy.sentence} It is waited for.")
+        trace = new_trace()
+        _await_other(parent, deadline, plan, trace, warn)
     except BaseException as trouble:  # a signal may have ended the task
         error = _as_error(parent, trouble)
         with contextlib.suppress(_errors.Error, vmodl.MethodFault), parent.session.clean_up():
             parent.refresh()
             forget_scripts(parent, warn)
+        if isinstance(error, _errors.Error) and _has_these_scripts(parent, plan):
+            warn(f"Another run brought VM {parent.name} to its fork point with the same scripts. {error.sentence}")
+            return new_trace()
         details = getattr(error, "details", {})
         details.setdefault("guest", trace)
         details.setdefault("parent", parent.facts())
@@ -184,6 +191,27 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
         raise error from trouble
     parent.refresh()
     return trace
+
+
+def _await_other(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
+    """Wait until another run has brought the parent to its fork point.
+
+    :raises _errors.Refused: that run has other scripts.
+    """
+    try:
+        _await_fork_point(parent, deadline, trace, None, None)
+    except _errors.Error as error:
+        error.details.setdefault("guest", trace)
+        error.details.setdefault("parent", parent.facts())
+        raise
+    parent.refresh()
+    is_done(parent, plan.job, warn)
+
+
+def _has_these_scripts(parent: Parent, plan: Plan) -> bool:
+    """Return whether the parent stands at its fork point with the scripts of this task."""
+    recorded = report.scripts(_extra_config.mapping(parent.values))
+    return parent.is_quiesced and plan.job is not None and recorded == plan.job.digest()
 
 
 def _as_error(parent: Parent, trouble: BaseException) -> BaseException:
@@ -209,7 +237,12 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
     try:
         program = None
         if plan.delivery != "guestinfo":
-            program = _upload(parent, guest, plan, files, trace, warn)
+            try:
+                program = _upload(parent, guest, plan, files, trace, warn)
+            except _errors.OperationFailed:
+                if _is_displaced(guest, trace):
+                    raise _early_end(parent, family, report.Report("busy", runner.STAGES["busy"], "")) from None
+                raise
         if program is None:
             refusal = _no_guestinfo(parent)
             if refusal:
@@ -257,7 +290,19 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
 
 def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
     family = _family(parent, t.cast(runner.Job, plan.job))
-    return Guest(parent.session, deadline, parent.vm, parent.name, t.cast(GuestLogin, plan.login), family)
+    frozen = operations.Frozen(tuple(parent.engine.paths), parent.engine.is_quiesced)
+    login = t.cast(GuestLogin, plan.login)
+    return Guest(parent.session, deadline, parent.vm, parent.name, login, family, frozen=frozen)
+
+
+def _is_displaced(guest: Guest, trace: Trace) -> bool:
+    """Return whether a runner of another task is at work, which removes what this task brings in."""
+    if trace["directory"] is None:
+        return False
+    try:
+        return guest.has_other_runner(trace["directory"])
+    except (_errors.Error, vmodl.MethodFault):
+        return False  # it may stand still by now, which is looked for next
 
 
 def _tidy(parent: Parent, plan: Plan, directory: str) -> str:
@@ -309,6 +354,10 @@ def _privatize(parent: Parent, guest: Guest, directory: str) -> None:
 
 class _RunnerEnded(_errors.GuestFailed):
     """The runner ended before the fork point, and took its directory away."""
+
+
+class _Busy(_RunnerEnded):
+    """The runner left the guest to another one that is at work there."""
 
 
 class _Unreadable(_errors.GuestFailed):
@@ -407,6 +456,7 @@ _WHY = {
     "freeze": ("the guest was refused the fork point", "Check that {current}."),
     "script": ("the script ended without reaching the fork point", "It must call {command}, then go on."),
     "terminated": ("the runner in the guest was ended from outside", "Run again."),
+    "busy": ("another task is quiescing it", "Wait until that has ended, then run again."),
     report.UNREADABLE: (
         f"the guest wrote an unreadable report to {report.QUIESCE}",
         "Look in the guest for what writes there besides the runner of this collection.",
@@ -432,5 +482,5 @@ def _early_end(parent: Parent, family: families.Family, ended: report.Report) ->
         return _Unreadable(_errors.sentence(what, why, remedy))
     said = " ".join(ended.output.split())
     detail = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
-    kind = _errors.GuestFailed if ended.stage == "killed" else _RunnerEnded
+    kind = {"killed": _errors.GuestFailed, "busy": _Busy}.get(ended.stage, _RunnerEnded)
     return kind(_errors.sentence(what, f"{why} ({detail})", remedy))

@@ -51,6 +51,13 @@ def is_unavailable(fault: t.Any) -> bool:
     return any(_DO_NOT_ANSWER.search(text or "") for text in (fault.reason, fault.msg))
 
 
+class Frozen(t.NamedTuple):
+    """How a VM that stands at its fork point is known."""
+
+    paths: tuple[str, ...]
+    test: t.Callable[[_properties.Values], bool]
+
+
 class HostHidden(_errors.OperationFailed):
     """vCenter does not show the user the ESXi host, or its certificate."""
 
@@ -69,6 +76,7 @@ class Guest:
     """The inside of one VM, for one guest user.
 
     :param family: what kind of guest it is.
+    :param frozen: how a VM at its fork point is known, for which nothing is waited.
     :param otherwise: what the user may do when there is no way to the ESXi host, to which files go.
     """
 
@@ -81,6 +89,7 @@ class Guest:
         login: GuestLogin,
         family: Family,
         otherwise: str = "use script_delivery=guestinfo",
+        frozen: Frozen | None = None,
     ) -> None:
         self._session = session
         self._deadline = deadline
@@ -89,6 +98,7 @@ class Guest:
         self._login = login
         self.family = family
         self._otherwise = otherwise
+        self._frozen = frozen
         self._auth = vim.vm.guest.NamePasswordAuthentication(
             username=login.username, password=login.password, interactiveSession=False
         )
@@ -268,6 +278,17 @@ class Guest:
         runners = [one for one in ours if re.search(re.escape(directory) + r"[/\\]runner\b", one.cmdLine)]
         return min(runners or ours, key=lambda one: (one.startTime, one.pid)).pid if ours else None
 
+    def has_other_runner(self, directory: str) -> bool:
+        """Return whether a runner of another task works in the guest. Never waits.
+
+        :raises vmodl.MethodFault: the guest does not say.
+        """
+        found = self._session.ask(
+            self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=[]
+        )
+        running = [process.cmdLine or "" for process in found or [] if process.endTime is None]
+        return any(directory not in line and re.search(r"vmfork\.[^/\\ ]+[/\\]runner\b", line) for line in running)
+
     def await_exit(self, pid: int) -> int:
         """Wait until a program has ended; its exit code.
 
@@ -325,9 +346,14 @@ class Guest:
             known.update(values or {})
             if str(known.get("runtime.powerState")) != "poweredOn":
                 raise _errors.GuestFailed(_errors.sentence(what, "the VM is powered off", "Power it on."))
+            if self._frozen is not None and self._frozen.test(known):
+                raise _errors.GuestFailed(
+                    _errors.sentence(what, "the VM reached its fork point meanwhile", "Look for what else quiesces it.")
+                )
             return True if known.get("guest.guestOperationsReady") else None
 
-        with _properties.Watch(self._session, {vim.VirtualMachine: READY_PATHS}) as watch:
+        paths = (*READY_PATHS, *(self._frozen.paths if self._frozen is not None else ()))
+        with _properties.Watch(self._session, {vim.VirtualMachine: paths}) as watch:
             watch.add([self._vm])
             if _properties.wait_for(watch, self._deadline.remaining, ready):
                 if refused:  # ready by its own account: give it until the next news of it

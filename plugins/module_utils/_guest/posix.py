@@ -18,6 +18,7 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import (
     ALIVE,
+    LEADS,
     MARK,
     STAGES,
     Job,
@@ -107,6 +108,7 @@ def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Key
         "mark": MARK,
         "temporary": family.temporary,
         "alive": ALIVE,
+        "leads": LEADS,
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in settings.items()]
     for name, script in job.scripts.items():
@@ -347,14 +349,26 @@ is_alive() {
   case $line in *"$1/runner"*) ;; *) return 1 ;; esac
 }
 
+# Another runner brings the VM to the fork point; this one would go on in every child. Its record of scripts stays.
+yield_to_other() {
+  take_output
+  publish "$key_quiesce" "$nonce busy 1 $output"
+  exit $exit_busy
+}
+
 # What a runner or an upload left that was killed would stand still here, too, and be in every child.
 remove_leftovers() {
   echo $$ >"$directory/$alive"
   for other in "${directory%/*}"/vmfork.* "$temporary"/vmfork.*; do
     [ -d "$other" ] && [ ! -h "$other" ] && [ "$other" != "$directory" ] || continue
     head -n 2 "$other/runner" 2>/dev/null | grep -qF "$mark" || continue
-    is_alive "$other" || rm -rf "$other"
+    if ! is_alive "$other"; then
+      rm -rf "$other"
+    elif [ -e "$other/$leads" ] || [ "$pid" -lt $$ ]; then
+      yield_to_other
+    fi
   done
+  : >"$directory/$leads"
 }
 
 announce() {

@@ -28,6 +28,7 @@ STAGES = {
     "freeze": 76,
     "script": 77,
     "terminated": 78,
+    "busy": 79,
 }
 """Where a runner ended before the freeze → its own exit code, for a guest that cannot report.
 (Chosen by us; the script's exit code is in the report.)"""
@@ -45,6 +46,10 @@ MARK = "Made by the Ansible collection vmfork.vsphere"
 ALIVE = "alive"
 """File in a runner's directory by which others know that it lives: it holds the process ID, and on Windows the runner
 keeps it open."""
+
+
+LEADS = "leads"
+"""File in the directory of the one runner that goes on to the fork point."""
 
 
 @dataclass(frozen=True)

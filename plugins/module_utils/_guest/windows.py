@@ -19,6 +19,7 @@ import zipfile
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import (
     ALIVE,
+    LEADS,
     MARK,
     STAGES,
     STOP,
@@ -152,7 +153,7 @@ def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Key
     exits = [f"{stage} = {code}" for stage, code in STAGES.items()]
     steps = "Invoke-ByItself" if job.script is not None else "Invoke-Between"
     lines += [f"$exits = @{{ {'; '.join(exits)} }}", _candidates(job, family)]
-    names = {"stop_name": STOP, "alive_name": ALIVE, "mark": MARK, "temporary": family.temporary}
+    names = {"stop_name": STOP, "alive_name": ALIVE, "leads_name": LEADS, "mark": MARK, "temporary": family.temporary}
     lines += [f"${name} = {literal(value)}" for name, value in names.items()]
     return "\n".join([_HEAD, *lines, _TOOLS, _BODY, f"Invoke-Main {{ {steps} }}", ""])
 
@@ -418,6 +419,13 @@ function Test-Alive([string]$where) {
   } catch { $true }
 }
 
+# Another runner brings the VM to the fork point; this one would go on in every child. Its record of scripts stays.
+function Exit-Busy {
+  $text = Get-Output
+  Publish-Value $key_quiesce ($nonce + ' busy 1 ' + $text)
+  exit $exits['busy']
+}
+
 # What a runner or an upload left that was killed would stand still here, too, and be in every child.
 function Remove-Leftovers {
   $script:alive = [IO.File]::Open((Join-Path $directory $alive_name), 'Create', 'Write', 'None')
@@ -427,10 +435,16 @@ function Remove-Leftovers {
       if ($other.Attributes -band [IO.FileAttributes]::ReparsePoint) { continue }
       $path = Join-Path $other.FullName 'runner.ps1'
       $first = Get-Content -LiteralPath $path -TotalCount 2 -ErrorAction SilentlyContinue
-      if (-not ([string]$first).Contains($mark) -or (Test-Alive $other.FullName)) { continue }
+      if (-not ([string]$first).Contains($mark)) { continue }
+      if (Test-Alive $other.FullName) {
+        $is_first = [string]::CompareOrdinal($other.FullName, $directory) -lt 0
+        if ($is_first -or (Test-Path -LiteralPath (Join-Path $other.FullName $leads_name))) { Exit-Busy }
+        continue
+      }
       Remove-Item -LiteralPath $other.FullName -Recurse -Force -ErrorAction SilentlyContinue
     }
   }
+  [IO.File]::WriteAllText((Join-Path $directory $leads_name), '')
 }
 
 function Publish-Announcement {

@@ -299,3 +299,51 @@ def test_only_a_fork_parent_can_be_quiesced_on_6_5(
     bed = Bed(vcenter, monkeypatch)
     bed.parent.values["config.forkConfigInfo"] = vim.vm.ForkConfigInfo(parentEnabled=enabled)
     assert (quiesce.obstacle(bed.parent) is None) == enabled
+
+
+# --- two at once ------------------------------------------------------------------------------------------------------
+
+
+def busy_then(bed: Bed, then: Callable[[], None]) -> None:
+    """The runner leaves the guest to one of another task, which then ends in this way."""
+    bed.vcenter.later(10, lambda: (bed.tell("busy", 1), bed.end(STAGES["busy"])))
+    bed.vcenter.later(20, then)
+
+
+def test_fork_point_that_another_task_reaches_with_the_same_scripts(bed: Bed) -> None:
+    busy_then(bed, bed.freeze)
+    assert bed.run() == quiesce.new_trace()
+    assert bed.parent.is_quiesced
+    assert "another task is quiescing it" in bed.warnings[0]
+    assert not bed.vcenter.called("TerminateProcessInGuest")
+
+
+def test_fork_point_that_another_task_reaches_with_other_scripts(bed: Bed) -> None:
+    def freeze() -> None:
+        bed.freeze()
+        bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: "of others"})
+
+    busy_then(bed, freeze)
+    with pytest.raises(_errors.Refused, match="with other scripts"):
+        bed.run()
+
+
+def test_other_task_that_does_not_reach_the_fork_point(bed: Bed) -> None:
+    busy_then(bed, lambda: None)
+    with pytest.raises(_errors.TimedOut, match="did not reach the fork point within 60 seconds"):
+        bed.run()
+
+
+def test_vm_that_another_task_froze_while_this_one_began(bed: Bed) -> None:
+    """Its guest answers nothing any more, and that is not waited for until the time is over."""
+
+    def refuse(_manager: Any, **_given: Any) -> None:
+        bed.freeze()
+        raise vim.fault.GuestOperationsUnavailable
+
+    bed.vcenter.effects.update(ValidateCredentialsInGuest=refuse)
+    before = bed.vcenter.now
+    assert bed.run() == quiesce.new_trace()
+    assert bed.vcenter.now - before < 30
+    assert "with the same scripts" in bed.warnings[-1]
+    assert bed.left == []

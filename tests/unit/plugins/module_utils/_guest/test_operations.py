@@ -122,3 +122,24 @@ def test_host_that_the_user_may_not_read(monkeypatch: pytest.MonkeyPatch, shown:
     guest = Guest(session, Deadline(60), vm, "golden", GuestLogin("u", "p"), LINUX)
     with pytest.raises(operations.HostHidden, match="Give the user read access to the host"):
         guest._host_certificate("Could not upload")
+
+
+@pytest.mark.parametrize(
+    ("line", "end", "expected"),
+    [
+        ("/bin/sh /tmp/vmfork.ffff/runner", None, True),
+        (r"powershell.exe -File C:\T\vmfork.ffff\runner.ps1", None, True),
+        ("/bin/sh /tmp/vmfork.ffff/runner", 1, False),
+        ("/bin/sh /tmp/vmfork.1a2b/runner", None, False),
+        ("vi /root/runner", None, False),
+        (None, None, False),
+    ],
+)
+def test_runner_of_another_task(
+    monkeypatch: pytest.MonkeyPatch, line: str | None, end: int | None, expected: bool
+) -> None:
+    listed = [SimpleNamespace(pid=7, cmdLine=line, endTime=end)]
+    monkeypatch.setattr(Guest, "_manager", lambda *_: SimpleNamespace(ListProcessesInGuest=lambda **_given: listed))
+    session: Any = SimpleNamespace(ask=lambda method, **arguments: method(**arguments))
+    guest = Guest(session, Deadline(1), None, "golden", GuestLogin("u", "p"), LINUX)
+    assert guest.has_other_runner("/tmp/vmfork.1a2b") is expected

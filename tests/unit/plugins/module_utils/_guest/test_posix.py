@@ -491,6 +491,26 @@ def test_what_is_not_left_by_a_killed_runner_stays(guest: Guest) -> None:
             lives.kill()
 
 
+@pytest.mark.parametrize("leads", [True, False])
+def test_second_runner_leaves_the_guest_to_the_first(guest: Guest, leads: bool) -> None:
+    """It would go on in every child. One that began earlier, or leads, goes on; the record of its scripts stays."""
+    first = leave_behind(guest.root / "vmfork.first")
+    (first / "runner").write_text((first / "runner").read_text() + "read line\n")
+    with subprocess.Popen([*guest.shell, f"{first}/runner"], stdin=subprocess.PIPE) as lives:
+        (first / runner.ALIVE).write_text(f"{lives.pid}\n")
+        if leads:
+            (first / runner.LEADS).touch()
+        (guest.store / report.SCRIPTS).write_text("of the first")
+        try:
+            assert guest.run(runner.Job(pre_quiesce='touch "$OUT/ran"')) == runner.STAGES["busy"]
+        finally:
+            lives.kill()
+    assert guest.early_end() == report.Report("busy", 1, "")
+    assert guest.value(report.SCRIPTS) == "of the first"
+    assert not (guest.root / "ran").exists()
+    assert not guest.directory.exists()
+
+
 @pytest.mark.parametrize("which", ["pre_quiesce", "post_clone", "script"])
 def test_what_a_script_writes_is_the_users_alone(guest: Guest, which: str) -> None:
     """Whatever umask VMware Tools hand down."""
