@@ -53,6 +53,16 @@ options:
       - TCP port of the HTTP proxy. The default is 80.
       - If not set, the value of the environment variable E(VMWARE_PROXY_PORT) is used.
     type: int
+  proxy_username:
+    description:
+      - Name of the user for an HTTP proxy that requires a login (HTTP basic authentication).
+      - If not set, the value of the environment variable E(VMWARE_PROXY_USERNAME) is used.
+    type: str
+  proxy_password:
+    description:
+      - Password of O(proxy_username).
+      - If not set, the value of the environment variable E(VMWARE_PROXY_PASSWORD) is used.
+    type: str
 requirements:
   - pyvmomi >= 8.0.3.0.1
 notes:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ipaddress
+import re
 import typing as t
 
 from ansible.module_utils.basic import env_fallback
@@ -164,6 +166,12 @@ def connection_spec() -> Spec:
         "ca_path": {"type": "path", "fallback": (env_fallback, ["VMWARE_CA_PATH"])},
         "proxy_host": {"type": "str", "fallback": (env_fallback, ["VMWARE_PROXY_HOST"])},
         "proxy_port": {"type": "int", "fallback": (env_fallback, ["VMWARE_PROXY_PORT"])},
+        "proxy_username": {"type": "str", "fallback": (env_fallback, ["VMWARE_PROXY_USERNAME"])},
+        "proxy_password": {
+            "type": "str",
+            "no_log": True,
+            "fallback": (env_fallback, ["VMWARE_PROXY_PASSWORD"]),
+        },
     }
 
 
@@ -178,7 +186,35 @@ def connection(params: Params) -> Server:
     for name in ("port", "proxy_port"):
         if params[name] is not None and not 0 < params[name] < 65536:
             raise _errors.BadInput(f"{name} is {params[name]}, and ports go from 1 to 65535. Correct it.")
-    return Server(**{name: params[name] for name in connection_spec()})
+    given = {name: params[name] for name in connection_spec()}
+    given["hostname"] = _host("hostname", given["hostname"], "port")
+    if given["proxy_host"]:
+        given["proxy_host"] = _host("proxy_host", given["proxy_host"], "proxy_port")
+    if given["proxy_password"] and not given["proxy_username"]:
+        raise _errors.BadInput("proxy_password is given without proxy_username. Give both.")
+    return Server(**given)
+
+
+def _host(option: str, value: str, port: str) -> str:
+    """Return a host name or address, an IPv6 address without its brackets.
+
+    :raises _errors.BadInput: it is something else; what it is is not repeated where it may hold a password.
+    """
+    if "@" in value:
+        raise _errors.BadInput(
+            f"{option} contains an @. Give a host name or an IP address alone, and logins in their own options."
+        )
+    host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    try:
+        is_address = ipaddress.ip_address(host.partition("%")[0]).version > 0
+    except ValueError:
+        is_address = False
+    if not is_address and re.search(r"[^\w.-]", host):
+        raise _errors.BadInput(
+            f"{option} {value} is neither a host name nor an IP address. Give it without https://, port or path; "
+            f"the port goes into {port}."
+        )
+    return host
 
 
 # --- vm -------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ all use these connections.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import os
+import re
 import select
 import socket
 import ssl
@@ -46,6 +48,8 @@ class Server:
     ca_path: str | None = None
     proxy_host: str | None = None
     proxy_port: int | None = None
+    proxy_username: str | None = None
+    proxy_password: str | None = field(default=None, repr=False)
 
 
 class _Socket(socket.socket):
@@ -92,6 +96,18 @@ def _patiently(sock: _Socket | _TlsSocket, operation: t.Callable[..., t.Any], ar
                 raise
 
 
+class ProxyFailed(OSError):
+    """The proxy cannot be used.
+
+    :param why: a clause for the error sentence.
+    :param remedy: a sentence.
+    """
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__(why)
+        self.remedy = remedy
+
+
 class Connection(http.client.HTTPSConnection):
     """A connection to a host, through the server's proxy if there is one.
 
@@ -109,14 +125,50 @@ class Connection(http.client.HTTPSConnection):
         # The standard library's own way tries each of a name's addresses for the whole time.
         self._create_connection = self._dial
         if server.proxy_host:
-            self.set_tunnel(host, port)
+            self.set_tunnel(host, port, _proxy_login(server))
+        self._server = server
 
     def connect(self) -> None:
         """Connect, and from then on wait for each answer as long as a call may take."""
         super().connect()
         t.cast(_TlsSocket, self.sock).patience = CALL_TIMEOUT
 
+    def _tunnel(self) -> None:
+        try:
+            super()._tunnel()  # type: ignore[misc]
+        except TimeoutError:
+            raise
+        except http.client.HTTPException as error:
+            raise ProxyFailed("what answers is not an HTTP proxy", "Check proxy_host and proxy_port.") from error
+        except OSError as error:
+            answer = re.search(r"Tunnel connection failed: (\d+) ?(.*)", str(error))
+            if answer is None:
+                raise ProxyFailed(f"the proxy broke the connection ({reason(error)})", "Look at its log.") from error
+            if answer[1] != "407":
+                why = f"the proxy answered {answer[1]} {answer[2]}".rstrip()
+                remedy = f"Check whether it may connect to {self._server.hostname}, and whether that host is up."
+            elif self._server.proxy_username:
+                why = f"the proxy refused the login of {self._server.proxy_username}"
+                remedy = "Check proxy_username and proxy_password."
+            else:
+                why, remedy = "the proxy wants a login", "Give proxy_username and proxy_password."
+            raise ProxyFailed(why, remedy) from error
+
     def _dial(self, address: tuple[str, int], *_unused: t.Any) -> socket.socket:
+        try:
+            return self._reach_any(address)
+        except TimeoutError:
+            raise
+        except socket.gaierror as error:
+            if not self._server.proxy_host:
+                raise
+            raise ProxyFailed("the name of the proxy does not resolve", "Check proxy_host.") from error
+        except OSError as error:
+            if not self._server.proxy_host:
+                raise
+            raise ProxyFailed(reason(error), "Check proxy_host and proxy_port.") from error
+
+    def _reach_any(self, address: tuple[str, int]) -> socket.socket:
         patience = Deadline(self._seconds)
         trouble: OSError = OSError("the name has no address")
         for family, kind, protocol, _name, target in socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
@@ -136,6 +188,13 @@ class Connection(http.client.HTTPSConnection):
                 sock.settimeout(self._seconds)
                 return sock
         raise trouble
+
+
+def _proxy_login(server: Server) -> dict[str, str]:
+    if not server.proxy_username:
+        return {}
+    login = f"{server.proxy_username}:{server.proxy_password or ''}".encode()
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(login).decode()}"}
 
 
 def _reach(sock: _Socket, target: t.Any, patience: Deadline) -> None:
@@ -172,6 +231,14 @@ def tls_context(ca_path: str | None, verify: bool) -> ssl.SSLContext:
         ) from error
 
 
+_STRICT = re.compile(
+    "(Missing|Empty) (Authority|Subject)|Authority Key Identifier|Subject Key Identifier|Basic Constraints|"
+    "CA cert does not include key usage|Path length|Subject empty|Key usage|Using cert extension",
+    re.IGNORECASE,
+)
+"""How OpenSSL's messages on what VERIFY_X509_STRICT demands begin (crypto/x509/x509_txt.c)."""
+
+
 @contextlib.contextmanager
 def reaching(server: Server, seconds: float) -> t.Iterator[None]:
     """Turn what goes wrong on the way to the server into one sentence each."""
@@ -182,7 +249,15 @@ def reaching(server: Server, seconds: float) -> t.Iterator[None]:
         yield
     except (_errors.Error, vmodl.MethodFault):
         raise
+    except ProxyFailed as error:
+        raise _errors.ConnectionFailed(f"{where}: {error}. {error.remedy}") from error
     except ssl.SSLCertVerificationError as error:
+        if _STRICT.match(error.verify_message):
+            raise _errors.ConnectionFailed(
+                f"{where}: its certificate, or its CA's, is not as RFC 5280 demands, which Python 3.13 and newer check "
+                f"({error.verify_message}). Have the certificate issued anew with that extension, or run the task with "
+                "an older Python."
+            ) from error
         raise _errors.ConnectionFailed(
             f"{where}: its certificate is not trusted ({error.verify_message}). "
             "Give the CA's certificate in ca_path; validate_certs=false would accept any server."

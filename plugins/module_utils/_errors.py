@@ -173,7 +173,7 @@ def failure(what: str, fault: t.Any) -> OperationFailed:
 
 def sentence(what: str, why: str, remedy: str = "") -> str:
     """Join the parts of an error the way all of ours read."""
-    return f"{what}: {why}." + (f" {remedy}" if remedy else "")
+    return f"{what}: {why.rstrip(' .')}." + (f" {remedy}" if remedy else "")
 
 
 _KINDS = {

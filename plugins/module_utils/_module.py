@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _encodings, _errors, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _encodings, _errors, _printable, _vmomi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
@@ -72,7 +72,14 @@ class _Module(AnsibleModule):
                 "A password or another secret of this task is also part of other options or of return values. Ansible "
                 "masks it there, too, so do not decide by them. Use a longer secret that is not an ordinary word."
             )
+        for name, value in list(kwargs.items()):
+            if name != "invocation":  # what the user has written comes back as it is
+                kwargs[name] = _printable.result(value)
         super()._return_formatted(kwargs)
+
+    def warn(self, warning: str, **arguments: t.Any) -> None:
+        """Warn in a text that is safe to print."""
+        super().warn(_printable.text(warning), **arguments)
 
     def _mask(self, secrets: set[str]) -> None:
         """Have secrets and their encodings masked in all output.

@@ -9,6 +9,7 @@ anything uses them.
 
 from __future__ import annotations
 
+import sys
 import traceback
 import typing as t
 
@@ -38,8 +39,9 @@ def missing() -> str | None:
     """What to install, as a sentence; ``None`` when pyVmomi is there and new enough."""
     if IMPORT_ERROR is not None:
         return (
-            "pyVmomi is missing on the machine that runs this task. "
-            f"Install it there: pip install 'pyvmomi>={MINIMUM}'."
+            f"pyVmomi is missing for the Python interpreter that runs this task ({sys.executable}). Install it there "
+            f"({sys.executable} -m pip install 'pyvmomi>={MINIMUM}'), or have ansible_python_interpreter name one that "
+            "has it."
         )
     if not at_least(MINIMUM):
         return f"pyVmomi {version} is too old. Install a newer one: pip install 'pyvmomi>={MINIMUM}'."

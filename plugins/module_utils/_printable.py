@@ -1,0 +1,44 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make text from guests and servers safe to print and to log.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+import unicodedata
+
+_KEPT = "\n\t"
+_REPLACED = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories: controls (escape, NUL, C1), formats (bidirectional overrides), surrogates, separators."""
+
+
+def text(value: str) -> str:
+    """Return a text with every character that a terminal or a log would act on written as an escape sequence.
+
+    Newlines and tabs stay, a carriage return before a newline goes. Joiners within words stay, since some scripts and
+    emoji need them.
+    """
+    if value.isascii() and value.isprintable():
+        return value
+    return "".join(map(_safe, value.replace("\r\n", "\n")))
+
+
+def _safe(char: str) -> str:
+    if char in _KEPT or char in "\u200c\u200d" or unicodedata.category(char) not in _REPLACED:
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def result(value: t.Any) -> t.Any:
+    """Return a result of plain JSON types with all its texts and keys made safe."""
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, dict):
+        return {result(key): result(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [result(one) for one in value]
+    return value

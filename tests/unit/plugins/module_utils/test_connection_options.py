@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Host names, proxies and their logins."""
+
+from __future__ import annotations
+
+import socketserver
+import ssl
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _connection, _errors, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
+
+
+def options(**given: Any) -> dict[str, Any]:
+    empty = dict.fromkeys(_arguments.connection_spec())
+    return {**empty, "hostname": "vcenter", "username": "me", "password": "a-long-secret-word", "port": 443, **given}
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [("[::1]", "::1"), ("fe80::1%eth0", "fe80::1%eth0"), ("192.0.2.1", "192.0.2.1"), ("vc_1.example", "vc_1.example")],
+)
+@pytest.mark.parametrize("option", ["hostname", "proxy_host"])
+def test_host(option: str, given: str, used: str) -> None:
+    assert getattr(_arguments.connection(options(**{option: given})), option) == used
+
+
+@pytest.mark.parametrize("given", ["https://vcenter.example/ui", "vcenter.example:443", "[::1]:8080", "vcenter/sdk"])
+@pytest.mark.parametrize("option", ["hostname", "proxy_host"])
+def test_url_or_port_as_host(option: str, given: str) -> None:
+    with pytest.raises(_errors.BadInput, match=f"{option} .* is neither a host name nor an IP address"):
+        _arguments.connection(options(**{option: given}))
+
+
+def test_login_in_proxy_host_is_not_repeated() -> None:
+    with pytest.raises(_errors.BadInput, match="proxy_host contains an @") as refusal:
+        _arguments.connection(options(proxy_host="http://joe:s3cret-word@proxy:3128"))
+    assert "s3cret" not in refusal.value.sentence
+    assert "joe" not in refusal.value.sentence
+
+
+class _Proxy(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        server: Any = self.server
+        while line := self.rfile.readline().strip():
+            server.lines.append(line.decode())
+        self.wfile.write(server.answer)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Any]:
+    """A proxy that gives one answer to everything."""
+    with socketserver.TCPServer(("127.0.0.1", 0), _Proxy) as server:
+        one: Any = server
+        one.lines, one.answer = [], b""
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "login", "said"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", {}, "the proxy wants a login. Give proxy_username"),
+        (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            {"proxy_username": "joe", "proxy_password": "wrong-word"},
+            "the proxy refused the login of joe. Check proxy_username",
+        ),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", {}, "the proxy answered 403 Forbidden. Check whether it may connect to"),
+        (b"220 mail.example ESMTP\r\n", {}, "what answers is not an HTTP proxy. Check proxy_host"),
+    ],
+)
+def test_what_a_proxy_answers(proxy: Any, answer: bytes, login: dict[str, str], said: str) -> None:
+    proxy.answer = answer
+    server = Server("vcenter", "me", "word", proxy_host="127.0.0.1", proxy_port=proxy.server_address[1], **login)
+    with pytest.raises(_errors.ConnectionFailed, match=said), Session(server):
+        pass
+    sent = [line for line in proxy.lines if line.startswith("Proxy-Authorization")]
+    assert sent == (["Proxy-Authorization: Basic am9lOndyb25nLXdvcmQ="] if login else [])
+
+
+def test_certificate_that_newer_pythons_refuse() -> None:
+    trouble = ssl.SSLCertVerificationError()
+    trouble.verify_message = "Missing Authority Key Identifier"
+    with (
+        pytest.raises(_errors.ConnectionFailed, match=r"Python 3.13 .*Missing Authority Key Identifier"),
+        _connection.reaching(Server("vcenter", "me", "word"), 1),
+    ):
+        raise trouble
+
+
+def test_missing_library_names_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_vmomi, "IMPORT_ERROR", "Traceback")
+    said = str(_vmomi.missing())
+    assert sys.executable in said
+    assert "ansible_python_interpreter" in said
