@@ -9,9 +9,8 @@ Nothing here needs AnsibleModule, so other plugin kinds can use it too.
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 import ipaddress
+import json
 import re
 import typing as t
 
