@@ -663,3 +663,26 @@ def test_secrets_are_cleared_though_one_child_cannot_be_followed(bed: Bed, monke
     for name in ("a", "b"):
         (vm,) = bed.vcenter.named(name)
         assert not [value for value in bed.vcenter.keys(vm).values() if value in SECRET.values()]
+
+
+# --- results that do not name the child -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", ["bystander", "parent", "folder", "int", "str", "list"])
+def test_result_that_is_not_the_child_is_left_alone(bed: Bed, answer: str) -> None:
+    bystander = bed.vcenter.vm("db", OFF)
+    answers: dict[str, Any] = {
+        "bystander": bystander,
+        "parent": bed.vm,
+        "folder": bed.vcenter.folder,
+        "int": 42,
+        "str": "vm-42",
+        "list": [bystander],
+    }
+    bed.vcenter.effects[INSTANT_CLONE] = lambda _parent, **_given: answers[answer]
+    before = {vm: dict(bed.vcenter.objects[vm]) for vm in (bystander, bed.vm)}
+    (child,) = bed.make("web", wait_for="post_clone", secret_config_params=SECRET)
+    assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
+    assert "vCenter's task names " in str(child.error)
+    assert bed.vcenter.called("ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "Destroy_Task") == []
+    assert bed.vcenter.objects[bystander] == before[bystander]
