@@ -20,8 +20,12 @@ GRACE_SECONDS = 3
 EXTRA_SECONDS = 120
 """Seconds that clean-up may take after the deadline, for the whole task."""
 
-SILENCE_SECONDS = 5
-"""Seconds without an answer, after the deadline, after which the server counts as silent."""
+SILENCE_SECONDS = 4
+"""Seconds that a call may take after the deadline."""
+
+UNANSWERED_CALLS = 2
+"""Calls without an answer, after the deadline, after which the server counts as silent. One of them may have been a
+guest operation, which waits for a guest that stands still while vCenter answers everything else."""
 
 LOGOUT_SECONDS = 3
 """Seconds that all logouts together may take after the deadline."""
@@ -80,8 +84,8 @@ class Budget:
 
     * A call gets an answer by the deadline and :data:`GRACE_SECONDS`, or it is given up, and no other call is begun.
     * In :meth:`clean_up` calls may be made after the deadline, too, until :data:`EXTRA_SECONDS` are over. That time is
-      granted once for the whole task. When the server does not answer one of these calls within
-      :data:`SILENCE_SECONDS`, no other call is begun.
+      granted once for the whole task. When the server does not answer :data:`UNANSWERED_CALLS` of these calls within
+      :data:`SILENCE_SECONDS` each, no other call is begun.
     * In :meth:`log_out` calls may be made for some seconds more.
 
     A signal that asks the process to end is noted by :meth:`interrupt`, and raised as :class:`_errors.Interrupted`
@@ -93,7 +97,7 @@ class Budget:
     def __init__(self, deadline: Deadline | None = None) -> None:
         self.deadline = deadline or Deadline(float("inf"))
         self._is_over = False
-        self._is_silent = False
+        self._unanswered = 0
         self._signal: str | None = None
         self._signalled = 0.0
         self._here = _Here()
@@ -148,7 +152,7 @@ class Budget:
             return False
         if self._here.logout_end is None and time.monotonic() >= self.deadline.end:
             if self._here.is_cleaning:
-                return not self._is_silent and time.monotonic() < self._extra_end
+                return self._unanswered < UNANSWERED_CALLS and time.monotonic() < self._extra_end
             return not self._is_over and self._left() > 0
         return self._left() > 0
 
@@ -178,7 +182,7 @@ class Budget:
             return False
         if self._here.logout_end is None:
             if self._here.is_cleaning:
-                self._is_silent = True
+                self._unanswered += 1
             else:
                 self._is_over = True
         return True

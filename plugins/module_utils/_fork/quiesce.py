@@ -189,8 +189,14 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
         if error is trouble:
             raise
         raise error from trouble
-    parent.refresh()
+    _refresh(parent)
     return trace
+
+
+def _refresh(parent: Parent) -> None:
+    """Read the parent again now that it stands at its fork point, though the time may be over."""
+    with parent.session.clean_up():
+        parent.refresh()
 
 
 def _await_other(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
@@ -204,7 +210,7 @@ def _await_other(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, w
         error.details.setdefault("guest", trace)
         error.details.setdefault("parent", parent.facts())
         raise
-    parent.refresh()
+    _refresh(parent)
     is_done(parent, plan.job, warn)
 
 

@@ -119,11 +119,11 @@ def test_nothing_more_is_submitted_after_the_first_time_out() -> None:
         with pytest.raises(_errors.TimedOut):
             opened.ask(current_time(opened))
         assert fake.methods.count("CurrentTime") == 1
-        with opened.clean_up():  # and the first call of it that is not answered ends clean-up
+        with opened.clean_up():  # and the second call of it that is not answered ends clean-up
             for _call in range(3):
                 with pytest.raises(_errors.TimedOut):
                     opened.ask(current_time(opened))
-        assert fake.methods.count("CurrentTime") == 2
+        assert fake.methods.count("CurrentTime") == 3
 
 
 def test_clean_up_after_the_deadline() -> None:
