@@ -52,9 +52,12 @@ var copiedFromHost = []string{
 // emptyDirectories are expected by scripts that configure a guest.
 var emptyDirectories = []string{
 	"etc/network/interfaces.d", "etc/systemd/network", "etc/systemd/system", "etc/sysconfig/network-scripts", "etc/netplan",
-	"etc/default", "etc/udev/rules.d", "etc/sudoers.d", "etc/ssh", "etc/cron.d", "etc/profile.d", "etc/modprobe.d", "etc/dhcp",
+	"etc/default", "etc/udev/rules.d", "etc/sudoers.d", "etc/ssh", "etc/cron.d", "etc/profile.d", "etc/modprobe.d", "etc/dhcp", "etc/init.d",
 	"var/cache", "var/lib/dhcp", "var/lib/misc", "var/log", "var/spool", "var/mail", "var/opt", "var/empty",
 }
+
+// initScripts are those of /etc/init.d that public scripts call.
+var initScripts = []string{"networking", "network"}
 
 // firstAccount is the uid of the first account that is not root.
 const firstAccount = 1000
@@ -76,6 +79,11 @@ func makeTemplate(disk string, accounts []Account, numbered bool) error {
 	}
 	for path, content := range ownFiles(accounts) {
 		if err := writeFile(filepath.Join(disk, path), content, 0o644); err != nil {
+			return err
+		}
+	}
+	for _, name := range initScripts {
+		if err := writeFile(filepath.Join(disk, "etc/init.d", name), "#!/bin/sh\nexec service "+name+" \"$@\"\n", 0o755); err != nil {
 			return err
 		}
 	}

@@ -267,3 +267,25 @@ func walk(path string, visit func(string, os.FileInfo) error) error {
 	}
 	return nil
 }
+
+// TestForkOfAnEndedGuest has a child keep its parent's boot ID, and not reboot
+// because its parent asked for it before the fork point.
+func TestForkOfAnEndedGuest(t *testing.T) {
+	p := newPlatform(t, Namespaces)
+	h := newHypervisor()
+	_, snapshot := freezeWith(t, p, h, "true", `#!/bin/sh -e
+cat /proc/sys/kernel/random/boot_id >/root/boot_id
+reboot
+poweroff
+vmtoolsd --cmd 'vmfork-begin -1 -1'
+cmp /proc/sys/kernel/random/boot_id /root/boot_id
+`)
+	if len(h.rebooted) != 1 || len(h.off) != 1 {
+		t.Errorf("the parent asked for %d reboots and %d power-offs", len(h.rebooted), len(h.off))
+	}
+	child := newHypervisor()
+	fork(t, p, childSpec(1), snapshot, child)
+	if end := receiveFrom(t, child.ended, "the program's end"); end.ExitCode != 0 || len(child.rebooted) != 0 || len(child.off) != 0 {
+		t.Errorf("exit code %d, %d reboots, %d power-offs", end.ExitCode, len(child.rebooted), len(child.off))
+	}
+}

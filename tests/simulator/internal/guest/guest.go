@@ -105,15 +105,17 @@ type Backdoor interface {
 	// Frozen follows an Answer with Freeze: nothing runs in the machine any
 	// more, and the snapshot holds what every child begins with.
 	Frozen(*Snapshot)
-	// Changed tells a new host name or network state, or the old one when the
-	// guest asked for it to be told.
-	Changed(State)
+	// Changed reports a new host name or network state, or the old one when
+	// somebody asked for a report.
+	Changed(state State, asked bool)
 	// Ended tells that a program (top-level process) ended.
 	Ended(Process)
 	// Recorded tells that a stand-in (systemctl, hwclock, …) was called.
 	Recorded(command []string)
-	// Rebooted tells that the guest wants to start again.
+	// Rebooted follows a guest that wants to start again.
 	Rebooted()
+	// PoweredOff follows a guest that wants to be powered off.
+	PoweredOff()
 	// ReplayFailed tells that the program that froze the parent ended in a
 	// child before it came to the fork point.
 	ReplayFailed(error)

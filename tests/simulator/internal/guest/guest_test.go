@@ -59,6 +59,7 @@ type hypervisor struct {
 	ended    chan Process
 	failed   chan error
 	rebooted chan struct{}
+	off      chan struct{}
 }
 
 // freezeCommand freezes a machine whose hypervisor has no answers of its own.
@@ -66,7 +67,7 @@ const freezeCommand = "vmfork-begin -1 -1"
 
 func newHypervisor() *hypervisor {
 	return &hypervisor{
-		frozen: make(chan *Snapshot, 1), changed: make(chan State, 100), ended: make(chan Process, 100), rebooted: make(chan struct{}, 1), failed: make(chan error, 1),
+		frozen: make(chan *Snapshot, 1), changed: make(chan State, 100), ended: make(chan Process, 100), rebooted: make(chan struct{}, 1), off: make(chan struct{}, 1), failed: make(chan error, 1),
 	}
 }
 
@@ -83,12 +84,13 @@ func (h *hypervisor) Call(call Call) Answer {
 	return Answer{Text: "No value found"}
 }
 
-func (h *hypervisor) Frozen(snapshot *Snapshot) { h.frozen <- snapshot }
-func (h *hypervisor) Changed(state State)       { h.changed <- state }
-func (h *hypervisor) Ended(process Process)     { h.ended <- process }
-func (h *hypervisor) ReplayFailed(err error)    { h.failed <- err }
+func (h *hypervisor) Frozen(snapshot *Snapshot)   { h.frozen <- snapshot }
+func (h *hypervisor) Changed(state State, _ bool) { h.changed <- state }
+func (h *hypervisor) Ended(process Process)       { h.ended <- process }
+func (h *hypervisor) ReplayFailed(err error)      { h.failed <- err }
 
-func (h *hypervisor) Rebooted() { h.rebooted <- struct{}{} }
+func (h *hypervisor) Rebooted()   { h.rebooted <- struct{}{} }
+func (h *hypervisor) PoweredOff() { h.off <- struct{}{} }
 
 func (h *hypervisor) Recorded(command []string) {
 	h.mu.Lock()

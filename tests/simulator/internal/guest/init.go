@@ -208,16 +208,20 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 			return result, nil, err
 		}
 	}
-	answer(conn, map[string]handler{
-		"tools":  pass("tools"),
-		"record": pass("record"),
-		"report": pass("report"),
-		"reboot": func(conn *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
+	forRoot := func(do handler) handler {
+		return func(conn *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
 			if i.world.uid(int(caller.Uid)) != 0 {
 				return nil, nil, os.ErrPermission
 			}
-			return pass("reboot")(conn, body, files)
-		},
+			return do(conn, body, files)
+		}
+	}
+	answer(conn, map[string]handler{
+		"tools":    pass("tools"),
+		"record":   pass("record"),
+		"report":   pass("report"),
+		"reboot":   forRoot(pass("reboot")),
+		"poweroff": forRoot(pass("poweroff")),
 		"hardware": handling(func([]string) ([]NIC, error) {
 			nics, err := i.hardware()
 			if err != nil {

@@ -78,7 +78,8 @@ func (m *Machine) powerOn(asked bootRequest, with *netState) error {
 		"tools":    handling(m.tools),
 		"record":   handling(m.record),
 		"report":   handling(m.report),
-		"reboot":   handling(m.reboot),
+		"reboot":   handling(m.wanted(m.backdoor.Rebooted)),
+		"poweroff": handling(m.wanted(m.backdoor.PoweredOff)),
 		"hardware": handling(func(toolRequest) ([]NIC, error) { return m.adapters(), nil }),
 	})
 	var state State
@@ -357,13 +358,15 @@ func (m *Machine) report(toolRequest) (struct{}, error) {
 	return struct{}{}, m.tellState(true)
 }
 
-// reboot has the hypervisor start the guest again. A program that is run again
-// in a child does not get that far: its first run would not have either.
-func (m *Machine) reboot(toolRequest) (struct{}, error) {
-	if !m.replaying() {
-		m.backdoor.Rebooted()
+// wanted has the hypervisor end the guest. A program that is run again in a
+// child does not get that far: its first run would not have either.
+func (m *Machine) wanted(end func()) func(toolRequest) (struct{}, error) {
+	return func(toolRequest) (struct{}, error) {
+		if !m.replaying() {
+			end()
+		}
+		return struct{}{}, nil
 	}
-	return struct{}{}, nil
 }
 
 // tellState reads the state afresh: what the init told may be from before a
@@ -383,7 +386,7 @@ func (m *Machine) tellState(always bool) error {
 	}
 	m.mu.Unlock()
 	if tell {
-		m.backdoor.Changed(state)
+		m.backdoor.Changed(state, always)
 	}
 	return nil
 }

@@ -198,13 +198,53 @@ func TestReboot(t *testing.T) {
 		if after := must(t, m, "test -e /root/kept -a ! -e /run/lost -a ! -e /tmp/lost && cat /proc/sys/kernel/random/boot_id"); after == before {
 			t.Errorf("after %s the boot ID is still %s", command, after)
 		}
-		if code, output := shell(t, m, "root", "shutdown -h now; hostname"); code != 0 {
-			t.Errorf("%d %s", code, output)
-		}
 		if err := m.Stop(); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestEndOfGuest has every command that ends a guest say how, and only root's.
+func TestEndOfGuest(t *testing.T) {
+	h := newHypervisor()
+	m := boot(t, newPlatform(t, Namespaces), parentSpec(), h)
+	for command, want := range map[string]string{
+		"poweroff": "off", "systemctl poweroff": "off", "halt -p": "off", "shutdown -h now": "off", "shutdown now": "off", "shutdown -P +0": "off", "reboot -p": "off",
+		"systemctl reboot --no-wall": "reboot", "shutdown -r now": "reboot", "halt --reboot": "reboot",
+		"halt": "", "systemctl halt": "", "shutdown -H now": "", "shutdown -h +5": "", "shutdown -c": "", "poweroff -w": "", "su bob -c poweroff": "",
+	} {
+		shell(t, m, "root", command)
+		got := ""
+		select {
+		case <-h.off:
+			got = "off"
+		case <-h.rebooted:
+			got = "reboot"
+		default:
+		}
+		if got != want {
+			t.Errorf("%s: %q, not %q", command, got, want)
+		}
+	}
+	if os.Geteuid() == 0 {
+		if code, output := shell(t, m, "bob", "poweroff 2>&1"); code != 1 || output != "poweroff: Operation not permitted" || len(h.off) > 0 {
+			t.Errorf("%d %s", code, output)
+		}
+	}
+}
+
+// TestInitScripts has the network of a guest stopped and started as scripts for
+// systems without systemd do.
+func TestInitScripts(t *testing.T) {
+	m := boot(t, newPlatform(t, Namespaces), parentSpec(), newHypervisor())
+	must(t, m, "/etc/init.d/networking stop && ip -4 addr show eth0 | grep 192.0.2.7") // not configured by the guest
+	must(t, m, "printf 'iface eth0 inet static\\n address 198.51.100.9\\n netmask 255.255.255.0\\n gateway 198.51.100.1\\n' >>/etc/network/interfaces")
+	must(t, m, "/etc/init.d/networking start && ip -4 addr show eth0 | grep 198.51.100.9/24 && ip route | grep 'default via 198.51.100.1'")
+	must(t, m, "systemctl stop systemd-networkd && ip -4 addr show eth0 | grep 198.51.100.9/24")
+	must(t, m, "/etc/init.d/networking stop && ! ip -4 addr show eth0 | grep inet && test $(cat /sys/class/net/eth0/operstate) = down && ip addr show lo | grep 127.0.0.1")
+	must(t, m, "/etc/init.d/networking restart && ip -4 addr show eth0 | grep 198.51.100.9/24")
+	must(t, m, "cd /etc/sysconfig/network-scripts && for end in .bak .orig .rpmsave '~'; do printf 'DEVICE=eth0\\nIPADDR=203.0.113.9\\nPREFIX=24\\n' >ifcfg-eth0$end; done")
+	must(t, m, "service network restart && ip -4 addr show eth0 | grep 198.51.100.9/24")
 }
 
 func TestSudo(t *testing.T) {

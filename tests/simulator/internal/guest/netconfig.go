@@ -137,13 +137,29 @@ func withPrefix(address, mask string) string {
 
 // configureNetwork applies the guest's configuration to one interface, or to
 // all that it names.
-func configureNetwork(only string) error {
+func configureNetwork(only string) error { return eachConfigured(only, applyLink) }
+
+// stopNetwork takes the configured interfaces down.
+func stopNetwork(only string) error {
+	return eachConfigured(only, func(config linkConfig) error {
+		if config.Name == "" {
+			return nil
+		}
+		return takeDown(config.Name)
+	})
+}
+
+// eachConfigured calls do with the configuration of one interface, or of all.
+func eachConfigured(only string, do func(linkConfig) error) error {
 	for _, source := range networkFiles {
 		paths, err := filepath.Glob(source.pattern) // sorted
 		if err != nil {
 			return err
 		}
 		for _, path := range paths {
+			if isBackup(path) {
+				continue
+			}
 			text, err := os.ReadFile(path)
 			if err != nil {
 				return err
@@ -152,13 +168,22 @@ func configureNetwork(only string) error {
 				if config.Name == loopback || only != "" && config.Name != only {
 					continue
 				}
-				if err := applyLink(config); err != nil {
+				if err := do(config); err != nil {
 					return fmt.Errorf("%s: %w", path, err)
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// isBackup tells whether a file of Red Hat's network scripts is one that
+// /etc/init.d/network does not read.
+func isBackup(path string) bool {
+	name := filepath.Base(path)
+	extension := filepath.Ext(name)
+	return strings.HasPrefix(name, "ifcfg-") &&
+		(strings.HasSuffix(name, "~") || extension == ".bak" || extension == ".orig" || strings.HasPrefix(extension, ".rpm"))
 }
 
 // applyLink does for one interface what its configuration says. One that is

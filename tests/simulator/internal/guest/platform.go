@@ -284,10 +284,11 @@ func (p *Platform) Close() error {
 // nobody is the backdoor of a machine that nobody looks at.
 type nobody struct{}
 
-func (nobody) Call(Call) Answer   { return Answer{Text: "No hypervisor"} }
-func (nobody) Frozen(*Snapshot)   {}
-func (nobody) Changed(State)      {}
-func (nobody) Ended(Process)      {}
-func (nobody) Recorded([]string)  {}
-func (nobody) Rebooted()          {}
-func (nobody) ReplayFailed(error) {}
+func (nobody) Call(Call) Answer    { return Answer{Text: "No hypervisor"} }
+func (nobody) Frozen(*Snapshot)    {}
+func (nobody) Changed(State, bool) {}
+func (nobody) Ended(Process)       {}
+func (nobody) Recorded([]string)   {}
+func (nobody) Rebooted()           {}
+func (nobody) PoweredOff()         {}
+func (nobody) ReplayFailed(error)  {}

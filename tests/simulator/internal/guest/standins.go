@@ -31,9 +31,9 @@ var standIns = map[string]program{
 	"timedatectl": recorded(nothing),
 	"networkctl":  recorded(nothing),
 	"udevadm":     recorded(nothing),
-	"reboot":      recorded(reboot),
-	"poweroff":    recorded(nothing),
-	"halt":        recorded(nothing),
+	"reboot":      recorded(halt),
+	"poweroff":    recorded(halt),
+	"halt":        recorded(halt),
 	"shutdown":    recorded(shutdown),
 	"sudo":        sudo,
 	"ip":          ip,
@@ -72,8 +72,8 @@ func systemctl(words []string) int {
 	}
 	verb, units := plain[0], plain[1:]
 	switch verb {
-	case "reboot":
-		return reboot(words)
+	case "reboot", "poweroff", "halt":
+		return endGuest(words, verb)
 	case "is-active", "is-enabled":
 		if !slices.Contains(words, "-q") && !slices.Contains(words, "--quiet") {
 			for range units {
@@ -96,22 +96,53 @@ func systemctl(words []string) int {
 	return 0
 }
 
-// reboot starts the guest again: what runs ends, and what is in /run is lost.
-func reboot(words []string) int {
+// endGuest starts the guest again or powers it off: what runs ends, and what is
+// in /run is lost. A guest that is halted stays powered on.
+func endGuest(words []string, how string) int {
 	if !isRoot(words[0] + ": Operation not permitted") {
 		return 1
 	}
-	if err := ask("reboot", words, nil); err != nil {
+	if how == "halt" {
+		return 0
+	}
+	if err := ask(how, words, nil); err != nil {
 		return fail(words[0], err)
 	}
 	return 0
 }
 
-func shutdown(words []string) int {
-	if slices.Contains(words, "-r") || slices.Contains(words, "--reboot") {
-		return reboot(words)
+// endOptions are those of halt(8) and shutdown(8) that say how the guest ends.
+var endOptions = map[string]string{"--halt": "halt", "-H": "halt", "--poweroff": "poweroff", "-P": "poweroff", "--reboot": "reboot", "-r": "reboot"}
+
+// halt is also reboot and poweroff.
+func halt(words []string) int {
+	how := words[0]
+	for _, word := range words[1:] {
+		switch {
+		case word == "-w" || word == "--wtmp-only":
+			return 0
+		case word == "-p":
+			how = "poweroff"
+		case endOptions[word] != "":
+			how = endOptions[word]
+		}
 	}
-	return 0
+	return endGuest(words, how)
+}
+
+// shutdown acts when its time is now. A later time is never reached.
+func shutdown(words []string) int {
+	how := "poweroff"
+	for _, word := range words[1:] {
+		if endOptions[word] != "" {
+			how = endOptions[word]
+		}
+	}
+	plain := arguments(words)
+	if len(plain) == 0 || plain[0] != "now" && plain[0] != "+0" {
+		return 0
+	}
+	return endGuest(words, how)
 }
 
 func service(words []string) int {
@@ -123,15 +154,21 @@ func service(words []string) int {
 
 // unitAction does for the services that configure the network what they do.
 func unitAction(name, unit, verb string) int {
-	switch strings.TrimSuffix(unit, ".service") {
+	unit = strings.TrimSuffix(unit, ".service")
+	switch unit {
 	case "networking", "network", "systemd-networkd", "NetworkManager":
-		if verb == "stop" || verb == "status" {
+		daemon := unit == "systemd-networkd" || unit == "NetworkManager"
+		if verb == "status" || verb == "stop" && daemon { // without it the interfaces stay as they are
 			return 0
 		}
 		if !isRoot(name + ": Access denied") {
 			return 4 // no permission, see LSB
 		}
-		if err := configureNetwork(""); err != nil {
+		act := configureNetwork
+		if verb == "stop" {
+			act = stopNetwork
+		}
+		if err := act(""); err != nil {
 			return fail(name, err)
 		}
 	}

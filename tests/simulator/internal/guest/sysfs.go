@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -74,13 +75,9 @@ func (n *namespaces) layDevices() error {
 		}
 	}
 	n.shown = map[string]shownLink{}
-	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
-	if err != nil {
-		return os.NewSyscallError("inotify_init1", err)
-	}
 	opened := make(chan os.Signal, 1)
 	signal.Notify(opened, unix.SIGIO)
-	n.driver = &driverFiles{n: n, watch: watch}
+	n.driver = &driverFiles{n: n}
 	for i, card := range n.cards {
 		address, driver := pciAddress(i+1, card.nic), filepath.Join(driversDirectory, card.nic.driver())
 		device := filepath.Join(devicesDirectory, address)
@@ -182,7 +179,6 @@ func (n *namespaces) showDevice(adapter int, card card) error {
 // all of it.
 type driverFiles struct {
 	n       *namespaces
-	watch   int // inotify, for the closing of files
 	drivers []*boundFiles
 }
 
@@ -198,7 +194,6 @@ type boundFiles struct {
 type leasedFile struct {
 	path    string
 	file    *os.File   // with the lease; what the next one opens
-	watch   int        // inotify
 	written []*os.File // opened, and not done yet
 }
 
@@ -216,7 +211,7 @@ func (d *driverFiles) add(directory string) error {
 	}
 	files := &boundFiles{directory: directory}
 	for name, file := range map[string]**leasedFile{"bind": &files.bind, "unbind": &files.unbind} {
-		*file = &leasedFile{path: filepath.Join(directory, name), watch: d.watch}
+		*file = &leasedFile{path: filepath.Join(directory, name)}
 		if err := (*file).renew(); err != nil {
 			return err
 		}
@@ -225,20 +220,19 @@ func (d *driverFiles) add(directory string) error {
 	return nil
 }
 
-// serve answers openings, which the kernel tells by SIGIO, and closings.
+// untilClosed is how long a file that is open may be closed unnoticed.
+const untilClosed = 2 * time.Millisecond
+
+// serve answers openings, of which the kernel informs by SIGIO, and closings.
+// The latter are looked for while a file is open: the kernel could inform of
+// them by inotify, but allows a user 128 instances of it, for all guests.
 func (d *driverFiles) serve(opened <-chan os.Signal) {
-	closed := make(chan struct{}, 1)
 	go func() {
-		buffer := make([]byte, 4096)
 		for {
-			if _, err := unix.Read(d.watch, buffer); err != nil && err != unix.EINTR {
-				return
+			var closed <-chan time.Time
+			if slices.ContainsFunc(d.drivers, func(files *boundFiles) bool { return len(files.bind.written)+len(files.unbind.written) > 0 }) {
+				closed = time.After(untilClosed)
 			}
-			closed <- struct{}{}
-		}
-	}()
-	go func() {
-		for {
 			select {
 			case <-opened:
 				for _, files := range d.drivers {
@@ -321,9 +315,6 @@ func (f *leasedFile) renew() error {
 	}
 	if err := takeLease(file); err != nil {
 		return os.NewSyscallError("fcntl", err)
-	}
-	if _, err := unix.InotifyAddWatch(f.watch, path, unix.IN_CLOSE_WRITE); err != nil {
-		return os.NewSyscallError("inotify_add_watch", err)
 	}
 	f.file = file
 	return os.Rename(path, f.path)

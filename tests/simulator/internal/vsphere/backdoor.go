@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
 
 	"vmforksim/internal/guest"
 )
@@ -26,7 +27,9 @@ type cycle struct {
 	starts   map[int64]map[string]string // guestinfo when a program was started
 	scratch  map[string]string           // what a program that is run again in a child set
 	recorded [][]string
-	failure  error // why a child's program could not be run again
+	failure  error       // why a child's program could not be run again
+	told     guest.State // what Tools reported last; guarded by vm.mu, as what follows
+	late     bool        // it will be shown later
 }
 
 // isOver tells whether the VM was powered off since.
@@ -249,7 +252,7 @@ func (c *cycle) Frozen(snapshot *guest.Snapshot) {
 }
 
 // Changed follows the guest's host name and network.
-func (c *cycle) Changed(state guest.State) { c.vm.sim.reported(c, state) }
+func (c *cycle) Changed(state guest.State, asked bool) { c.vm.sim.reported(c, state, asked) }
 
 // Ended forgets what belonged to a program.
 func (c *cycle) Ended(process guest.Process) {
@@ -275,6 +278,23 @@ func (c *cycle) Rebooted() {
 				c.vm.sim.guestReboots(ctx, object)
 			}
 		})
+	})
+}
+
+// PoweredOff powers the VM off as its guest asked. It is nobody's task, and
+// vCenter learns of it from the host.
+func (c *cycle) PoweredOff() {
+	s := c.vm.sim
+	s.spawn(func() {
+		ctx := s.background()
+		begin(ctx, operation{origin: fromGuest})
+		if object, ok := c.vm.object(ctx); ok {
+			ctx.WithLock(object, func() {
+				if !c.isOver() {
+					object.ShutdownGuest(ctx, &types.ShutdownGuest{This: object.Self})
+				}
+			})
+		}
 	})
 }
 

@@ -4,7 +4,9 @@
 package vsphere
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -270,6 +272,7 @@ func TestGuestReboots(t *testing.T) {
 	b.untilReady(vm)
 	id := b.inGuest(vm, "touch /run/lost; cat /proc/sys/kernel/random/boot_id")
 	booted := b.read(vm, "runtime").Runtime.BootTime
+	b.forget()
 	b.inGuest(vm, "systemctl reboot")
 	b.eventually("the new guest", func() bool {
 		var ran struct{ Output string }
@@ -280,6 +283,36 @@ func TestGuestReboots(t *testing.T) {
 	if now := b.read(vm, "runtime").Runtime; now.PowerState != types.VirtualMachinePowerStatePoweredOn || !now.BootTime.Equal(*booted) {
 		t.Errorf("it is %s since %s", now.PowerState, now.BootTime)
 	}
+	events := b.events(eventsOf(vm))
+	if _, ok := events[0].(*types.VmGuestRebootEvent); !ok || len(events) != 1 {
+		t.Errorf("%T", events)
+	}
+}
+
+// A guest that powers itself off leaves a VM that is off, and nobody is named.
+func TestGuestPowersOff(t *testing.T) {
+	b := start(t, withGuests)
+	vm := b.vm("DC0_H0_VM0")
+	b.untilReady(vm)
+	b.forget()
+	b.inGuest(vm, "shutdown -h now")
+	b.until(vm, "the power-off", func(vm mo.VirtualMachine) bool {
+		return vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOff
+	}, "runtime")
+	var got []string
+	b.eventually("the events", func() bool {
+		got = nil
+		for _, event := range b.events(eventsOf(vm)) {
+			got = append(got, fmt.Sprintf("%T by %q", event, event.GetEvent().UserName))
+		}
+		return len(got) >= 2
+	})
+	slices.Sort(got)
+	if want := []string{`*types.VmGuestShutdownEvent by ""`, `*types.VmPoweredOffEvent by ""`}; !slices.Equal(got, want) {
+		t.Error(got)
+	}
+	b.expect("power on", b.power(vm, true), "")
+	b.untilReady(vm)
 }
 
 // Until a child's Tools report, vCenter shows the parent's network for it.

@@ -148,7 +148,7 @@ func (s *Simulator) running(c *cycle, machine *guest.Machine) {
 	// A child that comes from a fork point goes on with its parent's memory until
 	// its script has Tools report. Other Tools report by themselves.
 	if c.forked == nil || c.forked.Command == "" {
-		s.reported(c, machine.State())
+		s.reported(c, machine.State(), false)
 	}
 }
 
@@ -194,27 +194,40 @@ func (s *Simulator) poweredOff(ctx *simulator.Context, vm *instance, object *sim
 	}
 }
 
-// reported follows what Tools say of host name and network.
-func (s *Simulator) reported(c *cycle, state guest.State) {
+// reported follows what Tools say of host name and network: rule
+// network_after_fork. What is shown late is what was reported last by then.
+func (s *Simulator) reported(c *cycle, state guest.State, asked bool) {
 	c.vm.mu.Lock()
-	child := c.vm.origin != nil
+	c.told = state
+	late := c.vm.origin != nil && (s.rules.is("network_after_fork", "late") || !asked && s.rules.is("network_after_fork", "on-request"))
+	waits := c.late
+	c.late = waits || late
 	c.vm.mu.Unlock()
 	show := func() {
 		c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
-			if !c.isOver() {
-				s.showGuest(ctx, object, state)
-				s.showLeased(ctx, object)
+			if c.isOver() {
+				return
 			}
+			c.vm.mu.Lock()
+			state := c.told
+			if late {
+				c.late = false
+			}
+			c.vm.mu.Unlock()
+			s.showGuest(ctx, object, state)
+			s.showLeased(ctx, object)
 		})
 	}
-	if child && s.rules.is("network_after_fork", "late") {
+	switch {
+	case !late:
+		show()
+	case !waits:
 		time.AfterFunc(lateReport, show)
-		return
 	}
-	show()
 }
 
-const lateReport = 3 * time.Second
+// lateReport is longer than a module waits for a report of its own accord.
+const lateReport = 5 * time.Second
 
 // properties collects changes of a VM, leaving out what stays as it is.
 type properties []types.PropertyChange

@@ -19,6 +19,7 @@ const (
 	fromESXi      powerOrigin = "esxi"      // a client of the host, past vCenter
 	fromHA        powerOrigin = "ha"        // another host, after the first one failed
 	fromAutostart powerOrigin = "autostart" // the host, when it came up
+	fromGuest     powerOrigin = "guest"     // powers off only
 )
 
 var powerOrigins = []powerOrigin{fromVCenter, fromESXi, fromHA, fromAutostart}

@@ -433,18 +433,24 @@ var ruleTests = map[string]struct {
 		on := time.Now()
 		b.expect("on", b.power(child, true), "")
 		got := b.read(child, "guest").Guest.IpAddress
-		if choice == "late" && time.Since(on) < lateReport && (got != parents || got == "") {
+		late := choice == "late" || choice == "on-request"
+		if late && time.Since(on) < lateReport && (got != parents || got == "") {
 			b.Errorf("after power-on the address is %q", got)
 		}
 		b.eventually("the name in the guest", func() bool { return b.runIn(child, "hostname") == "after\n" })
 		named := time.Now()
 		b.until(child, "the report", func(vm mo.VirtualMachine) bool { return vm.Guest.HostName == "after" }, "guest")
-		if took := time.Since(on); choice == "late" && took < lateReport {
+		if took := time.Since(on); late && took < lateReport {
 			b.Errorf("the report came %v after the power-on", took)
 		}
-		if took := time.Since(named); choice != "late" && took >= lateReport {
+		if took := time.Since(named); !late && took >= lateReport {
 			b.Errorf("the report came %v after the name", took)
 		}
+		b.inGuest(child, "hostname asked; vmware-toolbox-cmd info update network")
+		if got := b.read(child, "guest").Guest.HostName; got != map[string]string{"late": "after"}[choice] && got != "asked" {
+			b.Errorf("after the guest asked for a report the name is %q", got)
+		}
+		b.until(child, "the report that was asked for", func(vm mo.VirtualMachine) bool { return vm.Guest.HostName == "asked" }, "guest")
 	}},
 	"nonpersistent_power_off": {guests: true, test: func(b *bed, choice string) {
 		child := b.child(b.parent(), "c", "")
