@@ -101,13 +101,25 @@ def _without_empty(option: dict[str, t.Any], value: t.Any) -> t.Any:
         return value
     suboptions = option.get("options")
     if isinstance(value, str):
-        value = value.split(",") if suboptions is None else _entries(suboptions, value)  # as Ansible does
+        value = _elements(value) if suboptions is None else _entries(suboptions, value)
     if not isinstance(value, list) or not value:
         return value
     entries = [one for one in value if one != ""]
     if suboptions is not None:
         entries = [_entry(suboptions, one) for one in entries]
     return entries or ""
+
+
+def _elements(text: str) -> list[t.Any]:
+    """Return the elements of a list that is given as text: JSON, or texts with commas or newlines between them.
+
+    Ansible keeps the blanks around them, and takes JSON for one text, so that VMs of such names would be looked for.
+    A text of blanks alone stays, for it is no list without elements.
+    """
+    read = _read(json.loads, text, None) if text.lstrip().startswith("[") else None
+    if isinstance(read, list):
+        return read
+    return [one.strip() for one in re.split(r"[,\n]", text)] if text.strip() else [text]
 
 
 def _has_names(suboptions: Spec) -> bool:

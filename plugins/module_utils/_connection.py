@@ -225,7 +225,7 @@ def tls_context(ca_path: str | None, verify: bool) -> ssl.SSLContext:
         return context
     try:
         return ssl.create_default_context(cafile=ca_path)
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ValueError) as error:  # a path may have characters that no file's name can have
         raise _errors.BadInput(
             f"ca_path {ca_path} cannot be used: {reason(error)}. Give a file of CA certificates in PEM format."
         ) from error

@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import re
 import typing as t
+import unicodedata
 from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
@@ -95,6 +96,19 @@ def unescape(name: str) -> str:
     return re.sub(r"%(25|2f|2F|5c|5C)", lambda match: chr(int(match[1], 16)), name)
 
 
+def folded(name: str) -> str:
+    """Return a name without what people do not see, or easily mistake: case, blanks, encoding, invisible characters.
+
+    Names that are equal then may be two VMs, and may be one that was written in two ways.
+    """
+    plain = unicodedata.normalize("NFC", name.casefold())
+    return " ".join("".join(char for char in plain if unicodedata.category(char) != "Cf").split())
+
+
+ALIKE = "only in upper and lower case, in blanks, or in how its characters are encoded"
+"""How names differ that are equal when they are :func:`folded`."""
+
+
 def check_name(name: str) -> None:
     """Refuse a name that no VM can have.
 
@@ -106,6 +120,8 @@ def check_name(name: str) -> None:
         raise _errors.BadInput(
             f"The name {name[:20]}… has {len(name)} characters, and vSphere allows {LONGEST_NAME}. Give a shorter one."
         )
+    if re.search("[\ud800-\udfff\ufffe\uffff]", name):  # XML 1.0, section 2.2
+        raise _errors.BadInput(f"The name {name!r} has characters that vSphere cannot carry. Remove them.")
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
         raise _errors.BadInput(f"The name {name!r} has control characters in it. Remove them.")
 
@@ -420,7 +436,9 @@ def _place(vm: t.Any, values: _properties.Values, ancestors: dict[t.Any, _proper
 
 def _vapps(values: _properties.Values, ancestors: dict[t.Any, _properties.Values]) -> t.Iterator[_properties.Values]:
     above = values.get("parentVApp")
-    while isinstance(above, vim.VirtualApp):
+    seen: set[t.Any] = set()
+    while isinstance(above, vim.VirtualApp) and above not in seen:
+        seen.add(above)
         of_vapp = ancestors.get(above, {})
         yield of_vapp
         above = of_vapp.get("parent")
@@ -436,7 +454,7 @@ def _path(entity: t.Any, known: dict[t.Any, _properties.Values]) -> tuple[str, l
         above = values.get("parent") or values.get("parentVApp") or values.get("parentFolder")
         if isinstance(current, vim.VirtualApp):
             above = values.get("parentFolder") or above
-        if above is None:
+        if above is None or above in chain:
             break  # the root folder, which no path names
         parts.append(values.get("name", "?"))
         chain.append(above)

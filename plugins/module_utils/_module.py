@@ -112,6 +112,9 @@ def _texts(value: t.Any, name: str = "") -> t.Iterator[str]:
         yield str(value)
 
 
+MOST_SECONDS = 10**9
+"""The longest time that can be given, 31 years: more is a typing error, and may be no number for the system."""
+
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Signals that ask a process to end."""
 
@@ -152,7 +155,7 @@ def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **cons
     if absent is not None:
         module.fail_json(msg=absent, exception=_vmomi.IMPORT_ERROR)
     timeout = module.params.get("timeout")
-    budget = Budget(Deadline(timeout) if timeout is not None else None)
+    budget = Budget(Deadline(min(timeout, MOST_SECONDS)) if timeout is not None else None)
     with _signals(budget):
         _run(module, work, check, budget)
 

@@ -199,7 +199,12 @@ class Session:
                 return method(*args, **kwargs)
         except (OSError, http.client.HTTPException, expat.ExpatError) as error:
             raise self.failed(error) from error
-        except (KeyError, AttributeError) as error:
+        except UnicodeEncodeError as error:
+            raise _errors.BadInput(
+                f"A value cannot be sent to {self.server.hostname}: it has characters that are no valid Unicode. "
+                "Correct the options of the task."
+            ) from error
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
             # pyVmomi's deserializer, on a type it has no class for, or a value that its enumeration does not have.
             raise UnknownType(
                 f"{self.server.hostname} answered with something that pyVmomi {_vmomi.version} does not know "

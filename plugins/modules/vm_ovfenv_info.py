@@ -515,12 +515,16 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     return {"changed": False, **result}
 
 
+MOST_DAYS = 36500
+"""The longest time that events can be asked for; before it there is no date for the system to name."""
+
+
 def check(params: _arguments.Params) -> None:
     """Refuse what cannot be right."""
     _arguments.vms(params)
     _mask(params)
-    if params["event_lookback"] < 1:
-        raise _errors.BadInput(f"event_lookback is {params['event_lookback']} days. Give at least 1.")
+    if not 1 <= params["event_lookback"] <= MOST_DAYS:
+        raise _errors.BadInput(f"event_lookback is {params['event_lookback']} days. Give 1 to {MOST_DAYS}.")
     for one in params["guests"]:
         if (one["name"] is None) == (one["moid"] is None):
             raise _errors.BadInput("An entry of guests needs either name or moid. Give one of them.")

@@ -562,8 +562,10 @@ def check(params: _arguments.Params) -> None:
         raise _errors.BadInput("No child is named. Give name or children, or all=true with state=absent.")
     if params["force"] and params["state"] != "absent":
         raise _errors.BadInput("force=true removes children, so it needs state=absent. Use that, or leave force out.")
-    if params["address_timeout"] < 0:
-        raise _errors.BadInput(f"address_timeout is {params['address_timeout']}, and cannot be negative. Correct it.")
+    if not 0 <= params["address_timeout"] <= _module.MOST_SECONDS:
+        raise _errors.BadInput(
+            f"address_timeout is {params['address_timeout']} seconds. Give 0 to {_module.MOST_SECONDS}."
+        )
     if params["state"] == "present":
         addresses.check(wanted, _network(params["ip_network"]))
     if params["concurrency"] < 1:

@@ -335,6 +335,7 @@ def test_only_and_fail_on(stage: Estate) -> None:
         ({"folder": "no-such"}, "The folder /DC0/vm/no-such was not found on"),
         ({"datacenter": "no-such"}, "The datacenter no-such was not found on"),
         ({"event_lookback": 0}, "event_lookback is 0 days."),
+        ({"event_lookback": 10**9}, "event_lookback is 1000000000 days."),
         ({"mask_patterns": ["fine", "(not"]}, "mask pattern '(not'"),
         ({"guests": [{"guest_username": "root", "guest_password": "a-long-password"}]}, "needs either name or moid"),
         (

@@ -98,6 +98,7 @@ class FakeVCenter:
                 "config.uuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, f"bios {name}")),
                 "config.instanceUuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, f"instance {name}")),
                 "config.extraConfig": options(keys or {}),
+                "config.hardware.device": [vim.vm.device.VirtualPCIController(key=100)],
                 "runtime.powerState": state,
                 "runtime.host": self.host,
                 "recentTask": [],

@@ -74,7 +74,7 @@ def make(
     folders = {one.name: places.folder_of(one) for one in wanted}
     uuids = {one.name: one.bios_uuid for one in wanted}
     standings, everyone = survey.survey(parent, deadline, folders, uuids, addresses.paths(wanted))
-    refused = {one.name: _refusal(one, standings[one.name]) for one in wanted}
+    refused = {one.name: _refusal(one, standings[one.name], parent) for one in wanted}
     missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
     obstacle = (_unreported(parent, goal) or _obstacle(parent, goal, how, len(missing), warn)) if missing else None
     if obstacle is not None:
@@ -186,13 +186,13 @@ def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[st
     return None
 
 
-def _refusal(wanted: Wanted, standing: survey.Standing) -> str | None:
+def _refusal(wanted: Wanted, standing: survey.Standing, parent: Parent) -> str | None:
     """Why this child cannot be: its name is taken."""
     if standing.error is not None:
         return standing.error
     if standing.found is None or standing.verdict is None or standing.verdict.is_child:
         return None
-    if identity.is_half_made(standing.verdict, standing.found.values):
+    if identity.is_half_made(standing.verdict, standing.found.values, parent.values):
         return None  # a task of ours was cut short before it ever ran: it is finished now
     return survey.stranger(wanted.name, standing, "is left alone")
 

@@ -121,15 +121,16 @@ def shared_uuids(everyone: t.Iterable[t.Mapping[str, t.Any]]) -> set[str]:
     return {uuid for uuid, times in found.items() if uuid is not None and times > 1}
 
 
-def is_half_made(verdict: Verdict, vm: t.Mapping[str, t.Any]) -> bool:
+def is_half_made(verdict: Verdict, vm: t.Mapping[str, t.Any], parent: t.Mapping[str, t.Any]) -> bool:
     """Whether a VM is what a task of ours left when it was cut short between making a child and recording it.
 
     The server says that it is this parent's fork, it bears a nonce as only we
-    hand one over, and it has not run. Forks of other tools have no nonce.
+    hand one over, and it has not run. Forks of other tools have no nonce, or
+    that of a parent which is a child of ours itself.
     """
     return (
         verdict.kinship is Kinship.UNRECORDED
-        and nonce_given(vm) is not None
+        and nonce_given(vm) not in (None, nonce_given(parent))
         and bool(vm.get("config.uuid"))
         and not _power.is_on(vm)
     )

@@ -44,6 +44,7 @@ class Losses:
     :param template: it was made a template.
     :param children: names of its own children.
     :param disks: disks that its parent had not, each with its file.
+    :param unseen: vCenter does not show its devices, so the disks are not known.
     :param snapshots: names of its snapshots.
     :param temporary: names of those among them that a backup seems to need.
     :param annotation: the beginning of its annotation, if that is not the parent's.
@@ -52,6 +53,7 @@ class Losses:
     template: bool = False
     children: tuple[str, ...] = ()
     disks: tuple[str, ...] = ()
+    unseen: bool = False
     snapshots: tuple[str, ...] = ()
     temporary: tuple[str, ...] = ()
     annotation: str = ""
@@ -66,6 +68,8 @@ class Losses:
             result.append(f"it is itself the parent of {', '.join(self.children)}")
         if self.disks:
             result.append(f"it has disks that its parent does not have ({', '.join(self.disks)})")
+        if self.unseen:
+            result.append("vCenter does not show its devices, so its disks are not known")
         return result
 
     @property
@@ -93,6 +97,7 @@ def of(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any], children: t
         template=bool(values.get("config.template")),
         children=tuple(sorted(children)),
         disks=tuple(added_disks(parent, values)),
+        unseen=not values.get("config.hardware.device"),  # even a VM without disks has controllers
         snapshots=tuple(one.name for one in snapshots),
         temporary=tuple(one.name for one in snapshots if _OF_BACKUPS.search(f"{one.name}\n{one.description}")),
         annotation=note if len(note) <= _LONGEST_NOTE else f"{note[:_LONGEST_NOTE]}…",

@@ -79,7 +79,7 @@ def named(parent: Parent, wanted: t.Sequence[Wanted], order: Order) -> list[Resu
         standing = standings[one.name]
         error = standing.error
         is_foreign = standing.verdict is not None and not standing.verdict.is_child
-        if is_foreign and (order.is_removal or not _is_nobodys(standing)):
+        if is_foreign and (order.is_removal or not _is_nobodys(standing, parent)):
             error = survey.stranger(one.name, standing, order.refusal)
         if standing.found is None and error is None and not order.is_removal:
             error = f"VM {one.name} was not found, so it is not detached. Check the name and the folder."
@@ -103,7 +103,7 @@ def every(parent: Parent, order: Order) -> list[Result]:
             error = survey.stranger(found.name, survey.Standing(found, verdict), order.refusal)
             described = facts.child(found, parent.engine, None, parent.values)
             results.append(Result(found.name, "failed", facts=described, error=error))
-    _carry_out(parent, results, order)
+    _carry_out(parent, results, order, by_name=False)
     return results
 
 
@@ -132,10 +132,10 @@ def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[
             one.facts["power_state"] = "poweredOff"
 
 
-def _is_nobodys(standing: survey.Standing) -> bool:
+def _is_nobodys(standing: survey.Standing, parent: Parent) -> bool:
     """Whether a VM of a child's name is in the state that detaching brings about: it has no record that is its own."""
     found, verdict = t.cast(_inventory.Found, standing.found), t.cast(identity.Verdict, standing.verdict)
-    return identity.own_record(found.values) is None and not identity.is_half_made(verdict, found.values)
+    return identity.own_record(found.values) is None and not identity.is_half_made(verdict, found.values, parent.values)
 
 
 def _concerned(parent: Parent, found: _inventory.Found, order: Order, is_ours: bool = True) -> Result:
@@ -149,9 +149,9 @@ def _concerned(parent: Parent, found: _inventory.Found, order: Order, is_ours: b
     )
 
 
-def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order) -> None:
+def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_name: bool = True) -> None:
     concerned = {vm: one for one in results if (vm := one.facts.pop("vm", None)) is not None and one.changed}
-    herd = _Herd(parent, order, {vm: one.name for vm, one in concerned.items()}, {})
+    herd = _Herd(parent, order, {vm: one.name for vm, one in concerned.items()}, {}, by_name)
     powered_off: set[t.Any] = set()
     if order.check_mode:
         errors: Errors = {}
@@ -170,6 +170,20 @@ def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order) -> Non
             one.changed = vm in powered_off or isinstance(problem, _errors.NotEnded)
             if vm in powered_off:
                 one.facts["power_state"] = "poweredOff"
+        elif not order.check_mode and vm not in herd.acted:
+            _was_gone(parent, one, order)
+
+
+def _was_gone(parent: Parent, one: Result, order: Order) -> None:
+    """Describe a child that somebody else removed before this task did anything to it."""
+    one.facts, one.changed = facts.no_vm(one.name, parent.engine), False
+    one.state = "absent"
+    if not order.is_removal:
+        one.state = "failed"
+        one.error = (
+            f"Child {one.name} was removed during the task, so it is not detached. "
+            "Look in vCenter's events for who removed it."
+        )
 
 
 def _steps(order: Order, concerned: t.Mapping[t.Any, Result]) -> dict[t.Any, list[_privileges.Step]]:
@@ -191,14 +205,22 @@ class _Herd:
 
     :param names: VM → the child's name.
     :param made: VM → the child, of those that this very task made: they may have no record yet.
+    :param by_name: the VMs are meant by their names, so a VM that was renamed meanwhile is not meant.
     :ivar losses: what would be lost with each.
+    :ivar acted: the VMs that were changed.
     """
 
     def __init__(
-        self, parent: Parent, order: Order, names: t.Mapping[t.Any, str], made: t.Mapping[t.Any, pipeline.Child]
+        self,
+        parent: Parent,
+        order: Order,
+        names: t.Mapping[t.Any, str],
+        made: t.Mapping[t.Any, pipeline.Child],
+        by_name: bool = True,
     ) -> None:
-        self.parent, self.order, self.names, self.made = parent, order, names, made
+        self.parent, self.order, self.names, self.made, self.by_name = parent, order, names, made, by_name
         self.losses: dict[t.Any, losses.Losses] = {}
+        self.acted: set[t.Any] = set()
         self._warned: set[str] = set()
 
     def look(self, errors: Errors) -> dict[t.Any, _properties.Values]:
@@ -250,6 +272,13 @@ class _Herd:
             if not (verdict.is_child or (child is not None and _is_made_by_us(verdict, child, values, shared))):
                 errors[vm] = _errors.Refused(
                     f"VM {self.names[vm]} ({vm._GetMoId()}) {self.order.refusal}: {verdict.why}. Look at it in vCenter."
+                )
+                continue
+            name = _inventory.unescape(values.get("name") or "")
+            if self.by_name and name != self.names[vm]:
+                errors[vm] = _errors.Refused(
+                    f"Child {self.names[vm]} ({vm._GetMoId()}) {self.order.refusal}: its name is "
+                    f"{name or 'not visible'} now. Look in vCenter's events for who renamed it."
                 )
                 continue
             result[vm] = values
@@ -380,7 +409,7 @@ def _detach(herd: _Herd) -> Errors:
         return {vm: jobs[vm] for vm in vms if vm in now}
 
     def is_done(now: dict[t.Any, _properties.Values], vm: t.Any) -> bool:
-        return identity.record_of(now.get(vm, {})) is None
+        return vm in now and identity.record_of(now[vm]) is None
 
     _run(herd, jobs, errors, [identity.RECORD_PATH], is_done, still_ours)
     return errors
@@ -435,6 +464,7 @@ def _run(
     session, deadline = herd.parent.session, herd.order.deadline
     outcomes = _tasks.run_all(session, deadline, jobs, again)
     failed = {vm: error for vm, error in outcomes.items() if error is not None}
+    herd.acted |= {vm for vm, error in outcomes.items() if getattr(error, "fault", "") != "ManagedObjectNotFound"}
     if not failed:
         return
     try:

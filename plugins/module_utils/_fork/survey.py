@@ -39,12 +39,12 @@ class Survey(t.NamedTuple):
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names are the same but for the case of their letters.
+    """Whether two names are the same for who reads them, see :func:`_inventory.folded`.
 
     It is not known for sure whether vCenter holds such names to be one. So where only a VM of another spelling is
     there, a child of the wanted name can neither be made nor be called absent.
     """
-    return one.casefold() == other.casefold()
+    return _inventory.folded(one) == _inventory.folded(other)
 
 
 def look(
@@ -74,8 +74,8 @@ def survey(
         return Survey({}, {})
     everyone = _everyone(parent.session, "name", "config.uuid", *paths)
     shared = identity.shared_uuids(everyone.values())
-    spellings = {name.casefold() for name in folders}
-    named = [vm for vm, name in _inventory.plain_names(everyone).items() if name.casefold() in spellings]
+    spellings = {_inventory.folded(name) for name in folders}
+    named = [vm for vm, name in _inventory.plain_names(everyone).items() if _inventory.folded(name) in spellings]
     candidates = [
         one
         for one in _inventory.locate(parent.session, named, parents.paths(parent.engine))
@@ -135,7 +135,7 @@ def _is_unclear(found: _inventory.Found, verdict: identity.Verdict) -> bool:
 
 
 def _standing(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, identity.Verdict]]) -> Standing:
-    """Judge the VMs whose names are the same, but perhaps for the case of their letters."""
+    """Judge the VMs whose names are the same, but perhaps for their spelling."""
     judged = [each for each in alike if each[0].name == name]
     ours = [each for each in judged if each[1].is_child]
     here = [each for each in judged if each[0].folder == folder]
@@ -151,7 +151,7 @@ def _standing(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, iden
         return Standing(
             None,
             None,
-            f"There is no VM {name}, but {listed}, whose name differs in upper and lower case only. "
+            f"There is no VM {name}, but {listed}, whose name differs {_inventory.ALIKE}. "
             "Nothing was done to it. Write the name as vCenter shows it, or choose another one.",
         )
     return Standing(None, None)

@@ -72,11 +72,11 @@ def children(params: t.Mapping[str, t.Any]) -> list[Wanted]:
     for one in result:
         if one.name in seen:
             raise _errors.BadInput(f"The name {one.name} stands twice in children. Give each child a name of its own.")
-        other = spelled.setdefault(one.name.casefold(), one.name)
+        other = spelled.setdefault(_inventory.folded(one.name), one.name)
         if other != one.name:
             raise _errors.BadInput(
-                f"The names {other} and {one.name} differ in upper and lower case only, and vCenter may hold them to "
-                "be the same. Give each child a name of its own."
+                f"The names {other} and {one.name} differ {_inventory.ALIKE}, and vCenter may hold "
+                "them to be the same. Give each child a name of its own."
             )
         if one.bios_uuid is not None and one.bios_uuid in seen:
             raise _errors.BadInput(f"The bios_uuid {one.bios_uuid} stands twice in children. Give each child its own.")
@@ -88,6 +88,8 @@ def children(params: t.Mapping[str, t.Any]) -> list[Wanted]:
 def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
     name = entry["name"]
     _inventory.check_name(name)
+    if name != name.strip():
+        raise _errors.BadInput(f"The name {name!r} begins or ends with a blank. Remove it.")
     given = {option: top[option] if entry.get(option) is None else entry[option] for option in PER_CHILD}
     # Each of these is a set of values: a child adds to what stands at the top, or overrides it.
     for option in ("config_params", "secret_config_params"):

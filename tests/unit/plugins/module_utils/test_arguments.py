@@ -90,6 +90,27 @@ def test_names_alone(children: Any, given: Any) -> None:
     assert _arguments.given(NAMED, {"children": children})["children"] == given
 
 
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("a, b", ["a", "b"]),
+        (" a ,,b\n", ["a", "b"]),
+        ("a\nb", ["a", "b"]),
+        ('["a", "b,c"]', ["a", "b,c"]),
+        ("[1, 2]", [1, 2]),
+        ("[]", []),
+        ("[a", ["[a"]),
+        ("[production] web", ["[production] web"]),
+        (["a, b", " c"], ["a, b", " c"]),
+        (" ", [" "]),
+    ],
+)
+def test_list_of_texts_that_is_given_as_text(given: Any, names: Any) -> None:
+    """A survey gives a list as text: JSON, or what a person writes with commas."""
+    spec: _arguments.Spec = {"name": {"type": "list", "elements": "str"}}
+    assert _arguments.given(spec, {"name": given}) == {"name": names}
+
+
 @pytest.mark.parametrize("children", ["", ",", " ", [""]])
 def test_no_name_at_all(children: Any) -> None:
     assert "children" not in _arguments.given(NAMED, {"children": children})

@@ -68,3 +68,16 @@ def test_datacenter_without_a_name_to_be_seen() -> None:
     of_vm = _inventory.Selector(name="golden", datacenter="DC0")
     with pytest.raises(_errors.NotFound, match=r"The datacenter DC0 was not found on vcenter\. There are: none\.$"):
         _inventory.find_vm(VCENTER, of_vm, [])
+
+
+def test_a_tree_that_is_a_circle_has_an_end() -> None:
+    """A server that names a folder as its own ancestor must not keep the task for ever."""
+    folders = [vim.Folder(f"group-v{number}") for number in range(3)]
+    circle = {one: {"name": one._GetMoId(), "parent": folders[number - 1]} for number, one in enumerate(folders)}
+    vm = vim.VirtualMachine("vm-1")
+    path, chain = _inventory._path(vm, {**circle, vm: {"name": "web", "parent": folders[0]}})
+    assert path.endswith("/web")
+    assert len(chain) == 3
+    vapps = [vim.VirtualApp(f"resgroup-v{number}") for number in range(2)]
+    around: dict[Any, dict[str, Any]] = {vapps[0]: {"parent": vapps[1]}, vapps[1]: {"parent": vapps[0]}}
+    assert len(list(_inventory._vapps({"parentVApp": vapps[0]}, around))) == 2

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pyVmomi import SoapAdapter, VmomiSupport, vim
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session, UnknownType
 
 
@@ -22,11 +23,28 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ser
             '<returnval xmlns="urn:vim25" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="NewType"/>',
             id="type",
         ),
+        pytest.param(
+            VmomiSupport.GetVmodlType("anyType"),
+            '<returnval xmlns:xsd="http://www.w3.org/2001/XMLSchema" '
+            'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xsd:int">many</returnval>',
+            id="no number",
+        ),
     ],
 )
 def test_newer_than_pyvmomi(kind: Any, answer: str) -> None:
     with pytest.raises(UnknownType, match=r"does not know .*A newer pyVmomi may know it"):
         Session(Server("vcenter", "user", "password")).call_once(SoapAdapter.Deserialize, answer, kind)
+
+
+def test_path_that_no_file_can_have() -> None:
+    with pytest.raises(_errors.BadInput, match="ca_path a\0b cannot be used"):
+        _connection.tls_context("a\0b", verify=True)
+
+
+def test_value_that_cannot_be_sent() -> None:
+    spec = vim.vm.ConfigSpec(annotation="\ud800")
+    with pytest.raises(_errors.BadInput, match="no valid Unicode"):
+        Session(Server("vcenter", "user", "password")).call_once(SoapAdapter.Serialize, spec)
 
 
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError])

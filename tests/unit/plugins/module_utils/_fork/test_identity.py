@@ -152,7 +152,17 @@ def test_neither_of_two_vms_with_one_bios_uuid_is_the_child() -> None:
     ],
 )
 def test_what_a_task_of_ours_left_half_made(it: dict[str, Any], expected: bool) -> None:
-    assert is_half_made(judge(parent(), it), it) is expected
+    assert is_half_made(judge(parent(), it), it, parent()) is expected
+
+
+def test_a_fork_that_has_its_parents_nonce_is_not_half_made() -> None:
+    """The parent is a child itself: what another tool forks of it inherits the nonce that the parent was made with."""
+    nonce = {"guestinfo.fork.vmfork.nonce": "n0"}
+    fork = {**vm(record=None, **nonce), **OFF}
+    of = vm(uuid="42269999-0000-0000-0000-000000000000", heads="g1", group="g0", instance_uuid=PARENT, **nonce)
+    assert not is_half_made(judge(of, fork), fork, of)
+    own = {**vm(record=None, **{"guestinfo.fork.vmfork.nonce": "n1"}), **OFF}
+    assert is_half_made(judge(of, own), own, of)
 
 
 def test_record_survives_the_way_through_extra_config() -> None:

@@ -145,4 +145,14 @@ def snapshot(name: str, *children: Any, description: str = "") -> Any:
     ],
 )
 def test_of(values: dict[str, Any], parent: dict[str, Any], expected: losses.Losses) -> None:
-    assert losses.of(parent, values) == expected
+    assert (
+        losses.of(parent, {"config.hardware.device": [vim.vm.device.VirtualPCIController(key=100)], **values})
+        == expected
+    )
+
+
+@pytest.mark.parametrize("devices", [{}, {"config.hardware.device": []}])
+def test_disks_that_cannot_be_seen_are_an_obstacle(devices: dict[str, Any]) -> None:
+    lost = losses.of({}, devices)
+    assert lost == losses.Losses(unseen=True)
+    assert len(lost.obstacles) == 1

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pyVmomi import vim
+from pyVmomi import vim, vmodl
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties
@@ -688,3 +689,86 @@ def test_check_mode_tells_of_what_a_removal_would_wait_for(bed: Bed) -> None:
     assert outcome(bed.remove("web", check_mode=True)) == [("web", "removed", True)]
     assert ["VirtualMachine.createSnapshot is at work on it" in one for one in bed.warnings] == [True]
     assert bed.vcenter.now == 1000
+
+
+def test_a_child_that_gets_another_name_meanwhile_is_not_removed(bed: Bed) -> None:
+    """Whoever renames a child while its removal waits for another task may have given it another purpose."""
+    vm = bed.child("a")
+    task = bed.vcenter.add(vim.Task, "task-rename", **{"info.state": "running", "info.descriptionId": "rename"})
+    bed.vcenter.objects[vm]["recentTask"] = [task]
+
+    def rename() -> None:
+        bed.vcenter.objects[vm]["name"] = "database"
+        bed.vcenter.objects[task]["info.state"] = "success"
+
+    bed.vcenter.later(5, rename)
+    (result,) = bed.remove("a")
+    assert (result.state, result.changed, bed.acts) == ("failed", False, [])
+    assert "database" in (result.error or "")
+
+
+def test_a_child_that_is_renamed_meanwhile_is_removed_with_all_the_others(bed: Bed) -> None:
+    """all=true goes by the record alone."""
+    vm = bed.child("a")
+    task = bed.vcenter.add(vim.Task, "task-rename", **{"info.state": "running"})
+    bed.vcenter.objects[vm]["recentTask"] = [task]
+
+    def rename() -> None:
+        bed.vcenter.objects[vm]["name"] = "b"
+        bed.vcenter.objects[task]["info.state"] = "success"
+
+    bed.vcenter.later(5, rename)
+    assert outcome(bed.remove_all()) == [("a", "removed", True)]
+
+
+def _lose(bed: Bed, vm: Any) -> None:
+    """Have somebody else remove a VM after it was found and before it is judged."""
+    scans = itertools.count()
+    carry_out = bed.vcenter._do_CreateContainerView
+
+    def create_view(*given: Any, **more: Any) -> Any:
+        if next(scans) == 1:
+            bed.vcenter.objects.pop(vm)
+        return carry_out(*given, **more)
+
+    bed.vcenter.effects["CreateContainerView"] = create_view
+
+
+def test_a_child_that_another_run_removes_is_absent_and_nothing_was_changed(bed: Bed) -> None:
+    _lose(bed, bed.child("a"))
+    assert outcome(bed.remove("a")) == [("a", "absent", False)]
+    assert bed.acts == []
+
+
+def test_a_child_that_is_removed_meanwhile_is_not_called_detached(bed: Bed) -> None:
+    """Detaching is to keep it."""
+    _lose(bed, bed.child("a"))
+    results = removal.named(bed.parent, [Wanted("a")], bed.order(state="detached"))
+    assert outcome(results) == [("a", "failed", False)]
+    assert "a" in (results[0].error or "")
+
+
+@pytest.mark.parametrize("answer_is_lost", [False, True])
+def test_a_child_that_is_removed_while_it_is_detached_is_not_called_detached(bed: Bed, answer_is_lost: bool) -> None:
+    vm = bed.child("a")
+
+    def reconfigure(_vm: Any, **_given: Any) -> None:
+        bed.vcenter.objects.pop(vm)
+        raise vmodl.fault.ManagedObjectNotFound(msg="It is gone.")
+
+    bed.vcenter.effects["ReconfigVM_Task"] = reconfigure
+    if answer_is_lost:
+        bed.vcenter.lose_answer("ReconfigVM_Task", carried_out=True)
+    (result,) = removal.named(bed.parent, [Wanted("a")], bed.order(state="detached"))
+    assert result.state == "failed"
+
+
+@pytest.mark.parametrize("devices", [None, []], ids=["unset", "empty"])
+def test_a_child_whose_disks_cannot_be_seen_is_not_removed(bed: Bed, devices: Any) -> None:
+    vm = bed.child("a")
+    bed.vcenter.objects[vm]["config.hardware.device"] = devices
+    (result,) = bed.remove("a")
+    assert (result.state, result.changed, bed.acts) == ("failed", False, [])
+    assert "disks" in (result.error or "")
+    wanted = [Wanted("a")]
+    assert outcome(removal.named(bed.parent, wanted, bed.order(force=True))) == [("a", "removed", True)]

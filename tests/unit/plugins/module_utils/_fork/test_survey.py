@@ -22,7 +22,18 @@ def vm(name: str, folder: Any, kinship: Kinship = Kinship.CHILD) -> tuple[Found,
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"), [("web-01", "WEB-01", True), ("straße", "STRASSE", True), ("web-01", "web-1", False)]
+    ("one", "other", "same"),
+    [
+        ("web-01", "WEB-01", True),
+        ("stra\u00dfe", "STRASSE", True),
+        ("web-01", "web-1", False),
+        ("web-01", "web-01 ", True),
+        ("caf\u00e9", "cafe\u0301", True),
+        ("web\u202e-01", "web-01", True),
+        ("web 1", "web  1", True),
+        ("web 1", "web1", False),
+        ("\u0430", "a", False),
+    ],
 )
 def test_same_name(one: str, other: str, same: bool) -> None:
     assert survey.same_name(one, other) is same

@@ -149,7 +149,12 @@ def test_names_that_a_vm_can_have(name: str) -> None:
         ({"name": "a\nb"}, "control characters"),
         ({"children": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}, "stands twice"),
         ({"name": ["a", "a"]}, "stands twice"),
-        ({"name": ["web", "WEB"]}, "The names web and WEB differ in upper and lower case only"),
+        ({"name": ["web", "WEB"]}, "The names web and WEB differ only in"),
+        ({"name": ["caf\u00e9", "cafe\u0301"]}, "differ only in"),
+        ({"name": ["web 01", "web  01"]}, "differ only in"),
+        ({"name": ["web-01 "]}, "begins or ends with a blank"),
+        ({"name": ["\u00a0web-01"]}, "begins or ends with a blank"),
+        ({"name": ["web\ud800"]}, "characters"),
         ({"name": ["a", "b"], "bios_uuid": "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"}, "one VM only"),
         (
             {"children": [{"name": "a"}, {"name": "b"}], "bios_uuid": "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"},
