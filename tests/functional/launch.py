@@ -8,6 +8,7 @@ Processes come from a server that has loaded the modules and their libraries, wh
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import importlib
 import json
@@ -44,9 +45,18 @@ gc.freeze()  # or each process would look through all that, and so copy it
 
 
 def run(
-    module: str, arguments: dict[str, Any], environment: dict[str, str], output: Path, errors: Path, log: Path
+    module: str,
+    arguments: dict[str, Any],
+    environment: dict[str, str],
+    seconds: float,
+    output: Path,
+    errors: Path,
+    log: Path,
 ) -> None:
-    """Run a module as Ansible does, with an environment of its own; what it prints and logs goes into files."""
+    """Run a module as Ansible does, with an environment of its own; what it prints and logs goes into files.
+
+    After so many seconds the place where each of its threads waits is written among the errors.
+    """
     os.environ.clear()
     os.environ.update(environment)
     for stream, path in ((sys.stdout, output), (sys.stderr, errors)):
@@ -54,5 +64,6 @@ def run(
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
     syslog.syslog = lambda *given: log.open("a").write(f"{given[-1]}\n")
+    faulthandler.dump_traceback_later(seconds)
     with patch_module_args(arguments):
         MODULES[module].main()

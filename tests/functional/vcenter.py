@@ -210,7 +210,9 @@ class VCenter:
         given = {key: value for key, value in given.items() if value is not None}
         with tempfile.TemporaryDirectory() as directory:
             files = [Path(directory, name) for name in ("output", "errors", "log")]
-            process = _processes().Process(target=launch.run, args=(module, given, dict(os.environ), *files))
+            process = _processes().Process(
+                target=launch.run, args=(module, given, dict(os.environ), SECONDS - 5, *files)
+            )
             with ExitStack() as stack:
                 if signal_at is not None:
                     number, method, after = signal_at
@@ -219,7 +221,7 @@ class VCenter:
                 process.join(SECONDS)
             if process.is_alive():
                 process.kill()
-                raise AssertionError(f"{module} did not end within {SECONDS} seconds")
+                raise AssertionError(f"{module} did not end within {SECONDS} seconds\n{files[1].read_text()}")
             printed, complaints, logged = (file.read_text() if file.exists() else "" for file in files)
         if signal_at is not None and not printed:
             return Result()
