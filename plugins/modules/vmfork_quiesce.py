@@ -51,7 +51,7 @@ options:
     description:
       - Text of the script that runs in the parent before it stops, for example to take the network down.
       - It must end with exit code 0.
-      - The name of a file is refused. Its text is given by the lookup P(ansible.builtin.file#lookup).
+      - The name of a file is refused. Use the C(ansible.builtin.file) lookup to pass its text.
       - Its first line may name an interpreter (C(#!/bin/bash)). Line ends are turned into those of the guest,
         and a byte order mark at the beginning is left out.
       - In a Windows guest it is for PowerShell, or for C(cmd) if it begins with C(@echo), C(echo off), C(setlocal),
