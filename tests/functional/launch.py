@@ -48,10 +48,10 @@ def run(
     module: str,
     arguments: dict[str, Any],
     environment: dict[str, str],
-    seconds: float,
     output: Path,
     errors: Path,
     log: Path,
+    seconds: float = 55,
 ) -> None:
     """Run a module as Ansible does, with an environment of its own; what it prints and logs goes into files.
 
