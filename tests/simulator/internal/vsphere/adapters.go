@@ -160,8 +160,26 @@ func (s *Simulator) backing(ctx *simulator.Context, vm *simulator.VirtualMachine
 		}
 		backing := *wanted
 		return &backing, ""
+	case *types.VirtualEthernetCardOpaqueNetworkBackingInfo:
+		for _, ref := range host.Network {
+			if summary, ok := opaqueSummary(ctx, ref); ok && summary.OpaqueNetworkId == wanted.OpaqueNetworkId && summary.OpaqueNetworkType == wanted.OpaqueNetworkType {
+				backing := *wanted
+				return &backing, ""
+			}
+		}
+		return nil, ".opaqueNetworkId"
 	}
 	return nil, ""
+}
+
+// opaqueSummary describes an opaque network.
+func opaqueSummary(ctx *simulator.Context, ref types.ManagedObjectReference) (*types.OpaqueNetworkSummary, bool) {
+	network, ok := ctx.Map.Get(ref).(*mo.OpaqueNetwork)
+	if !ok {
+		return nil, false
+	}
+	summary, ok := network.Summary.(*types.OpaqueNetworkSummary)
+	return summary, ok
 }
 
 // samePort keeps the port of an adapter that stays in its port group, if no
@@ -314,6 +332,13 @@ func networkRefOf(ctx *simulator.Context, card *types.VirtualEthernetCard) types
 	if backing, ok := card.Backing.(*types.VirtualEthernetCardNetworkBackingInfo); ok {
 		for _, entity := range ctx.Map.All("Network") {
 			if entity.Entity().Name == backing.DeviceName {
+				return entity.Reference()
+			}
+		}
+	}
+	if backing, ok := card.Backing.(*types.VirtualEthernetCardOpaqueNetworkBackingInfo); ok {
+		for _, entity := range ctx.Map.All("OpaqueNetwork") {
+			if summary, ok := opaqueSummary(ctx, entity.Reference()); ok && summary.OpaqueNetworkId == backing.OpaqueNetworkId {
 				return entity.Reference()
 			}
 		}

@@ -152,6 +152,9 @@ func (v *virtualMachine) embryo(ctx *simulator.Context, location types.VirtualMa
 		found(types.CheckTestTypeSourceTests, &types.InvalidArgument{InvalidProperty: "spec.location.folder"})
 	}
 	host := ctx.Map.Get(b.host).(*simulator.HostSystem)
+	if ok && v.sim.datacenterOf(b.folder) != v.sim.datacenterOf(host) {
+		found(types.CheckTestTypeSourceTests, &types.InvalidArgument{InvalidProperty: "spec.location.folder"})
+	}
 	if v.sim.computeResource(ctx, b.pool) != *host.Parent {
 		found(types.CheckTestTypeResourcePoolTests, &types.InvalidArgument{InvalidProperty: "spec.location.pool"})
 	}

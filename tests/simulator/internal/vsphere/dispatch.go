@@ -18,6 +18,7 @@ const wrapped = "#vmforksim"
 // and puts our objects, with the methods we add or change, in front of those
 // of govmomi's simulator.
 func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
+	s.underWay.begin(ctx, method.This)
 	if ctx.Session == nil {
 		return s.dispatchStranger(ctx, method)
 	}
@@ -39,6 +40,9 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	case *simulator.VirtualMachine:
 		method.This.Value += wrapped
 		return &virtualMachine{VirtualMachine: object, sim: s}, nil
+	case *simulator.ServiceInstance:
+		method.This.Value += wrapped
+		return &serviceInstance{ServiceInstance: object, sim: s}, nil
 	case *simulator.Datacenter:
 		method.This.Value += wrapped
 		return &datacenter{Datacenter: object, sim: s}, nil

@@ -101,7 +101,7 @@ func (e *esxHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case isHiddenMethod(request.Method) || !e.sim.knows(request.Method):
 			e.sim.writeUnknownMethod(w, request)
 		default:
-			callService(e.model.Service, r, body).send(w)
+			e.sim.callService(e.model.Service, r, body).send(w)
 		}
 	default:
 		e.model.Service.ServeMux.ServeHTTP(w, r)
@@ -110,6 +110,7 @@ func (e *esxHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // dispatch is asked before every call.
 func (e *esxHost) dispatch(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
+	e.sim.underWay.begin(ctx, method.This)
 	if ctx.Session == nil {
 		return e.sim.dispatchStranger(ctx, method)
 	}

@@ -66,6 +66,7 @@ func (s *Simulator) posted(ctx *simulator.Context, event types.BaseEvent) {
 	if event = s.asLogged(op, event); event == nil {
 		return
 	}
+	event.GetEvent().CreatedTime = s.now()
 	if reconfigured, ok := event.(*types.VmReconfiguredEvent); ok {
 		op.reconfigured = reconfigured // posted before it is tried
 		return
@@ -138,7 +139,7 @@ func (s *Simulator) reconnected(host types.ManagedObjectReference) {
 		return
 	}
 	for _, late := range held {
-		late.event.GetEvent().CreatedTime = time.Now()
+		late.event.GetEvent().CreatedTime = s.now()
 		s.remember(late.op, late.event)
 	}
 }
@@ -293,7 +294,7 @@ func (s *Simulator) controlEvents(r *http.Request) (any, error) {
 			return nil, fmt.Errorf("older_than is a duration such as 90s, not %q", text)
 		}
 	}
-	return map[string]int{"forgotten": s.events.age(time.Now().Add(-age))}, nil
+	return map[string]int{"forgotten": s.events.age(s.now().Add(-age))}, nil
 }
 
 // eventName is the name of an event's class.

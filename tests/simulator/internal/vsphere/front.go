@@ -114,7 +114,7 @@ func (s *Simulator) run(r *http.Request, request *soapRequest, body []byte) *ans
 			return answer
 		}
 	}
-	answer := callService(s.service, r, body)
+	answer := s.callService(s.service, r, body)
 	if rule != nil && rule.Drop == "after" {
 		panic(http.ErrAbortHandler)
 	}
@@ -122,8 +122,9 @@ func (s *Simulator) run(r *http.Request, request *soapRequest, body []byte) *ans
 }
 
 // callService has govmomi's simulator answer a request.
-func callService(service *simulator.Service, r *http.Request, body []byte) *answer {
-	answer := &answer{header: http.Header{}, status: http.StatusOK}
+func (s *Simulator) callService(service *simulator.Service, r *http.Request, body []byte) (answer *answer) {
+	answer = emptyAnswer()
+	defer s.rescue(r, answer)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	service.ServeSDK(answer, r)
 	answer.tidyFault()
@@ -199,6 +200,8 @@ type answer struct {
 	status int
 	body   bytes.Buffer
 }
+
+func emptyAnswer() *answer { return &answer{header: http.Header{}, status: http.StatusOK} }
 
 func (a *answer) Header() http.Header            { return a.header }
 func (a *answer) WriteHeader(status int)         { a.status = status }

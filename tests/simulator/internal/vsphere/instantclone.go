@@ -191,6 +191,9 @@ func (v *virtualMachine) proposed(ctx *simulator.Context, spec *types.VirtualMac
 		kept, fault = v.sim.ports.pledge(types.ManagedObjectReference{}, cardsOf(devices))
 		kept.release() // the creation keeps some
 	}
+	if fault == nil {
+		fault = reservedMAC(cardsOf(devices))
+	}
 	if fault != nil {
 		found(types.CheckTestTypeNetworkTests, fault)
 	}

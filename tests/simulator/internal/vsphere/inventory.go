@@ -49,6 +49,8 @@ func (s *Simulator) build() error {
 	s.model = simulator.VPX()
 	s.model.ClusterHost = s.options.Hosts
 	s.model.Machine = 0
+	s.model.Datacenter = max(1, s.options.Datacenters)
+	s.model.OpaqueNetwork = s.options.Opaque
 	if err := s.create(s.model, "VMware vCenter Server"); err != nil {
 		return err
 	}
@@ -71,6 +73,7 @@ func (s *Simulator) build() error {
 	for _, group := range registry.All(portGroupType) {
 		s.ports.show(group.Reference())
 	}
+	s.offerOpaqueNetworks(s.background())
 	s.gatherNetworks(s.background())
 	s.tellOwnAddress(s.background(), "vcenter.vmforksim.test", "127.0.0.1")
 	pools := registry.Get(*s.content().IpPoolManager).(*simulator.IpPoolManager)
@@ -110,8 +113,6 @@ func (s *Simulator) certify() {
 
 // addDefaults makes the VMs of the command line, named as vcsim names them.
 func (s *Simulator) addDefaults() error {
-	datacenter := s.registry().Any("Datacenter").(*simulator.Datacenter)
-	folder := s.registry().Get(datacenter.VmFolder).(*simulator.Folder)
 	entities := s.registry().All("")
 	slices.SortFunc(entities, func(a, b mo.Entity) int {
 		return strings.Compare(a.Entity().Name, b.Entity().Name)
@@ -132,6 +133,7 @@ func (s *Simulator) addDefaults() error {
 			if len(resource.Host) == 0 {
 				break
 			}
+			folder := s.registry().Get(s.datacenterOf(resource).VmFolder).(*simulator.Folder)
 			vms = append(vms, newVM{
 				name: fmt.Sprintf("%s%d", prefix, i), folder: folder, pool: *resource.ResourcePool,
 				host: resource.Host[i%len(resource.Host)], powerOn: true,
@@ -158,10 +160,10 @@ func (s *Simulator) addBulk(count int, pattern, folderPath string, powerOn bool)
 	if err != nil {
 		return nil, err
 	}
-	hosts := s.registry().All("HostSystem")
+	hosts := s.hostsIn(s.datacenterOf(folder))
 	vms := make([]newVM, count)
 	for i := range vms {
-		host := hosts[i%len(hosts)].(*simulator.HostSystem)
+		host := hosts[i%len(hosts)]
 		parent := s.registry().Get(*host.Parent)
 		var pool types.ManagedObjectReference
 		switch resource := parent.(type) {
@@ -217,7 +219,7 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 	spec := types.VirtualMachineConfigSpec{
 		GuestId: string(guestID), NumCPUs: 1, MemoryMB: 512,
 		Files:        &types.VirtualMachineFileInfo{VmPathName: "[LocalDS_0]"},
-		DeviceChange: standardDevices(s.network()),
+		DeviceChange: standardDevices(s.network(s.datacenterOf(vm.folder))),
 		ExtraConfig:  ordinaryExtraConfig(vm.name),
 	}
 	ref, fault := c.create(spec, vm.pool, &vm.host, func(made *simulator.VirtualMachine) {
@@ -237,12 +239,16 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 	return ref.Value, nil
 }
 
-// network is the backing of a VM's adapter: the first distributed port group.
-func (s *Simulator) network() types.BaseVirtualDeviceBackingInfo {
+// network is the backing of a VM's adapter: the first distributed port group of
+// its datacenter.
+func (s *Simulator) network(datacenter *simulator.Datacenter) types.BaseVirtualDeviceBackingInfo {
 	groups := s.registry().All(portGroupType)
 	slices.SortFunc(groups, func(a, b mo.Entity) int { return compareMoids(a.Reference().Value, b.Reference().Value) })
 	for _, entity := range groups {
 		group := entity.(*simulator.DistributedVirtualPortgroup)
+		if s.datacenterOf(group) != datacenter {
+			continue
+		}
 		if group.Config.DistributedVirtualSwitch == nil || strings.Contains(group.Name, "Uplink") {
 			continue
 		}
@@ -265,7 +271,8 @@ func (s *Simulator) addPortGroup(wanted newPortGroup) error {
 	if wanted.Name == "" || wanted.Ports < 0 {
 		return errors.New("a port group has a name, and ports")
 	}
-	owner := &distributedSwitch{s.registry().Any("DistributedVirtualSwitch").(*simulator.DistributedVirtualSwitch), s}
+	first := slices.MinFunc(s.registry().All("DistributedVirtualSwitch"), byMoid)
+	owner := &distributedSwitch{first.(*simulator.DistributedVirtualSwitch), s}
 	ctx := s.background()
 	var body soap.HasFault
 	ctx.WithLock(owner.DistributedVirtualSwitch, func() {
@@ -279,12 +286,12 @@ func (s *Simulator) addPortGroup(wanted newPortGroup) error {
 	return nil
 }
 
-// addNetwork makes a network of the standard switches of all hosts.
+// addNetwork makes a network of the standard switches of all hosts of the first
+// datacenter.
 func (s *Simulator) addNetwork(name string) error {
 	ctx := s.background()
-	hosts := s.registry().All("HostSystem")
-	first := hosts[0].(*simulator.HostSystem)
-	standard := ctx.Map.Get(*first.ConfigManager.NetworkSystem).(*simulator.HostNetworkSystem)
+	hosts := s.hostsIn(s.firstDatacenter())
+	standard := ctx.Map.Get(*hosts[0].ConfigManager.NetworkSystem).(*simulator.HostNetworkSystem)
 	var body soap.HasFault
 	ctx.WithLock(standard, func() {
 		body = standard.AddPortGroup(ctx, &types.AddPortGroup{This: standard.Self, Portgrp: types.HostPortGroupSpec{Name: name, VswitchName: "vSwitch0"}})
@@ -297,12 +304,52 @@ func (s *Simulator) addNetwork(name string) error {
 			continue
 		}
 		for _, host := range hosts {
-			host := host.(*simulator.HostSystem)
 			ctx.Map.AppendReference(ctx, host, &host.Network, entity.Reference())
 		}
 	}
 	s.gatherNetworks(ctx)
 	return nil
+}
+
+// offerOpaqueNetworks connects the opaque networks to all hosts of their
+// datacenters.
+func (s *Simulator) offerOpaqueNetworks(ctx *simulator.Context) {
+	for _, entity := range s.registry().All("OpaqueNetwork") {
+		for _, host := range s.hostsIn(s.datacenterOf(entity)) {
+			ctx.Map.AppendReference(ctx, host, &host.Network, entity.Reference())
+		}
+	}
+}
+
+// byMoid orders entities by age.
+func byMoid(a, b mo.Entity) int { return compareMoids(a.Reference().Value, b.Reference().Value) }
+
+// firstDatacenter is DC0.
+func (s *Simulator) firstDatacenter() *simulator.Datacenter {
+	return slices.MinFunc(s.registry().All("Datacenter"), byMoid).(*simulator.Datacenter)
+}
+
+// datacenterOf is the datacenter that an entity is in.
+func (s *Simulator) datacenterOf(entity mo.Entity) *simulator.Datacenter {
+	for at := entity.Entity().Parent; at != nil; {
+		above := s.registry().Get(*at).(mo.Entity)
+		if found, ok := above.(*simulator.Datacenter); ok {
+			return found
+		}
+		at = above.Entity().Parent
+	}
+	return s.firstDatacenter()
+}
+
+// hostsIn are the hosts of a datacenter, oldest first.
+func (s *Simulator) hostsIn(datacenter *simulator.Datacenter) (hosts []*simulator.HostSystem) {
+	for _, entity := range s.registry().All("HostSystem") {
+		if s.datacenterOf(entity) == datacenter {
+			hosts = append(hosts, entity.(*simulator.HostSystem))
+		}
+	}
+	slices.SortFunc(hosts, func(a, b *simulator.HostSystem) int { return compareMoids(a.Self.Value, b.Self.Value) })
+	return hosts
 }
 
 // gatherNetworks shows the networks of the hosts on their clusters, and the

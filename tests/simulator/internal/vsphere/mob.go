@@ -189,7 +189,7 @@ func (m *mob) call(r *http.Request, session, method string, object types.Managed
 // ask reads for a page, uncounted and undisturbed.
 func (m *mob) ask(r *http.Request, session, method string, object types.ManagedObjectReference, arguments string) *xmlNode {
 	return m.send(r, session, method, object, arguments, func(inner *http.Request, _ *soapRequest, body []byte) *answer {
-		return callService(m.sim.service, inner, body)
+		return m.sim.callService(m.sim.service, inner, body)
 	}).returned()
 }
 

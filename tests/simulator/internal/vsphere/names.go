@@ -5,6 +5,7 @@ package vsphere
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -16,9 +17,10 @@ import (
 // simulator of govmomi looks names up in the objects themselves, which panics
 // on a VM that is being created.
 type names struct {
+	rules    *rules
 	mu       sync.Mutex
-	vms      map[string]place // by moid
-	refs     map[place]types.ManagedObjectReference
+	vms      map[string]place                         // by moid
+	refs     map[place][]types.ManagedObjectReference // by the folded name
 	reserved map[place]bool
 }
 
@@ -27,12 +29,21 @@ type place struct {
 	name   string
 }
 
-func newNames() *names {
+// folded is the place of all names that differ in case only.
+func (p place) folded() place { return place{p.folder, strings.ToLower(p.name)} }
+
+func newNames(rules *rules) *names {
 	return &names{
+		rules:    rules,
 		vms:      map[string]place{},
-		refs:     map[place]types.ManagedObjectReference{},
+		refs:     map[place][]types.ManagedObjectReference{},
 		reserved: map[place]bool{},
 	}
+}
+
+// same reports whether vCenter takes one name for the other.
+func (n *names) same(one, other string) bool {
+	return one == other || n.rules.is("names_differing_in_case", "same") && strings.EqualFold(one, other)
 }
 
 // of returns the name of a VM, "" for an unknown one.
@@ -54,8 +65,21 @@ func (n *names) visible(ref types.ManagedObjectReference) bool {
 func (n *names) find(folder types.ManagedObjectReference, name string) (types.ManagedObjectReference, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	ref, ok := n.refs[place{folder, name}]
-	return ref, ok
+	return n.at(place{folder, name})
+}
+
+// at is find for who holds the mutex. The VM of exactly that name comes first.
+func (n *names) at(at place) (found types.ManagedObjectReference, ok bool) {
+	for _, ref := range n.refs[at.folded()] {
+		name := n.vms[ref.Value].name
+		if name == at.name {
+			return ref, true
+		}
+		if n.same(name, at.name) {
+			found, ok = ref, true
+		}
+	}
+	return found, ok
 }
 
 // reserve keeps a name for a VM that is being created.
@@ -63,11 +87,13 @@ func (n *names) reserve(folder types.ManagedObjectReference, name string) types.
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	at := place{folder, name}
-	if ref, ok := n.refs[at]; ok {
+	if ref, ok := n.at(at); ok {
 		return &types.DuplicateName{Name: name, Object: ref}
 	}
-	if n.reserved[at] {
-		return &types.DuplicateName{Name: name, Object: folder}
+	for other := range n.reserved {
+		if other.folder == folder && n.same(other.name, name) {
+			return &types.DuplicateName{Name: name, Object: folder}
+		}
 	}
 	n.reserved[at] = true
 	return nil
@@ -84,9 +110,12 @@ func (n *names) put(ref, folder types.ManagedObjectReference, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.drop(ref)
-	at := place{folder, name}
+	n.enter(ref, place{folder, name})
+}
+
+func (n *names) enter(ref types.ManagedObjectReference, at place) {
 	n.vms[ref.Value] = at
-	n.refs[at] = ref
+	n.refs[at.folded()] = append(n.refs[at.folded()], ref)
 }
 
 // rename follows a change of the property name.
@@ -95,9 +124,7 @@ func (n *names) rename(ref types.ManagedObjectReference, name string) {
 	defer n.mu.Unlock()
 	if at, ok := n.vms[ref.Value]; ok {
 		n.drop(ref)
-		at.name = name
-		n.vms[ref.Value] = at
-		n.refs[at] = ref
+		n.enter(ref, place{at.folder, name})
 	}
 }
 
@@ -110,8 +137,9 @@ func (n *names) remove(ref types.ManagedObjectReference) {
 func (n *names) drop(ref types.ManagedObjectReference) {
 	if at, ok := n.vms[ref.Value]; ok {
 		delete(n.vms, ref.Value)
-		if n.refs[at] == ref {
-			delete(n.refs, at)
+		left := slices.DeleteFunc(n.refs[at.folded()], func(other types.ManagedObjectReference) bool { return other == ref })
+		if n.refs[at.folded()] = left; len(left) == 0 {
+			delete(n.refs, at.folded())
 		}
 	}
 }

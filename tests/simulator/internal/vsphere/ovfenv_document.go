@@ -142,6 +142,10 @@ func (s *Simulator) networkOf(ctx *simulator.Context, card *types.VirtualEtherne
 		if group, ok := ctx.Map.Get(ref).(*simulator.DistributedVirtualPortgroup); ok {
 			return group.Name
 		}
+	case *types.VirtualEthernetCardOpaqueNetworkBackingInfo:
+		if summary, ok := opaqueSummary(ctx, networkRefOf(ctx, card)); ok {
+			return summary.Name
+		}
 	}
 	return ""
 }

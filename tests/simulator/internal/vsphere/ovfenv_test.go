@@ -881,8 +881,7 @@ func (b *bed) shop() (vApp *object.VirtualApp, web, db types.ManagedObjectRefere
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.expect("clone", b.ended(task.Reference()), "")
-		return b.vm(name)
+		return b.expect("clone", b.ended(task.Reference()), "").result.(types.ManagedObjectReference)
 	}
 	return vApp, clone("web"), clone("db")
 }

@@ -152,7 +152,7 @@ func (s *Simulator) importVApp(ctx *simulator.Context, req *types.ImportVApp, st
 	if !ok {
 		return refuse(&types.InvalidArgument{InvalidProperty: "spec"})
 	}
-	target := s.registry().Any("Datacenter").(*simulator.Datacenter).VmFolder
+	target := s.firstDatacenter().VmFolder
 	if req.Folder != nil {
 		target = *req.Folder
 	}

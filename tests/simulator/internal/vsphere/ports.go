@@ -22,7 +22,8 @@ const (
 )
 
 // ports are those of the distributed port groups with static binding, and the
-// adapters that have them: rule port_taken. Its mutex is taken while a VM's lock
+// adapters that have them: rule port_taken. The adapters' MAC addresses stand
+// beside them. Its mutex is taken while a VM's lock
 // is held, and only a port group's lock is taken after it.
 type ports struct {
 	sim *Simulator
@@ -31,6 +32,7 @@ type ports struct {
 	groups map[string]*portGroup
 	next   map[types.ManagedObjectReference]int // key of a switch's next port
 	held   map[types.ManagedObjectReference][]port
+	macs   map[types.ManagedObjectReference][]cardAt // of the adapters, for MAC conflicts
 }
 
 // port is one port of a port group.
@@ -53,7 +55,7 @@ type occupant struct {
 func newPorts(s *Simulator) *ports {
 	return &ports{
 		sim: s, groups: map[string]*portGroup{}, next: map[types.ManagedObjectReference]int{},
-		held: map[types.ManagedObjectReference][]port{},
+		held: map[types.ManagedObjectReference][]port{}, macs: map[types.ManagedObjectReference][]cardAt{},
 	}
 }
 
@@ -126,6 +128,12 @@ func (p *ports) pledge(vm types.ManagedObjectReference, cards []*types.VirtualEt
 	kept := &pledge{ports: p}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if fault := p.sim.refusedMACs(cards); fault != nil {
+		return nil, fault
+	}
+	if taken := p.conflicts(vm, cards); len(taken) > 0 && p.sim.rules.is("mac_conflict", "refused") {
+		return nil, macTaken(taken[0].mac)
+	}
 	for _, card := range cards {
 		asked, ok := dvPortOf(card)
 		if !ok {
@@ -200,8 +208,16 @@ func (k *pledge) release() {
 func (k *pledge) settle(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) {
 	p := k.ports
 	p.mu.Lock()
+	conflicts := p.conflicts(vm, cards)
+	if len(conflicts) > 0 {
+		defer p.sim.spawn(func() { p.sim.postConflicts(vm, conflicts) }) // the caller holds the VM's lock
+	}
 	defer p.mu.Unlock()
 	k.drop()
+	p.macs[vm] = nil
+	for _, card := range cards {
+		p.macs[vm] = append(p.macs[vm], addressOf(card))
+	}
 	var held []port
 	for _, card := range cards {
 		asked, ok := dvPortOf(card)
@@ -254,6 +270,7 @@ func (p *ports) forget(vm types.ManagedObjectReference) {
 		p.groups[left.group].release(left.key)
 	}
 	delete(p.held, vm)
+	delete(p.macs, vm)
 }
 
 // dvPortOf is the distributed port that an adapter is connected to.

@@ -29,7 +29,7 @@ func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMach
 	switch state := changed.Runtime.PowerState; {
 	case state == types.VirtualMachinePowerStatePoweredOn && !resumed:
 		s.connectCards(ctx, object, true)
-		vm.bootedAt(time.Now(), extraConfig(&object.VirtualMachine))
+		vm.bootedAt(s.now(), extraConfig(&object.VirtualMachine))
 		s.poweredOn(ctx, vm, object, operationOf(ctx).origin)
 	case state == types.VirtualMachinePowerStatePoweredOff:
 		s.connectCards(ctx, object, false)

@@ -36,6 +36,9 @@ func (s *Simulator) powerOnFrom(ctx *simulator.Context, object *simulator.Virtua
 			if fault := vm.mayPowerOn(); fault != nil {
 				return fault
 			}
+			if fault := reservedMAC(cardsOf(object.Config.Hardware.Device)); fault != nil {
+				return fault
+			}
 			if found := s.barriers(ctx, object, *object.Runtime.Host); from == fromVCenter && len(found) > 0 {
 				return found[0]
 			}

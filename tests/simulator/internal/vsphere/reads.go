@@ -50,7 +50,7 @@ func (s *Simulator) sightOf(ctx *simulator.Context) *sight {
 	if ctx.Session != nil && s.restricted(ctx, ctx.Session.UserName) {
 		found.user = ctx.Session.UserName
 	}
-	if found.user == "" && !s.tasks.anyForgotten() {
+	if found.user == "" && !s.tasks.anyForgotten() && !s.instances.anyMember() {
 		return nil
 	}
 	return found
@@ -153,7 +153,7 @@ func (v *sight) content(specs []types.PropertyFilterSpec, object types.ObjectCon
 	}
 	var kept []types.DynamicProperty
 	for _, property := range object.PropSet {
-		if refused[property.Name] != "" {
+		if refused[property.Name] != "" || property.Name == "parent" && v.sim.instances.inVApp(object.Obj) {
 			continue
 		}
 		if list, ok := property.Val.(types.ArrayOfManagedObjectReference); ok {

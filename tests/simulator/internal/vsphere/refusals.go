@@ -26,7 +26,11 @@ func (v *virtualMachine) refusedDevices(ctx *simulator.Context) (faults []types.
 		}
 		switch base := base.(type) {
 		case *types.VirtualTPM:
-			faults = append(faults, withText(&types.NotSupported{}, "Instant Clone is not supported when VM with vTPM device"))
+			fault, err := newFault(v.sim.rules.get("instant_clone_vtpm_fault"), v.Self.Value, "Instant Clone is not supported when VM with vTPM device")
+			if err != nil {
+				panic(err) // every choice is a fault
+			}
+			faults = append(faults, fault)
 		case *types.VirtualPCIPassthrough:
 			unsupported()
 		case *types.VirtualSerialPort:

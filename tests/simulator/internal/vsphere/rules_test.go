@@ -467,6 +467,40 @@ var ruleTests = map[string]struct {
 		b.expect("off", b.power(child, false), "")
 		b.expect("on again", b.power(child, true), map[string]string{"InvalidState": "InvalidState"}[choice])
 	}},
+	"child_disk_backing": {guests: true, test: func(b *bed, choice string) {
+		parent := b.parent()
+		backing := func(vm types.ManagedObjectReference) *types.VirtualDiskFlatVer2BackingInfo {
+			disks := object.VirtualDeviceList(b.read(vm, "config.hardware").Config.Hardware.Device).SelectByType((*types.VirtualDisk)(nil))
+			return disks[0].GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		}
+		base, own := backing(parent), backing(b.child(parent, "c", ""))
+		if linked := own.Parent != nil && own.Parent.FileName == base.FileName; linked != (choice == "linked") || own.FileName == base.FileName {
+			b.Errorf("%+v on %+v", own, own.Parent)
+		}
+	}},
+	"instant_clone_vtpm_fault": {version: "8.0.3.0", test: func(b *bed, choice string) {
+		source := b.vm("DC0_H0_VM0")
+		b.fit(source, &types.VirtualTPM{VirtualDevice: types.VirtualDevice{Key: 11000}})
+		b.expect("clone", b.clone(source, types.VirtualMachineInstantCloneSpec{Name: "c"}), choice)
+	}},
+	"names_differing_in_case": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		index, folder := object.NewSearchIndex(b.client.Client), b.sim.vmFolder().Self
+		found, err := index.FindChild(b.ctx, folder, "dc0_h0_vm0")
+		if err != nil || (found != nil && found.Reference() == vm) != (choice == "same") {
+			b.Error(found, err)
+		}
+		rename := func(name string) outcome {
+			return b.raw.task("Rename_Task", b.vm("DC0_C0_RP0_VM0"), "<newName>"+name+"</newName>")
+		}
+		b.expect("another VM's name", rename("DC0_h0_VM0"), map[string]string{"same": "DuplicateName"}[choice])
+		if choice == "same" {
+			b.expect("its own name", rename("dc0_C0_RP0_VM0"), "")
+		}
+		if found, err := index.FindChild(b.ctx, folder, "DC0_H0_VM0"); err != nil || found == nil || found.Reference() != vm {
+			b.Error(found, err)
+		}
+	}},
 	"clone_inherits_fork_group": {guests: true, test: func(b *bed, choice string) {
 		child := b.child(b.parent(), "c", "")
 		folder := b.sim.vmFolder().Self.Value
@@ -662,6 +696,39 @@ var ruleTests = map[string]struct {
 		if choice == "applied" {
 			b.inGuest(vm, "rmmod vmxnet3; modprobe vmxnet3; grep -qx 00:50:56:11:22:33 /sys/class/net/eth0/address")
 		}
+	}},
+	"mac_conflict": {test: func(b *bed, choice string) {
+		first, second := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
+		for _, vm := range []types.ManagedObjectReference{first, second} {
+			b.expect("off", b.power(vm, false), "")
+		}
+		manual := func(card *types.VirtualVmxnet3) { card.AddressType, card.MacAddress = "manual", "00:50:56:01:02:03" }
+		b.expect("first", b.editCard(first, manual), "")
+		b.expect("second", b.editCard(second, manual), map[string]string{"refused": "InvalidDeviceSpec"}[choice])
+		seen := func() bool {
+			return slices.ContainsFunc(b.events(eventsOf(second)), func(event types.BaseEvent) bool {
+				conflict, ok := event.(*types.VmMacConflictEvent)
+				return ok && conflict.ConflictedVm.Vm == first && conflict.Mac == "00:50:56:01:02:03"
+			})
+		}
+		if choice == "refused" {
+			if seen() {
+				b.Error("the conflict of an adapter that was refused is logged")
+			}
+			return
+		}
+		b.eventually("the event", seen)
+	}},
+	"reserved_macs": {version: "8.0.3.0", test: func(b *bed, choice string) {
+		vm, source := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
+		card := b.card(source)
+		card.AddressType, card.MacAddress = "manual", "00:0c:29:01:02:03"
+		spec := types.VirtualMachineInstantCloneSpec{Name: "c", Location: types.VirtualMachineRelocateSpec{DeviceChange: editOf(card)}}
+		b.expect("clone", b.clone(source, spec), "GenericVmConfigFault")
+		b.expect("off", b.power(vm, false), "")
+		edited := b.editCard(vm, func(card *types.VirtualVmxnet3) { card.AddressType, card.MacAddress = "manual", "00:50:56:40:00:00" })
+		b.expect("edit", edited, map[string]string{"at-configuration": "GenericVmConfigFault"}[choice])
+		b.expect("on", b.power(vm, true), map[string]string{"at-power-on": "GenericVmConfigFault"}[choice])
 	}},
 	"instant_clone_devices": {version: "8.0.3.0", test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")

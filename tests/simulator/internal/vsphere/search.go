@@ -42,7 +42,7 @@ func (x *searchIndex) FindChild(ctx *simulator.Context, req *types.FindChild) so
 	}
 	body := &methods.FindChildBody{Res: &types.FindChildResponse{}}
 	ref, ok := x.sim.names.find(folder.Self, req.Name)
-	if !ok {
+	if !ok || x.sim.instances.inVApp(ref) {
 		ref, ok = x.sim.childWithName(ctx, folder, req.Name)
 	}
 	if sight := x.sim.sightOf(ctx); ok && (sight == nil || sight.visible(ref)) {

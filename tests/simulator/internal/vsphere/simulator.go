@@ -35,10 +35,13 @@ type Options struct {
 	ESXHost       string // whose endpoint that is
 	VMs           int    // per resource pool
 	Hosts         int    // in the cluster
+	Datacenters   int    // 0 is one
+	Opaque        int    // opaque networks per datacenter
 	APIVersion    string
 	HiddenMethods string // auto, on or off
 	Delay         time.Duration
 	TaskDelay     time.Duration
+	ClockOffset   time.Duration // of vCenter's clock
 	Username      string
 	Password      string
 	Guest         string // ns, plain, or none for VMs without a guest
@@ -78,6 +81,7 @@ type Simulator struct {
 	events     *events
 	mob        *mob
 	ports      *ports
+	underWay   underWay
 	lastMAC    uint32
 	files      sync.Mutex // govmomi's simulator reads datastores without their locks
 	log        *log.Logger
@@ -101,7 +105,6 @@ func Start(options Options) (*Simulator, error) {
 		calls:   newCalls(),
 		rules:   newRules(),
 		faults:  &faults{},
-		names:   newNames(),
 		tasks: &tasks{
 			plans: map[types.ManagedObjectReference]*taskPlan{},
 			gone:  map[types.ManagedObjectReference]bool{},
@@ -117,6 +120,7 @@ func Start(options Options) (*Simulator, error) {
 	default:
 		return nil, fmt.Errorf("-hidden-methods is auto, on or off, not %q", options.HiddenMethods)
 	}
+	s.names = newNames(s.rules)
 	s.users = newUsers(options.Username, options.Password)
 	s.sessions = &sessions{sim: s, seen: map[string]*simulator.Session{}, dead: map[string]bool{}}
 	s.instances = &instances{sim: s, byMoid: map[string]*instance{}}

@@ -1,0 +1,110 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// cardAt is the MAC address of an adapter, and the network that it is on.
+type cardAt struct{ mac, network string }
+
+// addressOf is where an adapter can be in another one's way.
+func addressOf(card *types.VirtualEthernetCard) cardAt {
+	at := cardAt{mac: strings.ToLower(card.MacAddress)}
+	switch backing := card.Backing.(type) {
+	case *types.VirtualEthernetCardDistributedVirtualPortBackingInfo:
+		at.network = "port group " + backing.Port.PortgroupKey
+	case *types.VirtualEthernetCardNetworkBackingInfo:
+		at.network = "network " + backing.DeviceName
+	case *types.VirtualEthernetCardOpaqueNetworkBackingInfo:
+		at.network = "opaque network " + backing.OpaqueNetworkId
+	}
+	return at
+}
+
+// isManual reports whether a person chose an adapter's MAC address.
+func isManual(card *types.VirtualEthernetCard) bool {
+	return card.AddressType == string(types.VirtualEthernetCardMacTypeManual) && card.MacAddress != ""
+}
+
+// macConflict is another VM that has the MAC address of an adapter.
+type macConflict struct {
+	mac string
+	vm  types.ManagedObjectReference
+}
+
+// conflicts finds the manual MAC addresses among a VM's adapters that another
+// VM has on the same network. The caller holds the mutex.
+func (p *ports) conflicts(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) (found []macConflict) {
+	for _, card := range cards {
+		at := addressOf(card)
+		if !isManual(card) || slices.Contains(p.macs[vm], at) {
+			continue
+		}
+		for other, theirs := range p.macs {
+			if other != vm && slices.Contains(theirs, at) {
+				found = append(found, macConflict{at.mac, other})
+			}
+		}
+	}
+	return found
+}
+
+// macTaken is the fault of an adapter with another VM's MAC address.
+func macTaken(mac string) types.BaseMethodFault {
+	return withText(&types.InvalidDeviceSpec{InvalidVmConfig: types.InvalidVmConfig{Property: "macAddress"}},
+		"The MAC address "+mac+" is in use by another virtual machine on the network.")
+}
+
+// postConflicts posts that a VM has MAC addresses of others: rule mac_conflict.
+func (s *Simulator) postConflicts(vm types.ManagedObjectReference, conflicts []macConflict) {
+	ctx := s.background()
+	for _, conflict := range conflicts {
+		object, ok := ctx.Map.Get(vm).(*simulator.VirtualMachine)
+		if !ok {
+			continue
+		}
+		var event types.Event
+		ctx.WithLock(object, func() { event = s.eventOn(ctx, object) })
+		name := s.names.of(conflict.vm.Value)
+		event.FullFormattedMessage = fmt.Sprintf("The MAC address (%s) of %s conflicts with MAC assigned to %s", conflict.mac, event.Vm.Name, name)
+		s.post(ctx, &types.VmMacConflictEvent{
+			VmEvent:      types.VmEvent{Event: event},
+			ConflictedVm: types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: name}, Vm: conflict.vm},
+			Mac:          conflict.mac,
+		})
+	}
+}
+
+// reservedMACs are the ranges that vSphere assigns addresses of by itself.
+var reservedMACs = [][2]string{
+	{"00:50:56:40:00:00", "00:50:56:ff:ff:ff"}, {"00:0c:29:00:00:00", "00:0c:29:ff:ff:ff"},
+}
+
+// reservedMAC refuses manual MAC addresses that vSphere reserves.
+func reservedMAC(cards []*types.VirtualEthernetCard) types.BaseMethodFault {
+	for _, card := range cards {
+		mac := strings.ToLower(card.MacAddress)
+		if isManual(card) && slices.ContainsFunc(reservedMACs, func(ends [2]string) bool { return ends[0] <= mac && mac <= ends[1] }) {
+			text := mac + " is not a valid static Ethernet address. It conflicts with VMware reserved MACs for other usage."
+			return withText(&types.GenericVmConfigFault{Reason: text}, text)
+		}
+	}
+	return nil
+}
+
+// refusedMACs is the fault of adapters with MAC addresses that they cannot be
+// given: reserved ones, where the rule reserved_macs says so.
+func (s *Simulator) refusedMACs(cards []*types.VirtualEthernetCard) types.BaseMethodFault {
+	if s.rules.is("reserved_macs", "at-power-on") {
+		return nil
+	}
+	return reservedMAC(cards)
+}

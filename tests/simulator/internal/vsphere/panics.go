@@ -1,0 +1,71 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"fmt"
+	"net/http"
+	"reflect"
+	"runtime/debug"
+	"sync"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// govmomi's simulator keeps the lock of an object whose method panics: every
+// later call on it would wait forever. Here such a call is answered with
+// SystemError, and the lock is released. Locks of other objects that the method
+// had taken are not.
+
+// underWay are the calls that are being answered, by their HTTP requests.
+type underWay struct{ calls sync.Map }
+
+// underWayCall is the lock that a call holds.
+type underWayCall struct {
+	ctx *simulator.Context
+	ref types.ManagedObjectReference
+}
+
+// requestOf identifies the HTTP request that a context was made for.
+func requestOf(ctx *simulator.Context) uintptr {
+	return reflect.ValueOf(ctx).Elem().FieldByName("req").Pointer()
+}
+
+// begin notes the object that a call is addressed to.
+func (u *underWay) begin(ctx *simulator.Context, ref types.ManagedObjectReference) {
+	if request := requestOf(ctx); request != 0 {
+		u.calls.Store(request, underWayCall{ctx, ref})
+	}
+}
+
+// rescue is deferred around the answer to a request.
+func (s *Simulator) rescue(r *http.Request, answer *answer) {
+	call, known := s.underWay.calls.LoadAndDelete(reflect.ValueOf(r).Pointer())
+	trouble := recover()
+	if trouble == nil {
+		return
+	}
+	if trouble == http.ErrAbortHandler || !known {
+		panic(trouble)
+	}
+	s.log.Printf("a call on %s panics: %v\n%s", call.(underWayCall).ref, trouble, debug.Stack())
+	call.(underWayCall).unlock()
+	*answer = *emptyAnswer()
+	text := fmt.Sprintf("A general system error occurred: %v", trouble)
+	writeFault(answer, "ServerFaultCode", text, &types.SystemError{Reason: fmt.Sprint(trouble)})
+}
+
+// unlock releases the object's lock, however often the call has taken it: a
+// release too many panics, and changes nothing.
+func (c underWayCall) unlock() {
+	if _, ownLock := c.ctx.Map.Get(c.ref).(sync.Locker); ownLock {
+		return
+	}
+	defer func() { _ = recover() }()
+	release := c.ctx.Map.AcquireLock(c.ctx, c.ref)
+	for {
+		release()
+	}
+}
