@@ -204,13 +204,16 @@ def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
 
     :param datacenter: ``None`` when the user cannot see in which one the task's VM is.
     """
-    above = {}
-    if not path.startswith("/") and datacenter is not None:
-        above = paths_of(session, [datacenter])
-    full = [f"{above[datacenter]}/vm/{path}"] if above else []
+    above = paths_of(session, [datacenter]) if datacenter is not None else {}
+    full = [f"{above[datacenter]}/vm/{path}"] if above and not path.startswith("/") else []
     for one in (*full, *([path] if "/" in path else [])):
         found = _at(session, one)
         if isinstance(found, vim.Folder):
+            if above and not _is_below(one, above[datacenter]):
+                raise _errors.BadInput(
+                    f"The folder {path} is in another datacenter than the VM, which is in {above[datacenter]}. Give a "
+                    "folder of that datacenter."
+                )
             _errors.remember_name(found._GetMoId(), one)
             return found
     if not path.startswith("/") and not above:
@@ -223,6 +226,11 @@ def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
         f"The folder {path} was not found on {session.name}.{_similar_folders(session, path, datacenter)} "
         "Give its inventory path, for example /Datacenter/vm/folder."
     )
+
+
+def _is_below(path: str, above: str) -> bool:
+    """Whether an inventory path leads below another, however people write the two."""
+    return unescape(f"/{path.strip('/')}/").casefold().startswith(unescape(f"{above}/").casefold())
 
 
 def _similar_folders(session: Session, path: str, datacenter: t.Any) -> str:

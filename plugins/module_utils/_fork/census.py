@@ -36,11 +36,14 @@ def count(
     """The ``parents`` and ``without_parent`` return values.
 
     :param only: restrict both to what has to do with this VM, be it a parent or a child.
-    :param warn: is told what the user may not ask the server.
+    :param warn: is called with what the user may not ask the server, and which VMs cannot be read.
     """
     everyone = _properties.scan(
         session, session.content.rootFolder, vim.VirtualMachine, [*identity.SCAN_PATHS, *engine.paths]
     )
+    problem = parents.unreadable(everyone)
+    if problem is not None:
+        warn(problem)
     shared = identity.shared_uuids(everyone.values())
     told = _ask_the_server(only, deadline, warn) if only is not None else {}
     family = relate(everyone, engine, told)

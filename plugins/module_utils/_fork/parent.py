@@ -101,8 +101,14 @@ def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Par
 
     :raises _errors.NotFound: there is none.
     :raises _errors.Ambiguous: there are several.
+    :raises _errors.Refused: its configuration cannot be read, so nothing can be known about its children.
     """
     found = _inventory.find_vm(session, selector, paths(engine))
+    if "config.instanceUuid" not in found.values:
+        raise _errors.Refused(
+            f"The configuration of VM {found.name} ({found.moid}) cannot be read. Give the user the privilege "
+            "System.Read on it. If vCenter shows the VM as inaccessible or orphaned, repair that first."
+        )
     if found.values.get("config.template"):
         raise _errors.BadInput(f"{found.name} is a template, and only VMs can be forked. Convert it to a VM first.")
     host = found.values.get("runtime.host")
@@ -184,16 +190,42 @@ def forget_scripts(parent: Parent, warn: t.Callable[[str], None]) -> None:
         warn(_errors.failure(doubt, trouble).sentence)
 
 
-def children(parent: Parent, deadline: Deadline) -> list[tuple[_inventory.Found, identity.Verdict]]:
+def unreadable(everyone: t.Mapping[t.Any, _properties.Values]) -> str | None:
+    """Return the warning about VMs that may be children and cannot be read; ``None`` when there is none."""
+    names = sorted(
+        f"{_inventory.unescape(values.get('name', 'without a name'))} ({vm._GetMoId()})"
+        for vm, values in everyone.items()
+        if "config.uuid" not in values
+    )
+    if not names:
+        return None
+    shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+    return (
+        f"The configuration of {len(names)} VMs cannot be read, so it is not known whether they are children: {shown}. "
+        "Give the user the privilege System.Read on them."
+    )
+
+
+_NAMES_SHOWN = 5
+
+
+def children(
+    parent: Parent, deadline: Deadline, warn: t.Callable[[str], None] | None = None
+) -> list[tuple[_inventory.Found, identity.Verdict]]:
     """The parent's children by the server's own list or by our records, each with what it is to the parent.
 
     They are looked for in every datacenter, where copies of them may be, too.
     The server may no longer list a persistent child that has run, knows
     nothing of our records, and with Instant Clone keeps no list at all.
+
+    :param warn: is called when there are VMs that cannot be read.
     """
     listed = set(listed_children(parent, deadline))
     root = parent.session.content.rootFolder
     everyone = _properties.scan(parent.session, root, vim.VirtualMachine, identity.SCAN_PATHS)
+    problem = unreadable(everyone)
+    if warn is not None and problem is not None:
+        warn(problem)
     shared = identity.shared_uuids(everyone.values())
     recorded = {vm for vm, values in everyone.items() if identity.judge(parent.values, values).is_child}
     found = _inventory.locate(parent.session, listed | recorded, listing_paths(parent.engine))

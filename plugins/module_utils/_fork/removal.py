@@ -96,7 +96,7 @@ def named(parent: Parent, wanted: t.Sequence[Wanted], order: Order) -> list[Resu
 def every(parent: Parent, order: Order) -> list[Result]:
     """Remove or detach every child of this parent that we recorded."""
     results = []
-    for found, verdict in sorted(parents.children(parent, order.deadline), key=lambda each: each[0].name):
+    for found, verdict in sorted(parents.children(parent, order.deadline, order.warn), key=lambda each: each[0].name):
         if verdict.is_child:
             results.append(_concerned(parent, found, order))
         elif verdict.kinship is identity.Kinship.DOUBLE:
