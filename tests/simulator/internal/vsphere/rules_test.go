@@ -452,6 +452,18 @@ var ruleTests = map[string]struct {
 		}
 		b.until(child, "the report that was asked for", func(vm mo.VirtualMachine) bool { return vm.Guest.HostName == "asked" }, "guest")
 	}},
+	"child_disk_backing": {guests: true, test: func(b *bed, choice string) {
+		backing := func(vm types.ManagedObjectReference) *types.VirtualDiskFlatVer2BackingInfo {
+			disks := object.VirtualDeviceList(b.read(vm, "config.hardware").Config.Hardware.Device).SelectByType((*types.VirtualDisk)(nil))
+			return disks[0].(*types.VirtualDisk).Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		}
+		parent := b.parent()
+		base, own := backing(parent), backing(b.child(parent, "c", ""))
+		linked := own.Parent != nil && own.Parent.FileName == base.FileName
+		if own.FileName == base.FileName || linked != (choice == "linked") || own.Parent != nil != linked {
+			b.Errorf("%+v of %+v", own, base)
+		}
+	}},
 	"nonpersistent_power_off": {guests: true, test: func(b *bed, choice string) {
 		child := b.child(b.parent(), "c", "")
 		b.expect("on", b.power(child, true), "")
