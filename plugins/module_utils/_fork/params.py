@@ -51,8 +51,10 @@ def _config_key(key: str, option: str) -> str:
             f"{option}: keys that start with {report.OWN_PARAMS} are the collection's own. Rename {key}."
         )
     if not _KEY.fullmatch(key):
+        # When secrets are given as text, a key may be the part of a secret before an = sign.
+        shown = repr(key) if option == "config_params" else "what is given as a key"
         raise _errors.BadInput(
-            f"{option}: {key!r} cannot be a key. Use letters, digits and the characters _ . : - without spaces."
+            f"{option}: {shown} cannot be a key. Use letters, digits and the characters _ . : - without spaces."
         )
     return key
 

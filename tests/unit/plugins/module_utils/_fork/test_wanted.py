@@ -14,6 +14,7 @@ from hypothesis.strategies import text
 from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import host_names, wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.params import secret_config_params
 
 MAC = "00:50:56:01:02:03"
 
@@ -189,3 +190,10 @@ def test_refused(given: dict[str, Any], said: str) -> None:
         wanted.children(params(**given))
     assert said in refusal.value.sentence
     assert "1234567" not in refusal.value.sentence
+
+
+def test_what_may_be_a_part_of_a_secret_is_not_repeated() -> None:
+    """Ansible splits secrets that are given as text at blanks and commas."""
+    with pytest.raises(BadInput, match="cannot be a key") as caught:
+        secret_config_params({"password": "correct-horse", "p@rt of it": "battery-staple"})
+    assert "p@rt" not in caught.value.sentence
