@@ -144,7 +144,7 @@ def _target(session: Session, transfer: Transfer) -> tuple[str, int, str]:
     try:
         parts = urlsplit(transfer.url)
         host, port = parts.hostname, parts.port or 443
-        if parts.scheme != "https" or not host or re.search(r"[\x00-\x20\x7f]", transfer.url):
+        if parts.scheme != "https" or not host or re.search(r"[^\x21-\x7e]", transfer.url):
             raise ValueError
     except ValueError as error:
         raise _errors.OperationFailed(

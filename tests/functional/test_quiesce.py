@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -581,35 +583,126 @@ def test_two_at_once_with_the_same_scripts(parent: VCenter) -> None:
     assert parent.in_guest(child["moid"], "hostname; cat /root/pre-quiesce-ran").split() == ["web-01", "once"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT])
-@pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
+def test_second_task_that_begins_after_the_first_announced_its_scripts(parent: VCenter) -> None:
+    """Both end well, and the VM stands still with the record of its scripts."""
+    it = parent.moid()
+    script = (
+        "touch /root/began; until [ -e /root/go ]; do sleep 0.1; done\n" + f"vmtoolsd --cmd '{parent.way.freeze}'\n"
+    )
+    given = {"method": "script", "script": script, "timeout": 50}
+    with ThreadPoolExecutor() as both:
+        first = both.submit(quiesce, parent, **given)
+        parent.in_guest(it, "until [ -e /root/began ]; do sleep 0.1; done")
+        second = both.submit(quiesce, parent, **given)
+        until = time.monotonic() + 50
+        while " busy " not in parent.guest(it)["guestinfo"].get("vmfork.quiesce", ""):
+            assert time.monotonic() < until
+        parent.in_guest(it, "touch /root/go")
+        ended = [first.result(), second.result()]
+    assert not any(one.get("failed") for one in ended), [one.msg for one in ended]
+    again = quiesce(parent, **given)
+    assert again["changed"] is False
+    assert again["parent"]["quiesced_at"]
+    assert UNKNOWN not in again.raw
+
+
+@pytest.mark.parametrize(
+    ("delivery", "number"),
+    [("file_transfer", signal.SIGINT), ("file_transfer", signal.SIGTERM), ("guestinfo", signal.SIGHUP)],
+)
 def test_signal(parent: VCenter, delivery: str, number: int) -> None:
     """What the task has brought into the guest does not stay there, and the VM does not stop later."""
     given = {"pre_quiesce_script": f"# {SECRET}\n{LATER}", "script_delivery": delivery}
     arguments = {"name": parent.parent, **parent.guest_login, **given}
     signal_at = (number, "WaitForUpdatesEx", 2)
-    parent.run("vmfork_quiesce", signal_at=signal_at, **arguments)
+    result = parent.run("vmfork_quiesce", signal_at=signal_at, **arguments)
+    assert result["failed"]
+    assert signal.Signals(number).name in result.msg
     assert_nothing_left(parent)
     assert parent.in_guest(parent.moid(), "pgrep -x sleep; ls /root") == ""
+    assert parent.control("GET", "sessions") == []
+
+
+# --- a guest that may not write to guestinfo, a host that is hidden ---------------------------------------------------
+
+SETINFO = "isolation.tools.setinfo.disable"
+
+
+def test_guest_that_may_not_write_to_guestinfo(parent: VCenter) -> None:
+    """The tasks report what its children cannot, and what an earlier run left is not in them."""
+    left = {"guestinfo.vmfork.scripts": "0123 earlier", f"guestinfo.{PAYLOAD}.0": "what an earlier task left"}
+    settings = [word for key, value in {**left, SETINFO: "TRUE"}.items() for word in ("-e", f"{key}={value}")]
+    parent.govc("vm.change", "-vm", parent.parent, *settings)
+    for check in (True, False):
+        with parent.calls() as calls:
+            refusal = quiesce(parent, post_clone_script=POST_CLONE, script_delivery="guestinfo", check=check)
+        assert f"may not write to guestinfo ({SETINFO}). Use script_delivery=file_transfer" in refusal.msg
+        assert {name for name in calls if "Guest" in name or name.endswith("_Task")} == set()
+    done = quiesce(parent, post_clone_script=POST_CLONE)
+    assert done["parent"]["quiesced"], done.msg
+    assert "Its children cannot report the end of their post-clone script" in str(done["warnings"])
+    given = {"parent_name": parent.parent, "name": "web-01"}
+    with parent.calls() as calls:
+        refusal = parent.fails("vmfork_child", wait_for="post_clone", **given)
+    assert f"guestinfo ({SETINFO}). Use another wait_for" in refusal.msg
+    assert parent.way.create not in calls
+    assert parent.ok("vmfork_child", wait_for="powered_on", **given)["changed"]
+    shown = parent.govc("vm.info", "-json", "-e", "web-01") + str(parent.guest(parent.moid("/DC0/vm/web-01")))
+    for value in left.values():
+        assert value not in shown
+
+
+def test_host_that_the_user_may_not_read(parent: VCenter) -> None:
+    login = {"username": "junior", "password": "juniors-long-password"}
+    host = parent.moid("/DC0/host/DC0_H0/DC0_H0")
+    hidden = {"deny": ["System.Read"], "deny_on": [host]}
+    parent.control("POST", "users", {"name": "junior", "password": login["password"], **hidden})
+    given = {"post_clone_script": POST_CLONE, **login}
+    refusal = quiesce(parent, script_delivery="file_transfer", **given)
+    assert "Give the user read access to the host" in refusal.msg
+    assert_nothing_left(parent)
+    done = quiesce(parent, **given)
+    assert done.get("parent", {}).get("quiesced"), done.msg
+    assert "Scripts go through vCenter instead of the ESXi host" in str(done["warnings"])
+
+
+NOISE = base64.b64encode(random.Random(1).randbytes(150_000)).decode()
+"""It cannot be compressed to less than one guestinfo value."""
+
+ODD = (
+    "\ufeff"
+    + POST_CLONE.replace("\n", "\r\n")
+    + """echo 'größe 名前' "it's" '$HOME "`date`"'\r
+# 'unbalanced $(\r
+printf 'x\\000\\377y\\303' && head -c 3000 /dev/zero | tr '\\000' z && printf end"""
+)
 
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
-@pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(POST_CLONE.replace("\n", "\r\n"), id="CRLF"),
-        pytest.param(POST_CLONE + "echo 'größe 名前'\n", id="non-ASCII"),
-        pytest.param(POST_CLONE + "echo end", id="no newline at the end"),
-        pytest.param(POST_CLONE + "# " + "x" * 1_000_000 + "\n", id="1 MB"),
-    ],
-)
-def test_shapes_of_scripts(parent: VCenter, script: str, delivery: str) -> None:
-    done = quiesce(parent, post_clone_script=script, script_delivery=delivery)
+def test_shapes_of_scripts(parent: VCenter, delivery: str) -> None:
+    """Line ends and byte order mark of Windows, quotes, no newline at the end, much text, long output."""
+    script = ODD.replace("# ", f"# {NOISE}", 1)
+    bad_output = "printf 'a\\000\\377b\\303'; head -c 3000 /dev/zero | tr '\\000' q; exit 3"
+    refusal = quiesce(parent, pre_quiesce_script=bad_output, script_delivery=delivery)
+    assert refusal["guest"]["output"] == "q" * 2048, refusal.msg
+    given = {"pre_quiesce_script": "printf 'a\\000\\377b\\303'", "post_clone_script": script}
+    done = quiesce(parent, script_delivery=delivery, **given)
     assert done["changed"], done.msg
-    assert quiesce(parent, post_clone_script=script, script_delivery=delivery)["changed"] is False
+    assert quiesce(parent, script_delivery=delivery, **given)["changed"] is False
     child = parent.fork("web-01").child("web-01")
     assert child["post_clone"]["exit_code"] == 0
+    assert child["post_clone"]["output"].endswith("zend")
+    assert len(child["post_clone"]["output"]) == 2048
     assert parent.in_guest(child["moid"], "hostname").strip() == "web-01"
+
+
+def test_output_that_is_no_text(parent: VCenter) -> None:
+    said = "printf 'x\\000\\377y\\303'; echo 'größe 名前' \"it's\" '$HOME \"`date`\"'"
+    assert quiesce(parent, post_clone_script=said)["changed"]
+    output = parent.fork("web-01").child("web-01")["post_clone"]["output"]
+    assert 'größe 名前 it\'s $HOME "`date`"\n' in output
+    assert "y\ufffd" in output
+    assert "\0" not in output
 
 
 def test_guest_directory_and_interpreter(parent: VCenter) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import re
+import signal
 from typing import Any
 
 import pytest
@@ -23,10 +24,13 @@ for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$one; done >/root/processes 2>
 """
 
 LONG_WAIT = {"timeout": 6}
+CREATED = "created"
+"""Stands for the call after which the child is there."""
 FAILURES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "script": ("exit 3", {}, {}),
     "time-out": ("exec sleep 60", LONG_WAIT, {}),
     "busy": ("exit 3", {}, {"method": "ReconfigVM_Task", "at": "task", "fault": "TaskInProgress", "count": 1}),
+    "signal": ("exec sleep 60", {"signal_at": (signal.SIGTERM, CREATED, 0)}, {}),
 }
 
 
@@ -45,14 +49,18 @@ def test_nothing_shows_a_secret_after_a_failure(vcenter: VCenter, failure: str) 
     if fault:
         vcenter.fault(**fault)
     given = {"parent_name": vcenter.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
+    if "signal_at" in options:
+        method = "InstantClone_Task" if vcenter.way.born_running else "PowerOnVM_Task"
+        options = {"signal_at": (options["signal_at"][0], method, 0)}
     result = vcenter.run("vmfork_child", **given, **options)
+    assert vcenter.control("GET", "sessions") == []
     moid = vcenter.moid("/DC0/vm/web-01")
     for shown in (result.raw, visible(vcenter, moid), visible(vcenter, vcenter.moid())):
         assert SECRET not in shown
         assert ENCODED[:-4] not in shown
     assert result["failed"]
     assert "web-01" in result.raw, "the log is there"
-    if failure != "busy":  # then the child may not even run
+    if failure not in ("busy", "signal"):  # then the child may not even run
         processes = vcenter.in_guest(moid, "cat /root/processes")
         assert "runner" in processes
         assert SECRET not in processes

@@ -46,6 +46,9 @@ SLOW_LOOK = 5
 END_SECONDS = 15
 """Time for a runner to end once it was asked to. It takes a second; VMware Tools gives it five before it kills."""
 
+RECORD_SECONDS = 5
+"""Time for vCenter to show the record of the scripts after it has shown that the VM is at its fork point."""
+
 TIDY_SECONDS = 10
 """Time to take our directory away after a failure, which must not wait long for a guest that does not answer."""
 
@@ -163,13 +166,15 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     :raises _errors.TimedOut: the fork point was not reached.
     """
     trace = new_trace()
-    forget_scripts(parent, warn)
+    nonce = report.new_nonce()
+    if plan.job is None or report.obstacle(_extra_config.mapping(parent.values)) is not None:
+        forget_scripts(parent, warn)  # else the runner does, when it knows that no other is about to freeze the VM
     payload.Payload(parent).clear_earlier(warn)
     try:
         if plan.job is None:
             _await_fork_point(parent, deadline, trace, None, None)
         else:
-            _run(parent, deadline, plan, trace, warn)
+            _run(parent, deadline, plan, nonce, trace, warn)
     except _Busy as busy:
         warn(f"{busy.sentence} It is waited for.")
         trace = new_trace()
@@ -178,7 +183,8 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
         error = _as_error(parent, trouble)
         with contextlib.suppress(_errors.Error, vmodl.MethodFault), parent.session.clean_up():
             parent.refresh()
-            forget_scripts(parent, warn)
+            if report.is_recorded_by(_extra_config.mapping(parent.values), nonce):
+                forget_scripts(parent, warn)
         if isinstance(error, _errors.Error) and _has_these_scripts(parent, plan):
             warn(f"Another run brought VM {parent.name} to its fork point with the same scripts. {error.sentence}")
             return new_trace()
@@ -190,6 +196,7 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
             raise
         raise error from trouble
     _refresh(parent)
+    _check_record(parent, plan, trace, warn)
     return trace
 
 
@@ -197,6 +204,31 @@ def _refresh(parent: Parent) -> None:
     """Read the parent again now that it stands at its fork point, though the time may be over."""
     with parent.session.clean_up():
         parent.refresh()
+
+
+def _check_record(parent: Parent, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
+    """Make sure that the VM stands at the fork point with the scripts of this task: another run may have frozen it.
+
+    :raises _errors.Refused: it has other scripts.
+    """
+    if plan.job is None or report.obstacle(_extra_config.mapping(parent.values)) is not None:
+        return
+    if not _has_these_scripts(parent, plan):
+        digest = plan.job.digest()
+
+        def is_there(_vm: t.Any, values: _properties.Values | None) -> bool | None:
+            return True if report.scripts(_extra_config.mapping(values or {})) == digest else None
+
+        watching = _properties.Watch(parent.session, {vim.VirtualMachine: (_extra_config.PATH,)})
+        with parent.session.clean_up(RECORD_SECONDS) as rest, watching as watch:
+            watch.add([parent.vm])
+            _properties.wait_for(watch, rest.remaining, is_there)
+        _refresh(parent)
+        try:
+            is_done(parent, plan.job, warn)
+        except _errors.Refused as error:
+            error.details.setdefault("guest", trace)
+            raise
 
 
 def _await_other(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
@@ -227,7 +259,9 @@ def _as_error(parent: Parent, trouble: BaseException) -> BaseException:
     return trouble
 
 
-def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
+def _run(
+    parent: Parent, deadline: Deadline, plan: Plan, nonce: str, trace: Trace, warn: t.Callable[[str], None]
+) -> None:
     if not parent.values.get("guest.guestOperationsReady"):
         _guest(parent, deadline, plan).await_ready()
         parent.refresh()
@@ -236,7 +270,6 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
     job = t.cast(runner.Job, plan.job)
     family = _family(parent, job)
     language = family.language
-    nonce = report.new_nonce()
     files = language.files(job, family, nonce, parent.engine.freeze_command, KEYS)
     in_guestinfo = payload.Payload(parent)
     started = False
@@ -266,7 +299,12 @@ def _run(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.C
             started = isinstance(trouble, _errors.ConnectionLost)
             if not started:
                 raise
-        _await_fork_point(parent, deadline, trace, nonce, guest)
+        try:
+            _await_fork_point(parent, deadline, trace, nonce, guest)
+        except _NotUnpacked:
+            if _is_displaced(guest, trace):
+                raise _early_end(parent, family, report.Report("busy", runner.STAGES["busy"], "")) from None
+            raise
     except BaseException as trouble:  # a signal may have ended the task
         fate = _Fate.TIDIED if isinstance(trouble, _RunnerEnded) else _Fate.ENDED
         if started and (isinstance(trouble, _Unreadable) or not isinstance(trouble, _errors.GuestFailed)):
@@ -366,6 +404,10 @@ class _Busy(_RunnerEnded):
     """The runner left the guest to another one that is at work there."""
 
 
+class _NotUnpacked(_RunnerEnded):
+    """The runner did not find its files in guestinfo."""
+
+
 class _Unreadable(_errors.GuestFailed):
     """The report in guestinfo is not one that a runner writes: nothing is known of the runner."""
 
@@ -442,7 +484,7 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
 def _look_at_process(parent: Parent, guest: Guest, trace: Trace) -> None:
     """The slow second path: a runner that ended and could not report."""
     if trace["pid"] is None:
-        with contextlib.suppress(vmodl.MethodFault):
+        with contextlib.suppress(*operations.NOT_REPORTED):
             trace["pid"] = guest.find(trace["directory"])  # nobody else knows the directory's name
         return
     code = guest.exit_code(trace["pid"])
@@ -488,5 +530,5 @@ def _early_end(parent: Parent, family: families.Family, ended: report.Report) ->
         return _Unreadable(_errors.sentence(what, why, remedy))
     said = " ".join(ended.output.split())
     detail = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
-    kind = {"killed": _errors.GuestFailed, "busy": _Busy}.get(ended.stage, _RunnerEnded)
+    kind = {"killed": _errors.GuestFailed, "busy": _Busy, "unpack": _NotUnpacked}.get(ended.stage, _RunnerEnded)
     return kind(_errors.sentence(what, f"{why} ({detail})", remedy))

@@ -24,8 +24,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import L
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES
 
 SCRIPTS = "guestinfo.vmfork.scripts"
-"""SHA-256 of the scripts a VM was quiesced with, written before the freeze. Only a VM that stands at the fork point
-should have it: it is removed after an early end, in every child, and after a power-off."""
+"""``<digest> <nonce>``: SHA-256 of the scripts a VM was quiesced with, and the nonce of the runner that wrote it before
+the freeze. Only a VM at its fork point should have it: it is removed after an early end, in every child, and after a
+power-off."""
 
 QUIESCED_AT = "guestinfo.vmfork.quiesced_at"
 """When the runner asked for the freeze: UTC by the guest's clock, ISO 8601. Counts beside the scripts only."""
@@ -73,8 +74,9 @@ _CODE = re.compile("[0-9]{1,10}")
 _MAX_CODE = 0xFFFFFFFF
 """The largest exit code: those of Windows have 32 bits."""
 
-_REFUSING = ("isolation.tools.setinfo.disable", "guest_rpc.rpci.auth.cmd.info-set")
-"""Settings of a VM by which VMware Tools' info-set is refused."""
+_REFUSING = "isolation.tools.setinfo.disable"
+"""Setting of a VM by which info-set of VMware Tools is refused. ``guest_rpc.rpci.auth.cmd.info-set`` refuses it to
+other users than root, and the runner is root."""
 
 _NONCE = re.compile("[!-~]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -98,7 +100,12 @@ def new_nonce() -> str:
 
 def scripts(extra_config: t.Mapping[str, str]) -> str | None:
     """Return the recorded digest of the scripts. It is only good for a comparison: any text may be there."""
-    return extra_config.get(SCRIPTS, "").strip() or None
+    return next(iter(extra_config.get(SCRIPTS, "").split()), None)
+
+
+def is_recorded_by(extra_config: t.Mapping[str, str], nonce: str) -> bool:
+    """Return whether the record of the scripts was written by the runner with this nonce."""
+    return nonce in extra_config.get(SCRIPTS, "").split()[1:]
 
 
 def quiesced_at(extra_config: t.Mapping[str, str]) -> str | None:
@@ -113,7 +120,7 @@ def obstacle(extra_config: t.Mapping[str, str]) -> str | None:
     (open-vm-tools: a VMX that refuses info-set, as security guides ask for.)
     """
     return next(
-        (key for key, value in extra_config.items() if key.lower() in _REFUSING and value.upper() == "TRUE"), None
+        (key for key, value in extra_config.items() if key.lower() == _REFUSING and value.upper() == "TRUE"), None
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import re
 import shlex
 import ssl
@@ -23,7 +24,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import De
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STOP
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 READY_PATHS = ("runtime.powerState", "guest.toolsRunningStatus", "guest.guestOperationsReady")
@@ -62,14 +63,51 @@ class HostHidden(_errors.OperationFailed):
     """vCenter does not show the user the ESXi host, or its certificate."""
 
 
+NOT_REPORTED = (vmodl.MethodFault, UnknownType)
+"""What is raised where a guest does not report its processes, or reports what cannot be read."""
+
+
+class Process(t.NamedTuple):
+    """A process in the guest, as far as the guest reported it.
+
+    :param began: seconds since 1970 by the guest's clock, infinite when not reported.
+    :param exit_code: 0 while it runs, and when not reported: some servers leave 0 out.
+    """
+
+    pid: int
+    command: str
+    began: float
+    has_ended: bool
+    exit_code: int
+
+
+def _process(reported: t.Any) -> Process | None:
+    """Parse one entry of a process list, of which any part may be missing; ``None``: it has no process ID."""
+    pid = reported.pid
+    if not isinstance(pid, int) or pid <= 0:
+        return None
+    try:
+        began = reported.startTime.timestamp()
+    except (AttributeError, ValueError, OverflowError, OSError):  # missing, or a time that no clock shows
+        began = math.inf
+    return Process(pid, reported.cmdLine or "", began, reported.endTime is not None, reported.exitCode or 0)
+
+
+_DIRECTORY = re.compile(r"(?:/|[A-Za-z]:[/\\]|\\\\)(?:[^\x00-\x1f\x7f]*[/\\])?vmfork\.[^/\\\x00-\x1f\x7f]{1,200}")
+"""A directory of ours: absolute, and named with our prefix. What else is reported as one must never be removed."""
+
+_RUNNER = re.compile(r"(vmfork\.[^/\\ ]{1,200})[/\\]runner\b")
+"""A runner in a command line. The length of a name is limited because command lines may be very long."""
+
+
 _ASKING = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
 def _managers(session: Session) -> _properties.Values:
-    """The server's managers of guests, which are the same for all of them: one request for a session."""
+    """Return the server's managers of guests, which are the same for all of them: one request for a session."""
     manager = session.content.guestOperationsManager
-    return _properties.read(session, [manager], _MANAGERS)[manager]
+    return _properties.read(session, [manager], _MANAGERS).get(manager, {}) if manager is not None else {}
 
 
 class Guest:
@@ -114,9 +152,13 @@ class Guest:
         )
 
     def make_directory(self, parent: str | None) -> str:
-        """A new directory that only the user can enter; below ``parent``, or where the guest keeps temporary files."""
-        return self._call(
-            "Could not make a directory in the guest",
+        """Make a directory that only the user can enter: below ``parent``, or where the guest keeps temporary files.
+
+        :raises _errors.GuestFailed: the guest returned a path that is not one of such a directory.
+        """
+        what = "Could not make a directory in the guest"
+        path = self._call(
+            what,
             self._manager("fileManager").CreateTemporaryDirectoryInGuest,
             vm=self._vm,
             auth=self._auth,
@@ -124,6 +166,15 @@ class Guest:
             suffix="",
             directoryPath=parent,
         )
+        if not isinstance(path, str) or not _DIRECTORY.fullmatch(path):
+            raise _errors.GuestFailed(
+                _errors.sentence(
+                    f"{what} of VM {self._name}",
+                    f"VMware Tools returned the path {path!r:.200}, which cannot be used",
+                    f"Check VMware Tools in the guest, or {self._otherwise}.",
+                )
+            )
+        return path
 
     def ask_to_stop(self, directory: str, pid: int) -> None:
         """Ask the runner that lies in a directory to end; that it has ended already is no error.
@@ -193,12 +244,12 @@ class Guest:
             auth=self._auth,
             guestFilePath=path,
         )
-        return _http.get(self._session, self._transfer(found.url, what), limit)
+        return _http.get(self._session, self._transfer(getattr(found, "url", None) or "", what), limit)
 
-    def _transfer(self, url: str, what: str) -> _http.Transfer:
+    def _transfer(self, url: str | None, what: str) -> _http.Transfer:
         certificates = self._login.transfer_certs
         return _http.Transfer(
-            url,
+            url or "",
             what,
             self._otherwise,
             certificate=self._host_certificate(what) if certificates == "pinned" else None,
@@ -208,15 +259,25 @@ class Guest:
     def start(self, path: str, arguments: str) -> int:
         """Start a program; its process ID is returned.
 
-        :raises _errors.ConnectionLost: no answer came; the program may run all the same.
+        :raises _errors.ConnectionLost: no process ID came; the program may run all the same.
         """
-        return self._call(
-            "Could not start a program in the guest",
+        what = "Could not start a program in the guest"
+        pid = self._call(
+            what,
             self._manager("processManager").StartProgramInGuest,
             vm=self._vm,
             auth=self._auth,
             spec=vim.vm.guest.ProcessManager.ProgramSpec(programPath=path, arguments=arguments),
         )
+        if not isinstance(pid, int) or pid <= 0:
+            raise _errors.ConnectionLost(
+                _errors.sentence(
+                    f"{what} of VM {self._name}",
+                    f"vCenter returned {pid!r:.40} for its process ID",
+                    "Check VMware Tools in the guest.",
+                )
+            )
+        return pid
 
     def terminate(self, pid: int) -> None:
         """Ask a program to end; one that has ended already, or a guest that does not answer, is no error.
@@ -244,50 +305,46 @@ class Guest:
         return True
 
     def exit_code(self, pid: int) -> int | None:
-        """The exit code of a program that has ended; ``None`` while it runs or when the guest does not say.
+        """Return the exit code of a program that has ended; ``None`` while it runs or when the guest does not say.
 
         Never waits: this is asked while something else is waited for.
         """
         try:
-            found = self._session.ask(
-                self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=[pid]
-            )
-        except vmodl.MethodFault:
+            found = self._processes([pid])
+        except NOT_REPORTED:
             return None  # a guest that has stopped answers nothing
-        for one in found or []:
-            if one.pid == pid and one.endTime is not None:
-                # The wire leaves an exit code of 0 out on some servers.
-                return one.exitCode or 0
-        return None
+        return next((process.exit_code for process in found if process.pid == pid and process.has_ended), None)
 
     def find(self, directory: str) -> int | None:
-        """The process ID of the runner in a directory, or of what will be it; of several processes, of the first.
+        """Return the process ID of the runner in a directory, or of what will be it; the first of several processes.
 
-        The scripts that it runs lie in the same directory, and may be said to have begun before it: start times are
+        The scripts that it runs lie in the same directory, and may be reported to have begun before it: start times are
         whole seconds, and not of one clock.
 
         ``None``: the guest knows of none. Never waits. A program that :meth:`start` has started is found for some
         minutes after its end.
 
-        :raises vmodl.MethodFault: the guest does not say.
+        :raises NOT_REPORTED: the guest does not say.
         """
-        found = self._session.ask(
-            self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=[]
-        )
-        ours = [one for one in found or [] if directory in (one.cmdLine or "")]
-        runners = [one for one in ours if re.search(re.escape(directory) + r"[/\\]runner\b", one.cmdLine)]
-        return min(runners or ours, key=lambda one: (one.startTime, one.pid)).pid if ours else None
+        ours = [process for process in self._processes([]) if directory in process.command]
+        runner_path = re.compile(re.escape(directory) + r"[/\\]runner\b")
+        runners = [process for process in ours if runner_path.search(process.command)]
+        return min(runners or ours, key=lambda process: (process.began, process.pid)).pid if ours else None
 
     def has_other_runner(self, directory: str) -> bool:
         """Return whether a runner of another task works in the guest. Never waits.
 
-        :raises vmodl.MethodFault: the guest does not say.
+        :raises NOT_REPORTED: the guest does not say.
         """
+        running = [process.command for process in self._processes([]) if not process.has_ended]
+        return any(directory not in command and _RUNNER.search(command) for command in running)
+
+    def _processes(self, pids: list[int]) -> list[Process]:
+        """Return the guest's processes; with an empty list, all that are known."""
         found = self._session.ask(
-            self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=[]
+            self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=pids
         )
-        running = [process.cmdLine or "" for process in found or [] if process.endTime is None]
-        return any(directory not in line and re.search(r"vmfork\.[^/\\ ]+[/\\]runner\b", line) for line in running)
+        return [process for process in map(_process, found or []) if process is not None]
 
     def await_exit(self, pid: int) -> int:
         """Wait until a program has ended; its exit code.
@@ -366,7 +423,16 @@ class Guest:
 
     def _manager(self, which: str) -> t.Any:
         with _ASKING:
-            return _managers(self._session)[which]
+            manager = _managers(self._session).get(which)
+        if manager is None:
+            raise _errors.OperationFailed(
+                _errors.sentence(
+                    f"Could not use the guest of VM {self._name}",
+                    f"{self._session.server.hostname} does not offer guest operations to this user",
+                    "Check the user's permissions in vCenter.",
+                )
+            )
+        return manager
 
     def _host_certificate(self, what: str) -> bytes:
         """The certificate vCenter reports for the VM's present host, DER."""
@@ -376,7 +442,7 @@ class Guest:
             pem = values.get(host, {}).get("config.certificate") or []
             try:
                 self._certificate = ssl.PEM_cert_to_DER_cert(bytes(byte & 0xFF for byte in pem).decode().strip())
-            except ValueError:  # there is none, or what vCenter shows is none
+            except (TypeError, ValueError):  # there is none, or what vCenter shows is none
                 raise HostHidden(
                     _errors.sentence(
                         what,

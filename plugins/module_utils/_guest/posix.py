@@ -64,7 +64,7 @@ def pack(contents: t.Mapping[str, bytes]) -> list[str]:
     """Files as guestinfo values."""
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
-        for name, content in sorted(contents.items()):
+        for name, content in contents.items():
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o600
             archive.addfile(entry, io.BytesIO(content))
@@ -79,6 +79,8 @@ def unpack(package: Package, job: Job, family: Family, nonce: str, keys: Keys) -
         "key_quiesce": keys.quiesce,
         "count": str(len(package.chunks)),
         "directory": package.directory,
+        "mark": MARK,
+        "alive": ALIVE,
         **_tools(job, family),
     }
     line = "; ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
@@ -163,6 +165,9 @@ umask 077
 find_tools || exit $exit_tools
 mkdir "$directory" || exit $exit_unpack
 trap 'rm -rf "$directory"; exit $exit_unpack' 1 2 15
+# By these a directory that an unpacking broken off left behind is known to be ours, and one at work to be alive.
+printf '#!/bin/sh\n# %s\n' "$mark" >"$directory/runner"
+echo $$ >"$directory/$alive"
 decode=-D # of macOS until it learned the other
 [ "$(echo YQ== | base64 -d 2>/dev/null)" != a ] || decode=-d
 chunk=0
@@ -172,7 +177,8 @@ while [ $chunk -lt $count ]; do
   chunk=$((chunk + 1))
 done | base64 $decode 2>/dev/null | gzip -dc 2>/dev/null | (cd "$directory" && tar -xf - 2>/dev/null)
 [ ! -e "$directory/kept" ] || echo 'VMware Tools could not clear guestinfo' >"$directory/output"
-if [ ! -s "$directory/runner" ] || [ -e "$directory/kept" ]; then
+# Only the runner from the archive has a third line.
+if ! { read -r line && read -r line && read -r line; } <"$directory/runner" || [ -e "$directory/kept" ]; then
   text=$( (tail -c 2048 "$directory/output" | base64 | tr -d '\n') 2>/dev/null)
   rm -rf "$directory"
   rpc "info-set $key_quiesce $nonce unpack $exit_unpack $text" >/dev/null 2>&1
@@ -280,7 +286,8 @@ hide_secrets() {
 # end_early STAGE EXIT_CODE OWN_EXIT_CODE: there will be no fork.
 end_early() {
   take_output
-  blank "$key_scripts"
+  # The record of another runner, which may be about to reach the fork point, stays.
+  case $(rpc "info-get $key_scripts" 2>/dev/null) in *"$nonce"*) blank "$key_scripts" ;; esac
   publish "$key_quiesce" "$nonce $1 $2 $output"
   exit "$3"
 }
@@ -346,7 +353,7 @@ stop() {
 is_alive() {
   pid=$(cat "$1/$alive" 2>/dev/null) && kill -0 "$pid" 2>/dev/null || return 1
   line=$(tr '\000' ' ' 2>/dev/null <"/proc/$pid/cmdline") || line=$(ps -o args= -p "$pid" 2>/dev/null) || return 0
-  case $line in *"$1/runner"*) ;; *) return 1 ;; esac
+  case $line in *"$1"*) ;; *) return 1 ;; esac # the runner, or the shell that unpacks it
 }
 
 # Another runner brings the VM to the fork point; this one would go on in every child. Its record of scripts stays.
@@ -369,11 +376,12 @@ remove_leftovers() {
     fi
   done
   : >"$directory/$leads"
+  is_blank "$key_scripts" || blank "$key_scripts" # the record of a runner that was killed
 }
 
 announce() {
   publish "$key_quiesced_at" "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
-  publish "$key_scripts" "$digest"
+  publish "$key_scripts" "$digest $nonce"
 }
 
 # Our call of the fork point stands between two scripts.

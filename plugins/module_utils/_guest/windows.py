@@ -105,7 +105,7 @@ def pack(contents: t.Mapping[str, bytes]) -> list[str]:
     """Files as guestinfo values."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in sorted(contents.items()):
+        for name, content in contents.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return chunks(packed.getvalue())
 
@@ -118,6 +118,7 @@ def unpack(package: Package, job: Job, family: Family, nonce: str, keys: Keys) -
         "key_quiesce": keys.quiesce,
         "directory": package.directory,
         "stop_name": STOP,
+        "mark": MARK,
     }
     lines = [
         *(f"${name} = {literal(value)}" for name, value in settings.items()),
@@ -249,6 +250,8 @@ try {
     $rights.AddAccessRule((New-Object Security.AccessControl.FileSystemAccessRule $words))
   }
   [void][IO.Directory]::CreateDirectory($directory, $rights)
+  # By this a directory that an unpacking broken off left behind is known to be ours.
+  [IO.File]::WriteAllText((Join-Path $directory 'runner.ps1'), '# ' + $mark)
   $text = New-Object Text.StringBuilder
   for ($chunk = 0; $chunk -lt $count; $chunk++) {
     $answer = Send-Rpc ('info-get ' + $key + '.' + $chunk)
@@ -344,7 +347,8 @@ function Format-Code([long]$code) { $code -band 4294967295 }
 # There will be no fork.
 function Exit-Early([string]$stage, [long]$code) {
   $text = Get-Output
-  Clear-Value $key_scripts
+  # The record of another runner, which may be about to reach the fork point, stays.
+  if ((Read-Value $key_scripts).Contains($nonce)) { Clear-Value $key_scripts }
   Publish-Value $key_quiesce ('{0} {1} {2} {3}' -f $nonce, $stage, (Format-Code $code), $text)
   exit $exits[$stage]
 }
@@ -445,12 +449,13 @@ function Remove-Leftovers {
     }
   }
   [IO.File]::WriteAllText((Join-Path $directory $leads_name), '')
+  if (Read-Value $key_scripts) { Clear-Value $key_scripts } # the record of a runner that was killed
 }
 
 function Publish-Announcement {
   $now = [DateTime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ssZ', [Globalization.CultureInfo]::InvariantCulture)
   Publish-Value $key_quiesced_at $now
-  Publish-Value $key_scripts $digest
+  Publish-Value $key_scripts ($digest + ' ' + $nonce)
 }
 
 # Our call of the fork point stands between two scripts.

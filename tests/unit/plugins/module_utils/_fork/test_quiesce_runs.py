@@ -64,9 +64,13 @@ class Bed:
         )
         return PID
 
+    def announce(self, nonce: str = "nonce0") -> None:
+        """A runner writes its record of the scripts."""
+        self.vcenter.set_keys(self.vm, **{report.SCRIPTS: f"{JOB.digest()} {nonce}"})
+
     def freeze(self) -> None:
         """The fork point."""
-        self.vcenter.set_keys(self.vm, **{report.SCRIPTS: JOB.digest()})
+        self.announce()
         self.vcenter.objects[self.vm]["runtime.instantCloneFrozen"] = True
 
     def end(self, code: int = STAGES["terminated"]) -> None:
@@ -105,7 +109,7 @@ def test_fork_point(bed: Bed) -> None:
     assert (trace["pid"], trace["exit_code"]) == (PID, None)
     assert [bool(one) for one in bed.payloads] == [True], "the runner finds its files"
     assert (bed.left, bed.warnings) == ([], [])
-    assert bed.vcenter.keys(bed.vm)[report.SCRIPTS] == JOB.digest()
+    assert report.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
     assert bed.parent.is_quiesced
     assert not bed.vcenter.called("TerminateProcessInGuest", "DeleteDirectoryInGuest")
 
@@ -137,7 +141,7 @@ def test_record_of_scripts_that_did_not_come_to_the_fork_point_is_removed(bed: B
     """A runner that was killed after it had written it cannot do that."""
 
     def fail() -> None:
-        bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: JOB.digest()})
+        bed.announce()
         bed.end(137)
 
     bed.vcenter.later(10, fail)
@@ -347,3 +351,103 @@ def test_vm_that_another_task_froze_while_this_one_began(bed: Bed) -> None:
     assert bed.vcenter.now - before < 30
     assert "with the same scripts" in bed.warnings[-1]
     assert bed.left == []
+
+
+def refuse_login(bed: Bed) -> None:
+    bed.vcenter.refuse("ValidateCredentialsInGuest", vim.fault.InvalidGuestLogin(msg="No."))
+
+
+def end_early(bed: Bed) -> None:
+    bed.vcenter.later(10, lambda: (bed.tell("not_root", 1), bed.end(STAGES["not_root"])))
+
+
+@pytest.mark.parametrize("fail", [refuse_login, end_early, lambda _bed: None], ids=["login", "early end", "time-out"])
+def test_record_of_a_runner_that_is_about_to_freeze_the_vm_stays(bed: Bed, fail: Callable[[Bed], None]) -> None:
+    """The other task has announced its scripts before this one began, and reaches the fork point after it."""
+    bed.announce("of the first")
+    bed.parent.refresh()
+    fail(bed)
+    with pytest.raises(_errors.Error):
+        bed.run()
+    assert report.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
+
+
+def test_record_of_the_first_of_two_tasks_stays(bed: Bed) -> None:
+    bed.announce("of the first")
+    bed.parent.refresh()
+
+    def freeze() -> None:
+        bed.vcenter.objects[bed.vm]["runtime.instantCloneFrozen"] = True
+
+    busy_then(bed, freeze)
+    assert bed.run() == quiesce.new_trace()
+    assert report.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
+    assert len(bed.warnings) == 1
+
+
+def test_record_of_an_earlier_time_is_removed_before_a_guest_that_quiesces_alone_is_awaited(bed: Bed) -> None:
+    bed.announce("earlier")
+    bed.parent.refresh()
+
+    def freeze() -> None:
+        bed.vcenter.objects[bed.vm]["runtime.instantCloneFrozen"] = True
+
+    bed.vcenter.later(10, freeze)
+    bed.run(job=None, login=None)
+    assert report.scripts(bed.vcenter.keys(bed.vm)) is None
+
+
+@pytest.mark.parametrize(
+    ("recorded", "later"),
+    [("0" * 64, None), ("", None), ("0" * 64, JOB.digest()), ("", JOB.digest())],
+    ids=["others", "none", "ours comes late after others", "ours comes late"],
+)
+def test_fork_point_counts_with_the_scripts_of_this_task_alone(bed: Bed, recorded: str, later: str | None) -> None:
+    """Another run may have frozen the VM without the runner of this one having noticed."""
+
+    def freeze() -> None:
+        bed.freeze()
+        bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: recorded})
+
+    bed.vcenter.later(10, freeze)
+    if later is not None:
+        bed.vcenter.later(12, lambda: bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: later}))
+    if recorded and not later:
+        with pytest.raises(_errors.Refused, match="with other scripts than these") as error:
+            bed.run()
+        assert (error.value.details["guest"]["pid"], error.value.details["parent"]["quiesced"]) == (PID, True)
+    else:
+        bed.run()
+        assert bool(bed.warnings) == (later is None)
+
+
+def test_scripts_that_another_task_took_from_guestinfo(bed: Bed) -> None:
+    """Both put theirs there at once: the runner that found nothing leaves the VM to the other one."""
+
+    def lose() -> None:
+        bed.tell("unpack", STAGES["unpack"])
+        bed.end(STAGES["unpack"])
+        bed.processes[PID + 1] = vim.vm.guest.ProcessManager.ProcessInfo(
+            pid=PID + 1, name="sh", owner="root", cmdLine="/bin/sh /tmp/vmfork.other/runner", startTime=WHEN
+        )
+
+    bed.vcenter.later(10, lose)
+    bed.vcenter.later(20, bed.freeze)
+    assert bed.run() == quiesce.new_trace()
+    assert "another task is quiescing it" in bed.warnings[0]
+
+
+def test_process_list_that_cannot_be_read_is_asked_for_again(bed: Bed) -> None:
+    """Entries without a process ID or times, and a list that pyVmomi cannot read, leave the fork point to count."""
+    bed.vcenter.lose_answer("StartProgramInGuest", carried_out=True)
+    answers = iter([ValueError("no number"), KeyError("Unknown"), [vim.vm.guest.ProcessManager.ProcessInfo()]])
+
+    def answer(_manager: Any, **_given: Any) -> list[Any]:
+        given = next(answers, None)
+        if isinstance(given, Exception):
+            raise given
+        return given if given is not None else list(bed.processes.values())
+
+    bed.vcenter.effects.update(ListProcessesInGuest=answer)
+    bed.vcenter.later(40, bed.freeze)
+    assert bed.run()["pid"] == PID

@@ -202,7 +202,7 @@ def test_time_of_the_freeze(value: str) -> None:
     [
         ({"isolation.tools.setinfo.disable": "TRUE"}, "isolation.tools.setinfo.disable"),
         ({"isolation.tools.setInfo.disable": "true"}, "isolation.tools.setInfo.disable"),
-        ({"guest_rpc.rpci.auth.cmd.info-set": "TRUE"}, "guest_rpc.rpci.auth.cmd.info-set"),
+        ({"guest_rpc.rpci.auth.cmd.info-set": "TRUE"}, None),
         ({"isolation.tools.setinfo.disable": "FALSE"}, None),
         ({"isolation.tools.copy.disable": "TRUE"}, None),
     ],

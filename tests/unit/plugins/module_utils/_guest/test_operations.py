@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import datetime
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pyVmomi import vim, vmodl
@@ -18,6 +21,15 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import opera
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, WINDOWS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import UnknownType
+
+
+def process(pid: int, line: str | None, began: int | None = None, end: int | None = None, **more: Any) -> Any:
+    """An entry of a process list; what is not given is missing in it."""
+    times = {"startTime": began, "endTime": end}
+    given = {name: datetime.datetime.fromtimestamp(when, datetime.timezone.utc) for name, when in times.items() if when}
+    command = {} if line is None else {"cmdLine": line}
+    return vim.vm.guest.ProcessManager.ProcessInfo(pid=pid, **command, **given, **more)
 
 
 def make_directory(directoryPath: str, createParentDirectories: bool, **_login: Any) -> None:  # noqa: N803
@@ -54,7 +66,7 @@ def test_the_runner_is_found_and_not_its_script(
     monkeypatch: pytest.MonkeyPatch, processes: list[tuple[int, int, str | None]], found: int | None
 ) -> None:
     """Who ended the script in its place would leave behind what the script began."""
-    listed = [SimpleNamespace(pid=pid, startTime=began, cmdLine=line) for pid, began, line in processes]
+    listed = [process(pid, line, began) for pid, began, line in processes]
     monkeypatch.setattr(Guest, "_manager", lambda *_: SimpleNamespace(ListProcessesInGuest=lambda **_given: listed))
     session: Any = SimpleNamespace(ask=lambda method, **arguments: method(**arguments))
     guest = Guest(session, Deadline(1), None, "golden", GuestLogin("u", "p"), WINDOWS)
@@ -138,8 +150,170 @@ def test_host_that_the_user_may_not_read(monkeypatch: pytest.MonkeyPatch, shown:
 def test_runner_of_another_task(
     monkeypatch: pytest.MonkeyPatch, line: str | None, end: int | None, expected: bool
 ) -> None:
-    listed = [SimpleNamespace(pid=7, cmdLine=line, endTime=end)]
+    listed = [process(7, line, end=end)]
     monkeypatch.setattr(Guest, "_manager", lambda *_: SimpleNamespace(ListProcessesInGuest=lambda **_given: listed))
     session: Any = SimpleNamespace(ask=lambda method, **arguments: method(**arguments))
     guest = Guest(session, Deadline(1), None, "golden", GuestLogin("u", "p"), LINUX)
     assert guest.has_other_runner("/tmp/vmfork.1a2b") is expected
+
+
+RUNNER = "/bin/sh /tmp/vmfork.1a2b/runner"
+
+
+def guest_with(monkeypatch: pytest.MonkeyPatch, **methods: Any) -> Guest:
+    """A guest whose operations return what these functions do."""
+    monkeypatch.setattr(Guest, "_manager", lambda *_: SimpleNamespace(**methods))
+
+    def ask(method: Any, **arguments: Any) -> Any:
+        return method(**arguments)
+
+    session: Any = SimpleNamespace(call=ask, ask=ask, server=SimpleNamespace(hostname="vcenter"))
+    login = GuestLogin("u", "p", transfer_certs="ca")
+    return Guest(session, Deadline(1), None, "golden", login, LINUX)
+
+
+def guest_that_lists(monkeypatch: pytest.MonkeyPatch, *processes: Any) -> Guest:
+    return guest_with(monkeypatch, ListProcessesInGuest=lambda **_given: list(processes) or None)
+
+
+@pytest.mark.parametrize(
+    ("entry", "code", "found"),
+    [
+        (vim.vm.guest.ProcessManager.ProcessInfo(), None, None),
+        (process(0, RUNNER, 1, 2), None, None),
+        (process(-1, RUNNER, 1, 2), None, None),
+        (process(7, RUNNER), None, 7),
+        (process(7, None, 1, 2), 0, None),
+        (process(7, RUNNER, 1, 2), 0, 7),
+        (process(7, RUNNER, 1, 2, exitCode=-1), -1, 7),
+        (process(7, RUNNER + "x" * 2_000_000, 1, 2, exitCode=3), 3, 7),
+    ],
+    ids=["empty", "no pid", "negative pid", "no times", "no command", "no exit code", "negative exit code", "long"],
+)
+def test_any_entry_of_a_process_list(
+    monkeypatch: pytest.MonkeyPatch, entry: Any, code: int | None, found: int | None
+) -> None:
+    guest = guest_that_lists(monkeypatch, entry)
+    assert (guest.exit_code(7), guest.find("/tmp/vmfork.1a2b")) == (code, found)
+    assert guest.has_other_runner("/tmp/vmfork.ffff") is (found is not None and not entry.endTime)
+
+
+@pytest.mark.parametrize("began", [None, datetime.datetime(1, 1, 1), datetime.datetime.max])
+def test_entries_whose_times_cannot_be_compared(
+    monkeypatch: pytest.MonkeyPatch, began: datetime.datetime | None
+) -> None:
+    odd = process(9, RUNNER)
+    if began is not None:
+        odd.startTime = began
+    guest = guest_that_lists(monkeypatch, odd, process(8, RUNNER, 100), process(7, RUNNER, 101))
+    assert guest.find("/tmp/vmfork.1a2b") in (8, 9)
+    assert guest_that_lists(monkeypatch).find("/tmp/vmfork.1a2b") is None
+
+
+def test_command_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that it takes grows with its length alone."""
+    guest = guest_that_lists(monkeypatch, process(7, "vmfork." * 100_000), *[process(8, RUNNER)] * 10_000)
+    began = time.process_time()
+    assert guest.has_other_runner("/tmp/vmfork.1a2b") is False
+    assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize("error", [vim.fault.GuestOperationsUnavailable(), UnknownType("pyVmomi does not know it.")])
+def test_process_list_that_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(**_given: Any) -> None:
+        raise error
+
+    guest = guest_with(monkeypatch, ListProcessesInGuest=fail)
+    assert guest.exit_code(7) is None
+    with pytest.raises(operations.NOT_REPORTED):
+        guest.find("/tmp/vmfork.1a2b")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tmp/vmfork.1a2b",
+        "/var/tmp/my 'files'/vmfork.vmware$1",
+        "/Ordner größe/vmfork.1",
+        r"C:\Users\ADMINI~1\AppData\Local\Temp\vmfork.vmware12",
+        "C:/T/vmfork.1",
+        r"\\server\share\vmfork.1",
+    ],
+)
+def test_directory_that_is_ours(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    assert guest_with(monkeypatch, CreateTemporaryDirectoryInGuest=lambda **_given: path).make_directory(None) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            None,
+            "",
+            "/",
+            "/tmp",
+            "/tmp/",
+            "/tmp/vmfork.",
+            "vmfork.1",
+            "/tmp/vmfork.1/",
+            "/tmp/vmfork.1/..",
+            "C:",
+            "C:\\",
+        ),
+        *("/tmp/vmfork.1\n/etc", "/tmp\n/vmfork.1", "/tmp/vmfork.\x00", "/tmp/vmfork." + "x" * 100_000),
+    ],
+)
+def test_directory_that_is_not_ours_is_not_used(monkeypatch: pytest.MonkeyPatch, path: str | None) -> None:
+    """It would be removed with all that is in it."""
+    guest = guest_with(monkeypatch, CreateTemporaryDirectoryInGuest=lambda **_given: path)
+    with pytest.raises(_errors.GuestFailed, match="golden: VMware Tools returned the path") as error:
+        guest.make_directory(None)
+    assert len(error.value.sentence) < 500
+    assert "\n" not in error.value.sentence
+
+
+@pytest.mark.parametrize("pid", [None, 0, -1])
+def test_program_without_a_process_id(monkeypatch: pytest.MonkeyPatch, pid: int | None) -> None:
+    """It may run all the same, and nothing is ever ended by such a number."""
+    guest = guest_with(monkeypatch, StartProgramInGuest=lambda **_given: pid)
+    with pytest.raises(_errors.ConnectionLost, match="for its process ID"):
+        guest.start("/bin/sh", "")
+
+
+URLS = [
+    None,
+    "",
+    "/",
+    "https://",
+    "http://esx/x",
+    "https://esx:99999/",
+    "https://esx:x/",
+    "https://[::1",
+    "https://e x/",
+]
+URLS += ["https://esx/größe", "https://größe/", "https://esx/\n", "https://" + "[" * 1000, "file:///etc/passwd"]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_transfer_url_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: str | None) -> None:
+    info = vim.vm.guest.FileManager.FileTransferInformation(url=url or "")
+    guest = guest_with(
+        monkeypatch,
+        InitiateFileTransferToGuest=lambda **_given: url,
+        InitiateFileTransferFromGuest=lambda **_given: info if url is not None else None,
+    )
+    for transfer in (lambda: guest.upload("/tmp/vmfork.1", "runner", b"x"), lambda: guest.download("/x", 10)):
+        with pytest.raises(_errors.OperationFailed, match="vcenter gave a URL for it that cannot be used"):
+            transfer()
+
+
+@pytest.mark.parametrize("managers", [{}, {"processManager": None}, None])
+def test_user_who_does_not_see_the_guest_operations(monkeypatch: pytest.MonkeyPatch, managers: Any) -> None:
+    manager = None if managers is None else "manager"
+    monkeypatch.setattr(_properties, "read", lambda *_given: {} if managers is None else {manager: managers})
+    operations._managers.cache_clear()
+    content = SimpleNamespace(guestOperationsManager=manager)
+    session: Any = Mock(content=content, server=SimpleNamespace(hostname="vcenter"))
+    guest = Guest(session, Deadline(1), None, "golden", GuestLogin("u", "p"), LINUX)
+    with pytest.raises(_errors.OperationFailed, match="vcenter does not offer guest operations to this user"):
+        guest.find("/tmp/vmfork.1")

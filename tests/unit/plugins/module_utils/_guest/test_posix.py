@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
@@ -115,7 +116,7 @@ WITH_PROGRAMS_OF_OUR_OWN = pytest.mark.parametrize("guest", ["sh"], indirect=Tru
 def test_the_whole_way(guest: Guest) -> None:
     job = runner.Job(pre_quiesce='echo pre >"$OUT/pre"', post_clone="echo out; echo err >&2; cat $OUT/pre")
     assert guest.run(job) == 0
-    assert guest.value("scripts-at-freeze") == job.digest()
+    assert guest.value("scripts-at-freeze") == f"{job.digest()} run-nonce"
     assert guest.value(report.SCRIPTS) == "", "a child does not stand at the fork point"
     assert guest.post_clone() == report.Report("post_clone", 0, "out\nerr\npre\n")
     assert guest.early_end() is None
@@ -176,7 +177,7 @@ def test_one_script_that_freezes_by_itself(guest: Guest) -> None:
     job = runner.Job(script="vmtoolsd --cmd 'vmfork-begin -1 -1'; echo child")
     guest.run(job)
     assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
-    assert (guest.value("scripts-at-freeze"), guest.value(report.SCRIPTS)) == (job.digest(), "")
+    assert (guest.value("scripts-at-freeze"), guest.value(report.SCRIPTS)) == (f"{job.digest()} run-nonce", "")
 
 
 def test_what_an_earlier_run_reported_is_gone_before_the_script_begins(guest: Guest) -> None:
@@ -511,6 +512,32 @@ def test_second_runner_leaves_the_guest_to_the_first(guest: Guest, leads: bool) 
     assert not guest.directory.exists()
 
 
+def test_runner_leaves_the_guest_to_one_that_is_unpacked(guest: Guest) -> None:
+    unpacked = leave_behind(guest.root / "vmfork.unpacked")
+    command = f"directory={unpacked}; read line; exit"
+    with subprocess.Popen([*guest.shell, "-c", command], stdin=subprocess.PIPE) as lives:
+        (unpacked / runner.ALIVE).write_text(f"{lives.pid}\n")
+        try:
+            assert guest.run(runner.Job(pre_quiesce="true")) == runner.STAGES["busy"]
+            assert unpacked.exists()
+        finally:
+            lives.kill()
+
+
+def test_record_of_an_earlier_runner_is_removed_by_the_one_that_leads(guest: Guest) -> None:
+    (guest.store / report.SCRIPTS).write_text("of a runner that was killed")
+    guest.run(runner.Job(pre_quiesce=f'cat "$OUT/store/{report.SCRIPTS}" >"$OUT/seen"; exit 3'))
+    assert (guest.root / "seen").read_text().strip() == ""
+
+
+@WITH_PROGRAMS_OF_OUR_OWN
+def test_record_of_another_runner_stays_at_an_early_end(guest: Guest) -> None:
+    """That one may be about to reach the fork point."""
+    (guest.store / report.SCRIPTS).write_text("0123 another-nonce")
+    assert guest.run(runner.Job(post_clone="true"), FAKE_UID="1000") == runner.STAGES["not_root"]
+    assert guest.value(report.SCRIPTS) == "0123 another-nonce"
+
+
 @pytest.mark.parametrize("which", ["pre_quiesce", "post_clone", "script"])
 def test_what_a_script_writes_is_the_users_alone(guest: Guest, which: str) -> None:
     """Whatever umask VMware Tools hand down."""
@@ -677,6 +704,30 @@ def test_delivery_that_arrives_damaged(guest: Guest) -> None:
     assert not (guest.root / "post").exists()
 
 
+@pytest.mark.parametrize("chunk", [0, 1])
+def test_unpacking_that_was_killed_leaves_nothing_for_the_children(guest: Guest, chunk: int) -> None:
+    """Its directory is known to be ours, before the runner is in it and after."""
+    noise = base64.b64encode(os.urandom(90_000)).decode()
+    packed = posix.pack(guest.files(runner.Job(post_clone=f"# {noise}\ntrue")))
+    for number, content in enumerate(packed):
+        (guest.store / f"{KEYS.payload}.{number}").write_text(content)
+    left = guest.root / "vmfork.killed"
+    tools = (guest.bin / "vmtoolsd").read_text()
+    hang = f'[ "$2" = {KEYS.payload}.{chunk} ] && {{ touch "$OUT/hangs"; sleep 60; }}'
+    guest.install("vmtoolsd", tools.replace("info-get)", f"info-get) {hang};"))
+    _shell, arguments = posix.unpack(runner.Package(packed, str(left)), runner.Job(), guest.family, "killed", KEYS)
+    began = [*guest.shell, *shlex.split(arguments)]
+    with subprocess.Popen(began, env=guest.environment, start_new_session=True) as unpacking:
+        until = time.monotonic() + 60
+        while not (guest.root / "hangs").exists():
+            assert time.monotonic() < until
+        os.killpg(unpacking.pid, signal.SIGKILL)
+    assert left.exists()
+    guest.install("vmtoolsd", tools)
+    guest.run(runner.Job(post_clone="true"))
+    assert not left.exists()
+
+
 def test_directory_that_somebody_has_prepared_is_not_used(guest: Guest) -> None:
     (guest.directory / "trap").touch()
     _shell, arguments = unpack(guest, [], runner.Job())
@@ -691,6 +742,7 @@ def test_payload_holds_the_files() -> None:
     with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
         assert {one.name: archive.extractfile(one).read() for one in archive} == files  # type: ignore[union-attr]
         assert {one.mode for one in archive} == {0o600}
+        assert archive.getnames() == list(files), "the runner is first: by it the directory is known to be ours"
 
 
 def test_scripts_from_guestinfo_are_the_users_alone(guest: Guest) -> None:
