@@ -15,9 +15,10 @@ from unit.fake_vcenter import OFF, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import payload, quiesce, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import children, payload, pipeline, quiesce, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES, Job
 
 PID = 42
@@ -451,3 +452,95 @@ def test_process_list_that_cannot_be_read_is_asked_for_again(bed: Bed) -> None:
     bed.vcenter.effects.update(ListProcessesInGuest=answer)
     bed.vcenter.later(40, bed.freeze)
     assert bed.run()["pid"] == PID
+
+
+# --- a guest that may not write to guestinfo, a host that is hidden ---------------------------------------------------
+
+SETINFO = "isolation.tools.setinfo.disable"
+
+
+@pytest.fixture
+def mute(bed: Bed) -> Bed:
+    """A guest that may not write to guestinfo, and the record and payload of an earlier time."""
+    bed.announce("earlier")
+    bed.vcenter.set_keys(bed.vm, **{SETINFO: "TRUE", f"{payload.KEY}.0": "left"})
+    bed.parent.refresh()
+    return bed
+
+
+@pytest.mark.parametrize(("delivery", "refused"), [("guestinfo", True), ("auto", False), ("file_transfer", False)])
+def test_scripts_do_not_travel_through_guestinfo_that_the_guest_cannot_clear(
+    mute: Bed, delivery: str, refused: bool
+) -> None:
+    plan = quiesce.Plan(JOB, GuestLogin("root", "guest-password"), delivery)
+    if refused:
+        with pytest.raises(_errors.BadInput, match=rf"guestinfo \({SETINFO}\)\. Use script_delivery=file_transfer"):
+            quiesce.check_guest(mute.parent, plan)
+    else:
+        quiesce.check_guest(mute.parent, plan)
+
+
+@pytest.mark.parametrize(("job", "warned"), [(JOB, True), (None, False)])
+def test_what_children_cannot_report_is_said(mute: Bed, job: Job | None, warned: bool) -> None:
+    quiesce.warn_of_no_report(mute.parent, quiesce.Plan(job), mute.warnings.append)
+    assert [SETINFO in one for one in mute.warnings] == [True] * warned
+
+
+def files_go_to(bed: Bed, certificate: list[int] | None) -> None:
+    """Let the guest take files, over a host whose certificate is shown like this."""
+    bed.vcenter.objects[bed.vcenter.host]["config.certificate"] = certificate
+    bed.vcenter.effects.update(
+        CreateTemporaryDirectoryInGuest=lambda _manager, **_given: "/tmp/vmfork.made",
+        InitiateFileTransferToGuest=lambda _manager, **_given: "https://esx-1/guestFile?id=1",
+    )
+
+
+def test_nothing_of_an_earlier_time_is_frozen_in_a_guest_that_cannot_clear_it(
+    mute: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Guest, "upload", lambda *_given: None)
+    files_go_to(mute, None)
+
+    def freeze() -> None:
+        mute.vcenter.objects[mute.vm]["runtime.instantCloneFrozen"] = True
+
+    mute.vcenter.later(10, freeze)
+    mute.run(delivery="file_transfer")
+    assert (mute.left, report.scripts(mute.vcenter.keys(mute.vm))) == ([], None)
+
+
+@pytest.mark.parametrize("certificate", [None, [], [65, -66]])
+def test_host_whose_certificate_is_hidden_leaves_the_other_delivery(bed: Bed, certificate: list[int] | None) -> None:
+    files_go_to(bed, certificate)
+    bed.vcenter.later(10, bed.freeze)
+    trace = bed.run(delivery="auto")
+    assert trace["directory"] != "/tmp/vmfork.made"
+    assert bed.vcenter.count("DeleteDirectoryInGuest") == 1
+    assert [bool(one) for one in bed.payloads] == [True]
+    assert "Scripts go through vCenter instead of the ESXi host" in bed.warnings[0]
+    assert bed.left == []
+
+
+def test_host_whose_certificate_is_hidden_ends_a_file_transfer(bed: Bed) -> None:
+    files_go_to(bed, None)
+    with pytest.raises(_errors.OperationFailed, match="Give the user read access to the host"):
+        bed.run(delivery="file_transfer")
+    assert bed.vcenter.count("DeleteDirectoryInGuest") == 1
+    assert not bed.vcenter.called("StartProgramInGuest", "ReconfigVM_Task")
+
+
+def test_neither_way_of_delivery(mute: Bed) -> None:
+    """The host is hidden, and the guest could not clear guestinfo."""
+    files_go_to(mute, None)
+    with pytest.raises(_errors.BadInput, match="may not write to guestinfo"):
+        mute.run(delivery="auto")
+    assert (mute.left, mute.vcenter.count("StartProgramInGuest")) == ([], 0)
+
+
+def test_children_that_cannot_report_are_not_waited_for(mute: Bed) -> None:
+    for wait_for, refused in {"post_clone": True, "powered_on": False}.items():
+        said = children._unreported(mute.parent, pipeline.Goal(wait_for, mute.parent.values))
+        assert (said is not None) is refused
+    assert "Use another wait_for" in str(
+        children._unreported(mute.parent, pipeline.Goal("post_clone", mute.parent.values))
+    )

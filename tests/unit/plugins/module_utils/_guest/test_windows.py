@@ -199,6 +199,41 @@ def test_it_is_the_runner_for_sh_in_another_language() -> None:
     assert {name: int(code) for name, code in re.findall(r"(\w+) = (\d\d)[; ]", exits(ps))} == runner.STAGES
 
 
+def assert_in_order(text: str, *parts: str) -> None:
+    """The parts are there, one after the other."""
+    at = -1
+    for part in parts:
+        at = text.find(part, at + 1)
+        assert at >= 0, f"{part} is missing, or not after the parts before it"
+
+
+def function(text: str, name: str) -> str:
+    """The body of a PowerShell function."""
+    found = re.search(rf"^function {name}\b.*?\n(.*?)^}}", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_record_of_scripts_and_leftovers_are_treated_as_in_sh() -> None:
+    """A runner removes what killed ones left and their record, and not what another one has announced."""
+    ps = ps_runner(post_clone="x")
+    assert "Publish-Value $key_scripts ($digest + ' ' + $nonce)" in function(ps, "Publish-Announcement")
+    assert_in_order(function(ps, "Exit-Early"), "if ((Read-Value $key_scripts).Contains($nonce))", "Clear-Value")
+    leftovers = function(ps, "Remove-Leftovers")
+    assert_in_order(leftovers, "ReparsePoint", "$mark", "Test-Alive $other.FullName", "Exit-Busy", "Remove-Item")
+    assert_in_order(leftovers, "Remove-Item", "$leads_name), ''", "Clear-Value $key_scripts")
+    assert_in_order(
+        function(ps, "Clear-Value"), "Publish-Value $key ''", "if (Read-Value $key)", "Publish-Value $key ' '"
+    )
+    assert "$key_scripts" not in function(ps, "Exit-Busy")
+
+
+def test_unpacking_marks_its_directory_first() -> None:
+    text = unpack(post_clone="x")
+    assert_in_order(text, "CreateDirectory($directory", "'runner.ps1'), '# ' + $mark)", "Send-Rpc ('info-get '")
+    assert f"$mark = '{runner.MARK}'" in text
+
+
 def test_secrets_are_hidden_by_one_measure() -> None:
     sh = posix.files(runner.Job(post_clone="x"), LINUX, "run-nonce", FREEZE, KEYS)["runner"].decode()
     ps = ps_runner(post_clone="x")
@@ -342,6 +377,7 @@ def test_payload_holds_the_files() -> None:
     packed = base64.b64decode("".join(windows.pack(contents)), validate=True)
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == contents
+        assert archive.namelist()[0] == "runner.ps1", "by it the directory is known to be ours"
     assert windows.pack(contents) == windows.pack(contents)
 
 
