@@ -138,6 +138,15 @@ def test_runner_that_is_killed_is_noticed(bed: Bed) -> None:
     assert (bed.left, bed.vcenter.now < 1000 + 30) == ([], True)
 
 
+def test_unreadable_report_does_not_leave_the_runner_alive(bed: Bed) -> None:
+    """It would bring the VM to the fork point when nobody waits for that."""
+    bed.vcenter.later(10, lambda: bed.vcenter.set_keys(bed.vm, **{report.QUIESCE: "nonce0 \u00b2 x"}))
+    with pytest.raises(_errors.GuestFailed, match="unreadable report"):
+        bed.run()
+    assert bed.vcenter.count("TerminateProcessInGuest") == 1
+    assert bed.left == []
+
+
 def test_record_of_scripts_that_did_not_come_to_the_fork_point_is_removed(bed: Bed) -> None:
     """A runner that was killed after it had written it cannot do that."""
 
