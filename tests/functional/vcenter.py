@@ -211,7 +211,7 @@ class VCenter:
         with tempfile.TemporaryDirectory() as directory:
             files = [Path(directory, name) for name in ("output", "errors", "log")]
             process = _processes().Process(
-                target=launch.run, args=(module, given, dict(os.environ), SECONDS - 5, *files)
+                target=launch.run, args=(module, given, dict(os.environ), *files, SECONDS - 5)
             )
             with ExitStack() as stack:
                 if signal_at is not None:
