@@ -238,7 +238,7 @@ def _similar_folders(session: Session, path: str, datacenter: t.Any) -> str:
     folders = names_below(session, root, vim.Folder)
     near = _near(unescape(path.rstrip("/").rpartition("/")[2]), folders.values())
     paths = paths_of(session, [one for one, name in folders.items() if name in near])
-    return f" There is {', '.join(sorted(paths.values()))}." if paths else ""
+    return f" Similar names: {', '.join(sorted(paths.values()))}." if paths else ""
 
 
 def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: t.Any) -> t.Any:
@@ -293,7 +293,7 @@ def find_each_named(
                 f"The {what} {name} is not the only one of that name: {listed}. Give one of these IDs, or a path."
             )
         if not found:
-            have = ", ".join(sorted(filter(None, all_names.values()))[:10]) or "none"
+            have = ", ".join(sorted(set(filter(None, all_names.values())))[:10]) or "none"
             where = f"on {session.name}" if datacenter is None else "in the VM's datacenter"
             near = similar([unescape(name.rpartition("/")[2])], all_names.values())
             raise _errors.NotFound(f"The {what} {name} was not found {where}.{near} There are: {have}.")
@@ -313,7 +313,7 @@ def compute_resources(session: Session, objects: t.Collection[t.Any]) -> dict[t.
 def similar(wanted: t.Iterable[str | None], have: t.Iterable[str]) -> str:
     """Return a sentence, after a space, that lists the names which are near to wanted ones; empty when none is."""
     near = dict.fromkeys(name for one in wanted if one for name in _near(one, have))
-    return f" There is {', '.join(near)}." if near else ""
+    return f" Similar names: {', '.join(near)}." if near else ""
 
 
 def _near(wanted: str, have: t.Iterable[str]) -> list[str]:

@@ -160,8 +160,8 @@ options:
       - As O(config_params), for what must not be seen. Values must have at least 8 characters.
       - They are removed from the VM after the post-clone script, and hidden in what it has printed. The runner in the
         guest does that before it reports. What it could not hide, the task hides in its output and in vCenter.
-      - A secret is found as it stands, as a shell quotes it (C(set -x)), by each line of 8 characters or more, and
-        where the output was cut within it. It is not found when the script has encoded it.
+      - Secrets are hidden as they are, in base64, as URLs, JSON and shells (C(set -x)) write them, by each line of 8
+        characters or more, and where the output was cut within them. Other encodings are not recognized.
       - Until then, users who may read the settings of the VM in vCenter can read them. What vCenter itself keeps in its
         events and logs is not removed.
       - A guest without C(awk) reports no output. With O(vmfork.vsphere.vmfork_quiesce#module:method=script), none is
@@ -559,9 +559,11 @@ def check(params: _arguments.Params) -> None:
             "all=true means every child, and only with state=absent or state=detached. Leave name and children out."
         )
     if not params["all"] and params["name"] is None and params["children"] is None:
-        raise _errors.BadInput("No child is named. Give name or children, or all=true with state=absent.")
+        raise _errors.BadInput(
+            "No child is named. Give name or children, or all=true with state=absent or state=detached."
+        )
     if params["force"] and params["state"] != "absent":
-        raise _errors.BadInput("force=true removes children, so it needs state=absent. Use that, or leave force out.")
+        raise _errors.BadInput("force=true is only for state=absent. Leave it out if the children are to be kept.")
     if not 0 <= params["address_timeout"] <= _module.MOST_SECONDS:
         raise _errors.BadInput(
             f"address_timeout is {params['address_timeout']} seconds. Give 0 to {_module.MOST_SECONDS}."

@@ -56,21 +56,21 @@ def test_slash_in_a_name(vcenter: VCenter) -> None:
     ("given", "said"),
     [
         ({"parent_name": "dc0_h0_vm"}, "VM dc0_h0_vm was not found on 127.0.0.1"),
-        ({"parent_name": "dc0_h0_vm"}, "There is DC0_H0_VM1, DC0_H0_VM0"),
+        ({"parent_name": "dc0_h0_vm"}, "Similar names: DC0_H0_VM1, DC0_H0_VM0"),
         ({"parent_inventory_path": "/DC0/vm/DC0_H0_VM9"}, "VM at /DC0/vm/DC0_H0_VM9 was not found"),
         ({"folder": "wbe"}, "The folder /DC0/vm/wbe was not found on"),
-        ({"folder": "wbe"}, "There is /DC0/vm/web."),
+        ({"folder": "wbe"}, "Similar names: /DC0/vm/web."),
         (
             {"datastore": "localds_1"},
-            "The datastore localds_1 was not found in the VM's datacenter. There is LocalDS_0.",
+            "The datastore localds_1 was not found in the VM's datacenter. Similar names: LocalDS_0.",
         ),
         (
             {"resource_pool": "resource"},
-            "The resource pool resource was not found in the VM's datacenter. There is Resources.",
+            "The resource pool resource was not found in the VM's datacenter. Similar names: Resources.",
         ),
         (
             {"networks": [{"network": "VM-Network"}]},
-            "The network VM-Network was not found in the VM's datacenter. There is VM Network.",
+            "The network VM-Network was not found in the VM's datacenter. Similar names: VM Network.",
         ),
     ],
 )
@@ -83,4 +83,4 @@ def test_near_names_are_listed(vcenter: VCenter, given: dict[str, Any], said: st
 def test_near_names_of_several_vms(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vm_ovfenv_info", name=["DC0_H0_VM0", "DC0_H0_VM7"])
     assert "VM DC0_H0_VM7 was not found on" in refusal.msg
-    assert "There is DC0_H0_VM" in refusal.msg
+    assert "Similar names: DC0_H0_VM" in refusal.msg

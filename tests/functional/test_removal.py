@@ -132,8 +132,8 @@ def test_child_is_given_away(quiesced: VCenter) -> None:
     ("given", "said"),
     [
         ({"name": "web-1", "state": "detached"}, "VM web-1 was not found, so it is not detached."),
-        ({"name": "web-01", "state": "detached", "force": True}, "force=true removes children"),
-        ({"name": "web-01", "state": "present", "force": True}, "force=true removes children"),
+        ({"name": "web-01", "state": "detached", "force": True}, "force=true is only for state=absent"),
+        ({"name": "web-01", "state": "present", "force": True}, "force=true is only for state=absent"),
     ],
 )
 def test_refused(vcenter: VCenter, given: dict[str, Any], said: str) -> None:

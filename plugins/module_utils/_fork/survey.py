@@ -151,8 +151,8 @@ def _standing(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, iden
         return Standing(
             None,
             None,
-            f"There is no VM {name}, but {listed}, whose name differs {_inventory.ALIKE}. "
-            "Nothing was done to it. Write the name as vCenter shows it, or choose another one.",
+            f"VM {name} was not found, but there is {listed}, whose name differs {_inventory.ALIKE}. "
+            "Nothing was changed. Write the name as vCenter shows it, or choose another one.",
         )
     return Standing(None, None)
 
@@ -163,5 +163,5 @@ def stranger(name: str, standing: Standing, consequence: str) -> str:
     return (
         f"VM {name} at {found.inventory_path} ({found.moid}) is no child that this collection made of this "
         f"parent, and {consequence}: "
-        f"{verdict.why}. Choose another name or folder, or remove that VM yourself."
+        f"{verdict.why}. Choose another name or folder. If that VM is not needed, remove it yourself."
     )
