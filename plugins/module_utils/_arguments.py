@@ -13,6 +13,7 @@ import ipaddress
 import json
 import re
 import typing as t
+from urllib.parse import unquote
 
 from ansible.module_utils.basic import env_fallback
 from ansible.module_utils.common.validation import check_type_dict, check_type_list
@@ -40,7 +41,25 @@ def secrets(spec: Spec, params: Params) -> set[str]:
         elif option.get("options"):
             for entry in _read(check_type_list, value, []):
                 found |= secrets(option["options"], _read(check_type_dict, entry, {}))
+        elif name in HOSTS:
+            found |= _login_in(value)
     return found - {""}
+
+
+HOSTS = ("hostname", "proxy_host")
+"""Options that name a host. They are often given as a URL, which may contain a login."""
+
+
+def _may_hold_login(host: t.Any) -> bool:
+    """Return whether a host was given as something that may contain a password, so that it must not be repeated."""
+    return re.search(r"[@?#]", str(host)) is not None
+
+
+def _login_in(host: t.Any) -> set[str]:
+    """Return the login of a URL as secrets: user name and password, and the password, also without URL escapes."""
+    login = str(host or "").rpartition("@")[0].rpartition("//")[2]
+    password = login.partition(":")[2]
+    return {login, password, unquote(password)} if password else {login}
 
 
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
@@ -64,7 +83,7 @@ def shown(spec: Spec, params: Params) -> dict[str, t.Any]:
 
 def _shown(name: str, value: t.Any, option: dict[str, t.Any] | None) -> t.Any:
     """Return one value as it may be logged."""
-    if option is None or option.get("no_log"):
+    if option is None or option.get("no_log") or (name in HOSTS and _may_hold_login(value)):
         return HIDDEN
     if name in SCRIPTS:
         content = str(value).encode("utf-8", "surrogatepass")
@@ -211,9 +230,10 @@ def _host(option: str, value: str, port: str) -> str:
 
     :raises _errors.BadInput: it is something else; what it is is not repeated where it may hold a password.
     """
-    if "@" in value:
+    if _may_hold_login(value):
         raise _errors.BadInput(
-            f"{option} contains an @. Give a host name or an IP address alone, and logins in their own options."
+            f"{option} contains an @, a question mark or a #, so it is no host name, and may contain a password. Give a "
+            "host name or an IP address alone, and logins in their own options."
         )
     host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     try:

@@ -253,3 +253,28 @@ def test_wrong_examples_are_found(text: str, wrong: str) -> None:
 def test_wrong_commands_are_found(text: str) -> None:
     with pytest.raises(AssertionError):
         test_console(Block("", "console", text))
+
+
+# --- the connection -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_playbooks_take_every_option_of_the_connection(playbook: str) -> None:
+    play = yaml.safe_load(PLAYBOOKS[playbook].read_text(encoding="utf-8"))[0]
+    defaults = play["module_defaults"]["group/vmfork.vsphere.all"]
+    for option in _arguments.connection_spec():
+        assert re.search(rf"\bvmfork_{option}\b", defaults.get(option, "")), option
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "roles/vmfork/vars/main.yml", "tests/integration/targets/playbook_fork/defaults/main.yml"],
+)
+def test_every_variable_of_the_connection_is_named(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [one for one in _arguments.connection_spec() if not re.search(rf"\bvmfork_{one}\b", text)] == []
+
+
+def test_every_variable_of_the_environment_for_the_proxy_is_named() -> None:
+    text = (ROOT / "roles/vmfork/README.md").read_text(encoding="utf-8")
+    assert [one for one in ("HOST", "PORT", "USERNAME", "PASSWORD") if f"VMWARE_PROXY_{one}" not in text] == []

@@ -215,3 +215,42 @@ def test_warning_of_a_password_that_is_part_of_a_result(
         _module._Module(argument_spec=_arguments.connection_spec()).exit_json(**result)
     assert len(warnings) == warned
     assert password not in str(warnings)
+
+
+LOGIN = f"joe:s3cret%21-{END}"
+"""A login as a part of a URL."""
+
+
+@pytest.mark.parametrize("value", [f"{LOGIN}@192.0.2.1", f"http://{LOGIN}@proxy:3128/", f"http://proxy/?token={END}"])
+@pytest.mark.parametrize("place", ["option", "environment"])
+@pytest.mark.parametrize("option", ["hostname", "proxy_host"])
+@pytest.mark.parametrize("other", [{}, {"nonsense": 1}, {"timeout": "none"}])
+def test_login_in_a_host_is_not_repeated(
+    option: str,
+    place: str,
+    value: str,
+    other: dict[str, Any],
+    log: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither in the message nor in the invocation or the log, whatever else is wrong."""
+    given = {"hostname": "vcenter", "username": "me", "password": "a-long-and-rare-word", **other}
+    if place == "option":
+        given[option] = value
+    else:
+        del given["hostname"]
+        monkeypatch.setenv("VMWARE_HOST", "vcenter")
+        monkeypatch.setenv({"hostname": "VMWARE_HOST"}.get(option, "VMWARE_PROXY_HOST"), value)
+    run("vmfork_child", name="web-01", **given)
+    said = displayed(capsys.readouterr().out)
+    assert other or f"{option} contains an @" in said
+    assert END not in said + str(log)
+    assert "joe:" not in said + str(log)
+
+
+def test_login_in_a_host_is_masked_elsewhere() -> None:
+    spec = _arguments.connection_spec()
+    found = _arguments.secrets(spec, {"proxy_host": "http://joe:s3cret%21@proxy", "hostname": "vcenter"})
+    assert found == {"joe:s3cret%21", "s3cret%21", "s3cret!"}
+    assert _arguments.secrets(spec, {"hostname": "joe@vcenter", "proxy_host": None}) == {"joe"}
