@@ -50,15 +50,27 @@ def _switch(
 
     try:
         _tasks.run(session, deadline, what, submit, again=is_still_to_be_done)
-    except _errors.ConnectionLost:
+    except _errors.ConnectionLost as lost:
         try:
             _tasks.run(session, deadline, what, submit, again=is_still_to_be_done)
         except _errors.OperationFailed as again:
             if again.fault not in ("InvalidPowerState", "TaskInProgress"):
                 raise
             # The first request, whose answer was lost, is being carried out or was.
-            if not reaches(session, deadline, vm, state):
+            if not _has_reached(session, deadline, vm, state):
                 raise _errors.NotEnded(again.sentence) from again
+        except (_errors.NotEnded, _errors.ConnectionLost):
+            raise
+        except (_errors.TimedOut, _errors.ConnectionFailed) as late:
+            raise lost from late  # nothing was sent this time, and the first request may have been carried out
+
+
+def _has_reached(session: Session, deadline: Deadline, vm: t.Any, state: str) -> bool:
+    """As :func:`reaches`; not seen is not reached."""
+    try:
+        return reaches(session, deadline, vm, state)
+    except (_errors.Error, vmodl.MethodFault):
+        return False
 
 
 def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
@@ -71,9 +83,12 @@ def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> Non
     remedy = "Shut it down from inside, or use shutdown=hard."
     try:
         session.call(vm.ShutdownGuest)
-    except _errors.ConnectionLost:
-        with contextlib.suppress(vmodl.MethodFault):  # as a guest answers that is on its way down
-            session.call(vm.ShutdownGuest)
+    except _errors.ConnectionLost as lost:
+        try:
+            with contextlib.suppress(vmodl.MethodFault):  # as a guest answers that is on its way down
+                session.call(vm.ShutdownGuest)
+        except _errors.TimedOut as late:
+            raise lost from late  # nothing was sent this time, and the guest may have got the first request
     except vmodl.MethodFault as fault:
         raise _errors.OperationFailed(
             _errors.sentence(what, _errors.fault_text(fault), remedy), fault=_errors.fault_name(fault)

@@ -27,6 +27,11 @@ done nothing, so the request is made again."""
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 
+FORGOTTEN = "vCenter no longer knows the task, and may have been restarted"
+"""A clause for a task that was removed before it was seen to end."""
+
+_LOOK = "Check in the vSphere Client whether it was carried out, then run again."
+
 
 class Outcome(t.NamedTuple):
     """How a task ended."""
@@ -102,6 +107,9 @@ def run(
 ) -> t.Any:
     """Submit a task and wait for its end; its result is returned. On a busy VM it is tried again until the deadline.
 
+    The connection may also break while the task is waited for: :class:`_errors.ConnectionLost`, as for a request
+    without an answer.
+
     :param what: begins the error sentence: "Could not power on VM web-01".
     :param again: asked before each further attempt, for the VM may be another one by then: whether the task is still to
         be done. It may raise. When it is not to be done any more, ``None`` is returned.
@@ -128,7 +136,12 @@ def _run_once(session: Session, deadline: Deadline, what: str, submit: t.Callabl
         task = session.call(submit, *args)
     except vmodl.MethodFault as fault:
         raise _errors.failure(what, fault) from fault
-    return wait(session, deadline, what, task)
+    try:
+        return wait(session, deadline, what, task)
+    except (_errors.NotEnded, _errors.ConnectionLost):
+        raise
+    except _errors.TimedOut as error:  # which reports that nothing was sent, and the task was
+        raise _not_ended(what, deadline) from error
 
 
 Job = tuple[str, t.Callable[[], t.Any]]
@@ -175,6 +188,8 @@ def _collect_once(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, J
     for key, (what, submit) in jobs.items():
         try:
             running[session.call(submit)] = key
+        except _errors.ConnectionLost as trouble:  # it may be carried out
+            results[key] = _errors.NotEnded(_errors.failure(what, trouble).sentence)
         except (vmodl.MethodFault, _errors.Error) as trouble:
             results[key] = _errors.failure(what, trouble)
     lost: Exception | None = None
@@ -183,6 +198,9 @@ def _collect_once(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, J
             watch.add(running)
             while running and not deadline.passed:
                 for task, values in watch.updates(deadline.remaining):
+                    if values is None and task in running:
+                        key = running.pop(task)
+                        results[key] = _errors.NotEnded(_errors.sentence(jobs[key][0], FORGOTTEN, _LOOK))
                     known.setdefault(task, {}).update(values or {})
                     end = outcome(known[task])
                     if end is not None and task in running:
@@ -192,9 +210,8 @@ def _collect_once(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, J
         lost = trouble
     for key in running.values():
         what = jobs[key][0]
-        results[key] = (
-            _errors.NotEnded(_errors.failure(what, lost).sentence) if lost is not None else _not_ended(what, deadline)
-        )
+        is_late = lost is None or (isinstance(lost, _errors.TimedOut) and not isinstance(lost, _errors.Unanswered))
+        results[key] = _not_ended(what, deadline) if is_late else _errors.NotEnded(_errors.failure(what, lost).sentence)
     return results
 
 
@@ -222,11 +239,16 @@ def _await_end(session: Session, deadline: Deadline, running: set[t.Any]) -> boo
 
 
 def wait(session: Session, deadline: Deadline, what: str, task: t.Any) -> t.Any:
-    """Wait for the end of one task; see :func:`run`."""
+    """Wait for the end of one task; see :func:`run`.
+
+    :raises _errors.ConnectionLost: vCenter no longer knows the task: how it ended is unknown.
+    """
     known: _properties.Values = {}
 
     def ended(_task: t.Any, values: _properties.Values | None) -> Outcome | None:
-        known.update(values or {})
+        if values is None:
+            raise _errors.ConnectionLost(_errors.sentence(what, FORGOTTEN, _LOOK))
+        known.update(values)
         return outcome(known)
 
     with _properties.Watch(session, {vim.Task: PATHS}) as watch:

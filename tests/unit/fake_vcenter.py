@@ -20,7 +20,13 @@ from typing import Any, NamedTuple
 import pytest
 from pyVmomi import vim, vmodl
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _deadline, _inventory, _properties, _session
+from ansible_collections.vmfork.vsphere.plugins.module_utils import (
+    _connection,
+    _deadline,
+    _inventory,
+    _properties,
+    _session,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine, executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 
@@ -60,6 +66,10 @@ class FakeVCenter:
         self.effects: dict[str, Callable[..., Any]] = {}
         """Method → what carries it out, instead of the method of this class."""
         self._lost: dict[str, list[bool]] = defaultdict(list)
+        self._silencing: dict[str, tuple[int, bool]] = {}
+        self._session: Any = None
+        self.is_silent = False
+        """Whether nothing is answered any more."""
         self._refused: dict[str, list[Exception]] = defaultdict(list)
         self._failing: dict[str, list[Exception]] = defaultdict(list)
         self._running: list[tuple[Any, str, Callable[[], Any]]] = []
@@ -109,6 +119,13 @@ class FakeVCenter:
     def lose_answer(self, method: str, carried_out: bool) -> None:
         """Cut the connection at the next call of a method, before or after the server has begun with it."""
         self._lost[method].append(carried_out)
+
+    def fall_silent(self, method: str, carried_out: bool, after: int = 0) -> None:
+        """Answer nothing from a call of a method on, before or after the server has begun with it.
+
+        :param after: so many calls of the method are answered before.
+        """
+        self._silencing[method] = (after, carried_out)
 
     def refuse(self, method: str, fault: Exception, times: int = 1) -> None:
         """Answer the next calls of a method with a fault."""
@@ -166,6 +183,14 @@ class FakeVCenter:
         method = info.wsdlName
         given = {parameter.name: value for parameter, value in zip(info.params, arguments, strict=True)}
         self.calls.append(Call(method, target._GetMoId(), given))
+        if self.is_silent:
+            self._stay_silent()
+        after, carried_out = self._silencing.get(method, (None, False))
+        if after is not None and self.count(method) > after:
+            self.is_silent = True
+            if carried_out:
+                self._begin(target, method, given)
+            self._stay_silent()
         lost = self._lost[method].pop(0) if self._lost[method] else None
         if lost is False:
             raise ConnectionResetError("the connection was cut before the request was read")
@@ -178,6 +203,11 @@ class FakeVCenter:
         if lost:
             raise ConnectionResetError("the connection was cut before the answer")
         return answer
+
+    def _stay_silent(self) -> None:
+        """Let the client wait as long as it does."""
+        self._sleep(max(0.0, min(_connection.CALL_TIMEOUT, self._session.budget._left())))
+        raise TimeoutError("timed out")
 
     def DropConnections(self) -> None:  # noqa: N802, pyVmomi's name
         """Nothing is connected."""
@@ -461,15 +491,19 @@ class FakeVCenter:
 
     # --- the collection's side --------------------------------------------------------------------------------------
 
-    def use(self, monkeypatch: pytest.MonkeyPatch) -> _session.Session:
-        """A session that is logged in to this vCenter, with its clock."""
+    def use(self, monkeypatch: pytest.MonkeyPatch, seconds: float = float("inf")) -> _session.Session:
+        """A session that is logged in to this vCenter, with its clock.
+
+        :param seconds: the task's time.
+        """
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
         for module in (_deadline, _properties, executor):
             if hasattr(module, "time"):
                 monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(_session, "_stub", lambda _server, *_more: self)
-        session = _session.Session(_session.Server("vcenter", "user", "password"))
-        return session.__enter__()
+        budget = _deadline.Budget(_deadline.Deadline(seconds))
+        self._session = _session.Session(_session.Server("vcenter", "user", "password"), budget)
+        return self._session.__enter__()
 
     def parent(self, session: _session.Session, vm: Any, api: str = "auto") -> parents.Parent:
         """A VM in the role of a parent."""

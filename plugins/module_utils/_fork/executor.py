@@ -374,7 +374,9 @@ class Executor:
         try:
             self._after_lost_answer(name, request, error)
         except (vmodl.MethodFault, _errors.Error) as trouble:
-            sentence = _errors.sentence(f"{request.value} {name}", _clause(trouble), _MAY_BE_DONE)
+            # That the time is over is why nobody could look, and not why the request has failed.
+            why = error if isinstance(trouble, _errors.TimedOut) else trouble
+            sentence = _errors.sentence(f"{request.value} {name}", _clause(why), _MAY_BE_DONE)
             self._tell(name, pipeline.Failed(sentence, goes_on=True))
 
     def _session_call(self, child: Child, request: Request) -> t.Any:

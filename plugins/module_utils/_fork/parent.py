@@ -140,8 +140,9 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
     if check_mode:
         _privileges.check(parent.session, [_privileges.Step(what, book.enable_method, vm=(parent.vm,))])
         return
-    with _changing(parent, deadline):
+    with _changing(parent, deadline) as done:
         _tasks.run(parent.session, deadline, what, lambda: book.enable(parent.vm, host))
+        done()
         parent.refresh()
         if not parent.is_enabled:
             raise _errors.OperationFailed(
@@ -152,22 +153,28 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
 
 
 @contextlib.contextmanager
-def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[None]:
-    """Have an error tell what the VM is like by then, and whether it has changed: what goes on in vCenter counts."""
+def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[t.Callable[[], None]]:
+    """Have an error tell what the VM is like by then, and whether it has changed: what goes on in vCenter counts.
+
+    :returns: what is called when a task has succeeded. That counts if the VM cannot be looked at again.
+    """
     before = parent.is_on, parent.is_enabled
+    changes: list[bool] = []
     try:
-        yield
+        yield lambda: changes.append(True)
     except (_errors.Error, vmodl.MethodFault) as trouble:
         error = trouble
         if not isinstance(error, _errors.Error):
             error = _errors.failure(f"Could not follow what becomes of VM {parent.name}", trouble)
         is_lost = isinstance(trouble, (_errors.ConnectionFailed, vmodl.MethodFault))
         goes_on = is_lost or isinstance(trouble, _errors.NotEnded)
+        is_changed = bool(changes)
         with contextlib.suppress(_errors.Error, vmodl.MethodFault), parent.session.clean_up():
             has_ended = is_lost and _tasks.await_recent(parent.session, deadline, [parent.vm])
             parent.refresh()
             goes_on = goes_on and not has_ended
-        changed = goes_on or (parent.is_on, parent.is_enabled) != before
+            is_changed = (parent.is_on, parent.is_enabled) != before
+        changed = goes_on or is_changed
         error.details.update(parent=parent.facts(), changed=changed)
         raise error from trouble
 
@@ -289,16 +296,18 @@ def disable(
         _check_disable(parent, what)
         return
     book = parent.engine.book
-    with _changing(parent, deadline):
+    with _changing(parent, deadline) as done:
         if parent.is_quiesced:
 
             def judge() -> None:
                 _refuse_while_children_run(parent, deadline, force)
 
             _power.off(parent.session, deadline, parent.vm, parent.name, judge)
+            done()
             parent.refresh()
         if book is not None and parent.is_enabled:  # on some servers a power-off is enough
             _tasks.run(parent.session, deadline, what, lambda: book.disable(parent.vm))
+            done()
             parent.refresh()
     forget_scripts(parent, warn)
 

@@ -468,9 +468,14 @@ def _run(
     if not failed:
         return
     try:
-        _tasks.await_recent(session, deadline, failed)
+        has_ended = _tasks.await_recent(session, deadline, failed)
         now = _properties.read(session, failed, paths)
         failed = {vm: error for vm, error in failed.items() if not done(now, vm)}
+        if has_ended:  # what has no effect by now will have none
+            failed = {
+                vm: _errors.OperationFailed(error.sentence) if isinstance(error, _errors.NotEnded) else error
+                for vm, error in failed.items()
+            }
     except (_errors.Error, vmodl.MethodFault):
-        pass  # who cannot look has the errors
+        pass  # without a look the errors stand
     errors.update(failed)

@@ -1,0 +1,243 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A server that stops answering: the task ends in time, sends nothing more, and reports what may have been done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+from unit.fake_vcenter import OFF, ON, FakeVCenter
+from unit.plugins.module_utils._fork.test_executor import ENGINES
+from unit.plugins.module_utils._fork.test_executor import Bed as Children
+from unit.plugins.module_utils._fork.test_removal import Bed as Removal
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _power, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+SECONDS = 10
+OVERTIME = 15
+"""Seconds by which a task may exceed its time when its server is silent."""
+
+
+@pytest.fixture
+def limited(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each session of a test have the task's time."""
+    original = vcenter.use
+    monkeypatch.setattr(vcenter, "use", lambda patch: original(patch, SECONDS))
+
+
+def finish(vcenter: FakeVCenter, session: Session, began: float) -> None:
+    """Log out, and check that the time held."""
+    session.__exit__(None, None, None)
+    assert SECONDS <= vcenter.now - began < SECONDS + OVERTIME
+
+
+# --- children -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize("answered", [0, 3])
+@pytest.mark.parametrize(("version", "create"), ENGINES)
+def test_children(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str, answered: int, carried_out: bool
+) -> None:
+    """After the first time-out nothing more is created, and one try of clean-up is the last request but the logout."""
+    bed = Children(vcenter, monkeypatch, version)
+    began = vcenter.now
+    vcenter.fall_silent(create, carried_out, after=answered)
+    names = [f"web-{number:02}" for number in range(40)]
+    children = bed.make(*names, seconds=SECONDS, secret_config_params={"token": "a-long-secret"})
+    finish(vcenter, bed.session, began)
+    assert vcenter.count(create) == answered + 1
+    assert [child.changed for child in children] == [True] * (answered + 1) + [False] * (39 - answered)
+    assert all(child.error for child in children)
+    lost = children[answered].error or ""
+    assert "did not answer a call within the 10 seconds of the task" in lost
+    assert "may have been" in lost
+    silent = vcenter.calls[[call.method for call in vcenter.calls].index(create) + answered + 1 :]
+    assert len([call for call in silent if call.method != "Logout"]) <= 2
+
+
+# --- power ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize(
+    ("switch", "method", "before"),
+    [
+        (_power.on, "PowerOnVM_Task", OFF),
+        (_power.off, "PowerOffVM_Task", ON),
+        (_power.shut_down, "ShutdownGuest", ON),
+    ],
+)
+def test_power(
+    vcenter: FakeVCenter,
+    monkeypatch: pytest.MonkeyPatch,
+    switch: Callable[..., None],
+    method: str,
+    before: str,
+    carried_out: bool,
+) -> None:
+    """The error is the lost answer, not that a second request was not sent."""
+    session = vcenter.use(monkeypatch)
+    vm = vcenter.vm("web", before)
+    began = vcenter.now
+    vcenter.fall_silent(method, carried_out and method != "ShutdownGuest")
+    with pytest.raises(_errors.ConnectionLost, match="did not answer a call"):
+        switch(session, session.deadline, vm, "web")
+    finish(vcenter, session, began)
+    assert vcenter.count(method) == 1
+
+
+@pytest.mark.usefixtures("limited")
+def test_power_that_is_awaited(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task was begun, so that nothing was sent must not be said."""
+    session = vcenter.use(monkeypatch)
+    vm = vcenter.vm("web", OFF)
+    began = vcenter.now
+    vcenter.fall_silent("CreateListView", carried_out=False)
+    with pytest.raises((_errors.ConnectionLost, _errors.NotEnded)) as error:
+        _power.on(session, session.deadline, vm, "web")
+    finish(vcenter, session, began)
+    assert "nothing more was sent" not in error.value.sentence
+
+
+def test_task_whose_time_ends_before_it_is_awaited(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = vcenter.use(monkeypatch, SECONDS)
+    vm = vcenter.vm("web", OFF)
+
+    def begin() -> Any:
+        task = vm.PowerOnVM_Task()
+        vcenter._sleep(SECONDS + 5)
+        return task
+
+    with pytest.raises(_errors.NotEnded, match="did not end within"):
+        _tasks.run(session, Deadline(100), "Could not power on VM web", begin)
+
+
+# --- many tasks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_tasks_side_by_side(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, carried_out: bool) -> None:
+    session = vcenter.use(monkeypatch)
+    vms = [vcenter.vm(f"web-{number}", OFF) for number in range(5)]
+    began = vcenter.now
+    vcenter.fall_silent("PowerOnVM_Task", carried_out, after=2)
+    jobs: dict[Any, _tasks.Job] = {vm: (f"Could not power on VM {vm}", vm.PowerOnVM_Task) for vm in vms}
+    ended = _tasks.run_all(session, session.deadline, jobs)
+    errors = [ended[vm] for vm in vms]
+    finish(vcenter, session, began)
+    assert [isinstance(error, _errors.NotEnded) for error in errors] == [True] * 3 + [False] * 2
+    assert "nothing more was sent" not in str(errors[:3])
+    assert vcenter.count("PowerOnVM_Task") == 3
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize("method", ["PowerOffVM_Task", "Destroy_Task"])
+def test_removal(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: str, carried_out: bool) -> None:
+    bed = Removal(vcenter, monkeypatch)
+    for name in ("a", "b"):
+        bed.child(name)
+    began = vcenter.now
+    vcenter.fall_silent(method, carried_out)
+    results = bed.remove("a", "b", seconds=SECONDS)
+    finish(vcenter, bed.session, began)
+    powered_off = method == "Destroy_Task"
+    assert [(one.state, one.changed) for one in results] == [("failed", True), ("failed", powered_off)]
+    assert vcenter.count(method) == 1
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_removal_whose_answer_is_lost_is_looked_at(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, carried_out: bool
+) -> None:
+    """What was not carried out by then is no change."""
+    bed = Removal(vcenter, monkeypatch)
+    bed.child("a", OFF)
+    vcenter.lose_answer("Destroy_Task", carried_out)
+    (result,) = bed.remove("a")
+    assert (result.state, result.changed) == (("removed", True) if carried_out else ("failed", False))
+
+
+# --- the parent -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parent(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> parents.Parent:
+    vcenter.api_version = "6.5"
+    vm = vcenter.vm("golden", **{"config.forkConfigInfo": SimpleNamespace(parentEnabled=False, parentForkGroupId="")})
+
+    def enable(vm: Any, **_given: Any) -> None:
+        vcenter.objects[vm]["config.forkConfigInfo"] = SimpleNamespace(parentEnabled=True, parentForkGroupId="g1")
+
+    vcenter.effects["EnableForkParent_Task"] = enable
+    return vcenter.parent(vcenter.use(monkeypatch, SECONDS), vm)
+
+
+@pytest.mark.parametrize(
+    ("method", "after", "changed"),
+    [("EnableForkParent_Task", 0, True), ("CreateListView", 0, True), ("RetrievePropertiesEx", 0, True)],
+)
+def test_parent(vcenter: FakeVCenter, parent: parents.Parent, method: str, after: int, changed: bool) -> None:
+    """Whether the request, its task or the look at the VM after it is not answered: it may have been made a parent."""
+    began = vcenter.now
+    vcenter.fall_silent(method, carried_out=False, after=vcenter.count(method) + after)
+    with pytest.raises(_errors.Error) as error:
+        parents.enable(parent, parent.session.deadline, None, check_mode=False)
+    finish(vcenter, parent.session, began)
+    assert error.value.details["changed"] is changed
+
+
+# --- tasks that vanish ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_vanished_task_of_a_power_change(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, carried_out: bool
+) -> None:
+    """It is noticed at once, and the effect is looked for."""
+    session = vcenter.use(monkeypatch)
+    vm = vcenter.vm("web", OFF)
+    vcenter.held.add("PowerOnVM_Task")
+
+    def vanish() -> None:
+        if carried_out:
+            vcenter.end_tasks("PowerOnVM_Task")
+        vcenter._running.clear()
+        for task in [one for one in vcenter.objects if isinstance(one, vim.Task)]:
+            del vcenter.objects[task]
+        vcenter.held.clear()
+
+    vcenter.later(1, vanish)
+    began = vcenter.now
+    _power.on(session, Deadline(100), vm, "web")
+    assert vcenter.state(vm) == ON
+    assert vcenter.now - began < 5
+
+
+def test_vanished_task_among_others(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = vcenter.use(monkeypatch)
+    vm = vcenter.vm("web", OFF)
+    vcenter.held.add("PowerOnVM_Task")
+
+    def vanish() -> None:
+        for task in [one for one in vcenter.objects if isinstance(one, vim.Task)]:
+            del vcenter.objects[task]
+
+    vcenter.later(1, vanish)
+    began = vcenter.now
+    errors = _tasks.run_all(session, Deadline(100), {vm: ("Could not power on VM web", vm.PowerOnVM_Task)})
+    assert vcenter.now - began < 5
+    assert isinstance(errors[vm], _errors.NotEnded)
+    assert "vCenter no longer knows the task" in str(errors[vm])
