@@ -67,6 +67,12 @@ requirements:
   - pyvmomi >= 8.0.3.0.1
 notes:
   - The task logs in once and logs out at its end.
+  - Every module has an option C(timeout), which caps each call to the server, the login, file transfers and the Managed
+    Object Browser included. When the time is over, no new work is begun. Clean-up may take up to 120 seconds more for
+    the whole task, as long as the server answers. This time is for what must not be left behind, such as records of
+    new children, secrets, scripts in the guest and a VM that was powered off. If the server does not answer, the task
+    ends within 15 seconds after C(timeout).
+  - On SIGTERM, SIGHUP and SIGINT, the task stops, cleans up within the same limit, logs out and fails with a message.
   - An empty string counts as an option that is not given, in every module and also in suboptions. Empty strings in a
     list are ignored.
 """

@@ -232,8 +232,8 @@ def _host(option: str, value: str, port: str) -> str:
     """
     if _may_hold_login(value):
         raise _errors.BadInput(
-            f"{option} contains an @, a question mark or a #, so it is no host name, and may contain a password. Give a "
-            "host name or an IP address alone, and logins in their own options."
+            f"{option} contains an @, a question mark or a #, so it is no host name, and may contain a password. Give "
+            "a host name or an IP address alone, and logins in their own options."
         )
     host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     try:

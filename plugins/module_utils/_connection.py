@@ -159,7 +159,7 @@ class Connection(http.client.HTTPSConnection):
             return self._reach_any(address)
         except TimeoutError:
             raise
-        except socket.gaierror as error:
+        except (socket.gaierror, UnicodeError) as error:
             if not self._server.proxy_host:
                 raise
             raise ProxyFailed("the name of the proxy does not resolve", "Check proxy_host.") from error
@@ -264,7 +264,7 @@ def reaching(server: Server, seconds: float) -> t.Iterator[None]:
         ) from error
     except ssl.SSLError as error:
         raise _errors.ConnectionFailed(f"{where}: no TLS there ({reason(error)}). Check hostname and port.") from error
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # the latter of names that cannot be host names
         raise _errors.ConnectionFailed(f"{where}: the name does not resolve. Check hostname.") from error
     except TimeoutError as error:
         raise _errors.ConnectionFailed(
@@ -287,5 +287,6 @@ def lost(server: Server, error: Exception) -> _errors.ConnectionLost:
 
 
 def reason(error: BaseException) -> str:
+    """Return what an exception says, as a clause without a full stop."""
     text = getattr(error, "strerror", None) or str(error)
-    return " ".join(str(text).split()) or type(error).__name__
+    return " ".join(str(text).split()).rstrip(" .") or type(error).__name__

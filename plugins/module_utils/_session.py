@@ -269,8 +269,8 @@ class Session:
 
 def _unavailable(server: Server, answer: str) -> _Unavailable:
     return _Unavailable(
-        f"Could not connect to {server.hostname} port {server.port}: it answered {answer}, as vCenter does while it "
-        "starts. Wait until it has started, or look at the health of its services, then run again."
+        f"Could not connect to {server.hostname} port {server.port}: it answered {answer}. vCenter may be starting. "
+        "Wait until it has started, or check the health of its services, then run again."
     )
 
 

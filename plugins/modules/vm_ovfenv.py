@@ -80,8 +80,8 @@ options:
     default: none
   timeout:
     description:
-      - Seconds the whole task may take. The power-on after a shutdown is waited for in any case, up to 120 seconds, and
-        the VM is looked at again in any case, for up to 60 seconds.
+      - Seconds the whole task may take. If the VM was shut down, the task takes up to 120 seconds more to power it on
+        and to examine it again.
       - No shutdown is begun with less than 120 seconds left, or less than half the time of a shorter task. A guest that
         goes down too late stays off until somebody powers it on, and the task fails with a sentence that says so.
     type: int

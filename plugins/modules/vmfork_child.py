@@ -282,9 +282,8 @@ options:
   timeout:
     description:
       - Seconds the whole task may take.
-      - When they are over, the task takes up to two minutes more to record children that vCenter is still making, and
-        to remove O(secret_config_params). Such children fail all the same. O(on_failure=remove) has two minutes of its
-        own.
+      - When they are over, the task takes up to 120 seconds more, altogether, to record children that vCenter is still
+        making, to remove O(secret_config_params), and for O(on_failure=remove). Such children fail all the same.
     type: int
     default: 300
   concurrency:

@@ -102,7 +102,7 @@ options:
     description:
       - Seconds the whole task may take.
       - When they are over, the scripts in the guest are ended with all that they began, so that the VM does not stop
-        at its fork point later. That can take some seconds more. If it cannot be done, the error says so.
+        at its fork point later. That can take up to 120 seconds more. If it cannot be done, the error says so.
     type: int
     default: 300
 notes:

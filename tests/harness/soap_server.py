@@ -22,6 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 VERSIONS = "GET"
 """The request for the versions that the server speaks, among the names of SOAP methods."""
 
+PUT = "PUT"
+"""The request that sends a file."""
+
+LOCATION = "https://elsewhere.example/"
+"""Where answers with a status of 3xx lead."""
+
 COOKIE = 'vmware_soap_session="f00d"; Path=/'
 
 _DOCUMENT = """<?xml version="1.0" encoding="UTF-8" ?><namespaces version="1.0"><namespace><name>urn:vim25</name>
@@ -54,18 +60,23 @@ class SoapServer(ThreadingHTTPServer):
     :param acts: for a method what is done instead of answering it, each time one of them: ``silent`` (nothing is
         answered), ``drip`` (an answer that never ends comes byte by byte), ``cut`` (the connection is closed before the
         answer), ``cut body`` (and in the midst of it), ``answer``, or a status such as ``503``. The last one stays.
+        Pages other than that of the versions are named by their paths.
+    :ivar pages: path → the page that is answered.
     """
 
     daemon_threads = True
+    pem: bytes | None = None
+    """Key and certificates; without them one that nobody trusts."""
 
     def __init__(self, **acts: list[str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.acts = acts
+        self.acts = {method: list(given) for method, given in acts.items()}
+        self.pages: dict[str, str] = {}
         self.calls: list[tuple[str, str]] = []
         """Method and session cookie of each request."""
         self.called = threading.Condition()
         self.ended = threading.Event()
-        self.socket = tls_context().wrap_socket(self.socket, server_side=True)
+        self.socket = tls_context(self.pem).wrap_socket(self.socket, server_side=True)
         self._thread = threading.Thread(target=self.serve_forever)
 
     def __enter__(self) -> SoapServer:
@@ -97,7 +108,13 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._serve(VERSIONS, lambda _method: _DOCUMENT)
+        path = self.path.partition("?")[0]
+        name = VERSIONS if path.endswith("vimServiceVersions.xml") else path
+        self._serve(name, lambda _method: self.server.pages.get(path, _DOCUMENT))
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._serve(PUT, lambda _method: "")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -116,7 +133,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif act == "cut":
             self.close_connection = True
         elif act.isdigit():
-            self.send_error(int(act))
+            self.send_response(int(act))
+            self.send_header("Content-Length", "0")
+            if act.startswith("3"):
+                self.send_header("Location", LOCATION)
+            self.end_headers()
         else:
             self._answer(method, answer(method).encode(), act)
 
@@ -124,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/xml")
         self.send_header("Content-Length", str(len(content) + (1_000_000 if act == "drip" else 0)))
-        if method == "Login":
+        if method in ("Login", "/mob/"):
             self.send_header("Set-Cookie", COOKIE)
         self.end_headers()
         if act == "cut body":
@@ -140,11 +161,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @functools.cache
-def tls_context() -> ssl.SSLContext:
-    """A context with a certificate that nobody trusts."""
+def tls_context(pem: bytes | None = None) -> ssl.SSLContext:
+    """A context with a key and its certificates, or with a certificate that nobody trusts."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "server.pem")
-        path.write_bytes(certificate())
+        path.write_bytes(pem or certificate())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
     return context
@@ -153,20 +174,70 @@ def tls_context() -> ssl.SSLContext:
 def certificate() -> bytes:
     """A key and a self-signed certificate for 127.0.0.1, in PEM format."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fake vCenter")])
+    made = _builder("fake vCenter", key).issuer_name(_name("fake vCenter")).sign(key, hashes.SHA256())
+    return _as_pem(key) + made.public_bytes(serialization.Encoding.PEM)
+
+
+def certificate_of_a_ca(has_key_identifier: bool) -> tuple[bytes, bytes]:
+    """A key and a certificate for 127.0.0.1 that a CA has issued, and the CA's certificate, in PEM format.
+
+    :param has_key_identifier: whether the certificate has the extension Authority Key Identifier.
+    """
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    usage = dict.fromkeys(
+        (
+            "digital_signature",
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    ca = (
+        _builder("fake CA", ca_key)
+        .issuer_name(_name("fake CA"))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
+        .add_extension(identifier, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    builder = (
+        _builder("fake vCenter", key)
+        .issuer_name(_name("fake CA"))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    if has_key_identifier:
+        authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+        builder = builder.add_extension(authority, critical=False)
+    made = builder.sign(ca_key, hashes.SHA256())
+    encoding = serialization.Encoding.PEM
+    return _as_pem(key) + made.public_bytes(encoding), ca.public_bytes(encoding)
+
+
+def _name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+
+
+def _as_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _builder(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    """A certificate for 127.0.0.1, to be signed."""
     now = datetime.datetime.now(datetime.timezone.utc)
-    made = (
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    return (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(_name(name))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
     )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private + made.public_bytes(serialization.Encoding.PEM)

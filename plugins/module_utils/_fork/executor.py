@@ -110,8 +110,11 @@ class Executor:
                     self._submit_waiting()
                     self._look(watch)
             except _errors.Error as error:
+                if not isinstance(error, (_errors.ConnectionFailed, _errors.TimedOut)):  # then nothing can be sent
+                    self._record_and_clear()
                 self._break_off(error.sentence)
             except vmodl.MethodFault as fault:
+                self._record_and_clear()
                 self._break_off(_errors.failure("Could not follow what becomes of the children", fault).sentence)
             except BaseException:
                 self._close_up(watch)
@@ -306,16 +309,20 @@ class Executor:
                 self._submit_waiting()
                 self._look(watch)
         except Exception:  # noqa: BLE001, the first exception is the one that is reported
-            jobs: dict[t.Any, _tasks.Job] = {}
-            for name, child in self._children.items():
-                keys = dict.fromkeys(child.secret_keys, "")
-                if child.vm is not None and not child.recorded:
-                    keys.update(child.record)
-                if child.vm is not None and not child.is_finished and keys:
-                    submit = functools.partial(child.vm.ReconfigVM_Task, _extra_config.spec(keys))
-                    jobs[name] = (f"{Request.CLEAR.value} {name}", submit)
-            with contextlib.suppress(Exception), self._session.clean_up(CLEAR_SECONDS) as deadline:
-                _tasks.run_all(self._session, deadline, jobs)
+            self._record_and_clear()
+
+    def _record_and_clear(self) -> None:
+        """Record the children and clear their secrets where they cannot be followed. Errors are ignored."""
+        jobs: dict[t.Any, _tasks.Job] = {}
+        for name, child in self._children.items():
+            keys = dict.fromkeys(child.secret_keys, "")
+            if child.vm is not None and not child.recorded:
+                keys.update(child.record)
+            if child.vm is not None and not child.is_finished and keys:
+                submit = functools.partial(child.vm.ReconfigVM_Task, _extra_config.spec(keys))
+                jobs[name] = (f"{Request.CLEAR.value} {name}", submit)
+        with contextlib.suppress(Exception), self._session.clean_up(CLEAR_SECONDS) as deadline:
+            _tasks.run_all(self._session, deadline, jobs)
 
     def _break_off(self, sentence: str) -> None:
         """The server is lost: what is not done has failed, and what is known is still told."""

@@ -323,6 +323,8 @@ def _run(
                 "End it there, or power the VM off."
             )
         error = _as_error(parent, trouble)
+        if fate is _Fate.UNKNOWN and isinstance(error, (_errors.Error, _errors.Interrupted)):
+            error.details["changed"] = True  # the VM may stand still later
         if remark and isinstance(error, _errors.Error):
             raise _errors.GuestFailed(error.sentence + remark, **error.details) from trouble
         if remark:

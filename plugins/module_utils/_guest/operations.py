@@ -279,6 +279,10 @@ class Guest:
             )
         return pid
 
+    def clean_up(self) -> contextlib.AbstractContextManager[Deadline]:
+        """Allow operations that clean up after the end of the time or after a signal; see :meth:`Session.clean_up`."""
+        return self._session.clean_up()
+
     def terminate(self, pid: int) -> None:
         """Ask a program to end; one that has ended already, or a guest that does not answer, is no error.
 

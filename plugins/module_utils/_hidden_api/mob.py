@@ -250,7 +250,7 @@ class MobCaller:
         said = shown.value("msg", "localizedMessage")
         messages = shown.values("message")
         if not issubclass(kind, vmodl.MethodFault):
-            text = " ".join([said or "", *messages]).strip()
+            text = " ".join([said or "", *messages]).strip(" .")
             return UnknownType(
                 f"{self._server.hostname} answered with {shown.outcome or 'nothing'}{f': {text}' if text else ''}, "
                 "which is neither a task nor a fault that pyVmomi knows. Look at the VM's tasks in the vSphere Client."

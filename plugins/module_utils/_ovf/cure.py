@@ -367,5 +367,5 @@ def _error(what: str, trouble: Exception) -> _errors.Error:
 
 def _why(trouble: Exception, now: _properties.Values) -> str:
     question = now.get("runtime.question")
-    asks = f" It waits for an answer in the vSphere Client: {question.text.strip()}" if question else ""
+    asks = f" It waits for an answer in the vSphere Client: {question.text.rstrip(' .')}." if question else ""
     return _error("Trouble", trouble).sentence + asks

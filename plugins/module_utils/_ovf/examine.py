@@ -284,7 +284,7 @@ def _extract(session: Session, deadline: Deadline, vm: t.Any) -> Extracted:
         return Extracted("unsupported", error=_errors.fault_text(fault))
     except vmodl.MethodFault as fault:
         return Extracted("error", error=_errors.fault_text(fault))
-    except (UnknownType, _errors.ConnectionLost) as error:
+    except (UnknownType, _errors.ConnectionLost, _errors.TimedOut) as error:
         return Extracted("error", error=error.sentence.rstrip("."))
     if not text:
         return Extracted("empty")

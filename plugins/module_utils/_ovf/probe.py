@@ -264,7 +264,8 @@ def _full(guest: operations.Guest, kind: Family, moid: str, login: GuestLogin, w
         view = _with_files(guest, view, f"{directory}{kind.separator}")
     finally:
         try:
-            guest.remove_directory(directory)
+            with guest.clean_up():
+                guest.remove_directory(directory)
         except (_errors.Error, vmodl.MethodFault):
             left = f"Remove the directory {directory} in the guest: the OVF environment may be in it."
     return replace(view, error=" ".join(filter(None, (view.error, left)))) if left else view
@@ -290,8 +291,13 @@ def _run(guest: operations.Guest, kind: Family, arguments: str, login: GuestLogi
     try:
         view = read_code(kind, guest.await_exit(pid))
     except _errors.TimedOut as late:
-        guest.terminate(pid)
+        with guest.clean_up():
+            guest.terminate(pid)
         return GuestView("error", method, error=late.sentence)
+    except _errors.Interrupted:
+        with guest.clean_up():
+            guest.terminate(pid)
+        raise
     if view.state == "error":
         why = "VMware Tools did not answer there"
         if view.tool is None:

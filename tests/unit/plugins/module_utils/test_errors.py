@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pyVmomi import vim, vmodl
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import Server
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,17 @@ def test_sentences(fault: Any, sentence: str) -> None:
     error = _errors.failure("Could not do it", fault)
     assert error.sentence == sentence
     assert error.fault == _errors.fault_name(getattr(fault, "fault", None) or fault)
+
+
+@pytest.mark.parametrize("said", ["The VM is off.", "The VM is off. ", "The VM is off...", "The VM is off"])
+def test_full_stops_are_not_doubled(said: str) -> None:
+    assert _connection.reason(OSError(said)) == "The VM is off"
+    assert _errors.sentence("Could not do it", said) == "Could not do it: The VM is off."
+    with (
+        pytest.raises(_errors.ConnectionFailed, match=r": The VM is off\. Check hostname and port\.$"),
+        _connection.reaching(Server("vcenter", "me", "word"), 1),
+    ):
+        raise OSError(said)
 
 
 def test_name_of_what_the_user_lacks_a_privilege_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,16 @@ def test_task_ends_in_time(method: str, act: str, tmp_path: Path) -> None:
         assert fake.methods[-1] == "Logout"
 
 
+@pytest.fixture
+def _default_signals() -> Iterator[None]:
+    """A signal that is ignored here, as SIGHUP by nohup, would be ignored by the module, too."""
+    before = {one: signal.signal(one, signal.SIG_DFL) for one in (signal.SIGHUP, signal.SIGTERM)}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+
+
+@pytest.mark.usefixtures("_default_signals")
 @pytest.mark.parametrize(
     ("method", "name"),
     [

@@ -287,6 +287,21 @@ def test_server_that_refuses_to_tell_what_becomes_of_them(bed: Bed) -> None:
     assert "Could not follow what becomes of the children" in str(child.error)
 
 
+def test_children_that_cannot_be_followed_keep_no_secrets(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are recorded and cleared, although nobody sees their properties."""
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    vcenter.held.add("PowerOnVM_Task")
+    fault = vim.fault.NoPermission(privilegeId="System.View")
+    vcenter.later(5, lambda: vcenter.refuse("WaitForUpdatesEx", fault))
+    vcenter.later(5, lambda: vcenter.end_tasks("PowerOnVM_Task"))
+    (child,) = bed.make("web", wait_for="post_clone", secret_config_params=SECRET)
+    assert "Could not follow what becomes of the children" in str(child.error)
+    assert not [value for value in vcenter.keys(child.vm).values() if value in SECRET.values()]
+    assert (child.step, child.secrets_cleared) == (Step.FAILED, False)
+
+
 @pytest.mark.parametrize("named", ["the parent", "a VM that was there before", "the other child", "no VM"])
 def test_a_task_that_names_something_else_has_made_no_child(bed: Bed, named: str) -> None:
     """Nothing is written on what it names, and nobody is given it to remove."""

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -240,12 +242,23 @@ class FakeGuest:
     def __init__(self, **answers: Any) -> None:
         self.answers = {"make_directory": "/tmp/vmfork.x", "start": 7, "await_exit": probe.CODES["own"], **answers}
         self.calls: list[str] = []
+        self.is_cleaning = False
+        self.clean_ups: list[str] = []
+        """Calls that may be made after the end of the time."""
+
+    @contextlib.contextmanager
+    def clean_up(self) -> Iterator[None]:
+        before, self.is_cleaning = self.is_cleaning, True
+        yield
+        self.is_cleaning = before
 
     def __getattr__(self, name: str) -> Any:
         def call(*_arguments: Any) -> Any:
             self.calls.append(name)
+            if self.is_cleaning:
+                self.clean_ups.append(name)
             answer = self.answers.get(name)
-            if isinstance(answer, Exception):
+            if isinstance(answer, BaseException):
                 raise answer
             return answer
 
@@ -318,7 +331,14 @@ def test_a_program_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -
     guest = FakeGuest(await_exit=_errors.TimedOut("It did not end within 60 seconds."))
     view = look(monkeypatch, guest, "full")
     assert (view.state, view.error) == ("error", "It did not end within 60 seconds.")
-    assert guest.calls[-2:] == ["terminate", "remove_directory"]
+    assert guest.calls[-2:] == guest.clean_ups == ["terminate", "remove_directory"]
+
+
+def test_a_signal_leaves_nothing_in_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = FakeGuest(await_exit=_errors.Interrupted("The module received SIGTERM."))
+    with pytest.raises(_errors.Interrupted):
+        look(monkeypatch, guest, "full")
+    assert guest.calls[-2:] == guest.clean_ups == ["terminate", "remove_directory"]
 
 
 def test_full(monkeypatch: pytest.MonkeyPatch) -> None:
