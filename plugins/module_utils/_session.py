@@ -281,7 +281,8 @@ def _stub(server: Server, budget: Budget) -> t.Any:
     """
     context = _connection.tls_context(server.ca_path, server.validate_certs)
 
-    def connection(**_unused: t.Any) -> _connection.Connection:
+    def connection(*_unused: t.Any, **_more: t.Any) -> _connection.Connection:
+        """Connect; pyVmomi 8 names the host as an argument without a keyword."""
         seconds = min(_connection.CONNECT_TIMEOUT, budget.left())
         return _connection.Connection(server, budget, server.hostname, server.port, context, seconds)
 

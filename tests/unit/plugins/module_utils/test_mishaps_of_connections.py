@@ -38,6 +38,19 @@ def transfer(url: str) -> _http.Transfer:
     return _http.Transfer(url, WHAT, "use script_delivery=guestinfo", None, check=False)
 
 
+# --- pyVmomi --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [(("127.0.0.1:443",), {}), ((), {"host": "127.0.0.1", "port": 443, "timeout": 1})])
+def test_every_pyvmomi_gets_a_connection(given: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+    """Version 8 gives the host without a keyword, version 9 gives host and port by keywords."""
+    arguments, options = given
+    with SoapServer() as fake, session(fake) as opened:
+        connection = opened._stub.scheme(*arguments, **options)
+    assert isinstance(connection, _connection.Connection)
+    assert (connection.host, connection.port) == ("127.0.0.1", fake.server_port)
+
+
 # --- a vCenter that starts ------------------------------------------------------------------------------------------
 
 

@@ -67,8 +67,8 @@ def test_task_ends_in_time(method: str, act: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def _default_signals() -> Iterator[None]:
-    """A signal that is ignored here, as SIGHUP by nohup, would be ignored by the module, too."""
-    before = {one: signal.signal(one, signal.SIG_DFL) for one in (signal.SIGHUP, signal.SIGTERM)}
+    """Have no signal ignored, as SIGHUP is by nohup and SIGINT by a shell: the module would ignore it, too."""
+    before = {one: signal.signal(one, signal.SIG_DFL) for one in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
     yield
     for one, handler in before.items():
         signal.signal(one, handler)
