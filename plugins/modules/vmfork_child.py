@@ -275,8 +275,9 @@ options:
       - Seconds to wait for the address of a new child whose post-clone script has ended, with O(wait_for=post_clone).
         VMware Tools may report it later than the end of the script, in some guests by minutes.
       - A child that has no address is not waited for any longer, and has not failed. A child that still has an address
-        of its parent on the parent's network has failed, if VMware Tools reported that after the end of the script. If
-        nothing was reported since, the task warns.
+        of its parent on the parent's network has failed, also if its guest uses the parent's MAC address because the
+        post-clone script did not reload the network driver. If VMware Tools reported nothing since the fork, the task
+        warns.
     type: int
     default: 3
   timeout:

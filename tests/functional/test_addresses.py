@@ -10,12 +10,14 @@ import pytest
 from functional.vcenter import VCenter
 from functional.ways import CHANGING, INSTANT_CLONE, SOAP
 
-KEEP_ADDRESS = """#!/bin/sh -e
-# As a network service with a static address does.
+AS_ASKED = """#!/bin/sh -e
 address=$(ip -4 -o address show dev eth0 | awk '{print $4}')
+mode=$(vmtoolsd --cmd 'info-get guestinfo.fork.mode')
+[ "$mode" != flush ] || ip address flush dev eth0
+[ "$mode" = reload ] || exit 0
 modprobe -r vmxnet3; modprobe vmxnet3
 ip link set dev eth0 up
-ip address add "$address" dev eth0
+ip address add "$address" dev eth0 # as a network service with a static address does
 """
 
 pytestmark = pytest.mark.ways(SOAP, INSTANT_CLONE)
@@ -47,15 +49,35 @@ def test_address_that_is_taken(quiesced: VCenter) -> None:
     assert quiesced.fork("web-00", config_params={"ipaddress": "192.0.2.200"})["changed"] is False
 
 
-@pytest.mark.ways(INSTANT_CLONE)
 def test_child_that_keeps_its_parents_address(vcenter: VCenter) -> None:
-    """VMware Tools reports it when the adapter is connected, which is after the end of the script."""
-    vcenter.quiesce(post_clone_script=KEEP_ADDRESS)
-    late = {"networks": [{"connect": "after_post_clone"}]}
-    refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-01", **late)
-    assert "Child web-01 still has the address 10." in refusal.msg
-    assert "of its parent: VMware Tools reported it on the child's own network adapter after" in refusal.msg
-    assert refusal.child("web-01")["ip_addresses"] == []
-    # Where nothing newer is reported, nothing is known.
-    made = vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-02", address_timeout=1)
-    assert any("whether child web-02 has an address of its own" in str(one) for one in made["warnings"])
+    """It is a failure of the child, whether its driver was reloaded or not, and no failure of its siblings."""
+    vcenter.enable()
+    vcenter.quiesce(pre_quiesce_script="true", post_clone_script=AS_ASKED)
+    modes = {"web-01": "keep", "web-02": "reload", "web-03": "flush", "web-04": "keep"}
+    children: list[dict[str, Any]] = [{"name": name, "config_params": {"mode": mode}} for name, mode in modes.items()]
+    if vcenter.way.born_running:  # which can have its adapters edited
+        children[3]["networks"] = [{"connect": "never"}]
+    else:
+        del children[3]
+    refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, children=children)
+    states = {one["name"]: (one["state"], one["ip_addresses"]) for one in refusal["children"]}
+    expected = {"web-01": "failed", "web-02": "failed", "web-03": "created", "web-04": "created"}
+    assert states == {one["name"]: (expected[one["name"]], []) for one in children}
+    said = str(refusal.child("web-01")["error"])
+    assert said.startswith("Child web-01 still has the address 10.")
+    assert "of its parent after its post-clone script: its network driver still uses the MAC address" in said
+    assert "modprobe -r" in said
+    said = str(refusal.child("web-02")["error"])
+    assert "VMware Tools reports it on the child's own network adapter" in said
+    warned = str(refusal["warnings"])
+    assert "The guest of child web-03 probably has no network" in warned
+    assert "web-04" not in warned
+
+
+def test_tools_that_report_late(vcenter: VCenter) -> None:
+    """Nothing is known then, and that is no failure."""
+    vcenter.rule("network_after_fork", "late")
+    vcenter.enable()
+    vcenter.quiesce(pre_quiesce_script="true", post_clone_script="true")
+    made = vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", address_timeout=0)
+    assert any("whether child web-01 has an address of its own" in str(one) for one in made["warnings"])

@@ -35,6 +35,7 @@ needs_other_accounts = pytest.mark.skipif(
 SECONDS = 60
 
 PRE_QUIESCE = """#!/bin/sh
+ip address flush dev eth0 scope global
 echo once >>/root/pre-quiesce-ran
 """
 

@@ -68,6 +68,7 @@ def main_job(vcenter: VCenter, rule: str, value: Any) -> None:
     names = ["web-01", "web-02"]
     children = {
         "parent_name": vcenter.parent,
+        "address_timeout": 10,  # some rules have VMware Tools report late
         "children": [
             {"name": name, "config_params": {"ipaddress": f"192.0.2.{11 + number}"}, "secret_config_params": SECRET}
             for number, name in enumerate(names)

@@ -30,6 +30,9 @@ PATHS = (
 )
 """Properties of a VM that the return values are made of, beside the engine's own."""
 
+NO_DEVICE = -1
+"""The deviceConfigId in guest.net of an interface that none of the VM's devices has."""
+
 Values = t.Mapping[str, t.Any]
 IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
@@ -125,14 +128,65 @@ def own_addresses(values: Values, of_parent: Values, network: IPNetwork | None =
     ]
 
 
-def parents_addresses(values: Values, of_parent: Values) -> list[str]:
-    """Return the parent's addresses that a child still has on an adapter of its own, on a network of the parent."""
+class Inherited(t.NamedTuple):
+    """An address of the parent that a child still has."""
+
+    address: str
+    stale_mac: str | None
+    """The parent's MAC address, where the guest still uses that; ``None`` on a MAC address of the child's own."""
+
+
+def parents_addresses(values: Values, of_parent: Values) -> list[Inherited]:
+    """Return the parent's addresses that VMware Tools has reported in a child, on a network of the parent.
+
+    An address on another MAC address, such as that of a container bridge, is not seen outside of the guest.
+    """
     own = networks.beside(values, of_parent) - set(mac_addresses(of_parent))
+    stale = stale_macs(values, of_parent, networks.beside(values, of_parent))
+    theirs = _all_addresses(of_parent)
     return [
-        address
+        Inherited(address, mac if mac in stale else None)
         for mac, address in guest_addresses(values)
-        if mac in own and address in _all_addresses(of_parent) and _counts(address, None)
+        if mac in own | stale and address in theirs and _counts(address, None)
     ]
+
+
+def stale_macs(values: Values, of_parent: Values, among: t.Container[str] | None = None) -> set[str]:
+    """Return the parent's MAC addresses that a child's guest still uses on connected adapters.
+
+    A guest's network driver reads the MAC address when it is loaded. A child's report of the parent's one belongs to
+    none of the child's devices, so its deviceConfigId is -1 (API reference, GuestNicInfo). A report that the child has
+    inherited names the device.
+
+    :param among: leave out adapters of the child that have other MAC addresses than these.
+    """
+    unknown = {
+        (nic.macAddress or "").lower()
+        for nic in values.get("guest.net") or []
+        if getattr(nic, "deviceConfigId", None) == NO_DEVICE
+    }
+    connected = {
+        card.key
+        for card in networks.adapters(values)
+        if (card.connectable is None or card.connectable.connected)
+        and (among is None or networks.mac_of(card) in among)
+    }
+    return {
+        networks.mac_of(card)
+        for card in networks.adapters(of_parent)
+        if networks.mac_of(card) in unknown - set(mac_addresses(values)) and card.key in connected
+    }
+
+
+def shows_parents_report(values: Values, of_parent: Values) -> bool:
+    """Return whether vCenter still shows addresses that VMware Tools reported in the parent, before the fork."""
+    theirs = set(mac_addresses(of_parent)) - set(mac_addresses(values))
+    return any(
+        (nic.macAddress or "").lower() in theirs
+        and getattr(nic, "deviceConfigId", None) != NO_DEVICE
+        and any(_counts(address, None) for address in nic.ipAddress or [])
+        for nic in values.get("guest.net") or []
+    )
 
 
 def _all_addresses(values: Values) -> set[t.Any]:

@@ -134,8 +134,6 @@ class Child:
     :param bios_uuid: what its BIOS UUID is to be; ``None`` leaves that to the server.
     :param seen_on: vCenter has shown it powered on. That it is off is late news before that, and no power-off.
     :param changed: vCenter has carried out a request, or may do so yet.
-    :param addresses_at_end: what VMware Tools had reported when the script's end was seen. What it reports later is
-        newer than that.
     :param warnings: what is to be said of it, though it has not failed.
     """
 
@@ -155,7 +153,6 @@ class Child:
     changed: bool = False
     values: t.Mapping[str, t.Any] = field(default_factory=dict, repr=False)
     error: str | None = None
-    addresses_at_end: tuple[tuple[str, str], ...] | None = None
     warnings: tuple[str, ...] = ()
     secrets_seen: bool = False
     secrets_cleared: bool = False
@@ -531,14 +528,14 @@ def _arrive(child: Child) -> Next:
         if child.disconnected and not child.connected:
             return replace(child, step=Step.CONNECTING), Request.CONNECT
         # The script has ended, but what vCenter tells of the guest may still be the parent's.
-        if child.addresses_at_end is None:
-            child = replace(child, addresses_at_end=tuple(facts.guest_addresses(values)))
         is_new = child.connected or not child.existed
         inherited = facts.parents_addresses(values, child.goal.parent)
         if child.disconnected or (is_new and (inherited or not facts.own_addresses(values, child.goal.parent))):
             return replace(child, step=Step.SETTLING), None
         if inherited:
-            return _finish(_with_warning(child, f"Child {child.name} has the address {inherited[0]} of its parent."))
+            return _finish(
+                _with_warning(child, f"Child {child.name} has the address {inherited[0].address} of its parent.")
+            )
     return _finish(child)
 
 
@@ -550,20 +547,42 @@ def _settled(child: Child) -> Next:
         return _fail(child, sentence + _left_disconnected(child))
     parent = child.goal.parent
     inherited = facts.parents_addresses(child.values, parent)
-    if tuple(facts.guest_addresses(child.values)) != child.addresses_at_end:
-        if inherited:
-            what = f"Child {child.name} still has the address {inherited[0]} of its parent"
-            why = "VMware Tools reported it on the child's own network adapter after the post-clone script had ended"
-            return _fail(child, _errors.sentence(what, why, "Have the script take it away and set another one."))
-    elif not facts.own_addresses(child.values, parent) and facts.guest_addresses(child.values):
+    stale = sorted(facts.stale_macs(child.values, parent))
+    if inherited:
+        return _fail(child, _keeps_address(child.name, inherited[0]))
+    if facts.own_addresses(child.values, parent):
+        return _finish(child)
+    if stale:
+        what = f"The guest of child {child.name} probably has no network"
+        child = _with_warning(child, _errors.sentence(what, _stale(stale[0]), RELOAD + LATE))
+    elif facts.shows_parents_report(child.values, parent):
         shown = ", ".join(dict.fromkeys(address for _mac, address in facts.guest_addresses(child.values)))
         child = _with_warning(
             child,
             f"It is not known whether child {child.name} has an address of its own: VMware Tools reported nothing new "
-            f"since its post-clone script ended, and vCenter still shows {shown}. Look at the child, or give a longer "
-            "address_timeout.",
+            f"since the fork, and vCenter still shows {shown}. Look at the child, or give a longer address_timeout.",
         )
     return _finish(child)
+
+
+RELOAD = "Reload the driver in the post-clone script (modprobe -r and modprobe, or unbind and bind)."
+LATE = " If VMware Tools reports late in this guest, give a longer address_timeout."
+
+
+def _stale(mac: str) -> str:
+    return f"its network driver still uses the MAC address {mac} of the parent"
+
+
+def _keeps_address(name: str, inherited: facts.Inherited) -> str:
+    """Return the sentence about a child that VMware Tools reports to have an address of its parent.
+
+    The runner has VMware Tools report the addresses between the end of the script and its own report.
+    """
+    what = f"Child {name} still has the address {inherited.address} of its parent after its post-clone script"
+    if inherited.stale_mac is not None:
+        return _errors.sentence(what, _stale(inherited.stale_mac), RELOAD + LATE)
+    why = "VMware Tools reports it on the child's own network adapter"
+    return _errors.sentence(what, why, "Remove it in the script." + LATE)
 
 
 def _with_warning(child: Child, sentence: str) -> Child:
@@ -612,6 +631,9 @@ def unfinished(child: Child, seconds: float, begun: bool = True) -> str:
         return _errors.sentence(what, "its turn did not come", "Give a longer timeout, or more concurrency.")
     if child.step not in (Step.RUNNING, Step.SETTLING):
         return _errors.sentence(what, f"vCenter has not finished {child.step.value}", "Look at its tasks in vCenter.")
+    stale = sorted(facts.stale_macs(child.values, child.goal.parent))
+    if stale and child.goal.wait_for == "ip_address":
+        return _errors.sentence(what, _stale(stale[0]), RELOAD)
     why, remedy = {
         "tools": ("VMware Tools does not run in its guest", "Look at its console."),
         "ip_address": (

@@ -160,34 +160,55 @@ ELSEWHERE = vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(deviceName="dmz
 PARENTS_MAC = "00:50:56:00:00:01"
 
 
-def at(mac: str, *addresses: str, backing: Any = PORT_GROUP, connected: bool = True, on: str = "") -> dict[str, Any]:
+def at(
+    mac: str, *addresses: str, backing: Any = PORT_GROUP, connected: bool = True, on: str = "", device: int = 4000
+) -> dict[str, Any]:
     """A VM with an adapter, and what VMware Tools reports of it."""
     connectable = vim.vm.device.VirtualDevice.ConnectInfo(connected=connected)
-    card = vim.vm.device.VirtualVmxnet3(macAddress=mac, backing=backing, connectable=connectable)
-    return {
-        "config.hardware.device": [card],
-        "guest.net": [SimpleNamespace(macAddress=on or mac, ipAddress=list(addresses))],
-    }
+    card = vim.vm.device.VirtualVmxnet3(key=4000, macAddress=mac, backing=backing, connectable=connectable)
+    nic = vim.vm.GuestInfo.NicInfo(macAddress=on or mac, ipAddress=list(addresses), deviceConfigId=device)
+    return {"config.hardware.device": [card], "guest.net": [nic]}
+
+
+def stale(*addresses: str, **more: Any) -> dict[str, Any]:
+    """A child whose guest's network driver was not loaded again."""
+    return at(MAC, *addresses, on=PARENTS_MAC.upper(), device=-1, **more)
 
 
 WITH_ADDRESS = {**PARENT, **at(PARENTS_MAC, "192.0.2.1")}
 
 
+OWN_ADAPTER = "192.0.2.1 of its parent after its post-clone script: VMware Tools reports it on the child's own network"
+DRIVER = f"its network driver still uses the MAC address {PARENTS_MAC} of the parent"
+OLD_DRIVER = f"192.0.2.1 of its parent after its post-clone script: {DRIVER}. Reload the driver"
+NO_NETWORK = f"The guest of child web-01 probably has no network: {DRIVER}. Reload the driver"
+NOTHING_NEW = "It is not known whether child web-01 has an address of its own: VMware Tools reported nothing new"
+
+
 @pytest.mark.parametrize(
-    ("at_end", "later", "failed", "warned"),
+    ("at_end", "later", "error", "warning"),
     [
-        pytest.param(at(MAC), at(MAC, "192.0.2.1"), True, False, id="parent's address in a newer report"),
-        pytest.param(at(MAC), at(MAC, "192.0.2.1", "192.0.2.2"), True, False, id="beside one of its own"),
-        pytest.param(at(MAC, "192.0.2.1"), at(MAC, "192.0.2.1"), False, True, id="nothing newer"),
-        pytest.param(at(MAC, "192.0.2.1", on=PARENTS_MAC), None, False, True, id="still all the parent's"),
-        pytest.param(at(MAC, "192.0.2.1"), at(MAC), False, False, id="newer report without it"),
-        pytest.param(at(MAC), None, False, False, id="no address at all"),
-        pytest.param(at(MAC), at(MAC, "192.0.2.1", backing=ELSEWHERE), False, False, id="on another network"),
-        pytest.param(at(MAC), at(MAC, "192.0.2.1", connected=False), False, False, id="on a disconnected adapter"),
+        pytest.param(at(MAC), at(MAC, "192.0.2.1"), OWN_ADAPTER, "", id="in a later report"),
+        pytest.param(at(MAC), at(MAC, "192.0.2.1", "192.0.2.2"), OWN_ADAPTER, "", id="beside one of its own"),
+        pytest.param(at(MAC, "192.0.2.1"), None, OWN_ADAPTER, "", id="in the report at the script's end"),
+        pytest.param(at(MAC, "192.0.2.1"), at(MAC), "", "", id="later report without it"),
+        pytest.param(at(MAC), None, "", "", id="no address at all"),
+        pytest.param(at(MAC), at(MAC, "192.0.2.1", backing=ELSEWHERE), "", "", id="on another network"),
+        pytest.param(at(MAC), at(MAC, "192.0.2.1", connected=False), "", "", id="on a disconnected adapter"),
+        pytest.param(at(MAC, "192.0.2.1", on=PARENTS_MAC), None, "", NOTHING_NEW, id="still the parent's report"),
+        pytest.param(at(MAC, "fe80::1", on=PARENTS_MAC), None, "", "", id="parent's report without an address"),
+        pytest.param(stale("192.0.2.1"), None, OLD_DRIVER, "", id="driver was not reloaded"),
+        pytest.param(at(MAC, "192.0.2.1", on=PARENTS_MAC), stale("192.0.2.1"), OLD_DRIVER, "", id="seen later"),
+        pytest.param(stale("192.0.2.1"), at(MAC), "", "", id="driver was reloaded"),
+        pytest.param(stale("192.0.2.9"), None, "", NO_NETWORK, id="old driver with another address"),
+        pytest.param(stale(), None, "", NO_NETWORK, id="old driver without an address"),
+        pytest.param(stale("192.0.2.1", backing=ELSEWHERE), None, "", NO_NETWORK, id="old driver elsewhere"),
+        pytest.param(stale("192.0.2.1", connected=False), None, "", "", id="old driver, disconnected adapter"),
+        pytest.param(at(MAC, "192.0.2.1", on="02:42:00:00:00:01", device=-1), None, "", "", id="on a container bridge"),
     ],
 )
 def test_child_that_has_its_parents_address(
-    at_end: dict[str, Any], later: dict[str, Any] | None, failed: bool, warned: bool
+    at_end: dict[str, Any], later: dict[str, Any] | None, error: str, warning: str
 ) -> None:
     child = born_running(dataclasses.replace(BORN_RUNNING, parent=WITH_ADDRESS))
     child = walk(child, Created(VM), shown(child, child.record))
@@ -195,9 +216,19 @@ def test_child_that_has_its_parents_address(
     child = walk(child, News(values))
     assert child.step is Step.SETTLING
     child = walk(child, *([News({**values, **later})] if later else []), Settled(), Succeeded())
-    assert child.step is (Step.FAILED if failed else Step.DONE)
-    assert ("still has the address 192.0.2.1 of its parent" in str(child.error)) is failed
-    assert bool(child.warnings) is warned
+    assert child.step is (Step.FAILED if error else Step.DONE)
+    assert error in str(child.error)
+    assert warning in " ".join(child.warnings)
+    assert bool(child.warnings) is bool(warning)
+
+
+def test_wait_for_the_address_of_a_guest_that_uses_its_parents_mac_address() -> None:
+    child = born_running(Goal("ip_address", WITH_ADDRESS, is_born_running=True))
+    child = walk(child, Created(VM), shown(child, child.record))
+    assert "no address on its own network adapters" in pipeline.unfinished(child, 30)
+    child = walk(child, News({**child.values, **stale("192.0.2.9")}))
+    assert child.step is Step.RUNNING
+    assert f"is not ready after 30 seconds: {DRIVER}. Reload the driver" in pipeline.unfinished(child, 30)
 
 
 def test_child_that_existed_and_has_its_parents_address() -> None:
