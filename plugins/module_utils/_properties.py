@@ -128,6 +128,8 @@ class Watch:
         self._version = ""
         self._unreadable: set[str] = set()
         self._is_lost = False
+        self._unseen: set[t.Any] = set()
+        self._gone: dict[t.Any, None] = {}
 
     def __enter__(self) -> Watch:
         return self
@@ -148,7 +150,10 @@ class Watch:
         self._objects.update(dict.fromkeys(new))
         if (new or old) and self._is_open():
             try:
-                self._session.call_once(self._view.ModifyListView, add=new or None, remove=old or None)
+                self._lose(self._session.call_once(self._view.ModifyListView, add=new or None, remove=old or None))
+            except vmodl.fault.ManagedObjectNotFound as fault:
+                self._close()
+                self._lose_missing(fault)
             except vmodl.MethodFault as fault:
                 self._outlive(fault, self._login)
             except _errors.ConnectionLost:
@@ -157,17 +162,24 @@ class Watch:
     def updates(self, seconds: float) -> list[tuple[t.Any, Values | None]]:
         """Wait for changes, up to so many seconds: pairs of an object and what changed.
 
-        The values of an object that is gone are ``None``. The list may be empty.
+        The values of an object that is gone are ``None``, also when it was gone before it was added. The list may be
+        empty.
         """
+        if self._gone:
+            gone, self._gone = self._gone, {}
+            return [(one, None) for one in gone]
         if not self._objects:
             return []
-        options = _collector().WaitOptions(
-            maxWaitSeconds=min(LONGEST_WAIT, max(0, int(self._session.budget.longest_wait(seconds) + 0.999)))
-        )
+        longest = min(LONGEST_WAIT, max(0, int(self._session.budget.longest_wait(seconds) + 0.999)))
         login = self._session.logins
         try:
             if not self._is_open():
                 self._open(login)
+            is_first = not self._version
+            if is_first:
+                self._unseen = set(self._objects)
+            # The first answer shows every object there is, so without any there is nothing to wait for.
+            options = _collector().WaitOptions(maxWaitSeconds=0 if is_first else longest)
             update = self._session.call_once(self._own_collector.WaitForUpdatesEx, self._version, options)
         except vmodl.MethodFault as fault:
             self._outlive(fault, login)
@@ -189,9 +201,38 @@ class Watch:
             return []
         self._is_lost = False
         if update is None:
+            if is_first:
+                self._lose(self._unseen)
+            elif longest == LONGEST_WAIT and any(isinstance(one, vim.Task) for one in self._objects):
+                self._lose_missing()  # vCenter reports no change of a task that it has forgotten
             return []
         self._version = update.version
-        return [_change(one) for part in update.filterSet or [] for one in part.objectSet or []]
+        changes = [_change(one) for part in update.filterSet or [] for one in part.objectSet or []]
+        self._unseen.difference_update(one for one, _values in changes)
+        if self._unseen and not getattr(update, "truncated", False):
+            self._lose(self._unseen)
+        return changes
+
+    def _lose(self, objects: t.Iterable[t.Any] | None) -> None:
+        """Report objects as gone with the next updates."""
+        for one in list(objects or []):
+            if one in self._objects:
+                del self._objects[one]
+                self._gone[one] = None
+            self._unseen.discard(one)
+
+    def _lose_missing(self, fault: t.Any = None) -> None:
+        """Ask which objects are gone.
+
+        :param fault: raised when none of them is.
+        """
+        there: set[t.Any] = set()
+        for kind, paths in self._paths.items():
+            there.update(read(self._session, [one for one in self._objects if isinstance(one, kind)], paths[:1]))
+        missing = [one for one in self._objects if one not in there]
+        if fault is not None and not missing:
+            raise fault
+        self._lose(missing)
 
     def _outlive(self, fault: t.Any, login: int) -> None:
         """Raise a fault unless it comes of the session's end; the view and the filter died with the session then.
@@ -208,7 +249,12 @@ class Watch:
 
     def _open(self, login: int) -> None:
         content = self._session.content
-        view = self._session.call_once(content.viewManager.CreateListView, obj=list(self._objects))
+        create = content.viewManager.CreateListView
+        try:
+            view = self._session.call_once(create, obj=list(self._objects))
+        except vmodl.fault.ManagedObjectNotFound as fault:
+            self._lose_missing(fault)
+            view = self._session.call_once(create, obj=list(self._objects))
         collector = self._session.call_once(content.propertyCollector.CreatePropertyCollector)
         self._session.call_once(
             collector.CreateFilter,

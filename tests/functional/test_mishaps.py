@@ -43,6 +43,19 @@ def test_lost_answer(quiesced: VCenter, method: str, drop: str, result: str) -> 
     assert quiesced.fork("web-01", "web-02")["changed"] is False
 
 
+@pytest.mark.parametrize("method", [CREATE, POWER_ON, "ReconfigVM_Task"])
+def test_task_that_vanishes(quiesced: VCenter, method: str) -> None:
+    """As by a restart of vCenter. What it does goes on, so its effect is there, or it is asked for again."""
+    before = vms(quiesced)
+    quiesced.fault(method=quiesced.way.method(method), at="vanish", count=1)
+    made = quiesced.fork("web-01", "web-02")
+    assert [one["state"] for one in made["children"]] == ["created", "created"]
+    assert made["changed"]
+    assert made["summary"]["seconds"] < 60
+    assert vms(quiesced) == sorted([*before, "web-01", "web-02"])
+    assert quiesced.fork("web-01", "web-02")["changed"] is False
+
+
 def test_answers_that_stay_lost(quiesced: VCenter) -> None:
     before = vms(quiesced)
     quiesced.fault(method=quiesced.way.create, at="call", drop="before", count=0)

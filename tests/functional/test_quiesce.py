@@ -706,6 +706,7 @@ def test_output_that_is_no_text(parent: VCenter) -> None:
 
 
 def test_guest_directory_and_interpreter(parent: VCenter) -> None:
-    done = quiesce(parent, post_clone_script="echo $BASH_VERSION", guest_directory="/var/tmp", interpreter="/bin/bash")
+    scripts = {"pre_quiesce_script": PRE_QUIESCE, "post_clone_script": "echo $BASH_VERSION"}
+    done = quiesce(parent, **scripts, guest_directory="/var/tmp", interpreter="/bin/bash")
     assert done["guest"]["directory"].startswith("/var/tmp/"), done.msg
     assert parent.fork("web-01").child("web-01")["post_clone"]["output"].strip()

@@ -31,14 +31,21 @@ _KEY = re.compile(
 
 
 def addresses(child: Wanted) -> dict[IPAddress, str]:
-    """Return the addresses that a child's config params give it, each with the text as the task has it."""
+    """Return the addresses that a child's config params give it, each with the text as the task has it.
+
+    The text of a secret is where it stands in the task.
+    """
     found: dict[IPAddress, str] = {}
-    for key, value in child.config_params.items():
+    for key, value in [*child.secret_config_params.items(), *child.config_params.items()]:
         for text in re.split(r"[,;\s]+", value) if _KEY.fullmatch(key) else []:
             address = parse(text)
             if address is not None and not address.is_unspecified:  # by which some scripts mean DHCP
-                found.setdefault(address, text)
+                found.setdefault(address, f"{_HIDDEN}{key}" if key in child.secret_config_params else text)
     return found
+
+
+_HIDDEN = "of secret_config_params."
+"""Begins the text of an address that must not be shown: 'the address of secret_config_params.ipaddress'."""
 
 
 def parse(text: str) -> IPAddress | None:
@@ -67,15 +74,16 @@ def check(children: t.Sequence[Wanted], ip_network: IPNetwork | None) -> None:
     :raises _errors.BadInput: two children of one network are given the same address, or an address is outside of
         ``ip_network``.
     """
-    owners: dict[tuple[t.Any, IPAddress], Wanted] = {}
+    owners: dict[tuple[t.Any, IPAddress], tuple[Wanted, str]] = {}
     for child in children:
         given = addresses(child)
         for address, text in given.items():
-            other = owners.setdefault((_named(child), address), child)
+            other, other_text = owners.setdefault((_named(child), address), (child, text))
             if other is not child:
+                shown = other_text if other_text.startswith(_HIDDEN) else text
                 raise _errors.BadInput(
-                    f"The address {text} is given to child {other.name} and to child {child.name}. Give each child its "
-                    "own, in the config_params of its entry in children."
+                    f"The address {shown} is given to child {other.name} and to child {child.name}. Give each child "
+                    "its own, in the config_params of its entry in children."
                 )
         if ip_network is not None:
             _check_inside(child, given, ip_network)

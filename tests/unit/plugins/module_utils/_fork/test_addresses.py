@@ -174,3 +174,30 @@ def test_only_what_is_needed_is_read() -> None:
     assert addresses.paths([child("c", Network(1, network="lab"), gateway="192.0.2.1")]) == []
     assert addresses.paths([with_address]) == ["guest.ipAddress", "network"]
     assert addresses.paths([with_mac]) == ["config.hardware.device"]
+
+
+HIDDEN = "192.0.2.77"
+
+
+@pytest.mark.parametrize("secret_first", [True, False])
+def test_address_in_a_secret_that_two_children_are_given(secret_first: bool) -> None:
+    """The plain one would show what the secret is."""
+    children = [Wanted("a", {}, {"ip0.address": HIDDEN}), Wanted("b", {"ipaddress": HIDDEN})]
+    with pytest.raises(BadInput) as raised:
+        addresses.check(children if secret_first else children[::-1], None)
+    assert "The address of secret_config_params.ip0.address is given to child" in str(raised.value)
+    assert HIDDEN not in str(raised.value)
+
+
+def test_address_in_a_secret_is_compared_and_not_shown() -> None:
+    wanted = Wanted("web", {}, {"ipaddress": HIDDEN})
+    assert addresses.paths([wanted])
+    with pytest.raises(BadInput) as raised:
+        addresses.check([wanted], ipaddress.ip_network("198.51.100.0/24"))
+    assert "Child web: the address of secret_config_params.ipaddress is outside of ip_network" in str(raised.value)
+    assert HIDDEN not in str(raised.value)
+    others = {vim.VirtualMachine("vm-9"): vm("other", HIDDEN, LAB)}
+    found = addresses.conflicts("golden", PARENT, [wanted], others, {})
+    (refused,) = found.refused
+    assert "VM other (vm-9) has the address of secret_config_params.ipaddress on the same network" in refused
+    assert HIDDEN not in refused

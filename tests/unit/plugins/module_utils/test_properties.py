@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Watched objects that are gone, however the server shows that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyVmomi import vim, vmodl
+from unit.fake_vcenter import FakeVCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties
+
+GHOST = vim.Task("task-ghost")
+NOT_FOUND = vmodl.fault.ManagedObjectNotFound(obj=GHOST, msg="The object has already been deleted.")
+PATHS = {vim.Task: ["info.state"], vim.VirtualMachine: ["name"]}
+
+
+def seen(watch: _properties.Watch, rounds: int = 4) -> dict[Any, Any]:
+    """What is told within some updates."""
+    result: dict[Any, Any] = {}
+    for _number in range(rounds):
+        result.update(watch.updates(5))
+    return result
+
+
+@pytest.mark.parametrize("how", ["not in the first answer", "CreateListView", "ModifyListView", "unresolved"])
+def test_object_that_was_gone_before_it_was_watched(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    session = vcenter.use(monkeypatch)
+    first, second = vcenter.vm("web-01"), vcenter.vm("web-02")
+    with _properties.Watch(session, PATHS) as watch:
+        if how in ("ModifyListView", "unresolved"):
+            watch.add([first])
+            assert seen(watch) == {first: {"name": "web-01"}}
+        if how.endswith("ListView"):
+            vcenter.refuse(how, NOT_FOUND)
+        if how == "unresolved":
+            vcenter.effects["ModifyListView"] = lambda view, add, remove: [
+                one for one in add if one not in vcenter.objects or vcenter._do_ModifyListView(view, [one], remove)
+            ]
+        watch.add([first, second, GHOST])
+        shown = seen(watch)
+    assert shown[GHOST] is None
+    assert shown[second] == {"name": "web-02"}
+
+
+def test_nothing_that_is_watched_is_there(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = vcenter.use(monkeypatch)
+    began = vcenter.now
+    with _properties.Watch(session, PATHS) as watch:
+        watch.add([GHOST])
+        assert seen(watch, 2) == {GHOST: None}
+    assert vcenter.now == began
+
+
+def test_task_that_is_forgotten_while_it_is_watched(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No change of it is reported; a VM is not asked for."""
+    session = vcenter.use(monkeypatch)
+    task = vcenter.add(vim.Task, "task-1", **{"info.state": "running"})
+    with _properties.Watch(session, PATHS) as watch:
+        watch.add([task])
+        assert watch.updates(300) == [(task, {"info.state": "running"})]
+        assert watch.updates(300) == []
+        del vcenter.objects[task]
+        for shown in vcenter._filters.values():
+            shown.told.clear()
+        assert watch.updates(300) == []
+        assert watch.updates(300) == [(task, None)]
+
+
+def test_fault_about_an_object_that_is_not_watched(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = vcenter.use(monkeypatch)
+    vcenter.refuse("CreateListView", NOT_FOUND)
+    with _properties.Watch(session, PATHS) as watch:
+        watch.add([vcenter.vm("web-01")])
+        with pytest.raises(vmodl.fault.ManagedObjectNotFound):
+            watch.updates(5)
