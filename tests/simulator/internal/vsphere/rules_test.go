@@ -479,17 +479,6 @@ var ruleTests = map[string]struct {
 		b.expect("off", b.power(child, false), "")
 		b.expect("on again", b.power(child, true), map[string]string{"InvalidState": "InvalidState"}[choice])
 	}},
-	"child_disk_backing": {guests: true, test: func(b *bed, choice string) {
-		parent := b.parent()
-		backing := func(vm types.ManagedObjectReference) *types.VirtualDiskFlatVer2BackingInfo {
-			disks := object.VirtualDeviceList(b.read(vm, "config.hardware").Config.Hardware.Device).SelectByType((*types.VirtualDisk)(nil))
-			return disks[0].GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
-		}
-		base, own := backing(parent), backing(b.child(parent, "c", ""))
-		if linked := own.Parent != nil && own.Parent.FileName == base.FileName; linked != (choice == "linked") || own.FileName == base.FileName {
-			b.Errorf("%+v on %+v", own, own.Parent)
-		}
-	}},
 	"instant_clone_vtpm_fault": {version: "8.0.3.0", test: func(b *bed, choice string) {
 		source := b.vm("DC0_H0_VM0")
 		b.fit(source, &types.VirtualTPM{VirtualDevice: types.VirtualDevice{Key: 11000}})
