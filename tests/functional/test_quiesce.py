@@ -698,7 +698,7 @@ def test_shapes_of_scripts(parent: VCenter, delivery: str) -> None:
 
 def test_output_that_is_no_text(parent: VCenter) -> None:
     said = "printf 'x\\000\\377y\\303'; echo 'größe 名前' \"it's\" '$HOME \"`date`\"'"
-    assert quiesce(parent, post_clone_script=said)["changed"]
+    assert quiesce(parent, pre_quiesce_script=PRE_QUIESCE, post_clone_script=said)["changed"]
     output = parent.fork("web-01").child("web-01")["post_clone"]["output"]
     assert 'größe 名前 it\'s $HOME "`date`"\n' in output
     assert "y\ufffd" in output
