@@ -29,7 +29,8 @@ def test_names_that_differ_in_case(vcenter: VCenter, check: bool) -> None:
         for state in ("present", "absent", "detached"):
             more = RUNNING if state == "present" else {"state": state}
             refused = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="WEB-01", check=check, **more)
-            assert "VM WEB-01 was not found, but there is web-01 (vm-" in refused.child("WEB-01")["error"], (value, state)
+            error = refused.child("WEB-01")["error"]
+            assert "VM WEB-01 was not found, but there is web-01 (vm-" in error, (value, state)
             assert refused["changed"] is False
         assert vcenter.exists("/DC0/vm/web-01")
     foreign = vcenter.control("POST", "inventory", {"vms": 1, "name": "WEB-01"})["moids"]

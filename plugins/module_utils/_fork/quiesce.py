@@ -486,7 +486,7 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
 def _look_at_process(parent: Parent, guest: Guest, trace: Trace) -> None:
     """The slow second path: a runner that ended and could not report."""
     if trace["pid"] is None:
-        with contextlib.suppress(*operations.NOT_REPORTED):
+        with contextlib.suppress(*operations.not_reported()):
             trace["pid"] = guest.find(trace["directory"])  # nobody else knows the directory's name
         return
     code = guest.exit_code(trace["pid"])

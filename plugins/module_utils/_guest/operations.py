@@ -63,8 +63,12 @@ class HostHidden(_errors.OperationFailed):
     """vCenter does not show the user the ESXi host, or its certificate."""
 
 
-NOT_REPORTED = (vmodl.MethodFault, UnknownType)
-"""What is raised where a guest does not report its processes, or reports what cannot be read."""
+def not_reported() -> tuple[type[Exception], ...]:
+    """Return what is raised where a guest does not report its processes, or reports what cannot be read.
+
+    A function, since pyVmomi may be missing when this file is imported.
+    """
+    return vmodl.MethodFault, UnknownType
 
 
 class Process(t.NamedTuple):
@@ -315,7 +319,7 @@ class Guest:
         """
         try:
             found = self._processes([pid])
-        except NOT_REPORTED:
+        except not_reported():
             return None  # a guest that has stopped answers nothing
         return next((process.exit_code for process in found if process.pid == pid and process.has_ended), None)
 
@@ -328,7 +332,7 @@ class Guest:
         ``None``: the guest knows of none. Never waits. A program that :meth:`start` has started is found for some
         minutes after its end.
 
-        :raises NOT_REPORTED: the guest does not say.
+        :raises Exception: one of :func:`not_reported`, the guest does not say.
         """
         ours = [process for process in self._processes([]) if directory in process.command]
         runner_path = re.compile(re.escape(directory) + r"[/\\]runner\b")
@@ -338,7 +342,7 @@ class Guest:
     def has_other_runner(self, directory: str) -> bool:
         """Return whether a runner of another task works in the guest. Never waits.
 
-        :raises NOT_REPORTED: the guest does not say.
+        :raises Exception: one of :func:`not_reported`, the guest does not say.
         """
         running = [process.command for process in self._processes([]) if not process.has_ended]
         return any(directory not in command and _RUNNER.search(command) for command in running)

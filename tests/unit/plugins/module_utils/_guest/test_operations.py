@@ -225,7 +225,7 @@ def test_process_list_that_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch, err
 
     guest = guest_with(monkeypatch, ListProcessesInGuest=fail)
     assert guest.exit_code(7) is None
-    with pytest.raises(operations.NOT_REPORTED):
+    with pytest.raises(operations.not_reported()):
         guest.find("/tmp/vmfork.1a2b")
 
 
