@@ -255,7 +255,7 @@ def reaching(server: Server, seconds: float) -> t.Iterator[None]:
         if _STRICT.match(error.verify_message):
             raise _errors.ConnectionFailed(
                 f"{where}: its certificate, or its CA's, is not as RFC 5280 demands, which Python 3.13 and newer check "
-                f"({error.verify_message}). Have the certificate issued anew with that extension, or run the task with "
+                f"({error.verify_message}). Have a new certificate issued with that extension, or run the task with "
                 "an older Python."
             ) from error
         raise _errors.ConnectionFailed(

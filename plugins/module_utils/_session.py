@@ -115,7 +115,7 @@ class Session:
                 self._stub.DropConnections()
 
     def _log_out(self) -> None:
-        for _attempt in range(2):  # a connection that broke is made anew for the second one
+        for _attempt in range(2):  # the second one opens a new connection if the first broke
             with contextlib.suppress(Exception):
                 with contextlib.suppress(vmodl.MethodFault):  # the session has ended already
                     self.content.sessionManager.Logout()
