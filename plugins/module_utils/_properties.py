@@ -158,6 +158,9 @@ class Watch:
                 self._outlive(fault, self._login)
             except _errors.ConnectionLost:
                 self._forget()
+            except BaseException:  # a signal, for example
+                self._forget()
+                raise
 
     def updates(self, seconds: float) -> list[tuple[t.Any, Values | None]]:
         """Wait for changes, up to so many seconds: pairs of an object and what changed.
@@ -185,12 +188,11 @@ class Watch:
             self._outlive(fault, login)
             return []
         except _errors.ConnectionLost:
-            # Nothing is lost but time: asked without a version, the filter tells everything once more.
-            # Twice in a row is a broken server.
+            # Nothing is lost but time: a new filter shows everything once more. Twice in a row is a broken server.
+            self._forget()
             if self._is_lost:
                 raise
             self._is_lost = True
-            self._version = ""
             return []
         except UnknownType:
             # A fault type that pyVmomi cannot read would hide everything else for good.
@@ -199,6 +201,9 @@ class Watch:
             self._unreadable = {"info.error"}
             self._close()
             return []
+        except BaseException:  # a signal, for example
+            self._forget()
+            raise
         self._is_lost = False
         if update is None:
             if is_first:
@@ -278,6 +283,7 @@ class Watch:
         self._forget()
 
     def _forget(self) -> None:
+        """Leave the filter to the end of the session: a request without an answer may still take its next changes."""
         self._own_collector = self._view = None
 
 

@@ -249,9 +249,10 @@ def test_same_name_in_another_folder_is_no_obstacle(quiesced: VCenter) -> None:
 
 
 def test_two_children_of_a_name(quiesced: VCenter) -> None:
-    for folder in ("a", "b"):
+    for folder, address in (("a", "192.0.2.11"), ("b", "192.0.2.12")):
         quiesced.control("POST", "inventory", {"folders": [f"/DC0/vm/{folder}"]})
-        quiesced.fork("web-01", wait_for="created")
+        child = {"name": "web-01", "config_params": {"ipaddress": address}}
+        quiesced.fork(children=[child], wait_for="created")
         quiesced.govc("object.mv", "/DC0/vm/web-01", f"/DC0/vm/{folder}")
         quiesced.govc("object.rename", f"/DC0/vm/{folder}/web-01", f"moved-{folder}")
     for folder in ("a", "b"):

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 from pyVmomi import vim, vmodl
 from unit.fake_vcenter import FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
 
 GHOST = vim.Task("task-ghost")
 NOT_FOUND = vmodl.fault.ManagedObjectNotFound(obj=GHOST, msg="The object has already been deleted.")
@@ -78,3 +79,46 @@ def test_fault_about_an_object_that_is_not_watched(vcenter: FakeVCenter, monkeyp
         watch.add([vcenter.vm("web-01")])
         with pytest.raises(vmodl.fault.ManagedObjectNotFound):
             watch.updates(5)
+
+
+@pytest.mark.parametrize("failure", [_errors.Interrupted("A signal came."), _errors.ConnectionLost("No answer came.")])
+def test_changes_are_not_lost_to_a_request_that_was_given_up(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    """It still waits at the server, where it takes the next changes of its filter."""
+    session = vcenter.use(monkeypatch)
+    one = vcenter.vm("web-01")
+    given_up: list[Any] = []
+
+    def wait(collector: Any, version: str, options: Any) -> Any:
+        if version and not given_up:
+            given_up.append(collector)
+            raise failure
+        if collector in given_up:
+            vcenter._do_WaitForUpdatesEx(collector, version, options)
+        return vcenter._do_WaitForUpdatesEx(collector, version, options)
+
+    vcenter.effects["WaitForUpdatesEx"] = wait
+    with _properties.Watch(session, PATHS) as watch:
+        watch.add([one])
+        assert seen(watch, 1) == {one: {"name": "web-01"}}
+        with contextlib.suppress(_errors.Interrupted):
+            assert watch.updates(5) == []
+        vcenter.objects[one]["name"] = "web-02"
+        assert seen(watch) == {one: {"name": "web-02"}}
+    assert given_up
+
+
+def test_object_is_watched_whose_addition_was_interrupted(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = vcenter.use(monkeypatch)
+    first, second = vcenter.vm("web-01"), vcenter.vm("web-02")
+    with _properties.Watch(session, PATHS) as watch:
+        watch.add([first])
+        assert seen(watch, 1) == {first: {"name": "web-01"}}
+        session.budget.interrupt("SIGTERM")
+        with pytest.raises(_errors.Interrupted):
+            watch.add([second])
+        with session.clean_up():
+            assert seen(watch)[second] == {"name": "web-02"}
