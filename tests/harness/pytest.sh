@@ -13,9 +13,9 @@ if [ "$part" = browser ]; then
     command -v chromium || command -v chromium-browser || command -v google-chrome ||
         exec tests/harness/not_run.sh browser "no Chromium or Chrome is installed"
 fi
-# Tests with a simulator of their own wait for it most of the time, so more of them run than there are cores.
+# Most tests wait for a server or a process most of the time, so more of them run than there are cores.
 case $part in
-unit) set -- --numprocesses "$(nproc)" "$@" ;;
+unit) set -- --numprocesses "$(($(nproc) * 3))" --dist worksteal "$@" ;;
 functional | sweep) set -- --numprocesses "$(($(nproc) * 2))" "$@" ;;
 esac
 exec python -m pytest "$directory" "$@"
