@@ -43,7 +43,9 @@ options:
         child. Nothing of this collection runs right after that call. So on servers that keep guestinfo values, a child
         that others power off and on shows the report of its earlier run until the new one has ended. Power such a child
         on with M(vmfork.vsphere.vmfork_child), which removes the old report first.
-      - V(wait) only waits, for a guest that comes to the fork point by itself. It needs no guest login.
+      - V(wait) only waits, for a guest that comes to the fork point by itself. It needs no guest login. A record of
+        scripts from an earlier time is removed. A record that another task has written in the last 10 minutes stays,
+        with a warning.
     type: str
     choices: [scripts, script, wait]
     default: scripts

@@ -8,6 +8,7 @@ Private to the collection.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import enum
 import typing as t
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ RECORD_SECONDS = 5
 
 TIDY_SECONDS = 10
 """Time to take our directory away after a failure, which must not wait long for a guest that does not answer."""
+
+
+JUST_ANNOUNCED = datetime.timedelta(minutes=10)
+"""How far from vCenter's time, by the guest's clock, a record of scripts may be and still belong to a runner that is
+about to reach the fork point."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +173,10 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     """
     trace = new_trace()
     nonce = report.new_nonce()
-    if plan.job is None or report.obstacle(_extra_config.mapping(parent.values)) is not None:
-        forget_scripts(parent, warn)  # else the runner does, when it knows that no other is about to freeze the VM
+    if report.obstacle(_extra_config.mapping(parent.values)) is not None:
+        forget_scripts(parent, warn)
+    elif plan.job is None:  # else the runner does, when it knows that no other is about to freeze the VM
+        _forget_earlier_scripts(parent, warn)
     payload.Payload(parent).clear_earlier(warn)
     try:
         if plan.job is None:
@@ -198,6 +206,25 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     _refresh(parent)
     _check_record(parent, plan, trace, warn)
     return trace
+
+
+def _forget_earlier_scripts(parent: Parent, warn: t.Callable[[str], None]) -> None:
+    """Remove the record of the scripts, unless another task's runner seems to have just written it."""
+    if not report.scripts(_extra_config.mapping(parent.values)):
+        return
+    parent.refresh()
+    extra_config = _extra_config.mapping(parent.values)
+    announced = report.announced_at(extra_config)
+    if report.scripts(extra_config) and announced is not None:
+        now = parent.session.current_time()
+        booted = _properties.read(parent.session, [parent.vm], ["runtime.bootTime"])[parent.vm].get("runtime.bootTime")
+        if abs(now - announced) <= JUST_ANNOUNCED and (booted is None or booted <= announced):
+            warn(
+                f"Another task may be quiescing VM {parent.name}: it recorded its scripts there at "
+                f"{report.quiesced_at(extra_config)}. The fork point is taken to be the one with these scripts."
+            )
+            return
+    forget_scripts(parent, warn)
 
 
 def _refresh(parent: Parent) -> None:

@@ -15,6 +15,7 @@ report that says nothing but that it is unreadable.
 from __future__ import annotations
 
 import base64
+import datetime
 import re
 import secrets
 import typing as t
@@ -112,6 +113,15 @@ def quiesced_at(extra_config: t.Mapping[str, str]) -> str | None:
     """Return when the runner asked for the freeze, if that is a time."""
     value = extra_config.get(QUIESCED_AT, "")
     return value if _TIME.fullmatch(value) else None
+
+
+def announced_at(extra_config: t.Mapping[str, str]) -> datetime.datetime | None:
+    """Return :func:`quiesced_at` as a time; ``None`` when it is none."""
+    try:
+        parsed = datetime.datetime.strptime(quiesced_at(extra_config) or "", "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return None
+    return parsed.replace(tzinfo=datetime.timezone.utc)
 
 
 def obstacle(extra_config: t.Mapping[str, str]) -> str | None:

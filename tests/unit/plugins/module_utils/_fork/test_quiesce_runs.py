@@ -396,14 +396,72 @@ def test_record_of_the_first_of_two_tasks_stays(bed: Bed) -> None:
     assert len(bed.warnings) == 1
 
 
-def test_record_of_an_earlier_time_is_removed_before_a_guest_that_quiesces_alone_is_awaited(bed: Bed) -> None:
-    bed.announce("earlier")
+NOW = "2026-03-01T10:00:00Z"
+
+
+def moment(text: str) -> datetime.datetime:
+    return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+
+
+@pytest.mark.parametrize(
+    ("announced", "booted", "stays"),
+    [
+        ("2026-03-01T09:59:58Z", "2026-03-01T08:00:00Z", True),
+        ("2026-03-01T10:04:00Z", "2026-03-01T08:00:00Z", True),
+        ("2026-03-01T09:59:58Z", None, True),
+        ("2026-03-01T09:59:58Z", "2026-03-01T09:59:59Z", False),
+        ("2026-03-01T09:40:00Z", "2026-03-01T08:00:00Z", False),
+        ("2026-03-01T10:20:00Z", "2026-03-01T08:00:00Z", False),
+        ("2026-99-99T10:00:00Z", "2026-03-01T08:00:00Z", False),
+        ("", "2026-03-01T08:00:00Z", False),
+    ],
+    ids=["new", "clock ahead", "boot unknown", "before the boot", "old", "future", "no time", "none"],
+)
+def test_record_found_before_a_guest_that_quiesces_alone_is_awaited(
+    bed: Bed, announced: str, booted: str | None, stays: bool
+) -> None:
+    """Another task's runner may have just written it, and be about to reach the fork point."""
+    bed.vcenter.effects["CurrentTime"] = lambda _instance: moment(NOW)
+    bed.announce("of another")
+    bed.vcenter.set_keys(bed.vm, **{report.QUIESCED_AT: announced})
+    if booted is not None:
+        bed.vcenter.objects[bed.vm]["runtime.bootTime"] = moment(booted)
     bed.parent.refresh()
 
     def freeze() -> None:
         bed.vcenter.objects[bed.vm]["runtime.instantCloneFrozen"] = True
 
     bed.vcenter.later(10, freeze)
+    bed.run(job=None, login=None)
+    assert report.scripts(bed.vcenter.keys(bed.vm)) == (JOB.digest() if stays else None)
+    assert bed.warnings == (
+        [
+            "Another task may be quiescing VM golden: it recorded its scripts there at "
+            f"{announced}. The fork point is taken to be the one with these scripts."
+        ]
+        if stays
+        else []
+    )
+
+
+def test_record_that_was_replaced_before_it_is_removed_stays(bed: Bed) -> None:
+    """The task has read an old one, and a runner has written its own since then."""
+    bed.vcenter.effects["CurrentTime"] = lambda _instance: moment(NOW)
+    bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: "old old", report.QUIESCED_AT: "2026-03-01T01:00:00Z"})
+    bed.parent.refresh()
+    bed.announce("of another")
+    bed.vcenter.set_keys(bed.vm, **{report.QUIESCED_AT: NOW})
+    bed.vcenter.later(10, lambda: bed.vcenter.objects[bed.vm].update({"runtime.instantCloneFrozen": True}))
+    bed.run(job=None, login=None)
+    assert report.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
+
+
+def test_record_in_a_guest_that_cannot_write_one_is_removed(bed: Bed) -> None:
+    bed.vcenter.effects["CurrentTime"] = lambda _instance: moment(NOW)
+    bed.announce("of another")
+    bed.vcenter.set_keys(bed.vm, **{report.QUIESCED_AT: NOW, SETINFO: "TRUE"})
+    bed.parent.refresh()
+    bed.vcenter.later(10, lambda: bed.vcenter.objects[bed.vm].update({"runtime.instantCloneFrozen": True}))
     bed.run(job=None, login=None)
     assert report.scripts(bed.vcenter.keys(bed.vm)) is None
 
