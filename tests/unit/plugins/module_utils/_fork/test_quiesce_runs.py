@@ -434,14 +434,11 @@ def test_record_found_before_a_guest_that_quiesces_alone_is_awaited(
     bed.vcenter.later(10, freeze)
     bed.run(job=None, login=None)
     assert report.scripts(bed.vcenter.keys(bed.vm)) == (JOB.digest() if stays else None)
-    assert bed.warnings == (
-        [
-            "Another task may be quiescing VM golden: it recorded its scripts there at "
-            f"{announced}. The fork point is taken to be the one with these scripts."
-        ]
-        if stays
-        else []
+    warning = (
+        "Another task may be quiescing VM golden: it recorded its scripts there at "
+        f"{announced}. The fork point is taken to be the one with these scripts."
     )
+    assert bed.warnings == ([warning] if stays else [])
 
 
 def test_record_that_was_replaced_before_it_is_removed_stays(bed: Bed) -> None:
