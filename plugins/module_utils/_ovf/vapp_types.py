@@ -1,0 +1,198 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Types of vApp properties: which values vCenter accepts, and how a value is written.
+
+Private to the collection. Pure functions. Rules: vSphere API reference, VAppPropertyInfo.type; names of OVF types:
+DSP0243 (OVF specification), property types, which vCenter stores as ranges.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import typing as t
+from dataclasses import dataclass
+
+LONGEST = 65535
+"""Characters that a string may have."""
+
+MOST_DIGITS = 100
+"""Characters that an integer may have, with its sign."""
+
+OVF_TYPES = {
+    **{f"uint{bits}": f"int(0..{2**bits - 1})" for bits in (8, 16, 32, 64)},
+    **{f"sint{bits}": f"int({-(2 ** (bits - 1))}..{2 ** (bits - 1) - 1})" for bits in (8, 16, 32, 64)},
+    "real32": "real",
+    "real64": "real",
+}
+"""Type of an OVF descriptor → type of a vApp property."""
+
+_INT = re.compile(r"[+-]?\d+", re.ASCII)
+_REAL = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?", re.ASCII)
+_BOUNDED = re.compile(r"(string|password|int|real)\(\s*([^.()\s]\S*?|)\s*\.\.\s*([^()\s]*?)\s*\)")
+_CHOICES = re.compile(r"string\[(.*)\]", re.DOTALL)
+_CHOICE = re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*(,|$)', re.DOTALL)
+_UNSENDABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 cannot carry, and the carriage return, which arrives as a newline."""
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """A type that was understood.
+
+    :param name: ``string``, ``password``, ``int``, ``real``, ``boolean``, ``ip`` or ``expression``.
+    :param least: lowest number, or number of characters; ``None``: no limit.
+    :param most: highest one.
+    :param choices: the only values; empty: any.
+    """
+
+    text: str
+    name: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    network: str = ""
+
+    @property
+    def is_password(self) -> bool:
+        """Return whether vCenter never returns its value."""
+        return self.name == "password"
+
+    @property
+    def needs_value(self) -> bool:
+        """Return whether vCenter may refuse to power the VM on while the value and the default are empty."""
+        if self.name in ("string", "password"):
+            return bool(self.choices) or (self.least or 0) > 0
+        return self.name in ("int", "real", "boolean") or (self.name == "ip" and not self.network)
+
+
+def canonical(text: str) -> str:
+    """Return a type as vCenter knows it: the types of OVF descriptors are ranges there."""
+    return OVF_TYPES.get(text.strip(), text.strip())
+
+
+def parse(text: str) -> ValueType | None:
+    """Return a vApp property's type; ``None`` when it is not one of those that the API reference lists."""
+    if text in ("string", "password", "int", "real", "boolean", "ip", "expression"):
+        limits = {"string": (0, LONGEST), "password": (0, LONGEST), "int": (-(2**31), 2**31 - 1)}
+        return ValueType(text, text, *limits.get(text, (None, None)))
+    if text.startswith("ip:") and text[3:].strip():
+        return ValueType(text, "ip", network=text[3:])
+    choices = _CHOICES.fullmatch(text)
+    if choices is not None:
+        found = _choices(choices[1])
+        return None if found is None else ValueType(text, "string", choices=found)
+    bounded = _BOUNDED.fullmatch(text)
+    return None if bounded is None else _bounded(text, *bounded.groups())
+
+
+def _choices(text: str) -> tuple[str, ...] | None:
+    found: list[str] = []
+    at = 0
+    while at < len(text):
+        match = _CHOICE.match(text, at)
+        if match is None or (match[2] == "," and match.end() == len(text)):
+            return None
+        found.append(re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL))
+        at = match.end()
+    return tuple(found) or None
+
+
+def _bounded(text: str, name: str, least: str, most: str) -> ValueType | None:
+    limits: list[float | None] = []
+    for limit in (least, most):
+        try:
+            limits.append(None if not limit else (float(limit) if name == "real" else int(limit)))
+        except ValueError:
+            return None
+    low, high = limits
+    is_length = name in ("string", "password")
+    if (low is None and high is None) or (low is not None and high is not None and low > high):
+        return None
+    if is_length and any(limit is not None and not 0 <= limit <= LONGEST for limit in limits):
+        return None
+    return ValueType(text, name, low, high)
+
+
+def wrong(kind: ValueType | None, value: str) -> str | None:
+    """Return why a value is refused, as a clause that never repeats the value; ``None`` when it is accepted.
+
+    An empty value is accepted: it stands for the default.
+
+    :param kind: ``None``: a type that is not understood, of which only vCenter knows the values.
+    """
+    if _UNSENDABLE.search(value):
+        return "the value has control characters or carriage returns, which vCenter does not store"
+    if not value or kind is None:
+        return None
+    if kind.name == "expression":
+        return "the value of an expression is computed by vCenter at power-on; set its default instead"
+    if kind.choices:
+        return None if value in kind.choices else f"the value is not one of the choices of the type {kind.text}"
+    if kind.name in ("string", "password"):
+        return _wrong_length(kind, len(value))
+    if kind.name in ("int", "real"):
+        return _wrong_number(kind, value)
+    if kind.name == "boolean":
+        return None if value.casefold() in ("true", "false") else "the value of a boolean is True or False"
+    return _wrong_address(value)
+
+
+def _wrong_length(kind: ValueType, length: int) -> str | None:
+    if length < (kind.least or 0):
+        return f"the value has fewer than the {kind.least:g} characters that the type {kind.text} asks for"
+    most = LONGEST if kind.most is None else kind.most
+    if length > most:
+        return f"the value has more than the {most:.0f} characters that the type {kind.text} allows"
+    return None
+
+
+def _wrong_number(kind: ValueType, value: str) -> str | None:
+    if kind.name == "int":
+        if not _INT.fullmatch(value) or len(value) > MOST_DIGITS:
+            return f"the value is not an integer, as the type {kind.text} asks for"
+        number: float = int(value)
+    else:
+        if not _REAL.fullmatch(value):
+            return f"the value is not a number with a decimal point such as 1.0, as the type {kind.text} asks for"
+        number = float(value)
+    if (kind.least is not None and number < kind.least) or (kind.most is not None and number > kind.most):
+        return f"the value is outside of the range of the type {kind.text}"
+    return None
+
+
+def _wrong_address(value: str) -> str | None:
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        return "the value is not an IPv4 or IPv6 address"
+    return "the value is an address with a zone" if "%" in str(address) else None
+
+
+def written(kind: ValueType | None, value: t.Any) -> str:
+    """Return a value given in YAML as the text that vCenter stores.
+
+    :raises ValueError: YAML has lost how it was written, or it is no single value; the message is a clause.
+    """
+    if isinstance(value, str):
+        return value.capitalize() if kind is not None and kind.name == "boolean" else value
+    if isinstance(value, bool):
+        if kind is not None and kind.name == "boolean":
+            return str(value)
+        raise ValueError("the value is a YAML boolean and the property is not; put the value in quotes")
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if kind is not None and kind.name == "real":
+            return repr(value)
+        raise ValueError("the value is a YAML floating-point number and the property is not; put the value in quotes")
+    if value is None:
+        raise ValueError("the value is null; give an empty string to blank it")
+    raise ValueError("the value is a list or a dictionary; a property has a single value")
+
+
+def equal(kind: ValueType | None, left: str, right: str) -> bool:
+    """Return whether two stored values are the same; vCenter may store a boolean in another case."""
+    if kind is not None and kind.name == "boolean":
+        return left.casefold() == right.casefold()
+    return left == right
