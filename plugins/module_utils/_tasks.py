@@ -60,6 +60,21 @@ def failure(what: str, ended: Outcome) -> _errors.OperationFailed:
     return _errors.failure(what, ended.fault)
 
 
+def as_list(what: str, result: t.Any, kind: t.Any) -> list[t.Any]:
+    """Return the result of a task that lists objects; an empty list when it has none.
+
+    :param what: begins the error sentence, see :func:`run`.
+    :param kind: pyVmomi type of the objects.
+    :raises _errors.OperationFailed: the result is something else.
+    """
+    objects = [] if result is None else result
+    if not isinstance(objects, list) or not all(isinstance(entry, kind) for entry in objects):
+        wanted = kind.__name__.rpartition(".")[2]
+        why = f"the result of vCenter's task is not a list of {wanted} objects"
+        raise _errors.OperationFailed(_errors.sentence(what, why, "Look at the task in the vSphere Client."))
+    return objects
+
+
 def is_busy(error: t.Any) -> bool:
     """Return whether a request was refused for what else is at work on the VM."""
     return isinstance(error, _errors.OperationFailed) and error.fault in BUSY

@@ -18,6 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor impo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Request
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
 def foresee(
@@ -77,10 +78,14 @@ def _ask_beforehand(
     warned: dict[str, list[str]] = {}
     unasked: dict[str, list[str]] = {}
     for name, outcome in (_tasks.collect(parent.session, deadline, jobs) if jobs else {}).items():
-        if isinstance(outcome, _errors.Error):
-            unasked.setdefault(outcome.sentence, []).append(name)
+        try:
+            if isinstance(outcome, _errors.Error):
+                raise outcome
+            results = _tasks.as_list(jobs[name][0], outcome, vim.vm.check.Result)
+        except _errors.Error as error:
+            unasked.setdefault(error.sentence, []).append(name)
             continue
-        for result in outcome or []:
+        for result in results:
             for fault in result.warning or []:
                 warned.setdefault(f"vCenter warns: {_errors.fault_text(fault)}.", []).append(name)
             for fault in result.error or []:

@@ -251,7 +251,7 @@ def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
         if not parent.is_enabled and error.fault in _IS_NONE:
             return []
         raise
-    return list(result or [])
+    return _tasks.as_list(what, result, vim.VirtualMachine)
 
 
 def listed_parent(child: Parent, deadline: Deadline) -> t.Any | None:
@@ -261,11 +261,12 @@ def listed_parent(child: Parent, deadline: Deadline) -> t.Any | None:
         return None
     what = f"Could not find the parent of VM {child.name}"
     try:
-        return _tasks.run(child.session, deadline, what, lambda: book.find_parent(child.vm))
+        result = _tasks.run(child.session, deadline, what, lambda: book.find_parent(child.vm))
     except _errors.OperationFailed as error:
         if error.fault in _IS_NONE:
             return None
         raise
+    return next(iter(_tasks.as_list(what, result if result is None else [result], vim.VirtualMachine)), None)
 
 
 _IS_NONE = ("InvalidState", "NotSupported")

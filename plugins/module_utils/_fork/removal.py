@@ -331,10 +331,10 @@ class _Herd:
             for error in listed.values():
                 if isinstance(error, _errors.Error):
                     raise error
-            names = _inventory.names(session, {child for answer in listed.values() for child in answer or []})
-            for vm, answer in listed.items():
-                told = {names.get(child, child._GetMoId()) for child in answer or []}
-                result[vm] = sorted({*result[vm], *told})
+            answers = {vm: _tasks.as_list(jobs[vm][0], answer, vim.VirtualMachine) for vm, answer in listed.items()}
+            names = _inventory.names(session, {child for answer in answers.values() for child in answer})
+            for vm, answer in answers.items():
+                result[vm] = sorted({*result[vm], *(names.get(child, child._GetMoId()) for child in answer)})
         return result
 
     def _busy(self, ready: t.Mapping[t.Any, _properties.Values]) -> dict[t.Any, str]:
