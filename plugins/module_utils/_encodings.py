@@ -12,6 +12,7 @@ import json
 import re
 import typing as t
 from urllib.parse import quote, quote_plus
+from xml.sax.saxutils import escape
 
 LONG_ENOUGH = 8
 """Characters of an encoded secret that is hidden; shorter ones would hide parts of other output."""
@@ -19,19 +20,38 @@ LONG_ENOUGH = 8
 URI_COMPONENT = "!'()*"
 """What JavaScript's encodeURIComponent leaves as it is, and Python does not."""
 
+_SPACE_IN_XML = {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
+_ENTITIES: tuple[dict[str, str], ...] = (
+    {},
+    {'"': "&quot;"},
+    {'"': "&quot;", "'": "&#x27;"},
+    {'"': "&quot;", **_SPACE_IN_XML},
+    {'"': "&quot;", "'": "&apos;", **_SPACE_IN_XML},
+    {'"': "&#34;", "'": "&#39;", "\n": "&#xA;", "\r": "&#xD;", "\t": "&#x9;"},
+)
+"""Which characters XML and HTML replace beside ``&<>``: in texts, in attributes, in Python's HTML, by Go."""
+
+_SPECIAL_IN_SHELLS = (r"""[] !"$&'()*,;<>?[\\^`{|}]""", r'["$`\\]')
+"""Characters before which a backslash is written: by bash's ``printf %q``, and within double quotes."""
+
 
 def forms(secret: str) -> set[str]:
-    """Return a secret as JSON, Python's ``repr``, URLs and base64 write it, without the secret itself.
+    """Return a secret as JSON, XML, shells, Python's ``repr``, URLs and base64 write it, without the secret itself.
 
-    Base64 depends on what stands before the secret: each of the three cases is there, without the characters that
-    depend on what stands around it. A shell's escapes are JSON's, apart from the quotes.
+    Base64 depends on the text before the secret: all three cases are returned, without the characters that depend on
+    the text around it. It is made of UTF-8, and of UTF-16 as PowerShell does (``-EncodedCommand``).
     """
     found = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
+    found |= {escape(secret, entities) for entities in _ENTITIES}
+    found |= {secret.replace("'", quoted) for quoted in ("'\\''", "'\"'\"'")}  # sh -x, shlex.quote
+    found |= {re.sub(special, r"\\\g<0>", secret) for special in _SPECIAL_IN_SHELLS}
     content = secret.encode("utf-8", "surrogatepass")
     for url in (quote(content), quote(content, safe=""), quote(content, safe=URI_COMPONENT), quote_plus(content)):
         found |= {url, re.sub("%..", lambda match: match.group().lower(), url)}
+    contents = [content, *([secret.encode("utf-16-le", "surrogatepass")] if len(secret) >= LONG_ENOUGH else [])]
     for before in range(3):
-        found |= set(_base64(b"\0" * before + content, before))
+        for encoded in contents:
+            found |= set(_base64(b"\0" * before + encoded, before))
     return {form for form in found if len(form) >= LONG_ENOUGH} - {secret}
 
 

@@ -160,8 +160,8 @@ options:
       - As O(config_params), for what must not be seen. Values must have at least 8 characters.
       - They are removed from the VM after the post-clone script, and hidden in what it has printed. The runner in the
         guest does that before it reports. What it could not hide, the task hides in its output and in vCenter.
-      - Secrets are hidden as they are, in base64, as URLs, JSON and shells (C(set -x)) write them, by each line of 8
-        characters or more, and where the output was cut within them. Other encodings are not recognized.
+      - Secrets are hidden as they are, in base64, as URLs, JSON, XML and shells (C(set -x)) write them, by each line of
+        8 characters or more, and where the output was cut within them. Other encodings are not recognized.
       - Until then, users who may read the settings of the VM in vCenter can read them. What vCenter itself keeps in its
         events and logs is not removed.
       - A guest without C(awk) reports no output. With O(vmfork.vsphere.vmfork_quiesce#module:method=script), none is

@@ -212,7 +212,7 @@ hide_secrets() {
           return
         }
     }
-    # The forms of _encodings.py. Of JSON only what quoting leaves of it.
+    # The forms of _encodings.py; of JSON and shells, the part that remains without quotes and backslashes.
     function hide_all(part,  before, form) {
       if (length(part) < 8) return
       hide(part)
@@ -233,6 +233,10 @@ hide_secrets() {
       }
       form = part
       if (gsub(/\n/, "n", form) + gsub(/\r/, "r", form) + gsub(/\t/, "t", form)) hide(form)
+      form = part
+      if (gsub(/&/, "\\&amp;", form) + gsub(/</, "\\&lt;", form) + gsub(/>/, "\\&gt;", form)) hide(form)
+      if (gsub(/"/, "\\&quot;", form)) hide(form)
+      if (gsub(/\047/, "\\&apos;", form)) hide(form)
     }
     function base64(part, before,  at, value, bits, code, out) {
       for (at = 1 - before; at <= length(part); at++) {

@@ -318,16 +318,20 @@ function Hide-Secrets([string]$text) {
   $text
 }
 
-# The forms of _encodings.py. Of JSON only what quoting leaves of it.
+# The forms of _encodings.py; of JSON and shells, the part that remains without quotes and backslashes.
 function Get-Forms([string]$part) {
   $part -creplace '\n', 'n' -creplace '\r', 'r' -creplace '\t', 't'
+  $part.Replace('&', '&amp;').Replace('<', '&lt;').Replace('>', '&gt;')
+  [Security.SecurityElement]::Escape($part)
   $bytes = [Text.Encoding]::UTF8.GetBytes($part)
-  foreach ($before in 0, 1, 2) {
-    $first = [int][Math]::Ceiling($before * 8 / 6)
-    $last = [int][Math]::Floor(($before + $bytes.Length) * 8 / 6)
-    $form = [Convert]::ToBase64String((New-Object byte[] $before) + $bytes).Substring($first, $last - $first)
-    $form
-    $form.Replace('+', '-').Replace('/', '_')
+  foreach ($content in $bytes, [Text.Encoding]::Unicode.GetBytes($part)) {
+    foreach ($before in 0, 1, 2) {
+      $first = [int][Math]::Ceiling($before * 8 / 6)
+      $last = [int][Math]::Floor(($before + $content.Length) * 8 / 6)
+      $form = [Convert]::ToBase64String((New-Object byte[] $before) + $content).Substring($first, $last - $first)
+      $form
+      $form.Replace('+', '-').Replace('/', '_')
+    }
   }
   foreach ($kept in '', '/', '!()*''', ' ') {
     foreach ($format in '%{0:X2}', '%{0:x2}') {

@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
+import shlex
 import urllib.parse
+import xml.sax.saxutils
 from collections.abc import Callable
 
 import pytest
@@ -22,6 +26,13 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "URL": urllib.parse.quote,
     "form": urllib.parse.quote_plus,
     "repr": lambda text: repr([text]),
+    "XML": xml.sax.saxutils.escape,
+    "XML attribute": lambda text: xml.sax.saxutils.quoteattr(text, {"'": "&apos;", '"': "&quot;"}),
+    "HTML": html.escape,
+    "sh -x": lambda text: "'" + text.replace("'", "'\\''") + "'",
+    "shlex": shlex.quote,
+    "double quotes of a shell": lambda text: re.sub(r'["$`\\]', r"\\\g<0>", text),
+    "base64 of PowerShell": lambda text: base64.b64encode(text.encode("utf-16-le")).decode(),
 }
 TEXT = strategies.text(strategies.characters(exclude_categories=["Cs"]))
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
+import shlex
 import urllib.parse
 from types import SimpleNamespace
 from typing import Any
@@ -145,13 +147,16 @@ def test_scripts_are_known_by_their_digest(
         lambda one: urllib.parse.quote(one, safe=""),
         urllib.parse.quote_plus,
         lambda one: json.dumps(one)[1:-1],
+        lambda one: shlex.quote(f"it's {one}"),
+        html.escape,
+        lambda one: base64.b64encode(one.encode("utf-16-le")).decode(),
     ],
 )
 def test_encoded_secrets_are_not_displayed(
     encode: Any, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # A process registers each secret once, so every case has its own.
-    secret = f'tëst/key{request.node.callspec.indices["encode"]}+"of {END}'
+    secret = f"tëst/key's{request.node.callspec.indices['encode']}+\"of {END}"
     shown = encode(secret)
     run("vmfork_child", name="a", folder=f"web {shown}", secret_config_params={"token": secret}, timeout="none")
     said = displayed(capsys.readouterr().out)

@@ -16,6 +16,7 @@ import subprocess
 import tarfile
 import time
 import urllib.parse
+import xml.sax.saxutils
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,7 +257,7 @@ def test_secrets_are_hidden_in_the_output(guest: Guest, job: str, secret: str, p
     assert guest.value(TOKEN) == ""
 
 
-KEY = "kept/out of+sight: größe, C:\\new\n2nd line of the secret\n" + "and-more-of-it-" * 4
+KEY = "kept/out of+sight: 'größe' <\"&>, C:\\new\n2nd line of the secret\n" + "and-more-of-it-" * 4
 
 
 @pytest.mark.parametrize(
@@ -270,6 +271,9 @@ KEY = "kept/out of+sight: größe, C:\\new\n2nd line of the secret\n" + "and-mor
         urllib.parse.quote_plus(KEY),
         re.sub("%..", lambda escape: escape.group().lower(), urllib.parse.quote(KEY, safe="")),
         json.dumps({"token": KEY}, ensure_ascii=False),
+        xml.sax.saxutils.escape(KEY),
+        xml.sax.saxutils.escape(KEY, {'"': "&quot;"}),
+        shlex.quote(KEY),
     ],
 )
 def test_encoded_secrets_are_hidden_in_the_output(guest: Guest, printed: str) -> None:
