@@ -1,0 +1,129 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Test that the OVF playbooks decide the same when Ansible masks a password in the result, or refuse to decide."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.parameters import remove_values
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis
+
+PLAYBOOKS = pathlib.Path(__file__).resolve().parents[2] / "playbooks"
+VARS = yaml.safe_load((PLAYBOOKS / "vars" / "ovfenv.yml").read_text(encoding="utf-8"))
+CHECK = "Check that nothing that decides is masked"
+
+STATUSES = ("lost", "lost_suspected", "stale", "delivered", "delivered_assumed", "not_configured", "not_applicable")
+LOGINS = [{"name": "a", "guest_username": f"admin-{number}", "guest_password": "x"} for number in range(12)]
+
+
+def vm(number: int, status: str) -> dict[str, Any]:
+    """One VM as vm_ovfenv_info returns it, as far as the playbooks decide by it."""
+    return {
+        "name": f"web-{number}",
+        "moid": f"vm-{900 + number}",
+        "name_expected": number % 2 == 0,
+        "name_unique": True,
+        "guests_entry": number + 3 if number < 3 else None,
+        "configured": {"enabled": status != "not_configured"},
+        "diagnosis": {
+            "status": status,
+            "rank": diagnosis.URGENCY.index(status) + 1,
+            "act": "now" if number == 0 else "decide",
+            "act_now": number == 0,
+            "remedy": "power_cycle_via_vcenter" if status in STATUSES[:3] else "none",
+            "needs_power_cycle": status in STATUSES[:3],
+        },
+    }
+
+
+RESULT = {
+    "ovfenv": [vm(number, status) for number, status in enumerate(STATUSES)],
+    "summary": {"total": len(STATUSES), "judged_without_guest_evidence": 5},
+}
+PASSWORDS = ["vcenter", "lost", "delivered", "true", "True", "False", "e", "None", "web-", "vm-", "now", "power", "_",
+             *map(str, range(19)), "90", "903"]  # fmt: skip
+
+
+def playbook(name: str) -> list[dict[str, Any]]:
+    (play,) = yaml.safe_load((PLAYBOOKS / name).read_text(encoding="utf-8"))
+    tasks: list[dict[str, Any]] = play["tasks"]
+    return tasks
+
+
+def templar(result: dict[str, Any], **more: Any) -> Any:
+    variables = {**VARS, "ovfenv_guests": LOGINS, "ovfenv_result": result, "ovfenv_fail_on": "lost,stale", **more}
+    return Templar(loader=DataLoader(), variables={key: trusted(value) for key, value in variables.items()})
+
+
+def trusted(value: Any) -> Any:
+    """Return the value as Ansible reads it from a playbook: from ansible-core 2.19 on, other texts are no templates."""
+    try:
+        from ansible.template import trust_as_template
+    except ImportError:
+        return value
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+def decisions(result: dict[str, Any]) -> list[Any]:
+    """Return what the playbooks decide by: which VMs, in which order, how many, and with which logins."""
+    lists = (
+        "__ovfenv_rows | map(attribute='diagnosis.rank')",
+        "__ovfenv_failing | map(attribute='diagnosis.rank')",
+        "__ovfenv_curable | map(attribute='moid')",
+        "__ovfenv_curable | map(attribute='name_expected')",
+        "__ovfenv_seen | selectattr('diagnosis.act', '==', 'now') | map(attribute='moid')",
+        "[ovfenv_result.summary.total]",
+    )
+    found = [templar(result).template(trusted("{{ " + one + " | list }}")) for one in lists]
+    logins = [templar(result, __ovfenv_vm=each).template(trusted(VARS["__ovfenv_login"])) for each in result["ovfenv"]]
+    return [*found, [login.get("guest_username") for login in logins]]
+
+
+def is_refused(name: str, result: dict[str, Any]) -> bool:
+    """Whether a playbook ends before it decides."""
+    (check,) = [task for task in playbook(name) if task["name"] == CHECK]
+    conditions = check["ansible.builtin.assert"]["that"]
+    return not all(
+        templar(result).template(trusted("{{ " + one + " }}"))
+        for one in ([conditions] if isinstance(conditions, str) else conditions)
+    )
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_same_decision_or_refusal(password: str) -> None:
+    masked = remove_values(RESULT, {password})
+    if not is_refused("ovfenv_repair.yml", masked):
+        assert decisions(masked) == decisions(RESULT)
+    if not is_refused("ovfenv_report.yml", masked):
+        assert decisions(without_moids(masked)) == decisions(without_moids(RESULT))
+
+
+def without_moids(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result without the managed object IDs, which the report only displays."""
+    return {**result, "ovfenv": [{**each, "moid": "vm"} for each in result["ovfenv"]]}
+
+
+@pytest.mark.parametrize("password", ["vcenter", "lost", "delivered", "true", "True", "e", "web-", "power"])
+def test_words_do_not_lead_to_a_refusal(password: str) -> None:
+    masked = remove_values(RESULT, {password})
+    assert not is_refused("ovfenv_repair.yml", masked)
+    assert not is_refused("ovfenv_report.yml", masked)
+
+
+@pytest.mark.parametrize("password", ["2", "12", "delivered"])
+def test_verdict_after_a_repair(password: str) -> None:
+    """A VM was power-cycled: whatever is masked in its verdict, the play goes on to say so."""
+    after = {"diagnosis": {"status": "delivered", "rank": diagnosis.URGENCY.index("delivered") + 1}}
+    one = remove_values({"after": after, "changed": True}, {password})
+    _repair, remember = yaml.safe_load((PLAYBOOKS / "tasks" / "ovfenv_repair_one.yml").read_text(encoding="utf-8"))
+    given = {key: trusted(value) for key, value in remember["vars"].items() if isinstance(value, str)}
+    told = templar(RESULT, __ovfenv_one=one, __ovfenv_vm=vm(0, "lost"), **given)
+    status = told.template(trusted(remember["vars"]["__ovfenv_outcome"]["status"]))
+    assert status == "delivered"
