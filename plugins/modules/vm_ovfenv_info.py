@@ -68,10 +68,14 @@ options:
         choices: [none, sudo]
   mask:
     description:
-      - Whose values are hidden in everything that is returned.
-      - V(sensitive) hides properties of type password, properties whose names look secret (see O(mask_patterns)) and
-        vService tokens. V(password) leaves the names out. V(all) hides every value, V(none) none. vCenter itself never
-        tells the values of passwords.
+      - Which values to mask in the return values.
+      - V(sensitive) masks properties of type password, vService tokens, and every property that looks like a secret.
+        The key, the label, the category and the first sentence of the description are searched for words such as
+        password, token, registration key, license, PIN or user data, and O(mask_patterns) in the key. The value is
+        searched for such names as well, and for logins and signatures in URLs, private keys, license keys, access keys
+        and hashes of passwords. JSON, compressed text and text in base64 are decoded first.
+      - V(password) masks properties of type password and vService tokens only. V(all) masks every value, V(none) no
+        value. vCenter itself never returns the values of passwords.
       - A document does not tell types. So in documents, and in the differences, V(sensitive) and V(password) show the
         values of keys alone that the vApp options of the VM, or of a vApp around it, have with another type than
         password, and without an expression that may quote one. All other keys may hold a password. They are those of
@@ -82,7 +86,7 @@ options:
     default: sensitive
   mask_patterns:
     description:
-      - Further regular expressions for names that look secret, upper and lower case alike.
+      - Further regular expressions. Properties whose key matches one are masked. Upper and lower case are equal.
     type: list
     elements: str
     default: []
@@ -538,7 +542,7 @@ def _logs_in(params: _arguments.Params) -> bool:
 
 
 def _mask(params: _arguments.Params) -> masking.Mask:
-    return masking.Mask(params["mask"], (*masking.DEFAULT_PATTERNS, *params["mask_patterns"]))
+    return masking.Mask(params["mask"], params["mask_patterns"])
 
 
 def _logins(params: _arguments.Params) -> dict[str, GuestLogin]:

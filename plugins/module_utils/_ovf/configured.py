@@ -38,7 +38,8 @@ class Property:
     :param value: ``None`` where vCenter does not tell it (passwords).
     :param effective: what would be delivered; ``None`` when that is unknown until power-on.
     :param source: ``value``, ``default``, ``computed`` or ``unknown``.
-    :param secret: a password, a name that looks like one, or an expression that may quote a password.
+    :param secret: a password, something whose name, text or value looks like a secret, or an expression that may quote
+        a password.
     :param comparable: whether a delivered value that differs from ``effective`` means anything.
     """
 
@@ -93,7 +94,7 @@ def read(
     :param config: ``config.vAppConfig``, a ``vim.vApp.VmConfigInfo``; unset when vApp options are disabled.
     :param around: name and ``vAppConfig`` of the vApps around the VM, nearest first.
     :param running: whether the VM is powered on.
-    :param mask: tells which names look secret.
+    :param mask: decides what looks secret.
     """
     parents = tuple(name for name, _config in around)
     if config is None:
@@ -185,9 +186,16 @@ def _property(info: t.Any, running: bool, mask: Mask | None, quotable: t.Collect
         source=source,
         secret=is_password
         or (is_expression and not _quotes_only(info.defaultValue or "", quotable))
-        or (mask is not None and mask.is_secret(key, kind)),
+        or (mask is not None and _is_masked(info, key, kind, mask)),
         # "ip:<network>" changes at power-on, and with DHCP whenever the guest reports another address.
         comparable=not (is_password or is_expression or kind.startswith("ip:")),
+    )
+
+
+def _is_masked(info: t.Any, key: str, kind: str, mask: Mask) -> bool:
+    """Return whether what the vApp options say of a property, or its values, denotes a secret."""
+    return mask.is_secret(key, kind, info.label or "", info.category or "", info.description or "") or any(
+        mask.holds_secret(value) for value in (info.value, info.defaultValue)
     )
 
 

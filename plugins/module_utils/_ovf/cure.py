@@ -21,7 +21,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, plan
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, masking, plan
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
@@ -53,7 +53,7 @@ class Patient:
         self._deadline = deadline
         self._vm = vm
         self._cure = cure
-        self._warn = warn
+        self._warn = lambda sentence: warn(self._shown(sentence))
         self.before = self._examine(deadline)
         self.after = self.before
         self.plan = plan.Plan()
@@ -78,6 +78,10 @@ class Patient:
         """
         if self.is_cured:
             return
+        with self._masked():
+            self._prepare()
+
+    def _prepare(self) -> None:
         self._vcenter = self._names_of_vcenter()
         case = self._case()
         self.plan = plan.make(case)
@@ -96,6 +100,10 @@ class Patient:
         :raises _errors.OperationFailed: the VM could not be powered off or on.
         :raises _errors.VerdictFailed: it was power-cycled, and its OVF environment still does not arrive.
         """
+        with self._masked():
+            self._cycle_until_cured()
+
+    def _cycle_until_cured(self) -> None:
         for attempt in range(TRIES):
             if attempt:
                 if not self._may_rewrite():
@@ -117,6 +125,21 @@ class Patient:
             f"VM {self.name} was powered on through vCenter, and the verdict is now "
             f"{self.after.diagnosis.status}: {self.after.diagnosis.message} {self._tools_late}".rstrip()
         )
+
+    @contextlib.contextmanager
+    def _masked(self) -> t.Iterator[None]:
+        """Mask the values of secret properties in errors: vCenter names the value that it does not accept."""
+        try:
+            yield
+        except _errors.Error as error:
+            error.sentence = self._shown(error.sentence)
+            error.args = (error.sentence,)
+            raise
+
+    def _shown(self, sentence: str) -> str:
+        properties = [one for look in (self.before, self.after) for one in look.evidence.configured.properties]
+        secrets = [value for one in properties if one.secret for value in (one.value, one.default, one.effective)]
+        return masking.without(sentence, secrets)
 
     # --- before -----------------------------------------------------------------------------------------------------
 

@@ -351,7 +351,7 @@ def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
     """
     known, values = one.evidence, one.found.values
     # A VM's document has the properties of the vApps around it as well.
-    around = [configured.read(vapp.get("vAppConfig")).properties for vapp in one.found.vapps]
+    around = [configured.read(vapp.get("vAppConfig"), mask=mask).properties for vapp in one.found.vapps]
     mask = mask.knowing((each.key, each.secret) for each in itertools.chain(known.configured.properties, *around))
     boot_time = values.get("runtime.bootTime")
     return {

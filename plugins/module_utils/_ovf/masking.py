@@ -3,8 +3,8 @@
 """Which values of an OVF environment may be shown.
 
 Private to the collection. Pure functions. Showing too little is the lesser harm:
-a name is secret as soon as it looks like one, and of raw XML only what is known
-to be harmless is written again.
+of raw XML, only what is known to be harmless is written again. What looks like a
+secret, ``sensitive.py`` decides.
 """
 
 from __future__ import annotations
@@ -14,46 +14,19 @@ import typing as t
 from xml.sax.saxutils import escape, quoteattr
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import markup
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import markup, sensitive
 
 HIDDEN = "********"
 LEVELS = ("password", "sensitive", "all", "none")
-DEFAULT_PATTERNS = (
-    "pass",
-    "pwd",
-    r"pw(?![a-z])",
-    "secret",
-    "token",
-    # Any key, but what is made to be published and what lies on a desk. monkey is secret.
-    r"(?<!public)(?<!public[-_.])(?<!authorized)(?<!authorized[-_.])key(?!board|map)",
-    "cred",
-    "private",
-    # SNMP's password.
-    "community",
-    # cloud-init's, often encoded: what it sets up, and with which passwords, cannot be told apart.
-    r"user[-_.]?data",
-)
-"""Regular expressions, searched for in a property's full key, whatever the case."""
-
-# Secrets within a value: JSON, YAML, XML, settings or a command line; a URL with a login; a PEM file; a crypt hash.
-# The numbers keep the search linear.
-_SECRET_INSIDE = re.compile(
-    r"(?:pass|pwd|secret|token|key|cred|private)[\w.-]{0,40}[\"'\\\s]{0,9}[:=>]"
-    r"|--?(?:pass|pwd|secret|token|cred)[\w-]{0,40}\s"
-    r"|://[^/\s:@]{0,200}:[^\s@]{1,200}@"
-    r"|PRIVATE KEY"
-    r"|\$(?:1|2[abxy]|5|6|y)\$",
-    re.IGNORECASE,
-)
 
 
 class Mask:
     """How much to hide.
 
     :param level: ``password``: values of password properties and of those of which nobody knows whether they are, and
-        vService tokens. ``sensitive``: also what has a secret-looking name, or seems to hold such a thing.
+        vService tokens. ``sensitive``: also what ``sensitive.py`` recognizes by names, texts and values.
         ``all``: every value. ``none``: nothing.
-    :param patterns: regular expressions, searched for in names, whatever the case.
+    :param patterns: further regular expressions, searched for in names, whatever the case.
     :param properties: full key of what the vApp options of the VM, and of the vApps around it, have, and whether it
         is secret. A document does not tell, and has other keys too: those of siblings, and what the guest wrote.
     :raises BadInput: a pattern is no regular expression.
@@ -62,7 +35,7 @@ class Mask:
     def __init__(
         self,
         level: str = "sensitive",
-        patterns: t.Sequence[str] = DEFAULT_PATTERNS,
+        patterns: t.Sequence[str] = (),
         properties: t.Iterable[tuple[str, bool]] = (),
     ) -> None:
         self.level = level
@@ -84,14 +57,20 @@ class Mask:
         """The same for one VM, of whose document these properties are known: full key, and whether it is secret."""
         return Mask(self.level, self.patterns, properties)
 
-    def is_secret(self, key: str, type: str = "") -> bool:
-        """Whether a property is a password, or, unless passwords alone are asked for, has a name that looks secret.
+    def is_secret(self, key: str, type: str = "", label: str = "", category: str = "", description: str = "") -> bool:
+        """Return whether a property is a password, or, unless only passwords are asked for, seems to hold a secret.
 
         :param type: empty where a document is all there is; a key that the vApp options do not have may be a password.
         """
         if _is_password(type) if type else key.casefold() not in self._harmless:
             return True
-        return self._looks_secret(key)
+        if self.level == "password":
+            return False
+        return self._matches(key) or sensitive.is_secret_property(key, type, label, category, description)
+
+    def holds_secret(self, value: str | None) -> bool:
+        """Return whether a value is to be hidden whatever its name."""
+        return bool(value) and self.level != "password" and sensitive.holds_secret(value or "")
 
     def is_secret_element(self, name: str) -> bool:
         """Whether what a vService extension added is secret; its token is the login to vCenter's guest API."""
@@ -112,14 +91,17 @@ class Mask:
         return self._shown(text, secret or self.is_secret_element(name)) or ""
 
     def _looks_secret(self, name: str) -> bool:
-        return self.level != "password" and any(each.search(name) for each in self._names)
+        return self.level != "password" and (self._matches(name) or sensitive.is_secret_name(name))
+
+    def _matches(self, name: str) -> bool:
+        return any(each.search(name) for each in self._names)
 
     def _shown(self, value: str | None, secret: bool) -> str | None:
         if not value or self.level == "none":
             return value
         if self.level == "all" or secret:
             return HIDDEN
-        if self.level == "sensitive" and _SECRET_INSIDE.search(value):
+        if self.holds_secret(value):
             return HIDDEN
         return value
 
@@ -134,6 +116,21 @@ class Mask:
         writer = _Writer(self)
         outcome = markup.walk(markup.decode(text), writer, namespaces=False)
         return writer.finish(outcome)
+
+
+def without(text: str, values: t.Iterable[str | None]) -> str:
+    """Return a text, such as a fault's, with asterisks in place of these values.
+
+    A short value is replaced where it is a word of its own, since it may be a part of any other.
+    """
+    found = {form for value in values if value for form in (value, " ".join(value.split())) if form.strip()}
+    for value in sorted(found, key=len, reverse=True):
+        pattern = re.escape(value)
+        text = re.sub(pattern if len(value) >= _SHORT else rf"(?<!\w){pattern}(?!\w)", HIDDEN, text)
+    return text
+
+
+_SHORT = 4
 
 
 # What is shown whatever it says: attributes and texts, by the place of their elements. Names have no prefixes here.

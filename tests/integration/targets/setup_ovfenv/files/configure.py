@@ -9,6 +9,7 @@ govc knows no vApp options.
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 
@@ -17,10 +18,24 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim
 
 PRODUCT = vim.vApp.ProductInfo(key=0, name="Mail Gateway", version="1.2")
-PROPERTY = vim.vApp.PropertyInfo(key=0, id="hostname", type="string", value="mail")
+SECRET = "vmforktest-registration-0123456789"
+"""Nothing may show it; neither key nor type of its properties say what they are."""
+PROPERTIES = (
+    vim.vApp.PropertyInfo(key=0, id="hostname", type="string", value="mail", userConfigurable=True),
+    vim.vApp.PropertyInfo(
+        key=1, id="otk", type="string", label="Unique Registration Key", value=SECRET, userConfigurable=True
+    ),
+    vim.vApp.PropertyInfo(
+        key=2,
+        id="config",
+        type="string",
+        value=base64.b64encode(f"password: {SECRET}".encode()).decode(),
+        userConfigurable=True,
+    ),
+)
 OPTIONS = vim.vApp.VmConfigSpec(
     product=[vim.vApp.ProductSpec(operation="add", info=PRODUCT)],
-    property=[vim.vApp.PropertySpec(operation="add", info=PROPERTY)],
+    property=[vim.vApp.PropertySpec(operation="add", info=one) for one in PROPERTIES],
     ovfEnvironmentTransport=["com.vmware.guestInfo"],
 )
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Callable
 from dataclasses import replace
@@ -503,3 +504,32 @@ def test_who_may_not_write_them_has_no_second_cycle(ready: Bed, monkeypatch: pyt
         patient.cure()
     assert ready.acts == CYCLE
     assert any("is not cycled again" in one for one in ready.warnings)
+
+
+SECRET = "vmforktest registration-key-0123"
+REGISTRATION = {"id": "otk", "label": "Unique Registration Key", "value": SECRET, "userConfigurable": True}
+
+
+@pytest.mark.parametrize("method", ["PowerOnVM_Task", "CheckPowerOn_Task"])
+def test_secrets_in_what_vcenter_refuses(bed: Bed, method: str) -> None:
+    """vCenter names the value that it does not accept (vSphere API reference, InvalidPropertyValue)."""
+    given = [vim.vApp.PropertyInfo(key=0, **REGISTRATION), vim.vApp.PropertyInfo(key=1, id="pin", value="7")]
+    bed.vcenter.objects[bed.vm]["config.vAppConfig"].property = given
+    text = f"Property 'a. Registration' has the invalid value '{SECRET.replace(' ', chr(10))}', and 'pin' has '7'."
+    fault = vim.fault.InvalidPropertyValue(msg=text)
+    if method == "PowerOnVM_Task":
+        bed.vcenter.fail(method, fault)
+    else:
+        bed.vcenter.effects[method] = lambda *_given, **_more: [vim.vm.check.Result(error=[fault])]
+    with contextlib.suppress(_errors.Error):
+        patient = bed.patient()
+        try:
+            patient.prepare()
+            patient.cure()
+        except _errors.Error as error:
+            bed.warnings.append(error.sentence)
+            raise
+    told = " ".join(bed.warnings)
+    assert "registration-key" not in told
+    assert "'7'" not in told
+    assert "InvalidPropertyValue" in told

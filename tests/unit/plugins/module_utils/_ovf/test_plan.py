@@ -197,10 +197,10 @@ GATEWAY = prop("gateway", "", "expression", defaultValue="${gateway:Lab}")
         ),
         (
             case(
-                examined(prop("private_ip", "192.0.2.7"), prop("ip1", "192.0.2.9")), {"guest.net": [card("192.0.2.8")]}
+                examined(prop("password_ip", "192.0.2.7"), prop("ip1", "192.0.2.9")), {"guest.net": [card("192.0.2.8")]}
             ),
             "address_change",
-            "The VM uses 192.0.2.8 now, and would be told ip1=192.0.2.9, private_ip=********.",
+            "The VM uses 192.0.2.8 now, and would be told ip1=192.0.2.9, password_ip=********.",
         ),
         (
             case(examined(prop("mgmtIp", "192.0.2.7/24")), {"guest.net": [card("192.0.2.8")]}),

@@ -1,0 +1,232 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Recognize secrets among the properties of an OVF environment: by their names, their texts, and their values.
+
+Private to the collection. Pure functions over four tables. To hide too much is the lesser harm, but a report in which
+every other value is hidden helps nobody. So words that contain another word (``bypass``), and settings about a secret
+(``token_ttl``), are listed, too. The carriers are those of published appliances.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import json
+import re
+import typing as t
+import urllib.parse
+import zlib
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import in_words
+
+NAMES = (
+    "pass",
+    "pwd",
+    r"pw\b",
+    "secret",
+    "token",
+    "key",
+    "cred",
+    "private",
+    "psk",
+    "bearer",
+    # VMware's, Cisco's and others' licenses are keys of their own.
+    "licen[cs]e",
+    r"\b(?:otk|otp|totp|puk|pin|pins)\b",
+    r"pin ?codes?\b",
+    r"\b(?:auth\w*|activation|registration|enrol\w*|access|unlock|recovery|invitation|pairing) ?codes?\b",
+    # The password of SNMP.
+    "community",
+    # Configuration of the guest's operating system, often encoded: what it sets up cannot be separated from passwords.
+    r"(?:user|vendor) ?data",
+    r"ignition",
+    r"(?:coreos|talos|machine|cloud) ?config",
+    "kube ?config",
+    # Credentials in files and addresses.
+    "connection ?string",
+    r"\bsas\b",
+    "pfx|pkcs ?12|keytab",
+    "mnemonic",
+)
+"""Regular expressions, searched in the words of a name (a property's key or label, or a name within a value)."""
+
+HARMLESS_NAMES = (
+    # Words.
+    "bypass|compass|passive|pass ?through|passing|passed|passenger|passport|surpass|encompass|passwordless",
+    r"(?:hoc|mon|tur|don|joc|whis|las)keys?\b|turn ?key",
+    "key ?(?:boards?|maps?|stone|cloak|words?|space|less|note|frames?)",
+    "credit|accredit|sacred|incredible",
+    "tokeniz",
+    "secretary",
+    # What is made to be published.
+    r"(?:public|authorized|gpg) ?keys?(?! ?pass)",
+    # Networks.
+    "private ?(?:ip|net|sub|addr|interface|nic|dns|gateway|gw|vlan|cidr|lan|port ?group|range)",
+    "private ?(?:registr|cloud|host|domain)",
+    # Settings about a secret. What follows is no secret itself.
+    (
+        r"(?:passw(?:or)?ds?|pwd|tokens?|keys?|secrets?|cred(?:ential)?s?|licen[cs]es?) ?"
+        r"(?:ttl|life ?time|expir\w*|age|max ?age|valid\w*|length|len|size|bits|type|algorithm|policy|enabled?"
+        r"|disabled?|rotation|timeout|interval|format|servers?|usage|logins?|auth\w*)\b"
+    ),
+    (
+        r"(?:key|secrets?|token|credentials?|licen[cs]e) ?(?:vault|store|manager|management|server|service|provider)? ?"
+        r"(?:urls?|uri|endpoint|host(?: ?name)?|ip(?:v[46])?|fqdn|address|addr|port)\b"
+    ),
+    r"key ?vault ?name",
+    r"(?:accept\w*|agree\w*|read)(?: ?to)?(?: ?the)? ?licen[cs]es?",
+    r"licen[cs]e ?(?:agree\w*|accept\w*|edition|mode|tier|model)",
+    r"(?:ignition|coreos|talos|machine|cloud) ?config ?(?:data )?(?:encoding|urls?)\b|(?:user|vendor) ?data ?encoding",
+    r"community ?(?:edition|version|support)",
+)
+"""Taken out of a name before :data:`NAMES` are searched in it."""
+
+PROSE = (
+    r"pass ?(?:words?|phrases?|codes?|wd)\b",
+    "secret",
+    r"\b(?:bearer|access|api|auth\w*|join|bootstrap|registration|enrol\w*|login|service|session|security) ?tokens?\b",
+    r"\btokens? (?:for|of|from|to)\b|^(?:the |a |an |your )?tokens?\b",
+    r"credentials?\b",
+    (
+        r"\b(?:api|access|registration|activation|licen[cs]e|(?:pre[- ]?)?shared|encryption|private|auth\w*|join|"
+        r"product|enrol\w*|master|bootstrap|signing|subscription|one[- ]?time|unique|machine)[- ]keys?\b"
+    ),
+    r"\b(?:one[- ]?time|activation|registration|auth\w*|enrol\w*|pairing|recovery|access|pin)[- ]?codes?\b",
+    r"\blicen[cs]es?$|\blicen[cs]ing\b",
+    r"community string",
+)
+"""Regular expressions, searched in the title of a category and in the first sentence of a description. They are
+stricter, since a sentence may mention secrets that are elsewhere."""
+
+_NO_CARRIERS = re.compile(
+    r"\b(?:user ?names?|users?|host ?names?|fqdn|domain|ip(?:v[46])?\d*|addr(?:ess)?(?:es)?|gateway|net ?mask|prefix|"
+    r"ports?|dns|ntp|urls?|uri|proxy|vlan|enabled?|mode|locale|time ?zone|e ?mail|group|role|version|encoding)\b"
+)
+"""Names of properties that prose does not make secret: the description of a user name may speak of the password."""
+
+_PROSE_TYPES = ("string", "")
+_NO_TYPES = ("boolean", "ip")
+"""Types whose values cannot be a secret, nor contain one."""
+
+VALUES = (
+    # A command line; a URL with a login; a URL with a signature; an HTTP header.
+    r"--?(?:pass|pwd|secret|token|cred)[\w-]{0,40}\s",
+    r"://[^/\s:@]{0,200}:[^\s@]{1,200}@",
+    r"[?&](?:sig|signature|sv|x-amz-signature|x-goog-signature|code|sas)=[^&\s]{6}",
+    r"\b(?:bearer|basic)\s+[\w.~+/-]{8}",
+    # Files of keys, hashes of passwords.
+    "PRIVATE KEY",
+    r"\$(?:1|2[abxy]|5|6|7|y|argon2id?)\$",
+    r"\{S?SHA(?:256|512)?\}",
+    "AGE-SECRET-KEY-",
+    # A JSON Web Token.
+    r"\beyJ[\w-]{8,4000}\.eyJ",
+    # Five groups of five, as the license keys of VMware and Microsoft.
+    r"(?-i:\b(?:[0-9A-Z]{5}-){4}[0-9A-Z]{5}\b)",
+    # Access keys of AWS, GitHub, GitLab, Slack, HashiCorp Vault, Tailscale; bootstrap tokens of Kubernetes.
+    r"(?-i:\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|hv[bs]\.|tskey-)[\w-]{16})",
+    r"(?-i:(?<![\w.-])[a-z0-9]{6}\.(?=[a-z]*\d)[a-z0-9]{16}(?![\w.-]))",
+)
+"""Regular expressions, searched in values. Names within a value, as in JSON, YAML, XML and settings, are compared with
+:data:`NAMES`."""
+
+_NAMES = re.compile("|".join(NAMES), re.IGNORECASE)
+_HARMLESS_NAMES = re.compile("|".join(HARMLESS_NAMES), re.IGNORECASE)
+_PROSE = re.compile("|".join(PROSE), re.IGNORECASE)
+_VALUES = re.compile("|".join(VALUES), re.IGNORECASE)
+
+_NAME_LENGTH = 80
+_SEPARATOR = re.compile(r"[:=>]")
+# {"name": "password", "value": "…"}, and the same in YAML.
+_NAMED_PAIR = re.compile(r"\b(?:name|key|id)[\"'\\]{0,4}\s{0,9}[:=]\s{0,9}[\"'\\]{0,4}([\w.-]{1,80})", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
+_FOLDED_BASE64 = re.compile(r"\s*(?:data:[\w/;+.-]{0,80},)?([A-Za-z0-9+/_-]+(?:\s+[A-Za-z0-9+/_-]+)*\s*={0,2})\s*")
+_DEPTH = 4
+"""Encodings within encodings: a document in base64, compressed, with a file in base64."""
+_LIMIT = 1_000_000
+"""Characters of one value that are decompressed."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a key, a label, or a name within a value denotes a secret."""
+    # Prefix a name as it is written by its words: some are told apart by capitals only, some are written together.
+    words = _HARMLESS_NAMES.sub("|", in_words(name).lower().strip())
+    return _NAMES.search(words) is not None
+
+
+def is_secret_property(key: str, type: str = "", label: str = "", category: str = "", description: str = "") -> bool:
+    """Return whether the vApp options say that a property holds a secret.
+
+    :param type: as in ``vim.vApp.PropertyInfo``; qualifiers such as ``(1..8)`` do not count.
+    :param description: its first sentence counts.
+    """
+    plain = re.split(r"[^a-z]", type.lower(), maxsplit=1)[0]
+    if plain in _NO_TYPES:
+        return False
+    if is_secret_name(key) or is_secret_name(label):
+        return True
+    if plain not in _PROSE_TYPES or _NO_CARRIERS.search(f"{in_words(key)} | {in_words(label)}".lower()):
+        return False
+    first = re.split(r"(?<=[.!?])\s", description.strip()[:1000], maxsplit=1)[0]
+    return any(_PROSE.search(_HARMLESS_NAMES.sub("|", text)) for text in (category.strip(), first))
+
+
+def holds_secret(value: str) -> bool:
+    """Return whether a value seems to hold a secret, as it is, in JSON, percent-encoded, or in base64."""
+    return _holds_secret(value, _DEPTH)
+
+
+def _holds_secret(text: str, depth: int) -> bool:
+    if _VALUES.search(text) is not None or _has_secret_name(text):
+        return True
+    return depth > 0 and any(_holds_secret(inner, depth - 1) for inner in _decoded(text))
+
+
+def _has_secret_name(text: str) -> bool:
+    """Return whether the text gives a value to a name that denotes a secret."""
+    if _NAMES.search(in_words(text[:_LIMIT])) is None:
+        return False
+    for separator in _SEPARATOR.finditer(text):
+        before = text[max(0, separator.start() - _NAME_LENGTH - 10) : separator.start()].rstrip(" \t\r\n\"'\\")
+        name = re.split(r"[^\w.-]", before)[-1]
+        if name and _is_secret_name(name[-_NAME_LENGTH:]):
+            return True
+    return any(_is_secret_name(pair[1]) for pair in _NAMED_PAIR.finditer(text))
+
+
+_is_secret_name = functools.lru_cache(maxsize=4096)(is_secret_name)
+
+
+def _decoded(text: str) -> t.Iterator[str]:
+    """Yield what the text is in other words."""
+    if text.lstrip()[:1] in ("{", "[", '"'):
+        try:
+            plain = json.dumps(json.loads(text), ensure_ascii=False)
+        except (ValueError, RecursionError):
+            plain = text
+        if plain != text:
+            yield plain
+    if "%" in text and (unquoted := urllib.parse.unquote(text)) != text:
+        yield unquoted
+    folded = _FOLDED_BASE64.fullmatch(text)
+    pieces = [re.sub(r"\s", "", folded[1])] if folded else []
+    pieces += [found[0] for found in _BASE64.finditer(text) if found[0] not in pieces]
+    for piece in pieces:
+        if (inner := _from_base64(piece)) is not None:
+            yield inner
+
+
+def _from_base64(piece: str) -> str | None:
+    """Return the text that is encoded, compressed or not; ``None`` when it is none."""
+    plain = piece.rstrip("=").replace("-", "+").replace("_", "/")
+    if len(plain) % 4 == 1:
+        return None
+    try:
+        data = base64.b64decode(plain + "=" * (-len(plain) % 4))
+        if data[:2] == b"\x1f\x8b":
+            data = zlib.decompressobj(31).decompress(data, _LIMIT)
+        text = data.decode("utf-16-le" if data[1::2].count(0) > len(data) // 4 else "utf-8")
+    except (ValueError, binascii.Error, zlib.error):
+        return None
+    return text if text.isprintable() or not re.search(r"[\0-\x08\x0e-\x1f]", text) else None
