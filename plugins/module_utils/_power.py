@@ -21,17 +21,28 @@ def is_on(values: t.Mapping[str, t.Any]) -> bool:
     return str(values.get("runtime.powerState")) == "poweredOn"
 
 
-def off(session: Session, deadline: Deadline, vm: t.Any, name: str, judge: t.Callable[[], None] = lambda: None) -> None:
+Judge = t.Callable[[], None]
+"""Called before each further attempt on a busy VM; raises when the VM is not to be switched after all."""
+
+
+def anyway() -> None:
+    """Let every attempt be made."""
+
+
+def off(session: Session, deadline: Deadline, vm: t.Any, name: str, judge: Judge | None = anyway) -> None:
     """Power a VM off hard, and wait for it.
 
-    :param judge: called before each further attempt on a busy VM; raises when it is not to be powered off any more.
+    :param judge: without it a busy VM is an error.
     """
     _switch(session, deadline, f"Could not power off VM {name}", vm, vm.PowerOffVM_Task, "poweredOff", judge)
 
 
-def on(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
-    """Power a VM on, and wait for it."""
-    _switch(session, deadline, f"Could not power on VM {name}", vm, vm.PowerOnVM_Task, "poweredOn")
+def on(session: Session, deadline: Deadline, vm: t.Any, name: str, judge: Judge | None = anyway) -> None:
+    """Power a VM on, and wait for it.
+
+    :param judge: without it a busy VM is an error.
+    """
+    _switch(session, deadline, f"Could not power on VM {name}", vm, vm.PowerOnVM_Task, "poweredOn", judge)
 
 
 def _switch(
@@ -41,18 +52,20 @@ def _switch(
     vm: t.Any,
     submit: t.Callable[[], t.Any],
     state: str,
-    judge: t.Callable[[], None] = lambda: None,
+    judge: Judge | None,
 ) -> None:
     def is_still_to_be_done() -> bool:
-        judge()
+        if judge is not None:
+            judge()
         now = _properties.read(session, [vm], ["runtime.powerState"]).get(vm, {})
         return str(now.get("runtime.powerState")) != state
 
+    again = is_still_to_be_done if judge is not None else None
     try:
-        _tasks.run(session, deadline, what, submit, again=is_still_to_be_done)
+        _tasks.run(session, deadline, what, submit, again=again)
     except _errors.ConnectionLost as lost:
         try:
-            _tasks.run(session, deadline, what, submit, again=is_still_to_be_done)
+            _tasks.run(session, deadline, what, submit, again=again)
         except _errors.OperationFailed as again:
             if again.fault not in ("InvalidPowerState", "TaskInProgress"):
                 raise
@@ -91,7 +104,9 @@ def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> Non
             raise lost from late  # nothing was sent this time, and the guest may have got the first request
     except vmodl.MethodFault as fault:
         raise _errors.OperationFailed(
-            _errors.sentence(what, _errors.fault_text(fault), remedy), fault=_errors.fault_name(fault)
+            _errors.sentence(what, _errors.fault_text(fault), remedy),
+            fault=_errors.fault_name(fault),
+            task=getattr(fault, "task", None),
         ) from fault
     if not reaches(session, deadline, vm, "poweredOff"):
         why = f"it was not off within {deadline.seconds:g} seconds"

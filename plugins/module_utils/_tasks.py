@@ -118,7 +118,7 @@ def run(
     what: str,
     submit: t.Callable[..., t.Any],
     *args: t.Any,
-    again: t.Callable[[], bool] = lambda: True,
+    again: t.Callable[[], bool] | None = lambda: True,
 ) -> t.Any:
     """Submit a task and wait for its end; its result is returned. On a busy VM it is tried again until the deadline.
 
@@ -127,7 +127,8 @@ def run(
 
     :param what: begins the error sentence: "Could not power on VM web-01".
     :param again: asked before each further attempt, for the VM may be another one by then: whether the task is still to
-        be done. It may raise. When it is not to be done any more, ``None`` is returned.
+        be done. It may raise. When it is not to be done any more, ``None`` is returned. Without it there is no further
+        attempt.
     :raises _errors.OperationFailed: the request was refused, or the task failed.
     :raises _errors.TimedOut: the task still runs.
     """
@@ -136,7 +137,7 @@ def run(
         try:
             return _run_once(session, deadline, what, submit, *args)
         except _errors.OperationFailed as error:
-            if not is_busy(error):
+            if again is None or not is_busy(error):
                 raise
             stand_by(session, deadline, [error], attempt)
             if deadline.passed:

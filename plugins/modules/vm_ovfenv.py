@@ -20,7 +20,9 @@ description:
     the guest would be told are compared with those it uses.
   - Forks and running fork parents, VMs protected by Fault Tolerance, the VM that this vCenter runs in, and VMs that a
     power cycle would not help are left as they are, and the task fails. So are VMs whose verdict is V(unknown) or
-    V(cleared), and VMs whose power state somebody else changes meanwhile.
+    V(cleared), and VMs whose name or power state somebody else changes meanwhile.
+  - When another task is at work on the VM, that is waited for until O(timeout). Then the VM is examined again. It is left
+    alone if the other task has brought the OVF environment back, and refused if it is no longer what was planned for.
   - Works with a vCenter only. An ESXi host cannot deliver an OVF environment.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
@@ -176,7 +178,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         accepted=params["accept_risks"],
     )
     patient = cure.Patient(session, session.deadline, found.vm, way, task.warn)
-    changed = not patient.is_cured
+    is_due = not patient.is_cured
 
     def result() -> _module.Result:
         return {
@@ -187,11 +189,12 @@ def work(task: _module.Task, session: Session) -> _module.Result:
 
     try:
         patient.prepare()
-        if changed and not task.check_mode:
+        if is_due and not task.check_mode:
             patient.cure()
     except _errors.Error as error:
         error.details.update(changed=patient.is_touched, **result())
         raise
+    changed = is_due if task.check_mode else patient.is_touched
     return {"changed": changed, **result(), "diff": _diff(patient, changed)}
 
 

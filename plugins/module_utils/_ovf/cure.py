@@ -83,6 +83,10 @@ class Patient:
 
     def _prepare(self) -> None:
         self._vcenter = self._names_of_vcenter()
+        self._judge()
+
+    def _judge(self) -> None:
+        """Make the plan for the VM as it is now; see :meth:`prepare`."""
         case = self._case()
         self.plan = plan.make(case)
         self._ask_server(case.values)
@@ -113,9 +117,7 @@ class Patient:
                     f"({self.after.diagnosis.status}). It is cycled again, and its vApp options are written once more "
                     "in between."
                 )
-            with self._session.clean_up():  # neither the end of the time nor a signal may leave the VM powered off
-                self._power_cycle(rewrite=attempt > 0)
-                self._look_again()
+            self._cycle_when_idle(is_first=attempt == 0)
             if self.is_cured:
                 return
             # What arrived, and is not as it should be, will be no other the next time.
@@ -147,9 +149,10 @@ class Patient:
         selection = _inventory.Selection(moid=[self._vm._GetMoId()])
         return examine.examine(self._session, deadline, selection, self._cure.questions)[0]
 
-    def _case(self) -> plan.Case:
+    def _case(self, one: examine.Examined | None = None) -> plan.Case:
         """The VM as it is now.
 
+        :param one: as it was examined; the last time unless given.
         :raises _errors.Refused: it must not be touched.
         """
         paths = (
@@ -159,7 +162,7 @@ class Patient:
         )
         values = self._read([self._vm], paths).get(self._vm, {})
         case = plan.Case(
-            one=self.after,
+            one=one or self.after,
             values=values,
             is_fork=self._cure.questions.forked_from(values) is not None,
             shutdown=self._cure.shutdown,
@@ -232,6 +235,45 @@ class Patient:
 
     # --- the power cycle --------------------------------------------------------------------------------------------
 
+    def _cycle_when_idle(self, is_first: bool) -> None:
+        """Power-cycle the VM and look at it again, as soon as no other task is at work on it.
+
+        While it is waited for nothing has been done to the VM, so that a signal or the end of the time may end that.
+
+        :raises _errors.Refused: the VM has changed meanwhile, and must not be touched any more.
+        """
+        attempt = 0
+        while True:
+            self._cycle_has_begun = False
+            try:
+                with self._session.clean_up():  # neither the end of the time nor a signal may leave the VM powered off
+                    self._power_cycle(rewrite=not is_first)
+                    self._look_again()
+                return
+            except _errors.OperationFailed as error:
+                if self._cycle_has_begun or not _tasks.is_busy(error):
+                    raise
+                _tasks.stand_by(self._session, self._deadline, [error], attempt)
+                if self._deadline.passed:
+                    raise
+                self._look_for_others_work()
+                if self.is_cured:
+                    return
+                if is_first:
+                    self._judge()
+                if _power.is_on(self.after.found.values) and self._lacks_time_to_stop:
+                    raise
+                attempt += 1
+
+    def _look_for_others_work(self) -> None:
+        """Examine the VM again: another task may have brought its OVF environment back, or changed it.
+
+        :raises _errors.Refused: it must not be touched any more.
+        """
+        earlier, self.after = self.after, self._examine(self._at_least(LOOK_SECONDS))
+        if not self.is_cured:
+            self._case(earlier)
+
     def _power_cycle(self, rewrite: bool) -> None:
         was_on = self._case().is_on  # minutes may have passed since it was asked first
         if was_on:
@@ -239,41 +281,56 @@ class Patient:
         if rewrite:
             self._rewrite()
         try:
-            _power.on(self._session, self._at_least(POWER_ON_SECONDS), self._vm, self.name)
+            judge = _power.anyway if was_on else None
+            _power.on(self._session, self._at_least(POWER_ON_SECONDS), self._vm, self.name, judge)
         except Exception as trouble:  # whatever it is, a VM that is off must not stay so unsaid
             now = self._now(trouble, hoped="poweredOn")
             if not _power.is_on(now):
-                self.is_touched |= not _is_refusal(trouble)
+                if not _is_refusal(trouble):
+                    self._touch()
                 if was_on:
                     raise self._left_off(trouble, now) from trouble
                 raise _error(f"Could not power on VM {self.name}", trouble) from trouble
-        self.is_touched = True
+            if not was_on and _is_others_work(trouble):  # they have powered it on
+                self._look_for_others_work()
+                return
+        self._touch()
 
     def _stop(self) -> None:
-        enough = min(SHUTDOWN_SECONDS, self._deadline.seconds / 2)
-        if self._deadline.remaining < enough:
+        if self._lacks_time_to_stop:
             raise _errors.TimedOut(
                 f"VM {self.name} is left as it is ({self.after.diagnosis.status}): {self._deadline.remaining:.0f} of "
                 f"{self._deadline.seconds:g} seconds are left, too few to see a shutdown through. Raise timeout."
             )
         try:
             if self._cure.shutdown == "hard":
-                _power.off(self._session, self._deadline, self._vm, self.name)
+                _power.off(self._session, self._deadline, self._vm, self.name, None)
             else:
                 _power.shut_down(self._session, self._deadline, self._vm, self.name)
         except Exception as trouble:
             now = self._now(trouble, hoped="poweredOff")
             is_on = _power.is_on(now)
+            if now and not is_on and _is_others_work(trouble):  # they have powered it off
+                self._case()
             if is_on and _is_refusal(trouble):
                 raise _error(f"Could not power off VM {self.name}", trouble) from trouble
-            self.is_touched = True
+            self._touch()
             if is_on or not now:
                 state = "was told to go down and is still up" if is_on else "WAS TOLD TO GO DOWN, and may be off"
                 raise _errors.TimedOut(
                     f"VM {self.name} {state}. {_why(trouble, now)} If it goes down after all, IT STAYS OFF until "
                     "somebody powers it on: look at it, and then run vm_ovfenv for it once more, which does that."
                 ) from trouble
-        self.is_touched = True
+        self._touch()
+
+    @property
+    def _lacks_time_to_stop(self) -> bool:
+        """Whether a shutdown could not be seen through."""
+        return self._deadline.remaining < min(SHUTDOWN_SECONDS, self._deadline.seconds / 2)
+
+    def _touch(self) -> None:
+        """Note that something was done to the VM."""
+        self.is_touched = self._cycle_has_begun = True
 
     def _may_rewrite(self) -> bool:
         """Whether a second power cycle would differ from the first."""
@@ -287,11 +344,16 @@ class Patient:
 
     def _rewrite(self) -> None:
         """Write the vApp options as they are: the transports, which hold no value that could be spoilt by that."""
-        transports = list(self.after.evidence.configured.transports)
         what = f"Could not write the vApp options of VM {self.name} once more"
-        spec = vim.vm.ConfigSpec(vAppConfig=vim.vApp.VmConfigSpec(ovfEnvironmentTransport=transports))
+
+        def write() -> t.Any:
+            options = self._read([self._vm], ["config.vAppConfig"]).get(self._vm, {}).get("config.vAppConfig")
+            transports = list(getattr(options, "ovfEnvironmentTransport", None) or [])
+            spec = vim.vm.ConfigSpec(vAppConfig=vim.vApp.VmConfigSpec(ovfEnvironmentTransport=transports))
+            return self._vm.ReconfigVM_Task(spec)
+
         try:
-            _tasks.run(self._session, self._at_least(POWER_ON_SECONDS), what, self._vm.ReconfigVM_Task, spec)
+            _tasks.run(self._session, self._at_least(POWER_ON_SECONDS), what, write)
         except Exception as trouble:  # noqa: BLE001 - the VM is off, and must be powered on whatever this is
             self._warn(_error(what, trouble).sentence)
 
@@ -382,6 +444,11 @@ def _addresses_of(hostname: str) -> set[str]:
 def _is_refusal(trouble: Exception) -> bool:
     """Whether the server itself said no; of anything else it is not known whether it was carried out."""
     return isinstance(trouble, _errors.OperationFailed) and not isinstance(trouble, UnknownType)
+
+
+def _is_others_work(trouble: Exception) -> bool:
+    """Whether the server refused to switch a VM for what others have done to its power state, or are doing to it."""
+    return isinstance(trouble, _errors.OperationFailed) and trouble.fault in (*_tasks.BUSY, "InvalidPowerState")
 
 
 def _error(what: str, trouble: Exception) -> _errors.Error:

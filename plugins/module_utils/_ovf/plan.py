@@ -28,6 +28,7 @@ PATHS = (
     "guest.hostName",
     "guest.net",
     "layoutEx",
+    "name",
     "runtime.quiescedForkParent",
 )
 """What must be known of a VM."""
@@ -54,6 +55,11 @@ class Case:
     shutdown: str = "guest"
     vcenter: t.Collection[str] = ()
     pools: t.Sequence[t.Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name now; as it was examined where that is not visible."""
+        return _inventory.unescape(self.values.get("name") or self.one.found.name)
 
     @property
     def is_on(self) -> bool:
@@ -172,6 +178,8 @@ REFUSALS = (
             ": it is this vCenter, which cannot power itself on. Ask the appliance's own management page."),
     Refusal(_would_not_help,
             ", since a power cycle would not help ({status}): {message}"),
+    Refusal(lambda c: c.name != c.one.found.name,
+            ": it was renamed to {name} since it was looked at. Run again with the name of the VM that is meant."),
     Refusal(lambda c: c.power_state != c.one.evidence.power_state,
             ": its power state was {was} when it was looked at and is {now} now, so somebody else is at work on it. "
             "Run again when they are done."),
@@ -193,6 +201,7 @@ def refusal(case: Case) -> str | None:
                 "message": case.one.diagnosis.message,
                 "was": case.one.evidence.power_state,
                 "now": case.power_state,
+                "name": case.name,
             }
             return f"VM {case.one.found.name} is left as it is{why.format(**words)}"
     return None

@@ -365,6 +365,176 @@ def test_check_that_vcenter_cannot_make_is_a_warning(bed: Bed) -> None:
     assert bed.warnings == ["vCenter could not be asked whether VM web can be powered on (InvalidState)."]
 
 
+# --- a busy VM ------------------------------------------------------------------------------------------------------
+
+BUSY = vim.fault.TaskInProgress(msg="The operation is not allowed in the current state.")
+STOPS = {"guest": "ShutdownGuest", "hard": "PowerOffVM_Task"}
+
+
+def when_refused(bed: Bed, method: str, act: Callable[[], Any]) -> None:
+    """Have something happen while the task waits for a VM that was busy when a method was called."""
+    bed.vcenter.refuse(method, BUSY)
+    bed.vcenter.later(0.1, act)
+
+
+@pytest.mark.parametrize("shutdown", STOPS)
+def test_busy_vm_is_tried_again(bed: Bed, shutdown: str) -> None:
+    bed.vcenter.refuse(STOPS[shutdown], BUSY, times=2)
+    patient = bed.cured(shutdown=shutdown)
+    assert (patient.is_cured, patient.is_touched) == (True, True)
+    assert bed.acts == [STOPS[shutdown]] * 3 + ["PowerOnVM_Task"]
+
+
+@pytest.mark.parametrize("fault", [BUSY, vim.fault.ConcurrentAccess(msg="Changed.")])
+def test_busy_vm_that_was_off_is_tried_again(bed: Bed, fault: Exception) -> None:
+    bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
+    bed.vcenter.refuse("PowerOnVM_Task", fault, times=2)
+    patient = bed.cured()
+    assert (bed.acts, patient.is_touched) == (["PowerOnVM_Task"] * 3, True)
+
+
+@pytest.mark.parametrize("state", [ON, OFF])
+def test_vm_that_stays_busy_is_left(bed: Bed, state: str) -> None:
+    method = "ShutdownGuest" if state == ON else "PowerOnVM_Task"
+    bed.vcenter.objects[bed.vm]["runtime.powerState"] = state
+    bed.vcenter.refuse(method, BUSY, times=1000)
+    patient = bed.patient(30)
+    patient.prepare()
+    with pytest.raises(_errors.Error, match="VM web"):
+        patient.cure()
+    assert (set(bed.acts), patient.is_touched, bed.state) == ({method}, False, state)
+
+
+def test_no_shutdown_begins_when_the_vm_was_busy_too_long(bed: Bed) -> None:
+    def refuse(_vm: Any) -> None:
+        bed.vcenter.now += 500
+        raise BUSY
+
+    bed.vcenter.effects["ShutdownGuest"] = refuse
+    patient = bed.patient(600)
+    patient.prepare()
+    with pytest.raises(_errors.OperationFailed, match=r"VM web: .*\(TaskInProgress\)"):
+        patient.cure()
+    assert (bed.acts, patient.is_touched) == (["ShutdownGuest"], False)
+
+
+WHILE_BUSY: dict[str, tuple[dict[str, Any], str]] = {
+    "renamed": ({"name": "web-old"}, "it was renamed to web-old"),
+    "template": ({"config.template": True}, "it is a template"),
+    "parent": ({"runtime.instantCloneFrozen": True, "runtime.powerState": ON}, "it is a fork parent"),
+    "fault tolerance": ({"config.ftInfo": vim.vm.FaultToleranceConfigInfo(role=1)}, "protected by Fault Tolerance"),
+    "options gone": ({"config.vAppConfig": None}, "a power cycle would not help"),
+}
+
+
+@pytest.mark.parametrize(("changes", "why"), WHILE_BUSY.values(), ids=list(WHILE_BUSY))
+@pytest.mark.parametrize("how", ["guest", "hard", "off"])
+def test_vm_that_changed_while_it_was_busy_is_left(bed: Bed, how: str, changes: dict[str, Any], why: str) -> None:
+    if how == "off":
+        bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
+    method = STOPS.get(how, "PowerOnVM_Task")
+    when_refused(bed, method, lambda: bed.vcenter.objects[bed.vm].update(changes))
+    patient = bed.patient(shutdown=how if how != "off" else "guest")
+    patient.prepare()
+    with pytest.raises(_errors.Refused, match=f"^VM web is left as it is.*{why}"):
+        patient.cure()
+    assert (bed.acts, patient.is_touched) == ([method], False)
+
+
+@pytest.mark.parametrize("shutdown", STOPS)
+def test_new_risk_of_a_busy_vm_must_be_accepted(bed: Bed, shutdown: str) -> None:
+    backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(diskMode="independent_nonpersistent")
+    disk = vim.vm.device.VirtualDisk(key=2000, backing=backing)
+    when_refused(bed, STOPS[shutdown], lambda: bed.vcenter.objects[bed.vm].update({"config.hardware.device": [disk]}))
+    patient = bed.patient(shutdown=shutdown)
+    patient.prepare()
+    with pytest.raises(_errors.Refused, match=r"everything written since .* accept_risks=data_loss"):
+        patient.cure()
+    assert (bed.acts, patient.is_touched) == ([STOPS[shutdown]], False)
+    assert "data_loss" in [risk.name for risk in patient.plan.risks]
+
+
+@pytest.mark.parametrize("shutdown", STOPS)
+def test_host_of_a_busy_vm_is_looked_at_again(bed: Bed, shutdown: str) -> None:
+    """A host on its way to maintenance mode is why VMs are moved, and those are busy."""
+    when_refused(bed, STOPS[shutdown], lambda: SERVER_SAYS["host in maintenance mode"][0](bed))
+    patient = bed.patient(shutdown=shutdown)
+    patient.prepare()
+    with pytest.raises(_errors.Refused, match="its ESXi host is in maintenance mode"):
+        patient.cure()
+    assert (bed.acts, patient.is_touched) == ([STOPS[shutdown]], False)
+
+
+@pytest.mark.parametrize("shutdown", STOPS)
+def test_power_off_by_others_while_the_vm_is_busy(bed: Bed, shutdown: str) -> None:
+    when_refused(bed, STOPS[shutdown], lambda: bed.vcenter._do_PowerOffVM(bed.vm))
+    patient = bed.patient(shutdown=shutdown)
+    patient.prepare()
+    with pytest.raises(_errors.Refused, match=r"its power state was poweredOn when .* and is poweredOff now"):
+        patient.cure()
+    assert (bed.acts, bed.state, patient.is_touched) == ([STOPS[shutdown]], OFF, False)
+
+
+@pytest.mark.parametrize("shutdown", STOPS)
+def test_power_cycle_by_others_while_the_vm_is_busy(bed: Bed, shutdown: str) -> None:
+    """It brought the OVF environment: nothing is left to do."""
+
+    def cycle() -> None:
+        bed.vcenter._do_PowerOffVM(bed.vm)
+        bed.power_on(bed.vm)
+
+    when_refused(bed, STOPS[shutdown], cycle)
+    patient = bed.cured(shutdown=shutdown)
+    assert (bed.acts, patient.is_cured, patient.is_touched) == ([STOPS[shutdown]], True, False)
+
+
+@pytest.mark.parametrize("through_vcenter", [True, False])
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_vm_that_others_start_first(bed: Bed, through_vcenter: bool, is_busy: bool) -> None:
+    """A power-on is refused while theirs is under way, or because it has ended."""
+    bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
+    patient = bed.patient()
+    patient.prepare()
+    start = bed.power_on if through_vcenter else bed.vcenter._do_PowerOnVM
+    if is_busy:
+        when_refused(bed, "PowerOnVM_Task", lambda: start(bed.vm))
+    else:
+
+        def lose_the_race(vm: Any, **_given: Any) -> None:
+            start(vm)
+            bed.vcenter._do_PowerOnVM(vm)
+
+        bed.vcenter.effects["PowerOnVM_Task"] = lose_the_race
+    if through_vcenter:
+        patient.cure()
+        assert patient.is_cured
+    else:
+        with pytest.raises(_errors.Refused, match=r"its power state was poweredOff when .* and is poweredOn now"):
+            patient.cure()
+    assert (bed.acts, bed.state, patient.is_touched) == (["PowerOnVM_Task"], ON, False)
+
+
+def test_vm_that_we_shut_down_is_powered_on_whatever_it_is_by_then(bed: Bed) -> None:
+    bed.vcenter.effects["ShutdownGuest"] = bed.vcenter._do_PowerOffVM
+    changes = {"name": "web-old", "config.ftInfo": vim.vm.FaultToleranceConfigInfo(role=1)}
+    when_refused(bed, "PowerOnVM_Task", lambda: bed.vcenter.objects[bed.vm].update(changes))
+    patient = bed.cured()
+    assert (bed.acts, bed.state, patient.is_touched) == (
+        ["ShutdownGuest", "PowerOnVM_Task", "PowerOnVM_Task"],
+        ON,
+        True,
+    )
+
+
+def test_signal_ends_the_wait_for_a_busy_vm(bed: Bed) -> None:
+    when_refused(bed, "ShutdownGuest", lambda: bed.session.budget.interrupt("SIGTERM"))
+    patient = bed.patient()
+    patient.prepare()
+    with pytest.raises(_errors.Interrupted):
+        patient.cure()
+    assert (bed.acts, patient.is_touched, bed.state) == (["ShutdownGuest"], False, ON)
+
+
 # --- lost answers ---------------------------------------------------------------------------------------------------
 
 
@@ -478,6 +648,25 @@ def test_there_is_no_third_cycle(ready: Bed, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(_errors.VerdictFailed):
         patient.cure()
     assert (ready.acts.count("PowerOnVM_Task"), ready.state) == (cure.TRIES, ON)
+
+
+def test_transports_that_others_changed_while_the_vm_was_busy_stay(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = looks(monkeypatch, "no_value", "no_value", "xml")
+    written: list[Any] = []
+    ready.vcenter.effects["ReconfigVM_Task"] = lambda _vm, spec: written.append(spec)
+    changed = vim.vApp.VmConfigInfo(ovfEnvironmentTransport=["iso", "com.vmware.guestInfo"])
+    ready.vcenter.refuse("ReconfigVM_Task", BUSY)
+    shut_down = ready.vcenter._do_ShutdownGuest
+
+    def shut(vm: Any) -> None:
+        shut_down(vm)
+        if ready.vcenter.count("ShutdownGuest") == 2:
+            ready.vcenter.later(1.1, lambda: ready.vcenter.objects[vm].update({"config.vAppConfig": changed}))
+
+    ready.vcenter.effects["ShutdownGuest"] = shut
+    ready.cured(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
+    (spec,) = written
+    assert spec.vAppConfig.ovfEnvironmentTransport == ["iso", "com.vmware.guestInfo"]
 
 
 def test_vapp_options_that_cannot_be_written_do_not_keep_it_off(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
