@@ -34,7 +34,7 @@ if [ -n "$hostname" ]; then
   # The guest resolves its own name, which `hostname --fqdn` needs, and no longer the parent's.
   if [ -w /etc/hosts ]; then
     others=$(grep -v '^127\.0\.1\.1[[:space:]]' /etc/hosts || true)
-    printf '%s\n' "$others" "127.0.1.1 ${fqdn:+$fqdn }$hostname" >/etc/hosts
+    printf '%s\n' ${others:+"$others"} "127.0.1.1 ${fqdn:+$fqdn }$hostname" >/etc/hosts
   fi
 fi
 

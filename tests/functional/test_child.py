@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,6 +131,20 @@ def test_bios_uuid(quiesced: VCenter) -> None:
     wanted = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"
     assert quiesced.fork("web-01", bios_uuid=wanted).child("web-01")["uuid"] == wanted
     assert quiesced.fork("web-01", bios_uuid=wanted)["changed"] is False
+
+
+def test_shipped_scripts_name_a_child_after_its_vm(vcenter: VCenter) -> None:
+    vcenter.enable()
+    files = Path(__file__).parents[2] / "playbooks" / "files"
+    scripts = {f"{one}_script": (files / f"linux_{one}.sh").read_text() for one in ("pre_quiesce", "post_clone")}
+    vcenter.quiesce(**scripts)
+    names = {
+        "web-01.example.com": "web-01\nweb-01.example.com\n127.0.1.1 web-01.example.com web-01\n",
+        "web_02": "web-02\nweb-02\n127.0.1.1 web-02\n",
+    }
+    done = vcenter.fork(*names)
+    told = "hostname; hostname --fqdn; grep ^127.0.1.1 /etc/hosts"
+    assert {one["name"]: vcenter.in_guest(one["moid"], told) for one in done["children"]} == names
 
 
 @vmfork_only("every instant clone is persistent, and needs no snapshot")
