@@ -21,8 +21,9 @@ description:
   - Forks and running fork parents, VMs protected by Fault Tolerance, the VM that this vCenter runs in, and VMs that a
     power cycle would not help are left as they are, and the task fails. So are VMs whose verdict is V(unknown) or
     V(cleared), and VMs whose name or power state somebody else changes meanwhile.
-  - When another task is at work on the VM, that is waited for until O(timeout). Then the VM is examined again. It is left
-    alone if the other task has brought the OVF environment back, and refused if it is no longer what was planned for.
+  - When another task is at work on the VM, that is waited for until O(timeout). Then the VM is examined again. It is
+    left alone if the other task has brought the OVF environment back, and refused if it is no longer what was planned
+    for.
   - Works with a vCenter only. An ESXi host cannot deliver an OVF environment.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
