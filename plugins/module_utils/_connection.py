@@ -263,7 +263,9 @@ def reaching(server: Server, seconds: float) -> t.Iterator[None]:
             "Give the CA's certificate in ca_path; validate_certs=false would accept any server."
         ) from error
     except ssl.SSLError as error:
-        raise _errors.ConnectionFailed(f"{where}: no TLS there ({reason(error)}). Check hostname and port.") from error
+        raise _errors.ConnectionFailed(
+            f"{where}: the server does not speak TLS ({reason(error)}). Check hostname and port."
+        ) from error
     except (socket.gaierror, UnicodeError) as error:  # the latter of names that cannot be host names
         raise _errors.ConnectionFailed(f"{where}: the name does not resolve. Check hostname.") from error
     except TimeoutError as error:

@@ -107,7 +107,7 @@ class NotEnded(TimedOut):
 # of the vSphere Web Services API reference.
 _REMEDIES = {
     "CannotAccessFile": "Check the guest user's rights there, and with SELinux what was denied (ausearch -m avc).",
-    "DuplicateName": "Choose another name, or remove the object that has it.",
+    "DuplicateName": "Choose another name, or find the object that has it.",
     "GuestComponentsOutOfDate": "Update VMware Tools in the guest.",
     "GuestPermissionDenied": (
         "Use a guest user who may do this, or guest_become=sudo. With SELinux, look for what VMware Tools was denied "

@@ -129,7 +129,7 @@ def _request(session: Session, transfer: Transfer, method: str, content: bytes |
         remedy = "Run again."
         if 300 <= answer.status < 400:
             why += ", a redirect, which is not followed"
-            remedy = f"Look what stands before the host, or {transfer.otherwise}."
+            remedy = f"Check for a proxy in front of the host, or {transfer.otherwise}."
         raise _errors.OperationFailed(_errors.sentence(transfer.what, why, remedy))
     if method == "GET" and len(body) > limit:
         raise _errors.OperationFailed(_errors.sentence(transfer.what, f"it is longer than {limit} bytes"))

@@ -290,7 +290,7 @@ def find_each_named(
         if len(found) > 1:
             listed = ", ".join(sorted(f"{paths.get(one, name)} ({one._GetMoId()})" for one in found))
             raise _errors.Ambiguous(
-                f"The {what} {name} is not the only one of that name: {listed}. Give one of these IDs, or a path."
+                f"Several objects match the {what} {name}: {listed}. Give one of these IDs, or a path."
             )
         if not found:
             have = ", ".join(sorted(set(filter(None, all_names.values())))[:10]) or "none"
@@ -348,7 +348,7 @@ def _check_only(what: str, found: t.Sequence[Found]) -> None:
     if len(found) > 1:
         listed = ", ".join(sorted(f"{one.inventory_path} ({one.moid})" for one in found))
         raise _errors.Ambiguous(
-            f"VM {what} is not the only one: {listed}. Name it by one of these paths or managed object IDs."
+            f"Several VMs match VM {what}: {listed}. Give one of these paths or managed object IDs."
         )
 
 

@@ -191,8 +191,7 @@ def _run(
         )
     except Exception as error:  # noqa: BLE001, whatever it is, the user gets a sentence
         module.fail_json(
-            msg=f"The module met something it was not written for ({type(error).__name__}). "
-            "Please report it with the output of -vvv.",
+            msg=f"Unexpected error ({type(error).__name__}). Please report it with the output of -vvv.",
             exception=traceback.format_exc(),
         )
     module.exit_json(**result)

@@ -282,6 +282,6 @@ def _not_ended(what: str, deadline: Deadline) -> _errors.NotEnded:
         _errors.sentence(
             what,
             f"vCenter's task did not end within {deadline.seconds:g} seconds",
-            "It goes on there; look at it in the vSphere Client.",
+            "The task continues; look at it in the vSphere Client.",
         )
     )

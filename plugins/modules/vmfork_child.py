@@ -647,8 +647,8 @@ def _warn_of_secrets(results: list[Result], task: _module.Task) -> None:
         there = one.facts["moid"] or (one.changed and not task.check_mode)
         if child is not None and child.wanted.secret_config_params and there and not child.secrets_cleared:
             task.warn(
-                f"Nothing tells that child {one.name} can read its secret_config_params no more: neither vCenter nor "
-                "its guest shows it. Remove the child, or change the secrets."
+                f"Could not confirm that secret_config_params were removed from child {one.name}. Remove the child, or "
+                "change the secrets."
             )
 
 

@@ -237,7 +237,7 @@ def test_persistent_child_whose_end_nobody_noted(persistent: VCenter) -> None:
     given = {"parent_name": persistent.parent, "name": "web-01", "persistent": True, "timeout": 5}
     refusal = persistent.fails("vmfork_child", **given)
     assert "has not reported the end of its post-clone script" in refusal.msg
-    assert "remove it and make it anew" in refusal.msg
+    assert "remove it and create it again" in refusal.msg
 
 
 def test_report_of_another_run_does_not_count(vcenter: VCenter) -> None:
@@ -303,7 +303,7 @@ def test_child_that_cannot_be_powered_on_again(quiesced: VCenter) -> None:
     refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01")
     assert refusal["changed"] is False
     assert "Could not power on child web-01" in refusal.msg
-    assert "Remove it and make it anew." in refusal.msg
+    assert "Remove it and create it again." in refusal.msg
 
 
 @pytest.mark.parametrize("wait_for", ["created", "powered_on", "tools", "ip_address"])

@@ -59,7 +59,7 @@ def test_nobody_listens(vcenter: VCenter, closed_port: int) -> None:
 
 
 def test_no_tls_there(vcenter: VCenter, other_server: int) -> None:
-    assert "no TLS there" in vcenter.fails("vmfork_info", port=other_server).msg
+    assert "does not speak TLS" in vcenter.fails("vmfork_info", port=other_server).msg
 
 
 def test_no_vsphere_there(vcenter: VCenter) -> None:

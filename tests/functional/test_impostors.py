@@ -313,7 +313,7 @@ def test_fork_that_another_tool_made(quiesced: VCenter) -> None:
     quiesced.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=")
     listed = quiesced.ok("vmfork_info")["parents"][0]["children"]
     # Of an instant clone nothing but our record tells whose it is.
-    known, why = ([], "nothing on it says that it was forked from this parent")
+    known, why = ([], "it has no record of being forked from this parent")
     if not quiesced.way.born_running:
         known, why = [("web-01", False)], "not recorded by this collection"
     assert [(one["name"], one["recorded"]) for one in listed] == known

@@ -122,7 +122,7 @@ def test_networks_that_cannot_be_meant(lab: VCenter) -> None:
     with lab.calls() as calls:
         for check in (False, True):
             refusal = lab.fails("vmfork_child", check=check, **given, networks=[{"network": "twin"}])
-            assert "The network twin is not the only one of that name: /DC0/network/below/twin (net" in refusal.msg
+            assert "Several objects match the network twin: /DC0/network/below/twin (net" in refusal.msg
             assert "/DC0/network/twin (dvportgroup-" in refusal.msg
             refusal = lab.fails("vmfork_child", check=check, **given, networks=[{"network": "/DC0/network/nowhere"}])
             assert "The network /DC0/network/nowhere was not found in the VM's datacenter. There are: " in refusal.msg

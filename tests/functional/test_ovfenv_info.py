@@ -372,7 +372,7 @@ def test_scopes(shared: Estate) -> None:
     assert paths(name=["twin"], folder="blue") == ["/DC0/vm/blue/twin"]
     several = look(shared, name=["twin", "scope-a"])
     assert several["failed"]
-    assert "VM twin is not the only one: /DC0/vm/blue/twin (" in several.msg
+    assert "Several VMs match VM twin: /DC0/vm/blue/twin (" in several.msg
     assert paths(moid=[twin.moid], uuid=[twin.vm.config.uuid], inventory_path=["/DC0/vm/green/twin"]) == [
         "/DC0/vm/green/twin"
     ]

@@ -125,14 +125,14 @@ def test_other_scripts_than_recorded(parent: VCenter) -> None:
     assert "with other scripts" in refusal.msg
     needs_enabling = parent.way.enabled is not None
     assert ("power it on, make it a fork parent again, and quiesce" in refusal.msg) is needs_enabling
-    assert ("power it on, and quiesce it anew" in refusal.msg) is not needs_enabling
+    assert ("power it on, and quiesce it again" in refusal.msg) is not needs_enabling
     power_cycle(parent)
     assert quiesce(parent, **other)["changed"]
 
 
 # --- a record of scripts that are not what the VM stands still with ---------------------------------------------------
 
-UNKNOWN = "nothing on it tells with which scripts"
+UNKNOWN = "It is not known with which scripts"
 
 
 def freeze_alone(vcenter: VCenter, moid: str) -> None:

@@ -18,7 +18,7 @@ def twins(vcenter: VCenter) -> VCenter:
 
 def test_datacenters_that_share_a_name(twins: VCenter) -> None:
     refusal = twins.fails("vmfork_parent", name=twins.parent, datacenter="DC0")
-    assert "The datacenter DC0 is not the only one of that name: /DC0 (datacenter-" in refusal.msg
+    assert "Several objects match the datacenter DC0: /DC0 (datacenter-" in refusal.msg
     assert ", /Europe/DC0 (datacenter-" in refusal.msg
     moid = refusal.msg.partition("/DC0 (")[2].partition(")")[0]
     for one in (moid, "/DC0"):
@@ -51,4 +51,4 @@ def test_vms_that_share_a_name(vcenter: VCenter, module: str) -> None:
     refusal = vcenter.fails(module, **{f"{prefix}name": vcenter.parent}, **more)
     paths = [f"/DC0/vm/{vcenter.parent}", f"/DC0/vm/other/{vcenter.parent}"]
     listed = ", ".join(f"{path} ({vcenter.moid(path)})" for path in paths)
-    assert f"VM {vcenter.parent} is not the only one: {listed}. Name it by one of these paths or " in refusal.msg
+    assert f"Several VMs match VM {vcenter.parent}: {listed}. Give one of these paths or " in refusal.msg

@@ -241,7 +241,7 @@ class VCenter:
         """Run a module that must fail with a sentence."""
         result = self.run(module, **arguments)
         assert result.get("failed"), result
-        assert "was not written for" not in result.msg, result.get("exception")
+        assert "Unexpected error" not in result.msg, result.get("exception")
         assert result.msg.endswith((".", "see children.")), result.msg
         return result
 

@@ -159,8 +159,8 @@ def _obstacle(parent: Parent, goal: pipeline.Goal, how: How, missing: int, warn:
         return f"VM {parent.name} is powered off, and children can be made of a running VM only. Power it on."
     if goal.wait_for == "post_clone":
         return (
-            f"VM {parent.name} does not stand at its fork point, so no post-clone script begins in its children, and "
-            "wait_for=post_clone would wait in vain. Use another wait_for, or quiesce the parent with vmfork_quiesce."
+            f"VM {parent.name} does not stand at its fork point, so no post-clone script starts in its children, and "
+            "wait_for=post_clone would time out. Use another wait_for, or quiesce the parent with vmfork_quiesce."
         )
     layout = _properties.read(parent.session, [parent.vm], ["layoutEx"]).get(parent.vm, {}).get("layoutEx")
     return too_many_deltas(parent.name, layout, missing, warn)

@@ -115,7 +115,7 @@ class Executor:
                 self._break_off(error.sentence)
             except vmodl.MethodFault as fault:
                 self._record_and_clear()
-                self._break_off(_errors.failure("Could not follow what becomes of the children", fault).sentence)
+                self._break_off(_errors.failure("Could not watch the children", fault).sentence)
             except BaseException:
                 self._close_up(watch)
                 raise

@@ -101,7 +101,7 @@ def judge(
     if record is None:
         if listed or (group and group == of_parent):
             return Verdict(Kinship.UNRECORDED, "it was forked from this parent, but not recorded by this collection")
-        return Verdict(Kinship.STRANGER, "nothing on it says that it was forked from this parent")
+        return Verdict(Kinship.STRANGER, "it has no record of being forked from this parent")
     if record.parent_instance_uuid.lower() != _uuid(parent, "config.instanceUuid"):
         return Verdict(Kinship.STRANGER, "it is recorded as the child of another parent")
     if own_record(vm) is None:
@@ -110,7 +110,7 @@ def judge(
         return Verdict(Kinship.STRANGER, "it belongs to the fork group of another parent")
     if _uuid(vm, "config.uuid") in shared:
         return Verdict(
-            Kinship.DOUBLE, "another VM has the same BIOS UUID, and nothing tells which of the two is the child"
+            Kinship.DOUBLE, "another VM has the same BIOS UUID, so it is not known which of the two is the child"
         )
     return Verdict(Kinship.CHILD, "the record on it names this parent and this VM")
 

@@ -165,7 +165,7 @@ def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[t.Callable[[], N
     except (_errors.Error, vmodl.MethodFault) as trouble:
         error = trouble
         if not isinstance(error, _errors.Error):
-            error = _errors.failure(f"Could not follow what becomes of VM {parent.name}", trouble)
+            error = _errors.failure(f"Could not watch VM {parent.name}", trouble)
         is_lost = isinstance(trouble, (_errors.ConnectionFailed, vmodl.MethodFault))
         goes_on = is_lost or isinstance(trouble, _errors.NotEnded)
         is_changed = bool(changes)

@@ -436,7 +436,7 @@ def _remedy(child: Child, fault: str) -> str:
     if child.step is Step.CREATING and child.wanted.persistent and not child.goal.is_born_running:
         return " A persistent child needs a parent that has a snapshot. Take one if there is none."
     if child.step is Step.STARTING and child.existed and child.forks_again:
-        return " Remove it and make it anew."
+        return " Remove it and create it again."
     return ""
 
 
@@ -644,8 +644,8 @@ def unfinished(child: Child, seconds: float, begun: bool = True) -> str:
             "it has not reported the end of its post-clone script",
             "Look at the script, or use another wait_for if the parent was not quiesced with vmfork_quiesce."
             if child.forks_again or not child.existed
-            else "If it was powered off since it was made, it never will: remove it and make it anew, or use another "
-            "wait_for.",
+            else "If it was powered off since it was created, it never will: remove it and create it again, or use "
+            "another wait_for.",
         ),
     }.get(child.goal.wait_for, ("it does not run", "Look at its tasks in vCenter."))
     return _errors.sentence(what, why, remedy) + _left_disconnected(child)

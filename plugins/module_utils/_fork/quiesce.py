@@ -98,10 +98,10 @@ def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None
         raise _errors.Refused(
             f"VM {parent.name} is already at the fork point, with other scripts than these, and its children would run "
             f"those. Power it off (vmfork_parent with state=disabled and power_off=true), power it on{again}, and "
-            "quiesce it anew.",
+            "quiesce it again.",
             parent=parent.facts(),
         )
-    warn(f"VM {parent.name} is already at the fork point, and nothing on it tells with which scripts.")
+    warn(f"VM {parent.name} is already at the fork point. It is not known with which scripts it was quiesced.")
     return True
 
 
@@ -141,7 +141,7 @@ def warn_of_no_report(parent: Parent, plan: Plan, warn: t.Callable[[str], None])
         warn(
             f"The guest of VM {parent.name} may not write to guestinfo ({key}). Its children cannot report the end of "
             "their post-clone script: use another wait_for with vmfork_child. They cannot clear secrets, either, and "
-            "nothing will tell with which scripts the VM was quiesced."
+            "the VM does not record the scripts it was quiesced with."
         )
 
 
@@ -529,7 +529,7 @@ _WHY = {
     "tools": ("neither {tools} is in the guest", "Install VMware Tools there, or give tools_path."),
     "not_root": ("the guest user is not {superuser}", "{login}"),
     "become": ("the guest user may not use sudo without a password", "Add a NOPASSWD rule, or log in as root."),
-    "pre_quiesce": ("the pre-quiesce script failed", "Mend it, then run again."),
+    "pre_quiesce": ("the pre-quiesce script failed", "Correct it, then run again."),
     "freeze": ("the guest was refused the fork point", "Check that {current}."),
     "script": ("the script ended without reaching the fork point", "It must call {command}, then go on."),
     "terminated": ("the runner in the guest was ended from outside", "Run again."),

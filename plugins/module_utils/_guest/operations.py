@@ -366,7 +366,7 @@ class Guest:
             self._deadline.check(
                 f"Could not use the guest of VM {self._name}",
                 "a program that was started there did not end",
-                "Look what hangs there.",
+                "Find out which program hangs there.",
             )
             time.sleep(min(pause, self._deadline.remaining))
             pause = min(pause * 2, LAST_LOOK)

@@ -212,7 +212,7 @@ class MobCaller:
             to = re.match(r"https?://([^/?#@]+)", answer.headers.get("Location", ""))
             return _errors.ConnectionFailed(
                 f"{self._mob} answered with a log-in page{f' at {to[1]}' if to else ''} instead of its own, "
-                f"and only HTTP basic authentication can be used here. Look what stands before it{otherwise}."
+                f"and only HTTP basic authentication can be used here. Check for a proxy in front of it{otherwise}."
             )
         if answer.status != 200 or not shown.is_browser:
             return _errors.ConnectionFailed(

@@ -35,7 +35,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import 
         ),
         (
             vim.fault.DuplicateName(name="x", msg="x exists"),
-            "Could not do it: x exists (DuplicateName). Choose another name, or remove the object that has it.",
+            "Could not do it: x exists (DuplicateName). Choose another name, or find the object that has it.",
         ),
         (
             vim.fault.InvalidState(

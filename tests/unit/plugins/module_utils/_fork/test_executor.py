@@ -284,7 +284,7 @@ def test_server_that_refuses_to_tell_what_becomes_of_them(bed: Bed) -> None:
     bed.vcenter.refuse("WaitForUpdatesEx", vim.fault.NoPermission(privilegeId="System.View"))
     (child,) = bed.make("web")
     assert (child.step, child.changed) == (Step.FAILED, True)
-    assert "Could not follow what becomes of the children" in str(child.error)
+    assert "Could not watch the children" in str(child.error)
 
 
 def test_children_that_cannot_be_followed_keep_no_secrets(
@@ -297,7 +297,7 @@ def test_children_that_cannot_be_followed_keep_no_secrets(
     vcenter.later(5, lambda: vcenter.refuse("WaitForUpdatesEx", fault))
     vcenter.later(5, lambda: vcenter.end_tasks("PowerOnVM_Task"))
     (child,) = bed.make("web", wait_for="post_clone", secret_config_params=SECRET)
-    assert "Could not follow what becomes of the children" in str(child.error)
+    assert "Could not watch the children" in str(child.error)
     assert not [value for value in vcenter.keys(child.vm).values() if value in SECRET.values()]
     assert (child.step, child.secrets_cleared) == (Step.FAILED, False)
 
@@ -626,7 +626,7 @@ def test_foreign_vm_that_has_got_the_name_meanwhile(bed: Bed) -> None:
     rival(bed, None, {})
     (child,) = bed.make("web")
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, False)
-    assert "got this name while the task ran, and nothing on it says" in str(child.error)
+    assert "got this name while the task ran, and it has no record" in str(child.error)
     assert "remove the object" not in str(child.error)
 
 

@@ -620,7 +620,7 @@ def test_which_children_fork_again(goal: Goal, persistent: bool, child_type: str
 @pytest.mark.parametrize(
     ("values", "fault", "said"),
     [
-        pytest.param(kind("nonpersistent"), "InvalidState", "No. Remove it and make it anew.", id="forks again"),
+        pytest.param(kind("nonpersistent"), "InvalidState", "No. Remove it and create it again.", id="forks again"),
         pytest.param(kind("nonpersistent"), "InvalidPowerState", "No.", id="it runs by now"),
         pytest.param(kind("none"), "InvalidState", "No.", id="persistent"),
     ],
