@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+import re
+import subprocess
 
 import pytest
 import yaml
@@ -25,6 +28,42 @@ def test_connection_options_have_variables(playbook: pathlib.Path) -> None:
         option for option in _arguments.connection_spec() if f"vmfork_{option} " not in connection.get(option, "")
     }
     assert missing <= {"timeout"}
+
+
+def test_variables_of_ovf_playbooks_are_known() -> None:
+    """Those that their comments list and those that they use: any other is reported as misspelt."""
+    files = [path for path in (ROOT / "playbooks").rglob("*ovfenv*") if path.is_file()]
+    found = {name for path in files for name in re.findall(r"(?<!\w)ovfenv_\w+", path.read_text())}
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())["__ovfenv_known_variables"]
+    known = {name for name in variables if name.startswith("ovfenv_")}
+    assert found - {path.name.partition(".")[0] for path in files} == known
+    connection = {f"vmfork_{option}" for option in _arguments.connection_spec()} - {"vmfork_timeout"}
+    assert connection <= set(variables)
+
+
+def test_misspelt_variables_are_reported() -> None:
+    """By their names alone, and only they."""
+    for path in (ROOT / "playbooks").glob("ovfenv_*.yml"):
+        (play,) = yaml.safe_load(path.read_text())
+        assert play["tasks"][0]["ansible.builtin.import_tasks"] == "tasks/ovfenv_variables.yml"
+    given = {
+        "ovfenv_guest_pasword": "not-to-be-displayed",
+        "vmfork_hostnam": "vcenter.example.com",
+        "vmfork_child_count": 2,
+        "ovfenv_guest_username": "root",
+        "ovfenv_registered": {"failed": False},
+        "ovfenv_fail_on": "losst",
+    }
+    ended = subprocess.run(
+        ["ansible-playbook", str(ROOT / "playbooks" / "ovfenv_report.yml"), "-e", json.dumps(given)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "The playbook has no variable ovfenv_guest_pasword, vmfork_hostnam. Check" in ended.stdout, ended.stderr
+    assert "not-to-be-displayed" not in ended.stdout + ended.stderr
+    assert ended.returncode == 2, "something else is refused before vCenter is contacted"
 
 
 def test_readme_lists_connection_variables() -> None:
