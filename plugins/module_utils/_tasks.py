@@ -51,6 +51,11 @@ def outcome(values: _properties.Values) -> Outcome | None:
     return None
 
 
+def is_running(values: _properties.Values) -> bool:
+    """Return whether the task with these properties is seen to be queued or running."""
+    return str(values.get("info.state")) in ("queued", "running")
+
+
 def failure(what: str, ended: Outcome) -> _errors.OperationFailed:
     """The exception for a task that failed."""
     if ended.fault is None:
@@ -109,7 +114,7 @@ def in_the_way(session: Session, errors: t.Iterable[_errors.OperationFailed]) ->
         now = _properties.read(session, tasks, ["info.state"])
     except (_errors.Error, vmodl.MethodFault):
         return set()
-    return {task for task, values in now.items() if values and outcome(values) is None}
+    return {task for task, values in now.items() if is_running(values)}
 
 
 def run(

@@ -73,7 +73,7 @@ class Order:
 def named(parent: Parent, wanted: t.Sequence[Wanted], order: Order) -> list[Result]:
     """Remove or detach the named children; a foreign VM of that name is an error for a removal and is left alone."""
     places = Places(parent, wanted)
-    standings = survey.look(parent, order.deadline, {one.name: places.folder_of(one) for one in wanted}, {})
+    standings, everyone = survey.survey(parent, order.deadline, {one.name: places.folder_of(one) for one in wanted}, {})
     results = []
     for one in wanted:
         standing = standings[one.name]
@@ -82,7 +82,8 @@ def named(parent: Parent, wanted: t.Sequence[Wanted], order: Order) -> list[Resu
         if is_foreign and (order.is_removal or not _is_nobodys(standing, parent)):
             error = survey.stranger(one.name, standing, order.refusal)
         if standing.found is None and error is None and not order.is_removal:
-            error = f"VM {one.name} was not found, so it is not detached. Check the name and the folder."
+            near = _inventory.similar([one.name], _inventory.plain_names(everyone).values())
+            error = f"VM {one.name} was not found, so it is not detached.{near} Check the name and the folder."
         if error is not None:
             results.append(Result(one.name, "failed", facts=facts.no_vm(one.name, parent.engine), error=error))
         elif standing.found is None:
@@ -121,7 +122,7 @@ def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[
     names = {vm: child.name for vm, child in made.items()}
     with parent.session.clean_up(REMOVE_SECONDS) as deadline:
         order = Order("absent", deadline, check_mode=False, warn=warn)
-        errors, powered_off = _destroy(_Herd(parent, order, names, made))
+        errors, powered_off = _destroy(_Batch(parent, order, names, made))
     for one in failed:
         vm = one.child.vm if one.child is not None else None
         problem = errors.get(vm)
@@ -151,26 +152,26 @@ def _concerned(parent: Parent, found: _inventory.Found, order: Order, is_ours: b
 
 def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_name: bool = True) -> None:
     concerned = {vm: one for one in results if (vm := one.facts.pop("vm", None)) is not None and one.changed}
-    herd = _Herd(parent, order, {vm: one.name for vm, one in concerned.items()}, {}, by_name)
+    batch = _Batch(parent, order, {vm: one.name for vm, one in concerned.items()}, {}, by_name)
     powered_off: set[t.Any] = set()
     if order.check_mode:
         errors: Errors = {}
-        ready = herd.look(errors)
+        ready = batch.check_again(errors)
         steps = _steps(order, {vm: concerned[vm] for vm in ready})
         errors.update(_privileges.refusals(parent.session, steps))
     elif order.is_removal:
-        errors, powered_off = _destroy(herd)
+        errors, powered_off = _destroy(batch)
     else:
-        errors = _detach(herd)
+        errors = _detach(batch)
     for vm, one in concerned.items():
-        one.losses = herd.losses.get(vm)
+        one.losses = batch.losses.get(vm)
         problem = errors.get(vm)
         if problem is not None:
             one.state, one.error = "failed", problem.sentence
             one.changed = vm in powered_off or isinstance(problem, _errors.NotEnded)
             if vm in powered_off:
                 one.facts["power_state"] = "poweredOff"
-        elif not order.check_mode and vm not in herd.acted:
+        elif not order.check_mode and vm not in batch.changed:
             _was_gone(parent, one, order)
 
 
@@ -200,14 +201,14 @@ def _steps(order: Order, concerned: t.Mapping[t.Any, Result]) -> dict[t.Any, lis
     return steps
 
 
-class _Herd:
-    """The VMs of one run, and what was last seen of them.
+class _Batch:
+    """The VMs that one call removes or detaches, and what was last read of them.
 
     :param names: VM → the child's name.
     :param made: VM → the child, of those that this very task made: they may have no record yet.
     :param by_name: the VMs are meant by their names, so a VM that was renamed meanwhile is not meant.
     :ivar losses: what would be lost with each.
-    :ivar acted: the VMs that were changed.
+    :ivar changed: the VMs that were changed.
     """
 
     def __init__(
@@ -220,10 +221,10 @@ class _Herd:
     ) -> None:
         self.parent, self.order, self.names, self.made, self.by_name = parent, order, names, made, by_name
         self.losses: dict[t.Any, losses.Losses] = {}
-        self.acted: set[t.Any] = set()
+        self.changed: set[t.Any] = set()
         self._warned: set[str] = set()
 
-    def look(self, errors: Errors) -> dict[t.Any, _properties.Values]:
+    def check_again(self, errors: Errors) -> dict[t.Any, _properties.Values]:
         """Read the VMs again and keep those that may be removed or detached; VMs that are gone need nothing more.
 
         Copies and grandchildren are looked for again, too. Waits while another task is at work on one of them.
@@ -346,7 +347,7 @@ class _Herd:
             running = [
                 str(known[task].get("info.descriptionId") or task._GetMoId())
                 for task in values.get("recentTask") or []
-                if task in known and _is_running(known[task])
+                if task in known and _tasks.is_running(known[task])
             ]
             temporary = () if self.order.force else self.losses[vm].temporary
             if running:
@@ -368,10 +369,6 @@ def _is_made_by_us(
     )
 
 
-def _is_running(values: t.Mapping[str, t.Any]) -> bool:
-    return str(values.get("info.state")) in ("queued", "running")
-
-
 def _await_idle(session: Session, order: Order, vms: t.Iterable[t.Any]) -> None:
     """Wait until no task runs on these VMs, and none has a backup's snapshot, or until the time is over."""
     vms = list(vms)
@@ -383,7 +380,7 @@ def _await_idle(session: Session, order: Order, vms: t.Iterable[t.Any]) -> None:
             return True  # not yet told
         if values and not order.force and losses.of({}, values).temporary:
             return True
-        return any(task not in known or _is_running(known[task]) for task in values.get("recentTask") or [])
+        return any(task not in known or _tasks.is_running(known[task]) for task in values.get("recentTask") or [])
 
     paths = {vim.VirtualMachine: ["recentTask", "snapshot"], vim.Task: ["info.state"]}
     with _properties.Watch(session, paths) as watch:
@@ -395,58 +392,58 @@ def _await_idle(session: Session, order: Order, vms: t.Iterable[t.Any]) -> None:
             watch.add(task for vm in vms for task in known.get(vm, {}).get("recentTask") or [])
 
 
-def _detach(herd: _Herd) -> Errors:
+def _detach(batch: _Batch) -> Errors:
     """Remove our record from the VMs, and the nonce by which a fork without a record would be taken for ours."""
     errors: Errors = {}
     spec = _extra_config.spec({identity.RECORD_KEY: "", report.CHILD_NONCE: ""})
     jobs: dict[t.Any, _tasks.Job] = {
-        vm: (f"Could not detach child {herd.names[vm]}", functools.partial(vm.ReconfigVM_Task, spec))
-        for vm in herd.look(errors)
+        vm: (f"Could not detach child {batch.names[vm]}", functools.partial(vm.ReconfigVM_Task, spec))
+        for vm in batch.check_again(errors)
     }
 
     def still_ours(vms: t.Collection[t.Any]) -> dict[t.Any, _tasks.Job]:
-        now = herd.look(errors)
+        now = batch.check_again(errors)
         return {vm: jobs[vm] for vm in vms if vm in now}
 
     def is_done(now: dict[t.Any, _properties.Values], vm: t.Any) -> bool:
         return vm in now and identity.record_of(now[vm]) is None
 
-    _run(herd, jobs, errors, [identity.RECORD_PATH], is_done, still_ours)
+    _run(batch, jobs, errors, [identity.RECORD_PATH], is_done, still_ours)
     return errors
 
 
-def _destroy(herd: _Herd) -> tuple[Errors, set[t.Any]]:
+def _destroy(batch: _Batch) -> tuple[Errors, set[t.Any]]:
     """Power off and destroy; before each of the two, every VM is judged once more.
 
     :returns: the errors, and the VMs that were powered off.
     """
     errors: Errors = {}
     off: dict[t.Any, _tasks.Job] = {
-        vm: (f"Could not power off child {herd.names[vm]}", vm.PowerOffVM_Task)
-        for vm, values in herd.look(errors).items()
+        vm: (f"Could not power off child {batch.names[vm]}", vm.PowerOffVM_Task)
+        for vm, values in batch.check_again(errors).items()
         if _power.is_on(values)
     }
 
     def still_on(vms: t.Collection[t.Any]) -> dict[t.Any, _tasks.Job]:
-        now = herd.look(errors)
+        now = batch.check_again(errors)
         return {vm: off[vm] for vm in vms if vm in now and _power.is_on(now[vm])}
 
-    _run(herd, off, errors, ["runtime.powerState"], lambda now, vm: not _power.is_on(now.get(vm, {})), still_on)
+    _run(batch, off, errors, ["runtime.powerState"], lambda now, vm: not _power.is_on(now.get(vm, {})), still_on)
     powered_off = {vm for vm in off if vm not in errors}
     gone: dict[t.Any, _tasks.Job] = {
-        vm: (f"Could not remove child {herd.names[vm]}", vm.Destroy_Task) for vm in herd.look(errors)
+        vm: (f"Could not remove child {batch.names[vm]}", vm.Destroy_Task) for vm in batch.check_again(errors)
     }
 
     def still_there(vms: t.Collection[t.Any]) -> dict[t.Any, _tasks.Job]:
-        now = herd.look(errors)
+        now = batch.check_again(errors)
         return {vm: gone[vm] for vm in vms if vm in now}
 
-    _run(herd, gone, errors, ["runtime.powerState"], lambda now, vm: vm not in now, still_there)
+    _run(batch, gone, errors, ["runtime.powerState"], lambda now, vm: vm not in now, still_there)
     return errors, powered_off
 
 
 def _run(
-    herd: _Herd,
+    batch: _Batch,
     jobs: t.Mapping[t.Any, _tasks.Job],
     errors: Errors,
     paths: t.Sequence[str],
@@ -461,10 +458,10 @@ def _run(
     """
     if not jobs:
         return
-    session, deadline = herd.parent.session, herd.order.deadline
+    session, deadline = batch.parent.session, batch.order.deadline
     outcomes = _tasks.run_all(session, deadline, jobs, again)
     failed = {vm: error for vm, error in outcomes.items() if error is not None}
-    herd.acted |= {vm for vm, error in outcomes.items() if getattr(error, "fault", "") != "ManagedObjectNotFound"}
+    batch.changed |= {vm for vm, error in outcomes.items() if getattr(error, "fault", "") != "ManagedObjectNotFound"}
     if not failed:
         return
     try:

@@ -511,6 +511,13 @@ def test_a_foreign_vm_is_not_detached(bed: Bed, make: Callable[[Bed], Any]) -> N
     assert bed.vcenter.keys(vm) == before
 
 
+def test_near_names_of_a_vm_that_is_to_be_detached_are_listed(bed: Bed) -> None:
+    bed.child("web-01")
+    (result,) = removal.named(bed.parent, [Wanted("web-1")], bed.order(state="detached"))
+    assert (result.state, result.changed) == ("failed", False)
+    assert "VM web-1 was not found, so it is not detached. Similar names: web-01." in str(result.error)
+
+
 def test_all_are_detached(bed: Bed) -> None:
     vms = [bed.child(name) for name in ("a", "b")]
     results = removal.every(bed.parent, bed.order(state="detached"))
