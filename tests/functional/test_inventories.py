@@ -92,7 +92,11 @@ def test_several_datacenters_and_opaque_networks(vcenter: VCenter) -> None:
         refused = vcenter.fails("vmfork_child", **parent, name="web-01", check=True, **RUNNING, **entry)
         assert said in refused.msg, entry
     opaque = {"networks": [{"network": "DC1_NSX0"}]}
-    assert vcenter.ok("vmfork_child", **parent, name="web-01", check=True, **RUNNING, **opaque)["changed"]
+    for value in ("port-group", "kept"):
+        vcenter.rule("opaque_network_backing", value)
+        for check, changed in ((True, True), (False, True), (False, False)):
+            done = vcenter.ok("vmfork_child", **parent, name=value, check=check, **RUNNING, **opaque)
+            assert done["changed"] is changed
     made = vcenter.ok("vmfork_child", **parent, name="web-01", **RUNNING)
     assert made.child("web-01")["folder"] == "/DC1/vm"
     assert vcenter.ok("vmfork_child", **parent, name="web-01", **RUNNING)["changed"] is False

@@ -127,7 +127,7 @@ def conflicts(
     parent: Values,
     children: t.Sequence[Wanted],
     others: t.Mapping[t.Any, Values],
-    backings: t.Mapping[str, t.Any],
+    shown: networks.Shown,
 ) -> Conflicts:
     """Compare the addresses of children that are to be made with those of the parent and of all other VMs.
 
@@ -135,7 +135,6 @@ def conflicts(
 
     :param parent: properties of the parent.
     :param others: all VMs but the parent, with the properties of :func:`paths`.
-    :param backings: network as a child names it → what an adapter on it is backed by.
     """
     taken: dict[IPAddress | str, list[tuple[str, set[str] | None]]] = {}
     for address, ids in _of_parent(parent).items():
@@ -151,7 +150,7 @@ def conflicts(
             taken.setdefault(networks.mac_of(card), []).append((owner, {on} if on is not None else None))
     result = Conflicts([], [])
     for child in children:
-        of_child = networks.network_ids(parent, child.networks, backings)
+        of_child = networks.network_ids(parent, child.networks, shown)
         given: dict[IPAddress | str, str] = {}
         given.update({address: f"address {text}" for address, text in addresses(child).items()})
         given.update({mac: f"MAC address {mac}" for mac in (one.mac_address for one in child.networks) if mac})

@@ -86,7 +86,7 @@ def make(
         places.look_up_defaults()
     if missing:
         places.look_up(missing)
-        goal = replace(goal, backings=places.networks.backings)
+        goal = replace(goal, shown_networks=places.networks.shown)
         _refuse_conflicts(parent, missing, everyone, places, warn)
         refused.update(port_groups.shortages(parent, missing, places.networks))
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
@@ -128,7 +128,7 @@ def _refuse_conflicts(
     :raises _errors.BadInput: there is such an address.
     """
     others = {vm: values for vm, values in everyone.items() if vm != parent.vm}
-    found = addresses.conflicts(parent.name, parent.values, missing, others, places.networks.backings)
+    found = addresses.conflicts(parent.name, parent.values, missing, others, places.networks.shown)
     for warning in found.warnings:
         warn(warning)
     if found.refused:

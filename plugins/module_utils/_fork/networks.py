@@ -31,6 +31,9 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}")
 
 Values = t.Mapping[str, t.Any]
 
+Shown = t.Mapping[str, t.Sequence[t.Any]]
+"""Network as a child names it → the backings that vCenter may show of an adapter on it."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -200,21 +203,21 @@ def network_id(backing: t.Any) -> str | None:
     return network._GetMoId() if network is not None else None
 
 
-def network_ids(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> set[str] | None:
-    """Return the IDs of the networks that a child will be connected to; ``None`` where one of them is not known.
-
-    :param backings: as for :func:`device_changes`.
-    """
+def network_ids(parent: Values, networks: t.Sequence[Network], shown: Shown) -> set[str] | None:
+    """Return the IDs of the networks that a child will be connected to; ``None`` where one of them is not known."""
     have = adapters(parent)
     entries = {_key(have, one): one for one in networks}
-    result: set[str | None] = set()
+    result: set[str] = set()
     for adapter in have:
         entry = entries.get(adapter.key)
         if entry is not None and entry.connect == "never":
             continue
         named = entry.network if entry is not None else None
-        result.add(network_id(backings[named] if named is not None else adapter.backing))
-    return None if None in result else t.cast("set[str]", result)
+        ids = {network_id(one) for one in (shown[named] if named is not None else (adapter.backing,))} - {None}
+        if not ids:
+            return None
+        result |= t.cast("set[str]", ids)
+    return result
 
 
 def beside(child: Values, parent: Values) -> set[str]:
@@ -275,13 +278,11 @@ def _port_group(backing: t.Any) -> str | None:
 # --- a child's adapters ---------------------------------------------------------------------------------------------
 
 
-def differences(child: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> list[str]:
+def differences(child: Values, networks: t.Sequence[Network], shown: Shown) -> list[str]:
     """In what a child that was just made is not as the task wants it: clauses.
 
     The 8.0 programming guide says that vCenter ignores the location of an
     Instant Clone, which the changes of its adapters are part of.
-
-    :param backings: as for :func:`device_changes`.
     """
     have = adapters(child)
     result = []
@@ -292,7 +293,7 @@ def differences(child: Values, networks: t.Sequence[Network], backings: t.Mappin
             continue
         if one.connect != AT_CLONE and _is_connected(adapter, _power.is_on(child)):
             result.append(f"{_label(adapter)} is connected and may answer to the parent's address")
-        if one.network is not None and not _is_same_network(adapter.backing, backings[one.network]):
+        if one.network is not None and not any(_is_same_network(adapter.backing, may) for may in shown[one.network]):
             result.append(f"{_label(adapter)} is not on the network {one.network}")
         if one.mac_address not in (None, mac_of(adapter)):
             result.append(f"{_label(adapter)} has the MAC address {mac_of(adapter)}")

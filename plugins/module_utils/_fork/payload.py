@@ -27,8 +27,7 @@ class Payload:
 
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
-        here = _extra_config.mapping(parent.values)
-        self._keys = {key for key, value in here.items() if key.startswith(KEY) and value}
+        self._keys = set(report.payload(_extra_config.mapping(parent.values)))
         self._is_settled = True
 
     def clear_earlier(self, warn: t.Callable[[str], None]) -> None:
@@ -56,7 +55,7 @@ class Payload:
             try:
                 if self._is_settled:
                     here = _extra_config.mapping(_properties.read(session, [vm], [_extra_config.PATH]).get(vm, {}))
-                    left = [key for key in left if here.get(key)]
+                    left = sorted(self._keys.intersection(report.payload(here)))
                 else:
                     _tasks.await_recent(session, deadline, [vm])
                 if left:

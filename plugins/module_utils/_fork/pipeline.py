@@ -111,7 +111,7 @@ class Goal:
     :param parent: properties of the parent: an inherited address does not count.
     :param param_keys: where in guestinfo a config param is put: full keys.
     :param is_born_running: see :class:`engine.Engine`.
-    :param backings: network as a child names it → what an adapter on it is backed by.
+    :param shown_networks: the backings that vCenter may show of adapters on the networks that are named for children.
     """
 
     wait_for: str
@@ -119,7 +119,7 @@ class Goal:
     network: facts.IPNetwork | None = None
     param_keys: t.Callable[[str], tuple[str, ...]] = lambda key: (report.PARAMS + key,)
     is_born_running: bool = False
-    backings: t.Mapping[str, t.Any] = field(default_factory=dict)
+    shown_networks: networks.Shown = field(default_factory=dict)
 
 
 _OWN_PARAM = re.compile(r"vmfork\..*|ethernet\d+\.address")
@@ -489,7 +489,7 @@ def not_the_child(name: str, named: t.Any, why: str) -> str:
 
 def _compared(child: Child) -> Child:
     """A new child whose adapters are not as they were to be has failed; it is recorded all the same."""
-    wrong = networks.differences(child.values, child.wanted.networks, child.goal.backings)
+    wrong = networks.differences(child.values, child.wanted.networks, child.goal.shown_networks)
     if not wrong:
         return child
     what = f"Child {child.name} was not made as networks has it"

@@ -27,12 +27,14 @@ _PATHS = ("key", "name", "config.autoExpand", "config.distributedVirtualSwitch",
 class Found:
     """The networks that a task names, by what it calls them.
 
-    :param backings: what an adapter on the network is backed by.
+    :param backings: what an adapter is to be backed by to be on the network.
+    :param shown: the backings that vCenter may show of such an adapter.
     :param port_groups: properties of those that are distributed port groups.
     """
 
     objects: t.Mapping[str, t.Any] = field(default_factory=dict)
     backings: t.Mapping[str, t.Any] = field(default_factory=dict)
+    shown: networks.Shown = field(default_factory=dict)
     port_groups: t.Mapping[t.Any, _properties.Values] = field(default_factory=dict)
 
 
@@ -72,7 +74,37 @@ def find(parent: Parent, children: t.Sequence[Wanted]) -> Found:
             "belongs to. Give the user the privilege System.Read on both."
         )
 
-    return Found(objects, {name: backing(name, one) for name, one in objects.items()}, port_groups)
+    backings = {name: backing(name, one) for name, one in objects.items()}
+    segments = _of_segments(parent, backings.values())
+    shown = {name: (one, *segments.get(getattr(one, "opaqueNetworkId", ""), ())) for name, one in backings.items()}
+    return Found(objects, backings, shown, port_groups)
+
+
+FIRST_NSX_PORT_GROUPS = (7, 0)
+"""API version that brought distributed port groups of NSX (API reference, DVPortgroupConfigInfo.logicalSwitchUuid)."""
+
+
+def _of_segments(parent: Parent, backings: t.Iterable[t.Any]) -> dict[str, list[t.Any]]:
+    """Return for each opaque network, by its ID, what vCenter may put an adapter on that is to be on it.
+
+    Where NSX runs on a distributed switch, that is the port group of the same logical switch
+    (vmware-tanzu/vm-operator pull request 942).
+    """
+    kind = vim.vm.device.VirtualEthernetCard.OpaqueNetworkBackingInfo
+    wanted = {one.opaqueNetworkId for one in backings if isinstance(one, kind)}
+    session = parent.session
+    if not wanted or session.api_version < FIRST_NSX_PORT_GROUPS:
+        return {}
+    root = parent.found.datacenter or session.content.rootFolder
+    paths = ("key", "config.logicalSwitchUuid")
+    result: dict[str, list[t.Any]] = {}
+    for values in _properties.scan(session, root, vim.dvs.DistributedVirtualPortgroup, paths).values():
+        uuid = values.get("config.logicalSwitchUuid", "")
+        if uuid in wanted and "key" in values:
+            port = vim.dvs.PortConnection(portgroupKey=values["key"])
+            shown = vim.vm.device.VirtualEthernetCard.DistributedVirtualPortBackingInfo(port=port)
+            result.setdefault(uuid, []).append(shown)
+    return result
 
 
 def shortages(parent: Parent, children: t.Sequence[Wanted], found: Found) -> dict[str, str]:

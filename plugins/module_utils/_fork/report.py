@@ -134,9 +134,18 @@ def obstacle(extra_config: t.Mapping[str, str]) -> str | None:
     )
 
 
+def payload(extra_config: t.Mapping[str, str]) -> list[str]:
+    """Return the guestinfo keys that hold scripts on their way.
+
+    A blank holds nothing: it is what a guest writes that cannot set an empty value
+    (vmware-archive/cloud-init-vmware-guestinfo issue 25).
+    """
+    return [key for key, value in extra_config.items() if key.startswith(PAYLOAD) and value.strip()]
+
+
 def left_by_quiesce(extra_config: t.Mapping[str, str]) -> list[str]:
     """Return the guestinfo keys that hold what only a VM before or at its fork point should have."""
-    return [key for key, value in extra_config.items() if value and (key == SCRIPTS or key.startswith(PAYLOAD))]
+    return [*([SCRIPTS] if scripts(extra_config) else []), *payload(extra_config)]
 
 
 def child_nonce(extra_config: t.Mapping[str, str]) -> str | None:

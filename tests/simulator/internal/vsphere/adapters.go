@@ -163,6 +163,11 @@ func (s *Simulator) backing(ctx *simulator.Context, vm *simulator.VirtualMachine
 	case *types.VirtualEthernetCardOpaqueNetworkBackingInfo:
 		for _, ref := range host.Network {
 			if summary, ok := opaqueSummary(ctx, ref); ok && summary.OpaqueNetworkId == wanted.OpaqueNetworkId && summary.OpaqueNetworkType == wanted.OpaqueNetworkType {
+				if s.rules.is("opaque_network_backing", "port-group") {
+					if found := segmentBacking(ctx, host, wanted.OpaqueNetworkId); found != nil {
+						return found, ""
+					}
+				}
 				backing := *wanted
 				return &backing, ""
 			}
@@ -170,6 +175,22 @@ func (s *Simulator) backing(ctx *simulator.Context, vm *simulator.VirtualMachine
 		return nil, ".opaqueNetworkId"
 	}
 	return nil, ""
+}
+
+// segmentBacking is the backing by the port group of a logical switch that a
+// host has; nil when there is none.
+func segmentBacking(ctx *simulator.Context, host *simulator.HostSystem, segment string) types.BaseVirtualDeviceBackingInfo {
+	for _, ref := range host.Network {
+		group, ok := ctx.Map.Get(ref).(*simulator.DistributedVirtualPortgroup)
+		if !ok || group.Config.LogicalSwitchUuid != segment {
+			continue
+		}
+		owner := ctx.Map.Get(*group.Config.DistributedVirtualSwitch).(*simulator.DistributedVirtualSwitch)
+		return &types.VirtualEthernetCardDistributedVirtualPortBackingInfo{
+			Port: types.DistributedVirtualSwitchPortConnection{PortgroupKey: group.Key, SwitchUuid: owner.Uuid},
+		}
+	}
+	return nil
 }
 
 // opaqueSummary describes an opaque network.

@@ -16,6 +16,7 @@ import (
 	"github.com/vmware/govmomi/event"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -26,6 +27,7 @@ import (
 var ruleTests = map[string]struct {
 	guests  bool
 	version string
+	opaque  int
 	test    func(b *bed, choice string)
 }{
 	"enable_twice": {test: func(b *bed, choice string) {
@@ -720,6 +722,27 @@ var ruleTests = map[string]struct {
 		}
 		b.eventually("the event", seen)
 	}},
+	"opaque_network_backing": {version: "8.0.3.0", opaque: 1, test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		var segment string
+		b.expect("edit", b.editCard(vm, func(card *types.VirtualVmxnet3) {
+			b.backed("DC0_NSX0")(card)
+			segment = card.Backing.(*types.VirtualEthernetCardOpaqueNetworkBackingInfo).OpaqueNetworkId
+		}), "")
+		switch backing := b.card(vm).Backing.(type) {
+		case *types.VirtualEthernetCardDistributedVirtualPortBackingInfo:
+			group := b.sim.registry().Get(types.ManagedObjectReference{Type: portGroupType, Value: backing.Port.PortgroupKey})
+			if choice != "port-group" || group.(*simulator.DistributedVirtualPortgroup).Config.LogicalSwitchUuid != segment || backing.Port.PortKey == "" {
+				b.Errorf("%+v", backing)
+			}
+		case *types.VirtualEthernetCardOpaqueNetworkBackingInfo:
+			if choice != "kept" || backing.OpaqueNetworkId != segment {
+				b.Errorf("%+v", backing)
+			}
+		default:
+			b.Errorf("%+v", backing)
+		}
+	}},
 	"reserved_macs": {version: "8.0.3.0", test: func(b *bed, choice string) {
 		vm, source := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
 		card := b.card(source)
@@ -1010,6 +1033,7 @@ func TestEveryRuleBothWays(t *testing.T) {
 					if tested.version != "" {
 						o.APIVersion = tested.version
 					}
+					o.Opaque = tested.opaque
 				})
 				b.rule(rule.Name, choice)
 				tested.test(b, choice)

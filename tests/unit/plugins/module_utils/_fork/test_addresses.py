@@ -130,7 +130,13 @@ def test_not_refused_without_a_server(children: list[Wanted], network: str | Non
     addresses.check(children, ipaddress.ip_network(network) if network else None)
 
 
-BACKINGS = {"lab": backing(LAB), "dmz": backing(DMZ), "dvs": port_group("dvportgroup-9"), "opaque": None}
+SHOWN = {
+    "lab": [backing(LAB)],
+    "dmz": [backing(DMZ)],
+    "dvs": [port_group("dvportgroup-9")],
+    "opaque": [None],
+    "segment": [None, port_group("dvportgroup-9")],
+}
 
 
 @pytest.mark.parametrize(
@@ -157,13 +163,19 @@ BACKINGS = {"lab": backing(LAB), "dmz": backing(DMZ), "dvs": port_group("dvportg
             "VM db (vm-0)",
             False,
         ),
+        (
+            child("web", Network(1, network="segment"), ipaddress="192.0.2.7"),
+            [vm("db", "192.0.2.7", vim.dvs.DistributedVirtualPortgroup("dvportgroup-9"))],
+            "VM db (vm-0)",
+            False,
+        ),
     ],
 )
 def test_addresses_of_others(wanted: Wanted, others: list[dict[str, Any]], refused: str | None, warned: bool) -> None:
     everyone = {vim.VirtualMachine(f"vm-{number}"): values for number, values in enumerate(others)}
     for values in others:
         values["network"] = [one for one in values["network"] if one is not None]
-    found = addresses.conflicts("golden", PARENT, [wanted], everyone, BACKINGS)
+    found = addresses.conflicts("golden", PARENT, [wanted], everyone, SHOWN)
     assert bool(found.warnings) is warned
     assert bool(found.refused) is (refused is not None)
     assert refused is None or refused in found.refused[0]

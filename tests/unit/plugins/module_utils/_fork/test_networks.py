@@ -239,8 +239,8 @@ def test_port_groups_that_a_child_lands_on(entries: list[dict[str, Any]], keys: 
 
 
 def differences(card: Any, **entry: str) -> list[str]:
-    backings = {"lab": LAB, "dv": on_port_group(), "opaque": OPAQUE}
-    return networks.differences(vm(card), networks.wanted([entry]), backings)
+    shown = {"lab": [LAB], "dv": [on_port_group()], "opaque": [OPAQUE, on_port_group("dvportgroup-9")]}
+    return networks.differences(vm(card), networks.wanted([entry]), shown)
 
 
 OPAQUE = CARD.OpaqueNetworkBackingInfo(opaqueNetworkId="segment-1", opaqueNetworkType="nsx.LogicalSwitch")
@@ -258,6 +258,8 @@ OTHER = CARD.OpaqueNetworkBackingInfo(opaqueNetworkId="segment-2", opaqueNetwork
         ("dv", LAB, False),
         ("opaque", OPAQUE, True),
         ("opaque", OTHER, False),
+        ("opaque", on_port_group("dvportgroup-9", port="4"), True),
+        ("opaque", on_port_group("dvportgroup-8"), False),
     ],
 )
 def test_network_that_a_new_child_is_on(network: str, backing: Any, is_same: bool) -> None:
@@ -269,7 +271,7 @@ def test_network_that_a_new_child_is_on(network: str, backing: Any, is_same: boo
 def test_network_is_compared_by_its_object_where_it_is_told(moid: str, is_same: bool) -> None:
     asked = CARD.NetworkBackingInfo(deviceName="a/b", network=vim.Network("network-1"))
     card = adapter(1, backing=CARD.NetworkBackingInfo(deviceName="a%2fb", network=vim.Network(moid)))
-    assert (networks.differences(vm(card), networks.wanted([{"network": "x"}]), {"x": asked}) == []) is is_same
+    assert (networks.differences(vm(card), networks.wanted([{"network": "x"}]), {"x": [asked]}) == []) is is_same
 
 
 @pytest.mark.parametrize("connect", networks.CONNECT)

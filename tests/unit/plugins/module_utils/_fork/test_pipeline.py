@@ -943,10 +943,20 @@ def test_report_that_no_runner_writes_is_a_failed_child(rest: str) -> None:
 
 
 def test_what_a_guest_could_not_clear_is_cleared_by_vcenter() -> None:
-    """Neither the digest of the scripts nor the scripts stay in a child; a blank is none, and is cleared as well."""
+    """Neither the digest of the scripts nor the scripts stay in a child; a blank holds nothing, and is left."""
     child = new()
-    left = {report.SCRIPTS: "0123", f"{report.PAYLOAD}.0": " ", f"{report.PAYLOAD}.1": ""}
+    left = {report.SCRIPTS: "0123", f"{report.PAYLOAD}.0": "x", f"{report.PAYLOAD}.1": " ", f"{report.PAYLOAD}.2": ""}
     values = on(**{report.POST_CLONE: reported(child.nonce, 0), **left}, **{"guestinfo.other": "x"})
     child, requests = asked(child, Created(VM), News(values), Succeeded(), Succeeded(), Settled())
     assert requests[-1] is Request.NOTE
     assert {key for key, value in child.note.items() if value == ""} == {report.SCRIPTS, f"{report.PAYLOAD}.0"}
+
+
+def test_child_whose_guest_could_only_blank_its_values_is_not_reconfigured() -> None:
+    """Neither when its script ends nor by a run that changes nothing: what it blanked holds nothing any more."""
+    child = new()
+    blank = {report.SCRIPTS: " ", f"{report.PAYLOAD}.0": " "}
+    values = on(**{report.POST_CLONE: reported(child.nonce, 0), **blank, **child.record})
+    assert Request.NOTE not in asked(child, Created(VM), News(values), Succeeded(), Succeeded(), Settled())[1]
+    again, request = pipeline.resume(child.wanted, child.goal, VM, values)
+    assert (again.step, request) == (Step.DONE, None)

@@ -10,7 +10,7 @@ import pytest
 from pyVmomi import vim
 from unit.fake_vcenter import FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import port_groups
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks, port_groups
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
@@ -87,6 +87,34 @@ def test_others_are_never_short(bed: Bed, config: dict[str, Any]) -> None:
     bed.port_group(0, **config)
     assert bed.short("a", "b") == {}
     assert bed.vcenter.count("FetchDVPorts") == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "uuid", "shown"),
+    [
+        ("8.0.3.0", "segment-1", [None, "pg-1"]),
+        ("8.0.3.0", "segment-2", [None]),
+        ("8.0.3.0", None, [None]),
+        ("6.7", "segment-1", [None]),  # the property is not known there
+    ],
+)
+def test_port_group_that_vcenter_may_show_for_an_opaque_network(
+    bed: Bed, version: str, uuid: str | None, shown: list[str | None]
+) -> None:
+    bed.port_group(0, **{"config.logicalSwitchUuid": uuid})
+    summary = vim.OpaqueNetwork.Summary(opaqueNetworkId="segment-1", opaqueNetworkType="nsx.LogicalSwitch")
+    bed.vcenter.add(vim.OpaqueNetwork, "network-o1", name="NSX", parent=bed.vcenter.datacenter, summary=summary)
+    bed.session.content.about.apiVersion = version
+    found = port_groups.find(bed.parent, [Wanted("a", networks=(Network(1, network="NSX"),))])
+    assert [networks.network_id(one) for one in found.shown["NSX"]] == shown
+    assert found.backings["NSX"].opaqueNetworkId == "segment-1"
+
+
+def test_only_opaque_networks_are_looked_for_among_all_port_groups(bed: Bed) -> None:
+    bed.port_group(1)
+    calls = bed.vcenter.count("CreateContainerView")
+    bed.short("a")
+    assert bed.vcenter.count("CreateContainerView") == calls + 1, "the networks by their names"
 
 
 def test_switch_that_does_not_tell_its_ports(bed: Bed) -> None:
