@@ -21,20 +21,21 @@ def is_on(values: t.Mapping[str, t.Any]) -> bool:
     return str(values.get("runtime.powerState")) == "poweredOn"
 
 
-Judge = t.Callable[[], None]
-"""Called before each further attempt on a busy VM; raises when the VM is not to be switched after all."""
+Judge = t.Callable[[], bool]
+"""Called before each further attempt on a busy VM: whether the VM is still to be switched. It may raise."""
 
 
-def anyway() -> None:
+def anyway() -> bool:
     """Let every attempt be made."""
+    return True
 
 
-def off(session: Session, deadline: Deadline, vm: t.Any, name: str, judge: Judge | None = anyway) -> None:
-    """Power a VM off hard, and wait for it.
+def off(session: Session, deadline: Deadline, vm: t.Any, name: str, judge: Judge | None = anyway) -> bool:
+    """Power a VM off hard, wait for it, and return whether that was still to be done.
 
     :param judge: without it a busy VM is an error.
     """
-    _switch(session, deadline, f"Could not power off VM {name}", vm, vm.PowerOffVM_Task, "poweredOff", judge)
+    return _switch(session, deadline, f"Could not power off VM {name}", vm, vm.PowerOffVM_Task, "poweredOff", judge)
 
 
 def on(session: Session, deadline: Deadline, vm: t.Any, name: str, judge: Judge | None = anyway) -> None:
@@ -53,12 +54,18 @@ def _switch(
     submit: t.Callable[[], t.Any],
     state: str,
     judge: Judge | None,
-) -> None:
+) -> bool:
+    """Switch a VM, wait for it, and return whether that was still to be done."""
+    is_due = True
+
     def is_still_to_be_done() -> bool:
-        if judge is not None:
-            judge()
-        now = _properties.read(session, [vm], ["runtime.powerState"]).get(vm, {})
-        return str(now.get("runtime.powerState")) != state
+        nonlocal is_due
+        if judge is not None and not judge():
+            is_due = False
+        else:
+            now = _properties.read(session, [vm], ["runtime.powerState"]).get(vm, {})
+            is_due = str(now.get("runtime.powerState")) != state
+        return is_due
 
     again = is_still_to_be_done if judge is not None else None
     try:
@@ -66,16 +73,18 @@ def _switch(
     except _errors.ConnectionLost as lost:
         try:
             _tasks.run(session, deadline, what, submit, again=again)
-        except _errors.OperationFailed as again:
-            if again.fault not in ("InvalidPowerState", "TaskInProgress"):
+        except _errors.OperationFailed as refusal:
+            if refusal.fault not in ("InvalidPowerState", "TaskInProgress"):
                 raise
             # The first request, whose answer was lost, is being carried out or was.
             if not _has_reached(session, deadline, vm, state):
-                raise _errors.NotEnded(again.sentence) from again
+                raise _errors.NotEnded(refusal.sentence) from refusal
         except (_errors.NotEnded, _errors.ConnectionLost):
             raise
         except (_errors.TimedOut, _errors.ConnectionFailed) as late:
             raise lost from late  # nothing was sent this time, and the first request may have been carried out
+        return True
+    return is_due
 
 
 def _has_reached(session: Session, deadline: Deadline, vm: t.Any, state: str) -> bool:

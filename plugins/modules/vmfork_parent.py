@@ -163,12 +163,11 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     parent = parents.find(session, engine, _arguments.vm(params))
     before = parent.facts()
     if params["state"] == "enabled":
-        changed = not parent.is_enabled
-        parents.enable(parent, deadline, params["esxi_hostname"], task.check_mode)
+        changed = parents.enable(parent, deadline, params["esxi_hostname"], task.check_mode)
     else:
-        changed = not parents.is_ordinary(parent)
-        if changed:
-            parents.disable(parent, deadline, params["force"], params["power_off"], task.check_mode, task.warn)
+        changed = not parents.is_ordinary(parent) and parents.disable(
+            parent, deadline, params["force"], params["power_off"], task.check_mode, task.warn
+        )
     after = _predict(before, params) if task.check_mode and changed else parent.facts()
     return {"changed": changed, "parent": after, "diff": {"before": before, "after": after}}
 

@@ -116,8 +116,8 @@ def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Par
     return Parent(session, engine, found, host_name)
 
 
-def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_mode: bool) -> None:
-    """Make the VM a fork parent.
+def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_mode: bool) -> bool:
+    """Make the VM a fork parent, and return whether that changes anything.
 
     :raises _errors.BadInput: nothing needs enabling, and the VM is on another host than the one that is named.
     """
@@ -133,15 +133,25 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
                 f"VM {parent.name} is on {parent.host_name}, not on {esxi_hostname}, and Instant Clone makes children "
                 "on the parent's own host. Migrate the VM there first, or leave esxi_hostname out."
             )
-        return
+        return False
     if parent.is_enabled:
-        return
+        return False
     what = f"Could not make VM {parent.name} a fork parent"
     if check_mode:
         _privileges.check(parent.session, [_privileges.Step(what, book.enable_method, vm=(parent.vm,))])
-        return
+        return True
+    is_due = True
+
+    def is_still_due() -> bool:
+        nonlocal is_due
+        parent.refresh()
+        is_due = not parent.is_enabled
+        return is_due
+
     with _changing(parent, deadline) as done:
-        _tasks.run(parent.session, deadline, what, lambda: book.enable(parent.vm, host))
+        _tasks.run(parent.session, deadline, what, lambda: book.enable(parent.vm, host), again=is_still_due)
+        if not is_due:
+            return False
         done()
         parent.refresh()
         if not parent.is_enabled:
@@ -150,6 +160,7 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
                     what, "vCenter's task succeeded, but the VM still says it is none", "Look at it in vCenter."
                 )
             )
+    return True
 
 
 @contextlib.contextmanager
@@ -280,37 +291,83 @@ def disable(
     power_off: bool,
     check_mode: bool,
     warn: t.Callable[[str], None],
-) -> None:
-    """Make the VM an ordinary one; refuses while that would harm running children or lose a frozen state."""
-    _refuse_while_children_run(parent, deadline, force)
-    parent.refresh()  # listing the children took its time, and the guest may have come to its fork point meanwhile
-    if parent.is_quiesced and not power_off:
-        raise _errors.Refused(
-            f"VM {parent.name} is left as it is: it stands still at the fork point, and only a power-off ends that. "
-            "Set power_off=true to power it off hard; what it holds in memory is lost.",
-            parent=parent.facts(),
-        )
+) -> bool:
+    """Make the VM an ordinary one, and return whether that changes anything.
+
+    :raises _errors.Refused: that would harm running children or lose a frozen state.
+    """
+    name = parent.name
+
+    def judge() -> None:
+        """Read the VM again, for the other task may have changed it, or the guest come to its fork point."""
+        _refuse_while_children_run(parent, deadline, force)
+        parent.refresh()
+        if parent.name != name:
+            raise _errors.Refused(
+                f"VM {name} was renamed to {parent.name} during the task, which stops here. Run again with the name of "
+                "the VM that is meant."
+            )
+        if parent.is_quiesced and not power_off:
+            raise _errors.Refused(
+                f"VM {parent.name} is left as it is: it stands still at the fork point, and only a power-off ends "
+                "that. Set power_off=true to power it off hard; what it holds in memory is lost.",
+                parent=parent.facts(),
+            )
+
+    judge()
     if is_ordinary(parent):
-        return
+        return False
     what = f"Could not make VM {parent.name} an ordinary VM"
     if check_mode:
         _check_disable(parent, what)
-        return
-    book = parent.engine.book
+        return True
     with _changing(parent, deadline) as done:
-        if parent.is_quiesced:
-
-            def judge() -> None:
-                _refuse_while_children_run(parent, deadline, force)
-
-            _power.off(parent.session, deadline, parent.vm, parent.name, judge)
-            done()
-            parent.refresh()
-        if book is not None and parent.is_enabled:  # on some servers a power-off is enough
-            _tasks.run(parent.session, deadline, what, lambda: book.disable(parent.vm))
-            done()
-            parent.refresh()
+        is_off = _end_fork_point(parent, deadline, judge, done)
+        is_disabled = _disable(parent, deadline, what, judge, done)
+        while not is_disabled and _end_fork_point(parent, deadline, judge, done):  # it came there meanwhile
+            is_off = True
+            is_disabled = _disable(parent, deadline, what, judge, done)
     forget_scripts(parent, warn)
+    return is_off or is_disabled
+
+
+def _end_fork_point(
+    parent: Parent, deadline: Deadline, judge: t.Callable[[], None], done: t.Callable[[], None]
+) -> bool:
+    """Power the VM off if it stands at its fork point, and return whether that was done."""
+
+    def is_still_there() -> bool:
+        judge()
+        return parent.is_quiesced
+
+    if not parent.is_quiesced or not _power.off(parent.session, deadline, parent.vm, parent.name, is_still_there):
+        return False
+    done()
+    parent.refresh()
+    return True
+
+
+def _disable(
+    parent: Parent, deadline: Deadline, what: str, judge: t.Callable[[], None], done: t.Callable[[], None]
+) -> bool:
+    """Disable the fork parent, and return whether that was done. On some servers a power-off is enough."""
+    book = parent.engine.book
+    if book is None or not parent.is_enabled:
+        return False
+    quiesced = parent.is_quiesced
+    is_due = True
+
+    def is_still_due() -> bool:
+        nonlocal is_due
+        judge()
+        is_due = parent.is_enabled and parent.is_quiesced == quiesced
+        return is_due
+
+    _tasks.run(parent.session, deadline, what, lambda: book.disable(parent.vm), again=is_still_due)
+    if is_due:
+        done()
+        parent.refresh()
+    return is_due
 
 
 def _refuse_while_children_run(parent: Parent, deadline: Deadline, force: bool) -> None:
