@@ -26,7 +26,7 @@ options:
         same user and under the same checks. vCenter's setting C(config.vpxd.enableDebugBrowse) must be true, as it is
         by default. Everything else still goes through the web service.
       - V(auto) is V(soap), and V(mob) as soon as the server answers that it does not know the method.
-      - Without meaning with O(api=instant_clone), whose method is published, so that the same playbook runs there.
+      - Ignored with O(api=instant_clone), whose method is published, so that the same playbook runs there.
     type: str
     choices: [auto, soap, mob]
     default: auto

@@ -16,17 +16,17 @@ description:
     end of its post-clone script. Children that exist are left alone.
   - With O(state=absent), powers off and destroys children.
   - With O(state=detached), gives children away. Their record is removed, and nothing else is changed.
-  - A child made by this module bears a record that names its parent and its own BIOS UUID. A VM without that record,
-    or with one that does not fit, is a stranger. A stranger that has a child's name in the child's folder makes that
-    child fail, and is never powered on, powered off or destroyed.
+  - Each child created by this module carries a record that names its parent and its own BIOS UUID. A VM without that
+    record, or with one that does not fit, is a foreign VM. A foreign VM that has a child's name in the child's folder
+    makes that child fail, and is never powered on, powered off or destroyed.
   - The one exception is a powered-off fork of the parent that a task of this module had made and could not record any
-    more. O(state=present) finishes it. With Instant Clone, a child bears its record from its creation on, where vCenter
+    more. O(state=present) finishes it. With Instant Clone, a child has its record from its creation on, where vCenter
     keeps what it is made with. Where it does not, a task that is cut short before it has recorded the child leaves a
-    VM that runs, and is a stranger to later tasks.
-  - A copy of a child that has its BIOS UUID, too, as a restored backup may, cannot be told from the child. Both are
-    strangers then, in whatever datacenter they are. Copies that the user may not see are not known of, so let the user
-    see all VMs of the vCenter.
-  - One child that fails does not stop the others. The task then fails, and tells what became of each.
+    VM that runs, and is a foreign VM for later tasks.
+  - A copy of a child that has its BIOS UUID, too, as a restored backup may, cannot be distinguished from the child.
+    Both are foreign VMs then, in whatever datacenter they are. Copies that the user may not see are not known, so let
+    the user see all VMs of the vCenter.
+  - One child that fails does not stop the others. The task then fails, and returns the result of each.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
@@ -127,7 +127,7 @@ options:
       - With O(state=absent), remove also children with which more would be lost than what they got from their parent.
       - Without it, a child fails, and is neither powered off nor destroyed, when it was made a template, when it is
         itself the parent of children, or when it has disks that the parent does not have. vCenter would delete the
-        files of these disks, wherever they are.
+        files of these disks, wherever they are. A child whose devices vCenter does not show fails, too.
       - A disk counts as the parent's when it is based on a file of the parent's, or when it has the size and the
         place at the controller of one of the parent's disks and its file is in the child's own directory.
       - With it, the temporary snapshot of a backup is not waited for.
@@ -175,7 +175,7 @@ options:
       - A child that is not persistent is meant to be removed, not restarted. When it is powered on again, it begins at
         the fork point, and its post-clone script runs once more.
       - The default is V(false).
-      - Without meaning with Instant Clone, where each child keeps its disks.
+      - Ignored with Instant Clone, where each child keeps its disks.
     type: bool
   folder:
     description:
@@ -293,7 +293,7 @@ options:
     default: 16
   on_failure:
     description:
-      - What becomes of children that this task made and that failed.
+      - What to do with children that this task created and that failed.
     type: str
     choices: [keep, remove]
     default: keep
@@ -417,7 +417,7 @@ parent:
     quiesced: true
 children:
   description:
-    - What became of each child, in the order of the task.
+    - The result of each child, in the order of the task.
     - Each entry also has the keys of RV(parent). They are V(null) where there is no VM.
   returned: success, and when children failed
   type: list

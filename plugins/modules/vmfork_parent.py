@@ -48,7 +48,7 @@ options:
     type: str
   force:
     description:
-      - Allow O(state=disabled) while children of the VM run. What becomes of them is up to the server.
+      - Allow O(state=disabled) while children of the VM run. The server decides what happens to them.
     type: bool
     default: false
   power_off:
