@@ -492,6 +492,8 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
                 return
             ended = report.early_end(_extra_config.mapping(known), nonce) if nonce else None
             if guest is not None and ended is not None:
+                # Ansible masks whole passwords only, and the output is cut before it comes to that.
+                ended = ended._replace(output=report.mask(ended.output, guest.passwords))
                 trace.update(exit_code=ended.exit_code, output=ended.output)
                 raise _early_end(parent, guest.family, ended)
             if not _power.is_on(known):

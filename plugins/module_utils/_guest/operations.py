@@ -146,6 +146,12 @@ class Guest:
         )
         self._certificate: bytes | None = None
 
+    @property
+    def passwords(self) -> list[str]:
+        """The passwords of this task, which what runs in the guest may print."""
+        server = self._session.server
+        return [one for one in (self._login.password, server.password, server.proxy_password) if one]
+
     def check_login(self) -> None:
         """Make sure that the guest accepts the user."""
         self._call(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import itertools
 from collections.abc import Callable
@@ -81,9 +82,10 @@ class Bed:
             pid=PID, name="sh", owner="root", cmdLine=old.cmdLine, startTime=WHEN, endTime=WHEN, exitCode=code
         )
 
-    def tell(self, stage: str, code: int, nonce: str = "nonce0") -> None:
+    def tell(self, stage: str, code: int, nonce: str = "nonce0", output: str = "") -> None:
         """The runner reports an end before the fork point."""
-        self.vcenter.set_keys(self.vm, **{report.QUIESCE: f"{nonce} {stage} {code} "})
+        told = report.Report(stage, code, output)
+        self.vcenter.set_keys(self.vm, **{report.QUIESCE: report.as_post_clone(f"{nonce} {stage}", told)})
 
     def run(self, seconds: float = 60, **plan: Any) -> dict[str, Any]:
         given = {"job": JOB, "login": GuestLogin("root", "guest-password"), "delivery": "guestinfo", **plan}
@@ -123,6 +125,24 @@ def test_runner_that_ends_early_is_reported_and_leaves_nothing(bed: Bed, stage: 
     assert error.value.details["guest"]["exit_code"] == 3
     assert bed.left == []
     assert not bed.vcenter.called("TerminateProcessInGuest")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "guest-password" + "." * 292,  # which the error's last 300 characters would cut
+        "password\n",  # as the guest has cut it
+        "+ sudo 'guest-password'\n+ echo guest\\-password",
+        base64.b64encode(b"root:guest-password").decode(),
+    ],
+)
+def test_password_in_the_output_is_hidden_before_it_is_cut(bed: Bed, output: str) -> None:
+    bed.vcenter.later(10, lambda: bed.tell("pre_quiesce", 3, output=output))
+    with pytest.raises(_errors.GuestFailed) as failure:
+        bed.run()
+    shown = f"{failure.value.sentence} {failure.value.details}"
+    assert report.MASK in shown
+    assert not any(part in shown for part in ("password", base64.b64encode(b"password").decode()[2:8]))
 
 
 def test_report_of_an_earlier_runner_does_not_count(bed: Bed) -> None:
