@@ -261,7 +261,7 @@ def _full(guest: operations.Guest, kind: Family, moid: str, login: GuestLogin, w
     left = ""
     try:
         view = _run(guest, kind, command_line(kind, moid, login.become, directory), login, what, "full")
-        view = _with_files(guest, view, f"{directory}{kind.separator}")
+        view = _with_files(guest, view, f"{directory}{kind.separator}", what)
     finally:
         try:
             with guest.clean_up():
@@ -271,7 +271,7 @@ def _full(guest: operations.Guest, kind: Family, moid: str, login: GuestLogin, w
     return replace(view, error=" ".join(filter(None, (view.error, left)))) if left else view
 
 
-def _with_files(guest: operations.Guest, view: GuestView, directory: str) -> GuestView:
+def _with_files(guest: operations.Guest, view: GuestView, directory: str, what: str) -> GuestView:
     """What the program left in its files; without a way to the ESXi host, what its exit code told."""
     if view.exit_code is None or view.state == "tool_missing":
         return view
@@ -282,8 +282,10 @@ def _with_files(guest: operations.Guest, view: GuestView, directory: str) -> Gue
             return replace(view, document=found, text=content.decode(errors="replace"))
         said = guest.download(f"{directory}stderr", STDERR_LIMIT).decode(errors="replace").strip()
         return replace(view, stderr=said)
-    except (_errors.Error, vmodl.MethodFault) as error:
-        return replace(view, method="exit_code", error=getattr(error, "sentence", None) or str(error))
+    except _errors.Error as error:
+        return replace(view, method="exit_code", error=error.sentence)
+    except vmodl.MethodFault as fault:
+        return replace(view, method="exit_code", error=_errors.failure(what, fault).sentence)
 
 
 def _run(guest: operations.Guest, kind: Family, arguments: str, login: GuestLogin, what: str, method: str) -> GuestView:

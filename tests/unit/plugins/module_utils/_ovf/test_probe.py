@@ -371,6 +371,16 @@ def test_without_a_way_to_the_host_the_exit_code_counts(
     assert guest.calls[-1] == "remove_directory"
 
 
+def test_fault_on_the_way_to_the_host_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the refusal to read the host's certificate."""
+    guest = FakeGuest(download=vim.fault.NoPermission(privilegeId="System.Read"))
+    view = look(monkeypatch, guest, "full")
+    assert (view.state, view.method, view.bears_id) == ("xml", "exit_code", "own")
+    assert re.fullmatch(
+        "Could not look into the guest of VM .*: the user lacks the privilege System.Read on .*", view.error
+    )
+
+
 def test_without_the_right_to_write_the_exit_code_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = FakeGuest(make_directory=_errors.failure("Could not make a directory", vim.fault.NoPermission()))
     view = look(monkeypatch, guest, "full")
