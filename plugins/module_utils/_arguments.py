@@ -69,6 +69,13 @@ SCRIPTS = ("pre_quiesce_script", "post_clone_script", "script")
 """Options with the text of a script, which may hold secrets that nobody has marked."""
 
 
+VALUES = ("values", "value", "default")
+"""Options with values of vApp properties. Which of them are passwords is known only when the VM was read."""
+
+BLANKABLE = ("value", "default", "label", "category", "description")
+"""Suboptions of a vApp property that are blanked by an empty string."""
+
+
 def shown(spec: Spec, params: Params) -> dict[str, t.Any]:
     """Return the parameters as they may be logged: no secrets, no scripts, and no values of options that do not exist.
 
@@ -83,7 +90,7 @@ def shown(spec: Spec, params: Params) -> dict[str, t.Any]:
 
 def _shown(name: str, value: t.Any, option: dict[str, t.Any] | None) -> t.Any:
     """Return one value as it may be logged."""
-    if option is None or option.get("no_log") or (name in HOSTS and _may_hold_login(value)):
+    if option is None or option.get("no_log") or name in VALUES or (name in HOSTS and _may_hold_login(value)):
         return HIDDEN
     if name in SCRIPTS:
         content = str(value).encode("utf-8", "surrogatepass")
@@ -100,14 +107,14 @@ def given(spec: Spec, params: Params) -> dict[str, t.Any]:
 
     Surveys and templates leave such strings. Empty strings in a list are dropped; a list of nothing else is not given,
     but a list without any entry stays, since it may be what a filter has left of a list of names. The values of a dict
-    without suboptions belong to the user and stay as they are.
+    without suboptions belong to the user and stay as they are, and so does what is blanked by an empty string.
 
     :param params: as they were given, before Ansible has converted them.
     """
     options = {name: option for main, option in spec.items() for name in (main, *option.get("aliases", []))}
     result = dict(params)
     for name, value in params.items():
-        if name in options and value is not None:
+        if name in options and value is not None and name not in BLANKABLE:
             result[name] = _without_empty(options[name], value)
             if result[name] == "":
                 del result[name]

@@ -118,6 +118,9 @@ _REMEDIES = {
     "InsufficientResourcesFault": "Free memory or CPU on the VM's ESXi host.",
     "InvalidGuestLogin": "Check guest_username and guest_password.",
     "NoDiskSpace": "Free space on the datastore, or choose another one.",
+    "NotUserConfigurableProperty": (
+        "Make the property user-configurable in a task of its own (user_configurable=true), then run again."
+    ),
     "OperationDisabledByGuest": "Enable guest operations in the guest's configuration of VMware Tools (tools.conf).",
     "OperationNotSupportedByGuest": "Use a guest whose VMware Tools can do this.",
     "TaskInProgress": "Wait until the other task on this VM has ended, then run again.",

@@ -12,6 +12,7 @@ OF_OVF = re.compile(
     r"ovfenv|extract_|computed_|iso_|guest_rpc|password_edited|check_power_on"
     r"|event|host_client_user|multi_power_on"
 )
+OF_WRITING = re.compile(r"vapp_(values|made|edit|change)_|password_edited")
 OF_CLONES_WITH_OVF = re.compile(r"child_vapp_config|guestinfo_inherited|instant_clone_(event|fork_config|config_keys)")
 OF_FORKS_WITH_OVF = re.compile(r"child_vapp_config|guestinfo_inherited|child_fork_group_id|extra_config_inherited")
 
@@ -30,4 +31,4 @@ def ways(rule: str) -> tuple[Way, ...]:
         return (MOB,)
     if OF_BOTH_ENGINES.search(rule):
         return (SOAP, INSTANT_CLONE)
-    return () if OF_OVF.search(rule) else (SOAP,)
+    return () if OF_OVF.search(rule) or OF_WRITING.search(rule) else (SOAP,)

@@ -160,7 +160,7 @@ def _property(info: t.Any, running: bool, mask: Mask | None, quotable: t.Collect
     is_password = _is_password(info)
     is_expression = kind.startswith("expression")
     key = _key(info)
-    value, default = info.value, info.defaultValue
+    value, default = info.value, info.defaultValue or ""
     if is_password:
         # vCenter always returns passwords empty; what it would deliver is unknown, not empty.
         value = default = effective = None
@@ -170,7 +170,8 @@ def _property(info: t.Any, running: bool, mask: Mask | None, quotable: t.Collect
     elif value:
         effective, source = value, "value"
     else:
-        effective, source = default or "", "default"
+        # vCenter may return an empty value, or none.
+        value, effective, source = "", default, "default"
     return Property(
         key=key,
         id=info.id or "",

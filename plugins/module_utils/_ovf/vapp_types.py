@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 LONGEST = 65535
 """Characters that a string may have."""
@@ -46,7 +46,7 @@ class ValueType:
     :param choices: the only values; empty: any.
     """
 
-    text: str
+    text: str = field(compare=False)
     name: str
     least: float | None = None
     most: float | None = None
@@ -84,6 +84,11 @@ def parse(text: str) -> ValueType | None:
         return None if found is None else ValueType(text, "string", choices=found)
     bounded = _BOUNDED.fullmatch(text)
     return None if bounded is None else _bounded(text, *bounded.groups())
+
+
+def same(left: str | None, right: str) -> bool:
+    """Return whether two types mean the same; vCenter may write one in another way than it was given."""
+    return left == right or (left is not None and (parsed := parse(left)) is not None and parsed == parse(right))
 
 
 def _choices(text: str) -> tuple[str, ...] | None:

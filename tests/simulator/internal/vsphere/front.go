@@ -114,6 +114,9 @@ func (s *Simulator) run(r *http.Request, request *soapRequest, body []byte) *ans
 			return answer
 		}
 	}
+	if request.Method == "ReconfigVM_Task" {
+		body = withBlanks(body)
+	}
 	answer := s.callService(s.service, r, body)
 	if rule != nil && rule.Drop == "after" {
 		panic(http.ErrAbortHandler)

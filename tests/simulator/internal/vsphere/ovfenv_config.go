@@ -40,7 +40,11 @@ func (r *rules) changedVApp(old *types.VmConfigInfo, given types.BaseVmConfigSpe
 	info.OvfSection, faults[2] = edited(info.OvfSection, spec.OvfSection, "ovfSection", func(u types.VAppOvfSectionSpec) (types.ArrayUpdateSpec, *types.VAppOvfSectionInfo) {
 		return u.ArrayUpdateSpec, u.Info
 	}, overlaid)
-	for _, fault := range append(faults[:], checkedKeys(info.Property)) {
+	var were []types.VAppPropertyInfo
+	if old != nil {
+		were = old.Property
+	}
+	for _, fault := range append(faults[:], checkedKeys(info.Property), r.checkedProperties(were, info.Property)) {
 		if fault != nil {
 			return nil, fault
 		}
@@ -83,7 +87,7 @@ func edited[T, U any](list []T, updates []U, path string, parts func(U) (types.A
 		}
 		switch how.Operation {
 		case types.ArrayUpdateOperationAdd:
-			list = append(list, *given)
+			list = append(list, unmarked(*given))
 		case types.ArrayUpdateOperationEdit:
 			list[at] = merge(list[at], *given)
 		case types.ArrayUpdateOperationRemove:
@@ -102,13 +106,22 @@ func overlaid[T any](old, given T) T {
 			result.Field(i).Set(from.Field(i))
 		}
 	}
-	return old
+	return unmarked(old)
 }
 
 // editedProperty takes the value as it is given, as an empty one stands for the
 // default.
 func (r *rules) editedProperty(old, given types.VAppPropertyInfo) types.VAppPropertyInfo {
 	result := overlaid(old, given)
+	if r.is("vapp_edit_left_out", "cleared") {
+		result = unmarked(given)
+		if result.Id == "" {
+			result.Id = old.Id
+		}
+		if isPassword(old) {
+			result.Value = overlaid(old, given).Value
+		}
+	}
 	if !isPassword(result) || r.is("password_edited_empty", "cleared") {
 		result.Value = given.Value
 	}
@@ -178,7 +191,7 @@ func withoutSecrets(given types.BaseVmConfigSpec, options *types.VmConfigInfo) *
 			spec.Property[i].Info = &types.VAppPropertyInfo{Key: update.RemoveKey.(int32)}
 			continue
 		}
-		info := *update.Info
+		info := unmarked(*update.Info)
 		if result := propertyOf(options, info.Key); result == nil || isPassword(*result) { // an edit need not say its type
 			info.Value, info.DefaultValue = "", ""
 		}

@@ -540,6 +540,31 @@ var ruleTests = map[string]struct {
 			b.Error(own)
 		}
 	}},
+	"vapp_values_checked": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		fault := map[string]string{"yes": "InvalidPropertyValue", "no": ""}[choice]
+		b.reconfigure(vm, types.VirtualMachineConfigSpec{VAppConfig: options(prop(1, "a", "int", "x"))}, fault)
+	}},
+	"vapp_made_configurable": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.setVApp(vm, options(prop(1, "a", "string", "x", func(p *types.VAppPropertyInfo) { p.UserConfigurable = nil })))
+		made := types.VAppPropertyInfo{Key: 1, Value: "y", UserConfigurable: types.NewBool(true)}
+		fault := map[string]string{"refused": "NotUserConfigurableProperty", "accepted": ""}[choice]
+		b.reconfigure(vm, types.VirtualMachineConfigSpec{VAppConfig: &types.VmConfigSpec{Property: []types.VAppPropertySpec{edit(made)}}}, fault)
+	}},
+	"vapp_edit_left_out": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.setVApp(vm, options(prop(1, "a", "string", "x", byDefault("d"))))
+		b.setVApp(vm, &types.VmConfigSpec{Property: []types.VAppPropertySpec{edit(types.VAppPropertyInfo{Key: 1, Value: "x", UserConfigurable: types.NewBool(true)})}})
+		if got := b.vApp(vm).Property[0].DefaultValue; (got == "d") != (choice == "kept") {
+			b.Error(got)
+		}
+	}},
+	"vapp_change_while_on": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		fault := map[string]string{"InvalidPowerState": "InvalidPowerState", "accepted": ""}[choice]
+		b.reconfigure(vm, types.VirtualMachineConfigSpec{VAppConfig: options()}, fault)
+	}},
 	"child_vapp_config": {guests: true, test: func(b *bed, choice string) {
 		b.setVApp(b.vm("DC0_H0_VM0"), options())
 		if got := b.vApp(b.child(b.parent(), "c", "")); (got != nil) != (choice == "copied") {

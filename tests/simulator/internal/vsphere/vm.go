@@ -210,6 +210,12 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 			published = v.Config.VAppConfig
 			options, fault = v.reconfigureVApp(&req.Spec)
 		}
+		changesVApp := req.Spec.VAppConfig != nil || req.Spec.VAppConfigRemoved != nil && *req.Spec.VAppConfigRemoved
+		if fault == nil && changesVApp && v.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn && rules.is("vapp_change_while_on", "InvalidPowerState") {
+			v.Config.VAppConfig = published
+			fault = withText(&types.InvalidPowerState{ExistingState: v.Runtime.PowerState, RequestedState: types.VirtualMachinePowerStatePoweredOff},
+				"The attempted operation cannot be performed in the current state (Powered on).")
+		}
 		if fault != nil {
 			kept.release()
 			return fault

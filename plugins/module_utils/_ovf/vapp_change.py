@@ -1,0 +1,493 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compare the vApp options of a VM with what they are to be, and make the reconfigure that is needed.
+
+Private to the collection. Pure functions over ``config.vAppConfig``. Everything that is wrong is found before anything
+is sent. Rules: vSphere API reference, VmConfigSpec and VAppPropertyInfo.
+
+An edit carries the whole property as it was read, for what vCenter does with fields that an edit leaves out is not
+published. Only the value of a password, which vCenter never returns, cannot be repeated: so a password property is not
+edited unless its value is given.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import typing as t
+from dataclasses import dataclass, field, replace
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_types
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_request import (
+    IpAllocation,
+    Request,
+    Triple,
+    WantedProperty,
+    full_key,
+    parse_key,
+)
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+STRUCTURE = "ReconfigVM_Task vAppConfig"
+VALUES = "ReconfigVM_Task vAppConfig values"
+"""What a change needs privileges for, as keys of :data:`_privileges.NEEDS`."""
+
+_FIELDS = {
+    "type": "type",
+    "label": "label",
+    "category": "category",
+    "description": "description",
+    "user_configurable": "userConfigurable",
+}
+"""Attribute of a wanted property → field of PropertyInfo."""
+
+
+@dataclass
+class Change:
+    """What a reconfigure has to do.
+
+    :ivar spec: ``vim.vApp.VmConfigSpec``; ``None``: nothing, or the removal of all vApp options.
+    :ivar removes_all: whether vApp options are to be removed.
+    :ivar after: ``config.vAppConfig`` as it will be; ``None`` without vApp options.
+    :ivar needs: :data:`STRUCTURE` and :data:`VALUES`, where the change needs those privileges.
+    :ivar delivered: whether what vCenter delivers to the guest changes.
+    :ivar changed: keys of properties that are added, edited or removed.
+    :ivar skipped: keys of properties whose values were left alone since they are not user-configurable.
+    :ivar secrets_kept: keys of passwords that are there, and that nobody can compare.
+    :ivar secrets_written: keys of secrets that are written.
+    :ivar cautions: sentences about what may go wrong later.
+    """
+
+    spec: t.Any = None
+    removes_all: bool = False
+    after: t.Any = None
+    needs: set[str] = field(default_factory=set)
+    delivered: bool = False
+    changed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    secrets_kept: list[str] = field(default_factory=list)
+    secrets_written: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+
+    @property
+    def changes(self) -> bool:
+        """Return whether there is anything to do."""
+        return self.removes_all or self.spec is not None
+
+    @property
+    def differences(self) -> list[str]:
+        """Return what differs, for a sentence: full keys of properties, and names of other fields."""
+        if self.spec is None:
+            return ["whether there are any"] if self.removes_all else []
+        names = {"ovfEnvironmentTransport": "transport", "ipAssignment": "ip_allocation"}
+        return [*self.changed, *(text for field_name, text in names.items() if getattr(self.spec, field_name))]
+
+
+def plan(name: str, info: t.Any, request: Request) -> Change:
+    """Return what is to be done so that the vApp options of a VM are as requested.
+
+    :param name: the VM's name, for sentences.
+    :param info: ``config.vAppConfig``; ``None``: the VM has no vApp options.
+    :raises _errors.Refused: something of the request cannot be; the sentence lists all of it, without values.
+    """
+    if request.enabled is False:
+        return _removal(name, info, request.force)
+    planner = _Planner(info, request)
+    if info is None and request.enabled is not True:
+        planner.faults.append("it has no vApp options (give enabled=true to add them)")
+    else:
+        planner.properties()
+        planner.transport()
+        planner.ip_allocation()
+    if planner.faults:
+        raise _errors.Refused(
+            f"The vApp options of VM {name} are left as they are: {'; '.join(dict.fromkeys(planner.faults))}."
+        )
+    return planner.change(name)
+
+
+def lost(info: t.Any) -> str:
+    """Return what the removal of vApp options destroys, as a clause."""
+    passwords = [_key(one) for one in info.property or [] if _is_password(one.type)]
+    counts = {
+        "properties": len(info.property or []),
+        "products": len(info.product or []),
+        "license agreements": len(info.eula or []),
+        "OVF sections": len(info.ovfSection or []),
+    }
+    text = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "no properties"
+    if passwords:
+        text += f"; the passwords {', '.join(passwords)} cannot be read, so nobody can restore them"
+    return text
+
+
+def _removal(name: str, info: t.Any, force: bool) -> Change:
+    if info is None:
+        return Change()
+    if not force:
+        raise _errors.Refused(
+            f"The vApp options of VM {name} are left as they are: enabled=false would remove all of them "
+            f"({lost(info)}). Give force=true to remove them."
+        )
+    return Change(
+        removes_all=True,
+        needs={STRUCTURE},
+        delivered=True,
+        cautions=[f"All vApp options of VM {name} are removed: {lost(info)}."],
+    )
+
+
+class _Planner:
+    """Collect the parts of a change, and what is wrong with the request."""
+
+    def __init__(self, info: t.Any, request: Request) -> None:
+        self._request = request
+        self._info = info
+        self._old: list[t.Any] = list(info.property or []) if info is not None else []
+        self._new = {one.key: one for one in self._old}
+        self._operations: dict[str, list[t.Any]] = {"remove": [], "edit": [], "add": []}
+        self._spec: dict[str, t.Any] = {}
+        self._after: dict[str, t.Any] = {}
+        self._result = Change()
+        self.faults: list[str] = []
+
+    def change(self, name: str) -> Change:
+        """Return the change, when nothing is wrong."""
+        operations = [one for kind in ("remove", "edit", "add") for one in self._operations[kind]]
+        if operations:
+            self._spec["property"] = operations
+        result = self._result
+        if self._spec or self._info is None:
+            result.spec = vim.vApp.VmConfigSpec(**self._spec)
+        if self._info is None:
+            result.needs.add(STRUCTURE)
+            result.delivered = True
+        result.after = self._as_it_will_be()
+        for one in result.after.property:
+            kind = vapp_types.parse(one.type or "string")
+            is_empty = not (one.value or one.defaultValue) and not (kind and kind.is_password)
+            if is_empty and kind is not None and kind.needs_value and self._is_named(one):
+                result.cautions.append(
+                    f"vCenter may refuse to power VM {name} on: property {_key(one)} of type {kind.text} has no value."
+                )
+        if result.delivered and not [one for one in result.after.ovfEnvironmentTransport or [] if one]:
+            result.cautions.append(
+                f"VM {name} has no transport, so nothing of its vApp options reaches the guest. Give transport."
+            )
+        return result
+
+    def _as_it_will_be(self) -> t.Any:
+        after = copy.copy(self._info) if self._info is not None else vim.vApp.VmConfigInfo()
+        if self._info is None:
+            after.ipAssignment = vim.vApp.IPAssignmentInfo()
+        for name, value in self._after.items():
+            setattr(after, name, value)
+        shown = []
+        for prop in self._new.values():
+            seen = _copy(prop)
+            if _is_password(seen.type):  # write-only
+                seen.value = seen.defaultValue = ""
+            shown.append(seen)
+        after.property = shown
+        return after
+
+    def _is_named(self, prop: t.Any) -> bool:
+        return any(_matches(prop, wanted) for wanted in self._request.properties)
+
+    # --- properties -------------------------------------------------------------------------------------------------
+
+    def properties(self) -> None:
+        """Compare the properties."""
+        named: set[int] = set()
+        for wanted in self._request.properties:
+            found = [one for one in self._old if _matches(one, wanted)]
+            named.update(one.key for one in found)
+            if len(found) > 1:
+                self.faults.append(
+                    f"{len(found)} properties have the key {wanted.key} (name it by id, class_id and instance_id)"
+                )
+            elif found and wanted.state == "absent":
+                self._remove(found[0])
+            elif found:
+                self._edit(found[0], wanted)
+            elif wanted.state == "reset" or (wanted.state == "present" and self._request.unknown == "fail"):
+                self.faults.append(self._unknown(wanted))
+            elif wanted.state == "present":
+                named.add(self._add(wanted))
+        if self._request.exact:
+            for one in self._old:
+                if one.key not in named:
+                    self._remove(one)
+
+    def _unknown(self, wanted: WantedProperty) -> str:
+        keys = [_key(one) for one in self._old]
+        # Of an appliance with classes or instances, the ID alone is what people know.
+        similar = [_key(one) for one in self._old if one.id == wanted.key]
+        folded = {key.casefold(): key for key in keys}
+        similar += [folded[one] for one in difflib.get_close_matches(wanted.key.casefold(), folded, 3)]
+        hint = f", did you mean {' or '.join(dict.fromkeys(similar))}?" if similar else ""
+        how = "" if wanted.state == "reset" else " (unknown=create adds it)"
+        return f"it has no property {wanted.key}{how}{hint}"
+
+    def _remove(self, prop: t.Any) -> None:
+        del self._new[prop.key]
+        self._result.changed.append(_key(prop))
+        self._operations["remove"].append(vim.vApp.PropertySpec(operation="remove", removeKey=prop.key))
+        self._touch(STRUCTURE)
+
+    def _touch(self, need: str, delivered: bool = True) -> None:
+        self._result.needs.add(need)
+        self._result.delivered |= delivered
+
+    def _add(self, wanted: WantedProperty) -> int:
+        """Add a property; its integer key is returned, one that is not in use."""
+        parts = wanted.parts or parse_key(wanted.key, self._sections())
+        key = max((*self._new, *(one.key for one in self._old)), default=-1) + 1
+        kind_text = wanted.type or ("password" if wanted.secret else "string")
+        prop = vim.vApp.PropertyInfo(
+            key=key,
+            classId=parts[0],
+            id=parts[1],
+            instanceId=parts[2],
+            type=kind_text,
+            category=wanted.category or "",
+            label=wanted.label or "",
+            description=wanted.description or "",
+            userConfigurable=wanted.user_configurable is not False,
+            defaultValue="",
+            value="",
+        )
+        if any(_key(one) == full_key(parts) for one in self._new.values()):
+            self.faults.append(f"property {full_key(parts)} would be there twice")
+        kind = vapp_types.parse(kind_text)
+        prop.defaultValue = self._text(wanted, kind, wanted.default, "default") or ""
+        prop.value = self._text(wanted, kind, wanted.value, "value") or ""
+        self._check_secrecy(wanted, kind_text)
+        self._new[key] = prop
+        self._result.changed.append(_key(prop))
+        self._operations["add"].append(vim.vApp.PropertySpec(operation="add", info=prop))
+        self._touch(STRUCTURE)
+        if prop.value:
+            self._touch(VALUES)
+        if wanted.secret:
+            self._result.secrets_written.append(_key(prop))
+        return key
+
+    def _sections(self) -> list[tuple[str, str]]:
+        products = list(self._info.product or []) if self._info is not None else []
+        return list(dict.fromkeys((one.classId or "", one.instanceId or "") for one in [*products, *self._old]))
+
+    def _edit(self, old: t.Any, wanted: WantedProperty) -> None:
+        new = _copy(old)
+        for attribute, name in _FIELDS.items():
+            value = getattr(wanted, attribute)
+            is_same = attribute == "type" and vapp_types.same(value, old.type or "string")
+            if value is not None and not is_same:
+                setattr(new, name, value)
+        kind = vapp_types.parse(new.type or "string")
+        is_password = _is_password(new.type)
+        self._check_secrecy(wanted, new.type)
+        default = self._text(wanted, kind, wanted.default, "default")
+        if default is not None and not vapp_types.equal(kind, default, old.defaultValue or ""):
+            new.defaultValue = default
+        value = "" if wanted.state == "reset" else self._text(wanted, kind, wanted.value, "value")
+        if kind is not None and kind.name == "expression":
+            value = None
+            new.value = None  # computed by vCenter, and never sent
+        elif is_password or _is_password(old.type):
+            self._edit_password(old, new, value, wanted)
+            return
+        elif value is not None:
+            new = self._with_value(old, new, value, kind, wanted)
+        if new.type != old.type:
+            for what, text in (("default", new.defaultValue), ("value", new.value)):
+                why = None if kind is None or kind.name == "expression" else vapp_types.wrong(kind, text or "")
+                if why is not None and getattr(wanted, what) is None:
+                    self.faults.append(f"property {wanted.key} has a {what} that its new type refuses: {why}")
+        self._note_edit(old, new, wanted, compare_value=not (kind is not None and kind.name == "expression"))
+
+    def _with_value(
+        self, old: t.Any, new: t.Any, value: str, kind: vapp_types.ValueType | None, wanted: WantedProperty
+    ) -> t.Any:
+        """Return a property with another value, where it must be another one and may be."""
+        result = _copy(new)
+        if not value and wanted.state == "present":
+            result.defaultValue = ""  # or the default would be delivered
+        is_default = bool(value) and not old.value and vapp_types.equal(kind, value, result.defaultValue or "")
+        if not is_default and not vapp_types.equal(kind, value, old.value or ""):
+            result.value = value
+        if not _differs(new, result, compare_value=True) or new.userConfigurable:
+            return result
+        return new if self._is_protected(wanted, result) else result
+
+    def _is_protected(self, wanted: WantedProperty, result: t.Any) -> bool:
+        """Return whether a value is left alone since the property is not user-configurable."""
+        if self._request.not_user_configurable == "skip":
+            self._result.skipped.append(wanted.key)
+            return True
+        if self._request.not_user_configurable == "force":
+            result.userConfigurable = True
+            return False
+        self.faults.append(
+            f"property {wanted.key} is not user-configurable (not_user_configurable=force makes it so and writes it, "
+            "skip leaves it alone)"
+        )
+        return True
+
+    def _edit_password(self, old: t.Any, new: t.Any, value: str | None, wanted: WantedProperty) -> None:
+        differs = _differs(old, new, compare_value=False)
+        is_same_kind = _is_password(old.type) and _is_password(new.type)
+        if value is None:
+            if differs:
+                self.faults.append(
+                    f"property {wanted.key} is a password, and an edit without its value may clear it (give the "
+                    "value in secret_values)"
+                )
+            return
+        if wanted.state == "reset" and self._request.update_secrets == "on_create":
+            self.faults.append(
+                f"property {wanted.key} is a password, of which nobody can see whether it is reset already "
+                "(update_secrets=always resets it in every run)"
+            )
+            return
+        if is_same_kind and not differs and self._request.update_secrets == "on_create":
+            self._result.secrets_kept.append(_key(old))
+            return
+        result = _copy(new)
+        result.value = value
+        if not new.userConfigurable and self._is_protected(wanted, result):
+            return
+        self._result.secrets_written.append(_key(old))
+        self._new[old.key] = result
+        self._result.changed.append(_key(old))
+        self._operations["edit"].append(vim.vApp.PropertySpec(operation="edit", info=result))
+        self._touch(VALUES)
+        if _differs(old, result, compare_value=False):
+            self._touch(STRUCTURE)
+
+    def _note_edit(self, old: t.Any, new: t.Any, wanted: WantedProperty, compare_value: bool) -> None:
+        if not _differs(old, new, compare_value):
+            return
+        is_value = compare_value and not _is_same_text(old.value, new.value)
+        is_delivered = (old.value or old.defaultValue or "") != (new.value or new.defaultValue or "")
+        self._new[old.key] = new
+        self._result.changed.append(_key(old))
+        self._operations["edit"].append(vim.vApp.PropertySpec(operation="edit", info=new))
+        self._touch(VALUES, is_delivered)  # an edit carries the value, also when it stays as it is
+        if is_value and wanted.secret:
+            self._result.secrets_written.append(_key(old))
+        if _differs(old, new, compare_value=False):
+            self._touch(STRUCTURE, is_delivered)
+
+    def _text(self, wanted: WantedProperty, kind: vapp_types.ValueType | None, value: t.Any, what: str) -> str | None:
+        """Return a value as vCenter stores it; what is wrong with it is noted."""
+        if value is None:
+            return None
+        try:
+            text = vapp_types.written(kind, value)
+        except ValueError as error:
+            self.faults.append(f"property {wanted.key}: {str(error).replace('the value', f'the {what}', 1)}")
+            return None
+        if kind is not None and kind.name == "expression" and what == "default":
+            return text
+        why = vapp_types.wrong(kind, text)
+        if why is not None:
+            self.faults.append(f"property {wanted.key}: {why.replace('the value', f'the {what}', 1)}")
+        return text
+
+    def _check_secrecy(self, wanted: WantedProperty, kind: str | None) -> None:
+        """Passwords come in the option that is never shown."""
+        if not _is_password(kind):
+            return
+        if wanted.value is not None and not wanted.secret:
+            self.faults.append(f"property {wanted.key} is a password (give its value in secret_values)")
+        if wanted.default not in (None, ""):
+            self.faults.append(f"property {wanted.key} is a password (give its value in secret_values, and no default)")
+
+    # --- the rest ---------------------------------------------------------------------------------------------------
+
+    def transport(self) -> None:
+        """Compare the transports."""
+        wanted = self._request.transport
+        now = list((self._info.ovfEnvironmentTransport if self._info is not None else None) or [])
+        if wanted is None or sorted(wanted) == sorted(one for one in now if one):
+            return
+        # An empty list would mean no change, and one empty text none (VmConfigSpec.ovfEnvironmentTransport).
+        self._spec["ovfEnvironmentTransport"] = list(wanted) or [""]
+        self._after["ovfEnvironmentTransport"] = list(wanted)
+        self._touch(STRUCTURE)
+
+    def ip_allocation(self) -> None:
+        """Compare the IP allocation."""
+        wanted = self._request.ip_allocation
+        if wanted is None:
+            return
+        now = self._info.ipAssignment if self._info is not None else None
+        after = _copy(now) if now is not None else vim.vApp.IPAssignmentInfo()
+        changed: dict[str, t.Any] = {}
+        for name, value, need in _ip_fields(wanted):
+            old = getattr(after, name)
+            if value is None or value == (list(old or []) if isinstance(value, list) else old):
+                continue
+            changed[name] = [""] if value == [] else value
+            setattr(after, name, value)
+            self._touch(need)
+        supported = list(after.supportedIpProtocol or [])
+        if "ipProtocol" in changed and supported and after.ipProtocol not in supported:
+            self.faults.append(
+                f"the IP protocol {after.ipProtocol} is not among those that it supports ({', '.join(supported)})"
+            )
+        if changed:
+            self._spec["ipAssignment"] = vim.vApp.IPAssignmentInfo(**changed)
+            self._after["ipAssignment"] = after
+
+
+def _ip_fields(wanted: IpAllocation) -> list[tuple[str, t.Any, str]]:
+    """Return the fields of IPAssignmentInfo, what they are to be, and which privilege they need."""
+    schemes, protocols = wanted.supported_schemes, wanted.supported_protocols
+    return [
+        ("supportedAllocationScheme", None if schemes is None else list(schemes), STRUCTURE),
+        ("supportedIpProtocol", None if protocols is None else list(protocols), STRUCTURE),
+        ("ipAllocationPolicy", wanted.policy, VALUES),
+        ("ipProtocol", wanted.protocol, VALUES),
+    ]
+
+
+def without_secrets(request: Request) -> Request:
+    """Return the request as it can be compared with what was written: passwords are there already."""
+    return replace(request, update_secrets="on_create")
+
+
+def _copy(source: t.Any) -> t.Any:
+    result = type(source)()
+    for prop in source._GetPropertyList():
+        setattr(result, prop.name, getattr(source, prop.name))
+    return result
+
+
+def _parts(prop: t.Any) -> Triple:
+    return (prop.classId or "", prop.id or "", prop.instanceId or "")
+
+
+def _key(prop: t.Any) -> str:
+    return full_key(_parts(prop))
+
+
+def _matches(prop: t.Any, wanted: WantedProperty) -> bool:
+    return _parts(prop) == wanted.parts if wanted.parts is not None else _key(prop) == wanted.key
+
+
+def _is_password(kind: str | None) -> bool:
+    return (kind or "").startswith("password")
+
+
+def _is_same_text(left: str | None, right: str | None) -> bool:
+    return (left or "") == (right or "")
+
+
+def _differs(old: t.Any, new: t.Any, compare_value: bool) -> bool:
+    names = ["type", "label", "category", "description", "defaultValue", *(["value"] if compare_value else [])]
+    return bool(old.userConfigurable) != bool(new.userConfigurable) or any(
+        not _is_same_text(getattr(old, name), getattr(new, name)) for name in names
+    )

@@ -1,0 +1,213 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the vApp options of a VM are to be: the options of a task, checked as far as that needs no server.
+
+Private to the collection. Pure functions.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from dataclasses import dataclass, field, replace
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_types
+
+Triple = tuple[str, str, str]
+"""Class ID, ID and instance ID of a property; the first and the last may be empty."""
+
+ATTRIBUTES = ("type", "label", "category", "description", "user_configurable")
+"""Suboptions of a property besides its value and its default."""
+
+TRANSPORTS = ("com.vmware.guestInfo", "iso")
+POLICIES = ("dhcpPolicy", "transientPolicy", "fixedPolicy", "fixedAllocatedPolicy")
+PROTOCOLS = ("IPv4", "IPv6")
+SCHEMES = ("dhcp", "ovfenv")
+
+
+@dataclass(frozen=True)
+class WantedProperty:
+    """One property as it is to be. What is ``None`` stays as it is.
+
+    :param key: full key: ``[classId.]id[.instanceId]``.
+    :param parts: the same in parts; ``None``: only the full key is known.
+    :param value: as it was given in YAML.
+    :param secret: whether the value is never to be shown.
+    """
+
+    key: str
+    parts: Triple | None = None
+    state: str = "present"
+    value: t.Any = field(default=None, repr=False)
+    default: t.Any = field(default=None, repr=False)
+    type: str | None = None
+    label: str | None = None
+    category: str | None = None
+    description: str | None = None
+    user_configurable: bool | None = None
+    secret: bool = False
+
+    @property
+    def identity(self) -> tuple[str, Triple | None]:
+        """Return what two wanted properties must not share."""
+        return self.key, self.parts
+
+
+@dataclass(frozen=True)
+class IpAllocation:
+    """How addresses are allocated. What is ``None`` stays as it is; an empty list clears."""
+
+    policy: str | None = None
+    protocol: str | None = None
+    supported_schemes: tuple[str, ...] | None = None
+    supported_protocols: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the vApp options are to be. What is ``None`` stays as it is.
+
+    :param enabled: ``False``: the VM has no vApp options.
+    :param exact: whether properties that are not named are removed.
+    """
+
+    enabled: bool | None = None
+    force: bool = False
+    properties: tuple[WantedProperty, ...] = ()
+    transport: tuple[str, ...] | None = None
+    ip_allocation: IpAllocation | None = None
+    unknown: str = "fail"
+    not_user_configurable: str = "fail"
+    update_secrets: str = "on_create"
+    exact: bool = False
+
+
+def full_key(parts: Triple) -> str:
+    """Return the key under which a property is delivered (vSphere API reference, VAppPropertyInfo.id)."""
+    return ".".join(part for part in parts if part)
+
+
+def parse_key(key: str, sections: t.Iterable[tuple[str, str]] = ()) -> Triple:
+    """Return the parts of the full key of a property that does not exist yet.
+
+    Dots do not tell the parts apart, since an ID may contain them, as ``guestinfo.hostname`` does. So the parts are
+    those of a section that the VM has, and without one the whole key is the ID, which is delivered under the same key.
+
+    :param sections: class ID and instance ID of the VM's products and properties.
+    """
+    fitting: list[Triple] = []
+    for class_id, instance_id in sections:
+        before, after = class_id and f"{class_id}.", instance_id and f".{instance_id}"
+        middle = key[len(before) : len(key) - len(after)]
+        if (before or after) and middle and key == f"{before}{middle}{after}":
+            fitting.append((class_id, middle, instance_id))
+    return min(fitting, key=lambda parts: (len(parts[1]), parts), default=("", key, ""))
+
+
+def read(params: t.Mapping[str, t.Any]) -> Request:
+    """Return the request that the options of a task make.
+
+    :raises _errors.BadInput: they contradict each other; the sentence lists everything that is wrong.
+    """
+    faults: list[str] = []
+    properties = [_property(entry, number, faults) for number, entry in enumerate(params["properties"] or [])]
+    for name in ("values", "secret_values"):
+        properties = _with_values(properties, name, params[name] or {}, faults)
+    identities = [one.identity for one in properties]
+    repeated = dict.fromkeys(key for key, parts in identities if identities.count((key, parts)) > 1)
+    faults += [f"property {key} is given more than once" for key in repeated]
+    given = [
+        name
+        for name in ("properties", "values", "secret_values", "transport", "ip_allocation")
+        if params[name] is not None
+    ]
+    if params["enabled"] is False:
+        faults += [f"{name} is given with enabled=false, which removes all vApp options" for name in given]
+    elif params["enabled"] is None and not given:
+        faults.append(
+            "nothing is to be written; give properties, values, secret_values, transport, ip_allocation or enabled"
+        )
+    if params["exact"] and params["properties"] is None and not params["values"]:
+        faults.append("exact is given without properties or values, and would remove every property")
+    if faults:
+        raise _errors.BadInput(f"The options are not valid: {'; '.join(faults)}. Nothing was changed.")
+    ip = params["ip_allocation"]
+    return Request(
+        **{name: params[name] for name in ("enabled", "force", "unknown", "not_user_configurable", "update_secrets")},
+        exact=params["exact"],
+        properties=tuple(properties),
+        transport=None if params["transport"] is None else tuple(dict.fromkeys(params["transport"])),
+        ip_allocation=None if ip is None else _ip_allocation(ip),
+    )
+
+
+def _ip_allocation(given: t.Mapping[str, t.Any]) -> IpAllocation:
+    def several(name: str) -> tuple[str, ...] | None:
+        return None if given[name] is None else tuple(dict.fromkeys(given[name]))
+
+    return IpAllocation(
+        given["policy"], given["protocol"], several("supported_schemes"), several("supported_protocols")
+    )
+
+
+def _property(entry: t.Mapping[str, t.Any], number: int, faults: list[str]) -> WantedProperty:
+    """Return an entry of ``properties``; what is wrong with it is added to ``faults``."""
+    key, parts = entry["key"], None
+    if (key is None) == (entry["id"] is None):
+        faults.append(f"entry {number + 1} of properties needs either key or id")
+    if key is not None and (entry["class_id"] or entry["instance_id"]):
+        faults.append(f"property {key} is given by its key and also by class_id or instance_id")
+    if key is None:
+        parts = (entry["class_id"] or "", entry["id"] or "", entry["instance_id"] or "")
+        key = full_key(parts)
+    faults += _wrong_key(key)
+    given = [name for name in ("value", "default", *ATTRIBUTES) if entry[name] is not None]
+    if entry["state"] == "absent" and given:
+        faults.append(f"property {key} is to be absent, and {', '.join(given)} is given for it")
+    if entry["state"] == "reset" and "value" in given:
+        faults.append(f"property {key} is to be reset, and a value is given for it")
+    if entry["value"] == "" and entry["default"] not in (None, ""):
+        faults.append(f"property {key} is to be blank, and its default would be delivered instead")
+    kind = entry["type"]
+    if kind is not None:
+        kind = vapp_types.canonical(kind)
+        if vapp_types.parse(kind) is None:
+            faults.append(f"property {key} has the type {entry['type']}, which vCenter does not know")
+    return WantedProperty(
+        key=key,
+        parts=parts,
+        type=kind,
+        **{
+            name: entry[name]
+            for name in ("state", "value", "default", "label", "category", "description", "user_configurable")
+        },
+    )
+
+
+def _with_values(
+    properties: list[WantedProperty], option: str, values: t.Mapping[t.Any, t.Any], faults: list[str]
+) -> list[WantedProperty]:
+    """Return the properties with values that are given in short."""
+    result = list(properties)
+    for name, value in values.items():
+        key = str(name)
+        faults += _wrong_key(key)
+        if value is None:
+            faults.append(f"property {key} has no value in {option}; give an empty string to blank it")
+        at = next((number for number, one in enumerate(properties) if one.key == key), None)
+        if at is None:
+            result.append(WantedProperty(key=key, value=value, secret=option == "secret_values"))
+        elif properties[at].state != "present" or properties[at].value is not None:
+            faults.append(f"property {key} is given more than once")
+        else:
+            result[at] = replace(properties[at], value=value, secret=option == "secret_values")
+    return result
+
+
+def _wrong_key(key: str) -> list[str]:
+    if not key:
+        return ["a property has an empty key"]
+    if re.search(r"\s", key):
+        return [f"property {key!r} has white space in its key, which vSphere does not allow"]
+    return []

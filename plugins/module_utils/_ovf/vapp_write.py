@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write the vApp options of a VM: read, judge, one reconfigure, read again.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _power, _privileges, _properties, _tasks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_change
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_request import Request
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+CHANGE_VERSION = "config.changeVersion"
+PATHS = ("config.vAppConfig", CHANGE_VERSION, "runtime.powerState")
+"""What is read of a VM whose vApp options are written."""
+
+
+class VappWriter:
+    """The vApp options of one VM, before and after.
+
+    :ivar before: ``config.vAppConfig`` as it was read last before the change.
+    :ivar after: as it is now.
+    :ivar change: what had to be done.
+    :ivar is_written: whether vCenter was asked to change anything.
+    """
+
+    def __init__(self, session: Session, deadline: Deadline, vm: t.Any, name: str, request: Request) -> None:
+        self._session = session
+        self._deadline = deadline
+        self._vm = vm
+        self._name = name
+        self._request = request
+        self._version: str | None = None
+        self.is_on = False
+        self.is_written = False
+        self.before: t.Any = None
+        self.change = vapp_change.Change()
+        self._judge()
+        self.after = self.before
+
+    @property
+    def what(self) -> str:
+        """Return how sentences about a failure begin."""
+        return f"Could not write the vApp options of VM {self._name}"
+
+    def check(self) -> None:
+        """Ask the server whether the user may make the change.
+
+        :raises _errors.OperationFailed: a privilege is lacking.
+        """
+        needs = sorted(self.change.needs)
+        _privileges.check(self._session, [_privileges.Step(self.what, need, vm=(self._vm,)) for need in needs])
+
+    def write(self) -> None:
+        """Make the change, and read what has become of it.
+
+        :raises _errors.OperationFailed: vCenter refused it, or something else came of it.
+        """
+        try:
+            _tasks.run(self._session, self._deadline, self.what, self._submit, again=self._is_still_needed)
+        except _errors.OperationFailed as error:
+            self.is_written = False
+            if self.is_on and error.fault in ("InvalidPowerState", "InvalidState"):
+                raise _errors.OperationFailed(
+                    f"{error.sentence} Power the VM off, run again, and power it on through vCenter.", error.fault
+                ) from error
+            raise
+        if self.is_written:
+            self._confirm()
+        else:
+            self.after = self.before  # somebody else did the same meanwhile
+
+    def _submit(self) -> t.Any:
+        """Start the reconfigure, which vCenter refuses if the VM was changed since it was read."""
+        # (vSphere API reference, VirtualMachineConfigSpec.changeVersion and vAppConfigRemoved.)
+        spec = vim.vm.ConfigSpec(changeVersion=self._version or None, vAppConfig=self.change.spec)
+        if self.change.removes_all:
+            spec.vAppConfigRemoved = True
+        self.is_written = True
+        return self._vm.ReconfigVM_Task(spec)
+
+    def _is_still_needed(self) -> bool:
+        """Judge again, since another change came first; what it wrote is not overwritten."""
+        self.is_written = False
+        self._judge()
+        return self.change.changes
+
+    def _judge(self) -> None:
+        self.before = self._read()
+        self.change = vapp_change.plan(self._name, self.before, self._request)
+
+    def _read(self) -> t.Any:
+        values = _properties.read(self._session, [self._vm], PATHS).get(self._vm) or {}
+        if CHANGE_VERSION not in values:
+            raise _errors.Refused(
+                f"The vApp options of VM {self._name} are left as they are: vCenter does not show the configuration of "
+                "the VM. Check in the vSphere Client that it is accessible, and that the user may see it."
+            )
+        self._version = values[CHANGE_VERSION]
+        self.is_on = _power.is_on(values)
+        return values.get("config.vAppConfig")
+
+    def _confirm(self) -> None:
+        self.after = self._read()
+        try:
+            left = vapp_change.plan(self._name, self.after, vapp_change.without_secrets(self._request))
+        except _errors.Refused as refused:
+            why = refused.sentence.partition(": ")[2].rstrip(".")
+        else:
+            if not left.changes:
+                return
+            why = f"they still differ in {', '.join(left.differences)}"
+        raise _errors.OperationFailed(
+            _errors.sentence(
+                f"vCenter reported success, but the vApp options of VM {self._name} are not as requested",
+                why,
+                "Somebody may have changed them meanwhile. Look at them in the vSphere Client, then run again.",
+            )
+        )

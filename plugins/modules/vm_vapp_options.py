@@ -1,0 +1,438 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""See DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vm_vapp_options
+short_description: Write the vApp options (OVF properties) of a VM
+version_added: 0.2.0
+author: vmfork.vsphere contributors (@vmfork)
+description:
+  - Writes the vApp options of a VM, which are what vCenter makes the OVF environment of at the next power-on.
+  - Sets, blanks, resets, adds and removes properties, and sets the transports and the IP allocation.
+  - Everything that is asked for is checked before anything is sent. If one thing is refused, nothing is changed, and
+    the error lists everything that is wrong.
+  - The change is one reconfigure of the VM. If somebody else changes the VM between the read and the reconfigure,
+    vCenter refuses it, and the module reads the VM and compares again, so that the other change is not overwritten.
+  - The VM is never restarted. Use M(vmfork.vsphere.vm_ovfenv) for a power cycle through vCenter, which delivers the
+    new values.
+  - Works with a vCenter only. An ESXi host does not keep vApp options.
+extends_documentation_fragment:
+  - vmfork.vsphere.attributes
+  - vmfork.vsphere.attributes.action_group
+  - vmfork.vsphere.connection
+  - vmfork.vsphere.vm
+attributes:
+  check_mode:
+    support: full
+    details: Fails where the real run would refuse, and asks vCenter whether the user has the privileges.
+  diff_mode:
+    support: full
+    details: Values are masked as in RV(before).
+  idempotent:
+    support: partial
+    details: With O(update_secrets=always) passwords are written in every run, since vCenter does not return them.
+options:
+  enabled:
+    description:
+      - V(true) adds vApp options to a VM that has none.
+      - V(false) removes all vApp options. This needs O(force=true), and no other option that writes something.
+      - Without it, a VM that has no vApp options makes the task fail.
+    type: bool
+  force:
+    description: Whether O(enabled=false) may remove vApp options. A warning lists what is lost.
+    type: bool
+    default: false
+  properties:
+    description:
+      - Properties in full. What is not given of a property stays as it is.
+      - A property is named by O(properties[].key), or by O(properties[].id) with O(properties[].class_id) and
+        O(properties[].instance_id).
+    type: list
+    elements: dict
+    suboptions:
+      key:
+        description: >-
+          Full key of the property, C([class.]id[.instance]), as in C(key) of
+          RV(vmfork.vsphere.vm_ovfenv_info#module:ovfenv[].configured).
+        type: str
+      id:
+        description: ID of the property, the second part of its full key.
+        type: str
+      class_id:
+        description: Class ID of the property, the first part of its full key.
+        type: str
+      instance_id:
+        description: Instance ID of the property, the last part of its full key.
+        type: str
+      state:
+        description:
+          - V(present) for a property that is there with these values.
+          - V(absent) for a property that is not there.
+          - V(reset) for a property without a value of its own, so that its default is delivered.
+        type: str
+        choices: [present, absent, reset]
+        default: present
+      value:
+        description:
+          - Value of the property. See O(values).
+          - Passwords are given in O(secret_values).
+        type: raw
+      default:
+        description: Default of the property, or the expression of a property of type V(expression).
+        type: raw
+      type:
+        description:
+          - Type of the property, for example V(string), V(string(1..64\)), V(password(8..\)), V(int(0..255\)),
+            V(boolean), V(ip), V(ip:VM Network) or V(expression).
+          - Integer types of OVF descriptors such as V(uint8) are accepted too.
+          - A new property has the type V(string), or V(password) if its value is in O(secret_values).
+        type: str
+      label:
+        description: Label of the property. An empty string removes it.
+        type: str
+      category:
+        description: Category of the property. An empty string removes it.
+        type: str
+      description:
+        description: Description of the property. An empty string removes it.
+        type: str
+      user_configurable:
+        description: Whether the property is user-configurable. A new property is.
+        type: bool
+  values:
+    description:
+      - Values of properties by their full keys, C([class.]id[.instance]).
+      - An empty string blanks the property, its default included, for vCenter would deliver the default in place of an
+        empty value. Use O(properties[].state=reset) to have the default delivered.
+      - Numbers are written as they are. A boolean is accepted for a property of type V(boolean) only. Put any other
+        value that YAML would convert in quotes.
+      - Values are checked against the types of the properties.
+    type: dict
+  secret_values:
+    description:
+      - Like O(values), for passwords and other secrets. They are masked everywhere.
+      - The values of password properties are accepted here only.
+    type: dict
+  update_secrets:
+    description:
+      - When to write the values of password properties, which vCenter never returns, so that they cannot be compared.
+      - V(on_create) writes a password when its property is added, or edited for another reason.
+      - V(always) writes it in every run, which is then always changed.
+      - Secrets in properties of other types are compared and written when they differ.
+    type: str
+    choices: [on_create, always]
+    default: on_create
+  transport:
+    description:
+      - How the OVF environment is delivered. V(com.vmware.guestInfo) is through VMware Tools, V(iso) is a CD-ROM.
+      - An empty list delivers nothing.
+    type: list
+    elements: str
+    choices: [com.vmware.guestInfo, iso]
+  ip_allocation:
+    description:
+      - How the addresses of properties that take them from a network are allocated.
+      - Of a VM in a vApp, the settings of the outermost vApp are used instead.
+    type: dict
+    suboptions:
+      policy:
+        description: The IP allocation policy.
+        type: str
+        choices: [dhcpPolicy, transientPolicy, fixedPolicy, fixedAllocatedPolicy]
+      protocol:
+        description: The IP protocol in use, one of the supported ones.
+        type: str
+        choices: [IPv4, IPv6]
+      supported_schemes:
+        description: How the guest software can get its address. An empty list clears this.
+        type: list
+        elements: str
+        choices: [dhcp, ovfenv]
+      supported_protocols:
+        description: The IP protocols that the guest software supports. An empty list clears this.
+        type: list
+        elements: str
+        choices: [IPv4, IPv6]
+  unknown:
+    description:
+      - What to do with properties that the VM does not have.
+      - V(fail) makes the task fail and names similar keys. V(create) adds them.
+      - A new property whose key has dots belongs to the class and instance of an existing product or property if these
+        fit. Otherwise the whole key is its ID. The key that is delivered is the same.
+    type: str
+    choices: [fail, create]
+    default: fail
+  not_user_configurable:
+    description:
+      - What to do with a new value for a property that is not user-configurable, which vCenter refuses.
+      - V(fail) makes the task fail. V(skip) leaves the value as it is and returns the key in RV(skipped).
+        V(force) makes the property user-configurable and writes the value.
+    type: str
+    choices: [fail, force, skip]
+    default: fail
+  exact:
+    description:
+      - Whether to remove the properties that are named in none of O(properties), O(values) and O(secret_values).
+      - Products, license agreements and OVF sections are left as they are.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds the whole task may take.
+    type: int
+    default: 300
+seealso:
+  - module: vmfork.vsphere.vm_ovfenv_info
+  - module: vmfork.vsphere.vm_ovfenv
+notes:
+  - The required vCenter privileges are C(VApp.ApplicationConfig) and C(VApp.InstanceConfig) on the VM. The second alone
+    is enough to set values. They are listed in C(playbooks/files/privileges/vapp_options.txt).
+  - The values of O(values) and of O(properties) are masked in the invocation, since they may be secrets.
+"""
+
+EXAMPLES = r"""
+- name: Set properties of an appliance
+  vmfork.vsphere.vm_vapp_options:
+    hostname: vcenter.example.com
+    username: administrator@vsphere.local
+    password: "{{ vcenter_password }}"
+    name: appliance-01
+    values:
+      vami.ip0.Appliance: 192.0.2.10
+      vami.DNS.Appliance: 192.0.2.53
+      guestinfo.syslog: ""
+    secret_values:
+      guestinfo.root_password: "{{ root_password }}"
+  register: options
+
+- name: Deliver them
+  vmfork.vsphere.vm_ovfenv:
+    name: appliance-01
+    accept_risks: [guest_not_seen]
+  when: options.needs_power_cycle
+
+- name: Add a property, and remove another
+  vmfork.vsphere.vm_vapp_options:
+    name: ubuntu-01
+    unknown: create
+    transport: [com.vmware.guestInfo]
+    properties:
+      - key: network-config
+        type: string
+        label: Encoded network configuration
+        value: "{{ lookup('file', 'network.yml') | b64encode }}"
+      - key: seedfrom
+        state: absent
+
+# ansible localhost -m vmfork.vsphere.vm_vapp_options -a '{"name": "appliance-01", "values": {"hostname": "web-01"}}'
+"""
+
+RETURN = r"""
+before:
+  description: >-
+    The vApp options before the change, as C(configured) of
+    RV(vmfork.vsphere.vm_ovfenv_info#module:ovfenv). Secrets are masked.
+  returned: when the VM was found in a vCenter and could be read
+  type: dict
+after:
+  description: The same after the change. In check mode, what it would be.
+  returned: when the VM was found in a vCenter and could be read
+  type: dict
+needs_power_cycle:
+  description:
+    - Whether the VM must be powered off and on through vCenter before its guest has these vApp options.
+    - Also true if nothing was changed, and the guest still lacks what is configured.
+  returned: when the VM was found in a vCenter and could be read
+  type: bool
+power_cycle_reason:
+  description: Why, as a sentence. Empty if no power cycle is needed.
+  returned: when the VM was found in a vCenter and could be read
+  type: str
+skipped:
+  description: Full keys of the properties whose values O(not_user_configurable=skip) has left as they are.
+  returned: success
+  type: list
+  elements: str
+secrets_written:
+  description: Full keys of the properties to which a secret was written.
+  returned: success
+  type: list
+  elements: str
+secrets_kept:
+  description: >-
+    Full keys of the password properties that were left as they are, since nobody can compare them. Whether their values
+    are those of O(secret_values) is unknown.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import dataclasses
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
+    configured,
+    diagnosis,
+    examine,
+    masking,
+    vapp_request,
+    vapp_write,
+)
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+
+def work(task: _module.Task, session: Session) -> _module.Result:
+    """Write the vApp options."""
+    request = vapp_request.read(task.params)
+    found = _inventory.find_vm(session, _arguments.vm(task.params), [])
+    if not session.is_vcenter:
+        raise _errors.Refused(
+            f"The vApp options of VM {found.name} are left as they are: {session.name} is an ESXi host, and only "
+            "vCenter keeps vApp options. Give the vCenter in hostname."
+        )
+    writer = vapp_write.VappWriter(session, session.deadline, found.vm, found.name, request)
+    examined = _examine(session, found)
+    shown = _Shown(request, examined)
+    try:
+        if writer.change.changes and task.check_mode:
+            writer.check()
+        elif writer.change.changes:
+            writer.write()
+    except _errors.Error as error:
+        after = shown.facts(writer.after)
+        error.details.update(changed=writer.is_written, before=shown.facts(writer.before), after=after)
+        raise
+    changed = writer.change.changes
+    for caution in writer.change.cautions:
+        task.warn(caution)
+    before = shown.facts(writer.before)
+    after = shown.facts(writer.change.after if task.check_mode and changed else writer.after)
+    reason = _reason(found.name, writer, examined)
+    return {
+        "changed": changed,
+        "before": before,
+        "after": after,
+        "needs_power_cycle": bool(reason),
+        "power_cycle_reason": reason,
+        "skipped": writer.change.skipped,
+        "secrets_written": writer.change.secrets_written,
+        "secrets_kept": writer.change.secrets_kept,
+        "diff": {
+            "before": _comparable(before, []),
+            "after": _comparable(after, writer.change.secrets_written),
+        },
+    }
+
+
+class _Shown:
+    """Make the return values of vApp options, with secrets masked."""
+
+    def __init__(self, request: vapp_request.Request, examined: examine.Examined) -> None:
+        self._secrets = {one.key for one in request.properties if one.secret}
+        self._mask = masking.Mask()
+        self._around = [(one.get("name", ""), one.get("vAppConfig")) for one in examined.found.vapps]
+        self._is_on = examined.evidence.power_state == "poweredOn"
+
+    def facts(self, info: t.Any) -> dict[str, t.Any]:
+        """Return vApp options as C(configured) of vm_ovfenv_info."""
+        options = configured.read(info, self._around, running=self._is_on, mask=self._mask)
+        properties = tuple(
+            dataclasses.replace(one, secret=True) if one.key in self._secrets else one for one in options.properties
+        )
+        return configured.facts(dataclasses.replace(options, properties=properties), self._mask)
+
+
+def _examine(session: Session, found: _inventory.Found) -> examine.Examined:
+    """Return what is known of the VM's OVF environment, without a look into the guest."""
+    questions = examine.Questions(
+        forked_from=identity.forked_from, fork_paths=(identity.RECORD_PATH,), mask=masking.Mask()
+    )
+    return examine.examine(session, session.deadline, _inventory.Selection(moid=[found.moid]), questions)[0]
+
+
+def _reason(name: str, writer: vapp_write.VappWriter, examined: examine.Examined) -> str:
+    """Return why the guest needs a power cycle to have these vApp options; empty: it does not."""
+    if not writer.is_on:
+        return ""
+    verdict = examined.diagnosis
+    if writer.change.delivered and writer.change.changes:
+        reason = (
+            f"VM {name} is powered on, and its guest has the vApp options of the last power-on until vCenter powers it "
+            "off and on."
+        )
+        if examined.evidence.forked_from is not None:
+            reason += " It is a fork or an Instant Clone, and a power cycle destroys what it has in memory only."
+        return reason
+    return verdict.message if diagnosis.needs_power_cycle(verdict) else ""
+
+
+def _comparable(facts: dict[str, t.Any], written: t.Collection[str]) -> dict[str, t.Any]:
+    """Return vApp options for a diff, with properties by key; secrets that are written differ from those before."""
+    properties = {}
+    for entry in facts["properties"]:
+        names = ("value", "default", "type", "category", "label", "user_configurable")
+        properties[entry["key"]] = {name: entry[name] for name in names}
+        if entry["key"] in written:
+            properties[entry["key"]]["value"] = f"{masking.HIDDEN} (written)"
+    return {
+        "enabled": facts["enabled"],
+        "transports": facts["transports"],
+        "ip_assignment": facts["ip_assignment"],
+        "properties": properties,
+    }
+
+
+def check(params: _arguments.Params) -> None:
+    """Refuse what cannot be right."""
+    _arguments.vm(params)
+    vapp_request.read(params)
+
+
+_PROPERTY: _arguments.Spec = {
+    **{name: {"type": "str"} for name in ("key", "id", "class_id", "instance_id")},
+    "state": {"type": "str", "choices": ["present", "absent", "reset"], "default": "present"},
+    # Ansible takes "key" for something secret; the values are hidden by _arguments.VALUES.
+    "value": {"type": "raw"},
+    "default": {"type": "raw"},
+    **{name: {"type": "str"} for name in ("type", "label", "category", "description")},
+    "user_configurable": {"type": "bool"},
+}
+_PROPERTY["key"]["no_log"] = False
+
+SPEC: _arguments.Spec = {
+    "enabled": {"type": "bool"},
+    "force": {"type": "bool", "default": False},
+    "properties": {"type": "list", "elements": "dict", "options": _PROPERTY, "no_log": False},
+    "values": {"type": "dict"},
+    "secret_values": {"type": "dict", "no_log": True},
+    "update_secrets": {"type": "str", "choices": ["on_create", "always"], "default": "on_create", "no_log": False},
+    "transport": {"type": "list", "elements": "str", "choices": list(vapp_request.TRANSPORTS)},
+    "ip_allocation": {
+        "type": "dict",
+        "options": {
+            "policy": {"type": "str", "choices": list(vapp_request.POLICIES)},
+            "protocol": {"type": "str", "choices": list(vapp_request.PROTOCOLS)},
+            "supported_schemes": {"type": "list", "elements": "str", "choices": list(vapp_request.SCHEMES)},
+            "supported_protocols": {"type": "list", "elements": "str", "choices": list(vapp_request.PROTOCOLS)},
+        },
+    },
+    "unknown": {"type": "str", "choices": ["fail", "create"], "default": "fail"},
+    "not_user_configurable": {"type": "str", "choices": ["fail", "force", "skip"], "default": "fail"},
+    "exact": {"type": "bool", "default": False},
+    "timeout": {"type": "int", "default": 300},
+}
+
+
+def main() -> None:
+    """Entry point."""
+    _module.run(work, {**_arguments.vm_spec(), **SPEC}, check=check, **_arguments.vm_constraints())
+
+
+if __name__ == "__main__":
+    main()

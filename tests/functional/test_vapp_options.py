@@ -1,0 +1,222 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vm_vapp_options against the simulator: what it writes, what it says, and what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from functional.vapp import GUESTINFO, Appliance, Estate, estate, prop
+from functional.vcenter import Result, VCenter
+from harness.simulator import Simulator
+
+SECRET = "planted-0123456789-secret"
+LATER = "planted-9876543210-later"
+RECONFIGURE = "ReconfigVM_Task"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Estate]:
+    """One simulator for VMs that do not disturb each other."""
+    with Simulator("-vm", "0", "-host", "1", "-exit-after", "10m") as simulator, estate(VCenter(simulator)) as made:
+        yield made
+
+
+def write(one: Appliance, **given: Any) -> Result:
+    return one.vcenter.run("vm_vapp_options", moid=one.moid, diff=True, **given)
+
+
+def ok(one: Appliance, **given: Any) -> Result:
+    result = write(one, **given)
+    assert not result.get("failed"), result.msg
+    assert SECRET not in result.raw
+    assert LATER not in result.raw
+    return result
+
+
+def stored(one: Appliance) -> dict[str, tuple[str, str]]:
+    """Value and default of each property, by full key."""
+    return {
+        ".".join(filter(None, (p.classId, p.id, p.instanceId))): (p.value or "", p.defaultValue or "")
+        for p in one.vm.config.vAppConfig.property
+    }
+
+
+def appliance(place: Estate, name: str) -> Appliance:
+    return place.appliance(
+        name,
+        prop("hostname", "old"),
+        prop("ip0", "192.0.2.1", kind="ip", class_id="vami", instance_id="VCSA"),
+        prop("admin", SECRET, kind="password(8..)"),
+        prop("size", default="7", kind="int(0..255)"),
+        product="Appliance",
+    )
+
+
+def test_check_run_run_again(shared: Estate) -> None:
+    """All kinds of changes in one reconfigure; afterwards the guest still has the old values, which is said."""
+    one = appliance(shared, "whole")
+    one.power_on()
+    given: dict[str, Any] = {
+        "unknown": "create",
+        "values": {"vami.ip0.VCSA": "192.0.2.9", "role": "web"},
+        "secret_values": {"token": LATER},
+        "properties": [
+            {"key": "hostname", "value": "", "label": "Host name"},
+            {"key": "size", "state": "absent"},
+            {"key": "flag", "type": "boolean", "value": True, "default": False},
+        ],
+        "transport": [GUESTINFO, "iso"],
+        "ip_allocation": {"policy": "fixedPolicy", "supported_protocols": ["IPv4"], "protocol": "IPv4"},
+    }
+    before = stored(one)
+    with shared.vcenter.calls() as calls:
+        checked = ok(one, check=True, **given)
+    assert RECONFIGURE not in calls
+    assert stored(one) == before
+    with shared.vcenter.calls() as calls:
+        done = ok(one, **given)
+    assert calls[RECONFIGURE] == 1
+    again = ok(one, **given)
+    assert [each["changed"] for each in (checked, done, again)] == [True, True, False]
+    for name in ("before", "after", "diff", "needs_power_cycle", "power_cycle_reason", "secrets_written", "skipped"):
+        assert checked[name] == done[name], name
+    assert again["before"] == again["after"] == done["after"]
+    assert again["diff"]["before"] == again["diff"]["after"]
+    assert set(checked) - {"warnings"} == set(done) - {"warnings"} == set(again) - {"warnings"}
+    assert stored(one) == {
+        "hostname": ("", ""),
+        "vami.ip0.VCSA": ("192.0.2.9", ""),
+        "admin": ("", ""),
+        "role": ("web", ""),
+        "token": ("", ""),
+        "flag": ("True", "False"),
+    }
+    assert [each.name for each in one.vm.config.vAppConfig.product] == ["Appliance"]
+    assert (done["secrets_written"], again["secrets_kept"]) == (["token"], ["token"])
+    assert one.is_on, "it is never restarted"
+    assert done["needs_power_cycle"]
+    assert again["needs_power_cycle"], again
+    shown = one.vcenter.ok("vm_ovfenv_info", moid=[one.moid])["ovfenv"][0]
+    assert shown["configured"] == done["after"]
+    assert shown["diagnosis"]["status"] == "stale", shown["diagnosis"]
+    assert shown["diagnosis"]["remedy"] == "power_cycle_via_vcenter"
+    one.power_on()
+    assert SECRET in (one.seen or ""), "a password that was not named is as it was"
+    assert LATER in (one.seen or "")
+    assert not ok(one, **given)["needs_power_cycle"]
+
+
+def test_secrets(shared: Estate) -> None:
+    one = appliance(shared, "secrets")
+    kept = ok(one, secret_values={"admin": LATER})
+    assert (kept["changed"], kept["secrets_kept"], kept["secrets_written"]) == (False, ["admin"], [])
+    for _run in range(2):
+        written = ok(one, secret_values={"admin": LATER}, update_secrets="always")
+        assert (written["changed"], written["secrets_written"]) == (True, ["admin"])
+        assert written["diff"]["before"] != written["diff"]["after"]
+    readable = ok(one, secret_values={"hostname": SECRET})
+    assert readable["changed"]
+    assert readable["after"]["properties"][0]["value"] == "********"
+    assert not ok(one, secret_values={"hostname": SECRET})["changed"]
+    in_clear = write(one, values={"admin": SECRET}, properties=[{"key": "hostname", "value": LATER}])
+    assert "admin is a password (give its value in secret_values)" in in_clear.msg
+    assert SECRET not in in_clear.raw
+    assert LATER not in in_clear.raw
+    one.power_on()
+    assert LATER in (one.seen or "")
+
+
+def test_removal(shared: Estate) -> None:
+    one = appliance(shared, "removed")
+    refused = write(one, enabled=False)
+    assert "enabled=false would remove all of them (4 properties, 1 products; the passwords admin cannot be read" in (
+        refused.msg
+    )
+    assert len(stored(one)) == 4
+    checked = ok(one, enabled=False, force=True, check=True)
+    assert len(stored(one)) == 4
+    done = ok(one, enabled=False, force=True)
+    assert one.vm.config.vAppConfig is None
+    assert checked["after"] == done["after"]
+    assert (done["changed"], done["after"]["enabled"]) == (True, False)
+    assert ok(one, enabled=False)["changed"] is False
+    assert "it has no vApp options (give enabled=true to add them)" in write(one, values={"a": "x"}).msg
+    back = ok(one, enabled=True, unknown="create", values={"a": "x"}, transport=[GUESTINFO])
+    assert (back["changed"], stored(one)) == (True, {"a": ("x", "")})
+
+
+def test_everything_is_refused_at_once(shared: Estate) -> None:
+    one = appliance(shared, "refused")
+    with shared.vcenter.calls() as calls:
+        sentences = [
+            write(one, check=check, values={"hostnam": "x", "size": 256, "vami.ip0.VCSA": "host"}).msg
+            for check in (True, False)
+        ]
+    assert RECONFIGURE not in calls
+    assert sentences[0] == sentences[1]
+    for part in (
+        "The vApp options of VM refused are left as they are",
+        "did you mean hostname?",
+        "size",
+        "vami.ip0.VCSA",
+    ):
+        assert part in sentences[0]
+
+
+def test_concurrent_change(shared: Estate) -> None:
+    """Somebody else writes another property while the first attempt fails: what they wrote stays."""
+    one = appliance(shared, "busy")
+    shared.vcenter.fault(method=RECONFIGURE, at="task", fault="ConcurrentAccess", count=1)
+    with shared.vcenter.at_call(RECONFIGURE, one.set_property, "size", "9"):
+        done = ok(one, values={"hostname": "new"})
+    assert done["changed"]
+    assert stored(one)["hostname"] == ("new", "")
+    assert stored(one)["size"] == ("9", "7")
+
+
+@pytest.mark.parametrize("lacking", ["VApp.ApplicationConfig", "VApp.InstanceConfig"])
+def test_privileges(shared: Estate, lacking: str) -> None:
+    one = appliance(shared, f"without-{lacking}")
+    login = {"name": f"no-{lacking}", "password": "juniors-long-password"}
+    shared.vcenter.control("POST", "users", {**login, "deny": [lacking]})
+    user = {"username": login["name"], "password": login["password"]}
+    given = {"properties": [{"key": "hostname", "value": "new", "label": "Name"}], **user}
+    checked, ran = write(one, check=True, **given), write(one, **given)
+    assert checked.msg == ran.msg
+    assert f"lacks the privilege {lacking} on VM" in ran.msg
+    alone = write(one, values={"hostname": "new"}, **user)
+    assert bool(alone.get("failed")) is (lacking == "VApp.InstanceConfig"), alone.msg
+
+
+def test_privileges_of_the_file(shared: Estate) -> None:
+    """The role made of the file is enough for every change, and each of its writing privileges is needed."""
+    path = Path(__file__).parents[2] / "playbooks" / "files" / "privileges" / "vapp_options.txt"
+    needed = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    known = [one.privId for one in shared.service.content.authorizationManager.privilegeList]
+    assert set(needed) <= set(known)
+    denied = [one for one in known if one not in needed and not one.startswith("System.")]
+    login = {"name": "vapp-writer", "password": "writers-long-password"}
+    shared.vcenter.control("POST", "users", {**login, "deny": denied})
+    user = {"username": login["name"], "password": login["password"]}
+    one = appliance(shared, "by-role")
+    given = {"unknown": "create", "values": {"hostname": "new", "a": "x"}, "transport": ["iso"], **user}
+    assert ok(one, check=True, **given)["changed"]
+    assert ok(one, **given)["changed"]
+    assert ok(one, enabled=False, force=True, **user)["changed"]
+
+
+def test_what_vcenter_refuses_while_the_vm_runs(shared: Estate) -> None:
+    one = appliance(shared, "running")
+    one.power_on()
+    shared.vcenter.rule("vapp_change_while_on", "InvalidPowerState")
+    try:
+        refused = write(one, values={"hostname": "new"})
+    finally:
+        shared.vcenter.rule("vapp_change_while_on", "accepted")
+    assert refused.msg.startswith("Could not write the vApp options of VM running: ")
+    assert refused.msg.endswith("Power the VM off, run again, and power it on through vCenter.")
+    assert not refused.get("changed")

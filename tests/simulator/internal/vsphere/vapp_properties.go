@@ -1,0 +1,140 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"bytes"
+	"math/big"
+	"net/netip"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// What vCenter refuses in the properties of vApp options.
+
+// checkedProperties refuses properties that were added or edited and have a
+// type that there is none of, a value that the type does not allow, or another
+// value though they are not user-configurable.
+func (r *rules) checkedProperties(old, list []types.VAppPropertyInfo) types.BaseMethodFault {
+	before := map[int32]types.VAppPropertyInfo{}
+	for _, p := range old {
+		before[p.Key] = p
+	}
+	for _, p := range list {
+		was, existed := before[p.Key]
+		if existed && reflect.DeepEqual(was, p) {
+			continue
+		}
+		configurable := p.UserConfigurable != nil && *p.UserConfigurable
+		if r.is("vapp_made_configurable", "refused") {
+			configurable = configurable && was.UserConfigurable != nil && *was.UserConfigurable
+		}
+		switch {
+		case !isPropertyType(p.Type):
+			return withText(&types.InvalidPropertyType{VAppPropertyFault: propertyFault(p)}, "Type "+p.Type+" of property "+fullKey(p)+" is not valid.")
+		case existed && was.Value != p.Value && p.Type != "expression" && !configurable:
+			return withText(&types.NotUserConfigurableProperty{VAppPropertyFault: propertyFault(p)}, "Property "+fullKey(p)+" is not user configurable.")
+		case p.Type == "expression" || r.is("vapp_values_checked", "no"):
+		case !isPropertyValue(p.Type, p.Value), !isPropertyValue(p.Type, p.DefaultValue):
+			return withText(&types.InvalidPropertyValue{VAppPropertyFault: propertyFault(p)}, "Value "+p.Value+" of property "+fullKey(p)+" is not valid for type "+p.Type+".")
+		}
+	}
+	return nil
+}
+
+var (
+	plainType   = regexp.MustCompile(`^(string|password|int|real|boolean|ip|ip:.+|expression)?$`)
+	boundedType = regexp.MustCompile(`^(string|password|int|real)\(\s*([^.\s][^\s]*?)?\s*\.\.\s*([^\s]*?)\s*\)$`)
+	choiceType  = regexp.MustCompile(`^string\[(\s*"(?:[^"\\]|\\.)*"\s*(?:,\s*"(?:[^"\\]|\\.)*"\s*)*)\]$`)
+	choice      = regexp.MustCompile(`"((?:[^"\\]|\\.)*)"`)
+	unescaped   = regexp.MustCompile(`\\(.)`)
+	integer     = regexp.MustCompile(`^[+-]?[0-9]{1,100}$`)
+	realNumber  = regexp.MustCompile(`^[+-]?[0-9]*\.[0-9]+([eE][+-]?[0-9]+)?$`)
+)
+
+// isPropertyType tells whether a type is one of those of VAppPropertyInfo.type;
+// without one it is a string.
+func isPropertyType(kind string) bool {
+	return plainType.MatchString(kind) || boundedType.MatchString(kind) || choiceType.MatchString(kind)
+}
+
+// isPropertyValue tells whether a type allows a value; an empty one is none.
+func isPropertyValue(kind, value string) bool {
+	if value == "" {
+		return true
+	}
+	if match := choiceType.FindStringSubmatch(kind); match != nil {
+		for _, one := range choice.FindAllStringSubmatch(match[1], -1) {
+			if unescaped.ReplaceAllString(one[1], "$1") == value {
+				return true
+			}
+		}
+		return false
+	}
+	name, low, high := kind, "", ""
+	if match := boundedType.FindStringSubmatch(kind); match != nil {
+		name, low, high = match[1], match[2], match[3]
+	}
+	switch {
+	case name == "" || name == "string" || name == "password":
+		length := utf8.RuneCountInString(value)
+		least, _ := strconv.Atoi(low)
+		most, err := strconv.Atoi(high)
+		return length <= 65535 && length >= least && (err != nil || length <= most)
+	case name == "int":
+		number, ok := new(big.Int).SetString(strings.TrimPrefix(value, "+"), 10)
+		if low == "" && high == "" {
+			low, high = "-2147483648", "2147483647"
+		}
+		least, hasLeast := new(big.Int).SetString(low, 10)
+		most, hasMost := new(big.Int).SetString(high, 10)
+		return ok && integer.MatchString(value) && (!hasLeast || number.Cmp(least) >= 0) && (!hasMost || number.Cmp(most) <= 0)
+	case name == "real":
+		number, err := strconv.ParseFloat(value, 64)
+		least, noLeast := strconv.ParseFloat(low, 64)
+		most, noMost := strconv.ParseFloat(high, 64)
+		return err == nil && realNumber.MatchString(value) && (noLeast != nil || number >= least) && (noMost != nil || number <= most)
+	case name == "boolean":
+		return strings.EqualFold(value, "true") || strings.EqualFold(value, "false")
+	case strings.HasPrefix(name, "ip"):
+		address, err := netip.ParseAddr(value)
+		return err == nil && address.Zone() == ""
+	}
+	return true
+}
+
+// blank stands for a text that a client sent empty, which govmomi's types do
+// not tell from one that it left out.
+const blank = "\ufdd0blank\ufdd0"
+
+var (
+	vAppConfig = regexp.MustCompile(`(?s)<vAppConfig[ >].*</vAppConfig>`)
+	emptyText  = regexp.MustCompile(`<(classId|instanceId|category|label|defaultValue|description|vendor|version|fullVersion|vendorUrl|productUrl|appUrl)(\s*/>|></[A-Za-z]+>)`)
+)
+
+// withBlanks marks the empty texts in the vApp options of a request.
+func withBlanks(request []byte) []byte {
+	return vAppConfig.ReplaceAllFunc(request, func(options []byte) []byte {
+		if !bytes.Contains(options, []byte("<info")) {
+			return options
+		}
+		return emptyText.ReplaceAll(options, []byte("<$1>"+blank+"</$1>"))
+	})
+}
+
+// unmarked is a value whose blank texts are empty.
+func unmarked[T any](given T) T {
+	value := reflect.ValueOf(&given).Elem()
+	for i := range value.NumField() {
+		if field := value.Field(i); field.Kind() == reflect.String && field.String() == blank {
+			field.SetString("")
+		}
+	}
+	return given
+}

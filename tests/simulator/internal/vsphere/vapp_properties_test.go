@@ -1,0 +1,101 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+package vsphere
+
+import (
+	"testing"
+
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+func TestPropertyValues(t *testing.T) {
+	for _, test := range []struct {
+		kind     string
+		accepted []string
+		refused  []string
+	}{
+		{"", []string{"x"}, nil},
+		{"string(2..3)", []string{"", "ab", "üüü"}, []string{"a", "abcd"}},
+		{`string["a", "b\"c"]`, []string{"a", `b"c`}, []string{"c", "A"}},
+		{"password(8..)", []string{"12345678"}, []string{"1234567"}},
+		{"int", []string{"-2147483648", "+1"}, []string{"2147483648", "1.0", "x"}},
+		{"int(0..18446744073709551615)", []string{"18446744073709551615"}, []string{"-1", "18446744073709551616"}},
+		{"real(-1.5..1.5)", []string{"1.5"}, []string{"1.6", "1"}},
+		{"boolean", []string{"True", "false"}, []string{"yes"}},
+		{"ip", []string{"192.0.2.1", "::1"}, []string{"host", "192.0.2.1/24"}},
+		{"ip:VM Network", []string{"192.0.2.1"}, []string{"host"}},
+	} {
+		if !isPropertyType(test.kind) {
+			t.Errorf("%s is no type", test.kind)
+		}
+		for _, value := range test.accepted {
+			if !isPropertyValue(test.kind, value) {
+				t.Errorf("%s refuses %s", test.kind, value)
+			}
+		}
+		for _, value := range test.refused {
+			if isPropertyValue(test.kind, value) {
+				t.Errorf("%s accepts %s", test.kind, value)
+			}
+		}
+	}
+	for _, kind := range []string{"text", "string(..", "uint8", "string[]", "ip:"} {
+		if isPropertyType(kind) {
+			t.Errorf("%s is a type", kind)
+		}
+	}
+}
+
+func TestWhatIsRefusedInProperties(t *testing.T) {
+	b := start(t)
+	vm := b.vm("DC0_H0_VM0")
+	fixed := func(p *types.VAppPropertyInfo) { p.UserConfigurable = types.NewBool(false) }
+	b.setVApp(vm, options(prop(1, "a", "string", "x", byDefault("d")), prop(2, "fixed", "string", "x", fixed)))
+	change := func(properties ...types.VAppPropertySpec) types.VirtualMachineConfigSpec {
+		return types.VirtualMachineConfigSpec{VAppConfig: &types.VmConfigSpec{Property: properties}}
+	}
+	before := b.vApp(vm)
+	b.reconfigure(vm, change(prop(3, "b", "uint8", "")), "InvalidPropertyType")
+	b.reconfigure(vm, change(prop(3, "b", "int(0..255)", "256")), "InvalidPropertyValue")
+	b.reconfigure(vm, change(edit(types.VAppPropertyInfo{Key: 2, Value: "y"})), "NotUserConfigurableProperty")
+	if after := b.vApp(vm); len(after.Property) != len(before.Property) || after.Property[1].Value != "x" {
+		t.Errorf("a refused change was made: %v", after)
+	}
+	b.reconfigure(vm, change(edit(types.VAppPropertyInfo{Key: 2, Value: "x", Label: "Fixed"})), "")
+	made := types.VAppPropertyInfo{Key: 2, Value: "y", UserConfigurable: types.NewBool(true)}
+	b.reconfigure(vm, change(edit(types.VAppPropertyInfo{Key: 2, Value: "y", UserConfigurable: types.NewBool(true)})), "")
+
+	b.rule("vapp_change_while_on", "InvalidPowerState")
+	b.reconfigure(vm, change(edit(types.VAppPropertyInfo{Key: 1, Value: "z"})), "InvalidPowerState")
+	b.reconfigure(vm, types.VirtualMachineConfigSpec{VAppConfigRemoved: types.NewBool(true)}, "InvalidPowerState")
+	if b.vApp(vm) == nil {
+		t.Error("the vApp options are gone")
+	}
+	b.rule("vapp_change_while_on", "accepted")
+	b.reconfigure(vm, types.VirtualMachineConfigSpec{VAppConfigRemoved: types.NewBool(true)}, "")
+	if b.vApp(vm) != nil {
+		t.Error("the vApp options are there")
+	}
+}
+
+// What an edit leaves out, and what it sends empty.
+func TestFieldsOfAnEdit(t *testing.T) {
+	b := start(t)
+	vm := b.vm("DC0_H0_VM0")
+	property := func() types.VAppPropertyInfo { return b.vApp(vm).Property[0] }
+	sent := func(fields string) {
+		b.Helper()
+		b.expect("edit", b.raw.task("ReconfigVM_Task", vm, `<spec><vAppConfig xsi:type="VmConfigSpec"><property><operation>edit</operation><info><key>1</key>`+
+			fields+`</info></property></vAppConfig></spec>`), "")
+	}
+	b.setVApp(vm, options(prop(1, "a", "string", "x", byDefault("d"), func(p *types.VAppPropertyInfo) { p.Label = "A" })))
+	sent(`<id>a</id><value>x</value>`)
+	if p := property(); p.DefaultValue != "d" || p.Label != "A" || p.Value != "x" {
+		t.Errorf("%+v", p)
+	}
+	sent(`<id>a</id><label></label><defaultValue/><value></value>`)
+	if p := property(); p.DefaultValue != "" || p.Label != "" || p.Value != "" {
+		t.Errorf("%+v", p)
+	}
+}

@@ -1,0 +1,509 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a reconfigure does, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_change, vapp_request
+
+SECRET = "vmforktest-a-secret-of-its-own"
+ENTRY = dict.fromkeys(("key", "id", "class_id", "instance_id", "value", "default", *vapp_request.ATTRIBUTES), None) | {
+    "state": "present"
+}
+OPTIONS: dict[str, Any] = {
+    **dict.fromkeys(("enabled", "properties", "values", "secret_values", "transport", "ip_allocation")),
+    "force": False,
+    "unknown": "fail",
+    "not_user_configurable": "fail",
+    "update_secrets": "on_create",
+    "exact": False,
+}
+GUESTINFO = "com.vmware.guestInfo"
+IP = dict.fromkeys(("policy", "protocol", "supported_schemes", "supported_protocols"))
+
+
+def prop(key: int, name: str, **fields: Any) -> Any:
+    given = {"type": "string", "userConfigurable": True, "classId": "", "instanceId": "", "value": "", **fields}
+    return vim.vApp.PropertyInfo(key=key, id=name, **given)
+
+
+def appliance(*more: Any, **fields: Any) -> Any:
+    """The vApp options of an appliance with all kinds of properties."""
+    return vim.vApp.VmConfigInfo(
+        property=[
+            prop(3, "hostname", value="old", label="Host name", category="Network", defaultValue="localhost"),
+            prop(4, "ip0", classId="vami", instanceId="VCSA", type="ip", value="192.0.2.1"),
+            prop(5, "size", type="int(0..255)", defaultValue="7"),
+            prop(6, "ssh", type="boolean", value="True"),
+            prop(7, "admin", type="password(8..)", value="", defaultValue=""),
+            prop(9, "debug", userConfigurable=False, value="no"),
+            prop(11, "net", type="expression", defaultValue="${netmask:VM Network}", value="255.255.255.0"),
+            prop(12, "mode", type='string["small", "large"]', value="small"),
+            *more,
+        ],
+        product=[vim.vApp.ProductInfo(key=1, name="Appliance", classId="vami", instanceId="VCSA")],
+        ovfEnvironmentTransport=[GUESTINFO],
+        ipAssignment=vim.vApp.IPAssignmentInfo(
+            ipAllocationPolicy="fixedPolicy", supportedIpProtocol=["IPv4"], ipProtocol="IPv4"
+        ),
+        **fields,
+    )
+
+
+def request(**given: Any) -> vapp_request.Request:
+    options = OPTIONS | given
+    if options["properties"] is not None:
+        options["properties"] = [ENTRY | entry for entry in options["properties"]]
+    if options["ip_allocation"] is not None:
+        options["ip_allocation"] = IP | options["ip_allocation"]
+    return vapp_request.read(options)
+
+
+def changed(info: Any, **given: Any) -> vapp_change.Change:
+    """The change; it leaves what was read as it was, and a second run has nothing to do."""
+    wanted = request(**given)
+    before = copy.deepcopy(info)
+    change = vapp_change.plan("VM1", info, wanted)
+    assert str(info) == str(before), "what was read was changed in place"
+    again = vapp_change.plan("VM1", change.after, vapp_change.without_secrets(wanted))
+    assert not again.changes, again.spec
+    return change
+
+
+def refusal(info: Any, **given: Any) -> str:
+    with pytest.raises(_errors.Error) as caught:
+        vapp_change.plan("VM1", info, request(**given))
+    assert SECRET not in caught.value.sentence
+    return caught.value.sentence
+
+
+def sent(change: vapp_change.Change) -> list[tuple[str, int, dict[str, Any]]]:
+    """Operation, integer key, and what differs from the property as it was read, of each property of a spec."""
+    result = []
+    for one in change.spec.property if change.spec is not None else []:
+        if one.operation == "remove":
+            result.append((one.operation, one.removeKey, {}))
+            continue
+        read = {old.key: old for old in appliance().property}.get(one.info.key)
+        fields = {item.name: getattr(one.info, item.name) for item in one.info._GetPropertyList()}
+        news = {
+            name: value
+            for name, value in fields.items()
+            if name not in ("dynamicType", "dynamicProperty", "key")
+            and (read is None or (getattr(read, name) or "") != (value or ""))
+            and (read is not None or value not in ("", None))
+        }
+        result.append((one.operation, one.info.key, news))
+    return result
+
+
+STRUCTURE, VALUES = vapp_change.STRUCTURE, vapp_change.VALUES
+
+# options → what is sent, which privileges that needs, and whether the guest would get something else
+CHANGES: dict[str, tuple[dict[str, Any], list[Any], set[str], bool]] = {
+    "value": ({"values": {"hostname": "new"}}, [("edit", 3, {"value": "new"})], {VALUES}, True),
+    "same value": ({"values": {"hostname": "old"}}, [], set(), False),
+    "full key": ({"values": {"vami.ip0.VCSA": "192.0.2.9"}}, [("edit", 4, {"value": "192.0.2.9"})], {VALUES}, True),
+    "parts": (
+        {"properties": [{"class_id": "vami", "id": "ip0", "instance_id": "VCSA", "value": "192.0.2.9"}]},
+        [("edit", 4, {"value": "192.0.2.9"})],
+        {VALUES},
+        True,
+    ),
+    "value that is the default": ({"values": {"size": 7}}, [], set(), False),
+    "number": ({"values": {"size": 8}}, [("edit", 5, {"value": "8"})], {VALUES}, True),
+    "boolean": ({"values": {"ssh": False}}, [("edit", 6, {"value": "False"})], {VALUES}, True),
+    "boolean in another case": ({"values": {"ssh": "true"}}, [], set(), False),
+    "choice": ({"values": {"mode": "large"}}, [("edit", 12, {"value": "large"})], {VALUES}, True),
+    # The default would be delivered for an empty value.
+    "blank": (
+        {"values": {"hostname": ""}},
+        [("edit", 3, {"value": "", "defaultValue": ""})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "blank without a value": ({"values": {"size": ""}}, [("edit", 5, {"defaultValue": ""})], {STRUCTURE, VALUES}, True),
+    "reset": (
+        {"properties": [{"key": "hostname", "state": "reset"}]},
+        [("edit", 3, {"value": ""})],
+        {VALUES},
+        True,
+    ),
+    "reset already": ({"properties": [{"key": "size", "state": "reset"}]}, [], set(), False),
+    "reset of an expression": ({"properties": [{"key": "net", "state": "reset"}]}, [], set(), False),
+    "absent": ({"properties": [{"key": "hostname", "state": "absent"}]}, [("remove", 3, {})], {STRUCTURE}, True),
+    "absent already": ({"properties": [{"key": "other", "state": "absent"}]}, [], set(), False),
+    "label": (
+        {"properties": [{"key": "hostname", "label": "Name", "category": "", "description": "Its name"}]},
+        [("edit", 3, {"label": "Name", "category": "", "description": "Its name"})],
+        {STRUCTURE, VALUES},
+        False,
+    ),
+    "default that is not delivered": (
+        {"properties": [{"key": "hostname", "default": "host"}]},
+        [("edit", 3, {"defaultValue": "host"})],
+        {STRUCTURE, VALUES},
+        False,
+    ),
+    "default that is delivered": (
+        {"properties": [{"key": "size", "default": 9}]},
+        [("edit", 5, {"defaultValue": "9"})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "value that was the default": (
+        {"properties": [{"key": "size", "default": 9, "value": 7}]},
+        [("edit", 5, {"defaultValue": "9", "value": "7"})],
+        {STRUCTURE, VALUES},
+        False,
+    ),
+    "expression": (
+        {"properties": [{"key": "net", "default": "${gateway:VM Network}"}]},
+        [("edit", 11, {"defaultValue": "${gateway:VM Network}", "value": None})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "type": (
+        {"properties": [{"key": "hostname", "type": "string(1..64)"}]},
+        [("edit", 3, {"type": "string(1..64)"})],
+        {STRUCTURE, VALUES},
+        False,
+    ),
+    "type in other words": ({"properties": [{"key": "mode", "type": 'string["small","large"]'}]}, [], set(), False),
+    "type of a descriptor": ({"properties": [{"key": "size", "type": "uint8"}]}, [], set(), False),
+    "created": (
+        {"unknown": "create", "values": {"guestinfo.role": "web"}},
+        [("add", 13, {"id": "guestinfo.role", "type": "string", "userConfigurable": True, "value": "web"})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "created in the section of a product": (
+        {"unknown": "create", "values": {"vami.DNS.VCSA": "192.0.2.53"}},
+        [
+            (
+                "add",
+                13,
+                {
+                    "classId": "vami",
+                    "id": "DNS",
+                    "instanceId": "VCSA",
+                    "type": "string",
+                    "userConfigurable": True,
+                    "value": "192.0.2.53",
+                },
+            )
+        ],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "created in full": (
+        {
+            "unknown": "create",
+            "properties": [
+                {"id": "a", "class_id": "c", "type": "uint8", "default": 3, "label": "A", "user_configurable": False}
+            ],
+        },
+        [
+            (
+                "add",
+                13,
+                {
+                    "classId": "c",
+                    "id": "a",
+                    "type": "int(0..255)",
+                    "defaultValue": "3",
+                    "label": "A",
+                    "userConfigurable": False,
+                },
+            )
+        ],
+        {STRUCTURE},
+        True,
+    ),
+    "two created, one removed": (
+        {
+            "unknown": "create",
+            "values": {"a": "1", "b": "2"},
+            "properties": [{"key": "mode", "state": "absent"}],
+        },
+        [
+            ("remove", 12, {}),
+            ("add", 13, {"id": "a", "type": "string", "userConfigurable": True, "value": "1"}),
+            ("add", 14, {"id": "b", "type": "string", "userConfigurable": True, "value": "2"}),
+        ],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "not user-configurable, forced": (
+        {"not_user_configurable": "force", "values": {"debug": "yes"}},
+        [("edit", 9, {"value": "yes", "userConfigurable": True})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "made user-configurable": (
+        {"properties": [{"key": "debug", "user_configurable": True, "value": "yes"}]},
+        [("edit", 9, {"value": "yes", "userConfigurable": True})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "not user-configurable, and as it is to be": ({"values": {"debug": "no"}}, [], set(), False),
+    "label of what is not user-configurable": (
+        {"properties": [{"key": "debug", "label": "Debug"}]},
+        [("edit", 9, {"label": "Debug"})],
+        {STRUCTURE, VALUES},
+        False,
+    ),
+    "password that is there": ({"secret_values": {"admin": SECRET}}, [], set(), False),
+    "password that is always written": (
+        {"secret_values": {"admin": SECRET}, "update_secrets": "always"},
+        [("edit", 7, {"value": SECRET})],
+        {VALUES},
+        True,
+    ),
+    "label of a password with its value": (
+        {"properties": [{"key": "admin", "label": "Password"}], "secret_values": {"admin": SECRET}},
+        [("edit", 7, {"label": "Password", "value": SECRET})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "secret that can be read": (
+        {"secret_values": {"hostname": SECRET}},
+        [("edit", 3, {"value": SECRET})],
+        {VALUES},
+        True,
+    ),
+    "password that is created": (
+        {"unknown": "create", "secret_values": {"root": SECRET}},
+        [("add", 13, {"id": "root", "type": "password", "userConfigurable": True, "value": SECRET})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "exact": (
+        {
+            "exact": True,
+            "values": {"hostname": "new", "size": 7, "ssh": True, "debug": "no"},
+            "properties": [{"key": "admin"}, {"key": "net"}],
+        },
+        [("remove", 4, {}), ("remove", 12, {}), ("edit", 3, {"value": "new"})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_properties(case: str) -> None:
+    given, expected, needs, delivered = CHANGES[case]
+    change = changed(appliance(), **given)
+    assert sent(change) == expected
+    assert change.needs == needs
+    assert change.delivered is delivered
+    assert change.changes is bool(expected)
+    if change.changes:
+        assert change.spec.product == []
+        assert change.spec.ovfEnvironmentTransport == []
+        assert change.spec.ipAssignment is None
+
+
+# options → parts of the sentence
+REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "unknown": (
+        {"values": {"hostnam": "x"}},
+        ["it has no property hostnam (unknown=create adds it), did you mean hostname?"],
+    ),
+    "short key": ({"values": {"ip0": "192.0.2.1"}}, ["no property ip0", "did you mean vami.ip0.VCSA"]),
+    "other case": ({"values": {"HostName": "x"}}, ["did you mean hostname?"]),
+    "reset of what is not there": (
+        {"unknown": "create", "properties": [{"key": "x", "state": "reset"}]},
+        ["it has no property x"],
+    ),
+    "not user-configurable": ({"values": {"debug": "yes"}}, ["debug is not user-configurable"]),
+    "blank that is not user-configurable": ({"values": {"debug": ""}}, ["debug is not user-configurable"]),
+    "range": ({"values": {"size": 256}}, ["property size: the value is outside of the range of the type int(0..255)"]),
+    "address": ({"values": {"vami.ip0.VCSA": "host"}}, ["not an IPv4 or IPv6 address"]),
+    "boolean for a string": ({"values": {"hostname": True}}, ["put the value in quotes"]),
+    "list": ({"values": {"hostname": ["a"]}}, ["hostname: the value is a list"]),
+    "default": ({"properties": [{"key": "size", "default": 300}]}, ["property size: the default is outside"]),
+    "type that the value does not fit": (
+        {"properties": [{"key": "hostname", "type": "int"}]},
+        ["hostname has a value that its new type refuses"],
+    ),
+    "value of an expression": ({"values": {"net": "255.0.0.0"}}, ["computed by vCenter"]),
+    "password in clear": ({"values": {"admin": SECRET}}, ["admin is a password (give its value in secret_values)"]),
+    "password in clear, created": (
+        {"unknown": "create", "properties": [{"key": "x", "type": "password", "value": SECRET}]},
+        ["x is a password"],
+    ),
+    "default of a password": (
+        {"properties": [{"key": "admin", "default": SECRET}]},
+        ["admin is a password", "no default"],
+    ),
+    "password too short": (
+        {"secret_values": {"admin": "short"}, "update_secrets": "always"},
+        ["admin: the value has fewer than the 8 characters"],
+    ),
+    "label of a password": ({"properties": [{"key": "admin", "label": "x"}]}, ["may clear it"]),
+    "reset of a password": (
+        {"properties": [{"key": "admin", "state": "reset"}]},
+        ["admin is a password", "update_secrets=always"],
+    ),
+    "protocol": ({"ip_allocation": {"protocol": "IPv6"}}, ["the IP protocol IPv6 is not among those", "IPv4"]),
+    "everything at once": (
+        {"values": {"nothing": "x", "size": -1, "debug": "yes"}, "ip_allocation": {"protocol": "IPv6"}},
+        ["no property nothing", "property size", "property debug", "IPv6"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusals(case: str) -> None:
+    given, expected = REFUSALS[case]
+    sentence = refusal(appliance(), **given)
+    assert sentence.startswith("The vApp options of VM VM1 are left as they are: ")
+    for part in expected:
+        assert part in sentence
+
+
+# options → what is wrong with them, whatever the VM has
+BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing": ({}, "nothing is to be written"),
+    "no key": ({"properties": [{"value": "x"}]}, "entry 1 of properties needs either key or id"),
+    "key and ID": ({"properties": [{"key": "a", "id": "a"}]}, "needs either key or id"),
+    "key and class": ({"properties": [{"key": "a", "class_id": "b"}]}, "also by class_id or instance_id"),
+    "white space": ({"values": {"a b": "x"}}, "white space"),
+    "empty key": ({"values": {"": "x"}}, "empty key"),
+    "null": ({"values": {"a": None}}, "property a has no value in values"),
+    "twice": ({"values": {"a": "x"}, "secret_values": {"a": SECRET}}, "property a is given more than once"),
+    "twice in properties": ({"properties": [{"key": "a"}, {"key": "a"}]}, "property a is given more than once"),
+    "value in both": ({"values": {"a": "x"}, "properties": [{"key": "a", "value": "x"}]}, "more than once"),
+    "value of what is absent": (
+        {"properties": [{"key": "a", "state": "absent", "value": "x", "label": "x"}]},
+        "value, label is given",
+    ),
+    "value of what is reset": ({"properties": [{"key": "a", "state": "reset", "value": "x"}]}, "to be reset"),
+    "blank with a default": ({"properties": [{"key": "a", "value": "", "default": "x"}]}, "its default would be"),
+    "type": ({"properties": [{"key": "a", "type": "text"}]}, "type text, which vCenter does not know"),
+    "exact alone": ({"exact": True, "transport": ["iso"]}, "would remove every property"),
+    "disabled with values": ({"enabled": False, "values": {"a": "x"}}, "values is given with enabled=false"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input(case: str) -> None:
+    given, expected = BAD_INPUT[case]
+    with pytest.raises(_errors.BadInput) as caught:
+        request(**given)
+    assert expected in caught.value.sentence
+    assert SECRET not in caught.value.sentence
+
+
+def test_skipped() -> None:
+    change = changed(appliance(), not_user_configurable="skip", values={"debug": "yes", "hostname": "new"})
+    assert change.skipped == ["debug"]
+    assert [one[1] for one in sent(change)] == [3]
+
+
+def test_password_that_is_kept() -> None:
+    assert changed(appliance(), secret_values={"admin": SECRET}).secrets_kept == ["admin"]
+
+
+@pytest.mark.parametrize(
+    ("transport", "expected"),
+    [([GUESTINFO], None), (["iso"], ["iso"]), (["iso", GUESTINFO], ["iso", GUESTINFO]), ([], [""])],
+)
+def test_transport(transport: list[str], expected: list[str] | None) -> None:
+    change = changed(appliance(), transport=transport)
+    assert (list(change.spec.ovfEnvironmentTransport) if change.changes else None) == expected
+    assert list(change.after.ovfEnvironmentTransport) == transport
+
+
+def test_ip_allocation() -> None:
+    change = changed(
+        appliance(), ip_allocation={"policy": "dhcpPolicy", "protocol": "IPv4", "supported_schemes": ["dhcp"]}
+    )
+    given = change.spec.ipAssignment
+    assert (given.ipAllocationPolicy, given.ipProtocol, list(given.supportedAllocationScheme)) == (
+        "dhcpPolicy",
+        None,
+        ["dhcp"],
+    )
+    assert change.after.ipAssignment.ipProtocol == "IPv4"
+    assert change.needs == {STRUCTURE, VALUES}
+    cleared = changed(appliance(), ip_allocation={"supported_protocols": []})
+    assert list(cleared.spec.ipAssignment.supportedIpProtocol) == [""]
+
+
+def test_no_vapp_options() -> None:
+    assert "it has no vApp options (give enabled=true to add them)" in refusal(
+        None, values={"a": "x"}, unknown="create"
+    )
+    assert changed(None, enabled=False).changes is False
+    bare = changed(None, enabled=True)
+    assert bare.changes
+    assert (sent(bare), bare.needs) == ([], {STRUCTURE})
+    full = changed(None, enabled=True, unknown="create", values={"a": "x"}, transport=["iso"])
+    assert [one[:2] for one in sent(full)] == [("add", 0)]
+    assert changed(appliance(), enabled=True).changes is False
+
+
+def test_removal() -> None:
+    sentence = refusal(appliance(eula=["x"]), enabled=False)
+    assert "8 properties, 1 products, 1 license agreements; the passwords admin cannot be read" in sentence
+    assert "force=true" in sentence
+    change = vapp_change.plan("VM1", appliance(), request(enabled=False, force=True))
+    assert (change.removes_all, change.spec, change.after, change.needs) == (True, None, None, {STRUCTURE})
+    assert "8 properties" in change.cautions[0]
+
+
+def test_ambiguous_key() -> None:
+    info = appliance(prop(20, "b.c", classId="a"), prop(21, "c", classId="a.b"))
+    assert "2 properties have the key a.b.c" in refusal(info, values={"a.b.c": "x"})
+    change = changed(info, properties=[{"class_id": "a", "id": "b.c", "value": "x"}])
+    assert [one.info.key for one in change.spec.property] == [20]
+
+
+def test_key_that_would_be_there_twice() -> None:
+    wanted = [{"id": "ip0.VCSA", "class_id": "vami", "value": "x"}]
+    assert "property vami.ip0.VCSA would be there twice" in refusal(appliance(), unknown="create", properties=wanted)
+
+
+def test_cautions() -> None:
+    empty = changed(appliance(), values={"vami.ip0.VCSA": ""})
+    assert any("may refuse to power VM VM1 on: property vami.ip0.VCSA of type ip" in one for one in empty.cautions)
+    silent = changed(appliance(), values={"hostname": "new"}, transport=[])
+    assert any("has no transport" in one for one in silent.cautions)
+    assert changed(appliance(), values={"hostname": "new"}).cautions == []
+
+
+SECTIONS = [("vami", "VCSA"), ("", ""), ("vami", ""), ("", "VCSA"), ("a.b", "")]
+
+
+@pytest.mark.parametrize(
+    ("key", "parts"),
+    [
+        ("hostname", ("", "hostname", "")),
+        ("guestinfo.hostname", ("", "guestinfo.hostname", "")),
+        ("vami.ip0.VCSA", ("vami", "ip0", "VCSA")),
+        ("vami.ip0", ("vami", "ip0", "")),
+        ("ip0.VCSA", ("", "ip0", "VCSA")),
+        ("a.b.c.d", ("a.b", "c.d", "")),
+        ("vami.VCSA", ("", "vami", "VCSA")),
+        ("vami", ("", "vami", "")),
+        ("vami.", ("", "vami.", "")),
+        ("vamiip0", ("", "vamiip0", "")),
+    ],
+)
+def test_parse_key(key: str, parts: tuple[str, str, str]) -> None:
+    assert vapp_request.parse_key(key, SECTIONS) == parts
+    assert vapp_request.full_key(parts) == key
+
+
+def test_no_secret_in_a_representation() -> None:
+    assert SECRET not in repr(request(secret_values={"a": SECRET}, values={"b": SECRET}))

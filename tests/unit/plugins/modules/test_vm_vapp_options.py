@@ -1,0 +1,238 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What vm_vapp_options sends and returns, with a vCenter in memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+from unit.fake_vcenter import OFF, ON, FakeVCenter
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module, _session
+from ansible_collections.vmfork.vsphere.plugins.modules import vm_vapp_options
+
+SECRET = "vmforktest-a-secret-of-its-own"
+RECONFIGURE = "ReconfigVM_Task"
+
+
+class Server:
+    """A vCenter with one VM that has vApp options."""
+
+    def __init__(self, vcenter: FakeVCenter, session: _session.Session, state: str) -> None:
+        self.vcenter = vcenter
+        self.session = session
+        self.vm = vcenter.vm("VM1", state)
+        self.warnings: list[str] = []
+        self.offer(
+            vim.vApp.PropertyInfo(key=5, id="hostname", type="string", value="old", userConfigurable=True),
+            vim.vApp.PropertyInfo(key=6, id="admin", type="password", value="", userConfigurable=True),
+        )
+        vcenter.effects["ReconfigVM_Task"] = self.reconfigure
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return self.vcenter.objects[self.vm]
+
+    def offer(self, *properties: Any) -> None:
+        """Set the vApp options as somebody else would."""
+        self.values["config.vAppConfig"] = vim.vApp.VmConfigInfo(
+            property=list(properties), ovfEnvironmentTransport=["com.vmware.guestInfo"]
+        )
+        self.values["config.changeVersion"] = f"{self.values.get('config.changeVersion', '')}1"
+
+    def reconfigure(self, _vm: Any, spec: Any) -> None:
+        if spec.changeVersion != self.values["config.changeVersion"]:
+            raise vim.fault.ConcurrentAccess(msg="The configuration was changed.")
+        if spec.vAppConfigRemoved:
+            del self.values["config.vAppConfig"]
+            return
+        properties = {one.key: one for one in self.values["config.vAppConfig"].property}
+        for update in spec.vAppConfig.property:
+            assert (update.operation == "add") != ((update.removeKey or update.info.key) in properties)
+            if update.operation == "remove":
+                del properties[update.removeKey]
+            else:
+                properties[update.info.key] = shown = copy.copy(update.info)
+                if shown.type == "password":
+                    shown.value = ""
+        self.offer(*properties.values())
+
+    def run(self, check: bool = False, **given: Any) -> dict[str, Any]:
+        spec = {**_arguments.vm_spec(), **vm_vapp_options.SPEC}
+        params = {name: option.get("default") for name, option in spec.items()} | {"moid": self.vm._GetMoId()} | given
+        if params["properties"]:
+            entry = {name: option.get("default") for name, option in spec["properties"]["options"].items()}
+            params["properties"] = [entry | one for one in params["properties"]]
+        vm_vapp_options.check(params)
+        return vm_vapp_options.work(_module.Task(params, check, self.warnings.append), self.session)
+
+    def sent(self) -> list[Any]:
+        return [call.arguments["spec"] for call in self.vcenter.calls if call.method == RECONFIGURE]
+
+    def stored(self) -> dict[str, str]:
+        return {one.id: one.value for one in self.values["config.vAppConfig"].property}
+
+
+@pytest.fixture
+def make(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Server]:
+    return lambda state=OFF, seconds=60.0: Server(vcenter, vcenter.use(monkeypatch, seconds), state)
+
+
+def test_check_run_run_again(make: Callable[..., Server]) -> None:
+    server = make()
+    checked = server.run(check=True, values={"hostname": "new"})
+    assert server.sent() == []
+    done = server.run(values={"hostname": "new"})
+    again = server.run(values={"hostname": "new"})
+    assert checked == done
+    assert (done["changed"], again["changed"]) == (True, False)
+    assert again["after"] == again["before"] == done["after"]
+    assert server.stored() == {"hostname": "new", "admin": ""}
+    (spec,) = server.sent()
+    assert spec.changeVersion == "1"
+    assert [(one.operation, one.info.key) for one in spec.vAppConfig.property] == [("edit", 5)]
+    assert not done["needs_power_cycle"], "the VM is off"
+
+
+def test_concurrent_change_is_not_overwritten(make: Callable[..., Server]) -> None:
+    """The other change comes between the read and the reconfigure, and renumbers the properties."""
+    server = make()
+
+    def first(vm: Any, spec: Any) -> None:
+        server.offer(
+            vim.vApp.PropertyInfo(key=0, id="other", type="string", value="theirs", userConfigurable=True),
+            vim.vApp.PropertyInfo(key=5, id="role", type="string", value="theirs", userConfigurable=True),
+            vim.vApp.PropertyInfo(key=9, id="hostname", type="string", value="old", userConfigurable=True),
+        )
+        server.vcenter.effects[RECONFIGURE] = server.reconfigure
+        server.reconfigure(vm, spec)
+
+    server.vcenter.effects[RECONFIGURE] = first
+    done = server.run(values={"hostname": "new"})
+    assert done["changed"]
+    assert server.stored() == {"other": "theirs", "role": "theirs", "hostname": "new"}
+    assert [one["key"] for one in done["before"]["properties"]] == ["other", "role", "hostname"]
+    assert len(server.sent()) == 2
+
+
+def test_somebody_else_did_the_same(make: Callable[..., Server]) -> None:
+    server = make()
+
+    def first(_vm: Any, spec: Any) -> None:
+        server.offer(vim.vApp.PropertyInfo(key=5, id="hostname", type="string", value="new", userConfigurable=True))
+        server.reconfigure(_vm, spec)
+
+    server.vcenter.effects[RECONFIGURE] = first
+    done = server.run(values={"hostname": "new"})
+    assert (done["changed"], done["before"], len(server.sent())) == (False, done["after"], 1)
+
+
+def test_what_they_wrote_cannot_be_matched(make: Callable[..., Server]) -> None:
+    """The property is gone at the second look: nothing more is sent."""
+    server = make()
+
+    def first(_vm: Any, spec: Any) -> None:
+        server.offer()
+        server.reconfigure(_vm, spec)
+
+    server.vcenter.effects[RECONFIGURE] = first
+    with pytest.raises(_errors.Refused, match="it has no property hostname") as caught:
+        server.run(values={"hostname": "new"})
+    assert caught.value.details["changed"] is False
+    assert len(server.sent()) == 1
+
+
+def test_vm_that_is_always_busy(make: Callable[..., Server]) -> None:
+    server = make(seconds=30.0)
+    server.vcenter.fail(RECONFIGURE, vim.fault.ConcurrentAccess(msg="The configuration was changed."), times=1000)
+    with pytest.raises(_errors.OperationFailed, match="Could not write the vApp options of VM VM1") as caught:
+        server.run(values={"hostname": "new"})
+    assert caught.value.details["changed"] is False
+    assert 1 < len(server.sent()) < 40
+
+
+@pytest.mark.parametrize("fault", ["NotUserConfigurableProperty", "InvalidPropertyValue", "InvalidPropertyType"])
+def test_refusal_of_the_server(make: Callable[..., Server], fault: str) -> None:
+    server = make()
+    refusal = getattr(vim.fault, fault)(id="hostname", category="", label="", type="", value="", msg="It is not valid.")
+    server.vcenter.fail(RECONFIGURE, refusal)
+    with pytest.raises(_errors.OperationFailed, match="Could not write the vApp options of VM VM1: ") as caught:
+        server.run(values={"hostname": "new"})
+    assert caught.value.fault == fault
+    assert caught.value.details["changed"] is False
+    assert caught.value.details["before"] == caught.value.details["after"]
+
+
+def test_success_that_is_not_there(make: Callable[..., Server]) -> None:
+    server = make()
+    server.vcenter.effects[RECONFIGURE] = lambda _vm, spec: None
+    with pytest.raises(_errors.OperationFailed, match=r"reported success.*they still differ in hostname") as caught:
+        server.run(values={"hostname": "new"})
+    assert caught.value.details["changed"] is True
+
+
+def test_lost_answer(make: Callable[..., Server]) -> None:
+    """Whether it was carried out is not known, and a second run finds out."""
+    server = make()
+    server.vcenter.lose_answer(RECONFIGURE, carried_out=True)
+    with pytest.raises(_errors.Error) as caught:
+        server.run(values={"hostname": "new"})
+    assert caught.value.details["changed"] is True
+    server.vcenter.settle()
+    assert server.run(values={"hostname": "new"})["changed"] is False
+
+
+def test_configuration_that_is_not_shown(make: Callable[..., Server]) -> None:
+    server = make()
+    del server.values["config.vAppConfig"], server.values["config.changeVersion"]
+    with pytest.raises(_errors.Refused, match="does not show the configuration"):
+        server.run(enabled=True)
+    assert server.sent() == []
+
+
+def test_power_cycle(make: Callable[..., Server]) -> None:
+    server = make(ON)
+    labelled = server.run(properties=[{"key": "hostname", "label": "Name"}])
+    done = server.run(values={"hostname": "new"})
+    assert (labelled["changed"], labelled["needs_power_cycle"]) == (True, False)
+    assert done["needs_power_cycle"]
+    assert "VM VM1 is powered on" in done["power_cycle_reason"]
+
+
+def test_secrets(make: Callable[..., Server]) -> None:
+    server = make()
+    done = server.run(secret_values={"admin": SECRET, "hostname": SECRET}, update_secrets="always")
+    assert done["secrets_written"] == ["admin", "hostname"]
+    assert SECRET not in str(done) + str(server.warnings)
+    assert done["diff"]["before"]["properties"] != done["diff"]["after"]["properties"]
+    (spec,) = server.sent()
+    assert [one.info.value for one in spec.vAppConfig.property] == [SECRET, SECRET]
+
+
+def test_removal(make: Callable[..., Server]) -> None:
+    server = make()
+    done = server.run(enabled=False, force=True)
+    assert (done["changed"], done["after"]["enabled"]) == (True, False)
+    assert server.sent()[0].vAppConfigRemoved is True
+    assert server.sent()[0].vAppConfig is None
+    assert any("the passwords admin cannot be read" in one for one in server.warnings)
+
+
+def test_what_is_logged() -> None:
+    """Values may be passwords, which only the VM knows."""
+    given = {"values": {"a": SECRET}, "properties": [{"key": "b", "value": SECRET, "default": SECRET, "label": "B"}]}
+    shown = _arguments.shown(vm_vapp_options.SPEC, {**given, "secret_values": {"c": SECRET}})
+    assert SECRET not in str(shown)
+    assert shown["properties"][0]["label"] == "B"
+
+
+def test_empty_strings_are_kept() -> None:
+    given = {"values": {"a": ""}, "properties": [{"key": "b", "value": "", "label": "", "type": ""}]}
+    assert _arguments.given(vm_vapp_options.SPEC, given) == {
+        "values": {"a": ""},
+        "properties": [{"key": "b", "value": "", "label": ""}],
+    }
