@@ -76,6 +76,11 @@ BLANKABLE = ("value", "default", "label", "category", "description")
 """Suboptions of a vApp property that are blanked by an empty string."""
 
 
+def _is_blankable(spec: Spec, name: str) -> bool:
+    """Return whether an empty string is a value of this option; ``label`` is a suboption of others too."""
+    return name in BLANKABLE and "user_configurable" in spec
+
+
 def shown(spec: Spec, params: Params) -> dict[str, t.Any]:
     """Return the parameters as they may be logged: no secrets, no scripts, and no values of options that do not exist.
 
@@ -114,7 +119,7 @@ def given(spec: Spec, params: Params) -> dict[str, t.Any]:
     options = {name: option for main, option in spec.items() for name in (main, *option.get("aliases", []))}
     result = dict(params)
     for name, value in params.items():
-        if name in options and value is not None and name not in BLANKABLE:
+        if name in options and value is not None and not _is_blankable(spec, name):
             result[name] = _without_empty(options[name], value)
             if result[name] == "":
                 del result[name]

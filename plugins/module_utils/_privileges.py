@@ -23,6 +23,7 @@ NEEDS: dict[str, dict[str, str]] = {
     "ReconfigVM_Task extraConfig": {"vm": "VirtualMachine.Config.AdvancedConfig"},
     "ReconfigVM_Task vAppConfig": {"vm": "VApp.ApplicationConfig"},
     "ReconfigVM_Task vAppConfig values": {"vm": "VApp.InstanceConfig"},
+    "ExtractOvfEnvironment": {"vm": "VApp.ExtractOvfEnvironment"},
     "ReconfigVM_Task uuid": {"vm": "VirtualMachine.Config.Settings"},
     "ReconfigVM_Task device": {"vm": "VirtualMachine.Config.EditDevice"},
     "ReconfigVM_Task connectable": {"vm": "VirtualMachine.Interact.DeviceConnection"},

@@ -190,7 +190,8 @@ seealso:
   - module: vmfork.vsphere.vm_ovfenv
 notes:
   - The required vCenter privileges are C(VApp.ApplicationConfig) and C(VApp.InstanceConfig) on the VM. The second alone
-    is enough to set values. They are listed in C(playbooks/files/privileges/vapp_options.txt).
+    is enough to set values. With C(VApp.ExtractOvfEnvironment), RV(needs_power_cycle) is more certain when nothing was
+    changed. They are listed in C(playbooks/files/privileges/vapp_options.txt).
   - The values of O(values) and of O(properties) are masked in the invocation, since they may be secrets.
 """
 

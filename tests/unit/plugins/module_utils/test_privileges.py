@@ -17,7 +17,7 @@ from pyVmomi import vim
 from ansible_collections.vmfork.vsphere.plugins.module_utils._privileges import NEEDS
 
 ROLES = Path(__file__).parents[4] / "playbooks" / "files" / "privileges"
-MODULES = ("vmfork_parent", "vmfork_quiesce", "vmfork_child")
+MODULES = ("vmfork_parent", "vmfork_quiesce", "vmfork_child", "vm_vapp_options")
 
 BOTH = {
     "PowerOnVM_Task",
@@ -29,7 +29,7 @@ BOTH = {
     "StartProgramInGuest",
     "ValidateCredentialsInGuest",
 }
-ENGINES = {
+FILES = {
     "vmfork": BOTH
     | {"EnableForkParent_Task", "DisableForkParent_Task", "CreateForkChild_Task", "ReconfigVM_Task uuid"},
     "instant_clone": BOTH
@@ -39,8 +39,9 @@ ENGINES = {
         "ReconfigVM_Task device",
         "ReconfigVM_Task connectable",
     },
+    "vapp_options": {"ReconfigVM_Task vAppConfig", "ReconfigVM_Task vAppConfig values", "ExtractOvfEnvironment"},
 }
-OTHERS = {"ReconfigVM_Task vAppConfig"}
+"""File of a role → the methods that it is for."""
 
 MANAGERS = (
     vim.VirtualMachine,
@@ -68,30 +69,35 @@ def published(method: str) -> str | None:
         "InitiateFileTransferToGuest",
         "StartProgramInGuest",
         "ValidateCredentialsInGuest",
+        "ExtractOvfEnvironment",
     ],
 )
 def test_table(method: str) -> None:
     assert NEEDS[method] == {"vm": published(method)}
 
 
-def role(engine: str) -> list[str]:
+def role(name: str) -> list[str]:
     """The privileges in a file."""
-    lines = (ROLES / f"{engine}.txt").read_text(encoding="utf-8").splitlines()
+    lines = (ROLES / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_role(engine: str) -> None:
-    needed = {privilege for method in ENGINES[engine] for privilege in NEEDS[method].values()}
-    assert sorted(role(engine)) == sorted(needed)
+@pytest.mark.parametrize("name", FILES)
+def test_role(name: str) -> None:
+    needed = {privilege for method in FILES[name] for privilege in NEEDS[method].values()}
+    assert sorted(role(name)) == sorted(needed)
+
+
+def test_every_file_is_tested() -> None:
+    assert {path.stem for path in ROLES.iterdir()} == set(FILES)
 
 
 def test_every_method_belongs_to_a_role() -> None:
-    assert set.union(*ENGINES.values(), OTHERS) == set(NEEDS)
+    assert set.union(*FILES.values()) == set(NEEDS)
 
 
 def test_documentation() -> None:
     package = "ansible_collections.vmfork.vsphere.plugins.modules"
     texts = "".join(import_module(f"{package}.{module}").DOCUMENTATION for module in MODULES)
-    told = set(re.findall(r"C\(((?:VirtualMachine|Resource|Datastore|Network)\.[\w.]+)\)", texts))
-    assert told == {privilege for engine in ENGINES for privilege in role(engine)}
+    told = set(re.findall(r"C\(((?:VirtualMachine|Resource|Datastore|Network|VApp)\.[\w.]+)\)", texts))
+    assert told == {privilege for name in FILES for privilege in role(name)}
