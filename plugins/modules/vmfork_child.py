@@ -150,9 +150,10 @@ options:
         made valid. Characters that a host name cannot have become hyphens, and letters of other scripts are written as
         IDNA does. A name with a domain also gives C(fqdn). If no host name can be made, the task warns.
       - An address under a key that the public scripts read, such as C(ipaddress) or C(ip0.address), is compared with
-        those of the other children, of the parent and of all VMs that the user may see, as VMware Tools reports them in
-        C(guest.ipAddress). One that is taken on the same network is refused before anything is made. Where the network
-        is not known, the task warns.
+        those of the other children, of the parent and of all VMs that the user may see. Every address that VMware
+        Tools reports of a VM counts (C(guest.ipAddress) and C(guest.net)), on the network of the adapter that has it.
+        One that is taken on the same network is refused before anything is made. Where the network is not known, the
+        task warns.
       - They are handed over when a child is made. A child that exists is not changed.
     type: dict
   secret_config_params:

@@ -38,6 +38,11 @@ def test_address_that_is_taken(quiesced: VCenter) -> None:
         assert not CHANGING & set(calls)
         assert f"Child web-02 is not created: VM web-00 (vm-{refusal.msg.split('(vm-')[1][:2]}" in refusal.msg
         assert f"has the address {taken}/24 on the same network" in refusal.msg
+    moid, further = quiesced.moid("/DC0/vm/web-00"), "192.0.2.201"
+    quiesced.in_guest(moid, f"ip address add {further}/24 dev eth0; vmware-toolbox-cmd info update network")
+    children = [{"name": "web-05", "config_params": {"ipaddress": further}}]
+    refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, children=children)
+    assert f"VM web-00 ({moid}) has the address {further} on the same network" in refusal.msg
     same = [{"name": name} for name in ("web-03", "web-04")]
     with quiesced.calls() as calls:
         refusal = quiesced.fails(

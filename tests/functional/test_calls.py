@@ -28,7 +28,7 @@ def cost(vcenter: VCenter, module: str, **given: Any) -> dict[str, int]:
 def measure(vcenter: VCenter, children: int) -> dict[str, dict[str, int]]:
     """Every module's calls, for the job from its beginning to its end."""
     parent = vcenter.parent
-    names = [{"name": f"web-{number:02}"} for number in range(children)]
+    names = named(children)
     script = {**vcenter.guest_login, "post_clone_script": "true"}
     fork = {"parent_name": parent, "children": names, "wait_for": "powered_on"}
     result = {"enable": cost(vcenter, "vmfork_parent", name=parent)}
@@ -41,6 +41,14 @@ def measure(vcenter: VCenter, children: int) -> dict[str, dict[str, int]]:
     result["info"] = cost(vcenter, "vmfork_info")
     result["info of one"] = cost(vcenter, "vmfork_info", name=parent)
     return result
+
+
+def named(count: int) -> list[dict[str, Any]]:
+    """Children with addresses, which are compared with those of all VMs."""
+    return [
+        {"name": f"web-{number:02}", "config_params": {"ipaddress": f"192.0.2.{number + 100}"}}
+        for number in range(count)
+    ]
 
 
 def steady(costs: dict[str, int]) -> dict[str, int]:
@@ -73,7 +81,7 @@ def test_calls_stay_few(vcenter: VCenter, part: str, most: int) -> None:
 
 
 def test_a_child_costs_its_requests_and_its_share_of_the_news(quiesced: VCenter) -> None:
-    names = [{"name": f"web-{number:02}"} for number in range(16)]
+    names = named(16)
     costs = cost(quiesced, "vmfork_child", parent_name=quiesced.parent, children=names, wait_for="powered_on")
     requests = [quiesced.way.create] if quiesced.way.born_running else THREE_STEPS
     for method in requests:
@@ -84,7 +92,7 @@ def test_a_child_costs_its_requests_and_its_share_of_the_news(quiesced: VCenter)
 
 
 def test_check_mode_asks_for_privileges_in_one_request(quiesced: VCenter) -> None:
-    names = [{"name": f"web-{number:02}"} for number in range(16)]
+    names = named(16)
     few, many = [
         cost(quiesced, "vmfork_child", parent_name=quiesced.parent, children=names[:count], check=True)
         for count in (1, 16)
@@ -94,6 +102,19 @@ def test_check_mode_asks_for_privileges_in_one_request(quiesced: VCenter) -> Non
     assert steady(few) == steady(many)
     assert few["HasPrivilegeOnEntities"] == 1
     assert sum(steady(few).values()) <= (21 if quiesced.way.born_running else 16), few  # dry runs are tasks, waited for
+
+
+def test_addresses_that_are_taken_cost_one_request(quiesced: VCenter) -> None:
+    """On which network they are is read of the VMs that have them, of all at once."""
+    quiesced.ok("vmfork_child", parent_name=quiesced.parent, children=named(3))
+    calls = []
+    for count in (1, 3):
+        children = [{**one, "name": f"other-{number}"} for number, one in enumerate(named(count))]
+        with quiesced.calls() as made:
+            refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, children=children)
+        assert refusal.msg.count("on the same network") == count
+        calls.append(steady(made))
+    assert calls[0] == calls[1]
 
 
 def test_removal_looks_at_all_children_in_the_same_few_requests(quiesced: VCenter) -> None:

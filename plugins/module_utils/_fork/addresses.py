@@ -14,14 +14,22 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.facts import NO_DEVICE
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 IPAddress = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Values = t.Mapping[str, t.Any]
 
-_PATHS, _MAC_PATHS = ("guest.ipAddress", "network"), ("config.hardware.device",)
-"""Properties of every VM that are compared with the addresses and with the MAC addresses of children."""
+_PATHS, _MAC_PATHS = ("guest.ipAddress", "guest.net", "network"), ("config.hardware.device",)
+"""Properties of every VM that are compared with the addresses and with the MAC addresses of children.
+
+``guest.net`` costs no call, and some hundred bytes for each interface. VMware Tools reports 16 of them at most
+(open-vm-tools, ``NICINFO_MAX_NICS``).
+"""
+
+ADAPTER_PATHS = _MAC_PATHS
+"""Properties that tell on which network each address of a VM is: too much to be read of every VM."""
 
 _KEY = re.compile(
     r"(guestinfo\.)?(fork\.|ic\.)?((ip|eth|ethernet|nic)\d*[._])?(ip(v?[46])?[_-]?addr(ess)?\d*|address|ip(v?[46])?\d*)",
@@ -115,6 +123,12 @@ def _named(child: Wanted) -> t.Any:
     return tuple(sorted((one.label or "", one.position, one.network) for one in child.networks if one.network))
 
 
+def suspects(children: t.Sequence[Wanted], others: t.Mapping[t.Any, Values]) -> list[t.Any]:
+    """Return the VMs that have an address which a child is given, on whatever network."""
+    given = {address for child in children for address in addresses(child)}
+    return [vm for vm, values in others.items() if not given.isdisjoint(_held(values))]
+
+
 class Conflicts(t.NamedTuple):
     """Addresses that others have, as sentences."""
 
@@ -134,17 +148,16 @@ def conflicts(
     An address that another network has is no conflict: fenced test beds use the same addresses on purpose.
 
     :param parent: properties of the parent.
-    :param others: all VMs but the parent, with the properties of :func:`paths`.
+    :param others: all VMs but the parent, with the properties of :func:`paths`, and :func:`suspects` with
+        :data:`ADAPTER_PATHS`.
     """
     taken: dict[IPAddress | str, list[tuple[str, set[str] | None]]] = {}
-    for address, ids in _of_parent(parent).items():
+    for address, ids in _held(parent).items():
         taken.setdefault(address, []).append((f"the parent, VM {parent_name}", ids))
     for vm, values in others.items():
         owner = f"VM {_inventory.unescape(values.get('name', 'without a name'))} ({vm._GetMoId()})"
-        found = parse(values.get("guest.ipAddress") or "")
-        if found is not None:
-            at = {network._GetMoId() for network in values.get("network") or []}
-            taken.setdefault(found, []).append((owner, at or None))
+        for address, ids in _held(values).items():
+            taken.setdefault(address, []).append((owner, ids))
         for card in networks.adapters(values):
             on = networks.network_id(card.backing)
             taken.setdefault(networks.mac_of(card), []).append((owner, {on} if on is not None else None))
@@ -169,20 +182,26 @@ def conflicts(
     return result
 
 
-def _of_parent(parent: Values) -> dict[IPAddress, set[str] | None]:
-    """Return the parent's addresses, each with the IDs of the networks that it is on."""
-    cards = networks.adapters(parent)
+def _held(values: Values) -> dict[IPAddress, set[str] | None]:
+    """Return the addresses of a VM, each with the IDs of the networks that it may be on; ``None``: not known.
+
+    An interface that is none of the VM's adapters, such as a container bridge, may be on any network or on none.
+    """
+    cards = networks.adapters(values)
     by_mac = {networks.mac_of(card): networks.network_id(card.backing) for card in cards}
     known = {one for one in by_mac.values() if one is not None}
-    every = known if known and len(known) == len(set(by_mac.values())) else None
+    every: set[str] | None = known if known and len(known) == len(set(by_mac.values())) else None
+    if not cards:
+        every = {network._GetMoId() for network in values.get("network") or []} or None
     result: dict[IPAddress, set[str] | None] = {}
-    for nic in parent.get("guest.net") or []:
+    for nic in values.get("guest.net") or []:
         found = by_mac.get((nic.macAddress or "").lower())
+        is_adapter = getattr(nic, "deviceConfigId", None) != NO_DEVICE
         for text in nic.ipAddress or []:
             address = parse(text)
             if address is not None:
-                result[address] = {found} if found is not None else every
-    main = parse(parent.get("guest.ipAddress") or "")
-    if main is not None:
-        result.setdefault(main, every)
+                result[address] = {found} if found is not None else every if is_adapter else None
+    main = parse(values.get("guest.ipAddress") or "")
+    if main is not None and result.get(main) is None:
+        result[main] = every
     return result

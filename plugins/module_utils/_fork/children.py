@@ -128,6 +128,9 @@ def _refuse_conflicts(
     :raises _errors.BadInput: there is such an address.
     """
     others = {vm: values for vm, values in everyone.items() if vm != parent.vm}
+    suspects = addresses.suspects(missing, others)
+    adapters = _properties.read(parent.session, suspects, addresses.ADAPTER_PATHS) if suspects else {}
+    others.update({vm: {**others[vm], **adapters.get(vm, {})} for vm in suspects})
     found = addresses.conflicts(parent.name, parent.values, missing, others, places.networks.shown)
     for warning in found.warnings:
         warn(warning)

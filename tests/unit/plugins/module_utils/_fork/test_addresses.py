@@ -181,10 +181,75 @@ def test_addresses_of_others(wanted: Wanted, others: list[dict[str, Any]], refus
     assert refused is None or refused in found.refused[0]
 
 
+OTHER_MAC = "00:50:56:00:00:02"
+
+
+def nic(mac: str, *found: str, device: int | None = 4000) -> Any:
+    """What VMware Tools reports of one interface."""
+    return SimpleNamespace(macAddress=mac, ipAddress=list(found), deviceConfigId=device)
+
+
+def router(*nics: Any, cards: bool = True) -> dict[str, Any]:
+    """A VM on two networks, of which VMware Tools reports the address on the second as the VM's."""
+    adapters = [
+        vim.vm.device.VirtualVmxnet3(key=4000, macAddress=MAC.upper(), backing=backing(LAB)),
+        vim.vm.device.VirtualVmxnet3(key=4001, macAddress=OTHER_MAC, backing=backing(DMZ)),
+    ]
+    devices = {"config.hardware.device": adapters} if cards else {}
+    return {
+        "name": "router",
+        "guest.ipAddress": "198.51.100.9",
+        "guest.net": list(nics),
+        "network": [LAB, DMZ],
+        **devices,
+    }
+
+
+IN_LAB, IN_DMZ = child(ipaddress="192.0.2.7"), child("web", Network(1, network="dmz"), ipaddress="192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "other", "refused", "warned"),
+    [
+        pytest.param(IN_LAB, router(nic(MAC, "fe80::1", "192.0.2.7")), True, False, id="further address"),
+        pytest.param(IN_DMZ, router(nic(MAC, "192.0.2.7")), False, False, id="on another adapter's network"),
+        pytest.param(IN_DMZ, router(nic(OTHER_MAC, "192.0.2.7")), True, False, id="second adapter"),
+        pytest.param(child(ipaddress="2001:db8::7"), router(nic(MAC, "2001:DB8:0::7")), True, False, id="IPv6"),
+        pytest.param(IN_LAB, router(nic(MAC, "192.0.2.7"), cards=False), True, False, id="adapters not visible"),
+        pytest.param(IN_LAB, router(nic("02:42:00:00:00:01", "192.0.2.7", device=-1)), False, True, id="no adapter's"),
+        pytest.param(IN_LAB, router(nic("", "192.0.2.7", device=None)), True, False, id="no MAC address"),
+        pytest.param(IN_LAB, router(SimpleNamespace(macAddress=None, ipAddress=None)), False, False, id="no address"),
+        pytest.param(IN_LAB, router(nic(MAC, "no address")), False, False, id="text"),
+        pytest.param(child(ipaddress="198.51.100.9"), router(), True, False, id="main address alone"),
+        pytest.param(
+            child(ipaddress="198.51.100.9"), router(nic(OTHER_MAC, "198.51.100.9")), False, False, id="main elsewhere"
+        ),
+        pytest.param(
+            child("web", Network(1, network="dmz"), ipaddress="198.51.100.9"),
+            router(nic(OTHER_MAC, "198.51.100.9")),
+            True,
+            False,
+            id="main address",
+        ),
+    ],
+)
+def test_every_address_of_others(wanted: Wanted, other: dict[str, Any], refused: bool, warned: bool) -> None:
+    """Each on the network of its own adapter."""
+    found = addresses.conflicts("golden", PARENT, [wanted], {vim.VirtualMachine("vm-9"): other}, SHOWN)
+    assert (bool(found.refused), bool(found.warnings)) == (refused, warned)
+
+
+def test_adapters_are_needed_only_of_vms_that_have_an_address() -> None:
+    first, second, third = (vim.VirtualMachine(f"vm-{number}") for number in range(3))
+    everyone = {first: vm("db", "192.0.2.7", LAB), second: router(nic(MAC, "192.0.2.8")), third: vm("x", None, LAB)}
+    assert addresses.suspects([IN_LAB, child("b", ipaddress="192.0.2.8")], everyone) == [first, second]
+    assert addresses.suspects([child()], everyone) == []
+
+
 def test_only_what_is_needed_is_read() -> None:
     with_mac, with_address = child("a", Network(1, mac_address=MAC)), child("b", ipaddress="192.0.2.7")
     assert addresses.paths([child("c", Network(1, network="lab"), gateway="192.0.2.1")]) == []
-    assert addresses.paths([with_address]) == ["guest.ipAddress", "network"]
+    assert addresses.paths([with_address]) == ["guest.ipAddress", "guest.net", "network"]
     assert addresses.paths([with_mac]) == ["config.hardware.device"]
 
 
