@@ -69,7 +69,7 @@ SCRIPTS = ("pre_quiesce_script", "post_clone_script", "script")
 """Options with the text of a script, which may hold secrets that nobody has marked."""
 
 
-VALUES = ("values", "value", "default")
+VALUES = ("values", "value", "default", "restore_from")
 """Options with values of vApp properties. Which of them are passwords is known only when the VM was read."""
 
 BLANKABLE = ("value", "default", "label", "category", "description")

@@ -94,6 +94,14 @@ options:
     description: Whether to return the documents as they are, with secrets hidden.
     type: bool
     default: false
+  export:
+    description:
+      - Whether to return all vApp options of each VM as a document in RV(ovfenv[].export), to be kept and given to
+        O(vmfork.vsphere.vm_vapp_options#module:restore_from).
+      - It never contains secrets, whatever O(mask) is.
+    type: bool
+    default: false
+    version_added: 0.2.0
   event_lookback:
     description:
       - How many days of events are read at most to find out who powered on a VM. vCenter itself keeps them for 30 days
@@ -264,6 +272,38 @@ ovfenv:
         eula_count: 0
         parent_vapps: []
         values_computed: null
+    export:
+      description:
+        - Everything in the vApp options of the VM, with O(export). Null without it.
+        - Two exports of the same vApp options are equal, whatever their integer keys and their order in vCenter.
+        - Values and defaults that are or seem to be secrets are null, and V(secret) is true for their properties.
+        - Integer keys, IDs of networks, and values that vCenter computes or leases at power-on are left out.
+      type: dict
+      sample:
+        version: 1
+        vm: {name: mail-01, instance_uuid: 50050d8f-…, uuid: 42050d8f-…}
+        enabled: true
+        products:
+          - {class_id: vami, instance_id: "", name: Mail, vendor: Example, version: "1", full_version: "1.0",
+             vendor_url: "", product_url: "", app_url: ""}
+        properties:
+          - key: vami.hostname
+            class_id: vami
+            id: hostname
+            instance_id: ""
+            category: Networking
+            label: Host name
+            description: ""
+            type: string
+            user_configurable: true
+            default: appliance
+            value: ""
+            secret: false
+        transport: [com.vmware.guestInfo]
+        ip_allocation: {policy: fixedPolicy, protocol: IPv4, supported_schemes: [ovfenv], supported_protocols: [IPv4]}
+        eula: []
+        ovf_sections: []
+        install_boot: {required: false, stop_delay: 0}
     extracted:
       description:
         - What vCenter says it has delivered (ExtractOvfEnvironment), without the values of passwords.
@@ -478,11 +518,12 @@ summary:
 """
 
 import datetime
+import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, masking
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, masking, vapp_export
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 
@@ -509,7 +550,10 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     chosen = zip(examined, examine.choices(examined, params["expected_names"], logins), strict=True)
     shown = [each for each in chosen if not params["only"] or each[0].diagnosis.status in params["only"]]
     result = {
-        "ovfenv": [{**examine.facts(one, mask, params["include_raw_xml"]), **choices} for one, choices in shown],
+        "ovfenv": [
+            {**examine.facts(one, mask, params["include_raw_xml"]), **choices, "export": _export(one, params)}
+            for one, choices in shown
+        ],
         "summary": examine.summary(examined),
     }
     failing = [one for one in examined if one.diagnosis.status in (params["fail_on"] or [])]
@@ -517,6 +561,14 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         listed = ", ".join(f"{one.found.name} ({one.diagnosis.status})" for one in failing)
         raise _errors.VerdictFailed(f"{len(failing)} of {len(examined)} VMs fail: {listed}. See ovfenv.", **result)
     return {"changed": False, **result}
+
+
+def _export(one: examine.Examined, params: _arguments.Params) -> dict[str, t.Any] | None:
+    """Return all vApp options as a document, if they are asked for and could be read."""
+    if not params["export"] or not one.evidence.config_read:
+        return None
+    values = one.found.values
+    return vapp_export.document(one.found.name, values, values.get("config.vAppConfig"), params["mask_patterns"])
 
 
 MOST_DAYS = 36500
@@ -574,6 +626,7 @@ SPEC: _arguments.Spec = {
     "mask": {"type": "str", "choices": list(masking.LEVELS), "default": "sensitive"},
     "mask_patterns": {"type": "list", "elements": "str", "default": []},
     "include_raw_xml": {"type": "bool", "default": False},
+    "export": {"type": "bool", "default": False},
     "event_lookback": {"type": "int", "default": 30},
     "configured_before": {"type": "list", "elements": "str", "default": []},
     "expected_names": {"type": "list", "elements": "str"},

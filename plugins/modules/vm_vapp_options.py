@@ -44,7 +44,9 @@ options:
       - Without it, a VM that has no vApp options makes the task fail.
     type: bool
   force:
-    description: Whether O(enabled=false) may remove vApp options. A warning lists what is lost.
+    description:
+      - Whether O(enabled=false) may remove vApp options. A warning lists what is lost.
+      - Whether O(restore_from) may be of another product or version than the VM is.
     type: bool
     default: false
   properties:
@@ -158,6 +160,16 @@ options:
         type: list
         elements: str
         choices: [IPv4, IPv6]
+  restore_from:
+    description:
+      - An entry of C(export) of M(vmfork.vsphere.vm_ovfenv_info), to write everything that it has. This is properties,
+        products, license agreements, OVF sections, transports, the IP allocation and the settings of the first boot.
+      - O(properties), O(values), O(secret_values), O(transport) and O(ip_allocation) come on top of it. Its secrets are
+        given in O(secret_values). Those that are not given are returned in RV(not_restored).
+      - Implies O(enabled=true) and O(unknown=create).
+      - What the VM has besides is left as it is, unless O(exact) is true. If the VM has another product or version, the
+        task fails unless O(force) is true.
+    type: dict
   unknown:
     description:
       - What to do with properties that the VM does not have.
@@ -177,8 +189,8 @@ options:
     default: fail
   exact:
     description:
-      - Whether to remove the properties that are named in none of O(properties), O(values) and O(secret_values).
-      - Products, license agreements and OVF sections are left as they are.
+      - Whether to remove the properties that are named in none of O(properties), O(values), O(secret_values) and
+        O(restore_from). With O(restore_from), other products and OVF sections are removed too.
     type: bool
     default: false
   timeout:
@@ -229,6 +241,19 @@ EXAMPLES = r"""
       - key: seedfrom
         state: absent
 
+- name: Keep the vApp options of a VM
+  vmfork.vsphere.vm_ovfenv_info:
+    name: [appliance-01]
+    export: true
+  register: kept
+
+- name: Restore them, for example after a failover
+  vmfork.vsphere.vm_vapp_options:
+    name: appliance-01
+    restore_from: "{{ kept.ovfenv[0].export }}"
+    secret_values:
+      guestinfo.root_password: "{{ root_password }}"
+
 # ansible localhost -m vmfork.vsphere.vm_vapp_options -a '{"name": "appliance-01", "values": {"hostname": "web-01"}}'
 """
 
@@ -267,6 +292,13 @@ secrets_kept:
   description: >-
     Full keys of the password properties that were left as they are, since nobody can compare them. Whether their values
     are those of O(secret_values) is unknown.
+  returned: success
+  type: list
+  elements: str
+not_restored:
+  description: >-
+    Full keys of the properties that were added without their secrets, which O(restore_from) does not have and
+    O(secret_values) did not give.
   returned: success
   type: list
   elements: str
@@ -324,9 +356,10 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         "skipped": writer.change.skipped,
         "secrets_written": writer.change.secrets_written,
         "secrets_kept": writer.change.secrets_kept,
+        "not_restored": writer.change.not_restored,
         "diff": {
             "before": _comparable(before, []),
-            "after": _comparable(after, writer.change.secrets_written),
+            "after": _comparable(after, [*writer.change.secrets_written, *writer.change.values_written]),
         },
     }
 
@@ -379,14 +412,9 @@ def _comparable(facts: dict[str, t.Any], written: t.Collection[str]) -> dict[str
     for entry in facts["properties"]:
         names = ("value", "default", "type", "category", "label", "user_configurable")
         properties[entry["key"]] = {name: entry[name] for name in names}
-        if entry["key"] in written:
+        if entry["key"] in written and entry["value"] in (None, masking.HIDDEN):
             properties[entry["key"]]["value"] = f"{masking.HIDDEN} (written)"
-    return {
-        "enabled": facts["enabled"],
-        "transports": facts["transports"],
-        "ip_assignment": facts["ip_assignment"],
-        "properties": properties,
-    }
+    return {**facts, "properties": properties}
 
 
 def check(params: _arguments.Params) -> None:
@@ -423,6 +451,7 @@ SPEC: _arguments.Spec = {
             "supported_protocols": {"type": "list", "elements": "str", "choices": list(vapp_request.PROTOCOLS)},
         },
     },
+    "restore_from": {"type": "dict"},
     "unknown": {"type": "str", "choices": ["fail", "create"], "default": "fail"},
     "not_user_configurable": {"type": "str", "choices": ["fail", "force", "skip"], "default": "fail"},
     "exact": {"type": "bool", "default": False},

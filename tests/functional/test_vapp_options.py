@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from functional.vapp import GUESTINFO, Appliance, Estate, estate, prop
 from functional.vcenter import Result, VCenter
 from harness.simulator import Simulator
+from pyVmomi import vim
 
 SECRET = "planted-0123456789-secret"
 LATER = "planted-9876543210-later"
@@ -220,3 +222,38 @@ def test_what_vcenter_refuses_while_the_vm_runs(shared: Estate) -> None:
     assert refused.msg.startswith("Could not write the vApp options of VM running: ")
     assert refused.msg.endswith("Power the VM off, run again, and power it on through vCenter.")
     assert not refused.get("changed")
+
+
+def test_export_and_restore(shared: Estate) -> None:
+    """Export, lose the vApp options, restore, export: the same bytes, and the secrets are those that are given."""
+    one = appliance(shared, "kept")
+    more = vim.vApp.VmConfigSpec(
+        product=[vim.vApp.ProductSpec(operation="add", info=vim.vApp.ProductInfo(key=8, classId="x", name="Second"))],
+        eula=["first", "second"],
+        installBootRequired=True,
+        installBootStopDelay=30,
+        ipAssignment=vim.vApp.IPAssignmentInfo(ipAllocationPolicy="fixedPolicy", supportedIpProtocol=["IPv4"]),
+    )
+    one.reconfigure(vAppConfig=more)
+
+    def export() -> Any:
+        shown = shared.vcenter.ok("vm_ovfenv_info", moid=[one.moid], export=True, mask="none")
+        assert SECRET not in shown.raw
+        return shown["ovfenv"][0]["export"]
+
+    kept = export()
+    assert ok(one, restore_from=kept, exact=True)["changed"] is False
+    ok(one, enabled=False, force=True)
+    assert export()["enabled"] is False
+    given: dict[str, Any] = {"restore_from": kept, "secret_values": {"admin": SECRET}}
+    checked = ok(one, check=True, **given)
+    with shared.vcenter.calls() as calls:
+        done = ok(one, **given)
+    again = ok(one, **given)
+    assert calls[RECONFIGURE] == 1
+    assert [each["changed"] for each in (checked, done, again)] == [True, True, False]
+    assert checked["after"] == done["after"] == again["after"]
+    assert done["not_restored"] == []
+    assert json.dumps(export()) == json.dumps(kept)
+    one.power_on()
+    assert SECRET in (one.seen or "")

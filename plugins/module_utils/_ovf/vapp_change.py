@@ -18,7 +18,7 @@ import typing as t
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_types
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export, vapp_types
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_request import (
     IpAllocation,
     Request,
@@ -56,6 +56,8 @@ class Change:
     :ivar skipped: keys of properties whose values were left alone since they are not user-configurable.
     :ivar secrets_kept: keys of passwords that are there, and that nobody can compare.
     :ivar secrets_written: keys of secrets that are written.
+    :ivar values_written: keys of properties whose own value or default changes.
+    :ivar not_restored: keys of properties that are added without a secret that the document does not have.
     :ivar cautions: sentences about what may go wrong later.
     """
 
@@ -68,6 +70,8 @@ class Change:
     skipped: list[str] = field(default_factory=list)
     secrets_kept: list[str] = field(default_factory=list)
     secrets_written: list[str] = field(default_factory=list)
+    values_written: list[str] = field(default_factory=list)
+    not_restored: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
 
     @property
@@ -80,7 +84,14 @@ class Change:
         """Return what differs, for a sentence: full keys of properties, and names of other fields."""
         if self.spec is None:
             return ["whether there are any"] if self.removes_all else []
-        names = {"ovfEnvironmentTransport": "transport", "ipAssignment": "ip_allocation"}
+        names = {
+            "ovfEnvironmentTransport": "transport",
+            "ipAssignment": "ip_allocation",
+            "product": "products",
+            "eula": "license agreements",
+            "ovfSection": "OVF sections",
+            "installBootRequired": "the first boot",
+        }
         return [*self.changed, *(text for field_name, text in names.items() if getattr(self.spec, field_name))]
 
 
@@ -100,6 +111,7 @@ def plan(name: str, info: t.Any, request: Request) -> Change:
         planner.properties()
         planner.transport()
         planner.ip_allocation()
+        planner.rest(request.rest)
     if planner.faults:
         raise _errors.Refused(
             f"The vApp options of VM {name} are left as they are: {'; '.join(dict.fromkeys(planner.faults))}."
@@ -171,6 +183,11 @@ class _Planner:
                 result.cautions.append(
                     f"vCenter may refuse to power VM {name} on: property {_key(one)} of type {kind.text} has no value."
                 )
+        if result.not_restored:
+            result.cautions.append(
+                f"Secrets of VM {name} are not restored, since the document does not have them: "
+                f"{', '.join(result.not_restored)}. Give them in secret_values."
+            )
         if result.delivered and not [one for one in result.after.ovfEnvironmentTransport or [] if one]:
             result.cautions.append(
                 f"VM {name} has no transport, so nothing of its vApp options reaches the guest. Give transport."
@@ -264,6 +281,8 @@ class _Planner:
         prop.defaultValue = self._text(wanted, kind, wanted.default, "default") or ""
         prop.value = self._text(wanted, kind, wanted.value, "value") or ""
         self._check_secrecy(wanted, kind_text)
+        if prop.value or prop.defaultValue:
+            self._result.values_written.append(_key(prop))
         self._new[key] = prop
         self._result.changed.append(_key(prop))
         self._operations["add"].append(vim.vApp.PropertySpec(operation="add", info=prop))
@@ -272,6 +291,8 @@ class _Planner:
             self._touch(VALUES)
         if wanted.secret:
             self._result.secrets_written.append(_key(prop))
+        if any(getattr(wanted, name) is None for name in wanted.lacks):
+            self._result.not_restored.append(_key(prop))
         return key
 
     def _sections(self) -> list[tuple[str, str]]:
@@ -312,9 +333,11 @@ class _Planner:
     ) -> t.Any:
         """Return a property with another value, where it must be another one and may be."""
         result = _copy(new)
-        if not value and wanted.state == "present":
+        if not value and wanted.state == "present" and not wanted.restored:
             result.defaultValue = ""  # or the default would be delivered
-        is_default = bool(value) and not old.value and vapp_types.equal(kind, value, result.defaultValue or "")
+        # What is delivered is the same then; a document is restored as it is.
+        is_default = not wanted.restored and bool(value) and not old.value
+        is_default = is_default and vapp_types.equal(kind, value, result.defaultValue or "")
         if not is_default and not vapp_types.equal(kind, value, old.value or ""):
             result.value = value
         if not _differs(new, result, compare_value=True) or new.userConfigurable:
@@ -325,6 +348,11 @@ class _Planner:
         """Return whether a value is left alone since the property is not user-configurable."""
         if self._request.not_user_configurable == "skip":
             self._result.skipped.append(wanted.key)
+            return True
+        if self._request.not_user_configurable == "force" and wanted.user_configurable is False:
+            self.faults.append(
+                f"property {wanted.key} is not to be user-configurable, and vCenter refuses another value for it then"
+            )
             return True
         if self._request.not_user_configurable == "force":
             result.userConfigurable = True
@@ -359,6 +387,7 @@ class _Planner:
         if not new.userConfigurable and self._is_protected(wanted, result):
             return
         self._result.secrets_written.append(_key(old))
+        self._result.values_written.append(_key(old))
         self._new[old.key] = result
         self._result.changed.append(_key(old))
         self._operations["edit"].append(vim.vApp.PropertySpec(operation="edit", info=result))
@@ -370,6 +399,8 @@ class _Planner:
         if not _differs(old, new, compare_value):
             return
         is_value = compare_value and not _is_same_text(old.value, new.value)
+        if is_value or not _is_same_text(old.defaultValue, new.defaultValue):
+            self._result.values_written.append(_key(old))
         is_delivered = (old.value or old.defaultValue or "") != (new.value or new.defaultValue or "")
         self._new[old.key] = new
         self._result.changed.append(_key(old))
@@ -384,6 +415,8 @@ class _Planner:
         """Return a value as vCenter stores it; what is wrong with it is noted."""
         if value is None:
             return None
+        if wanted.restored and isinstance(value, str):
+            return value  # vCenter has had it, whatever the type says
         try:
             text = vapp_types.written(kind, value)
         except ValueError as error:
@@ -442,6 +475,76 @@ class _Planner:
             self._spec["ipAssignment"] = vim.vApp.IPAssignmentInfo(**changed)
             self._after["ipAssignment"] = after
 
+    def rest(self, wanted: vapp_export.Restored | None) -> None:
+        """Compare what only a document has: products, license agreements, OVF sections, and the first boot."""
+        if wanted is None:
+            return
+        self._products(wanted.products)
+        self._sections_of_the_descriptor(wanted.sections)
+        eula = list((self._info.eula if self._info is not None else None) or [])
+        if list(wanted.eula) != eula:
+            self._spec["eula"] = list(wanted.eula) or [""]
+            self._after["eula"] = list(wanted.eula)
+        boot = (wanted.install_boot_required, wanted.install_boot_stop_delay)
+        now = (False, 0) if self._info is None else (self._info.installBootRequired, self._info.installBootStopDelay)
+        if boot != (bool(now[0]), now[1] or 0):
+            self._spec.update(installBootRequired=boot[0], installBootStopDelay=boot[1])
+        self._after.update(installBootRequired=boot[0], installBootStopDelay=boot[1])
+        if set(self._spec) & {"product", "ovfSection", "eula", "installBootRequired"}:
+            self._touch(STRUCTURE, delivered=False)
+
+    def _products(self, wanted: t.Sequence[t.Mapping[str, str]]) -> None:
+        now = list((self._info.product if self._info is not None else None) or [])
+        left, operations, after = list(now), [], list(now)
+        for product in wanted:
+            section = (product["classId"], product["instanceId"])
+            old = next((one for one in left if (one.classId or "", one.instanceId or "") == section), None)
+            if old is None:
+                new = vim.vApp.ProductInfo(key=max((one.key for one in after), default=-1) + 1, **product)
+                operations.append(vim.vApp.ProductSpec(operation="add", info=new))
+                after.append(new)
+                continue
+            left.remove(old)
+            differing = [name for name, value in product.items() if not _is_same_text(getattr(old, name), value)]
+            if {"name", "vendor", "version", "fullVersion"} & set(differing) and not self._request.force:
+                there = f"{old.name or '?'} {old.fullVersion or old.version or ''}".rstrip()
+                kept = f"{product['name'] or '?'} {product['fullVersion'] or product['version']}".rstrip()
+                self.faults.append(
+                    f"it has the product {there}, and the document is of {kept} (force=true restores it all the same)"
+                )
+            elif differing:
+                new = _copy(old)
+                for name in differing:
+                    setattr(new, name, product[name])
+                operations.append(vim.vApp.ProductSpec(operation="edit", info=new))
+                after[after.index(old)] = new
+        if self._request.exact:
+            for old in left:
+                operations.insert(0, vim.vApp.ProductSpec(operation="remove", removeKey=old.key))
+                after.remove(old)
+        if operations:
+            self._spec["product"] = operations
+            self._after["product"] = after
+
+    def _sections_of_the_descriptor(self, wanted: t.Sequence[t.Mapping[str, t.Any]]) -> None:
+        now = list((self._info.ovfSection if self._info is not None else None) or [])
+        left, operations, after = list(now), [], list(now)
+        for section in wanted:
+            old = next((one for one in left if _has(one, section)), None)
+            if old is not None:
+                left.remove(old)
+                continue
+            new = vim.vApp.OvfSectionInfo(key=max((one.key or 0 for one in after), default=-1) + 1, **section)
+            operations.append(vim.vApp.OvfSectionSpec(operation="add", info=new))
+            after.append(new)
+        if self._request.exact:
+            for old in left:
+                operations.insert(0, vim.vApp.OvfSectionSpec(operation="remove", removeKey=old.key))
+                after.remove(old)
+        if operations:
+            self._spec["ovfSection"] = operations
+            self._after["ovfSection"] = after
+
 
 def _ip_fields(wanted: IpAllocation) -> list[tuple[str, t.Any, str]]:
     """Return the fields of IPAssignmentInfo, what they are to be, and which privilege they need."""
@@ -457,6 +560,11 @@ def _ip_fields(wanted: IpAllocation) -> list[tuple[str, t.Any, str]]:
 def without_secrets(request: Request) -> Request:
     """Return the request as it can be compared with what was written: passwords are there already."""
     return replace(request, update_secrets="on_create")
+
+
+def _has(info: t.Any, fields: t.Mapping[str, t.Any]) -> bool:
+    """Return whether an object of the vSphere API has these fields; an empty one may be unset."""
+    return all((getattr(info, name) or "") == (value or "") for name, value in fields.items())
 
 
 def _copy(source: t.Any) -> t.Any:

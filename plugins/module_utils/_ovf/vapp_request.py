@@ -12,7 +12,7 @@ import typing as t
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_types
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export, vapp_types
 
 Triple = tuple[str, str, str]
 """Class ID, ID and instance ID of a property; the first and the last may be empty."""
@@ -34,6 +34,8 @@ class WantedProperty:
     :param parts: the same in parts; ``None``: only the full key is known.
     :param value: as it was given in YAML.
     :param secret: whether the value is never to be shown.
+    :param restored: whether it comes from an exported document, which has none of the VM's secrets.
+    :param lacks: what of it is a secret that was not given: ``value``, ``default``.
     """
 
     key: str
@@ -47,6 +49,8 @@ class WantedProperty:
     description: str | None = None
     user_configurable: bool | None = None
     secret: bool = False
+    restored: bool = False
+    lacks: tuple[str, ...] = ()
 
     @property
     def identity(self) -> tuple[str, Triple | None]:
@@ -81,6 +85,7 @@ class Request:
     not_user_configurable: str = "fail"
     update_secrets: str = "on_create"
     exact: bool = False
+    rest: vapp_export.Restored | None = None
 
 
 def full_key(parts: Triple) -> str:
@@ -111,7 +116,14 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
     :raises _errors.BadInput: they contradict each other; the sentence lists everything that is wrong.
     """
     faults: list[str] = []
+    source = params["restore_from"]
+    if source is not None:
+        faults += vapp_export.faults(source)
+    if faults:
+        source = None
     properties = [_property(entry, number, faults) for number, entry in enumerate(params["properties"] or [])]
+    if source is not None:
+        properties = _with_restored(properties, source["properties"], faults)
     for name in ("values", "secret_values"):
         properties = _with_values(properties, name, params[name] or {}, faults)
     identities = [one.identity for one in properties]
@@ -119,35 +131,42 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
     faults += [f"property {key} is given more than once" for key in repeated]
     given = [
         name
-        for name in ("properties", "values", "secret_values", "transport", "ip_allocation")
+        for name in ("properties", "values", "secret_values", "transport", "ip_allocation", "restore_from")
         if params[name] is not None
     ]
     if params["enabled"] is False:
         faults += [f"{name} is given with enabled=false, which removes all vApp options" for name in given]
     elif params["enabled"] is None and not given:
         faults.append(
-            "nothing is to be written; give properties, values, secret_values, transport, ip_allocation or enabled"
+            "nothing is to be written; give properties, values, secret_values, transport, ip_allocation, "
+            "restore_from or enabled"
         )
-    if params["exact"] and params["properties"] is None and not params["values"]:
-        faults.append("exact is given without properties or values, and would remove every property")
+    named = (params["properties"], params["values"] or None, params["restore_from"])
+    if params["exact"] and all(one is None for one in named):
+        faults.append("exact is given without properties, values or restore_from, and would remove every property")
     if faults:
         raise _errors.BadInput(f"The options are not valid: {'; '.join(faults)}. Nothing was changed.")
-    ip = params["ip_allocation"]
+    ip, transport = params["ip_allocation"], params["transport"]
+    if source is not None:
+        ip = ip or source["ip_allocation"]
+        transport = source["transport"] if transport is None else transport
     return Request(
-        **{name: params[name] for name in ("enabled", "force", "unknown", "not_user_configurable", "update_secrets")},
-        exact=params["exact"],
+        **{name: params[name] for name in ("force", "not_user_configurable", "update_secrets", "exact")},
+        enabled=True if source is not None else params["enabled"],
+        unknown="create" if source is not None else params["unknown"],
         properties=tuple(properties),
-        transport=None if params["transport"] is None else tuple(dict.fromkeys(params["transport"])),
+        transport=None if transport is None else tuple(dict.fromkeys(transport)),
+        rest=None if source is None else vapp_export.rest(source),
         ip_allocation=None if ip is None else _ip_allocation(ip),
     )
 
 
 def _ip_allocation(given: t.Mapping[str, t.Any]) -> IpAllocation:
     def several(name: str) -> tuple[str, ...] | None:
-        return None if given[name] is None else tuple(dict.fromkeys(given[name]))
+        return None if given.get(name) is None else tuple(dict.fromkeys(given[name]))
 
     return IpAllocation(
-        given["policy"], given["protocol"], several("supported_schemes"), several("supported_protocols")
+        given.get("policy"), given.get("protocol"), several("supported_schemes"), several("supported_protocols")
     )
 
 
@@ -185,6 +204,43 @@ def _property(entry: t.Mapping[str, t.Any], number: int, faults: list[str]) -> W
     )
 
 
+def _with_restored(
+    properties: list[WantedProperty], restored: t.Sequence[t.Mapping[str, t.Any]], faults: list[str]
+) -> list[WantedProperty]:
+    """Return the properties of a document, changed by those of the task."""
+    result: list[WantedProperty] = []
+    left = list(properties)
+    for entry in restored:
+        parts = (entry["class_id"], entry["id"], entry["instance_id"])
+        key = full_key(parts)
+        faults += _wrong_key(key)
+        wanted = WantedProperty(
+            key=key,
+            parts=parts,
+            value=entry.get("value"),
+            default=entry.get("default"),
+            restored=True,
+            lacks=tuple(name for name in ("value", "default") if entry.get("secret") and entry.get(name) is None),
+            type=entry["type"],
+            user_configurable=bool(entry.get("user_configurable")),
+            label=entry.get("label") or "",
+            category=entry.get("category") or "",
+            description=entry.get("description") or "",
+        )
+        change = next((one for one in left if (one.parts or parts) == parts and one.key == key), None)
+        if change is None:
+            result.append(wanted)
+            continue
+        left.remove(change)
+        if change.state != "present":
+            result.append(change)
+            continue
+        news = {name: getattr(change, name) for name in ("default", *ATTRIBUTES)}
+        wanted = replace(wanted, **{name: value for name, value in news.items() if value is not None})
+        result.append(wanted if change.value is None else _with_value(wanted, change.value, secret=False))
+    return [*result, *left]
+
+
 def _with_values(
     properties: list[WantedProperty], option: str, values: t.Mapping[t.Any, t.Any], faults: list[str]
 ) -> list[WantedProperty]:
@@ -198,11 +254,17 @@ def _with_values(
         at = next((number for number, one in enumerate(properties) if one.key == key), None)
         if at is None:
             result.append(WantedProperty(key=key, value=value, secret=option == "secret_values"))
-        elif properties[at].state != "present" or properties[at].value is not None:
+        elif properties[at].state != "present" or (properties[at].value is not None and not properties[at].restored):
             faults.append(f"property {key} is given more than once")
         else:
-            result[at] = replace(properties[at], value=value, secret=option == "secret_values")
+            result[at] = _with_value(properties[at], value, option == "secret_values")
     return result
+
+
+def _with_value(wanted: WantedProperty, value: t.Any, secret: bool) -> WantedProperty:
+    """Return a property with a value of the task; an empty one blanks it, also if a document has a default for it."""
+    default = "" if wanted.restored and value == "" else wanted.default
+    return replace(wanted, value=value, default=default, secret=secret, restored=False)
 
 
 def _wrong_key(key: str) -> list[str]:

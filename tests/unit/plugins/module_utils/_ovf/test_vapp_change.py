@@ -18,7 +18,7 @@ ENTRY = dict.fromkeys(("key", "id", "class_id", "instance_id", "value", "default
     "state": "present"
 }
 OPTIONS: dict[str, Any] = {
-    **dict.fromkeys(("enabled", "properties", "values", "secret_values", "transport", "ip_allocation")),
+    **dict.fromkeys(("enabled", "properties", "values", "secret_values", "transport", "ip_allocation", "restore_from")),
     "force": False,
     "unknown": "fail",
     "not_user_configurable": "fail",
@@ -390,6 +390,14 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     "value of what is reset": ({"properties": [{"key": "a", "state": "reset", "value": "x"}]}, "to be reset"),
     "blank with a default": ({"properties": [{"key": "a", "value": "", "default": "x"}]}, "its default would be"),
     "type": ({"properties": [{"key": "a", "type": "text"}]}, "type text, which vCenter does not know"),
+    "no document": ({"restore_from": {"a": 1}}, "not a document that vm_ovfenv_info has exported"),
+    "later document": ({"restore_from": {"version": 2}}, "has the version 2, and version 1 is supported"),
+    "document without options": ({"restore_from": {"version": 1, "enabled": False}}, "without vApp options"),
+    "document that is damaged": ({"restore_from": {"version": 1, "enabled": True}}, "restore_from has no properties"),
+    "document with a damaged entry": (
+        {"restore_from": {"version": 1, "properties": [{"id": 5}]}},
+        "entry 1 of properties in restore_from lacks one of class_id, id",
+    ),
     "exact alone": ({"exact": True, "transport": ["iso"]}, "would remove every property"),
     "disabled with values": ({"enabled": False, "values": {"a": "x"}}, "values is given with enabled=false"),
 }

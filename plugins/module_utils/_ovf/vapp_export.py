@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The vApp options of a VM as a document that can be kept, compared and restored.
+
+Private to the collection. Pure functions. The document has everything of ``config.vAppConfig`` (vSphere API reference,
+VmConfigInfo), except what belongs to this vCenter or to the running VM alone: integer keys, IDs of networks, and values
+that vCenter computes or leases at power-on. It never has secrets: they are named, and given again at a restore.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
+
+VERSION = 1
+"""Of the document; a later one is refused."""
+
+_PRODUCT = {
+    "class_id": "classId",
+    "instance_id": "instanceId",
+    "name": "name",
+    "vendor": "vendor",
+    "version": "version",
+    "full_version": "fullVersion",
+    "vendor_url": "vendorUrl",
+    "product_url": "productUrl",
+    "app_url": "appUrl",
+}
+_PROPERTY = {
+    "class_id": "classId",
+    "id": "id",
+    "instance_id": "instanceId",
+    "category": "category",
+    "label": "label",
+    "description": "description",
+}
+LEASED = ("dhcpPolicy", "transientPolicy")
+"""IP allocation policies by which the value of a property of type ``ip:network`` is that of the last power-on."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a document has besides properties, transports and IP allocation, as fields of the vSphere API."""
+
+    products: tuple[dict[str, str], ...]
+    eula: tuple[str, ...]
+    sections: tuple[dict[str, t.Any], ...]
+    install_boot_required: bool
+    install_boot_stop_delay: int
+
+
+def document(name: str, values: t.Mapping[str, t.Any], info: t.Any, patterns: t.Sequence[str] = ()) -> dict[str, t.Any]:
+    """Return the document of a VM's vApp options.
+
+    :param values: the VM's properties, with its UUIDs.
+    :param info: ``config.vAppConfig``; ``None``: the VM has no vApp options.
+    :param patterns: of keys that are secret, besides those that always are.
+    """
+    result: dict[str, t.Any] = {
+        "version": VERSION,
+        "vm": {
+            "name": name,
+            "instance_uuid": values.get("config.instanceUuid"),
+            "uuid": values.get("config.uuid"),
+        },
+        "enabled": info is not None,
+    }
+    if info is None:
+        return result
+    mask = Mask("sensitive", patterns)
+    read = configured.read(info, mask=mask)
+    assignment = info.ipAssignment
+    policy = getattr(assignment, "ipAllocationPolicy", None)
+    properties = [
+        _property(prop, known, policy) for prop, known in zip(info.property or [], read.properties, strict=True)
+    ]
+    result.update(
+        products=sorted((_fields(one, _PRODUCT) for one in info.product or []), key=_order),
+        properties=sorted(properties, key=lambda one: (one["key"], one["class_id"], one["id"])),
+        transport=[one for one in info.ovfEnvironmentTransport or [] if one],
+        ip_allocation={
+            "policy": policy or None,
+            "protocol": getattr(assignment, "ipProtocol", None) or None,
+            "supported_schemes": [one for one in getattr(assignment, "supportedAllocationScheme", None) or [] if one],
+            "supported_protocols": [one for one in getattr(assignment, "supportedIpProtocol", None) or [] if one],
+        },
+        eula=list(info.eula or []),
+        ovf_sections=sorted((_section(one) for one in info.ovfSection or []), key=_order),
+        install_boot={"required": bool(info.installBootRequired), "stop_delay": info.installBootStopDelay or 0},
+    )
+    return result
+
+
+def _order(entry: t.Mapping[str, t.Any]) -> list[str]:
+    return [str(value) for value in entry.values()]
+
+
+def _fields(source: t.Any, names: t.Mapping[str, str]) -> dict[str, str]:
+    return {name: getattr(source, field) or "" for name, field in names.items()}
+
+
+def _property(prop: t.Any, known: configured.Property, policy: str | None) -> dict[str, t.Any]:
+    kind = prop.type or "string"
+    value, default = prop.value or "", prop.defaultValue or ""
+    if kind.startswith("expression") or (kind.startswith("ip:") and policy in LEASED):
+        value = ""
+    # The default of an expression is a formula, which names other properties and has no secret in it.
+    is_secret = known.secret and not kind.startswith("expression")
+    is_password = kind.startswith("password")
+    return {
+        "key": known.key,
+        **_fields(prop, _PROPERTY),
+        "type": kind,
+        "user_configurable": bool(prop.userConfigurable),
+        "default": None if is_secret and default else default,
+        "value": None if is_secret and (value or is_password) else value,
+        "secret": is_secret and bool(value or default or is_password),
+    }
+
+
+def _section(section: t.Any) -> dict[str, t.Any]:
+    return {
+        "namespace": section.namespace or "",
+        "type": section.type or "",
+        "at_envelope_level": bool(section.atEnvelopeLevel),
+        "contents": section.contents or "",
+    }
+
+
+def faults(given: t.Any) -> list[str]:
+    """Return what is wrong with a document, as clauses without its values."""
+    if not isinstance(given, dict) or "version" not in given:
+        return ["restore_from is not a document that vm_ovfenv_info has exported"]
+    if given["version"] != VERSION:
+        return [f"restore_from has the version {given['version']!s:.20}, and version {VERSION} is supported"]
+    if given.get("enabled") is False:
+        return ["restore_from was exported from a VM without vApp options"]
+    found = _wrong(given, "properties", list, ("class_id", "id", "instance_id", "type"), str)
+    found += _wrong(given, "products", list, tuple(_PRODUCT), str)
+    found += _wrong(given, "ovf_sections", list, ("namespace", "type", "contents"), str)
+    found += _wrong(given, "eula", list)
+    found += _wrong(given, "transport", list)
+    found += _wrong(given, "ip_allocation", dict)
+    found += _wrong(given, "install_boot", dict)
+    return found
+
+
+def _wrong(
+    given: t.Mapping[str, t.Any], name: str, kind: type, fields: t.Sequence[str] = (), field_kind: type = object
+) -> list[str]:
+    part = given.get(name)
+    if not isinstance(part, kind):
+        return [f"restore_from has no {name}"]
+    if kind is list and not fields and any(not isinstance(one, str) for one in t.cast("list[t.Any]", part)):
+        return [f"restore_from has {name} that are not texts"]
+    for number, entry in enumerate(t.cast("list[t.Any]", part) if fields else ()):
+        if not isinstance(entry, dict) or any(not isinstance(entry.get(one), field_kind) for one in fields):
+            return [f"entry {number + 1} of {name} in restore_from lacks one of {', '.join(fields)}"]
+    return []
+
+
+def rest(given: t.Mapping[str, t.Any]) -> Restored:
+    """Return the parts of a document that no option of its own writes."""
+    return Restored(
+        products=tuple({field: one[name] for name, field in _PRODUCT.items()} for one in given["products"]),
+        eula=tuple(given["eula"]),
+        sections=tuple(
+            {
+                "namespace": one["namespace"],
+                "type": one["type"],
+                "atEnvelopeLevel": bool(one.get("at_envelope_level")),
+                "contents": one["contents"],
+            }
+            for one in given["ovf_sections"]
+        ),
+        install_boot_required=bool(given["install_boot"].get("required")),
+        install_boot_stop_delay=int(given["install_boot"].get("stop_delay") or 0),
+    )

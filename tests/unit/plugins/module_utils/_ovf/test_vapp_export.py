@@ -1,0 +1,233 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Exported vApp options: everything but secrets, in the same order, and the same bytes after a restore."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+from unit.plugins.module_utils._ovf import test_vapp_change
+from unit.plugins.module_utils._ovf.test_vapp_change import prop, request
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_change, vapp_export
+
+SECRET = "vmforktest-a-secret-of-its-own"
+VM = {
+    "config.instanceUuid": "50050d8f-0000-0000-0000-000000000001",
+    "config.uuid": "42050d8f-0000-0000-0000-000000000001",
+}
+
+
+def product(key: int, **fields: Any) -> Any:
+    return vim.vApp.ProductInfo(key=key, **fields)
+
+
+def options(*properties: Any, **fields: Any) -> Any:
+    return vim.vApp.VmConfigInfo(
+        property=list(properties),
+        **{"ipAssignment": vim.vApp.IPAssignmentInfo(), "installBootRequired": False, **fields},
+    )
+
+
+SHAPES: dict[str, Any] = {
+    "nothing in it": options(),
+    "classes and instances": options(
+        prop(1, "ip0", classId="vami", instanceId="VCSA", type="ip", value="192.0.2.1"),
+        prop(2, "ip0", classId="vami", instanceId="Other", type="ip", value="192.0.2.2"),
+        prop(3, "ip0", classId="vm", type="ip", value="192.0.2.3"),
+        prop(4, "ip0", value="x"),
+        product=[
+            product(9, classId="vami", instanceId="VCSA", name="vCenter", version="8", fullVersion="8.0.3", vendor="V"),
+            product(4, classId="vami", instanceId="Other", name="Other", appUrl="https://${vami.ip0.Other}/"),
+            product(5, name="Third", vendorUrl="https://example.com", productUrl="https://example.com/p"),
+        ],
+    ),
+    "keys with dots": options(prop(0, "guestinfo.hostname", value="web"), prop(1, "c", classId="a.b", value="x")),
+    "types": options(
+        prop(1, "a", type="string(1..64)", value="x"),
+        prop(2, "b", type='string["a", "b\\"c"]', value='b"c'),
+        prop(3, "c", type="int(0..255)", defaultValue="3"),
+        prop(4, "d", type="boolean", value="true", defaultValue="False"),
+        prop(5, "e", type="real(-1.5..1.5)", value="1.5"),
+        prop(6, "f", type=None, value="untyped"),
+        prop(7, "g", type="something of a later version", value="x"),
+    ),
+    "value that is the default": options(prop(1, "a", value="x", defaultValue="x")),
+    "empty value with a default": options(prop(1, "a", value="", defaultValue="x"), prop(2, "b", value=None)),
+    "expression": options(prop(1, "netmask", type="expression", defaultValue="${netmask:VM Network}", value="")),
+    "not user-configurable": options(prop(1, "a", userConfigurable=False, value="x", defaultValue="y")),
+    "texts": options(
+        prop(1, "a", label="Größe <&>", category="Réseau", description="Zeile 1\nZeile 2\t\"'", value="値\n値")
+    ),
+    "addresses": options(
+        prop(1, "a", type="ip:VM Network", value="192.0.2.1"),
+        ipAssignment=vim.vApp.IPAssignmentInfo(
+            supportedAllocationScheme=["ovfenv", "dhcp"],
+            ipAllocationPolicy="fixedAllocatedPolicy",
+            supportedIpProtocol=["IPv4", "IPv6"],
+            ipProtocol="IPv6",
+        ),
+    ),
+    "the rest": options(
+        ovfEnvironmentTransport=["iso", "com.vmware.guestInfo"],
+        eula=["first", "second"],
+        ovfSection=[
+            vim.vApp.OvfSectionInfo(key=7, namespace="urn:b", type="B", atEnvelopeLevel=True, contents="<b/>"),
+            vim.vApp.OvfSectionInfo(key=3, namespace="urn:a", type="A", atEnvelopeLevel=False, contents="<a>x</a>"),
+        ],
+        installBootRequired=True,
+        installBootStopDelay=30,
+    ),
+    "foreign transport": options(ovfEnvironmentTransport=["ISO,com.vmware.guestInfo"]),
+}
+
+
+def exported(info: Any, **more: Any) -> dict[str, Any]:
+    return vapp_export.document("VM1", VM, info, **more)
+
+
+def as_bytes(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_round_trip(shape: str) -> None:
+    """Export, restore to a VM without vApp options, export; and a second restore has nothing to do."""
+    document = exported(SHAPES[shape])
+    read_again = json.loads(json.dumps(document))
+    change = vapp_change.plan("VM1", None, request(restore_from=read_again))
+    assert as_bytes(exported(change.after)) == as_bytes(document)
+    assert change.not_restored == []
+    again = vapp_change.plan("VM1", change.after, request(restore_from=read_again, exact=True))
+    assert not again.changes, again.spec
+    on_itself = vapp_change.plan("VM1", SHAPES[shape], request(restore_from=read_again, exact=True))
+    assert not on_itself.changes, on_itself.spec
+
+
+def test_order_and_integer_keys_do_not_matter() -> None:
+    one = SHAPES["classes and instances"]
+    other = options(
+        *(
+            prop(
+                40 - each.key,
+                each.id,
+                classId=each.classId,
+                instanceId=each.instanceId,
+                type=each.type,
+                value=each.value,
+            )
+            for each in reversed(one.property)
+        ),
+        product=list(reversed(one.product)),
+    )
+    assert as_bytes(exported(one)) == as_bytes(exported(other))
+
+
+def with_secrets() -> Any:
+    return options(
+        prop(1, "admin", type="password(8..)", value=""),
+        prop(2, "api_token", value=SECRET),
+        prop(3, "license", label="License key", value="", defaultValue=SECRET),
+        prop(4, "empty_token", value=""),
+        prop(5, "hostname", value="web"),
+        prop(6, "site", value="hidden-by-pattern"),
+    )
+
+
+def test_secrets() -> None:
+    document = exported(with_secrets(), patterns=["site"])
+    assert SECRET not in str(document)
+    assert {one["key"]: (one["value"], one["default"], one["secret"]) for one in document["properties"]} == {
+        "admin": (None, "", True),
+        "api_token": (None, "", True),
+        "empty_token": ("", "", False),
+        "hostname": ("web", "", False),
+        "license": ("", None, True),
+        "site": (None, "", True),
+    }
+    change = vapp_change.plan("VM1", None, request(restore_from=document, secret_values={"admin": SECRET}))
+    assert change.not_restored == ["api_token", "license", "site"]
+    assert any("api_token, license, site. Give them in secret_values." in one for one in change.cautions)
+    added = {one.info.id: one.info.value for one in change.spec.property}
+    assert added == {"admin": SECRET, "api_token": "", "empty_token": "", "hostname": "web", "license": "", "site": ""}
+    kept = vapp_change.plan("VM1", with_secrets(), request(restore_from=document))
+    assert not kept.changes, "what is there is not touched for want of the secrets"
+
+
+def test_values_of_the_running_vm_are_left_out() -> None:
+    leased = options(
+        prop(1, "a", type="ip:VM Network", value="192.0.2.1"),
+        prop(2, "b", type="expression", defaultValue="${ip:VM Network}", value="192.0.2.1"),
+        ipAssignment=vim.vApp.IPAssignmentInfo(ipAllocationPolicy="dhcpPolicy"),
+    )
+    assert [one["value"] for one in exported(leased)["properties"]] == ["", ""]
+
+
+def test_no_vapp_options() -> None:
+    assert exported(None) == {
+        "version": 1,
+        "vm": {"name": "VM1", "instance_uuid": VM["config.instanceUuid"], "uuid": VM["config.uuid"]},
+        "enabled": False,
+    }
+
+
+def test_values_of_the_task_come_on_top() -> None:
+    document = exported(SHAPES["empty value with a default"])
+    given = {
+        "values": {"a": "", "b": "10.2.0.1"},
+        "properties": [{"key": "new", "label": "New"}, {"key": "b", "label": "B"}],
+        "transport": ["iso"],
+    }
+    change = vapp_change.plan("VM1", None, request(restore_from=document, **given))
+    added = {one.info.id: (one.info.value, one.info.defaultValue, one.info.label) for one in change.spec.property}
+    assert added == {"a": ("", "", ""), "b": ("10.2.0.1", "", "B"), "new": ("", "", "New")}
+    assert list(change.spec.ovfEnvironmentTransport) == ["iso"]
+
+
+def test_what_the_vm_has_besides() -> None:
+    document = exported(SHAPES["classes and instances"])
+    info = options(
+        prop(1, "extra", value="x"),
+        product=[product(1, classId="extra", name="Extra")],
+        ovfSection=[vim.vApp.OvfSectionInfo(key=1, namespace="urn:x", type="X", contents="<x/>")],
+    )
+    kept = vapp_change.plan("VM1", info, request(restore_from=document)).after
+    assert {"extra"} < {one.id for one in kept.property}
+    assert {"Extra"} < {one.name for one in kept.product}
+    assert len(kept.ovfSection) == 1
+    exact = vapp_change.plan("VM1", info, request(restore_from=document, exact=True)).after
+    assert as_bytes(exported(exact)) == as_bytes(document)
+
+
+def test_another_version() -> None:
+    document = exported(SHAPES["classes and instances"])
+    info = options(
+        product=[product(1, classId="vami", instanceId="VCSA", name="vCenter", fullVersion="7.0", vendor="V")]
+    )
+    with pytest.raises(
+        _errors.Refused, match=r"it has the product vCenter 7\.0, and the document is of vCenter 8\.0\.3"
+    ):
+        vapp_change.plan("VM1", info, request(restore_from=document))
+    forced = vapp_change.plan("VM1", info, request(restore_from=document, force=True))
+    assert sorted(one.operation for one in forced.spec.product) == ["add", "add", "edit"]
+    assert as_bytes(exported(forced.after)) == as_bytes(document)
+
+
+def test_value_that_is_not_user_configurable() -> None:
+    document = exported(SHAPES["not user-configurable"])
+    info = options(prop(1, "a", userConfigurable=False, value="other", defaultValue="y"))
+    for how, sentence in {"fail": "is not user-configurable", "force": "is not to be user-configurable"}.items():
+        with pytest.raises(_errors.Refused, match=sentence):
+            vapp_change.plan("VM1", info, request(restore_from=document, not_user_configurable=how))
+    assert not vapp_change.plan("VM1", info, request(restore_from=document, not_user_configurable="skip")).changes
+
+
+def test_cases_of_the_other_file_are_still_exported() -> None:
+    """The appliance of the tests of writing, with secrets apart, is another shape."""
+    document = exported(test_vapp_change.appliance())
+    change = vapp_change.plan("VM1", None, request(restore_from=document, secret_values={"admin": SECRET}))
+    assert as_bytes(exported(change.after)) == as_bytes(document)
