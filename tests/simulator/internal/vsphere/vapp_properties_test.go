@@ -63,7 +63,6 @@ func TestWhatIsRefusedInProperties(t *testing.T) {
 		t.Errorf("a refused change was made: %v", after)
 	}
 	b.reconfigure(vm, change(edit(types.VAppPropertyInfo{Key: 2, Value: "x", Label: "Fixed"})), "")
-	made := types.VAppPropertyInfo{Key: 2, Value: "y", UserConfigurable: types.NewBool(true)}
 	b.reconfigure(vm, change(edit(types.VAppPropertyInfo{Key: 2, Value: "y", UserConfigurable: types.NewBool(true)})), "")
 
 	b.rule("vapp_change_while_on", "InvalidPowerState")
