@@ -119,6 +119,11 @@ class Budget:
             self._here.is_holding = before
 
     @property
+    def signal(self) -> str | None:
+        """The name of the signal that asks the process to end, if one came."""
+        return self._signal
+
+    @property
     def interruption(self) -> _errors.Interrupted | None:
         """The exception for the signal that came, if one came."""
         if self._signal is None:

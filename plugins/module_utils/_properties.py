@@ -162,6 +162,10 @@ class Watch:
                 self._forget()
                 raise
 
+    def start_over(self) -> None:
+        """Have the present state of every object be an update once more, when some updates were not dealt with."""
+        self._forget()
+
     def updates(self, seconds: float) -> list[tuple[t.Any, Values | None]]:
         """Wait for changes, up to so many seconds: pairs of an object and what changed.
 
@@ -275,9 +279,10 @@ class Watch:
         self._view, self._own_collector, self._version, self._login = view, collector, "", login
 
     def _close(self) -> None:
-        if self._is_open():
-            # They die with the session anyway; what the task has found out must not be lost over them.
-            with contextlib.suppress(vmodl.MethodFault, _errors.Error):
+        budget = self._session.budget
+        if self._is_open() and budget.signal is None:
+            # They die with the session anyway; what the task has found out must not be lost over them, nor to a signal.
+            with contextlib.suppress(vmodl.MethodFault, _errors.Error), budget.hold():
                 self._session.call_once(self._own_collector.Destroy)
                 self._session.call_once(self._view.DestroyView)
         self._forget()

@@ -152,6 +152,18 @@ def run(
         attempt += 1
 
 
+def run_idempotent(
+    session: Session, deadline: Deadline, what: str, submit: t.Callable[..., t.Any], *args: t.Any
+) -> t.Any:
+    """As :func:`run`, for what may be carried out twice: submitted again, once, when its answer or its task is lost."""
+    try:
+        return run(session, deadline, what, submit, *args)
+    except _errors.Unanswered:
+        raise
+    except _errors.ConnectionLost:
+        return run(session, deadline, what, submit, *args)
+
+
 def _run_once(session: Session, deadline: Deadline, what: str, submit: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
     try:
         task = session.call(submit, *args)

@@ -165,6 +165,9 @@ options:
         8 characters or more, and where the output was cut within them. Other encodings are not recognized.
       - Until then, users who may read the settings of the VM in vCenter can read them. What vCenter itself keeps in its
         events and logs is not removed.
+      - A child that is powered off, and whose script runs when it is powered on, gets them again. If they were removed
+        from a running child before its script began, for example by a task that a signal ended, the runner does not run
+        the script, and the child fails. Remove it and create it again.
       - A guest without C(awk) reports no output. With O(vmfork.vsphere.vmfork_quiesce#module:method=script), none is
         reported either when the secrets were removed before the script had ended, be it by the script itself or by a
         task whose O(timeout) was over.
@@ -609,7 +612,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
             params["concurrency"], task.check_mode, params["allow_running_parent"], params["address_timeout"]
         )
         results = children.make(parent, wanted, goal, deadline, how, task.warn)
-        if params["on_failure"] == "remove":
+        if params["on_failure"] == "remove" and session.budget.signal is None:
             removal.remove_failed(parent, results, task.warn)
         _warn_of_secrets(results, task)
     else:

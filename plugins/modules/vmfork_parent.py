@@ -36,7 +36,8 @@ options:
   state:
     description:
       - V(enabled) makes the VM a fork parent.
-      - V(disabled) makes it an ordinary VM, which does not stand still at the fork point either.
+      - V(disabled) makes it an ordinary VM, which does not stand still at the fork point either, and has no record of
+        scripts that it was quiesced with.
     type: str
     choices: [enabled, disabled]
     default: enabled
@@ -165,9 +166,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     if params["state"] == "enabled":
         changed = parents.enable(parent, deadline, params["esxi_hostname"], task.check_mode)
     else:
-        changed = not parents.is_ordinary(parent) and parents.disable(
-            parent, deadline, params["force"], params["power_off"], task.check_mode, task.warn
-        )
+        changed = parents.disable(parent, deadline, params["force"], params["power_off"], task.check_mode, task.warn)
     after = _predict(before, params) if task.check_mode and changed else parent.facts()
     return {"changed": changed, "parent": after, "diff": {"before": before, "after": after}}
 

@@ -205,7 +205,7 @@ FORKS_AGAIN = vmfork_only("an instant clone keeps its disks, and its report coun
     ("lacking", "said"),
     [
         pytest.param(
-            ADVANCED, "Could not remove the last report of child web-01", id="the first request", marks=FORKS_AGAIN
+            ADVANCED, "Could not prepare another run of child web-01", id="the first request", marks=FORKS_AGAIN
         ),
         pytest.param(POWER_ON, "Could not power on child web-01", id="the request after it"),
     ],

@@ -67,14 +67,18 @@ class FakeVCenter:
         """Method → what carries it out, instead of the method of this class."""
         self._lost: dict[str, list[bool]] = defaultdict(list)
         self._silencing: dict[str, tuple[int, bool]] = {}
-        self._session: Any = None
         self.is_silent = False
         """Whether nothing is answered any more."""
+        self.at_call: dict[int, Callable[[Callable[[], Any]], Any]] = {}
+        """Index of a call in :attr:`calls` → what happens to it; gets what carries the request out."""
+        self.budget: Any = None
+        """The time of the session that was opened last."""
         self._refused: dict[str, list[Exception]] = defaultdict(list)
         self._failing: dict[str, list[Exception]] = defaultdict(list)
         self._running: list[tuple[Any, str, Callable[[], Any]]] = []
         self._later: list[tuple[float, Callable[[], Any]]] = []
         self._views: dict[str, Any] = {}
+        self._going_down: set[Any] = set()
         self._filters: dict[str, Any] = {}
         self._numbers = itertools.count(100)
         self.root = self.add(vim.Folder, "group-d1", name="Datacenters")
@@ -144,6 +148,15 @@ class FakeVCenter:
         for task in [task for task in self._running if task[1] == method][:count]:
             self._end(task)
 
+    def forget_tasks(self, carry_out: bool) -> None:
+        """Restart: no task is known any more, whether it was carried out before or not."""
+        if carry_out:
+            self.settle()
+        self._running.clear()
+        self.held.clear()
+        for task in [one for one in self.objects if isinstance(one, vim.Task)]:
+            del self.objects[task]
+
     def settle(self) -> None:
         """Let everything that was accepted come to its end, in the order in which it was accepted."""
         while self._running:
@@ -183,6 +196,14 @@ class FakeVCenter:
         method = info.wsdlName
         given = {parameter.name: value for parameter, value in zip(info.params, arguments, strict=True)}
         self.calls.append(Call(method, target._GetMoId(), given))
+
+        def answer() -> Any:
+            return self._answer(target, info, given)
+
+        return self.at_call.pop(len(self.calls) - 1, lambda normally: normally())(answer)
+
+    def _answer(self, target: Any, info: Any, given: dict[str, Any]) -> Any:
+        method = info.wsdlName
         if self.is_silent:
             self._stay_silent()
         after, carried_out = self._silencing.get(method, (None, False))
@@ -206,7 +227,7 @@ class FakeVCenter:
 
     def _stay_silent(self) -> None:
         """Let the client wait as long as it does."""
-        self._sleep(max(0.0, min(_connection.CALL_TIMEOUT, self._session.budget._left())))
+        self._sleep(max(0.0, min(_connection.CALL_TIMEOUT, self.budget._left())))
         raise TimeoutError("timed out")
 
     def DropConnections(self) -> None:  # noqa: N802, pyVmomi's name
@@ -286,7 +307,14 @@ class FakeVCenter:
         self._switch(vm, OFF)
 
     def _do_ShutdownGuest(self, vm: Any) -> None:  # noqa: N802
-        self.later(1, lambda: self._switch(vm, OFF))
+        if vm not in self._going_down:  # a guest on its way down does not begin once more
+
+            def go_down() -> None:
+                self._going_down.remove(vm)
+                self._switch(vm, OFF)
+
+            self._going_down.add(vm)
+            self.later(1, go_down)
 
     def _switch(self, vm: Any, state: str) -> None:
         if self.objects[vm]["runtime.powerState"] == state:
@@ -378,9 +406,11 @@ class FakeVCenter:
     def _do_CreateListView(self, _manager: Any, obj: Any) -> Any:  # noqa: N802
         return self._view(vim.view.ListView, obj or [])
 
-    def _do_ModifyListView(self, view: Any, add: Any, remove: Any) -> None:  # noqa: N802
+    def _do_ModifyListView(self, view: Any, add: Any, remove: Any) -> list[Any]:  # noqa: N802
         shown = self._views[view._GetMoId()]
-        shown[:] = [one for one in shown if one not in (remove or [])] + list(add or [])
+        new = [one for one in add or [] if one in self.objects]
+        shown[:] = [one for one in shown if one not in (remove or [])] + new
+        return [one for one in add or [] if one not in self.objects]
 
     def _do_DestroyView(self, view: Any) -> None:  # noqa: N802
         del self._views[view._GetMoId()]
@@ -496,14 +526,21 @@ class FakeVCenter:
 
         :param seconds: the task's time.
         """
+        self.install(monkeypatch)
+        budget = _deadline.Budget(_deadline.Deadline(seconds))
+        return _session.Session(_session.Server("vcenter", "user", "password"), budget).__enter__()
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let every session that is opened be one of this vCenter, with its clock."""
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
         for module in (_deadline, _properties, executor):
             if hasattr(module, "time"):
                 monkeypatch.setattr(module, "time", clock)
-        monkeypatch.setattr(_session, "_stub", lambda _server, *_more: self)
-        budget = _deadline.Budget(_deadline.Deadline(seconds))
-        self._session = _session.Session(_session.Server("vcenter", "user", "password"), budget)
-        return self._session.__enter__()
+        monkeypatch.setattr(_session, "_stub", self._connect)
+
+    def _connect(self, _server: Any, budget: _deadline.Budget) -> FakeVCenter:
+        self.budget = budget
+        return self
 
     def parent(self, session: _session.Session, vm: Any, api: str = "auto") -> parents.Parent:
         """A VM in the role of a parent."""

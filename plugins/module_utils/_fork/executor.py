@@ -29,7 +29,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
     identity,
     networks,
     pipeline,
-    report,
     survey,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
@@ -48,6 +47,9 @@ MOST_LOOKS = 6
 
 CLEAR_SECONDS = 60
 """Extra time, when the task's own is over, for recording children that are being made, and for removing secrets."""
+
+LOOK_SECONDS = 10
+"""Extra time for looking whether a request was carried out whose answer was not awaited, after a signal for example."""
 
 
 _MAY_BE_DONE = "It may have been done all the same: look in vCenter."
@@ -86,6 +88,8 @@ class Executor:
         self._known: dict[t.Any, dict[str, t.Any]] = {}
         self._started: dict[str, float] = {}
         self._lost: set[str] = set()
+        self._present: tuple[str, Request] | None = None
+        """The request that is being sent, or whose result is being looked at."""
         self._is_overdue = False
         self._overtime = contextlib.ExitStack()
         self._settling: dict[str, Deadline] = {}
@@ -96,7 +100,10 @@ class Executor:
         self.seconds: dict[str, float] = {}
 
     def run(self, ways: t.Iterable[pipeline.Next]) -> list[Child]:
-        """Bring every child to its end; the children are returned in the same order."""
+        """Bring every child to its end; the children are returned in the same order.
+
+        A signal fails the children that are not done. It stays in the session's budget, and so ends the task.
+        """
         with self._overtime, _properties.Watch(self._session, self._watched()) as watch:
             for way in ways:
                 self._started[way[0].name] = time.monotonic()
@@ -116,8 +123,11 @@ class Executor:
             except vmodl.MethodFault as fault:
                 self._record_and_clear()
                 self._break_off(_errors.failure("Could not watch the children", fault).sentence)
-            except BaseException:
-                self._close_up(watch)
+            except _errors.Interrupted as interruption:
+                self._close_up(watch, interruption)
+                self._break_off(interruption.sentence)
+            except BaseException as trouble:
+                self._close_up(watch, trouble)
                 raise
         return list(self._children.values())
 
@@ -172,8 +182,9 @@ class Executor:
             return
         name = self._tasks.pop(task)
         child = self._children[name]
+        request = _request_of(child)
+        self._present = (name, request)
         if not ended.succeeded:
-            request = _request_of(child)
             self._refused(name, request, _tasks.failure(f"{request.value} {name}", ended))
         elif child.step is Step.CREATING:
             self._carried_out(name)
@@ -181,6 +192,7 @@ class Executor:
         else:
             self._carried_out(name)
             self._tell(name, pipeline.Succeeded())
+        self._present = None
 
     def _carried_out(self, name: str) -> None:
         """The present request of a child is over: what stood in its way says nothing of the next one."""
@@ -282,12 +294,14 @@ class Executor:
         for name, child in before.items():
             if not child.is_finished:
                 sentence = self._busy.get(name) or pipeline.unfinished(child, self._seconds, name not in not_begun)
+                if self._session.budget.signal is not None:
+                    sentence = pipeline.interrupted(child, self._session.budget.signal)
                 goes_on = name in under_way
                 self._tell(
                     name,
                     pipeline.Failed(sentence, goes_on=goes_on)
                     if self._is_overdue
-                    else pipeline.Overdue(sentence, goes_on),
+                    else pipeline.Overdue(sentence, goes_on, self._session.budget.signal is not None),
                 )
         # The end of a request that a child has left behind says nothing of its present one.
         self._tasks = {
@@ -298,9 +312,12 @@ class Executor:
         self._in_the_way.clear()
         self._deadline = self._overtime.enter_context(self._session.clean_up(CLEAR_SECONDS))
 
-    def _close_up(self, watch: _properties.Watch) -> None:
+    def _close_up(self, watch: _properties.Watch, trouble: BaseException) -> None:
         """Something else ends the task, a signal for example: record the children, and clear their secrets."""
         try:
+            watch.start_over()  # updates that were not dealt with are not shown again otherwise
+            if self._present is not None:
+                self._resume_present(trouble)
             if not self._is_overdue:
                 self._give_up()
             while not self._all_finished:
@@ -310,6 +327,18 @@ class Executor:
                 self._look(watch)
         except Exception:  # noqa: BLE001, the first exception is the one that is reported
             self._record_and_clear()
+
+    def _resume_present(self, trouble: BaseException) -> None:
+        """Look for the effect of the request at which something has ended the task: it may have been carried out."""
+        name, request = t.cast(t.Tuple[str, Request], self._present)  # noqa: UP006, for Python 3.8
+        self._present = None
+        if name in self._tasks.values() or (name, request) in self._waiting or self._children[name].is_finished:
+            return
+        if request in (Request.CREATE, Request.POWER_ON):
+            with self._session.clean_up(LOOK_SECONDS) as self._deadline:
+                self._look_after_lost_answer(name, request, _errors.ConnectionLost(str(trouble)))
+        else:
+            self._waiting.append((name, request))  # it does no harm if it is carried out twice
 
     def _record_and_clear(self) -> None:
         """Record the children and clear their secrets where they cannot be followed. Errors are ignored."""
@@ -364,18 +393,23 @@ class Executor:
             self._carried_out(name)
             self._tell(name, pipeline.Succeeded(by_us=False))
             return
+        self._present = (name, request)
         try:
             self._tasks[self._session_call(child, request)] = name
         except _errors.ConnectionLost as error:
             self._look_after_lost_answer(name, request, error)
         except (vmodl.MethodFault, _errors.Error) as trouble:
             self._refused(name, request, _errors.failure(f"{request.value} {name}", trouble))
+        self._present = None
 
     def _look_for_effect(self, task: t.Any) -> None:
         """vCenter does not know a task any more, as after its restart: nothing will ever tell how it ended."""
         name = self._tasks.pop(task)
+        request = _request_of(self._children[name])
+        self._present = (name, request)
         gone = "vCenter no longer knows the task, for it may have been restarted. Look at the VM in vCenter."
-        self._look_after_lost_answer(name, _request_of(self._children[name]), _errors.ConnectionLost(gone))
+        self._look_after_lost_answer(name, request, _errors.ConnectionLost(gone))
+        self._present = None
 
     def _look_after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:
         try:
@@ -396,7 +430,7 @@ class Executor:
             others = {"uuid": child.new_bios_uuid} if child.new_bios_uuid else {}
             spec = _extra_config.spec(child.record, **others)
         elif request is Request.FORGET:
-            spec = _extra_config.spec({report.POST_CLONE: ""})
+            spec = _extra_config.spec(child.preparation)
         elif request is Request.NOTE:
             spec = _extra_config.spec(child.note)
         elif request is Request.CONNECT:

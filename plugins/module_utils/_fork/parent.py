@@ -31,6 +31,9 @@ _OWN_PATHS = ("config.template", "guest.guestOperationsReady", "guest.toolsRunni
 PATHS = (*dict.fromkeys((*facts.PATHS, *families.PATHS, *_OWN_PATHS)),)
 """What is read of a parent, beside the engine's own properties."""
 
+SETTLE_SECONDS = 10
+"""Time to wait after a signal for the tasks on a VM, so that what has changed can be reported."""
+
 FORGET_SECONDS = 30
 """Time to remove what is not true any more from a VM, when the task's own may be over."""
 
@@ -165,7 +168,7 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
 
 @contextlib.contextmanager
 def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[t.Callable[[], None]]:
-    """Have an error tell what the VM is like by then, and whether it has changed: what goes on in vCenter counts.
+    """Have an error, or a signal, report the VM as it is then, and whether it changed: what goes on in vCenter counts.
 
     :returns: what is called when a task has succeeded. That counts if the VM cannot be looked at again.
     """
@@ -173,15 +176,16 @@ def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[t.Callable[[], N
     changes: list[bool] = []
     try:
         yield lambda: changes.append(True)
-    except (_errors.Error, vmodl.MethodFault) as trouble:
+    except (_errors.Error, _errors.Interrupted, vmodl.MethodFault) as trouble:
         error = trouble
-        if not isinstance(error, _errors.Error):
+        if isinstance(error, vmodl.MethodFault):
             error = _errors.failure(f"Could not watch VM {parent.name}", trouble)
-        is_lost = isinstance(trouble, (_errors.ConnectionFailed, vmodl.MethodFault))
+        is_lost = isinstance(trouble, (_errors.ConnectionFailed, _errors.Interrupted, vmodl.MethodFault))
         goes_on = is_lost or isinstance(trouble, _errors.NotEnded)
         is_changed = bool(changes)
-        with contextlib.suppress(_errors.Error, vmodl.MethodFault), parent.session.clean_up():
-            has_ended = is_lost and _tasks.await_recent(parent.session, deadline, [parent.vm])
+        with contextlib.suppress(_errors.Error, vmodl.MethodFault), parent.session.clean_up(SETTLE_SECONDS) as rest:
+            patience = rest if isinstance(trouble, _errors.Interrupted) else deadline
+            has_ended = is_lost and _tasks.await_recent(parent.session, patience, [parent.vm])
             parent.refresh()
             goes_on = goes_on and not has_ended
             is_changed = (parent.is_on, parent.is_enabled) != before
@@ -190,22 +194,28 @@ def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[t.Callable[[], N
         raise error from trouble
 
 
-def forget_scripts(parent: Parent, warn: t.Callable[[str], None]) -> None:
+def forget_scripts(parent: Parent, warn: t.Callable[[str], None]) -> bool:
     """Remove the record of the scripts from a VM that does not stand at the fork point: it is of an earlier time.
 
     The guest does so itself as a rule. But a runner that was killed cannot, and on some servers guestinfo outlasts a
     power-off.
+
+    :returns: whether a record was removed.
     """
     if parent.is_quiesced or not report.scripts(_extra_config.mapping(parent.values)):
-        return
+        return False
     what = f"Could not remove {report.SCRIPTS} from its extraConfig"
     spec = _extra_config.spec({report.SCRIPTS: ""})
     try:
         with parent.session.clean_up(FORGET_SECONDS) as deadline:
-            _tasks.run(parent.session, deadline, what, parent.vm.ReconfigVM_Task, spec)
+            _tasks.run_idempotent(parent.session, deadline, what, parent.vm.ReconfigVM_Task, spec)
     except (_errors.Error, vmodl.MethodFault) as trouble:
-        doubt = f"VM {parent.name} may be taken later for one that was quiesced with the scripts of an earlier time"
-        warn(_errors.failure(doubt, trouble).sentence)
+        warn(_errors.failure(_DOUBT.format(parent.name), trouble).sentence)
+        return False
+    return True
+
+
+_DOUBT = "VM {} may be taken later for one that was quiesced with the scripts of an earlier time"
 
 
 def unreadable(everyone: t.Mapping[t.Any, _properties.Values]) -> str | None:
@@ -296,6 +306,8 @@ def disable(
 
     :raises _errors.Refused: that would harm running children or lose a frozen state.
     """
+    if _is_ordinary(parent):
+        return _forget_left_scripts(parent, check_mode, warn)
     name = parent.name
 
     def judge() -> None:
@@ -315,7 +327,7 @@ def disable(
             )
 
     judge()
-    if is_ordinary(parent):
+    if _is_ordinary(parent):
         return False
     what = f"Could not make VM {parent.name} an ordinary VM"
     if check_mode:
@@ -370,6 +382,21 @@ def _disable(
     return is_due
 
 
+def _forget_left_scripts(parent: Parent, check_mode: bool, warn: t.Callable[[str], None]) -> bool:
+    """Remove the record of scripts that a task which was cut short left on an ordinary VM; whether it is removed."""
+    if not report.scripts(_extra_config.mapping(parent.values)):
+        return False
+    if not check_mode:
+        return forget_scripts(parent, warn)
+    try:
+        step = _privileges.Step(_DOUBT.format(parent.name), "ReconfigVM_Task extraConfig", vm=(parent.vm,))
+        _privileges.check(parent.session, [step])
+    except _errors.OperationFailed as lacking:
+        warn(lacking.sentence)
+        return False
+    return True
+
+
 def _refuse_while_children_run(parent: Parent, deadline: Deadline, force: bool) -> None:
     living = [one for one, _verdict in children(parent, deadline) if _power.is_on(one.values)]
     if living and not force:
@@ -381,8 +408,8 @@ def _refuse_while_children_run(parent: Parent, deadline: Deadline, force: bool) 
         )
 
 
-def is_ordinary(parent: Parent) -> bool:
-    """Whether the VM is neither a fork parent nor at its fork point."""
+def _is_ordinary(parent: Parent) -> bool:
+    """Return whether the VM is neither a fork parent nor at its fork point."""
     return not (parent.engine.is_enabled(parent.values) or parent.is_quiesced)
 
 

@@ -41,7 +41,9 @@ class Payload:
         self._keys |= set(values)
         try:
             self._set(deadline, f"Could not hand the scripts to VM {self._parent.name} through guestinfo", values)
-        except (_errors.NotEnded, _errors.ConnectionFailed, vmodl.MethodFault):
+        except _errors.OperationFailed:
+            raise
+        except BaseException:  # a signal, for example
             self._is_settled = False  # vCenter may put them there yet
             raise
 
@@ -65,4 +67,5 @@ class Payload:
                 warn(_errors.failure(f"Scripts may remain in {where} ({', '.join(left)})", trouble).sentence)
 
     def _set(self, deadline: Deadline, what: str, values: t.Mapping[str, str]) -> None:
-        _tasks.run(self._parent.session, deadline, what, self._parent.vm.ReconfigVM_Task, _extra_config.spec(values))
+        submit = self._parent.vm.ReconfigVM_Task
+        _tasks.run_idempotent(self._parent.session, deadline, what, submit, _extra_config.spec(values))

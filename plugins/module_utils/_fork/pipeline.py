@@ -31,7 +31,7 @@ class Step(enum.Enum):
     CREATING = "its creation"
     CREATED = "its properties"
     RECORDING = "the record on it"
-    FORGETTING = "the removal of the report it left when it last ran"
+    FORGETTING = "its preparation for another run"
     STARTING = "its power-on"
     RUNNING = "the goal"
     CONNECTING = "the connection of its network adapters"
@@ -47,7 +47,7 @@ class Request(enum.Enum):
 
     CREATE = "Could not create child"
     RECORD = "Could not record child"
-    FORGET = "Could not remove the last report of child"
+    FORGET = "Could not prepare another run of child"
     POWER_ON = "Could not power on child"
     CONNECT = "Could not connect the network adapters of child"
     CLEAR = "Could not clear the secrets of child"
@@ -84,10 +84,12 @@ class Overdue(t.NamedTuple):
     """The time is over: nothing is begun any more, but what was begun must not be left anyhow.
 
     :param goes_on: see :class:`Failed`.
+    :param early: it is not the end of the task's time, but a signal.
     """
 
     sentence: str
     goes_on: bool = False
+    early: bool = False
 
 
 class News(t.NamedTuple):
@@ -243,6 +245,22 @@ class Child:
         return _extra_config.mapping(self.values).get(report.POST_CLONE, "").split(" ")[0] == self.nonce
 
     @property
+    def preparation(self) -> dict[str, str]:
+        """The extraConfig keys that a child needs which is off, and whose script runs when it is powered on.
+
+        An old report would be taken for a new one. Secrets are there no longer when a task that was cut short, or an
+        earlier run of the child, has removed them.
+        """
+        keys = _extra_config.mapping(self.values)
+        result = {report.POST_CLONE: ""} if self.forks_again and self.has_old_report else {}
+        if self.forks_again or not (self.goal.is_born_running or self.report):
+            given = keys.get(report.CHILD_SECRETS, "").split()
+            lacking = [key for key in given if not keys.get(key, "").strip()]
+            for key, value in self.wanted.secret_config_params.items():
+                result.update({full: value for full in self.goal.param_keys(key) if full in lacking})
+        return result
+
+    @property
     def note(self) -> dict[str, str]:
         """The extraConfig keys that keep a persistent child's report, and take away what its guest could not clear."""
         ended = self.report
@@ -322,10 +340,8 @@ def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any])
         child = replace(child, nonce=identity.nonce_given(values), bios_uuid=wanted.bios_uuid)
         return replace(child, step=Step.RECORDING), Request.RECORD
     child = replace(child, nonce=record.nonce, recorded=True)
-    if goal.wait_for != "created" and not _power.is_on(values):
-        if child.has_old_report and child.forks_again:
-            return replace(child, step=Step.FORGETTING), Request.FORGET
-        return replace(child, step=Step.STARTING), Request.POWER_ON
+    if not _power.is_on(values):
+        return _start(child)
     return _arrive(replace(child, step=Step.RUNNING))
 
 
@@ -334,7 +350,7 @@ def is_moot(child: Child, request: Request) -> bool:
     return {
         Request.CREATE: False,
         Request.RECORD: child.bears_record and not child.new_bios_uuid,
-        Request.FORGET: not child.has_old_report,
+        Request.FORGET: not child.preparation,
         Request.POWER_ON: _power.is_on(child.values),
         Request.CONNECT: not child.disconnected,
         Request.CLEAR: child.secrets_seen and not child.shows_secrets,
@@ -352,7 +368,7 @@ def ahead(child: Child, request: Request | None) -> list[Request]:
     way = {
         Request.CREATE: False,
         Request.RECORD: not child.recorded and not child.goal.is_born_running,
-        Request.FORGET: False,
+        Request.FORGET: _may_start(child) and child.existed and bool(child.preparation),
         Request.POWER_ON: _may_start(child),
         Request.CONNECT: child.lacks_connection,
         Request.CLEAR: child.shows_secrets or (not child.existed and bool(child.secret_keys)),
@@ -406,6 +422,8 @@ def _may_start(child: Child) -> bool:
 def _start(child: Child) -> Next:
     """Power a recorded child on, unless it is to stay off or runs already."""
     if _may_start(child):
+        if child.existed and child.preparation:
+            return replace(child, step=Step.FORGETTING), Request.FORGET
         return replace(child, step=Step.STARTING), Request.POWER_ON
     return _arrive(replace(child, step=Step.RUNNING))
 
@@ -416,6 +434,8 @@ def _overdue(child: Child, event: Overdue) -> Next:
         return child, None
     if not child.recorded and (event.goes_on or child.step in (Step.CREATED, Step.RECORDING)):
         return _with_error(child, event.sentence), None
+    if event.early and child.step is Step.SETTLING:
+        return _fail(child, event.sentence)  # there was not time enough to judge its address
     return _failed(child, Failed(event.sentence, goes_on=event.goes_on))
 
 
@@ -442,7 +462,7 @@ def _remedy(child: Child, fault: str) -> str:
 
 def _start_afresh(child: Child) -> Next:
     """Power on when the old report is gone and seen to be: what is there later is this run's."""
-    if child.forgotten and not child.has_old_report:
+    if child.forgotten and not child.preparation:
         return replace(child, step=Step.STARTING), Request.POWER_ON
     return child, None
 
@@ -612,7 +632,8 @@ def _finish(child: Child) -> Next:
     """Secrets do not stay on a child, whatever became of it; and its report may be needed later."""
     if child.vm is not None and child.secret_keys:
         seen = child.shows_secrets
-        if seen or not (child.secrets_told or child.existed):
+        handed_over = not child.existed or child.forgotten or child.step is Step.FORGETTING
+        if seen or (handed_over and not child.secrets_told):
             return replace(child, step=Step.CLEARING, secrets_seen=seen), Request.CLEAR
     if child.vm is not None and child.note:
         return replace(child, step=Step.NOTING), Request.NOTE
@@ -622,6 +643,12 @@ def _finish(child: Child) -> Next:
 def _end(child: Child) -> Child:
     cleared = bool(child.secret_keys) and (child.secrets_seen or child.secrets_told)
     return replace(child, step=Step.FAILED if child.error else Step.DONE, secrets_cleared=cleared)
+
+
+def interrupted(child: Child, signal: str) -> str:
+    """Return why a child is not done after a signal, as a sentence."""
+    what = f"Child {child.name} is not ready"
+    return _errors.sentence(what, f"the module received {signal} before it was", "Run the task again to complete it.")
 
 
 def unfinished(child: Child, seconds: float, begun: bool = True) -> str:

@@ -44,6 +44,9 @@ KEYS = runner.Keys(
 SLOW_LOOK = 5
 """Seconds without news after which the guest's process list is asked whether the runner still lives."""
 
+MOST_LOOKS = 3
+"""How often the process list is asked, after the answer to the start was lost, until the runner was not started."""
+
 END_SECONDS = 15
 """Time for a runner to end once it was asked to. It takes a second; VMware Tools gives it five before it kills."""
 
@@ -479,6 +482,7 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
     """Wait for the fork point and, at the same time, for the runner's end before it."""
     what = f"Could not quiesce VM {parent.name}"
     known: dict[str, t.Any] = {}
+    looks = 0
     paths = (*parent.engine.paths, _extra_config.PATH, "runtime.powerState")
     with _properties.Watch(parent.session, {vim.VirtualMachine: paths}) as watch:
         watch.add([parent.vm])
@@ -500,8 +504,11 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
                 raise _errors.GuestFailed(
                     _errors.sentence(what, "it was powered off before it reached the fork point", "Power it on.")
                 )
-            if guest is not None and not news:
-                _look_at_process(parent, guest, trace)
+            if guest is not None and not news and _is_not_started(parent, guest, trace):
+                looks += 1
+                if looks == MOST_LOOKS:
+                    why = "the answer to the start of the runner in its guest was lost, and it was not started"
+                    raise _errors.GuestFailed(_errors.sentence(what, why, "Run the task again."))
     why = "it did not reach the fork point"
     remedy = "Look at what the pre-quiesce script waits for, or give a longer timeout."
     if guest is None:
@@ -512,15 +519,19 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
     deadline.check(what, why, remedy)
 
 
-def _look_at_process(parent: Parent, guest: Guest, trace: Trace) -> None:
-    """The slow second path: a runner that ended and could not report."""
+def _is_not_started(parent: Parent, guest: Guest, trace: Trace) -> bool:
+    """Return whether the guest does not know the runner. The slow second path: one that ended could perhaps not report.
+
+    :raises _errors.GuestFailed: the runner ended.
+    """
     if trace["pid"] is None:
         with contextlib.suppress(*operations.not_reported()):
             trace["pid"] = guest.find(trace["directory"])  # nobody else knows the directory's name
-        return
+            return trace["pid"] is None and guest.reports_commands()
+        return False
     code = guest.exit_code(trace["pid"])
     if code is None:
-        return
+        return False
     stage = {own: name for name, own in runner.STAGES.items()}.get(code, "killed")
     trace.update(exit_code=code, output="")
     raise _early_end(parent, guest.family, report.Report(stage, code, ""))

@@ -10,6 +10,7 @@ few calls for any number of children.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import typing as t
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, 
 
 Errors = dict[t.Any, _errors.Error]
 """VM → why it is not removed or detached."""
+
+SETTLE_SECONDS = 10
+"""Time to wait after a signal for the tasks on children, so that what was done can be reported."""
 
 REMOVE_SECONDS = 120
 """Time to remove failed children when the task's own time may be over."""
@@ -122,7 +126,8 @@ def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[
     names = {vm: child.name for vm, child in made.items()}
     with parent.session.clean_up(REMOVE_SECONDS) as deadline:
         order = Order("absent", deadline, check_mode=False, warn=warn)
-        errors, powered_off = _destroy(_Batch(parent, order, names, made))
+        errors: Errors = {}
+        powered_off = _destroy(_Batch(parent, order, names, made), errors)
     for one in failed:
         vm = one.child.vm if one.child is not None else None
         problem = errors.get(vm)
@@ -159,10 +164,15 @@ def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_nam
         ready = batch.check_again(errors)
         steps = _steps(order, {vm: concerned[vm] for vm in ready})
         errors.update(_privileges.refusals(parent.session, steps))
-    elif order.is_removal:
-        errors, powered_off = _destroy(batch)
     else:
-        errors = _detach(batch)
+        errors = {}
+        try:
+            if order.is_removal:
+                powered_off = _destroy(batch, errors)
+            else:
+                _detach(batch, errors)
+        except _errors.Interrupted:  # it stays in the session's budget, so it ends the task all the same
+            powered_off = _see_what_was_done(batch, concerned, errors)
     for vm, one in concerned.items():
         one.losses = batch.losses.get(vm)
         problem = errors.get(vm)
@@ -173,6 +183,39 @@ def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_nam
                 one.facts["power_state"] = "poweredOff"
         elif not order.check_mode and vm not in batch.changed:
             _was_gone(parent, one, order)
+
+
+def _see_what_was_done(batch: _Batch, concerned: t.Mapping[t.Any, Result], errors: Errors) -> set[t.Any]:
+    """Look which children were powered off, removed or detached before a signal came.
+
+    :param errors: gets an error for each child that is not done.
+    :returns: the VMs that were powered off and are still there.
+    """
+    session, is_removal = batch.parent.session, batch.order.is_removal
+    now: dict[t.Any, _properties.Values] | None = None
+    has_ended = False
+    with contextlib.suppress(_errors.Error, vmodl.MethodFault), session.clean_up(SETTLE_SECONDS) as deadline:
+        begun = [vm for vm in batch.begun if vm not in errors]
+        has_ended = not begun or _tasks.await_recent(session, deadline, begun)
+        now = _properties.read(session, concerned, ["runtime.powerState", identity.RECORD_PATH])
+    powered_off = set()
+    for vm, one in concerned.items():
+        if vm in errors:
+            continue
+        values = None if now is None else now.get(vm)
+        is_done = values is None if is_removal else values is not None and identity.record_of(values) is None
+        if vm in batch.begun and now is not None and is_done:
+            batch.changed.add(vm)
+            continue
+        why = f"the module received {session.budget.signal} before it was"
+        sentence = _errors.sentence(
+            f"Child {one.name} {batch.order.refusal}", why, "Run the task again to complete it."
+        )
+        goes_on = vm in batch.begun and not (has_ended and now is not None)
+        errors[vm] = _errors.NotEnded(sentence) if goes_on else _errors.OperationFailed(sentence)
+        if vm in batch.begun and one.before == "poweredOn" and values and not _power.is_on(values):
+            powered_off.add(vm)
+    return powered_off
 
 
 def _was_gone(parent: Parent, one: Result, order: Order) -> None:
@@ -208,6 +251,7 @@ class _Batch:
     :param made: VM → the child, of those that this very task made: they may have no record yet.
     :param by_name: the VMs are meant by their names, so a VM that was renamed meanwhile is not meant.
     :ivar losses: what would be lost with each.
+    :ivar begun: the VMs for which a request was sent, or may have been.
     :ivar changed: the VMs that were changed.
     """
 
@@ -221,6 +265,7 @@ class _Batch:
     ) -> None:
         self.parent, self.order, self.names, self.made, self.by_name = parent, order, names, made, by_name
         self.losses: dict[t.Any, losses.Losses] = {}
+        self.begun: set[t.Any] = set()
         self.changed: set[t.Any] = set()
         self._warned: set[str] = set()
 
@@ -389,12 +434,12 @@ def _await_idle(session: Session, order: Order, vms: t.Iterable[t.Any]) -> None:
             for one, values in watch.updates(order.deadline.remaining):
                 # What is gone is not at work any more.
                 known[one] = {**known.get(one, {}), **values} if values is not None else {}
-            watch.add(task for vm in vms for task in known.get(vm, {}).get("recentTask") or [])
+            tasks = {task for vm in vms for task in known.get(vm, {}).get("recentTask") or []}
+            watch.add(tasks - set(known))  # one that vCenter has forgotten would be reported as gone again and again
 
 
-def _detach(batch: _Batch) -> Errors:
+def _detach(batch: _Batch, errors: Errors) -> None:
     """Remove our record from the VMs, and the nonce by which a fork without a record would be taken for ours."""
-    errors: Errors = {}
     spec = _extra_config.spec({identity.RECORD_KEY: "", report.CHILD_NONCE: ""})
     jobs: dict[t.Any, _tasks.Job] = {
         vm: (f"Could not detach child {batch.names[vm]}", functools.partial(vm.ReconfigVM_Task, spec))
@@ -409,15 +454,14 @@ def _detach(batch: _Batch) -> Errors:
         return vm in now and identity.record_of(now[vm]) is None
 
     _run(batch, jobs, errors, [identity.RECORD_PATH], is_done, still_ours)
-    return errors
 
 
-def _destroy(batch: _Batch) -> tuple[Errors, set[t.Any]]:
+def _destroy(batch: _Batch, errors: Errors) -> set[t.Any]:
     """Power off and destroy; before each of the two, every VM is judged once more.
 
-    :returns: the errors, and the VMs that were powered off.
+    :param errors: gets an error for each VM that is not removed.
+    :returns: the VMs that were powered off.
     """
-    errors: Errors = {}
     off: dict[t.Any, _tasks.Job] = {
         vm: (f"Could not power off child {batch.names[vm]}", vm.PowerOffVM_Task)
         for vm, values in batch.check_again(errors).items()
@@ -439,7 +483,7 @@ def _destroy(batch: _Batch) -> tuple[Errors, set[t.Any]]:
         return {vm: gone[vm] for vm in vms if vm in now}
 
     _run(batch, gone, errors, ["runtime.powerState"], lambda now, vm: vm not in now, still_there)
-    return errors, powered_off
+    return powered_off
 
 
 def _run(
@@ -459,6 +503,7 @@ def _run(
     if not jobs:
         return
     session, deadline = batch.parent.session, batch.order.deadline
+    batch.begun |= set(jobs)
     outcomes = _tasks.run_all(session, deadline, jobs, again)
     failed = {vm: error for vm, error in outcomes.items() if error is not None}
     batch.changed |= {vm for vm, error in outcomes.items() if getattr(error, "fault", "") != "ManagedObjectNotFound"}

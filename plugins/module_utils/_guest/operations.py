@@ -345,6 +345,13 @@ class Guest:
         runners = [process for process in ours if runner_path.search(process.command)]
         return min(runners or ours, key=lambda process: (process.began, process.pid)).pid if ours else None
 
+    def reports_commands(self) -> bool:
+        """Return whether the guest reports the command lines of its processes. Never waits.
+
+        :raises Exception: one of :func:`not_reported`, the guest does not say.
+        """
+        return any(process.command for process in self._processes([]))
+
     def has_other_runner(self, directory: str) -> bool:
         """Return whether a runner of another task works in the guest. Never waits.
 

@@ -392,11 +392,17 @@ announce() {
 fork_between() {
   run run_pre_quiesce || end_early pre_quiesce $? $exit_pre_quiesce
   announce
+  inherited=$(rpc "info-get $key_secret_keys" 2>/dev/null) # of a parent that is a child itself
   trap '' 1 2 15 # a request to end that comes now would be met in every child
   rpc "$freeze" >"$directory/output" 2>&1 || end_early freeze $? $exit_freeze
   # A child that was powered off and on is here again; what it reported then is not this run's.
   is_blank "$key_post_clone" || blank "$key_post_clone"
   learn_secrets
+  if [ -n "$lost" ] && [ "$secret_keys" != "$inherited" ]; then
+    echo "$lost was removed before the script began, so it was not run. Remove this child and create it again." \
+      >"$directory/output"
+    in_child 1
+  fi
   trap 'stop; in_child 143' 1 2 15
   run run_post_clone
   in_child $?

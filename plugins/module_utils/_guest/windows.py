@@ -469,6 +469,7 @@ function Invoke-Between {
   if ($code -ne 0) { Exit-Early 'pre_quiesce' $code }
   if (Test-Stop) { Exit-Early 'terminated' 143 }
   Publish-Announcement
+  $inherited = Read-Value $key_secret_keys # of a parent that is a child itself
   $script:stage = 'freeze'
   $answer = Send-Rpc $freeze
   if ($answer.code -ne 0) {
@@ -479,6 +480,11 @@ function Invoke-Between {
   # A child that was powered off and on is here again; what it reported then is not this run's.
   if (Read-Value $key_post_clone) { Clear-Value $key_post_clone }
   Read-Secrets
+  if ($lost -and ($secret_keys -join ' ') -cne $inherited) {
+    [IO.File]::WriteAllText($output, 'A secret was removed before the script began, so it was not run. ' +
+      'Remove this child and create it again.')
+    Exit-Child 1
+  }
   Exit-Child (Invoke-Script $run_post_clone)
 }
 

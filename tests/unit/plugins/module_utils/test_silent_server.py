@@ -9,15 +9,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pyVmomi import vim
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 from unit.plugins.module_utils._fork.test_executor import ENGINES
 from unit.plugins.module_utils._fork.test_executor import Bed as Children
+from unit.plugins.module_utils._fork.test_quiesce_runs import Bed as Quiesce
 from unit.plugins.module_utils._fork.test_removal import Bed as Removal
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _power, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 SECONDS = 10
@@ -210,16 +212,7 @@ def test_vanished_task_of_a_power_change(
     session = vcenter.use(monkeypatch)
     vm = vcenter.vm("web", OFF)
     vcenter.held.add("PowerOnVM_Task")
-
-    def vanish() -> None:
-        if carried_out:
-            vcenter.end_tasks("PowerOnVM_Task")
-        vcenter._running.clear()
-        for task in [one for one in vcenter.objects if isinstance(one, vim.Task)]:
-            del vcenter.objects[task]
-        vcenter.held.clear()
-
-    vcenter.later(1, vanish)
+    vcenter.later(1, lambda: vcenter.forget_tasks(carried_out))
     began = vcenter.now
     _power.on(session, Deadline(100), vm, "web")
     assert vcenter.state(vm) == ON
@@ -230,14 +223,49 @@ def test_vanished_task_among_others(vcenter: FakeVCenter, monkeypatch: pytest.Mo
     session = vcenter.use(monkeypatch)
     vm = vcenter.vm("web", OFF)
     vcenter.held.add("PowerOnVM_Task")
-
-    def vanish() -> None:
-        for task in [one for one in vcenter.objects if isinstance(one, vim.Task)]:
-            del vcenter.objects[task]
-
-    vcenter.later(1, vanish)
+    vcenter.later(1, lambda: vcenter.forget_tasks(carry_out=False))
     began = vcenter.now
     errors = _tasks.run_all(session, Deadline(100), {vm: ("Could not power on VM web", vm.PowerOnVM_Task)})
     assert vcenter.now - began < 5
     assert isinstance(errors[vm], _errors.NotEnded)
     assert "vCenter no longer knows the task" in str(errors[vm])
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize("method", ["PowerOffVM_Task", "Destroy_Task", "ReconfigVM_Task"])
+def test_vanished_task_of_a_removal(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: str, carried_out: bool
+) -> None:
+    """What was carried out is no failure; what was not is no change, and the next run does it."""
+    bed = Removal(vcenter, monkeypatch)
+    names = ("a", "b")
+    vms = [bed.child(name) for name in names]
+    state = "detached" if method == "ReconfigVM_Task" else "absent"
+    done = "detached" if state == "detached" else "removed"
+    given = [Wanted(name) for name in names]
+    vcenter.held.add(method)
+    vcenter.later(1, lambda: vcenter.forget_tasks(carried_out))
+    began = vcenter.now
+    results = removal.named(bed.parent, given, bed.order(state=state))
+    assert vcenter.now - began < 5
+    if carried_out:
+        assert [(one.state, one.changed) for one in results] == [(done, True)] * 2
+        return
+    assert [(one.state, one.changed) for one in results] == [("failed", method == "Destroy_Task")] * 2
+    assert all("vCenter no longer knows the task" in (one.error or "") for one in results)
+    assert {vcenter.state(vm) for vm in vms} == {OFF if method == "Destroy_Task" else ON}
+    again = removal.named(bed.parent, given, bed.order(state=state))
+    assert [(one.state, one.changed) for one in again] == [(done, True)] * 2
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_vanished_task_of_a_quiesce(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, carried_out: bool) -> None:
+    """Whether the scripts are in guestinfo is not known, so they are put there once more."""
+    bed = Quiesce(vcenter, monkeypatch)
+    vcenter.held.add("ReconfigVM_Task")
+    vcenter.later(1, lambda: vcenter.forget_tasks(carried_out))
+    vcenter.later(10, bed.freeze)
+    bed.run()
+    assert bed.parent.is_quiesced
+    assert [bool(one) for one in bed.payloads] == [True]
+    assert (bed.left, bed.warnings) == ([], [])

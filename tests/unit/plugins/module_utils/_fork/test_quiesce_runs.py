@@ -262,16 +262,22 @@ def test_payload_that_cannot_be_taken_out_is_mentioned(bed: Bed) -> None:
     assert any("Scripts may remain in the extraConfig of VM golden" in one for one in bed.warnings)
 
 
+@pytest.mark.parametrize("command", ["/sbin/init", ""])
 @pytest.mark.parametrize("carried_out", [True, False])
-def test_lost_answer_to_the_start(bed: Bed, carried_out: bool) -> None:
-    """The runner is never started twice, and is looked for by its directory."""
+def test_lost_answer_to_the_start(bed: Bed, carried_out: bool, command: str) -> None:
+    """The runner is never started twice, and is looked for by its directory, if the guest reports command lines."""
+    bed.processes[1] = vim.vm.guest.ProcessManager.ProcessInfo(
+        pid=1, name="init", owner="root", cmdLine=command, startTime=WHEN
+    )
     bed.vcenter.lose_answer("StartProgramInGuest", carried_out=carried_out)
     bed.vcenter.later(10, lambda: bed.freeze() if carried_out else None)
     if carried_out:
         bed.run()
     else:
-        with pytest.raises(_errors.TimedOut, match="answer to the start of the runner"):
+        error = _errors.GuestFailed if command else _errors.TimedOut
+        with pytest.raises(error, match="answer to the start of the runner"):
             bed.run()
+        assert (bed.vcenter.now < 1000 + 30) == bool(command)
     assert bed.vcenter.count("StartProgramInGuest") == 1
     assert bed.left == []
 

@@ -423,6 +423,33 @@ def test_what_is_added_while_it_is_powered_off_counts(bed: Bed) -> None:
     assert (result.state, result.changed, bed.vcenter.count("Destroy_Task")) == ("failed", True, 0)
 
 
+def test_a_task_that_vcenter_forgets_is_neither_waited_for_nor_asked_for_again_and_again(bed: Bed) -> None:
+    """The VM still names it beside another one."""
+    busy = bed.child("a")
+    running = bed.vcenter.add(vim.Task, "task-1", **{"info.state": "running"})
+    forgotten = bed.vcenter.add(vim.Task, "task-2", **{"info.state": "running"})
+    bed.vcenter.objects[busy]["recentTask"] = [running, forgotten]
+    del bed.vcenter.objects[forgotten]
+
+    def modify(view: Any, **given: Any) -> Any:
+        assert bed.vcenter.count("ModifyListView") < 5
+        return bed.vcenter._do_ModifyListView(view, **given)
+
+    bed.vcenter.effects["ModifyListView"] = modify
+    bed.vcenter.later(20, lambda: bed.vcenter.objects[running].update({"info.state": "success"}))
+    assert outcome(bed.remove("a")) == [("a", "removed", True)]
+    assert bed.vcenter.now == 1020
+
+
+def test_the_only_task_at_work_on_a_child_vanishes(bed: Bed) -> None:
+    vm = bed.child("a")
+    task = bed.vcenter.add(vim.Task, "task-1", **{"info.state": "running"})
+    bed.vcenter.objects[vm]["recentTask"] = [task]
+    bed.vcenter.later(20, lambda: bed.vcenter.objects.pop(task))
+    assert outcome(bed.remove("a")) == [("a", "removed", True)]
+    assert bed.vcenter.now == 1020
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_task_that_is_at_work_on_a_child_is_waited_for(bed: Bed, ends: bool) -> None:
     vm = bed.child("web")

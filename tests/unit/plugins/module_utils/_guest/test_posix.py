@@ -314,6 +314,23 @@ def test_secrets_that_were_removed_before_the_script_ended(guest: Guest, job: st
     assert guest.post_clone() == report.Report("post_clone", 0, output)
 
 
+@pytest.mark.parametrize(("inherited", "code"), [("", 1), (TOKEN, 0)])
+def test_secrets_that_were_removed_before_the_script_began(guest: Guest, inherited: str, code: int) -> None:
+    """By vmfork_child that a signal ended, for example: the script would go on without them, and nobody would notice.
+
+    What a parent has that is a child itself is not the child's.
+    """
+    (guest.store / report.CHILD_SECRETS).write_text(inherited)
+    tools = (guest.bin / "vmtoolsd").read_text()
+    keys = f"printf '{TOKEN}' >\"{guest.store}/{report.CHILD_SECRETS}\"; "
+    guest.install("vmtoolsd", tools.replace("printf 'child-nonce'", f"{keys}printf 'child-nonce'"))
+    guest.run(runner.Job(post_clone="echo it runs"))
+    ended = guest.post_clone()
+    assert ended is not None
+    assert ended.exit_code == code
+    assert ("it runs" in ended.output, f"{TOKEN} was removed before" in ended.output) == (not code, bool(code))
+
+
 @WITH_PROGRAMS_OF_OUR_OWN
 def test_guest_that_cannot_hide_secrets_does_not_tell_the_output(guest: Guest) -> None:
     guest.install("awk", "#!/bin/sh\nexit 127\n")

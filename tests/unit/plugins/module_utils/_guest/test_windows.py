@@ -249,6 +249,11 @@ def test_secrets_are_hidden_by_one_measure() -> None:
     assert set(report.IGNORED) == set("\"'\\\r\n")
 
 
+def test_script_does_not_begin_without_its_secrets() -> None:
+    between = function(ps_runner(post_clone="x"), "Invoke-Between")
+    assert_in_order(between, "Send-Rpc $freeze", "Read-Secrets", "$lost -and", "Exit-Child 1", "Invoke-Script")
+
+
 def exits(text: str) -> str:
     return next(line for line in text.splitlines() if line.startswith("$exits ="))
 
