@@ -145,7 +145,7 @@ def fault_text(fault: t.Any) -> str:
     name = fault_name(fault)
     if name == "NoPermission":
         privilege = getattr(fault, "privilegeId", None) or "unknown"
-        return f"the user lacks the privilege {privilege} on {_described(getattr(fault, 'object', None))}"
+        return f"the user lacks the privilege {privilege} on {described(getattr(fault, 'object', None))}"
     said = localized or getattr(fault, "msg", None) or ""
     messages = [m.message for m in getattr(fault, "faultMessage", None) or [] if getattr(m, "message", None)]
     parts = dict.fromkeys(" ".join(str(part).split()) for part in [said, *messages] if part)
@@ -201,7 +201,8 @@ def remember_name(moid: str, name: str) -> None:
     _names[moid] = name
 
 
-def _described(entity: t.Any) -> str:
+def described(entity: t.Any) -> str:
+    """Return what the user calls a managed object: type, name and ID."""
     if entity is None:
         return "this object"
     kind, _colon, moid = str(entity).strip("'").rpartition(":")

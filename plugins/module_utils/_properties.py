@@ -12,8 +12,8 @@ import contextlib
 import time
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _types
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import INVALID, Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 Values = dict[str, t.Any]
@@ -216,7 +216,12 @@ class Watch:
                 self._lose_missing()  # vCenter reports no change of a task that it has forgotten
             return []
         self._version = update.version
-        changes = [_change(one) for part in update.filterSet or [] for one in part.objectSet or []]
+        changes = [
+            (one.obj, None if str(one.kind) == "leave" else _values(self._session, one.obj, one.changeSet))
+            for part in update.filterSet or []
+            for one in part.objectSet or []
+            if one.obj in self._objects
+        ]
         self._unseen.difference_update(one for one, _values in changes)
         if self._unseen and not getattr(update, "truncated", False):
             self._lose(self._unseen)
@@ -338,12 +343,29 @@ def _retrieve(session: Session, objects: list[t.Any], properties: list[t.Any]) -
     page = session.call_once(collector.RetrievePropertiesEx, [spec], options)
     while page is not None:
         for one in page.objects:
-            result[one.obj] = {prop.name: prop.val for prop in one.propSet or []}
+            result[one.obj] = _values(session, one.obj, one.propSet)
         page = session.call_once(collector.ContinueRetrievePropertiesEx, page.token) if page.token else None
     return result
 
 
-def _change(update: t.Any) -> tuple[t.Any, Values | None]:
-    if str(update.kind) == "leave":
-        return update.obj, None
-    return update.obj, {change.name: change.val for change in update.changeSet or []}
+def _values(session: Session, managed: t.Any, properties: t.Any) -> Values:
+    """Return the properties of an object as the server shows them.
+
+    A value of another type than vSphere declares says nothing, not even that the property is unset.
+
+    :param properties: pyVmomi objects with a ``name`` and a ``val``.
+    :raises UnknownType: there is such a value.
+    """
+    result: Values = {}
+    for prop in properties or []:
+        if prop.name == "info.error" and not isinstance(prop.val, vmodl.MethodFault):
+            continue  # it is as good as a fault that pyVmomi does not know
+        declared = _types.declaration(managed.__class__, prop.name) or _types.UNKNOWN
+        found = _types.misfit(prop.val, declared)
+        if found is not None:
+            raise UnknownType(
+                f"{session.server.hostname} answered with {found} as the property {prop.name} of "
+                f"{_errors.described(managed)}. {INVALID}"
+            )
+        result[prop.name] = prop.val
+    return result

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import http.client
+import http.cookies
 import re
 import threading
 import time
 import typing as t
+import zlib
 from xml.parsers import expat
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _deadline, _errors, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _deadline, _errors, _types, _vmomi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import Server, lost, reaching, reason
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
@@ -27,8 +30,24 @@ __all__ = ["Server", "Session", "UnknownType"]
 VERSIONS_LIMIT = 1024 * 1024
 """Bytes of the document in which a server lists the API versions it speaks; it has some thousand."""
 
+UNREADABLE = (
+    KeyError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    EOFError,
+    zlib.error,
+    http.cookies.CookieError,
+)
+"""What pyVmomi raises on an answer that it cannot read."""
+
 RETRY_SECONDS = 5
 """Seconds between two attempts to connect to a vCenter that starts."""
+
+
+INVALID = "This is no valid answer of vSphere. Check the server's health and its log, then run again."
+"""Sentences about an answer of another type than vSphere declares."""
 
 
 class UnknownType(_errors.OperationFailed):
@@ -204,7 +223,7 @@ class Session:
                 f"A value cannot be sent to {self.server.hostname}: it has characters that are no valid Unicode. "
                 "Correct the options of the task."
             ) from error
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             # pyVmomi's deserializer, on a type it has no class for, or a value that its enumeration does not have.
             raise UnknownType(
                 f"{self.server.hostname} answered with something that pyVmomi {_vmomi.version} does not know "
@@ -292,7 +311,25 @@ def _stub(server: Server, budget: Budget) -> t.Any:
         version = _newest_version(server, connection())
         stub = _vmomi.SoapStubAdapter(host=server.hostname, port=server.port, version=version)
     stub.scheme = connection
+    stub.InvokeMethod = functools.partial(_invoke, server, stub.InvokeMethod)
     return stub
+
+
+def _invoke(server: Server, invoke: t.Callable[..., t.Any], managed: t.Any, method: t.Any, arguments: t.Any) -> t.Any:
+    """Call a method and check its result.
+
+    :param method: what pyVmomi knows about it.
+    :raises UnknownType: the result is not what vSphere declares.
+    """
+    result = invoke(managed, method, arguments)
+    declared = _types.Declaration(method.result, bool(method.resultFlags & _vmomi.VmomiSupport.F_OPTIONAL))
+    found = _types.misfit(result, declared)
+    if found is not None:
+        raise UnknownType(
+            f"{server.hostname} answered the call {method.wsdlName} on {_errors.described(managed)} with {found}. "
+            f"{INVALID}"
+        )
+    return result
 
 
 def _newest_version(server: Server, connection: http.client.HTTPSConnection) -> str:

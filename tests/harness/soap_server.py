@@ -62,6 +62,8 @@ class SoapServer(ThreadingHTTPServer):
         answer), ``cut body`` (and in the midst of it), ``answer``, or a status such as ``503``. The last one stays.
         Pages other than that of the versions are named by their paths.
     :ivar pages: path → the page that is answered.
+    :ivar results: method → what is within its answer.
+    :ivar cookie: what an answer to a login has the client keep.
     """
 
     daemon_threads = True
@@ -72,6 +74,8 @@ class SoapServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.acts = {method: list(given) for method, given in acts.items()}
         self.pages: dict[str, str] = {}
+        self.results = dict(_RESULTS)
+        self.cookie = COOKIE
         self.calls: list[tuple[str, str]] = []
         """Method and session cookie of each request."""
         self.called = threading.Condition()
@@ -120,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         found = re.search(r"Body><(\w+)", body)
         assert found is not None
-        self._serve(found[1], lambda method: _ENVELOPE.format(method, _RESULTS.get(method, "")))
+        self._serve(found[1], lambda method: _ENVELOPE.format(method, self.server.results.get(method, "")))
 
     def _serve(self, method: str, answer: Callable[[str], str]) -> None:
         acts = self.server.acts.get(method, ["answer"])
@@ -146,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/xml")
         self.send_header("Content-Length", str(len(content) + (1_000_000 if act == "drip" else 0)))
         if method in ("Login", "/mob/"):
-            self.send_header("Set-Cookie", COOKIE)
+            self.send_header("Set-Cookie", self.server.cookie)
         self.end_headers()
         if act == "cut body":
             self.wfile.write(content[:100])

@@ -113,6 +113,7 @@ class FakeVCenter:
                 "config.instanceUuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, f"instance {name}")),
                 "config.extraConfig": options(keys or {}),
                 "config.hardware.device": [vim.vm.device.VirtualPCIController(key=100)],
+                "config.template": False,
                 "runtime.powerState": state,
                 "runtime.host": self.host,
                 "recentTask": [],

@@ -44,7 +44,7 @@ class Losses:
     :param template: it was made a template.
     :param children: names of its own children.
     :param disks: disks that its parent had not, each with its file.
-    :param unseen: vCenter does not show its devices, so the disks are not known.
+    :param unseen: vCenter does not show its whole configuration, so what would be lost is not known.
     :param snapshots: names of its snapshots.
     :param temporary: names of those among them that a backup seems to need.
     :param annotation: the beginning of its annotation, if that is not the parent's.
@@ -69,7 +69,7 @@ class Losses:
         if self.disks:
             result.append(f"it has disks that its parent does not have ({', '.join(self.disks)})")
         if self.unseen:
-            result.append("vCenter does not show its devices, so its disks are not known")
+            result.append("vCenter does not show its whole configuration, so its disks are not known")
         return result
 
     @property
@@ -97,7 +97,7 @@ def of(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any], children: t
         template=bool(values.get("config.template")),
         children=tuple(sorted(children)),
         disks=tuple(added_disks(parent, values)),
-        unseen=not values.get("config.hardware.device"),  # even a VM without disks has controllers
+        unseen=_is_incomplete(parent, values),
         snapshots=tuple(one.name for one in snapshots),
         temporary=tuple(one.name for one in snapshots if _OF_BACKUPS.search(f"{one.name}\n{one.description}")),
         annotation=note if len(note) <= _LONGEST_NOTE else f"{note[:_LONGEST_NOTE]}…",
@@ -125,6 +125,23 @@ def added_disks(parent: t.Mapping[str, t.Any], child: t.Mapping[str, t.Any]) -> 
             label = getattr(disk.deviceInfo, "label", None) or f"disk {disk.key}"
             result.append(f"{label}: {chain[0]}" if chain else str(label))
     return result
+
+
+def _is_incomplete(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any]) -> bool:
+    """Whether a VM's devices, or some of them, are not shown.
+
+    Even a VM without disks has controllers. Devices name their controller, and controllers their devices (vSphere API
+    reference, VirtualDevice.controllerKey and VirtualController.device). A fork has its parent's disks.
+    """
+    devices = values.get("config.hardware.device") or []
+    named = {device.controllerKey for device in devices} - {None}
+    named.update(key for device in devices for key in getattr(device, "device", None) or [])
+    return (
+        not devices
+        or not named.issubset(device.key for device in devices)
+        or (bool(_disks(parent)) and not _disks(values))
+        or values.get("config.template") is None
+    )
 
 
 def children_of(everyone: t.Iterable[t.Mapping[str, t.Any]]) -> t.Callable[[t.Mapping[str, t.Any]], list[str]]:

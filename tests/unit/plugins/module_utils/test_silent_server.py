@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -178,10 +177,12 @@ def test_removal_whose_answer_is_lost_is_looked_at(
 @pytest.fixture
 def parent(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> parents.Parent:
     vcenter.api_version = "6.5"
-    vm = vcenter.vm("golden", **{"config.forkConfigInfo": SimpleNamespace(parentEnabled=False, parentForkGroupId="")})
+    vm = vcenter.vm(
+        "golden", **{"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=False, parentForkGroupId="")}
+    )
 
     def enable(vm: Any, **_given: Any) -> None:
-        vcenter.objects[vm]["config.forkConfigInfo"] = SimpleNamespace(parentEnabled=True, parentForkGroupId="g1")
+        vcenter.objects[vm]["config.forkConfigInfo"] = vim.vm.ForkConfigInfo(parentEnabled=True, parentForkGroupId="g1")
 
     vcenter.effects["EnableForkParent_Task"] = enable
     return vcenter.parent(vcenter.use(monkeypatch, SECONDS), vm)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyVmomi import vim
 from unit.fake_vcenter import FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
@@ -17,20 +18,20 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.vmfork import
 
 NOBODY: Any = None
 ENGINE = VmforkEngine(NOBODY)  # looks at properties only
-ENABLED = {"config.instanceUuid": "p", "config.forkConfigInfo": SimpleNamespace(parentEnabled=True)}
-FORK = {"config.forkConfigInfo": SimpleNamespace(parentEnabled=None, childType="persistent")}
+ENABLED = {"config.instanceUuid": "p", "config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True)}
+FORK = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(childType="persistent")}
 PLAIN = {"config.instanceUuid": "v"}
 
 
 def head_of(group: str | None) -> dict[str, Any]:
     """A fork parent, and the fork group that vSphere 6.5 shows on it."""
-    info = SimpleNamespace(parentEnabled=True, parentForkGroupId=group)
+    info = vim.vm.ForkConfigInfo(parentEnabled=True, parentForkGroupId=group)
     return {"config.instanceUuid": "p", "config.forkConfigInfo": info}
 
 
 def member_of(group: str | None, **values: Any) -> dict[str, Any]:
     """A fork of any tool, with the fork group that vSphere 6.5 shows on it."""
-    info = SimpleNamespace(parentEnabled=None, childType="nonpersistent", childForkGroupId=group)
+    info = vim.vm.ForkConfigInfo(childType="nonpersistent", childForkGroupId=group)
     return {"config.instanceUuid": "c", "config.forkConfigInfo": info, **values}
 
 

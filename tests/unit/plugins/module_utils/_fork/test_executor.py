@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,7 +31,7 @@ class Bed:
         vcenter.api_version = version
         self.vcenter = vcenter
         frozen = {"runtime.instantCloneFrozen": True, "runtime.quiescedForkParent": True}
-        enabled = {"config.forkConfigInfo": SimpleNamespace(parentEnabled=True, parentForkGroupId="g1")}
+        enabled = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True, parentForkGroupId="g1")}
         self.vm = vcenter.vm("golden", **frozen, **enabled)
         self.session = vcenter.use(monkeypatch)
         self.parent: Parent = vcenter.parent(self.session, self.vm)

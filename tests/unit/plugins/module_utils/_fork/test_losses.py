@@ -145,14 +145,43 @@ def snapshot(name: str, *children: Any, description: str = "") -> Any:
     ],
 )
 def test_of(values: dict[str, Any], parent: dict[str, Any], expected: losses.Losses) -> None:
-    assert (
-        losses.of(parent, {"config.hardware.device": [vim.vm.device.VirtualPCIController(key=100)], **values})
-        == expected
-    )
+    assert losses.of(parent, {"config.hardware.device": [PCI], "config.template": False, **values}) == expected
 
 
-@pytest.mark.parametrize("devices", [{}, {"config.hardware.device": []}])
-def test_disks_that_cannot_be_seen_are_an_obstacle(devices: dict[str, Any]) -> None:
-    lost = losses.of({}, devices)
-    assert lost == losses.Losses(unseen=True)
-    assert len(lost.obstacles) == 1
+PCI = vim.vm.device.VirtualPCIController(key=100)
+
+
+def scsi(*keys: int) -> Any:
+    return vim.vm.device.ParaVirtualSCSIController(key=1000, controllerKey=100, busNumber=0, device=list(keys))
+
+
+@pytest.mark.parametrize(
+    ("parent", "devices", "unseen"),
+    [
+        pytest.param([], None, True, id="no property"),
+        pytest.param([], [], True, id="no device"),
+        pytest.param([], [PCI], False, id="a VM without disks"),
+        pytest.param([disk(BASE)], [PCI, scsi()], True, id="no disk, and the parent has one"),
+        pytest.param([disk(BASE)], [disk(OWN, BASE)], True, id="a disk without its controller"),
+        pytest.param([disk(BASE)], [scsi(2000), disk(OWN, BASE)], True, id="a controller without its controller"),
+        pytest.param([disk(BASE)], [PCI, scsi(2000, 2001), disk(OWN, BASE)], True, id="a disk that is not shown"),
+        pytest.param([disk(BASE)], [PCI, scsi(2000), disk(OWN, BASE)], False, id="all that is named"),
+        pytest.param([disk(BASE)], [PCI, scsi(), disk(OWN, BASE)], False, id="a controller that names none"),
+        pytest.param(
+            [disk(BASE), disk(BASE, unit=1)], [PCI, scsi(2000), disk(OWN, BASE)], False, id="parent got another"
+        ),
+    ],
+)
+def test_devices_that_are_not_all_shown_are_an_obstacle(
+    parent: list[Any], devices: list[Any] | None, unseen: bool
+) -> None:
+    values = {"config.template": False, "config.files.vmPathName": "[ds] web-01/web-01.vmx"}
+    if devices is not None:
+        values["config.hardware.device"] = devices
+    lost = losses.of({"config.hardware.device": parent}, values)
+    assert lost == losses.Losses(unseen=unseen)
+    assert len(lost.obstacles) == unseen
+
+
+def test_vm_that_may_be_a_template() -> None:
+    assert losses.of({}, {"config.hardware.device": [PCI]}).unseen

@@ -604,7 +604,10 @@ def test_of_all_vms_no_more_than_the_record_is_read(bed: Bed, monkeypatch: pytes
 LOST: dict[str, dict[str, Any]] = {
     "it was made a template": {"config.template": True},
     "it has disks that its parent does not have (disk 2001)": {
-        "config.hardware.device": [vim.vm.device.VirtualDisk(key=2001, unitNumber=1, controllerKey=1000)]
+        "config.hardware.device": [
+            vim.vm.device.ParaVirtualSCSIController(key=1000),
+            vim.vm.device.VirtualDisk(key=2001, unitNumber=1, controllerKey=1000),
+        ]
     },
 }
 
