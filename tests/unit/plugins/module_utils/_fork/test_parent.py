@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ BUSY = vim.fault.TaskInProgress(msg="The operation is not allowed in the current
 
 
 def fork_config(is_enabled: bool) -> Any:
-    return SimpleNamespace(parentEnabled=is_enabled, parentForkGroupId=None, childForkGroupId=None, childType=None)
+    return vim.vm.ForkConfigInfo(parentEnabled=is_enabled)
 
 
 class Bed:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
-FORK_PARENT = SimpleNamespace(parentEnabled=True, parentForkGroupId=None, childForkGroupId=None, childType=None)
+FORK_PARENT = vim.vm.ForkConfigInfo(parentEnabled=True)
 
 RESULTS = [5, True, "vm-1", [5], ["vm-1"], [None], [vim.Folder("group-v1")], vim.VirtualMachine("vm-100")]
 
