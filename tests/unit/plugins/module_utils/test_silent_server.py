@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pyVmomi import vim
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 from unit.plugins.module_utils._fork.test_executor import ENGINES
 from unit.plugins.module_utils._fork.test_executor import Bed as Children
