@@ -117,6 +117,44 @@ def test_fork_point(bed: Bed) -> None:
     assert not bed.vcenter.called("TerminateProcessInGuest", "DeleteDirectoryInGuest")
 
 
+OLD = f"{payload.KEY}.7"
+
+
+@pytest.mark.parametrize("plan", [{}, {"job": None, "login": None}], ids=["scripts", "wait"])
+def test_scripts_that_an_earlier_task_left_are_gone_before_the_fork_point(bed: Bed, plan: dict[str, Any]) -> None:
+    bed.vcenter.set_keys(bed.vm, **{OLD: "c2NyaXB0"})
+    bed.parent.refresh()
+    bed.vcenter.later(10, bed.freeze)
+    at_freeze: list[str] = []
+    bed.vcenter.later(9, lambda: at_freeze.extend(bed.left))
+    bed.run(**plan)
+    assert OLD not in at_freeze
+    assert bed.left == []
+
+
+def test_scripts_that_the_runner_has_taken_are_not_cleared_again(bed: Bed) -> None:
+    def take(manager: Any, **given: Any) -> int:
+        pid = bed.start(manager, **given)
+        bed.vcenter.set_keys(bed.vm, **dict.fromkeys(bed.left, ""))
+        return pid
+
+    bed.vcenter.effects["StartProgramInGuest"] = take
+    bed.vcenter.later(10, bed.freeze)
+    bed.run()
+    assert bed.vcenter.count("ReconfigVM_Task") == 1
+
+
+def test_scripts_that_arrive_late_are_cleared_all_the_same(bed: Bed) -> None:
+    """The answer was lost while vCenter was at work: what clears them must come after that."""
+    bed.vcenter.held.add("ReconfigVM_Task")
+    bed.vcenter.lose_answer("ReconfigVM_Task", carried_out=True)
+    for seconds in (5, 10):
+        bed.vcenter.later(seconds, lambda: bed.vcenter._end(bed.vcenter._running[-1]))
+    with pytest.raises(_errors.ConnectionLost):
+        bed.run()
+    assert (bed.left, bed.vcenter.count("ReconfigVM_Task")) == ([], 2)
+
+
 @pytest.mark.parametrize("stage", ["pre_quiesce", "freeze", "not_root"])
 def test_runner_that_ends_early_is_reported_and_leaves_nothing(bed: Bed, stage: str) -> None:
     bed.vcenter.later(10, lambda: bed.tell(stage, 3))
