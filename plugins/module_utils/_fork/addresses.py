@@ -190,7 +190,7 @@ def _held(values: Values) -> dict[IPAddress, set[str] | None]:
     cards = networks.adapters(values)
     by_mac = {networks.mac_of(card): networks.network_id(card.backing) for card in cards}
     known = {one for one in by_mac.values() if one is not None}
-    every: set[str] | None = known if known and len(known) == len(set(by_mac.values())) else None
+    every: set[str] | None = known if len(known) == len(set(by_mac.values())) else None
     if not cards:
         every = {network._GetMoId() for network in values.get("network") or []} or None
     result: dict[IPAddress, set[str] | None] = {}

@@ -102,6 +102,11 @@ FIRST = Network(1, network="lab")
         ([child("a", ip0__address="192.0.2.5/24"), child("b", ipaddress="192.0.2.5")], None, "to child a and"),
         ([child("a", ipaddress="2001:db8::5"), child("b", ipaddress="2001:DB8:0:0::5")], None, "to child a and"),
         ([child("a", FIRST, ip="192.0.2.5"), child("b", FIRST, ip="192.0.2.5")], None, "to child a and"),
+        (
+            [child("a", Network(1, connect="after_post_clone"), ip="192.0.2.5"), child("b", ip="192.0.2.5")],
+            None,
+            "child a",
+        ),
         ([child(ipaddress="198.51.100.5")], "192.0.2.0/24", "192.0.2.0/24. Correct one of the two"),
         ([child(ipaddress="2001:db9::5")], "2001:db8::/64", "is outside of ip_network"),
         ([child(ipaddress="192.0.2.0")], "192.0.2.0/24", "network or broadcast address"),

@@ -140,6 +140,13 @@ def test_vm_that_is_not_the_child_is_left_alone(goal: Goal, change: dict[str, An
     assert why in str(child.error)
 
 
+@pytest.mark.parametrize("of_parent", ["group-2", None])
+def test_new_child_may_be_of_its_parents_fork_group(of_parent: str | None) -> None:
+    goal = Goal("created", {**PARENT, "config.forkConfigInfo": SimpleNamespace(parentForkGroupId=of_parent)})
+    child, _request = pipeline.begin(Wanted("web-01"), goal)
+    assert walk(child, Created(VM), News({**on(), "config.forkConfigInfo": GROUP})).vm is VM
+
+
 @pytest.mark.parametrize("by", ["uuid", "nonce", "record"])
 def test_new_child_is_known_by_its_bios_uuid_or_its_nonce(by: str) -> None:
     child = born_running()

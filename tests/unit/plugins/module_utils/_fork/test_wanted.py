@@ -75,6 +75,7 @@ def test_mac_address_at_the_top_for_the_one_child_that_has_none_of_its_own() -> 
         ("東京_1", "xn---1-l92cn98g", None),
         ("web-01.example.com", "web-01", "web-01.example.com"),
         ("web_01.example.com.", "web-01", "web-01.example.com"),
+        ("b" + "ü" * 70 + "cher", "bcher", None),
         ("bücher.example.com", "xn--bcher-kva", "xn--bcher-kva.example.com"),
         (".web.lan", "web", "web.lan"),
         ("10.0.0.5", "10-0-0-5", None),
