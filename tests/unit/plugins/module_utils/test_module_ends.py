@@ -87,6 +87,35 @@ def test_errors_end_in_a_sentence_and_logged_out(
         assert (result["changed"], result["parent"]) == (True, {"name": "golden"})
 
 
+RAW = "\x1b[31mred\x00\u202eder\x9b\r"
+"""What moves a terminal's cursor, ends a text in C, or turns its direction."""
+
+
+@pytest.mark.parametrize("ending", ["result", "error", "fault", "interrupted"])
+def test_no_control_character_is_returned(run: Run, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests, names and faults of the server may hold any."""
+    warnings: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _module, text: warnings.append(text))
+
+    def work(task: _module.Task, _session: Any) -> _module.Result:
+        task.warn(f"warned of {RAW}")
+        endings = {
+            "error": _errors.Refused(f"VM {RAW}", parent={"name": RAW, RAW: [RAW]}),
+            "fault": vmodl.fault.SystemError(msg=RAW),
+            "interrupted": _errors.Interrupted(RAW, parent={"name": RAW}),
+        }
+        if ending in endings:
+            raise endings[ending]
+        return {"changed": True, "parent": {"name": RAW, RAW: [RAW]}, "diff": {"before": {RAW: RAW}, "after": {}}}
+
+    result = run(work)
+    del result["invocation"]
+    assert len(warnings) == 1
+    shown = json.dumps([result, warnings], ensure_ascii=False)
+    assert "\\\\x1b[31mred" in shown, "as an escape sequence"
+    assert not [word for word in ("\\u00", "\x1b", "\x9b", "\u202e", "\\r") if word in shown]
+
+
 @pytest.mark.parametrize("timeout", [0, -5])
 def test_timeout_that_cannot_be_right(vcenter: FakeVCenter, run: Run, timeout: int) -> None:
     result = run(raising(AssertionError()), timeout=timeout)

@@ -280,12 +280,27 @@ def test_scripts_that_arrive_late_are_taken_out(bed: Bed) -> None:
     assert (bed.left, bed.vcenter.count("StartProgramInGuest")) == ([], 0)
 
 
-def test_scripts_of_an_earlier_task_are_taken_out(bed: Bed) -> None:
+@pytest.mark.parametrize(
+    "plan", [{}, {"delivery": "file_transfer"}, {"job": None, "login": None}], ids=["guestinfo", "files", "wait"]
+)
+def test_scripts_of_an_earlier_task_are_taken_out_before_the_fork_point(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, plan: dict[str, Any]
+) -> None:
+    """All children would inherit them."""
     bed.vcenter.set_keys(bed.vm, **{f"{payload.KEY}.7": "left"})
     bed.parent.refresh()
-    bed.vcenter.later(10, bed.freeze)
-    bed.run()
-    assert bed.left == []
+    bed.vcenter.effects["CreateTemporaryDirectoryInGuest"] = lambda _manager, **_given: "/tmp/vmfork.1"
+    monkeypatch.setattr(Guest, "upload", lambda _guest, *_file: None)
+    at_the_fork_point: list[str] = []
+
+    def freeze() -> None:
+        at_the_fork_point.extend(key for key in bed.left if key.endswith(".7"))
+        bed.freeze()
+
+    bed.vcenter.later(10, freeze)
+    bed.run(**plan)
+    assert bed.parent.is_quiesced
+    assert (at_the_fork_point, bed.left) == ([], [])
 
 
 def test_payload_that_cannot_be_taken_out_is_mentioned(bed: Bed) -> None:
