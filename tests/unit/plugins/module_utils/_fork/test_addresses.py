@@ -127,6 +127,7 @@ def test_refused_without_a_server(children: list[Wanted], network: str | None, s
         ([child("a", FIRST, ip="192.0.2.5"), child("b", Network(1, network="dmz"), ip="192.0.2.5")], None),
         ([child(ip0__address="192.0.2.5", ip1__address="198.51.100.5")], "192.0.2.0/24"),
         ([child(ipaddress="2001:db8::5")], "192.0.2.0/24"),
+        ([child(ipaddress="2001:db8::ffff:ffff:ffff:ffff")], "2001:db8::/64"),
         ([child(ipaddress="192.0.2.4")], "192.0.2.4/31"),
         ([child(ipaddress="dhcp"), child("b", ipaddress="dhcp")], "192.0.2.0/24"),
     ],
@@ -213,6 +214,11 @@ def router(*nics: Any, cards: bool = True) -> dict[str, Any]:
 IN_LAB, IN_DMZ = child(ipaddress="192.0.2.7"), child("web", Network(1, network="dmz"), ipaddress="192.0.2.7")
 
 
+PARTLY = {**vm("db", "192.0.2.7", LAB, None), "guest.net": [nic("", "192.0.2.7")]}
+for number, card in enumerate(PARTLY["config.hardware.device"]):
+    card.macAddress = f"00:50:56:00:01:0{number}"
+
+
 @pytest.mark.parametrize(
     ("wanted", "other", "refused", "warned"),
     [
@@ -223,6 +229,8 @@ IN_LAB, IN_DMZ = child(ipaddress="192.0.2.7"), child("web", Network(1, network="
         pytest.param(IN_LAB, router(nic(MAC, "192.0.2.7"), cards=False), True, False, id="adapters not visible"),
         pytest.param(IN_LAB, router(nic("02:42:00:00:00:01", "192.0.2.7", device=-1)), False, True, id="no adapter's"),
         pytest.param(IN_LAB, router(nic("", "192.0.2.7", device=None)), True, False, id="no MAC address"),
+        pytest.param(IN_DMZ, PARTLY, False, True, id="no MAC address, and the network of an adapter is not known"),
+        pytest.param(IN_LAB, {"name": "db", "guest.ipAddress": "192.0.2.7"}, False, True, id="networks not visible"),
         pytest.param(IN_LAB, router(SimpleNamespace(macAddress=None, ipAddress=None)), False, False, id="no address"),
         pytest.param(IN_LAB, router(nic(MAC, "no address")), False, False, id="text"),
         pytest.param(child(ipaddress="198.51.100.9"), router(), True, False, id="main address alone"),

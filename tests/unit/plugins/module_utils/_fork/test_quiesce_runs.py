@@ -151,6 +151,7 @@ def test_scripts_that_arrive_late_are_cleared_all_the_same(bed: Bed) -> None:
         bed.vcenter.later(seconds, lambda: bed.vcenter._end(bed.vcenter._running[-1]))
     with pytest.raises(_errors.NotEnded):
         bed.run(seconds=20)
+    bed.vcenter.settle()
     assert (bed.left, bed.vcenter.count("ReconfigVM_Task")) == ([], 2)
 
 
