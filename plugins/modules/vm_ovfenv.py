@@ -70,9 +70,19 @@ options:
         throws its memory away.
       - V(data_loss) that powering the VM off throws away what was written to a nonpersistent disk, or reverts the VM to
         its snapshot.
+      - V(required_empty) that a property of a type that does not take an empty value, such as C(ip) or C(string(1..)),
+        has none. vCenter then refuses to power the VM on. Give it a value first.
     type: list
     elements: str
-    choices: [guest_not_seen, contradictory, foreign_id, may_be_fork, data_loss, address_change, no_ip_pool]
+    choices:
+      - guest_not_seen
+      - contradictory
+      - foreign_id
+      - may_be_fork
+      - data_loss
+      - address_change
+      - no_ip_pool
+      - required_empty
     default: []
   guest_probe:
     description:
@@ -164,7 +174,8 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     if not session.is_vcenter:
         raise _errors.Refused(
             f"VM {found.name} is left as it is: {session.name} is an ESXi host, and only vCenter delivers an OVF "
-            "environment. Give the vCenter in hostname."
+            "environment. Give the vCenter in hostname. Where there is none, inject a document with ovftool "
+            "(--X:injectOvfEnv --powerOn) or govc (InjectOvfEnv in the options of import.ova)."
         )
     mask = masking.Mask()
     way = cure.Cure(

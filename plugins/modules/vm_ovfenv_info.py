@@ -147,6 +147,7 @@ options:
       - lost_suspected
       - delivered_assumed
       - contradictory
+      - nothing_to_deliver
       - unknown
   fail_on:
     description:
@@ -310,8 +311,9 @@ ovfenv:
         - V(state) is V(ok), V(empty), V(not_running), V(no_permission), V(unsupported), V(error) or V(not_asked);
           V(error) says why nothing came.
         - V(document) has V(origin) (V(vcenter), V(injected), V(vapprun) or V(unknown)), V(entity_id), V(vcenter_id),
-          V(esx_id), V(moref_matches), V(platform), V(properties), V(duplicate_keys), V(adapters), V(entities),
-          V(vservices), V(sha256), V(parse_error) and V(truncated).
+          V(esx_id), V(moref_matches), V(platform), V(properties), V(duplicate_keys), V(skipped_keys), V(adapters),
+          V(entities), V(vservices), V(sha256), V(parse_error) and V(truncated). V(skipped_keys) are the keys of
+          malformed properties, null where the key cannot be read either.
         - V(raw_xml) is the document as it is, with O(include_raw_xml).
       type: dict
     iso:
@@ -444,7 +446,8 @@ ovfenv:
             - Position of the status in the order of urgency, 1 for the most urgent one, V(lost).
             - The order is V(lost), V(config_lost), V(not_delivered), V(not_deliverable), V(lost_suspected), V(stale),
               V(contradictory), V(unknown), V(delivered_assumed), V(delivered_injected), V(delivered_iso), V(delivered),
-              V(cleared), V(inherited), V(not_running), V(not_configured), V(not_applicable).
+              V(cleared), V(inherited), V(not_running), V(not_configured), V(not_applicable),
+              V(nothing_to_deliver).
             - Decide by RV(ovfenv[].diagnosis.rank), RV(ovfenv[].diagnosis.act_now) and
               RV(ovfenv[].diagnosis.needs_power_cycle) rather than by words. Ansible masks a word of which a password is
               a part.
@@ -558,7 +561,8 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     }
     failing = [one for one in examined if one.diagnosis.status in (params["fail_on"] or [])]
     if failing:
-        listed = ", ".join(f"{one.found.name} ({one.diagnosis.status})" for one in failing)
+        verdicts = ((one.found.name, filter(None, (one.diagnosis.status, one.diagnosis.cause))) for one in failing)
+        listed = ", ".join(f"{name} ({', '.join(verdict)})" for name, verdict in verdicts)
         raise _errors.VerdictFailed(f"{len(failing)} of {len(examined)} VMs fail: {listed}. See ovfenv.", **result)
     return {"changed": False, **result}
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from typing import Any
 
@@ -69,6 +70,7 @@ def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> d
         {"configured": _configured(product, "iso"), "power_on": _power_on("vcenter", number, "x")},
         {"configured": _configured(product, "iso"), "power_on": _power_on("vcenter", number, "x"),
          "iso": Iso(True, "[ds] a/_ovfenv-a.iso", True)},
+        {"configured": dataclasses.replace(usual, transports=()), "power_on": _power_on("vcenter", number, "x")},
         {"configured": Configured(True), "power_on": _power_on("vcenter", number, "x")},
         {"configured": usual, "guest": no_value, "power_on": _power_on("vcenter", number, "EXAMPLE\\jane")},
         {"configured": usual, "guest": GuestView("cleared", "full"), "power_on": _power_on("vcenter", number, "x")},

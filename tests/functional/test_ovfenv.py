@@ -217,8 +217,8 @@ def test_address_change(shared: Estate) -> None:
 def test_address_however_it_is_written(shared: Estate) -> None:
     """With the length of its prefix, under a name in camel case; what is masked elsewhere is masked here."""
     address = prop("guestinfo.interface.0.ip.0.address", "192.0.2.77/24")
-    one = lost(shared, "written", address, prop("mgmtIp", "192.0.2.78"), prop("private_ip", "192.0.2.79"))
-    told = "guestinfo.interface.0.ip.0.address=192.0.2.77, mgmtIp=192.0.2.78, private_ip=********."
+    one = lost(shared, "written", address, prop("mgmtIp", "192.0.2.78"), prop("password_ip", "192.0.2.79"))
+    told = "guestinfo.interface.0.ip.0.address=192.0.2.77, mgmtIp=192.0.2.78, password_ip=********."
     refused = assert_left_alone(one, f"would be told {told}", probe="full")
     assert "192.0.2.79" not in refused.raw
 

@@ -193,7 +193,7 @@ STORIES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
     "iso": (started("vcenter", transports=(ISO,)), ["delivered_iso, high"] * 3),
     "iso-esxi": (
         started("esxi", transports=(ISO,)),
-        [f"not_delivered (iso_not_connected), medium: {CYCLE}"] * 3,
+        [f"lost (powered_on_from_esxi), medium: {CYCLE}"] * 3,
     ),
     "iso-without-drive": (without_drive, ["not_delivered (no_cdrom), high: add_cdrom"] * 3),
     "both": (
@@ -317,7 +317,7 @@ def test_only_and_fail_on(stage: Estate) -> None:
     assert not look(stage, *names, fail_on=["lost", "stale"]).get("failed")
     failed = look(stage, *names, fail_on=["lost_suspected"], only=["delivered_assumed"])
     assert failed["failed"]
-    assert failed.msg == "1 of 3 VMs fail: esxi (lost_suspected). See ovfenv."
+    assert failed.msg == "1 of 3 VMs fail: esxi (lost_suspected, esxi_direct). See ovfenv."
     assert [one["name"] for one in failed["ovfenv"]] == ["vcenter"]
     assert failed["summary"] == shown["summary"]
     assert "exception" not in failed
@@ -732,7 +732,7 @@ def keeper(place: Estate, name: str) -> Appliance:
         name,
         prop("admin", SECRETS["typed"], kind="password"),
         prop("smcApiKey", SECRETS["named"], class_id="forcepoint"),
-        prop("licence", SECRETS["patterned"]),
+        prop("planted", SECRETS["patterned"]),
         prop("settings", f"password={SECRETS['inside']}"),
         prop("hostname", "shown-in-clear"),
     )
@@ -749,7 +749,7 @@ def keeper(place: Estate, name: str) -> Appliance:
         "Admin": SECRETS["spelled"],
         "vapp.login": SECRETS["parent"],
         "forcepoint.smcApiKey": SECRETS["guest"],
-        "licence": SECRETS["patterned"],
+        "planted": SECRETS["patterned"],
         "settings": f"password={SECRETS['inside']}",
         "hostname": "shown-in-clear",
     }
@@ -762,7 +762,7 @@ def test_secrets(shared: Estate, method: str) -> None:
     """None in anything that is printed at -vvv, also not in raw XML; what is none is shown."""
     name = f"secrets-{method}"
     one = keeper(shared, name)
-    given = {"mask_patterns": ["licen[cs]e"], "include_raw_xml": True, "guest_probe": method}
+    given = {"mask_patterns": ["planted"], "include_raw_xml": True, "guest_probe": method}
     printed = shared.vcenter.ansible("vm_ovfenv_info", name=name, diff=True, **given)
     assert f'"name": "{name}"' in printed
     assert "shown-in-clear" in printed

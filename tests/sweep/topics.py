@@ -9,7 +9,7 @@ import re
 from functional.ways import INSTANT_CLONE, MOB, SOAP, Way
 
 OF_OVF = re.compile(
-    r"ovfenv|extract_|computed_|iso_|guest_rpc|password_edited|check_power_on"
+    r"ovfenv|extract_|required_property|computed_|iso_|guest_rpc|password_edited|check_power_on"
     r"|event|host_client_user|multi_power_on"
 )
 OF_WRITING = re.compile(r"vapp_(values|made|edit|change)_|password_edited")

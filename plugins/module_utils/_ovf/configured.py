@@ -17,6 +17,11 @@ if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
 
+GUESTINFO = "com.vmware.guestinfo"
+ISO = "iso"
+KNOWN_TRANSPORTS = frozenset((GUESTINFO, ISO))
+
+
 @dataclass(frozen=True)
 class Product:
     """A product that the vApp options describe."""
@@ -66,6 +71,8 @@ class Configured:
     :param transports: ``com.vmware.guestInfo``, ``iso``; none: nothing is delivered.
     :param ip_assignment: ``policy``, ``protocol``, ``supported_schemes``, ``effective_from`` (``vm`` or ``vapp``).
     :param parent_vapps: names of the vApps around the VM, nearest first.
+    :param vapp_properties: how many properties the vApps around it have, which its document has as well; ``None``:
+        their configuration is not visible.
     :param values_computed: whether a running VM's expressions have their values. vCenter computes them when it
         starts the VM and clears them when it stops: true proves that vCenter started it, false suggests that it
         did not (an expression may come out empty). ``None``: not running, or no expressions.
@@ -81,6 +88,61 @@ class Configured:
     eula_count: int = 0
     parent_vapps: tuple[str, ...] = ()
     values_computed: bool | None = None
+    vapp_properties: int | None = 0
+
+    @property
+    def delivers_by(self) -> frozenset[str]:
+        """The transports that vCenter knows: :data:`GUESTINFO`, :data:`ISO`.
+
+        Published descriptors also write them in other case, or both in one text.
+        """
+        return frozenset(_split(self.transports)) & KNOWN_TRANSPORTS
+
+    @property
+    def foreign_transports(self) -> tuple[str, ...]:
+        """Those that it does not know."""
+        return tuple(one for one in self.transports if not frozenset(_split([one])) & KNOWN_TRANSPORTS)
+
+    @property
+    def required_empty(self) -> tuple[Property, ...]:
+        """Properties that must have a value and have none, so that vCenter refuses to power the VM on."""
+        return tuple(one for one in self.properties if is_required(one.type) and one.effective == "")
+
+
+def is_required(type: str) -> bool:
+    """Return whether a property of this type needs a value, without which vCenter refuses to power the VM on.
+
+    Public reports name ``ip`` (vmware/pyvmomi issue 711) and ``boolean``. That the others do not take an empty value,
+    either, follows from their definition (vSphere API reference, VAppPropertyInfo.type). Whether an empty password is
+    allowed is never known, and vCenter chooses the addresses of ``ip:network`` itself.
+    """
+    least = re.match(r"string\((\d+)\.\.", type)
+    return (
+        type in ("ip", "boolean")
+        or type.startswith(("int", "real", "string["))
+        or (least is not None and int(least[1]) > 0)
+    )
+
+
+_BUILD_METADATA = re.compile(
+    r"\b(?:build|image|ib|git|commit|sha\d*|checksum|created|timestamp|versions?|release|distro\w*|os|kernel|"
+    r"kubernetes|containerd|cni|custom role)\b",
+    re.IGNORECASE,
+)
+
+
+def is_build_metadata(one: Property) -> bool:
+    """Return whether a property is the same in every deployment of an image: nobody is asked for it, nothing set it."""
+    if one.effective == "" and is_required(one.type):
+        return False  # it keeps the VM from being powered on
+    if one.user_configurable or one.secret or one.source not in ("value", "default") or one.type.startswith("ip:"):
+        return False
+    return one.source == "default" or _BUILD_METADATA.search(in_words(one.id)) is not None
+
+
+def _split(transports: t.Iterable[str]) -> t.Iterator[str]:
+    for one in transports:
+        yield from re.split(r"[\s,;]+", one.strip().lower())
 
 
 def read(
@@ -116,6 +178,7 @@ def read(
         ),
         eula_count=len(config.eula or []),
         parent_vapps=parents,
+        vapp_properties=None if any(of_vapp is None for _name, of_vapp in around) else len(of_vapps),
         values_computed=any(one.effective for one in expressions) if running and expressions else None,
     )
 

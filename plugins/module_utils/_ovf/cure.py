@@ -63,8 +63,14 @@ class Patient:
 
     @property
     def is_cured(self) -> bool:
-        """Whether the OVF environment reaches the guest, by the last verdict."""
-        return self.after.diagnosis.status.startswith("delivered")
+        """Whether the OVF environment reaches the guest, or there is none, by the last verdict.
+
+        A guest that was to be asked and refused the login confirms nothing.
+        """
+        is_unseen = (
+            self.after.diagnosis.status == "delivered_assumed" and self.after.evidence.guest.state != "not_asked"
+        )
+        return diagnosis.lacks_nothing(self.after.diagnosis) and not is_unseen
 
     @property
     def name(self) -> str:

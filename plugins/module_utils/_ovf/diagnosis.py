@@ -17,12 +17,14 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import impact, origin
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import in_words
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import (
+    GUESTINFO,
+    ISO,
+    in_words,
+    is_build_metadata,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Difference, Evidence
-
-GUESTINFO = "com.vmware.guestinfo"
-ISO = "iso"
 
 HIGH, MEDIUM, LOW = "high", "medium", "low"
 
@@ -80,11 +82,20 @@ class Diagnosis:
 
 
 def _guestinfo(e: Evidence) -> bool:
-    return any(one.lower() == GUESTINFO for one in e.configured.transports)
+    return GUESTINFO in e.configured.delivers_by
 
 
 def _iso(e: Evidence) -> bool:
-    return any(one.lower() == ISO for one in e.configured.transports)
+    return ISO in e.configured.delivers_by
+
+
+def _iso_only(e: Evidence) -> bool:
+    """Whether no program in the guest finds the document in VMware Tools."""
+    return _iso(e) and not _guestinfo(e)
+
+
+def _image_connected(e: Evidence) -> bool:
+    return e.iso.connected and e.iso.backing is not None
 
 
 def _no_transport(e: Evidence) -> bool:
@@ -155,6 +166,45 @@ def _injected(e: Evidence) -> bool:
     return not _fork(e) and _bears(e) == "none"
 
 
+def _injected_empty(e: Evidence) -> bool:
+    """Whether the injected document was read, and has no property."""
+    found = _document(e)
+    return _injected(e) and found is not None and not found.properties
+
+
+def _properties_gone(e: Evidence) -> bool:
+    """Whether the guest has a document with properties, and neither the vApp options nor the vApps around have any."""
+    configured, found = e.configured, _document(e)
+    return (
+        configured.enabled
+        and not (configured.properties or configured.vapp_properties or configured.vapp_properties is None)
+        and not _has_anothers(e)
+        and found is not None
+        and bool(found.properties)
+        and _bears(e) in ("own", "other")
+    )
+
+
+def _nothing_beside(e: Evidence) -> bool:
+    """Whether nothing but a VM's own properties can be a reason to deliver a document to it."""
+    others = _has_anothers(e) or (_injected(e) and not _injected_empty(e))
+    return e.configured.enabled and e.configured.vapp_properties == 0 and not others
+
+
+def _no_properties(e: Evidence) -> bool:
+    return _nothing_beside(e) and not e.configured.properties
+
+
+def _metadata_only(e: Evidence) -> bool:
+    return _nothing_beside(e) and all(is_build_metadata(one) for one in e.configured.properties)
+
+
+def _nothing_configurable(e: Evidence) -> bool:
+    configured = e.configured
+    asks = any(one.user_configurable for one in configured.properties)
+    return _nothing_beside(e) and not configured.delivers_by and not asks
+
+
 def _changed(e: Evidence) -> bool:
     """Whether the vApp options were changed since the power-on."""
     return bool(e.power_on.reconfigured)
@@ -169,6 +219,22 @@ def _differing(e: Evidence, side: str) -> list[Difference]:
 def _folded(value: str | None) -> str | None:
     # XML turns the line breaks of an attribute into blanks.
     return None if value is None else " ".join(value.split())
+
+
+def _all_gone(e: Evidence, side: str) -> bool:
+    """Whether the document of one side (``guest`` or ``delivered``) has none of the configured properties.
+
+    After a change of the vApp options, all of them may be new.
+    """
+    differing = _differing(e, side)
+    found = e.guest.document if side == "guest" else e.extracted.document
+    is_missing = bool(differing) and all(one.kind == "missing" for one in differing)
+    return is_missing and not _has_configured(e, found) and not _changed(e)
+
+
+def _has_configured(e: Evidence, found: Document | None) -> bool:
+    known = {one.key.casefold() for one in e.configured.properties}
+    return found is not None and any(key.casefold() in known for key in found.properties)
 
 
 def _differs(e: Evidence) -> bool:
@@ -198,6 +264,22 @@ def _holds(e: Evidence) -> bool:
 
 def _origin(e: Evidence) -> str:
     return e.power_on.origin
+
+
+def _only_the_user_speaks_for_vcenter(e: Evidence) -> bool:
+    """Whether vCenter's own user is all that says that vCenter powered the VM on, and vCenter has no task for it.
+
+    That user also appears when an ESXi host was restarted or added again and reports what runs there. A VM of such a
+    host had no OVF environment (vic-product issue 741).
+    """
+    power_on = e.power_on
+    return (
+        power_on.origin == "vcenter"
+        and power_on.confidence != HIGH
+        and power_on.task is None
+        and power_on.event_type != origin.POWERED_ON_BY_DRS
+        and "tasks" not in power_on.unread
+    )
 
 
 def came_up_by_power_on(e: Evidence) -> bool:
@@ -233,7 +315,9 @@ class Row:
 ROWS: tuple[Row, ...] = (
     Row("1a", "not_applicable", "connected_to_esxi",
         lambda e: not e.is_vcenter, HIGH, NONE,
-        "An ESXi host delivers no OVF environment and does not know what vCenter delivered. Ask vCenter."),
+        "An ESXi host delivers no OVF environment and does not know what vCenter delivered. Ask vCenter. Where there "
+        "is none, inject a document with ovftool (--X:injectOvfEnv --powerOn) or govc (InjectOvfEnv in the options of "
+        "import.ova)."),
     Row("1b", "not_applicable", "template",
         lambda e: e.is_template, HIGH, NONE,
         "{name} is a template and never runs."),
@@ -266,18 +350,39 @@ ROWS: tuple[Row, ...] = (
     Row("3", "not_configured", "vapp_disabled",
         lambda e: not e.configured.enabled and not _has_anothers(e) and not _injected(e), HIGH, ENABLE_VAPP,
         "{name} has no vApp options, so vCenter makes no OVF environment for it."),
+    Row("3b", "config_lost", "properties_gone",
+        _properties_gone, HIGH, ENABLE_VAPP,
+        "{name} has vApp options without properties while its guest still has an OVF environment with properties. "
+        "Restore them from it before the next power-on."),
+    # Nobody misses what was never there, whoever powered the VM on.
+    Row("3c", "nothing_to_deliver", "no_properties",
+        _no_properties, HIGH, NONE,
+        "{name} has vApp options without properties, such as a product or a license agreement: its guest lacks nothing "
+        "when no OVF environment reaches it."),
+    Row("3d", "nothing_to_deliver", "build_metadata",
+        _metadata_only, HIGH, NONE,
+        "{name} has only properties that are the same in every deployment of its image, such as build metadata: its "
+        "guest lacks nothing when no OVF environment reaches it."),
+    Row("3e", "nothing_to_deliver", "nothing_configurable",
+        _nothing_configurable, HIGH, NONE,
+        "{name} has no transport that vCenter knows and no property that a user may set: its image expects no OVF "
+        "environment."),
     # The transports may have been taken away after the power-on.
     Row("4a", "not_deliverable", "no_transport",
         lambda e: _no_transport(e) and e.guest.state == "xml", HIGH, SET_TRANSPORT,
-        "{name} has vApp options and no transport. Its guest still has an OVF environment; "
+        "{name} has vApp options and {transport}. Its guest still has an OVF environment; "
         "the next power-on delivers none."),
     Row("4b", "not_deliverable", "no_transport",
         _no_transport, HIGH, SET_TRANSPORT,
-        "{name} has vApp options and no transport, so vCenter delivers no OVF environment to its guest."),
+        "{name} has vApp options and {transport}, so vCenter delivers no OVF environment to its guest."),
     Row("5a", "not_running", "suspended",
         lambda e: e.power_state == "suspended", HIGH, NONE,
         "{name} is suspended: resumed, its guest has what it had; the next power-on through vCenter delivers anew."),
-    Row("5b", "not_running", "powered_off",
+    Row("5b", "not_running", "required_values_empty",
+        lambda e: e.power_state != "poweredOn" and bool(e.configured.required_empty), HIGH, NONE,
+        "{name} is powered off, and vCenter refuses to power it on while required properties have no value: "
+        "{required}. Give them values under Configure, vApp Options."),
+    Row("5c", "not_running", "powered_off",
         lambda e: e.power_state != "poweredOn", HIGH, NONE,
         "{name} is powered off: its OVF environment is delivered at the next power-on through vCenter."),
     Row("6a", "inherited", "fork_child",
@@ -309,12 +414,36 @@ ROWS: tuple[Row, ...] = (
     Row("7c", "cleared", "erased_by_guest",
         lambda e: e.guest.state == "cleared" and _guestinfo(e) and e.extracted.state == "ok", MEDIUM, NONE,
         "{name} has an erased OVF environment in its guest, and vCenter knows of one that it delivered."),
+    Row("7e", "stale", "injected_differs",
+        lambda e: _injected(e) and not _injected_empty(e) and _differs(e) and bool(e.configured.delivers_by),
+        HIGH, NONE,
+        "{name} has an OVF environment that was injected without vCenter, and vCenter would deliver other values: "
+        "{guest_keys}. Decide which are right; the next power-on through vCenter delivers those of the vApp options."),
+    Row("7f", "not_delivered", "injected_empty",
+        lambda e: _injected_empty(e) and e.configured.enabled and bool(e.configured.delivers_by), HIGH, POWER_CYCLE,
+        "{name} has an OVF environment that was injected without vCenter and has no properties."),
+    Row("7g", "not_delivered", "injected_empty",
+        _injected_empty, HIGH, NONE,
+        "{name} has an OVF environment that was injected without vCenter and has no properties, and vCenter would "
+        "deliver none."),
+    # A document without any of the properties is not an older one.
+    Row("7h", "cleared", "erased_by_guest",
+        lambda e: _document(e) is not None and _all_gone(e, "guest")
+        and _has_configured(e, e.extracted.document), MEDIUM, NONE,
+        "{name} got its OVF environment and its guest took every property out of it."),
+    Row("7i", "not_delivered", "no_properties_delivered",
+        lambda e: _document(e) is not None and _all_gone(e, "guest"), HIGH, POWER_CYCLE,
+        "{name} has an OVF environment in its guest with none of its properties."),
+    Row("7j", "not_delivered", "no_properties_delivered",
+        lambda e: (_silent(e) or _own_by_code(e)) and e.extracted.state == "ok" and _all_gone(e, "delivered")
+        and _origin(e) == "vcenter", MEDIUM, POWER_CYCLE,
+        "{name} was given an OVF environment with none of its properties, as vCenter returns it."),
     Row("8a", "delivered_injected", "injected",
         lambda e: _injected(e) and _document(e) is not None, HIGH, NONE,
-        "{name} has an OVF environment that was put into it past vCenter; what vCenter would deliver may be another."),
+        "{name} has an OVF environment that was injected without vCenter; vCenter might deliver a different one."),
     Row("8b", "delivered_injected", "injected",
         _injected, MEDIUM, NONE,
-        "{name} has an OVF environment without a vCenter's mark, so it was put into it past vCenter; "
+        "{name} has an OVF environment without a vCenter's mark, so it was injected without vCenter; "
         "what is in it was not looked at."),
     Row("9a", "stale", "changed_since_power_on",
         _differs, HIGH, POWER_CYCLE,
@@ -332,7 +461,8 @@ ROWS: tuple[Row, ...] = (
         MEDIUM, POWER_CYCLE,
         "{name} had its vApp options changed{changed} after its power-on, and a guest gets them at a power-on only."),
     Row("9d", "stale", "changed_since_power_on",
-        lambda e: ((_silent(e) and _origin(e) == "unknown") or _own_by_code(e)) and _extract_differs(e),
+        lambda e: ((_silent(e) and _origin(e) == "unknown") or _own_by_code(e)) and _extract_differs(e)
+        and not _all_gone(e, "delivered"),
         LOW, POWER_CYCLE,
         "{name} seems to have an older OVF environment than vCenter would deliver now: {extract_keys}."),
     Row("10", "delivered", None,
@@ -351,31 +481,40 @@ ROWS: tuple[Row, ...] = (
         "Probe it with guest_probe=full before anything is done."),
     # After a start by the host the image in the drive may be an older power-on's.
     Row("13a", "delivered_iso", None,
-        lambda e: _iso(e) and e.iso.connected and e.iso.backing is not None and _origin(e) == "vcenter", HIGH, NONE,
+        lambda e: _iso(e) and _image_connected(e) and _origin(e) == "vcenter", HIGH, NONE,
         "{name} has its OVF environment in its CD-ROM drive."),
     Row("13b", "delivered_iso", None,
-        lambda e: _iso(e) and e.iso.connected and e.iso.backing is not None, MEDIUM, NONE,
+        lambda e: _iso(e) and _image_connected(e) and _origin(e) not in HOST_ORIGINS, MEDIUM, NONE,
         "{name} has an OVF environment in its CD-ROM drive; it may be that of an earlier power-on."),
     Row("13c", "not_delivered", "no_cdrom",
-        lambda e: _iso(e) and not _guestinfo(e) and not e.iso.cdrom_present, HIGH, ADD_CDROM,
+        lambda e: _iso_only(e) and not e.iso.cdrom_present, HIGH, ADD_CDROM,
         "{name} is to get its OVF environment by CD-ROM and has no drive. "
         "Add one; the next power-on through vCenter delivers."),
     # Somebody may have taken it out after the guest had read it.
     Row("13d", "not_delivered", "iso_not_connected",
-        lambda e: _iso(e) and not _guestinfo(e), MEDIUM, POWER_CYCLE,
+        lambda e: _iso_only(e) and _origin(e) not in HOST_ORIGINS, MEDIUM, POWER_CYCLE,
         "{name} is to get its OVF environment by CD-ROM, and there is none connected in its drive."),
     # What a guest answered counts more than what extraConfig says, and so does the reason why it could not be asked.
     Row("14", "unknown", "guest_rpc_denied",
-        lambda e: e.guest.state == "permission_denied" or (e.rpc_denied and e.guest.state in ("not_asked", "error")),
+        lambda e: not _iso_only(e) and (
+            e.guest.state == "permission_denied" or (e.rpc_denied and e.guest.state in ("not_asked", "error"))),
         HIGH, FIX_GUEST_RPC,
         "{name} does not let every user of its guest read the OVF environment (guest_rpc hardening). "
         "Probe it with a guest login of root, or with guest_become=sudo."),
     Row("15", "lost", "powered_on_from_esxi",
-        lambda e: e.guest.state == "no_value" and _origin(e) == "esxi_direct", HIGH, POWER_CYCLE,
+        lambda e: e.guest.state == "no_value" and not _iso_only(e) and _origin(e) == "esxi_direct", HIGH, POWER_CYCLE,
         "{name} lost its OVF environment: it was powered on from ESXi directly{when}{by}."),
+    # The guest's answer says nothing about a CD-ROM. vCenter makes the image at its power-on.
+    Row("15b", "lost", "powered_on_from_esxi",
+        lambda e: _iso_only(e) and e.guest.state != "xml" and _origin(e) == "esxi_direct", MEDIUM, POWER_CYCLE,
+        "{name} lost its OVF environment, which it gets by CD-ROM: it was powered on from ESXi directly{when}{by}, and "
+        "{image}."),
     Row("16", "lost", "ha_restart",
-        lambda e: e.guest.state == "no_value" and _origin(e) == "ha_restart", HIGH, POWER_CYCLE,
+        lambda e: e.guest.state == "no_value" and not _iso_only(e) and _origin(e) == "ha_restart", HIGH, POWER_CYCLE,
         "{name} lost its OVF environment: vSphere HA restarted it{when}{on}."),
+    Row("16b", "lost", "ha_restart",
+        lambda e: _iso_only(e) and e.guest.state != "xml" and _origin(e) == "ha_restart", MEDIUM, POWER_CYCLE,
+        "{name} lost its OVF environment, which it gets by CD-ROM: vSphere HA restarted it{when}{on}, and {image}."),
     # That it is not there is certain, only who started the VM is not.
     Row("17", "lost", "host_start_unknown",
         lambda e: e.guest.state == "no_value" and _guestinfo(e) and _origin(e) in ("unknown", "host_system"),
@@ -392,12 +531,14 @@ ROWS: tuple[Row, ...] = (
         "Look in the guest before you power-cycle it."),
     # Autostart and the recovery of a host bypass vCenter as well; no public report of either.
     Row("18c", "lost_suspected", "host_system",
-        lambda e: _unseen(e) and _origin(e) == "host_system", LOW, POWER_CYCLE,
+        lambda e: (_unseen(e) or _iso_only(e)) and _origin(e) == "host_system", LOW, POWER_CYCLE,
         "{name} may have lost its OVF environment: its ESXi host started it{when}, not vCenter. "
         "Look in the guest before you power-cycle it."),
+    # A login that the guest refused takes nothing away from what vCenter's own data says.
     Row("19", "delivered_assumed", None,
-        lambda e: _not_asked(e) and _origin(e) == "vcenter", LOW, NONE,
-        "{name} was powered on through vCenter{when}, which delivers; it was not seen in the guest."),
+        lambda e: e.guest.state in ("not_asked", "login_failed") and _origin(e) == "vcenter"
+        and not _only_the_user_speaks_for_vcenter(e), LOW, NONE,
+        "{name} was powered on through vCenter{when}, which delivers; it was not seen in the guest{why}."),
     # Also where vCenter returns nothing: that it powered the VM on contradicts the guest by itself.
     Row("20", "contradictory", None,
         lambda e: e.guest.state == "no_value" and _origin(e) == "vcenter", LOW, POWER_CYCLE,
@@ -442,9 +583,9 @@ ROWS: tuple[Row, ...] = (
         lambda e: e.power_on.reason == "host_was_disconnected", LOW, NONE,
         "{name} was powered on while vCenter had no connection to its ESXi host. Ask its guest (guest_probe)."),
     Row("21m", "unknown", "no_task",
-        lambda e: e.power_on.reason == "no_task", LOW, NONE,
+        lambda e: e.power_on.reason == "no_task" or _only_the_user_speaks_for_vcenter(e), LOW, NONE,
         "{name} was powered on{when}{by}, and no task of vCenter's is known for that: either vCenter did it, or its "
-        "ESXi host, which may know this user too. Ask its guest (guest_probe)."),
+        "ESXi host, which may know this user too, or was restarted or added again. Ask its guest (guest_probe)."),
     Row("21n", "unknown", "no_evidence",
         lambda e: True, LOW, NONE,
         "Nothing tells who powered {name} on, and its guest was not asked. Ask it (guest_probe)."),
@@ -472,6 +613,7 @@ URGENCY = (
     "not_running",
     "not_configured",
     "not_applicable",
+    "nothing_to_deliver",
 )
 """Every status, the most urgent first. A new one goes to the end, since users compare ``rank`` with numbers."""
 
@@ -495,6 +637,11 @@ def judge(evidence: Evidence) -> Diagnosis:
         warnings=tuple(_warnings(row, evidence)),
         row=row.number,
     )
+
+
+def lacks_nothing(diagnosis: Diagnosis) -> bool:
+    """Return whether the guest has its OVF environment, or there is nothing to deliver to it."""
+    return diagnosis.status.startswith("delivered") or diagnosis.status == "nothing_to_deliver"
 
 
 def needs_power_cycle(diagnosis: Diagnosis) -> bool:
@@ -533,6 +680,13 @@ def _words(e: Evidence) -> dict[str, str]:
     why = e.guest.error or (e.guest.document.parse_error if e.guest.document else None)
     return {
         "name": e.name,
+        "transport": _transport(e),
+        "image": (
+            "the image in its drive is that of an earlier power-on"
+            if _image_connected(e)
+            else "no image of vCenter's is connected in its drive"
+        ),
+        "required": _listed([one.key for one in e.configured.required_empty]),
         "connection": e.connection_state,
         "other": e.document_of or "",
         "since": f" since {_time(power_on.read_since)}" if power_on.read_since else "",
@@ -544,6 +698,12 @@ def _words(e: Evidence) -> dict[str, str]:
         "extract_keys": _keys(_differing(e, "delivered")),
         "why": f" ({why.rstrip('.')})" if why else "",
     }
+
+
+def _transport(e: Evidence) -> str:
+    if not e.configured.transports:
+        return "no transport"
+    return f"only the transport {', '.join(e.configured.transports)}, which vCenter does not know"
 
 
 def _time(when: datetime.datetime) -> str:
@@ -628,11 +788,32 @@ def _configured_statements(e: Evidence) -> t.Iterator[str]:
         return
     properties = e.configured.properties
     yield f"configured: {len(properties)} properties, transports: {', '.join(e.configured.transports) or 'none'}"
+    if foreign := e.configured.foreign_transports:
+        yield f"configured: vCenter delivers by com.vmware.guestInfo and iso, not by {', '.join(foreign)}"
+    if any(len(one.replace(",", " ").split()) > 1 for one in e.configured.transports):
+        yield "configured: several transports are written as one, and are read as several"
+    if unset := _unset(e):
+        yield f"configured: {unset}"
+    if required := e.configured.required_empty:
+        yield f"configured: required properties without a value: {_listed([one.key for one in required])}"
     if e.rpc_denied:
         yield "configured: guest_rpc.rpci.auth.cmd.info-get restricts who may read in the guest"
     if e.configured.values_computed is not None:
         filled = "filled, which vCenter does at a power-on" if e.configured.values_computed else "empty"
         yield f"computed values: the values of expressions are {filled}"
+
+
+def _unset(e: Evidence) -> str:
+    """Say that nobody gave a value to any property at the deployment; empty when somebody did."""
+    offered = [one for one in e.configured.properties if one.user_configurable and one.source in ("value", "default")]
+    if not offered or any(one.source == "value" for one in offered):
+        return ""
+    passwords = any(one.source == "unknown" for one in e.configured.properties)
+    return (
+        "no property that a user may set has a value"
+        + (", defaults apart" if any(one.default for one in offered) else "")
+        + (" (values of passwords are not known)" if passwords else "")
+    )
 
 
 def _guest_statement(e: Evidence) -> str:
@@ -674,12 +855,28 @@ def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
         yield f"vCenter did not power it on (origin {_origin(e)}), so the OVF environment is probably lost."
     if _not_asked(e) and e.guest.error:
         yield e.guest.error
-    if row.status in ("lost_suspected", "stale", "inherited", "delivered_iso") and _silent(e) and not _not_asked(e):
+    if (
+        row.status in ("lost_suspected", "stale", "inherited", "delivered_iso", "delivered_assumed")
+        and _silent(e)
+        and not _not_asked(e)
+    ):
         yield e.guest.error or f"The guest was asked in vain: {e.guest.state.replace('_', ' ')}."
     if row.status == "inherited" and e.extracted.document is not None and e.extracted.document.vcenter_id == e.moid:
         yield "vCenter returns a document with this VM's own ID; that it reached the guest was not seen."
+    if (unset := _unset(e)) and row.status in _TROUBLED:
+        yield f"{unset[0].upper()}{unset[1:]}, so little may be missing in the guest."
+    if found is not None and found.skipped_keys:
+        yield f"The guest's document has malformed properties that were skipped: {_skipped(e, found)}."
     if found is not None and found.duplicate_keys:
         yield f"The guest's document has keys twice: {', '.join(found.duplicate_keys)}."
+
+
+def _skipped(e: Evidence, found: Document) -> str:
+    """Name the skipped keys that the vApp options have; anything else may be a part of a value."""
+    known = {one.key.casefold(): one.key for one in e.configured.properties}
+    names = [known[key.casefold()] for key in found.skipped_keys if key is not None and key.casefold() in known]
+    others = len(found.skipped_keys) - len(names)
+    return ", ".join([*dict.fromkeys(names), *([f"{others} without a known key"] if others else [])])
 
 
 _ADDRESS = re.compile(r"\b(ip|addr|gateway|netmask|prefix|dns|cidr|route)", re.IGNORECASE)
@@ -692,6 +889,11 @@ def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
     if remedy != POWER_CYCLE:
         yield "It takes effect at the next power-on through vCenter; a running guest gets nothing until then."
     properties = e.configured.properties
+    if required := e.configured.required_empty:
+        yield (
+            "vCenter refuses to power the VM on while required properties have no value: "
+            f"{_listed([one.key for one in required])}."
+        )
     computed = [one.key for one in properties if one.source == "computed" or one.type.startswith(("expression", "ip:"))]
     if computed:
         yield (
@@ -735,6 +937,8 @@ _TROUBLED = (*_MISSING, "config_lost", "stale", "lost_suspected", "contradictory
 def _impact(row: Row, e: Evidence) -> impact.Impact:
     if row.status == "unknown" or row.cause == "foreign_id":
         return impact.Impact("Not known before its guest was looked into.", "decide")
+    if row.cause == "required_values_empty":
+        return impact.Impact("It cannot be powered on through vCenter before they have values.", "before_next_boot")
     if row.status not in _TROUBLED:
         return impact.Impact("None.", "never")
     found = impact.of(e.configured.products)

@@ -65,7 +65,9 @@ class _Keys:
     def __init__(self, document: Document | None) -> None:
         self.properties = document.properties if document else {}
         # Of a document that breaks off, nobody knows what else stood there.
-        self._is_whole = document is not None and not document.parse_error and not document.truncated
+        skipped = document.skipped_keys if document else ()
+        self._is_whole = document is not None and not document.parse_error and None not in skipped
+        self._skipped = {key.casefold() for key in skipped if key}
         self._spelled = {key.casefold(): key for key in reversed(self.properties)}
 
     def has(self, key: str) -> bool:
@@ -80,7 +82,7 @@ class _Keys:
     def kind(self, one: Property) -> str | None:
         """In which way a property differs here; ``None``: it does not, or nothing is known."""
         if not self.has(one.key):
-            return "missing" if self._is_whole else None
+            return "missing" if self._is_whole and one.key.casefold() not in self._skipped else None
         if one.key not in self.properties:
             return "case"
         if one.effective is None or _same(one, self.properties[one.key], one.effective):

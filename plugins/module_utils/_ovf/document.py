@@ -10,6 +10,7 @@ that vCenter writes.
 from __future__ import annotations
 
 import hashlib
+import re
 import typing as t
 from dataclasses import dataclass, field
 
@@ -48,6 +49,8 @@ class Document:
     :param esx_id: the same in an injected document (``ve:esxId``).
     :param platform: ``kind``, ``version``, ``vendor``, ``locale``, those that are there.
     :param properties: the VM's own properties, full key → value.
+    :param skipped_keys: of the properties that are malformed, as a program writes them that does not escape values, and
+        were skipped: the key, or ``None`` where it cannot be read either.
     :param duplicate_keys: keys that occur more than once; the first value counts.
     :param adapters: ``mac``, ``network``, ``unit_number`` of each network adapter.
     :param entities: properties of the siblings inside a vApp, by their ID.
@@ -64,6 +67,7 @@ class Document:
     platform: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict, repr=False)
     duplicate_keys: tuple[str, ...] = ()
+    skipped_keys: tuple[str | None, ...] = ()
     adapters: tuple[dict[str, str | None], ...] = ()
     entities: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
     vservices: tuple[dict[str, str], ...] = field(default=(), repr=False)
@@ -75,8 +79,13 @@ class Document:
 def parse(source: str | bytes) -> Document:
     """Read a document. Never raises: what is wrong with it stands in ``parse_error``."""
     text = markup.decode(source)
-    reader = _Reader()
-    outcome = markup.walk(text, reader)
+    reader, outcome = _read(text)
+    skipped: tuple[str | None, ...] = ()
+    if outcome.malformed:
+        rest, found = _without_malformed(text)
+        again, end = _read(rest) if found else (reader, outcome)
+        if end.error is None or end.truncated:
+            reader, outcome, skipped = again, end, tuple(found)
     return Document(
         origin=reader.origin(),
         entity_id=reader.environment.get("id"),
@@ -85,6 +94,7 @@ def parse(source: str | bytes) -> Document:
         platform=reader.platform,
         properties=reader.properties,
         duplicate_keys=tuple(reader.duplicate_keys),
+        skipped_keys=skipped,
         adapters=tuple(reader.adapters),
         entities=reader.entities,
         vservices=tuple(reader.vservices),
@@ -92,6 +102,32 @@ def parse(source: str | bytes) -> Document:
         parse_error=outcome.error,
         truncated=outcome.truncated,
     )
+
+
+def _read(text: str) -> tuple[_Reader, markup.Outcome]:
+    reader = _Reader()
+    return reader, markup.walk(text, reader)
+
+
+# Where a property begins, and where the section of properties ends at the latest.
+_PROPERTY_TAG = re.compile(r"<(?:[\w.-]{1,40}:)?Property(?=[\s/>])|</(?:[\w.-]{1,40}:)?PropertySection\b")
+_KEY = re.compile(r"""\bkey\s{0,9}=\s{0,9}(["'])([\w.-]{1,80})\1""", re.ASCII)
+
+
+def _without_malformed(text: str) -> tuple[str, list[str | None]]:
+    """Return the text without its malformed properties, and their keys."""
+    kept, skipped = [], []
+    tags = [tag.start() for tag in _PROPERTY_TAG.finditer(text)]
+    at = 0
+    for begin, end in zip(tags, [*tags[1:], len(text)], strict=False):
+        piece = text[begin:end]
+        if piece.startswith("</") or markup.is_well_formed(f"<a>{piece}</a>"):
+            continue
+        kept.append(text[at:begin])
+        at = end
+        key = _KEY.search(piece)
+        skipped.append(key[2] if key else None)
+    return "".join([*kept, text[at:]]), skipped
 
 
 def facts(document: Document, moid: str, mask: Mask) -> dict[str, t.Any]:
@@ -116,10 +152,11 @@ def facts(document: Document, moid: str, mask: Mask) -> dict[str, t.Any]:
         "platform": {name: document.platform.get(name) for name in _PLATFORM_NAMES.values()},
         "properties": properties,
         "duplicate_keys": list(document.duplicate_keys),
+        "skipped_keys": list(document.skipped_keys),
         "adapters": [dict(adapter) for adapter in document.adapters],
         "entities": entities,
         "vservices": vservices,
-        "sha256": document.sha256 if shown and not document.parse_error else None,
+        "sha256": document.sha256 if shown and not (document.parse_error or document.skipped_keys) else None,
         "parse_error": document.parse_error,
         "truncated": document.truncated,
     }

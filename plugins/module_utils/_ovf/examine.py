@@ -400,7 +400,7 @@ def summary(examined: t.Sequence[Examined]) -> dict[str, t.Any]:
 
 def _is_judged_unseen(one: Examined) -> bool:
     """Whether there was something to see in the guest, and nobody saw it."""
-    if one.diagnosis.status in ("not_applicable", "not_configured", "not_running"):
+    if one.diagnosis.status in ("not_applicable", "not_configured", "not_running", "nothing_to_deliver"):
         return False
     return one.evidence.guest.state not in ("xml", "no_value", "cleared", "non_xml", "permission_denied")
 

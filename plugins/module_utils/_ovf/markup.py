@@ -52,10 +52,12 @@ class Outcome(t.NamedTuple):
 
     :param error: why it was not read to its end, one clause without anything secret in it; ``None`` when it was.
     :param truncated: the error is that the text ends too early.
+    :param malformed: the error is that a part of it is no XML.
     """
 
     error: str | None = None
     truncated: bool = False
+    malformed: bool = False
 
 
 def decode(source: str | bytes) -> str:
@@ -72,9 +74,11 @@ def decode(source: str | bytes) -> str:
 def _encoding(source: bytes) -> str:
     if source.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
-    if source.startswith(b"<\0"):
+    # The head of a document is ASCII, also where white space stands before the byte order mark.
+    head = source[:40]
+    if head[1::2].count(0) * 4 > len(head):
         return "utf-16-le"
-    if source.startswith(b"\0<"):
+    if head[::2].count(0) * 4 > len(head):
         return "utf-16-be"
     declared = _ENCODING.search(source[:200])
     name = declared[1].decode("ascii").lower() if declared else ""
@@ -137,5 +141,17 @@ def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
     except xml.parsers.expat.ExpatError as error:
         if not ended:
             why = xml.parsers.expat.ErrorString(error.code)
-            return Outcome(f"it cannot be read beyond line {error.lineno}, column {error.offset + 1}: {why}")
+            return Outcome(
+                f"it cannot be read beyond line {error.lineno}, column {error.offset + 1}: {why}", malformed=True
+            )
     return Outcome() if ended else Outcome("it ends before its end tag", truncated=True)
+
+
+def is_well_formed(text: str) -> bool:
+    """Return whether a text is one element, with whatever is in it."""
+    parser = xml.parsers.expat.ParserCreate("UTF-8")
+    try:
+        parser.Parse(text.encode("utf-8", "replace"), True)
+    except xml.parsers.expat.ExpatError:
+        return False
+    return True

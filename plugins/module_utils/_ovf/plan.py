@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _power
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Property, in_words
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import ISO, Property, in_words
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
@@ -147,8 +147,7 @@ def _would_not_help(case: Case) -> bool:
 
 def _lacks_drive(case: Case) -> bool:
     evidence = case.one.evidence
-    transports = {each.lower() for each in evidence.configured.transports}
-    return transports == {diagnosis.ISO} and not evidence.iso.cdrom_present
+    return evidence.configured.delivers_by == {ISO} and not evidence.iso.cdrom_present
 
 
 def _cannot_shut_down(case: Case) -> bool:
@@ -278,6 +277,14 @@ def _address_change(case: Case) -> str | None:
     return f"The VM uses {', '.join(sorted(using))} now, and would be told {listed}."
 
 
+def _required_empty(case: Case) -> str | None:
+    lacking = case.one.evidence.configured.required_empty
+    if not lacking:
+        return None
+    named = ", ".join(f"{one.key} ({one.type})" for one in lacking)
+    return f"vCenter refuses to power the VM on while required properties have no value: {named}."
+
+
 def _no_ip_pool(case: Case) -> str | None:
     pools = case.pools
     if pools is None:
@@ -301,6 +308,7 @@ RISK_ROWS: tuple[tuple[str, bool, t.Callable[[Case], str | None]], ...] = (
     ("data_loss", True, _data_loss),
     ("address_change", False, _address_change),
     ("no_ip_pool", False, _no_ip_pool),
+    ("required_empty", False, _required_empty),
 )
 """Name; whether it is one of a running VM only, since it comes with the power-off; what tells it."""
 

@@ -85,18 +85,26 @@ look() {
   return 1
 }
 classify() {
-  text=${said#"${said%%[![:space:]]*}"}
-  text=${text#"$(printf '\357\273\277')"}
+  text=$said; before=; mark=$(printf '\357\273\277')
+  while [ "$text" != "$before" ]; do
+    before=$text
+    text=${text#"${text%%[![:space:]]*}"}
+    text=${text#"$mark"}
+  done
+  text=${text%"${text##*[![:space:]]}"}
   head=${text%%PropertySection*}
   case $text in
     '' | NULL) outcome=$cleared; return ;;
     '<'*Environment*) outcome=$nobody ;;
     *) outcome=$non_xml; return ;;
   esac
-  case $head in
-    *"vCenterId=\"$id\""* | *"vCenterId='$id'"*) outcome=$own ;;
-    *vCenterId=\"\"* | *"vCenterId=''"*) ;;
-    *vCenterId=*) outcome=$other ;;
+  given=${head#*vCenterId}
+  [ "$given" != "$head" ] || return 0
+  given=${given#"${given%%[![:space:]]*}"}; given=${given#=}; given=${given#"${given%%[![:space:]]*}"}
+  case $given in
+    "\"$id\""* | "'$id'"*) outcome=$own ;;
+    '""'* | "''"*) ;;
+    [\"\']*) outcome=$other ;;
   esac
 }
 for tool in "$first" "$second"; do
@@ -133,12 +141,12 @@ $outcome = $missing; $add = 0; $said = ''
       if ($said -match 'Permission denied') { $outcome = $denied } elseif ($outcome -ne $denied) { $outcome = $failed }
       break
     }
-    $text = $said.Trim().TrimStart([char]0xFEFF)
+    $text = $said -replace '^[\s\uFEFF]+|[\s\uFEFF]+$', ''
     $head = ($text -csplit 'PropertySection', 2)[0]
     if ($text -ceq '' -or $text -ceq 'NULL') { $outcome = $cleared }
     elseif ($text -cnotmatch '(?s)^<.*Environment') { $outcome = $non_xml }
-    elseif ($head -cmatch ('vCenterId=["'']' + [regex]::Escape($id) + '["'']')) { $outcome = $own }
-    elseif ($head -cmatch 'vCenterId=["''][^"'']') { $outcome = $other }
+    elseif ($head -cmatch ('vCenterId\s*=\s*["'']' + [regex]::Escape($id) + '["'']')) { $outcome = $own }
+    elseif ($head -cmatch 'vCenterId\s*=\s*["''][^"'']') { $outcome = $other }
     else { $outcome = $nobody }
     break tools
   }

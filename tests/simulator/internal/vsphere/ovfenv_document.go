@@ -173,7 +173,11 @@ func (c *computation) value(p types.VAppPropertyInfo) (string, types.BaseMethodF
 		c.policy == string(types.VAppIPAssignmentInfoIpAllocationPolicyFixedAllocatedPolicy)):
 		value, fault = c.address(p, network)
 	default:
-		return cmp.Or(p.Value, p.DefaultValue), nil
+		value = cmp.Or(p.Value, p.DefaultValue)
+		if value == "" && c.sim.rules.requiresValue(p.Type) {
+			return "", unset(p)
+		}
+		return value, nil
 	}
 	if fault == nil {
 		c.env.computed[p.Key] = value

@@ -834,6 +834,11 @@ func TestPropertiesThatCannotBeComputed(t *testing.T) {
 		{prop(1, "g", "expression", "", byDefault("gateway")), "InvalidPropertyValue", "'g'"},
 		{prop(1, "g", "expression", "", byDefault("${colour:Full}")), "InvalidPropertyValue", "${colour:Full}"},
 		{prop(1, "g", "ip:Lab", ""), "MissingNetworkIpConfig", "'g'"},
+		{prop(1, "g", "ip", ""), "InvalidPropertyValue", "Property 'g' must be configured for the VM to power on."},
+		{prop(1, "g", "boolean", ""), "InvalidPropertyValue", "'g'"},
+		{prop(1, "g", "string(3..8)", ""), "InvalidPropertyValue", "'g'"},
+		{prop(1, "g", `string["a", "b"]`, ""), "InvalidPropertyValue", "'g'"},
+		{prop(1, "g", "int(1..4094)", ""), "InvalidPropertyValue", "'g'"},
 		{prop(1, "g", "ip:Full", ""), "NoAvailableIp", ""},
 	} {
 		properties := []types.VAppPropertySpec{test.property}

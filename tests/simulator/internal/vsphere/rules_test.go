@@ -884,6 +884,12 @@ var ruleTests = map[string]struct {
 			b.Error(chains(got))
 		}
 	}},
+	"required_property_types": {test: func(b *bed, choice string) {
+		vm := b.vm("DC0_H0_VM0")
+		b.expect("off", b.power(vm, false), "")
+		b.setVApp(vm, options(prop(1, "name", "string(1..)", "")))
+		b.expect("on", b.power(vm, true), map[string]string{"all": "InvalidPropertyValue"}[choice])
+	}},
 	"check_power_on_properties": {version: "6.7", test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		b.expect("off", b.power(vm, false), "")

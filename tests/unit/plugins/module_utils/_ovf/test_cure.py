@@ -25,6 +25,7 @@ ACCEPTED = ("guest_not_seen",)
 QUESTIONS = examine.Questions(forked_from=lambda values: None, mask=Mask())
 NOW = datetime.datetime.now(datetime.timezone.utc)
 BOOTED = NOW - datetime.timedelta(hours=2)
+HOSTNAME = vim.vApp.PropertyInfo(key=0, id="hostname", value="web", userConfigurable=True)
 OTHERS_QUESTION = vim.vm.QuestionInfo(id="1", text="Did you move it?", choice=vim.option.ChoiceOption())
 
 
@@ -39,7 +40,9 @@ class Bed:
         self.vm = vcenter.vm(
             "web",
             **{
-                "config.vAppConfig": vim.vApp.VmConfigInfo(ovfEnvironmentTransport=["com.vmware.guestInfo"]),
+                "config.vAppConfig": vim.vApp.VmConfigInfo(
+                    property=[HOSTNAME], ovfEnvironmentTransport=["com.vmware.guestInfo"]
+                ),
                 "config.template": False,
                 "guest.toolsRunningStatus": "guestToolsRunning",
                 "runtime.bootTime": BOOTED,

@@ -52,7 +52,7 @@ def test_names_and_logins_are_compared_where_nothing_is_masked() -> None:
             name=name,
             moid=f"vm-{number}",
             power_state="poweredOn",
-            configured=Configured(enabled=True, transports=("com.vmware.guestInfo",)),
+            configured=Configured(enabled=True, transports=("com.vmware.guestInfo",), vapp_properties=None),
             guest=GuestView("no_value" if repairable else "not_asked", "exit_code"),
             power_on=origin.PowerOn("esxi_direct" if repairable else "vcenter", "high"),
         )
@@ -107,7 +107,10 @@ def test_how_far_back_events_are_read(
 
     monkeypatch.setattr(examine.history, "read", read)
     common = {
-        "config.vAppConfig": vim.vApp.VmConfigInfo(ovfEnvironmentTransport=["com.vmware.guestInfo"]),
+        "config.vAppConfig": vim.vApp.VmConfigInfo(
+            property=[vim.vApp.PropertyInfo(key=0, id="hostname", value="web", userConfigurable=True)],
+            ovfEnvironmentTransport=["com.vmware.guestInfo"],
+        ),
         "runtime.powerState": "poweredOn",
         "runtime.connectionState": "connected",
     }

@@ -36,7 +36,7 @@ def examined(
 ) -> Examined:
     """A VM that was seen to have lost its OVF environment, unless something else is known."""
     config = vim.vApp.VmConfigInfo(
-        property=list(properties),
+        property=list(properties) or [prop("motd", "hello")],
         product=[vim.vApp.ProductInfo(key=0, name=product)],
         ipAssignment=vim.vApp.IPAssignmentInfo(ipAllocationPolicy=policy, ipProtocol=protocol),
         ovfEnvironmentTransport=[transport],
@@ -175,7 +175,11 @@ GATEWAY = prop("gateway", "", "expression", defaultValue="${gateway:Lab}")
             "guest_not_seen",
             "a look into its guest did not settle it.",
         ),
-        (case(examined(transport="iso", iso=Iso(cdrom_present=True))), "guest_not_seen", "not_delivered is of"),
+        (
+            case(examined(transport="iso", iso=Iso(cdrom_present=True))),
+            "guest_not_seen",
+            "The verdict lost is of medium",
+        ),
         (case(examined(power_on=PowerOn("vcenter", "high"))), "contradictory", "another power-on may not help"),
         (case(examined(extracted=Extracted("ok", FOREIGN))), "foreign_id", "bears another VM's ID (vm-7)."),
         (
@@ -337,7 +341,7 @@ def lacking(one: Any, pools: list[Any] | None, policy: str | None = None, protoc
         (prop("ip0", "192.0.2.1", "ip:Lab"), "transientPolicy", True),
         (prop("ip0", "192.0.2.1", "ip:Lab"), "fixedAllocatedPolicy", True),
         (prop("ip0", "", "ip:Lab"), "dhcpPolicy", False),
-        (prop("ip0", "", "ip"), "transientPolicy", False),
+        (prop("ip0", "192.0.2.1", "ip"), "transientPolicy", False),
     ],
 )
 def test_no_ip_pool(one: Any, policy: str | None, needs: bool) -> None:
@@ -390,10 +394,42 @@ def test_manual_address_takes_none() -> None:
     assert lacking(prop("ip0", "", "ip:Lab"), [pool("Lab", enabled=False)], "fixedPolicy") is None
 
 
+REQUIRED = "vCenter refuses to power the VM on while required properties have no value: "
+
+
+@pytest.mark.parametrize(
+    ("one", "sentence"),
+    [
+        (prop("ip0", "", "ip", classId="vami"), "vami.ip0 (ip)."),
+        (prop("name", "", "string(1..)"), "name (string(1..))."),
+        (prop("name", "", "string(3..8)"), "name (string(3..8))."),
+        (prop("size", "", 'string["small", "large"]'), 'size (string["small", "large"]).'),
+        (prop("vlan", "", "int(1..4094)"), "vlan (int(1..4094))."),
+        (prop("enabled", "", "boolean"), "enabled (boolean)."),
+        (prop("ip0", "", "ip", defaultValue="192.0.2.1"), None),
+        (prop("name", "x", "string(1..)"), None),
+        (prop("name", "", "string"), None),
+        (prop("name", "", "string(..8)"), None),
+        (prop("name", "", "string(0..8)"), None),
+        # What vCenter computes, and what it never returns.
+        (prop("ip0", "", "ip:Lab"), None),
+        (prop("ip0", "", "expression", defaultValue="${ip:Lab}"), None),
+        (prop("code", "", "password(8..)"), None),
+    ],
+)
+@pytest.mark.parametrize("is_on", [True, False])
+def test_required_properties_without_a_value(one: Any, sentence: str | None, is_on: bool) -> None:
+    """Named before anything is powered off: the VM could not be powered on again."""
+    looked = examined(one, **({} if is_on else OFF_BEFORE))
+    found = [risk.message for risk in plan.risks(case(looked, {} if is_on else OFF)) if risk.name == "required_empty"]
+    assert found == ([REQUIRED + sentence] if sentence else [])
+    assert ("no value" in looked.diagnosis.message) == (sentence is not None and not is_on)
+
+
 def test_weak_verdicts() -> None:
     """Nothing but a look into the guest, or vCenter's own word on what it delivered, gets a VM cycled unasked."""
     strong = {row.number for row in diagnosis.ROWS if row.remedy == diagnosis.POWER_CYCLE and row.confidence == "high"}
-    assert strong == {"9a", "9b", "15", "16", "17"}
+    assert strong == {"7f", "7i", "9a", "9b", "15", "16", "17"}
 
 
 @pytest.mark.parametrize(
