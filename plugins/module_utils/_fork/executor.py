@@ -240,11 +240,16 @@ class Executor:
             there = survey.Standing(None, None)
         if there.found is None or there.verdict is None:
             self._tell(name, pipeline.Failed(there.error or error.sentence, error.fault))
-        elif there.verdict.is_child and there.found.vm not in self._vms:
+            return
+        is_recorded_soon = not there.verdict.is_child and identity.nonce_given(there.found.values) is not None
+        if is_recorded_soon and self._attempts[name] < MOST_LOOKS:
+            self._put_off(name, Request.CREATE, error)  # another run is about to record it, or was cut short
+        elif there.found.vm not in self._vms and (
+            there.verdict.is_child or identity.is_half_made(there.verdict, there.found.values, self._parent.values)
+        ):
+            self._carried_out(name)
             self._vms[there.found.vm] = name
             self._take(pipeline.resume(child.wanted, child.goal, there.found.vm, there.found.values))
-        elif identity.nonce_given(there.found.values) is not None and self._attempts[name] < MOST_LOOKS:
-            self._put_off(name, Request.CREATE, error)  # another run is about to record it
         else:
             why = f"VM {name} ({there.found.moid}) got this name while the task ran, and {there.verdict.why}"
             remedy = "If another task is making it, run again when that task has ended. Otherwise choose another name."

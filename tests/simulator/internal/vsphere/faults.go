@@ -4,6 +4,7 @@
 package vsphere
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"slices"
@@ -26,11 +27,28 @@ type faultRule struct {
 	DelayMS int    `json:"delay_ms"`
 	Drop    string `json:"drop"`
 	Answer  string `json:"answer,omitempty"` // what the task's result is instead; see answers.go
+	Gather  int    `json:"gather,omitempty"` // so many calls wait for each other; later ones do not wait
 
 	seen, fired int
+	gathered    chan struct{}
 }
 
 func (f faultRule) delay() time.Duration { return time.Duration(f.DelayMS) * time.Millisecond }
+
+// gatherTimeout is how long a call waits for others that do not come.
+const gatherTimeout = 30 * time.Second
+
+// await holds a call back until as many have come as are to go on at once.
+func (f faultRule) await(ctx context.Context) {
+	if f.Gather == 0 {
+		return
+	}
+	select {
+	case <-f.gathered:
+	case <-ctx.Done():
+	case <-time.After(gatherTimeout):
+	}
+}
 
 // fault builds the fault; nil when the rule only delays or drops.
 func (f faultRule) fault() types.BaseMethodFault {
@@ -72,8 +90,10 @@ func (f *faults) add(rule faultRule) error {
 		return fmt.Errorf(`drop is "", "before" or "after", not %q`, rule.Drop)
 	case rule.At != "call" && rule.Drop != "":
 		return fmt.Errorf("only a call has a connection to drop")
-	case rule.At != "vanish" && rule.Fault == "" && rule.Drop == "" && rule.DelayMS == 0 && rule.Answer == "":
-		return fmt.Errorf("one of fault, delay_ms, drop and answer is needed")
+	case rule.Gather < 0 || rule.Gather > 0 && rule.At != "call":
+		return fmt.Errorf("gather is a number of calls")
+	case rule.At != "vanish" && rule.Fault == "" && rule.Drop == "" && rule.DelayMS == 0 && rule.Answer == "" && rule.Gather == 0:
+		return fmt.Errorf("one of fault, delay_ms, drop, gather and answer is needed")
 	}
 	if rule.Answer != "" {
 		if _, err := newAnswer(rule.Answer); err != nil {
@@ -87,6 +107,7 @@ func (f *faults) add(rule faultRule) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	rule.gathered = make(chan struct{})
 	f.rules = append(f.rules, &rule)
 	return nil
 }
@@ -123,6 +144,9 @@ func (f *faults) take(at, method, moid string, names ...string) *faultRule {
 			continue
 		}
 		rule.fired++
+		if rule.fired == rule.Gather {
+			close(rule.gathered)
+		}
 		taken := *rule
 		if moid != "" {
 			taken.VM = moid // what the fault is about

@@ -101,6 +101,7 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 func (s *Simulator) run(r *http.Request, request *soapRequest, body []byte) *answer {
 	rule := s.faults.take("call", request.Method, request.VM, s.names.of(request.VM), request.Name)
 	if rule != nil {
+		rule.await(r.Context())
 		time.Sleep(rule.delay())
 		if rule.Drop == "before" {
 			panic(http.ErrAbortHandler)

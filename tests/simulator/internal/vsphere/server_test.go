@@ -263,6 +263,7 @@ func TestFaults(t *testing.T) {
 	for _, wrong := range []map[string]any{
 		{"fault": "InvalidState"}, {"method": "X"}, {"method": "X", "fault": "NoSuchFault"}, {"method": "X", "at": "never", "fault": "InvalidState"},
 		{"method": "X", "drop": "sometimes"}, {"method": "X", "unknown": 1}, {"method": "X", "at": "task", "drop": "before"},
+		{"method": "X", "gather": -1}, {"method": "X", "at": "task", "gather": 2},
 		{"method": "PowerOnVM_Task", "at": "result", "fault": "InvalidState"}, {"method": "CheckPowerOn_Task", "at": "result", "delay_ms": 1},
 	} {
 		if status := b.control(http.MethodPost, "faults", wrong, nil); status != http.StatusBadRequest {

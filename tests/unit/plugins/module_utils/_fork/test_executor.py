@@ -621,6 +621,19 @@ def test_child_that_another_run_is_about_to_record(vcenter: FakeVCenter, monkeyp
     assert (child.step, child.error, child.existed) == (Step.DONE, None, True)
 
 
+def test_child_that_another_run_does_not_record(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run was killed when vCenter had begun to make it; it is finished, as at the next run's begin."""
+    bed = Bed(vcenter, monkeypatch, "6.5")
+    rival(bed, None, {report.CHILD_NONCE: "n0"})
+    (vm,) = vcenter.named("web")
+    fork = vim.vm.ForkConfigInfo(childForkGroupId="g1", childType="nonpersistent")
+    vcenter.objects[vm].update({"runtime.powerState": OFF, "config.forkConfigInfo": fork})
+    (child,) = bed.make("web", wait_for="powered_on")
+    assert (child.step, child.error, child.existed, child.changed) == (Step.DONE, None, True, True)
+    assert identity.own_record(vcenter.objects[vm]) is not None
+    assert len(vcenter.named("web")) == 1
+
+
 def test_foreign_vm_that_has_got_the_name_meanwhile(bed: Bed) -> None:
     rival(bed, None, {})
     (child,) = bed.make("web")

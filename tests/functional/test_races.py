@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two tasks at once, which the simulator lets go on at the same moment, and tasks that are killed and run again."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from functional.vcenter import Result, VCenter
+from functional.ways import INSTANT_CLONE, SOAP
+
+pytestmark = pytest.mark.ways(SOAP, INSTANT_CLONE)
+
+NAMES = ("web-01", "web-02")
+SECRET = "kept-out-of-sight-0123456789"
+
+
+def twice(vcenter: VCenter, method: str, **arguments: object) -> list[Result]:
+    """Run the same task twice; both call this method at the same time."""
+    vcenter.fault(method=method, at="call", gather=2)
+    given = {"parent_name": vcenter.parent, "children": [{"name": name} for name in NAMES], **arguments}
+    with ThreadPoolExecutor() as both:
+        return [one.result() for one in [both.submit(vcenter.run, "vmfork_child", **given) for _number in range(2)]]
+
+
+def others(vcenter: VCenter) -> list[str]:
+    """What is beside the children."""
+    return [path for path in vcenter.govc("ls", "-i", "-l", "/DC0/vm").splitlines() if "/web-" not in path]
+
+
+def test_two_at_once(quiesced: VCenter) -> None:
+    """There is one child of each name, then it is given away or removed, and both tasks report what is true."""
+    before = others(quiesced)
+    made = twice(quiesced, quiesced.way.create)
+    assert [one.msg for one in made if one.get("failed")] == []
+    assert sorted(quiesced.govc("ls", "/DC0/vm").split())[-2:] == [f"/DC0/vm/{name}" for name in NAMES]
+    for name in NAMES:
+        entries = [one.child(name) for one in made]
+        assert sorted(one["state"] for one in entries) == ["created", "existing"]
+        assert len({one["moid"] for one in entries}) == 1
+        assert all(one["post_clone"]["done"] for one in entries)
+
+    gone = twice(quiesced, "PowerOffVM_Task", state="absent")
+    assert [one.msg for one in gone if one.get("failed")] == []
+    assert any(one["changed"] for one in gone)
+    assert {one.child(name)["state"] for one in gone for name in NAMES} <= {"removed", "absent"}
+    assert not any(quiesced.exists(f"/DC0/vm/{name}") for name in NAMES)
+
+    quiesced.fork(*NAMES)
+    given_away = twice(quiesced, "ReconfigVM_Task", state="detached")
+    assert [one.msg for one in given_away if one.get("failed")] == []
+    assert any(one["changed"] for one in given_away)
+    refused = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name=NAMES[0], state="absent")
+    assert not refused["changed"]
+    assert all(quiesced.exists(f"/DC0/vm/{name}") for name in NAMES)
+    assert others(quiesced) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("step", ["create", "WaitForUpdatesEx", "ReconfigVM_Task"])
+def test_killed_and_run_again(quiesced: VCenter, number: signal.Signals, step: str) -> None:
+    """The signal comes while the server is at work on the call; what has only its note left may still succeed."""
+    method = quiesced.way.create if step == "create" else step
+    quiesced.fault(method=method, at="call", delay_ms=500, count=2)
+    given = {"parent_name": quiesced.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
+    first = quiesced.run("vmfork_child", **given, signal_at=(number, method, 0))
+    if first.get("failed"):
+        assert "received SIGTERM" in first.msg
+        assert "received SIGTERM" in first.child("web-01")["error"]
+        assert "seconds" not in first.child("web-01")["error"]
+    else:
+        assert number == signal.SIGKILL or first.child("web-01")["secrets_cleared"]
+    again = quiesced.run("vmfork_child", **given)
+    if "was removed before the script began" in again.msg:
+        quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
+        again = quiesced.run("vmfork_child", **given)
+    assert not again.get("failed"), again.msg
+    child = again.child("web-01")
+    assert (child["post_clone"]["exit_code"], child["secrets_cleared"]) == (0, True)
+    shown = quiesced.govc("object.collect", "-json", f"VirtualMachine:{child['moid']}", "config")
+    assert SECRET not in shown
+    assert quiesced.ok("vmfork_child", **given)["changed"] is False
