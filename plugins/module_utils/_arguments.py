@@ -123,7 +123,13 @@ def given(spec: Spec, params: Params) -> dict[str, t.Any]:
             result[name] = _without_empty(options[name], value)
             if result[name] == "":
                 del result[name]
+            elif options[name].get("type") == "int" and _INFINITE.fullmatch(str(value)):
+                result[name] = f"{value} (infinite)"  # ansible-core refuses this, and fails to convert infinite numbers
     return result
+
+
+_INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.IGNORECASE)
+"""Infinite numbers, as Python writes and reads them; in YAML ``.inf``."""
 
 
 def _without_empty(option: dict[str, t.Any], value: t.Any) -> t.Any:

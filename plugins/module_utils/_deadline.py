@@ -96,7 +96,6 @@ class Budget:
 
     def __init__(self, deadline: Deadline | None = None) -> None:
         self.deadline = deadline or Deadline(float("inf"))
-        self._is_over = False
         self._unanswered = 0
         self._signal: str | None = None
         self._signalled = 0.0
@@ -155,10 +154,8 @@ class Budget:
         """
         if self._heed():
             return False
-        if self._here.logout_end is None and time.monotonic() >= self.deadline.end:
-            if self._here.is_cleaning:
-                return self._unanswered < UNANSWERED_CALLS and time.monotonic() < self._extra_end
-            return not self._is_over and self._left() > 0
+        if self._here.is_cleaning and self._here.logout_end is None and time.monotonic() >= self.deadline.end:
+            return self._unanswered < UNANSWERED_CALLS and time.monotonic() < self._extra_end
         return self._left() > 0
 
     @contextlib.contextmanager
@@ -182,14 +179,11 @@ class Budget:
         return seconds
 
     def cut_off(self) -> bool:
-        """Whether a call that failed just now did so because its time was over; no other is begun then."""
+        """Return whether a call that failed just now did so because its time was over; no other is begun then."""
         if self._left() > 0:
             return False
-        if self._here.logout_end is None:
-            if self._here.is_cleaning:
-                self._unanswered += 1
-            else:
-                self._is_over = True
+        if self._here.is_cleaning and self._here.logout_end is None:
+            self._unanswered += 1
         return True
 
     def longest_wait(self, seconds: float) -> float:

@@ -123,6 +123,13 @@ def test_timeout_that_cannot_be_right(vcenter: FakeVCenter, run: Run, timeout: i
     assert vcenter.calls == []
 
 
+@pytest.mark.parametrize("timeout", [float("inf"), float("nan"), "-Infinity", " inf "])
+def test_number_that_is_none_is_refused_by_ansible(vcenter: FakeVCenter, run: Run, timeout: float | str) -> None:
+    result = run(raising(AssertionError()), timeout=timeout)
+    assert "argument 'timeout' is of type" in result["msg"]
+    assert vcenter.calls == []
+
+
 @pytest.mark.parametrize("timeout", [1, None, 10**400])
 def test_timeout_that_can_be_right(run: Run, timeout: int | None) -> None:
     assert "failed" not in run(lambda _task, _session: {"changed": False}, timeout=timeout)
