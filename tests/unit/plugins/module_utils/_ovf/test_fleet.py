@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Test the verdicts on published appliances, and which of their values are masked: no false alarm, no secret."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pyVmomi import vim
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured, diagnosis, examine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, GuestView, Iso
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import PowerOn
+
+FLEET = yaml.safe_load((Path(__file__).parent / "fleet.yml").read_text(encoding="utf-8"))
+BOOT = datetime.datetime(2026, 11, 21, 3, 12, tzinfo=datetime.timezone.utc)
+
+
+def power_on(origin: str) -> PowerOn:
+    return PowerOn(origin, "high", event_type="VmPoweredOnEvent", time=BOOT)
+
+
+IMAGE = Iso(True, "[ds] a/_ovfenv-a.iso", True)
+ON_ESXI = {"power_on": power_on("esxi_direct")}
+SITUATIONS: dict[str, dict[str, Any]] = {
+    "powered on through vCenter": {"power_on": power_on("vcenter"), "iso": IMAGE},
+    "restarted by HA": {"power_on": power_on("ha_restart"), "iso": Iso(True)},
+    "seen without": {**ON_ESXI, "iso": Iso(True), "guest": GuestView("no_value", "exit_code")},
+    "off": {"power_state": "poweredOff"},
+}
+QUIET = ["nothing_to_deliver"] * 4
+# What is expected in each situation, by what the appliance has.
+EXPECTED = {
+    "guestinfo": ["delivered_assumed", "lost_suspected", "lost", "not_running"],
+    "both": ["delivered_iso", "lost_suspected", "lost", "not_running"],
+    "iso": ["delivered_iso", "lost", "lost", "not_running"],
+    "no_transport": ["not_deliverable"] * 4,
+    "nothing": QUIET,
+}
+
+
+def known(appliance: dict[str, Any], **situation: Any) -> Evidence:
+    """Return what is known of a VM of an appliance."""
+    info = [
+        vim.vApp.PropertyInfo(
+            key=number,
+            classId=one.get("class"),
+            id=one["id"],
+            instanceId=one.get("instance"),
+            type=one.get("type", "string"),
+            label=one.get("label"),
+            description=one.get("description"),
+            userConfigurable=one.get("c", True),
+            value=one.get("v", ""),
+            defaultValue=one.get("d", ""),
+        )
+        for number, one in enumerate(appliance["properties"])
+    ]
+    config = vim.vApp.VmConfigInfo(
+        property=info,
+        product=[vim.vApp.ProductInfo(key=0, name=appliance["name"])],
+        ovfEnvironmentTransport=appliance["transports"],
+    )
+    running = situation.get("power_state") != "poweredOff"
+    return Evidence(
+        appliance["name"], "vm-1", configured=configured.read(config, running=running, mask=Mask()), **situation
+    )
+
+
+@pytest.mark.parametrize("appliance", FLEET, ids=lambda one: one["name"])
+def test_verdicts(appliance: dict[str, Any]) -> None:
+    verdicts = [diagnosis.judge(known(appliance, **situation)) for situation in SITUATIONS.values()]
+    assert [one.status for one in verdicts] == EXPECTED[appliance["expect"]]
+    is_red = [diagnosis.needs_power_cycle(one) or one.status in ("not_deliverable", "config_lost") for one in verdicts]
+    assert not (is_red[0] or is_red[3]) or appliance["expect"] == "no_transport"
+    if "says" in appliance:
+        assert all(any(appliance["says"] in one for one in verdict.evidence) for verdict in verdicts)
+    off = verdicts[3]
+    assert (off.cause == "required_values_empty") == ("required" in appliance)
+    assert all(key in off.message for key in appliance.get("required", []))
+
+
+@pytest.mark.parametrize("appliance", FLEET, ids=lambda one: one["name"])
+def test_masked_values(appliance: dict[str, Any]) -> None:
+    evidence = known(appliance, power_on=power_on("vcenter"))
+    found = _inventory.Found(vim.VirtualMachine("vm-1"), {"name": "a"}, "/DC0/vm/a", None, None)
+    facts = examine.facts(examine.Examined(found, None, evidence, diagnosis.judge(evidence)), Mask())
+    shown = {one["key"]: one["effective"] for one in facts["configured"]["properties"] if one["effective"]}
+    assert [key for key, value in shown.items() if value == HIDDEN] == appliance["masked"]
+    assert "planted-" not in json.dumps(facts)
+
+
+def test_size() -> None:
+    assert len(FLEET) >= 25
+    assert {one["expect"] for one in FLEET} == set(EXPECTED)
