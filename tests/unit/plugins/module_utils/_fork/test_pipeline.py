@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import uuid
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -154,6 +153,21 @@ def test_new_child_is_known_by_its_bios_uuid_or_its_nonce(by: str) -> None:
     uuid_of = {"config.uuid": child.bios_uuid} if by == "uuid" else {}
     child = walk(child, Created(VM), News({**on(**keys), **uuid_of}))
     assert child.vm is VM
+
+
+@pytest.mark.parametrize(
+    ("persistent", "existed", "remedy"),
+    [
+        (False, False, "Look at the script"),
+        (False, True, "Look at the script"),
+        (True, False, "Look at the script"),
+        (True, True, "If it was powered off since it was created, it never will"),
+    ],
+)
+def test_what_to_do_about_a_script_that_does_not_end(persistent: bool, existed: bool, remedy: str) -> None:
+    """It runs again after each power-on, or only once."""
+    child = dataclasses.replace(new(persistent=persistent), step=Step.RUNNING, existed=existed)
+    assert remedy in pipeline.unfinished(child, 30)
 
 
 def test_time_is_over_before_the_new_vm_was_seen() -> None:
