@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import uuid
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -166,7 +167,7 @@ def test_new_child_is_known_by_its_bios_uuid_or_its_nonce(by: str) -> None:
 )
 def test_what_to_do_about_a_script_that_does_not_end(persistent: bool, existed: bool, remedy: str) -> None:
     """It runs again after each power-on, or only once."""
-    child = dataclasses.replace(new(persistent=persistent), step=Step.RUNNING, existed=existed)
+    child = replace(new(persistent=persistent), step=Step.RUNNING, existed=existed)
     assert remedy in pipeline.unfinished(child, 30)
 
 

@@ -491,6 +491,32 @@ def test_power_cycle_by_others_while_the_vm_is_busy(bed: Bed, shutdown: str) -> 
     assert (bed.acts, patient.is_cured, patient.is_touched) == ([STOPS[shutdown]], True, False)
 
 
+def test_power_off_by_others_just_before_ours(bed: Bed) -> None:
+    def lose_the_race(vm: Any) -> None:
+        bed.vcenter._do_PowerOffVM(vm)
+        bed.vcenter._do_PowerOffVM(vm)
+
+    bed.vcenter.effects["PowerOffVM_Task"] = lose_the_race
+    patient = bed.patient(shutdown="hard")
+    patient.prepare()
+    with pytest.raises(_errors.Refused, match=r"its power state was poweredOn when .* and is poweredOff now"):
+        patient.cure()
+    assert (bed.acts, bed.state, patient.is_touched) == (["PowerOffVM_Task"], OFF, False)
+
+
+def test_vm_that_is_busy_after_its_power_cycle_is_not_cycled_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient = bed.patient()
+    patient.prepare()
+
+    def look(*_given: Any) -> Any:
+        raise _errors.OperationFailed("Could not look into VM web.", "TaskInProgress")
+
+    monkeypatch.setattr(examine, "examine", look)
+    with pytest.raises(_errors.OperationFailed, match="could not be looked at again: Could not look into VM web"):
+        patient.cure()
+    assert (bed.acts, patient.is_touched) == (CYCLE, True)
+
+
 @pytest.mark.parametrize("through_vcenter", [True, False])
 @pytest.mark.parametrize("is_busy", [True, False])
 def test_vm_that_others_start_first(bed: Bed, through_vcenter: bool, is_busy: bool) -> None:
@@ -641,6 +667,21 @@ def test_second_cycle_writes_the_vapp_options_once_more(ready: Bed, monkeypatch:
     assert (spec.vAppConfig.property, spec.vAppConfig.product, spec.extraConfig) == ([], [], [])
     assert ["did not bring the OVF environment of VM web back" in one for one in ready.warnings] == [True]
     assert patient.is_cured
+
+
+def test_busy_vm_in_the_second_cycle_needs_no_other_risk_accepted(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verdict is another one since the first cycle, which the task has made itself."""
+    questions = looks(monkeypatch, "no_value", "no_value", "no_value", "xml")
+    shut_down, refusals = ready.vcenter._do_ShutdownGuest, [BUSY]
+
+    def shut(vm: Any) -> None:
+        if ready.vcenter.count("PowerOnVM_Task") and refusals:
+            raise refusals.pop()
+        shut_down(vm)
+
+    ready.vcenter.effects["ShutdownGuest"] = shut
+    patient = ready.cured(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
+    assert (patient.is_cured, refusals, ready.acts.count("PowerOnVM_Task")) == (True, [], 2)
 
 
 def test_there_is_no_third_cycle(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
