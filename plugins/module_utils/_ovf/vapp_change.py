@@ -415,7 +415,7 @@ class _Planner:
         """Return a value as vCenter stores it; what is wrong with it is noted."""
         if value is None:
             return None
-        if wanted.restored and isinstance(value, str):
+        if wanted.restored and isinstance(value, str) and vapp_types.is_sendable(value):
             return value  # vCenter has had it, whatever the type says
         try:
             text = vapp_types.written(kind, value)
@@ -482,7 +482,7 @@ class _Planner:
         self._products(wanted.products)
         self._sections_of_the_descriptor(wanted.sections)
         eula = list((self._info.eula if self._info is not None else None) or [])
-        if list(wanted.eula) != eula:
+        if list(wanted.eula) != [vapp_types.plain(one) for one in eula]:
             self._spec["eula"] = list(wanted.eula) or [""]
             self._after["eula"] = list(wanted.eula)
         boot = (wanted.install_boot_required, wanted.install_boot_stop_delay)
@@ -564,7 +564,10 @@ def without_secrets(request: Request) -> Request:
 
 def _has(info: t.Any, fields: t.Mapping[str, t.Any]) -> bool:
     """Return whether an object of the vSphere API has these fields; an empty one may be unset."""
-    return all((getattr(info, name) or "") == (value or "") for name, value in fields.items())
+    return all(
+        _is_same_text(getattr(info, name), value) if isinstance(value, str) else bool(getattr(info, name)) == value
+        for name, value in fields.items()
+    )
 
 
 def _copy(source: t.Any) -> t.Any:
@@ -591,7 +594,7 @@ def _is_password(kind: str | None) -> bool:
 
 
 def _is_same_text(left: str | None, right: str | None) -> bool:
-    return (left or "") == (right or "")
+    return vapp_types.plain(left) == vapp_types.plain(right)
 
 
 def _differs(old: t.Any, new: t.Any, compare_value: bool) -> bool:

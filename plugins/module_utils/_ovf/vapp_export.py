@@ -12,7 +12,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured, vapp_types
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
 VERSION = 1
@@ -87,7 +87,7 @@ def document(name: str, values: t.Mapping[str, t.Any], info: t.Any, patterns: t.
             "supported_schemes": [one for one in getattr(assignment, "supportedAllocationScheme", None) or [] if one],
             "supported_protocols": [one for one in getattr(assignment, "supportedIpProtocol", None) or [] if one],
         },
-        eula=list(info.eula or []),
+        eula=[vapp_types.plain(one) for one in info.eula or []],
         ovf_sections=sorted((_section(one) for one in info.ovfSection or []), key=_order),
         install_boot={"required": bool(info.installBootRequired), "stop_delay": info.installBootStopDelay or 0},
     )
@@ -99,7 +99,7 @@ def _order(entry: t.Mapping[str, t.Any]) -> list[str]:
 
 
 def _fields(source: t.Any, names: t.Mapping[str, str]) -> dict[str, str]:
-    return {name: getattr(source, field) or "" for name, field in names.items()}
+    return {name: vapp_types.plain(getattr(source, field)) for name, field in names.items()}
 
 
 def _property(prop: t.Any, known: configured.Property, policy: str | None) -> dict[str, t.Any]:
@@ -126,7 +126,7 @@ def _section(section: t.Any) -> dict[str, t.Any]:
         "namespace": section.namespace or "",
         "type": section.type or "",
         "at_envelope_level": bool(section.atEnvelopeLevel),
-        "contents": section.contents or "",
+        "contents": vapp_types.plain(section.contents),
     }
 
 
@@ -138,28 +138,43 @@ def faults(given: t.Any) -> list[str]:
         return [f"restore_from has the version {given['version']!s:.20}, and version {VERSION} is supported"]
     if given.get("enabled") is False:
         return ["restore_from was exported from a VM without vApp options"]
-    found = _wrong(given, "properties", list, ("class_id", "id", "instance_id", "type"), str)
-    found += _wrong(given, "products", list, tuple(_PRODUCT), str)
-    found += _wrong(given, "ovf_sections", list, ("namespace", "type", "contents"), str)
-    found += _wrong(given, "eula", list)
-    found += _wrong(given, "transport", list)
-    found += _wrong(given, "ip_allocation", dict)
-    found += _wrong(given, "install_boot", dict)
+    found = _wrong(given, "properties", {**dict.fromkeys((*_PROPERTY, "type"), str), "user_configurable": bool})
+    found += _wrong(given, "products", dict.fromkeys(_PRODUCT, str))
+    found += _wrong(given, "ovf_sections", {"namespace": str, "type": str, "contents": str, "at_envelope_level": bool})
+    found += [
+        f"restore_from has no {name} as a list of texts" for name in ("eula", "transport") if not _texts(given, name)
+    ]
+    boot, ip = given.get("install_boot"), given.get("ip_allocation")
+    if not isinstance(boot, dict) or type(boot.get("required")) is not bool or type(boot.get("stop_delay")) is not int:
+        found.append("restore_from has no install_boot with required and stop_delay")
+    if (
+        not isinstance(ip, dict)
+        or not all(isinstance(ip.get(name), (str, type(None))) for name in ("policy", "protocol"))
+        or not all(_texts(ip, name) for name in ("supported_schemes", "supported_protocols"))
+    ):
+        found.append("restore_from has no ip_allocation with policy, protocol and what is supported")
     return found
 
 
-def _wrong(
-    given: t.Mapping[str, t.Any], name: str, kind: type, fields: t.Sequence[str] = (), field_kind: type = object
-) -> list[str]:
+def _wrong(given: t.Mapping[str, t.Any], name: str, fields: t.Mapping[str, type]) -> list[str]:
+    """Return what is wrong with a list of entries that have these fields."""
     part = given.get(name)
-    if not isinstance(part, kind):
-        return [f"restore_from has no {name}"]
-    if kind is list and not fields and any(not isinstance(one, str) for one in t.cast("list[t.Any]", part)):
-        return [f"restore_from has {name} that are not texts"]
-    for number, entry in enumerate(t.cast("list[t.Any]", part) if fields else ()):
-        if not isinstance(entry, dict) or any(not isinstance(entry.get(one), field_kind) for one in fields):
-            return [f"entry {number + 1} of {name} in restore_from lacks one of {', '.join(fields)}"]
+    if not isinstance(part, list):
+        return [f"restore_from has no {name} as a list"]
+    for number, entry in enumerate(part):
+        if not isinstance(entry, dict):
+            return [f"entry {number + 1} of {name} in restore_from is no dictionary"]
+        lacking = [field for field, kind in fields.items() if not isinstance(entry.get(field), kind)]
+        if lacking:
+            return [
+                f"entry {number + 1} of {name} in restore_from lacks {', '.join(lacking)}, or has another type of it"
+            ]
     return []
+
+
+def _texts(given: t.Mapping[str, t.Any], name: str) -> bool:
+    """Return whether something is a list of texts."""
+    return isinstance(given.get(name), list) and all(isinstance(one, str) for one in given[name])
 
 
 def rest(given: t.Mapping[str, t.Any]) -> Restored:
@@ -171,11 +186,11 @@ def rest(given: t.Mapping[str, t.Any]) -> Restored:
             {
                 "namespace": one["namespace"],
                 "type": one["type"],
-                "atEnvelopeLevel": bool(one.get("at_envelope_level")),
+                "atEnvelopeLevel": one["at_envelope_level"],
                 "contents": one["contents"],
             }
             for one in given["ovf_sections"]
         ),
-        install_boot_required=bool(given["install_boot"].get("required")),
-        install_boot_stop_delay=int(given["install_boot"].get("stop_delay") or 0),
+        install_boot_required=given["install_boot"]["required"],
+        install_boot_stop_delay=given["install_boot"]["stop_delay"],
     )

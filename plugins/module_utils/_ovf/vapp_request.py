@@ -188,6 +188,11 @@ def _property(entry: t.Mapping[str, t.Any], number: int, faults: list[str]) -> W
         faults.append(f"property {key} is to be reset, and a value is given for it")
     if entry["value"] == "" and entry["default"] not in (None, ""):
         faults.append(f"property {key} is to be blank, and its default would be delivered instead")
+    faults += [
+        f"property {key} has control characters or carriage returns in its {name}, which vCenter does not store"
+        for name in ("label", "category", "description")
+        if not vapp_types.is_sendable(entry[name] or "")
+    ]
     kind = entry["type"]
     if kind is not None:
         kind = vapp_types.canonical(kind)
@@ -222,10 +227,10 @@ def _with_restored(
             restored=True,
             lacks=tuple(name for name in ("value", "default") if entry.get("secret") and entry.get(name) is None),
             type=entry["type"],
-            user_configurable=bool(entry.get("user_configurable")),
-            label=entry.get("label") or "",
-            category=entry.get("category") or "",
-            description=entry.get("description") or "",
+            user_configurable=entry["user_configurable"],
+            label=entry["label"],
+            category=entry["category"],
+            description=entry["description"],
         )
         change = next((one for one in left if (one.parts or parts) == parts and one.key == key), None)
         if change is None:
@@ -270,6 +275,6 @@ def _with_value(wanted: WantedProperty, value: t.Any, secret: bool) -> WantedPro
 def _wrong_key(key: str) -> list[str]:
     if not key:
         return ["a property has an empty key"]
-    if re.search(r"\s", key):
-        return [f"property {key!r} has white space in its key, which vSphere does not allow"]
+    if re.search(r"\s", key) or not vapp_types.is_sendable(key):
+        return [f"property {key!r} has white space or control characters in its key, which vSphere does not allow"]
     return []

@@ -119,6 +119,16 @@ def _bounded(text: str, name: str, least: str, most: str) -> ValueType | None:
     return ValueType(text, name, low, high)
 
 
+def is_sendable(text: str) -> bool:
+    """Return whether a text arrives at vCenter as it is."""
+    return _UNSENDABLE.search(text) is None
+
+
+def plain(text: str | None) -> str:
+    """Return a text as it is after it was sent: XML 1.0, section 2.11, makes a newline of every end of a line."""
+    return (text or "").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def wrong(kind: ValueType | None, value: str) -> str | None:
     """Return why a value is refused, as a clause that never repeats the value; ``None`` when it is accepted.
 
@@ -126,7 +136,7 @@ def wrong(kind: ValueType | None, value: str) -> str | None:
 
     :param kind: ``None``: a type that is not understood, of which only vCenter knows the values.
     """
-    if _UNSENDABLE.search(value):
+    if not is_sendable(value):
         return "the value has control characters or carriage returns, which vCenter does not store"
     if not value or kind is None:
         return None

@@ -393,11 +393,16 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     "no document": ({"restore_from": {"a": 1}}, "not a document that vm_ovfenv_info has exported"),
     "later document": ({"restore_from": {"version": 2}}, "has the version 2, and version 1 is supported"),
     "document without options": ({"restore_from": {"version": 1, "enabled": False}}, "without vApp options"),
-    "document that is damaged": ({"restore_from": {"version": 1, "enabled": True}}, "restore_from has no properties"),
+    "document that is damaged": (
+        {"restore_from": {"version": 1, "enabled": True}},
+        "restore_from has no properties as a list",
+    ),
     "document with a damaged entry": (
         {"restore_from": {"version": 1, "properties": [{"id": 5}]}},
-        "entry 1 of properties in restore_from lacks one of class_id, id",
+        "entry 1 of properties in restore_from lacks class_id, id, instance_id",
     ),
+    "control characters": ({"properties": [{"key": "a", "label": "b\0", "description": "c\r\n"}]}, "in its label"),
+    "control characters in a key": ({"values": {"a\0": "x"}}, "control characters in its key"),
     "exact alone": ({"exact": True, "transport": ["iso"]}, "would remove every property"),
     "disabled with values": ({"enabled": False, "values": {"a": "x"}}, "values is given with enabled=false"),
 }

@@ -82,6 +82,12 @@ SHAPES: dict[str, Any] = {
         installBootRequired=True,
         installBootStopDelay=30,
     ),
+    # Written past SOAP, as by an import; what is sent arrives with newlines.
+    "ends of lines": options(
+        prop(1, "a", label="x\r\ny", description="a\rb", value="a\nb"),
+        eula=["line\r\nline\rline"],
+        ovfSection=[vim.vApp.OvfSectionInfo(key=1, namespace="urn:a", type="A", contents="<a>\r\n</a>")],
+    ),
     "foreign transport": options(ovfEnvironmentTransport=["ISO,com.vmware.guestInfo"]),
 }
 
@@ -106,6 +112,33 @@ def test_round_trip(shape: str) -> None:
     assert not again.changes, again.spec
     on_itself = vapp_change.plan("VM1", SHAPES[shape], request(restore_from=read_again, exact=True))
     assert not on_itself.changes, on_itself.spec
+
+
+DAMAGE: dict[str, Any] = {
+    "no list": ("properties", {}),
+    "no entry": ("properties", ["a"]),
+    "number for a text": ("properties", [{"class_id": "", "id": 5}]),
+    "no products": ("products", None),
+    "text for a list": ("eula", "text"),
+    "numbers for texts": ("transport", [1]),
+    "no numbers": ("install_boot", {"required": "no", "stop_delay": "x"}),
+    "no policy": ("ip_allocation", {"policy": 5}),
+    "no sections": ("ovf_sections", [{}]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_document(damage: str) -> None:
+    """A file may have been edited by hand."""
+    part, content = DAMAGE[damage]
+    with pytest.raises(_errors.BadInput, match=f"{part}.*Nothing was changed"):
+        request(restore_from={**exported(SHAPES["the rest"]), part: content})
+
+
+def test_value_that_cannot_be_sent() -> None:
+    document = exported(options(prop(1, "a", value="a\r\nb")))
+    with pytest.raises(_errors.Refused, match="property a: the value has control characters or carriage returns"):
+        vapp_change.plan("VM1", None, request(restore_from=document))
 
 
 def test_order_and_integer_keys_do_not_matter() -> None:
