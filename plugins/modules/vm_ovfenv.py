@@ -14,8 +14,8 @@ author: vmfork.vsphere contributors (@vmfork)
 description:
   - Makes sure that the guest of a VM has its OVF environment. A VM that has lost it is shut down and powered on
     again through vCenter, which is the only way to bring it back, and looked at once more.
-  - A VM whose verdict by M(vmfork.vsphere.vm_ovfenv_info) is V(delivered), or any other that begins so, is left alone.
-    One that is powered off is powered on.
+  - A VM whose verdict by M(vmfork.vsphere.vm_ovfenv_info) is V(delivered), or any other that begins so, or
+    V(nothing_to_deliver), is left alone. One that is powered off is powered on.
   - Before anything is touched, vCenter is asked whether it could power the VM on again, and the addresses that
     the guest would be told are compared with those it uses.
   - Forks and running fork parents, VMs protected by Fault Tolerance, the VM that this vCenter runs in, and VMs that a

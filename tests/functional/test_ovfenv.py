@@ -223,6 +223,17 @@ def test_address_however_it_is_written(shared: Estate) -> None:
     assert "192.0.2.79" not in refused.raw
 
 
+def test_required_property_without_a_value(shared: Estate) -> None:
+    """Its host powered it on. vCenter would not, which is said before anything is powered off."""
+    one = lost(shared, "required", prop("ip0", kind="ip"))
+    refused = assert_left_alone(one, "Property 'ip0' must be configured for the VM to power on", probe="exit_code")
+    (risk,) = refused["plan"]["risks"]
+    assert (risk["name"], risk["accepted"]) == ("required_empty", False)
+    one.power_off()
+    off = assert_left_alone(one, "Property 'ip0' must be configured for the VM to power on")
+    assert "no value: ip0. Give them values" in off["before"]["diagnosis"]["message"]
+
+
 def add_pool(place: Estate, enabled: bool = True, **association: Any) -> Callable[[], None]:
     """A new IP pool of one network; what is returned enables it."""
     datacenter, manager = place.service.content.rootFolder.childEntity[0], place.service.content.ipPoolManager
