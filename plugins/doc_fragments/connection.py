@@ -51,6 +51,8 @@ options:
   proxy_port:
     description:
       - TCP port of the HTTP proxy. The default is 80.
+      - The task fails if this option, O(proxy_username) or O(proxy_password) is given without O(proxy_host). Their
+        environment variables are ignored then.
       - If not set, the value of the environment variable E(VMWARE_PROXY_PORT) is used.
     type: int
   proxy_username:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import os
 import re
 import typing as t
 from urllib.parse import unquote
@@ -195,6 +196,27 @@ def _read(convert: t.Callable[[t.Any], t.Any], given: t.Any, otherwise: t.Any) -
         return otherwise
 
 
+def check_texts(params: Params) -> None:
+    """Refuse texts that can be neither sent nor written: those with half of a surrogate pair, ``\\ud800``.
+
+    :raises _errors.BadInput: there is one; it is not repeated.
+    """
+    for name, value in params.items():
+        if has_surrogate(value):
+            raise _errors.BadInput(
+                f"{name} contains half of a surrogate pair (U+D800 to U+DFFF), which is not valid Unicode. Correct it."
+            )
+
+
+def has_surrogate(value: t.Any) -> bool:
+    """Return whether one of a value's texts, or of its keys, has half of a surrogate pair."""
+    if isinstance(value, str):
+        return re.search("[\ud800-\udfff]", value) is not None
+    if isinstance(value, dict):
+        return any(has_surrogate(one) for pair in value.items() for one in pair)
+    return isinstance(value, (list, tuple)) and any(map(has_surrogate, value))
+
+
 # --- connection -----------------------------------------------------------------------------------------------------
 
 
@@ -238,9 +260,20 @@ def connection(params: Params) -> Server:
     given["hostname"] = _host("hostname", given["hostname"], "port")
     if given["proxy_host"]:
         given["proxy_host"] = _host("proxy_host", given["proxy_host"], "proxy_port")
-    if given["proxy_password"] and not given["proxy_username"]:
+    elif idle := [name for name in _PROXY if given[name] and not _is_of_environment(name, given[name])]:
+        raise _errors.BadInput(f"{idle[0]} is given without proxy_host, so no proxy is used. Give both, or neither.")
+    if given["proxy_host"] and given["proxy_password"] and not given["proxy_username"]:
         raise _errors.BadInput("proxy_password is given without proxy_username. Give both.")
     return Server(**given)
+
+
+_PROXY = ("proxy_port", "proxy_username", "proxy_password")
+"""Options that need ``proxy_host``."""
+
+
+def _is_of_environment(name: str, value: t.Any) -> bool:
+    """Return whether an option of the connection may have its value from the environment, where it may be left over."""
+    return str(value) == os.environ.get(f"VMWARE_{name.upper()}")
 
 
 def _host(option: str, value: str, port: str) -> str:

@@ -135,14 +135,11 @@ def find_vm(session: Session, selector: Selector, paths: t.Sequence[str]) -> Fou
     :raises _errors.NotFound: no VM fits.
     :raises _errors.Ambiguous: several do; the sentence lists their paths.
     """
-    have: set[str] = set()
+    have: Names = {}
     candidates = _candidates(session, selector, have)
     found = locate(session, candidates, paths)
     if not found:
-        raise _errors.NotFound(
-            f"VM {selector} was not found on {session.name}.{similar([selector.name], have)} "
-            "Check the spelling, and that the user may see the VM there."
-        )
+        raise _not_found(session, selector, [str(selector)], have)
     _check_only(str(selector), found)
     return found[0]
 
@@ -156,14 +153,14 @@ def find_vms(session: Session, selection: Selection, paths: t.Sequence[str]) -> 
     if selection.is_scope:
         return locate(session, names_below(session, _scope(session, selection)), paths, ["vAppConfig"])
     candidates: dict[str, list[t.Any]] = {}
-    have: set[str] = set()
+    have: Names = {}
     if selection.name:
         for name in selection.name:
             check_name(name)
         by_name: dict[str, list[t.Any]] = {}
-        for vm, name in names_below(session, _scope(session, selection)).items():
+        have.update(names_below(session, _scope(session, selection)))
+        for vm, name in have.items():
             by_name.setdefault(name, []).append(vm)
-        have.update(by_name)
         candidates.update({name: by_name.get(name, []) for name in selection.name})
     for kind in ("moid", "uuid", "inventory_path"):
         for value in getattr(selection, kind):
@@ -174,13 +171,47 @@ def find_vms(session: Session, selection: Selection, paths: t.Sequence[str]) -> 
     }
     absent = [what for what, vms in candidates.items() if not any(vm in found for vm in vms)]
     if absent:
-        raise _errors.NotFound(
-            f"VM {', VM '.join(absent)} was not found on {session.name}.{similar(absent, have)} "
-            "Check the spelling, and that the user may see it there."
-        )
+        raise _not_found(session, selection, absent, have)
     for what, vms in candidates.items():
         _check_only(what, [found[vm] for vm in vms if vm in found])
     return list(found.values())
+
+
+Names = dict[t.Any, str]
+"""VM → its plain name."""
+
+MOST_NAMES = 10
+"""How many names a sentence lists when a name is not found."""
+
+
+def _not_found(
+    session: Session, selector: Selector | Selection, absent: t.Sequence[str], have: Names
+) -> _errors.NotFound:
+    """Return the error for VMs that are not there.
+
+    :param have: the VMs whose names were compared.
+    """
+    where = f"on {session.name}"
+    seen = ""
+    if selector.name:
+        scope = {"folder": selector.folder, "datacenter": selector.datacenter}
+        where = " ".join([*(f"in {kind} {name}" for kind, name in scope.items() if name is not None), where])
+        listed = sorted(set(have.values()))
+        more = ", ..." if len(listed) > MOST_NAMES else ""
+        seen = (
+            f" VMs there: {len(have)} ({', '.join(listed[:MOST_NAMES])}{more})." if have else " No VM is visible there."
+        )
+    return _errors.NotFound(
+        f"VM {', VM '.join(absent)} was not found {where}.{similar(absent, have.values()) or seen} "
+        "Check the spelling, and that the user may see the VM there."
+    )
+
+
+def vms_within(session: Session, folder: str | None, datacenter: str | None) -> set[t.Any] | None:
+    """Return the VMs below a folder or in a datacenter; ``None`` where neither is given."""
+    if folder is None and datacenter is None:
+        return None
+    return set(names_below(session, _scope(session, Selector(folder=folder, datacenter=datacenter))))
 
 
 def locate(
@@ -352,10 +383,10 @@ def _check_only(what: str, found: t.Sequence[Found]) -> None:
         )
 
 
-def _candidates(session: Session, selector: Selector, have: set[str]) -> list[t.Any]:
+def _candidates(session: Session, selector: Selector, have: Names) -> list[t.Any]:
     """Return the VMs that may be meant.
 
-    :param have: gets the names of all VMs that were read for it.
+    :param have: gets all VMs whose names were read for it.
     """
     index = session.content.searchIndex
     if selector.moid is not None:
@@ -369,11 +400,11 @@ def _candidates(session: Session, selector: Selector, have: set[str]) -> list[t.
         return _vms_at(session, selector.inventory_path, have)
     check_name(selector.name or "")
     names = names_below(session, _scope(session, selector))
-    have.update(names.values())
+    have.update(names)
     return [vm for vm, name in names.items() if name == selector.name]
 
 
-def _vms_at(session: Session, path: str, have: set[str]) -> list[t.Any]:
+def _vms_at(session: Session, path: str, have: Names) -> list[t.Any]:
     """Return the VM at an inventory path.
 
     A person may write a slash that belongs to a name as it is. Such a path is compared with those of the VMs on whose
@@ -384,7 +415,7 @@ def _vms_at(session: Session, path: str, have: set[str]) -> list[t.Any]:
         return [found] if isinstance(found, vim.VirtualMachine) else []
     plain = "/" + unescape(path.strip("/"))
     names = names_below(session, session.content.rootFolder)
-    have.update(names.values())
+    have.update(names)
     paths = paths_of(session, [vm for vm, name in names.items() if plain.endswith(f"/{name}")])
     return [vm for vm, its in paths.items() if unescape(its) == plain]
 

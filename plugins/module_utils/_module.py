@@ -58,13 +58,16 @@ class _Module(AnsibleModule):
         """Log the options as they may be shown."""
         # Options from the environment and from an alias are known only now.
         self._mask(_arguments.secrets(self.argument_spec, self.params))
-        given, self.params = self.params, _arguments.shown(self.argument_spec, self.params)
+        shown = _arguments.shown(self.argument_spec, self.params)
+        given, self.params = self.params, _printable.result(shown)
         super()._log_invocation()
         self.params = given
 
     def _return_formatted(self, kwargs: dict[str, t.Any]) -> None:
         """Return the options as they may be shown, also with an error that Ansible found in them."""
         shown = _arguments.shown(self.argument_spec, self.params)
+        if _arguments.has_surrogate(shown):  # ansible-core refuses to read such a result
+            shown = _printable.result(shown)
         kwargs.setdefault("invocation", {"module_args": shown})
         texts = {*_texts(shown), *_texts(kwargs)} - {_arguments.HIDDEN}
         if any(secret in text for secret in self._secrets for text in texts):
@@ -168,6 +171,7 @@ def _run(
 ) -> t.NoReturn:
     """Do what :func:`run` does, within the time and with the signals of ``budget``."""
     try:
+        _arguments.check_texts(module.params)
         server = _arguments.connection(module.params)
         if module.params.get("timeout") is not None and module.params["timeout"] < 1:
             raise _errors.BadInput(

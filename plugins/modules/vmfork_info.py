@@ -31,6 +31,17 @@ options:
     description:
       - Name of the VM. At most one of O(name), O(moid), O(uuid) and O(inventory_path) may be given.
     type: str
+  folder:
+    description:
+      - Look for O(name) below this VM folder only. Without a VM, list the parents that are below it or have a child
+        there, each with all of its children.
+      - An inventory path such as V(/Datacenter/vm/templates), or a path below the datacenter's VM folder such as
+        V(templates).
+    type: str
+  datacenter:
+    description:
+      - As O(folder), for a datacenter. Name or managed object ID.
+    type: str
   timeout:
     description: Seconds the whole task may take.
     type: int
@@ -98,7 +109,7 @@ without_parent:
   sample: []
 """
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine as engines
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
@@ -111,7 +122,10 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     engine = engines.choose(session, params["api"], params["call_via"])
     selector = _arguments.optional_vm(params)
     only = parents.find(session, engine, selector) if selector is not None else None
-    return {"changed": False, **census.count(session, engine, session.deadline, only, task.warn)}
+    within = None
+    if selector is None:
+        within = _inventory.vms_within(session, params["folder"], params["datacenter"])
+    return {"changed": False, **census.count(session, engine, session.deadline, only, task.warn, within)}
 
 
 def main() -> None:

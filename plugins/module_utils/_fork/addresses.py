@@ -15,7 +15,7 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.facts import NO_DEVICE
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import PREFIXES, Wanted
 
 IPAddress = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -76,14 +76,46 @@ def paths(children: t.Sequence[Wanted]) -> list[str]:
     return result
 
 
+_DOTTED = re.compile(r"\d+(\.\d+){3}(/\d+)?")
+"""What can be meant only as an IPv4 address, or as a netmask."""
+
+
+def _check_values(child: Wanted) -> None:
+    """Refuse values that look like an IPv4 address and are none, under the keys that the shipped script reads, too.
+
+    Anything else may be meant for a script of the user's own, such as ``ipaddress: dhcp``.
+    """
+    for key, value in child.params.items():
+        plain = next((key[len(one) :] for one in reversed(PREFIXES) if key.startswith(one)), key)
+        if not (_KEY.fullmatch(key) or plain in ("netmask", "gateway")):
+            continue
+        for text in re.split(r"[,;\s]+", value):
+            if _DOTTED.fullmatch(text) and not _is_possible(text, plain == "netmask"):
+                is_secret = key in child.secret_config_params
+                what = f"the value of secret_config_params.{key}" if is_secret else f"{key} {text}"
+                raise _errors.BadInput(
+                    f"Child {child.name}: {what} is not a valid IPv4 {'netmask' if plain == 'netmask' else 'address'}. "
+                    "Correct it; write numbers without leading zeros."
+                )
+
+
+def _is_possible(text: str, is_netmask: bool) -> bool:
+    try:
+        ipaddress.IPv4Network(f"0.0.0.0/{text}") if is_netmask else ipaddress.IPv4Interface(text)
+    except ValueError:
+        return False
+    return True
+
+
 def check(children: t.Sequence[Wanted], ip_network: IPNetwork | None) -> None:
     """Refuse what needs no server to be seen.
 
-    :raises _errors.BadInput: two children of one network are given the same address, or an address is outside of
-        ``ip_network``.
+    :raises _errors.BadInput: an address is not valid, two children of one network are given the same address, or an
+        address is outside of ``ip_network``.
     """
     owners: dict[tuple[t.Any, IPAddress], tuple[Wanted, str]] = {}
     for child in children:
+        _check_values(child)
         given = addresses(child)
         for address, text in given.items():
             other, other_text = owners.setdefault((_named(child), address), (child, text))

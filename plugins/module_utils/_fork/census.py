@@ -32,10 +32,12 @@ def count(
     deadline: Deadline,
     only: parents.Parent | None,
     warn: t.Callable[[str], None],
+    within: t.Container[t.Any] | None = None,
 ) -> dict[str, t.Any]:
     """The ``parents`` and ``without_parent`` return values.
 
     :param only: restrict both to what has to do with this VM, be it a parent or a child.
+    :param within: restrict both to families of which a member is one of these VMs.
     :param warn: is called with what the user may not ask the server, and which VMs cannot be read.
     """
     everyone = _properties.scan(
@@ -51,6 +53,9 @@ def count(
     if only is not None:
         family = {one: its for one, its in family.items() if only.vm == one or only.vm in its}
         orphans = [one for one in orphans if one == only.vm]
+    if within is not None:
+        family = {one: its for one, its in family.items() if any(vm in within for vm in (one, *its))}
+        orphans = [one for one in orphans if one in within]
     wanted = [*family, *(child for its in family.values() for child in its), *orphans]
     found = {one.vm: one for one in _inventory.locate(session, wanted, parents.listing_paths(engine))}
     hosts = {one.values["runtime.host"] for one in found.values() if one.values.get("runtime.host") is not None}

@@ -521,6 +521,13 @@ def _powered_off(child: Child) -> Next:
     return _fail(child, f"Child {child.name} was powered off during the task. Look in vCenter's events for who did it.")
 
 
+_RETRY = (
+    "A post-clone script runs once in a child, so correct the cause, remove the child (state=absent) and create it "
+    "again. If the script is to be changed, quiesce the parent with the new one first."
+)
+"""What to do about a post-clone script that failed."""
+
+
 def _arrive(child: Child) -> Next:
     """Has the child reached its goal?"""
     if child.error is not None:
@@ -544,7 +551,7 @@ def _arrive(child: Child) -> Next:
             said = " ".join(ended.output.split())
             why = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
             sentence = _errors.sentence(f"The post-clone script failed in child {child.name}", why)
-            return _fail(child, sentence + _left_disconnected(child))
+            return _fail(child, f"{sentence} {_RETRY}{_left_disconnected(child)}")
         if child.disconnected and not child.connected:
             return replace(child, step=Step.CONNECTING), Request.CONNECT
         # The script has ended, but what vCenter tells of the guest may still be the parent's.

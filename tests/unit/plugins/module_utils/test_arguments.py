@@ -8,9 +8,10 @@ import json
 from typing import Any
 
 import pytest
+from ansible.module_utils import basic
 from functional.launch import MODULES, patch_module_args
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
 
 SPEC: _arguments.Spec = {
     "text": {"type": "str", "aliases": ["words"]},
@@ -152,3 +153,64 @@ def test_no_vm_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with patch_module_args({**LOGIN, option: ""}), pytest.raises(SystemExit):
         MODULES[name].main()
     assert "one of the following is required" in json.loads(capsys.readouterr().out)["msg"]
+
+
+LOST = "a\ud800b"
+"""A text that no server and no file can be given: half of a surrogate pair."""
+
+
+def broken_values(option: dict[str, Any]) -> list[Any]:
+    """Values of an option with such a text in each place where one may stand."""
+    kind = option.get("type", "str")
+    if option.get("options"):
+        inner: list[Any] = []
+        for name, sub in option["options"].items():
+            needed = {one: "web" for one, its in option["options"].items() if its.get("required") and one != name}
+            inner += [{**needed, name: value} for value in broken_values(sub)]
+        return [[one] for one in inner] if kind == "list" else inner
+    if kind == "dict":
+        return [{LOST: "a-long-value"}, {"key": LOST}, {"key": [LOST]}, f"key={LOST}"]
+    if option.get("choices"):
+        return []
+    if kind == "list":
+        return [[LOST], ["x", LOST], f"x,{LOST}"]
+    return [] if kind in ("bool", "int", "float") else [LOST]
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_half_a_character_in_any_option(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs: list[_arguments.Spec] = []
+    original = _module._Module.__init__
+
+    def keep(self: Any, **arguments: Any) -> None:
+        specs.append(arguments["argument_spec"])
+        original(self, **arguments)
+
+    monkeypatch.setattr(_module._Module, "__init__", keep)
+    given = {**LOGIN, **VMS.get(name, {"name": "golden"})}
+
+    def run(arguments: dict[str, Any]) -> dict[str, Any]:
+        # Past Ansible's reader, which refuses such a text where the controller's code is loaded, too.
+        monkeypatch.setattr(basic.AnsibleModule, "_load_params", lambda module: setattr(module, "params", arguments))
+        with patch_module_args({}), pytest.raises(SystemExit):
+            MODULES[name].main()
+        printed = capsys.readouterr().out
+        assert "\\ud8" not in printed.replace("\\\\ud8", "")
+        return dict(json.loads(printed))
+
+    run({**given, "hostname": "no host"})
+    tried = 0
+    for option, its in specs[0].items():
+        for value in broken_values(its):
+            result = run(
+                {**{key: one for key, one in given.items() if (key, option) != ("name", "children")}, option: value}
+            )
+            tried += 1
+            assert result["failed"], option
+            assert "exception" not in result, (option, value, result)
+            assert option in result["msg"], (option, value, result)
+            of_ansible = ("parameters are mutually exclusive", f"value of {option} must be one or more of")
+            assert result["msg"].endswith(".") or result["msg"].startswith(of_ansible), (option, value, result)
+    assert tried > 10

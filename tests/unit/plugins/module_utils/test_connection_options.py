@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import socketserver
-import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _connection, _errors, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _vmomi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
 
 
@@ -43,6 +42,21 @@ def test_login_in_proxy_host_is_not_repeated() -> None:
         _arguments.connection(options(proxy_host="http://joe:s3cret-word@proxy:3128"))
     assert "s3cret" not in refusal.value.sentence
     assert "joe" not in refusal.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("proxy_port", 3128), ("proxy_username", "joe"), ("proxy_password", "a-proxys-secret")]
+)
+def test_proxy_option_without_a_proxy(option: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be left over in the environment."""
+    monkeypatch.delenv(f"VMWARE_{option.upper()}", raising=False)
+    with pytest.raises(_errors.BadInput, match=f"^{option} is given without proxy_host") as refusal:
+        _arguments.connection(options(**{option: value}))
+    assert str(value) not in refusal.value.sentence
+    monkeypatch.setenv(f"VMWARE_{option.upper()}", str(value))
+    assert _arguments.connection(options(**{option: value})).proxy_host is None
+    given = {"proxy_host": "proxy", "proxy_username": "joe", option: value}
+    assert _arguments.connection(options(**given)).proxy_host == "proxy"
 
 
 class _Proxy(socketserver.StreamRequestHandler):
@@ -86,16 +100,6 @@ def test_what_a_proxy_answers(proxy: Any, answer: bytes, login: dict[str, str], 
         pass
     sent = [line for line in proxy.lines if line.startswith("Proxy-Authorization")]
     assert sent == (["Proxy-Authorization: Basic am9lOndyb25nLXdvcmQ="] if login else [])
-
-
-def test_certificate_that_newer_pythons_refuse() -> None:
-    trouble = ssl.SSLCertVerificationError()
-    trouble.verify_message = "Missing Authority Key Identifier"
-    with (
-        pytest.raises(_errors.ConnectionFailed, match=r"Python 3.13 .*Missing Authority Key Identifier"),
-        _connection.reaching(Server("vcenter", "me", "word"), 1),
-    ):
-        raise trouble
 
 
 def test_missing_library_names_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.fake_vcenter import FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -81,3 +82,39 @@ def test_a_tree_that_is_a_circle_has_an_end() -> None:
     vapps = [vim.VirtualApp(f"resgroup-v{number}") for number in range(2)]
     around: dict[Any, dict[str, Any]] = {vapps[0]: {"parent": vapps[1]}, vapps[1]: {"parent": vapps[0]}}
     assert len(list(_inventory._vapps({"parentVApp": vapps[0]}, around))) == 2
+
+
+@pytest.mark.parametrize("several", [True, False])
+@pytest.mark.parametrize(
+    ("count", "given", "sentence"),
+    [
+        (0, {}, "VM zz was not found on vcenter (VMware vCenter Server, API 8.0.3.0). No VM is visible there. Check"),
+        (
+            2,
+            {},
+            " API 8.0.3.0). VMs there: 2 (web-00, web-01). Check",
+        ),
+        (
+            12,
+            {},
+            "VMs there: 12 (web-00, web-01, web-02, web-03, web-04, web-05, web-06, web-07, web-08, web-09, ...). ",
+        ),
+        (2, {"datacenter": "DC0"}, "VM zz was not found in datacenter DC0 on vcenter "),
+    ],
+)
+def test_name_that_is_like_no_other(
+    vcenter: FakeVCenter,
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    given: dict[str, str],
+    sentence: str,
+    several: bool,
+) -> None:
+    session = vcenter.use(monkeypatch)
+    for number in range(count):
+        vcenter.vm(f"web-{number:02}")
+    find: Any = _inventory.find_vms if several else _inventory.find_vm
+    which: Any = _inventory.Selection(["zz"], **given) if several else _inventory.Selector("zz", **given)
+    with pytest.raises(_errors.NotFound) as refusal:
+        find(session, which, [])
+    assert sentence in refusal.value.sentence

@@ -291,3 +291,49 @@ def test_address_in_a_secret_is_compared_and_not_shown() -> None:
     (refused,) = found.refused
     assert "VM other (vm-9) has the address of secret_config_params.ipaddress on the same network" in refused
     assert HIDDEN not in refused
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ipaddress", "192.0.2.300"),
+        ("ipaddress", "192.0.2.010"),
+        ("ipaddress", "192.0.2.1/33"),
+        ("guestinfo.fork.ipaddress", "192.0.2.300"),
+        ("ip0.address", "192.0.2.1 192.0.2.256"),
+        ("netmask", "255.255.255.300"),
+        ("netmask", "255.0.255.0"),
+        ("gateway", "192.0.2.256"),
+    ],
+)
+def test_address_that_is_none_is_refused(key: str, value: str) -> None:
+    with pytest.raises(BadInput, match=rf"Child web: {key} .*is not a valid IPv4") as refusal:
+        addresses.check([Wanted("web", {key: value})], None)
+    assert value.split()[-1] in refusal.value.sentence
+    with pytest.raises(BadInput, match=rf"secret_config_params\.{key} is not a valid") as refusal:
+        addresses.check([Wanted("web", {}, {key: value})], None)
+    assert value not in refusal.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ipaddress", "dhcp"),
+        ("ipaddress", "192.0.2.1/24"),
+        ("ipaddress", "2001:db8::1"),
+        ("ipaddress", "0.0.0.0"),
+        ("ipaddress", ""),
+        ("netmask", "24"),
+        ("netmask", "255.255.254.0"),
+        ("gateway", "none"),
+        ("version", "1.2.3.400"),
+        ("mac_address", "00:50:56:00:00:01"),
+    ],
+)
+def test_value_that_may_be_right_is_kept(key: str, value: str) -> None:
+    addresses.check([Wanted("web", {key: value})], None)
+    assert addresses.addresses(Wanted("web", {key: value})) == (
+        {}
+        if addresses.parse(value) is None or key != "ipaddress" or value == "0.0.0.0"
+        else {addresses.parse(value): value}
+    )

@@ -104,3 +104,28 @@ def test_forks_of_other_tools_are_returned_under_their_parent(
     children = found["parents"][0]["children"]
     assert [(one["name"], one["recorded"]) for one in children] == [("ours", True), ("theirs", False)]
     assert found["without_parent"] == []
+
+
+@pytest.mark.parametrize(
+    ("there", "parents_shown", "orphans_shown"),
+    [(None, ["golden"], ["lone"]), (["golden"], ["golden"], []), (["web"], ["golden"], []), (["lone"], [], ["lone"])],
+)
+def test_families_with_a_member_in_a_folder(
+    vcenter: FakeVCenter,
+    monkeypatch: pytest.MonkeyPatch,
+    there: list[str] | None,
+    parents_shown: list[str],
+    orphans_shown: list[str],
+) -> None:
+    """A family is listed as a whole."""
+    vms = {
+        "golden": vcenter.vm("golden", **{"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentForkGroupId="g")}),
+        "web": vcenter.vm("web", **{"config.forkConfigInfo": vim.vm.ForkConfigInfo(childForkGroupId="g")}),
+        "lone": vcenter.vm("lone", **{"config.forkConfigInfo": vim.vm.ForkConfigInfo(childForkGroupId="h")}),
+    }
+    session = vcenter.use(monkeypatch)
+    within = None if there is None else {vms[name] for name in there}
+    listed = census.count(session, engine.choose(session, "auto", "soap"), Deadline(60), None, print, within)
+    assert [one["name"] for one in listed["parents"]] == parents_shown
+    assert [[child["name"] for child in one["children"]] for one in listed["parents"]] == [["web"]] * len(parents_shown)
+    assert [one["name"] for one in listed["without_parent"]] == orphans_shown

@@ -758,7 +758,10 @@ def test_adapter_stays_disconnected_when_the_script_fails() -> None:
     child, requests = asked(child, News(told(child.nonce, 3)))
     assert (child.step, requests) == (Step.FAILED, [None])
     assert child.error is not None
-    assert child.error.endswith("exit code 3. Left disconnected: Network adapter 2.")
+    assert (
+        "exit code 3. A post-clone script runs once in a child, so correct the cause, remove the child" in child.error
+    )
+    assert child.error.endswith(" Left disconnected: Network adapter 2.")
     assert pipeline.unfinished(late(), 30).endswith("Left disconnected: Network adapter 2.")
 
 
