@@ -10,8 +10,6 @@ import pytest
 from functional.vapp import Estate
 from functional.vcenter import VCenter
 from functional.ways import INSTANT_CLONE
-from pyVim.task import WaitForTask
-from pyVmomi import vim
 
 pytestmark = [
     pytest.mark.ways(INSTANT_CLONE, why="VMs and places are looked up in the same way for both engines"),
@@ -41,23 +39,9 @@ def test_names_that_differ_in_case(vcenter: VCenter, check: bool) -> None:
     assert vcenter.govc("object.collect", "-s", f"VirtualMachine:{foreign[0]}", "name").strip() == "WEB-01"
 
 
-def in_vapp(own: Estate, name: str) -> Any:
-    """A running VM in a vApp of its own."""
-    datacenter = own.service.content.rootFolder.childEntity[0]
-    pool = datacenter.hostFolder.childEntity[0].resourcePool
-    for compute in datacenter.hostFolder.childEntity:
-        if compute.name == "DC0_H0":
-            pool = compute.resourcePool
-    vapp = pool.CreateVApp(name="shop", resSpec=pool.config, configSpec=vim.vApp.VAppConfigSpec(), vmFolder=None)
-    spec = vim.vm.CloneSpec(location=vim.vm.RelocateSpec(pool=vapp), powerOn=True)
-    task = own.existing(own.vcenter.parent).vm.Clone(datacenter.vmFolder, name, spec)
-    WaitForTask(task)
-    return task.info.result
-
-
 def test_vms_in_a_vapp(own: Estate) -> None:
     vcenter = own.vcenter
-    vm = in_vapp(own, "shop-web")
+    vm = own.in_vapp("shop", "shop-web").vm
     assert vm.parent is None
     path = "/DC0/vm/shop/shop-web"
     for which in ({"name": "shop-web"}, {"moid": vm._GetMoId()}, {"uuid": vm.config.uuid}, {"inventory_path": path}):

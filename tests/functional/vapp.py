@@ -134,6 +134,17 @@ class Estate:
         asked = {"vms": 1, "name": name, "folder": folder, "folders": [folder]}
         return Appliance(self, self.vcenter.control("POST", "inventory", asked)["moids"][0])
 
+    def in_vapp(self, vapp: str, name: str) -> Appliance:
+        """A running VM in a new vApp, a clone of the default parent."""
+        source = self.existing(self.vcenter.parent).vm
+        pool = source.resourcePool.CreateVApp(
+            name=vapp, resSpec=source.resourcePool.config, configSpec=vim.vApp.VAppConfigSpec(), vmFolder=None
+        )
+        spec = vim.vm.CloneSpec(location=vim.vm.RelocateSpec(pool=pool), powerOn=True)
+        task = source.Clone(source.parent, name, spec)
+        WaitForTask(task)
+        return Appliance(self, task.info.result._GetMoId())
+
     def existing(self, name: str) -> Appliance:
         """A VM that the simulator came with."""
         return Appliance(self, self.vcenter.govc("find", "-i", "/", "-type", "m", "-name", name).strip().split(":")[1])

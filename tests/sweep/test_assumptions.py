@@ -10,17 +10,17 @@ there.
 from __future__ import annotations
 
 import time
-from functools import cache
 from typing import Any
 
 import pytest
+from functional.vapp import estate
 from functional.vcenter import POST_CLONE, PRE_QUIESCE, VCenter
-from functional.ways import Way
+from functional.ways import INSTANT_CLONE, Way
 from harness.simulator import Simulator
-from sweep.topics import ways
+from sweep import topics
 
 FLAGS = ("-vm", "2", "-host", "1", "-exit-after", "10m")
-TIMEOUT = 20
+TIMEOUT = 60
 SLOWEST = TIMEOUT + 20
 """Seconds a module may take at most; more is a hang."""
 
@@ -30,19 +30,19 @@ COPY = "copy-of-web-01"
 """An ordinary clone of a child."""
 
 
-@cache
-def reversed_assumptions() -> list[Any]:
-    """Every assumption of the simulator that has to do with forks, with each of its other values, on its ways."""
-    with Simulator(*FLAGS, "-guest", "none") as simulator:
-        rules = VCenter(simulator).control("GET", "rules")
-    return [
-        pytest.param(way, rule["name"], value, id=f"{way.name}-{rule['name']}-{value}")
-        for rule in rules
-        if "assumption" in rule["source"]
-        for way in ways(rule["name"])
-        for value in rule["choices"]
-        if value != rule["default"]
-    ]
+def name_of(way: Way, settings: dict[str, str]) -> str:
+    """Return the ID of a case."""
+    (rule, value), *others = settings.items()
+    return f"{way.name}-{rule}-{value}" + (f"-and-{len(others)}-others" if others else "")
+
+
+def networks_for(way: Way, settings: dict[str, str], number: int) -> dict[str, Any]:
+    """Return the option that brings the rules about networks into play: with a MAC address of no VM that is copied."""
+    if "opaque_network_backing" in settings:
+        return {"networks": [{"network": "DC0_NSX0"}]}
+    if way is INSTANT_CLONE and number and not settings.keys().isdisjoint({"mac_conflict", "reserved_macs"}):
+        return {"networks": [{"mac_address": "00:50:56:01:02:03"}]}
+    return {}
 
 
 def timed(vcenter: VCenter, module: str, **given: Any) -> Any:
@@ -53,15 +53,19 @@ def timed(vcenter: VCenter, module: str, **given: Any) -> Any:
     return result
 
 
-@pytest.mark.parametrize(("way", "rule", "value"), reversed_assumptions())
-def test_main_job(way: Way, rule: str, value: Any) -> None:
-    with Simulator(*FLAGS, "-api-version", way.api_version) as simulator:
+@pytest.mark.parametrize(("way", "settings"), [pytest.param(*case, id=name_of(*case)) for case in topics.main_jobs()])
+def test_main_job(way: Way, settings: dict[str, str]) -> None:
+    with Simulator(*FLAGS, "-opaque-networks", "1", "-api-version", way.api_version) as simulator:
         vcenter = VCenter(simulator, way)
-        vcenter.rule(rule, value)
-        main_job(vcenter, rule, value)
+        for rule, value in settings.items():
+            vcenter.rule(rule, value)
+        if "child_of_vapp_member" in settings:
+            with estate(vcenter) as place:
+                vcenter.parent = place.in_vapp("shop", "shop-web").name
+        main_job(vcenter, settings)
 
 
-def main_job(vcenter: VCenter, rule: str, value: Any) -> None:
+def main_job(vcenter: VCenter, settings: dict[str, str]) -> None:
     way = vcenter.way
     parent = {"name": vcenter.parent}
     scripts = {**vcenter.guest_login, "pre_quiesce_script": PRE_QUIESCE, "post_clone_script": POST_CLONE}
@@ -70,7 +74,12 @@ def main_job(vcenter: VCenter, rule: str, value: Any) -> None:
         "parent_name": vcenter.parent,
         "address_timeout": 10,  # some rules have VMware Tools report late
         "children": [
-            {"name": name, "config_params": {"ipaddress": f"192.0.2.{11 + number}"}, "secret_config_params": SECRET}
+            {
+                "name": name,
+                "config_params": {"ipaddress": f"192.0.2.{11 + number}"},
+                "secret_config_params": SECRET,
+                **networks_for(way, settings, number),
+            }
             for number, name in enumerate(names)
         ],
     }
@@ -93,7 +102,7 @@ def main_job(vcenter: VCenter, rule: str, value: Any) -> None:
     vcenter.govc("vm.clone", "-vm", names[0], "-on=false", "-host", "DC0_H0", COPY)
     vcenter.govc("vm.power", "-off", names[0])
     again = timed(vcenter, "vmfork_child", **children)
-    if (rule, value) == ("nonpersistent_power_on_again", "InvalidState"):
+    if settings == {"nonpersistent_power_on_again": "InvalidState"}:
         assert "Could not power on child web-01" in again.msg
         assert "Remove it and create it again." in again.msg
     else:
@@ -103,7 +112,7 @@ def main_job(vcenter: VCenter, rule: str, value: Any) -> None:
             if not (way.born_running and child["name"] == names[0]):  # it has booted, and its host name is not kept
                 assert_ready(vcenter, child)
     of_a_child = timed(vcenter, "vmfork_parent", name=names[1])
-    if (rule, value) == ("child_as_parent", "allowed") or way.enabled is None:
+    if settings == {"child_as_parent": "allowed"} or way.enabled is None:
         assert of_a_child["changed"] is bool(way.enabled), of_a_child.msg
     else:
         assert "Could not make VM web-02 a fork parent" in of_a_child.msg
@@ -118,8 +127,47 @@ def main_job(vcenter: VCenter, rule: str, value: Any) -> None:
     ended = timed(vcenter, "vmfork_parent", **parent, state="disabled", power_off=True)
     assert not ended.get("failed"), ended.msg
     assert (ended["parent"]["enabled"], ended["parent"]["quiesced"]) == (way.enabled and False, False)
-    through_the_mob = "call_via" in way.options or (rule, value) == ("hidden_methods_over_soap", "unknown")
+    through_the_mob = "call_via" in way.options or "hidden_methods_over_soap" in settings
     assert ("mob:CreateForkChild_Task" in vcenter.control("GET", "calls")["methods"]) == through_the_mob
+
+
+@pytest.mark.parametrize("version", ["6.5", "8.0.3.0"])
+def test_methods_that_are_not_available(version: str) -> None:
+    """Fail with a sentence, and change nothing."""
+    with (
+        Simulator(*FLAGS, "-guest", "none", "-api-version", version, "-hidden-methods", "on") as with_methods,
+        Simulator(*FLAGS, "-guest", "none", "-api-version", version, "-hidden-methods", "off") as without,
+    ):
+        for rule, value in topics.refusals():
+            is_unknown = rule == "unknown_method_fault"
+            vcenter = VCenter(without if is_unknown else with_methods)
+            vcenter.control("DELETE", "rules")
+            vcenter.rule(rule, value)
+            for call_via in ("auto", "soap", "mob") if is_unknown else ("mob",):
+                refused = timed(vcenter, "vmfork_parent", name=vcenter.parent, api="vmfork", call_via=call_via)
+                assert (refused.get("failed"), refused["changed"]) == (True, False), (rule, value, call_via)
+                said = "does not know the method" if is_unknown else "The Managed Object Browser of 127.0.0.1 "
+                assert said in refused.msg, (rule, value, call_via)
+
+
+def test_server_that_refuses_versions_newer_than_its_own() -> None:
+    with Simulator(*FLAGS, "-guest", "none", "-api-version", "6.5") as simulator:
+        vcenter = VCenter(simulator)
+        vcenter.rule(topics.OF_OTHER_CLIENTS, "refused")
+        assert timed(vcenter, "vmfork_parent", name=vcenter.parent)["parent"]["enabled"]
+        assert len(timed(vcenter, "vmfork_info")["parents"]) == 1
+
+
+def test_every_value_of_every_switch_is_run() -> None:
+    main = {(rule, value) for _way, settings in topics.main_jobs() for rule, value in settings.items()}
+    ovf = {
+        one
+        for names in (topics.OF_OVF, topics.OF_CLONES_WITH_OVF, topics.OF_FORKS_WITH_OVF, topics.OF_WRITING)
+        for one in topics.turned(names)
+    }
+    every = {(rule["name"], value) for rule in topics.rules() for value in topics.other_values(rule)}
+    others = {*topics.refusals(), (topics.OF_OTHER_CLIENTS, "refused")}
+    assert every - main - ovf - others == set()
 
 
 def assert_ready(vcenter: VCenter, child: dict[str, Any]) -> None:

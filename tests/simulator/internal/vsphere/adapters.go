@@ -163,13 +163,8 @@ func (s *Simulator) backing(ctx *simulator.Context, vm *simulator.VirtualMachine
 	case *types.VirtualEthernetCardOpaqueNetworkBackingInfo:
 		for _, ref := range host.Network {
 			if summary, ok := opaqueSummary(ctx, ref); ok && summary.OpaqueNetworkId == wanted.OpaqueNetworkId && summary.OpaqueNetworkType == wanted.OpaqueNetworkType {
-				if s.rules.is("opaque_network_backing", "port-group") {
-					if found := segmentBacking(ctx, host, wanted.OpaqueNetworkId); found != nil {
-						return found, ""
-					}
-				}
 				backing := *wanted
-				return &backing, ""
+				return s.segmentBacking(ctx, &backing), ""
 			}
 		}
 		return nil, ".opaqueNetworkId"
@@ -177,20 +172,22 @@ func (s *Simulator) backing(ctx *simulator.Context, vm *simulator.VirtualMachine
 	return nil, ""
 }
 
-// segmentBacking is the backing by the port group of a logical switch that a
-// host has; nil when there is none.
-func segmentBacking(ctx *simulator.Context, host *simulator.HostSystem, segment string) types.BaseVirtualDeviceBackingInfo {
-	for _, ref := range host.Network {
-		group, ok := ctx.Map.Get(ref).(*simulator.DistributedVirtualPortgroup)
-		if !ok || group.Config.LogicalSwitchUuid != segment {
-			continue
-		}
-		owner := ctx.Map.Get(*group.Config.DistributedVirtualSwitch).(*simulator.DistributedVirtualSwitch)
-		return &types.VirtualEthernetCardDistributedVirtualPortBackingInfo{
-			Port: types.DistributedVirtualSwitchPortConnection{PortgroupKey: group.Key, SwitchUuid: owner.Uuid},
+// segmentBacking is the backing by the port group of the logical switch that an
+// opaque network is (rule opaque_network_backing); the same when there is none.
+func (s *Simulator) segmentBacking(ctx *simulator.Context, opaque *types.VirtualEthernetCardOpaqueNetworkBackingInfo) types.BaseVirtualDeviceBackingInfo {
+	if s.rules.is("opaque_network_backing", "kept") {
+		return opaque
+	}
+	for _, entity := range ctx.Map.All(portGroupType) {
+		group := entity.(*simulator.DistributedVirtualPortgroup)
+		if group.Config.LogicalSwitchUuid == opaque.OpaqueNetworkId {
+			owner := ctx.Map.Get(*group.Config.DistributedVirtualSwitch).(*simulator.DistributedVirtualSwitch)
+			return &types.VirtualEthernetCardDistributedVirtualPortBackingInfo{
+				Port: types.DistributedVirtualSwitchPortConnection{PortgroupKey: group.Key, SwitchUuid: owner.Uuid},
+			}
 		}
 	}
-	return nil
+	return opaque
 }
 
 // opaqueSummary describes an opaque network.

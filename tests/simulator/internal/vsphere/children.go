@@ -133,11 +133,8 @@ type problem struct {
 // embryo is the hardware of a child with these devices, on its parent's host
 // and else where location says. The caller holds the parent's lock.
 func (v *virtualMachine) embryo(ctx *simulator.Context, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference, devices []types.BaseVirtualDevice) (*birth, []problem) {
-	b := &birth{pool: *v.ResourcePool, host: *v.Runtime.Host}
+	b := &birth{pool: v.sim.childPool(ctx, v.VirtualMachine, location), host: *v.Runtime.Host}
 	datastore := v.Datastore[0]
-	if location.Pool != nil {
-		b.pool = *location.Pool
-	}
 	if location.Datastore != nil {
 		datastore = *location.Datastore
 	}
@@ -321,18 +318,32 @@ func (s *Simulator) needsOfChild(parent types.ManagedObjectReference, request *c
 		if location.Folder != nil {
 			folder = *location.Folder
 		}
-		needs = append(needs, needsOfPlace(object, location, folder)...)
+		needs = append(needs, s.needsOfPlace(ctx, object, location, folder)...)
 	})
 	return needs
 }
 
+// childPool is the resource pool, or vApp, that a child of a VM is put into.
+// The caller holds the VM's lock.
+func (s *Simulator) childPool(ctx *simulator.Context, parent *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec) types.ManagedObjectReference {
+	if location.Pool != nil {
+		return *location.Pool
+	}
+	pool := *parent.ResourcePool
+	for s.rules.is("child_of_vapp_member", "pool") {
+		vApp, ok := ctx.Map.Get(pool).(*simulator.VirtualApp)
+		if !ok {
+			break
+		}
+		pool = *vApp.Parent
+	}
+	return pool
+}
+
 // needsOfPlace lists the privileges for putting a child of a VM somewhere. The
 // caller holds the VM's lock.
-func needsOfPlace(parent *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference) []need {
-	pool := *parent.ResourcePool
-	if location.Pool != nil {
-		pool = *location.Pool
-	}
+func (s *Simulator) needsOfPlace(ctx *simulator.Context, parent *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference) []need {
+	pool := s.childPool(ctx, parent, location)
 	var datastore types.ManagedObjectReference
 	if len(parent.Datastore) > 0 {
 		datastore = parent.Datastore[0]

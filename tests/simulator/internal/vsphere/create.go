@@ -28,6 +28,8 @@ type creation struct {
 	vapp     *types.VmConfigInfo // its vApp options
 	injected string              // what its guest finds as guestinfo.ovfEnv
 	pledge   *pledge             // of ports for its adapters
+
+	opaque map[int32]*types.VirtualEthernetCardOpaqueNetworkBackingInfo // of its adapters, by their keys
 }
 
 // newCreation prepares the staging folder.
@@ -120,9 +122,20 @@ func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) (fault types.Ba
 	if spec.InstanceUuid == "" {
 		spec.InstanceUuid = uuid.NewString()
 	}
-	if fault == nil {
-		c.pledge, fault = c.sim.ports.pledge(types.ManagedObjectReference{}, c.sim.newCards(nil, spec.DeviceChange))
+	if fault != nil {
+		return fault
 	}
+	cards := c.sim.newCards(nil, spec.DeviceChange)
+	c.opaque = map[int32]*types.VirtualEthernetCardOpaqueNetworkBackingInfo{}
+	for _, card := range cards {
+		if backing, ok := card.Backing.(*types.VirtualEthernetCardOpaqueNetworkBackingInfo); ok {
+			card.Backing = c.sim.segmentBacking(c.ctx, backing)
+			if card.Backing == types.BaseVirtualDeviceBackingInfo(backing) {
+				c.opaque[card.Key] = backing
+			}
+		}
+	}
+	c.pledge, fault = c.sim.ports.pledge(types.ManagedObjectReference{}, cards)
 	return fault
 }
 
@@ -139,7 +152,12 @@ func (c *creation) finish(ref types.ManagedObjectReference, complete func(*simul
 			if complete != nil {
 				complete(vm)
 			}
-			if c.pledge != nil { // nobody has seen the devices
+			for _, card := range cardsOf(vm.Config.Hardware.Device) { // nobody has seen the devices
+				if backing := c.opaque[card.Key]; backing != nil { // govmomi puts them all on port groups
+					card.Backing = backing
+				}
+			}
+			if c.pledge != nil {
 				c.pledge.settle(ref, cardsOf(vm.Config.Hardware.Device))
 			}
 			vm.Network = c.sim.describeCards(c.ctx, vm.Config.Hardware.Device)

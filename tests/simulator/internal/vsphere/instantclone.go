@@ -246,7 +246,7 @@ func (s *Simulator) needsOfInstantClone(source types.ManagedObjectReference, spe
 		if s.rules.is("instant_clone_power_on_privilege", "folder") {
 			on = folder
 		}
-		needs = append(append(needs, need{powerOn, on}), needsOfPlace(object, spec.Location, folder)...)
+		needs = append(append(needs, need{powerOn, on}), s.needsOfPlace(ctx, object, spec.Location, folder)...)
 	})
 	for _, need := range s.needsOfDevices(source, s.changesOfClone(spec.Location)) {
 		if need.privilege == assignNetwork {

@@ -747,6 +747,15 @@ var ruleTests = map[string]struct {
 		}
 		b.eventually("the event", seen)
 	}},
+	"child_of_vapp_member": {version: "8.0.3.0", test: func(b *bed, choice string) {
+		vApp, web, _ := b.shop()
+		b.expect("on", b.power(web, true), "")
+		child := b.expect("clone", b.clone(web, types.VirtualMachineInstantCloneSpec{Name: "child"}), "").result.(types.ManagedObjectReference)
+		above := b.read(child, "parentVApp").ParentVApp
+		if (above != nil && *above == vApp.Reference()) != (choice == "vapp") || (above == nil) != (choice == "pool") {
+			b.Error(above)
+		}
+	}},
 	"opaque_network_backing": {version: "8.0.3.0", opaque: 1, test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		var segment string
@@ -754,18 +763,10 @@ var ruleTests = map[string]struct {
 			b.backed("DC0_NSX0")(card)
 			segment = card.Backing.(*types.VirtualEthernetCardOpaqueNetworkBackingInfo).OpaqueNetworkId
 		}), "")
-		switch backing := b.card(vm).Backing.(type) {
-		case *types.VirtualEthernetCardDistributedVirtualPortBackingInfo:
-			group := b.sim.registry().Get(types.ManagedObjectReference{Type: portGroupType, Value: backing.Port.PortgroupKey})
-			if choice != "port-group" || group.(*simulator.DistributedVirtualPortgroup).Config.LogicalSwitchUuid != segment || backing.Port.PortKey == "" {
-				b.Errorf("%+v", backing)
-			}
-		case *types.VirtualEthernetCardOpaqueNetworkBackingInfo:
-			if choice != "kept" || backing.OpaqueNetworkId != segment {
-				b.Errorf("%+v", backing)
-			}
-		default:
-			b.Errorf("%+v", backing)
+		child := b.expect("clone", b.clone(vm, types.VirtualMachineInstantCloneSpec{Name: "child"}), "").result.(types.ManagedObjectReference)
+		b.expect("note", b.change(child, nil), "")
+		for _, vm := range []types.ManagedObjectReference{vm, child} {
+			b.onSegment(vm, segment, choice)
 		}
 	}},
 	"reserved_macs": {version: "8.0.3.0", test: func(b *bed, choice string) {
@@ -1044,9 +1045,6 @@ func faultOf(choice string) string {
 func TestEveryRuleBothWays(t *testing.T) {
 	for _, rule := range ruleTable {
 		if len(rule.Choices) == 1 { // the tests of the methods cover it
-			if rule.Source == assumption {
-				t.Errorf("assumption %s has no switch", rule.Name)
-			}
 			continue
 		}
 		tested, ok := ruleTests[rule.Name]
@@ -1078,6 +1076,28 @@ func TestEveryRuleBothWays(t *testing.T) {
 	}
 }
 
+// TestEveryRuleHasASourceOrASwitch: what nobody knows can be had both ways.
+func TestEveryRuleHasASourceOrASwitch(t *testing.T) {
+	seen := map[string]bool{}
+	for _, rule := range ruleTable {
+		choices := map[string]bool{}
+		for _, choice := range rule.Choices {
+			choices[choice] = true
+		}
+		switch {
+		case seen[rule.Name]:
+			t.Errorf("rule %s is there twice", rule.Name)
+		case strings.TrimSpace(rule.Source) == "" || strings.TrimSpace(rule.Statement) == "":
+			t.Errorf("rule %s has no source or statement", rule.Name)
+		case len(choices) == 0 || len(choices) != len(rule.Choices):
+			t.Errorf("rule %s has the choices %q", rule.Name, rule.Choices)
+		case strings.Contains(rule.Source, assumption) && len(choices) < 2:
+			t.Errorf("rule %s is an assumption and has no switch", rule.Name)
+		}
+		seen[rule.Name] = true
+	}
+}
+
 func TestRulesOverControl(t *testing.T) {
 	b := start(t)
 	var list []Rule
@@ -1097,6 +1117,24 @@ func TestRulesOverControl(t *testing.T) {
 		if rule.Value != rule.Default {
 			t.Errorf("%s is %s after the reset", rule.Name, rule.Value)
 		}
+	}
+}
+
+// onSegment checks how an adapter is shown that was put on an opaque network.
+func (b *bed) onSegment(vm types.ManagedObjectReference, segment, choice string) {
+	b.Helper()
+	switch backing := b.card(vm).Backing.(type) {
+	case *types.VirtualEthernetCardDistributedVirtualPortBackingInfo:
+		group := b.sim.registry().Get(types.ManagedObjectReference{Type: portGroupType, Value: backing.Port.PortgroupKey})
+		if choice != "port-group" || group.(*simulator.DistributedVirtualPortgroup).Config.LogicalSwitchUuid != segment || backing.Port.PortKey == "" {
+			b.Errorf("%s: %+v", vm.Value, backing)
+		}
+	case *types.VirtualEthernetCardOpaqueNetworkBackingInfo:
+		if choice != "kept" || backing.OpaqueNetworkId != segment {
+			b.Errorf("%s: %+v", vm.Value, backing)
+		}
+	default:
+		b.Errorf("%s: %+v", vm.Value, backing)
 	}
 }
 
