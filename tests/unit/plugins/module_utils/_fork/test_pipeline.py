@@ -639,6 +639,11 @@ def test_which_children_fork_again(goal: Goal, persistent: bool, child_type: str
     assert Child(Wanted("web-01", persistent=persistent), goal, values=values).forks_again is expected
 
 
+def test_new_child_that_cannot_be_powered_on_need_not_be_created_again() -> None:
+    child = walk(replace(new(), step=Step.STARTING), Failed("No.", "InvalidState"))
+    assert (child.step, child.error) == (Step.FAILED, "No.")
+
+
 @pytest.mark.parametrize(
     ("values", "fault", "said"),
     [
