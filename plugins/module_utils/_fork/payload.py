@@ -40,7 +40,12 @@ class Payload:
         values = {f"{KEY}.{number}": chunk for number, chunk in enumerate(chunks)}
         self._keys |= set(values)
         try:
-            self._set(deadline, f"Could not hand the scripts to VM {self._parent.name} through guestinfo", values)
+            # Not asked for once more when the answer is lost: the first request may put them there after the runner has
+            # cleared them.
+            what = f"Could not hand the scripts to VM {self._parent.name} through guestinfo"
+            _tasks.run(
+                self._parent.session, deadline, what, self._parent.vm.ReconfigVM_Task, _extra_config.spec(values)
+            )
         except _errors.OperationFailed:
             raise
         except BaseException:  # a signal, for example
@@ -61,11 +66,8 @@ class Payload:
                 else:
                     _tasks.await_recent(session, deadline, [vm])
                 if left:
-                    self._set(deadline, "Could not clear them", dict.fromkeys(left, ""))
+                    spec = _extra_config.spec(dict.fromkeys(left, ""))
+                    _tasks.run_idempotent(session, deadline, "Could not clear them", vm.ReconfigVM_Task, spec)
             except (_errors.Error, vmodl.MethodFault) as trouble:
                 where = f"the extraConfig of VM {self._parent.name}, where every user of its guest can read them"
                 warn(_errors.failure(f"Scripts may remain in {where} ({', '.join(left)})", trouble).sentence)
-
-    def _set(self, deadline: Deadline, what: str, values: t.Mapping[str, str]) -> None:
-        submit = self._parent.vm.ReconfigVM_Task
-        _tasks.run_idempotent(self._parent.session, deadline, what, submit, _extra_config.spec(values))

@@ -262,11 +262,17 @@ def test_vanished_task_of_a_removal(
 
 @pytest.mark.parametrize("carried_out", [True, False])
 def test_vanished_task_of_a_quiesce(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, carried_out: bool) -> None:
-    """Whether the scripts are in guestinfo is not known, so they are put there once more."""
+    """Whether the scripts are in guestinfo is not known: none stays there, and the next run brings the VM there."""
     bed = Quiesce(vcenter, monkeypatch)
     vcenter.held.add("ReconfigVM_Task")
     vcenter.later(1, lambda: vcenter.forget_tasks(carried_out))
+    began = vcenter.now
+    with pytest.raises(_errors.ConnectionLost, match="vCenter no longer knows the task"):
+        bed.run(seconds=300)
+    assert vcenter.now - began < 5
+    assert (bed.left, bed.payloads) == ([], [])
     vcenter.later(10, bed.freeze)
+    bed.parent.refresh()
     bed.run()
     assert bed.parent.is_quiesced
     assert [bool(one) for one in bed.payloads] == [True]
