@@ -121,12 +121,19 @@ def given(spec: Spec, params: Params) -> dict[str, t.Any]:
     result = dict(params)
     for name, value in params.items():
         if name in options and value is not None and not _is_blankable(spec, name):
-            result[name] = _without_empty(options[name], value)
+            result[name] = _refusable(options[name], _without_empty(options[name], value))
             if result[name] == "":
                 del result[name]
-            elif options[name].get("type") == "int" and _INFINITE.fullmatch(str(value)):
-                result[name] = f"{value} (infinite)"  # ansible-core refuses this, and fails to convert infinite numbers
     return result
+
+
+def _refusable(option: dict[str, t.Any], value: t.Any) -> t.Any:
+    """Return the value as a text that ansible-core refuses, where it would fail with an exception."""
+    if option.get("type") == "int" and _INFINITE.fullmatch(str(value)):
+        return f"{value} (infinite)"
+    if option.get("type") == "dict" and "options" in option and not isinstance(value, (dict, str)):
+        return str(value)
+    return value
 
 
 _INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.IGNORECASE)

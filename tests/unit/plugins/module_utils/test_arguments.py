@@ -147,6 +147,35 @@ def test_every_option_of_every_module(name: str, monkeypatch: pytest.MonkeyPatch
     assert seen[1] == seen[0]
 
 
+@pytest.mark.parametrize("value", [5, True, 1.5, "x", [None], [[]], [5], {}, {"": None}, {"name": [None]}], ids=repr)
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_any_type_of_any_option_is_refused_or_read(
+    name: str, value: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {}
+
+    def connection(params: Any) -> None:
+        options.update(params)
+        raise _errors.BadInput("Enough.")
+
+    monkeypatch.setattr(_arguments, "connection", connection)
+
+    def end(**given: Any) -> str:
+        with patch_module_args({**LOGIN, **VMS.get(name, {"name": "golden"}), **given}):
+            try:
+                MODULES[name].main()
+            except SystemExit:
+                return str(json.loads(capsys.readouterr().out)["msg"])
+            except Exception as error:  # noqa: BLE001, the option is to be seen
+                return f"Unexpected error: {error!r}"
+        raise AssertionError(f"{name} did not end")
+
+    assert end() == "Enough."
+    ends = {option: end(**{option: value}) for option in list(options)}
+    assert len(ends) > 10
+    assert {option: message for option, message in ends.items() if "Unexpected" in message} == {}
+
+
 @pytest.mark.parametrize("name", ["vmfork_child", "vmfork_parent", "vmfork_quiesce", "vm_ovfenv"])
 def test_no_vm_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     option = "parent_name" if name == "vmfork_child" else "name"
