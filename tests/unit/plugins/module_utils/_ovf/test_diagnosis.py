@@ -226,6 +226,8 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
      vm(guest=full(properties={"mine": "x"}), differences=(HOSTNAME_GONE, EXTRA))),
     ("7j", "not_delivered", "no_properties_delivered", "medium", "power_cycle_via_vcenter",
      vm(extracted=RETURNED, differences=(HOSTNAME_GONE,))),
+    ("7j", "not_delivered", "no_properties_delivered", "medium", "power_cycle_via_vcenter",
+     vm(guest=code("own"), extracted=RETURNED, differences=(HOSTNAME_GONE,))),
     ("9a", "stale", "changed_since_power_on", "high", "power_cycle_via_vcenter",
      vm(guest=full(), differences=(CHANGED_IN_GUEST,))),
     ("9a", "stale", "changed_since_power_on", "high", "power_cycle_via_vcenter",
@@ -255,6 +257,8 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
      vm(power_on=CHANGED_LATER, guest=full(), differences=(SECRET_GONE,))),
     ("9d", "stale", "changed_since_power_on", "low", "power_cycle_via_vcenter",
      vm(extracted=RETURNED, differences=(CHANGED_IN_EXTRACT,), power_on=NOBODY_KNOWS)),
+    ("9d", "stale", "changed_since_power_on", "low", "power_cycle_via_vcenter",
+     vm(guest=code("own"), extracted=RETURNED, differences=(CHANGED_IN_EXTRACT,), power_on=FROM_ESXI)),
     ("10", "delivered", None, "high", "none", vm(guest=full())),
     ("10", "delivered", None, "high", "none", vm(guest=full(), power_on=FROM_ESXI)),
     ("10", "delivered", None, "high", "none", vm(guest=full(), differences=(EXTRA, OTHER_PASSWORD, OTHER_CASE))),
@@ -593,6 +597,15 @@ def test_warnings(evidence: Evidence, words: str) -> None:
     (warning,) = diagnosis.judge(evidence).warnings
     assert words in warning
     assert SECRET not in warning
+
+
+def test_changed_passwords_are_no_news_of_a_vm_that_is_known_to_be_stale() -> None:
+    found = diagnosis.judge(vm(guest=code("own"), power_on=CHANGED_LATER))
+    assert (found.status, found.warnings) == ("stale", ())
+
+
+def test_evidence_says_that_no_power_on_was_found() -> None:
+    assert "events: no power-on found (events_aged_out)" in diagnosis.judge(vm(power_on=NOBODY_KNOWS)).evidence
 
 
 def test_evidence_says_what_each_source_said() -> None:

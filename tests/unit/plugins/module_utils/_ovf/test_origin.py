@@ -261,6 +261,13 @@ def test_who_did_it_is_told_with_the_events_that_say_so() -> None:
     assert (found.event_type, found.time, found.task) == ("VmPoweredOnEvent", BOOT, "Datacenter.ExecuteVmPowerOnLRO")
 
 
+@pytest.mark.parametrize("at", [-1, 1])
+def test_the_event_of_drs_says_more_than_the_plain_one(at: float) -> None:
+    found = origin.classify([*started("root"), event(at, "DrsVmPoweredOnEvent", ADMIN)], BOOT, "poweredOn")
+    assert found.event_type == "DrsVmPoweredOnEvent"
+    assert found.time == BOOT + datetime.timedelta(seconds=at)
+
+
 def test_not_running() -> None:
     assert origin.classify(started("root"), None, "poweredOff") == origin.PowerOn(reason="not_running")
 
@@ -272,6 +279,7 @@ def test_suspended_is_judged_as_running() -> None:
 def test_without_a_boot_time_nothing_is_certain() -> None:
     found = origin.classify(started("root"), None, "poweredOn")
     assert (found.origin, found.confidence) == ("esxi_direct", "medium")
+    assert origin.classify(started(ADMIN), None, "poweredOn").confidence == "low"
     assert origin.classify([], None, "poweredOn").reason == "events_aged_out"
 
 

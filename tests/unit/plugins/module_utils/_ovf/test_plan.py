@@ -248,6 +248,8 @@ def test_document_of_another_vm(view: GuestView) -> None:
         case(examined(extracted=Extracted("ok", OWN))),
         case(values={"config.hardware.device": [disk("persistent")], "config.flags": vim.vm.FlagInfo()}),
         case(examined(prop("ip0", "192.0.2.8/24"), prop("dns", "192.0.2.9")), {"guest.net": [card("192.0.2.8")]}),
+        # Nothing is known of the guest's address.
+        case(examined(prop("ip0", "192.0.2.8")), {"guest.net": [card("127.0.0.1", "::1", "fe80::1")]}),
         case(examined(GATEWAY), pools=[pool("Lab")]),
         # What comes with the power-off is none of a VM that is off.
         case(
