@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import pkgutil
+import signal
 import sys
 import syslog
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ def run(
     """
     os.environ.clear()
     os.environ.update(environment)
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # in the background of a shell, or by nohup
+        signal.signal(ignored, signal.SIG_DFL)
     for stream, path in ((sys.stdout, output), (sys.stderr, errors)):
         with path.open("w") as file:
             stream.flush()

@@ -121,7 +121,7 @@ def test_runner_whose_start_was_not_answered_in_time(vcenter: VCenter, drop: str
         pass  # the runner gives the script a second to end by itself
     assert left == []
     assert vcenter.in_guest(moid, "ls /root /tmp").split() == ["/root:", "/tmp:"]
-    assert not [key for key, value in vcenter.guest(moid)["guestinfo"].items() if "payload" in key and value]
+    assert not [key for key, value in vcenter.guest(moid)["guestinfo"].items() if "payload" in key and value.strip()]
 
 
 QUESTIONS = ["WaitForUpdatesEx", "RetrievePropertiesEx", "CreateListView", "CreateFilter", "DestroyView"]
@@ -333,7 +333,8 @@ def test_server_that_is_lost_before_a_failed_child_is_removed(failing: VCenter) 
     failing.fault(method="RetrievePropertiesEx", at="call", drop="before", after=calls["RetrievePropertiesEx"], count=0)
     refusal = failing.fails("vmfork_child", parent_name=failing.parent, name="web-01", on_failure="remove")
     child = refusal.child("web-01")
-    assert "exit code 7. Could not look at child web-01: The connection to 127.0.0.1 broke" in child["error"]
+    assert child["error"].startswith("The post-clone script failed in child web-01: exit code 7.")
+    assert "Could not look at child web-01: The connection to 127.0.0.1 broke" in child["error"]
     assert (child["power_state"], child["post_clone"]["exit_code"]) == ("poweredOn", 7)
 
 
