@@ -254,7 +254,8 @@ class Child:
         keys = _extra_config.mapping(self.values)
         result = {report.POST_CLONE: ""} if self.forks_again and self.has_old_report else {}
         if self.forks_again or not (self.goal.is_born_running or self.report):
-            given = keys.get(report.CHILD_SECRETS, "").split()
+            # A server that shows no config params does not show which of them were secret either.
+            given = keys.get(report.CHILD_SECRETS, "").split() if report.CHILD_NONCE in keys else self.secret_keys
             lacking = [key for key in given if not keys.get(key, "").strip()]
             for key, value in self.wanted.secret_config_params.items():
                 result.update({full: value for full in self.goal.param_keys(key) if full in lacking})
@@ -462,7 +463,7 @@ def _remedy(child: Child, fault: str) -> str:
 
 def _start_afresh(child: Child) -> Next:
     """Power on when the old report is gone and seen to be: what is there later is this run's."""
-    if child.forgotten and not child.preparation:
+    if child.forgotten and report.POST_CLONE not in child.preparation:
         return replace(child, step=Step.STARTING), Request.POWER_ON
     return child, None
 

@@ -73,6 +73,16 @@ func (s *Simulator) forgetGuestinfo(ctx *simulator.Context, vm *instance, object
 	}
 }
 
+// overwritten forgets the values that only the guest could see, where a client
+// has set others: guestinfo is one store.
+func (vm *instance) overwritten(options []types.BaseOptionValue) {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	for _, option := range options {
+		delete(vm.secret, strings.TrimPrefix(option.GetOptionValue().Key, guestinfoPrefix))
+	}
+}
+
 // guestinfo returns what the guest can read, by key without "guestinfo.". The
 // caller holds the VM's lock.
 func (vm *instance) guestinfo(object *mo.VirtualMachine) map[string]string {

@@ -255,6 +255,9 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 			if fault == nil && injects {
 				v.instance().inject(document)
 			}
+			if fault == nil {
+				v.instance().overwritten(req.Spec.ExtraConfig)
+			}
 			if fault == nil && req.Spec.Name != "" {
 				name, _ := inventoryName(req.Spec.Name) // before has checked it
 				setName(ctx, v.VirtualMachine, name)

@@ -679,14 +679,20 @@ def test_what_lies_ahead_of_a_new_child(wanted: dict[str, Any], wait_for: str, r
     assert " ".join(one.name for one in pipeline.ahead(*way)) == requests
 
 
+NONCE = {report.CHILD_NONCE: "n1"}
+
+
 @pytest.mark.parametrize(
     ("child_type", "keys", "requests"),
     [
-        ("nonpersistent", {}, "POWER_ON"),
-        ("nonpersistent", {report.POST_CLONE: "n1 0 "}, "FORGET POWER_ON"),
-        ("nonpersistent", {"guestinfo.fork.token": "a-long-secret"}, "POWER_ON CLEAR"),
-        ("none", {}, "POWER_ON NOTE"),
-        ("none", {report.DONE: "n1 0"}, "POWER_ON"),
+        ("nonpersistent", NONCE, "POWER_ON"),
+        ("nonpersistent", {**NONCE, report.POST_CLONE: "n1 0 "}, "FORGET POWER_ON"),
+        ("nonpersistent", {**NONCE, "guestinfo.fork.token": "a-long-secret"}, "POWER_ON CLEAR"),
+        ("nonpersistent", {**NONCE, report.CHILD_SECRETS: "guestinfo.fork.token"}, "FORGET POWER_ON"),
+        # A server that does not show config params.
+        ("nonpersistent", {}, "FORGET POWER_ON"),
+        ("none", NONCE, "POWER_ON NOTE"),
+        ("none", {**NONCE, report.DONE: "n1 0"}, "POWER_ON"),
     ],
 )
 def test_what_lies_ahead_of_a_child_that_is_off(child_type: str, keys: dict[str, str], requests: str) -> None:
