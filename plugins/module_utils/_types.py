@@ -80,7 +80,7 @@ def mismatch(value: t.Any, declared: t.Any) -> str | None:
             return next((found for item in value if (found := mismatch(item, declared.Item)) is not None), None)
         is_right = isinstance(value, bytes) and declared.Item is VmomiSupport.byte
     elif issubclass(declared, VmomiSupport.Enum):
-        is_right = isinstance(value, declared) or (type(value) is str and value in declared.values)
+        is_right = isinstance(value, declared) or (isinstance(value, str) and value in declared.values)
     elif declared is type:
         is_right = isinstance(value, (str, type))
     else:

@@ -424,15 +424,15 @@ def check(params: _arguments.Params) -> None:
 
 
 _PROPERTY: _arguments.Spec = {
-    **{name: {"type": "str"} for name in ("key", "id", "class_id", "instance_id")},
+    "key": {"type": "str", "no_log": False},  # which Ansible takes for a secret
+    **{name: {"type": "str"} for name in ("id", "class_id", "instance_id")},
     "state": {"type": "str", "choices": ["present", "absent", "reset"], "default": "present"},
-    # Ansible takes "key" for something secret; the values are hidden by _arguments.VALUES.
+    # Hidden by _arguments.VALUES.
     "value": {"type": "raw"},
     "default": {"type": "raw"},
     **{name: {"type": "str"} for name in ("type", "label", "category", "description")},
     "user_configurable": {"type": "bool"},
 }
-_PROPERTY["key"]["no_log"] = False
 
 SPEC: _arguments.Spec = {
     "enabled": {"type": "bool"},

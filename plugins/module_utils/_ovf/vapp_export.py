@@ -145,7 +145,12 @@ def faults(given: t.Any) -> list[str]:
         f"restore_from has no {name} as a list of texts" for name in ("eula", "transport") if not _texts(given, name)
     ]
     boot, ip = given.get("install_boot"), given.get("ip_allocation")
-    if not isinstance(boot, dict) or type(boot.get("required")) is not bool or type(boot.get("stop_delay")) is not int:
+    if (
+        not isinstance(boot, dict)
+        or not isinstance(boot.get("required"), bool)
+        or not isinstance(boot.get("stop_delay"), int)
+        or isinstance(boot["stop_delay"], bool)
+    ):
         found.append("restore_from has no install_boot with required and stop_delay")
     if (
         not isinstance(ip, dict)
