@@ -225,8 +225,8 @@ def test_finds_rows(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     page.get_by_role("button", name="stale:").click()
     assert set(column(page, ".verdict")) == {"✗ lost", "! stale"}
     assert page.get_by_role("status").text_content() == f"{len(column(page, 'th'))} of {len(listed)} shown"
-    page.get_by_role("searchbox").fill("app-20 GATEWAY")
-    assert column(page, ".name") == ["app-20"]
+    page.get_by_role("searchbox").fill("app-21 INTEGRATED")
+    assert column(page, ".name") == ["app-21"]
     page.get_by_role("searchbox").fill("")
     page.get_by_role("button", name="lost:", exact=False).first.click()
     page.get_by_role("button", name="stale:").click()

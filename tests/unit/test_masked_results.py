@@ -51,6 +51,10 @@ PASSWORDS = ["vcenter", "lost", "delivered", "true", "True", "False", "e", "None
              *map(str, range(19)), "90", "903"]  # fmt: skip
 
 
+MASKS_BOOLEANS = remove_values([True], {"True"}) != [True]
+"""As ansible-core before 2.19 does."""
+
+
 def playbook(name: str) -> list[dict[str, Any]]:
     (play,) = yaml.safe_load((PLAYBOOKS / name).read_text(encoding="utf-8"))
     tasks: list[dict[str, Any]] = play["tasks"]
@@ -113,8 +117,9 @@ def without_moids(result: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("password", ["vcenter", "lost", "delivered", "true", "True", "e", "web-", "power"])
 def test_words_do_not_lead_to_a_refusal(password: str) -> None:
     masked = remove_values(RESULT, {password})
-    assert not is_refused("ovfenv_repair.yml", masked)
-    assert not is_refused("ovfenv_report.yml", masked)
+    is_word = not (MASKS_BOOLEANS and password in str(True))
+    assert is_refused("ovfenv_repair.yml", masked) is not is_word
+    assert is_refused("ovfenv_report.yml", masked) is not is_word
 
 
 @pytest.mark.parametrize("password", ["2", "12", "delivered"])
