@@ -340,6 +340,8 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     except _errors.Error as error:
         after = shown.facts(writer.after)
         error.details.update(changed=writer.is_written, before=shown.facts(writer.before), after=after)
+        error.sentence = shown.sentence(error.sentence, writer.change.after)
+        error.args = (error.sentence,)
         raise
     changed = writer.change.changes
     for caution in writer.change.cautions:
@@ -368,6 +370,7 @@ class _Shown:
     """Make the return values of vApp options, with secrets masked."""
 
     def __init__(self, request: vapp_request.Request, examined: examine.Examined) -> None:
+        self._request = request
         self._secrets = {one.key for one in request.properties if one.secret}
         self._mask = masking.Mask()
         self._around = [(one.get("name", ""), one.get("vAppConfig")) for one in examined.found.vapps]
@@ -375,11 +378,20 @@ class _Shown:
 
     def facts(self, info: t.Any) -> dict[str, t.Any]:
         """Return vApp options as C(configured) of vm_ovfenv_info."""
+        return configured.facts(self._read(info), self._mask)
+
+    def sentence(self, text: str, wanted: t.Any) -> str:
+        """Return an error without the secrets that were to be written: vCenter names a value that it refuses."""
+        secret = {one.key for one in self._read(wanted).properties if one.secret}
+        given = [one for one in self._request.properties if one.key in secret]
+        return masking.without(text, [str(value) for one in given for value in (one.value, one.default) if value])
+
+    def _read(self, info: t.Any) -> configured.Configured:
         options = configured.read(info, self._around, running=self._is_on, mask=self._mask)
         properties = tuple(
             dataclasses.replace(one, secret=True) if one.key in self._secrets else one for one in options.properties
         )
-        return configured.facts(dataclasses.replace(options, properties=properties), self._mask)
+        return dataclasses.replace(options, properties=properties)
 
 
 def _examine(session: Session, found: _inventory.Found) -> examine.Examined:

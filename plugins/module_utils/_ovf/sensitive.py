@@ -150,7 +150,6 @@ _LIMIT = 1_000_000
 
 def is_secret_name(name: str) -> bool:
     """Return whether a key, a label, or a name within a value denotes a secret."""
-    # Prefix a name as it is written by its words: some are told apart by capitals only, some are written together.
     words = _HARMLESS_NAMES.sub("|", in_words(name).lower().strip())
     return _NAMES.search(words) is not None
 

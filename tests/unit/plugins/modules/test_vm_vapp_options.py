@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pyVmomi import vim
+from pyVmomi import vim, vmodl
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module, _session
@@ -211,6 +211,32 @@ def test_secrets(make: Callable[..., Server]) -> None:
     assert done["diff"]["before"]["properties"] != done["diff"]["after"]["properties"]
     (spec,) = server.sent()
     assert [one.info.value for one in spec.vAppConfig.property] == [SECRET, SECRET]
+
+
+def stated(given: dict[str, Any]) -> str:
+    """Return the value that is given, which is the only one."""
+    if "properties" in given:
+        return str(given["properties"][0]["default"])
+    return str(next(iter((given.get("values") or given["secret_values"]).values())))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"secret_values": {"admin": SECRET}, "update_secrets": "always"},
+        {"secret_values": {"hostname": SECRET}},
+        {"values": {"hostname": f"password={SECRET}"}},
+        {"properties": [{"key": "otk", "label": "Registration key", "default": SECRET}], "unknown": "create"},
+    ],
+)
+def test_secret_that_vcenter_names_when_it_refuses_it(make: Callable[..., Server], given: dict[str, Any]) -> None:
+    server = make()
+    server.vcenter.fail(
+        RECONFIGURE, vmodl.fault.InvalidArgument(msg=f"The value '{stated(given)}' of a property is invalid.")
+    )
+    with pytest.raises(_errors.OperationFailed, match="of a property is invalid") as caught:
+        server.run(**given)
+    assert SECRET not in f"{caught.value.sentence}{caught.value}{caught.value.details}{server.warnings}"
 
 
 def test_removal(make: Callable[..., Server]) -> None:
