@@ -13,6 +13,8 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_types
+
 if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
@@ -110,18 +112,9 @@ class Configured:
 
 
 def is_required(type: str) -> bool:
-    """Return whether a property of this type needs a value, without which vCenter refuses to power the VM on.
-
-    Public reports name ``ip`` (vmware/pyvmomi issue 711) and ``boolean``. That the others do not take an empty value,
-    either, follows from their definition (vSphere API reference, VAppPropertyInfo.type). Whether an empty password is
-    allowed is never known, and vCenter chooses the addresses of ``ip:network`` itself.
-    """
-    least = re.match(r"string\((\d+)\.\.", type)
-    return (
-        type in ("ip", "boolean")
-        or type.startswith(("int", "real", "string["))
-        or (least is not None and int(least[1]) > 0)
-    )
+    """Return whether a property of this type needs a value, without which vCenter refuses to power the VM on."""
+    kind = vapp_types.parse(type)
+    return kind is not None and kind.needs_value
 
 
 _BUILD_METADATA = re.compile(

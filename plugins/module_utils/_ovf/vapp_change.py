@@ -178,7 +178,7 @@ class _Planner:
         result.after = self._as_it_will_be()
         for one in result.after.property:
             kind = vapp_types.parse(one.type or "string")
-            is_empty = not (one.value or one.defaultValue) and not (kind and kind.is_password)
+            is_empty = not (one.value or one.defaultValue)
             if is_empty and kind is not None and kind.needs_value and self._is_named(one):
                 result.cautions.append(
                     f"vCenter may refuse to power VM {name} on: property {_key(one)} of type {kind.text} has no value."

@@ -60,8 +60,13 @@ class ValueType:
 
     @property
     def needs_value(self) -> bool:
-        """Return whether vCenter may refuse to power the VM on while the value and the default are empty."""
-        if self.name in ("string", "password"):
+        """Return whether vCenter refuses to power the VM on while the value and the default are empty.
+
+        Public reports name ``ip`` (vmware/pyvmomi issue 711) and ``boolean``. That the others do not take an empty
+        value, either, follows from their definition (vSphere API reference, VAppPropertyInfo.type). Whether an empty
+        password is allowed is never known, and vCenter chooses the addresses of ``ip:network`` itself.
+        """
+        if self.name == "string":
             return bool(self.choices) or (self.least or 0) > 0
         return self.name in ("int", "real", "boolean") or (self.name == "ip" and not self.network)
 

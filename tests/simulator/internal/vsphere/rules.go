@@ -125,7 +125,7 @@ var ruleTable = []Rule{
 	{Name: "parent_of_non_child", Source: assumption, Choices: []string{"success", "InvalidState"},
 		Statement: "RetrieveForkParent succeeds, with no result, on a VM that is no child."},
 	{Name: "config_params_visible", Source: assumption, Choices: []string{"extraConfig", "guest-only"},
-		Statement: "guestinfo.fork.* of a child is seen in its config.extraConfig."},
+		Statement: "guestinfo.fork.* of a child is seen in its config.extraConfig (guest-only: not before a client sets it)."},
 	{Name: "extra_config_inherited", Source: assumption, Choices: []string{"yes", "no"},
 		Statement: "A child inherits the parent's extraConfig outside guestinfo."},
 	{Name: "guestinfo_inherited", Source: assumption, Choices: []string{"at-freeze", "no"},

@@ -19,7 +19,7 @@ PATHS = {vim.Task: ["info.state"], vim.VirtualMachine: ["name"]}
 
 
 def seen(watch: _properties.Watch, rounds: int = 4) -> dict[Any, Any]:
-    """What is told within some updates."""
+    """Return what some updates report."""
     result: dict[Any, Any] = {}
     for _number in range(rounds):
         result.update(watch.updates(5))

@@ -407,7 +407,7 @@ class Trial:
     def converge(self, outcome: list[Any]) -> None:
         bed = self.bed
         again = bed.run(self.job)
-        if AGAIN in again.get("msg", ""):  # running children whose script can have its secrets no more
+        if AGAIN in again.get("msg", ""):  # children that run and whose script can no longer get its secrets
             bed.run(Job("vmfork_child", {**CHILDREN, "state": "absent"}))
             again = bed.run(self.job)
         self.check(not again.get("failed"), f"rerun: {again.get('msg')}")

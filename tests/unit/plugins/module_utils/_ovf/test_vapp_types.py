@@ -150,7 +150,7 @@ def test_equal(kind: str, left: str, right: str, same: bool) -> None:
         ("string(..5)", False),
         ('string["a"]', True),
         ("password", False),
-        ("password(8..)", True),
+        ("password(8..)", False),
         ("int", True),
         ("boolean", True),
         ("ip", True),
