@@ -12,6 +12,7 @@ import yaml
 from ansible.module_utils.common.parameters import remove_values
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from unit.templates import trusted
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis
 
@@ -62,17 +63,17 @@ def playbook(name: str) -> list[dict[str, Any]]:
 
 
 def templar(result: dict[str, Any], **more: Any) -> Any:
-    variables = {**VARS, "ovfenv_guests": LOGINS, "ovfenv_result": result, "ovfenv_fail_on": "lost,stale", **more}
+    begun = [each["moid"] for each in result["ovfenv"][:2]]
+    variables = {
+        **VARS,
+        "ovfenv_guests": LOGINS,
+        "ovfenv_result": result,
+        "ovfenv_fail_on": "lost,stale",
+        "__ovfenv_begun": begun,
+        "__ovfenv_outcomes": [{"moid": begun[0], "failed": True}],
+        **more,
+    }
     return Templar(loader=DataLoader(), variables={key: trusted(value) for key, value in variables.items()})
-
-
-def trusted(value: Any) -> Any:
-    """Return the value as Ansible reads it from a playbook: from ansible-core 2.19 on, other texts are no templates."""
-    try:
-        from ansible.template import trust_as_template
-    except ImportError:
-        return value
-    return trust_as_template(value) if isinstance(value, str) else value
 
 
 def decisions(result: dict[str, Any]) -> list[Any]:
@@ -82,6 +83,8 @@ def decisions(result: dict[str, Any]) -> list[Any]:
         "__ovfenv_failing | map(attribute='diagnosis.rank')",
         "__ovfenv_curable | map(attribute='moid')",
         "__ovfenv_curable | map(attribute='name_expected')",
+        "__ovfenv_failed | map(attribute='moid')",
+        "__ovfenv_not_tried | map(attribute='moid')",
         "__ovfenv_seen | selectattr('diagnosis.act', '==', 'now') | map(attribute='moid')",
         "[ovfenv_result.summary.total]",
     )
@@ -127,8 +130,10 @@ def test_verdict_after_a_repair(password: str) -> None:
     """A VM was power-cycled: whatever is masked in its verdict, the play goes on to say so."""
     after = {"diagnosis": {"status": "delivered", "rank": diagnosis.URGENCY.index("delivered") + 1}}
     one = remove_values({"after": after, "changed": True}, {password})
-    _repair, remember = yaml.safe_load((PLAYBOOKS / "tasks" / "ovfenv_repair_one.yml").read_text(encoding="utf-8"))
+    _wait, remember = yaml.safe_load((PLAYBOOKS / "tasks" / "ovfenv_repair_one.yml").read_text(encoding="utf-8"))
     given = {key: trusted(value) for key, value in remember["vars"].items() if isinstance(value, str)}
-    told = templar(RESULT, __ovfenv_one=one, __ovfenv_vm=vm(0, "lost"), **given)
-    status = told.template(trusted(remember["vars"]["__ovfenv_outcome"]["status"]))
-    assert status == "delivered"
+    job = {"ansible_job_id": "j1.2", "__ovfenv_vm": vm(0, "lost")}
+    reads = templar(RESULT, __ovfenv_one=one, __ovfenv_job=job, **given)
+    outcome = {key: reads.template(trusted(value)) for key, value in remember["vars"]["__ovfenv_outcome"].items()}
+    assert outcome["status"] == "delivered"
+    assert outcome["failed"] is False

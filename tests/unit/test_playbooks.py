@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Test that the playbooks take a variable for each option that says how vCenter is reached."""
+"""Test the variables of the playbooks: how vCenter is reached, misspelt names, and numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import subprocess
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from unit.templates import trusted
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments
 
@@ -33,7 +36,7 @@ def test_connection_options_have_variables(playbook: pathlib.Path) -> None:
 def test_variables_of_ovf_playbooks_are_known() -> None:
     """Those that their comments list and those that they use: any other is reported as misspelt."""
     files = [path for path in (ROOT / "playbooks").rglob("*ovfenv*") if path.is_file()]
-    found = {name for path in files for name in re.findall(r"(?<!\w)ovfenv_\w+", path.read_text())}
+    found = {name for path in files for name in re.findall(r"(?<![\w.])ovfenv_\w+", path.read_text())}
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())["__ovfenv_known_variables"]
     known = {name for name in variables if name.startswith("ovfenv_")}
     assert found - {path.name.partition(".")[0] for path in files} == known
@@ -70,3 +73,35 @@ def test_readme_lists_connection_variables() -> None:
     readme = (ROOT / "README.md").read_text()
     missing = {option for option in _arguments.connection_spec() if f"`vmfork_{option}`" not in readme}
     assert missing <= {"timeout"}
+
+
+@pytest.mark.parametrize("name", ["ovfenv_repair_batch", "ovfenv_repair_max_failures"])
+@pytest.mark.parametrize(
+    "value", ["-1", -1, "many", True, False, "yes", "1.5", 1.5, "5 6", [], [2], "١", "1\n2", "99999"]
+)
+def test_numbers_of_the_repair_are_refused(name: str, value: object) -> None:
+    assert not are_numbers({name: value})
+
+
+def test_a_batch_of_none_is_refused() -> None:
+    assert not are_numbers({"ovfenv_repair_batch": 0})
+    assert not are_numbers({"ovfenv_repair_batch": "0"})
+
+
+@pytest.mark.parametrize("value", [None, "", "5", 5, " 5 ", "5\n"])
+def test_numbers_of_the_repair_as_a_survey_answers(value: object) -> None:
+    assert are_numbers({"ovfenv_repair_batch": value, "ovfenv_repair_max_failures": value})
+    assert are_numbers({"ovfenv_repair_max_failures": 0})
+
+
+def are_numbers(given: dict[str, object]) -> bool:
+    """Return whether the repair takes the variables, or ends before it contacts vCenter."""
+    (play,) = yaml.safe_load((ROOT / "playbooks" / "ovfenv_repair.yml").read_text())
+    (check,) = [task for task in play["tasks"] if task["name"] == "Check the numbers"]
+    names = [task["name"] for task in play["tasks"]]
+    assert names.index("Check the numbers") < names.index("Look at the VMs")
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())
+    reads = Templar(
+        loader=DataLoader(), variables={**{key: trusted(value) for key, value in variables.items()}, **given}
+    )
+    return all(reads.template(trusted("{{ " + each + " }}")) for each in check["ansible.builtin.assert"]["that"])

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Give VMs vApp options while they are off, and power them on through vCenter; or take them away while they run.
 
-    configure.py NAME ... --without NAME ...
+    configure.py NAME[=PRODUCT] ... --without NAME ...
 
 govc knows no vApp options.
 """
@@ -17,7 +17,7 @@ from pyVim.connect import Disconnect, SmartConnect
 from pyVim.task import WaitForTask
 from pyVmomi import vim
 
-PRODUCT = vim.vApp.ProductInfo(key=0, name="Mail Gateway", version="1.2")
+PRODUCT = "Mail Gateway"
 SECRET = "vmforktest-registration-0123456789"
 """Nothing may show it; neither key nor type of its properties say what they are."""
 PROPERTIES = (
@@ -33,11 +33,16 @@ PROPERTIES = (
         userConfigurable=True,
     ),
 )
-OPTIONS = vim.vApp.VmConfigSpec(
-    product=[vim.vApp.ProductSpec(operation="add", info=PRODUCT)],
-    property=[vim.vApp.PropertySpec(operation="add", info=one) for one in PROPERTIES],
-    ovfEnvironmentTransport=["com.vmware.guestInfo"],
-)
+
+
+def options(product: str) -> vim.vApp.VmConfigSpec:
+    """Return the vApp options of a VM that runs the product."""
+    info = vim.vApp.ProductInfo(key=0, name=product, version="1.2")
+    return vim.vApp.VmConfigSpec(
+        product=[vim.vApp.ProductSpec(operation="add", info=info)],
+        property=[vim.vApp.PropertySpec(operation="add", info=each) for each in PROPERTIES],
+        ovfEnvironmentTransport=["com.vmware.guestInfo"],
+    )
 
 
 def main() -> None:
@@ -55,9 +60,13 @@ def main() -> None:
     at = sys.argv.index("--without")
     for name in sys.argv[at + 1 :]:
         WaitForTask(vms[name].ReconfigVM_Task(vim.vm.ConfigSpec(vAppConfigRemoved=True)))
-    for name in sys.argv[1:at]:
-        WaitForTask(vms[name].PowerOffVM_Task())
-        WaitForTask(vms[name].ReconfigVM_Task(vim.vm.ConfigSpec(vAppConfig=OPTIONS)))
+    for given in sys.argv[1:at]:
+        name, _, product = given.partition("=")
+        if vms[name].runtime.powerState != "poweredOff":  # a failed repair may have left it so
+            WaitForTask(vms[name].PowerOffVM_Task())
+        if vms[name].config.vAppConfig is not None:
+            WaitForTask(vms[name].ReconfigVM_Task(vim.vm.ConfigSpec(vAppConfigRemoved=True)))
+        WaitForTask(vms[name].ReconfigVM_Task(vim.vm.ConfigSpec(vAppConfig=options(product or PRODUCT))))
         WaitForTask(vms[name].PowerOnVM_Task())
     Disconnect(server)
 
