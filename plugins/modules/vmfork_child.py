@@ -8,24 +8,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vmfork_child
-short_description: Make, remove or detach children of a fork parent (Instant Clone), any number in one task
+short_description: Create, remove or detach children of a fork parent (Instant Clone), any number in one task
 version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
-  - With O(state=present), makes the children that are missing, powers them on, and waits until each has reported the
-    end of its post-clone script. Children that exist are left alone.
+  - With O(state=present), creates the missing children, powers them on, and waits until each has reported the end of
+    its post-clone script. Existing children are left alone.
   - With O(state=absent), powers off and destroys children.
-  - With O(state=detached), gives children away. Their record is removed, and nothing else is changed.
+  - With O(state=detached), removes the record from children and changes nothing else. They become foreign VMs.
   - Each child created by this module carries a record that names its parent and its own BIOS UUID. A VM without that
     record, or with one that does not fit, is a foreign VM. A foreign VM that has a child's name in the child's folder
     makes that child fail, and is never powered on, powered off or destroyed.
-  - The one exception is a powered-off fork of the parent that a task of this module had made and could not record any
-    more. O(state=present) finishes it. With Instant Clone, a child has its record from its creation on, where vCenter
-    keeps what it is made with. Where it does not, a task that is cut short before it has recorded the child leaves a
-    VM that runs, and is a foreign VM for later tasks.
-  - A copy of a child that has its BIOS UUID, too, as a restored backup may, cannot be distinguished from the child.
-    Both are foreign VMs then, in whatever datacenter they are. Copies that the user may not see are not known, so let
-    the user see all VMs of the vCenter.
+  - The only exception is a powered-off fork of the parent that a task of this module created and could not record.
+    O(state=present) completes it. With Instant Clone, a child has its record from the start, if vCenter keeps the
+    C(extraConfig) of the clone request. If not, a task that is interrupted before it records the child leaves a running
+    VM that is a foreign VM for later tasks.
+  - A copy of a child with the same BIOS UUID, for example a restored backup, cannot be distinguished from the child.
+    Both are then foreign VMs, whichever datacenter they are in. The module only knows VMs that the user can see, so give
+    the user read access to all VMs of the vCenter.
   - One child that fails does not stop the others. The task then fails, and returns the result of each.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
@@ -37,44 +37,44 @@ attributes:
   check_mode:
     support: full
     details:
-      - vCenter is asked whether the user has the privileges for what would be done to each child. One that could not be
-        made or removed has failed.
-      - With Instant Clone, vCenter is also asked whether each child can be made (C(CheckInstantClone_Task)). Its
+      - The task asks vCenter whether the user has the required privileges. A child that could not be created or removed
+        fails.
+      - With Instant Clone, vCenter also checks whether each child can be created (C(CheckInstantClone_Task)). Its
         warnings become warnings, its errors make that child fail.
-      - A parent that runs is taken as one that stands at its fork point, since an earlier task of the play would bring
-        it there. RV(parent) tells where it stands. One that is powered off is a warning.
+      - A running parent is assumed to be quiesced, since an earlier task of the play would quiesce it. RV(parent) shows
+        its current state. If the parent is powered off, the task prints a warning.
   diff_mode:
     support: full
     details:
-      - For O(state=absent), what would be lost with a child stands beside its power state.
+      - For O(state=absent), the diff lists what would be lost with each child, next to its power state.
   idempotent:
     support: full
 options:
   state:
     description:
-      - V(present) makes the children exist, run, and have finished what O(wait_for) says.
-      - V(absent) makes them be gone. Before a child is powered off, and again before it is destroyed, the module looks
-        at what would be lost with it. See O(force).
-      - V(absent) waits until O(timeout) for tasks that are at work on a child, and for the temporary snapshot of a
-        backup. Other snapshots, and an annotation that differs from the parent's, are reported as warnings.
+      - V(present) ensures that the children exist, are running, and have reached O(wait_for).
+      - V(absent) ensures that the children do not exist. Before a child is powered off, and again before it is destroyed,
+        the module checks what would be lost with it. See O(force).
+      - V(absent) waits until O(timeout) for running tasks of a child, and for the temporary snapshot of a backup. Other
+        snapshots, and an annotation that differs from the parent's, are reported as warnings.
       - V(detached) removes the record from the children. From then on each is a foreign VM, which this module neither
-        removes nor takes for a child. It keeps running and keeps its disks. A child that is not found is an error. A VM
-        that is no child of any parent is detached already.
+        removes nor accepts as a child. It keeps running and keeps its disks. If a child is not found, the task fails. A VM
+        that is not a child of any parent is already detached.
     type: str
     choices: [present, absent, detached]
     default: present
   name:
     description:
-      - Names of the children, as a list or separated by commas. A name that contains a comma is given in a list.
+      - Names of the children, as a list or separated by commas. Use a list for a name that contains a comma.
       - For options that differ between children use O(children).
     type: list
     elements: str
   children:
     description:
       - The children. An empty list does nothing.
-      - An entry may be the name alone. Names alone may also be given as one string, separated by commas or newlines.
-      - An option that is left out of an entry has the value it has at the top of the task. O(config_params) and
-        O(secret_config_params) are merged with those at the top.
+      - An entry can be just a name. Names can also be given as one string, separated by commas or newlines.
+      - An option that is omitted from an entry has the top-level value. O(config_params) and O(secret_config_params) are
+        merged with the top-level values.
     type: list
     elements: dict
     suboptions:
@@ -101,7 +101,7 @@ options:
         description: See O(resource_pool).
         type: str
       networks:
-        description: See O(networks). The list of a child stands instead of the one at the top.
+        description: See O(networks). The list of a child replaces the top-level list.
         type: list
         elements: dict
         suboptions:
@@ -124,60 +124,61 @@ options:
         type: str
   force:
     description:
-      - With O(state=absent), remove also children with which more would be lost than what they got from their parent.
-      - Without it, a child fails, and is neither powered off nor destroyed, when it was made a template, when it is
-        itself the parent of children, or when it has disks that the parent does not have. vCenter would delete the
-        files of these disks, wherever they are. A child whose devices vCenter does not show fails, too.
-      - A disk counts as the parent's when it is based on a file of the parent's, or when it has the size and the
-        place at the controller of one of the parent's disks and its file is in the child's own directory.
-      - With it, the temporary snapshot of a backup is not waited for.
+      - With O(state=absent), also remove children that hold more than they inherited from their parent.
+      - By default a child fails, and is neither powered off nor destroyed, if it is a template, if it has children of its
+        own, or if it has disks that the parent does not have. vCenter would delete the files of these disks, wherever
+        they are. A child whose devices are not visible to the user fails too.
+      - A disk counts as inherited if it is based on a file of the parent, or if its size and its controller slot are those
+        of one of the parent's disks and its file is in the child's own directory.
+      - With V(true), the task does not wait for the temporary snapshot of a backup.
     type: bool
     default: false
   all:
     description:
-      - With O(state=absent), remove every child of the parent that this module made. With O(state=detached), detach it.
-      - These are also found in other datacenters than the parent's, where a child of a given name is not looked for.
+      - With O(state=absent), remove all children of the parent that this module created. With O(state=detached), detach
+        them.
+      - This includes children in other datacenters than the parent's. Children given by name are only searched for in the
+        parent's datacenter.
     type: bool
     default: false
   config_params:
     description:
-      - What the child's guest gets to read, with C(vmtoolsd --cmd 'info-get guestinfo.fork.KEY').
-      - Values are strings, numbers or booleans (which arrive as V(true) and V(false)), of up to 65000 bytes.
-      - With Instant Clone, they can be read as C(guestinfo.ic.KEY), too. There a key that starts with C(guestinfo.) is
-        taken as it is. With the VMFork methods it is refused.
-      - An empty value cannot be told from one that is not there.
-      - When C(hostname) is not given, it is the first label of the child's name (V(web-01) of V(web-01.example.com)),
-        made valid. Characters that a host name cannot have become hyphens, and letters of other scripts are written as
-        IDNA does. A name with a domain also gives C(fqdn). If no host name can be made, the task warns.
-      - An address under a key that the public scripts read, such as C(ipaddress) or C(ip0.address), is compared with
-        those of the other children, of the parent and of all VMs that the user may see. Every address that VMware
-        Tools reports of a VM counts (C(guest.ipAddress) and C(guest.net)), on the network of the adapter that has it.
-        One that is taken on the same network is refused before anything is made. Where the network is not known, the
-        task warns.
-      - They are handed over when a child is made. A child that exists is not changed.
+      - Parameters that the child's guest reads with C(vmtoolsd --cmd 'info-get guestinfo.fork.KEY').
+      - Values are strings, numbers or booleans (V(true) and V(false) in the guest), of up to 65000 bytes.
+      - With Instant Clone, they are also available as C(guestinfo.ic.KEY), and a key that starts with C(guestinfo.) is
+        used unchanged. With the VMFork methods such a key is refused.
+      - The guest cannot distinguish an empty value from a missing one.
+      - By default, C(hostname) is the first label of the child's name (V(web-01) for V(web-01.example.com)), converted to a
+        valid host name. Invalid characters become hyphens, and letters of other scripts are encoded with IDNA. For a name
+        with a domain, C(fqdn) is added. If no host name can be derived, the task prints a warning.
+      - An address in a key that the public scripts read, such as C(ipaddress) or C(ip0.address), is compared with those of
+        the other children, of the parent and of all VMs that the user can see. All addresses that VMware Tools report for
+        a VM count (C(guest.ipAddress) and C(guest.net)), on the network of their adapter. An address that is in use on the
+        same network is refused before any child is created. If the network is unknown, the task prints a warning.
+      - They are set when a child is created. An existing child is not changed.
     type: dict
   secret_config_params:
     description:
-      - As O(config_params), for what must not be seen. Values must have at least 8 characters.
-      - They are removed from the VM after the post-clone script, and hidden in what it has printed. The runner in the
-        guest does that before it reports. What it could not hide, the task hides in its output and in vCenter.
-      - Secrets are hidden as they are, in base64, as URLs, JSON, XML and shells (C(set -x)) write them, by each line of
-        8 characters or more, and where the output was cut within them. Other encodings are not recognized.
-      - Until then, users who may read the settings of the VM in vCenter can read them. What vCenter itself keeps in its
-        events and logs is not removed.
-      - A child that is powered off, and whose script runs when it is powered on, gets them again. If they were removed
-        from a running child before its script began, for example by a task that a signal ended, the runner does not run
-        the script, and the child fails. Remove it and create it again.
-      - A guest without C(awk) reports no output. With O(vmfork.vsphere.vmfork_quiesce#module:method=script), none is
-        reported either when the secrets were removed before the script had ended, be it by the script itself or by a
-        task whose O(timeout) was over.
-      - They need O(wait_for=post_clone).
+      - Like O(config_params), for secrets. Values must have at least 8 characters.
+      - They are removed from the VM after the post-clone script, and masked in its output. The runner in the guest does
+        this before it reports. The task masks the rest in its own output and in vCenter.
+      - Secrets are masked in plain text, in base64, as written in URLs, JSON, XML and shells (C(set -x)), in each line of 8
+        characters or more, and where the output was cut within a secret. Other encodings are not recognized.
+      - Until then, users with read access to the settings of the VM in vCenter can read them. Events and logs of vCenter
+        are not changed.
+      - A child that is powered off, and whose script runs when it is powered on, receives them again. If they were removed
+        from a running child before its script started, for example because a signal ended the task, the runner does not
+        run the script, and the child fails. Remove it and create it again.
+      - A guest without C(awk) reports no output. With O(vmfork.vsphere.vmfork_quiesce#module:method=script), no output is
+        reported if the secrets were removed before the end of the script, by the script itself or by a task whose
+        O(timeout) was over.
+      - They require O(wait_for=post_clone).
     type: dict
   persistent:
     description:
-      - Whether a child keeps its disks when it is powered off. The server wants the parent to have a snapshot then.
-      - A child that is not persistent is meant to be removed, not restarted. When it is powered on again, it begins at
-        the fork point, and its post-clone script runs once more.
+      - Whether a child keeps its disks when it is powered off. This requires a snapshot of the parent.
+      - A child that is not persistent is meant to be removed, not restarted. When it is powered on again, it starts at
+        the fork point, and its post-clone script runs again.
       - The default is V(false).
       - Ignored with Instant Clone, where each child keeps its disks.
     type: bool
@@ -189,54 +190,53 @@ options:
   datastore:
     description:
       - Datastore for the children, by name, inventory path or managed object ID. The default is the parent's.
-      - Of a datastore cluster, the children get the accessible member with most free space that the parent's ESXi host
-        has. Storage DRS is not asked, and all children of the task that name the cluster get the same member.
+      - For a datastore cluster, the accessible member of the parent's ESXi host with the most free space is used. Storage
+        DRS is not used, and all children of the task that name the cluster are on the same member.
     type: str
   resource_pool:
     description:
-      - Resource pool for the children, by name, inventory path or managed object ID. It must hold resources of the
-        parent's ESXi host. Of several pools with the same name, the one that does is used. The default is the
-        parent's.
+      - Resource pool for the children, by name, inventory path or managed object ID. It must belong to the parent's ESXi
+        host or cluster. If several pools have the same name, the one that does is used. The default is the parent's.
     type: str
   networks:
     description:
-      - What is different about the children's network adapters. One that is not named is on the parent's network, with
-        a new MAC address, and connected if the parent's is.
-      - They are set when a child is made. A child that exists is not changed, but for an adapter with
-        O(networks[].connect=after_post_clone) that is still to be connected.
-      - VMware's documents contradict each other on whether vCenter follows them. So a new child is looked at. One on
-        another network, with another MAC address, or connected before it was to be has failed.
-      - Instant Clone only. The VMFork methods cannot change a child's adapters, and it is refused with them.
+      - Settings of the children's network adapters. An adapter that is not listed is on the parent's network, has a new MAC
+        address, and is connected if the parent's adapter is.
+      - They are set when a child is created. An existing child is not changed, except for an adapter with
+        O(networks[].connect=after_post_clone) that is not connected yet.
+      - VMware's documents contradict each other on whether vCenter applies them. Each new child is therefore checked. It
+        fails if it is on another network, has another MAC address, or is connected too early.
+      - Supported by Instant Clone only. Refused with the VMFork methods, which cannot change a child's adapters.
     type: list
     elements: dict
     suboptions:
       label:
         description:
           - Label of the adapter in vCenter, for example V(Network adapter 1).
-          - Without it, the first entry is the parent's first adapter, the second its second, and so on.
+          - By default, the first entry is for the parent's first adapter, the second for its second, and so on.
         type: str
       network:
         description:
           - Standard port group, distributed port group or opaque network in the parent's datacenter, by name, inventory
             path or managed object ID. The parent's ESXi host must have it. The default is the network of the parent's
             adapter.
-          - A standard and a distributed port group may share a name. That is an error which lists their IDs.
+          - If several networks have this name, the task fails and lists their IDs.
         type: str
       mac_address:
         description:
-          - MAC address for the adapter, such as V("00:50:56:01:02:03"), in quotes, since YAML takes some of them for
-            numbers. One of the ranges that vSphere assigns from is refused, which start with V(00:0c:29) and, from
-            V(00:50:56:40) on, with V(00:50:56).
-          - No two adapters can have the same one, so with several children it belongs into the O(networks) of each. One
-            of the parent's own, or of another VM on the same network, is refused.
-          - The default is a new one from vCenter.
+          - MAC address of the adapter, such as V("00:50:56:01:02:03"). Use quotes, since YAML reads some MAC addresses as
+            numbers. Addresses from the ranges that vSphere assigns are refused (V(00:0c:29), and V(00:50:56) from
+            V(00:50:56:40) on).
+          - MAC addresses must be unique, so with several children use O(children[].networks). An address of the parent, or
+            of another VM on the same network, is refused.
+          - By default vCenter assigns a new one.
         type: str
       connect:
         description:
           - When the adapter is connected.
-          - V(after_post_clone) keeps it disconnected until the child's post-clone script has ended well, so that the
-            child is never seen with its parent's address. It needs O(wait_for=post_clone). The script must not wait for
-            the network. When it fails, the adapter stays disconnected.
+          - V(after_post_clone) keeps it disconnected until the child's post-clone script has succeeded, so that the child
+            never appears on the network with its parent's address. It requires O(wait_for=post_clone). The script must not
+            wait for the network. If the script fails, the adapter remains disconnected.
           - V(never) leaves it disconnected.
         type: str
         choices: [at_clone, after_post_clone, never]
@@ -246,53 +246,52 @@ options:
     type: str
   allow_running_parent:
     description:
-      - Whether children may be made of a parent that runs on, instead of standing still at its fork point. Only with
-        Instant Clone.
-      - No post-clone script begins in such a child, so O(wait_for=post_clone) is refused. It has its parent's addresses
-        and name until something in its guest changes them.
-      - Each such child adds a delta disk to the parent, which makes it slow. The task warns where the
-        parent would have more than 100 delta disks in a chain, and refuses where it would have more than 255, which is
-        vSphere's limit. For more than a few children, quiesce the parent.
+      - Whether to create children of a running parent, which is not quiesced at its fork point. Supported by Instant Clone
+        only.
+      - No post-clone script runs in such a child, so O(wait_for=post_clone) is refused. The child has its parent's addresses
+        and host name until something in its guest changes them.
+      - Each such child adds a delta disk to the parent, which slows the parent down. The task warns if the parent would have
+        more than 100 delta disks in a chain, and refuses more than 255, which is the limit of vSphere. For more than a few
+        children, quiesce the parent.
     type: bool
     default: false
   wait_for:
     description:
       - What the task waits for in each child.
-      - V(created) powers no child on. With Instant Clone, new ones run from their creation on all the same.
+      - V(created) does not power on children. With Instant Clone, new children are running anyway.
       - V(powered_on) and V(tools) wait for the power-on, and for VMware Tools.
-      - V(ip_address) waits for an address that is really the child's. It must be on a MAC address of its own adapters,
-        not link-local, not one of the parent's, and inside O(ip_network) if that is given.
-      - V(post_clone) waits until the child has reported the end of its post-clone script. An exit code other than 0
-        makes the child fail. The report of a child whose script runs once more after a power-off does not count any
-        more; that of a persistent child does, and is noted on it, since vCenter may forget it at the power-off. For
-        children that others power on, O(vmfork.vsphere.vmfork_quiesce#module:method=script) has a limit.
+      - V(ip_address) waits for an address of the child's own. It must be on a MAC address of its own adapters, not
+        link-local, not one of the parent's, and in O(ip_network) if that is given.
+      - V(post_clone) waits until the child has reported the end of its post-clone script. If the exit code is not 0, the
+        child fails. After a power-off, the report of a child whose script runs again does not count anymore. The report of a
+        persistent child does, and is recorded on the VM, since vCenter might lose it at the power-off. See
+        O(vmfork.vsphere.vmfork_quiesce#module:method=script) for a limitation with children that others power on.
     type: str
     choices: [created, powered_on, tools, ip_address, post_clone]
     default: post_clone
   ip_network:
     description:
-      - The network in which an address counts for O(wait_for=ip_address), for example V(192.0.2.0/24).
-      - An address that O(config_params) gives to a child must be inside of it.
+      - Only an address in this network counts for O(wait_for=ip_address), for example V(192.0.2.0/24).
+      - Addresses of children in O(config_params) must be in it.
     type: str
   address_timeout:
     description:
-      - Seconds to wait for the address of a new child whose post-clone script has ended, with O(wait_for=post_clone).
-        VMware Tools may report it later than the end of the script, in some guests by minutes.
-      - A child that has no address is not waited for any longer, and has not failed. A child that still has an address
-        of its parent on the parent's network has failed, also if its guest uses the parent's MAC address because the
-        post-clone script did not reload the network driver. If VMware Tools reported nothing since the fork, the task
-        warns.
+      - Seconds to wait for the address of a new child after the end of its post-clone script, with
+        O(wait_for=post_clone). VMware Tools can report it later than the end of the script, in some guests minutes later.
+      - A child without an address does not fail. A child that still has an address of its parent on the parent's network
+        fails, even if its guest uses the parent's MAC address because the post-clone script did not reload the network
+        driver. If VMware Tools have not reported anything since the fork, the task prints a warning.
     type: int
     default: 3
   timeout:
     description:
       - Seconds the whole task may take.
-      - When they are over, the task takes up to 120 seconds more, altogether, to record children that vCenter is still
-        making, to remove O(secret_config_params), and for O(on_failure=remove). Such children fail all the same.
+      - When the time is over, the task takes up to 120 more seconds in total to record children that vCenter is still
+        creating, to remove O(secret_config_params), and for O(on_failure=remove). These children fail anyway.
     type: int
     default: 300
   concurrency:
-    description: How many children may be between the request for their creation and their power-on at any time.
+    description: How many children can be between the request for their creation and their power-on at the same time.
     type: int
     default: 16
   on_failure:
@@ -302,26 +301,25 @@ options:
     choices: [keep, remove]
     default: keep
 notes:
-  - To make children, the user needs the privileges C(VirtualMachine.Provisioning.Clone) (with the VMFork methods
+  - The required privileges to create children are C(VirtualMachine.Provisioning.Clone) (with the VMFork methods
     C(VirtualMachine.Config.ToggleForkParent) instead), C(VirtualMachine.Inventory.CreateFromExisting),
     C(VirtualMachine.Interact.PowerOn), C(VirtualMachine.Config.AdvancedConfig), C(Resource.AssignVMToPool) and
-    C(Datastore.AllocateSpace). O(bios_uuid) with the VMFork methods also needs C(VirtualMachine.Config.Settings).
-  - For O(networks[].network), C(Network.Assign) is needed, and for O(networks[].connect=after_post_clone)
-    C(VirtualMachine.Config.EditDevice) and C(VirtualMachine.Interact.DeviceConnection) on the children. That a MAC
-    address, or an adapter that is disconnected from the start, needs none is what the reference of vSphere's Automation
-    API says; should a vCenter want these two on the parent as well, only the run will tell, not check mode.
-  - Before anything is made, the free ports of the distributed port groups that new adapters are to be on are counted,
-    where a port group does not expand by itself and the user may look. They are handed out in the order of the task,
-    and children that go short have failed.
-  - To remove them, C(VirtualMachine.Interact.PowerOff) and C(VirtualMachine.Inventory.Delete). To detach them,
-    C(VirtualMachine.Config.AdvancedConfig).
+    C(Datastore.AllocateSpace). O(bios_uuid) with the VMFork methods also requires C(VirtualMachine.Config.Settings).
+  - O(networks[].network) requires C(Network.Assign), and O(networks[].connect=after_post_clone)
+    C(VirtualMachine.Config.EditDevice) and C(VirtualMachine.Interact.DeviceConnection) on the children. According to the
+    vSphere Automation API reference, a MAC address or an adapter that is disconnected from the start requires no further
+    privileges. If a vCenter requires these two on the parent as well, the run fails, but check mode does not.
+  - Before any child is created, the free ports of distributed port groups are counted, if a port group does not expand
+    automatically and the user can read it. They are assigned in the order of the task. Children without a free port fail.
+  - The required privileges to remove children are C(VirtualMachine.Interact.PowerOff) and
+    C(VirtualMachine.Inventory.Delete), and to detach them C(VirtualMachine.Config.AdvancedConfig).
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce
   - module: vmfork.vsphere.vmfork_info
 """
 
 EXAMPLES = r"""
-- name: Make three children of golden
+- name: Create three children of golden
   vmfork.vsphere.vmfork_child:
     hostname: vcenter.example.com
     username: administrator@vsphere.local
@@ -342,7 +340,7 @@ EXAMPLES = r"""
           ipaddress: 192.0.2.13
         datastore: fast-ssd
 
-- name: Put children on another network, and connect them when they have addresses of their own
+- name: Connect children to another network after they have their own addresses
   vmfork.vsphere.vmfork_child:
     parent_name: golden
     networks:
@@ -356,7 +354,7 @@ EXAMPLES = r"""
         config_params:
           ipaddress: 192.0.2.12
 
-- name: Give each child a MAC address that DHCP knows, and leave its second adapter disconnected
+- name: Set a MAC address with a DHCP reservation, and leave the second adapter disconnected
   vmfork.vsphere.vmfork_child:
     parent_name: golden
     children:
@@ -373,14 +371,14 @@ EXAMPLES = r"""
           - label: Network adapter 2
             connect: never
 
-- name: Clone a VM while it runs on, without a script in the clone
+- name: Clone a running VM, without a script in the clone
   vmfork.vsphere.vmfork_child:
     parent_name: golden
     name: golden-copy
     allow_running_parent: true
     wait_for: tools
 
-- name: Make two children that need nothing but a name
+- name: Create two children that differ in their names only
   vmfork.vsphere.vmfork_child:
     parent_name: golden
     children: [web-01, web-02]
@@ -397,13 +395,13 @@ EXAMPLES = r"""
     state: absent
     name: [web-01, web-02]
 
-- name: Remove every child of golden
+- name: Remove all children of golden
   vmfork.vsphere.vmfork_child:
     parent_name: golden
     state: absent
     all: true
 
-- name: Keep a child for good, as a VM of its own
+- name: Keep a child as an independent VM
   vmfork.vsphere.vmfork_child:
     parent_name: golden
     state: detached
@@ -422,7 +420,7 @@ parent:
 children:
   description:
     - The result of each child, in the order of the task.
-    - Each entry also has the keys of RV(parent). They are V(null) where there is no VM.
+    - Each entry also has the keys of RV(parent). They are V(null) if there is no VM.
   returned: success, and when children failed
   type: list
   elements: dict
@@ -440,7 +438,7 @@ children:
       type: str
       sample: created
     changed:
-      description: Whether something was changed for it, or would be in check mode.
+      description: Whether this child was changed, or would be in check mode.
       type: bool
       sample: true
     child_type:
@@ -472,17 +470,17 @@ children:
       elements: str
       sample: ["192.0.2.11"]
     guest_hostname:
-      description: Host name that VMware Tools reports. Right after a fork it may still be the parent's.
+      description: Host name that VMware Tools report. Immediately after a fork it can still be the parent's.
       type: str
       sample: web-01
     config_params:
       description:
-        - What was handed to the guest, without secrets.
-        - Of a child that existed, what vCenter shows of it, but for keys that start with C(guestinfo.).
+        - The parameters that were passed to the guest, without secrets.
+        - For an existing child, those that vCenter shows, except keys that start with C(guestinfo.).
       type: dict
       sample: {"hostname": "web-01", "ipaddress": "192.0.2.11"}
     secrets_cleared:
-      description: Whether O(secret_config_params) were removed from the VM again, and from its report.
+      description: Whether O(secret_config_params) were removed from the VM and from its report.
       type: bool
       sample: false
     post_clone:
@@ -497,8 +495,8 @@ children:
           type: int
         output:
           description:
-            - The last 2 kB of its output, with secrets hidden as O(secret_config_params) says.
-            - Empty when vCenter has forgotten it since, at a power-off.
+            - The last 2 kB of its output, with secrets masked as described for O(secret_config_params).
+            - Empty if vCenter has lost it at a power-off.
           type: str
     seconds:
       description: Seconds this child took.
@@ -509,7 +507,7 @@ children:
       type: str
       sample: null
 summary:
-  description: How many children there are of each state, and how long the task took.
+  description: Number of children in each state, and the duration of the task in seconds.
   returned: success, and when children failed
   type: dict
   sample: {"created": 3, "existing": 0, "removed": 0, "absent": 0, "detached": 0, "failed": 0, "seconds": 2.4}

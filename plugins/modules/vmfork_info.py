@@ -12,13 +12,13 @@ short_description: List fork parents and their children (Instant Clones)
 version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
-  - Lists every fork parent that the user may see, with its children, and the children whose parent is gone.
-  - vSphere 6.7 and newer know no fork parents and do not tell who was cloned from what. There the parents are the VMs
-    that stand still at the fork point and those with children, and the children those that
-    M(vmfork.vsphere.vmfork_child) made.
-  - With a VM, lists only what has to do with it, be it a parent or a child, and asks the server itself who forked
-    whom, where it can tell. A user who may not ask that is warned, and told of the children that can be seen all the
-    same.
+  - Lists every fork parent that the user can see, with its children, and the children whose parent no longer exists.
+  - vSphere 6.7 and newer do not have fork parents and do not record the source of an Instant Clone. There, parents are the
+    VMs that are quiesced at the fork point or have children, and children are the VMs created by
+    M(vmfork.vsphere.vmfork_child).
+  - If a VM is given, lists this VM only, as a parent or as a child. The module then also asks the server for the
+    relation, if the server supports it. If the user lacks the privilege, the task prints a warning and lists the children
+    that it can see.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
@@ -33,14 +33,14 @@ options:
     type: str
   folder:
     description:
-      - Look for O(name) below this VM folder only. Without a VM, list the parents that are below it or have a child
+      - Search for O(name) below this VM folder only. Without a VM, list the parents that are below it or have a child
         there, each with all of its children.
       - An inventory path such as V(/Datacenter/vm/templates), or a path below the datacenter's VM folder such as
         V(templates).
     type: str
   datacenter:
     description:
-      - As O(folder), for a datacenter. Name or managed object ID.
+      - Like O(folder), for a datacenter. Name or managed object ID.
     type: str
   timeout:
     description: Seconds the whole task may take.
@@ -74,7 +74,7 @@ parents:
   description:
     - The fork parents, sorted by name. Each has the keys that M(vmfork.vsphere.vmfork_parent) returns as
       RV(ignore:parent).
-    - A VM that is no fork parent any more is here as long as it has children.
+    - A VM that is no longer a fork parent is listed as long as it has children.
   returned: success
   type: list
   elements: dict
@@ -88,7 +88,7 @@ parents:
       elements: dict
       contains:
         recorded:
-          description: Whether M(vmfork.vsphere.vmfork_child) made it. Only such children can be removed by it.
+          description: Whether M(vmfork.vsphere.vmfork_child) created it. That module only removes such children.
           type: bool
   sample:
     - name: golden
@@ -101,8 +101,9 @@ parents:
           recorded: true
 without_parent:
   description:
-    - Children whose parent is gone or cannot be seen, with the same keys as children.
-    - vSphere 6.0 does not show who forked whom. Without a VM given, children that another tool made are here, too.
+    - Children whose parent no longer exists or is not visible to the user, with the same keys as children.
+    - vSphere 6.0 does not show the parent of a child. If no VM is given, children that were created by other tools are
+      listed here too.
   returned: success
   type: list
   elements: dict

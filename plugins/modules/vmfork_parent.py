@@ -8,16 +8,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vmfork_parent
-short_description: Make a VM a fork parent (the source of an Instant Clone), or an ordinary VM again
+short_description: Enable or disable a VM as a fork parent (the source of an Instant Clone)
 version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
-  - A fork parent is a VM whose running state, memory included, can be copied into children in about a second.
-  - Being a parent is the first of three steps. M(vmfork.vsphere.vmfork_quiesce) stops it at the fork point, and
-    M(vmfork.vsphere.vmfork_child) makes the children.
-  - A VM can be made a parent while it is powered off as well as while it runs.
-  - vSphere 6.7 and newer need no enabling. There O(state=enabled) changes nothing, so that the same playbook runs on
-    all versions, and O(state=disabled) has only to do with a VM that stands still at the fork point.
+  - A fork parent is a VM whose running state, including memory, can be copied into children in about a second.
+  - Enabling a parent is the first of three steps. M(vmfork.vsphere.vmfork_quiesce) quiesces it at the fork point, and
+    M(vmfork.vsphere.vmfork_child) creates the children.
+  - A VM can be enabled while it is running or powered off.
+  - vSphere 6.7 and newer do not need this step. There O(state=enabled) changes nothing, so that the same playbook works
+    with all versions, and O(state=disabled) only concerns a VM that is quiesced at the fork point.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
@@ -27,7 +27,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: vCenter is asked whether the user has the privileges for what would be done. The task fails if not.
+    details: The task asks vCenter whether the user has the required privileges, and fails if not.
   diff_mode:
     support: full
   idempotent:
@@ -35,27 +35,26 @@ attributes:
 options:
   state:
     description:
-      - V(enabled) makes the VM a fork parent.
-      - V(disabled) makes it an ordinary VM, which does not stand still at the fork point either, and has no record of
-        scripts that it was quiesced with.
+      - V(enabled) enables the VM as a fork parent.
+      - V(disabled) makes it an ordinary VM that is not quiesced at the fork point and has no record of scripts.
     type: str
     choices: [enabled, disabled]
     default: enabled
   esxi_hostname:
     description:
-      - The ESXi host to hand to the server's method when enabling. Name, inventory path or managed object ID.
-      - The server takes the VM's own host when it is left out, which is right for nearly everybody.
-      - With Instant Clone, children are made on the parent's own host. There it must be that host, or is refused.
+      - The ESXi host to pass to the method that enables the parent. Name, inventory path or managed object ID.
+      - By default the server uses the VM's current host, which is right in nearly all cases.
+      - With Instant Clone, children are created on the parent's own host, and any other host is refused.
     type: str
   force:
     description:
-      - Allow O(state=disabled) while children of the VM run. The server decides what happens to them.
+      - Allow O(state=disabled) while children of the VM are running. The server decides what happens to them.
     type: bool
     default: false
   power_off:
     description:
-      - Allow O(state=disabled) to power the VM off hard when it stands still at the fork point.
-      - There is no other way out of that state. What the VM holds in memory is lost.
+      - Allow O(state=disabled) to power off the VM (hard) if it is quiesced at the fork point.
+      - There is no other way out of that state. The contents of the VM's memory are lost.
     type: bool
     default: false
   timeout:
@@ -63,11 +62,11 @@ options:
     type: int
     default: 300
 notes:
-  - With Instant Clone, no privileges are needed but with O(power_off), C(VirtualMachine.Interact.PowerOff).
-  - With the VMFork methods, O(state=enabled) and O(state=disabled) need C(VirtualMachine.Config.ToggleForkParent), too.
+  - The required privileges are C(VirtualMachine.Interact.PowerOff) for O(power_off), and with the VMFork methods also
+    C(VirtualMachine.Config.ToggleForkParent).
   - On servers that keep guestinfo values when a VM is powered off, O(state=disabled) also removes the record of the
-    scripts with which the VM was quiesced. That needs C(VirtualMachine.Config.AdvancedConfig). Without it, the task
-    warns that the record is left.
+    scripts. This requires C(VirtualMachine.Config.AdvancedConfig). Without it, the record is left and the task prints a
+    warning.
 seealso:
   - module: vmfork.vsphere.vmfork_quiesce
   - module: vmfork.vsphere.vmfork_child
@@ -75,15 +74,15 @@ seealso:
 """
 
 EXAMPLES = r"""
-# On vSphere 6.7 and newer this changes nothing. It is there for a playbook that also runs on 6.0 and 6.5.
-- name: Make golden a fork parent
+# On vSphere 6.7 and newer this changes nothing. It is needed in a playbook that also supports 6.0 and 6.5.
+- name: Enable golden as a fork parent
   vmfork.vsphere.vmfork_parent:
     hostname: vcenter.example.com
     username: administrator@vsphere.local
     password: "{{ vcenter_password }}"
     name: golden
 
-- name: Make it an ordinary VM again, also when it stands at its fork point
+- name: Disable it, even if it is quiesced at its fork point
   vmfork.vsphere.vmfork_parent:
     name: golden
     state: disabled
@@ -129,19 +128,19 @@ parent:
       type: str
       sample: vmfork
     enabled:
-      description: Whether it is a fork parent. V(null) where the API does not need that.
+      description: Whether it is enabled as a fork parent. V(null) if the API does not need this.
       type: bool
       sample: true
     quiesced:
-      description: Whether it stands still at the fork point.
+      description: Whether it is quiesced at the fork point.
       type: bool
       sample: false
     quiesced_at:
-      description: When it was stopped, in UTC by the guest's clock. V(null) when it is not stopped or nobody noted it.
+      description: When it was quiesced, in UTC by the guest's clock. V(null) if it is not quiesced or the time is unknown.
       type: str
       sample: "2026-01-31T08:15:02Z"
     fork_group_id:
-      description: The group that its children belong to, where the server tells it (vSphere 6.5).
+      description: ID of the fork group of its children, if the server shows it (vSphere 6.5).
       type: str
       sample: "52 4f 1c"
     guest_family:

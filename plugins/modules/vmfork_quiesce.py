@@ -8,16 +8,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vmfork_quiesce
-short_description: Stop a fork parent at its fork point, with the scripts its children run (Instant Clone freeze)
+short_description: Quiesce a fork parent at its fork point, with the scripts for its children (Instant Clone freeze)
 version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
-  - Brings scripts into the guest, runs the pre-quiesce script, and has the guest call the fork point
-    (C(vmtoolsd --cmd 'instantclone.freeze'), on vSphere 6.0 and 6.5 C(vmtoolsd --cmd 'vmfork-begin -1 -1')). The VM
-    stands still from then on.
-  - Every child that M(vmfork.vsphere.vmfork_child) makes goes on at that point and runs the post-clone script.
-  - A VM that already stands still with the same scripts is left alone. One that was stopped with other scripts is an
-    error, since its children would run those.
+  - Uploads scripts to the guest, runs the pre-quiesce script, and makes the guest call the fork point
+    (C(vmtoolsd --cmd 'instantclone.freeze'), on vSphere 6.0 and 6.5 C(vmtoolsd --cmd 'vmfork-begin -1 -1')). The VM is
+    frozen from then on.
+  - Each child that M(vmfork.vsphere.vmfork_child) creates continues at that point and runs the post-clone script.
+  - A VM that is already quiesced with the same scripts is left alone. If it was quiesced with other scripts, the task
+    fails, since its children would run those.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
@@ -29,8 +29,8 @@ attributes:
   check_mode:
     support: full
     details:
-      - vCenter is asked whether the user has the privileges for what would be done. The task fails if not.
-      - A VM that is powered off or not yet a fork parent is a warning, since an earlier task may change that.
+      - The task asks vCenter whether the user has the required privileges, and fails if not.
+      - If the VM is powered off or not yet a fork parent, the task only warns, since an earlier task might change that.
   diff_mode:
     support: full
   idempotent:
@@ -39,25 +39,24 @@ options:
   method:
     description:
       - V(scripts) runs O(pre_quiesce_script), calls the fork point, and has each child run O(post_clone_script).
-      - V(script) runs the one O(script), which calls the fork point itself. What stands after that call runs in each
-        child. Nothing of this collection runs right after that call. So on servers that keep guestinfo values, a child
-        that others power off and on shows the report of its earlier run until the new one has ended. Power such a child
-        on with M(vmfork.vsphere.vmfork_child), which removes the old report first.
-      - V(wait) only waits, for a guest that comes to the fork point by itself. It needs no guest login. A record of
-        scripts from an earlier time is removed. A record that another task has written in the last 10 minutes stays,
-        with a warning.
+      - V(script) runs the single O(script), which calls the fork point itself. The part after that call runs in each
+        child. The collection cannot run anything right after that call. On servers that keep guestinfo values, a child
+        that is powered off and on by others therefore shows the report of its previous run until the new run has ended.
+        Power on such a child with M(vmfork.vsphere.vmfork_child), which removes the old report first.
+      - V(wait) waits for a guest that reaches the fork point by itself. It needs no guest login. An old record of scripts
+        is removed. A record that another task has written in the last 10 minutes is kept, with a warning.
     type: str
     choices: [scripts, script, wait]
     default: scripts
   pre_quiesce_script:
     description:
-      - Text of the script that runs in the parent before it stops, for example to take the network down.
+      - Text of the script that runs in the parent before the fork point, for example to shut down the network.
       - It must end with exit code 0.
-      - The name of a file is refused. Use the C(ansible.builtin.file) lookup to pass its text.
-      - Its first line may name an interpreter (C(#!/bin/bash)). Line ends are turned into those of the guest,
-        and a byte order mark at the beginning is left out.
-      - In a Windows guest it is for PowerShell, or for C(cmd) if it begins with C(@echo), C(echo off), C(setlocal),
-        C(rem) or C(::), after blank lines or not.
+      - A file name is refused. Use the C(ansible.builtin.file) lookup to pass the text of a file.
+      - The first line can name an interpreter (C(#!/bin/bash)). Line endings are converted to those of the guest,
+        and a byte order mark at the beginning is removed.
+      - In a Windows guest PowerShell runs it, or C(cmd) if the first line that is not blank begins with C(@echo),
+        C(echo off), C(setlocal), C(rem) or C(::).
     type: str
   post_clone_script:
     description:
@@ -69,12 +68,12 @@ options:
     type: str
   script_delivery:
     description:
-      - How the scripts get into the guest.
-      - V(file_transfer) uploads them to the ESXi host that runs the VM, so that host must be reachable on port 443.
-      - V(guestinfo) hands them over through vCenter alone. They stand in the VM's C(extraConfig) for a moment.
-      - V(auto) is V(file_transfer), and V(guestinfo) when the host cannot be reached or the user may not read it.
-      - V(guestinfo) is refused where the guest may not write to guestinfo (C(isolation.tools.setinfo.disable) and the
-        like), since it could not clear the scripts there and every child would have them.
+      - How the scripts are transferred to the guest.
+      - V(file_transfer) uploads them to the ESXi host that runs the VM, which must be reachable on port 443.
+      - V(guestinfo) transfers them through vCenter. They are in the VM's C(extraConfig) for a short time.
+      - V(auto) is V(file_transfer), or V(guestinfo) if the host cannot be reached or the user cannot read it.
+      - V(guestinfo) is refused if the guest cannot write to guestinfo (for example because of
+        C(isolation.tools.setinfo.disable)), since the guest could not clear the scripts and every child would have them.
     type: str
     choices: [auto, file_transfer, guestinfo]
     default: auto
@@ -82,66 +81,65 @@ options:
     description:
       - Program that runs the scripts, instead of the one in their first line. For example V(/bin/bash -e).
       - Scripts without such a line are run by C(/bin/sh).
-      - In a Windows guest V(powershell) or V(cmd), or any other command, to which the path of the script is added, such
-        as V(C:\\Python313\\python.exe -X utf8). A path with spaces stands in double quotes.
-      - There the script's file gets the extension that the program needs, C(.cmd) for C(cmd), C(.ps1) for C(powershell)
-        and C(pwsh), C(.vbs) for C(cscript) and C(wscript), and none for others. C(/c) or C(-File) is added before its
-        path where C(cmd) or PowerShell need it and the command does not tell what to run.
+      - In a Windows guest V(powershell), V(cmd), or any other command, to which the path of the script is appended, such
+        as V(C:\\Python313\\python.exe -X utf8). Put a path with spaces in double quotes.
+      - In a Windows guest the script file has the extension that the program needs, C(.cmd) for C(cmd), C(.ps1) for
+        C(powershell) and C(pwsh), C(.vbs) for C(cscript) and C(wscript), and none for others. If required, C(/c) or
+        C(-File) is added before its path.
     type: str
   guest_directory:
     description:
-      - Directory of the guest in which the directory with the scripts is made.
-      - The default is where the guest keeps temporary files. With O(script_delivery=guestinfo) the guest is not asked
-        for that, and it is V(/tmp), or V(C:\\Windows\\Temp) in a Windows guest.
+      - Directory in the guest in which the directory for the scripts is created.
+      - The default is the guest's directory for temporary files. With O(script_delivery=guestinfo) it is V(/tmp), or
+        V(C:\\Windows\\Temp) in a Windows guest.
     type: str
   tools_path:
     description:
-      - Path of C(vmtoolsd) or C(vmware-rpctool) in the guest, or of what has their place there. It may have spaces.
-      - When left out or not there, they are looked for where VMware Tools put them in a guest of that kind. Scripts
-        find them there by name as well.
+      - Path of C(vmtoolsd) or C(vmware-rpctool) in the guest, or of a program that replaces them. It can contain spaces.
+      - If this is not given or does not exist, the standard locations of VMware Tools in that kind of guest are searched.
+        Scripts can also call the programs by name.
     type: str
   timeout:
     description:
       - Seconds the whole task may take.
-      - When they are over, the scripts in the guest are ended with all that they began, so that the VM does not stop
-        at its fork point later. That can take up to 120 seconds more. If it cannot be done, the error says so.
+      - When the time is over, the scripts in the guest and all processes that they started are ended, so that the VM does
+        not reach its fork point later. This can take up to 120 more seconds. If it fails, the error says so.
     type: int
     default: 300
 notes:
-  - What kind of guest it is, VMware Tools tell (C(guest.guestFamily), C(guest.guestId)). As long as they do not, the
-    VM's C(config.guestId) counts, then the place that O(tools_path) names. A guest of which all this tells nothing is
-    taken for Linux.
-  - In Linux C(vmtoolsd) and C(vmware-rpctool) are looked for on PATH, in the usual directories and in
-    C(/usr/lib/vmware-tools); in nested ESXi also in C(/usr/lib/vmware/vmtools/bin), with the libraries beside it; in
-    macOS C(vmware-tools-daemon) in C(/Library/Application Support/VMware Tools); in Windows C(vmtoolsd.exe) and
-    C(rpctool.exe) in C(C:\Program Files\VMware\VMware Tools).
-  - A Windows guest needs Windows PowerShell 5.1, and a login as an administrator whose programs User Account Control
-    does not restrict, such as C(Administrator). A group policy that wants scripts signed stops it. O(guest_become=sudo)
-    is refused there. Scripts and their output are UTF-8.
-  - What is done in Windows, nested ESXi and macOS has been tested as far as that can be done without them, and has not
-    run in such guests. In Windows no script of this collection has ever run.
-  - The scripts lie in a directory that only the guest user and root (in Windows, administrators and the system) can
-    enter. It is removed when the parent does not reach the fork point, and in every child. A parent at the fork point
-    cannot remove anything, so there it stays. So it may when the VM is powered off before, or cannot be reached any
-    more. The error then names it, as it does when the runner could not be ended.
-  - When another task is quiescing the VM, this one waits for it. It succeeds when the VM reaches the fork point with
-    the same scripts.
-  - When the task is run again, it removes what a task that was killed has left there, before the VM reaches the fork
-    point. These are directories C(vmfork.*), in the place for temporary files and in O(guest_directory), with a runner
-    of this collection that no longer runs.
-  - A VM at the fork point bears a record of the scripts (C(guestinfo.vmfork.scripts) in its C(extraConfig)). On servers
-    that keep such values, it outlasts a power-off. Power the VM off with M(vmfork.vsphere.vmfork_parent), which removes
-    it. Otherwise the VM is taken for one with these scripts when it later comes to the fork point by itself.
-  - The user needs the privileges C(VirtualMachine.GuestOperations.Execute), C(VirtualMachine.GuestOperations.Modify)
+  - The guest family is the one that VMware Tools report (C(guest.guestFamily), C(guest.guestId)), or else that of
+    C(config.guestId), or else that of O(tools_path). If it remains unknown, the guest is assumed to be Linux.
+  - In Linux guests, C(vmtoolsd) and C(vmware-rpctool) are searched for in PATH, in the usual directories and in
+    C(/usr/lib/vmware-tools). In nested ESXi also in C(/usr/lib/vmware/vmtools/bin), with the libraries next to it. In
+    macOS guests C(vmware-tools-daemon) in C(/Library/Application Support/VMware Tools). In Windows guests C(vmtoolsd.exe)
+    and C(rpctool.exe) in C(C:\Program Files\VMware\VMware Tools).
+  - A Windows guest needs Windows PowerShell 5.1, and a login as an administrator who is not restricted by User Account
+    Control, such as C(Administrator). A group policy that requires signed scripts prevents it. O(guest_become=sudo) is
+    refused. Scripts and their output are UTF-8.
+  - Support for Windows, nested ESXi and macOS guests has been tested as far as possible without such guests. No script of
+    this collection has ever been run in Windows.
+  - The scripts are in a directory that only the guest user and root (in Windows, administrators and the system) can
+    access. It is removed if the parent does not reach the fork point, and in every child. A parent at the fork point
+    cannot remove it. It can also remain if the VM is powered off or becomes unreachable. The error then names it, and
+    also says if the runner could not be ended.
+  - If another task is quiescing the VM, this task waits for it. It succeeds when the VM reaches the fork point with the
+    same scripts.
+  - A new run removes what a killed task has left in the guest, before the VM reaches the fork point. These are the
+    directories C(vmfork.*), in the directory for temporary files and in O(guest_directory), with a runner of this
+    collection that is no longer running.
+  - A VM at the fork point carries a record of the scripts (C(guestinfo.vmfork.scripts) in its C(extraConfig)). On some
+    servers the record survives a power-off. Power off the VM with M(vmfork.vsphere.vmfork_parent), which removes it.
+    Otherwise the record would still apply if the VM later reaches the fork point by itself.
+  - The required privileges are C(VirtualMachine.GuestOperations.Execute), C(VirtualMachine.GuestOperations.Modify)
     and C(VirtualMachine.GuestOperations.Query), and with O(script_delivery=guestinfo) also
-    C(VirtualMachine.Config.AdvancedConfig). With O(method=wait) none is needed.
+    C(VirtualMachine.Config.AdvancedConfig). O(method=wait) needs none.
 seealso:
   - module: vmfork.vsphere.vmfork_parent
   - module: vmfork.vsphere.vmfork_child
 """
 
 EXAMPLES = r"""
-- name: Stop golden at the fork point
+- name: Quiesce golden at the fork point
   vmfork.vsphere.vmfork_quiesce:
     hostname: vcenter.example.com
     username: administrator@vsphere.local
@@ -152,7 +150,7 @@ EXAMPLES = r"""
     pre_quiesce_script: "{{ lookup('ansible.builtin.file', 'pre_quiesce.sh', rstrip=false) }}"
     post_clone_script: "{{ lookup('ansible.builtin.file', 'post_clone.sh', rstrip=false) }}"
 
-- name: The same where the ESXi hosts cannot be reached, as a user with sudo
+- name: Quiesce golden if the ESXi hosts cannot be reached, as a user with sudo
   vmfork.vsphere.vmfork_quiesce:
     name: golden
     guest_username: ansible
@@ -163,7 +161,7 @@ EXAMPLES = r"""
       #!/bin/sh
       hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"
 
-# Scripts that were published for Instant Clone are one file with the freeze in the middle.
+# Scripts that were published for Instant Clone are a single file that calls the freeze.
 - name: Run a script that calls the fork point itself
   vmfork.vsphere.vmfork_quiesce:
     name: golden
@@ -176,7 +174,7 @@ EXAMPLES = r"""
       vmware-rpctool "instantclone.freeze"
       hostnamectl set-hostname "$(vmware-rpctool 'info-get guestinfo.ic.hostname')"
 
-- name: Wait for a guest that comes to the fork point by itself
+- name: Wait for a guest that reaches the fork point by itself
   vmfork.vsphere.vmfork_quiesce:
     name: golden
     method: wait
@@ -196,7 +194,7 @@ parent:
     quiesced: true
     quiesced_at: "2026-01-31T08:15:02Z"
 guest:
-  description: What was done in the guest. All values are V(null) when nothing was.
+  description: The actions in the guest. All values are V(null) if there were none.
   returned: success, and failure in the guest
   type: dict
   contains:
@@ -210,8 +208,8 @@ guest:
       sample: 1742
     exit_code:
       description:
-        - Exit code of what ended before the fork point. V(null) when the fork point was reached.
-        - It is V(143) when the task has ended it, because the time was over.
+        - Exit code of the script that ended before the fork point. V(null) if the fork point was reached.
+        - V(143) if the task ended the script because of the timeout.
       type: int
       sample: 3
     output:
