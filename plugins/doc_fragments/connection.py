@@ -31,16 +31,15 @@ options:
     default: 443
   validate_certs:
     description:
-      - Whether the vCenter server's certificate must be trusted by the machine that runs the task.
-      - Set it to V(false) only for a server you cannot mistake, since any certificate is accepted then.
-        For a certificate of your own CA use O(ca_path).
+      - Whether to verify the certificate of the vCenter server.
+      - With V(false) any certificate is accepted. Use O(ca_path) for a certificate of your own CA instead.
       - If not set, the value of the environment variable E(VMWARE_VALIDATE_CERTS) is used.
     type: bool
     default: true
   ca_path:
     description:
-      - File with the CA certificates to trust, in PEM format. A self-signed server certificate can be given as it is.
-      - Without effect when O(validate_certs=false).
+      - File with the CA certificates to trust, in PEM format. It can contain a self-signed server certificate.
+      - Ignored with O(validate_certs=false).
       - If not set, the value of the environment variable E(VMWARE_CA_PATH) is used.
     type: path
   proxy_host:
@@ -51,8 +50,8 @@ options:
   proxy_port:
     description:
       - TCP port of the HTTP proxy. The default is 80.
-      - The task fails if this option, O(proxy_username) or O(proxy_password) is given without O(proxy_host). Their
-        environment variables are ignored then.
+      - The task fails if this option, O(proxy_username) or O(proxy_password) is given without O(proxy_host). Without
+        O(proxy_host), their environment variables are ignored.
       - If not set, the value of the environment variable E(VMWARE_PROXY_PORT) is used.
     type: int
   proxy_username:
@@ -69,12 +68,11 @@ requirements:
   - pyvmomi >= 8.0.3.0.1
 notes:
   - The task logs in once and logs out at its end.
-  - Every module has an option C(timeout), which caps each call to the server, the login, file transfers and the Managed
-    Object Browser included. When the time is over, no new work is begun. Clean-up may take up to 120 seconds more for
-    the whole task, as long as the server answers. This time is for what must not be left behind, such as records of
-    new children, secrets, scripts in the guest and a VM that was powered off. If the server does not answer, the task
-    ends within 15 seconds after C(timeout).
+  - Every module has an option C(timeout) for the whole task, including login, file transfers and the Managed Object
+    Browser. When the time is over, no new work is started. Clean-up can take up to 120 more seconds in total, as long
+    as the server answers. It records new children, removes secrets and scripts, and powers on a VM that the task
+    powered off. If the server does not answer, the task ends within 15 seconds after C(timeout).
   - On SIGTERM, SIGHUP and SIGINT, the task stops, cleans up within the same limit, logs out and fails with a message.
-  - An empty string counts as an option that is not given, in every module and also in suboptions. Empty strings in a
-    list are ignored.
+  - An empty string means that an option is not given, in every module and also in suboptions. Empty strings in a list
+    are ignored.
 """

@@ -18,16 +18,16 @@ options:
     type: str
   guest_become:
     description:
-      - How O(guest_username) becomes root where that is needed, as it is for the fork point.
-      - V(sudo) runs C(sudo -n), so the user needs a sudo rule without a password.
+      - How O(guest_username) becomes root if required, for example for the fork point.
+      - V(sudo) runs C(sudo -n), so the user must be allowed to use sudo without a password.
     type: str
     choices: [none, sudo]
     default: none
   guest_transfer_certs:
     description:
-      - Which certificate is accepted when files are transferred. They go to the ESXi host, not to vCenter.
+      - Which certificate to accept for file transfers. Files are transferred to the ESXi host, not to vCenter.
       - V(pinned) accepts only the certificate that vCenter reports for that host.
-      - V(ca) accepts what O(ca_path) or the machine's own CAs vouch for.
+      - V(ca) accepts certificates that are signed by a CA of O(ca_path) or of the machine.
       - V(ignore) accepts any.
     type: str
     choices: [pinned, ca, ignore]

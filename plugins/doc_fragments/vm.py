@@ -13,7 +13,7 @@ options:
       - If several VMs have this name, the task fails and lists their inventory paths. Narrow it with O(folder) or
         O(datacenter), or use O(moid) or O(inventory_path).
       - Exactly one of O(name), O(moid), O(uuid) and O(inventory_path) is required.
-      - A bare name costs a read of all VM names in its scope. The other three read that VM alone.
+      - A name requires reading the names of all VMs in its scope. The other three read this VM only.
     type: str
   moid:
     description: Managed object ID of the VM, for example V(vm-42).
@@ -31,12 +31,12 @@ options:
     type: str
   folder:
     description:
-      - Look for O(name) below this VM folder only.
+      - Search for O(name) below this VM folder only.
       - An inventory path such as V(/Datacenter/vm/templates), or a path below the datacenter's VM folder such as
         V(templates).
     type: str
   datacenter:
-    description: Look for O(name) in this datacenter only. Name or managed object ID.
+    description: Search for O(name) in this datacenter only. Name or managed object ID.
     type: str
 """
 
@@ -64,9 +64,9 @@ options:
     description: Inventory path of the parent VM, for example V(/Datacenter/vm/templates/golden).
     type: str
   parent_folder:
-    description: Look for O(parent_name) below this VM folder only.
+    description: Search for O(parent_name) below this VM folder only.
     type: str
   parent_datacenter:
-    description: Look for O(parent_name) in this datacenter only. Name or managed object ID.
+    description: Search for O(parent_name) in this datacenter only. Name or managed object ID.
     type: str
 """

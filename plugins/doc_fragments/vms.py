@@ -12,9 +12,9 @@ options:
       - Names of VMs.
       - If several VMs have a name, the task fails and lists their inventory paths. Narrow it with O(folder) or
         O(datacenter), or use O(moid) or O(inventory_path).
-      - VMs named by O(name), O(moid), O(uuid) and O(inventory_path) are taken together. Without any of the four, all
-        VMs below O(folder) or in O(datacenter) are taken; without these, all VMs that the user may see.
-      - Names cost a read of all VM names in their scope. The other three read those VMs alone.
+      - O(name), O(moid), O(uuid) and O(inventory_path) can be combined. Without any of the four, all VMs below
+        O(folder) or in O(datacenter) are selected. Without these, all VMs that the user can see.
+      - Names require reading the names of all VMs in their scope. The other three read these VMs only.
     type: list
     elements: str
   moid:
@@ -27,7 +27,7 @@ options:
     type: list
     elements: str
   use_instance_uuid:
-    description: Whether O(uuid) holds instance UUIDs.
+    description: Whether O(uuid) contains instance UUIDs.
     type: bool
     default: false
   inventory_path:
@@ -36,11 +36,11 @@ options:
     elements: str
   folder:
     description:
-      - Take VMs, or look for O(name), below this VM folder only.
+      - Select VMs, or search for O(name), below this VM folder only.
       - An inventory path such as V(/Datacenter/vm/appliances), or a path below the datacenter's VM folder such as
         V(appliances).
     type: str
   datacenter:
-    description: Take VMs, or look for O(name), in this datacenter only. Name or managed object ID.
+    description: Select VMs, or search for O(name), in this datacenter only. Name or managed object ID.
     type: str
 """

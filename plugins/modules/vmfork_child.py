@@ -24,8 +24,8 @@ description:
     C(extraConfig) of the clone request. If not, a task that is interrupted before it records the child leaves a running
     VM that is a foreign VM for later tasks.
   - A copy of a child with the same BIOS UUID, for example a restored backup, cannot be distinguished from the child.
-    Both are then foreign VMs, whichever datacenter they are in. The module only knows VMs that the user can see, so give
-    the user read access to all VMs of the vCenter.
+    Both are then foreign VMs, whichever datacenter they are in. The module only knows VMs that the user can see, so
+    give the user read access to all VMs of the vCenter.
   - One child that fails does not stop the others. The task then fails, and returns the result of each.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
@@ -53,13 +53,13 @@ options:
   state:
     description:
       - V(present) ensures that the children exist, are running, and have reached O(wait_for).
-      - V(absent) ensures that the children do not exist. Before a child is powered off, and again before it is destroyed,
-        the module checks what would be lost with it. See O(force).
+      - V(absent) ensures that the children do not exist. Before a child is powered off, and again before it is
+        destroyed, the module checks what would be lost with it. See O(force).
       - V(absent) waits until O(timeout) for running tasks of a child, and for the temporary snapshot of a backup. Other
         snapshots, and an annotation that differs from the parent's, are reported as warnings.
       - V(detached) removes the record from the children. From then on each is a foreign VM, which this module neither
-        removes nor accepts as a child. It keeps running and keeps its disks. If a child is not found, the task fails. A VM
-        that is not a child of any parent is already detached.
+        removes nor accepts as a child. It keeps running and keeps its disks. If a child is not found, the task fails. A
+        VM that is not a child of any parent is already detached.
     type: str
     choices: [present, absent, detached]
     default: present
@@ -73,8 +73,8 @@ options:
     description:
       - The children. An empty list does nothing.
       - An entry can be just a name. Names can also be given as one string, separated by commas or newlines.
-      - An option that is omitted from an entry has the top-level value. O(config_params) and O(secret_config_params) are
-        merged with the top-level values.
+      - An option that is omitted from an entry has the top-level value. O(config_params) and O(secret_config_params)
+        are merged with the top-level values.
     type: list
     elements: dict
     suboptions:
@@ -125,11 +125,11 @@ options:
   force:
     description:
       - With O(state=absent), also remove children that hold more than they inherited from their parent.
-      - By default a child fails, and is neither powered off nor destroyed, if it is a template, if it has children of its
-        own, or if it has disks that the parent does not have. vCenter would delete the files of these disks, wherever
-        they are. A child whose devices are not visible to the user fails too.
-      - A disk counts as inherited if it is based on a file of the parent, or if its size and its controller slot are those
-        of one of the parent's disks and its file is in the child's own directory.
+      - By default a child fails, and is neither powered off nor destroyed, if it is a template, if it has children of
+        its own, or if it has disks that the parent does not have. vCenter would delete the files of these disks,
+        wherever they are. A child whose devices are not visible to the user fails too.
+      - A disk counts as inherited if it is based on a file of the parent, or if its size and its controller slot are
+        those of one of the parent's disks and its file is in the child's own directory.
       - With V(true), the task does not wait for the temporary snapshot of a backup.
     type: bool
     default: false
@@ -137,8 +137,8 @@ options:
     description:
       - With O(state=absent), remove all children of the parent that this module created. With O(state=detached), detach
         them.
-      - This includes children in other datacenters than the parent's. Children given by name are only searched for in the
-        parent's datacenter.
+      - This includes children in other datacenters than the parent's. Children given by name are only searched for in
+        the parent's datacenter.
     type: bool
     default: false
   config_params:
@@ -148,13 +148,14 @@ options:
       - With Instant Clone, they are also available as C(guestinfo.ic.KEY), and a key that starts with C(guestinfo.) is
         used unchanged. With the VMFork methods such a key is refused.
       - The guest cannot distinguish an empty value from a missing one.
-      - By default, C(hostname) is the first label of the child's name (V(web-01) for V(web-01.example.com)), converted to a
-        valid host name. Invalid characters become hyphens, and letters of other scripts are encoded with IDNA. For a name
-        with a domain, C(fqdn) is added. If no host name can be derived, the task prints a warning.
-      - An address in a key that the public scripts read, such as C(ipaddress) or C(ip0.address), is compared with those of
-        the other children, of the parent and of all VMs that the user can see. All addresses that VMware Tools report for
-        a VM count (C(guest.ipAddress) and C(guest.net)), on the network of their adapter. An address that is in use on the
-        same network is refused before any child is created. If the network is unknown, the task prints a warning.
+      - By default, C(hostname) is the first label of the child's name (V(web-01) for V(web-01.example.com)), converted
+        to a valid host name. Invalid characters become hyphens, and letters of other scripts are encoded with IDNA. For
+        a name with a domain, C(fqdn) is added. If no host name can be derived, the task prints a warning.
+      - An address in a key that the public scripts read, such as C(ipaddress) or C(ip0.address), is compared with those
+        of the other children, of the parent and of all VMs that the user can see. All addresses that VMware Tools
+        report for a VM count (C(guest.ipAddress) and C(guest.net)), on the network of their adapter. An address that is
+        in use on the same network is refused before any child is created. If the network is unknown, the task prints a
+        warning.
       - They are set when a child is created. An existing child is not changed.
     type: dict
   secret_config_params:
@@ -162,15 +163,15 @@ options:
       - Like O(config_params), for secrets. Values must have at least 8 characters.
       - They are removed from the VM after the post-clone script, and masked in its output. The runner in the guest does
         this before it reports. The task masks the rest in its own output and in vCenter.
-      - Secrets are masked in plain text, in base64, as written in URLs, JSON, XML and shells (C(set -x)), in each line of 8
-        characters or more, and where the output was cut within a secret. Other encodings are not recognized.
-      - Until then, users with read access to the settings of the VM in vCenter can read them. Events and logs of vCenter
-        are not changed.
-      - A child that is powered off, and whose script runs when it is powered on, receives them again. If they were removed
-        from a running child before its script started, for example because a signal ended the task, the runner does not
-        run the script, and the child fails. Remove it and create it again.
-      - A guest without C(awk) reports no output. With O(vmfork.vsphere.vmfork_quiesce#module:method=script), no output is
-        reported if the secrets were removed before the end of the script, by the script itself or by a task whose
+      - Secrets are masked in plain text, in base64, as written in URLs, JSON, XML and shells (C(set -x)), in each line
+        of 8 characters or more, and where the output was cut within a secret. Other encodings are not recognized.
+      - Until then, users with read access to the settings of the VM in vCenter can read them. Events and logs of
+        vCenter are not changed.
+      - A child that is powered off, and whose script runs when it is powered on, receives them again. If they were
+        removed from a running child before its script started, for example because a signal ended the task, the runner
+        does not run the script, and the child fails. Remove it and create it again.
+      - A guest without C(awk) reports no output. With O(vmfork.vsphere.vmfork_quiesce#module:method=script), no output
+        is reported if the secrets were removed before the end of the script, by the script itself or by a task whose
         O(timeout) was over.
       - They require O(wait_for=post_clone).
     type: dict
@@ -190,22 +191,23 @@ options:
   datastore:
     description:
       - Datastore for the children, by name, inventory path or managed object ID. The default is the parent's.
-      - For a datastore cluster, the accessible member of the parent's ESXi host with the most free space is used. Storage
-        DRS is not used, and all children of the task that name the cluster are on the same member.
+      - For a datastore cluster, the accessible member of the parent's ESXi host with the most free space is used.
+        Storage DRS is not used, and all children of the task that name the cluster are on the same member.
     type: str
   resource_pool:
     description:
-      - Resource pool for the children, by name, inventory path or managed object ID. It must belong to the parent's ESXi
-        host or cluster. If several pools have the same name, the one that does is used. The default is the parent's.
+      - Resource pool for the children, by name, inventory path or managed object ID. It must belong to the parent's
+        ESXi host or cluster. If several pools have the same name, the one that does is used. The default is the
+        parent's.
     type: str
   networks:
     description:
-      - Settings of the children's network adapters. An adapter that is not listed is on the parent's network, has a new MAC
-        address, and is connected if the parent's adapter is.
+      - Settings of the children's network adapters. An adapter that is not listed is on the parent's network, has a new
+        MAC address, and is connected if the parent's adapter is.
       - They are set when a child is created. An existing child is not changed, except for an adapter with
         O(networks[].connect=after_post_clone) that is not connected yet.
-      - VMware's documents contradict each other on whether vCenter applies them. Each new child is therefore checked. It
-        fails if it is on another network, has another MAC address, or is connected too early.
+      - VMware's documents contradict each other on whether vCenter applies them. Each new child is therefore checked.
+        It fails if it is on another network, has another MAC address, or is connected too early.
       - Supported by Instant Clone only. Refused with the VMFork methods, which cannot change a child's adapters.
     type: list
     elements: dict
@@ -224,19 +226,19 @@ options:
         type: str
       mac_address:
         description:
-          - MAC address of the adapter, such as V("00:50:56:01:02:03"). Use quotes, since YAML reads some MAC addresses as
-            numbers. Addresses from the ranges that vSphere assigns are refused (V(00:0c:29), and V(00:50:56) from
+          - MAC address of the adapter, such as V("00:50:56:01:02:03"). Use quotes, since YAML reads some MAC addresses
+            as numbers. Addresses from the ranges that vSphere assigns are refused (V(00:0c:29), and V(00:50:56) from
             V(00:50:56:40) on).
-          - MAC addresses must be unique, so with several children use O(children[].networks). An address of the parent, or
-            of another VM on the same network, is refused.
+          - MAC addresses must be unique, so with several children use O(children[].networks). An address of the parent,
+            or of another VM on the same network, is refused.
           - By default vCenter assigns a new one.
         type: str
       connect:
         description:
           - When the adapter is connected.
-          - V(after_post_clone) keeps it disconnected until the child's post-clone script has succeeded, so that the child
-            never appears on the network with its parent's address. It requires O(wait_for=post_clone). The script must not
-            wait for the network. If the script fails, the adapter remains disconnected.
+          - V(after_post_clone) keeps it disconnected until the child's post-clone script has succeeded, so that the
+            child never appears on the network with its parent's address. It requires O(wait_for=post_clone). The script
+            must not wait for the network. If the script fails, the adapter remains disconnected.
           - V(never) leaves it disconnected.
         type: str
         choices: [at_clone, after_post_clone, never]
@@ -246,13 +248,13 @@ options:
     type: str
   allow_running_parent:
     description:
-      - Whether to create children of a running parent, which is not quiesced at its fork point. Supported by Instant Clone
-        only.
-      - No post-clone script runs in such a child, so O(wait_for=post_clone) is refused. The child has its parent's addresses
-        and host name until something in its guest changes them.
-      - Each such child adds a delta disk to the parent, which slows the parent down. The task warns if the parent would have
-        more than 100 delta disks in a chain, and refuses more than 255, which is the limit of vSphere. For more than a few
-        children, quiesce the parent.
+      - Whether to create children of a running parent, which is not quiesced at its fork point. Supported by Instant
+        Clone only.
+      - No post-clone script runs in such a child, so O(wait_for=post_clone) is refused. The child has its parent's
+        addresses and host name until something in its guest changes them.
+      - Each such child adds a delta disk to the parent, which slows the parent down. The task warns if the parent would
+        have more than 100 delta disks in a chain, and refuses more than 255, which is the limit of vSphere. For more
+        than a few children, quiesce the parent.
     type: bool
     default: false
   wait_for:
@@ -262,9 +264,9 @@ options:
       - V(powered_on) and V(tools) wait for the power-on, and for VMware Tools.
       - V(ip_address) waits for an address of the child's own. It must be on a MAC address of its own adapters, not
         link-local, not one of the parent's, and in O(ip_network) if that is given.
-      - V(post_clone) waits until the child has reported the end of its post-clone script. If the exit code is not 0, the
-        child fails. After a power-off, the report of a child whose script runs again does not count anymore. The report of a
-        persistent child does, and is recorded on the VM, since vCenter might lose it at the power-off. See
+      - V(post_clone) waits until the child has reported the end of its post-clone script. If the exit code is not 0,
+        the child fails. After a power-off, the report of a child whose script runs again does not count anymore. The
+        report of a persistent child does, and is recorded on the VM, since vCenter might lose it at the power-off. See
         O(vmfork.vsphere.vmfork_quiesce#module:method=script) for a limitation with children that others power on.
     type: str
     choices: [created, powered_on, tools, ip_address, post_clone]
@@ -277,10 +279,11 @@ options:
   address_timeout:
     description:
       - Seconds to wait for the address of a new child after the end of its post-clone script, with
-        O(wait_for=post_clone). VMware Tools can report it later than the end of the script, in some guests minutes later.
-      - A child without an address does not fail. A child that still has an address of its parent on the parent's network
-        fails, even if its guest uses the parent's MAC address because the post-clone script did not reload the network
-        driver. If VMware Tools have not reported anything since the fork, the task prints a warning.
+        O(wait_for=post_clone). VMware Tools can report it later than the end of the script, in some guests minutes
+        later.
+      - A child without an address does not fail. A child that still has an address of its parent on the parent's
+        network fails, even if its guest uses the parent's MAC address because the post-clone script did not reload the
+        network driver. If VMware Tools have not reported anything since the fork, the task prints a warning.
     type: int
     default: 3
   timeout:
@@ -306,11 +309,12 @@ notes:
     C(VirtualMachine.Interact.PowerOn), C(VirtualMachine.Config.AdvancedConfig), C(Resource.AssignVMToPool) and
     C(Datastore.AllocateSpace). O(bios_uuid) with the VMFork methods also requires C(VirtualMachine.Config.Settings).
   - O(networks[].network) requires C(Network.Assign), and O(networks[].connect=after_post_clone)
-    C(VirtualMachine.Config.EditDevice) and C(VirtualMachine.Interact.DeviceConnection) on the children. According to the
-    vSphere Automation API reference, a MAC address or an adapter that is disconnected from the start requires no further
-    privileges. If a vCenter requires these two on the parent as well, the run fails, but check mode does not.
+    C(VirtualMachine.Config.EditDevice) and C(VirtualMachine.Interact.DeviceConnection) on the children. According to
+    the vSphere Automation API reference, a MAC address or an adapter that is disconnected from the start requires no
+    further privileges. If a vCenter requires these two on the parent as well, the run fails, but check mode does not.
   - Before any child is created, the free ports of distributed port groups are counted, if a port group does not expand
-    automatically and the user can read it. They are assigned in the order of the task. Children without a free port fail.
+    automatically and the user can read it. They are assigned in the order of the task. Children without a free port
+    fail.
   - The required privileges to remove children are C(VirtualMachine.Interact.PowerOff) and
     C(VirtualMachine.Inventory.Delete), and to detach them C(VirtualMachine.Config.AdvancedConfig).
 seealso:

@@ -13,12 +13,12 @@ version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
   - Lists every fork parent that the user can see, with its children, and the children whose parent no longer exists.
-  - vSphere 6.7 and newer do not have fork parents and do not record the source of an Instant Clone. There, parents are the
-    VMs that are quiesced at the fork point or have children, and children are the VMs created by
+  - vSphere 6.7 and newer do not have fork parents and do not record the source of an Instant Clone. There, parents are
+    the VMs that are quiesced at the fork point or have children, and children are the VMs created by
     M(vmfork.vsphere.vmfork_child).
   - If a VM is given, lists this VM only, as a parent or as a child. The module then also asks the server for the
-    relation, if the server supports it. If the user lacks the privilege, the task prints a warning and lists the children
-    that it can see.
+    relation, if the server supports it. If the user lacks the privilege, the task prints a warning and lists the
+    children that it can see.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group

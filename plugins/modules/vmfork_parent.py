@@ -136,7 +136,7 @@ parent:
       type: bool
       sample: false
     quiesced_at:
-      description: When it was quiesced, in UTC by the guest's clock. V(null) if it is not quiesced or the time is unknown.
+      description: When it was quiesced, in UTC by the guest's clock. V(null) if not quiesced or not known.
       type: str
       sample: "2026-01-31T08:15:02Z"
     fork_group_id:

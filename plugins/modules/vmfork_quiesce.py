@@ -43,8 +43,8 @@ options:
         child. The collection cannot run anything right after that call. On servers that keep guestinfo values, a child
         that is powered off and on by others therefore shows the report of its previous run until the new run has ended.
         Power on such a child with M(vmfork.vsphere.vmfork_child), which removes the old report first.
-      - V(wait) waits for a guest that reaches the fork point by itself. It needs no guest login. An old record of scripts
-        is removed. A record that another task has written in the last 10 minutes is kept, with a warning.
+      - V(wait) waits for a guest that reaches the fork point by itself. It needs no guest login. An old record of
+        scripts is removed. A record that another task has written in the last 10 minutes is kept, with a warning.
     type: str
     choices: [scripts, script, wait]
     default: scripts
@@ -73,7 +73,8 @@ options:
       - V(guestinfo) transfers them through vCenter. They are in the VM's C(extraConfig) for a short time.
       - V(auto) is V(file_transfer), or V(guestinfo) if the host cannot be reached or the user cannot read it.
       - V(guestinfo) is refused if the guest cannot write to guestinfo (for example because of
-        C(isolation.tools.setinfo.disable)), since the guest could not clear the scripts and every child would have them.
+        C(isolation.tools.setinfo.disable)), since the guest could not clear the scripts and every child would have
+        them.
     type: str
     choices: [auto, file_transfer, guestinfo]
     default: auto
@@ -81,8 +82,8 @@ options:
     description:
       - Program that runs the scripts, instead of the one in their first line. For example V(/bin/bash -e).
       - Scripts without such a line are run by C(/bin/sh).
-      - In a Windows guest V(powershell), V(cmd), or any other command, to which the path of the script is appended, such
-        as V(C:\\Python313\\python.exe -X utf8). Put a path with spaces in double quotes.
+      - In a Windows guest V(powershell), V(cmd), or any other command, to which the path of the script is appended,
+        such as V(C:\\Python313\\python.exe -X utf8). Put a path with spaces in double quotes.
       - In a Windows guest the script file has the extension that the program needs, C(.cmd) for C(cmd), C(.ps1) for
         C(powershell) and C(pwsh), C(.vbs) for C(cscript) and C(wscript), and none for others. If required, C(/c) or
         C(-File) is added before its path.
@@ -95,15 +96,16 @@ options:
     type: str
   tools_path:
     description:
-      - Path of C(vmtoolsd) or C(vmware-rpctool) in the guest, or of a program that replaces them. It can contain spaces.
-      - If this is not given or does not exist, the standard locations of VMware Tools in that kind of guest are searched.
-        Scripts can also call the programs by name.
+      - Path of C(vmtoolsd) or C(vmware-rpctool) in the guest, or of a program that replaces them. It can contain
+        spaces.
+      - If this is not given or does not exist, the standard locations of VMware Tools in that kind of guest are
+        searched. Scripts can also call the programs by name.
     type: str
   timeout:
     description:
       - Seconds the whole task may take.
-      - When the time is over, the scripts in the guest and all processes that they started are ended, so that the VM does
-        not reach its fork point later. This can take up to 120 more seconds. If it fails, the error says so.
+      - When the time is over, the scripts in the guest and all processes that they started are ended, so that the VM
+        does not reach its fork point later. This can take up to 120 more seconds. If it fails, the error says so.
     type: int
     default: 300
 notes:
@@ -111,13 +113,13 @@ notes:
     C(config.guestId), or else that of O(tools_path). If it remains unknown, the guest is assumed to be Linux.
   - In Linux guests, C(vmtoolsd) and C(vmware-rpctool) are searched for in PATH, in the usual directories and in
     C(/usr/lib/vmware-tools). In nested ESXi also in C(/usr/lib/vmware/vmtools/bin), with the libraries next to it. In
-    macOS guests C(vmware-tools-daemon) in C(/Library/Application Support/VMware Tools). In Windows guests C(vmtoolsd.exe)
-    and C(rpctool.exe) in C(C:\Program Files\VMware\VMware Tools).
+    macOS guests C(vmware-tools-daemon) in C(/Library/Application Support/VMware Tools). In Windows guests
+    C(vmtoolsd.exe) and C(rpctool.exe) in C(C:\Program Files\VMware\VMware Tools).
   - A Windows guest needs Windows PowerShell 5.1, and a login as an administrator who is not restricted by User Account
     Control, such as C(Administrator). A group policy that requires signed scripts prevents it. O(guest_become=sudo) is
     refused. Scripts and their output are UTF-8.
-  - Support for Windows, nested ESXi and macOS guests has been tested as far as possible without such guests. No script of
-    this collection has ever been run in Windows.
+  - Support for Windows, nested ESXi and macOS guests has been tested as far as possible without such guests. No script
+    of this collection has ever been run in Windows.
   - The scripts are in a directory that only the guest user and root (in Windows, administrators and the system) can
     access. It is removed if the parent does not reach the fork point, and in every child. A parent at the fork point
     cannot remove it. It can also remain if the VM is powered off or becomes unreachable. The error then names it, and
