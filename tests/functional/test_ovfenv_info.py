@@ -66,6 +66,7 @@ SUSPECTED = f"lost_suspected (esxi_direct), medium: {CYCLE}"
 HA_SUSPECTED = f"lost_suspected (ha_restart), medium: {CYCLE}"
 HOST_SUSPECTED = f"lost_suspected (host_system), low: {CYCLE}"
 DENIED = "unknown (guest_rpc_denied), high: fix_guest_rpc"
+"""Where vCenter's own data says nothing."""
 NOT_CONFIGURED = "not_configured (vapp_disabled), high: enable_vapp"
 
 
@@ -144,11 +145,16 @@ def suspended(place: Estate, name: str) -> None:
     WaitForTask(started("vcenter")(place, name).vm.SuspendVM_Task())
 
 
-def hardened(place: Estate, name: str) -> None:
-    one = place.appliance(name)
-    one.set_extra("guest_rpc.rpci.auth.cmd.info-get", "TRUE")
-    one.power_on()
-    one.tools(refuse_info=True)  # also to root, who is the one to log in here
+def hardened(origin: str = "vcenter", user: str = "") -> Callable[[Estate, str], None]:
+    """A VM whose guest lets nobody read, not even root, who is the one to log in here."""
+
+    def tell(place: Estate, name: str) -> None:
+        one = place.appliance(name)
+        one.set_extra("guest_rpc.rpci.auth.cmd.info-get", "TRUE")
+        one.power_on(origin, **({"user": user} if user else {}))
+        one.tools(refuse_info=True)
+
+    return tell
 
 
 def unreachable(place: Estate, name: str) -> None:
@@ -213,7 +219,9 @@ STORIES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
         planted(document({"hostname": "foreign-id"}, 've:vCenterId="vm-1"')),
         [ASSUMED, f"delivered (foreign_id), low: {CYCLE}", f"delivered (foreign_id), medium: {CYCLE}"],
     ),
-    "hardened": (hardened, [DENIED] * 3),
+    "hardened": (hardened(), [ASSUMED] * 3),
+    "hardened-ha": (hardened("ha"), [HA_SUSPECTED] * 3),
+    "hardened-domain-user": (hardened("esxi", r"CORP\jdoe"), [DENIED] * 3),
     "no-vapp-options": (bare, [NOT_CONFIGURED] * 3),
     "off": (lambda place, name: place.appliance(name), ["not_running (powered_off), high"] * 3),
     "suspended": (suspended, ["not_running (suspended), high"] * 3),
@@ -231,7 +239,7 @@ STORIES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
             "config_lost (vapp_config_gone), high: enable_vapp",
         ],
     ),
-    "tools-away": (tools_away, [ASSUMED, *["unknown (tools_not_running), low: start_tools"] * 2]),
+    "tools-away": (tools_away, [ASSUMED] * 3),
 }
 
 
@@ -417,7 +425,9 @@ def test_hardened_guest_and_an_ordinary_user(shared: Estate, method: str) -> Non
     one.set_extra("guest_rpc.rpci.auth.cmd.info-get", "TRUE")
     one.power_on()
     name = one.vm.name
-    assert verdict(entry(shared, name, method=method, guest_username="admin")) == DENIED
+    refused = entry(shared, name, method=method, guest_username="admin")
+    assert verdict(refused) == ASSUMED
+    assert ["guest_become=sudo" in one for one in refused["diagnosis"]["warnings"]] == [True]
     found = entry(shared, name, method=method, guest_username="admin", guest_become="sudo")
     assert found["diagnosis"]["status"] == "delivered"
     assert not found["diagnosis"]["warnings"]
@@ -430,7 +440,8 @@ def test_guest_that_is_not_ready(shared: Estate) -> None:
         one.power_on("vcenter" if name == "busy" else "esxi")
         one.tools(operations_ready=False)
     found = entries(look(shared, "busy", "busy-lost", method="exit_code", timeout=8))
-    assert verdict(found["busy"]) == "unknown (ops_not_ready), low: start_tools"
+    assert verdict(found["busy"]) == ASSUMED
+    assert "guest of VM busy" in found["busy"]["diagnosis"]["warnings"][0]
     assert verdict(found["busy-lost"]) == SUSPECTED
 
 

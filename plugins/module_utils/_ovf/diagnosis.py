@@ -135,13 +135,17 @@ def _not_asked(e: Evidence) -> bool:
 
 
 def _unseen(e: Evidence) -> bool:
-    """Whether the guest was not asked, or in vain."""
-    return e.guest.state not in ("xml", "no_value", "cleared", "non_xml", "permission_denied")
+    """Return whether nobody saw what the guest has: it was not asked, or the look into it failed.
+
+    A failed look takes nothing away from the verdict that vCenter's own data supports.
+    """
+    return e.guest.state not in ("xml", "no_value", "cleared", "non_xml")
 
 
-def _silent(e: Evidence) -> bool:
-    """Whether nothing that the guest said speaks for or against a document."""
-    return _unseen(e) or e.guest.state == "permission_denied"
+def _reading_denied(e: Evidence) -> bool:
+    """Return whether the guest, or else extraConfig, says that not every user may read the document in the guest."""
+    by_config = e.rpc_denied and e.guest.state in ("not_asked", "error")
+    return not _iso_only(e) and (e.guest.state == "permission_denied" or by_config)
 
 
 def _fork(e: Evidence) -> bool:
@@ -312,6 +316,11 @@ class Row:
     message: str
 
 
+_READING_DENIED = (
+    " does not let every user of its guest read the OVF environment (guest_rpc hardening). "
+    "Probe it with a guest login of root, or with guest_become=sudo."
+)
+
 ROWS: tuple[Row, ...] = (
     Row("1a", "not_applicable", "connected_to_esxi",
         lambda e: not e.is_vcenter, HIGH, NONE,
@@ -391,7 +400,7 @@ ROWS: tuple[Row, ...] = (
         "Never power-cycle it for that: its forked state would be gone."),
     # Our record or forkConfigInfo proves the fork and not what it holds: a document of its own would show in the guest.
     Row("6b", "inherited", "fork_child",
-        lambda e: _fork(e) and _silent(e), MEDIUM, NONE,
+        lambda e: _fork(e) and _unseen(e), MEDIUM, NONE,
         "{name} came up by a fork, not by a power-on that delivers, so at best it holds the OVF environment of its "
         "parent; that was not seen in the guest. Never power-cycle it for that: its forked state would be gone."),
     Row("6c", "not_delivered", "fork_child",
@@ -435,7 +444,7 @@ ROWS: tuple[Row, ...] = (
         lambda e: _document(e) is not None and _all_gone(e, "guest"), HIGH, POWER_CYCLE,
         "{name} has an OVF environment in its guest with none of its properties."),
     Row("7j", "not_delivered", "no_properties_delivered",
-        lambda e: (_silent(e) or _own_by_code(e)) and e.extracted.state == "ok" and _all_gone(e, "delivered")
+        lambda e: (_unseen(e) or _own_by_code(e)) and e.extracted.state == "ok" and _all_gone(e, "delivered")
         and _origin(e) == "vcenter", MEDIUM, POWER_CYCLE,
         "{name} was given an OVF environment with none of its properties, as vCenter returns it."),
     Row("8a", "delivered_injected", "injected",
@@ -449,19 +458,18 @@ ROWS: tuple[Row, ...] = (
         _differs, HIGH, POWER_CYCLE,
         "{name} has an older OVF environment in its guest than vCenter would deliver: {guest_keys}."),
     # Without the guest, only a power-on through vCenter says that the document vCenter returns is the delivered one.
-    # A look in the guest that failed takes nothing away from that, here as in row 18.
     Row("9b", "stale", "changed_since_power_on",
-        lambda e: (_silent(e) or _own_by_code(e)) and _extract_differs(e) and _origin(e) == "vcenter",
+        lambda e: (_unseen(e) or _own_by_code(e)) and _extract_differs(e) and _origin(e) == "vcenter",
         HIGH, POWER_CYCLE,
         "{name} was given an older OVF environment than vCenter would deliver now: {extract_keys}."),
     Row("9c", "stale", "changed_since_power_on",
         lambda e: _changed(e) and (
-            (_origin(e) == "vcenter" and (_silent(e) or e.guest.state == "no_value"))
+            (_origin(e) == "vcenter" and (_unseen(e) or e.guest.state == "no_value"))
             or _own_by_code(e) or _lacks_secrets_only(e)),
         MEDIUM, POWER_CYCLE,
         "{name} had its vApp options changed{changed} after its power-on, and a guest gets them at a power-on only."),
     Row("9d", "stale", "changed_since_power_on",
-        lambda e: ((_silent(e) and _origin(e) == "unknown") or _own_by_code(e)) and _extract_differs(e)
+        lambda e: ((_unseen(e) and _origin(e) == "unknown") or _own_by_code(e)) and _extract_differs(e)
         and not _all_gone(e, "delivered"),
         LOW, POWER_CYCLE,
         "{name} seems to have an older OVF environment than vCenter would deliver now: {extract_keys}."),
@@ -494,13 +502,6 @@ ROWS: tuple[Row, ...] = (
     Row("13d", "not_delivered", "iso_not_connected",
         lambda e: _iso_only(e) and _origin(e) not in HOST_ORIGINS, MEDIUM, POWER_CYCLE,
         "{name} is to get its OVF environment by CD-ROM, and there is none connected in its drive."),
-    # What a guest answered counts more than what extraConfig says, and so does the reason why it could not be asked.
-    Row("14", "unknown", "guest_rpc_denied",
-        lambda e: not _iso_only(e) and (
-            e.guest.state == "permission_denied" or (e.rpc_denied and e.guest.state in ("not_asked", "error"))),
-        HIGH, FIX_GUEST_RPC,
-        "{name} does not let every user of its guest read the OVF environment (guest_rpc hardening). "
-        "Probe it with a guest login of root, or with guest_become=sudo."),
     Row("15", "lost", "powered_on_from_esxi",
         lambda e: e.guest.state == "no_value" and not _iso_only(e) and _origin(e) == "esxi_direct", HIGH, POWER_CYCLE,
         "{name} lost its OVF environment: it was powered on from ESXi directly{when}{by}."),
@@ -534,16 +535,16 @@ ROWS: tuple[Row, ...] = (
         lambda e: (_unseen(e) or _iso_only(e)) and _origin(e) == "host_system", LOW, POWER_CYCLE,
         "{name} may have lost its OVF environment: its ESXi host started it{when}, not vCenter. "
         "Look in the guest before you power-cycle it."),
-    # A login that the guest refused takes nothing away from what vCenter's own data says.
     Row("19", "delivered_assumed", None,
-        lambda e: e.guest.state in ("not_asked", "login_failed") and _origin(e) == "vcenter"
-        and not _only_the_user_speaks_for_vcenter(e), LOW, NONE,
+        lambda e: _unseen(e) and _origin(e) == "vcenter" and not _only_the_user_speaks_for_vcenter(e), LOW, NONE,
         "{name} was powered on through vCenter{when}, which delivers; it was not seen in the guest{why}."),
     # Also where vCenter returns nothing: that it powered the VM on contradicts the guest by itself.
     Row("20", "contradictory", None,
         lambda e: e.guest.state == "no_value" and _origin(e) == "vcenter", LOW, POWER_CYCLE,
         "{name} was powered on through vCenter{when}, yet its guest has no OVF environment. "
         "Check VMware Tools and the guest_rpc settings first."),
+    Row("21", "unknown", "guest_rpc_denied",
+        _reading_denied, HIGH, FIX_GUEST_RPC, "{name}" + _READING_DENIED),
     Row("21a", "unknown", "tools_not_running",
         lambda e: e.guest.state == "tools_not_running", LOW, START_TOOLS,
         "VMware Tools does not run in {name}, so its guest could not be asked."),
@@ -839,6 +840,18 @@ def _events_statement(e: Evidence) -> str:
     )
 
 
+_WITHOUT_THE_GUEST = (
+    "lost",
+    "lost_suspected",
+    "not_delivered",
+    "stale",
+    "inherited",
+    "delivered_iso",
+    "delivered_assumed",
+)
+"""Verdicts that vCenter's own data supports, where a look that failed is a warning."""
+
+
 def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
     found = e.guest.document
     if _bears(e) == "other" and not _fork(e):
@@ -851,16 +864,12 @@ def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
         )
     if row.number == "10" and _changed(e):
         yield "The vApp options were changed after the power-on: passwords, which are not compared, may be older."
-    if row.number == "14" and _origin(e) in HOST_ORIGINS:
-        yield f"vCenter did not power it on (origin {_origin(e)}), so the OVF environment is probably lost."
     if _not_asked(e) and e.guest.error:
         yield e.guest.error
-    if (
-        row.status in ("lost_suspected", "stale", "inherited", "delivered_iso", "delivered_assumed")
-        and _silent(e)
-        and not _not_asked(e)
-    ):
-        yield e.guest.error or f"The guest was asked in vain: {e.guest.state.replace('_', ' ')}."
+    if row.status in _WITHOUT_THE_GUEST and _reading_denied(e):
+        yield f"{e.name}{_READING_DENIED}"
+    elif row.status in _WITHOUT_THE_GUEST and _unseen(e) and not _not_asked(e):
+        yield e.guest.error or f"The guest could not be looked into: {e.guest.state.replace('_', ' ')}."
     if row.status == "inherited" and e.extracted.document is not None and e.extracted.document.vcenter_id == e.moid:
         yield "vCenter returns a document with this VM's own ID; that it reached the guest was not seen."
     if (unset := _unset(e)) and row.status in _TROUBLED:

@@ -264,7 +264,7 @@ def _exit_code(guest: operations.Guest, kind: Family, moid: str, login: GuestLog
 def _full(guest: operations.Guest, kind: Family, moid: str, login: GuestLogin, what: str) -> GuestView:
     try:
         directory = guest.make_directory(None)
-    except _errors.OperationFailed as error:
+    except (_errors.OperationFailed, _errors.GuestFailed) as error:
         return replace(_exit_code(guest, kind, moid, login, what), error=error.sentence)
     left = ""
     try:

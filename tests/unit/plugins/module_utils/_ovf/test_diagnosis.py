@@ -293,10 +293,6 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
      vm(configured=ISO, iso=replace(IN_DRIVE, connected=False), guest=NO_VALUE)),
     ("15", "lost", "powered_on_from_esxi", "high", "power_cycle_via_vcenter",
      vm(configured=BOTH, iso=Iso(True), guest=NO_VALUE, power_on=FROM_ESXI)),
-    ("14", "unknown", "guest_rpc_denied", "high", "fix_guest_rpc", vm(guest=guest("permission_denied"))),
-    ("14", "unknown", "guest_rpc_denied", "high", "fix_guest_rpc",
-     vm(guest=guest("permission_denied"), power_on=FROM_ESXI)),
-    ("14", "unknown", "guest_rpc_denied", "high", "fix_guest_rpc", vm(rpc_denied=True)),
     ("15", "lost", "powered_on_from_esxi", "high", "power_cycle_via_vcenter",
      vm(rpc_denied=True, guest=NO_VALUE, power_on=FROM_ESXI)),
     ("15", "lost", "powered_on_from_esxi", "high", "power_cycle_via_vcenter", vm(guest=NO_VALUE, power_on=FROM_ESXI)),
@@ -312,16 +308,27 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
     ("20", "contradictory", None, "low", "power_cycle_via_vcenter", vm(guest=NO_VALUE, extracted=RETURNED)),
     ("20", "contradictory", None, "low", "power_cycle_via_vcenter", vm(guest=NO_VALUE, extracted=NOTHING_RETURNED)),
     ("19", "delivered_assumed", None, "low", "none", vm(guest=guest("login_failed"))),
-    ("21a", "unknown", "tools_not_running", "low", "start_tools", vm(guest=guest("tools_not_running"))),
-    ("21b", "unknown", "ops_not_ready", "low", "start_tools", vm(guest=guest("ops_not_ready"))),
-    ("21c", "unknown", "no_permission", "low", "grant_privilege", vm(guest=guest("no_permission"))),
-    ("21i", "unknown", "guest_error", "low", "none", vm(guest=guest("error"))),
+    ("19", "delivered_assumed", None, "low", "none", vm(guest=guest("permission_denied"))),
+    ("19", "delivered_assumed", None, "low", "none", vm(rpc_denied=True)),
+    ("18a", "lost_suspected", "esxi_direct", "medium", "power_cycle_via_vcenter",
+     vm(guest=guest("permission_denied"), power_on=FROM_ESXI)),
+    ("18b", "lost_suspected", "ha_restart", "medium", "power_cycle_via_vcenter",
+     vm(rpc_denied=True, power_on=FROM_HA)),
+    ("21", "unknown", "guest_rpc_denied", "high", "fix_guest_rpc",
+     vm(guest=guest("permission_denied"), power_on=NOBODY_KNOWS)),
+    ("21", "unknown", "guest_rpc_denied", "high", "fix_guest_rpc", vm(rpc_denied=True, power_on=NOBODY_KNOWS)),
+    ("21a", "unknown", "tools_not_running", "low", "start_tools",
+     vm(guest=guest("tools_not_running"), power_on=NOBODY_KNOWS)),
+    ("21b", "unknown", "ops_not_ready", "low", "start_tools", vm(guest=guest("ops_not_ready"), power_on=NOBODY_KNOWS)),
+    ("21c", "unknown", "no_permission", "low", "grant_privilege",
+     vm(guest=guest("no_permission"), power_on=NOBODY_KNOWS)),
     # Nothing but the user of vCenter's connection to the host speaks for vCenter.
     ("21m", "unknown", "no_task", "low", "none", vm(power_on=VPXUSER)),
     ("19", "delivered_assumed", None, "low", "none", vm(power_on=replace(VPXUSER, task="VirtualMachine.powerOn"))),
     ("19", "delivered_assumed", None, "low", "none", vm(power_on=replace(VPXUSER, unread=("tasks",)))),
     ("21d", "unknown", "login_failed", "low", "none", vm(guest=guest("login_failed"), power_on=NOBODY_KNOWS)),
-    ("21e", "unknown", "tool_missing", "low", "start_tools", vm(guest=guest("tool_missing"))),
+    ("21e", "unknown", "tool_missing", "low", "start_tools",
+     vm(guest=guest("tool_missing"), power_on=NOBODY_KNOWS)),
     ("21f", "unknown", "non_xml", "low", "ask_appliance_vendor", vm(guest=guest("non_xml"))),
     ("21g", "unknown", "unreadable_document", "low", "ask_appliance_vendor", vm(guest=full(parse_error="breaks off"))),
     ("21h", "unknown", "erased_or_never_delivered", "low", "none", vm(guest=CLEARED, power_on=FROM_ESXI)),
@@ -349,6 +356,46 @@ def test_verdict(row: str, status: str, cause: str | None, confidence: str, reme
     )
     assert verdict.message.endswith(".")
     assert "  " not in verdict.message
+
+
+FAILED_LOOKS = (
+    "error",
+    "login_failed",
+    "no_permission",
+    "ops_not_ready",
+    "permission_denied",
+    "tool_missing",
+    "tools_not_running",
+)
+
+
+@pytest.mark.parametrize("state", FAILED_LOOKS)
+@pytest.mark.parametrize(
+    "evidence",
+    [pytest.param(one[-1], id=f"{number}-{one[0]}") for number, one in enumerate(TABLE) if one[-1].guest == UNASKED],
+)
+def test_a_look_that_fails_does_not_change_what_the_data_of_vcenter_supports(evidence: Evidence, state: str) -> None:
+    without, failed = diagnosis.judge(evidence), diagnosis.judge(replace(evidence, guest=guest(state)))
+    if without.status == "unknown":
+        assert failed.status == "unknown"
+        return
+    assert (failed.row, failed.confidence) == (without.row, without.confidence)
+    if _runs_with_vapp_options(evidence) and without.status != "nothing_to_deliver":
+        assert any(f"guest: {'VMware Tools says' if state == 'permission_denied' else state.replace('_', ' ')}" in one
+                   for one in failed.evidence)  # fmt: skip
+
+
+@pytest.mark.parametrize("state", FAILED_LOOKS)
+@pytest.mark.parametrize("power_on", [FROM_VCENTER, FROM_ESXI, FROM_HA, FROM_HOST])
+def test_a_look_that_fails_is_a_warning(power_on: PowerOn, state: str) -> None:
+    verdict = diagnosis.judge(vm(power_on=power_on, guest=guest(state)))
+    assert len(verdict.warnings) == 1
+    expected = "guest_rpc hardening" if state == "permission_denied" else state.replace("_", " ")
+    assert expected in verdict.warnings[0]
+
+
+def _runs_with_vapp_options(evidence: Evidence) -> bool:
+    return evidence.power_state == "poweredOn" and evidence.configured.enabled
 
 
 def test_every_row_has_a_test_and_stands_in_the_order_of_the_reference() -> None:
@@ -586,8 +633,8 @@ def test_transports_that_are_gone_matter_at_the_next_boot(product: str, known: d
         (vm(guest=code("other")), "foreign_id"),
         (vm(configured=BOTH, iso=IN_DRIVE, guest=NO_VALUE), "two transports"),
         (vm(guest=full(), power_on=CHANGED_LATER), "passwords"),
-        (vm(rpc_denied=True, power_on=FROM_ESXI), "probably lost"),
-        (vm(guest=guest("login_failed"), power_on=FROM_ESXI), "in vain"),
+        (vm(rpc_denied=True, power_on=FROM_ESXI), "guest_rpc hardening"),
+        (vm(guest=guest("login_failed"), power_on=FROM_ESXI), "could not be looked into: login failed."),
         (vm(forked_from=PARENT, extracted=RETURNED), "own ID"),
         (vm(guest=full(duplicate_keys=("a",))), "twice"),
         (vm(guest=full(skipped_keys=("HOSTNAME", None, SECRET))), "skipped: hostname, 2 without a known key."),
