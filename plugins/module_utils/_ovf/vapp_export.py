@@ -41,6 +41,10 @@ LEASED = ("dhcpPolicy", "transientPolicy")
 """IP allocation policies by which the value of a property of type ``ip:network`` is that of the last power-on."""
 
 
+Secret = tuple[int, str, str]
+"""Position of a property in a document, ``default`` or ``value``, and the text that the document has not."""
+
+
 @dataclass(frozen=True)
 class Restored:
     """What a document has besides properties, transports and IP allocation, as fields of the vSphere API."""
@@ -53,7 +57,14 @@ class Restored:
 
 
 def document(name: str, values: t.Mapping[str, t.Any], info: t.Any, patterns: t.Sequence[str] = ()) -> dict[str, t.Any]:
-    """Return the document of a VM's vApp options.
+    """Return the document of a VM's vApp options, as :func:`document_and_secrets` does, without the secrets."""
+    return document_and_secrets(name, values, info, patterns)[0]
+
+
+def document_and_secrets(
+    name: str, values: t.Mapping[str, t.Any], info: t.Any, patterns: t.Sequence[str] = ()
+) -> tuple[dict[str, t.Any], list[Secret]]:
+    """Return the document of a VM's vApp options, and the secrets that vCenter shows and the document has not.
 
     :param values: the VM's properties, with its UUIDs.
     :param info: ``config.vAppConfig``; ``None``: the VM has no vApp options.
@@ -69,17 +80,18 @@ def document(name: str, values: t.Mapping[str, t.Any], info: t.Any, patterns: t.
         "enabled": info is not None,
     }
     if info is None:
-        return result
+        return result, []
     mask = Mask("sensitive", patterns)
     read = configured.read(info, mask=mask)
     assignment = info.ipAssignment
     policy = getattr(assignment, "ipAllocationPolicy", None)
-    properties = [
-        _property(prop, known, policy) for prop, known in zip(info.property or [], read.properties, strict=True)
-    ]
+    properties = sorted(
+        (_property(prop, known, policy) for prop, known in zip(info.property or [], read.properties, strict=True)),
+        key=lambda one: (one[0]["key"], one[0]["class_id"], one[0]["id"]),
+    )
     result.update(
         products=sorted((_fields(one, _PRODUCT) for one in info.product or []), key=_order),
-        properties=sorted(properties, key=lambda one: (one["key"], one["class_id"], one["id"])),
+        properties=[one for one, _hidden in properties],
         transport=[one for one in info.ovfEnvironmentTransport or [] if one],
         ip_allocation={
             "policy": policy or None,
@@ -91,7 +103,10 @@ def document(name: str, values: t.Mapping[str, t.Any], info: t.Any, patterns: t.
         ovf_sections=sorted((_section(one) for one in info.ovfSection or []), key=_order),
         install_boot={"required": bool(info.installBootRequired), "stop_delay": info.installBootStopDelay or 0},
     )
-    return result
+    secrets = [
+        (position, field, text) for position, (_one, hidden) in enumerate(properties) for field, text in hidden.items()
+    ]
+    return result, secrets
 
 
 def _order(entry: t.Mapping[str, t.Any]) -> list[str]:
@@ -102,7 +117,8 @@ def _fields(source: t.Any, names: t.Mapping[str, str]) -> dict[str, str]:
     return {name: vapp_types.plain(getattr(source, field)) for name, field in names.items()}
 
 
-def _property(prop: t.Any, known: configured.Property, policy: str | None) -> dict[str, t.Any]:
+def _property(prop: t.Any, known: configured.Property, policy: str | None) -> tuple[dict[str, t.Any], dict[str, str]]:
+    """Return the entry of a property, and the texts of it that vCenter shows and that are secret."""
     kind = prop.type or "string"
     value, default = prop.value or "", prop.defaultValue or ""
     if kind.startswith("expression") or (kind.startswith("ip:") and policy in LEASED):
@@ -110,7 +126,7 @@ def _property(prop: t.Any, known: configured.Property, policy: str | None) -> di
     # The default of an expression is a formula, which names other properties and has no secret in it.
     is_secret = known.secret and not kind.startswith("expression")
     is_password = kind.startswith("password")
-    return {
+    entry = {
         "key": known.key,
         **_fields(prop, _PROPERTY),
         "type": kind,
@@ -119,6 +135,8 @@ def _property(prop: t.Any, known: configured.Property, policy: str | None) -> di
         "value": None if is_secret and (value or is_password) else value,
         "secret": is_secret and bool(value or default or is_password),
     }
+    texts = {"default": default, "value": value}
+    return entry, {name: text for name, text in texts.items() if entry[name] is None and text and not is_password}
 
 
 def _section(section: t.Any) -> dict[str, t.Any]:

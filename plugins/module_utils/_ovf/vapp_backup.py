@@ -1,0 +1,347 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decide which files of a backup of vApp options are written.
+
+Private to the collection. Pure functions. They run on the controller, where pyVmomi may be missing.
+
+A backup is a directory. It has one file for each VM with vApp options, ``<instance UUID>.json``, which is the document
+of :mod:`vapp_export`, and ``index.json``::
+
+    {
+      "version": 1,
+      "vcenter": "vcenter.example.com",
+      "scope": {"vms": [], "moids": [], "folder": "appliances", "datacenter": null},
+      "complete": true,
+      "vms": [{"name": …, "instance_uuid": …, "uuid": …, "inventory_path": …, "file": …, "product": …,
+               "product_version": …, "state": …}],
+      "not_read": [{"name": …, "moid": …, "reason": …}]
+    }
+
+Each entry of ``vms`` stands for a file that can be restored. Its ``state`` is ``saved``; ``gone``, where the VM has
+lost the vApp options that the file has; ``not_read``, where the VM could not be read now; or ``not_in_scope``, where
+this run did not look for the VM or did not find it. ``complete`` is false if ``not_read`` has entries. No file has a
+time in it, so nothing changes when nothing has changed.
+
+In a document, a secret is null, or what ansible-vault has made of it: ``{"__ansible_vault": "$ANSIBLE_VAULT;…"}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import typing as t
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export
+
+VERSION = 1
+"""Of the index; a later one is refused."""
+INDEX = "index.json"
+VAULT = "__ansible_vault"
+"""Key of an encrypted secret in a document, as in Ansible's own JSON."""
+HIDDEN = "********"
+
+FILE_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
+"""Name of a VM's file."""
+
+Document = dict[str, t.Any]
+Parts = tuple[t.Any, t.Any, t.Any]
+Seal = t.Callable[[str, "str | None"], str]
+"""Encrypts a secret. It is given the encrypted text that the file has, and returns that if it means the same."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A file that is there and cannot be used; ``reason`` is a clause."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """One VM of the scope.
+
+    :param document: its vApp options as :mod:`vapp_export` writes them; ``None``: they could not be read.
+    :param secrets: what the document has not.
+    :param reason: why the VM could not be read, as a clause.
+    """
+
+    name: str
+    moid: str
+    inventory_path: str = ""
+    document: Document | None = None
+    secrets: t.Sequence[vapp_export.Secret] = ()
+    reason: str = ""
+
+
+@dataclass
+class Plan:
+    """What becomes of the directory.
+
+    :ivar files: name → content of the files to write, ``index.json`` last.
+    :ivar before: name → content of those of them that are there.
+    :ivar rows: one for each VM that has vApp options or had some.
+    """
+
+    index: dict[str, t.Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
+    rows: list[dict[str, t.Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def text_of(content: t.Mapping[str, t.Any]) -> str:
+    """Return the content of a file."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def plan(
+    found: t.Sequence[Found],
+    there: t.Mapping[str, str | Unusable],
+    *,
+    vcenter: str,
+    scope: t.Mapping[str, t.Any],
+    directory: str,
+    seal: Seal | None = None,
+) -> Plan:
+    """Return what to write.
+
+    :param there: name → content of the files in the directory that have names of a backup's.
+    :param seal: ``None``: secrets are null.
+    :raises ValueError: ``index.json`` is none of ours; the message is a clause.
+    """
+    earlier = _earlier(there.get(INDEX))
+    documents = {name: _document(name, text) for name, text in there.items() if name != INDEX}
+    result = Plan()
+    counts = Counter(_uuid(one) for one in found)
+    files: dict[str, Document] = {name: one for name, one in documents.items() if isinstance(one, dict)}
+    states: dict[str, str] = {}
+    paths: dict[str, str] = {}
+    not_read: list[dict[str, t.Any]] = []
+
+    for one in found:
+        uuid = _uuid(one)
+        name = f"{uuid}.json"
+        row = {"name": one.name, "moid": one.moid, "inventory_path": one.inventory_path, "instance_uuid": uuid or None}
+        reason = _not_saved(one, uuid, counts[uuid], documents.get(name))
+        if reason:
+            not_read.append({"name": one.name, "moid": one.moid, "reason": reason})
+            result.rows.append({**row, "file": None, "state": "not_read", "change": "none", "message": reason})
+            if uuid:
+                states[name] = "not_read"
+            continue
+        assert one.document is not None
+        old = files.get(name)
+        if _is_gone(one.document, old):
+            states[name], paths[name] = "gone", one.inventory_path
+            message = (
+                f"its vApp options are gone, and {name} is kept; to restore them: {_restore(one.name, uuid, directory)}"
+            )
+            result.rows.append({**row, "file": name, "state": "gone", "change": "none", "message": message})
+            continue
+        if not one.document["enabled"]:
+            continue
+        new = _sealed(one, old, seal)
+        states[name], paths[name], files[name] = "saved", one.inventory_path, new
+        change = _note(result, name, text_of(new), there)
+        result.rows.append({**row, "file": name, "state": "saved", "change": change, "message": ""})
+
+    unread = {one["name"] for one in not_read}
+    entries = []
+    for name, document in files.items():
+        if not document["enabled"]:
+            continue
+        before = earlier.get(name, {})
+        state = states.get(name) or ("not_read" if document["vm"]["name"] in unread else "not_in_scope")
+        entries.append(_entry(name, document, paths.get(name) or before.get("inventory_path"), state))
+        if name not in states:
+            row = {key: entries[-1][key] for key in ("name", "inventory_path", "instance_uuid", "file", "state")}
+            result.rows.append({**row, "moid": None, "change": "none", "message": _UNSEEN[state]})
+    result.warnings += [
+        f"{name} is no backup of vApp options ({one}) and was left alone."
+        for name, one in sorted(documents.items())
+        if isinstance(one, str) and name not in states
+    ]
+    result.rows.sort(key=lambda one: (one["name"], one["moid"] or "", one["file"] or ""))
+    result.index = {
+        "version": VERSION,
+        "vcenter": vcenter,
+        "scope": dict(scope),
+        "complete": not not_read,
+        "vms": sorted(entries, key=lambda one: (one["name"], one["file"])),
+        "not_read": sorted(not_read, key=lambda one: (one["name"], one["moid"])),
+    }
+    _note(result, INDEX, text_of(result.index), there)
+    return result
+
+
+_UNSEEN = {
+    "not_read": "could not be read, and its file is kept",
+    "not_in_scope": "is not among the VMs of this run, and its file is kept",
+}
+
+
+def _note(result: Plan, name: str, text: str, there: t.Mapping[str, str | Unusable]) -> str:
+    """Note that a file is written, unless it is the same; return what becomes of it."""
+    before = there.get(name)
+    if before == text:
+        return "none"
+    result.files[name] = text
+    if isinstance(before, str):
+        result.before[name] = before
+        return "updated"
+    return "created"
+
+
+def _uuid(one: Found) -> str:
+    """Return the instance UUID of a VM in lower case; empty: it has none, or it could not be read."""
+    uuid = str(((one.document or {}).get("vm") or {}).get("instance_uuid") or "").lower()
+    return uuid if FILE_NAME.fullmatch(f"{uuid}.json") else ""
+
+
+def _not_saved(one: Found, uuid: str, count: int, old: Document | str | None) -> str:
+    """Return why a VM cannot be saved, as a clause; empty: it can."""
+    if one.document is None:
+        return one.reason
+    if not uuid:
+        return "it has no instance UUID, by which a restore could find it" if one.document["enabled"] else ""
+    if count > 1 and (one.document["enabled"] or old is not None):
+        return f"{count} VMs have the instance UUID {uuid}, so that a restore could not tell them apart"
+    if isinstance(old, str) and one.document["enabled"]:
+        return f"{uuid}.json is there and no backup of this VM ({old}); move it away"
+    return ""
+
+
+def _is_gone(new: Document, old: Document | None) -> bool:
+    """Return whether a VM has lost what its file has."""
+    if old is None or not old["enabled"]:
+        return False
+    if not new["enabled"]:
+        return True
+    kept = {_parts(one) for one in old["properties"]}
+    return bool(kept) and kept.isdisjoint(_parts(one) for one in new["properties"])
+
+
+def _parts(prop: t.Mapping[str, t.Any]) -> Parts:
+    return (prop.get("class_id"), prop.get("id"), prop.get("instance_id"))
+
+
+def _sealed(one: Found, old: Document | None, seal: Seal | None) -> Document:
+    """Return a VM's document with its secrets encrypted, or as it is."""
+    assert one.document is not None
+    if seal is None or not one.secrets:
+        return one.document
+    before = {_parts(prop): prop for prop in (old or {}).get("properties", [])}
+    properties = [dict(prop) for prop in one.document["properties"]]
+    for position, name, text in one.secrets:
+        prop = properties[position]
+        there = before.get(_parts(prop), {}).get(name)
+        prop[name] = {VAULT: seal(text, there.get(VAULT) if isinstance(there, dict) else None)}
+    return {**one.document, "properties": properties}
+
+
+def _entry(name: str, document: Document, path: str | None, state: str) -> dict[str, t.Any]:
+    """Return the entry of a file in the index."""
+    products = [one for one in document["products"] if one["name"]] or [{}]
+    return {
+        "name": document["vm"]["name"],
+        "instance_uuid": document["vm"]["instance_uuid"],
+        "uuid": document["vm"].get("uuid"),
+        "inventory_path": path or None,
+        "file": name,
+        "product": products[0].get("name") or None,
+        "product_version": products[0].get("full_version") or products[0].get("version") or None,
+        "state": state,
+    }
+
+
+def _restore(name: str, uuid: str, directory: str) -> str:
+    """Return the command that restores a VM from this directory."""
+    given = {"vapp_vms": [uuid], "vapp_restore_confirm": [name], "vapp_backup_directory": directory}
+    return f"ansible-playbook vmfork.vsphere.vapp_restore -e {shlex.quote(json.dumps(given, ensure_ascii=False))}"
+
+
+# --- files that are there ---------------------------------------------------------------------------------------------
+
+
+def _json(text: str | Unusable) -> t.Any:
+    """Return the content of a file, or why it cannot be used."""
+    if isinstance(text, Unusable):
+        return text.reason
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return "it is not JSON"
+    return content if isinstance(content, dict) else "it is no JSON object"
+
+
+def _document(name: str, text: str | Unusable) -> Document | str:
+    """Return the document in a file, or why it is none of this VM."""
+    content = _json(text)
+    if isinstance(content, str):
+        return content
+    if not isinstance(content.get("vm"), dict) or not isinstance(content.get("enabled"), bool):
+        return "it is not a document that vm_ovfenv_info has exported"
+    if content.get("version") != vapp_export.VERSION:
+        return f"it has the version {content.get('version')!s:.20}, and version {vapp_export.VERSION} is supported"
+    vm = content["vm"]
+    if not isinstance(vm.get("name"), str) or f"{vm.get('instance_uuid')}.json".lower() != name:
+        return "it was exported from another VM"
+    wrong = vapp_export.faults(content) if content["enabled"] else []
+    return "; ".join(one.removeprefix("restore_from ") for one in wrong) or content
+
+
+def _earlier(text: str | Unusable | None) -> dict[str, dict[str, t.Any]]:
+    """Return the entries of the index that is there, by file."""
+    if text is None:
+        return {}
+    content = _json(text)
+    if isinstance(content, str):
+        raise ValueError(content)
+    vms = content.get("vms")
+    if content.get("version") != VERSION:
+        raise ValueError(f"it has the version {content.get('version')!s:.20}, and version {VERSION} is supported")
+    if not isinstance(vms, list) or not all(isinstance(one, dict) and isinstance(one.get("file"), str) for one in vms):
+        raise ValueError("it is no index of a backup of vApp options")
+    return {one["file"]: one for one in vms}
+
+
+# --- what may be shown ------------------------------------------------------------------------------------------------
+
+
+def shown(before: str, after: str) -> tuple[str, str]:
+    """Return a file's old and new content without secrets, not even encrypted ones.
+
+    Somebody may have written a secret into the old one by hand.
+
+    :param before: empty: there is no old one.
+    """
+    contents = [_json(text) for text in (before, after)]
+    secret = {
+        _parts(prop)
+        for content in contents
+        for prop in _properties(content)
+        if prop.get("secret") or str(prop.get("type")).startswith("password")
+    }
+    old, new = (_masked(content, secret) for content in contents)
+    return old, new
+
+
+def _properties(content: t.Any) -> list[dict[str, t.Any]]:
+    found = content.get("properties") if isinstance(content, dict) else None
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _masked(content: t.Any, secret: t.Collection[Parts]) -> str:
+    if not isinstance(content, dict):
+        return ""
+    properties = [
+        {
+            name: HIDDEN if name in ("value", "default") and value and _parts(prop) in secret else value
+            for name, value in prop.items()
+        }
+        for prop in _properties(content)
+    ]
+    return text_of({**content, "properties": properties} if "properties" in content else content)
