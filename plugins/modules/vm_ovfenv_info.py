@@ -164,7 +164,8 @@ options:
 seealso:
   - module: vmfork.vsphere.vm_ovfenv
 notes:
-  - Costs some reads for all VMs together, and one request for each running VM with vApp options.
+  - Costs some reads for all VMs together, and one request for each running VM with vApp options. Where a VM that is off
+    needs an IP pool at a power-on, the pools of its datacenter are read once.
   - The privilege C(VApp.ExtractOvfEnvironment) (View OVF environment) is not in the role Read-only. Without it verdicts
     are less certain. Guest probes need the privileges C(VirtualMachine.GuestOperations.Execute),
     C(VirtualMachine.GuestOperations.Query) and, for V(full), C(VirtualMachine.GuestOperations.Modify).

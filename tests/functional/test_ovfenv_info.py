@@ -646,6 +646,23 @@ def test_calls(shared: Estate) -> None:
     assert (counts[0]["Login"], counts[0]["Logout"]) == (1, 1)
 
 
+def test_ip_pools_are_read_once_for_vms_that_are_off_and_need_them(shared: Estate) -> None:
+    """The verdict says it before anybody powers the VM on, and without such a VM it costs nothing."""
+    for number in range(3):
+        gateway = prop("gateway", kind="expression", default="${gateway:Nowhere}")
+        shared.appliance(f"pools-{number}", prop("hostname", "web"), gateway, folder="/DC0/vm/pools")
+        shared.appliance(f"no-pools-{number}", folder="/DC0/vm/no-pools")
+    counts = {}
+    for folder in ("pools", "no-pools"):
+        with shared.vcenter.calls() as calls:
+            found = look(shared, folder=f"/DC0/vm/{folder}")
+        counts[folder] = calls.get("QueryIpPools", 0)
+        expected = "not_running (no_ip_pool), medium" if folder == "pools" else "not_running (powered_off), high"
+        assert {verdict(one) for one in found["ovfenv"]} == {expected}
+    assert counts == {"pools": 1, "no-pools": 0}
+    assert "gateway (network Nowhere has no IP pool)" in entry(shared, "pools-0")["diagnosis"]["message"]
+
+
 # --- forks and vApps ------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, masking, plan
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, ip_pools, masking, plan
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
@@ -173,7 +173,7 @@ class Patient:
             is_fork=self._cure.questions.forked_from(values) is not None,
             shutdown=self._cure.shutdown,
             vcenter=self._vcenter,
-            pools=self._pools() if self.before.found.datacenter is not None else None,
+            pools=ip_pools.read(self._session, self.before.found.datacenter),
         )
         why = plan.refusal(case)
         if why is not None:
@@ -193,15 +193,6 @@ class Patient:
             told = self._session.ask(self._session.content.setting.QueryOptions, "VirtualCenter.")
             found.update(str(one.value) for one in told or [] if one.key in _NAMES_OF_VCENTER and one.value)
         return found
-
-    def _pools(self) -> list[t.Any] | None:
-        try:
-            return list(
-                self._session.ask(self._session.content.ipPoolManager.QueryIpPools, dc=self.before.found.datacenter)
-                or []
-            )
-        except vmodl.MethodFault:
-            return None
 
     def _ask_server(self, values: t.Mapping[str, t.Any]) -> None:
         """What the server itself holds against a power-on.

@@ -391,7 +391,11 @@ ROWS: tuple[Row, ...] = (
         lambda e: e.power_state != "poweredOn" and bool(e.configured.required_empty), HIGH, NONE,
         "{name} is powered off, and vCenter refuses to power it on while required properties have no value: "
         "{required}. Give them values under Configure, vApp Options."),
-    Row("5c", "not_running", "powered_off",
+    Row("5c", "not_running", "no_ip_pool",
+        lambda e: e.power_state != "poweredOn" and bool(e.lacking_pools), MEDIUM, NONE,
+        "{name} is powered off, and vCenter may refuse to power it on, since it cannot compute {lacking}. Associate a "
+        "network protocol profile (IP pool) that has it with the network."),
+    Row("5d", "not_running", "powered_off",
         lambda e: e.power_state != "poweredOn", HIGH, NONE,
         "{name} is powered off: its OVF environment is delivered at the next power-on through vCenter."),
     Row("6a", "inherited", "fork_child",
@@ -688,6 +692,7 @@ def _words(e: Evidence) -> dict[str, str]:
             else "no image of vCenter's is connected in its drive"
         ),
         "required": _listed([one.key for one in e.configured.required_empty]),
+        "lacking": _listed(e.lacking_pools or ()),
         "connection": e.connection_state,
         "other": e.document_of or "",
         "since": f" since {_time(power_on.read_since)}" if power_on.read_since else "",
@@ -797,6 +802,10 @@ def _configured_statements(e: Evidence) -> t.Iterator[str]:
         yield f"configured: {unset}"
     if required := e.configured.required_empty:
         yield f"configured: required properties without a value: {_listed([one.key for one in required])}"
+    if e.lacking_pools:
+        yield f"ip pools: vCenter cannot compute {_listed(e.lacking_pools)}"
+    if e.lacking_pools is None:
+        yield "ip pools: not readable, and needed at a power-on"
     if e.rpc_denied:
         yield "configured: guest_rpc.rpci.auth.cmd.info-get restricts who may read in the guest"
     if e.configured.values_computed is not None:
@@ -948,6 +957,8 @@ def _impact(row: Row, e: Evidence) -> impact.Impact:
         return impact.Impact("Not known before its guest was looked into.", "decide")
     if row.cause == "required_values_empty":
         return impact.Impact("It cannot be powered on through vCenter before they have values.", "before_next_boot")
+    if row.cause == "no_ip_pool":
+        return impact.Impact("It may not power on through vCenter before it has an IP pool.", "before_next_boot")
     if row.status not in _TROUBLED:
         return impact.Impact("None.", "never")
     found = impact.of(e.configured.products)

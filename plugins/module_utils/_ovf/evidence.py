@@ -97,6 +97,8 @@ class Evidence:
         guest was made: its parent, unless somebody copied it.
     :param rpc_denied: extraConfig restricts info-get in the guest.
     :param listed_before: an earlier report had properties for this VM.
+    :param lacking_pools: what vCenter could not compute for a VM that is off, and why; ``None``: it needs IP pools, and
+        they could not be read.
     """
 
     name: str
@@ -118,3 +120,4 @@ class Evidence:
     guest: GuestView = field(default_factory=GuestView)
     power_on: PowerOn = field(default_factory=PowerOn)
     differences: tuple[Difference, ...] = ()
+    lacking_pools: tuple[str, ...] | None = ()

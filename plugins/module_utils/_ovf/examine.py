@@ -4,7 +4,8 @@
 
 Private to the collection. Costs, for any number of VMs: two paged reads of
 properties, one paged read of events, and one ExtractOvfEnvironment for each
-running VM with vApp options. Guests are looked into only when asked.
+running VM with vApp options. Guests are looked into only when asked. VMs that
+are off and need an IP pool cost one read of the pools for each datacenter.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     differences,
     document,
     history,
+    ip_pools,
     origin,
     probe,
 )
@@ -147,7 +149,7 @@ def examine(
 
     with ThreadPoolExecutor(AT_ONCE, initializer=session.budget.shared()) as pool:
         evidence = list(pool.map(ask, found))
-    evidence = _with_owners(session, found, evidence)
+    evidence = _with_pools(session, found, _with_owners(session, found, evidence))
     result = [
         Examined(one, host_names.get(one.values.get("runtime.host")), known, diagnosis.judge(known))
         for one, known in zip(found, evidence, strict=True)
@@ -231,6 +233,31 @@ def _with_owners(session: Session, found: t.Sequence[_inventory.Found], evidence
         else known
         for known in evidence
     ]
+
+
+def _with_pools(session: Session, found: t.Sequence[_inventory.Found], evidence: list[Evidence]) -> list[Evidence]:
+    """Add what vCenter cannot compute for VMs that are off: one request for each datacenter with such a VM."""
+    datacenters = {
+        known.moid: one.datacenter
+        for one, known in zip(found, evidence, strict=True)
+        if _may_be_powered_on(known) and ip_pools.needed_by(known.configured)
+    }
+    pools = {each: ip_pools.read(session, each) for each in dict.fromkeys(datacenters.values())}
+    return [
+        replace(known, lacking_pools=_lacking(known, pools[datacenters[known.moid]]))
+        if known.moid in datacenters
+        else known
+        for known in evidence
+    ]
+
+
+def _may_be_powered_on(known: Evidence) -> bool:
+    is_off = known.power_state == "poweredOff" and known.connection_state == "connected"
+    return is_off and known.is_vcenter and not known.is_template
+
+
+def _lacking(known: Evidence, pools: list[t.Any] | None) -> tuple[str, ...] | None:
+    return None if pools is None else tuple(ip_pools.lacking(known.configured, pools))
 
 
 def _named(one: _inventory.Found, known: Evidence) -> str | None:

@@ -14,7 +14,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _power
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, ip_pools
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import ISO, Property, in_words
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -289,12 +289,7 @@ def _no_ip_pool(case: Case) -> str | None:
     pools = case.pools
     if pools is None:
         return None
-    protocol = (case.one.evidence.configured.ip_assignment or {}).get("protocol")
-    lacking = [
-        f"{need.key} (network {need.network} {why})"
-        for need in _needs(case)
-        if (why := _lack(need, _pool_of(need.network, pools), protocol)) is not None
-    ]
+    lacking = ip_pools.lacking(case.one.evidence.configured, pools)
     if not lacking:
         return None
     return f"vCenter may refuse to power the VM on, since it cannot compute {', '.join(lacking)}."
@@ -326,7 +321,7 @@ def _notes(case: Case) -> t.Iterator[str]:
     yield from case.one.diagnosis.remedy_risks
     if _new_addresses(case) and not addresses_in_use(case.values):
         yield "The guest tells none of its addresses, so they were not compared with those to be delivered."
-    if case.pools is None and (computed := dict.fromkeys(need.key for need in _needs(case))):
+    if case.pools is None and (computed := ip_pools.needed_by(case.one.evidence.configured)):
         yield f"Computed at power-on, and the IP pools could not be read: {', '.join(computed)}."
     if around := case.one.evidence.configured.parent_vapps:
         yield f"It is in the vApp {around[0]}, whose start order is not heeded: the VM is cycled alone."
@@ -381,71 +376,6 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
     is_network = found.network.num_addresses > 2 and found.ip == found.network.network_address
     return None if is_network else found.ip
-
-
-# --- IP pools -------------------------------------------------------------------------------------------------------
-
-
-class Need(t.NamedTuple):
-    """Something that a property takes from the IP pool of a network.
-
-    :param what: ``gateway`` and the like; ``ip`` or ``autoIp``: an address; empty: that there is one.
-    :param is_held: whether it is an address that the VM was given already.
-    """
-
-    key: str
-    network: str
-    what: str
-    is_held: bool
-
-
-def _needs(case: Case) -> t.Iterator[Need]:
-    """What must come from IP pools.
-
-    What an expression can ask of one: vSphere API reference, VAppPropertyInfo.type and defaultValue; which policies
-    take addresses out of one: IPAssignmentInfo.ipAllocationPolicy.
-    """
-    configured = case.one.evidence.configured
-    policy = (configured.ip_assignment or {}).get("policy")
-    for one in configured.properties:
-        is_held = bool(one.value)  # cleared where it was given back
-        if one.source == "computed":
-            for what, network in re.findall(r"\$\{([A-Za-z]+):([^}]*)\}", one.default or ""):
-                if what not in ("vimIp", "net"):  # vCenter's own address, and the name itself
-                    yield Need(one.key, network, what, is_held)
-        elif one.type.startswith("ip:") and policy != "dhcpPolicy":
-            is_taken = policy in ("transientPolicy", "fixedAllocatedPolicy")
-            if is_taken or not one.effective:
-                yield Need(one.key, one.type[len("ip:") :], "ip" if is_taken else "", is_held)
-
-
-def _pool_of(network: str, pools: t.Iterable[t.Any]) -> t.Any | None:
-    """The IP pool of a network; an association always has the network's name, and the network itself at times."""
-    name = _inventory.unescape(network)
-    for pool in pools:
-        if any(_inventory.unescape(one.networkName) == name for one in pool.networkAssociation or []):
-            return pool
-    return None
-
-
-_TOLD = {"subnet": "subnetAddress", "netmask": "netmask", "gateway": "gateway"}
-"""What an expression may ask for → where a pool has it. Without it the VM does not start (VAppPropertyInfo.type)."""
-
-
-def _lack(need: Need, pool: t.Any | None, protocol: object) -> str | None:
-    """Why a pool cannot give what is needed, of which the network is the subject; ``None``: nothing speaks for that."""
-    if pool is None:
-        return "has no IP pool"
-    config, free = pool.ipv4Config, pool.availableIpv4Addresses
-    if protocol == "IPv6":
-        config, free = pool.ipv6Config, pool.availableIpv6Addresses
-    if need.what in ("ip", "autoIp"):
-        if config is not None and config.ipPoolEnabled is False:
-            return "has an IP pool that is not enabled"
-        return "has an IP pool without a free address" if free == 0 and not need.is_held else None
-    if need.what in _TOLD and not getattr(config, _TOLD[need.what], None):
-        return f"has an IP pool without a {need.what}"
-    return None
 
 
 # --- what the server says -------------------------------------------------------------------------------------------

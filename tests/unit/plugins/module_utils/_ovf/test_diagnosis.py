@@ -114,6 +114,8 @@ INJECTED = full(None, properties={"hostname": "old"})
 THREE = configured("com.vmware.guestInfo", properties=(*GUESTINFO.properties, prop("ip0")))
 VPXUSER = replace(power_on("vcenter"), confidence="medium", user="vpxuser")
 
+LACKING = ("gateway (network Lab has no IP pool)",)
+
 CHANGED_IN_GUEST = Difference("hostname", "changed", False, True, "new", "old", "old")
 CHANGED_IN_EXTRACT = Difference("hostname", "changed", False, True, "new", "old", None)
 SECRET_GONE = Difference("password", "missing", True, False, None, None, None)
@@ -180,7 +182,13 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
     ("5a", "not_running", "suspended", "high", "none", vm(power_state="suspended")),
     ("5b", "not_running", "required_values_empty", "high", "none",
      vm(power_state="poweredOff", configured=configured("iso", properties=(prop("ip0", "", "ip", source="default"),)))),
-    ("5c", "not_running", "powered_off", "high", "none", vm(power_state="poweredOff")),
+    ("5b", "not_running", "required_values_empty", "high", "none",
+     vm(power_state="poweredOff", configured=configured("iso", properties=(prop("ip0", "", "ip", source="default"),)),
+        lacking_pools=LACKING)),
+    ("5c", "not_running", "no_ip_pool", "medium", "none", vm(power_state="poweredOff", lacking_pools=LACKING)),
+    ("5a", "not_running", "suspended", "high", "none", vm(power_state="suspended", lacking_pools=LACKING)),
+    ("5d", "not_running", "powered_off", "high", "none", vm(power_state="poweredOff")),
+    ("5d", "not_running", "powered_off", "high", "none", vm(power_state="poweredOff", lacking_pools=None)),
     ("6a", "inherited", "fork_child", "high", "none", vm(forked_from=PARENT, guest=full(PARENT))),
     ("6a", "inherited", "fork_child", "high", "none", vm(forked_from=PARENT, guest=code("other"))),
     ("6a", "inherited", "fork_child", "high", "none", vm(forked_from="", guest=full(None))),
@@ -410,6 +418,14 @@ def test_the_sentence_of_the_issue() -> None:
         "web-03 lost its OVF environment: it was powered on from ESXi directly at 2026-11-21 03:12 UTC by root."
     )
     assert "power-on through vCenter" in diagnosis.judge(vm(power_state="poweredOff")).message
+
+
+def test_what_no_ip_pool_gives_is_said_of_a_vm_that_is_off() -> None:
+    verdict = diagnosis.judge(vm(power_state="poweredOff", lacking_pools=LACKING))
+    assert "cannot compute gateway (network Lab has no IP pool). Associate" in verdict.message
+    assert verdict.act == "before_next_boot"
+    unread = diagnosis.judge(vm(power_state="poweredOff", lacking_pools=None))
+    assert "ip pools: not readable, and needed at a power-on" in unread.evidence
 
 
 def test_facts_are_plain_and_always_the_same_keys() -> None:

@@ -121,3 +121,51 @@ def test_how_far_back_events_are_read(
     )
     assert abs(now - expected - asked[0]) < HOUR
     assert all(f"since {asked[0]:%Y-%m-%d %H:%M} UTC" in one["diagnosis"]["message"] for one in found)
+
+
+def test_ip_pools_are_read_once_for_each_datacenter_that_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for VMs that run, that need none, that are templates, or that vCenter cannot reach."""
+    here, there, elsewhere = (vim.Datacenter(f"datacenter-{number}") for number in range(3))
+    needy = vim.vApp.VmConfigInfo(
+        property=[
+            vim.vApp.PropertyInfo(key=0, id="gateway", type="expression", defaultValue="${gateway:Lab}"),
+            vim.vApp.PropertyInfo(key=1, id="hostname", type="string", value="web", userConfigurable=True),
+        ],
+        ovfEnvironmentTransport=["com.vmware.guestInfo"],
+    )
+    modest = vim.vApp.VmConfigInfo(property=needy.property[1:], ovfEnvironmentTransport=["com.vmware.guestInfo"])
+    off = {"config.vAppConfig": needy, "runtime.powerState": "poweredOff", "runtime.connectionState": "connected"}
+    vms: list[tuple[dict[str, Any], Any]] = [
+        (off, here),
+        (off, here),
+        (off, there),
+        (off, None),
+        ({**off, "config.vAppConfig": modest}, elsewhere),
+        ({**off, "config.template": True}, elsewhere),
+        ({**off, "runtime.connectionState": "disconnected"}, elsewhere),
+        ({**off, "runtime.powerState": "suspended"}, elsewhere),
+    ]
+    found = [
+        _inventory.Found(vim.VirtualMachine(f"vm-{number}"), {"name": f"vm-{number}", **values}, "", datacenter, None)
+        for number, (values, datacenter) in enumerate(vms)
+    ]
+    asked: list[Any] = []
+    lab = vim.vApp.IpPool(
+        ipv4Config=vim.vApp.IpPool.IpPoolConfigInfo(gateway="192.0.2.1"),
+        networkAssociation=[vim.vApp.IpPool.Association(networkName="Lab")],
+    )
+
+    def ask(_method: Any, dc: Any) -> list[Any]:
+        asked.append(dc)
+        return [lab] if dc == there else []
+
+    content = SimpleNamespace(
+        rootFolder=vim.Folder("group-d1"), ipPoolManager=SimpleNamespace(QueryIpPools="QueryIpPools")
+    )
+    session: Any = SimpleNamespace(budget=Budget(), is_vcenter=True, content=content, ask=ask)
+    monkeypatch.setattr(examine._inventory, "find_vms", lambda *_given: found)
+    monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
+    looked = examine.examine(session, Deadline(0), _inventory.Selection(), QUESTIONS)
+    assert asked == [here, there]
+    assert [one.diagnosis.cause for one in looked[:5]] == ["no_ip_pool", "no_ip_pool", *["powered_off"] * 3]
+    assert [one.evidence.lacking_pools for one in looked[2:5]] == [(), None, ()]
