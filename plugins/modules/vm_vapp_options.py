@@ -40,7 +40,8 @@ options:
   enabled:
     description:
       - V(true) adds vApp options to a VM that has none.
-      - V(false) removes all vApp options. This needs O(force=true), and no other option that writes something.
+      - V(false) removes all vApp options. This needs O(force=true), and no other option that writes something. What was
+        removed is returned in RV(export).
       - Without it, a VM that has no vApp options makes the task fail.
     type: bool
   force:
@@ -295,6 +296,13 @@ secrets_kept:
   returned: success
   type: list
   elements: str
+export:
+  description: >-
+    The vApp options that O(enabled=false) has removed, as C(export) of
+    RV(vmfork.vsphere.vm_ovfenv_info#module:ovfenv), for O(restore_from). Secrets are left out. Null when nothing was
+    removed. In check mode, what would be removed.
+  returned: when the VM was found in a vCenter and could be read
+  type: dict
 not_restored:
   description: >-
     Full keys of the properties that were added without their secrets, which O(restore_from) does not have and
@@ -314,6 +322,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     diagnosis,
     examine,
     masking,
+    vapp_export,
     vapp_request,
     vapp_write,
 )
@@ -339,7 +348,9 @@ def work(task: _module.Task, session: Session) -> _module.Result:
             writer.write()
     except _errors.Error as error:
         after = shown.facts(writer.after)
-        error.details.update(changed=writer.is_written, before=shown.facts(writer.before), after=after)
+        error.details.update(
+            changed=writer.is_written, before=shown.facts(writer.before), after=after, export=_export(writer, examined)
+        )
         error.sentence = shown.sentence(error.sentence, writer.change.after)
         error.args = (error.sentence,)
         raise
@@ -359,6 +370,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         "secrets_written": writer.change.secrets_written,
         "secrets_kept": writer.change.secrets_kept,
         "not_restored": writer.change.not_restored,
+        "export": _export(writer, examined),
         "diff": {
             "before": _comparable(before, []),
             "after": _comparable(after, [*writer.change.secrets_written, *writer.change.values_written]),
@@ -400,6 +412,13 @@ def _examine(session: Session, found: _inventory.Found) -> examine.Examined:
         forked_from=identity.forked_from, fork_paths=(identity.RECORD_PATH,), mask=masking.Mask()
     )
     return examine.examine(session, session.deadline, _inventory.Selection(moid=[found.moid]), questions)[0]
+
+
+def _export(writer: vapp_write.VappWriter, examined: examine.Examined) -> dict[str, t.Any] | None:
+    """Return the vApp options that are removed as a document; ``None`` when none are."""
+    if not writer.change.removes_all:
+        return None
+    return vapp_export.document(examined.found.name, examined.found.values, writer.before)
 
 
 def _reason(name: str, writer: vapp_write.VappWriter, examined: examine.Examined) -> str:

@@ -66,6 +66,7 @@ def test_holes(shared: VCenter, place: str, privilege: str) -> None:
         ("vmfork_parent", {"name": shared.parent}),
         ("vmfork_quiesce", {"name": shared.parent, "method": "wait"}),
         ("vm_ovfenv", {"name": shared.parent}),
+        ("vm_vapp_options", {"name": shared.parent, "enabled": True}),
         ("vm_ovfenv_info", {"name": [shared.parent]}),
         ("vm_ovfenv_info", {}),
         ("vmfork_info", {}),

@@ -139,13 +139,20 @@ def test_removal(shared: Estate) -> None:
         refused.msg
     )
     assert len(stored(one)) == 4
+    kept = shared.vcenter.ok("vm_ovfenv_info", moid=[one.moid], export=True)["ovfenv"][0]["export"]
     checked = ok(one, enabled=False, force=True, check=True)
     assert len(stored(one)) == 4
     done = ok(one, enabled=False, force=True)
     assert one.vm.config.vAppConfig is None
     assert checked["after"] == done["after"]
+    assert checked["export"] == done["export"] == kept
+    assert checked["diff"] == done["diff"]
     assert (done["changed"], done["after"]["enabled"]) == (True, False)
-    assert ok(one, enabled=False)["changed"] is False
+    again = ok(one, enabled=False)
+    assert (again["changed"], again["export"]) == (False, None)
+    restored = ok(one, restore_from=done["export"], secret_values={"admin": SECRET})
+    assert restored["after"] == done["before"]
+    ok(one, enabled=False, force=True)
     assert "it has no vApp options (give enabled=true to add them)" in write(one, values={"a": "x"}).msg
     back = ok(one, enabled=True, unknown="create", values={"a": "x"}, transport=[GUESTINFO])
     assert (back["changed"], stored(one)) == (True, {"a": ("x", "")})
@@ -167,6 +174,22 @@ def test_everything_is_refused_at_once(shared: Estate) -> None:
         "vami.ip0.VCSA",
     ):
         assert part in sentences[0]
+
+
+@pytest.mark.flags("-esx-l", "127.0.0.1:0")
+@pytest.mark.parametrize("check", [True, False])
+def test_esxi(own: Estate, check: bool) -> None:
+    """An ESXi host keeps no vApp options, and is not asked to."""
+    one = own.existing(own.vcenter.parent)
+    port = int(own.vcenter.simulator.esx_url.rpartition(":")[2].partition("/")[0])
+    with own.vcenter.calls() as calls:
+        refused = own.vcenter.fails(
+            "vm_vapp_options", name=one.name, port=port, check=check, enabled=True, secret_values={"admin": SECRET}
+        )
+    assert RECONFIGURE not in calls
+    assert f"The vApp options of VM {one.name} are left as they are: " in refused.msg
+    assert refused.msg.endswith("is an ESXi host, and only vCenter keeps vApp options. Give the vCenter in hostname.")
+    assert SECRET not in refused.raw
 
 
 def test_concurrent_change(shared: Estate) -> None:

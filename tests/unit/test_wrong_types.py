@@ -153,6 +153,22 @@ SCENARIOS = {
     "parent": Scenario("vmfork_parent", {"name": "golden", "state": "disabled", "power_off": True, "force": True}),
     "quiesce": Scenario("vmfork_quiesce", {"name": "web-03", "method": "wait", "timeout": 60}),
     "OVF info": Scenario("vm_ovfenv_info", {}),
+    "vApp options": Scenario(
+        "vm_vapp_options",
+        {
+            "name": "stopped",
+            "enabled": True,
+            "unknown": "create",
+            "values": {"a": "x", "c.b": "y"},
+            "secret_values": {"admin": "z"},
+            "transport": ["iso"],
+            "exact": True,
+            "timeout": 60,
+        },
+    ),
+    "no vApp options": Scenario(
+        "vm_vapp_options", {"name": "stopped", "enabled": False, "force": True, "timeout": 60}
+    ),
     "OVF repair": Scenario("vm_ovfenv", {"name": "stopped", "shutdown": "hard", "timeout": 60}),
 }
 VERSIONS = ("8.0.3.0", "6.5")

@@ -245,6 +245,7 @@ def test_removal(make: Callable[..., Server]) -> None:
     assert (done["changed"], done["after"]["enabled"]) == (True, False)
     assert server.sent()[0].vAppConfigRemoved is True
     assert server.sent()[0].vAppConfig is None
+    assert [one["key"] for one in done["export"]["properties"]] == ["admin", "hostname"]
     assert any("the passwords admin cannot be read" in one for one in server.warnings)
 
 
