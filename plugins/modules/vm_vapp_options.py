@@ -184,7 +184,10 @@ options:
     description:
       - What to do with a new value for a property that is not user-configurable, which vCenter refuses.
       - V(fail) makes the task fail. V(skip) leaves the value as it is and returns the key in RV(skipped).
-        V(force) makes the property user-configurable and writes the value.
+        V(force) makes the property user-configurable and writes the value. If O(properties[].user_configurable) or
+        O(restore_from) has it as not user-configurable, it is removed and added with the value instead.
+      - Where vCenter does not accept the value of such a property when it is added either, the value is written as its
+        default. The guest gets the same.
     type: str
     choices: [fail, force, skip]
     default: fail
@@ -423,6 +426,11 @@ def _export(writer: vapp_write.VappWriter, examined: examine.Examined) -> dict[s
 
 def _reason(name: str, writer: vapp_write.VappWriter, examined: examine.Examined) -> str:
     """Return why the guest needs a power cycle to have these vApp options; empty: it does not."""
+    if examined.evidence.power_state == "suspended" and writer.change.delivered and writer.change.changes:
+        return (
+            f"VM {name} is suspended, and its guest has the vApp options of the last power-on once resumed, until "
+            "vCenter powers it off and on."
+        )
     if not writer.is_on:
         return ""
     verdict = examined.diagnosis

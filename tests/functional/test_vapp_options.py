@@ -151,7 +151,8 @@ def test_removal(shared: Estate) -> None:
     again = ok(one, enabled=False)
     assert (again["changed"], again["export"]) == (False, None)
     restored = ok(one, restore_from=done["export"], secret_values={"admin": SECRET})
-    assert restored["after"] == done["before"]
+    by_key = [{each["key"]: each for each in result["properties"]} for result in (restored["after"], done["before"])]
+    assert by_key[0] == by_key[1]
     ok(one, enabled=False, force=True)
     assert "it has no vApp options (give enabled=true to add them)" in write(one, values={"a": "x"}).msg
     back = ok(one, enabled=True, unknown="create", values={"a": "x"}, transport=[GUESTINFO])
@@ -245,6 +246,34 @@ def test_what_vcenter_refuses_while_the_vm_runs(shared: Estate) -> None:
     assert refused.msg.startswith("Could not write the vApp options of VM running: ")
     assert refused.msg.endswith("Power the VM off, run again, and power it on through vCenter.")
     assert not refused.get("changed")
+
+
+@pytest.mark.parametrize("accepted", ["refused", "accepted"])
+def test_restore_of_what_is_not_user_configurable(shared: Estate, accepted: str) -> None:
+    """The guest gets the value again, whatever vCenter thinks of it, and a second run has nothing to do."""
+    one = appliance(shared, f"fixed-{accepted}")
+    shared.vcenter.rule("vapp_fixed_value_added", "accepted")
+    fixed = {"key": "build", "value": "7", "default": "1", "user_configurable": False}
+    ok(one, unknown="create", properties=[fixed])
+    kept = shared.vcenter.ok("vm_ovfenv_info", moid=[one.moid], export=True)["ovfenv"][0]["export"]
+    try:
+        shared.vcenter.rule("vapp_fixed_value_added", accepted)
+        for loss in ("all", "value"):
+            if loss == "all":
+                ok(one, enabled=False, force=True)
+            else:
+                changed = [{"key": "build", "value": "8", "default": "8", "user_configurable": False}]
+                ok(one, properties=changed, not_user_configurable="force")
+                assert "build is not user-configurable" in write(one, restore_from=kept).msg
+            given = {"restore_from": kept, "secret_values": {"admin": SECRET}, "not_user_configurable": "force"}
+            done, again = ok(one, **given), ok(one, **given)
+            assert (done["changed"], again["changed"]) == (True, False)
+            assert stored(one)["build"] == (("7", "1") if accepted == "accepted" else ("", "7"))
+            one.power_on()
+            assert 'oe:key="build" oe:value="7"' in (one.seen or "")
+            one.power_off()
+    finally:
+        shared.vcenter.rule("vapp_fixed_value_added", "refused")
 
 
 def test_export_and_restore(shared: Estate) -> None:

@@ -16,6 +16,10 @@ LATER = "planted-9876543210-later"
 REQUESTS: dict[str, dict[str, Any]] = {
     "vapp_values_checked": {"values": {"hostname": "new"}},
     "vapp_made_configurable": {"values": {"fixed": "new"}, "not_user_configurable": "force"},
+    "vapp_fixed_value_added": {
+        "unknown": "create",
+        "properties": [{"key": "more", "value": "x", "user_configurable": False}],
+    },
     "vapp_edit_left_out": {"properties": [{"key": "hostname", "label": "New"}]},
     "vapp_change_while_on": {"values": {"hostname": "new"}},
     "password_edited_empty": {"secret_values": {"admin": LATER}, "update_secrets": "always"},
@@ -34,7 +38,7 @@ def test_writing() -> None:
 
 
 def assert_written_or_said(place: Estate, rule: str, value: str) -> None:
-    fixed = prop("fixed", "old", "d")
+    fixed = prop("fixed", default="old")
     fixed.userConfigurable = False
     one = place.appliance(f"{rule}-{value}", prop("hostname", "old", "d"), fixed, prop("admin", LATER, kind="password"))
     if rule == "vapp_change_while_on":

@@ -17,7 +17,7 @@ OF_OVF = re.compile(
     r"ovfenv|extract_|required_property|computed_|iso_|guest_rpc|password_edited|check_power_on"
     r"|event|host_client_user|multi_power_on"
 )
-OF_WRITING = re.compile(r"vapp_(values|made|edit|change)_|password_edited")
+OF_WRITING = re.compile(r"vapp_(values|made|fixed|edit|change)_|password_edited")
 OF_CLONES_WITH_OVF = re.compile(r"child_vapp_config|guestinfo_inherited|instant_clone_(event|fork_config|config_keys)")
 OF_FORKS_WITH_OVF = re.compile(r"child_vapp_config|guestinfo_inherited|child_fork_group_id|extra_config_inherited")
 

@@ -166,9 +166,7 @@ SCENARIOS = {
             "timeout": 60,
         },
     ),
-    "no vApp options": Scenario(
-        "vm_vapp_options", {"name": "stopped", "enabled": False, "force": True, "timeout": 60}
-    ),
+    "no vApp options": Scenario("vm_vapp_options", {"name": "stopped", "enabled": False, "force": True, "timeout": 60}),
     "OVF repair": Scenario("vm_ovfenv", {"name": "stopped", "shutdown": "hard", "timeout": 60}),
 }
 VERSIONS = ("8.0.3.0", "6.5")

@@ -57,6 +57,7 @@ class Change:
     :ivar secrets_kept: keys of passwords that are there, and that nobody can compare.
     :ivar secrets_written: keys of secrets that are written.
     :ivar values_written: keys of properties whose own value or default changes.
+    :ivar added_fixed: keys of properties that are added with a value and are not user-configurable.
     :ivar not_restored: keys of properties that are added without a secret that the document does not have.
     :ivar cautions: sentences about what may go wrong later.
     """
@@ -71,6 +72,7 @@ class Change:
     secrets_kept: list[str] = field(default_factory=list)
     secrets_written: list[str] = field(default_factory=list)
     values_written: list[str] = field(default_factory=list)
+    added_fixed: list[str] = field(default_factory=list)
     not_restored: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
 
@@ -183,6 +185,12 @@ class _Planner:
                 result.cautions.append(
                     f"vCenter may refuse to power VM {name} on: property {_key(one)} of type {kind.text} has no value."
                 )
+        if result.added_fixed and self._request.fixed_as_default:
+            result.cautions.append(
+                f"The values of properties of VM {name} that are not user-configurable were written as their defaults, "
+                f"since vCenter does not accept values for them: {', '.join(result.added_fixed)}. The guest gets the "
+                "same."
+            )
         if result.not_restored:
             result.cautions.append(
                 f"Secrets of VM {name} are not restored, since the document does not have them: "
@@ -260,10 +268,9 @@ class _Planner:
     def _add(self, wanted: WantedProperty) -> int:
         """Add a property; its integer key is returned, one that is not in use."""
         parts = wanted.parts or parse_key(wanted.key, self._sections())
-        key = max((*self._new, *(one.key for one in self._old)), default=-1) + 1
         kind_text = wanted.type or ("password" if wanted.secret else "string")
         prop = vim.vApp.PropertyInfo(
-            key=key,
+            key=self._free_key(),
             classId=parts[0],
             id=parts[1],
             instanceId=parts[2],
@@ -283,17 +290,44 @@ class _Planner:
         self._check_secrecy(wanted, kind_text)
         if prop.value or prop.defaultValue:
             self._result.values_written.append(_key(prop))
-        self._new[key] = prop
         self._result.changed.append(_key(prop))
-        self._operations["add"].append(vim.vApp.PropertySpec(operation="add", info=prop))
-        self._touch(STRUCTURE)
-        if prop.value:
-            self._touch(VALUES)
+        self._submit_add(prop)
         if wanted.secret:
             self._result.secrets_written.append(_key(prop))
         if any(getattr(wanted, name) is None for name in wanted.lacks):
             self._result.not_restored.append(_key(prop))
-        return key
+        return int(prop.key)
+
+    def _free_key(self) -> int:
+        """Return an integer key that no property has, nor one that is removed."""
+        return int(max((*self._new, *(one.key for one in self._old)), default=-1) + 1)
+
+    def _submit_add(self, prop: t.Any) -> None:
+        if prop.value and not prop.userConfigurable:
+            self._result.added_fixed.append(_key(prop))
+            if self._request.fixed_as_default:
+                prop.defaultValue, prop.value = prop.value, ""
+        self._new[prop.key] = prop
+        self._operations["add"].append(vim.vApp.PropertySpec(operation="add", info=prop))
+        self._touch(STRUCTURE)
+        if prop.value:
+            self._touch(VALUES)
+
+    def _submit_edit(self, old: t.Any, new: t.Any) -> None:
+        """Edit a property.
+
+        No edit may change the value of one that is not user-configurable, so such a property is removed and added.
+        """
+        self._result.changed.append(_key(old))
+        is_value = _is_password(new.type) or not _is_same_text(old.value, new.value)
+        if is_value and not new.userConfigurable and new.type != "expression":
+            new.key = self._free_key()
+            del self._new[old.key]
+            self._operations["remove"].append(vim.vApp.PropertySpec(operation="remove", removeKey=old.key))
+            self._submit_add(new)
+            return
+        self._new[old.key] = new
+        self._operations["edit"].append(vim.vApp.PropertySpec(operation="edit", info=new))
 
     def _sections(self) -> list[tuple[str, str]]:
         products = list(self._info.product or []) if self._info is not None else []
@@ -310,9 +344,12 @@ class _Planner:
         is_password = _is_password(new.type)
         self._check_secrecy(wanted, new.type)
         default = self._text(wanted, kind, wanted.default, "default")
+        value = "" if wanted.state == "reset" else self._text(wanted, kind, wanted.value, "value")
+        is_fixed = wanted.user_configurable is False and not old.userConfigurable
+        if is_fixed and value and not old.value and vapp_types.equal(kind, value, old.defaultValue or ""):
+            value = default = None  # the value was written as the default; see Request.fixed_as_default
         if default is not None and not vapp_types.equal(kind, default, old.defaultValue or ""):
             new.defaultValue = default
-        value = "" if wanted.state == "reset" else self._text(wanted, kind, wanted.value, "value")
         if kind is not None and kind.name == "expression":
             value = None
             new.value = None  # computed by vCenter, and never sent
@@ -349,13 +386,8 @@ class _Planner:
         if self._request.not_user_configurable == "skip":
             self._result.skipped.append(wanted.key)
             return True
-        if self._request.not_user_configurable == "force" and wanted.user_configurable is False:
-            self.faults.append(
-                f"property {wanted.key} is not to be user-configurable, and vCenter refuses another value for it then"
-            )
-            return True
         if self._request.not_user_configurable == "force":
-            result.userConfigurable = True
+            result.userConfigurable = wanted.user_configurable is not False
             return False
         self.faults.append(
             f"property {wanted.key} is not user-configurable (not_user_configurable=force makes it so and writes it, "
@@ -388,9 +420,7 @@ class _Planner:
             return
         self._result.secrets_written.append(_key(old))
         self._result.values_written.append(_key(old))
-        self._new[old.key] = result
-        self._result.changed.append(_key(old))
-        self._operations["edit"].append(vim.vApp.PropertySpec(operation="edit", info=result))
+        self._submit_edit(old, result)
         self._touch(VALUES)
         if _differs(old, result, compare_value=False):
             self._touch(STRUCTURE)
@@ -402,9 +432,7 @@ class _Planner:
         if is_value or not _is_same_text(old.defaultValue, new.defaultValue):
             self._result.values_written.append(_key(old))
         is_delivered = (old.value or old.defaultValue or "") != (new.value or new.defaultValue or "")
-        self._new[old.key] = new
-        self._result.changed.append(_key(old))
-        self._operations["edit"].append(vim.vApp.PropertySpec(operation="edit", info=new))
+        self._submit_edit(old, new)
         self._touch(VALUES, is_delivered)  # an edit carries the value, also when it stays as it is
         if is_value and wanted.secret:
             self._result.secrets_written.append(_key(old))

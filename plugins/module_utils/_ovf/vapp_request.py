@@ -74,6 +74,8 @@ class Request:
 
     :param enabled: ``False``: the VM has no vApp options.
     :param exact: whether properties that are not named are removed.
+    :param fixed_as_default: whether a property that is added and not user-configurable gets its value as its default,
+        for vCenter has refused it as its value. The guest gets the same.
     """
 
     enabled: bool | None = None
@@ -86,6 +88,7 @@ class Request:
     update_secrets: str = "on_create"
     exact: bool = False
     rest: vapp_export.Restored | None = None
+    fixed_as_default: bool = False
 
 
 def full_key(parts: Triple) -> str:

@@ -7,6 +7,7 @@ Private to the collection.
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _power, _privileges, _properties, _tasks
@@ -66,6 +67,12 @@ class VappWriter:
             _tasks.run(self._session, self._deadline, self.what, self._submit, again=self._is_still_needed)
         except _errors.OperationFailed as error:
             self.is_written = False
+            is_other_way_left = bool(self.change.added_fixed) and not self._request.fixed_as_default
+            if error.fault == "NotUserConfigurableProperty" and is_other_way_left:
+                self._request = dataclasses.replace(self._request, fixed_as_default=True)
+                self._judge()
+                self.write()
+                return
             if self.is_on and error.fault in ("InvalidPowerState", "InvalidState"):
                 raise _errors.OperationFailed(
                     f"{error.sentence} Power the VM off, run again, and power it on through vCenter.", error.fault

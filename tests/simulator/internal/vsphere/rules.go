@@ -288,6 +288,8 @@ var ruleTable = []Rule{
 		Statement: "Another value for a property that is not user-configurable is refused with this fault."},
 	{Name: "vapp_made_configurable", Source: assumption + ": vmware-tanzu/vm-operator issue 181 does the one and then the other", Choices: []string{"accepted", "refused"},
 		Statement: "One edit can make a property user-configurable and give it a value."},
+	{Name: "vapp_fixed_value_added", Source: assumption, Choices: []string{"refused", "accepted"},
+		Statement: "A property that is not user-configurable is added without a value only; it may have a default."},
 	{Name: "vapp_edit_left_out", Source: assumption, Choices: []string{"kept", "cleared"},
 		Statement: "A field that an edit of a property leaves out stays as it is; the value does not, and an empty field is cleared."},
 	{Name: "vapp_change_while_on", Source: assumption + ": hashicorp/terraform-provider-vsphere issue 393 powers the VM off first", Choices: []string{"accepted", "InvalidPowerState"},

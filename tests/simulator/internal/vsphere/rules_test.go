@@ -547,10 +547,15 @@ var ruleTests = map[string]struct {
 	}},
 	"vapp_made_configurable": {test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
-		b.setVApp(vm, options(prop(1, "a", "string", "x", func(p *types.VAppPropertyInfo) { p.UserConfigurable = nil })))
+		b.setVApp(vm, options(prop(1, "a", "string", "", byDefault("x"), func(p *types.VAppPropertyInfo) { p.UserConfigurable = nil })))
 		made := types.VAppPropertyInfo{Key: 1, Value: "y", UserConfigurable: types.NewBool(true)}
 		fault := map[string]string{"refused": "NotUserConfigurableProperty", "accepted": ""}[choice]
 		b.reconfigure(vm, types.VirtualMachineConfigSpec{VAppConfig: &types.VmConfigSpec{Property: []types.VAppPropertySpec{edit(made)}}}, fault)
+	}},
+	"vapp_fixed_value_added": {test: func(b *bed, choice string) {
+		fixed := prop(1, "a", "string", "x", func(p *types.VAppPropertyInfo) { p.UserConfigurable = types.NewBool(false) })
+		fault := map[string]string{"refused": "NotUserConfigurableProperty", "accepted": ""}[choice]
+		b.reconfigure(b.vm("DC0_H0_VM0"), types.VirtualMachineConfigSpec{VAppConfig: options(fixed)}, fault)
 	}},
 	"vapp_edit_left_out": {test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")

@@ -40,6 +40,8 @@ func (r *rules) checkedProperties(old, list []types.VAppPropertyInfo) types.Base
 			return withText(&types.InvalidPropertyType{VAppPropertyFault: propertyFault(p)}, "Type "+p.Type+" of property "+fullKey(p)+" is not valid.")
 		case existed && was.Value != p.Value && p.Type != "expression" && !configurable:
 			return withText(&types.NotUserConfigurableProperty{VAppPropertyFault: propertyFault(p)}, "Property "+fullKey(p)+" is not user configurable.")
+		case !existed && p.Value != "" && p.Type != "expression" && !configurable && r.is("vapp_fixed_value_added", "refused"):
+			return withText(&types.NotUserConfigurableProperty{VAppPropertyFault: propertyFault(p)}, "Property "+fullKey(p)+" is not user configurable.")
 		case p.Type == "expression" || r.is("vapp_values_checked", "no"):
 		case !isPropertyValue(p.Type, p.Value), !isPropertyValue(p.Type, p.DefaultValue):
 			return withText(&types.InvalidPropertyValue{VAppPropertyFault: propertyFault(p)}, "Value "+p.Value+" of property "+fullKey(p)+" is not valid for type "+p.Type+".")

@@ -203,6 +203,36 @@ def test_power_cycle(make: Callable[..., Server]) -> None:
     assert "VM VM1 is powered on" in done["power_cycle_reason"]
 
 
+def test_suspended_vm(make: Callable[..., Server]) -> None:
+    """What is resumed has the memory of before."""
+    server = make("suspended")
+    labelled = server.run(properties=[{"key": "hostname", "label": "Name"}])
+    done = server.run(values={"hostname": "new"})
+    assert (labelled["needs_power_cycle"], done["needs_power_cycle"]) == (False, True)
+    assert "VM VM1 is suspended" in done["power_cycle_reason"]
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_value_that_vcenter_adds_as_a_default_only(make: Callable[..., Server], carried_out: bool) -> None:
+    """It is sent as the value first, and once more as the default; other refusals are not tried twice."""
+    server = make()
+    what = "NotUserConfigurableProperty" if carried_out else "InvalidPropertyValue"
+    refusal = getattr(vim.fault, what)(id="a", category="", label="", type="", value="", msg="It is not valid.")
+    server.vcenter.fail(RECONFIGURE, refusal, times=1)
+    given = {"unknown": "create", "properties": [{"key": "a", "value": "x", "user_configurable": False}]}
+    if not carried_out:
+        with pytest.raises(_errors.OperationFailed):
+            server.run(**given)
+        assert len(server.sent()) == 1
+        return
+    done = server.run(**given)
+    first, second = (spec.vAppConfig.property[0].info for spec in server.sent())
+    assert (first.value, first.defaultValue, second.value, second.defaultValue) == ("x", "", "", "x")
+    assert done["changed"]
+    assert any("were written as their defaults" in one for one in server.warnings)
+    assert not server.run(**given)["changed"]
+
+
 def test_secrets(make: Callable[..., Server]) -> None:
     server = make()
     done = server.run(secret_values={"admin": SECRET, "hostname": SECRET}, update_secrets="always")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -253,10 +254,36 @@ def test_another_version() -> None:
 def test_value_that_is_not_user_configurable() -> None:
     document = exported(SHAPES["not user-configurable"])
     info = options(prop(1, "a", userConfigurable=False, value="other", defaultValue="y"))
-    for how, sentence in {"fail": "is not user-configurable", "force": "is not to be user-configurable"}.items():
-        with pytest.raises(_errors.Refused, match=sentence):
-            vapp_change.plan("VM1", info, request(restore_from=document, not_user_configurable=how))
+    with pytest.raises(_errors.Refused, match="is not user-configurable"):
+        vapp_change.plan("VM1", info, request(restore_from=document))
     assert not vapp_change.plan("VM1", info, request(restore_from=document, not_user_configurable="skip")).changes
+
+
+@pytest.mark.parametrize("as_default", [False, True])
+@pytest.mark.parametrize("before", ["gone", "other value", "user-configurable", "other default"])
+def test_restore_of_what_is_not_user_configurable(before: str, as_default: bool) -> None:
+    """It is added anew in the one reconfigure, and with its value as its default where vCenter refuses the value."""
+    document = exported(SHAPES["not user-configurable"])
+    fields = {"userConfigurable": before == "user-configurable", "value": "other", "defaultValue": "y"}
+    if before == "other default":
+        fields.update(value="", defaultValue="other")
+    info = None if before == "gone" else options(prop(1, "a", **fields), prop(5, "b", value="kept"))
+    wanted = request(restore_from=document, not_user_configurable="force")
+    change = vapp_change.plan("VM1", info, dataclasses.replace(wanted, fixed_as_default=as_default))
+    operations = [(one.operation, one.removeKey or one.info.key) for one in change.spec.property]
+    assert operations == ([("add", 0)] if before == "gone" else [("remove", 1), ("add", 6)])
+    restored = next(one for one in change.after.property if one.id == "a")
+    assert (restored.value, restored.defaultValue) == (("", "x") if as_default else ("x", "y"))
+    assert restored.userConfigurable is False
+    assert change.changed == change.added_fixed == change.values_written == ["a"]
+    assert change.needs >= {vapp_change.STRUCTURE}
+    assert change.delivered
+    assert any("as their defaults" in one and one.endswith("The guest gets the same.") for one in change.cautions) is (
+        as_default
+    )
+    for again in ("fail", "force"):
+        same = request(restore_from=document, not_user_configurable=again)
+        assert not vapp_change.plan("VM1", change.after, same).changes
 
 
 def test_cases_of_the_other_file_are_still_exported() -> None:
