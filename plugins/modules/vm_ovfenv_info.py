@@ -460,7 +460,12 @@ ovfenv:
           description: V(high), V(medium) or V(low).
           type: str
         evidence:
-          description: What the verdict rests on; every statement names its source.
+          description:
+            - What the verdict rests on; every statement names its source.
+            - Of a running VM that vCenter did not power on, also what else such a power-on does and, by the data of
+              vCenter, is missing. That is placement by DRS and admission control, protection by vSphere HA, the start
+              order of a vApp, what comes from network protocol profiles, a pending guest customization, the key of an
+              encrypted VM, the task and event of a power-on, and a name that tells who did it.
           type: list
           elements: str
         warnings:

@@ -663,6 +663,27 @@ def test_ip_pools_are_read_once_for_vms_that_are_off_and_need_them(shared: Estat
     assert "gateway (network Nowhere has no IP pool)" in entry(shared, "pools-0")["diagnosis"]["message"]
 
 
+def test_what_else_is_missing(shared: Estate) -> None:
+    """Said of a VM that its ESXi host started, and not of one that vCenter did."""
+    lines = {
+        "events: neither a task of vCenter nor a DrsVmPoweredOnEvent belongs to the power-on",
+        "inventory: vSphere HA does not protect it",
+        "inventory: a guest customization is pending",
+        "inventory: is encrypted; vCenter gives ESXi hosts the key, and this host had it",
+        "configured: vCenter takes gateway from network protocol profiles at its power-on only",
+    }
+    for origin in ("esxi", "ha", "vcenter"):
+        properties = [prop("hostname", "web")]
+        if origin != "vcenter":  # which would refuse it
+            properties.append(prop("gateway", kind="expression", default="${gateway:Nowhere}"))
+        one = shared.appliance(f"besides-{origin}", *properties)
+        one.power_on(origin)
+        told = {"ha_protected": False, "encrypted": True, "customization_pending": True}
+        shared.vcenter.control("PATCH", f"vms/{one.moid}", told)
+        evidence = set(entry(shared, one.name)["diagnosis"]["evidence"])
+        assert lines & evidence == (set() if origin == "vcenter" else lines)
+
+
 # --- forks and vApps ------------------------------------------------------------------------------------------------
 
 

@@ -198,6 +198,11 @@ def in_words(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
 
 
+def listed(names: t.Sequence[str], shown: int = 3) -> str:
+    """Names for a sentence: ``a, b, c and 2 more``."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
 def _key(info: t.Any) -> str:
     return ".".join(part for part in (info.classId, info.id, info.instanceId) if part)
 

@@ -16,12 +16,13 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import impact, origin
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import bypassed, impact, origin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import (
     GUESTINFO,
     ISO,
     in_words,
     is_build_metadata,
+    listed,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Difference, Evidence
@@ -49,9 +50,6 @@ REMEDIES = (
     ASK_VENDOR,
     GRANT_PRIVILEGE,
 )
-
-HOST_ORIGINS = ("esxi_direct", "ha_restart", "host_system")
-"""Power-ons that vCenter had no part in."""
 
 
 @dataclass(frozen=True)
@@ -496,7 +494,7 @@ ROWS: tuple[Row, ...] = (
         lambda e: _iso(e) and _image_connected(e) and _origin(e) == "vcenter", HIGH, NONE,
         "{name} has its OVF environment in its CD-ROM drive."),
     Row("13b", "delivered_iso", None,
-        lambda e: _iso(e) and _image_connected(e) and _origin(e) not in HOST_ORIGINS, MEDIUM, NONE,
+        lambda e: _iso(e) and _image_connected(e) and _origin(e) not in origin.HOST_ORIGINS, MEDIUM, NONE,
         "{name} has an OVF environment in its CD-ROM drive; it may be that of an earlier power-on."),
     Row("13c", "not_delivered", "no_cdrom",
         lambda e: _iso_only(e) and not e.iso.cdrom_present, HIGH, ADD_CDROM,
@@ -504,7 +502,7 @@ ROWS: tuple[Row, ...] = (
         "Add one; the next power-on through vCenter delivers."),
     # Somebody may have taken it out after the guest had read it.
     Row("13d", "not_delivered", "iso_not_connected",
-        lambda e: _iso_only(e) and _origin(e) not in HOST_ORIGINS, MEDIUM, POWER_CYCLE,
+        lambda e: _iso_only(e) and _origin(e) not in origin.HOST_ORIGINS, MEDIUM, POWER_CYCLE,
         "{name} is to get its OVF environment by CD-ROM, and there is none connected in its drive."),
     Row("15", "lost", "powered_on_from_esxi",
         lambda e: e.guest.state == "no_value" and not _iso_only(e) and _origin(e) == "esxi_direct", HIGH, POWER_CYCLE,
@@ -691,8 +689,8 @@ def _words(e: Evidence) -> dict[str, str]:
             if _image_connected(e)
             else "no image of vCenter's is connected in its drive"
         ),
-        "required": _listed([one.key for one in e.configured.required_empty]),
-        "lacking": _listed(e.lacking_pools or ()),
+        "required": listed([one.key for one in e.configured.required_empty]),
+        "lacking": listed(e.lacking_pools or ()),
         "connection": e.connection_state,
         "other": e.document_of or "",
         "since": f" since {_time(power_on.read_since)}" if power_on.read_since else "",
@@ -784,6 +782,7 @@ def _statements(e: Evidence) -> t.Iterator[str]:
         yield f"events: {_UNREAD[one]} could not be read"
     for change in e.power_on.reconfigured[-1:]:
         yield f"events: vApp options changed at {_time(change.time)}{' by ' + change.user if change.user else ''}"
+    yield from bypassed.statements(e)
 
 
 def _configured_statements(e: Evidence) -> t.Iterator[str]:
@@ -801,9 +800,9 @@ def _configured_statements(e: Evidence) -> t.Iterator[str]:
     if unset := _unset(e):
         yield f"configured: {unset}"
     if required := e.configured.required_empty:
-        yield f"configured: required properties without a value: {_listed([one.key for one in required])}"
+        yield f"configured: required properties without a value: {listed([one.key for one in required])}"
     if e.lacking_pools:
-        yield f"ip pools: vCenter cannot compute {_listed(e.lacking_pools)}"
+        yield f"ip pools: vCenter cannot compute {listed(e.lacking_pools)}"
     if e.lacking_pools is None:
         yield "ip pools: not readable, and needed at a power-on"
     if e.rpc_denied:
@@ -910,17 +909,17 @@ def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
     if required := e.configured.required_empty:
         yield (
             "vCenter refuses to power the VM on while required properties have no value: "
-            f"{_listed([one.key for one in required])}."
+            f"{listed([one.key for one in required])}."
         )
     computed = [one.key for one in properties if one.source == "computed" or one.type.startswith(("expression", "ip:"))]
     if computed:
         yield (
-            f"vCenter computes {_listed(computed)} at a power-on. Where it cannot (no IP pool for the network, no free "
+            f"vCenter computes {listed(computed)} at a power-on. Where it cannot (no IP pool for the network, no free "
             "address), the VM does not start, though on its ESXi host it did."
         )
     if addresses := [one.key for one in properties if one.type.startswith("ip") or _ADDRESS.search(in_words(one.key))]:
         yield (
-            f"An appliance that applies its values at every boot takes its network from {_listed(addresses)}: "
+            f"An appliance that applies its values at every boot takes its network from {listed(addresses)}: "
             "compare them with what it uses now."
         )
     elif properties:
@@ -938,10 +937,6 @@ def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
                 "A fork or an Instant Clone made by other tools may look the same, and a power cycle destroys what it "
                 "was forked for: make sure that it is none."
             )
-
-
-def _listed(names: t.Sequence[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 # --- what it means --------------------------------------------------------------------------------------------------

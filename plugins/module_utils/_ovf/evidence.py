@@ -97,6 +97,9 @@ class Evidence:
         guest was made: its parent, unless somebody copied it.
     :param rpc_denied: extraConfig restricts info-get in the guest.
     :param listed_before: an earlier report had properties for this VM.
+    :param in_cluster: whether its ESXi host is in a cluster; ``None``: not known.
+    :param ha_protected: whether vSphere HA protects it; ``None``: vSphere HA is off, or it is not known.
+    :param customization_pending: a guest customization waits for the guest.
     :param lacking_pools: what vCenter could not compute for a VM that is off, and why; ``None``: it needs IP pools, and
         they could not be read.
     """
@@ -120,4 +123,8 @@ class Evidence:
     guest: GuestView = field(default_factory=GuestView)
     power_on: PowerOn = field(default_factory=PowerOn)
     differences: tuple[Difference, ...] = ()
+    in_cluster: bool | None = None
+    ha_protected: bool | None = None
+    is_encrypted: bool = False
+    customization_pending: bool = False
     lacking_pools: tuple[str, ...] | None = ()

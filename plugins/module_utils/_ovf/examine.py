@@ -28,6 +28,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
+    bypassed,
     configured,
     diagnosis,
     differences,
@@ -133,25 +134,26 @@ def examine(
 ) -> list[Examined]:
     """Examine every VM of a selection; they are returned sorted by name."""
     found = _inventory.find_vms(session, selection, PATHS)
-    hosts = {one.values["runtime.host"] for one in found if one.values.get("runtime.host") is not None}
-    host_names = _inventory.names(session, hosts)
+    hosts = _hosts(session, found)
     logins = {one.moid: _login(one, questions, named=not selection.is_scope) for one in found}
     # The details tell also what was forked from what, without which the document of a parent seems to be a VM's own.
     interesting = [one for one in found if _has_vapp_options(one) or logins[one.moid] is not None]
-    details = _properties.read(session, [one.vm for one in interesting], [*DETAILS, *questions.fork_paths])
+    detail_paths = [*DETAILS, *bypassed.paths(session.api_version), *questions.fork_paths]
+    details = _properties.read(session, [one.vm for one in interesting], detail_paths)
     found = [replace(one, values={**one.values, **details.get(one.vm, {})}) for one in found]
     by_uuid = {one.values.get("config.instanceUuid", "").lower(): one.moid for one in found}
     power_ons = _power_ons(session, deadline, found, questions.lookback)
 
     def ask(one: _inventory.Found) -> Evidence:
         known = _what_is_known(session, one, questions, by_uuid, power_ons)
+        known = replace(known, in_cluster=hosts.get(one.values.get("runtime.host"), UNKNOWN_HOST).in_cluster)
         return _ask_vm(session, deadline, one, known, questions.probe, logins[one.moid])
 
     with ThreadPoolExecutor(AT_ONCE, initializer=session.budget.shared()) as pool:
         evidence = list(pool.map(ask, found))
     evidence = _with_pools(session, found, _with_owners(session, found, evidence))
     result = [
-        Examined(one, host_names.get(one.values.get("runtime.host")), known, diagnosis.judge(known))
+        Examined(one, hosts.get(one.values.get("runtime.host"), UNKNOWN_HOST).name, known, diagnosis.judge(known))
         for one, known in zip(found, evidence, strict=True)
     ]
     return sorted(result, key=lambda one: (one.found.name, one.found.moid))
@@ -192,7 +194,30 @@ def _what_is_known(
         ),
         iso=_iso(values),
         power_on=power_on,
+        **bypassed.known(values),
     )
+
+
+class Host(t.NamedTuple):
+    """An ESXi host; ``None``: not known."""
+
+    name: str | None = None
+    in_cluster: bool | None = None
+
+
+UNKNOWN_HOST = Host()
+
+
+def _hosts(session: Session, found: t.Sequence[_inventory.Found]) -> dict[t.Any, Host]:
+    """Read what must be known of the VMs' ESXi hosts, of all in one request."""
+    hosts = {one.values["runtime.host"] for one in found if one.values.get("runtime.host") is not None}
+    return {
+        host: Host(
+            _inventory.unescape(values["name"]) if "name" in values else None,
+            isinstance(values["parent"], vim.ClusterComputeResource) if "parent" in values else None,
+        )
+        for host, values in _properties.read(session, hosts, ["name", "parent"]).items()
+    }
 
 
 def _ask_vm(

@@ -37,6 +37,9 @@ POWER_ON_TASKS = (
 INSTANT_CLONE_TASK = "VirtualMachine.instantClone"
 """The same of the task that makes an instant clone, which runs from its birth on. The task is the clone's source's."""
 
+HOST_ORIGINS = ("esxi_direct", "ha_restart", "host_system")
+"""Origins of power-ons that vCenter had no part in."""
+
 NEAR = datetime.timedelta(minutes=10)
 """How far an event may be from ``runtime.bootTime`` and still tell of the same power-on: events are told by vCenter's
 clock, the boot time by the ESXi host's."""

@@ -32,6 +32,9 @@ func (s *Simulator) controlVM(r *http.Request) (any, error) {
 		FTRole     *int32                               `json:"fault_tolerance_role"` // 1 is the primary VM, 2 the secondary, 0 none
 		VCenter    bool                                 `json:"is_vcenter"`
 		ChainLimit *int                                 `json:"chain_limit"` // of delta disks; 0 is that of vSphere
+		Protected  *bool                                `json:"ha_protected"`
+		Encrypted  bool                                 `json:"encrypted"`
+		Pending    bool                                 `json:"customization_pending"`
 	}
 	if err := decode(r, &request); err != nil {
 		return nil, err
@@ -56,6 +59,18 @@ func (s *Simulator) controlVM(r *http.Request) (any, error) {
 		}
 		if request.FTRole != nil {
 			showFaultTolerance(ctx, object, *request.FTRole)
+		}
+		if request.Protected != nil {
+			state := &types.VirtualMachineRuntimeInfoDasProtectionState{DasProtected: *request.Protected}
+			ctx.Update(object, []types.PropertyChange{{Name: "runtime.dasVmProtection", Val: state}})
+		}
+		if request.Encrypted {
+			key := &types.CryptoKeyId{KeyId: "vmforksim-key", ProviderId: &types.KeyProviderId{Id: "vmforksim-provider"}}
+			ctx.Update(object, []types.PropertyChange{{Name: "config.keyId", Val: key}})
+		}
+		if request.Pending {
+			info := &types.GuestInfoCustomizationInfo{CustomizationStatus: string(types.GuestInfoCustomizationStatusTOOLSDEPLOYPKG_PENDING)}
+			ctx.Update(object, []types.PropertyChange{{Name: "guest.customizationInfo", Val: info}})
 		}
 		if request.VCenter {
 			s.becomeVCenter(ctx, object)

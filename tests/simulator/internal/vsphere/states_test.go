@@ -30,6 +30,23 @@ func TestFaultToleranceRole(t *testing.T) {
 	}
 }
 
+func TestWhatAPowerOnThroughVCenterSees(t *testing.T) {
+	b := start(t)
+	vm := b.vm("DC0_H0_VM0")
+	before := b.read(vm, "config.keyId", "guest.customizationInfo", "runtime.dasVmProtection")
+	if before.Guest != nil && before.Guest.CustomizationInfo != nil || before.Runtime.DasVmProtection != nil {
+		t.Errorf("shown of an ordinary VM: %+v %+v", before.Guest, before.Runtime.DasVmProtection)
+	}
+	b.patch("vms/"+vm.Value, map[string]any{"ha_protected": false, "encrypted": true, "customization_pending": true})
+	after := b.read(vm, "config.keyId", "guest.customizationInfo", "runtime.dasVmProtection")
+	if state := after.Runtime.DasVmProtection; state == nil || state.DasProtected {
+		t.Errorf("protection: %+v", state)
+	}
+	if after.Config.KeyId == nil || after.Guest.CustomizationInfo.CustomizationStatus != "TOOLSDEPLOYPKG_PENDING" {
+		t.Errorf("key %+v, customization %+v", after.Config.KeyId, after.Guest.CustomizationInfo)
+	}
+}
+
 // vCenter's settings and its hosts tell where it is; nothing else does.
 func TestOwnVM(t *testing.T) {
 	for _, with := range []func(*Options){func(*Options) {}, withGuests} {

@@ -38,7 +38,9 @@ def examined(
         for number, values in enumerate(vms)
     ]
     content = SimpleNamespace(rootFolder=vim.Folder("group-d1"))
-    session: Any = SimpleNamespace(budget=Budget(), is_vcenter=True, content=content, current_time=lambda: clock)
+    session: Any = SimpleNamespace(
+        api_version=(8, 0, 3, 0), budget=Budget(), is_vcenter=True, content=content, current_time=lambda: clock
+    )
     monkeypatch.setattr(examine._inventory, "find_vms", lambda *_given: found)
     monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
     # With the time over, no VM is asked for its document.
@@ -162,7 +164,7 @@ def test_ip_pools_are_read_once_for_each_datacenter_that_needs_them(monkeypatch:
     content = SimpleNamespace(
         rootFolder=vim.Folder("group-d1"), ipPoolManager=SimpleNamespace(QueryIpPools="QueryIpPools")
     )
-    session: Any = SimpleNamespace(budget=Budget(), is_vcenter=True, content=content, ask=ask)
+    session: Any = SimpleNamespace(api_version=(8, 0, 3, 0), budget=Budget(), is_vcenter=True, content=content, ask=ask)
     monkeypatch.setattr(examine._inventory, "find_vms", lambda *_given: found)
     monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
     looked = examine.examine(session, Deadline(0), _inventory.Selection(), QUESTIONS)
