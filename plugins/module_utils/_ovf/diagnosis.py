@@ -96,9 +96,14 @@ def _image_connected(e: Evidence) -> bool:
     return e.iso.connected and e.iso.backing is not None
 
 
+def _may_be_refused(e: Evidence) -> bool:
+    """Return whether the VM is off and vCenter may refuse to power it on, which counts more than what is delivered."""
+    return e.power_state == "poweredOff" and bool(e.configured.required_empty or e.lacking_pools)
+
+
 def _no_transport(e: Evidence) -> bool:
     """Whether nothing will be delivered, and the rows for documents of other origin (6, 8) have nothing to say."""
-    return not _guestinfo(e) and not _iso(e) and not _has_anothers(e) and not _injected(e)
+    return not _may_be_refused(e) and not _guestinfo(e) and not _iso(e) and not _has_anothers(e) and not _injected(e)
 
 
 def _document(e: Evidence) -> Document | None:
@@ -204,7 +209,7 @@ def _metadata_only(e: Evidence) -> bool:
 def _nothing_configurable(e: Evidence) -> bool:
     configured = e.configured
     asks = any(one.user_configurable for one in configured.properties)
-    return _nothing_beside(e) and not configured.delivers_by and not asks
+    return not _may_be_refused(e) and _nothing_beside(e) and not configured.delivers_by and not asks
 
 
 def _changed(e: Evidence) -> bool:
