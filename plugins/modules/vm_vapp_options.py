@@ -171,6 +171,17 @@ options:
       - What the VM has besides is left as it is, unless O(exact) is true. If the VM has another product or version, the
         task fails unless O(force) is true.
     type: dict
+  restore_keys:
+    description:
+      - Full keys of the properties to restore, if it is not all of them.
+      - What else O(restore_from) has, such as products and transports, is written to a VM without vApp options only.
+    type: list
+    elements: str
+  overwrite:
+    description:
+      - Whether O(restore_from) may change a VM that has properties of it. With V(false) the task fails if it would.
+    type: bool
+    default: true
   unknown:
     description:
       - What to do with properties that the VM does not have.
@@ -491,6 +502,8 @@ SPEC: _arguments.Spec = {
         },
     },
     "restore_from": {"type": "dict"},
+    "restore_keys": {"type": "list", "elements": "str", "no_log": False},
+    "overwrite": {"type": "bool", "default": True},
     "unknown": {"type": "str", "choices": ["fail", "create"], "default": "fail"},
     "not_user_configurable": {"type": "str", "choices": ["fail", "force", "skip"], "default": "fail"},
     "exact": {"type": "bool", "default": False},

@@ -173,7 +173,8 @@ def check_playbook(name: str, variables: set[str]) -> None:
 
 def extra_variables(words: list[str]) -> set[str]:
     """Names of the variables that a command line sets."""
-    given = [value for flag, value in itertools.pairwise(words) if flag in ("-e", "--extra-vars")]
+    pairs = itertools.pairwise(words)
+    given = [value for flag, value in pairs if flag in ("-e", "--extra-vars") and not value.startswith("@")]
     return {key for one in given for key in (json.loads(one) if one.startswith("{") else parse_kv(one))}
 
 

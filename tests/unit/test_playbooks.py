@@ -44,9 +44,23 @@ def test_variables_of_ovf_playbooks_are_known() -> None:
     assert connection <= set(variables)
 
 
+def test_variables_of_the_restore_are_known() -> None:
+    text = (ROOT / "playbooks" / "vapp_restore.yml").read_text() + (
+        ROOT / "playbooks/vars/vapp_restore.yml"
+    ).read_text()
+    plugins = {path.stem for kind in ("filter", "lookup") for path in (ROOT / "plugins" / kind).glob("*.py")}
+    playbooks = {path.stem for path in (ROOT / "playbooks").glob("*.yml")} | {"vapp_backup"}
+    listed = text.partition("- name:")[0]
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())["__ovfenv_known_variables"]
+    for names in (set(re.findall(r"(?<!\w)vapp_\w+", text)), set(re.findall(r"^#   (vapp_\w+)", listed, re.MULTILINE))):
+        assert names - plugins - playbooks <= set(variables)
+    used = set(re.findall(r"(?<!\w)vapp_\w+", text.partition("- name:")[2])) - plugins - playbooks
+    assert used <= set(re.findall(r"vapp_\w+", listed)), "the comment lists what is used"
+
+
 def test_misspelt_variables_are_reported() -> None:
     """By their names alone, and only they."""
-    for path in (ROOT / "playbooks").glob("ovfenv_*.yml"):
+    for path in [*(ROOT / "playbooks").glob("ovfenv_*.yml"), ROOT / "playbooks" / "vapp_restore.yml"]:
         (play,) = yaml.safe_load(path.read_text())
         assert play["tasks"][0]["ansible.builtin.import_tasks"] == "tasks/ovfenv_variables.yml"
     given = {

@@ -106,6 +106,8 @@ def plan(name: str, info: t.Any, request: Request) -> Change:
     """
     if request.enabled is False:
         return _removal(name, info, request.force)
+    if request.part is not None and info is not None:
+        request = replace(request.part, fixed_as_default=request.fixed_as_default)
     planner = _Planner(info, request)
     if info is None and request.enabled is not True:
         planner.faults.append("it has no vApp options (give enabled=true to add them)")
@@ -118,7 +120,14 @@ def plan(name: str, info: t.Any, request: Request) -> Change:
         raise _errors.Refused(
             f"The vApp options of VM {name} are left as they are: {'; '.join(dict.fromkeys(planner.faults))}."
         )
-    return planner.change(name)
+    change = planner.change(name)
+    if change.changes and not request.overwrite and planner.named:
+        raise _errors.Refused(
+            f"The vApp options of VM {name} are left as they are: it has properties of the document, such as "
+            f"{planner.named[0]}, and differs from it in {', '.join(change.differences)}. Give overwrite=true to "
+            "write it all the same."
+        )
+    return change
 
 
 def lost(info: t.Any) -> str:
@@ -153,7 +162,10 @@ def _removal(name: str, info: t.Any, force: bool) -> Change:
 
 
 class _Planner:
-    """Collect the parts of a change, and what is wrong with the request."""
+    """Collect the parts of a change, and what is wrong with the request.
+
+    :ivar named: full keys of the requested properties that are there.
+    """
 
     def __init__(self, info: t.Any, request: Request) -> None:
         self._request = request
@@ -165,6 +177,7 @@ class _Planner:
         self._after: dict[str, t.Any] = {}
         self._result = Change()
         self.faults: list[str] = []
+        self.named: list[str] = []
 
     def change(self, name: str) -> Change:
         """Return the change, when nothing is wrong."""
@@ -228,6 +241,7 @@ class _Planner:
         for wanted in self._request.properties:
             found = [one for one in self._old if _matches(one, wanted)]
             named.update(one.key for one in found)
+            self.named += map(_key, found)
             if len(found) > 1:
                 self.faults.append(
                     f"{len(found)} properties have the key {wanted.key} (name it by id, class_id and instance_id)"
@@ -583,11 +597,6 @@ def _ip_fields(wanted: IpAllocation) -> list[tuple[str, t.Any, str]]:
         ("ipAllocationPolicy", wanted.policy, VALUES),
         ("ipProtocol", wanted.protocol, VALUES),
     ]
-
-
-def without_secrets(request: Request) -> Request:
-    """Return the request as it can be compared with what was written: passwords are there already."""
-    return replace(request, update_secrets="on_create")
 
 
 def _has(info: t.Any, fields: t.Mapping[str, t.Any]) -> bool:

@@ -76,6 +76,8 @@ class Request:
     :param exact: whether properties that are not named are removed.
     :param fixed_as_default: whether a property that is added and not user-configurable gets its value as its default,
         for vCenter has refused it as its value. The guest gets the same.
+    :param overwrite: whether properties that are there may be changed.
+    :param part: what is written instead to a VM that has vApp options, when only some of a document is restored.
     """
 
     enabled: bool | None = None
@@ -87,8 +89,15 @@ class Request:
     not_user_configurable: str = "fail"
     update_secrets: str = "on_create"
     exact: bool = False
+    overwrite: bool = True
     rest: vapp_export.Restored | None = None
     fixed_as_default: bool = False
+    part: Request | None = None
+
+    def without_secrets(self) -> Request:
+        """Return the request as it can be compared with what was written: passwords are there already."""
+        part = None if self.part is None else self.part.without_secrets()
+        return replace(self, update_secrets="on_create", part=part)
 
 
 def full_key(parts: Triple) -> str:
@@ -124,9 +133,19 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
         faults += vapp_export.faults(source)
     if faults:
         source = None
+    keys = params["restore_keys"]
+    if keys is not None and params["restore_from"] is None:
+        faults.append("restore_keys is given without restore_from")
+    if not params["overwrite"] and params["restore_from"] is None:
+        faults.append("overwrite=false is given without restore_from")
+    if keys is not None and params["exact"]:
+        faults.append("restore_keys is given with exact, which would remove all other properties")
     properties = [_property(entry, number, faults) for number, entry in enumerate(params["properties"] or [])]
     if source is not None:
-        properties = _with_restored(properties, source["properties"], faults)
+        restored = [one for one in source["properties"] if keys is None or _key_of(one) in keys]
+        lacking = sorted(set(keys or []) - {_key_of(one) for one in restored})
+        faults += [f"restore_from has no property {key} of restore_keys" for key in lacking]
+        properties = _with_restored(properties, restored, faults)
     for name in ("values", "secret_values"):
         properties = _with_values(properties, name, params[name] or {}, faults)
     identities = [one.identity for one in properties]
@@ -150,18 +169,28 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
     if faults:
         raise _errors.BadInput(f"The options are not valid: {'; '.join(faults)}. Nothing was changed.")
     ip, transport = params["ip_allocation"], params["transport"]
-    if source is not None:
-        ip = ip or source["ip_allocation"]
-        transport = source["transport"] if transport is None else transport
-    return Request(
-        **{name: params[name] for name in ("force", "not_user_configurable", "update_secrets", "exact")},
+    request = Request(
+        **{name: params[name] for name in ("force", "not_user_configurable", "update_secrets", "exact", "overwrite")},
         enabled=True if source is not None else params["enabled"],
         unknown="create" if source is not None else params["unknown"],
         properties=tuple(properties),
         transport=None if transport is None else tuple(dict.fromkeys(transport)),
-        rest=None if source is None else vapp_export.rest(source),
         ip_allocation=None if ip is None else _ip_allocation(ip),
     )
+    if source is None:
+        return request
+    return replace(
+        request,
+        transport=tuple(dict.fromkeys(source["transport"])) if request.transport is None else request.transport,
+        ip_allocation=request.ip_allocation or _ip_allocation(source["ip_allocation"]),
+        rest=vapp_export.rest(source),
+        part=None if keys is None else request,
+    )
+
+
+def _key_of(entry: t.Mapping[str, t.Any]) -> str:
+    """Return the full key of a property of a document."""
+    return full_key((entry["class_id"], entry["id"], entry["instance_id"]))
 
 
 def _ip_allocation(given: t.Mapping[str, t.Any]) -> IpAllocation:
@@ -220,7 +249,7 @@ def _with_restored(
     left = list(properties)
     for entry in restored:
         parts = (entry["class_id"], entry["id"], entry["instance_id"])
-        key = full_key(parts)
+        key = _key_of(entry)
         faults += _wrong_key(key)
         wanted = WantedProperty(
             key=key,

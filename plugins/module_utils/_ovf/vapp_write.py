@@ -116,7 +116,7 @@ class VappWriter:
     def _confirm(self) -> None:
         self.after = self._read()
         try:
-            left = vapp_change.plan(self._name, self.after, vapp_change.without_secrets(self._request))
+            left = vapp_change.plan(self._name, self.after, self._request.without_secrets())
         except _errors.Refused as refused:
             why = refused.sentence.partition(": ")[2].rstrip(".")
         else:

@@ -11,14 +11,16 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_change, vapp_request
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_change, vapp_export, vapp_request
 
 SECRET = "vmforktest-a-secret-of-its-own"
 ENTRY = dict.fromkeys(("key", "id", "class_id", "instance_id", "value", "default", *vapp_request.ATTRIBUTES), None) | {
     "state": "present"
 }
 OPTIONS: dict[str, Any] = {
-    **dict.fromkeys(("enabled", "properties", "values", "secret_values", "transport", "ip_allocation", "restore_from")),
+    **dict.fromkeys(("enabled", "properties", "values", "secret_values", "transport", "ip_allocation")),
+    **dict.fromkeys(("restore_from", "restore_keys")),
+    "overwrite": True,
     "force": False,
     "unknown": "fail",
     "not_user_configurable": "fail",
@@ -72,7 +74,7 @@ def changed(info: Any, **given: Any) -> vapp_change.Change:
     before = copy.deepcopy(info)
     change = vapp_change.plan("VM1", info, wanted)
     assert str(info) == str(before), "what was read was changed in place"
-    again = vapp_change.plan("VM1", change.after, vapp_change.without_secrets(wanted))
+    again = vapp_change.plan("VM1", change.after, wanted.without_secrets())
     assert not again.changes, again.spec
     return change
 
@@ -390,6 +392,8 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     "value of what is reset": ({"properties": [{"key": "a", "state": "reset", "value": "x"}]}, "to be reset"),
     "blank with a default": ({"properties": [{"key": "a", "value": "", "default": "x"}]}, "its default would be"),
     "type": ({"properties": [{"key": "a", "type": "text"}]}, "type text, which vCenter does not know"),
+    "keys without a document": ({"restore_keys": ["a"]}, "restore_keys is given without restore_from"),
+    "overwrite without a document": ({"values": {"a": "x"}, "overwrite": False}, "given without restore_from"),
     "no document": ({"restore_from": {"a": 1}}, "not a document that vm_ovfenv_info has exported"),
     "later document": ({"restore_from": {"version": 2}}, "has the version 2, and version 1 is supported"),
     "document without options": ({"restore_from": {"version": 1, "enabled": False}}, "without vApp options"),
@@ -520,3 +524,43 @@ def test_parse_key(key: str, parts: tuple[str, str, str]) -> None:
 
 def test_no_secret_in_a_representation() -> None:
     assert SECRET not in repr(request(secret_values={"a": SECRET}, values={"b": SECRET}))
+
+
+DOCUMENT_OF = {
+    "config.instanceUuid": "50050d8f-0000-0000-0000-000000000001",
+    "config.uuid": "42050d8f-0000-0000-0000-000000000001",
+}
+
+
+def test_some_keys_of_a_document() -> None:
+    """The rest of it is for a VM without vApp options."""
+    document = vapp_export.document("VM1", DOCUMENT_OF, appliance(eula=["first"]))
+    given: dict[str, Any] = {"restore_from": document, "restore_keys": ["hostname", "vami.ip0.VCSA"]}
+    info = appliance(eula=["other"])
+    info.ovfEnvironmentTransport = ["iso"]
+    info.property = [prop(3, "hostname", value="new")]
+    change = changed(info, **given)
+    assert sorted(change.changed) == ["hostname", "vami.ip0.VCSA"]
+    assert (list(change.after.eula), list(change.after.ovfEnvironmentTransport)) == (["other"], ["iso"])
+    change = changed(info, transport=[GUESTINFO], **given)
+    assert list(change.after.ovfEnvironmentTransport) == [GUESTINFO]
+    change = changed(None, **given)
+    assert sorted(change.changed) == ["hostname", "vami.ip0.VCSA"]
+    assert (list(change.after.eula), list(change.after.ovfEnvironmentTransport)) == (["first"], [GUESTINFO])
+
+
+def test_a_document_that_must_not_overwrite() -> None:
+    """Somebody may have restored the VM by hand meanwhile."""
+    document = vapp_export.document("VM1", DOCUMENT_OF, appliance())
+    info = appliance()
+    assert not changed(info, restore_from=document, overwrite=False).changes
+    info.property[0].value = "new"
+    text = refusal(info, restore_from=document, overwrite=False)
+    assert "has properties of the document, such as admin, and differs from it in hostname" in text
+    info.property = [prop(3, "foreign", value="x")]
+    assert changed(info, restore_from=document, overwrite=False).changes
+    assert changed(None, restore_from=document, overwrite=False).changes
+    part: dict[str, Any] = {"restore_from": document, "restore_keys": ["hostname"], "overwrite": False}
+    assert changed(info, **part).changes
+    info.property = [prop(3, "hostname", value="new")]
+    assert "has properties of the document" in refusal(info, **part)

@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""See DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: vapp_backup
+author: vmfork.vsphere contributors (@vmfork)
+version_added: 0.2.0
+short_description: Read a backup of vApp options
+description:
+  - Reads the files that the playbook C(vmfork.vsphere.vapp_backup) has written, C(index.json) and one file for each VM.
+  - Encrypted secrets stay encrypted. P(vmfork.vsphere.vapp_secrets#lookup) decrypts them.
+options:
+  _terms:
+    description: Directory of the backup, absolute or relative to the current directory.
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: List the VMs of a backup
+  ansible.builtin.debug:
+    msg: "{{ lookup('vmfork.vsphere.vapp_backup', '/srv/vapp_backup').index.vms | map(attribute='name') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description:
+    - For each directory, C(index), the content of C(index.json), and C(documents), the document of each VM by its file.
+    - A file that cannot be read has a text in C(documents) that says why.
+  type: list
+  elements: dict
+"""
+
+import json
+import pathlib
+import typing as t
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+
+INDEX = "index.json"
+
+
+def read(directory: pathlib.Path) -> dict[str, t.Any]:
+    """Return the backup in a directory.
+
+    :raises AnsibleError: it has no index that can be read.
+    """
+    index = _json(directory / INDEX)
+    if not isinstance(index, dict):
+        raise AnsibleError(
+            f"There is no backup of vApp options in {directory}: {INDEX} cannot be used, {index}. Give the directory "
+            "in vapp_backup_directory."
+        )
+    listed = index.get("vms")
+    entries = listed if isinstance(listed, list) else []
+    files = [one["file"] for one in entries if isinstance(one, dict) and isinstance(one.get("file"), str)]
+    return {"index": index, "documents": {name: _document(directory, name) for name in files}}
+
+
+def _document(directory: pathlib.Path, name: str) -> t.Any:
+    if pathlib.PurePath(name).name != name:
+        return "it is not in the directory of the backup"
+    return _json(directory / name)
+
+
+def _json(path: pathlib.Path) -> t.Any:
+    """Return what a file contains, or a clause that says why it cannot be used."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except ValueError:
+        return "it is not JSON"
+    return content if isinstance(content, dict) else "it has no JSON object"
+
+
+class LookupModule(LookupBase):
+    """See DOCUMENTATION."""
+
+    def run(self, terms: list[str], variables: dict[str, t.Any] | None = None, **kwargs: t.Any) -> list[t.Any]:
+        """Return the backups."""
+        return [read(pathlib.Path(str(one)).expanduser()) for one in terms]

@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""See DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: vapp_secrets
+author: vmfork.vsphere contributors (@vmfork)
+version_added: 0.2.0
+short_description: Decrypt the secrets of a backup of vApp options
+description:
+  - Takes the secrets out of a document of vApp options that Ansible Vault has encrypted, with the vault passwords of
+    the run.
+  - The result contains secrets. Use it as an argument of a task only, never in a loop or in a registered variable.
+options:
+  _terms:
+    description: Documents of vApp options, as in P(vmfork.vsphere.vapp_backup#lookup).
+    required: true
+  given:
+    description: Further secrets by full key. They take the place of those of the document.
+    type: dict
+    default: {}
+  keys:
+    description: Full keys of the properties whose secrets are wanted. All of them if empty.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Restore the vApp options of a VM with their secrets
+  vmfork.vsphere.vm_vapp_options:
+    name: appliance-01
+    restore_from: "{{ lookup('vmfork.vsphere.vapp_secrets', document).document }}"
+    secret_values: "{{ lookup('vmfork.vsphere.vapp_secrets', document).secret_values }}"
+"""
+
+RETURN = r"""
+_raw:
+  description:
+    - For each document, C(document) and C(secret_values), as M(vmfork.vsphere.vm_vapp_options) takes them, and
+      C(fault), which says what could not be decrypted, or is empty.
+    - Decrypted defaults are in C(document), decrypted values in C(secret_values).
+  type: list
+  elements: dict
+"""
+
+import typing as t
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_restore
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_request import full_key
+
+
+def decrypted(
+    document: t.Mapping[str, t.Any],
+    decrypt: t.Callable[[str], str],
+    given: t.Mapping[str, t.Any],
+    keys: t.Collection[str] = (),
+) -> dict[str, t.Any]:
+    """Return a document without encrypted values, and the values.
+
+    :param decrypt: raises AnsibleError.
+    :param given: further secrets by full key, which come first.
+    :param keys: of the wanted secrets; empty: all.
+    """
+    values: dict[str, t.Any] = {}
+    failed: list[str] = []
+    properties = []
+    for prop in document["properties"]:
+        clear = dict(prop)
+        key = full_key((prop["class_id"], prop["id"], prop["instance_id"]))
+        for name in ("value", "default"):
+            sealed = prop.get(name)
+            if not isinstance(sealed, dict):
+                continue
+            clear[name] = None
+            try:
+                text = decrypt(str(sealed[vapp_restore.VAULT]))
+            except (AnsibleError, KeyError):
+                failed.append(key)
+                continue
+            if name == "value":
+                values[key] = text
+            else:
+                clear[name] = text
+        properties.append(clear)
+    fault = ""
+    if failed:
+        fault = (
+            f"{', '.join(dict.fromkeys(failed))} cannot be decrypted with the vault passwords of this run. Give the "
+            "one of the backup, for example with --vault-id."
+        )
+    secrets = {key: value for key, value in {**values, **given}.items() if not keys or key in keys}
+    return {"document": {**document, "properties": properties}, "secret_values": secrets, "fault": fault}
+
+
+class LookupModule(LookupBase):
+    """See DOCUMENTATION."""
+
+    def run(self, terms: list[t.Any], variables: dict[str, t.Any] | None = None, **kwargs: t.Any) -> list[t.Any]:
+        """Return the documents and their secrets."""
+        self.set_options(var_options=variables, direct=kwargs)
+        keys, given = self.get_option("keys"), self.get_option("given")
+        return [decrypted(one, self._decrypt, given, keys) for one in terms]
+
+    def _decrypt(self, text: str) -> str:
+        # ansible-core has no other way to the vault passwords of a run.
+        vault = self._loader._vault  # type: ignore[union-attr,unused-ignore]
+        if not vault.secrets:
+            raise AnsibleError("There is no vault password.")
+        return vault.decrypt(text.encode()).decode()

@@ -1,0 +1,545 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decide which VMs get their vApp options back from a backup, and which do not, and why.
+
+Private to the collection. Pure functions over the files of a backup and what ``vm_ovfenv_info`` returns with
+``export: true``. They run on the controller, where pyVmomi may be missing. ``vm_vapp_options`` compares again, with the
+secrets, before it writes.
+
+Ansible masks a password wherever it occurs in a result. So a VM is left alone when something that decides about it is
+masked, and nothing is decided when that may be an ID of any VM.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import sensitive, site_map, vapp_export, vapp_types
+
+INDEX_VERSION = 1
+VAULT = "__ansible_vault"
+"""Key of an encrypted value in a document."""
+MASKED = re.compile(r"[*]{8}|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
+HIDDEN = "********"
+
+WRITTEN = ("restore", "overwrite")
+"""Actions that write."""
+NOT_RESTORED = ("refused", "ambiguous")
+"""Actions that make a job red. So does ``not_found`` for a VM that was named."""
+_NAMES = {"instance_uuid": "instance UUID", "uuid": "BIOS UUID", "name": "name"}
+_FIELDS = ("category", "label", "description", "user_configurable", "type", "default", "value")
+
+Document = dict[str, t.Any]
+Parts = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user wants.
+
+    :param vms: names or instance UUIDs in the backup; empty: all.
+    :param keys: full keys of the properties to restore; empty: everything.
+    :param secrets: name or instance UUID of a VM in the backup → full key → something that is only handed on.
+    :param update_secrets: whether given secrets are written though nobody can compare them.
+    :param confirmed: names or managed object IDs of the VMs that may be written.
+    """
+
+    vms: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    match_name: bool = False
+    overwrite: bool = False
+    force: bool = False
+    site_map: site_map.SiteMap = field(default_factory=site_map.SiteMap)
+    secrets: t.Mapping[str, t.Mapping[str, t.Any]] = field(default_factory=dict)
+    update_secrets: bool = False
+    confirmed: tuple[str, ...] = ()
+
+
+@dataclass
+class Row:
+    """What happens to one VM of the backup.
+
+    :ivar action: ``restore``, ``overwrite``, ``same``, ``differs``, ``nothing``, ``not_found``, ``ambiguous``,
+        ``refused``.
+    :ivar changes: what differs now, in words; values of secrets are hidden.
+    :ivar mapped: values that the map changes, likewise.
+    :ivar unmapped: keys of values that contain an address of a mapped subnet inside of other text.
+    """
+
+    backup_name: str
+    instance_uuid: str
+    file: str
+    name: str = ""
+    moid: str = ""
+    inventory_path: str = ""
+    matched_by: str = ""
+    action: str = "not_found"
+    reason: str = ""
+    requested: bool = False
+    confirmed: bool = False
+    unique: bool = True
+    changes: list[str] = field(default_factory=list)
+    mapped: list[str] = field(default_factory=list)
+    unmapped: list[str] = field(default_factory=list)
+    secrets_given: list[str] = field(default_factory=list)
+    secrets_encrypted: list[str] = field(default_factory=list)
+    secrets_missing: list[str] = field(default_factory=list)
+
+    def end(self, action: str, reason: str = "") -> None:
+        """Note what happens to the VM, and why."""
+        self.action, self.reason = action, reason
+
+
+@dataclass
+class Plan:
+    """What happens to all VMs of the backup.
+
+    :ivar faults: what is wrong with the input, as clauses; nothing may be written then.
+    :ivar warnings: sentences.
+    :ivar documents: managed object ID of each VM that is written → its document, with encrypted secrets.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    documents: dict[str, Document] = field(default_factory=dict)
+
+
+def plan(
+    index: t.Mapping[str, t.Any],
+    documents: t.Mapping[str, t.Any],
+    vms: t.Sequence[t.Mapping[str, t.Any]],
+    options: Options,
+) -> Plan:
+    """Return what happens to each VM of a backup.
+
+    :param index: ``index.json`` of the backup.
+    :param documents: file of the index → its document, or a clause that says why it could not be read.
+    :param vms: ``ovfenv`` as vm_ovfenv_info returns it with ``export: true``.
+    """
+    result = Plan(faults=_wrong_index(index) or _masked(vms))
+    if result.faults:
+        return result
+    entries = index["vms"]
+    names = {name for entry in entries for name in (entry["name"], entry["instance_uuid"])}
+    given = (
+        ("vapp_vms", options.vms),
+        ("vapp_restore_map", options.site_map.vms),
+        ("vapp_restore_secrets", options.secrets),
+    )
+    for what, listed in given:
+        unknown = sorted(set(listed) - names)
+        if unknown:
+            result.faults.append(f"{what} names {', '.join(unknown)}, which the backup does not have")
+    if not index.get("complete", False):
+        result.warnings.append(_incomplete(index))
+    matches = _match(entries, vms, options.match_name)
+    known_keys: set[str] = set()
+    for entry, match in zip(entries, matches, strict=False):
+        named = not {entry["name"], entry["instance_uuid"]}.isdisjoint(options.vms)
+        if options.vms and not named:
+            continue
+        row = Row(entry["name"] or "", entry["instance_uuid"] or "", entry["file"], name=entry["name"], requested=named)
+        document = documents.get(entry["file"], "it was not read")
+        known_keys |= _judge(row, entry, document, match, options, result)
+        result.rows.append(row)
+    result.faults += [
+        f"no VM of the backup has the property {key} of vapp_keys" for key in set(options.keys) - known_keys
+    ]
+    result.rows.sort(key=lambda row: (row.name.casefold(), row.inventory_path, row.file))
+    _confirm(result, options)
+    return result
+
+
+def _wrong_index(index: t.Any) -> list[str]:
+    """Return what is wrong with an index."""
+    if not isinstance(index, dict) or "version" not in index or not isinstance(index.get("vms"), list):
+        return ["the index of the backup is none that vapp_backup has written"]
+    if index["version"] != INDEX_VERSION:
+        there = f"{index['version']!s:.20}"
+        return [f"the index of the backup has the version {there}, and version {INDEX_VERSION} is supported"]
+    for number, entry in enumerate(index["vms"]):
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(one), str) for one in ("name", "file")):
+            return [f"entry {number + 1} of the index of the backup has no name and file"]
+        entry.setdefault("instance_uuid", None)
+        entry.setdefault("uuid", None)
+    return []
+
+
+def _masked(vms: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
+    """Return a clause when Ansible has masked what decides about all VMs."""
+    for vm in vms:
+        identities = [vm.get("instance_uuid"), vm.get("moid"), ((vm.get("export") or {}).get("vm") or {}).get("uuid")]
+        expected = vm.get("name_expected")
+        if any(MASKED.search(str(one)) for one in identities) or not isinstance(expected, (bool, type(None))):
+            return ["a password of this run masks UUIDs, managed object IDs or booleans; use a longer password"]
+    return []
+
+
+def _incomplete(index: t.Mapping[str, t.Any]) -> str:
+    left_out = [str(one.get("name")) for one in index.get("not_read") or [] if isinstance(one, dict)]
+    named = f": {', '.join(left_out[:20])}{' and others' if len(left_out) > 20 else ''}" if left_out else ""
+    return f"The backup is not complete. VMs that could not be read when it was made are not in it{named}."
+
+
+# --- matching -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The VM of an entry of the backup, or why there is none."""
+
+    vm: t.Mapping[str, t.Any] | None = None
+    by: str = ""
+    ambiguous: str = ""
+    hint: str = ""
+
+
+def _match(
+    entries: t.Sequence[t.Mapping[str, t.Any]], vms: t.Sequence[t.Mapping[str, t.Any]], by_name: bool
+) -> list[_Match]:
+    """Return for each entry of a backup the VM that it is of: by instance UUID, then by BIOS UUID, then by name."""
+    result: list[_Match | None] = [None] * len(entries)
+    taken: set[str] = set()
+    there: dict[str, list[t.Mapping[str, t.Any]]] = {}
+    for by in ("instance_uuid", "uuid", "name"):
+        wanted = _grouped(enumerate(entries), lambda pair, by=by: pair[1].get(by), by)  # type: ignore[misc]
+        there = _grouped(vms, lambda vm, by=by: _identity(vm, by), by)  # type: ignore[misc]
+        if by == "name" and not by_name:
+            break
+        found_now: set[str] = set()
+        for value, group in wanted.items():
+            found = there.get(value, [])
+            left = [number for number, _entry in group if result[number] is None]
+            if not left or not found:
+                continue
+            if len(found) > 1:
+                paths = ", ".join(str(vm.get("inventory_path") or vm["name"]) for vm in found)
+                for number in left:
+                    result[number] = _Match(ambiguous=f"{len(found)} VMs have its {_NAMES[by]}: {paths}")
+            elif len(group) > 1 and by != "instance_uuid" and found[0]["moid"] in taken:
+                continue
+            elif len(group) > 1:
+                for number in left:
+                    result[number] = _Match(ambiguous=f"{len(group)} VMs of the backup have its {_NAMES[by]}")
+            elif found[0]["moid"] not in taken:
+                result[left[0]] = _Match(found[0], by)
+                found_now.add(found[0]["moid"])
+        taken |= found_now
+    hints = {
+        value: "a VM of that name is there (vapp_restore_match_name=true takes it)"
+        for value, found in there.items()
+        if len(found) == 1 and found[0]["moid"] not in taken and not by_name
+    }
+    return [one or _Match(hint=hints.get(entry["name"], "")) for one, entry in zip(result, entries, strict=False)]
+
+
+def _identity(vm: t.Mapping[str, t.Any], by: str) -> t.Any:
+    return ((vm.get("export") or {}).get("vm") or {}).get("uuid") if by == "uuid" else vm.get(by)
+
+
+def _grouped(things: t.Iterable[t.Any], of: t.Callable[[t.Any], t.Any], by: str) -> dict[str, list[t.Any]]:
+    groups: dict[str, list[t.Any]] = {}
+    for thing in things:
+        value = of(thing)
+        if value:
+            groups.setdefault(value if by == "name" else str(value).lower(), []).append(thing)
+    return groups
+
+
+# --- one VM ---------------------------------------------------------------------------------------------------------
+
+
+def _judge(
+    row: Row, entry: t.Mapping[str, t.Any], document: t.Any, match: _Match, options: Options, result: Plan
+) -> set[str]:
+    """Decide about one VM of the backup, and return the full keys of its properties.
+
+    What is wrong with the input is added to the faults of the plan.
+    """
+    wrong = _wrong_document(row.file, entry, document)
+    if wrong:
+        row.end("refused", wrong)
+        return set()
+    if not document["enabled"]:
+        row.end("nothing", "it had no vApp options when the backup was made")
+        return set()
+    document = copy.deepcopy(document)
+    row.secrets_given = _given_secrets(row, document, options, result.faults)
+    faults = _translate(document, row, options.site_map)
+    result.faults += [f"VM {row.backup_name}: {one}" for one in faults]
+    keys = {_key(one) for one in document["properties"]}
+    if match.vm is None:
+        row.end("ambiguous" if match.ambiguous else "not_found", match.ambiguous or match.hint or "no such VM is there")
+        return keys
+    vm = match.vm
+    row.name, row.moid, row.matched_by = str(vm["name"]), str(vm["moid"]), match.by
+    row.inventory_path = str(vm.get("inventory_path") or "")
+    row.confirmed = vm.get("name_expected") is True or row.moid in options.confirmed
+    _compare(row, document, vm.get("export"), options)
+    if row.action in WRITTEN:
+        result.documents[row.moid] = document
+    return keys
+
+
+def _wrong_document(file: str, entry: t.Mapping[str, t.Any], document: t.Any) -> str:
+    """Return why a document of the backup cannot be used, as a clause; empty: it can."""
+    if not isinstance(document, dict):
+        return f"{file} of the backup cannot be used: {document}"
+    is_empty = document.get("version") == vapp_export.VERSION and document.get("enabled") is False
+    wrong = [] if is_empty else vapp_export.faults(document)
+    if wrong:
+        return "; ".join(one.replace("restore_from", f"{file} of the backup") for one in wrong)
+    vm = document.get("vm")
+    if not isinstance(vm, dict) or vm.get("instance_uuid") != entry["instance_uuid"]:
+        return f"{file} of the backup was exported from another VM than the index says"
+    if _contains_mask(document):
+        return f"{file} of the backup contains masked values; make the backup with a longer password"
+    return ""
+
+
+def _compare(row: Row, document: Document, current: t.Any, options: Options) -> None:
+    """Decide about a VM that is there."""
+    if not isinstance(current, dict):
+        row.end("refused", "vCenter does not show the configuration of the VM; check that it is accessible")
+        return
+    if not isinstance(current.get("enabled"), bool) or _contains_mask(current):
+        row.end(
+            "refused", "a password of this run is part of its vApp options, and Ansible masks it; use a longer password"
+        )
+        return
+    kept = [one for one in document["properties"] if not options.keys or _key(one) in options.keys]
+    if options.keys and not kept:
+        row.end("nothing", "its backup has none of the properties of vapp_keys")
+        return
+    there = {_parts(one): one for one in current.get("properties") or []}
+    product = _other_product(document, current) if current["enabled"] else ""
+    is_gone = not current["enabled"] or (bool(kept) and there.keys().isdisjoint(map(_parts, kept)))
+    row.changes = _differences(document, current, kept, whole=not options.keys or not current["enabled"])
+    _note_secrets(row, kept, there)
+    forced = bool(options.update_secrets and options.overwrite and row.secrets_given)
+    if not row.changes and not forced:
+        row.end("same")
+    elif product and not options.force:
+        row.end("refused", f"{product}; vapp_restore_force=true restores it all the same")
+    elif is_gone:
+        row.end("restore", "its vApp options are gone" if not current["enabled"] else "their properties are gone")
+    elif options.overwrite:
+        row.end("overwrite", "secrets are written again" if not row.changes else "")
+    else:
+        row.end("differs", "vapp_restore_overwrite=true writes them")
+
+
+def _contains_mask(value: t.Any) -> bool:
+    """Return whether Ansible may have masked something in a document, which has no asterisks of its own."""
+    if isinstance(value, dict):
+        return any(_contains_mask(one) for name, one in value.items() if name != VAULT)
+    if isinstance(value, (list, tuple)):
+        return any(map(_contains_mask, value))
+    return isinstance(value, str) and MASKED.search(value) is not None
+
+
+def _key(prop: t.Mapping[str, t.Any]) -> str:
+    return ".".join(part for part in _parts(prop) if part)
+
+
+def _parts(prop: t.Mapping[str, t.Any]) -> Parts:
+    return (prop.get("class_id") or "", prop.get("id") or "", prop.get("instance_id") or "")
+
+
+def _is_secret(prop: t.Mapping[str, t.Any]) -> bool:
+    return bool(prop.get("secret")) or str(prop.get("type") or "").startswith("password")
+
+
+def _given_secrets(row: Row, document: Document, options: Options, faults: list[str]) -> list[str]:
+    given = _of_vm(options.secrets, row)
+    keys = {_key(one) for one in document["properties"]}
+    unknown = sorted(set(given) - keys)
+    if unknown:
+        faults.append(
+            f"vapp_restore_secrets has {', '.join(unknown)} for VM {row.backup_name}, and its backup does not"
+        )
+    empty = sorted(key for key, value in given.items() if value is None)
+    if empty:
+        faults.append(f"vapp_restore_secrets has no value of {', '.join(empty)} for VM {row.backup_name}")
+    return sorted(key for key in set(given) & keys if not options.keys or key in options.keys)
+
+
+def _of_vm(values: t.Mapping[str, t.Mapping[str, t.Any]], row: Row) -> dict[str, t.Any]:
+    """Return what was given for a VM, by its name or by its instance UUID."""
+    return {**values.get(row.backup_name, {}), **values.get(row.instance_uuid, {})}
+
+
+def _note_secrets(
+    row: Row, properties: t.Iterable[t.Mapping[str, t.Any]], there: t.Mapping[Parts, t.Mapping[str, t.Any]]
+) -> None:
+    """Note where the secrets come from that the VM does not have; nobody can see whether a password is there."""
+    for prop in properties:
+        now = there.get(_parts(prop))
+        kept = [prop.get("value"), prop.get("default")]
+        if row.secrets_given.count(_key(prop)) or (now is not None and not _is_secret_gone(prop, now)):
+            continue
+        if any(isinstance(one, dict) for one in kept):
+            row.secrets_encrypted.append(_key(prop))
+        elif None in kept:
+            row.secrets_missing.append(_key(prop))
+
+
+def _is_secret_gone(kept: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> bool:
+    """Return whether a property is there without the secret that it had; of a password nobody can see that."""
+    is_secret = kept.get("value") is None or isinstance(kept.get("value"), dict)
+    return is_secret and not str(kept["type"]).startswith("password") and now.get("value") == ""
+
+
+def _translate(document: Document, row: Row, sites: site_map.SiteMap) -> list[str]:
+    """Change the values of a document to those of another site; return what is wrong with the map."""
+    faults: list[str] = []
+    given = _of_vm(sites.vms, row)
+    for prop in document["properties"]:
+        key = _key(prop)
+        if key in given:
+            faults += _set(prop, given.pop(key), row)
+        elif not _is_secret(prop) and not str(prop["type"]).startswith("expression"):
+            old = prop.get("value") or prop.get("default") or ""
+            new = sites.translate(old) if isinstance(old, str) else old
+            if new != old:
+                row.mapped.append(f"{key}: {old} → {new}")
+                prop["value"] = new
+            elif isinstance(old, str) and sites.mentions(old):
+                row.unmapped.append(key)
+    faults += [f"its backup has no property {key} of vapp_restore_map" for key in sorted(given)]
+    return faults
+
+
+def _set(prop: dict[str, t.Any], value: t.Any, row: Row) -> list[str]:
+    """Give a property the value of a map; an empty one blanks it, its default included."""
+    key = _key(prop)
+    if _is_secret(prop):
+        return [f"property {key} is a secret; give its value in vapp_restore_secrets"]
+    kind = vapp_types.parse(str(prop["type"]))
+    try:
+        text = vapp_types.written(kind, value)
+    except ValueError as error:
+        return [f"property {key} in vapp_restore_map: {error}"]
+    wrong = vapp_types.wrong(kind, text)
+    if wrong:
+        return [f"property {key} in vapp_restore_map: {wrong}"]
+    old = prop.get("value") or prop.get("default") or ""
+    prop["value"] = text
+    if not text:
+        prop["default"] = ""
+    if not vapp_types.equal(kind, text, str(old)):
+        row.mapped.append(f"{key}: {_shown(old)} → {_shown(text)}")
+    return []
+
+
+def _shown(value: t.Any) -> str:
+    """Return a value as it may be shown."""
+    if value is None or isinstance(value, dict) or (isinstance(value, str) and sensitive.holds_secret(value)):
+        return HIDDEN
+    text = str(value).replace("\n", "⏎")
+    return (text if len(text) <= 80 else f"{text[:79]}…") or '""'
+
+
+# --- what differs ---------------------------------------------------------------------------------------------------
+
+
+def _other_product(document: Document, current: Document) -> str:
+    """Return the other product or version that a VM has, as a clause; empty: it is the same, or it has none."""
+    fields = ("name", "vendor", "version", "full_version")
+
+    def named(source: Document) -> dict[tuple[str, str], t.Any]:
+        return {
+            (one["class_id"], one["instance_id"]): one
+            for one in source.get("products") or []
+            if any(one.get(name) for name in fields)
+        }
+
+    there, kept = named(current), named(document)
+    both = there.keys() & kept.keys()
+    others = [section for section in both if any(there[section].get(one) != kept[section].get(one) for one in fields)]
+    if there and kept and not both:
+        return f"it has the product {_product(there)}, and the backup is of {_product(kept)}"
+    if others:
+        one = sorted(others)[0]
+        return f"it has the product {_product({one: there[one]})}, and the backup is of {_product({one: kept[one]})}"
+    return ""
+
+
+def _product(products: t.Mapping[t.Any, t.Mapping[str, t.Any]]) -> str:
+    one = products[sorted(products)[0]]
+    return f"{one.get('name') or '?'} {one.get('full_version') or one.get('version') or ''}".rstrip()
+
+
+def _differences(document: Document, current: Document, kept: t.Sequence[t.Any], whole: bool) -> list[str]:
+    """Return what differs, in words, without secrets."""
+    if not current["enabled"]:
+        return [f"{len(kept)} properties"]
+    there = {_parts(one): one for one in current["properties"]}
+    found = [text for prop in kept if (text := _property_difference(prop, there.get(_parts(prop))))]
+    if whole:
+        found += _other_differences(document, current)
+    return found
+
+
+def _property_difference(kept: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any] | None) -> str:
+    key = _key(kept)
+    if now is None:
+        return f"{key} is missing"
+    kind = vapp_types.parse(kept["type"])
+    differing = []
+    for name in _FIELDS:
+        old, new = now.get(name), kept.get(name)
+        if name == "type":
+            is_same = vapp_types.same(vapp_types.canonical(str(new)), old or "string")
+        elif name in ("value", "default") and (new is None or isinstance(new, dict)):
+            # Whether a secret is the same cannot be seen. That it is gone can, unless it is a password.
+            is_same = name == "default" or not _is_secret_gone(kept, now)
+        elif name == "value":
+            is_same = old is not None and vapp_types.equal(kind, str(old), str(new))
+        else:
+            is_same = (old or "") == (new or "")
+        if not is_same:
+            differing.append(name)
+    if differing == ["value"] and not _is_secret_gone(kept, now):
+        return f"{key}: {_shown(now['value'])} → {_shown(kept['value'])}"
+    if differing == ["value"]:
+        return f"{key}: its secret is missing"
+    return f"{key} ({', '.join(differing)})" if differing else ""
+
+
+def _other_differences(document: Document, current: Document) -> list[str]:
+    found = []
+    if sorted(document["transport"]) != sorted(current.get("transport") or []):
+        found.append("transport")
+    ip, now = document["ip_allocation"], current.get("ip_allocation") or {}
+    if any(ip[name] is not None and ip[name] != now.get(name) for name in ip):
+        found.append("ip_allocation")
+    sections = {(one["class_id"], one["instance_id"]): one for one in current.get("products") or []}
+    if any(sections.get((one["class_id"], one["instance_id"])) != one for one in document["products"]):
+        found.append("products")
+    if document["eula"] != current.get("eula"):
+        found.append("license agreements")
+    if any(one not in (current.get("ovf_sections") or []) for one in document["ovf_sections"]):
+        found.append("OVF sections")
+    if document["install_boot"] != current.get("install_boot"):
+        found.append("the first boot")
+    return found
+
+
+# --- confirmation ---------------------------------------------------------------------------------------------------
+
+
+def _confirm(result: Plan, options: Options) -> None:
+    """Note which names of VMs that are written are not unique: they are confirmed by their managed object IDs."""
+    written = [row for row in result.rows if row.action in WRITTEN]
+    counts: dict[str, int] = {}
+    for row in written:
+        counts[row.name] = counts.get(row.name, 0) + 1
+    for row in written:
+        row.unique = counts[row.name] == 1
+        if not row.unique:
+            row.confirmed = row.moid in options.confirmed

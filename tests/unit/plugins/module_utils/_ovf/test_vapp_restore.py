@@ -1,0 +1,343 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which VMs get their vApp options back, which do not, and why."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+from ansible.module_utils.common.parameters import remove_values
+from pyVmomi import vim
+from unit.plugins.module_utils._ovf.test_vapp_change import appliance, prop
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import site_map, vapp_export, vapp_restore
+
+SECRET = "vmforktest-a-secret-of-its-own"
+VAULT = {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n00"}
+
+
+def uuid(number: int) -> str:
+    return f"50050d8f-0000-0000-0000-{number:012d}"
+
+
+def bios(number: int) -> str:
+    return f"42050d8f-0000-0000-0000-{number:012d}"
+
+
+def export(number: int, info: Any, name: str = "") -> dict[str, Any]:
+    values = {"config.instanceUuid": uuid(number), "config.uuid": bios(number)}
+    return vapp_export.document(name or f"web-{number}", values, info)
+
+
+def vm(number: int, info: Any = None, name: str = "", moid: str = "", **changed: Any) -> dict[str, Any]:
+    """One VM as vm_ovfenv_info returns it."""
+    document = export(number, info, name)
+    document["vm"].update(changed)
+    return {
+        "name": document["vm"]["name"],
+        "moid": moid or f"vm-{number}",
+        "instance_uuid": document["vm"]["instance_uuid"],
+        "inventory_path": f"/DC/vm/{document['vm']['name']}",
+        "name_expected": None,
+        "export": document,
+    }
+
+
+def backup(*documents: dict[str, Any], **index: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    entries = [{**one["vm"], "file": f"{one['vm']['instance_uuid']}.json"} for one in documents]
+    files = {entry["file"]: one for entry, one in zip(entries, documents, strict=True)}
+    return {"version": 1, "complete": True, "vms": entries, "not_read": [], **index}, files
+
+
+def planned(documents: list[dict[str, Any]], there: list[dict[str, Any]], **options: Any) -> vapp_restore.Plan:
+    if "map" in options:
+        options["site_map"], faults = site_map.read(options.pop("map"))
+        assert faults == []
+    return vapp_restore.plan(*backup(*documents), copy.deepcopy(there), vapp_restore.Options(**options))
+
+
+def row(document: dict[str, Any], one: dict[str, Any] | None, **options: Any) -> vapp_restore.Row:
+    plan = planned([document], [one] if one else [], **options)
+    assert plan.faults == []
+    (found,) = plan.rows
+    assert (found.moid in plan.documents) == (found.action in vapp_restore.WRITTEN)
+    return found
+
+
+KEPT = export(1, appliance())
+
+
+def test_matched_by_uuids_then_by_name() -> None:
+    assert row(KEPT, vm(1)).matched_by == "instance_uuid"
+    assert row(KEPT, vm(1, instance_uuid=uuid(7).upper())).matched_by == "uuid"
+    other = vm(1, instance_uuid=uuid(7), uuid=bios(7))
+    assert row(KEPT, other).action == "not_found"
+    assert "vapp_restore_match_name" in row(KEPT, other).reason
+    assert row(KEPT, other, match_name=True).matched_by == "name"
+    assert row(KEPT, vm(7), match_name=True).action == "not_found"
+    assert row(KEPT, None).reason == "no such VM is there"
+
+
+@pytest.mark.parametrize("what", ["instance_uuid", "uuid", "name"])
+def test_ambiguous(what: str) -> None:
+    """Neither of two VMs is written."""
+    changes = {"instance_uuid": {}, "uuid": {"instance_uuid": ""}, "name": {"instance_uuid": "", "uuid": ""}}[what]
+    twins = [vm(1, moid="vm-1", **changes), vm(1, moid="vm-2", **changes)]
+    plan = planned([KEPT], twins, match_name=True)
+    assert [one.action for one in plan.rows] == ["ambiguous"]
+    assert plan.rows[0].reason.startswith("2 VMs have its ")
+    assert plan.documents == {}
+
+
+def test_two_of_the_backup_for_one_vm() -> None:
+    """A VM that one matches by its instance UUID is not given to another one; else nobody knows whose it is."""
+    copied = {**KEPT, "vm": {"name": "copy", "instance_uuid": uuid(9), "uuid": bios(1)}}
+    plan = planned([KEPT, copied], [vm(1)])
+    assert {one.backup_name: one.action for one in plan.rows} == {"web-1": "restore", "copy": "not_found"}
+    plan = planned([KEPT, copied], [vm(1, instance_uuid=uuid(5))])
+    assert [one.action for one in plan.rows] == ["ambiguous", "ambiguous"]
+    assert "2 VMs of the backup have its BIOS UUID" in plan.rows[0].reason
+
+
+def test_gone() -> None:
+    assert row(KEPT, vm(1)).action == "restore"
+    foreign = vim.vApp.VmConfigInfo(property=[prop(0, "foreign")], ipAssignment=vim.vApp.IPAssignmentInfo())
+    found = row(KEPT, vm(1, foreign))
+    assert (found.action, found.reason) == ("restore", "their properties are gone")
+    assert row(KEPT, vm(1, appliance())).action == "same"
+
+
+def changed(**fields: Any) -> Any:
+    info = appliance()
+    for name, value in fields.items():
+        setattr(info.property[0], name, value)
+    return info
+
+
+def without_one() -> Any:
+    info = appliance()
+    del info.property[1]
+    return info
+
+
+def another_product(**fields: Any) -> Any:
+    info = appliance()
+    info.product = [
+        vim.vApp.ProductInfo(key=1, **{"name": "Appliance", "classId": "vami", "instanceId": "VCSA", **fields})
+    ]
+    return info
+
+
+DIFFERENCES: dict[str, tuple[Any, str]] = {
+    "value": (changed(value="new"), "hostname: new → old"),
+    "label": (changed(label="other"), r"hostname \(label\)"),
+    "several": (changed(label="other", value="x"), r"hostname \(label, value\)"),
+    "missing": (without_one(), "vami.ip0.VCSA is missing"),
+    "transport": (appliance(), "transport"),
+    "eula": (appliance(eula=["x"]), "license agreements"),
+    "boot": (appliance(installBootRequired=True), "the first boot"),
+    "product": (another_product(vendorUrl="https://example.com"), "products"),
+}
+DIFFERENCES["transport"][0].ovfEnvironmentTransport = ["iso"]
+
+
+@pytest.mark.parametrize("what", DIFFERENCES)
+def test_differs(what: str) -> None:
+    """It is reported, and written only when asked for."""
+    info, text = DIFFERENCES[what]
+    found = row(KEPT, vm(1, info))
+    assert found.action == "differs"
+    (change,) = found.changes
+    assert re.fullmatch(text, change)
+    assert row(KEPT, vm(1, info), overwrite=True).action == "overwrite"
+
+
+def test_more_than_the_backup_has_is_no_difference() -> None:
+    assert row(KEPT, vm(1, appliance(prop(99, "later", value="x")))).action == "same"
+
+
+PRODUCTS = {
+    "name": another_product(name="Other"),
+    "version": another_product(version="2.0"),
+    "section": another_product(name="Other", classId="x"),
+}
+
+
+@pytest.mark.parametrize("what", PRODUCTS)
+def test_another_product(what: str) -> None:
+    for overwrite in (False, True):
+        found = row(KEPT, vm(1, PRODUCTS[what]), overwrite=overwrite)
+        assert found.action == "refused"
+        assert found.reason.startswith("it has the product ")
+    assert row(KEPT, vm(1, PRODUCTS[what]), overwrite=True, force=True).action == "overwrite"
+
+
+def test_keys() -> None:
+    """Of a VM that has vApp options, nothing else is looked at."""
+    info = changed(value="new")
+    info.ovfEnvironmentTransport = ["iso"]
+    assert row(KEPT, vm(1, info), keys=("hostname",)).changes == ["hostname: new → old"]
+    assert row(KEPT, vm(1, info), keys=("vami.ip0.VCSA",)).action == "same"
+    lacking = without_one()
+    assert row(KEPT, vm(1, lacking), keys=("vami.ip0.VCSA",)).action == "restore"
+    assert row(KEPT, vm(1, lacking), keys=("vami.ip0.VCSA", "hostname")).action == "differs"
+    assert planned([KEPT], [vm(1)], keys=("ip0",)).faults == ["no VM of the backup has the property ip0 of vapp_keys"]
+    second = export(2, vim.vApp.VmConfigInfo(property=[prop(0, "b")], ipAssignment=vim.vApp.IPAssignmentInfo()))
+    plan = planned([KEPT, second], [vm(1), vm(2)], keys=("b",))
+    assert plan.faults == []
+    assert [one.action for one in plan.rows] == ["nothing", "restore"]
+
+
+def with_secrets() -> Any:
+    return appliance(prop(20, "license", value=SECRET), prop(21, "otk", label="Registration key", defaultValue=SECRET))
+
+
+def test_secrets() -> None:
+    """What cannot be restored is named; what a VM has already is left alone."""
+    document = export(1, with_secrets())
+    encrypted = copy.deepcopy(document)
+    next(one for one in encrypted["properties"] if one["key"] == "license")["value"] = VAULT
+    found = row(document, vm(1))
+    assert sorted(found.secrets_missing) == ["admin", "license", "otk"]
+    found = row(encrypted, vm(1), secrets={"web-1": {"admin": "given"}})
+    assert (found.secrets_given, found.secrets_encrypted, found.secrets_missing) == (["admin"], ["license"], ["otk"])
+    assert row(document, vm(1, with_secrets())).action == "same"
+    assert row(encrypted, vm(1, with_secrets())).action == "same"
+    gone = with_secrets()
+    gone.property[-2].value = ""
+    found = row(encrypted, vm(1, gone), overwrite=True)
+    assert found.changes == ["license: its secret is missing"]
+    assert (found.secrets_encrypted, found.secrets_missing) == (["license"], [])
+
+
+def test_secrets_that_are_written_again() -> None:
+    given = {"secrets": {uuid(1): {"admin": "given"}}, "update_secrets": True}
+    assert row(KEPT, vm(1, appliance()), **given).action == "same"
+    found = row(KEPT, vm(1, appliance()), overwrite=True, **given)
+    assert (found.action, found.reason) == ("overwrite", "secrets are written again")
+    del given["update_secrets"]
+    assert row(KEPT, vm(1, appliance()), overwrite=True, **given).action == "same"
+
+
+def test_map() -> None:
+    """It changes the document, so that another run finds nothing to do."""
+    sites = {"vms": {"web-1": {"hostname": "other", "size": 9}}, "subnets": {"192.0.2.0/24": "198.51.100.0/24"}}
+    plan = planned([KEPT], [vm(1)], map=sites)
+    values = {one["key"]: one["value"] for one in plan.documents["vm-1"]["properties"]}
+    assert (values["hostname"], values["size"], values["vami.ip0.VCSA"]) == ("other", "9", "198.51.100.1")
+    assert values["mode"] == "small"
+    assert sorted(plan.rows[0].mapped) == [
+        "hostname: old → other", "size: 7 → 9", "vami.ip0.VCSA: 192.0.2.1 → 198.51.100.1"
+    ]  # fmt: skip
+    there = changed(value="other")
+    there.property[1].value, there.property[2].value = "198.51.100.1", "9"
+    assert row(KEPT, vm(1, there), map=sites).action == "same"
+    assert row(KEPT, vm(1, appliance()), map=sites).action == "differs"
+
+
+def test_map_of_a_default_and_of_other_text() -> None:
+    info = appliance(prop(20, "dns", defaultValue="192.0.2.53"), prop(21, "url", value="http://192.0.2.9/"))
+    plan = planned([export(1, info)], [vm(1)], map={"subnets": {"192.0.2.0/24": "198.51.100.0/24"}})
+    dns = next(one for one in plan.documents["vm-1"]["properties"] if one["key"] == "dns")
+    assert (dns["value"], dns["default"]) == ("198.51.100.53", "192.0.2.53")
+    assert plan.rows[0].unmapped == ["url"]
+
+
+def test_map_that_blanks() -> None:
+    plan = planned([KEPT], [vm(1)], map={"vms": {"web-1": {"hostname": ""}}})
+    hostname = next(one for one in plan.documents["vm-1"]["properties"] if one["key"] == "hostname")
+    assert (hostname["value"], hostname["default"]) == ("", "")
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "vapp_vms names web-2, which the backup does not have": {"vms": ("web-1", "web-2")},
+    "vapp_restore_map names web-2": {"map": {"vms": {"web-2": {}}}},
+    "vapp_restore_secrets names web-2": {"secrets": {"web-2": {}}},
+    "vapp_restore_secrets has host for VM web-1": {"secrets": {"web-1": {"host": "given"}}},
+    "vapp_restore_secrets has no value of admin for VM web-1": {"secrets": {"web-1": {"admin": None}}},
+    "VM web-1: its backup has no property host of vapp_restore_map": {"map": {"vms": {"web-1": {"host": "x"}}}},
+    "VM web-1: property admin is a secret; give its value in": {"map": {"vms": {"web-1": {"admin": SECRET}}}},
+    "VM web-1: property size in vapp_restore_map: the value is outside": {"map": {"vms": {"web-1": {"size": 256}}}},
+    "VM web-1: property debug in vapp_restore_map: the value is a list": {"map": {"vms": {"web-1": {"debug": []}}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults(fault: str) -> None:
+    (text,) = planned([KEPT], [vm(1)], **FAULTS[fault]).faults
+    assert text.startswith(fault)
+    assert SECRET not in text
+
+
+def test_damaged_backups() -> None:
+    """One damaged file leaves its VM alone, a damaged index all of them."""
+    for damaged in (
+        "it is not JSON",
+        {"version": 2},
+        {**KEPT, "properties": 5},
+        {**KEPT, "eula": ["********"]},
+        export(3, None),
+    ):
+        index, files = backup(KEPT, export(2, appliance()))
+        files[f"{uuid(1)}.json"] = damaged
+        plan = vapp_restore.plan(index, files, [vm(1), vm(2)], vapp_restore.Options())
+        assert plan.faults == []
+        assert [one.action for one in plan.rows] == ["refused", "restore"]
+        assert f"{uuid(1)}.json" in plan.rows[0].reason
+    for index in (
+        {},
+        [],
+        {"version": 9, "vms": []},
+        {"version": 1, "vms": [5]},
+        {"version": 1, "vms": [{"name": "a"}]},
+    ):
+        assert len(vapp_restore.plan(index, {}, [vm(1)], vapp_restore.Options()).faults) == 1
+
+
+def test_incomplete_backup() -> None:
+    index, files = backup(KEPT, complete=False, not_read=[{"name": "web-9", "moid": "vm-9", "reason": "x"}])
+    (warning,) = vapp_restore.plan(index, files, [vm(1)], vapp_restore.Options()).warnings
+    assert "web-9" in warning
+
+
+def test_vm_without_vapp_options_in_the_backup() -> None:
+    assert row(export(1, None), vm(1, appliance())).action == "nothing"
+
+
+def test_vm_that_vcenter_does_not_show() -> None:
+    assert row(KEPT, {**vm(1), "export": None}).action == "refused"
+
+
+def test_confirmed() -> None:
+    """By its name, which vCenter's side has compared; where names are not unique by its managed object ID."""
+    assert not row(KEPT, {**vm(1), "name_expected": False}).confirmed
+    assert row(KEPT, {**vm(1), "name_expected": True}).confirmed
+    assert row(KEPT, vm(1), confirmed=("vm-1",)).confirmed
+    twins = [{**vm(1, name="web"), "name_expected": True}, {**vm(2, name="web"), "name_expected": True}]
+    plan = planned([KEPT, export(2, appliance())], twins, confirmed=("web", "vm-2"))
+    assert [(one.moid, one.unique, one.confirmed) for one in plan.rows] == [
+        ("vm-1", False, False),
+        ("vm-2", False, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "password", ["5005", "vm-", "web", "old", "Appliance", "192.0.2", "True", "1", "50050d8f", "a"]
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_masked_results(password: str, overwrite: bool) -> None:
+    """Whatever Ansible masks, no other VM is written, and nothing masked is."""
+    documents = [KEPT, export(2, appliance()), export(3, appliance())]
+    vms = [{**vm(1), "name_expected": True}, vm(2, appliance()), vm(3, changed(value="new"))]
+    clear = planned(documents, vms, overwrite=overwrite)
+    masked = planned(documents, remove_values(vms, {password}), overwrite=overwrite)
+    if masked.faults:
+        return
+    assert set(masked.documents) <= set(clear.documents)
+    assert "********" not in str(masked.documents)
+    for one in masked.rows:
+        if one.action not in ("refused", "not_found"):
+            assert one.action == next(each.action for each in clear.rows if each.file == one.file)

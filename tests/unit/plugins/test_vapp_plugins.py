@@ -1,0 +1,131 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Test the plugins of the controller by which a backup is read, decided about, and decrypted."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleError
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultLib, VaultSecret
+from unit.plugins.module_utils._ovf.test_vapp_change import appliance
+from unit.plugins.module_utils._ovf.test_vapp_restore import KEPT, backup, export, vm, with_secrets
+
+from ansible_collections.vmfork.vsphere.plugins.filter import vapp_restore_plan
+from ansible_collections.vmfork.vsphere.plugins.lookup import vapp_backup, vapp_secrets
+
+SECRET = "vmforktest-a-secret-of-its-own"
+
+
+def written(directory: pathlib.Path, *documents: dict[str, Any]) -> str:
+    index, files = backup(*documents)
+    for name, content in {"index.json": index, **files}.items():
+        (directory / name).write_text(json.dumps(content), encoding="utf-8")
+    return str(directory)
+
+
+def test_backup_is_read(tmp_path: pathlib.Path) -> None:
+    directory = written(tmp_path, KEPT, export(2, None), export(3, None), export(4, None))
+    index = json.loads((tmp_path / "index.json").read_text())
+    names = [one["file"] for one in index["vms"]]
+    (tmp_path / names[1]).write_text("{")
+    (tmp_path / names[2]).unlink()
+    index["vms"][3]["file"] = "../other.json"
+    (tmp_path.parent / "other.json").write_text("{}")
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    (found,) = vapp_backup.LookupModule().run([directory])
+    assert found["index"] == index
+    assert found["documents"] == {
+        names[0]: KEPT,
+        names[1]: "it is not JSON",
+        names[2]: "No such file or directory",
+        "../other.json": "it is not in the directory of the backup",
+    }
+
+
+def test_no_backup(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(AnsibleError, match=r"There is no backup of vApp options in .*vapp_backup_directory"):
+        vapp_backup.LookupModule().run([str(tmp_path)])
+
+
+def decrypted(document: dict[str, Any], *passwords: str, **more: Any) -> dict[str, Any]:
+    loader = DataLoader()
+    loader.set_vault_secrets([("default", VaultSecret(one.encode())) for one in passwords])
+    decrypt = vapp_secrets.LookupModule(loader=loader)._decrypt
+    return vapp_secrets.decrypted(document, decrypt, **{"given": {}, **more})
+
+
+def encrypted(password: str) -> dict[str, Any]:
+    """Return a document with an encrypted value and an encrypted default."""
+    document = export(1, with_secrets())
+    vault = VaultLib([("default", VaultSecret(password.encode()))])
+    for prop in document["properties"]:
+        name = {"license": "value", "otk": "default"}.get(prop["key"])
+        if name:
+            prop[name] = {"__ansible_vault": vault.encrypt(SECRET).decode()}
+    return document
+
+
+def test_secrets_are_decrypted() -> None:
+    document = encrypted("right")
+    found = decrypted(document, "wrong", "right")
+    assert found["fault"] == ""
+    assert found["secret_values"] == {"license": SECRET}
+    properties = {one["key"]: one for one in found["document"]["properties"]}
+    assert (properties["license"]["value"], properties["otk"]["default"]) == (None, SECRET)
+    assert SECRET not in str(document)
+
+
+def test_secrets_that_were_given_come_first() -> None:
+    given = {"license": "given", "admin": "given-too"}
+    found = decrypted(encrypted("right"), "right", given=given)
+    assert found["secret_values"] == given
+    found = decrypted(encrypted("right"), "right", given=given, keys=["admin"])
+    assert found["secret_values"] == {"admin": "given-too"}
+
+
+@pytest.mark.parametrize("passwords", [(), ("wrong",)])
+def test_secrets_that_cannot_be_decrypted(passwords: tuple[str, ...]) -> None:
+    found = decrypted(encrypted("right"), *passwords)
+    assert found["fault"].startswith("license, otk cannot be decrypted with the vault passwords of this run.")
+    assert found["secret_values"] == {}
+
+
+def test_plan() -> None:
+    index, documents = backup(KEPT)
+    options = {"confirmed": ["vm-1"], "secrets": {"web-1": {"admin": SECRET}}, "site_map": {"subnets": {"x": "y"}}}
+    plan = vapp_restore_plan.vapp_restore_plan({"index": index, "documents": documents}, [vm(1)], **options)
+    assert plan["faults"] == ["vapp_restore_map has x, which is no subnet with its prefix length, such as 10.1.0.0/16"]
+    assert plan["rows"][0]["action"] == "restore"
+    assert plan["rows"][0]["secrets_given"] == ["admin"]
+    assert plan["documents"] == {"vm-1": KEPT}
+    assert SECRET not in str(plan)
+
+
+def test_result_of_the_filter_is_no_template() -> None:
+    """A name or a value that looks like a template stays as it is, in every ansible-core."""
+    info = appliance()
+    info.property[0].value = "{{ 6 * 7 }}"
+    index, documents = backup(export(1, info, name="{{ 6 * 7 }}"))
+    plan = vapp_restore_plan.vapp_restore_plan({"index": index, "documents": documents}, [vm(1)], match_name=True)
+    try:
+        from ansible.template import is_trusted_as_template
+    except ImportError:
+        from ansible.utils.unsafe_proxy import AnsibleUnsafe
+
+        def is_trusted_as_template(value: object) -> bool:
+            return not isinstance(value, AnsibleUnsafe)
+
+    texts = [plan["rows"][0]["backup_name"], plan["rows"][0]["reason"], plan["rows"][0]["file"]]
+    texts += [one["value"] for one in plan["documents"]["vm-1"]["properties"] if one["value"]]
+    assert not any(map(is_trusted_as_template, texts))
+
+
+@pytest.mark.parametrize("given", [{"secret": {}}, {"match": True}])
+def test_unknown_options(given: dict[str, Any]) -> None:
+    with pytest.raises(AnsibleError, match="has no option"):
+        vapp_restore_plan.vapp_restore_plan({}, [], **given)
