@@ -52,7 +52,7 @@ SIMULATOR_MODULE := tests/simulator
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test env simulator build lint sanity unit browser simulator-test functional integration sweep oldest bench docs \
-	test-matrix clean tree
+	test-matrix fleet clean tree
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -137,6 +137,9 @@ sanity: tree $(VENV)/.test ## ansible-test sanity
 
 unit: $(VENV)/.test $(B)/live ## tests/unit; ARGS="-k name" and the like go to pytest
 	tests/harness/pytest.sh unit tests/unit $(ARGS)
+
+fleet: $(VENV)/.test $(B)/live ## the verdicts on published appliances and their masked values, expected and got, as tables
+	@PYTHONPATH=$(B)/live $(VENV)/bin/python tests/unit/plugins/module_utils/_ovf/test_fleet.py
 
 browser: $(VENV)/.browser $(B)/live ## tests/browser: the report's web page in a browser, where one is installed
 	tests/harness/pytest.sh browser tests/browser $(ARGS)

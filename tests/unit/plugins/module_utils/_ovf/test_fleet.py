@@ -74,9 +74,27 @@ def known(appliance: dict[str, Any], **situation: Any) -> Evidence:
     )
 
 
+def judged(appliance: dict[str, Any]) -> list[diagnosis.Diagnosis]:
+    """Return the verdict on an appliance in each situation."""
+    return [diagnosis.judge(known(appliance, **situation)) for situation in SITUATIONS.values()]
+
+
+def displayed(appliance: dict[str, Any]) -> dict[str, Any]:
+    """Return what is displayed of an appliance."""
+    evidence = known(appliance, power_on=power_on("vcenter"))
+    found = _inventory.Found(vim.VirtualMachine("vm-1"), {"name": "a"}, "/DC0/vm/a", None, None)
+    return examine.facts(examine.Examined(found, None, evidence, diagnosis.judge(evidence)), Mask())
+
+
+def with_value(facts: dict[str, Any]) -> dict[str, bool]:
+    """Return the keys of all properties that have a value, and whether it is masked."""
+    found = [(one["key"], one["effective"]) for one in facts["configured"]["properties"]]
+    return {key: value == HIDDEN for key, value in found if value}
+
+
 @pytest.mark.parametrize("appliance", FLEET, ids=lambda one: one["name"])
 def test_verdicts(appliance: dict[str, Any]) -> None:
-    verdicts = [diagnosis.judge(known(appliance, **situation)) for situation in SITUATIONS.values()]
+    verdicts = judged(appliance)
     assert [one.status for one in verdicts] == EXPECTED[appliance["expect"]]
     is_red = [diagnosis.needs_power_cycle(one) or one.status in ("not_deliverable", "config_lost") for one in verdicts]
     assert not (is_red[0] or is_red[3]) or appliance["expect"] == "no_transport"
@@ -89,14 +107,37 @@ def test_verdicts(appliance: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("appliance", FLEET, ids=lambda one: one["name"])
 def test_masked_values(appliance: dict[str, Any]) -> None:
-    evidence = known(appliance, power_on=power_on("vcenter"))
-    found = _inventory.Found(vim.VirtualMachine("vm-1"), {"name": "a"}, "/DC0/vm/a", None, None)
-    facts = examine.facts(examine.Examined(found, None, evidence, diagnosis.judge(evidence)), Mask())
-    shown = {one["key"]: one["effective"] for one in facts["configured"]["properties"] if one["effective"]}
-    assert [key for key, value in shown.items() if value == HIDDEN] == appliance["masked"]
+    facts = displayed(appliance)
+    assert [key for key, is_masked in with_value(facts).items() if is_masked] == appliance["masked"]
     assert "planted-" not in json.dumps(facts)
 
 
 def test_size() -> None:
     assert len(FLEET) >= 25
     assert {one["expect"] for one in FLEET} == set(EXPECTED)
+
+
+def print_tables() -> None:
+    """Print which verdicts and which masked values were expected, and which there are. `make fleet` calls it."""
+    wrong = 0
+    for appliance in FLEET:
+        rows = zip(SITUATIONS, EXPECTED[appliance["expect"]], (one.status for one in judged(appliance)), strict=True)
+        for situation, expected, got in rows:
+            wrong += expected != got
+            print(
+                f"{appliance['name']:45}  {situation:27}  {expected:18}  {got:18}  {'' if expected == got else 'WRONG'}"
+            )
+    shown = hidden = masked_wrongly = 0
+    print()
+    for appliance in FLEET:
+        for key, is_masked in with_value(displayed(appliance)).items():
+            is_right = is_masked == (key in appliance["masked"])
+            shown, hidden, masked_wrongly = shown + (not is_masked), hidden + is_masked, masked_wrongly + (not is_right)
+            word = "masked" if is_masked else "not masked"
+            print(f"{appliance['name']:45}  {key:45}  {word:10}  {'' if is_right else 'WRONG'}")
+    print(f"\n{len(FLEET)} appliances, {len(FLEET) * len(SITUATIONS)} verdicts, {wrong} of them wrong")
+    print(f"{hidden + shown} values, {hidden} masked, {shown} not masked, {masked_wrongly} wrong")
+
+
+if __name__ == "__main__":
+    print_tables()
