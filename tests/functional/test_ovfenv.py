@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +175,33 @@ def test_what_no_power_cycle_cures(own: Estate) -> None:
     assert failed.msg.startswith("VM restless was powered on through vCenter, and the verdict is now stale: ")
     assert own.vcenter.control("GET", "calls")["methods"]["PowerOnVM_Task"] == 1
     assert (failed["changed"], one.is_on) == (True, True)
+
+
+def test_privileges_of_the_file(own: Estate) -> None:
+    """The role made of the file is enough to look into a guest and to repair it, in a second try, too."""
+    path = Path(__file__).parents[2] / "playbooks" / "files" / "privileges" / "ovfenv.txt"
+    needed = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    known = {privilege for role in own.service.content.authorizationManager.roleList for privilege in role.privilege}
+    assert set(needed) <= known
+    denied = sorted(each for each in known if each not in needed and not each.startswith("System."))
+    login = {"name": "ovf-repairer", "password": "repairers-long-password"}
+    own.vcenter.control("POST", "users", {**login, "deny": denied})
+    user = {"username": login["name"], "password": login["password"]}
+    one = lost(own, "by-role", prop("hostname", "by-role"))
+    looked = own.vcenter.ok("vm_ovfenv_info", moid=[one.moid], guest_probe="full", **own.vcenter.guest_login, **user)
+    assert looked["ovfenv"][0]["diagnosis"]["status"] == "lost"
+    assert not looked.get("warnings")
+    cured = cure(one, "full", **user)
+    assert not cured.get("failed"), cured.msg
+    assert verdicts(cured) == ("lost", "delivered")
+    assert cured["after"]["extracted"]["document"]
+    assert cured["after"]["guest"]["document"]
+    own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
+    other = lost(own, "second-try", prop("hostname", "second-try"))
+    with own.vcenter.calls() as calls:
+        cured = cure(other, "full", **user)
+    assert not cured.get("failed"), cured.msg
+    assert (verdicts(cured), calls["PowerOnVM_Task"]) == (("lost", "delivered"), 2)
 
 
 def test_lacking_privileges(own: Estate) -> None:
