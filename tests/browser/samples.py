@@ -28,6 +28,10 @@ HOSTILE = (
     "x" * 80,
     "läuft-überall 東京 🐟",
     "<script>document.title='broken'</script>",
+    '=HYPERLINK("http://192.0.2.1",1)',
+    "+1",
+    "-1+1",
+    "@SUM(1)",
 )
 """Names of VMs."""
 
@@ -101,7 +105,7 @@ def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> d
         "runtime.bootTime": BOOT - datetime.timedelta(hours=number) if running else None,
     }
     found = Found(vim.VirtualMachine(moid), values, path, None, None)
-    examined = examine.Examined(found, "esx-1.example.com", evidence, diagnosis.judge(evidence))
+    examined = examine.Examined(found, f"esx-{1 + number % 2}.example.com", evidence, diagnosis.judge(evidence))
     return examine.facts(examined, Mask())
 
 

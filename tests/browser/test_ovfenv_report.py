@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # as tests/harness
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1440, "height": 900}
 VERDICTS = yaml.safe_load((HERE.parents[1] / "playbooks/vars/ovfenv.yml").read_text())["__ovfenv_verdicts"]
+ACTS = list(yaml.safe_load((HERE.parents[1] / "playbooks/vars/ovfenv.yml").read_text())["__ovfenv_acts"])
 EARLIER, NOW = 40, 60
 """VMs in the earlier report, and in the one looked at."""
 
@@ -53,10 +57,13 @@ def report(tmp_path_factory: pytest.TempPathFactory, result: dict[str, Any]) -> 
     """The page, compared with that of an earlier report."""
     folder = tmp_path_factory.mktemp("report")
     make(folder, "earlier.html", samples.result(EARLIER))
-    return make(folder, "now.html", result, ovfenv_earlier_report="earlier.html", ovfenv_guest_become="sudo")
+    return make(
+        folder, "now.html", result, ovfenv_earlier_report="earlier.html", ovfenv_report_csv="now.csv",
+        ovfenv_guest_become="sudo", vmfork_port="8989", vmfork_validate_certs=False,
+    )  # fmt: skip
 
 
-def make(folder: Path, name: str, result: dict[str, Any], **more: str) -> Path:
+def make(folder: Path, name: str, result: dict[str, Any], **more: Any) -> Path:
     source = folder / f"{name}.json"
     source.write_text(json.dumps(result))
     given = {"result_file": str(source), "ovfenv_report_file": name, "vmfork_hostname": "vcenter.example.com", **more}
@@ -120,6 +127,7 @@ def test_a_row_says_all_of_its_vm(open_page: Open, listed: dict[str, dict[str, A
     page = open_page()
     rows = page.eval_on_selector_all("tbody tr", TEXTS)
     assert len(rows) == len(listed)
+    above = page.locator("details.all").text_content() or ""
     for text, name, verdict_shown, moid in rows:
         vm = listed[moid]
         verdict = vm["diagnosis"]
@@ -135,11 +143,18 @@ def test_a_row_says_all_of_its_vm(open_page: Open, listed: dict[str, dict[str, A
         said += [product["name"] for product in vm["configured"]["products"]]
         said += [vm["power_on"]["user"] or "", (vm["boot_time"] or "").replace("T", " ")[:16]]
         said += [f"vApp options changed by {change['user']}" for change in vm["power_on"]["reconfigured"]]
-        assert [one for one in said if one not in text] == []
+        assert [one for one in said if one not in text + above] == []
 
 
-def test_sorts_by_name_and_by_verdict(open_page: Open) -> None:
+def test_sorts_by_urgency_by_name_and_by_verdict(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     page = open_page()
+    urgent = column(page, ".name")
+    ranks = list(VERDICTS)
+    by_name = {vm["name"]: (ACTS.index(vm["diagnosis"]["act"]), ranks.index(vm["diagnosis"]["status"]), vm["name"])
+               for vm in listed.values()}  # fmt: skip
+    assert urgent == sorted(urgent, key=by_name.__getitem__)
+    assert page.locator("thead [aria-sort]").text_content() == "Urgency"
+    page.get_by_role("button", name="Verdict").click()
     verdicts = column(page, ".verdict")
     order = [f"{verdict['symbol']} {name}" for name, verdict in VERDICTS.items()]
     assert verdicts == sorted(verdicts, key=order.index)
@@ -159,6 +174,9 @@ def test_sorts_by_name_and_by_verdict(open_page: Open) -> None:
     page.get_by_role("button", name="Verdict").click()
     assert column(page, ".verdict") == verdicts[::-1]
     assert page.locator("thead [aria-sort=descending]").text_content() == "Verdict"
+
+    page.get_by_role("button", name="Urgency").press("Enter")
+    assert column(page, ".name") == urgent
 
 
 def test_copies_commands_that_mean_their_vm_whatever_its_name(
@@ -180,12 +198,17 @@ def test_copies_commands_that_mean_their_vm_whatever_its_name(
             found_by = "full"  # only the values tell whose document it is
         sure = vm["diagnosis"]["confidence"] == "high" and playbook == "vmfork.vsphere.ovfenv_repair"
         assert (program, flag) == ("ansible-playbook", "-e")
-        given = yaml.load(variables, Unsafe)
+        plain = re.fullmatch("[a-z0-9-]+", name) is not None or playbook == "vmfork.vsphere.ovfenv_report"
+        assert plain != variables.startswith("{")
+        given = dict(word.split("=", 1) for word in variables.split()) if plain else yaml.load(variables, Unsafe)
+        assert not plain or len(copied) < 240
         assert given.pop("vmfork_hostname") == "vcenter.example.com"
-        assert given.pop("ovfenv_moids") == [moid]
+        assert given.pop("vmfork_port") == "8989"
+        assert given.pop("vmfork_validate_certs") == "False"
+        assert given.pop("ovfenv_moids") == (moid if plain else [moid])
         if playbook == "vmfork.vsphere.ovfenv_repair":
             assert ("!unsafe" in variables) == ("{{" in name)
-            assert given.pop("ovfenv_repair_confirm") == [name]
+            assert given.pop("ovfenv_repair_confirm") == (name if plain else [name])
             repaired.add(status)
         else:
             assert given.pop("ovfenv_report_file") == ""
@@ -281,8 +304,145 @@ def test_fits_a_phone(open_page: Open, scheme: str) -> None:
         box = page.locator(part).first.bounding_box()
         assert box is not None
         assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
+    alert, explanations = (page.locator(part).bounding_box() for part in (".alert", "details.all"))
+    assert alert is not None and explanations is not None
+    assert alert["y"] < explanations["y"]
+    assert alert["y"] + alert["height"] < PHONE["height"]
+    page.get_by_role("button", name="Verdict").tap()
     page.get_by_role("button", name="Verdict").tap()
     assert column(page, ".verdict")[0].startswith("–")
+
+
+def levels(listed: dict[str, dict[str, Any]], level: str) -> list[dict[str, Any]]:
+    return [vm for vm in listed.values() if VERDICTS[vm["diagnosis"]["status"]]["level"] == level]
+
+
+def test_begins_with_what_a_manager_asks(open_page: Open, report: Path, listed: dict[str, dict[str, Any]]) -> None:
+    page = open_page()
+    quiet = ("nothing_to_deliver", "not_applicable")
+    appliances = [vm for vm in listed.values() if vm["diagnosis"]["status"] not in quiet]
+    bad = levels(listed, "bad")
+    earlier = {vm["instance_uuid"]: vm["status"] for vm in data_of(report.parent / "earlier.html")["vms"]}
+    new = [vm for vm in bad if VERDICTS[earlier.get(vm["instance_uuid"], "delivered")]["level"] != "bad"]
+    headline = page.get_by_role("heading", level=1).text_content() or ""
+    assert headline.startswith(f"{len(bad)} of {len(appliances)} appliances run without their settings; {len(new)} new")
+    assert f"since {data_of(report.parent / 'earlier.html')['generated']}" in headline
+    text = page.locator("body").text_content() or ""
+    assert re.search(r"vCenter vcenter\.example\.com, all VMs, 20\d\d-\d\d-\d\d \d\d:\d\d UTC", text)
+    assert f"{len(levels(listed, 'unknown'))} were not judged: " in text
+    assert re.search(r"\d+ because vCenter no longer has the events of the power-on", text)
+
+
+def test_links_from_the_alert_to_the_rows_even_when_they_are_filtered_out(open_page: Open) -> None:
+    page = open_page()
+    link = page.locator(".alert a").last
+    page.get_by_role("searchbox").fill("no row has this text")
+    assert column(page, ".name") == []
+    link.click()
+    assert page.locator("tr:target .name").is_visible()
+
+
+def test_counts_by_product_and_by_host(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
+    page = open_page()
+    products = [vm["configured"]["products"] for vm in levels(listed, "bad")]
+    bad = sum(any(product["name"] == "Mail Gateway" for product in of_vm) for of_vm in products)
+    lines = page.locator(".groups li").all_text_contents()
+    assert any(re.match(rf"Mail Gateway: {bad} of \d+ without", line) for line in lines), (bad, lines)
+    assert any(line.startswith("esx-1.example.com: ") for line in lines)
+
+
+def test_csv_holds_the_rows_of_the_page_and_no_formulas(report: Path, listed: dict[str, dict[str, Any]]) -> None:
+    raw = report.with_suffix(".csv").read_bytes().decode()
+    assert raw.count("\r\n") >= len(listed)
+    rows = list(csv.DictReader(io.StringIO(raw, newline="")))
+    assert [row["moid"] for row in rows] == re.findall('<tr role="row" id="([^"]*)"', report.read_text())
+    for row in rows:
+        vm = listed[row["moid"]]
+        assert row["verdict"] == vm["diagnosis"]["status"]
+        for cell, text in ((row["name"], vm["name"]), (row["message"], vm["diagnosis"]["message"])):
+            assert cell == ("'" if text[0] in "=+-@" else "") + text
+    assert {'\'=HYPERLINK("http://192.0.2.1",1)', "'@SUM(1)", "'-1+1", "'+1"} <= {row["name"] for row in rows}
+
+
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const light = (color, under) => {
+    canvas.fillStyle = under; canvas.fillRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((one) => one / 255)
+      .map((one) => one <= 0.03928 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const page = getComputedStyle(document.body).backgroundColor;
+  const behind = (one) => {
+    for (; one; one = one.parentElement) {
+      const color = getComputedStyle(one).backgroundColor;
+      if (color !== "rgba(0, 0, 0, 0)") return color;
+    }
+    return page;
+  };
+  const ratio = (one) => {
+    const found = [light(getComputedStyle(one).color, page), light(behind(one), page)].sort((a, b) => b - a);
+    return (found[0] + 0.05) / (found[1] + 0.05);
+  };
+  return Math.min(...Array.from(document.querySelectorAll("body *:not(script, style)"), ratio));
+}"""
+"""The lowest contrast of a text on the page."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("media", ["screen", "print"])
+def test_has_enough_contrast(open_page: Open, scheme: str, media: str) -> None:
+    page = open_page(color_scheme=scheme)
+    page.emulate_media(media=media, color_scheme=scheme)
+    assert page.evaluate(CONTRAST) >= 4.5
+
+
+def test_prints_every_text_and_no_buttons(open_page: Open) -> None:
+    page = open_page()
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("tbody details:not([open])").count() == 0
+    assert not page.locator(".copy").first.is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("tbody details[open]").count() == 0
+
+
+def test_says_once_what_is_equal_in_every_row(browser: Browser, tmp_path: Path) -> None:
+    alike = samples.result(NOW)
+    alike["ovfenv"] = [vm for vm in alike["ovfenv"] if vm["diagnosis"]["status"] == "stale"]
+    assert len(alike["ovfenv"]) > 1
+    for vm in alike["ovfenv"]:
+        vm["diagnosis"]["remedy_risks"] = ["Equal in all.", f"Only in {vm['moid']}."]
+    page = browser.new_page()
+    page.goto(make(tmp_path, "alike.html", alike).as_uri())
+    assert (page.locator("body").text_content() or "").count("Equal in all.") == 1
+    assert "Equal in all." in (page.locator("details.all").text_content() or "")
+    assert page.locator("tbody li", has_text="Only in").count() == len(alike["ovfenv"])
+    page.close()
+
+
+TIMED = """([selector, act]) => new Promise((done) => {
+  const one = document.querySelector(selector);
+  const begun = performance.now();
+  if (act === "click") one.click();
+  else { one.value = act; one.dispatchEvent(new Event("input")); }
+  requestAnimationFrame(() => setTimeout(() => done(performance.now() - begun)));
+})"""
+
+
+def test_stays_quick_with_two_thousand_vms(browser: Browser, tmp_path: Path) -> None:
+    report = make(tmp_path, "large.html", samples.result(2000))
+    assert report.stat().st_size < 6_000_000
+    page = browser.new_page(viewport=DESKTOP)
+    begun = time.monotonic()
+    page.goto(report.as_uri())
+    loaded = time.monotonic() - begun
+    sorted_in = page.evaluate(TIMED, ["thead button", "click"]) / 1000
+    found_in = page.evaluate(TIMED, [".tools input", "app-21"]) / 1000
+    print(f"{report.stat().st_size} bytes, load {loaded:.2f} s, sort {sorted_in:.2f} s, search {found_in:.2f} s")
+    assert column(page, ".name")[0].startswith("app-21")
+    assert (loaded < 20, sorted_in < 5, found_in < 5) == (True, True, True)
+    page.close()
 
 
 def test_is_read_without_scripts(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
