@@ -305,7 +305,8 @@ def test_fits_a_phone(open_page: Open, scheme: str) -> None:
         assert box is not None
         assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
     alert, explanations = (page.locator(part).bounding_box() for part in (".alert", "details.all"))
-    assert alert is not None and explanations is not None
+    assert alert is not None
+    assert explanations is not None
     assert alert["y"] < explanations["y"]
     assert alert["y"] + alert["height"] < PHONE["height"]
     page.get_by_role("button", name="Verdict").tap()
