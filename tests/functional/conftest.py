@@ -45,18 +45,19 @@ def quiesced(vcenter: VCenter) -> VCenter:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test on the ways of its file's mark, unless one of its own names fewer."""
+    """Run a test on the ways of its own mark, or else of its file's."""
     marker = metafunc.definition.get_closest_marker("ways")
     if marker is not None and "way" in metafunc.fixturenames:
         metafunc.parametrize("way", marker.args, ids=lambda way: way.name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out a case on the ways that are not in a mark of its own."""
+    """Leave out a case on the ways that a mark of its own does not name."""
 
     def is_meant(item: pytest.Item) -> bool:
         case = getattr(item, "callspec", None)
         way = case.params.get("way") if case is not None else None
-        return way is None or all(way in marker.args for marker in item.iter_markers("ways"))
+        marks = (mark for mark in item.own_markers if mark.name == "ways")
+        return way is None or all(way in mark.args for mark in marks)
 
     items[:] = [item for item in items if is_meant(item)]

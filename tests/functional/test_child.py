@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from functional.vcenter import POST_CLONE, VCenter
-from functional.ways import CHANGING, every_way, vmfork_only
+from functional.ways import CHANGING, both_engines, either_engine, every_way, vmfork_only
 
-pytestmark = every_way
+pytestmark = both_engines
 
 SECRET = "kept-out-of-sight-0123456789"
 ADVANCED_CONFIG = "VirtualMachine.Config.AdvancedConfig"
@@ -29,6 +29,7 @@ def states(result: dict[str, Any]) -> dict[str, str]:
     return {one["name"]: one["state"] for one in result["children"]}
 
 
+@every_way
 def test_check_run_run_again(quiesced: VCenter) -> None:
     given = {"parent_name": quiesced.parent, "children": children("web-01", "web-02")}
     with quiesced.calls() as calls:
@@ -83,6 +84,7 @@ def test_two_names_more_make_two_more(quiesced: VCenter) -> None:
     assert result["summary"]["existing"] == 2
 
 
+@every_way
 def test_absent_check_run_run_again(quiesced: VCenter) -> None:
     quiesced.fork("web-01", "web-02", "web-03")
     given = {"parent_name": quiesced.parent, "state": "absent", "children": [{"name": "web-01"}, {"name": "web-02"}]}
@@ -116,6 +118,7 @@ def test_empty_list_does_nothing(quiesced: VCenter) -> None:
         assert "there is nothing to do" in result.raw
 
 
+@every_way
 def test_places(quiesced: VCenter) -> None:
     quiesced.control("POST", "inventory", {"folders": ["/DC0/vm/web"]})
     result = quiesced.fork("web-01", folder="web", datastore="LocalDS_0", resource_pool="/DC0/host/DC0_H0/Resources")
@@ -147,7 +150,7 @@ def test_shipped_scripts_name_a_child_after_its_vm(vcenter: VCenter) -> None:
     assert {one["name"]: vcenter.in_guest(one["moid"], told) for one in done["children"]} == names
 
 
-@vmfork_only("every instant clone is persistent, and needs no snapshot")
+@vmfork_only("every instant clone is persistent, and needs no snapshot", mob=True)
 def test_persistent(quiesced: VCenter) -> None:
     given = {"parent_name": quiesced.parent, "name": "web-01", "persistent": True}
     checked = quiesced.ok("vmfork_child", check=True, **given)
@@ -159,7 +162,7 @@ def test_persistent(quiesced: VCenter) -> None:
     assert refusal["changed"] is False
 
 
-@vmfork_only("instant clones have no fork group")
+@vmfork_only("instant clones have no fork group", mob=True)
 @pytest.mark.parametrize("group", ["kept", "removed"])
 def test_persistent_child_is_found_again(vcenter: VCenter, group: str) -> None:
     vcenter.rule("persistent_child_group", group)
@@ -443,6 +446,7 @@ def test_config_params_arrive_as_given(vcenter: VCenter, value: str) -> None:
     assert child["config_params"]["key"] == value
 
 
+@every_way
 def test_large_config_param(vcenter: VCenter) -> None:
     vcenter.enable()
     vcenter.quiesce(post_clone_script="vmtoolsd --cmd 'info-get guestinfo.fork.key' | wc -c")
@@ -450,6 +454,7 @@ def test_large_config_param(vcenter: VCenter) -> None:
     assert child["post_clone"]["output"].strip() == "60001"
 
 
+@every_way
 @pytest.mark.parametrize(
     "name", ["n" * 80, "a/b", "50%", "with space", "größe-名前", "'\"$(id);`x`", "back\\slash", "<&\"'>", "%2f"]
 )
@@ -553,6 +558,8 @@ def test_report_that_shows_secrets_is_written_back_without_them(quiesced: VCente
 # --- refused --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.flags("-guest", "none")
+@either_engine
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -587,6 +594,7 @@ def test_unknown_parent(vcenter: VCenter) -> None:
     assert "VM nobody was not found" in vcenter.fails("vmfork_child", parent_name="nobody", name="a").msg
 
 
+@every_way
 def test_user_without_the_privilege(quiesced: VCenter) -> None:
     login = {"username": "junior", "password": "juniors-long-password"}
     for privilege in (quiesced.way.create_privilege, "VirtualMachine.Interact.PowerOn"):
@@ -608,6 +616,7 @@ def test_children_of_a_parent_quiesced_with_one_script(vcenter: VCenter) -> None
     assert states(vcenter.fork("web-01", "web-02")) == {"web-01": "created", "web-02": "created"}
 
 
+@either_engine
 @pytest.mark.parametrize(
     "given",
     [

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from functional.vcenter import VCenter
-from functional.ways import CHANGING, every_way, vmfork_only
+from functional.ways import CHANGING, both_engines, vmfork_only
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 
-pytestmark = every_way
+pytestmark = both_engines
 
 
 def child_that_another_tool_made_and_left_off(vcenter: VCenter) -> None:

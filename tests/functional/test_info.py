@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from functional.test_privileges import TOGGLE, junior
 from functional.vcenter import VCenter
-from functional.ways import every_way, vmfork_only
+from functional.ways import both_engines, vmfork_only
 
-pytestmark = every_way
+pytestmark = both_engines
 
 V6_0 = pytest.mark.flags("-api-version", "6.0")
-BOOK = vmfork_only("servers keep no book of instant clones")
+BOOK = vmfork_only("servers keep no book of instant clones", mob=True)
 
 
 def forked_by_another_tool(vcenter: VCenter, *names: str) -> None:

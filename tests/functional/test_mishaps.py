@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 from functional.vcenter import PRE_QUIESCE, VCenter
-from functional.ways import CREATE, every_way, instant_clone_only, vmfork_only
+from functional.ways import CREATE, both_engines, every_way, instant_clone_only, vmfork_only
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._properties import Watch, scan
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
-pytestmark = every_way
+pytestmark = both_engines
 
 STEP_BY_STEP = vmfork_only("an instant clone runs from its creation on, and has its record")
 AT_ONCE = instant_clone_only("VMFork's children are reconfigured before they run")
 POWER_ON = pytest.param("PowerOnVM_Task", marks=STEP_BY_STEP)
+RECONFIGURE = pytest.param("ReconfigVM_Task", marks=both_engines)
 SECRET = "kept-out-of-sight-0123456789"
 
 
@@ -29,8 +30,9 @@ def vms(vcenter: VCenter) -> list[str]:
     return sorted(line.rpartition("/")[2] for line in vcenter.govc("find", "/DC0/vm", "-type", "m").splitlines())
 
 
+@every_way
 @pytest.mark.parametrize("drop", ["before", "after"])
-@pytest.mark.parametrize("method", [CREATE, POWER_ON, "ReconfigVM_Task"])
+@pytest.mark.parametrize("method", [CREATE, POWER_ON, RECONFIGURE])
 @pytest.mark.parametrize("result", ["child", "unset"])
 def test_lost_answer(quiesced: VCenter, method: str, drop: str, result: str) -> None:
     for rule in ("create_result", "instant_clone_result"):
@@ -43,7 +45,8 @@ def test_lost_answer(quiesced: VCenter, method: str, drop: str, result: str) -> 
     assert quiesced.fork("web-01", "web-02")["changed"] is False
 
 
-@pytest.mark.parametrize("method", [CREATE, POWER_ON, "ReconfigVM_Task"])
+@every_way
+@pytest.mark.parametrize("method", [CREATE, POWER_ON, RECONFIGURE])
 def test_task_that_vanishes(quiesced: VCenter, method: str) -> None:
     """As by a restart of vCenter. What it does goes on, so its effect is there, or it is asked for again."""
     before = vms(quiesced)
@@ -56,6 +59,7 @@ def test_task_that_vanishes(quiesced: VCenter, method: str) -> None:
     assert quiesced.fork("web-01", "web-02")["changed"] is False
 
 
+@every_way
 def test_answers_that_stay_lost(quiesced: VCenter) -> None:
     before = vms(quiesced)
     quiesced.fault(method=quiesced.way.create, at="call", drop="before", count=0)
@@ -64,6 +68,7 @@ def test_answers_that_stay_lost(quiesced: VCenter) -> None:
     assert vms(quiesced) == before
 
 
+@every_way
 @pytest.mark.parametrize("on_failure", ["keep", "remove"])
 def test_creation_that_outlives_the_deadline(quiesced: VCenter, on_failure: str) -> None:
     """The child is recorded when it appears, and no secret stays on it."""
@@ -144,16 +149,16 @@ def test_lost_page_of_a_large_inventory(vcenter: VCenter, mishap: dict[str, str]
     assert calls["ContinueRetrievePropertiesEx"] == 2
 
 
+@every_way
 @pytest.mark.parametrize(
     "method",
     [
         CREATE,
-        "WaitForUpdatesEx",
         POWER_ON,
-        "ModifyListView",
-        "RetrievePropertiesEx",
-        "CreateFilter",
-        "DestroyView",
+        *(
+            pytest.param(method, marks=both_engines)
+            for method in ("WaitForUpdatesEx", "ModifyListView", "RetrievePropertiesEx", "CreateFilter", "DestroyView")
+        ),
     ],
 )
 def test_session_dropped_by_the_server(quiesced: VCenter, method: str) -> None:
@@ -193,6 +198,7 @@ def test_session_dropped_under_several_threads(vcenter: VCenter) -> None:
     assert all("name" in values for values in told)
 
 
+@every_way
 @pytest.mark.parametrize("at", ["call", "task"])
 @pytest.mark.parametrize(
     ("method", "said"),
@@ -239,6 +245,7 @@ def test_power_off_that_fails(quiesced: VCenter, at: str, fault: str, said: str)
     assert quiesced.ok("vmfork_child", **given)["summary"]["removed"] == 1
 
 
+@every_way
 @pytest.mark.parametrize("at", ["call", "task"])
 def test_busy_vms(quiesced: VCenter, at: str) -> None:
     """What a server refuses since something else is at work on the VM is tried again, the way back included."""
@@ -251,6 +258,7 @@ def test_busy_vms(quiesced: VCenter, at: str) -> None:
     assert gone["summary"]["removed"] == 1
 
 
+@every_way
 def test_children_side_by_side(quiesced: VCenter) -> None:
     names = [f"web-{number:02}" for number in range(20)]
     made = quiesced.fork(*names, concurrency=3)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from functional.vcenter import VCenter
-from functional.ways import CHANGING, every_way, instant_clone_only, vmfork_only
+from functional.ways import CHANGING, both_engines, either_engine, every_way, instant_clone_only, vmfork_only
 
-pytestmark = every_way
+pytestmark = both_engines
 
 
-@vmfork_only("nothing needs enabling for Instant Clone")
+@vmfork_only("nothing needs enabling for Instant Clone", mob=True)
 def test_check_run_run_again(vcenter: VCenter) -> None:
     with vcenter.calls() as calls:
         checked = vcenter.ok("vmfork_parent", name=vcenter.parent, check=True, diff=True)
@@ -42,7 +42,7 @@ def test_esxi_hostname(vcenter: VCenter) -> None:
     assert "DC0_H0" in refusal.msg
 
 
-@vmfork_only("nothing needs enabling for Instant Clone")
+@vmfork_only("nothing needs enabling for Instant Clone", mob=True)
 def test_disable(vcenter: VCenter) -> None:
     vcenter.enable()
     checked = vcenter.ok("vmfork_parent", name=vcenter.parent, state="disabled", check=True)
@@ -70,6 +70,8 @@ def test_parent_of_running_children_stays(quiesced: VCenter) -> None:
     assert not CHANGING & set(calls)
 
 
+@pytest.mark.flags("-guest", "none")
+@either_engine
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -136,13 +138,13 @@ def test_server_that_does_not_know_the_methods(vcenter: VCenter, call_via: str, 
     assert "Instant Clone" in refusal.msg
 
 
-@vmfork_only("it is about its methods")
+@vmfork_only("it is about its methods", mob=True)
 @pytest.mark.flags("-api-version", "8.0.3.0", "-hidden-methods", "on")
 def test_newer_server_that_still_knows_the_methods(vcenter: VCenter) -> None:
     assert vcenter.ok("vmfork_parent", name=vcenter.parent, api="vmfork")["parent"]["enabled"]
 
 
-@vmfork_only("nothing needs enabling for Instant Clone")
+@vmfork_only("nothing needs enabling for Instant Clone", mob=True)
 def test_user_without_the_privilege(vcenter: VCenter) -> None:
     vcenter.control(
         "POST",
@@ -154,7 +156,7 @@ def test_user_without_the_privilege(vcenter: VCenter) -> None:
     assert "juniors-long-password" not in refusal.raw
 
 
-@vmfork_only("nothing needs enabling for Instant Clone")
+@vmfork_only("nothing needs enabling for Instant Clone", mob=True)
 @pytest.mark.parametrize("at", ["call", "task"])
 def test_refusal_of_the_server(vcenter: VCenter, at: str) -> None:
     vcenter.fault(method="EnableForkParent_Task", at=at, fault="InvalidState", message="Not now", count=1)
@@ -163,7 +165,7 @@ def test_refusal_of_the_server(vcenter: VCenter, at: str) -> None:
     assert "InvalidState" in refusal.msg
 
 
-@vmfork_only("nothing needs enabling for Instant Clone")
+@vmfork_only("nothing needs enabling for Instant Clone", mob=True)
 def test_session_that_the_server_drops(vcenter: VCenter) -> None:
     vcenter.fault(method="EnableForkParent_Task", at="call", fault="NotAuthenticated", count=1)
     with vcenter.calls() as calls:
@@ -171,13 +173,14 @@ def test_session_that_the_server_drops(vcenter: VCenter) -> None:
     assert calls["Login"] == vcenter.way.logins + 1
 
 
-@vmfork_only("nothing needs enabling for Instant Clone")
+@vmfork_only("nothing needs enabling for Instant Clone", mob=True)
 def test_session_that_the_server_drops_twice(vcenter: VCenter) -> None:
     vcenter.fault(method="EnableForkParent_Task", at="call", fault="NotAuthenticated", count=0)
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent)
     assert re.search(r"ended the session|when the session of \S+ has ended", refusal.msg), refusal.msg
 
 
+@every_way
 def test_nobody_stays_logged_in(vcenter: VCenter) -> None:
     vcenter.enable()
     vcenter.fails("vmfork_parent", name="nobody")
@@ -197,7 +200,7 @@ def test_guest_that_freezes_while_the_parent_is_disabled(vcenter: VCenter) -> No
     assert refusal["parent"]["power_state"] == "poweredOn"
 
 
-@vmfork_only("with Instant Clone no server is asked for children")
+@vmfork_only("with Instant Clone no server is asked for children", mob=True)
 @pytest.mark.parametrize("answer", ["success", "InvalidState"])
 def test_children_of_a_vm_that_is_no_parent(vcenter: VCenter, answer: str) -> None:
     vcenter.rule("children_of_non_parent", answer)
@@ -230,9 +233,9 @@ CHANGES = {
 
 @pytest.fixture(
     params=[
-        pytest.param("enabled", marks=vmfork_only("nothing needs enabling for Instant Clone")),
-        pytest.param("disabled", marks=vmfork_only("nothing needs enabling for Instant Clone")),
-        "poweredOff",
+        pytest.param("enabled", marks=vmfork_only("nothing needs enabling for Instant Clone", mob=True)),
+        pytest.param("disabled", marks=vmfork_only("nothing needs enabling for Instant Clone", mob=True)),
+        pytest.param("poweredOff", marks=both_engines),
     ]
 )
 def change(request: pytest.FixtureRequest, vcenter: VCenter) -> tuple[str, dict[str, Any]]:
@@ -250,6 +253,7 @@ def seen(vcenter: VCenter) -> Any:
     return vcenter.ok("vmfork_parent", name=vcenter.parent, check=True, diff=True)["diff"]["before"]
 
 
+@every_way
 @pytest.mark.parametrize("drop", ["before", "after"])
 def test_change_whose_answer_is_lost(vcenter: VCenter, change: tuple[str, dict[str, Any]], drop: str) -> None:
     """What was done although nobody heard of it is a change; the task is waited for."""
@@ -264,6 +268,7 @@ def test_change_whose_answer_is_lost(vcenter: VCenter, change: tuple[str, dict[s
     assert refusal["parent"] == seen(vcenter)
 
 
+@every_way
 @pytest.mark.parametrize("answer", ["there", "lost"])
 def test_change_that_outlives_the_deadline(vcenter: VCenter, change: tuple[str, dict[str, Any]], answer: str) -> None:
     method, given = change
@@ -276,6 +281,7 @@ def test_change_that_outlives_the_deadline(vcenter: VCenter, change: tuple[str, 
     assert answer == "lost" or "The task continues" in refusal.msg
 
 
+@every_way
 def test_change_that_is_refused_is_none(vcenter: VCenter, change: tuple[str, dict[str, Any]]) -> None:
     method, given = change
     vcenter.fault(method=method, at="task", fault="InvalidState", count=0)

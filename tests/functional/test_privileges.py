@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from functional.vcenter import POST_CLONE, Result, VCenter
-from functional.ways import CHANGING, every_way, instant_clone_only, vmfork_only
+from functional.ways import CHANGING, both_engines, every_way, instant_clone_only, vmfork_only
 
-pytestmark = every_way
+pytestmark = both_engines
 
 ASK = "HasPrivilegeOnEntities"
 TOUCHING = CHANGING | {"StartProgramInGuest", "CreateTemporaryDirectoryInGuest"}
@@ -45,7 +45,7 @@ def check(vcenter: VCenter, module: str, **given: Any) -> Result:
     return result
 
 
-@vmfork_only("nothing needs enabling for Instant Clone")
+@vmfork_only("nothing needs enabling for Instant Clone", mob=True)
 def test_parent(vcenter: VCenter) -> None:
     low = junior(vcenter, TOGGLE)
     checked = check(vcenter, "vmfork_parent", name=vcenter.parent, **low)
@@ -110,6 +110,7 @@ def test_guest_that_quiesces_alone_needs_no_privilege(vcenter: VCenter) -> None:
     assert check(vcenter, "vmfork_quiesce", name=vcenter.parent, method="wait", **low)["changed"]
 
 
+@every_way
 @pytest.mark.parametrize(
     ("privilege", "on"),
     [

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from functional.vcenter import POST_CLONE, PRE_QUIESCE, VCenter, needs_other_accounts
-from functional.ways import every_way, vmfork_only
+from functional.ways import both_engines, either_engine, vmfork_only
 
-pytestmark = every_way
+pytestmark = both_engines
 
 PAYLOAD = "vmfork.payload"
 SECRET = "kept-out-of-sight-0123456789"
@@ -241,6 +241,8 @@ def test_not_enabled(vcenter: VCenter) -> None:
     assert (checked["changed"], checked["parent"]["enabled"], checked["parent"]["quiesced"]) == (True, True, True)
 
 
+@pytest.mark.flags("-guest", "none")
+@either_engine
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -280,6 +282,7 @@ def test_interpreter_that_is_no_command(parent: VCenter, check: bool) -> None:
     assert {name for name in calls if "Guest" in name or name.endswith("_Task")} == set()
 
 
+@either_engine
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize(
     ("given", "said"),
@@ -412,6 +415,7 @@ wait
 """
 
 
+@either_engine
 @pytest.mark.parametrize(
     "login", [{}, {"guest_username": "admin", "guest_become": "sudo"}], ids=["root", "sudo, whose programs are root's"]
 )

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from functional.vcenter import Result, VCenter
-from functional.ways import INSTANT_CLONE, SOAP
+from functional.ways import both_engines
 
-pytestmark = pytest.mark.ways(SOAP, INSTANT_CLONE)
+pytestmark = both_engines
 
 NAMES = ("web-01", "web-02")
 SECRET = "kept-out-of-sight-0123456789"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from functional.vcenter import VCenter
-from functional.ways import INSTANT_CLONE, SOAP
+from functional.ways import both_engines
 
-pytestmark = pytest.mark.ways(SOAP, INSTANT_CLONE)
+pytestmark = both_engines
 
 SECRET = "kept-out-of-sight-0123456789"
 ENCODED = base64.b64encode(SECRET.encode()).decode()

@@ -89,12 +89,19 @@ CHANGING = {
 }
 """Methods that change something in vCenter."""
 
+both_engines = pytest.mark.ways(SOAP, INSTANT_CLONE)
 every_way = pytest.mark.ways(SOAP, MOB, INSTANT_CLONE)
+"""A test in which a hidden method is called, of what may differ where that goes through the browser."""
+either_engine = pytest.mark.ways(SOAP)
+"""A test of what is done before the engines differ."""
 
 
-def vmfork_only(why: str) -> pytest.MarkDecorator:
-    """A test of what only VMFork has."""
-    return pytest.mark.ways(SOAP, MOB, why=why)
+def vmfork_only(why: str, *, mob: bool = False) -> pytest.MarkDecorator:
+    """A test of what only VMFork has.
+
+    :param mob: through the browser as well; see :data:`every_way`.
+    """
+    return pytest.mark.ways(SOAP, *([MOB] if mob else []), why=why)
 
 
 def instant_clone_only(why: str) -> pytest.MarkDecorator:
