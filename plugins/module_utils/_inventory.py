@@ -144,9 +144,12 @@ def find_vm(session: Session, selector: Selector, paths: t.Sequence[str]) -> Fou
     return found[0]
 
 
-def find_vms(session: Session, selection: Selection, paths: t.Sequence[str]) -> list[Found]:
+def find_vms(
+    session: Session, selection: Selection, paths: t.Sequence[str], absent: list[str] | None = None
+) -> list[Found]:
     """The VMs of a selection, with the given properties and the ``vAppConfig`` of the vApps around them.
 
+    :param absent: receives the named VMs that are not there, if others are; ``None``: they are an error.
     :raises _errors.NotFound: VMs that are named are not there; the sentence lists them all.
     :raises _errors.Ambiguous: a name fits several VMs.
     """
@@ -169,9 +172,11 @@ def find_vms(session: Session, selection: Selection, paths: t.Sequence[str]) -> 
     found = {
         one.vm: one for one in locate(session, {vm for vms in candidates.values() for vm in vms}, paths, ["vAppConfig"])
     }
-    absent = [what for what, vms in candidates.items() if not any(vm in found for vm in vms)]
-    if absent:
-        raise _not_found(session, selection, absent, have)
+    lacking = [what for what, vms in candidates.items() if not any(vm in found for vm in vms)]
+    if lacking and (absent is None or not found):
+        raise _not_found(session, selection, lacking, have)
+    if absent is not None:
+        absent += lacking
     for what, vms in candidates.items():
         _check_only(what, [found[vm] for vm in vms if vm in found])
     return list(found.values())

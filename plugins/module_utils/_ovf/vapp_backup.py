@@ -52,6 +52,15 @@ Seal = t.Callable[[str, "str | None"], str]
 """Encrypts a secret. It is given the encrypted text that the file has, and returns that if it means the same."""
 
 
+class ForeignIndex(Exception):
+    """``index.json`` is none of ours; the message is a clause."""
+
+
+def is_name(name: str) -> bool:
+    """Return whether a file has a name of a backup's."""
+    return name == INDEX or FILE_NAME.fullmatch(name) is not None
+
+
 @dataclass(frozen=True)
 class Unusable:
     """A file that is there and cannot be used; ``reason`` is a clause."""
@@ -69,7 +78,7 @@ class Found:
     """
 
     name: str
-    moid: str
+    moid: str | None
     inventory_path: str = ""
     document: Document | None = None
     secrets: t.Sequence[vapp_export.Secret] = ()
@@ -110,9 +119,9 @@ def plan(
 
     :param there: name → content of the files in the directory that have names of a backup's.
     :param seal: ``None``: secrets are null.
-    :raises ValueError: ``index.json`` is none of ours; the message is a clause.
+    :raises ForeignIndex: ``index.json`` is none of ours.
     """
-    earlier = _earlier(there.get(INDEX))
+    earlier = entries(there.get(INDEX))
     documents = {name: _document(name, text) for name, text in there.items() if name != INDEX}
     result = Plan()
     counts = Counter(_uuid(one) for one in found)
@@ -128,7 +137,8 @@ def plan(
         reason = _not_saved(one, uuid, counts[uuid], documents.get(name))
         if reason:
             not_read.append({"name": one.name, "moid": one.moid, "reason": reason})
-            result.rows.append({**row, "file": None, "state": "not_read", "change": "none", "message": reason})
+            kept = name if name in files else None
+            result.rows.append({**row, "file": kept, "state": "not_read", "change": "none", "message": reason})
             if uuid:
                 states[name] = "not_read"
             continue
@@ -148,17 +158,20 @@ def plan(
         change = _note(result, name, text_of(new), there)
         result.rows.append({**row, "file": name, "state": "saved", "change": change, "message": ""})
 
-    unread = {one["name"] for one in not_read}
-    entries = []
+    unread = {row["name"]: row for row in result.rows if row["state"] == "not_read" and not row["instance_uuid"]}
+    listed = []
     for name, document in files.items():
         if not document["enabled"]:
             continue
         before = earlier.get(name, {})
         state = states.get(name) or ("not_read" if document["vm"]["name"] in unread else "not_in_scope")
-        entries.append(_entry(name, document, paths.get(name) or before.get("inventory_path"), state))
-        if name not in states:
-            row = {key: entries[-1][key] for key in ("name", "inventory_path", "instance_uuid", "file", "state")}
-            result.rows.append({**row, "moid": None, "change": "none", "message": _UNSEEN[state]})
+        entry = _entry(name, document, paths.get(name) or before.get("inventory_path"), state)
+        listed.append(entry)
+        if name not in states and state == "not_read":
+            unread[entry["name"]].update(file=name, instance_uuid=entry["instance_uuid"])
+        elif name not in states:
+            row = {key: entry[key] for key in ("name", "inventory_path", "instance_uuid", "file", "state")}
+            result.rows.append({**row, "moid": None, "change": "none", "message": ""})
     result.warnings += [
         f"{name} is no backup of vApp options ({one}) and was left alone."
         for name, one in sorted(documents.items())
@@ -170,17 +183,11 @@ def plan(
         "vcenter": vcenter,
         "scope": dict(scope),
         "complete": not not_read,
-        "vms": sorted(entries, key=lambda one: (one["name"], one["file"])),
-        "not_read": sorted(not_read, key=lambda one: (one["name"], one["moid"])),
+        "vms": sorted(listed, key=lambda one: (one["name"], one["file"])),
+        "not_read": sorted(not_read, key=lambda one: (one["name"], one["moid"] or "")),
     }
     _note(result, INDEX, text_of(result.index), there)
     return result
-
-
-_UNSEEN = {
-    "not_read": "could not be read, and its file is kept",
-    "not_in_scope": "is not among the VMs of this run, and its file is kept",
-}
 
 
 def _note(result: Plan, name: str, text: str, there: t.Mapping[str, str | Unusable]) -> str:
@@ -293,18 +300,21 @@ def _document(name: str, text: str | Unusable) -> Document | str:
     return "; ".join(one.removeprefix("restore_from ") for one in wrong) or content
 
 
-def _earlier(text: str | Unusable | None) -> dict[str, dict[str, t.Any]]:
-    """Return the entries of the index that is there, by file."""
+def entries(text: str | Unusable | None) -> dict[str, dict[str, t.Any]]:
+    """Return the entries of the index that is there, by file.
+
+    :raises ForeignIndex: it is none of ours.
+    """
     if text is None:
         return {}
     content = _json(text)
     if isinstance(content, str):
-        raise ValueError(content)
+        raise ForeignIndex(content)
     vms = content.get("vms")
     if content.get("version") != VERSION:
-        raise ValueError(f"it has the version {content.get('version')!s:.20}, and version {VERSION} is supported")
+        raise ForeignIndex(f"it has the version {content.get('version')!s:.20}, and version {VERSION} is supported")
     if not isinstance(vms, list) or not all(isinstance(one, dict) and isinstance(one.get("file"), str) for one in vms):
-        raise ValueError("it is no index of a backup of vApp options")
+        raise ForeignIndex("it is no index of a backup of vApp options")
     return {one["file"]: one for one in vms}
 
 

@@ -222,7 +222,7 @@ def test_file_that_is_none_of_ours(kind: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2, "vms": []}', '{"version": 1, "vms": {}}'])
 def test_index_that_is_none_of_ours(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^it "):
+    with pytest.raises(vapp_backup.ForeignIndex, match=r"^it "):
         plan([found(0)], {"index.json": text})
 
 

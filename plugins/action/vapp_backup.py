@@ -1,0 +1,244 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write the files of a backup of vApp options. The module of the same name reads the VMs, and has the documentation.
+
+Secrets in clear are only in this process: the module sends them encrypted with a key of this task, and they leave it
+encrypted with a vault password.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import stat
+import tempfile
+import typing as t
+from collections import Counter
+
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.vault import VaultAES256, VaultLib, format_vaulttext_envelope, match_secrets
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_backup, vapp_payload
+
+NAME = "vmfork.vsphere.vapp_backup"
+SPEC = {
+    "directory": {"type": "path", "required": True},
+    "secrets": {"type": "str", "choices": ["reference", "vault"], "default": "reference"},
+    "vault_id": {"type": "str", "default": "default"},
+}
+MASKED = "a password of this run is part of what was read, and Ansible masks it; use a longer password"
+
+
+class BackupError(Exception):
+    """The backup cannot be written; the message is a sentence."""
+
+
+class ActionModule(ActionBase):
+    """See DOCUMENTATION of the module."""
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Read the VMs by the module, and write what has changed."""
+        result: dict[str, t.Any] = super().run(tmp, task_vars)
+        try:
+            given = _options(self._task.args)
+            directory = pathlib.Path(given["directory"]).absolute()
+            seal = self._seal(given["vault_id"]) if given["secrets"] == "vault" else None
+            there = read(directory)
+            vapp_backup.entries(there.get(vapp_backup.INDEX))
+            key = vapp_payload.new_key() if seal else None
+            answer = self._execute_module(
+                module_name=NAME, module_args={**self._task.args, "transport_key": key}, task_vars=task_vars
+            )
+            vms, about = answer.pop("vms", None), answer.pop("about", "")
+            result.update(answer)
+            if vms is not None and not answer.get("failed"):
+                found = [_found(one, key) for one in vms]
+                plan = vapp_backup.plan(found, there, directory=str(directory), seal=seal, **_about(about, key))
+                if not self._task.check_mode:
+                    write(directory, plan.files)
+                result.update(_printable.result(_result(directory, plan, len(vms), self._task.diff)))
+        except BackupError as error:
+            result.update(failed=True, msg=_printable.text(str(error)))
+        except vapp_backup.ForeignIndex as error:
+            result.update(
+                failed=True,
+                msg=f"{directory / vapp_backup.INDEX} is there and no index of a backup of vApp options: {error}. "
+                "Nothing was written. Give another directory, or move that file away.",
+            )
+        return result
+
+    def _seal(self, vault_id: str) -> vapp_backup.Seal:
+        """Return what encrypts with the vault password of an ID."""
+        secrets = self._loader._vault.secrets or []  # ansible-core has no other way to the vault passwords of a run
+        chosen = match_secrets(secrets, [vault_id])
+        if not vapp_payload.CAN_ENCRYPT:
+            raise BackupError(
+                "The Python of ansible-core lacks the library cryptography. Install it, or leave secrets out."
+            )
+        if not chosen:
+            have = ", ".join(sorted({str(one) for one, _secret in secrets})) or "none"
+            raise BackupError(
+                f"secrets=vault needs a vault password with the ID {vault_id}, and this run has none (it has: {have}). "
+                "Give it with --vault-id, or attach a Vault credential with this ID to the job template."
+            )
+        _id, secret = chosen[0]
+        vault = VaultLib([(vault_id, secret)])
+
+        def seal(text: str, before: str | None) -> str:
+            if before is not None:
+                try:
+                    if vault.decrypt(before.encode()).decode() == text:
+                        return before
+                except (AnsibleError, ValueError):
+                    pass  # of another password, or no vault at all
+            # VaultLib.encrypt refuses a text that is encrypted already, and a secret may be any text.
+            sealed = format_vaulttext_envelope(VaultAES256.encrypt(text.encode(), secret), "AES256", vault_id=vault_id)
+            return sealed.decode()
+
+        return seal
+
+
+def _options(args: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Return the options that the controller needs; the module checks all others."""
+    validated = ArgumentSpecValidator(SPEC).validate({name: args[name] for name in SPEC if name in args})
+    if validated.error_messages:
+        raise BackupError(f"{'; '.join(validated.error_messages)}.")
+    options: dict[str, t.Any] = validated.validated_parameters
+    return options
+
+
+def _about(text: str, key: str | None) -> dict[str, t.Any]:
+    """Return which vCenter was asked for which VMs."""
+    try:
+        return vapp_payload.unpack(text, key)
+    except ValueError:
+        raise BackupError(f"Nothing was written: {MASKED}.") from None
+
+
+def _found(one: t.Mapping[str, t.Any], key: str | None) -> vapp_backup.Found:
+    """Return a VM that the module has read."""
+    try:
+        content = vapp_payload.unpack(one["content"], key)
+    except ValueError:
+        return vapp_backup.Found(one["name"], one["moid"], reason=MASKED)
+    return vapp_backup.Found(**{**content, "secrets": [tuple(each) for each in content.get("secrets", ())]})
+
+
+def _result(directory: pathlib.Path, plan: vapp_backup.Plan, total: int, diff: bool) -> dict[str, t.Any]:
+    """Return the result of the task."""
+    lacking = plan.index["not_read"]
+    count = Counter(row["state"] for row in plan.rows)
+    result = {
+        "changed": bool(plan.files),
+        "directory": str(directory),
+        "complete": plan.index["complete"],
+        "files": list(plan.files),
+        "vms": plan.rows,
+        "summary": {
+            "total": total,
+            "saved": count["saved"],
+            "written": sum(row["change"] != "none" for row in plan.rows),
+            "gone": count["gone"],
+            "not_read": len(lacking),
+        },
+    }
+    if plan.warnings:
+        result["warnings"] = plan.warnings
+    if diff:
+        texts = {name: vapp_backup.shown(plan.before.get(name, ""), text) for name, text in plan.files.items()}
+        result["diff"] = [
+            {"before": before, "after": after, "before_header": name, "after_header": name}
+            for name, (before, after) in texts.items()
+        ]
+    if lacking:
+        listed = ", ".join(f"{one['name']} ({one['reason']})" for one in lacking[:MOST_NAMES])
+        more = f" and {len(lacking) - MOST_NAMES} more" if len(lacking) > MOST_NAMES else ""
+        result.update(failed=True, msg=f"{len(lacking)} of {total} VMs are not saved: {listed}{more}. See vms.")
+    return result
+
+
+MOST_NAMES = 10
+"""How many VMs a sentence lists."""
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def read(directory: pathlib.Path) -> dict[str, str | vapp_backup.Unusable]:
+    """Return the files of a backup by name; none, where the directory is not there yet.
+
+    :raises BackupError: the directory cannot be used.
+    """
+    above = directory
+    while not (above.exists() or above.is_symlink()):
+        above = above.parent
+    if not above.is_dir():
+        raise BackupError(f"{above} is not a directory. Give another one in directory.")
+    if not os.access(above, os.R_OK | os.W_OK | os.X_OK):
+        raise BackupError(f"{above} cannot be written. Check its owner and mode, or give another directory.")
+    if above != directory:
+        return {}
+    return {one.name: _text(one) for one in sorted(directory.iterdir()) if vapp_backup.is_name(one.name)}
+
+
+def _text(path: pathlib.Path) -> str | vapp_backup.Unusable:
+    """Return the content of a file, unless it is no file, or no text."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return vapp_backup.Unusable("it is not a regular file")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read().decode()
+        finally:
+            os.close(descriptor)
+    except UnicodeDecodeError:
+        return vapp_backup.Unusable("it is not UTF-8 text")
+    except OSError as error:
+        is_link = error.errno == errno.ELOOP
+        return vapp_backup.Unusable("it is a symbolic link" if is_link else f"it cannot be read: {_reason(error)}")
+
+
+def write(directory: pathlib.Path, files: t.Mapping[str, str]) -> None:
+    """Write files so that each is either as it was or as it shall be, whatever happens.
+
+    :raises BackupError: one cannot be written; those before it are.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackupError(f"{directory} could not be created: {_reason(error)}. Give another directory.") from None
+    for number, (name, text) in enumerate(files.items()):
+        try:
+            _replace(directory, name, text)
+        except OSError as error:
+            raise BackupError(
+                f"{directory / name} could not be written: {_reason(error)}. {number} of {len(files)} files were "
+                "written. Correct this and run again."
+            ) from None
+
+
+def _replace(directory: pathlib.Path, name: str, text: str) -> None:
+    descriptor, path = tempfile.mkstemp(prefix=".vapp_backup.", dir=directory)  # mode 0600
+    temporary = pathlib.Path(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(directory / name)
+    except BaseException:
+        temporary.unlink()
+        raise
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -1,0 +1,271 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""See DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vapp_backup
+short_description: Back up the vApp options of VMs to files on the controller
+version_added: 0.2.0
+author: vmfork.vsphere contributors (@vmfork)
+description:
+  - Writes one file for each VM that has vApp options, and an index. The playbook C(vmfork.vsphere.vapp_restore) and
+    O(vmfork.vsphere.vm_vapp_options#module:restore_from) take them back, which is needed after a site recovery, or when
+    a VM was registered again without its vApp options.
+  - The files are made for version control. They have no times in them and a stable order, and a file is written only
+    when its content has changed.
+  - A VM that has lost its vApp options, or all the properties that its file has, never overwrites that file. Its state
+    is V(gone). To save what the VM has now, remove the file.
+  - A file stays when its VM is no longer among the VMs of the task.
+  - If a VM cannot be saved, the others are, the index is marked as incomplete, and the task fails.
+  - Reads only the configuration of the VMs, in a constant number of calls. The role Read-only is enough.
+extends_documentation_fragment:
+  - vmfork.vsphere.attributes
+  - vmfork.vsphere.attributes.action_group
+  - vmfork.vsphere.connection
+  - vmfork.vsphere.vms
+attributes:
+  check_mode:
+    support: full
+    details: Reads the VMs and writes no file.
+  diff_mode:
+    support: full
+    details: Secrets are masked, also encrypted ones.
+  idempotent:
+    support: full
+options:
+  directory:
+    description:
+      - Directory of the backup on the controller. It is created if it does not exist, with the mode V(0700). Files have
+        the mode V(0600).
+      - The name of a file is the instance UUID of its VM. Files with other names are left alone.
+    type: path
+    required: true
+  secrets:
+    description:
+      - How to save secrets that vCenter shows, such as license keys and Ignition data.
+      - With V(reference), the files name them without their values.
+      - With V(vault), the values are encrypted with the Ansible Vault password of O(vault_id). A value that has not
+        changed is not encrypted again.
+      - Nobody can read the values of properties of type password. The files name them in any case.
+    type: str
+    choices: [reference, vault]
+    default: reference
+  vault_id:
+    description:
+      - ID of a vault password that this run of Ansible has, for example from C(--vault-id) or from a Vault credential
+        of AWX. A password that was given without an ID has the ID V(default).
+      - Used with O(secrets=vault) only.
+    type: str
+    default: default
+  mask_patterns:
+    description:
+      - Regular expressions. Properties whose full key matches one are secrets, besides those that
+        O(vmfork.vsphere.vm_ovfenv_info#module:mask=sensitive) recognizes. Upper and lower case are equal.
+    type: list
+    elements: str
+    default: []
+  transport_key:
+    description:
+      - Do not set it. The controller and the module use it to encrypt what one sends to the other.
+    type: str
+  timeout:
+    description: Seconds that reading the VMs may take.
+    type: int
+    default: 600
+requirements:
+  - cryptography, on the controller and where the module runs, with O(secrets=vault).
+seealso:
+  - module: vmfork.vsphere.vm_ovfenv_info
+  - module: vmfork.vsphere.vm_vapp_options
+"""
+
+EXAMPLES = r"""
+- name: Back up the vApp options of all VMs in a folder
+  vmfork.vsphere.vapp_backup:
+    folder: appliances
+    directory: /srv/vapp_backup
+  delegate_to: localhost
+
+- name: Save license keys, too, encrypted with the vault password of an ID
+  vmfork.vsphere.vapp_backup:
+    directory: /srv/vapp_backup
+    secrets: vault
+    vault_id: vapp
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+directory:
+  description: Directory of the backup.
+  returned: when the VMs were read
+  type: str
+  sample: /srv/vapp_backup
+complete:
+  description: Whether all VMs of the task were read and saved.
+  returned: when the VMs were read
+  type: bool
+files:
+  description: Names of the files that were written, or that check mode would write.
+  returned: when the VMs were read
+  type: list
+  elements: str
+  sample: [50050d8f-0000-0000-0000-000000000001.json, index.json]
+vms:
+  description: VMs that have vApp options or a file, and those that could not be saved.
+  returned: when the VMs were read
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the VM.
+      type: str
+    moid:
+      description: Managed object ID of the VM. Null if it is not among the VMs of the task.
+      type: str
+    instance_uuid:
+      description: Instance UUID of the VM. Null if it could not be read.
+      type: str
+    inventory_path:
+      description: Inventory path of the VM, or where it was when the file was written.
+      type: str
+    file:
+      description: Name of its file. Null if it has none that can be used.
+      type: str
+    state:
+      description:
+        - V(saved), V(gone) where the VM has lost what its file has, V(not_read) where it could not be saved, or
+          V(not_in_scope) where it is not among the VMs of the task.
+      type: str
+    change:
+      description: What happened to its file. V(created), V(updated) or V(none).
+      type: str
+    message:
+      description: Why it was not saved, as a clause. Empty otherwise.
+      type: str
+  sample:
+    - name: appliance-01
+      moid: vm-42
+      instance_uuid: 50050d8f-0000-0000-0000-000000000001
+      inventory_path: /Datacenter/vm/appliances/appliance-01
+      file: 50050d8f-0000-0000-0000-000000000001.json
+      state: saved
+      change: created
+      message: ""
+summary:
+  description: Counts of VMs.
+  returned: when the VMs were read
+  type: dict
+  contains:
+    total:
+      description: VMs of the task.
+      type: int
+    saved:
+      description: VMs whose vApp options are in a file.
+      type: int
+    written:
+      description: Files that were written, or that check mode would write, without the index.
+      type: int
+    gone:
+      description: VMs that have lost their vApp options.
+      type: int
+    not_read:
+      description: VMs that could not be saved.
+      type: int
+  sample: {total: 40, saved: 12, written: 1, gone: 0, not_read: 0}
+"""
+
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _encodings, _errors, _inventory, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import masking, vapp_export, vapp_payload
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+PATHS = ("config.instanceUuid", "config.uuid", "config.vAppConfig", "runtime.connectionState")
+
+
+def work(task: _module.Task, session: Session) -> _module.Result:
+    """Read the vApp options of the VMs. The action plugin writes the files."""
+    absent: list[str] = []
+    found = _inventory.find_vms(session, _arguments.vms(task.params), PATHS, absent=absent)
+    secrets = _arguments.secrets({**_arguments.connection_spec(), **SPEC}, task.params)
+    forms = secrets.union(*(_encodings.forms(one) for one in secrets))
+    vms = [_vm(one, task.params["mask_patterns"], forms) for one in found]
+    vms += [{"name": one, "moid": None, "reason": "it was not found"} for one in absent]
+    key = task.params["transport_key"]
+    about = {"vcenter": _arguments.connection(task.params).hostname, "scope": _scope(task.params)}
+    return {
+        "changed": False,
+        "about": vapp_payload.pack(about, key),
+        "vms": [{"name": one["name"], "moid": one["moid"], "content": vapp_payload.pack(one, key)} for one in vms],
+    }
+
+
+def _scope(params: _arguments.Params) -> dict[str, t.Any]:
+    """Return which VMs were asked for, as the index has it."""
+    named = {f"{name}s": sorted(params[name] or []) for name in ("name", "moid", "uuid", "inventory_path")}
+    return {**named, "folder": params["folder"], "datacenter": params["datacenter"]}
+
+
+def _vm(one: _inventory.Found, patterns: t.Sequence[str], secrets: t.Collection[str]) -> dict[str, t.Any]:
+    """Return what the files need of a VM.
+
+    :param secrets: the passwords of this task, in all their forms.
+    """
+    result = {"name": one.name, "moid": one.moid, "inventory_path": one.inventory_path}
+    values = one.values
+    if not any(path.startswith("config.") for path in values):
+        state = str(values.get("runtime.connectionState", "connected"))
+        why = f"it is {state}" if state != "connected" else "check the privileges of the user"
+        return {**result, "reason": f"vCenter does not show its configuration ({why})"}
+    document, hidden = vapp_export.document_and_secrets(one.name, values, values.get("config.vAppConfig"), patterns)
+    if any(secret in text for text in _texts({**document, "vm": None}) for secret in secrets):
+        return {
+            **result,
+            "reason": "a password of this run is part of its vApp options and must not be saved; use a longer password",
+        }
+    return {**result, "document": document, "secrets": hidden}
+
+
+def _texts(value: t.Any) -> t.Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+    elif isinstance(value, str):
+        yield value
+
+
+def check(params: _arguments.Params) -> None:
+    """Refuse what cannot be right."""
+    _arguments.vms(params)
+    masking.Mask("sensitive", params["mask_patterns"])
+    if params["secrets"] == "vault" and params["transport_key"] is None:
+        raise _errors.BadInput("secrets=vault needs the action plugin of this module. Call the module from a playbook.")
+    if params["transport_key"] is not None and not vapp_payload.CAN_ENCRYPT:
+        raise _errors.BadInput(
+            "The Python that runs the module lacks the library cryptography, which secrets=vault needs. Install it."
+        )
+
+
+SPEC: _arguments.Spec = {
+    "directory": {"type": "path", "required": True},
+    "secrets": {"type": "str", "choices": ["reference", "vault"], "default": "reference"},
+    "vault_id": {"type": "str", "default": "default"},
+    "mask_patterns": {"type": "list", "elements": "str", "default": []},
+    "transport_key": {"type": "str", "no_log": True},
+    "timeout": {"type": "int", "default": 600},
+}
+
+
+def main() -> None:
+    """Entry point."""
+    _module.run(work, {**_arguments.vms_spec(), **SPEC}, check=check)
+
+
+if __name__ == "__main__":
+    main()

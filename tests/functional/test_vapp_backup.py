@@ -1,0 +1,261 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Back up vApp options by Ansible itself against the simulator: the files, what stays, and what is never seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import stat
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from functional.vapp import Appliance, Estate, estate, prop
+from functional.vcenter import VCenter
+from harness.simulator import Simulator
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LICENSE = "vmforktest-license-0123456789"
+PASSWORD = "vmforktest-password-0123456789"
+VAULT_PASSWORD = "vmforktest-vault-0123456789"
+
+
+@pytest.fixture
+def place() -> Iterator[Estate]:
+    with Simulator("-vm", "0", "-host", "1", "-exit-after", "10m") as simulator, estate(VCenter(simulator)) as made:
+        yield made
+
+
+@pytest.fixture
+def directory(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "backup"
+
+
+class Run(dict[str, Any]):
+    """The result of the task."""
+
+
+def back_up(place: Estate, directory: pathlib.Path, *options: str, **given: Any) -> Run:
+    """Run the task as ``ansible`` does, with all the verbosity there is."""
+    simulator = place.vcenter.simulator
+    log = directory.parent / "ansible.log"
+    environment = {
+        **os.environ,
+        **simulator.environment,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".build" / "live"),
+        "ANSIBLE_LOG_PATH": str(log),
+        "ANSIBLE_NOCOLOR": "true",
+        **given.pop("environment", {}),
+    }
+    arguments = {"directory": str(directory), **given}
+    command = ["ansible", "localhost", "-vvvvv", "-m", "vmfork.vsphere.vapp_backup", "-a", json.dumps(arguments)]
+    ended = subprocess.run(
+        [*command, *options], capture_output=True, text=True, env=environment, timeout=120, check=False
+    )
+    output = ended.stdout + ended.stderr + log.read_text()
+    assert PASSWORD not in output
+    assert LICENSE not in output
+    assert VAULT_PASSWORD not in output
+    assert simulator.password not in output
+    _head, _arrow, text = ended.stdout.partition(" => {")
+    result = Run(json.JSONDecoder().raw_decode("{" + text)[0]) if text else Run(failed=True, msg=output)
+    return Run({**result, "failed": ended.returncode != 0})
+
+
+def appliance(place: Estate, name: str) -> Appliance:
+    return place.appliance(
+        name,
+        prop("hostname", "größe"),
+        prop("admin", PASSWORD, kind="password(8..)"),
+        prop("license_key", LICENSE),
+        prop("token", default=LICENSE, class_id="vami", instance_id="VM"),
+        product="Appliance",
+    )
+
+
+def files(directory: pathlib.Path) -> dict[str, bytes]:
+    return {one.name: one.read_bytes() for one in directory.iterdir()} if directory.exists() else {}
+
+
+def content(directory: pathlib.Path, one: Appliance) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / f"{one.vm.config.instanceUuid}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def properties(document: dict[str, Any]) -> dict[str, Any]:
+    return {one["key"]: one for one in document["properties"]}
+
+
+def index(directory: pathlib.Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "index.json").read_text())
+    return found
+
+
+def test_check_run_run_again(place: Estate, directory: pathlib.Path) -> None:
+    first, second = appliance(place, "first"), appliance(place, "second")
+    place.bare("plain")
+    checked = back_up(place, directory, "--check", "--diff")
+    assert not directory.exists()
+    done = back_up(place, directory, "--diff")
+    written = files(directory)
+    again = back_up(place, directory, "--diff")
+    assert files(directory) == written
+    assert [one["changed"] for one in (checked, done, again)] == [True, True, False]
+    for name in ("files", "vms", "summary", "complete", "diff"):
+        assert checked[name] == done[name], name
+    assert set(written) == {"index.json", *(f"{one.vm.config.instanceUuid}.json" for one in (first, second))}
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(one.stat().st_mode) for one in directory.iterdir()} == {0o600}
+    exported = place.vcenter.ok("vm_ovfenv_info", moid=[first.moid], export=True)["ovfenv"][0]["export"]
+    assert content(directory, first) == exported
+    assert "größe".encode() in written[f"{first.vm.config.instanceUuid}.json"]
+    assert done["summary"] == {"total": 3, "saved": 2, "written": 2, "gone": 0, "not_read": 0}
+    assert [(one["name"], one["file"], one["state"]) for one in index(directory)["vms"]] == [
+        (one.name, f"{one.vm.config.instanceUuid}.json", "saved") for one in (first, second)
+    ]
+    assert index(directory)["vcenter"] == "127.0.0.1"
+
+    first.set_property("hostname", "other")
+    changed = back_up(place, directory, "--diff")
+    assert changed["files"] == [f"{first.vm.config.instanceUuid}.json"]
+    assert '"value": "größe"' in changed["diff"][0]["before"]
+    assert '"value": "other"' in changed["diff"][0]["after"]
+
+
+def test_cost(place: Estate, directory: pathlib.Path) -> None:
+    """Running VMs cost no call of their own."""
+    counts = []
+    for name in ("a", "b", "c"):
+        appliance(place, name).power_on()
+        with place.vcenter.calls() as calls:
+            back_up(place, directory)
+        counts.append(dict(calls))
+    assert counts[0] == counts[1] == counts[2]
+    assert "ExtractOvfEnvironment" not in counts[0]
+
+
+def test_lost_options(place: Estate, directory: pathlib.Path) -> None:
+    first = appliance(place, "first")
+    back_up(place, directory)
+    before = content(directory, first)
+    place.vcenter.ok("vm_vapp_options", moid=first.moid, enabled=False, force=True)
+    lost = back_up(place, directory)
+    assert content(directory, first) == before
+    (row,) = lost["vms"]
+    assert row["state"] == "gone"
+    assert "ansible-playbook vmfork.vsphere.vapp_restore" in row["message"]
+    assert lost["complete"]
+    assert not back_up(place, directory)["changed"]
+    place.vcenter.ok("vm_vapp_options", moid=first.moid, restore_from=before, enabled=True)
+    back_up(place, directory)
+    assert index(directory)["vms"][0]["state"] == "saved"
+
+
+def test_named_vms_of_which_one_is_gone(place: Estate, directory: pathlib.Path) -> None:
+    appliance(place, "first")
+    result = back_up(place, directory, name=["first", "secnd"])
+    assert result["failed"]
+    assert result["msg"] == "1 of 2 VMs are not saved: secnd (it was not found). See vms."
+    assert [one["name"] for one in index(directory)["vms"]] == ["first"]
+    assert index(directory)["not_read"] == [{"name": "secnd", "moid": None, "reason": "it was not found"}]
+    assert not index(directory)["complete"]
+    missing = back_up(place, directory, name=["frist"])
+    assert "VM frist was not found" in missing["msg"]
+
+
+def test_password_within_a_value(place: Estate, directory: pathlib.Path) -> None:
+    """It is nowhere masked, and nowhere written."""
+    password = place.vcenter.simulator.password
+    one = place.appliance("one", prop("note", f"ask for {password}, please"))
+    appliance(place, "two")
+    for _run in range(2):
+        result = back_up(place, directory)
+        assert "1 of 2 VMs are not saved: one (a password of this run is part of its vApp options" in result["msg"]
+        assert [each["name"] for each in index(directory)["vms"]] == ["two"]
+    assert password not in str(files(directory))
+    assert f"{one.vm.config.instanceUuid}.json" not in files(directory)
+
+
+def test_password_that_is_an_ordinary_word(place: Estate, directory: pathlib.Path) -> None:
+    """Names are saved as they are, though Ansible masks them in the result of a module."""
+    environment = {**os.environ, **place.vcenter.simulator.environment, "VMWARE_PASSWORD": "web"}
+    environment["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".build" / "live")
+    place.appliance("web-02", prop("role", "mail"))
+    place.vcenter.control("POST", "users", {"name": "web@vsphere.local", "password": "web"})
+    arguments = json.dumps({"directory": str(directory), "username": "web@vsphere.local"})
+    command = ["ansible", "localhost", "-m", "vmfork.vsphere.vapp_backup", "-a", arguments]
+    subprocess.run(command, capture_output=True, env=environment, timeout=120, check=True)
+    assert index(directory)["vms"][0]["name"] == "web-02"
+    assert index(directory)["vms"][0]["inventory_path"] == "/DC0/vm/web-02"
+
+
+@pytest.fixture
+def vault(tmp_path: pathlib.Path) -> list[str]:
+    for name, password in {"vapp": VAULT_PASSWORD, "other": "vmforktest-other-vault"}.items():
+        (tmp_path / name).write_text(password)
+    return ["--vault-id", f"other@{tmp_path / 'other'}", "--vault-id", f"vapp@{tmp_path / 'vapp'}"]
+
+
+def decrypted(tmp_path: pathlib.Path, value: Any) -> str:
+    (tmp_path / "value").write_text(value["__ansible_vault"])
+    command = ["ansible-vault", "view", "--vault-id", f"vapp@{tmp_path / 'vapp'}", str(tmp_path / "value")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_vault(place: Estate, directory: pathlib.Path, tmp_path: pathlib.Path, vault: list[str]) -> None:
+    first = appliance(place, "first")
+    given = {"secrets": "vault", "vault_id": "vapp"}
+    assert back_up(place, directory, "--check", "--diff", *vault, **given)["changed"]
+    done = back_up(place, directory, "--diff", *vault, environment={"ANSIBLE_DEBUG": "true"}, **given)
+    assert "ANSIBLE_VAULT" not in json.dumps(done)
+    saved = properties(content(directory, first))
+    assert saved["admin"]["value"] is None, "nobody can read a password"
+    assert saved["license_key"]["value"]["__ansible_vault"].startswith("$ANSIBLE_VAULT;1.2;AES256;vapp\n")
+    assert decrypted(tmp_path, saved["license_key"]["value"]).rstrip("\n") == LICENSE
+    assert decrypted(tmp_path, saved["vami.token.VM"]["default"]).rstrip("\n") == LICENSE
+    assert LICENSE.encode() not in b"".join(files(directory).values())
+    assert not back_up(place, directory, *vault, **given)["changed"]
+
+    first.set_property("license_key", LICENSE + "-new")
+    assert back_up(place, directory, *vault, **given)["files"] == [f"{first.vm.config.instanceUuid}.json"]
+    now = properties(content(directory, first))
+    assert decrypted(tmp_path, now["license_key"]["value"]).rstrip("\n") == LICENSE + "-new"
+    assert now["vami.token.VM"] == saved["vami.token.VM"], "what has not changed is not encrypted again"
+
+    (tmp_path / "vapp").write_text(VAULT_PASSWORD + "-new")
+    assert back_up(place, directory, *vault, **given)["changed"], "the password was changed"
+    assert not back_up(place, directory, *vault, **given)["changed"]
+
+
+def test_vault_password_that_is_not_there(place: Estate, directory: pathlib.Path, vault: list[str]) -> None:
+    appliance(place, "first")
+    with place.vcenter.calls() as calls:
+        result = back_up(place, directory, *vault, secrets="vault", vault_id="vap")
+    assert "needs a vault password with the ID vap, and this run has none (it has: other, vapp)" in result["msg"]
+    assert "it has: none" in back_up(place, directory, secrets="vault")["msg"]
+    assert not calls
+    assert not directory.exists()
+
+
+def test_files_that_are_in_the_way(place: Estate, directory: pathlib.Path) -> None:
+    one = appliance(place, "first")
+    directory.touch()
+    assert f"{directory} is not a directory." in back_up(place, directory)["msg"]
+    directory.unlink()
+    directory.symlink_to(directory.parent / "nowhere")
+    assert f"{directory} is not a directory." in back_up(place, directory)["msg"]
+    directory.unlink()
+    directory.mkdir()
+    link = directory / f"{one.vm.config.instanceUuid}.json"
+    link.symlink_to(directory.parent / "target")
+    assert "no backup of this VM (it is a symbolic link); move it away" in back_up(place, directory)["msg"]
+    assert link.is_symlink()
+    assert not (directory.parent / "target").exists()
+    (directory / "index.json").write_text("<<<<<<< HEAD")
+    refused = back_up(place, directory)["msg"]
+    assert (
+        "index.json is there and no index of a backup of vApp options: it is not JSON. Nothing was written." in refused
+    )
