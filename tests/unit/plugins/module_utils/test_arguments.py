@@ -122,6 +122,7 @@ VMS: dict[str, dict[str, Any]] = {
     "vmfork_child": {"parent_name": "golden", "name": "web-01"},
     "vmfork_info": {},
     "vm_ovfenv_info": {},
+    "vapp_backup": {"name": "golden", "directory": "backup"},
 }
 
 
