@@ -27,8 +27,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _properties,
     _session,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import engine, executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engine
 
 ON, OFF = "poweredOn", "poweredOff"
 RUNNING_TASK = "running"

@@ -32,7 +32,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
     survey,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import ChildRequest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import ChildRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Request, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places

@@ -14,7 +14,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _extra_confi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, networks, report
 
 if t.TYPE_CHECKING:
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
     from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Found
 
 PATHS = (

@@ -22,7 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Engine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl

@@ -12,9 +12,10 @@ from pyVmomi import vim
 from unit.fake_vcenter import FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, engine, identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.instant_clone import InstantCloneEngine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.vmfork import VmforkEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
 
 NOBODY: Any = None
 ENGINE = VmforkEngine(NOBODY)  # looks at properties only

@@ -12,9 +12,9 @@ import typing as t
 from types import MappingProxyType
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import instant_clone
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.instant_clone import InstantCloneEngine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.vmfork import VmforkEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import instant_clone
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import ways
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 

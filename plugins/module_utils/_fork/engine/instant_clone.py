@@ -18,7 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 if t.TYPE_CHECKING:
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import Book, ChildRequest
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Book, ChildRequest
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 FIRST_API = (6, 7)
