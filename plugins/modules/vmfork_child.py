@@ -531,9 +531,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
     pipeline,
     removal,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import wanted as wishes
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engines
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 

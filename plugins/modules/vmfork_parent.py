@@ -150,8 +150,8 @@ parent:
 """
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engines
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 

@@ -223,9 +223,9 @@ guest:
 import re
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import quiesce
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engines
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import quiesce
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 

@@ -28,8 +28,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _session,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import executor
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 
 ON, OFF = "poweredOn", "poweredOff"
 RUNNING_TASK = "running"

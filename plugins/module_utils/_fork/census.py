@@ -14,8 +14,8 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 

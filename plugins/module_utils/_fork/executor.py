@@ -31,9 +31,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
     pipeline,
     survey,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import ChildRequest
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Request, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl

@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, networks, pipeline, port_groups
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 

@@ -33,8 +33,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
     report,
     survey,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted

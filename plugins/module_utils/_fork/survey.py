@@ -13,8 +13,8 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 

@@ -13,7 +13,7 @@ from unit.fake_vcenter import OFF, ON, FakeVCenter
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, pipeline, report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import Executor
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Goal, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted

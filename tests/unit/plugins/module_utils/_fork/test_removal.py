@@ -16,7 +16,7 @@ from unit.fake_vcenter import OFF, ON, FakeVCenter
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, identity, removal, report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Goal, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted

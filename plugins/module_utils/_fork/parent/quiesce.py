@@ -22,8 +22,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _properties,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import payload, report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent, forget_scripts
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent, forget_scripts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, operations, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest

@@ -14,7 +14,7 @@ from unit.fake_vcenter import OFF, ON, FakeVCenter
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import parent as parents
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 
 BUSY = vim.fault.TaskInProgress(msg="The operation is not allowed in the current state.")
 

@@ -16,8 +16,9 @@ from unit.fake_vcenter import OFF, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import children, payload, pipeline, quiesce, report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import Parent
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import children, pipeline, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload, quiesce
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES, Job
