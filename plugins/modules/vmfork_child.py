@@ -522,19 +522,15 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
-    addresses,
-    children,
-    executor,
-    facts,
-    networks,
-    pipeline,
-    removal,
-)
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import wanted as wishes
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import addresses, executor, networks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import spec as wishes
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engines
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 NETWORK: _arguments.Spec = {

@@ -27,7 +27,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _properties,
     _session,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 

@@ -19,7 +19,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 if t.TYPE_CHECKING:
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 
 
 class ChildRequest(t.NamedTuple):

@@ -18,8 +18,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Book, ChildRequest
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 FIRST_API = (6, 7)
 """API version that brought InstantClone_Task."""

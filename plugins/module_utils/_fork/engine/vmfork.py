@@ -16,8 +16,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Book, ChildRequest
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 
 class VmforkEngine:

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 from unit.fake_vcenter import OFF, ON, FakeVCenter
+from unit.plugins.module_utils._fork.child.test_absent import Bed as Removal
+from unit.plugins.module_utils._fork.child.test_executor import ENGINES
+from unit.plugins.module_utils._fork.child.test_executor import Bed as Children
 from unit.plugins.module_utils._fork.parent.test_quiesce_runs import Bed as Quiesce
-from unit.plugins.module_utils._fork.test_executor import ENGINES
-from unit.plugins.module_utils._fork.test_executor import Bed as Children
-from unit.plugins.module_utils._fork.test_removal import Bed as Removal
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _power, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 SECONDS = 10

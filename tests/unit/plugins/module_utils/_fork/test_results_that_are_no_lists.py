@@ -13,10 +13,13 @@ from unit.fake_vcenter import FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, children, identity, pipeline, removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 FORK_PARENT = vim.vm.ForkConfigInfo(parentEnabled=True)
 

@@ -11,10 +11,10 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import ChildRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 NOBODY: Any = None
 

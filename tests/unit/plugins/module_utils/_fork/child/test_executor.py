@@ -11,12 +11,13 @@ from pyVmomi import vim
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, pipeline, report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import Executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import Executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Goal, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Goal, Step
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 INSTANT_CLONE, VMFORK = "InstantClone_Task", "CreateForkChild_Task"
 ENGINES = [pytest.param("8.0.3.0", INSTANT_CLONE, id="instant_clone"), pytest.param("6.5", VMFORK, id="vmfork")]

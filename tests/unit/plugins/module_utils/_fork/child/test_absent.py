@@ -15,11 +15,12 @@ from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, identity, removal, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Goal, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Goal, Step
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import Result
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 ACTS = ("PowerOffVM_Task", "Destroy_Task")
 

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, pipeline, report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import (
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.networks import Network
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import (
     Child,
     Created,
     Failed,
@@ -28,7 +30,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline impo
     Step,
     Succeeded,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 PARENT = {"config.instanceUuid": "parent-uuid"}
 VM = object()

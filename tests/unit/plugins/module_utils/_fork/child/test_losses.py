@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, losses
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import losses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 GB = 1024 * 1024

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _privileges, _properties, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import pipeline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import creation
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import creation
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Request
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Request
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 

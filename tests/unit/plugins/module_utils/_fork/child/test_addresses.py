@@ -12,9 +12,9 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import addresses
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import addresses
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.networks import Network
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 
 CARD = vim.vm.device.VirtualEthernetCard
 LAB, DMZ = vim.Network("network-1"), vim.Network("network-2")

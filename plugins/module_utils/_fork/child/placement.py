@@ -10,9 +10,11 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, networks, pipeline, port_groups
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks, port_groups
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 

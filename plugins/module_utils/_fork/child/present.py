@@ -17,23 +17,17 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _properties,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
-    addresses,
-    facts,
-    foresight,
-    identity,
-    networks,
-    pipeline,
-    port_groups,
-    report,
-    survey,
-)
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.executor import ADDRESS_SECONDS, Executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import addresses, networks, port_groups
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import check_mode as foresight
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing as survey
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import ADDRESS_SECONDS, Executor
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.result import Result
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
 
 MOST_DELTAS, MANY_DELTAS = 255, 100

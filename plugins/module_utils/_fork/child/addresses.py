@@ -13,9 +13,9 @@ import re
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import PREFIXES, Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.facts import NO_DEVICE
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import PREFIXES, Wanted
 
 IPAddress = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]

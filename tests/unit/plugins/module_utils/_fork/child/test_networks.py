@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.networks import Network
 
 CARD = vim.vm.device.VirtualEthernetCard
 MAC = "00:50:56:01:02:03"

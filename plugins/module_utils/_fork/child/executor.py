@@ -24,18 +24,15 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import (
-    facts,
-    identity,
-    networks,
-    pipeline,
-    survey,
-)
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing as survey
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Request, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import ChildRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.pipeline import Child, Request, Step
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.places import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 ADDRESS_SECONDS = 3

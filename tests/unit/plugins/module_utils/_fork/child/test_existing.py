@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import survey
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing as survey
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity import Kinship, Verdict
 from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Found
 

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis.strategies import text
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import host_names, wanted
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.params import secret_config_params
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import host_names
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import spec as wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.networks import Network
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.params import secret_config_params
 
 MAC = "00:50:56:01:02:03"
 

@@ -10,10 +10,10 @@ import pytest
 from pyVmomi import vim
 from unit.fake_vcenter import FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks, port_groups
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.networks import Network
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks, port_groups
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.networks import Network
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.wanted import Wanted
 
 CARD = vim.vm.device.VirtualEthernetCard
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import losses, pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import losses
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
 
 
 @dataclass

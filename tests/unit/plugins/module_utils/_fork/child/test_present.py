@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from pyVmomi import vim
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.children import too_many_deltas
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.present import too_many_deltas
 
 
 def layout(*deltas: int) -> vim.vm.FileLayoutEx:

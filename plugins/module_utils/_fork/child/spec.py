@@ -12,9 +12,12 @@ import uuid
 from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import host_names
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import networks as adapters
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.params import config_params, secret_config_params
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import host_names
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks as adapters
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.params import (
+    config_params,
+    secret_config_params,
+)
 
 PER_CHILD = (
     "config_params",
