@@ -111,7 +111,7 @@ without_parent:
 """
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _inventory, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing as census
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engines
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session

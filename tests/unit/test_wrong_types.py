@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pyVmomi import vim, vmodl
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 
 LOGIN: dict[str, Any] = {
     "hostname": "vcenter",

@@ -11,7 +11,8 @@ import ipaddress
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _extra_config
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
 
 if t.TYPE_CHECKING:

@@ -21,7 +21,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _extra_config, _power
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
 
 RECORD_KEY = "vmfork.child"
 """extraConfig key of our record."""

@@ -197,7 +197,7 @@ take_output() {
   cd / && rm -rf "$directory"
 }
 
-# What _fork/report.py does for a guest that cannot, with bytes for characters. No secret has the character \001.
+# What _fork/guestinfo.py does for a guest that cannot, with bytes for characters. No secret has the character \001.
 hide_secrets() {
   [ -n "$secrets" ] || { cat; return; }
   { printf '%s.' "$secrets"; LC_ALL=C tr -d '\000\001'; } | LC_ALL=C awk '

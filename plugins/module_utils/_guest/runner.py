@@ -4,7 +4,7 @@
 
 Private to the collection. Pure functions: scripts in, files out. The runner
 does pre-quiesce → fork point → (in each child) post-clone; what it reports,
-and where, stands in ``_fork/report.py``, whose keys come in as parameters.
+and where, stands in ``_fork/guestinfo.py``, whose keys come in as parameters.
 ``posix.py`` writes it for sh, ``windows.py`` for PowerShell, part by part the
 same; which guest gets which stands in ``families.py``.
 """

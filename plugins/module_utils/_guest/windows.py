@@ -297,7 +297,7 @@ function Get-Output {
   $text
 }
 
-# What _fork/report.py does for a guest that cannot.
+# What _fork/guestinfo.py does for a guest that cannot.
 function Hide-Secrets([string]$text) {
   $quoting = '["''\\\r\n]*'
   $whole = @($secrets) + @($secrets | ForEach-Object { $_ -split '[\r\n]+' }) | Where-Object { $_.Length -ge 8 }

@@ -25,7 +25,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing as survey
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import losses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline

@@ -11,7 +11,7 @@ import re
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
 
 SHORTEST_SECRET = 8
 """Characters; Ansible masks a secret wherever its text occurs, and a short one would mangle all output."""

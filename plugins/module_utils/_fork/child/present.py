@@ -17,7 +17,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _properties,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import addresses, networks, port_groups
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import check_mode as foresight
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing as survey

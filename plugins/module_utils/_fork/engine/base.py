@@ -15,7 +15,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import instant_clone
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import ways
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import transport as ways
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 if t.TYPE_CHECKING:

@@ -21,7 +21,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session

@@ -22,7 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _properties,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent, forget_scripts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, operations, runner

@@ -22,7 +22,8 @@ from functional.launch import MODULES, patch_module_args
 from pyVmomi import vim
 from unit.fake_vcenter import ON, FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import operations
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES

@@ -13,7 +13,8 @@ from unit.fake_vcenter import FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing as census
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.quiesce import KEYS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import ESXI, LINUX, MACOS

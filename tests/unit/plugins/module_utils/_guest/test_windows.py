@@ -18,7 +18,7 @@ import tree_sitter_powershell
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.quiesce import KEYS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner, windows
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, WINDOWS

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from unit.plugins.module_utils._hidden_api import pages
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
-from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods, ways
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import transport as ways
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.mob import MobCaller, form_fields
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.soap import SoapCaller
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session, UnknownType

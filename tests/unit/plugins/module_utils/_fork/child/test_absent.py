@@ -15,7 +15,9 @@ from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing as census
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted

@@ -11,7 +11,8 @@ from pyVmomi import vim
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import Executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.networks import Network
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted

@@ -11,8 +11,8 @@ import pytest
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.guestinfo import UNREADABLE, Report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import quiesce
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.report import UNREADABLE, Report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, MACOS, WINDOWS, Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES
 

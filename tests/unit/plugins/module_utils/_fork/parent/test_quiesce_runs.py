@@ -16,7 +16,7 @@ from unit.fake_vcenter import OFF, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload, quiesce

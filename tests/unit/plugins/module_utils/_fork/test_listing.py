@@ -12,7 +12,8 @@ from pyVmomi import vim
 from unit.fake_vcenter import FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import census, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing as census
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
