@@ -529,7 +529,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import spec as wishes
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engines
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
@@ -596,7 +596,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     if params["state"] == "present":
         for remark in wishes.remarks(wanted):
             task.warn(remark)
-    engine = engines.choose(session, params["api"], params["call_via"])
+    engine = select.choose(session, params["api"], params["call_via"])
     parent = parents.find(session, engine, _arguments.vm(params, "parent_"))
     if not wanted and not params["all"]:
         task.warn("children is empty: there is nothing to do.")

@@ -112,7 +112,7 @@ without_parent:
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing as census
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engines
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
@@ -120,7 +120,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 def work(task: _module.Task, session: Session) -> _module.Result:
     """List parents and children."""
     params = task.params
-    engine = engines.choose(session, params["api"], params["call_via"])
+    engine = select.choose(session, params["api"], params["call_via"])
     selector = _arguments.optional_vm(params)
     only = parents.find(session, engine, selector) if selector is not None else None
     within = None

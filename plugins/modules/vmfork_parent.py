@@ -150,7 +150,7 @@ parent:
 """
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engines
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
@@ -159,7 +159,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     """Bring the VM into the wanted state."""
     params = task.params
     deadline = session.deadline
-    engine = engines.choose(session, params["api"], params["call_via"])
+    engine = select.choose(session, params["api"], params["call_via"])
     parent = parents.find(session, engine, _arguments.vm(params))
     before = parent.facts()
     if params["state"] == "enabled":

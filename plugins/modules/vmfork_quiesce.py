@@ -223,7 +223,7 @@ guest:
 import re
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engines
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import quiesce
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import runner
@@ -281,7 +281,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     params = task.params
     deadline = session.deadline
     wanted = plan(params)
-    engine = engines.choose(session, params["api"], params["call_via"])
+    engine = select.choose(session, params["api"], params["call_via"])
     parent = parents.find(session, engine, _arguments.vm(params))
     before = parent.facts()
     if quiesce.is_done(parent, wanted.job, task.warn):

@@ -28,7 +28,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _session,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import executor
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 
 ON, OFF = "poweredOn", "poweredOff"
@@ -546,6 +546,6 @@ class FakeVCenter:
 
     def parent(self, session: _session.Session, vm: Any, api: str = "auto") -> parents.Parent:
         """A VM in the role of a parent."""
-        chosen = engine.choose(session, api, "soap")
+        chosen = select.choose(session, api, "soap")
         selector = _inventory.Selector(moid=vm._GetMoId())
         return parents.find(session, chosen, selector)

@@ -114,7 +114,7 @@ class Goal:
     :param wait_for: one of :data:`GOALS`.
     :param parent: properties of the parent: an inherited address does not count.
     :param param_keys: where in guestinfo a config param is put: full keys.
-    :param is_born_running: see :class:`engine.Engine`.
+    :param is_born_running: see :class:`base.Engine`.
     :param shown_networks: the backings that vCenter may show of adapters on the networks that are named for children.
     """
 

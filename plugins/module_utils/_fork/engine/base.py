@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two ways vSphere forks a VM, behind one interface, and which one to use.
+"""The interface of the two engines that fork a VM, and the request for a child.
 
 Private to the collection. An engine knows the requests and properties of its
 generation of the API; what is done with them is the same for both.
@@ -10,13 +10,6 @@ from __future__ import annotations
 
 import typing as t
 from types import MappingProxyType
-
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import instant_clone
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
-from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import transport as ways
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
@@ -106,27 +99,3 @@ class Engine(t.Protocol):
 
     def foresee(self, parent: t.Any, child: ChildRequest) -> t.Any:
         """Ask the server whether a child can be made: a task whose result is a list of CheckResult."""
-
-
-def choose(session: Session, api: str, call_via: str) -> Engine:
-    """The engine for a server.
-
-    :param api: ``auto`` goes by the API version, anything else is an engine's name.
-    :param call_via: ``auto``, ``soap`` or ``mob``; without meaning with Instant Clone, whose method is published.
-    :raises _errors.BadInput: the server is an ESXi host.
-    :raises _errors.MethodUnknown: the server is too old.
-    """
-    if not session.is_vcenter:
-        raise _errors.BadInput(
-            f"{session.name} is an ESXi host, and forking is vCenter's work. Give a vCenter server in hostname."
-        )
-    knows_instant_clone = session.api_version >= instant_clone.FIRST_API
-    if api == "vmfork" or (api == "auto" and not knows_instant_clone):
-        return VmforkEngine(ways.caller(session, call_via))
-    if not knows_instant_clone:
-        # pyVmomi speaks no newer version of the API than the server does, so there is nothing to try.
-        raise _errors.MethodUnknown(
-            f"{session.name} does not know the method InstantClone_Task: vSphere 6.7 and newer have it. "
-            "Use api=vmfork, or leave it out."
-        )
-    return InstantCloneEngine(session)

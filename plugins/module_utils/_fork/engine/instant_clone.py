@@ -29,7 +29,7 @@ PREFIXES = (report.PARAMS, "guestinfo.ic.")
 
 
 class InstantCloneEngine:
-    """See :class:`engine.Engine`."""
+    """See :class:`base.Engine`."""
 
     name = "instant_clone"
     freeze_command = "instantclone.freeze"

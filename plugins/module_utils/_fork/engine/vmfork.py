@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
 
 
 class VmforkEngine:
-    """See :class:`engine.Engine` and :class:`engine.Book`."""
+    """See :class:`base.Engine` and :class:`base.Book`."""
 
     name = "vmfork"
     freeze_command = "vmfork-begin -1 -1"

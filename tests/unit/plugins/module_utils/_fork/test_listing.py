@@ -14,7 +14,7 @@ from unit.fake_vcenter import FakeVCenter
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing as census
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import base as engine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
 
@@ -101,7 +101,7 @@ def test_forks_of_other_tools_are_returned_under_their_parent(
     vcenter.set_keys(ours, **{identity.RECORD_KEY: f"1 {ids[0]} {ids[1]} nonce"})
     vcenter.vm("other")
     session = vcenter.use(monkeypatch)
-    found = census.count(session, engine.choose(session, "auto", "soap"), Deadline(60), None, lambda _text: None)
+    found = census.count(session, select.choose(session, "auto", "soap"), Deadline(60), None, lambda _text: None)
     assert [one["name"] for one in found["parents"]] == ["golden"]
     children = found["parents"][0]["children"]
     assert [(one["name"], one["recorded"]) for one in children] == [("ours", True), ("theirs", False)]
@@ -127,7 +127,7 @@ def test_families_with_a_member_in_a_folder(
     }
     session = vcenter.use(monkeypatch)
     within = None if there is None else {vms[name] for name in there}
-    listed = census.count(session, engine.choose(session, "auto", "soap"), Deadline(60), None, print, within)
+    listed = census.count(session, select.choose(session, "auto", "soap"), Deadline(60), None, print, within)
     assert [one["name"] for one in listed["parents"]] == parents_shown
     assert [[child["name"] for child in one["children"]] for one in listed["parents"]] == [["web"]] * len(parents_shown)
     assert [one["name"] for one in listed["without_parent"]] == orphans_shown

@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Select the engine that a server and a task need.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import instant_clone
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import transport
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+
+
+def choose(session: Session, api: str, call_via: str) -> Engine:
+    """The engine for a server.
+
+    :param api: ``auto`` goes by the API version, anything else is an engine's name.
+    :param call_via: ``auto``, ``soap`` or ``mob``; without meaning with Instant Clone, whose method is published.
+    :raises _errors.BadInput: the server is an ESXi host.
+    :raises _errors.MethodUnknown: the server is too old.
+    """
+    if not session.is_vcenter:
+        raise _errors.BadInput(
+            f"{session.name} is an ESXi host, and forking is vCenter's work. Give a vCenter server in hostname."
+        )
+    knows_instant_clone = session.api_version >= instant_clone.FIRST_API
+    if api == "vmfork" or (api == "auto" and not knows_instant_clone):
+        return VmforkEngine(transport.caller(session, call_via))
+    if not knows_instant_clone:
+        # pyVmomi speaks no newer version of the API than the server does, so there is nothing to try.
+        raise _errors.MethodUnknown(
+            f"{session.name} does not know the method InstantClone_Task: vSphere 6.7 and newer have it. "
+            "Use api=vmfork, or leave it out."
+        )
+    return InstantCloneEngine(session)
