@@ -13,7 +13,7 @@ PYTHON ?= python3
 TREE := $(B)/tree/ansible_collections/vmfork/vsphere
 INTEGRATION := $(B)/integration/ansible_collections
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
-PARTS := build lint unit sanity+oldest browser integration+simulator-test functional sweep
+PARTS := build lint sanity unit oldest browser integration+simulator-test functional sweep
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
 # network logins is linked into it, and pip is told by the real HOME (tests/harness/run_ansible_test.py).

@@ -16,6 +16,6 @@ fi
 # Most tests wait for a server or a process most of the time, so more of them run than there are cores.
 case $part in
 unit) set -- --numprocesses "$(($(nproc) * 3))" --dist worksteal "$@" ;;
-functional | sweep) set -- --numprocesses "$(($(nproc) * 3))" "$@" ;;
+functional | sweep) set -- --numprocesses "$(($(nproc) * 2))" "$@" ;;
 esac
 exec python -m pytest "$directory" "$@"
