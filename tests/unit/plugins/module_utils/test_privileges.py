@@ -40,6 +40,15 @@ FILES = {
         "ReconfigVM_Task connectable",
     },
     "vapp_options": {"ReconfigVM_Task vAppConfig", "ReconfigVM_Task vAppConfig values", "ExtractOvfEnvironment"},
+    "ovfenv": {
+        "ExtractOvfEnvironment",
+        "StartProgramInGuest",
+        "ValidateCredentialsInGuest",
+        "CreateTemporaryDirectoryInGuest",
+        "PowerOffVM_Task",
+        "PowerOnVM_Task",
+        "ReconfigVM_Task vAppConfig",
+    },
 }
 """File of a role → the methods that it is for."""
 
