@@ -44,12 +44,11 @@ def test_variables_of_ovf_playbooks_are_known() -> None:
     assert connection <= set(variables)
 
 
-def test_variables_of_the_restore_are_known() -> None:
-    text = (ROOT / "playbooks" / "vapp_restore.yml").read_text() + (
-        ROOT / "playbooks/vars/vapp_restore.yml"
-    ).read_text()
+@pytest.mark.parametrize("name", ["vapp_backup", "vapp_restore"])
+def test_variables_of_vapp_playbooks_are_known(name: str) -> None:
+    text = "".join((ROOT / "playbooks" / place / f"{name}.yml").read_text() for place in ("", "vars"))
     plugins = {path.stem for kind in ("filter", "lookup") for path in (ROOT / "plugins" / kind).glob("*.py")}
-    playbooks = {path.stem for path in (ROOT / "playbooks").glob("*.yml")} | {"vapp_backup"}
+    playbooks = {path.stem for path in (ROOT / "playbooks").glob("*.yml")} | {"vapp_backup_result"}
     listed = text.partition("- name:")[0]
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())["__ovfenv_known_variables"]
     for names in (set(re.findall(r"(?<!\w)vapp_\w+", text)), set(re.findall(r"^#   (vapp_\w+)", listed, re.MULTILINE))):
@@ -60,7 +59,7 @@ def test_variables_of_the_restore_are_known() -> None:
 
 def test_misspelt_variables_are_reported() -> None:
     """By their names alone, and only they."""
-    for path in [*(ROOT / "playbooks").glob("ovfenv_*.yml"), ROOT / "playbooks" / "vapp_restore.yml"]:
+    for path in [*(ROOT / "playbooks").glob("ovfenv_*.yml"), *(ROOT / "playbooks").glob("vapp_*.yml")]:
         (play,) = yaml.safe_load(path.read_text())
         assert play["tasks"][0]["ansible.builtin.import_tasks"] == "tasks/ovfenv_variables.yml"
     given = {
