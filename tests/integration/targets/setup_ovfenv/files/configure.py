@@ -61,7 +61,7 @@ def main() -> None:
     for name in sys.argv[at + 1 :]:
         WaitForTask(vms[name].ReconfigVM_Task(vim.vm.ConfigSpec(vAppConfigRemoved=True)))
     for given in sys.argv[1:at]:
-        name, _, product = given.partition("=")
+        name, product = (*given.split("=", 1), "")[:2]
         if vms[name].runtime.powerState != "poweredOff":  # a failed repair may have left it so
             WaitForTask(vms[name].PowerOffVM_Task())
         if vms[name].config.vAppConfig is not None:
