@@ -50,7 +50,7 @@ class Bed:
         """Give the VM vApp options."""
         vapp = vim.vApp
         infos = [
-            vapp.PropertyInfo(key=key, id=name, type="string", value=value)
+            vapp.PropertyInfo(key=key, id=name, type="string", value=value, userConfigurable=True)
             for key, (name, value) in enumerate(values.items())
         ]
         properties = [vapp.PropertySpec(operation="add", info=info) for info in infos]
