@@ -94,19 +94,20 @@ _value:
 import dataclasses
 import typing as t
 
+import ansible.template
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import site_map as maps
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_restore
 
-try:
-    from ansible.template import trust_as_template  # noqa: F401
+if hasattr(ansible.template, "trust_as_template"):
 
     def as_data(value: t.Any) -> t.Any:
         """Return a value that is never taken for a template: from ansible-core 2.19 on, no result is one."""
         return value
-except ImportError:
+
+else:
     from ansible.utils.unsafe_proxy import wrap_var as as_data
 
 

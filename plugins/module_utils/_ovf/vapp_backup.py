@@ -142,16 +142,16 @@ def plan(
             if uuid:
                 states[name] = "not_read"
             continue
-        assert one.document is not None
+        document = t.cast(Document, one.document)
         old = files.get(name)
-        if _is_gone(one.document, old):
+        if _is_gone(document, old):
             states[name], paths[name] = "gone", one.inventory_path
             message = (
                 f"its vApp options are gone, and {name} is kept; to restore them: {_restore(one.name, uuid, directory)}"
             )
             result.rows.append({**row, "file": name, "state": "gone", "change": "none", "message": message})
             continue
-        if not one.document["enabled"]:
+        if not document["enabled"]:
             continue
         new = _sealed(one, old, seal)
         states[name], paths[name], files[name] = "saved", one.inventory_path, new
@@ -237,16 +237,16 @@ def _parts(prop: t.Mapping[str, t.Any]) -> Parts:
 
 def _sealed(one: Found, old: Document | None, seal: Seal | None) -> Document:
     """Return a VM's document with its secrets encrypted, or as it is."""
-    assert one.document is not None
+    document = t.cast(Document, one.document)
     if seal is None or not one.secrets:
-        return one.document
+        return document
     before = {_parts(prop): prop for prop in (old or {}).get("properties", [])}
-    properties = [dict(prop) for prop in one.document["properties"]]
+    properties = [dict(prop) for prop in document["properties"]]
     for position, name, text in one.secrets:
         prop = properties[position]
         there = before.get(_parts(prop), {}).get(name)
         prop[name] = {VAULT: seal(text, there.get(VAULT) if isinstance(there, dict) else None)}
-    return {**one.document, "properties": properties}
+    return {**document, "properties": properties}
 
 
 def _entry(name: str, document: Document, path: str | None, state: str) -> dict[str, t.Any]:
