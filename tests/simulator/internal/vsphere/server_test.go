@@ -680,7 +680,7 @@ func (b *bed) downloadURL(vm types.ManagedObjectReference) string {
 func TestClone(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
-	b.expect("set", b.raw.task("ReconfigVM_Task", vm, `<spec><extraConfig xsi:type="OptionValue"><key>k</key><value xsi:type="xsd:string">v</value></extraConfig><vAppConfig xsi:type="VmConfigSpec"><property><operation>add</operation><info><key>1</key><id>x</id><type>string</type><value>y</value></info></property></vAppConfig></spec>`), "")
+	b.expect("set", b.raw.task("ReconfigVM_Task", vm, `<spec><extraConfig xsi:type="OptionValue"><key>k</key><value xsi:type="xsd:string">v</value></extraConfig><vAppConfig xsi:type="VmConfigSpec"><property><operation>add</operation><info><key>1</key><id>x</id><type>string</type><userConfigurable>true</userConfigurable><value>y</value></info></property></vAppConfig></spec>`), "")
 	folder := b.sim.vmFolder().Self.Value
 	clone := func() outcome {
 		return b.raw.task("CloneVM_Task", vm, `<folder type="Folder">`+folder+`</folder><name>copy</name><spec><location></location><powerOn>true</powerOn><template>false</template></spec>`)
