@@ -65,6 +65,8 @@ class ActionModule(ActionBase):
                 if not self._task.check_mode:
                     write(directory, plan.files)
                 result.update(_printable.result(_result(directory, plan, len(vms), self._task.diff)))
+                if plan.warnings:
+                    result["warnings"] = [*result.get("warnings", ()), *map(_printable.text, plan.warnings)]
         except BackupError as error:
             result.update(failed=True, msg=_printable.text(str(error)))
         except vapp_backup.ForeignIndex as error:
@@ -150,8 +152,6 @@ def _result(directory: pathlib.Path, plan: vapp_backup.Plan, total: int, diff: b
             "not_read": len(lacking),
         },
     }
-    if plan.warnings:
-        result["warnings"] = plan.warnings
     if diff:
         texts = {name: vapp_backup.shown(plan.before.get(name, ""), text) for name, text in plan.files.items()}
         result["diff"] = [
@@ -177,6 +177,13 @@ def read(directory: pathlib.Path) -> dict[str, str | vapp_backup.Unusable]:
 
     :raises BackupError: the directory cannot be used.
     """
+    try:
+        return _read(directory)
+    except (OSError, ValueError) as error:
+        raise BackupError(f"{directory} cannot be used: {_reason(error)}. Give another directory.") from None
+
+
+def _read(directory: pathlib.Path) -> dict[str, str | vapp_backup.Unusable]:
     above = directory
     while not (above.exists() or above.is_symlink()):
         above = above.parent
@@ -214,7 +221,7 @@ def write(directory: pathlib.Path, files: t.Mapping[str, str]) -> None:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise BackupError(f"{directory} could not be created: {_reason(error)}. Give another directory.") from None
     for number, (name, text) in enumerate(files.items()):
         try:
@@ -240,5 +247,5 @@ def _replace(directory: pathlib.Path, name: str, text: str) -> None:
         raise
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__

@@ -34,14 +34,13 @@ _raw:
   elements: dict
 """
 
-import json
 import pathlib
 import typing as t
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-INDEX = "index.json"
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import INDEX, parsed
 
 
 def read(directory: pathlib.Path) -> dict[str, t.Any]:
@@ -70,12 +69,11 @@ def _document(directory: pathlib.Path, name: str) -> t.Any:
 def _json(path: pathlib.Path) -> t.Any:
     """Return what a file contains, or a clause that says why it cannot be used."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         return error.strerror or type(error).__name__
     except ValueError:
-        return "it is not JSON"
-    return content if isinstance(content, dict) else "it has no JSON object"
+        return "it is not UTF-8 text"
 
 
 class LookupModule(LookupBase):

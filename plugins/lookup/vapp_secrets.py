@@ -64,7 +64,7 @@ def decrypted(
 ) -> dict[str, t.Any]:
     """Return a document without encrypted values, and the values.
 
-    :param decrypt: raises AnsibleError.
+    :param decrypt: raises AnsibleError or ValueError.
     :param given: further secrets by full key, which come first.
     :param keys: of the wanted secrets; empty: all.
     """
@@ -81,7 +81,7 @@ def decrypted(
             clear[name] = None
             try:
                 text = decrypt(str(sealed[vapp_restore.VAULT]))
-            except (AnsibleError, KeyError):
+            except (AnsibleError, KeyError, ValueError):  # ValueError: it is no text
                 failed.append(key)
                 continue
             if name == "value":

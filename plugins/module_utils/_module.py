@@ -75,10 +75,8 @@ class _Module(AnsibleModule):
                 "A password or another secret of this task is also part of other options or of return values. Ansible "
                 "masks it there, too, so do not decide by them. Use a longer secret that is not an ordinary word."
             )
-        for name, value in list(kwargs.items()):
-            if name != "invocation":  # what the user has written comes back as it is
-                kwargs[name] = _printable.result(value)
-        super()._return_formatted(kwargs)
+        written = kwargs.pop("invocation")  # what the user has written comes back as it is
+        super()._return_formatted({**_printable.result(kwargs), "invocation": written})
 
     def warn(self, warning: str, **arguments: t.Any) -> None:
         """Warn in a text that is safe to print."""

@@ -33,12 +33,18 @@ def _safe(char: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+DOCUMENT = "export"
+"""Name of a document of vApp options in a result. It stays as it is, since it is given back to vCenter."""
+
+
 def result(value: t.Any) -> t.Any:
-    """Return a result of plain JSON types with all its texts and keys made safe."""
+    """Return a result of plain JSON types with all its texts and keys made safe, apart from documents."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, dict):
-        return {result(key): result(one) for key, one in value.items()}
+        return {
+            result(key): one if key == DOCUMENT and isinstance(one, dict) else result(one) for key, one in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [result(one) for one in value]
     return value

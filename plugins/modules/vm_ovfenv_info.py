@@ -280,6 +280,7 @@ ovfenv:
         - Two exports of the same vApp options are equal, whatever their integer keys and their order in vCenter.
         - Values and defaults that are or seem to be secrets are null, and V(secret) is true for their properties.
         - Integer keys, IDs of networks, and values that vCenter computes or leases at power-on are left out.
+        - Texts are exactly as in vCenter. In all other return values, control characters are escaped.
       type: dict
       sample:
         version: 1

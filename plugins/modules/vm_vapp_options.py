@@ -197,8 +197,8 @@ options:
       - V(fail) makes the task fail. V(skip) leaves the value as it is and returns the key in RV(skipped).
         V(force) makes the property user-configurable and writes the value. If O(properties[].user_configurable) or
         O(restore_from) has it as not user-configurable, it is removed and added with the value instead.
-      - Where vCenter does not accept the value of such a property when it is added either, the value is written as its
-        default. The guest gets the same.
+      - If vCenter does not accept the value of such a property when it is added either, the value is written as its
+        default. The guest gets the same. A password is never written as a default, and the task fails.
     type: str
     choices: [fail, force, skip]
     default: fail

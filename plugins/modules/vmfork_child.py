@@ -523,11 +523,15 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import addresses, executor, networks
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import (
+    absent,
+    addresses,
+    executor,
+    networks,
+    spec,
+    transitions,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import spec as wishes
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
@@ -554,7 +558,7 @@ PER_CHILD: _arguments.Spec = {
 
 def check(params: _arguments.Params) -> None:
     """Refuse what cannot be right, before anything is connected."""
-    wanted = wishes.children(params)
+    wanted = spec.children(params)
     _network(params["ip_network"])
     if params["all"] and (params["state"] == "present" or params["name"] is not None or params["children"] is not None):
         raise _errors.BadInput(
@@ -592,9 +596,9 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     """Make the children be there, or be gone."""
     params = task.params
     deadline = session.deadline
-    wanted = wishes.children(params)
+    wanted = spec.children(params)
     if params["state"] == "present":
-        for remark in wishes.remarks(wanted):
+        for remark in spec.remarks(wanted):
             task.warn(remark)
     engine = select.choose(session, params["api"], params["call_via"])
     parent = parents.find(session, engine, _arguments.vm(params, "parent_"))
@@ -603,7 +607,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         results = []
     elif params["state"] == "present":
         network = _network(params["ip_network"])
-        goal = pipeline.Goal(
+        goal = transitions.Goal(
             params["wait_for"], parent.values, network, engine.param_keys, is_born_running=engine.is_born_running
         )
         how = children.How(
@@ -611,11 +615,11 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         )
         results = children.make(parent, wanted, goal, deadline, how, task.warn)
         if params["on_failure"] == "remove" and session.budget.signal is None:
-            removal.remove_failed(parent, results, task.warn)
+            absent.remove_failed(parent, results, task.warn)
         _warn_of_secrets(results, task)
     else:
-        order = removal.Order(params["state"], deadline, task.check_mode, task.warn, params["force"])
-        results = removal.every(parent, order) if params["all"] else removal.named(parent, wanted, order)
+        order = absent.Order(params["state"], deadline, task.check_mode, task.warn, params["force"])
+        results = absent.every(parent, order) if params["all"] else absent.named(parent, wanted, order)
     return _result(parent.facts(), results, deadline)
 
 
@@ -701,7 +705,7 @@ def main() -> None:
             },
             "all": {"type": "bool", "default": False},
             "allow_running_parent": {"type": "bool", "default": False},
-            "wait_for": {"type": "str", "choices": list(pipeline.GOALS), "default": "post_clone"},
+            "wait_for": {"type": "str", "choices": list(transitions.GOALS), "default": "post_clone"},
             "ip_network": {"type": "str"},
             "address_timeout": {"type": "int", "default": executor.ADDRESS_SECONDS},
             "timeout": {"type": "int", "default": 300},

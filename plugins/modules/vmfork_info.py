@@ -111,7 +111,7 @@ without_parent:
 """
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _inventory, _module
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing as census
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -126,7 +126,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     within = None
     if selector is None:
         within = _inventory.vms_within(session, params["folder"], params["datacenter"])
-    return {"changed": False, **census.count(session, engine, session.deadline, only, task.warn, within)}
+    return {"changed": False, **listing.count(session, engine, session.deadline, only, task.warn, within)}
 
 
 def main() -> None:

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from pyVmomi import vim, vmodl
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
 
 LOGIN: dict[str, Any] = {
     "hostname": "vcenter",
@@ -106,13 +105,13 @@ class Bed:
         vm = self.vcenter.vm(name, **{"config.hardware.device": hardware, "config.files.vmPathName": f"[ds] {name}/x"})
         of_parent, own = (self.vcenter.objects[one] for one in (self.golden, vm))
         record = identity.Record(of_parent["config.instanceUuid"], own["config.uuid"], "n0")
-        self.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), report.CHILD_NONCE: "n0"})
+        self.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), guestinfo.CHILD_NONCE: "n0"})
         return vm
 
     def report(self, vm: Any) -> Any:
-        nonce = self.vcenter.keys(vm).get(report.CHILD_NONCE)
+        nonce = self.vcenter.keys(vm).get(guestinfo.CHILD_NONCE)
         if nonce is not None:
-            self.vcenter.set_keys(vm, **{report.POST_CLONE: f"{nonce} 0 "})
+            self.vcenter.set_keys(vm, **{guestinfo.POST_CLONE: f"{nonce} 0 "})
         return vm
 
 

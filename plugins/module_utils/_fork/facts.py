@@ -11,8 +11,7 @@ import ipaddress
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _extra_config
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
 
 if t.TYPE_CHECKING:
@@ -56,7 +55,7 @@ def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.A
         "enabled": engine.is_enabled(values),
         "quiesced": quiesced,
         # Of an earlier time unless the scripts stand beside it, which are removed when they are not true any more.
-        "quiesced_at": report.quiesced_at(extra) if quiesced and report.scripts(extra) else None,
+        "quiesced_at": guestinfo.quiesced_at(extra) if quiesced and guestinfo.scripts(extra) else None,
         "fork_group_id": identity.parent_group(values),
         "guest_family": values.get("guest.guestFamily"),
     }

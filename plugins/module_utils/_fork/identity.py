@@ -21,7 +21,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _extra_config, _power
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 
 RECORD_KEY = "vmfork.child"
 """extraConfig key of our record."""
@@ -148,7 +148,7 @@ def bears_mark(vm: t.Mapping[str, t.Any], nonce: str | None, bios_uuid: str | No
 
 def nonce_given(vm: t.Mapping[str, t.Any]) -> str | None:
     """The nonce that a child was made with, where vCenter shows it."""
-    return report.child_nonce(_extra_config.mapping(vm))
+    return guestinfo.child_nonce(_extra_config.mapping(vm))
 
 
 def record_of(vm: t.Mapping[str, t.Any]) -> Record | None:

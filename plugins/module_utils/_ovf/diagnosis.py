@@ -343,7 +343,7 @@ ROWS: tuple[Row, ...] = (
         lambda e: not (e.connection_state and e.power_state and e.config_read), LOW, GRANT_PRIVILEGE,
         "vCenter does not show the settings and the state of {name}. Give the user System.Read there."),
     # A fork child may have no vApp options and hold its parent's document all the same; a VM may have been given a
-    # document past vCenter, for which it needs no vApp options. Both are told by the rows made for them (6, 8).
+    # document without vCenter, for which it needs no vApp options. Rows 6 and 8 report both.
     Row("2a", "config_lost", "vapp_config_gone",
         lambda e: not e.configured.enabled and not _has_anothers(e) and _document(e) is not None
         and _bears(e) in ("own", "other"), HIGH, ENABLE_VAPP,

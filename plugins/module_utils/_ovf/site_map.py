@@ -44,7 +44,7 @@ class SiteMap:
         """
         if not self.subnets or not text:
             return text
-        for separator, allowed in zip(_SEPARATORS, (_HOST_NAME, None), strict=False):
+        for separator, allowed in zip(_SEPARATORS, (_HOST_NAME, None), strict=True):
             parts = re.split(separator, text)
             if all(_address(part) or (allowed and allowed.fullmatch(part)) or not part for part in parts[::2]):
                 return "".join(self._item(part) if number % 2 == 0 else part for number, part in enumerate(parts))

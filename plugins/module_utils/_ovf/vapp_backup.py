@@ -10,7 +10,8 @@ of :mod:`vapp_export`, and ``index.json``::
     {
       "version": 1,
       "vcenter": "vcenter.example.com",
-      "scope": {"vms": [], "moids": [], "folder": "appliances", "datacenter": null},
+      "scope": {"names": [], "moids": [], "uuids": [], "inventory_paths": [], "folder": "appliances",
+                "datacenter": null},
       "complete": true,
       "vms": [{"name": …, "instance_uuid": …, "uuid": …, "inventory_path": …, "file": …, "product": …,
                "product_version": …, "state": …}],
@@ -273,8 +274,8 @@ def _restore(name: str, uuid: str, directory: str) -> str:
 # --- files that are there ---------------------------------------------------------------------------------------------
 
 
-def _json(text: str | Unusable) -> t.Any:
-    """Return the content of a file, or why it cannot be used."""
+def parsed(text: str | Unusable) -> t.Any:
+    """Return the content of a file, a dictionary, or a clause that says why it cannot be used."""
     if isinstance(text, Unusable):
         return text.reason
     try:
@@ -286,7 +287,7 @@ def _json(text: str | Unusable) -> t.Any:
 
 def _document(name: str, text: str | Unusable) -> Document | str:
     """Return the document in a file, or why it is none of this VM."""
-    content = _json(text)
+    content = parsed(text)
     if isinstance(content, str):
         return content
     if not isinstance(content.get("vm"), dict) or not isinstance(content.get("enabled"), bool):
@@ -307,7 +308,7 @@ def entries(text: str | Unusable | None) -> dict[str, dict[str, t.Any]]:
     """
     if text is None:
         return {}
-    content = _json(text)
+    content = parsed(text)
     if isinstance(content, str):
         raise ForeignIndex(content)
     vms = content.get("vms")
@@ -328,7 +329,7 @@ def shown(before: str, after: str) -> tuple[str, str]:
 
     :param before: empty: there is no old one.
     """
-    contents = [_json(text) for text in (before, after)]
+    contents = [parsed(text) for text in (before, after)]
     secret = {
         _parts(prop)
         for content in contents

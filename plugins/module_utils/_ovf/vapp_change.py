@@ -57,7 +57,7 @@ class Change:
     :ivar secrets_kept: keys of passwords that are there, and that nobody can compare.
     :ivar secrets_written: keys of secrets that are written.
     :ivar values_written: keys of properties whose own value or default changes.
-    :ivar added_fixed: keys of properties that are added with a value and are not user-configurable.
+    :ivar added_fixed: keys of properties that are added with a value and are not user-configurable, without passwords.
     :ivar not_restored: keys of properties that are added without a secret that the document does not have.
     :ivar cautions: sentences about what may go wrong later.
     """
@@ -317,7 +317,8 @@ class _Planner:
         return int(max((*self._new, *(one.key for one in self._old)), default=-1) + 1)
 
     def _submit_add(self, prop: t.Any) -> None:
-        if prop.value and not prop.userConfigurable:
+        # Whoever may read the VM can read a default, so a password never becomes one.
+        if prop.value and not prop.userConfigurable and not _is_password(prop.type):
             self._result.added_fixed.append(_key(prop))
             if self._request.fixed_as_default:
                 prop.defaultValue, prop.value = prop.value, ""

@@ -17,14 +17,16 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import sensitive, site_map, vapp_export, vapp_types
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
+    sensitive,
+    site_map,
+    vapp_backup,
+    vapp_export,
+    vapp_types,
+)
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import HIDDEN, VAULT
 
-INDEX_VERSION = 1
-VAULT = "__ansible_vault"
-"""Key of an encrypted value in a document."""
 MASKED = re.compile(r"[*]{8}|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
-HIDDEN = "********"
-
 WRITTEN = ("restore", "overwrite")
 """Actions that write."""
 NOT_RESTORED = ("refused", "ambiguous")
@@ -138,7 +140,7 @@ def plan(
         result.warnings.append(_incomplete(index))
     matches = _match(entries, vms, options.match_name)
     known_keys: set[str] = set()
-    for entry, match in zip(entries, matches, strict=False):
+    for entry, match in zip(entries, matches, strict=True):
         named = not {entry["name"], entry["instance_uuid"]}.isdisjoint(options.vms)
         if options.vms and not named:
             continue
@@ -158,9 +160,9 @@ def _wrong_index(index: t.Any) -> list[str]:
     """Return what is wrong with an index."""
     if not isinstance(index, dict) or "version" not in index or not isinstance(index.get("vms"), list):
         return ["the index of the backup is none that vapp_backup has written"]
-    if index["version"] != INDEX_VERSION:
+    if index["version"] != vapp_backup.VERSION:
         there = f"{index['version']!s:.20}"
-        return [f"the index of the backup has the version {there}, and version {INDEX_VERSION} is supported"]
+        return [f"the index of the backup has the version {there}, and version {vapp_backup.VERSION} is supported"]
     for number, entry in enumerate(index["vms"]):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(one), str) for one in ("name", "file")):
             return [f"entry {number + 1} of the index of the backup has no name and file"]
@@ -234,7 +236,7 @@ def _match(
         for value, found in there.items()
         if len(found) == 1 and found[0]["moid"] not in taken and not by_name
     }
-    return [one or _Match(hint=hints.get(entry["name"], "")) for one, entry in zip(result, entries, strict=False)]
+    return [one or _Match(hint=hints.get(entry["name"], "")) for one, entry in zip(result, entries, strict=True)]
 
 
 def _identity(vm: t.Mapping[str, t.Any], by: str) -> t.Any:

@@ -25,11 +25,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing as survey
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import losses
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing, losses, transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
@@ -74,14 +71,16 @@ class Order:
 def named(parent: Parent, wanted: t.Sequence[Wanted], order: Order) -> list[Result]:
     """Remove or detach the named children; a foreign VM of that name is an error for a removal and is left alone."""
     places = Places(parent, wanted)
-    standings, everyone = survey.survey(parent, order.deadline, {one.name: places.folder_of(one) for one in wanted}, {})
+    standings, everyone = existing.survey(
+        parent, order.deadline, {one.name: places.folder_of(one) for one in wanted}, {}
+    )
     results = []
     for one in wanted:
         standing = standings[one.name]
         error = standing.error
         is_foreign = standing.verdict is not None and not standing.verdict.is_child
         if is_foreign and (order.is_removal or not _is_nobodys(standing, parent)):
-            error = survey.stranger(one.name, standing, order.refusal)
+            error = existing.stranger(one.name, standing, order.refusal)
         if standing.found is None and error is None and not order.is_removal:
             near = _inventory.similar([one.name], _inventory.plain_names(everyone).values())
             error = f"VM {one.name} was not found, so it is not detached.{near} Check the name and the folder."
@@ -102,7 +101,7 @@ def every(parent: Parent, order: Order) -> list[Result]:
         if verdict.is_child:
             results.append(_concerned(parent, found, order))
         elif verdict.kinship is identity.Kinship.DOUBLE:
-            error = survey.stranger(found.name, survey.Standing(found, verdict), order.refusal)
+            error = existing.stranger(found.name, existing.Standing(found, verdict), order.refusal)
             described = facts.child(found, parent.engine, None, parent.values)
             results.append(Result(found.name, "failed", facts=described, error=error))
     _carry_out(parent, results, order, by_name=False)
@@ -135,7 +134,7 @@ def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[
             one.facts["power_state"] = "poweredOff"
 
 
-def _is_nobodys(standing: survey.Standing, parent: Parent) -> bool:
+def _is_nobodys(standing: existing.Standing, parent: Parent) -> bool:
     """Whether a VM of a child's name is in the state that detaching brings about: it has no record that is its own."""
     found, verdict = t.cast(_inventory.Found, standing.found), t.cast(identity.Verdict, standing.verdict)
     return identity.own_record(found.values) is None and not identity.is_half_made(verdict, found.values, parent.values)
@@ -257,7 +256,7 @@ class _Batch:
         parent: Parent,
         order: Order,
         names: t.Mapping[t.Any, str],
-        made: t.Mapping[t.Any, pipeline.Child],
+        made: t.Mapping[t.Any, transitions.Child],
         by_name: bool = True,
     ) -> None:
         self.parent, self.order, self.names, self.made, self.by_name = parent, order, names, made, by_name
@@ -400,7 +399,7 @@ class _Batch:
 
 
 def _is_made_by_us(
-    verdict: identity.Verdict, child: pipeline.Child, values: _properties.Values, shared: t.Container[str]
+    verdict: identity.Verdict, child: transitions.Child, values: _properties.Values, shared: t.Container[str]
 ) -> bool:
     """Whether a VM without a record is the one that this task had the server make: it carries what the task chose."""
     return (
@@ -437,7 +436,7 @@ def _await_idle(session: Session, order: Order, vms: t.Iterable[t.Any]) -> None:
 
 def _detach(batch: _Batch, errors: Errors) -> None:
     """Remove our record from the VMs, and the nonce by which a fork without a record would be taken for ours."""
-    spec = _extra_config.spec({identity.RECORD_KEY: "", report.CHILD_NONCE: ""})
+    spec = _extra_config.spec({identity.RECORD_KEY: "", guestinfo.CHILD_NONCE: ""})
     jobs: dict[t.Any, _tasks.Job] = {
         vm: (f"Could not detach child {batch.names[vm]}", functools.partial(vm.ReconfigVM_Task, spec))
         for vm in batch.check_again(errors)

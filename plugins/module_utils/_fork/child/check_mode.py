@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _privileges, _properties, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import creation
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Request
@@ -24,11 +24,11 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 def foresee(
     parent: Parent,
     places: Places,
-    ways: t.Mapping[str, pipeline.Next],
+    ways: t.Mapping[str, transitions.Next],
     deadline: Deadline,
     is_ready: bool,
     warn: t.Callable[[str], None],
-) -> dict[str, pipeline.Child]:
+) -> dict[str, transitions.Child]:
     """What would become of the children, as far as the server tells beforehand.
 
     :param is_ready: children can be made of the parent as it is.
@@ -45,14 +45,14 @@ def foresee(
     for remark in warned if is_ready else [error.sentence for error in told.values()]:
         warn(remark)
     return {
-        name: replace(child, step=pipeline.Step.FAILED, error=refused[name].sentence)
+        name: replace(child, step=transitions.Step.FAILED, error=refused[name].sentence)
         if name in refused
-        else replace(child, changed=any(one is not Request.NOTE for one in pipeline.ahead(child, request)))
+        else replace(child, changed=any(one is not Request.NOTE for one in transitions.ahead(child, request)))
         for name, (child, request) in ways.items()
     }
 
 
-def _warn_of_snapshot(parent: Parent, ways: t.Mapping[str, pipeline.Next], warn: t.Callable[[str], None]) -> None:
+def _warn_of_snapshot(parent: Parent, ways: t.Mapping[str, transitions.Next], warn: t.Callable[[str], None]) -> None:
     if any(child.wanted.persistent and request is Request.CREATE for child, request in ways.values()):
         now = _properties.read(parent.session, [parent.vm], ["snapshot"])
         if "snapshot" not in now.get(parent.vm, {}):
@@ -65,7 +65,7 @@ def _warn_of_snapshot(parent: Parent, ways: t.Mapping[str, pipeline.Next], warn:
 def _ask_beforehand(
     parent: Parent,
     places: Places,
-    created: t.Sequence[pipeline.Child],
+    created: t.Sequence[transitions.Child],
     deadline: Deadline,
     warn: t.Callable[[str], None],
 ) -> tuple[dict[str, _errors.Error], list[str]]:
@@ -95,13 +95,13 @@ def _ask_beforehand(
     return refused, [f"{', '.join(names)}: {remark}" for remark, names in warned.items()]
 
 
-def _steps(parent: Parent, places: Places, child: pipeline.Child, request: Request | None) -> list[_privileges.Step]:
+def _steps(parent: Parent, places: Places, child: transitions.Child, request: Request | None) -> list[_privileges.Step]:
     """The calls that a child still needs."""
     where = {name: (place,) for name, place in places.location(child).items()}
     # A VM takes its permissions from its folder and from its resource pool.
     vm = (child.vm,) if child.vm is not None else (*where.get("folder", ()), *where.get("pool", ()))
     steps = []
-    for one in pipeline.ahead(child, request):
+    for one in transitions.ahead(child, request):
         what = f"{one.value} {child.name}"
         if one is Request.CREATE:
             steps.append(_privileges.Step(what, parent.engine.create_method, vm=(parent.vm,), **where))

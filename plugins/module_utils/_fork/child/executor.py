@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carries out what ``pipeline.py`` asks for, for many children side by side.
+"""Carry out the requests of ``transitions.py`` for many children in parallel.
 
 Private to the collection. Requests start tasks and return at once; one filter
 tells the end of every task and all news of every child. No call is repeated
@@ -25,9 +25,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing as survey
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing, networks, transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Request, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import ChildRequest
@@ -96,7 +94,7 @@ class Executor:
         self._busy: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
 
-    def run(self, ways: t.Iterable[pipeline.Next]) -> list[Child]:
+    def run(self, ways: t.Iterable[transitions.Next]) -> list[Child]:
         """Bring every child to its end; the children are returned in the same order.
 
         A signal fails the children that are not done. It stays in the session's budget, and so ends the task.
@@ -130,7 +128,7 @@ class Executor:
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def _take(self, way: pipeline.Next) -> None:
+    def _take(self, way: transitions.Next) -> None:
         child, request = way
         self._children[child.name] = child
         if child.step is Step.SETTLING:
@@ -142,8 +140,8 @@ class Executor:
         if request is not None:
             self._waiting.append((child.name, request))
 
-    def _tell(self, name: str, event: pipeline.Event) -> None:
-        self._take(pipeline.advance(self._children[name], event))
+    def _tell(self, name: str, event: transitions.Event) -> None:
+        self._take(transitions.advance(self._children[name], event))
 
     def _look(self, watch: _properties.Watch) -> None:
         """Wait for the next changes and pass them on."""
@@ -169,9 +167,9 @@ class Executor:
             elif changed in self._in_the_way:
                 self._look_at_what_is_in_the_way(changed, None if values is None else known)
             elif changed in self._vms:
-                self._tell(self._vms[changed], pipeline.News(None if values is None else known))
+                self._tell(self._vms[changed], transitions.News(None if values is None else known))
         for name in [name for name, patience in self._settling.items() if patience.passed]:
-            self._tell(name, pipeline.Settled())
+            self._tell(name, transitions.Settled())
 
     def _look_at_task(self, task: t.Any, known: _properties.Values) -> None:
         ended = _tasks.outcome(known)
@@ -188,7 +186,7 @@ class Executor:
             self._created(name, ended.result)
         else:
             self._carried_out(name)
-            self._tell(name, pipeline.Succeeded())
+            self._tell(name, transitions.Succeeded())
         self._present = None
 
     def _carried_out(self, name: str) -> None:
@@ -206,7 +204,7 @@ class Executor:
             else:
                 self._look_at_rival(name, error)
         else:
-            self._tell(name, pipeline.Failed(error.sentence, error.fault))
+            self._tell(name, transitions.Failed(error.sentence, error.fault))
 
     def _put_off(self, name: str, request: Request, error: _errors.OperationFailed) -> None:
         """Make a request again when what is in its way has ended, or after a moment where that cannot be seen."""
@@ -232,11 +230,11 @@ class Executor:
         """Another VM has got a child's name since the names were read: our child, if another run has just made it."""
         child = self._children[name]
         try:
-            there = survey.look(self._parent, self._deadline, {name: self._places.folder(child)}, {})[name]
+            there = existing.look(self._parent, self._deadline, {name: self._places.folder(child)}, {})[name]
         except (vmodl.MethodFault, _errors.Error):
-            there = survey.Standing(None, None)
+            there = existing.Standing(None, None)
         if there.found is None or there.verdict is None:
-            self._tell(name, pipeline.Failed(there.error or error.sentence, error.fault))
+            self._tell(name, transitions.Failed(there.error or error.sentence, error.fault))
             return
         is_recorded_soon = not there.verdict.is_child and identity.nonce_given(there.found.values) is not None
         if is_recorded_soon and self._attempts[name] < MOST_LOOKS:
@@ -246,12 +244,12 @@ class Executor:
         ):
             self._carried_out(name)
             self._vms[there.found.vm] = name
-            self._take(pipeline.resume(child.wanted, child.goal, there.found.vm, there.found.values))
+            self._take(transitions.resume(child.wanted, child.goal, there.found.vm, there.found.values))
         else:
             why = f"VM {name} ({there.found.moid}) got this name while the task ran, and {there.verdict.why}"
             remedy = "If another task is making it, run again when that task has ended. Otherwise choose another name."
             sentence = _errors.sentence(f"{Request.CREATE.value} {name}", why, remedy)
-            self._tell(name, pipeline.Failed(sentence, error.fault))
+            self._tell(name, transitions.Failed(sentence, error.fault))
 
     def _created(self, name: str, vm: t.Any, otherwise: str | None = None) -> None:
         """A child was made.
@@ -264,19 +262,19 @@ class Executor:
                 vm = self._find_created(name)
             except (vmodl.MethodFault, _errors.Error) as trouble:
                 sentence = _errors.sentence(f"Could not find child {name}", _clause(trouble), _MAY_BE_THERE)
-                self._tell(name, pipeline.Failed(sentence, goes_on=True))
+                self._tell(name, transitions.Failed(sentence, goes_on=True))
                 return
         if vm is None:
             why = "vCenter's task succeeded, but no child of this parent has that name"
             sentence = otherwise or _errors.sentence(f"Could not create child {name}", why, _MAY_BE_THERE)
-            self._tell(name, pipeline.Failed(sentence, goes_on=otherwise is None))
+            self._tell(name, transitions.Failed(sentence, goes_on=otherwise is None))
             return
         other = self._why_not_new(vm)
         if other is not None:
-            self._tell(name, pipeline.Failed(pipeline.not_the_child(name, vm, other), goes_on=True))
+            self._tell(name, transitions.Failed(transitions.not_the_child(name, vm, other), goes_on=True))
             return
         self._vms[vm] = name
-        self._tell(name, pipeline.Created(vm))
+        self._tell(name, transitions.Created(vm))
 
     def _why_not_new(self, vm: t.Any) -> str | None:
         """Why what a creation's task names cannot be a new VM, as a clause; the rest its properties show."""
@@ -295,15 +293,15 @@ class Executor:
         self._waiting = deque(one for one in self._waiting if one[1] in kept)
         for name, child in before.items():
             if not child.is_finished:
-                sentence = self._busy.get(name) or pipeline.unfinished(child, self._seconds, name not in not_begun)
+                sentence = self._busy.get(name) or transitions.unfinished(child, self._seconds, name not in not_begun)
                 if self._session.budget.signal is not None:
-                    sentence = pipeline.interrupted(child, self._session.budget.signal)
+                    sentence = transitions.interrupted(child, self._session.budget.signal)
                 goes_on = name in under_way
                 self._tell(
                     name,
-                    pipeline.Failed(sentence, goes_on=goes_on)
+                    transitions.Failed(sentence, goes_on=goes_on)
                     if self._is_overdue
-                    else pipeline.Overdue(sentence, goes_on, self._session.budget.signal is not None),
+                    else transitions.Overdue(sentence, goes_on, self._session.budget.signal is not None),
                 )
         # The end of a request that a child has left behind says nothing of its present one.
         self._tasks = {
@@ -391,9 +389,9 @@ class Executor:
 
     def _submit(self, name: str, request: Request) -> None:
         child = self._children[name]
-        if self._attempts[name] and pipeline.is_moot(child, request):
+        if self._attempts[name] and transitions.is_moot(child, request):
             self._carried_out(name)
-            self._tell(name, pipeline.Succeeded(by_us=False))
+            self._tell(name, transitions.Succeeded(by_us=False))
             return
         self._present = (name, request)
         try:
@@ -420,7 +418,7 @@ class Executor:
             # That the time is over is why nobody could look, and not why the request has failed.
             why = error if isinstance(trouble, _errors.TimedOut) else trouble
             sentence = _errors.sentence(f"{request.value} {name}", _clause(why), _MAY_BE_DONE)
-            self._tell(name, pipeline.Failed(sentence, goes_on=True))
+            self._tell(name, transitions.Failed(sentence, goes_on=True))
 
     def _session_call(self, child: Child, request: Request) -> t.Any:
         """Start the task of a request."""
@@ -453,12 +451,12 @@ class Executor:
         elif request is Request.POWER_ON:
             now = _properties.read(self._session, [vm], ["runtime.powerState"])
             if any(str(values.get("runtime.powerState")) == "poweredOn" for values in now.values()):
-                self._tell(name, pipeline.Succeeded())
+                self._tell(name, transitions.Succeeded())
                 return
         if not ended or name in self._lost:
             clause = error.sentence.rstrip(".")
             sentence = _errors.sentence(f"{request.value} {name}", clause, "" if ended else _MAY_BE_DONE)
-            self._tell(name, pipeline.Failed(sentence, goes_on=not ended))
+            self._tell(name, transitions.Failed(sentence, goes_on=not ended))
             return
         self._lost.add(name)
         self._waiting.append((name, request))

@@ -11,7 +11,7 @@ import re
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 
 SHORTEST_SECRET = 8
 """Characters; Ansible masks a secret wherever its text occurs, and a short one would mangle all output."""
@@ -46,9 +46,9 @@ def secret_config_params(values: t.Mapping[str, t.Any] | None) -> dict[str, str]
 
 
 def _config_key(key: str, option: str) -> str:
-    if re.match(rf"(guestinfo\.((fork|ic)\.)?)?{re.escape(report.OWN_PARAMS)}", key):
+    if re.match(rf"(guestinfo\.((fork|ic)\.)?)?{re.escape(guestinfo.OWN_PARAMS)}", key):
         raise _errors.BadInput(
-            f"{option}: keys that start with {report.OWN_PARAMS} are the collection's own. Rename {key}."
+            f"{option}: keys that start with {guestinfo.OWN_PARAMS} are the collection's own. Rename {key}."
         )
     if not _KEY.fullmatch(key):
         # When secrets are given as text, a key may be the part of a secret before an = sign.

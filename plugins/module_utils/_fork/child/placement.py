@@ -11,8 +11,7 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks, port_groups
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks, port_groups, transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -99,11 +98,11 @@ class Places:
         """The folder a child is to be in; the parent's when the task names none."""
         return self._folders[wanted.folder] if wanted.folder is not None else self._parent.found.folder
 
-    def folder(self, child: pipeline.Child) -> t.Any:
+    def folder(self, child: transitions.Child) -> t.Any:
         """The folder a child is to be in."""
         return self.folder_of(child.wanted)
 
-    def location(self, child: pipeline.Child) -> dict[str, t.Any]:
+    def location(self, child: transitions.Child) -> dict[str, t.Any]:
         """Where a child goes: arguments of a VirtualMachineRelocateSpec."""
         wanted = child.wanted
         places = {
@@ -113,11 +112,11 @@ class Places:
         }
         return {**self.defaults, **{name: place for name, place in places.items() if place is not None}}
 
-    def device_changes(self, child: pipeline.Child) -> list[t.Any]:
+    def device_changes(self, child: transitions.Child) -> list[t.Any]:
         """What a child's creation changes of the parent's adapters."""
         return networks.device_changes(self._parent.values, child.wanted.networks, self.networks.backings)
 
-    def networks_of(self, child: pipeline.Child) -> list[t.Any]:
+    def networks_of(self, child: transitions.Child) -> list[t.Any]:
         """The networks that are named for a child."""
         named = dict.fromkeys(one.network for one in child.wanted.networks if one.network is not None)
         return [self.networks.objects[name] for name in named]

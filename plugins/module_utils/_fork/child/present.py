@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make children be there: what ``vmfork_child`` does with ``state=present``, without Ansible.
 
-Private to the collection. ``removal.py`` makes them be gone.
+Private to the collection. ``absent.py`` removes them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _properties,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import addresses, networks, port_groups
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import (
+    addresses,
+    existing,
+    networks,
+    port_groups,
+    transitions,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import check_mode as foresight
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing as survey
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import ADDRESS_SECONDS, Executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
@@ -53,7 +56,7 @@ class How:
 def make(
     parent: Parent,
     wanted: t.Sequence[Wanted],
-    goal: pipeline.Goal,
+    goal: transitions.Goal,
     deadline: Deadline,
     how: How,
     warn: t.Callable[[str], None],
@@ -68,7 +71,7 @@ def make(
     places = Places(parent, wanted)
     folders = {one.name: places.folder_of(one) for one in wanted}
     uuids = {one.name: one.bios_uuid for one in wanted}
-    standings, everyone = survey.survey(parent, deadline, folders, uuids, addresses.paths(wanted))
+    standings, everyone = existing.survey(parent, deadline, folders, uuids, addresses.paths(wanted))
     refused = {one.name: _refusal(one, standings[one.name], parent) for one in wanted}
     missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
     obstacle = (_unreported(parent, goal) or _obstacle(parent, goal, how, len(missing), warn)) if missing else None
@@ -133,9 +136,9 @@ def _refuse_conflicts(
         raise _errors.BadInput(" ".join(found.refused))
 
 
-def _unreported(parent: Parent, goal: pipeline.Goal) -> str | None:
+def _unreported(parent: Parent, goal: transitions.Goal) -> str | None:
     """Return why children of the parent cannot report the end of their script, as a whole sentence."""
-    key = report.obstacle(_extra_config.mapping(parent.values))
+    key = guestinfo.obstacle(_extra_config.mapping(parent.values))
     if key is None or goal.wait_for != "post_clone":
         return None
     return (
@@ -144,7 +147,9 @@ def _unreported(parent: Parent, goal: pipeline.Goal) -> str | None:
     )
 
 
-def _obstacle(parent: Parent, goal: pipeline.Goal, how: How, missing: int, warn: t.Callable[[str], None]) -> str | None:
+def _obstacle(
+    parent: Parent, goal: transitions.Goal, how: How, missing: int, warn: t.Callable[[str], None]
+) -> str | None:
     """Why children cannot be made of the parent as it is, as a whole sentence."""
     if parent.is_quiesced:
         return None
@@ -184,7 +189,7 @@ def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[st
     return None
 
 
-def _refusal(wanted: Wanted, standing: survey.Standing, parent: Parent) -> str | None:
+def _refusal(wanted: Wanted, standing: existing.Standing, parent: Parent) -> str | None:
     """Why this child cannot be: its name is taken."""
     if standing.error is not None:
         return standing.error
@@ -192,22 +197,22 @@ def _refusal(wanted: Wanted, standing: survey.Standing, parent: Parent) -> str |
         return None
     if identity.is_half_made(standing.verdict, standing.found.values, parent.values):
         return None  # a task of ours was cut short before it ever ran: it is finished now
-    return survey.stranger(wanted.name, standing, "is left alone")
+    return existing.stranger(wanted.name, standing, "is left alone")
 
 
-def _way(wanted: Wanted, goal: pipeline.Goal, standing: survey.Standing) -> pipeline.Next:
+def _way(wanted: Wanted, goal: transitions.Goal, standing: existing.Standing) -> transitions.Next:
     if standing.found is None:
-        return pipeline.begin(wanted, goal)
-    return pipeline.resume(wanted, goal, standing.found.vm, standing.found.values)
+        return transitions.begin(wanted, goal)
+    return transitions.resume(wanted, goal, standing.found.vm, standing.found.values)
 
 
-def _state(child: pipeline.Child | None) -> str:
+def _state(child: transitions.Child | None) -> str:
     if child is None or child.error is not None:
         return "failed"
     return "existing" if child.existed else "created"
 
 
-def _power_state(standing: survey.Standing) -> str | None:
+def _power_state(standing: existing.Standing) -> str | None:
     return str(standing.found.values.get("runtime.powerState")) if standing.found is not None else None
 
 
@@ -240,7 +245,7 @@ def _read_facts(parent: Parent, places: Places, results: t.Sequence[Result], war
             continue
         host_name = host_names.get(now.values.get("runtime.host"))
         result.facts = facts.child(now, parent.engine, host_name, parent.values)
-        asked = places.folder(t.cast(pipeline.Child, result.child))
+        asked = places.folder(t.cast(transitions.Child, result.child))
         if result.state == "created" and asked is not None and now.folder != asked:
             # The sources contradict each other on whether a server follows the folder that it is given.
             warn(

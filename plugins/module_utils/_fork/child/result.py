@@ -10,8 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import losses
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import losses, transitions
 
 
 @dataclass
@@ -28,7 +27,7 @@ class Result:
     before: str | None = None
     changed: bool = False
     facts: dict[str, t.Any] = field(default_factory=dict)
-    child: pipeline.Child | None = None
+    child: transitions.Child | None = None
     seconds: float = 0.0
     error: str | None = None
     losses: losses.Losses | None = None

@@ -17,8 +17,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _inventory, _power, _tasks
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -121,7 +120,7 @@ class Goal:
     wait_for: str
     parent: t.Mapping[str, t.Any]
     network: facts.IPNetwork | None = None
-    param_keys: t.Callable[[str], tuple[str, ...]] = lambda key: (report.PARAMS + key,)
+    param_keys: t.Callable[[str], tuple[str, ...]] = lambda key: (guestinfo.PARAMS + key,)
     is_born_running: bool = False
     shown_networks: networks.Shown = field(default_factory=dict)
 
@@ -146,7 +145,7 @@ class Child:
     step: Step = Step.CREATING
     vm: t.Any = None
     named: t.Any = None
-    nonce: str | None = field(default_factory=report.new_nonce)
+    nonce: str | None = field(default_factory=guestinfo.new_nonce)
     bios_uuid: str | None = None
     existed: bool = False
     seen_on: bool = False
@@ -170,15 +169,15 @@ class Child:
         return self.step in (Step.DONE, Step.FAILED)
 
     @property
-    def _told(self) -> report.Report | None:
-        return report.post_clone(_extra_config.mapping(self.values), self.nonce)
+    def _told(self) -> guestinfo.Report | None:
+        return guestinfo.post_clone(_extra_config.mapping(self.values), self.nonce)
 
     @property
-    def report(self) -> report.Report | None:
+    def report(self) -> guestinfo.Report | None:
         """How the child's post-clone script ended, once the child has told; without the secrets that it may show."""
         told = self._told
         secrets = self.wanted.secret_config_params.values()
-        return told._replace(output=report.mask(told.output, secrets)) if told is not None else None
+        return told._replace(output=guestinfo.mask(told.output, secrets)) if told is not None else None
 
     @property
     def record(self) -> dict[str, str]:
@@ -244,7 +243,7 @@ class Child:
     @property
     def has_old_report(self) -> bool:
         """Whether vCenter shows a report of this child; when it is off, that is one of an earlier run."""
-        return _extra_config.mapping(self.values).get(report.POST_CLONE, "").split(" ")[0] == self.nonce
+        return _extra_config.mapping(self.values).get(guestinfo.POST_CLONE, "").split(" ")[0] == self.nonce
 
     @property
     def preparation(self) -> dict[str, str]:
@@ -254,10 +253,10 @@ class Child:
         earlier run of the child, has removed them.
         """
         keys = _extra_config.mapping(self.values)
-        result = {report.POST_CLONE: ""} if self.forks_again and self.has_old_report else {}
+        result = {guestinfo.POST_CLONE: ""} if self.forks_again and self.has_old_report else {}
         if self.forks_again or not (self.goal.is_born_running or self.report):
             # A server that shows no config params does not show which of them were secret either.
-            given = keys.get(report.CHILD_SECRETS, "").split() if report.CHILD_NONCE in keys else self.secret_keys
+            given = keys.get(guestinfo.CHILD_SECRETS, "").split() if guestinfo.CHILD_NONCE in keys else self.secret_keys
             lacking = [key for key in given if not keys.get(key, "").strip()]
             for key, value in self.wanted.secret_config_params.items():
                 result.update({full: value for full in self.goal.param_keys(key) if full in lacking})
@@ -269,21 +268,21 @@ class Child:
         ended = self.report
         if ended is None:
             return {}
-        left = dict.fromkeys(report.left_by_quiesce(_extra_config.mapping(self.values)), "")
-        return {**left, report.DONE: f"{self.nonce} {report.code_text(ended)}"} if self.lacks_note else left
+        left = dict.fromkeys(guestinfo.left_by_quiesce(_extra_config.mapping(self.values)), "")
+        return {**left, guestinfo.DONE: f"{self.nonce} {guestinfo.code_text(ended)}"} if self.lacks_note else left
 
     @property
     def lacks_note(self) -> bool:
         """Whether the end of the child's script is to be noted on it, and is not yet."""
-        noted = _extra_config.mapping(self.values).get(report.DONE, "").split(" ")[0] == self.nonce
+        noted = _extra_config.mapping(self.values).get(guestinfo.DONE, "").split(" ")[0] == self.nonce
         return self.goal.wait_for == "post_clone" and not self.forks_again and not noted
 
     @property
     def params(self) -> dict[str, str]:
         """Everything the guest gets to read: the task's params, and ours."""
-        own = {report.NONCE_PARAM: t.cast(str, self.nonce)}
+        own = {guestinfo.NONCE_PARAM: t.cast(str, self.nonce)}
         if self.wanted.secret_config_params:
-            own[report.SECRETS_PARAM] = " ".join(self.secret_keys)
+            own[guestinfo.SECRETS_PARAM] = " ".join(self.secret_keys)
         return {**self.wanted.params, **own}
 
     @property
@@ -291,9 +290,9 @@ class Child:
         """The config params that are no secret: of a new child as the task gives them, else as vCenter shows them."""
         if not self.existed:
             return dict(self.wanted.config_params)
-        prefix = report.PARAMS
+        prefix = guestinfo.PARAMS
         extra_config = _extra_config.mapping(self.values)
-        secret = {*self.secret_keys, *extra_config.get(report.CHILD_SECRETS, "").split()}
+        secret = {*self.secret_keys, *extra_config.get(guestinfo.CHILD_SECRETS, "").split()}
         shown = {
             key[len(prefix) :]: value
             for key, value in extra_config.items()
@@ -304,7 +303,7 @@ class Child:
     @property
     def secrets_told(self) -> bool:
         """Whether the child has told that it cleared its secrets."""
-        return report.secrets_cleared(_extra_config.mapping(self.values), self.nonce)
+        return guestinfo.secrets_cleared(_extra_config.mapping(self.values), self.nonce)
 
     @property
     def secret_keys(self) -> list[str]:
@@ -322,7 +321,7 @@ class Child:
         """The extraConfig keys after which vCenter shows no secret."""
         keys = dict.fromkeys(self.secret_keys, "")
         if self.report is not None and self.report != self._told:
-            keys[report.POST_CLONE] = report.as_post_clone(t.cast(str, self.nonce), self.report)
+            keys[guestinfo.POST_CLONE] = guestinfo.as_post_clone(t.cast(str, self.nonce), self.report)
         return keys
 
 
@@ -465,7 +464,7 @@ def _remedy(child: Child, fault: str) -> str:
 
 def _start_afresh(child: Child) -> Next:
     """Power on when the old report is gone and seen to be: what is there later is this run's."""
-    if child.forgotten and report.POST_CLONE not in child.preparation:
+    if child.forgotten and guestinfo.POST_CLONE not in child.preparation:
         return replace(child, step=Step.STARTING), Request.POWER_ON
     return child, None
 
@@ -547,7 +546,7 @@ def _arrive(child: Child) -> Next:
             return child, None
         if ended.exit_code is None:
             what = f"Could not read how the post-clone script ended in child {child.name}"
-            why = f"its guest wrote an unreadable report to {report.POST_CLONE}"
+            why = f"its guest wrote an unreadable report to {guestinfo.POST_CLONE}"
             remedy = "Look in the guest for what writes there besides the runner of this collection."
             return _fail(child, _errors.sentence(what, why, remedy) + _left_disconnected(child))
         if ended.exit_code != 0:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
@@ -24,7 +24,7 @@ if t.TYPE_CHECKING:
 FIRST_API = (6, 7)
 """API version that brought InstantClone_Task."""
 
-PREFIXES = (report.PARAMS, "guestinfo.ic.")
+PREFIXES = (guestinfo.PARAMS, "guestinfo.ic.")
 """Where a config param is put: where VMFork puts it, and where published scripts for Instant Clone read it."""
 
 
@@ -55,7 +55,7 @@ class InstantCloneEngine:
     def param_keys(self, key: str) -> tuple[str, ...]:
         if key.startswith("guestinfo."):
             return (key,)
-        prefixes = PREFIXES[:1] if key.startswith(report.OWN_PARAMS) else PREFIXES
+        prefixes = PREFIXES[:1] if key.startswith(guestinfo.OWN_PARAMS) else PREFIXES
         return tuple(prefix + key for prefix in prefixes)
 
     def check(self, children: t.Sequence[Wanted], allow_running_parent: bool) -> None:

@@ -20,7 +20,7 @@ def choose(session: Session, api: str, call_via: str) -> Engine:
     """The engine for a server.
 
     :param api: ``auto`` goes by the API version, anything else is an engine's name.
-    :param call_via: ``auto``, ``soap`` or ``mob``; without meaning with Instant Clone, whose method is published.
+    :param call_via: ``auto``, ``soap`` or ``mob``; ignored with Instant Clone.
     :raises _errors.BadInput: the server is an ESXi host.
     :raises _errors.MethodUnknown: the server is too old.
     """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
@@ -48,7 +48,7 @@ class VmforkEngine:
         return str(kind) if kind is not None else None
 
     def param_keys(self, key: str) -> tuple[str, ...]:
-        return (report.PARAMS + key,)  # the prefix comes from the server
+        return (guestinfo.PARAMS + key,)  # the prefix comes from the server
 
     def check(self, children: t.Sequence[Wanted], allow_running_parent: bool) -> None:
         if allow_running_parent:
@@ -66,7 +66,7 @@ class VmforkEngine:
             if given is not None:
                 raise _errors.BadInput(
                     f"Child {child.name}: the config param {given} starts with guestinfo., and VMFork adds "
-                    f"{report.PARAMS} itself. Leave the prefix out."
+                    f"{guestinfo.PARAMS} itself. Leave the prefix out."
                 )
 
     def enable(self, vm: t.Any, host: t.Any | None) -> t.Any:

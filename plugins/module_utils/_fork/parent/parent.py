@@ -21,8 +21,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -96,7 +95,7 @@ def paths(engine: Engine) -> tuple[str, ...]:
 
 def listing_paths(engine: Engine) -> tuple[str, ...]:
     """Properties to read of many parents and children: as :func:`paths`, with the extraConfig keys that are shown."""
-    keys = (identity.RECORD_KEY, report.QUIESCED_AT, report.SCRIPTS)
+    keys = (identity.RECORD_KEY, guestinfo.QUIESCED_AT, guestinfo.SCRIPTS)
     return (*(one for one in paths(engine) if one != _extra_config.PATH), *map(_extra_config.path, keys))
 
 
@@ -203,10 +202,10 @@ def forget_scripts(parent: Parent, warn: t.Callable[[str], None]) -> bool:
 
     :returns: whether a record was removed.
     """
-    if parent.is_quiesced or not report.scripts(_extra_config.mapping(parent.values)):
+    if parent.is_quiesced or not guestinfo.scripts(_extra_config.mapping(parent.values)):
         return False
-    what = f"Could not remove {report.SCRIPTS} from its extraConfig"
-    spec = _extra_config.spec({report.SCRIPTS: ""})
+    what = f"Could not remove {guestinfo.SCRIPTS} from its extraConfig"
+    spec = _extra_config.spec({guestinfo.SCRIPTS: ""})
     try:
         with parent.session.clean_up(FORGET_SECONDS) as deadline:
             _tasks.run_idempotent(parent.session, deadline, what, parent.vm.ReconfigVM_Task, spec)
@@ -385,7 +384,7 @@ def _disable(
 
 def _forget_left_scripts(parent: Parent, check_mode: bool, warn: t.Callable[[str], None]) -> bool:
     """Remove the record of scripts that a task which was cut short left on an ordinary VM; whether it is removed."""
-    if not report.scripts(_extra_config.mapping(parent.values)):
+    if not guestinfo.scripts(_extra_config.mapping(parent.values)):
         return False
     if not check_mode:
         return forget_scripts(parent, warn)

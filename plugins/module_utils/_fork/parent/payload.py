@@ -11,11 +11,11 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _properties, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
 
-KEY = report.PAYLOAD
+KEY = guestinfo.PAYLOAD
 """Where they travel: ``<key>.0``, ``<key>.1`` …"""
 
 CLEAR_SECONDS = 30
@@ -27,7 +27,7 @@ class Payload:
 
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
-        self._keys = set(report.payload(_extra_config.mapping(parent.values)))
+        self._keys = set(guestinfo.payload(_extra_config.mapping(parent.values)))
         self._is_settled = True
 
     def clear_earlier(self, warn: t.Callable[[str], None]) -> None:
@@ -62,7 +62,7 @@ class Payload:
             try:
                 if self._is_settled:
                     here = _extra_config.mapping(_properties.read(session, [vm], [_extra_config.PATH]).get(vm, {}))
-                    left = sorted(self._keys.intersection(report.payload(here)))
+                    left = sorted(self._keys.intersection(guestinfo.payload(here)))
                 else:
                     _tasks.await_recent(session, deadline, [vm])
                 if left:

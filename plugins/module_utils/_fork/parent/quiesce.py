@@ -22,7 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _properties,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent, forget_scripts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, operations, runner
@@ -31,13 +31,13 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations i
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 KEYS = runner.Keys(
-    scripts=report.SCRIPTS,
-    quiesced_at=report.QUIESCED_AT,
-    quiesce=report.QUIESCE,
-    post_clone=report.POST_CLONE,
-    nonce=report.CHILD_NONCE,
-    secret_keys=report.CHILD_SECRETS,
-    secrets=report.SECRETS,
+    scripts=guestinfo.SCRIPTS,
+    quiesced_at=guestinfo.QUIESCED_AT,
+    quiesce=guestinfo.QUIESCE,
+    post_clone=guestinfo.POST_CLONE,
+    nonce=guestinfo.CHILD_NONCE,
+    secret_keys=guestinfo.CHILD_SECRETS,
+    secrets=guestinfo.SECRETS,
     payload=payload.KEY,
 )
 """What the runner reads and writes in guestinfo."""
@@ -94,7 +94,7 @@ def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None
     """
     if not parent.is_quiesced:
         return False
-    recorded = report.scripts(_extra_config.mapping(parent.values))
+    recorded = guestinfo.scripts(_extra_config.mapping(parent.values))
     if job is None or recorded == job.digest():
         return True
     if recorded is not None:
@@ -132,7 +132,7 @@ def check_guest(parent: Parent, plan: Plan) -> None:
 
 def _no_guestinfo(parent: Parent) -> str | None:
     """Return why scripts cannot travel through guestinfo: children would have what the guest cannot clear."""
-    key = report.obstacle(_extra_config.mapping(parent.values))
+    key = guestinfo.obstacle(_extra_config.mapping(parent.values))
     if key is None:
         return None
     return f"its guest may not write to guestinfo ({key}). Use script_delivery=file_transfer, or remove that setting."
@@ -140,7 +140,7 @@ def _no_guestinfo(parent: Parent) -> str | None:
 
 def warn_of_no_report(parent: Parent, plan: Plan, warn: t.Callable[[str], None]) -> None:
     """Warn of what children of this VM will not be able to report."""
-    key = report.obstacle(_extra_config.mapping(parent.values))
+    key = guestinfo.obstacle(_extra_config.mapping(parent.values))
     if plan.job is not None and key is not None:
         warn(
             f"The guest of VM {parent.name} may not write to guestinfo ({key}). Its children cannot report the end of "
@@ -176,8 +176,8 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     :raises _errors.TimedOut: the fork point was not reached.
     """
     trace = new_trace()
-    nonce = report.new_nonce()
-    if report.obstacle(_extra_config.mapping(parent.values)) is not None:
+    nonce = guestinfo.new_nonce()
+    if guestinfo.obstacle(_extra_config.mapping(parent.values)) is not None:
         forget_scripts(parent, warn)
     elif plan.job is None:  # else the runner does, when it knows that no other is about to freeze the VM
         _forget_earlier_scripts(parent, warn)
@@ -195,7 +195,7 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
         error = _as_error(parent, trouble)
         with contextlib.suppress(_errors.Error, vmodl.MethodFault), parent.session.clean_up():
             parent.refresh()
-            if report.is_recorded_by(_extra_config.mapping(parent.values), nonce):
+            if guestinfo.is_recorded_by(_extra_config.mapping(parent.values), nonce):
                 forget_scripts(parent, warn)
         if isinstance(error, _errors.Error) and _has_these_scripts(parent, plan):
             warn(f"Another run brought VM {parent.name} to its fork point with the same scripts. {error.sentence}")
@@ -214,18 +214,18 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
 
 def _forget_earlier_scripts(parent: Parent, warn: t.Callable[[str], None]) -> None:
     """Remove the record of the scripts, unless another task's runner seems to have just written it."""
-    if not report.scripts(_extra_config.mapping(parent.values)):
+    if not guestinfo.scripts(_extra_config.mapping(parent.values)):
         return
     parent.refresh()
     extra_config = _extra_config.mapping(parent.values)
-    announced = report.announced_at(extra_config)
-    if report.scripts(extra_config) and announced is not None:
+    announced = guestinfo.announced_at(extra_config)
+    if guestinfo.scripts(extra_config) and announced is not None:
         now = parent.session.current_time()
         booted = _properties.read(parent.session, [parent.vm], ["runtime.bootTime"])[parent.vm].get("runtime.bootTime")
         if abs(now - announced) <= JUST_ANNOUNCED and (booted is None or booted <= announced):
             warn(
                 f"Another task may be quiescing VM {parent.name}: it recorded its scripts there at "
-                f"{report.quiesced_at(extra_config)}. The fork point is taken to be the one with these scripts."
+                f"{guestinfo.quiesced_at(extra_config)}. The fork point is taken to be the one with these scripts."
             )
             return
     forget_scripts(parent, warn)
@@ -242,13 +242,13 @@ def _check_record(parent: Parent, plan: Plan, trace: Trace, warn: t.Callable[[st
 
     :raises _errors.Refused: it has other scripts.
     """
-    if plan.job is None or report.obstacle(_extra_config.mapping(parent.values)) is not None:
+    if plan.job is None or guestinfo.obstacle(_extra_config.mapping(parent.values)) is not None:
         return
     if not _has_these_scripts(parent, plan):
         digest = plan.job.digest()
 
         def is_there(_vm: t.Any, values: _properties.Values | None) -> bool | None:
-            return True if report.scripts(_extra_config.mapping(values or {})) == digest else None
+            return True if guestinfo.scripts(_extra_config.mapping(values or {})) == digest else None
 
         watching = _properties.Watch(parent.session, {vim.VirtualMachine: (_extra_config.PATH,)})
         with parent.session.clean_up(RECORD_SECONDS) as rest, watching as watch:
@@ -279,7 +279,7 @@ def _await_other(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, w
 
 def _has_these_scripts(parent: Parent, plan: Plan) -> bool:
     """Return whether the parent stands at its fork point with the scripts of this task."""
-    recorded = report.scripts(_extra_config.mapping(parent.values))
+    recorded = guestinfo.scripts(_extra_config.mapping(parent.values))
     return parent.is_quiesced and plan.job is not None and recorded == plan.job.digest()
 
 
@@ -311,14 +311,14 @@ def _run(
                 program = _upload(parent, guest, plan, files, trace, warn)
             except _errors.OperationFailed:
                 if _is_displaced(guest, trace):
-                    raise _early_end(parent, family, report.Report("busy", runner.STAGES["busy"], "")) from None
+                    raise _early_end(parent, family, guestinfo.Report("busy", runner.STAGES["busy"], "")) from None
                 raise
         if program is None:
             refusal = _no_guestinfo(parent)
             if refusal:
                 raise _errors.BadInput(f"Could not quiesce VM {parent.name}: {refusal}")
             guest.check_login()
-            directory = family.join(plan.directory or family.temporary, f"vmfork.{report.new_nonce()}")
+            directory = family.join(plan.directory or family.temporary, f"vmfork.{guestinfo.new_nonce()}")
             package = runner.Package(language.pack(files), directory)
             in_guestinfo.hand_over(deadline, package.chunks)
             trace["directory"] = directory
@@ -334,7 +334,7 @@ def _run(
             _await_fork_point(parent, deadline, trace, nonce, guest)
         except _NotUnpacked:
             if _is_displaced(guest, trace):
-                raise _early_end(parent, family, report.Report("busy", runner.STAGES["busy"], "")) from None
+                raise _early_end(parent, family, guestinfo.Report("busy", runner.STAGES["busy"], "")) from None
             raise
     except BaseException as trouble:  # a signal may have ended the task
         fate = _Fate.TIDIED if isinstance(trouble, _RunnerEnded) else _Fate.ENDED
@@ -495,10 +495,10 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
                 continue
             if parent.engine.is_quiesced(known):
                 return
-            ended = report.early_end(_extra_config.mapping(known), nonce) if nonce else None
+            ended = guestinfo.early_end(_extra_config.mapping(known), nonce) if nonce else None
             if guest is not None and ended is not None:
                 # Ansible masks whole passwords only, and the output is cut before it comes to that.
-                ended = ended._replace(output=report.mask(ended.output, guest.passwords))
+                ended = ended._replace(output=guestinfo.mask(ended.output, guest.passwords))
                 trace.update(exit_code=ended.exit_code, output=ended.output)
                 raise _early_end(parent, guest.family, ended)
             if not _power.is_on(known):
@@ -535,7 +535,7 @@ def _is_not_started(parent: Parent, guest: Guest, trace: Trace) -> bool:
         return False
     stage = {own: name for name, own in runner.STAGES.items()}.get(code, "killed")
     trace.update(exit_code=code, output="")
-    raise _early_end(parent, guest.family, report.Report(stage, code, ""))
+    raise _early_end(parent, guest.family, guestinfo.Report(stage, code, ""))
 
 
 _WHY = {
@@ -548,8 +548,8 @@ _WHY = {
     "script": ("the script ended without reaching the fork point", "It must call {command}, then go on."),
     "terminated": ("the runner in the guest was ended from outside", "Run again."),
     "busy": ("another task is quiescing it", "Wait until that has ended, then run again."),
-    report.UNREADABLE: (
-        f"the guest wrote an unreadable report to {report.QUIESCE}",
+    guestinfo.UNREADABLE: (
+        f"the guest wrote an unreadable report to {guestinfo.QUIESCE}",
         "Look in the guest for what writes there besides the runner of this collection.",
     ),
     "killed": (
@@ -559,7 +559,7 @@ _WHY = {
 }
 
 
-def _early_end(parent: Parent, family: families.Family, ended: report.Report) -> _errors.GuestFailed:
+def _early_end(parent: Parent, family: families.Family, ended: guestinfo.Report) -> _errors.GuestFailed:
     words = {
         "command": parent.engine.freeze_command,
         "tools": " nor ".join(family.tool_names),

@@ -67,6 +67,23 @@ def test_disk_full(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert sorted(one.name for one in tmp_path.iterdir()) == [NAME, "a.json"], "no half of a file is left"
 
 
+def test_directory_that_nobody_may_look_at(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_more: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    sentence = r"backup cannot be used: Permission denied\. Give another directory\."
+    with monkeypatch.context() as patched:
+        patched.setattr(pathlib.Path, "exists", refuse)
+        with pytest.raises(action.BackupError, match=sentence):
+            action.read(tmp_path / "backup")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300])
+def test_directory_that_cannot_be(tmp_path: pathlib.Path, name: str) -> None:
+    with pytest.raises(action.BackupError, match="Give another directory"):
+        action.write(tmp_path / name, {NAME: "{}", **action.read(tmp_path / name)})
+
+
 @pytest.mark.parametrize("kind", ["file", "link", "below a file", "read-only"])
 def test_directory_that_cannot_be_used(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     directory = tmp_path / "backup"

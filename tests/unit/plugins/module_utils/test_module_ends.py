@@ -117,6 +117,17 @@ def test_no_control_character_is_returned(run: Run, ending: str, monkeypatch: py
     assert not [word for word in ("\\u00", "\x1b", "\x9b", "\u202e", "\\r") if word in raw]
 
 
+def test_documents_are_returned_as_they_are(run: Run) -> None:
+    """Restored from an escaped document, a VM would get the escape sequences."""
+    document = {"version": 1, "vm": {"name": RAW}, "properties": [{"label": RAW}]}
+    config_params = {"export": RAW}
+    result = run(
+        lambda _task, _session: {"export": document, "ovfenv": [{"export": document}], "params": config_params}
+    )
+    assert result["export"] == result["ovfenv"][0]["export"] == document
+    assert "\x1b" not in result["params"]["export"], "only a document is one, whatever others have its name"
+
+
 @pytest.mark.parametrize("timeout", [0, -5])
 def test_timeout_that_cannot_be_right(vcenter: FakeVCenter, run: Run, timeout: int) -> None:
     result = run(raising(AssertionError()), timeout=timeout)

@@ -17,7 +17,7 @@ from unit.plugins.module_utils._fork.parent.test_quiesce_runs import Bed as Quie
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _power, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -248,7 +248,7 @@ def test_vanished_task_of_a_removal(
     vcenter.held.add(method)
     vcenter.later(1, lambda: vcenter.forget_tasks(carried_out))
     began = vcenter.now
-    results = removal.named(bed.parent, given, bed.order(state=state))
+    results = absent.named(bed.parent, given, bed.order(state=state))
     assert vcenter.now - began < 5
     if carried_out:
         assert [(one.state, one.changed) for one in results] == [(done, True)] * 2
@@ -256,7 +256,7 @@ def test_vanished_task_of_a_removal(
     assert [(one.state, one.changed) for one in results] == [("failed", method == "Destroy_Task")] * 2
     assert all("vCenter no longer knows the task" in (one.error or "") for one in results)
     assert {vcenter.state(vm) for vm in vms} == {OFF if method == "Destroy_Task" else ON}
-    again = removal.named(bed.parent, given, bed.order(state=state))
+    again = absent.named(bed.parent, given, bed.order(state=state))
     assert [(one.state, one.changed) for one in again] == [(done, True)] * 2
 
 

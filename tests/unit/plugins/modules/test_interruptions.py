@@ -22,8 +22,7 @@ from functional.launch import MODULES, patch_module_args
 from pyVmomi import vim
 from unit.fake_vcenter import ON, FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import operations
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES
@@ -121,7 +120,7 @@ class Bed:
 
         def begin() -> None:
             keys = self.vcenter.keys(vm) if self.vcenter.state(vm) == ON else {}
-            found = [keys.get(key, "") for key in keys.get(report.CHILD_SECRETS, "").split()]
+            found = [keys.get(key, "") for key in keys.get(guestinfo.CHILD_SECRETS, "").split()]
             if found and all(found):
                 self.seen[self.vcenter.objects[vm]["name"]] = found[0]
                 self.vcenter.later(2, lambda: end(0))
@@ -130,9 +129,9 @@ class Bed:
 
         def end(code: int, output: str = "") -> None:
             if self.vcenter.state(vm) == ON:
-                nonce = self.vcenter.keys(vm)[report.CHILD_NONCE]
-                ended = report.Report("post_clone", code, output)
-                self.vcenter.set_keys(vm, **{report.POST_CLONE: report.as_post_clone(nonce, ended)})
+                nonce = self.vcenter.keys(vm)[guestinfo.CHILD_NONCE]
+                ended = guestinfo.Report("post_clone", code, output)
+                self.vcenter.set_keys(vm, **{guestinfo.POST_CLONE: guestinfo.as_post_clone(nonce, ended)})
 
         self.vcenter.later(0.5, begin)
 
@@ -147,7 +146,7 @@ class Bed:
 
         def freeze() -> None:
             if self.processes[pid].endTime is None:
-                self.vcenter.set_keys(vm, **{report.SCRIPTS: f"{JOB.digest()} {nonce}"})
+                self.vcenter.set_keys(vm, **{guestinfo.SCRIPTS: f"{JOB.digest()} {nonce}"})
                 self.freeze()
 
         self.vcenter.later(5, freeze)
@@ -191,7 +190,7 @@ class Bed:
                 str(values.get("config.forkConfigInfo")),
                 identity.own_record({**values}) is not None,
                 sorted(self.vcenter.keys(vm)),
-                self.vcenter.keys(vm).get(report.POST_CLONE, "").split()[1:],
+                self.vcenter.keys(vm).get(guestinfo.POST_CLONE, "").split()[1:],
             )
             for vm, values in self.vms().items()
         )
@@ -243,7 +242,7 @@ def enabled(bed: Bed) -> None:
 
 def frozen(bed: Bed) -> None:
     enabled(bed)
-    bed.vcenter.set_keys(bed.parent, **{report.SCRIPTS: f"{JOB.digest()} of-an-earlier-task"})
+    bed.vcenter.set_keys(bed.parent, **{guestinfo.SCRIPTS: f"{JOB.digest()} of-an-earlier-task"})
     bed.freeze()
 
 
@@ -254,7 +253,7 @@ def with_children(bed: Bed) -> None:
     for name in ("web-01", "web-02"):
         vm = bed.vcenter.vm(name)
         record = identity.Record(parent, bed.vcenter.objects[vm]["config.uuid"], "n0")
-        bed.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), report.CHILD_NONCE: "n0"})
+        bed.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), guestinfo.CHILD_NONCE: "n0"})
         if bed.is_old:
             bed.fork_info(vm, childForkGroupId="g1", childType="nonpersistent")
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 
 ENCODED = base64.b64encode("größe\n".encode()).decode()
 
@@ -40,35 +40,35 @@ UNREADABLE = [
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (f"n1 pre_quiesce 3 {ENCODED}", report.Report("pre_quiesce", 3, "größe\n")),
-        ("n1 freeze 1 ", report.Report("freeze", 1, "")),
-        ("n1 freeze 1", report.Report("freeze", 1, "")),
+        (f"n1 pre_quiesce 3 {ENCODED}", guestinfo.Report("pre_quiesce", 3, "größe\n")),
+        ("n1 freeze 1 ", guestinfo.Report("freeze", 1, "")),
+        ("n1 freeze 1", guestinfo.Report("freeze", 1, "")),
         (f"n2 pre_quiesce 3 {ENCODED}", None),
         ("", None),
-        *((f"n1 freeze {rest}", report.Report(report.UNREADABLE, None, "")) for rest in UNREADABLE),
-        ("n1", report.Report(report.UNREADABLE, None, "")),
-        ("n1 no-stage 1 ", report.Report(report.UNREADABLE, None, "")),
-        ("n1 killed 1 ", report.Report(report.UNREADABLE, None, "")),
+        *((f"n1 freeze {rest}", guestinfo.Report(guestinfo.UNREADABLE, None, "")) for rest in UNREADABLE),
+        ("n1", guestinfo.Report(guestinfo.UNREADABLE, None, "")),
+        ("n1 no-stage 1 ", guestinfo.Report(guestinfo.UNREADABLE, None, "")),
+        ("n1 killed 1 ", guestinfo.Report(guestinfo.UNREADABLE, None, "")),
     ],
 )
-def test_early_end(value: str, expected: report.Report | None) -> None:
-    assert report.early_end({report.QUIESCE: value}, "n1") == expected
+def test_early_end(value: str, expected: guestinfo.Report | None) -> None:
+    assert guestinfo.early_end({guestinfo.QUIESCE: value}, "n1") == expected
 
 
 @pytest.mark.parametrize(
     ("value", "nonce", "expected"),
     [
-        (f"n1 0 {ENCODED}", "n1", report.Report("post_clone", 0, "größe\n")),
-        ("n1 0 ", "n1", report.Report("post_clone", 0, "")),
+        (f"n1 0 {ENCODED}", "n1", guestinfo.Report("post_clone", 0, "größe\n")),
+        ("n1 0 ", "n1", guestinfo.Report("post_clone", 0, "")),
         ("n2 0 ", "n1", None),
         (" 0 ", None, None),
         (" 0 ", "n1", None),
-        *((f"n1 {rest}", "n1", report.Report("post_clone", None, "")) for rest in UNREADABLE),
-        ("n1 4294967295", "n1", report.Report("post_clone", 4294967295, "")),
+        *((f"n1 {rest}", "n1", guestinfo.Report("post_clone", None, "")) for rest in UNREADABLE),
+        ("n1 4294967295", "n1", guestinfo.Report("post_clone", 4294967295, "")),
     ],
 )
-def test_post_clone(value: str, nonce: str | None, expected: report.Report | None) -> None:
-    assert report.post_clone({report.POST_CLONE: value}, nonce) == expected
+def test_post_clone(value: str, nonce: str | None, expected: guestinfo.Report | None) -> None:
+    assert guestinfo.post_clone({guestinfo.POST_CLONE: value}, nonce) == expected
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_post_clone(value: str, nonce: str | None, expected: report.Report | Non
     ],
 )
 def test_secrets_in_the_output_are_hidden(output: str, expected: str) -> None:
-    assert report.mask(output, ["s3cret-value", "first-line\nsecond-line", "a\nb"]) == expected
+    assert guestinfo.mask(output, ["s3cret-value", "first-line\nsecond-line", "a\nb"]) == expected
 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_secret_within_another_does_not_uncover_it(first: int) -> None:
     secrets = ["password", "password-and-more", "my-password"]
-    assert report.mask("password-and-more, my-password", secrets[first:] + secrets[:first]) == "********, ********"
+    assert guestinfo.mask("password-and-more, my-password", secrets[first:] + secrets[:first]) == "********, ********"
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_secret_within_another_does_not_uncover_it(first: int) -> None:
     ],
 )
 def test_secret_that_a_shell_has_quoted(printed: str) -> None:
-    hidden = report.mask(f"+ echo {printed}\n", ["""it's C:\\"x" """])
+    hidden = guestinfo.mask(f"+ echo {printed}\n", ["""it's C:\\"x" """])
     assert "it" not in hidden
     assert "C:" not in hidden
-    assert report.MASK in hidden
+    assert guestinfo.MASK in hidden
 
 
 LONG = "kept/out of+sight: größe, C:\\new\n2nd line of the secret\n" + "and-more-of-it-" * 8
@@ -131,25 +131,25 @@ LONG = "kept/out of+sight: größe, C:\\new\n2nd line of the secret\n" + "and-mo
 )
 def test_encoded_secret(printed: str) -> None:
     for part in (printed, printed[20:]):
-        hidden = report.mask(f"{part}\nthe rest\n", [LONG])
-        assert report.MASK in hidden
+        hidden = guestinfo.mask(f"{part}\nthe rest\n", [LONG])
+        assert guestinfo.MASK in hidden
         assert hidden.endswith("the rest\n")
-        assert len(hidden.removesuffix("the rest\n").replace(report.MASK, "")) < 30
+        assert len(hidden.removesuffix("the rest\n").replace(guestinfo.MASK, "")) < 30
         assert not any(word in hidden for word in ("kept", "sight", "secret", "more"))
 
 
 @pytest.mark.parametrize("secret", ["'" * 8, "a" + "'" * 8])
 def test_secret_of_quotes_does_not_hide_everything(secret: str) -> None:
-    assert report.mask("a b c", [secret]) == "a b c"
+    assert guestinfo.mask("a b c", [secret]) == "a b c"
 
 
 def test_report_written_back_is_read_again() -> None:
-    told = report.Report("post_clone", 3, "größe\n")
-    assert report.post_clone({report.POST_CLONE: report.as_post_clone("n1", told)}, "n1") == told
+    told = guestinfo.Report("post_clone", 3, "größe\n")
+    assert guestinfo.post_clone({guestinfo.POST_CLONE: guestinfo.as_post_clone("n1", told)}, "n1") == told
 
 
 def test_nonces_differ() -> None:
-    assert len({report.new_nonce() for _number in range(50)}) == 50
+    assert len({guestinfo.new_nonce() for _number in range(50)}) == 50
 
 
 # --- whatever a guest writes ------------------------------------------------------------------------------------------
@@ -157,44 +157,44 @@ def test_nonces_differ() -> None:
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)  # surrogates and control characters, too
 ANY_VALUE = ANY_TEXT | st.builds("{} {} {} {}".format, st.just("n1"), ANY_TEXT, ANY_TEXT, ANY_TEXT)
 GUEST_KEYS = [
-    report.SCRIPTS,
-    report.QUIESCED_AT,
-    report.QUIESCE,
-    report.POST_CLONE,
-    report.SECRETS,
-    report.CHILD_NONCE,
-    report.DONE,
+    guestinfo.SCRIPTS,
+    guestinfo.QUIESCED_AT,
+    guestinfo.QUIESCE,
+    guestinfo.POST_CLONE,
+    guestinfo.SECRETS,
+    guestinfo.CHILD_NONCE,
+    guestinfo.DONE,
 ]
 
 
 @given(st.fixed_dictionaries(dict.fromkeys(GUEST_KEYS, ANY_VALUE)))
 def test_any_text_is_read(values: dict[str, str]) -> None:
     """Nothing is raised; what is returned can be handed on, and is never a success that no runner wrote."""
-    ended = report.post_clone(values, "n1")
+    ended = guestinfo.post_clone(values, "n1")
     if ended is not None:
-        assert report.post_clone({report.POST_CLONE: report.as_post_clone("n1", ended)}, "n1") == ended
-        report.mask(ended.output, ["s3cret-value"]).encode()
-    early = report.early_end(values, "n1")
-    assert early is None or early.stage == report.UNREADABLE or early.exit_code is not None
-    assert report.quiesced_at(values) in (None, values[report.QUIESCED_AT])
-    assert report.secrets_cleared(values, "n1") is (values[report.SECRETS].split() == ["n1", "cleared"])
-    (report.scripts(values) or "").strip()
-    nonce = report.child_nonce(values)
+        assert guestinfo.post_clone({guestinfo.POST_CLONE: guestinfo.as_post_clone("n1", ended)}, "n1") == ended
+        guestinfo.mask(ended.output, ["s3cret-value"]).encode()
+    early = guestinfo.early_end(values, "n1")
+    assert early is None or early.stage == guestinfo.UNREADABLE or early.exit_code is not None
+    assert guestinfo.quiesced_at(values) in (None, values[guestinfo.QUIESCED_AT])
+    assert guestinfo.secrets_cleared(values, "n1") is (values[guestinfo.SECRETS].split() == ["n1", "cleared"])
+    (guestinfo.scripts(values) or "").strip()
+    nonce = guestinfo.child_nonce(values)
     assert nonce is None or nonce.isascii()
 
 
 @given(st.binary(max_size=20_000))
 def test_output_of_any_length(output: bytes) -> None:
-    ended = report.post_clone({report.POST_CLONE: f"n1 0 {base64.b64encode(output).decode()}"}, "n1")
+    ended = guestinfo.post_clone({guestinfo.POST_CLONE: f"n1 0 {base64.b64encode(output).decode()}"}, "n1")
     assert ended is not None
     assert ended.exit_code == 0
-    assert len(ended.output) <= report.OUTPUT_LIMIT
+    assert len(ended.output) <= guestinfo.OUTPUT_LIMIT
 
 
 @pytest.mark.parametrize("value", ["2026-01-31T08:15:02Z", " ", "yesterday", "2026-01-31T08:15:02Z\n", "\u0662" * 20])
 def test_time_of_the_freeze(value: str) -> None:
     expected = value if value == "2026-01-31T08:15:02Z" else None
-    assert report.quiesced_at({report.QUIESCED_AT: value}) == expected
+    assert guestinfo.quiesced_at({guestinfo.QUIESCED_AT: value}) == expected
 
 
 @pytest.mark.parametrize(
@@ -208,4 +208,4 @@ def test_time_of_the_freeze(value: str) -> None:
     ],
 )
 def test_setting_that_keeps_a_guest_from_reporting(values: dict[str, str], expected: str | None) -> None:
-    assert report.obstacle(values) == expected
+    assert guestinfo.obstacle(values) == expected

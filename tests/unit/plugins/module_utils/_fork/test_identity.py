@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity import (
     RECORD_KEY,
     Kinship,
@@ -174,14 +173,14 @@ def test_record_survives_the_way_through_extra_config() -> None:
 @pytest.mark.parametrize(
     ("keys", "nonce", "bios_uuid", "bears"),
     [
-        pytest.param({report.CHILD_NONCE: "n" * 32}, "n" * 32, None, True, id="nonce"),
+        pytest.param({guestinfo.CHILD_NONCE: "n" * 32}, "n" * 32, None, True, id="nonce"),
         pytest.param({identity.RECORD_KEY: f"1 p u {'n' * 32}"}, "n" * 32, None, True, id="nonce in the record"),
-        pytest.param({report.CHILD_NONCE: "m" * 32}, "n" * 32, None, False, id="another nonce"),
+        pytest.param({guestinfo.CHILD_NONCE: "m" * 32}, "n" * 32, None, False, id="another nonce"),
         pytest.param({}, "n" * 32, None, False, id="nothing"),
         pytest.param({}, None, None, False, id="nothing that could be known"),
         pytest.param({}, "n" * 32, "UUID-OF-VM", True, id="BIOS UUID"),
         pytest.param({}, "n" * 32, "another-uuid", False, id="another BIOS UUID"),
-        pytest.param({report.CHILD_NONCE: "m" * 32}, "n" * 32, "another-uuid", False, id="neither"),
+        pytest.param({guestinfo.CHILD_NONCE: "m" * 32}, "n" * 32, "another-uuid", False, id="neither"),
     ],
 )
 def test_mark_of_the_request(keys: dict[str, str], nonce: str | None, bios_uuid: str | None, bears: bool) -> None:

@@ -12,8 +12,7 @@ from pyVmomi import vim
 from unit.fake_vcenter import FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing as census
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, listing
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
@@ -77,15 +76,15 @@ def record(parent: str, own: str = "u") -> dict[str, Any]:
     ],
 )
 def test_family(everyone: dict[str, Any], told: dict[str, str], family: dict[str, Any], orphans: list[str]) -> None:
-    related = census.relate(everyone, ENGINE, told)
+    related = listing.relate(everyone, ENGINE, told)
     assert related == family
-    assert census.without_parent(everyone, related, told) == orphans
+    assert listing.without_parent(everyone, related, told) == orphans
 
 
 @pytest.mark.parametrize(("frozen", "family"), [(True, {"p": []}), (False, {})])
 def test_parent_that_needs_no_enabling_is_one_at_its_fork_point(frozen: bool, family: dict[str, Any]) -> None:
     everyone = {"p": {"config.instanceUuid": "p", "runtime.instantCloneFrozen": frozen}}
-    assert census.relate(everyone, InstantCloneEngine(NOBODY), {}) == family
+    assert listing.relate(everyone, InstantCloneEngine(NOBODY), {}) == family
 
 
 def test_forks_of_other_tools_are_returned_under_their_parent(
@@ -101,7 +100,7 @@ def test_forks_of_other_tools_are_returned_under_their_parent(
     vcenter.set_keys(ours, **{identity.RECORD_KEY: f"1 {ids[0]} {ids[1]} nonce"})
     vcenter.vm("other")
     session = vcenter.use(monkeypatch)
-    found = census.count(session, select.choose(session, "auto", "soap"), Deadline(60), None, lambda _text: None)
+    found = listing.count(session, select.choose(session, "auto", "soap"), Deadline(60), None, lambda _text: None)
     assert [one["name"] for one in found["parents"]] == ["golden"]
     children = found["parents"][0]["children"]
     assert [(one["name"], one["recorded"]) for one in children] == [("ours", True), ("theirs", False)]
@@ -127,7 +126,7 @@ def test_families_with_a_member_in_a_folder(
     }
     session = vcenter.use(monkeypatch)
     within = None if there is None else {vms[name] for name in there}
-    listed = census.count(session, select.choose(session, "auto", "soap"), Deadline(60), None, print, within)
+    listed = listing.count(session, select.choose(session, "auto", "soap"), Deadline(60), None, print, within)
     assert [one["name"] for one in listed["parents"]] == parents_shown
     assert [[child["name"] for child in one["children"]] for one in listed["parents"]] == [["web"]] * len(parents_shown)
     assert [one["name"] for one in listed["without_parent"]] == orphans_shown

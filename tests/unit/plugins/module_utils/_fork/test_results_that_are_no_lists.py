@@ -13,11 +13,9 @@ from unit.fake_vcenter import FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing as census
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, listing
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent, transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
@@ -28,8 +26,8 @@ RESULTS = [5, True, "vm-1", [5], ["vm-1"], [None], [vim.Folder("group-v1")], vim
 
 
 def remove(parent: Parent, state: str = "absent", name: str | None = None) -> None:
-    order = removal.Order(state, Deadline(100), check_mode=False, warn=lambda _text: None)
-    results = removal.every(parent, order) if name is None else removal.named(parent, [Wanted(name)], order)
+    order = absent.Order(state, Deadline(100), check_mode=False, warn=lambda _text: None)
+    results = absent.every(parent, order) if name is None else absent.named(parent, [Wanted(name)], order)
     for result in results:
         if result.error is not None:
             raise _errors.OperationFailed(result.error)
@@ -41,7 +39,7 @@ ACTS: dict[str, Callable[[Parent], Any]] = {
     "all absent": remove,
     "all detached": lambda parent: remove(parent, "detached"),
     "disabled": lambda parent: parents.disable(parent, Deadline(100), False, True, False, lambda _text: None),
-    "info": lambda parent: census.count(parent.session, parent.engine, Deadline(100), parent, lambda _text: None),
+    "info": lambda parent: listing.count(parent.session, parent.engine, Deadline(100), parent, lambda _text: None),
 }
 
 
@@ -79,7 +77,7 @@ def test_check_beforehand(result: Any, vcenter: FakeVCenter, monkeypatch: pytest
     parent = vcenter.parent(vcenter.use(monkeypatch), golden)
     vcenter.effects["CheckInstantClone_Task"] = lambda _checker, **_given: result
     warnings: list[str] = []
-    goal = pipeline.Goal("post_clone", parent.values, is_born_running=True)
+    goal = transitions.Goal("post_clone", parent.values, is_born_running=True)
     how = children.How(concurrency=1, check_mode=True)
     (made,) = children.make(parent, [Wanted("web")], goal, Deadline(100), how, warnings.append)
     assert (made.state, made.error) == ("created", None)

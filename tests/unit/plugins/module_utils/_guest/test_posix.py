@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.quiesce import KEYS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import ESXI, LINUX, MACOS
@@ -94,11 +94,11 @@ class Guest:
             [*self.shell, f"{self.directory}/runner"], env={**self.environment, **environment}, timeout=30, check=False
         ).returncode
 
-    def early_end(self) -> report.Report | None:
-        return report.early_end({report.QUIESCE: self.value(report.QUIESCE) or ""}, "run-nonce")
+    def early_end(self) -> guestinfo.Report | None:
+        return guestinfo.early_end({guestinfo.QUIESCE: self.value(guestinfo.QUIESCE) or ""}, "run-nonce")
 
-    def post_clone(self) -> report.Report | None:
-        return report.post_clone({report.POST_CLONE: self.value(report.POST_CLONE) or ""}, "child-nonce")
+    def post_clone(self) -> guestinfo.Report | None:
+        return guestinfo.post_clone({guestinfo.POST_CLONE: self.value(guestinfo.POST_CLONE) or ""}, "child-nonce")
 
 
 @pytest.fixture(
@@ -118,8 +118,8 @@ def test_the_whole_way(guest: Guest) -> None:
     job = runner.Job(pre_quiesce='echo pre >"$OUT/pre"', post_clone="echo out; echo err >&2; cat $OUT/pre")
     assert guest.run(job) == 0
     assert guest.value("scripts-at-freeze") == f"{job.digest()} run-nonce"
-    assert guest.value(report.SCRIPTS) == "", "a child does not stand at the fork point"
-    assert guest.post_clone() == report.Report("post_clone", 0, "out\nerr\npre\n")
+    assert guest.value(guestinfo.SCRIPTS) == "", "a child does not stand at the fork point"
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "out\nerr\npre\n")
     assert guest.early_end() is None
     assert not guest.directory.exists()
 
@@ -129,7 +129,7 @@ def test_what_stands_before_the_freeze_is_told_before_it(guest: Guest) -> None:
     job = runner.Job(post_clone="true")
     guest.install("date", f"#!/bin/sh\n[ -e {guest.store}/at-freeze ] && echo late || echo 2026-01-31T08:15:02Z\n")
     guest.run(job)
-    assert guest.value(report.QUIESCED_AT) == "2026-01-31T08:15:02Z"
+    assert guest.value(guestinfo.QUIESCED_AT) == "2026-01-31T08:15:02Z"
     assert (guest.store / "at-freeze").is_dir()
 
 
@@ -155,7 +155,7 @@ def test_early_end(guest: Guest, job: runner.Job, stage: str, code: int, output:
     assert (ended.stage, ended.exit_code) == (stage, code)
     assert output is None or ended.output == output
     assert guest.post_clone() is None
-    assert not guest.value(report.SCRIPTS)
+    assert not guest.value(guestinfo.SCRIPTS)
     assert not guest.directory.exists()
     assert not (guest.root / "post").exists()
 
@@ -163,42 +163,42 @@ def test_early_end(guest: Guest, job: runner.Job, stage: str, code: int, output:
 def test_refused_fork_point(guest: Guest) -> None:
     (guest.store / "refuse").write_text("Permission denied")
     assert guest.run(runner.Job(post_clone="touch $OUT/post")) == runner.STAGES["freeze"]
-    assert guest.early_end() == report.Report("freeze", 1, "Permission denied")
-    assert not guest.value(report.SCRIPTS)
+    assert guest.early_end() == guestinfo.Report("freeze", 1, "Permission denied")
+    assert not guest.value(guestinfo.SCRIPTS)
     assert not (guest.root / "post").exists()
 
 
 def test_failing_post_clone_script(guest: Guest) -> None:
     guest.run(runner.Job(post_clone="echo broken; exit 4"))
-    assert guest.post_clone() == report.Report("post_clone", 4, "broken\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 4, "broken\n")
     assert not guest.directory.exists()
 
 
 def test_one_script_that_freezes_by_itself(guest: Guest) -> None:
     job = runner.Job(script="vmtoolsd --cmd 'vmfork-begin -1 -1'; echo child")
     guest.run(job)
-    assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
-    assert (guest.value("scripts-at-freeze"), guest.value(report.SCRIPTS)) == (f"{job.digest()} run-nonce", "")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "child\n")
+    assert (guest.value("scripts-at-freeze"), guest.value(guestinfo.SCRIPTS)) == (f"{job.digest()} run-nonce", "")
 
 
 def test_what_an_earlier_run_reported_is_gone_before_the_script_begins(guest: Guest) -> None:
-    (guest.store / report.POST_CLONE).write_text("child-nonce 0 ")
-    guest.run(runner.Job(post_clone=f"vmtoolsd --cmd 'info-get {report.POST_CLONE}' || exit 5"))
-    assert guest.post_clone() == report.Report("post_clone", 5, "No value found\n")
+    (guest.store / guestinfo.POST_CLONE).write_text("child-nonce 0 ")
+    guest.run(runner.Job(post_clone=f"vmtoolsd --cmd 'info-get {guestinfo.POST_CLONE}' || exit 5"))
+    assert guest.post_clone() == guestinfo.Report("post_clone", 5, "No value found\n")
 
 
 def test_secrets_are_cleared_in_the_child(guest: Guest) -> None:
     secrets = {"guestinfo.fork.token": "s1", "guestinfo.ic.token": "s1", "guestinfo.metadata": "s2"}
-    for key, value in {**secrets, report.CHILD_SECRETS: " ".join(secrets), "guestinfo.fork.plain": "p"}.items():
+    for key, value in {**secrets, guestinfo.CHILD_SECRETS: " ".join(secrets), "guestinfo.fork.plain": "p"}.items():
         (guest.store / key).write_text(value)
     guest.run(runner.Job(post_clone="vmtoolsd --cmd 'info-get guestinfo.fork.token'"))
-    assert guest.post_clone() == report.Report("post_clone", 0, "s1")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "s1")
     assert [guest.value(key) for key in (*secrets, "guestinfo.fork.plain")] == ["", "", "", "p"]
-    assert report.secrets_cleared({report.SECRETS: guest.value(report.SECRETS) or ""}, "child-nonce")
+    assert guestinfo.secrets_cleared({guestinfo.SECRETS: guest.value(guestinfo.SECRETS) or ""}, "child-nonce")
 
 
 def test_secrets_that_stay_are_not_called_cleared(guest: Guest) -> None:
-    for key, value in {report.CHILD_SECRETS: "guestinfo.fork.token", "guestinfo.fork.token": "s1"}.items():
+    for key, value in {guestinfo.CHILD_SECRETS: "guestinfo.fork.token", "guestinfo.fork.token": "s1"}.items():
         (guest.store / key).write_text(value)
     guest.install(
         "vmtoolsd",
@@ -208,7 +208,7 @@ def test_secrets_that_stay_are_not_called_cleared(guest: Guest) -> None:
     )
     guest.run(runner.Job(post_clone="true"))
     assert guest.post_clone() is not None
-    assert not report.secrets_cleared({report.SECRETS: guest.value(report.SECRETS) or ""}, "child-nonce")
+    assert not guestinfo.secrets_cleared({guestinfo.SECRETS: guest.value(guestinfo.SECRETS) or ""}, "child-nonce")
 
 
 TOKEN = "guestinfo.fork.token"
@@ -225,7 +225,7 @@ HARD = [
 def give(guest: Guest, *secrets: str) -> None:
     """Secrets as vmfork_child puts them."""
     keys = [f"{TOKEN}{number or ''}" for number in range(len(secrets))]
-    for key, value in {report.CHILD_SECRETS: " ".join(keys), **dict(zip(keys, secrets, strict=True))}.items():
+    for key, value in {guestinfo.CHILD_SECRETS: " ".join(keys), **dict(zip(keys, secrets, strict=True))}.items():
         (guest.store / key).write_text(value)
 
 
@@ -250,10 +250,10 @@ def test_secrets_are_hidden_in_the_output(guest: Guest, job: str, secret: str, p
     ended = guest.post_clone()
     assert ended is not None
     assert ended.exit_code == 3
-    assert report.MASK in ended.output
+    assert guestinfo.MASK in ended.output
     assert ")" in ended.output
     assert "s3cret" not in ended.output
-    assert report.mask(ended.output, [secret]) == ended.output, "nothing is left to do for vmfork_child"
+    assert guestinfo.mask(ended.output, [secret]) == ended.output, "nothing is left to do for vmfork_child"
     assert guest.value(TOKEN) == ""
 
 
@@ -281,20 +281,20 @@ def test_encoded_secrets_are_hidden_in_the_output(guest: Guest, printed: str) ->
     guest.run(runner.Job(post_clone=f"printf '%s' {shlex.quote(printed)}"))
     ended = guest.post_clone()
     assert ended is not None
-    assert report.mask(printed, [KEY]) == ended.output
-    assert report.mask(ended.output, [KEY]) == ended.output, "nothing is left to do for vmfork_child"
+    assert guestinfo.mask(printed, [KEY]) == ended.output
+    assert guestinfo.mask(ended.output, [KEY]) == ended.output, "nothing is left to do for vmfork_child"
 
 
 def test_lines_of_a_secret_in_a_row(guest: Guest) -> None:
     give(guest, "s3cret-1st\n2nd\r\n3rd-s3cret\r\n")
     guest.run(runner.Job(post_clone=f"{READ}echo $token | tr -d '\\r'"))
-    assert guest.post_clone() == report.Report("post_clone", 0, "******** 2nd ********\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "******** 2nd ********\n")
 
 
 def test_secret_within_another_does_not_uncover_it(guest: Guest) -> None:
     give(guest, "password", "password-and-more", "my-password")
     guest.run(runner.Job(post_clone="echo password-and-more, my-password, my-pass"))
-    assert guest.post_clone() == report.Report("post_clone", 0, "********, ********, my-pass\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "********, ********, my-pass\n")
 
 
 @pytest.mark.parametrize("output", ["", "\\n", "\\n\\n", "\\377\\000\\001 plain \\303"])
@@ -303,7 +303,7 @@ def test_other_output_stays_as_it_is(guest: Guest, output: str) -> None:
     guest.run(runner.Job(post_clone=f"printf '{output}'"))
     told = f"printf '{output}' | tr -d '\\000\\001'"
     expected = subprocess.run(["/bin/sh", "-c", told], capture_output=True, check=True).stdout.decode(errors="replace")
-    assert guest.post_clone() == report.Report("post_clone", 0, expected)
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, expected)
 
 
 @pytest.mark.parametrize(("job", "output"), [("two", "********\n"), ("one", "")])
@@ -311,7 +311,7 @@ def test_secrets_that_were_removed_before_the_script_ended(guest: Guest, job: st
     """By the script itself, or by vmfork_child when its time was over. What cannot be hidden is not told."""
     give(guest, "plain-s3cret")
     guest.run(one_or_two(job, f"{READ}vmtoolsd --cmd 'info-set {TOKEN} '\necho $token"))
-    assert guest.post_clone() == report.Report("post_clone", 0, output)
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, output)
 
 
 @pytest.mark.parametrize(("inherited", "code"), [("", 1), (TOKEN, 0)])
@@ -320,9 +320,9 @@ def test_secrets_that_were_removed_before_the_script_began(guest: Guest, inherit
 
     What a parent has that is a child itself is not the child's.
     """
-    (guest.store / report.CHILD_SECRETS).write_text(inherited)
+    (guest.store / guestinfo.CHILD_SECRETS).write_text(inherited)
     tools = (guest.bin / "vmtoolsd").read_text()
-    keys = f"printf '{TOKEN}' >\"{guest.store}/{report.CHILD_SECRETS}\"; "
+    keys = f"printf '{TOKEN}' >\"{guest.store}/{guestinfo.CHILD_SECRETS}\"; "
     guest.install("vmtoolsd", tools.replace("printf 'child-nonce'", f"{keys}printf 'child-nonce'"))
     guest.run(runner.Job(post_clone="echo it runs"))
     ended = guest.post_clone()
@@ -336,7 +336,7 @@ def test_guest_that_cannot_hide_secrets_does_not_tell_the_output(guest: Guest) -
     guest.install("awk", "#!/bin/sh\nexit 127\n")
     give(guest, "plain-s3cret")
     guest.run(runner.Job(post_clone=f"{READ}echo $token; exit 3"))
-    assert guest.post_clone() == report.Report("post_clone", 3, "")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 3, "")
 
 
 def test_only_the_end_of_the_output_is_told(guest: Guest) -> None:
@@ -358,7 +358,7 @@ def test_no_tools(guest: Guest) -> None:
 def test_tools_path_that_is_a_directory(guest: Guest, delivery: str) -> None:
     job = runner.Job(post_clone="echo there", tools_path=str(guest.bin))
     assert (guest.run(job) if delivery == "file_transfer" else deliver(guest, job)) == 0
-    assert guest.post_clone() == report.Report("post_clone", 0, "there\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "there\n")
 
 
 def test_tools_path_and_rpctool(guest: Guest) -> None:
@@ -366,7 +366,7 @@ def test_tools_path_and_rpctool(guest: Guest) -> None:
     other.parent.mkdir()
     (guest.bin / "vmtoolsd").rename(other)
     guest.run(runner.Job(post_clone="echo there", tools_path=str(other)))
-    assert guest.post_clone() == report.Report("post_clone", 0, "there\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "there\n")
 
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
@@ -385,7 +385,7 @@ def test_nested_esxi(guest: Guest, delivery: str) -> None:
     job = runner.Job(post_clone="vmtoolsd --cmd 'info-get guestinfo.fork.vmfork.nonce'")
     ended = guest.run(job) if delivery == "file_transfer" else deliver(guest, job)
     assert ended == 0
-    assert guest.post_clone() == report.Report("post_clone", 0, "child-nonce")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "child-nonce")
 
 
 @WITH_PROGRAMS_OF_OUR_OWN
@@ -405,7 +405,7 @@ def test_macos(guest: Guest, delivery: str) -> None:
     job = runner.Job(post_clone="command -v setsid; echo there")
     ended = guest.run(job) if delivery == "file_transfer" else deliver(guest, job)
     assert ended == 0
-    assert guest.post_clone() == report.Report("post_clone", 0, "there\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "there\n")
 
 
 @WITH_PROGRAMS_OF_OUR_OWN
@@ -420,20 +420,20 @@ def test_sudo_refused(guest: Guest) -> None:
     guest.install("sudo", "#!/bin/sh\necho 'sudo: a password is required' >&2; exit 1\n")
     job = runner.Job(pre_quiesce="touch $OUT/pre", become="sudo")
     assert guest.run(job, FAKE_UID="1000") == runner.STAGES["become"]
-    assert guest.early_end() == report.Report("become", 1, "sudo: a password is required\n")
+    assert guest.early_end() == guestinfo.Report("become", 1, "sudo: a password is required\n")
 
 
 @WITH_PROGRAMS_OF_OUR_OWN
 def test_sudo(guest: Guest) -> None:
     guest.install("sudo", '#!/bin/sh\n[ "$1" = -n ] && shift; FAKE_UID=0 exec "$@"\n')
     guest.run(runner.Job(post_clone="echo as root", become="sudo"), FAKE_UID="1000")
-    assert guest.post_clone() == report.Report("post_clone", 0, "as root\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "as root\n")
 
 
 def test_terminated(guest: Guest) -> None:
     job = runner.Job(pre_quiesce='touch "$OUT/running"; kill -TERM $PPID; sleep 20; touch "$OUT/went-on"')
     guest.run(job)
-    assert guest.early_end() == report.Report("terminated", 143, "")
+    assert guest.early_end() == guestinfo.Report("terminated", 143, "")
     assert not (guest.root / "went-on").exists()
     assert not guest.directory.exists()
 
@@ -455,7 +455,7 @@ def test_all_that_a_script_began_is_ended_with_it(guest: Guest, which: str) -> N
     wait
     """
     guest.run(runner.Job(**{which: script}))
-    assert guest.early_end() == report.Report("terminated", 143, "")
+    assert guest.early_end() == guestinfo.Report("terminated", 143, "")
     status = Path("/proc", (guest.root / "pid").read_text().strip(), "status")
     until = time.monotonic() + 10
     while runs(status):  # who is killed has gone soon after, not at once
@@ -467,7 +467,7 @@ def test_request_to_end_at_the_fork_point_is_not_met_in_the_children(guest: Gues
         "vmtoolsd", (guest.bin / "vmtoolsd").read_text().replace("vmfork-begin)", "vmfork-begin) kill $PPID;")
     )
     guest.run(runner.Job(post_clone="echo child"))
-    assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "child\n")
     assert guest.early_end() is None
 
 
@@ -488,7 +488,7 @@ def test_what_a_killed_runner_left_is_removed_before_the_fork_point(guest: Guest
     left = leave_behind(guest.root / "vmfork.1a2b", pid)
     guest.run(runner.Job(pre_quiesce=f"[ ! -e {left} ]", post_clone="echo child"))
     assert guest.early_end() is None
-    assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "child\n")
 
 
 def test_what_is_not_left_by_a_killed_runner_stays(guest: Guest) -> None:
@@ -522,13 +522,13 @@ def test_second_runner_leaves_the_guest_to_the_first(guest: Guest, leads: bool) 
         (first / runner.ALIVE).write_text(f"{lives.pid}\n")
         if leads:
             (first / runner.LEADS).touch()
-        (guest.store / report.SCRIPTS).write_text("of the first")
+        (guest.store / guestinfo.SCRIPTS).write_text("of the first")
         try:
             assert guest.run(runner.Job(pre_quiesce='touch "$OUT/ran"')) == runner.STAGES["busy"]
         finally:
             lives.kill()
-    assert guest.early_end() == report.Report("busy", 1, "")
-    assert guest.value(report.SCRIPTS) == "of the first"
+    assert guest.early_end() == guestinfo.Report("busy", 1, "")
+    assert guest.value(guestinfo.SCRIPTS) == "of the first"
     assert not (guest.root / "ran").exists()
     assert not guest.directory.exists()
 
@@ -546,17 +546,17 @@ def test_runner_leaves_the_guest_to_one_that_is_unpacked(guest: Guest) -> None:
 
 
 def test_record_of_an_earlier_runner_is_removed_by_the_one_that_leads(guest: Guest) -> None:
-    (guest.store / report.SCRIPTS).write_text("of a runner that was killed")
-    guest.run(runner.Job(pre_quiesce=f'cat "$OUT/store/{report.SCRIPTS}" >"$OUT/seen"; exit 3'))
+    (guest.store / guestinfo.SCRIPTS).write_text("of a runner that was killed")
+    guest.run(runner.Job(pre_quiesce=f'cat "$OUT/store/{guestinfo.SCRIPTS}" >"$OUT/seen"; exit 3'))
     assert (guest.root / "seen").read_text().strip() == ""
 
 
 @WITH_PROGRAMS_OF_OUR_OWN
 def test_record_of_another_runner_stays_at_an_early_end(guest: Guest) -> None:
     """That one may be about to reach the fork point."""
-    (guest.store / report.SCRIPTS).write_text("0123 another-nonce")
+    (guest.store / guestinfo.SCRIPTS).write_text("0123 another-nonce")
     assert guest.run(runner.Job(post_clone="true"), FAKE_UID="1000") == runner.STAGES["not_root"]
-    assert guest.value(report.SCRIPTS) == "0123 another-nonce"
+    assert guest.value(guestinfo.SCRIPTS) == "0123 another-nonce"
 
 
 @pytest.mark.parametrize("which", ["pre_quiesce", "post_clone", "script"])
@@ -665,14 +665,16 @@ def restrict(guest: Guest, how: str) -> None:
 def test_nothing_stays_where_an_empty_value_cannot_be_set(guest: Guest, how: str) -> None:
     """Blank is as good as empty: neither scripts, nor their digest, nor secrets, nor an old report."""
     restrict(guest, how)
-    (guest.store / report.CHILD_SECRETS).write_text("guestinfo.fork.token")
+    (guest.store / guestinfo.CHILD_SECRETS).write_text("guestinfo.fork.token")
     (guest.store / "guestinfo.fork.token").write_text("a-long-secret")
     assert deliver(guest, runner.Job(post_clone="echo child")) == 0
-    assert guest.post_clone() == report.Report("post_clone", 0, "child\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "child\n")
     values = {path.name: path.read_text() for path in guest.store.glob("guestinfo.*")}
-    assert report.scripts(values) is None
-    assert report.secrets_cleared(values, "child-nonce")
-    blank = {key for key in values if key.startswith(KEYS.payload) or key in (report.SCRIPTS, "guestinfo.fork.token")}
+    assert guestinfo.scripts(values) is None
+    assert guestinfo.secrets_cleared(values, "child-nonce")
+    blank = {
+        key for key in values if key.startswith(KEYS.payload) or key in (guestinfo.SCRIPTS, "guestinfo.fork.token")
+    }
     assert {values[key] for key in blank} == {" "}
     assert len(blank) >= 3
 
@@ -709,7 +711,7 @@ def test_delivery_through_guestinfo(guest: Guest) -> None:
     job = runner.Job(pre_quiesce='touch "$OUT/pre"', post_clone=f"# {noise}\necho delivered")
     assert len(posix.pack(guest.files(job))) > 2
     assert deliver(guest, job) == 0
-    assert guest.post_clone() == report.Report("post_clone", 0, "delivered\n")
+    assert guest.post_clone() == guestinfo.Report("post_clone", 0, "delivered\n")
     assert (guest.root / "pre").exists()
     assert not guest.directory.exists()
     left = [one.name for one in guest.store.iterdir() if one.name.startswith(KEYS.payload) and one.read_text()]

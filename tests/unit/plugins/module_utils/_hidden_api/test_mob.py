@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from unit.plugins.module_utils._hidden_api import pages
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
-from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods
-from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import transport as ways
+from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods, transport
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.mob import MobCaller, form_fields
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api.soap import SoapCaller
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session, UnknownType
@@ -442,14 +441,16 @@ class SoapSays:
 
 def test_auto_stays_with_soap(session: Server6) -> None:
     stub = SoapSays("task")
-    assert ways.caller(session, "auto").call(vim.VirtualMachine("vm-12", stub), methods.DISABLE_FORK_PARENT) == "task"
+    assert (
+        transport.caller(session, "auto").call(vim.VirtualMachine("vm-12", stub), methods.DISABLE_FORK_PARENT) == "task"
+    )
     assert session.asked == []
 
 
 def test_auto_remembers_that_soap_does_not_know(session: Server6) -> None:
     stub = SoapSays(vmodl.fault.MethodNotFound())
     session.answers = [FORM, answer(pages.task("task-1")), answer(pages.task("task-2"))]
-    caller, vm = ways.caller(session, "auto"), vim.VirtualMachine("vm-12", stub)
+    caller, vm = transport.caller(session, "auto"), vim.VirtualMachine("vm-12", stub)
     assert caller.call(vm, methods.ENABLE_FORK_PARENT, host=None)._GetMoId() == "task-1"
     assert caller.call(vm, methods.DISABLE_FORK_PARENT)._GetMoId() == "task-2"
     assert stub.calls == 1
@@ -459,7 +460,7 @@ def test_auto_without_a_browser(session: Server6) -> None:
     vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound(msg="No.")))
     session.answers = [answer("", 503)]
     with pytest.raises(_errors.MethodUnknown) as error:
-        ways.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
+        transport.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
     assert str(error.value).startswith(
         "vc (VMware vCenter Server, API 6.5) does not know the method DisableForkParent_Task over SOAP. "
         "It answered: No (MethodNotFound). The Managed Object Browser of vc is switched off"
@@ -479,7 +480,7 @@ def test_auto_takes_later_trouble_of_the_browser_for_what_it_is(session: Server6
     """The browser knew the methods a moment ago."""
     vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound()))
     session.answers = [FORM, answer(pages.task()), *trouble]
-    caller = ways.caller(session, "auto")
+    caller = transport.caller(session, "auto")
     caller.call(vm, methods.ENABLE_FORK_PARENT, host=None)
     with pytest.raises(_errors.ConnectionFailed, match=r"^The Managed Object Browser of vc (is|answered|refused)"):
         caller.call(vm, methods.DISABLE_FORK_PARENT)
@@ -490,7 +491,7 @@ def test_auto_takes_later_trouble_of_the_browser_for_what_it_is(session: Server6
 def test_what_is_not_supported_of_a_vm(session: Server6, way: str) -> None:
     """The server has the methods by its version, so it speaks of the VM: no log-in at the browser for that."""
     stub = SoapSays(vmodl.fault.NotSupported(msg="The virtual machine has an independent disk."))
-    caller = ways.caller(session, way)
+    caller = transport.caller(session, way)
     for number in (1, 2):
         with pytest.raises(vmodl.fault.NotSupported, match="independent disk"):
             caller.call(vim.VirtualMachine("vm-12", stub), methods.ENABLE_FORK_PARENT)
@@ -517,7 +518,7 @@ def test_what_to_do_about_an_unknown_method(monkeypatch: pytest.MonkeyPatch, ver
     session.answers = [FORM, answer(pages.fault("MethodNotFound", ("msg", "string", '"No."')))]
     vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound(msg="No.")))
     with pytest.raises(_errors.MethodUnknown) as error:
-        ways.caller(session, way).call(vm, methods.ENABLE_FORK_PARENT)
+        transport.caller(session, way).call(vm, methods.ENABLE_FORK_PARENT)
     unknown = f"vc (VMware vCenter Server, API {version}) does not know the method EnableForkParent_Task"
     assert str(error.value) == unknown + (REMEDIES[way] if version == "6.5" else ON_NEWER)
 
@@ -526,14 +527,14 @@ def test_what_to_do_about_an_unknown_method(monkeypatch: pytest.MonkeyPatch, ver
 def test_newer_server_says_not_supported_of_a_method(version: str) -> None:
     vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.NotSupported(msg="Not here.")))
     with pytest.raises(_errors.MethodUnknown, match=r"Not here \(NotSupported\)\. Instant Clone does this job here"):
-        ways.caller(Server6(version), "soap").call(vm, methods.ENABLE_FORK_PARENT)
+        transport.caller(Server6(version), "soap").call(vm, methods.ENABLE_FORK_PARENT)
 
 
 @pytest.mark.parametrize("trouble", [vim.fault.InvalidPowerState(), OSError("gone")])
 def test_auto_leaves_other_trouble_alone(session: Server6, trouble: Exception) -> None:
     vm = vim.VirtualMachine("vm-12", SoapSays(trouble))
     with pytest.raises((vim.fault.InvalidPowerState, _errors.ConnectionLost)):
-        ways.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
+        transport.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
     assert session.asked == []
 
 
@@ -542,4 +543,4 @@ def test_lost_answer_of_the_browser_stays_one(session: Server6, before: list[_ht
     vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound()))
     session.answers = [*before, _errors.ConnectionLost("The connection broke.")]
     with pytest.raises(_errors.ConnectionLost):
-        ways.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
+        transport.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)

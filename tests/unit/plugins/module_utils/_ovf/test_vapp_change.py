@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -564,3 +565,39 @@ def test_a_document_that_must_not_overwrite() -> None:
     assert changed(info, **part).changes
     info.property = [prop(3, "hostname", value="new")]
     assert "has properties of the document" in refusal(info, **part)
+
+
+def test_license_agreements_of_which_a_document_has_none_are_cleared() -> None:
+    document = vapp_export.document("VM1", DOCUMENT_OF, appliance())
+    change = changed(appliance(eula=["other"]), restore_from=document)
+    assert (list(change.spec.eula), list(change.after.eula)) == ([""], []), "an empty list would mean no change"
+
+
+@pytest.mark.parametrize("field", ["name", "vendor", "version", "fullVersion"])
+def test_each_field_of_a_product_makes_it_another(field: str) -> None:
+    document = vapp_export.document("VM1", DOCUMENT_OF, appliance())
+    info = appliance()
+    setattr(info.product[0], field, "other")
+    assert "and the document is of Appliance (force=true" in refusal(info, restore_from=document)
+    assert changed(info, restore_from=document, force=True).changes
+
+
+@pytest.mark.parametrize("as_default", [False, True])
+def test_password_that_is_not_user_configurable(as_default: bool) -> None:
+    """It is written only by force, never as a default, which everybody may read, and never lost with another edit."""
+    fixed = {"userConfigurable": False, "type": "password(8..)", "label": "Fixed"}
+    info = appliance(prop(20, "fixed", **fixed))
+    entry = {"key": "fixed", "label": "New", "user_configurable": False}
+    assert "an edit without its value may clear it" in refusal(info, properties=[entry])
+    given: dict[str, Any] = {"properties": [entry], "secret_values": {"fixed": SECRET}}
+    assert "is not user-configurable" in refusal(info, **given)
+    wanted = dataclasses.replace(request(**given, not_user_configurable="force"), fixed_as_default=as_default)
+    change = vapp_change.plan("VM1", info, wanted)
+    (removed, added) = change.spec.property
+    assert (removed.operation, removed.removeKey, added.operation) == ("remove", 20, "add")
+    assert added.info.key not in [one.key for one in info.property]
+    assert (added.info.label, added.info.userConfigurable) == ("New", False)
+    assert (added.info.value, added.info.defaultValue or "") == (SECRET, "")
+    assert change.added_fixed == [], "there is no other way for a password"
+    assert change.secrets_written == ["fixed"]
+    assert SECRET not in str([change.cautions, change.differences, change.changed])

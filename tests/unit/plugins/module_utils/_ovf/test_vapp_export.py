@@ -262,7 +262,7 @@ def test_value_that_is_not_user_configurable() -> None:
 @pytest.mark.parametrize("as_default", [False, True])
 @pytest.mark.parametrize("before", ["gone", "other value", "user-configurable", "other default"])
 def test_restore_of_what_is_not_user_configurable(before: str, as_default: bool) -> None:
-    """It is added anew in the one reconfigure, and with its value as its default where vCenter refuses the value."""
+    """It is removed and added in one reconfigure, with the value as its default if vCenter refuses the value."""
     document = exported(SHAPES["not user-configurable"])
     fields = {"userConfigurable": before == "user-configurable", "value": "other", "defaultValue": "y"}
     if before == "other default":

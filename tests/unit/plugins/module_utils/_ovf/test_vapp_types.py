@@ -28,6 +28,7 @@ VALUES: dict[str, tuple[list[str], list[str]]] = {
     "int": (["0", "-2147483648", "+7", "2147483647"], ["2147483648", "1.0", "0x10", "1e3", " 1", "١"]),
     "int(0..255)": (["0", "255", "007"], ["256", "-1", "0" * 101]),
     "int(-5..5)": (["-5"], ["-6"]),
+    "int(5..5)": (["5"], ["4", "6"]),
     "int(0..18446744073709551615)": (["18446744073709551615"], ["18446744073709551616"]),
     "real": (["1.5", "-.5", "1.5E+10"], ["1", "1.", "nan", "inf"]),
     "real(-1.5..1.5)": (["1.5", "-1.50"], ["1.51"]),
@@ -162,3 +163,8 @@ def test_needs_value(kind: str, needed: bool) -> None:
     parsed = vapp_types.parse(kind)
     assert parsed is not None
     assert parsed.needs_value is needed
+
+
+def test_ends_of_lines_are_those_that_xml_leaves() -> None:
+    assert vapp_types.plain("a\r\nb\rc\nd") == "a\nb\nc\nd"
+    assert vapp_types.plain(None) == ""

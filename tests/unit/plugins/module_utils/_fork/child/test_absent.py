@@ -15,9 +15,7 @@ from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing as census
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity, listing
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
@@ -45,7 +43,7 @@ class Bed:
             bios_uuid or self.vcenter.objects[vm]["config.uuid"],
             "n0",
         )
-        self.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), report.CHILD_NONCE: "n0"})
+        self.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), guestinfo.CHILD_NONCE: "n0"})
         return vm
 
     def remove(self, *names: str, check_mode: bool = False, seconds: float = 300) -> list[Result]:
@@ -302,7 +300,7 @@ def failed(bed: Bed, vm: Any, existed: bool = False, changed: bool = True) -> Re
 
 @pytest.mark.parametrize("way", ["recorded", "not recorded yet"])
 def test_failed_child_of_this_task_is_removed(bed: Bed, way: str) -> None:
-    vm = bed.child("web") if way == "recorded" else bed.vcenter.vm("web", keys={report.CHILD_NONCE: "n0"})
+    vm = bed.child("web") if way == "recorded" else bed.vcenter.vm("web", keys={guestinfo.CHILD_NONCE: "n0"})
     result = failed(bed, vm)
     removal.remove_failed(bed.parent, [result], bed.warnings.append)
     assert not bed.vcenter.named("web")
@@ -358,7 +356,7 @@ def test_failed_child_that_could_not_be_removed(bed: Bed) -> None:
     "keys",
     [
         pytest.param({}, id="no nonce"),
-        pytest.param({report.CHILD_NONCE: "another"}, id="another nonce"),
+        pytest.param({guestinfo.CHILD_NONCE: "another"}, id="another nonce"),
     ],
 )
 def test_vm_that_this_task_did_not_make_is_kept(bed: Bed, keys: dict[str, str]) -> None:
@@ -371,7 +369,7 @@ def test_vm_that_this_task_did_not_make_is_kept(bed: Bed, keys: dict[str, str]) 
 
 
 def test_failed_child_whose_bios_uuid_another_vm_has_is_kept(bed: Bed) -> None:
-    vm = bed.vcenter.vm("web", keys={report.CHILD_NONCE: "n0"})
+    vm = bed.vcenter.vm("web", keys={guestinfo.CHILD_NONCE: "n0"})
     bed.vcenter.vm("copy", **{"config.uuid": bed.vcenter.objects[vm]["config.uuid"]})
     result = failed(bed, vm)
     removal.remove_failed(bed.parent, [result], bed.warnings.append)
@@ -597,7 +595,7 @@ def test_of_all_vms_no_more_than_the_record_is_read(bed: Bed, monkeypatch: pytes
 
     monkeypatch.setattr(_properties, "scan", spy)
     bed.child("a")
-    census.count(bed.session, bed.parent.engine, Deadline(300), None, bed.warnings.append)
+    listing.count(bed.session, bed.parent.engine, Deadline(300), None, bed.warnings.append)
     bed.remove_all(check_mode=True)
     bed.remove("a")
     assert identity.RECORD_PATH in scanned
@@ -718,7 +716,7 @@ def test_what_a_task_cut_short_left_is_not_called_detached(
     bed = Bed(vcenter, monkeypatch)
     bed.parent.values["config.forkConfigInfo"] = vim.vm.ForkConfigInfo(parentForkGroupId="g")
     group = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(childForkGroupId="g", childType="nonpersistent")}
-    vcenter.vm("web", OFF, {report.CHILD_NONCE: "n0"}, **group)
+    vcenter.vm("web", OFF, {guestinfo.CHILD_NONCE: "n0"}, **group)
     assert outcome(detach(bed, "web")) == [("web", "failed", False)]
 
 

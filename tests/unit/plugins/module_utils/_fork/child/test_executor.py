@@ -11,9 +11,8 @@ from pyVmomi import vim
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import Executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
@@ -55,16 +54,16 @@ class Bed:
     ) -> list[Child]:
         """Make children; they are returned in the order of their names."""
         children = [Wanted(name, **wanted) for name in names]
-        return self.run([pipeline.begin(one, self.goal(wait_for)) for one in children], seconds, concurrency)
+        return self.run([transitions.begin(one, self.goal(wait_for)) for one in children], seconds, concurrency)
 
-    def run(self, ways: list[pipeline.Next], seconds: float = 300, concurrency: int = 8) -> list[Child]:
+    def run(self, ways: list[transitions.Next], seconds: float = 300, concurrency: int = 8) -> list[Child]:
         places = Places(self.parent, [child.wanted for child, _request in ways])
         return Executor(self.parent, places, Deadline(seconds), concurrency).run(ways)
 
     def report(self, vm: Any, code: int = 0) -> None:
         """Have a child report the end of its script."""
-        nonce = self.vcenter.keys(vm)[report.CHILD_NONCE]
-        self.vcenter.set_keys(vm, **{report.POST_CLONE: f"{nonce} {code} "})
+        nonce = self.vcenter.keys(vm)[guestinfo.CHILD_NONCE]
+        self.vcenter.set_keys(vm, **{guestinfo.POST_CLONE: f"{nonce} {code} "})
 
 
 @pytest.fixture
@@ -157,7 +156,7 @@ def test_nothing_is_asked_for_while_the_first_request_may_go_on(
     assert vcenter.count(create) == 1
 
 
-@pytest.mark.parametrize("keys", [{}, {report.CHILD_NONCE: "another"}], ids=["none", "another"])
+@pytest.mark.parametrize("keys", [{}, {guestinfo.CHILD_NONCE: "another"}], ids=["none", "another"])
 def test_a_vm_with_the_uuid_and_without_the_nonce_is_not_the_child(bed: Bed, keys: dict[str, str]) -> None:
     """It appeared after the names and UUIDs were looked at, and is neither taken nor touched."""
     foreign = bed.vcenter.vm("foreign", OFF, keys, **{"config.uuid": UUID})
@@ -185,7 +184,7 @@ def test_a_vm_of_the_name_is_the_child_only_if_it_is_new_and_the_server_lists_it
     there = vcenter.vm("web", OFF)
     vcenter.effects["RetrieveForkChildren_Task"] = lambda _parent: [there] if listed else []
     vcenter.lose_answer(VMFORK, carried_out=False)
-    ways = [pipeline.begin(Wanted("web"), bed.goal("created"))]
+    ways = [transitions.begin(Wanted("web"), bed.goal("created"))]
     places = Places(bed.parent, [Wanted("web")])
     (child,) = Executor(bed.parent, places, Deadline(60), 1, [there] if was_there else []).run(ways)
     is_ours = listed and not was_there
@@ -322,7 +321,7 @@ def test_a_task_that_names_something_else_has_made_no_child(bed: Bed, named: str
 
     bed.vcenter.effects[INSTANT_CLONE] = create
     before = {vm: dict(bed.vcenter.objects[vm]) for vm in (bed.vm, there)}
-    ways = [pipeline.begin(Wanted(name), bed.goal("created")) for name in ("a", "b")]
+    ways = [transitions.begin(Wanted(name), bed.goal("created")) for name in ("a", "b")]
     places = Places(bed.parent, [child.wanted for child, _request in ways])
     known = {vm for vm in bed.vcenter.objects if isinstance(vm, vim.VirtualMachine)}
     first, second = Executor(bed.parent, places, Deadline(60), 1, known).run(ways)
@@ -342,13 +341,13 @@ def recorded(bed: Bed, name: str = "web", state: str = OFF, **keys: str) -> Any:
     vm = bed.vcenter.vm(name, state)
     parent = bed.parent.values["config.instanceUuid"]
     record = identity.Record(parent, bed.vcenter.objects[vm]["config.uuid"], "n0")
-    bed.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), report.CHILD_NONCE: "n0"}, **keys)
+    bed.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), guestinfo.CHILD_NONCE: "n0"}, **keys)
     return vm
 
 
-def resumed(bed: Bed, vm: Any, wait_for: str = "powered_on", **wanted: Any) -> pipeline.Next:
+def resumed(bed: Bed, vm: Any, wait_for: str = "powered_on", **wanted: Any) -> transitions.Next:
     name = bed.vcenter.objects[vm]["name"]
-    return pipeline.resume(Wanted(name, **wanted), bed.goal(wait_for), vm, dict(bed.vcenter.objects[vm]))
+    return transitions.resume(Wanted(name, **wanted), bed.goal(wait_for), vm, dict(bed.vcenter.objects[vm]))
 
 
 @pytest.mark.parametrize(
@@ -404,7 +403,7 @@ def test_extra_time_for_secrets_is_bounded(bed: Bed) -> None:
 def test_seconds_of_each_child(bed: Bed) -> None:
     bed.vcenter.later(5.678, lambda: bed.report(*bed.vcenter.named("a")))
     bed.vcenter.later(10, lambda: bed.report(*bed.vcenter.named("b")))
-    ways = [pipeline.begin(Wanted(name), bed.goal("post_clone")) for name in ("a", "b")]
+    ways = [transitions.begin(Wanted(name), bed.goal("post_clone")) for name in ("a", "b")]
     places = Places(bed.parent, [child.wanted for child, _request in ways])
     executor = Executor(bed.parent, places, Deadline(60), 8)
     executor.run(ways)
@@ -455,7 +454,7 @@ def test_script_that_ended(bed: Bed) -> None:
     (child,) = bed.make("web", wait_for="post_clone", secret_config_params=SECRET)
     assert (child.step, child.error, child.secrets_cleared) == (Step.DONE, None, True)
     assert not [value for value in bed.vcenter.keys(child.vm).values() if value in SECRET.values()]
-    assert bed.vcenter.keys(child.vm)[report.DONE] == f"{child.nonce} 0"
+    assert bed.vcenter.keys(child.vm)[guestinfo.DONE] == f"{child.nonce} 0"
 
 
 def test_secrets_of_a_failed_script_are_cleared(bed: Bed) -> None:
@@ -478,7 +477,7 @@ def test_child_that_somebody_removes(bed: Bed) -> None:
 
 
 def test_existing_child_costs_no_change(bed: Bed) -> None:
-    vm = recorded(bed, state=ON, **{report.DONE: "n0 0"})
+    vm = recorded(bed, state=ON, **{guestinfo.DONE: "n0 0"})
     before = dict(bed.vcenter.objects[vm])
     (child,) = bed.run([resumed(bed, vm, "post_clone")])
     assert (child.step, child.changed) == (Step.DONE, False)
@@ -499,7 +498,7 @@ def test_server_that_refuses_one_child_makes_the_others(
 
 def test_nonces_differ(bed: Bed) -> None:
     children = bed.make("a", "b")
-    nonces = [bed.vcenter.keys(child.vm)[report.CHILD_NONCE] for child in children]
+    nonces = [bed.vcenter.keys(child.vm)[guestinfo.CHILD_NONCE] for child in children]
     assert len(set(nonces)) == 2
 
 
@@ -561,7 +560,7 @@ def test_child_whose_end_cannot_be_noted_has_not_failed(bed: Bed, times: int) ->
     bed.vcenter.fail("ReconfigVM_Task", BUSY["ConcurrentAccess"], times=times)
     (child,) = bed.make("web", wait_for="post_clone", seconds=60)
     assert (child.step, child.error) == (Step.DONE, None)
-    assert (report.DONE in bed.vcenter.keys(child.vm)) is (times == 2)
+    assert (guestinfo.DONE in bed.vcenter.keys(child.vm)) is (times == 2)
     assert bool(child.warnings) is (times == 5000)
 
 
@@ -615,7 +614,7 @@ def test_child_that_another_run_has_made_meanwhile(
 
 def test_child_that_another_run_is_about_to_record(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed(vcenter, monkeypatch, "6.5")
-    rival(bed, None, {report.CHILD_NONCE: "n0"})
+    rival(bed, None, {guestinfo.CHILD_NONCE: "n0"})
     (vm,) = vcenter.named("web")
     record = identity.Record(bed.parent.values["config.instanceUuid"], vcenter.objects[vm]["config.uuid"], "n0")
     vcenter.later(3, lambda: vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record)}))
@@ -626,7 +625,7 @@ def test_child_that_another_run_is_about_to_record(vcenter: FakeVCenter, monkeyp
 def test_child_that_another_run_does_not_record(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run was killed when vCenter had begun to make it; it is finished, as at the next run's begin."""
     bed = Bed(vcenter, monkeypatch, "6.5")
-    rival(bed, None, {report.CHILD_NONCE: "n0"})
+    rival(bed, None, {guestinfo.CHILD_NONCE: "n0"})
     (vm,) = vcenter.named("web")
     fork = vim.vm.ForkConfigInfo(childForkGroupId="g1", childType="nonpersistent")
     vcenter.objects[vm].update({"runtime.powerState": OFF, "config.forkConfigInfo": fork})
@@ -678,14 +677,14 @@ def test_child_is_recorded_when_the_task_is_interrupted(vcenter: FakeVCenter, mo
 
 
 def test_secrets_are_cleared_though_one_child_cannot_be_followed(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    advance = pipeline.advance
+    advance = transitions.advance
 
-    def broken(child: Child, event: pipeline.Event) -> pipeline.Next:
+    def broken(child: Child, event: transitions.Event) -> transitions.Next:
         if child.name == "a" and bed.vcenter.now > 1004:
             raise ValueError("a fault of ours")
         return advance(child, event)
 
-    monkeypatch.setattr(pipeline, "advance", broken)
+    monkeypatch.setattr(transitions, "advance", broken)
     bed.vcenter.later(5, lambda: bed.report(*bed.vcenter.named("a")))
     with pytest.raises(ValueError, match="a fault of ours"):
         bed.make("a", "b", wait_for="post_clone", secret_config_params=SECRET)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing as survey
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity import Kinship, Verdict
 from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Found
 
@@ -36,7 +36,7 @@ def vm(name: str, folder: Any, kinship: Kinship = Kinship.CHILD) -> tuple[Found,
     ],
 )
 def test_same_name(one: str, other: str, same: bool) -> None:
-    assert survey.same_name(one, other) is same
+    assert existing.same_name(one, other) is same
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_same_name(one: str, other: str, same: bool) -> None:
     ],
 )
 def test_names_that_differ_in_case(there: list[tuple[Found, Verdict]], found: str | None, refused: bool) -> None:
-    standing = survey._standing("web-01", HERE, there)
+    standing = existing._standing("web-01", HERE, there)
     assert (standing.found.name if standing.found else None) == found
     assert (standing.error is not None) is refused
     assert not refused or "WEB-01 (vm-WEB-01) at /DC0/vm/WEB-01" in str(standing.error)

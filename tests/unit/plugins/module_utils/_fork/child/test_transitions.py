@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.networks import Network
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import (
@@ -60,23 +59,23 @@ def reported(nonce: str | None, code: int, output: str = "") -> str:
 
 
 def told(nonce: str | None, code: int, output: str = "") -> dict[str, Any]:
-    return on(**{report.POST_CLONE: reported(nonce, code, output)})
+    return on(**{guestinfo.POST_CLONE: reported(nonce, code, output)})
 
 
-def walk(child: Child, *events: pipeline.Event) -> Child:
+def walk(child: Child, *events: transitions.Event) -> Child:
     return asked(child, *events)[0]
 
 
-def asked(child: Child, *events: pipeline.Event) -> tuple[Child, list[Request | None]]:
+def asked(child: Child, *events: transitions.Event) -> tuple[Child, list[Request | None]]:
     requests = []
     for event in events:
-        child, request = pipeline.advance(child, event)
+        child, request = transitions.advance(child, event)
         requests.append(request)
     return child, requests
 
 
 def new(wait_for: str = "post_clone", **wanted: Any) -> Child:
-    child, request = pipeline.begin(Wanted("web-01", **wanted), Goal(wait_for, PARENT))
+    child, request = transitions.begin(Wanted("web-01", **wanted), Goal(wait_for, PARENT))
     assert request is Request.CREATE
     return child
 
@@ -87,7 +86,7 @@ BORN_RUNNING = Goal(
 
 
 def born_running(goal: Goal = BORN_RUNNING, **wanted: Any) -> Child:
-    child, request = pipeline.begin(Wanted("web-01", **wanted), goal)
+    child, request = transitions.begin(Wanted("web-01", **wanted), goal)
     assert request is Request.CREATE
     return child
 
@@ -103,7 +102,7 @@ def test_the_way_of_a_child_that_runs_from_its_creation() -> None:
     child, requests = asked(child, Created(VM), shown(child, child.record))
     assert requests == [None, None]
     assert (child.step, child.recorded, child.changed) == (Step.RUNNING, True, True)
-    reported = {**child.record, report.POST_CLONE: f"{child.nonce} 0 "}
+    reported = {**child.record, guestinfo.POST_CLONE: f"{child.nonce} 0 "}
     child, requests = asked(child, News({**on(**reported), **ADDRESS}), Succeeded())
     assert requests == [Request.NOTE, None]
     assert (child.step, child.error) == (Step.DONE, None)
@@ -121,7 +120,7 @@ GROUP = SimpleNamespace(childForkGroupId="group-2", childType="nonpersistent")
         (Goal("created", PARENT), {"name": "WEB-01"}, "whose name is WEB-01"),
         (
             Goal("created", PARENT),
-            {"config.extraConfig": extra(**{report.CHILD_NONCE: "of-another"})},
+            {"config.extraConfig": extra(**{guestinfo.CHILD_NONCE: "of-another"})},
             "the nonce of another",
         ),
         (
@@ -133,7 +132,7 @@ GROUP = SimpleNamespace(childForkGroupId="group-2", childType="nonpersistent")
 )
 def test_vm_that_is_not_the_child_is_left_alone(goal: Goal, change: dict[str, Any], why: str) -> None:
     """It is not recorded, not cleared of secrets, and no child of ours has it."""
-    child, _request = pipeline.begin(Wanted("web-01", secret_config_params=SECRET), goal)
+    child, _request = transitions.begin(Wanted("web-01", secret_config_params=SECRET), goal)
     news = News({**on(), "config.uuid": child.bios_uuid or "child-uuid", **change})
     child, requests = asked(child, Created(vim.VirtualMachine("vm-7")), news)
     assert requests == [None, None]
@@ -145,14 +144,14 @@ def test_vm_that_is_not_the_child_is_left_alone(goal: Goal, change: dict[str, An
 @pytest.mark.parametrize("of_parent", ["group-2", None])
 def test_new_child_may_be_of_its_parents_fork_group(of_parent: str | None) -> None:
     goal = Goal("created", {**PARENT, "config.forkConfigInfo": SimpleNamespace(parentForkGroupId=of_parent)})
-    child, _request = pipeline.begin(Wanted("web-01"), goal)
+    child, _request = transitions.begin(Wanted("web-01"), goal)
     assert walk(child, Created(VM), News({**on(), "config.forkConfigInfo": GROUP})).vm is VM
 
 
 @pytest.mark.parametrize("by", ["uuid", "nonce", "record"])
 def test_new_child_is_known_by_its_bios_uuid_or_its_nonce(by: str) -> None:
     child = born_running()
-    keys = {"nonce": {report.CHILD_NONCE: child.nonce or ""}, "record": child.record}.get(by, {})
+    keys = {"nonce": {guestinfo.CHILD_NONCE: child.nonce or ""}, "record": child.record}.get(by, {})
     uuid_of = {"config.uuid": child.bios_uuid} if by == "uuid" else {}
     child = walk(child, Created(VM), News({**on(**keys), **uuid_of}))
     assert child.vm is VM
@@ -170,7 +169,7 @@ def test_new_child_is_known_by_its_bios_uuid_or_its_nonce(by: str) -> None:
 def test_what_to_do_about_a_script_that_does_not_end(persistent: bool, existed: bool, remedy: str) -> None:
     """It runs again after each power-on, or only once."""
     child = replace(new(persistent=persistent), step=Step.RUNNING, existed=existed)
-    assert remedy in pipeline.unfinished(child, 30)
+    assert remedy in transitions.unfinished(child, 30)
 
 
 def test_time_is_over_before_the_new_vm_was_seen() -> None:
@@ -236,7 +235,7 @@ def test_child_that_has_its_parents_address(
 ) -> None:
     child = born_running(dataclasses.replace(BORN_RUNNING, parent=WITH_ADDRESS))
     child = walk(child, Created(VM), shown(child, child.record))
-    values = {**shown(child, {**child.record, report.POST_CLONE: f"{child.nonce} 0 "}).values, **at_end}
+    values = {**shown(child, {**child.record, guestinfo.POST_CLONE: f"{child.nonce} 0 "}).values, **at_end}
     child = walk(child, News(values))
     assert child.step is Step.SETTLING
     child = walk(child, *([News({**values, **later})] if later else []), Settled(), Succeeded())
@@ -249,24 +248,24 @@ def test_child_that_has_its_parents_address(
 def test_wait_for_the_address_of_a_guest_that_uses_its_parents_mac_address() -> None:
     child = born_running(Goal("ip_address", WITH_ADDRESS, is_born_running=True))
     child = walk(child, Created(VM), shown(child, child.record))
-    assert "no address on its own network adapters" in pipeline.unfinished(child, 30)
+    assert "no address on its own network adapters" in transitions.unfinished(child, 30)
     child = walk(child, News({**child.values, **stale("192.0.2.9")}))
     assert child.step is Step.RUNNING
-    assert f"is not ready after 30 seconds: {DRIVER}. Reload the driver" in pipeline.unfinished(child, 30)
+    assert f"is not ready after 30 seconds: {DRIVER}. Reload the driver" in transitions.unfinished(child, 30)
 
 
 def test_child_that_existed_and_has_its_parents_address() -> None:
     """How old the report is nothing tells, so it is no failure, and no waiting helps."""
     record = identity.Record("parent-uuid", "child-uuid", "n0")
-    keys = {identity.RECORD_KEY: str(record), report.DONE: "n0 0"}
+    keys = {identity.RECORD_KEY: str(record), guestinfo.DONE: "n0 0"}
     goal = dataclasses.replace(BORN_RUNNING, parent=WITH_ADDRESS)
-    child, request = pipeline.resume(Wanted("web-01"), goal, VM, {**on(**keys), **at(MAC, "192.0.2.1")})
+    child, request = transitions.resume(Wanted("web-01"), goal, VM, {**on(**keys), **at(MAC, "192.0.2.1")})
     assert (child.step, request, child.changed) == (Step.DONE, None, False)
     assert child.warnings == ("Child web-01 has the address 192.0.2.1 of its parent.",)
 
 
 def test_child_whose_turn_did_not_come() -> None:
-    said = pipeline.unfinished(born_running(), 30, begun=False)
+    said = transitions.unfinished(born_running(), 30, begun=False)
     assert said == (
         "Child web-01 is not ready after 30 seconds: its turn did not come. Give a longer timeout, or more concurrency."
     )
@@ -274,8 +273,8 @@ def test_child_whose_turn_did_not_come() -> None:
 
 def test_note_on_a_child_that_existed_is_no_change() -> None:
     record = identity.Record("parent-uuid", "child-uuid", "n0")
-    done = on(**{identity.RECORD_KEY: str(record), report.POST_CLONE: "n0 0 "})
-    child, request = pipeline.resume(Wanted("web-01"), BORN_RUNNING, VM, done)
+    done = on(**{identity.RECORD_KEY: str(record), guestinfo.POST_CLONE: "n0 0 "})
+    child, request = transitions.resume(Wanted("web-01"), BORN_RUNNING, VM, done)
     assert request is Request.NOTE
     child = walk(child, Succeeded())
     assert (child.step, child.changed) == (Step.DONE, False)
@@ -302,7 +301,7 @@ def test_record_names_the_bios_uuid_that_the_child_really_has() -> None:
 def test_secrets_are_cleared_wherever_they_were_put() -> None:
     child = born_running(secret_config_params={"token": "a-long-secret"})
     assert child.secret_keys == ["guestinfo.fork.token", "guestinfo.ic.token"]
-    assert child.params[report.SECRETS_PARAM] == "guestinfo.fork.token guestinfo.ic.token"
+    assert child.params[guestinfo.SECRETS_PARAM] == "guestinfo.fork.token guestinfo.ic.token"
 
 
 @pytest.mark.parametrize(
@@ -311,7 +310,7 @@ def test_secrets_are_cleared_wherever_they_were_put() -> None:
 )
 def test_what_lies_ahead_of_a_child_that_runs_from_its_creation(wait_for: str, ahead: list[Request]) -> None:
     child = born_running(dataclasses.replace(BORN_RUNNING, wait_for=wait_for))
-    assert pipeline.ahead(child, Request.CREATE) == ahead
+    assert transitions.ahead(child, Request.CREATE) == ahead
 
 
 def test_child_that_was_powered_off_keeps_its_report_where_it_never_forks_again() -> None:
@@ -319,9 +318,9 @@ def test_child_that_was_powered_off_keeps_its_report_where_it_never_forks_again(
     off = {
         "config.uuid": "child-uuid",
         "runtime.powerState": "poweredOff",
-        "config.extraConfig": extra(**{identity.RECORD_KEY: str(record), report.DONE: "n0 0"}),
+        "config.extraConfig": extra(**{identity.RECORD_KEY: str(record), guestinfo.DONE: "n0 0"}),
     }
-    child, request = pipeline.resume(Wanted("web-01"), BORN_RUNNING, VM, off)
+    child, request = transitions.resume(Wanted("web-01"), BORN_RUNNING, VM, off)
     assert request is Request.POWER_ON
     assert walk(child, Succeeded()).step is Step.DONE
 
@@ -335,7 +334,7 @@ def test_the_whole_way() -> None:
     assert child.record == {identity.RECORD_KEY: f"1 parent-uuid child-uuid {child.nonce}"}
     child, requests = asked(child, News({**told(child.nonce, 0, "fine"), **ADDRESS}))
     assert (child.step, child.error) == (Step.DONE, None)
-    assert child.report == report.Report("post_clone", 0, "fine")
+    assert child.report == guestinfo.Report("post_clone", 0, "fine")
 
 
 def test_child_without_an_address_is_given_time_to_have_one_reported() -> None:
@@ -415,11 +414,11 @@ def test_when_secrets_count_as_cleared(shown: bool, told: bool, requests: list[R
     child = walk(
         new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
     )
-    keys = {report.POST_CLONE: f"{child.nonce} 0 "}
+    keys = {guestinfo.POST_CLONE: f"{child.nonce} 0 "}
     if shown:
         keys["guestinfo.fork.token"] = "a-long-secret"
     if told:
-        keys[report.SECRETS] = f"{child.nonce} cleared"
+        keys[guestinfo.SECRETS] = f"{child.nonce} cleared"
     child, asked_for = asked(child, News({**on(**keys), **ADDRESS}))
     assert asked_for == requests
     child = walk(child, Succeeded())
@@ -428,11 +427,14 @@ def test_when_secrets_count_as_cleared(shown: bool, told: bool, requests: list[R
 
 def test_report_that_shows_a_secret_is_written_back_without_it() -> None:
     child = walk(new(secret_config_params=SECRET), Created(VM), News(on()), Succeeded(), Succeeded())
-    keys = {report.SECRETS: f"{child.nonce} cleared", report.POST_CLONE: reported(child.nonce, 7, "a-long-secret")}
+    keys = {
+        guestinfo.SECRETS: f"{child.nonce} cleared",
+        guestinfo.POST_CLONE: reported(child.nonce, 7, "a-long-secret"),
+    }
     child, requests = asked(child, News({**on(**keys), **ADDRESS}))
     assert requests == [Request.CLEAR]
     hidden = reported(child.nonce, 7, "********")
-    assert child.without_secrets == {"guestinfo.fork.token": "", report.POST_CLONE: hidden}
+    assert child.without_secrets == {"guestinfo.fork.token": "", guestinfo.POST_CLONE: hidden}
     child = walk(child, Succeeded())
     assert (child.step, child.secrets_cleared) == (Step.FAILED, True)
     assert "a-long" not in str(child.error)
@@ -440,21 +442,21 @@ def test_report_that_shows_a_secret_is_written_back_without_it() -> None:
 
 def test_report_without_a_secret_is_left_alone() -> None:
     child = walk(new(secret_config_params=SECRET), Created(VM), News(on()), Succeeded(), Succeeded())
-    keys = {report.SECRETS: f"{child.nonce} cleared", report.POST_CLONE: reported(child.nonce, 0, "********")}
+    keys = {guestinfo.SECRETS: f"{child.nonce} cleared", guestinfo.POST_CLONE: reported(child.nonce, 0, "********")}
     child, requests = asked(child, News({**on(**keys), **ADDRESS}))
     assert (child.step, requests) == (Step.DONE, [None])
-    assert report.POST_CLONE not in child.without_secrets
+    assert guestinfo.POST_CLONE not in child.without_secrets
 
 
 def test_report_of_an_earlier_task_that_shows_a_secret_is_written_back_once() -> None:
     """As when the script ended after the task."""
     wanted, goal = Wanted("web-01", secret_config_params=SECRET), Goal("post_clone", PARENT)
-    left = existing("poweredOn", **{report.POST_CLONE: reported("n1", 0, "a-long-secret")})
-    child, request = pipeline.resume(wanted, goal, VM, left)
-    assert pipeline.ahead(child, request) == [Request.CLEAR]
+    left = existing("poweredOn", **{guestinfo.POST_CLONE: reported("n1", 0, "a-long-secret")})
+    child, request = transitions.resume(wanted, goal, VM, left)
+    assert transitions.ahead(child, request) == [Request.CLEAR]
     assert walk(child, Succeeded()).changed
     left = existing("poweredOn", **child.without_secrets)
-    child, request = pipeline.resume(wanted, goal, VM, left)
+    child, request = transitions.resume(wanted, goal, VM, left)
     assert (child.step, child.changed, request) == (Step.DONE, False, None)
 
 
@@ -517,32 +519,32 @@ def existing(power: str, *, record: bool = True, **keys: str) -> dict[str, Any]:
 
 
 def test_existing_child_that_has_reported_needs_nothing() -> None:
-    values = existing("poweredOn", **{report.POST_CLONE: "n1 0 "})
-    child, request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    values = existing("poweredOn", **{guestinfo.POST_CLONE: "n1 0 "})
+    child, request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
     assert (child.step, child.changed, request) == (Step.DONE, False, None)
 
 
 def test_existing_child_whose_script_still_runs_is_waited_for() -> None:
-    child, request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
+    child, request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
     assert (child.step, child.changed, request) == (Step.RUNNING, False, None)
     child = walk(child, News(told("n1", 0)))
     assert child.step is Step.DONE
 
 
 def test_existing_child_that_is_off_is_powered_on() -> None:
-    child, request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
+    child, request = transitions.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
     assert (child.step, request) == (Step.STARTING, Request.POWER_ON)
     assert walk(child, Succeeded(), News(on())).changed
 
 
 def test_existing_child_that_is_powered_off_by_others() -> None:
-    child, _request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
+    child, _request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
     assert "was powered off" in str(walk(child, News(existing("poweredOff"))).error)
 
 
 def test_child_that_was_cut_short_is_recorded_first() -> None:
     values = existing("poweredOff", record=False, **{"guestinfo.fork.vmfork.nonce": "n0"})
-    child, request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, values)
+    child, request = transitions.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, values)
     assert (child.step, request) == (Step.RECORDING, Request.RECORD)
     assert child.record == {identity.RECORD_KEY: "1 parent-uuid child-uuid n0"}
     _child, requests = asked(child, Succeeded())
@@ -551,22 +553,22 @@ def test_child_that_was_cut_short_is_recorded_first() -> None:
 
 def test_secrets_that_an_earlier_task_left_are_cleared() -> None:
     wanted = Wanted("web-01", secret_config_params={"token": "a-long-secret"})
-    left = {report.POST_CLONE: "n1 0 ", "guestinfo.fork.token": "a-long-secret"}
-    child, request = pipeline.resume(wanted, Goal("post_clone", PARENT), VM, existing("poweredOn", **left))
+    left = {guestinfo.POST_CLONE: "n1 0 ", "guestinfo.fork.token": "a-long-secret"}
+    child, request = transitions.resume(wanted, Goal("post_clone", PARENT), VM, existing("poweredOn", **left))
     assert (child.step, request) == (Step.CLEARING, Request.CLEAR)
     assert walk(child, Succeeded()).changed
     left["guestinfo.fork.token"] = ""
-    child, request = pipeline.resume(wanted, Goal("post_clone", PARENT), VM, existing("poweredOn", **left))
+    child, request = transitions.resume(wanted, Goal("post_clone", PARENT), VM, existing("poweredOn", **left))
     assert (child.step, child.changed, request) == (Step.DONE, False, None)
 
 
 def test_secrets_of_an_earlier_task_are_not_shown() -> None:
     """Their keys stand on the child, which the present task does not name again."""
     made = new(config_params={"role": "web"}, secret_config_params={"token": "a-long-secret", "pin": "12345678"})
-    assert made.params[report.SECRETS_PARAM] == "guestinfo.fork.token guestinfo.fork.pin"
+    assert made.params[guestinfo.SECRETS_PARAM] == "guestinfo.fork.token guestinfo.fork.pin"
     seen = {f"guestinfo.fork.{key}": value for key, value in made.params.items()}
     goal = Goal("post_clone", PARENT)
-    child, _request = pipeline.resume(Wanted("web-01"), goal, VM, existing("poweredOn", **seen))
+    child, _request = transitions.resume(Wanted("web-01"), goal, VM, existing("poweredOn", **seen))
     assert child.shown_params == {"role": "web"}
 
 
@@ -578,7 +580,7 @@ def test_end_of_a_persistent_child_is_noted() -> None:
     child = walk(new(persistent=True), Created(VM), News({**on(), **kind("none")}), Succeeded(), Succeeded())
     child, requests = asked(child, News({**told(child.nonce, 0), **ADDRESS}))
     assert (child.step, requests) == (Step.NOTING, [Request.NOTE])
-    assert child.note == {report.DONE: f"{child.nonce} 0"}
+    assert child.note == {guestinfo.DONE: f"{child.nonce} 0"}
     assert walk(child, Succeeded()).step is Step.DONE
     child = walk(child, Failed("No privilege.", "NoPermission"))
     assert (child.step, child.error) == (Step.FAILED, "No privilege.")
@@ -596,27 +598,27 @@ def test_end_is_noted_in_the_call_that_clears_the_secrets() -> None:
 @pytest.mark.parametrize(("code", "step"), [(0, Step.DONE), (7, Step.FAILED)])
 def test_noted_end_counts_when_vcenter_has_forgotten_the_report(code: int, step: Step) -> None:
     goal = Goal("post_clone", PARENT)
-    values = {**existing("poweredOff", **{report.DONE: f"n1 {code}"}), **kind("none")}
-    child, request = pipeline.resume(Wanted("web-01"), goal, VM, values)
+    values = {**existing("poweredOff", **{guestinfo.DONE: f"n1 {code}"}), **kind("none")}
+    child, request = transitions.resume(Wanted("web-01"), goal, VM, values)
     assert request is Request.POWER_ON
     child, requests = asked(child, Succeeded())
     assert (child.step, requests) == (step, [None])
-    assert child.report == report.Report("post_clone", code, "")
+    assert child.report == guestinfo.Report("post_clone", code, "")
 
 
 def test_note_for_another_child_does_not_count() -> None:
-    values = {**existing("poweredOn", **{report.DONE: "n0 0"}), **kind("none")}
-    child, _request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    values = {**existing("poweredOn", **{guestinfo.DONE: "n0 0"}), **kind("none")}
+    child, _request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
     assert child.step is Step.RUNNING
 
 
 @pytest.mark.parametrize("news_first", [True, False])
 def test_old_report_of_a_child_that_forks_again_is_gone_before_it_is_powered_on(news_first: bool) -> None:
-    values = {**existing("poweredOff", **{report.POST_CLONE: "n1 0 "}), **kind("nonpersistent")}
-    child, request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    values = {**existing("poweredOff", **{guestinfo.POST_CLONE: "n1 0 "}), **kind("nonpersistent")}
+    child, request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
     assert (child.step, request) == (Step.FORGETTING, Request.FORGET)
     late, gone = News(values), News({**existing("poweredOff"), **kind("nonpersistent")})
-    events: list[pipeline.Event] = [late, gone, Succeeded()] if news_first else [late, Succeeded(), gone]
+    events: list[transitions.Event] = [late, gone, Succeeded()] if news_first else [late, Succeeded(), gone]
     child, requests = asked(child, *events)
     assert requests == [None, None, Request.POWER_ON]
     child = walk(child, Succeeded(), News({"runtime.powerState": "poweredOn"}))
@@ -656,7 +658,7 @@ def test_new_child_that_cannot_be_powered_on_need_not_be_created_again() -> None
 )
 def test_power_on_that_is_refused_is_no_change(values: dict[str, Any], fault: str, said: str) -> None:
     values = {**existing("poweredOff"), **values}
-    child, _request = pipeline.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    child, _request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
     child = walk(child, Failed("No.", fault))
     assert (child.step, child.changed, child.error) == (Step.FAILED, False, said)
 
@@ -677,31 +679,31 @@ def test_refused_persistent_child_is_told_what_it_needs() -> None:
     ],
 )
 def test_what_lies_ahead_of_a_new_child(wanted: dict[str, Any], wait_for: str, requests: str) -> None:
-    way = pipeline.begin(Wanted("web-01", **wanted), Goal(wait_for, PARENT))
-    assert " ".join(one.name for one in pipeline.ahead(*way)) == requests
+    way = transitions.begin(Wanted("web-01", **wanted), Goal(wait_for, PARENT))
+    assert " ".join(one.name for one in transitions.ahead(*way)) == requests
 
 
-NONCE = {report.CHILD_NONCE: "n1"}
+NONCE = {guestinfo.CHILD_NONCE: "n1"}
 
 
 @pytest.mark.parametrize(
     ("child_type", "keys", "requests"),
     [
         ("nonpersistent", NONCE, "POWER_ON"),
-        ("nonpersistent", {**NONCE, report.POST_CLONE: "n1 0 "}, "FORGET POWER_ON"),
+        ("nonpersistent", {**NONCE, guestinfo.POST_CLONE: "n1 0 "}, "FORGET POWER_ON"),
         ("nonpersistent", {**NONCE, "guestinfo.fork.token": "a-long-secret"}, "POWER_ON CLEAR"),
-        ("nonpersistent", {**NONCE, report.CHILD_SECRETS: "guestinfo.fork.token"}, "FORGET POWER_ON"),
+        ("nonpersistent", {**NONCE, guestinfo.CHILD_SECRETS: "guestinfo.fork.token"}, "FORGET POWER_ON"),
         # A server that does not show config params.
         ("nonpersistent", {}, "FORGET POWER_ON"),
         ("none", NONCE, "POWER_ON NOTE"),
-        ("none", {**NONCE, report.DONE: "n1 0"}, "POWER_ON"),
+        ("none", {**NONCE, guestinfo.DONE: "n1 0"}, "POWER_ON"),
     ],
 )
 def test_what_lies_ahead_of_a_child_that_is_off(child_type: str, keys: dict[str, str], requests: str) -> None:
     wanted = Wanted("web-01", secret_config_params={"token": "a-long-secret"})
     values = {**existing("poweredOff", **keys), **kind(child_type)}
-    way = pipeline.resume(wanted, Goal("post_clone", PARENT), VM, values)
-    assert " ".join(one.name for one in pipeline.ahead(*way)) == requests
+    way = transitions.resume(wanted, Goal("post_clone", PARENT), VM, values)
+    assert " ".join(one.name for one in transitions.ahead(*way)) == requests
 
 
 # --- adapters that are connected late -------------------------------------------------------------------------------
@@ -730,7 +732,7 @@ def cards(second: bool, power: str = "poweredOn") -> dict[str, Any]:
 
 def late(wait_for: str = "post_clone") -> Child:
     """A new child whose script has not ended."""
-    child, _request = pipeline.begin(LATE, Goal(wait_for, PARENT))
+    child, _request = transitions.begin(LATE, Goal(wait_for, PARENT))
     return walk(child, Created(VM), News({**on(), **cards(second=False)}), Succeeded(), Succeeded())
 
 
@@ -775,7 +777,7 @@ def test_adapter_stays_disconnected_when_the_script_fails() -> None:
         "exit code 3. A post-clone script runs once in a child, so correct the cause, remove the child" in child.error
     )
     assert child.error.endswith(" Left disconnected: Network adapter 2.")
-    assert pipeline.unfinished(late(), 30).endswith("Left disconnected: Network adapter 2.")
+    assert transitions.unfinished(late(), 30).endswith("Left disconnected: Network adapter 2.")
 
 
 def test_adapter_that_cannot_be_connected_fails_the_child() -> None:
@@ -801,7 +803,7 @@ def test_nothing_is_begun_when_the_time_is_over_before_the_connection() -> None:
 
 
 def test_secrets_are_cleared_after_the_connection() -> None:
-    child, _request = pipeline.begin(replace(LATE, secret_config_params=SECRET), Goal("post_clone", PARENT))
+    child, _request = transitions.begin(replace(LATE, secret_config_params=SECRET), Goal("post_clone", PARENT))
     child = walk(child, Created(VM), News({**on(), **cards(second=False)}), Succeeded(), Succeeded())
     child, requests = asked(child, News(told(child.nonce, 0)), News(cards(second=True)), Succeeded(), Succeeded())
     assert requests == [Request.CONNECT, None, Request.CLEAR, None]
@@ -819,8 +821,8 @@ def test_secrets_are_cleared_after_the_connection() -> None:
 def test_existing_child_is_connected_once(
     connected: bool, code: str, asked_for: Request | None, said: str | None
 ) -> None:
-    values = {**existing("poweredOn", **{report.POST_CLONE: f"n1 {code} "}), **cards(connected)}
-    child, request = pipeline.resume(LATE, Goal("post_clone", PARENT), VM, values)
+    values = {**existing("poweredOn", **{guestinfo.POST_CLONE: f"n1 {code} "}), **cards(connected)}
+    child, request = transitions.resume(LATE, Goal("post_clone", PARENT), VM, values)
     assert request is asked_for
     assert child.changed is False
     assert (child.error or "").endswith(said or "")
@@ -831,8 +833,8 @@ def test_existing_child_is_connected_once(
 
 def test_power_state_that_is_late_is_no_power_off_when_an_adapter_is_connected() -> None:
     """The child was powered on a moment ago, and vCenter still shows what was before."""
-    off = {**existing("poweredOff", **{report.DONE: "n1 0"}), **cards(False, "poweredOff"), **kind("none")}
-    child, request = pipeline.resume(LATE, Goal("post_clone", PARENT), VM, off)
+    off = {**existing("poweredOff", **{guestinfo.DONE: "n1 0"}), **cards(False, "poweredOff"), **kind("none")}
+    child, request = transitions.resume(LATE, Goal("post_clone", PARENT), VM, off)
     assert request is Request.POWER_ON
     child, requests = asked(child, Succeeded(), Succeeded())
     assert (child.step, child.error, requests) == (Step.SETTLING, None, [Request.CONNECT, None])
@@ -855,28 +857,28 @@ def test_what_lies_ahead_of_a_child_whose_script_runs(
     wanted: Wanted, keys: dict[str, str], more: dict[str, Any], requests: str
 ) -> None:
     values = {**existing("poweredOn", **keys), **kind("nonpersistent"), **more}
-    way = pipeline.resume(wanted, Goal("post_clone", PARENT), VM, values)
+    way = transitions.resume(wanted, Goal("post_clone", PARENT), VM, values)
     assert (way[0].step, way[1]) == (Step.RUNNING, None)
-    assert " ".join(one.name for one in pipeline.ahead(*way)) == requests
+    assert " ".join(one.name for one in transitions.ahead(*way)) == requests
 
 
 def test_nothing_lies_ahead_of_a_child_that_is_done_or_has_failed() -> None:
     for code in ("0", "3"):
-        values = {**existing("poweredOn", **{report.POST_CLONE: f"n1 {code} "}), **cards(code == "0")}
-        way = pipeline.resume(LATE, Goal("post_clone", PARENT), VM, values)
+        values = {**existing("poweredOn", **{guestinfo.POST_CLONE: f"n1 {code} "}), **cards(code == "0")}
+        way = transitions.resume(LATE, Goal("post_clone", PARENT), VM, values)
         assert way[0].is_finished
-        assert pipeline.ahead(*way) == []
+        assert transitions.ahead(*way) == []
 
 
 def test_what_lies_ahead_of_a_child_with_a_late_adapter() -> None:
     goal = Goal("post_clone", PARENT)
 
     def ahead(power: str, connected: bool) -> list[Request]:
-        values = {**existing(power, **{report.POST_CLONE: "n1 0 "}), **cards(connected, power), **kind("none")}
-        return pipeline.ahead(*pipeline.resume(LATE, goal, VM, values))
+        values = {**existing(power, **{guestinfo.POST_CLONE: "n1 0 "}), **cards(connected, power), **kind("none")}
+        return transitions.ahead(*transitions.resume(LATE, goal, VM, values))
 
-    assert pipeline.ahead(*pipeline.begin(LATE, goal))[-1] is Request.CONNECT
-    assert Request.CONNECT not in pipeline.ahead(*pipeline.begin(Wanted("web-01"), goal))
+    assert transitions.ahead(*transitions.begin(LATE, goal))[-1] is Request.CONNECT
+    assert Request.CONNECT not in transitions.ahead(*transitions.begin(Wanted("web-01"), goal))
     assert ahead("poweredOff", connected=False)[:2] == [Request.POWER_ON, Request.CONNECT]
     assert Request.CONNECT not in ahead("poweredOff", connected=True)
     assert ahead("poweredOn", connected=False)[0] is Request.CONNECT
@@ -884,7 +886,7 @@ def test_what_lies_ahead_of_a_child_with_a_late_adapter() -> None:
 
 def too_early(**keys: str) -> Child:
     """A new child whose late adapter is connected from its creation on; without keys, it lost its record too."""
-    child, _request = pipeline.begin(replace(LATE, secret_config_params=SECRET), BORN_RUNNING)
+    child, _request = transitions.begin(replace(LATE, secret_config_params=SECRET), BORN_RUNNING)
     seen = child.record if keys else {}
     return walk(child, Created(VM), News({**on(**seen), **cards(second=True), "config.uuid": child.bios_uuid}))
 
@@ -938,13 +940,13 @@ def test_record_under_way_is_waited_for() -> None:
         (Failed("Late."), False),
     ],
 )
-def test_child_that_is_not_waited_for_any_longer(event: pipeline.Event, changed: bool) -> None:
+def test_child_that_is_not_waited_for_any_longer(event: transitions.Event, changed: bool) -> None:
     child, requests = asked(new(), event)
     assert (child.step, child.error, child.changed, requests) == (Step.FAILED, "Late.", changed, [None])
 
 
 def test_power_on_under_way_counts_as_a_change() -> None:
-    child, _request = pipeline.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
+    child, _request = transitions.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
     child = walk(child, Overdue("Late.", goes_on=True))
     assert (child.step, child.changed) == (Step.FAILED, True)
 
@@ -956,11 +958,11 @@ def test_clearing_goes_on_when_the_time_is_over() -> None:
     assert walk(child, Succeeded()).step is Step.DONE
 
 
-@pytest.mark.parametrize("wait_for", pipeline.GOALS)
+@pytest.mark.parametrize("wait_for", transitions.GOALS)
 @pytest.mark.parametrize("step", [step for step in Step if step not in (Step.DONE, Step.FAILED)])
 def test_every_unfinished_state_has_a_sentence(wait_for: str, step: Step) -> None:
     child = Child(Wanted("web-01"), Goal(wait_for, PARENT), step=step)
-    sentence = pipeline.unfinished(child, 30)
+    sentence = transitions.unfinished(child, 30)
     assert sentence.startswith("Child web-01 is not ready after 30 seconds: ")
     assert sentence.endswith(".")
 
@@ -969,10 +971,10 @@ def test_every_unfinished_state_has_a_sentence(wait_for: str, step: Step) -> Non
 def test_report_that_no_runner_writes_is_a_failed_child(rest: str) -> None:
     """Now, and when the task is run again; its secrets do not stay."""
     child = new(secret_config_params=SECRET)
-    value = {report.POST_CLONE: f"{child.nonce} {rest}", child.secret_keys[0]: "a-long-secret"}
+    value = {guestinfo.POST_CLONE: f"{child.nonce} {rest}", child.secret_keys[0]: "a-long-secret"}
     child, requests = asked(child, Created(VM), News(on(**value)), Succeeded(), Succeeded(), News(on(**value)))
     assert Request.CLEAR in requests
-    assert child.report == report.Report("post_clone", None, "")
+    assert child.report == guestinfo.Report("post_clone", None, "")
     child = walk(child, Succeeded())
     assert child.step is Step.FAILED
     assert child.error is not None
@@ -983,18 +985,23 @@ def test_report_that_no_runner_writes_is_a_failed_child(rest: str) -> None:
 def test_what_a_guest_could_not_clear_is_cleared_by_vcenter() -> None:
     """Neither the digest of the scripts nor the scripts stay in a child; a blank holds nothing, and is left."""
     child = new()
-    left = {report.SCRIPTS: "0123", f"{report.PAYLOAD}.0": "x", f"{report.PAYLOAD}.1": " ", f"{report.PAYLOAD}.2": ""}
-    values = on(**{report.POST_CLONE: reported(child.nonce, 0), **left}, **{"guestinfo.other": "x"})
+    left = {
+        guestinfo.SCRIPTS: "0123",
+        f"{guestinfo.PAYLOAD}.0": "x",
+        f"{guestinfo.PAYLOAD}.1": " ",
+        f"{guestinfo.PAYLOAD}.2": "",
+    }
+    values = on(**{guestinfo.POST_CLONE: reported(child.nonce, 0), **left}, **{"guestinfo.other": "x"})
     child, requests = asked(child, Created(VM), News(values), Succeeded(), Succeeded(), Settled())
     assert requests[-1] is Request.NOTE
-    assert {key for key, value in child.note.items() if value == ""} == {report.SCRIPTS, f"{report.PAYLOAD}.0"}
+    assert {key for key, value in child.note.items() if value == ""} == {guestinfo.SCRIPTS, f"{guestinfo.PAYLOAD}.0"}
 
 
 def test_child_whose_guest_could_only_blank_its_values_is_not_reconfigured() -> None:
     """Neither when its script ends nor by a run that changes nothing: what it blanked holds nothing any more."""
     child = new()
-    blank = {report.SCRIPTS: " ", f"{report.PAYLOAD}.0": " "}
-    values = on(**{report.POST_CLONE: reported(child.nonce, 0), **blank, **child.record})
+    blank = {guestinfo.SCRIPTS: " ", f"{guestinfo.PAYLOAD}.0": " "}
+    values = on(**{guestinfo.POST_CLONE: reported(child.nonce, 0), **blank, **child.record})
     assert Request.NOTE not in asked(child, Created(VM), News(values), Succeeded(), Succeeded(), Settled())[1]
-    again, request = pipeline.resume(child.wanted, child.goal, VM, values)
+    again, request = transitions.resume(child.wanted, child.goal, VM, values)
     assert (again.step, request) == (Step.DONE, None)

@@ -16,9 +16,9 @@ from unit.fake_vcenter import OFF, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo as report
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions as pipeline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload, quiesce
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
@@ -46,7 +46,7 @@ class Bed:
             },
         )
         nonces = (f"nonce{number}" for number in itertools.count())
-        monkeypatch.setattr(report, "new_nonce", lambda: next(nonces))
+        monkeypatch.setattr(guestinfo, "new_nonce", lambda: next(nonces))
         self.processes: dict[int, Any] = {}
         self.payloads: list[dict[str, str]] = []
         self.on_stop: Callable[[], None] = self.end
@@ -71,7 +71,7 @@ class Bed:
 
     def announce(self, nonce: str = "nonce0") -> None:
         """A runner writes its record of the scripts."""
-        self.vcenter.set_keys(self.vm, **{report.SCRIPTS: f"{JOB.digest()} {nonce}"})
+        self.vcenter.set_keys(self.vm, **{guestinfo.SCRIPTS: f"{JOB.digest()} {nonce}"})
 
     def freeze(self) -> None:
         """The fork point."""
@@ -87,8 +87,8 @@ class Bed:
 
     def tell(self, stage: str, code: int, nonce: str = "nonce0", output: str = "") -> None:
         """The runner reports an end before the fork point."""
-        told = report.Report(stage, code, output)
-        self.vcenter.set_keys(self.vm, **{report.QUIESCE: report.as_post_clone(f"{nonce} {stage}", told)})
+        told = guestinfo.Report(stage, code, output)
+        self.vcenter.set_keys(self.vm, **{guestinfo.QUIESCE: guestinfo.as_post_clone(f"{nonce} {stage}", told)})
 
     def run(self, seconds: float = 60, **plan: Any) -> dict[str, Any]:
         given = {"job": JOB, "login": GuestLogin("root", "guest-password"), "delivery": "guestinfo", **plan}
@@ -115,7 +115,7 @@ def test_fork_point(bed: Bed) -> None:
     assert (trace["pid"], trace["exit_code"]) == (PID, None)
     assert [bool(one) for one in bed.payloads] == [True], "the runner finds its files"
     assert (bed.left, bed.warnings) == ([], [])
-    assert report.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
+    assert guestinfo.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
     assert bed.parent.is_quiesced
     assert not bed.vcenter.called("TerminateProcessInGuest", "DeleteDirectoryInGuest")
 
@@ -182,7 +182,7 @@ def test_password_in_the_output_is_hidden_before_it_is_cut(bed: Bed, output: str
     with pytest.raises(_errors.GuestFailed) as failure:
         bed.run()
     shown = f"{failure.value.sentence} {failure.value.details}"
-    assert report.MASK in shown
+    assert guestinfo.MASK in shown
     assert not any(part in shown for part in ("password", base64.b64encode(b"password").decode()[2:8]))
 
 
@@ -201,7 +201,7 @@ def test_runner_that_is_killed_is_noticed(bed: Bed) -> None:
 
 def test_unreadable_report_does_not_leave_the_runner_alive(bed: Bed) -> None:
     """It would bring the VM to the fork point when nobody waits for that."""
-    bed.vcenter.later(10, lambda: bed.vcenter.set_keys(bed.vm, **{report.QUIESCE: "nonce0 \u00b2 x"}))
+    bed.vcenter.later(10, lambda: bed.vcenter.set_keys(bed.vm, **{guestinfo.QUIESCE: "nonce0 \u00b2 x"}))
     with pytest.raises(_errors.GuestFailed, match="unreadable report"):
         bed.run()
     assert bed.vcenter.count("TerminateProcessInGuest") == 1
@@ -218,7 +218,7 @@ def test_record_of_scripts_that_did_not_come_to_the_fork_point_is_removed(bed: B
     bed.vcenter.later(10, fail)
     with pytest.raises(_errors.GuestFailed):
         bed.run()
-    assert report.SCRIPTS not in bed.vcenter.keys(bed.vm)
+    assert guestinfo.SCRIPTS not in bed.vcenter.keys(bed.vm)
 
 
 def test_runner_is_ended_when_the_time_is_over(bed: Bed) -> None:
@@ -226,7 +226,7 @@ def test_runner_is_ended_when_the_time_is_over(bed: Bed) -> None:
         bed.run()
     assert bed.vcenter.count("TerminateProcessInGuest") == 1
     assert bed.left == []
-    assert report.SCRIPTS not in bed.vcenter.keys(bed.vm)
+    assert guestinfo.SCRIPTS not in bed.vcenter.keys(bed.vm)
 
 
 def test_fork_point_that_is_reached_while_the_runner_is_ended_counts(bed: Bed) -> None:
@@ -366,7 +366,7 @@ def test_guest_that_is_not_ready_is_waited_for(bed: Bed) -> None:
 @pytest.mark.parametrize("recorded", [JOB.digest(), "", "0" * 64])
 def test_quiesced_before(bed: Bed, recorded: str) -> None:
     bed.freeze()
-    bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: recorded})
+    bed.vcenter.set_keys(bed.vm, **{guestinfo.SCRIPTS: recorded})
     bed.parent.refresh()
     if recorded.startswith("000"):
         with pytest.raises(_errors.Refused, match="with other scripts than these") as error:
@@ -418,7 +418,7 @@ def test_fork_point_that_another_task_reaches_with_the_same_scripts(bed: Bed) ->
 def test_fork_point_that_another_task_reaches_with_other_scripts(bed: Bed) -> None:
     def freeze() -> None:
         bed.freeze()
-        bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: "of others"})
+        bed.vcenter.set_keys(bed.vm, **{guestinfo.SCRIPTS: "of others"})
 
     busy_then(bed, freeze)
     with pytest.raises(_errors.Refused, match="with other scripts"):
@@ -462,7 +462,7 @@ def test_record_of_a_runner_that_is_about_to_freeze_the_vm_stays(bed: Bed, fail:
     fail(bed)
     with pytest.raises(_errors.Error):
         bed.run()
-    assert report.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
+    assert guestinfo.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
 
 
 def test_record_of_the_first_of_two_tasks_stays(bed: Bed) -> None:
@@ -474,7 +474,7 @@ def test_record_of_the_first_of_two_tasks_stays(bed: Bed) -> None:
 
     busy_then(bed, freeze)
     assert bed.run() == quiesce.new_trace()
-    assert report.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
+    assert guestinfo.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
     assert len(bed.warnings) == 1
 
 
@@ -505,7 +505,7 @@ def test_record_found_before_a_guest_that_quiesces_alone_is_awaited(
     """Another task's runner may have just written it, and be about to reach the fork point."""
     bed.vcenter.effects["CurrentTime"] = lambda _instance: moment(NOW)
     bed.announce("of another")
-    bed.vcenter.set_keys(bed.vm, **{report.QUIESCED_AT: announced})
+    bed.vcenter.set_keys(bed.vm, **{guestinfo.QUIESCED_AT: announced})
     if booted is not None:
         bed.vcenter.objects[bed.vm]["runtime.bootTime"] = moment(booted)
     bed.parent.refresh()
@@ -515,7 +515,7 @@ def test_record_found_before_a_guest_that_quiesces_alone_is_awaited(
 
     bed.vcenter.later(10, freeze)
     bed.run(job=None, login=None)
-    assert report.scripts(bed.vcenter.keys(bed.vm)) == (JOB.digest() if stays else None)
+    assert guestinfo.scripts(bed.vcenter.keys(bed.vm)) == (JOB.digest() if stays else None)
     warning = (
         "Another task may be quiescing VM golden: it recorded its scripts there at "
         f"{announced}. The fork point is taken to be the one with these scripts."
@@ -526,23 +526,23 @@ def test_record_found_before_a_guest_that_quiesces_alone_is_awaited(
 def test_record_that_was_replaced_before_it_is_removed_stays(bed: Bed) -> None:
     """The task has read an old one, and a runner has written its own since then."""
     bed.vcenter.effects["CurrentTime"] = lambda _instance: moment(NOW)
-    bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: "old old", report.QUIESCED_AT: "2026-03-01T01:00:00Z"})
+    bed.vcenter.set_keys(bed.vm, **{guestinfo.SCRIPTS: "old old", guestinfo.QUIESCED_AT: "2026-03-01T01:00:00Z"})
     bed.parent.refresh()
     bed.announce("of another")
-    bed.vcenter.set_keys(bed.vm, **{report.QUIESCED_AT: NOW})
+    bed.vcenter.set_keys(bed.vm, **{guestinfo.QUIESCED_AT: NOW})
     bed.vcenter.later(10, lambda: bed.vcenter.objects[bed.vm].update({"runtime.instantCloneFrozen": True}))
     bed.run(job=None, login=None)
-    assert report.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
+    assert guestinfo.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
 
 
 def test_record_in_a_guest_that_cannot_write_one_is_removed(bed: Bed) -> None:
     bed.vcenter.effects["CurrentTime"] = lambda _instance: moment(NOW)
     bed.announce("of another")
-    bed.vcenter.set_keys(bed.vm, **{report.QUIESCED_AT: NOW, SETINFO: "TRUE"})
+    bed.vcenter.set_keys(bed.vm, **{guestinfo.QUIESCED_AT: NOW, SETINFO: "TRUE"})
     bed.parent.refresh()
     bed.vcenter.later(10, lambda: bed.vcenter.objects[bed.vm].update({"runtime.instantCloneFrozen": True}))
     bed.run(job=None, login=None)
-    assert report.scripts(bed.vcenter.keys(bed.vm)) is None
+    assert guestinfo.scripts(bed.vcenter.keys(bed.vm)) is None
 
 
 @pytest.mark.parametrize(
@@ -555,11 +555,11 @@ def test_fork_point_counts_with_the_scripts_of_this_task_alone(bed: Bed, recorde
 
     def freeze() -> None:
         bed.freeze()
-        bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: recorded})
+        bed.vcenter.set_keys(bed.vm, **{guestinfo.SCRIPTS: recorded})
 
     bed.vcenter.later(10, freeze)
     if later is not None:
-        bed.vcenter.later(12, lambda: bed.vcenter.set_keys(bed.vm, **{report.SCRIPTS: later}))
+        bed.vcenter.later(12, lambda: bed.vcenter.set_keys(bed.vm, **{guestinfo.SCRIPTS: later}))
     if recorded and not later:
         with pytest.raises(_errors.Refused, match="with other scripts than these") as error:
             bed.run()
@@ -653,7 +653,7 @@ def test_nothing_of_an_earlier_time_is_frozen_in_a_guest_that_cannot_clear_it(
 
     mute.vcenter.later(10, freeze)
     mute.run(delivery="file_transfer")
-    assert (mute.left, report.scripts(mute.vcenter.keys(mute.vm))) == ([], None)
+    assert (mute.left, guestinfo.scripts(mute.vcenter.keys(mute.vm))) == ([], None)
 
 
 @pytest.mark.parametrize("certificate", [None, [], [65, -66]])
@@ -686,8 +686,8 @@ def test_neither_way_of_delivery(mute: Bed) -> None:
 
 def test_children_that_cannot_report_are_not_waited_for(mute: Bed) -> None:
     for wait_for, refused in {"post_clone": True, "powered_on": False}.items():
-        said = children._unreported(mute.parent, pipeline.Goal(wait_for, mute.parent.values))
+        said = children._unreported(mute.parent, transitions.Goal(wait_for, mute.parent.values))
         assert (said is not None) is refused
     assert "Use another wait_for" in str(
-        children._unreported(mute.parent, pipeline.Goal("post_clone", mute.parent.values))
+        children._unreported(mute.parent, transitions.Goal("post_clone", mute.parent.values))
     )
