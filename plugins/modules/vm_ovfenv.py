@@ -163,7 +163,7 @@ plan:
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import cure, examine, masking, plan
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import examine, masking, plan, repair
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 
@@ -178,7 +178,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
             "(--X:injectOvfEnv --powerOn) or govc (InjectOvfEnv in the options of import.ova)."
         )
     mask = masking.Mask()
-    way = cure.Cure(
+    way = repair.Cure(
         questions=examine.Questions(
             forked_from=identity.forked_from,
             fork_paths=(identity.RECORD_PATH,),
@@ -189,30 +189,30 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         shutdown=params["shutdown"],
         accepted=params["accept_risks"],
     )
-    patient = cure.Patient(session, session.deadline, found.vm, way, task.warn)
-    is_due = not patient.is_cured
+    target = repair.RepairTarget(session, session.deadline, found.vm, way, task.warn)
+    is_due = not target.is_delivered
 
     def result() -> _module.Result:
         return {
-            "before": examine.facts(patient.before, mask),
-            "after": examine.facts(patient.after, mask),
-            "plan": patient.plan.facts(params["accept_risks"]),
+            "before": examine.facts(target.before, mask),
+            "after": examine.facts(target.after, mask),
+            "plan": target.plan.facts(params["accept_risks"]),
         }
 
     try:
-        patient.prepare()
+        target.prepare()
         if is_due and not task.check_mode:
-            patient.cure()
+            target.repair()
     except _errors.Error as error:
-        error.details.update(changed=patient.is_touched, **result())
+        error.details.update(changed=target.is_touched, **result())
         raise
-    changed = is_due if task.check_mode else patient.is_touched
-    return {"changed": changed, **result(), "diff": _diff(patient, changed)}
+    changed = is_due if task.check_mode else target.is_touched
+    return {"changed": changed, **result(), "diff": _diff(target, changed)}
 
 
-def _diff(patient: cure.Patient, changed: bool) -> dict[str, dict[str, str]]:
+def _diff(target: repair.RepairTarget, changed: bool) -> dict[str, dict[str, str]]:
     """The verdict before and after; in check mode what a success would be."""
-    before, after = patient.before.diagnosis.status, patient.after.diagnosis.status
+    before, after = target.before.diagnosis.status, target.after.diagnosis.status
     return {
         "before": {"ovf_environment": before},
         "after": {"ovf_environment": "delivered" if changed and after == before else after},

@@ -610,7 +610,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         goal = transitions.Goal(
             params["wait_for"], parent.values, network, engine.param_keys, is_born_running=engine.is_born_running
         )
-        how = children.How(
+        how = children.CreateOptions(
             params["concurrency"], task.check_mode, params["allow_running_parent"], params["address_timeout"]
         )
         results = children.make(parent, wanted, goal, deadline, how, task.warn)

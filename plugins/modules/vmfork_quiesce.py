@@ -301,7 +301,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     return _result(True, before, parent.facts(), trace)
 
 
-def _result(changed: bool, before: _module.Result, after: _module.Result, guest: quiesce.Trace) -> _module.Result:
+def _result(changed: bool, before: _module.Result, after: _module.Result, guest: quiesce.GuestResult) -> _module.Result:
     return {"changed": changed, "parent": after, "guest": guest, "diff": {"before": before, "after": after}}
 
 

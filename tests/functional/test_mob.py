@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The methods of VMFork through the Managed Object Browser: the same job, and its own mishaps."""
+"""The methods of VMFork through the Managed Object Browser: the same job, and its own faults."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from functional.test_mishaps import vms
+from functional.test_fault_injection import vms
 from functional.vcenter import VCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http

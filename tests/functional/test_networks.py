@@ -270,9 +270,9 @@ def test_adapter_stays_disconnected_when_the_script_fails(vcenter: VCenter) -> N
         assert connected(vcenter, "web-01") == [False]
 
 
-@pytest.mark.parametrize("mishap", [{"drop": "before"}, {"drop": "after"}, {"fault": "NotAuthenticated"}])
-def test_connection_whose_answer_is_lost(lab: VCenter, mishap: dict[str, str]) -> None:
-    lab.fault(method=RECONFIGURE, at="call", count=1, **mishap)
+@pytest.mark.parametrize("fault", [{"drop": "before"}, {"drop": "after"}, {"fault": "NotAuthenticated"}])
+def test_connection_whose_answer_is_lost(lab: VCenter, fault: dict[str, str]) -> None:
+    lab.fault(method=RECONFIGURE, at="call", count=1, **fault)
     lab.fork("web-01", networks=[{"connect": "after_post_clone"}])
     assert connected(lab, "web-01") == [True, True]
 

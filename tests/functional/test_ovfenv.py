@@ -26,7 +26,7 @@ def shared() -> Iterator[Estate]:
         yield made
 
 
-def cure(one: Appliance, probe: str = "none", **given: Any) -> Result:
+def repair(one: Appliance, probe: str = "none", **given: Any) -> Result:
     if probe != "none":
         given |= one.vcenter.guest_login
     return one.vcenter.run("vm_ovfenv", moid=one.moid, guest_probe=probe, **given)
@@ -46,7 +46,7 @@ def assert_left_alone(one: Appliance, sentence: str, **given: Any) -> Result:
     """It refuses with a sentence, in check mode as well, and touches nothing."""
     was_on = one.is_on
     with one.vcenter.calls() as calls:
-        checked, ran = cure(one, check=True, **given), cure(one, **given)
+        checked, ran = repair(one, check=True, **given), repair(one, **given)
     assert not POWER & set(calls)
     assert one.is_on == was_on
     for result in (checked, ran):
@@ -71,10 +71,10 @@ def test_check_run_run_again(shared: Estate) -> None:
 
     before = state()
     with one.vcenter.calls() as calls:
-        checked = cure(one, "full", check=True, diff=True)
+        checked = repair(one, "full", check=True, diff=True)
     assert not POWER & set(calls)
-    done = cure(one, "full", diff=True)
-    again = cure(one, "full", diff=True)
+    done = repair(one, "full", diff=True)
+    again = repair(one, "full", diff=True)
     assert [each.get("failed") for each in (checked, done, again)] == [None] * 3, done.msg
     assert [each["changed"] for each in (checked, done, again)] == [True, True, False]
     assert [verdicts(each) for each in (checked, done, again)] == [
@@ -108,7 +108,7 @@ def test_without_a_look(shared: Estate) -> None:
     one = lost(shared, "unseen")
     refused = assert_left_alone(one, "accept it with accept_risks=guest_not_seen.")
     assert refused["plan"]["risks"][0] | {"message": ""} == {"name": "guest_not_seen", "message": "", "accepted": False}
-    done = cure(one, accept_risks=ACCEPTED)
+    done = repair(one, accept_risks=ACCEPTED)
     assert verdicts(done) == ("lost_suspected", "delivered_assumed")
     assert one.seen is not None
 
@@ -117,7 +117,7 @@ def test_without_a_look(shared: Estate) -> None:
 def test_how_it_is_powered_off(shared: Estate, shutdown: str) -> None:
     one = lost(shared, f"off-{shutdown}")
     with one.vcenter.calls() as calls:
-        done = cure(one, "exit_code", shutdown=shutdown)
+        done = repair(one, "exit_code", shutdown=shutdown)
     assert done["changed"], done.msg
     assert verdicts(done) == ("lost", "delivered")
     assert ("ShutdownGuest" in calls, "PowerOffVM_Task" in calls) == (shutdown == "guest", shutdown == "hard")
@@ -126,10 +126,10 @@ def test_how_it_is_powered_off(shared: Estate, shutdown: str) -> None:
 
 def test_powered_off(shared: Estate) -> None:
     one = shared.appliance("powered-off")
-    checked = cure(one, check=True)
+    checked = repair(one, check=True)
     assert checked["plan"]["steps"][0] == "power on through vCenter"
     assert not one.is_on
-    done = cure(one)
+    done = repair(one)
     assert (done["changed"], verdicts(done)) == (True, ("not_running", "delivered_assumed"))
     assert one.is_on
 
@@ -139,7 +139,7 @@ def test_second_try(own: Estate) -> None:
     own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
     one = lost(own, "stubborn")
     with own.vcenter.calls() as calls:
-        done = cure(one, "exit_code")
+        done = repair(one, "exit_code")
     assert not done.get("failed"), done.msg
     assert verdicts(done) == ("lost", "delivered")
     assert (calls["ShutdownGuest"], calls["PowerOnVM_Task"], calls["ReconfigVM_Task"]) == (2, 2, 1)
@@ -151,7 +151,7 @@ def test_no_cure(own: Estate) -> None:
     own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
     one = lost(own, "hopeless")
     own.vcenter.fault(method="ReconfigVM_Task", at="call", fault="NoPermission", count=0)
-    failed = cure(one, "exit_code")
+    failed = repair(one, "exit_code")
     assert failed["failed"]
     assert failed["changed"]
     assert failed.msg.startswith("VM hopeless was powered on through vCenter, and the verdict is now contradictory: ")
@@ -171,7 +171,7 @@ def test_what_no_power_cycle_cures(own: Estate) -> None:
 
     own.vcenter.fault(method="WaitForUpdatesEx", at="call", delay_ms=2000, count=0)
     with own.vcenter.at_call("PowerOnVM_Task", change):
-        failed = cure(one, "full")
+        failed = repair(one, "full")
     assert failed.msg.startswith("VM restless was powered on through vCenter, and the verdict is now stale: ")
     assert own.vcenter.control("GET", "calls")["methods"]["PowerOnVM_Task"] == 1
     assert (failed["changed"], one.is_on) == (True, True)
@@ -191,7 +191,7 @@ def test_privileges_of_the_file(own: Estate) -> None:
     looked = own.vcenter.ok("vm_ovfenv_info", moid=[one.moid], guest_probe="full", **own.vcenter.guest_login, **user)
     assert looked["ovfenv"][0]["diagnosis"]["status"] == "lost"
     assert not looked.get("warnings")
-    cured = cure(one, "full", **user)
+    cured = repair(one, "full", **user)
     assert not cured.get("failed"), cured.msg
     assert verdicts(cured) == ("lost", "delivered")
     assert cured["after"]["extracted"]["document"]
@@ -199,7 +199,7 @@ def test_privileges_of_the_file(own: Estate) -> None:
     own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
     other = lost(own, "second-try", prop("hostname", "second-try"))
     with own.vcenter.calls() as calls:
-        cured = cure(other, "full", **user)
+        cured = repair(other, "full", **user)
     assert not cured.get("failed"), cured.msg
     assert (verdicts(cured), calls["PowerOnVM_Task"]) == (("lost", "delivered"), 2)
 
@@ -219,7 +219,7 @@ def test_lacking_privileges(own: Estate) -> None:
         assert_left_alone(one, f"the user lacks the privilege {privilege} on", accept_risks=ACCEPTED, **low)
     low = junior("no-writer", "VApp.ApplicationConfig")
     with own.vcenter.calls() as calls:
-        failed = cure(one, "exit_code", **low)
+        failed = repair(one, "exit_code", **low)
     assert (verdicts(failed), one.is_on) == (("lost", "contradictory"), True)
     assert calls["PowerOnVM_Task"] == 1
     assert "VM guarded is not cycled again: the user lacks the privilege VApp.ApplicationC" in str(failed["warnings"])
@@ -234,12 +234,12 @@ def test_address_change(shared: Estate) -> None:
     refused = assert_left_alone(one, f"The VM uses {using} now, and would be told vami.ip0=192.0.2.77.", probe="full")
     assert "accept it with accept_risks=address_change." in refused.msg
     assert [each["name"] for each in refused["plan"]["risks"]] == ["address_change"]
-    done = cure(one, "full", accept_risks=["address_change"])
+    done = repair(one, "full", accept_risks=["address_change"])
     assert verdicts(done) == ("lost", "delivered"), done.msg
     assert done["plan"]["risks"][0]["accepted"]
     same = lost(shared, "stays", prop("ip0", using))
     same.set_property("ip0", same.vm.guest.net[0].ipAddress[0])
-    assert cure(same, "exit_code", check=True)["plan"]["risks"] == []
+    assert repair(same, "exit_code", check=True)["plan"]["risks"] == []
 
 
 def test_address_however_it_is_written(shared: Estate) -> None:
@@ -292,12 +292,12 @@ def test_no_ip_pool(own: Estate) -> None:
     add_pool(own, network=one.vm.network[0])  # the VM's own network is another
     refused = assert_left_alone(one, "cannot compute gateway (network Lab has no IP pool).", accept_risks=ACCEPTED)
     assert "accept_risks=no_ip_pool" in refused.msg
-    failed = cure(one, accept_risks=[*ACCEPTED, "no_ip_pool"])
+    failed = repair(one, accept_risks=[*ACCEPTED, "no_ip_pool"])
     assert failed.msg.startswith("VM computed IS POWERED OFF, and vCenter did not power it on again. ")
     assert failed["changed"]
     assert not one.is_on
     add_pool(own, networkName="Lab")  # as a server may show one: by the network's name alone
-    done = cure(one)
+    done = repair(one)
     assert (done["plan"]["risks"], verdicts(done)) == ([], ("not_running", "delivered_assumed")), done.msg
 
 
@@ -309,10 +309,10 @@ def test_ip_pool_that_is_not_enabled(own: Estate) -> None:
     enable = add_pool(own, enabled=False, networkName="Lab")
     why = "cannot compute ip0 (network Lab has an IP pool that is not enabled)."
     assert_left_alone(one, why, accept_risks=ACCEPTED)
-    failed = cure(one, accept_risks=[*ACCEPTED, "no_ip_pool"])
+    failed = repair(one, accept_risks=[*ACCEPTED, "no_ip_pool"])
     assert failed.msg.startswith("VM leased IS POWERED OFF, and vCenter did not power it on again. ")
     enable()
-    done = cure(one)
+    done = repair(one)
     assert (done["plan"]["risks"], verdicts(done)) == ([], ("not_running", "delivered_assumed")), done.msg
 
 
@@ -324,7 +324,7 @@ def test_data_loss(shared: Estate) -> None:
     one.power_on("esxi")
     label = disk.deviceInfo.label
     assert_left_alone(one, f"everything written since its last power-on is lost on {label}.", probe="exit_code")
-    done = cure(one, "exit_code", accept_risks=["data_loss"])
+    done = repair(one, "exit_code", accept_risks=["data_loss"])
     assert verdicts(done) == ("lost", "delivered"), done.msg
 
 
@@ -360,7 +360,7 @@ def test_contradiction(own: Estate) -> None:
 def test_guest_that_stays_up(shared: Estate) -> None:
     one = lost(shared, "stays-up")
     one.tools(stays_up=True)
-    failed = cure(one, accept_risks=ACCEPTED, timeout=8)
+    failed = repair(one, accept_risks=ACCEPTED, timeout=8)
     assert failed.msg == (
         "VM stays-up was told to go down and is still up. Could not shut down the guest of VM stays-up: it was not off "
         "within 8 seconds. Shut it down from inside, or use shutdown=hard. If it goes down after all, IT STAYS OFF "
@@ -375,7 +375,7 @@ def test_tools_that_do_not_run(shared: Estate) -> None:
     one.tools(tools_running=False)
     assert_left_alone(one, "VMware Tools does not run in it", accept_risks=ACCEPTED)
     # They did not run before either, so nothing waits for them.
-    done = cure(one, accept_risks=ACCEPTED, shutdown="hard")
+    done = repair(one, accept_risks=ACCEPTED, shutdown="hard")
     assert verdicts(done) == ("lost_suspected", "delivered_assumed"), done.msg
     assert not done.get("warnings")
 
@@ -384,7 +384,7 @@ def test_tools_that_do_not_come_up(shared: Estate) -> None:
     """They may not use up the time that it takes to judge: the verdict tells what is amiss."""
     one = lost(shared, "late")
     one.tools(tools_running=False)
-    failed = cure(one, "exit_code", accept_risks=ACCEPTED, shutdown="hard", timeout=12)
+    failed = repair(one, "exit_code", accept_risks=ACCEPTED, shutdown="hard", timeout=12)
     assert failed.msg.startswith("VM late was powered on through vCenter, and the verdict is now delivered_assumed: ")
     assert "VMware Tools does not run there). VMware Tools did not come up in VM late within " in failed.msg
     assert failed["after"]["power_on"]["origin"] == "vcenter"
@@ -403,13 +403,13 @@ def test_nothing_left_to_hear(shared: Estate) -> None:
 
     vcenter.fault(method="PowerOffVM_Task", at="call", delay_ms=4000, vm=one.moid, count=1)
     with vcenter.at_call("PowerOffVM_Task", fall_silent):
-        failed = cure(one, accept_risks=ACCEPTED, shutdown="hard")
+        failed = repair(one, accept_risks=ACCEPTED, shutdown="hard")
     vcenter.control("DELETE", "faults")
     assert failed.msg.startswith("VM unheard WAS TOLD TO GO DOWN, and may be off. The connection to ")
     assert "IT STAYS OFF until somebody powers it on" in failed.msg
     assert (failed["changed"], one.is_on) == (True, False)
     assert failed["before"]["diagnosis"]["status"] == "lost_suspected"
-    done = cure(one)
+    done = repair(one)
     assert verdicts(done) == ("not_running", "delivered_assumed"), done.msg
 
 
@@ -418,7 +418,7 @@ def test_power_on_unheard(shared: Estate) -> None:
     one = lost(shared, "answerless")
     vcenter = one.vcenter
     vcenter.fault(method="PowerOnVM_Task", at="call", drop="after", vm=one.moid, count=2)
-    done = cure(one, accept_risks=ACCEPTED)
+    done = repair(one, accept_risks=ACCEPTED)
     assert "OFF" not in done.msg
     assert one.is_on
     assert verdicts(done) == ("lost_suspected", "delivered_assumed"), done.msg
@@ -429,7 +429,7 @@ def test_others_at_work(own: Estate) -> None:
     one = lost(own, "contested")
     own.vcenter.fault(method="QueryIpPools", at="call", delay_ms=4000, count=1)
     with own.vcenter.at_call("QueryIpPools", lambda: WaitForTask(one.vm.SuspendVM_Task())):
-        failed = cure(one, accept_risks=ACCEPTED)
+        failed = repair(one, accept_risks=ACCEPTED)
     calls = own.vcenter.control("GET", "calls")["methods"]
     assert "its power state was poweredOn when it was looked at and is suspended now" in failed.msg
     assert failed["changed"] is False
@@ -441,21 +441,21 @@ def test_others_at_work(own: Estate) -> None:
 def test_power_on_that_fails(shared: Estate, at: str) -> None:
     one = lost(shared, f"fails-{at}")
     one.vcenter.fault(method="PowerOnVM_Task", at=at, fault="NoPermission", vm=one.moid, count=1)
-    failed = cure(one, "exit_code")
+    failed = repair(one, "exit_code")
     assert failed.msg.startswith(f"VM {one.name} IS POWERED OFF, and vCenter did not power it on again. Could not ")
     assert "run vm_ovfenv for this VM once more" in failed.msg
     assert failed["changed"]
     assert not one.is_on
     assert failed["before"]["diagnosis"]["status"] == "lost"
     assert failed["plan"]["steps"]
-    done = cure(one, "exit_code")
+    done = repair(one, "exit_code")
     assert (done["changed"], verdicts(done)) == (True, ("not_running", "delivered")), done.msg
 
 
 def test_power_on_that_fails_of_a_vm_that_was_off(shared: Estate) -> None:
     one = shared.appliance("fails-off")
     one.vcenter.fault(method="PowerOnVM_Task", at="task", fault="InsufficientResourcesFault", vm=one.moid, count=1)
-    failed = cure(one)
+    failed = repair(one)
     assert failed.msg.startswith("Could not power on VM fails-off: ")
     assert failed["changed"] is False
 
@@ -467,7 +467,7 @@ def test_lost_connection(shared: Estate, method: str, drop: str) -> None:
     one = lost(shared, f"dropped-{method}-{drop}".lower().replace("_", "-"))
     one.vcenter.fault(method=method, at="call", drop=drop, vm=one.moid, count=1)
     shutdown = "hard" if method == "PowerOffVM_Task" else "guest"
-    result = cure(one, "exit_code", shutdown=shutdown, timeout=60)
+    result = repair(one, "exit_code", shutdown=shutdown, timeout=60)
     assert one.is_on
     assert not result.get("failed"), result.msg
     assert verdicts(result) == ("lost", "delivered")
@@ -477,7 +477,7 @@ def test_lost_connection_and_then_a_fault(shared: Estate) -> None:
     one = lost(shared, "dropped-and-refused")
     one.vcenter.fault(method="PowerOnVM_Task", at="call", drop="before", vm=one.moid, count=1)
     one.vcenter.fault(method="PowerOnVM_Task", at="task", fault="NoDiskSpace", vm=one.moid, count=1)
-    failed = cure(one, "exit_code")
+    failed = repair(one, "exit_code")
     assert failed.msg.startswith("VM dropped-and-refused IS POWERED OFF")
     assert "NoDiskSpace" in failed.msg
     assert not one.is_on
@@ -555,7 +555,7 @@ def test_instant_clone_of_another_tool(own: Estate, rules: dict[str, str], sourc
     assert unseen["before"]["diagnosis"]["status"] == "inherited"
     one.power_off()
     one.power_on()
-    assert cure(one, "exit_code")["before"]["diagnosis"]["status"] == "delivered", "it is a fork no more"
+    assert repair(one, "exit_code")["before"]["diagnosis"]["status"] == "delivered", "it is a fork no more"
 
 
 @pytest.mark.flags("-api-version", "6.7")
@@ -566,11 +566,11 @@ def test_instant_clone_of_which_nothing_tells(own: Estate) -> None:
     refused = assert_left_alone(one, "It may be an Instant Clone or fork made by another tool", probe="exit_code")
     assert refused["before"]["diagnosis"]["cause"] == "host_start_unknown"
     assert "accept it with accept_risks=may_be_fork." in refused.msg
-    done = cure(one, "exit_code", accept_risks=["may_be_fork"])
+    done = repair(one, "exit_code", accept_risks=["may_be_fork"])
     assert verdicts(done) == ("lost", "delivered"), done.msg
     whole = lost(own, "whole")
     own.vcenter.control("DELETE", "events")
-    assert verdicts(cure(whole, "exit_code")) == ("lost", "delivered"), "its disks are its own"
+    assert verdicts(repair(whole, "exit_code")) == ("lost", "delivered"), "its disks are its own"
 
 
 @pytest.mark.flags("-api-version", "6.7")
@@ -594,7 +594,7 @@ def test_instant_clone_with_its_parents_document(own: Estate) -> None:
         ("no VM &amp; no ID", nobodys),
     ):
         one.plant(document({"hostname": "golden"}, f've:vCenterId="{moid}"', adapters).replace("\n", ""))
-        moved = cure(one, "full", check=True)["before"]["diagnosis"]
+        moved = repair(one, "full", check=True)["before"]["diagnosis"]
         assert (moved["status"], moved["cause"]) == ("delivered", "foreign_id")
 
 
@@ -648,7 +648,7 @@ def test_what_the_server_holds_against_it(own: Estate) -> None:
     own.vcenter.control("DELETE", "faults")
     # That it runs now is no obstacle, and is told by the check as well.
     three = lost(own, "running")
-    done = cure(three, accept_risks=ACCEPTED)
+    done = repair(three, accept_risks=ACCEPTED)
     assert verdicts(done) == ("lost_suspected", "delivered_assumed"), done.msg
     WaitForTask(one.vm.runtime.host.EnterMaintenanceMode_Task(timeout=0))
     assert_left_alone(one, f"{why}its ESXi host is in maintenance mode.", accept_risks=ACCEPTED)

@@ -210,15 +210,15 @@ def test_children_of_a_vm_that_is_no_parent(vcenter: VCenter, answer: str) -> No
 
 @vmfork_only("nothing needs enabling for Instant Clone")
 @pytest.mark.parametrize(
-    "mishap",
+    "fault",
     [
         pytest.param({"method": "DisableForkParent_Task", "at": "task", "fault": "InvalidState"}, id="task fails"),
         pytest.param({"method": "DisableForkParent_Task", "at": "call", "fault": "InvalidState"}, id="call fails"),
         pytest.param({"method": "PowerOffVM_Task", "at": "call", "drop": "after"}, id="answer lost"),
     ],
 )
-def test_power_off_is_told_whatever_comes_after(quiesced: VCenter, mishap: dict[str, Any]) -> None:
-    quiesced.fault(count=0, **mishap)
+def test_power_off_is_told_whatever_comes_after(quiesced: VCenter, fault: dict[str, Any]) -> None:
+    quiesced.fault(count=0, **fault)
     refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
     assert refusal["changed"] is True
     assert (refusal["parent"]["power_state"], refusal["parent"]["quiesced"]) == ("poweredOff", False)

@@ -132,7 +132,7 @@ def test_cost_and_completeness(vcenter: VCenter) -> None:
 
 
 @pytest.mark.parametrize(
-    "mishap",
+    "fault",
     [
         pytest.param({"method": "ReadNextEvents", "fault": "NotAuthenticated"}, id="session ended"),
         pytest.param({"method": "ReadNextEvents", "fault": "NotAuthenticated", "after": 1}, id="session ended later"),
@@ -142,11 +142,11 @@ def test_cost_and_completeness(vcenter: VCenter) -> None:
         pytest.param({"method": "DestroyCollector", "fault": "ManagedObjectNotFound"}, id="collector gone"),
     ],
 )
-def test_mishaps_change_nothing(vcenter: VCenter, mishap: dict[str, Any]) -> None:
+def test_faults_change_nothing(vcenter: VCenter, fault: dict[str, Any]) -> None:
     with session_with(vcenter) as session:
         expected = read(session)
     with session_with(vcenter) as session:
-        vcenter.fault(**mishap, count=1)
+        vcenter.fault(**fault, count=1)
         assert read(session) == expected
     assert expected
 

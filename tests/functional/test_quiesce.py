@@ -319,7 +319,7 @@ def test_windows_is_told_to_start_powershell(windows: VCenter) -> None:
     assert_nothing_left(windows)
 
 
-# --- mishaps in the guest -------------------------------------------------------------------------------------------
+# --- faults in the guest  -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
@@ -526,17 +526,17 @@ def test_user_without_the_privilege(parent: VCenter) -> None:
 
 
 @pytest.mark.parametrize(
-    "mishap",
+    "fault",
     [
         pytest.param({"at": "task", "delay_ms": 4000}, id="the task outlives the deadline"),
         pytest.param({"at": "call", "drop": "after"}, id="answer lost"),
         pytest.param({"at": "call", "drop": "before"}, id="request lost"),
     ],
 )
-def test_payload_whose_arrival_is_not_seen(parent: VCenter, mishap: dict[str, Any]) -> None:
+def test_payload_whose_arrival_is_not_seen(parent: VCenter, fault: dict[str, Any]) -> None:
     """No script stays in guestinfo, and none appears there later."""
-    parent.fault(method="ReconfigVM_Task", count=1, **mishap)
-    if "drop" in mishap:
+    parent.fault(method="ReconfigVM_Task", count=1, **fault)
+    if "drop" in fault:
         parent.fault(method="ReconfigVM_Task", at="task", delay_ms=1000, count=1)
     began = time.monotonic()
     refusal = quiesce(parent, post_clone_script=POST_CLONE, script_delivery="guestinfo", timeout=2)

@@ -64,7 +64,7 @@ class Kinship(enum.Enum):
     """A fork of this parent by what the server says, without our record: another tool made it, or a task cut short."""
     DOUBLE = "double"
     """Our child of this parent, or a copy of it: another VM has the same BIOS UUID."""
-    STRANGER = "stranger"
+    FOREIGN = "stranger"
     """Anything else."""
 
 
@@ -95,19 +95,19 @@ def judge(
     and while a child is not persistent): one that contradicts the record wins.
     """
     if _uuid(vm, "config.instanceUuid") == _uuid(parent, "config.instanceUuid"):
-        return Verdict(Kinship.STRANGER, "it is the parent itself")
+        return Verdict(Kinship.FOREIGN, "it is the parent itself")
     group, of_parent = child_group(vm), parent_group(parent)
     record = record_of(vm)
     if record is None:
         if listed or (group and group == of_parent):
             return Verdict(Kinship.UNRECORDED, "it was forked from this parent, but not recorded by this collection")
-        return Verdict(Kinship.STRANGER, "it has no record of being forked from this parent")
+        return Verdict(Kinship.FOREIGN, "it has no record of being forked from this parent")
     if record.parent_instance_uuid.lower() != _uuid(parent, "config.instanceUuid"):
-        return Verdict(Kinship.STRANGER, "it is recorded as the child of another parent")
+        return Verdict(Kinship.FOREIGN, "it is recorded as the child of another parent")
     if own_record(vm) is None:
-        return Verdict(Kinship.STRANGER, "it is a copy of a child: the record on it was written for another VM")
+        return Verdict(Kinship.FOREIGN, "it is a copy of a child: the record on it was written for another VM")
     if group and of_parent and group != of_parent:
-        return Verdict(Kinship.STRANGER, "it belongs to the fork group of another parent")
+        return Verdict(Kinship.FOREIGN, "it belongs to the fork group of another parent")
     if _uuid(vm, "config.uuid") in shared:
         return Verdict(
             Kinship.DOUBLE, "another VM has the same BIOS UUID, so it is not known which of the two is the child"

@@ -108,7 +108,7 @@ def relate(everyone: Everyone, engine: Engine, told: t.Mapping[t.Any, t.Any]) ->
             by_group.get(identity.child_group(values) or ""),
         ]
         for parent in candidates:
-            if parent is not None and identity.judge(everyone[parent], values).kinship is not identity.Kinship.STRANGER:
+            if parent is not None and identity.judge(everyone[parent], values).kinship is not identity.Kinship.FOREIGN:
                 family.setdefault(parent, []).append(vm)
                 break
         else:

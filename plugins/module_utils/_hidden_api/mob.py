@@ -176,7 +176,7 @@ class MobCaller:
             except _errors.ConnectionFailed:  # once more, over a new connection
                 _http.ask(self._session, "GET", "/mob/logout", self._cookie(), None, LIMIT)
 
-    # --- mishaps ----------------------------------------------------------------------------------------------------
+    # --- faults -----------------------------------------------------------------------------------------------------
 
     def _not_found(self, answer: _http.Answer, shown: page.Page, vm: t.Any, method: methods.Method) -> Exception:
         """What it is that is not there: the method, the VM or the MOB."""

@@ -14,7 +14,7 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import markup
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import safe_xml
 
 if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
@@ -78,7 +78,7 @@ class Document:
 
 def parse(source: str | bytes) -> Document:
     """Read a document. Never raises: what is wrong with it stands in ``parse_error``."""
-    text = markup.decode(source)
+    text = safe_xml.decode(source)
     reader, outcome = _read(text)
     skipped: tuple[str | None, ...] = ()
     if outcome.malformed:
@@ -104,9 +104,9 @@ def parse(source: str | bytes) -> Document:
     )
 
 
-def _read(text: str) -> tuple[_Reader, markup.Outcome]:
+def _read(text: str) -> tuple[_Reader, safe_xml.Outcome]:
     reader = _Reader()
-    return reader, markup.walk(text, reader)
+    return reader, safe_xml.walk(text, reader)
 
 
 # Where a property begins, and where the section of properties ends at the latest.
@@ -121,7 +121,7 @@ def _without_malformed(text: str) -> tuple[str, list[str | None]]:
     at = 0
     for begin, end in zip(tags, [*tags[1:], len(text)], strict=False):
         piece = text[begin:end]
-        if piece.startswith("</") or markup.is_well_formed(f"<a>{piece}</a>"):
+        if piece.startswith("</") or safe_xml.is_well_formed(f"<a>{piece}</a>"):
             continue
         kept.append(text[at:begin])
         at = end
@@ -191,7 +191,7 @@ class _Reader:
         self._text = ""
         if len(self._path) == 1:
             if self._path != _ROOT:
-                raise markup.Refused(f"its root element is {_local(name)[:40]!r}, so it is no OVF environment")
+                raise safe_xml.Refused(f"its root element is {_local(name)[:40]!r}, so it is no OVF environment")
             self.environment = _named(attributes)
         elif self._path == _PROPERTY:
             self._property(self.properties, _named(attributes))
@@ -210,7 +210,7 @@ class _Reader:
         elif self._path[:-1] == _VSERVICE:
             self.vservices.append({"api": _local(name)})
         elif self._path == _AZURE:
-            raise markup.Refused("it is what Azure calls ovf-env.xml, so it is no OVF environment")
+            raise safe_xml.Refused("it is what Azure calls ovf-env.xml, so it is no OVF environment")
 
     def text(self, data: str) -> None:
         self._text += data

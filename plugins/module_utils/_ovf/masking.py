@@ -14,7 +14,7 @@ import typing as t
 from xml.sax.saxutils import escape, quoteattr
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import markup, sensitive
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import safe_xml, sensitive
 
 HIDDEN = "********"
 LEVELS = ("password", "sensitive", "all", "none")
@@ -114,7 +114,7 @@ class Mask:
         if self.level == "none":
             return text
         writer = _Writer(self)
-        outcome = markup.walk(markup.decode(text), writer, namespaces=False)
+        outcome = safe_xml.walk(safe_xml.decode(text), writer, namespaces=False)
         return writer.finish(outcome)
 
 
@@ -205,7 +205,7 @@ class _Writer:
             self._out.append(">")
             self._tag_open = False
 
-    def finish(self, outcome: markup.Outcome) -> str:
+    def finish(self, outcome: safe_xml.Outcome) -> str:
         self._close_tag()
         if outcome.error:
             self._out.append(f"<!-- withheld from here on: {outcome.error} -->")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """May this VM be power-cycled to bring its OVF environment back, and what could go wrong?
 
-Private to the collection. Pure functions; ``cure.py`` asks the server and acts. What makes us refuse stands in one
+Private to the collection. Pure functions; ``repair.py`` asks the server and acts. What makes us refuse stands in one
 table, ``REFUSALS``, and what must be accepted by name in another, ``RISK_ROWS``.
 """
 

@@ -27,9 +27,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing, losses, transitions
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -68,28 +68,28 @@ class Order:
         return "is not removed" if self.is_removal else "is not detached"
 
 
-def named(parent: Parent, wanted: t.Sequence[Wanted], order: Order) -> list[Result]:
+def named(parent: Parent, wanted: t.Sequence[ChildSpec], order: Order) -> list[Result]:
     """Remove or detach the named children; a foreign VM of that name is an error for a removal and is left alone."""
-    places = Places(parent, wanted)
+    placement = Placement(parent, wanted)
     standings, everyone = existing.survey(
-        parent, order.deadline, {one.name: places.folder_of(one) for one in wanted}, {}
+        parent, order.deadline, {one.name: placement.folder_of(one) for one in wanted}, {}
     )
     results = []
     for one in wanted:
-        standing = standings[one.name]
-        error = standing.error
-        is_foreign = standing.verdict is not None and not standing.verdict.is_child
-        if is_foreign and (order.is_removal or not _is_nobodys(standing, parent)):
-            error = existing.stranger(one.name, standing, order.refusal)
-        if standing.found is None and error is None and not order.is_removal:
+        existing_vm = standings[one.name]
+        error = existing_vm.error
+        is_foreign = existing_vm.verdict is not None and not existing_vm.verdict.is_child
+        if is_foreign and (order.is_removal or not _is_nobodys(existing_vm, parent)):
+            error = existing.stranger(one.name, existing_vm, order.refusal)
+        if existing_vm.found is None and error is None and not order.is_removal:
             near = _inventory.similar([one.name], _inventory.plain_names(everyone).values())
             error = f"VM {one.name} was not found, so it is not detached.{near} Check the name and the folder."
         if error is not None:
             results.append(Result(one.name, "failed", facts=facts.no_vm(one.name, parent.engine), error=error))
-        elif standing.found is None:
+        elif existing_vm.found is None:
             results.append(Result(one.name, "absent", facts=facts.no_vm(one.name, parent.engine)))
         else:
-            results.append(_concerned(parent, standing.found, order, is_ours=not is_foreign))
+            results.append(_concerned(parent, existing_vm.found, order, is_ours=not is_foreign))
     _carry_out(parent, results, order)
     return results
 
@@ -101,7 +101,7 @@ def every(parent: Parent, order: Order) -> list[Result]:
         if verdict.is_child:
             results.append(_concerned(parent, found, order))
         elif verdict.kinship is identity.Kinship.DOUBLE:
-            error = existing.stranger(found.name, existing.Standing(found, verdict), order.refusal)
+            error = existing.stranger(found.name, existing.ExistingVm(found, verdict), order.refusal)
             described = facts.child(found, parent.engine, None, parent.values)
             results.append(Result(found.name, "failed", facts=described, error=error))
     _carry_out(parent, results, order, by_name=False)
@@ -134,9 +134,9 @@ def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[
             one.facts["power_state"] = "poweredOff"
 
 
-def _is_nobodys(standing: existing.Standing, parent: Parent) -> bool:
+def _is_nobodys(existing_vm: existing.ExistingVm, parent: Parent) -> bool:
     """Whether a VM of a child's name is in the state that detaching brings about: it has no record that is its own."""
-    found, verdict = t.cast(_inventory.Found, standing.found), t.cast(identity.Verdict, standing.verdict)
+    found, verdict = t.cast(_inventory.Found, existing_vm.found), t.cast(identity.Verdict, existing_vm.verdict)
     return identity.own_record(found.values) is None and not identity.is_half_made(verdict, found.values, parent.values)
 
 
@@ -359,12 +359,12 @@ class _Batch:
         """Names of the VMs' own children; before vSphere 6.5 the server is asked about those that are fork parents."""
         session, engine = self.parent.session, self.parent.engine
         result = {vm: children(values) for vm, values in now.items()}
-        book = engine.book
-        if book is not None:
+        registry = engine.registry
+        if registry is not None:
             jobs: dict[t.Any, _tasks.Job] = {
                 vm: (
                     f"Could not list the children of child {self.names[vm]}",
-                    functools.partial(book.list_children, vm),
+                    functools.partial(registry.list_children, vm),
                 )
                 for vm, values in now.items()
                 if engine.is_enabled(values) and identity.parent_group(values) is None
@@ -403,7 +403,7 @@ def _is_made_by_us(
 ) -> bool:
     """Whether a VM without a record is the one that this task had the server make: it carries what the task chose."""
     return (
-        verdict.kinship in (identity.Kinship.UNRECORDED, identity.Kinship.STRANGER)
+        verdict.kinship in (identity.Kinship.UNRECORDED, identity.Kinship.FOREIGN)
         and identity.record_of(values) is None
         and identity.bears_mark(values, child.nonce, child.bios_uuid)
         and (values.get("config.uuid") or "").lower() not in shared

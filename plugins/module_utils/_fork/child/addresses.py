@@ -14,7 +14,7 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import PREFIXES, Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import PREFIXES, ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.facts import NO_DEVICE
 
 IPAddress = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
@@ -38,7 +38,7 @@ _KEY = re.compile(
 """Keys under which public scripts read an address: ``ipaddress``, ``ip0.address``, ``guestinfo.ic.ipaddress`` …"""
 
 
-def addresses(child: Wanted) -> dict[IPAddress, str]:
+def addresses(child: ChildSpec) -> dict[IPAddress, str]:
     """Return the addresses that a child's config params give it, each with the text as the task has it.
 
     The text of a secret is where it stands in the task.
@@ -66,7 +66,7 @@ def parse(text: str) -> IPAddress | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def paths(children: t.Sequence[Wanted]) -> list[str]:
+def paths(children: t.Sequence[ChildSpec]) -> list[str]:
     """Return the properties of all VMs that :func:`conflicts` needs: none, where no address is given."""
     result: list[str] = []
     if any(addresses(child) for child in children):
@@ -80,7 +80,7 @@ _DOTTED = re.compile(r"\d+(\.\d+){3}(/\d+)?")
 """What can be meant only as an IPv4 address, or as a netmask."""
 
 
-def _check_values(child: Wanted) -> None:
+def _check_values(child: ChildSpec) -> None:
     """Refuse values that look like an IPv4 address and are none, under the keys that the shipped script reads, too.
 
     Anything else may be meant for a script of the user's own, such as ``ipaddress: dhcp``.
@@ -107,13 +107,13 @@ def _is_possible(text: str, is_netmask: bool) -> bool:
     return True
 
 
-def check(children: t.Sequence[Wanted], ip_network: IPNetwork | None) -> None:
+def check(children: t.Sequence[ChildSpec], ip_network: IPNetwork | None) -> None:
     """Refuse what needs no server to be seen.
 
     :raises _errors.BadInput: an address is not valid, two children of one network are given the same address, or an
         address is outside of ``ip_network``.
     """
-    owners: dict[tuple[t.Any, IPAddress], tuple[Wanted, str]] = {}
+    owners: dict[tuple[t.Any, IPAddress], tuple[ChildSpec, str]] = {}
     for child in children:
         _check_values(child)
         given = addresses(child)
@@ -129,7 +129,7 @@ def check(children: t.Sequence[Wanted], ip_network: IPNetwork | None) -> None:
             _check_inside(child, given, ip_network)
 
 
-def _check_inside(child: Wanted, given: t.Mapping[IPAddress, str], ip_network: IPNetwork) -> None:
+def _check_inside(child: ChildSpec, given: t.Mapping[IPAddress, str], ip_network: IPNetwork) -> None:
     """Refuse a child all of whose addresses of the network's version are ones that it cannot have there."""
     same_version = {one: text for one, text in given.items() if one.version == ip_network.version}
     if not same_version:
@@ -150,12 +150,12 @@ def _check_inside(child: Wanted, given: t.Mapping[IPAddress, str], ip_network: I
             )
 
 
-def _named(child: Wanted) -> t.Any:
+def _named(child: ChildSpec) -> t.Any:
     """Return what the task says about the child's networks: children for which it says the same share them."""
     return tuple(sorted((one.label or "", one.position, one.network) for one in child.networks if one.network))
 
 
-def suspects(children: t.Sequence[Wanted], others: t.Mapping[t.Any, Values]) -> list[t.Any]:
+def suspects(children: t.Sequence[ChildSpec], others: t.Mapping[t.Any, Values]) -> list[t.Any]:
     """Return the VMs that have an address which a child is given, on whatever network."""
     given = {address for child in children for address in addresses(child)}
     return [vm for vm, values in others.items() if not given.isdisjoint(_held(values))]
@@ -171,7 +171,7 @@ class Conflicts(t.NamedTuple):
 def conflicts(
     parent_name: str,
     parent: Values,
-    children: t.Sequence[Wanted],
+    children: t.Sequence[ChildSpec],
     others: t.Mapping[t.Any, Values],
     shown: networks.Shown,
 ) -> Conflicts:

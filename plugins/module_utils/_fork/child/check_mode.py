@@ -15,7 +15,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _pr
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import creation
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Request
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -23,8 +23,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 def foresee(
     parent: Parent,
-    places: Places,
-    ways: t.Mapping[str, transitions.Next],
+    placement: Placement,
+    ways: t.Mapping[str, transitions.Transition],
     deadline: Deadline,
     is_ready: bool,
     warn: t.Callable[[str], None],
@@ -35,10 +35,10 @@ def foresee(
     """
     if not parent.engine.is_born_running:
         _warn_of_snapshot(parent, ways, warn)
-    steps = {name: _steps(parent, places, child, request) for name, (child, request) in ways.items()}
+    steps = {name: _steps(parent, placement, child, request) for name, (child, request) in ways.items()}
     refused = _privileges.refusals(parent.session, steps)
     created = [child for child, request in ways.values() if request is Request.CREATE and child.name not in refused]
-    told, warned = _ask_beforehand(parent, places, created, deadline, warn)
+    told, warned = _ask_beforehand(parent, placement, created, deadline, warn)
     # Of a parent that is not ready it may be true only until an earlier task of the play has done its work.
     if is_ready:
         refused.update(told)
@@ -52,7 +52,9 @@ def foresee(
     }
 
 
-def _warn_of_snapshot(parent: Parent, ways: t.Mapping[str, transitions.Next], warn: t.Callable[[str], None]) -> None:
+def _warn_of_snapshot(
+    parent: Parent, ways: t.Mapping[str, transitions.Transition], warn: t.Callable[[str], None]
+) -> None:
     if any(child.wanted.persistent and request is Request.CREATE for child, request in ways.values()):
         now = _properties.read(parent.session, [parent.vm], ["snapshot"])
         if "snapshot" not in now.get(parent.vm, {}):
@@ -64,7 +66,7 @@ def _warn_of_snapshot(parent: Parent, ways: t.Mapping[str, transitions.Next], wa
 
 def _ask_beforehand(
     parent: Parent,
-    places: Places,
+    placement: Placement,
     created: t.Sequence[transitions.Child],
     deadline: Deadline,
     warn: t.Callable[[str], None],
@@ -72,7 +74,7 @@ def _ask_beforehand(
     """For each child that the server would not make, its error; and the server's warnings."""
     jobs: dict[t.Any, _tasks.Job] = {}
     for child in created if parent.engine.can_foresee else ():
-        ask = functools.partial(parent.engine.foresee, parent.vm, creation(child, places))
+        ask = functools.partial(parent.engine.foresee, parent.vm, creation(child, placement))
         jobs[child.name] = ("Could not ask vCenter beforehand", ask)
     refused: dict[str, _errors.Error] = {}
     warned: dict[str, list[str]] = {}
@@ -95,9 +97,11 @@ def _ask_beforehand(
     return refused, [f"{', '.join(names)}: {remark}" for remark, names in warned.items()]
 
 
-def _steps(parent: Parent, places: Places, child: transitions.Child, request: Request | None) -> list[_privileges.Step]:
+def _steps(
+    parent: Parent, placement: Placement, child: transitions.Child, request: Request | None
+) -> list[_privileges.Step]:
     """The calls that a child still needs."""
-    where = {name: (place,) for name, place in places.location(child).items()}
+    where = {name: (place,) for name, place in placement.location(child).items()}
     # A VM takes its permissions from its folder and from its resource pool.
     vm = (child.vm,) if child.vm is not None else (*where.get("folder", ()), *where.get("pool", ()))
     steps = []
@@ -109,7 +113,7 @@ def _steps(parent: Parent, places: Places, child: transitions.Child, request: Re
                 steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
             steps += [
                 _privileges.Step(what, "InstantClone_Task network", network=(network,))
-                for network in places.networks_of(child)
+                for network in placement.networks_of(child)
             ]
         elif one is Request.POWER_ON:
             steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))

@@ -26,9 +26,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing, networks, transitions
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Request, Step
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import ChildRequest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import CreateRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
@@ -62,7 +62,7 @@ class Executor:
     def __init__(
         self,
         parent: Parent,
-        places: Places,
+        placement: Placement,
         deadline: Deadline,
         concurrency: int,
         before: t.Container[t.Any] = (),
@@ -70,7 +70,7 @@ class Executor:
     ) -> None:
         self._parent = parent
         self._session = parent.session
-        self._places = places
+        self._places = placement
         self._deadline = deadline
         self._seconds = deadline.seconds
         self._concurrency = concurrency
@@ -94,7 +94,7 @@ class Executor:
         self._busy: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
 
-    def run(self, ways: t.Iterable[transitions.Next]) -> list[Child]:
+    def run(self, ways: t.Iterable[transitions.Transition]) -> list[Child]:
         """Bring every child to its end; the children are returned in the same order.
 
         A signal fails the children that are not done. It stays in the session's budget, and so ends the task.
@@ -128,7 +128,7 @@ class Executor:
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def _take(self, way: transitions.Next) -> None:
+    def _take(self, way: transitions.Transition) -> None:
         child, request = way
         self._children[child.name] = child
         if child.step is Step.SETTLING:
@@ -167,7 +167,7 @@ class Executor:
             elif changed in self._in_the_way:
                 self._look_at_what_is_in_the_way(changed, None if values is None else known)
             elif changed in self._vms:
-                self._tell(self._vms[changed], transitions.News(None if values is None else known))
+                self._tell(self._vms[changed], transitions.PropertyUpdate(None if values is None else known))
         for name in [name for name, patience in self._settling.items() if patience.passed]:
             self._tell(name, transitions.Settled())
 
@@ -232,7 +232,7 @@ class Executor:
         try:
             there = existing.look(self._parent, self._deadline, {name: self._places.folder(child)}, {})[name]
         except (vmodl.MethodFault, _errors.Error):
-            there = existing.Standing(None, None)
+            there = existing.ExistingVm(None, None)
         if there.found is None or there.verdict is None:
             self._tell(name, transitions.Failed(there.error or error.sentence, error.fault))
             return
@@ -301,7 +301,7 @@ class Executor:
                     name,
                     transitions.Failed(sentence, goes_on=goes_on)
                     if self._is_overdue
-                    else transitions.Overdue(sentence, goes_on, self._session.budget.signal is not None),
+                    else transitions.DeadlinePassed(sentence, goes_on, self._session.budget.signal is not None),
                 )
         # The end of a request that a child has left behind says nothing of its present one.
         self._tasks = {
@@ -464,7 +464,7 @@ class Executor:
     def _find_created(self, name: str) -> t.Any:
         """The child that was made, by what the server tells of it."""
         child = self._children[name]
-        if self._parent.engine.book is None:
+        if self._parent.engine.registry is None:
             return self._find_by_nonce(child)
         folder = self._places.folder(child)
         found = self._session.ask(self._session.content.searchIndex.FindChild, folder, _inventory.escape(name))
@@ -489,17 +489,17 @@ class Executor:
         return {vim.Task: _tasks.PATHS, vim.VirtualMachine: paths}
 
 
-def creation(child: Child, places: Places) -> ChildRequest:
+def creation(child: Child, placement: Placement) -> CreateRequest:
     """What the server is asked for when a child is made."""
-    return ChildRequest(
+    return CreateRequest(
         name=_inventory.escape(child.name),
         persistent=child.wanted.persistent,
         params=child.params,
-        location=places.location(child),
+        location=placement.location(child),
         bios_uuid=child.bios_uuid,
         record=child.record if child.goal.is_born_running else {},
         inherited=_extra_config.mapping(child.goal.parent),
-        device_changes=places.device_changes(child),
+        device_changes=placement.device_changes(child),
     )
 
 

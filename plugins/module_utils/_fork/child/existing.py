@@ -19,7 +19,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
-class Standing(t.NamedTuple):
+class ExistingVm(t.NamedTuple):
     """What there is under a wanted name."""
 
     found: _inventory.Found | None
@@ -32,7 +32,7 @@ class Standing(t.NamedTuple):
 class Survey(t.NamedTuple):
     """What there is before anything is made."""
 
-    standings: dict[str, Standing]
+    standings: dict[str, ExistingVm]
     """What there is under each wanted name."""
     everyone: dict[t.Any, _properties.Values]
     """All VMs that the user may see, with the properties that were asked for."""
@@ -49,7 +49,7 @@ def same_name(one: str, other: str) -> bool:
 
 def look(
     parent: Parent, deadline: Deadline, folders: t.Mapping[str, t.Any], uuids: t.Mapping[str, str | None]
-) -> dict[str, Standing]:
+) -> dict[str, ExistingVm]:
     """Return :attr:`Survey.standings` alone; see :func:`survey`."""
     return survey(parent, deadline, folders, uuids).standings
 
@@ -115,26 +115,26 @@ def _is_elsewhere(found: _inventory.Found, parent: Parent) -> bool:
 
 
 def _with_free_uuid(
-    name: str, standing: Standing, uuid: str | None, everyone: dict[t.Any, _properties.Values]
-) -> Standing:
+    name: str, existing_vm: ExistingVm, uuid: str | None, everyone: dict[t.Any, _properties.Values]
+) -> ExistingVm:
     """A new VM with the BIOS UUID of another one could not be told from it ever after."""
-    if uuid is None or standing.found is not None or standing.error is not None:
-        return standing
+    if uuid is None or existing_vm.found is not None or existing_vm.error is not None:
+        return existing_vm
     owners = [vm for vm, values in everyone.items() if (values.get("config.uuid") or "").lower() == uuid.lower()]
     if not owners:
-        return standing
+        return existing_vm
     moid = owners[0]._GetMoId()
     owner = _inventory.plain_names(everyone).get(owners[0], "without a name")
-    return Standing(
+    return ExistingVm(
         None, None, f"Child {name} is not made: VM {owner} ({moid}) has the bios_uuid {uuid}. Give another one."
     )
 
 
 def _is_unclear(found: _inventory.Found, verdict: identity.Verdict) -> bool:
-    return verdict.kinship is identity.Kinship.STRANGER and identity.record_of(found.values) is None
+    return verdict.kinship is identity.Kinship.FOREIGN and identity.record_of(found.values) is None
 
 
-def _standing(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, identity.Verdict]]) -> Standing:
+def _standing(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, identity.Verdict]]) -> ExistingVm:
     """Judge the VMs whose names are the same, but perhaps for their spelling."""
     judged = [each for each in alike if each[0].name == name]
     ours = [each for each in judged if each[1].is_child]
@@ -142,24 +142,24 @@ def _standing(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, iden
     best = [each for each in ours if each in here] or ours
     if len(best) > 1:
         where = ", ".join(sorted(each[0].inventory_path for each in best))
-        return Standing(None, None, f"Child {name} exists more than once: {where}. Rename or remove all but one.")
+        return ExistingVm(None, None, f"Child {name} exists more than once: {where}. Rename or remove all but one.")
     if best or here:
-        return Standing(*(best or here)[0])
+        return ExistingVm(*(best or here)[0])
     others = [found for found, verdict in alike if found.name != name and (verdict.is_child or found.folder == folder)]
     if others:
         listed = ", ".join(sorted(f"{one.name} ({one.moid}) at {one.inventory_path}" for one in others))
-        return Standing(
+        return ExistingVm(
             None,
             None,
             f"VM {name} was not found, but there is {listed}, whose name differs {_inventory.ALIKE}. "
             "Nothing was changed. Write the name as vCenter shows it, or choose another one.",
         )
-    return Standing(None, None)
+    return ExistingVm(None, None)
 
 
-def stranger(name: str, standing: Standing, consequence: str) -> str:
+def stranger(name: str, existing_vm: ExistingVm, consequence: str) -> str:
     """The sentence about a VM that has a child's name and is not our child."""
-    found, verdict = t.cast(_inventory.Found, standing.found), t.cast(identity.Verdict, standing.verdict)
+    found, verdict = t.cast(_inventory.Found, existing_vm.found), t.cast(identity.Verdict, existing_vm.verdict)
     return (
         f"VM {name} at {found.inventory_path} ({found.moid}) is no child that this collection made of this "
         f"parent, and {consequence}: "

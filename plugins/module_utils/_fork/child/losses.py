@@ -113,12 +113,12 @@ def added_disks(parent: t.Mapping[str, t.Any], child: t.Mapping[str, t.Any]) -> 
     """
     of_parent = _disks(parent)
     files = {file for disk in of_parent for file in _files(disk)}
-    places = {(_place(parent, disk), disk.capacityInKB) for disk in of_parent}
+    placement = {(_place(parent, disk), disk.capacityInKB) for disk in of_parent}
     own = _directory(child.get("config.files.vmPathName") or "")
     result = []
     for disk in _disks(child):
         chain = _files(disk)
-        stays = (_place(child, disk), disk.capacityInKB) in places and chain and _directory(chain[0]) == own
+        stays = (_place(child, disk), disk.capacityInKB) in placement and chain and _directory(chain[0]) == own
         # The parent's own file, attached as it is, would be deleted with the child.
         linked = bool(files.intersection(chain[1:])) and chain[0] not in files
         if not (linked or stays):

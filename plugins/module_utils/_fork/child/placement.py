@@ -12,19 +12,19 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks, port_groups, transitions
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
-class Places:
+class Placement:
     """Where children go, by what the task names: folders at once, the rest for children that are to be made.
 
     :ivar defaults: where the others go, if that is to be said: arguments of a VirtualMachineRelocateSpec.
     :ivar networks: the networks that are named for children which are to be made.
     """
 
-    def __init__(self, parent: Parent, wanted: t.Sequence[Wanted]) -> None:
+    def __init__(self, parent: Parent, wanted: t.Sequence[ChildSpec]) -> None:
         self._parent = parent
         self.defaults: dict[str, t.Any] = {}
         self.networks = port_groups.Found()
@@ -34,7 +34,7 @@ class Places:
         for path in dict.fromkeys(one.folder for one in wanted if one.folder is not None):
             self._folders[path] = _inventory.find_folder(parent.session, path, parent.found.datacenter)
 
-    def look_up(self, missing: t.Sequence[Wanted]) -> None:
+    def look_up(self, missing: t.Sequence[ChildSpec]) -> None:
         """Look up the datastores, resource pools and networks of children that are to be made."""
         session, datacenter = self._parent.session, self._parent.found.datacenter
         datastores = {one.datastore for one in missing if one.datastore is not None}
@@ -94,7 +94,7 @@ class Places:
             )
         return max(usable, key=lambda member: usable[member])
 
-    def folder_of(self, wanted: Wanted) -> t.Any:
+    def folder_of(self, wanted: ChildSpec) -> t.Any:
         """The folder a child is to be in; the parent's when the task names none."""
         return self._folders[wanted.folder] if wanted.folder is not None else self._parent.found.folder
 
@@ -105,12 +105,12 @@ class Places:
     def location(self, child: transitions.Child) -> dict[str, t.Any]:
         """Where a child goes: arguments of a VirtualMachineRelocateSpec."""
         wanted = child.wanted
-        places = {
+        placement = {
             "folder": self.folder_of(wanted),
             "datastore": self._datastores.get(wanted.datastore or ""),
             "pool": self._pools.get(wanted.resource_pool or ""),
         }
-        return {**self.defaults, **{name: place for name, place in places.items() if place is not None}}
+        return {**self.defaults, **{name: place for name, place in placement.items() if place is not None}}
 
     def device_changes(self, child: transitions.Child) -> list[t.Any]:
         """What a child's creation changes of the parent's adapters."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
@@ -38,7 +38,7 @@ class Found:
     port_groups: t.Mapping[t.Any, _properties.Values] = field(default_factory=dict)
 
 
-def find(parent: Parent, children: t.Sequence[Wanted]) -> Found:
+def find(parent: Parent, children: t.Sequence[ChildSpec]) -> Found:
     """The networks that are named for children, which must be in the parent's datacenter.
 
     :raises _errors.NotFound: there is none, or the user cannot see enough of it.
@@ -107,7 +107,7 @@ def _of_segments(parent: Parent, backings: t.Iterable[t.Any]) -> dict[str, list[
     return result
 
 
-def shortages(parent: Parent, children: t.Sequence[Wanted], found: Found) -> dict[str, str]:
+def shortages(parent: Parent, children: t.Sequence[ChildSpec], found: Found) -> dict[str, str]:
     """For each child that cannot be made for want of free ports, the sentence that says so.
 
     Free ports are handed out in the order of the task; a child that goes

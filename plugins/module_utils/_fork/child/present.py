@@ -27,9 +27,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import check_mode as foresight
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import ADDRESS_SECONDS, Executor
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
@@ -39,7 +39,7 @@ MOST_DELTAS, MANY_DELTAS = 255, 100
 
 
 @dataclass(frozen=True)
-class How:
+class CreateOptions:
     """How children are made.
 
     :param concurrency: how many at a time.
@@ -55,10 +55,10 @@ class How:
 
 def make(
     parent: Parent,
-    wanted: t.Sequence[Wanted],
+    wanted: t.Sequence[ChildSpec],
     goal: transitions.Goal,
     deadline: Deadline,
-    how: How,
+    how: CreateOptions,
     warn: t.Callable[[str], None],
 ) -> list[Result]:
     """Make the children that are missing, and bring all to the goal.
@@ -68,8 +68,8 @@ def make(
     parent.engine.check(wanted, how.allow_running_parent)
     for one in wanted:
         networks.check_against_parent(parent.name, parent.values, one.networks)
-    places = Places(parent, wanted)
-    folders = {one.name: places.folder_of(one) for one in wanted}
+    placement = Placement(parent, wanted)
+    folders = {one.name: placement.folder_of(one) for one in wanted}
     uuids = {one.name: one.bios_uuid for one in wanted}
     standings, everyone = existing.survey(parent, deadline, folders, uuids, addresses.paths(wanted))
     refused = {one.name: _refusal(one, standings[one.name], parent) for one in wanted}
@@ -81,44 +81,44 @@ def make(
         if how.allow_running_parent or not parent.is_on:  # else an earlier task of the play would quiesce it
             warn(obstacle)
     if missing and (how.check_mode or parent.engine.is_born_running):
-        places.look_up_defaults()
+        placement.look_up_defaults()
     if missing:
-        places.look_up(missing)
-        goal = replace(goal, shown_networks=places.networks.shown)
-        _refuse_conflicts(parent, missing, everyone, places, warn)
-        refused.update(port_groups.shortages(parent, missing, places.networks))
+        placement.look_up(missing)
+        goal = replace(goal, shown_networks=placement.networks.shown)
+        _refuse_conflicts(parent, missing, everyone, placement, warn)
+        refused.update(port_groups.shortages(parent, missing, placement.networks))
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
     if how.check_mode:
-        done, seconds = foresight.foresee(parent, places, ways, deadline, obstacle is None, warn), {}
+        done, seconds = foresight.foresee(parent, placement, ways, deadline, obstacle is None, warn), {}
     else:
-        executor = Executor(parent, places, deadline, how.concurrency, everyone, how.address_timeout)
+        executor = Executor(parent, placement, deadline, how.concurrency, everyone, how.address_timeout)
         done = {child.name: child for child in executor.run(ways.values())}
         for warning in (one for child in done.values() for one in child.warnings):
             warn(warning)
         seconds = executor.seconds
     results = []
     for one in wanted:
-        standing, child = standings[one.name], done.get(one.name)
+        existing_vm, child = standings[one.name], done.get(one.name)
         results.append(
             Result(
                 one.name,
                 state=_state(child),
-                before=_power_state(standing),
+                before=_power_state(existing_vm),
                 changed=child is not None and child.changed,
                 child=child,
                 seconds=seconds.get(one.name, 0.0),
                 error=refused[one.name] if child is None else child.error,
             )
         )
-    _describe(parent, places, results, warn)
+    _describe(parent, placement, results, warn)
     return results
 
 
 def _refuse_conflicts(
     parent: Parent,
-    missing: t.Sequence[Wanted],
+    missing: t.Sequence[ChildSpec],
     everyone: t.Mapping[t.Any, _properties.Values],
-    places: Places,
+    placement: Placement,
     warn: t.Callable[[str], None],
 ) -> None:
     """Refuse addresses that other VMs have.
@@ -129,7 +129,7 @@ def _refuse_conflicts(
     suspects = addresses.suspects(missing, others)
     adapters = _properties.read(parent.session, suspects, addresses.ADAPTER_PATHS) if suspects else {}
     others.update({vm: {**others[vm], **adapters.get(vm, {})} for vm in suspects})
-    found = addresses.conflicts(parent.name, parent.values, missing, others, places.networks.shown)
+    found = addresses.conflicts(parent.name, parent.values, missing, others, placement.networks.shown)
     for warning in found.warnings:
         warn(warning)
     if found.refused:
@@ -148,7 +148,7 @@ def _unreported(parent: Parent, goal: transitions.Goal) -> str | None:
 
 
 def _obstacle(
-    parent: Parent, goal: transitions.Goal, how: How, missing: int, warn: t.Callable[[str], None]
+    parent: Parent, goal: transitions.Goal, how: CreateOptions, missing: int, warn: t.Callable[[str], None]
 ) -> str | None:
     """Why children cannot be made of the parent as it is, as a whole sentence."""
     if parent.is_quiesced:
@@ -189,21 +189,21 @@ def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[st
     return None
 
 
-def _refusal(wanted: Wanted, standing: existing.Standing, parent: Parent) -> str | None:
+def _refusal(wanted: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent) -> str | None:
     """Why this child cannot be: its name is taken."""
-    if standing.error is not None:
-        return standing.error
-    if standing.found is None or standing.verdict is None or standing.verdict.is_child:
+    if existing_vm.error is not None:
+        return existing_vm.error
+    if existing_vm.found is None or existing_vm.verdict is None or existing_vm.verdict.is_child:
         return None
-    if identity.is_half_made(standing.verdict, standing.found.values, parent.values):
+    if identity.is_half_made(existing_vm.verdict, existing_vm.found.values, parent.values):
         return None  # a task of ours was cut short before it ever ran: it is finished now
-    return existing.stranger(wanted.name, standing, "is left alone")
+    return existing.stranger(wanted.name, existing_vm, "is left alone")
 
 
-def _way(wanted: Wanted, goal: transitions.Goal, standing: existing.Standing) -> transitions.Next:
-    if standing.found is None:
+def _way(wanted: ChildSpec, goal: transitions.Goal, existing_vm: existing.ExistingVm) -> transitions.Transition:
+    if existing_vm.found is None:
         return transitions.begin(wanted, goal)
-    return transitions.resume(wanted, goal, standing.found.vm, standing.found.values)
+    return transitions.resume(wanted, goal, existing_vm.found.vm, existing_vm.found.values)
 
 
 def _state(child: transitions.Child | None) -> str:
@@ -212,18 +212,18 @@ def _state(child: transitions.Child | None) -> str:
     return "existing" if child.existed else "created"
 
 
-def _power_state(standing: existing.Standing) -> str | None:
-    return str(standing.found.values.get("runtime.powerState")) if standing.found is not None else None
+def _power_state(existing_vm: existing.ExistingVm) -> str | None:
+    return str(existing_vm.found.values.get("runtime.powerState")) if existing_vm.found is not None else None
 
 
-def _describe(parent: Parent, places: Places, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
+def _describe(parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
     """Fill in what the children's VMs are like now: two requests for any number.
 
     When the server is lost the children are told all the same, by what is known of them.
     """
     try:
         with parent.session.clean_up():
-            _read_facts(parent, places, results, warn)
+            _read_facts(parent, placement, results, warn)
     except (_errors.Error, vmodl.MethodFault):
         for result in results:
             vm = result.child.vm if result.child is not None else None
@@ -233,7 +233,9 @@ def _describe(parent: Parent, places: Places, results: t.Sequence[Result], warn:
             }
 
 
-def _read_facts(parent: Parent, places: Places, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
+def _read_facts(
+    parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]
+) -> None:
     vms = [one.child.vm for one in results if one.child is not None and one.child.vm is not None]
     found = {one.vm: one for one in _inventory.locate(parent.session, vms, parents.paths(parent.engine))}
     hosts = {one.values["runtime.host"] for one in found.values() if one.values.get("runtime.host") is not None}
@@ -245,7 +247,7 @@ def _read_facts(parent: Parent, places: Places, results: t.Sequence[Result], war
             continue
         host_name = host_names.get(now.values.get("runtime.host"))
         result.facts = facts.child(now, parent.engine, host_name, parent.values)
-        asked = places.folder(t.cast(transitions.Child, result.child))
+        asked = placement.folder(t.cast(transitions.Child, result.child))
         if result.state == "created" and asked is not None and now.folder != asked:
             # The sources contradict each other on whether a server follows the folder that it is given.
             warn(

@@ -36,7 +36,7 @@ PREFIXES = ("", "guestinfo.fork.", "guestinfo.ic.")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ChildSpec:
     """One child. Places are names or paths as the user gave them."""
 
     name: str
@@ -60,7 +60,7 @@ class Wanted:
         return {**self.config_params, **self.secret_config_params}
 
 
-def children(params: t.Mapping[str, t.Any]) -> list[Wanted]:
+def children(params: t.Mapping[str, t.Any]) -> list[ChildSpec]:
     """Return the children that a task names, by ``name`` or by ``children[]``.
 
     :raises _errors.BadInput: a name or a value cannot be right.
@@ -88,7 +88,7 @@ def children(params: t.Mapping[str, t.Any]) -> list[Wanted]:
     return result
 
 
-def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
+def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> ChildSpec:
     name = entry["name"]
     _inventory.check_name(name)
     if name != name.strip():
@@ -109,7 +109,7 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> Wanted:
             f"Child {name}: {both[0]} stands in config_params and in secret_config_params. Leave it in one of them."
         )
     _add_host_name(name, public, {*public, *secrets})
-    return Wanted(
+    return ChildSpec(
         name=name,
         config_params=public,
         secret_config_params=secrets,
@@ -142,7 +142,7 @@ def _value_of(params: t.Mapping[str, str], key: str) -> str | None:
     return next((params[prefix + key] for prefix in PREFIXES if prefix + key in params), None)
 
 
-def remarks(children: t.Sequence[Wanted]) -> list[str]:
+def remarks(children: t.Sequence[ChildSpec]) -> list[str]:
     """Return warnings about children that would be hard to tell apart in the network, as sentences."""
     result: list[str] = []
     nameless = [

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _inventory, _power, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 GOALS = ("created", "powered_on", "tools", "ip_address", "post_clone")
@@ -81,7 +81,7 @@ class Failed(t.NamedTuple):
     goes_on: bool = False
 
 
-class Overdue(t.NamedTuple):
+class DeadlinePassed(t.NamedTuple):
     """The time is over: nothing is begun any more, but what was begun must not be left anyhow.
 
     :param goes_on: see :class:`Failed`.
@@ -93,7 +93,7 @@ class Overdue(t.NamedTuple):
     early: bool = False
 
 
-class News(t.NamedTuple):
+class PropertyUpdate(t.NamedTuple):
     """Properties of the child changed; ``None``: the VM is gone."""
 
     values: t.Mapping[str, t.Any] | None
@@ -103,7 +103,7 @@ class Settled(t.NamedTuple):
     """VMware Tools was given time to report the child's address, and vCenter to show its adapters connected."""
 
 
-Event = t.Union[Created, Succeeded, Failed, Overdue, News, Settled]
+Event = t.Union[Created, Succeeded, Failed, DeadlinePassed, PropertyUpdate, Settled]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Child:
     :param warnings: what is to be said of it, though it has not failed.
     """
 
-    wanted: Wanted
+    wanted: ChildSpec
     goal: Goal
     step: Step = Step.CREATING
     vm: t.Any = None
@@ -325,16 +325,16 @@ class Child:
         return keys
 
 
-Next = t.Tuple[Child, t.Optional[Request]]  # noqa: UP006, UP045, ansible-test reads aliases as Python 3.8 would
+Transition = t.Tuple[Child, t.Optional[Request]]  # noqa: UP006, UP045, ansible-test reads aliases as Python 3.8 would
 
 
-def begin(wanted: Wanted, goal: Goal) -> Next:
+def begin(wanted: ChildSpec, goal: Goal) -> Transition:
     """A child that does not exist yet."""
     bios_uuid = wanted.bios_uuid or (str(uuid.uuid4()) if goal.is_born_running else None)
     return Child(wanted, goal, bios_uuid=bios_uuid, started=goal.is_born_running), Request.CREATE
 
 
-def resume(wanted: Wanted, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Next:
+def resume(wanted: ChildSpec, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Transition:
     """A child that exists: a recorded one, or one that a task cut short left without a record."""
     record = identity.record_of(values)
     child = Child(wanted, goal, vm=vm, values=values, existed=True, seen_on=_power.is_on(values))
@@ -380,17 +380,17 @@ def ahead(child: Child, request: Request | None) -> list[Request]:
     return [*([request] if request is not None else []), *(one for one in later if way[one])]
 
 
-def advance(child: Child, event: Event) -> Next:
+def advance(child: Child, event: Event) -> Transition:
     """What an event makes of a child, and what is to be asked next."""
     if child.is_finished:
         return child, None
     if isinstance(event, Created):
         return replace(child, step=Step.CREATED, named=event.vm, changed=True), None
-    if isinstance(event, Overdue):
+    if isinstance(event, DeadlinePassed):
         return _overdue(child, event)
     if isinstance(event, Failed):
         return _failed(child, event)
-    if isinstance(event, News):
+    if isinstance(event, PropertyUpdate):
         return _news(child, event)
     if isinstance(event, Settled):
         return _settled(child) if child.step is Step.SETTLING else (child, None)
@@ -421,7 +421,7 @@ def _may_start(child: Child) -> bool:
     return child.goal.wait_for != "created" and not child.started and child.error is None
 
 
-def _start(child: Child) -> Next:
+def _start(child: Child) -> Transition:
     """Power a recorded child on, unless it is to stay off or runs already."""
     if _may_start(child):
         if child.existed and child.preparation:
@@ -430,7 +430,7 @@ def _start(child: Child) -> Next:
     return _arrive(replace(child, step=Step.RUNNING))
 
 
-def _overdue(child: Child, event: Overdue) -> Next:
+def _overdue(child: Child, event: DeadlinePassed) -> Transition:
     """No child is left without its record or with its secrets, if a little more time is enough for that."""
     if child.step in (Step.CLEARING, Step.NOTING):
         return child, None
@@ -441,7 +441,7 @@ def _overdue(child: Child, event: Overdue) -> Next:
     return _failed(child, Failed(event.sentence, goes_on=event.goes_on))
 
 
-def _failed(child: Child, event: Failed) -> Next:
+def _failed(child: Child, event: Failed) -> Transition:
     child = replace(child, changed=child.changed or event.goes_on)
     if child.step is Step.SETTLING:
         return _settled(child)  # it had done what was asked; only its address was still waited for
@@ -462,14 +462,14 @@ def _remedy(child: Child, fault: str) -> str:
     return ""
 
 
-def _start_afresh(child: Child) -> Next:
+def _start_afresh(child: Child) -> Transition:
     """Power on when the old report is gone and seen to be: what is there later is this run's."""
     if child.forgotten and guestinfo.POST_CLONE not in child.preparation:
         return replace(child, step=Step.STARTING), Request.POWER_ON
     return child, None
 
 
-def _news(child: Child, event: News) -> Next:
+def _news(child: Child, event: PropertyUpdate) -> Transition:
     if event.values is None:
         return replace(
             child,
@@ -519,7 +519,7 @@ def _compared(child: Child) -> Child:
     return _with_error(child, _errors.sentence(what, ", ".join(wrong), remedy))
 
 
-def _powered_off(child: Child) -> Next:
+def _powered_off(child: Child) -> Transition:
     return _fail(child, f"Child {child.name} was powered off during the task. Look in vCenter's events for who did it.")
 
 
@@ -530,7 +530,7 @@ _RETRY = (
 """What to do about a post-clone script that failed."""
 
 
-def _arrive(child: Child) -> Next:
+def _arrive(child: Child) -> Transition:
     """Has the child reached its goal?"""
     if child.error is not None:
         return _finish(child)
@@ -568,7 +568,7 @@ def _arrive(child: Child) -> Next:
     return _finish(child)
 
 
-def _settled(child: Child) -> Next:
+def _settled(child: Child) -> Transition:
     """There was time enough; a server may say that it connected an adapter, and leave it as it was."""
     if child.disconnected:
         why = "vCenter's task succeeded, but they are still disconnected"
@@ -624,7 +624,7 @@ def _left_disconnected(child: Child) -> str:
     return f" Left disconnected: {left}." if left else ""
 
 
-def _fail(child: Child, sentence: str, fault: str = "") -> Next:
+def _fail(child: Child, sentence: str, fault: str = "") -> Transition:
     if child.step is Step.NOTING and (not fault or fault in _tasks.BUSY):
         # The script has ended well, and the next run can write the note.
         return _end(_with_warning(child, sentence)), None
@@ -637,7 +637,7 @@ def _with_error(child: Child, sentence: str) -> Child:
     return replace(child, error=" ".join(dict.fromkeys(filter(None, (child.error, sentence)))))
 
 
-def _finish(child: Child) -> Next:
+def _finish(child: Child) -> Transition:
     """Secrets do not stay on a child, whatever became of it; and its report may be needed later."""
     if child.vm is not None and child.secret_keys:
         seen = child.shows_secrets

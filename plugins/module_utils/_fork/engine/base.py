@@ -12,10 +12,10 @@ import typing as t
 from types import MappingProxyType
 
 if t.TYPE_CHECKING:
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 
 
-class ChildRequest(t.NamedTuple):
+class CreateRequest(t.NamedTuple):
     """What the server is asked to make.
 
     :param params: config params, by the keys of the task.
@@ -36,7 +36,7 @@ class ChildRequest(t.NamedTuple):
     device_changes: t.Sequence[t.Any] = ()
 
 
-class Book(t.Protocol):
+class ParentRegistry(t.Protocol):
     """A server keeps book of fork parents, which have to be made so, and of who forked whom."""
 
     enable_method: str
@@ -69,7 +69,7 @@ class Engine(t.Protocol):
     is_born_running: bool
     """Whether a child runs from its creation on, keeps its disks, and gets its record by the request that makes it.
     Another is powered on when it is recorded, and may begin at the fork point each time."""
-    book: Book | None
+    registry: ParentRegistry | None
     """The server's own book of parents and children; ``None`` where it keeps none."""
 
     def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
@@ -84,18 +84,18 @@ class Engine(t.Protocol):
     def param_keys(self, key: str) -> tuple[str, ...]:
         """Where in guestinfo a config param is put: full keys."""
 
-    def check(self, children: t.Sequence[Wanted], allow_running_parent: bool) -> None:
+    def check(self, children: t.Sequence[ChildSpec], allow_running_parent: bool) -> None:
         """Refuse what has no meaning with this engine.
 
         :raises _errors.BadInput: there is such a thing.
         """
 
-    def create(self, parent: t.Any, child: ChildRequest) -> t.Any:
+    def create(self, parent: t.Any, child: CreateRequest) -> t.Any:
         """Make a child: a task."""
 
     @property
     def can_foresee(self) -> bool:
         """Whether the server can be asked beforehand."""
 
-    def foresee(self, parent: t.Any, child: ChildRequest) -> t.Any:
+    def foresee(self, parent: t.Any, child: CreateRequest) -> t.Any:
         """Ask the server whether a child can be made: a task whose result is a list of CheckResult."""

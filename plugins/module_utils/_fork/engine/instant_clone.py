@@ -18,8 +18,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 if t.TYPE_CHECKING:
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Book, ChildRequest
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import CreateRequest, ParentRegistry
 
 FIRST_API = (6, 7)
 """API version that brought InstantClone_Task."""
@@ -36,7 +36,7 @@ class InstantCloneEngine:
     paths: tuple[str, ...] = ("runtime.instantCloneFrozen",)
     create_method = "InstantClone_Task"
     is_born_running = True
-    book: Book | None = None
+    registry: ParentRegistry | None = None
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -58,7 +58,7 @@ class InstantCloneEngine:
         prefixes = PREFIXES[:1] if key.startswith(guestinfo.OWN_PARAMS) else PREFIXES
         return tuple(prefix + key for prefix in prefixes)
 
-    def check(self, children: t.Sequence[Wanted], allow_running_parent: bool) -> None:
+    def check(self, children: t.Sequence[ChildSpec], allow_running_parent: bool) -> None:
         for child in children:
             keys: dict[str, str] = {}
             for param in child.params:
@@ -70,19 +70,19 @@ class InstantCloneEngine:
                         )
                     keys[key] = param
 
-    def create(self, parent: t.Any, child: ChildRequest) -> t.Any:
+    def create(self, parent: t.Any, child: CreateRequest) -> t.Any:
         return self._session.call(parent.InstantClone_Task, self._spec(child))
 
     @property
     def can_foresee(self) -> bool:
         return self._session.content.vmProvisioningChecker is not None
 
-    def foresee(self, parent: t.Any, child: ChildRequest) -> t.Any:
+    def foresee(self, parent: t.Any, child: CreateRequest) -> t.Any:
         checker = self._session.content.vmProvisioningChecker
         # Params, secrets among them, are of no concern to it.
         return self._session.call(checker.CheckInstantClone_Task, parent, self._spec(child._replace(params={})))
 
-    def _spec(self, child: ChildRequest) -> t.Any:
+    def _spec(self, child: CreateRequest) -> t.Any:
         # What a source was given that is a child itself is not meant for its children.
         params = {key: "" for key, value in child.inherited.items() if value and key.startswith(PREFIXES)}
         params.update({full: value for key, value in child.params.items() for full in self.param_keys(key)})

@@ -16,8 +16,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 if t.TYPE_CHECKING:
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Book, ChildRequest
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import CreateRequest, ParentRegistry
 
 
 class VmforkEngine:
@@ -34,7 +34,7 @@ class VmforkEngine:
 
     def __init__(self, caller: methods.Caller) -> None:
         self._caller = caller
-        self.book: Book | None = self
+        self.registry: ParentRegistry | None = self
 
     def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
         info = values.get("config.forkConfigInfo")
@@ -50,7 +50,7 @@ class VmforkEngine:
     def param_keys(self, key: str) -> tuple[str, ...]:
         return (guestinfo.PARAMS + key,)  # the prefix comes from the server
 
-    def check(self, children: t.Sequence[Wanted], allow_running_parent: bool) -> None:
+    def check(self, children: t.Sequence[ChildSpec], allow_running_parent: bool) -> None:
         if allow_running_parent:
             raise _errors.BadInput(
                 "allow_running_parent has no meaning with the VMFork methods, which fork a VM at its fork point only. "
@@ -75,7 +75,7 @@ class VmforkEngine:
     def disable(self, vm: t.Any) -> t.Any:
         return self._caller.call(vm, methods.DISABLE_FORK_PARENT)
 
-    def create(self, parent: t.Any, child: ChildRequest) -> t.Any:
+    def create(self, parent: t.Any, child: CreateRequest) -> t.Any:
         return self._caller.call(
             parent,
             methods.CREATE_FORK_CHILD,
@@ -87,7 +87,7 @@ class VmforkEngine:
             ),
         )
 
-    def foresee(self, parent: t.Any, child: ChildRequest) -> t.Any:
+    def foresee(self, parent: t.Any, child: CreateRequest) -> t.Any:
         raise NotImplementedError("VMFork has no dry run")
 
     def list_children(self, parent: t.Any) -> t.Any:

@@ -129,8 +129,8 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
         host = _inventory.find_named(
             parent.session, vim.HostSystem, "ESXi host", esxi_hostname, parent.found.datacenter
         )
-    book = parent.engine.book
-    if book is None:
+    registry = parent.engine.registry
+    if registry is None:
         if host is not None and host != parent.values.get("runtime.host"):
             raise _errors.BadInput(
                 f"VM {parent.name} is on {parent.host_name}, not on {esxi_hostname}, and Instant Clone makes children "
@@ -141,7 +141,7 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
         return False
     what = f"Could not make VM {parent.name} a fork parent"
     if check_mode:
-        _privileges.check(parent.session, [_privileges.Step(what, book.enable_method, vm=(parent.vm,))])
+        _privileges.check(parent.session, [_privileges.Step(what, registry.enable_method, vm=(parent.vm,))])
         return True
     is_due = True
 
@@ -152,7 +152,7 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
         return is_due
 
     with _changing(parent, deadline) as done:
-        _tasks.run(parent.session, deadline, what, lambda: book.enable(parent.vm, host), again=is_still_due)
+        _tasks.run(parent.session, deadline, what, lambda: registry.enable(parent.vm, host), again=is_still_due)
         if not is_due:
             return False
         done()
@@ -262,12 +262,12 @@ def children(
 
 def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
     """The children that the server itself knows of."""
-    book = parent.engine.book
-    if book is None:
+    registry = parent.engine.registry
+    if registry is None:
         return []
     what = f"Could not list the children of VM {parent.name}"
     try:
-        result = _tasks.run(parent.session, deadline, what, lambda: book.list_children(parent.vm))
+        result = _tasks.run(parent.session, deadline, what, lambda: registry.list_children(parent.vm))
     except _errors.OperationFailed as error:
         if not parent.is_enabled and error.fault in _IS_NONE:
             return []
@@ -277,12 +277,12 @@ def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
 
 def listed_parent(child: Parent, deadline: Deadline) -> t.Any | None:
     """The parent that the server itself knows of, be it visible to the user or not."""
-    book = child.engine.book
-    if book is None:
+    registry = child.engine.registry
+    if registry is None:
         return None
     what = f"Could not find the parent of VM {child.name}"
     try:
-        result = _tasks.run(child.session, deadline, what, lambda: book.find_parent(child.vm))
+        result = _tasks.run(child.session, deadline, what, lambda: registry.find_parent(child.vm))
     except _errors.OperationFailed as error:
         if error.fault in _IS_NONE:
             return None
@@ -363,8 +363,8 @@ def _disable(
     parent: Parent, deadline: Deadline, what: str, judge: t.Callable[[], None], done: t.Callable[[], None]
 ) -> bool:
     """Disable the fork parent, and return whether that was done. On some servers a power-off is enough."""
-    book = parent.engine.book
-    if book is None or not parent.is_enabled:
+    registry = parent.engine.registry
+    if registry is None or not parent.is_enabled:
         return False
     quiesced = parent.is_quiesced
     is_due = True
@@ -375,7 +375,7 @@ def _disable(
         is_due = parent.is_enabled and parent.is_quiesced == quiesced
         return is_due
 
-    _tasks.run(parent.session, deadline, what, lambda: book.disable(parent.vm), again=is_still_due)
+    _tasks.run(parent.session, deadline, what, lambda: registry.disable(parent.vm), again=is_still_due)
     if is_due:
         done()
         parent.refresh()
@@ -414,8 +414,8 @@ def _is_ordinary(parent: Parent) -> bool:
 
 
 def _check_disable(parent: Parent, what: str) -> None:
-    book = parent.engine.book
-    steps = [_privileges.Step(what, book.disable_method, vm=(parent.vm,))] if book is not None else []
+    registry = parent.engine.registry
+    steps = [_privileges.Step(what, registry.disable_method, vm=(parent.vm,))] if registry is not None else []
     if parent.is_quiesced:
         steps.insert(0, _privileges.Step(f"Could not power off VM {parent.name}", "PowerOffVM_Task", vm=(parent.vm,)))
     _privileges.check(parent.session, steps)

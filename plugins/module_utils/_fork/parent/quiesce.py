@@ -78,11 +78,11 @@ class Plan:
     directory: str | None = None
 
 
-Trace = dict[str, t.Any]
+GuestResult = dict[str, t.Any]
 """The ``guest`` return value."""
 
 
-def new_trace() -> Trace:
+def new_trace() -> GuestResult:
     """The ``guest`` return value before anything was done in the guest."""
     return {"directory": None, "pid": None, "exit_code": None, "output": None}
 
@@ -98,7 +98,7 @@ def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None
     if job is None or recorded == job.digest():
         return True
     if recorded is not None:
-        again = "" if parent.engine.book is None else ", make it a fork parent again"
+        again = "" if parent.engine.registry is None else ", make it a fork parent again"
         raise _errors.Refused(
             f"VM {parent.name} is already at the fork point, with other scripts than these, and its children would run "
             f"those. Power it off (vmfork_parent with state=disabled and power_off=true), power it on{again}, and "
@@ -169,7 +169,7 @@ def check_privileges(parent: Parent, plan: Plan) -> None:
     _privileges.check(parent.session, [_privileges.Step(what, method, vm=(parent.vm,)) for method in methods])
 
 
-def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[str], None]) -> Trace:
+def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[str], None]) -> GuestResult:
     """Quiesce the parent; the ``guest`` return value is returned.
 
     :raises _errors.GuestFailed: the runner ended before the fork point.
@@ -237,7 +237,7 @@ def _refresh(parent: Parent) -> None:
         parent.refresh()
 
 
-def _check_record(parent: Parent, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
+def _check_record(parent: Parent, plan: Plan, trace: GuestResult, warn: t.Callable[[str], None]) -> None:
     """Make sure that the VM stands at the fork point with the scripts of this task: another run may have frozen it.
 
     :raises _errors.Refused: it has other scripts.
@@ -262,7 +262,9 @@ def _check_record(parent: Parent, plan: Plan, trace: Trace, warn: t.Callable[[st
             raise
 
 
-def _await_other(parent: Parent, deadline: Deadline, plan: Plan, trace: Trace, warn: t.Callable[[str], None]) -> None:
+def _await_other(
+    parent: Parent, deadline: Deadline, plan: Plan, trace: GuestResult, warn: t.Callable[[str], None]
+) -> None:
     """Wait until another run has brought the parent to its fork point.
 
     :raises _errors.Refused: that run has other scripts.
@@ -291,7 +293,7 @@ def _as_error(parent: Parent, trouble: BaseException) -> BaseException:
 
 
 def _run(
-    parent: Parent, deadline: Deadline, plan: Plan, nonce: str, trace: Trace, warn: t.Callable[[str], None]
+    parent: Parent, deadline: Deadline, plan: Plan, nonce: str, trace: GuestResult, warn: t.Callable[[str], None]
 ) -> None:
     if not parent.values.get("guest.guestOperationsReady"):
         _guest(parent, deadline, plan).await_ready()
@@ -337,24 +339,24 @@ def _run(
                 raise _early_end(parent, family, guestinfo.Report("busy", runner.STAGES["busy"], "")) from None
             raise
     except BaseException as trouble:  # a signal may have ended the task
-        fate = _Fate.TIDIED if isinstance(trouble, _RunnerEnded) else _Fate.ENDED
+        fate = _RunnerOutcome.TIDIED if isinstance(trouble, _RunnerEnded) else _RunnerOutcome.ENDED
         if started and (isinstance(trouble, _Unreadable) or not isinstance(trouble, _errors.GuestFailed)):
             fate = _end_runner(parent, guest, trace, None if isinstance(trouble, _Unreadable) else nonce)
-        if fate is _Fate.FROZEN and isinstance(trouble, (_errors.Error, vmodl.MethodFault)):
+        if fate is _RunnerOutcome.FROZEN and isinstance(trouble, (_errors.Error, vmodl.MethodFault)):
             return  # it came to the fork point at the last moment
         remark = ""
         # A runner that lives on must find what asks it to end, and if it does not heed that, its children their script.
-        if trace["directory"] is not None and fate not in (_Fate.UNKNOWN, _Fate.FROZEN):
+        if trace["directory"] is not None and fate not in (_RunnerOutcome.UNKNOWN, _RunnerOutcome.FROZEN):
             left = _tidy(parent, plan, trace["directory"])
-            remark = left if fate is _Fate.ENDED else ""
-        if fate is _Fate.UNKNOWN:
+            remark = left if fate is _RunnerOutcome.ENDED else ""
+        if fate is _RunnerOutcome.UNKNOWN:
             which = f"process {trace['pid']}" if trace["pid"] is not None else f"started from {trace['directory']}"
             remark = (
                 f" The runner in the guest ({which}) could not be ended and may bring the VM to the fork point later. "
                 "End it there, or power the VM off."
             )
         error = _as_error(parent, trouble)
-        if fate is _Fate.UNKNOWN and isinstance(error, (_errors.Error, _errors.Interrupted)):
+        if fate is _RunnerOutcome.UNKNOWN and isinstance(error, (_errors.Error, _errors.Interrupted)):
             error.details["changed"] = True  # the VM may stand still later
         if remark and isinstance(error, _errors.Error):
             raise _errors.GuestFailed(error.sentence + remark, **error.details) from trouble
@@ -372,7 +374,7 @@ def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
     return Guest(parent.session, deadline, parent.vm, parent.name, login, family, frozen=frozen)
 
 
-def _is_displaced(guest: Guest, trace: Trace) -> bool:
+def _is_displaced(guest: Guest, trace: GuestResult) -> bool:
     """Return whether a runner of another task is at work, which removes what this task brings in."""
     if trace["directory"] is None:
         return False
@@ -394,7 +396,12 @@ def _tidy(parent: Parent, plan: Plan, directory: str) -> str:
 
 
 def _upload(
-    parent: Parent, guest: Guest, plan: Plan, files: t.Mapping[str, bytes], trace: Trace, warn: t.Callable[[str], None]
+    parent: Parent,
+    guest: Guest,
+    plan: Plan,
+    files: t.Mapping[str, bytes],
+    trace: GuestResult,
+    warn: t.Callable[[str], None],
 ) -> runner.Program | None:
     """Bring the files in; the program to start is returned, ``None`` when the host cannot be reached and there is
     another way.
@@ -445,7 +452,7 @@ class _Unreadable(_errors.GuestFailed):
     """The report in guestinfo is not one that a runner writes: nothing is known of the runner."""
 
 
-class _Fate(enum.Enum):
+class _RunnerOutcome(enum.Enum):
     """What became of the runner."""
 
     TIDIED = "ended, and took its directory away"
@@ -454,7 +461,7 @@ class _Fate(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def _end_runner(parent: Parent, guest: Guest, trace: Trace, nonce: str | None) -> _Fate:
+def _end_runner(parent: Parent, guest: Guest, trace: GuestResult, nonce: str | None) -> _RunnerOutcome:
     """Keep a runner that may live from coming to the fork point when nobody waits for it any more.
 
     :param nonce: of its report; without it only the guest's process list counts.
@@ -464,22 +471,24 @@ def _end_runner(parent: Parent, guest: Guest, trace: Trace, nonce: str | None) -
             if trace["pid"] is None:
                 trace["pid"] = guest.find(trace["directory"])
                 if trace["pid"] is None:
-                    return _Fate.ENDED  # it was never started, and would not find its files any more
+                    return _RunnerOutcome.ENDED  # it was never started, and would not find its files any more
             guest.ask_to_stop(trace["directory"], trace["pid"])
             _await_fork_point(parent, deadline, trace, nonce, guest)
         except _RunnerEnded:
-            return _Fate.TIDIED
+            return _RunnerOutcome.TIDIED
         except _errors.GuestFailed:
-            return _Fate.ENDED
+            return _RunnerOutcome.ENDED
         except (_errors.Error, vmodl.MethodFault):
             # A VM that stands still answers nothing, either.
             with contextlib.suppress(_errors.Error, vmodl.MethodFault):
                 parent.refresh()
-            return _Fate.FROZEN if parent.is_quiesced else _Fate.UNKNOWN
-        return _Fate.FROZEN
+            return _RunnerOutcome.FROZEN if parent.is_quiesced else _RunnerOutcome.UNKNOWN
+        return _RunnerOutcome.FROZEN
 
 
-def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: str | None, guest: Guest | None) -> None:
+def _await_fork_point(
+    parent: Parent, deadline: Deadline, trace: GuestResult, nonce: str | None, guest: Guest | None
+) -> None:
     """Wait for the fork point and, at the same time, for the runner's end before it."""
     what = f"Could not quiesce VM {parent.name}"
     known: dict[str, t.Any] = {}
@@ -520,7 +529,7 @@ def _await_fork_point(parent: Parent, deadline: Deadline, trace: Trace, nonce: s
     deadline.check(what, why, remedy)
 
 
-def _is_not_started(parent: Parent, guest: Guest, trace: Trace) -> bool:
+def _is_not_started(parent: Parent, guest: Guest, trace: GuestResult) -> bool:
     """Return whether the guest does not know the runner. The slow second path: one that ended could perhaps not report.
 
     :raises _errors.GuestFailed: the runner ended.
@@ -565,7 +574,8 @@ def _early_end(parent: Parent, family: families.Family, ended: guestinfo.Report)
         "tools": " nor ".join(family.tool_names),
         "superuser": family.superuser,
         "login": family.login_advice,
-        "current": "VMware Tools is current" + ("" if parent.engine.book is None else " and the VM is a fork parent"),
+        "current": "VMware Tools is current"
+        + ("" if parent.engine.registry is None else " and the VM is a fork parent"),
     }
     why, remedy = (text.format_map(words) for text in _WHY.get(ended.stage, _WHY["killed"]))
     what = f"Could not quiesce VM {parent.name}"

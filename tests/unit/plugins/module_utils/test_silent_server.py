@@ -18,7 +18,7 @@ from unit.plugins.module_utils._fork.parent.test_quiesce_runs import Bed as Quie
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _power, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
@@ -244,7 +244,7 @@ def test_vanished_task_of_a_removal(
     vms = [bed.child(name) for name in names]
     state = "detached" if method == "ReconfigVM_Task" else "absent"
     done = "detached" if state == "detached" else "removed"
-    given = [Wanted(name) for name in names]
+    given = [ChildSpec(name) for name in names]
     vcenter.held.add(method)
     vcenter.later(1, lambda: vcenter.forget_tasks(carried_out))
     began = vcenter.now

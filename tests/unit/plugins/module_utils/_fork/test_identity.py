@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is this VM our child? A table of impostors."""
+"""Is this VM our child? A table of VMs that look like it."""
 
 from __future__ import annotations
 
@@ -63,41 +63,37 @@ def parent(group: str | None = "g1") -> dict[str, Any]:
             vm(group="g1"), parent(group=None), Kinship.CHILD, id="vSphere 6.0: the parent's group is not told"
         ),
         pytest.param(vm(uuid=CHILD.upper()), parent(), Kinship.CHILD, id="UUID in capitals"),
-        pytest.param(vm(uuid=COPY, group=None), parent(), Kinship.STRANGER, id="ordinary clone of a child"),
-        pytest.param(vm(uuid=COPY), parent(), Kinship.STRANGER, id="ordinary clone that inherited the fork group"),
-        pytest.param(
-            vm(record=f"1 {OTHER_PARENT} {CHILD} 00ff"), parent(), Kinship.STRANGER, id="other parent's child"
-        ),
-        pytest.param(
-            vm(group="g2"), parent(), Kinship.STRANGER, id="record says child, fork group says another parent"
-        ),
+        pytest.param(vm(uuid=COPY, group=None), parent(), Kinship.FOREIGN, id="ordinary clone of a child"),
+        pytest.param(vm(uuid=COPY), parent(), Kinship.FOREIGN, id="ordinary clone that inherited the fork group"),
+        pytest.param(vm(record=f"1 {OTHER_PARENT} {CHILD} 00ff"), parent(), Kinship.FOREIGN, id="other parent's child"),
+        pytest.param(vm(group="g2"), parent(), Kinship.FOREIGN, id="record says child, fork group says another parent"),
         pytest.param(
             vm(record=None, group=None, **{"guestinfo." + RECORD_KEY: GOOD}),
             parent(),
-            Kinship.STRANGER,
+            Kinship.FOREIGN,
             id="record forged in guestinfo",
         ),
-        pytest.param(vm(record=None, group=None), parent(), Kinship.STRANGER, id="same name, nothing else"),
-        pytest.param(vm(record=None, group="g2"), parent(), Kinship.STRANGER, id="fork of another parent, no record"),
+        pytest.param(vm(record=None, group=None), parent(), Kinship.FOREIGN, id="same name, nothing else"),
+        pytest.param(vm(record=None, group="g2"), parent(), Kinship.FOREIGN, id="fork of another parent, no record"),
         pytest.param(vm(record=None), parent(), Kinship.UNRECORDED, id="fork of this parent made by another tool"),
         pytest.param(vm(record="1 x"), parent(), Kinship.UNRECORDED, id="record cut off"),
         pytest.param(vm(record="2 " + GOOD[2:]), parent(), Kinship.UNRECORDED, id="record of an unknown version"),
         pytest.param(
-            vm(record=None, group=None), parent(group=None), Kinship.STRANGER, id="no groups are not equal groups"
+            vm(record=None, group=None), parent(group=None), Kinship.FOREIGN, id="no groups are not equal groups"
         ),
         pytest.param(
             vm(record=f"1 {PARENT} {CHILD} 00ff", instance_uuid=PARENT),
             parent(),
-            Kinship.STRANGER,
+            Kinship.FOREIGN,
             id="the parent itself",
         ),
-        pytest.param({"name": "web-01"}, parent(), Kinship.STRANGER, id="a VM that tells nothing"),
+        pytest.param({"name": "web-01"}, parent(), Kinship.FOREIGN, id="a VM that tells nothing"),
         pytest.param(
-            {**vm(), "config.uuid": None}, parent(), Kinship.STRANGER, id="a record cannot be held against no UUID"
+            {**vm(), "config.uuid": None}, parent(), Kinship.FOREIGN, id="a record cannot be held against no UUID"
         ),
     ],
 )
-def test_impostors(it: dict[str, Any], of: dict[str, Any], kinship: Kinship) -> None:
+def test_foreign_vms(it: dict[str, Any], of: dict[str, Any], kinship: Kinship) -> None:
     verdict = judge(of, it)
     assert verdict.kinship is kinship
     assert verdict.is_child is (kinship is Kinship.CHILD)
@@ -107,17 +103,17 @@ def test_impostors(it: dict[str, Any], of: dict[str, Any], kinship: Kinship) -> 
 def test_two_vms_without_instance_uuid_are_not_the_same_vm() -> None:
     it = {**vm(), "config.instanceUuid": None}
     of = {**parent(), "config.instanceUuid": None}
-    assert judge(of, it).kinship is Kinship.STRANGER
+    assert judge(of, it).kinship is Kinship.FOREIGN
 
 
 def test_server_list_makes_an_unrecorded_fork_known() -> None:
     it = vm(record=None, group=None)
-    assert judge(parent(None), it).kinship is Kinship.STRANGER
+    assert judge(parent(None), it).kinship is Kinship.FOREIGN
     assert judge(parent(None), it, listed=True).kinship is Kinship.UNRECORDED
 
 
 def test_server_list_does_not_make_a_copy_ours() -> None:
-    assert judge(parent(), vm(uuid=COPY), listed=True).kinship is Kinship.STRANGER
+    assert judge(parent(), vm(uuid=COPY), listed=True).kinship is Kinship.FOREIGN
 
 
 def test_neither_of_two_vms_with_one_bios_uuid_is_the_child() -> None:

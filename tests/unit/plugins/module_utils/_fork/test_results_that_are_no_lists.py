@@ -16,7 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import De
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, listing
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent, transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 
@@ -27,7 +27,7 @@ RESULTS = [5, True, "vm-1", [5], ["vm-1"], [None], [vim.Folder("group-v1")], vim
 
 def remove(parent: Parent, state: str = "absent", name: str | None = None) -> None:
     order = absent.Order(state, Deadline(100), check_mode=False, warn=lambda _text: None)
-    results = absent.every(parent, order) if name is None else absent.named(parent, [Wanted(name)], order)
+    results = absent.every(parent, order) if name is None else absent.named(parent, [ChildSpec(name)], order)
     for result in results:
         if result.error is not None:
             raise _errors.OperationFailed(result.error)
@@ -78,7 +78,7 @@ def test_check_beforehand(result: Any, vcenter: FakeVCenter, monkeypatch: pytest
     vcenter.effects["CheckInstantClone_Task"] = lambda _checker, **_given: result
     warnings: list[str] = []
     goal = transitions.Goal("post_clone", parent.values, is_born_running=True)
-    how = children.How(concurrency=1, check_mode=True)
-    (made,) = children.make(parent, [Wanted("web")], goal, Deadline(100), how, warnings.append)
+    how = children.CreateOptions(concurrency=1, check_mode=True)
+    (made,) = children.make(parent, [ChildSpec("web")], goal, Deadline(100), how, warnings.append)
     assert (made.state, made.error) == ("created", None)
     assert "is not a list of Result objects" in str(warnings)

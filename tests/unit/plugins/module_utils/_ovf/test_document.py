@@ -23,7 +23,7 @@ from unit.plugins.module_utils._ovf.documents import (
     texts,
 )
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document, markup
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document, safe_xml
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document, parse
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
@@ -526,5 +526,5 @@ def quoted(text: str) -> str:
 def test_limit_is_above_what_vsphere_allows() -> None:
     """Strings of vApp options have at most 65535 characters."""
     given = {f"key{n}": "x" * 65_535 for n in range(10)}
-    assert len(environment(properties(given))) < markup.LIMIT
+    assert len(environment(properties(given))) < safe_xml.LIMIT
     assert parse(environment(properties(given))).properties == given

@@ -14,7 +14,7 @@ from pyVmomi import vim
 from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import addresses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.networks import Network
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 
 CARD = vim.vm.device.VirtualEthernetCard
 LAB, DMZ = vim.Network("network-1"), vim.Network("network-2")
@@ -40,8 +40,8 @@ PARENT = {
 }
 
 
-def child(name: str = "web", *networks: Network, **params: str) -> Wanted:
-    return Wanted(name, {key.replace("__", "."): value for key, value in params.items()}, networks=networks)
+def child(name: str = "web", *networks: Network, **params: str) -> ChildSpec:
+    return ChildSpec(name, {key.replace("__", "."): value for key, value in params.items()}, networks=networks)
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def child(name: str = "web", *networks: Network, **params: str) -> Wanted:
     ],
 )
 def test_keys_of_public_scripts(key: str) -> None:
-    assert list(addresses.addresses(Wanted("web", {key: "192.0.2.5"}))) == [ipaddress.ip_address("192.0.2.5")]
+    assert list(addresses.addresses(ChildSpec("web", {key: "192.0.2.5"}))) == [ipaddress.ip_address("192.0.2.5")]
 
 
 @pytest.mark.parametrize("key", ["gateway", "dns", "netmask", "ntp", "hostname", "ip0.gateway", "vipaddress"])
 def test_keys_that_name_other_hosts(key: str) -> None:
-    assert addresses.addresses(Wanted("web", {key: "192.0.2.5"})) == {}
+    assert addresses.addresses(ChildSpec("web", {key: "192.0.2.5"})) == {}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ FIRST = Network(1, network="lab")
         ([child(ipaddress="192.0.2.255")], "192.0.2.0/24", "network or broadcast address"),
     ],
 )
-def test_refused_without_a_server(children: list[Wanted], network: str | None, said: str) -> None:
+def test_refused_without_a_server(children: list[ChildSpec], network: str | None, said: str) -> None:
     with pytest.raises(BadInput) as refusal:
         addresses.check(children, ipaddress.ip_network(network) if network else None)
     assert said in refusal.value.sentence
@@ -132,7 +132,7 @@ def test_refused_without_a_server(children: list[Wanted], network: str | None, s
         ([child(ipaddress="dhcp"), child("b", ipaddress="dhcp")], "192.0.2.0/24"),
     ],
 )
-def test_not_refused_without_a_server(children: list[Wanted], network: str | None) -> None:
+def test_not_refused_without_a_server(children: list[ChildSpec], network: str | None) -> None:
     addresses.check(children, ipaddress.ip_network(network) if network else None)
 
 
@@ -177,7 +177,9 @@ SHOWN = {
         ),
     ],
 )
-def test_addresses_of_others(wanted: Wanted, others: list[dict[str, Any]], refused: str | None, warned: bool) -> None:
+def test_addresses_of_others(
+    wanted: ChildSpec, others: list[dict[str, Any]], refused: str | None, warned: bool
+) -> None:
     everyone = {vim.VirtualMachine(f"vm-{number}"): values for number, values in enumerate(others)}
     for values in others:
         values["network"] = [one for one in values["network"] if one is not None]
@@ -246,7 +248,7 @@ for number, card in enumerate(PARTLY["config.hardware.device"]):
         ),
     ],
 )
-def test_every_address_of_others(wanted: Wanted, other: dict[str, Any], refused: bool, warned: bool) -> None:
+def test_every_address_of_others(wanted: ChildSpec, other: dict[str, Any], refused: bool, warned: bool) -> None:
     """Each on the network of its own adapter."""
     found = addresses.conflicts("golden", PARENT, [wanted], {vim.VirtualMachine("vm-9"): other}, SHOWN)
     assert (bool(found.refused), bool(found.warnings)) == (refused, warned)
@@ -272,7 +274,7 @@ HIDDEN = "192.0.2.77"
 @pytest.mark.parametrize("secret_first", [True, False])
 def test_address_in_a_secret_that_two_children_are_given(secret_first: bool) -> None:
     """The plain one would show what the secret is."""
-    children = [Wanted("a", {}, {"ip0.address": HIDDEN}), Wanted("b", {"ipaddress": HIDDEN})]
+    children = [ChildSpec("a", {}, {"ip0.address": HIDDEN}), ChildSpec("b", {"ipaddress": HIDDEN})]
     with pytest.raises(BadInput) as raised:
         addresses.check(children if secret_first else children[::-1], None)
     assert "The address of secret_config_params.ip0.address is given to child" in str(raised.value)
@@ -280,7 +282,7 @@ def test_address_in_a_secret_that_two_children_are_given(secret_first: bool) -> 
 
 
 def test_address_in_a_secret_is_compared_and_not_shown() -> None:
-    wanted = Wanted("web", {}, {"ipaddress": HIDDEN})
+    wanted = ChildSpec("web", {}, {"ipaddress": HIDDEN})
     assert addresses.paths([wanted])
     with pytest.raises(BadInput) as raised:
         addresses.check([wanted], ipaddress.ip_network("198.51.100.0/24"))
@@ -308,10 +310,10 @@ def test_address_in_a_secret_is_compared_and_not_shown() -> None:
 )
 def test_address_that_is_none_is_refused(key: str, value: str) -> None:
     with pytest.raises(BadInput, match=rf"Child web: {key} .*is not a valid IPv4") as refusal:
-        addresses.check([Wanted("web", {key: value})], None)
+        addresses.check([ChildSpec("web", {key: value})], None)
     assert value.split()[-1] in refusal.value.sentence
     with pytest.raises(BadInput, match=rf"secret_config_params\.{key} is not a valid") as refusal:
-        addresses.check([Wanted("web", {}, {key: value})], None)
+        addresses.check([ChildSpec("web", {}, {key: value})], None)
     assert value not in refusal.value.sentence
 
 
@@ -331,8 +333,8 @@ def test_address_that_is_none_is_refused(key: str, value: str) -> None:
     ],
 )
 def test_value_that_may_be_right_is_kept(key: str, value: str) -> None:
-    addresses.check([Wanted("web", {key: value})], None)
-    assert addresses.addresses(Wanted("web", {key: value})) == (
+    addresses.check([ChildSpec("web", {key: value})], None)
+    assert addresses.addresses(ChildSpec("web", {key: value})) == (
         {}
         if addresses.parse(value) is None or key != "ipaddress" or value == "0.0.0.0"
         else {addresses.parse(value): value}

@@ -14,8 +14,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import De
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import Executor
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Places
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Goal, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 
@@ -53,12 +53,12 @@ class Bed:
         **wanted: Any,
     ) -> list[Child]:
         """Make children; they are returned in the order of their names."""
-        children = [Wanted(name, **wanted) for name in names]
+        children = [ChildSpec(name, **wanted) for name in names]
         return self.run([transitions.begin(one, self.goal(wait_for)) for one in children], seconds, concurrency)
 
-    def run(self, ways: list[transitions.Next], seconds: float = 300, concurrency: int = 8) -> list[Child]:
-        places = Places(self.parent, [child.wanted for child, _request in ways])
-        return Executor(self.parent, places, Deadline(seconds), concurrency).run(ways)
+    def run(self, ways: list[transitions.Transition], seconds: float = 300, concurrency: int = 8) -> list[Child]:
+        placement = Placement(self.parent, [child.wanted for child, _request in ways])
+        return Executor(self.parent, placement, Deadline(seconds), concurrency).run(ways)
 
     def report(self, vm: Any, code: int = 0) -> None:
         """Have a child report the end of its script."""
@@ -184,9 +184,9 @@ def test_a_vm_of_the_name_is_the_child_only_if_it_is_new_and_the_server_lists_it
     there = vcenter.vm("web", OFF)
     vcenter.effects["RetrieveForkChildren_Task"] = lambda _parent: [there] if listed else []
     vcenter.lose_answer(VMFORK, carried_out=False)
-    ways = [transitions.begin(Wanted("web"), bed.goal("created"))]
-    places = Places(bed.parent, [Wanted("web")])
-    (child,) = Executor(bed.parent, places, Deadline(60), 1, [there] if was_there else []).run(ways)
+    ways = [transitions.begin(ChildSpec("web"), bed.goal("created"))]
+    placement = Placement(bed.parent, [ChildSpec("web")])
+    (child,) = Executor(bed.parent, placement, Deadline(60), 1, [there] if was_there else []).run(ways)
     is_ours = listed and not was_there
     assert child.vm == (there if is_ours else None)
     assert (identity.record_of(vcenter.objects[there]) is not None) == is_ours
@@ -321,10 +321,10 @@ def test_a_task_that_names_something_else_has_made_no_child(bed: Bed, named: str
 
     bed.vcenter.effects[INSTANT_CLONE] = create
     before = {vm: dict(bed.vcenter.objects[vm]) for vm in (bed.vm, there)}
-    ways = [transitions.begin(Wanted(name), bed.goal("created")) for name in ("a", "b")]
-    places = Places(bed.parent, [child.wanted for child, _request in ways])
+    ways = [transitions.begin(ChildSpec(name), bed.goal("created")) for name in ("a", "b")]
+    placement = Placement(bed.parent, [child.wanted for child, _request in ways])
     known = {vm for vm in bed.vcenter.objects if isinstance(vm, vim.VirtualMachine)}
-    first, second = Executor(bed.parent, places, Deadline(60), 1, known).run(ways)
+    first, second = Executor(bed.parent, placement, Deadline(60), 1, known).run(ways)
     assert (first.step, [first.vm]) == (Step.DONE, made)
     assert (second.step, second.vm, second.changed) == (Step.FAILED, None, True)
     after = {vm: dict(bed.vcenter.objects[vm]) for vm in (bed.vm, there)}
@@ -345,9 +345,9 @@ def recorded(bed: Bed, name: str = "web", state: str = OFF, **keys: str) -> Any:
     return vm
 
 
-def resumed(bed: Bed, vm: Any, wait_for: str = "powered_on", **wanted: Any) -> transitions.Next:
+def resumed(bed: Bed, vm: Any, wait_for: str = "powered_on", **wanted: Any) -> transitions.Transition:
     name = bed.vcenter.objects[vm]["name"]
-    return transitions.resume(Wanted(name, **wanted), bed.goal(wait_for), vm, dict(bed.vcenter.objects[vm]))
+    return transitions.resume(ChildSpec(name, **wanted), bed.goal(wait_for), vm, dict(bed.vcenter.objects[vm]))
 
 
 @pytest.mark.parametrize(
@@ -403,9 +403,9 @@ def test_extra_time_for_secrets_is_bounded(bed: Bed) -> None:
 def test_seconds_of_each_child(bed: Bed) -> None:
     bed.vcenter.later(5.678, lambda: bed.report(*bed.vcenter.named("a")))
     bed.vcenter.later(10, lambda: bed.report(*bed.vcenter.named("b")))
-    ways = [transitions.begin(Wanted(name), bed.goal("post_clone")) for name in ("a", "b")]
-    places = Places(bed.parent, [child.wanted for child, _request in ways])
-    executor = Executor(bed.parent, places, Deadline(60), 8)
+    ways = [transitions.begin(ChildSpec(name), bed.goal("post_clone")) for name in ("a", "b")]
+    placement = Placement(bed.parent, [child.wanted for child, _request in ways])
+    executor = Executor(bed.parent, placement, Deadline(60), 8)
     executor.run(ways)
     # A child that reports no address of its own is given three seconds more for that.
     assert executor.seconds == {"a": 8.68, "b": 13.0}
@@ -679,7 +679,7 @@ def test_child_is_recorded_when_the_task_is_interrupted(vcenter: FakeVCenter, mo
 def test_secrets_are_cleared_though_one_child_cannot_be_followed(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     advance = transitions.advance
 
-    def broken(child: Child, event: transitions.Event) -> transitions.Next:
+    def broken(child: Child, event: transitions.Event) -> transitions.Transition:
         if child.name == "a" and bed.vcenter.now > 1004:
             raise ValueError("a fault of ours")
         return advance(child, event)

@@ -44,16 +44,16 @@ def test_same_name(one: str, other: str, same: bool) -> None:
     [
         ([vm("WEB-01", HERE)], None, True),
         ([vm("WEB-01", ELSEWHERE)], None, True),
-        ([vm("WEB-01", HERE, Kinship.STRANGER)], None, True),
-        ([vm("WEB-01", ELSEWHERE, Kinship.STRANGER)], None, False),
+        ([vm("WEB-01", HERE, Kinship.FOREIGN)], None, True),
+        ([vm("WEB-01", ELSEWHERE, Kinship.FOREIGN)], None, False),
         ([vm("WEB-01", HERE), vm("web-01", HERE)], "web-01", False),
         ([vm("WEB-01", HERE), vm("web-01", ELSEWHERE)], "web-01", False),
-        ([vm("WEB-01", HERE), vm("web-01", ELSEWHERE, Kinship.STRANGER)], None, True),
+        ([vm("WEB-01", HERE), vm("web-01", ELSEWHERE, Kinship.FOREIGN)], None, True),
         ([], None, False),
     ],
 )
 def test_names_that_differ_in_case(there: list[tuple[Found, Verdict]], found: str | None, refused: bool) -> None:
-    standing = existing._standing("web-01", HERE, there)
-    assert (standing.found.name if standing.found else None) == found
-    assert (standing.error is not None) is refused
-    assert not refused or "WEB-01 (vm-WEB-01) at /DC0/vm/WEB-01" in str(standing.error)
+    existing_vm = existing._standing("web-01", HERE, there)
+    assert (existing_vm.found.name if existing_vm.found else None) == found
+    assert (existing_vm.error is not None) is refused
+    assert not refused or "WEB-01 (vm-WEB-01) at /DC0/vm/WEB-01" in str(existing_vm.error)

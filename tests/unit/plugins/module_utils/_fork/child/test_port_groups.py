@@ -12,7 +12,7 @@ from unit.fake_vcenter import FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks, port_groups
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.networks import Network
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 
 CARD = vim.vm.device.VirtualEthernetCard
@@ -54,7 +54,7 @@ class Bed:
 
     def short(self, *names: str) -> dict[str, str]:
         """The children without a port."""
-        children = [Wanted(name, networks=(Network(1, network="Lab"),)) for name in names]
+        children = [ChildSpec(name, networks=(Network(1, network="Lab"),)) for name in names]
         found = port_groups.find(self.parent, children)
         return port_groups.shortages(self.parent, children, found)
 
@@ -105,7 +105,7 @@ def test_port_group_that_vcenter_may_show_for_an_opaque_network(
     summary = vim.OpaqueNetwork.Summary(opaqueNetworkId="segment-1", opaqueNetworkType="nsx.LogicalSwitch")
     bed.vcenter.add(vim.OpaqueNetwork, "network-o1", name="NSX", parent=bed.vcenter.datacenter, summary=summary)
     bed.session.content.about.apiVersion = version
-    found = port_groups.find(bed.parent, [Wanted("a", networks=(Network(1, network="NSX"),))])
+    found = port_groups.find(bed.parent, [ChildSpec("a", networks=(Network(1, network="NSX"),))])
     assert [networks.network_id(one) for one in found.shown["NSX"]] == shown
     assert found.backings["NSX"].opaqueNetworkId == "segment-1"
 

@@ -17,14 +17,14 @@ from pyVmomi import vim
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.networks import Network
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import (
     Child,
     Created,
+    DeadlinePassed,
     Failed,
     Goal,
-    News,
-    Overdue,
+    PropertyUpdate,
     Request,
     Settled,
     Step,
@@ -75,7 +75,7 @@ def asked(child: Child, *events: transitions.Event) -> tuple[Child, list[Request
 
 
 def new(wait_for: str = "post_clone", **wanted: Any) -> Child:
-    child, request = transitions.begin(Wanted("web-01", **wanted), Goal(wait_for, PARENT))
+    child, request = transitions.begin(ChildSpec("web-01", **wanted), Goal(wait_for, PARENT))
     assert request is Request.CREATE
     return child
 
@@ -86,13 +86,13 @@ BORN_RUNNING = Goal(
 
 
 def born_running(goal: Goal = BORN_RUNNING, **wanted: Any) -> Child:
-    child, request = transitions.begin(Wanted("web-01", **wanted), goal)
+    child, request = transitions.begin(ChildSpec("web-01", **wanted), goal)
     assert request is Request.CREATE
     return child
 
 
-def shown(child: Child, keys: dict[str, str]) -> News:
-    return News({**on(**keys), "config.uuid": child.bios_uuid})
+def shown(child: Child, keys: dict[str, str]) -> PropertyUpdate:
+    return PropertyUpdate({**on(**keys), "config.uuid": child.bios_uuid})
 
 
 def test_the_way_of_a_child_that_runs_from_its_creation() -> None:
@@ -103,7 +103,7 @@ def test_the_way_of_a_child_that_runs_from_its_creation() -> None:
     assert requests == [None, None]
     assert (child.step, child.recorded, child.changed) == (Step.RUNNING, True, True)
     reported = {**child.record, guestinfo.POST_CLONE: f"{child.nonce} 0 "}
-    child, requests = asked(child, News({**on(**reported), **ADDRESS}), Succeeded())
+    child, requests = asked(child, PropertyUpdate({**on(**reported), **ADDRESS}), Succeeded())
     assert requests == [Request.NOTE, None]
     assert (child.step, child.error) == (Step.DONE, None)
 
@@ -132,8 +132,8 @@ GROUP = SimpleNamespace(childForkGroupId="group-2", childType="nonpersistent")
 )
 def test_vm_that_is_not_the_child_is_left_alone(goal: Goal, change: dict[str, Any], why: str) -> None:
     """It is not recorded, not cleared of secrets, and no child of ours has it."""
-    child, _request = transitions.begin(Wanted("web-01", secret_config_params=SECRET), goal)
-    news = News({**on(), "config.uuid": child.bios_uuid or "child-uuid", **change})
+    child, _request = transitions.begin(ChildSpec("web-01", secret_config_params=SECRET), goal)
+    news = PropertyUpdate({**on(), "config.uuid": child.bios_uuid or "child-uuid", **change})
     child, requests = asked(child, Created(vim.VirtualMachine("vm-7")), news)
     assert requests == [None, None]
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
@@ -144,8 +144,8 @@ def test_vm_that_is_not_the_child_is_left_alone(goal: Goal, change: dict[str, An
 @pytest.mark.parametrize("of_parent", ["group-2", None])
 def test_new_child_may_be_of_its_parents_fork_group(of_parent: str | None) -> None:
     goal = Goal("created", {**PARENT, "config.forkConfigInfo": SimpleNamespace(parentForkGroupId=of_parent)})
-    child, _request = transitions.begin(Wanted("web-01"), goal)
-    assert walk(child, Created(VM), News({**on(), "config.forkConfigInfo": GROUP})).vm is VM
+    child, _request = transitions.begin(ChildSpec("web-01"), goal)
+    assert walk(child, Created(VM), PropertyUpdate({**on(), "config.forkConfigInfo": GROUP})).vm is VM
 
 
 @pytest.mark.parametrize("by", ["uuid", "nonce", "record"])
@@ -153,7 +153,7 @@ def test_new_child_is_known_by_its_bios_uuid_or_its_nonce(by: str) -> None:
     child = born_running()
     keys = {"nonce": {guestinfo.CHILD_NONCE: child.nonce or ""}, "record": child.record}.get(by, {})
     uuid_of = {"config.uuid": child.bios_uuid} if by == "uuid" else {}
-    child = walk(child, Created(VM), News({**on(**keys), **uuid_of}))
+    child = walk(child, Created(VM), PropertyUpdate({**on(**keys), **uuid_of}))
     assert child.vm is VM
 
 
@@ -174,7 +174,7 @@ def test_what_to_do_about_a_script_that_does_not_end(persistent: bool, existed: 
 
 def test_time_is_over_before_the_new_vm_was_seen() -> None:
     """Whatever the server named is not known to be the child, so nothing may be removed."""
-    child = walk(new(), Created(VM), Overdue("It is too late."), Failed("It is too late."))
+    child = walk(new(), Created(VM), DeadlinePassed("It is too late."), Failed("It is too late."))
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
 
 
@@ -236,9 +236,9 @@ def test_child_that_has_its_parents_address(
     child = born_running(dataclasses.replace(BORN_RUNNING, parent=WITH_ADDRESS))
     child = walk(child, Created(VM), shown(child, child.record))
     values = {**shown(child, {**child.record, guestinfo.POST_CLONE: f"{child.nonce} 0 "}).values, **at_end}
-    child = walk(child, News(values))
+    child = walk(child, PropertyUpdate(values))
     assert child.step is Step.SETTLING
-    child = walk(child, *([News({**values, **later})] if later else []), Settled(), Succeeded())
+    child = walk(child, *([PropertyUpdate({**values, **later})] if later else []), Settled(), Succeeded())
     assert child.step is (Step.FAILED if error else Step.DONE)
     assert error in str(child.error)
     assert warning in " ".join(child.warnings)
@@ -249,7 +249,7 @@ def test_wait_for_the_address_of_a_guest_that_uses_its_parents_mac_address() -> 
     child = born_running(Goal("ip_address", WITH_ADDRESS, is_born_running=True))
     child = walk(child, Created(VM), shown(child, child.record))
     assert "no address on its own network adapters" in transitions.unfinished(child, 30)
-    child = walk(child, News({**child.values, **stale("192.0.2.9")}))
+    child = walk(child, PropertyUpdate({**child.values, **stale("192.0.2.9")}))
     assert child.step is Step.RUNNING
     assert f"is not ready after 30 seconds: {DRIVER}. Reload the driver" in transitions.unfinished(child, 30)
 
@@ -259,7 +259,7 @@ def test_child_that_existed_and_has_its_parents_address() -> None:
     record = identity.Record("parent-uuid", "child-uuid", "n0")
     keys = {identity.RECORD_KEY: str(record), guestinfo.DONE: "n0 0"}
     goal = dataclasses.replace(BORN_RUNNING, parent=WITH_ADDRESS)
-    child, request = transitions.resume(Wanted("web-01"), goal, VM, {**on(**keys), **at(MAC, "192.0.2.1")})
+    child, request = transitions.resume(ChildSpec("web-01"), goal, VM, {**on(**keys), **at(MAC, "192.0.2.1")})
     assert (child.step, request, child.changed) == (Step.DONE, None, False)
     assert child.warnings == ("Child web-01 has the address 192.0.2.1 of its parent.",)
 
@@ -274,7 +274,7 @@ def test_child_whose_turn_did_not_come() -> None:
 def test_note_on_a_child_that_existed_is_no_change() -> None:
     record = identity.Record("parent-uuid", "child-uuid", "n0")
     done = on(**{identity.RECORD_KEY: str(record), guestinfo.POST_CLONE: "n0 0 "})
-    child, request = transitions.resume(Wanted("web-01"), BORN_RUNNING, VM, done)
+    child, request = transitions.resume(ChildSpec("web-01"), BORN_RUNNING, VM, done)
     assert request is Request.NOTE
     child = walk(child, Succeeded())
     assert (child.step, child.changed) == (Step.DONE, False)
@@ -293,7 +293,7 @@ def test_record_that_the_server_did_not_keep_is_set(dropped: bool) -> None:
 def test_record_names_the_bios_uuid_that_the_child_really_has() -> None:
     child = born_running(bios_uuid="4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11")
     assert "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11" in child.record[identity.RECORD_KEY]
-    child, requests = asked(child, Created(VM), News(on(**child.record)))
+    child, requests = asked(child, Created(VM), PropertyUpdate(on(**child.record)))
     assert requests == [None, Request.RECORD]
     assert "child-uuid" in child.record[identity.RECORD_KEY]
 
@@ -320,40 +320,47 @@ def test_child_that_was_powered_off_keeps_its_report_where_it_never_forks_again(
         "runtime.powerState": "poweredOff",
         "config.extraConfig": extra(**{identity.RECORD_KEY: str(record), guestinfo.DONE: "n0 0"}),
     }
-    child, request = transitions.resume(Wanted("web-01"), BORN_RUNNING, VM, off)
+    child, request = transitions.resume(ChildSpec("web-01"), BORN_RUNNING, VM, off)
     assert request is Request.POWER_ON
     assert walk(child, Succeeded()).step is Step.DONE
 
 
 def test_the_whole_way() -> None:
     child, requests = asked(
-        new(), Created(VM), News({"name": "web-01", "config.uuid": "child-uuid"}), Succeeded(), Succeeded(), News(on())
+        new(),
+        Created(VM),
+        PropertyUpdate({"name": "web-01", "config.uuid": "child-uuid"}),
+        Succeeded(),
+        Succeeded(),
+        PropertyUpdate(on()),
     )
     assert requests == [None, Request.RECORD, Request.POWER_ON, None, None]
     assert child.step is Step.RUNNING
     assert child.record == {identity.RECORD_KEY: f"1 parent-uuid child-uuid {child.nonce}"}
-    child, requests = asked(child, News({**told(child.nonce, 0, "fine"), **ADDRESS}))
+    child, requests = asked(child, PropertyUpdate({**told(child.nonce, 0, "fine"), **ADDRESS}))
     assert (child.step, child.error) == (Step.DONE, None)
     assert child.report == guestinfo.Report("post_clone", 0, "fine")
 
 
 def test_child_without_an_address_is_given_time_to_have_one_reported() -> None:
-    child = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded())
-    child = walk(child, News(told(child.nonce, 0)))
+    child = walk(new(), Created(VM), PropertyUpdate(on()), Succeeded(), Succeeded())
+    child = walk(child, PropertyUpdate(told(child.nonce, 0)))
     assert child.step is Step.SETTLING
-    assert walk(child, News(ADDRESS)).step is Step.DONE
+    assert walk(child, PropertyUpdate(ADDRESS)).step is Step.DONE
     assert walk(child, Settled()).step is Step.DONE
     assert walk(child, Failed("The time is over.")).step is Step.DONE
 
 
 def test_nothing_is_powered_on_before_it_is_recorded() -> None:
-    _child, requests = asked(new(), Created(VM), News({"name": "web-01"}), News({"config.uuid": "child-uuid"}))
+    _child, requests = asked(
+        new(), Created(VM), PropertyUpdate({"name": "web-01"}), PropertyUpdate({"config.uuid": "child-uuid"})
+    )
     assert requests == [None, None, Request.RECORD]
 
 
 def test_server_that_wants_a_child_to_run_before_it_is_recorded() -> None:
     child, requests = asked(
-        new(), Created(VM), News(on()), Failed("Not yet.", "InvalidState"), Succeeded(), Succeeded()
+        new(), Created(VM), PropertyUpdate(on()), Failed("Not yet.", "InvalidState"), Succeeded(), Succeeded()
     )
     assert requests == [None, Request.RECORD, Request.POWER_ON, Request.RECORD, None]
     assert (child.step, child.recorded) == (Step.RUNNING, True)
@@ -361,23 +368,27 @@ def test_server_that_wants_a_child_to_run_before_it_is_recorded() -> None:
 
 def test_child_that_cannot_be_recorded_fails() -> None:
     for fault in ("NoPermission", "InvalidState"):
-        child = walk(new("created"), Created(VM), News(on()), Failed("No.", fault))
+        child = walk(new("created"), Created(VM), PropertyUpdate(on()), Failed("No.", fault))
         assert (child.step, child.error) == (Step.FAILED, "No.")
     child = walk(
-        new(), Created(VM), News(on()), *[Failed("No.", "InvalidState"), Succeeded()], Failed("No.", "InvalidState")
+        new(),
+        Created(VM),
+        PropertyUpdate(on()),
+        *[Failed("No.", "InvalidState"), Succeeded()],
+        Failed("No.", "InvalidState"),
     )
     assert (child.step, child.error) == (Step.FAILED, "No.")
 
 
 @pytest.mark.parametrize("nonce", ["", "0" * 32, "inherited"])
 def test_a_report_with_another_nonce_does_not_count(nonce: str) -> None:
-    child = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded(), News(told(nonce, 0)))
+    child = walk(new(), Created(VM), PropertyUpdate(on()), Succeeded(), Succeeded(), PropertyUpdate(told(nonce, 0)))
     assert child.step is Step.RUNNING
 
 
 def test_failing_script_fails_the_child_and_tells_its_output() -> None:
-    child = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded())
-    child = walk(child, News(told(child.nonce, 3, "no such\ninterface")))
+    child = walk(new(), Created(VM), PropertyUpdate(on()), Succeeded(), Succeeded())
+    child = walk(child, PropertyUpdate(told(child.nonce, 3, "no such\ninterface")))
     assert child.step is Step.FAILED
     assert child.error is not None
     assert "exit code 3" in child.error
@@ -387,11 +398,15 @@ def test_failing_script_fails_the_child_and_tells_its_output() -> None:
 @pytest.mark.parametrize("outcome", ["done", "script failed", "time over"])
 def test_secrets_are_cleared_whatever_happens(outcome: str) -> None:
     child = walk(
-        new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
+        new(secret_config_params={"token": "a-long-secret"}),
+        Created(VM),
+        PropertyUpdate(on()),
+        Succeeded(),
+        Succeeded(),
     )
     event = {
-        "done": News({**told(child.nonce, 0), **ADDRESS}),
-        "script failed": News(told(child.nonce, 1)),
+        "done": PropertyUpdate({**told(child.nonce, 0), **ADDRESS}),
+        "script failed": PropertyUpdate(told(child.nonce, 1)),
         "time over": Failed("The time is over."),
     }[outcome]
     child, requests = asked(child, event)
@@ -412,26 +427,30 @@ def test_secrets_are_cleared_whatever_happens(outcome: str) -> None:
 )
 def test_when_secrets_count_as_cleared(shown: bool, told: bool, requests: list[Request | None], cleared: bool) -> None:
     child = walk(
-        new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
+        new(secret_config_params={"token": "a-long-secret"}),
+        Created(VM),
+        PropertyUpdate(on()),
+        Succeeded(),
+        Succeeded(),
     )
     keys = {guestinfo.POST_CLONE: f"{child.nonce} 0 "}
     if shown:
         keys["guestinfo.fork.token"] = "a-long-secret"
     if told:
         keys[guestinfo.SECRETS] = f"{child.nonce} cleared"
-    child, asked_for = asked(child, News({**on(**keys), **ADDRESS}))
+    child, asked_for = asked(child, PropertyUpdate({**on(**keys), **ADDRESS}))
     assert asked_for == requests
     child = walk(child, Succeeded())
     assert (child.step, child.secrets_cleared) == (Step.DONE, cleared)
 
 
 def test_report_that_shows_a_secret_is_written_back_without_it() -> None:
-    child = walk(new(secret_config_params=SECRET), Created(VM), News(on()), Succeeded(), Succeeded())
+    child = walk(new(secret_config_params=SECRET), Created(VM), PropertyUpdate(on()), Succeeded(), Succeeded())
     keys = {
         guestinfo.SECRETS: f"{child.nonce} cleared",
         guestinfo.POST_CLONE: reported(child.nonce, 7, "a-long-secret"),
     }
-    child, requests = asked(child, News({**on(**keys), **ADDRESS}))
+    child, requests = asked(child, PropertyUpdate({**on(**keys), **ADDRESS}))
     assert requests == [Request.CLEAR]
     hidden = reported(child.nonce, 7, "********")
     assert child.without_secrets == {"guestinfo.fork.token": "", guestinfo.POST_CLONE: hidden}
@@ -441,16 +460,16 @@ def test_report_that_shows_a_secret_is_written_back_without_it() -> None:
 
 
 def test_report_without_a_secret_is_left_alone() -> None:
-    child = walk(new(secret_config_params=SECRET), Created(VM), News(on()), Succeeded(), Succeeded())
+    child = walk(new(secret_config_params=SECRET), Created(VM), PropertyUpdate(on()), Succeeded(), Succeeded())
     keys = {guestinfo.SECRETS: f"{child.nonce} cleared", guestinfo.POST_CLONE: reported(child.nonce, 0, "********")}
-    child, requests = asked(child, News({**on(**keys), **ADDRESS}))
+    child, requests = asked(child, PropertyUpdate({**on(**keys), **ADDRESS}))
     assert (child.step, requests) == (Step.DONE, [None])
     assert guestinfo.POST_CLONE not in child.without_secrets
 
 
 def test_report_of_an_earlier_task_that_shows_a_secret_is_written_back_once() -> None:
     """As when the script ended after the task."""
-    wanted, goal = Wanted("web-01", secret_config_params=SECRET), Goal("post_clone", PARENT)
+    wanted, goal = ChildSpec("web-01", secret_config_params=SECRET), Goal("post_clone", PARENT)
     left = existing("poweredOn", **{guestinfo.POST_CLONE: reported("n1", 0, "a-long-secret")})
     child, request = transitions.resume(wanted, goal, VM, left)
     assert transitions.ahead(child, request) == [Request.CLEAR]
@@ -462,9 +481,13 @@ def test_report_of_an_earlier_task_that_shows_a_secret_is_written_back_once() ->
 
 def test_secrets_that_cannot_be_cleared_fail_the_child() -> None:
     child = walk(
-        new(secret_config_params={"token": "a-long-secret"}), Created(VM), News(on()), Succeeded(), Succeeded()
+        new(secret_config_params={"token": "a-long-secret"}),
+        Created(VM),
+        PropertyUpdate(on()),
+        Succeeded(),
+        Succeeded(),
     )
-    child = walk(child, News({**told(child.nonce, 0), **ADDRESS}), Failed("No privilege."))
+    child = walk(child, PropertyUpdate({**told(child.nonce, 0), **ADDRESS}), Failed("No privilege."))
     assert (child.step, child.error, child.secrets_cleared) == (Step.FAILED, "No privilege.", False)
 
 
@@ -476,37 +499,40 @@ def test_secrets_that_cannot_be_cleared_fail_the_child() -> None:
     ],
 )
 def test_goals_before_the_script(wait_for: str, values: dict[str, Any]) -> None:
-    child = walk(new(wait_for), Created(VM), News(on()), Succeeded())
+    child = walk(new(wait_for), Created(VM), PropertyUpdate(on()), Succeeded())
     assert child.step is Step.STARTING
-    child = walk(child, Succeeded(), News({**on(), **values}))
+    child = walk(child, Succeeded(), PropertyUpdate({**on(), **values}))
     assert child.step is Step.DONE
 
 
 def test_created_is_done_without_power_on() -> None:
-    child, requests = asked(new("created"), Created(VM), News(on()), Succeeded())
+    child, requests = asked(new("created"), Created(VM), PropertyUpdate(on()), Succeeded())
     assert requests == [None, Request.RECORD, None]
     assert child.step is Step.DONE
 
 
 @pytest.mark.parametrize(
-    ("event", "said"), [(News(None), "was removed"), (News({"runtime.powerState": "poweredOff"}), "was powered off")]
+    ("event", "said"),
+    [(PropertyUpdate(None), "was removed"), (PropertyUpdate({"runtime.powerState": "poweredOff"}), "was powered off")],
 )
-def test_a_child_that_others_touch(event: News, said: str) -> None:
-    child = walk(new(), Created(VM), News(on()), Succeeded(), Succeeded(), event)
+def test_a_child_that_others_touch(event: PropertyUpdate, said: str) -> None:
+    child = walk(new(), Created(VM), PropertyUpdate(on()), Succeeded(), Succeeded(), event)
     assert child.step is Step.FAILED
     assert child.error is not None
     assert said in child.error
 
 
 def test_power_state_that_is_late_is_no_power_off() -> None:
-    child = walk(new(), Created(VM), News({**on(), "runtime.powerState": "poweredOff"}), Succeeded(), Succeeded())
-    child = walk(child, News({**on(), "runtime.powerState": "poweredOff"}))
+    child = walk(
+        new(), Created(VM), PropertyUpdate({**on(), "runtime.powerState": "poweredOff"}), Succeeded(), Succeeded()
+    )
+    child = walk(child, PropertyUpdate({**on(), "runtime.powerState": "poweredOff"}))
     assert child.step is Step.RUNNING
 
 
 def test_events_after_the_end_change_nothing() -> None:
-    child = walk(new("created"), Created(VM), News(on()), Succeeded())
-    assert asked(child, Failed("late"), News(None), Succeeded()) == (child, [None, None, None])
+    child = walk(new("created"), Created(VM), PropertyUpdate(on()), Succeeded())
+    assert asked(child, Failed("late"), PropertyUpdate(None), Succeeded()) == (child, [None, None, None])
 
 
 # --- children that exist --------------------------------------------------------------------------------------------
@@ -520,31 +546,31 @@ def existing(power: str, *, record: bool = True, **keys: str) -> dict[str, Any]:
 
 def test_existing_child_that_has_reported_needs_nothing() -> None:
     values = existing("poweredOn", **{guestinfo.POST_CLONE: "n1 0 "})
-    child, request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    child, request = transitions.resume(ChildSpec("web-01"), Goal("post_clone", PARENT), VM, values)
     assert (child.step, child.changed, request) == (Step.DONE, False, None)
 
 
 def test_existing_child_whose_script_still_runs_is_waited_for() -> None:
-    child, request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
+    child, request = transitions.resume(ChildSpec("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
     assert (child.step, child.changed, request) == (Step.RUNNING, False, None)
-    child = walk(child, News(told("n1", 0)))
+    child = walk(child, PropertyUpdate(told("n1", 0)))
     assert child.step is Step.DONE
 
 
 def test_existing_child_that_is_off_is_powered_on() -> None:
-    child, request = transitions.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
+    child, request = transitions.resume(ChildSpec("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
     assert (child.step, request) == (Step.STARTING, Request.POWER_ON)
-    assert walk(child, Succeeded(), News(on())).changed
+    assert walk(child, Succeeded(), PropertyUpdate(on())).changed
 
 
 def test_existing_child_that_is_powered_off_by_others() -> None:
-    child, _request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
-    assert "was powered off" in str(walk(child, News(existing("poweredOff"))).error)
+    child, _request = transitions.resume(ChildSpec("web-01"), Goal("post_clone", PARENT), VM, existing("poweredOn"))
+    assert "was powered off" in str(walk(child, PropertyUpdate(existing("poweredOff"))).error)
 
 
 def test_child_that_was_cut_short_is_recorded_first() -> None:
     values = existing("poweredOff", record=False, **{"guestinfo.fork.vmfork.nonce": "n0"})
-    child, request = transitions.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, values)
+    child, request = transitions.resume(ChildSpec("web-01"), Goal("powered_on", PARENT), VM, values)
     assert (child.step, request) == (Step.RECORDING, Request.RECORD)
     assert child.record == {identity.RECORD_KEY: "1 parent-uuid child-uuid n0"}
     _child, requests = asked(child, Succeeded())
@@ -552,7 +578,7 @@ def test_child_that_was_cut_short_is_recorded_first() -> None:
 
 
 def test_secrets_that_an_earlier_task_left_are_cleared() -> None:
-    wanted = Wanted("web-01", secret_config_params={"token": "a-long-secret"})
+    wanted = ChildSpec("web-01", secret_config_params={"token": "a-long-secret"})
     left = {guestinfo.POST_CLONE: "n1 0 ", "guestinfo.fork.token": "a-long-secret"}
     child, request = transitions.resume(wanted, Goal("post_clone", PARENT), VM, existing("poweredOn", **left))
     assert (child.step, request) == (Step.CLEARING, Request.CLEAR)
@@ -568,7 +594,7 @@ def test_secrets_of_an_earlier_task_are_not_shown() -> None:
     assert made.params[guestinfo.SECRETS_PARAM] == "guestinfo.fork.token guestinfo.fork.pin"
     seen = {f"guestinfo.fork.{key}": value for key, value in made.params.items()}
     goal = Goal("post_clone", PARENT)
-    child, _request = transitions.resume(Wanted("web-01"), goal, VM, existing("poweredOn", **seen))
+    child, _request = transitions.resume(ChildSpec("web-01"), goal, VM, existing("poweredOn", **seen))
     assert child.shown_params == {"role": "web"}
 
 
@@ -577,8 +603,8 @@ def kind(child_type: str) -> dict[str, Any]:
 
 
 def test_end_of_a_persistent_child_is_noted() -> None:
-    child = walk(new(persistent=True), Created(VM), News({**on(), **kind("none")}), Succeeded(), Succeeded())
-    child, requests = asked(child, News({**told(child.nonce, 0), **ADDRESS}))
+    child = walk(new(persistent=True), Created(VM), PropertyUpdate({**on(), **kind("none")}), Succeeded(), Succeeded())
+    child, requests = asked(child, PropertyUpdate({**told(child.nonce, 0), **ADDRESS}))
     assert (child.step, requests) == (Step.NOTING, [Request.NOTE])
     assert child.note == {guestinfo.DONE: f"{child.nonce} 0"}
     assert walk(child, Succeeded()).step is Step.DONE
@@ -588,8 +614,8 @@ def test_end_of_a_persistent_child_is_noted() -> None:
 
 def test_end_is_noted_in_the_call_that_clears_the_secrets() -> None:
     wanted = {"persistent": True, "secret_config_params": {"token": "a-long-secret"}}
-    child = walk(new(**wanted), Created(VM), News({**on(), **kind("none")}), Succeeded(), Succeeded())
-    child, requests = asked(child, News({**told(child.nonce, 3), **ADDRESS}), Succeeded())
+    child = walk(new(**wanted), Created(VM), PropertyUpdate({**on(), **kind("none")}), Succeeded(), Succeeded())
+    child, requests = asked(child, PropertyUpdate({**told(child.nonce, 3), **ADDRESS}), Succeeded())
     assert requests == [Request.CLEAR, None]
     assert child.note
     assert child.step is Step.FAILED
@@ -599,7 +625,7 @@ def test_end_is_noted_in_the_call_that_clears_the_secrets() -> None:
 def test_noted_end_counts_when_vcenter_has_forgotten_the_report(code: int, step: Step) -> None:
     goal = Goal("post_clone", PARENT)
     values = {**existing("poweredOff", **{guestinfo.DONE: f"n1 {code}"}), **kind("none")}
-    child, request = transitions.resume(Wanted("web-01"), goal, VM, values)
+    child, request = transitions.resume(ChildSpec("web-01"), goal, VM, values)
     assert request is Request.POWER_ON
     child, requests = asked(child, Succeeded())
     assert (child.step, requests) == (step, [None])
@@ -608,22 +634,22 @@ def test_noted_end_counts_when_vcenter_has_forgotten_the_report(code: int, step:
 
 def test_note_for_another_child_does_not_count() -> None:
     values = {**existing("poweredOn", **{guestinfo.DONE: "n0 0"}), **kind("none")}
-    child, _request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    child, _request = transitions.resume(ChildSpec("web-01"), Goal("post_clone", PARENT), VM, values)
     assert child.step is Step.RUNNING
 
 
 @pytest.mark.parametrize("news_first", [True, False])
 def test_old_report_of_a_child_that_forks_again_is_gone_before_it_is_powered_on(news_first: bool) -> None:
     values = {**existing("poweredOff", **{guestinfo.POST_CLONE: "n1 0 "}), **kind("nonpersistent")}
-    child, request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    child, request = transitions.resume(ChildSpec("web-01"), Goal("post_clone", PARENT), VM, values)
     assert (child.step, request) == (Step.FORGETTING, Request.FORGET)
-    late, gone = News(values), News({**existing("poweredOff"), **kind("nonpersistent")})
+    late, gone = PropertyUpdate(values), PropertyUpdate({**existing("poweredOff"), **kind("nonpersistent")})
     events: list[transitions.Event] = [late, gone, Succeeded()] if news_first else [late, Succeeded(), gone]
     child, requests = asked(child, *events)
     assert requests == [None, None, Request.POWER_ON]
-    child = walk(child, Succeeded(), News({"runtime.powerState": "poweredOn"}))
+    child = walk(child, Succeeded(), PropertyUpdate({"runtime.powerState": "poweredOn"}))
     assert child.step is Step.RUNNING
-    assert walk(child, News(told("n1", 0))).step is Step.DONE
+    assert walk(child, PropertyUpdate(told("n1", 0))).step is Step.DONE
 
 
 @pytest.mark.parametrize(
@@ -640,7 +666,7 @@ def test_old_report_of_a_child_that_forks_again_is_gone_before_it_is_powered_on(
 )
 def test_which_children_fork_again(goal: Goal, persistent: bool, child_type: str | None, expected: bool) -> None:
     values = kind(child_type) if child_type is not None else {}
-    assert Child(Wanted("web-01", persistent=persistent), goal, values=values).forks_again is expected
+    assert Child(ChildSpec("web-01", persistent=persistent), goal, values=values).forks_again is expected
 
 
 def test_new_child_that_cannot_be_powered_on_need_not_be_created_again() -> None:
@@ -658,7 +684,7 @@ def test_new_child_that_cannot_be_powered_on_need_not_be_created_again() -> None
 )
 def test_power_on_that_is_refused_is_no_change(values: dict[str, Any], fault: str, said: str) -> None:
     values = {**existing("poweredOff"), **values}
-    child, _request = transitions.resume(Wanted("web-01"), Goal("post_clone", PARENT), VM, values)
+    child, _request = transitions.resume(ChildSpec("web-01"), Goal("post_clone", PARENT), VM, values)
     child = walk(child, Failed("No.", fault))
     assert (child.step, child.changed, child.error) == (Step.FAILED, False, said)
 
@@ -679,7 +705,7 @@ def test_refused_persistent_child_is_told_what_it_needs() -> None:
     ],
 )
 def test_what_lies_ahead_of_a_new_child(wanted: dict[str, Any], wait_for: str, requests: str) -> None:
-    way = transitions.begin(Wanted("web-01", **wanted), Goal(wait_for, PARENT))
+    way = transitions.begin(ChildSpec("web-01", **wanted), Goal(wait_for, PARENT))
     assert " ".join(one.name for one in transitions.ahead(*way)) == requests
 
 
@@ -700,7 +726,7 @@ NONCE = {guestinfo.CHILD_NONCE: "n1"}
     ],
 )
 def test_what_lies_ahead_of_a_child_that_is_off(child_type: str, keys: dict[str, str], requests: str) -> None:
-    wanted = Wanted("web-01", secret_config_params={"token": "a-long-secret"})
+    wanted = ChildSpec("web-01", secret_config_params={"token": "a-long-secret"})
     values = {**existing("poweredOff", **keys), **kind(child_type)}
     way = transitions.resume(wanted, Goal("post_clone", PARENT), VM, values)
     assert " ".join(one.name for one in transitions.ahead(*way)) == requests
@@ -708,8 +734,8 @@ def test_what_lies_ahead_of_a_child_that_is_off(child_type: str, keys: dict[str,
 
 # --- adapters that are connected late -------------------------------------------------------------------------------
 
-LATE = Wanted("web-01", networks=(Network(1), Network(2, connect="after_post_clone")))
-SECRETIVE = Wanted("web-01", secret_config_params=SECRET)
+LATE = ChildSpec("web-01", networks=(Network(1), Network(2, connect="after_post_clone")))
+SECRETIVE = ChildSpec("web-01", secret_config_params=SECRET)
 SHOWN_SECRET = {"guestinfo.fork.token": SECRET["token"]}
 
 
@@ -733,33 +759,35 @@ def cards(second: bool, power: str = "poweredOn") -> dict[str, Any]:
 def late(wait_for: str = "post_clone") -> Child:
     """A new child whose script has not ended."""
     child, _request = transitions.begin(LATE, Goal(wait_for, PARENT))
-    return walk(child, Created(VM), News({**on(), **cards(second=False)}), Succeeded(), Succeeded())
+    return walk(child, Created(VM), PropertyUpdate({**on(), **cards(second=False)}), Succeeded(), Succeeded())
 
 
 def test_adapter_is_connected_when_the_script_has_ended_well() -> None:
     child = late()
     assert child.step is Step.RUNNING
-    child, requests = asked(child, News(told(child.nonce, 0)))
+    child, requests = asked(child, PropertyUpdate(told(child.nonce, 0)))
     assert (child.step, requests) == (Step.CONNECTING, [Request.CONNECT])
     assert [one.key for one in child.disconnected] == [4001]
     # What is reported meanwhile asks for nothing twice, and nothing is done before vCenter shows it.
-    child, requests = asked(child, News(told(child.nonce, 0)), Succeeded())
+    child, requests = asked(child, PropertyUpdate(told(child.nonce, 0)), Succeeded())
     assert (child.step, requests) == (Step.SETTLING, [None, None])
-    child, requests = asked(child, News(cards(second=True)))
+    child, requests = asked(child, PropertyUpdate(cards(second=True)))
     assert (child.step, child.error, requests) == (Step.DONE, None, [None])
 
 
 def test_child_is_given_time_for_its_address_when_it_is_connected() -> None:
-    child = walk(late(), News({"guest.net": []}))
-    child = walk(child, News(told(child.nonce, 0)), News(cards(second=True) | {"guest.net": []}), Succeeded())
+    child = walk(late(), PropertyUpdate({"guest.net": []}))
+    child = walk(
+        child, PropertyUpdate(told(child.nonce, 0)), PropertyUpdate(cards(second=True) | {"guest.net": []}), Succeeded()
+    )
     assert child.step is Step.SETTLING
-    assert walk(child, News(ADDRESS | cards(second=True))).step is Step.DONE
+    assert walk(child, PropertyUpdate(ADDRESS | cards(second=True))).step is Step.DONE
     assert walk(child, Settled()).error is None
 
 
 def test_adapter_that_stays_as_it_was_in_spite_of_the_servers_word() -> None:
     child = late()
-    child = walk(child, News(told(child.nonce, 0)), Succeeded())
+    child = walk(child, PropertyUpdate(told(child.nonce, 0)), Succeeded())
     for event in (Settled(), Failed("The time is over.")):
         ended = walk(child, event)
         assert ended.step is Step.FAILED
@@ -770,7 +798,7 @@ def test_adapter_that_stays_as_it_was_in_spite_of_the_servers_word() -> None:
 
 def test_adapter_stays_disconnected_when_the_script_fails() -> None:
     child = late()
-    child, requests = asked(child, News(told(child.nonce, 3)))
+    child, requests = asked(child, PropertyUpdate(told(child.nonce, 3)))
     assert (child.step, requests) == (Step.FAILED, [None])
     assert child.error is not None
     assert (
@@ -782,30 +810,34 @@ def test_adapter_stays_disconnected_when_the_script_fails() -> None:
 
 def test_adapter_that_cannot_be_connected_fails_the_child() -> None:
     child = late()
-    child = walk(child, News(told(child.nonce, 0)), Failed("No privilege."))
+    child = walk(child, PropertyUpdate(told(child.nonce, 0)), Failed("No privilege."))
     assert (child.step, child.error) == (Step.FAILED, "No privilege.")
 
 
 def test_child_that_is_powered_off_while_it_is_connected() -> None:
     child = late()
-    child = walk(child, News(told(child.nonce, 0)), News({"runtime.powerState": "poweredOff"}), Succeeded())
+    child = walk(
+        child, PropertyUpdate(told(child.nonce, 0)), PropertyUpdate({"runtime.powerState": "poweredOff"}), Succeeded()
+    )
     assert child.step is Step.FAILED
     assert child.error is not None
     assert "was powered off" in child.error
 
 
 def test_nothing_is_begun_when_the_time_is_over_before_the_connection() -> None:
-    child = walk(late(), Overdue("Late."))
+    child = walk(late(), DeadlinePassed("Late."))
     assert (child.step, child.error) == (Step.FAILED, "Late.")
-    child = walk(late(), News(told("other", 0)))
-    child = walk(child, News(told(child.nonce, 0)), Overdue("Late.", goes_on=True))
+    child = walk(late(), PropertyUpdate(told("other", 0)))
+    child = walk(child, PropertyUpdate(told(child.nonce, 0)), DeadlinePassed("Late.", goes_on=True))
     assert (child.step, child.error, child.changed) == (Step.FAILED, "Late.", True)
 
 
 def test_secrets_are_cleared_after_the_connection() -> None:
     child, _request = transitions.begin(replace(LATE, secret_config_params=SECRET), Goal("post_clone", PARENT))
-    child = walk(child, Created(VM), News({**on(), **cards(second=False)}), Succeeded(), Succeeded())
-    child, requests = asked(child, News(told(child.nonce, 0)), News(cards(second=True)), Succeeded(), Succeeded())
+    child = walk(child, Created(VM), PropertyUpdate({**on(), **cards(second=False)}), Succeeded(), Succeeded())
+    child, requests = asked(
+        child, PropertyUpdate(told(child.nonce, 0)), PropertyUpdate(cards(second=True)), Succeeded(), Succeeded()
+    )
     assert requests == [Request.CONNECT, None, Request.CLEAR, None]
     assert child.step is Step.DONE
 
@@ -827,7 +859,7 @@ def test_existing_child_is_connected_once(
     assert child.changed is False
     assert (child.error or "").endswith(said or "")
     if request is not None:
-        child = walk(child, News(cards(second=True)), Succeeded())
+        child = walk(child, PropertyUpdate(cards(second=True)), Succeeded())
         assert (child.step, child.changed) == (Step.DONE, True)
 
 
@@ -838,8 +870,8 @@ def test_power_state_that_is_late_is_no_power_off_when_an_adapter_is_connected()
     assert request is Request.POWER_ON
     child, requests = asked(child, Succeeded(), Succeeded())
     assert (child.step, child.error, requests) == (Step.SETTLING, None, [Request.CONNECT, None])
-    assert walk(child, News(cards(second=True))).step is Step.DONE
-    gone_off = walk(child, News(cards(second=False)), News(cards(True, "poweredOff")))
+    assert walk(child, PropertyUpdate(cards(second=True))).step is Step.DONE
+    gone_off = walk(child, PropertyUpdate(cards(second=False)), PropertyUpdate(cards(True, "poweredOff")))
     assert "was powered off" in str(gone_off.error)
 
 
@@ -850,11 +882,11 @@ def test_power_state_that_is_late_is_no_power_off_when_an_adapter_is_connected()
         pytest.param(LATE, {}, cards(second=True), "", id="connected"),
         pytest.param(SECRETIVE, SHOWN_SECRET, {}, "CLEAR", id="a task was killed before it cleared them"),
         pytest.param(SECRETIVE, {}, {}, "", id="cleared"),
-        pytest.param(Wanted("web-01"), {}, kind("none"), "NOTE", id="persistent"),
+        pytest.param(ChildSpec("web-01"), {}, kind("none"), "NOTE", id="persistent"),
     ],
 )
 def test_what_lies_ahead_of_a_child_whose_script_runs(
-    wanted: Wanted, keys: dict[str, str], more: dict[str, Any], requests: str
+    wanted: ChildSpec, keys: dict[str, str], more: dict[str, Any], requests: str
 ) -> None:
     values = {**existing("poweredOn", **keys), **kind("nonpersistent"), **more}
     way = transitions.resume(wanted, Goal("post_clone", PARENT), VM, values)
@@ -878,7 +910,7 @@ def test_what_lies_ahead_of_a_child_with_a_late_adapter() -> None:
         return transitions.ahead(*transitions.resume(LATE, goal, VM, values))
 
     assert transitions.ahead(*transitions.begin(LATE, goal))[-1] is Request.CONNECT
-    assert Request.CONNECT not in transitions.ahead(*transitions.begin(Wanted("web-01"), goal))
+    assert Request.CONNECT not in transitions.ahead(*transitions.begin(ChildSpec("web-01"), goal))
     assert ahead("poweredOff", connected=False)[:2] == [Request.POWER_ON, Request.CONNECT]
     assert Request.CONNECT not in ahead("poweredOff", connected=True)
     assert ahead("poweredOn", connected=False)[0] is Request.CONNECT
@@ -888,7 +920,9 @@ def too_early(**keys: str) -> Child:
     """A new child whose late adapter is connected from its creation on; without keys, it lost its record too."""
     child, _request = transitions.begin(replace(LATE, secret_config_params=SECRET), BORN_RUNNING)
     seen = child.record if keys else {}
-    return walk(child, Created(VM), News({**on(**seen), **cards(second=True), "config.uuid": child.bios_uuid}))
+    return walk(
+        child, Created(VM), PropertyUpdate({**on(**seen), **cards(second=True), "config.uuid": child.bios_uuid})
+    )
 
 
 TOO_EARLY = "Child web-01 was not made as networks has it: Network adapter 2 is connected and may answer to the"
@@ -905,7 +939,7 @@ def test_new_child_that_is_connected_too_early_fails_at_once() -> None:
 def test_new_child_that_is_connected_too_early_is_recorded_all_the_same() -> None:
     child = too_early()
     assert child.step is Step.RECORDING
-    recorded, requests = asked(child, Overdue("Late."), Succeeded(), Succeeded())
+    recorded, requests = asked(child, DeadlinePassed("Late."), Succeeded(), Succeeded())
     assert requests == [None, Request.CLEAR, None]
     assert (recorded.step, recorded.recorded) == (Step.FAILED, True)
     assert (recorded.error or "").startswith(TOO_EARLY)
@@ -920,14 +954,16 @@ def test_new_child_that_is_connected_too_early_is_recorded_all_the_same() -> Non
 
 @pytest.mark.parametrize("wanted", [{}, {"secret_config_params": SECRET}], ids=["plain", "secrets"])
 def test_child_that_is_being_made_is_still_recorded_and_cleared(wanted: dict[str, Any]) -> None:
-    child, requests = asked(new(**wanted), Overdue("Late.", goes_on=True), Created(VM), News(on()), Succeeded())
+    child, requests = asked(
+        new(**wanted), DeadlinePassed("Late.", goes_on=True), Created(VM), PropertyUpdate(on()), Succeeded()
+    )
     assert requests == [None, None, Request.RECORD, Request.CLEAR if wanted else None]
     child = walk(child, Succeeded())
     assert (child.step, child.error, child.recorded, child.changed) == (Step.FAILED, "Late.", True, True)
 
 
 def test_record_under_way_is_waited_for() -> None:
-    child = walk(new(), Created(VM), News(on()), Overdue("Late.", goes_on=True))
+    child = walk(new(), Created(VM), PropertyUpdate(on()), DeadlinePassed("Late.", goes_on=True))
     assert (child.step, child.error) == (Step.RECORDING, "Late.")
     assert walk(child, Failed("Not yet.", "InvalidState")).step is Step.FAILED, "nothing is powered on any more"
 
@@ -935,7 +971,7 @@ def test_record_under_way_is_waited_for() -> None:
 @pytest.mark.parametrize(
     ("event", "changed"),
     [
-        (Overdue("Late."), False),  # nobody has asked for it yet
+        (DeadlinePassed("Late."), False),  # nobody has asked for it yet
         (Failed("Late.", goes_on=True), True),
         (Failed("Late."), False),
     ],
@@ -946,14 +982,14 @@ def test_child_that_is_not_waited_for_any_longer(event: transitions.Event, chang
 
 
 def test_power_on_under_way_counts_as_a_change() -> None:
-    child, _request = transitions.resume(Wanted("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
-    child = walk(child, Overdue("Late.", goes_on=True))
+    child, _request = transitions.resume(ChildSpec("web-01"), Goal("powered_on", PARENT), VM, existing("poweredOff"))
+    child = walk(child, DeadlinePassed("Late.", goes_on=True))
     assert (child.step, child.changed) == (Step.FAILED, True)
 
 
 def test_clearing_goes_on_when_the_time_is_over() -> None:
-    child = walk(new(secret_config_params=SECRET), Created(VM), News(on()), Succeeded(), Succeeded())
-    child = walk(child, News({**told(child.nonce, 0), **ADDRESS}), Overdue("Late.", goes_on=True))
+    child = walk(new(secret_config_params=SECRET), Created(VM), PropertyUpdate(on()), Succeeded(), Succeeded())
+    child = walk(child, PropertyUpdate({**told(child.nonce, 0), **ADDRESS}), DeadlinePassed("Late.", goes_on=True))
     assert child.step is Step.CLEARING
     assert walk(child, Succeeded()).step is Step.DONE
 
@@ -961,7 +997,7 @@ def test_clearing_goes_on_when_the_time_is_over() -> None:
 @pytest.mark.parametrize("wait_for", transitions.GOALS)
 @pytest.mark.parametrize("step", [step for step in Step if step not in (Step.DONE, Step.FAILED)])
 def test_every_unfinished_state_has_a_sentence(wait_for: str, step: Step) -> None:
-    child = Child(Wanted("web-01"), Goal(wait_for, PARENT), step=step)
+    child = Child(ChildSpec("web-01"), Goal(wait_for, PARENT), step=step)
     sentence = transitions.unfinished(child, 30)
     assert sentence.startswith("Child web-01 is not ready after 30 seconds: ")
     assert sentence.endswith(".")
@@ -972,7 +1008,9 @@ def test_report_that_no_runner_writes_is_a_failed_child(rest: str) -> None:
     """Now, and when the task is run again; its secrets do not stay."""
     child = new(secret_config_params=SECRET)
     value = {guestinfo.POST_CLONE: f"{child.nonce} {rest}", child.secret_keys[0]: "a-long-secret"}
-    child, requests = asked(child, Created(VM), News(on(**value)), Succeeded(), Succeeded(), News(on(**value)))
+    child, requests = asked(
+        child, Created(VM), PropertyUpdate(on(**value)), Succeeded(), Succeeded(), PropertyUpdate(on(**value))
+    )
     assert Request.CLEAR in requests
     assert child.report == guestinfo.Report("post_clone", None, "")
     child = walk(child, Succeeded())
@@ -992,7 +1030,7 @@ def test_what_a_guest_could_not_clear_is_cleared_by_vcenter() -> None:
         f"{guestinfo.PAYLOAD}.2": "",
     }
     values = on(**{guestinfo.POST_CLONE: reported(child.nonce, 0), **left}, **{"guestinfo.other": "x"})
-    child, requests = asked(child, Created(VM), News(values), Succeeded(), Succeeded(), Settled())
+    child, requests = asked(child, Created(VM), PropertyUpdate(values), Succeeded(), Succeeded(), Settled())
     assert requests[-1] is Request.NOTE
     assert {key for key, value in child.note.items() if value == ""} == {guestinfo.SCRIPTS, f"{guestinfo.PAYLOAD}.0"}
 
@@ -1002,6 +1040,6 @@ def test_child_whose_guest_could_only_blank_its_values_is_not_reconfigured() -> 
     child = new()
     blank = {guestinfo.SCRIPTS: " ", f"{guestinfo.PAYLOAD}.0": " "}
     values = on(**{guestinfo.POST_CLONE: reported(child.nonce, 0), **blank, **child.record})
-    assert Request.NOTE not in asked(child, Created(VM), News(values), Succeeded(), Succeeded(), Settled())[1]
+    assert Request.NOTE not in asked(child, Created(VM), PropertyUpdate(values), Succeeded(), Succeeded(), Settled())[1]
     again, request = transitions.resume(child.wanted, child.goal, VM, values)
     assert (again.step, request) == (Step.DONE, None)

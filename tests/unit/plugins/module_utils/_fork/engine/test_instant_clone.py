@@ -11,8 +11,8 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._errors import BadInput
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import Wanted
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import ChildRequest
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import CreateRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
 
@@ -32,7 +32,7 @@ class Recorder:
 def test_what_is_asked_for() -> None:
     server: Any = Recorder()
     folder = vim.Folder("group-v1")
-    request = ChildRequest(
+    request = CreateRequest(
         name="web-01",
         persistent=False,
         params={"hostname": "web-01", "vmfork.nonce": "n0", "guestinfo.mine": "x"},
@@ -67,24 +67,24 @@ def test_what_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("engine", "child", "allow_running_parent", "said"),
     [
-        (VmforkEngine(NOBODY), Wanted("web-01"), True, "allow_running_parent has no meaning"),
-        (VmforkEngine(NOBODY), Wanted("web-01", {"guestinfo.x": "1"}), False, "guestinfo.x starts with guestinfo."),
+        (VmforkEngine(NOBODY), ChildSpec("web-01"), True, "allow_running_parent has no meaning"),
+        (VmforkEngine(NOBODY), ChildSpec("web-01", {"guestinfo.x": "1"}), False, "guestinfo.x starts with guestinfo."),
         (
             InstantCloneEngine(NOBODY),
-            Wanted("web-01", {"x": "1"}, {"guestinfo.ic.x": "12345678"}),
+            ChildSpec("web-01", {"x": "1"}, {"guestinfo.ic.x": "12345678"}),
             False,
             "x and guestinfo.ic.x both stand for guestinfo.ic.x",
         ),
     ],
 )
-def test_refused(engine: Any, child: Wanted, allow_running_parent: bool, said: str) -> None:
+def test_refused(engine: Any, child: ChildSpec, allow_running_parent: bool, said: str) -> None:
     with pytest.raises(BadInput) as refusal:
         engine.check([child], allow_running_parent)
     assert said in refusal.value.sentence
 
 
 def test_meant() -> None:
-    InstantCloneEngine(NOBODY).check([Wanted("web-01", {"guestinfo.x": "1", "x": "2"})], True)
+    InstantCloneEngine(NOBODY).check([ChildSpec("web-01", {"guestinfo.x": "1", "x": "2"})], True)
 
 
 @pytest.mark.parametrize(

@@ -43,16 +43,16 @@ class Cure:
     accepted: t.Collection[str] = ()
 
 
-class Patient:
+class RepairTarget:
     """One VM, before and after."""
 
     def __init__(
-        self, session: Session, deadline: Deadline, vm: t.Any, cure: Cure, warn: t.Callable[[str], None]
+        self, session: Session, deadline: Deadline, vm: t.Any, repair: Cure, warn: t.Callable[[str], None]
     ) -> None:
         self._session = session
         self._deadline = deadline
         self._vm = vm
-        self._cure = cure
+        self._cure = repair
         self._warn = lambda sentence: warn(self._shown(sentence))
         self.before = self._examine(deadline)
         self.after = self.before
@@ -62,7 +62,7 @@ class Patient:
         self._vcenter: set[str] = set()
 
     @property
-    def is_cured(self) -> bool:
+    def is_delivered(self) -> bool:
         """Whether the OVF environment reaches the guest, or there is none, by the last verdict.
 
         A guest that was to be asked and refused the login confirms nothing.
@@ -82,7 +82,7 @@ class Patient:
 
         :raises _errors.Refused: the VM must not be touched, or a risk is not accepted.
         """
-        if self.is_cured:
+        if self.is_delivered:
             return
         with self._masked():
             self._prepare()
@@ -104,7 +104,7 @@ class Patient:
                 f"VM {self.name} is left as it is. {why} If that is right, accept it with accept_risks={names}."
             )
 
-    def cure(self) -> None:
+    def repair(self) -> None:
         """Carry the plan out.
 
         :raises _errors.OperationFailed: the VM could not be powered off or on.
@@ -124,7 +124,7 @@ class Patient:
                     "in between."
                 )
             self._cycle_when_idle(is_first=attempt == 0)
-            if self.is_cured:
+            if self.is_delivered:
                 return
             # What arrived, and is not as it should be, will be no other the next time.
             if self.after.evidence.guest.state != "no_value" or self.after.diagnosis.remedy != diagnosis.POWER_CYCLE:
@@ -254,7 +254,7 @@ class Patient:
                 if self._deadline.passed:
                     raise
                 self._look_for_others_work()
-                if self.is_cured:
+                if self.is_delivered:
                     return
                 if is_first:
                     self._judge()
@@ -268,7 +268,7 @@ class Patient:
         :raises _errors.Refused: it must not be touched any more.
         """
         earlier, self.after = self.after, self._examine(self._at_least(LOOK_SECONDS))
-        if not self.is_cured:
+        if not self.is_delivered:
             self._case(earlier)
 
     def _power_cycle(self, rewrite: bool) -> None:

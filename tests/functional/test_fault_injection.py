@@ -139,11 +139,11 @@ def test_lost_answer_to_a_question(quiesced: VCenter, method: str) -> None:
 
 
 @pytest.mark.flags("-guest", "none")
-@pytest.mark.parametrize("mishap", [{"drop": "before"}, {"drop": "after"}, {"fault": "NotAuthenticated"}])
-def test_lost_page_of_a_large_inventory(vcenter: VCenter, mishap: dict[str, str]) -> None:
+@pytest.mark.parametrize("fault", [{"drop": "before"}, {"drop": "after"}, {"fault": "NotAuthenticated"}])
+def test_lost_page_of_a_large_inventory(vcenter: VCenter, fault: dict[str, str]) -> None:
     """The token of a page is good for one question, in one session."""
     vcenter.control("POST", "inventory", {"vms": 1100, "name": "many-%04d", "folder": "/DC0/vm"})
-    vcenter.fault(method="ContinueRetrievePropertiesEx", at="call", count=1, **mishap)
+    vcenter.fault(method="ContinueRetrievePropertiesEx", at="call", count=1, **fault)
     with vcenter.calls() as calls:
         assert vcenter.ok("vmfork_parent", name="many-1099", check=True)["parent"]["name"] == "many-1099"
     assert calls["ContinueRetrievePropertiesEx"] == 2

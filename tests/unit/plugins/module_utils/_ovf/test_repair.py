@@ -17,7 +17,7 @@ from unit.fake_vcenter import OFF, ON, FakeVCenter
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import cure, examine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import examine, repair
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
@@ -83,16 +83,16 @@ class Bed:
             )
         ]
 
-    def patient(self, seconds: float = 600, **how: Any) -> cure.Patient:
+    def target(self, seconds: float = 600, **how: Any) -> repair.RepairTarget:
         given = {"questions": QUESTIONS, "accepted": ACCEPTED, **how}
-        return cure.Patient(self.session, Deadline(seconds), self.vm, cure.Cure(**given), self.warnings.append)
+        return repair.RepairTarget(self.session, Deadline(seconds), self.vm, repair.Cure(**given), self.warnings.append)
 
-    def cured(self, seconds: float = 600, **how: Any) -> cure.Patient:
+    def cured(self, seconds: float = 600, **how: Any) -> repair.RepairTarget:
         """The VM after its power cycle."""
-        patient = self.patient(seconds, **how)
-        patient.prepare()
-        patient.cure()
-        return patient
+        target = self.target(seconds, **how)
+        target.prepare()
+        target.repair()
+        return target
 
     @property
     def acts(self) -> list[str]:
@@ -118,29 +118,29 @@ CYCLE = ["ShutdownGuest", "PowerOnVM_Task"]
     [("guest", CYCLE), ("hard", ["PowerOffVM_Task", "PowerOnVM_Task"])],
 )
 def test_power_cycle(bed: Bed, shutdown: str, acts: list[str]) -> None:
-    patient = bed.cured(shutdown=shutdown)
-    assert (patient.before.diagnosis.status, patient.after.diagnosis.status) == ("lost_suspected", "delivered_assumed")
-    assert (bed.acts, bed.state, patient.is_touched, bed.warnings) == (acts, ON, True, [])
+    target = bed.cured(shutdown=shutdown)
+    assert (target.before.diagnosis.status, target.after.diagnosis.status) == ("lost_suspected", "delivered_assumed")
+    assert (bed.acts, bed.state, target.is_touched, bed.warnings) == (acts, ON, True, [])
 
 
 def test_what_is_off_is_powered_on(bed: Bed) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
-    patient = bed.cured()
-    assert (bed.acts, patient.is_touched) == (["PowerOnVM_Task"], True)
+    target = bed.cured()
+    assert (bed.acts, target.is_touched) == (["PowerOnVM_Task"], True)
 
 
 def test_what_is_delivered_is_left(bed: Bed) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     bed.cured()
-    again = bed.patient()
+    again = bed.target()
     again.prepare()
-    assert (again.is_cured, again.is_touched, again.plan.steps) == (True, False, ())
+    assert (again.is_delivered, again.is_touched, again.plan.steps) == (True, False, ())
 
 
 @pytest.mark.parametrize("accepted", [(), ("may_be_fork",)])
 def test_every_risk_must_be_accepted(bed: Bed, accepted: tuple[str, ...]) -> None:
     with pytest.raises(_errors.Refused, match="accept_risks="):
-        bed.patient(accepted=accepted).prepare()
+        bed.target(accepted=accepted).prepare()
     assert bed.acts == []
 
 
@@ -157,7 +157,7 @@ def test_every_risk_must_be_accepted(bed: Bed, accepted: tuple[str, ...]) -> Non
 def test_when_the_vm_booted_is_read(bed: Bed, booted: datetime.datetime, origin: str, reason: str | None) -> None:
     """An event of an earlier run says nothing of this one: only ``runtime.bootTime`` tells them apart."""
     bed.vcenter.objects[bed.vm]["runtime.bootTime"] = booted
-    power_on = bed.patient().before.evidence.power_on
+    power_on = bed.target().before.evidence.power_on
     assert (power_on.origin, power_on.reason) == (origin, reason)
 
 
@@ -180,15 +180,15 @@ def test_when_the_vm_booted_is_returned(bed: Bed) -> None:
 )
 @pytest.mark.parametrize("shutdown", ["guest", "hard"])
 def test_no_shutdown_with_too_little_time(bed: Bed, seconds: float, left: float, begins: bool, shutdown: str) -> None:
-    patient = bed.patient(seconds, shutdown=shutdown)
-    patient.prepare()
+    target = bed.target(seconds, shutdown=shutdown)
+    target.prepare()
     bed.vcenter.now += seconds - left
     if begins:
-        patient.cure()
+        target.repair()
     else:
         with pytest.raises(_errors.TimedOut, match=r"is left as it is .* too few to see a shutdown through"):
-            patient.cure()
-    assert (bool(bed.acts), bed.state, patient.is_touched) == (begins, ON, begins)
+            target.repair()
+    assert (bool(bed.acts), bed.state, target.is_touched) == (begins, ON, begins)
 
 
 def test_shutdown_uses_the_time_and_power_on_gets_some_all_the_same(bed: Bed) -> None:
@@ -199,17 +199,17 @@ def test_shutdown_uses_the_time_and_power_on_gets_some_all_the_same(bed: Bed) ->
         bed.vcenter.end_tasks("PowerOnVM_Task")
 
     bed.vcenter.later(99 + 60, end)
-    patient = bed.cured(100)
-    assert (bed.state, patient.is_cured) == (ON, True)
+    target = bed.cured(100)
+    assert (bed.state, target.is_delivered) == (ON, True)
 
 
 def test_guest_that_does_not_go_down(bed: Bed) -> None:
     bed.vcenter.effects["ShutdownGuest"] = lambda _vm: None
-    patient = bed.patient(100)
-    patient.prepare()
+    target = bed.target(100)
+    target.prepare()
     with pytest.raises(_errors.TimedOut, match=r"is still up.*IT STAYS OFF"):
-        patient.cure()
-    assert (bed.acts, patient.is_touched) == (["ShutdownGuest"], True)
+        target.repair()
+    assert (bed.acts, target.is_touched) == (["ShutdownGuest"], True)
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
@@ -217,39 +217,39 @@ def test_guest_that_does_not_go_down(bed: Bed) -> None:
 
 def test_refused_shutdown_changes_nothing(bed: Bed) -> None:
     bed.vcenter.refuse("ShutdownGuest", vim.fault.ToolsUnavailable(msg="No Tools."))
-    patient = bed.patient()
-    patient.prepare()
+    target = bed.target()
+    target.prepare()
     with pytest.raises(_errors.OperationFailed, match="No Tools"):
-        patient.cure()
-    assert (patient.is_touched, bed.state) == (False, ON)
+        target.repair()
+    assert (target.is_touched, bed.state) == (False, ON)
 
 
 def test_vm_that_stays_off_is_said_to_be_off(bed: Bed) -> None:
     bed.vcenter.fail("PowerOnVM_Task", vim.fault.InsufficientResourcesFault(msg="No memory."))
     bed.vcenter.objects[bed.vm]["runtime.question"] = OTHERS_QUESTION
-    patient = bed.patient()
-    patient.prepare()
+    target = bed.target()
+    target.prepare()
     with pytest.raises(_errors.OperationFailed, match=r"IS POWERED OFF.*No memory.*Did you move it\?"):
-        patient.cure()
-    assert (patient.is_touched, bed.state) == (True, OFF)
+        target.repair()
+    assert (target.is_touched, bed.state) == (True, OFF)
 
 
 def test_vm_that_was_off_before_and_cannot_be_powered_on_is_untouched(bed: Bed) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     bed.vcenter.fail("PowerOnVM_Task", vim.fault.InsufficientResourcesFault(msg="No memory."))
-    patient = bed.patient()
-    patient.prepare()
+    target = bed.target()
+    target.prepare()
     with pytest.raises(_errors.OperationFailed, match=r"^Could not power on VM web: No memory"):
-        patient.cure()
-    assert patient.is_touched is False
+        target.repair()
+    assert target.is_touched is False
 
 
 def test_somebody_elses_power_off_is_noticed(bed: Bed) -> None:
-    patient = bed.patient()
-    patient.prepare()
+    target = bed.target()
+    target.prepare()
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     with pytest.raises(_errors.Refused, match="somebody else is at work on it"):
-        patient.cure()
+        target.repair()
     assert bed.acts == []
 
 
@@ -307,14 +307,14 @@ def test_what_would_keep_it_off_is_asked_before_it_is_touched(
 ) -> None:
     arrange(bed)
     with pytest.raises((_errors.Refused, _errors.OperationFailed), match=rf"is left as it is.*{sentence}"):
-        bed.patient().prepare()
+        bed.target().prepare()
     assert bed.acts == []
 
 
 def test_host_that_the_user_cannot_see_is_no_obstacle(bed: Bed) -> None:
     """The VM itself shows that it is connected."""
     bed.vcenter.objects[bed.vcenter.host] = {}
-    assert bed.cured().is_cured
+    assert bed.cured().is_delivered
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_vcenter_itself_is_never_powered_off(
     bed: Bed, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], settings: dict[str, str], is_it: bool
 ) -> None:
     monkeypatch.setattr(
-        cure.socket, "getaddrinfo", lambda *_given: [(2, 1, 6, "", ("198.51.100.7", 0)), (2, 2, 17, "", ("::1", 0))]
+        repair.socket, "getaddrinfo", lambda *_given: [(2, 1, 6, "", ("198.51.100.7", 0)), (2, 2, 17, "", ("::1", 0))]
     )
     nics = [vim.vm.GuestInfo.NicInfo(connected=True, deviceConfigId=4000, ipAddress=values.pop("guest.net", []))]
     bed.vcenter.objects[bed.vm].update({"guest.net": nics, **values})
@@ -345,10 +345,10 @@ def test_vcenter_itself_is_never_powered_off(
     ]
     if is_it:
         with pytest.raises(_errors.Refused, match="it is this vCenter"):
-            bed.patient().prepare()
+            bed.target().prepare()
         assert bed.acts == []
     else:
-        assert bed.cured().is_cured
+        assert bed.cured().is_delivered
 
 
 @pytest.mark.parametrize("shutdown", ["guest", "hard"])
@@ -356,15 +356,15 @@ def test_guest_without_tools_cannot_be_shut_down(bed: Bed, shutdown: str) -> Non
     bed.vcenter.objects[bed.vm]["guest.toolsRunningStatus"] = "guestToolsNotRunning"
     if shutdown == "guest":
         with pytest.raises(_errors.Refused, match="VMware Tools does not run in it"):
-            bed.patient().prepare()
+            bed.target().prepare()
         assert bed.acts == []
     else:
-        assert bed.cured(shutdown=shutdown).is_cured
+        assert bed.cured(shutdown=shutdown).is_delivered
 
 
 def test_check_that_vcenter_cannot_make_is_a_warning(bed: Bed) -> None:
     bed.vcenter.fail("CheckPowerOn_Task", vim.fault.InvalidState(msg="Not now."))
-    assert bed.cured().is_cured
+    assert bed.cured().is_delivered
     assert bed.warnings == ["vCenter could not be asked whether VM web can be powered on (InvalidState)."]
 
 
@@ -383,8 +383,8 @@ def when_refused(bed: Bed, method: str, act: Callable[[], Any]) -> None:
 @pytest.mark.parametrize("shutdown", STOPS)
 def test_busy_vm_is_tried_again(bed: Bed, shutdown: str) -> None:
     bed.vcenter.refuse(STOPS[shutdown], BUSY, times=2)
-    patient = bed.cured(shutdown=shutdown)
-    assert (patient.is_cured, patient.is_touched) == (True, True)
+    target = bed.cured(shutdown=shutdown)
+    assert (target.is_delivered, target.is_touched) == (True, True)
     assert bed.acts == [STOPS[shutdown]] * 3 + ["PowerOnVM_Task"]
 
 
@@ -392,8 +392,8 @@ def test_busy_vm_is_tried_again(bed: Bed, shutdown: str) -> None:
 def test_busy_vm_that_was_off_is_tried_again(bed: Bed, fault: Exception) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     bed.vcenter.refuse("PowerOnVM_Task", fault, times=2)
-    patient = bed.cured()
-    assert (bed.acts, patient.is_touched) == (["PowerOnVM_Task"] * 3, True)
+    target = bed.cured()
+    assert (bed.acts, target.is_touched) == (["PowerOnVM_Task"] * 3, True)
 
 
 @pytest.mark.parametrize("state", [ON, OFF])
@@ -401,11 +401,11 @@ def test_vm_that_stays_busy_is_left(bed: Bed, state: str) -> None:
     method = "ShutdownGuest" if state == ON else "PowerOnVM_Task"
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = state
     bed.vcenter.refuse(method, BUSY, times=1000)
-    patient = bed.patient(30)
-    patient.prepare()
+    target = bed.target(30)
+    target.prepare()
     with pytest.raises(_errors.Error, match="VM web"):
-        patient.cure()
-    assert (set(bed.acts), patient.is_touched, bed.state) == ({method}, False, state)
+        target.repair()
+    assert (set(bed.acts), target.is_touched, bed.state) == ({method}, False, state)
 
 
 def test_no_shutdown_begins_when_the_vm_was_busy_too_long(bed: Bed) -> None:
@@ -414,11 +414,11 @@ def test_no_shutdown_begins_when_the_vm_was_busy_too_long(bed: Bed) -> None:
         raise BUSY
 
     bed.vcenter.effects["ShutdownGuest"] = refuse
-    patient = bed.patient(600)
-    patient.prepare()
+    target = bed.target(600)
+    target.prepare()
     with pytest.raises(_errors.OperationFailed, match=r"VM web: .*\(TaskInProgress\)"):
-        patient.cure()
-    assert (bed.acts, patient.is_touched) == (["ShutdownGuest"], False)
+        target.repair()
+    assert (bed.acts, target.is_touched) == (["ShutdownGuest"], False)
 
 
 WHILE_BUSY: dict[str, tuple[dict[str, Any], str]] = {
@@ -437,11 +437,11 @@ def test_vm_that_changed_while_it_was_busy_is_left(bed: Bed, how: str, changes: 
         bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     method = STOPS.get(how, "PowerOnVM_Task")
     when_refused(bed, method, lambda: bed.vcenter.objects[bed.vm].update(changes))
-    patient = bed.patient(shutdown=how if how != "off" else "guest")
-    patient.prepare()
+    target = bed.target(shutdown=how if how != "off" else "guest")
+    target.prepare()
     with pytest.raises(_errors.Refused, match=f"^VM web is left as it is.*{why}"):
-        patient.cure()
-    assert (bed.acts, patient.is_touched) == ([method], False)
+        target.repair()
+    assert (bed.acts, target.is_touched) == ([method], False)
 
 
 @pytest.mark.parametrize("shutdown", STOPS)
@@ -449,33 +449,33 @@ def test_new_risk_of_a_busy_vm_must_be_accepted(bed: Bed, shutdown: str) -> None
     backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(diskMode="independent_nonpersistent")
     disk = vim.vm.device.VirtualDisk(key=2000, backing=backing)
     when_refused(bed, STOPS[shutdown], lambda: bed.vcenter.objects[bed.vm].update({"config.hardware.device": [disk]}))
-    patient = bed.patient(shutdown=shutdown)
-    patient.prepare()
+    target = bed.target(shutdown=shutdown)
+    target.prepare()
     with pytest.raises(_errors.Refused, match=r"everything written since .* accept_risks=data_loss"):
-        patient.cure()
-    assert (bed.acts, patient.is_touched) == ([STOPS[shutdown]], False)
-    assert "data_loss" in [risk.name for risk in patient.plan.risks]
+        target.repair()
+    assert (bed.acts, target.is_touched) == ([STOPS[shutdown]], False)
+    assert "data_loss" in [risk.name for risk in target.plan.risks]
 
 
 @pytest.mark.parametrize("shutdown", STOPS)
 def test_host_of_a_busy_vm_is_looked_at_again(bed: Bed, shutdown: str) -> None:
     """A host on its way to maintenance mode is why VMs are moved, and those are busy."""
     when_refused(bed, STOPS[shutdown], lambda: SERVER_SAYS["host in maintenance mode"][0](bed))
-    patient = bed.patient(shutdown=shutdown)
-    patient.prepare()
+    target = bed.target(shutdown=shutdown)
+    target.prepare()
     with pytest.raises(_errors.Refused, match="its ESXi host is in maintenance mode"):
-        patient.cure()
-    assert (bed.acts, patient.is_touched) == ([STOPS[shutdown]], False)
+        target.repair()
+    assert (bed.acts, target.is_touched) == ([STOPS[shutdown]], False)
 
 
 @pytest.mark.parametrize("shutdown", STOPS)
 def test_power_off_by_others_while_the_vm_is_busy(bed: Bed, shutdown: str) -> None:
     when_refused(bed, STOPS[shutdown], lambda: bed.vcenter._do_PowerOffVM(bed.vm))
-    patient = bed.patient(shutdown=shutdown)
-    patient.prepare()
+    target = bed.target(shutdown=shutdown)
+    target.prepare()
     with pytest.raises(_errors.Refused, match=r"its power state was poweredOn when .* and is poweredOff now"):
-        patient.cure()
-    assert (bed.acts, bed.state, patient.is_touched) == ([STOPS[shutdown]], OFF, False)
+        target.repair()
+    assert (bed.acts, bed.state, target.is_touched) == ([STOPS[shutdown]], OFF, False)
 
 
 @pytest.mark.parametrize("shutdown", STOPS)
@@ -487,8 +487,8 @@ def test_power_cycle_by_others_while_the_vm_is_busy(bed: Bed, shutdown: str) -> 
         bed.power_on(bed.vm)
 
     when_refused(bed, STOPS[shutdown], cycle)
-    patient = bed.cured(shutdown=shutdown)
-    assert (bed.acts, patient.is_cured, patient.is_touched) == ([STOPS[shutdown]], True, False)
+    target = bed.cured(shutdown=shutdown)
+    assert (bed.acts, target.is_delivered, target.is_touched) == ([STOPS[shutdown]], True, False)
 
 
 def test_power_off_by_others_just_before_ours(bed: Bed) -> None:
@@ -497,24 +497,24 @@ def test_power_off_by_others_just_before_ours(bed: Bed) -> None:
         bed.vcenter._do_PowerOffVM(vm)
 
     bed.vcenter.effects["PowerOffVM_Task"] = lose_the_race
-    patient = bed.patient(shutdown="hard")
-    patient.prepare()
+    target = bed.target(shutdown="hard")
+    target.prepare()
     with pytest.raises(_errors.Refused, match=r"its power state was poweredOn when .* and is poweredOff now"):
-        patient.cure()
-    assert (bed.acts, bed.state, patient.is_touched) == (["PowerOffVM_Task"], OFF, False)
+        target.repair()
+    assert (bed.acts, bed.state, target.is_touched) == (["PowerOffVM_Task"], OFF, False)
 
 
 def test_vm_that_is_busy_after_its_power_cycle_is_not_cycled_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    patient = bed.patient()
-    patient.prepare()
+    target = bed.target()
+    target.prepare()
 
     def look(*_given: Any) -> Any:
         raise _errors.OperationFailed("Could not look into VM web.", "TaskInProgress")
 
     monkeypatch.setattr(examine, "examine", look)
     with pytest.raises(_errors.OperationFailed, match="could not be looked at again: Could not look into VM web"):
-        patient.cure()
-    assert (bed.acts, patient.is_touched) == (CYCLE, True)
+        target.repair()
+    assert (bed.acts, target.is_touched) == (CYCLE, True)
 
 
 @pytest.mark.parametrize("through_vcenter", [True, False])
@@ -522,8 +522,8 @@ def test_vm_that_is_busy_after_its_power_cycle_is_not_cycled_again(bed: Bed, mon
 def test_vm_that_others_start_first(bed: Bed, through_vcenter: bool, is_busy: bool) -> None:
     """A power-on is refused while theirs is under way, or because it has ended."""
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
-    patient = bed.patient()
-    patient.prepare()
+    target = bed.target()
+    target.prepare()
     start = bed.power_on if through_vcenter else bed.vcenter._do_PowerOnVM
     if is_busy:
         when_refused(bed, "PowerOnVM_Task", lambda: start(bed.vm))
@@ -535,20 +535,20 @@ def test_vm_that_others_start_first(bed: Bed, through_vcenter: bool, is_busy: bo
 
         bed.vcenter.effects["PowerOnVM_Task"] = lose_the_race
     if through_vcenter:
-        patient.cure()
-        assert patient.is_cured
+        target.repair()
+        assert target.is_delivered
     else:
         with pytest.raises(_errors.Refused, match=r"its power state was poweredOff when .* and is poweredOn now"):
-            patient.cure()
-    assert (bed.acts, bed.state, patient.is_touched) == (["PowerOnVM_Task"], ON, False)
+            target.repair()
+    assert (bed.acts, bed.state, target.is_touched) == (["PowerOnVM_Task"], ON, False)
 
 
 def test_vm_that_we_shut_down_is_powered_on_whatever_it_is_by_then(bed: Bed) -> None:
     bed.vcenter.effects["ShutdownGuest"] = bed.vcenter._do_PowerOffVM
     changes = {"name": "web-old", "config.ftInfo": vim.vm.FaultToleranceConfigInfo(role=1)}
     when_refused(bed, "PowerOnVM_Task", lambda: bed.vcenter.objects[bed.vm].update(changes))
-    patient = bed.cured()
-    assert (bed.acts, bed.state, patient.is_touched) == (
+    target = bed.cured()
+    assert (bed.acts, bed.state, target.is_touched) == (
         ["ShutdownGuest", "PowerOnVM_Task", "PowerOnVM_Task"],
         ON,
         True,
@@ -557,11 +557,11 @@ def test_vm_that_we_shut_down_is_powered_on_whatever_it_is_by_then(bed: Bed) -> 
 
 def test_signal_ends_the_wait_for_a_busy_vm(bed: Bed) -> None:
     when_refused(bed, "ShutdownGuest", lambda: bed.session.budget.interrupt("SIGTERM"))
-    patient = bed.patient()
-    patient.prepare()
+    target = bed.target()
+    target.prepare()
     with pytest.raises(_errors.Interrupted):
-        patient.cure()
-    assert (bed.acts, patient.is_touched, bed.state) == (["ShutdownGuest"], False, ON)
+        target.repair()
+    assert (bed.acts, target.is_touched, bed.state) == (["ShutdownGuest"], False, ON)
 
 
 # --- lost answers ---------------------------------------------------------------------------------------------------
@@ -571,8 +571,8 @@ def test_signal_ends_the_wait_for_a_busy_vm(bed: Bed) -> None:
 @pytest.mark.parametrize("method", ["ShutdownGuest", "PowerOffVM_Task", "PowerOnVM_Task"])
 def test_lost_answer(bed: Bed, method: str, carried_out: bool) -> None:
     bed.vcenter.lose_answer(method, carried_out=carried_out)
-    patient = bed.cured(shutdown="hard" if method == "PowerOffVM_Task" else "guest")
-    assert (bed.state, patient.is_cured, patient.is_touched) == (ON, True, True)
+    target = bed.cured(shutdown="hard" if method == "PowerOffVM_Task" else "guest")
+    assert (bed.state, target.is_delivered, target.is_touched) == (ON, True, True)
 
 
 def test_power_on_that_may_have_been_carried_out_is_a_change(bed: Bed) -> None:
@@ -580,22 +580,22 @@ def test_power_on_that_may_have_been_carried_out_is_a_change(bed: Bed) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=False)
     bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=False)
-    patient = bed.patient()
-    patient.prepare()
+    target = bed.target()
+    target.prepare()
     with pytest.raises(_errors.ConnectionLost):
-        patient.cure()
-    assert (patient.is_touched, bed.state) == (True, OFF)
+        target.repair()
+    assert (target.is_touched, bed.state) == (True, OFF)
 
 
 def test_power_on_whose_effect_comes_late_is_waited_for(bed: Bed) -> None:
     bed.vcenter.held.add("PowerOnVM_Task")
     bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=True)
     bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=True)
-    patient = bed.patient()
-    patient.prepare()
+    target = bed.target()
+    target.prepare()
     bed.vcenter.later(20, lambda: bed.vcenter.end_tasks("PowerOnVM_Task"))
-    patient.cure()
-    assert (patient.is_cured, bed.state) == (True, ON)
+    target.repair()
+    assert (target.is_delivered, bed.state) == (True, ON)
 
 
 def test_vm_that_cannot_be_looked_at_after_its_shutdown_may_be_off(bed: Bed) -> None:
@@ -607,11 +607,11 @@ def test_vm_that_cannot_be_looked_at_after_its_shutdown_may_be_off(bed: Bed) -> 
         return bed.vcenter._do_RetrievePropertiesEx(target, **given)
 
     bed.vcenter.effects["RetrievePropertiesEx"] = read
-    patient = bed.patient(100)
-    patient.prepare()
+    target = bed.target(100)
+    target.prepare()
     with pytest.raises(_errors.TimedOut, match=r"may be off.*IT STAYS OFF"):
-        patient.cure()
-    assert patient.is_touched
+        target.repair()
+    assert target.is_touched
 
 
 # --- the second cycle -----------------------------------------------------------------------------------------------
@@ -619,11 +619,11 @@ def test_vm_that_cannot_be_looked_at_after_its_shutdown_may_be_off(bed: Bed) -> 
 
 def test_verdict_that_stays_bad_fails(bed: Bed) -> None:
     bed.vcenter.effects["PowerOnVM_Task"] = bed.vcenter._do_PowerOnVM
-    patient = bed.patient()
-    patient.prepare()
+    target = bed.target()
+    target.prepare()
     with pytest.raises(_errors.VerdictFailed, match="the verdict is now"):
-        patient.cure()
-    assert (patient.is_touched, bed.state, bed.acts) == (True, ON, CYCLE)
+        target.repair()
+    assert (target.is_touched, bed.state, bed.acts) == (True, ON, CYCLE)
 
 
 def test_tools_that_do_not_come_up_are_mentioned(bed: Bed) -> None:
@@ -660,13 +660,13 @@ def test_second_cycle_writes_the_vapp_options_once_more(ready: Bed, monkeypatch:
         written.append(spec)
 
     ready.vcenter.effects["ReconfigVM_Task"] = write
-    patient = ready.cured(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
+    target = ready.cured(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
     assert ready.acts == [*CYCLE, "ShutdownGuest", "ReconfigVM_Task", "PowerOnVM_Task"]
     (spec,) = written
     assert spec.vAppConfig.ovfEnvironmentTransport == ["com.vmware.guestInfo"]
     assert (spec.vAppConfig.property, spec.vAppConfig.product, spec.extraConfig) == ([], [], [])
     assert ["did not bring the OVF environment of VM web back" in one for one in ready.warnings] == [True]
-    assert patient.is_cured
+    assert target.is_delivered
 
 
 def test_busy_vm_in_the_second_cycle_needs_no_other_risk_accepted(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -680,18 +680,18 @@ def test_busy_vm_in_the_second_cycle_needs_no_other_risk_accepted(ready: Bed, mo
         shut_down(vm)
 
     ready.vcenter.effects["ShutdownGuest"] = shut
-    patient = ready.cured(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
-    assert (patient.is_cured, refusals, ready.acts.count("PowerOnVM_Task")) == (True, [], 2)
+    target = ready.cured(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
+    assert (target.is_delivered, refusals, ready.acts.count("PowerOnVM_Task")) == (True, [], 2)
 
 
 def test_there_is_no_third_cycle(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = looks(monkeypatch, *["no_value"] * 4)
     ready.vcenter.effects["ReconfigVM_Task"] = lambda _vm, spec: None
-    patient = ready.patient(questions=questions, accepted=("may_be_fork", "guest_not_seen", "contradictory"))
-    patient.prepare()
+    target = ready.target(questions=questions, accepted=("may_be_fork", "guest_not_seen", "contradictory"))
+    target.prepare()
     with pytest.raises(_errors.VerdictFailed):
-        patient.cure()
-    assert (ready.acts.count("PowerOnVM_Task"), ready.state) == (cure.TRIES, ON)
+        target.repair()
+    assert (ready.acts.count("PowerOnVM_Task"), ready.state) == (repair.TRIES, ON)
 
 
 def test_transports_that_others_changed_while_the_vm_was_busy_stay(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -716,8 +716,8 @@ def test_transports_that_others_changed_while_the_vm_was_busy_stay(ready: Bed, m
 def test_vapp_options_that_cannot_be_written_do_not_keep_it_off(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = looks(monkeypatch, "no_value", "no_value", "xml")
     ready.vcenter.fail("ReconfigVM_Task", vim.fault.InvalidState(msg="Not now."))
-    patient = ready.cured(questions=questions)
-    assert (patient.is_cured, ready.state) == (True, ON)
+    target = ready.cured(questions=questions)
+    assert (target.is_delivered, ready.state) == (True, ON)
     assert any("Could not write the vApp options of VM web once more: Not now" in one for one in ready.warnings)
 
 
@@ -731,10 +731,10 @@ def test_who_may_not_write_them_has_no_second_cycle(ready: Bed, monkeypatch: pyt
             ],
         )
     ]
-    patient = ready.patient(questions=questions)
-    patient.prepare()
+    target = ready.target(questions=questions)
+    target.prepare()
     with pytest.raises(_errors.VerdictFailed):
-        patient.cure()
+        target.repair()
     assert ready.acts == CYCLE
     assert any("is not cycled again" in one for one in ready.warnings)
 
@@ -755,10 +755,10 @@ def test_secrets_in_what_vcenter_refuses(bed: Bed, method: str) -> None:
     else:
         bed.vcenter.effects[method] = lambda *_given, **_more: [vim.vm.check.Result(error=[fault])]
     with contextlib.suppress(_errors.Error):
-        patient = bed.patient()
+        target = bed.target()
         try:
-            patient.prepare()
-            patient.cure()
+            target.prepare()
+            target.repair()
         except _errors.Error as error:
             bed.warnings.append(error.sentence)
             raise
