@@ -270,14 +270,15 @@ def _holds(e: Evidence) -> bool:
 
 
 def _origin(e: Evidence) -> str:
-    return e.power_on.origin
+    return "unknown" if _only_the_user_speaks_for_vcenter(e) else e.power_on.origin
 
 
 def _only_the_user_speaks_for_vcenter(e: Evidence) -> bool:
-    """Whether vCenter's own user is all that says that vCenter powered the VM on, and vCenter has no task for it.
+    """Return whether vCenter's own user is all that says that vCenter powered the VM on: no task is known for it.
 
     That user also appears when an ESXi host was restarted or added again and reports what runs there. A VM of such a
-    host had no OVF environment (vic-product issue 741).
+    host had no OVF environment (vic-product issue 741). Tasks that cannot be read speak for vCenter as little as tasks
+    that do not exist.
     """
     power_on = e.power_on
     return (
@@ -285,7 +286,6 @@ def _only_the_user_speaks_for_vcenter(e: Evidence) -> bool:
         and power_on.confidence != HIGH
         and power_on.task is None
         and power_on.event_type != origin.POWERED_ON_BY_DRS
-        and "tasks" not in power_on.unread
     )
 
 
@@ -471,7 +471,8 @@ ROWS: tuple[Row, ...] = (
         "{name} was given an older OVF environment than vCenter would deliver now: {extract_keys}."),
     Row("9c", "stale", "changed_since_power_on",
         lambda e: _changed(e) and (
-            (_origin(e) == "vcenter" and (_unseen(e) or e.guest.state == "no_value"))
+            (e.power_on.origin == "vcenter" and _unseen(e))
+            or (_origin(e) == "vcenter" and e.guest.state == "no_value")
             or _own_by_code(e) or _lacks_secrets_only(e)),
         MEDIUM, POWER_CYCLE,
         "{name} had its vApp options changed{changed} after its power-on, and a guest gets them at a power-on only."),
@@ -543,7 +544,7 @@ ROWS: tuple[Row, ...] = (
         "{name} may have lost its OVF environment: its ESXi host started it{when}, not vCenter. "
         "Look in the guest before you power-cycle it."),
     Row("19", "delivered_assumed", None,
-        lambda e: _unseen(e) and _origin(e) == "vcenter" and not _only_the_user_speaks_for_vcenter(e), LOW, NONE,
+        lambda e: _unseen(e) and _origin(e) == "vcenter", LOW, NONE,
         "{name} was powered on through vCenter{when}, which delivers; it was not seen in the guest{why}."),
     # Also where vCenter returns nothing: that it powered the VM on contradicts the guest by itself.
     Row("20", "contradictory", None,
