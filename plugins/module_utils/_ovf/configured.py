@@ -257,7 +257,7 @@ def _property(info: t.Any, running: bool, mask: Mask | None, quotable: t.Collect
 def _is_masked(info: t.Any, key: str, kind: str, mask: Mask) -> bool:
     """Return whether what the vApp options say of a property, or its values, denotes a secret."""
     return mask.is_secret(key, kind, info.label or "", info.category or "", info.description or "") or any(
-        mask.holds_secret(value) for value in (info.value, info.defaultValue)
+        mask.holds_secret(value, key, info.label or "") for value in (info.value, info.defaultValue)
     )
 
 

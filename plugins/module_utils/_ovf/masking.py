@@ -68,9 +68,9 @@ class Mask:
             return False
         return self._matches(key) or sensitive.is_secret_property(key, type, label, category, description)
 
-    def holds_secret(self, value: str | None) -> bool:
-        """Return whether a value is to be hidden whatever its name."""
-        return bool(value) and self.level != "password" and sensitive.holds_secret(value or "")
+    def holds_secret(self, value: str | None, *names: str) -> bool:
+        """Return whether a value is to be hidden although its property, of this key and label, need not be."""
+        return bool(value) and self.level != "password" and sensitive.holds_secret(value or "", names)
 
     def is_secret_element(self, name: str) -> bool:
         """Whether what a vService extension added is secret; its token is the login to vCenter's guest API."""
@@ -81,14 +81,14 @@ class Mask:
 
         :param secret: it is one, whatever its name.
         """
-        return self._shown(value, secret or self.is_secret(key, type))
+        return self._shown(key, value, secret or self.is_secret(key, type))
 
     def element(self, name: str, text: str, secret: bool = False) -> str:
         """The text of an element that a vService extension added, or asterisks.
 
         :param secret: it is within one that is.
         """
-        return self._shown(text, secret or self.is_secret_element(name)) or ""
+        return self._shown(name, text, secret or self.is_secret_element(name)) or ""
 
     def _looks_secret(self, name: str) -> bool:
         return self.level != "password" and (self._matches(name) or sensitive.is_secret_name(name))
@@ -96,12 +96,12 @@ class Mask:
     def _matches(self, name: str) -> bool:
         return any(each.search(name) for each in self._names)
 
-    def _shown(self, value: str | None, secret: bool) -> str | None:
+    def _shown(self, name: str, value: str | None, secret: bool) -> str | None:
         if not value or self.level == "none":
             return value
         if self.level == "all" or secret:
             return HIDDEN
-        if self.holds_secret(value):
+        if self.holds_secret(value, name):
             return HIDDEN
         return value
 

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Recognize secrets among the properties of an OVF environment: by their names, their texts, and their values.
 
-Private to the collection. Pure functions over four tables. To hide too much is the lesser harm, but a report in which
-every other value is hidden helps nobody. So words that contain another word (``bypass``), and settings about a secret
-(``token_ttl``), are listed, too. The carriers are those of published appliances.
+Private to the collection. Pure functions over the tables below. To hide too much is the lesser harm, but a report in
+which every other value is hidden helps nobody. So words that contain another word (``bypass``), and settings about a
+secret (``token_ttl``), are listed, too. The value of such a setting is hidden where it looks like a secret itself. The
+carriers are those of published appliances.
 """
 
 from __future__ import annotations
@@ -51,7 +52,18 @@ NAMES = (
 )
 """Regular expressions, searched in the words of a name (a property's key or label, or a name within a value)."""
 
+SETTINGS = (
+    r"\b(?:pass(?:w(?:or)?d|phrase|code)?s?|pwds?|tokens?|keys?|secrets?|cred(?:ential)?s?|licen[cs]es?|psk|t?otp|pins?) ?"
+    r"(?:(?:min|max)(?:imum)? ?|(?:refresh|renewal|exchange|change|reset) ?)?"
+    r"(?:ttl|life ?time|expir\w*|age|valid\w*|len(?:gth)?|size|bits|type|algorithms?|polic(?:y|ies)|enabled?|disabled?"
+    r"|rotation|timeout|interval|format|servers?|usage|logins?|auth\w*|names?|check(?:s|ing)?|complexity|strength"
+    r"|history|required|retries|attempts|mode)\b",
+)
+"""Regular expressions for names of settings about a secret. What follows is no secret itself, unless it looks like
+one."""
+
 HARMLESS_NAMES = (
+    *SETTINGS,
     # Words.
     "bypass|compass|passive|pass ?through|passing|passed|passenger|passport|surpass|encompass|passwordless",
     r"(?:hoc|mon|tur|don|joc|whis|las)keys?\b|turn ?key",
@@ -64,12 +76,7 @@ HARMLESS_NAMES = (
     # Networks.
     "private ?(?:ip|net|sub|addr|interface|nic|dns|gateway|gw|vlan|cidr|lan|port ?group|range)",
     "private ?(?:registr|cloud|host|domain)",
-    # Settings about a secret. What follows is no secret itself.
-    (
-        r"(?:passw(?:or)?ds?|pwd|tokens?|keys?|secrets?|cred(?:ential)?s?|licen[cs]es?) ?"
-        r"(?:ttl|life ?time|expir\w*|age|max ?age|valid\w*|length|len|size|bits|type|algorithm|policy|enabled?"
-        r"|disabled?|rotation|timeout|interval|format|servers?|usage|logins?|auth\w*)\b"
-    ),
+    # Addresses of what keeps secrets.
     (
         r"(?:key|secrets?|token|credentials?|licen[cs]e) ?(?:vault|store|manager|management|server|service|provider)? ?"
         r"(?:urls?|uri|endpoint|host(?: ?name)?|ip(?:v[46])?|fqdn|address|addr|port)\b"
@@ -101,7 +108,8 @@ stricter, since a sentence may mention secrets that are elsewhere."""
 
 _NO_CARRIERS = re.compile(
     r"\b(?:user ?names?|users?|host ?names?|fqdn|domain|ip(?:v[46])?\d*|addr(?:ess)?(?:es)?|gateway|net ?mask|prefix|"
-    r"ports?|dns|ntp|urls?|uri|proxy|vlan|enabled?|mode|locale|time ?zone|e ?mail|group|role|version|encoding)\b"
+    r"ports?|dns|ntp|urls?|uri|proxy|vlan|enabled?|mode|locale|time ?zone|e ?mail|group|role|version|encoding|"
+    r"length|polic(?:y|ies)|expir\w*|ttl|life ?time|time ?out|interval|rotation|complexity|algorithms?)\b"
 )
 """Names of properties that prose does not make secret: the description of a user name may speak of the password."""
 
@@ -132,12 +140,15 @@ VALUES = (
 :data:`NAMES`."""
 
 _NAMES = re.compile("|".join(NAMES), re.IGNORECASE)
+_SETTINGS = re.compile("|".join(SETTINGS), re.IGNORECASE)
 _HARMLESS_NAMES = re.compile("|".join(HARMLESS_NAMES), re.IGNORECASE)
 _PROSE = re.compile("|".join(PROSE), re.IGNORECASE)
 _VALUES = re.compile("|".join(VALUES), re.IGNORECASE)
 
 _NAME_LENGTH = 80
 _SEPARATOR = re.compile(r"[:=>]")
+_NEXT = re.compile(r"[\s\"'\\]{0,80}([^\s\"'\\<&]{0,200})")
+"""What follows a separator."""
 # {"name": "password", "value": "…"}, and the same in YAML.
 _NAMED_PAIR = re.compile(r"\b(?:name|key|id)[\"'\\]{0,4}\s{0,9}[:=]\s{0,9}[\"'\\]{0,4}([\w.-]{1,80})", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
@@ -165,15 +176,33 @@ def is_secret_property(key: str, type: str = "", label: str = "", category: str 
         return False
     if is_secret_name(key) or is_secret_name(label):
         return True
-    if plain not in _PROSE_TYPES or _NO_CARRIERS.search(f"{in_words(key)} | {in_words(label)}".lower()):
+    names = f"{in_words(key)} | {in_words(label)}"
+    if plain not in _PROSE_TYPES or _NO_CARRIERS.search(names.lower()) or _SETTINGS.search(names):
         return False
     first = re.split(r"(?<=[.!?])\s", description.strip()[:1000], maxsplit=1)[0]
     return any(_PROSE.search(_HARMLESS_NAMES.sub("|", text)) for text in (category.strip(), first))
 
 
-def holds_secret(value: str) -> bool:
-    """Return whether a value seems to hold a secret, as it is, in JSON, percent-encoded, or in base64."""
-    return _holds_secret(value, _DEPTH)
+def holds_secret(value: str, names: t.Iterable[str] = ()) -> bool:
+    """Return whether a value seems to hold a secret, as it is, in JSON, percent-encoded, or in base64.
+
+    :param names: the key and the label of its property.
+    """
+    return _holds_secret(value, _DEPTH) or any(map(_is_setting, names)) and _looks_made(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_setting(name: str) -> bool:
+    return _SETTINGS.search(in_words(name)) is not None
+
+
+def _looks_made(value: str) -> bool:
+    """Return whether a value has a word that looks like a password or a token."""
+    for word in re.findall(r"[^\s\-_./:,;=]{8,}", value[:_LIMIT]):
+        kinds = sum(re.search(kind, word) is not None for kind in ("[a-z]", "[A-Z]", "[0-9]", "[^A-Za-z0-9]"))
+        if kinds > 2 or (len(word) > 19 and kinds > 1):
+            return True
+    return False
 
 
 def _holds_secret(text: str, depth: int) -> bool:
@@ -189,8 +218,12 @@ def _has_secret_name(text: str) -> bool:
     for separator in _SEPARATOR.finditer(text):
         before = text[max(0, separator.start() - _NAME_LENGTH - 10) : separator.start()].rstrip(" \t\r\n\"'\\")
         name = re.split(r"[^\w.-]", before)[-1]
-        if name and _is_secret_name(name[-_NAME_LENGTH:]):
+        name = name[-_NAME_LENGTH:]
+        if name and _is_secret_name(name):
             return True
+        if name and _is_setting(name) and (following := _NEXT.match(text, separator.end())):
+            if _looks_made(following[1]):
+                return True
     return any(_is_secret_name(pair[1]) for pair in _NAMED_PAIR.finditer(text))
 
 

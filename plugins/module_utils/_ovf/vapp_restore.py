@@ -434,13 +434,13 @@ def _set(prop: dict[str, t.Any], value: t.Any, row: Row) -> list[str]:
     if not text:
         prop["default"] = ""
     if not vapp_types.equal(kind, text, str(old)):
-        row.mapped.append(f"{key}: {_shown(old)} → {_shown(text)}")
+        row.mapped.append(f"{key}: {_shown(key, old)} → {_shown(key, text)}")
     return []
 
 
-def _shown(value: t.Any) -> str:
+def _shown(key: str, value: t.Any) -> str:
     """Return a value as it may be shown."""
-    if value is None or isinstance(value, dict) or (isinstance(value, str) and sensitive.holds_secret(value)):
+    if value is None or isinstance(value, dict) or (isinstance(value, str) and sensitive.holds_secret(value, [key])):
         return HIDDEN
     text = str(value).replace("\n", "⏎")
     return (text if len(text) <= 80 else f"{text[:79]}…") or '""'
@@ -507,7 +507,7 @@ def _property_difference(kept: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]
         if not is_same:
             differing.append(name)
     if differing == ["value"] and not _is_secret_gone(kept, now):
-        return f"{key}: {_shown(now['value'])} → {_shown(kept['value'])}"
+        return f"{key}: {_shown(key, now['value'])} → {_shown(key, kept['value'])}"
     if differing == ["value"]:
         return f"{key}: its secret is missing"
     return f"{key} ({', '.join(differing)})" if differing else ""

@@ -91,6 +91,20 @@ SECRET: dict[str, dict[str, str]] = {
     "pairs": {"key": "settings", "value": '[{"name": "admin_password", "value": "hush"}]'},
     "pairs in YAML": {"key": "settings", "value": "- name: admin_password\n  value: hush"},
     "PIN in settings": {"key": "settings", "value": "user=a pin=1234"},
+    # A name of a setting about a secret, and a value that is none.
+    "policy that is a password": {"key": "password_policy", "value": "Str0ngPassw0rd"},
+    "name that is a password": {"key": "secret_name", "value": "hunter2!Hunter2"},
+    "name that is a token": {"key": "token_name", "value": "9f86d081884c7d659a2feaa0"},
+    "length that is a password": {"key": "p1", "label": "Password length", "value": "S3cret-Pa55word"},
+    "policy in JSON that is a password": {"key": "settings", "value": '{"password_policy": "Str0ngPassw0rd"}'},
+    "policy in YAML that is a password": {"key": "settings", "value": "password_policy:\n  Str0ngPassw0rd"},
+    "password of a setting": {"key": "password_policy_password"},
+    "password to enable": {"key": "enable_password"},
+    "name of a community": {"key": "snmp_community_name"},
+    "ID of a secret": {"key": "vault_secret_id"},
+    "host key": {"key": "ssh_host_key"},
+    "file of a key": {"key": "key_file"},
+    "prose about a login": {"key": "ldap_auth", "description": "The password of the LDAP account"},
     # Encoded values are decoded.
     "base64": {"key": "config", "value": b64('{"admin": {"password": "hush"}}')},
     "base64, folded": {"key": "config", "value": "\n".join(b64(TALOS)[at : at + 20] for at in range(0, 200, 20))},
@@ -128,6 +142,35 @@ PLAIN: dict[str, dict[str, str]] = {
     "address of a key vault": {"key": "keyvault_url", "value": "https://vault.example.com/"},
     "name of a key vault": {"key": "keyVaultName"},
     "address of a token service": {"key": "token_endpoint"},
+    "shortest password": {"key": "password_min_length", "value": "8"},
+    "shortest password, in prose": {
+        "key": "password_min_length", "value": "8", "description": "Minimum length of the password"
+    },
+    "shortest password, in prose alone": {"key": "min_length", "description": "Minimum length of the password"},
+    "longest password": {"key": "maxPasswordLength", "value": "64"},
+    "shortest passphrase": {"key": "passphrase.minimum.length", "value": "20"},
+    "length of a PIN": {"key": "pin_length", "value": "6"},
+    "age of passwords": {"key": "passwords_max_age", "value": "90d"},
+    "history of passwords": {"key": "password_history", "value": "5"},
+    "complexity of passwords": {"key": "passwordComplexity", "value": "high"},
+    "policy of passwords": {"key": "password_policy", "value": "min=8,upper=1,digits=1"},
+    "expiry of a token": {"key": "token_expiry", "value": "2027-01-01T00:00:00Z"},
+    "renewal of a token": {"key": "token_refresh_interval", "value": "720h30m"},
+    "name of a secret": {"key": "secret_name", "value": "prod/db-Credentials-v2"},
+    "name of a key": {"key": "sshKeyName", "value": "admin-2026"},
+    "name of credentials": {"key": "credential_name", "value": "svc-backup@example.com"},
+    "check of host keys": {"key": "host_key_checking", "value": "accept-new"},
+    "check of host keys, as of ssh": {"key": "StrictHostKeyChecking", "value": "no"},
+    "algorithms of keys": {"key": "host_key_algorithms", "value": "ssh-ed25519,ecdsa-sha2-nistp256"},
+    "type of a key": {"key": "key_type", "value": "ecdsa-secp256r1"},
+    "exchange of keys": {"key": "key_exchange_algorithms", "value": "curve25519-sha256"},
+    "tokens in use": {"key": "tokens_enabled", "value": "true"},
+    "one-time passwords in use": {"key": "totp_enabled", "value": "yes"},
+    "required password": {"key": "password_required", "value": "true"},
+    "required change of a password": {"key": "password_change_required", "value": "true"},
+    "attempts with a password": {"key": "password_retries", "value": "3"},
+    "mode of a pre-shared key": {"key": "psk_mode", "value": "main"},
+    "settings of passwords in JSON": {"key": "settings", "value": '{"password_policy": "strict", "secret_name": "db"}'},
     "license server": {"key": "license_server"},
     "address of a license server": {"key": "licenseServerIp", "type": "ip"},
     "license agreement": {"key": "accept_license", "type": "boolean", "label": "Accept the license agreement"},
@@ -203,7 +246,23 @@ def test_other_value_of_a_property_whose_value_is_secret() -> None:
     assert Mask().knowing([(found.key, found.secret)]).value("config", "older") == HIDDEN
 
 
-LONG = ("AAAA", "a=", "{", "[", "%41", "key ", "key.", "eyJ", "_-", "key:", "://", "a:", "Ab1")
+LONG = (
+    "AAAA",
+    "a=",
+    "{",
+    "[",
+    "%41",
+    "key ",
+    "key.",
+    "eyJ",
+    "_-",
+    "key:",
+    "://",
+    "a:",
+    "Ab1",
+    "key_type=",
+    "key_name=Ab",
+)
 
 
 @pytest.mark.parametrize("value", [one * (65000 // len(one)) for one in LONG], ids=LONG)
