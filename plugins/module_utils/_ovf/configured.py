@@ -96,14 +96,15 @@ class Configured:
     def delivers_by(self) -> frozenset[str]:
         """The transports that vCenter knows: :data:`GUESTINFO`, :data:`ISO`.
 
-        Published descriptors also write them in other case, or both in one text.
+        Published descriptors also write them in other case, both in one text, or as JSON.
         """
-        return frozenset(_split(self.transports)) & KNOWN_TRANSPORTS
+        return frozenset(name.lower() for one in self.transports for name in transport_names(one)) & KNOWN_TRANSPORTS
 
     @property
     def foreign_transports(self) -> tuple[str, ...]:
-        """Those that it does not know."""
-        return tuple(one for one in self.transports if not frozenset(_split([one])) & KNOWN_TRANSPORTS)
+        """Those that it does not know, as they are written."""
+        names = dict.fromkeys(name for one in self.transports for name in transport_names(one))
+        return tuple(name for name in names if name.lower() not in KNOWN_TRANSPORTS)
 
     @property
     def required_empty(self) -> tuple[Property, ...]:
@@ -133,9 +134,9 @@ def is_build_metadata(one: Property) -> bool:
     return one.source == "default" or _BUILD_METADATA.search(in_words(one.id)) is not None
 
 
-def _split(transports: t.Iterable[str]) -> t.Iterator[str]:
-    for one in transports:
-        yield from re.split(r"[\s,;]+", one.strip().lower())
+def transport_names(text: str) -> list[str]:
+    """Return the names in one entry of the transports: ``iso com.vmware.guestInfo``, or JSON such as ``["iso"]``."""
+    return re.findall(r"""[^\s,;\[\]"']+""", text)
 
 
 def read(

@@ -23,6 +23,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured imp
     in_words,
     is_build_metadata,
     listed,
+    transport_names,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Difference, Evidence
@@ -711,9 +712,12 @@ def _words(e: Evidence) -> dict[str, str]:
 
 
 def _transport(e: Evidence) -> str:
-    if not e.configured.transports:
-        return "no transport"
-    return f"only the transport {', '.join(e.configured.transports)}, which vCenter does not know"
+    foreign = e.configured.foreign_transports
+    return f"only the {_transports(foreign)}, which vCenter does not know" if foreign else "no transport"
+
+
+def _transports(names: t.Sequence[str]) -> str:
+    return f"transport{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _time(when: datetime.datetime) -> str:
@@ -801,7 +805,7 @@ def _configured_statements(e: Evidence) -> t.Iterator[str]:
     yield f"configured: {len(properties)} properties, transports: {', '.join(e.configured.transports) or 'none'}"
     if foreign := e.configured.foreign_transports:
         yield f"configured: vCenter delivers by com.vmware.guestInfo and iso, not by {', '.join(foreign)}"
-    if any(len(one.replace(",", " ").split()) > 1 for one in e.configured.transports):
+    if any(len(transport_names(one)) > 1 for one in e.configured.transports):
         yield "configured: several transports are written as one, and are read as several"
     if unset := _unset(e):
         yield f"configured: {unset}"
@@ -875,6 +879,11 @@ def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
         yield (
             "Of the two transports only the CD-ROM was seen to deliver: "
             "a program that asks VMware Tools may get nothing."
+        )
+    if (foreign := e.configured.foreign_transports) and e.configured.delivers_by:
+        yield (
+            f"The {_transports(foreign)} {'are' if len(foreign) > 1 else 'is'} unknown to vCenter, which delivers by "
+            "com.vmware.guestInfo and iso only."
         )
     if row.number == "10" and _changed(e):
         yield "The vApp options were changed after the power-on: passwords, which are not compared, may be older."

@@ -52,18 +52,19 @@ NAMES = (
 )
 """Regular expressions, searched in the words of a name (a property's key or label, or a name within a value)."""
 
-SETTINGS = (
-    r"\b(?:pass(?:w(?:or)?d|phrase|code)?s?|pwds?|tokens?|keys?|secrets?|cred(?:ential)?s?|licen[cs]es?|psk|t?otp|pins?) ?"
+SETTING = (
+    r"(?:pass(?:w(?:or)?d|phrase|code)?s?|pwds?|tokens?|keys?|secrets?|cred(?:ential)?s?|licen[cs]es?"
+    r"|\b(?:psk|t?otp|pins?)) ?"
     r"(?:(?:min|max)(?:imum)? ?|(?:refresh|renewal|exchange|change|reset) ?)?"
     r"(?:ttl|life ?time|expir\w*|age|valid\w*|len(?:gth)?|size|bits|type|algorithms?|polic(?:y|ies)|enabled?|disabled?"
     r"|rotation|timeout|interval|format|servers?|usage|logins?|auth\w*|names?|check(?:s|ing)?|complexity|strength"
-    r"|history|required|retries|attempts|mode)\b",
+    r"|history|required|retries|attempts|mode)\b"
 )
-"""Regular expressions for names of settings about a secret. What follows is no secret itself, unless it looks like
+"""Regular expression for the name of a setting about a secret, which is no secret itself unless its value looks like
 one."""
 
 HARMLESS_NAMES = (
-    *SETTINGS,
+    SETTING,
     # Words.
     "bypass|compass|passive|pass ?through|passing|passed|passenger|passport|surpass|encompass|passwordless",
     r"(?:hoc|mon|tur|don|joc|whis|las)keys?\b|turn ?key",
@@ -140,7 +141,7 @@ VALUES = (
 :data:`NAMES`."""
 
 _NAMES = re.compile("|".join(NAMES), re.IGNORECASE)
-_SETTINGS = re.compile("|".join(SETTINGS), re.IGNORECASE)
+_SETTING = re.compile(SETTING, re.IGNORECASE)
 _HARMLESS_NAMES = re.compile("|".join(HARMLESS_NAMES), re.IGNORECASE)
 _PROSE = re.compile("|".join(PROSE), re.IGNORECASE)
 _VALUES = re.compile("|".join(VALUES), re.IGNORECASE)
@@ -177,7 +178,7 @@ def is_secret_property(key: str, type: str = "", label: str = "", category: str 
     if is_secret_name(key) or is_secret_name(label):
         return True
     names = f"{in_words(key)} | {in_words(label)}"
-    if plain not in _PROSE_TYPES or _NO_CARRIERS.search(names.lower()) or _SETTINGS.search(names):
+    if plain not in _PROSE_TYPES or _NO_CARRIERS.search(names.lower()) or _SETTING.search(names):
         return False
     first = re.split(r"(?<=[.!?])\s", description.strip()[:1000], maxsplit=1)[0]
     return any(_PROSE.search(_HARMLESS_NAMES.sub("|", text)) for text in (category.strip(), first))
@@ -188,12 +189,12 @@ def holds_secret(value: str, names: t.Iterable[str] = ()) -> bool:
 
     :param names: the key and the label of its property.
     """
-    return _holds_secret(value, _DEPTH) or any(map(_is_setting, names)) and _looks_made(value)
+    return _holds_secret(value, _DEPTH) or (any(map(_is_setting, names)) and _looks_made(value))
 
 
 @functools.lru_cache(maxsize=4096)
 def _is_setting(name: str) -> bool:
-    return _SETTINGS.search(in_words(name)) is not None
+    return _SETTING.search(in_words(name)) is not None
 
 
 def _looks_made(value: str) -> bool:
@@ -219,12 +220,15 @@ def _has_secret_name(text: str) -> bool:
         before = text[max(0, separator.start() - _NAME_LENGTH - 10) : separator.start()].rstrip(" \t\r\n\"'\\")
         name = re.split(r"[^\w.-]", before)[-1]
         name = name[-_NAME_LENGTH:]
-        if name and _is_secret_name(name):
+        if name and (_is_secret_name(name) or (_is_setting(name) and _looks_made(_value_at(text, separator.end())))):
             return True
-        if name and _is_setting(name) and (following := _NEXT.match(text, separator.end())):
-            if _looks_made(following[1]):
-                return True
     return any(_is_secret_name(pair[1]) for pair in _NAMED_PAIR.finditer(text))
+
+
+def _value_at(text: str, start: int) -> str:
+    """Return the value that begins there, without quotes."""
+    found = _NEXT.match(text, start)
+    return found[1] if found else ""
 
 
 _is_secret_name = functools.lru_cache(maxsize=4096)(is_secret_name)

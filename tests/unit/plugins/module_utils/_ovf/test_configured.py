@@ -11,6 +11,7 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import GUESTINFO, ISO
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
 
 SECRET = "vmforktest-a-secret-of-its-own"
@@ -152,6 +153,32 @@ def test_whether_vcenter_computed_the_values(properties: list[Any], running: boo
 )
 def test_transports(transports: list[str] | None, expected: tuple[str, ...]) -> None:
     assert configured.read(vim.vApp.VmConfigInfo(ovfEnvironmentTransport=transports)).transports == expected
+
+
+@pytest.mark.parametrize(
+    ("transports", "known", "foreign"),
+    [
+        (["iso"], {ISO}, ()),
+        (["com.vmware.guestInfo", "iso"], {GUESTINFO, ISO}, ()),
+        (["iso,com.vmware.guestInfo"], {GUESTINFO, ISO}, ()),
+        (["iso com.vmware.guestInfo"], {GUESTINFO, ISO}, ()),
+        (["ISO; COM.VMWARE.GUESTINFO"], {GUESTINFO, ISO}, ()),
+        (["foo,iso"], {ISO}, ("foo",)),
+        (["com.vmware.guestInfo,Foo"], {GUESTINFO}, ("Foo",)),
+        (["foo", "iso", "foo,bar"], {ISO}, ("foo", "bar")),
+        (["Foo"], set(), ("Foo",)),
+        (['["iso"]'], {ISO}, ()),
+        (['["iso,com.vmware.guestInfo"]'], {GUESTINFO, ISO}, ()),
+        (['["iso", "com.vmware.guestInfo"]'], {GUESTINFO, ISO}, ()),
+        (["['iso']"], {ISO}, ()),
+        (['["foo", "iso"]'], {ISO}, ("foo",)),
+        (["[]", ",", " ", '""'], set(), ()),
+    ],
+)
+def test_known_and_foreign_transports(transports: list[str], known: set[str], foreign: tuple[str, ...]) -> None:
+    read = configured.read(vim.vApp.VmConfigInfo(ovfEnvironmentTransport=transports))
+    assert (read.delivers_by, read.foreign_transports) == (known, foreign)
+    assert read.transports == tuple(transports)
 
 
 def addresses(policy: str) -> Any:

@@ -660,12 +660,35 @@ def test_transports_that_are_gone_matter_at_the_next_boot(product: str, known: d
 
 
 @pytest.mark.parametrize(
+    ("transports", "words"),
+    [
+        ((), "has vApp options and no transport, so"),
+        (("[]",), "has vApp options and no transport, so"),
+        (("foo",), "only the transport foo, which vCenter does not know, so"),
+        (('["foo,bar"]', "Baz"), "only the transports foo, bar, Baz, which vCenter does not know, so"),
+    ],
+)
+def test_foreign_transports_are_named_in_the_message(transports: tuple[str, ...], words: str) -> None:
+    verdict = diagnosis.judge(vm(configured=configured(*transports)))
+    assert (verdict.row, verdict.warnings) == ("4b", ())
+    assert words in verdict.message
+
+
+@pytest.mark.parametrize(
     ("evidence", "words"),
     [
         (vm(guest=full("vm-999")), "foreign_id"),
         (vm(guest=code("other")), "foreign_id"),
         (vm(configured=BOTH, iso=IN_DRIVE, guest=NO_VALUE), "two transports"),
         (vm(guest=full(), power_on=CHANGED_LATER), "passwords"),
+        (
+            vm(configured=configured("foo,iso"), iso=IN_DRIVE),
+            "The transport foo is unknown to vCenter, ",
+        ),
+        (
+            vm(configured=configured("com.vmware.guestInfo,Foo", "bar")),
+            "The transports Foo, bar are unknown to",
+        ),
         (vm(rpc_denied=True, power_on=FROM_ESXI), "guest_rpc hardening"),
         (vm(guest=guest("login_failed"), power_on=FROM_ESXI), "could not be looked into: login failed."),
         (vm(forked_from=PARENT, extracted=RETURNED), "own ID"),

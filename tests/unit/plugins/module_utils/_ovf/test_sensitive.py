@@ -147,6 +147,7 @@ PLAIN: dict[str, dict[str, str]] = {
         "key": "password_min_length", "value": "8", "description": "Minimum length of the password"
     },
     "shortest password, in prose alone": {"key": "min_length", "description": "Minimum length of the password"},
+    "length of a password, in one word": {"key": "rootpassword_length", "value": "12"},
     "longest password": {"key": "maxPasswordLength", "value": "64"},
     "shortest passphrase": {"key": "passphrase.minimum.length", "value": "20"},
     "length of a PIN": {"key": "pin_length", "value": "6"},
