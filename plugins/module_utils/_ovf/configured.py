@@ -75,6 +75,8 @@ class Configured:
     :param parent_vapps: names of the vApps around the VM, nearest first.
     :param vapp_properties: how many properties the vApps around it have, which its document has as well; ``None``:
         their configuration is not visible.
+    :param computed_around: vApp and property, for those of them that vCenter computes at a power-on and that have no
+        value yet.
     :param values_computed: whether a running VM's expressions have their values. vCenter computes them when it
         starts the VM and clears them when it stops: true proves that vCenter started it, false suggests that it
         did not (an expression may come out empty). ``None``: not running, or no expressions.
@@ -91,6 +93,7 @@ class Configured:
     parent_vapps: tuple[str, ...] = ()
     values_computed: bool | None = None
     vapp_properties: int | None = 0
+    computed_around: tuple[tuple[str, Property], ...] = ()
 
     @property
     def delivers_by(self) -> frozenset[str]:
@@ -173,6 +176,12 @@ def read(
         eula_count=len(config.eula or []),
         parent_vapps=parents,
         vapp_properties=None if any(of_vapp is None for _name, of_vapp in around) else len(of_vapps),
+        computed_around=tuple(
+            (name, _property(one, running, mask, ()))
+            for name, of_vapp in around
+            for one in getattr(of_vapp, "property", None) or []
+            if not one.value and (one.type or "").startswith(("expression", "ip:"))
+        ),
         values_computed=any(one.effective for one in expressions) if running and expressions else None,
     )
 

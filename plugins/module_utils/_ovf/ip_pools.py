@@ -11,7 +11,7 @@ import re
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured, Property
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
 
@@ -49,6 +49,7 @@ def needed_by(configured: Configured) -> list[str]:
 class Need(t.NamedTuple):
     """Something that a property takes from the IP pool of a network.
 
+    :param key: of the property, and which vApp's it is, if it is not the VM's own.
     :param what: ``gateway`` and the like; ``ip`` or ``autoIp``: an address; empty: that there is one.
     :param is_held: whether it is an address that the VM was given already.
     """
@@ -67,15 +68,22 @@ def needs(configured: Configured) -> t.Iterator[Need]:
     """
     policy = (configured.ip_assignment or {}).get("policy")
     for one in configured.properties:
-        is_held = bool(one.value)  # cleared where it was given back
-        if one.source == "computed":
-            for what, network in re.findall(r"\$\{([A-Za-z]+):([^}]*)\}", one.default or ""):
-                if what not in ("vimIp", "net"):  # vCenter's own address, and the name itself
-                    yield Need(one.key, network, what, is_held)
-        elif one.type.startswith("ip:") and policy != "dhcpPolicy":
-            is_taken = policy in ("transientPolicy", "fixedAllocatedPolicy")
-            if is_taken or not one.effective:
-                yield Need(one.key, one.type[len("ip:") :], "ip" if is_taken else "", is_held)
+        yield from _needs_of(one.key, one, policy)
+    # The document of a VM in a vApp has the vApp's properties as well, and expressions may quote them.
+    for vapp, one in configured.computed_around:
+        yield from _needs_of(f"{one.key} of vApp {vapp}", one, policy)
+
+
+def _needs_of(name: str, one: Property, policy: object) -> t.Iterator[Need]:
+    is_held = bool(one.value)  # cleared where it was given back
+    if one.source == "computed":
+        for what, network in re.findall(r"\$\{([A-Za-z]+):([^}]*)\}", one.default or ""):
+            if what not in ("vimIp", "net"):  # vCenter's own address, and the name itself
+                yield Need(name, network, what, is_held)
+    elif one.type.startswith("ip:") and policy != "dhcpPolicy":
+        is_taken = policy in ("transientPolicy", "fixedAllocatedPolicy")
+        if is_taken or not one.effective:
+            yield Need(name, one.type[len("ip:") :], "ip" if is_taken else "", is_held)
 
 
 def _pool_of(network: str, pools: t.Iterable[t.Any]) -> t.Any | None:
