@@ -8,23 +8,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vm_ovfenv
-short_description: Bring the OVF environment (vApp properties) of a VM back into its guest
+short_description: Redeliver the OVF environment (vApp properties) of a VM to its guest
 version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
-  - Makes sure that the guest of a VM has its OVF environment. A VM that has lost it is shut down and powered on
-    again through vCenter, which is the only way to bring it back, and looked at once more.
-  - A VM whose verdict by M(vmfork.vsphere.vm_ovfenv_info) is V(delivered), or any other that begins so, or
-    V(nothing_to_deliver), is left alone. One that is powered off is powered on.
-  - Before anything is touched, vCenter is asked whether it could power the VM on again, and the addresses that
-    the guest would be told are compared with those it uses.
+  - Makes sure that the guest of a VM has its OVF environment. A VM that has lost it is shut down, powered on again
+    through vCenter, which is the only way to deliver it, and examined again.
+  - A VM whose verdict by M(vmfork.vsphere.vm_ovfenv_info) begins with V(delivered), or is V(nothing_to_deliver), is
+    left alone. A VM that is powered off is powered on.
+  - Before the VM is changed, the module asks vCenter whether it could power the VM on again, and compares the addresses
+    that the guest would receive with those that it uses.
   - Forks and running fork parents, VMs protected by Fault Tolerance, the VM that this vCenter runs in, and VMs that a
-    power cycle would not help are left as they are, and the task fails. So are VMs whose verdict is V(unknown) or
-    V(cleared), and VMs whose name or power state somebody else changes meanwhile.
-  - When another task is at work on the VM, that is waited for until O(timeout). Then the VM is examined again. It is
-    left alone if the other task has brought the OVF environment back, and refused if it is no longer what was planned
-    for.
-  - Works with a vCenter only. An ESXi host cannot deliver an OVF environment.
+    power cycle would not help are left unchanged, and the task fails. The same applies to VMs whose verdict is
+    V(unknown) or V(cleared), and to VMs whose name or power state somebody else changes in the meantime.
+  - If another task is running on the VM, the module waits for it until O(timeout) and examines the VM again. The VM is
+    left alone if the other task has brought the OVF environment back. The task fails if the VM no longer matches the
+    plan.
+  - Works with vCenter only. An ESXi host cannot deliver an OVF environment.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
@@ -47,31 +47,31 @@ options:
     default: delivered
   shutdown:
     description:
-      - How the VM is powered off.
-      - V(guest) asks VMware Tools to shut the guest down, V(hard) cuts the power.
-      - Where VMware Tools does not run, V(guest) is refused.
+      - How to power off the VM.
+      - V(guest) asks VMware Tools to shut down the guest, V(hard) cuts the power.
+      - The task fails with V(guest) if VMware Tools does not run.
     type: str
     choices: [guest, hard]
     default: guest
   accept_risks:
     description:
-      - Risks that are accepted. Any other that is there makes the task fail before anything is touched.
-      - V(address_change) that the guest will be told an address that it does not use now.
-      - V(no_ip_pool) that a property must be computed at power-on, and the network that it names has no IP pool, or one
-        that cannot give what is asked for. vCenter may then refuse to power the VM on.
-      - V(guest_not_seen) that the verdict is not of high confidence, as a rule since nobody has looked into the guest.
-        O(guest_probe) turns a suspicion into knowledge.
-      - V(contradictory) that the verdict is V(contradictory), vCenter powered the VM on and its guest has no OVF
-        environment all the same. Another power-on may not help.
-      - V(foreign_id) that the OVF environment bears another VM's ID. The VM may be an Instant Clone or a fork made by
-        another tool, whose memory a power cycle throws away.
-      - V(may_be_fork) that nothing proves that the VM was powered on, and its disks are delta disks, as with snapshots,
-        linked clones, and forks and Instant Clones. If it is one of the latter, made by another tool, a power cycle
-        throws its memory away.
-      - V(data_loss) that powering the VM off throws away what was written to a nonpersistent disk, or reverts the VM to
-        its snapshot.
-      - V(required_empty) that a property of a type that does not take an empty value, such as C(ip) or C(string(1..)),
-        has none. vCenter then refuses to power the VM on. Give it a value first.
+      - Risks to accept. Any other risk makes the task fail before the VM is changed.
+      - V(address_change). The guest will receive an address that it does not use now.
+      - V(no_ip_pool). A property must be computed at power-on, and the network that it names has no IP pool, or one
+        that cannot provide the value. vCenter may then refuse to power on the VM.
+      - V(guest_not_seen). The confidence of the verdict is not high, usually because the guest was not probed. Set
+        O(guest_probe) to make it certain.
+      - V(contradictory). The verdict is V(contradictory), which means that vCenter powered on the VM, but its guest has
+        no OVF environment. Another power-on may not help.
+      - V(foreign_id). The OVF environment contains another VM's ID. The VM may be an Instant Clone or a fork created by
+        another tool. A power cycle destroys its memory.
+      - V(may_be_fork). Nothing proves that the VM was powered on, and its disks are delta disks, which snapshots,
+        linked clones, forks and Instant Clones have. If it is a fork or an Instant Clone created by another tool, a
+        power cycle destroys its memory.
+      - V(data_loss). Powering off the VM discards what was written to a nonpersistent disk, or reverts the VM to its
+        snapshot.
+      - V(required_empty). A property of a type that does not allow an empty value, such as C(ip) or C(string(1..)), has
+        no value. vCenter then refuses to power on the VM. Set a value first.
     type: list
     elements: str
     choices:
@@ -86,7 +86,7 @@ options:
     default: []
   guest_probe:
     description:
-      - Whether to look into the guest, before and after. See M(vmfork.vsphere.vm_ovfenv_info).
+      - Whether to probe the guest before and after the power cycle. See M(vmfork.vsphere.vm_ovfenv_info).
       - Without it, the verdict after a power cycle is V(delivered_assumed) at best.
     type: str
     choices: [none, exit_code, full]
@@ -95,18 +95,18 @@ options:
     description:
       - Seconds the whole task may take. If the VM was shut down, the task takes up to 120 seconds more to power it on
         and to examine it again.
-      - No shutdown is begun with less than 120 seconds left, or less than half the time of a shorter task. A guest that
-        goes down too late stays off until somebody powers it on, and the task fails with a sentence that says so.
+      - No shutdown is started with less than 120 seconds left, or less than half the time of a shorter task. A guest
+        that shuts down too late stays off until somebody powers on the VM, and the error message of the task says so.
     type: int
     default: 900
 seealso:
   - module: vmfork.vsphere.vm_ovfenv_info
 notes:
-  - The vApp options, apart from secrets, are in C(configured) of RV(before), so that what was configured is on record.
+  - RV(before) contains the vApp options in C(configured), apart from secrets, so that the configuration is on record.
 """
 
 EXAMPLES = r"""
-- name: See what would be done, and what could go wrong
+- name: Plan the repair and list its risks
   vmfork.vsphere.vm_ovfenv:
     hostname: vcenter.example.com
     username: administrator@vsphere.local
@@ -115,11 +115,11 @@ EXAMPLES = r"""
   check_mode: true
   register: would
 
-- name: Show it
+- name: Show the plan
   ansible.builtin.debug:
     var: would.plan
 
-- name: Bring the OVF environment back, and see it in the guest
+- name: Redeliver the OVF environment, and verify it in the guest
   vmfork.vsphere.vm_ovfenv:
     name: appliance-01
     guest_probe: exit_code
@@ -131,20 +131,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 before:
-  description: What was known before, as an entry of RV(vmfork.vsphere.vm_ovfenv_info#module:ovfenv).
+  description: The facts before the repair, as an entry of RV(vmfork.vsphere.vm_ovfenv_info#module:ovfenv).
   returned: when the VM was found in a vCenter
   type: dict
 after:
-  description: The same after the power cycle. In check mode, and when nothing was done, it is RV(before).
+  description: The facts after the power cycle. In check mode, and when nothing was done, it equals RV(before).
   returned: when the VM was found in a vCenter
   type: dict
 plan:
-  description: What had to be done.
+  description: The steps that were needed, with their risks.
   returned: when the VM was found in a vCenter
   type: dict
   contains:
     steps:
-      description: The steps in words. Empty when nothing had to be done.
+      description: The steps. Empty if nothing had to be done.
       type: list
       elements: str
     risks:
@@ -152,7 +152,7 @@ plan:
       type: list
       elements: dict
     notes:
-      description: What else to think of.
+      description: Other things to consider.
       type: list
       elements: str
   sample:
@@ -168,13 +168,13 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 
 
 def work(task: _module.Task, session: Session) -> _module.Result:
-    """Bring the OVF environment back, where it is lost."""
+    """Redeliver the OVF environment if it is lost."""
     params = task.params
     found = _inventory.find_vm(session, _arguments.vm(params), [])
     if not session.is_vcenter:
         raise _errors.Refused(
-            f"VM {found.name} is left as it is: {session.name} is an ESXi host, and only vCenter delivers an OVF "
-            "environment. Give the vCenter in hostname. Where there is none, inject a document with ovftool "
+            f"VM {found.name} was not changed: {session.name} is an ESXi host, and only vCenter delivers an OVF "
+            "environment. Set hostname to the vCenter. If there is none, inject a document with ovftool "
             "(--X:injectOvfEnv --powerOn) or govc (InjectOvfEnv in the options of import.ova)."
         )
     mask = masking.Mask()
@@ -211,7 +211,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
 
 
 def _diff(target: repair.RepairTarget, changed: bool) -> dict[str, dict[str, str]]:
-    """The verdict before and after; in check mode what a success would be."""
+    """Return the verdict before and after; in check mode, the verdict of a successful run."""
     before, after = target.before.diagnosis.status, target.after.diagnosis.status
     return {
         "before": {"ovf_environment": before},
@@ -220,7 +220,7 @@ def _diff(target: repair.RepairTarget, changed: bool) -> dict[str, dict[str, str
 
 
 def check(params: _arguments.Params) -> None:
-    """Refuse what cannot be right."""
+    """Refuse invalid options."""
     _arguments.vm(params)
     if params["guest_probe"] != "none":
         _arguments.guest(params)
@@ -236,7 +236,7 @@ SPEC: _arguments.Spec = {
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the module."""
     _module.run(
         work,
         {**_arguments.vm_spec(), **_arguments.guest_spec(), **SPEC},

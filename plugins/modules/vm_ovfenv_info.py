@@ -8,18 +8,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vm_ovfenv_info
-short_description: Tell whether the OVF environment (vApp properties) reaches the guests of VMs, and why not
+short_description: Report whether the OVF environment (vApp properties) reaches the guests of VMs, and why not
 version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
-  - A VM with vApp options gets its settings as an XML document, the OVF environment. vCenter makes and delivers it at
+  - A VM with vApp options gets its settings as an XML document, the OVF environment. vCenter creates and delivers it at
     power-on. A VM that is powered on from its ESXi host, or restarted by vSphere HA, runs without it, and neither a
     reboot of the guest nor a reset brings it back.
-  - This module tells for one VM, for many or for all, what vCenter would deliver, what it says it has delivered, who
-    powered the VM on, what the guest sees where it was asked, and a verdict from all of this with a cure.
+  - For each VM, this module reports what vCenter would deliver, what vCenter reports as delivered, who powered the VM
+    on, what the guest sees if it was probed, and a verdict with a remedy.
   - No guest login is needed. With one, O(guest_probe) makes verdicts certain.
-  - What goes wrong with one VM, such as a missing privilege or a refused guest login, becomes part of its verdict and
-    does not end the task.
+  - A problem with one VM, such as a missing privilege or a refused guest login, becomes part of its verdict and does
+    not end the task.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
@@ -30,20 +30,20 @@ extends_documentation_fragment:
 options:
   guest_probe:
     description:
-      - Whether to look at the OVF environment inside of running guests, by a program that VMware Tools starts there.
-      - V(exit_code) needs a guest login and vCenter alone. What the guest sees stays in the guest; only what kind of
-        answer it got comes back, and whether the document is this VM's own.
-      - V(full) brings the document back, so that every value can be compared. It is transferred from the ESXi host;
-        where that cannot be reached, this is V(exit_code).
-      - Guests are asked of VMs with vApp options, of VMs that O(configured_before) lists, and of VMs that the task
-        names.
+      - Whether to look at the OVF environment inside running guests, with a program that VMware Tools starts there.
+      - V(exit_code) needs only a guest login and vCenter. The document stays in the guest. Only the kind of answer is
+        returned, and whether the document is this VM's own.
+      - V(full) returns the document, so that every value can be compared. It is transferred from the ESXi host. If the
+        host cannot be reached, V(exit_code) is used instead.
+      - Only VMs that have vApp options, that O(configured_before) lists, or that the task names are probed.
     type: str
     choices: [none, exit_code, full]
     default: none
   guests:
     description:
-      - Guest logins of single VMs. The others have O(guest_username) and O(guest_password), or are not asked.
-      - An entry that fits none of the VMs looked at causes a warning.
+      - Guest logins for individual VMs. For the other VMs, O(guest_username) and O(guest_password) are used. Without
+        these, they are not probed.
+      - An entry that matches none of the examined VMs causes a warning.
     type: list
     elements: dict
     default: []
@@ -55,15 +55,15 @@ options:
         description: Managed object ID of the VM.
         type: str
       guest_username:
-        description: Name of the user that logs in to the guest.
+        description: User name for the guest login.
         type: str
         required: true
       guest_password:
-        description: Password of the user that logs in to the guest.
+        description: Password for the guest login.
         type: str
         required: true
       guest_become:
-        description: As O(guest_become), which it defaults to.
+        description: Like O(guest_become), which is the default.
         type: str
         choices: [none, sudo]
   mask:
@@ -73,53 +73,53 @@ options:
         The key, the label, the category and the first sentence of the description are searched for words such as
         password, token, registration key, license, PIN or user data, and O(mask_patterns) in the key. The value is
         searched for such names as well, and for logins and signatures in URLs, private keys, license keys, access keys
-        and hashes of passwords. JSON, compressed text and text in base64 are decoded first.
-      - V(password) masks properties of type password and vService tokens only. V(all) masks every value, V(none) no
+        and password hashes. JSON, compressed text and text in base64 are decoded first.
+      - V(password) masks only properties of type password and vService tokens. V(all) masks every value, V(none) no
         value. vCenter itself never returns the values of passwords.
-      - A document does not tell types. So in documents, and in the differences, V(sensitive) and V(password) show the
-        values of keys alone that the vApp options of the VM, or of a vApp around it, have with another type than
-        password, and without an expression that may quote one. All other keys may hold a password. They are those of
-        the VM's siblings in a vApp, those that a guest wrote, and every key where the vApp options are gone. To see
-        them, and to restore lost vApp options from them, use V(none).
+      - A document does not contain types. Therefore, in documents and in the differences, V(sensitive) and V(password)
+        show only the values of keys that the vApp options of the VM, or of a vApp that contains it, define with a type
+        other than password, and without an expression that may quote one. All other keys may hold a password. They are
+        those of the VM's siblings in a vApp, those that a guest wrote, and every key if the vApp options are gone. To
+        see them, and to restore lost vApp options from them, use V(none).
     type: str
     choices: [password, sensitive, all, none]
     default: sensitive
   mask_patterns:
     description:
-      - Further regular expressions. Properties whose key matches one are masked. Upper and lower case are equal.
+      - Additional regular expressions. Properties whose key matches one are masked. Matching is case-insensitive.
     type: list
     elements: str
     default: []
   include_raw_xml:
-    description: Whether to return the documents as they are, with secrets hidden.
+    description: Whether to return the documents as raw XML, with secrets masked.
     type: bool
     default: false
   export:
     description:
-      - Whether to return all vApp options of each VM as a document in RV(ovfenv[].export), to be kept and given to
-        O(vmfork.vsphere.vm_vapp_options#module:restore_from).
-      - It never contains secrets, whatever O(mask) is.
+      - Whether to return all vApp options of each VM as a document in RV(ovfenv[].export), which
+        O(vmfork.vsphere.vm_vapp_options#module:restore_from) accepts.
+      - It never contains secrets, regardless of O(mask).
     type: bool
     default: false
     version_added: 0.2.0
   event_lookback:
     description:
-      - How many days of events are read at most to find out who powered on a VM. vCenter itself keeps them for 30 days
-        unless told otherwise.
-      - Events are read from the oldest power-on of the VMs in question, so a large value costs nothing by itself.
+      - Maximum number of days of events to read to find out who powered on a VM. By default, vCenter keeps events for
+        30 days.
+      - Events are read from the oldest power-on of the VMs in question, so a large value by itself costs nothing.
     type: int
     default: 30
   configured_before:
     description:
-      - Instance UUIDs of VMs that had vApp options in an earlier report. One of them that has none now is reported as
+      - Instance UUIDs of VMs that had vApp options in an earlier report. A listed VM that has none now is reported as
         V(config_lost).
     type: list
     elements: str
     default: []
   expected_names:
     description:
-      - Names to compare the names of the VMs with. RV(ovfenv[].name_expected) says for each VM whether its name is one
-        of them.
+      - Names to compare the names of the VMs with. RV(ovfenv[].name_expected) is true for each VM whose name is one of
+        them.
       - Ansible masks a password wherever it occurs in a return value, also in names. A playbook that acts on a VM
         because of its name needs this option to compare the real names.
     type: list
@@ -127,7 +127,7 @@ options:
     version_added: 0.1.0
   only:
     description:
-      - Return only VMs with one of these verdicts in RV(ovfenv). RV(summary) counts all.
+      - Return only VMs with one of these verdicts in RV(ovfenv). RV(summary) counts all VMs.
     type: list
     elements: str
     choices: &statuses
@@ -151,28 +151,27 @@ options:
       - unknown
   fail_on:
     description:
-      - Fail when a VM has one of these verdicts, after everything was looked at. The failed task returns the same
-        values.
-      - Makes a scheduled job turn red.
+      - Fail if a VM has one of these verdicts, after all VMs were examined. The failed task returns the same values.
+      - This makes a scheduled job turn red.
     type: list
     elements: str
     choices: *statuses
   timeout:
-    description: Seconds the whole task may take. When they are over, the remaining guests are not asked any more.
+    description: Seconds the whole task may take. After that, the remaining guests are not probed.
     type: int
     default: 600
 seealso:
   - module: vmfork.vsphere.vm_ovfenv
 notes:
-  - Costs some reads for all VMs together, and one request for each running VM with vApp options. Where a VM that is off
-    needs an IP pool at a power-on, the pools of its datacenter are read once.
-  - The privilege C(VApp.ExtractOvfEnvironment) (View OVF environment) is not in the role Read-only. Without it verdicts
-    are less certain. Guest probes need the privileges C(VirtualMachine.GuestOperations.Execute),
+  - The module makes a few reads for all VMs together, and one request for each running VM with vApp options. If a
+    powered-off VM needs an IP pool at power-on, the pools of its datacenter are read once.
+  - The privilege C(VApp.ExtractOvfEnvironment) (View OVF environment) is not part of the role Read-only. Without it,
+    verdicts are less certain. Guest probes need the privileges C(VirtualMachine.GuestOperations.Execute),
     C(VirtualMachine.GuestOperations.Query) and, for V(full), C(VirtualMachine.GuestOperations.Modify).
 """
 
 EXAMPLES = r"""
-- name: Look at one VM
+- name: Examine one VM
   vmfork.vsphere.vm_ovfenv_info:
     hostname: vcenter.example.com
     username: administrator@vsphere.local
@@ -180,7 +179,7 @@ EXAMPLES = r"""
     name: appliance-01
   register: result
 
-- name: Say what is the matter with it
+- name: Show the verdict
   ansible.builtin.debug:
     msg: "{{ result.ovfenv[0].diagnosis.message }}"
 
@@ -189,7 +188,7 @@ EXAMPLES = r"""
     folder: appliances
     fail_on: [lost, lost_suspected, config_lost]
 
-- name: Look inside of the guests, too
+- name: Look inside the guests, too
   vmfork.vsphere.vm_ovfenv_info:
     name: [appliance-01, appliance-02]
     guest_probe: exit_code
@@ -216,16 +215,16 @@ ovfenv:
       description: Instance UUID of the VM.
       type: str
     inventory_path:
-      description: Where the VM is.
+      description: Inventory path of the VM.
       type: str
     name_expected:
-      description: Whether the name of the VM is one of O(expected_names). Null without them.
+      description: Whether the name of the VM is one of O(expected_names). Null if that is not set.
       type: bool
     name_unique:
-      description: Whether no other of these VMs with RV(ovfenv[].diagnosis.needs_power_cycle) has the same name.
+      description: Whether no other VM with RV(ovfenv[].diagnosis.needs_power_cycle) has the same name.
       type: bool
     guests_entry:
-      description: Position of the entry of O(guests) for the VM, starting at 0. Null when there is none.
+      description: Position of the entry of O(guests) for the VM, starting at 0. Null if there is none.
       type: int
     host:
       description: Name of its ESXi host.
@@ -237,16 +236,16 @@ ovfenv:
       description: Time of the last power-on, UTC, ISO 8601. A reboot or reset does not change it.
       type: str
     parent_vapp:
-      description: Name of the vApp that the VM is in.
+      description: Name of the vApp that contains the VM.
       type: str
     configured:
       description:
-        - What vCenter would deliver at the next power-on.
-        - V(enabled) is false when the VM has no vApp options.
-        - In V(properties), V(key) is the name under which a guest finds the property, V(effective) what it would find.
-          The effective value is unknown of passwords, and of values that are computed at power-on.
-        - V(values_computed) tells whether a running VM's expressions have their values. True proves that vCenter
-          started it. Null where there are none, or the VM does not run.
+        - The settings that vCenter would deliver at the next power-on.
+        - V(enabled) is false if the VM has no vApp options.
+        - In V(properties), V(key) is the name under which a guest finds the property, and V(effective) is the value
+          that it would find. The effective value of passwords, and of values that are computed at power-on, is unknown.
+        - V(values_computed) is whether the expressions of a running VM have values. True proves that vCenter started
+          the VM. Null if there are no expressions, or the VM does not run.
       type: dict
       sample:
         enabled: true
@@ -277,8 +276,9 @@ ovfenv:
     export:
       description:
         - Everything in the vApp options of the VM, with O(export). Null without it.
-        - Two exports of the same vApp options are equal, whatever their integer keys and their order in vCenter.
-        - Values and defaults that are or seem to be secrets are null, and V(secret) is true for their properties.
+        - Two exports of the same vApp options are equal, regardless of their integer keys and their order in vCenter.
+        - Values and defaults that are secrets, or look like secrets, are null, and V(secret) is true for their
+          properties.
         - Integer keys, IDs of networks, and values that vCenter computes or leases at power-on are left out.
         - Texts are exactly as in vCenter. In all other return values, control characters are escaped.
       type: dict
@@ -309,33 +309,33 @@ ovfenv:
         install_boot: {required: false, stop_delay: 0}
     extracted:
       description:
-        - What vCenter says it has delivered (ExtractOvfEnvironment), without the values of passwords.
-        - V(state) is V(ok), V(empty), V(not_running), V(no_permission), V(unsupported), V(error) or V(not_asked);
-          V(error) says why nothing came.
+        - The document that vCenter reports as delivered (ExtractOvfEnvironment), without the values of passwords.
+        - V(state) is V(ok), V(empty), V(not_running), V(no_permission), V(unsupported), V(error) or V(not_asked).
+          V(error) is the reason why nothing was returned.
         - V(document) has V(origin) (V(vcenter), V(injected), V(vapprun) or V(unknown)), V(entity_id), V(vcenter_id),
           V(esx_id), V(moref_matches), V(platform), V(properties), V(duplicate_keys), V(skipped_keys), V(adapters),
           V(entities), V(vservices), V(sha256), V(parse_error) and V(truncated). V(skipped_keys) are the keys of
-          malformed properties, null where the key cannot be read either.
-        - V(raw_xml) is the document as it is, with O(include_raw_xml).
+          malformed properties, null if the key cannot be read either.
+        - V(raw_xml) is the document as raw XML, with O(include_raw_xml).
       type: dict
     iso:
-      description: Whether a CD-ROM drive is there, and vCenter's image in it (V(backing)), and connected.
+      description: Whether the VM has a CD-ROM drive, vCenter's image in it (V(backing)), and whether it is connected.
       type: dict
       sample: {cdrom_present: false, backing: null, connected: false}
     guest:
       description:
-        - What the guest saw, when it was asked.
+        - What the guest saw, if it was probed.
         - V(state) is V(xml), V(no_value), V(cleared), V(non_xml), V(permission_denied), V(tool_missing),
           V(tools_not_running), V(ops_not_ready), V(login_failed), V(no_permission), V(error) or V(not_asked).
-        - V(method) is what O(guest_probe) came to, V(tool) the program of VMware Tools that answered, V(exit_code) that
-          of the program that asked it. V(stderr) is what VMware Tools said instead of a value, with V(full) only. A
-          line of it that is not known to hold no value is hidden, unless O(mask) is V(none). V(error) is a sentence,
-          where asking failed.
-        - V(bears_id) is whose ID is in the document. V(own), V(other), V(none), or null when that was not seen.
-        - V(document) and V(raw_xml) are as in RV(ovfenv[].extracted); both need V(full).
+        - V(method) is the method of O(guest_probe) that was used, V(tool) the program of VMware Tools that answered,
+          and V(exit_code) the exit code of the program that called it. V(stderr) is the error output of VMware Tools,
+          with V(full) only. Its lines are masked unless they are known to contain no value or O(mask) is V(none).
+          V(error) is the error message if the probe failed.
+        - V(bears_id) is whose ID is in the document. V(own), V(other), V(none), or null if that was not seen.
+        - V(document) and V(raw_xml) are as in RV(ovfenv[].extracted). Both need V(full).
       type: dict
     power_on:
-      description: The last power-on, as the events of vCenter tell it.
+      description: The last power-on, according to the events of vCenter.
       type: dict
       contains:
         origin:
@@ -349,17 +349,17 @@ ovfenv:
         reason:
           description:
             - Why the origin is unknown. V(events_aged_out), V(host_was_disconnected), V(no_task), V(no_permission),
-              V(events_unreadable), V(not_running), or V(instant_clone) for a VM that was made running and not powered
-              off since.
-            - Null otherwise, and where events were not read, as for VMs without vApp options.
+              V(events_unreadable), V(not_running), or V(instant_clone) for a VM that was created running and has not
+              been powered off since.
+            - Null otherwise, and if events were not read, as for VMs without vApp options.
           type: str
           sample: null
         user:
-          description: Who did it. Null when the server itself did, or nothing tells.
+          description: The user who powered the VM on. Null if it was the server itself, or is not known.
           type: str
           sample: root
         time:
-          description: When it was told, UTC, ISO 8601.
+          description: Time of the event, UTC, ISO 8601.
           type: str
           sample: "2026-11-21T03:12:07Z"
         host:
@@ -367,19 +367,19 @@ ovfenv:
           type: str
           sample: esxi-01.example.com
         event_type:
-          description: Class or ID of the event that tells of it.
+          description: Class or ID of the event.
           type: str
           sample: VmPoweredOnEvent
         chain_id:
-          description: The number that all events of one operation share.
+          description: Chain ID, which all events of one operation share.
           type: int
           sample: 4711
         task:
-          description: The task of vCenter that did it.
+          description: The vCenter task that powered the VM on.
           type: str
           sample: null
         events:
-          description: The events and tasks that it was concluded from, oldest first.
+          description: The events and tasks that the origin was derived from, oldest first.
           type: list
           elements: dict
           sample:
@@ -394,13 +394,13 @@ ovfenv:
               changes_vapp: false
         reconfigured:
           description:
-            - Changes of the vApp options since then, oldest first, as in RV(ovfenv[].power_on.events).
+            - Changes to the vApp options since then, oldest first, as in RV(ovfenv[].power_on.events).
               V(changes_vapp) is true in all of them.
           type: list
           elements: dict
           sample: []
     differences:
-      description: Properties that are not the same everywhere.
+      description: Properties that differ between the vApp options and the documents.
       type: list
       elements: dict
       contains:
@@ -410,8 +410,8 @@ ovfenv:
           sample: vami.hostname
         kind:
           description:
-            - V(missing) from a document, V(changed) in one, spelled with other capitals there (V(case)), or V(extra),
-              in a document alone.
+            - V(missing) from a document, V(changed) in a document, V(case) if the key differs in upper and lower case
+              only, or V(extra) if it is only in a document.
           type: str
           sample: changed
         secret:
@@ -420,20 +420,20 @@ ovfenv:
           sample: false
         comparable:
           description:
-            - Whether the difference says that the vApp options were changed. It does not of passwords, of values that
-              are computed at power-on, and of keys that are only in a document.
+            - Whether the difference shows that the vApp options were changed. False for passwords, for values that are
+              computed at power-on, and for keys that are only in a document.
           type: bool
           sample: true
         configured:
-          description: What vCenter would deliver, hidden as O(mask) says. Null when that is not known.
+          description: The value that vCenter would deliver, masked according to O(mask). Null if it is not known.
           type: str
           sample: appliance-02
         delivered:
-          description: What is in the document of RV(ovfenv[].extracted). Null when it is not there.
+          description: The value in the document of RV(ovfenv[].extracted). Null if the document does not have it.
           type: str
           sample: appliance-01
         guest:
-          description: What is in the document of RV(ovfenv[].guest). Null when it is not there.
+          description: The value in the document of RV(ovfenv[].guest). Null if the document does not have it.
           type: str
           sample: appliance-01
     diagnosis:
@@ -445,80 +445,79 @@ ovfenv:
           type: str
         rank:
           description:
-            - Position of the status in the order of urgency, 1 for the most urgent one, V(lost).
+            - Position of the status in the order of urgency. 1 is the most urgent status, V(lost).
             - The order is V(lost), V(config_lost), V(not_delivered), V(not_deliverable), V(lost_suspected), V(stale),
               V(contradictory), V(unknown), V(delivered_assumed), V(delivered_injected), V(delivered_iso), V(delivered),
               V(cleared), V(inherited), V(not_running), V(not_configured), V(not_applicable),
               V(nothing_to_deliver).
-            - Decide by RV(ovfenv[].diagnosis.rank), RV(ovfenv[].diagnosis.act_now) and
-              RV(ovfenv[].diagnosis.needs_power_cycle) rather than by words. Ansible masks a word of which a password is
-              a part.
+            - In conditions, use RV(ovfenv[].diagnosis.rank), RV(ovfenv[].diagnosis.act_now) and
+              RV(ovfenv[].diagnosis.needs_power_cycle) rather than words. Ansible masks passwords inside words.
           type: int
         cause:
-          description: Why, for example V(powered_on_from_esxi), V(ha_restart) or V(no_transport).
+          description: The cause, for example V(powered_on_from_esxi), V(ha_restart) or V(no_transport).
           type: str
         confidence:
           description: V(high), V(medium) or V(low).
           type: str
         evidence:
           description:
-            - What the verdict rests on; every statement names its source.
-            - Of a running VM that vCenter did not power on, also what else such a power-on does and, by the data of
-              vCenter, is missing. That is placement by DRS and admission control, protection by vSphere HA, the start
-              order of a vApp, what comes from network protocol profiles, a pending guest customization, the key of an
-              encrypted VM, the task and event of a power-on, and a name that tells who did it.
+            - The facts that the verdict is based on. Every statement names its source.
+            - For a running VM that vCenter did not power on, this also lists what else a power-on through vCenter does
+              and is missing according to vCenter's data. That is placement by DRS and admission control, protection by
+              vSphere HA, the start order of a vApp, values from network protocol profiles, a pending guest
+              customization, the key of an encrypted VM, the task and event of a power-on, and the user who did it.
           type: list
           elements: str
         warnings:
-          description: What else was noticed.
+          description: Other findings.
           type: list
           elements: str
         message:
           description: The verdict in words.
           type: str
         impact:
-          description: What it means for what runs in the VM, as far as that is known of the product.
+          description: The consequence for the software in the VM, as far as it is known for the product.
           type: str
         act:
           description:
-            - V(now) where something that is known to need its OVF environment goes without, V(before_next_boot) where
-              the next power-on would deliver none, V(never) where nothing is missed, V(decide) where that is not known.
+            - V(now) if a product that is known to need its OVF environment runs without it, V(before_next_boot) if the
+              next power-on would deliver none, V(never) if nothing is missing, V(decide) if that is not known.
           type: str
         act_now:
           description: Whether RV(ovfenv[].diagnosis.act) is V(now).
           type: bool
         needs_power_cycle:
           description:
-            - Whether RV(ovfenv[].diagnosis.remedy) is V(power_cycle_via_vcenter) and the guest does without its OVF
-              environment until then. False when the document was delivered.
+            - Whether RV(ovfenv[].diagnosis.remedy) is V(power_cycle_via_vcenter) and the guest runs without its OVF
+              environment until then. False if the document was delivered.
           type: bool
         remedy:
           description:
             - V(none), V(power_cycle_via_vcenter), V(set_transport), V(enable_vapp), V(add_cdrom), V(start_tools),
-              V(fix_guest_rpc), V(ask_appliance_vendor) or V(grant_privilege). A proposal, not a list to be looped over
-              blindly.
+              V(fix_guest_rpc), V(ask_appliance_vendor) or V(grant_privilege). It is a proposal. Review it before you
+              automate it.
           type: str
         remedy_risks:
-          description: What to think of before.
+          description: Risks to check before you apply the remedy.
           type: list
           elements: str
 summary:
-  description: Counts over all VMs looked at.
+  description: Counts of all examined VMs.
   returned: success, and when O(fail_on) makes the task fail
   type: dict
   contains:
     total:
-      description: VMs looked at.
+      description: Number of examined VMs.
       type: int
     by_status:
-      description: How many VMs have which verdict.
+      description: Number of VMs by verdict.
       type: dict
     act_now:
       description: Managed object IDs of VMs whose RV(ovfenv[].diagnosis.act) is V(now).
       type: list
       elements: str
     judged_without_guest_evidence:
-      description: How many running VMs with vApp options were judged without a look into their guest.
+      description: Number of running VMs with vApp options that were judged without evidence from their guest.
       type: int
   sample:
     total: 3
@@ -555,7 +554,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     seen = {each for one in examined for each in (one.found.name, one.found.moid)}
     unknown = ", ".join(sorted(questions.logins.keys() - seen))
     if unknown:
-        task.warn(f"guests has a login for {unknown}, which is not among the VMs looked at. Check the spelling.")
+        task.warn(f"guests has a login for {unknown}, which is not among the examined VMs. Check the spelling.")
     logins = [one["moid"] or one["name"] for one in params["guests"]]
     chosen = zip(examined, examine.choices(examined, params["expected_names"], logins), strict=True)
     shown = [each for each in chosen if not params["only"] or each[0].diagnosis.status in params["only"]]
@@ -583,11 +582,11 @@ def _export(one: examine.Examined, params: _arguments.Params) -> dict[str, t.Any
 
 
 MOST_DAYS = 36500
-"""The longest time that events can be asked for; before it there is no date for the system to name."""
+"""The maximum of event_lookback. The dates before it cannot be represented."""
 
 
 def check(params: _arguments.Params) -> None:
-    """Refuse what cannot be right."""
+    """Refuse invalid options."""
     _arguments.vms(params)
     _mask(params)
     if not 1 <= params["event_lookback"] <= MOST_DAYS:
@@ -600,7 +599,7 @@ def check(params: _arguments.Params) -> None:
 
 
 def _logs_in(params: _arguments.Params) -> bool:
-    """Whether one login for all guests is used; what the environment says of it may be meant for other tasks."""
+    """Return whether one login is used for all guests. Environment variables may set it for other tasks."""
     return params["guest_probe"] != "none" and bool(params["guest_username"] or params["guest_password"])
 
 
@@ -648,7 +647,7 @@ SPEC: _arguments.Spec = {
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the module."""
     _module.run(work, {**_arguments.vms_spec(), **_arguments.guest_spec(), **SPEC}, check=check)
 
 

@@ -625,7 +625,7 @@ def test_esxi(own: Estate) -> None:
         assert vms[one.name].runtime.powerState == "poweredOn"
     refused = own.vcenter.fails("vm_ovfenv", name=one.name, port=port)
     assert f"VM {one.name} is left as it is: " in refused.msg
-    assert "is an ESXi host, and only vCenter delivers an OVF environment. Give the vCenter in hostname." in refused.msg
+    assert "is an ESXi host, and only vCenter delivers an OVF environment. Set hostname to the vCenter." in refused.msg
 
 
 @pytest.mark.flags("-api-version", "6.7")

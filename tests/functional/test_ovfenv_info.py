@@ -413,7 +413,7 @@ def test_login_of_each_vm(shared: Estate) -> None:
     result = shared.vcenter.run("vm_ovfenv_info", name=names, guest_probe="exit_code", guests=logins)
     assert [one["guest"]["state"] for one in entries(result).values()] == ["not_asked", "not_asked", "no_value"]
     assert len(result["warnings"]) == 1
-    assert "a login for logon-1, vm-0, which is not among the VMs looked at" in str(result["warnings"])
+    assert "a login for logon-1, vm-0, which is not among the examined VMs" in str(result["warnings"])
 
 
 def test_login_for_other_tasks(shared: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
