@@ -72,8 +72,8 @@ class ActionModule(ActionBase):
         except vapp_backup.ForeignIndex as error:
             result.update(
                 failed=True,
-                msg=f"{directory / vapp_backup.INDEX} is there and no index of a backup of vApp options: {error}. "
-                "Nothing was written. Give another directory, or move that file away.",
+                msg=f"{directory / vapp_backup.INDEX} exists, but is not an index of a backup of vApp options: "
+                f"{error}. Nothing was written. Choose another directory, or move that file away.",
             )
         return result
 
@@ -88,8 +88,8 @@ class ActionModule(ActionBase):
         if not chosen:
             have = ", ".join(sorted({str(one) for one, _secret in secrets})) or "none"
             raise BackupError(
-                f"secrets=vault needs a vault password with the ID {vault_id}, and this run has none (it has: {have}). "
-                "Give it with --vault-id, or attach a Vault credential with this ID to the job template."
+                f"secrets=vault needs a vault password with the ID {vault_id}, which this run does not have (it has: "
+                f"{have}). Provide it with --vault-id, or attach a Vault credential with this ID to the job template."
             )
         _id, secret = chosen[0]
         vault = VaultLib([(vault_id, secret)])
@@ -180,7 +180,7 @@ def read(directory: pathlib.Path) -> dict[str, str | vapp_backup.Unusable]:
     try:
         return _read(directory)
     except (OSError, ValueError) as error:
-        raise BackupError(f"{directory} cannot be used: {_reason(error)}. Give another directory.") from None
+        raise BackupError(f"{directory} cannot be used: {_reason(error)}. Choose another directory.") from None
 
 
 def _read(directory: pathlib.Path) -> dict[str, str | vapp_backup.Unusable]:
@@ -188,9 +188,9 @@ def _read(directory: pathlib.Path) -> dict[str, str | vapp_backup.Unusable]:
     while not (above.exists() or above.is_symlink()):
         above = above.parent
     if not above.is_dir():
-        raise BackupError(f"{above} is not a directory. Give another one in directory.")
+        raise BackupError(f"{above} is not a directory. Set directory to another path.")
     if not os.access(above, os.R_OK | os.W_OK | os.X_OK):
-        raise BackupError(f"{above} cannot be written. Check its owner and mode, or give another directory.")
+        raise BackupError(f"{above} is not writable. Check its owner and mode, or choose another directory.")
     if above != directory:
         return {}
     return {one.name: _text(one) for one in sorted(directory.iterdir()) if vapp_backup.is_name(one.name)}
@@ -222,7 +222,7 @@ def write(directory: pathlib.Path, files: t.Mapping[str, str]) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise BackupError(f"{directory} could not be created: {_reason(error)}. Give another directory.") from None
+        raise BackupError(f"{directory} could not be created: {_reason(error)}. Choose another directory.") from None
     for number, (name, text) in enumerate(files.items()):
         try:
             _replace(directory, name, text)

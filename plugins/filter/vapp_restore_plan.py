@@ -153,7 +153,7 @@ def _secrets(given: t.Any) -> tuple[dict[str, dict[str, t.Any]], list[str]]:
     if given in (None, "", {}):
         return {}, []
     if not isinstance(given, dict) or not all(isinstance(one, dict) for one in given.values()):
-        return {}, ["vapp_restore_secrets does not have for each VM a dictionary of full keys and values"]
+        return {}, ["vapp_restore_secrets needs a dictionary of full keys and values for each VM"]
     return {
         str(vm): {str(key): None if value is None else "given" for key, value in keys.items()}
         for vm, keys in given.items()

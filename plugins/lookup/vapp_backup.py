@@ -51,8 +51,8 @@ def read(directory: pathlib.Path) -> dict[str, t.Any]:
     index = _json(directory / INDEX)
     if not isinstance(index, dict):
         raise AnsibleError(
-            f"There is no backup of vApp options in {directory}: {INDEX} cannot be used, {index}. Give the directory "
-            "in vapp_backup_directory."
+            f"There is no backup of vApp options in {directory}: {INDEX} cannot be used, {index}. Set "
+            "vapp_backup_directory to the directory of the backup."
         )
     listed = index.get("vms")
     entries = listed if isinstance(listed, list) else []

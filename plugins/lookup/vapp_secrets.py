@@ -92,8 +92,8 @@ def decrypted(
     fault = ""
     if failed:
         fault = (
-            f"{', '.join(dict.fromkeys(failed))} cannot be decrypted with the vault passwords of this run. Give the "
-            "one of the backup, for example with --vault-id."
+            f"{', '.join(dict.fromkeys(failed))} cannot be decrypted with the vault passwords of this run. Provide "
+            "the vault password of the backup, for example with --vault-id."
         )
     secrets = {key: value for key, value in {**values, **given}.items() if not keys or key in keys}
     return {"document": {**document, "properties": properties}, "secret_values": secrets, "fault": fault}

@@ -173,7 +173,7 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     found = _inventory.find_vm(session, _arguments.vm(params), [])
     if not session.is_vcenter:
         raise _errors.Refused(
-            f"VM {found.name} was not changed: {session.name} is an ESXi host, and only vCenter delivers an OVF "
+            f"VM {found.name} is left unchanged: {session.name} is an ESXi host, and only vCenter delivers an OVF "
             "environment. Set hostname to the vCenter. If there is none, inject a document with ovftool "
             "(--X:injectOvfEnv --powerOn) or govc (InjectOvfEnv in the options of import.ova)."
         )

@@ -168,8 +168,8 @@ options:
       - O(properties), O(values), O(secret_values), O(transport) and O(ip_allocation) come on top of it. Its secrets are
         given in O(secret_values). Those that are not given are returned in RV(not_restored).
       - Implies O(enabled=true) and O(unknown=create).
-      - What the VM has besides is left as it is, unless O(exact) is true. If the VM has another product or version, the
-        task fails unless O(force) is true.
+      - Anything else that the VM has is left unchanged, unless O(exact) is true. If the VM has another product or
+        version, the task fails unless O(force) is true.
     type: dict
   restore_keys:
     description:
@@ -305,7 +305,7 @@ secrets_written:
   elements: str
 secrets_kept:
   description: >-
-    Full keys of the password properties that were left as they are, since nobody can compare them. Whether their values
+    Full keys of the password properties that were left unchanged, since nobody can compare them. Whether their values
     are those of O(secret_values) is unknown.
   returned: success
   type: list
@@ -349,8 +349,8 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     found = _inventory.find_vm(session, _arguments.vm(task.params), [])
     if not session.is_vcenter:
         raise _errors.Refused(
-            f"The vApp options of VM {found.name} are left as they are: {session.name} is an ESXi host, and only "
-            "vCenter keeps vApp options. Give the vCenter in hostname."
+            f"The vApp options of VM {found.name} are left unchanged: {session.name} is an ESXi host, and only "
+            "vCenter keeps vApp options. Set hostname to the vCenter."
         )
     writer = vapp_write.VappWriter(session, session.deadline, found.vm, found.name, request)
     examined = _examine(session, found)
@@ -439,19 +439,19 @@ def _reason(name: str, writer: vapp_write.VappWriter, examined: examine.Examined
     """Return why the guest needs a power cycle to have these vApp options; empty: it does not."""
     if examined.evidence.power_state == "suspended" and writer.change.delivered and writer.change.changes:
         return (
-            f"VM {name} is suspended, and its guest has the vApp options of the last power-on once resumed, until "
-            "vCenter powers it off and on."
+            f"VM {name} is suspended. After it is resumed, its guest has the vApp options of the last power-on until "
+            "vCenter powers the VM off and on."
         )
     if not writer.is_on:
         return ""
     verdict = examined.diagnosis
     if writer.change.delivered and writer.change.changes:
         reason = (
-            f"VM {name} is powered on, and its guest has the vApp options of the last power-on until vCenter powers it "
-            "off and on."
+            f"VM {name} is powered on. Its guest has the vApp options of the last power-on until vCenter powers the "
+            "VM off and on."
         )
         if examined.evidence.forked_from is not None:
-            reason += " It is a fork or an Instant Clone, and a power cycle destroys what it has in memory only."
+            reason += " It is a fork or an Instant Clone. A power cycle destroys its memory state."
         return reason
     return verdict.message if diagnosis.needs_power_cycle(verdict) else ""
 

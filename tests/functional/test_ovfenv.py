@@ -52,7 +52,7 @@ def assert_left_alone(one: Appliance, sentence: str, **given: Any) -> Result:
     for result in (checked, ran):
         assert result.get("failed"), result
         assert sentence in result.msg, result.msg
-        assert result.msg.startswith(f"VM {one.name} is left as it is")
+        assert result.msg.startswith(f"VM {one.name} is left unchanged")
         assert not result.get("changed")
         assert "exception" not in result
     return ran
@@ -106,7 +106,7 @@ def _of(vm: Any, path: str) -> Any:
 def test_without_a_look(shared: Estate) -> None:
     """A suspicion is not enough to cycle a VM, unless that is accepted; the best verdict then is an assumption."""
     one = lost(shared, "unseen")
-    refused = assert_left_alone(one, "accept it with accept_risks=guest_not_seen.")
+    refused = assert_left_alone(one, "set accept_risks=guest_not_seen.")
     assert refused["plan"]["risks"][0] | {"message": ""} == {"name": "guest_not_seen", "message": "", "accepted": False}
     done = repair(one, accept_risks=ACCEPTED)
     assert verdicts(done) == ("lost_suspected", "delivered_assumed")
@@ -231,8 +231,8 @@ def test_lacking_privileges(own: Estate) -> None:
 def test_address_change(shared: Estate) -> None:
     one = lost(shared, "moves", prop("ip0", "192.0.2.77", class_id="vami"), prop("dns", "192.0.2.53", kind="ip"))
     using = one.vm.guest.net[0].ipAddress[0]
-    refused = assert_left_alone(one, f"The VM uses {using} now, and would be told vami.ip0=192.0.2.77.", probe="full")
-    assert "accept it with accept_risks=address_change." in refused.msg
+    refused = assert_left_alone(one, f"The VM uses {using} now, and would receive vami.ip0=192.0.2.77.", probe="full")
+    assert "set accept_risks=address_change." in refused.msg
     assert [each["name"] for each in refused["plan"]["risks"]] == ["address_change"]
     done = repair(one, "full", accept_risks=["address_change"])
     assert verdicts(done) == ("lost", "delivered"), done.msg
@@ -247,7 +247,7 @@ def test_address_however_it_is_written(shared: Estate) -> None:
     address = prop("guestinfo.interface.0.ip.0.address", "192.0.2.77/24")
     one = lost(shared, "written", address, prop("mgmtIp", "192.0.2.78"), prop("password_ip", "192.0.2.79"))
     told = "guestinfo.interface.0.ip.0.address=192.0.2.77, mgmtIp=192.0.2.78, password_ip=********."
-    refused = assert_left_alone(one, f"would be told {told}", probe="full")
+    refused = assert_left_alone(one, f"would receive {told}", probe="full")
     assert "192.0.2.79" not in refused.raw
 
 
@@ -259,7 +259,7 @@ def test_required_property_without_a_value(shared: Estate) -> None:
     assert (risk["name"], risk["accepted"]) == ("required_empty", False)
     one.power_off()
     off = assert_left_alone(one, "Property 'ip0' must be configured for the VM to power on")
-    assert "no value: ip0. Give them values" in off["before"]["diagnosis"]["message"]
+    assert "no value: ip0. Set their values" in off["before"]["diagnosis"]["message"]
 
 
 def add_pool(place: Estate, enabled: bool = True, **association: Any) -> Callable[[], None]:
@@ -323,7 +323,7 @@ def test_data_loss(shared: Estate) -> None:
     one.reconfigure(deviceChange=[vim.vm.device.VirtualDeviceSpec(operation="edit", device=disk)])
     one.power_on("esxi")
     label = disk.deviceInfo.label
-    assert_left_alone(one, f"everything written since its last power-on is lost on {label}.", probe="exit_code")
+    assert_left_alone(one, f"discards everything written since its last power-on to {label}.", probe="exit_code")
     done = repair(one, "exit_code", accept_risks=["data_loss"])
     assert verdicts(done) == ("lost", "delivered"), done.msg
 
@@ -332,9 +332,9 @@ def test_another_vms_document(shared: Estate) -> None:
     """As an Instant Clone made by another tool has its parent's, which differs, so that it looks old."""
     one = lost(shared, "clone")
     one.plant(document({"hostname": "its-parent"}, 've:vCenterId="vm-7"').replace("\n", ""))
-    refused = assert_left_alone(one, "It may be an Instant Clone or fork made by another tool", probe="full")
+    refused = assert_left_alone(one, "It may be an Instant Clone or fork created by another tool", probe="full")
     assert refused["before"]["diagnosis"]["status"] == "stale"
-    assert "accept it with accept_risks=foreign_id." in refused.msg
+    assert "set accept_risks=foreign_id." in refused.msg
 
 
 def test_weak_evidence(shared: Estate) -> None:
@@ -342,16 +342,16 @@ def test_weak_evidence(shared: Estate) -> None:
     one = shared.appliance("edited", prop("admin", "planted-0123456789", kind="password"))
     one.power_on()
     one.set_property("admin", "planted-9876543210")
-    refused = assert_left_alone(one, "The verdict stale is of medium confidence: nobody has looked into its guest")
-    assert "accept it with accept_risks=guest_not_seen." in refused.msg
+    refused = assert_left_alone(one, "The verdict stale has medium confidence, because its guest was not probed")
+    assert "set accept_risks=guest_not_seen." in refused.msg
 
 
 def test_contradiction(own: Estate) -> None:
     own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
     one = lost(own, "odd")
     one.power_on()
-    refused = assert_left_alone(one, "another power-on may not help.", probe="exit_code")
-    assert "accept it with accept_risks=contradictory." in refused.msg
+    refused = assert_left_alone(one, "Another power-on may not help.", probe="exit_code")
+    assert "set accept_risks=contradictory." in refused.msg
 
 
 # --- halfway --------------------------------------------------------------------------------------------------------
@@ -362,9 +362,9 @@ def test_guest_that_stays_up(shared: Estate) -> None:
     one.tools(stays_up=True)
     failed = repair(one, accept_risks=ACCEPTED, timeout=8)
     assert failed.msg == (
-        "VM stays-up was told to go down and is still up. Could not shut down the guest of VM stays-up: it was not off "
-        "within 8 seconds. Shut it down from inside, or use shutdown=hard. If it goes down after all, IT STAYS OFF "
-        "until somebody powers it on: look at it, and then run vm_ovfenv for it once more, which does that."
+        "VM stays-up was asked to shut down and is still running. Could not shut down the guest of VM stays-up: it was "
+        "not off within 8 seconds. Shut it down from inside, or use shutdown=hard. If it shuts down later, IT STAYS "
+        "OFF until somebody powers it on. Check it, then run vm_ovfenv for it again, which powers it on."
     )
     assert (failed["changed"], one.is_on) == (True, True)
     assert verdicts(failed) == ("lost_suspected", "lost_suspected")
@@ -373,7 +373,7 @@ def test_guest_that_stays_up(shared: Estate) -> None:
 def test_tools_that_do_not_run(shared: Estate) -> None:
     one = lost(shared, "no-tools")
     one.tools(tools_running=False)
-    assert_left_alone(one, "VMware Tools does not run in it", accept_risks=ACCEPTED)
+    assert_left_alone(one, "VMware Tools is not running", accept_risks=ACCEPTED)
     # They did not run before either, so nothing waits for them.
     done = repair(one, accept_risks=ACCEPTED, shutdown="hard")
     assert verdicts(done) == ("lost_suspected", "delivered_assumed"), done.msg
@@ -386,7 +386,7 @@ def test_tools_that_do_not_come_up(shared: Estate) -> None:
     one.tools(tools_running=False)
     failed = repair(one, "exit_code", accept_risks=ACCEPTED, shutdown="hard", timeout=12)
     assert failed.msg.startswith("VM late was powered on through vCenter, and the verdict is now delivered_assumed: ")
-    assert "VMware Tools does not run there). VMware Tools did not come up in VM late within " in failed.msg
+    assert "VMware Tools is not running). VMware Tools did not start in VM late within " in failed.msg
     assert failed["after"]["power_on"]["origin"] == "vcenter"
     assert failed["after"]["extracted"]["state"] == "ok"
     assert (failed["changed"], one.is_on) == (True, True)
@@ -405,7 +405,7 @@ def test_nothing_left_to_hear(shared: Estate) -> None:
     with vcenter.at_call("PowerOffVM_Task", fall_silent):
         failed = repair(one, accept_risks=ACCEPTED, shutdown="hard")
     vcenter.control("DELETE", "faults")
-    assert failed.msg.startswith("VM unheard WAS TOLD TO GO DOWN, and may be off. The connection to ")
+    assert failed.msg.startswith("VM unheard WAS ASKED TO SHUT DOWN and may be off. The connection to ")
     assert "IT STAYS OFF until somebody powers it on" in failed.msg
     assert (failed["changed"], one.is_on) == (True, False)
     assert failed["before"]["diagnosis"]["status"] == "lost_suspected"
@@ -431,7 +431,7 @@ def test_others_at_work(own: Estate) -> None:
     with own.vcenter.at_call("QueryIpPools", lambda: WaitForTask(one.vm.SuspendVM_Task())):
         failed = repair(one, accept_risks=ACCEPTED)
     calls = own.vcenter.control("GET", "calls")["methods"]
-    assert "its power state was poweredOn when it was looked at and is suspended now" in failed.msg
+    assert "its power state changed from poweredOn to suspended after it was examined" in failed.msg
     assert failed["changed"] is False
     assert not POWER & set(calls)
     assert one.vm.runtime.powerState == "suspended"
@@ -443,7 +443,7 @@ def test_power_on_that_fails(shared: Estate, at: str) -> None:
     one.vcenter.fault(method="PowerOnVM_Task", at=at, fault="NoPermission", vm=one.moid, count=1)
     failed = repair(one, "exit_code")
     assert failed.msg.startswith(f"VM {one.name} IS POWERED OFF, and vCenter did not power it on again. Could not ")
-    assert "run vm_ovfenv for this VM once more" in failed.msg
+    assert "run vm_ovfenv for this VM again" in failed.msg
     assert failed["changed"]
     assert not one.is_on
     assert failed["before"]["diagnosis"]["status"] == "lost"
@@ -515,7 +515,7 @@ def test_fork_child(own: Estate) -> None:
     own.vcenter.enable()
     own.vcenter.quiesce()
     own.vcenter.fork("web-01", wait_for="powered_on")
-    assert_left_alone(own.existing("web-01"), "it is a fork, and powering it off would throw away the memory")
+    assert_left_alone(own.existing("web-01"), "it is a fork, and powering it off would destroy its forked memory")
 
 
 def cloned(place: Estate, name: str, origin: str = "esxi") -> Appliance:
@@ -550,7 +550,7 @@ def test_instant_clone_of_another_tool(own: Estate, rules: dict[str, str], sourc
     found = refused["before"]
     assert (found["diagnosis"]["status"], found["diagnosis"]["cause"]) == ("not_delivered", "fork_child"), source
     assert (found["power_on"]["origin"], found["power_on"]["reason"]) == ("unknown", "instant_clone")
-    assert f"events: came up by a fork of {moid}" in found["diagnosis"]["evidence"]
+    assert f"events: created by a fork of {moid}" in found["diagnosis"]["evidence"]
     unseen = assert_left_alone(one, "it is a fork", accept_risks=risks)
     assert unseen["before"]["diagnosis"]["status"] == "inherited"
     one.power_off()
@@ -563,9 +563,9 @@ def test_instant_clone_of_which_nothing_tells(own: Estate) -> None:
     """Its events are gone. Nobody cycles it who does not say that it is none."""
     one = cloned(own, "web-01")
     own.vcenter.control("DELETE", "events")
-    refused = assert_left_alone(one, "It may be an Instant Clone or fork made by another tool", probe="exit_code")
+    refused = assert_left_alone(one, "It may be an Instant Clone or fork created by another tool", probe="exit_code")
     assert refused["before"]["diagnosis"]["cause"] == "host_start_unknown"
-    assert "accept it with accept_risks=may_be_fork." in refused.msg
+    assert "set accept_risks=may_be_fork." in refused.msg
     done = repair(one, "exit_code", accept_risks=["may_be_fork"])
     assert verdicts(done) == ("lost", "delivered"), done.msg
     whole = lost(own, "whole")
@@ -581,7 +581,7 @@ def test_instant_clone_with_its_parents_document(own: Estate) -> None:
     parent = own.existing(own.vcenter.parent)
     risks = [*ACCEPTED, "may_be_fork", "address_change"]
     refused = assert_left_alone(one, "a power cycle would not help (inherited)", probe="full", accept_risks=risks)
-    assert f"made for {parent.moid}, so it came up by a fork or an Instant Clone" in refused.msg
+    assert f"created for {parent.moid}, so it is a fork or an Instant Clone" in refused.msg
     assert refused["before"]["diagnosis"]["confidence"] == "medium"
     # Of another vCenter's VM with such an ID, that had this VM's adapters (it came from there) or nobody's here.
     card = next(each for each in one.vm.config.hardware.device if isinstance(each, vim.vm.device.VirtualEthernetCard))
@@ -614,7 +614,7 @@ def test_fork_parent(own: Estate) -> None:
 def test_vcenter_itself(own: Estate) -> None:
     one = lost(own, "vcsa")
     own.vcenter.control("PATCH", f"vms/{one.moid}", {"is_vcenter": True})
-    assert_left_alone(one, "it is this vCenter, which cannot power itself on.", accept_risks=ACCEPTED)
+    assert_left_alone(one, "it runs this vCenter, which cannot power itself on.", accept_risks=ACCEPTED)
 
 
 @pytest.mark.flags("-esx-l", "127.0.0.1:0")
@@ -624,14 +624,14 @@ def test_esxi(own: Estate) -> None:
     with at_the_host(own.vcenter) as vms:
         assert vms[one.name].runtime.powerState == "poweredOn"
     refused = own.vcenter.fails("vm_ovfenv", name=one.name, port=port)
-    assert f"VM {one.name} is left as it is: " in refused.msg
+    assert f"VM {one.name} is left unchanged: " in refused.msg
     assert "is an ESXi host, and only vCenter delivers an OVF environment. Set hostname to the vCenter." in refused.msg
 
 
 @pytest.mark.flags("-api-version", "6.7")
 def test_what_the_server_holds_against_it(own: Estate) -> None:
     """vCenter is asked before the VM is touched."""
-    why = "since vCenter could not power it on again: "
+    why = "because vCenter could not power it on again: "
     one = lost(own, "held")
     store = one.vm.datastore[0].name
     own.vcenter.control("PATCH", f"datastores/{store}", {"accessible": False})

@@ -537,7 +537,7 @@ def test_time_that_is_over_before_the_guests(own: Estate) -> None:
     for one in found.values():
         assert one["diagnosis"]["warnings"] == [one["guest"]["error"]]
         assert one["guest"]["state"] == "not_asked"
-        assert "the time of the task was over" in one["guest"]["error"]
+        assert "the timeout of the task was reached" in one["guest"]["error"]
 
 
 @pytest.mark.parametrize(
@@ -674,11 +674,11 @@ def test_ip_pools_are_read_once_for_vms_that_are_off_and_need_them(shared: Estat
 def test_what_else_is_missing(shared: Estate) -> None:
     """Said of a VM that its ESXi host started, and not of one that vCenter did."""
     lines = {
-        "events: neither a task of vCenter nor a DrsVmPoweredOnEvent belongs to the power-on",
+        "events: the power-on has neither a vCenter task nor a DrsVmPoweredOnEvent",
         "inventory: vSphere HA does not protect it",
         "inventory: a guest customization is pending",
-        "inventory: is encrypted; vCenter gives ESXi hosts the key, and this host had it",
-        "configured: vCenter takes gateway from network protocol profiles at its power-on only",
+        "inventory: is encrypted; vCenter provides the key to ESXi hosts, and this host had it",
+        "configured: vCenter takes gateway from network protocol profiles, only when it powers the VM on",
     }
     for origin in ("esxi", "ha", "vcenter"):
         properties = [prop("hostname", "web")]

@@ -235,7 +235,7 @@ def test_vault_password_that_is_not_there(place: Estate, directory: pathlib.Path
     appliance(place, "first")
     with place.vcenter.calls() as calls:
         result = back_up(place, directory, *vault, secrets="vault", vault_id="vap")
-    assert "needs a vault password with the ID vap, and this run has none (it has: other, vapp)" in result["msg"]
+    assert "needs a vault password with the ID vap, which this run does not have (it has: other, vapp)" in result["msg"]
     assert "it has: none" in back_up(place, directory, secrets="vault")["msg"]
     assert not calls
     assert not directory.exists()
@@ -258,7 +258,8 @@ def test_files_that_are_in_the_way(place: Estate, directory: pathlib.Path) -> No
     (directory / "index.json").write_text("<<<<<<< HEAD")
     refused = back_up(place, directory)["msg"]
     assert (
-        "index.json is there and no index of a backup of vApp options: it is not JSON. Nothing was written." in refused
+        "index.json exists, but is not an index of a backup of vApp options: it is not JSON. Nothing was written."
+        in refused
     )
 
 

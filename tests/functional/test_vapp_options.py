@@ -125,7 +125,7 @@ def test_secrets(shared: Estate) -> None:
     assert readable["after"]["properties"][0]["value"] == "********"
     assert not ok(one, secret_values={"hostname": SECRET})["changed"]
     in_clear = write(one, values={"admin": SECRET}, properties=[{"key": "hostname", "value": LATER}])
-    assert "admin is a password (give its value in secret_values)" in in_clear.msg
+    assert "admin is a password (set its value in secret_values)" in in_clear.msg
     assert SECRET not in in_clear.raw
     assert LATER not in in_clear.raw
     one.power_on()
@@ -154,7 +154,7 @@ def test_removal(shared: Estate) -> None:
     by_key = [{each["key"]: each for each in result["properties"]} for result in (restored["after"], done["before"])]
     assert by_key[0] == by_key[1]
     ok(one, enabled=False, force=True)
-    assert "it has no vApp options (give enabled=true to add them)" in write(one, values={"a": "x"}).msg
+    assert "it has no vApp options (set enabled=true to add them)" in write(one, values={"a": "x"}).msg
     back = ok(one, enabled=True, unknown="create", values={"a": "x"}, transport=[GUESTINFO])
     assert (back["changed"], stored(one)) == (True, {"a": ("x", "")})
 
@@ -169,7 +169,7 @@ def test_everything_is_refused_at_once(shared: Estate) -> None:
     assert RECONFIGURE not in calls
     assert sentences[0] == sentences[1]
     for part in (
-        "The vApp options of VM refused are left as they are",
+        "The vApp options of VM refused are left unchanged",
         "did you mean hostname?",
         "size",
         "vami.ip0.VCSA",
@@ -188,8 +188,8 @@ def test_esxi(own: Estate, check: bool) -> None:
             "vm_vapp_options", name=one.name, port=port, check=check, enabled=True, secret_values={"admin": SECRET}
         )
     assert RECONFIGURE not in calls
-    assert f"The vApp options of VM {one.name} are left as they are: " in refused.msg
-    assert refused.msg.endswith("is an ESXi host, and only vCenter keeps vApp options. Give the vCenter in hostname.")
+    assert f"The vApp options of VM {one.name} are left unchanged: " in refused.msg
+    assert refused.msg.endswith("is an ESXi host, and only vCenter keeps vApp options. Set hostname to the vCenter.")
     assert SECRET not in refused.raw
 
 

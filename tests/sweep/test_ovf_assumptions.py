@@ -120,7 +120,7 @@ def test_fork_child(rule: str, value: str) -> None:
         risks = ["address_change", "no_ip_pool", "guest_not_seen"]
         with place.vcenter.calls() as calls:
             refused = timed(place, "vm_ovfenv", name="web-01", guest_probe="full", accept_risks=risks)
-        assert "is left as it is: it is a fork" in refused.msg
+        assert "is left unchanged: it is a fork" in refused.msg
         assert not POWER & set(calls)
 
 

@@ -226,7 +226,7 @@ WRONG: dict[str, Any] = {
     "date without zone": datetime.datetime(1, 1, 1),
     "list": [],
     "list of numbers": [1, 2],
-    "list of texts": ["a", "b"],
+    "list of strings": ["a", "b"],
     "list with nothing": [None],
     "list of options": [vim.option.OptionValue(key="k", value="v")],
     "option without key": [vim.option.OptionValue()],

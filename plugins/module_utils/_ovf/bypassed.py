@@ -54,17 +54,19 @@ def statements(e: Evidence) -> t.Iterator[str]:
     elif e.in_cluster:
         yield f"events: {on} started it where it was; DRS did not place it, and admission control was not applied"
     if power_on.task is None and "tasks" not in power_on.unread:
-        yield "events: neither a task of vCenter nor a DrsVmPoweredOnEvent belongs to the power-on"
+        yield "events: the power-on has neither a vCenter task nor a DrsVmPoweredOnEvent"
     if power_on.origin != "ha_restart" and (power_on.user or "").casefold() in SHARED_ACCOUNTS:
-        yield f"events: {power_on.user} is an account of every ESXi host; only the logs of {on} may tell who used it"
+        yield f"events: {power_on.user} is an account of every ESXi host; only the logs of {on} may show who used it"
     if e.ha_protected is False:
         yield "inventory: vSphere HA does not protect it"
     if e.configured.parent_vapps:
         vapp = e.configured.parent_vapps[0]
         yield f"inventory: in the vApp {vapp}, whose start order applies only when vCenter powers the vApp on"
     if needed := ip_pools.needed_by(e.configured):
-        yield f"configured: vCenter takes {listed(needed)} from network protocol profiles at its power-on only"
+        yield (
+            f"configured: vCenter takes {listed(needed)} from network protocol profiles, only when it powers the VM on"
+        )
     if e.customization_pending:
         yield "inventory: a guest customization is pending"
     if e.is_encrypted:
-        yield "inventory: is encrypted; vCenter gives ESXi hosts the key, and this host had it"
+        yield "inventory: is encrypted; vCenter provides the key to ESXi hosts, and this host had it"

@@ -321,40 +321,40 @@ class Row:
 
 
 _READING_DENIED = (
-    " does not let every user of its guest read the OVF environment (guest_rpc hardening). "
-    "Probe it with a guest login of root, or with guest_become=sudo."
+    " does not let every user of its guest read the OVF environment (guest_rpc hardening). Probe it with a guest "
+    "login as root, or with guest_become=sudo."
 )
 
 ROWS: tuple[Row, ...] = (
     Row("1a", "not_applicable", "connected_to_esxi",
         lambda e: not e.is_vcenter, HIGH, NONE,
-        "An ESXi host delivers no OVF environment and does not know what vCenter delivered. Ask vCenter. Where there "
-        "is none, inject a document with ovftool (--X:injectOvfEnv --powerOn) or govc (InjectOvfEnv in the options of "
-        "import.ova)."),
+        "An ESXi host delivers no OVF environment and does not know what vCenter delivered. Connect to vCenter. If "
+        "there is none, inject a document with ovftool (--X:injectOvfEnv --powerOn) or govc (InjectOvfEnv in the "
+        "options of import.ova)."),
     Row("1b", "not_applicable", "template",
         lambda e: e.is_template, HIGH, NONE,
-        "{name} is a template and never runs."),
+        "{name} is a template, and templates never run."),
     Row("1c", "not_applicable", "not_connected",
         lambda e: e.connection_state not in ("", "connected"), HIGH, NONE,
-        "{name} is {connection} in vCenter, so nothing can be said of it. Reconnect its ESXi host or storage."),
+        "{name} is {connection} in vCenter, so it cannot be judged. Reconnect its ESXi host or storage."),
     Row("1d", "not_applicable", "fault_tolerance_secondary",
         lambda e: e.is_ft_secondary, HIGH, NONE,
-        "{name} is a fault tolerance secondary: what its primary has, it has."),
+        "{name} is a Fault Tolerance secondary. It has what its primary has."),
     Row("1e", "unknown", "no_permission",
         lambda e: not (e.connection_state and e.power_state and e.config_read), LOW, GRANT_PRIVILEGE,
-        "vCenter does not show the settings and the state of {name}. Give the user System.Read there."),
+        "vCenter does not show the settings and the state of {name}. Grant the user System.Read on it."),
     # A fork child may have no vApp options and hold its parent's document all the same; a VM may have been given a
     # document without vCenter, for which it needs no vApp options. Rows 6 and 8 report both.
     Row("2a", "config_lost", "vapp_config_gone",
         lambda e: not e.configured.enabled and not _has_anothers(e) and _document(e) is not None
         and _bears(e) in ("own", "other"), HIGH, ENABLE_VAPP,
-        "{name} lost its vApp options while its guest still has the OVF environment made from them. "
-        "Restore them from it before the next power-on."),
+        "{name} lost its vApp options, while its guest still has the OVF environment created from them. Restore them "
+        "from it before the next power-on."),
     Row("2b", "config_lost", "vapp_config_gone",
         lambda e: not e.configured.enabled and not _has_anothers(e) and _bears(e) in ("own", "other"),
         MEDIUM, ENABLE_VAPP,
-        "{name} lost its vApp options while its guest still has an OVF environment from vCenter. "
-        "Restore them from it before the next power-on."),
+        "{name} lost its vApp options, while its guest still has an OVF environment from vCenter. Restore them from "
+        "it before the next power-on."),
     Row("2c", "config_lost", "vapp_config_gone",
         lambda e: not e.configured.enabled and e.listed_before and not _has_anothers(e) and not _injected(e),
         MEDIUM, ENABLE_VAPP,
@@ -362,10 +362,10 @@ ROWS: tuple[Row, ...] = (
         "Restore them if they were not removed on purpose."),
     Row("3", "not_configured", "vapp_disabled",
         lambda e: not e.configured.enabled and not _has_anothers(e) and not _injected(e), HIGH, ENABLE_VAPP,
-        "{name} has no vApp options, so vCenter makes no OVF environment for it."),
+        "{name} has no vApp options, so vCenter creates no OVF environment for it."),
     Row("3b", "config_lost", "properties_gone",
         _properties_gone, HIGH, ENABLE_VAPP,
-        "{name} has vApp options without properties while its guest still has an OVF environment with properties. "
+        "{name} has vApp options without properties, while its guest still has an OVF environment with properties. "
         "Restore them from it before the next power-on."),
     # Nobody misses what was never there, whoever powered the VM on.
     Row("3c", "nothing_to_deliver", "no_properties",
@@ -383,59 +383,62 @@ ROWS: tuple[Row, ...] = (
     # The transports may have been taken away after the power-on.
     Row("4a", "not_deliverable", "no_transport",
         lambda e: _no_transport(e) and e.guest.state == "xml", HIGH, SET_TRANSPORT,
-        "{name} has vApp options and {transport}. Its guest still has an OVF environment; "
-        "the next power-on delivers none."),
+        "{name} has vApp options and {transport}. Its guest still has an OVF environment, but the next power-on "
+        "delivers none."),
     Row("4b", "not_deliverable", "no_transport",
         _no_transport, HIGH, SET_TRANSPORT,
         "{name} has vApp options and {transport}, so vCenter delivers no OVF environment to its guest."),
     Row("5a", "not_running", "suspended",
         lambda e: e.power_state == "suspended", HIGH, NONE,
-        "{name} is suspended: resumed, its guest has what it had; the next power-on through vCenter delivers anew."),
+        "{name} is suspended. After it is resumed, its guest has what it had before. The next power-on through "
+        "vCenter delivers the OVF environment again."),
     Row("5b", "not_running", "required_values_empty",
         lambda e: e.power_state != "poweredOn" and bool(e.configured.required_empty), HIGH, NONE,
         "{name} is powered off, and vCenter refuses to power it on while required properties have no value: "
-        "{required}. Give them values under Configure, vApp Options."),
+        "{required}. Set their values under Configure, vApp Options."),
     Row("5c", "not_running", "no_ip_pool",
         lambda e: e.power_state != "poweredOn" and bool(e.lacking_pools), MEDIUM, NONE,
-        "{name} is powered off, and vCenter may refuse to power it on, since it cannot compute {lacking}. Associate a "
-        "network protocol profile (IP pool) that has it with the network."),
+        "{name} is powered off, and vCenter may refuse to power it on, because it cannot compute {lacking}. Associate "
+        "a network protocol profile (IP pool) that provides this with the network."),
     Row("5d", "not_running", "powered_off",
         lambda e: e.power_state != "poweredOn", HIGH, NONE,
-        "{name} is powered off: its OVF environment is delivered at the next power-on through vCenter."),
+        "{name} is powered off. Its OVF environment is delivered at the next power-on through vCenter."),
     Row("6a", "inherited", "fork_child",
         _inherited, HIGH, NONE,
-        "{name} came up by a fork and holds the OVF environment of its parent. "
-        "Never power-cycle it for that: its forked state would be gone."),
+        "{name} was created by a fork and holds the OVF environment of its parent. Do not power-cycle it to fix this: "
+        "its forked state would be lost."),
     # Our record or forkConfigInfo proves the fork and not what it holds: a document of its own would show in the guest.
     Row("6b", "inherited", "fork_child",
         lambda e: _fork(e) and _unseen(e), MEDIUM, NONE,
-        "{name} came up by a fork, not by a power-on that delivers, so at best it holds the OVF environment of its "
-        "parent; that was not seen in the guest. Never power-cycle it for that: its forked state would be gone."),
+        "{name} was created by a fork, not by a power-on that delivers, so at best it holds the OVF environment of "
+        "its parent. This was not verified in the guest. Do not power-cycle it to fix this: its forked state would be "
+        "lost."),
     Row("6c", "not_delivered", "fork_child",
         lambda e: _fork(e) and e.guest.state == "no_value" and _guestinfo(e), HIGH, NONE,
-        "{name} came up by a fork and its guest has no OVF environment. "
-        "Never power-cycle it for that: its forked state would be gone."),
+        "{name} was created by a fork, and its guest has no OVF environment. Do not power-cycle it to fix this: its "
+        "forked state would be lost."),
     Row("6d", "inherited", "fork_child",
         _anothers, MEDIUM, NONE,
-        "{name} holds the OVF environment that was made for {other}, so it came up by a fork or an Instant Clone of "
-        "that VM, unless somebody copied it. Never power-cycle it for that: its forked state would be gone."),
+        "{name} holds the OVF environment that was created for {other}, so it is a fork or an Instant Clone of that "
+        "VM, unless somebody copied the document. Do not power-cycle it to fix this: its forked state would be lost."),
     Row("7a", "cleared", "erased_by_guest",
         lambda e: e.guest.state == "cleared" and _guestinfo(e) and _origin(e) == "vcenter", HIGH, NONE,
-        "{name} got its OVF environment and its guest erased it, as appliances do that keep secrets in it."),
+        "{name} received its OVF environment, and its guest erased it. Appliances with secrets in it do this."),
     # A document of its own that lacks nothing but secrets was delivered, whatever is known of the power-on. After a
     # change of the vApp options the secrets may be newer than the document: row 9.
     Row("7b", "cleared", "erased_by_guest",
         lambda e: _lacks_secrets_only(e) and not _changed(e), HIGH, NONE,
-        "{name} got its OVF environment and its guest took the secrets out of it."),
+        "{name} received its OVF environment, and its guest removed the secrets from it."),
     # What vCenter returns may be older than the power-on.
     Row("7c", "cleared", "erased_by_guest",
         lambda e: e.guest.state == "cleared" and _guestinfo(e) and e.extracted.state == "ok", MEDIUM, NONE,
-        "{name} has an erased OVF environment in its guest, and vCenter knows of one that it delivered."),
+        "{name} has an erased OVF environment in its guest, and vCenter returns the one that it delivered."),
     Row("7e", "stale", "injected_differs",
         lambda e: _injected(e) and not _injected_empty(e) and _differs(e) and bool(e.configured.delivers_by),
         HIGH, NONE,
         "{name} has an OVF environment that was injected without vCenter, and vCenter would deliver other values: "
-        "{guest_keys}. Decide which are right; the next power-on through vCenter delivers those of the vApp options."),
+        "{guest_keys}. Decide which values are right. The next power-on through vCenter delivers those of the vApp "
+        "options."),
     Row("7f", "not_delivered", "injected_empty",
         lambda e: _injected_empty(e) and e.configured.enabled and bool(e.configured.delivers_by), HIGH, POWER_CYCLE,
         "{name} has an OVF environment that was injected without vCenter and has no properties."),
@@ -447,21 +450,21 @@ ROWS: tuple[Row, ...] = (
     Row("7h", "cleared", "erased_by_guest",
         lambda e: _document(e) is not None and _all_gone(e, "guest")
         and _has_configured(e, e.extracted.document), MEDIUM, NONE,
-        "{name} got its OVF environment and its guest took every property out of it."),
+        "{name} received its OVF environment, and its guest removed every property from it."),
     Row("7i", "not_delivered", "no_properties_delivered",
         lambda e: _document(e) is not None and _all_gone(e, "guest"), HIGH, POWER_CYCLE,
-        "{name} has an OVF environment in its guest with none of its properties."),
+        "{name} has an OVF environment in its guest that contains none of its properties."),
     Row("7j", "not_delivered", "no_properties_delivered",
         lambda e: (_unseen(e) or _own_by_code(e)) and e.extracted.state == "ok" and _all_gone(e, "delivered")
         and _origin(e) == "vcenter", MEDIUM, POWER_CYCLE,
-        "{name} was given an OVF environment with none of its properties, as vCenter returns it."),
+        "{name} received an OVF environment that contains none of its properties, according to vCenter."),
     Row("8a", "delivered_injected", "injected",
         lambda e: _injected(e) and _document(e) is not None, HIGH, NONE,
         "{name} has an OVF environment that was injected without vCenter; vCenter might deliver a different one."),
     Row("8b", "delivered_injected", "injected",
         _injected, MEDIUM, NONE,
-        "{name} has an OVF environment without a vCenter's mark, so it was injected without vCenter; "
-        "what is in it was not looked at."),
+        "{name} has an OVF environment without the mark of a vCenter, so it was injected without vCenter. Its content "
+        "was not examined."),
     Row("9a", "stale", "changed_since_power_on",
         _differs, HIGH, POWER_CYCLE,
         "{name} has an older OVF environment in its guest than vCenter would deliver: {guest_keys}."),
@@ -469,14 +472,15 @@ ROWS: tuple[Row, ...] = (
     Row("9b", "stale", "changed_since_power_on",
         lambda e: (_unseen(e) or _own_by_code(e)) and _extract_differs(e) and _origin(e) == "vcenter",
         HIGH, POWER_CYCLE,
-        "{name} was given an older OVF environment than vCenter would deliver now: {extract_keys}."),
+        "{name} received an older OVF environment than vCenter would deliver now: {extract_keys}."),
     Row("9c", "stale", "changed_since_power_on",
         lambda e: _changed(e) and (
             (e.power_on.origin == "vcenter" and _unseen(e))
             or (_origin(e) == "vcenter" and e.guest.state == "no_value")
             or _own_by_code(e) or _lacks_secrets_only(e)),
         MEDIUM, POWER_CYCLE,
-        "{name} had its vApp options changed{changed} after its power-on, and a guest gets them at a power-on only."),
+        "The vApp options of {name} were changed{changed}, after its power-on, and a guest receives them only at "
+        "power-on."),
     Row("9d", "stale", "changed_since_power_on",
         lambda e: ((_unseen(e) and _origin(e) == "unknown") or _own_by_code(e)) and _extract_differs(e)
         and not _all_gone(e, "delivered"),
@@ -487,66 +491,68 @@ ROWS: tuple[Row, ...] = (
         "{name} has the OVF environment that vCenter delivers."),
     Row("11", "delivered", None,
         _own_by_code, MEDIUM, NONE,
-        "{name} has an OVF environment with its own ID in its guest; its values were not compared."),
+        "{name} has an OVF environment with its own ID in its guest. Its values were not compared."),
     Row("12a", "delivered", "foreign_id",
         lambda e: _document(e) is not None and _bears(e) == "other", MEDIUM, POWER_CYCLE,
-        "{name} has the right OVF environment with another VM's ID: it was registered anew, came from another vCenter, "
-        "or holds a copy. A power cycle through vCenter, when convenient, sets that right."),
+        "{name} has the right OVF environment with another VM's ID: it was registered again, came from another "
+        "vCenter, or holds a copy. A power cycle through vCenter, when convenient, corrects this."),
     Row("12b", "delivered", "foreign_id",
         lambda e: _bears(e) == "other" and _code_only(e), LOW, POWER_CYCLE,
-        "{name} has an OVF environment with another VM's ID in its guest; its values were not compared. "
-        "Probe it with guest_probe=full before anything is done."),
+        "{name} has an OVF environment with another VM's ID in its guest. Its values were not compared. Probe it with "
+        "guest_probe=full before you change anything."),
     # After a start by the host the image in the drive may be an older power-on's.
     Row("13a", "delivered_iso", None,
         lambda e: _iso(e) and _image_connected(e) and _origin(e) == "vcenter", HIGH, NONE,
         "{name} has its OVF environment in its CD-ROM drive."),
     Row("13b", "delivered_iso", None,
         lambda e: _iso(e) and _image_connected(e) and _origin(e) not in origin.HOST_ORIGINS, MEDIUM, NONE,
-        "{name} has an OVF environment in its CD-ROM drive; it may be that of an earlier power-on."),
+        "{name} has an OVF environment in its CD-ROM drive, which may be that of an earlier power-on."),
     Row("13c", "not_delivered", "no_cdrom",
         lambda e: _iso_only(e) and not e.iso.cdrom_present, HIGH, ADD_CDROM,
-        "{name} is to get its OVF environment by CD-ROM and has no drive. "
-        "Add one; the next power-on through vCenter delivers."),
+        "The OVF environment of {name} is delivered by CD-ROM, and the VM has no CD-ROM drive. Add a drive. The next "
+        "power-on through vCenter delivers."),
     # Somebody may have taken it out after the guest had read it.
     Row("13d", "not_delivered", "iso_not_connected",
         lambda e: _iso_only(e) and _origin(e) not in origin.HOST_ORIGINS, MEDIUM, POWER_CYCLE,
-        "{name} is to get its OVF environment by CD-ROM, and there is none connected in its drive."),
+        "The OVF environment of {name} is delivered by CD-ROM, and its drive has no connected image of it."),
     Row("15", "lost", "powered_on_from_esxi",
         lambda e: e.guest.state == "no_value" and not _iso_only(e) and _origin(e) == "esxi_direct", HIGH, POWER_CYCLE,
         "{name} lost its OVF environment: it was powered on from ESXi directly{when}{by}."),
     # The guest's answer says nothing about a CD-ROM. vCenter makes the image at its power-on.
     Row("15b", "lost", "powered_on_from_esxi",
         lambda e: _iso_only(e) and e.guest.state != "xml" and _origin(e) == "esxi_direct", MEDIUM, POWER_CYCLE,
-        "{name} lost its OVF environment, which it gets by CD-ROM: it was powered on from ESXi directly{when}{by}, and "
-        "{image}."),
+        "{name} lost its OVF environment, which is delivered by CD-ROM: it was powered on from ESXi "
+        "directly{when}{by}, and {image}."),
     Row("16", "lost", "ha_restart",
         lambda e: e.guest.state == "no_value" and not _iso_only(e) and _origin(e) == "ha_restart", HIGH, POWER_CYCLE,
         "{name} lost its OVF environment: vSphere HA restarted it{when}{on}."),
     Row("16b", "lost", "ha_restart",
         lambda e: _iso_only(e) and e.guest.state != "xml" and _origin(e) == "ha_restart", MEDIUM, POWER_CYCLE,
-        "{name} lost its OVF environment, which it gets by CD-ROM: vSphere HA restarted it{when}{on}, and {image}."),
+        "{name} lost its OVF environment, which is delivered by CD-ROM: vSphere HA restarted it{when}{on}, and "
+        "{image}."),
     # That it is not there is certain, only who started the VM is not.
     Row("17", "lost", "host_start_unknown",
         lambda e: e.guest.state == "no_value" and _guestinfo(e) and _origin(e) in ("unknown", "host_system"),
         HIGH, POWER_CYCLE,
-        "{name} has no OVF environment in its guest. Who powered it on{when} is not known; "
-        "it was most likely not vCenter."),
+        "{name} has no OVF environment in its guest. It is not known who powered it on{when}, but most likely it was "
+        "not vCenter."),
     Row("18a", "lost_suspected", "esxi_direct",
         lambda e: _unseen(e) and _origin(e) == "esxi_direct", MEDIUM, POWER_CYCLE,
-        "{name} has probably lost its OVF environment: it was powered on from ESXi directly{when}{by}. "
-        "Look in the guest before you power-cycle it."),
+        "{name} has probably lost its OVF environment: it was powered on from ESXi directly{when}{by}. Probe the "
+        "guest before you power-cycle it."),
     Row("18b", "lost_suspected", "ha_restart",
         lambda e: _unseen(e) and _origin(e) == "ha_restart", MEDIUM, POWER_CYCLE,
-        "{name} has probably lost its OVF environment: vSphere HA restarted it{when}{on}. "
-        "Look in the guest before you power-cycle it."),
+        "{name} has probably lost its OVF environment: vSphere HA restarted it{when}{on}. Probe the guest before you "
+        "power-cycle it."),
     # Autostart and the recovery of a host bypass vCenter as well; no public report of either.
     Row("18c", "lost_suspected", "host_system",
         lambda e: (_unseen(e) or _iso_only(e)) and _origin(e) == "host_system", LOW, POWER_CYCLE,
-        "{name} may have lost its OVF environment: its ESXi host started it{when}, not vCenter. "
-        "Look in the guest before you power-cycle it."),
+        "{name} may have lost its OVF environment: its ESXi host started it{when}, not vCenter. Probe the guest "
+        "before you power-cycle it."),
     Row("19", "delivered_assumed", None,
         lambda e: _unseen(e) and _origin(e) == "vcenter", LOW, NONE,
-        "{name} was powered on through vCenter{when}, which delivers; it was not seen in the guest{why}."),
+        "{name} was powered on through vCenter{when}, which delivers the OVF environment. This was not verified "
+        "in the guest{why}."),
     # Also where vCenter returns nothing: that it powered the VM on contradicts the guest by itself.
     Row("20", "contradictory", None,
         lambda e: e.guest.state == "no_value" and _origin(e) == "vcenter", LOW, POWER_CYCLE,
@@ -556,14 +562,14 @@ ROWS: tuple[Row, ...] = (
         _reading_denied, HIGH, FIX_GUEST_RPC, "{name}" + _READING_DENIED),
     Row("21a", "unknown", "tools_not_running",
         lambda e: e.guest.state == "tools_not_running", LOW, START_TOOLS,
-        "VMware Tools does not run in {name}, so its guest could not be asked."),
+        "VMware Tools is not running in {name}, so its guest could not be probed."),
     Row("21b", "unknown", "ops_not_ready",
         lambda e: e.guest.state == "ops_not_ready", LOW, START_TOOLS,
-        "The guest of {name} takes no guest operations, so it could not be asked."),
+        "The guest of {name} does not accept guest operations, so it could not be probed."),
     Row("21c", "unknown", "no_permission",
         lambda e: e.guest.state == "no_permission", LOW, GRANT_PRIVILEGE,
-        "The user may not run programs in the guest of {name}. "
-        "Give it VirtualMachine.GuestOperations.Execute, Query and, for guest_probe=full, Modify."),
+        "The user may not run programs in the guest of {name}. Grant VirtualMachine.GuestOperations.Execute, Query "
+        "and, for guest_probe=full, Modify."),
     Row("21d", "unknown", "login_failed",
         lambda e: e.guest.state == "login_failed", LOW, NONE,
         "The guest of {name} refused the login. Check guest_username and guest_password for it."),
@@ -572,33 +578,34 @@ ROWS: tuple[Row, ...] = (
         "Neither vmware-rpctool nor vmtoolsd was found in the guest of {name}. Install VMware Tools."),
     Row("21f", "unknown", "non_xml",
         lambda e: e.guest.state == "non_xml", LOW, ASK_VENDOR,
-        "{name} has a text in its guest where its OVF environment belongs that is not XML: somebody wrote it there."),
+        "In the guest of {name}, the place of the OVF environment holds a text that is not XML. Somebody wrote it "
+        "there."),
     Row("21g", "unknown", "unreadable_document",
         lambda e: e.guest.state == "xml", LOW, ASK_VENDOR,
-        "{name} has an OVF environment in its guest that cannot be read{why}; vCenter does not write such a one."),
+        "{name} has an OVF environment in its guest that cannot be read{why}. vCenter does not write such documents."),
     Row("21h", "unknown", "erased_or_never_delivered",
         lambda e: e.guest.state == "cleared", LOW, NONE,
-        "{name} has an erased OVF environment in its guest, and nothing tells whether one was delivered before that."),
+        "{name} has an erased OVF environment in its guest, and it is not known whether one was delivered before."),
     Row("21i", "unknown", "guest_error",
         lambda e: e.guest.state == "error", LOW, NONE,
-        "The guest of {name} could not be asked{why}."),
+        "The guest of {name} could not be probed{why}."),
     Row("21j", "unknown", "no_permission",
         lambda e: e.power_on.reason == "no_permission", LOW, GRANT_PRIVILEGE,
-        "The user may not read the events of {name}, and its guest was not asked. Give it System.View there."),
+        "The user may not read the events of {name}, and its guest was not probed. Grant System.View on it."),
     Row("21k", "unknown", "events_aged_out",
         lambda e: e.power_on.reason == "events_aged_out", LOW, NONE,
-        "No event{since} tells who powered {name} on: it may have run for longer (event_lookback), or vCenter has "
-        "deleted the events or never got them. Ask its guest (guest_probe)."),
+        "No event{since} shows who powered on {name}. It may have been running for longer (event_lookback), or "
+        "vCenter deleted the events or never received them. Probe its guest (guest_probe)."),
     Row("21l", "unknown", "host_was_disconnected",
         lambda e: e.power_on.reason == "host_was_disconnected", LOW, NONE,
-        "{name} was powered on while vCenter had no connection to its ESXi host. Ask its guest (guest_probe)."),
+        "{name} was powered on while vCenter had no connection to its ESXi host. Probe its guest (guest_probe)."),
     Row("21m", "unknown", "no_task",
         lambda e: e.power_on.reason == "no_task" or _only_the_user_speaks_for_vcenter(e), LOW, NONE,
-        "{name} was powered on{when}{by}, and no task of vCenter's is known for that: either vCenter did it, or its "
-        "ESXi host, which may know this user too, or was restarted or added again. Ask its guest (guest_probe)."),
+        "{name} was powered on{when}{by}, and vCenter has no task for it. Either vCenter powered it on, or its ESXi "
+        "host did, which may have the same user, or was restarted or added again. Probe its guest (guest_probe)."),
     Row("21n", "unknown", "no_evidence",
         lambda e: True, LOW, NONE,
-        "Nothing tells who powered {name} on, and its guest was not asked. Ask it (guest_probe)."),
+        "It is not known who powered on {name}, and its guest was not probed. Probe it (guest_probe)."),
 )  # fmt: skip
 """The first row that applies is the verdict."""
 
@@ -692,9 +699,9 @@ def _words(e: Evidence) -> dict[str, str]:
         "name": e.name,
         "transport": _transport(e),
         "image": (
-            "the image in its drive is that of an earlier power-on"
+            "the image in its drive is from an earlier power-on"
             if _image_connected(e)
-            else "no image of vCenter's is connected in its drive"
+            else "its drive has no connected image from vCenter"
         ),
         "required": listed([one.key for one in e.configured.required_empty]),
         "lacking": listed(e.lacking_pools or ()),
@@ -713,7 +720,7 @@ def _words(e: Evidence) -> dict[str, str]:
 
 def _transport(e: Evidence) -> str:
     foreign = e.configured.foreign_transports
-    return f"only the {_transports(foreign)}, which vCenter does not know" if foreign else "no transport"
+    return f"only the {_transports(foreign)}, which vCenter does not support" if foreign else "no transport"
 
 
 def _transports(names: t.Sequence[str]) -> str:
@@ -735,9 +742,9 @@ def _keys(differing: t.Sequence[Difference], shown: int = 3) -> str:
 _EXTRACT = {
     "ok": "vCenter returns a document",
     "empty": "vCenter returns no document",
-    "not_running": "not available, the VM does not run",
+    "not_running": "not available, the VM is not running",
     "no_permission": "not available, the user lacks VApp.ExtractOvfEnvironment",
-    "unsupported": "not available, the server does not know it",
+    "unsupported": "not available, the server does not support it",
     "error": "not available",
 }
 
@@ -745,28 +752,28 @@ _GUEST = {
     "xml": "has a document",
     "no_value": 'VMware Tools says "No value found"',
     "cleared": "the document is erased",
-    "non_xml": "has a text that is not XML",
+    "non_xml": "has text that is not XML",
     "permission_denied": 'VMware Tools says "Permission denied"',
     "not_asked": "not asked",
 }
 
 _UNREAD = {"tasks": "vCenter's tasks", "changes": "changes of VMs, and so of their vApp options,"}
 
-_BEARS = {"own": "with this VM's ID", "other": "with another VM's ID", "none": "without a VM's ID of vCenter"}
+_BEARS = {"own": "with this VM's ID", "other": "with another VM's ID", "none": "without the ID of a VM"}
 
 
 def _statements(e: Evidence) -> t.Iterator[str]:
     """What is known, each with its source."""
     if not e.is_vcenter:
-        yield "inventory: the connection goes to an ESXi host"
+        yield "inventory: connected to an ESXi host"
     if e.is_template:
         yield "inventory: is a template"
     if e.is_ft_secondary:
-        yield "inventory: is a fault tolerance secondary"
+        yield "inventory: is a Fault Tolerance secondary"
     yield f"inventory: {e.connection_state or 'connection not readable'}, {e.power_state or 'power state not readable'}"
     if _fork(e):
         source = "inventory" if e.power_on.cloned_from is None else "events"
-        yield f"{source}: came up by a fork{' of ' + e.forked_from if e.forked_from else ''}"
+        yield f"{source}: created by a fork{' of ' + e.forked_from if e.forked_from else ''}"
     if _anothers(e):
         yield f"guest: the document lists the network adapters of {e.document_of}, and none of this VM's"
     if e.config_read:
@@ -804,9 +811,11 @@ def _configured_statements(e: Evidence) -> t.Iterator[str]:
     properties = e.configured.properties
     yield f"configured: {len(properties)} properties, transports: {', '.join(e.configured.transports) or 'none'}"
     if foreign := e.configured.foreign_transports:
-        yield f"configured: vCenter delivers by com.vmware.guestInfo and iso, not by {', '.join(foreign)}"
+        yield (
+            f"configured: vCenter delivers only through com.vmware.guestInfo and iso, not through {', '.join(foreign)}"
+        )
     if any(len(transport_names(one)) > 1 for one in e.configured.transports):
-        yield "configured: several transports are written as one, and are read as several"
+        yield "configured: one transport entry contains several transports, which are read separately"
     if unset := _unset(e):
         yield f"configured: {unset}"
     if required := e.configured.required_empty:
@@ -814,11 +823,14 @@ def _configured_statements(e: Evidence) -> t.Iterator[str]:
     if e.lacking_pools:
         yield f"ip pools: vCenter cannot compute {listed(e.lacking_pools)}"
     if e.lacking_pools is None:
-        yield "ip pools: not readable, and needed at a power-on"
+        yield "ip pools: not readable, but needed at power-on"
     if e.rpc_denied:
-        yield "configured: guest_rpc.rpci.auth.cmd.info-get restricts who may read in the guest"
+        yield (
+            "configured: guest_rpc.rpci.auth.cmd.info-get restricts which users can read the OVF environment in the "
+            "guest"
+        )
     if e.configured.values_computed is not None:
-        filled = "filled, which vCenter does at a power-on" if e.configured.values_computed else "empty"
+        filled = "filled, which vCenter does at power-on" if e.configured.values_computed else "empty"
         yield f"computed values: the values of expressions are {filled}"
 
 
@@ -829,9 +841,9 @@ def _unset(e: Evidence) -> str:
         return ""
     passwords = any(one.source == "unknown" for one in e.configured.properties)
     return (
-        "no property that a user may set has a value"
-        + (", defaults apart" if any(one.default for one in offered) else "")
-        + (" (values of passwords are not known)" if passwords else "")
+        "no user-configurable property has a value"
+        + (", apart from defaults" if any(one.default for one in offered) else "")
+        + (" (the values of passwords are not known)" if passwords else "")
     )
 
 
@@ -874,27 +886,29 @@ def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
     found = e.guest.document
     if _bears(e) == "other" and not _fork(e):
         whose = f" ({found.vcenter_id})" if found is not None else ""
-        yield f"foreign_id: the guest's document bears another VM's ID{whose}, not {e.moid}."
+        yield f"foreign_id: the guest's document contains another VM's ID{whose}, not {e.moid}."
     if row.status == "delivered_iso" and _guestinfo(e):
         yield (
-            "Of the two transports only the CD-ROM was seen to deliver: "
-            "a program that asks VMware Tools may get nothing."
+            "The OVF environment was seen only on the CD-ROM. A program that asks VMware Tools for it may get nothing."
         )
     if (foreign := e.configured.foreign_transports) and e.configured.delivers_by:
         yield (
-            f"The {_transports(foreign)} {'are' if len(foreign) > 1 else 'is'} unknown to vCenter, which delivers by "
-            "com.vmware.guestInfo and iso only."
+            f"The {_transports(foreign)} {'are' if len(foreign) > 1 else 'is'} unknown to vCenter, which delivers only "
+            "through com.vmware.guestInfo and iso."
         )
     if row.number == "10" and _changed(e):
-        yield "The vApp options were changed after the power-on: passwords, which are not compared, may be older."
+        yield (
+            "The vApp options were changed after the power-on. Passwords cannot be compared and may be outdated in "
+            "the guest."
+        )
     if _not_asked(e) and e.guest.error:
         yield e.guest.error
     if row.status in _WITHOUT_THE_GUEST and _reading_denied(e):
         yield f"{e.name}{_READING_DENIED}"
     elif row.status in _WITHOUT_THE_GUEST and _unseen(e) and not _not_asked(e):
-        yield e.guest.error or f"The guest could not be looked into: {e.guest.state.replace('_', ' ')}."
+        yield e.guest.error or f"The guest could not be probed: {e.guest.state.replace('_', ' ')}."
     if row.status == "inherited" and e.extracted.document is not None and e.extracted.document.vcenter_id == e.moid:
-        yield "vCenter returns a document with this VM's own ID; that it reached the guest was not seen."
+        yield "vCenter returns a document with this VM's own ID, but it was not verified that it reached the guest."
     if (unset := _unset(e)) and row.status in _TROUBLED:
         yield f"{unset[0].upper()}{unset[1:]}, so little may be missing in the guest."
     if found is not None and found.skipped_keys:
@@ -919,38 +933,38 @@ def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
     if remedy not in (POWER_CYCLE, SET_TRANSPORT, ADD_CDROM):
         return
     if remedy != POWER_CYCLE:
-        yield "It takes effect at the next power-on through vCenter; a running guest gets nothing until then."
+        yield "This takes effect at the next power-on through vCenter. A running guest receives nothing until then."
     properties = e.configured.properties
     if required := e.configured.required_empty:
         yield (
-            "vCenter refuses to power the VM on while required properties have no value: "
+            "vCenter refuses to power on the VM while required properties have no value: "
             f"{listed([one.key for one in required])}."
         )
     computed = [one.key for one in properties if one.source == "computed" or one.type.startswith(("expression", "ip:"))]
     if computed:
         yield (
-            f"vCenter computes {listed(computed)} at a power-on. Where it cannot (no IP pool for the network, no free "
-            "address), the VM does not start, though on its ESXi host it did."
+            f"vCenter computes {listed(computed)} at power-on. If it cannot (no IP pool for the network, no free "
+            "address), the VM does not start, although it did on its ESXi host."
         )
     if addresses := [one.key for one in properties if one.type.startswith("ip") or _ADDRESS.search(in_words(one.key))]:
         yield (
-            f"An appliance that applies its values at every boot takes its network from {listed(addresses)}: "
-            "compare them with what it uses now."
+            f"An appliance that applies its values at every boot configures its network from {listed(addresses)}. "
+            "Compare them with what it uses now."
         )
     elif properties:
-        yield "An appliance that applies its values at every boot applies the configured ones: compare them first."
+        yield "An appliance that applies its values at every boot will apply the configured ones. Compare them first."
     if remedy == POWER_CYCLE and not _fork(e):
         if _unseen(e):
-            yield "The guest was not seen: probe it first, it may lack nothing."
+            yield "The guest was not probed. Probe it first, because it may lack nothing."
         if _bears(e) == "other":
             yield (
-                "A fork or an Instant Clone made by other tools holds its parent's document too, and a power cycle "
-                "destroys what it was forked for: make sure that it is none."
+                "A fork or an Instant Clone created by another tool also holds its parent's document, and a power "
+                "cycle destroys its memory state. Make sure that the VM is not one."
             )
         elif not came_up_by_power_on(e):
             yield (
-                "A fork or an Instant Clone made by other tools may look the same, and a power cycle destroys what it "
-                "was forked for: make sure that it is none."
+                "A fork or an Instant Clone created by another tool may look the same, and a power cycle destroys its "
+                "memory state. Make sure that the VM is not one."
             )
 
 
@@ -964,11 +978,13 @@ _TROUBLED = (*_MISSING, "config_lost", "stale", "lost_suspected", "contradictory
 
 def _impact(row: Row, e: Evidence) -> impact.Impact:
     if row.status == "unknown" or row.cause == "foreign_id":
-        return impact.Impact("Not known before its guest was looked into.", "decide")
+        return impact.Impact("Not known until its guest is probed.", "decide")
     if row.cause == "required_values_empty":
-        return impact.Impact("It cannot be powered on through vCenter before they have values.", "before_next_boot")
+        return impact.Impact(
+            "It cannot be powered on through vCenter until the required properties have values.", "before_next_boot"
+        )
     if row.cause == "no_ip_pool":
-        return impact.Impact("It may not power on through vCenter before it has an IP pool.", "before_next_boot")
+        return impact.Impact("vCenter may refuse to power it on until it has an IP pool.", "before_next_boot")
     if row.status not in _TROUBLED:
         return impact.Impact("None.", "never")
     found = impact.of(e.configured.products)

@@ -191,7 +191,7 @@ class _Reader:
         self._text = ""
         if len(self._path) == 1:
             if self._path != _ROOT:
-                raise safe_xml.Refused(f"its root element is {_local(name)[:40]!r}, so it is no OVF environment")
+                raise safe_xml.Refused(f"its root element is {_local(name)[:40]!r}, so it is not an OVF environment")
             self.environment = _named(attributes)
         elif self._path == _PROPERTY:
             self._property(self.properties, _named(attributes))
@@ -210,7 +210,7 @@ class _Reader:
         elif self._path[:-1] == _VSERVICE:
             self.vservices.append({"api": _local(name)})
         elif self._path == _AZURE:
-            raise safe_xml.Refused("it is what Azure calls ovf-env.xml, so it is no OVF environment")
+            raise safe_xml.Refused("it is the ovf-env.xml of Azure, which is not an OVF environment")
 
     def text(self, data: str) -> None:
         self._text += data

@@ -69,7 +69,7 @@ DETAILS = (_extra_config.path(RPC_DENIED), DEVICES)
 AT_ONCE = 8
 """How many VMs are asked side by side."""
 
-TIME_OVER = "the time of the task was over"
+TIME_OVER = "the timeout of the task was reached"
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _ask_vm(
     if known.configured.enabled:
         known = replace(known, extracted=_extract(session, deadline, one.vm))
     if login is not None and deadline.passed:
-        known = replace(known, guest=GuestView(error=f"The guest of VM {one.name} was not asked: {TIME_OVER}."))
+        known = replace(known, guest=GuestView(error=f"The guest of VM {one.name} was not probed: {TIME_OVER}."))
     elif login is not None:
         known = replace(
             known,

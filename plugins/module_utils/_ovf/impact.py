@@ -27,14 +27,14 @@ class Impact:
 
 
 UNKNOWN = Impact(
-    "Not known for this product: one that reads its OVF environment at every boot lacks it now, "
-    "one that reads it at its first boot only does not miss it.",
+    "Not known for this product. A product that reads its OVF environment at every boot lacks it now. A product that "
+    "reads it only at its first boot does not miss it.",
     "decide",
 )
 
 AHEAD = Impact(
-    "Its next power-on delivers nothing: from then on at the latest, a product that reads its OVF environment at every "
-    "boot lacks it.",
+    "Its next power-on delivers nothing. From then on at the latest, a product that reads its OVF environment at "
+    "every boot lacks it.",
     "before_next_boot",
 )
 """Of a VM whose vApp options or transports are gone: what its guest has, it keeps until then."""
@@ -48,7 +48,7 @@ PRODUCTS: tuple[tuple[str, Impact], ...] = (
     # vmware-samples/vcenter-event-broker-appliance, files/setup.sh: runs once, then erases.
     (
         r"event broker appliance",
-        Impact("It reads its OVF environment at its first boot only, then erases it.", "never"),
+        Impact("It reads its OVF environment only at its first boot, then erases it.", "never"),
     ),
 )
 """Regular expression (searched in the product's name, case ignored) → impact, with its source."""

@@ -48,7 +48,7 @@ class Mask:
             raise _errors.BadInput(
                 _errors.sentence(
                     f"The mask pattern {error.pattern!r} cannot be used",
-                    f"it is no regular expression ({error})",
+                    f"it is not a regular expression ({error})",
                     "Correct it.",
                 )
             ) from None
@@ -208,7 +208,7 @@ class _Writer:
     def finish(self, outcome: safe_xml.Outcome) -> str:
         self._close_tag()
         if outcome.error:
-            self._out.append(f"<!-- withheld from here on: {outcome.error} -->")
+            self._out.append(f"<!-- the rest is masked: {outcome.error} -->")
         return "".join(self._out)
 
 

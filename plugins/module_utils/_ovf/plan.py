@@ -112,7 +112,7 @@ def steps(case: Case) -> tuple[str, ...]:
     """What will be done, in words."""
     ends: tuple[str, ...] = ()
     if case.is_on:
-        ends = ("power off hard" if case.shutdown == "hard" else "shut down the guest",)
+        ends = ("power off the VM hard" if case.shutdown == "hard" else "shut down the guest",)
     return (*ends, "power on through vCenter", "wait for VMware Tools", "judge again")
 
 
@@ -167,26 +167,26 @@ REFUSALS = (
     Refusal(lambda c: bool(c.values.get("config.template")),
             ": it is a template, and never runs."),
     Refusal(lambda c: c.is_fork or c.one.evidence.forked_from is not None,
-            ": it is a fork, and powering it off would throw away the memory it was forked for."),
+            ": it is a fork, and powering it off would destroy its forked memory state."),
     Refusal(_is_fork_parent,
-            ": it is a fork parent, and its children may end with it. If none of them is needed any more, make it an "
-            "ordinary VM again with vmfork_parent (state=disabled, power_off=true)."),
+            ": it is a fork parent, and its children may end with it. If they are no longer needed, turn it back into "
+            "an ordinary VM with vmfork_parent (state=disabled, power_off=true)."),
     Refusal(lambda c: c.values.get("config.ftInfo") is not None,
             ": it is protected by Fault Tolerance. Turn that off, or power-cycle it by hand."),
     Refusal(_is_vcenter_itself,
-            ": it is this vCenter, which cannot power itself on. Ask the appliance's own management page."),
+            ": it runs this vCenter, which cannot power itself on. Use the management page of the vCenter appliance."),
     Refusal(_would_not_help,
             ", since a power cycle would not help ({status}): {message}"),
     Refusal(lambda c: c.name != c.one.found.name,
-            ": it was renamed to {name} since it was looked at. Run again with the name of the VM that is meant."),
+            ": it was renamed to {name} after it was examined. Run again with the current name of the intended VM."),
     Refusal(lambda c: c.power_state != c.one.evidence.power_state,
-            ": its power state was {was} when it was looked at and is {now} now, so somebody else is at work on it. "
+            ": its power state changed from {was} to {now} after it was examined, so somebody else is working on it. "
             "Run again when they are done."),
     Refusal(_lacks_drive,
-            ": it is to get its OVF environment by CD-ROM and has no drive. Add one, then run again."),
+            ": its OVF environment is delivered by CD-ROM, and it has no CD-ROM drive. Add a drive, then run again."),
     Refusal(_cannot_shut_down,
-            ": VMware Tools does not run in it, so its guest cannot be shut down from here. "
-            "Shut it down from inside, or use shutdown=hard."),
+            ": VMware Tools is not running, so vCenter cannot shut down its guest. Shut it down from inside the "
+            "guest, or use shutdown=hard."),
 )  # fmt: skip
 """The first that applies is told."""
 
@@ -202,7 +202,7 @@ def refusal(case: Case) -> str | None:
                 "now": case.power_state,
                 "name": case.name,
             }
-            return f"VM {case.one.found.name} is left as it is{why.format(**words)}"
+            return f"VM {case.one.found.name} is left unchanged{why.format(**words)}"
     return None
 
 
@@ -213,18 +213,18 @@ def _guest_not_seen(case: Case) -> str | None:
     verdict, guest = case.one.diagnosis, case.one.evidence.guest
     if verdict.confidence == diagnosis.HIGH or verdict.status == "contradictory":
         return None
-    how = f"The verdict {verdict.status} is of {verdict.confidence} confidence"
+    how = f"The verdict {verdict.status} has {verdict.confidence} confidence"
     if guest.state == "not_asked":
-        return f"{how}: nobody has looked into its guest, which guest_probe would do."
-    return f"{how}, and a look into its guest did not settle it. guest_probe=full tells most."
+        return f"{how}, because its guest was not probed. Set guest_probe."
+    return f"{how}, although its guest was probed. guest_probe=full gives the most certain verdict."
 
 
 def _contradictory(case: Case) -> str | None:
     if case.one.diagnosis.status != "contradictory":
         return None
     return (
-        "vCenter powered it on, and its guest has no OVF environment all the same, so another power-on may not help. "
-        "Check VMware Tools and the guest_rpc settings first."
+        "vCenter powered it on, but its guest has no OVF environment. Another power-on may not help. Check VMware "
+        "Tools and the guest_rpc settings first."
     )
 
 
@@ -235,8 +235,8 @@ def _foreign_id(case: Case) -> str | None:
     if not ids and evidence.guest.bears_id != "other":
         return None
     return (
-        f"Its OVF environment bears another VM's ID{' (' + ', '.join(sorted(ids)) + ')' if ids else ''}. It may be an "
-        "Instant Clone or fork made by another tool, and a power cycle would throw away the memory it was made for."
+        f"Its OVF environment contains another VM's ID{' (' + ', '.join(sorted(ids)) + ')' if ids else ''}. It may be "
+        "an Instant Clone or fork created by another tool. A power cycle would destroy its memory state."
     )
 
 
@@ -249,8 +249,8 @@ def _may_be_fork(case: Case) -> str | None:
         return None
     disks = "are not visible" if layout is None else "are deltas"
     return (
-        f"Nothing proves that it was powered on, and its disks {disks}. It may be an Instant Clone or fork made by "
-        "another tool, and a power cycle would throw away the memory it was made for."
+        f"Nothing proves that it was powered on, and its disks {disks}. It may be an Instant Clone or fork created by "
+        "another tool. A power cycle would destroy its memory state."
     )
 
 
@@ -262,9 +262,9 @@ def _data_loss(case: Case) -> str | None:
         and str(getattr(each.backing, "diskMode", None)) in ("independent_nonpersistent", "nonpersistent")
     ]
     if disks:
-        return f"When it is powered off, everything written since its last power-on is lost on {', '.join(disks)}."
+        return f"Powering it off discards everything written since its last power-on to {', '.join(disks)}."
     if str(getattr(case.values.get("config.flags"), "snapshotPowerOffBehavior", None)) == "revert":
-        return "When it is powered off, it reverts to its snapshot, and everything written since that is lost."
+        return "Powering it off reverts it to its snapshot and discards everything written since."
     return None
 
 
@@ -274,7 +274,7 @@ def _address_change(case: Case) -> str | None:
         return None
     secret = {one.key for one in case.one.evidence.configured.properties if one.secret}
     listed = ", ".join(f"{key}={HIDDEN if key in secret else address}" for key, address in sorted(new.items()))
-    return f"The VM uses {', '.join(sorted(using))} now, and would be told {listed}."
+    return f"The VM uses {', '.join(sorted(using))} now, and would receive {listed}."
 
 
 def _required_empty(case: Case) -> str | None:
@@ -282,7 +282,7 @@ def _required_empty(case: Case) -> str | None:
     if not lacking:
         return None
     named = ", ".join(f"{one.key} ({one.type})" for one in lacking)
-    return f"vCenter refuses to power the VM on while required properties have no value: {named}."
+    return f"vCenter refuses to power on the VM while required properties have no value: {named}."
 
 
 def _no_ip_pool(case: Case) -> str | None:
@@ -292,7 +292,7 @@ def _no_ip_pool(case: Case) -> str | None:
     lacking = ip_pools.lacking(case.one.evidence.configured, pools)
     if not lacking:
         return None
-    return f"vCenter may refuse to power the VM on, since it cannot compute {', '.join(lacking)}."
+    return f"vCenter may refuse to power on the VM, because it cannot compute {', '.join(lacking)}."
 
 
 RISK_ROWS: tuple[tuple[str, bool, t.Callable[[Case], str | None]], ...] = (
@@ -320,13 +320,13 @@ def risks(case: Case) -> tuple[Risk, ...]:
 def _notes(case: Case) -> t.Iterator[str]:
     yield from case.one.diagnosis.remedy_risks
     if _new_addresses(case) and not addresses_in_use(case.values):
-        yield "The guest tells none of its addresses, so they were not compared with those to be delivered."
+        yield "The guest does not report its addresses, so they were not compared with the addresses to be delivered."
     if case.pools is None and (computed := ip_pools.needed_by(case.one.evidence.configured)):
-        yield f"Computed at power-on, and the IP pools could not be read: {', '.join(computed)}."
+        yield f"These properties are computed at power-on, and the IP pools could not be read: {', '.join(computed)}."
     if around := case.one.evidence.configured.parent_vapps:
-        yield f"It is in the vApp {around[0]}, whose start order is not heeded: the VM is cycled alone."
+        yield f"It is in the vApp {around[0]}. Only this VM is power-cycled, regardless of the start order of the vApp."
     if manager := case.values.get("config.managedBy"):
-        yield f"It is managed by the extension {manager.extensionKey}, which may undo or repeat what is done to it."
+        yield f"It is managed by the extension {manager.extensionKey}, which may undo or repeat the power cycle."
 
 
 # --- addresses ------------------------------------------------------------------------------------------------------

@@ -215,13 +215,11 @@ def look(
     :param values: the VM's properties :data:`PATHS`.
     :raises _errors.ConnectionFailed: vCenter does not let us in any more.
     """
-    what = f"Could not look into the guest of VM {name}"
+    what = f"Could not probe the guest of VM {name}"
     patience = Deadline(min(PATIENCE, round(deadline.remaining, 1)))
     try:
         if values.get("guest.toolsRunningStatus") == "guestToolsNotRunning":
-            return GuestView(
-                "tools_not_running", method, error=_errors.sentence(what, "VMware Tools does not run there")
-            )
+            return GuestView("tools_not_running", method, error=_errors.sentence(what, "VMware Tools is not running"))
         kind = families.of(values)
         guest = operations.Guest(session, patience, vm, name, login, kind, otherwise="use guest_probe=exit_code")
         ask = _full if method == "full" else _exit_code
@@ -275,7 +273,7 @@ def _full(guest: operations.Guest, kind: Family, moid: str, login: GuestLogin, w
             with guest.clean_up():
                 guest.remove_directory(directory)
         except (_errors.Error, vmodl.MethodFault):
-            left = f"Remove the directory {directory} in the guest: the OVF environment may be in it."
+            left = f"Remove the directory {directory} in the guest: it may contain the OVF environment."
     return replace(view, error=" ".join(filter(None, (view.error, left)))) if left else view
 
 
@@ -309,11 +307,11 @@ def _run(guest: operations.Guest, kind: Family, arguments: str, login: GuestLogi
             guest.terminate(pid)
         raise
     if view.state == "error":
-        why = "VMware Tools did not answer there"
+        why = "VMware Tools did not answer"
         if view.tool is None:
-            why = f"the program that asks ended with exit code {view.exit_code}"
+            why = f"the probe ended with exit code {view.exit_code}"
             if login.become == "sudo" and not kind.is_windows:
-                why += f", as it does when {login.username} may not use sudo without a password"
+                why += f", which happens if {login.username} may not use sudo without a password"
         view = replace(view, error=_errors.sentence(what, why))
     return replace(view, method=method)
 

@@ -100,9 +100,7 @@ class RepairTarget:
         if standing:
             why = " ".join(risk.message for risk in standing)
             names = ",".join(risk.name for risk in standing)
-            raise _errors.Refused(
-                f"VM {self.name} is left as it is. {why} If that is right, accept it with accept_risks={names}."
-            )
+            raise _errors.Refused(f"VM {self.name} is left unchanged. {why} To accept this, set accept_risks={names}.")
 
     def repair(self) -> None:
         """Carry the plan out.
@@ -120,7 +118,7 @@ class RepairTarget:
                     break
                 self._warn(
                     f"A power cycle did not bring the OVF environment of VM {self.name} back "
-                    f"({self.after.diagnosis.status}). It is cycled again, and its vApp options are written once more "
+                    f"({self.after.diagnosis.status}). It is power-cycled again, and its vApp options are rewritten "
                     "in between."
                 )
             self._cycle_when_idle(is_first=attempt == 0)
@@ -184,7 +182,7 @@ class RepairTarget:
         try:
             return _properties.read(self._session, objects, paths)
         except vmodl.MethodFault as fault:
-            raise _errors.failure(f"Could not read what keeps VM {self.name} running", fault) from fault
+            raise _errors.failure(f"Could not read what may prevent powering on VM {self.name} again", fault) from fault
 
     def _names_of_vcenter(self) -> set[str]:
         """Every name and address that this vCenter is known by: the one we use, and those that it tells itself."""
@@ -199,9 +197,9 @@ class RepairTarget:
 
         :raises _errors.Refused: it would fail.
         """
-        what = f"VM {self.name} is left as it is, since vCenter could not power it on again"
+        what = f"VM {self.name} is left unchanged, because vCenter could not power it on again"
         ways = ["PowerOnVM_Task", *(["PowerOffVM_Task"] if _power.is_on(values) else [])]
-        left = f"VM {self.name} is left as it is"
+        left = f"VM {self.name} is left unchanged"
         _privileges.check(self._session, [_privileges.Step(left, way, vm=(self._vm,)) for way in ways])
         host = values.get("runtime.host")
         if host is not None:
@@ -214,7 +212,7 @@ class RepairTarget:
         for store in stores.values():
             if not store.get("summary.accessible", True):
                 why = f"its datastore {_inventory.unescape(store.get('name', '?'))} cannot be reached"
-                raise _errors.Refused(_errors.sentence(what, why, "Look at it in the vSphere Client."))
+                raise _errors.Refused(_errors.sentence(what, why, "Check the datastore in the vSphere Client."))
         checker = getattr(self._session.content, "vmCompatibilityChecker", None)
         if checker is None or self._session.api_version < (6, 7):
             return
@@ -296,8 +294,8 @@ class RepairTarget:
     def _stop(self) -> None:
         if self._lacks_time_to_stop:
             raise _errors.TimedOut(
-                f"VM {self.name} is left as it is ({self.after.diagnosis.status}): {self._deadline.remaining:.0f} of "
-                f"{self._deadline.seconds:g} seconds are left, too few to see a shutdown through. Raise timeout."
+                f"VM {self.name} is left unchanged ({self.after.diagnosis.status}): {self._deadline.remaining:.0f} of "
+                f"{self._deadline.seconds:g} seconds are left, which is too short for a shutdown. Increase timeout."
             )
         try:
             if self._cure.shutdown == "hard":
@@ -313,10 +311,14 @@ class RepairTarget:
                 raise _error(f"Could not power off VM {self.name}", trouble) from trouble
             self._touch()
             if is_on or not now:
-                state = "was told to go down and is still up" if is_on else "WAS TOLD TO GO DOWN, and may be off"
+                state = (
+                    ("was asked to shut down and is still running")
+                    if is_on
+                    else "WAS ASKED TO SHUT DOWN and may be off"
+                )
                 raise _errors.TimedOut(
-                    f"VM {self.name} {state}. {_why(trouble, now)} If it goes down after all, IT STAYS OFF until "
-                    "somebody powers it on: look at it, and then run vm_ovfenv for it once more, which does that."
+                    f"VM {self.name} {state}. {_why(trouble, now)} If it shuts down later, IT STAYS OFF until "
+                    "somebody powers it on. Check it, then run vm_ovfenv for it again, which powers it on."
                 ) from trouble
         self._touch()
 
@@ -341,7 +343,7 @@ class RepairTarget:
 
     def _rewrite(self) -> None:
         """Write the vApp options as they are: the transports, which hold no value that could be spoilt by that."""
-        what = f"Could not write the vApp options of VM {self.name} once more"
+        what = f"Could not rewrite the vApp options of VM {self.name}"
 
         def write() -> t.Any:
             options = self._read([self._vm], ["config.vAppConfig"]).get(self._vm, {}).get("config.vAppConfig")
@@ -373,10 +375,10 @@ class RepairTarget:
     def _left_off(self, trouble: Exception, now: _properties.Values) -> _errors.OperationFailed:
         state = "IS POWERED OFF, and vCenter did not power it on again."
         if not now or not _is_refusal(trouble):
-            state = "WAS POWERED OFF, and whether vCenter powers it on again is not known."
+            state = "WAS POWERED OFF, and it is not known whether vCenter powers it on again."
         return _errors.OperationFailed(
-            f"VM {self.name} {state} {_why(trouble, now)} Mend that and run vm_ovfenv for this VM once more, which "
-            "powers it on; or start it on its ESXi host, where it comes up without its OVF environment, as before.",
+            f"VM {self.name} {state} {_why(trouble, now)} Correct this and run vm_ovfenv for this VM again, which "
+            "powers it on. Or start it on its ESXi host, without its OVF environment, as before.",
             fault=getattr(trouble, "fault", ""),
         )
 
@@ -385,7 +387,7 @@ class RepairTarget:
             self._await_tools()
             self.after = self._examine(self._at_least(LOOK_SECONDS))
         except (_errors.Error, vmodl.MethodFault) as trouble:
-            what = f"VM {self.name} was powered on through vCenter, and could not be looked at again"
+            what = f"VM {self.name} was powered on through vCenter, but could not be examined again"
             raise _errors.failure(what, trouble) from trouble
 
     def _await_tools(self) -> None:
@@ -407,7 +409,7 @@ class RepairTarget:
         with _properties.Watch(self._session, {vim.VirtualMachine: [path]}) as watch:
             watch.add([self._vm])
             if not _properties.wait_for(watch, seconds, ready):
-                self._tools_late = f"VMware Tools did not come up in VM {self.name} within {seconds:.0f} seconds."
+                self._tools_late = f"VMware Tools did not start in VM {self.name} within {seconds:.0f} seconds."
                 self._warn(self._tools_late)
 
 
@@ -454,5 +456,9 @@ def _error(what: str, trouble: Exception) -> _errors.Error:
 
 def _why(trouble: Exception, now: _properties.Values) -> str:
     question = now.get("runtime.question")
-    asks = f" It waits for an answer in the vSphere Client: {question.text.rstrip(' .')}." if question else ""
+    asks = (
+        (f" It waits for an answer to a question in the vSphere Client: {question.text.rstrip(' .')}.")
+        if question
+        else ""
+    )
     return _error("Trouble", trouble).sentence + asks

@@ -122,7 +122,7 @@ def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
         ended = depth == 0
 
     def doctype(*_what: t.Any) -> None:
-        raise Refused("it has a document type declaration, which no OVF environment has")
+        raise Refused("it has a document type declaration, which OVF environments do not have")
 
     # The text is decoded already: the encoding that its declaration names no longer counts, nor does its version.
     parser = xml.parsers.expat.ParserCreate("UTF-8", " " if namespaces else None)

@@ -86,18 +86,18 @@ def read(given: t.Any) -> tuple[SiteMap, list[str]]:
     if given in (None, "", {}):
         return SiteMap(), []
     if not isinstance(given, dict):
-        return SiteMap(), ["vapp_restore_map is no dictionary with vms and subnets"]
+        return SiteMap(), ["vapp_restore_map is not a dictionary with vms and subnets"]
     faults = [
-        f"vapp_restore_map has the entry {name!s:.40}, and vms and subnets are known"
+        f"vapp_restore_map has the unknown entry {name!s:.40}; only vms and subnets are supported"
         for name in given
         if name not in (VMS, SUBNETS)
     ]
     vms, subnets = given.get(VMS) or {}, given.get(SUBNETS) or {}
     if not isinstance(vms, dict) or not all(isinstance(one, dict) for one in vms.values()):
-        faults.append("vms of vapp_restore_map does not have for each VM a dictionary of full keys and values")
+        faults.append("vms of vapp_restore_map needs a dictionary of full keys and values for each VM")
         vms = {}
     if not isinstance(subnets, dict):
-        faults.append("subnets of vapp_restore_map is no dictionary of subnets")
+        faults.append("subnets of vapp_restore_map is not a dictionary of subnets")
         subnets = {}
     pairs: list[tuple[Network, Network]] = []
     for source, target in subnets.items():
@@ -113,16 +113,16 @@ def _read_pair(source: str, target: str, pairs: list[tuple[Network, Network]]) -
     networks: list[Network] = []
     for text in (source, target):
         if "/" not in text:
-            return f"has {text}, which is no subnet with its prefix length, such as 10.1.0.0/16"
+            return f"has {text}, which is not a subnet with its prefix length, such as 10.1.0.0/16"
         try:
             networks.append(ipaddress.ip_network(text))
         except ValueError as error:
-            return f"has {text}, which is no subnet ({error})"
+            return f"has {text}, which is not a subnet ({error})"
     left, right = networks
     if left.version != right.version:
-        return f"translates {left} to {right}, which is another IP version"
+        return f"translates {left} to {right}, which has a different IP version"
     if left.prefixlen != right.prefixlen:
-        return f"translates {left} to {right}, which has another size, so that addresses cannot keep their host part"
+        return f"translates {left} to {right}, which has a different size, so addresses cannot keep their host part"
     if any(left == other for other, _target in pairs):
         return f"translates {left} more than once"
     if any(right == other for _source, other in pairs):

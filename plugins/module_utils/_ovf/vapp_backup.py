@@ -148,7 +148,8 @@ def plan(
         if _is_gone(document, old):
             states[name], paths[name] = "gone", one.inventory_path
             message = (
-                f"its vApp options are gone, and {name} is kept; to restore them: {_restore(one.name, uuid, directory)}"
+                f"its vApp options are gone, and {name} was kept; to restore them: "
+                f"{_restore(one.name, uuid, directory)}"
             )
             result.rows.append({**row, "file": name, "state": "gone", "change": "none", "message": message})
             continue
@@ -174,7 +175,7 @@ def plan(
             row = {key: entry[key] for key in ("name", "inventory_path", "instance_uuid", "file", "state")}
             result.rows.append({**row, "moid": None, "change": "none", "message": ""})
     result.warnings += [
-        f"{name} is no backup of vApp options ({one}) and was left alone."
+        f"{name} is not a backup of vApp options ({one}) and was left unchanged."
         for name, one in sorted(documents.items())
         if isinstance(one, str) and name not in states
     ]
@@ -214,11 +215,11 @@ def _not_saved(one: Found, uuid: str, count: int, old: Document | str | None) ->
     if one.document is None:
         return one.reason
     if not uuid:
-        return "it has no instance UUID, by which a restore could find it" if one.document["enabled"] else ""
+        return "it has no instance UUID, so a restore could not find it" if one.document["enabled"] else ""
     if count > 1 and (one.document["enabled"] or old is not None):
-        return f"{count} VMs have the instance UUID {uuid}, so that a restore could not tell them apart"
+        return f"{count} VMs have the instance UUID {uuid}, so a restore could not distinguish them"
     if isinstance(old, str) and one.document["enabled"]:
-        return f"{uuid}.json is there and no backup of this VM ({old}); move it away"
+        return f"{uuid}.json exists, but is not a backup of this VM ({old}); move it away"
     return ""
 
 
@@ -282,7 +283,7 @@ def parsed(text: str | Unusable) -> t.Any:
         content = json.loads(text)
     except (ValueError, RecursionError):
         return "it is not JSON"
-    return content if isinstance(content, dict) else "it is no JSON object"
+    return content if isinstance(content, dict) else "it is not a JSON object"
 
 
 def _document(name: str, text: str | Unusable) -> Document | str:
@@ -293,7 +294,7 @@ def _document(name: str, text: str | Unusable) -> Document | str:
     if not isinstance(content.get("vm"), dict) or not isinstance(content.get("enabled"), bool):
         return "it is not a document that vm_ovfenv_info has exported"
     if content.get("version") != vapp_export.VERSION:
-        return f"it has the version {content.get('version')!s:.20}, and version {vapp_export.VERSION} is supported"
+        return f"it has version {content.get('version')!s:.20}, but only version {vapp_export.VERSION} is supported"
     vm = content["vm"]
     if not isinstance(vm.get("name"), str) or f"{vm.get('instance_uuid')}.json".lower() != name:
         return "it was exported from another VM"
@@ -313,9 +314,9 @@ def entries(text: str | Unusable | None) -> dict[str, dict[str, t.Any]]:
         raise ForeignIndex(content)
     vms = content.get("vms")
     if content.get("version") != VERSION:
-        raise ForeignIndex(f"it has the version {content.get('version')!s:.20}, and version {VERSION} is supported")
+        raise ForeignIndex(f"it has version {content.get('version')!s:.20}, but only version {VERSION} is supported")
     if not isinstance(vms, list) or not all(isinstance(one, dict) and isinstance(one.get("file"), str) for one in vms):
-        raise ForeignIndex("it is no index of a backup of vApp options")
+        raise ForeignIndex("it is not an index of a backup of vApp options")
     return {one["file"]: one for one in vms}
 
 

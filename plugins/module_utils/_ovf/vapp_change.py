@@ -110,7 +110,7 @@ def plan(name: str, info: t.Any, request: Request) -> Change:
         request = replace(request.part, fixed_as_default=request.fixed_as_default)
     planner = _Planner(info, request)
     if info is None and request.enabled is not True:
-        planner.faults.append("it has no vApp options (give enabled=true to add them)")
+        planner.faults.append("it has no vApp options (set enabled=true to add them)")
     else:
         planner.properties()
         planner.transport()
@@ -118,14 +118,14 @@ def plan(name: str, info: t.Any, request: Request) -> Change:
         planner.rest(request.rest)
     if planner.faults:
         raise _errors.Refused(
-            f"The vApp options of VM {name} are left as they are: {'; '.join(dict.fromkeys(planner.faults))}."
+            f"The vApp options of VM {name} are left unchanged: {'; '.join(dict.fromkeys(planner.faults))}."
         )
     change = planner.change(name)
     if change.changes and not request.overwrite and planner.named:
         raise _errors.Refused(
-            f"The vApp options of VM {name} are left as they are: it has properties of the document, such as "
-            f"{planner.named[0]}, and differs from it in {', '.join(change.differences)}. Give overwrite=true to "
-            "write it all the same."
+            f"The vApp options of VM {name} are left unchanged: it already has properties of the document, such as "
+            f"{planner.named[0]}, and differs from it in {', '.join(change.differences)}. Set overwrite=true to "
+            "overwrite it."
         )
     return change
 
@@ -141,7 +141,7 @@ def lost(info: t.Any) -> str:
     }
     text = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "no properties"
     if passwords:
-        text += f"; the passwords {', '.join(passwords)} cannot be read, so nobody can restore them"
+        text += f"; the passwords {', '.join(passwords)} cannot be read, so they cannot be restored"
     return text
 
 
@@ -150,14 +150,14 @@ def _removal(name: str, info: t.Any, force: bool) -> Change:
         return Change()
     if not force:
         raise _errors.Refused(
-            f"The vApp options of VM {name} are left as they are: enabled=false would remove all of them "
-            f"({lost(info)}). Give force=true to remove them."
+            f"The vApp options of VM {name} are left unchanged: enabled=false would remove all of them "
+            f"({lost(info)}). Set force=true to remove them."
         )
     return Change(
         removes_all=True,
         needs={STRUCTURE},
         delivered=True,
-        cautions=[f"All vApp options of VM {name} are removed: {lost(info)}."],
+        cautions=[f"All vApp options of VM {name} will be removed: {lost(info)}."],
     )
 
 
@@ -196,22 +196,22 @@ class _Planner:
             is_empty = not (one.value or one.defaultValue)
             if is_empty and kind is not None and kind.needs_value and self._is_named(one):
                 result.cautions.append(
-                    f"vCenter may refuse to power VM {name} on: property {_key(one)} of type {kind.text} has no value."
+                    f"vCenter may refuse to power on VM {name}: property {_key(one)} of type {kind.text} has no value."
                 )
         if result.added_fixed and self._request.fixed_as_default:
             result.cautions.append(
-                f"The values of properties of VM {name} that are not user-configurable were written as their defaults, "
-                f"since vCenter does not accept values for them: {', '.join(result.added_fixed)}. The guest gets the "
-                "same."
+                f"On VM {name}, these values were written as defaults, because the properties are not "
+                f"user-configurable and vCenter does not accept values for them: {', '.join(result.added_fixed)}. The "
+                "guest receives the same values."
             )
         if result.not_restored:
             result.cautions.append(
-                f"Secrets of VM {name} are not restored, since the document does not have them: "
-                f"{', '.join(result.not_restored)}. Give them in secret_values."
+                f"Secrets of VM {name} were not restored, because the document does not contain them: "
+                f"{', '.join(result.not_restored)}. Set them in secret_values."
             )
         if result.delivered and not [one for one in result.after.ovfEnvironmentTransport or [] if one]:
             result.cautions.append(
-                f"VM {name} has no transport, so nothing of its vApp options reaches the guest. Give transport."
+                f"VM {name} has no transport, so its vApp options do not reach the guest. Set transport."
             )
         return result
 
@@ -244,7 +244,7 @@ class _Planner:
             self.named += map(_key, found)
             if len(found) > 1:
                 self.faults.append(
-                    f"{len(found)} properties have the key {wanted.key} (name it by id, class_id and instance_id)"
+                    f"{len(found)} properties have the key {wanted.key} (identify it by id, class_id and instance_id)"
                 )
             elif found and wanted.state == "absent":
                 self._remove(found[0])
@@ -297,7 +297,7 @@ class _Planner:
             value="",
         )
         if any(_key(one) == full_key(parts) for one in self._new.values()):
-            self.faults.append(f"property {full_key(parts)} would be there twice")
+            self.faults.append(f"property {full_key(parts)} would exist twice")
         kind = vapp_types.parse(kind_text)
         prop.defaultValue = self._text(wanted, kind, wanted.default, "default") or ""
         prop.value = self._text(wanted, kind, wanted.value, "value") or ""
@@ -377,7 +377,7 @@ class _Planner:
             for what, text in (("default", new.defaultValue), ("value", new.value)):
                 why = None if kind is None or kind.name == "expression" else vapp_types.wrong(kind, text or "")
                 if why is not None and getattr(wanted, what) is None:
-                    self.faults.append(f"property {wanted.key} has a {what} that its new type refuses: {why}")
+                    self.faults.append(f"property {wanted.key} has a {what} that its new type does not allow: {why}")
         self._note_edit(old, new, wanted, compare_value=not (kind is not None and kind.name == "expression"))
 
     def _with_value(
@@ -405,8 +405,8 @@ class _Planner:
             result.userConfigurable = wanted.user_configurable is not False
             return False
         self.faults.append(
-            f"property {wanted.key} is not user-configurable (not_user_configurable=force makes it so and writes it, "
-            "skip leaves it alone)"
+            f"property {wanted.key} is not user-configurable (not_user_configurable=force makes it user-configurable "
+            "and writes the value, skip leaves it unchanged)"
         )
         return True
 
@@ -416,13 +416,13 @@ class _Planner:
         if value is None:
             if differs:
                 self.faults.append(
-                    f"property {wanted.key} is a password, and an edit without its value may clear it (give the "
+                    f"property {wanted.key} is a password, and editing it without its value may clear it (set the "
                     "value in secret_values)"
                 )
             return
         if wanted.state == "reset" and self._request.update_secrets == "on_create":
             self.faults.append(
-                f"property {wanted.key} is a password, of which nobody can see whether it is reset already "
+                f"property {wanted.key} is a password, so it is not visible whether it is already reset "
                 "(update_secrets=always resets it in every run)"
             )
             return
@@ -477,9 +477,9 @@ class _Planner:
         if not _is_password(kind):
             return
         if wanted.value is not None and not wanted.secret:
-            self.faults.append(f"property {wanted.key} is a password (give its value in secret_values)")
+            self.faults.append(f"property {wanted.key} is a password (set its value in secret_values)")
         if wanted.default not in (None, ""):
-            self.faults.append(f"property {wanted.key} is a password (give its value in secret_values, and no default)")
+            self.faults.append(f"property {wanted.key} is a password (set its value in secret_values, and no default)")
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
@@ -512,7 +512,7 @@ class _Planner:
         supported = list(after.supportedIpProtocol or [])
         if "ipProtocol" in changed and supported and after.ipProtocol not in supported:
             self.faults.append(
-                f"the IP protocol {after.ipProtocol} is not among those that it supports ({', '.join(supported)})"
+                f"the IP protocol {after.ipProtocol} is not one of its supported protocols ({', '.join(supported)})"
             )
         if changed:
             self._spec["ipAssignment"] = vim.vApp.IPAssignmentInfo(**changed)
@@ -553,7 +553,7 @@ class _Planner:
                 there = f"{old.name or '?'} {old.fullVersion or old.version or ''}".rstrip()
                 kept = f"{product['name'] or '?'} {product['fullVersion'] or product['version']}".rstrip()
                 self.faults.append(
-                    f"it has the product {there}, and the document is of {kept} (force=true restores it all the same)"
+                    f"it has the product {there}, and the document is for {kept} (force=true restores it anyway)"
                 )
             elif differing:
                 new = _copy(old)

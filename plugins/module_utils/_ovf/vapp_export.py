@@ -153,14 +153,14 @@ def faults(given: t.Any) -> list[str]:
     if not isinstance(given, dict) or "version" not in given:
         return ["restore_from is not a document that vm_ovfenv_info has exported"]
     if given["version"] != VERSION:
-        return [f"restore_from has the version {given['version']!s:.20}, and version {VERSION} is supported"]
+        return [f"restore_from has version {given['version']!s:.20}, but only version {VERSION} is supported"]
     if given.get("enabled") is False:
         return ["restore_from was exported from a VM without vApp options"]
     found = _wrong(given, "properties", {**dict.fromkeys((*_PROPERTY, "type"), str), "user_configurable": bool})
     found += _wrong(given, "products", dict.fromkeys(_PRODUCT, str))
     found += _wrong(given, "ovf_sections", {"namespace": str, "type": str, "contents": str, "at_envelope_level": bool})
     found += [
-        f"restore_from has no {name} as a list of texts" for name in ("eula", "transport") if not _texts(given, name)
+        f"restore_from needs {name} as a list of strings" for name in ("eula", "transport") if not _texts(given, name)
     ]
     boot, ip = given.get("install_boot"), given.get("ip_allocation")
     if (
@@ -169,13 +169,15 @@ def faults(given: t.Any) -> list[str]:
         or not isinstance(boot.get("stop_delay"), int)
         or isinstance(boot["stop_delay"], bool)
     ):
-        found.append("restore_from has no install_boot with required and stop_delay")
+        found.append("restore_from needs install_boot with required and stop_delay")
     if (
         not isinstance(ip, dict)
         or not all(isinstance(ip.get(name), (str, type(None))) for name in ("policy", "protocol"))
         or not all(_texts(ip, name) for name in ("supported_schemes", "supported_protocols"))
     ):
-        found.append("restore_from has no ip_allocation with policy, protocol and what is supported")
+        found.append(
+            "restore_from needs ip_allocation with policy, protocol, supported_schemes and supported_protocols"
+        )
     return found
 
 
@@ -183,14 +185,14 @@ def _wrong(given: t.Mapping[str, t.Any], name: str, fields: t.Mapping[str, type]
     """Return what is wrong with a list of entries that have these fields."""
     part = given.get(name)
     if not isinstance(part, list):
-        return [f"restore_from has no {name} as a list"]
+        return [f"restore_from needs {name} as a list"]
     for number, entry in enumerate(part):
         if not isinstance(entry, dict):
-            return [f"entry {number + 1} of {name} in restore_from is no dictionary"]
+            return [f"entry {number + 1} of {name} in restore_from is not a dictionary"]
         lacking = [field for field, kind in fields.items() if not isinstance(entry.get(field), kind)]
         if lacking:
             return [
-                f"entry {number + 1} of {name} in restore_from lacks {', '.join(lacking)}, or has another type of it"
+                f"entry {number + 1} of {name} in restore_from lacks {', '.join(lacking)}, or it has the wrong type"
             ]
     return []
 

@@ -47,5 +47,5 @@ def unpack(text: str, key: str | None) -> dict[str, t.Any]:
         data = base64.b64decode(text, validate=True) if key is None else Fernet(key).decrypt(text)
         content: dict[str, t.Any] = json.loads(zlib.decompress(data))
     except (ValueError, InvalidToken, zlib.error, TypeError):
-        raise ValueError("the text was changed on its way") from None
+        raise ValueError("the text was changed in transit") from None
     return content

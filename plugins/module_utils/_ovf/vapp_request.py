@@ -135,16 +135,16 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
         source = None
     keys = params["restore_keys"]
     if keys is not None and params["restore_from"] is None:
-        faults.append("restore_keys is given without restore_from")
+        faults.append("restore_keys requires restore_from")
     if not params["overwrite"] and params["restore_from"] is None:
-        faults.append("overwrite=false is given without restore_from")
+        faults.append("overwrite=false requires restore_from")
     if keys is not None and params["exact"]:
-        faults.append("restore_keys is given with exact, which would remove all other properties")
+        faults.append("restore_keys cannot be combined with exact, which would remove all other properties")
     properties = [_property(entry, number, faults) for number, entry in enumerate(params["properties"] or [])]
     if source is not None:
         restored = [one for one in source["properties"] if keys is None or _key_of(one) in keys]
         lacking = sorted(set(keys or []) - {_key_of(one) for one in restored})
-        faults += [f"restore_from has no property {key} of restore_keys" for key in lacking]
+        faults += [f"restore_keys names the property {key}, which restore_from does not have" for key in lacking]
         properties = _with_restored(properties, restored, faults)
     for name in ("values", "secret_values"):
         properties = _with_values(properties, name, params[name] or {}, faults)
@@ -157,15 +157,15 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
         if params[name] is not None
     ]
     if params["enabled"] is False:
-        faults += [f"{name} is given with enabled=false, which removes all vApp options" for name in given]
+        faults += [f"{name} cannot be combined with enabled=false, which removes all vApp options" for name in given]
     elif params["enabled"] is None and not given:
         faults.append(
-            "nothing is to be written; give properties, values, secret_values, transport, ip_allocation, "
-            "restore_from or enabled"
+            "there is nothing to write; set properties, values, secret_values, transport, ip_allocation, restore_from "
+            "or enabled"
         )
     named = (params["properties"], params["values"] or None, params["restore_from"])
     if params["exact"] and all(one is None for one in named):
-        faults.append("exact is given without properties, values or restore_from, and would remove every property")
+        faults.append("exact without properties, values or restore_from would remove every property")
     if faults:
         raise _errors.BadInput(f"The options are not valid: {'; '.join(faults)}. Nothing was changed.")
     ip, transport = params["ip_allocation"], params["transport"]
@@ -208,18 +208,18 @@ def _property(entry: t.Mapping[str, t.Any], number: int, faults: list[str]) -> W
     if (key is None) == (entry["id"] is None):
         faults.append(f"entry {number + 1} of properties needs either key or id")
     if key is not None and (entry["class_id"] or entry["instance_id"]):
-        faults.append(f"property {key} is given by its key and also by class_id or instance_id")
+        faults.append(f"property {key} has both a key and a class_id or instance_id")
     if key is None:
         parts = (entry["class_id"] or "", entry["id"] or "", entry["instance_id"] or "")
         key = full_key(parts)
     faults += _wrong_key(key)
     given = [name for name in ("value", "default", *ATTRIBUTES) if entry[name] is not None]
     if entry["state"] == "absent" and given:
-        faults.append(f"property {key} is to be absent, and {', '.join(given)} is given for it")
+        faults.append(f"property {key} has state=absent, which cannot be combined with {', '.join(given)}")
     if entry["state"] == "reset" and "value" in given:
-        faults.append(f"property {key} is to be reset, and a value is given for it")
+        faults.append(f"property {key} has state=reset, which cannot be combined with a value")
     if entry["value"] == "" and entry["default"] not in (None, ""):
-        faults.append(f"property {key} is to be blank, and its default would be delivered instead")
+        faults.append(f"property {key} has an empty value and a default, which would be delivered instead")
     faults += [
         f"property {key} has control characters or carriage returns in its {name}, which vCenter does not store"
         for name in ("label", "category", "description")
@@ -287,7 +287,7 @@ def _with_values(
         key = str(name)
         faults += _wrong_key(key)
         if value is None:
-            faults.append(f"property {key} has no value in {option}; give an empty string to blank it")
+            faults.append(f"property {key} has no value in {option}; use an empty string to blank it")
         at = next((number for number, one in enumerate(properties) if one.key == key), None)
         if at is None:
             result.append(WantedProperty(key=key, value=value, secret=option == "secret_values"))
@@ -308,5 +308,5 @@ def _wrong_key(key: str) -> list[str]:
     if not key:
         return ["a property has an empty key"]
     if re.search(r"\s", key) or not vapp_types.is_sendable(key):
-        return [f"property {key!r} has white space or control characters in its key, which vSphere does not allow"]
+        return [f"property {key!r} has whitespace or control characters in its key, which vSphere does not allow"]
     return []

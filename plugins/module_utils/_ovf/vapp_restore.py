@@ -135,7 +135,7 @@ def plan(
     for what, listed in given:
         unknown = sorted(set(listed) - names)
         if unknown:
-            result.faults.append(f"{what} names {', '.join(unknown)}, which the backup does not have")
+            result.faults.append(f"{what} names {', '.join(unknown)}, which is not in the backup")
     if not index.get("complete", False):
         result.warnings.append(_incomplete(index))
     matches = _match(entries, vms, options.match_name)
@@ -159,10 +159,10 @@ def plan(
 def _wrong_index(index: t.Any) -> list[str]:
     """Return what is wrong with an index."""
     if not isinstance(index, dict) or "version" not in index or not isinstance(index.get("vms"), list):
-        return ["the index of the backup is none that vapp_backup has written"]
+        return ["the index of the backup was not written by vapp_backup"]
     if index["version"] != vapp_backup.VERSION:
         there = f"{index['version']!s:.20}"
-        return [f"the index of the backup has the version {there}, and version {vapp_backup.VERSION} is supported"]
+        return [f"the index of the backup has version {there}, but only version {vapp_backup.VERSION} is supported"]
     for number, entry in enumerate(index["vms"]):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(one), str) for one in ("name", "file")):
             return [f"entry {number + 1} of the index of the backup has no name and file"]
@@ -232,7 +232,7 @@ def _match(
                 found_now.add(found[0]["moid"])
         taken |= found_now
     hints = {
-        value: "a VM of that name is there (vapp_restore_match_name=true takes it)"
+        value: "a VM with that name exists (vapp_restore_match_name=true matches it)"
         for value, found in there.items()
         if len(found) == 1 and found[0]["moid"] not in taken and not by_name
     }
@@ -275,7 +275,7 @@ def _judge(
     result.faults += [f"VM {row.backup_name}: {one}" for one in faults]
     keys = {_key(one) for one in document["properties"]}
     if match.vm is None:
-        row.end("ambiguous" if match.ambiguous else "not_found", match.ambiguous or match.hint or "no such VM is there")
+        row.end("ambiguous" if match.ambiguous else "not_found", match.ambiguous or match.hint or "there is no such VM")
         return keys
     vm = match.vm
     row.name, row.moid, row.matched_by = str(vm["name"]), str(vm["moid"]), match.by
@@ -297,7 +297,7 @@ def _wrong_document(file: str, entry: t.Mapping[str, t.Any], document: t.Any) ->
         return "; ".join(one.replace("restore_from", f"{file} of the backup") for one in wrong)
     vm = document.get("vm")
     if not isinstance(vm, dict) or vm.get("instance_uuid") != entry["instance_uuid"]:
-        return f"{file} of the backup was exported from another VM than the index says"
+        return f"{file} of the backup was exported from a different VM than the index says"
     if _contains_mask(document):
         return f"{file} of the backup contains masked values; make the backup with a longer password"
     return ""
@@ -326,11 +326,11 @@ def _compare(row: Row, document: Document, current: t.Any, options: Options) -> 
     if not row.changes and not forced:
         row.end("same")
     elif product and not options.force:
-        row.end("refused", f"{product}; vapp_restore_force=true restores it all the same")
+        row.end("refused", f"{product}; vapp_restore_force=true restores it anyway")
     elif is_gone:
         row.end("restore", "its vApp options are gone" if not current["enabled"] else "their properties are gone")
     elif options.overwrite:
-        row.end("overwrite", "secrets are written again" if not row.changes else "")
+        row.end("overwrite", "its secrets are written again" if not row.changes else "")
     else:
         row.end("differs", "vapp_restore_overwrite=true writes them")
 
@@ -362,11 +362,11 @@ def _given_secrets(row: Row, document: Document, options: Options, faults: list[
     unknown = sorted(set(given) - keys)
     if unknown:
         faults.append(
-            f"vapp_restore_secrets has {', '.join(unknown)} for VM {row.backup_name}, and its backup does not"
+            f"vapp_restore_secrets has {', '.join(unknown)} for VM {row.backup_name}, which its backup does not have"
         )
     empty = sorted(key for key, value in given.items() if value is None)
     if empty:
-        faults.append(f"vapp_restore_secrets has no value of {', '.join(empty)} for VM {row.backup_name}")
+        faults.append(f"vapp_restore_secrets has no value for {', '.join(empty)} of VM {row.backup_name}")
     return sorted(key for key in set(given) & keys if not options.keys or key in options.keys)
 
 
@@ -412,7 +412,7 @@ def _translate(document: Document, row: Row, sites: site_map.SiteMap) -> list[st
                 prop["value"] = new
             elif isinstance(old, str) and sites.mentions(old):
                 row.unmapped.append(key)
-    faults += [f"its backup has no property {key} of vapp_restore_map" for key in sorted(given)]
+    faults += [f"its backup does not have property {key}, which vapp_restore_map names" for key in sorted(given)]
     return faults
 
 
@@ -420,7 +420,7 @@ def _set(prop: dict[str, t.Any], value: t.Any, row: Row) -> list[str]:
     """Give a property the value of a map; an empty one blanks it, its default included."""
     key = _key(prop)
     if _is_secret(prop):
-        return [f"property {key} is a secret; give its value in vapp_restore_secrets"]
+        return [f"property {key} is a secret; set its value in vapp_restore_secrets"]
     kind = vapp_types.parse(str(prop["type"]))
     try:
         text = vapp_types.written(kind, value)
@@ -464,10 +464,10 @@ def _other_product(document: Document, current: Document) -> str:
     both = there.keys() & kept.keys()
     others = [section for section in both if any(there[section].get(one) != kept[section].get(one) for one in fields)]
     if there and kept and not both:
-        return f"it has the product {_product(there)}, and the backup is of {_product(kept)}"
+        return f"it has the product {_product(there)}, but the backup is for {_product(kept)}"
     if others:
         one = sorted(others)[0]
-        return f"it has the product {_product({one: there[one]})}, and the backup is of {_product({one: kept[one]})}"
+        return f"it has the product {_product({one: there[one]})}, but the backup is for {_product({one: kept[one]})}"
     return ""
 
 

@@ -146,7 +146,7 @@ def wrong(kind: ValueType | None, value: str) -> str | None:
     if not value or kind is None:
         return None
     if kind.name == "expression":
-        return "the value of an expression is computed by vCenter at power-on; set its default instead"
+        return "vCenter computes the value of an expression at power-on; set its default instead"
     if kind.choices:
         return None if value in kind.choices else f"the value is not one of the choices of the type {kind.text}"
     if kind.name in ("string", "password"):
@@ -160,7 +160,7 @@ def wrong(kind: ValueType | None, value: str) -> str | None:
 
 def _wrong_length(kind: ValueType, length: int) -> str | None:
     if length < (kind.least or 0):
-        return f"the value has fewer than the {kind.least:g} characters that the type {kind.text} asks for"
+        return f"the value has fewer than the {kind.least:g} characters that the type {kind.text} requires"
     most = LONGEST if kind.most is None else kind.most
     if length > most:
         return f"the value has more than the {most:.0f} characters that the type {kind.text} allows"
@@ -170,14 +170,14 @@ def _wrong_length(kind: ValueType, length: int) -> str | None:
 def _wrong_number(kind: ValueType, value: str) -> str | None:
     if kind.name == "int":
         if not _INT.fullmatch(value) or len(value) > MOST_DIGITS:
-            return f"the value is not an integer, as the type {kind.text} asks for"
+            return f"the value is not an integer, which the type {kind.text} requires"
         number: float = int(value)
     else:
         if not _REAL.fullmatch(value):
-            return f"the value is not a number with a decimal point such as 1.0, as the type {kind.text} asks for"
+            return f"the value is not a number with a decimal point, such as 1.0, which the type {kind.text} requires"
         number = float(value)
     if (kind.least is not None and number < kind.least) or (kind.most is not None and number > kind.most):
-        return f"the value is outside of the range of the type {kind.text}"
+        return f"the value is outside the range of the type {kind.text}"
     return None
 
 
@@ -186,7 +186,7 @@ def _wrong_address(value: str) -> str | None:
         address = ipaddress.ip_address(value)
     except ValueError:
         return "the value is not an IPv4 or IPv6 address"
-    return "the value is an address with a zone" if "%" in str(address) else None
+    return "the value is an address with a zone ID" if "%" in str(address) else None
 
 
 def written(kind: ValueType | None, value: t.Any) -> str:
@@ -199,15 +199,17 @@ def written(kind: ValueType | None, value: t.Any) -> str:
     if isinstance(value, bool):
         if kind is not None and kind.name == "boolean":
             return str(value)
-        raise ValueError("the value is a YAML boolean and the property is not; put the value in quotes")
+        raise ValueError("the value is a YAML boolean, but the property is not a boolean; put the value in quotes")
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
         if kind is not None and kind.name == "real":
             return repr(value)
-        raise ValueError("the value is a YAML floating-point number and the property is not; put the value in quotes")
+        raise ValueError(
+            "the value is a YAML floating-point number, but the property is not a number; put the value in quotes"
+        )
     if value is None:
-        raise ValueError("the value is null; give an empty string to blank it")
+        raise ValueError("the value is null; use an empty string to blank it")
     raise ValueError("the value is a list or a dictionary; a property has a single value")
 
 

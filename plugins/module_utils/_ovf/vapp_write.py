@@ -106,8 +106,8 @@ class VappWriter:
         values = _properties.read(self._session, [self._vm], PATHS).get(self._vm) or {}
         if CHANGE_VERSION not in values:
             raise _errors.Refused(
-                f"The vApp options of VM {self._name} are left as they are: vCenter does not show the configuration of "
-                "the VM. Check in the vSphere Client that it is accessible, and that the user may see it."
+                f"The vApp options of VM {self._name} are left unchanged: vCenter does not show the configuration "
+                "of the VM. Check in the vSphere Client that the VM is accessible, and that the user can see it."
             )
         self._version = values[CHANGE_VERSION]
         self.is_on = _power.is_on(values)
@@ -127,6 +127,6 @@ class VappWriter:
             _errors.sentence(
                 f"vCenter reported success, but the vApp options of VM {self._name} are not as requested",
                 why,
-                "Somebody may have changed them meanwhile. Look at them in the vSphere Client, then run again.",
+                "Somebody may have changed them in the meantime. Check them in the vSphere Client, then run again.",
             )
         )

@@ -99,7 +99,9 @@ def test_plan() -> None:
     index, documents = backup(KEPT)
     options = {"confirmed": ["vm-1"], "secrets": {"web-1": {"admin": SECRET}}, "site_map": {"subnets": {"x": "y"}}}
     plan = vapp_restore_plan.vapp_restore_plan({"index": index, "documents": documents}, [vm(1)], **options)
-    assert plan["faults"] == ["vapp_restore_map has x, which is no subnet with its prefix length, such as 10.1.0.0/16"]
+    assert plan["faults"] == [
+        "vapp_restore_map has x, which is not a subnet with its prefix length, such as 10.1.0.0/16"
+    ]
     assert plan["rows"][0]["action"] == "restore"
     assert plan["rows"][0]["secrets_given"] == ["admin"]
     assert plan["documents"] == {"vm-1": KEPT}

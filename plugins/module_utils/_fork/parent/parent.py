@@ -321,7 +321,7 @@ def disable(
             )
         if parent.is_quiesced and not power_off:
             raise _errors.Refused(
-                f"VM {parent.name} is left as it is: it stands still at the fork point, and only a power-off ends "
+                f"VM {parent.name} is left unchanged: it stands still at the fork point, and only a power-off ends "
                 "that. Set power_off=true to power it off hard; what it holds in memory is lost.",
                 parent=parent.facts(),
             )
@@ -402,7 +402,7 @@ def _refuse_while_children_run(parent: Parent, deadline: Deadline, force: bool) 
     if living and not force:
         names = ", ".join(sorted(one.name for one in living))
         raise _errors.Refused(
-            f"VM {parent.name} is left as it is: {len(living)} of its children run ({names}). "
+            f"VM {parent.name} is left unchanged: {len(living)} of its children run ({names}). "
             "Remove them first, or set force=true.",
             parent=parent.facts(),
         )

@@ -71,7 +71,7 @@ def test_directory_that_nobody_may_look_at(tmp_path: pathlib.Path, monkeypatch: 
     def refuse(*_arguments: object, **_more: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    sentence = r"backup cannot be used: Permission denied\. Give another directory\."
+    sentence = r"backup cannot be used: Permission denied\. Choose another directory\."
     with monkeypatch.context() as patched:
         patched.setattr(pathlib.Path, "exists", refuse)
         with pytest.raises(action.BackupError, match=sentence):
@@ -80,7 +80,7 @@ def test_directory_that_nobody_may_look_at(tmp_path: pathlib.Path, monkeypatch: 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 300])
 def test_directory_that_cannot_be(tmp_path: pathlib.Path, name: str) -> None:
-    with pytest.raises(action.BackupError, match="Give another directory"):
+    with pytest.raises(action.BackupError, match="Choose another directory"):
         action.write(tmp_path / name, {NAME: "{}", **action.read(tmp_path / name)})
 
 
@@ -94,7 +94,7 @@ def test_directory_that_cannot_be_used(tmp_path: pathlib.Path, monkeypatch: pyte
         monkeypatch.setattr(os, "access", lambda _path, _mode: False)
     else:
         directory.touch()
-    sentence = "cannot be written" if kind == "read-only" else "is not a directory"
+    sentence = "is not writable" if kind == "read-only" else "is not a directory"
     with pytest.raises(action.BackupError, match=rf"{directory} {sentence}\. "):
         action.read(directory / "below" if kind == "below a file" else directory)
 
@@ -121,7 +121,7 @@ def test_seal(text: str) -> None:
 
 
 def test_no_vault_password() -> None:
-    with pytest.raises(action.BackupError, match=r"with the ID vapp, and this run has none \(it has: a, b\)"):
+    with pytest.raises(action.BackupError, match=r"with the ID vapp, which this run does not have \(it has: a, b\)"):
         with_vault(("b", "x"), ("a", "y"))._seal("vapp")
     with pytest.raises(action.BackupError, match=r"\(it has: none\)"):
         with_vault()._seal("default")

@@ -68,7 +68,10 @@ def test_result(vcenter: FakeVCenter, run: Run, check_mode: bool) -> None:
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (_errors.Refused("VM web is left as it is.", changed=True, parent={"name": "golden"}), "VM web is left as it"),
+        (
+            _errors.Refused("VM web is left unchanged.", changed=True, parent={"name": "golden"}),
+            "VM web is left unchanged",
+        ),
         (vim.fault.NoPermission(privilegeId="X.Y"), "vcenter refused a request: the user lacks the privilege X.Y"),
         (vmodl.fault.NotSupported(msg="No."), "vcenter refused a request: No (NotSupported)."),
         (ValueError("a-value-of-the-guest"), "(ValueError)"),

@@ -14,7 +14,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import bypasse
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import PowerOn
 
-NO_EVENT = "events: neither a task of vCenter nor a DrsVmPoweredOnEvent belongs to the power-on"
+NO_EVENT = "events: the power-on has neither a vCenter task nor a DrsVmPoweredOnEvent"
 POOLED = configured.read(
     vim.vApp.VmConfigInfo(
         property=[
@@ -49,7 +49,7 @@ def vm(origin: str = "esxi_direct", user: str | None = "jane", task: str | None 
         ),
         (
             vm(user="root"),
-            "events: root is an account of every ESXi host; only the logs of esx-1 may tell who used it",
+            "events: root is an account of every ESXi host; only the logs of esx-1 may show who used it",
         ),
         (vm(user="DCUI"), "events: DCUI is an account of every ESXi host"),
         (vm("ha_restart", "root"), None),
@@ -63,7 +63,10 @@ def vm(origin: str = "esxi_direct", user: str | None = "jane", task: str | None 
             "configured: vCenter takes gateway0, gateway1, gateway2 and 1 more from network protocol profiles",
         ),
         (vm(customization_pending=True), "inventory: a guest customization is pending"),
-        (vm(is_encrypted=True), "inventory: is encrypted; vCenter gives ESXi hosts the key, and this host had it"),
+        (
+            vm(is_encrypted=True),
+            "inventory: is encrypted; vCenter provides the key to ESXi hosts, and this host had it",
+        ),
     ],
 )
 def test_one_line_each(evidence: Evidence, line: str | None) -> None:

@@ -442,7 +442,7 @@ def test_what_no_ip_pool_gives_is_said_of_a_vm_that_is_off() -> None:
     assert "cannot compute gateway (network Lab has no IP pool). Associate" in verdict.message
     assert verdict.act == "before_next_boot"
     unread = diagnosis.judge(vm(power_state="poweredOff", lacking_pools=None))
-    assert "ip pools: not readable, and needed at a power-on" in unread.evidence
+    assert "ip pools: not readable, but needed at power-on" in unread.evidence
 
 
 def test_facts_are_plain_and_always_the_same_keys() -> None:
@@ -589,8 +589,8 @@ def test_risks_of_a_power_cycle() -> None:
     computed, network = diagnosis.judge(known).remedy_risks
     assert "gw, address" in computed
     assert "does not start" in computed
-    assert "from vami.ip0.App, mgmtIp, address:" in network
-    assert "the guest was not seen" in " ".join(diagnosis.judge(replace(known, guest=UNASKED)).remedy_risks).lower()
+    assert "from vami.ip0.App, mgmtIp, address." in network
+    assert "the guest was not probed" in " ".join(diagnosis.judge(replace(known, guest=UNASKED)).remedy_risks).lower()
     for other in (replace(known, guest=full("vm-999")), replace(known, power_on=NOBODY_KNOWS)):
         assert "Instant Clone" in " ".join(diagnosis.judge(other).remedy_risks)
     assert diagnosis.judge(replace(known, guest=full())).remedy_risks == ()
@@ -679,8 +679,8 @@ def test_foreign_transports_are_named_in_the_message(transports: tuple[str, ...]
     [
         (vm(guest=full("vm-999")), "foreign_id"),
         (vm(guest=code("other")), "foreign_id"),
-        (vm(configured=BOTH, iso=IN_DRIVE, guest=NO_VALUE), "two transports"),
-        (vm(guest=full(), power_on=CHANGED_LATER), "passwords"),
+        (vm(configured=BOTH, iso=IN_DRIVE, guest=NO_VALUE), "only on the CD-ROM"),
+        (vm(guest=full(), power_on=CHANGED_LATER), "Passwords"),
         (
             vm(configured=configured("foo,iso"), iso=IN_DRIVE),
             "The transport foo is unknown to vCenter, ",
@@ -690,7 +690,7 @@ def test_foreign_transports_are_named_in_the_message(transports: tuple[str, ...]
             "The transports Foo, bar are unknown to",
         ),
         (vm(rpc_denied=True, power_on=FROM_ESXI), "guest_rpc hardening"),
-        (vm(guest=guest("login_failed"), power_on=FROM_ESXI), "could not be looked into: login failed."),
+        (vm(guest=guest("login_failed"), power_on=FROM_ESXI), "could not be probed: login failed."),
         (vm(forked_from=PARENT, extracted=RETURNED), "own ID"),
         (vm(guest=full(duplicate_keys=("a",))), "twice"),
         (vm(guest=full(skipped_keys=("HOSTNAME", None, SECRET))), "skipped: hostname, 2 without a known key."),
@@ -721,8 +721,8 @@ def test_evidence_says_what_each_source_said() -> None:
         "iso: has a CD-ROM drive",
         'guest: VMware Tools says "No value found" (guest_probe=exit_code)',
         "events: VmPoweredOnEvent at 2026-11-21 03:12 UTC by root on esx-1, origin esxi_direct (high confidence)",
-        "events: neither a task of vCenter nor a DrsVmPoweredOnEvent belongs to the power-on",
-        "events: root is an account of every ESXi host; only the logs of esx-1 may tell who used it",
+        "events: the power-on has neither a vCenter task nor a DrsVmPoweredOnEvent",
+        "events: root is an account of every ESXi host; only the logs of esx-1 may show who used it",
     )
     unread = replace(known, power_on=replace(FROM_ESXI, unread=("changes", "tasks")))
     assert diagnosis.judge(unread).evidence == (
@@ -736,9 +736,9 @@ def test_evidence_says_what_each_source_said() -> None:
 @pytest.mark.parametrize(
     ("known", "statement"),
     [
-        ({"forked_from": PARENT}, "inventory: came up by a fork of vm-7"),
-        ({"forked_from": ""}, "inventory: came up by a fork"),
-        ({"forked_from": PARENT, "power_on": PowerOn(cloned_from=PARENT)}, "events: came up by a fork of vm-7"),
+        ({"forked_from": PARENT}, "inventory: created by a fork of vm-7"),
+        ({"forked_from": ""}, "inventory: created by a fork"),
+        ({"forked_from": PARENT, "power_on": PowerOn(cloned_from=PARENT)}, "events: created by a fork of vm-7"),
         (
             {"document_of": PARENT, "guest": full(PARENT)},
             "guest: the document lists the network adapters of vm-7, and none of this VM's",
@@ -772,7 +772,7 @@ def test_what_proves_a_power_on(known: dict[str, Any], certain: bool) -> None:
 
 def test_how_far_back_events_were_read_is_told() -> None:
     known = vm(power_on=replace(NOBODY_KNOWS, read_since=BOOT))
-    assert "No event since 2026-11-21 03:12 UTC tells" in diagnosis.judge(known).message
+    assert "No event since 2026-11-21 03:12 UTC shows" in diagnosis.judge(known).message
 
 
 def test_what_could_not_be_read_is_told() -> None:

@@ -233,7 +233,7 @@ WEB_TIER = """<?xml version="1.0"?>
             '<n:Environment xmlns:n="http://schemas.dmtf.org/ovf/environment/1" '
             'xmlns:wa="http://schemas.microsoft.com/windowsazure"><wa:ProvisioningSection>'
             "<wa:Version>1.0</wa:Version></wa:ProvisioningSection></n:Environment>",
-            {"parse_error": "it is what Azure calls ovf-env.xml, so it is no OVF environment"},
+            {"parse_error": "it is the ovf-env.xml of Azure, which is not an OVF environment"},
             id="17: Azure's file of that name",
         ),
         pytest.param(
@@ -328,7 +328,7 @@ LAUGHS = '<!DOCTYPE E [<!ENTITY a "ha">' + "".join(
     f'<!ENTITY {name} "{10 * f"&{before};"}">' for before, name in zip("abcdefghi", "bcdefghij", strict=True)
 )
 TEN_MEGABYTES = 10_000_000
-NO_DOCTYPE = "it has a document type declaration, which no OVF environment has"
+NO_DOCTYPE = "it has a document type declaration, which OVF environments do not have"
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ NO_DOCTYPE = "it has a document type declaration, which no OVF environment has"
         pytest.param("No value found", "it is not XML", id="words"),
         pytest.param("\0" * 100 + "\x01", "it is not XML", id="binary"),
         pytest.param(b"\x89PNG\r\n\x1a\n", "it is not XML", id="an image"),
-        pytest.param("<html><body/></html>", "its root element is 'html', so it is no OVF environment", id="HTML"),
+        pytest.param("<html><body/></html>", "its root element is 'html', so it is not an OVF environment", id="HTML"),
         pytest.param(
             '<Environment xmlns="urn:other"/>', "its root element is 'Environment', so it is no", id="other namespace"
         ),

@@ -136,7 +136,9 @@ def test_own_patterns() -> None:
 
 
 def test_own_pattern_that_is_none() -> None:
-    with pytest.raises(_errors.BadInput, match=r"^The mask pattern '\(a' cannot be used: it is no regular expression"):
+    with pytest.raises(
+        _errors.BadInput, match=r"^The mask pattern '\(a' cannot be used: it is not a regular expression"
+    ):
         Mask(patterns=["(a"])
 
 
@@ -203,10 +205,10 @@ def test_xml_says_what_it_withholds() -> None:
         Mask()
         .xml(text)
         .endswith(
-            "<!-- withheld from here on: it cannot be read beyond line 6, column 4: not well-formed (invalid token) -->"
+            "<!-- the rest is masked: it cannot be read beyond line 6, column 4: not well-formed (invalid token) -->"
         )
     )
-    assert Mask().xml("NULL") == "<!-- withheld from here on: it is not XML -->"
+    assert Mask().xml("NULL") == "<!-- the rest is masked: it is not XML -->"
 
 
 def as_property(key: str = "password", value: str = SECRET) -> str:

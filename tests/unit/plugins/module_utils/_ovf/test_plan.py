@@ -114,26 +114,26 @@ OFF_BEFORE: dict[str, Any] = {"power_state": "poweredOff", "guest": SUSPICION}
         (case(values={"runtime.quiescedForkParent": True}), ": it is a fork parent"),
         (case(values={"runtime.instantCloneFrozen": True}), ": it is a fork parent"),
         (case(values={"config.ftInfo": vim.vm.FaultToleranceConfigInfo(role=1)}), ": it is protected by Fault"),
-        (case(values={"guest.hostName": "VC.example.com"}), ": it is this vCenter"),
-        (case(values={"guest.net": [card("198.51.100.1")]}), ": it is this vCenter"),
-        (case(examined(product=APPLIANCE)), ": it is this vCenter"),
+        (case(values={"guest.hostName": "VC.example.com"}), ": it runs this vCenter"),
+        (case(values={"guest.net": [card("198.51.100.1")]}), ": it runs this vCenter"),
+        (case(examined(product=APPLIANCE)), ": it runs this vCenter"),
         (case(examined(guest=GuestView("cleared", "full"))), ", since a power cycle would not help (unknown): "),
         (case(examined(power_state="suspended")), ", since a power cycle would not help (not_running): "),
-        (case(values=OFF), "was poweredOn when it was looked at and is poweredOff now"),
-        (case(values={"runtime.powerState": "suspended"}), "is suspended now"),
-        (case(values={"runtime.powerState": None}), "is not visible now"),
-        (case(examined(**OFF_BEFORE), RUNNING), "was poweredOff when it was looked at and is poweredOn now"),
+        (case(values=OFF), "changed from poweredOn to poweredOff"),
+        (case(values={"runtime.powerState": "suspended"}), "from poweredOn to suspended"),
+        (case(values={"runtime.powerState": None}), "from poweredOn to not visible"),
+        (case(examined(**OFF_BEFORE), RUNNING), "changed from poweredOff to poweredOn"),
         (
             case(examined(transport="ISO", **OFF_BEFORE)),
-            ": it is to get its OVF environment by CD-ROM and has no drive.",
+            ": its OVF environment is delivered by CD-ROM, and it has no CD-ROM drive.",
         ),
-        (case(values={"guest.toolsRunningStatus": "guestToolsNotRunning"}), ": VMware Tools does not run in it"),
+        (case(values={"guest.toolsRunningStatus": "guestToolsNotRunning"}), ": VMware Tools is not running"),
     ],
 )
 def test_refusals(given: plan.Case, sentence: str) -> None:
     told = plan.refusal(given)
     assert told is not None
-    assert told.startswith("VM web is left as it is")
+    assert told.startswith("VM web is left unchanged")
     assert sentence in told
     assert told.endswith(".")
 
@@ -168,53 +168,53 @@ GATEWAY = prop("gateway", "", "expression", defaultValue="${gateway:Lab}")
         (
             case(examined(guest=SUSPICION)),
             "guest_not_seen",
-            "is of medium confidence: nobody has looked",
+            "has medium confidence, because its guest was not probed",
         ),
         (
             case(examined(guest=GuestView("login_failed", "exit_code"))),
             "guest_not_seen",
-            "a look into its guest did not settle it.",
+            "although its guest was probed.",
         ),
         (
             case(examined(transport="iso", iso=Iso(cdrom_present=True))),
             "guest_not_seen",
-            "The verdict lost is of medium",
+            "The verdict lost has medium confidence",
         ),
-        (case(examined(power_on=PowerOn("vcenter", "high"))), "contradictory", "another power-on may not help"),
-        (case(examined(extracted=Extracted("ok", FOREIGN))), "foreign_id", "bears another VM's ID (vm-7)."),
+        (case(examined(power_on=PowerOn("vcenter", "high"))), "contradictory", "Another power-on may not help"),
+        (case(examined(extracted=Extracted("ok", FOREIGN))), "foreign_id", "contains another VM's ID (vm-7)."),
         (
             case(examined(power_on=PowerOn(reason="events_aged_out")), {"layoutEx": layout(1, 2)}),
             "may_be_fork",
-            "its disks are deltas. It may be an Instant Clone or fork made by another tool",
+            "its disks are deltas. It may be an Instant Clone or fork created by another tool",
         ),
         (
             case(examined(power_on=PowerOn("host_system", "medium")), {"layoutEx": None}),
             "may_be_fork",
             "its disks are not visible.",
         ),
-        (case(values={"config.hardware.device": [disk("independent_nonpersistent")]}), "data_loss", "on Hard disk 1."),
-        (case(values={"config.flags": REVERT}), "data_loss", "it reverts to its snapshot"),
+        (case(values={"config.hardware.device": [disk("independent_nonpersistent")]}), "data_loss", "to Hard disk 1."),
+        (case(values={"config.flags": REVERT}), "data_loss", "reverts it to its snapshot"),
         (
             case(examined(prop("ip0", "192.0.2.7", classId="vami")), {"guest.net": [card("192.0.2.8", "fe80::1")]}),
             "address_change",
-            "The VM uses 192.0.2.8 now, and would be told vami.ip0=192.0.2.7.",
+            "The VM uses 192.0.2.8 now, and would receive vami.ip0=192.0.2.7.",
         ),
         (
             case(
                 examined(prop("password_ip", "192.0.2.7"), prop("ip1", "192.0.2.9")), {"guest.net": [card("192.0.2.8")]}
             ),
             "address_change",
-            "The VM uses 192.0.2.8 now, and would be told ip1=192.0.2.9, password_ip=********.",
+            "The VM uses 192.0.2.8 now, and would receive ip1=192.0.2.9, password_ip=********.",
         ),
         (
             case(examined(prop("mgmtIp", "192.0.2.7/24")), {"guest.net": [card("192.0.2.8")]}),
             "address_change",
-            "would be told mgmtIp=192.0.2.7.",
+            "would receive mgmtIp=192.0.2.7.",
         ),
         (
             case(examined(GATEWAY), pools=[pool()]),
             "no_ip_pool",
-            "vCenter may refuse to power the VM on, since it cannot compute gateway (network Lab has no IP pool).",
+            "vCenter may refuse to power on the VM, because it cannot compute gateway (network Lab has no IP pool).",
         ),
         (
             case(examined(GATEWAY, prop("n", "", "expression", defaultValue="${netmask:Lab}")), pools=[]),
@@ -396,7 +396,7 @@ def test_manual_address_takes_none() -> None:
     assert lacking(prop("ip0", "", "ip:Lab"), [pool("Lab", enabled=False)], "fixedPolicy") is None
 
 
-REQUIRED = "vCenter refuses to power the VM on while required properties have no value: "
+REQUIRED = "vCenter refuses to power on the VM while required properties have no value: "
 
 
 @pytest.mark.parametrize(
@@ -437,9 +437,9 @@ def test_weak_verdicts() -> None:
 @pytest.mark.parametrize(
     ("given", "note"),
     [
-        (case(examined(prop("ip0", "192.0.2.7"))), "The guest tells none of its addresses"),
+        (case(examined(prop("ip0", "192.0.2.7"))), "The guest does not report its addresses"),
         (case(examined(GATEWAY)), "the IP pools could not be read: gateway."),
-        (case(examined(vapps=("Shop", "Site"))), "It is in the vApp Shop, whose start order is not heeded"),
+        (case(examined(vapps=("Shop", "Site"))), "It is in the vApp Shop. Only this VM is power-cycled"),
         (
             case(values={"config.managedBy": vim.ext.ManagedByInfo(extensionKey="com.example", type="appliance")}),
             "It is managed by the extension com.example",
@@ -454,7 +454,7 @@ def test_notes(given: plan.Case, note: str) -> None:
 def test_steps() -> None:
     rest = ("power on through vCenter", "wait for VMware Tools", "judge again")
     assert plan.steps(case()) == ("shut down the guest", *rest)
-    assert plan.steps(case(shutdown="hard")) == ("power off hard", *rest)
+    assert plan.steps(case(shutdown="hard")) == ("power off the VM hard", *rest)
     assert plan.steps(case(examined(**OFF_BEFORE))) == rest
 
 

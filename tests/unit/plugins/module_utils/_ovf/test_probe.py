@@ -388,7 +388,7 @@ def test_fault_on_the_way_to_the_host_is_a_sentence(monkeypatch: pytest.MonkeyPa
     view = look(monkeypatch, guest, "full")
     assert (view.state, view.method, view.bears_id) == ("xml", "exit_code", "own")
     assert re.fullmatch(
-        "Could not look into the guest of VM .*: the user lacks the privilege System.Read on .*", view.error
+        "Could not probe the guest of VM .*: the user lacks the privilege System.Read on .*", view.error
     )
 
 
@@ -403,13 +403,13 @@ def test_without_the_right_to_write_the_exit_code_counts(monkeypatch: pytest.Mon
 def test_files_that_stay_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     view = look(monkeypatch, FakeGuest(download=OWN.encode(), remove_directory=UNREACHABLE), "full")
     assert view.document is not None
-    assert view.error == "Remove the directory /tmp/vmfork.x in the guest: the OVF environment may be in it."
+    assert view.error == "Remove the directory /tmp/vmfork.x in the guest: it may contain the OVF environment."
 
 
 def test_a_refused_sudo_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     view = look(monkeypatch, FakeGuest(await_exit=1), "exit_code", replace(LOGIN, become="sudo"))
     assert view.state == "error"
-    assert "exit code 1, as it does when jane may not use sudo without a password" in (view.error or "")
+    assert "exit code 1, which happens if jane may not use sudo without a password" in (view.error or "")
 
 
 @pytest.mark.parametrize(

@@ -76,16 +76,16 @@ def test_no_address(value: str) -> None:
 
 
 NONSENSE: dict[str, Any] = {
-    "no dictionary": "10.1.0.0/16",
-    "vms and subnets are known": {"subnet": {"10.1.0.0/16": "10.2.0.0/16"}},
-    "which has another size": {"subnets": {"10.1.0.0/16": "10.2.0.0/24"}},
-    "another IP version": {"subnets": {"10.1.0.0/16": "2001::/16"}},
+    "not a dictionary": "10.1.0.0/16",
+    "only vms and subnets are supported": {"subnet": {"10.1.0.0/16": "10.2.0.0/16"}},
+    "which has a different size": {"subnets": {"10.1.0.0/16": "10.2.0.0/24"}},
+    "a different IP version": {"subnets": {"10.1.0.0/16": "2001::/16"}},
     "has host bits set": {"subnets": {"10.1.2.3/16": "10.2.0.0/16"}},
-    "no subnet with its prefix length": {"subnets": {"10.1.2.3": "10.2.0.0"}},
-    "no subnet .'x/8": {"subnets": {"x/8": "10.2.0.0/8"}},
+    "not a subnet with its prefix length": {"subnets": {"10.1.2.3": "10.2.0.0"}},
+    "not a subnet .'x/8": {"subnets": {"x/8": "10.2.0.0/8"}},
     "two subnets to 10.2.0.0/16": {"subnets": {"10.1.0.0/16": "10.2.0.0/16", "10.3.0.0/16": "10.2.0.0/16"}},
     "10.1.0.0/16 more than once": {"subnets": {"10.1.0.0/16": "10.2.0.0/16", "10.1.0.0/255.255.0.0": "10.4.0.0/16"}},
-    "no dictionary of subnets": {"subnets": ["10.1.0.0/16"]},
+    "not a dictionary of subnets": {"subnets": ["10.1.0.0/16"]},
     "a dictionary of full keys": {"vms": {"web": "10.1.0.1"}},
 }
 

@@ -212,7 +212,7 @@ def test_file_that_is_none_of_ours(kind: str) -> None:
     result = plan([found(0), found(1)], there)
     assert FILES[0] not in result.files
     assert [one["name"] for one in result.index["not_read"]] == ["vm0"]
-    assert f"{FILES[0]} is there and no backup of this VM" in result.index["not_read"][0]["reason"]
+    assert f"{FILES[0]} exists, but is not a backup of this VM" in result.index["not_read"][0]["reason"]
     assert states(result) == {FILES[1]: "saved"}
     out_of_scope = plan([found(1)], there)
     assert out_of_scope.index["complete"]

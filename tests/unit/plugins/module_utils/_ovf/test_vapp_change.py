@@ -329,17 +329,17 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "not user-configurable": ({"values": {"debug": "yes"}}, ["debug is not user-configurable"]),
     "blank that is not user-configurable": ({"values": {"debug": ""}}, ["debug is not user-configurable"]),
-    "range": ({"values": {"size": 256}}, ["property size: the value is outside of the range of the type int(0..255)"]),
+    "range": ({"values": {"size": 256}}, ["property size: the value is outside the range of the type int(0..255)"]),
     "address": ({"values": {"vami.ip0.VCSA": "host"}}, ["not an IPv4 or IPv6 address"]),
     "boolean for a string": ({"values": {"hostname": True}}, ["put the value in quotes"]),
     "list": ({"values": {"hostname": ["a"]}}, ["hostname: the value is a list"]),
     "default": ({"properties": [{"key": "size", "default": 300}]}, ["property size: the default is outside"]),
     "type that the value does not fit": (
         {"properties": [{"key": "hostname", "type": "int"}]},
-        ["hostname has a value that its new type refuses"],
+        ["hostname has a value that its new type does not allow"],
     ),
-    "value of an expression": ({"values": {"net": "255.0.0.0"}}, ["computed by vCenter"]),
-    "password in clear": ({"values": {"admin": SECRET}}, ["admin is a password (give its value in secret_values)"]),
+    "value of an expression": ({"values": {"net": "255.0.0.0"}}, ["vCenter computes the value"]),
+    "password in clear": ({"values": {"admin": SECRET}}, ["admin is a password (set its value in secret_values)"]),
     "password in clear, created": (
         {"unknown": "create", "properties": [{"key": "x", "type": "password", "value": SECRET}]},
         ["x is a password"],
@@ -357,7 +357,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"properties": [{"key": "admin", "state": "reset"}]},
         ["admin is a password", "update_secrets=always"],
     ),
-    "protocol": ({"ip_allocation": {"protocol": "IPv6"}}, ["the IP protocol IPv6 is not among those", "IPv4"]),
+    "protocol": (
+        {"ip_allocation": {"protocol": "IPv6"}},
+        ["the IP protocol IPv6 is not one of its supported protocols", "IPv4"],
+    ),
     "everything at once": (
         {"values": {"nothing": "x", "size": -1, "debug": "yes"}, "ip_allocation": {"protocol": "IPv6"}},
         ["no property nothing", "property size", "property debug", "IPv6"],
@@ -369,18 +372,18 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_refusals(case: str) -> None:
     given, expected = REFUSALS[case]
     sentence = refusal(appliance(), **given)
-    assert sentence.startswith("The vApp options of VM VM1 are left as they are: ")
+    assert sentence.startswith("The vApp options of VM VM1 are left unchanged: ")
     for part in expected:
         assert part in sentence
 
 
 # options → what is wrong with them, whatever the VM has
 BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing": ({}, "nothing is to be written"),
+    "nothing": ({}, "there is nothing to write"),
     "no key": ({"properties": [{"value": "x"}]}, "entry 1 of properties needs either key or id"),
     "key and ID": ({"properties": [{"key": "a", "id": "a"}]}, "needs either key or id"),
-    "key and class": ({"properties": [{"key": "a", "class_id": "b"}]}, "also by class_id or instance_id"),
-    "white space": ({"values": {"a b": "x"}}, "white space"),
+    "key and class": ({"properties": [{"key": "a", "class_id": "b"}]}, "both a key and a class_id or instance_id"),
+    "whitespace": ({"values": {"a b": "x"}}, "whitespace"),
     "empty key": ({"values": {"": "x"}}, "empty key"),
     "null": ({"values": {"a": None}}, "property a has no value in values"),
     "twice": ({"values": {"a": "x"}, "secret_values": {"a": SECRET}}, "property a is given more than once"),
@@ -388,19 +391,19 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     "value in both": ({"values": {"a": "x"}, "properties": [{"key": "a", "value": "x"}]}, "more than once"),
     "value of what is absent": (
         {"properties": [{"key": "a", "state": "absent", "value": "x", "label": "x"}]},
-        "value, label is given",
+        "with value, label",
     ),
-    "value of what is reset": ({"properties": [{"key": "a", "state": "reset", "value": "x"}]}, "to be reset"),
-    "blank with a default": ({"properties": [{"key": "a", "value": "", "default": "x"}]}, "its default would be"),
+    "value of what is reset": ({"properties": [{"key": "a", "state": "reset", "value": "x"}]}, "state=reset"),
+    "blank with a default": ({"properties": [{"key": "a", "value": "", "default": "x"}]}, "a default, which would be"),
     "type": ({"properties": [{"key": "a", "type": "text"}]}, "type text, which vCenter does not know"),
-    "keys without a document": ({"restore_keys": ["a"]}, "restore_keys is given without restore_from"),
-    "overwrite without a document": ({"values": {"a": "x"}, "overwrite": False}, "given without restore_from"),
+    "keys without a document": ({"restore_keys": ["a"]}, "restore_keys requires restore_from"),
+    "overwrite without a document": ({"values": {"a": "x"}, "overwrite": False}, "requires restore_from"),
     "no document": ({"restore_from": {"a": 1}}, "not a document that vm_ovfenv_info has exported"),
-    "later document": ({"restore_from": {"version": 2}}, "has the version 2, and version 1 is supported"),
+    "later document": ({"restore_from": {"version": 2}}, "has version 2, but only version 1 is supported"),
     "document without options": ({"restore_from": {"version": 1, "enabled": False}}, "without vApp options"),
     "document that is damaged": (
         {"restore_from": {"version": 1, "enabled": True}},
-        "restore_from has no properties as a list",
+        "restore_from needs properties as a list",
     ),
     "document with a damaged entry": (
         {"restore_from": {"version": 1, "properties": [{"id": 5}]}},
@@ -409,7 +412,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     "control characters": ({"properties": [{"key": "a", "label": "b\0", "description": "c\r\n"}]}, "in its label"),
     "control characters in a key": ({"values": {"a\0": "x"}}, "control characters in its key"),
     "exact alone": ({"exact": True, "transport": ["iso"]}, "would remove every property"),
-    "disabled with values": ({"enabled": False, "values": {"a": "x"}}, "values is given with enabled=false"),
+    "disabled with values": ({"enabled": False, "values": {"a": "x"}}, "values cannot be combined with enabled=false"),
 }
 
 
@@ -459,9 +462,7 @@ def test_ip_allocation() -> None:
 
 
 def test_no_vapp_options() -> None:
-    assert "it has no vApp options (give enabled=true to add them)" in refusal(
-        None, values={"a": "x"}, unknown="create"
-    )
+    assert "it has no vApp options (set enabled=true to add them)" in refusal(None, values={"a": "x"}, unknown="create")
     assert changed(None, enabled=False).changes is False
     bare = changed(None, enabled=True)
     assert bare.changes
@@ -489,12 +490,12 @@ def test_ambiguous_key() -> None:
 
 def test_key_that_would_be_there_twice() -> None:
     wanted = [{"id": "ip0.VCSA", "class_id": "vami", "value": "x"}]
-    assert "property vami.ip0.VCSA would be there twice" in refusal(appliance(), unknown="create", properties=wanted)
+    assert "property vami.ip0.VCSA would exist twice" in refusal(appliance(), unknown="create", properties=wanted)
 
 
 def test_cautions() -> None:
     empty = changed(appliance(), values={"vami.ip0.VCSA": ""})
-    assert any("may refuse to power VM VM1 on: property vami.ip0.VCSA of type ip" in one for one in empty.cautions)
+    assert any("may refuse to power on VM VM1: property vami.ip0.VCSA of type ip" in one for one in empty.cautions)
     silent = changed(appliance(), values={"hostname": "new"}, transport=[])
     assert any("has no transport" in one for one in silent.cautions)
     assert changed(appliance(), values={"hostname": "new"}).cautions == []
@@ -578,7 +579,7 @@ def test_each_field_of_a_product_makes_it_another(field: str) -> None:
     document = vapp_export.document("VM1", DOCUMENT_OF, appliance())
     info = appliance()
     setattr(info.product[0], field, "other")
-    assert "and the document is of Appliance (force=true" in refusal(info, restore_from=document)
+    assert "and the document is for Appliance (force=true" in refusal(info, restore_from=document)
     assert changed(info, restore_from=document, force=True).changes
 
 
@@ -588,7 +589,7 @@ def test_password_that_is_not_user_configurable(as_default: bool) -> None:
     fixed = {"userConfigurable": False, "type": "password(8..)", "label": "Fixed"}
     info = appliance(prop(20, "fixed", **fixed))
     entry = {"key": "fixed", "label": "New", "user_configurable": False}
-    assert "an edit without its value may clear it" in refusal(info, properties=[entry])
+    assert "editing it without its value may clear it" in refusal(info, properties=[entry])
     given: dict[str, Any] = {"properties": [entry], "secret_values": {"fixed": SECRET}}
     assert "is not user-configurable" in refusal(info, **given)
     wanted = dataclasses.replace(request(**given, not_user_configurable="force"), fixed_as_default=as_default)

@@ -185,7 +185,7 @@ def test_secrets() -> None:
     }
     change = vapp_change.plan("VM1", None, request(restore_from=document, secret_values={"admin": SECRET}))
     assert change.not_restored == ["api_token", "license", "site"]
-    assert any("api_token, license, site. Give them in secret_values." in one for one in change.cautions)
+    assert any("api_token, license, site. Set them in secret_values." in one for one in change.cautions)
     added = {one.info.id: one.info.value for one in change.spec.property}
     assert added == {"admin": SECRET, "api_token": "", "empty_token": "", "hostname": "web", "license": "", "site": ""}
     kept = vapp_change.plan("VM1", with_secrets(), request(restore_from=document))
@@ -243,7 +243,7 @@ def test_another_version() -> None:
         product=[product(1, classId="vami", instanceId="VCSA", name="vCenter", fullVersion="7.0", vendor="V")]
     )
     with pytest.raises(
-        _errors.Refused, match=r"it has the product vCenter 7\.0, and the document is of vCenter 8\.0\.3"
+        _errors.Refused, match=r"it has the product vCenter 7\.0, and the document is for vCenter 8\.0\.3"
     ):
         vapp_change.plan("VM1", info, request(restore_from=document))
     forced = vapp_change.plan("VM1", info, request(restore_from=document, force=True))
@@ -278,9 +278,9 @@ def test_restore_of_what_is_not_user_configurable(before: str, as_default: bool)
     assert change.changed == change.added_fixed == change.values_written == ["a"]
     assert change.needs >= {vapp_change.STRUCTURE}
     assert change.delivered
-    assert any("as their defaults" in one and one.endswith("The guest gets the same.") for one in change.cautions) is (
-        as_default
-    )
+    assert any(
+        "as defaults" in one and one.endswith("The guest receives the same values.") for one in change.cautions
+    ) is (as_default)
     for again in ("fail", "force"):
         same = request(restore_from=document, not_user_configurable=again)
         assert not vapp_change.plan("VM1", change.after, same).changes

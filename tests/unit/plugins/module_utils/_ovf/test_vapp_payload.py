@@ -27,14 +27,14 @@ def test_masked(key: str | None, at: int) -> None:
     part = packed[at:][:6]
     masked = remove_values({"content": packed}, {part})["content"]
     assert masked != packed
-    with pytest.raises(ValueError, match="was changed on its way"):
+    with pytest.raises(ValueError, match="was changed in transit"):
         vapp_payload.unpack(masked, key)
-    with pytest.raises(ValueError, match="was changed on its way"):
+    with pytest.raises(ValueError, match="was changed in transit"):
         vapp_payload.unpack(remove_values({"content": packed}, {packed})["content"], key)
 
 
 def test_other_key() -> None:
     packed = vapp_payload.pack(CONTENT, vapp_payload.new_key())
     for key in (vapp_payload.new_key(), None):
-        with pytest.raises(ValueError, match="was changed on its way"):
+        with pytest.raises(ValueError, match="was changed in transit"):
             vapp_payload.unpack(packed, key)

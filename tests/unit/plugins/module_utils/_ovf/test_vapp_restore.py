@@ -78,7 +78,7 @@ def test_matched_by_uuids_then_by_name() -> None:
     assert "vapp_restore_match_name" in row(KEPT, other).reason
     assert row(KEPT, other, match_name=True).matched_by == "name"
     assert row(KEPT, vm(7), match_name=True).action == "not_found"
-    assert row(KEPT, None).reason == "no such VM is there"
+    assert row(KEPT, None).reason == "there is no such VM"
 
 
 @pytest.mark.parametrize("what", ["instance_uuid", "uuid", "name"])
@@ -217,7 +217,7 @@ def test_secrets_that_are_written_again() -> None:
     given = {"secrets": {uuid(1): {"admin": "given"}}, "update_secrets": True}
     assert row(KEPT, vm(1, appliance()), **given).action == "same"
     found = row(KEPT, vm(1, appliance()), overwrite=True, **given)
-    assert (found.action, found.reason) == ("overwrite", "secrets are written again")
+    assert (found.action, found.reason) == ("overwrite", "its secrets are written again")
     del given["update_secrets"]
     assert row(KEPT, vm(1, appliance()), overwrite=True, **given).action == "same"
 
@@ -253,13 +253,13 @@ def test_map_that_blanks() -> None:
 
 
 FAULTS: dict[str, dict[str, Any]] = {
-    "vapp_vms names web-2, which the backup does not have": {"vms": ("web-1", "web-2")},
+    "vapp_vms names web-2, which is not in the backup": {"vms": ("web-1", "web-2")},
     "vapp_restore_map names web-2": {"map": {"vms": {"web-2": {}}}},
     "vapp_restore_secrets names web-2": {"secrets": {"web-2": {}}},
     "vapp_restore_secrets has host for VM web-1": {"secrets": {"web-1": {"host": "given"}}},
-    "vapp_restore_secrets has no value of admin for VM web-1": {"secrets": {"web-1": {"admin": None}}},
-    "VM web-1: its backup has no property host of vapp_restore_map": {"map": {"vms": {"web-1": {"host": "x"}}}},
-    "VM web-1: property admin is a secret; give its value in": {"map": {"vms": {"web-1": {"admin": SECRET}}}},
+    "vapp_restore_secrets has no value for admin of VM web-1": {"secrets": {"web-1": {"admin": None}}},
+    "VM web-1: its backup does not have property host, which": {"map": {"vms": {"web-1": {"host": "x"}}}},
+    "VM web-1: property admin is a secret; set its value in": {"map": {"vms": {"web-1": {"admin": SECRET}}}},
     "VM web-1: property size in vapp_restore_map: the value is outside": {"map": {"vms": {"web-1": {"size": 256}}}},
     "VM web-1: property debug in vapp_restore_map: the value is a list": {"map": {"vms": {"web-1": {"debug": []}}}},
 }  # fmt: skip

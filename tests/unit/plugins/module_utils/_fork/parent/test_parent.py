@@ -94,7 +94,9 @@ def test_child_that_is_started_while_the_parent_is_busy(
     if force:
         assert bed.disable(force=True) is True
         return
-    with pytest.raises(_errors.Refused, match=r"VM golden is left as it is: 1 of its children run \(web-01\)") as error:
+    with pytest.raises(
+        _errors.Refused, match=r"VM golden is left unchanged: 1 of its children run \(web-01\)"
+    ) as error:
         bed.disable()
     assert bed.acts == BOTH[: BOTH.index(method) + 1]
     was_powered_off = method == "DisableForkParent_Task"
