@@ -664,8 +664,8 @@ def test_transports_that_are_gone_matter_at_the_next_boot(product: str, known: d
     [
         ((), "has vApp options and no transport, so"),
         (("[]",), "has vApp options and no transport, so"),
-        (("foo",), "only the transport foo, which vCenter does not know, so"),
-        (('["foo,bar"]', "Baz"), "only the transports foo, bar, Baz, which vCenter does not know, so"),
+        (("foo",), "only the transport foo, which vCenter does not support, so"),
+        (('["foo,bar"]', "Baz"), "only the transports foo, bar, Baz, which vCenter does not support, so"),
     ],
 )
 def test_foreign_transports_are_named_in_the_message(transports: tuple[str, ...], words: str) -> None:
