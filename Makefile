@@ -111,8 +111,10 @@ $(B)/live: Makefile
 	@for name in meta playbooks plugins roles tests; do ln -sfn $(CURDIR)/$$name $@/ansible_collections/vmfork/vsphere/$$name; done
 	@touch $@
 
-simulator: $(VENV)/.go ## build .build/vmforksim and .build/govc
-	cd $(SIMULATOR_MODULE) && CGO_ENABLED=0 go build -o $(B)/vmforksim . && CGO_ENABLED=0 go build -o $(B)/govc ./govc
+simulator: export CGO_ENABLED := 0
+simulator: $(VENV)/.go ## build .build/vmforksim, vmforksim-guest for its guests, and .build/govc
+	cd $(SIMULATOR_MODULE) && go build -o $(B)/vmforksim . && go build -o $(B)/vmforksim-guest ./guestprogram && \
+		go build -o $(B)/govc ./govc
 
 # --- The collection
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils import basic
+from pyVmomi import VmomiSupport
 
 from ansible_collections.vmfork.vsphere.plugins import modules
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 try:
     from ansible.module_utils.testing import patch_module_args
@@ -41,7 +41,9 @@ MODULES = {
     found.name: importlib.import_module(f"{modules.__name__}.{found.name}")
     for found in pkgutil.iter_modules(modules.__path__)
 }
-assert vim.VirtualMachine  # pyVmomi loads its types when they are first named
+for named in (VmomiSupport.ListManagedTypes, VmomiSupport.ListDataTypes, VmomiSupport.ListEnumTypes):
+    for name in named():
+        VmomiSupport.GetVmodlType(name)  # pyVmomi loads a type when it is first named
 gc.freeze()  # or each process would look through all that, and so copy it
 
 

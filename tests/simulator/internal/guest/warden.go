@@ -416,9 +416,23 @@ func programFor(kind Kind) string {
 	return programInGuest
 }
 
-// placeProgram puts this program into a directory: linked where it can be.
-func placeProgram(directory string) error {
+// smallProgram returns the program for guests: vmforksim-guest, where it lies
+// beside this one, or this one.
+func smallProgram() (string, error) {
 	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if small := self + "-guest"; exists(small) {
+		return small, nil
+	}
+	return self, nil
+}
+
+// placeProgram puts the program for guests into a directory: linked where it
+// can be.
+func placeProgram(directory string) error {
+	self, err := smallProgram()
 	if err != nil {
 		return err
 	}

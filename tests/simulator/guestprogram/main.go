@@ -1,0 +1,21 @@
+// SPDX-FileCopyrightText: vmfork.vsphere contributors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// Command vmforksim-guest is what the simulator runs for and in its guests.
+// vmforksim can do the same, but has the whole vSphere API to load first, and
+// a guest starts such programs all the time.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"vmforksim/internal/guest"
+)
+
+func main() {
+	if !guest.Main() {
+		fmt.Fprintln(os.Stderr, "vmforksim-guest: the simulator starts this program; vmforksim is the one to call")
+		os.Exit(2)
+	}
+}
