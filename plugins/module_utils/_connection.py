@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
 
 CALL_TIMEOUT = 120
 """Seconds without a byte after which a request counts as lost; longer than any wait we ask the server for."""
@@ -243,7 +242,7 @@ def reaching(server: Server, seconds: float) -> t.Iterator[None]:
         where += f" through the proxy {server.proxy_host} port {server.proxy_port or PROXY_PORT}"
     try:
         yield
-    except (_errors.Error, vmodl.MethodFault):
+    except _errors.Error:
         raise
     except ProxyFailed as error:
         raise _errors.ConnectionFailed(f"{where}: {error}. {error.remedy}") from error

@@ -5,11 +5,41 @@
 Private to the collection. Every exception's text is the sentence the user
 reads: what failed, on which VM, why, and what to do. Whatever is raised below
 the module is one of these; ``_module.run`` catches them in one place.
+
+.. code-block:: text
+
+    Error                               base of what is raised on purpose
+    ├── BadInput                        the task asks for something that cannot be right
+    ├── NotFound                        a named object is not there, or not visible
+    ├── Ambiguous                       a name fits several objects
+    ├── ConnectionFailed                the server cannot be reached
+    │   └── ConnectionLost              the connection broke during a call
+    │       └── Unanswered              … since the time was over (also a TimedOut)
+    ├── TimedOut                        the time of the task is over
+    │   └── NotEnded                    a request was accepted, and its task still runs
+    ├── LoginFailed                     vCenter refused the user name or password
+    │   └── GuestLoginFailed            the guest did
+    ├── MethodUnknown                   the server does not know a method
+    ├── Fault                           vSphere answered a call with a fault
+    ├── OperationFailed                 what was to be done failed, by a fault of a call or of a task as a rule
+    │   ├── _session.UnknownType        the answer has a type that pyVmomi does not know
+    │   └── operations.HostHidden       the ESXi host, or its certificate, is not shown to the user
+    ├── Refused                         we refuse to do harm
+    ├── GuestFailed                     something in the guest failed
+    └── VerdictFailed                   what was found out is to fail the task
+    Interrupted                         a signal came; a BaseException, so that no clean-up mistakes it for an error
+
+A fault takes one way. pyVmomi raises a ``vmodl.MethodFault``; the session (and
+the MOB's page reader) makes a :class:`Fault` of it; whoever knows what the call
+was for makes an :class:`OperationFailed` of that, by :func:`failure`. The fault
+of a task is a value of the task, and :func:`failure` takes it as well.
 """
 
 from __future__ import annotations
 
 import typing as t
+
+Trouble = t.TypeVar("Trouble", bound=BaseException)
 
 
 class Error(Exception):
@@ -67,11 +97,41 @@ class Interrupted(BaseException):
 
 
 class LoginFailed(Error):
-    """The server or the guest refused the user name or password."""
+    """The server refused the user name or password."""
+
+
+class GuestLoginFailed(LoginFailed):
+    """The guest refused the user name or password."""
 
 
 class MethodUnknown(Error):
     """The server does not know the method that was called."""
+
+
+class Fault(Error):
+    """vSphere answered a call with a fault.
+
+    :param cause: pyVmomi's ``vmodl.MethodFault``.
+    :param server: host name of the server that raised it.
+    """
+
+    def __init__(self, cause: t.Any, server: str) -> None:
+        super().__init__(sentence(f"{server} refused a request", fault_text(cause), fault_remedy(cause)))
+        self.cause = cause
+
+    @property
+    def fault(self) -> str:
+        """The fault's type name, for example ``InvalidState``."""
+        return fault_name(self.cause)
+
+    @property
+    def text(self) -> str:
+        """The fault's own text; see :func:`fault_text`."""
+        return fault_text(self.cause)
+
+    def is_a(self, *names: str) -> bool:
+        """Return whether the fault has one of these types, or a type derived from one."""
+        return any(kind.__name__.rpartition(".")[2] in names for kind in type(self.cause).__mro__)
 
 
 class OperationFailed(Error):
@@ -118,6 +178,7 @@ _REMEDIES = {
     "InsufficientResourcesFault": "Free memory or CPU on the VM's ESXi host.",
     "InvalidGuestLogin": "Check guest_username and guest_password.",
     "NoDiskSpace": "Free space on the datastore, or choose another one.",
+    "NoPermission": "Give the user a role with this privilege there.",
     "NotUserConfigurableProperty": (
         "Make the property user-configurable in a task of its own (user_configurable=true), then run again."
     ),
@@ -144,8 +205,7 @@ def fault_text(fault: t.Any) -> str:
         fault = inner
     name = fault_name(fault)
     if name == "NoPermission":
-        privilege = getattr(fault, "privilegeId", None) or "unknown"
-        return f"the user lacks the privilege {privilege} on {described(getattr(fault, 'object', None))}"
+        return _lacks(getattr(fault, "privilegeId", None) or "unknown", getattr(fault, "object", None))
     said = localized or getattr(fault, "msg", None) or ""
     messages = [m.message for m in getattr(fault, "faultMessage", None) or [] if getattr(m, "message", None)]
     parts = dict.fromkeys(" ".join(str(part).split()) for part in [said, *messages] if part)
@@ -158,13 +218,13 @@ def fault_text(fault: t.Any) -> str:
 def fault_remedy(fault: t.Any) -> str:
     """A sentence that says what to do about a fault, or an empty string."""
     name = fault_name(getattr(fault, "fault", None) or fault)
-    if name == "NoPermission":
-        return "Give the user a role with this privilege there."
     return _REMEDIES.get(name, "")
 
 
 def failure(what: str, fault: t.Any) -> OperationFailed:
     """The exception for a fault, or an error of ours, met while doing ``what`` ("Could not power on VM web-01")."""
+    if isinstance(fault, Fault):
+        fault = fault.cause
     if isinstance(fault, Error):
         known = fault if isinstance(fault, OperationFailed) else OperationFailed("")
         return OperationFailed(sentence(what, fault.sentence.rstrip(".")), known.fault, known.task)
@@ -172,6 +232,20 @@ def failure(what: str, fault: t.Any) -> OperationFailed:
     return OperationFailed(
         sentence(what, fault_text(fault), fault_remedy(fault)), fault_name(real), getattr(real, "task", None)
     )
+
+
+def explained(what: str, trouble: Trouble) -> Trouble | OperationFailed:
+    """Return the fault of a call as the exception for ``what``; other exceptions say it themselves."""
+    return failure(what, trouble) if isinstance(trouble, Fault) else trouble
+
+
+def lacking(what: str, privilege: str, entity: t.Any) -> OperationFailed:
+    """Return the exception for what the server would refuse with ``NoPermission``."""
+    return OperationFailed(sentence(what, _lacks(privilege, entity), _REMEDIES["NoPermission"]), "NoPermission")
+
+
+def _lacks(privilege: str, entity: t.Any) -> str:
+    return f"the user lacks the privilege {privilege} on {described(entity)}"
 
 
 def sentence(what: str, why: str, remedy: str = "") -> str:

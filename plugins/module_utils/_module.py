@@ -187,10 +187,6 @@ def _run(
         # A loop or a thread may have met the end of its time before the signal was raised.
         sentence = budget.interruption.sentence if budget.interruption is not None else error.sentence
         module.fail_json(msg=sentence, **error.details)
-    except _vmomi.vmodl.MethodFault as fault:
-        module.fail_json(
-            msg=str(_errors.failure(f"{server.hostname} refused a request", fault)), exception=traceback.format_exc()
-        )
     except Exception as error:  # noqa: BLE001, whatever it is, the user gets a sentence
         module.fail_json(
             msg=f"Unexpected error ({type(error).__name__}). Please report it with the output of -vvv.",

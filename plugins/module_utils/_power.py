@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties, _tasks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
 def is_on(values: t.Mapping[str, t.Any]) -> bool:
@@ -91,7 +91,7 @@ def _has_reached(session: Session, deadline: Deadline, vm: t.Any, state: str) ->
     """As :func:`reaches`; not seen is not reached."""
     try:
         return reaches(session, deadline, vm, state)
-    except (_errors.Error, vmodl.MethodFault):
+    except _errors.Error:
         return False
 
 
@@ -107,15 +107,13 @@ def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> Non
         session.call(vm.ShutdownGuest)
     except _errors.ConnectionLost as lost:
         try:
-            with contextlib.suppress(vmodl.MethodFault):  # as a guest answers that is on its way down
+            with contextlib.suppress(_errors.Fault):  # as a guest answers that is on its way down
                 session.call(vm.ShutdownGuest)
         except _errors.TimedOut as late:
             raise lost from late  # nothing was sent this time, and the guest may have got the first request
-    except vmodl.MethodFault as fault:
+    except _errors.Fault as fault:
         raise _errors.OperationFailed(
-            _errors.sentence(what, _errors.fault_text(fault), remedy),
-            fault=_errors.fault_name(fault),
-            task=getattr(fault, "task", None),
+            _errors.sentence(what, fault.text, remedy), fault.fault, getattr(fault.cause, "task", None)
         ) from fault
     if not reaches(session, deadline, vm, "poweredOff"):
         why = f"it was not off within {deadline.seconds:g} seconds"

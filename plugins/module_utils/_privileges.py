@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 NEEDS: dict[str, dict[str, str]] = {
     # "Required Privileges" in the vSphere API reference, and "Reconfigure privilege" of VirtualMachineConfigSpec.
@@ -95,8 +94,7 @@ def refusals(session: Session, runs: t.Mapping[t.Any, t.Sequence[Step]]) -> dict
         for step in steps:
             for privilege, objects in step.needs:
                 if all((privilege, one) in lacking for one in objects):
-                    fault = vim.fault.NoPermission(object=objects[0], privilegeId=privilege)
-                    result.setdefault(key, _errors.failure(step.what, fault))
+                    result.setdefault(key, _errors.lacking(step.what, privilege, objects[0]))
     return result
 
 
@@ -113,7 +111,7 @@ def _lacking(session: Session, needs: t.Sequence[tuple[str, tuple[t.Any, ...]]])
 
     try:
         answer = session.ask(ask)
-    except (vmodl.MethodFault, UnknownType):
+    except (_errors.Fault, UnknownType):
         return set()  # who may not ask, or asks a server that cannot tell, learns it in the run
     return {
         (one.privId, of_object.entity)

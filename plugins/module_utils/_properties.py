@@ -50,7 +50,7 @@ def _scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) ->
     view = session.call_once(create, container=root, type=[kind], recursive=True)
     result = _retrieve(session, [_view_spec(view)], [_property_spec(kind, paths)])
     # It dies with the session anyway; what was read must not be lost over it.
-    with contextlib.suppress(vmodl.MethodFault, _errors.Error):
+    with contextlib.suppress(_errors.Error):
         session.call_once(view.DestroyView)
     return result
 
@@ -151,11 +151,12 @@ class Watch:
         if (new or old) and self._is_open():
             try:
                 self._lose(self._session.call_once(self._view.ModifyListView, add=new or None, remove=old or None))
-            except vmodl.fault.ManagedObjectNotFound as fault:
-                self._close()
-                self._lose_missing(fault)
-            except vmodl.MethodFault as fault:
-                self._outlive(fault, self._login)
+            except _errors.Fault as fault:
+                if fault.is_a("ManagedObjectNotFound"):
+                    self._close()
+                    self._lose_missing(fault)
+                else:
+                    self._outlive(fault, self._login)
             except _errors.ConnectionLost:
                 self._forget()
             except BaseException:  # a signal, for example
@@ -188,7 +189,7 @@ class Watch:
             # The first answer shows every object there is, so without any there is nothing to wait for.
             options = _collector().WaitOptions(maxWaitSeconds=0 if is_first else longest)
             update = self._session.call_once(self._own_collector.WaitForUpdatesEx, self._version, options)
-        except vmodl.MethodFault as fault:
+        except _errors.Fault as fault:
             self._outlive(fault, login)
             return []
         except _errors.ConnectionLost:
@@ -235,7 +236,7 @@ class Watch:
                 self._gone[one] = None
             self._unseen.discard(one)
 
-    def _lose_missing(self, fault: t.Any = None) -> None:
+    def _lose_missing(self, fault: _errors.Fault | None = None) -> None:
         """Ask which objects are gone.
 
         :param fault: raised when none of them is.
@@ -248,12 +249,12 @@ class Watch:
             raise fault
         self._lose(missing)
 
-    def _outlive(self, fault: t.Any, login: int) -> None:
+    def _outlive(self, fault: _errors.Fault, login: int) -> None:
         """Raise a fault unless it comes of the session's end; the view and the filter died with the session then.
 
         :param login: the session's :attr:`logins` before the call.
         """
-        if isinstance(fault, vim.fault.NotAuthenticated):
+        if fault.is_a("NotAuthenticated"):
             self._session.renew(login)
         elif login == self._session.logins:
             raise fault
@@ -266,7 +267,9 @@ class Watch:
         create = content.viewManager.CreateListView
         try:
             view = self._session.call_once(create, obj=list(self._objects))
-        except vmodl.fault.ManagedObjectNotFound as fault:
+        except _errors.Fault as fault:
+            if not fault.is_a("ManagedObjectNotFound"):
+                raise
             self._lose_missing(fault)
             view = self._session.call_once(create, obj=list(self._objects))
         collector = self._session.call_once(content.propertyCollector.CreatePropertyCollector)
@@ -287,7 +290,7 @@ class Watch:
         budget = self._session.budget
         if self._is_open() and budget.signal is None:
             # They die with the session anyway; what the task has found out must not be lost over them, nor to a signal.
-            with contextlib.suppress(vmodl.MethodFault, _errors.Error), budget.hold():
+            with contextlib.suppress(_errors.Error), budget.hold():
                 self._session.call_once(self._own_collector.Destroy)
                 self._session.call_once(self._view.DestroyView)
         self._forget()
@@ -326,7 +329,9 @@ def _retrieve_existing(session: Session, objects: list[t.Any], properties: list[
     """As :func:`_retrieve`, without the objects that are gone, even if the server refuses a whole request for one."""
     try:
         return session.ask(_retrieve, session, objects, properties)
-    except vmodl.fault.ManagedObjectNotFound:
+    except _errors.Fault as fault:
+        if not fault.is_a("ManagedObjectNotFound"):
+            raise
         result: dict[t.Any, Values] = {}
         if len(objects) > 1:
             for one in objects:

@@ -169,12 +169,15 @@ class Session:
         When the server has dropped the session we log in again, once in the
         session's life, and repeat the call, which was not carried out.
 
+        :raises _errors.Fault: the server answered with a fault.
         :raises _errors.ConnectionLost: no answer came; the request may have been carried out.
         """
         logins = self.logins
         try:
             return self.call_once(method, *args, **kwargs)
-        except vim.fault.NotAuthenticated:
+        except _errors.Fault as fault:
+            if not fault.is_a("NotAuthenticated"):
+                raise
             self.renew(logins)
             return self.call_once(method, *args, **kwargs)
 
@@ -216,6 +219,8 @@ class Session:
         try:
             with self.budget.call():
                 return method(*args, **kwargs)
+        except vmodl.MethodFault as fault:
+            raise _errors.Fault(fault, self.server.hostname) from fault
         except (OSError, http.client.HTTPException, expat.ExpatError) as error:
             raise self.failed(error) from error
         except UnicodeEncodeError as error:
@@ -263,6 +268,8 @@ class Session:
         with reaching(self.server, seconds), self.budget.call():
             try:
                 yield
+            except vmodl.MethodFault as fault:
+                raise _errors.Fault(fault, self.server.hostname) from fault
             except http.client.HTTPException as error:
                 status = re.match(r"(50[23])\b", str(error))  # so pyVmomi reports what is no answer of vSphere
                 if status:
@@ -274,15 +281,12 @@ class Session:
         try:
             with self.budget.hold(), self._reaching():
                 self.key = self.content.sessionManager.Login(server.username, server.password).key
-        except vim.fault.InvalidLogin:
-            raise _errors.LoginFailed(
-                f"{server.hostname} refused the login of {server.username}: wrong user name or password. "
-                "Check username and password."
-            ) from None
-        except vmodl.MethodFault as fault:
-            raise _errors.LoginFailed(
-                f"{server.hostname} refused the login of {server.username}: {_errors.fault_text(fault)}."
-            ) from fault
+        except _errors.Fault as fault:
+            what = f"{server.hostname} refused the login of {server.username}"
+            if fault.is_a("InvalidLogin"):
+                why, remedy = "wrong user name or password", "Check username and password."
+                raise _errors.LoginFailed(_errors.sentence(what, why, remedy)) from None
+            raise _errors.LoginFailed(_errors.sentence(what, fault.text)) from fault
         self.logins += 1
 
 

@@ -15,7 +15,7 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 PATHS = ("info.state", "info.error", "info.result")
 """What must be watched on a task to know how it ended."""
@@ -101,7 +101,7 @@ def stand_by(session: Session, deadline: Deadline, errors: t.Iterable[_errors.Op
     moment = Deadline(min(pause(attempt), deadline.remaining))
     running = in_the_way(session, errors)
     if running:
-        with contextlib.suppress(_errors.Error, vmodl.MethodFault):  # the next attempt will say what is wrong
+        with contextlib.suppress(_errors.Error):  # the next attempt will say what is wrong
             _await_end(session, deadline, running)
             return
     moment.rest()
@@ -112,7 +112,7 @@ def in_the_way(session: Session, errors: t.Iterable[_errors.OperationFailed]) ->
     tasks = {error.task for error in errors} - {None}
     try:
         now = _properties.read(session, tasks, ["info.state"])
-    except (_errors.Error, vmodl.MethodFault):
+    except _errors.Error:
         return set()
     return {task for task, values in now.items() if is_running(values)}
 
@@ -167,7 +167,7 @@ def run_idempotent(
 def _run_once(session: Session, deadline: Deadline, what: str, submit: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
     try:
         task = session.call(submit, *args)
-    except vmodl.MethodFault as fault:
+    except _errors.Fault as fault:
         raise _errors.failure(what, fault) from fault
     try:
         return wait(session, deadline, what, task)
@@ -223,7 +223,7 @@ def _collect_once(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, J
             running[session.call(submit)] = key
         except _errors.ConnectionLost as trouble:  # it may be carried out
             results[key] = _errors.NotEnded(_errors.failure(what, trouble).sentence)
-        except (vmodl.MethodFault, _errors.Error) as trouble:
+        except _errors.Error as trouble:
             results[key] = _errors.failure(what, trouble)
     lost: Exception | None = None
     try:
@@ -239,7 +239,7 @@ def _collect_once(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, J
                     if end is not None and task in running:
                         key = running.pop(task)
                         results[key] = end.result if end.succeeded else failure(jobs[key][0], end)
-    except (vmodl.MethodFault, _errors.Error) as trouble:
+    except _errors.Error as trouble:
         lost = trouble
     for key in running.values():
         what = jobs[key][0]

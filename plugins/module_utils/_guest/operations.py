@@ -25,7 +25,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families imp
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STOP
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 READY_PATHS = ("runtime.powerState", "guest.toolsRunningStatus", "guest.guestOperationsReady")
 """What tells whether a guest takes operations."""
@@ -43,13 +43,13 @@ _DO_NOT_ANSWER = re.compile(r"vix error codes = \(3016,")
 """How vCenter says, in a SystemError, that VMware Tools does not answer a guest operation yet (vmware/vic#5915)."""
 
 
-def is_unavailable(fault: t.Any) -> bool:
+def is_unavailable(fault: _errors.Fault) -> bool:
     """Return whether a fault says that VMware Tools does not answer guest operations, for now or at all."""
-    if isinstance(fault, vim.fault.GuestOperationsUnavailable):
+    if fault.is_a("GuestOperationsUnavailable"):
         return True
-    if not isinstance(fault, vmodl.fault.SystemError):
+    if not fault.is_a("SystemError"):
         return False
-    return any(_DO_NOT_ANSWER.search(text or "") for text in (fault.reason, fault.msg))
+    return any(_DO_NOT_ANSWER.search(text or "") for text in (fault.cause.reason, fault.cause.msg))
 
 
 class Frozen(t.NamedTuple):
@@ -63,12 +63,8 @@ class HostHidden(_errors.OperationFailed):
     """vCenter does not show the user the ESXi host, or its certificate."""
 
 
-def not_reported() -> tuple[type[Exception], ...]:
-    """Return what is raised where a guest does not report its processes, or reports what cannot be read.
-
-    A function, since pyVmomi may be missing when this file is imported.
-    """
-    return vmodl.MethodFault, UnknownType
+NOT_REPORTED = (_errors.Fault, UnknownType)
+"""What is raised where a guest does not report its processes, or reports what cannot be read."""
 
 
 class Process(t.NamedTuple):
@@ -195,7 +191,7 @@ class Guest:
         if not self.family.is_windows:
             self.terminate(pid)
             return
-        with contextlib.suppress(vmodl.MethodFault, _errors.Error):
+        with contextlib.suppress(_errors.Error):
             self._session.call(
                 self._manager("fileManager").MakeDirectoryInGuest,
                 vm=self._vm,
@@ -302,10 +298,9 @@ class Guest:
             self._session.call(
                 self._manager("processManager").TerminateProcessInGuest, vm=self._vm, auth=self._auth, pid=pid
             )
-        except vim.fault.GuestProcessNotFound:
-            return
-        except (vmodl.MethodFault, _errors.Error):
-            self._start_as_root(f"kill {pid}")
+        except _errors.Error as error:
+            if not (isinstance(error, _errors.Fault) and error.is_a("GuestProcessNotFound")):
+                self._start_as_root(f"kill {pid}")
 
     def _start_as_root(self, command: str) -> bool:
         """Start a shell command by way of sudo; whether that could be done."""
@@ -314,7 +309,7 @@ class Guest:
         try:
             shell = self.family.shell
             self.start(shell, f"-c {shlex.quote(f'exec sudo -n {shell} -c {shlex.quote(command)}')}")
-        except (vmodl.MethodFault, _errors.Error):
+        except _errors.Error:
             return False
         return True
 
@@ -325,7 +320,7 @@ class Guest:
         """
         try:
             found = self._processes([pid])
-        except not_reported():
+        except NOT_REPORTED:
             return None  # a guest that has stopped answers nothing
         return next((process.exit_code for process in found if process.pid == pid and process.has_ended), None)
 
@@ -338,7 +333,7 @@ class Guest:
         ``None``: the guest knows of none. Never waits. A program that :meth:`start` has started is found for some
         minutes after its end.
 
-        :raises Exception: one of :func:`not_reported`, the guest does not say.
+        :raises Exception: one of :data:`NOT_REPORTED`, the guest does not say.
         """
         ours = [process for process in self._processes([]) if directory in process.command]
         runner_path = re.compile(re.escape(directory) + r"[/\\]runner\b")
@@ -348,14 +343,14 @@ class Guest:
     def reports_commands(self) -> bool:
         """Return whether the guest reports the command lines of its processes. Never waits.
 
-        :raises Exception: one of :func:`not_reported`, the guest does not say.
+        :raises Exception: one of :data:`NOT_REPORTED`, the guest does not say.
         """
         return any(process.command for process in self._processes([]))
 
     def has_other_runner(self, directory: str) -> bool:
         """Return whether a runner of another task works in the guest. Never waits.
 
-        :raises Exception: one of :func:`not_reported`, the guest does not say.
+        :raises Exception: one of :data:`NOT_REPORTED`, the guest does not say.
         """
         running = [process.command for process in self._processes([]) if not process.has_ended]
         return any(directory not in command and _RUNNER.search(command) for command in running)
@@ -391,15 +386,11 @@ class Guest:
         while True:
             try:
                 return self._session.call(method, **arguments)
-            except vim.fault.InvalidGuestLogin as fault:
-                raise _errors.LoginFailed(
-                    _errors.sentence(
-                        what,
-                        f"the guest refused the login of {self._login.username}",
-                        "Check guest_username and guest_password.",
-                    )
-                ) from fault
-            except vmodl.MethodFault as fault:
+            except _errors.Fault as fault:
+                if fault.is_a("InvalidGuestLogin"):
+                    why = f"the guest refused the login of {self._login.username}"
+                    remedy = "Check guest_username and guest_password."
+                    raise _errors.GuestLoginFailed(_errors.sentence(what, why, remedy)) from fault
                 if not is_unavailable(fault):
                     raise _errors.failure(what, fault) from fault
             self._deadline.check(

@@ -178,17 +178,17 @@ class MobCaller:
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
-    def _not_found(self, answer: _http.Answer, shown: page.Page, vm: t.Any, method: methods.Method) -> Exception:
+    def _not_found(self, answer: _http.Answer, shown: page.Page, vm: t.Any, method: methods.Method) -> _errors.Error:
         """What it is that is not there: the method, the VM or the MOB."""
         if _is_page(*self._get(vm)):
             return self._unknown(method)
         if _is_page(*self._get()):
             gone = f"The object '{vm._GetMoId()}' has already been deleted or has not been completely created"
-            return t.cast(Exception, vmodl.fault.ManagedObjectNotFound(obj=vm, msg=gone))
+            return self._as_error(vmodl.fault.ManagedObjectNotFound(obj=vm, msg=gone))
         self._mishap = self._mishap_of(answer, shown)
-        return t.cast(Exception, self._mishap)
+        return t.cast(_errors.Error, self._mishap)
 
-    def _unknown(self, method: methods.Method, fault: t.Any | None = None) -> _errors.MethodUnknown:
+    def _unknown(self, method: methods.Method, fault: _errors.Error | None = None) -> _errors.MethodUnknown:
         return soap.method_unknown(self._session, method, "in its Managed Object Browser", self._remedy, fault)
 
     def _mishap_of(self, answer: _http.Answer, shown: page.Page) -> _errors.Error | None:
@@ -239,12 +239,15 @@ class MobCaller:
             return self._session.object(vim.Task, shown.moid)
         raise self._raised(shown, method)
 
-    def _raised(self, shown: page.Page, method: methods.Method) -> Exception:
+    def _raised(self, shown: page.Page, method: methods.Method) -> _errors.Error:
         """The exception for what is shown instead of a task."""
         fault = self._fault(shown)
         return self._unknown(method, fault) if soap.is_unknown_method(self._session, fault) else fault
 
-    def _fault(self, shown: page.Page) -> Exception:
+    def _as_error(self, fault: t.Any) -> _errors.Fault:
+        return _errors.Fault(fault, self._server.hostname)
+
+    def _fault(self, shown: page.Page) -> _errors.Error:
         """What the server raised, as over SOAP."""
         kind = _type(shown.outcome or "")
         said = shown.value("msg", "localizedMessage")
@@ -264,7 +267,7 @@ class MobCaller:
                 fault.object = self._session.object(
                     known if issubclass(known, vim.ManagedEntity) else vim.ManagedEntity, refused[1]
                 )
-        return t.cast(Exception, fault)
+        return self._as_error(fault)
 
 
 def _path(vm: t.Any | None, method: methods.Method | None) -> str:

@@ -17,7 +17,7 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import VmomiSupport, vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import VmomiSupport, vim
 
 
 class SoapCaller:
@@ -35,7 +35,7 @@ class SoapCaller:
         info, values = described(method, arguments)
         try:
             return self._session.call(vm._GetStub().InvokeMethod, vm, info, values)
-        except vmodl.MethodFault as fault:
+        except _errors.Fault as fault:
             if is_unknown_method(self._session, fault):
                 raise method_unknown(self._session, method, "over SOAP", self._remedy, fault) from fault
             raise
@@ -60,7 +60,7 @@ def described(method: methods.Method, arguments: dict[str, t.Any]) -> tuple[t.An
 
 
 def method_unknown(
-    session: Session, method: methods.Method, where: str, remedy: str, fault: t.Any | None = None
+    session: Session, method: methods.Method, where: str, remedy: str, fault: _errors.Error | None = None
 ) -> _errors.MethodUnknown:
     """The sentence for a server that does not know a method.
 
@@ -69,7 +69,7 @@ def method_unknown(
     :param fault: what it answered.
     """
     unknown = f"{session.name} does not know the method {method.wire_name}"
-    said = "" if fault is None else f"It answered: {_errors.fault_text(fault)}."
+    said = f"It answered: {fault.text}." if isinstance(fault, _errors.Fault) else ""
     if session.api_version >= methods.GONE:
         why = f"{unknown}: {methods.VSPHERE} have it."
         remedy = "Instant Clone does this job here. Use api=instant_clone, or leave it out."
@@ -78,18 +78,20 @@ def method_unknown(
     return _errors.MethodUnknown(" ".join(part for part in (why, said, remedy) if part))
 
 
-def is_unknown_method(session: Session, fault: t.Any) -> bool:
-    """Whether a fault says that the server does not know the method.
+def is_unknown_method(session: Session, fault: _errors.Error) -> bool:
+    """Return whether a fault says that the server does not know the method.
 
     A vCenter says so in one of three ways, by its version; pyVmomi itself
     raises MethodNotFound when the connection speaks an older API version.
     NotSupported may also be about the VM, and is where the server should know the method.
     """
-    if isinstance(fault, vmodl.fault.NotSupported) and session.api_version >= methods.GONE:
+    if not isinstance(fault, _errors.Fault):
+        return False
+    if fault.is_a("NotSupported") and session.api_version >= methods.GONE:
         return True
-    if isinstance(fault, vmodl.fault.MethodNotFound):
+    if fault.is_a("MethodNotFound"):
         return True
-    return isinstance(fault, vmodl.RuntimeFault) and "Unable to resolve WSDL method name" in (fault.msg or "")
+    return fault.is_a("RuntimeFault") and "Unable to resolve WSDL method name" in (fault.cause.msg or "")
 
 
 def _method_info(method: methods.Method) -> t.Any:

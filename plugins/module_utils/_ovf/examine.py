@@ -41,7 +41,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, Extracted, GuestView, Iso
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 PATHS = (
     "config.forkConfigInfo",
@@ -328,19 +328,23 @@ def _extract(session: Session, deadline: Deadline, vm: t.Any) -> Extracted:
         return Extracted(error=TIME_OVER)
     try:
         text = session.ask(vm.ExtractOvfEnvironment)
-    except vim.fault.InvalidState:
-        return Extracted("not_running")
-    except vim.fault.NoPermission as fault:
-        return Extracted("no_permission", error=_errors.fault_text(fault))
-    except (vmodl.fault.NotSupported, vmodl.fault.MethodNotFound, vmodl.fault.InvalidRequest) as fault:
-        return Extracted("unsupported", error=_errors.fault_text(fault))
-    except vmodl.MethodFault as fault:
-        return Extracted("error", error=_errors.fault_text(fault))
+    except _errors.Fault as fault:
+        return _not_extracted(fault)
     except (UnknownType, _errors.ConnectionLost, _errors.TimedOut) as error:
         return Extracted("error", error=error.sentence.rstrip("."))
     if not text:
         return Extracted("empty")
     return Extracted("ok", document.parse(text), text)
+
+
+def _not_extracted(fault: _errors.Fault) -> Extracted:
+    if fault.is_a("InvalidState"):
+        return Extracted("not_running")
+    if fault.is_a("NoPermission"):
+        return Extracted("no_permission", error=fault.text)
+    if fault.is_a("NotSupported", "MethodNotFound", "InvalidRequest"):
+        return Extracted("unsupported", error=fault.text)
+    return Extracted("error", error=fault.text)
 
 
 def _iso(values: t.Mapping[str, t.Any]) -> Iso:

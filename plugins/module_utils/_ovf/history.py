@@ -20,7 +20,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import De
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import origin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import Event
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 EVENT_TYPES = (
     *origin.STARTING,
@@ -78,14 +78,14 @@ def read(
             without = [one for one in EVENT_TYPES if one != origin.RECONFIGURED]
             events = _events(session, deadline, root, begin, without, vms)
             unread.append("changes")
-    except vmodl.MethodFault as fault:
+    except _errors.Fault as fault:
         raise _errors.failure("Could not read the events of the VMs", fault) from fault
     of_vms: dict[str, list[Event]] = {}
     for one in sorted(events, key=lambda one: (one.time, one.key)):
         of_vms.setdefault(t.cast(str, one.vm), []).append(one)
     try:
         _add_tasks(session, deadline, of_vms)
-    except (vmodl.MethodFault, _errors.OperationFailed, _errors.TimedOut, _errors.ConnectionLost):
+    except (_errors.Fault, _errors.OperationFailed, _errors.TimedOut, _errors.ConnectionLost):
         unread.append("tasks")  # less is known then, but the events still stand
     return History(of_vms, tuple(unread))
 
@@ -151,7 +151,7 @@ def _read_all(
             deadline.check("Could not read the events of the VMs", "they were not read")
     finally:
         # A session may have but a few of them. What was read must not be lost over one that is gone.
-        with contextlib.suppress(vmodl.MethodFault, _errors.Error):
+        with contextlib.suppress(_errors.Error):
             session.call_once(collector.DestroyCollector)
     return result
 

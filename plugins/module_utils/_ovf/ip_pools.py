@@ -13,7 +13,6 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured, Property
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
 
 
 def read(session: Session, datacenter: t.Any) -> list[t.Any] | None:
@@ -26,7 +25,7 @@ def read(session: Session, datacenter: t.Any) -> list[t.Any] | None:
         return None
     try:
         return list(session.ask(manager.QueryIpPools, dc=datacenter) or [])
-    except (vmodl.MethodFault, UnknownType, _errors.ConnectionLost, _errors.TimedOut):
+    except (_errors.Fault, UnknownType, _errors.ConnectionLost, _errors.TimedOut):
         return None
 
 

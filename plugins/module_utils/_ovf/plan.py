@@ -13,7 +13,7 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory, _power
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _power
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, ip_pools
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import ISO, Property, in_words
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN
@@ -387,8 +387,10 @@ def check_errors(results: t.Sequence[t.Any], is_on: bool) -> list[t.Any]:
     :param is_on: whether the VM ran when that was asked, which is no obstacle: it will be off by then.
     """
     # Many a real obstacle derives from InvalidState: a vService's refusal, a missing key, a question.
-    running = (vim.fault.InvalidState, vim.fault.InvalidPowerState) if is_on else ()
-    return [error for result in results or [] for error in result.error or [] if error.__class__ not in running]
+    running = ("InvalidState", "InvalidPowerState") if is_on else ()
+    return [
+        error for result in results or [] for error in result.error or [] if _errors.fault_name(error) not in running
+    ]
 
 
 def maintenance(host: t.Mapping[str, t.Any], tasks: t.Iterable[t.Mapping[str, t.Any]]) -> str | None:

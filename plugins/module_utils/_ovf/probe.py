@@ -29,7 +29,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import documen
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 PATHS = (*families.PATHS, "guest.toolsRunningStatus")
 """Properties of a VM by which its guest is asked."""
@@ -224,8 +223,8 @@ def look(
         guest = operations.Guest(session, patience, vm, name, login, kind, otherwise="use guest_probe=exit_code")
         ask = _full if method == "full" else _exit_code
         return ask(guest, kind, vm._GetMoId(), login, what)
-    except (_errors.Error, vmodl.MethodFault) as trouble:
-        error = trouble if isinstance(trouble, _errors.Error) else _errors.failure(what, trouble)
+    except _errors.Error as trouble:
+        error = _errors.explained(what, trouble)
         state = _state(error)
         if state is None:
             raise error from trouble
@@ -245,9 +244,10 @@ _FAULTS = {
 
 def _state(error: _errors.Error) -> str | None:
     """The state that an error leaves a guest in; ``None``: it is not the guest's."""
+    if isinstance(error, _errors.GuestLoginFailed):
+        return "login_failed"
     if isinstance(error, _errors.LoginFailed):
-        # Logging in to vCenter again may fail too.
-        return "login_failed" if isinstance(error.__cause__, vim.fault.InvalidGuestLogin) else None
+        return None
     if isinstance(error, _errors.TimedOut):
         return "ops_not_ready"
     if isinstance(error, _errors.ConnectionFailed) and not isinstance(error, _errors.ConnectionLost):
@@ -272,7 +272,7 @@ def _full(guest: operations.Guest, kind: Family, moid: str, login: GuestLogin, w
         try:
             with guest.clean_up():
                 guest.remove_directory(directory)
-        except (_errors.Error, vmodl.MethodFault):
+        except _errors.Error:
             left = f"Remove the directory {directory} in the guest: it may contain the OVF environment."
     return replace(view, error=" ".join(filter(None, (view.error, left)))) if left else view
 
@@ -289,9 +289,7 @@ def _with_files(guest: operations.Guest, view: GuestView, directory: str, what: 
         said = guest.download(f"{directory}stderr", STDERR_LIMIT).decode(errors="replace").strip()
         return replace(view, stderr=said)
     except _errors.Error as error:
-        return replace(view, method="exit_code", error=error.sentence)
-    except vmodl.MethodFault as fault:
-        return replace(view, method="exit_code", error=_errors.failure(what, fault).sentence)
+        return replace(view, method="exit_code", error=_errors.explained(what, error).sentence)
 
 
 def _run(guest: operations.Guest, kind: Family, arguments: str, login: GuestLogin, what: str, method: str) -> GuestView:

@@ -23,7 +23,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, ip_pools, masking, plan
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 TRIES = 2
 """Power cycles; in the second one, while the VM is off, its vApp options are written once more (vic-product,
@@ -181,13 +181,13 @@ class RepairTarget:
     def _read(self, objects: t.Iterable[t.Any], paths: t.Sequence[str]) -> dict[t.Any, _properties.Values]:
         try:
             return _properties.read(self._session, objects, paths)
-        except vmodl.MethodFault as fault:
+        except _errors.Fault as fault:
             raise _errors.failure(f"Could not read what may prevent powering on VM {self.name} again", fault) from fault
 
     def _names_of_vcenter(self) -> set[str]:
         """Every name and address that this vCenter is known by: the one we use, and those that it tells itself."""
         found = _addresses_of(self._session.server.hostname)
-        with contextlib.suppress(vmodl.MethodFault):
+        with contextlib.suppress(_errors.Fault):
             told = self._session.ask(self._session.content.setting.QueryOptions, "VirtualCenter.")
             found.update(str(one.value) for one in told or [] if one.key in _NAMES_OF_VCENTER and one.value)
         return found
@@ -222,7 +222,7 @@ class RepairTarget:
             why = error.fault or error.sentence.rstrip(".")
             self._warn(f"vCenter could not be asked whether VM {self.name} can be powered on ({why}).")
             return
-        except vmodl.MethodFault as fault:
+        except _errors.Fault as fault:
             raise _errors.failure(f"Could not ask whether VM {self.name} can be powered on", fault) from fault
         errors = plan.check_errors(results, _power.is_on(values))
         if errors:
@@ -386,7 +386,7 @@ class RepairTarget:
         try:
             self._await_tools()
             self.after = self._examine(self._at_least(LOOK_SECONDS))
-        except (_errors.Error, vmodl.MethodFault) as trouble:
+        except _errors.Error as trouble:
             what = f"VM {self.name} was powered on through vCenter, but could not be examined again"
             raise _errors.failure(what, trouble) from trouble
 
@@ -451,7 +451,8 @@ def _is_others_work(trouble: Exception) -> bool:
 
 
 def _error(what: str, trouble: Exception) -> _errors.Error:
-    return trouble if isinstance(trouble, _errors.Error) else _errors.failure(what, trouble)
+    error = _errors.explained(what, trouble)
+    return error if isinstance(error, _errors.Error) else _errors.failure(what, error)
 
 
 def _why(trouble: Exception, now: _properties.Values) -> str:

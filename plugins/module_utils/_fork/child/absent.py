@@ -33,7 +33,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec im
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 Errors = dict[t.Any, _errors.Error]
 """VM → why it is not removed or detached."""
@@ -190,7 +190,7 @@ def _see_what_was_done(batch: _Batch, concerned: t.Mapping[t.Any, Result], error
     session, is_removal = batch.parent.session, batch.order.is_removal
     now: dict[t.Any, _properties.Values] | None = None
     has_ended = False
-    with contextlib.suppress(_errors.Error, vmodl.MethodFault), session.clean_up(SETTLE_SECONDS) as deadline:
+    with contextlib.suppress(_errors.Error), session.clean_up(SETTLE_SECONDS) as deadline:
         begun = [vm for vm in batch.begun if vm not in errors]
         has_ended = not begun or _tasks.await_recent(session, deadline, begun)
         now = _properties.read(session, concerned, ["runtime.powerState", identity.RECORD_PATH])
@@ -282,7 +282,7 @@ class _Batch:
                 _await_idle(self.parent.session, self.order, busy)
                 ready = self._judge(list(ready), errors)
                 busy = self._busy(ready)
-        except (_errors.Error, vmodl.MethodFault) as trouble:
+        except _errors.Error as trouble:
             for vm, name in left.items():
                 errors.setdefault(vm, _errors.failure(f"Could not look at child {name}", trouble))
             return {}
@@ -514,6 +514,6 @@ def _run(
                 vm: _errors.OperationFailed(error.sentence) if isinstance(error, _errors.NotEnded) else error
                 for vm, error in failed.items()
             }
-    except (_errors.Error, vmodl.MethodFault):
+    except _errors.Error:
         pass  # without a look the errors stand
     errors.update(failed)

@@ -31,7 +31,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transit
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import CreateRequest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 ADDRESS_SECONDS = 3
 """How long a child whose script has ended may take to have its address reported, unless the task says otherwise. VMware
@@ -114,10 +114,7 @@ class Executor:
             except _errors.Error as error:
                 if not isinstance(error, (_errors.ConnectionFailed, _errors.TimedOut)):  # then nothing can be sent
                     self._record_and_clear()
-                self._break_off(error.sentence)
-            except vmodl.MethodFault as fault:
-                self._record_and_clear()
-                self._break_off(_errors.failure("Could not watch the children", fault).sentence)
+                self._break_off(_errors.explained("Could not watch the children", error).sentence)
             except _errors.Interrupted as interruption:
                 self._close_up(watch, interruption)
                 self._break_off(interruption.sentence)
@@ -231,7 +228,7 @@ class Executor:
         child = self._children[name]
         try:
             there = existing.look(self._parent, self._deadline, {name: self._places.folder(child)}, {})[name]
-        except (vmodl.MethodFault, _errors.Error):
+        except _errors.Error:
             there = existing.ExistingVm(None, None)
         if there.found is None or there.verdict is None:
             self._tell(name, transitions.Failed(there.error or error.sentence, error.fault))
@@ -260,7 +257,7 @@ class Executor:
         if vm is None:
             try:
                 vm = self._find_created(name)
-            except (vmodl.MethodFault, _errors.Error) as trouble:
+            except _errors.Error as trouble:
                 sentence = _errors.sentence(f"Could not find child {name}", _clause(trouble), _MAY_BE_THERE)
                 self._tell(name, transitions.Failed(sentence, goes_on=True))
                 return
@@ -398,7 +395,7 @@ class Executor:
             self._tasks[self._session_call(child, request)] = name
         except _errors.ConnectionLost as error:
             self._look_after_lost_answer(name, request, error)
-        except (vmodl.MethodFault, _errors.Error) as trouble:
+        except _errors.Error as trouble:
             self._refused(name, request, _errors.failure(f"{request.value} {name}", trouble))
         self._present = None
 
@@ -414,7 +411,7 @@ class Executor:
     def _look_after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:
         try:
             self._after_lost_answer(name, request, error)
-        except (vmodl.MethodFault, _errors.Error) as trouble:
+        except _errors.Error as trouble:
             # That the time is over is why nobody could look, and not why the request has failed.
             why = error if isinstance(trouble, _errors.TimedOut) else trouble
             sentence = _errors.sentence(f"{request.value} {name}", _clause(why), _MAY_BE_DONE)
@@ -503,10 +500,8 @@ def creation(child: Child, placement: Placement) -> CreateRequest:
     )
 
 
-def _clause(trouble: Exception) -> str:
-    if isinstance(trouble, _errors.Error):
-        return trouble.sentence.rstrip(".")
-    return _errors.fault_text(trouble)
+def _clause(trouble: _errors.Error) -> str:
+    return trouble.text if isinstance(trouble, _errors.Fault) else trouble.sentence.rstrip(".")
 
 
 def _request_of(child: Child) -> Request:

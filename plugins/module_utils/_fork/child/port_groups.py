@@ -18,7 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 _PATHS = ("key", "name", "config.autoExpand", "config.distributedVirtualSwitch", "config.type")
 
@@ -167,7 +167,7 @@ def _free_ports(session: Session, port_groups: t.Mapping[str, _properties.Values
         criteria = vim.dvs.PortCriteria(portgroupKey=keys, inside=True, connected=False)
         try:
             ports = session.ask(switch.FetchDVPorts, criteria)
-        except (vmodl.MethodFault, UnknownType):
+        except (_errors.Fault, UnknownType):
             continue
         counted = Counter(one.portgroupKey for one in ports or [])
         result.update({key: counted[key] for key in keys})

@@ -32,7 +32,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
 
 MOST_DELTAS, MANY_DELTAS = 255, 100
 """Delta disks of a VM: the most there can be, and the most that vSphere does not warn of (KB 67186)."""
@@ -224,7 +223,7 @@ def _describe(parent: Parent, placement: Placement, results: t.Sequence[Result],
     try:
         with parent.session.clean_up():
             _read_facts(parent, placement, results, warn)
-    except (_errors.Error, vmodl.MethodFault):
+    except _errors.Error:
         for result in results:
             vm = result.child.vm if result.child is not None else None
             result.facts = {

@@ -25,7 +25,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts,
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 _OWN_PATHS = ("config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
 PATHS = (*dict.fromkeys((*facts.PATHS, *families.PATHS, *_OWN_PATHS)),)
@@ -176,14 +176,12 @@ def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[t.Callable[[], N
     changes: list[bool] = []
     try:
         yield lambda: changes.append(True)
-    except (_errors.Error, _errors.Interrupted, vmodl.MethodFault) as trouble:
-        error = trouble
-        if isinstance(error, vmodl.MethodFault):
-            error = _errors.failure(f"Could not watch VM {parent.name}", trouble)
-        is_lost = isinstance(trouble, (_errors.ConnectionFailed, _errors.Interrupted, vmodl.MethodFault))
+    except (_errors.Error, _errors.Interrupted) as trouble:
+        error = _errors.explained(f"Could not watch VM {parent.name}", trouble)
+        is_lost = isinstance(trouble, (_errors.ConnectionFailed, _errors.Interrupted, _errors.Fault))
         goes_on = is_lost or isinstance(trouble, _errors.NotEnded)
         is_changed = bool(changes)
-        with contextlib.suppress(_errors.Error, vmodl.MethodFault), parent.session.clean_up(SETTLE_SECONDS) as rest:
+        with contextlib.suppress(_errors.Error), parent.session.clean_up(SETTLE_SECONDS) as rest:
             patience = rest if isinstance(trouble, _errors.Interrupted) else deadline
             has_ended = is_lost and _tasks.await_recent(parent.session, patience, [parent.vm])
             parent.refresh()
@@ -209,7 +207,7 @@ def forget_scripts(parent: Parent, warn: t.Callable[[str], None]) -> bool:
     try:
         with parent.session.clean_up(FORGET_SECONDS) as deadline:
             _tasks.run_idempotent(parent.session, deadline, what, parent.vm.ReconfigVM_Task, spec)
-    except (_errors.Error, vmodl.MethodFault) as trouble:
+    except _errors.Error as trouble:
         warn(_errors.failure(_DOUBT.format(parent.name), trouble).sentence)
         return False
     return True

@@ -13,7 +13,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _ex
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vmodl
 
 KEY = guestinfo.PAYLOAD
 """Where they travel: ``<key>.0``, ``<key>.1`` …"""
@@ -68,6 +67,6 @@ class Payload:
                 if left:
                     spec = _extra_config.spec(dict.fromkeys(left, ""))
                     _tasks.run_idempotent(session, deadline, "Could not clear them", vm.ReconfigVM_Task, spec)
-            except (_errors.Error, vmodl.MethodFault) as trouble:
+            except _errors.Error as trouble:
                 where = f"the extraConfig of VM {self._parent.name}, where every user of its guest can read them"
                 warn(_errors.failure(f"Scripts may remain in {where} ({', '.join(left)})", trouble).sentence)

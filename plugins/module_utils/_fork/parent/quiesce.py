@@ -28,7 +28,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, operations, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
+from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 KEYS = runner.Keys(
     scripts=guestinfo.SCRIPTS,
@@ -192,8 +192,8 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
         trace = new_trace()
         _await_other(parent, deadline, plan, trace, warn)
     except BaseException as trouble:  # a signal may have ended the task
-        error = _as_error(parent, trouble)
-        with contextlib.suppress(_errors.Error, vmodl.MethodFault), parent.session.clean_up():
+        error = _errors.explained(f"Could not quiesce VM {parent.name}", trouble)
+        with contextlib.suppress(_errors.Error), parent.session.clean_up():
             parent.refresh()
             if guestinfo.is_recorded_by(_extra_config.mapping(parent.values), nonce):
                 forget_scripts(parent, warn)
@@ -285,13 +285,6 @@ def _has_these_scripts(parent: Parent, plan: Plan) -> bool:
     return parent.is_quiesced and plan.job is not None and recorded == plan.job.digest()
 
 
-def _as_error(parent: Parent, trouble: BaseException) -> BaseException:
-    """Return the fault of a call as an error; others are returned as they are."""
-    if isinstance(trouble, vmodl.MethodFault):
-        return _errors.failure(f"Could not quiesce VM {parent.name}", trouble)
-    return trouble
-
-
 def _run(
     parent: Parent, deadline: Deadline, plan: Plan, nonce: str, trace: GuestResult, warn: t.Callable[[str], None]
 ) -> None:
@@ -328,7 +321,7 @@ def _run(
         started = True  # unless the guest says that it was not; it is never started twice
         try:
             trace["pid"] = guest.start(*program)
-        except (_errors.Error, vmodl.MethodFault) as trouble:
+        except _errors.Error as trouble:
             started = isinstance(trouble, _errors.ConnectionLost)
             if not started:
                 raise
@@ -342,7 +335,7 @@ def _run(
         fate = _RunnerOutcome.TIDIED if isinstance(trouble, _RunnerEnded) else _RunnerOutcome.ENDED
         if started and (isinstance(trouble, _Unreadable) or not isinstance(trouble, _errors.GuestFailed)):
             fate = _end_runner(parent, guest, trace, None if isinstance(trouble, _Unreadable) else nonce)
-        if fate is _RunnerOutcome.FROZEN and isinstance(trouble, (_errors.Error, vmodl.MethodFault)):
+        if fate is _RunnerOutcome.FROZEN and isinstance(trouble, _errors.Error):
             return  # it came to the fork point at the last moment
         remark = ""
         # A runner that lives on must find what asks it to end, and if it does not heed that, its children their script.
@@ -355,7 +348,7 @@ def _run(
                 f" The runner in the guest ({which}) could not be ended and may bring the VM to the fork point later. "
                 "End it there, or power the VM off."
             )
-        error = _as_error(parent, trouble)
+        error = _errors.explained(f"Could not quiesce VM {parent.name}", trouble)
         if fate is _RunnerOutcome.UNKNOWN and isinstance(error, (_errors.Error, _errors.Interrupted)):
             error.details["changed"] = True  # the VM may stand still later
         if remark and isinstance(error, _errors.Error):
@@ -380,7 +373,7 @@ def _is_displaced(guest: Guest, trace: GuestResult) -> bool:
         return False
     try:
         return guest.has_other_runner(trace["directory"])
-    except (_errors.Error, vmodl.MethodFault):
+    except _errors.Error:
         return False  # it may stand still by now, which is looked for next
 
 
@@ -389,7 +382,7 @@ def _tidy(parent: Parent, plan: Plan, directory: str) -> str:
     try:
         with parent.session.clean_up(TIDY_SECONDS) as deadline:
             _guest(parent, deadline, plan).remove_directory(directory)
-    except (_errors.Error, vmodl.MethodFault) as trouble:
+    except _errors.Error as trouble:
         if getattr(trouble, "fault", "") != "FileNotFound":
             return f" The directory {directory} may be left in the guest, with the scripts in it. Remove it there."
     return ""
@@ -478,9 +471,9 @@ def _end_runner(parent: Parent, guest: Guest, trace: GuestResult, nonce: str | N
             return _RunnerOutcome.TIDIED
         except _errors.GuestFailed:
             return _RunnerOutcome.ENDED
-        except (_errors.Error, vmodl.MethodFault):
+        except _errors.Error:
             # A VM that stands still answers nothing, either.
-            with contextlib.suppress(_errors.Error, vmodl.MethodFault):
+            with contextlib.suppress(_errors.Error):
                 parent.refresh()
             return _RunnerOutcome.FROZEN if parent.is_quiesced else _RunnerOutcome.UNKNOWN
         return _RunnerOutcome.FROZEN
@@ -535,7 +528,7 @@ def _is_not_started(parent: Parent, guest: Guest, trace: GuestResult) -> bool:
     :raises _errors.GuestFailed: the runner ended.
     """
     if trace["pid"] is None:
-        with contextlib.suppress(*operations.not_reported()):
+        with contextlib.suppress(*operations.NOT_REPORTED):
             trace["pid"] = guest.find(trace["directory"])  # nobody else knows the directory's name
             return trace["pid"] is None and guest.reports_commands()
         return False

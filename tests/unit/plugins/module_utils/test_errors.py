@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from pyVmomi import vim, vmodl
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _errors, _session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import Server
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import operations
 
 
 @pytest.mark.parametrize(
@@ -73,3 +75,60 @@ def test_name_of_what_the_user_lacks_a_privilege_on(monkeypatch: pytest.MonkeyPa
     assert _errors.fault_text(fault).endswith("on VM vm-7")
     _errors.remember_name("vm-7", "web-01")
     assert _errors.fault_text(fault).endswith("on VM web-01 (vm-7)")
+
+
+@pytest.mark.parametrize(
+    ("cause", "names"),
+    [
+        (vim.fault.InvalidPowerState(), ("InvalidPowerState", "InvalidState", "VimFault", "MethodFault")),
+        (vim.fault.NotAuthenticated(), ("NotAuthenticated", "NoPermission")),
+        (vmodl.fault.MethodNotFound(), ("MethodNotFound", "InvalidRequest", "RuntimeFault")),
+    ],
+)
+def test_fault_is_of_its_type_and_of_those_that_it_derives_from(cause: Any, names: tuple[str, ...]) -> None:
+    fault = _errors.Fault(cause, "vcenter")
+    assert fault.fault == names[0]
+    assert all(fault.is_a("DuplicateName", name) for name in names)
+    assert not fault.is_a("DuplicateName")
+
+
+def test_fault_becomes_the_error_of_what_the_call_was_for() -> None:
+    """With its remedy, and without the words for a call of which nothing else is known."""
+    cause = vim.fault.TaskInProgress(msg="Busy.", task=vim.Task("task-1"))
+    fault = _errors.Fault(cause, "vcenter")
+    assert str(fault).startswith("vcenter refused a request: Busy (TaskInProgress). Wait until")
+    error = _errors.explained("Could not do it", fault)
+    assert isinstance(error, _errors.OperationFailed)
+    assert (str(error), error.fault, error.task) == (
+        str(_errors.failure("Could not do it", cause)),
+        "TaskInProgress",
+        cause.task,
+    )
+    other = _errors.NotFound("VM web was not found.")
+    assert _errors.explained("Could not do it", other) is other
+
+
+def test_missing_privilege_reads_as_the_fault_does() -> None:
+    vm = vim.VirtualMachine("vm-7")
+    fault = vim.fault.NoPermission(object=vm, privilegeId="VirtualMachine.Interact.PowerOn")
+    expected = _errors.failure("Could not do it", fault)
+    got = _errors.lacking("Could not do it", "VirtualMachine.Interact.PowerOn", vm)
+    assert (got.sentence, got.fault) == (expected.sentence, expected.fault)
+
+
+def drawn_tree() -> dict[str, str]:
+    """Exception → the one that it derives from, as drawn at the head of the file."""
+    parents: dict[str, str] = {}
+    above: list[str] = []
+    for branch, name in re.findall(r"^    ([│├└─ ]*)([\w.]+) {2,}", (_errors.__doc__ or "") + "  ", re.MULTILINE):
+        depth = len(branch) // 4
+        above[depth:] = [name.rpartition(".")[2]]
+        parents[above[-1]] = above[depth - 1] if depth else "Exception"
+    return parents
+
+
+def test_tree_at_the_head_of_the_file_is_the_tree() -> None:
+    elsewhere = (_session.UnknownType, operations.HostHidden)
+    kinds = [kind for kind in vars(_errors).values() if isinstance(kind, type) and issubclass(kind, BaseException)]
+    actual = {kind.__name__: kind.__bases__[0].__name__ for kind in (*kinds, *elsewhere)}
+    assert drawn_tree() == {**actual, "Interrupted": "Exception"}

@@ -72,8 +72,14 @@ def test_result(vcenter: FakeVCenter, run: Run, check_mode: bool) -> None:
             _errors.Refused("VM web is left unchanged.", changed=True, parent={"name": "golden"}),
             "VM web is left unchanged",
         ),
-        (vim.fault.NoPermission(privilegeId="X.Y"), "vcenter refused a request: the user lacks the privilege X.Y"),
-        (vmodl.fault.NotSupported(msg="No."), "vcenter refused a request: No (NotSupported)."),
+        (
+            _errors.Fault(vim.fault.NoPermission(privilegeId="X.Y"), "vcenter"),
+            "vcenter refused a request: the user lacks the privilege X.Y",
+        ),
+        (
+            _errors.Fault(vmodl.fault.NotSupported(msg="No."), "vcenter"),
+            "vcenter refused a request: No (NotSupported).",
+        ),
         (ValueError("a-value-of-the-guest"), "(ValueError)"),
         (KeyError("key"), "(KeyError)"),
     ],
@@ -104,7 +110,7 @@ def test_no_control_character_is_returned(run: Run, ending: str, monkeypatch: py
         task.warn(f"warned of {RAW}")
         endings = {
             "error": _errors.Refused(f"VM {RAW}", parent={"name": RAW, RAW: [RAW]}),
-            "fault": vmodl.fault.SystemError(msg=RAW),
+            "fault": _errors.Fault(vmodl.fault.SystemError(msg=RAW), "vcenter"),
             "interrupted": _errors.Interrupted(RAW, parent={"name": RAW}),
         }
         if ending in endings:

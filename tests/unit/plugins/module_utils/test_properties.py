@@ -77,7 +77,7 @@ def test_fault_about_an_object_that_is_not_watched(vcenter: FakeVCenter, monkeyp
     vcenter.refuse("CreateListView", NOT_FOUND)
     with _properties.Watch(session, PATHS) as watch:
         watch.add([vcenter.vm("web-01")])
-        with pytest.raises(vmodl.fault.ManagedObjectNotFound):
+        with pytest.raises(_errors.Fault, match="ManagedObjectNotFound"):
             watch.updates(5)
 
 

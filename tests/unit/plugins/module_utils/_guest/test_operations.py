@@ -92,7 +92,7 @@ def guest_that_answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> tuple[
 
     def call(_method: Any, **_arguments: Any) -> str:
         if left:
-            raise left.pop(0)
+            raise _errors.Fault(left.pop(0), "vcenter")
         return "/tmp/vmfork.1a2b"
 
     manager = SimpleNamespace(CreateTemporaryDirectoryInGuest=None)
@@ -218,14 +218,17 @@ def test_command_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.process_time() - began < 20
 
 
-@pytest.mark.parametrize("error", [vim.fault.GuestOperationsUnavailable(), UnknownType("pyVmomi does not know it.")])
+@pytest.mark.parametrize(
+    "error",
+    [_errors.Fault(vim.fault.GuestOperationsUnavailable(), "vcenter"), UnknownType("pyVmomi does not know it.")],
+)
 def test_process_list_that_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(**_given: Any) -> None:
         raise error
 
     guest = guest_with(monkeypatch, ListProcessesInGuest=fail)
     assert guest.exit_code(7) is None
-    with pytest.raises(operations.not_reported()):
+    with pytest.raises(operations.NOT_REPORTED):
         guest.find("/tmp/vmfork.1a2b")
 
 

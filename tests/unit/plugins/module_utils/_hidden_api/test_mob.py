@@ -261,7 +261,7 @@ def test_page_not_found(session: Server6, before: list[_http.Answer]) -> None:
     """There is no browser, no such VM, or no such method."""
     with pytest.raises(_errors.ConnectionFailed, match="is switched off or does not run"):
         enable(session, *before, *[NOT_FOUND] * 3)
-    with pytest.raises(vmodl.fault.ManagedObjectNotFound, match="'vm-12' has already been deleted"):
+    with pytest.raises(_errors.Fault, match="'vm-12' has already been deleted"):
         enable(session, *before, NOT_FOUND, NOT_FOUND, OBJECT)
     with pytest.raises(_errors.MethodUnknown, match="does not know the method EnableForkParent_Task"):
         enable(session, *before, NOT_FOUND, OBJECT)
@@ -276,7 +276,7 @@ def test_page_not_found(session: Server6, before: list[_http.Answer]) -> None:
 def test_vm_that_has_gone_does_not_end_the_session(session: Server6) -> None:
     session.answers = [FORM, NOT_FOUND, NOT_FOUND, OBJECT, answer(pages.task("task-1"))]
     caller = MobCaller(session)
-    with pytest.raises(vmodl.fault.ManagedObjectNotFound):
+    with pytest.raises(_errors.Fault, match="ManagedObjectNotFound"):
         caller.call(vim.VirtualMachine("vm-12"), methods.RETRIEVE_FORK_CHILDREN)
     assert caller.call(vim.VirtualMachine("vm-13"), methods.RETRIEVE_FORK_CHILDREN)._GetMoId() == "task-1"
 
@@ -335,7 +335,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("text", "said"), FAULTS)
 def test_fault(session: Server6, text: str, said: str) -> None:
-    with pytest.raises(vmodl.MethodFault) as raised:
+    with pytest.raises(_errors.Fault) as raised:
         enable(session, FORM, answer(text))
     assert str(_errors.failure("Could not", raised.value)).startswith(f"Could not: {said}.")
 
@@ -345,9 +345,10 @@ def test_fault(session: Server6, text: str, said: str) -> None:
 def test_fault_on_a_page_of_its_own(session: Server6, before: list[_http.Answer], status: int) -> None:
     """In answer to the form as well as to a request for it."""
     text = pages.fault_alone("ManagedObjectNotFound", ("msg", "string", '"vm-12 is gone."'))
-    with pytest.raises(vmodl.fault.ManagedObjectNotFound) as raised:
+    with pytest.raises(_errors.Fault) as raised:
         enable(session, *before, answer(text, status))
-    assert raised.value.msg == "vm-12 is gone."
+    assert raised.value.fault == "ManagedObjectNotFound"
+    assert raised.value.cause.msg == "vm-12 is gone."
     with pytest.raises(_errors.MethodUnknown):
         enable(session, *before, answer(pages.fault_alone("MethodNotFound"), status))
 
@@ -493,7 +494,7 @@ def test_what_is_not_supported_of_a_vm(session: Server6, way: str) -> None:
     stub = SoapSays(vmodl.fault.NotSupported(msg="The virtual machine has an independent disk."))
     caller = transport.caller(session, way)
     for number in (1, 2):
-        with pytest.raises(vmodl.fault.NotSupported, match="independent disk"):
+        with pytest.raises(_errors.Fault, match="independent disk"):
             caller.call(vim.VirtualMachine("vm-12", stub), methods.ENABLE_FORK_PARENT)
         assert (stub.calls, session.asked) == (number, [])
 
@@ -533,7 +534,7 @@ def test_newer_server_says_not_supported_of_a_method(version: str) -> None:
 @pytest.mark.parametrize("trouble", [vim.fault.InvalidPowerState(), OSError("gone")])
 def test_auto_leaves_other_trouble_alone(session: Server6, trouble: Exception) -> None:
     vm = vim.VirtualMachine("vm-12", SoapSays(trouble))
-    with pytest.raises((vim.fault.InvalidPowerState, _errors.ConnectionLost)):
+    with pytest.raises((_errors.Fault, _errors.ConnectionLost)):
         transport.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
     assert session.asked == []
 

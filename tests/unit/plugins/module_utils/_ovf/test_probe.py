@@ -285,17 +285,11 @@ def look(
     return probe.look(None, Deadline(5), vm, "web-03", login, method, known)  # type: ignore[arg-type]
 
 
-def login_failed() -> _errors.LoginFailed:
-    error = _errors.LoginFailed("The guest refused the login of jane.")
-    error.__cause__ = vim.fault.InvalidGuestLogin()
-    return error
-
-
 @pytest.mark.parametrize("method", ["exit_code", "full"])
 @pytest.mark.parametrize(
     ("trouble", "state"),
     [
-        (login_failed(), "login_failed"),
+        (_errors.GuestLoginFailed("The guest refused the login of jane."), "login_failed"),
         (_errors.TimedOut("The guest's agent did not answer within 60 seconds."), "ops_not_ready"),
         (_errors.ConnectionLost("The connection broke."), "error"),
         (_errors.GuestFailed("The VM is powered off."), "error"),
@@ -314,7 +308,7 @@ def login_failed() -> _errors.LoginFailed:
                 (vmodl.fault.SystemError(), "error"),
             ]
         ],
-        (vmodl.fault.ManagedObjectNotFound(), "error"),
+        (_errors.Fault(vmodl.fault.ManagedObjectNotFound(), "vcenter"), "error"),
     ],
 )
 def test_trouble_becomes_a_state(monkeypatch: pytest.MonkeyPatch, trouble: Exception, state: str, method: str) -> None:
@@ -384,7 +378,7 @@ def test_without_a_way_to_the_host_the_exit_code_counts(
 
 def test_fault_on_the_way_to_the_host_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as the refusal to read the host's certificate."""
-    guest = FakeGuest(download=vim.fault.NoPermission(privilegeId="System.Read"))
+    guest = FakeGuest(download=_errors.Fault(vim.fault.NoPermission(privilegeId="System.Read"), "vcenter"))
     view = look(monkeypatch, guest, "full")
     assert (view.state, view.method, view.bears_id) == ("xml", "exit_code", "own")
     assert re.fullmatch(
