@@ -17,6 +17,10 @@ options:
   _terms:
     description: Directory of the backup, absolute or relative to the current directory.
     required: true
+  documents:
+    description: Whether to read the files of the VMs. If not, C(documents) is empty.
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -40,13 +44,14 @@ import typing as t
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import INDEX, parsed
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import INDEX, parsed, wrong_index
 
 
-def read(directory: pathlib.Path) -> dict[str, t.Any]:
+def read(directory: pathlib.Path, documents: bool = True) -> dict[str, t.Any]:
     """Return the backup in a directory.
 
-    :raises AnsibleError: it has no index that can be read.
+    :param documents: whether to read more than the index.
+    :raises AnsibleError: it has no index that can be read, or one that vapp_backup has not written.
     """
     index = _json(directory / INDEX)
     if not isinstance(index, dict):
@@ -54,9 +59,10 @@ def read(directory: pathlib.Path) -> dict[str, t.Any]:
             f"There is no backup of vApp options in {directory}: {INDEX} cannot be used, {index}. Set "
             "vapp_backup_directory to the directory of the backup."
         )
-    listed = index.get("vms")
-    entries = listed if isinstance(listed, list) else []
-    files = [one["file"] for one in entries if isinstance(one, dict) and isinstance(one.get("file"), str)]
+    wrong = wrong_index(index)
+    if wrong:
+        raise AnsibleError(f"The backup of vApp options in {directory} cannot be used: {wrong}.")
+    files = [one["file"] for one in index["vms"]] if documents else []
     return {"index": index, "documents": {name: _document(directory, name) for name in files}}
 
 
@@ -81,4 +87,6 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[str], variables: dict[str, t.Any] | None = None, **kwargs: t.Any) -> list[t.Any]:
         """Return the backups."""
-        return [read(pathlib.Path(str(one)).expanduser()) for one in terms]
+        self.set_options(var_options=variables, direct=kwargs)
+        documents = self.get_option("documents")
+        return [read(pathlib.Path(str(one)).expanduser(), documents) for one in terms]

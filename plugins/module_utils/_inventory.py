@@ -48,7 +48,11 @@ class Selector:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which VMs: all that are named, by whatever means; when none is, all in a folder, a datacenter or everywhere."""
+    """Which VMs: all that are named, by whatever means; when none is, all in a folder, a datacenter or everywhere.
+
+    :param candidates: narrows such a scope to VMs whose name, instance UUID or BIOS UUID is one of these; ``None``: to
+        none.
+    """
 
     name: t.Sequence[str] = ()
     moid: t.Sequence[str] = ()
@@ -57,6 +61,7 @@ class Selection:
     use_instance_uuid: bool = False
     folder: str | None = None
     datacenter: str | None = None
+    candidates: t.Collection[str] | None = None
 
     @property
     def is_scope(self) -> bool:
@@ -154,7 +159,7 @@ def find_vms(
     :raises _errors.Ambiguous: a name fits several VMs.
     """
     if selection.is_scope:
-        return locate(session, names_below(session, _scope(session, selection)), paths, ["vAppConfig"])
+        return locate(session, _in_scope(session, selection), paths, ["vAppConfig"])
     candidates: dict[str, list[t.Any]] = {}
     have: Names = {}
     if selection.name:
@@ -181,6 +186,23 @@ def find_vms(
         _check_only(what, [found[vm] for vm in vms if vm in found])
     return list(found.values())
 
+
+def _in_scope(session: Session, selection: Selection) -> t.Collection[t.Any]:
+    """Return the VMs of a scope, or the candidates among them."""
+    scope = _scope(session, selection)
+    if selection.candidates is None:
+        return names_below(session, scope)
+    found = _properties.scan(session, scope, vim.VirtualMachine, ["name", *_UUIDS])
+    names = plain_names(found)
+    uuids = {one.lower() for one in selection.candidates}
+    return [
+        vm
+        for vm, values in found.items()
+        if names.get(vm) in selection.candidates or not uuids.isdisjoint(values.get(one, "").lower() for one in _UUIDS)
+    ]
+
+
+_UUIDS = ("config.instanceUuid", "config.uuid")
 
 Names = dict[t.Any, str]
 """VM → its plain name."""

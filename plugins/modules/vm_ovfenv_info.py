@@ -109,10 +109,19 @@ options:
       - Events are read from the oldest power-on of the VMs in question, so a large value by itself costs nothing.
     type: int
     default: 30
+  candidates:
+    description:
+      - Names, instance UUIDs and BIOS UUIDs. Of the VMs in the scope, only those with one of these are looked at.
+      - A value that no VM has is no error, and several VMs can have the same. So a playbook finds the VMs of a backup,
+        and reads no others.
+      - Cannot be used together with O(name), O(moid), O(uuid) or O(inventory_path).
+    type: list
+    elements: str
+    version_added: 0.2.0
   configured_before:
     description:
-      - Instance UUIDs of VMs that had vApp options in an earlier report. A listed VM that has none now is reported as
-        V(config_lost).
+      - Instance UUIDs of VMs that had vApp options in an earlier report or in a backup. A listed VM that has none now
+        is reported as V(config_lost).
     type: list
     elements: str
     default: []
@@ -221,7 +230,15 @@ ovfenv:
       description: Whether the name of the VM is one of O(expected_names). Null if that is not set.
       type: bool
     name_unique:
-      description: Whether no other VM with RV(ovfenv[].diagnosis.needs_power_cycle) has the same name.
+      description: >-
+        Whether no other VM with RV(ovfenv[].diagnosis.needs_power_cycle) or RV(ovfenv[].needs_power_on) has the same
+        name.
+      type: bool
+    needs_power_on:
+      description:
+        - Whether the VM is off, its name is one of O(expected_names), and its last run began without vCenter. A repair
+          whose power-on failed leaves such a VM.
+        - Events tell of that run, which began in the time of O(event_lookback).
       type: bool
     guests_entry:
       description: Position of the entry of O(guests) for the VM, starting at 0. Null if there is none.
@@ -526,10 +543,11 @@ summary:
     judged_without_guest_evidence: 3
 """
 
+import dataclasses
 import datetime
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, masking, vapp_export
@@ -549,8 +567,9 @@ def work(task: _module.Task, session: Session) -> _module.Result:
         logins=_logins(params),
         lookback=datetime.timedelta(days=params["event_lookback"]),
         listed_before={one.lower() for one in params["configured_before"]},
+        expected_names=params["expected_names"] or (),
     )
-    examined = examine.examine(session, session.deadline, _arguments.vms(params), questions)
+    examined = examine.examine(session, session.deadline, _selection(params), questions)
     seen = {each for one in examined for each in (one.found.name, one.found.moid)}
     unknown = ", ".join(sorted(questions.logins.keys() - seen))
     if unknown:
@@ -573,6 +592,20 @@ def work(task: _module.Task, session: Session) -> _module.Result:
     return {"changed": False, **result}
 
 
+def _selection(params: _arguments.Params) -> _inventory.Selection:
+    """Return which VMs are looked at.
+
+    :raises _errors.BadInput: candidates are given with VMs that are named.
+    """
+    selection = dataclasses.replace(_arguments.vms(params), candidates=params["candidates"])
+    if selection.candidates is not None and not selection.is_scope:
+        raise _errors.BadInput(
+            "candidates narrows a scope and cannot be used together with name, moid, uuid or inventory_path. Leave one "
+            "out."
+        )
+    return selection
+
+
 def _export(one: examine.Examined, params: _arguments.Params) -> dict[str, t.Any] | None:
     """Return all vApp options as a document, if they are asked for and could be read."""
     if not params["export"] or not one.evidence.config_read:
@@ -587,7 +620,7 @@ MOST_DAYS = 36500
 
 def check(params: _arguments.Params) -> None:
     """Refuse invalid options."""
-    _arguments.vms(params)
+    _selection(params)
     _mask(params)
     if not 1 <= params["event_lookback"] <= MOST_DAYS:
         raise _errors.BadInput(f"event_lookback is {params['event_lookback']} days. Give 1 to {MOST_DAYS}.")
@@ -638,6 +671,7 @@ SPEC: _arguments.Spec = {
     "include_raw_xml": {"type": "bool", "default": False},
     "export": {"type": "bool", "default": False},
     "event_lookback": {"type": "int", "default": 30},
+    "candidates": {"type": "list", "elements": "str"},
     "configured_before": {"type": "list", "elements": "str", "default": []},
     "expected_names": {"type": "list", "elements": "str"},
     "only": {"type": "list", "elements": "str", "choices": list(diagnosis.STATUSES)},

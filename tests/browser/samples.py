@@ -95,6 +95,7 @@ def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> d
         {"configured": usual, "guest": GuestView("xml", "exit_code", bears_id="other")},
         {"configured": usual, "guest": GuestView("xml", "full", document=Document("vcenter", vcenter_id="vm-7"))},
         {"configured": usual, "power_on": PowerOn(reason="instant_clone", cloned_from=""), "forked_from": ""},
+        {"configured": dataclasses.replace(usual, transports=()), "power_state": "poweredOff"},
     )  # fmt: skip
     evidence = Evidence(name, moid, **kinds[kind % len(kinds)])
     path = f"/DC0/vm/appliances/{name}"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -227,6 +228,52 @@ def test_copies_commands_that_mean_their_vm_whatever_its_name(
     }
 
 
+GONE = 18
+"""The kind of samples.entry() whose vApp options are gone."""
+
+
+def test_names_the_command_that_restores_exactly_what_is_gone_and_in_the_backup(
+    browser: Browser, tmp_path: Path
+) -> None:
+    names = ["mail-1", "it's {{ 6 * 7 }}, $(touch broken)", "twin", "twin", "not-in-the-backup"]
+    vms = [samples.entry(number, name, GONE) for number, name in enumerate(names)]
+    kept = samples.entry(10, "still-there", 3)
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    uuids = [vm["instance_uuid"].upper() for vm in vms[:-1]] + [kept["instance_uuid"]]
+    entries = [{"name": uuid, "file": f"{uuid}.json", "instance_uuid": uuid} for uuid in uuids]
+    (backup / "index.json").write_text(json.dumps({"version": 1, "vms": entries}))
+    summary = samples.result(1)["summary"] | {"total": len(vms) + 1}
+    path = make(
+        tmp_path, "gone.html", {"ovfenv": [*vms, kept], "summary": summary},
+        vapp_backup_directory="backup", vmfork_port="8989", vmfork_validate_certs=False,
+    )  # fmt: skip
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    shared = {
+        "vmfork_hostname": "vcenter.example.com", "vmfork_port": "8989", "vmfork_validate_certs": "False",
+        "vapp_backup_directory": str(backup),
+    }  # fmt: skip
+    confirmed = ["mail-1", "vm-1", "vm-2", "vm-3"]
+
+    def command(text: str) -> dict[str, str]:
+        program, playbook, flag, variables = shlex.split(text)
+        assert (program, playbook, flag) == ("ansible-playbook", "vmfork.vsphere.vapp_restore", "-e")
+        return dict(word.split("=", 1) for word in variables.split())
+
+    (all_of_them,) = page.locator("body > .command code").all_text_contents()
+    whole = command(all_of_them)
+    assert set(whole.pop("vapp_vms").split(",")) == set(uuids[:-1])
+    assert set(whole.pop("vapp_restore_confirm").split(",")) == {"mail-1", "vm-1", "vm-2", "vm-3"}
+    assert whole == shared
+    for number, one in enumerate(confirmed[:2]):
+        (text,) = page.locator(f"#vm-{number} code").all_text_contents()
+        assert command(text) == shared | {"vapp_vms": uuids[number], "vapp_restore_confirm": one}
+    assert page.locator("#vm-4 code, #vm-10 code").count() == 0
+    assert "vApp Options" in (page.locator("#vm-4 td").last.text_content() or "")
+    page.close()
+
+
 def test_offers_no_command_that_does_nothing(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     """The repair leaves alone what was delivered."""
     rows = open_page().locator("tbody tr")
@@ -322,7 +369,9 @@ def test_begins_with_what_a_manager_asks(open_page: Open, report: Path, listed: 
     page = open_page()
     quiet = ("nothing_to_deliver", "not_applicable")
     appliances = [vm for vm in listed.values() if vm["diagnosis"]["status"] not in quiet]
-    bad = levels(listed, "bad")
+    bad = [vm for vm in levels(listed, "bad") if vm["power_state"] == "poweredOn"]
+    stopped = len(levels(listed, "bad")) - len(bad)
+    assert stopped > 1
     earlier = {vm["instance_uuid"]: vm["status"] for vm in data_of(report.parent / "earlier.html")["vms"]}
     new = [vm for vm in bad if VERDICTS[earlier.get(vm["instance_uuid"], "delivered")]["level"] != "bad"]
     headline = page.get_by_role("heading", level=1).text_content() or ""
@@ -330,6 +379,7 @@ def test_begins_with_what_a_manager_asks(open_page: Open, report: Path, listed: 
     assert f"since {data_of(report.parent / 'earlier.html')['generated']}" in headline
     text = page.locator("body").text_content() or ""
     assert re.search(r"vCenter vcenter\.example\.com, all VMs, 20\d\d-\d\d-\d\d \d\d:\d\d UTC", text)
+    assert f"{stopped} more would start without their settings. " in text
     assert f"{len(levels(listed, 'unknown'))} were not judged: " in text
     assert re.search(r"\d+ because vCenter no longer has the events of the power-on", text)
 
@@ -345,7 +395,7 @@ def test_links_from_the_alert_to_the_rows_even_when_they_are_filtered_out(open_p
 
 def test_counts_by_product_and_by_host(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     page = open_page()
-    products = [vm["configured"]["products"] for vm in levels(listed, "bad")]
+    products = [vm["configured"]["products"] for vm in levels(listed, "bad") if vm["power_state"] == "poweredOn"]
     bad = sum(any(product["name"] == "Mail Gateway" for product in of_vm) for of_vm in products)
     lines = page.locator(".groups li").all_text_contents()
     assert any(re.match(rf"Mail Gateway: {bad} of \d+ without", line) for line in lines), (bad, lines)
@@ -353,7 +403,9 @@ def test_counts_by_product_and_by_host(open_page: Open, listed: dict[str, dict[s
 
 
 def test_csv_holds_the_rows_of_the_page_and_no_formulas(report: Path, listed: dict[str, dict[str, Any]]) -> None:
-    raw = report.with_suffix(".csv").read_bytes().decode()
+    encoded = report.with_suffix(".csv").read_bytes()
+    assert encoded.startswith(codecs.BOM_UTF8), "Excel takes the file for UTF-8"
+    raw = encoded.decode("utf-8-sig")
     assert raw.count("\r\n") >= len(listed)
     rows = list(csv.DictReader(io.StringIO(raw, newline="")))
     assert [row["moid"] for row in rows] == re.findall('<tr role="row" id="([^"]*)"', report.read_text())

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Show what the collection does, by the playbooks that users run, in two parts of less than a screen each.
+"""Show what the collection does, by the playbooks that users run, in three parts of less than a screen each.
 
-A VM is forked into eight, on two generations of vSphere; and an appliance that has lost its OVF environment gets it
-back. What is shown as a command is what is run.
+A VM is forked into eight, on two generations of vSphere; an appliance that has lost its OVF environment gets it back;
+and so does one that has lost its vApp options. What is shown as a command is what is run.
 
 It is a test, too: it fails, with the output of the command, when a step does not end as it is told here.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,17 @@ REPAIR = """\
 ansible-playbook vmfork.vsphere.ovfenv_repair -e ovfenv_guest_probe=exit_code \\
     -e ovfenv_vms=appliance-01 -e ovfenv_repair_confirm=appliance-01"""
 
+BACKUP_DIRECTORY = ".build/demo_backup"
+# Not shown: what a team does each night.
+BACKUP = f"ansible-playbook vmfork.vsphere.vapp_backup -e vapp_backup_directory={BACKUP_DIRECTORY}"
+OFF = "govc vm.power -off appliance-01"
+REGISTER = "govc vm.unregister appliance-01 && govc vm.register -host DC0_H0 appliance-01/appliance-01.vmx"
+# The simulated vCenter gives a VM that is registered again other UUIDs.
+RESTORE = f"""\
+ansible-playbook vmfork.vsphere.vapp_restore -e vapp_backup_directory={BACKUP_DIRECTORY} \
+-e vapp_restore_match_name=true -e vapp_restore_confirm=appliance-01"""
+POWER_ON_AGAIN = "govc vm.power -on appliance-01"
+
 NEW, OLD = ("-api-version", "8.0.3.0"), ("-api-version", "6.5")
 
 FIRST = "1. A running VM becomes eight, by Instant Clone in a vCenter 8.0 that is simulated on this machine:\n"
@@ -63,6 +75,7 @@ SECOND = """
 2. An appliance, imported into the vCenter 8.0, is started on its ESXi host directly.
    Its guest goes without its settings, since only vCenter tells them:
 """
+THIRD = "\n3. Its vApp options are backed up. Then the appliance is registered again, and has none:"
 END = """
 On your vCenter they are the same playbooks. The report changes nothing and needs no
 guest login; the two scripts of the fork are in playbooks/files:
@@ -170,8 +183,26 @@ def tell_of_a_loss(environment: dict[str, str], esxi: str) -> None:
     say(run(LOOK_AGAIN, environment), indent="  ")
 
 
+def tell_of_a_restore(environment: dict[str, str]) -> None:
+    """The third part, in six lines."""
+    shutil.rmtree(BACKUP_DIRECTORY, ignore_errors=True)
+    play(BACKUP, environment)
+    run(OFF, environment)
+    say(THIRD, f"$ {REGISTER}")
+    run(REGISTER, environment)
+    say(f"$ {RESTORE}")
+    restored = play(RESTORE, environment)
+    row = next((line for line in restored.table if line.split()[:3] == ["appliance-01", "restored", "name"]), "")
+    expect(bool(row), restored.output)
+    say(row, indent="  ")
+    run(POWER_ON_AGAIN, environment)
+    run(WAIT, environment)
+    say(f"$ {POWER_ON_AGAIN}; {LOOK_AGAIN}")
+    say(run(LOOK_AGAIN, environment), indent="  ")
+
+
 def main() -> int:
-    """Tell both parts, with simulators that are stopped whatever happens; 1 when one is not true."""
+    """Tell all parts, with simulators that are stopped whatever happens; 1 when one is not true."""
     # A request to end must not leave the simulator behind.
     signal.signal(signal.SIGTERM, lambda *_arguments: sys.exit(128 + signal.SIGTERM))
     try:
@@ -180,6 +211,7 @@ def main() -> int:
             with Simulator(*OLD) as old:
                 tell_of_a_fork(environment, {**os.environ, **old.environment, **OUTPUT})
             tell_of_a_loss(environment, urlsplit(new.esx_url).netloc)
+            tell_of_a_restore(environment)
         say(END.format(fork=FORK))
     except (DemoFailed, SimulatorError) as error:
         print(error, file=sys.stderr)

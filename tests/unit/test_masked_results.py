@@ -31,6 +31,7 @@ def vm(number: int, status: str) -> dict[str, Any]:
         "moid": f"vm-{900 + number}",
         "name_expected": number % 2 == 0,
         "name_unique": True,
+        "needs_power_on": status == "not_running" and number % 2 == 0,
         "guests_entry": number + 3 if number < 3 else None,
         "configured": {"enabled": status != "not_configured"},
         "diagnosis": {

@@ -358,7 +358,7 @@ ROWS: tuple[Row, ...] = (
     Row("2c", "config_lost", "vapp_config_gone",
         lambda e: not e.configured.enabled and e.listed_before and not _has_anothers(e) and not _injected(e),
         MEDIUM, ENABLE_VAPP,
-        "{name} had vApp options in an earlier report and has none now. "
+        "{name} had vApp options in an earlier report or in a backup and has none now. "
         "Restore them if they were not removed on purpose."),
     Row("3", "not_configured", "vapp_disabled",
         lambda e: not e.configured.enabled and not _has_anothers(e) and not _injected(e), HIGH, ENABLE_VAPP,
@@ -806,7 +806,7 @@ def _configured_statements(e: Evidence) -> t.Iterator[str]:
     if not e.configured.enabled:
         yield "configured: no vApp options"
         if e.listed_before:
-            yield "configured: an earlier report listed vApp options"
+            yield "configured: an earlier report or a backup has vApp options of it"
         return
     properties = e.configured.properties
     yield f"configured: {len(properties)} properties, transports: {', '.join(e.configured.transports) or 'none'}"

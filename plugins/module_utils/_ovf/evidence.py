@@ -96,7 +96,7 @@ class Evidence:
     :param document_of: managed object ID of another VM of this vCenter for whose network adapters the document in the
         guest was made: its parent, unless somebody copied it.
     :param rpc_denied: extraConfig restricts info-get in the guest.
-    :param listed_before: an earlier report had properties for this VM.
+    :param listed_before: an earlier report or a backup has vApp options of this VM.
     :param in_cluster: whether its ESXi host is in a cluster; ``None``: not known.
     :param ha_protected: whether vSphere HA protects it; ``None``: vSphere HA is off, or it is not known.
     :param customization_pending: a guest customization waits for the guest.

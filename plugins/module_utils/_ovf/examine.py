@@ -83,7 +83,8 @@ class Questions:
     :param login: the guest login of all VMs that have none of their own.
     :param logins: guest logins by the VM's name or managed object ID.
     :param lookback: how far back events are read.
-    :param listed_before: instance UUIDs of VMs that an earlier report showed with vApp options.
+    :param listed_before: instance UUIDs of VMs that an earlier report or a backup has with vApp options.
+    :param expected_names: VMs whose last run is looked at, too, if they are off.
     """
 
     forked_from: t.Callable[[t.Mapping[str, t.Any]], str | None]
@@ -94,16 +95,22 @@ class Questions:
     logins: t.Mapping[str, GuestLogin] = field(default_factory=dict)
     lookback: datetime.timedelta = datetime.timedelta(days=30)
     listed_before: t.Collection[str] = ()
+    expected_names: t.Collection[str] = ()
 
 
 @dataclass(frozen=True)
 class Examined:
-    """One VM, what is known of it, and the verdict."""
+    """One VM, what is known of it, and the verdict.
+
+    :ivar needs_power_on: whether it is off, ran without its OVF environment before, and has an expected name: what a
+        repair leaves whose power-on failed. A VM that ran with its OVF environment was switched off by somebody else.
+    """
 
     found: _inventory.Found
     host: str | None
     evidence: Evidence
     diagnosis: diagnosis.Diagnosis
+    needs_power_on: bool = False
 
 
 def choices(
@@ -116,13 +123,14 @@ def choices(
     :param expected_names: names to compare the VMs' names with; ``None``: none were given.
     :param logins: the names and managed object IDs for which a guest login was given.
     """
-    repairable = [diagnosis.needs_power_cycle(one.diagnosis) for one in examined]
+    repairable = [diagnosis.needs_power_cycle(one.diagnosis) or one.needs_power_on for one in examined]
     names = Counter(one.found.name for one, is_repairable in zip(examined, repairable, strict=True) if is_repairable)
     entries = {key: position for position, key in enumerate(logins)}
     return [
         {
             "name_expected": None if expected_names is None else one.found.name in expected_names,
             "name_unique": names[one.found.name] <= is_repairable,
+            "needs_power_on": one.needs_power_on,
             "guests_entry": entries.get(one.found.moid, entries.get(one.found.name)),
         }
         for one, is_repairable in zip(examined, repairable, strict=True)
@@ -142,7 +150,7 @@ def examine(
     details = _properties.read(session, [one.vm for one in interesting], detail_paths)
     found = [replace(one, values={**one.values, **details.get(one.vm, {})}) for one in found]
     by_uuid = {one.values.get("config.instanceUuid", "").lower(): one.moid for one in found}
-    power_ons = _power_ons(session, deadline, found, questions.lookback)
+    power_ons, lost_runs = _power_ons(session, deadline, found, questions)
 
     def ask(one: _inventory.Found) -> Evidence:
         known = _what_is_known(session, one, questions, by_uuid, power_ons)
@@ -153,10 +161,16 @@ def examine(
         evidence = list(pool.map(ask, found))
     evidence = _with_pools(session, found, _with_owners(session, found, evidence))
     result = [
-        Examined(one, hosts.get(one.values.get("runtime.host"), UNKNOWN_HOST).name, known, diagnosis.judge(known))
+        _examined(one, hosts.get(one.values.get("runtime.host"), UNKNOWN_HOST).name, known, lost_runs)
         for one, known in zip(found, evidence, strict=True)
     ]
     return sorted(result, key=lambda one: (one.found.name, one.found.moid))
+
+
+def _examined(one: _inventory.Found, host: str | None, known: Evidence, lost_runs: t.Collection[str]) -> Examined:
+    verdict = diagnosis.judge(known)
+    delivers = verdict.status == "not_running" and verdict.cause in ("powered_off", "no_ip_pool")
+    return Examined(one, host, known, verdict, needs_power_on=delivers and one.moid in lost_runs)
 
 
 def _what_is_known(
@@ -359,22 +373,34 @@ def _iso(values: t.Mapping[str, t.Any]) -> Iso:
 
 
 def _power_ons(
-    session: Session, deadline: Deadline, found: t.Sequence[_inventory.Found], lookback: datetime.timedelta
-) -> dict[str, origin.PowerOn]:
-    """Who powered on each running VM with vApp options, by managed object ID."""
+    session: Session, deadline: Deadline, found: t.Sequence[_inventory.Found], questions: Questions
+) -> tuple[dict[str, origin.PowerOn], set[str]]:
+    """Return who powered on each running VM with vApp options, by managed object ID, and VMs whose last run was without
+    an OVF environment.
+
+    Those are VMs that are off and have an expected name.
+    """
     running = [one for one in found if _power.is_on(one.values) and _has_vapp_options(one)]
-    if not running or not session.is_vcenter:
-        return {}
+    off = [
+        one
+        for one in found
+        if one.values.get("runtime.powerState") == "poweredOff"
+        and one.name in questions.expected_names
+        and _has_vapp_options(one)
+    ]
+    asked = [*running, *off]
+    if not asked or not session.is_vcenter:
+        return {}, set()
     boot_times = [when for one in running if (when := one.values.get("runtime.bootTime")) is not None]
-    begin = session.current_time() - lookback  # the controller's clock may be off
-    if len(boot_times) == len(running):
+    begin = session.current_time() - questions.lookback  # the controller's clock may be off
+    if len(boot_times) == len(asked):
         begin = max(begin, min(boot_times) - origin.NEAR)
     try:
-        read = history.read(session, deadline, _around(session, running), begin, {one.moid for one in running})
+        read = history.read(session, deadline, _around(session, asked), begin, {one.moid for one in asked})
     except (_errors.OperationFailed, _errors.TimedOut, _errors.ConnectionLost) as error:
         reason = "no_permission" if getattr(error, "fault", "") == "NoPermission" else "events_unreadable"
-        return {one.moid: origin.PowerOn(reason=reason) for one in running}
-    return {
+        return {one.moid: origin.PowerOn(reason=reason) for one in running}, set()
+    power_ons = {
         one.moid: origin.classify(
             read.events.get(one.moid, []),
             one.values.get("runtime.bootTime"),
@@ -384,6 +410,7 @@ def _power_ons(
         )
         for one in running
     }
+    return power_ons, {one.moid for one in off if origin.began_without_vcenter(read.events.get(one.moid, []))}
 
 
 def _around(session: Session, found: t.Sequence[_inventory.Found]) -> t.Any:

@@ -133,6 +133,20 @@ def classify(
     return PowerOn(reason=reason, reconfigured=reconfigured, unread=unread, read_since=read_since)
 
 
+def began_without_vcenter(events: t.Sequence[Event]) -> bool:
+    """Return whether the last run of a VM that is off began without vCenter, as far as its events show.
+
+    A power-on that failed is no run: it has a VmStartingEvent at most.
+    """
+    events = sorted(events, key=lambda one: (one.time, one.key))
+    ons = (*POWERED_ON, RESTARTED_BY_HA)
+    last = max((position for position, one in enumerate(events) if one.type in ons), default=-1)
+    run = last_power_on(events[: last + 1])
+    if not run:
+        return False
+    return _verdict(run, _tasks(run, events), None, tasks_read=True).origin in ("esxi_direct", "ha_restart")
+
+
 def last_power_on(events: t.Sequence[Event]) -> list[Event]:
     """Of one VM's events, oldest first, those that tell of its last power-on; none, when there was none.
 

@@ -320,6 +320,24 @@ def entries(text: str | Unusable | None) -> dict[str, dict[str, t.Any]]:
     return {one["file"]: one for one in vms}
 
 
+def wrong_index(index: t.Any) -> str:
+    """Return what is wrong with the index of a backup, as a clause; empty: nothing.
+
+    UUIDs that an entry lacks are added as ``None``.
+    """
+    if not isinstance(index, dict) or "version" not in index or not isinstance(index.get("vms"), list):
+        return "the index of the backup was not written by vapp_backup"
+    if index["version"] != VERSION:
+        there = f"{index['version']!s:.20}"
+        return f"the index of the backup has version {there}, but only version {VERSION} is supported"
+    for number, entry in enumerate(index["vms"]):
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(one), str) for one in ("name", "file")):
+            return f"entry {number + 1} of the index of the backup has no name and file"
+        entry.setdefault("instance_uuid", None)
+        entry.setdefault("uuid", None)
+    return ""
+
+
 # --- what may be shown ------------------------------------------------------------------------------------------------
 
 

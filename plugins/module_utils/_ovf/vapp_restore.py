@@ -122,7 +122,7 @@ def plan(
     :param documents: file of the index → its document, or a clause that says why it could not be read.
     :param vms: ``ovfenv`` as vm_ovfenv_info returns it with ``export: true``.
     """
-    result = Plan(faults=_wrong_index(index) or _masked(vms))
+    result = Plan(faults=list(filter(None, [vapp_backup.wrong_index(index)])) or _masked(vms))
     if result.faults:
         return result
     entries = index["vms"]
@@ -154,21 +154,6 @@ def plan(
     result.rows.sort(key=lambda row: (row.name.casefold(), row.inventory_path, row.file))
     _confirm(result, options)
     return result
-
-
-def _wrong_index(index: t.Any) -> list[str]:
-    """Return what is wrong with an index."""
-    if not isinstance(index, dict) or "version" not in index or not isinstance(index.get("vms"), list):
-        return ["the index of the backup was not written by vapp_backup"]
-    if index["version"] != vapp_backup.VERSION:
-        there = f"{index['version']!s:.20}"
-        return [f"the index of the backup has version {there}, but only version {vapp_backup.VERSION} is supported"]
-    for number, entry in enumerate(index["vms"]):
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(one), str) for one in ("name", "file")):
-            return [f"entry {number + 1} of the index of the backup has no name and file"]
-        entry.setdefault("instance_uuid", None)
-        entry.setdefault("uuid", None)
-    return []
 
 
 def _masked(vms: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:

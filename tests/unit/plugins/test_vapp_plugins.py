@@ -29,7 +29,7 @@ def written(directory: pathlib.Path, *documents: dict[str, Any]) -> str:
 
 
 def test_backup_is_read(tmp_path: pathlib.Path) -> None:
-    directory = written(tmp_path, KEPT, export(2, None), export(3, None), export(4, None))
+    written(tmp_path, KEPT, export(2, None), export(3, None), export(4, None))
     index = json.loads((tmp_path / "index.json").read_text())
     names = [one["file"] for one in index["vms"]]
     (tmp_path / names[1]).write_text("{")
@@ -37,7 +37,7 @@ def test_backup_is_read(tmp_path: pathlib.Path) -> None:
     index["vms"][3]["file"] = "../other.json"
     (tmp_path.parent / "other.json").write_text("{}")
     (tmp_path / "index.json").write_text(json.dumps(index))
-    (found,) = vapp_backup.LookupModule().run([directory])
+    found = vapp_backup.read(tmp_path)
     assert found["index"] == index
     assert found["documents"] == {
         names[0]: KEPT,
@@ -47,9 +47,23 @@ def test_backup_is_read(tmp_path: pathlib.Path) -> None:
     }
 
 
+def test_index_alone(tmp_path: pathlib.Path) -> None:
+    written(tmp_path, KEPT)
+    found = vapp_backup.read(tmp_path, documents=False)
+    assert [one["name"] for one in found["index"]["vms"]] == [KEPT["vm"]["name"]]
+    assert found["documents"] == {}
+
+
+@pytest.mark.parametrize("index", [{}, {"version": 2, "vms": []}, {"version": 1, "vms": [{"name": "web"}]}])
+def test_index_of_something_else(tmp_path: pathlib.Path, index: dict[str, Any]) -> None:
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with pytest.raises(AnsibleError, match=r"The backup of vApp options in .* cannot be used: .* index of the backup"):
+        vapp_backup.read(tmp_path)
+
+
 def test_no_backup(tmp_path: pathlib.Path) -> None:
     with pytest.raises(AnsibleError, match=r"There is no backup of vApp options in .*vapp_backup_directory"):
-        vapp_backup.LookupModule().run([str(tmp_path)])
+        vapp_backup.read(tmp_path)
 
 
 def decrypted(document: dict[str, Any], *passwords: str, **more: Any) -> dict[str, Any]:

@@ -272,6 +272,30 @@ def test_not_running() -> None:
     assert origin.classify(started("root"), None, "poweredOff") == origin.PowerOn(reason="not_running")
 
 
+SWITCHED_OFF = event(60, OFF, ADMIN, chain=8)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        pytest.param([*started("root"), SWITCHED_OFF], True, id="on its host"),
+        pytest.param(
+            [*started("root"), SWITCHED_OFF, event(90, "VmStartingEvent", ADMIN, chain=9)], True, id="then it failed"
+        ),
+        pytest.param([*started(""), event(5, HA, chain=9), SWITCHED_OFF], True, id="by HA"),
+        pytest.param([*started(ADMIN), task(-1), SWITCHED_OFF], False, id="by vCenter"),
+        pytest.param(
+            [*started("root", -HOUR, 5), *started(ADMIN), task(-1), SWITCHED_OFF], False, id="at last by vCenter"
+        ),
+        pytest.param([*started(""), SWITCHED_OFF], False, id="by nobody known"),
+        pytest.param([SWITCHED_OFF], False, id="not known"),
+        pytest.param([], False, id="never"),
+    ],
+)
+def test_last_run_of_a_vm_that_is_off(events: list[Event], expected: bool) -> None:
+    assert origin.began_without_vcenter(list(reversed(events))) is expected
+
+
 def test_suspended_is_judged_as_running() -> None:
     assert origin.classify(started("root"), BOOT, "suspended").origin == "esxi_direct"
 
