@@ -16,8 +16,9 @@ description:
   - Sets, blanks, resets, adds and removes properties, and sets the transports and the IP allocation.
   - Everything that is asked for is checked before anything is sent. If one thing is refused, nothing is changed, and
     the error lists everything that is wrong.
-  - The change is one reconfigure of the VM. If somebody else changes the VM between the read and the reconfigure,
-    vCenter refuses it, and the module reads the VM and compares again, so that the other change is not overwritten.
+  - The change is one reconfigure of the VM, or two where O(not_user_configurable=force) asks for it. If somebody else
+    changes the VM between the read and the reconfigure, vCenter refuses it, and the module reads the VM and compares
+    again, so that the other change is not overwritten.
   - The VM is never restarted. Use M(vmfork.vsphere.vm_ovfenv) for a power cycle through vCenter, which delivers the
     new values.
   - Works with a vCenter only. An ESXi host does not keep vApp options.
@@ -196,9 +197,9 @@ options:
       - What to do with a new value for a property that is not user-configurable, which vCenter refuses.
       - V(fail) makes the task fail. V(skip) leaves the value as it is and returns the key in RV(skipped).
         V(force) makes the property user-configurable and writes the value. If O(properties[].user_configurable) or
-        O(restore_from) has it as not user-configurable, it is removed and added with the value instead.
-      - If vCenter does not accept the value of such a property when it is added either, the value is written as its
-        default. The guest gets the same. A password is never written as a default, and the task fails.
+        O(restore_from) has it as not user-configurable, a second reconfigure makes it so again.
+      - If vCenter does not accept the value of such a property when it is added, the value is written as its default.
+        The guest gets the same. A password is never written as a default, and the task fails.
     type: str
     choices: [fail, force, skip]
     default: fail

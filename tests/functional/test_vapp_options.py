@@ -268,7 +268,10 @@ def test_restore_of_what_is_not_user_configurable(shared: Estate, accepted: str)
             given = {"restore_from": kept, "secret_values": {"admin": SECRET}, "not_user_configurable": "force"}
             done, again = ok(one, **given), ok(one, **given)
             assert (done["changed"], again["changed"]) == (True, False)
-            assert stored(one)["build"] == (("7", "1") if accepted == "accepted" else ("", "7"))
+            is_default = loss == "all" and accepted == "refused"
+            assert stored(one)["build"] == (("", "7") if is_default else ("7", "1"))
+            (build,) = [each for each in one.vm.config.vAppConfig.property if each.id == "build"]
+            assert build.userConfigurable is False
             one.power_on()
             assert 'oe:key="build" oe:value="7"' in (one.seen or "")
             one.power_off()
@@ -309,3 +312,181 @@ def test_export_and_restore(shared: Estate) -> None:
     assert json.dumps(export()) == json.dumps(kept)
     one.power_on()
     assert SECRET in (one.seen or "")
+
+
+HALF = "half of a character: \ud800"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"values": {"hostname": HALF}},
+        {"values": {HALF: "x"}},
+        {"secret_values": {"admin": f"{SECRET}\ud800"}, "update_secrets": "always"},
+        {"properties": [{"key": "hostname", "label": HALF}]},
+        {"properties": [{"key": "hostname", "type": "ip:\ud800"}]},
+    ],
+    ids=["value", "key", "secret", "label", "type"],
+)
+def test_half_of_a_character(shared: Estate, given: dict[str, Any]) -> None:
+    """YAML and JSON can have what UTF-8 cannot."""
+    one = appliance(shared, f"half-{len(str(given))}")
+    with shared.vcenter.calls() as calls:
+        refused = write(one, **given)
+    assert RECONFIGURE not in calls
+    assert refused["failed"]
+    assert "half of a surrogate pair" in refused.msg
+    assert SECRET not in refused.raw
+
+
+def test_template(shared: Estate) -> None:
+    one = appliance(shared, "template")
+    one.vm.MarkAsTemplate()
+    refused = write(one, values={"hostname": "new"})
+    assert refused["failed"]
+    assert refused.msg.startswith("Could not write the vApp options of VM template: ")
+    assert refused.msg.endswith("It is a template. Convert it to a VM, run again, and convert it back.")
+    assert not refused["changed"]
+
+
+@pytest.mark.flags("-vm", "1")
+def test_vm_in_a_vapp(own: Estate) -> None:
+    """Its own vApp options are written, and not those of the vApp."""
+    one = own.in_vapp("writers", "in-a-vapp")
+    one.offer(prop("hostname", "old"))
+    given: dict[str, Any] = {"values": {"hostname": "new"}, "transport": [GUESTINFO]}
+    checked, done, again = ok(one, check=True, **given), ok(one, **given), ok(one, **given)
+    assert [each["changed"] for each in (checked, done, again)] == [True, True, False]
+    assert checked["after"] == done["after"]
+    assert done["after"]["parent_vapps"] == ["writers"]
+    assert stored(one) == {"hostname": ("new", "")}
+    assert not one.vm.parentVApp.vAppConfig.property
+
+
+def test_busy_vm(shared: Estate) -> None:
+    """Something else is at work on the VM, twice."""
+    one = appliance(shared, "at-work")
+    shared.vcenter.fault(method=RECONFIGURE, at="task", fault="TaskInProgress", count=2)
+    assert ok(one, values={"hostname": "new"})["changed"]
+    assert stored(one)["hostname"] == ("new", "")
+
+
+def test_change_between_the_read_and_the_reconfigure(shared: Estate) -> None:
+    """vCenter refuses by the change version; what somebody else wrote stays, and is compared again."""
+    one = appliance(shared, "version")
+    shared.vcenter.fault(method=RECONFIGURE, at="call", delay_ms=2000, count=1)
+    with shared.vcenter.at_call(RECONFIGURE, one.set_property, "size", "9"), shared.vcenter.calls() as calls:
+        done = ok(one, values={"hostname": "new"})
+    assert calls[RECONFIGURE] == 3, "the first one is refused"
+    assert done["changed"]
+    assert (stored(one)["hostname"], stored(one)["size"]) == (("new", ""), ("9", "7"))
+
+
+def test_vm_that_is_deleted_meanwhile(shared: Estate) -> None:
+    one = appliance(shared, "deleted")
+
+    def destroy() -> None:
+        one.vm.Destroy_Task()
+
+    shared.vcenter.fault(method=RECONFIGURE, at="task", delay_ms=1500, count=1)
+    with shared.vcenter.at_call(RECONFIGURE, destroy):
+        result = write(one, secret_values={"admin": SECRET}, update_secrets="always")
+    assert result["failed"]
+    assert "left unchanged" not in result.msg
+    assert SECRET not in result.raw
+
+
+def test_many_properties(shared: Estate) -> None:
+    """One reconfigure, whatever their number."""
+    one = shared.appliance("many")
+    values = {f"class.key-{number}": f"value {number}" for number in range(500)}
+    with shared.vcenter.calls() as calls:
+        added = ok(one, unknown="create", values=values)
+        edited = ok(one, values=dict.fromkeys(values, "new"))
+    again = ok(one, values=dict.fromkeys(values, "new"))
+    assert [each["changed"] for each in (added, edited, again)] == [True, True, False]
+    assert calls[RECONFIGURE] == 2
+    assert len(stored(one)) == 501
+    assert stored(one)["class.key-499"] == ("new", "")
+
+
+def test_names(shared: Estate) -> None:
+    """An ID may have dots, and no white space; one property is named once."""
+    one = shared.appliance(
+        "names", prop("guestinfo.host.name", "old"), prop("x", "old", class_id="a.b", instance_id="c")
+    )
+    ok(one, values={"guestinfo.host.name": "new", "a.b.x.c": 7})
+    assert stored(one) == {"guestinfo.host.name": ("new", ""), "a.b.x.c": ("7", "")}
+    refused = write(one, unknown="create", values={"host name": "x", "host\tname": "x"})
+    assert refused.msg.count("white space") == 2
+    twice = [{"id": "x", "class_id": "a.b", "instance_id": "c", "value": "1"}, {"key": "a.b.x.c", "value": "2"}]
+    assert "a.b.x.c is given more than once" in write(one, properties=twice).msg
+    assert stored(one)["a.b.x.c"] == ("7", "")
+
+
+def test_exact_with_secrets(shared: Estate) -> None:
+    """The secret that is named stays as it is."""
+    one = appliance(shared, "exact")
+    done = ok(one, exact=True, secret_values={"admin": LATER}, values={"hostname": "old"})
+    assert (done["secrets_kept"], set(stored(one))) == (["admin"], {"admin", "hostname"})
+    done = ok(one, exact=True, secret_values={"admin": LATER})
+    assert (done["secrets_kept"], set(stored(one))) == (["admin"], {"admin"})
+    one.power_on()
+    assert SECRET in (one.seen or "")
+
+
+def fixed(place: Estate, name: str) -> Appliance:
+    made = prop("admin", SECRET, kind="password")
+    made.userConfigurable = False
+    place.vcenter.rule("vapp_fixed_value_added", "accepted")
+    try:
+        return place.appliance(name, prop("hostname", "old"), made)
+    finally:
+        place.vcenter.rule("vapp_fixed_value_added", "refused")
+
+
+FIXED: dict[str, Any] = {
+    "properties": [{"key": "admin", "user_configurable": False}],
+    "secret_values": {"admin": LATER},
+    "not_user_configurable": "force",
+    "update_secrets": "always",
+}
+
+
+def test_password_that_is_not_user_configurable(shared: Estate) -> None:
+    one = fixed(shared, "fixed-password")
+    with shared.vcenter.calls() as calls:
+        done = ok(one, **FIXED)
+    assert (done["changed"], done["secrets_written"], calls[RECONFIGURE]) == (True, ["admin"], 2)
+    assert done["before"]["properties"][1]["user_configurable"] is False
+    assert done["after"] == done["before"]
+    one.power_on()
+    assert LATER in (one.seen or "")
+
+
+def test_property_that_stays_user_configurable(shared: Estate) -> None:
+    """The second reconfigure fails: it is said, and the next run mends it."""
+    one = fixed(shared, "left-open")
+    shared.vcenter.fault(method=RECONFIGURE, at="task", fault="GenericVmConfigFault", after=1, count=1)
+    failed = write(one, **FIXED)
+    assert failed["failed"]
+    assert failed["changed"]
+    assert "The values were written before, and properties admin are user-configurable now. Run again." in failed.msg
+    assert LATER not in failed.raw
+    assert ok(one, **{**FIXED, "update_secrets": "on_create"})["changed"]
+    assert one.vm.config.vAppConfig.property[1].userConfigurable is False
+    one.power_on()
+    assert LATER in (one.seen or "")
+
+
+def test_value_that_is_refused_as_a_default_too(shared: Estate) -> None:
+    """There are two ways to add it, and no third."""
+    one = appliance(shared, "no-way")
+    added = {"key": "build", "value": "7", "user_configurable": False}
+    shared.vcenter.fault(method=RECONFIGURE, at="task", fault="NotUserConfigurableProperty", count=2)
+    with shared.vcenter.calls() as calls:
+        failed = write(one, unknown="create", properties=[added])
+    assert failed["failed"]
+    assert not failed["changed"]
+    assert calls[RECONFIGURE] == 2
+    assert "build" not in stored(one)

@@ -33,6 +33,9 @@ STRUCTURE = "ReconfigVM_Task vAppConfig"
 VALUES = "ReconfigVM_Task vAppConfig values"
 """What a change needs privileges for, as keys of :data:`_privileges.NEEDS`."""
 
+LARGEST_KEY = 2**31 - 1
+"""Integer keys are 32 bits wide."""
+
 _FIELDS = {
     "type": "type",
     "label": "label",
@@ -57,6 +60,8 @@ class Change:
     :ivar secrets_kept: keys of passwords that are there, and that nobody can compare.
     :ivar secrets_written: keys of secrets that are written.
     :ivar values_written: keys of properties whose own value or default changes.
+    :ivar opened: keys of properties that are user-configurable after this change, and are not to be: another change
+        makes them so (see :attr:`Request.closing`).
     :ivar added_fixed: keys of properties that are added with a value and are not user-configurable, without passwords.
     :ivar not_restored: keys of properties that are added without a secret that the document does not have.
     :ivar cautions: sentences about what may go wrong later.
@@ -72,6 +77,7 @@ class Change:
     secrets_kept: list[str] = field(default_factory=list)
     secrets_written: list[str] = field(default_factory=list)
     values_written: list[str] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
     added_fixed: list[str] = field(default_factory=list)
     not_restored: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
@@ -172,6 +178,13 @@ class _Planner:
         self._info = info
         self._old: list[t.Any] = list(info.property or []) if info is not None else []
         self._new = {one.key: one for one in self._old}
+        # There may be hundreds of properties, so none is looked for among all of them.
+        self._by_name: dict[str | Triple, list[t.Any]] = {}
+        for prop in self._old:
+            for name in (_key(prop), _parts(prop)):
+                self._by_name.setdefault(name, []).append(prop)
+        self._wanted_names = {_name(one) for one in request.properties}
+        self._sections = self._known_sections()
         self._operations: dict[str, list[t.Any]] = {"remove": [], "edit": [], "add": []}
         self._spec: dict[str, t.Any] = {}
         self._after: dict[str, t.Any] = {}
@@ -231,7 +244,7 @@ class _Planner:
         return after
 
     def _is_named(self, prop: t.Any) -> bool:
-        return any(_matches(prop, wanted) for wanted in self._request.properties)
+        return _key(prop) in self._wanted_names or _parts(prop) in self._wanted_names
 
     # --- properties -------------------------------------------------------------------------------------------------
 
@@ -239,7 +252,10 @@ class _Planner:
         """Compare the properties."""
         named: set[int] = set()
         for wanted in self._request.properties:
-            found = [one for one in self._old if _matches(one, wanted)]
+            found = self._by_name.get(_name(wanted), [])
+            if named.intersection(one.key for one in found):
+                self.faults.append(f"property {wanted.key} is given more than once, by its key and by its parts")
+                continue
             named.update(one.key for one in found)
             self.named += map(_key, found)
             if len(found) > 1:
@@ -281,7 +297,7 @@ class _Planner:
 
     def _add(self, wanted: WantedProperty) -> int:
         """Add a property; its integer key is returned, one that is not in use."""
-        parts = wanted.parts or parse_key(wanted.key, self._sections())
+        parts = wanted.parts or parse_key(wanted.key, self._sections)
         kind_text = wanted.type or ("password" if wanted.secret else "string")
         prop = vim.vApp.PropertyInfo(
             key=self._free_key(),
@@ -296,7 +312,8 @@ class _Planner:
             defaultValue="",
             value="",
         )
-        if any(_key(one) == full_key(parts) for one in self._new.values()):
+        twins = [one for one in self._by_name.get(full_key(parts), []) if one.key in self._new]
+        if not all(self._may_share(wanted, one) for one in twins):
             self.faults.append(f"property {full_key(parts)} would exist twice")
         kind = vapp_types.parse(kind_text)
         prop.defaultValue = self._text(wanted, kind, wanted.default, "default") or ""
@@ -312,9 +329,15 @@ class _Planner:
             self._result.not_restored.append(_key(prop))
         return int(prop.key)
 
+    def _may_share(self, wanted: WantedProperty, other: t.Any) -> bool:
+        """Return whether two properties may have one full key: a document has both, or a task names both by parts."""
+        return wanted.parts not in (None, _parts(other)) and _parts(other) in self._wanted_names
+
     def _free_key(self) -> int:
         """Return an integer key that no property has, nor one that is removed."""
-        return int(max((*self._new, *(one.key for one in self._old)), default=-1) + 1)
+        used = {*self._new, *(one.key for one in self._old)}
+        following = max((-1, *used)) + 1
+        return following if following <= LARGEST_KEY else next(key for key in range(LARGEST_KEY) if key not in used)
 
     def _submit_add(self, prop: t.Any) -> None:
         # Whoever may read the VM can read a default, so a password never becomes one.
@@ -323,6 +346,7 @@ class _Planner:
             if self._request.fixed_as_default:
                 prop.defaultValue, prop.value = prop.value, ""
         self._new[prop.key] = prop
+        self._by_name.setdefault(_key(prop), []).append(prop)
         self._operations["add"].append(vim.vApp.PropertySpec(operation="add", info=prop))
         self._touch(STRUCTURE)
         if prop.value:
@@ -331,20 +355,20 @@ class _Planner:
     def _submit_edit(self, old: t.Any, new: t.Any) -> None:
         """Edit a property.
 
-        No edit may change the value of one that is not user-configurable, so such a property is removed and added.
+        No edit may change the value of one that is not user-configurable. So such a property is user-configurable in
+        the edit that gives it its value, and another edit makes it what it is to be.
         """
         self._result.changed.append(_key(old))
+        self._new[old.key] = sent = new
         is_value = _is_password(new.type) or not _is_same_text(old.value, new.value)
-        if is_value and not new.userConfigurable and new.type != "expression":
-            new.key = self._free_key()
-            del self._new[old.key]
-            self._operations["remove"].append(vim.vApp.PropertySpec(operation="remove", removeKey=old.key))
-            self._submit_add(new)
-            return
-        self._new[old.key] = new
-        self._operations["edit"].append(vim.vApp.PropertySpec(operation="edit", info=new))
+        if is_value and not new.userConfigurable and new.type != "expression" and not self._request.closing:
+            sent = _copy(new)
+            sent.userConfigurable = True
+            self._result.opened.append(_key(new))
+            self._touch(STRUCTURE)
+        self._operations["edit"].append(vim.vApp.PropertySpec(operation="edit", info=sent))
 
-    def _sections(self) -> list[tuple[str, str]]:
+    def _known_sections(self) -> list[tuple[str, str]]:
         products = list(self._info.product or []) if self._info is not None else []
         return list(dict.fromkeys((one.classId or "", one.instanceId or "") for one in [*products, *self._old]))
 
@@ -412,7 +436,6 @@ class _Planner:
 
     def _edit_password(self, old: t.Any, new: t.Any, value: str | None, wanted: WantedProperty) -> None:
         differs = _differs(old, new, compare_value=False)
-        is_same_kind = _is_password(old.type) and _is_password(new.type)
         if value is None:
             if differs:
                 self.faults.append(
@@ -426,7 +449,7 @@ class _Planner:
                 "(update_secrets=always resets it in every run)"
             )
             return
-        if is_same_kind and not differs and self._request.update_secrets == "on_create":
+        if not differs and self._request.update_secrets == "on_create":
             self._result.secrets_kept.append(_key(old))
             return
         result = _copy(new)
@@ -623,8 +646,9 @@ def _key(prop: t.Any) -> str:
     return full_key(_parts(prop))
 
 
-def _matches(prop: t.Any, wanted: WantedProperty) -> bool:
-    return _parts(prop) == wanted.parts if wanted.parts is not None else _key(prop) == wanted.key
+def _name(wanted: WantedProperty) -> str | Triple:
+    """Return by what a property is found: its parts, or else its full key."""
+    return wanted.parts if wanted.parts is not None else wanted.key
 
 
 def _is_password(kind: str | None) -> bool:

@@ -168,6 +168,7 @@ def faults(given: t.Any) -> list[str]:
         or not isinstance(boot.get("required"), bool)
         or not isinstance(boot.get("stop_delay"), int)
         or isinstance(boot["stop_delay"], bool)
+        or not 0 <= boot["stop_delay"] < 2**31
     ):
         found.append("restore_from needs install_boot with required and stop_delay")
     if (
@@ -178,7 +179,32 @@ def faults(given: t.Any) -> list[str]:
         found.append(
             "restore_from needs ip_allocation with policy, protocol, supported_schemes and supported_protocols"
         )
-    return found
+    return found or _unsendable(given)
+
+
+def _unsendable(given: t.Mapping[str, t.Any]) -> list[str]:
+    """Return which texts of a document cannot be sent; values are checked with those of the task."""
+    parts = {
+        "eula": [given["eula"]],
+        "transport": [given["transport"]],
+        "ip_allocation": [given["ip_allocation"]],
+        "products": given["products"],
+        "ovf_sections": given["ovf_sections"],
+        "properties": [{name: one[name] for name in (*_PROPERTY, "type")} for one in given["properties"]],
+    }
+    return [
+        f"{name} in restore_from has control characters or carriage returns, which vCenter does not store"
+        for name, entries in parts.items()
+        if not all(map(vapp_types.is_sendable, _all_texts(entries)))
+    ]
+
+
+def _all_texts(value: t.Any) -> t.Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _all_texts(one)
 
 
 def _wrong(given: t.Mapping[str, t.Any], name: str, fields: t.Mapping[str, type]) -> list[str]:

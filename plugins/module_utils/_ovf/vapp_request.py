@@ -76,6 +76,8 @@ class Request:
     :param exact: whether properties that are not named are removed.
     :param fixed_as_default: whether a property that is added and not user-configurable gets its value as its default,
         for vCenter has refused it as its value. The guest gets the same.
+    :param closing: whether properties that are not to be user-configurable have their values already, and were left
+        user-configurable for that.
     :param overwrite: whether properties that are there may be changed.
     :param part: what is written instead to a VM that has vApp options, when only some of a document is restored.
     """
@@ -92,12 +94,20 @@ class Request:
     overwrite: bool = True
     rest: vapp_export.Restored | None = None
     fixed_as_default: bool = False
+    closing: bool = False
     part: Request | None = None
 
     def without_secrets(self) -> Request:
         """Return the request as it can be compared with what was written: passwords are there already."""
-        part = None if self.part is None else self.part.without_secrets()
-        return replace(self, update_secrets="on_create", part=part)
+        return self._everywhere(update_secrets="on_create")
+
+    def to_close(self) -> Request:
+        """Return the request for what is left when the values are written; see :attr:`closing`."""
+        return self._everywhere(update_secrets="on_create", closing=True)
+
+    def _everywhere(self, **fields: t.Any) -> Request:
+        part = None if self.part is None else self.part._everywhere(**fields)
+        return replace(self, part=part, **fields)
 
 
 def full_key(parts: Triple) -> str:
@@ -163,9 +173,9 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
             "there is nothing to write; set properties, values, secret_values, transport, ip_allocation, restore_from "
             "or enabled"
         )
-    named = (params["properties"], params["values"] or None, params["restore_from"])
+    named = (params["properties"], params["values"] or None, params["secret_values"] or None, params["restore_from"])
     if params["exact"] and all(one is None for one in named):
-        faults.append("exact without properties, values or restore_from would remove every property")
+        faults.append("exact without properties, values, secret_values or restore_from would remove every property")
     if faults:
         raise _errors.BadInput(f"The options are not valid: {'; '.join(faults)}. Nothing was changed.")
     ip, transport = params["ip_allocation"], params["transport"]
@@ -212,6 +222,8 @@ def _property(entry: t.Mapping[str, t.Any], number: int, faults: list[str]) -> W
     if key is None:
         parts = (entry["class_id"] or "", entry["id"] or "", entry["instance_id"] or "")
         key = full_key(parts)
+        if not parts[1]:
+            faults.append(f"entry {number + 1} of properties has an empty id")
     faults += _wrong_key(key)
     given = [name for name in ("value", "default", *ATTRIBUTES) if entry[name] is not None]
     if entry["state"] == "absent" and given:
@@ -222,7 +234,7 @@ def _property(entry: t.Mapping[str, t.Any], number: int, faults: list[str]) -> W
         faults.append(f"property {key} has an empty value and a default, which would be delivered instead")
     faults += [
         f"property {key} has control characters or carriage returns in its {name}, which vCenter does not store"
-        for name in ("label", "category", "description")
+        for name in ("type", "label", "category", "description")
         if not vapp_types.is_sendable(entry[name] or "")
     ]
     kind = entry["type"]
@@ -251,6 +263,8 @@ def _with_restored(
         parts = (entry["class_id"], entry["id"], entry["instance_id"])
         key = _key_of(entry)
         faults += _wrong_key(key)
+        if key and not entry["id"]:
+            faults.append(f"property {key} of restore_from has an empty id")
         wanted = WantedProperty(
             key=key,
             parts=parts,

@@ -18,7 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 CHANGE_VERSION = "config.changeVersion"
-PATHS = ("config.vAppConfig", CHANGE_VERSION, "runtime.powerState")
+PATHS = ("config.vAppConfig", CHANGE_VERSION, "runtime.powerState", "config.template")
 """What is read of a VM whose vApp options are written."""
 
 
@@ -39,6 +39,7 @@ class VappWriter:
         self._request = request
         self._version: str | None = None
         self.is_on = False
+        self._is_template = False
         self.is_written = False
         self.before: t.Any = None
         self.change = vapp_change.Change()
@@ -73,12 +74,19 @@ class VappWriter:
                 self._judge()
                 self.write()
                 return
+            if self._is_template and error.fault == "NotSupported":
+                raise _errors.OperationFailed(
+                    f"{error.sentence} It is a template. Convert it to a VM, run again, and convert it back.",
+                    error.fault,
+                ) from error
             if self.is_on and error.fault in ("InvalidPowerState", "InvalidState"):
                 raise _errors.OperationFailed(
                     f"{error.sentence} Power the VM off, run again, and power it on through vCenter.", error.fault
                 ) from error
             raise
         if self.is_written:
+            if self.change.opened:
+                self._close()
             self._confirm()
         else:
             self.after = self.before  # somebody else did the same meanwhile
@@ -91,6 +99,23 @@ class VappWriter:
             spec.vAppConfigRemoved = True
         self.is_written = True
         return self._vm.ReconfigVM_Task(spec)
+
+    def _close(self) -> None:
+        """Make the properties that were left user-configurable for their values what they are to be."""
+        request, before, change = self._request, self.before, self.change
+        self._request = request.to_close()
+        try:
+            self._judge()
+            if self.change.changes:
+                _tasks.run(self._session, self._deadline, self.what, self._submit, again=self._is_still_needed)
+        except _errors.OperationFailed as error:
+            raise _errors.OperationFailed(
+                f"{error.sentence} The values were written before, and properties {', '.join(change.opened)} are "
+                "user-configurable now. Run again.",
+                error.fault,
+            ) from error
+        finally:
+            self._request, self.before, self.change, self.is_written = request, before, change, True
 
     def _is_still_needed(self) -> bool:
         """Judge again, since another change came first; what it wrote is not overwritten."""
@@ -111,11 +136,12 @@ class VappWriter:
             )
         self._version = values[CHANGE_VERSION]
         self.is_on = _power.is_on(values)
+        self._is_template = bool(values.get("config.template"))
         return values.get("config.vAppConfig")
 
     def _confirm(self) -> None:
-        self.after = self._read()
         try:
+            self.after = self._read()
             left = vapp_change.plan(self._name, self.after, self._request.without_secrets())
         except _errors.Refused as refused:
             why = refused.sentence.partition(": ")[2].rstrip(".")

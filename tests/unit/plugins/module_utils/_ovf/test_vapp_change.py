@@ -276,6 +276,36 @@ CHANGES: dict[str, tuple[dict[str, Any], list[Any], set[str], bool]] = {
         {STRUCTURE, VALUES},
         True,
     ),
+    "password that becomes a text": (
+        {"properties": [{"key": "admin", "type": "string"}], "secret_values": {"admin": SECRET}},
+        [("edit", 7, {"type": "string", "value": SECRET})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "text that becomes a password": (
+        {"properties": [{"key": "mode", "type": "password"}], "secret_values": {"mode": SECRET}},
+        [("edit", 12, {"type": "password", "value": SECRET})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "blank, not user-configurable, forced": (
+        {"not_user_configurable": "force", "values": {"debug": ""}},
+        [("edit", 9, {"value": "", "userConfigurable": True})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "reset, not user-configurable, forced": (
+        {"not_user_configurable": "force", "properties": [{"key": "debug", "state": "reset"}]},
+        [("edit", 9, {"value": "", "userConfigurable": True})],
+        {STRUCTURE, VALUES},
+        True,
+    ),
+    "exact with a secret": (
+        {"exact": True, "secret_values": {"admin": SECRET}},
+        [("remove", key, {}) for key in (3, 4, 5, 6, 9, 11, 12)],
+        {STRUCTURE},
+        True,
+    ),
     "secret that can be read": (
         {"secret_values": {"hostname": SECRET}},
         [("edit", 3, {"value": SECRET})],
@@ -353,6 +383,18 @@ REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["admin: the value has fewer than the 8 characters"],
     ),
     "label of a password": ({"properties": [{"key": "admin", "label": "x"}]}, ["may clear it"]),
+    "type of a password": ({"properties": [{"key": "admin", "type": "string"}]}, ["may clear it"]),
+    "type of a password, from another": ({"properties": [{"key": "hostname", "type": "password"}]}, ["may clear it"]),
+    "key and parts": (
+        {
+            "properties": [
+                {"class_id": "vami", "id": "ip0", "instance_id": "VCSA", "value": "192.0.2.7"},
+                {"key": "vami.ip0.VCSA", "value": "192.0.2.8"},
+            ]
+        },
+        ["property vami.ip0.VCSA is given more than once, by its key and by its parts"],
+    ),
+    "half a character": ({"values": {"hostname": "\ud800"}}, ["property hostname: the value has control characters"]),
     "reset of a password": (
         {"properties": [{"key": "admin", "state": "reset"}]},
         ["admin is a password", "update_secrets=always"],
@@ -411,6 +453,10 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "control characters": ({"properties": [{"key": "a", "label": "b\0", "description": "c\r\n"}]}, "in its label"),
     "control characters in a key": ({"values": {"a\0": "x"}}, "control characters in its key"),
+    "half a character": ({"values": {"a\ud800": "x"}}, "control characters in its key"),
+    "control characters in a type": ({"properties": [{"key": "a", "type": "ip:\ud800"}]}, "in its type"),
+    "control characters in a choice": ({"properties": [{"key": "a", "type": 'string["\r"]'}]}, "in its type"),
+    "empty ID": ({"properties": [{"class_id": "a", "id": ""}]}, "entry 1 of properties has an empty id"),
     "exact alone": ({"exact": True, "transport": ["iso"]}, "would remove every property"),
     "disabled with values": ({"enabled": False, "values": {"a": "x"}}, "values cannot be combined with enabled=false"),
 }
@@ -429,6 +475,39 @@ def test_skipped() -> None:
     change = changed(appliance(), not_user_configurable="skip", values={"debug": "yes", "hostname": "new"})
     assert change.skipped == ["debug"]
     assert [one[1] for one in sent(change)] == [3]
+
+
+def test_password_that_is_skipped() -> None:
+    """It is not user-configurable, and nothing of it is written."""
+    info = appliance(prop(20, "fixed", type="password", userConfigurable=False))
+    given: dict[str, Any] = {"secret_values": {"fixed": SECRET}, "update_secrets": "always"}
+    change = vapp_change.plan("VM1", info, request(**given, not_user_configurable="skip"))
+    assert (change.skipped, change.secrets_written, change.changes) == (["fixed"], [], False)
+    assert "fixed is not user-configurable" in refusal(info, **given)
+
+
+def test_no_password_in_what_will_be() -> None:
+    """vCenter never returns one, so check mode does not, either."""
+    given: dict[str, Any] = {"secret_values": {"admin": SECRET, "new": SECRET}, "unknown": "create"}
+    change = vapp_change.plan("VM1", appliance(), request(**given, update_secrets="always"))
+    assert change.secrets_written == ["admin", "new"]
+    assert SECRET not in str(change.after)
+    assert SECRET in str(change.spec)
+
+
+@pytest.mark.parametrize(
+    ("keys", "added"),
+    [((-5,), 0), ((-1,), 0), ((0,), 1), ((2**31 - 1,), 0), ((0, 1, 2**31 - 1), 2), ((7, 2**31 - 2), 2**31 - 1)],
+)
+def test_integer_key_of_a_new_property(keys: tuple[int, ...], added: int) -> None:
+    """Whatever integer keys a VM has; the one of a property that is removed is not used again."""
+    info = appliance()
+    info.property = [prop(key, f"p{key}", value="x") for key in keys]
+    absent = [{"key": f"p{keys[0]}", "state": "absent"}]
+    change = changed(info, unknown="create", values={"new": "x"}, properties=absent)
+    assert [one.info.key for one in change.spec.property if one.operation == "add"] == [added]
+    edited = changed(info, values={f"p{keys[-1]}": "y"})
+    assert [one.info.key for one in edited.spec.property] == [keys[-1]]
 
 
 def test_password_that_is_kept() -> None:
@@ -491,6 +570,14 @@ def test_ambiguous_key() -> None:
 def test_key_that_would_be_there_twice() -> None:
     wanted = [{"id": "ip0.VCSA", "class_id": "vami", "value": "x"}]
     assert "property vami.ip0.VCSA would exist twice" in refusal(appliance(), unknown="create", properties=wanted)
+    for entries, key in (
+        ([{"class_id": "vami", "id": "ip1"}, {"key": "vami.ip1"}], "vami.ip1"),
+        ([{"key": "vami.ip1"}, {"class_id": "vami", "id": "ip1"}], "vami.ip1"),
+        ([{"key": "new"}, {"id": "new"}], "new"),
+        ([{"id": "new"}, {"key": "new"}], "new"),
+    ):
+        text = refusal(appliance(), unknown="create", properties=[{**entry, "value": "x"} for entry in entries])
+        assert f"property {key} would exist twice" in text or f"property {key} is given more than once" in text
 
 
 def test_cautions() -> None:
@@ -517,6 +604,12 @@ SECTIONS = [("vami", "VCSA"), ("", ""), ("vami", ""), ("", "VCSA"), ("a.b", "")]
         ("vami", ("", "vami", "")),
         ("vami.", ("", "vami.", "")),
         ("vamiip0", ("", "vamiip0", "")),
+        (".vami.ip0", ("", ".vami.ip0", "")),
+        (".VCSA", ("", ".VCSA", "")),
+        ("vami..VCSA", ("", "vami.", "VCSA")),
+        ("vami.ip0.VCSA.", ("vami", "ip0.VCSA.", "")),
+        ("vami.ip0VCSA", ("vami", "ip0VCSA", "")),
+        ("x.vami.ip0.VCSA", ("", "x.vami.ip0", "VCSA")),
     ],
 )
 def test_parse_key(key: str, parts: tuple[str, str, str]) -> None:
@@ -594,11 +687,16 @@ def test_password_that_is_not_user_configurable(as_default: bool) -> None:
     assert "is not user-configurable" in refusal(info, **given)
     wanted = dataclasses.replace(request(**given, not_user_configurable="force"), fixed_as_default=as_default)
     change = vapp_change.plan("VM1", info, wanted)
-    (removed, added) = change.spec.property
-    assert (removed.operation, removed.removeKey, added.operation) == ("remove", 20, "add")
-    assert added.info.key not in [one.key for one in info.property]
-    assert (added.info.label, added.info.userConfigurable) == ("New", False)
-    assert (added.info.value, added.info.defaultValue or "") == (SECRET, "")
-    assert change.added_fixed == [], "there is no other way for a password"
+    (edit,) = change.spec.property
+    assert (edit.operation, edit.info.key) == ("edit", 20)
+    assert (edit.info.label, edit.info.userConfigurable) == ("New", True)
+    assert (edit.info.value, edit.info.defaultValue or "") == (SECRET, "")
+    assert (change.added_fixed, change.opened) == ([], ["fixed"])
+    (after,) = [one for one in change.after.property if one.key == 20]
+    assert (after.value, after.userConfigurable) == ("", False)
+    info.property[-1].userConfigurable = True
+    closing = vapp_change.plan("VM1", info, wanted.to_close())
+    assert (closing.spec.property[0].info.value, closing.spec.property[0].info.userConfigurable) == (SECRET, False)
+    assert closing.opened == []
     assert change.secrets_written == ["fixed"]
     assert SECRET not in str([change.cautions, change.differences, change.changed])

@@ -125,6 +125,14 @@ DAMAGE: dict[str, Any] = {
     "no numbers": ("install_boot", {"required": "no", "stop_delay": "x"}),
     "no policy": ("ip_allocation", {"policy": 5}),
     "no sections": ("ovf_sections", [{}]),
+    "delay that no integer holds": ("install_boot", {"required": True, "stop_delay": 2**31}),
+    "negative delay": ("install_boot", {"required": True, "stop_delay": -1}),
+    "half a character in an agreement": ("eula", ["\ud800"]),
+    "control character in a transport": ("transport", ["iso\0"]),
+    "control character in a policy": (
+        "ip_allocation",
+        {"policy": "a\x1b", "protocol": None, "supported_schemes": [], "supported_protocols": []},
+    ),
 }
 
 
@@ -134,6 +142,79 @@ def test_damaged_document(damage: str) -> None:
     part, content = DAMAGE[damage]
     with pytest.raises(_errors.BadInput, match=f"{part}.*Nothing was changed"):
         request(restore_from={**exported(SHAPES["the rest"]), part: content})
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\0", "a\r\nb"], ids=ascii)
+@pytest.mark.parametrize("field", ["label", "category", "description", "type"])
+def test_text_of_a_property_that_cannot_be_sent(field: str, text: str) -> None:
+    document = exported(options(prop(1, "a", value="x")))
+    document["properties"][0][field] = f"ip:{text}" if field == "type" else text
+    with pytest.raises(_errors.BadInput, match="properties in restore_from has control characters"):
+        request(restore_from=document)
+
+
+@pytest.mark.parametrize("part", ["products", "ovf_sections"])
+def test_other_text_that_cannot_be_sent(part: str) -> None:
+    document = exported(options(**vars_of_the_rest()))
+    for name, value in document[part][0].items():
+        if isinstance(value, str):
+            damaged = json.loads(json.dumps(document))
+            damaged[part][0][name] = "x\ud800"
+            with pytest.raises(_errors.BadInput, match=f"{part} in restore_from has control characters"):
+                request(restore_from=damaged)
+
+
+def vars_of_the_rest() -> dict[str, Any]:
+    return {
+        "product": [product(1, name="Appliance")],
+        "ovfSection": [vim.vApp.OvfSectionInfo(key=1, namespace="urn:a", type="A", contents="<a/>")],
+    }
+
+
+def test_property_of_a_document_without_an_id() -> None:
+    document = exported(options(prop(1, "a", classId="c", value="x")))
+    document["properties"][0]["id"] = ""
+    with pytest.raises(_errors.BadInput, match="property c of restore_from has an empty id"):
+        request(restore_from=document)
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({"state": "absent"}, {"b": ("", "y")}),
+        ({"state": "reset"}, {"a": ("", "d"), "b": ("", "y")}),
+    ],
+)
+def test_absent_and_reset_come_on_top_of_a_document(given: dict[str, str], left: dict[str, Any]) -> None:
+    info = options(prop(1, "a", value="v", defaultValue="d"), prop(2, "b", defaultValue="y"))
+    document = exported(info)
+    change = vapp_change.plan("VM1", info, request(restore_from=document, properties=[{"key": "a", **given}]))
+    assert {one.id: (one.value or "", one.defaultValue) for one in change.after.property} == left
+    assert change.changed == ["a"]
+
+
+def test_change_of_one_of_two_properties_with_the_same_full_key() -> None:
+    info = options(prop(1, "b.c", classId="a", value="x"), prop(2, "c", classId="a.b", value="y"))
+    given = {"properties": [{"class_id": "a.b", "id": "c", "value": "new"}]}
+    change = vapp_change.plan("VM1", None, request(restore_from=exported(info), **given))
+    assert [(one.classId, one.value) for one in change.after.property] == [("a", "x"), ("a.b", "new")]
+
+
+@pytest.mark.parametrize("option", ["values", "properties"])
+def test_value_on_top_of_a_document_is_checked(option: str) -> None:
+    """Only what vCenter has had before is written whatever the type says."""
+    document = exported(options(prop(1, "size", type="int(0..9)", value="10", defaultValue="5")))
+    assert vapp_change.plan("VM1", None, request(restore_from=document)).changes
+    given = {"size": 11} if option == "values" else [{"key": "size", "value": 11}]
+    with pytest.raises(_errors.Refused, match="property size: the value is outside the range"):
+        vapp_change.plan("VM1", None, request(restore_from=document, **{option: given}))
+
+
+def test_empty_value_of_a_document_does_not_blank_the_default() -> None:
+    document = exported(options(prop(1, "a", value="", defaultValue="d")))
+    info = options(prop(1, "a", value="x", defaultValue="d"))
+    change = vapp_change.plan("VM1", info, request(restore_from=document))
+    assert [(one.value, one.defaultValue) for one in change.after.property] == [("", "d")]
 
 
 def test_value_that_cannot_be_sent() -> None:
@@ -262,7 +343,7 @@ def test_value_that_is_not_user_configurable() -> None:
 @pytest.mark.parametrize("as_default", [False, True])
 @pytest.mark.parametrize("before", ["gone", "other value", "user-configurable", "other default"])
 def test_restore_of_what_is_not_user_configurable(before: str, as_default: bool) -> None:
-    """It is removed and added in one reconfigure, with the value as its default if vCenter refuses the value."""
+    """It is user-configurable while its value is written; one that is added may have its value as its default."""
     document = exported(SHAPES["not user-configurable"])
     fields = {"userConfigurable": before == "user-configurable", "value": "other", "defaultValue": "y"}
     if before == "other default":
@@ -270,17 +351,27 @@ def test_restore_of_what_is_not_user_configurable(before: str, as_default: bool)
     info = None if before == "gone" else options(prop(1, "a", **fields), prop(5, "b", value="kept"))
     wanted = request(restore_from=document, not_user_configurable="force")
     change = vapp_change.plan("VM1", info, dataclasses.replace(wanted, fixed_as_default=as_default))
-    operations = [(one.operation, one.removeKey or one.info.key) for one in change.spec.property]
-    assert operations == ([("add", 0)] if before == "gone" else [("remove", 1), ("add", 6)])
+    (update,) = change.spec.property
+    is_added = before == "gone"
+    assert (update.operation, update.info.key) == (("add", 0) if is_added else ("edit", 1))
+    assert update.info.userConfigurable is not is_added
     restored = next(one for one in change.after.property if one.id == "a")
-    assert (restored.value, restored.defaultValue) == (("", "x") if as_default else ("x", "y"))
+    assert (restored.value, restored.defaultValue) == (("", "x") if is_added and as_default else ("x", "y"))
     assert restored.userConfigurable is False
-    assert change.changed == change.added_fixed == change.values_written == ["a"]
+    assert change.changed == change.values_written == ["a"]
+    assert (change.added_fixed, change.opened) == ((["a"], []) if is_added else ([], ["a"]))
     assert change.needs >= {vapp_change.STRUCTURE}
     assert change.delivered
     assert any(
         "as defaults" in one and one.endswith("The guest receives the same values.") for one in change.cautions
-    ) is (as_default)
+    ) is (is_added and as_default)
+    if not is_added:
+        written = vapp_change.plan("VM1", info, wanted).after
+        next(one for one in written.property if one.id == "a").userConfigurable = True
+        closing = vapp_change.plan("VM1", written, wanted.to_close())
+        (update,) = closing.spec.property
+        assert (update.operation, update.info.value, update.info.userConfigurable) == ("edit", "x", False)
+        assert closing.opened == []
     for again in ("fail", "force"):
         same = request(restore_from=document, not_user_configurable=again)
         assert not vapp_change.plan("VM1", change.after, same).changes
