@@ -469,6 +469,37 @@ def test_only_vms_with_vapp_options_are_asked_in_a_scope(shared: Estate) -> None
     assert "earlier report" in found["asked-before"]["diagnosis"]["message"]
 
 
+def test_candidates_in_a_scope(shared: Estate) -> None:
+    folder = "/DC0/vm/candidates"
+    vms = [shared.appliance(f"candidate-{number}", folder=folder) for number in range(5)]
+    uuids = [vms[1].vm.config.instanceUuid.upper(), vms[2].vm.config.uuid.upper()]
+    wanted = ["candidate-0", "CANDIDATE-3", "not-there", *uuids]
+    found = look(shared, folder=folder, candidates=wanted, export=True)
+    assert list(entries(found)) == ["candidate-0", "candidate-1", "candidate-2"]
+    assert found["summary"]["total"] == 3
+    assert entries(look(shared, folder=folder, candidates=[])) == {}
+    refused = look(shared, "candidate-0", candidates=wanted)
+    assert "candidates narrows a scope" in refused.msg
+
+
+def test_power_on_that_failed_is_to_be_repeated(shared: Estate) -> None:
+    """Of VMs that are off, only one that has the expected name and ran without its OVF environment is powered on."""
+    folder = "/DC0/vm/off"
+    lost, fine, other = (shared.appliance(name, folder=folder) for name in ("off-lost", "off-fine", "off-other"))
+    for one, origin in ((lost, "esxi"), (fine, "vcenter"), (other, "esxi")):
+        one.power_on(origin)
+    for one in (fine, other):
+        one.power_off()
+    shared.vcenter.fault(method="PowerOnVM_Task", at="task", fault="GenericVmConfigFault", vm_name=lost.name)
+    failed = shared.vcenter.run("vm_ovfenv", moid=lost.moid, shutdown="hard", accept_risks=["guest_not_seen"])
+    assert "IS POWERED OFF" in failed.msg
+    found = entries(look(shared, folder=folder, expected_names=["off-lost", "off-fine"]))
+    assert {name: one["needs_power_on"] for name, one in found.items()} == {
+        "off-fine": False, "off-lost": True, "off-other": False,
+    }  # fmt: skip
+    assert {verdict(one) for one in found.values()} == {"not_running (powered_off), high"}
+
+
 def test_no_way_to_the_esxi_host(own: Estate) -> None:
     own.appliance("a").power_on()
     own.appliance("b").power_on("esxi")
