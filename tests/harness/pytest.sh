@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# pytest.sh PART DIRECTORY [ARGUMENT ...]: run pytest on a directory, or say that it holds no tests. Arguments that name files
-# or directories replace DIRECTORY.
+# pytest.sh PART DIRECTORY [ARGUMENT ...]: run pytest on a directory, or say that it holds no tests. Arguments that begin
+# with DIRECTORY/ replace it.
 set -eu
 part=$1 directory=$2
 shift 2
@@ -20,7 +20,6 @@ unit) set -- --numprocesses "$(($(nproc) * 3))" --dist worksteal "$@" ;;
 functional | sweep) set -- --numprocesses "$(($(nproc) * 2))" "$@" ;;
 esac
 for argument in "$@"; do
-    case $argument in -*) continue ;; esac
-    if [ -e "${argument%%::*}" ]; then exec python -m pytest "$@"; fi
+    case $argument in "$directory"/*) exec python -m pytest "$@" ;; esac
 done
 exec python -m pytest "$directory" "$@"
