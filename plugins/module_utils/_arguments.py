@@ -390,6 +390,18 @@ def engine_spec() -> Spec:
     }
 
 
+class EngineChoice(t.NamedTuple):
+    """Which generation of the API a task asks for, and how it is called."""
+
+    api: str
+    call_via: str
+
+
+def engine(params: Params) -> EngineChoice:
+    """Which generation of the API, and how it is called."""
+    return EngineChoice(params["api"], params["call_via"])
+
+
 # --- guest ----------------------------------------------------------------------------------------------------------
 
 

@@ -26,13 +26,17 @@ except ImportError:  # ansible-core before 2.22
     register_secrets = None
 
 Result = dict[str, t.Any]
+Request = t.TypeVar("Request")
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a module's work is given."""
+class Task(t.Generic[Request]):
+    """What a module's work is given.
 
-    params: t.Mapping[str, t.Any]
+    :param request: the options, as the module's ``parse`` has returned them.
+    """
+
+    request: Request
     check_mode: bool
     warn: t.Callable[[str], None]
 
@@ -140,16 +144,20 @@ def _signals(budget: Budget) -> t.Iterator[None]:
             signal.signal(one, handler)
 
 
-def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **constraints: t.Any) -> t.NoReturn:
-    """Log in, do the work, log out, and end the module with its result or with one sentence.
+def run(
+    work: t.Callable[[Task[Request], Session], Result],
+    spec: _arguments.Spec,
+    parse: t.Callable[[_arguments.Params], Request],
+    **constraints: t.Any,
+) -> t.NoReturn:
+    """Parse the options, log in, do the work, log out, and end the module with its result or with one sentence.
 
     :param work: returns the module's result; raises :class:`_errors.Error`.
-        Bad input that needs no server is best refused by a ``check`` given in ``constraints``.
     :param spec: the module's own options and groups; the connection's are added.
-    :param constraints: for AnsibleModule (``mutually_exclusive`` …), and ``check``, called with the
-        parameters before anything is connected.
+    :param parse: options → the request that the work is given; called once, before anything is connected. Raises
+        :class:`_errors.BadInput`.
+    :param constraints: for AnsibleModule (``mutually_exclusive`` …).
     """
-    check = constraints.pop("check", None)
     spec = {**_arguments.connection_spec(), **spec}
     module = _Module(argument_spec=spec, supports_check_mode=True, **constraints)
     absent = _vmomi.missing()
@@ -158,13 +166,13 @@ def run(work: t.Callable[[Task, Session], Result], spec: _arguments.Spec, **cons
     timeout = module.params.get("timeout")
     budget = Budget(Deadline(min(timeout, MOST_SECONDS)) if timeout is not None else None)
     with _signals(budget):
-        _run(module, work, check, budget)
+        _run(module, work, parse, budget)
 
 
 def _run(
     module: AnsibleModule,
-    work: t.Callable[[Task, Session], Result],
-    check: t.Callable[[_arguments.Params], None] | None,
+    work: t.Callable[[Task[Request], Session], Result],
+    parse: t.Callable[[_arguments.Params], Request],
     budget: Budget,
 ) -> t.NoReturn:
     """Do what :func:`run` does, within the time and with the signals of ``budget``."""
@@ -175,12 +183,11 @@ def _run(
             raise _errors.BadInput(
                 f"timeout is {module.params['timeout']} seconds, and at least 1 is needed. Correct it."
             )
-        if check is not None:
-            check(module.params)
+        request = parse(module.params)
         if not server.validate_certs and server.ca_path:
             module.warn("ca_path has no effect, since validate_certs is false: any certificate is accepted.")
         with Session(server, budget) as session:
-            result = work(Task(module.params, module.check_mode, module.warn), session)
+            result = work(Task(request, module.check_mode, module.warn), session)
     except _errors.Interrupted as interruption:
         module.fail_json(msg=interruption.sentence, **interruption.details)
     except _errors.Error as error:

@@ -187,16 +187,17 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 PATHS = ("config.instanceUuid", "config.uuid", "config.vAppConfig", "runtime.connectionState")
 
 
-def work(task: _module.Task, session: Session) -> _module.Result:
+def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Result:
     """Read the vApp options of the VMs. The action plugin writes the files."""
+    params = task.request
     absent: list[str] = []
-    found = _inventory.find_vms(session, _arguments.vms(task.params), PATHS, absent=absent)
-    secrets = _arguments.secrets({**_arguments.connection_spec(), **SPEC}, task.params)
+    found = _inventory.find_vms(session, _arguments.vms(params), PATHS, absent=absent)
+    secrets = _arguments.secrets({**_arguments.connection_spec(), **SPEC}, params)
     forms = secrets.union(*(_encodings.forms(one) for one in secrets))
-    vms = [_vm(one, task.params["mask_patterns"], forms) for one in found]
+    vms = [_vm(one, params["mask_patterns"], forms) for one in found]
     vms += [{"name": one, "moid": None, "reason": "it was not found"} for one in absent]
-    key = task.params["transport_key"]
-    about = {"vcenter": _arguments.connection(task.params).hostname, "scope": _scope(task.params)}
+    key = params["transport_key"]
+    about = {"vcenter": _arguments.connection(params).hostname, "scope": _scope(params)}
     return {
         "changed": False,
         "about": vapp_payload.pack(about, key),
@@ -240,8 +241,11 @@ def _texts(value: t.Any) -> t.Iterator[str]:
         yield value
 
 
-def check(params: _arguments.Params) -> None:
-    """Refuse what cannot be right."""
+def parse(params: _arguments.Params) -> _arguments.Params:
+    """Return the options.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
     _arguments.vms(params)
     masking.Mask("sensitive", params["mask_patterns"])
     if params["secrets"] == "vault" and params["transport_key"] is None:
@@ -250,6 +254,7 @@ def check(params: _arguments.Params) -> None:
         raise _errors.BadInput(
             "The Python that runs the module lacks the library cryptography, which secrets=vault needs. Install it."
         )
+    return params
 
 
 SPEC: _arguments.Spec = {
@@ -264,7 +269,7 @@ SPEC: _arguments.Spec = {
 
 def main() -> None:
     """Entry point."""
-    _module.run(work, {**_arguments.vms_spec(), **SPEC}, check=check)
+    _module.run(work, {**_arguments.vms_spec(), **SPEC}, parse)
 
 
 if __name__ == "__main__":

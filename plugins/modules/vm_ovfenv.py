@@ -167,9 +167,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import examine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 
-def work(task: _module.Task, session: Session) -> _module.Result:
+def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Result:
     """Redeliver the OVF environment if it is lost."""
-    params = task.params
+    params = task.request
     found = _inventory.find_vm(session, _arguments.vm(params), [])
     if not session.is_vcenter:
         raise _errors.Refused(
@@ -219,11 +219,15 @@ def _diff(target: repair.RepairTarget, changed: bool) -> dict[str, dict[str, str
     }
 
 
-def check(params: _arguments.Params) -> None:
-    """Refuse invalid options."""
+def parse(params: _arguments.Params) -> _arguments.Params:
+    """Return the options.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
     _arguments.vm(params)
     if params["guest_probe"] != "none":
         _arguments.guest(params)
+    return params
 
 
 SPEC: _arguments.Spec = {
@@ -240,7 +244,7 @@ def main() -> None:
     _module.run(
         work,
         {**_arguments.vm_spec(), **_arguments.guest_spec(), **SPEC},
-        check=check,
+        parse,
         **_arguments.vm_constraints(),
     )
 

@@ -554,9 +554,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnos
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 
-def work(task: _module.Task, session: Session) -> _module.Result:
+def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Result:
     """Examine the VMs."""
-    params = task.params
+    params = task.request
     mask = _mask(params)
     questions = examine.Questions(
         forked_from=identity.forked_from,
@@ -618,8 +618,11 @@ MOST_DAYS = 36500
 """The maximum of event_lookback. The dates before it cannot be represented."""
 
 
-def check(params: _arguments.Params) -> None:
-    """Refuse invalid options."""
+def parse(params: _arguments.Params) -> _arguments.Params:
+    """Return the options.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
     _selection(params)
     _mask(params)
     if not 1 <= params["event_lookback"] <= MOST_DAYS:
@@ -629,6 +632,7 @@ def check(params: _arguments.Params) -> None:
             raise _errors.BadInput("An entry of guests needs either name or moid. Give one of them.")
     if params["guest_probe"] != "none" and not params["guests"]:
         _arguments.guest(params)
+    return params
 
 
 def _logs_in(params: _arguments.Params) -> bool:
@@ -682,7 +686,7 @@ SPEC: _arguments.Spec = {
 
 def main() -> None:
     """Run the module."""
-    _module.run(work, {**_arguments.vms_spec(), **_arguments.guest_spec(), **SPEC}, check=check)
+    _module.run(work, {**_arguments.vms_spec(), **_arguments.guest_spec(), **SPEC}, parse)
 
 
 if __name__ == "__main__":

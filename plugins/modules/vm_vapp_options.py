@@ -344,10 +344,17 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 
-def work(task: _module.Task, session: Session) -> _module.Result:
+class Request(t.NamedTuple):
+    """What a task asks for."""
+
+    vm: _inventory.Selector
+    options: vapp_request.Request
+
+
+def work(task: _module.Task[Request], session: Session) -> _module.Result:
     """Write the vApp options."""
-    request = vapp_request.read(task.params)
-    found = _inventory.find_vm(session, _arguments.vm(task.params), [])
+    request = task.request.options
+    found = _inventory.find_vm(session, task.request.vm, [])
     if not session.is_vcenter:
         raise _errors.Refused(
             f"The vApp options of VM {found.name} are left unchanged: {session.name} is an ESXi host, and only "
@@ -468,10 +475,12 @@ def _comparable(facts: dict[str, t.Any], written: t.Collection[str]) -> dict[str
     return {**facts, "properties": properties}
 
 
-def check(params: _arguments.Params) -> None:
-    """Refuse what cannot be right."""
-    _arguments.vm(params)
-    vapp_request.read(params)
+def parse(params: _arguments.Params) -> Request:
+    """Return the options as a request.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
+    return Request(_arguments.vm(params), vapp_request.read(params))
 
 
 _PROPERTY: _arguments.Spec = {
@@ -514,7 +523,7 @@ SPEC: _arguments.Spec = {
 
 def main() -> None:
     """Entry point."""
-    _module.run(work, {**_arguments.vm_spec(), **SPEC}, check=check, **_arguments.vm_constraints())
+    _module.run(work, {**_arguments.vm_spec(), **SPEC}, parse, **_arguments.vm_constraints())
 
 
 if __name__ == "__main__":

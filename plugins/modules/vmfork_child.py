@@ -520,7 +520,7 @@ summary:
 import ipaddress
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import (
@@ -528,10 +528,10 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
     addresses,
     executor,
     networks,
+    present,
     spec,
     transitions,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
@@ -556,10 +556,61 @@ PER_CHILD: _arguments.Spec = {
 }
 
 
-def check(params: _arguments.Params) -> None:
-    """Refuse what cannot be right, before anything is connected."""
-    wanted = spec.children(params)
-    _network(params["ip_network"])
+class Request(t.NamedTuple):
+    """What a task asks for.
+
+    :param every: every child of the parent, instead of those that are named.
+    :param remove_failed: remove the children that this task makes and that fail.
+    """
+
+    parent: _inventory.Selector
+    engine: _arguments.EngineChoice
+    state: str
+    children: t.Sequence[spec.ChildSpec]
+    every: bool
+    force: bool
+    options: present.CreateOptions
+    remove_failed: bool
+
+
+def parse(params: _arguments.Params) -> Request:
+    """Return the options as a request.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
+    specs = spec.parse(params)
+    network = _network(params["ip_network"])
+    _check_selection(params)
+    if not 0 <= params["address_timeout"] <= _module.MOST_SECONDS:
+        raise _errors.BadInput(
+            f"address_timeout is {params['address_timeout']} seconds. Give 0 to {_module.MOST_SECONDS}."
+        )
+    if params["state"] == "present":
+        addresses.check(specs, network)
+    if params["concurrency"] < 1:
+        raise _errors.BadInput(f"concurrency is {params['concurrency']}, and at least 1 is needed. Correct it.")
+    if params["state"] == "present" and params["wait_for"] != "post_clone":
+        _check_needs_no_script(specs)
+    return Request(
+        parent=_arguments.vm(params, "parent_"),
+        engine=_arguments.engine(params),
+        state=params["state"],
+        children=specs,
+        every=params["all"],
+        force=params["force"],
+        options=present.CreateOptions(
+            wait_for=params["wait_for"],
+            network=network,
+            concurrency=params["concurrency"],
+            allow_running_parent=params["allow_running_parent"],
+            address_timeout=params["address_timeout"],
+        ),
+        remove_failed=params["on_failure"] == "remove",
+    )
+
+
+def _check_selection(params: _arguments.Params) -> None:
+    """Refuse a task that names no child, or one that would remove more than it may mean."""
     if params["all"] and (params["state"] == "present" or params["name"] is not None or params["children"] is not None):
         raise _errors.BadInput(
             "all=true means every child, and only with state=absent or state=detached. Leave name and children out."
@@ -570,56 +621,44 @@ def check(params: _arguments.Params) -> None:
         )
     if params["force"] and params["state"] != "absent":
         raise _errors.BadInput("force=true is only for state=absent. Leave it out if the children are to be kept.")
-    if not 0 <= params["address_timeout"] <= _module.MOST_SECONDS:
-        raise _errors.BadInput(
-            f"address_timeout is {params['address_timeout']} seconds. Give 0 to {_module.MOST_SECONDS}."
-        )
-    if params["state"] == "present":
-        addresses.check(wanted, _network(params["ip_network"]))
-    if params["concurrency"] < 1:
-        raise _errors.BadInput(f"concurrency is {params['concurrency']}, and at least 1 is needed. Correct it.")
-    secret = any(one.secret_config_params for one in wanted)
-    if secret and params["state"] == "present" and params["wait_for"] != "post_clone":
+
+
+def _check_needs_no_script(specs: t.Sequence[spec.ChildSpec]) -> None:
+    """Refuse what needs the end of the post-clone script, which the task does not wait for."""
+    if any(child.secret_config_params for child in specs):
         raise _errors.BadInput(
             "secret_config_params are removed after the post-clone script, so they need wait_for=post_clone. "
             "Use that, or leave them out."
         )
-    late = any(adapter.connect == networks.AFTER_POST_CLONE for one in wanted for adapter in one.networks)
-    if late and params["state"] == "present" and params["wait_for"] != "post_clone":
+    if any(adapter.connect == networks.AFTER_POST_CLONE for child in specs for adapter in child.networks):
         raise _errors.BadInput(
             "connect=after_post_clone waits for the end of the post-clone script, so it needs wait_for=post_clone. "
             "Use that, or another connect."
         )
 
 
-def work(task: _module.Task, session: Session) -> _module.Result:
+def work(task: _module.Task[Request], session: Session) -> _module.Result:
     """Make the children be there, or be gone."""
-    params = task.params
+    request = task.request
     deadline = session.deadline
-    wanted = spec.children(params)
-    if params["state"] == "present":
-        for remark in spec.remarks(wanted):
+    if request.state == "present":
+        for remark in spec.remarks(request.children):
             task.warn(remark)
-    engine = select.choose(session, params["api"], params["call_via"])
-    parent = parents.find(session, engine, _arguments.vm(params, "parent_"))
-    if not wanted and not params["all"]:
+    engine = select.choose(session, *request.engine)
+    parent = parents.find(session, engine, request.parent)
+    if not request.children and not request.every:
         task.warn("children is empty: there is nothing to do.")
         results = []
-    elif params["state"] == "present":
-        network = _network(params["ip_network"])
-        goal = transitions.Goal(
-            params["wait_for"], parent.values, network, engine.param_keys, is_born_running=engine.is_born_running
+    elif request.state == "present":
+        results = present.ensure_present(
+            parent, request.children, request.options, deadline, task.check_mode, task.warn
         )
-        how = children.CreateOptions(
-            params["concurrency"], task.check_mode, params["allow_running_parent"], params["address_timeout"]
-        )
-        results = children.make(parent, wanted, goal, deadline, how, task.warn)
-        if params["on_failure"] == "remove" and session.budget.signal is None:
+        if request.remove_failed and session.budget.signal is None:
             absent.remove_failed(parent, results, task.warn)
         _warn_of_secrets(results, task)
     else:
-        order = absent.Order(params["state"], deadline, task.check_mode, task.warn, params["force"])
-        results = absent.every(parent, order) if params["all"] else absent.named(parent, wanted, order)
+        order = absent.Order(request.state, deadline, task.check_mode, task.warn, request.force)
+        results = absent.every(parent, order) if request.every else absent.named(parent, request.children, order)
     return _result(parent.facts(), results, deadline)
 
 
@@ -646,7 +685,7 @@ def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline)
     return result
 
 
-def _warn_of_secrets(results: list[Result], task: _module.Task) -> None:
+def _warn_of_secrets(results: list[Result], task: _module.Task[Request]) -> None:
     for one in results:
         child = one.child
         # One that vCenter was still making when the time was over may be there soon.
@@ -712,7 +751,7 @@ def main() -> None:
             "concurrency": {"type": "int", "default": 16},
             "on_failure": {"type": "str", "choices": ["keep", "remove"], "default": "keep"},
         },
-        check=check,
+        parse,
         mutually_exclusive=[
             ["name", "children"],
             ["parent_name", "parent_moid", "parent_uuid", "parent_inventory_path"],

@@ -110,6 +110,8 @@ without_parent:
   sample: []
 """
 
+import typing as t
+
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import listing
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
@@ -117,15 +119,33 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 
-def work(task: _module.Task, session: Session) -> _module.Result:
+class Request(t.NamedTuple):
+    """What a task asks for: one VM, or all below a folder and a datacenter."""
+
+    vm: _inventory.Selector | None
+    folder: str | None
+    datacenter: str | None
+    engine: _arguments.EngineChoice
+
+
+def parse(params: _arguments.Params) -> Request:
+    """Return the options as a request.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
+    vm, engine = _arguments.optional_vm(params), _arguments.engine(params)
+    return Request(vm, params["folder"], params["datacenter"], engine)
+
+
+def work(task: _module.Task[Request], session: Session) -> _module.Result:
     """List parents and children."""
-    params = task.params
-    engine = select.choose(session, params["api"], params["call_via"])
-    selector = _arguments.optional_vm(params)
-    only = parents.find(session, engine, selector) if selector is not None else None
-    within = None
-    if selector is None:
-        within = _inventory.vms_within(session, params["folder"], params["datacenter"])
+    request = task.request
+    engine = select.choose(session, *request.engine)
+    only = within = None
+    if request.vm is not None:
+        only = parents.find(session, engine, request.vm)
+    else:
+        within = _inventory.vms_within(session, request.folder, request.datacenter)
     return {"changed": False, **listing.count(session, engine, session.deadline, only, task.warn, within)}
 
 
@@ -134,6 +154,7 @@ def main() -> None:
     _module.run(
         work,
         {**_arguments.vm_spec(), **_arguments.engine_spec(), "timeout": {"type": "int", "default": 300}},
+        parse,
         **_arguments.vm_constraints(required=False),
     )
 

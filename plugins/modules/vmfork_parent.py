@@ -149,29 +149,57 @@ parent:
       sample: linuxGuest
 """
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _module
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 
-def work(task: _module.Task, session: Session) -> _module.Result:
+class Request(t.NamedTuple):
+    """What a task asks for."""
+
+    vm: _inventory.Selector
+    engine: _arguments.EngineChoice
+    enabled: bool
+    esxi_hostname: str | None
+    force: bool
+    power_off: bool
+
+
+def parse(params: _arguments.Params) -> Request:
+    """Return the options as a request.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
+    return Request(
+        vm=_arguments.vm(params),
+        engine=_arguments.engine(params),
+        enabled=params["state"] == "enabled",
+        esxi_hostname=params["esxi_hostname"],
+        force=params["force"],
+        power_off=params["power_off"],
+    )
+
+
+def work(task: _module.Task[Request], session: Session) -> _module.Result:
     """Bring the VM into the wanted state."""
-    params = task.params
+    request = task.request
     deadline = session.deadline
-    engine = select.choose(session, params["api"], params["call_via"])
-    parent = parents.find(session, engine, _arguments.vm(params))
+    engine = select.choose(session, *request.engine)
+    parent = parents.find(session, engine, request.vm)
     before = parent.facts()
-    if params["state"] == "enabled":
-        changed = parents.enable(parent, deadline, params["esxi_hostname"], task.check_mode)
+    if request.enabled:
+        changed = parents.enable(parent, deadline, request.esxi_hostname, task.check_mode)
     else:
-        changed = parents.disable(parent, deadline, params["force"], params["power_off"], task.check_mode, task.warn)
-    after = _predict(before, params) if task.check_mode and changed else parent.facts()
+        changed = parents.disable(parent, deadline, request.force, request.power_off, task.check_mode, task.warn)
+    after = _predict(before, request) if task.check_mode and changed else parent.facts()
     return {"changed": changed, "parent": after, "diff": {"before": before, "after": after}}
 
 
-def _predict(before: _module.Result, params: _arguments.Params) -> _module.Result:
-    if params["state"] == "enabled":
+def _predict(before: _module.Result, request: Request) -> _module.Result:
+    if request.enabled:
         return {**before, "enabled": True}
     after = {
         **before,
@@ -198,6 +226,7 @@ def main() -> None:
             "power_off": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 300},
         },
+        parse,
         **_arguments.vm_constraints(),
     )
 

@@ -221,8 +221,9 @@ guest:
 """
 
 import re
+import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import quiesce
@@ -276,13 +277,28 @@ def plan(params: _arguments.Params) -> quiesce.Plan:
     return quiesce.Plan(job, login, params["script_delivery"], params["guest_directory"])
 
 
-def work(task: _module.Task, session: Session) -> _module.Result:
+class Request(t.NamedTuple):
+    """What a task asks for."""
+
+    vm: _inventory.Selector
+    engine: _arguments.EngineChoice
+    plan: quiesce.Plan
+
+
+def parse(params: _arguments.Params) -> Request:
+    """Return the options as a request.
+
+    :raises _errors.BadInput: an option is invalid.
+    """
+    return Request(_arguments.vm(params), _arguments.engine(params), plan(params))
+
+
+def work(task: _module.Task[Request], session: Session) -> _module.Result:
     """Bring the VM to its fork point."""
-    params = task.params
-    deadline = session.deadline
-    wanted = plan(params)
-    engine = select.choose(session, params["api"], params["call_via"])
-    parent = parents.find(session, engine, _arguments.vm(params))
+    request = task.request
+    deadline, wanted = session.deadline, request.plan
+    engine = select.choose(session, *request.engine)
+    parent = parents.find(session, engine, request.vm)
     before = parent.facts()
     if quiesce.is_done(parent, wanted.job, task.warn):
         return _result(False, before, before, quiesce.new_trace())
@@ -327,7 +343,7 @@ def main() -> None:
             "tools_path": {"type": "str"},
             "timeout": {"type": "int", "default": 300},
         },
-        check=plan,
+        parse,
         **_arguments.vm_constraints(),
     )
 

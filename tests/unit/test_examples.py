@@ -59,7 +59,7 @@ def constraints(module: str) -> Constraints:
         patch.setattr(
             _module,
             "run",
-            lambda _work, spec, **others: given.append(
+            lambda _work, spec, _parse, **others: given.append(
                 Constraints({**_arguments.connection_spec(), **spec}, {**others, "check": None})
             ),
         )

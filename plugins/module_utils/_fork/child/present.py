@@ -8,7 +8,7 @@ Private to the collection. ``absent.py`` removes them.
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _errors,
@@ -41,30 +41,33 @@ MOST_DELTAS, MANY_DELTAS = 255, 100
 class CreateOptions:
     """How children are made.
 
+    :param wait_for: one of :data:`transitions.GOALS`.
+    :param network: an address outside of it does not count.
     :param concurrency: how many at a time.
     :param allow_running_parent: also of a parent that does not stand at its fork point.
     :param address_timeout: seconds; see :data:`executor.ADDRESS_SECONDS`.
     """
 
+    wait_for: str
     concurrency: int
-    check_mode: bool
+    network: facts.IPNetwork | None = None
     allow_running_parent: bool = False
     address_timeout: float = ADDRESS_SECONDS
 
 
-def make(
+def ensure_present(
     parent: Parent,
     wanted: t.Sequence[ChildSpec],
-    goal: transitions.Goal,
+    options: CreateOptions,
     deadline: Deadline,
-    how: CreateOptions,
+    check_mode: bool,
     warn: t.Callable[[str], None],
 ) -> list[Result]:
     """Make the children that are missing, and bring all to the goal.
 
     :raises _errors.BadInput: children are missing, and the parent cannot be forked as it is.
     """
-    parent.engine.check(wanted, how.allow_running_parent)
+    parent.engine.check(wanted, options.allow_running_parent)
     for one in wanted:
         networks.check_against_parent(parent.name, parent.values, one.networks)
     placement = Placement(parent, wanted)
@@ -73,24 +76,31 @@ def make(
     standings, everyone = existing.survey(parent, deadline, folders, uuids, addresses.paths(wanted))
     refused = {one.name: _refusal(one, standings[one.name], parent) for one in wanted}
     missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
-    obstacle = (_unreported(parent, goal) or _obstacle(parent, goal, how, len(missing), warn)) if missing else None
+    obstacle = _obstacle(parent, options, len(missing), warn) if missing else None
     if obstacle is not None:
-        if not how.check_mode:
+        if not check_mode:
             raise _errors.BadInput(obstacle)
-        if how.allow_running_parent or not parent.is_on:  # else an earlier task of the play would quiesce it
+        if options.allow_running_parent or not parent.is_on:  # else an earlier task of the play would quiesce it
             warn(obstacle)
-    if missing and (how.check_mode or parent.engine.is_born_running):
+    if missing and (check_mode or parent.engine.is_born_running):
         placement.look_up_defaults()
     if missing:
         placement.look_up(missing)
-        goal = replace(goal, shown_networks=placement.networks.shown)
         _refuse_conflicts(parent, missing, everyone, placement, warn)
         refused.update(port_groups.shortages(parent, missing, placement.networks))
+    goal = transitions.Goal(
+        options.wait_for,
+        parent.values,
+        options.network,
+        parent.engine.param_keys,
+        parent.engine.is_born_running,
+        placement.networks.shown,
+    )
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
-    if how.check_mode:
+    if check_mode:
         done, seconds = foresight.foresee(parent, placement, ways, deadline, obstacle is None, warn), {}
     else:
-        executor = Executor(parent, placement, deadline, how.concurrency, everyone, how.address_timeout)
+        executor = Executor(parent, placement, deadline, options.concurrency, everyone, options.address_timeout)
         done = {child.name: child for child in executor.run(ways.values())}
         for warning in (one for child in done.values() for one in child.warnings):
             warn(warning)
@@ -135,10 +145,10 @@ def _refuse_conflicts(
         raise _errors.BadInput(" ".join(found.refused))
 
 
-def _unreported(parent: Parent, goal: transitions.Goal) -> str | None:
+def _unreported(parent: Parent, wait_for: str) -> str | None:
     """Return why children of the parent cannot report the end of their script, as a whole sentence."""
     key = guestinfo.obstacle(_extra_config.mapping(parent.values))
-    if key is None or goal.wait_for != "post_clone":
+    if key is None or wait_for != "post_clone":
         return None
     return (
         f"Children of VM {parent.name} cannot report the end of their post-clone script: their guest may not write to "
@@ -146,20 +156,21 @@ def _unreported(parent: Parent, goal: transitions.Goal) -> str | None:
     )
 
 
-def _obstacle(
-    parent: Parent, goal: transitions.Goal, how: CreateOptions, missing: int, warn: t.Callable[[str], None]
-) -> str | None:
+def _obstacle(parent: Parent, options: CreateOptions, missing: int, warn: t.Callable[[str], None]) -> str | None:
     """Why children cannot be made of the parent as it is, as a whole sentence."""
+    unreported = _unreported(parent, options.wait_for)
+    if unreported is not None:
+        return unreported
     if parent.is_quiesced:
         return None
-    if not how.allow_running_parent:
+    if not options.allow_running_parent:
         return (
             f"VM {parent.name} does not stand at its fork point, and children can be made of it only then. "
             "Bring it there with vmfork_quiesce."
         )
     if not parent.is_on:
         return f"VM {parent.name} is powered off, and children can be made of a running VM only. Power it on."
-    if goal.wait_for == "post_clone":
+    if options.wait_for == "post_clone":
         return (
             f"VM {parent.name} does not stand at its fork point, so no post-clone script starts in its children, and "
             "wait_for=post_clone would time out. Use another wait_for, or quiesce the parent with vmfork_quiesce."

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Children as a task asks for them: options → :class:`Wanted`. Pure; needs no server.
+"""Children as a task asks for them: options → :class:`ChildSpec`. Pure; needs no server.
 
 Private to the collection.
 """
@@ -60,7 +60,7 @@ class ChildSpec:
         return {**self.config_params, **self.secret_config_params}
 
 
-def children(params: t.Mapping[str, t.Any]) -> list[ChildSpec]:
+def parse(params: t.Mapping[str, t.Any]) -> list[ChildSpec]:
     """Return the children that a task names, by ``name`` or by ``children[]``.
 
     :raises _errors.BadInput: a name or a value cannot be right.

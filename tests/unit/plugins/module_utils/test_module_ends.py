@@ -34,9 +34,9 @@ def run(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     vcenter.use(monkeypatch)
     vcenter.calls.clear()
 
-    def run(work: Callable[..., Any], check: Any = None, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
+    def run(work: Callable[..., Any], parse: Any = dict, check_mode: bool = False, **arguments: Any) -> dict[str, Any]:
         with patch_module_args({**LOGIN, **arguments, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
-            _module.run(work, SPEC, check=check)
+            _module.run(work, SPEC, parse)
         printed = capsys.readouterr()
         assert "Traceback" not in printed.err
         return dict(json.loads(printed.out))
@@ -45,7 +45,7 @@ def run(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
-    def work(_task: _module.Task, _session: Any) -> _module.Result:
+    def work(_task: _module.Task[Any], _session: Any) -> _module.Result:
         raise error
 
     return work
@@ -57,8 +57,8 @@ def logins(vcenter: FakeVCenter) -> tuple[int, int]:
 
 @pytest.mark.parametrize("check_mode", [True, False])
 def test_result(vcenter: FakeVCenter, run: Run, check_mode: bool) -> None:
-    def work(task: _module.Task, session: Any) -> _module.Result:
-        return {"changed": True, "seen": [task.params["name"], task.check_mode, session.server.hostname]}
+    def work(task: _module.Task[Any], session: Any) -> _module.Result:
+        return {"changed": True, "seen": [task.request["name"], task.check_mode, session.server.hostname]}
 
     result = run(work, check_mode=check_mode, name="web")
     assert (result["changed"], result["seen"]) == (True, ["web", check_mode, "vcenter"])
@@ -106,7 +106,7 @@ def test_no_control_character_is_returned(run: Run, ending: str, monkeypatch: py
     warnings: list[str] = []
     monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _module, text: warnings.append(text))
 
-    def work(task: _module.Task, _session: Any) -> _module.Result:
+    def work(task: _module.Task[Any], _session: Any) -> _module.Result:
         task.warn(f"warned of {RAW}")
         endings = {
             "error": _errors.Refused(f"VM {RAW}", parent={"name": RAW, RAW: [RAW]}),
@@ -157,19 +157,30 @@ def test_timeout_that_can_be_right(run: Run, timeout: int | None) -> None:
 
 
 def test_bad_input_is_refused_before_anything_is_connected(vcenter: FakeVCenter, run: Run) -> None:
-    def check(params: dict[str, Any]) -> None:
+    def parse(params: dict[str, Any]) -> None:
         raise _errors.BadInput(f"The name {params['name']} cannot be right.")
 
-    result = run(raising(AssertionError()), check=check, name="web")
+    result = run(raising(AssertionError()), parse=parse, name="web")
     assert result["msg"] == "The name web cannot be right."
     assert vcenter.calls == []
+
+
+def test_options_are_parsed_once(run: Run) -> None:
+    parsed: list[str] = []
+
+    def parse(params: dict[str, Any]) -> list[str]:
+        parsed.append(params["name"])
+        return parsed
+
+    result = run(lambda task, _session: {"given": task.request is parsed}, parse=parse, name="web")
+    assert (result["given"], parsed) == (True, ["web"])
 
 
 def test_an_empty_string_is_not_given(run: Run) -> None:
     seen: list[Any] = []
 
-    def work(task: _module.Task, _session: Any) -> _module.Result:
-        seen.append(task.params["name"])
+    def work(task: _module.Task[Any], _session: Any) -> _module.Result:
+        seen.append(task.request["name"])
         return {}
 
     run(work, name="", timeout="")
@@ -226,7 +237,7 @@ def test_session_that_ends_is_begun_again_once(vcenter: FakeVCenter, run: Run) -
     vm = vcenter.vm("web", "poweredOff")
     vcenter.refuse("PowerOnVM_Task", vim.fault.NotAuthenticated(msg="Gone."))
 
-    def work(_task: _module.Task, session: Any) -> _module.Result:
+    def work(_task: _module.Task[Any], session: Any) -> _module.Result:
         session.call(vm.PowerOnVM_Task)
         return {}
 
@@ -238,7 +249,7 @@ def test_session_that_ends_twice_is_given_up(vcenter: FakeVCenter, run: Run) -> 
     vm = vcenter.vm("web", "poweredOff")
     gone = vim.fault.NotAuthenticated(msg="Gone.")
 
-    def work(_task: _module.Task, session: Any) -> _module.Result:
+    def work(_task: _module.Task[Any], session: Any) -> _module.Result:
         for _number in range(2):
             vcenter.refuse("PowerOnVM_Task", gone)
             session.call(vm.PowerOnVM_Task)
@@ -256,7 +267,7 @@ def test_what_changes_something_is_never_sent_again_by_itself(
     vm = vcenter.vm("web", "poweredOff")
     vcenter.lose_answer("PowerOnVM_Task", carried_out=False)
 
-    def work(_task: _module.Task, session: Any) -> _module.Result:
+    def work(_task: _module.Task[Any], session: Any) -> _module.Result:
         getattr(session, how)(vm.PowerOnVM_Task)
         return {}
 
@@ -268,7 +279,7 @@ def test_what_changes_something_is_never_sent_again_by_itself(
 def test_what_else_ends_with_the_session_ends_before_it(vcenter: FakeVCenter, run: Run) -> None:
     ended: list[tuple[int, int]] = []
 
-    def work(_task: _module.Task, session: Any) -> _module.Result:
+    def work(_task: _module.Task[Any], session: Any) -> _module.Result:
         session.closing.callback(lambda: ended.append(logins(vcenter)))
         raise _errors.Refused("No.")
 

@@ -67,8 +67,8 @@ class Server:
         if params["properties"]:
             entry = {name: option.get("default") for name, option in spec["properties"]["options"].items()}
             params["properties"] = [entry | one for one in params["properties"]]
-        vm_vapp_options.check(params)
-        return vm_vapp_options.work(_module.Task(params, check, self.warnings.append), self.session)
+        request = vm_vapp_options.parse(params)
+        return vm_vapp_options.work(_module.Task(request, check, self.warnings.append), self.session)
 
     def sent(self) -> list[Any]:
         return [call.arguments["spec"] for call in self.vcenter.calls if call.method == RECONFIGURE]

@@ -14,7 +14,7 @@ from unit.fake_vcenter import FakeVCenter
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity, listing
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent, transitions
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
@@ -77,8 +77,7 @@ def test_check_beforehand(result: Any, vcenter: FakeVCenter, monkeypatch: pytest
     parent = vcenter.parent(vcenter.use(monkeypatch), golden)
     vcenter.effects["CheckInstantClone_Task"] = lambda _checker, **_given: result
     warnings: list[str] = []
-    goal = transitions.Goal("post_clone", parent.values, is_born_running=True)
-    how = children.CreateOptions(concurrency=1, check_mode=True)
-    (made,) = children.make(parent, [ChildSpec("web")], goal, Deadline(100), how, warnings.append)
+    options = children.CreateOptions("post_clone", concurrency=1)
+    (made,) = children.ensure_present(parent, [ChildSpec("web")], options, Deadline(100), True, warnings.append)
     assert (made.state, made.error) == ("created", None)
     assert "is not a list of Result objects" in str(warnings)

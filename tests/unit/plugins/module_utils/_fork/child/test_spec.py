@@ -26,7 +26,7 @@ def params(**given: Any) -> dict[str, Any]:
 
 
 def test_child_inherits_and_overrides_what_stands_at_the_top() -> None:
-    first, second = spec.children(
+    first, second = spec.parse(
         params(
             persistent=True,
             datastore="slow",
@@ -44,7 +44,7 @@ def test_child_inherits_and_overrides_what_stands_at_the_top() -> None:
 
 def test_networks_of_a_child_stand_instead_of_those_at_the_top() -> None:
     children = [{"name": "a"}, {"name": "b", "networks": [{"mac_address": MAC}]}, {"name": "c", "networks": []}]
-    first, second, third = spec.children(params(networks=[{"network": "lab"}], children=children))
+    first, second, third = spec.parse(params(networks=[{"network": "lab"}], children=children))
     assert first.networks == (Network(1, network="lab"),)
     assert second.networks == (Network(1, mac_address=MAC),)
     assert third.networks == ()
@@ -52,7 +52,7 @@ def test_networks_of_a_child_stand_instead_of_those_at_the_top() -> None:
 
 def test_mac_address_at_the_top_for_the_one_child_that_has_none_of_its_own() -> None:
     children = [{"name": "a"}, {"name": "b", "networks": [{}]}]
-    first, _second = spec.children(params(networks=[{"mac_address": MAC}], children=children))
+    first, _second = spec.parse(params(networks=[{"mac_address": MAC}], children=children))
     assert first.networks[0].mac_address == MAC
 
 
@@ -85,7 +85,7 @@ def test_mac_address_at_the_top_for_the_one_child_that_has_none_of_its_own() -> 
     ],
 )
 def test_host_name_is_made_of_the_name(name: str, hostname: str | None, fqdn: str | None) -> None:
-    [child] = spec.children(params(name=name))
+    [child] = spec.parse(params(name=name))
     assert (child.config_params.get("hostname"), child.config_params.get("fqdn")) == (hostname, fqdn)
     assert bool(spec.remarks([child])) is (hostname is None)
 
@@ -107,7 +107,7 @@ def test_host_name_of_any_name_is_valid(name: str) -> None:
     ],
 )
 def test_host_name_that_the_task_gives(config: dict[str, str], expected: dict[str, str]) -> None:
-    [child] = spec.children(params(name="web.example.com", config_params=config))
+    [child] = spec.parse(params(name="web.example.com", config_params=config))
     assert child.config_params == expected
 
 
@@ -116,16 +116,16 @@ def test_host_name_that_the_task_gives(config: dict[str, str], expected: dict[st
     [(["web_01", "web-01"], True), (["web.a.com", "web.b.com"], False), (["Web.a.com", "WEB_.a.com"], True)],
 )
 def test_host_name_of_several_children(names: list[str], warned: bool) -> None:
-    assert bool(spec.remarks(spec.children(params(name=names)))) is warned
+    assert bool(spec.remarks(spec.parse(params(name=names)))) is warned
 
 
 @pytest.mark.parametrize("key", ["guestinfo.ic.hostname", "guestinfo.fork.hostname"])
 def test_hostname_given_by_its_whole_key_has_no_other_beside_it(key: str) -> None:
-    assert spec.children(params(name="web-01", config_params={key: "db"}))[0].config_params == {key: "db"}
+    assert spec.parse(params(name="web-01", config_params={key: "db"}))[0].config_params == {key: "db"}
 
 
 def test_hostname_given_as_a_secret_is_not_published() -> None:
-    child = spec.children(params(name="web-01", secret_config_params={"hostname": "long-secret-name"}))[0]
+    child = spec.parse(params(name="web-01", secret_config_params={"hostname": "long-secret-name"}))[0]
     assert child.config_params == {}
     assert "long-secret-name" not in repr(child)
 
@@ -135,12 +135,12 @@ def test_hostname_given_as_a_secret_is_not_published() -> None:
     [(True, "true"), (False, "false"), (7, "7"), (1.5, "1.5"), ("", ""), ("a\nb \"'<&", "a\nb \"'<&")],
 )
 def test_values_as_the_guest_reads_them(value: Any, text: str) -> None:
-    assert spec.children(params(name="a", config_params={"key": value}))[0].config_params["key"] == text
+    assert spec.parse(params(name="a", config_params={"key": value}))[0].config_params["key"] == text
 
 
 @pytest.mark.parametrize("name", ["n" * 80, "a/b", "50%", "with space", "größe-名", "'\"$(x);`", "\\"])
 def test_names_that_a_vm_can_have(name: str) -> None:
-    assert spec.children(params(name=name))[0].name == name
+    assert spec.parse(params(name=name))[0].name == name
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_names_that_a_vm_can_have(name: str) -> None:
 )
 def test_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput) as refusal:
-        spec.children(params(**given))
+        spec.parse(params(**given))
     assert said in refusal.value.sentence
     assert "1234567" not in refusal.value.sentence
 

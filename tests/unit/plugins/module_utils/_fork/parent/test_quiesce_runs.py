@@ -18,7 +18,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload, quiesce
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
@@ -686,8 +685,6 @@ def test_neither_way_of_delivery(mute: Bed) -> None:
 
 def test_children_that_cannot_report_are_not_waited_for(mute: Bed) -> None:
     for wait_for, refused in {"post_clone": True, "powered_on": False}.items():
-        said = children._unreported(mute.parent, transitions.Goal(wait_for, mute.parent.values))
+        said = children._unreported(mute.parent, wait_for)
         assert (said is not None) is refused
-    assert "Use another wait_for" in str(
-        children._unreported(mute.parent, transitions.Goal("post_clone", mute.parent.values))
-    )
+    assert "Use another wait_for" in str(children._unreported(mute.parent, "post_clone"))
