@@ -712,8 +712,7 @@ def _after(result: Result) -> str:
     if result.state in ("removed", "absent"):
         return "absent"
     if result.changed and result.state != "failed" and result.child is not None:
-        goal = result.child.goal
-        return "poweredOff" if goal.wait_for == "created" and not goal.is_born_running else "poweredOn"
+        return "poweredOn" if result.child.started or result.child.goal.wait_for != "created" else "poweredOff"
     return str(result.facts["power_state"] or result.before or "absent")
 
 

@@ -60,7 +60,7 @@ def constraints(module: str) -> Constraints:
             _module,
             "run",
             lambda _work, spec, _parse, **others: given.append(
-                Constraints({**_arguments.connection_spec(), **spec}, {**others, "check": None})
+                Constraints({**_arguments.connection_spec(), **spec}, others)
             ),
         )
         MODULES[module].main()

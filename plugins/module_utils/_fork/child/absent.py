@@ -405,7 +405,7 @@ def _is_made_by_us(
     return (
         verdict.kinship in (identity.Kinship.UNRECORDED, identity.Kinship.FOREIGN)
         and identity.record_of(values) is None
-        and identity.bears_mark(values, child.nonce, child.bios_uuid)
+        and child.bears_mark(values)
         and (values.get("config.uuid") or "").lower() not in shared
     )
 

@@ -33,8 +33,7 @@ def foresee(
 
     :param is_ready: children can be made of the parent as it is.
     """
-    if not parent.engine.is_born_running:
-        _warn_of_snapshot(parent, ways, warn)
+    _warn_of_snapshot(parent, ways, warn)
     steps = {name: _steps(parent, placement, child, request) for name, (child, request) in ways.items()}
     refused = _privileges.refusals(parent.session, steps)
     created = [child for child, request in ways.values() if request is Request.CREATE and child.name not in refused]
@@ -55,7 +54,9 @@ def foresee(
 def _warn_of_snapshot(
     parent: Parent, ways: t.Mapping[str, transitions.Transition], warn: t.Callable[[str], None]
 ) -> None:
-    if any(child.wanted.persistent and request is Request.CREATE for child, request in ways.values()):
+    if any(
+        request is Request.CREATE and parent.engine.needs_snapshot(child.wanted) for child, request in ways.values()
+    ):
         now = _properties.read(parent.session, [parent.vm], ["snapshot"])
         if "snapshot" not in now.get(parent.vm, {}):
             warn(
@@ -73,8 +74,8 @@ def _ask_beforehand(
 ) -> tuple[dict[str, _errors.Error], list[str]]:
     """For each child that the server would not make, its error; and the server's warnings."""
     jobs: dict[t.Any, _tasks.Job] = {}
-    for child in created if parent.engine.can_foresee else ():
-        ask = functools.partial(parent.engine.foresee, parent.vm, creation(child, placement))
+    for child in created if parent.engine.can_predict else ():
+        ask = functools.partial(parent.engine.predict, parent.vm, creation(child, placement))
         jobs[child.name] = ("Could not ask vCenter beforehand", ask)
     refused: dict[str, _errors.Error] = {}
     warned: dict[str, list[str]] = {}
@@ -109,7 +110,7 @@ def _steps(
         what = f"{one.value} {child.name}"
         if one is Request.CREATE:
             steps.append(_privileges.Step(what, parent.engine.create_method, vm=(parent.vm,), **where))
-            if child.goal.is_born_running:
+            if child.started:  # by its creation
                 steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
             steps += [
                 _privileges.Step(what, "InstantClone_Task network", network=(network,))

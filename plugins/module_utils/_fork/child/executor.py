@@ -494,7 +494,7 @@ def creation(child: Child, placement: Placement) -> CreateRequest:
         params=child.params,
         location=placement.location(child),
         bios_uuid=child.bios_uuid,
-        record=child.record if child.goal.is_born_running else {},
+        record=child.record if child.bios_uuid is not None else {},
         inherited=_extra_config.mapping(child.goal.parent),
         device_changes=placement.device_changes(child),
     )

@@ -82,20 +82,13 @@ def ensure_present(
             raise _errors.BadInput(obstacle)
         if options.allow_running_parent or not parent.is_on:  # else an earlier task of the play would quiesce it
             warn(obstacle)
-    if missing and (check_mode or parent.engine.is_born_running):
+    if missing and (check_mode or parent.engine.needs_location):
         placement.look_up_defaults()
     if missing:
         placement.look_up(missing)
         _refuse_conflicts(parent, missing, everyone, placement, warn)
         refused.update(port_groups.shortages(parent, missing, placement.networks))
-    goal = transitions.Goal(
-        options.wait_for,
-        parent.values,
-        options.network,
-        parent.engine.param_keys,
-        parent.engine.is_born_running,
-        placement.networks.shown,
-    )
+    goal = transitions.Goal(options.wait_for, parent.values, parent.engine, options.network, placement.networks.shown)
     ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
     if check_mode:
         done, seconds = foresight.foresee(parent, placement, ways, deadline, obstacle is None, warn), {}

@@ -13,7 +13,6 @@ from __future__ import annotations
 import enum
 import re
 import typing as t
-import uuid
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _inventory, _power, _tasks
@@ -21,6 +20,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts,
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+
+if t.TYPE_CHECKING:
+    from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
 
 GOALS = ("created", "powered_on", "tools", "ip_address", "post_clone")
 """What can be waited for, in the order in which it comes about."""
@@ -112,16 +114,15 @@ class Goal:
 
     :param wait_for: one of :data:`GOALS`.
     :param parent: properties of the parent: an inherited address does not count.
-    :param param_keys: where in guestinfo a config param is put: full keys.
-    :param is_born_running: see :class:`base.Engine`.
+    :param engine: makes the child; asked only for what needs no server.
+    :param network: an address outside of it does not count.
     :param shown_networks: the backings that vCenter may show of adapters on the networks that are named for children.
     """
 
     wait_for: str
     parent: t.Mapping[str, t.Any]
+    engine: Engine
     network: facts.IPNetwork | None = None
-    param_keys: t.Callable[[str], tuple[str, ...]] = lambda key: (guestinfo.PARAMS + key,)
-    is_born_running: bool = False
     shown_networks: networks.Shown = field(default_factory=dict)
 
 
@@ -134,7 +135,8 @@ class Child:
     """A child on its way.
 
     :param vm: its VM; ``None`` until the VM that the server names was seen to be the child.
-    :param bios_uuid: what its BIOS UUID is to be; ``None`` leaves that to the server.
+    :param bios_uuid: its BIOS UUID, where the request that makes it gives it one, and its record with it.
+    :param new_bios_uuid: the BIOS UUID that goes with the record, where the server has chosen another one.
     :param seen_on: vCenter has shown it powered on. That it is off is late news before that, and no power-off.
     :param changed: vCenter has carried out a request, or may do so yet.
     :param warnings: what is to be said of it, though it has not failed.
@@ -147,6 +149,7 @@ class Child:
     named: t.Any = None
     nonce: str | None = field(default_factory=guestinfo.new_nonce)
     bios_uuid: str | None = None
+    new_bios_uuid: str | None = None
     existed: bool = False
     seen_on: bool = False
     recorded: bool = False
@@ -189,10 +192,9 @@ class Child:
         )
         return {identity.RECORD_KEY: str(record)}
 
-    @property
-    def new_bios_uuid(self) -> str | None:
-        """The BIOS UUID that goes with the record, where the child has another one."""
-        return None if self.goal.is_born_running else self.bios_uuid
+    def bears_mark(self, values: t.Mapping[str, t.Any]) -> bool:
+        """Return whether a VM carries what only the request for this child, or its record, can have put there."""
+        return identity.bears_mark(values, self.nonce, self.bios_uuid or self.new_bios_uuid)
 
     @property
     def bears_record(self) -> bool:
@@ -205,8 +207,8 @@ class Child:
         name = _inventory.unescape(self.values["name"])
         if name != self.name:
             return f"whose name is {name}"
-        ours = identity.bears_mark(self.values, self.nonce, self.bios_uuid)
-        if self.goal.is_born_running and not ours:
+        ours = self.bears_mark(self.values)
+        if self.bios_uuid is not None and not ours:
             return "which has neither the BIOS UUID nor the nonce that were given to the child"
         if not ours and identity.nonce_given(self.values) is not None:
             return "which was given the nonce of another child"
@@ -218,10 +220,7 @@ class Child:
     @property
     def forks_again(self) -> bool:
         """Whether a power-off takes the child back to the fork point, so that its script runs once more."""
-        kind = getattr(self.values.get("config.forkConfigInfo"), "childType", None)
-        if kind is None:
-            return not (self.goal.is_born_running or self.wanted.persistent)
-        return str(kind) == "nonpersistent"  # which a server that knows Instant Clone may still have
+        return self.goal.engine.forks_again(self.values, self.wanted.persistent)
 
     @property
     def went_off(self) -> bool:
@@ -254,12 +253,13 @@ class Child:
         """
         keys = _extra_config.mapping(self.values)
         result = {guestinfo.POST_CLONE: ""} if self.forks_again and self.has_old_report else {}
-        if self.forks_again or not (self.goal.is_born_running or self.report):
+        has_ended = self.report is not None
+        if self.goal.engine.runs_script_at_power_on(self.values, self.wanted.persistent, has_ended):
             # A server that shows no config params does not show which of them were secret either.
             given = keys.get(guestinfo.CHILD_SECRETS, "").split() if guestinfo.CHILD_NONCE in keys else self.secret_keys
             lacking = [key for key in given if not keys.get(key, "").strip()]
             for key, value in self.wanted.secret_config_params.items():
-                result.update({full: value for full in self.goal.param_keys(key) if full in lacking})
+                result.update({full: value for full in self.goal.engine.param_keys(key) if full in lacking})
         return result
 
     @property
@@ -308,7 +308,7 @@ class Child:
     @property
     def secret_keys(self) -> list[str]:
         """The extraConfig keys that hold secrets."""
-        return [full for key in self.wanted.secret_config_params for full in self.goal.param_keys(key)]
+        return [full for key in self.wanted.secret_config_params for full in self.goal.engine.param_keys(key)]
 
     @property
     def shows_secrets(self) -> bool:
@@ -330,8 +330,10 @@ Transition = t.Tuple[Child, t.Optional[Request]]  # noqa: UP006, UP045, ansible-
 
 def begin(wanted: ChildSpec, goal: Goal) -> Transition:
     """A child that does not exist yet."""
-    bios_uuid = wanted.bios_uuid or (str(uuid.uuid4()) if goal.is_born_running else None)
-    return Child(wanted, goal, bios_uuid=bios_uuid, started=goal.is_born_running), Request.CREATE
+    bios_uuid = goal.engine.uuid_at_creation(wanted.bios_uuid)
+    new_bios_uuid = wanted.bios_uuid if bios_uuid is None else None
+    started = goal.engine.starts_children
+    return Child(wanted, goal, bios_uuid=bios_uuid, new_bios_uuid=new_bios_uuid, started=started), Request.CREATE
 
 
 def resume(wanted: ChildSpec, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Transition:
@@ -339,7 +341,7 @@ def resume(wanted: ChildSpec, goal: Goal, vm: t.Any, values: t.Mapping[str, t.An
     record = identity.record_of(values)
     child = Child(wanted, goal, vm=vm, values=values, existed=True, seen_on=_power.is_on(values))
     if record is None:
-        child = replace(child, nonce=identity.nonce_given(values), bios_uuid=wanted.bios_uuid)
+        child = replace(child, nonce=identity.nonce_given(values), new_bios_uuid=wanted.bios_uuid)
         return replace(child, step=Step.RECORDING), Request.RECORD
     child = replace(child, nonce=record.nonce, recorded=True)
     if not _power.is_on(values):
@@ -369,7 +371,7 @@ def ahead(child: Child, request: Request | None) -> list[Request]:
         return []
     way = {
         Request.CREATE: False,
-        Request.RECORD: not child.recorded and not child.goal.is_born_running,
+        Request.RECORD: not child.recorded and child.bios_uuid is None,
         Request.FORGET: _may_start(child) and child.existed and bool(child.preparation),
         Request.POWER_ON: _may_start(child),
         Request.CONNECT: child.lacks_connection,
@@ -455,7 +457,7 @@ def _remedy(child: Child, fault: str) -> str:
     """What to do about a refusal that does not say it: InvalidState means something else at each step."""
     if fault != "InvalidState":
         return ""
-    if child.step is Step.CREATING and child.wanted.persistent and not child.goal.is_born_running:
+    if child.step is Step.CREATING and child.goal.engine.needs_snapshot(child.wanted):
         return " A persistent child needs a parent that has a snapshot. Take one if there is none."
     if child.step is Step.STARTING and child.existed and child.forks_again:
         return " Remove it and create it again."

@@ -20,10 +20,10 @@ class CreateRequest(t.NamedTuple):
 
     :param params: config params, by the keys of the task.
     :param location: arguments of a VirtualMachineRelocateSpec.
-    :param bios_uuid: what the child's BIOS UUID must be; for an engine whose children run from the start.
-    :param record: the extraConfig keys that make the child ours; likewise.
-    :param inherited: the parent's extraConfig, which such a child begins with.
-    :param device_changes: settings of its adapters (VirtualDeviceConfigSpec); likewise.
+    :param bios_uuid: the BIOS UUID that :meth:`Engine.uuid_at_creation` has returned.
+    :param record: the extraConfig keys that make the child ours; empty without ``bios_uuid``, which they contain.
+    :param inherited: the parent's extraConfig, with which a full VM begins.
+    :param device_changes: settings of its adapters (VirtualDeviceConfigSpec).
     """
 
     name: str
@@ -66,9 +66,10 @@ class Engine(t.Protocol):
     """Properties the engine needs to know of a VM."""
     create_method: str
     """What the server is asked by :meth:`create`, as ``_privileges.NEEDS`` has it."""
-    is_born_running: bool
-    """Whether a child runs from its creation on, keeps its disks, and gets its record by the request that makes it.
-    Another is powered on when it is recorded, and may begin at the fork point each time."""
+    starts_children: bool
+    """Whether a child runs from its creation on; otherwise it is powered on once it is recorded."""
+    needs_location: bool
+    """Whether the request for a child has to name its places; otherwise the server takes the parent's."""
     registry: ParentRegistry | None
     """The server's own book of parents and children; ``None`` where it keeps none."""
 
@@ -80,6 +81,28 @@ class Engine(t.Protocol):
 
     def child_type(self, values: t.Mapping[str, t.Any]) -> str | None:
         """What kind of child the VM is; ``None`` where nothing tells."""
+
+    def uuid_at_creation(self, wanted: str | None) -> str | None:
+        """Return the BIOS UUID that the request for a child gives it, together with its record.
+
+        :param wanted: the one that the task names.
+        :returns: ``None`` where the server chooses it. The child's UUID and record are then set by a reconfigure.
+        """
+
+    def needs_snapshot(self, child: ChildSpec) -> bool:
+        """Return whether the parent must have a snapshot to make this child."""
+
+    def forks_again(self, values: t.Mapping[str, t.Any], persistent: bool) -> bool:
+        """Return whether a power-off takes the child back to the fork point, so that its script runs once more.
+
+        :param persistent: as the task has it, for a server that does not show the child's type.
+        """
+
+    def runs_script_at_power_on(self, values: t.Mapping[str, t.Any], persistent: bool, has_ended: bool) -> bool:
+        """Return whether the post-clone script runs when a child is powered on.
+
+        :param has_ended: the script has already run to its end once.
+        """
 
     def param_keys(self, key: str) -> tuple[str, ...]:
         """Where in guestinfo a config param is put: full keys."""
@@ -94,8 +117,8 @@ class Engine(t.Protocol):
         """Make a child: a task."""
 
     @property
-    def can_foresee(self) -> bool:
+    def can_predict(self) -> bool:
         """Whether the server can be asked beforehand."""
 
-    def foresee(self, parent: t.Any, child: CreateRequest) -> t.Any:
+    def predict(self, parent: t.Any, child: CreateRequest) -> t.Any:
         """Ask the server whether a child can be made: a task whose result is a list of CheckResult."""

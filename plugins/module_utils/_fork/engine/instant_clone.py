@@ -11,6 +11,7 @@ it (vSphere API reference, VirtualMachineInstantCloneSpec).
 from __future__ import annotations
 
 import typing as t
+import uuid
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
@@ -35,7 +36,8 @@ class InstantCloneEngine:
     freeze_command = "instantclone.freeze"
     paths: tuple[str, ...] = ("runtime.instantCloneFrozen",)
     create_method = "InstantClone_Task"
-    is_born_running = True
+    starts_children = True
+    needs_location = True
     registry: ParentRegistry | None = None
 
     def __init__(self, session: Session) -> None:
@@ -51,6 +53,18 @@ class InstantCloneEngine:
         # A server that knows VMFork, too, may have children of both kinds.
         kind = str(getattr(values.get("config.forkConfigInfo"), "childType", None))
         return kind if kind in ("persistent", "nonpersistent") else self.name
+
+    def uuid_at_creation(self, wanted: str | None) -> str | None:
+        return wanted or str(uuid.uuid4())
+
+    def needs_snapshot(self, child: ChildSpec) -> bool:
+        return False
+
+    def forks_again(self, values: t.Mapping[str, t.Any], persistent: bool) -> bool:
+        return self.child_type(values) == "nonpersistent"
+
+    def runs_script_at_power_on(self, values: t.Mapping[str, t.Any], persistent: bool, has_ended: bool) -> bool:
+        return self.forks_again(values, persistent)
 
     def param_keys(self, key: str) -> tuple[str, ...]:
         if key.startswith("guestinfo."):
@@ -74,10 +88,10 @@ class InstantCloneEngine:
         return self._session.call(parent.InstantClone_Task, self._spec(child))
 
     @property
-    def can_foresee(self) -> bool:
+    def can_predict(self) -> bool:
         return self._session.content.vmProvisioningChecker is not None
 
-    def foresee(self, parent: t.Any, child: CreateRequest) -> t.Any:
+    def predict(self, parent: t.Any, child: CreateRequest) -> t.Any:
         checker = self._session.content.vmProvisioningChecker
         # Params, secrets among them, are of no concern to it.
         return self._session.call(checker.CheckInstantClone_Task, parent, self._spec(child._replace(params={})))

@@ -21,7 +21,7 @@ if t.TYPE_CHECKING:
 
 
 class VmforkEngine:
-    """See :class:`base.Engine` and :class:`base.Book`."""
+    """See :class:`base.Engine` and :class:`base.ParentRegistry`."""
 
     name = "vmfork"
     freeze_command = "vmfork-begin -1 -1"
@@ -29,8 +29,9 @@ class VmforkEngine:
     enable_method = methods.ENABLE_FORK_PARENT.wire_name
     disable_method = methods.DISABLE_FORK_PARENT.wire_name
     create_method = methods.CREATE_FORK_CHILD.wire_name
-    is_born_running = False
-    can_foresee = False
+    starts_children = False
+    needs_location = False
+    can_predict = False
 
     def __init__(self, caller: methods.Caller) -> None:
         self._caller = caller
@@ -46,6 +47,19 @@ class VmforkEngine:
     def child_type(self, values: t.Mapping[str, t.Any]) -> str | None:
         kind = getattr(values.get("config.forkConfigInfo"), "childType", None)
         return str(kind) if kind is not None else None
+
+    def uuid_at_creation(self, wanted: str | None) -> str | None:
+        return None  # the request has no place for it
+
+    def needs_snapshot(self, child: ChildSpec) -> bool:
+        return child.persistent
+
+    def forks_again(self, values: t.Mapping[str, t.Any], persistent: bool) -> bool:
+        kind = self.child_type(values)
+        return not persistent if kind is None else kind == "nonpersistent"
+
+    def runs_script_at_power_on(self, values: t.Mapping[str, t.Any], persistent: bool, has_ended: bool) -> bool:
+        return self.forks_again(values, persistent) or not has_ended
 
     def param_keys(self, key: str) -> tuple[str, ...]:
         return (guestinfo.PARAMS + key,)  # the prefix comes from the server
@@ -87,7 +101,7 @@ class VmforkEngine:
             ),
         )
 
-    def foresee(self, parent: t.Any, child: CreateRequest) -> t.Any:
+    def predict(self, parent: t.Any, child: CreateRequest) -> t.Any:
         raise NotImplementedError("VMFork has no dry run")
 
     def list_children(self, parent: t.Any) -> t.Any:

@@ -293,7 +293,7 @@ def test_check_mode_asks_for_the_privileges_of_what_would_be_done(
 
 
 def failed(bed: Bed, vm: Any, existed: bool = False, changed: bool = True) -> Result:
-    goal = Goal("post_clone", bed.parent.values)
+    goal = Goal("post_clone", bed.parent.values, bed.parent.engine)
     child = Child(ChildSpec("web"), goal, step=Step.FAILED, vm=vm, existed=existed, changed=changed, nonce="n0")
     return Result("web", "failed", changed=changed, child=child, error="It failed.", facts={"power_state": ON})
 

@@ -41,8 +41,7 @@ class Bed:
         ]
 
     def goal(self, wait_for: str) -> Goal:
-        engine = self.parent.engine
-        return Goal(wait_for, self.parent.values, param_keys=engine.param_keys, is_born_running=engine.is_born_running)
+        return Goal(wait_for, self.parent.values, self.parent.engine)
 
     def make(
         self,

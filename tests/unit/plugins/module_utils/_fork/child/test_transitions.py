@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import uuid
 from dataclasses import replace
 from types import SimpleNamespace
@@ -23,14 +24,17 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transit
     Created,
     DeadlinePassed,
     Failed,
-    Goal,
     PropertyUpdate,
     Request,
     Settled,
     Step,
     Succeeded,
 )
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
 
+NOBODY: Any = None
+Goal = functools.partial(transitions.Goal, engine=VmforkEngine(NOBODY))
 PARENT = {"config.instanceUuid": "parent-uuid"}
 VM = object()
 SECRET = {"token": "a-long-secret"}
@@ -80,12 +84,10 @@ def new(wait_for: str = "post_clone", **wanted: Any) -> Child:
     return child
 
 
-BORN_RUNNING = Goal(
-    "post_clone", PARENT, param_keys=lambda key: (f"guestinfo.fork.{key}", f"guestinfo.ic.{key}"), is_born_running=True
-)
+BORN_RUNNING = transitions.Goal("post_clone", PARENT, InstantCloneEngine(NOBODY))
 
 
-def born_running(goal: Goal = BORN_RUNNING, **wanted: Any) -> Child:
+def born_running(goal: transitions.Goal = BORN_RUNNING, **wanted: Any) -> Child:
     child, request = transitions.begin(ChildSpec("web-01", **wanted), goal)
     assert request is Request.CREATE
     return child
@@ -130,7 +132,7 @@ GROUP = SimpleNamespace(childForkGroupId="group-2", childType="nonpersistent")
         ),
     ],
 )
-def test_vm_that_is_not_the_child_is_left_alone(goal: Goal, change: dict[str, Any], why: str) -> None:
+def test_vm_that_is_not_the_child_is_left_alone(goal: transitions.Goal, change: dict[str, Any], why: str) -> None:
     """It is not recorded, not cleared of secrets, and no child of ours has it."""
     child, _request = transitions.begin(ChildSpec("web-01", secret_config_params=SECRET), goal)
     news = PropertyUpdate({**on(), "config.uuid": child.bios_uuid or "child-uuid", **change})
@@ -246,7 +248,7 @@ def test_child_that_has_its_parents_address(
 
 
 def test_wait_for_the_address_of_a_guest_that_uses_its_parents_mac_address() -> None:
-    child = born_running(Goal("ip_address", WITH_ADDRESS, is_born_running=True))
+    child = born_running(transitions.Goal("ip_address", WITH_ADDRESS, InstantCloneEngine(NOBODY)))
     child = walk(child, Created(VM), shown(child, child.record))
     assert "no address on its own network adapters" in transitions.unfinished(child, 30)
     child = walk(child, PropertyUpdate({**child.values, **stale("192.0.2.9")}))
@@ -664,7 +666,9 @@ def test_old_report_of_a_child_that_forks_again_is_gone_before_it_is_powered_on(
         pytest.param(BORN_RUNNING, False, "nonpersistent", True, id="VMFork's child on a server that was upgraded"),
     ],
 )
-def test_which_children_fork_again(goal: Goal, persistent: bool, child_type: str | None, expected: bool) -> None:
+def test_which_children_fork_again(
+    goal: transitions.Goal, persistent: bool, child_type: str | None, expected: bool
+) -> None:
     values = kind(child_type) if child_type is not None else {}
     assert Child(ChildSpec("web-01", persistent=persistent), goal, values=values).forks_again is expected
 

@@ -58,7 +58,7 @@ def test_what_is_asked_for() -> None:
         "guestinfo.fork.vmfork.nonce": "n0",
         "guestinfo.mine": "x",
     }
-    checked = engine.foresee(server, request)
+    checked = engine.predict(server, request)
     assert checked[:2] == ("check", server)
     assert checked[2].name == "web-01"
     assert "guestinfo.mine" not in {one.key for one in checked[2].config}
