@@ -27,7 +27,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing, losses, transitions
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import find_folders
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
@@ -70,10 +70,7 @@ class Order:
 
 def named(parent: Parent, wanted: t.Sequence[ChildSpec], order: Order) -> list[Result]:
     """Remove or detach the named children; a foreign VM of that name is an error for a removal and is left alone."""
-    placement = Placement(parent, wanted)
-    standings, everyone = existing.survey(
-        parent, order.deadline, {one.name: placement.folder_of(one) for one in wanted}, {}
-    )
+    standings, everyone = existing.survey(parent, order.deadline, find_folders(parent, wanted), {})
     results = []
     for one in wanted:
         existing_vm = standings[one.name]

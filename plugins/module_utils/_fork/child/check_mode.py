@@ -102,7 +102,7 @@ def _steps(
     parent: Parent, placement: Placement, child: transitions.Child, request: Request | None
 ) -> list[_privileges.Step]:
     """The calls that a child still needs."""
-    where = {name: (place,) for name, place in placement.location(child).items()}
+    where = {name: (place,) for name, place in placement.location(child.wanted).items()}
     # A VM takes its permissions from its folder and from its resource pool.
     vm = (child.vm,) if child.vm is not None else (*where.get("folder", ()), *where.get("pool", ()))
     steps = []
@@ -114,7 +114,7 @@ def _steps(
                 steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
             steps += [
                 _privileges.Step(what, "InstantClone_Task network", network=(network,))
-                for network in placement.networks_of(child)
+                for network in placement.networks_of(child.wanted)
             ]
         elif one is Request.POWER_ON:
             steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))

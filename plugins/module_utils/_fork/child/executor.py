@@ -70,7 +70,7 @@ class Executor:
     ) -> None:
         self._parent = parent
         self._session = parent.session
-        self._places = placement
+        self._placement = placement
         self._deadline = deadline
         self._seconds = deadline.seconds
         self._concurrency = concurrency
@@ -227,7 +227,8 @@ class Executor:
         """Another VM has got a child's name since the names were read: our child, if another run has just made it."""
         child = self._children[name]
         try:
-            there = existing.look(self._parent, self._deadline, {name: self._places.folder(child)}, {})[name]
+            folders = {name: self._placement.folders[name]}
+            there = existing.look(self._parent, self._deadline, folders, {})[name]
         except _errors.Error:
             there = existing.ExistingVm(None, None)
         if there.found is None or there.verdict is None:
@@ -420,7 +421,7 @@ class Executor:
     def _session_call(self, child: Child, request: Request) -> t.Any:
         """Start the task of a request."""
         if request is Request.CREATE:
-            return self._parent.engine.create(self._parent.vm, creation(child, self._places))
+            return self._parent.engine.create(self._parent.vm, creation(child, self._placement))
         if request is Request.POWER_ON:
             return self._session.call(child.vm.PowerOnVM_Task)
         if request is Request.RECORD:
@@ -463,7 +464,7 @@ class Executor:
         child = self._children[name]
         if self._parent.engine.registry is None:
             return self._find_by_nonce(child)
-        folder = self._places.folder(child)
+        folder = self._placement.folders[name]
         found = self._session.ask(self._session.content.searchIndex.FindChild, folder, _inventory.escape(name))
         if found is None or self._why_not_new(found) is not None:
             return None
@@ -492,11 +493,11 @@ def creation(child: Child, placement: Placement) -> CreateRequest:
         name=_inventory.escape(child.name),
         persistent=child.wanted.persistent,
         params=child.params,
-        location=placement.location(child),
+        location=placement.location(child.wanted),
         bios_uuid=child.bios_uuid,
         record=child.record if child.bios_uuid is not None else {},
         inherited=_extra_config.mapping(child.goal.parent),
-        device_changes=placement.device_changes(child),
+        device_changes=placement.device_changes(child.wanted),
     )
 
 

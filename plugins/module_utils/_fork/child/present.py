@@ -27,7 +27,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import check_mode as foresight
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import ADDRESS_SECONDS, Executor
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement, find_folders, place
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
@@ -70,8 +70,7 @@ def ensure_present(
     parent.engine.check(wanted, options.allow_running_parent)
     for one in wanted:
         networks.check_against_parent(parent.name, parent.values, one.networks)
-    placement = Placement(parent, wanted)
-    folders = {one.name: placement.folder_of(one) for one in wanted}
+    folders = find_folders(parent, wanted)
     uuids = {one.name: one.bios_uuid for one in wanted}
     standings, everyone = existing.survey(parent, deadline, folders, uuids, addresses.paths(wanted))
     refused = {one.name: _refusal(one, standings[one.name], parent) for one in wanted}
@@ -82,10 +81,8 @@ def ensure_present(
             raise _errors.BadInput(obstacle)
         if options.allow_running_parent or not parent.is_on:  # else an earlier task of the play would quiesce it
             warn(obstacle)
-    if missing and (check_mode or parent.engine.needs_location):
-        placement.look_up_defaults()
+    placement = place(parent, folders, missing, with_defaults=check_mode or parent.engine.needs_location)
     if missing:
-        placement.look_up(missing)
         _refuse_conflicts(parent, missing, everyone, placement, warn)
         refused.update(port_groups.shortages(parent, missing, placement.networks))
     goal = transitions.Goal(options.wait_for, parent.values, parent.engine, options.network, placement.networks.shown)
@@ -250,7 +247,7 @@ def _read_facts(
             continue
         host_name = host_names.get(now.values.get("runtime.host"))
         result.facts = facts.child(now, parent.engine, host_name, parent.values)
-        asked = placement.folder(t.cast(transitions.Child, result.child))
+        asked = placement.folders[result.name]
         if result.state == "created" and asked is not None and now.folder != asked:
             # The sources contradict each other on whether a server follows the folder that it is given.
             warn(

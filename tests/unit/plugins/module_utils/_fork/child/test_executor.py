@@ -14,7 +14,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import De
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import Executor
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement, find_folders
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Goal, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
@@ -55,8 +55,11 @@ class Bed:
         children = [ChildSpec(name, **wanted) for name in names]
         return self.run([transitions.begin(one, self.goal(wait_for)) for one in children], seconds, concurrency)
 
+    def placement(self, specs: list[ChildSpec]) -> Placement:
+        return Placement(self.parent.values, find_folders(self.parent, specs))
+
     def run(self, ways: list[transitions.Transition], seconds: float = 300, concurrency: int = 8) -> list[Child]:
-        placement = Placement(self.parent, [child.wanted for child, _request in ways])
+        placement = self.placement([child.wanted for child, _request in ways])
         return Executor(self.parent, placement, Deadline(seconds), concurrency).run(ways)
 
     def report(self, vm: Any, code: int = 0) -> None:
@@ -184,7 +187,7 @@ def test_a_vm_of_the_name_is_the_child_only_if_it_is_new_and_the_server_lists_it
     vcenter.effects["RetrieveForkChildren_Task"] = lambda _parent: [there] if listed else []
     vcenter.lose_answer(VMFORK, carried_out=False)
     ways = [transitions.begin(ChildSpec("web"), bed.goal("created"))]
-    placement = Placement(bed.parent, [ChildSpec("web")])
+    placement = bed.placement([ChildSpec("web")])
     (child,) = Executor(bed.parent, placement, Deadline(60), 1, [there] if was_there else []).run(ways)
     is_ours = listed and not was_there
     assert child.vm == (there if is_ours else None)
@@ -321,7 +324,7 @@ def test_a_task_that_names_something_else_has_made_no_child(bed: Bed, named: str
     bed.vcenter.effects[INSTANT_CLONE] = create
     before = {vm: dict(bed.vcenter.objects[vm]) for vm in (bed.vm, there)}
     ways = [transitions.begin(ChildSpec(name), bed.goal("created")) for name in ("a", "b")]
-    placement = Placement(bed.parent, [child.wanted for child, _request in ways])
+    placement = bed.placement([child.wanted for child, _request in ways])
     known = {vm for vm in bed.vcenter.objects if isinstance(vm, vim.VirtualMachine)}
     first, second = Executor(bed.parent, placement, Deadline(60), 1, known).run(ways)
     assert (first.step, [first.vm]) == (Step.DONE, made)
@@ -403,7 +406,7 @@ def test_seconds_of_each_child(bed: Bed) -> None:
     bed.vcenter.later(5.678, lambda: bed.report(*bed.vcenter.named("a")))
     bed.vcenter.later(10, lambda: bed.report(*bed.vcenter.named("b")))
     ways = [transitions.begin(ChildSpec(name), bed.goal("post_clone")) for name in ("a", "b")]
-    placement = Placement(bed.parent, [child.wanted for child, _request in ways])
+    placement = bed.placement([child.wanted for child, _request in ways])
     executor = Executor(bed.parent, placement, Deadline(60), 8)
     executor.run(ways)
     # A child that reports no address of its own is given three seconds more for that.
