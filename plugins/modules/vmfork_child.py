@@ -532,7 +532,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
     spec,
     transitions,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -658,13 +658,14 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
         _warn_of_secrets(results, task)
     else:
         order = absent.Order(request.state, deadline, task.check_mode, task.warn, request.force)
-        results = absent.every(parent, order) if request.every else absent.named(parent, request.children, order)
+        results = (
+            absent.remove_all(parent, order) if request.every else absent.remove_named(parent, request.children, order)
+        )
     return _result(parent.facts(), results, deadline)
 
 
 def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline) -> _module.Result:
-    states = ("created", "existing", "removed", "absent", "detached", "failed")
-    summary: dict[str, t.Any] = {state: sum(1 for one in results if one.state == state) for state in states}
+    summary: dict[str, t.Any] = {state.value: sum(1 for result in results if result.state is state) for state in State}
     summary["seconds"] = round(deadline.elapsed, 2)
     result: _module.Result = {
         "changed": any(one.changed for one in results),
@@ -676,7 +677,7 @@ def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline)
             "after": {one.name: _after(one) for one in results},
         },
     }
-    failed = [one for one in results if one.state == "failed"]
+    failed = [one for one in results if one.state is State.FAILED]
     if failed:
         more = f" And {len(failed) - 1} more; see children." if len(failed) > 1 else ""
         raise _errors.OperationFailed(
@@ -690,7 +691,7 @@ def _warn_of_secrets(results: list[Result], task: _module.Task[Request]) -> None
         child = one.child
         # One that vCenter was still making when the time was over may be there soon.
         there = one.facts["moid"] or (one.changed and not task.check_mode)
-        if child is not None and child.wanted.secret_config_params and there and not child.secrets_cleared:
+        if child is not None and child.spec.secret_config_params and there and not child.secrets_cleared:
             task.warn(
                 f"Could not confirm that secret_config_params were removed from child {one.name}. Remove the child, or "
                 "change the secrets."
@@ -701,17 +702,17 @@ def _before(result: Result) -> str:
     parts = [result.before or "absent"]
     if result.losses is not None:
         parts += [*result.losses.obstacles, *result.losses.remarks]
-    if result.state == "detached" and result.changed:
+    if result.state is State.DETACHED and result.changed:
         parts.append("child of the parent")
     return "; ".join(parts)
 
 
 def _after(result: Result) -> str:
-    if result.state == "detached" and result.changed:
+    if result.state is State.DETACHED and result.changed:
         return f"{result.before}; foreign VM"
-    if result.state in ("removed", "absent"):
+    if result.state in (State.REMOVED, State.ABSENT):
         return "absent"
-    if result.changed and result.state != "failed" and result.child is not None:
+    if result.changed and result.state is not State.FAILED and result.child is not None:
         return "poweredOn" if result.child.started or result.child.goal.wait_for != "created" else "poweredOff"
     return str(result.facts["power_state"] or result.before or "absent")
 

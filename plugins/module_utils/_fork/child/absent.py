@@ -28,7 +28,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import De
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing, losses, transitions
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import find_folders
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
@@ -68,67 +68,77 @@ class Order:
         return "is not removed" if self.is_removal else "is not detached"
 
 
-def named(parent: Parent, wanted: t.Sequence[ChildSpec], order: Order) -> list[Result]:
+def remove_named(parent: Parent, specs: t.Sequence[ChildSpec], order: Order) -> list[Result]:
     """Remove or detach the named children; a foreign VM of that name is an error for a removal and is left alone."""
-    standings, everyone = existing.survey(parent, order.deadline, find_folders(parent, wanted), {})
-    results = []
-    for one in wanted:
-        existing_vm = standings[one.name]
-        error = existing_vm.error
-        is_foreign = existing_vm.verdict is not None and not existing_vm.verdict.is_child
-        if is_foreign and (order.is_removal or not _is_nobodys(existing_vm, parent)):
-            error = existing.stranger(one.name, existing_vm, order.refusal)
-        if existing_vm.found is None and error is None and not order.is_removal:
-            near = _inventory.similar([one.name], _inventory.plain_names(everyone).values())
-            error = f"VM {one.name} was not found, so it is not detached.{near} Check the name and the folder."
-        if error is not None:
-            results.append(Result(one.name, "failed", facts=facts.no_vm(one.name, parent.engine), error=error))
-        elif existing_vm.found is None:
-            results.append(Result(one.name, "absent", facts=facts.no_vm(one.name, parent.engine)))
-        else:
-            results.append(_concerned(parent, existing_vm.found, order, is_ours=not is_foreign))
+    by_name, everyone = existing.find_existing(parent, order.deadline, find_folders(parent, specs), {})
+    names = _inventory.plain_names(everyone).values()
+    results = [_named(parent, spec.name, by_name[spec.name], names, order) for spec in specs]
     _carry_out(parent, results, order)
     return results
 
 
-def every(parent: Parent, order: Order) -> list[Result]:
+def _named(
+    parent: Parent, name: str, existing_vm: existing.ExistingVm, names: t.Collection[str], order: Order
+) -> Result:
+    """The result of a child that is meant by its name, before anything is done.
+
+    :param names: of all VMs.
+    """
+    error = existing_vm.error
+    is_foreign = existing_vm.verdict is not None and not existing_vm.verdict.is_child
+    if is_foreign and (order.is_removal or not _is_nobodys(existing_vm, parent)):
+        error = existing.foreign_vm(name, existing_vm, order.refusal)
+    if existing_vm.found is None and error is None and not order.is_removal:
+        near = _inventory.similar([name], names)
+        error = f"VM {name} was not found, so it is not detached.{near} Check the name and the folder."
+    if error is not None:
+        return Result(name, State.FAILED, facts=facts.no_vm(name, parent.engine), error=error)
+    if existing_vm.found is None:
+        return Result(name, State.ABSENT, facts=facts.no_vm(name, parent.engine))
+    return _concerned(parent, existing_vm.found, order, is_ours=not is_foreign)
+
+
+def remove_all(parent: Parent, order: Order) -> list[Result]:
     """Remove or detach every child of this parent that we recorded."""
     results = []
     for found, verdict in sorted(parents.children(parent, order.deadline, order.warn), key=lambda each: each[0].name):
         if verdict.is_child:
             results.append(_concerned(parent, found, order))
         elif verdict.kinship is identity.Kinship.DOUBLE:
-            error = existing.stranger(found.name, existing.ExistingVm(found, verdict), order.refusal)
+            error = existing.foreign_vm(found.name, existing.ExistingVm(found, verdict), order.refusal)
             described = facts.child(found, parent.engine, None, parent.values)
-            results.append(Result(found.name, "failed", facts=described, error=error))
+            results.append(Result(found.name, State.FAILED, facts=described, error=error))
     _carry_out(parent, results, order, by_name=False)
     return results
 
 
 def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
     """Remove the children that this task made and that failed (``on_failure: remove``)."""
-    failed = [
-        one
-        for one in results
-        if one.state == "failed" and one.child is not None and not one.child.existed and one.child.vm is not None
-    ]
-    for one in results:
-        if one.state == "failed" and one.changed and one.child is not None and one.child.vm is None:
-            one.error = f"{one.error} What may appear yet is not removed."
-    made = {one.child.vm: one.child for one in failed if one.child is not None}
+    made = {
+        result.vm: result.child
+        for result in results
+        if result.state is State.FAILED
+        and result.vm is not None
+        and result.child is not None
+        and not result.child.existed
+    }
+    for result in results:
+        if result.state is State.FAILED and result.changed and result.child is not None and result.vm is None:
+            result.error = f"{result.error} What may appear yet is not removed."
     names = {vm: child.name for vm, child in made.items()}
     with parent.session.clean_up(REMOVE_SECONDS) as deadline:
         order = Order("absent", deadline, check_mode=False, warn=warn)
         errors: Errors = {}
         powered_off = _destroy(_Batch(parent, order, names, made), errors)
-    for one in failed:
-        vm = one.child.vm if one.child is not None else None
-        problem = errors.get(vm)
-        one.error = f"{one.error} {problem.sentence if problem else 'The child was removed.'}"
+    for result in results:
+        if result.vm not in made:
+            continue
+        problem = errors.get(result.vm)
+        result.error = f"{result.error} {problem.sentence if problem else 'The child was removed.'}"
         if problem is None:
-            one.facts = facts.no_vm(one.name, parent.engine)
-        elif vm in powered_off:
-            one.facts["power_state"] = "poweredOff"
+            result.facts = facts.no_vm(result.name, parent.engine)
+        elif result.vm in powered_off:
+            result.facts["power_state"] = "poweredOff"
 
 
 def _is_nobodys(existing_vm: existing.ExistingVm, parent: Parent) -> bool:
@@ -141,15 +151,16 @@ def _concerned(parent: Parent, found: _inventory.Found, order: Order, is_ours: b
     """The result of a child that is there, before anything is done."""
     return Result(
         found.name,
-        "removed" if order.is_removal else "detached",
+        State.REMOVED if order.is_removal else State.DETACHED,
+        vm=found.vm,
         before=str(found.values.get("runtime.powerState")),
         changed=is_ours,
-        facts={**facts.child(found, parent.engine, None, parent.values), "vm": found.vm},
+        facts=facts.child(found, parent.engine, None, parent.values),
     )
 
 
 def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_name: bool = True) -> None:
-    concerned = {vm: one for one in results if (vm := one.facts.pop("vm", None)) is not None and one.changed}
+    concerned = {result.vm: result for result in results if result.vm is not None and result.changed}
     batch = _Batch(parent, order, {vm: one.name for vm, one in concerned.items()}, {}, by_name)
     powered_off: set[t.Any] = set()
     if order.check_mode:
@@ -170,7 +181,7 @@ def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_nam
         one.losses = batch.losses.get(vm)
         problem = errors.get(vm)
         if problem is not None:
-            one.state, one.error = "failed", problem.sentence
+            one.state, one.error = State.FAILED, problem.sentence
             one.changed = vm in powered_off or isinstance(problem, _errors.NotEnded)
             if vm in powered_off:
                 one.facts["power_state"] = "poweredOff"
@@ -214,9 +225,9 @@ def _see_what_was_done(batch: _Batch, concerned: t.Mapping[t.Any, Result], error
 def _was_gone(parent: Parent, one: Result, order: Order) -> None:
     """Describe a child that somebody else removed before this task did anything to it."""
     one.facts, one.changed = facts.no_vm(one.name, parent.engine), False
-    one.state = "absent"
+    one.state = State.ABSENT
     if not order.is_removal:
-        one.state = "failed"
+        one.state = State.FAILED
         one.error = (
             f"Child {one.name} was removed during the task, so it is not detached. "
             "Look in vCenter's events for who removed it."

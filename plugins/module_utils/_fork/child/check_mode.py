@@ -21,42 +21,40 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
-def foresee(
+def predict(
     parent: Parent,
     placement: Placement,
-    ways: t.Mapping[str, transitions.Transition],
+    begun: t.Sequence[transitions.Transition],
     deadline: Deadline,
     is_ready: bool,
     warn: t.Callable[[str], None],
-) -> dict[str, transitions.Child]:
-    """What would become of the children, as far as the server tells beforehand.
+) -> list[transitions.Child]:
+    """Return the children as the task would leave them, as far as the server can say.
 
+    :param begun: how each child begins.
     :param is_ready: children can be made of the parent as it is.
     """
-    _warn_of_snapshot(parent, ways, warn)
-    steps = {name: _steps(parent, placement, child, request) for name, (child, request) in ways.items()}
+    created = [child for child, request in begun if request is Request.CREATE]
+    _warn_of_snapshot(parent, created, warn)
+    steps = {child.name: _steps(parent, placement, child, request) for child, request in begun}
     refused = _privileges.refusals(parent.session, steps)
-    created = [child for child, request in ways.values() if request is Request.CREATE and child.name not in refused]
-    told, warned = _ask_beforehand(parent, placement, created, deadline, warn)
+    asked = [child for child in created if child.name not in refused]
+    told, warned = _ask_beforehand(parent, placement, asked, deadline, warn)
     # Of a parent that is not ready it may be true only until an earlier task of the play has done its work.
     if is_ready:
         refused.update(told)
     for remark in warned if is_ready else [error.sentence for error in told.values()]:
         warn(remark)
-    return {
-        name: replace(child, step=transitions.Step.FAILED, error=refused[name].sentence)
-        if name in refused
-        else replace(child, changed=any(one is not Request.NOTE for one in transitions.ahead(child, request)))
-        for name, (child, request) in ways.items()
-    }
+    return [
+        replace(child, step=transitions.Step.FAILED, error=refused[child.name].sentence)
+        if child.name in refused
+        else replace(child, changed=any(later is not Request.NOTE for later in transitions.ahead(child, request)))
+        for child, request in begun
+    ]
 
 
-def _warn_of_snapshot(
-    parent: Parent, ways: t.Mapping[str, transitions.Transition], warn: t.Callable[[str], None]
-) -> None:
-    if any(
-        request is Request.CREATE and parent.engine.needs_snapshot(child.wanted) for child, request in ways.values()
-    ):
+def _warn_of_snapshot(parent: Parent, created: t.Sequence[transitions.Child], warn: t.Callable[[str], None]) -> None:
+    if any(parent.engine.needs_snapshot(child.spec) for child in created):
         now = _properties.read(parent.session, [parent.vm], ["snapshot"])
         if "snapshot" not in now.get(parent.vm, {}):
             warn(
@@ -102,7 +100,7 @@ def _steps(
     parent: Parent, placement: Placement, child: transitions.Child, request: Request | None
 ) -> list[_privileges.Step]:
     """The calls that a child still needs."""
-    where = {name: (place,) for name, place in placement.location(child.wanted).items()}
+    where = {name: (place,) for name, place in placement.location(child.spec).items()}
     # A VM takes its permissions from its folder and from its resource pool.
     vm = (child.vm,) if child.vm is not None else (*where.get("folder", ()), *where.get("pool", ()))
     steps = []
@@ -114,7 +112,7 @@ def _steps(
                 steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
             steps += [
                 _privileges.Step(what, "InstantClone_Task network", network=(network,))
-                for network in placement.networks_of(child.wanted)
+                for network in placement.networks_of(child.spec)
             ]
         elif one is Request.POWER_ON:
             steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))

@@ -228,7 +228,7 @@ class Executor:
         child = self._children[name]
         try:
             folders = {name: self._placement.folders[name]}
-            there = existing.look(self._parent, self._deadline, folders, {})[name]
+            there = existing.find_existing(self._parent, self._deadline, folders, {}).by_name[name]
         except _errors.Error:
             there = existing.ExistingVm(None, None)
         if there.found is None or there.verdict is None:
@@ -242,7 +242,7 @@ class Executor:
         ):
             self._carried_out(name)
             self._vms[there.found.vm] = name
-            self._take(transitions.resume(child.wanted, child.goal, there.found.vm, there.found.values))
+            self._take(transitions.resume(child.spec, child.goal, there.found.vm, there.found.values))
         else:
             why = f"VM {name} ({there.found.moid}) got this name while the task ran, and {there.verdict.why}"
             remedy = "If another task is making it, run again when that task has ended. Otherwise choose another name."
@@ -491,13 +491,13 @@ def creation(child: Child, placement: Placement) -> CreateRequest:
     """What the server is asked for when a child is made."""
     return CreateRequest(
         name=_inventory.escape(child.name),
-        persistent=child.wanted.persistent,
+        persistent=child.spec.persistent,
         params=child.params,
-        location=placement.location(child.wanted),
+        location=placement.location(child.spec),
         bios_uuid=child.bios_uuid,
         record=child.record if child.bios_uuid is not None else {},
         inherited=_extra_config.mapping(child.goal.parent),
-        device_changes=placement.device_changes(child.wanted),
+        device_changes=placement.device_changes(child.spec),
     )
 
 

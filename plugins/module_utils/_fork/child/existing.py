@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of the wanted children exist, and which names are taken by strangers.
+"""Which of the wanted children exist, and which names are taken by foreign VMs.
 
 Private to the collection. Costs one read of the names and BIOS UUIDs of all VMs, in
 pages, and one read of the VMs that bear a wanted name.
@@ -29,10 +29,10 @@ class ExistingVm(t.NamedTuple):
     """Why nothing can be done under this name."""
 
 
-class Survey(t.NamedTuple):
+class Existing(t.NamedTuple):
     """What there is before anything is made."""
 
-    standings: dict[str, ExistingVm]
+    by_name: dict[str, ExistingVm]
     """What there is under each wanted name."""
     everyone: dict[t.Any, _properties.Values]
     """All VMs that the user may see, with the properties that were asked for."""
@@ -47,20 +47,13 @@ def same_name(one: str, other: str) -> bool:
     return _inventory.folded(one) == _inventory.folded(other)
 
 
-def look(
-    parent: Parent, deadline: Deadline, folders: t.Mapping[str, t.Any], uuids: t.Mapping[str, str | None]
-) -> dict[str, ExistingVm]:
-    """Return :attr:`Survey.standings` alone; see :func:`survey`."""
-    return survey(parent, deadline, folders, uuids).standings
-
-
-def survey(
+def find_existing(
     parent: Parent,
     deadline: Deadline,
     folders: t.Mapping[str, t.Any],
     uuids: t.Mapping[str, str | None],
     paths: t.Sequence[str] = (),
-) -> Survey:
+) -> Existing:
     """Judge the VMs that have the wanted names.
 
     Our child counts wherever it was moved in the datacenter; anything else
@@ -71,7 +64,7 @@ def survey(
     :param paths: further properties to read of all VMs.
     """
     if not folders:
-        return Survey({}, {})
+        return Existing({}, {})
     everyone = _everyone(parent.session, "name", "config.uuid", *paths)
     shared = identity.shared_uuids(everyone.values())
     spellings = {_inventory.folded(name) for name in folders}
@@ -86,12 +79,12 @@ def survey(
         # Before vSphere 6.5 no property tells the fork group; the server's own list does.
         listed = parents.listed_children(parent, deadline)
         judged = [(one, identity.judge(parent.values, one.values, one.vm in listed, shared)) for one in candidates]
-    standings = {
-        name: _standing(name, folder, [each for each in judged if same_name(each[0].name, name)])
+    by_name = {
+        name: _choose(name, folder, [each for each in judged if same_name(each[0].name, name)])
         for name, folder in folders.items()
     }
-    return Survey(
-        {name: _with_free_uuid(name, one, uuids.get(name), everyone) for name, one in standings.items()}, everyone
+    return Existing(
+        {name: _with_free_uuid(name, one, uuids.get(name), everyone) for name, one in by_name.items()}, everyone
     )
 
 
@@ -134,7 +127,7 @@ def _is_unclear(found: _inventory.Found, verdict: identity.Verdict) -> bool:
     return verdict.kinship is identity.Kinship.FOREIGN and identity.record_of(found.values) is None
 
 
-def _standing(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, identity.Verdict]]) -> ExistingVm:
+def _choose(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, identity.Verdict]]) -> ExistingVm:
     """Judge the VMs whose names are the same, but perhaps for their spelling."""
     judged = [each for each in alike if each[0].name == name]
     ours = [each for each in judged if each[1].is_child]
@@ -157,7 +150,7 @@ def _standing(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, iden
     return ExistingVm(None, None)
 
 
-def stranger(name: str, existing_vm: ExistingVm, consequence: str) -> str:
+def foreign_vm(name: str, existing_vm: ExistingVm, consequence: str) -> str:
     """The sentence about a VM that has a child's name and is not our child."""
     found, verdict = t.cast(_inventory.Found, existing_vm.found), t.cast(identity.Verdict, existing_vm.verdict)
     return (

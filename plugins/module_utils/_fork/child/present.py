@@ -25,10 +25,10 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
     port_groups,
     transitions,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import check_mode as foresight
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.check_mode import predict
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.executor import ADDRESS_SECONDS, Executor
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.placement import Placement, find_folders, place
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
@@ -55,9 +55,54 @@ class CreateOptions:
     address_timeout: float = ADDRESS_SECONDS
 
 
+@dataclass
+class _Plan:
+    """What is done about one child.
+
+    :param existing: the VM that has its name.
+    :param refusal: why the child cannot be, as a sentence.
+    :param child: what became of it; ``None`` when it was refused.
+    """
+
+    spec: ChildSpec
+    existing: existing.ExistingVm
+    refusal: str | None
+    child: transitions.Child | None = None
+    seconds: float = 0.0
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the child is to be made."""
+        return self.existing.found is None and self.refusal is None
+
+    def transition(self, goal: transitions.Goal) -> transitions.Transition:
+        """Return how the child begins."""
+        found = self.existing.found
+        if found is None:
+            return transitions.begin(self.spec, goal)
+        return transitions.resume(self.spec, goal, found.vm, found.values)
+
+    def result(self) -> Result:
+        """Return what became of the child, without what its VM is like now."""
+        found, child = self.existing.found, self.child
+        result = Result(
+            self.spec.name,
+            State.FAILED,
+            before=str(found.values.get("runtime.powerState")) if found is not None else None,
+            child=child,
+            seconds=self.seconds,
+            error=self.refusal,
+        )
+        if child is not None:
+            result.vm, result.changed, result.error = child.vm, child.changed, child.error
+            if child.error is None:
+                result.state = State.EXISTING if child.existed else State.CREATED
+        return result
+
+
 def ensure_present(
     parent: Parent,
-    wanted: t.Sequence[ChildSpec],
+    specs: t.Sequence[ChildSpec],
     options: CreateOptions,
     deadline: Deadline,
     check_mode: bool,
@@ -67,50 +112,54 @@ def ensure_present(
 
     :raises _errors.BadInput: children are missing, and the parent cannot be forked as it is.
     """
-    parent.engine.check(wanted, options.allow_running_parent)
-    for one in wanted:
-        networks.check_against_parent(parent.name, parent.values, one.networks)
-    folders = find_folders(parent, wanted)
-    uuids = {one.name: one.bios_uuid for one in wanted}
-    standings, everyone = existing.survey(parent, deadline, folders, uuids, addresses.paths(wanted))
-    refused = {one.name: _refusal(one, standings[one.name], parent) for one in wanted}
-    missing = [one for one in wanted if standings[one.name].found is None and refused[one.name] is None]
-    obstacle = _obstacle(parent, options, len(missing), warn) if missing else None
-    if obstacle is not None:
-        if not check_mode:
-            raise _errors.BadInput(obstacle)
-        if options.allow_running_parent or not parent.is_on:  # else an earlier task of the play would quiesce it
-            warn(obstacle)
+    parent.engine.check(specs, options.allow_running_parent)
+    for spec in specs:
+        networks.check_against_parent(parent.name, parent.values, spec.networks)
+    folders = find_folders(parent, specs)
+    uuids = {spec.name: spec.bios_uuid for spec in specs}
+    by_name, everyone = existing.find_existing(parent, deadline, folders, uuids, addresses.paths(specs))
+    plans = [_Plan(spec, by_name[spec.name], _refusal(spec, by_name[spec.name], parent)) for spec in specs]
+    missing = [plan.spec for plan in plans if plan.is_missing]
+    is_ready = not missing or _is_ready(parent, options, len(missing), check_mode, warn)
     placement = place(parent, folders, missing, with_defaults=check_mode or parent.engine.needs_location)
     if missing:
         _refuse_conflicts(parent, missing, everyone, placement, warn)
-        refused.update(port_groups.shortages(parent, missing, placement.networks))
+        shortages = port_groups.shortages(parent, missing, placement.networks)
+        for plan in plans:
+            plan.refusal = plan.refusal or shortages.get(plan.spec.name)
     goal = transitions.Goal(options.wait_for, parent.values, parent.engine, options.network, placement.networks.shown)
-    ways = {one.name: _way(one, goal, standings[one.name]) for one in wanted if refused[one.name] is None}
+    begun = [plan.transition(goal) for plan in plans if plan.refusal is None]
+    seconds: t.Mapping[str, float] = {}
     if check_mode:
-        done, seconds = foresight.foresee(parent, placement, ways, deadline, obstacle is None, warn), {}
+        children = predict(parent, placement, begun, deadline, is_ready, warn)
     else:
         executor = Executor(parent, placement, deadline, options.concurrency, everyone, options.address_timeout)
-        done = {child.name: child for child in executor.run(ways.values())}
-        for warning in (one for child in done.values() for one in child.warnings):
+        children, seconds = executor.run(begun), executor.seconds
+        for warning in (warning for child in children for warning in child.warnings):
             warn(warning)
-        seconds = executor.seconds
-    results = []
-    for one in wanted:
-        existing_vm, child = standings[one.name], done.get(one.name)
-        results.append(
-            Result(
-                one.name,
-                state=_state(child),
-                before=_power_state(existing_vm),
-                changed=child is not None and child.changed,
-                child=child,
-                seconds=seconds.get(one.name, 0.0),
-                error=refused[one.name] if child is None else child.error,
-            )
-        )
+    ended = {child.name: child for child in children}
+    for plan in plans:
+        plan.child, plan.seconds = ended.get(plan.spec.name), seconds.get(plan.spec.name, 0.0)
+    results = [plan.result() for plan in plans]
     _describe(parent, placement, results, warn)
     return results
+
+
+def _is_ready(
+    parent: Parent, options: CreateOptions, missing: int, check_mode: bool, warn: t.Callable[[str], None]
+) -> bool:
+    """Return whether children can be made of the parent as it is; in check mode they may be later.
+
+    :raises _errors.BadInput: they cannot.
+    """
+    obstacle = _obstacle(parent, options, missing, warn)
+    if obstacle is None:
+        return True
+    if not check_mode:
+        raise _errors.BadInput(obstacle)
+    if options.allow_running_parent or not parent.is_on:  # else an earlier task of the play would quiesce it
+        warn(obstacle)
+    return False
 
 
 def _refuse_conflicts(
@@ -189,7 +238,7 @@ def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[st
     return None
 
 
-def _refusal(wanted: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent) -> str | None:
+def _refusal(spec: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent) -> str | None:
     """Why this child cannot be: its name is taken."""
     if existing_vm.error is not None:
         return existing_vm.error
@@ -197,23 +246,7 @@ def _refusal(wanted: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent
         return None
     if identity.is_half_made(existing_vm.verdict, existing_vm.found.values, parent.values):
         return None  # a task of ours was cut short before it ever ran: it is finished now
-    return existing.stranger(wanted.name, existing_vm, "is left alone")
-
-
-def _way(wanted: ChildSpec, goal: transitions.Goal, existing_vm: existing.ExistingVm) -> transitions.Transition:
-    if existing_vm.found is None:
-        return transitions.begin(wanted, goal)
-    return transitions.resume(wanted, goal, existing_vm.found.vm, existing_vm.found.values)
-
-
-def _state(child: transitions.Child | None) -> str:
-    if child is None or child.error is not None:
-        return "failed"
-    return "existing" if child.existed else "created"
-
-
-def _power_state(existing_vm: existing.ExistingVm) -> str | None:
-    return str(existing_vm.found.values.get("runtime.powerState")) if existing_vm.found is not None else None
+    return existing.foreign_vm(spec.name, existing_vm, "is left alone")
 
 
 def _describe(parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
@@ -226,29 +259,26 @@ def _describe(parent: Parent, placement: Placement, results: t.Sequence[Result],
             _read_facts(parent, placement, results, warn)
     except _errors.Error:
         for result in results:
-            vm = result.child.vm if result.child is not None else None
-            result.facts = {
-                **facts.no_vm(result.name, parent.engine),
-                "moid": vm._GetMoId() if vm is not None else None,
-            }
+            moid = result.vm._GetMoId() if result.vm is not None else None
+            result.facts = {**facts.no_vm(result.name, parent.engine), "moid": moid}
 
 
 def _read_facts(
     parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]
 ) -> None:
-    vms = [one.child.vm for one in results if one.child is not None and one.child.vm is not None]
-    found = {one.vm: one for one in _inventory.locate(parent.session, vms, parents.paths(parent.engine))}
-    hosts = {one.values["runtime.host"] for one in found.values() if one.values.get("runtime.host") is not None}
+    vms = [result.vm for result in results if result.vm is not None]
+    found = {vm.vm: vm for vm in _inventory.locate(parent.session, vms, parents.paths(parent.engine))}
+    hosts = {vm.values["runtime.host"] for vm in found.values() if vm.values.get("runtime.host") is not None}
     host_names = _inventory.names(parent.session, hosts)
     for result in results:
-        now = found.get(result.child.vm) if result.child is not None else None
+        now = found.get(result.vm)
         if now is None:
             result.facts = facts.no_vm(result.name, parent.engine)
             continue
         host_name = host_names.get(now.values.get("runtime.host"))
         result.facts = facts.child(now, parent.engine, host_name, parent.values)
         asked = placement.folders[result.name]
-        if result.state == "created" and asked is not None and now.folder != asked:
+        if result.state is State.CREATED and asked is not None and now.folder != asked:
             # The sources contradict each other on whether a server follows the folder that it is given.
             warn(
                 f"Child {result.name} is in {result.facts['folder']}: vCenter did not put it into the folder asked for."

@@ -7,23 +7,36 @@ Private to the collection.
 
 from __future__ import annotations
 
+import enum
 import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import losses, transitions
 
 
+class State(str, enum.Enum):
+    """What became of a child, as the ``state`` of its return value has it."""
+
+    CREATED = "created"
+    EXISTING = "existing"
+    REMOVED = "removed"
+    ABSENT = "absent"
+    DETACHED = "detached"
+    FAILED = "failed"
+
+
 @dataclass
 class Result:
     """What became of one child.
 
-    :param state: ``created``, ``existing``, ``removed``, ``absent``, ``detached`` or ``failed``.
+    :param vm: its VM, if there is or was one that this task deals with.
     :param before: its power state before the task, ``None`` when it was not there.
     :param losses: what is, or would be, lost with it.
     """
 
     name: str
-    state: str
+    state: State
+    vm: t.Any = None
     before: str | None = None
     changed: bool = False
     facts: dict[str, t.Any] = field(default_factory=dict)
@@ -38,7 +51,7 @@ class Result:
         ended = child.report if child is not None else None
         return {
             **self.facts,
-            "state": self.state,
+            "state": self.state.value,
             "changed": self.changed,
             "config_params": child.shown_params if child is not None else {},
             "secrets_cleared": bool(child is not None and child.secrets_cleared),

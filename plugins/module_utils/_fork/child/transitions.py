@@ -142,7 +142,7 @@ class Child:
     :param warnings: what is to be said of it, though it has not failed.
     """
 
-    wanted: ChildSpec
+    spec: ChildSpec
     goal: Goal
     step: Step = Step.CREATING
     vm: t.Any = None
@@ -165,7 +165,7 @@ class Child:
 
     @property
     def name(self) -> str:
-        return self.wanted.name
+        return self.spec.name
 
     @property
     def is_finished(self) -> bool:
@@ -179,7 +179,7 @@ class Child:
     def report(self) -> guestinfo.Report | None:
         """How the child's post-clone script ended, once the child has told; without the secrets that it may show."""
         told = self._told
-        secrets = self.wanted.secret_config_params.values()
+        secrets = self.spec.secret_config_params.values()
         return told._replace(output=guestinfo.mask(told.output, secrets)) if told is not None else None
 
     @property
@@ -220,7 +220,7 @@ class Child:
     @property
     def forks_again(self) -> bool:
         """Whether a power-off takes the child back to the fork point, so that its script runs once more."""
-        return self.goal.engine.forks_again(self.values, self.wanted.persistent)
+        return self.goal.engine.forks_again(self.values, self.spec.persistent)
 
     @property
     def went_off(self) -> bool:
@@ -230,14 +230,14 @@ class Child:
     @property
     def disconnected(self) -> list[t.Any]:
         """The network adapters that are to be connected after the post-clone script, and are not."""
-        return networks.disconnected(self.values, self.wanted.networks)
+        return networks.disconnected(self.values, self.spec.networks)
 
     @property
     def lacks_connection(self) -> bool:
         """Whether adapters are to be connected when the child's script has ended well."""
         if self.existed:
             return self.goal.wait_for == "post_clone" and bool(self.disconnected)
-        return any(one.connect == networks.AFTER_POST_CLONE for one in self.wanted.networks)
+        return any(one.connect == networks.AFTER_POST_CLONE for one in self.spec.networks)
 
     @property
     def has_old_report(self) -> bool:
@@ -254,11 +254,11 @@ class Child:
         keys = _extra_config.mapping(self.values)
         result = {guestinfo.POST_CLONE: ""} if self.forks_again and self.has_old_report else {}
         has_ended = self.report is not None
-        if self.goal.engine.runs_script_at_power_on(self.values, self.wanted.persistent, has_ended):
+        if self.goal.engine.runs_script_at_power_on(self.values, self.spec.persistent, has_ended):
             # A server that shows no config params does not show which of them were secret either.
             given = keys.get(guestinfo.CHILD_SECRETS, "").split() if guestinfo.CHILD_NONCE in keys else self.secret_keys
             lacking = [key for key in given if not keys.get(key, "").strip()]
-            for key, value in self.wanted.secret_config_params.items():
+            for key, value in self.spec.secret_config_params.items():
                 result.update({full: value for full in self.goal.engine.param_keys(key) if full in lacking})
         return result
 
@@ -281,15 +281,15 @@ class Child:
     def params(self) -> dict[str, str]:
         """Everything the guest gets to read: the task's params, and ours."""
         own = {guestinfo.NONCE_PARAM: t.cast(str, self.nonce)}
-        if self.wanted.secret_config_params:
+        if self.spec.secret_config_params:
             own[guestinfo.SECRETS_PARAM] = " ".join(self.secret_keys)
-        return {**self.wanted.params, **own}
+        return {**self.spec.params, **own}
 
     @property
     def shown_params(self) -> dict[str, str]:
         """The config params that are no secret: of a new child as the task gives them, else as vCenter shows them."""
         if not self.existed:
-            return dict(self.wanted.config_params)
+            return dict(self.spec.config_params)
         prefix = guestinfo.PARAMS
         extra_config = _extra_config.mapping(self.values)
         secret = {*self.secret_keys, *extra_config.get(guestinfo.CHILD_SECRETS, "").split()}
@@ -308,7 +308,7 @@ class Child:
     @property
     def secret_keys(self) -> list[str]:
         """The extraConfig keys that hold secrets."""
-        return [full for key in self.wanted.secret_config_params for full in self.goal.engine.param_keys(key)]
+        return [full for key in self.spec.secret_config_params for full in self.goal.engine.param_keys(key)]
 
     @property
     def shows_secrets(self) -> bool:
@@ -328,20 +328,20 @@ class Child:
 Transition = t.Tuple[Child, t.Optional[Request]]  # noqa: UP006, UP045, ansible-test reads aliases as Python 3.8 would
 
 
-def begin(wanted: ChildSpec, goal: Goal) -> Transition:
+def begin(spec: ChildSpec, goal: Goal) -> Transition:
     """A child that does not exist yet."""
-    bios_uuid = goal.engine.uuid_at_creation(wanted.bios_uuid)
-    new_bios_uuid = wanted.bios_uuid if bios_uuid is None else None
+    bios_uuid = goal.engine.uuid_at_creation(spec.bios_uuid)
+    new_bios_uuid = spec.bios_uuid if bios_uuid is None else None
     started = goal.engine.starts_children
-    return Child(wanted, goal, bios_uuid=bios_uuid, new_bios_uuid=new_bios_uuid, started=started), Request.CREATE
+    return Child(spec, goal, bios_uuid=bios_uuid, new_bios_uuid=new_bios_uuid, started=started), Request.CREATE
 
 
-def resume(wanted: ChildSpec, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Transition:
+def resume(spec: ChildSpec, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Transition:
     """A child that exists: a recorded one, or one that a task cut short left without a record."""
     record = identity.record_of(values)
-    child = Child(wanted, goal, vm=vm, values=values, existed=True, seen_on=_power.is_on(values))
+    child = Child(spec, goal, vm=vm, values=values, existed=True, seen_on=_power.is_on(values))
     if record is None:
-        child = replace(child, nonce=identity.nonce_given(values), new_bios_uuid=wanted.bios_uuid)
+        child = replace(child, nonce=identity.nonce_given(values), new_bios_uuid=spec.bios_uuid)
         return replace(child, step=Step.RECORDING), Request.RECORD
     child = replace(child, nonce=record.nonce, recorded=True)
     if not _power.is_on(values):
@@ -457,7 +457,7 @@ def _remedy(child: Child, fault: str) -> str:
     """What to do about a refusal that does not say it: InvalidState means something else at each step."""
     if fault != "InvalidState":
         return ""
-    if child.step is Step.CREATING and child.goal.engine.needs_snapshot(child.wanted):
+    if child.step is Step.CREATING and child.goal.engine.needs_snapshot(child.spec):
         return " A persistent child needs a parent that has a snapshot. Take one if there is none."
     if child.step is Step.STARTING and child.existed and child.forks_again:
         return " Remove it and create it again."
@@ -513,7 +513,7 @@ def not_the_child(name: str, named: t.Any, why: str) -> str:
 
 def _compared(child: Child) -> Child:
     """A new child whose adapters are not as they were to be has failed; it is recorded all the same."""
-    wrong = networks.differences(child.values, child.wanted.networks, child.goal.shown_networks)
+    wrong = networks.differences(child.values, child.spec.networks, child.goal.shown_networks)
     if not wrong:
         return child
     what = f"Child {child.name} was not made as networks has it"

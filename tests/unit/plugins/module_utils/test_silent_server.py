@@ -248,7 +248,7 @@ def test_vanished_task_of_a_removal(
     vcenter.held.add(method)
     vcenter.later(1, lambda: vcenter.forget_tasks(carried_out))
     began = vcenter.now
-    results = absent.named(bed.parent, given, bed.order(state=state))
+    results = absent.remove_named(bed.parent, given, bed.order(state=state))
     assert vcenter.now - began < 5
     if carried_out:
         assert [(one.state, one.changed) for one in results] == [(done, True)] * 2
@@ -256,7 +256,7 @@ def test_vanished_task_of_a_removal(
     assert [(one.state, one.changed) for one in results] == [("failed", method == "Destroy_Task")] * 2
     assert all("vCenter no longer knows the task" in (one.error or "") for one in results)
     assert {vcenter.state(vm) for vm in vms} == {OFF if method == "Destroy_Task" else ON}
-    again = absent.named(bed.parent, given, bed.order(state=state))
+    again = absent.remove_named(bed.parent, given, bed.order(state=state))
     assert [(one.state, one.changed) for one in again] == [(done, True)] * 2
 
 

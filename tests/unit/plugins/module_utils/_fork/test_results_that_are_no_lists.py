@@ -27,7 +27,9 @@ RESULTS = [5, True, "vm-1", [5], ["vm-1"], [None], [vim.Folder("group-v1")], vim
 
 def remove(parent: Parent, state: str = "absent", name: str | None = None) -> None:
     order = absent.Order(state, Deadline(100), check_mode=False, warn=lambda _text: None)
-    results = absent.every(parent, order) if name is None else absent.named(parent, [ChildSpec(name)], order)
+    results = (
+        absent.remove_all(parent, order) if name is None else absent.remove_named(parent, [ChildSpec(name)], order)
+    )
     for result in results:
         if result.error is not None:
             raise _errors.OperationFailed(result.error)

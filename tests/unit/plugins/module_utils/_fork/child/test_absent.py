@@ -17,7 +17,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity, listing
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Goal, Step
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
@@ -48,10 +48,10 @@ class Bed:
 
     def remove(self, *names: str, check_mode: bool = False, seconds: float = 300) -> list[Result]:
         wanted = [ChildSpec(name) for name in names]
-        return removal.named(self.parent, wanted, self.order(check_mode, seconds))
+        return removal.remove_named(self.parent, wanted, self.order(check_mode, seconds))
 
     def remove_all(self, check_mode: bool = False) -> list[Result]:
-        return removal.every(self.parent, self.order(check_mode))
+        return removal.remove_all(self.parent, self.order(check_mode))
 
     def order(self, check_mode: bool = False, seconds: float = 300, **more: Any) -> removal.Order:
         given = {"state": "absent", "warn": self.warnings.append, **more}
@@ -295,7 +295,7 @@ def test_check_mode_asks_for_the_privileges_of_what_would_be_done(
 def failed(bed: Bed, vm: Any, existed: bool = False, changed: bool = True) -> Result:
     goal = Goal("post_clone", bed.parent.values, bed.parent.engine)
     child = Child(ChildSpec("web"), goal, step=Step.FAILED, vm=vm, existed=existed, changed=changed, nonce="n0")
-    return Result("web", "failed", changed=changed, child=child, error="It failed.", facts={"power_state": ON})
+    return Result("web", State.FAILED, vm, changed=changed, child=child, error="It failed.", facts={"power_state": ON})
 
 
 @pytest.mark.parametrize("way", ["recorded", "not recorded yet"])
@@ -315,7 +315,7 @@ def test_failed_child_that_existed_before_is_kept(bed: Bed) -> None:
 
 
 def test_failed_child_that_was_never_asked_for_is_no_trouble(bed: Bed) -> None:
-    result = Result("web", "failed", error="The name is taken.")
+    result = Result("web", State.FAILED, error="The name is taken.")
     removal.remove_failed(bed.parent, [result], bed.warnings.append)
     assert (bed.acts, result.error) == ([], "The name is taken.")
 
@@ -401,13 +401,13 @@ LOSSES: dict[str, Callable[[Bed, Any], Any]] = {
 def test_more_than_a_child_is_not_removed_without_force(bed: Bed, lose: Callable[[Bed, Any], Any], state: str) -> None:
     vm = bed.child("web", state)
     lose(bed, vm)
-    (told,) = removal.named(bed.parent, [ChildSpec("web")], bed.order(check_mode=True))
-    (result,) = removal.named(bed.parent, [ChildSpec("web")], bed.order())
+    (told,) = removal.remove_named(bed.parent, [ChildSpec("web")], bed.order(check_mode=True))
+    (result,) = removal.remove_named(bed.parent, [ChildSpec("web")], bed.order())
     for one in (told, result):
         assert (one.state, one.changed) == ("failed", False)
         assert "Set force=true" in str(one.error)
     assert (bed.acts, bed.vcenter.state(vm)) == ([], state)
-    (result,) = removal.named(bed.parent, [ChildSpec("web")], bed.order(force=True))
+    (result,) = removal.remove_named(bed.parent, [ChildSpec("web")], bed.order(force=True))
     assert (result.state, result.changed, vm in bed.vcenter.objects) == ("removed", True, False)
     assert any("is lost with it" in one for one in bed.warnings)
 
@@ -490,7 +490,7 @@ def test_the_snapshot_of_a_backup_is_waited_for(bed: Bed, lasts: float, force: b
     bed.vcenter.objects[vm]["snapshot"] = vim.vm.SnapshotInfo(rootSnapshotList=[snapshot])
     bed.vcenter.later(lasts, lambda: bed.vcenter.objects[vm].pop("snapshot"))
     order = bed.order(seconds=60, force=force)
-    (result,) = removal.named(bed.parent, [ChildSpec("web")], order)
+    (result,) = removal.remove_named(bed.parent, [ChildSpec("web")], order)
     assert (result.state, result.changed, bed.vcenter.now) == (state, state == "removed", until)
     assert len(bed.vcenter.named("web")) == (state == "failed")
 
@@ -515,7 +515,9 @@ def test_children_of_a_child_that_only_the_server_knows_count(
 
 
 def detach(bed: Bed, *names: str, check_mode: bool = False) -> list[Result]:
-    return removal.named(bed.parent, [ChildSpec(name) for name in names], bed.order(check_mode, state="detached"))
+    return removal.remove_named(
+        bed.parent, [ChildSpec(name) for name in names], bed.order(check_mode, state="detached")
+    )
 
 
 def test_detaching_removes_the_record_and_nothing_else(bed: Bed) -> None:
@@ -541,14 +543,14 @@ def test_a_foreign_vm_is_not_detached(bed: Bed, make: Callable[[Bed], Any]) -> N
 
 def test_near_names_of_a_vm_that_is_to_be_detached_are_listed(bed: Bed) -> None:
     bed.child("web-01")
-    (result,) = removal.named(bed.parent, [ChildSpec("web-1")], bed.order(state="detached"))
+    (result,) = removal.remove_named(bed.parent, [ChildSpec("web-1")], bed.order(state="detached"))
     assert (result.state, result.changed) == ("failed", False)
     assert "VM web-1 was not found, so it is not detached. Similar names: web-01." in str(result.error)
 
 
 def test_all_are_detached(bed: Bed) -> None:
     vms = [bed.child(name) for name in ("a", "b")]
-    results = removal.every(bed.parent, bed.order(state="detached"))
+    results = removal.remove_all(bed.parent, bed.order(state="detached"))
     assert outcome(results) == [("a", "detached", True), ("b", "detached", True)]
     assert not [vm for vm in vms if identity.RECORD_KEY in bed.vcenter.keys(vm)]
 
@@ -622,7 +624,7 @@ def test_a_child_with_more_to_lose_needs_force(bed: Bed, why: str, check_mode: b
     assert outcome(results) == [("a", "failed", False)]
     assert f"Child a is not removed: {why}. Set force=true" in str(results[0].error)
     assert (bed.acts, bed.warnings) == ([], [])
-    forced = removal.named(bed.parent, [ChildSpec("a")], bed.order(check_mode, force=True))
+    forced = removal.remove_named(bed.parent, [ChildSpec("a")], bed.order(check_mode, force=True))
     assert outcome(forced) == [("a", "removed", True)]
     assert f"Child a: {why}, which {'would be' if check_mode else 'is'} lost with it." in bed.warnings
     assert bool(bed.acts) is not check_mode
@@ -645,22 +647,22 @@ def test_detach_removes_the_record_and_nothing_else(bed: Bed) -> None:
     bed.vcenter.set_keys(vm, other="kept")
     before = dict(bed.vcenter.objects[vm])
     detach = bed.order(state="detached")
-    assert outcome(removal.named(bed.parent, [ChildSpec("a")], bed.order(True, state="detached"))) == [
+    assert outcome(removal.remove_named(bed.parent, [ChildSpec("a")], bed.order(True, state="detached"))) == [
         ("a", "detached", True)
     ]
     assert identity.RECORD_KEY in bed.vcenter.keys(vm)
-    assert outcome(removal.named(bed.parent, [ChildSpec("a")], detach)) == [("a", "detached", True)]
+    assert outcome(removal.remove_named(bed.parent, [ChildSpec("a")], detach)) == [("a", "detached", True)]
     assert bed.vcenter.keys(vm) == {"other": "kept"}
     now = dict(bed.vcenter.objects[vm])
     assert {path for path in before if before[path] != now.get(path)} == {"config.extraConfig"}
-    assert outcome(removal.named(bed.parent, [ChildSpec("a")], detach)) == [("a", "detached", False)]
-    assert outcome(removal.every(bed.parent, detach)) == []
+    assert outcome(removal.remove_named(bed.parent, [ChildSpec("a")], detach)) == [("a", "detached", False)]
+    assert outcome(removal.remove_all(bed.parent, detach)) == []
     assert bed.acts == []
 
 
 def test_detach_of_another_parents_child_is_refused(bed: Bed) -> None:
     bed.child("a", of="00000000-0000-0000-0000-000000000001")
-    (result,) = removal.named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
+    (result,) = removal.remove_named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
     assert (result.state, bed.vcenter.count("ReconfigVM_Task")) == ("failed", 0)
     assert "is not detached: it is recorded as the child of another parent" in str(result.error)
 
@@ -781,7 +783,7 @@ def test_a_child_that_another_run_removes_is_absent_and_nothing_was_changed(bed:
 def test_a_child_that_is_removed_meanwhile_is_not_called_detached(bed: Bed) -> None:
     """Detaching is to keep it."""
     _lose(bed, bed.child("a"))
-    results = removal.named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
+    results = removal.remove_named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
     assert outcome(results) == [("a", "failed", False)]
     assert "a" in (results[0].error or "")
 
@@ -797,7 +799,7 @@ def test_a_child_that_is_removed_while_it_is_detached_is_not_called_detached(bed
     bed.vcenter.effects["ReconfigVM_Task"] = reconfigure
     if answer_is_lost:
         bed.vcenter.lose_answer("ReconfigVM_Task", carried_out=True)
-    (result,) = removal.named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
+    (result,) = removal.remove_named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
     assert result.state == "failed"
 
 
@@ -809,4 +811,4 @@ def test_a_child_whose_disks_cannot_be_seen_is_not_removed(bed: Bed, devices: An
     assert (result.state, result.changed, bed.acts) == ("failed", False, [])
     assert "disks" in (result.error or "")
     wanted = [ChildSpec("a")]
-    assert outcome(removal.named(bed.parent, wanted, bed.order(force=True))) == [("a", "removed", True)]
+    assert outcome(removal.remove_named(bed.parent, wanted, bed.order(force=True))) == [("a", "removed", True)]

@@ -59,7 +59,7 @@ class Bed:
         return Placement(self.parent.values, find_folders(self.parent, specs))
 
     def run(self, ways: list[transitions.Transition], seconds: float = 300, concurrency: int = 8) -> list[Child]:
-        placement = self.placement([child.wanted for child, _request in ways])
+        placement = self.placement([child.spec for child, _request in ways])
         return Executor(self.parent, placement, Deadline(seconds), concurrency).run(ways)
 
     def report(self, vm: Any, code: int = 0) -> None:
@@ -324,7 +324,7 @@ def test_a_task_that_names_something_else_has_made_no_child(bed: Bed, named: str
     bed.vcenter.effects[INSTANT_CLONE] = create
     before = {vm: dict(bed.vcenter.objects[vm]) for vm in (bed.vm, there)}
     ways = [transitions.begin(ChildSpec(name), bed.goal("created")) for name in ("a", "b")]
-    placement = bed.placement([child.wanted for child, _request in ways])
+    placement = bed.placement([child.spec for child, _request in ways])
     known = {vm for vm in bed.vcenter.objects if isinstance(vm, vim.VirtualMachine)}
     first, second = Executor(bed.parent, placement, Deadline(60), 1, known).run(ways)
     assert (first.step, [first.vm]) == (Step.DONE, made)
@@ -406,7 +406,7 @@ def test_seconds_of_each_child(bed: Bed) -> None:
     bed.vcenter.later(5.678, lambda: bed.report(*bed.vcenter.named("a")))
     bed.vcenter.later(10, lambda: bed.report(*bed.vcenter.named("b")))
     ways = [transitions.begin(ChildSpec(name), bed.goal("post_clone")) for name in ("a", "b")]
-    placement = bed.placement([child.wanted for child, _request in ways])
+    placement = bed.placement([child.spec for child, _request in ways])
     executor = Executor(bed.parent, placement, Deadline(60), 8)
     executor.run(ways)
     # A child that reports no address of its own is given three seconds more for that.

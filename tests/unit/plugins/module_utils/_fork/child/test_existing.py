@@ -53,7 +53,7 @@ def test_same_name(one: str, other: str, same: bool) -> None:
     ],
 )
 def test_names_that_differ_in_case(there: list[tuple[Found, Verdict]], found: str | None, refused: bool) -> None:
-    existing_vm = existing._standing("web-01", HERE, there)
+    existing_vm = existing._choose("web-01", HERE, there)
     assert (existing_vm.found.name if existing_vm.found else None) == found
     assert (existing_vm.error is not None) is refused
     assert not refused or "WEB-01 (vm-WEB-01) at /DC0/vm/WEB-01" in str(existing_vm.error)

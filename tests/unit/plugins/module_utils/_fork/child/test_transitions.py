@@ -1045,5 +1045,5 @@ def test_child_whose_guest_could_only_blank_its_values_is_not_reconfigured() -> 
     blank = {guestinfo.SCRIPTS: " ", f"{guestinfo.PAYLOAD}.0": " "}
     values = on(**{guestinfo.POST_CLONE: reported(child.nonce, 0), **blank, **child.record})
     assert Request.NOTE not in asked(child, Created(VM), PropertyUpdate(values), Succeeded(), Succeeded(), Settled())[1]
-    again, request = transitions.resume(child.wanted, child.goal, VM, values)
+    again, request = transitions.resume(child.spec, child.goal, VM, values)
     assert (again.step, request) == (Step.DONE, None)
