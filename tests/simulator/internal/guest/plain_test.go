@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"vmforksim/internal/ordinary"
+	"vmforksim/internal/unprivileged"
 )
 
 func TestAsOrdinaryUser(t *testing.T) {
-	ordinary.Run(t, "TestPlainForks", "TestForkHasEveryEffectOnce", "TestPrograms", "TestProgramEnvironment", "TestFilesWithRights")
+	unprivileged.Run(t, "TestPlainForks", "TestForkHasEveryEffectOnce", "TestPrograms", "TestProgramEnvironment", "TestFilesWithRights")
 }
 
 func TestPlainIsRefusedAsRoot(t *testing.T) {

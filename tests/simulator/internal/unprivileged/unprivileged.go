@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package ordinary lets tests that root runs have others run as somebody who
+// Package unprivileged lets tests that root runs have others run as somebody who
 // is not root, for what the simulator does otherwise then.
-package ordinary
+package unprivileged
 
 import (
 	"io"

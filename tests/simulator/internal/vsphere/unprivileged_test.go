@@ -10,11 +10,11 @@ import (
 	"testing"
 
 	"vmforksim/internal/guest"
-	"vmforksim/internal/ordinary"
+	"vmforksim/internal/unprivileged"
 )
 
 func TestAsOrdinaryUser(t *testing.T) {
-	ordinary.Run(t, "TestOtherAccountAsOrdinaryUser", "TestPlainGuests", "TestGuestOperations")
+	unprivileged.Run(t, "TestOtherAccountAsOrdinaryUser", "TestPlainGuests", "TestGuestOperations")
 }
 
 func TestOtherAccountAsOrdinaryUser(t *testing.T) {
