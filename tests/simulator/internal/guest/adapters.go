@@ -38,12 +38,12 @@ func (n NIC) driver() string {
 type namespaces struct {
 	hardware func() ([]NIC, error)
 
-	mu     sync.Mutex
-	cards  []card
-	aside  netns.NsHandle  // the namespace of the interfaces that are out of the guest's sight
-	there  *netlink.Handle // in it; nil until there is one
-	driver *driverFiles
-	shown  map[string]shownLink // in /sys/class/net
+	mu           sync.Mutex
+	cards        []card
+	hiddenNS     netns.NsHandle  // the namespace of the interfaces that are out of the guest's sight
+	hiddenHandle *netlink.Handle // in it; nil until there is one
+	driver       *driverFiles
+	shown        map[string]shownLink // in /sys/class/net
 }
 
 // card is an adapter as the guest has it.
@@ -87,13 +87,13 @@ func (n *namespaces) adapters(nics []NIC, hardware func() ([]NIC, error)) error 
 		}
 		n.cards = append(n.cards, card{nic, link.Attrs().Index, true})
 	}
-	if err := n.layDevices(); err != nil {
+	if err := n.makeDeviceFiles(); err != nil {
 		return err
 	}
 	return n.showLinks()
 }
 
-func (n *namespaces) dress(nics []NIC) ([]NIC, error) {
+func (n *namespaces) withInterfaceNames(nics []NIC) ([]NIC, error) {
 	state, err := n.network()
 	if err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func (n *namespaces) numbered(state netState) netState {
 
 // drive gives adapters to their driver, or takes them from it. One that is
 // that way already stays as it is.
-func (n *namespaces) drive(adapters []int, bound bool) error {
+func (n *namespaces) setDriver(adapters []int, bound bool) error {
 	var nics []NIC
 	if bound {
 		var err error
@@ -182,7 +182,7 @@ func (n *namespaces) unbind(adapter int) error {
 	if !card.bound {
 		return nil
 	}
-	if err := n.makeAside(); err != nil {
+	if err := n.makeHiddenNS(); err != nil {
 		return err
 	}
 	link, err := netlink.LinkByIndex(card.index)
@@ -196,10 +196,10 @@ func (n *namespaces) unbind(adapter int) error {
 	if err := netlink.LinkSetName(link, name); err != nil {
 		return err
 	}
-	if err := netlink.LinkSetNsFd(link, int(n.aside)); err != nil {
+	if err := netlink.LinkSetNsFd(link, int(n.hiddenNS)); err != nil {
 		return err
 	}
-	if link, err = n.there.LinkByName(name); err != nil {
+	if link, err = n.hiddenHandle.LinkByName(name); err != nil {
 		return err
 	}
 	card.index, card.bound = link.Attrs().Index, false
@@ -217,13 +217,13 @@ func (n *namespaces) bind(adapter int, address string) error {
 	if err != nil {
 		return err
 	}
-	link, err := n.there.LinkByIndex(card.index)
+	link, err := n.hiddenHandle.LinkByIndex(card.index)
 	if err != nil {
 		return err
 	}
 	name := n.freeName(adapter)
 	for _, err := range []error{
-		n.there.LinkSetName(link, name), n.there.LinkSetHardwareAddr(link, mac), n.there.LinkSetMTU(link, 1500),
+		n.hiddenHandle.LinkSetName(link, name), n.hiddenHandle.LinkSetHardwareAddr(link, mac), n.hiddenHandle.LinkSetMTU(link, 1500),
 	} {
 		if err != nil {
 			return err
@@ -234,7 +234,7 @@ func (n *namespaces) bind(adapter int, address string) error {
 		return err
 	}
 	defer here.Close()
-	if err := n.there.LinkSetNsFd(link, int(here)); err != nil {
+	if err := n.hiddenHandle.LinkSetNsFd(link, int(here)); err != nil {
 		return err
 	}
 	if link, err = netlink.LinkByName(name); err != nil {
@@ -264,8 +264,8 @@ func (n *namespaces) freeName(adapter int) string {
 }
 
 // makeAside makes the namespace for interfaces out of sight.
-func (n *namespaces) makeAside() error {
-	if n.there != nil {
+func (n *namespaces) makeHiddenNS() error {
+	if n.hiddenHandle != nil {
 		return nil
 	}
 	runtime.LockOSThread()
@@ -283,10 +283,10 @@ func (n *namespaces) makeAside() error {
 		runtime.LockOSThread() // stays locked: this thread is lost
 		return err
 	}
-	if n.there, err = netlink.NewHandleAt(aside); err != nil {
+	if n.hiddenHandle, err = netlink.NewHandleAt(aside); err != nil {
 		return err
 	}
-	n.aside = aside
+	n.hiddenNS = aside
 	return nil
 }
 

@@ -210,7 +210,7 @@ func makeHomes(disk string, accounts []Account, numbered bool) error {
 }
 
 // personalise gives a new disk what no two machines share.
-func personalise(disk, hostname string) error {
+func personalize(disk, hostname string) error {
 	id := make([]byte, 16)
 	rand.Read(id)
 	for name, content := range map[string]string{

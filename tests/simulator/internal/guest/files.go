@@ -49,7 +49,7 @@ func (f machineFiles) ask(asked fileRequest) (fileAnswer, *os.File, error) {
 	var answer fileAnswer
 	var opened []*os.File
 	err := f.machine.whileRunning(func() (err error) {
-		opened, err = f.machine.line.call("file", asked, &answer)
+		opened, err = f.machine.rpc.call("file", asked, &answer)
 		return err
 	})
 	if err != nil || len(opened) == 0 {
@@ -135,7 +135,7 @@ func (i *initProcess) file(_ *net.UnixConn, body json.RawMessage, _ []*os.File) 
 	if err := json.Unmarshal(body, &asked); err != nil {
 		return nil, nil, err
 	}
-	account, err := i.world.user(asked.User)
+	account, err := i.sandbox.user(asked.User)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -152,14 +152,14 @@ func (i *initProcess) file(_ *net.UnixConn, body json.RawMessage, _ []*os.File) 
 }
 
 func (i *initProcess) operate(asked fileRequest) (answer fileAnswer, opened *os.File, err error) {
-	path := i.world.path(asked.Path)
+	path := i.sandbox.path(asked.Path)
 	switch asked.Do {
 	case "temporary":
 		if asked.Path == "" {
-			path = i.world.path("/tmp")
+			path = i.sandbox.path("/tmp")
 		}
 		path, err = makeTemporary(path, asked.Prefix, asked.Suffix, asked.Flag)
-		answer.Path = i.world.inGuest(path)
+		answer.Path = i.sandbox.inGuest(path)
 	case "mkdir":
 		err = mkdir(path, asked.Flag)
 	case "remove":
@@ -169,7 +169,7 @@ func (i *initProcess) operate(asked fileRequest) (answer fileAnswer, opened *os.
 			err = os.RemoveAll(path)
 		}
 	case "move":
-		err = move(path, i.world.path(asked.To), asked.Flag)
+		err = move(path, i.sandbox.path(asked.To), asked.Flag)
 	case "list":
 		answer.Info, err = list(path)
 	case "stat":

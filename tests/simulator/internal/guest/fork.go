@@ -20,7 +20,7 @@ import (
 )
 
 // point is a machine at one moment: its disk and its network.
-type point struct {
+type machineState struct {
 	directory string // of the warden's; "" is no point
 	network   netState
 }
@@ -28,11 +28,11 @@ type point struct {
 // Snapshot is a machine at the fork point, and what it takes to get there
 // once more.
 type Snapshot struct {
-	Command string  // the tools command that froze the machine; "" if it runs
-	Program Program // the program that gave it; its Path is "" if none did
-	freeze  point
-	start   point
-	took    time.Duration // from the start of the program to the fork point
+	Command  string  // the tools command that froze the machine; "" if it runs
+	Program  Program // the program that gave it; its Path is "" if none did
+	freeze   machineState
+	start    machineState
+	duration time.Duration // from the start of the program to the fork point
 }
 
 // replay is the second run of a program in a child.
@@ -42,17 +42,17 @@ type replay struct {
 }
 
 // point takes the machine as it is.
-func (m *Machine) point() (point, error) {
+func (m *Machine) captureState() (machineState, error) {
 	network, err := m.network()
 	if err != nil {
-		return point{}, err
+		return machineState{}, err
 	}
 	directory, err := m.platform.image(m.spec.ID)
-	return point{directory, network}, err
+	return machineState{directory, network}, err
 }
 
 // forget deletes what a point holds.
-func (m *Machine) forget(p point) error {
+func (m *Machine) deleteState(p machineState) error {
 	if p.directory == "" {
 		return nil
 	}
@@ -68,20 +68,20 @@ func (m *Machine) freeze(pid int64, command string) error {
 		return ErrFrozen
 	default:
 	}
-	if _, err := m.line.call("stop", struct{}{}, nil); err != nil {
+	if _, err := m.rpc.call("stop", struct{}{}, nil); err != nil {
 		return err
 	}
 	snapshot := &Snapshot{Command: command}
 	var err error
-	if snapshot.freeze, err = m.point(); err != nil {
-		_, again := m.line.call("continue", struct{}{}, nil)
+	if snapshot.freeze, err = m.captureState(); err != nil {
+		_, again := m.rpc.call("continue", struct{}{}, nil)
 		return errors.Join(err, again)
 	}
 	m.mu.Lock()
 	if program := m.programs[pid]; program != nil {
 		snapshot.Program, snapshot.start = program.program, program.begin
-		snapshot.took = time.Since(program.process.Started)
-		program.begin = point{} // the snapshot's now
+		snapshot.duration = time.Since(program.process.Started)
+		program.begin = machineState{} // the snapshot's now
 	}
 	m.mu.Unlock()
 	close(m.frozen)
@@ -100,13 +100,13 @@ func (m *Machine) Snapshot() (*Snapshot, error) {
 		return nil, ErrFrozen
 	default:
 	}
-	_, err := m.line.call("stop", struct{}{}, nil)
+	_, err := m.rpc.call("stop", struct{}{}, nil)
 	if err != nil {
 		return nil, err
 	}
 	snapshot := &Snapshot{}
-	snapshot.freeze, err = m.point()
-	_, again := m.line.call("continue", struct{}{}, nil)
+	snapshot.freeze, err = m.captureState()
+	_, again := m.rpc.call("continue", struct{}{}, nil)
 	return snapshot, errors.Join(err, again)
 }
 
@@ -137,7 +137,7 @@ func (m *Machine) fork(snapshot *Snapshot, replay *replay) error {
 		return err
 	}
 	image := copyRequest{From: begin.directory, To: diskPath(m.spec.ID)}
-	if _, err := m.platform.warden.call("copy", image, nil); err != nil {
+	if _, err := m.platform.supervisor.call("copy", image, nil); err != nil {
 		return err
 	}
 	network := m.afterFork(begin.network)
@@ -153,9 +153,9 @@ func (m *Machine) fork(snapshot *Snapshot, replay *replay) error {
 	}
 	// The child is a copy of the parent all the same.
 	m.gate.Lock()
-	_, err := m.line.call("killAll", struct{}{}, nil)
+	_, err := m.rpc.call("killAll", struct{}{}, nil)
 	if err == nil {
-		err = m.become(snapshot.freeze)
+		err = m.restoreState(snapshot.freeze)
 	}
 	m.gate.Unlock()
 	if err != nil {
@@ -186,7 +186,7 @@ func (m *Machine) runAgain(replay *replay) error {
 	if err != nil {
 		return fmt.Errorf("the program that froze the parent cannot be started: %w", err)
 	}
-	limit := 2*snapshot.took + 30*time.Second
+	limit := 2*snapshot.duration + 30*time.Second
 	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
 	select {
@@ -207,18 +207,18 @@ func (m *Machine) runAgain(replay *replay) error {
 }
 
 // rejoin is the fork point in the child.
-func (m *Machine) rejoin(replay *replay) (Answer, error) {
+func (m *Machine) reachForkPoint(replay *replay) (Answer, error) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
 	if !m.replaying() {
 		return Answer{}, errors.New("past the fork point")
 	}
-	_, err := m.line.call("stop", struct{}{}, nil)
+	_, err := m.rpc.call("stop", struct{}{}, nil)
 	if err == nil {
-		err = m.become(replay.snapshot.freeze)
+		err = m.restoreState(replay.snapshot.freeze)
 	}
 	if err == nil {
-		_, err = m.line.call("continue", struct{}{}, nil)
+		_, err = m.rpc.call("continue", struct{}{}, nil)
 	}
 	replay.done <- err
 	if err != nil {
@@ -229,13 +229,13 @@ func (m *Machine) rejoin(replay *replay) (Answer, error) {
 
 // become makes the machine, which stands still, what a point says, on its own
 // adapters, and ends the replay.
-func (m *Machine) become(p point) error {
+func (m *Machine) restoreState(p machineState) error {
 	restore := copyRequest{From: p.directory, To: diskPath(m.spec.ID)}
-	if _, err := m.platform.warden.call("restore", restore, nil); err != nil {
+	if _, err := m.platform.supervisor.call("restore", restore, nil); err != nil {
 		return err
 	}
 	network := m.afterFork(p.network)
-	if _, err := m.line.call("setState", network, nil); err != nil {
+	if _, err := m.rpc.call("setState", network, nil); err != nil {
 		return err
 	}
 	now, err := m.network()
@@ -243,7 +243,7 @@ func (m *Machine) become(p point) error {
 		return err
 	}
 	m.mu.Lock()
-	m.told, m.replay = now.report().on(m.nics), nil
+	m.reported, m.replay = now.report().on(m.nics), nil
 	m.mu.Unlock()
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var standIns = map[string]program{
+var simulatedCommands = map[string]program{
 	"systemctl":   recorded(systemctl),
 	"service":     recorded(service),
 	"hostnamectl": recorded(hostnamectl),
@@ -28,9 +28,9 @@ var standIns = map[string]program{
 	"dhclient":    recorded(dhclient),
 	"ifup":        recorded(ifupdown),
 	"ifdown":      recorded(ifupdown),
-	"timedatectl": recorded(nothing),
-	"networkctl":  recorded(nothing),
-	"udevadm":     recorded(nothing),
+	"timedatectl": recorded(noOperation),
+	"networkctl":  recorded(noOperation),
+	"udevadm":     recorded(noOperation),
 	"reboot":      recorded(halt),
 	"poweroff":    recorded(halt),
 	"halt":        recorded(halt),
@@ -40,7 +40,7 @@ var standIns = map[string]program{
 }
 
 // optionalStandIns stand in only where the host has no such program.
-var optionalStandIns = map[string]bool{"ip": true}
+var optionalCommands = map[string]bool{"ip": true}
 
 // recorded tells the simulator of the call first.
 func recorded(run program) program {
@@ -52,7 +52,7 @@ func recorded(run program) program {
 	}
 }
 
-func nothing([]string) int { return 0 }
+func noOperation([]string) int { return 0 }
 
 // arguments are the words that are no options.
 func arguments(words []string) []string {
@@ -318,7 +318,7 @@ func lease(nic NIC, release bool) error {
 	if err != nil {
 		return err
 	}
-	addresses, err := dumped(netlink.AddrList(link, netlink.FAMILY_V4))
+	addresses, err := ignoreInterrupted(netlink.AddrList(link, netlink.FAMILY_V4))
 	if err != nil {
 		return err
 	}

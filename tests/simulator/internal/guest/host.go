@@ -94,7 +94,7 @@ var settings = []struct{ path, forbids string }{
 }
 
 // explain adds to an error what on the host is behind it.
-func explain(err error) error {
+func explainRefusal(err error) error {
 	refused := false
 	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.ENOSPC, unix.EUSERS, unix.EINVAL, unix.ENOSYS} {
 		refused = refused || errors.Is(err, errno)
@@ -102,7 +102,7 @@ func explain(err error) error {
 	if !refused {
 		return err
 	}
-	return fmt.Errorf("guests of kind %q cannot run here: %w; %s", Namespaces, err, culprit(readSetting))
+	return fmt.Errorf("guests of kind %q cannot run here: %w; %s", Namespaces, err, blockingSetting(readSetting))
 }
 
 func readSetting(path string) string {
@@ -111,7 +111,7 @@ func readSetting(path string) string {
 }
 
 // culprit names the setting that is in the way, as far as it can be known.
-func culprit(read func(path string) string) string {
+func blockingSetting(read func(path string) string) string {
 	for _, setting := range settings {
 		if read(setting.path) == setting.forbids {
 			name := strings.ReplaceAll(strings.TrimPrefix(setting.path, "/proc/sys/"), "/", ".")

@@ -36,7 +36,7 @@ func TestErrorNamesTheSetting(t *testing.T) {
 		"/proc/sys/user/max_user_namespaces":                     "the sysctl user.max_user_namespaces is 0",
 		"":                                                       "CAP_SYS_ADMIN",
 	} {
-		got := culprit(func(asked string) string {
+		got := blockingSetting(func(asked string) string {
 			if asked == path {
 				return want[len(want)-1:]
 			}
@@ -46,10 +46,10 @@ func TestErrorNamesTheSetting(t *testing.T) {
 			t.Errorf("%s: %q", path, got)
 		}
 	}
-	if err := explain(&os.PathError{Op: "mount proc", Path: "proc", Err: unix.EPERM}); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "mount proc") {
+	if err := explainRefusal(&os.PathError{Op: "mount proc", Path: "proc", Err: unix.EPERM}); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "mount proc") {
 		t.Errorf("explained: %v", err)
 	}
-	if err := explain(os.ErrNotExist); err != os.ErrNotExist {
+	if err := explainRefusal(os.ErrNotExist); err != os.ErrNotExist {
 		t.Errorf("what no setting forbids is explained: %v", err)
 	}
 }

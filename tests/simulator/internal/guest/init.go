@@ -44,40 +44,40 @@ type ended struct {
 }
 
 type initProcess struct {
-	line      *line
+	rpc       *rpcEndpoint
 	events    *net.UnixConn
 	mu        sync.Mutex // of what events are sent
-	told      State
+	reported  State
 	processes processTable
-	world     world
+	sandbox   sandbox
 	sudos     sync.Map // process IDs of the sudo programs that run something
 }
 
 func initMain() {
-	line, err := inheritedLine(3)
+	rpc, err := inheritedEndpoint(3)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "guest init:", err)
 		os.Exit(1)
 	}
 	unix.Umask(0o022)
-	world, entered := enterWorld(Kind(os.Args[1]), os.Args[2], os.Args[3])
-	i := &initProcess{line: line, world: world, processes: newProcessTable(world.wrap)}
-	line.serve(map[string]handler{
-		"up": handling(func(asked bringUp) (State, error) {
+	sandbox, entered := enterSandbox(Kind(os.Args[1]), os.Args[2], os.Args[3])
+	i := &initProcess{rpc: rpc, sandbox: sandbox, processes: newProcessTable(sandbox.wrap)}
+	rpc.serve(map[string]handler{
+		"up": jsonHandler(func(asked bringUp) (State, error) {
 			if entered != nil {
 				return State{}, entered
 			}
 			return i.up(asked)
 		}),
-		"state":     handling(func(struct{}) (netState, error) { return i.world.network() }),
-		"setState":  handling(i.setState),
+		"state":     jsonHandler(func(struct{}) (netState, error) { return i.sandbox.network() }),
+		"setState":  jsonHandler(i.setState),
 		"start":     i.start,
-		"list":      handling(func(struct{}) ([]listed, error) { return i.processes.list() }),
-		"terminate": handling(func(asked terminateRequest) (struct{}, error) { return struct{}{}, i.terminate(asked) }),
-		"kill":      handling(func(pid int64) (struct{}, error) { return struct{}{}, i.processes.kill(int(pid)) }),
-		"stop":      handling(func(struct{}) (struct{}, error) { return struct{}{}, i.processes.stopAll() }),
-		"killAll":   handling(func(struct{}) (struct{}, error) { return struct{}{}, i.processes.killAll() }),
-		"continue":  handling(func(struct{}) (struct{}, error) { return struct{}{}, i.processes.continueAll() }),
+		"list":      jsonHandler(func(struct{}) ([]listed, error) { return i.processes.list() }),
+		"terminate": jsonHandler(func(asked terminateRequest) (struct{}, error) { return struct{}{}, i.terminate(asked) }),
+		"kill":      jsonHandler(func(pid int64) (struct{}, error) { return struct{}{}, i.processes.kill(int(pid)) }),
+		"stop":      jsonHandler(func(struct{}) (struct{}, error) { return struct{}{}, i.processes.stopAll() }),
+		"killAll":   jsonHandler(func(struct{}) (struct{}, error) { return struct{}{}, i.processes.killAll() }),
+		"continue":  jsonHandler(func(struct{}) (struct{}, error) { return struct{}{}, i.processes.continueAll() }),
 		"file":      i.file,
 	})
 	_ = i.processes.killAll() // matters where no namespace does it
@@ -88,34 +88,34 @@ func (i *initProcess) up(asked bringUp) (State, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var err error
-	if i.events, err = i.line.open(); err != nil {
+	if i.events, err = i.rpc.open(); err != nil {
 		return State{}, err
 	}
 	if err := send(i.events, request{Do: "events"}); err != nil {
 		return State{}, err
 	}
-	if err := i.world.adapters(asked.NICs, i.hardware); err != nil {
+	if err := i.sandbox.adapters(asked.NICs, i.hardware); err != nil {
 		return State{}, err
 	}
 	if asked.Net != nil {
-		err = i.world.setNetwork(*asked.Net)
+		err = i.sandbox.setNetwork(*asked.Net)
 	} else {
-		err = i.world.startNetwork(asked.NICs)
+		err = i.sandbox.startNetwork(asked.NICs)
 	}
 	if err != nil {
 		return State{}, err
 	}
-	go i.processes.reap(func(end ended) { i.tell(event{Ended: &end}) })
-	listener, err := net.Listen("unix", i.world.socket())
+	go i.processes.reapProcesses(func(end ended) { i.sendEvent(event{Ended: &end}) })
+	listener, err := net.Listen("unix", i.sandbox.socket())
 	if err != nil {
 		return State{}, err
 	}
 	go i.listen(listener)
-	if err := i.world.watch(i.changed); err != nil {
+	if err := i.sandbox.watch(i.changed); err != nil {
 		return State{}, err
 	}
-	i.told, err = i.world.report()
-	return i.told, err
+	i.reported, err = i.sandbox.report()
+	return i.reported, err
 }
 
 // setState sets the network. What the kernel tells of each step waits until
@@ -123,13 +123,13 @@ func (i *initProcess) up(asked bringUp) (State, error) {
 func (i *initProcess) setState(state netState) (struct{}, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return struct{}{}, i.world.setNetwork(state)
+	return struct{}{}, i.sandbox.setNetwork(state)
 }
 
 // hardware are the adapters that the VM has.
 func (i *initProcess) hardware() ([]NIC, error) {
 	var nics []NIC
-	_, err := i.line.call("hardware", toolRequest{}, &nics)
+	_, err := i.rpc.call("hardware", toolRequest{}, &nics)
 	return nics, err
 }
 
@@ -145,24 +145,24 @@ func (i *initProcess) driver(load bool, module string) error {
 			all = append(all, at+1)
 		}
 	}
-	return i.world.drive(all, load)
+	return i.sandbox.setDriver(all, load)
 }
 
 // changed tells the state of the network when it is another than it was.
 func (i *initProcess) changed() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	report, err := i.world.report()
+	report, err := i.sandbox.report()
 	if err != nil {
 		return
 	}
-	if !reflect.DeepEqual(report, i.told) {
-		i.told = report
+	if !reflect.DeepEqual(report, i.reported) {
+		i.reported = report
 		_ = send(i.events, event{State: &report}) // fails when the simulator is gone
 	}
 }
 
-func (i *initProcess) tell(event event) {
+func (i *initProcess) sendEvent(event event) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	_ = send(i.events, event)
@@ -199,18 +199,18 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 	program := i.processes.programOf(int(caller.Pid))
 	pass := func(do string) handler {
 		return func(_ *net.UnixConn, body json.RawMessage, _ []*os.File) (any, []*os.File, error) {
-			asked := toolRequest{UID: i.world.uid(int(caller.Uid)), Program: program}
+			asked := toolRequest{UID: i.sandbox.uid(int(caller.Uid)), Program: program}
 			if err := json.Unmarshal(body, &asked.Words); err != nil {
 				return nil, nil, err
 			}
 			var result json.RawMessage
-			_, err := i.line.call(do, asked, &result)
+			_, err := i.rpc.call(do, asked, &result)
 			return result, nil, err
 		}
 	}
 	forRoot := func(do handler) handler {
 		return func(conn *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
-			if i.world.uid(int(caller.Uid)) != 0 {
+			if i.sandbox.uid(int(caller.Uid)) != 0 {
 				return nil, nil, os.ErrPermission
 			}
 			return do(conn, body, files)
@@ -222,24 +222,24 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 		"report":   pass("report"),
 		"reboot":   forRoot(pass("reboot")),
 		"poweroff": forRoot(pass("poweroff")),
-		"hardware": handling(func([]string) ([]NIC, error) {
+		"hardware": jsonHandler(func([]string) ([]NIC, error) {
 			nics, err := i.hardware()
 			if err != nil {
 				return nil, err
 			}
-			return i.world.dress(nics)
+			return i.sandbox.withInterfaceNames(nics)
 		}),
-		"driver": handling(func(words []string) (struct{}, error) {
-			if i.world.uid(int(caller.Uid)) != 0 || len(words) != 2 {
+		"driver": jsonHandler(func(words []string) (struct{}, error) {
+			if i.sandbox.uid(int(caller.Uid)) != 0 || len(words) != 2 {
 				return struct{}{}, os.ErrPermission
 			}
 			return struct{}{}, i.driver(words[0] == "load", words[1])
 		}),
-		"hostname": handling(func(words []string) (struct{}, error) {
-			if i.world.uid(int(caller.Uid)) != 0 || len(words) != 1 {
+		"hostname": jsonHandler(func(words []string) (struct{}, error) {
+			if i.sandbox.uid(int(caller.Uid)) != 0 || len(words) != 1 {
 				return struct{}{}, os.ErrPermission
 			}
-			return struct{}{}, i.world.setHostname(words[0])
+			return struct{}{}, i.sandbox.setHostname(words[0])
 		}),
 		"sudo": func(conn *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
 			var asked sudoRequest

@@ -136,7 +136,7 @@ func ipAddress(words []string, family int) error {
 		if err != nil {
 			return err
 		}
-		addresses, err := dumped(netlink.AddrList(link, family))
+		addresses, err := ignoreInterrupted(netlink.AddrList(link, family))
 		for _, address := range addresses {
 			err = errors.Join(err, ignore(netlink.AddrDel(link, &address), unix.EADDRNOTAVAIL))
 		}
@@ -275,7 +275,7 @@ func ipRoutes(family int) error {
 	if family == netlink.FAMILY_ALL {
 		family = netlink.FAMILY_V4
 	}
-	routes, err := dumped(netlink.RouteList(nil, family))
+	routes, err := ignoreInterrupted(netlink.RouteList(nil, family))
 	if err != nil {
 		return err
 	}

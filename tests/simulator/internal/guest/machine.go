@@ -35,7 +35,7 @@ type Machine struct {
 	platform *Platform
 	spec     Spec
 	backdoor Backdoor
-	line     *line
+	rpc      *rpcEndpoint
 	off      chan struct{} // closed when it is powered off
 	turnOff  sync.Once
 	frozen   chan struct{} // closed when it is frozen, for ever
@@ -43,51 +43,51 @@ type Machine struct {
 	gate  sync.RWMutex // held for writing while the guest stands still
 	start sync.Mutex   // held until a program that was started is in the table
 
-	telling sync.Mutex // of the state: what is told last was read last
+	reportMu sync.Mutex // of the state: what is told last was read last
 
 	mu       sync.Mutex
 	nics     []NIC // as they are now
-	programs map[int64]*running
-	told     State   // what the backdoor knows
+	programs map[int64]*runningProgram
+	reported State   // what the backdoor knows
 	replay   *replay // while a fork's program is run again
 	forkable bool
 }
 
 // running is a top-level program of a machine, also after its end.
-type running struct {
+type runningProgram struct {
 	process Process
 	program Program
-	begin   point // what the machine was before it, if it is forkable
+	begin   machineState // what the machine was before it, if it is forkable
 	ended   chan struct{}
 }
 
 // powerOn starts the machine's init; with a state the network is as in that.
 func (m *Machine) powerOn(asked bootRequest, with *netState) error {
-	near, far, err := newLine()
+	near, far, err := newEndpoint()
 	if err != nil {
 		return err
 	}
-	m.line = near
-	_, err = m.platform.warden.call("boot", asked, nil, far)
+	m.rpc = near
+	_, err = m.platform.supervisor.call("boot", asked, nil, far)
 	far.Close()
 	if err != nil {
 		return err
 	}
-	go m.line.serve(map[string]handler{
+	go m.rpc.serve(map[string]handler{
 		"events":   m.events,
-		"tools":    handling(m.tools),
-		"record":   handling(m.record),
-		"report":   handling(m.report),
-		"reboot":   handling(m.wanted(m.backdoor.Rebooted)),
-		"poweroff": handling(m.wanted(m.backdoor.PoweredOff)),
-		"hardware": handling(func(toolRequest) ([]NIC, error) { return m.adapters(), nil }),
+		"tools":    jsonHandler(m.tools),
+		"record":   jsonHandler(m.record),
+		"report":   jsonHandler(m.report),
+		"reboot":   jsonHandler(m.endGuest(m.backdoor.Rebooted)),
+		"poweroff": jsonHandler(m.endGuest(m.backdoor.PoweredOff)),
+		"hardware": jsonHandler(func(toolRequest) ([]NIC, error) { return m.adapters(), nil }),
 	})
 	var state State
-	if _, err := m.line.call("up", bringUp{NICs: m.spec.NICs, Net: with}, &state); err != nil {
+	if _, err := m.rpc.call("up", bringUp{NICs: m.spec.NICs, Net: with}, &state); err != nil {
 		return err
 	}
 	m.mu.Lock()
-	m.told = state.on(m.nics)
+	m.reported = state.on(m.nics)
 	m.mu.Unlock()
 	return nil
 }
@@ -105,7 +105,7 @@ func (m *Machine) Plug(nics []NIC) error {
 	if m.isOff() {
 		return ErrOff
 	}
-	if _, err := m.platform.warden.call("connect", connectRequest{m.spec.ID, nics}, nil); err != nil {
+	if _, err := m.platform.supervisor.call("connect", connectRequest{m.spec.ID, nics}, nil); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -115,7 +115,7 @@ func (m *Machine) Plug(nics []NIC) error {
 	case <-m.frozen:
 		return nil
 	default:
-		return m.tellState(true)
+		return m.reportState(true)
 	}
 }
 
@@ -165,16 +165,16 @@ func (m *Machine) Start(program Program) (int64, error) {
 	return started.process.PID, nil
 }
 
-func (m *Machine) startProgram(program Program, output *os.File) (*running, error) {
-	var started *running
+func (m *Machine) startProgram(program Program, output *os.File) (*runningProgram, error) {
+	var started *runningProgram
 	err := m.whileRunning(func() error {
 		m.mu.Lock()
 		forkable := m.forkable
 		m.mu.Unlock()
-		var begin point
+		var begin machineState
 		if forkable {
 			var err error
-			if begin, err = m.point(); err != nil {
+			if begin, err = m.captureState(); err != nil {
 				return err
 			}
 		}
@@ -185,10 +185,10 @@ func (m *Machine) startProgram(program Program, output *os.File) (*running, erro
 		m.start.Lock()
 		defer m.start.Unlock()
 		var pid int64
-		if _, err := m.line.call("start", startRequest{Program: program}, &pid, files...); err != nil {
-			return errors.Join(err, m.forget(begin))
+		if _, err := m.rpc.call("start", startRequest{Program: program}, &pid, files...); err != nil {
+			return errors.Join(err, m.deleteState(begin))
 		}
-		started = &running{
+		started = &runningProgram{
 			program: program, begin: begin, ended: make(chan struct{}),
 			process: Process{
 				PID: pid, Name: filepath.Base(program.Path), CommandLine: commandLine(program.Path, program.Arguments),
@@ -236,7 +236,7 @@ func (m *Machine) Run(program Program) (Process, []byte, error) {
 func (m *Machine) Processes(pids ...int64) []Process {
 	var found []listed
 	if !m.isOff() {
-		_, _ = m.line.call("list", struct{}{}, &found) // none when the machine goes off meanwhile
+		_, _ = m.rpc.call("list", struct{}{}, &found) // none when the machine goes off meanwhile
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -266,7 +266,7 @@ func (m *Machine) Processes(pids ...int64) []Process {
 // os.ErrNotExist, os.ErrPermission.
 func (m *Machine) Terminate(pid int64, user string) error {
 	return m.whileRunning(func() error {
-		_, err := m.line.call("terminate", terminateRequest{PID: pid, User: user}, nil)
+		_, err := m.rpc.call("terminate", terminateRequest{PID: pid, User: user}, nil)
 		return err
 	})
 }
@@ -281,7 +281,7 @@ func (m *Machine) State() State {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.told
+	return m.reported
 }
 
 func (m *Machine) network() (netState, error) {
@@ -289,13 +289,13 @@ func (m *Machine) network() (netState, error) {
 	if m.isOff() {
 		return state, ErrOff
 	}
-	_, err := m.line.call("state", struct{}{}, &state)
+	_, err := m.rpc.call("state", struct{}{}, &state)
 	return state, err
 }
 
 // SetTools installs or removes the programs of VMware Tools in the guest.
 func (m *Machine) SetTools(installed bool) {
-	if _, err := m.platform.warden.call("tools", toolsRequest{m.spec.ID, installed}, nil); err != nil {
+	if _, err := m.platform.supervisor.call("tools", toolsRequest{m.spec.ID, installed}, nil); err != nil {
 		m.platform.logf("%s: the programs of Tools: %v", m.spec.ID, err)
 	}
 }
@@ -306,16 +306,16 @@ func (m *Machine) Stop() error {
 	if m.platform.isClosed() {
 		return nil // and with it this machine
 	}
-	_, err := m.platform.warden.call("halt", m.spec.ID, nil)
-	if m.line != nil {
-		m.line.close()
+	_, err := m.platform.supervisor.call("halt", m.spec.ID, nil)
+	if m.rpc != nil {
+		m.rpc.close()
 	}
 	m.mu.Lock()
 	programs := m.programs
-	m.programs = map[int64]*running{}
+	m.programs = map[int64]*runningProgram{}
 	m.mu.Unlock()
 	for _, program := range programs {
-		err = errors.Join(err, m.forget(program.begin))
+		err = errors.Join(err, m.deleteState(program.begin))
 	}
 	m.platform.mu.Lock()
 	if m.platform.machines[m.spec.ID] == m {
@@ -350,17 +350,17 @@ func (m *Machine) events(conn *net.UnixConn, _ json.RawMessage, _ []*os.File) (a
 
 // stateChanged tells a new state of the guest.
 func (m *Machine) stateChanged() {
-	_ = m.tellState(false) // the guest is gone, and cannot be asked
+	_ = m.reportState(false) // the guest is gone, and cannot be asked
 }
 
 // report tells the state because the guest wants it told, new or not.
 func (m *Machine) report(toolRequest) (struct{}, error) {
-	return struct{}{}, m.tellState(true)
+	return struct{}{}, m.reportState(true)
 }
 
 // wanted has the hypervisor end the guest. A program that is run again in a
 // child does not get that far: its first run would not have either.
-func (m *Machine) wanted(end func()) func(toolRequest) (struct{}, error) {
+func (m *Machine) endGuest(end func()) func(toolRequest) (struct{}, error) {
 	return func(toolRequest) (struct{}, error) {
 		if !m.replaying() {
 			end()
@@ -371,18 +371,18 @@ func (m *Machine) wanted(end func()) func(toolRequest) (struct{}, error) {
 
 // tellState reads the state afresh: what the init told may be from before a
 // fork point.
-func (m *Machine) tellState(always bool) error {
-	m.telling.Lock()
-	defer m.telling.Unlock()
+func (m *Machine) reportState(always bool) error {
+	m.reportMu.Lock()
+	defer m.reportMu.Unlock()
 	network, err := m.network()
 	if err != nil {
 		return err
 	}
 	m.mu.Lock()
 	state := network.report().on(m.nics)
-	tell := m.replay == nil && (always || !reflect.DeepEqual(state, m.told))
+	tell := m.replay == nil && (always || !reflect.DeepEqual(state, m.reported))
 	if tell {
-		m.told = state
+		m.reported = state
 	}
 	m.mu.Unlock()
 	if tell {
@@ -402,10 +402,10 @@ func (m *Machine) programEnded(end ended) {
 	}
 	program.process.Ended, program.process.ExitCode = end.At, end.ExitCode
 	process, begin := program.process, program.begin
-	program.begin = point{}
+	program.begin = machineState{}
 	m.mu.Unlock()
 	close(program.ended)
-	if err := m.forget(begin); err != nil {
+	if err := m.deleteState(begin); err != nil {
 		m.platform.logf("%s: %v", m.spec.ID, err)
 	}
 	if !m.replaying() && !m.isOff() {
@@ -440,7 +440,7 @@ func (m *Machine) tools(asked toolRequest) (Answer, error) {
 	replay := m.replay
 	m.mu.Unlock()
 	if replay != nil && command == replay.snapshot.Command {
-		return m.rejoin(replay)
+		return m.reachForkPoint(replay)
 	}
 	answer := m.backdoor.Call(Call{Command: command, UID: asked.UID, Program: asked.Program, Replay: replay != nil})
 	if !answer.Freeze || replay != nil {

@@ -13,8 +13,8 @@ import (
 
 // Names under which the program starts itself again.
 const (
-	wardenName = "vmforksim-warden"
-	initName   = "vmforksim-init"
+	supervisorName = "vmforksim-supervisor"
+	initName       = "vmforksim-init"
 )
 
 // Main must be called first in the program's main function. When this process
@@ -24,8 +24,8 @@ const (
 func Main() bool {
 	name := filepath.Base(os.Args[0])
 	switch name {
-	case wardenName:
-		wardenMain()
+	case supervisorName:
+		supervisorMain()
 		return true
 	case initName:
 		initMain()
@@ -33,7 +33,7 @@ func Main() bool {
 	}
 	run := toolsPrograms[name]
 	if run == nil {
-		run = standIns[name]
+		run = simulatedCommands[name]
 	}
 	if run == nil {
 		// A host's link such as reboot -> systemctl leads here in a guest.

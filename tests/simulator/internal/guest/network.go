@@ -95,7 +95,7 @@ func readNetwork() (netState, error) {
 		return state, err
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := dumped(netlink.RouteList(nil, family))
+		routes, err := ignoreInterrupted(netlink.RouteList(nil, family))
 		if err != nil {
 			return state, err
 		}
@@ -117,11 +117,11 @@ func readLinks() (netState, map[int]string, error) {
 		return state, nil, err
 	}
 	state.Hostname = name
-	links, err := dumped(netlink.LinkList())
+	links, err := ignoreInterrupted(netlink.LinkList())
 	if err != nil {
 		return state, nil, err
 	}
-	addresses, err := dumped(netlink.AddrList(nil, netlink.FAMILY_ALL))
+	addresses, err := ignoreInterrupted(netlink.AddrList(nil, netlink.FAMILY_ALL))
 	if err != nil {
 		return state, nil, err
 	}
@@ -145,7 +145,7 @@ func readLinks() (netState, map[int]string, error) {
 
 // dumped accepts a listing that something changed under: what changed is told
 // by the kernel in a moment, and read again.
-func dumped[T any](list []T, err error) ([]T, error) {
+func ignoreInterrupted[T any](list []T, err error) ([]T, error) {
 	if errors.Is(err, netlink.ErrDumpInterrupted) {
 		err = nil
 	}
@@ -217,7 +217,7 @@ func setLink(want linkState) error {
 	if err := netlink.LinkSetDown(link); err != nil {
 		return err
 	}
-	addresses, err := dumped(netlink.AddrList(link, netlink.FAMILY_ALL))
+	addresses, err := ignoreInterrupted(netlink.AddrList(link, netlink.FAMILY_ALL))
 	if err != nil {
 		return err
 	}

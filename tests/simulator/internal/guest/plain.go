@@ -30,30 +30,30 @@ type plain struct {
 	changed func()
 }
 
-func enterPlain(disk, tools string) (world, error) {
-	w := &plain{changed: func() {}}
+func enterPlain(disk, tools string) (sandbox, error) {
+	p := &plain{changed: func() {}}
 	here, err := os.Getwd()
-	w.disk, w.tools, w.shims = filepath.Join(here, disk), filepath.Join(here, tools), filepath.Join(here, shimDirectory)
+	p.disk, p.tools, p.shims = filepath.Join(here, disk), filepath.Join(here, tools), filepath.Join(here, shimDirectory)
 	if err == nil { // orphans become the init's children, as in a guest with process IDs of its own
 		err = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
-	return w, err
+	return p, err
 }
 
 // path maps what lies on the disk; everything else is the host's.
-func (w *plain) path(inGuest string) string {
+func (p *plain) path(inGuest string) string {
 	clean := filepath.Clean("/" + inGuest)
 	for _, part := range parts {
 		if rest, ok := strings.CutPrefix(clean, "/"+part.path); ok && (rest == "" || rest[0] == '/') {
-			return filepath.Join(w.disk, part.name, rest)
+			return filepath.Join(p.disk, part.name, rest)
 		}
 	}
 	return clean
 }
 
-func (w *plain) inGuest(path string) string {
+func (p *plain) inGuest(path string) string {
 	for _, part := range parts {
-		if rest, ok := strings.CutPrefix(path, filepath.Join(w.disk, part.name)); ok && (rest == "" || rest[0] == '/') {
+		if rest, ok := strings.CutPrefix(path, filepath.Join(p.disk, part.name)); ok && (rest == "" || rest[0] == '/') {
 			return "/" + part.path + rest
 		}
 	}
@@ -61,11 +61,11 @@ func (w *plain) inGuest(path string) string {
 }
 
 // user has the guest's name and home, and the only user ID there is.
-func (w *plain) user(name string) (user, error) {
+func (p *plain) user(name string) (user, error) {
 	if name == strconv.Itoa(os.Getuid()) {
 		name = "root"
 	}
-	passwd, err := os.ReadFile(w.path("/etc/passwd"))
+	passwd, err := os.ReadFile(p.path("/etc/passwd"))
 	if err != nil {
 		return user{}, err
 	}
@@ -74,83 +74,83 @@ func (w *plain) user(name string) (user, error) {
 	return found, err
 }
 
-func (w *plain) uid(int) int { return 0 }
+func (p *plain) uid(int) int { return 0 }
 
 // wrap puts the in-guest programs first and points at the private directory.
-func (w *plain) wrap(c *command) {
-	path, home := defaultPath, w.path("/root")
+func (p *plain) wrap(c *command) {
+	path, home := defaultPath, p.path("/root")
 	for _, pair := range c.env {
 		if value, ok := strings.CutPrefix(pair, "PATH="); ok {
 			path = value
 		}
 		if value, ok := strings.CutPrefix(pair, "HOME="); ok {
-			home = w.path(value)
+			home = p.path(value)
 		}
 	}
-	c.env = lastOfEach(append(slices.Clone(c.env), "PATH="+w.tools+":"+w.shims+":"+path, "HOME="+home, "TMPDIR="+w.path("/tmp"),
-		socketVariable+"="+w.socket()))
+	c.env = lastOfEach(append(slices.Clone(c.env), "PATH="+p.tools+":"+p.shims+":"+path, "HOME="+home, "TMPDIR="+p.path("/tmp"),
+		socketVariable+"="+p.socket()))
 }
 
-func (w *plain) adapters(_ []NIC, hardware func() ([]NIC, error)) error {
-	w.read = hardware
+func (p *plain) adapters(_ []NIC, hardware func() ([]NIC, error)) error {
+	p.read = hardware
 	return nil
 }
 
 // dress leaves the adapters as they are: programs meet the host's interfaces.
-func (w *plain) dress(nics []NIC) ([]NIC, error) { return nics, nil }
+func (p *plain) withInterfaceNames(nics []NIC) ([]NIC, error) { return nics, nil }
 
 // drive lets a driver that is loaded read the MACs. The addresses stay: no
 // program of the guest could set them again.
-func (w *plain) drive(adapters []int, bound bool) error {
+func (p *plain) setDriver(adapters []int, bound bool) error {
 	if !bound || len(adapters) == 0 {
 		return nil
 	}
-	nics, err := w.read()
+	nics, err := p.read()
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	w.state = w.state.withMACs(nics)
-	changed := w.changed
-	w.mu.Unlock()
+	p.mu.Lock()
+	p.state = p.state.withMACs(nics)
+	changed := p.changed
+	p.mu.Unlock()
 	changed()
 	return nil
 }
 
-func (w *plain) report() (State, error) {
-	state, err := w.network()
+func (p *plain) report() (State, error) {
+	state, err := p.network()
 	return state.report(), err
 }
 
-func (w *plain) network() (netState, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	state := w.state
+func (p *plain) network() (netState, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	state := p.state
 	state.Links = slices.Clone(state.Links)
 	return state, nil
 }
 
-func (w *plain) setNetwork(state netState) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.state = state
+func (p *plain) setNetwork(state netState) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state = state
 	return nil
 }
 
-func (w *plain) setHostname(name string) error {
-	if err := os.WriteFile(w.path("/etc/hostname"), []byte(name+"\n"), 0o644); err != nil {
+func (p *plain) setHostname(name string) error {
+	if err := os.WriteFile(p.path("/etc/hostname"), []byte(name+"\n"), 0o644); err != nil {
 		return err
 	}
-	w.mu.Lock()
-	w.state.Hostname = name
-	changed := w.changed
-	w.mu.Unlock()
+	p.mu.Lock()
+	p.state.Hostname = name
+	changed := p.changed
+	p.mu.Unlock()
 	changed()
 	return nil
 }
 
-func (w *plain) startNetwork(nics []NIC) error {
-	name, err := os.ReadFile(w.path("/etc/hostname"))
+func (p *plain) startNetwork(nics []NIC) error {
+	name, err := os.ReadFile(p.path("/etc/hostname"))
 	if err != nil {
 		return err
 	}
@@ -162,14 +162,14 @@ func (w *plain) startNetwork(nics []NIC) error {
 		}
 		state.Links = append(state.Links, link)
 	}
-	return w.setNetwork(state)
+	return p.setNetwork(state)
 }
 
-func (w *plain) watch(changed func()) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.changed = changed
+func (p *plain) watch(changed func()) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changed = changed
 	return nil
 }
 
-func (w *plain) socket() string { return fmt.Sprintf("@vmforksim-%d", os.Getpid()) }
+func (p *plain) socket() string { return fmt.Sprintf("@vmforksim-%d", os.Getpid()) }

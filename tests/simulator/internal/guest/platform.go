@@ -22,12 +22,12 @@ import (
 
 // Platform runs machines.
 type Platform struct {
-	options Options
-	ids     idRange
-	store   string // the directory of the warden
-	warden  *line
-	process *exec.Cmd
-	closing sync.Once
+	options    Options
+	ids        idRange
+	store      string // the directory of the warden
+	supervisor *rpcEndpoint
+	process    *exec.Cmd
+	closing    sync.Once
 
 	mu       sync.Mutex
 	machines map[string]*Machine
@@ -56,7 +56,7 @@ func NewPlatform(options Options) (*Platform, error) {
 	if err := p.open(); err != nil {
 		p.Close()
 		if options.Kind == Namespaces {
-			err = explain(err)
+			err = explainRefusal(err)
 		}
 		return nil, err
 	}
@@ -89,11 +89,11 @@ func (p *Platform) open() error {
 			return err
 		}
 	}
-	if err := p.startWarden(); err != nil {
+	if err := p.startSupervisor(); err != nil {
 		return err
 	}
-	config := wardenConfig{Kind: p.options.Kind, Accounts: p.options.Accounts, IDs: p.ids.size, Links: p.options.noOverlay}
-	if _, err := p.warden.call("prepare", config, nil); err != nil {
+	config := supervisorConfig{Kind: p.options.Kind, Accounts: p.options.Accounts, IDs: p.ids.size, Links: p.options.noOverlay}
+	if _, err := p.supervisor.call("prepare", config, nil); err != nil {
 		return err
 	}
 	trial, err := p.Boot(Spec{ID: "trial", Hostname: "trial"}, nil)
@@ -106,18 +106,18 @@ func (p *Platform) open() error {
 	return p.RemoveDisk("trial")
 }
 
-func (p *Platform) startWarden() error {
-	near, far, err := newLine()
+func (p *Platform) startSupervisor() error {
+	near, far, err := newEndpoint()
 	if err != nil {
 		return err
 	}
 	defer far.Close()
-	warden := exec.Command(programInStore())
-	warden.Args[0] = wardenName
-	warden.Env = []string{"PATH=" + defaultPath}
-	warden.ExtraFiles = []*os.File{far}
-	warden.Stderr = p.options.Log
-	warden.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's ^C is the simulator's business
+	supervisor := exec.Command(programInStore())
+	supervisor.Args[0] = supervisorName
+	supervisor.Env = []string{"PATH=" + defaultPath}
+	supervisor.ExtraFiles = []*os.File{far}
+	supervisor.Stderr = p.options.Log
+	supervisor.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's ^C is the simulator's business
 	if p.options.Kind == Namespaces {
 		many := p.ids.size > 1
 		mapping := []syscall.SysProcIDMap{{HostID: p.ids.inside, Size: p.ids.size}}
@@ -125,16 +125,16 @@ func (p *Platform) startWarden() error {
 		if !many {
 			groups = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
 		}
-		warden.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET
-		warden.SysProcAttr.UidMappings, warden.SysProcAttr.GidMappings = mapping, groups
-		warden.SysProcAttr.GidMappingsEnableSetgroups = many
-		warden.SysProcAttr.Credential = &syscall.Credential{NoSetGroups: !many}
+		supervisor.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET
+		supervisor.SysProcAttr.UidMappings, supervisor.SysProcAttr.GidMappings = mapping, groups
+		supervisor.SysProcAttr.GidMappingsEnableSetgroups = many
+		supervisor.SysProcAttr.Credential = &syscall.Credential{NoSetGroups: !many}
 	}
-	if err := inDirectory(p.store, warden.Start); err != nil {
+	if err := inDirectory(p.store, supervisor.Start); err != nil {
 		near.close()
 		return err
 	}
-	p.warden, p.process = near, warden
+	p.supervisor, p.process = near, supervisor
 	return nil
 }
 
@@ -173,11 +173,11 @@ func (p *Platform) Boot(spec Spec, backdoor Backdoor) (*Machine, error) {
 // newMachine reserves the ID.
 func (p *Platform) newMachine(spec Spec, backdoor Backdoor, replay *replay) (*Machine, error) {
 	if backdoor == nil {
-		backdoor = nobody{}
+		backdoor = noBackdoor{}
 	}
 	m := &Machine{
 		platform: p, spec: spec, nics: spec.NICs, backdoor: backdoor, replay: replay,
-		programs: map[int64]*running{}, off: make(chan struct{}), frozen: make(chan struct{}),
+		programs: map[int64]*runningProgram{}, off: make(chan struct{}), frozen: make(chan struct{}),
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -196,7 +196,7 @@ func (p *Platform) CopyDisk(fromID, toID string) error {
 	if p.runs(toID) {
 		return fmt.Errorf("machine %s runs", toID)
 	}
-	_, err := p.warden.call("copyDisk", [2]string{fromID, toID}, nil)
+	_, err := p.supervisor.call("copyDisk", [2]string{fromID, toID}, nil)
 	return err
 }
 
@@ -236,7 +236,7 @@ func (p *Platform) Release(snapshot *Snapshot) {
 }
 
 func (p *Platform) remove(path string) error {
-	_, err := p.warden.call("remove", path, nil)
+	_, err := p.supervisor.call("remove", path, nil)
 	return err
 }
 
@@ -246,7 +246,7 @@ func (p *Platform) image(id string) (string, error) {
 	p.images++
 	directory := filepath.Join(snapshotDirectory, strconv.Itoa(p.images))
 	p.mu.Unlock()
-	_, err := p.warden.call("copy", copyRequest{From: diskPath(id), To: directory}, nil)
+	_, err := p.supervisor.call("copy", copyRequest{From: diskPath(id), To: directory}, nil)
 	return directory, err
 }
 
@@ -271,7 +271,7 @@ func (p *Platform) Close() error {
 			m.turnedOff()
 		}
 		if p.process != nil {
-			p.warden.close() // ends the warden, once it has cleaned up
+			p.supervisor.close() // ends the warden, once it has cleaned up
 			err = p.process.Wait()
 		}
 		if p.store != "" {
@@ -282,13 +282,13 @@ func (p *Platform) Close() error {
 }
 
 // nobody is the backdoor of a machine that nobody looks at.
-type nobody struct{}
+type noBackdoor struct{}
 
-func (nobody) Call(Call) Answer    { return Answer{Text: "No hypervisor"} }
-func (nobody) Frozen(*Snapshot)    {}
-func (nobody) Changed(State, bool) {}
-func (nobody) Ended(Process)       {}
-func (nobody) Recorded([]string)   {}
-func (nobody) Rebooted()           {}
-func (nobody) PoweredOff()         {}
-func (nobody) ReplayFailed(error)  {}
+func (noBackdoor) Call(Call) Answer    { return Answer{Text: "No hypervisor"} }
+func (noBackdoor) Frozen(*Snapshot)    {}
+func (noBackdoor) Changed(State, bool) {}
+func (noBackdoor) Ended(Process)       {}
+func (noBackdoor) Recorded([]string)   {}
+func (noBackdoor) Rebooted()           {}
+func (noBackdoor) PoweredOff()         {}
+func (noBackdoor) ReplayFailed(error)  {}

@@ -72,15 +72,15 @@ func (i *initProcess) start(_ *net.UnixConn, body json.RawMessage, files []*os.F
 		return nil, nil, err
 	}
 	program := asked.Program
-	account, err := i.world.user(program.User)
+	account, err := i.sandbox.user(program.User)
 	if err != nil {
 		return nil, nil, err
 	}
 	if program.Directory == "" {
 		program.Directory = account.home
 	}
-	directory := i.world.path(program.Directory)
-	if err := account.as(func() error { return startable(i.world.path(program.Path), directory) }); err != nil {
+	directory := i.sandbox.path(program.Directory)
+	if err := account.as(func() error { return startable(i.sandbox.path(program.Path), directory) }); err != nil {
 		return nil, nil, err
 	}
 	if program.Env == nil {
@@ -100,7 +100,7 @@ func (i *initProcess) start(_ *net.UnixConn, body json.RawMessage, files []*os.F
 		shell = "/bin/sh"
 	}
 	pid, _, err := i.processes.start(command{
-		path: shell, arguments: []string{shell, "-c", commandLine(i.world.path(program.Path), program.Arguments)},
+		path: shell, arguments: []string{shell, "-c", commandLine(i.sandbox.path(program.Path), program.Arguments)},
 		directory: directory, env: program.Env, user: account, files: []*os.File{null, output, output},
 	})
 	return int64(pid), nil, err
@@ -165,7 +165,7 @@ func (t processTable) start(c command) (int, <-chan int, error) {
 }
 
 // reap collects every process that ends, those the init inherited as well.
-func (t processTable) reap(told func(ended)) {
+func (t processTable) reapProcesses(report func(ended)) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGCHLD)
 	for range signals {
@@ -188,7 +188,7 @@ func (t processTable) reap(told func(ended)) {
 			code := exitCode(status)
 			gone.end <- code
 			if gone.program == int64(pid) {
-				told(ended{PID: int64(pid), ExitCode: code, At: time.Now()})
+				report(ended{PID: int64(pid), ExitCode: code, At: time.Now()})
 			}
 		}
 	}
@@ -312,7 +312,7 @@ const terminateGrace = 5 * time.Second
 // terminate asks a process to end, with a user's rights, and ends it when it
 // does not.
 func (i *initProcess) terminate(asked terminateRequest) error {
-	account, err := i.world.user(asked.User)
+	account, err := i.sandbox.user(asked.User)
 	if err != nil {
 		return err
 	}
@@ -353,7 +353,7 @@ func (t processTable) kill(program int) error {
 		return err
 	}
 	for _, pid := range pids {
-		if descends(pid) && t.programOf(pid) == int64(program) {
+		if isDescendant(pid) && t.programOf(pid) == int64(program) {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}

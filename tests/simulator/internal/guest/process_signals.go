@@ -24,7 +24,7 @@ func (t processTable) stopAll() error {
 	for still := 0; still < 2; still++ {
 		running := false
 		err := t.signalAll(unix.SIGSTOP, func(pid int) bool {
-			runs := !standsStill(pid)
+			runs := !isStopped(pid)
 			running = running || runs
 			return runs
 		})
@@ -39,7 +39,7 @@ func (t processTable) stopAll() error {
 	return nil
 }
 
-func (t processTable) continueAll() error { return t.signalAll(unix.SIGCONT, standsStill) }
+func (t processTable) continueAll() error { return t.signalAll(unix.SIGCONT, isStopped) }
 
 func (t processTable) killAll() error {
 	return t.signalAll(unix.SIGKILL, func(int) bool { return true })
@@ -52,7 +52,7 @@ func (t processTable) signalAll(signal unix.Signal, wanted func(pid int) bool) e
 		return err
 	}
 	for _, pid := range pids {
-		if descends(pid) && wanted(pid) {
+		if isDescendant(pid) && wanted(pid) {
 			_ = unix.Kill(pid, signal) // it may be gone
 		}
 	}
@@ -60,7 +60,7 @@ func (t processTable) signalAll(signal unix.Signal, wanted func(pid int) bool) e
 }
 
 // descends tells whether this process is an ancestor of another.
-func descends(pid int) bool {
+func isDescendant(pid int) bool {
 	for pid > 1 {
 		stat, err := readStat(pid)
 		if err != nil {
@@ -74,7 +74,7 @@ func descends(pid int) bool {
 }
 
 // standsStill tells whether every thread of a process is stopped or ended.
-func standsStill(pid int) bool {
+func isStopped(pid int) bool {
 	directory := filepath.Join("/proc", strconv.Itoa(pid), "task")
 	threads, _ := names(directory)
 	for _, thread := range threads {

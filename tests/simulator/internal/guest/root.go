@@ -111,7 +111,7 @@ func mountPrograms(links bool) error {
 		if info, err := os.Lstat("/" + directory); err != nil || !info.IsDir() {
 			continue
 		}
-		if err := layShims("/"+directory, inRoot(directory), links); err != nil {
+		if err := mountCommands("/"+directory, inRoot(directory), links); err != nil {
 			return err
 		}
 	}
@@ -120,7 +120,7 @@ func mountPrograms(links bool) error {
 
 // layShims puts our programs over a directory of the host's: by an overlay,
 // or where the kernel refuses one there, by links to each program.
-func layShims(host, target string, links bool) error {
+func mountCommands(host, target string, links bool) error {
 	if links {
 		return linkPrograms(host, target)
 	}

@@ -152,11 +152,11 @@ type request struct {
 
 type response struct {
 	Body  json.RawMessage
-	Error *wireError
+	Error *rpcError
 }
 
 // wireError is an error that was sent. It is still what it was to errors.Is.
-type wireError struct {
+type rpcError struct {
 	Message  string
 	Errno    syscall.Errno
 	Sentinel string
@@ -168,54 +168,54 @@ var sentinels = map[string]error{
 	"no account": ErrNoAccount, "only root": ErrOnlyRoot,
 }
 
-func (e *wireError) Error() string { return e.Message }
+func (e *rpcError) Error() string { return e.Message }
 
 // Is compares with the sentinel, and as the errno does.
-func (e *wireError) Is(target error) bool {
+func (e *rpcError) Is(target error) bool {
 	return e.Sentinel != "" && sentinels[e.Sentinel] == target || e.Errno != 0 && errors.Is(e.Errno, target)
 }
 
 // toWire keeps of an error what can be sent.
-func toWire(err error) *wireError {
+func newRPCError(err error) *rpcError {
 	if err == nil {
 		return nil
 	}
-	wire := &wireError{Message: err.Error()}
-	errors.As(err, &wire.Errno)
+	sent := &rpcError{Message: err.Error()}
+	errors.As(err, &sent.Errno)
 	for name, sentinel := range sentinels {
 		if errors.Is(err, sentinel) {
-			wire.Sentinel = name
+			sent.Sentinel = name
 		}
 	}
-	return wire
+	return sent
 }
 
 // line is one end of the wire between two processes.
-type line struct{ control *net.UnixConn }
+type rpcEndpoint struct{ control *net.UnixConn }
 
 // newLine returns one end and the file of the other, which a child inherits.
-func newLine() (*line, *os.File, error) {
+func newEndpoint() (*rpcEndpoint, *os.File, error) {
 	control, far, err := socketPair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		return nil, nil, err
 	}
-	return &line{control}, far, nil
+	return &rpcEndpoint{control}, far, nil
 }
 
 // inheritedLine is the end that a process was started with.
-func inheritedLine(fd uintptr) (*line, error) {
+func inheritedEndpoint(fd uintptr) (*rpcEndpoint, error) {
 	unix.CloseOnExec(int(fd))
 	control, err := unixConn(os.NewFile(fd, "line"))
 	if err != nil {
 		return nil, err
 	}
-	return &line{control}, nil
+	return &rpcEndpoint{control}, nil
 }
 
-func (l *line) close() { l.control.Close() }
+func (l *rpcEndpoint) close() { l.control.Close() }
 
 // open begins a conversation.
-func (l *line) open() (*net.UnixConn, error) {
+func (l *rpcEndpoint) open() (*net.UnixConn, error) {
 	conn, far, err := socketPair(unix.SOCK_STREAM)
 	if err != nil {
 		return nil, err
@@ -229,7 +229,7 @@ func (l *line) open() (*net.UnixConn, error) {
 }
 
 // accept waits for a conversation that the other side opens.
-func (l *line) accept() (*net.UnixConn, error) {
+func (l *rpcEndpoint) accept() (*net.UnixConn, error) {
 	one, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := l.control.ReadMsgUnix(one, rights)
 	if err != nil {
@@ -250,16 +250,16 @@ func (l *line) accept() (*net.UnixConn, error) {
 }
 
 // call asks the other side to do something and waits for what comes back.
-func (l *line) call(do string, in, out any, files ...*os.File) ([]*os.File, error) {
+func (l *rpcEndpoint) call(do string, in, out any, files ...*os.File) ([]*os.File, error) {
 	conn, err := l.open()
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	return converse(conn, do, in, out, files...)
+	return exchange(conn, do, in, out, files...)
 }
 
-func converse(conn *net.UnixConn, do string, in, out any, files ...*os.File) ([]*os.File, error) {
+func exchange(conn *net.UnixConn, do string, in, out any, files ...*os.File) ([]*os.File, error) {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return nil, err
@@ -291,7 +291,7 @@ type handler func(conn *net.UnixConn, body json.RawMessage, files []*os.File) (a
 
 // serve answers conversations, each in its own goroutine, until the other
 // side is gone.
-func (l *line) serve(handlers map[string]handler) {
+func (l *rpcEndpoint) serve(handlers map[string]handler) {
 	for {
 		conn, err := l.accept()
 		if err != nil {
@@ -324,11 +324,11 @@ func answer(conn *net.UnixConn, handlers map[string]handler) {
 	if err == nil {
 		err = encodeErr
 	}
-	_ = send(conn, response{Body: body, Error: toWire(err)}, back...) // the asker may be gone
+	_ = send(conn, response{Body: body, Error: newRPCError(err)}, back...) // the asker may be gone
 }
 
 // handling makes a handler of a function from one JSON value to another.
-func handling[In, Out any](do func(In) (Out, error)) handler {
+func jsonHandler[In, Out any](do func(In) (Out, error)) handler {
 	return func(_ *net.UnixConn, body json.RawMessage, _ []*os.File) (any, []*os.File, error) {
 		var in In
 		if err := json.Unmarshal(body, &in); err != nil {

@@ -6,15 +6,15 @@
 package guest
 
 // world is the surroundings of an init.
-type world interface {
+type sandbox interface {
 	path(inGuest string) string                                // of the guest's file, as the init sees it
 	inGuest(path string) string                                // the reverse
 	user(name string) (user, error)                            // an account of the guest
 	uid(onHost int) int                                        // of a caller, as the guest numbers it
 	wrap(program *command)                                     // what every program needs to run in the guest
 	adapters(nics []NIC, hardware func() ([]NIC, error)) error // what the VM has at power-on, and how to read what it has later
-	dress(nics []NIC) ([]NIC, error)                           // adapters under the names their interfaces have; "" is no interface
-	drive(adapters []int, bound bool) error                    // give adapters, numbered from 1, to their driver or take them from it
+	withInterfaceNames(nics []NIC) ([]NIC, error)              // adapters under the names their interfaces have; "" is no interface
+	setDriver(adapters []int, bound bool) error                // give adapters, numbered from 1, to their driver or take them from it
 	report() (State, error)                                    // what Tools tells of network and host name
 	network() (netState, error)                                // all of it
 	setNetwork(state netState) error                           // all of it
@@ -26,7 +26,7 @@ type world interface {
 
 // enterWorld makes an init's surroundings; tools is the directory with the
 // programs of Tools. The world is never nil.
-func enterWorld(kind Kind, disk, tools string) (world, error) {
+func enterSandbox(kind Kind, disk, tools string) (sandbox, error) {
 	if kind == Plain {
 		return enterPlain(disk, tools)
 	}

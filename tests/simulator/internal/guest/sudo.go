@@ -156,7 +156,7 @@ func sudo(words []string) int {
 		_ = conn.CloseWrite() // which the init understands
 	}()
 	var code int
-	if _, err := converse(conn, "sudo", asked, &code, os.Stdin, os.Stdout, os.Stderr); err != nil {
+	if _, err := exchange(conn, "sudo", asked, &code, os.Stdin, os.Stdout, os.Stderr); err != nil {
 		return fail("sudo", err)
 	}
 	return code
@@ -167,15 +167,15 @@ func (i *initProcess) sudo(conn *net.UnixConn, by *unix.Ucred, program int64, as
 	if len(files) != 3 {
 		return 1, errors.New("stdin, stdout and stderr are needed")
 	}
-	caller, err := i.world.user(strconv.Itoa(int(by.Uid)))
+	caller, err := i.sandbox.user(strconv.Itoa(int(by.Uid)))
 	if err != nil {
 		return 1, err
 	}
-	group, err := os.ReadFile(i.world.path("/etc/group"))
+	group, err := os.ReadFile(i.sandbox.path("/etc/group"))
 	if err != nil {
 		return 1, err
 	}
-	target, err := i.world.user(strings.TrimPrefix(asked.User, "#"))
+	target, err := i.sandbox.user(strings.TrimPrefix(asked.User, "#"))
 	if err != nil {
 		return 1, fmt.Errorf("unknown user: %s", asked.User)
 	}
@@ -200,7 +200,7 @@ func (i *initProcess) sudo(conn *net.UnixConn, by *unix.Ucred, program int64, as
 		return err
 	})
 	call := sudoCall{caller: caller.name, target: target.name, groups: groupsOf(caller, string(group)), path: started.path}
-	if i.world.uid(int(by.Uid)) != 0 && !call.allows(readSudoers(i.world.path, "/etc/sudoers")) {
+	if i.sandbox.uid(int(by.Uid)) != 0 && !call.allows(readSudoers(i.sandbox.path, "/etc/sudoers")) {
 		return 1, errors.New("a password is required")
 	}
 	if err != nil {

@@ -27,7 +27,7 @@ import (
 )
 
 // wardenConfig is what the simulator tells its warden at the start.
-type wardenConfig struct {
+type supervisorConfig struct {
 	Kind     Kind
 	Accounts []Account
 	IDs      int  // how many user IDs a guest has
@@ -43,13 +43,13 @@ type bootRequest struct {
 // copyRequest asks for an image of a directory of the warden's.
 type copyRequest struct{ From, To string }
 
-type warden struct {
-	config wardenConfig
-	mu     sync.Mutex
-	inits  map[string]*runningInit
-	cables map[string][]string // far ends of a machine's adapters, in their order
-	cable  int                 // numbers them
-	closed bool
+type supervisor struct {
+	config     supervisorConfig
+	mu         sync.Mutex
+	inits      map[string]*runningInit
+	farEnds    map[string][]string // far ends of a machine's adapters, in their order
+	lastFarEnd int                 // numbers them
+	closed     bool
 
 	starting sync.RWMutex // held for reading while an init is started
 }
@@ -71,26 +71,26 @@ func (i *runningInit) end() {
 
 // wardenMain runs in the new namespaces and in the directory that it owns.
 // Descriptor 3 is the line to the simulator.
-func wardenMain() {
-	line, err := inheritedLine(3)
+func supervisorMain() {
+	rpc, err := inheritedEndpoint(3)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "guest warden:", err)
 		os.Exit(1)
 	}
-	w := &warden{inits: map[string]*runningInit{}, cables: map[string][]string{}}
+	s := &supervisor{inits: map[string]*runningInit{}, farEnds: map[string][]string{}}
 	unix.Umask(0o022)
-	line.serve(map[string]handler{
-		"prepare":  handling(w.prepare),
-		"boot":     w.boot,
-		"halt":     handling(w.halt),
-		"connect":  handling(w.connect),
-		"tools":    handling(w.tools),
-		"copy":     handling(func(c copyRequest) (struct{}, error) { return struct{}{}, w.copy(c) }),
-		"restore":  handling(func(c copyRequest) (struct{}, error) { return struct{}{}, restoreTree(c.From, c.To) }),
-		"copyDisk": handling(w.copyDisk),
-		"remove":   handling(func(path string) (struct{}, error) { return struct{}{}, removeTree(path) }),
+	rpc.serve(map[string]handler{
+		"prepare":  jsonHandler(s.prepare),
+		"boot":     s.boot,
+		"halt":     jsonHandler(s.halt),
+		"connect":  jsonHandler(s.connect),
+		"tools":    jsonHandler(s.tools),
+		"copy":     jsonHandler(func(c copyRequest) (struct{}, error) { return struct{}{}, s.copy(c) }),
+		"restore":  jsonHandler(func(c copyRequest) (struct{}, error) { return struct{}{}, restoreTree(c.From, c.To) }),
+		"copyDisk": jsonHandler(s.copyDisk),
+		"remove":   jsonHandler(func(path string) (struct{}, error) { return struct{}{}, removeTree(path) }),
 	})
-	w.close()
+	s.close()
 }
 
 // machinePath is where a machine's things lie, whatever its ID looks like.
@@ -98,8 +98,8 @@ func machinePath(id string) string { return filepath.Join(machineDirectory, "m-"
 
 func diskPath(id string) string { return filepath.Join(machinePath(id), "disk") }
 
-func (w *warden) prepare(config wardenConfig) (struct{}, error) {
-	w.config = config
+func (s *supervisor) prepare(config supervisorConfig) (struct{}, error) {
+	s.config = config
 	if err := makeDirectory(diskDirectory, 0o700); err != nil {
 		return struct{}{}, err
 	}
@@ -113,7 +113,7 @@ func (w *warden) prepare(config wardenConfig) (struct{}, error) {
 			return struct{}{}, err
 		}
 	}
-	if err := makeShims(config.Kind); err != nil {
+	if err := makeCommandLinks(config.Kind); err != nil {
 		return struct{}{}, err
 	}
 	if err := makeTemplate(templateDirectory, config.Accounts, config.IDs > 1); err != nil {
@@ -125,7 +125,7 @@ func (w *warden) prepare(config wardenConfig) (struct{}, error) {
 	return struct{}{}, mountRoot(config.Links)
 }
 
-func (w *warden) boot(_ *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
+func (s *supervisor) boot(_ *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
 	var asked bootRequest
 	if err := json.Unmarshal(body, &asked); err != nil {
 		return nil, nil, err
@@ -133,16 +133,16 @@ func (w *warden) boot(_ *net.UnixConn, body json.RawMessage, files []*os.File) (
 	if len(files) != 1 {
 		return nil, nil, errors.New("a boot without a line")
 	}
-	return struct{}{}, nil, w.startInit(asked, files[0])
+	return struct{}{}, nil, s.startInit(asked, files[0])
 }
 
-func (w *warden) startInit(asked bootRequest, line *os.File) error {
+func (s *supervisor) startInit(asked bootRequest, channel *os.File) error {
 	id, disk := asked.Spec.ID, diskPath(asked.Spec.ID)
 	if !exists(disk) {
-		if err := w.copy(copyRequest{templateDirectory, disk}); err != nil {
+		if err := s.copy(copyRequest{templateDirectory, disk}); err != nil {
 			return err
 		}
-		if err := personalise(disk, asked.Spec.Hostname); err != nil {
+		if err := personalize(disk, asked.Spec.Hostname); err != nil {
 			return err
 		}
 	}
@@ -151,45 +151,45 @@ func (w *warden) startInit(asked bootRequest, line *os.File) error {
 			return err
 		}
 	}
-	if _, err := w.tools(toolsRequest{id, true}); err != nil {
+	if _, err := s.tools(toolsRequest{id, true}); err != nil {
 		return err
 	}
-	init := &runningInit{Cmd: exec.Command(programInStore(), string(w.config.Kind), disk, filepath.Join(machinePath(id), "tools"))}
+	init := &runningInit{Cmd: exec.Command(programInStore(), string(s.config.Kind), disk, filepath.Join(machinePath(id), "tools"))}
 	init.Args[0] = initName
-	init.ExtraFiles = []*os.File{line}
+	init.ExtraFiles = []*os.File{channel}
 	init.Stderr = os.Stderr
 	// Small and quiet: an init waits nearly all the time.
 	init.Env = []string{"PATH=" + defaultPath, "GOMAXPROCS=1", "GOGC=50"}
 	start := init.Start
-	if w.config.Kind == Namespaces {
-		ids := []syscall.SysProcIDMap{{Size: w.config.IDs}}
+	if s.config.Kind == Namespaces {
+		ids := []syscall.SysProcIDMap{{Size: s.config.IDs}}
 		init.SysProcAttr = &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 				unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP,
-			UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: w.config.IDs > 1,
+			UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: s.config.IDs > 1,
 		}
 		start = func() error { return withMachineMounts(machinePath(id), init.Start) }
 	}
-	w.starting.RLock()
-	defer w.starting.RUnlock()
-	w.mu.Lock()
-	if w.inits[id] != nil || w.closed {
-		w.mu.Unlock()
+	s.starting.RLock()
+	defer s.starting.RUnlock()
+	s.mu.Lock()
+	if s.inits[id] != nil || s.closed {
+		s.mu.Unlock()
 		return fmt.Errorf("machine %s runs already, or the platform is closed", id)
 	}
-	w.inits[id] = init
-	w.mu.Unlock()
+	s.inits[id] = init
+	s.mu.Unlock()
 	if err := start(); err != nil {
-		w.mu.Lock()
-		delete(w.inits, id)
-		w.mu.Unlock()
+		s.mu.Lock()
+		delete(s.inits, id)
+		s.mu.Unlock()
 		return err
 	}
-	if w.config.Kind == Plain {
+	if s.config.Kind == Plain {
 		return nil
 	}
-	if err := w.plug(id, init.Process.Pid, asked.Spec.NICs); err != nil {
-		w.halt(id)
+	if err := s.plug(id, init.Process.Pid, asked.Spec.NICs); err != nil {
+		s.halt(id)
 		return err
 	}
 	return nil
@@ -197,33 +197,33 @@ func (w *warden) startInit(asked bootRequest, line *os.File) error {
 
 // plug connects a machine's network adapters. The far ends of the cables stay
 // in the warden's network namespace, out of the guest's sight.
-func (w *warden) plug(id string, pid int, nics []NIC) error {
+func (s *supervisor) plug(id string, pid int, nics []NIC) error {
 	var cables []string
 	for _, nic := range nics {
 		mac, err := net.ParseMAC(nic.MAC)
 		if err != nil {
 			return err
 		}
-		w.mu.Lock()
-		w.cable++
-		far := fmt.Sprintf("cable%d", w.cable)
-		w.mu.Unlock()
+		s.mu.Lock()
+		s.lastFarEnd++
+		far := fmt.Sprintf("cable%d", s.lastFarEnd)
+		s.mu.Unlock()
 		cables = append(cables, far)
-		cable := netlink.NewVeth(netlink.LinkAttrs{Name: far, TxQLen: -1})
-		cable.PeerName, cable.PeerHardwareAddr, cable.PeerNamespace = nic.Name, mac, netlink.NsPid(pid)
-		if err := netlink.LinkAdd(cable); err != nil {
+		veth := netlink.NewVeth(netlink.LinkAttrs{Name: far, TxQLen: -1})
+		veth.PeerName, veth.PeerHardwareAddr, veth.PeerNamespace = nic.Name, mac, netlink.NsPid(pid)
+		if err := netlink.LinkAdd(veth); err != nil {
 			return fmt.Errorf("adapter %s (a pair of veth interfaces): %w", nic.Name, err)
 		}
 		if nic.Unplugged {
 			continue // an end that is down gives the other no carrier
 		}
-		if err := netlink.LinkSetUp(cable); err != nil {
+		if err := netlink.LinkSetUp(veth); err != nil {
 			return err
 		}
 	}
-	w.mu.Lock()
-	w.cables[id] = cables
-	w.mu.Unlock()
+	s.mu.Lock()
+	s.farEnds[id] = cables
+	s.mu.Unlock()
 	return nil
 }
 
@@ -233,10 +233,10 @@ type connectRequest struct {
 	NICs []NIC
 }
 
-func (w *warden) connect(asked connectRequest) (struct{}, error) {
-	w.mu.Lock()
-	cables := w.cables[asked.ID] // none where the network is a fiction
-	w.mu.Unlock()
+func (s *supervisor) connect(asked connectRequest) (struct{}, error) {
+	s.mu.Lock()
+	cables := s.farEnds[asked.ID] // none where the network is a fiction
+	s.mu.Unlock()
 	for i, nic := range asked.NICs {
 		if i >= len(cables) {
 			break // comes at the next power-on
@@ -257,18 +257,18 @@ func (w *warden) connect(asked connectRequest) (struct{}, error) {
 }
 
 // halt ends a machine's init, and with it all that runs in the machine.
-func (w *warden) halt(id string) (struct{}, error) {
-	w.mu.Lock()
-	init := w.inits[id]
-	w.mu.Unlock()
+func (s *supervisor) halt(id string) (struct{}, error) {
+	s.mu.Lock()
+	init := s.inits[id]
+	s.mu.Unlock()
 	if init == nil {
 		return struct{}{}, nil
 	}
 	init.end()
-	w.mu.Lock()
-	delete(w.inits, id)
-	delete(w.cables, id)
-	w.mu.Unlock()
+	s.mu.Lock()
+	delete(s.inits, id)
+	delete(s.farEnds, id)
+	s.mu.Unlock()
 	return struct{}{}, nil
 }
 
@@ -278,7 +278,7 @@ type toolsRequest struct {
 	Installed bool
 }
 
-func (w *warden) tools(asked toolsRequest) (struct{}, error) {
+func (s *supervisor) tools(asked toolsRequest) (struct{}, error) {
 	directory := filepath.Join(machinePath(asked.ID), "tools")
 	if err := makeDirectory(directory, 0o755); err != nil {
 		return struct{}{}, err
@@ -291,7 +291,7 @@ func (w *warden) tools(asked toolsRequest) (struct{}, error) {
 		if !asked.Installed {
 			continue
 		}
-		if err := os.Symlink(programFor(w.config.Kind), path); err != nil {
+		if err := os.Symlink(programFor(s.config.Kind), path); err != nil {
 			return struct{}{}, err
 		}
 	}
@@ -300,7 +300,7 @@ func (w *warden) tools(asked toolsRequest) (struct{}, error) {
 
 // copy makes the image under a name of its own first, so that a copy that
 // failed half-way is never taken for a disk.
-func (w *warden) copy(asked copyRequest) error {
+func (s *supervisor) copy(asked copyRequest) error {
 	if err := os.MkdirAll(filepath.Dir(asked.To), 0o755); err != nil {
 		return err
 	}
@@ -316,14 +316,14 @@ func (w *warden) copy(asked copyRequest) error {
 }
 
 // copyDisk copies a disk from one machine to another.
-func (w *warden) copyDisk(ids [2]string) (struct{}, error) {
+func (s *supervisor) copyDisk(ids [2]string) (struct{}, error) {
 	if !exists(diskPath(ids[0])) { // never powered on: neither has anything yet
 		return struct{}{}, removeTree(machinePath(ids[1]))
 	}
 	if err := removeTree(diskPath(ids[1])); err != nil {
 		return struct{}{}, err
 	}
-	return struct{}{}, w.copy(copyRequest{diskPath(ids[0]), diskPath(ids[1])})
+	return struct{}{}, s.copy(copyRequest{diskPath(ids[0]), diskPath(ids[1])})
 }
 
 // removeTree deletes a tree, also one whose directories its owner closed.
@@ -342,21 +342,21 @@ func removeTree(path string) error {
 }
 
 // close stops every machine and leaves the directory empty.
-func (w *warden) close() {
-	w.mu.Lock()
-	w.closed = true
-	w.mu.Unlock()
-	w.starting.Lock() // what is being started can be stopped then
-	defer w.starting.Unlock()
-	w.mu.Lock()
-	ids := make([]string, 0, len(w.inits))
-	for id := range w.inits {
+func (s *supervisor) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.starting.Lock() // what is being started can be stopped then
+	defer s.starting.Unlock()
+	s.mu.Lock()
+	ids := make([]string, 0, len(s.inits))
+	for id := range s.inits {
 		ids = append(ids, id)
 	}
-	w.mu.Unlock()
+	s.mu.Unlock()
 	var all sync.WaitGroup
 	for _, id := range ids {
-		all.Go(func() { w.halt(id) })
+		all.Go(func() { s.halt(id) })
 	}
 	all.Wait()
 	for _, directory := range []string{rootDirectory, diskDirectory} {
@@ -371,7 +371,7 @@ func (w *warden) close() {
 
 // makeShims lays out our in-guest programs under their names. Those of Tools
 // lead to a directory per machine, where they are or are not.
-func makeShims(kind Kind) error {
+func makeCommandLinks(kind Kind) error {
 	for name := range toolsPrograms {
 		if kind == Plain {
 			break // found through the machine's own directory
@@ -380,8 +380,8 @@ func makeShims(kind Kind) error {
 			return err
 		}
 	}
-	for name := range standIns {
-		if optionalStandIns[name] && hostHas(name) {
+	for name := range simulatedCommands {
+		if optionalCommands[name] && hostHasProgram(name) {
 			continue
 		}
 		if err := os.Symlink(programFor(kind), filepath.Join(shimDirectory, name)); err != nil {
@@ -392,7 +392,7 @@ func makeShims(kind Kind) error {
 }
 
 // hostHas tells whether the guest finds such a program among the host's.
-func hostHas(name string) bool {
+func hostHasProgram(name string) bool {
 	for _, directory := range programDirectories {
 		if exists(filepath.Join("/", directory, name)) {
 			return true

@@ -68,7 +68,7 @@ func pciAddress(adapter int, nic NIC) string {
 }
 
 // layDevices puts the adapters into /sys. The caller holds the lock.
-func (n *namespaces) layDevices() error {
+func (n *namespaces) makeDeviceFiles() error {
 	for _, directory := range []string{busDirectory, classDirectory} {
 		if err := mount("adapters", directory, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755,size=1m"); err != nil {
 			return err
@@ -99,7 +99,7 @@ func (n *namespaces) layDevices() error {
 
 // showLinks brings /sys/class/net up to date. The caller holds the lock.
 func (n *namespaces) showLinks() error {
-	links, err := dumped(netlink.LinkList())
+	links, err := ignoreInterrupted(netlink.LinkList())
 	if err != nil {
 		return err
 	}
@@ -250,26 +250,26 @@ func (d *driverFiles) serve(opened <-chan os.Signal) {
 
 // answer lets those go on who wait to open a file of a driver.
 func (d *driverFiles) answer(files *boundFiles) {
-	if files.unbind.isAwaited() {
-		files.unbind.let()
+	if files.unbind.hasWaiting() {
+		files.unbind.admitWaiting()
 	}
-	if files.bind.isAwaited() {
+	if files.bind.hasWaiting() {
 		d.finish(files)
-		_ = d.n.drive(files.loose, true) // ends with the guest alone
-		files.bind.let()
+		_ = d.n.setDriver(files.loose, true) // ends with the guest alone
+		files.bind.admitWaiting()
 	}
 }
 
 // finish does what was written to the files that are closed by now.
 func (d *driverFiles) finish(files *boundFiles) {
 	if all := d.named(files.unbind); len(all) > 0 {
-		_ = d.n.drive(all, false)
+		_ = d.n.setDriver(all, false)
 		files.loose = append(files.loose, all...)
 	}
 	if all := d.named(files.bind); len(all) > 0 {
 		files.loose = slices.DeleteFunc(files.loose, func(adapter int) bool { return slices.Contains(all, adapter) })
-		_ = d.n.drive(all, true)
-		_ = d.n.drive(files.loose, false)
+		_ = d.n.setDriver(all, true)
+		_ = d.n.setDriver(files.loose, false)
 	}
 }
 
@@ -321,7 +321,7 @@ func (f *leasedFile) renew() error {
 }
 
 // let lets those go on who wait to open the file.
-func (f *leasedFile) let() {
+func (f *leasedFile) admitWaiting() {
 	opened := f.file
 	_ = f.renew() // fails when the guest's memory is full
 	f.written = append(f.written, opened)
@@ -329,7 +329,7 @@ func (f *leasedFile) let() {
 }
 
 // isAwaited tells whether somebody waits to open it.
-func (f *leasedFile) isAwaited() bool {
+func (f *leasedFile) hasWaiting() bool {
 	left, err := unix.FcntlInt(f.file.Fd(), unix.F_GETLEASE, 0)
 	return err == nil && left == unix.F_UNLCK
 }

@@ -54,7 +54,7 @@ func ask(do string, words []string, out any) error {
 		return err
 	}
 	defer conn.Close()
-	_, err = converse(conn, do, words, out)
+	_, err = exchange(conn, do, words, out)
 	return err
 }
 

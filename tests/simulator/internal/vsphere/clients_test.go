@@ -20,9 +20,9 @@ import (
 func TestTaskNamesAtTheHost(t *testing.T) {
 	b := start(t, withESX)
 	host := b.esx("root")
-	twin := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
+	replica := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
 	for want, do := range map[string]func() (*object.Task, error){
-		"PowerOffVM_Task": func() (*object.Task, error) { return twin.PowerOff(b.ctx) },
+		"PowerOffVM_Task": func() (*object.Task, error) { return replica.PowerOff(b.ctx) },
 	} {
 		task, err := do()
 		if err != nil {
@@ -33,7 +33,7 @@ func TestTaskNamesAtTheHost(t *testing.T) {
 			t.Errorf("%v: %q, want %s", err, info.Name, want)
 		}
 	}
-	task, err := twin.PowerOn(b.ctx)
+	task, err := replica.PowerOn(b.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func (s *Simulator) newControl() http.Handler {
 	handle("POST /vmforksim/users", s.controlUsers)
 	handle("GET /vmforksim/faults", func(*http.Request) (any, error) { return s.faults.list(), nil })
 	handle("POST /vmforksim/faults", func(r *http.Request) (any, error) {
-		rule := faultRule{Count: 1}
+		rule := injectedFault{Count: 1}
 		if err := decode(r, &rule); err != nil {
 			return nil, err
 		}
@@ -59,11 +59,11 @@ func (s *Simulator) newControl() http.Handler {
 	handle("PUT /vmforksim/rules/{name}", s.controlRule)
 	handle("DELETE /vmforksim/rules", func(*http.Request) (any, error) {
 		s.rules.reset()
-		s.refresh()
+		s.applyRules()
 		return s.rules.list(), nil
 	})
 	handle("DELETE /vmforksim/events", s.controlEvents)
-	handle("DELETE /vmforksim/tasks", s.controlForget)
+	handle("DELETE /vmforksim/tasks", s.controlTasks)
 	handle("GET /vmforksim/transfers", func(*http.Request) (any, error) { return s.transfer.state(), nil })
 	handle("PUT /vmforksim/transfers", s.controlTransfers)
 	handle("GET /vmforksim/guests/{moid}", s.controlGuest)
@@ -106,7 +106,7 @@ func (s *Simulator) controlTransfers(r *http.Request) (any, error) {
 	if request.Certificate != nil {
 		switch certificate := *request.Certificate; certificate {
 		case reportedCertificate, anotherCertificate:
-			s.transfer.impersonate(certificate == anotherCertificate)
+			s.transfer.showAnother(certificate == anotherCertificate)
 		default:
 			return nil, fmt.Errorf("certificate is %q or %q, not %q", reportedCertificate, anotherCertificate, certificate)
 		}
@@ -143,12 +143,12 @@ func (s *Simulator) controlRule(r *http.Request) (any, error) {
 	if err := s.rules.set(name, request.Value); err != nil {
 		return nil, err
 	}
-	s.refresh()
+	s.applyRules()
 	return s.rules.list(), nil
 }
 
 // refresh publishes anew what depends on rules.
-func (s *Simulator) refresh() {
+func (s *Simulator) applyRules() {
 	for _, entity := range s.registry().All("VirtualMachine") {
 		s.instances.of(entity.Reference()).update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
 			if s.names.visible(object.Self) {
@@ -244,13 +244,13 @@ func (s *Simulator) view(vm *instance) guestView {
 	if vm.origin != nil {
 		view.ForkedFrom = &vm.origin.parent.Value
 	}
-	if vm.cycle != nil {
-		view.PoweredOn = vm.cycle.from
-		d := vm.cycle.delivery
+	if vm.run != nil {
+		view.PoweredOn = vm.run.from
+		d := vm.run.delivery
 		view.OVFEnv = &ovfEnvView{MadeByVCenter: d.env != nil, Inherited: d.inherited, ISO: d.iso, GuestInfo: d.guest != ""}
-		view.Recorded = append(view.Recorded, vm.cycle.recorded...)
-		if vm.cycle.failure != nil {
-			view.Failure = vm.cycle.failure.Error()
+		view.Recorded = append(view.Recorded, vm.run.recorded...)
+		if vm.run.replayError != nil {
+			view.Failure = vm.run.replayError.Error()
 		}
 	}
 	vm.mu.Unlock()
@@ -339,15 +339,15 @@ func (s *Simulator) controlRun(r *http.Request) (any, error) {
 	if err := decode(r, &request); err != nil {
 		return nil, err
 	}
-	vm.settled()
+	vm.waitQueue()
 	vm.mu.Lock()
-	c := vm.cycle
+	c := vm.run
 	vm.mu.Unlock()
 	machine, frozen := vm.machine()
 	if machine == nil || frozen {
 		return nil, errors.New("the guest does not run")
 	}
-	session := guestSession{cycle: c, machine: machine, user: request.User}
+	session := guestSession{run: c, machine: machine, user: request.User}
 	program := guest.Program{Path: request.Program, Arguments: request.Arguments, User: request.User}
 	if !request.Wait {
 		pid, err := session.start(program)

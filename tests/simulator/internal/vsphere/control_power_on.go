@@ -48,16 +48,16 @@ func (s *Simulator) controlPowerOn(r *http.Request) (any, error) {
 		op.user = hostUser
 	}
 	ctx := s.background()
-	begin(ctx, op)
-	if fault := s.powerOnPast(ctx, vm, target); fault != nil {
+	startOperation(ctx, op)
+	if fault := s.powerOnAs(ctx, vm, target); fault != nil {
 		return nil, errors.New(textOf(fault))
 	}
-	vm.settled()
+	vm.waitQueue()
 	return s.view(vm), nil
 }
 
 // powerOnPast powers a VM on in the way of the context's operation.
-func (s *Simulator) powerOnPast(ctx *simulator.Context, vm *instance, target *simulator.HostSystem) types.BaseMethodFault {
+func (s *Simulator) powerOnAs(ctx *simulator.Context, vm *instance, target *simulator.HostSystem) types.BaseMethodFault {
 	object, ok := vm.object(ctx)
 	if !ok {
 		return &types.ManagedObjectNotFound{Obj: vm.ref}
@@ -77,7 +77,7 @@ func (s *Simulator) powerOnPast(ctx *simulator.Context, vm *instance, target *si
 		return fault
 	}
 	if origin == fromHA { // it is vCenter that tells, not the host
-		begin(ctx, operation{origin: fromHA})
+		startOperation(ctx, operation{origin: fromHA})
 		ctx.WithLock(object, func() { s.postRestartedByHA(ctx, object, failed) })
 	}
 	return nil
@@ -87,7 +87,7 @@ func (s *Simulator) powerOnPast(ctx *simulator.Context, vm *instance, target *si
 // post an event.
 func (s *Simulator) crash(object *simulator.VirtualMachine) {
 	ctx := s.background()
-	begin(ctx, operation{silent: true})
+	startOperation(ctx, operation{silent: true})
 	var task types.ManagedObjectReference
 	ctx.WithLock(object, func() {
 		if object.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {

@@ -51,7 +51,7 @@ func (s *Simulator) controlVM(r *http.Request) (any, error) {
 	vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
 		if request.ChainLimit != nil {
 			vm.mu.Lock()
-			vm.limit = *request.ChainLimit
+			vm.deltaLimit = *request.ChainLimit
 			vm.mu.Unlock()
 		}
 		if request.Connection != nil {
@@ -108,7 +108,7 @@ func (s *Simulator) becomeVCenter(ctx *simulator.Context, vm *simulator.VirtualM
 	if len(p) > 0 {
 		ctx.Update(vm, p)
 	}
-	s.tellOwnAddress(ctx, vm.Guest.HostName, vm.Guest.IpAddress)
+	s.showVCenterAddress(ctx, vm.Guest.HostName, vm.Guest.IpAddress)
 }
 
 func orElse(value, other string) string {
@@ -120,7 +120,7 @@ func orElse(value, other string) string {
 
 // tellOwnAddress shows where vCenter is reached: in its settings, and in what
 // every host says of the server that manages it.
-func (s *Simulator) tellOwnAddress(ctx *simulator.Context, fqdn, address string) {
+func (s *Simulator) showVCenterAddress(ctx *simulator.Context, fqdn, address string) {
 	manager := ctx.Map.OptionManager()
 	ctx.WithLock(manager, func() {
 		kept := slices.DeleteFunc(slices.Clone(manager.Setting), func(option types.BaseOptionValue) bool {

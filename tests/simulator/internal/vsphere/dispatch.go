@@ -12,24 +12,24 @@ import (
 // wrapped marks the reference of an object that we stand in for: govmomi's
 // dispatcher looks the reference up once more after our handler, and would
 // otherwise find the object itself.
-const wrapped = "#vmforksim"
+const overrideSuffix = "#vmforksim"
 
 // dispatch is asked before every call. It refuses what the user may not do,
 // and puts our objects, with the methods we add or change, in front of those
 // of govmomi's simulator.
 func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
-	s.underWay.begin(ctx, method.This)
+	s.activeCalls.begin(ctx, method.This)
 	if ctx.Session == nil {
-		return s.dispatchStranger(ctx, method)
+		return s.dispatchUnauthenticated(ctx, method)
 	}
-	begin(ctx, operation{origin: fromVCenter, user: ctx.Session.UserName})
+	startOperation(ctx, operation{origin: fromVCenter, user: ctx.Session.UserName})
 	if user := ctx.Session.UserName; user != "" {
 		if method.Name == "Logout" {
 			s.sessions.end(ctx.Session)
 		} else {
-			s.sessions.see(ctx.Session)
+			s.sessions.remember(ctx.Session)
 		}
-		if fault := s.unseen(ctx, user, method.This); fault != nil {
+		if fault := s.checkVisible(ctx, user, method.This); fault != nil {
 			return nil, fault
 		}
 		if fault := s.authorize(ctx, user, method); fault != nil {
@@ -38,68 +38,68 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	}
 	switch object := ctx.Session.Get(method.This).(type) {
 	case *simulator.VirtualMachine:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &virtualMachine{VirtualMachine: object, sim: s}, nil
 	case *simulator.ServiceInstance:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &serviceInstance{ServiceInstance: object, sim: s}, nil
 	case *simulator.Datacenter:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &datacenter{Datacenter: object, sim: s}, nil
 	case *simulator.ResourcePool:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &resourcePool{ResourcePool: object, sim: s}, nil
 	case *simulator.VirtualApp:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &virtualApp{VirtualApp: object, sim: s}, nil
 	case *simulator.OvfManager:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &ovfManager{OvfManager: object, sim: s}, nil
 	case *simulator.Folder:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &vmFolder{Folder: object, sim: s}, nil
 	case *simulator.DistributedVirtualSwitch:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &distributedSwitch{DistributedVirtualSwitch: object, sim: s}, nil
 	case *simulator.HostSystem:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &hostSystem{HostSystem: object, sim: s}, nil
 	case *simulator.VmCompatibilityChecker:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &compatibilityChecker{VmCompatibilityChecker: object, sim: s}, nil
 	case *simulator.VmProvisioningChecker:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &provisioningChecker{VmProvisioningChecker: object, sim: s}, nil
 	case *simulator.IpPoolManager:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &ipPoolManager{IpPoolManager: object}, nil
 	case *simulator.EventManager:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &eventManager{EventManager: object, sim: s}, nil
 	case *simulator.TaskManager:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &taskManager{TaskManager: object, sim: s}, nil
 	case *simulator.SearchIndex:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &searchIndex{SearchIndex: object, sim: s}, nil
 	case *simulator.PropertyCollector:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &propertyCollector{PropertyCollector: object, sim: s}, nil
 	case *simulator.PropertyFilter:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &propertyFilter{PropertyFilter: object, sim: s}, nil
 	case *simulator.VirtualMachineSnapshot:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &vmSnapshot{VirtualMachineSnapshot: object, sim: s}, nil
 	case *simulator.ListView:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &listView{ListView: object, sim: s}, nil
 	case *simulator.Task:
-		if s.tasks.forgotten(object.Self) {
+		if s.tasks.isUnknown(object.Self) {
 			return nil, &types.ManagedObjectNotFound{Obj: object.Self}
 		}
 	case *simulator.AuthorizationManager:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &authorizationManager{AuthorizationManager: object, sim: s}, nil
 	}
 	return nil, nil
@@ -107,7 +107,7 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 
 // dispatchStranger serves a client that is not logged in: it may read where to
 // log in, and nothing else.
-func (s *Simulator) dispatchStranger(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
+func (s *Simulator) dispatchUnauthenticated(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	denied := &types.NotAuthenticated{NoPermission: types.NoPermission{Object: &method.This, PrivilegeId: "System.View"}}
 	open := func(ref types.ManagedObjectReference) bool {
 		return ref.Type == "ServiceInstance" || ref.Type == "SessionManager"
@@ -138,26 +138,26 @@ func (s *Simulator) dispatchStranger(ctx *simulator.Context, method *simulator.M
 }
 
 // watch is told of every object that is made, changed or removed.
-type watch struct{ sim *Simulator }
+type registryObserver struct{ sim *Simulator }
 
-func (watch) Reference() types.ManagedObjectReference {
+func (registryObserver) Reference() types.ManagedObjectReference {
 	return types.ManagedObjectReference{Type: "VMForkSimulator", Value: "watch"}
 }
 
-func (w watch) PutObject(_ *simulator.Context, object mo.Reference) {
+func (w registryObserver) PutObject(_ *simulator.Context, object mo.Reference) {
 	if task, ok := object.(*simulator.Task); ok {
 		w.sim.prepareTask(task)
 	}
 	w.sim.collectors.changed(object.Reference(), true)
 }
 
-func (w watch) UpdateObject(ctx *simulator.Context, object mo.Reference, changes []types.PropertyChange) {
+func (w registryObserver) UpdateObject(ctx *simulator.Context, object mo.Reference, changes []types.PropertyChange) {
 	w.sim.collectors.changed(object.Reference(), false)
 	switch object := object.(type) {
 	case *mo.Task:
 		w.sim.taskChanged(ctx, object, changes)
 	case *mo.EventHistoryCollector:
-		w.sim.posted(ctx, object.LatestPage[0])
+		w.sim.eventPosted(ctx, object.LatestPage[0])
 	case *mo.VirtualMachine:
 		for _, change := range changes {
 			switch change.Name {
@@ -167,16 +167,16 @@ func (w watch) UpdateObject(ctx *simulator.Context, object mo.Reference, changes
 				w.sim.powerChanged(ctx, object)
 			}
 		}
-		w.sim.esx.follow(object)
+		w.sim.esx.sync(object)
 	}
 }
 
-func (w watch) RemoveObject(_ *simulator.Context, ref types.ManagedObjectReference) {
+func (w registryObserver) RemoveObject(_ *simulator.Context, ref types.ManagedObjectReference) {
 	w.sim.collectors.changed(ref, true)
 	if ref.Type == "VirtualMachine" {
 		w.sim.names.remove(ref)
 		w.sim.instances.remove(ref)
-		w.sim.ports.forget(ref)
-		w.sim.esx.forget(ref)
+		w.sim.ports.releaseAll(ref)
+		w.sim.esx.removeReplica(ref)
 	}
 }

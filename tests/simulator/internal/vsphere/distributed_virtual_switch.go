@@ -32,22 +32,22 @@ type ports struct {
 	groups map[string]*portGroup
 	next   map[types.ManagedObjectReference]int // key of a switch's next port
 	held   map[types.ManagedObjectReference][]port
-	macs   map[types.ManagedObjectReference][]cardAt // of the adapters, for MAC conflicts
+	macs   map[types.ManagedObjectReference][]macOnNetwork // of the adapters, for MAC conflicts
 }
 
 // port is one port of a port group.
 type port struct{ group, key string }
 
 type portGroup struct {
-	object  *simulator.DistributedVirtualPortgroup
-	keys    []string
-	taken   map[string]occupant
-	pledged int // ports that are kept for adapters to come
-	search  int // all keys before this one are taken
+	object   *simulator.DistributedVirtualPortgroup
+	keys     []string
+	taken    map[string]portHolder
+	reserved int // ports that are kept for adapters to come
+	search   int // all keys before this one are taken
 }
 
 // occupant is the adapter that has a port.
-type occupant struct {
+type portHolder struct {
 	vm   types.ManagedObjectReference
 	card int32
 }
@@ -55,7 +55,7 @@ type occupant struct {
 func newPorts(s *Simulator) *ports {
 	return &ports{
 		sim: s, groups: map[string]*portGroup{}, next: map[types.ManagedObjectReference]int{},
-		held: map[types.ManagedObjectReference][]port{}, macs: map[types.ManagedObjectReference][]cardAt{},
+		held: map[types.ManagedObjectReference][]port{}, macs: map[types.ManagedObjectReference][]macOnNetwork{},
 	}
 }
 
@@ -74,7 +74,7 @@ func (p *ports) group(key string) *portGroup {
 		return nil
 	}
 	if group == nil {
-		group = &portGroup{object: object, taken: map[string]occupant{}}
+		group = &portGroup{object: object, taken: map[string]portHolder{}}
 		p.groups[key] = group
 	}
 	if missing := int(config.NumPorts) - len(group.keys); missing > 0 {
@@ -101,7 +101,7 @@ func (p *ports) grow(group *portGroup, count int) {
 
 // show publishes the ports of new port groups. A group whose maker does not say
 // otherwise expands.
-func (p *ports) show(groups ...types.ManagedObjectReference) {
+func (p *ports) publish(groups ...types.ManagedObjectReference) {
 	ctx := p.sim.background()
 	for _, ref := range groups {
 		object := ctx.Map.Get(ref).(*simulator.DistributedVirtualPortgroup)
@@ -117,15 +117,15 @@ func (p *ports) show(groups ...types.ManagedObjectReference) {
 }
 
 // pledge keeps ports for adapters to come.
-type pledge struct {
+type portReservation struct {
 	ports  *ports
 	groups []string // one for each port
 }
 
 // pledge keeps a port for each of a VM's adapters that has none yet, or fails
 // and keeps nothing. A port that is asked for by its key must be free.
-func (p *ports) pledge(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) (*pledge, types.BaseMethodFault) {
-	kept := &pledge{ports: p}
+func (p *ports) reserve(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) (*portReservation, types.BaseMethodFault) {
+	reservation := &portReservation{ports: p}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if fault := p.sim.refusedMACs(cards); fault != nil {
@@ -144,23 +144,23 @@ func (p *ports) pledge(vm types.ManagedObjectReference, cards []*types.VirtualEt
 			continue
 		}
 		holder, taken := group.taken[asked.PortKey]
-		if taken && holder == (occupant{vm, card.Key}) {
+		if taken && holder == (portHolder{vm, card.Key}) {
 			continue
 		}
 		unknown := asked.PortKey != "" && !slices.Contains(group.keys, asked.PortKey)
-		if taken || unknown || !p.room(group) {
-			kept.drop()
+		if taken || unknown || !p.hasRoom(group) {
+			reservation.cancel()
 			return nil, p.sim.noFreePort(group)
 		}
-		group.pledged++
-		kept.groups = append(kept.groups, asked.PortgroupKey)
+		group.reserved++
+		reservation.groups = append(reservation.groups, asked.PortgroupKey)
 	}
-	return kept, nil
+	return reservation, nil
 }
 
 // room tells whether a group has a port to spare, and makes some if it may.
-func (p *ports) room(group *portGroup) bool {
-	if len(group.taken)+group.pledged < len(group.keys) {
+func (p *ports) hasRoom(group *portGroup) bool {
+	if len(group.taken)+group.reserved < len(group.keys) {
 		return true
 	}
 	ctx := p.sim.background()
@@ -186,26 +186,26 @@ func (s *Simulator) noFreePort(group *portGroup) types.BaseMethodFault {
 }
 
 // drop gives back what was not settled; done twice it does nothing.
-func (k *pledge) drop() {
+func (k *portReservation) cancel() {
 	for _, key := range k.groups {
-		k.ports.groups[key].pledged--
+		k.ports.groups[key].reserved--
 	}
 	k.groups = nil
 }
 
 // release is drop for who does not hold the mutex.
-func (k *pledge) release() {
+func (k *portReservation) release() {
 	if k == nil {
 		return
 	}
 	k.ports.mu.Lock()
 	defer k.ports.mu.Unlock()
-	k.drop()
+	k.cancel()
 }
 
 // settle gives a VM's adapters the ports that were kept for them, and frees
 // those that they have left. The cards are not published yet.
-func (k *pledge) settle(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) {
+func (k *portReservation) assign(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) {
 	p := k.ports
 	p.mu.Lock()
 	conflicts := p.conflicts(vm, cards)
@@ -213,10 +213,10 @@ func (k *pledge) settle(vm types.ManagedObjectReference, cards []*types.VirtualE
 		defer p.sim.spawn(func() { p.sim.postConflicts(vm, conflicts) }) // the caller holds the VM's lock
 	}
 	defer p.mu.Unlock()
-	k.drop()
+	k.cancel()
 	p.macs[vm] = nil
 	for _, card := range cards {
-		p.macs[vm] = append(p.macs[vm], addressOf(card))
+		p.macs[vm] = append(p.macs[vm], macOnNetworkOf(card))
 	}
 	var held []port
 	for _, card := range cards {
@@ -229,8 +229,8 @@ func (k *pledge) settle(vm types.ManagedObjectReference, cards []*types.VirtualE
 			asked.PortKey, asked.ConnectionCookie = "", 0
 			continue
 		}
-		owner := occupant{vm, card.Key}
-		if asked.PortKey == "" || group.taken[asked.PortKey] != owner && group.taken[asked.PortKey] != (occupant{}) {
+		owner := portHolder{vm, card.Key}
+		if asked.PortKey == "" || group.taken[asked.PortKey] != owner && group.taken[asked.PortKey] != (portHolder{}) {
 			asked.PortKey = group.free()
 		}
 		group.taken[asked.PortKey] = owner
@@ -263,7 +263,7 @@ func (g *portGroup) release(key string) {
 }
 
 // forget frees the ports of a VM that is gone.
-func (p *ports) forget(vm types.ManagedObjectReference) {
+func (p *ports) releaseAll(vm types.ManagedObjectReference) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, left := range p.held[vm] {
@@ -292,8 +292,8 @@ func (d *distributedSwitch) AddDVPortgroupTask(ctx *simulator.Context, req *type
 	before := len(d.Portgroup)
 	plan := &taskPlan{ctx: ctx, method: "AddDVPortgroup_Task", after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 		if fault == nil {
-			d.sim.ports.show(d.Portgroup[before:]...)
-			d.sim.gatherNetworks(ctx)
+			d.sim.ports.publish(d.Portgroup[before:]...)
+			d.sim.showNetworks(ctx)
 		}
 		return result, fault
 	}}
@@ -305,7 +305,7 @@ func (d *distributedSwitch) FetchDVPorts(_ *simulator.Context, req *types.FetchD
 	for _, ref := range d.Portgroup {
 		for _, found := range d.sim.ports.of(ref.Value) {
 			found.DvsUuid = d.Uuid
-			if meets(found, req.Criteria) {
+			if matchesCriteria(found, req.Criteria) {
 				body.Res.Returnval = append(body.Res.Returnval, found)
 			}
 		}
@@ -340,7 +340,7 @@ func (p *ports) of(key string) []types.DistributedVirtualPort {
 
 // meets tells whether a port is one of those asked for; hosts, scopes and
 // uplinks are not looked at.
-func meets(found types.DistributedVirtualPort, criteria *types.DistributedVirtualSwitchPortCriteria) bool {
+func matchesCriteria(found types.DistributedVirtualPort, criteria *types.DistributedVirtualSwitchPortCriteria) bool {
 	if criteria == nil {
 		return true
 	}

@@ -31,9 +31,9 @@ type esxHost struct {
 
 	// Taken after a VM's lock, before a twin's. A call on a twin does not hold
 	// the twin's lock.
-	mu    sync.Mutex
-	twins map[types.ManagedObjectReference]*simulator.VirtualMachine // by the VM in vCenter
-	moids int
+	mu       sync.Mutex
+	replicas map[types.ManagedObjectReference]*simulator.VirtualMachine // by the VM in vCenter
+	moids    int
 }
 
 // startESX starts the ESXi endpoint, if one is asked for, before there is any
@@ -46,7 +46,7 @@ func (s *Simulator) startESX() error {
 	if host == nil {
 		return fmt.Errorf("-esx-host: there is no host %q", s.options.ESXHost)
 	}
-	e := &esxHost{sim: s, host: host.Self, model: simulator.ESX(), twins: map[types.ManagedObjectReference]*simulator.VirtualMachine{}}
+	e := &esxHost{sim: s, host: host.Self, model: simulator.ESX(), replicas: map[types.ManagedObjectReference]*simulator.VirtualMachine{}}
 	s.esx = e
 	e.model.Machine = 0
 	if err := s.create(e.model, "VMware ESXi"); err != nil {
@@ -62,7 +62,7 @@ func (s *Simulator) startESX() error {
 	registry := e.registry()
 	registry.SessionManager().ValidLogin = e.validLogin
 	registry.Handler = e.dispatch
-	registry.AddHandler(esxWatch{e})
+	registry.AddHandler(esxObserver{e})
 	registry.Any("HostSystem").(*simulator.HostSystem).Name = host.Name
 	e.server = s.serve(e.listener, s.hosts, e)
 	return nil
@@ -98,7 +98,7 @@ func (e *esxHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		request, body := e.sim.readSOAP(w, r)
 		switch {
 		case request == nil:
-		case isHiddenMethod(request.Method) || !e.sim.knows(request.Method):
+		case isHiddenMethod(request.Method) || !e.sim.hasMethod(request.Method):
 			e.sim.writeUnknownMethod(w, request)
 		default:
 			e.sim.callService(e.model.Service, r, body).send(w)
@@ -110,9 +110,9 @@ func (e *esxHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // dispatch is asked before every call.
 func (e *esxHost) dispatch(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
-	e.sim.underWay.begin(ctx, method.This)
+	e.sim.activeCalls.begin(ctx, method.This)
 	if ctx.Session == nil {
-		return e.sim.dispatchStranger(ctx, method)
+		return e.sim.dispatchUnauthenticated(ctx, method)
 	}
 	switch method.Body.(type) {
 	case *types.Logout:
@@ -126,59 +126,59 @@ func (e *esxHost) dispatch(ctx *simulator.Context, method *simulator.Method) (mo
 	}
 	switch object := ctx.Session.Get(method.This).(type) {
 	case *simulator.VirtualMachine:
-		method.This.Value += wrapped
-		return &hostVM{VirtualMachine: &object.VirtualMachine, esx: e}, nil
+		method.This.Value += overrideSuffix
+		return &esxVM{VirtualMachine: &object.VirtualMachine, esx: e}, nil
 	case *simulator.PropertyCollector:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &propertyCollector{PropertyCollector: object, sim: e.sim}, nil
 	case *simulator.PropertyFilter:
-		method.This.Value += wrapped
+		method.This.Value += overrideSuffix
 		return &propertyFilter{PropertyFilter: object, sim: e.sim}, nil
 	}
 	return nil, nil
 }
 
 // esxWatch is told of every object of the host that is made, changed or removed.
-type esxWatch struct{ esx *esxHost }
+type esxObserver struct{ esx *esxHost }
 
-func (esxWatch) Reference() types.ManagedObjectReference { return watch{}.Reference() }
+func (esxObserver) Reference() types.ManagedObjectReference { return registryObserver{}.Reference() }
 
-func (w esxWatch) PutObject(_ *simulator.Context, object mo.Reference) {
+func (w esxObserver) PutObject(_ *simulator.Context, object mo.Reference) {
 	w.esx.sim.collectors.changed(object.Reference(), true)
 }
 
-func (w esxWatch) UpdateObject(ctx *simulator.Context, object mo.Reference, changes []types.PropertyChange) {
+func (w esxObserver) UpdateObject(ctx *simulator.Context, object mo.Reference, changes []types.PropertyChange) {
 	w.esx.sim.collectors.changed(object.Reference(), false)
 	if task, ok := object.(*mo.Task); ok {
 		w.esx.sim.taskChanged(ctx, task, changes)
 	}
 }
 
-func (w esxWatch) RemoveObject(_ *simulator.Context, ref types.ManagedObjectReference) {
+func (w esxObserver) RemoveObject(_ *simulator.Context, ref types.ManagedObjectReference) {
 	w.esx.sim.collectors.changed(ref, true)
 }
 
 // follow makes, changes or removes the twin of a VM of vCenter's. The caller
 // holds the VM's lock.
-func (e *esxHost) follow(vm *mo.VirtualMachine) {
+func (e *esxHost) sync(vm *mo.VirtualMachine) {
 	if e == nil {
 		return
 	}
 	if vm.Runtime.Host == nil || *vm.Runtime.Host != e.host || !e.sim.names.visible(vm.Self) {
-		e.forget(vm.Self)
+		e.removeReplica(vm.Self)
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	ctx := e.background()
-	twin, ok := e.twins[vm.Self]
+	replica, ok := e.replicas[vm.Self]
 	if !ok {
-		twin = e.newTwin(ctx, vm)
-		e.twins[vm.Self] = twin
+		replica = e.newReplica(ctx, vm)
+		e.replicas[vm.Self] = replica
 	}
-	ctx.WithLock(twin, func() {
-		if p := e.differences(twin, vm); len(p) > 0 {
-			ctx.Update(twin, p)
+	ctx.WithLock(replica, func() {
+		if p := e.differences(replica, vm); len(p) > 0 {
+			ctx.Update(replica, p)
 		}
 	})
 }
@@ -190,7 +190,7 @@ func (e *esxHost) background() *simulator.Context {
 
 // newTwin enters a VM in the host's inventory. ESXi numbers its VMs, and knows
 // nothing of vApp options.
-func (e *esxHost) newTwin(ctx *simulator.Context, vm *mo.VirtualMachine) *simulator.VirtualMachine {
+func (e *esxHost) newReplica(ctx *simulator.Context, vm *mo.VirtualMachine) *simulator.VirtualMachine {
 	registry := ctx.Map
 	datacenter := registry.Any("Datacenter").(*simulator.Datacenter)
 	folder := registry.Get(datacenter.VmFolder).(*simulator.Folder)
@@ -198,79 +198,79 @@ func (e *esxHost) newTwin(ctx *simulator.Context, vm *mo.VirtualMachine) *simula
 	pool := registry.Any("ResourcePool").(*simulator.ResourcePool)
 
 	e.moids++
-	twin := &simulator.VirtualMachine{}
-	twin.Self = types.ManagedObjectReference{Type: "VirtualMachine", Value: strconv.Itoa(e.moids)}
-	twin.Name = vm.Name
-	twin.Config = &types.VirtualMachineConfigInfo{
+	replica := &simulator.VirtualMachine{}
+	replica.Self = types.ManagedObjectReference{Type: "VirtualMachine", Value: strconv.Itoa(e.moids)}
+	replica.Name = vm.Name
+	replica.Config = &types.VirtualMachineConfigInfo{
 		Name: vm.Config.Name, Uuid: vm.Config.Uuid, InstanceUuid: vm.Config.InstanceUuid,
 		GuestId: vm.Config.GuestId, GuestFullName: vm.Config.GuestFullName, Version: vm.Config.Version, Files: vm.Config.Files,
 		Hardware: vm.Config.Hardware,
 	}
-	twin.Config.Hardware.Device = copyOf(vm.Config.Hardware.Device)
-	twin.Runtime, twin.Summary = vm.Runtime, vm.Summary
-	twin.Summary.Vm = &twin.Self
-	twin.Guest, twin.Summary.Guest = &types.GuestInfo{}, &types.VirtualMachineGuestSummary{}
-	twin.EnvironmentBrowser = *registry.Get(*host.Parent).(*mo.ComputeResource).EnvironmentBrowser
-	twin.ResourcePool = &pool.Self
-	twin.Datastore, twin.Network = host.Datastore, host.Network
-	for _, runtime := range []*types.VirtualMachineRuntimeInfo{&twin.Runtime, &twin.Summary.Runtime} {
+	replica.Config.Hardware.Device = cloneDevices(vm.Config.Hardware.Device)
+	replica.Runtime, replica.Summary = vm.Runtime, vm.Summary
+	replica.Summary.Vm = &replica.Self
+	replica.Guest, replica.Summary.Guest = &types.GuestInfo{}, &types.VirtualMachineGuestSummary{}
+	replica.EnvironmentBrowser = *registry.Get(*host.Parent).(*mo.ComputeResource).EnvironmentBrowser
+	replica.ResourcePool = &pool.Self
+	replica.Datastore, replica.Network = host.Datastore, host.Network
+	for _, runtime := range []*types.VirtualMachineRuntimeInfo{&replica.Runtime, &replica.Summary.Runtime} {
 		runtime.Host = &host.Self
 	}
-	registry.PutEntity(folder, twin)
-	registry.AppendReference(ctx, folder, &folder.ChildEntity, twin.Self)
-	registry.AppendReference(ctx, host, &host.Vm, twin.Self)
-	registry.AppendReference(ctx, pool, &pool.Vm, twin.Self)
-	return twin
+	registry.PutEntity(folder, replica)
+	registry.AppendReference(ctx, folder, &folder.ChildEntity, replica.Self)
+	registry.AppendReference(ctx, host, &host.Vm, replica.Self)
+	registry.AppendReference(ctx, pool, &pool.Vm, replica.Self)
+	return replica
 }
 
 // differences are the properties in which a twin does not follow its VM yet.
-func (e *esxHost) differences(twin *simulator.VirtualMachine, vm *mo.VirtualMachine) []types.PropertyChange {
+func (e *esxHost) differences(replica *simulator.VirtualMachine, vm *mo.VirtualMachine) []types.PropertyChange {
 	var p properties
 	for _, name := range []string{"name", "config.name", "summary.config.name"} {
-		p.set(name, twin.Name, vm.Name)
+		p.set(name, replica.Name, vm.Name)
 	}
 	for prefix, of := range map[string][2]*types.VirtualMachineRuntimeInfo{
-		"runtime.": {&twin.Runtime, &vm.Runtime}, "summary.runtime.": {&twin.Summary.Runtime, &vm.Summary.Runtime},
+		"runtime.": {&replica.Runtime, &vm.Runtime}, "summary.runtime.": {&replica.Summary.Runtime, &vm.Summary.Runtime},
 	} {
 		p.set(prefix+"powerState", of[0].PowerState, of[1].PowerState)
 		p.set(prefix+"bootTime", timeOf(of[0].BootTime), timeOf(of[1].BootTime))
 	}
-	p.set("config.uuid", twin.Config.Uuid, vm.Config.Uuid)
-	p.set("config.instanceUuid", twin.Config.InstanceUuid, vm.Config.InstanceUuid)
-	p.set("guestHeartbeatStatus", twin.GuestHeartbeatStatus, vm.GuestHeartbeatStatus)
-	p.set("guest", *twin.Guest, *vm.Guest)
-	p.set("summary.guest", *twin.Summary.Guest, *vm.Summary.Guest)
+	p.set("config.uuid", replica.Config.Uuid, vm.Config.Uuid)
+	p.set("config.instanceUuid", replica.Config.InstanceUuid, vm.Config.InstanceUuid)
+	p.set("guestHeartbeatStatus", replica.GuestHeartbeatStatus, vm.GuestHeartbeatStatus)
+	p.set("guest", *replica.Guest, *vm.Guest)
+	p.set("summary.guest", *replica.Summary.Guest, *vm.Summary.Guest)
 	return p
 }
 
 // forget removes the twin of a VM that is gone, or gone to another host.
-func (e *esxHost) forget(vm types.ManagedObjectReference) {
+func (e *esxHost) removeReplica(vm types.ManagedObjectReference) {
 	if e == nil {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	twin, ok := e.twins[vm]
+	replica, ok := e.replicas[vm]
 	if !ok {
 		return
 	}
-	delete(e.twins, vm)
+	delete(e.replicas, vm)
 	ctx := e.background()
-	folder := ctx.Map.Get(*twin.Parent).(*simulator.Folder)
+	folder := ctx.Map.Get(*replica.Parent).(*simulator.Folder)
 	host := ctx.Map.Any("HostSystem").(*simulator.HostSystem)
 	pool := ctx.Map.Any("ResourcePool").(*simulator.ResourcePool)
-	ctx.Map.RemoveReference(ctx, folder, &folder.ChildEntity, twin.Self)
-	ctx.Map.RemoveReference(ctx, host, &host.Vm, twin.Self)
-	ctx.Map.RemoveReference(ctx, pool, &pool.Vm, twin.Self)
-	ctx.Map.Remove(ctx, twin.Self)
+	ctx.Map.RemoveReference(ctx, folder, &folder.ChildEntity, replica.Self)
+	ctx.Map.RemoveReference(ctx, host, &host.Vm, replica.Self)
+	ctx.Map.RemoveReference(ctx, pool, &pool.Vm, replica.Self)
+	ctx.Map.Remove(ctx, replica.Self)
 }
 
 // of returns the VM in vCenter that a twin stands for.
-func (e *esxHost) of(twin types.ManagedObjectReference) (types.ManagedObjectReference, bool) {
+func (e *esxHost) of(replica types.ManagedObjectReference) (types.ManagedObjectReference, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for vm, known := range e.twins {
-		if known.Self == twin {
+	for vm, known := range e.replicas {
+		if known.Self == replica {
 			return vm, true
 		}
 	}
@@ -279,21 +279,21 @@ func (e *esxHost) of(twin types.ManagedObjectReference) (types.ManagedObjectRefe
 
 // hostVM stands in for a twin in every call: a client of the host may change
 // its power, and nothing else.
-type hostVM struct {
+type esxVM struct {
 	*mo.VirtualMachine
 	unlocked
 	esx *esxHost
 }
 
 // inVCenter finds the VM, and a context in which the host's user acts on it.
-func (v *hostVM) inVCenter(ctx *simulator.Context) (*simulator.Context, *virtualMachine, types.BaseMethodFault) {
+func (v *esxVM) inVCenter(ctx *simulator.Context) (*simulator.Context, *virtualMachine, types.BaseMethodFault) {
 	sim := v.esx.sim
 	ref, ok := v.esx.of(v.Self)
 	vc := sim.background()
 	session := *vc.Session
 	session.UserName = ctx.Session.UserName
 	vc.Session = &session
-	begin(vc, operation{origin: fromESXi, user: session.UserName})
+	startOperation(vc, operation{origin: fromESXi, user: session.UserName})
 	if ok {
 		if object, ok := sim.instances.of(ref).object(vc); ok {
 			return vc, &virtualMachine{VirtualMachine: object, sim: sim}, nil
@@ -303,7 +303,7 @@ func (v *hostVM) inVCenter(ctx *simulator.Context) (*simulator.Context, *virtual
 }
 
 // task starts a task of the host that does what method does to the VM.
-func (v *hostVM) task(ctx *simulator.Context, id string, method func(*simulator.Context, *virtualMachine) soap.HasFault) types.ManagedObjectReference {
+func (v *esxVM) task(ctx *simulator.Context, id string, method func(*simulator.Context, *virtualMachine) soap.HasFault) types.ManagedObjectReference {
 	task := simulator.CreateTask(v, id, func(*simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 		withoutLock(ctx, v.Self, func() {
 			vc, vm, gone := v.inVCenter(ctx)
@@ -321,36 +321,36 @@ func (v *hostVM) task(ctx *simulator.Context, id string, method func(*simulator.
 	return task.Run(ctx)
 }
 
-func (v *hostVM) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
+func (v *esxVM) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
 	return &methods.PowerOnVM_TaskBody{Res: &types.PowerOnVM_TaskResponse{Returnval: v.task(ctx, "powerOn", func(ctx *simulator.Context, vm *virtualMachine) soap.HasFault {
 		return vm.sim.powerOnFrom(ctx, vm.VirtualMachine, fromESXi, true)
 	})}}
 }
 
-func (v *hostVM) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task) soap.HasFault {
+func (v *esxVM) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task) soap.HasFault {
 	return &methods.PowerOffVM_TaskBody{Res: &types.PowerOffVM_TaskResponse{Returnval: v.task(ctx, "powerOff", func(ctx *simulator.Context, vm *virtualMachine) soap.HasFault {
 		return vm.PowerOffVMTask(ctx, req)
 	})}}
 }
 
-func (v *hostVM) SuspendVMTask(ctx *simulator.Context, req *types.SuspendVM_Task) soap.HasFault {
+func (v *esxVM) SuspendVMTask(ctx *simulator.Context, req *types.SuspendVM_Task) soap.HasFault {
 	return &methods.SuspendVM_TaskBody{Res: &types.SuspendVM_TaskResponse{Returnval: v.task(ctx, "suspend", func(ctx *simulator.Context, vm *virtualMachine) soap.HasFault {
 		return vm.SuspendVMTask(ctx, req)
 	})}}
 }
 
-func (v *hostVM) ResetVMTask(ctx *simulator.Context, req *types.ResetVM_Task) soap.HasFault {
+func (v *esxVM) ResetVMTask(ctx *simulator.Context, req *types.ResetVM_Task) soap.HasFault {
 	return &methods.ResetVM_TaskBody{Res: &types.ResetVM_TaskResponse{Returnval: v.task(ctx, "reset", func(ctx *simulator.Context, vm *virtualMachine) soap.HasFault {
 		return vm.ResetVMTask(ctx, req)
 	})}}
 }
 
-func (v *hostVM) InstantCloneTask(*types.InstantClone_Task) soap.HasFault {
+func (v *esxVM) InstantCloneTask(*types.InstantClone_Task) soap.HasFault {
 	fault := withText(&types.NotSupported{}, "Instant Clone needs vCenter Server.")
 	return &methods.InstantClone_TaskBody{Fault_: soapFaultOf(fault)}
 }
 
-func (v *hostVM) ShutdownGuest(ctx *simulator.Context, req *types.ShutdownGuest) (body soap.HasFault) {
+func (v *esxVM) ShutdownGuest(ctx *simulator.Context, req *types.ShutdownGuest) (body soap.HasFault) {
 	vc, vm, gone := v.inVCenter(ctx)
 	if gone != nil {
 		return &methods.ShutdownGuestBody{Fault_: soapFaultOf(gone)}
@@ -359,7 +359,7 @@ func (v *hostVM) ShutdownGuest(ctx *simulator.Context, req *types.ShutdownGuest)
 	return body
 }
 
-func (v *hostVM) RebootGuest(ctx *simulator.Context, req *types.RebootGuest) (body soap.HasFault) {
+func (v *esxVM) RebootGuest(ctx *simulator.Context, req *types.RebootGuest) (body soap.HasFault) {
 	vc, vm, gone := v.inVCenter(ctx)
 	if gone != nil {
 		return &methods.RebootGuestBody{Fault_: soapFaultOf(gone)}

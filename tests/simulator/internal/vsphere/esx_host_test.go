@@ -69,13 +69,13 @@ func TestTwins(t *testing.T) {
 		t.Error(got)
 	}
 	vm := b.read(b.vm("DC0_H0_VM0"))
-	twin := b.twins(host)["DC0_H0_VM0"]
-	if twin.Self == vm.Self || twin.Config.Uuid != vm.Config.Uuid || twin.Config.InstanceUuid != vm.Config.InstanceUuid || twin.Config.VAppConfig != nil ||
-		len(twin.Config.Hardware.Device) != len(vm.Config.Hardware.Device) || twin.Runtime.PowerState != "poweredOn" || !twin.Runtime.BootTime.Equal(*vm.Runtime.BootTime) ||
-		twin.Summary.Runtime.PowerState != "poweredOn" {
-		t.Errorf("%+v", twin)
+	replica := b.twins(host)["DC0_H0_VM0"]
+	if replica.Self == vm.Self || replica.Config.Uuid != vm.Config.Uuid || replica.Config.InstanceUuid != vm.Config.InstanceUuid || replica.Config.VAppConfig != nil ||
+		len(replica.Config.Hardware.Device) != len(vm.Config.Hardware.Device) || replica.Runtime.PowerState != "poweredOn" || !replica.Runtime.BootTime.Equal(*vm.Runtime.BootTime) ||
+		replica.Summary.Runtime.PowerState != "poweredOn" {
+		t.Errorf("%+v", replica)
 	}
-	if found, err := object.NewSearchIndex(host.Client).FindByUuid(b.ctx, nil, vm.Config.Uuid, true, nil); err != nil || found == nil || found.Reference() != twin.Self {
+	if found, err := object.NewSearchIndex(host.Client).FindByUuid(b.ctx, nil, vm.Config.Uuid, true, nil); err != nil || found == nil || found.Reference() != replica.Self {
 		t.Errorf("%v %v", found, err)
 	}
 
@@ -109,11 +109,11 @@ func TestTwinPower(t *testing.T) {
 	b := start(t, withESX)
 	host := b.esx("root")
 	vm := b.vm("DC0_H0_VM0")
-	twin := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
+	replica := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
 	same := func(want types.VirtualMachinePowerState) {
 		t.Helper()
 		var here mo.VirtualMachine
-		if err := property.DefaultCollector(host.Client).RetrieveOne(b.ctx, twin.Reference(), []string{"runtime", "summary.runtime"}, &here); err != nil {
+		if err := property.DefaultCollector(host.Client).RetrieveOne(b.ctx, replica.Reference(), []string{"runtime", "summary.runtime"}, &here); err != nil {
 			t.Fatal(err)
 		}
 		there := b.read(vm, "runtime")
@@ -130,11 +130,11 @@ func TestTwinPower(t *testing.T) {
 		state types.VirtualMachinePowerState
 		want  string
 	}{
-		{func() (*object.Task, error) { return twin.Suspend(b.ctx) }, "suspended", "[[VmSuspendingEvent by root VmSuspendedEvent by root]]"},
-		{func() (*object.Task, error) { return twin.PowerOn(b.ctx) }, "poweredOn", "[[VmResumingEvent by root VmPoweredOnEvent by root]]"},
-		{func() (*object.Task, error) { return twin.Reset(b.ctx) }, "poweredOn", "[[VmResettingEvent by root]]"},
-		{func() (*object.Task, error) { return twin.PowerOff(b.ctx) }, "poweredOff", "[[VmStoppingEvent by root VmPoweredOffEvent by root]]"},
-		{func() (*object.Task, error) { return twin.PowerOn(b.ctx) }, "poweredOn", "[[VmStartingEvent by root VmPoweredOnEvent by root]]"},
+		{func() (*object.Task, error) { return replica.Suspend(b.ctx) }, "suspended", "[[VmSuspendingEvent by root VmSuspendedEvent by root]]"},
+		{func() (*object.Task, error) { return replica.PowerOn(b.ctx) }, "poweredOn", "[[VmResumingEvent by root VmPoweredOnEvent by root]]"},
+		{func() (*object.Task, error) { return replica.Reset(b.ctx) }, "poweredOn", "[[VmResettingEvent by root]]"},
+		{func() (*object.Task, error) { return replica.PowerOff(b.ctx) }, "poweredOff", "[[VmStoppingEvent by root VmPoweredOffEvent by root]]"},
+		{func() (*object.Task, error) { return replica.PowerOn(b.ctx) }, "poweredOn", "[[VmStartingEvent by root VmPoweredOnEvent by root]]"},
 	} {
 		b.forget()
 		task, err := step.do()
@@ -156,14 +156,14 @@ func TestTwinPower(t *testing.T) {
 	b.expect("off", b.power(vm, false), "")
 	same("poweredOff")
 
-	task, err := twin.PowerOff(b.ctx)
+	task, err := replica.PowerOff(b.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := task.WaitForResult(b.ctx); err == nil || faultOfTask(info) != "InvalidPowerState" {
 		t.Errorf("off while off: %v %v", info, err)
 	}
-	if task, err := twin.Reconfigure(b.ctx, types.VirtualMachineConfigSpec{Annotation: "x"}); err == nil {
+	if task, err := replica.Reconfigure(b.ctx, types.VirtualMachineConfigSpec{Annotation: "x"}); err == nil {
 		t.Errorf("reconfigured at the host: %v", task)
 	}
 	if _, err := methods.CreateVM_Task(b.ctx, host.Client, &types.CreateVM_Task{This: types.ManagedObjectReference{Type: "Folder", Value: "ha-folder-vm"}}); faultName(err) != "NotSupported" {
@@ -184,13 +184,13 @@ func TestTwinGuest(t *testing.T) {
 	b := start(t, withESX, withGuests)
 	host := b.esx("user")
 	vm := b.vm("DC0_H0_VM0")
-	twin := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
+	replica := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
 	until := func(what string, wanted func(mo.VirtualMachine) bool) {
 		t.Helper()
 		deadline := time.Now().Add(patience)
-		err := property.Wait(b.ctx, property.DefaultCollector(host.Client), twin.Reference(), []string{"runtime.powerState", "guest"}, func([]types.PropertyChange) bool {
+		err := property.Wait(b.ctx, property.DefaultCollector(host.Client), replica.Reference(), []string{"runtime.powerState", "guest"}, func([]types.PropertyChange) bool {
 			var seen mo.VirtualMachine
-			_ = twin.Properties(b.ctx, twin.Reference(), []string{"runtime.powerState", "guest"}, &seen)
+			_ = replica.Properties(b.ctx, replica.Reference(), []string{"runtime.powerState", "guest"}, &seen)
 			return wanted(seen) || time.Now().After(deadline)
 		})
 		if err != nil || time.Now().After(deadline) {
@@ -202,11 +202,11 @@ func TestTwinGuest(t *testing.T) {
 	})
 	b.untilReady(vm)
 	b.forget()
-	if err := twin.RebootGuest(b.ctx); err != nil {
+	if err := replica.RebootGuest(b.ctx); err != nil {
 		t.Fatal(err)
 	}
 	b.untilReady(vm)
-	if err := twin.ShutdownGuest(b.ctx); err != nil {
+	if err := replica.ShutdownGuest(b.ctx); err != nil {
 		t.Fatal(err)
 	}
 	until("the power-off", func(seen mo.VirtualMachine) bool { return seen.Runtime.PowerState == "poweredOff" })

@@ -18,9 +18,9 @@ import (
 
 // The limits of vCenter's event collectors.
 const (
-	mostEventCollectors = 32 // per session
-	mostEvents          = 1000
-	latestPageSize      = 10
+	maxEventCollectors = 32 // per session
+	maxEvents          = 1000
+	latestPageSize     = 10
 )
 
 // eventFilter is what a client wants to know.
@@ -33,7 +33,7 @@ type eventFilter struct {
 // filterEvents prepares a filter; entities are those that exist now.
 func (s *Simulator) filterEvents(ctx *simulator.Context, spec types.EventFilterSpec) (*eventFilter, types.BaseMethodFault) {
 	switch {
-	case spec.MaxCount < 0 || spec.MaxCount > mostEvents:
+	case spec.MaxCount < 0 || spec.MaxCount > maxEvents:
 		return nil, &types.InvalidArgument{InvalidProperty: "filter.maxCount"}
 	case len(spec.Type) > 0 && len(spec.EventTypeId) > 0 && s.rules.is("event_type_and_id", "InvalidArgument"):
 		return nil, &types.InvalidArgument{InvalidProperty: "filter.eventTypeId"}
@@ -75,11 +75,11 @@ func (s *Simulator) entities(ctx *simulator.Context, root types.ManagedObjectRef
 // isUnder tells whether an entity is below another: a VM is below its folder,
 // its host and its resource pool.
 func (s *Simulator) isUnder(ctx *simulator.Context, entity mo.Entity, root types.ManagedObjectReference) bool {
-	ways := []*types.ManagedObjectReference{entity.Entity().Parent}
+	starts := []*types.ManagedObjectReference{entity.Entity().Parent}
 	if vm, ok := entity.(*simulator.VirtualMachine); ok {
-		ctx.WithLock(vm, func() { ways = []*types.ManagedObjectReference{vm.Parent, vm.Runtime.Host, vm.ResourcePool} })
+		ctx.WithLock(vm, func() { starts = []*types.ManagedObjectReference{vm.Parent, vm.Runtime.Host, vm.ResourcePool} })
 	}
-	for _, at := range ways {
+	for _, at := range starts {
 		for at != nil {
 			if *at == root {
 				return true
@@ -155,7 +155,7 @@ func (f *eventFilter) selectsEntity(event types.BaseEvent) bool {
 
 // as returns events the way the client wants them: with or without the
 // sentence for people.
-func (f *eventFilter) as(events []types.BaseEvent) []types.BaseEvent {
+func (f *eventFilter) format(events []types.BaseEvent) []types.BaseEvent {
 	if f.DisableFullMessage == nil || !*f.DisableFullMessage {
 		return events
 	}
@@ -174,7 +174,7 @@ func (m *eventManager) QueryEvents(ctx *simulator.Context, req *types.QueryEvent
 	if fault != nil {
 		return &methods.QueryEventsBody{Fault_: soapFaultOf(fault)}
 	}
-	limit := mostEvents
+	limit := maxEvents
 	if filter.MaxCount > 0 {
 		limit = int(filter.MaxCount)
 	}
@@ -187,13 +187,13 @@ func (m *eventManager) QueryEvents(ctx *simulator.Context, req *types.QueryEvent
 			found = append(found, event)
 		}
 	}
-	return &methods.QueryEventsBody{Res: &types.QueryEventsResponse{Returnval: filter.as(found)}}
+	return &methods.QueryEventsBody{Res: &types.QueryEventsResponse{Returnval: filter.format(found)}}
 }
 
 // CreateCollectorForEvents makes a collector, which lives as long as the session.
 func (m *eventManager) CreateCollectorForEvents(ctx *simulator.Context, req *types.CreateCollectorForEvents) soap.HasFault {
 	filter, fault := m.sim.filterEvents(ctx, req.Filter)
-	if fault == nil && len(ctx.Session.AllReference("EventHistoryCollector")) >= mostEventCollectors {
+	if fault == nil && len(ctx.Session.AllReference("EventHistoryCollector")) >= maxEventCollectors {
 		fault = withText(&types.InvalidState{}, "The session has too many event collectors.")
 	}
 	if fault != nil {
@@ -205,7 +205,7 @@ func (m *eventManager) CreateCollectorForEvents(ctx *simulator.Context, req *typ
 	}
 	c.Self.Type = "EventHistoryCollector"
 	c.Filter = req.Filter
-	c.gather()
+	c.collect()
 	ref := ctx.Session.Put(c).Reference()
 	events := m.sim.events
 	events.mu.Lock()
@@ -219,17 +219,17 @@ type eventCollector struct {
 	mo.EventHistoryCollector
 	filter *eventFilter
 
-	mu    sync.Mutex
-	seen  int32             // key of the last event looked at
-	found []types.BaseEvent // oldest first
-	next  int               // in found
-	size  int               // of the latest page
+	mu      sync.Mutex
+	lastKey int32             // key of the last event looked at
+	found   []types.BaseEvent // oldest first
+	next    int               // in found
+	size    int               // of the latest page
 }
 
 // gather takes up what happened since the last time.
-func (c *eventCollector) gather() {
-	for _, event := range c.filter.sim.events.since(c.seen) {
-		c.seen = event.GetEvent().Key
+func (c *eventCollector) collect() {
+	for _, event := range c.filter.sim.events.since(c.lastKey) {
+		c.lastKey = event.GetEvent().Key
 		if c.filter.selects(event) {
 			c.found = append(c.found, event)
 		}
@@ -241,36 +241,36 @@ func (c *eventCollector) gather() {
 func (c *eventCollector) Get() mo.Reference {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gather()
+	c.collect()
 	shown := c.EventHistoryCollector
 	latest := slices.Clone(c.found[max(0, len(c.found)-c.size):])
 	slices.Reverse(latest)
-	shown.LatestPage = c.filter.as(latest)
+	shown.LatestPage = c.filter.format(latest)
 	return &shown
 }
 
 // turn returns up to count events forward or backward from where the client is.
-func (c *eventCollector) turn(count int32, forward bool) ([]types.BaseEvent, types.BaseMethodFault) {
-	if count <= 0 || count > mostEvents && c.filter.sim.rules.is("event_page_limit", "InvalidArgument") {
+func (c *eventCollector) page(count int32, forward bool) ([]types.BaseEvent, types.BaseMethodFault) {
+	if count <= 0 || count > maxEvents && c.filter.sim.rules.is("event_page_limit", "InvalidArgument") {
 		return nil, &types.InvalidArgument{InvalidProperty: "maxCount"}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gather()
-	from, to := c.next, min(c.next+min(int(count), mostEvents), len(c.found))
+	c.collect()
+	from, to := c.next, min(c.next+min(int(count), maxEvents), len(c.found))
 	if !forward {
-		from, to = max(0, c.next-min(int(count), mostEvents)), c.next
+		from, to = max(0, c.next-min(int(count), maxEvents)), c.next
 	}
 	page := slices.Clone(c.found[from:to])
 	if c.next = to; !forward {
 		c.next = from
 		slices.Reverse(page)
 	}
-	return c.filter.as(page), nil
+	return c.filter.format(page), nil
 }
 
 func (c *eventCollector) ReadNextEvents(req *types.ReadNextEvents) soap.HasFault {
-	page, fault := c.turn(req.MaxCount, true)
+	page, fault := c.page(req.MaxCount, true)
 	if fault != nil {
 		return &methods.ReadNextEventsBody{Fault_: soapFaultOf(fault)}
 	}
@@ -278,7 +278,7 @@ func (c *eventCollector) ReadNextEvents(req *types.ReadNextEvents) soap.HasFault
 }
 
 func (c *eventCollector) ReadPreviousEvents(req *types.ReadPreviousEvents) soap.HasFault {
-	page, fault := c.turn(req.MaxCount, false)
+	page, fault := c.page(req.MaxCount, false)
 	if fault != nil {
 		return &methods.ReadPreviousEventsBody{Fault_: soapFaultOf(fault)}
 	}
@@ -297,13 +297,13 @@ func (c *eventCollector) RewindCollector(*types.RewindCollector) soap.HasFault {
 func (c *eventCollector) ResetCollector(*types.ResetCollector) soap.HasFault {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gather()
+	c.collect()
 	c.next = len(c.found)
 	return &methods.ResetCollectorBody{Res: &types.ResetCollectorResponse{}}
 }
 
 func (c *eventCollector) SetCollectorPageSize(req *types.SetCollectorPageSize) soap.HasFault {
-	if req.MaxCount <= 0 || req.MaxCount > mostEvents {
+	if req.MaxCount <= 0 || req.MaxCount > maxEvents {
 		return &methods.SetCollectorPageSizeBody{Fault_: soapFaultOf(&types.InvalidArgument{InvalidProperty: "maxCount"})}
 	}
 	c.mu.Lock()
@@ -314,12 +314,12 @@ func (c *eventCollector) SetCollectorPageSize(req *types.SetCollectorPageSize) s
 
 func (c *eventCollector) DestroyCollector(ctx *simulator.Context, _ *types.DestroyCollector) soap.HasFault {
 	ctx.Session.Remove(ctx, c.Self)
-	c.filter.sim.events.forget(c.Self)
+	c.filter.sim.events.removeCollector(c.Self)
 	return &methods.DestroyCollectorBody{Res: &types.DestroyCollectorResponse{}}
 }
 
 // forget ends a collector.
-func (e *events) forget(ref types.ManagedObjectReference) {
+func (e *eventLog) removeCollector(ref types.ManagedObjectReference) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.collectors, ref)

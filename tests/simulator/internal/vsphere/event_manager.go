@@ -23,12 +23,12 @@ import (
 // and keep it until the control endpoint lets it age.
 
 // events is what vCenter remembers.
-type events struct {
+type eventLog struct {
 	mu         sync.Mutex
 	key        int32
-	kept       []types.BaseEvent // oldest first; an event does not change any more
+	logged     []types.BaseEvent // oldest first; an event does not change any more
 	collectors map[types.ManagedObjectReference]*eventCollector
-	away       map[types.ManagedObjectReference][]heldEvent // by host that is disconnected
+	heldByHost map[types.ManagedObjectReference][]heldEvent // by host that is disconnected
 }
 
 // heldEvent is one that its host cannot send to vCenter.
@@ -37,15 +37,15 @@ type heldEvent struct {
 	event types.BaseEvent
 }
 
-func newEvents() *events {
-	return &events{
+func newEventLog() *eventLog {
+	return &eventLog{
 		collectors: map[types.ManagedObjectReference]*eventCollector{},
-		away:       map[types.ManagedObjectReference][]heldEvent{},
+		heldByHost: map[types.ManagedObjectReference][]heldEvent{},
 	}
 }
 
 // followEvents has every event told to us from now on.
-func (s *Simulator) followEvents() {
+func (s *Simulator) subscribeToEvents() {
 	s.registry().EventManager().CreateCollectorForEvents(s.background(), &types.CreateCollectorForEvents{
 		Filter: types.EventFilterSpec{MaxCount: 1},
 	})
@@ -58,12 +58,12 @@ func (s *Simulator) post(ctx *simulator.Context, event types.BaseEvent) {
 }
 
 // posted takes over an event that govmomi's event manager has made.
-func (s *Simulator) posted(ctx *simulator.Context, event types.BaseEvent) {
+func (s *Simulator) eventPosted(ctx *simulator.Context, event types.BaseEvent) {
 	op := operationOf(ctx)
 	if op.silent {
 		return
 	}
-	if event = s.asLogged(op, event); event == nil {
+	if event = s.loggedEvent(op, event); event == nil {
 		return
 	}
 	event.GetEvent().CreatedTime = s.now()
@@ -71,12 +71,12 @@ func (s *Simulator) posted(ctx *simulator.Context, event types.BaseEvent) {
 		op.reconfigured = reconfigured // posted before it is tried
 		return
 	}
-	s.remember(op, event)
+	s.recordEvent(op, event)
 }
 
 // remember keeps an event and shows it to those who wait for it.
-func (s *Simulator) remember(op *operation, event types.BaseEvent) {
-	if s.events.hold(op, event) {
+func (s *Simulator) recordEvent(op *operation, event types.BaseEvent) {
+	if s.events.holdBack(op, event) {
 		return
 	}
 	s.events.add(op, event)
@@ -89,7 +89,7 @@ func (s *Simulator) remember(op *operation, event types.BaseEvent) {
 
 // add puts an event into the chain of its operation, whose first one gives the
 // chain its number.
-func (e *events) add(op *operation, event types.BaseEvent) {
+func (e *eventLog) add(op *operation, event types.BaseEvent) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.key++
@@ -101,82 +101,82 @@ func (e *events) add(op *operation, event types.BaseEvent) {
 	if task, ok := event.(*types.TaskEvent); ok {
 		task.Info.EventChainId = op.chain
 	}
-	e.kept = append(e.kept, event)
+	e.logged = append(e.logged, event)
 }
 
 // hold keeps back what a host did while it is disconnected, and tells whether it
 // did.
-func (e *events) hold(op *operation, event types.BaseEvent) bool {
+func (e *eventLog) holdBack(op *operation, event types.BaseEvent) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	host := event.GetEvent().Host
 	if op.origin == fromVCenter || host == nil {
 		return false
 	}
-	held, away := e.away[host.Host]
+	held, away := e.heldByHost[host.Host]
 	if away {
-		e.away[host.Host] = append(held, heldEvent{op, event})
+		e.heldByHost[host.Host] = append(held, heldEvent{op, event})
 	}
 	return away
 }
 
 // disconnected begins to hold back what a host does.
-func (e *events) disconnected(host types.ManagedObjectReference) {
+func (e *eventLog) disconnected(host types.ManagedObjectReference) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, away := e.away[host]; !away {
-		e.away[host] = nil
+	if _, away := e.heldByHost[host]; !away {
+		e.heldByHost[host] = nil
 	}
 }
 
 // reconnected lets vCenter hear now of what a host did.
 func (s *Simulator) reconnected(host types.ManagedObjectReference) {
 	s.events.mu.Lock()
-	held := s.events.away[host]
-	delete(s.events.away, host)
+	held := s.events.heldByHost[host]
+	delete(s.events.heldByHost, host)
 	s.events.mu.Unlock()
 	if s.rules.is("events_of_disconnected_host", "lost") {
 		return
 	}
 	for _, late := range held {
 		late.event.GetEvent().CreatedTime = s.now()
-		s.remember(late.op, late.event)
+		s.recordEvent(late.op, late.event)
 	}
 }
 
 // since returns the events that are younger than one known by its key.
-func (e *events) since(key int32) []types.BaseEvent {
+func (e *eventLog) since(key int32) []types.BaseEvent {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	first, _ := slices.BinarySearchFunc(e.kept, key+1, func(event types.BaseEvent, key int32) int {
+	first, _ := slices.BinarySearchFunc(e.logged, key+1, func(event types.BaseEvent, key int32) int {
 		return int(event.GetEvent().Key - key)
 	})
-	return e.kept[first:len(e.kept):len(e.kept)]
+	return e.logged[first:len(e.logged):len(e.logged)]
 }
 
 // age forgets the events before a time and returns how many it forgot.
-func (e *events) age(before time.Time) int {
+func (e *eventLog) prune(before time.Time) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	old := slices.IndexFunc(e.kept, func(event types.BaseEvent) bool { return !event.GetEvent().CreatedTime.Before(before) })
+	old := slices.IndexFunc(e.logged, func(event types.BaseEvent) bool { return !event.GetEvent().CreatedTime.Before(before) })
 	if old < 0 {
-		old = len(e.kept)
+		old = len(e.logged)
 	}
-	e.kept = slices.Clone(e.kept[old:])
+	e.logged = slices.Clone(e.logged[old:])
 	return old
 }
 
 // asLogged is an event as vCenter logs it for what happened; nil is not at all.
-func (s *Simulator) asLogged(op *operation, event types.BaseEvent) types.BaseEvent {
+func (s *Simulator) loggedEvent(op *operation, event types.BaseEvent) types.BaseEvent {
 	event.GetEvent().UserName = s.loggedUser(op, event.GetEvent().UserName)
 	switch event := event.(type) {
 	case *types.VmStartingEvent:
-		if s.instances.of(event.Vm.Vm).resumes() {
+		if s.instances.of(event.Vm.Vm).isSuspended() {
 			return &types.VmResumingEvent{VmEvent: event.VmEvent}
 		}
 	case *types.VmPoweredOnEvent:
 		switch {
-		case s.instances.of(event.Vm.Vm).resumes():
+		case s.instances.of(event.Vm.Vm).isSuspended():
 			if s.rules.is("resume_events", "resuming") {
 				return nil
 			}
@@ -294,7 +294,7 @@ func (s *Simulator) controlEvents(r *http.Request) (any, error) {
 			return nil, fmt.Errorf("older_than is a duration such as 90s, not %q", text)
 		}
 	}
-	return map[string]int{"forgotten": s.events.age(s.now().Add(-age))}, nil
+	return map[string]int{"forgotten": s.events.prune(s.now().Add(-age))}, nil
 }
 
 // eventName is the name of an event's class.

@@ -374,7 +374,7 @@ func TestEventCollector(t *testing.T) {
 func TestEventCollectorLimit(t *testing.T) {
 	b := start(t)
 	var last *event.HistoryCollector
-	for range mostEventCollectors {
+	for range maxEventCollectors {
 		last, _ = b.collector(types.EventFilterSpec{})
 	}
 	if _, fault := b.collector(types.EventFilterSpec{}); fault != "InvalidState" {

@@ -60,11 +60,11 @@ func (s *Simulator) forgetGuestinfo(ctx *simulator.Context, vm *instance, object
 		return
 	}
 	vm.mu.Lock()
-	begun := vm.begun
+	atPowerOn := vm.extraConfigAtPowerOn
 	vm.mu.Unlock()
 	volatile := map[string]string{}
 	for key, value := range extraConfig(&object.VirtualMachine) {
-		if strings.HasPrefix(key, guestinfoPrefix) && value != begun[key] {
+		if strings.HasPrefix(key, guestinfoPrefix) && value != atPowerOn[key] {
 			volatile[key] = ""
 		}
 	}
@@ -75,11 +75,11 @@ func (s *Simulator) forgetGuestinfo(ctx *simulator.Context, vm *instance, object
 
 // overwritten forgets the values that only the guest could see, where a client
 // has set others: guestinfo is one store.
-func (vm *instance) overwritten(options []types.BaseOptionValue) {
+func (vm *instance) dropGuestOnly(options []types.BaseOptionValue) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	for _, option := range options {
-		delete(vm.secret, strings.TrimPrefix(option.GetOptionValue().Key, guestinfoPrefix))
+		delete(vm.guestOnly, strings.TrimPrefix(option.GetOptionValue().Key, guestinfoPrefix))
 	}
 }
 
@@ -94,11 +94,11 @@ func (vm *instance) guestinfo(object *mo.VirtualMachine) map[string]string {
 	}
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	for name, value := range vm.secret {
+	for name, value := range vm.guestOnly {
 		values[name] = value
 	}
-	if vm.cycle != nil && vm.cycle.delivery.guest != "" {
-		values[ovfEnvName] = vm.cycle.delivery.guest
+	if vm.run != nil && vm.run.delivery.guest != "" {
+		values[ovfEnvName] = vm.run.delivery.guest
 	}
 	return values
 }

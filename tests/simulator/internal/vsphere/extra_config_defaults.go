@@ -11,7 +11,7 @@ import (
 
 // ordinaryExtraConfig is the extraConfig of a VM that nobody has touched: a
 // real one has some 60 keys, which vCenter and the ESXi host write.
-func ordinaryExtraConfig(name string) []types.BaseOptionValue {
+func defaultExtraConfig(name string) []types.BaseOptionValue {
 	var all []types.BaseOptionValue
 	add := func(key, value string) { all = append(all, &types.OptionValue{Key: key, Value: value}) }
 	add("nvram", name+".nvram")

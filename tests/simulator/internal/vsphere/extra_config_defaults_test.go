@@ -7,7 +7,7 @@ import "testing"
 
 func TestOrdinaryVMHasAboutSixtyKeys(t *testing.T) {
 	seen := map[string]bool{}
-	for _, option := range ordinaryExtraConfig("web-01") {
+	for _, option := range defaultExtraConfig("web-01") {
 		value := option.GetOptionValue()
 		if seen[value.Key] || value.Value == "" {
 			t.Errorf("key %s is there twice, or empty", value.Key)

@@ -15,7 +15,7 @@ import (
 )
 
 // faultRule is a mishap asked for over the control endpoint.
-type faultRule struct {
+type injectedFault struct {
 	Method  string `json:"method"`
 	At      string `json:"at"`
 	Fault   string `json:"fault"`
@@ -33,13 +33,13 @@ type faultRule struct {
 	gathered    chan struct{}
 }
 
-func (f faultRule) delay() time.Duration { return time.Duration(f.DelayMS) * time.Millisecond }
+func (f injectedFault) delay() time.Duration { return time.Duration(f.DelayMS) * time.Millisecond }
 
 // gatherTimeout is how long a call waits for others that do not come.
 const gatherTimeout = 30 * time.Second
 
 // await holds a call back until as many have come as are to go on at once.
-func (f faultRule) await(ctx context.Context) {
+func (f injectedFault) gather(ctx context.Context) {
 	if f.Gather == 0 {
 		return
 	}
@@ -51,7 +51,7 @@ func (f faultRule) await(ctx context.Context) {
 }
 
 // fault builds the fault; nil when the rule only delays or drops.
-func (f faultRule) fault() types.BaseMethodFault {
+func (f injectedFault) fault() types.BaseMethodFault {
 	if f.Fault == "" {
 		return nil
 	}
@@ -66,12 +66,12 @@ type UnknownFault struct{ types.VimFault }
 func init() { types.Add("UnknownFault", reflect.TypeOf(UnknownFault{})) }
 
 // faults are the mishaps asked for.
-type faults struct {
+type faultInjector struct {
 	mu    sync.Mutex
-	rules []*faultRule
+	rules []*injectedFault
 }
 
-func (f *faults) add(rule faultRule) error {
+func (f *faultInjector) add(rule injectedFault) error {
 	if rule.At == "" {
 		rule.At = "call"
 	}
@@ -96,7 +96,7 @@ func (f *faults) add(rule faultRule) error {
 		return fmt.Errorf("one of fault, delay_ms, drop, gather and answer is needed")
 	}
 	if rule.Answer != "" {
-		if _, err := newAnswer(rule.Answer); err != nil {
+		if _, err := newResult(rule.Answer); err != nil {
 			return err
 		}
 	}
@@ -112,17 +112,17 @@ func (f *faults) add(rule faultRule) error {
 	return nil
 }
 
-func (f *faults) list() []faultRule {
+func (f *faultInjector) list() []injectedFault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	list := []faultRule{}
+	list := []injectedFault{}
 	for _, rule := range f.rules {
 		list = append(list, *rule)
 	}
 	return list
 }
 
-func (f *faults) clear() {
+func (f *faultInjector) clear() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rules = nil
@@ -130,7 +130,7 @@ func (f *faults) clear() {
 
 // take returns what is to happen to this call or task, if anything, and counts
 // it. The names are those the VM goes by: its own, and a new child's.
-func (f *faults) take(at, method, moid string, names ...string) *faultRule {
+func (f *faultInjector) take(at, method, moid string, names ...string) *injectedFault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, rule := range f.rules {

@@ -13,7 +13,7 @@ import (
 // newAnswer is the result of a task whose server gives another one than the
 // object it made: "int", "string", "bool", "nil", "list" (of the object named
 // after a colon, or empty), or one managed object as "Type:id".
-func newAnswer(answer string) (types.AnyType, error) {
+func newResult(answer string) (types.AnyType, error) {
 	kind, rest, named := strings.Cut(answer, ":")
 	switch {
 	case kind == "int":
@@ -39,11 +39,11 @@ func newAnswer(answer string) (types.AnyType, error) {
 
 // answered replaces the result of a task that succeeded, where that was asked
 // for.
-func (s *Simulator) answered(plan *taskPlan, entity types.ManagedObjectReference, result types.AnyType) types.AnyType {
-	mishap := s.faults.take("answer", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...)
-	if mishap == nil {
+func (s *Simulator) replaceResult(plan *taskPlan, entity types.ManagedObjectReference, result types.AnyType) types.AnyType {
+	injected := s.faults.take("answer", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...)
+	if injected == nil {
 		return result
 	}
-	other, _ := newAnswer(mishap.Answer) // it was checked by add
+	other, _ := newResult(injected.Answer) // it was checked by add
 	return other
 }

@@ -35,60 +35,60 @@ func (v *virtualMachine) CreateForkChildTask(ctx *simulator.Context, req *create
 }
 
 // birth is what a child of either kind is made of.
-type birth struct {
-	spec     types.VirtualMachineConfigSpec
-	extra    map[string]string
-	secret   map[string]string
-	vapp     *types.VmConfigInfo
-	deltas   int            // disks between its base disk and its own
-	connects map[int32]bool // see instance
-	origin   *origin
-	folder   *simulator.Folder
-	pool     types.ManagedObjectReference
-	host     types.ManagedObjectReference
+type childSpec struct {
+	spec           types.VirtualMachineConfigSpec
+	extra          map[string]string
+	secret         map[string]string
+	vapp           *types.VmConfigInfo
+	deltas         int            // disks between its base disk and its own
+	connectedCards map[int32]bool // see instance
+	origin         *origin
+	folder         *simulator.Folder
+	pool           types.ManagedObjectReference
+	host           types.ManagedObjectReference
 }
 
 func (v *virtualMachine) createChild(ctx *simulator.Context, req *createForkChildRequest) (child types.ManagedObjectReference, fault types.BaseMethodFault) {
-	var b *birth
-	ctx.WithLock(v.VirtualMachine, func() { b, fault = v.conceive(ctx, req) })
+	var b *childSpec
+	ctx.WithLock(v.VirtualMachine, func() { b, fault = v.validateForkChild(ctx, req) })
 	if fault != nil {
 		return child, fault
 	}
-	return v.bear(ctx, b, req.Name)
+	return v.createFromSpec(ctx, b, req.Name)
 }
 
 // bear makes the child.
-func (v *virtualMachine) bear(ctx *simulator.Context, b *birth, name string) (child types.ManagedObjectReference, fault types.BaseMethodFault) {
+func (v *virtualMachine) createFromSpec(ctx *simulator.Context, b *childSpec, name string) (child types.ManagedObjectReference, fault types.BaseMethodFault) {
 	c := v.sim.newCreation(ctx, b.folder)
 	if fault := c.reserve(name); fault != nil {
 		c.abandon()
-		b.origin.frozen.release()
+		b.origin.forkPoint.release()
 		return child, fault
 	}
 	b.spec.Files = &types.VirtualMachineFileInfo{VmPathName: b.spec.Files.VmPathName + fileName(c.name)}
-	child, fault = c.create(b.spec, b.pool, &b.host, func(object *simulator.VirtualMachine) { v.sim.born(ctx, object, b) })
+	child, fault = c.create(b.spec, b.pool, &b.host, func(object *simulator.VirtualMachine) { v.sim.completeChild(ctx, object, b) })
 	if fault != nil {
 		c.abandon()
-		b.origin.frozen.release()
+		b.origin.forkPoint.release()
 	}
 	return child, fault
 }
 
 // conceive checks the preconditions and takes from the parent what a fork child
 // inherits. The caller holds the parent's lock.
-func (v *virtualMachine) conceive(ctx *simulator.Context, req *createForkChildRequest) (*birth, types.BaseMethodFault) {
+func (v *virtualMachine) validateForkChild(ctx *simulator.Context, req *createForkChildRequest) (*childSpec, types.BaseMethodFault) {
 	vm, rules := v.instance(), v.sim.rules
 	vm.mu.Lock()
-	enabled, group := vm.enabled, vm.group
-	var point *frozen
-	if vm.cycle != nil {
-		point = vm.cycle.frozen
+	enabled, group := vm.enabled, vm.forkGroup
+	var point *forkPoint
+	if vm.run != nil {
+		point = vm.run.forkPoint
 	}
 	vm.mu.Unlock()
 	switch {
 	case !enabled:
 		return nil, withText(&types.InvalidState{}, "The virtual machine is not enabled as a fork parent.")
-	case point == nil || point.instant || point.point() == nil:
+	case point == nil || point.instant || point.guestSnapshot() == nil:
 		return nil, withText(&types.InvalidState{}, "The fork parent is not quiesced.")
 	case req.Spec.Persistent && (v.Snapshot == nil || v.Snapshot.CurrentSnapshot == nil):
 		return nil, withText(&types.InvalidState{}, "A persistent child needs a parent with a snapshot.")
@@ -105,11 +105,11 @@ func (v *virtualMachine) conceive(ctx *simulator.Context, req *createForkChildRe
 	if location.Folder != nil && rules.is("location_folder", "honoured") {
 		folder = *location.Folder
 	}
-	b, problems := v.embryo(ctx, location, folder, withoutPorts(copyOf(v.Config.Hardware.Device)))
+	b, problems := v.newChildSpec(ctx, location, folder, withoutPorts(cloneDevices(v.Config.Hardware.Device)))
 	if len(problems) > 0 {
 		return nil, problems[0].fault
 	}
-	b.extra, b.secret = v.inherit(point), map[string]string{}
+	b.extra, b.secret = v.inheritedExtraConfig(point), map[string]string{}
 	for key := range b.extra {
 		if strings.HasPrefix(key, guestinfoPrefix+forkPrefix) {
 			delete(b.extra, key)
@@ -117,10 +117,10 @@ func (v *virtualMachine) conceive(ctx *simulator.Context, req *createForkChildRe
 	}
 	for _, param := range req.Spec.ConfigParams {
 		option := param.GetOptionValue()
-		v.sim.give(b.extra, b.secret, option.Key, fmt.Sprint(option.Value))
+		v.sim.setForkParam(b.extra, b.secret, option.Key, fmt.Sprint(option.Value))
 	}
-	point.hold()
-	b.origin = &origin{parent: v.Self, group: group, persistent: req.Spec.Persistent, frozen: point}
+	point.retain()
+	b.origin = &origin{parent: v.Self, group: group, persistent: req.Spec.Persistent, forkPoint: point}
 	return b, nil
 }
 
@@ -132,8 +132,8 @@ type problem struct {
 
 // embryo is the hardware of a child with these devices, on its parent's host
 // and else where location says. The caller holds the parent's lock.
-func (v *virtualMachine) embryo(ctx *simulator.Context, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference, devices []types.BaseVirtualDevice) (*birth, []problem) {
-	b := &birth{pool: v.sim.childPool(ctx, v.VirtualMachine, location), host: *v.Runtime.Host}
+func (v *virtualMachine) newChildSpec(ctx *simulator.Context, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference, devices []types.BaseVirtualDevice) (*childSpec, []problem) {
+	b := &childSpec{pool: v.sim.childPool(ctx, v.VirtualMachine, location), host: *v.Runtime.Host}
 	datastore := v.Datastore[0]
 	if location.Datastore != nil {
 		datastore = *location.Datastore
@@ -152,7 +152,7 @@ func (v *virtualMachine) embryo(ctx *simulator.Context, location types.VirtualMa
 	if ok && v.sim.datacenterOf(b.folder) != v.sim.datacenterOf(host) {
 		found(types.CheckTestTypeSourceTests, &types.InvalidArgument{InvalidProperty: "spec.location.folder"})
 	}
-	if v.sim.computeResource(ctx, b.pool) != *host.Parent {
+	if v.sim.computeResourceOf(ctx, b.pool) != *host.Parent {
 		found(types.CheckTestTypeResourcePoolTests, &types.InvalidArgument{InvalidProperty: "spec.location.pool"})
 	}
 	if !slices.Contains(host.Datastore, datastore) {
@@ -180,7 +180,7 @@ func (v *virtualMachine) embryo(ctx *simulator.Context, location types.VirtualMa
 }
 
 // inherit is the parent's extraConfig as far as a child has it.
-func (v *virtualMachine) inherit(point *frozen) map[string]string {
+func (v *virtualMachine) inheritedExtraConfig(point *forkPoint) map[string]string {
 	rules, extra := v.sim.rules, point.extraConfig()
 	for key := range extra {
 		rule := "extra_config_inherited"
@@ -195,7 +195,7 @@ func (v *virtualMachine) inherit(point *frozen) map[string]string {
 }
 
 // give puts a value under guestinfo.fork.
-func (s *Simulator) give(extra, secret map[string]string, key, value string) {
+func (s *Simulator) setForkParam(extra, secret map[string]string, key, value string) {
 	if s.rules.is("config_params_visible", "guest-only") {
 		secret[forkPrefix+key] = value
 	} else {
@@ -204,10 +204,10 @@ func (s *Simulator) give(extra, secret map[string]string, key, value string) {
 }
 
 // born completes a child before anybody can see it. The caller holds its lock.
-func (s *Simulator) born(ctx *simulator.Context, object *simulator.VirtualMachine, b *birth) {
+func (s *Simulator) completeChild(ctx *simulator.Context, object *simulator.VirtualMachine, b *childSpec) {
 	if !b.origin.instant {
 		for number, card := range cardsOf(object.Config.Hardware.Device) {
-			s.give(b.extra, b.secret, fmt.Sprintf("ethernet%d.address", number), card.MacAddress)
+			s.setForkParam(b.extra, b.secret, fmt.Sprintf("ethernet%d.address", number), card.MacAddress)
 		}
 	}
 	interfaces := s.instances.of(b.origin.parent).interfaces()
@@ -215,8 +215,8 @@ func (s *Simulator) born(ctx *simulator.Context, object *simulator.VirtualMachin
 	vm.mu.Lock()
 	vm.tools.Interfaces = interfaces
 	vm.origin = b.origin
-	vm.secret = b.secret
-	vm.deltas, vm.connects = b.deltas, b.connects
+	vm.guestOnly = b.secret
+	vm.deltas, vm.connectedCards = b.deltas, b.connectedCards
 	vm.mu.Unlock()
 	s.setVApp(ctx, object, b.vapp)
 	setExtraConfig(ctx, object, b.extra)
@@ -285,30 +285,30 @@ func (v *virtualMachine) RetrieveForkParentTask(ctx *simulator.Context, _ *retri
 func (v *virtualMachine) findParent(ctx *simulator.Context) (types.AnyType, types.BaseMethodFault) {
 	vm := v.instance()
 	vm.mu.Lock()
-	born := vm.origin
+	origin := vm.origin
 	vm.mu.Unlock()
-	if born != nil && born.instant {
-		born = nil
+	if origin != nil && origin.instant {
+		origin = nil
 	}
-	if born == nil && v.sim.rules.is("parent_of_non_child", "InvalidState") {
+	if origin == nil && v.sim.rules.is("parent_of_non_child", "InvalidState") {
 		return nil, withText(&types.InvalidState{}, "The virtual machine is not a fork child.")
 	}
-	if born == nil || ctx.Map.Get(born.parent) == nil {
+	if origin == nil || ctx.Map.Get(origin.parent) == nil {
 		return nil, nil
 	}
-	return born.parent, nil
+	return origin.parent, nil
 }
 
 // needsOfChild lists the privileges CreateForkChild asks for.
-func (s *Simulator) needsOfChild(parent types.ManagedObjectReference, request *createForkChildRequest) []need {
-	var needs []need
+func (s *Simulator) forkChildPrivileges(parent types.ManagedObjectReference, request *createForkChildRequest) []requiredPrivilege {
+	var required []requiredPrivilege
 	if s.rules.is("create_privilege", "ToggleForkParent") {
-		needs = append(needs, need{toggleForkParent, parent})
+		required = append(required, requiredPrivilege{toggleForkParent, parent})
 	}
 	ctx := s.background()
 	object, ok := ctx.Map.Get(parent).(*simulator.VirtualMachine)
 	if !ok {
-		return needs
+		return required
 	}
 	ctx.WithLock(object, func() {
 		folder, location := *object.Parent, types.VirtualMachineRelocateSpec{}
@@ -318,9 +318,9 @@ func (s *Simulator) needsOfChild(parent types.ManagedObjectReference, request *c
 		if location.Folder != nil {
 			folder = *location.Folder
 		}
-		needs = append(needs, s.needsOfPlace(ctx, object, location, folder)...)
+		required = append(required, s.placementPrivileges(ctx, object, location, folder)...)
 	})
-	return needs
+	return required
 }
 
 // childPool is the resource pool, or vApp, that a child of a VM is put into.
@@ -342,7 +342,7 @@ func (s *Simulator) childPool(ctx *simulator.Context, parent *simulator.VirtualM
 
 // needsOfPlace lists the privileges for putting a child of a VM somewhere. The
 // caller holds the VM's lock.
-func (s *Simulator) needsOfPlace(ctx *simulator.Context, parent *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference) []need {
+func (s *Simulator) placementPrivileges(ctx *simulator.Context, parent *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference) []requiredPrivilege {
 	pool := s.childPool(ctx, parent, location)
 	var datastore types.ManagedObjectReference
 	if len(parent.Datastore) > 0 {
@@ -351,7 +351,7 @@ func (s *Simulator) needsOfPlace(ctx *simulator.Context, parent *simulator.Virtu
 	if location.Datastore != nil {
 		datastore = *location.Datastore
 	}
-	return []need{{createExisting, folder}, {assignToPool, pool}, {allocateSpace, datastore}}
+	return []requiredPrivilege{{createExisting, folder}, {assignToPool, pool}, {allocateSpace, datastore}}
 }
 
 // copiedDevices are the parent's devices as the spec of a new VM; those that
@@ -360,7 +360,7 @@ func (s *Simulator) needsOfPlace(ctx *simulator.Context, parent *simulator.Virtu
 func copiedDevices(devices []types.BaseVirtualDevice, linked bool) []types.BaseVirtualDeviceConfigSpec {
 	var changes []types.BaseVirtualDeviceConfigSpec
 	standard := object.VirtualDeviceList(esx.VirtualDevice)
-	list := object.VirtualDeviceList(copyOf(devices))
+	list := object.VirtualDeviceList(cloneDevices(devices))
 	for _, device := range list {
 		if standard.Find(list.Name(device)) != nil {
 			continue
@@ -382,7 +382,7 @@ func copiedDevices(devices []types.BaseVirtualDevice, linked bool) []types.BaseV
 }
 
 // copyOf copies devices by way of their wire form.
-func copyOf(devices []types.BaseVirtualDevice) []types.BaseVirtualDevice {
+func cloneDevices(devices []types.BaseVirtualDevice) []types.BaseVirtualDevice {
 	var wire bytes.Buffer
 	if err := xml.NewEncoder(&wire).Encode(types.ArrayOfVirtualDevice{VirtualDevice: devices}); err != nil {
 		panic(err) // a VM's devices came over the wire, or from this program

@@ -22,8 +22,8 @@ import (
 // frozen is a parent at its fork point: what every child begins with. It is
 // held by the parent while it stays frozen, and by every child that may still
 // begin there. A clone of a VM that runs has one of its own.
-type frozen struct {
-	cycle   *cycle // of the parent
+type forkPoint struct {
+	run     *vmRun // of the parent
 	program int64  // the program that froze it
 	instant bool   // for InstantClone, not for CreateForkChild
 
@@ -38,10 +38,10 @@ type frozen struct {
 }
 
 // keep stores what the fork point is. The caller holds the parent's lock.
-func (f *frozen) keep(snapshot *guest.Snapshot, parent *mo.VirtualMachine) {
-	f.cycle.vm.mu.Lock()
-	delivery := f.cycle.delivery
-	f.cycle.vm.mu.Unlock()
+func (f *forkPoint) record(snapshot *guest.Snapshot, parent *mo.VirtualMachine) {
+	f.run.vm.mu.Lock()
+	delivery := f.run.delivery
+	f.run.vm.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.snapshot, f.delivery = snapshot, delivery
@@ -49,27 +49,27 @@ func (f *frozen) keep(snapshot *guest.Snapshot, parent *mo.VirtualMachine) {
 	f.hostname, f.address, f.nets = parent.Guest.HostName, parent.Guest.IpAddress, parent.Guest.Net
 }
 
-func (f *frozen) point() *guest.Snapshot {
+func (f *forkPoint) guestSnapshot() *guest.Snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.snapshot
 }
 
-func (f *frozen) guest() (hostname, address string, nets []types.GuestNicInfo) {
+func (f *forkPoint) guestInfo() (hostname, address string, nets []types.GuestNicInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.hostname, f.address, f.nets
 }
 
 // extraConfig returns the parent's extraConfig as it stood at the freeze.
-func (f *frozen) extraConfig() map[string]string {
+func (f *forkPoint) extraConfig() map[string]string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.extra)
 }
 
 // delivered is the OVF environment in the parent's memory at the freeze.
-func (f *frozen) delivered() delivery {
+func (f *forkPoint) delivered() delivery {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.delivery
@@ -77,24 +77,24 @@ func (f *frozen) delivered() delivery {
 
 // atStart returns the parent's guestinfo as it stood when the program that
 // froze it was started.
-func (f *frozen) atStart() map[string]string {
-	f.cycle.vm.mu.Lock()
-	defer f.cycle.vm.mu.Unlock()
-	return maps.Clone(f.cycle.starts[f.program])
+func (f *forkPoint) guestinfoAtStart() map[string]string {
+	f.run.vm.mu.Lock()
+	defer f.run.vm.mu.Unlock()
+	return maps.Clone(f.run.guestinfoAtStart[f.program])
 }
 
-func (f *frozen) hold() {
+func (f *forkPoint) retain() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.holders++
 }
 
-func (f *frozen) release() {
+func (f *forkPoint) release() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.holders--
 	if f.holders == 0 && f.snapshot != nil {
-		f.cycle.vm.sim.platform.Release(f.snapshot)
+		f.run.vm.sim.platform.Release(f.snapshot)
 		f.snapshot = nil
 	}
 }
@@ -105,7 +105,7 @@ type origin struct {
 	parent     types.ManagedObjectReference
 	group      string
 	persistent bool
-	frozen     *frozen
+	forkPoint  *forkPoint
 	started    bool // it was powered on
 	broken     bool // its parent is gone
 }
@@ -121,9 +121,9 @@ func (vm *instance) forkConfig() *types.VirtualMachineForkConfigInfo {
 		shown = true
 		info.ParentEnabled = types.NewBool(true)
 		if rules.is("parent_fork_group_id", "always") || rules.is("parent_fork_group_id", "from-6.5") && vm.sim.version.atLeast(6, 5) {
-			info.ParentForkGroupId = vm.group
+			info.ParentForkGroupId = vm.forkGroup
 		}
-	} else if vm.group != "" && rules.is("disabled_parent_enabled", "false") {
+	} else if vm.forkGroup != "" && rules.is("disabled_parent_enabled", "false") {
 		shown = true
 		info.ParentEnabled = types.NewBool(false)
 	}
@@ -141,9 +141,9 @@ func (vm *instance) forkConfig() *types.VirtualMachineForkConfigInfo {
 		case rules.is("persistent_child_group", "removed"):
 			info.ChildForkGroupId = ""
 		}
-	case vm.inherited != "":
+	case vm.inheritedGroup != "":
 		shown = true
-		info.ChildForkGroupId = vm.inherited
+		info.ChildForkGroupId = vm.inheritedGroup
 	}
 	if rules.is("child_fork_group_id", "absent") {
 		info.ChildForkGroupId = ""
@@ -203,8 +203,8 @@ func (v *virtualMachine) enable(ctx *simulator.Context, host *types.ManagedObjec
 		}
 		vm.mu.Lock()
 		vm.enabled = true
-		if vm.group == "" || !enabled && rules.is("fork_group_on_enable", "new") {
-			vm.group = uuid.NewString()
+		if vm.forkGroup == "" || !enabled && rules.is("fork_group_on_enable", "new") {
+			vm.forkGroup = uuid.NewString()
 		}
 		vm.mu.Unlock()
 		v.sim.showFork(ctx, v.VirtualMachine)
@@ -225,7 +225,7 @@ func (v *virtualMachine) placeParent(ctx *simulator.Context, host *types.Managed
 	if !ok {
 		return &types.ManagedObjectNotFound{Obj: *host}
 	}
-	if on || v.sim.rules.is("enable_on_other_host", "InvalidArgument") || *target.Parent != v.sim.computeResource(ctx, *v.ResourcePool) {
+	if on || v.sim.rules.is("enable_on_other_host", "InvalidArgument") || *target.Parent != v.sim.computeResourceOf(ctx, *v.ResourcePool) {
 		return &types.InvalidArgument{InvalidProperty: "host"}
 	}
 	moveTo(ctx, v.VirtualMachine, target)
@@ -252,7 +252,7 @@ func (v *virtualMachine) disable(ctx *simulator.Context) (fault types.BaseMethod
 	children := len(v.sim.childrenOf(v.Self))
 	ctx.WithLock(v.VirtualMachine, func() {
 		vm.mu.Lock()
-		enabled, quiesced := vm.enabled, vm.cycle != nil && vm.cycle.frozen != nil && !vm.cycle.frozen.instant
+		enabled, quiesced := vm.enabled, vm.run != nil && vm.run.forkPoint != nil && !vm.run.forkPoint.instant
 		vm.mu.Unlock()
 		switch {
 		case !enabled && rules.is("disable_twice", "InvalidState"):
@@ -284,18 +284,18 @@ func (v *virtualMachine) disable(ctx *simulator.Context) (fault types.BaseMethod
 func (s *Simulator) breakChildren(parent types.ManagedObjectReference) {
 	for _, child := range s.childrenOf(parent) {
 		child.mu.Lock()
-		born := child.origin
-		lost := !(born.persistent && born.started)
-		born.broken = born.broken || lost
+		origin := child.origin
+		lost := !(origin.persistent && origin.started)
+		origin.broken = origin.broken || lost
 		child.mu.Unlock()
 		if lost {
-			s.turnOff(child.ref)
+			s.forcePowerOff(child.ref)
 		}
 	}
 }
 
 // turnOff powers a VM off without anybody having asked for it.
-func (s *Simulator) turnOff(ref types.ManagedObjectReference) {
+func (s *Simulator) forcePowerOff(ref types.ManagedObjectReference) {
 	ctx := s.background()
 	object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine)
 	if !ok {
@@ -318,7 +318,7 @@ func (s *Simulator) destroy(ref types.ManagedObjectReference) {
 	}
 	var body soap.HasFault
 	ctx.WithLock(object, func() {
-		body = s.tasks.start(ref, &taskPlan{ctx: ctx, files: true, inner: true}, func() soap.HasFault {
+		body = s.tasks.start(ref, &taskPlan{ctx: ctx, usesFiles: true, nested: true}, func() soap.HasFault {
 			return object.DestroyTask(ctx, &types.Destroy_Task{This: ref})
 		})
 	})
@@ -326,7 +326,7 @@ func (s *Simulator) destroy(ref types.ManagedObjectReference) {
 }
 
 // computeResource is what a resource pool belongs to.
-func (s *Simulator) computeResource(ctx *simulator.Context, pool types.ManagedObjectReference) types.ManagedObjectReference {
+func (s *Simulator) computeResourceOf(ctx *simulator.Context, pool types.ManagedObjectReference) types.ManagedObjectReference {
 	for ref := pool; ; {
 		entity, ok := ctx.Map.Get(ref).(mo.Entity)
 		if !ok || entity.Entity().Parent == nil {
@@ -352,7 +352,7 @@ func hasIndependentDisk(devices []types.BaseVirtualDevice) bool {
 	return false
 }
 
-func splitAddress(address string) (string, int32) {
+func splitCIDR(address string) (string, int32) {
 	prefix, err := netip.ParsePrefix(address)
 	if err != nil {
 		return address, 0

@@ -26,7 +26,7 @@ const hangTime = time.Minute
 
 // guestManagers replaces the managers of govmomi's simulator, which need
 // containers, and adds the one it lacks.
-func (s *Simulator) guestManagers() {
+func (s *Simulator) registerGuestManagers() {
 	manager := s.registry().Get(*s.content().GuestOperationsManager).(*simulator.GuestOperationsManager)
 	if manager.AuthManager == nil {
 		manager.AuthManager = &types.ManagedObjectReference{Type: "GuestAuthManager", Value: "guestOperationsAuthManager"}
@@ -62,7 +62,7 @@ func (s *Simulator) guestAccounts() []guest.Account {
 
 // session is a guest operation's way into a guest.
 type guestSession struct {
-	cycle   *cycle
+	run     *vmRun
 	machine *guest.Machine
 	user    string
 }
@@ -81,11 +81,11 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 		vm = s.instances.of(ref)
 	}
 	vm.mu.Lock()
-	c := vm.cycle
+	c := vm.run
 	var machine *guest.Machine
 	var isFrozen bool
 	if c != nil {
-		machine, isFrozen = c.machine, c.frozen != nil
+		machine, isFrozen = c.machine, c.forkPoint != nil
 	}
 	stopped, unready := vm.tools.Stopped, vm.tools.Unready
 	vm.mu.Unlock()
@@ -107,11 +107,11 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 		}
 		return guestSession{}, &types.GuestOperationsUnavailable{}
 	case isFrozen:
-		return guestSession{}, s.unanswered("frozen_guest_operations")
+		return guestSession{}, s.guestOperationFault("frozen_guest_operations")
 	case stopped, s.platform == nil:
 		return guestSession{}, &types.GuestOperationsUnavailable{}
 	case unready, machine == nil:
-		return guestSession{}, s.unanswered("unready_guest_operations")
+		return guestSession{}, s.guestOperationFault("unready_guest_operations")
 	}
 	login, ok := auth.(*types.NamePasswordAuthentication)
 	if !ok {
@@ -122,14 +122,14 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 			if err := s.platform.CanBe(account.Name); err != nil {
 				return guestSession{}, withText(&types.InvalidGuestLogin{}, err.Error())
 			}
-			return guestSession{cycle: c, machine: machine, user: login.Username}, nil
+			return guestSession{run: c, machine: machine, user: login.Username}, nil
 		}
 	}
 	return guestSession{}, &types.InvalidGuestLogin{}
 }
 
 // unanswered is the fault of a guest operation that Tools do not answer.
-func (s *Simulator) unanswered(rule string) types.BaseMethodFault {
+func (s *Simulator) guestOperationFault(rule string) types.BaseMethodFault {
 	if s.rules.is(rule, "SystemError") {
 		const reason = "vix error codes = (3016, 0).\n"
 		return withText(&types.SystemError{Reason: reason}, "A general system error occurred: "+reason)

@@ -24,15 +24,15 @@ import (
 // transfers is the ESXi side: a listener of its own, with the hosts'
 // certificate, where guest files are fetched and put.
 type transfers struct {
-	sim      *Simulator
-	server   *http.Server
-	listener *gate
-	another  tls.Certificate // that no host is reported to have
+	sim              *Simulator
+	server           *http.Server
+	listener         *gate
+	otherCertificate tls.Certificate // that no host is reported to have
 
-	mu       sync.Mutex
-	number   int
-	impostor bool                 // the listener shows the other certificate
-	pending  map[string]*transfer // by token
+	mu           sync.Mutex
+	number       int
+	showsAnother bool                 // the listener shows the other certificate
+	pending      map[string]*transfer // by token
 }
 
 // transfer is a file on its way, good for one use.
@@ -52,7 +52,7 @@ func (s *Simulator) startTransfers() (*transfers, error) {
 		return nil, err
 	}
 	t := &transfers{sim: s, pending: map[string]*transfer{}, listener: &gate{Listener: listener, open: map[net.Conn]bool{}}}
-	if t.another, err = newCertificate(hostsName); err != nil {
+	if t.otherCertificate, err = newCertificate(hostsName); err != nil {
 		listener.Close()
 		return nil, err
 	}
@@ -72,17 +72,17 @@ func (t *transfers) close() { _ = t.server.Close() }
 func (t *transfers) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.impostor {
-		return &t.another, nil
+	if t.showsAnother {
+		return &t.otherCertificate, nil
 	}
 	return &t.sim.hosts, nil
 }
 
 // impersonate lets the listener show another certificate than vCenter reports
 // for the hosts, as somebody between client and host would; or the right one.
-func (t *transfers) impersonate(impostor bool) {
+func (t *transfers) showAnother(another bool) {
 	t.mu.Lock()
-	t.impostor = impostor
+	t.showsAnother = another
 	t.mu.Unlock()
 	t.listener.cut()
 }
@@ -106,7 +106,7 @@ func (t *transfers) state() transferState {
 	state := transferState{Blocked: t.listener.blocked(), Certificate: reportedCertificate, Address: address.IP.String(), Port: address.Port}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.impostor {
+	if t.showsAnother {
 		state.Certificate = anotherCertificate
 	}
 	return state
@@ -187,7 +187,7 @@ func (t *transfers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !ok:
 		http.Error(w, "no such transfer", http.StatusNotFound)
-	case transfer.session.cycle.isOver():
+	case transfer.session.run.isOver():
 		http.Error(w, "the guest is gone", http.StatusInternalServerError)
 	case transfer.upload && r.Method == http.MethodPut:
 		transfer.put(w, r)

@@ -49,7 +49,7 @@ func (m *guestProcessManager) StartProgramInGuest(_ *simulator.Context, req *typ
 // start starts a program, and remembers the guestinfo it meets: a child that
 // runs it again must meet the same.
 func (g guestSession) start(program guest.Program) (int64, error) {
-	started := g.cycle.starting()
+	started := g.run.starting()
 	pid, err := g.machine.Start(program)
 	if err == nil {
 		started(pid)

@@ -16,24 +16,24 @@ import (
 
 // cycle is one run of a VM, from power-on to power-off, as its guest's tools
 // see it: it is the guest's backdoor. The instance's mutex guards its fields.
-type cycle struct {
-	vm       *instance
-	from     powerOrigin
-	delivery delivery
-	over     chan struct{} // closed at power-off
-	machine  *guest.Machine
-	forked   *guest.Snapshot // the fork point it began at
-	frozen   *frozen
-	starts   map[int64]map[string]string // guestinfo when a program was started
-	scratch  map[string]string           // what a program that is run again in a child set
-	recorded [][]string
-	failure  error       // why a child's program could not be run again
-	told     guest.State // what Tools reported last; guarded by vm.mu, as what follows
-	late     bool        // it will be shown later
+type vmRun struct {
+	vm               *instance
+	from             powerOrigin
+	delivery         delivery
+	over             chan struct{} // closed at power-off
+	machine          *guest.Machine
+	forkedFrom       *guest.Snapshot // the fork point it began at
+	forkPoint        *forkPoint
+	guestinfoAtStart map[int64]map[string]string // guestinfo when a program was started
+	replayValues     map[string]string           // what a program that is run again in a child set
+	recorded         [][]string
+	replayError      error       // why a child's program could not be run again
+	reportedState    guest.State // what Tools reported last; guarded by vm.mu, as what follows
+	reportPending    bool        // it will be shown later
 }
 
 // isOver tells whether the VM was powered off since.
-func (c *cycle) isOver() bool {
+func (c *vmRun) isOver() bool {
 	select {
 	case <-c.over:
 		return true
@@ -43,7 +43,7 @@ func (c *cycle) isOver() bool {
 }
 
 // Call answers a command given to the programs of VMware Tools.
-func (c *cycle) Call(call guest.Call) guest.Answer {
+func (c *vmRun) Call(call guest.Call) guest.Answer {
 	if c.isOver() {
 		return failed("The VM is powered off")
 	}
@@ -79,7 +79,7 @@ func (c *cycle) Call(call guest.Call) guest.Answer {
 
 func failed(text string) guest.Answer { return guest.Answer{Text: text} }
 
-func (c *cycle) settings() toolsSettings {
+func (c *vmRun) settings() toolsSettings {
 	c.vm.mu.Lock()
 	defer c.vm.mu.Unlock()
 	return c.vm.tools
@@ -87,7 +87,7 @@ func (c *cycle) settings() toolsSettings {
 
 // infoGet reads guestinfo. A program that is run again in a child meets the
 // values of its first run: those of the parent when it was started, and its own.
-func (c *cycle) infoGet(call guest.Call, key string) guest.Answer {
+func (c *vmRun) infoGet(call guest.Call, key string) guest.Answer {
 	name, ok := strings.CutPrefix(key, guestinfoPrefix)
 	if !ok || c.settings().RefuseInfo || c.hardened(call) {
 		return failed("Permission denied")
@@ -108,7 +108,7 @@ func (c *cycle) infoGet(call guest.Call, key string) guest.Answer {
 }
 
 // hardened tells whether the VM's settings forbid this caller a command.
-func (c *cycle) hardened(call guest.Call) bool {
+func (c *vmRun) hardened(call guest.Call) bool {
 	if call.UID == 0 && c.vm.sim.rules.is("guest_rpc_auth", "non-root") {
 		return false
 	}
@@ -121,7 +121,7 @@ func (c *cycle) hardened(call guest.Call) bool {
 }
 
 // setDisabled tells whether the VM's settings forbid every caller to write.
-func (c *cycle) setDisabled() bool {
+func (c *vmRun) setDisabled() bool {
 	disabled := false
 	c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
 		disabled = strings.EqualFold(extraConfig(&object.VirtualMachine)["isolation.tools.setinfo.disable"], "TRUE")
@@ -130,17 +130,17 @@ func (c *cycle) setDisabled() bool {
 }
 
 // replayed is the guestinfo that a program which is run again in a child sees.
-func (c *cycle) replayed() map[string]string {
+func (c *vmRun) replayed() map[string]string {
 	c.vm.mu.Lock()
-	born := c.vm.origin
+	origin := c.vm.origin
 	c.vm.mu.Unlock()
 	values := map[string]string{}
-	if born != nil {
-		maps.Copy(values, born.frozen.atStart())
+	if origin != nil {
+		maps.Copy(values, origin.forkPoint.guestinfoAtStart())
 	}
 	c.vm.mu.Lock()
 	defer c.vm.mu.Unlock()
-	for name, value := range c.scratch {
+	for name, value := range c.replayValues {
 		if value == "" {
 			delete(values, name)
 		} else {
@@ -150,7 +150,7 @@ func (c *cycle) replayed() map[string]string {
 	return values
 }
 
-func (c *cycle) infoSet(call guest.Call, key, value string) guest.Answer {
+func (c *vmRun) infoSet(call guest.Call, key, value string) guest.Answer {
 	name, ok := strings.CutPrefix(key, guestinfoPrefix)
 	if !ok || c.settings().RefuseInfo || c.hardened(call) {
 		return failed("Permission denied")
@@ -165,10 +165,10 @@ func (c *cycle) infoSet(call guest.Call, key, value string) guest.Answer {
 	if call.Replay {
 		c.vm.mu.Lock()
 		defer c.vm.mu.Unlock()
-		if c.scratch == nil {
-			c.scratch = map[string]string{}
+		if c.replayValues == nil {
+			c.replayValues = map[string]string{}
 		}
-		c.scratch[name] = value
+		c.replayValues[name] = value
 		return guest.Answer{OK: true}
 	}
 	if name == ovfEnvName {
@@ -178,9 +178,9 @@ func (c *cycle) infoSet(call guest.Call, key, value string) guest.Answer {
 		return guest.Answer{OK: true}
 	}
 	c.vm.mu.Lock()
-	_, secret := c.vm.secret[name]
+	_, secret := c.vm.guestOnly[name]
 	if secret {
-		c.vm.secret[name] = value
+		c.vm.guestOnly[name] = value
 	}
 	c.vm.mu.Unlock()
 	if !secret {
@@ -192,7 +192,7 @@ func (c *cycle) infoSet(call guest.Call, key, value string) guest.Answer {
 }
 
 // forkBegin lets an enabled parent freeze.
-func (c *cycle) forkBegin(call guest.Call, arguments []string) guest.Answer {
+func (c *vmRun) forkBegin(call guest.Call, arguments []string) guest.Answer {
 	if call.Replay {
 		return guest.Answer{OK: true} // the fork point: the child goes on from here
 	}
@@ -208,15 +208,15 @@ func (c *cycle) forkBegin(call guest.Call, arguments []string) guest.Answer {
 		return failed("Permission denied")
 	case !c.vm.enabled:
 		return failed("The VM is not enabled as a fork parent")
-	case c.frozen != nil:
+	case c.forkPoint != nil:
 		return failed("The VM is frozen already")
 	}
-	c.frozen = &frozen{cycle: c, program: call.Program, holders: 1}
+	c.forkPoint = &forkPoint{run: c, program: call.Program, holders: 1}
 	return guest.Answer{OK: true, Freeze: true}
 }
 
 // instantFreeze lets any VM freeze for InstantClone.
-func (c *cycle) instantFreeze(call guest.Call) guest.Answer {
+func (c *vmRun) instantFreeze(call guest.Call) guest.Answer {
 	if call.Replay {
 		return guest.Answer{OK: true} // as in forkBegin
 	}
@@ -228,22 +228,22 @@ func (c *cycle) instantFreeze(call guest.Call) guest.Answer {
 		return failed(settings.RefuseFreeze)
 	case call.UID != 0 && c.vm.sim.rules.is("freeze_needs_root", "yes"):
 		return failed("Permission denied")
-	case c.frozen != nil:
+	case c.forkPoint != nil:
 		return failed("The VM is frozen already")
 	}
-	c.frozen = &frozen{cycle: c, program: call.Program, holders: 1, instant: true}
+	c.forkPoint = &forkPoint{run: c, program: call.Program, holders: 1, instant: true}
 	return guest.Answer{OK: true, Freeze: true}
 }
 
 // Frozen follows when nothing runs in the guest any more.
-func (c *cycle) Frozen(snapshot *guest.Snapshot) {
+func (c *vmRun) Frozen(snapshot *guest.Snapshot) {
 	kept := false
 	c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
 		if c.isOver() {
 			return
 		}
 		kept = true
-		c.frozen.keep(snapshot, &object.VirtualMachine)
+		c.forkPoint.record(snapshot, &object.VirtualMachine)
 		c.vm.sim.showRuntime(ctx, object)
 	})
 	if !kept { // the VM was powered off just now
@@ -252,26 +252,26 @@ func (c *cycle) Frozen(snapshot *guest.Snapshot) {
 }
 
 // Changed follows the guest's host name and network.
-func (c *cycle) Changed(state guest.State, asked bool) { c.vm.sim.reported(c, state, asked) }
+func (c *vmRun) Changed(state guest.State, asked bool) { c.vm.sim.toolsReported(c, state, asked) }
 
 // Ended forgets what belonged to a program.
-func (c *cycle) Ended(process guest.Process) {
+func (c *vmRun) Ended(process guest.Process) {
 	c.vm.mu.Lock()
 	defer c.vm.mu.Unlock()
-	if c.frozen == nil {
-		delete(c.starts, process.PID)
+	if c.forkPoint == nil {
+		delete(c.guestinfoAtStart, process.PID)
 	}
 }
 
 // Recorded keeps the calls of stand-ins for the control endpoint.
-func (c *cycle) Recorded(command []string) {
+func (c *vmRun) Recorded(command []string) {
 	c.vm.mu.Lock()
 	defer c.vm.mu.Unlock()
 	c.recorded = append(c.recorded, command)
 }
 
 // Rebooted starts the guest again, as RebootGuest does.
-func (c *cycle) Rebooted() {
+func (c *vmRun) Rebooted() {
 	c.vm.sim.spawn(func() {
 		c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
 			if !c.isOver() {
@@ -283,11 +283,11 @@ func (c *cycle) Rebooted() {
 
 // PoweredOff powers the VM off as its guest asked. It is nobody's task, and
 // vCenter learns of it from the host.
-func (c *cycle) PoweredOff() {
+func (c *vmRun) PoweredOff() {
 	s := c.vm.sim
 	s.spawn(func() {
 		ctx := s.background()
-		begin(ctx, operation{origin: fromGuest})
+		startOperation(ctx, operation{origin: fromGuest})
 		if object, ok := c.vm.object(ctx); ok {
 			ctx.WithLock(object, func() {
 				if !c.isOver() {
@@ -299,16 +299,16 @@ func (c *cycle) PoweredOff() {
 }
 
 // ReplayFailed keeps why a child's program did not come to the fork point.
-func (c *cycle) ReplayFailed(err error) {
-	c.vm.sim.trouble("%s: the program that froze the parent could not be run again: %v", c.vm.ref.Value, err)
+func (c *vmRun) ReplayFailed(err error) {
+	c.vm.sim.logError("%s: the program that froze the parent could not be run again: %v", c.vm.ref.Value, err)
 	c.vm.mu.Lock()
 	defer c.vm.mu.Unlock()
-	c.failure = err
+	c.replayError = err
 }
 
 // starting is called before a program is started; what it returns keeps, with
 // the program's pid, the guestinfo the program met.
-func (c *cycle) starting() func(pid int64) {
+func (c *vmRun) starting() func(pid int64) {
 	var values map[string]string
 	c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
 		values = c.vm.guestinfo(&object.VirtualMachine)
@@ -316,6 +316,6 @@ func (c *cycle) starting() func(pid int64) {
 	return func(pid int64) {
 		c.vm.mu.Lock()
 		defer c.vm.mu.Unlock()
-		c.starts[pid] = values
+		c.guestinfoAtStart[pid] = values
 	}
 }

@@ -89,19 +89,19 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 	if request == nil {
 		return
 	}
-	if !s.knows(request.Method) || isHiddenMethod(request.Method) && s.rules.is("hidden_methods_over_soap", "unknown") {
+	if !s.hasMethod(request.Method) || isHiddenMethod(request.Method) && s.rules.is("hidden_methods_over_soap", "unknown") {
 		s.writeUnknownMethod(w, request)
 		return
 	}
-	s.run(r, request, body).send(w)
+	s.handleCall(r, request, body).send(w)
 }
 
 // run answers a request, unless a mishap was asked for that keeps it from its
 // answer. A dropped connection ends the handler.
-func (s *Simulator) run(r *http.Request, request *soapRequest, body []byte) *answer {
+func (s *Simulator) handleCall(r *http.Request, request *soapRequest, body []byte) *responseBuffer {
 	rule := s.faults.take("call", request.Method, request.VM, s.names.of(request.VM), request.Name)
 	if rule != nil {
-		rule.await(r.Context())
+		rule.gather(r.Context())
 		time.Sleep(rule.delay())
 		if rule.Drop == "before" {
 			panic(http.ErrAbortHandler)
@@ -110,13 +110,13 @@ func (s *Simulator) run(r *http.Request, request *soapRequest, body []byte) *ans
 			if _, dropped := fault.(*types.NotAuthenticated); dropped {
 				s.dropSession(r)
 			}
-			answer := &answer{header: http.Header{}}
+			answer := &responseBuffer{header: http.Header{}}
 			writeFault(answer, "ServerFaultCode", textOf(fault), fault)
 			return answer
 		}
 	}
 	if request.Method == "ReconfigVM_Task" {
-		body = withBlanks(body)
+		body = markBlanks(body)
 	}
 	answer := s.callService(s.service, r, body)
 	if rule != nil && rule.Drop == "after" {
@@ -126,12 +126,12 @@ func (s *Simulator) run(r *http.Request, request *soapRequest, body []byte) *ans
 }
 
 // callService has govmomi's simulator answer a request.
-func (s *Simulator) callService(service *simulator.Service, r *http.Request, body []byte) (answer *answer) {
-	answer = emptyAnswer()
-	defer s.rescue(r, answer)
+func (s *Simulator) callService(service *simulator.Service, r *http.Request, body []byte) (answer *responseBuffer) {
+	answer = newResponseBuffer()
+	defer s.recoverPanic(r, answer)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	service.ServeSDK(answer, r)
-	answer.tidyFault()
+	answer.completeFault()
 	return answer
 }
 
@@ -163,7 +163,7 @@ func (s *Simulator) versionProblem(action string) string {
 func (s *Simulator) hasInstantClone() bool { return s.version.atLeast(6, 7) }
 
 // knows tells whether the server's version has a method.
-func (s *Simulator) knows(method string) bool {
+func (s *Simulator) hasMethod(method string) bool {
 	switch {
 	case isHiddenMethod(method):
 		return s.hidden
@@ -199,20 +199,22 @@ func (s *Simulator) writeUnknownMethod(w http.ResponseWriter, request *soapReque
 }
 
 // answer holds a response back until it is known whether it is sent.
-type answer struct {
+type responseBuffer struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
 }
 
-func emptyAnswer() *answer { return &answer{header: http.Header{}, status: http.StatusOK} }
+func newResponseBuffer() *responseBuffer {
+	return &responseBuffer{header: http.Header{}, status: http.StatusOK}
+}
 
-func (a *answer) Header() http.Header            { return a.header }
-func (a *answer) WriteHeader(status int)         { a.status = status }
-func (a *answer) Write(text []byte) (int, error) { return a.body.Write(text) }
+func (a *responseBuffer) Header() http.Header            { return a.header }
+func (a *responseBuffer) WriteHeader(status int)         { a.status = status }
+func (a *responseBuffer) Write(text []byte) (int, error) { return a.body.Write(text) }
 
 // send sends the response.
-func (a *answer) send(w http.ResponseWriter) {
+func (a *responseBuffer) send(w http.ResponseWriter) {
 	maps.Copy(w.Header(), a.header)
 	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
 	w.WriteHeader(a.status)
@@ -226,11 +228,11 @@ var (
 
 // tidyFault gives the faults of govmomi's simulator the sentence that vCenter
 // sends with them, and objects their real names.
-func (a *answer) tidyFault() {
+func (a *responseBuffer) completeFault() {
 	if a.status == http.StatusOK {
 		return
 	}
-	body := bytes.ReplaceAll(a.body.Bytes(), []byte(wrapped), nil)
+	body := bytes.ReplaceAll(a.body.Bytes(), []byte(overrideSuffix), nil)
 	if match := faultType.FindSubmatch(body); match != nil {
 		if fault, err := newFault(string(match[1]), "", ""); err == nil {
 			body = bytes.Replace(body, emptyFaultString, []byte("<faultstring>"+textOf(fault)+"</faultstring>"), 1)

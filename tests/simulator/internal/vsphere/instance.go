@@ -20,27 +20,27 @@ type instance struct {
 	sim *Simulator
 	ref types.ManagedObjectReference
 
-	mu        sync.Mutex
-	cycle     *cycle                        // from power-on to power-off, or to a reset; nil while off
-	booted    time.Time                     // when it was powered on; zero while off
-	begun     map[string]string             // extraConfig at that power-on
-	next      *delivery                     // what the power-on under way will find
-	vapp      *types.VmConfigInfo           // vApp options, passwords included; nil while they are off
-	parent    *types.ManagedObjectReference // the vApp the VM is in
-	injected  string                        // guestinfo.ovfEnv as a client wrote it
-	delivered delivery                      // at the last power-on by vCenter
-	spoiled   bool                          // powered on past vCenter since its vApp options were written
-	enabled   bool                          // as a fork parent
-	group     string                        // the fork group the VM heads
-	origin    *origin                       // how a child came to be; nil for others
-	inherited string                        // the fork group a clone of a child shows
-	secret    map[string]string             // guestinfo that only the guest sees
-	deltas    int                           // delta disks that instant clones made
-	limit     int                           // of delta disks; 0 is that of vSphere
-	connects  map[int32]bool                // which adapters the next power-on connects, in spite of startConnected
-	tools     toolsSettings
-	disk      bool          // the guest has a disk
-	last      chan struct{} // closed when what was queued last is done
+	mu                   sync.Mutex
+	run                  *vmRun                        // from power-on to power-off, or to a reset; nil while off
+	booted               time.Time                     // when it was powered on; zero while off
+	extraConfigAtPowerOn map[string]string             // extraConfig at that power-on
+	nextDelivery         *delivery                     // what the power-on under way will find
+	vapp                 *types.VmConfigInfo           // vApp options, passwords included; nil while they are off
+	parent               *types.ManagedObjectReference // the vApp the VM is in
+	injected             string                        // guestinfo.ovfEnv as a client wrote it
+	lastDelivery         delivery                      // at the last power-on by vCenter
+	poweredOnByHost      bool                          // powered on past vCenter since its vApp options were written
+	enabled              bool                          // as a fork parent
+	forkGroup            string                        // the fork group the VM heads
+	origin               *origin                       // how a child came to be; nil for others
+	inheritedGroup       string                        // the fork group a clone of a child shows
+	guestOnly            map[string]string             // guestinfo that only the guest sees
+	deltas               int                           // delta disks that instant clones made
+	deltaLimit           int                           // of delta disks; 0 is that of vSphere
+	connectedCards       map[int32]bool                // which adapters the next power-on connects, in spite of startConnected
+	tools                toolsSettings
+	disk                 bool          // the guest has a disk
+	queueTail            chan struct{} // closed when what was queued last is done
 }
 
 // toolsSettings are what the control endpoint makes of a guest's Tools.
@@ -101,27 +101,27 @@ func (i *instances) remove(ref types.ManagedObjectReference) {
 		return
 	}
 	vm.mu.Lock()
-	born, disk := vm.origin, vm.disk
+	origin, disk := vm.origin, vm.disk
 	vm.mu.Unlock()
-	vm.then(func() {
+	vm.enqueue(func() {
 		if disk && vm.sim.platform != nil {
 			if err := vm.sim.platform.RemoveDisk(ref.Value); err != nil {
-				vm.sim.trouble("%s: %v", ref.Value, err)
+				vm.sim.logError("%s: %v", ref.Value, err)
 			}
 		}
-		if born != nil {
-			born.frozen.release()
+		if origin != nil {
+			origin.forkPoint.release()
 		}
 	})
 }
 
 // then runs f after all that was queued for this VM's guest before: a guest
 // is started, stopped and removed in the order it was asked for.
-func (vm *instance) then(f func()) {
+func (vm *instance) enqueue(f func()) {
 	done := make(chan struct{})
 	vm.mu.Lock()
-	previous := vm.last
-	vm.last = done
+	previous := vm.queueTail
+	vm.queueTail = done
 	vm.mu.Unlock()
 	started := vm.sim.spawn(func() {
 		defer close(done)
@@ -136,9 +136,9 @@ func (vm *instance) then(f func()) {
 }
 
 // settled waits until everything queued so far is done.
-func (vm *instance) settled() {
+func (vm *instance) waitQueue() {
 	vm.mu.Lock()
-	last := vm.last
+	last := vm.queueTail
 	vm.mu.Unlock()
 	if last != nil {
 		<-last
@@ -149,10 +149,10 @@ func (vm *instance) settled() {
 func (vm *instance) machine() (*guest.Machine, bool) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	if vm.cycle == nil {
+	if vm.run == nil {
 		return nil, false
 	}
-	return vm.cycle.machine, vm.cycle.frozen != nil
+	return vm.run.machine, vm.run.forkPoint != nil
 }
 
 // forkable tells whether a program may freeze the guest, so that what it takes

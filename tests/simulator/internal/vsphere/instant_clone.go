@@ -33,26 +33,26 @@ func (v *virtualMachine) InstantCloneTask(ctx *simulator.Context, req *types.Ins
 }
 
 func (v *virtualMachine) instantClone(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec) (clone types.ManagedObjectReference, fault types.BaseMethodFault) {
-	point, fault := v.stun()
+	point, fault := v.instantClonePoint()
 	if fault != nil {
 		return clone, fault
 	}
 	defer point.release()
-	var b *birth
-	ctx.WithLock(v.VirtualMachine, func() { b, fault = v.copyInstant(ctx, spec, point) })
+	var b *childSpec
+	ctx.WithLock(v.VirtualMachine, func() { b, fault = v.newInstantCloneSpec(ctx, spec, point) })
 	if fault != nil {
 		return clone, fault
 	}
-	clone, fault = v.bear(ctx, b, spec.Name)
+	clone, fault = v.createFromSpec(ctx, b, spec.Name)
 	if fault == nil {
-		if fault = v.sim.powerOnAndWait(v.sim.eventsOfClone(ctx), clone, fromVCenter); fault != nil {
+		if fault = v.sim.powerOnAndWait(v.sim.cloneEventContext(ctx), clone, fromVCenter); fault != nil {
 			v.sim.destroy(clone)
 		} else {
 			v.sim.postInstantCloned(ctx, clone, v.Name)
 		}
 	}
 	if fault != nil && !point.instant {
-		ctx.WithLock(v.VirtualMachine, func() { v.sim.lengthen(ctx, v.VirtualMachine, -1) })
+		ctx.WithLock(v.VirtualMachine, func() { v.sim.addDeltaDisks(ctx, v.VirtualMachine, -1) })
 	}
 	return clone, fault
 }
@@ -78,34 +78,34 @@ func (s *Simulator) postInstantCloned(ctx *simulator.Context, clone types.Manage
 }
 
 // eventsOfClone is the context in which a clone is powered on.
-func (s *Simulator) eventsOfClone(ctx *simulator.Context) *simulator.Context {
+func (s *Simulator) cloneEventContext(ctx *simulator.Context) *simulator.Context {
 	if s.rules.is("instant_clone_events", "power-on") {
 		return ctx
 	}
 	quiet := &simulator.Context{Context: ctx.Context, Session: ctx.Session, Map: ctx.Map}
-	begin(quiet, operation{origin: fromVCenter, user: operationOf(ctx).user, silent: true})
+	startOperation(quiet, operation{origin: fromVCenter, user: operationOf(ctx).user, silent: true})
 	return quiet
 }
 
 // stun finds the point at which a clone begins, and holds it: where the source
 // is frozen, or where it is just now.
-func (v *virtualMachine) stun() (*frozen, types.BaseMethodFault) {
+func (v *virtualMachine) instantClonePoint() (*forkPoint, types.BaseMethodFault) {
 	vm := v.instance()
-	vm.settled() // the guest may be starting
+	vm.waitQueue() // the guest may be starting
 	for {
 		vm.mu.Lock()
-		c := vm.cycle
+		c := vm.run
 		var machine *guest.Machine
-		var point *frozen
+		var point *forkPoint
 		if c != nil {
-			machine, point = c.machine, c.frozen
+			machine, point = c.machine, c.forkPoint
 		}
 		vm.mu.Unlock()
-		if point != nil && point.point() != nil {
-			point.hold()
+		if point != nil && point.guestSnapshot() != nil {
+			point.retain()
 			return point, nil
 		}
-		point = &frozen{cycle: c, holders: 1}
+		point = &forkPoint{run: c, holders: 1}
 		if machine == nil { // it is off, or has no guest
 			return point, nil
 		}
@@ -125,23 +125,23 @@ func (v *virtualMachine) stun() (*frozen, types.BaseMethodFault) {
 
 // copyInstant takes from the source what its clone inherits. The caller holds
 // the source's lock.
-func (v *virtualMachine) copyInstant(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec, point *frozen) (*birth, types.BaseMethodFault) {
-	b, problems := v.proposed(ctx, spec)
+func (v *virtualMachine) newInstantCloneSpec(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec, point *forkPoint) (*childSpec, types.BaseMethodFault) {
+	b, problems := v.validateInstantClone(ctx, spec)
 	if len(problems) > 0 {
 		return nil, problems[0].fault
 	}
 	vm, rules := v.instance(), v.sim.rules
 	vm.mu.Lock()
-	restarted := vm.cycle != point.cycle
+	restarted := vm.run != point.run
 	vm.mu.Unlock()
 	if restarted {
 		return nil, withText(&types.InvalidState{}, "The virtual machine was restarted while it was cloned.")
 	}
 	if !point.instant {
-		point.keep(point.point(), &v.VirtualMachine.VirtualMachine)
-		v.sim.lengthen(ctx, v.VirtualMachine, 1)
+		point.record(point.guestSnapshot(), &v.VirtualMachine.VirtualMachine)
+		v.sim.addDeltaDisks(ctx, v.VirtualMachine, 1)
 	}
-	b.extra, b.secret = v.inherit(point), map[string]string{}
+	b.extra, b.secret = v.inheritedExtraConfig(point), map[string]string{}
 	for _, given := range spec.Config {
 		option := given.GetOptionValue()
 		if strings.HasPrefix(option.Key, guestinfoPrefix) || rules.is("instant_clone_config_keys", "kept") {
@@ -149,25 +149,25 @@ func (v *virtualMachine) copyInstant(ctx *simulator.Context, spec *types.Virtual
 		}
 	}
 	b.spec.Uuid = strings.ToLower(spec.BiosUuid)
-	point.hold()
-	b.origin = &origin{instant: true, parent: v.Self, persistent: true, frozen: point}
+	point.retain()
+	b.origin = &origin{instant: true, parent: v.Self, persistent: true, forkPoint: point}
 	return b, nil
 }
 
 // proposed is the clone that a spec asks for, and all that speaks against it.
 // The caller holds the source's lock.
-func (v *virtualMachine) proposed(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec) (*birth, []problem) {
+func (v *virtualMachine) validateInstantClone(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec) (*childSpec, []problem) {
 	vm := v.instance()
 	vm.mu.Lock()
 	deltas := vm.deltas
-	quiesced := vm.cycle != nil && vm.cycle.frozen != nil && !vm.cycle.frozen.instant
+	quiesced := vm.run != nil && vm.run.forkPoint != nil && !vm.run.forkPoint.instant
 	limit := vm.chainLimit()
 	vm.mu.Unlock()
 	var problems []problem
 	found := func(test types.CheckTestType, fault types.BaseMethodFault) {
 		problems = append(problems, problem{test, fault})
 	}
-	if fault := v.poweredOn(); fault != nil {
+	if fault := v.checkPoweredOn(); fault != nil {
 		found(types.CheckTestTypeSourceTests, fault)
 	}
 	if quiesced {
@@ -187,9 +187,9 @@ func (v *virtualMachine) proposed(ctx *simulator.Context, spec *types.VirtualMac
 	}
 	devices, fault := v.sim.clonedCards(ctx, v.VirtualMachine, v.sim.changesOfClone(spec.Location))
 	if fault == nil {
-		var kept *pledge
-		kept, fault = v.sim.ports.pledge(types.ManagedObjectReference{}, cardsOf(devices))
-		kept.release() // the creation keeps some
+		var reservation *portReservation
+		reservation, fault = v.sim.ports.reserve(types.ManagedObjectReference{}, cardsOf(devices))
+		reservation.release() // the creation keeps some
 	}
 	if fault == nil {
 		fault = reservedMAC(cardsOf(devices))
@@ -197,8 +197,8 @@ func (v *virtualMachine) proposed(ctx *simulator.Context, spec *types.VirtualMac
 	if fault != nil {
 		found(types.CheckTestTypeNetworkTests, fault)
 	}
-	b, misplaced := v.embryo(ctx, spec.Location, v.sim.folderOfClone(ctx, v.VirtualMachine, spec.Location), devices)
-	b.deltas, b.connects = deltas+1, connections(devices)
+	b, misplaced := v.newChildSpec(ctx, spec.Location, v.sim.folderOfClone(ctx, v.VirtualMachine, spec.Location), devices)
+	b.deltas, b.connectedCards = deltas+1, connections(devices)
 	return b, append(problems, misplaced...)
 }
 
@@ -233,12 +233,12 @@ func (s *Simulator) changesOfClone(location types.VirtualMachineRelocateSpec) []
 }
 
 // needsOfInstantClone lists the privileges InstantClone asks for.
-func (s *Simulator) needsOfInstantClone(source types.ManagedObjectReference, spec *types.VirtualMachineInstantCloneSpec) []need {
-	needs := []need{{provisioningClone, source}}
+func (s *Simulator) instantClonePrivileges(source types.ManagedObjectReference, spec *types.VirtualMachineInstantCloneSpec) []requiredPrivilege {
+	required := []requiredPrivilege{{provisioningClone, source}}
 	ctx := s.background()
 	object, ok := ctx.Map.Get(source).(*simulator.VirtualMachine)
 	if !ok {
-		return needs
+		return required
 	}
 	ctx.WithLock(object, func() {
 		folder := s.folderOfClone(ctx, object, spec.Location)
@@ -246,12 +246,12 @@ func (s *Simulator) needsOfInstantClone(source types.ManagedObjectReference, spe
 		if s.rules.is("instant_clone_power_on_privilege", "folder") {
 			on = folder
 		}
-		needs = append(append(needs, need{powerOn, on}), s.needsOfPlace(ctx, object, spec.Location, folder)...)
+		required = append(append(required, requiredPrivilege{powerOn, on}), s.placementPrivileges(ctx, object, spec.Location, folder)...)
 	})
-	for _, need := range s.needsOfDevices(source, s.changesOfClone(spec.Location)) {
-		if need.privilege == assignNetwork {
-			needs = append(needs, need)
+	for _, device := range s.devicePrivileges(source, s.changesOfClone(spec.Location)) {
+		if device.privilege == assignNetwork {
+			required = append(required, device)
 		}
 	}
-	return needs
+	return required
 }

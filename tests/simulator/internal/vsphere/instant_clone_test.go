@@ -531,7 +531,7 @@ func TestInstantFreeze(t *testing.T) {
 		t.Errorf("%q", said)
 	}
 	b.control(http.MethodPatch, "guests/"+vm.Value, map[string]any{"refuse_freeze": ""}, nil)
-	if answer := b.sim.instances.of(vm).cycle.Call(callOf("instantclone.freeze", 1000)); answer.OK || answer.Text != "Permission denied" {
+	if answer := b.sim.instances.of(vm).run.Call(callOf("instantclone.freeze", 1000)); answer.OK || answer.Text != "Permission denied" {
 		t.Errorf("a user other than root: %+v", answer)
 	}
 	b.freezeInstant(vm, freezeCommand)
@@ -592,8 +592,8 @@ func TestPrivilegesOfInstantClone(t *testing.T) {
 func TestInstantCloneOnTheHost(t *testing.T) {
 	b := start(t, modern, withESX)
 	host := b.esx("root")
-	twin := b.twins(host)["DC0_H0_VM0"].Self
-	_, err := methods.InstantClone_Task(b.ctx, host.Client, &types.InstantClone_Task{This: twin, Spec: types.VirtualMachineInstantCloneSpec{Name: "x"}})
+	replica := b.twins(host)["DC0_H0_VM0"].Self
+	_, err := methods.InstantClone_Task(b.ctx, host.Client, &types.InstantClone_Task{This: replica, Spec: types.VirtualMachineInstantCloneSpec{Name: "x"}})
 	if err == nil || fmt.Sprintf("%T", soap.ToSoapFault(err).VimFault()) != "types.NotSupported" || !strings.Contains(err.Error(), "needs vCenter Server") {
 		t.Errorf("%v", err)
 	}

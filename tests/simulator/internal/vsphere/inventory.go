@@ -28,11 +28,11 @@ import (
 const guestID = types.VirtualMachineGuestOsIdentifierOtherLinux64Guest
 
 // builders is how many VMs are made side by side.
-const builders = 16
+const buildWorkers = 16
 
 // modelling keeps simulators of one process from building at the same time:
 // govmomi's models write to templates they share.
-var modelling sync.Mutex
+var modelMu sync.Mutex
 
 // newVM is a VM to be made.
 type newVM struct {
@@ -61,21 +61,21 @@ func (s *Simulator) build() error {
 	s.ctx = s.service.Context
 	registry := s.registry()
 	registry.Handler = s.dispatch
-	registry.AddHandler(watch{s})
-	for _, one := range registry.AllReference("Task") { // those that made the inventory
-		if task, ok := one.(*simulator.Task); ok && task.Info.Entity != nil {
+	registry.AddHandler(registryObserver{s})
+	for _, object := range registry.AllReference("Task") { // those that made the inventory
+		if task, ok := object.(*simulator.Task); ok && task.Info.Entity != nil {
 			task.Info.Name = methodNamed(*task.Info.Entity, task.Info.Name)
 		}
 	}
-	s.followEvents()
-	s.guestManagers()
-	s.certify()
+	s.subscribeToEvents()
+	s.registerGuestManagers()
+	s.showHostCertificates()
 	for _, group := range registry.All(portGroupType) {
-		s.ports.show(group.Reference())
+		s.ports.publish(group.Reference())
 	}
-	s.offerOpaqueNetworks(s.background())
-	s.gatherNetworks(s.background())
-	s.tellOwnAddress(s.background(), "vcenter.vmforksim.test", "127.0.0.1")
+	s.connectOpaqueNetworks(s.background())
+	s.showNetworks(s.background())
+	s.showVCenterAddress(s.background(), "vcenter.vmforksim.test", "127.0.0.1")
 	pools := registry.Get(*s.content().IpPoolManager).(*simulator.IpPoolManager)
 	pools.DestroyIpPool(&types.DestroyIpPool{Id: 1}) // a new vCenter has none
 	if err := s.startESX(); err != nil {
@@ -91,13 +91,13 @@ func (s *Simulator) create(model *simulator.Model, product string) error {
 	about.Version = fmt.Sprintf("%d.%d.%d", s.version[0], s.version[1], s.version[2])
 	about.FullName = fmt.Sprintf("%s %s (simulated)", product, about.Version)
 	model.DelayConfig.Delay = int(s.options.Delay / time.Millisecond)
-	modelling.Lock()
-	defer modelling.Unlock()
+	modelMu.Lock()
+	defer modelMu.Unlock()
 	return model.Create()
 }
 
 // certify shows the certificate of the ESXi side on every host.
-func (s *Simulator) certify() {
+func (s *Simulator) showHostCertificates() {
 	ctx := s.background()
 	certificate := types.ByteSlice(pemOf(s.hosts))
 	for _, entity := range s.registry().All("HostSystem") {
@@ -140,8 +140,8 @@ func (s *Simulator) addDefaults() error {
 			})
 		}
 	}
-	workers := builders
-	if len(vms) < 2*builders {
+	workers := buildWorkers
+	if len(vms) < 2*buildWorkers {
 		workers = 1 // few: let their moids follow their names
 	}
 	_, err := s.addVMs(vms, workers)
@@ -178,7 +178,7 @@ func (s *Simulator) addBulk(count int, pattern, folderPath string, powerOn bool)
 		}
 		vms[i] = newVM{name: name, folder: folder, pool: pool, host: host.Self, powerOn: powerOn}
 	}
-	return s.addVMs(vms, builders)
+	return s.addVMs(vms, buildWorkers)
 }
 
 // addVMs makes VMs side by side and returns their moids in order.
@@ -220,7 +220,7 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 		GuestId: string(guestID), NumCPUs: 1, MemoryMB: 512,
 		Files:        &types.VirtualMachineFileInfo{VmPathName: "[LocalDS_0]"},
 		DeviceChange: standardDevices(s.network(s.datacenterOf(vm.folder))),
-		ExtraConfig:  ordinaryExtraConfig(vm.name),
+		ExtraConfig:  defaultExtraConfig(vm.name),
 	}
 	ref, fault := c.create(spec, vm.pool, &vm.host, func(made *simulator.VirtualMachine) {
 		s.showRuntime(ctx, made)
@@ -231,7 +231,7 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 		return "", fmt.Errorf("%s", textOf(fault))
 	}
 	if vm.powerOn {
-		begin(ctx, operation{origin: fromVCenter, user: s.options.Username})
+		startOperation(ctx, operation{origin: fromVCenter, user: s.options.Username})
 		if fault := s.powerOnAndWait(ctx, ref, fromVCenter); fault != nil {
 			return "", fmt.Errorf("%s", textOf(fault))
 		}
@@ -307,13 +307,13 @@ func (s *Simulator) addNetwork(name string) error {
 			ctx.Map.AppendReference(ctx, host, &host.Network, entity.Reference())
 		}
 	}
-	s.gatherNetworks(ctx)
+	s.showNetworks(ctx)
 	return nil
 }
 
 // offerOpaqueNetworks connects the opaque networks to all hosts of their
 // datacenters.
-func (s *Simulator) offerOpaqueNetworks(ctx *simulator.Context) {
+func (s *Simulator) connectOpaqueNetworks(ctx *simulator.Context) {
 	for _, entity := range s.registry().All("OpaqueNetwork") {
 		for _, host := range s.hostsIn(s.datacenterOf(entity)) {
 			ctx.Map.AppendReference(ctx, host, &host.Network, entity.Reference())
@@ -354,7 +354,7 @@ func (s *Simulator) hostsIn(datacenter *simulator.Datacenter) (hosts []*simulato
 
 // gatherNetworks shows the networks of the hosts on their clusters, and the
 // hosts on the networks.
-func (s *Simulator) gatherNetworks(ctx *simulator.Context) {
+func (s *Simulator) showNetworks(ctx *simulator.Context) {
 	networks := map[types.ManagedObjectReference][]types.ManagedObjectReference{}
 	hosts := map[types.ManagedObjectReference][]types.ManagedObjectReference{}
 	for _, entity := range s.registry().All("HostSystem") {

@@ -16,45 +16,45 @@ import (
 // names is an index of the VMs that clients can see, by folder and name. The
 // simulator of govmomi looks names up in the objects themselves, which panics
 // on a VM that is being created.
-type names struct {
+type nameIndex struct {
 	rules    *rules
 	mu       sync.Mutex
-	vms      map[string]place                         // by moid
-	refs     map[place][]types.ManagedObjectReference // by the folded name
-	reserved map[place]bool
+	vms      map[string]nameKey                         // by moid
+	refs     map[nameKey][]types.ManagedObjectReference // by the folded name
+	reserved map[nameKey]bool
 }
 
-type place struct {
+type nameKey struct {
 	folder types.ManagedObjectReference
 	name   string
 }
 
 // folded is the place of all names that differ in case only.
-func (p place) folded() place { return place{p.folder, strings.ToLower(p.name)} }
+func (p nameKey) folded() nameKey { return nameKey{p.folder, strings.ToLower(p.name)} }
 
-func newNames(rules *rules) *names {
-	return &names{
+func newNameIndex(rules *rules) *nameIndex {
+	return &nameIndex{
 		rules:    rules,
-		vms:      map[string]place{},
-		refs:     map[place][]types.ManagedObjectReference{},
-		reserved: map[place]bool{},
+		vms:      map[string]nameKey{},
+		refs:     map[nameKey][]types.ManagedObjectReference{},
+		reserved: map[nameKey]bool{},
 	}
 }
 
 // same reports whether vCenter takes one name for the other.
-func (n *names) same(one, other string) bool {
+func (n *nameIndex) same(one, other string) bool {
 	return one == other || n.rules.is("names_differing_in_case", "same") && strings.EqualFold(one, other)
 }
 
 // of returns the name of a VM, "" for an unknown one.
-func (n *names) of(moid string) string {
+func (n *nameIndex) of(moid string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.vms[moid].name
 }
 
 // visible tells whether a VM can be seen by clients.
-func (n *names) visible(ref types.ManagedObjectReference) bool {
+func (n *nameIndex) visible(ref types.ManagedObjectReference) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	_, ok := n.vms[ref.Value]
@@ -62,14 +62,14 @@ func (n *names) visible(ref types.ManagedObjectReference) bool {
 }
 
 // find looks a VM up in a folder.
-func (n *names) find(folder types.ManagedObjectReference, name string) (types.ManagedObjectReference, bool) {
+func (n *nameIndex) find(folder types.ManagedObjectReference, name string) (types.ManagedObjectReference, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.at(place{folder, name})
+	return n.at(nameKey{folder, name})
 }
 
 // at is find for who holds the mutex. The VM of exactly that name comes first.
-func (n *names) at(at place) (found types.ManagedObjectReference, ok bool) {
+func (n *nameIndex) at(at nameKey) (found types.ManagedObjectReference, ok bool) {
 	for _, ref := range n.refs[at.folded()] {
 		name := n.vms[ref.Value].name
 		if name == at.name {
@@ -83,10 +83,10 @@ func (n *names) at(at place) (found types.ManagedObjectReference, ok bool) {
 }
 
 // reserve keeps a name for a VM that is being created.
-func (n *names) reserve(folder types.ManagedObjectReference, name string) types.BaseMethodFault {
+func (n *nameIndex) reserve(folder types.ManagedObjectReference, name string) types.BaseMethodFault {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	at := place{folder, name}
+	at := nameKey{folder, name}
 	if ref, ok := n.at(at); ok {
 		return &types.DuplicateName{Name: name, Object: ref}
 	}
@@ -99,42 +99,42 @@ func (n *names) reserve(folder types.ManagedObjectReference, name string) types.
 	return nil
 }
 
-func (n *names) release(folder types.ManagedObjectReference, name string) {
+func (n *nameIndex) release(folder types.ManagedObjectReference, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.reserved, place{folder, name})
+	delete(n.reserved, nameKey{folder, name})
 }
 
 // put enters a VM, or moves it to another folder.
-func (n *names) put(ref, folder types.ManagedObjectReference, name string) {
+func (n *nameIndex) put(ref, folder types.ManagedObjectReference, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.drop(ref)
-	n.enter(ref, place{folder, name})
+	n.enter(ref, nameKey{folder, name})
 }
 
-func (n *names) enter(ref types.ManagedObjectReference, at place) {
+func (n *nameIndex) enter(ref types.ManagedObjectReference, at nameKey) {
 	n.vms[ref.Value] = at
 	n.refs[at.folded()] = append(n.refs[at.folded()], ref)
 }
 
 // rename follows a change of the property name.
-func (n *names) rename(ref types.ManagedObjectReference, name string) {
+func (n *nameIndex) rename(ref types.ManagedObjectReference, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if at, ok := n.vms[ref.Value]; ok {
 		n.drop(ref)
-		n.enter(ref, place{at.folder, name})
+		n.enter(ref, nameKey{at.folder, name})
 	}
 }
 
-func (n *names) remove(ref types.ManagedObjectReference) {
+func (n *nameIndex) remove(ref types.ManagedObjectReference) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.drop(ref)
 }
 
-func (n *names) drop(ref types.ManagedObjectReference) {
+func (n *nameIndex) drop(ref types.ManagedObjectReference) {
 	if at, ok := n.vms[ref.Value]; ok {
 		delete(n.vms, ref.Value)
 		left := slices.DeleteFunc(n.refs[at.folded()], func(other types.ManagedObjectReference) bool { return other == ref })

@@ -14,7 +14,7 @@ func TestNamesIndex(t *testing.T) {
 	folder := types.ManagedObjectReference{Type: "Folder", Value: "group-1"}
 	other := types.ManagedObjectReference{Type: "Folder", Value: "group-2"}
 	vm := types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-1"}
-	n := newNames(newRules())
+	n := newNameIndex(newRules())
 	if n.reserve(folder, "a") != nil || n.reserve(folder, "a") == nil || n.reserve(other, "a") != nil {
 		t.Error("a name is kept once in its folder, and only there")
 	}

@@ -17,33 +17,33 @@ import (
 // forgotten_tasks). What they do on the hosts goes on.
 
 // forget makes a task unknown to clients.
-func (t *tasks) forget(ref types.ManagedObjectReference) {
+func (t *tasks) markUnknown(ref types.ManagedObjectReference) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.gone[ref] = true
+	t.unknown[ref] = true
 }
 
 // forgotten reports whether clients must not find an object: a task that was forgotten.
-func (t *tasks) forgotten(ref types.ManagedObjectReference) bool {
+func (t *tasks) isUnknown(ref types.ManagedObjectReference) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.gone[ref]
+	return t.unknown[ref]
 }
 
 // anyForgotten reports whether reads must leave something out.
-func (t *tasks) anyForgotten() bool {
+func (t *tasks) anyUnknown() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.gone) > 0
+	return len(t.unknown) > 0
 }
 
 // controlForget forgets all tasks there are, as a restart of vCenter does.
 // Sessions stay; DELETE /vmforksim/sessions ends them.
-func (s *Simulator) controlForget(*http.Request) (any, error) {
+func (s *Simulator) controlTasks(*http.Request) (any, error) {
 	forgotten := []string{}
 	for _, task := range s.registry().AllReference("Task") {
 		ref := task.Reference()
-		s.tasks.forget(ref)
+		s.tasks.markUnknown(ref)
 		forgotten = append(forgotten, ref.Value)
 	}
 	slices.Sort(forgotten)
@@ -60,7 +60,7 @@ type listView struct {
 // resolve splits references into those of known objects and the others.
 func (s *Simulator) resolve(ctx *simulator.Context, refs []types.ManagedObjectReference) (known, unresolved []types.ManagedObjectReference) {
 	for _, ref := range refs {
-		if s.tasks.forgotten(ref) || ctx.Session.Get(ref) == nil {
+		if s.tasks.isUnknown(ref) || ctx.Session.Get(ref) == nil {
 			unresolved = append(unresolved, ref)
 		} else {
 			known = append(known, ref)

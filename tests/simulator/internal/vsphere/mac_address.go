@@ -13,11 +13,11 @@ import (
 )
 
 // cardAt is the MAC address of an adapter, and the network that it is on.
-type cardAt struct{ mac, network string }
+type macOnNetwork struct{ mac, network string }
 
 // addressOf is where an adapter can be in another one's way.
-func addressOf(card *types.VirtualEthernetCard) cardAt {
-	at := cardAt{mac: strings.ToLower(card.MacAddress)}
+func macOnNetworkOf(card *types.VirtualEthernetCard) macOnNetwork {
+	at := macOnNetwork{mac: strings.ToLower(card.MacAddress)}
 	switch backing := card.Backing.(type) {
 	case *types.VirtualEthernetCardDistributedVirtualPortBackingInfo:
 		at.network = "port group " + backing.Port.PortgroupKey
@@ -44,7 +44,7 @@ type macConflict struct {
 // VM has on the same network. The caller holds the mutex.
 func (p *ports) conflicts(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) (found []macConflict) {
 	for _, card := range cards {
-		at := addressOf(card)
+		at := macOnNetworkOf(card)
 		if !isManual(card) || slices.Contains(p.macs[vm], at) {
 			continue
 		}

@@ -181,21 +181,21 @@ func (m *mob) invoke(w http.ResponseWriter, r *http.Request, session string, pag
 
 // call calls a method in a session, as SOAP does, and counts it as the
 // browser's.
-func (m *mob) call(r *http.Request, session, method string, object types.ManagedObjectReference, arguments string) *answer {
+func (m *mob) call(r *http.Request, session, method string, object types.ManagedObjectReference, arguments string) *responseBuffer {
 	m.sim.calls.mob(method)
-	return m.send(r, session, method, object, arguments, m.sim.run)
+	return m.send(r, session, method, object, arguments, m.sim.handleCall)
 }
 
 // ask reads for a page, uncounted and undisturbed.
 func (m *mob) ask(r *http.Request, session, method string, object types.ManagedObjectReference, arguments string) *xmlNode {
-	return m.send(r, session, method, object, arguments, func(inner *http.Request, _ *soapRequest, body []byte) *answer {
+	return m.send(r, session, method, object, arguments, func(inner *http.Request, _ *soapRequest, body []byte) *responseBuffer {
 		return m.sim.callService(m.sim.service, inner, body)
 	}).returned()
 }
 
 func (m *mob) send(r *http.Request, session, method string, object types.ManagedObjectReference, arguments string,
-	send func(*http.Request, *soapRequest, []byte) *answer,
-) *answer {
+	send func(*http.Request, *soapRequest, []byte) *responseBuffer,
+) *responseBuffer {
 	body := []byte(fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" `+
 		`xmlns:xsd="http://www.w3.org/2001/XMLSchema" xmlns:xsi="%s"><soapenv:Body><%[2]s xmlns="urn:vim25"><_this type="%[3]s">%[4]s</_this>%[5]s</%[2]s>`+
 		`</soapenv:Body></soapenv:Envelope>`, xsi, method, object.Type, escaped(object.Value), arguments))
@@ -213,7 +213,7 @@ func (m *mob) send(r *http.Request, session, method string, object types.Managed
 }
 
 // returned is the body of a SOAP answer.
-func (a *answer) returned() *xmlNode {
+func (a *responseBuffer) returned() *xmlNode {
 	var envelope xmlNode
 	if err := xml.Unmarshal(a.body.Bytes(), &envelope); err != nil {
 		panic(err) // govmomi's simulator wrote it

@@ -70,7 +70,7 @@ var mobMethods = map[string]map[string]mobMethod{
 // method finds a method of an object that the server's version has.
 func (m *mob) method(object types.ManagedObjectReference, name string) (mobMethod, bool) {
 	method, ok := mobMethods[object.Type][name]
-	return method, ok && m.sim.knows(method.wire)
+	return method, ok && m.sim.hasMethod(method.wire)
 }
 
 // listed are the methods that an object's page has a link to (rule

@@ -175,6 +175,6 @@ func (m *mob) page(w http.ResponseWriter, status int, name string, content any) 
 	w.Header().Set("Cache-Control", "no-cache")
 	w.WriteHeader(status)
 	if err := mobTemplates.ExecuteTemplate(w, name, content); err != nil {
-		m.sim.trouble("page %s: %v", name, err)
+		m.sim.logError("page %s: %v", name, err)
 	}
 }

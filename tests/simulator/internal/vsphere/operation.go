@@ -24,7 +24,7 @@ type operation struct {
 type operationKey struct{}
 
 // begin makes a context that of an operation.
-func begin(ctx *simulator.Context, op operation) {
+func startOperation(ctx *simulator.Context, op operation) {
 	parent := ctx.Context
 	if parent == nil {
 		parent = context.Background()
@@ -33,7 +33,7 @@ func begin(ctx *simulator.Context, op operation) {
 }
 
 // begun tells whether the operation has been heard of.
-func (op *operation) begun() bool { return op.chain != 0 }
+func (op *operation) hasEvents() bool { return op.chain != 0 }
 
 // operationOf is the operation that a context belongs to. What the simulator
 // does by itself is vCenter's own doing.

@@ -50,10 +50,10 @@ type delivery struct {
 // computed are the values of a running VM's properties that vCenter computed.
 // The caller holds vm.mu.
 func (vm *instance) computed() map[int32]string {
-	if vm.cycle == nil {
+	if vm.run == nil {
 		return nil
 	}
-	return maps.Clone(vm.cycle.delivery.computed)
+	return maps.Clone(vm.run.delivery.computed)
 }
 
 // showLeased publishes the address that the guest reports as the value of the
@@ -61,13 +61,13 @@ func (vm *instance) computed() map[int32]string {
 func (s *Simulator) showLeased(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
-	waits := vm.cycle != nil && vm.cycle.delivery.env != nil && len(vm.cycle.delivery.env.byDHCP) > 0
+	waits := vm.run != nil && vm.run.delivery.env != nil && len(vm.run.delivery.env.byDHCP) > 0
 	if waits {
 		computed := vm.computed()
-		for _, key := range vm.cycle.delivery.env.byDHCP {
+		for _, key := range vm.run.delivery.env.byDHCP {
 			computed[key] = object.Guest.IpAddress
 		}
-		vm.cycle.delivery.computed = computed
+		vm.run.delivery.computed = computed
 	}
 	vm.mu.Unlock()
 	if waits {
@@ -81,11 +81,11 @@ func (s *Simulator) prepareDelivery(ctx *simulator.Context, object *simulator.Vi
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	if vm.cycle != nil { // it is resumed
-		vm.mayLose("ovfenv_after_resume")
+	if vm.run != nil { // it is resumed
+		vm.applyLossRule("ovfenv_after_resume")
 		return nil
 	}
-	if vm.forks() {
+	if vm.startsAtForkPoint() {
 		return nil
 	}
 	next := delivery{guest: vm.injected}
@@ -94,37 +94,37 @@ func (s *Simulator) prepareDelivery(ctx *simulator.Context, object *simulator.Vi
 	case from == fromVCenter && len(vm.vapp.OvfEnvironmentTransport) > 0:
 		transports := vm.vapp.OvfEnvironmentTransport
 		vm.mu.Unlock()
-		env, fault := s.compose(ctx, object)
+		env, fault := s.newEnvironment(ctx, object)
 		vm.mu.Lock()
 		if fault != nil {
 			return fault
 		}
 		next.env, next.computed, next.extract = env, env.computed, env.document(false)
-		handed := !vm.spoiled || s.rules.is("ovfenv_after_host_start", "delivered")
+		handed := !vm.poweredOnByHost || s.rules.is("ovfenv_after_host_start", "delivered")
 		if handed && slices.Contains(transports, byGuestInfo) {
 			next.guest = env.document(true)
 		}
 		next.iso = handed && slices.Contains(transports, byISO) && imageDrive(object.Config.Hardware.Device) != nil
-		vm.delivered = next
+		vm.lastDelivery = next
 	case from != fromVCenter:
-		vm.spoiled = true
+		vm.poweredOnByHost = true
 		if s.rules.is("extract_after_host_start", "stale") {
-			next.extract = vm.delivered.extract
+			next.extract = vm.lastDelivery.extract
 		}
 		if s.rules.is("computed_after_host_start", "kept") {
-			next.computed = vm.delivered.computed
+			next.computed = vm.lastDelivery.computed
 		}
-		next.iso = vm.delivered.iso && s.rules.is("iso_after_host_start", "stays")
+		next.iso = vm.lastDelivery.iso && s.rules.is("iso_after_host_start", "stays")
 	}
-	vm.next = &next
+	vm.nextDelivery = &next
 	return nil
 }
 
 // endDelivery takes back what was prepared for a power-on that failed.
 func (vm *instance) endDelivery() {
 	vm.mu.Lock()
-	next := vm.next
-	vm.next = nil
+	next := vm.nextDelivery
+	vm.nextDelivery = nil
 	vm.mu.Unlock()
 	if next != nil {
 		next.end()
@@ -138,10 +138,10 @@ func (d *delivery) end() {
 }
 
 // rewritten notes that the vApp options were written, even if as they were.
-func (vm *instance) rewritten() {
+func (vm *instance) vAppWritten() {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	vm.spoiled = false
+	vm.poweredOnByHost = false
 }
 
 // inheritedBy is what a child finds in the memory it shares with its parent.
@@ -158,14 +158,14 @@ func (d delivery) inheritedBy(rules *rules) delivery {
 func (s *Simulator) showDelivery(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
-	inserted := vm.cycle != nil && vm.cycle.delivery.iso
+	inserted := vm.run != nil && vm.run.delivery.iso
 	vm.mu.Unlock()
 	s.showVApp(ctx, object)
 
 	if drive := imageDrive(object.Config.Hardware.Device); drive == nil || !inserted && isClientDevice(drive) {
 		return
 	}
-	devices := copyOf(object.Config.Hardware.Device)
+	devices := cloneDevices(object.Config.Hardware.Device)
 	drive := imageDrive(devices)
 	if inserted {
 		directory, _, _ := strings.Cut(object.Config.Files.VmPathName, "/")
@@ -223,7 +223,7 @@ func isClientDevice(drive *types.VirtualCdrom) bool {
 
 // takeInjected takes guestinfo.ovfEnv out of a spec's extraConfig: it can be
 // written there and is never seen.
-func takeInjected(spec *types.VirtualMachineConfigSpec) (value string, given bool) {
+func takeOVFEnv(spec *types.VirtualMachineConfigSpec) (value string, given bool) {
 	spec.ExtraConfig = slices.DeleteFunc(slices.Clone(spec.ExtraConfig), func(option types.BaseOptionValue) bool {
 		name, ok := strings.CutPrefix(option.GetOptionValue().Key, guestinfoPrefix)
 		if !ok || guestinfoName(name) != ovfEnvName {
@@ -238,29 +238,29 @@ func takeInjected(spec *types.VirtualMachineConfigSpec) (value string, given boo
 // inject makes a document that a client wrote into extraConfig what the guest
 // finds: of a VM that runs until it is powered off, of another until a client
 // takes it away or vCenter delivers its own.
-func (vm *instance) inject(document string) {
+func (vm *instance) setInjected(document string) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	vm.injected = document
-	if vm.cycle != nil {
-		vm.cycle.delivery.guest = document
+	if vm.run != nil {
+		vm.run.delivery.guest = document
 		vm.injected = ""
 	}
 }
 
 // mayLose takes the environment from the guest if a rule says so of what
 // happens to the running VM. The caller holds vm.mu.
-func (vm *instance) mayLose(rule string) {
-	if vm.cycle != nil && vm.sim.rules.is(rule, "lost") {
-		vm.cycle.delivery.guest = ""
+func (vm *instance) applyLossRule(rule string) {
+	if vm.run != nil && vm.sim.rules.is(rule, "lost") {
+		vm.run.delivery.guest = ""
 	}
 }
 
 // keepDelivery hands the environment of a run over to the one that begins when
 // the guest starts anew. What it holds is not given back.
 func (vm *instance) keepDelivery() *delivery {
-	kept := vm.cycle.delivery
-	vm.cycle.delivery.env = nil
+	kept := vm.run.delivery
+	vm.run.delivery.env = nil
 	return &kept
 }
 
@@ -271,7 +271,7 @@ func (v *virtualMachine) ExtractOvfEnvironment(ctx *simulator.Context, _ *types.
 	}
 	vm, rules := v.instance(), v.sim.rules
 	vm.mu.Lock()
-	enabled, d, from := vm.vapp != nil, vm.cycle.delivery, vm.cycle.from
+	enabled, d, from := vm.vapp != nil, vm.run.delivery, vm.run.from
 	vm.mu.Unlock()
 	again := d.env != nil && rules.is("extract_reflects_edits", "yes") ||
 		d.env == nil && !d.inherited && from != fromVCenter && rules.is("extract_after_host_start", "regenerated")
@@ -279,7 +279,7 @@ func (v *virtualMachine) ExtractOvfEnvironment(ctx *simulator.Context, _ *types.
 	switch {
 	case !enabled:
 	case again:
-		if env, fault := v.sim.compose(ctx, v.VirtualMachine); fault == nil {
+		if env, fault := v.sim.newEnvironment(ctx, v.VirtualMachine); fault == nil {
 			response.Returnval = env.document(false)
 			if d.env == nil { // else the addresses are those that the VM holds
 				env.release()

@@ -529,12 +529,12 @@ func TestOVFEnvironmentAtTheHost(t *testing.T) {
 	b.setVApp(vm, options(prop(1, "a", "string", "x")))
 	b.cycled(vm)
 	host := b.esx("root")
-	twin := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
+	replica := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
 	config := b.twins(host)["DC0_H0_VM0"].Config
 	if config.VAppConfig != nil || extraConfig(&mo.VirtualMachine{Config: config})["guestinfo.ovfEnv"] != "" {
 		t.Errorf("%+v", config)
 	}
-	for _, power := range []func(context.Context) (*object.Task, error){twin.PowerOff, twin.PowerOn} {
+	for _, power := range []func(context.Context) (*object.Task, error){replica.PowerOff, replica.PowerOn} {
 		task, err := power(b.ctx)
 		if err == nil {
 			err = task.Wait(b.ctx)

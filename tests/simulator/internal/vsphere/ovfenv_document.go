@@ -48,7 +48,7 @@ type envEntity struct {
 
 // compose makes a VM's environment; the fault says which property cannot be
 // computed. The caller holds the VM's lock.
-func (s *Simulator) compose(ctx *simulator.Context, object *simulator.VirtualMachine) (*environment, types.BaseMethodFault) {
+func (s *Simulator) newEnvironment(ctx *simulator.Context, object *simulator.VirtualMachine) (*environment, types.BaseMethodFault) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
 	info, parent := vm.vapp, vm.parent

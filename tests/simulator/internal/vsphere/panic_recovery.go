@@ -20,10 +20,10 @@ import (
 // had taken are not.
 
 // underWay are the calls that are being answered, by their HTTP requests.
-type underWay struct{ calls sync.Map }
+type activeCalls struct{ calls sync.Map }
 
 // underWayCall is the lock that a call holds.
-type underWayCall struct {
+type activeCall struct {
 	ctx *simulator.Context
 	ref types.ManagedObjectReference
 }
@@ -34,32 +34,32 @@ func requestOf(ctx *simulator.Context) uintptr {
 }
 
 // begin notes the object that a call is addressed to.
-func (u *underWay) begin(ctx *simulator.Context, ref types.ManagedObjectReference) {
+func (u *activeCalls) begin(ctx *simulator.Context, ref types.ManagedObjectReference) {
 	if request := requestOf(ctx); request != 0 {
-		u.calls.Store(request, underWayCall{ctx, ref})
+		u.calls.Store(request, activeCall{ctx, ref})
 	}
 }
 
 // rescue is deferred around the answer to a request.
-func (s *Simulator) rescue(r *http.Request, answer *answer) {
-	call, known := s.underWay.calls.LoadAndDelete(reflect.ValueOf(r).Pointer())
-	trouble := recover()
-	if trouble == nil {
+func (s *Simulator) recoverPanic(r *http.Request, answer *responseBuffer) {
+	call, known := s.activeCalls.calls.LoadAndDelete(reflect.ValueOf(r).Pointer())
+	recovered := recover()
+	if recovered == nil {
 		return
 	}
-	if trouble == http.ErrAbortHandler || !known {
-		panic(trouble)
+	if recovered == http.ErrAbortHandler || !known {
+		panic(recovered)
 	}
-	s.log.Printf("a call on %s panics: %v\n%s", call.(underWayCall).ref, trouble, debug.Stack())
-	call.(underWayCall).unlock()
-	*answer = *emptyAnswer()
-	text := fmt.Sprintf("A general system error occurred: %v", trouble)
-	writeFault(answer, "ServerFaultCode", text, &types.SystemError{Reason: fmt.Sprint(trouble)})
+	s.log.Printf("a call on %s panics: %v\n%s", call.(activeCall).ref, recovered, debug.Stack())
+	call.(activeCall).unlock()
+	*answer = *newResponseBuffer()
+	text := fmt.Sprintf("A general system error occurred: %v", recovered)
+	writeFault(answer, "ServerFaultCode", text, &types.SystemError{Reason: fmt.Sprint(recovered)})
 }
 
 // unlock releases the object's lock, however often the call has taken it: a
 // release too many panics, and changes nothing.
-func (c underWayCall) unlock() {
+func (c activeCall) unlock() {
 	if _, ownLock := c.ctx.Map.Get(c.ref).(sync.Locker); ownLock {
 		return
 	}

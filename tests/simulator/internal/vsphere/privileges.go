@@ -101,22 +101,22 @@ func (s *Simulator) permitted(ctx *simulator.Context, name, privilege string, on
 	ctx.WithLock(manager, func() {
 		permissions := map[types.ManagedObjectReference]types.Permission{}
 		all := manager.RetrieveAllPermissions(&types.RetrieveAllPermissions{This: manager.Self}).(*methods.RetrieveAllPermissionsBody)
-		for _, one := range all.Res.Returnval {
-			if one.Principal == name && !one.Group {
-				permissions[*one.Entity] = one
+		for _, permission := range all.Res.Returnval {
+			if permission.Principal == name && !permission.Group {
+				permissions[*permission.Entity] = permission
 			}
 		}
 		if len(permissions) == 0 {
 			yes = true
 			return
 		}
-		for _, way := range waysUp(ctx, on) {
-			for _, at := range way {
-				one, found := permissions[at]
-				if !found || at != on && !one.Propagate {
+		for _, path := range pathsToRoot(ctx, on) {
+			for _, at := range path {
+				permission, found := permissions[at]
+				if !found || at != on && !permission.Propagate {
 					continue
 				}
-				role := object.AuthorizationRoleList(manager.RoleList).ById(one.RoleId)
+				role := object.AuthorizationRoleList(manager.RoleList).ById(permission.RoleId)
 				yes = yes || role != nil && slices.Contains(role.Privilege, privilege)
 				break // the nearest overrides those above it
 			}
@@ -127,51 +127,51 @@ func (s *Simulator) permitted(ctx *simulator.Context, name, privilege string, on
 
 // waysUp are the ways from an object to the root: two of a VM, through its
 // folder and through its pool.
-func waysUp(ctx *simulator.Context, ref types.ManagedObjectReference) (ways [][]types.ManagedObjectReference) {
-	begin := []*types.ManagedObjectReference{&ref}
+func pathsToRoot(ctx *simulator.Context, ref types.ManagedObjectReference) (paths [][]types.ManagedObjectReference) {
+	starts := []*types.ManagedObjectReference{&ref}
 	if vm, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine); ok {
-		ctx.WithLock(vm, func() { begin = []*types.ManagedObjectReference{vm.Parent, vm.ResourcePool} })
+		ctx.WithLock(vm, func() { starts = []*types.ManagedObjectReference{vm.Parent, vm.ResourcePool} })
 	}
-	for _, next := range begin {
-		way := []types.ManagedObjectReference{ref}
+	for _, next := range starts {
+		path := []types.ManagedObjectReference{ref}
 		for next != nil {
-			way = append(way, *next)
+			path = append(path, *next)
 			entity, ok := ctx.Map.Get(*next).(mo.Entity)
 			if !ok {
 				break
 			}
 			next = entity.Entity().Parent
 		}
-		ways = append(ways, way)
+		paths = append(paths, path)
 	}
-	return ways
+	return paths
 }
 
 // need is a privilege that a call asks for, and the object it is asked on.
-type need struct {
+type requiredPrivilege struct {
 	privilege string
 	on        types.ManagedObjectReference
 }
 
 // authorize refuses a call that the user lacks a privilege for.
 func (s *Simulator) authorize(ctx *simulator.Context, name string, method *simulator.Method) types.BaseMethodFault {
-	for _, need := range s.needs(method) {
-		if !s.holds(ctx, name, need.privilege, need.on) {
-			on := need.on
-			return &types.NoPermission{Object: &on, PrivilegeId: need.privilege}
+	for _, required := range s.requiredPrivileges(method) {
+		if !s.holds(ctx, name, required.privilege, required.on) {
+			on := required.on
+			return &types.NoPermission{Object: &on, PrivilegeId: required.privilege}
 		}
 	}
 	return nil
 }
 
 // needs lists the privileges a call asks for.
-func (s *Simulator) needs(method *simulator.Method) []need {
-	on := func(ref types.ManagedObjectReference, privileges ...string) []need {
-		var needs []need
+func (s *Simulator) requiredPrivileges(method *simulator.Method) []requiredPrivilege {
+	on := func(ref types.ManagedObjectReference, privileges ...string) []requiredPrivilege {
+		var required []requiredPrivilege
 		for _, privilege := range privileges {
-			needs = append(needs, need{privilege, ref})
+			required = append(required, requiredPrivilege{privilege, ref})
 		}
-		return needs
+		return required
 	}
 	this := method.This
 	switch request := method.Body.(type) {
@@ -182,15 +182,15 @@ func (s *Simulator) needs(method *simulator.Method) []need {
 			return on(this, toggleForkParent)
 		}
 	case *createForkChildRequest:
-		return s.needsOfChild(this, request)
+		return s.forkChildPrivileges(this, request)
 	case *types.PowerOnVM_Task:
 		return on(this, powerOn)
 	case *types.PowerOnMultiVM_Task:
-		var needs []need
+		var required []requiredPrivilege
 		for _, ref := range request.Vm {
-			needs = append(needs, need{powerOn, ref})
+			required = append(required, requiredPrivilege{powerOn, ref})
 		}
-		return needs
+		return required
 	case *types.PowerOffVM_Task, *types.ShutdownGuest:
 		return on(this, powerOff)
 	case *types.Destroy_Task:
@@ -202,20 +202,20 @@ func (s *Simulator) needs(method *simulator.Method) []need {
 		if vm := s.instances.get(this.Value); vm != nil {
 			options = vm.options()
 		}
-		return slices.Concat(on(this, reconfigurePrivileges(&request.Spec)...), s.needsOfDevices(this, request.Spec.DeviceChange),
+		return slices.Concat(on(this, reconfigurePrivileges(&request.Spec)...), s.devicePrivileges(this, request.Spec.DeviceChange),
 			on(this, vAppPrivileges(options, request.Spec.VAppConfig, request.Spec.VAppConfigRemoved)...))
 	case *types.ExtractOvfEnvironment:
 		return on(this, vAppExtract)
 	case *types.HasPrivilegeOnEntities: // rule privileges_asked_of
-		var needs []need
+		var required []requiredPrivilege
 		for _, ref := range request.Entity {
-			needs = append(needs, need{systemRead, ref})
+			required = append(required, requiredPrivilege{systemRead, ref})
 		}
-		return needs
+		return required
 	case *types.CloneVM_Task:
-		return append(on(this, provisioningClone), need{createExisting, request.Folder})
+		return append(on(this, provisioningClone), requiredPrivilege{createExisting, request.Folder})
 	case *types.InstantClone_Task:
-		return s.needsOfInstantClone(this, &request.Spec)
+		return s.instantClonePrivileges(this, &request.Spec)
 	case *types.CheckInstantClone_Task:
 		return on(request.Vm, systemView)
 	}
@@ -227,15 +227,15 @@ func (s *Simulator) needs(method *simulator.Method) []need {
 }
 
 // needsOfDevices lists the privileges that changes of a VM's devices ask for.
-func (s *Simulator) needsOfDevices(vm types.ManagedObjectReference, changes []types.BaseVirtualDeviceConfigSpec) []need {
+func (s *Simulator) devicePrivileges(vm types.ManagedObjectReference, changes []types.BaseVirtualDeviceConfigSpec) []requiredPrivilege {
 	ctx := s.background()
 	target, ok := ctx.Map.Get(vm).(*simulator.VirtualMachine)
 	if !ok || len(changes) == 0 {
 		return nil
 	}
 	var devices object.VirtualDeviceList
-	ctx.WithLock(target, func() { devices = copyOf(target.Config.Hardware.Device) })
-	var needs []need
+	ctx.WithLock(target, func() { devices = cloneDevices(target.Config.Hardware.Device) })
+	var required []requiredPrivilege
 	for _, change := range changes {
 		device := change.GetVirtualDeviceConfigSpec().Device
 		network := types.ManagedObjectReference{}
@@ -243,26 +243,26 @@ func (s *Simulator) needsOfDevices(vm types.ManagedObjectReference, changes []ty
 			network = networkRefOf(ctx, card)
 		}
 		if change.GetVirtualDeviceConfigSpec().Operation != types.VirtualDeviceConfigSpecOperationEdit {
-			needs = append(needs, need{addRemoveDevice, vm})
+			required = append(required, requiredPrivilege{addRemoveDevice, vm})
 		} else {
-			needs = append(needs, need{editDevice, vm})
+			required = append(required, requiredPrivilege{editDevice, vm})
 			present := devices.FindByKey(device.GetVirtualDevice().Key)
 			if present == nil {
 				continue
 			}
 			is, wanted := present.GetVirtualDevice().Connectable, device.GetVirtualDevice().Connectable
 			if is != nil && wanted != nil && is.Connected != wanted.Connected {
-				needs = append(needs, need{connectDevice, vm})
+				required = append(required, requiredPrivilege{connectDevice, vm})
 			}
 			if card, ok := present.(types.BaseVirtualEthernetCard); ok && network == networkRefOf(ctx, card.GetVirtualEthernetCard()) {
 				continue
 			}
 		}
 		if network.Value != "" {
-			needs = append(needs, need{assignNetwork, network})
+			required = append(required, requiredPrivilege{assignNetwork, network})
 		}
 	}
-	return needs
+	return required
 }
 
 func reconfigurePrivileges(spec *types.VirtualMachineConfigSpec) []string {
@@ -306,11 +306,11 @@ func (m *authorizationManager) SetEntityPermissions(ctx *simulator.Context, req 
 		set.Permission[i].Entity = &req.Entity
 	}
 	now := m.RetrieveEntityPermissions(ctx, &types.RetrieveEntityPermissions{This: req.This, Entity: req.Entity})
-	for _, one := range now.(*methods.RetrieveEntityPermissionsBody).Res.Returnval {
+	for _, existing := range now.(*methods.RetrieveEntityPermissionsBody).Res.Returnval {
 		if !slices.ContainsFunc(req.Permission, func(new types.Permission) bool {
-			return new.Principal == one.Principal && new.Group == one.Group
+			return new.Principal == existing.Principal && new.Group == existing.Group
 		}) {
-			set.Permission = append(set.Permission, one)
+			set.Permission = append(set.Permission, existing)
 		}
 	}
 	return m.AuthorizationManager.SetEntityPermissions(&set)

@@ -36,21 +36,21 @@ var viewProperties = map[string][]string{
 }
 
 // sight is what one call may see.
-type sight struct {
-	sim     *Simulator
-	ctx     *simulator.Context
-	user    string // "" when nothing is kept from the user
-	sees    map[types.ManagedObjectReference]bool
-	mayRead map[types.ManagedObjectReference]bool
+type accessFilter struct {
+	sim       *Simulator
+	ctx       *simulator.Context
+	user      string // "" when nothing is kept from the user
+	viewCache map[types.ManagedObjectReference]bool
+	readCache map[types.ManagedObjectReference]bool
 }
 
 // sightOf returns what a call may see; nil when that is everything.
-func (s *Simulator) sightOf(ctx *simulator.Context) *sight {
-	found := &sight{sim: s, ctx: ctx, sees: map[types.ManagedObjectReference]bool{}, mayRead: map[types.ManagedObjectReference]bool{}}
+func (s *Simulator) accessFilterOf(ctx *simulator.Context) *accessFilter {
+	found := &accessFilter{sim: s, ctx: ctx, viewCache: map[types.ManagedObjectReference]bool{}, readCache: map[types.ManagedObjectReference]bool{}}
 	if ctx.Session != nil && s.restricted(ctx, ctx.Session.UserName) {
 		found.user = ctx.Session.UserName
 	}
-	if found.user == "" && !s.tasks.anyForgotten() && !s.instances.anyMember() {
+	if found.user == "" && !s.tasks.anyUnknown() && !s.instances.anyMember() {
 		return nil
 	}
 	return found
@@ -71,7 +71,7 @@ func (s *Simulator) restricted(ctx *simulator.Context, name string) bool {
 	found := false
 	ctx.WithLock(manager, func() {
 		all := manager.RetrieveAllPermissions(&types.RetrieveAllPermissions{This: manager.Self}).(*methods.RetrieveAllPermissionsBody)
-		found = slices.ContainsFunc(all.Res.Returnval, func(one types.Permission) bool { return one.Principal == name && !one.Group })
+		found = slices.ContainsFunc(all.Res.Returnval, func(permission types.Permission) bool { return permission.Principal == name && !permission.Group })
 	})
 	return found
 }
@@ -83,7 +83,7 @@ func (u *users) mayLack(name string, privileges ...string) bool {
 	return slices.ContainsFunc(u.byName[name].Deny, func(denied string) bool { return slices.Contains(privileges, denied) })
 }
 
-func (v *sight) holds(cache map[types.ManagedObjectReference]bool, privilege string, ref types.ManagedObjectReference) bool {
+func (v *accessFilter) holds(cache map[types.ManagedObjectReference]bool, privilege string, ref types.ManagedObjectReference) bool {
 	if v.user == "" {
 		return true
 	}
@@ -97,13 +97,13 @@ func (v *sight) holds(cache map[types.ManagedObjectReference]bool, privilege str
 }
 
 // visible reports whether an object is seen at all.
-func (v *sight) visible(ref types.ManagedObjectReference) bool {
-	return !v.sim.tasks.forgotten(ref) && v.holds(v.sees, systemView, ref)
+func (v *accessFilter) visible(ref types.ManagedObjectReference) bool {
+	return !v.sim.tasks.isUnknown(ref) && v.holds(v.viewCache, systemView, ref)
 }
 
 // readable reports whether a property of a visible object is read.
-func (v *sight) readable(ref types.ManagedObjectReference, path string) bool {
-	if v.holds(v.mayRead, systemRead, ref) {
+func (v *accessFilter) readable(ref types.ManagedObjectReference, path string) bool {
+	if v.holds(v.readCache, systemRead, ref) {
 		return true
 	}
 	name, _, _ := strings.Cut(path, ".")
@@ -117,7 +117,7 @@ var baseTypes = map[string]string{
 }
 
 // asked are the properties of an object that a read names, set or not.
-func asked(specs []types.PropertyFilterSpec, object types.ObjectContent) (paths []string) {
+func requestedPaths(specs []types.PropertyFilterSpec, object types.ObjectContent) (paths []string) {
 	for _, spec := range specs {
 		for _, set := range spec.PropSet {
 			if slices.Contains([]string{object.Obj.Type, baseTypes[object.Obj.Type], "ManagedEntity"}, set.Type) {
@@ -134,10 +134,10 @@ func asked(specs []types.PropertyFilterSpec, object types.ObjectContent) (paths 
 
 // content leaves out of an object's properties what is not for the client. A
 // property that is refused is so whether it is set or not.
-func (v *sight) content(specs []types.PropertyFilterSpec, object types.ObjectContent) types.ObjectContent {
+func (v *accessFilter) content(specs []types.PropertyFilterSpec, object types.ObjectContent) types.ObjectContent {
 	refused := map[string]string{}
 	visible := v.visible(object.Obj)
-	for _, path := range asked(specs, object) {
+	for _, path := range requestedPaths(specs, object) {
 		if !visible {
 			refused[path] = systemView
 		} else if !v.readable(object.Obj, path) {
@@ -200,8 +200,8 @@ func (p *readPages) take(token string) (readPage, bool) {
 
 // RetrievePropertiesEx reads what the client may see.
 func (c *propertyCollector) RetrievePropertiesEx(ctx *simulator.Context, req *types.RetrievePropertiesEx) soap.HasFault {
-	sight := c.sim.sightOf(ctx)
-	if sight == nil {
+	access := c.sim.accessFilterOf(ctx)
+	if access == nil {
 		return c.PropertyCollector.RetrievePropertiesEx(ctx, req)
 	}
 	request := types.RetrievePropertiesEx{This: req.This, SpecSet: slices.Clone(req.SpecSet)}
@@ -211,7 +211,7 @@ func (c *propertyCollector) RetrievePropertiesEx(ctx *simulator.Context, req *ty
 		objects := spec.ObjectSet
 		spec.ObjectSet = nil
 		for _, object := range objects {
-			gone := c.sim.tasks.forgotten(object.Obj) || c.sim.rules.is("unseen_object", "ManagedObjectNotFound") && !sight.visible(object.Obj)
+			gone := c.sim.tasks.isUnknown(object.Obj) || c.sim.rules.is("unseen_object", "ManagedObjectNotFound") && !access.visible(object.Obj)
 			if gone && (spec.ReportMissingObjectsInResults == nil || !*spec.ReportMissingObjectsInResults) {
 				fault := &types.ManagedObjectNotFound{Obj: object.Obj}
 				return &methods.RetrievePropertiesExBody{Fault_: simulator.Fault("The object has already been deleted or has not been completely created", fault)}
@@ -228,8 +228,8 @@ func (c *propertyCollector) RetrievePropertiesEx(ctx *simulator.Context, req *ty
 	}
 	var objects []types.ObjectContent
 	for _, object := range body.Res.Returnval.Objects {
-		if sight.visible(object.Obj) || direct[object.Obj] && !c.sim.tasks.forgotten(object.Obj) {
-			objects = append(objects, sight.content(req.SpecSet, object))
+		if access.visible(object.Obj) || direct[object.Obj] && !c.sim.tasks.isUnknown(object.Obj) {
+			objects = append(objects, access.content(req.SpecSet, object))
 		}
 	}
 	body.Res.Returnval = c.sim.pages.page(objects, req.Options.MaxObjects)
@@ -254,7 +254,7 @@ func (c *propertyCollector) ContinueRetrievePropertiesEx(ctx *simulator.Context,
 }
 
 // unseen refuses a call on an entity that the user does not see.
-func (s *Simulator) unseen(ctx *simulator.Context, name string, ref types.ManagedObjectReference) types.BaseMethodFault {
+func (s *Simulator) checkVisible(ctx *simulator.Context, name string, ref types.ManagedObjectReference) types.BaseMethodFault {
 	if _, entity := ctx.Map.Get(ref).(mo.Entity); !entity || !s.restricted(ctx, name) || s.holds(ctx, name, systemView, ref) {
 		return nil
 	}

@@ -24,47 +24,47 @@ import (
 // names, and costs what the changed object costs.
 
 // gathering is how long changes gather before they are told.
-const gathering = 10 * time.Millisecond
+const batchDelay = 10 * time.Millisecond
 
 // mostObjects is vCenter's limit of objects in one update.
-const mostObjects = 100
+const maxUpdateObjects = 100
 
 // told is what a client knows of an object: its properties in wire form.
-type told map[string]string
+type reportedProperties map[string]string
 
 // updates is the state of one property collector.
-type updates struct {
+type collectorState struct {
 	wake chan struct{} // something changed; holds one
 
-	mu      sync.Mutex // guards what follows; never held while objects are read
-	dirty   map[types.ManagedObjectReference]bool
-	kinds   map[string]bool // types of which objects came or went
-	cancels context.CancelFunc
+	mu         sync.Mutex // guards what follows; never held while objects are read
+	dirty      map[types.ManagedObjectReference]bool
+	kinds      map[string]bool // types of which objects came or went
+	cancelCall context.CancelFunc
 
-	turn    sync.Mutex // one call at a time; guards what follows
+	callMu  sync.Mutex // one call at a time; guards what follows
 	version int
 	last    *types.UpdateSet // what version was, in case its answer was lost
-	filters map[types.ManagedObjectReference]map[types.ManagedObjectReference]told
+	filters map[types.ManagedObjectReference]map[types.ManagedObjectReference]reportedProperties
 	queue   []types.PropertyFilterUpdate // what did not fit
 }
 
 // collectors are the collectors that clients wait on.
 type collectors struct {
 	mu      sync.Mutex
-	all     map[*simulator.PropertyCollector]*updates
+	all     map[*simulator.PropertyCollector]*collectorState
 	filters sync.Mutex // guards the list of filters in every collector
 }
 
-func (c *collectors) of(collector *simulator.PropertyCollector) *updates {
+func (c *collectors) of(collector *simulator.PropertyCollector) *collectorState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	u, ok := c.all[collector]
 	if !ok {
-		u = &updates{
+		u = &collectorState{
 			wake:    make(chan struct{}, 1),
 			dirty:   map[types.ManagedObjectReference]bool{},
 			kinds:   map[string]bool{},
-			filters: map[types.ManagedObjectReference]map[types.ManagedObjectReference]told{},
+			filters: map[types.ManagedObjectReference]map[types.ManagedObjectReference]reportedProperties{},
 		}
 		c.all[collector] = u
 	}
@@ -72,7 +72,7 @@ func (c *collectors) of(collector *simulator.PropertyCollector) *updates {
 }
 
 // forget ends a collector and what waits on it.
-func (c *collectors) forget(collector *simulator.PropertyCollector) {
+func (c *collectors) remove(collector *simulator.PropertyCollector) {
 	c.mu.Lock()
 	u := c.all[collector]
 	delete(c.all, collector)
@@ -100,11 +100,11 @@ func (c *collectors) changed(ref types.ManagedObjectReference, cameOrWent bool) 
 	}
 }
 
-func (u *updates) cancel() {
+func (u *collectorState) cancel() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.cancels != nil {
-		u.cancels()
+	if u.cancelCall != nil {
+		u.cancelCall()
 	}
 }
 
@@ -133,7 +133,7 @@ func (f *propertyFilter) DestroyPropertyFilter(ctx *simulator.Context, req *type
 }
 
 func (c *propertyCollector) DestroyPropertyCollector(ctx *simulator.Context, req *types.DestroyPropertyCollector) soap.HasFault {
-	c.sim.collectors.forget(c.PropertyCollector)
+	c.sim.collectors.remove(c.PropertyCollector)
 	c.sim.collectors.filters.Lock()
 	defer c.sim.collectors.filters.Unlock()
 	return c.PropertyCollector.DestroyPropertyCollector(ctx, req)
@@ -145,7 +145,7 @@ func (c *propertyCollector) CancelWaitForUpdates(*types.CancelWaitForUpdates) so
 }
 
 func (c *propertyCollector) WaitForUpdates(ctx *simulator.Context, req *types.WaitForUpdates) soap.HasFault {
-	set, fault := c.await(ctx, req.Version, nil)
+	set, fault := c.waitForChanges(ctx, req.Version, nil)
 	if fault != nil {
 		return &methods.WaitForUpdatesBody{Fault_: soapFaultOf(fault)}
 	}
@@ -153,7 +153,7 @@ func (c *propertyCollector) WaitForUpdates(ctx *simulator.Context, req *types.Wa
 }
 
 func (c *propertyCollector) CheckForUpdates(ctx *simulator.Context, req *types.CheckForUpdates) soap.HasFault {
-	set, fault := c.await(ctx, req.Version, &types.WaitOptions{MaxWaitSeconds: types.NewInt32(0)})
+	set, fault := c.waitForChanges(ctx, req.Version, &types.WaitOptions{MaxWaitSeconds: types.NewInt32(0)})
 	if fault != nil {
 		return &methods.CheckForUpdatesBody{Fault_: soapFaultOf(fault)}
 	}
@@ -161,7 +161,7 @@ func (c *propertyCollector) CheckForUpdates(ctx *simulator.Context, req *types.C
 }
 
 func (c *propertyCollector) WaitForUpdatesEx(ctx *simulator.Context, req *types.WaitForUpdatesEx) soap.HasFault {
-	set, fault := c.await(ctx, req.Version, req.Options)
+	set, fault := c.waitForChanges(ctx, req.Version, req.Options)
 	if fault != nil {
 		return &methods.WaitForUpdatesExBody{Fault_: soapFaultOf(fault)}
 	}
@@ -169,11 +169,11 @@ func (c *propertyCollector) WaitForUpdatesEx(ctx *simulator.Context, req *types.
 }
 
 // await returns what changed since a version; nil when nothing did in time.
-func (c *propertyCollector) await(ctx *simulator.Context, version string, options *types.WaitOptions) (*types.UpdateSet, types.BaseMethodFault) {
+func (c *propertyCollector) waitForChanges(ctx *simulator.Context, version string, options *types.WaitOptions) (*types.UpdateSet, types.BaseMethodFault) {
 	u := c.sim.collectors.of(c.PropertyCollector)
 	wait, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	limit := mostObjects
+	limit := maxUpdateObjects
 	atOnce := false
 	if options != nil {
 		if seconds := options.MaxWaitSeconds; seconds != nil {
@@ -185,10 +185,10 @@ func (c *propertyCollector) await(ctx *simulator.Context, version string, option
 			limit = min(limit, int(options.MaxObjectUpdates))
 		}
 	}
-	u.turn.Lock()
-	defer u.turn.Unlock()
+	u.callMu.Lock()
+	defer u.callMu.Unlock()
 	u.mu.Lock()
-	u.cancels = cancel
+	u.cancelCall = cancel
 	u.mu.Unlock()
 
 	switch {
@@ -230,7 +230,7 @@ func (c *propertyCollector) await(ctx *simulator.Context, version string, option
 			}
 			return nil, &types.RequestCanceled{}
 		case <-u.wake:
-			time.Sleep(gathering)
+			time.Sleep(batchDelay)
 		}
 	}
 }
@@ -253,7 +253,7 @@ func page(queue []types.PropertyFilterUpdate, limit int) (first, rest []types.Pr
 }
 
 // compare finds what changed in every filter since the client was told.
-func (c *propertyCollector) compare(ctx *simulator.Context, u *updates) ([]types.PropertyFilterUpdate, types.BaseMethodFault) {
+func (c *propertyCollector) compare(ctx *simulator.Context, u *collectorState) ([]types.PropertyFilterUpdate, types.BaseMethodFault) {
 	u.mu.Lock()
 	dirty, kinds := u.dirty, u.kinds
 	u.dirty, u.kinds = map[types.ManagedObjectReference]bool{}, map[string]bool{}
@@ -275,7 +275,7 @@ func (c *propertyCollector) compare(ctx *simulator.Context, u *updates) ([]types
 		}
 		known, old := u.filters[ref]
 		if !old {
-			known = map[types.ManagedObjectReference]told{}
+			known = map[types.ManagedObjectReference]reportedProperties{}
 			u.filters[ref] = known
 		}
 		var objects []types.ObjectUpdate
@@ -314,7 +314,7 @@ func selectionChanged(spec *types.PropertyFilterSpec, dirty map[types.ManagedObj
 }
 
 // compareAll reads all that a filter selects.
-func (c *propertyCollector) compareAll(ctx *simulator.Context, spec *types.PropertyFilterSpec, known map[types.ManagedObjectReference]told) ([]types.ObjectUpdate, types.BaseMethodFault) {
+func (c *propertyCollector) compareAll(ctx *simulator.Context, spec *types.PropertyFilterSpec, known map[types.ManagedObjectReference]reportedProperties) ([]types.ObjectUpdate, types.BaseMethodFault) {
 	read := *spec
 	read.ReportMissingObjectsInResults = types.NewBool(true)
 	objects, fault := c.read(ctx, read)
@@ -325,12 +325,12 @@ func (c *propertyCollector) compareAll(ctx *simulator.Context, spec *types.Prope
 	selected := map[types.ManagedObjectReference]bool{}
 	for _, object := range objects {
 		selected[object.Obj] = true
-		if update, ok := difference(known, object); ok {
+		if update, ok := objectUpdate(known, object); ok {
 			found = append(found, update)
 		}
 	}
 	for ref := range known {
-		if !selected[ref] && !c.sim.tasks.forgotten(ref) {
+		if !selected[ref] && !c.sim.tasks.isUnknown(ref) {
 			delete(known, ref)
 			found = append(found, types.ObjectUpdate{Kind: types.ObjectUpdateKindLeave, Obj: ref})
 		}
@@ -339,10 +339,10 @@ func (c *propertyCollector) compareAll(ctx *simulator.Context, spec *types.Prope
 }
 
 // compareSome reads the objects that changed.
-func (c *propertyCollector) compareSome(ctx *simulator.Context, spec *types.PropertyFilterSpec, known map[types.ManagedObjectReference]told, dirty map[types.ManagedObjectReference]bool) []types.ObjectUpdate {
+func (c *propertyCollector) compareSome(ctx *simulator.Context, spec *types.PropertyFilterSpec, known map[types.ManagedObjectReference]reportedProperties, dirty map[types.ManagedObjectReference]bool) []types.ObjectUpdate {
 	var found []types.ObjectUpdate
 	for ref := range dirty {
-		if _, ok := known[ref]; !ok || c.sim.tasks.forgotten(ref) {
+		if _, ok := known[ref]; !ok || c.sim.tasks.isUnknown(ref) {
 			continue
 		}
 		objects, fault := c.read(ctx, types.PropertyFilterSpec{
@@ -354,7 +354,7 @@ func (c *propertyCollector) compareSome(ctx *simulator.Context, spec *types.Prop
 			continue
 		}
 		for _, object := range objects {
-			if update, ok := difference(known, object); ok {
+			if update, ok := objectUpdate(known, object); ok {
 				found = append(found, update)
 			}
 		}
@@ -372,9 +372,9 @@ func (c *propertyCollector) read(ctx *simulator.Context, spec types.PropertyFilt
 
 // difference is what the client is to be told of an object, if anything, and
 // notes it as told.
-func difference(known map[types.ManagedObjectReference]told, object types.ObjectContent) (types.ObjectUpdate, bool) {
+func objectUpdate(known map[types.ManagedObjectReference]reportedProperties, object types.ObjectContent) (types.ObjectUpdate, bool) {
 	before, modify := known[object.Obj]
-	now := told{}
+	now := reportedProperties{}
 	update := types.ObjectUpdate{Kind: types.ObjectUpdateKindEnter, Obj: object.Obj, MissingSet: object.MissingSet}
 	if modify {
 		update.Kind, update.MissingSet = types.ObjectUpdateKindModify, nil

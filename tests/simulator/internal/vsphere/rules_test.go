@@ -245,7 +245,7 @@ var ruleTests = map[string]struct {
 		vm := b.vm("DC0_H0_VM0")
 		b.enable(vm)
 		b.untilReady(vm)
-		c := b.sim.instances.of(vm).cycle
+		c := b.sim.instances.of(vm).run
 		answer := c.forkBegin(callOf("vmfork-begin -1 -1", 1000), []string{"-1", "-1"})
 		if answer.OK != (choice == "no") {
 			b.Errorf("%+v", answer)
@@ -518,7 +518,7 @@ var ruleTests = map[string]struct {
 		b.untilReady(vm)
 		b.setExtra(vm, "guest_rpc.rpci.auth.cmd.info-get", "TRUE")
 		for uid, denied := range map[int]bool{0: choice == "everybody", 1000: true} {
-			answer := b.sim.instances.of(vm).cycle.Call(callOf("info-get guestinfo.x", uid))
+			answer := b.sim.instances.of(vm).run.Call(callOf("info-get guestinfo.x", uid))
 			if answer.OK || (answer.Text == "Permission denied") != denied {
 				b.Errorf("uid %d: %+v", uid, answer)
 			}
@@ -833,7 +833,7 @@ var ruleTests = map[string]struct {
 	"guestinfo_limit": {guests: true, test: func(b *bed, choice string) {
 		vm := b.vm("DC0_H0_VM0")
 		b.untilReady(vm)
-		c := b.sim.instances.of(vm).cycle
+		c := b.sim.instances.of(vm).run
 		limit, _ := strconv.Atoi(choice)
 		message := "info-set guestinfo.long " + strings.Repeat("x", limit)
 		for length, ok := range map[int]bool{limit: true, limit + 1: false} {

@@ -45,7 +45,7 @@ func (x *searchIndex) FindChild(ctx *simulator.Context, req *types.FindChild) so
 	if !ok || x.sim.instances.inVApp(ref) {
 		ref, ok = x.sim.childWithName(ctx, folder, req.Name)
 	}
-	if sight := x.sim.sightOf(ctx); ok && (sight == nil || sight.visible(ref)) {
+	if access := x.sim.accessFilterOf(ctx); ok && (access == nil || access.visible(ref)) {
 		body.Res.Returnval = &ref
 	}
 	return body
@@ -70,10 +70,10 @@ func (s *Simulator) childWithName(ctx *simulator.Context, folder *simulator.Fold
 // matching returns the VMs that the user sees and for which match is true.
 func (s *Simulator) matching(ctx *simulator.Context, match func(*mo.VirtualMachine) bool) []types.ManagedObjectReference {
 	var found []types.ManagedObjectReference
-	sight := s.sightOf(ctx)
+	access := s.accessFilterOf(ctx)
 	for _, entity := range ctx.Map.All("VirtualMachine") {
 		vm, ok := entity.(*simulator.VirtualMachine)
-		if !ok || !s.names.visible(vm.Self) || sight != nil && !sight.visible(vm.Self) {
+		if !ok || !s.names.visible(vm.Self) || access != nil && !access.visible(vm.Self) {
 			continue
 		}
 		ctx.WithLock(vm, func() {

@@ -90,7 +90,7 @@ func TestCloseWithStuckGuest(t *testing.T) {
 	b.eventually("the second run of the program, which waits for ever", func() bool {
 		again.mu.Lock()
 		defer again.mu.Unlock()
-		return again.cycle.scratch["again"] == "yes"
+		return again.run.replayValues["again"] == "yes"
 	})
 	begun := time.Now()
 	b.sim.Close()
@@ -199,7 +199,7 @@ func TestPrivileges(t *testing.T) {
 		low := b.rawLogin("low", "low")
 		_, fault, err := low.call(test.method, "VirtualMachine", test.vm.Value, test.arguments)
 		if err != nil || fault.kind() != "NoPermission" || fault.Detail.Fault.Privilege != test.privilege || fault.Detail.Fault.Object == "" ||
-			strings.Contains(fault.Detail.Fault.Object, wrapped) {
+			strings.Contains(fault.Detail.Fault.Object, overrideSuffix) {
 			t.Errorf("%s without %s: %v %+v", test.method, test.privilege, err, fault)
 		}
 	}
@@ -423,7 +423,7 @@ func soapDetail(err error) any {
 func TestMethodNotFound(t *testing.T) {
 	b := start(t)
 	_, fault, err := b.raw.call("TurnOffFaultToleranceForVM_Task", "VirtualMachine", b.vm("DC0_H0_VM0").Value, "")
-	if err != nil || fault.kind() != "MethodNotFound" || strings.Contains(fault.Detail.Fault.Receiver, wrapped) || fault.Detail.Fault.Receiver == "" {
+	if err != nil || fault.kind() != "MethodNotFound" || strings.Contains(fault.Detail.Fault.Receiver, overrideSuffix) || fault.Detail.Fault.Receiver == "" {
 		t.Errorf("%v %+v", err, fault)
 	}
 }

@@ -26,7 +26,7 @@ type sessionInfo struct {
 }
 
 // see remembers a session's objects: what waits in it must end with it.
-func (s *sessions) see(session *simulator.Session) {
+func (s *sessions) remember(session *simulator.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen[session.Key] = session
@@ -44,11 +44,11 @@ func (s *sessions) end(session *simulator.Session) {
 func (s *Simulator) endCollectors(session *simulator.Session) {
 	for _, object := range session.AllReference("PropertyCollector") {
 		if collector, ok := object.(*simulator.PropertyCollector); ok {
-			s.collectors.forget(collector)
+			s.collectors.remove(collector)
 		}
 	}
 	for _, object := range session.AllReference("EventHistoryCollector") {
-		s.events.forget(object.Reference())
+		s.events.removeCollector(object.Reference())
 	}
 }
 

@@ -67,24 +67,24 @@ type Simulator struct {
 	hosts     tls.Certificate // of the ESXi side
 	esx       *esxHost        // nil without an ESXi endpoint
 
-	calls      *calls
-	rules      *rules
-	faults     *faults
-	names      *names
-	tasks      *tasks
-	users      *users
-	sessions   *sessions
-	instances  *instances
-	vApps      *vApps
-	collectors *collectors
-	pages      *readPages
-	events     *events
-	mob        *mob
-	ports      *ports
-	underWay   underWay
-	lastMAC    uint32
-	files      sync.Mutex // govmomi's simulator reads datastores without their locks
-	log        *log.Logger
+	calls       *calls
+	rules       *rules
+	faults      *faultInjector
+	names       *nameIndex
+	tasks       *tasks
+	users       *users
+	sessions    *sessions
+	instances   *instances
+	vApps       *vApps
+	collectors  *collectors
+	pages       *readPages
+	events      *eventLog
+	mob         *mob
+	ports       *ports
+	activeCalls activeCalls
+	lastMAC     uint32
+	files       sync.Mutex // govmomi's simulator reads datastores without their locks
+	log         *log.Logger
 
 	work    sync.WaitGroup // what happens to guests, and to VMs by itself
 	workMu  sync.Mutex
@@ -104,10 +104,10 @@ func Start(options Options) (*Simulator, error) {
 		version: parseVersion(options.APIVersion),
 		calls:   newCalls(),
 		rules:   newRules(),
-		faults:  &faults{},
+		faults:  &faultInjector{},
 		tasks: &tasks{
-			plans: map[types.ManagedObjectReference]*taskPlan{},
-			gone:  map[types.ManagedObjectReference]bool{},
+			plans:   map[types.ManagedObjectReference]*taskPlan{},
+			unknown: map[types.ManagedObjectReference]bool{},
 		},
 		pages: &readPages{rest: map[string]readPage{}},
 		log:   log.New(options.Log, "vmforksim: ", log.LstdFlags|log.Lmsgprefix),
@@ -120,13 +120,13 @@ func Start(options Options) (*Simulator, error) {
 	default:
 		return nil, fmt.Errorf("-hidden-methods is auto, on or off, not %q", options.HiddenMethods)
 	}
-	s.names = newNames(s.rules)
+	s.names = newNameIndex(s.rules)
 	s.users = newUsers(options.Username, options.Password)
 	s.sessions = &sessions{sim: s, seen: map[string]*simulator.Session{}, dead: map[string]bool{}}
 	s.instances = &instances{sim: s, byMoid: map[string]*instance{}}
 	s.vApps = &vApps{options: map[types.ManagedObjectReference]types.VmConfigInfo{}}
-	s.collectors = &collectors{all: map[*simulator.PropertyCollector]*updates{}}
-	s.events = newEvents()
+	s.collectors = &collectors{all: map[*simulator.PropertyCollector]*collectorState{}}
+	s.events = newEventLog()
 	s.mob = newMOB(s)
 	s.ports = newPorts(s)
 	s.control = s.newControl()
@@ -274,7 +274,7 @@ func (s *Simulator) spawn(f func()) bool {
 
 // trouble tells what went wrong with a guest. While the simulator closes
 // nothing goes right any more.
-func (s *Simulator) trouble(format string, arguments ...any) {
+func (s *Simulator) logError(format string, arguments ...any) {
 	s.workMu.Lock()
 	closing := s.closing
 	s.workMu.Unlock()

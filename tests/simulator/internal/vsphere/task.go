@@ -20,15 +20,15 @@ import (
 // taskPlan is what the simulator adds to a task that a method of govmomi's
 // simulator, or one of ours, starts.
 type taskPlan struct {
-	ctx    *simulator.Context
-	method string                       // as the client named it
-	entity types.ManagedObjectReference // what the task is shown on
-	names  []string                     // names a fault rule may go by
-	before func() types.BaseMethodFault // fails the task before it does anything
-	after  func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault)
-	alone  bool // the task takes the locks it needs by itself
-	files  bool // the task works on a datastore's files
-	inner  bool // the task is part of another, which mishaps and delays met
+	ctx       *simulator.Context
+	method    string                       // as the client named it
+	entity    types.ManagedObjectReference // what the task is shown on
+	names     []string                     // names a fault rule may go by
+	before    func() types.BaseMethodFault // fails the task before it does anything
+	after     func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault)
+	ownLocks  bool // the task takes the locks it needs by itself
+	usesFiles bool // the task works on a datastore's files
+	nested    bool // the task is part of another, which mishaps and delays met
 
 	descriptionID string // where govmomi's simulator has another than vCenter
 }
@@ -36,9 +36,9 @@ type taskPlan struct {
 // tasks knows the plans of calls that are about to start their task, by the
 // object the task will be created on.
 type tasks struct {
-	mu    sync.Mutex
-	plans map[types.ManagedObjectReference]*taskPlan
-	gone  map[types.ManagedObjectReference]bool // tasks that were forgotten
+	mu      sync.Mutex
+	plans   map[types.ManagedObjectReference]*taskPlan
+	unknown map[types.ManagedObjectReference]bool // tasks that were forgotten
 }
 
 // start runs a method that starts one task on ref. Calls on one object must
@@ -47,7 +47,7 @@ func (t *tasks) start(ref types.ManagedObjectReference, plan *taskPlan, method f
 	if plan.entity.Value == "" {
 		plan.entity = ref
 	}
-	t.expect(ref, plan)
+	t.expectTask(ref, plan)
 	defer func() {
 		t.mu.Lock()
 		delete(t.plans, ref)
@@ -57,7 +57,7 @@ func (t *tasks) start(ref types.ManagedObjectReference, plan *taskPlan, method f
 }
 
 // expect is for a task that is started later.
-func (t *tasks) expect(ref types.ManagedObjectReference, plan *taskPlan) {
+func (t *tasks) expectTask(ref types.ManagedObjectReference, plan *taskPlan) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.plans[ref] = plan
@@ -81,12 +81,12 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 	plan := s.tasks.take(ref)
 	execute := task.Execute
 	if plan == nil {
-		task.Execute = func(t *simulator.Task) (types.AnyType, types.BaseMethodFault) { return survive(execute, t) }
+		task.Execute = func(t *simulator.Task) (types.AnyType, types.BaseMethodFault) { return recoverTask(execute, t) }
 		if ref.Type == "FileManager" {
 			// A VM's removal starts one and does not await it. Done at once, it is
 			// done while the removal has s.files; waiting for them would keep the
 			// next removal, which has them then, from the file manager's lock.
-			result, fault := survive(execute, task)
+			result, fault := recoverTask(execute, task)
 			task.Execute = func(*simulator.Task) (types.AnyType, types.BaseMethodFault) { return result, fault }
 		}
 		return
@@ -105,30 +105,30 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 	if plan.descriptionID != "" {
 		task.Info.DescriptionId = plan.descriptionID
 	}
-	if plan.method != "" && op.origin == fromVCenter && !(plan.inner && op.begun()) {
+	if plan.method != "" && op.origin == fromVCenter && !(plan.nested && op.hasEvents()) {
 		s.postTask(plan.ctx, task)
 	}
-	if !plan.inner && s.faults.take("vanish", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...) != nil {
-		s.tasks.forget(task.Reference())
+	if !plan.nested && s.faults.take("vanish", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...) != nil {
+		s.tasks.markUnknown(task.Reference())
 	}
 	task.Execute = func(t *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 		// A mishap looks at the call's VM, whatever object carries the task.
-		var mishap *faultRule
+		var injected *injectedFault
 		var delay time.Duration
-		if !plan.inner {
-			mishap = s.faults.take("task", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...)
+		if !plan.nested {
+			injected = s.faults.take("task", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...)
 			delay = s.options.TaskDelay
 		}
-		if mishap != nil {
-			delay += mishap.delay()
+		if injected != nil {
+			delay += injected.delay()
 		}
 		if delay > 0 {
 			if there := withoutLock(plan.ctx, entity, func() { time.Sleep(delay) }); !there {
 				endUnlocked(plan.ctx, t, nil, &types.ManagedObjectNotFound{Obj: entity})
 			}
 		}
-		if mishap != nil && mishap.Fault != "" {
-			return nil, mishap.fault()
+		if injected != nil && injected.Fault != "" {
+			return nil, injected.fault()
 		}
 		if plan.before != nil {
 			if fault := plan.before(); fault != nil {
@@ -136,23 +136,23 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 			}
 		}
 		work := func() {
-			if plan.files {
+			if plan.usesFiles {
 				s.files.Lock()
 				defer s.files.Unlock()
 			}
-			result, fault = survive(execute, t)
+			result, fault = recoverTask(execute, t)
 			if plan.after != nil {
 				result, fault = plan.after(result, fault)
 			}
-			if fault == nil && !plan.inner {
-				result = s.answered(plan, entity, result)
+			if fault == nil && !plan.nested {
+				result = s.replaceResult(plan, entity, result)
 			}
 			if fault == nil && op.reconfigured != nil {
-				s.remember(op, op.reconfigured)
+				s.recordEvent(op, op.reconfigured)
 				op.reconfigured = nil
 			}
 		}
-		if plan.alone {
+		if plan.ownLocks {
 			if there := withoutLock(plan.ctx, entity, work); !there {
 				endUnlocked(plan.ctx, t, result, fault)
 			}
@@ -181,10 +181,10 @@ const recentTasks = 200
 
 // survive keeps a panic in a task, which nothing could catch, from ending the
 // process.
-func survive(execute func(*simulator.Task) (types.AnyType, types.BaseMethodFault), task *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
+func recoverTask(execute func(*simulator.Task) (types.AnyType, types.BaseMethodFault), task *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 	defer func() {
-		if trouble := recover(); trouble != nil {
-			result, fault = nil, withText(&types.SystemError{Reason: fmt.Sprint(trouble)}, fmt.Sprintf("A general system error occurred: %v", trouble))
+		if recovered := recover(); recovered != nil {
+			result, fault = nil, withText(&types.SystemError{Reason: fmt.Sprint(recovered)}, fmt.Sprintf("A general system error occurred: %v", recovered))
 		}
 	}()
 	return execute(task)
@@ -263,7 +263,7 @@ func waitBody(ctx *simulator.Context, body soap.HasFault) (types.AnyType, types.
 // startTask starts a task of ours. The work takes the locks it needs itself.
 func (s *Simulator) startTask(ctx *simulator.Context, vm mo.Reference, id, method string, names []string, work func() (types.AnyType, types.BaseMethodFault)) *taskResponse {
 	task := simulator.CreateTask(vm, id, func(*simulator.Task) (types.AnyType, types.BaseMethodFault) { return work() })
-	plan := &taskPlan{ctx: ctx, method: method, names: names, alone: true}
+	plan := &taskPlan{ctx: ctx, method: method, names: names, ownLocks: true}
 	var ref types.ManagedObjectReference
 	s.tasks.start(vm.Reference(), plan, func() soap.HasFault {
 		ref = task.Run(ctx)

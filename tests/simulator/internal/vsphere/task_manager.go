@@ -53,7 +53,7 @@ func (c *taskCollector) ReadNextTasks(req *types.ReadNextTasks) soap.HasFault {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	count := min(int(req.MaxCount), mostEvents, len(c.left))
+	count := min(int(req.MaxCount), maxEvents, len(c.left))
 	page := c.left[:count:count]
 	c.left = c.left[count:]
 	return &methods.ReadNextTasksBody{Res: &types.ReadNextTasksResponse{Returnval: page}}

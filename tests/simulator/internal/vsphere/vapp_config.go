@@ -31,31 +31,31 @@ func (r *rules) changedVApp(old *types.VmConfigInfo, given types.BaseVmConfigSpe
 		info = *old
 	}
 	var faults [3]types.BaseMethodFault
-	info.Product, faults[0] = edited(info.Product, spec.Product, "product", func(u types.VAppProductSpec) (types.ArrayUpdateSpec, *types.VAppProductInfo) {
+	info.Product, faults[0] = applyUpdates(info.Product, spec.Product, "product", func(u types.VAppProductSpec) (types.ArrayUpdateSpec, *types.VAppProductInfo) {
 		return u.ArrayUpdateSpec, u.Info
-	}, overlaid)
-	info.Property, faults[1] = edited(info.Property, spec.Property, "property", func(u types.VAppPropertySpec) (types.ArrayUpdateSpec, *types.VAppPropertyInfo) {
+	}, merged)
+	info.Property, faults[1] = applyUpdates(info.Property, spec.Property, "property", func(u types.VAppPropertySpec) (types.ArrayUpdateSpec, *types.VAppPropertyInfo) {
 		return u.ArrayUpdateSpec, u.Info
 	}, r.editedProperty)
-	info.OvfSection, faults[2] = edited(info.OvfSection, spec.OvfSection, "ovfSection", func(u types.VAppOvfSectionSpec) (types.ArrayUpdateSpec, *types.VAppOvfSectionInfo) {
+	info.OvfSection, faults[2] = applyUpdates(info.OvfSection, spec.OvfSection, "ovfSection", func(u types.VAppOvfSectionSpec) (types.ArrayUpdateSpec, *types.VAppOvfSectionInfo) {
 		return u.ArrayUpdateSpec, u.Info
-	}, overlaid)
+	}, merged)
 	var were []types.VAppPropertyInfo
 	if old != nil {
 		were = old.Property
 	}
-	for _, fault := range append(faults[:], checkedKeys(info.Property), r.checkedProperties(were, info.Property)) {
+	for _, fault := range append(faults[:], checkPropertyKeys(info.Property), r.checkedProperties(were, info.Property)) {
 		if fault != nil {
 			return nil, fault
 		}
 	}
 	if ip := spec.IpAssignment; ip != nil {
-		info.IpAssignment = overlaid(info.IpAssignment, *ip)
-		info.IpAssignment.SupportedAllocationScheme = replaced(info.IpAssignment.SupportedAllocationScheme, ip.SupportedAllocationScheme)
-		info.IpAssignment.SupportedIpProtocol = replaced(info.IpAssignment.SupportedIpProtocol, ip.SupportedIpProtocol)
+		info.IpAssignment = merged(info.IpAssignment, *ip)
+		info.IpAssignment.SupportedAllocationScheme = replacedList(info.IpAssignment.SupportedAllocationScheme, ip.SupportedAllocationScheme)
+		info.IpAssignment.SupportedIpProtocol = replacedList(info.IpAssignment.SupportedIpProtocol, ip.SupportedIpProtocol)
 	}
-	info.Eula = replaced(info.Eula, spec.Eula)
-	info.OvfEnvironmentTransport = replaced(info.OvfEnvironmentTransport, spec.OvfEnvironmentTransport)
+	info.Eula = replacedList(info.Eula, spec.Eula)
+	info.OvfEnvironmentTransport = replacedList(info.OvfEnvironmentTransport, spec.OvfEnvironmentTransport)
 	if spec.InstallBootRequired != nil {
 		info.InstallBootRequired = *spec.InstallBootRequired
 	}
@@ -66,7 +66,7 @@ func (r *rules) changedVApp(old *types.VmConfigInfo, given types.BaseVmConfigSpe
 }
 
 // edited applies the updates of a spec to a list whose elements have keys.
-func edited[T, U any](list []T, updates []U, path string, parts func(U) (types.ArrayUpdateSpec, *T), merge func(old, given T) T) ([]T, types.BaseMethodFault) {
+func applyUpdates[T, U any](list []T, updates []U, path string, parts func(U) (types.ArrayUpdateSpec, *T), merge func(old, given T) T) ([]T, types.BaseMethodFault) {
 	keyOf := func(element T) int32 { return int32(reflect.ValueOf(element).FieldByName("Key").Int()) }
 	list = slices.Clone(list)
 	for _, update := range updates {
@@ -87,7 +87,7 @@ func edited[T, U any](list []T, updates []U, path string, parts func(U) (types.A
 		}
 		switch how.Operation {
 		case types.ArrayUpdateOperationAdd:
-			list = append(list, unmarked(*given))
+			list = append(list, withoutBlanks(*given))
 		case types.ArrayUpdateOperationEdit:
 			list[at] = merge(list[at], *given)
 		case types.ArrayUpdateOperationRemove:
@@ -99,27 +99,27 @@ func edited[T, U any](list []T, updates []U, path string, parts func(U) (types.A
 
 // overlaid is a value with the fields that a client filled in: what it left out
 // stays as it is.
-func overlaid[T any](old, given T) T {
+func merged[T any](old, given T) T {
 	result, from := reflect.ValueOf(&old).Elem(), reflect.ValueOf(given)
 	for i := range from.NumField() {
 		if !from.Field(i).IsZero() {
 			result.Field(i).Set(from.Field(i))
 		}
 	}
-	return unmarked(old)
+	return withoutBlanks(old)
 }
 
 // editedProperty takes the value as it is given, as an empty one stands for the
 // default.
 func (r *rules) editedProperty(old, given types.VAppPropertyInfo) types.VAppPropertyInfo {
-	result := overlaid(old, given)
+	result := merged(old, given)
 	if r.is("vapp_edit_left_out", "cleared") {
-		result = unmarked(given)
+		result = withoutBlanks(given)
 		if result.Id == "" {
 			result.Id = old.Id
 		}
 		if isPassword(old) {
-			result.Value = overlaid(old, given).Value
+			result.Value = merged(old, given).Value
 		}
 	}
 	if !isPassword(result) || r.is("password_edited_empty", "cleared") {
@@ -130,7 +130,7 @@ func (r *rules) editedProperty(old, given types.VAppPropertyInfo) types.VAppProp
 
 // replaced is a list of which an empty update means no change, and one empty
 // text none.
-func replaced(old, given []string) []string {
+func replacedList(old, given []string) []string {
 	switch {
 	case len(given) == 0:
 		return old
@@ -142,7 +142,7 @@ func replaced(old, given []string) []string {
 
 // checkedKeys refuses properties whose names in the environment are not unique
 // or not whole.
-func checkedKeys(properties []types.VAppPropertyInfo) types.BaseMethodFault {
+func checkPropertyKeys(properties []types.VAppPropertyInfo) types.BaseMethodFault {
 	seen := map[[3]string]bool{}
 	for _, p := range properties {
 		triple := [3]string{p.ClassId, p.Id, p.InstanceId}
@@ -191,7 +191,7 @@ func withoutSecrets(given types.BaseVmConfigSpec, options *types.VmConfigInfo) *
 			spec.Property[i].Info = &types.VAppPropertyInfo{Key: update.RemoveKey.(int32)}
 			continue
 		}
-		info := unmarked(*update.Info)
+		info := withoutBlanks(*update.Info)
 		if result := propertyOf(options, info.Key); result == nil || isPassword(*result) { // an edit need not say its type
 			info.Value, info.DefaultValue = "", ""
 		}
@@ -290,7 +290,7 @@ func vAppPrivileges(old *types.VmConfigInfo, given types.BaseVmConfigSpec, remov
 			values = true
 			edited := *update.Info
 			if before := propertyOf(old, edited.Key); before != nil {
-				edited = overlaid(*before, edited)
+				edited = merged(*before, edited)
 				edited.Value = before.Value
 				structure = structure || !reflect.DeepEqual(edited, *before)
 			}

@@ -72,8 +72,8 @@ func isPropertyValue(kind, value string) bool {
 		return true
 	}
 	if match := choiceType.FindStringSubmatch(kind); match != nil {
-		for _, one := range choice.FindAllStringSubmatch(match[1], -1) {
-			if unescaped.ReplaceAllString(one[1], "$1") == value {
+		for _, listed := range choice.FindAllStringSubmatch(match[1], -1) {
+			if unescaped.ReplaceAllString(listed[1], "$1") == value {
 				return true
 			}
 		}
@@ -121,7 +121,7 @@ var (
 )
 
 // withBlanks marks the empty texts in the vApp options of a request.
-func withBlanks(request []byte) []byte {
+func markBlanks(request []byte) []byte {
 	return vAppConfig.ReplaceAllFunc(request, func(options []byte) []byte {
 		if !bytes.Contains(options, []byte("<info")) {
 			return options
@@ -131,7 +131,7 @@ func withBlanks(request []byte) []byte {
 }
 
 // unmarked is a value whose blank texts are empty.
-func unmarked[T any](given T) T {
+func withoutBlanks[T any](given T) T {
 	value := reflect.ValueOf(&given).Elem()
 	for i := range value.NumField() {
 		if field := value.Field(i); field.Kind() == reflect.String && field.String() == blank {

@@ -174,7 +174,7 @@ func (s *Simulator) importVApp(ctx *simulator.Context, req *types.ImportVApp, st
 		spec.ConfigSpec.VAppConfig = &types.VAppConfigSpec{VmConfigSpec: *withoutSecrets(given, c.vapp)}
 	}
 	req.Folder = &c.staging.Self
-	s.tasks.expect(c.staging.Self, &taskPlan{ctx: ctx, entity: c.staging.Self, files: true, inner: true,
+	s.tasks.expectTask(c.staging.Self, &taskPlan{ctx: ctx, entity: c.staging.Self, usesFiles: true, nested: true,
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			if fault != nil {
 				c.abandon()
@@ -287,8 +287,8 @@ func completeDescriptor(envelope *ovf.Envelope, descriptor string) (string, erro
 // leaving the manager locked: every later import would wait for it.
 func (m *ovfManager) stockImportSpec(ctx *simulator.Context, req *types.CreateImportSpec) (body *methods.CreateImportSpecBody, err error) {
 	defer func() {
-		if trouble := recover(); trouble != nil {
-			body, err = nil, fmt.Errorf("the descriptor cannot be read: %v", trouble)
+		if recovered := recover(); recovered != nil {
+			body, err = nil, fmt.Errorf("the descriptor cannot be read: %v", recovered)
 		}
 	}()
 	return m.OvfManager.CreateImportSpec(ctx, req).(*methods.CreateImportSpecBody), nil

@@ -18,17 +18,17 @@ import (
 // own. No snapshot shows them, layoutEx does.
 
 // mostDeltas is how many delta disks a virtual disk may have.
-const mostDeltas = 255
+const maxDeltaDisks = 255
 
 // manyDeltas is from how many on vCenter warns.
-const manyDeltas = 100
+const warnDeltaDisks = 100
 
 // chainLimit is how many delta disks a VM may have. The caller holds vm.mu.
 func (vm *instance) chainLimit() int {
-	if vm.limit > 0 {
-		return vm.limit
+	if vm.deltaLimit > 0 {
+		return vm.deltaLimit
 	}
-	return mostDeltas
+	return maxDeltaDisks
 }
 
 // chainTooLong is the fault of a clone that would have more delta disks.
@@ -47,7 +47,7 @@ func (r *rules) chainTooLong(limit int) types.BaseMethodFault {
 
 // lengthen adds delta disks to a VM, or takes some back. The caller holds the
 // VM's lock.
-func (s *Simulator) lengthen(ctx *simulator.Context, object *simulator.VirtualMachine, by int) {
+func (s *Simulator) addDeltaDisks(ctx *simulator.Context, object *simulator.VirtualMachine, by int) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
 	vm.deltas += by

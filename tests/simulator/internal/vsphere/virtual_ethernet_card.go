@@ -251,7 +251,7 @@ func (s *Simulator) clonedCards(ctx *simulator.Context, source *simulator.Virtua
 		}
 		return nil, withText(&types.NotSupported{}, "The operation is not supported on the object: "+property+" is no edit of a network adapter.")
 	}
-	devices := copyOf(source.Config.Hardware.Device)
+	devices := cloneDevices(source.Config.Hardware.Device)
 	own := map[string]bool{} // ports of the source
 	for _, card := range cardsOf(devices) {
 		if connection, ok := dvPortOf(card); ok {
@@ -306,8 +306,8 @@ func replaceCards(devices, cards []types.BaseVirtualDevice) {
 
 // changeCards applies what device changes say of a VM's adapters to a copy of
 // its devices, and keeps the ports they need. The caller holds the VM's lock.
-func (v *virtualMachine) changeCards(ctx *simulator.Context, changes []types.BaseVirtualDeviceConfigSpec) ([]types.BaseVirtualDevice, *pledge, types.BaseMethodFault) {
-	devices := copyOf(v.Config.Hardware.Device)
+func (v *virtualMachine) changeCards(ctx *simulator.Context, changes []types.BaseVirtualDeviceConfigSpec) ([]types.BaseVirtualDevice, *portReservation, types.BaseMethodFault) {
+	devices := cloneDevices(v.Config.Hardware.Device)
 	if fault := v.sim.editCards(ctx, v.VirtualMachine, devices, changes, "spec.deviceChange"); fault != nil {
 		return nil, nil, fault
 	}
@@ -321,8 +321,8 @@ func (v *virtualMachine) changeCards(ctx *simulator.Context, changes []types.Bas
 			cards[i].Connectable.Connected = false
 		}
 	}
-	kept, fault := v.sim.ports.pledge(v.Self, append(cards, v.sim.newCards(devices, changes)...))
-	return devices, kept, fault
+	reservation, fault := v.sim.ports.reserve(v.Self, append(cards, v.sim.newCards(devices, changes)...))
+	return devices, reservation, fault
 }
 
 // describeCards completes what is shown of adapters, and returns the networks
@@ -380,18 +380,18 @@ func (s *Simulator) plug(object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
 	nics := nicsOf(object, vm.tools.Interfaces)
-	off := vm.cycle == nil || s.platform == nil
+	off := vm.run == nil || s.platform == nil
 	vm.mu.Unlock()
 	if off {
 		return
 	}
-	vm.then(func() {
+	vm.enqueue(func() {
 		machine, _ := vm.machine()
 		if machine == nil {
 			return
 		}
 		if err := machine.Plug(nics); err != nil && !errors.Is(err, guest.ErrOff) {
-			s.trouble("%s: the adapters are not connected: %v", vm.ref.Value, err)
+			s.logError("%s: the adapters are not connected: %v", vm.ref.Value, err)
 		}
 	})
 }
@@ -400,18 +400,18 @@ func (s *Simulator) plug(object *simulator.VirtualMachine) {
 // disconnects those of one that is off: rule adapter_connected. The caller
 // holds the VM's lock.
 func (s *Simulator) connectCards(ctx *simulator.Context, object *simulator.VirtualMachine, on bool) {
-	devices := copyOf(object.Config.Hardware.Device)
+	devices := cloneDevices(object.Config.Hardware.Device)
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
-	born := vm.connects
-	vm.connects = nil
+	requested := vm.connectedCards
+	vm.connectedCards = nil
 	vm.mu.Unlock()
 	cards := cardsOf(devices)
 	for _, card := range cards {
 		if card.Connectable == nil {
 			continue
 		}
-		connected, given := born[card.Key]
+		connected, given := requested[card.Key]
 		if !given {
 			connected = card.Connectable.StartConnected
 		}

@@ -35,19 +35,19 @@ func (v *virtualMachine) quiesced() bool {
 // task runs a method of govmomi's simulator that starts a task on this VM.
 func (v *virtualMachine) task(ctx *simulator.Context, method string, before func() types.BaseMethodFault, stock func() soap.HasFault) soap.HasFault {
 	past := operationOf(ctx).origin != fromVCenter // what goes wrong in vCenter does not concern it
-	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, before: before, inner: past}, stock)
+	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, before: before, nested: past}, stock)
 }
 
 func (v *virtualMachine) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task) soap.HasFault {
-	return v.task(ctx, "PowerOffVM_Task", v.mayPowerOff, func() soap.HasFault { return v.VirtualMachine.PowerOffVMTask(ctx, req) })
+	return v.task(ctx, "PowerOffVM_Task", v.checkPowerOff, func() soap.HasFault { return v.VirtualMachine.PowerOffVMTask(ctx, req) })
 }
 
 // ResetVMTask restarts the guest. govmomi's simulator powers the VM off and on,
 // which clients see.
 func (v *virtualMachine) ResetVMTask(ctx *simulator.Context, _ *types.ResetVM_Task) soap.HasFault {
-	return v.task(ctx, "ResetVM_Task", v.mayPowerOff, func() soap.HasFault {
+	return v.task(ctx, "ResetVM_Task", v.checkPowerOff, func() soap.HasFault {
 		task := simulator.CreateTask(v.VirtualMachine, "reset", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
-			if fault := v.poweredOn(); fault != nil {
+			if fault := v.checkPoweredOn(); fault != nil {
 				return nil, fault
 			}
 			v.sim.post(ctx, &types.VmResettingEvent{VmEvent: types.VmEvent{Event: v.sim.eventOn(ctx, v.VirtualMachine)}})
@@ -58,14 +58,14 @@ func (v *virtualMachine) ResetVMTask(ctx *simulator.Context, _ *types.ResetVM_Ta
 	})
 }
 
-func (v *virtualMachine) poweredOn() types.BaseMethodFault {
+func (v *virtualMachine) checkPoweredOn() types.BaseMethodFault {
 	if state := v.Runtime.PowerState; state != types.VirtualMachinePowerStatePoweredOn {
 		return &types.InvalidPowerState{RequestedState: types.VirtualMachinePowerStatePoweredOn, ExistingState: state}
 	}
 	return nil
 }
 
-func (v *virtualMachine) mayPowerOff() types.BaseMethodFault {
+func (v *virtualMachine) checkPowerOff() types.BaseMethodFault {
 	if !v.quiesced() || !v.sim.rules.is("power_off_with_children", "InvalidState") {
 		return nil
 	}
@@ -76,7 +76,7 @@ func (v *virtualMachine) mayPowerOff() types.BaseMethodFault {
 }
 
 func (v *virtualMachine) SuspendVMTask(ctx *simulator.Context, req *types.SuspendVM_Task) soap.HasFault {
-	return v.task(ctx, "SuspendVM_Task", v.notQuiesced, func() soap.HasFault { return v.VirtualMachine.SuspendVMTask(ctx, req) })
+	return v.task(ctx, "SuspendVM_Task", v.checkNotQuiesced, func() soap.HasFault { return v.VirtualMachine.SuspendVMTask(ctx, req) })
 }
 
 func (v *virtualMachine) RelocateVMTask(ctx *simulator.Context, req *types.RelocateVM_Task) soap.HasFault {
@@ -84,17 +84,17 @@ func (v *virtualMachine) RelocateVMTask(ctx *simulator.Context, req *types.Reloc
 	plan := &taskPlan{ctx: ctx, method: "RelocateVM_Task",
 		before: func() types.BaseMethodFault {
 			left = []types.ManagedObjectReference{*v.ResourcePool, *v.Runtime.Host}
-			return v.notQuiesced()
+			return v.checkNotQuiesced()
 		},
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			if fault == nil {
-				v.settle(ctx, left, req.Spec.Folder)
+				v.updateReferences(ctx, left, req.Spec.Folder)
 				v.sim.showParent(ctx, v.VirtualMachine)
 			}
 			if fault == nil && req.Spec.Host != nil {
 				vm := v.instance()
 				vm.mu.Lock()
-				vm.mayLose("ovfenv_after_vmotion")
+				vm.applyLossRule("ovfenv_after_vmotion")
 				vm.mu.Unlock()
 			}
 			return result, fault
@@ -106,7 +106,7 @@ func (v *virtualMachine) RelocateVMTask(ctx *simulator.Context, req *types.Reloc
 // settle has a VM that was moved be found where it is, and not where it was:
 // govmomi's simulator leaves it in the lists of the pool and host it left. The
 // caller holds the VM's lock.
-func (v *virtualMachine) settle(ctx *simulator.Context, left []types.ManagedObjectReference, folder *types.ManagedObjectReference) {
+func (v *virtualMachine) updateReferences(ctx *simulator.Context, left []types.ManagedObjectReference, folder *types.ManagedObjectReference) {
 	list := func(ref types.ManagedObjectReference, change func(*simulator.Context, mo.Reference, *[]types.ManagedObjectReference, types.ManagedObjectReference)) {
 		switch holder := ctx.Map.Get(ref).(type) {
 		case *simulator.ResourcePool:
@@ -128,7 +128,7 @@ func (v *virtualMachine) settle(ctx *simulator.Context, left []types.ManagedObje
 	}
 }
 
-func (v *virtualMachine) notQuiesced() types.BaseMethodFault {
+func (v *virtualMachine) checkNotQuiesced() types.BaseMethodFault {
 	if v.quiesced() {
 		return withText(&types.InvalidState{}, "The virtual machine is frozen.")
 	}
@@ -136,8 +136,8 @@ func (v *virtualMachine) notQuiesced() types.BaseMethodFault {
 }
 
 // guestAnswers refuses what a guest is asked to do by its Tools.
-func (v *virtualMachine) guestAnswers() types.BaseMethodFault {
-	if fault := v.poweredOn(); fault != nil {
+func (v *virtualMachine) checkGuestAnswers() types.BaseMethodFault {
+	if fault := v.checkPoweredOn(); fault != nil {
 		return fault
 	}
 	if v.quiesced() || v.Guest.ToolsRunningStatus != string(types.VirtualMachineToolsRunningStatusGuestToolsRunning) {
@@ -147,7 +147,7 @@ func (v *virtualMachine) guestAnswers() types.BaseMethodFault {
 }
 
 func (v *virtualMachine) ShutdownGuest(ctx *simulator.Context, req *types.ShutdownGuest) soap.HasFault {
-	if fault := v.guestAnswers(); fault != nil {
+	if fault := v.checkGuestAnswers(); fault != nil {
 		return &methods.ShutdownGuestBody{Fault_: simulator.Fault("", fault)}
 	}
 	vm := v.instance()
@@ -166,7 +166,7 @@ func (s *Simulator) guestReboots(ctx *simulator.Context, object *simulator.Virtu
 	if strings.EqualFold(extraConfig(&object.VirtualMachine)["vmx.reboot.powerCycle"], "TRUE") {
 		vm := s.instances.of(object.Self)
 		vm.mu.Lock()
-		vm.mayLose("ovfenv_after_power_cycle_reboot")
+		vm.applyLossRule("ovfenv_after_power_cycle_reboot")
 		vm.mu.Unlock()
 		setExtraConfig(ctx, object, map[string]string{"vmx.reboot.powerCycle": ""}) // it holds for one reboot
 	}
@@ -174,7 +174,7 @@ func (s *Simulator) guestReboots(ctx *simulator.Context, object *simulator.Virtu
 }
 
 func (v *virtualMachine) RebootGuest(ctx *simulator.Context, _ *types.RebootGuest) soap.HasFault {
-	if fault := v.guestAnswers(); fault != nil {
+	if fault := v.checkGuestAnswers(); fault != nil {
 		return &methods.RebootGuestBody{Fault_: simulator.Fault("", fault)}
 	}
 	v.sim.guestReboots(ctx, v.VirtualMachine)
@@ -184,27 +184,27 @@ func (v *virtualMachine) RebootGuest(ctx *simulator.Context, _ *types.RebootGues
 func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.ReconfigVM_Task) soap.HasFault {
 	var published types.BaseVmConfigInfo
 	var options *types.VmConfigInfo
-	document, injects := takeInjected(&req.Spec)
+	document, injects := takeOVFEnv(&req.Spec)
 	changes, nets := req.Spec.DeviceChange, v.Guest.Net
 	var edited []types.BaseVirtualDevice
-	var kept *pledge
+	var reservation *portReservation
 	before := func() types.BaseMethodFault {
 		vm, rules := v.instance(), v.sim.rules
 		vm.mu.Lock()
-		unborn := vm.origin != nil && !vm.origin.instant && !vm.origin.started
+		neverStarted := vm.origin != nil && !vm.origin.instant && !vm.origin.started
 		vm.mu.Unlock()
 		switch {
 		case v.quiesced() && rules.is("frozen_reconfigure", "InvalidState"):
 			return withText(&types.InvalidState{}, "A frozen virtual machine cannot be reconfigured.")
-		case unborn && rules.is("child_reconfigure", "InvalidState"):
+		case neverStarted && rules.is("child_reconfigure", "InvalidState"):
 			return withText(&types.InvalidState{}, "A fork child cannot be reconfigured before it was powered on.")
 		}
 		if asked := req.Spec.ChangeVersion; asked != "" && asked != v.Config.ChangeVersion {
 			return withText(&types.ConcurrentAccess{}, "The operation cannot be completed because the virtual machine's configuration was changed meanwhile.")
 		}
-		fault := v.mayRename(req.Spec.Name)
+		fault := v.checkRename(req.Spec.Name)
 		if fault == nil {
-			edited, kept, fault = v.changeCards(ctx, changes)
+			edited, reservation, fault = v.changeCards(ctx, changes)
 		}
 		if fault == nil {
 			published = v.Config.VAppConfig
@@ -217,46 +217,46 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 				"The attempted operation cannot be performed in the current state (Powered on).")
 		}
 		if fault != nil {
-			kept.release()
+			reservation.release()
 			return fault
 		}
 		req.Spec.DeviceChange = slices.DeleteFunc(slices.Clone(changes), editsCard)
 		if fault := v.placeDisks(req.Spec.DeviceChange); fault != nil {
-			kept.release()
+			reservation.release()
 			return fault
 		}
 		// What was published is never changed in place: a client may be reading it.
 		v.Config.ExtraConfig = slices.Clone(v.Config.ExtraConfig)
-		v.Config.Hardware.Device = copyOf(v.Config.Hardware.Device)
+		v.Config.Hardware.Device = cloneDevices(v.Config.Hardware.Device)
 		v.Guest.Net = slices.Clone(nets)
 		return nil
 	}
-	plan := &taskPlan{ctx: ctx, method: "ReconfigVM_Task", descriptionID: "VirtualMachine.reconfigure", before: before, files: len(req.Spec.DeviceChange) > 0,
+	plan := &taskPlan{ctx: ctx, method: "ReconfigVM_Task", descriptionID: "VirtualMachine.reconfigure", before: before, usesFiles: len(req.Spec.DeviceChange) > 0,
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			v.Config.VAppConfig = published
 			v.Guest.Net = nets // is what Tools tell
 			if fault == nil && len(changes) > 0 {
-				devices := copyOf(v.Config.Hardware.Device)
+				devices := cloneDevices(v.Config.Hardware.Device)
 				replaceCards(devices, edited)
-				kept.settle(v.Self, cardsOf(devices))
+				reservation.assign(v.Self, cardsOf(devices))
 				v.sim.showCards(ctx, v.VirtualMachine, devices)
 				if event := operationOf(ctx).reconfigured; event != nil {
 					event.ConfigSpec.DeviceChange = changes
 				}
 			}
-			kept.release()
+			reservation.release()
 			v.sim.showChain(ctx, v.VirtualMachine)
 			if fault == nil {
 				v.sim.setVApp(ctx, v.VirtualMachine, options)
 			}
 			if fault == nil && req.Spec.VAppConfig != nil {
-				v.instance().rewritten()
+				v.instance().vAppWritten()
 			}
 			if fault == nil && injects {
-				v.instance().inject(document)
+				v.instance().setInjected(document)
 			}
 			if fault == nil {
-				v.instance().overwritten(req.Spec.ExtraConfig)
+				v.instance().dropGuestOnly(req.Spec.ExtraConfig)
 			}
 			if fault == nil && req.Spec.Name != "" {
 				name, _ := inventoryName(req.Spec.Name) // before has checked it
@@ -318,7 +318,7 @@ func (v *virtualMachine) placeDisks(changes []types.BaseVirtualDeviceConfigSpec)
 }
 
 // mayRename refuses a name that another VM of the folder has.
-func (v *virtualMachine) mayRename(name string) types.BaseMethodFault {
+func (v *virtualMachine) checkRename(name string) types.BaseMethodFault {
 	if name == "" {
 		return nil
 	}
@@ -334,7 +334,7 @@ func (v *virtualMachine) mayRename(name string) types.BaseMethodFault {
 
 func (v *virtualMachine) RenameTask(ctx *simulator.Context, req *types.Rename_Task) soap.HasFault {
 	before := func() types.BaseMethodFault {
-		fault := v.mayRename(req.NewName)
+		fault := v.checkRename(req.NewName)
 		if fault == nil {
 			req.NewName, fault = inventoryName(req.NewName)
 		}
@@ -361,7 +361,7 @@ func (v *virtualMachine) RemoveAllSnapshotsTask(ctx *simulator.Context, req *typ
 
 // onFiles is task for a method that works on the VM's files.
 func (v *virtualMachine) onFiles(ctx *simulator.Context, method string, stock func() soap.HasFault) soap.HasFault {
-	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, files: true}, stock)
+	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, usesFiles: true}, stock)
 }
 
 // CloneVMTask makes a clone that has what its source has: vAppConfig,
@@ -375,7 +375,7 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 	name, powerOn := req.Name, req.Spec.PowerOn
 	req.Name, req.Folder, req.Spec.PowerOn = fileName(name), c.staging.Self, false
 	var cards []types.BaseVirtualDevice
-	plan := &taskPlan{ctx: ctx, method: "CloneVM_Task", names: []string{name}, files: true,
+	plan := &taskPlan{ctx: ctx, method: "CloneVM_Task", names: []string{name}, usesFiles: true,
 		before: func() types.BaseMethodFault {
 			if fault := c.reserve(name); fault != nil {
 				c.abandon()
@@ -399,7 +399,7 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 			ref := result.(types.ManagedObjectReference)
 			c.finish(ref, func(clone *simulator.VirtualMachine) {
 				replaceCards(clone.Config.Hardware.Device, cards)
-				v.cloned(ctx, clone)
+				v.completeClone(ctx, clone)
 			})
 			if powerOn && !req.Spec.Template {
 				return ref, v.sim.powerOnAndWait(ctx, ref, fromVCenter)
@@ -436,7 +436,7 @@ func (v *virtualMachine) cloneConfig(c *creation, asked *types.VirtualMachineCon
 	source.mu.Unlock()
 	var fault types.BaseMethodFault
 	c.vapp, fault = v.sim.rules.changedVApp(options, spec.VAppConfig, spec.VAppConfigRemoved)
-	if given, injects := takeInjected(&spec); injects {
+	if given, injects := takeOVFEnv(&spec); injects {
 		document = given
 	}
 	c.injected = document
@@ -446,7 +446,7 @@ func (v *virtualMachine) cloneConfig(c *creation, asked *types.VirtualMachineCon
 // cloneCards are the adapters of a clone as far as they are copies of its
 // source's, with the changes that are asked for; ports are kept for all.
 func (v *virtualMachine) cloneCards(c *creation, spec *types.VirtualMachineCloneSpec) ([]types.BaseVirtualDevice, types.BaseMethodFault) {
-	devices := withoutPorts(copyOf(v.Config.Hardware.Device))
+	devices := withoutPorts(cloneDevices(v.Config.Hardware.Device))
 	cards := cardsOf(devices)
 	for path, changes := range map[string]*[]types.BaseVirtualDeviceConfigSpec{
 		"spec.location.deviceChange": &spec.Location.DeviceChange, "spec.config.deviceChange": &spec.Config.DeviceChange,
@@ -458,30 +458,30 @@ func (v *virtualMachine) cloneCards(c *creation, spec *types.VirtualMachineClone
 		cards = append(cards, v.sim.newCards(devices, *changes)...)
 	}
 	var fault types.BaseMethodFault
-	c.pledge, fault = v.sim.ports.pledge(types.ManagedObjectReference{}, cards)
+	c.reservation, fault = v.sim.ports.reserve(types.ManagedObjectReference{}, cards)
 	return devices, fault
 }
 
 // cloned completes a clone before anybody can see it.
-func (v *virtualMachine) cloned(ctx *simulator.Context, clone *simulator.VirtualMachine) {
+func (v *virtualMachine) completeClone(ctx *simulator.Context, clone *simulator.VirtualMachine) {
 	for _, card := range cardsOf(clone.Config.Hardware.Device) {
 		v.sim.assignMAC(card)
 	}
 	source, target := v.instance(), v.sim.instances.of(clone.Self)
 	source.mu.Lock()
-	hasDisk, born := source.disk, source.origin
+	hasDisk, origin := source.disk, source.origin
 	source.mu.Unlock()
-	if born != nil && v.sim.rules.is("clone_inherits_fork_group", "yes") {
+	if origin != nil && v.sim.rules.is("clone_inherits_fork_group", "yes") {
 		target.mu.Lock()
-		target.inherited = born.group
+		target.inheritedGroup = origin.group
 		target.mu.Unlock()
 	}
 	v.sim.showRuntime(ctx, clone)
 	v.sim.showFork(ctx, clone)
 	if hasDisk {
-		target.then(func() {
+		target.enqueue(func() {
 			if err := v.sim.platform.CopyDisk(v.Self.Value, clone.Self.Value); err != nil {
-				v.sim.trouble("%s: %v", clone.Self.Value, err)
+				v.sim.logError("%s: %v", clone.Self.Value, err)
 				return
 			}
 			target.mu.Lock()

@@ -25,26 +25,26 @@ func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMach
 	if !ok {
 		return
 	}
-	resumed := vm.resumes()
+	resumed := vm.isSuspended()
 	switch state := changed.Runtime.PowerState; {
 	case state == types.VirtualMachinePowerStatePoweredOn && !resumed:
 		s.connectCards(ctx, object, true)
-		vm.bootedAt(s.now(), extraConfig(&object.VirtualMachine))
+		vm.setBootTime(s.now(), extraConfig(&object.VirtualMachine))
 		s.poweredOn(ctx, vm, object, operationOf(ctx).origin)
 	case state == types.VirtualMachinePowerStatePoweredOff:
 		s.connectCards(ctx, object, false)
 		s.forgetGuestinfo(ctx, vm, object)
-		vm.bootedAt(time.Time{}, nil)
+		vm.setBootTime(time.Time{}, nil)
 		s.poweredOff(ctx, vm, object)
 	}
 	s.showBootTime(ctx, object)
 }
 
 // resumes tells whether a power-on goes on with what was suspended.
-func (vm *instance) resumes() bool {
+func (vm *instance) isSuspended() bool {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	return vm.cycle != nil
+	return vm.run != nil
 }
 
 // restart begins the guest anew, as a reset and its own reboot do: the VM
@@ -52,19 +52,19 @@ func (vm *instance) resumes() bool {
 func (s *Simulator) restart(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
-	from, kept := vm.cycle.from, vm.keepDelivery()
+	from, kept := vm.run.from, vm.keepDelivery()
 	vm.mu.Unlock()
 	s.poweredOff(ctx, vm, object)
 	vm.mu.Lock()
-	vm.next = kept
+	vm.nextDelivery = kept
 	vm.mu.Unlock()
 	s.poweredOn(ctx, vm, object, from)
 }
 
-func (vm *instance) bootedAt(when time.Time, with map[string]string) {
+func (vm *instance) setBootTime(when time.Time, with map[string]string) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	vm.booted, vm.begun = when, with
+	vm.booted, vm.extraConfigAtPowerOn = when, with
 }
 
 // showBootTime publishes when the VM was powered on: neither suspending and
@@ -85,19 +85,19 @@ func (s *Simulator) showBootTime(ctx *simulator.Context, object *simulator.Virtu
 // poweredOn starts the guest.
 func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simulator.VirtualMachine, from powerOrigin) {
 	vm.mu.Lock()
-	c := &cycle{vm: vm, from: from, over: make(chan struct{}), starts: map[int64]map[string]string{}}
-	vm.cycle = c
-	born := vm.origin
-	forks := vm.forks()
+	c := &vmRun{vm: vm, from: from, over: make(chan struct{}), guestinfoAtStart: map[int64]map[string]string{}}
+	vm.run = c
+	origin := vm.origin
+	forks := vm.startsAtForkPoint()
 	interfaces := vm.tools.Interfaces
-	if vm.next != nil {
-		c.delivery = *vm.next
-		vm.next = nil
+	if vm.nextDelivery != nil {
+		c.delivery = *vm.nextDelivery
+		vm.nextDelivery = nil
 	}
 	if forks {
-		born.started = true
-		c.forked = born.frozen.point()
-		c.delivery = born.frozen.delivered().inheritedBy(s.rules)
+		origin.started = true
+		c.forkedFrom = origin.forkPoint.guestSnapshot()
+		c.delivery = origin.forkPoint.delivered().inheritedBy(s.rules)
 	}
 	vm.mu.Unlock()
 
@@ -105,32 +105,32 @@ func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simu
 	spec := guest.Spec{ID: vm.ref.Value, Hostname: hostLabel(object.Name), NICs: nicsOf(object, interfaces), FreshMAC: s.rules.is("driver_mac_after_fork", "own")}
 	if forks {
 		s.showFork(ctx, object)
-		s.showInherited(ctx, object, born.frozen)
+		s.showInherited(ctx, object, origin.forkPoint)
 	}
-	if s.platform == nil || born != nil && born.broken {
+	if s.platform == nil || origin != nil && origin.broken {
 		return
 	}
-	vm.then(func() {
+	vm.enqueue(func() {
 		if c.isOver() {
 			return
 		}
 		var machine *guest.Machine
 		var err error
-		if c.forked != nil {
-			machine, err = s.platform.Fork(spec, c.forked, c)
+		if c.forkedFrom != nil {
+			machine, err = s.platform.Fork(spec, c.forkedFrom, c)
 		} else {
 			machine, err = s.platform.Boot(spec, c)
 		}
 		if err != nil {
-			s.trouble("%s (%s): the guest does not start: %v", spec.ID, spec.Hostname, err)
+			s.logError("%s (%s): the guest does not start: %v", spec.ID, spec.Hostname, err)
 			return
 		}
-		s.running(c, machine)
+		s.guestStarted(c, machine)
 	})
 }
 
 // running shows that a guest is up.
-func (s *Simulator) running(c *cycle, machine *guest.Machine) {
+func (s *Simulator) guestStarted(c *vmRun, machine *guest.Machine) {
 	c.vm.mu.Lock()
 	c.machine = machine
 	c.vm.disk = true
@@ -147,21 +147,21 @@ func (s *Simulator) running(c *cycle, machine *guest.Machine) {
 	})
 	// A child that comes from a fork point goes on with its parent's memory until
 	// its script has Tools report. Other Tools report by themselves.
-	if c.forked == nil || c.forked.Command == "" {
-		s.reported(c, machine.State(), false)
+	if c.forkedFrom == nil || c.forkedFrom.Command == "" {
+		s.toolsReported(c, machine.State(), false)
 	}
 }
 
 func (s *Simulator) poweredOff(ctx *simulator.Context, vm *instance, object *simulator.VirtualMachine) {
 	vm.mu.Lock()
-	c := vm.cycle
+	c := vm.run
 	if c == nil {
 		vm.mu.Unlock()
 		return
 	}
 	close(c.over)
-	vm.cycle = nil
-	point := c.frozen
+	vm.run = nil
+	point := c.forkPoint
 	if s.rules.is("enabled_after_power_off", "cleared") {
 		vm.enabled = false
 	}
@@ -176,13 +176,13 @@ func (s *Simulator) poweredOff(ctx *simulator.Context, vm *instance, object *sim
 	if point != nil && s.rules.is("power_off_with_children", "breaks") {
 		s.spawn(func() { s.breakChildren(vm.ref) })
 	}
-	vm.then(func() {
+	vm.enqueue(func() {
 		vm.mu.Lock()
 		machine := c.machine
 		vm.mu.Unlock()
 		if machine != nil {
 			if err := machine.Stop(); err != nil {
-				s.trouble("%s: the guest does not stop: %v", vm.ref.Value, err)
+				s.logError("%s: the guest does not stop: %v", vm.ref.Value, err)
 			}
 		}
 		if point != nil {
@@ -196,12 +196,12 @@ func (s *Simulator) poweredOff(ctx *simulator.Context, vm *instance, object *sim
 
 // reported follows what Tools say of host name and network: rule
 // network_after_fork. What is shown late is what was reported last by then.
-func (s *Simulator) reported(c *cycle, state guest.State, asked bool) {
+func (s *Simulator) toolsReported(c *vmRun, state guest.State, asked bool) {
 	c.vm.mu.Lock()
-	c.told = state
+	c.reportedState = state
 	late := c.vm.origin != nil && (s.rules.is("network_after_fork", "late") || !asked && s.rules.is("network_after_fork", "on-request"))
-	waits := c.late
-	c.late = waits || late
+	waits := c.reportPending
+	c.reportPending = waits || late
 	c.vm.mu.Unlock()
 	show := func() {
 		c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
@@ -209,9 +209,9 @@ func (s *Simulator) reported(c *cycle, state guest.State, asked bool) {
 				return
 			}
 			c.vm.mu.Lock()
-			state := c.told
+			state := c.reportedState
 			if late {
-				c.late = false
+				c.reportPending = false
 			}
 			c.vm.mu.Unlock()
 			s.showGuest(ctx, object, state)
@@ -244,10 +244,10 @@ func (p *properties) set(name string, old, value any) {
 func (s *Simulator) showRuntime(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
-	on := vm.cycle != nil
-	frozen := on && vm.cycle.frozen != nil && vm.cycle.frozen.point() != nil
-	instant := frozen && vm.cycle.frozen.instant
-	running := on && vm.cycle.machine != nil && !vm.tools.Stopped
+	on := vm.run != nil
+	frozen := on && vm.run.forkPoint != nil && vm.run.forkPoint.guestSnapshot() != nil
+	instant := frozen && vm.run.forkPoint.instant
+	running := on && vm.run.machine != nil && !vm.tools.Stopped
 	unready := vm.tools.Unready
 	family := cmp.Or(vm.tools.Family, string(types.VirtualMachineGuestOsFamilyLinuxGuest))
 	vm.mu.Unlock()
@@ -342,8 +342,8 @@ func (s *Simulator) showGuest(ctx *simulator.Context, object *simulator.VirtualM
 
 // showInherited publishes the parent's values in a child that was just powered
 // on. The caller holds the child's lock.
-func (s *Simulator) showInherited(ctx *simulator.Context, object *simulator.VirtualMachine, point *frozen) {
-	hostname, address, nets := point.guest()
+func (s *Simulator) showInherited(ctx *simulator.Context, object *simulator.VirtualMachine, point *forkPoint) {
+	hostname, address, nets := point.guestInfo()
 	if s.rules.is("network_after_fork", "cleared") {
 		hostname, address, nets = "", "", []types.GuestNicInfo{}
 	}
@@ -375,7 +375,7 @@ func (s *Simulator) guestNets(ctx *simulator.Context, object *simulator.VirtualM
 			continue
 		}
 		for _, address := range nic.Addresses {
-			ip, prefix := splitAddress(address)
+			ip, prefix := splitCIDR(address)
 			info.IpAddress = append(info.IpAddress, ip)
 			info.IpConfig.IpAddress = append(info.IpConfig.IpAddress, types.NetIpConfigInfoIpAddress{
 				IpAddress: ip, PrefixLength: prefix, State: string(types.NetIpConfigInfoIpAddressStatusPreferred),

@@ -29,17 +29,17 @@ var powerOrigins = []powerOrigin{fromVCenter, fromESXi, fromHA, fromAutostart}
 func (s *Simulator) powerOnFrom(ctx *simulator.Context, object *simulator.VirtualMachine, from powerOrigin, inner bool) soap.HasFault {
 	vm := s.instances.of(object.Self)
 	if op := operationOf(ctx); op.origin != from {
-		begin(ctx, operation{origin: from})
+		startOperation(ctx, operation{origin: from})
 	}
-	plan := &taskPlan{ctx: ctx, method: "PowerOnVM_Task", inner: inner,
+	plan := &taskPlan{ctx: ctx, method: "PowerOnVM_Task", nested: inner,
 		before: func() types.BaseMethodFault {
-			if fault := vm.mayPowerOn(); fault != nil {
+			if fault := vm.checkPowerOn(); fault != nil {
 				return fault
 			}
 			if fault := reservedMAC(cardsOf(object.Config.Hardware.Device)); fault != nil {
 				return fault
 			}
-			if found := s.barriers(ctx, object, *object.Runtime.Host); from == fromVCenter && len(found) > 0 {
+			if found := s.powerOnFaults(ctx, object, *object.Runtime.Host); from == fromVCenter && len(found) > 0 {
 				return found[0]
 			}
 			return s.prepareDelivery(ctx, object, from)
@@ -69,20 +69,20 @@ func (s *Simulator) powerOnAndWait(ctx *simulator.Context, ref types.ManagedObje
 
 // forks tells whether a VM begins at its parent's fork point when it is powered
 // on. The caller holds vm.mu.
-func (vm *instance) forks() bool {
-	born := vm.origin
-	return born != nil && !born.broken && !(born.persistent && born.started)
+func (vm *instance) startsAtForkPoint() bool {
+	origin := vm.origin
+	return origin != nil && !origin.broken && !(origin.persistent && origin.started)
 }
 
 // mayPowerOn refuses a child that has nothing to begin with any more.
-func (vm *instance) mayPowerOn() types.BaseMethodFault {
+func (vm *instance) checkPowerOn() types.BaseMethodFault {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
-	switch born := vm.origin; {
-	case born == nil:
-	case born.broken:
+	switch origin := vm.origin; {
+	case origin == nil:
+	case origin.broken:
 		return withText(&types.InvalidState{}, "The fork parent of the virtual machine is not there any more.")
-	case !born.persistent && born.started && vm.cycle == nil && vm.sim.rules.is("nonpersistent_power_on_again", "InvalidState"):
+	case !origin.persistent && origin.started && vm.run == nil && vm.sim.rules.is("nonpersistent_power_on_again", "InvalidState"):
 		return withText(&types.InvalidState{}, "A nonpersistent fork child cannot be powered on again.")
 	}
 	return nil
@@ -109,7 +109,7 @@ func (d *datacenter) PowerOnMultiVMTask(ctx *simulator.Context, req *types.Power
 			}
 			part := &simulator.Context{Context: ctx.Context, Session: ctx.Session, Map: ctx.Map} // a task has one of its own
 			if d.sim.rules.is("multi_power_on_chain", "own") {
-				begin(part, operation{origin: fromVCenter, user: operationOf(ctx).user})
+				startOperation(part, operation{origin: fromVCenter, user: operationOf(ctx).user})
 			}
 			part.WithLock(object, func() {
 				switch body := d.sim.powerOnFrom(part, object, fromVCenter, false).(*methods.PowerOnVM_TaskBody); {

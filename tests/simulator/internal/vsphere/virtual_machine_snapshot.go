@@ -33,7 +33,7 @@ func (s *Simulator) revert(ctx *simulator.Context, vm types.ManagedObjectReferen
 	return &taskPlan{ctx: ctx, method: method,
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			if fault == nil {
-				s.spawn(func() { s.turnOff(vm) })
+				s.spawn(func() { s.forcePowerOff(vm) })
 			}
 			return result, fault
 		},

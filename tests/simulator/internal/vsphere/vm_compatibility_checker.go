@@ -15,7 +15,7 @@ import (
 
 // barriers are what keeps vCenter from powering a VM on on a host. The caller
 // holds the VM's lock.
-func (s *Simulator) barriers(ctx *simulator.Context, vm *simulator.VirtualMachine, host types.ManagedObjectReference) []types.BaseMethodFault {
+func (s *Simulator) powerOnFaults(ctx *simulator.Context, vm *simulator.VirtualMachine, host types.ManagedObjectReference) []types.BaseMethodFault {
 	var found []types.BaseMethodFault
 	if on, ok := ctx.Map.Get(host).(*simulator.HostSystem); ok && on.Runtime.ConnectionState != types.HostSystemConnectionStateConnected {
 		found = append(found, withText(&types.HostNotConnected{}, "Unable to communicate with the remote host, since it is disconnected."))
@@ -34,15 +34,15 @@ func (s *Simulator) barriers(ctx *simulator.Context, vm *simulator.VirtualMachin
 
 // undeliverable tries to make a VM's OVF environment; the fault says which
 // property cannot be computed. The caller holds the VM's lock.
-func (s *Simulator) undeliverable(ctx *simulator.Context, object *simulator.VirtualMachine) types.BaseMethodFault {
+func (s *Simulator) ovfEnvFault(ctx *simulator.Context, object *simulator.VirtualMachine) types.BaseMethodFault {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
-	running, nothing := vm.cycle != nil, vm.vapp == nil || len(vm.vapp.OvfEnvironmentTransport) == 0
+	running, nothing := vm.run != nil, vm.vapp == nil || len(vm.vapp.OvfEnvironmentTransport) == 0
 	vm.mu.Unlock()
 	if nothing {
 		return nil
 	}
-	env, fault := s.compose(ctx, object)
+	env, fault := s.newEnvironment(ctx, object)
 	if fault == nil && !running { // what a running VM holds it holds on to
 		env.release()
 	}
@@ -70,16 +70,16 @@ func (c *compatibilityChecker) CheckPowerOnTask(ctx *simulator.Context, req *typ
 		results := types.ArrayOfCheckResult{}
 		for _, host := range hosts {
 			result := types.CheckResult{Vm: &req.Vm, Host: &host}
-			problems := c.sim.barriers(ctx, vm, host)
-			if fault := c.sim.undeliverable(ctx, vm); fault != nil && c.sim.rules.is("check_power_on_properties", "reported") {
+			problems := c.sim.powerOnFaults(ctx, vm, host)
+			if fault := c.sim.ovfEnvFault(ctx, vm); fault != nil && c.sim.rules.is("check_power_on_properties", "reported") {
 				problems = append(problems, fault)
 			}
 			if on := types.VirtualMachinePowerStatePoweredOn; vm.Runtime.PowerState == on && c.sim.rules.is("check_power_on_running", "InvalidPowerState") {
 				problems = append(problems, withText(&types.InvalidPowerState{RequestedState: on, ExistingState: on},
 					"The attempted operation cannot be performed in the current state (Powered on)."))
 			}
-			if mishap := c.sim.faults.take("result", "CheckPowerOn_Task", req.Vm.Value, vm.Name); mishap != nil {
-				problems = append(problems, mishap.fault())
+			if injected := c.sim.faults.take("result", "CheckPowerOn_Task", req.Vm.Value, vm.Name); injected != nil {
+				problems = append(problems, injected.fault())
 			}
 			for _, fault := range problems {
 				result.Error = append(result.Error, types.LocalizedMethodFault{Fault: fault, LocalizedMessage: textOf(fault)})
@@ -100,7 +100,7 @@ func (c *compatibilityChecker) CheckPowerOnTask(ctx *simulator.Context, req *typ
 func (c *compatibilityChecker) hosts(ctx *simulator.Context, req *types.CheckPowerOn_Task) ([]types.ManagedObjectReference, types.BaseMethodFault) {
 	var of []types.ManagedObjectReference
 	if req.Pool != nil {
-		switch owner := ctx.Map.Get(c.sim.computeResource(ctx, *req.Pool)).(type) {
+		switch owner := ctx.Map.Get(c.sim.computeResourceOf(ctx, *req.Pool)).(type) {
 		case *mo.ComputeResource:
 			of = owner.Host
 		case *simulator.ClusterComputeResource:

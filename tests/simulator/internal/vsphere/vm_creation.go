@@ -25,9 +25,9 @@ type creation struct {
 	staging *simulator.Folder
 	name    string // as the inventory holds it
 
-	vapp     *types.VmConfigInfo // its vApp options
-	injected string              // what its guest finds as guestinfo.ovfEnv
-	pledge   *pledge             // of ports for its adapters
+	vapp        *types.VmConfigInfo // its vApp options
+	injected    string              // what its guest finds as guestinfo.ovfEnv
+	reservation *portReservation    // of ports for its adapters
 
 	opaque map[int32]*types.VirtualEthernetCardOpaqueNetworkBackingInfo // of its adapters, by their keys
 }
@@ -77,7 +77,7 @@ func (c *creation) abandon() {
 	if c.name != "" {
 		c.sim.names.release(c.folder.Self, c.name)
 	}
-	c.pledge.release()
+	c.reservation.release()
 	c.sim.registry().Remove(c.ctx, c.staging.Self)
 }
 
@@ -90,7 +90,7 @@ func (c *creation) create(spec types.VirtualMachineConfigSpec, pool types.Manage
 		return ref, fault
 	}
 	created := make(chan struct{})
-	plan := &taskPlan{ctx: c.ctx, files: true, inner: true,
+	plan := &taskPlan{ctx: c.ctx, usesFiles: true, nested: true,
 		after: func(result types.AnyType, problem types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			defer close(created)
 			if fault = problem; fault == nil {
@@ -112,7 +112,7 @@ func (c *creation) create(spec types.VirtualMachineConfigSpec, pool types.Manage
 // prepare gives a spec what must be its own: file names without special
 // characters, and UUIDs, MAC addresses and ports nobody else has.
 func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) (fault types.BaseMethodFault) {
-	c.injected, _ = takeInjected(spec)
+	c.injected, _ = takeOVFEnv(spec)
 	c.vapp, fault = c.sim.rules.changedVApp(nil, spec.VAppConfig, nil)
 	spec.VAppConfig = nil
 	spec.Name = fileName(c.name)
@@ -135,7 +135,7 @@ func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) (fault types.Ba
 			}
 		}
 	}
-	c.pledge, fault = c.sim.ports.pledge(types.ManagedObjectReference{}, cards)
+	c.reservation, fault = c.sim.ports.reserve(types.ManagedObjectReference{}, cards)
 	return fault
 }
 
@@ -145,9 +145,9 @@ func (c *creation) finish(ref types.ManagedObjectReference, complete func(*simul
 	c.ctx.WithLock(c.folder, func() {
 		c.ctx.WithLock(vm, func() {
 			setName(c.ctx, vm, c.name)
-			c.sim.repair(vm)
+			c.sim.fillEnumerations(vm)
 			c.sim.setVApp(c.ctx, vm, c.vapp)
-			c.sim.instances.of(ref).inject(c.injected)
+			c.sim.instances.of(ref).setInjected(c.injected)
 			c.sim.showParent(c.ctx, vm)
 			if complete != nil {
 				complete(vm)
@@ -157,14 +157,14 @@ func (c *creation) finish(ref types.ManagedObjectReference, complete func(*simul
 					card.Backing = backing
 				}
 			}
-			if c.pledge != nil {
-				c.pledge.settle(ref, cardsOf(vm.Config.Hardware.Device))
+			if c.reservation != nil {
+				c.reservation.assign(ref, cardsOf(vm.Config.Hardware.Device))
 			}
 			vm.Network = c.sim.describeCards(c.ctx, vm.Config.Hardware.Device)
 			c.sim.names.put(ref, c.folder.Self, c.name)
 			c.folder.ChildEntity = append(c.folder.ChildEntity, ref)
 			c.ctx.Map.PutEntity(c.folder, vm)
-			c.sim.esx.follow(&vm.VirtualMachine)
+			c.sim.esx.sync(&vm.VirtualMachine)
 		})
 	})
 	c.abandon()
@@ -181,7 +181,7 @@ func setName(ctx *simulator.Context, vm *simulator.VirtualMachine, name string) 
 
 // repair sets the enumerations that pyVmomi cannot read when they are empty,
 // and the guest's name for people.
-func (s *Simulator) repair(vm *simulator.VirtualMachine) {
+func (s *Simulator) fillEnumerations(vm *simulator.VirtualMachine) {
 	for _, runtime := range []*types.VirtualMachineRuntimeInfo{&vm.Runtime, &vm.Summary.Runtime} {
 		runtime.FaultToleranceState = types.VirtualMachineFaultToleranceStateNotConfigured
 		runtime.RecordReplayState = types.VirtualMachineRecordReplayStateInactive
@@ -240,7 +240,7 @@ func (f *vmFolder) RegisterVMTask(ctx *simulator.Context, req *types.RegisterVM_
 // plan is that of a task whose method creates a VM in the staging folder.
 func (c *creation) plan(method string, entity types.ManagedObjectReference, reserve func() types.BaseMethodFault) *taskPlan {
 	return &taskPlan{
-		ctx: c.ctx, method: method, entity: entity, alone: true, files: true,
+		ctx: c.ctx, method: method, entity: entity, ownLocks: true, usesFiles: true,
 		before: func() types.BaseMethodFault {
 			fault := reserve()
 			if fault != nil {

@@ -52,7 +52,7 @@ func (v *virtualMachine) checkInstantClone(ctx *simulator.Context, req *types.Ch
 		}
 	}
 	if finds != "nothing" {
-		b, problems := v.proposed(ctx, &req.Spec)
+		b, problems := v.validateInstantClone(ctx, &req.Spec)
 		if b.folder != nil {
 			if _, fault := v.sim.freeName(ctx, b.folder, req.Spec.Name); fault != nil {
 				problems = append(problems, problem{types.CheckTestTypeSourceTests, fault})
@@ -63,7 +63,7 @@ func (v *virtualMachine) checkInstantClone(ctx *simulator.Context, req *types.Ch
 		}
 	}
 	if finds == "errors-and-warnings" {
-		for _, text := range v.doubts() {
+		for _, text := range v.cloneWarnings() {
 			add(&result.Warning, problem{types.CheckTestTypeSourceTests, withText(&types.GenericVmConfigFault{Reason: text}, text)})
 		}
 	}
@@ -71,16 +71,16 @@ func (v *virtualMachine) checkInstantClone(ctx *simulator.Context, req *types.Ch
 }
 
 // doubts are what does not keep a VM from being cloned.
-func (v *virtualMachine) doubts() []string {
+func (v *virtualMachine) cloneWarnings() []string {
 	vm := v.instance()
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	var texts []string
-	if vm.cycle != nil && vm.cycle.frozen == nil {
+	if vm.run != nil && vm.run.forkPoint == nil {
 		texts = append(texts, "The virtual machine is not frozen: every clone of it adds a delta disk to it.")
 	}
-	if vm.deltas > manyDeltas {
-		texts = append(texts, fmt.Sprintf("The virtual machine has more than %d redo logs in a single branch of its snapshot tree.", manyDeltas))
+	if vm.deltas > warnDeltaDisks {
+		texts = append(texts, fmt.Sprintf("The virtual machine has more than %d redo logs in a single branch of its snapshot tree.", warnDeltaDisks))
 	}
 	return texts
 }
