@@ -428,22 +428,21 @@ printf '[%s]' "$(vmtoolsd --cmd 'info-get guestinfo.fork.key' 2>/dev/null)"
 """
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param("two\nlines", id="newline"),
-        pytest.param("\"double\" 'single'", id="quotes"),
-        pytest.param("<a href='x'>&amp;</a> ]]>", id="XML"),
-        pytest.param("größe 名前 $(id) `id` \\ ; | *", id="shell and non-ASCII"),
-        pytest.param("", id="empty"),
-    ],
-)
-def test_config_params_arrive_as_given(vcenter: VCenter, value: str) -> None:
+def test_config_params_arrive_as_given(vcenter: VCenter) -> None:
+    values = {
+        "newline": "two\nlines",
+        "quotes": "\"double\" 'single'",
+        "xml": "<a href='x'>&amp;</a> ]]>",
+        "shell-and-non-ascii": "größe 名前 $(id) `id` \\ ; | *",
+        "empty": "",
+    }
     vcenter.enable()
     vcenter.quiesce(post_clone_script=ECHO)
-    child = vcenter.fork("web-01", config_params={"key": value}).child("web-01")
-    assert child["post_clone"]["output"] == f"[{value}]"
-    assert child["config_params"]["key"] == value
+    children = [{"name": name, "config_params": {"key": value}} for name, value in values.items()]
+    made = vcenter.fork(children=children)
+    assert {name: made.child(name)["config_params"]["key"] for name in values} == values
+    outputs = {name: made.child(name)["post_clone"]["output"] for name in values}
+    assert outputs == {name: f"[{value}]" for name, value in values.items()}
 
 
 @every_way
@@ -455,15 +454,13 @@ def test_large_config_param(vcenter: VCenter) -> None:
 
 
 @every_way
-@pytest.mark.parametrize(
-    "name", ["n" * 80, "a/b", "50%", "with space", "größe-名前", "'\"$(id);`x`", "back\\slash", "<&\"'>", "%2f"]
-)
-def test_names(quiesced: VCenter, name: str) -> None:
-    result = quiesced.fork(name)
-    assert states(result) == {name: "created"}
-    assert quiesced.fork(name)["changed"] is False
-    gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name=name, state="absent")
-    assert states(gone) == {name: "removed"}
+def test_names(quiesced: VCenter) -> None:
+    names = ["n" * 80, "a/b", "50%", "with space", "größe-名前", "'\"$(id);`x`", "back\\slash", "<&\"'>", "%2f"]
+    assert states(quiesced.fork(*names)) == dict.fromkeys(names, "created")
+    assert quiesced.fork(*names)["changed"] is False
+    children = [{"name": name} for name in names]
+    gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, children=children, state="absent")
+    assert states(gone) == dict.fromkeys(names, "removed")
 
 
 def test_secrets(vcenter: VCenter) -> None:
@@ -557,36 +554,34 @@ def test_report_that_shows_secrets_is_written_back_without_them(quiesced: VCente
 
 # --- refused --------------------------------------------------------------------------------------------------------
 
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"children": [{"name": "a"}, {"name": "a"}]}, "stands twice"),
+    ({"name": "n" * 81}, "81 characters"),
+    ({}, "No child is named"),
+    ({"all": True}, "only with state=absent"),
+    ({"all": True, "state": "absent", "name": "a"}, "Leave name and children out"),
+    ({"name": "a", "config_params": {"k": None}}, "is null"),
+    (
+        {"name": "a", "config_params": {"k": "x"}, "secret_config_params": {"k": SECRET}},
+        "k stands in config_params and in secret_config_params",
+    ),
+    (
+        {"children": [{"name": "a"}, {"name": "b"}], "bios_uuid": "564d0000-0000-4000-8000-000000000001"},
+        "bios_uuid can be the BIOS UUID of one VM only",
+    ),
+    ({"name": "a", "secret_config_params": {"k": SECRET}, "wait_for": "tools"}, "need wait_for=post_clone"),
+    ({"name": "a", "ip_network": "nonsense"}, "is not a network"),
+    ({"name": "a", "concurrency": 0}, "concurrency is 0"),
+    ({"name": "a", "timeout": -1}, "timeout is -1"),
+]
+
 
 @pytest.mark.flags("-guest", "none")
 @either_engine
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"children": [{"name": "a"}, {"name": "a"}]}, "stands twice"),
-        ({"name": "n" * 81}, "81 characters"),
-        ({}, "No child is named"),
-        ({"all": True}, "only with state=absent"),
-        ({"all": True, "state": "absent", "name": "a"}, "Leave name and children out"),
-        ({"name": "a", "config_params": {"k": None}}, "is null"),
-        (
-            {"name": "a", "config_params": {"k": "x"}, "secret_config_params": {"k": SECRET}},
-            "k stands in config_params and in secret_config_params",
-        ),
-        (
-            {"children": [{"name": "a"}, {"name": "b"}], "bios_uuid": "564d0000-0000-4000-8000-000000000001"},
-            "bios_uuid can be the BIOS UUID of one VM only",
-        ),
-        ({"name": "a", "secret_config_params": {"k": SECRET}, "wait_for": "tools"}, "need wait_for=post_clone"),
-        ({"name": "a", "ip_network": "nonsense"}, "is not a network"),
-        ({"name": "a", "concurrency": 0}, "concurrency is 0"),
-        ({"name": "a", "timeout": -1}, "timeout is -1"),
-    ],
-)
-def test_refused_before_anything_is_connected(vcenter: VCenter, given: dict[str, Any], said: str) -> None:
+def test_refused_before_anything_is_connected(vcenter: VCenter) -> None:
     with vcenter.calls() as calls:
-        refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, **given)
-    assert said in refusal.msg
+        for given, said in REFUSED:
+            assert said in vcenter.fails("vmfork_child", parent_name=vcenter.parent, **given).msg, given
     assert calls == {}
 
 

@@ -36,22 +36,22 @@ def closed_port() -> Iterator[int]:
         yield int(taken.getsockname()[1])
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"password": "a-wrong-long-password"}, "wrong user name or password"),
-        ({"hostname": "no-such-host.invalid"}, "the name does not resolve"),
-        ({"hostname": ""}, "hostname is missing"),
-        ({"username": ""}, "VMWARE_USER"),
-        ({"port": 70000}, "ports go from 1 to 65535"),
-        ({"ca_path": "/no/such/file.pem", "validate_certs": True}, "ca_path /no/such/file.pem cannot be used"),
-    ],
-)
-def test_wrong_connection_options(vcenter: VCenter, given: dict[str, object], said: str) -> None:
-    refusal = vcenter.fails("vmfork_info", **given)
-    assert said in refusal.msg
-    assert "a-wrong-long-password" not in refusal.raw
-    assert vcenter.simulator.password not in refusal.raw
+WRONG: list[tuple[dict[str, object], str]] = [
+    ({"password": "a-wrong-long-password"}, "wrong user name or password"),
+    ({"hostname": "no-such-host.invalid"}, "the name does not resolve"),
+    ({"hostname": ""}, "hostname is missing"),
+    ({"username": ""}, "VMWARE_USER"),
+    ({"port": 70000}, "ports go from 1 to 65535"),
+    ({"ca_path": "/no/such/file.pem", "validate_certs": True}, "ca_path /no/such/file.pem cannot be used"),
+]
+
+
+def test_wrong_connection_options(vcenter: VCenter) -> None:
+    for given, said in WRONG:
+        refusal = vcenter.fails("vmfork_info", **given)
+        assert said in refusal.msg, given
+        assert "a-wrong-long-password" not in refusal.raw
+        assert vcenter.simulator.password not in refusal.raw
 
 
 def test_nobody_listens(vcenter: VCenter, closed_port: int) -> None:

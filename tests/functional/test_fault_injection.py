@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from functional.vcenter import PRE_QUIESCE, VCenter
-from functional.ways import CREATE, both_engines, every_way, instant_clone_only, vmfork_only
+from functional.ways import CREATE, MOB, both_engines, every_way, vmfork_only
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._properties import Watch, scan
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
@@ -20,7 +20,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 pytestmark = both_engines
 
 STEP_BY_STEP = vmfork_only("an instant clone runs from its creation on, and has its record")
-AT_ONCE = instant_clone_only("VMFork's children are reconfigured before they run")
 POWER_ON = pytest.param("PowerOnVM_Task", marks=STEP_BY_STEP)
 RECONFIGURE = pytest.param("ReconfigVM_Task", marks=both_engines)
 SECRET = "kept-out-of-sight-0123456789"
@@ -139,14 +138,14 @@ def test_lost_answer_to_a_question(quiesced: VCenter, method: str) -> None:
 
 
 @pytest.mark.flags("-guest", "none")
-@pytest.mark.parametrize("fault", [{"drop": "before"}, {"drop": "after"}, {"fault": "NotAuthenticated"}])
-def test_lost_page_of_a_large_inventory(vcenter: VCenter, fault: dict[str, str]) -> None:
+def test_lost_page_of_a_large_inventory(vcenter: VCenter) -> None:
     """The token of a page is good for one question, in one session."""
     vcenter.control("POST", "inventory", {"vms": 1100, "name": "many-%04d", "folder": "/DC0/vm"})
-    vcenter.fault(method="ContinueRetrievePropertiesEx", at="call", count=1, **fault)
-    with vcenter.calls() as calls:
-        assert vcenter.ok("vmfork_parent", name="many-1099", check=True)["parent"]["name"] == "many-1099"
-    assert calls["ContinueRetrievePropertiesEx"] == 2
+    for fault in ({"drop": "before"}, {"drop": "after"}, {"fault": "NotAuthenticated"}):
+        vcenter.fault(method="ContinueRetrievePropertiesEx", at="call", count=1, **fault)
+        with vcenter.calls() as calls:
+            assert vcenter.ok("vmfork_parent", name="many-1099", check=True)["parent"]["name"] == "many-1099"
+        assert calls["ContinueRetrievePropertiesEx"] == 2, fault
 
 
 @every_way
@@ -200,49 +199,41 @@ def test_session_dropped_under_several_threads(vcenter: VCenter) -> None:
 
 @every_way
 @pytest.mark.parametrize("at", ["call", "task"])
-@pytest.mark.parametrize(
-    ("method", "said"),
-    [
-        (CREATE, "Could not create child"),
-        pytest.param("ReconfigVM_Task", "Could not record child", marks=STEP_BY_STEP),
-        pytest.param("PowerOnVM_Task", "Could not power on child", marks=STEP_BY_STEP),
-        pytest.param("ReconfigVM_Task", "Could not note the end of the post-clone script", marks=AT_ONCE),
-    ],
-)
-def test_failing_request_fails_one_child(quiesced: VCenter, method: str, said: str, at: str) -> None:
-    method = quiesced.way.method(method)
-    quiesced.fault(method=method, at=at, fault="InsufficientResourcesFault", message="No memory is left", count=1)
-    given: dict[str, Any] = {
-        "parent_name": quiesced.parent,
-        "children": [{"name": name} for name in ("web-01", "web-02", "web-03")],
-    }
-    refusal = quiesced.fails("vmfork_child", **given)
-    assert (refusal["summary"]["created"], refusal["summary"]["failed"]) == (2, 1)
-    assert said in refusal.msg
-    assert "InsufficientResourcesFault" in refusal.msg
-    again = quiesced.ok("vmfork_child", **given)
-    assert again["summary"]["failed"] == 0
-    assert quiesced.ok("vmfork_child", **given)["changed"] is False
+def test_failing_request_fails_one_child(quiesced: VCenter, at: str) -> None:
+    requests = {quiesced.way.create: "Could not create child"}
+    if quiesced.way.born_running:
+        requests["ReconfigVM_Task"] = "Could not note the end of the post-clone script"
+    elif quiesced.way is not MOB:
+        requests["ReconfigVM_Task"] = "Could not record child"
+        requests["PowerOnVM_Task"] = "Could not power on child"
+    for method, said in requests.items():
+        quiesced.fault(method=method, at=at, fault="InsufficientResourcesFault", message="No memory is left", count=1)
+        children = [{"name": f"{method}-{number}"} for number in range(3)]
+        given: dict[str, Any] = {"parent_name": quiesced.parent, "children": children}
+        refusal = quiesced.fails("vmfork_child", **given)
+        assert (refusal["summary"]["created"], refusal["summary"]["failed"]) == (2, 1), method
+        assert said in refusal.msg
+        assert "InsufficientResourcesFault" in refusal.msg
+        again = quiesced.ok("vmfork_child", **given)
+        assert again["summary"]["failed"] == 0, method
+        assert quiesced.ok("vmfork_child", **given)["changed"] is False, method
 
 
-@pytest.mark.parametrize(
-    ("at", "fault", "said"),
-    [
+def test_power_off_that_fails(quiesced: VCenter) -> None:
+    given: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "all": True}
+    for at, fault, said in (
         ("task", "ManagedObjectNotFound", "ManagedObjectNotFound"),
         ("task", "InvalidPowerState", "cannot be performed in the current state (poweredOff)"),
         ("task", "UnknownFault", "vCenter reports a fault that pyVmomi does not know"),
         ("call", "InvalidPowerState", "cannot be performed in the current state (poweredOff)"),
         ("call", "UnknownFault", "answered with something that pyVmomi"),
-    ],
-)
-def test_power_off_that_fails(quiesced: VCenter, at: str, fault: str, said: str) -> None:
-    quiesced.fault(method="PowerOffVM_Task", at=at, fault=fault, count=1)
-    quiesced.fork("web-01", "web-02", wait_for="powered_on")
-    given: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "all": True}
-    refusal = quiesced.fails("vmfork_child", **given)
-    assert said in refusal.msg
-    assert (refusal["summary"]["removed"], refusal["summary"]["failed"]) == (1, 1)
-    assert quiesced.ok("vmfork_child", **given)["summary"]["removed"] == 1
+    ):
+        quiesced.fork("web-01", "web-02", wait_for="powered_on")
+        quiesced.fault(method="PowerOffVM_Task", at=at, fault=fault, count=1)
+        refusal = quiesced.fails("vmfork_child", **given)
+        assert said in refusal.msg
+        assert (refusal["summary"]["removed"], refusal["summary"]["failed"]) == (1, 1), (at, fault)
+        assert quiesced.ok("vmfork_child", **given)["summary"]["removed"] == 1, (at, fault)
 
 
 @every_way

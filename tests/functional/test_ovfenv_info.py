@@ -338,35 +338,35 @@ def test_only_and_fail_on(stage: Estate) -> None:
     assert "exception" not in failed
 
 
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ({"name": ["no-such", "vcenter", "nor-this"]}, "VM no-such, VM nor-this was not found on"),
-        ({"moid": ["vm-4711"]}, "VM with the managed object ID vm-4711 was not found on"),
-        ({"inventory_path": ["/DC0/vm/no-such"]}, "VM at /DC0/vm/no-such was not found on"),
-        ({"name": []}, "name is empty, or has an empty entry."),
-        ({"name": ["vcenter", " "]}, "name is empty, or has an empty entry."),
-        ({"moid": []}, "moid is empty, or has an empty entry."),
-        ({"folder": "no-such"}, "The folder /DC0/vm/no-such was not found on"),
-        ({"datacenter": "no-such"}, "The datacenter no-such was not found on"),
-        ({"event_lookback": 0}, "event_lookback is 0 days."),
-        ({"event_lookback": 10**9}, "event_lookback is 1000000000 days."),
-        ({"mask_patterns": ["fine", "(not"]}, "mask pattern '(not'"),
-        ({"guests": [{"guest_username": "root", "guest_password": "a-long-password"}]}, "needs either name or moid"),
-        (
-            {"guests": [{"name": "a", "moid": "vm-1", "guest_username": "root", "guest_password": "a-long-password"}]},
-            "needs either name or moid",
-        ),
-        ({"guest_probe": "full"}, "guest_username is missing."),
-        ({"only": ["broken"]}, "value of only must be one or more of"),
-    ],
-)
-def test_bad_input(stage: Estate, given: dict[str, Any], sentence: str) -> None:
-    refused = stage.vcenter.run("vm_ovfenv_info", **given)
-    assert refused["failed"]
-    assert sentence in refused.msg
-    assert "exception" not in refused
-    assert refused.msg[0].isupper() or refused.msg.startswith(("name", "moid", "event_", "guest_", "value"))
+BAD_INPUT: list[tuple[dict[str, Any], str]] = [
+    ({"name": ["no-such", "vcenter", "nor-this"]}, "VM no-such, VM nor-this was not found on"),
+    ({"moid": ["vm-4711"]}, "VM with the managed object ID vm-4711 was not found on"),
+    ({"inventory_path": ["/DC0/vm/no-such"]}, "VM at /DC0/vm/no-such was not found on"),
+    ({"name": []}, "name is empty, or has an empty entry."),
+    ({"name": ["vcenter", " "]}, "name is empty, or has an empty entry."),
+    ({"moid": []}, "moid is empty, or has an empty entry."),
+    ({"folder": "no-such"}, "The folder /DC0/vm/no-such was not found on"),
+    ({"datacenter": "no-such"}, "The datacenter no-such was not found on"),
+    ({"event_lookback": 0}, "event_lookback is 0 days."),
+    ({"event_lookback": 10**9}, "event_lookback is 1000000000 days."),
+    ({"mask_patterns": ["fine", "(not"]}, "mask pattern '(not'"),
+    ({"guests": [{"guest_username": "root", "guest_password": "a-long-password"}]}, "needs either name or moid"),
+    (
+        {"guests": [{"name": "a", "moid": "vm-1", "guest_username": "root", "guest_password": "a-long-password"}]},
+        "needs either name or moid",
+    ),
+    ({"guest_probe": "full"}, "guest_username is missing."),
+    ({"only": ["broken"]}, "value of only must be one or more of"),
+]
+
+
+def test_bad_input(stage: Estate) -> None:
+    for given, sentence in BAD_INPUT:
+        refused = stage.vcenter.run("vm_ovfenv_info", **given)
+        assert refused["failed"], given
+        assert sentence in refused.msg
+        assert "exception" not in refused
+        assert refused.msg[0].isupper() or refused.msg.startswith(("name", "moid", "event_", "guest_", "value"))
 
 
 def test_scopes(shared: Estate) -> None:

@@ -52,32 +52,32 @@ def test_slash_in_a_name(vcenter: VCenter) -> None:
         assert vcenter.ok("vm_ovfenv_info", inventory_path=[path])["ovfenv"][0]["moid"] == named["moid"], path
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"parent_name": "dc0_h0_vm"}, "VM dc0_h0_vm was not found on 127.0.0.1"),
-        ({"parent_name": "dc0_h0_vm"}, "Similar names: DC0_H0_VM1, DC0_H0_VM0"),
-        ({"parent_inventory_path": "/DC0/vm/DC0_H0_VM9"}, "VM at /DC0/vm/DC0_H0_VM9 was not found"),
-        ({"folder": "wbe"}, "The folder /DC0/vm/wbe was not found on"),
-        ({"folder": "wbe"}, "Similar names: /DC0/vm/web."),
-        (
-            {"datastore": "localds_1"},
-            "The datastore localds_1 was not found in the VM's datacenter. Similar names: LocalDS_0.",
-        ),
-        (
-            {"resource_pool": "resource"},
-            "The resource pool resource was not found in the VM's datacenter. Similar names: Resources.",
-        ),
-        (
-            {"networks": [{"network": "VM-Network"}]},
-            "The network VM-Network was not found in the VM's datacenter. Similar names: VM Network.",
-        ),
-    ],
-)
-def test_near_names_are_listed(vcenter: VCenter, given: dict[str, Any], said: str) -> None:
+NEAR: list[tuple[dict[str, Any], str]] = [
+    ({"parent_name": "dc0_h0_vm"}, "VM dc0_h0_vm was not found on 127.0.0.1"),
+    ({"parent_name": "dc0_h0_vm"}, "Similar names: DC0_H0_VM1, DC0_H0_VM0"),
+    ({"parent_inventory_path": "/DC0/vm/DC0_H0_VM9"}, "VM at /DC0/vm/DC0_H0_VM9 was not found"),
+    ({"folder": "wbe"}, "The folder /DC0/vm/wbe was not found on"),
+    ({"folder": "wbe"}, "Similar names: /DC0/vm/web."),
+    (
+        {"datastore": "localds_1"},
+        "The datastore localds_1 was not found in the VM's datacenter. Similar names: LocalDS_0.",
+    ),
+    (
+        {"resource_pool": "resource"},
+        "The resource pool resource was not found in the VM's datacenter. Similar names: Resources.",
+    ),
+    (
+        {"networks": [{"network": "VM-Network"}]},
+        "The network VM-Network was not found in the VM's datacenter. Similar names: VM Network.",
+    ),
+]
+
+
+def test_near_names_are_listed(vcenter: VCenter) -> None:
     vcenter.govc("folder.create", "/DC0/vm/web")
-    parent = {} if any(name.startswith("parent_") for name in given) else {"parent_name": vcenter.parent}
-    assert said in vcenter.fails("vmfork_child", name="web-01", **RUNNING, **parent, **given).msg
+    for given, said in NEAR:
+        parent = {} if any(name.startswith("parent_") for name in given) else {"parent_name": vcenter.parent}
+        assert said in vcenter.fails("vmfork_child", name="web-01", **RUNNING, **parent, **given).msg, given
 
 
 def test_near_names_of_several_vms(vcenter: VCenter) -> None:

@@ -241,26 +241,25 @@ def test_not_enabled(vcenter: VCenter) -> None:
     assert (checked["changed"], checked["parent"]["enabled"], checked["parent"]["quiesced"]) == (True, True, True)
 
 
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({}, "needs pre_quiesce_script or post_clone_script"),
+    ({"method": "script"}, "needs script"),
+    ({"method": "script", "post_clone_script": "x"}, "has no meaning with method=script"),
+    ({"method": "wait", "post_clone_script": "x"}, "has no meaning with method=wait"),
+    ({"post_clone_script": " \n"}, "is not the text of a script"),
+    ({"post_clone_script": "\ufeff\n"}, "is not the text of a script"),
+    ({"post_clone_script": "files/post_clone.sh\n"}, "post_clone_script looks like the name of a file"),
+    ({"post_clone_script": "x", "interpreter": " "}, "interpreter is empty"),
+    ({"post_clone_script": "x", "guest_password": ""}, "VMWARE_GUEST_PASSWORD"),
+]
+
+
 @pytest.mark.flags("-guest", "none")
 @either_engine
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({}, "needs pre_quiesce_script or post_clone_script"),
-        ({"method": "script"}, "needs script"),
-        ({"method": "script", "post_clone_script": "x"}, "has no meaning with method=script"),
-        ({"method": "wait", "post_clone_script": "x"}, "has no meaning with method=wait"),
-        ({"post_clone_script": " \n"}, "is not the text of a script"),
-        ({"post_clone_script": "\ufeff\n"}, "is not the text of a script"),
-        ({"post_clone_script": "files/post_clone.sh\n"}, "post_clone_script looks like the name of a file"),
-        ({"post_clone_script": "x", "interpreter": " "}, "interpreter is empty"),
-        ({"post_clone_script": "x", "guest_password": ""}, "VMWARE_GUEST_PASSWORD"),
-    ],
-)
-def test_refused_before_anything_is_connected(vcenter: VCenter, given: dict[str, str], said: str) -> None:
+def test_refused_before_anything_is_connected(vcenter: VCenter) -> None:
     with vcenter.calls() as calls:
-        refusal = quiesce(vcenter, **given)
-    assert said in refusal.msg
+        for given, said in REFUSED:
+            assert said in quiesce(vcenter, **given).msg, given
     assert calls == {}
 
 

@@ -32,7 +32,8 @@ needs_other_accounts = pytest.mark.skipif(
     os.geteuid() != 0, reason="the simulator runs without root, so its guests have no account but root"
 )
 
-SECONDS = 60
+SECONDS = 120
+"""A program that runs for longer hangs; a busy machine takes several times what an idle one does."""
 
 PRE_QUIESCE = """#!/bin/sh
 ip address flush dev eth0 scope global

@@ -37,8 +37,8 @@ ROWS = [
     Row("2.21.5", "9.1.1.0", range(12, 15)),
     Row("2.22.0rc1", "9.1.1.0", range(13, 16)),
 ]
-UNIT = ["-m", "pytest", "-q", "-n", str(os.cpu_count()), "tests/unit"]
-FUNCTIONAL = ["-m", "pytest", "-q", "tests/functional"]
+UNIT = ["-m", "pytest", "-q", "-n", str((os.cpu_count() or 1) * 3), "--dist", "worksteal", "tests/unit"]
+FUNCTIONAL = ["-m", "pytest", "-q", "-n", str((os.cpu_count() or 1) * 3), "--dist", "loadgroup", "tests/functional"]
 DEMO = ["tests/demo/demo.py"]
 TOOLS = ("pytest", "pytest-xdist", "hypothesis", "tree-sitter", "tree-sitter-powershell")
 

@@ -17,7 +17,7 @@ fi
 # Most tests wait for a server or a process most of the time, so more of them run than there are cores.
 case $part in
 unit) set -- --numprocesses "$(($(nproc) * 3))" --dist worksteal "$@" ;;
-functional | sweep) set -- --numprocesses "$(($(nproc) * 2))" "$@" ;;
+functional | sweep) set -- --numprocesses "$(($(nproc) * 3))" --dist loadgroup "$@" ;;
 esac
 for argument in "$@"; do
     case $argument in "$directory"/*) exec python -m pytest "$@" ;; esac
