@@ -146,7 +146,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
         only = parents.find(session, engine, request.vm)
     else:
         within = _inventory.vms_within(session, request.folder, request.datacenter)
-    return {"changed": False, **listing.count(session, engine, session.deadline, only, task.warn, within)}
+    return {"changed": False, **listing.list_parents(session, engine, session.deadline, only, task.warn, within)}
 
 
 def main() -> None:

@@ -301,7 +301,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
     parent = parents.find(session, engine, request.vm)
     before = parent.facts()
     if quiesce.is_done(parent, wanted.job, task.warn):
-        return _result(False, before, before, quiesce.new_trace())
+        return _result(False, before, before, quiesce.no_result())
     quiesce.check_guest(parent, wanted)
     quiesce.warn_of_no_report(parent, wanted, task.warn)
     obstacle = quiesce.obstacle(parent)
@@ -310,11 +310,11 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
             task.warn(obstacle)
         quiesce.check_privileges(parent, wanted)
         after = {**before, "enabled": before["enabled"] if before["enabled"] is None else True, "quiesced": True}
-        return _result(True, before, after, quiesce.new_trace())
+        return _result(True, before, after, quiesce.no_result())
     if obstacle is not None:
         raise _errors.BadInput(obstacle)
-    trace = quiesce.quiesce(parent, deadline, wanted, task.warn)
-    return _result(True, before, parent.facts(), trace)
+    guest = quiesce.quiesce(parent, deadline, wanted, task.warn)
+    return _result(True, before, parent.facts(), guest)
 
 
 def _result(changed: bool, before: _module.Result, after: _module.Result, guest: quiesce.GuestResult) -> _module.Result:

@@ -26,7 +26,7 @@ Family = dict[t.Any, list[t.Any]]
 """Parent VM → its children."""
 
 
-def count(
+def list_parents(
     session: Session,
     engine: Engine,
     deadline: Deadline,
@@ -51,35 +51,35 @@ def count(
     family = relate(everyone, engine, told)
     orphans = without_parent(everyone, family, told)
     if only is not None:
-        family = {one: its for one, its in family.items() if only.vm == one or only.vm in its}
-        orphans = [one for one in orphans if one == only.vm]
+        family = {vm: its for vm, its in family.items() if only.vm in (vm, *its)}
+        orphans = [vm for vm in orphans if vm == only.vm]
     if within is not None:
-        family = {one: its for one, its in family.items() if any(vm in within for vm in (one, *its))}
-        orphans = [one for one in orphans if one in within]
+        family = {vm: its for vm, its in family.items() if any(member in within for member in (vm, *its))}
+        orphans = [vm for vm in orphans if vm in within]
     wanted = [*family, *(child for its in family.values() for child in its), *orphans]
-    found = {one.vm: one for one in _inventory.locate(session, wanted, parents.listing_paths(engine))}
-    hosts = {one.values["runtime.host"] for one in found.values() if one.values.get("runtime.host") is not None}
+    found = {vm.vm: vm for vm in _inventory.locate(session, wanted, parents.listing_paths(engine))}
+    hosts = {vm.values["runtime.host"] for vm in found.values() if vm.values.get("runtime.host") is not None}
     host_names = _inventory.names(session, hosts)
 
     def described(vm: t.Any, of_parent: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        one = found[vm]
-        host_name = host_names.get(one.values.get("runtime.host"))
-        verdict = identity.judge(of_parent, one.values, listed=True, shared=shared)
-        return {**facts.child(one, engine, host_name, of_parent), "recorded": verdict.is_child}
+        child = found[vm]
+        host_name = host_names.get(child.values.get("runtime.host"))
+        verdict = identity.judge(of_parent, child.values, listed=True, shared=shared)
+        return {**facts.child(child, engine, host_name, of_parent), "recorded": verdict.is_child}
 
     return {
         "parents": _sorted(
             {
-                **facts.parent(found[one], engine, host_names.get(found[one].values.get("runtime.host"))),
-                "children": _sorted(described(child, found[one].values) for child in its if child in found),
+                **facts.parent(found[vm], engine, host_names.get(found[vm].values.get("runtime.host"))),
+                "children": _sorted(described(child, found[vm].values) for child in its if child in found),
             }
-            for one, its in family.items()
-            if one in found
+            for vm, its in family.items()
+            if vm in found
         ),
         "without_parent": _sorted(
-            {**described(one, {}), "recorded": identity.is_recorded(found[one].values, shared)}
-            for one in orphans
-            if one in found
+            {**described(vm, {}), "recorded": identity.is_recorded(found[vm].values, shared)}
+            for vm in orphans
+            if vm in found
         ),
     }
 
@@ -142,4 +142,4 @@ def _ask_the_server(only: parents.Parent, deadline: Deadline, warn: t.Callable[[
 
 
 def _sorted(entries: t.Iterable[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
-    return sorted(entries, key=lambda one: (one["name"], one["moid"]))
+    return sorted(entries, key=lambda entry: (entry["name"], entry["moid"]))

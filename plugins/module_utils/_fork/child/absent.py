@@ -95,7 +95,7 @@ def _named(
         return Result(name, State.FAILED, facts=facts.no_vm(name, parent.engine), error=error)
     if existing_vm.found is None:
         return Result(name, State.ABSENT, facts=facts.no_vm(name, parent.engine))
-    return _concerned(parent, existing_vm.found, order, is_ours=not is_foreign)
+    return _planned(parent, existing_vm.found, order, is_ours=not is_foreign)
 
 
 def remove_all(parent: Parent, order: Order) -> list[Result]:
@@ -103,7 +103,7 @@ def remove_all(parent: Parent, order: Order) -> list[Result]:
     results = []
     for found, verdict in sorted(parents.children(parent, order.deadline, order.warn), key=lambda each: each[0].name):
         if verdict.is_child:
-            results.append(_concerned(parent, found, order))
+            results.append(_planned(parent, found, order))
         elif verdict.kinship is identity.Kinship.DOUBLE:
             error = existing.foreign_vm(found.name, existing.ExistingVm(found, verdict), order.refusal)
             described = facts.child(found, parent.engine, None, parent.values)
@@ -147,7 +147,7 @@ def _is_nobodys(existing_vm: existing.ExistingVm, parent: Parent) -> bool:
     return identity.own_record(found.values) is None and not identity.is_half_made(verdict, found.values, parent.values)
 
 
-def _concerned(parent: Parent, found: _inventory.Found, order: Order, is_ours: bool = True) -> Result:
+def _planned(parent: Parent, found: _inventory.Found, order: Order, is_ours: bool = True) -> Result:
     """The result of a child that is there, before anything is done."""
     return Result(
         found.name,
@@ -160,13 +160,13 @@ def _concerned(parent: Parent, found: _inventory.Found, order: Order, is_ours: b
 
 
 def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_name: bool = True) -> None:
-    concerned = {result.vm: result for result in results if result.vm is not None and result.changed}
-    batch = _Batch(parent, order, {vm: one.name for vm, one in concerned.items()}, {}, by_name)
+    to_remove = {result.vm: result for result in results if result.vm is not None and result.changed}
+    batch = _Batch(parent, order, {vm: result.name for vm, result in to_remove.items()}, {}, by_name)
     powered_off: set[t.Any] = set()
     if order.check_mode:
         errors: Errors = {}
         ready = batch.check_again(errors)
-        steps = _steps(order, {vm: concerned[vm] for vm in ready})
+        steps = _steps(order, {vm: to_remove[vm] for vm in ready})
         errors.update(_privileges.refusals(parent.session, steps))
     else:
         errors = {}
@@ -176,20 +176,20 @@ def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_nam
             else:
                 _detach(batch, errors)
         except _errors.Interrupted:  # it stays in the session's budget, so it ends the task all the same
-            powered_off = _see_what_was_done(batch, concerned, errors)
-    for vm, one in concerned.items():
-        one.losses = batch.losses.get(vm)
+            powered_off = _see_what_was_done(batch, to_remove, errors)
+    for vm, result in to_remove.items():
+        result.losses = batch.losses.get(vm)
         problem = errors.get(vm)
         if problem is not None:
-            one.state, one.error = State.FAILED, problem.sentence
-            one.changed = vm in powered_off or isinstance(problem, _errors.NotEnded)
+            result.state, result.error = State.FAILED, problem.sentence
+            result.changed = vm in powered_off or isinstance(problem, _errors.NotEnded)
             if vm in powered_off:
-                one.facts["power_state"] = "poweredOff"
+                result.facts["power_state"] = "poweredOff"
         elif not order.check_mode and vm not in batch.changed:
-            _was_gone(parent, one, order)
+            _was_gone(parent, result, order)
 
 
-def _see_what_was_done(batch: _Batch, concerned: t.Mapping[t.Any, Result], errors: Errors) -> set[t.Any]:
+def _see_what_was_done(batch: _Batch, to_remove: t.Mapping[t.Any, Result], errors: Errors) -> set[t.Any]:
     """Look which children were powered off, removed or detached before a signal came.
 
     :param errors: gets an error for each child that is not done.
@@ -201,9 +201,9 @@ def _see_what_was_done(batch: _Batch, concerned: t.Mapping[t.Any, Result], error
     with contextlib.suppress(_errors.Error), session.clean_up(SETTLE_SECONDS) as deadline:
         begun = [vm for vm in batch.begun if vm not in errors]
         has_ended = not begun or _tasks.await_recent(session, deadline, begun)
-        now = _properties.read(session, concerned, ["runtime.powerState", identity.RECORD_PATH])
+        now = _properties.read(session, to_remove, ["runtime.powerState", identity.RECORD_PATH])
     powered_off = set()
-    for vm, one in concerned.items():
+    for vm, result in to_remove.items():
         if vm in errors:
             continue
         values = None if now is None else now.get(vm)
@@ -213,38 +213,40 @@ def _see_what_was_done(batch: _Batch, concerned: t.Mapping[t.Any, Result], error
             continue
         why = f"the module received {session.budget.signal} before it was"
         sentence = _errors.sentence(
-            f"Child {one.name} {batch.order.refusal}", why, "Run the task again to complete it."
+            f"Child {result.name} {batch.order.refusal}", why, "Run the task again to complete it."
         )
         goes_on = vm in batch.begun and not (has_ended and now is not None)
         errors[vm] = _errors.NotEnded(sentence) if goes_on else _errors.OperationFailed(sentence)
-        if vm in batch.begun and one.before == "poweredOn" and values and not _power.is_on(values):
+        if vm in batch.begun and result.before == "poweredOn" and values and not _power.is_on(values):
             powered_off.add(vm)
     return powered_off
 
 
-def _was_gone(parent: Parent, one: Result, order: Order) -> None:
+def _was_gone(parent: Parent, result: Result, order: Order) -> None:
     """Describe a child that somebody else removed before this task did anything to it."""
-    one.facts, one.changed = facts.no_vm(one.name, parent.engine), False
-    one.state = State.ABSENT
+    result.facts, result.changed = facts.no_vm(result.name, parent.engine), False
+    result.state = State.ABSENT
     if not order.is_removal:
-        one.state = State.FAILED
-        one.error = (
-            f"Child {one.name} was removed during the task, so it is not detached. "
+        result.state = State.FAILED
+        result.error = (
+            f"Child {result.name} was removed during the task, so it is not detached. "
             "Look in vCenter's events for who removed it."
         )
 
 
-def _steps(order: Order, concerned: t.Mapping[t.Any, Result]) -> dict[t.Any, list[_privileges.Step]]:
+def _steps(order: Order, to_remove: t.Mapping[t.Any, Result]) -> dict[t.Any, list[_privileges.Step]]:
     """The calls that each child needs, for asking for privileges."""
     steps: dict[t.Any, list[_privileges.Step]] = {}
-    for vm, one in concerned.items():
+    for vm, result in to_remove.items():
         if not order.is_removal:
-            what = f"Could not detach child {one.name}"
+            what = f"Could not detach child {result.name}"
             steps[vm] = [_privileges.Step(what, "ReconfigVM_Task extraConfig", vm=(vm,))]
             continue
-        steps[vm] = [_privileges.Step(f"Could not remove child {one.name}", "Destroy_Task", vm=(vm,))]
-        if one.before == "poweredOn":
-            steps[vm].insert(0, _privileges.Step(f"Could not power off child {one.name}", "PowerOffVM_Task", vm=(vm,)))
+        steps[vm] = [_privileges.Step(f"Could not remove child {result.name}", "Destroy_Task", vm=(vm,))]
+        if result.before == "poweredOn":
+            steps[vm].insert(
+                0, _privileges.Step(f"Could not power off child {result.name}", "PowerOffVM_Task", vm=(vm,))
+            )
     return steps
 
 

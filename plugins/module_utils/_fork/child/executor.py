@@ -94,17 +94,17 @@ class Executor:
         self._busy: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
 
-    def run(self, ways: t.Iterable[transitions.Transition]) -> list[Child]:
+    def run(self, begun: t.Iterable[transitions.Transition]) -> list[Child]:
         """Bring every child to its end; the children are returned in the same order.
 
         A signal fails the children that are not done. It stays in the session's budget, and so ends the task.
         """
         with self._overtime, _properties.Watch(self._session, self._watched()) as watch:
-            for way in ways:
-                self._started[way[0].name] = time.monotonic()
-                if way[0].vm is not None:
-                    self._vms[way[0].vm] = way[0].name
-                self._take(way)
+            for child, request in begun:
+                self._started[child.name] = time.monotonic()
+                if child.vm is not None:
+                    self._vms[child.vm] = child.name
+                self._take((child, request))
             try:
                 while not self._all_finished:
                     if self._deadline.passed:
@@ -125,8 +125,8 @@ class Executor:
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def _take(self, way: transitions.Transition) -> None:
-        child, request = way
+    def _take(self, transition: transitions.Transition) -> None:
+        child, request = transition
         self._children[child.name] = child
         if child.step is Step.SETTLING:
             self._settling.setdefault(child.name, Deadline(self._address_timeout))

@@ -72,19 +72,23 @@ def parse(params: t.Mapping[str, t.Any]) -> list[ChildSpec]:
     result = [_child(entry, params) for entry in entries]
     seen: set[str | None] = set()
     spelled: dict[str, str] = {}
-    for one in result:
-        if one.name in seen:
-            raise _errors.BadInput(f"The name {one.name} stands twice in children. Give each child a name of its own.")
-        other = spelled.setdefault(_inventory.folded(one.name), one.name)
-        if other != one.name:
+    for child in result:
+        if child.name in seen:
             raise _errors.BadInput(
-                f"The names {other} and {one.name} differ {_inventory.ALIKE}, and vCenter may hold "
+                f"The name {child.name} stands twice in children. Give each child a name of its own."
+            )
+        other = spelled.setdefault(_inventory.folded(child.name), child.name)
+        if other != child.name:
+            raise _errors.BadInput(
+                f"The names {other} and {child.name} differ {_inventory.ALIKE}, and vCenter may hold "
                 "them to be the same. Give each child a name of its own."
             )
-        if one.bios_uuid is not None and one.bios_uuid in seen:
-            raise _errors.BadInput(f"The bios_uuid {one.bios_uuid} stands twice in children. Give each child its own.")
-        seen |= {one.name, one.bios_uuid}
-    adapters.check_mac_addresses({one.name: one.networks for one in result})
+        if child.bios_uuid is not None and child.bios_uuid in seen:
+            raise _errors.BadInput(
+                f"The bios_uuid {child.bios_uuid} stands twice in children. Give each child its own."
+            )
+        seen |= {child.name, child.bios_uuid}
+    adapters.check_mac_addresses({child.name: child.networks for child in result})
     return result
 
 
@@ -146,9 +150,9 @@ def remarks(children: t.Sequence[ChildSpec]) -> list[str]:
     """Return warnings about children that would be hard to tell apart in the network, as sentences."""
     result: list[str] = []
     nameless = [
-        one.name
-        for one in children
-        if not any(prefix + key in one.params for prefix in PREFIXES for key in ("hostname", "fqdn"))
+        child.name
+        for child in children
+        if not any(prefix + key in child.params for prefix in PREFIXES for key in ("hostname", "fqdn"))
     ]
     if nameless:
         result.append(
@@ -156,10 +160,10 @@ def remarks(children: t.Sequence[ChildSpec]) -> list[str]:
             "Give hostname in config_params."
         )
     owners: dict[str, list[str]] = {}
-    for one in children:
-        full = _value_of(one.config_params, "fqdn") or one.host_name
+    for child in children:
+        full = _value_of(child.config_params, "fqdn") or child.host_name
         if full:
-            owners.setdefault(full.lower(), []).append(one.name)
+            owners.setdefault(full.lower(), []).append(child.name)
     result += [
         f"Children {', '.join(names)} are all given the host name {full}. Give each its own hostname in config_params."
         for full, names in owners.items()

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way of one child, as a pure reducer: (child, event) → (child, next request).
+"""The transitions of one child, as a pure reducer: (child, event) → (child, next request).
 
-Private to the collection. The way reads: created, recorded, powered on,
+Private to the collection. The steps are: created, recorded, powered on,
 running, script ended, adapters connected, settled, secrets cleared, end noted. A child that runs
 from its creation skips the power-on, and the record if it was born with it.
 ``executor.py`` carries the requests out and feeds the events in.
@@ -363,13 +363,13 @@ def is_moot(child: Child, request: Request) -> bool:
 
 
 def ahead(child: Child, request: Request | None) -> list[Request]:
-    """The requests of a child's way from the next one on, if all goes well.
+    """Return the requests that a child still needs, if all goes well.
 
     :param request: the next one; without it, a child that is not finished runs, and is waited for.
     """
     if child.is_finished:
         return []
-    way = {
+    is_needed = {
         Request.CREATE: False,
         Request.RECORD: not child.recorded and child.bios_uuid is None,
         Request.FORGET: _may_start(child) and child.existed and bool(child.preparation),
@@ -378,8 +378,9 @@ def ahead(child: Child, request: Request | None) -> list[Request]:
         Request.CLEAR: child.shows_secrets or (not child.existed and bool(child.secret_keys)),
         Request.NOTE: child.lacks_note,
     }
-    later = list(way)[list(way).index(request or Request.POWER_ON) + 1 :]
-    return [*([request] if request is not None else []), *(one for one in later if way[one])]
+    order = list(is_needed)
+    later = order[order.index(request or Request.POWER_ON) + 1 :]
+    return [*([request] if request is not None else []), *(follower for follower in later if is_needed[follower])]
 
 
 def advance(child: Child, event: Event) -> Transition:

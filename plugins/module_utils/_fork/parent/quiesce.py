@@ -82,7 +82,7 @@ GuestResult = dict[str, t.Any]
 """The ``guest`` return value."""
 
 
-def new_trace() -> GuestResult:
+def no_result() -> GuestResult:
     """The ``guest`` return value before anything was done in the guest."""
     return {"directory": None, "pid": None, "exit_code": None, "output": None}
 
@@ -175,7 +175,7 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     :raises _errors.GuestFailed: the runner ended before the fork point.
     :raises _errors.TimedOut: the fork point was not reached.
     """
-    trace = new_trace()
+    result = no_result()
     nonce = guestinfo.new_nonce()
     if guestinfo.obstacle(_extra_config.mapping(parent.values)) is not None:
         forget_scripts(parent, warn)
@@ -184,13 +184,13 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     payload.Payload(parent).clear_earlier(warn)
     try:
         if plan.job is None:
-            _await_fork_point(parent, deadline, trace, None, None)
+            _await_fork_point(parent, deadline, result, None, None)
         else:
-            _run(parent, deadline, plan, nonce, trace, warn)
+            _run(parent, deadline, plan, nonce, result, warn)
     except _Busy as busy:
         warn(f"{busy.sentence} It is waited for.")
-        trace = new_trace()
-        _await_other(parent, deadline, plan, trace, warn)
+        result = no_result()
+        _await_other(parent, deadline, plan, result, warn)
     except BaseException as trouble:  # a signal may have ended the task
         error = _errors.explained(f"Could not quiesce VM {parent.name}", trouble)
         with contextlib.suppress(_errors.Error), parent.session.clean_up():
@@ -199,17 +199,17 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
                 forget_scripts(parent, warn)
         if isinstance(error, _errors.Error) and _has_these_scripts(parent, plan):
             warn(f"Another run brought VM {parent.name} to its fork point with the same scripts. {error.sentence}")
-            return new_trace()
+            return no_result()
         details = getattr(error, "details", {})
-        details.setdefault("guest", trace)
+        details.setdefault("guest", result)
         details.setdefault("parent", parent.facts())
         details.setdefault("changed", parent.is_quiesced)
         if error is trouble:
             raise
         raise error from trouble
     _refresh(parent)
-    _check_record(parent, plan, trace, warn)
-    return trace
+    _check_record(parent, plan, result, warn)
+    return result
 
 
 def _forget_earlier_scripts(parent: Parent, warn: t.Callable[[str], None]) -> None:
@@ -237,7 +237,7 @@ def _refresh(parent: Parent) -> None:
         parent.refresh()
 
 
-def _check_record(parent: Parent, plan: Plan, trace: GuestResult, warn: t.Callable[[str], None]) -> None:
+def _check_record(parent: Parent, plan: Plan, result: GuestResult, warn: t.Callable[[str], None]) -> None:
     """Make sure that the VM stands at the fork point with the scripts of this task: another run may have frozen it.
 
     :raises _errors.Refused: it has other scripts.
@@ -258,21 +258,21 @@ def _check_record(parent: Parent, plan: Plan, trace: GuestResult, warn: t.Callab
         try:
             is_done(parent, plan.job, warn)
         except _errors.Refused as error:
-            error.details.setdefault("guest", trace)
+            error.details.setdefault("guest", result)
             raise
 
 
 def _await_other(
-    parent: Parent, deadline: Deadline, plan: Plan, trace: GuestResult, warn: t.Callable[[str], None]
+    parent: Parent, deadline: Deadline, plan: Plan, result: GuestResult, warn: t.Callable[[str], None]
 ) -> None:
     """Wait until another run has brought the parent to its fork point.
 
     :raises _errors.Refused: that run has other scripts.
     """
     try:
-        _await_fork_point(parent, deadline, trace, None, None)
+        _await_fork_point(parent, deadline, result, None, None)
     except _errors.Error as error:
-        error.details.setdefault("guest", trace)
+        error.details.setdefault("guest", result)
         error.details.setdefault("parent", parent.facts())
         raise
     _refresh(parent)
@@ -286,7 +286,7 @@ def _has_these_scripts(parent: Parent, plan: Plan) -> bool:
 
 
 def _run(
-    parent: Parent, deadline: Deadline, plan: Plan, nonce: str, trace: GuestResult, warn: t.Callable[[str], None]
+    parent: Parent, deadline: Deadline, plan: Plan, nonce: str, result: GuestResult, warn: t.Callable[[str], None]
 ) -> None:
     if not parent.values.get("guest.guestOperationsReady"):
         _guest(parent, deadline, plan).await_ready()
@@ -303,9 +303,9 @@ def _run(
         program = None
         if plan.delivery != "guestinfo":
             try:
-                program = _upload(parent, guest, plan, files, trace, warn)
+                program = _upload(parent, guest, plan, files, result, warn)
             except _errors.OperationFailed:
-                if _is_displaced(guest, trace):
+                if _is_displaced(guest, result):
                     raise _early_end(parent, family, guestinfo.Report("busy", runner.STAGES["busy"], "")) from None
                 raise
         if program is None:
@@ -316,40 +316,40 @@ def _run(
             directory = family.join(plan.directory or family.temporary, f"vmfork.{guestinfo.new_nonce()}")
             package = runner.Package(language.pack(files), directory)
             in_guestinfo.hand_over(deadline, package.chunks)
-            trace["directory"] = directory
+            result["directory"] = directory
             program = language.unpack(package, job, family, nonce, KEYS)
         started = True  # unless the guest says that it was not; it is never started twice
         try:
-            trace["pid"] = guest.start(*program)
+            result["pid"] = guest.start(*program)
         except _errors.Error as trouble:
             started = isinstance(trouble, _errors.ConnectionLost)
             if not started:
                 raise
         try:
-            _await_fork_point(parent, deadline, trace, nonce, guest)
+            _await_fork_point(parent, deadline, result, nonce, guest)
         except _NotUnpacked:
-            if _is_displaced(guest, trace):
+            if _is_displaced(guest, result):
                 raise _early_end(parent, family, guestinfo.Report("busy", runner.STAGES["busy"], "")) from None
             raise
     except BaseException as trouble:  # a signal may have ended the task
-        fate = _RunnerOutcome.TIDIED if isinstance(trouble, _RunnerEnded) else _RunnerOutcome.ENDED
+        outcome = _RunnerOutcome.TIDIED if isinstance(trouble, _RunnerEnded) else _RunnerOutcome.ENDED
         if started and (isinstance(trouble, _Unreadable) or not isinstance(trouble, _errors.GuestFailed)):
-            fate = _end_runner(parent, guest, trace, None if isinstance(trouble, _Unreadable) else nonce)
-        if fate is _RunnerOutcome.FROZEN and isinstance(trouble, _errors.Error):
+            outcome = _end_runner(parent, guest, result, None if isinstance(trouble, _Unreadable) else nonce)
+        if outcome is _RunnerOutcome.FROZEN and isinstance(trouble, _errors.Error):
             return  # it came to the fork point at the last moment
         remark = ""
         # A runner that lives on must find what asks it to end, and if it does not heed that, its children their script.
-        if trace["directory"] is not None and fate not in (_RunnerOutcome.UNKNOWN, _RunnerOutcome.FROZEN):
-            left = _tidy(parent, plan, trace["directory"])
-            remark = left if fate is _RunnerOutcome.ENDED else ""
-        if fate is _RunnerOutcome.UNKNOWN:
-            which = f"process {trace['pid']}" if trace["pid"] is not None else f"started from {trace['directory']}"
+        if result["directory"] is not None and outcome not in (_RunnerOutcome.UNKNOWN, _RunnerOutcome.FROZEN):
+            left = _tidy(parent, plan, result["directory"])
+            remark = left if outcome is _RunnerOutcome.ENDED else ""
+        if outcome is _RunnerOutcome.UNKNOWN:
+            which = f"process {result['pid']}" if result["pid"] is not None else f"started from {result['directory']}"
             remark = (
                 f" The runner in the guest ({which}) could not be ended and may bring the VM to the fork point later. "
                 "End it there, or power the VM off."
             )
         error = _errors.explained(f"Could not quiesce VM {parent.name}", trouble)
-        if fate is _RunnerOutcome.UNKNOWN and isinstance(error, (_errors.Error, _errors.Interrupted)):
+        if outcome is _RunnerOutcome.UNKNOWN and isinstance(error, (_errors.Error, _errors.Interrupted)):
             error.details["changed"] = True  # the VM may stand still later
         if remark and isinstance(error, _errors.Error):
             raise _errors.GuestFailed(error.sentence + remark, **error.details) from trouble
@@ -367,12 +367,12 @@ def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
     return Guest(parent.session, deadline, parent.vm, parent.name, login, family, frozen=frozen)
 
 
-def _is_displaced(guest: Guest, trace: GuestResult) -> bool:
+def _is_displaced(guest: Guest, result: GuestResult) -> bool:
     """Return whether a runner of another task is at work, which removes what this task brings in."""
-    if trace["directory"] is None:
+    if result["directory"] is None:
         return False
     try:
-        return guest.has_other_runner(trace["directory"])
+        return guest.has_other_runner(result["directory"])
     except _errors.Error:
         return False  # it may stand still by now, which is looked for next
 
@@ -393,14 +393,14 @@ def _upload(
     guest: Guest,
     plan: Plan,
     files: t.Mapping[str, bytes],
-    trace: GuestResult,
+    result: GuestResult,
     warn: t.Callable[[str], None],
 ) -> runner.Program | None:
     """Bring the files in; the program to start is returned, ``None`` when the host cannot be reached and there is
     another way.
     """
     directory = guest.make_directory(plan.directory)
-    trace["directory"] = directory
+    result["directory"] = directory
     try:
         if plan.directory is not None:
             _privatize(parent, guest, directory)
@@ -410,7 +410,7 @@ def _upload(
         if plan.delivery != "auto":
             raise
         remark = _tidy(parent, plan, directory)
-        trace["directory"] = None
+        result["directory"] = None
         warn(f"Scripts go through vCenter instead of the ESXi host. {error.sentence}{remark}")
         return None
     return guest.family.language.start(guest.family, directory)
@@ -454,19 +454,19 @@ class _RunnerOutcome(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def _end_runner(parent: Parent, guest: Guest, trace: GuestResult, nonce: str | None) -> _RunnerOutcome:
+def _end_runner(parent: Parent, guest: Guest, result: GuestResult, nonce: str | None) -> _RunnerOutcome:
     """Keep a runner that may live from coming to the fork point when nobody waits for it any more.
 
     :param nonce: of its report; without it only the guest's process list counts.
     """
     with parent.session.clean_up(END_SECONDS) as deadline:
         try:
-            if trace["pid"] is None:
-                trace["pid"] = guest.find(trace["directory"])
-                if trace["pid"] is None:
+            if result["pid"] is None:
+                result["pid"] = guest.find(result["directory"])
+                if result["pid"] is None:
                     return _RunnerOutcome.ENDED  # it was never started, and would not find its files any more
-            guest.ask_to_stop(trace["directory"], trace["pid"])
-            _await_fork_point(parent, deadline, trace, nonce, guest)
+            guest.ask_to_stop(result["directory"], result["pid"])
+            _await_fork_point(parent, deadline, result, nonce, guest)
         except _RunnerEnded:
             return _RunnerOutcome.TIDIED
         except _errors.GuestFailed:
@@ -480,7 +480,7 @@ def _end_runner(parent: Parent, guest: Guest, trace: GuestResult, nonce: str | N
 
 
 def _await_fork_point(
-    parent: Parent, deadline: Deadline, trace: GuestResult, nonce: str | None, guest: Guest | None
+    parent: Parent, deadline: Deadline, result: GuestResult, nonce: str | None, guest: Guest | None
 ) -> None:
     """Wait for the fork point and, at the same time, for the runner's end before it."""
     what = f"Could not quiesce VM {parent.name}"
@@ -501,13 +501,13 @@ def _await_fork_point(
             if guest is not None and ended is not None:
                 # Ansible masks whole passwords only, and the output is cut before it comes to that.
                 ended = ended._replace(output=guestinfo.mask(ended.output, guest.passwords))
-                trace.update(exit_code=ended.exit_code, output=ended.output)
+                result.update(exit_code=ended.exit_code, output=ended.output)
                 raise _early_end(parent, guest.family, ended)
             if not _power.is_on(known):
                 raise _errors.GuestFailed(
                     _errors.sentence(what, "it was powered off before it reached the fork point", "Power it on.")
                 )
-            if guest is not None and not news and _is_not_started(parent, guest, trace):
+            if guest is not None and not news and _is_not_started(parent, guest, result):
                 looks += 1
                 if looks == MOST_LOOKS:
                     why = "the answer to the start of the runner in its guest was lost, and it was not started"
@@ -516,27 +516,27 @@ def _await_fork_point(
     remedy = "Look at what the pre-quiesce script waits for, or give a longer timeout."
     if guest is None:
         remedy = f"Look in the guest for what calls {parent.engine.freeze_command}, or give a longer timeout."
-    elif trace["pid"] is None:
+    elif result["pid"] is None:
         why = "the answer to the start of the runner in its guest was lost, and the VM did not reach the fork point"
         remedy = "Check the network between here and vCenter, then run again."
     deadline.check(what, why, remedy)
 
 
-def _is_not_started(parent: Parent, guest: Guest, trace: GuestResult) -> bool:
+def _is_not_started(parent: Parent, guest: Guest, result: GuestResult) -> bool:
     """Return whether the guest does not know the runner. The slow second path: one that ended could perhaps not report.
 
     :raises _errors.GuestFailed: the runner ended.
     """
-    if trace["pid"] is None:
+    if result["pid"] is None:
         with contextlib.suppress(*operations.NOT_REPORTED):
-            trace["pid"] = guest.find(trace["directory"])  # nobody else knows the directory's name
-            return trace["pid"] is None and guest.reports_commands()
+            result["pid"] = guest.find(result["directory"])  # nobody else knows the directory's name
+            return result["pid"] is None and guest.reports_commands()
         return False
-    code = guest.exit_code(trace["pid"])
+    code = guest.exit_code(result["pid"])
     if code is None:
         return False
     stage = {own: name for name, own in runner.STAGES.items()}.get(code, "killed")
-    trace.update(exit_code=code, output="")
+    result.update(exit_code=code, output="")
     raise _early_end(parent, guest.family, guestinfo.Report(stage, code, ""))
 
 

@@ -100,7 +100,9 @@ def test_forks_of_other_tools_are_returned_under_their_parent(
     vcenter.set_keys(ours, **{identity.RECORD_KEY: f"1 {ids[0]} {ids[1]} nonce"})
     vcenter.vm("other")
     session = vcenter.use(monkeypatch)
-    found = listing.count(session, select.choose(session, "auto", "soap"), Deadline(60), None, lambda _text: None)
+    found = listing.list_parents(
+        session, select.choose(session, "auto", "soap"), Deadline(60), None, lambda _text: None
+    )
     assert [one["name"] for one in found["parents"]] == ["golden"]
     children = found["parents"][0]["children"]
     assert [(one["name"], one["recorded"]) for one in children] == [("ours", True), ("theirs", False)]
@@ -126,7 +128,7 @@ def test_families_with_a_member_in_a_folder(
     }
     session = vcenter.use(monkeypatch)
     within = None if there is None else {vms[name] for name in there}
-    listed = listing.count(session, select.choose(session, "auto", "soap"), Deadline(60), None, print, within)
+    listed = listing.list_parents(session, select.choose(session, "auto", "soap"), Deadline(60), None, print, within)
     assert [one["name"] for one in listed["parents"]] == parents_shown
     assert [[child["name"] for child in one["children"]] for one in listed["parents"]] == [["web"]] * len(parents_shown)
     assert [one["name"] for one in listed["without_parent"]] == orphans_shown

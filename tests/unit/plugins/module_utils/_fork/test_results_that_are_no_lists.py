@@ -41,7 +41,9 @@ ACTS: dict[str, Callable[[Parent], Any]] = {
     "all absent": remove,
     "all detached": lambda parent: remove(parent, "detached"),
     "disabled": lambda parent: parents.disable(parent, Deadline(100), False, True, False, lambda _text: None),
-    "info": lambda parent: listing.count(parent.session, parent.engine, Deadline(100), parent, lambda _text: None),
+    "info": lambda parent: listing.list_parents(
+        parent.session, parent.engine, Deadline(100), parent, lambda _text: None
+    ),
 }
 
 

@@ -597,7 +597,7 @@ def test_of_all_vms_no_more_than_the_record_is_read(bed: Bed, monkeypatch: pytes
 
     monkeypatch.setattr(_properties, "scan", spy)
     bed.child("a")
-    listing.count(bed.session, bed.parent.engine, Deadline(300), None, bed.warnings.append)
+    listing.list_parents(bed.session, bed.parent.engine, Deadline(300), None, bed.warnings.append)
     bed.remove_all(check_mode=True)
     bed.remove("a")
     assert identity.RECORD_PATH in scanned

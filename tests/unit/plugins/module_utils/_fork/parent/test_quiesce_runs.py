@@ -408,7 +408,7 @@ def busy_then(bed: Bed, then: Callable[[], None]) -> None:
 
 def test_fork_point_that_another_task_reaches_with_the_same_scripts(bed: Bed) -> None:
     busy_then(bed, bed.freeze)
-    assert bed.run() == quiesce.new_trace()
+    assert bed.run() == quiesce.no_result()
     assert bed.parent.is_quiesced
     assert "another task is quiescing it" in bed.warnings[0]
     assert not bed.vcenter.called("TerminateProcessInGuest")
@@ -439,7 +439,7 @@ def test_vm_that_another_task_froze_while_this_one_began(bed: Bed) -> None:
 
     bed.vcenter.effects.update(ValidateCredentialsInGuest=refuse)
     before = bed.vcenter.now
-    assert bed.run() == quiesce.new_trace()
+    assert bed.run() == quiesce.no_result()
     assert bed.vcenter.now - before < 30
     assert "with the same scripts" in bed.warnings[-1]
     assert bed.left == []
@@ -472,7 +472,7 @@ def test_record_of_the_first_of_two_tasks_stays(bed: Bed) -> None:
         bed.vcenter.objects[bed.vm]["runtime.instantCloneFrozen"] = True
 
     busy_then(bed, freeze)
-    assert bed.run() == quiesce.new_trace()
+    assert bed.run() == quiesce.no_result()
     assert guestinfo.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
     assert len(bed.warnings) == 1
 
@@ -580,7 +580,7 @@ def test_scripts_that_another_task_took_from_guestinfo(bed: Bed) -> None:
 
     bed.vcenter.later(10, lose)
     bed.vcenter.later(20, bed.freeze)
-    assert bed.run() == quiesce.new_trace()
+    assert bed.run() == quiesce.no_result()
     assert "another task is quiescing it" in bed.warnings[0]
 
 
