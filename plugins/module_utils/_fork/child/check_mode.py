@@ -104,9 +104,9 @@ def _steps(
     # A VM takes its permissions from its folder and from its resource pool.
     vm = (child.vm,) if child.vm is not None else (*where.get("folder", ()), *where.get("pool", ()))
     steps = []
-    for one in transitions.ahead(child, request):
-        what = f"{one.value} {child.name}"
-        if one is Request.CREATE:
+    for later in transitions.ahead(child, request):
+        what = f"{later.value} {child.name}"
+        if later is Request.CREATE:
             steps.append(_privileges.Step(what, parent.engine.create_method, vm=(parent.vm,), **where))
             if child.started:  # by its creation
                 steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
@@ -114,13 +114,13 @@ def _steps(
                 _privileges.Step(what, "InstantClone_Task network", network=(network,))
                 for network in placement.networks_of(child.spec)
             ]
-        elif one is Request.POWER_ON:
+        elif later is Request.POWER_ON:
             steps.append(_privileges.Step(what, "PowerOnVM_Task", vm=vm))
-        elif one is Request.CONNECT:
+        elif later is Request.CONNECT:
             steps.append(_privileges.Step(what, "ReconfigVM_Task device", vm=vm))
             steps.append(_privileges.Step(what, "ReconfigVM_Task connectable", vm=vm))
         else:
             steps.append(_privileges.Step(what, "ReconfigVM_Task extraConfig", vm=vm))
-        if one is Request.RECORD and child.new_bios_uuid is not None:
+        if later is Request.RECORD and child.new_bios_uuid is not None:
             steps.append(_privileges.Step(what, "ReconfigVM_Task uuid", vm=vm))
     return steps

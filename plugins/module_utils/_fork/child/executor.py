@@ -145,12 +145,12 @@ class Executor:
         if self._all_finished or self._next_free() is not None:
             return
         wanted = [*self._tasks, *self._in_the_way, *self._open_vms()]
-        done = [one for one in self._known if one not in wanted]
+        done = [obj for obj in self._known if obj not in wanted]
         watch.exchange(add=wanted, remove=done)
-        for one in done:
-            del self._known[one]
+        for obj in done:
+            del self._known[obj]
         pauses = [*self._settling.values(), *self._paused.values()]
-        patience = min((one.remaining for one in pauses), default=self._deadline.remaining)
+        patience = min((pause.remaining for pause in pauses), default=self._deadline.remaining)
         if not wanted:  # the first request of all was put off
             Deadline(min(patience, self._deadline.remaining)).rest()
         for changed, values in watch.updates(min(patience, max(1.0, self._deadline.remaining))):
@@ -288,7 +288,7 @@ class Executor:
         under_way = set(self._tasks.values())
         not_begun = {name for name, request in self._waiting if request is Request.CREATE}
         kept = () if self._is_overdue else (Request.RECORD, Request.CLEAR, Request.NOTE)
-        self._waiting = deque(one for one in self._waiting if one[1] in kept)
+        self._waiting = deque((name, request) for name, request in self._waiting if request in kept)
         for name, child in before.items():
             if not child.is_finished:
                 sentence = self._busy.get(name) or transitions.unfinished(child, self._seconds, name not in not_begun)
@@ -379,7 +379,7 @@ class Executor:
     def _next_free(self) -> tuple[str, Request] | None:
         """What may be submitted now: children under way first, then new ones while there is room."""
         self._paused = {name: pause for name, pause in self._paused.items() if not pause.passed}
-        ready = [one for one in self._waiting if one[0] not in self._paused]
+        ready = [(name, request) for name, request in self._waiting if name not in self._paused]
         for waiting in ready:
             if waiting[1] is not Request.CREATE:
                 return waiting

@@ -38,13 +38,13 @@ class Existing(t.NamedTuple):
     """All VMs that the user may see, with the properties that were asked for."""
 
 
-def same_name(one: str, other: str) -> bool:
+def same_name(name: str, other: str) -> bool:
     """Whether two names are the same for who reads them, see :func:`_inventory.folded`.
 
     It is not known for sure whether vCenter holds such names to be one. So where only a VM of another spelling is
     there, a child of the wanted name can neither be made nor be called absent.
     """
-    return _inventory.folded(one) == _inventory.folded(other)
+    return _inventory.folded(name) == _inventory.folded(other)
 
 
 def find_existing(
@@ -70,21 +70,23 @@ def find_existing(
     spellings = {_inventory.folded(name) for name in folders}
     named = [vm for vm, name in _inventory.plain_names(everyone).items() if _inventory.folded(name) in spellings]
     candidates = [
-        one
-        for one in _inventory.locate(parent.session, named, parents.paths(parent.engine))
-        if not _is_elsewhere(one, parent)
+        found
+        for found in _inventory.locate(parent.session, named, parents.paths(parent.engine))
+        if not _is_elsewhere(found, parent)
     ]
-    judged = [(one, identity.judge(parent.values, one.values, shared=shared)) for one in candidates]
-    if identity.parent_group(parent.values) is None and any(_is_unclear(one, verdict) for one, verdict in judged):
+    judged = [(found, identity.judge(parent.values, found.values, shared=shared)) for found in candidates]
+    if identity.parent_group(parent.values) is None and any(_is_unclear(found, verdict) for found, verdict in judged):
         # Before vSphere 6.5 no property tells the fork group; the server's own list does.
         listed = parents.listed_children(parent, deadline)
-        judged = [(one, identity.judge(parent.values, one.values, one.vm in listed, shared)) for one in candidates]
+        judged = [
+            (found, identity.judge(parent.values, found.values, found.vm in listed, shared)) for found in candidates
+        ]
     by_name = {
-        name: _choose(name, folder, [each for each in judged if same_name(each[0].name, name)])
+        name: _choose(name, folder, [(found, verdict) for found, verdict in judged if same_name(found.name, name)])
         for name, folder in folders.items()
     }
     return Existing(
-        {name: _with_free_uuid(name, one, uuids.get(name), everyone) for name, one in by_name.items()}, everyone
+        {name: _with_free_uuid(name, vm, uuids.get(name), everyone) for name, vm in by_name.items()}, everyone
     )
 
 
@@ -129,18 +131,18 @@ def _is_unclear(found: _inventory.Found, verdict: identity.Verdict) -> bool:
 
 def _choose(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, identity.Verdict]]) -> ExistingVm:
     """Judge the VMs whose names are the same, but perhaps for their spelling."""
-    judged = [each for each in alike if each[0].name == name]
-    ours = [each for each in judged if each[1].is_child]
-    here = [each for each in judged if each[0].folder == folder]
-    best = [each for each in ours if each in here] or ours
+    judged = [(found, verdict) for found, verdict in alike if found.name == name]
+    ours = [(found, verdict) for found, verdict in judged if verdict.is_child]
+    here = [(found, verdict) for found, verdict in judged if found.folder == folder]
+    best = [child for child in ours if child in here] or ours
     if len(best) > 1:
-        where = ", ".join(sorted(each[0].inventory_path for each in best))
+        where = ", ".join(sorted(found.inventory_path for found, _verdict in best))
         return ExistingVm(None, None, f"Child {name} exists more than once: {where}. Rename or remove all but one.")
     if best or here:
         return ExistingVm(*(best or here)[0])
     others = [found for found, verdict in alike if found.name != name and (verdict.is_child or found.folder == folder)]
     if others:
-        listed = ", ".join(sorted(f"{one.name} ({one.moid}) at {one.inventory_path}" for one in others))
+        listed = ", ".join(sorted(f"{vm.name} ({vm.moid}) at {vm.inventory_path}" for vm in others))
         return ExistingVm(
             None,
             None,

@@ -237,7 +237,7 @@ class Child:
         """Whether adapters are to be connected when the child's script has ended well."""
         if self.existed:
             return self.goal.wait_for == "post_clone" and bool(self.disconnected)
-        return any(one.connect == networks.AFTER_POST_CLONE for one in self.spec.networks)
+        return any(adapter.connect == networks.AFTER_POST_CLONE for adapter in self.spec.networks)
 
     @property
     def has_old_report(self) -> bool:

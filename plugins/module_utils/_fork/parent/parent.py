@@ -96,7 +96,7 @@ def paths(engine: Engine) -> tuple[str, ...]:
 def listing_paths(engine: Engine) -> tuple[str, ...]:
     """Properties to read of many parents and children: as :func:`paths`, with the extraConfig keys that are shown."""
     keys = (identity.RECORD_KEY, guestinfo.QUIESCED_AT, guestinfo.SCRIPTS)
-    return (*(one for one in paths(engine) if one != _extra_config.PATH), *map(_extra_config.path, keys))
+    return (*(path for path in paths(engine) if path != _extra_config.PATH), *map(_extra_config.path, keys))
 
 
 def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Parent:
@@ -255,7 +255,7 @@ def children(
     shared = identity.shared_uuids(everyone.values())
     recorded = {vm for vm, values in everyone.items() if identity.judge(parent.values, values).is_child}
     found = _inventory.locate(parent.session, listed | recorded, listing_paths(parent.engine))
-    return [(one, identity.judge(parent.values, one.values, one.vm in listed, shared)) for one in found]
+    return [(vm, identity.judge(parent.values, vm.values, vm.vm in listed, shared)) for vm in found]
 
 
 def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
@@ -396,9 +396,9 @@ def _forget_left_scripts(parent: Parent, check_mode: bool, warn: t.Callable[[str
 
 
 def _refuse_while_children_run(parent: Parent, deadline: Deadline, force: bool) -> None:
-    living = [one for one, _verdict in children(parent, deadline) if _power.is_on(one.values)]
+    living = [child for child, _verdict in children(parent, deadline) if _power.is_on(child.values)]
     if living and not force:
-        names = ", ".join(sorted(one.name for one in living))
+        names = ", ".join(sorted(child.name for child in living))
         raise _errors.Refused(
             f"VM {parent.name} is left unchanged: {len(living)} of its children run ({names}). "
             "Remove them first, or set force=true.",
