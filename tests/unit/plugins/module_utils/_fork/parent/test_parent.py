@@ -84,6 +84,14 @@ def test_disabled(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     assert (bed.vcenter.state(bed.vm), bed.parent.is_enabled, bed.parent.is_quiesced) == (OFF, False, False)
 
 
+def test_parent_of_running_children_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed = Bed(monkeypatch)
+    bed.power(ON, bed.child)
+    with pytest.raises(_errors.Refused, match=r"1 of its children run \(web-01\)"):
+        bed.disable()
+    assert (bed.acts, bed.vcenter.state(bed.vm)) == ([], ON)
+
+
 @pytest.mark.parametrize("method", BOTH)
 @pytest.mark.parametrize("force", [True, False])
 def test_child_that_is_started_while_the_parent_is_busy(
