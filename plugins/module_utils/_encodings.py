@@ -14,6 +14,9 @@ import typing as t
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape
 
+MASK = "********"
+"""What is shown in the place of a secret, by this collection as by Ansible."""
+
 LONG_ENOUGH = 8
 """Characters of an encoded secret that is hidden; shorter ones would hide parts of other output."""
 

@@ -27,6 +27,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, 
 
 __all__ = ["Server", "Session", "UnknownType"]
 
+API_6_7 = (6, 7)
+"""The API version with which Instant Clone and CheckPowerOn_Task came, and the methods of VMFork went."""
+
 VERSIONS_LIMIT = 1024 * 1024
 """Bytes of the document in which a server lists the API versions it speaks; it has some thousand."""
 

@@ -331,6 +331,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _module
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     configured,
@@ -470,8 +471,8 @@ def _comparable(facts: dict[str, t.Any], written: t.Collection[str]) -> dict[str
     for entry in facts["properties"]:
         names = ("value", "default", "type", "category", "label", "user_configurable")
         properties[entry["key"]] = {name: entry[name] for name in names}
-        if entry["key"] in written and entry["value"] in (None, masking.HIDDEN):
-            properties[entry["key"]]["value"] = f"{masking.HIDDEN} (written)"
+        if entry["key"] in written and entry["value"] in (None, MASK):
+            properties[entry["key"]]["value"] = f"{MASK} (written)"
     return {**facts, "properties": properties}
 
 

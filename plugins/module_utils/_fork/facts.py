@@ -10,9 +10,8 @@ from __future__ import annotations
 import ipaddress
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _extra_config
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _devices, _extra_config
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
 
 if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
@@ -21,7 +20,7 @@ if t.TYPE_CHECKING:
 PATHS = (
     *identity.PATHS,
     "config.files.vmPathName",
-    "config.hardware.device",
+    _devices.PATH,
     "guest.guestFamily",
     "guest.hostName",
     "guest.ipAddress",
@@ -71,7 +70,7 @@ def child(found: Found, engine: Engine, host_name: str | None, of_parent: Values
         survives_power_off=None if kind is None else kind != "nonpersistent",
         datastore=datastore_name(values),
         folder=found.inventory_path.rpartition("/")[0],
-        mac_addresses=mac_addresses(values),
+        mac_addresses=_devices.mac_addresses(values),
         ip_addresses=own_addresses(values, of_parent),
         guest_hostname=values.get("guest.hostName"),
     )
@@ -99,11 +98,6 @@ def datastore_name(values: Values) -> str | None:
     return path[1:].partition("]")[0] if path.startswith("[") else None
 
 
-def mac_addresses(values: Values) -> list[str]:
-    """MAC addresses of the VM's own network adapters, in the order of its hardware."""
-    return [mac for mac in map(networks.mac_of, networks.adapters(values)) if mac]
-
-
 def guest_addresses(values: Values) -> list[tuple[str, str]]:
     """MAC and IP address pairs as VMware Tools reports them."""
     return [
@@ -120,7 +114,7 @@ def own_addresses(values: Values, of_parent: Values, network: IPNetwork | None =
     address counts only on a MAC that is the child's own adapter, when it is
     not link-local, not one of the parent's, and inside ``network`` if given.
     """
-    own = set(mac_addresses(values)) - set(mac_addresses(of_parent))
+    own = set(_devices.mac_addresses(values)) - set(_devices.mac_addresses(of_parent))
     inherited = _all_addresses(of_parent)
     return [
         address
@@ -142,8 +136,8 @@ def parents_addresses(values: Values, of_parent: Values) -> list[Inherited]:
 
     An address on another MAC address, such as that of a container bridge, is not seen outside of the guest.
     """
-    own = networks.beside(values, of_parent) - set(mac_addresses(of_parent))
-    stale = stale_macs(values, of_parent, networks.beside(values, of_parent))
+    own = _devices.beside(values, of_parent) - set(_devices.mac_addresses(of_parent))
+    stale = stale_macs(values, of_parent, _devices.beside(values, of_parent))
     theirs = _all_addresses(of_parent)
     return [
         Inherited(address, mac if mac in stale else None)
@@ -168,20 +162,20 @@ def stale_macs(values: Values, of_parent: Values, among: t.Container[str] | None
     }
     connected = {
         card.key
-        for card in networks.adapters(values)
+        for card in _devices.adapters(values)
         if (card.connectable is None or card.connectable.connected)
-        and (among is None or networks.mac_of(card) in among)
+        and (among is None or _devices.mac_of(card) in among)
     }
     return {
-        networks.mac_of(card)
-        for card in networks.adapters(of_parent)
-        if networks.mac_of(card) in unknown - set(mac_addresses(values)) and card.key in connected
+        _devices.mac_of(card)
+        for card in _devices.adapters(of_parent)
+        if _devices.mac_of(card) in unknown - set(_devices.mac_addresses(values)) and card.key in connected
     }
 
 
 def shows_parents_report(values: Values, of_parent: Values) -> bool:
     """Return whether vCenter still shows addresses that VMware Tools reported in the parent, before the fork."""
-    theirs = set(mac_addresses(of_parent)) - set(mac_addresses(values))
+    theirs = set(_devices.mac_addresses(of_parent)) - set(_devices.mac_addresses(values))
     return any(
         (nic.macAddress or "").lower() in theirs
         and getattr(nic, "deviceConfigId", None) != NO_DEVICE

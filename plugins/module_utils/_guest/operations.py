@@ -21,7 +21,7 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import Family
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.family import Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STOP
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType

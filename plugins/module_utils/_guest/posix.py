@@ -16,6 +16,8 @@ import shlex
 import tarfile
 import typing as t
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.family import Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import (
     ALIVE,
     LEADS,
@@ -27,9 +29,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner impor
     Program,
     chunks,
 )
-
-if t.TYPE_CHECKING:
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import Family
 
 SHELL = "/bin/sh"
 
@@ -197,7 +196,7 @@ take_output() {
   cd / && rm -rf "$directory"
 }
 
-# What _fork/guestinfo.py does for a guest that cannot, with bytes for characters. No secret has the character \001.
+# What _fork/output_mask.py does for a guest that cannot, with bytes for characters. No secret has the character \001.
 hide_secrets() {
   [ -n "$secrets" ] || { cat; return; }
   { printf '%s.' "$secrets"; LC_ALL=C tr -d '\000\001'; } | LC_ALL=C awk '
@@ -283,7 +282,7 @@ hide_secrets() {
       }
       for (at = 1; at <= length(text); at++)
         if (!(at in hidden)) printf "%s", substr(text, at, 1)
-        else if (!((at - 1) in hidden)) printf "********"
+        else if (!((at - 1) in hidden)) printf "@MASK@"
     }'
 }
 
@@ -435,4 +434,4 @@ main() {
   remove_leftovers
   "$1"
 }
-""".strip()
+""".strip().replace("@MASK@", MASK)

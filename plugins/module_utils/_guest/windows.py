@@ -17,6 +17,8 @@ import subprocess
 import typing as t
 import zipfile
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.family import Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import (
     ALIVE,
     LEADS,
@@ -29,9 +31,6 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner impor
     Program,
     chunks,
 )
-
-if t.TYPE_CHECKING:
-    from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import Family
 
 SHELL = r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"
 
@@ -297,7 +296,7 @@ function Get-Output {
   $text
 }
 
-# What _fork/guestinfo.py does for a guest that cannot.
+# What _fork/output_mask.py does for a guest that cannot.
 function Hide-Secrets([string]$text) {
   $quoting = '["''\\\r\n]*'
   $whole = @($secrets) + @($secrets | ForEach-Object { $_ -split '[\r\n]+' }) | Where-Object { $_.Length -ge 8 }
@@ -306,11 +305,11 @@ function Hide-Secrets([string]$text) {
   foreach ($part in ($parts | Sort-Object -Property Length -Descending)) {
     $letters = @(($part -replace '["''\\\r\n]', '').ToCharArray() | ForEach-Object { [regex]::Escape([string]$_) })
     if ($letters.Count -lt 4) { continue }
-    $text = $text -creplace ($letters -join $quoting), '********'
+    $text = $text -creplace ($letters -join $quoting), '@MASK@'
     for ($rest = [Math]::Min($letters.Count - 1, 2048); $rest -ge 4; $rest--) {
       $cut = '\A' + $quoting + ($letters[-$rest..-1] -join $quoting)
       if ($text -cmatch $cut) {
-        $text = $text -creplace $cut, '********'
+        $text = $text -creplace $cut, '@MASK@'
         break
       }
     }
@@ -521,4 +520,4 @@ function Invoke-Main([scriptblock]$steps) {
     Exit-Early $stage 1
   }
 }
-""".strip()
+""".strip().replace("@MASK@", MASK)

@@ -22,9 +22,6 @@ VERSION = "vim.version.version10"
 VSPHERE = "vSphere 6.0 and 6.5"
 """The releases that have these methods."""
 
-GONE = (6, 7)
-"""The API version from which on a server may not have them any more."""
-
 
 @dataclass(frozen=True)
 class Parameter:

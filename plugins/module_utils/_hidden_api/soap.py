@@ -16,7 +16,7 @@ import typing as t
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import methods
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import API_6_7, Session
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import VmomiSupport, vim
 
 
@@ -70,7 +70,7 @@ def method_unknown(
     """
     unknown = f"{session.name} does not know the method {method.wire_name}"
     said = f"It answered: {fault.text}." if isinstance(fault, _errors.Fault) else ""
-    if session.api_version >= methods.GONE:
+    if session.api_version >= API_6_7:
         why = f"{unknown}: {methods.VSPHERE} have it."
         remedy = "Instant Clone does this job here. Use api=instant_clone, or leave it out."
     else:
@@ -87,7 +87,7 @@ def is_unknown_method(session: Session, fault: _errors.Error) -> bool:
     """
     if not isinstance(fault, _errors.Fault):
         return False
-    if fault.is_a("NotSupported") and session.api_version >= methods.GONE:
+    if fault.is_a("NotSupported") and session.api_version >= API_6_7:
         return True
     if fault.is_a("MethodNotFound"):
         return True

@@ -14,6 +14,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_types
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.words import in_words
 
 if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
@@ -159,7 +160,7 @@ def read(
     if config is None:
         return Configured(parent_vapps=parents)
     of_vapps = [one for _name, of_vapp in around for one in getattr(of_vapp, "property", None) or []]
-    quotable = {_key(one) for one in of_vapps} - {_key(one) for one in of_vapps if _is_password(one)}
+    quotable = {_key(one) for one in of_vapps} - {_key(one) for one in of_vapps if vapp_types.is_password(one.type)}
     properties = tuple(_property(one, running, mask, quotable) for one in config.property or [])
     expressions = [one for one in properties if one.source == "computed"]
     return Configured(
@@ -202,12 +203,6 @@ def facts(configured: Configured, mask: Mask) -> dict[str, t.Any]:
     }
 
 
-def in_words(name: str) -> str:
-    """A name as words: ``guestinfo.mgmtIPv4Address`` is ``guestinfo mgmt Ipv4 Address``."""
-    name = re.sub(r"(?<![A-Z])IP", "Ip", name)
-    return re.sub(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-
-
 def listed(names: t.Sequence[str], shown: int = 3) -> str:
     """Names for a sentence: ``a, b, c and 2 more``."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
@@ -217,10 +212,6 @@ def _key(info: t.Any) -> str:
     return ".".join(part for part in (info.classId, info.id, info.instanceId) if part)
 
 
-def _is_password(info: t.Any) -> bool:
-    return (info.type or "").startswith("password")  # also password(..8) and the like
-
-
 def _quotes_only(expression: str, quotable: t.Collection[str]) -> bool:
     """Whether all properties that an expression quotes, as ``${name}``, are among these; ``${ip:…}`` is none."""
     return all(name in quotable for name in re.findall(r"\$\{([^}:]*)\}", expression))
@@ -228,7 +219,7 @@ def _quotes_only(expression: str, quotable: t.Collection[str]) -> bool:
 
 def _property(info: t.Any, running: bool, mask: Mask | None, quotable: t.Collection[str]) -> Property:
     kind = info.type or "string"
-    is_password = _is_password(info)
+    is_password = vapp_types.is_password(info.type)
     is_expression = kind.startswith("expression")
     key = _key(info)
     value, default = info.value, info.defaultValue or ""

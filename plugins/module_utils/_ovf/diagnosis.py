@@ -20,13 +20,13 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import bypasse
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import (
     GUESTINFO,
     ISO,
-    in_words,
     is_build_metadata,
     listed,
     transport_names,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.document import Document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Difference, Evidence
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.words import in_words
 
 HIGH, MEDIUM, LOW = "high", "medium", "low"
 

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import (
+    _devices,
     _errors,
     _extra_config,
     _inventory,
@@ -58,12 +59,11 @@ PATHS = (
 )
 """What is read of every VM."""
 
-DEVICES = "config.hardware.device"
 
 RPC_DENIED = "guest_rpc.rpci.auth.cmd.info-get"
 """extraConfig key that keeps info-get from users who are not root (documentation of cloud-init's OVF datasource)."""
 
-DETAILS = (_extra_config.path(RPC_DENIED), DEVICES)
+DETAILS = (_extra_config.path(RPC_DENIED), _devices.PATH)
 """What is read only of VMs that have vApp options or are looked into: of a VM it is the larger part."""
 
 AT_ONCE = 8
@@ -265,7 +265,10 @@ def _with_owners(session: Session, found: t.Sequence[_inventory.Found], evidence
     """
     named = {one.moid: other for one, known in zip(found, evidence, strict=True) if (other := _named(one, known))}
     others = [session.object(vim.VirtualMachine, moid) for moid in sorted(set(named.values()))]
-    macs = {vm._GetMoId(): _macs(values) for vm, values in _properties.read(session, others, [DEVICES]).items()}
+    macs = {
+        vm._GetMoId(): set(_devices.mac_addresses(values))
+        for vm, values in _properties.read(session, others, [_devices.PATH]).items()
+    }
     return [
         replace(known, document_of=other)
         if (other := named.get(known.moid)) and _listed_macs(known.guest.document) & macs.get(other, set())
@@ -302,21 +305,23 @@ def _lacking(known: Evidence, pools: list[t.Any] | None) -> tuple[str, ...] | No
 def _named(one: _inventory.Found, known: Evidence) -> str | None:
     """The ID of another VM in a guest's document, when that lists network adapters, and none of this VM's."""
     found = known.guest.document
-    if found is None or found.vcenter_id == one.moid or known.forked_from is not None or DEVICES not in one.values:
+    if (
+        found is None
+        or found.vcenter_id == one.moid
+        or known.forked_from is not None
+        or _devices.PATH not in one.values
+    ):
         return None
     listed = _listed_macs(found)
     # The guest may have written it; the server is asked for what may be a VM there.
     is_id = re.fullmatch(r"vm-\d{1,20}", found.vcenter_id or "", re.ASCII) is not None
-    return found.vcenter_id if is_id and listed and not listed & _macs(one.values) else None
+    return (
+        found.vcenter_id if is_id and listed and not listed.intersection(_devices.mac_addresses(one.values)) else None
+    )
 
 
 def _listed_macs(found: document.Document | None) -> set[str]:
     return {mac.lower() for each in (found.adapters if found else ()) if (mac := each["mac"])}
-
-
-def _macs(values: t.Mapping[str, t.Any]) -> set[str]:
-    cards = [each for each in values.get(DEVICES) or [] if isinstance(each, vim.vm.device.VirtualEthernetCard)]
-    return {card.macAddress.lower() for card in cards if card.macAddress}
 
 
 def _login(one: _inventory.Found, questions: Questions, named: bool) -> GuestLogin | None:
@@ -362,7 +367,7 @@ def _not_extracted(fault: _errors.Fault) -> Extracted:
 
 
 def _iso(values: t.Mapping[str, t.Any]) -> Iso:
-    drives = [device for device in values.get(DEVICES) or [] if isinstance(device, vim.vm.device.VirtualCdrom)]
+    drives = _devices.of_kind(values, vim.vm.device.VirtualCdrom)
     for drive in drives:
         path = getattr(drive.backing, "fileName", None) or ""
         # vCenter puts "[datastore] <VM>/_ovfenv-<VM>.iso" into the drive (terraform-provider-vsphere, cdrom).

@@ -14,9 +14,9 @@ import typing as t
 from xml.sax.saxutils import escape, quoteattr
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import safe_xml, sensitive
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import safe_xml, sensitive, vapp_types
 
-HIDDEN = "********"
 LEVELS = ("password", "sensitive", "all", "none")
 
 
@@ -62,7 +62,7 @@ class Mask:
 
         :param type: empty where a document is all there is; a key that the vApp options do not have may be a password.
         """
-        if _is_password(type) if type else key.casefold() not in self._harmless:
+        if vapp_types.is_password(type) if type else key.casefold() not in self._harmless:
             return True
         if self.level == "password":
             return False
@@ -100,9 +100,9 @@ class Mask:
         if not value or self.level == "none":
             return value
         if self.level == "all" or secret:
-            return HIDDEN
+            return MASK
         if self.holds_secret(value, name):
-            return HIDDEN
+            return MASK
         return value
 
     def xml(self, text: str) -> str:
@@ -126,7 +126,7 @@ def without(text: str, values: t.Iterable[str | None]) -> str:
     found = {form for value in values if value for form in (value, " ".join(value.split())) if form.strip()}
     for value in sorted(found, key=len, reverse=True):
         pattern = re.escape(value)
-        text = re.sub(pattern if len(value) >= _SHORT else rf"(?<!\w){pattern}(?!\w)", HIDDEN, text)
+        text = re.sub(pattern if len(value) >= _SHORT else rf"(?<!\w){pattern}(?!\w)", MASK, text)
     return text
 
 
@@ -179,7 +179,7 @@ class _Writer:
         # A sibling's password may have the key of something harmless here: of its values none is known to be so.
         if local == "value" and self._place == _PROPERTY and len(keys) == 1:
             return self._mask.value(keys[0], value) or ""
-        return HIDDEN if value else ""
+        return MASK if value else ""
 
     def text(self, data: str) -> None:
         self._close_tag()
@@ -191,7 +191,7 @@ class _Writer:
             return data
         if self._place[:2] == _VSERVICE:
             return self._mask.element(self._place[-1], data, self._secret[-1])
-        return HIDDEN
+        return MASK
 
     def end(self) -> None:
         self._out.append("/>" if self._tag_open else f"</{self._names[-1]}>")
@@ -214,7 +214,3 @@ class _Writer:
 
 def _local(name: str) -> str:
     return name.rpartition(":")[2]
-
-
-def _is_password(type: str) -> bool:
-    return type.startswith("password")  # also password(..8) and the like

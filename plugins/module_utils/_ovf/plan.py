@@ -13,11 +13,11 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _power
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _devices, _errors, _inventory, _power
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, ip_pools
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import ISO, Property, in_words
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import ISO, Property
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.words import in_words
 
 PATHS = (
     *examine.PATHS,
@@ -257,9 +257,8 @@ def _may_be_fork(case: Case) -> str | None:
 def _data_loss(case: Case) -> str | None:
     disks = [
         each.deviceInfo.label if each.deviceInfo else f"disk {each.key}"
-        for each in case.values.get("config.hardware.device") or []
-        if isinstance(each, vim.vm.device.VirtualDisk)
-        and str(getattr(each.backing, "diskMode", None)) in ("independent_nonpersistent", "nonpersistent")
+        for each in _devices.disks(case.values)
+        if str(getattr(each.backing, "diskMode", None)) in ("independent_nonpersistent", "nonpersistent")
     ]
     if disks:
         return f"Powering it off discards everything written since its last power-on to {', '.join(disks)}."
@@ -273,7 +272,7 @@ def _address_change(case: Case) -> str | None:
     if not (using and new):
         return None
     secret = {one.key for one in case.one.evidence.configured.properties if one.secret}
-    listed = ", ".join(f"{key}={HIDDEN if key in secret else address}" for key, address in sorted(new.items()))
+    listed = ", ".join(f"{key}={MASK if key in secret else address}" for key, address in sorted(new.items()))
     return f"The VM uses {', '.join(sorted(using))} now, and would receive {listed}."
 
 

@@ -21,13 +21,14 @@ from dataclasses import replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, operations, posix
-from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import Family
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.family import Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.windows import literal
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 PATHS = (*families.PATHS, "guest.toolsRunningStatus")
@@ -318,7 +319,7 @@ def _said(text: str | None, mask: Mask) -> str | None:
     """What a tool said that failed; one that is no VMware Tools' own may say the document all the same."""
     if text is None or mask.level == "none":
         return text
-    return "\n".join(line if line.strip() in HARMLESS else HIDDEN for line in text.splitlines())
+    return "\n".join(line if line.strip() in HARMLESS else MASK for line in text.splitlines())
 
 
 def facts(view: GuestView, moid: str, mask: Mask) -> dict[str, t.Any]:

@@ -22,7 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, ip_pools, masking, plan
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session, UnknownType
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import API_6_7, Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 TRIES = 2
@@ -162,7 +162,7 @@ class RepairTarget:
         paths = (
             *plan.PATHS,
             *self._cure.questions.fork_paths,
-            *(plan.PATHS_6_7 if self._session.api_version >= (6, 7) else ()),
+            *(plan.PATHS_6_7 if self._session.api_version >= API_6_7 else ()),
         )
         values = self._read([self._vm], paths).get(self._vm, {})
         case = plan.Case(
@@ -214,7 +214,7 @@ class RepairTarget:
                 why = f"its datastore {_inventory.unescape(store.get('name', '?'))} cannot be reached"
                 raise _errors.Refused(_errors.sentence(what, why, "Check the datastore in the vSphere Client."))
         checker = getattr(self._session.content, "vmCompatibilityChecker", None)
-        if checker is None or self._session.api_version < (6, 7):
+        if checker is None or self._session.api_version < API_6_7:
             return
         try:
             results = _tasks.run(self._session, self._deadline, what, checker.CheckPowerOn_Task, self._vm, host)

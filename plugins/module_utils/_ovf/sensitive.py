@@ -19,7 +19,7 @@ import typing as t
 import urllib.parse
 import zlib
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import in_words
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.words import in_words
 
 NAMES = (
     "pass",

@@ -35,14 +35,14 @@ import typing as t
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export, vapp_types
 
 VERSION = 1
 """Of the index; a later one is refused."""
 INDEX = "index.json"
 VAULT = "__ansible_vault"
 """Key of an encrypted secret in a document, as in Ansible's own JSON."""
-HIDDEN = "********"
 
 FILE_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
 """Name of a VM's file."""
@@ -353,7 +353,7 @@ def shown(before: str, after: str) -> tuple[str, str]:
         _parts(prop)
         for content in contents
         for prop in _properties(content)
-        if prop.get("secret") or str(prop.get("type")).startswith("password")
+        if prop.get("secret") or vapp_types.is_password(prop.get("type"))
     }
     old, new = (_masked(content, secret) for content in contents)
     return old, new
@@ -369,7 +369,7 @@ def _masked(content: t.Any, secret: t.Collection[Parts]) -> str:
         return ""
     properties = [
         {
-            name: HIDDEN if name in ("value", "default") and value and _parts(prop) in secret else value
+            name: MASK if name in ("value", "default") and value and _parts(prop) in secret else value
             for name, value in prop.items()
         }
         for prop in _properties(content)

@@ -138,7 +138,7 @@ def plan(name: str, info: t.Any, request: Request) -> Change:
 
 def lost(info: t.Any) -> str:
     """Return what the removal of vApp options destroys, as a clause."""
-    passwords = [_key(one) for one in info.property or [] if _is_password(one.type)]
+    passwords = [_key(one) for one in info.property or [] if vapp_types.is_password(one.type)]
     counts = {
         "properties": len(info.property or []),
         "products": len(info.product or []),
@@ -237,7 +237,7 @@ class _Planner:
         shown = []
         for prop in self._new.values():
             seen = _copy(prop)
-            if _is_password(seen.type):  # write-only
+            if vapp_types.is_password(seen.type):  # write-only
                 seen.value = seen.defaultValue = ""
             shown.append(seen)
         after.property = shown
@@ -341,7 +341,7 @@ class _Planner:
 
     def _submit_add(self, prop: t.Any) -> None:
         # Whoever may read the VM can read a default, so a password never becomes one.
-        if prop.value and not prop.userConfigurable and not _is_password(prop.type):
+        if prop.value and not prop.userConfigurable and not vapp_types.is_password(prop.type):
             self._result.added_fixed.append(_key(prop))
             if self._request.fixed_as_default:
                 prop.defaultValue, prop.value = prop.value, ""
@@ -360,7 +360,7 @@ class _Planner:
         """
         self._result.changed.append(_key(old))
         self._new[old.key] = sent = new
-        is_value = _is_password(new.type) or not _is_same_text(old.value, new.value)
+        is_value = vapp_types.is_password(new.type) or not _is_same_text(old.value, new.value)
         if is_value and not new.userConfigurable and new.type != "expression" and not self._request.closing:
             sent = _copy(new)
             sent.userConfigurable = True
@@ -380,7 +380,7 @@ class _Planner:
             if value is not None and not is_same:
                 setattr(new, name, value)
         kind = vapp_types.parse(new.type or "string")
-        is_password = _is_password(new.type)
+        is_password = vapp_types.is_password(new.type)
         self._check_secrecy(wanted, new.type)
         default = self._text(wanted, kind, wanted.default, "default")
         value = "" if wanted.state == "reset" else self._text(wanted, kind, wanted.value, "value")
@@ -392,7 +392,7 @@ class _Planner:
         if kind is not None and kind.name == "expression":
             value = None
             new.value = None  # computed by vCenter, and never sent
-        elif is_password or _is_password(old.type):
+        elif is_password or vapp_types.is_password(old.type):
             self._edit_password(old, new, value, wanted)
             return
         elif value is not None:
@@ -497,7 +497,7 @@ class _Planner:
 
     def _check_secrecy(self, wanted: WantedProperty, kind: str | None) -> None:
         """Passwords come in the option that is never shown."""
-        if not _is_password(kind):
+        if not vapp_types.is_password(kind):
             return
         if wanted.value is not None and not wanted.secret:
             self.faults.append(f"property {wanted.key} is a password (set its value in secret_values)")
@@ -649,10 +649,6 @@ def _key(prop: t.Any) -> str:
 def _name(wanted: WantedProperty) -> str | Triple:
     """Return by what a property is found: its parts, or else its full key."""
     return wanted.parts if wanted.parts is not None else wanted.key
-
-
-def _is_password(kind: str | None) -> bool:
-    return (kind or "").startswith("password")
 
 
 def _is_same_text(left: str | None, right: str | None) -> bool:

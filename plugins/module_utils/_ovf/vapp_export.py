@@ -125,7 +125,7 @@ def _property(prop: t.Any, known: configured.Property, policy: str | None) -> tu
         value = ""
     # The default of an expression is a formula, which names other properties and has no secret in it.
     is_secret = known.secret and not kind.startswith("expression")
-    is_password = kind.startswith("password")
+    is_password = vapp_types.is_password(kind)
     entry = {
         "key": known.key,
         **_fields(prop, _PROPERTY),

@@ -17,6 +17,7 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     sensitive,
     site_map,
@@ -24,7 +25,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     vapp_export,
     vapp_types,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import HIDDEN, VAULT
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import VAULT
 
 MASKED = re.compile(r"[*]{8}|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
 WRITTEN = ("restore", "overwrite")
@@ -338,7 +339,7 @@ def _parts(prop: t.Mapping[str, t.Any]) -> Parts:
 
 
 def _is_secret(prop: t.Mapping[str, t.Any]) -> bool:
-    return bool(prop.get("secret")) or str(prop.get("type") or "").startswith("password")
+    return bool(prop.get("secret")) or vapp_types.is_password(prop.get("type"))
 
 
 def _given_secrets(row: Row, document: Document, options: Options, faults: list[str]) -> list[str]:
@@ -378,7 +379,7 @@ def _note_secrets(
 def _is_secret_gone(kept: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> bool:
     """Return whether a property is there without the secret that it had; of a password nobody can see that."""
     is_secret = kept.get("value") is None or isinstance(kept.get("value"), dict)
-    return is_secret and not str(kept["type"]).startswith("password") and now.get("value") == ""
+    return is_secret and not vapp_types.is_password(kept["type"]) and now.get("value") == ""
 
 
 def _translate(document: Document, row: Row, sites: site_map.SiteMap) -> list[str]:
@@ -426,7 +427,7 @@ def _set(prop: dict[str, t.Any], value: t.Any, row: Row) -> list[str]:
 def _shown(key: str, value: t.Any) -> str:
     """Return a value as it may be shown."""
     if value is None or isinstance(value, dict) or (isinstance(value, str) and sensitive.holds_secret(value, [key])):
-        return HIDDEN
+        return MASK
     text = str(value).replace("\n", "⏎")
     return (text if len(text) <= 80 else f"{text[:79]}…") or '""'
 

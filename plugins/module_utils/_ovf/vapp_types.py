@@ -36,6 +36,11 @@ _UNSENDABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot carry, and the carriage return, which arrives as a newline."""
 
 
+def is_password(kind: str | None) -> bool:
+    """Return whether a property's type is a password, also ``password(..8)`` and the like."""
+    return (kind or "").startswith("password")
+
+
 @dataclass(frozen=True)
 class ValueType:
     """A type that was understood.

@@ -12,7 +12,7 @@ import ipaddress
 import re
 import typing as t
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _devices, _errors, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import PREFIXES, ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.facts import NO_DEVICE
@@ -21,7 +21,7 @@ IPAddress = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Values = t.Mapping[str, t.Any]
 
-_PATHS, _MAC_PATHS = ("guest.ipAddress", "guest.net", "network"), ("config.hardware.device",)
+_PATHS, _MAC_PATHS = ("guest.ipAddress", "guest.net", "network"), (_devices.PATH,)
 """Properties of every VM that are compared with the addresses and with the MAC addresses of children.
 
 ``guest.net`` costs no call, and some hundred bytes for each interface. VMware Tools reports 16 of them at most
@@ -190,9 +190,9 @@ def conflicts(
         owner = f"VM {_inventory.unescape(values.get('name', 'without a name'))} ({vm._GetMoId()})"
         for address, ids in _held(values).items():
             taken.setdefault(address, []).append((owner, ids))
-        for card in networks.adapters(values):
+        for card in _devices.adapters(values):
             on = networks.network_id(card.backing)
-            taken.setdefault(networks.mac_of(card), []).append((owner, {on} if on is not None else None))
+            taken.setdefault(_devices.mac_of(card), []).append((owner, {on} if on is not None else None))
     result = Conflicts([], [])
     for child in children:
         of_child = networks.network_ids(parent, child.networks, shown)
@@ -219,8 +219,8 @@ def _held(values: Values) -> dict[IPAddress, set[str] | None]:
 
     An interface that is none of the VM's adapters, such as a container bridge, may be on any network or on none.
     """
-    cards = networks.adapters(values)
-    by_mac = {networks.mac_of(card): networks.network_id(card.backing) for card in cards}
+    cards = _devices.adapters(values)
+    by_mac = {_devices.mac_of(card): networks.network_id(card.backing) for card in cards}
     known = {one for one in by_mac.values() if one is not None}
     every: set[str] | None = known if len(known) == len(set(by_mac.values())) else None
     if not cards:

@@ -11,14 +11,13 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _devices, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
-from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 PATHS = (
     "config.annotation",
     "config.files.vmPathName",
-    "config.hardware.device",
+    _devices.PATH,
     "config.template",
     "recentTask",
     "snapshot",
@@ -111,12 +110,12 @@ def added_disks(parent: t.Mapping[str, t.Any], child: t.Mapping[str, t.Any]) -> 
     file of its parent's (``backing.parent``). That chain is gone when the disk was consolidated or moved since, so a
     disk in the same place of the same size, in the directory of the child's own, counts as inherited, too.
     """
-    of_parent = _disks(parent)
+    of_parent = _devices.disks(parent)
     files = {file for disk in of_parent for file in _files(disk)}
     placement = {(_place(parent, disk), disk.capacityInKB) for disk in of_parent}
     own = _directory(child.get("config.files.vmPathName") or "")
     result = []
-    for disk in _disks(child):
+    for disk in _devices.disks(child):
         chain = _files(disk)
         stays = (_place(child, disk), disk.capacityInKB) in placement and chain and _directory(chain[0]) == own
         # The parent's own file, attached as it is, would be deleted with the child.
@@ -133,13 +132,13 @@ def _is_incomplete(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any])
     Even a VM without disks has controllers. Devices name their controller, and controllers their devices (vSphere API
     reference, VirtualDevice.controllerKey and VirtualController.device). A fork has its parent's disks.
     """
-    devices = values.get("config.hardware.device") or []
+    devices = values.get(_devices.PATH) or []
     named = {device.controllerKey for device in devices} - {None}
     named.update(key for device in devices for key in getattr(device, "device", None) or [])
     return (
         not devices
         or not named.issubset(device.key for device in devices)
-        or (bool(_disks(parent)) and not _disks(values))
+        or (bool(_devices.disks(parent)) and not _devices.disks(values))
         or values.get("config.template") is None
     )
 
@@ -177,11 +176,6 @@ def _snapshots(trees: t.Any) -> t.Iterator[t.Any]:
         yield from _snapshots(tree.childSnapshotList)
 
 
-def _disks(values: t.Mapping[str, t.Any]) -> list[t.Any]:
-    devices = values.get("config.hardware.device") or []
-    return [device for device in devices if isinstance(device, vim.vm.device.VirtualDisk)]
-
-
 def _files(disk: t.Any) -> list[str]:
     """The files of a disk, the one that is written to first."""
     result = []
@@ -195,7 +189,7 @@ def _files(disk: t.Any) -> list[str]:
 
 def _place(values: t.Mapping[str, t.Any], disk: t.Any) -> tuple[t.Any, ...]:
     """Where a disk hangs: the kind and number of its controller, and its own number."""
-    devices = values.get("config.hardware.device") or []
+    devices = values.get(_devices.PATH) or []
     controller = next((one for one in devices if one.key == disk.controllerKey), None)
     return type(controller), getattr(controller, "busNumber", None), disk.unitNumber
 

@@ -14,7 +14,7 @@ import typing as t
 from collections import Counter
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _power
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _devices, _errors, _power
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 AT_CLONE = "at_clone"
@@ -122,15 +122,9 @@ def _mac_address(text: str | None) -> str | None:
 # --- the parent's adapters ------------------------------------------------------------------------------------------
 
 
-def adapters(values: Values) -> list[t.Any]:
-    """The network adapters of a VM, in the order of its hardware."""
-    devices = values.get("config.hardware.device") or []
-    return [one for one in devices if isinstance(one, vim.vm.device.VirtualEthernetCard)]
-
-
 def labels(cards: t.Iterable[t.Any]) -> str:
     """Adapters in a sentence."""
-    return ", ".join(_label(one) for one in cards)
+    return ", ".join(_devices.label(one) for one in cards)
 
 
 def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network]) -> None:
@@ -139,8 +133,8 @@ def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network
     :param name: the parent's.
     :raises _errors.BadInput: tells the adapters there are.
     """
-    have = adapters(parent)
-    taken = {mac_of(one): _label(one) for one in have}
+    have = _devices.adapters(parent)
+    taken = {_devices.mac_of(one): _devices.label(one) for one in have}
     seen: set[int] = set()
     for one in networks:
         adapter = _adapter(have, one)
@@ -175,7 +169,7 @@ def device_changes(parent: Values, networks: t.Sequence[Network], backings: t.Ma
 
     :param backings: network as the task names it → what an adapter on it is backed by.
     """
-    have = adapters(parent)
+    have = _devices.adapters(parent)
     entries = {_key(have, one): one for one in networks}
     changes = []
     for adapter in have:
@@ -190,7 +184,7 @@ def device_changes(parent: Values, networks: t.Sequence[Network], backings: t.Ma
 
 def landing(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> Counter[str]:
     """On which distributed port groups, by their keys, a child has how many adapters."""
-    have = adapters(parent)
+    have = _devices.adapters(parent)
     named = {_key(have, one): backings[one.network] for one in networks if one.network is not None}
     return Counter(filter(None, (_port_group(named.get(one.key, one.backing)) for one in have)))
 
@@ -205,7 +199,7 @@ def network_id(backing: t.Any) -> str | None:
 
 def network_ids(parent: Values, networks: t.Sequence[Network], shown: Shown) -> set[str] | None:
     """Return the IDs of the networks that a child will be connected to; ``None`` where one of them is not known."""
-    have = adapters(parent)
+    have = _devices.adapters(parent)
     entries = {_key(have, one): one for one in networks}
     result: set[str] = set()
     for adapter in have:
@@ -218,18 +212,6 @@ def network_ids(parent: Values, networks: t.Sequence[Network], shown: Shown) -> 
             return None
         result |= t.cast("set[str]", ids)
     return result
-
-
-def beside(child: Values, parent: Values) -> set[str]:
-    """Return the MAC addresses of a child's adapters that are connected to a network which the parent is on, too."""
-    there = [one.backing for one in adapters(parent) if one.backing is not None]
-    return {
-        mac_of(one)
-        for one in adapters(child)
-        if one.backing is not None
-        and (one.connectable is None or one.connectable.connected)
-        and any(_is_same_network(one.backing, other) for other in there)
-    }
 
 
 def _edit(adapter: t.Any, backing: t.Any, mac_address: str | None = None, connectable: t.Any = None) -> t.Any:
@@ -284,7 +266,7 @@ def differences(child: Values, networks: t.Sequence[Network], shown: Shown) -> l
     The 8.0 programming guide says that vCenter ignores the location of an
     Instant Clone, which the changes of its adapters are part of.
     """
-    have = adapters(child)
+    have = _devices.adapters(child)
     result = []
     for one in networks:
         adapter = _adapter(have, one)
@@ -292,11 +274,13 @@ def differences(child: Values, networks: t.Sequence[Network], shown: Shown) -> l
             result.append(f"it has no network adapter {one.label or one.position}")
             continue
         if one.connect != AT_CLONE and _is_connected(adapter, _power.is_on(child)):
-            result.append(f"{_label(adapter)} is connected and may answer to the parent's address")
-        if one.network is not None and not any(_is_same_network(adapter.backing, may) for may in shown[one.network]):
-            result.append(f"{_label(adapter)} is not on the network {one.network}")
-        if one.mac_address not in (None, mac_of(adapter)):
-            result.append(f"{_label(adapter)} has the MAC address {mac_of(adapter)}")
+            result.append(f"{_devices.label(adapter)} is connected and may answer to the parent's address")
+        if one.network is not None and not any(
+            _devices.is_same_network(adapter.backing, may) for may in shown[one.network]
+        ):
+            result.append(f"{_devices.label(adapter)} is not on the network {one.network}")
+        if one.mac_address not in (None, _devices.mac_of(adapter)):
+            result.append(f"{_devices.label(adapter)} has the MAC address {_devices.mac_of(adapter)}")
     return result
 
 
@@ -305,7 +289,7 @@ def disconnected(child: Values, networks: t.Sequence[Network]) -> list[t.Any]:
 
     Of a VM that is off it counts whether they will be connected at its power-on.
     """
-    have = adapters(child)
+    have = _devices.adapters(child)
     late = [_adapter(have, one) for one in networks if one.connect == AFTER_POST_CLONE]
     return [one for one in late if one is not None and not _is_connected(one, _power.is_on(child))]
 
@@ -326,36 +310,13 @@ def _is_connected(adapter: t.Any, is_on: bool) -> bool:
     return now is not None and bool(now.connected if is_on else now.startConnected)
 
 
-def _is_same_network(one: t.Any, other: t.Any) -> bool:
-    if type(one) is not type(other):
-        return False
-    card = vim.vm.device.VirtualEthernetCard
-    if isinstance(one, card.DistributedVirtualPortBackingInfo):
-        return bool(one.port.portgroupKey == other.port.portgroupKey)
-    if isinstance(one, card.OpaqueNetworkBackingInfo):
-        return bool(one.opaqueNetworkId == other.opaqueNetworkId)
-    # The object, where it is told: several hosts' networks may share a name, and a name may come escaped.
-    if one.network is not None:
-        return bool(one.network == other.network)
-    return bool(one.deviceName == other.deviceName)
-
-
-def mac_of(adapter: t.Any) -> str:
-    """An adapter's MAC address in small letters; empty when it has none."""
-    return (adapter.macAddress or "").lower()
-
-
 def _adapter(have: t.Sequence[t.Any], entry: Network) -> t.Any:
     """The adapter that an entry means, if it is there."""
     if entry.label is not None:
-        return next((one for one in have if _label(one) == entry.label), None)
+        return next((one for one in have if _devices.label(one) == entry.label), None)
     return have[entry.position - 1] if entry.position <= len(have) else None
 
 
 def _key(have: t.Sequence[t.Any], entry: Network) -> int | None:
     adapter = _adapter(have, entry)
     return adapter.key if adapter is not None else None
-
-
-def _label(adapter: t.Any) -> str:
-    return adapter.deviceInfo.label if adapter.deviceInfo is not None else str(adapter.key)

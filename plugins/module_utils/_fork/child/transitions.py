@@ -16,7 +16,7 @@ import typing as t
 from dataclasses import dataclass, field, replace
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _extra_config, _inventory, _power, _tasks
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import facts, guestinfo, identity, output_mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import networks
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -180,7 +180,7 @@ class Child:
         """How the child's post-clone script ended, once the child has told; without the secrets that it may show."""
         told = self._told
         secrets = self.spec.secret_config_params.values()
-        return told._replace(output=guestinfo.mask(told.output, secrets)) if told is not None else None
+        return told._replace(output=output_mask.mask(told.output, secrets)) if told is not None else None
 
     @property
     def record(self) -> dict[str, str]:

@@ -22,9 +22,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import CreateRequest, ParentRegistry
 
-FIRST_API = (6, 7)
-"""API version that brought InstantClone_Task."""
-
 PREFIXES = (guestinfo.PARAMS, "guestinfo.ic.")
 """Where a config param is put: where VMFork puts it, and where published scripts for Instant Clone read it."""
 

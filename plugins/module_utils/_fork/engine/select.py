@@ -8,12 +8,11 @@ Private to the collection.
 from __future__ import annotations
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import instant_clone
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._hidden_api import transport
-from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._session import API_6_7, Session
 
 
 def choose(session: Session, api: str, call_via: str) -> Engine:
@@ -28,7 +27,7 @@ def choose(session: Session, api: str, call_via: str) -> Engine:
         raise _errors.BadInput(
             f"{session.name} is an ESXi host, and forking is vCenter's work. Give a vCenter server in hostname."
         )
-    knows_instant_clone = session.api_version >= instant_clone.FIRST_API
+    knows_instant_clone = session.api_version >= API_6_7
     if api == "vmfork" or (api == "auto" and not knows_instant_clone):
         return VmforkEngine(transport.caller(session, call_via))
     if not knows_instant_clone:

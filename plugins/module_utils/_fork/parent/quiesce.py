@@ -22,10 +22,11 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _properties,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, output_mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent, forget_scripts
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import families, operations, runner
+from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.family import Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.operations import Guest
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
@@ -149,7 +150,7 @@ def warn_of_no_report(parent: Parent, plan: Plan, warn: t.Callable[[str], None])
         )
 
 
-def _family(parent: Parent, job: runner.Job) -> families.Family:
+def _family(parent: Parent, job: runner.Job) -> Family:
     return families.of(parent.values, job.tools_path)
 
 
@@ -500,7 +501,7 @@ def _await_fork_point(
             ended = guestinfo.early_end(_extra_config.mapping(known), nonce) if nonce else None
             if guest is not None and ended is not None:
                 # Ansible masks whole passwords only, and the output is cut before it comes to that.
-                ended = ended._replace(output=guestinfo.mask(ended.output, guest.passwords))
+                ended = ended._replace(output=output_mask.mask(ended.output, guest.passwords))
                 result.update(exit_code=ended.exit_code, output=ended.output)
                 raise _early_end(parent, guest.family, ended)
             if not _power.is_on(known):
@@ -561,7 +562,7 @@ _WHY = {
 }
 
 
-def _early_end(parent: Parent, family: families.Family, ended: guestinfo.Report) -> _errors.GuestFailed:
+def _early_end(parent: Parent, family: Family, ended: guestinfo.Report) -> _errors.GuestFailed:
     words = {
         "command": parent.engine.freeze_command,
         "tools": " nor ".join(family.tool_names),

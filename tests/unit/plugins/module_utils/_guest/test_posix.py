@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, output_mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.quiesce import KEYS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import ESXI, LINUX, MACOS
@@ -250,10 +250,10 @@ def test_secrets_are_hidden_in_the_output(guest: Guest, job: str, secret: str, p
     ended = guest.post_clone()
     assert ended is not None
     assert ended.exit_code == 3
-    assert guestinfo.MASK in ended.output
+    assert output_mask.MASK in ended.output
     assert ")" in ended.output
     assert "s3cret" not in ended.output
-    assert guestinfo.mask(ended.output, [secret]) == ended.output, "nothing is left to do for vmfork_child"
+    assert output_mask.mask(ended.output, [secret]) == ended.output, "nothing is left to do for vmfork_child"
     assert guest.value(TOKEN) == ""
 
 
@@ -281,8 +281,8 @@ def test_encoded_secrets_are_hidden_in_the_output(guest: Guest, printed: str) ->
     guest.run(runner.Job(post_clone=f"printf '%s' {shlex.quote(printed)}"))
     ended = guest.post_clone()
     assert ended is not None
-    assert guestinfo.mask(printed, [KEY]) == ended.output
-    assert guestinfo.mask(ended.output, [KEY]) == ended.output, "nothing is left to do for vmfork_child"
+    assert output_mask.mask(printed, [KEY]) == ended.output
+    assert output_mask.mask(ended.output, [KEY]) == ended.output, "nothing is left to do for vmfork_child"
 
 
 def test_lines_of_a_secret_in_a_row(guest: Guest) -> None:

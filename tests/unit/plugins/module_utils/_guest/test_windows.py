@@ -18,7 +18,7 @@ import tree_sitter_powershell
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import output_mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.quiesce import KEYS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner, windows
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, WINDOWS
@@ -241,12 +241,12 @@ def test_secrets_are_hidden_by_one_measure() -> None:
         (sh, "length(part) < {}", r"""["\047\\\r\n]"""),
         (ps, "$letters.Count -lt {}", r"""["''\\\r\n]"""),
     ):
-        assert too_short.format(guestinfo.A_REST) in text
-        assert guestinfo.MASK in text
+        assert too_short.format(output_mask.A_REST) in text
+        assert output_mask.MASK in text
         assert ignored in text
-    assert f"length(part) < {guestinfo.LONG_ENOUGH}" in sh
-    assert f"$_.Length -ge {guestinfo.LONG_ENOUGH}" in ps
-    assert set(guestinfo.IGNORED) == set("\"'\\\r\n")
+    assert f"length(part) < {output_mask.LONG_ENOUGH}" in sh
+    assert f"$_.Length -ge {output_mask.LONG_ENOUGH}" in ps
+    assert set(output_mask.IGNORED) == set("\"'\\\r\n")
 
 
 def test_script_does_not_begin_without_its_secrets() -> None:

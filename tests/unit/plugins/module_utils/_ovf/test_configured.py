@@ -73,24 +73,6 @@ def test_what_would_be_delivered(rule: tuple[Any, ...]) -> None:
     assert (one.effective, one.source, one.comparable) == (effective, source, comparable)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("guestinfo.interface.0.ip.0.address", "guestinfo interface 0 ip 0 address"),
-        ("management_IP", "management Ip"),
-        ("managementIP", "management Ip"),
-        ("mgmtIp0", "mgmt Ip0"),
-        ("IPAddress", "Ip Address"),
-        ("IPaddress", "Ipaddress"),
-        ("mgmtIPv4Address", "mgmt Ipv4 Address"),
-        ("DNSServers", "DNS Servers"),
-        ("VIPAddress", "VIP Address"),
-    ],
-)
-def test_words(name: str, words: str) -> None:
-    assert configured.in_words(name) == words
-
-
 def test_a_password_that_a_server_tells_is_not_kept() -> None:
     one = only_property(prop(type="password", value=SECRET, defaultValue=SECRET))
     assert (one.value, one.default, one.secret) == (None, None, True)

@@ -24,7 +24,7 @@ from unit.plugins.module_utils._ovf.documents import (
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document, masking
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import MASK, Mask
 
 SECRET = "hush-3Qx9-hush"
 SECRET_NAMES = [
@@ -74,7 +74,7 @@ def harmless(*keys: str, level: str = "sensitive", patterns: Sequence[str] = ())
 @pytest.mark.parametrize("name", SECRET_NAMES)
 def test_secret_names(name: str) -> None:
     assert Mask().is_secret(name, "string")
-    assert Mask().value(name, "x", "string") == HIDDEN
+    assert Mask().value(name, "x", "string") == MASK
 
 
 @pytest.mark.parametrize("name", PLAIN_NAMES)
@@ -103,7 +103,7 @@ def test_levels(level: str, shown: set[str]) -> None:
         "known": mask.value("known", "x"),
         "unknown": mask.value("unknown", "x"),
     }
-    assert values == {key: "x" if key in shown else HIDDEN for key in values}
+    assert values == {key: "x" if key in shown else MASK for key in values}
     assert (mask.value("password", ""), mask.value("password", None)) == ("", None)
 
 
@@ -115,8 +115,8 @@ def test_of_a_document_only_what_is_known_to_be_harmless_is_shown(level: str) ->
     own = {"admin.code": SECRET, "Admin.Code": SECRET, "vapp.login": SECRET, "twice": SECRET, "MOTD": "shown"}
     text = environment(properties(own), entity("db", {"db.login": SECRET, "motd": SECRET}))
     facts = document.facts(document.parse(text), "", mask)
-    assert facts["properties"] == {**dict.fromkeys(own, HIDDEN), "MOTD": "shown"}
-    assert facts["entities"] == {"db": {"db.login": HIDDEN, "motd": HIDDEN}}
+    assert facts["properties"] == {**dict.fromkeys(own, MASK), "MOTD": "shown"}
+    assert facts["entities"] == {"db": {"db.login": MASK, "motd": MASK}}
     assert SECRET not in mask.xml(text)
     assert "shown" in mask.xml(text)
 
@@ -126,7 +126,7 @@ def test_vservice_token_needs_no_pattern(mask: Mask) -> None:
     text = environment(VSERVICE.format(token=SECRET))
     assert SECRET not in mask.xml(text)
     vservices = document.facts(document.parse(text), "", mask)["vservices"]
-    assert [vservice.get("Token") for vservice in vservices] == [None, HIDDEN]
+    assert [vservice.get("Token") for vservice in vservices] == [None, MASK]
 
 
 def test_own_patterns() -> None:
@@ -158,7 +158,7 @@ def test_own_pattern_that_is_none() -> None:
     ],
 )
 def test_secrets_inside_of_values(value: str) -> None:
-    assert Mask().value("settings", value, "string") == HIDDEN
+    assert Mask().value("settings", value, "string") == MASK
     assert Mask("password").value("settings", value, "string") == value
 
 

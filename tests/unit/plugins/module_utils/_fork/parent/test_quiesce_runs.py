@@ -16,6 +16,7 @@ from unit.fake_vcenter import OFF, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import present as children
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import payload, quiesce
@@ -181,7 +182,7 @@ def test_password_in_the_output_is_hidden_before_it_is_cut(bed: Bed, output: str
     with pytest.raises(_errors.GuestFailed) as failure:
         bed.run()
     shown = f"{failure.value.sentence} {failure.value.details}"
-    assert guestinfo.MASK in shown
+    assert MASK in shown
     assert not any(part in shown for part in ("password", base64.b64encode(b"password").decode()[2:8]))
 
 
