@@ -12,7 +12,7 @@ from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import GUESTINFO, ISO
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import MASK, Mask
 
 SECRET = "vmforktest-a-secret-of-its-own"
 
@@ -104,7 +104,7 @@ def test_an_expression_that_may_quote_a_password_is_secret(expression: str, secr
     assert read.properties[0].secret is secret
     mask = Mask("password").knowing((one.key, one.secret) for one in read.properties)
     shown = [configured.facts(read, mask)["properties"][0]["effective"], mask.value("motd", SECRET)]
-    assert shown == ([HIDDEN] * 2 if secret else [SECRET] * 2)
+    assert shown == ([MASK] * 2 if secret else [SECRET] * 2)
 
 
 EXPRESSION = {"type": "expression", "defaultValue": "${autoIp:net}"}

@@ -16,7 +16,7 @@ from pyVmomi import vim
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured, diagnosis, examine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, GuestView, Iso
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import MASK, Mask
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import PowerOn
 
 FLEET = yaml.safe_load((Path(__file__).parent / "fleet.yml").read_text(encoding="utf-8"))
@@ -89,7 +89,7 @@ def displayed(appliance: dict[str, Any]) -> dict[str, Any]:
 def with_value(facts: dict[str, Any]) -> dict[str, bool]:
     """Return the keys of all properties that have a value, and whether it is masked."""
     found = [(one["key"], one["effective"]) for one in facts["configured"]["properties"]]
-    return {key: value == HIDDEN for key, value in found if value}
+    return {key: value == MASK for key, value in found if value}
 
 
 @pytest.mark.parametrize("appliance", FLEET, ids=lambda one: one["name"])

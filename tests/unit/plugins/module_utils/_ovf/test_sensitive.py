@@ -13,7 +13,7 @@ import pytest
 from pyVmomi import vim
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured, document, masking, sensitive
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import HIDDEN, Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import MASK, Mask
 
 
 def b64(text: str | bytes) -> str:
@@ -231,7 +231,7 @@ def shown(given: dict[str, str], mask: Mask) -> set[str | None]:
 
 @pytest.mark.parametrize("given", SECRET.values(), ids=SECRET)
 def test_secret(given: dict[str, str]) -> None:
-    assert shown(given, Mask()) == {HIDDEN}
+    assert shown(given, Mask()) == {MASK}
     assert shown(given, Mask("password")) == {given.get("value", "x")}
 
 
@@ -244,7 +244,7 @@ def test_other_value_of_a_property_whose_value_is_secret() -> None:
     """What was delivered earlier may look harmless, and is as secret."""
     found = read("config", value=b64("password: hush"))
     assert found.secret
-    assert Mask().knowing([(found.key, found.secret)]).value("config", "older") == HIDDEN
+    assert Mask().knowing([(found.key, found.secret)]).value("config", "older") == MASK
 
 
 LONG = (
@@ -281,11 +281,11 @@ def test_compressed_text_of_any_size() -> None:
 def test_own_patterns_are_searched_in_the_key_as_it_is() -> None:
     mask = Mask(patterns=[r"^net\.hockey$"])
     assert mask.is_secret("net.hockey", "string")
-    assert mask.value("net.hockey", "x", "string") == HIDDEN
+    assert mask.value("net.hockey", "x", "string") == MASK
 
 
 def test_values_in_other_texts() -> None:
     text = "Property 'x' has the value 'a b-c', and not 'ab' or '7', in 17 cabs"
     assert masking.without(text, ["a b-c", "ab", "7", "", None]) == (
-        f"Property 'x' has the value '{HIDDEN}', and not '{HIDDEN}' or '{HIDDEN}', in 17 cabs"
+        f"Property 'x' has the value '{MASK}', and not '{MASK}' or '{MASK}', in 17 cabs"
     )

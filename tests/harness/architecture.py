@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write the maps of docs/architecture.md: one line for each file, which is the file's own first sentence.
+
+    python tests/harness/architecture.py [--check]
+
+With --check nothing is written, and the exit code is 1 when there is something to write.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/architecture.md"
+UTILS = ROOT / "plugins/module_utils"
+SIMULATOR = ROOT / "tests/simulator"
+
+Floors = tuple[tuple[str, ...], ...]
+
+FLOORS: Floors = (
+    ("_module",),
+    ("_arguments",),
+    ("_fork", "_ovf"),
+    ("_guest", "_hidden_api"),
+    ("_power", "_privileges"),
+    ("_inventory", "_tasks"),
+    ("_http", "_properties"),
+    ("_session",),
+    ("_connection", "_devices", "_extra_config", "_types"),
+    ("_deadline", "_vmomi"),
+    ("_encodings", "_errors", "_printable"),
+)
+"""``module_utils`` from the top to the bottom. What is on one floor does not import its neighbors."""
+
+FORK_FLOORS: Floors = (
+    ("child", "listing"),
+    ("parent",),
+    ("facts",),
+    ("engine",),
+    ("identity",),
+    ("guestinfo", "output_mask"),
+)
+"""The same within ``_fork``."""
+
+
+def sentence(text: str) -> str:
+    """Return the first sentence of a text, on one line and without its full stop."""
+    first = re.split(r"(?<=[.!?])\s+(?=[A-Z])|\n\s*\n", text.strip(), maxsplit=1)[0]
+    return " ".join(first.split()).removesuffix(".").replace("|", r"\|").replace("``", "`")
+
+
+def of_python(path: Path) -> str:
+    """Return the first sentence of a Python file's docstring."""
+    return sentence(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
+
+
+def of_go(path: Path) -> str:
+    """Return the first sentence of a Go file's head comment; of its first declaration's when it has none."""
+    blocks = re.findall(r"(?m)(?:^//(?: .*)?\n)+", path.read_text(encoding="utf-8"))
+    texts = (re.sub(r"(?m)^// ?", "", block) for block in blocks)
+    return sentence(next((text for text in texts if "SPDX-" not in text), ""))
+
+
+def floor_of(name: str, floors: Floors) -> int:
+    """Return the floor of a file or package, counted from the top."""
+    return next(number for number, names in enumerate(floors) if name in names)
+
+
+def python_files() -> list[Path]:
+    """Return the files of ``module_utils`` in the order of the floors."""
+
+    def key(path: Path) -> tuple[object, ...]:
+        parts = path.relative_to(UTILS).with_suffix("").parts
+        inner = floor_of(parts[1], FORK_FLOORS) if parts[0] == "_fork" and parts[1] != "__init__" else 0
+        return floor_of(parts[0], FLOORS), parts[0], inner, parts
+
+    return sorted((path for path in UTILS.rglob("*.py") if path.name != "__init__.py"), key=key)
+
+
+def table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield the lines of a table of files."""
+    yield from ("", "| file | what it is |", "| --- | --- |")
+    yield from (f"| `{name}` | {text} |" for name, text in rows)
+    yield ""
+
+
+def maps() -> dict[str, str]:
+    """Return the text of each map, by its name on the page."""
+    go = sorted(path for path in SIMULATOR.rglob("*.go") if not path.name.endswith("_test.go"))
+    return {
+        "module_utils": "\n".join(table((str(path.relative_to(UTILS)), of_python(path)) for path in python_files())),
+        "simulator": "\n".join(table((str(path.relative_to(SIMULATOR)), of_go(path)) for path in go)),
+    }
+
+
+def written(page: str) -> str:
+    """Return the page with its maps as they should be."""
+    for name, text in maps().items():
+        begin, end = f"<!-- {name}: written by tests/harness/architecture.py -->\n", f"<!-- end of {name} -->"
+        before, _begin, rest = page.partition(begin)
+        page = before + begin + text + "\n" + end + rest.partition(end)[2]
+    return page
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    before = PAGE.read_text(encoding="utf-8")
+    after = written(before)
+    if sys.argv[1:] == ["--check"]:
+        if before != after:
+            print("docs/architecture.md is out of date. Run: python tests/harness/architecture.py")
+        return int(before != after)
+    PAGE.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

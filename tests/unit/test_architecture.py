@@ -1,0 +1,241 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who may import whom, and what stands in one place only. docs/architecture.md says why."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import architecture
+from harness.architecture import FLOORS, FORK_FLOORS, Floors, floor_of
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = ROOT / "plugins"
+UTILS = PLUGINS / "module_utils"
+PACKAGE = "ansible_collections.vmfork.vsphere.plugins"
+
+EXCEPTIONS = {
+    ("_fork.engine.base", "_fork.child.spec"),
+    ("_fork.engine.instant_clone", "_fork.child.spec"),
+    ("_fork.engine.vmfork", "_fork.child.spec"),
+}
+"""Imports that go up: an engine refuses what its server cannot do of what the task asks for a child."""
+
+Graph = dict[str, set[str]]
+
+
+def module_name(path: Path) -> str:
+    """Return the name of a file of ``plugins``, from there on: ``module_utils._fork.facts``."""
+    return ".".join(path.relative_to(PLUGINS).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in PLUGINS.rglob("*.py")}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, also for type checkers alone."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import, which ansible-test does not follow"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(name: str) -> str | None:
+    """Return the file of ``plugins`` that an imported name is or is in."""
+    if not name.startswith(f"{PACKAGE}."):
+        return None
+    inner = name.removeprefix(f"{PACKAGE}.")
+    return inner if inner in MODULES else inner.rpartition(".")[0]
+
+
+EVERYTHING: Graph = {
+    name: {found for found in map(ours, imported(path)) if found is not None} for name, path in MODULES.items()
+}
+GRAPH: Graph = {
+    name.removeprefix("module_utils."): {one.removeprefix("module_utils.") for one in targets}
+    for name, targets in EVERYTHING.items()
+    if name.startswith("module_utils.")
+}
+
+
+def floor(name: str, floors: Floors) -> int:
+    """Return the floor of a module's first part, counted from the top."""
+    return floor_of(name.partition(".")[0], floors)
+
+
+def goes_wrong(source: str, target: str) -> bool:
+    """Return whether an import does not go down."""
+    if (source, target) in EXCEPTIONS:
+        return False
+    room, other = source.partition(".")[0], target.partition(".")[0]
+    if room != other:
+        return floor(source, FLOORS) >= floor(target, FLOORS)
+    if room != "_fork" or source.count(".") == 0:
+        return False
+    inner, wanted = source.partition(".")[2], target.partition(".")[2]
+    same_room = inner.partition(".")[0] == wanted.partition(".")[0]
+    return not same_room and floor(inner, FORK_FLOORS) >= floor(wanted, FORK_FLOORS)
+
+
+def wrong_imports(graph: Graph) -> list[str]:
+    """Return the imports that do not go down."""
+    return sorted(
+        f"{source} imports {target}"
+        for source, targets in graph.items()
+        for target in targets
+        if goes_wrong(source, target)
+    )
+
+
+def reached(graph: Graph, start: str) -> set[str]:
+    """Return all modules that a module imports, itself or by others."""
+    seen: set[str] = set()
+    left = [start]
+    while left:
+        for target in graph.get(left.pop(), set()) - seen:
+            seen.add(target)
+            left.append(target)
+    return seen
+
+
+def circles(graph: Graph) -> list[str]:
+    """Return the modules that import themselves by way of others."""
+    return sorted(name for name in graph if name in reached(graph, name))
+
+
+def test_every_file_has_its_floor() -> None:
+    for name in GRAPH:
+        if name != "":
+            floor(name, FLOORS)
+    for name in GRAPH:
+        if name.startswith("_fork."):
+            floor(name.removeprefix("_fork."), FORK_FLOORS)
+
+
+def test_imports_go_down() -> None:
+    assert wrong_imports(GRAPH) == []
+
+
+def test_exceptions_are_needed() -> None:
+    assert {(source, target) for source, target in EXCEPTIONS if target in GRAPH.get(source, set())} == EXCEPTIONS
+
+
+def test_no_circles() -> None:
+    assert circles(GRAPH) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("_errors", "_session"),
+        ("_session", "_module"),
+        ("_power", "_privileges"),
+        ("_guest.operations", "_fork.guestinfo"),
+        ("_ovf.masking", "_fork.identity"),
+        ("_fork.facts", "_ovf.document"),
+        ("_fork.parent.parent", "_fork.child.spec"),
+        ("_fork.engine.base", "_fork.facts"),
+        ("_fork.guestinfo", "_fork.identity"),
+    ],
+)
+def test_wrong_import_is_noticed(source: str, target: str) -> None:
+    assert wrong_imports({**GRAPH, source: {*GRAPH[source], target}}) == [f"{source} imports {target}"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("_guest.family", "_guest.posix"), ("_ovf.words", "_ovf.masking"), ("_errors", "_deadline")]
+)
+def test_circle_is_noticed(source: str, target: str) -> None:
+    assert {source, target} <= set(circles({**GRAPH, source: {*GRAPH[source], target}}))
+
+
+@pytest.mark.parametrize("kind", ["action", "filter", "lookup"])
+def test_what_runs_on_the_controller_needs_no_pyvmomi(kind: str) -> None:
+    plugins = [name for name in EVERYTHING if name.startswith(f"{kind}.")]
+    assert plugins
+    for name in plugins:
+        needed = {one.removeprefix("module_utils.") for one in reached(EVERYTHING, name)}
+        assert not needed & {"_vmomi", "_session", "_module"}, name
+
+
+def users_of(pattern: str) -> set[str]:
+    """Return the files of ``plugins`` that have what a regular expression matches outside comments."""
+    found = re.compile(pattern)
+    return {
+        name.removeprefix("module_utils.")
+        for name, path in MODULES.items()
+        if found.search(re.sub(r"(?m)#.*$", "", path.read_text(encoding="utf-8")))
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "places"),
+    [
+        pytest.param(r"\bAnsibleModule\(|import AnsibleModule\b", {"_module"}, id="AnsibleModule"),
+        pytest.param(r"(from|import) pyVmomi\b", {"_vmomi"}, id="pyVmomi"),
+        pytest.param(r"\bPropertyCollector\b", {"_properties"}, id="PropertyCollector"),
+        pytest.param(r"except [^:]*\b(MethodFault|vim\.fault|vmodl\.fault)\b", {"_session"}, id="faults"),
+        pytest.param(r"[\"']\*{8}[\"']", {"_encodings"}, id="mask"),
+        pytest.param(r"\(6, ?7\)", {"_session"}, id="vSphere 6.7"),
+        pytest.param(r"startswith\([\"']password[\"']\)", {"_ovf.vapp_types"}, id="password types"),
+        pytest.param(r"[\"']config\.hardware\.device[\"']", {"_devices"}, id="virtual devices"),
+    ],
+)
+def test_one_place(pattern: str, places: set[str]) -> None:
+    assert users_of(pattern) == places
+
+
+# --- docs/architecture.md -------------------------------------------------------------------------------------------
+
+PAGE = architecture.PAGE.read_text(encoding="utf-8")
+NAMED = sorted(set(re.findall(r"`([\w/.]+)::([\w.]+)`", PAGE)))
+"""Every ``file::name`` of the page."""
+
+
+def defined(path: Path) -> set[str]:
+    """Return what a file defines: functions, classes, methods (``Class.method``) and variables."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".go":
+        found = re.findall(r"(?m)^func (?:\([^)]*\) )?(\w+)|^(?:type|var|const) (\w+)", text)
+        return {name for pair in found for name in pair}
+    names: set[str] = set()
+    for node in ast.parse(text).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            if isinstance(target, ast.Name):
+                names.add(target.id)
+    return names
+
+
+@pytest.mark.parametrize(("file", "name"), NAMED)
+def test_every_function_on_the_page_exists(file: str, name: str) -> None:
+    places = [parent / file for parent in (UTILS, PLUGINS, ROOT) if (parent / file).is_file()]
+    assert places, f"docs/architecture.md names {file}, which is not there"
+    assert name in defined(places[0])
+
+
+def test_page_names_functions() -> None:
+    assert len(NAMED) > 20
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)", PAGE))))
+def test_links_of_the_page_lead_somewhere(path: str) -> None:
+    assert (architecture.PAGE.parent / path).exists()
+
+
+def test_map_is_what_the_files_say() -> None:
+    """Of module_utils here; ``make lint`` checks the whole page. To rewrite it: python tests/harness/architecture.py"""
+    assert architecture.maps()["module_utils"] in PAGE, "run: python tests/harness/architecture.py"
+
+
+def test_every_file_of_module_utils_says_what_it_is() -> None:
+    assert [path for path in architecture.python_files() if not architecture.of_python(path)] == []
