@@ -16,7 +16,7 @@ INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
 PARTS := build lint sanity unit oldest browser integration+simulator-test functional sweep
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
-# network logins is linked into it, and pip is told by the real HOME (tests/harness/run_ansible_test.py).
+# network logins is linked into it, and pip gets the real HOME (tests/harness/run_ansible_test.py).
 ifndef VMFORK_USER_HOME
 export VMFORK_USER_HOME := $(HOME)
 endif

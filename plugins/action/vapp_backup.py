@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
     _supports_async = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Read the VMs by the module, and write what has changed."""
+        """Read the VMs with the module, and write the changed files."""
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         try:
             given = _options(self._task.args)
@@ -78,7 +78,7 @@ class ActionModule(ActionBase):
         return result
 
     def _seal(self, vault_id: str) -> vapp_backup.Seal:
-        """Return what encrypts with the vault password of an ID."""
+        """Return a function that encrypts with the vault password of an ID."""
         secrets = self._loader._vault.secrets or []  # ansible-core has no other way to the vault passwords of a run
         chosen = match_secrets(secrets, [vault_id])
         if not vapp_payload.CAN_ENCRYPT:
@@ -118,7 +118,7 @@ def _options(args: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 
 def _about(text: str, key: str | None) -> dict[str, t.Any]:
-    """Return which vCenter was asked for which VMs."""
+    """Return the vCenter and the scope of the task."""
     try:
         return vapp_payload.unpack(text, key)
     except ValueError:
@@ -166,14 +166,14 @@ def _result(directory: pathlib.Path, plan: vapp_backup.Plan, total: int, diff: b
 
 
 MOST_NAMES = 10
-"""How many VMs a sentence lists."""
+"""Maximum number of VMs that a message lists."""
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
 def read(directory: pathlib.Path) -> dict[str, str | vapp_backup.Unusable]:
-    """Return the files of a backup by name; none, where the directory is not there yet.
+    """Return the files of a backup by name; none if the directory does not exist yet.
 
     :raises BackupError: the directory cannot be used.
     """
@@ -197,7 +197,7 @@ def _read(directory: pathlib.Path) -> dict[str, str | vapp_backup.Unusable]:
 
 
 def _text(path: pathlib.Path) -> str | vapp_backup.Unusable:
-    """Return the content of a file, unless it is no file, or no text."""
+    """Return the content of a file, unless it is not a regular file or not text."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
@@ -215,9 +215,9 @@ def _text(path: pathlib.Path) -> str | vapp_backup.Unusable:
 
 
 def write(directory: pathlib.Path, files: t.Mapping[str, str]) -> None:
-    """Write files so that each is either as it was or as it shall be, whatever happens.
+    """Write files atomically: each has either its old or its new content, whatever happens.
 
-    :raises BackupError: one cannot be written; those before it are.
+    :raises BackupError: a file cannot be written; the files before it were written.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -104,7 +104,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_re
 if hasattr(ansible.template, "trust_as_template"):
 
     def as_data(value: t.Any) -> t.Any:
-        """Return a value that is never taken for a template: from ansible-core 2.19 on, no result is one."""
+        """Return a value that is never evaluated as a template. From ansible-core 2.19 on, no result is."""
         return value
 
 else:

@@ -29,7 +29,7 @@ Spec = dict[str, dict[str, t.Any]]
 
 
 def secrets(spec: Spec, params: Params) -> set[str]:
-    """The values of all options that are marked ``no_log``, those inside of dicts and of suboptions too.
+    """Return the values of all options that are marked ``no_log``, including those in dicts and suboptions.
 
     :param params: as they were given: a dict, or what a list is made of, may be a text.
     """
@@ -196,7 +196,7 @@ def _entry(suboptions: Spec, entry: t.Any) -> t.Any:
 
 
 def _read(convert: t.Callable[[t.Any], t.Any], given: t.Any, otherwise: t.Any) -> t.Any:
-    """A value as Ansible reads it, unless Ansible will refuse it."""
+    """Return a value as Ansible reads it, unless Ansible will refuse it."""
     try:
         return convert(given)
     except (TypeError, ValueError):
@@ -253,24 +253,26 @@ def connection_spec() -> Spec:
 
 
 def connection(params: Params) -> Server:
-    """How to reach the server.
+    """Return the server and the login of the options.
 
     :raises _errors.BadInput: something is missing or contradicts itself.
     """
     for name, variable in {"hostname": "HOST", "username": "USER", "password": "PASSWORD"}.items():
         if not params[name]:
-            raise _errors.BadInput(f"{name} is missing. Give it in the task, or in the variable VMWARE_{variable}.")
+            raise _errors.BadInput(
+                f"{name} is missing. Set it in the task, or in the environment variable VMWARE_{variable}."
+            )
     for name in ("port", "proxy_port"):
         if params[name] is not None and not 0 < params[name] < 65536:
-            raise _errors.BadInput(f"{name} is {params[name]}, and ports go from 1 to 65535. Correct it.")
+            raise _errors.BadInput(f"{name} is {params[name]}, but ports range from 1 to 65535. Correct it.")
     given = {name: params[name] for name in connection_spec()}
     given["hostname"] = _host("hostname", given["hostname"], "port")
     if given["proxy_host"]:
         given["proxy_host"] = _host("proxy_host", given["proxy_host"], "proxy_port")
     elif idle := [name for name in _PROXY if given[name] and not _is_of_environment(name, given[name])]:
-        raise _errors.BadInput(f"{idle[0]} is given without proxy_host, so no proxy is used. Give both, or neither.")
+        raise _errors.BadInput(f"{idle[0]} is set without proxy_host, so no proxy is used. Set both, or neither.")
     if given["proxy_host"] and given["proxy_password"] and not given["proxy_username"]:
-        raise _errors.BadInput("proxy_password is given without proxy_username. Give both.")
+        raise _errors.BadInput("proxy_password is set without proxy_username. Set both.")
     return Server(**given)
 
 
@@ -290,8 +292,8 @@ def _host(option: str, value: str, port: str) -> str:
     """
     if _may_hold_login(value):
         raise _errors.BadInput(
-            f"{option} contains an @, a question mark or a #, so it is no host name, and may contain a password. Give "
-            "a host name or an IP address alone, and logins in their own options."
+            f"{option} contains an @, a question mark or a #, so it is not a host name, and may contain a password. "
+            "Set it to a host name or an IP address, and use the other options for the login."
         )
     host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     try:
@@ -300,8 +302,8 @@ def _host(option: str, value: str, port: str) -> str:
         is_address = False
     if not is_address and re.search(r"[^\w.-]", host):
         raise _errors.BadInput(
-            f"{option} {value} is neither a host name nor an IP address. Give it without https://, port or path; "
-            f"the port goes into {port}."
+            f"{option} {value} is neither a host name nor an IP address. Remove https://, port and path, and set the "
+            f"port in {port}."
         )
     return host
 
@@ -312,7 +314,7 @@ _SELECTORS = ("name", "moid", "uuid", "inventory_path")
 
 
 def vm_spec(prefix: str = "") -> Spec:
-    """Which VM; with a prefix the same for another VM (``parent_name`` …)."""
+    """Return the selected VM; with a prefix, another VM (``parent_name`` …)."""
     return {
         f"{prefix}name": {"type": "str"},
         f"{prefix}moid": {"type": "str"},
@@ -325,7 +327,7 @@ def vm_spec(prefix: str = "") -> Spec:
 
 
 def vm_constraints(prefix: str = "", required: bool = True) -> dict[str, t.Any]:
-    """What AnsibleModule needs to know so that exactly one VM is named."""
+    """Return the constraints by which AnsibleModule makes sure that exactly one VM is named."""
     names = [f"{prefix}{name}" for name in _SELECTORS]
     constraints: dict[str, t.Any] = {"mutually_exclusive": [names]}
     if required:
@@ -334,19 +336,19 @@ def vm_constraints(prefix: str = "", required: bool = True) -> dict[str, t.Any]:
 
 
 def vm(params: Params, prefix: str = "") -> Selector:
-    """Which VM, where the constraints make sure that one is named."""
+    """Return the selected VM. The constraints make sure that there is one."""
     selector = optional_vm(params, prefix)
     if selector is None:
-        raise _errors.BadInput(f"No VM is named. Give {', '.join(prefix + name for name in _SELECTORS)}.")
+        raise _errors.BadInput(f"No VM is named. Set {', '.join(prefix + name for name in _SELECTORS)}.")
     return selector
 
 
 def optional_vm(params: Params, prefix: str = "") -> Selector | None:
-    """Which VM; ``None`` when none is named."""
+    """Return the selected VM; ``None`` if none is named."""
     values = {name.removeprefix(prefix): params[name] for name in vm_spec(prefix)}
     for name in _SELECTORS:
         if values[name] is not None and not values[name].strip():
-            raise _errors.BadInput(f"{prefix}{name} is empty. Give it a value, or leave it out.")
+            raise _errors.BadInput(f"{prefix}{name} is empty. Set a value, or remove it.")
     if all(values[name] is None for name in _SELECTORS):
         return None
     return Selector(**values)
@@ -356,7 +358,7 @@ def optional_vm(params: Params, prefix: str = "") -> Selector | None:
 
 
 def vms_spec() -> Spec:
-    """Which VMs: lists of what names one, or a scope."""
+    """Return the selected VMs: lists of names and IDs, or a scope."""
     return {
         **{name: {"type": "list", "elements": "str"} for name in _SELECTORS},
         "use_instance_uuid": {"type": "bool", "default": False},
@@ -366,14 +368,14 @@ def vms_spec() -> Spec:
 
 
 def vms(params: Params) -> Selection:
-    """Which VMs.
+    """Return the selected VMs.
 
     :raises _errors.BadInput: a list is there and empty, or has an empty entry.
     """
     for name in _SELECTORS:
         if params[name] is not None and not all(one.strip() for one in params[name] or [""]):
             raise _errors.BadInput(
-                f"{name} is empty, or has an empty entry. Name VMs there, or leave it out to take all VMs."
+                f"{name} is empty, or has an empty entry. List VMs there, or remove it to select all VMs."
             )
     named: dict[str, t.Any] = {name: params[name] or () for name in _SELECTORS}
     return Selection(**named, **{name: params[name] for name in ("use_instance_uuid", "folder", "datacenter")})
@@ -383,7 +385,7 @@ def vms(params: Params) -> Selection:
 
 
 def engine_spec() -> Spec:
-    """Which generation of the API, and how it is called."""
+    """Return the generation of the API, and how it is called."""
     return {
         "api": {"type": "str", "choices": ["auto", "vmfork", "instant_clone"], "default": "auto"},
         "call_via": {"type": "str", "choices": ["auto", "soap", "mob"], "default": "auto"},
@@ -398,7 +400,7 @@ class EngineChoice(t.NamedTuple):
 
 
 def engine(params: Params) -> EngineChoice:
-    """Which generation of the API, and how it is called."""
+    """Return the generation of the API, and how it is called."""
     return EngineChoice(params["api"], params["call_via"])
 
 
@@ -406,7 +408,7 @@ def engine(params: Params) -> EngineChoice:
 
 
 def guest_spec() -> Spec:
-    """The guest's login."""
+    """Return the guest's login."""
     return {
         "guest_username": {"type": "str", "fallback": (env_fallback, ["VMWARE_GUEST_USER"])},
         "guest_password": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VMWARE_GUEST_PASSWORD"])},
@@ -416,14 +418,14 @@ def guest_spec() -> Spec:
 
 
 def guest(params: Params) -> GuestLogin:
-    """The guest's login.
+    """Return the guest's login.
 
     :raises _errors.BadInput: user or password are missing.
     """
     for name, variable in {"guest_username": "USER", "guest_password": "PASSWORD"}.items():
         if not params[name]:
             raise _errors.BadInput(
-                f"{name} is missing. Give it in the task, or in the variable VMWARE_GUEST_{variable}."
+                f"{name} is missing. Set it in the task, or in the environment variable VMWARE_GUEST_{variable}."
             )
     return GuestLogin(
         params["guest_username"], params["guest_password"], params["guest_become"], params["guest_transfer_certs"]

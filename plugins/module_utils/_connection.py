@@ -138,19 +138,23 @@ class Connection(http.client.HTTPSConnection):
         except TimeoutError:
             raise
         except http.client.HTTPException as error:
-            raise ProxyFailed("what answers is not an HTTP proxy", "Check proxy_host and proxy_port.") from error
+            raise ProxyFailed(
+                "the server that answers is not an HTTP proxy", "Check proxy_host and proxy_port."
+            ) from error
         except OSError as error:
             answer = re.search(r"Tunnel connection failed: (\d+) ?(.*)", str(error))
             if answer is None:
-                raise ProxyFailed(f"the proxy broke the connection ({reason(error)})", "Look at its log.") from error
+                raise ProxyFailed(
+                    f"the proxy broke the connection ({reason(error)})", ("Check the log of the proxy.")
+                ) from error
             if answer[1] != "407":
                 why = f"the proxy answered {answer[1]} {answer[2]}".rstrip()
-                remedy = f"Check whether it may connect to {self._server.hostname}, and whether that host is up."
+                remedy = f"Check whether the proxy may connect to {self._server.hostname}, and whether that host is up."
             elif self._server.proxy_username:
                 why = f"the proxy refused the login of {self._server.proxy_username}"
                 remedy = "Check proxy_username and proxy_password."
             else:
-                why, remedy = "the proxy wants a login", "Give proxy_username and proxy_password."
+                why, remedy = "the proxy requires a login", "Set proxy_username and proxy_password."
             raise ProxyFailed(why, remedy) from error
 
     def _dial(self, address: tuple[str, int], *_unused: t.Any) -> socket.socket:
@@ -212,7 +216,7 @@ def _reach(sock: _Socket, target: t.Any, patience: Deadline) -> None:
 
 
 def tls_context(ca_path: str | None, verify: bool) -> ssl.SSLContext:
-    """Which certificates are accepted: those the CAs vouch for, or without ``verify`` any.
+    """Return which certificates are accepted: those the CAs vouch for, or without ``verify`` any.
 
     :raises _errors.BadInput: ``ca_path`` cannot be read.
     """
@@ -226,7 +230,7 @@ def tls_context(ca_path: str | None, verify: bool) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca_path)
     except (OSError, ValueError) as error:  # a path may have characters that no file's name can have
         raise _errors.BadInput(
-            f"ca_path {ca_path} cannot be used: {reason(error)}. Give a file of CA certificates in PEM format."
+            f"ca_path {ca_path} cannot be used: {reason(error)}. Set it to a file of CA certificates in PEM format."
         ) from error
     # Python 3.13 and newer set this flag. It refuses trusted certificates for extensions that RFC 5280 demands and many
     # vCenters lack, such as Authority Key Identifier (python/cpython issue 138193); older versions do without.
@@ -248,8 +252,8 @@ def reaching(server: Server, seconds: float) -> t.Iterator[None]:
         raise _errors.ConnectionFailed(f"{where}: {error}. {error.remedy}") from error
     except ssl.SSLCertVerificationError as error:
         raise _errors.ConnectionFailed(
-            f"{where}: its certificate is not trusted ({error.verify_message}). "
-            "Give the CA's certificate in ca_path; validate_certs=false would accept any server."
+            f"{where}: its certificate is not trusted ({error.verify_message}). Set ca_path to the certificate of its "
+            "CA. With validate_certs=false, any server would be accepted."
         ) from error
     except ssl.SSLError as error:
         raise _errors.ConnectionFailed(
@@ -265,12 +269,12 @@ def reaching(server: Server, seconds: float) -> t.Iterator[None]:
         raise _errors.ConnectionFailed(f"{where}: {reason(error)}. Check hostname and port.") from error
     except Exception as error:
         raise _errors.ConnectionFailed(
-            f"{where}: what answers is not a vSphere server ({reason(error)}). Check hostname and port."
+            f"{where}: the server that answers is not a vSphere server ({reason(error)}). Check hostname and port."
         ) from error
 
 
 def lost(server: Server, error: Exception) -> _errors.ConnectionLost:
-    """The sentence for a request that was sent, and whose answer did not come."""
+    """Return the sentence for a request that was sent, and whose answer did not come."""
     return _errors.ConnectionLost(
         f"The connection to {server.hostname} broke during a call ({reason(error)}). "
         "Check the server and the network, then run again."

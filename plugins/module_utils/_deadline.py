@@ -62,7 +62,7 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """Whether the time is over."""
+        """Return whether the time is over."""
         return self.remaining == 0.0
 
     def rest(self) -> None:
@@ -128,7 +128,7 @@ class Budget:
         if self._signal is None:
             return None
         return _errors.Interrupted(
-            f"The module received {self._signal} and stopped before it was done. Run the task again to complete it."
+            f"The module received {self._signal} and stopped before it was finished. Run the task again to complete it."
         )
 
     def _heed(self) -> bool:
@@ -148,7 +148,7 @@ class Budget:
     # --- calls ------------------------------------------------------------------------------------------------------
 
     def may_begin(self) -> bool:
-        """Whether a call may be made now.
+        """Return whether a call may be made now.
 
         :raises _errors.Interrupted: a signal came.
         """
@@ -187,7 +187,7 @@ class Budget:
         return True
 
     def longest_wait(self, seconds: float) -> float:
-        """How long the server may be asked to hold back an answer, of so many seconds."""
+        """Return how long the server may be asked to hold back an answer, of so many seconds."""
         if self._here.is_cleaning and self.deadline.passed:
             return min(seconds, SILENCE_SECONDS / 2)
         return min(seconds, self.deadline.remaining)

@@ -156,7 +156,7 @@ class GuestFailed(Error):
 
 
 class VerdictFailed(Error):
-    """What was found out is one of the things that the task was told to fail on."""
+    """A VM has a verdict that the task must fail on (``fail_on``)."""
 
 
 class NotEnded(TimedOut):
@@ -166,24 +166,24 @@ class NotEnded(TimedOut):
 # What to do about faults whose own text does not say it. The names are those
 # of the vSphere Web Services API reference.
 _REMEDIES = {
-    "CannotAccessFile": "Check the guest user's rights there, and with SELinux what was denied (ausearch -m avc).",
+    "CannotAccessFile": "Check the guest user's rights on it, and with SELinux what was denied (ausearch -m avc).",
     "DuplicateName": "Choose another name, or find the object that has it.",
     "GuestComponentsOutOfDate": "Update VMware Tools in the guest.",
     "GuestPermissionDenied": (
-        "Use a guest user who may do this, or guest_become=sudo. With SELinux, look for what VMware Tools was denied "
-        "(ausearch -m avc)."
+        "Use a guest user with the required rights, or guest_become=sudo. With SELinux, check what VMware Tools was "
+        "denied (ausearch -m avc)."
     ),
-    "GuestOperationsUnavailable": "Wait until VMware Tools is ready in the guest, or start it there.",
+    "GuestOperationsUnavailable": "Wait until VMware Tools is ready in the guest, or start it.",
     "HostNotConnected": "Reconnect the ESXi host in vCenter.",
     "InsufficientResourcesFault": "Free memory or CPU on the VM's ESXi host.",
     "InvalidGuestLogin": "Check guest_username and guest_password.",
     "NoDiskSpace": "Free space on the datastore, or choose another one.",
-    "NoPermission": "Give the user a role with this privilege there.",
+    "NoPermission": "Assign the user a role with this privilege on that object.",
     "NotUserConfigurableProperty": (
-        "Make the property user-configurable in a task of its own (user_configurable=true), then run again."
+        "Make the property user-configurable in a separate task (user_configurable=true), then run again."
     ),
     "OperationDisabledByGuest": "Enable guest operations in the guest's configuration of VMware Tools (tools.conf).",
-    "OperationNotSupportedByGuest": "Use a guest whose VMware Tools can do this.",
+    "OperationNotSupportedByGuest": "Use a guest whose VMware Tools supports this.",
     "TaskInProgress": "Wait until the other task on this VM has ended, then run again.",
 }
 
@@ -194,7 +194,7 @@ def fault_name(fault: t.Any) -> str:
 
 
 def fault_text(fault: t.Any) -> str:
-    """What a fault says of itself, as one clause without a full stop.
+    """Return the message of a fault as one clause without a period.
 
     Understands pyVmomi's fault objects and ``LocalizedMethodFault`` without
     importing pyVmomi. The text never contains what was sent to the server.
@@ -216,7 +216,7 @@ def fault_text(fault: t.Any) -> str:
 
 
 def fault_remedy(fault: t.Any) -> str:
-    """A sentence that says what to do about a fault, or an empty string."""
+    """Return a sentence that says what to do about a fault, or an empty string."""
     name = fault_name(getattr(fault, "fault", None) or fault)
     return _REMEDIES.get(name, "")
 

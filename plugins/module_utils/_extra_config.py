@@ -42,7 +42,7 @@ def mapping(values: t.Mapping[str, t.Any]) -> dict[str, str]:
 
 
 def spec(keys: t.Mapping[str, str], **others: t.Any) -> t.Any:
-    """A VirtualMachineConfigSpec that sets these keys; an empty value removes a key.
+    """Return a VirtualMachineConfigSpec that sets these keys; an empty value removes a key.
 
     (vSphere API reference, VirtualMachineConfigSpec.extraConfig.)
     """

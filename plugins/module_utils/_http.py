@@ -150,8 +150,8 @@ def _target(session: Session, transfer: Transfer) -> tuple[str, int, str]:
         raise _errors.OperationFailed(
             _errors.sentence(
                 transfer.what,
-                f"{session.server.hostname} gave a URL for it that cannot be used",
-                f"Look at the name of the VM's ESXi host in vCenter, or {transfer.otherwise}.",
+                f"{session.server.hostname} returned a URL for it that cannot be used",
+                f"Check the name of the VM's ESXi host in vCenter, or {transfer.otherwise}.",
             )
         ) from error
     path = f"{parts.path}?{parts.query}" if parts.query else parts.path
@@ -170,7 +170,7 @@ def _connect(session: Session, host: str, port: int, transfer: Transfer) -> Conn
             _errors.sentence(
                 transfer.what,
                 f"the certificate of ESXi host {host} is not trusted ({error.verify_message})",
-                "Use guest_transfer_certs=pinned, or give its CA in ca_path.",
+                "Use guest_transfer_certs=pinned, or set ca_path to its CA.",
             )
         ) from error
     except (OSError, http.client.HTTPException, UnicodeError) as error:
@@ -179,15 +179,15 @@ def _connect(session: Session, host: str, port: int, transfer: Transfer) -> Conn
         if isinstance(error, (socket.gaierror, UnicodeError)):
             why = f"the name of ESXi host {host} does not resolve"
         raise Unreachable(
-            _errors.sentence(transfer.what, why, f"Open the way there, or {transfer.otherwise}.")
+            _errors.sentence(transfer.what, why, f"Allow connections to it, or {transfer.otherwise}.")
         ) from error
     if pinned and _peer_certificate(connection) != transfer.certificate:
         connection.close()
         raise Untrusted(
             _errors.sentence(
                 transfer.what,
-                f"ESXi host {host} shows another certificate than the one vCenter reports for it",
-                "Find out who answers there before you go on.",
+                f"ESXi host {host} shows a different certificate than vCenter reports for it",
+                "Find out which server answers before you continue.",
             )
         )
     return connection

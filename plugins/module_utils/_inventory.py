@@ -65,7 +65,7 @@ class Selection:
 
     @property
     def is_scope(self) -> bool:
-        """Whether no VM is named."""
+        """Return whether no VM is named."""
         return not (self.name or self.moid or self.uuid or self.inventory_path)
 
 
@@ -92,12 +92,12 @@ class Found:
 
 
 def escape(name: str) -> str:
-    """A plain name as vSphere stores it."""
+    """Return a plain name as vSphere stores it."""
     return name.replace("%", "%25").replace("/", "%2f").replace("\\", "%5c")
 
 
 def unescape(name: str) -> str:
-    """A stored name as a person writes it."""
+    """Return a stored name as a person writes it."""
     return re.sub(r"%(25|2f|2F|5c|5C)", lambda match: chr(int(match[1], 16)), name)
 
 
@@ -110,7 +110,7 @@ def folded(name: str) -> str:
     return " ".join("".join(char for char in plain if unicodedata.category(char) != "Cf").split())
 
 
-ALIKE = "only in upper and lower case, in blanks, or in how its characters are encoded"
+ALIKE = "only in case, in spaces, or in how its characters are encoded"
 """How names differ that are equal when they are :func:`folded`."""
 
 
@@ -120,19 +120,19 @@ def check_name(name: str) -> None:
     :raises _errors.BadInput: it is empty, too long, or has control characters.
     """
     if not name.strip():
-        raise _errors.BadInput("A VM's name must not be empty. Give it a name.")
+        raise _errors.BadInput("The name of a VM must not be empty. Set a name.")
     if len(name) > LONGEST_NAME:
         raise _errors.BadInput(
-            f"The name {name[:20]}… has {len(name)} characters, and vSphere allows {LONGEST_NAME}. Give a shorter one."
+            f"The name {name[:20]}… has {len(name)} characters, and vSphere allows {LONGEST_NAME}. Use a shorter one."
         )
     if re.search("[\ud800-\udfff\ufffe\uffff]", name):  # XML 1.0, section 2.2
-        raise _errors.BadInput(f"The name {name!r} has characters that vSphere cannot carry. Remove them.")
+        raise _errors.BadInput(f"The name {name!r} has characters that vSphere cannot transfer. Remove them.")
     if any(ord(character) < 32 or ord(character) == 127 for character in name):
-        raise _errors.BadInput(f"The name {name!r} has control characters in it. Remove them.")
+        raise _errors.BadInput(f"The name {name!r} contains control characters. Remove them.")
 
 
 def find_vm(session: Session, selector: Selector, paths: t.Sequence[str]) -> Found:
-    """The one VM that fits, with the given properties.
+    """Return the only VM that matches, with the given properties.
 
     A managed object ID, a UUID or an inventory path read that VM alone; a bare
     name reads the names of all VMs in its scope, in pages.
@@ -152,7 +152,7 @@ def find_vm(session: Session, selector: Selector, paths: t.Sequence[str]) -> Fou
 def find_vms(
     session: Session, selection: Selection, paths: t.Sequence[str], absent: list[str] | None = None
 ) -> list[Found]:
-    """The VMs of a selection, with the given properties and the ``vAppConfig`` of the vApps around them.
+    """Return the VMs of a selection, with the given properties and the ``vAppConfig`` of the vApps around them.
 
     :param absent: receives the named VMs that are not there, if others are; ``None``: they are an error.
     :raises _errors.NotFound: VMs that are named are not there; the sentence lists them all.
@@ -229,8 +229,8 @@ def _not_found(
             f" VMs there: {len(have)} ({', '.join(listed[:MOST_NAMES])}{more})." if have else " No VM is visible there."
         )
     return _errors.NotFound(
-        f"VM {', VM '.join(absent)} was not found {where}.{similar(absent, have.values()) or seen} "
-        "Check the spelling, and that the user may see the VM there."
+        f"VM {', VM '.join(absent)} was not found {where}.{similar(absent, have.values()) or seen} Check the "
+        "spelling, and whether the user can see the VM."
     )
 
 
@@ -269,25 +269,25 @@ def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
         if isinstance(found, vim.Folder):
             if above and not _is_below(one, above[datacenter]):
                 raise _errors.BadInput(
-                    f"The folder {path} is in another datacenter than the VM, which is in {above[datacenter]}. Give a "
+                    f"The folder {path} is in another datacenter than the VM, which is in {above[datacenter]}. Use a "
                     "folder of that datacenter."
                 )
             _errors.remember_name(found._GetMoId(), one)
             return found
     if not path.startswith("/") and not above:
         raise _errors.BadInput(
-            f"The folder {path} is not a full inventory path, and the user cannot see which datacenter it is in. "
-            "Give the whole path, for example /Datacenter/vm/folder."
+            f"The folder {path} is not a full inventory path, and the user cannot see which datacenter it is in. Use "
+            "the full path, for example /Datacenter/vm/folder."
         )
     path = next(iter(full), path)
     raise _errors.NotFound(
-        f"The folder {path} was not found on {session.name}.{_similar_folders(session, path, datacenter)} "
-        "Give its inventory path, for example /Datacenter/vm/folder."
+        f"The folder {path} was not found on {session.name}.{_similar_folders(session, path, datacenter)} Use its "
+        "inventory path, for example /Datacenter/vm/folder."
     )
 
 
 def _is_below(path: str, above: str) -> bool:
-    """Whether an inventory path leads below another, however people write the two."""
+    """Return whether an inventory path leads below another, however people write the two."""
     return unescape(f"/{path.strip('/')}/").casefold().startswith(unescape(f"{above}/").casefold())
 
 
@@ -300,7 +300,7 @@ def _similar_folders(session: Session, path: str, datacenter: t.Any) -> str:
 
 
 def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: t.Any) -> t.Any:
-    """The object of pyVmomi type ``kind`` with this name, inventory path or managed object ID.
+    """Return the object of pyVmomi type ``kind`` with this name, inventory path or managed object ID.
 
     :param datacenter: where to look for a name or an ID; ``None`` for everywhere.
     """
@@ -331,7 +331,7 @@ def find_each_named(
     everything = _properties.scan(session, root, kind, ["name"])
     all_names = {**dict.fromkeys(everything, ""), **plain_names(everything)}
     fitting = {name: [one for one, its in all_names.items() if name in (its, one._GetMoId())] for name in wanted}
-    # Of a path the last name is compared first, so that not every object's place has to be read.
+    # The last name of a path is compared first, so that not every object's location has to be read.
     last_names = {name: unescape(name.rstrip("/").rpartition("/")[2]) for name in wanted if name.startswith("/")}
     at = {path: [one for one, its in all_names.items() if its == last] for path, last in last_names.items()}
     several = {one for found in fitting.values() if len(found) > 1 for one in found}
@@ -348,7 +348,7 @@ def find_each_named(
         if len(found) > 1:
             listed = ", ".join(sorted(f"{paths.get(one, name)} ({one._GetMoId()})" for one in found))
             raise _errors.Ambiguous(
-                f"Several objects match the {what} {name}: {listed}. Give one of these IDs, or a path."
+                f"Several objects match the {what} {name}: {listed}. Use one of these IDs, or a path."
             )
         if not found:
             have = ", ".join(sorted(set(filter(None, all_names.values())))[:10]) or "none"
@@ -405,9 +405,7 @@ def plain_names(found: dict[t.Any, _properties.Values]) -> dict[t.Any, str]:
 def _check_only(what: str, found: t.Sequence[Found]) -> None:
     if len(found) > 1:
         listed = ", ".join(sorted(f"{one.inventory_path} ({one.moid})" for one in found))
-        raise _errors.Ambiguous(
-            f"Several VMs match VM {what}: {listed}. Give one of these paths or managed object IDs."
-        )
+        raise _errors.Ambiguous(f"Several VMs match VM {what}: {listed}. Use one of these paths or managed object IDs.")
 
 
 def _candidates(session: Session, selector: Selector, have: Names) -> list[t.Any]:
@@ -454,7 +452,7 @@ def _at(session: Session, path: str) -> t.Any:
 
 
 def _scope(session: Session, selector: Selector | Selection) -> t.Any:
-    """Where a bare name is looked for: a folder, a datacenter, or everywhere."""
+    """Return where a bare name is looked for: a folder, a datacenter, or everywhere."""
     if selector.folder is None and selector.datacenter is None:
         return session.content.rootFolder
     if selector.folder is not None and selector.datacenter is None:
@@ -476,11 +474,13 @@ def _datacenter(session: Session, name: str | None) -> t.Any:
     if len(found) == 1:
         return next(iter(found))
     have = ", ".join(sorted(found.values())) or "none"
-    raise _errors.BadInput(f"The folder is not a full inventory path, and the datacenters are: {have}. Give one.")
+    raise _errors.BadInput(
+        f"The folder is not a full inventory path. Set datacenter to one of these datacenters: {have}."
+    )
 
 
 def _root_of(session: Session, kind: t.Any, datacenter: t.Any) -> t.Any:
-    """What holds a datacenter's objects of a kind; the datacenter itself when the user cannot see that."""
+    """Return the folder of a datacenter's objects of a kind; the datacenter itself if the user cannot see it."""
     if issubclass(kind, (vim.HostSystem, vim.ResourcePool)):
         which = "hostFolder"
     elif issubclass(kind, (vim.Datastore, vim.StoragePod)):

@@ -77,7 +77,8 @@ class _Module(AnsibleModule):
         if any(secret in text for secret in self._secrets for text in texts):
             self.warn(
                 "A password or another secret of this task is also part of other options or of return values. Ansible "
-                "masks it there, too, so do not decide by them. Use a longer secret that is not an ordinary word."
+                "masks it there, too, so do not use these values in conditions. Use a longer secret that is not an "
+                "ordinary word."
             )
         written = kwargs.pop("invocation")  # what the user has written comes back as it is
         super()._return_formatted({**_printable.result(kwargs), "invocation": written})
@@ -181,11 +182,11 @@ def _run(
         server = _arguments.connection(module.params)
         if module.params.get("timeout") is not None and module.params["timeout"] < 1:
             raise _errors.BadInput(
-                f"timeout is {module.params['timeout']} seconds, and at least 1 is needed. Correct it."
+                f"timeout is {module.params['timeout']} seconds, but must be at least 1. Correct it."
             )
         request = parse(module.params)
         if not server.validate_certs and server.ca_path:
-            module.warn("ca_path has no effect, since validate_certs is false: any certificate is accepted.")
+            module.warn("ca_path has no effect, because validate_certs is false and any certificate is accepted.")
         with Session(server, budget) as session:
             result = work(Task(request, module.check_mode, module.warn), session)
     except _errors.Interrupted as interruption:

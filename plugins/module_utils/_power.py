@@ -17,7 +17,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
 def is_on(values: t.Mapping[str, t.Any]) -> bool:
-    """Whether a VM runs, from its property ``runtime.powerState``."""
+    """Return whether a VM runs, from its property ``runtime.powerState``."""
     return str(values.get("runtime.powerState")) == "poweredOn"
 
 
@@ -102,7 +102,7 @@ def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> Non
     :raises _errors.TimedOut: the guest did not go down; it may still.
     """
     what = f"Could not shut down the guest of VM {name}"
-    remedy = "Shut it down from inside, or use shutdown=hard."
+    remedy = "Shut it down from inside the guest, or use shutdown=hard."
     try:
         session.call(vm.ShutdownGuest)
     except _errors.ConnectionLost as lost:

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which privileges the calls of a run need, and asking the server for them before anything is done.
+"""The privileges that the calls of a run need, and checking them before anything is done.
 
-Private to the collection. Check mode asks, and whoever would power a VM off in
-vain: any other run is told by the call itself, in the same words.
+Private to the collection. Check mode checks them, and so does a task that would
+power off a VM. Any other run gets the same message from the call itself.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Step:
     :param what: begins the error sentence, as it does in the run.
     :param method: a key of :data:`NEEDS`.
 
-    The others are the objects of the call. Of several it is enough that one
+    The others are the objects of the call. If there are several, it is enough that one
     grants the privilege; what is not known is not asked for.
     """
 
@@ -99,14 +99,14 @@ def refusals(session: Session, runs: t.Mapping[t.Any, t.Sequence[Step]]) -> dict
 
 
 def _lacking(session: Session, needs: t.Sequence[tuple[str, tuple[t.Any, ...]]]) -> set[tuple[str, t.Any]]:
-    """The privileges and objects for which the server says that the user lacks them there."""
+    """Return the privileges and objects for which the server says that the user lacks them there."""
     if not needs:
         return set()
     privileges = list(dict.fromkeys(privilege for privilege, _objects in needs))
     objects = list(dict.fromkeys(one for _privilege, objects in needs for one in objects))
 
     def ask() -> t.Any:
-        # Of a session that is gone the server says that it holds nothing: after a new login the key is another one.
+        # The server reports that a session that is gone holds nothing. After a new login, the key is another one.
         return session.content.authorizationManager.HasPrivilegeOnEntities(objects, session.key, privileges)
 
     try:

@@ -27,7 +27,7 @@ PAGE = 1000
 
 
 def read(session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str]) -> dict[t.Any, Values]:
-    """The given properties of the given objects, all of one type.
+    """Return the given properties of the given objects, all of one type.
 
     Objects that no longer exist, or that the user may not see, are left out.
     """
@@ -38,7 +38,7 @@ def read(session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str]) -
 
 
 def scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) -> dict[t.Any, Values]:
-    """The given properties of every object of pyVmomi type ``kind`` below ``root``.
+    """Return the given properties of every object of pyVmomi type ``kind`` below ``root``.
 
     :param root: a folder, datacenter, resource pool or host.
     """
@@ -107,13 +107,13 @@ _UPWARDS = ("entity", "vm", "vapp")
 
 
 class Watch:
-    """Everything that changes on a set of objects, told as it happens.
+    """Report every change on a set of objects as it happens.
 
     One filter over one list view; objects can be added while it runs. The
     collector is the watch's own, so that watches do not take each other's
-    news. When the server drops the session, the view and the filter are made
-    anew, whichever thread logs in again, and every object is told once more
-    in full.
+    updates. When the server drops the session, the view and the filter are
+    created again, whichever thread logs in again, and every object is reported
+    again in full.
 
     :param paths: the properties to watch, for each pyVmomi type.
     """
@@ -340,7 +340,7 @@ def _retrieve_existing(session: Session, objects: list[t.Any], properties: list[
 
 
 def _retrieve(session: Session, objects: list[t.Any], properties: list[t.Any]) -> dict[t.Any, Values]:
-    """All pages; to be asked for as a whole, for a token is used up once and dies with the session."""
+    """Return all pages; to be asked for as a whole, for a token is used up once and dies with the session."""
     collector = session.content.propertyCollector
     spec = _collector().FilterSpec(objectSet=objects, propSet=properties, reportMissingObjectsInResults=True)
     options = _collector().RetrieveOptions(maxObjects=PAGE)

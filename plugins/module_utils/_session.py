@@ -49,7 +49,7 @@ RETRY_SECONDS = 5
 """Seconds between two attempts to connect to a vCenter that starts."""
 
 
-INVALID = "This is no valid answer of vSphere. Check the server's health and its log, then run again."
+INVALID = "This is not a valid vSphere response. Check the server's health and its log, then run again."
 """Sentences about an answer of another type than vSphere declares."""
 
 
@@ -150,7 +150,7 @@ class Session:
 
     @property
     def is_vcenter(self) -> bool:
-        """Whether the server is a vCenter (and not an ESXi host)."""
+        """Return whether the server is a vCenter (and not an ESXi host)."""
         return self.content.about.apiType == "VirtualCenter"
 
     @property
@@ -163,7 +163,7 @@ class Session:
         return self.ask(self.object(vim.ServiceInstance, "ServiceInstance").CurrentTime)
 
     def object(self, kind: t.Any, moid: str) -> t.Any:
-        """A managed object of pyVmomi type ``kind`` by its managed object ID; no round trip."""
+        """Return a managed object of pyVmomi type ``kind`` by its managed object ID; no round trip."""
         return kind(moid, self._stub)
 
     def call(self, method: t.Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
@@ -210,8 +210,8 @@ class Session:
     def _renew(self) -> None:
         if self.logins > 1:
             raise _errors.ConnectionFailed(
-                f"{self.server.hostname} ended the session of {self.server.username} twice during this task. "
-                "Look in its log for who ended it, then run again."
+                f"{self.server.hostname} ended the session of {self.server.username} twice during this task. Check "
+                "its log for who ended it, then run again."
             )
         self._stub.SetSessionId("")  # a cookie of the old session would make it one that is logged in already
         self._log_in()
@@ -228,7 +228,7 @@ class Session:
             raise self.failed(error) from error
         except UnicodeEncodeError as error:
             raise _errors.BadInput(
-                f"A value cannot be sent to {self.server.hostname}: it has characters that are no valid Unicode. "
+                f"A value cannot be sent to {self.server.hostname}: it has characters that are not valid Unicode. "
                 "Correct the options of the task."
             ) from error
         except UNREADABLE as error:
@@ -246,8 +246,8 @@ class Session:
         """
         if not self.budget.may_begin():
             raise _errors.TimedOut(
-                f"The {self.deadline.seconds:g} seconds of the task are over, so nothing more was sent to "
-                f"{self.server.hostname}. Raise timeout, or run again."
+                f"The timeout of the task ({self.deadline.seconds:g} seconds) was reached, so nothing more was sent to "
+                f"{self.server.hostname}. Increase timeout, or run again."
             )
 
     def failed(self, error: Exception) -> _errors.ConnectionLost:
@@ -255,7 +255,7 @@ class Session:
         if self.budget.cut_off():
             return _errors.Unanswered(
                 f"{self.server.hostname} did not answer a call within the {self.deadline.seconds:g} seconds of the "
-                "task. Check the server and the network, or raise timeout."
+                "task. Check the server and the network, or increase timeout."
             )
         return lost(self.server, error)
 
@@ -313,7 +313,7 @@ def _stub(server: Server, budget: Budget) -> t.Any:
         return _connection.Connection(server, budget, server.hostname, server.port, context, seconds)
 
     if not budget.may_begin():
-        raise _errors.TimedOut(f"The time of the task was over before {server.hostname} could be reached.")
+        raise _errors.TimedOut(f"The timeout of the task was reached before {server.hostname} could be reached.")
     with reaching(server, min(_connection.CONNECT_TIMEOUT, budget.deadline.seconds)):
         version = _newest_version(server, connection())
         stub = _vmomi.SoapStubAdapter(host=server.hostname, port=server.port, version=version)

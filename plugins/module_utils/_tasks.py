@@ -30,7 +30,7 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0)
 FORGOTTEN = "vCenter no longer knows the task, and may have been restarted"
 """A clause for a task that was removed before it was seen to end."""
 
-_LOOK = "Check in the vSphere Client whether it was carried out, then run again."
+_LOOK = "Check in the vSphere Client whether it was completed, then run again."
 
 
 class Outcome(t.NamedTuple):
@@ -42,7 +42,7 @@ class Outcome(t.NamedTuple):
 
 
 def outcome(values: _properties.Values) -> Outcome | None:
-    """How the task with these properties ended; ``None`` while it is queued or runs."""
+    """Return how the task with these properties ended; ``None`` while it is queued or runs."""
     state = str(values.get("info.state"))
     if state == "success":
         return Outcome(True, values.get("info.result"), None)
@@ -57,10 +57,10 @@ def is_running(values: _properties.Values) -> bool:
 
 
 def failure(what: str, ended: Outcome) -> _errors.OperationFailed:
-    """The exception for a task that failed."""
+    """Return the exception for a task that failed."""
     if ended.fault is None:
         return _errors.OperationFailed(
-            f"{what}: vCenter reports a fault that pyVmomi does not know. Look at the task in the vSphere Client."
+            f"{what}: vCenter reports a fault that pyVmomi does not know. Check the task in the vSphere Client."
         )
     return _errors.failure(what, ended.fault)
 
@@ -76,12 +76,12 @@ def as_list(what: str, result: t.Any, kind: t.Any) -> list[t.Any]:
     if not isinstance(objects, list) or not all(isinstance(entry, kind) for entry in objects):
         wanted = kind.__name__.rpartition(".")[2]
         why = f"the result of vCenter's task is not a list of {wanted} objects"
-        raise _errors.OperationFailed(_errors.sentence(what, why, "Look at the task in the vSphere Client."))
+        raise _errors.OperationFailed(_errors.sentence(what, why, "Check the task in the vSphere Client."))
     return objects
 
 
 def is_busy(error: t.Any) -> bool:
-    """Return whether a request was refused for what else is at work on the VM."""
+    """Return whether a request was refused because another task is running on the VM."""
     return isinstance(error, _errors.OperationFailed) and error.fault in BUSY
 
 
@@ -132,7 +132,7 @@ def run(
 
     :param what: begins the error sentence: "Could not power on VM web-01".
     :param again: asked before each further attempt, for the VM may be another one by then: whether the task is still to
-        be done. It may raise. When it is not to be done any more, ``None`` is returned. Without it there is no further
+        be done. It may raise. If it must no longer be done, ``None`` is returned. Without it there is no further
         attempt.
     :raises _errors.OperationFailed: the request was refused, or the task failed.
     :raises _errors.TimedOut: the task still runs.
@@ -299,6 +299,6 @@ def _not_ended(what: str, deadline: Deadline) -> _errors.NotEnded:
         _errors.sentence(
             what,
             f"vCenter's task did not end within {deadline.seconds:g} seconds",
-            "The task continues; look at it in the vSphere Client.",
+            "The task continues. Check it in the vSphere Client.",
         )
     )

@@ -36,12 +36,12 @@ except ImportError:
 
 
 def missing() -> str | None:
-    """What to install, as a sentence; ``None`` when pyVmomi is there and new enough."""
+    """Return what to install, as a sentence; ``None`` if pyVmomi is installed and new enough."""
     if IMPORT_ERROR is not None:
         return (
             f"pyVmomi is missing for the Python interpreter that runs this task ({sys.executable}). Install it there "
-            f"({sys.executable} -m pip install 'pyvmomi>={MINIMUM}'), or have ansible_python_interpreter name one that "
-            "has it."
+            f"({sys.executable} -m pip install 'pyvmomi>={MINIMUM}'), or set ansible_python_interpreter to an "
+            "interpreter that has it."
         )
     if not at_least(MINIMUM):
         return f"pyVmomi {version} is too old. Install a newer one: pip install 'pyvmomi>={MINIMUM}'."
@@ -49,12 +49,12 @@ def missing() -> str | None:
 
 
 def at_least(minimum: str) -> bool:
-    """Whether the installed pyVmomi is ``minimum`` or newer."""
+    """Return whether the installed pyVmomi is ``minimum`` or newer."""
     return numbers(version or "") >= numbers(minimum)
 
 
 def numbers(dotted: str) -> tuple[int, ...]:
-    """A dotted version as numbers, up to the first part that is not one."""
+    """Return a dotted version as numbers, up to the first part that is not one."""
     result: list[int] = []
     for part in dotted.split("."):
         if not part.isdigit():

@@ -13,12 +13,12 @@ version_added: 0.2.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
   - Writes one file for each VM that has vApp options, and an index. The playbook C(vmfork.vsphere.vapp_restore) and
-    O(vmfork.vsphere.vm_vapp_options#module:restore_from) take them back, which is needed after a site recovery, or when
-    a VM was registered again without its vApp options.
-  - The files are made for version control. They have no times in them and a stable order, and a file is written only
-    when its content has changed.
-  - A VM that has lost its vApp options, or all the properties that its file has, never overwrites that file. Its state
-    is V(gone). To save what the VM has now, remove the file.
+    O(vmfork.vsphere.vm_vapp_options#module:restore_from) restore them, which is needed after a site recovery, or if a
+    VM was registered again without its vApp options.
+  - The files are suitable for version control. They contain no times and have a stable order, and a file is only
+    written if its content has changed.
+  - A VM that has lost its vApp options, or all properties that are in its file, never overwrites that file. Its state
+    is V(gone). To save the current options of the VM, remove the file.
   - A file stays when its VM is no longer among the VMs of the task.
   - If a VM cannot be saved, the others are, the index is marked as incomplete, and the task fails.
   - Reads only the configuration of the VMs, in a constant number of calls. The role Read-only is enough.
@@ -33,7 +33,7 @@ attributes:
     details: Reads the VMs and writes no file.
   diff_mode:
     support: full
-    details: Secrets are masked, also encrypted ones.
+    details: Secrets are masked, including encrypted ones.
   idempotent:
     support: full
 options:
@@ -50,7 +50,7 @@ options:
       - With V(reference), the files name them without their values.
       - With V(vault), the values are encrypted with the Ansible Vault password of O(vault_id). A value that has not
         changed is not encrypted again.
-      - Nobody can read the values of properties of type password. The files name them in any case.
+      - The values of properties of type password cannot be read. The files only name them.
     type: str
     choices: [reference, vault]
     default: reference
@@ -63,14 +63,14 @@ options:
     default: default
   mask_patterns:
     description:
-      - Regular expressions. Properties whose full key matches one are secrets, besides those that
-        O(vmfork.vsphere.vm_ovfenv_info#module:mask=sensitive) recognizes. Upper and lower case are equal.
+      - Regular expressions. Properties whose full key matches one are secrets, in addition to those that
+        O(vmfork.vsphere.vm_ovfenv_info#module:mask=sensitive) recognizes. Matching is case-insensitive.
     type: list
     elements: str
     default: []
   transport_key:
     description:
-      - Do not set it. The controller and the module use it to encrypt what one sends to the other.
+      - Do not set it. The controller and the module use it to encrypt the data between them.
     type: str
   timeout:
     description: Seconds that reading the VMs may take.
@@ -130,21 +130,21 @@ vms:
       description: Instance UUID of the VM. Null if it could not be read.
       type: str
     inventory_path:
-      description: Inventory path of the VM, or where it was when the file was written.
+      description: Inventory path of the VM, or its path when the file was written.
       type: str
     file:
-      description: Name of its file. Null if it has none that can be used.
+      description: Name of its file. Null if it has no usable file.
       type: str
     state:
       description:
-        - V(saved), V(gone) where the VM has lost what its file has, V(not_read) where it could not be saved, or
-          V(not_in_scope) where it is not among the VMs of the task.
+        - V(saved), V(gone) if the VM has lost the options in its file, V(not_read) if it could not be saved, or
+          V(not_in_scope) if it is not among the VMs of the task.
       type: str
     change:
-      description: What happened to its file. V(created), V(updated) or V(none).
+      description: Change of its file. V(created), V(updated) or V(none).
       type: str
     message:
-      description: Why it was not saved, as a clause. Empty otherwise.
+      description: The reason why it was not saved, as a clause. Empty otherwise.
       type: str
   sample:
     - name: appliance-01
@@ -206,13 +206,13 @@ def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Res
 
 
 def _scope(params: _arguments.Params) -> dict[str, t.Any]:
-    """Return which VMs were asked for, as the index has it."""
+    """Return the scope of the task for the index."""
     named = {f"{name}s": sorted(params[name] or []) for name in ("name", "moid", "uuid", "inventory_path")}
     return {**named, "folder": params["folder"], "datacenter": params["datacenter"]}
 
 
 def _vm(one: _inventory.Found, patterns: t.Sequence[str], secrets: t.Collection[str]) -> dict[str, t.Any]:
-    """Return what the files need of a VM.
+    """Return the data of a VM for the files.
 
     :param secrets: the passwords of this task, in all their forms.
     """

@@ -12,16 +12,16 @@ short_description: Write the vApp options (OVF properties) of a VM
 version_added: 0.2.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
-  - Writes the vApp options of a VM, which are what vCenter makes the OVF environment of at the next power-on.
+  - Writes the vApp options of a VM. vCenter creates the OVF environment from them at the next power-on.
   - Sets, blanks, resets, adds and removes properties, and sets the transports and the IP allocation.
-  - Everything that is asked for is checked before anything is sent. If one thing is refused, nothing is changed, and
-    the error lists everything that is wrong.
-  - The change is one reconfigure of the VM, or two where O(not_user_configurable=force) asks for it. If somebody else
-    changes the VM between the read and the reconfigure, vCenter refuses it, and the module reads the VM and compares
-    again, so that the other change is not overwritten.
+  - All options are checked before anything is sent. If one of them is refused, nothing is changed, and the error lists
+    all problems.
+  - The change is one reconfigure of the VM, or two if O(not_user_configurable=force) needs a second one. If somebody
+    else changes the VM between the read and the reconfigure, vCenter refuses it, and the module reads the VM and
+    compares again, so that the other change is not overwritten.
   - The VM is never restarted. Use M(vmfork.vsphere.vm_ovfenv) for a power cycle through vCenter, which delivers the
     new values.
-  - Works with a vCenter only. An ESXi host does not keep vApp options.
+  - Works with vCenter only. An ESXi host does not keep vApp options.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
@@ -30,31 +30,31 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Fails where the real run would refuse, and asks vCenter whether the user has the privileges.
+    details: Fails if the real run would refuse, and asks vCenter whether the user has the privileges.
   diff_mode:
     support: full
     details: Values are masked as in RV(before).
   idempotent:
     support: partial
-    details: With O(update_secrets=always) passwords are written in every run, since vCenter does not return them.
+    details: With O(update_secrets=always), passwords are written in every run, because vCenter does not return them.
 options:
   enabled:
     description:
       - V(true) adds vApp options to a VM that has none.
-      - V(false) removes all vApp options. This needs O(force=true), and no other option that writes something. What was
-        removed is returned in RV(export).
-      - Without it, a VM that has no vApp options makes the task fail.
+      - V(false) removes all vApp options. This needs O(force=true), and no other option that writes something. The
+        removed options are returned in RV(export).
+      - If it is not set, the task fails for a VM without vApp options.
     type: bool
   force:
     description:
       - Whether O(enabled=false) may remove vApp options. A warning lists what is lost.
-      - Whether O(restore_from) may be of another product or version than the VM is.
+      - Whether O(restore_from) may be from another product or version than that of the VM.
     type: bool
     default: false
   properties:
     description:
-      - Properties in full. What is not given of a property stays as it is.
-      - A property is named by O(properties[].key), or by O(properties[].id) with O(properties[].class_id) and
+      - Properties with all their attributes. Attributes that are not set stay unchanged.
+      - A property is identified by O(properties[].key), or by O(properties[].id) with O(properties[].class_id) and
         O(properties[].instance_id).
     type: list
     elements: dict
@@ -75,16 +75,16 @@ options:
         type: str
       state:
         description:
-          - V(present) for a property that is there with these values.
-          - V(absent) for a property that is not there.
-          - V(reset) for a property without a value of its own, so that its default is delivered.
+          - V(present) makes sure that the property exists with these values.
+          - V(absent) makes sure that the property does not exist.
+          - V(reset) makes sure that the property has no value of its own, so that its default is delivered.
         type: str
         choices: [present, absent, reset]
         default: present
       value:
         description:
           - Value of the property. See O(values).
-          - Passwords are given in O(secret_values).
+          - Set passwords in O(secret_values).
         type: raw
       default:
         description: Default of the property, or the expression of a property of type V(expression).
@@ -106,13 +106,13 @@ options:
         description: Description of the property. An empty string removes it.
         type: str
       user_configurable:
-        description: Whether the property is user-configurable. A new property is.
+        description: Whether the property is user-configurable. A new property is user-configurable by default.
         type: bool
   values:
     description:
       - Values of properties by their full keys, C([class.]id[.instance]).
-      - An empty string blanks the property, its default included, for vCenter would deliver the default in place of an
-        empty value. Use O(properties[].state=reset) to have the default delivered.
+      - An empty string blanks the property, including its default, because vCenter would deliver the default instead of
+        an empty value. Use O(properties[].state=reset) to have the default delivered.
       - Numbers are written as they are. A boolean is accepted for a property of type V(boolean) only. Put any other
         value that YAML would convert in quotes.
       - Values are checked against the types of the properties.
@@ -120,13 +120,13 @@ options:
   secret_values:
     description:
       - Like O(values), for passwords and other secrets. They are masked everywhere.
-      - The values of password properties are accepted here only.
+      - The values of password properties are only accepted here.
     type: dict
   update_secrets:
     description:
-      - When to write the values of password properties, which vCenter never returns, so that they cannot be compared.
+      - When to write the values of password properties. vCenter never returns them, so they cannot be compared.
       - V(on_create) writes a password when its property is added, or edited for another reason.
-      - V(always) writes it in every run, which is then always changed.
+      - V(always) writes it in every run, so the task is always changed.
       - Secrets in properties of other types are compared and written when they differ.
     type: str
     choices: [on_create, always]
@@ -140,8 +140,8 @@ options:
     choices: [com.vmware.guestInfo, iso]
   ip_allocation:
     description:
-      - How the addresses of properties that take them from a network are allocated.
-      - Of a VM in a vApp, the settings of the outermost vApp are used instead.
+      - How addresses are allocated for properties that take them from a network.
+      - For a VM in a vApp, the settings of the outermost vApp are used instead.
     type: dict
     suboptions:
       policy:
@@ -164,31 +164,31 @@ options:
         choices: [IPv4, IPv6]
   restore_from:
     description:
-      - An entry of C(export) of M(vmfork.vsphere.vm_ovfenv_info), to write everything that it has. This is properties,
+      - An entry of C(export) of M(vmfork.vsphere.vm_ovfenv_info). Everything in it is written, which is properties,
         products, license agreements, OVF sections, transports, the IP allocation and the settings of the first boot.
-      - O(properties), O(values), O(secret_values), O(transport) and O(ip_allocation) come on top of it. Its secrets are
-        given in O(secret_values). Those that are not given are returned in RV(not_restored).
+      - O(properties), O(values), O(secret_values), O(transport) and O(ip_allocation) override it. Set its secrets in
+        O(secret_values). Secrets that are not set are returned in RV(not_restored).
       - Implies O(enabled=true) and O(unknown=create).
       - Anything else that the VM has is left unchanged, unless O(exact) is true. If the VM has another product or
         version, the task fails unless O(force) is true.
     type: dict
   restore_keys:
     description:
-      - Full keys of the properties to restore, if it is not all of them.
-      - What else O(restore_from) has, such as products and transports, is written to a VM without vApp options only.
+      - Full keys of the properties to restore. By default, all of them are restored.
+      - Anything else in O(restore_from), such as products and transports, is only written to a VM without vApp options.
     type: list
     elements: str
   overwrite:
     description:
-      - Whether O(restore_from) may change a VM that has properties of it. With V(false) the task fails if it would.
+      - Whether O(restore_from) may change a VM that already has properties of it. With V(false), the task fails.
     type: bool
     default: true
   unknown:
     description:
       - What to do with properties that the VM does not have.
       - V(fail) makes the task fail and names similar keys. V(create) adds them.
-      - A new property whose key has dots belongs to the class and instance of an existing product or property if these
-        fit. Otherwise the whole key is its ID. The key that is delivered is the same.
+      - A new property whose key has dots is assigned to the class and instance of an existing product or property if
+        they match. Otherwise the entire key is its ID. The delivered key is the same.
     type: str
     choices: [fail, create]
     default: fail
@@ -197,16 +197,16 @@ options:
       - What to do with a new value for a property that is not user-configurable, which vCenter refuses.
       - V(fail) makes the task fail. V(skip) leaves the value as it is and returns the key in RV(skipped).
         V(force) makes the property user-configurable and writes the value. If O(properties[].user_configurable) or
-        O(restore_from) has it as not user-configurable, a second reconfigure makes it so again.
+        O(restore_from) defines it as not user-configurable, a second reconfigure restores that.
       - If vCenter does not accept the value of such a property when it is added, the value is written as its default.
-        The guest gets the same. A password is never written as a default, and the task fails.
+        The guest receives the same value. A password is never written as a default, and the task fails.
     type: str
     choices: [fail, force, skip]
     default: fail
   exact:
     description:
-      - Whether to remove the properties that are named in none of O(properties), O(values), O(secret_values) and
-        O(restore_from). With O(restore_from), other products and OVF sections are removed too.
+      - Whether to remove properties that are not in O(properties), O(values), O(secret_values) or O(restore_from). With
+        O(restore_from), other products and OVF sections are removed too.
     type: bool
     default: false
   timeout:
@@ -217,10 +217,10 @@ seealso:
   - module: vmfork.vsphere.vm_ovfenv_info
   - module: vmfork.vsphere.vm_ovfenv
 notes:
-  - The required vCenter privileges are C(VApp.ApplicationConfig) and C(VApp.InstanceConfig) on the VM. The second alone
-    is enough to set values. With C(VApp.ExtractOvfEnvironment), RV(needs_power_cycle) is more certain when nothing was
-    changed. They are listed in C(playbooks/files/privileges/vapp_options.txt).
-  - The values of O(values) and of O(properties) are masked in the invocation, since they may be secrets.
+  - The required vCenter privileges are C(VApp.ApplicationConfig) and C(VApp.InstanceConfig) on the VM.
+    C(VApp.InstanceConfig) alone is enough to set values. With C(VApp.ExtractOvfEnvironment), RV(needs_power_cycle) is
+    more certain if nothing was changed. They are listed in C(playbooks/files/privileges/vapp_options.txt).
+  - The values of O(values) and of O(properties) are masked in the invocation, because they may be secrets.
 """
 
 EXAMPLES = r"""
@@ -257,7 +257,7 @@ EXAMPLES = r"""
       - key: seedfrom
         state: absent
 
-- name: Keep the vApp options of a VM
+- name: Export the vApp options of a VM
   vmfork.vsphere.vm_ovfenv_info:
     name: [appliance-01]
     export: true
@@ -281,21 +281,21 @@ before:
   returned: when the VM was found in a vCenter and could be read
   type: dict
 after:
-  description: The same after the change. In check mode, what it would be.
+  description: The vApp options after the change. In check mode, the expected result.
   returned: when the VM was found in a vCenter and could be read
   type: dict
 needs_power_cycle:
   description:
     - Whether the VM must be powered off and on through vCenter before its guest has these vApp options.
-    - Also true if nothing was changed, and the guest still lacks what is configured.
+    - Also true if nothing was changed, but the guest does not have the configured values yet.
   returned: when the VM was found in a vCenter and could be read
   type: bool
 power_cycle_reason:
-  description: Why, as a sentence. Empty if no power cycle is needed.
+  description: The reason, as a sentence. Empty if no power cycle is needed.
   returned: when the VM was found in a vCenter and could be read
   type: str
 skipped:
-  description: Full keys of the properties whose values O(not_user_configurable=skip) has left as they are.
+  description: Full keys of the properties whose values O(not_user_configurable=skip) has not changed.
   returned: success
   type: list
   elements: str
@@ -306,8 +306,8 @@ secrets_written:
   elements: str
 secrets_kept:
   description: >-
-    Full keys of the password properties that were left unchanged, since nobody can compare them. Whether their values
-    are those of O(secret_values) is unknown.
+    Full keys of the password properties that were not changed, because they cannot be compared. It is not known whether
+    their values are those of O(secret_values).
   returned: success
   type: list
   elements: str
@@ -320,8 +320,8 @@ export:
   type: dict
 not_restored:
   description: >-
-    Full keys of the properties that were added without their secrets, which O(restore_from) does not have and
-    O(secret_values) did not give.
+    Full keys of the properties that were added without their secrets, because neither O(restore_from) nor
+    O(secret_values) contains them.
   returned: success
   type: list
   elements: str
@@ -402,7 +402,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
 
 
 class _Shown:
-    """Make the return values of vApp options, with secrets masked."""
+    """Create the return values of vApp options, with secrets masked."""
 
     def __init__(self, request: vapp_request.Request, examined: examine.Examined) -> None:
         self._request = request
@@ -430,7 +430,7 @@ class _Shown:
 
 
 def _examine(session: Session, found: _inventory.Found) -> examine.Examined:
-    """Return what is known of the VM's OVF environment, without a look into the guest."""
+    """Return what is known about the VM's OVF environment, without a guest probe."""
     questions = examine.Questions(
         forked_from=identity.forked_from, fork_paths=(identity.RECORD_PATH,), mask=masking.Mask()
     )
@@ -485,7 +485,7 @@ def parse(params: _arguments.Params) -> Request:
 
 
 _PROPERTY: _arguments.Spec = {
-    "key": {"type": "str", "no_log": False},  # which Ansible takes for a secret
+    "key": {"type": "str", "no_log": False},  # which Ansible would treat as a secret
     **{name: {"type": "str"} for name in ("id", "class_id", "instance_id")},
     "state": {"type": "str", "choices": ["present", "absent", "reset"], "default": "present"},
     # Hidden by _arguments.VALUES.

@@ -583,12 +583,12 @@ def parse(params: _arguments.Params) -> Request:
     _check_selection(params)
     if not 0 <= params["address_timeout"] <= _module.MOST_SECONDS:
         raise _errors.BadInput(
-            f"address_timeout is {params['address_timeout']} seconds. Give 0 to {_module.MOST_SECONDS}."
+            f"address_timeout is {params['address_timeout']} seconds. Use 0 to {_module.MOST_SECONDS}."
         )
     if params["state"] == "present":
         addresses.check(specs, network)
     if params["concurrency"] < 1:
-        raise _errors.BadInput(f"concurrency is {params['concurrency']}, and at least 1 is needed. Correct it.")
+        raise _errors.BadInput(f"concurrency is {params['concurrency']}, but must be at least 1. Correct it.")
     if params["state"] == "present" and params["wait_for"] != "post_clone":
         _check_needs_no_script(specs)
     return Request(
@@ -613,27 +613,27 @@ def _check_selection(params: _arguments.Params) -> None:
     """Refuse a task that names no child, or one that would remove more than it may mean."""
     if params["all"] and (params["state"] == "present" or params["name"] is not None or params["children"] is not None):
         raise _errors.BadInput(
-            "all=true means every child, and only with state=absent or state=detached. Leave name and children out."
+            "all=true selects every child, and requires state=absent or state=detached. Remove name and children."
         )
     if not params["all"] and params["name"] is None and params["children"] is None:
         raise _errors.BadInput(
-            "No child is named. Give name or children, or all=true with state=absent or state=detached."
+            "No child is named. Set name or children, or all=true with state=absent or state=detached."
         )
     if params["force"] and params["state"] != "absent":
-        raise _errors.BadInput("force=true is only for state=absent. Leave it out if the children are to be kept.")
+        raise _errors.BadInput("force=true is only for state=absent. Remove it to keep the children.")
 
 
 def _check_needs_no_script(specs: t.Sequence[spec.ChildSpec]) -> None:
     """Refuse what needs the end of the post-clone script, which the task does not wait for."""
     if any(child.secret_config_params for child in specs):
         raise _errors.BadInput(
-            "secret_config_params are removed after the post-clone script, so they need wait_for=post_clone. "
-            "Use that, or leave them out."
+            "secret_config_params are removed after the post-clone script, so they need wait_for=post_clone. Set "
+            "that, or remove them."
         )
     if any(adapter.connect == networks.AFTER_POST_CLONE for child in specs for adapter in child.networks):
         raise _errors.BadInput(
             "connect=after_post_clone waits for the end of the post-clone script, so it needs wait_for=post_clone. "
-            "Use that, or another connect."
+            "Set that, or use another connect."
         )
 
 
@@ -723,11 +723,11 @@ def _network(text: str | None) -> facts.IPNetwork | None:
     try:
         return ipaddress.ip_network(text)
     except ValueError:
-        raise _errors.BadInput(f"ip_network {text} is not a network. Give one such as 192.0.2.0/24.") from None
+        raise _errors.BadInput(f"ip_network {text} is not a network. Use a value such as 192.0.2.0/24.") from None
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the module."""
     _module.run(
         work,
         {

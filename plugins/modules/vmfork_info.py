@@ -150,7 +150,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the module."""
     _module.run(
         work,
         {**_arguments.vm_spec(), **_arguments.engine_spec(), "timeout": {"type": "int", "default": 300}},

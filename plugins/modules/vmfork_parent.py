@@ -214,7 +214,7 @@ def _predict(before: _module.Result, request: Request) -> _module.Result:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the module."""
     _module.run(
         work,
         {

@@ -240,7 +240,7 @@ SCRIPTS = {"scripts": ("pre_quiesce_script", "post_clone_script"), "script": ("s
 
 
 def plan(params: _arguments.Params) -> quiesce.Plan:
-    """What the task asks for.
+    """Return what the task asks for.
 
     :raises _errors.BadInput: the options do not go together.
     """
@@ -250,21 +250,24 @@ def plan(params: _arguments.Params) -> quiesce.Plan:
             continue
         if option not in SCRIPTS[method]:
             raise _errors.BadInput(
-                f"{option} has no meaning with method={method}. Leave it out, or choose another method."
+                f"{option} cannot be used with method={method}. Remove it, or choose another method."
             )
         if not params[option].removeprefix("\ufeff").strip() or "\0" in params[option]:
-            raise _errors.BadInput(f"{option} is not the text of a script. Give its text, or leave it out.")
+            raise _errors.BadInput(f"{option} is not the text of a script. Set it to the text, or remove it.")
         if _FILE_NAME.fullmatch(params[option].removeprefix("\ufeff").strip()):
             raise _errors.BadInput(
-                f"{option} looks like the name of a file, and the text of the script is needed. Give it by "
-                "lookup('ansible.builtin.file', NAME, rstrip=false). If it is a command, begin with a line #!/bin/sh."
+                f"{option} looks like a file name, but must be the text of the script. Use "
+                "lookup('ansible.builtin.file', NAME, rstrip=false). If it is a command, start with the line "
+                "#!/bin/sh."
             )
     if method == "wait":
         return quiesce.Plan(job=None)
     if all(params[option] is None for option in SCRIPTS[method]):
-        raise _errors.BadInput(f"method={method} needs {' or '.join(SCRIPTS[method])}. Give its text.")
+        raise _errors.BadInput(
+            f"method={method} needs {' or '.join(SCRIPTS[method])}. Set it to the text of the script."
+        )
     if params["interpreter"] is not None and not params["interpreter"].strip():
-        raise _errors.BadInput("interpreter is empty. Give a program, or leave it out.")
+        raise _errors.BadInput("interpreter is empty. Set it to a program, or remove it.")
     login = _arguments.guest(params)
     job = runner.Job(
         pre_quiesce=params["pre_quiesce_script"],
@@ -322,7 +325,7 @@ def _result(changed: bool, before: _module.Result, after: _module.Result, guest:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the module."""
     _module.run(
         work,
         {

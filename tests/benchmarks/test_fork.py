@@ -47,7 +47,7 @@ def children(first: int, count: int) -> list[dict[str, Any]]:
 
 
 def job(vms: int, version: str, options: dict[str, str]) -> list[Row]:
-    """The whole job once, in an inventory of so many VMs."""
+    """Run the entire job once, in an inventory of that many VMs."""
     with Simulator("-api-version", version, *FLAGS) as simulator:
         vcenter = VCenter(simulator)
         vcenter.control("POST", "inventory", {"vms": vms - 2, "name": "other-%04d", "folder": "/DC0/vm"})

@@ -111,7 +111,7 @@ def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> d
 
 
 def result(count: int) -> dict[str, Any]:
-    """The result for so many VMs, the hostile names first."""
+    """Return the result for so many VMs, the hostile names first."""
     names = [*HOSTILE, *(f"app-{number}" for number in range(len(HOSTILE), count))][:count]
     products = ("Mail Gateway", "vSphere Integrated Containers", "", "<b>Böse & Söhne</b>")
     vms = [entry(number + 100, name, number, products[number % 4]) for number, name in enumerate(names)]

@@ -121,7 +121,7 @@ def column(page: Page, selector: str) -> list[str]:
 
 TEXTS = """rows => rows.map(row => [row, row.querySelector(".name"), row.querySelector(".verdict")]
     .map(one => one.textContent).concat(row.querySelector("th .small").textContent.match(/vm-[0-9]+(?= on esx)/)[0]))"""
-"""Of each row: all of its text, the name, the verdict, and the managed object ID."""
+"""The text, the name, the verdict and the managed object ID of each row."""
 
 
 def test_a_row_says_all_of_its_vm(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
@@ -308,7 +308,7 @@ def test_finds_rows(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
 
 
 def data_of(page: Path) -> dict[str, Any]:
-    """What a page holds for the next report."""
+    """Return what a page holds for the next report."""
     (text,) = re.findall('<script id="ovfenv-data" type="application/json">(.*)</script>', page.read_text())
     found: dict[str, Any] = json.loads(text)
     return found

@@ -5,7 +5,7 @@
 A VM is forked into eight, on two generations of vSphere; an appliance that has lost its OVF environment gets it back;
 and so does one that has lost its vApp options. What is shown as a command is what is run.
 
-It is a test, too: it fails, with the output of the command, when a step does not end as it is told here.
+It is a test, too: it fails, with the output of the command, when a step does not end as described here.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def test_address_that_is_taken(quiesced: VCenter) -> None:
         with quiesced.calls() as calls:
             refusal = quiesced.fails("vmfork_child", check=check, **given)
         assert not CHANGING & set(calls)
-        assert f"Child web-02 is not created: VM web-00 (vm-{refusal.msg.split('(vm-')[1][:2]}" in refusal.msg
+        assert f"Child web-02 was not created: VM web-00 (vm-{refusal.msg.split('(vm-')[1][:2]}" in refusal.msg
         assert f"has the address {taken}/24 on the same network" in refusal.msg
     moid, further = quiesced.moid("/DC0/vm/web-00"), "192.0.2.201"
     quiesced.in_guest(moid, f"ip address add {further}/24 dev eth0; vmware-toolbox-cmd info update network")
@@ -48,7 +48,7 @@ def test_address_that_is_taken(quiesced: VCenter) -> None:
         refusal = quiesced.fails(
             "vmfork_child", parent_name=quiesced.parent, children=same, config_params={"ipaddress": "192.0.2.40"}
         )
-    assert "192.0.2.40 is given to child web-03 and to child web-04" in refusal.msg
+    assert "192.0.2.40 is assigned to both child web-03 and child web-04" in refusal.msg
     assert calls == {}
     # The child itself has it, which is no conflict.
     assert quiesced.fork("web-00", config_params={"ipaddress": "192.0.2.200"})["changed"] is False

@@ -158,7 +158,7 @@ def test_persistent(quiesced: VCenter) -> None:
     assert f"VM {quiesced.parent} has no snapshot" in str(checked["warnings"])
     refusal = quiesced.fails("vmfork_child", **given)
     assert "Could not create child web-01" in refusal.msg
-    assert "needs a parent that has a snapshot. Take one" in refusal.msg
+    assert "needs a parent with a snapshot. Take one" in refusal.msg
     assert refusal["changed"] is False
 
 
@@ -182,7 +182,7 @@ def test_persistent_child_is_found_again(vcenter: VCenter, group: str) -> None:
 # --- after a power cycle ---------------------------------------------------------------------------------------------
 
 AGAIN = ["cleared", "kept"]
-"""What becomes of guestinfo."""
+"""The state of guestinfo after a power cycle."""
 
 
 def power_cycle(vcenter: VCenter, *states: str) -> None:
@@ -233,14 +233,14 @@ def test_persistent_child_stays_failed(persistent: VCenter, guestinfo: str) -> N
 
 
 def test_persistent_child_whose_end_nobody_noted(persistent: VCenter) -> None:
-    """Nothing tells whether its script has run."""
+    """It is not known whether its script has run."""
     persistent.quiesce()
     persistent.fork("web-01", persistent=True, wait_for="tools")
     power_cycle(persistent)
     given = {"parent_name": persistent.parent, "name": "web-01", "persistent": True, "timeout": 5}
     refusal = persistent.fails("vmfork_child", **given)
     assert "has not reported the end of its post-clone script" in refusal.msg
-    assert "remove it and create it again" in refusal.msg
+    assert "Remove it and create it again" in refusal.msg
 
 
 def test_report_of_another_run_does_not_count(vcenter: VCenter) -> None:
@@ -376,7 +376,7 @@ def test_time_out(quiesced: VCenter) -> None:
 def test_parent_that_does_not_stand_still(vcenter: VCenter) -> None:
     vcenter.enable()
     refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-01")
-    assert "does not stand at its fork point" in refusal.msg
+    assert "is not at its fork point" in refusal.msg
     checked = vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", check=True)
     assert (checked["changed"], checked["parent"]["quiesced"], checked.get("warnings")) == (True, False, None)
 
@@ -386,7 +386,7 @@ def test_parent_that_is_off(vcenter: VCenter) -> None:
     vcenter.govc("vm.power", "-off", vcenter.parent)
     checked = vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", check=True)
     assert checked["changed"]
-    assert "does not stand at its fork point" in str(checked["warnings"])
+    assert "is not at its fork point" in str(checked["warnings"])
 
 
 # --- post-clone script and config params ----------------------------------------------------------------------------
@@ -480,7 +480,7 @@ READ = "token=$(vmtoolsd --cmd 'info-get guestinfo.fork.token')\n"
 
 
 def shown(vcenter: VCenter, name: str) -> str:
-    """All that vCenter shows of a VM, and what stands there in base64."""
+    """Return all that vCenter shows of a VM, and what stands there in base64."""
     told = vcenter.govc("vm.info", "-json", "-e", name)
     words = [word for word in re.findall(r"[\w+/]{4,}={0,2}", told) if len(word) % 4 == 0]
     return told + b" ".join(base64.b64decode(word) for word in words).decode(errors="replace")
@@ -510,7 +510,7 @@ def test_secrets_of_a_child_that_fails(vcenter: VCenter) -> None:
 
 @pytest.mark.parametrize("method", ["scripts", "script"])
 def test_script_that_prints_secrets_when_the_task_is_over(vcenter: VCenter, method: str) -> None:
-    """The task has removed them from the VM; where the runner has not seen them before, it tells no output."""
+    """The task has removed them from the VM; if the runner has not seen them before, it reports no output."""
     vcenter.enable()
     script = f"{READ}until [ -e /root/go ]; do sleep 0.1; done\necho $token\n"
     if method == "script":
@@ -555,19 +555,19 @@ def test_report_that_shows_secrets_is_written_back_without_them(quiesced: VCente
 # --- refused --------------------------------------------------------------------------------------------------------
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"children": [{"name": "a"}, {"name": "a"}]}, "stands twice"),
+    ({"children": [{"name": "a"}, {"name": "a"}]}, "occurs twice"),
     ({"name": "n" * 81}, "81 characters"),
     ({}, "No child is named"),
-    ({"all": True}, "only with state=absent"),
-    ({"all": True, "state": "absent", "name": "a"}, "Leave name and children out"),
+    ({"all": True}, "requires state=absent"),
+    ({"all": True, "state": "absent", "name": "a"}, "Remove name and children"),
     ({"name": "a", "config_params": {"k": None}}, "is null"),
     (
         {"name": "a", "config_params": {"k": "x"}, "secret_config_params": {"k": SECRET}},
-        "k stands in config_params and in secret_config_params",
+        "k is in both config_params and secret_config_params",
     ),
     (
         {"children": [{"name": "a"}, {"name": "b"}], "bios_uuid": "564d0000-0000-4000-8000-000000000001"},
-        "bios_uuid can be the BIOS UUID of one VM only",
+        "bios_uuid can be the BIOS UUID of only one VM",
     ),
     ({"name": "a", "secret_config_params": {"k": SECRET}, "wait_for": "tools"}, "need wait_for=post_clone"),
     ({"name": "a", "ip_network": "nonsense"}, "is not a network"),

@@ -41,7 +41,7 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"hostname": "no-such-host.invalid"}, "the name does not resolve"),
     ({"hostname": ""}, "hostname is missing"),
     ({"username": ""}, "VMWARE_USER"),
-    ({"port": 70000}, "ports go from 1 to 65535"),
+    ({"port": 70000}, "ports range from 1 to 65535"),
     ({"ca_path": "/no/such/file.pem", "validate_certs": True}, "ca_path /no/such/file.pem cannot be used"),
 ]
 
@@ -79,7 +79,7 @@ def test_esxi_host(vcenter: VCenter, module: str) -> None:
     }[module]
     address = urlsplit(vcenter.simulator.esx_url)
     refusal = vcenter.fails(module, hostname=address.hostname, port=address.port, **given)
-    assert "is an ESXi host, and forking is vCenter's work" in refusal.msg
+    assert "is an ESXi host, and only vCenter can fork VMs" in refusal.msg
 
 
 def test_self_signed_certificate(vcenter: VCenter, tmp_path: Path) -> None:

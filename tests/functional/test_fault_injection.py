@@ -202,7 +202,7 @@ def test_session_dropped_under_several_threads(vcenter: VCenter) -> None:
 def test_failing_request_fails_one_child(quiesced: VCenter, at: str) -> None:
     requests = {quiesced.way.create: "Could not create child"}
     if quiesced.way.born_running:
-        requests["ReconfigVM_Task"] = "Could not note the end of the post-clone script"
+        requests["ReconfigVM_Task"] = "Could not record the end of the post-clone script"
     elif quiesced.way is not MOB:
         requests["ReconfigVM_Task"] = "Could not record child"
         requests["PowerOnVM_Task"] = "Could not power on child"
@@ -239,7 +239,7 @@ def test_power_off_that_fails(quiesced: VCenter) -> None:
 @every_way
 @pytest.mark.parametrize("at", ["call", "task"])
 def test_busy_vms(quiesced: VCenter, at: str) -> None:
-    """What a server refuses since something else is at work on the VM is tried again, the way back included."""
+    """A request that a server refuses because of another task on the VM is repeated, including those of the cleanup."""
     for method in (quiesced.way.create, "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "Destroy_Task"):
         for fault in ("TaskInProgress", "ConcurrentAccess"):
             quiesced.fault(method=method, at=at, fault=fault, count=1)
@@ -276,7 +276,7 @@ def test_no_secret_in_the_process_list(vcenter: VCenter) -> None:
 
 @pytest.mark.parametrize("state", ["present", "absent"])
 def test_server_that_is_lost_on_the_way(quiesced: VCenter, state: str) -> None:
-    """What is known by then is told."""
+    """The result contains what is known by then."""
     given: dict[str, Any] = {"parent_name": quiesced.parent, "children": [{"name": "web-01"}, {"name": "web-02"}]}
     if state == "absent":
         quiesced.fork("web-01", "web-02")
@@ -289,7 +289,7 @@ def test_server_that_is_lost_on_the_way(quiesced: VCenter, state: str) -> None:
 
 
 def test_server_that_is_lost_while_a_child_with_secrets_is_made(quiesced: VCenter) -> None:
-    """Whether it is there is not known; that its secrets are not seen to be gone is told all the same."""
+    """It is not known whether it exists; the result still warns that its secrets may not be removed."""
     quiesced.fault(method="WaitForUpdatesEx", at="call", fault="NotAuthenticated", count=0)
     given = {"parent_name": quiesced.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
     refusal = quiesced.fails("vmfork_child", **given)
@@ -333,7 +333,7 @@ def test_server_that_is_lost_before_a_failed_child_is_removed(failing: VCenter) 
     refusal = failing.fails("vmfork_child", parent_name=failing.parent, name="web-01", on_failure="remove")
     child = refusal.child("web-01")
     assert child["error"].startswith("The post-clone script failed in child web-01: exit code 7.")
-    assert "Could not look at child web-01: The connection to 127.0.0.1 broke" in child["error"]
+    assert "Could not examine child web-01: The connection to 127.0.0.1 broke" in child["error"]
     assert (child["power_state"], child["post_clone"]["exit_code"]) == ("poweredOn", 7)
 
 

@@ -45,7 +45,7 @@ def child_of_another_parent(vcenter: VCenter) -> None:
 
 
 def record_on(vcenter: VCenter, name: str) -> str:
-    """The record that stands on a child."""
+    """Return the record that stands on a child."""
     return next(
         line.split(":", 1)[1].strip()
         for line in vcenter.govc("vm.info", "-e", name).splitlines()
@@ -70,12 +70,12 @@ def record_of_another_child(vcenter: VCenter) -> None:
 
 
 def kept(vcenter: VCenter, name: str) -> list[str]:
-    """What is told of a VM, but for its address, which comes when its guest has started."""
+    """Return the facts of a VM without its address, which appears when its guest has started."""
     return [line for line in vcenter.govc("vm.info", name).splitlines() if "IP address" not in line]
 
 
 def copy_with_the_uuid_of_a_child(vcenter: VCenter) -> None:
-    """As a restore leaves it that keeps BIOS UUIDs: nothing tells which of the two is the child."""
+    """The state after a restore that keeps BIOS UUIDs: it is not known which of the two is the child."""
     vcenter.fork("other")
     uuid, record = vcenter.ok("vmfork_parent", name="other", check=True)["parent"]["uuid"], record_on(vcenter, "other")
     stranger(vcenter)
@@ -100,7 +100,7 @@ DOUBLES: dict[Callable[[VCenter], None], set[str]] = {
     copy_with_the_uuid_of_a_child: {"web-01", "other"},
     copy_of_a_child_in_another_datacenter: {"web-01", "other"},
 }
-"""An impostor is no child, and is not named; but of two that cannot be told apart neither is passed over in silence."""
+"""A foreign VM is not a child, and is not named; but two VMs that cannot be distinguished are both reported."""
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], Non
     for given in ({"state": "present"}, {"state": "absent"}, {"state": "present", "check": True}):
         with quiesced.calls() as calls:
             refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01", **given)
-        assert "is no child that this collection made of this parent" in refusal.msg, given
+        assert "is not a child that this collection created from this parent" in refusal.msg, given
         assert not CHANGING & set(calls), given
     with_all: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "all": True}
     gone = quiesced.run("vmfork_child", **with_all)
@@ -148,7 +148,7 @@ def test_copy_that_appears_while_a_child_is_powered_off(quiesced: VCenter) -> No
 # --- asked once more ------------------------------------------------------------------------------------------------
 
 NOT_REMOVED = re.compile(
-    r"VM web-01 \(vm-\d+\) is not removed: it is recorded as the child of another parent\. Look at it in vCenter\."
+    r"VM web-01 \(vm-\d+\) is not removed: it is recorded as the child of another parent\. Check the VM in vCenter\."
 )
 
 
@@ -157,7 +157,7 @@ SECOND_LOOK = 3
 
 
 def taken_over(vcenter: VCenter) -> None:
-    """A child of ours is none any more."""
+    """A former child is no longer a child."""
     vcenter.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=1 another-parent another-child another-nonce")
 
 
@@ -286,7 +286,7 @@ def test_child_that_was_moved_to_another_datacenter(quiesced: VCenter) -> None:
 
 @pytest.mark.parametrize("datacenter", ["DC0", "DC1"])
 def test_bios_uuid_of_another_vm_is_refused(quiesced: VCenter, datacenter: str) -> None:
-    """The child could not be told from that VM ever after."""
+    """The child could never be distinguished from that VM."""
     other_datacenter(quiesced, *(["DC0_H0_VM1"] if datacenter == "DC1" else []))
     owner = quiesced.ok("vmfork_parent", name="DC0_H0_VM1", check=True)["parent"]
     assert owner["inventory_path"].startswith(f"/{datacenter}/")
@@ -294,7 +294,7 @@ def test_bios_uuid_of_another_vm_is_refused(quiesced: VCenter, datacenter: str) 
         refusal = quiesced.fails(
             "vmfork_child", parent_name=quiesced.parent, name="web-01", bios_uuid=owner["uuid"].upper()
         )
-    assert f"Child web-01 is not made: VM DC0_H0_VM1 ({owner['moid']}) has the bios_uuid " in refusal.msg
+    assert f"Child web-01 was not created: VM DC0_H0_VM1 ({owner['moid']}) has the bios_uuid " in refusal.msg
     assert not CHANGING & set(calls)
 
 
@@ -312,7 +312,7 @@ def test_fork_that_another_tool_made(quiesced: VCenter) -> None:
     quiesced.fork("web-01")
     quiesced.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=")
     listed = quiesced.ok("vmfork_info")["parents"][0]["children"]
-    # Of an instant clone nothing but our record tells whose it is.
+    # Only our record shows which parent an Instant Clone belongs to.
     known, why = ([], "it has no record of being forked from this parent")
     if not quiesced.way.born_running:
         known, why = [("web-01", False)], "not recorded by this collection"

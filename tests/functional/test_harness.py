@@ -39,7 +39,7 @@ def test_request_to_end(verb: str) -> None:
 
 
 def only_child(pid: int) -> int:
-    """The simulator that the harness started, beside the command it runs."""
+    """Return the simulator that the harness started, beside the command it runs."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     return next(int(one) for one in children if "vmforksim" in Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8"))
 

@@ -90,5 +90,5 @@ def test_user_who_may_not_ask_the_server(quiesced: VCenter) -> None:
     for name in (quiesced.parent, "web-01"):
         listed = quiesced.ok("vmfork_info", name=name, **low)
         assert (family(listed), orphans(listed)) == ({quiesced.parent: [("web-01", True)]}, [])
-        assert "Forks that this collection did not make may be missing." in str(listed["warnings"])
+        assert "Forks that this collection did not create may be missing." in str(listed["warnings"])
         assert f"lacks the privilege {TOGGLE} on" in str(listed["warnings"])

@@ -82,7 +82,7 @@ def test_clone_that_another_tool_made(source: VCenter) -> None:
 
 
 def test_children_whose_parent_is_gone(source: VCenter) -> None:
-    """They are listed; but of a child and a copy with its BIOS UUID nothing tells which is which."""
+    """They are listed, but a child and a copy with its BIOS UUID cannot be distinguished."""
     twin = source.fork("web-01", "web-02").child("web-02")
     shown = source.govc("vm.info", "-e", "web-02")
     record = next(line.split(":", 1)[1].strip() for line in shown.splitlines() if "vmfork.child" in line)
@@ -118,7 +118,7 @@ def test_lost_answer_to_a_creation_that_outlives_the_deadline(source: VCenter) -
         refusal = source.fails("vmfork_child", **given, timeout=6)
     assert calls["InstantClone_Task"] == 1
     assert refusal["changed"]
-    assert "It may have been done all the same: look in vCenter." in refusal.msg
+    assert "It may have been done anyway. Check in vCenter." in refusal.msg
     assert "Could not confirm that secret_config_params were removed from child web-01" in refusal.raw
 
 
@@ -127,7 +127,7 @@ def test_lost_answer_and_nobody_can_look(source: VCenter) -> None:
     source.fault(method="FindAllByUuid", at="call", drop="before", count=0)
     refusal = source.fails("vmfork_child", parent_name=source.parent, name="web-01", on_failure="remove")
     assert refusal["changed"]
-    assert "It may have been done all the same: look in vCenter. What may appear yet is not removed." in refusal.msg
+    assert "It may have been done anyway. Check in vCenter. If it appears later, it is not removed." in refusal.msg
 
 
 def test_created_is_running(source: VCenter) -> None:
@@ -148,7 +148,7 @@ def test_folder_that_the_server_does_not_follow(source: VCenter) -> None:
     source.control("POST", "inventory", {"folders": ["/DC0/vm/web"]})
     source.rule("instant_clone_folder", "ignored")
     made = source.fork("web-01", folder="web")
-    assert "Child web-01 is in /DC0/vm: vCenter did not put it into the folder asked for." in made.raw
+    assert "Child web-01 is in /DC0/vm: vCenter did not put it into the requested folder." in made.raw
     again = source.fork("web-01", folder="web")
     assert (again["changed"], again.child("web-01")["folder"]) == (False, "/DC0/vm")
 
@@ -197,7 +197,7 @@ def test_child_of_a_running_parent(vcenter: VCenter) -> None:
     ("given", "said"),
     [
         ({}, "wait_for=post_clone would time out"),
-        ({"allow_running_parent": False}, "does not stand at its fork point"),
+        ({"allow_running_parent": False}, "is not at its fork point"),
     ],
 )
 def test_running_parent_that_is_refused(vcenter: VCenter, given: dict[str, Any], said: str) -> None:
@@ -237,7 +237,7 @@ def test_check_mode_asks_the_server(source: VCenter) -> None:
     assert foreseen["summary"]["created"] == 2
     source.fault(method="CheckInstantClone_Task", at="task", fault="InvalidState", count=1)
     again = source.ok("vmfork_child", check=True, **given)
-    assert "Could not ask vCenter beforehand" in again.raw
+    assert "Could not check with vCenter in advance" in again.raw
 
 
 def test_check_mode_tells_the_servers_error(source: VCenter) -> None:
@@ -268,7 +268,7 @@ def test_nothing_needs_enabling(vcenter: VCenter) -> None:
 
 def test_another_host_is_refused(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, esxi_hostname="DC0_C0_H0")
-    assert "is on DC0_H0, not on DC0_C0_H0, and Instant Clone makes children on the parent's own host" in refusal.msg
+    assert "is on DC0_H0, not on DC0_C0_H0, and Instant Clone creates children on the parent's own host" in refusal.msg
 
 
 def test_frozen_parent_is_powered_off_when_that_is_allowed(source: VCenter) -> None:
@@ -284,7 +284,7 @@ def test_frozen_parent_is_powered_off_when_that_is_allowed(source: VCenter) -> N
 
 def test_vmfork_on_a_server_that_has_it_no_more(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="vmfork", call_via="soap")
-    assert "does not know the method EnableForkParent_Task" in refusal.msg
+    assert "does not have the method EnableForkParent_Task" in refusal.msg
     assert "Instant Clone" in refusal.msg
 
 
@@ -313,7 +313,9 @@ def test_child_of_vmfork_on_an_upgraded_server(vcenter: VCenter) -> None:
 @pytest.mark.flags("-api-version", "6.5")
 def test_instant_clone_on_a_server_that_has_it_not_yet(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="instant_clone")
-    assert "does not know the method InstantClone_Task: vSphere 6.7 and newer have it. Use api=vmfork" in refusal.msg
+    assert (
+        "does not have the method InstantClone_Task, which requires vSphere 6.7 or newer. Use api=vmfork" in refusal.msg
+    )
 
 
 def test_browser_is_for_vmfork(source: VCenter) -> None:
@@ -327,7 +329,7 @@ def test_browser_is_for_vmfork(source: VCenter) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"allow_running_parent": True}, "allow_running_parent has no meaning with the VMFork methods"),
+        ({"allow_running_parent": True}, "allow_running_parent does not work with the VMFork methods"),
         ({"config_params": {"guestinfo.site": "b"}}, "guestinfo.site starts with guestinfo."),
     ],
 )

@@ -66,7 +66,7 @@ def test_several_datacenters_and_opaque_networks(vcenter: VCenter) -> None:
     parent = {"parent_name": "DC1_H0_VM0"}
     assert vcenter.ok("vmfork_parent", name="DC1_H0_VM0", check=True)["parent"]["inventory_path"].startswith("/DC1/vm/")
     ambiguous = vcenter.fails("vmfork_parent", name="DC1_H0_VM0", folder="web")
-    assert "the datacenters are: DC0, DC1. Give one." in ambiguous.msg
+    assert "Set datacenter to one of these datacenters: DC0, DC1." in ambiguous.msg
     for entry, said in (
         ({"networks": [{"network": "DC0_NSX0"}]}, "The network DC0_NSX0 was not found in the VM's datacenter"),
         ({"networks": [{"network": "DC0_DVPG0"}]}, "The network DC0_DVPG0 was not found in the VM's datacenter"),

@@ -103,7 +103,7 @@ def test_auto_takes_the_browser_where_soap_does_not_know(vcenter: VCenter, answe
     assert calls["mob:CreateForkChild_Task"] == 3
     assert calls["mob:Login"] == calls["Login"] == calls["Logout"] == 1
     refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-04", call_via="soap")
-    assert "does not know the method CreateForkChild_Task" in refusal.msg
+    assert "does not have the method CreateForkChild_Task" in refusal.msg
 
 
 @pytest.mark.flags("-guest", "none")
@@ -127,17 +127,17 @@ def test_auto_does_not_take_the_browser_for_what_a_vm_does_not_support(vcenter: 
 def test_server_that_knows_the_methods_in_no_way(vcenter: VCenter, call_via: str, not_found: str) -> None:
     vcenter.rule("mob_not_found", not_found)
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="vmfork", call_via=call_via)
-    assert "does not know the method EnableForkParent_Task: vSphere 6.0 and 6.5 have it" in refusal.msg
-    assert "Instant Clone does this job" in refusal.msg
+    assert "does not have the method EnableForkParent_Task: vSphere 6.0 and 6.5 have it" in refusal.msg
+    assert "Use Instant Clone instead" in refusal.msg
     assert "switched off" not in refusal.msg
 
 
 MISHAPS = [
     ({"mob": "off"}, "is switched off or does not run (404 Not Found). Set config.vpxd.enableDebugBrowse to true"),
     ({"mob": "off", "mob_off_answer": "503"}, "is switched off or does not run (503 Service Unavailable)"),
-    ({"mob": "login-page"}, "answered with a log-in page instead of its own"),
-    ({"mob": "redirect"}, "answered with a log-in page"),
-    ({"mob_nonce": "absent"}, "gave a form without vmware-session-nonce"),
+    ({"mob": "login-page"}, "answered with a login page instead of its own"),
+    ({"mob": "redirect"}, "answered with a login page"),
+    ({"mob_nonce": "absent"}, "returned a form without vmware-session-nonce"),
 ]
 
 
@@ -151,7 +151,7 @@ def test_browser_that_is_not_to_be_had(vcenter: VCenter, rules: dict[str, str], 
     assert refusal.msg.endswith(", or use call_via=soap.")
     vcenter.rule("hidden_methods_over_soap", "unknown")
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent)
-    assert "does not know the method EnableForkParent_Task" in refusal.msg
+    assert "does not have the method EnableForkParent_Task" in refusal.msg
     assert f"The Managed Object Browser of 127.0.0.1 {said}" in refusal.msg
     assert "call_via=soap" not in refusal.msg
 

@@ -20,14 +20,14 @@ MAC = "00:50:56:01:02:03"
 
 
 def adapters(vcenter: VCenter, name: str) -> list[dict[str, Any]]:
-    """The network adapters of a VM, as govc shows them."""
+    """Return the network adapters of a VM, as govc shows them."""
     devices = json.loads(vcenter.govc("device.info", "-json", "-vm", name, "ethernet-*"))["devices"]
     assert devices
     return list(devices)
 
 
 def network_of(vcenter: VCenter, name: str) -> str:
-    """The name of the network that the first adapter of a VM is on."""
+    """Return the name of the network that the first adapter of a VM is on."""
     backing = adapters(vcenter, name)[0]["backing"]
     if "port" not in backing:
         return str(backing["deviceName"])
@@ -36,14 +36,14 @@ def network_of(vcenter: VCenter, name: str) -> str:
 
 
 def connected(vcenter: VCenter, name: str) -> list[bool]:
-    """Which adapters of a VM are connected, and will be at its next power-on."""
+    """Return which adapters of a VM are connected, and will be at its next power-on."""
     shown = [one["connectable"] for one in adapters(vcenter, name)]
     assert all(one["connected"] is one["startConnected"] for one in shown)
     return [one["connected"] for one in shown]
 
 
 def junior(vcenter: VCenter, *deny: str) -> dict[str, str]:
-    """A user who lacks privileges everywhere."""
+    """Return a user who lacks privileges everywhere."""
     login = {"name": "junior", "password": "juniors-long-password"}
     vcenter.control("POST", "users", {**login, "deny": deny})
     return {"username": login["name"], "password": login["password"]}
@@ -126,7 +126,7 @@ def test_networks_that_cannot_be_meant(lab: VCenter) -> None:
             assert "The network /DC0/network/nowhere was not found in the VM's datacenter. There are: " in refusal.msg
             refusal = lab.fails("vmfork_child", check=check, **given, networks=[{"label": "eth7"}])
             assert refusal.msg == (
-                f"VM {lab.parent} has no network adapter labelled eth7, which networks names. "
+                f"VM {lab.parent} has no network adapter labelled eth7, which networks refers to. "
                 "It has: Network adapter 1, Network adapter 2."
             )
     assert not CHANGING & set(calls)
@@ -136,7 +136,7 @@ def test_networks_that_cannot_be_meant(lab: VCenter) -> None:
     ("more", "said"),
     [
         ({"networks": [{"connect": "after_post_clone"}], "wait_for": "powered_on"}, "so it needs wait_for=post_clone"),
-        ({"networks": [{"mac_address": MAC}]}, "is given to two adapters, of child web-01 and of child web-02"),
+        ({"networks": [{"mac_address": MAC}]}, "is assigned to two adapters, of child web-01 and of child web-02"),
         ({"networks": [{"mac_address": "01:00:5e:00:00:01"}]}, "is a multicast address"),
     ],
 )
@@ -155,7 +155,7 @@ def test_vmfork_cannot_change_adapters(vcenter: VCenter) -> None:
     for check in (True, False):
         with vcenter.calls() as calls:
             refusal = vcenter.fails("vmfork_child", check=check, **given)
-        assert "Child web-01: networks has no meaning with the VMFork methods" in refusal.msg
+        assert "Child web-01: networks does not work with the VMFork methods" in refusal.msg
         assert not CHANGING & set(calls)
     assert vcenter.ok("vmfork_child", **given, state="absent")["changed"] is False
 
@@ -168,7 +168,7 @@ def test_mac_address_of_the_parent(lab: VCenter, write: Callable[[str], str]) ->
         refusal = lab.fails("vmfork_child", check=check, **given)
         assert refusal.msg == (
             f"networks: {second} is the MAC address of Network adapter 2 of VM {lab.parent}, which keeps it. "
-            "Give another one, or leave mac_address out for a new one."
+            "Use another one, or remove mac_address to get a new one."
         )
     assert not lab.exists("/DC0/vm/web-01")
 
@@ -200,7 +200,7 @@ def test_changes_that_the_server_ignores(lab: VCenter, keys: str) -> None:
         assert child["state"] == "failed"
         assert child["error"].startswith(f"Child {name} was not made as networks has it: Network adapter 1 {said}")
         assert "Disconnect or remove the child" in child["error"]
-        # It is one of ours all the same, and has no secrets any more.
+        # It is still a child, and no longer has secrets.
         assert "a-long-secret-token" not in str(lab.guest(child["moid"])["guestinfo"])
     assert lab.ok("vmfork_child", **{**given, "state": "absent"})["summary"]["removed"] == len(ignored) + 1
 
@@ -320,8 +320,8 @@ def test_port_group_with_too_few_ports(lab: VCenter) -> None:
         # The one that goes short on one network takes no port on the other.
         assert refusal.child("web-04")["error"] == (
             "Could not create child web-04: it needs 1 of the 2 free ports of the distributed port group dv-small, and "
-            "the children before it in the task leave it 0. Add ports to it, let it expand by itself, or make fewer "
-            "children."
+            "children earlier in this task leave 0 of them. Add ports to it, enable its automatic expansion, or create "
+            "fewer children."
         )
         assert calls.get(INSTANT_CLONE.create, 0) == (0 if check else 4)
         assert calls["FetchDVPorts"] == 1
@@ -331,10 +331,10 @@ def test_the_parents_own_port_group(vcenter: VCenter) -> None:
     vcenter.control("POST", "inventory", {"port_groups": [{"name": "dv-small", "ports": 3, "auto_expand": False}]})
     vcenter.govc("vm.network.change", "-vm", vcenter.parent, "-net", "dv-small", "ethernet-0")
     vcenter.quiesce()
-    for _again in range(2):  # those that exist need no port any more
+    for _again in range(2):  # those that exist no longer need a port
         refusal = vcenter.fails("vmfork_child", **three(vcenter))
         assert [one["error"] is None for one in refusal["children"]] == [True, True, False]
-        assert "free ports of the distributed port group dv-small, and the children before it" in refusal.msg
+        assert "free ports of the distributed port group dv-small, and children earlier in this task" in refusal.msg
     # Elsewhere there is room.
     assert vcenter.ok("vmfork_child", **three(vcenter), networks=[{"network": "VM Network"}])["changed"]
     with vcenter.calls() as calls:

@@ -147,7 +147,7 @@ def test_second_try(own: Estate) -> None:
 
 
 def test_no_cure(own: Estate) -> None:
-    """It was cycled twice in vain, and that is said; it is left running."""
+    """It was power-cycled twice without success, which is reported; it is left running."""
     own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
     one = lost(own, "hopeless")
     own.vcenter.fault(method="ReconfigVM_Task", at="call", fault="NoPermission", count=0)
@@ -205,7 +205,7 @@ def test_privileges_of_the_file(own: Estate) -> None:
 
 
 def test_lacking_privileges(own: Estate) -> None:
-    """Nothing is powered off that could not be powered on, and nothing a second time that could not be written anew."""
+    """Nothing is powered off that could not be powered on, and nothing a second time that could not be rewritten."""
 
     def junior(name: str, *deny: str) -> dict[str, str]:
         login = {"name": name, "password": "juniors-long-password"}
@@ -263,7 +263,7 @@ def test_required_property_without_a_value(shared: Estate) -> None:
 
 
 def add_pool(place: Estate, enabled: bool = True, **association: Any) -> Callable[[], None]:
-    """A new IP pool of one network; what is returned enables it."""
+    """Return a new IP pool of one network; what is returned enables it."""
     datacenter, manager = place.service.content.rootFolder.childEntity[0], place.service.content.ipPoolManager
     made: Any = vim.vApp.IpPool(
         name=f"pool of {association}",
@@ -363,8 +363,8 @@ def test_guest_that_stays_up(shared: Estate) -> None:
     failed = repair(one, accept_risks=ACCEPTED, timeout=8)
     assert failed.msg == (
         "VM stays-up was asked to shut down and is still running. Could not shut down the guest of VM stays-up: it was "
-        "not off within 8 seconds. Shut it down from inside, or use shutdown=hard. If it shuts down later, IT STAYS "
-        "OFF until somebody powers it on. Check it, then run vm_ovfenv for it again, which powers it on."
+        "not off within 8 seconds. Shut it down from inside the guest, or use shutdown=hard. If it shuts down later, "
+        "IT STAYS OFF until somebody powers it on. Check it, then run vm_ovfenv for it again, which powers it on."
     )
     assert (failed["changed"], one.is_on) == (True, True)
     assert verdicts(failed) == ("lost_suspected", "lost_suspected")
@@ -381,7 +381,7 @@ def test_tools_that_do_not_run(shared: Estate) -> None:
 
 
 def test_tools_that_do_not_come_up(shared: Estate) -> None:
-    """They may not use up the time that it takes to judge: the verdict tells what is amiss."""
+    """They may not use up the time for the verdict, which reports the problem."""
     one = lost(shared, "late")
     one.tools(tools_running=False)
     failed = repair(one, "exit_code", accept_risks=ACCEPTED, shutdown="hard", timeout=12)
@@ -393,7 +393,7 @@ def test_tools_that_do_not_come_up(shared: Estate) -> None:
 
 
 def test_nothing_left_to_hear(shared: Estate) -> None:
-    """The server carries the power-off out and says nothing any more: that the VM may be off is told."""
+    """The server powers off the VM and no longer answers: the error says that the VM may be off."""
     one = lost(shared, "unheard")
     vcenter = one.vcenter
 
@@ -425,7 +425,7 @@ def test_power_on_unheard(shared: Estate) -> None:
 
 
 def test_others_at_work(own: Estate) -> None:
-    """What has become of the VM since it was looked at is asked again before it is touched."""
+    """The state of the VM is read again before it is changed."""
     one = lost(own, "contested")
     own.vcenter.fault(method="QueryIpPools", at="call", delay_ms=4000, count=1)
     with own.vcenter.at_call("QueryIpPools", lambda: WaitForTask(one.vm.SuspendVM_Task())):
@@ -519,7 +519,7 @@ def test_fork_child(own: Estate) -> None:
 
 
 def cloned(place: Estate, name: str, origin: str = "esxi") -> Appliance:
-    """An Instant Clone that govc made, of a VM that was powered on through vCenter or past it."""
+    """Return an Instant Clone that govc made, of a VM that was powered on through vCenter or past it."""
     source = place.existing(place.vcenter.parent)
     source.offer(prop("hostname", "golden"))
     source.power_on(origin)
@@ -540,7 +540,7 @@ def cloned(place: Estate, name: str, origin: str = "esxi") -> Appliance:
     ],
 )
 def test_instant_clone_of_another_tool(own: Estate, rules: dict[str, str], source: str) -> None:
-    """Its parent had lost its document, and so it looks lost itself; its events tell what it is."""
+    """Its parent had lost its document, and so it looks lost itself; its events show what it is."""
     for rule, value in rules.items():
         own.vcenter.rule(rule, value)
     one = cloned(own, "web-01")
@@ -555,7 +555,7 @@ def test_instant_clone_of_another_tool(own: Estate, rules: dict[str, str], sourc
     assert unseen["before"]["diagnosis"]["status"] == "inherited"
     one.power_off()
     one.power_on()
-    assert repair(one, "exit_code")["before"]["diagnosis"]["status"] == "delivered", "it is a fork no more"
+    assert repair(one, "exit_code")["before"]["diagnosis"]["status"] == "delivered", "it is no longer a fork"
 
 
 @pytest.mark.flags("-api-version", "6.7")
@@ -583,7 +583,7 @@ def test_instant_clone_with_its_parents_document(own: Estate) -> None:
     refused = assert_left_alone(one, "a power cycle would not help (inherited)", probe="full", accept_risks=risks)
     assert f"created for {parent.moid}, so it is a fork or an Instant Clone" in refused.msg
     assert refused["before"]["diagnosis"]["confidence"] == "medium"
-    # Of another vCenter's VM with such an ID, that had this VM's adapters (it came from there) or nobody's here.
+    # From another vCenter's VM with such an ID, with this VM's adapters (it came from there) or with unknown ones.
     card = next(each for each in one.vm.config.hardware.device if isinstance(each, vim.vm.device.VirtualEthernetCard))
     section = f'<ve:EthernetAdapterSection><ve:Adapter ve:mac="{card.macAddress}"/></ve:EthernetAdapterSection>'
     nobodys = section.replace(str(card.macAddress), "00:50:56:00:00:00")
@@ -646,7 +646,7 @@ def test_what_the_server_holds_against_it(own: Estate) -> None:
     own.vcenter.fault(method="CheckPowerOn_Task", at="result", fault=fault, message=f"{said}.", vm=one.moid, count=0)
     assert_left_alone(one, f"{why}{said} ({fault}).", accept_risks=ACCEPTED)
     own.vcenter.control("DELETE", "faults")
-    # That it runs now is no obstacle, and is told by the check as well.
+    # That it runs now is not an obstacle, and the check reports it as well.
     three = lost(own, "running")
     done = repair(three, accept_risks=ACCEPTED)
     assert verdicts(done) == ("lost_suspected", "delivered_assumed"), done.msg

@@ -71,7 +71,7 @@ NOT_CONFIGURED = "not_configured (vapp_disabled), high: enable_vapp"
 
 
 def started(origin: str, *then: str, **options: Any) -> Callable[[Estate, str], Appliance]:
-    """A VM with vApp options that comes up in some way."""
+    """Return a VM with vApp options that comes up in some way."""
 
     def tell(place: Estate, name: str) -> Appliance:
         one = place.appliance(name, **options)
@@ -96,7 +96,7 @@ def without_drive(place: Estate, name: str) -> None:
 
 
 def planted(text: str, origin: str = "vcenter") -> Callable[[Estate, str], None]:
-    """A VM whose guest wrote over its environment; {own} is its ID."""
+    """Return a VM whose guest wrote over its environment; {own} is its ID."""
 
     def tell(place: Estate, name: str) -> None:
         one = started(origin)(place, name)
@@ -146,7 +146,7 @@ def suspended(place: Estate, name: str) -> None:
 
 
 def hardened(origin: str = "vcenter", user: str = "") -> Callable[[Estate, str], None]:
-    """A VM whose guest lets nobody read, not even root, who is the one to log in here."""
+    """Return a VM whose guest lets nobody read, not even root, who is the one to log in here."""
 
     def tell(place: Estate, name: str) -> None:
         one = place.appliance(name)
@@ -245,7 +245,7 @@ STORIES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
 
 @pytest.fixture(scope="module")
 def stage(shared: Estate) -> Estate:
-    """Where all stories were told."""
+    """Return the VMs after all power-ons."""
     for name, (tell, _expected) in STORIES.items():
         tell(shared, name)
     return shared
@@ -483,7 +483,7 @@ def test_candidates_in_a_scope(shared: Estate) -> None:
 
 
 def test_power_on_that_failed_is_to_be_repeated(shared: Estate) -> None:
-    """Of VMs that are off, only one that has the expected name and ran without its OVF environment is powered on."""
+    """Among VMs that are off, only one with the expected name that ran without its OVF environment is powered on."""
     folder = "/DC0/vm/off"
     lost, fine, other = (shared.appliance(name, folder=folder) for name in ("off-lost", "off-fine", "off-other"))
     for one, origin in ((lost, "esxi"), (fine, "vcenter"), (other, "esxi")):
@@ -815,7 +815,7 @@ exit 3
 
 
 def keeper(place: Estate, name: str) -> Appliance:
-    """A VM with secrets in every place where one may stand."""
+    """Return a VM with secrets in every place where one may stand."""
     one = place.appliance(
         name,
         prop("admin", SECRETS["typed"], kind="password"),

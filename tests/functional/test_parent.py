@@ -66,7 +66,7 @@ def test_parent_of_running_children_stays(quiesced: VCenter) -> None:
     quiesced.fork("web-01")
     with quiesced.calls() as calls:
         refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
-    assert "1 of its children run (web-01)" in refusal.msg
+    assert "1 of its children are running (web-01)" in refusal.msg
     assert not CHANGING & set(calls)
 
 
@@ -113,7 +113,7 @@ def test_every_way_to_name_a_vm(vcenter: VCenter) -> None:
 def test_template(vcenter: VCenter) -> None:
     vcenter.govc("vm.power", "-off", vcenter.parent)
     vcenter.govc("vm.markastemplate", vcenter.parent)
-    assert "is a template, and only VMs can be forked" in vcenter.fails("vmfork_parent", name=vcenter.parent).msg
+    assert "is a template, and templates cannot be forked" in vcenter.fails("vmfork_parent", name=vcenter.parent).msg
 
 
 def test_two_vms_of_a_name(vcenter: VCenter) -> None:
@@ -133,7 +133,7 @@ def test_server_that_does_not_know_the_methods(vcenter: VCenter, call_via: str) 
     for answer in ("InvalidRequest", "RuntimeFault", "MethodNotFound", "NotSupported"):
         vcenter.rule("unknown_method_fault", answer)
         refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="vmfork", call_via=call_via)
-        assert "does not know the method EnableForkParent_Task" in refusal.msg, answer
+        assert "does not have the method EnableForkParent_Task" in refusal.msg, answer
         assert "vSphere 6.0 and 6.5" in refusal.msg, answer
         assert "Instant Clone" in refusal.msg, answer
 
@@ -249,7 +249,7 @@ def change(request: pytest.FixtureRequest, vcenter: VCenter) -> tuple[str, dict[
 
 
 def seen(vcenter: VCenter) -> Any:
-    """The parent as it is."""
+    """Return the parent as it is."""
     return vcenter.ok("vmfork_parent", name=vcenter.parent, check=True, diff=True)["diff"]["before"]
 
 

@@ -30,7 +30,7 @@ QUERY = "VirtualMachine.GuestOperations.Query"
 
 
 def junior(vcenter: VCenter, *deny: str, on: tuple[str, ...] = ()) -> dict[str, str]:
-    """A user who lacks privileges, everywhere or on objects of the given managed object IDs."""
+    """Return a user who lacks privileges, everywhere or on objects of the given managed object IDs."""
     login = {"name": "junior", "password": "juniors-long-password"}
     vcenter.control("POST", "users", {**login, "deny": deny, "deny_on": on})
     return {"username": login["name"], "password": login["password"]}
@@ -166,7 +166,7 @@ def test_what_an_instant_clone_needs(quiesced: VCenter) -> None:
     def said(privilege: str, **more: Any) -> str:
         return check(quiesced, "vmfork_child", **given, **more, **junior(quiesced, privilege)).msg
 
-    noting = "Could not note the end of the post-clone script of child web-01: the user lacks the privilege"
+    noting = "Could not record the end of the post-clone script of child web-01: the user lacks the privilege"
     assert f"{noting} {ADVANCED} on folder vm (group-" in said(ADVANCED)
     assert f"Could not create child web-01: the user lacks the privilege {POWER_ON} on " in said(POWER_ON)
     assert said(ADVANCED, wait_for="powered_on") == said(SETTINGS, bios_uuid=str(uuid.uuid4())) == ""
@@ -252,7 +252,7 @@ def test_user_who_may_not_read_all_of_it(quiesced: VCenter) -> None:
 
 @vmfork_only("nothing needs enabling for Instant Clone")
 def test_session_that_the_server_drops_at_the_question(vcenter: VCenter) -> None:
-    """Of a session that is gone the server says that it holds no privilege at all."""
+    """The server reports that a session that is gone holds no privileges."""
     vcenter.fault(method=ASK, at="call", fault="NotAuthenticated", count=1)
     with vcenter.calls() as calls:
         assert vcenter.ok("vmfork_parent", name=vcenter.parent, check=True)["changed"]

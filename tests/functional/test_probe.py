@@ -210,7 +210,7 @@ def test_full_with_another_certificate_at_the_esxi_host(bed: Bed) -> None:
     bed.vcenter.control("PUT", "transfers", {"certificate": "another"})
     view = bed.look("full")
     assert (view.method, view.document) == ("exit_code", None)
-    assert "another certificate" in (view.error or "")
+    assert "a different certificate" in (view.error or "")
     assert bed.look("full", transfer_certs="ignore").document is not None
 
 

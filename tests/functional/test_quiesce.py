@@ -86,7 +86,7 @@ def test_file_transfer_without_a_way_to_the_esxi_host(parent: VCenter) -> None:
 def test_other_certificate_at_the_esxi_host(parent: VCenter) -> None:
     parent.control("PUT", "transfers", {"certificate": "another"})
     refusal = quiesce(parent, post_clone_script=POST_CLONE)
-    assert "shows another certificate" in refusal.msg
+    assert "shows a different certificate" in refusal.msg
     assert_nothing_left(parent)
     assert quiesce(parent, post_clone_script=POST_CLONE, guest_transfer_certs="ignore")["changed"]
 
@@ -125,7 +125,7 @@ def test_other_scripts_than_recorded(parent: VCenter) -> None:
     quiesce(parent, post_clone_script=POST_CLONE)
     other = {"post_clone_script": POST_CLONE + "# other\n"}
     refusal = quiesce(parent, **other)
-    assert "with other scripts" in refusal.msg
+    assert "with different scripts" in refusal.msg
     needs_enabling = parent.way.enabled is not None
     assert ("power it on, make it a fork parent again, and quiesce" in refusal.msg) is needs_enabling
     assert ("power it on, and quiesce it again" in refusal.msg) is not needs_enabling
@@ -135,7 +135,7 @@ def test_other_scripts_than_recorded(parent: VCenter) -> None:
 
 # --- a record of scripts that are not what the VM stands still with ---------------------------------------------------
 
-UNKNOWN = "It is not known with which scripts"
+UNKNOWN = "It is not known which scripts"
 
 
 def freeze_alone(vcenter: VCenter, moid: str) -> None:
@@ -244,11 +244,11 @@ def test_not_enabled(vcenter: VCenter) -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({}, "needs pre_quiesce_script or post_clone_script"),
     ({"method": "script"}, "needs script"),
-    ({"method": "script", "post_clone_script": "x"}, "has no meaning with method=script"),
-    ({"method": "wait", "post_clone_script": "x"}, "has no meaning with method=wait"),
+    ({"method": "script", "post_clone_script": "x"}, "cannot be used with method=script"),
+    ({"method": "wait", "post_clone_script": "x"}, "cannot be used with method=wait"),
     ({"post_clone_script": " \n"}, "is not the text of a script"),
     ({"post_clone_script": "\ufeff\n"}, "is not the text of a script"),
-    ({"post_clone_script": "files/post_clone.sh\n"}, "post_clone_script looks like the name of a file"),
+    ({"post_clone_script": "files/post_clone.sh\n"}, "post_clone_script looks like a file name"),
     ({"post_clone_script": "x", "interpreter": " "}, "interpreter is empty"),
     ({"post_clone_script": "x", "guest_password": ""}, "VMWARE_GUEST_PASSWORD"),
 ]
@@ -277,7 +277,7 @@ def windows(parent: VCenter) -> VCenter:
 def test_interpreter_that_is_no_command(parent: VCenter, check: bool) -> None:
     with parent.calls() as calls:
         refusal = quiesce(parent, check=check, post_clone_script="x", interpreter="sh 'x")
-    assert "interpreter sh 'x is no command: No closing quotation." in refusal.msg
+    assert "interpreter sh 'x is not a valid command: No closing quotation." in refusal.msg
     assert {name for name in calls if "Guest" in name or name.endswith("_Task")} == set()
 
 
@@ -286,7 +286,7 @@ def test_interpreter_that_is_no_command(parent: VCenter, check: bool) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"guest_become": "sudo", "post_clone_script": "x"}, "guest_become=sudo is not for Windows guests"),
+        ({"guest_become": "sudo", "post_clone_script": "x"}, "guest_become=sudo is not supported for Windows guests"),
         ({"post_clone_script": POST_CLONE}, "begins with #!/bin/sh, and the guest is Windows"),
     ],
 )
@@ -303,7 +303,7 @@ def test_tools_that_tell_late_what_the_guest_is(parent: VCenter) -> None:
     later = {"operations_ready": True, "guest_family": "windowsGuest"}
     with parent.at_call("WaitForUpdatesEx", parent.control, "PATCH", f"guests/{it}", later):
         refusal = quiesce(parent, post_clone_script="x", guest_become="sudo", timeout=30)
-    assert "guest_become=sudo is not for Windows guests" in refusal.msg
+    assert "guest_become=sudo is not supported for Windows guests" in refusal.msg
 
 
 def test_interpreter_is_read_as_windows_would(windows: VCenter) -> None:
@@ -328,7 +328,7 @@ def test_pre_quiesce_script_fails(parent: VCenter, delivery: str) -> None:
     assert "the pre-quiesce script failed (exit code 3, output: no such interface)" in refusal.msg
     assert (refusal["guest"]["exit_code"], refusal["guest"]["output"]) == (3, "no such interface\n")
     assert refusal["parent"]["quiesced"] is False
-    assert "may be left" not in refusal.msg
+    assert "may remain" not in refusal.msg
     assert_nothing_left(parent)
 
 
@@ -342,7 +342,7 @@ def test_tools_are_missing_in_the_guest(parent: VCenter) -> None:
 def test_guest_is_refused_the_fork_point(parent: VCenter) -> None:
     parent.control("PATCH", f"guests/{parent.moid()}", {"refuse_freeze": "vmfork is not supported"})
     refusal = quiesce(parent, post_clone_script=POST_CLONE)
-    assert "was refused the fork point (exit code 1, output: vmfork is not supported)" in refusal.msg
+    assert "was not allowed to enter the fork point (exit code 1, output: vmfork is not supported)" in refusal.msg
     assert_nothing_left(parent)
 
 
@@ -425,7 +425,7 @@ def test_time_out(parent: VCenter, delivery: str, method: str, login: dict[str, 
     refusal = quiesce(parent, script_delivery=delivery, timeout=3, **given, **login)
     assert refusal.msg.endswith(
         "did not reach the fork point within 3 seconds. "
-        "Look at what the pre-quiesce script waits for, or give a longer timeout."
+        "Check what the pre-quiesce script waits for, or increase timeout."
     )
     assert_nothing_left(parent)
     assert parent.in_guest(parent.moid(), "pgrep -x sleep; ls /root") == ""
@@ -437,7 +437,7 @@ def test_runner_that_cannot_be_ended(parent: VCenter) -> None:
     refusal = quiesce(parent, pre_quiesce_script="sleep 1000", timeout=1)
     assert "did not reach the fork point within 1 seconds" in refusal.msg
     assert f"The runner in the guest (process {refusal['guest']['pid']}) could not be ended" in refusal.msg
-    assert "power the VM off" in refusal.msg
+    assert "power off the VM" in refusal.msg
     assert refusal["parent"]["quiesced"] is False
     assert "runner" in parent.in_guest(parent.moid(), f"ls {refusal['guest']['directory']}")
 
@@ -471,7 +471,7 @@ def test_early_end_does_not_wait_for_a_guest_that_cannot_be_tidied(
     refusal = quiesce(parent, pre_quiesce_script=script, timeout=50)
     assert time.monotonic() - began < 30
     assert said in refusal.msg
-    assert (f"The directory {refusal['guest']['directory']} may be left in the guest" in refusal.msg) is is_left
+    assert (f"The directory {refusal['guest']['directory']} may remain in the guest" in refusal.msg) is is_left
 
 
 def test_other_way_of_delivery_does_not_wait_for_a_guest_that_cannot_be_tidied(parent: VCenter) -> None:
@@ -479,14 +479,14 @@ def test_other_way_of_delivery_does_not_wait_for_a_guest_that_cannot_be_tidied(p
     parent.fault(method="DeleteDirectoryInGuest", at="call", fault="GuestOperationsUnavailable", count=0)
     done = quiesce(parent, post_clone_script=POST_CLONE, timeout=50)
     assert done.get("parent", {}).get("quiesced"), done.msg
-    assert "may be left in the guest, with the scripts in it" in str(done["warnings"])
+    assert "may remain in the guest, with the scripts in it" in str(done["warnings"])
 
 
 def test_directory_that_was_never_made(parent: VCenter) -> None:
     parent.fault(method="StartProgramInGuest", at="call", fault="GuestPermissionDenied", count=0)
     refusal = quiesce(parent, post_clone_script=POST_CLONE, script_delivery="guestinfo")
     assert "Could not start a program in the guest" in refusal.msg
-    assert "may be left" not in refusal.msg
+    assert "may remain" not in refusal.msg
     assert_nothing_left(parent)
 
 
@@ -504,9 +504,7 @@ def test_powered_off_meanwhile(parent: VCenter) -> None:
         refusal = quiesce(parent, pre_quiesce_script="sleep 60", guest_directory="/var/tmp", timeout=30)
     assert "was powered off before it reached the fork point" in refusal.msg
     directory = refusal["guest"]["directory"]
-    assert (
-        f"The directory {directory} may be left in the guest, with the scripts in it. Remove it there." in refusal.msg
-    )
+    assert f"The directory {directory} may remain in the guest, with the scripts in it. Remove it." in refusal.msg
     parent.govc("vm.power", "-on", parent.parent)
     assert "pre_quiesce" in parent.in_guest(parent.moid(), f"ls {directory}")
 

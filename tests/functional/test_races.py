@@ -26,7 +26,7 @@ def twice(vcenter: VCenter, method: str, **arguments: object) -> list[Result]:
 
 
 def others(vcenter: VCenter) -> list[str]:
-    """What is beside the children."""
+    """Return what is beside the children."""
     return [path for path in vcenter.govc("ls", "-i", "-l", "/DC0/vm").splitlines() if "/web-" not in path]
 
 

@@ -40,7 +40,7 @@ def test_what_would_be_lost_is_not_destroyed(quiesced: VCenter) -> None:
     ended = quiesced.fails("vmfork_child", **gone, diff=True)
     assert states(ended) == states(checked)
     for result in (checked, ended):
-        assert "it was made a template" in result.child("template")["error"]
+        assert "it was converted to a template" in result.child("template")["error"]
         assert "disk/data.vmdk" in result.child("disk")["error"]
         assert "Set force=true" in result.child("disk")["error"]
         for part in ("snapshots (nightly)", "note of its own (Ask Jo before you delete it)"):
@@ -75,7 +75,7 @@ def test_backup_at_work_is_waited_for(quiesced: VCenter) -> None:
     quiesced.govc("snapshot.create", "-vm", "web-01", BACKUP)
     gone: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "name": "web-01"}
     checked = quiesced.ok("vmfork_child", **gone, check=True)
-    assert f"a backup seems to be at work on it (snapshot {BACKUP})" in str(checked["warnings"])
+    assert f"a backup seems to be running on it (snapshot {BACKUP})" in str(checked["warnings"])
     refusal = quiesced.fails("vmfork_child", **gone, timeout=1)
     assert f"(snapshot {BACKUP}), which did not end within 1 seconds" in refusal.msg
     assert not refusal["changed"]
@@ -122,7 +122,7 @@ def test_child_is_given_away(quiesced: VCenter) -> None:
     quiesced.govc("vm.power", "-off", "web-01")
     for state in ("present", "absent"):
         refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, state=state, name="web-01")
-        assert "is no child that this collection made" in refusal.msg
+        assert "is not a child that this collection created" in refusal.msg
     gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, state="absent", all=True)
     assert states(gone) == {"web-02": "removed"}
     assert quiesced.exists("/DC0/vm/web-01")

@@ -18,9 +18,9 @@ def test_result_that_is_not_the_child(quiesced: VCenter) -> None:
     quiesced.fork("web-00")
     sibling, bystander, parent = (quiesced.moid(path) for path in ("/DC0/vm/web-00", BYSTANDER, ""))
     answers = {
-        f"VirtualMachine:{bystander}": f"VM {bystander}, which was there before",
-        f"VirtualMachine:{sibling}": f"VM {sibling}, which was there before",
-        f"VirtualMachine:{parent}": f"VM {parent}, which was there before",
+        f"VirtualMachine:{bystander}": f"VM {bystander}, which existed before",
+        f"VirtualMachine:{sibling}": f"VM {sibling}, which existed before",
+        f"VirtualMachine:{parent}": f"VM {parent}, which existed before",
         "Folder:group-d1": "a Folder (group-d1) instead of a VM",
         "int": "a value of type int",
         "bool": "a value of type bool",

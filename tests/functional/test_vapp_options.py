@@ -364,7 +364,7 @@ def test_vm_in_a_vapp(own: Estate) -> None:
 
 
 def test_busy_vm(shared: Estate) -> None:
-    """Something else is at work on the VM, twice."""
+    """Another task is running on the VM, twice."""
     one = appliance(shared, "at-work")
     shared.vcenter.fault(method=RECONFIGURE, at="task", fault="TaskInProgress", count=2)
     assert ok(one, values={"hostname": "new"})["changed"]

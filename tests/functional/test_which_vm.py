@@ -33,7 +33,9 @@ def test_datacenters_that_share_a_name(twins: VCenter) -> None:
 
 def test_folder_without_its_datacenter(twins: VCenter) -> None:
     refusal = twins.fails("vmfork_parent", name=twins.parent, folder="web")
-    assert "The folder is not a full inventory path, and the datacenters are: DC0, DC0. Give one." in refusal.msg
+    assert (
+        "The folder is not a full inventory path. Set datacenter to one of these datacenters: DC0, DC0." in refusal.msg
+    )
 
 
 def test_datacenter_that_is_not_there(vcenter: VCenter) -> None:
@@ -51,4 +53,4 @@ def test_vms_that_share_a_name(vcenter: VCenter, module: str) -> None:
     refusal = vcenter.fails(module, **{f"{prefix}name": vcenter.parent}, **more)
     paths = [f"/DC0/vm/{vcenter.parent}", f"/DC0/vm/other/{vcenter.parent}"]
     listed = ", ".join(f"{path} ({vcenter.moid(path)})" for path in paths)
-    assert f"Several VMs match VM {vcenter.parent}: {listed}. Give one of these paths or " in refusal.msg
+    assert f"Several VMs match VM {vcenter.parent}: {listed}. Use one of these paths or " in refusal.msg

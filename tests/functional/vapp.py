@@ -40,7 +40,7 @@ def prop(
 
 
 def document(properties: dict[str, str], marks: str = "", more: str = "") -> str:
-    """An OVF environment as a guest holds it."""
+    """Return an OVF environment as a guest holds it."""
     listed = "".join(f'<Property oe:key="{key}" oe:value="{value}"/>' for key, value in properties.items())
     return DOCUMENT.format(marks=marks and f" {marks}", properties=listed, more=more)
 
@@ -111,7 +111,7 @@ class Appliance:
 
     @property
     def seen(self) -> str | None:
-        """What its guest finds."""
+        """Return what its guest finds."""
         found: str | None = self.vcenter.guest(self.moid)["guestinfo"].get("ovfEnv")
         return found
 
@@ -124,18 +124,18 @@ class Estate:
         self.service = service
 
     def appliance(self, name: str, *properties: Any, folder: str = "/DC0/vm", **options: Any) -> Appliance:
-        """A new VM with vApp options, powered off."""
+        """Return a new VM with vApp options, powered off."""
         made = self.bare(name, folder)
         made.offer(*(properties or (prop("hostname", name),)), **options)
         return made
 
     def bare(self, name: str, folder: str = "/DC0/vm") -> Appliance:
-        """A new VM without vApp options, powered off."""
+        """Return a new VM without vApp options, powered off."""
         asked = {"vms": 1, "name": name, "folder": folder, "folders": [folder]}
         return Appliance(self, self.vcenter.control("POST", "inventory", asked)["moids"][0])
 
     def in_vapp(self, vapp: str, name: str) -> Appliance:
-        """A running VM in a new vApp, a clone of the default parent."""
+        """Return a running VM in a new vApp, a clone of the default parent."""
         source = self.existing(self.vcenter.parent).vm
         pool = source.resourcePool.CreateVApp(
             name=vapp, resSpec=source.resourcePool.config, configSpec=vim.vApp.VAppConfigSpec(), vmFolder=None
@@ -146,7 +146,7 @@ class Estate:
         return Appliance(self, task.info.result._GetMoId())
 
     def existing(self, name: str) -> Appliance:
-        """A VM that the simulator came with."""
+        """Return a VM that the simulator came with."""
         return Appliance(self, self.vcenter.govc("find", "-i", "/", "-type", "m", "-name", name).strip().split(":")[1])
 
 

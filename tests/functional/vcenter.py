@@ -52,7 +52,7 @@ ip addr add "$address/24" dev eth0
 
 @cache
 def _processes() -> Any:
-    """Where the modules' processes come from: each is new, and has the libraries loaded."""
+    """Return where the modules' processes come from: each is new, and has the libraries loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([launch.__name__])
     # The server finds what it is to load by this alone.
@@ -72,7 +72,7 @@ class Result(dict[str, Any]):
         return str(self.get("msg", ""))
 
     def child(self, name: str) -> dict[str, Any]:
-        """The entry of one child."""
+        """Return the entry of one child."""
         return next(one for one in self["children"] if one["name"] == name)
 
 
@@ -91,7 +91,7 @@ class VCenter:
     # --- control endpoint -------------------------------------------------------------------------------------------
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
-        """A request to the control endpoint; its answer."""
+        """Return a request to the control endpoint; its answer."""
         request = urllib.request.Request(
             f"{self.simulator.control_url}/{path}",
             method=method,
@@ -121,7 +121,7 @@ class VCenter:
         counted.update(self.called(by_way))
 
     def called(self, by_way: bool = False) -> dict[str, int]:
-        """The calls since they were last counted from zero, by method.
+        """Return the calls since they were last counted from zero, by method.
 
         :param by_way: those that come through a page of the browser stand apart, with ``mob:`` before their names.
         """
@@ -154,7 +154,7 @@ class VCenter:
             watcher.join()
 
     def guest(self, moid: str) -> dict[str, Any]:
-        """What the simulator knows of a VM's guest."""
+        """Return what the simulator knows of a VM's guest."""
         return dict(self.control("GET", f"guests/{moid}"))
 
     def in_guest(self, moid: str, command: str) -> str:
@@ -176,11 +176,11 @@ class VCenter:
         return ended.stdout
 
     def moid(self, path: str = "") -> str:
-        """The managed object ID of what is at an inventory path; by default the parent's."""
+        """Return the managed object ID of what is at an inventory path; by default the parent's."""
         return self.govc("find", "-i", path or f"/DC0/vm/{self.parent}", "-maxdepth", "0").split(":")[1].strip()
 
     def exists(self, path: str) -> bool:
-        """Whether something is at an inventory path."""
+        """Return whether something is at an inventory path."""
         return bool(self.govc("ls", "-i", path).strip())
 
     # --- modules ----------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Way:
     rules: Mapping[str, str] = field(default_factory=dict)
 
     def method(self, name: str) -> str:
-        """The name of a method, for which CREATE may stand."""
+        """Return the name of a method, for which CREATE may stand."""
         return self.create if name == CREATE else name
 
 
@@ -59,7 +59,7 @@ MOB = replace(
     name="mob",
     logins=2,
     options={"call_via": "mob"},
-    # What is called over SOAP all the same fails.
+    # Calls over SOAP fail.
     rules={"hidden_methods_over_soap": "unknown"},
 )
 INSTANT_CLONE = Way(
@@ -97,7 +97,7 @@ either_engine = pytest.mark.ways(SOAP)
 
 
 def vmfork_only(why: str, *, mob: bool = False) -> pytest.MarkDecorator:
-    """A test of what only VMFork has.
+    """Return a test of what only VMFork has.
 
     :param mob: through the browser as well; see :data:`every_way`.
     """
@@ -105,5 +105,5 @@ def vmfork_only(why: str, *, mob: bool = False) -> pytest.MarkDecorator:
 
 
 def instant_clone_only(why: str) -> pytest.MarkDecorator:
-    """A test of what only Instant Clone has."""
+    """Return a test of what only Instant Clone has."""
     return pytest.mark.ways(INSTANT_CLONE, why=why)

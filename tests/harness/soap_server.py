@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A server that speaks as much of vSphere's SOAP as a login takes, and misbehaves where it is told to."""
+"""A server that speaks as much of vSphere's SOAP as a login needs, and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class SoapServer(ThreadingHTTPServer):
 
     @property
     def methods(self) -> list[str]:
-        """What was called, in order."""
+        """Return what was called, in order."""
         return [method for method, _cookie in self.calls]
 
     def await_call(self, method: str) -> None:
@@ -166,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @functools.cache
 def tls_context(pem: bytes | None = None) -> ssl.SSLContext:
-    """A context with a key and its certificates, or with a certificate that nobody trusts."""
+    """Return a context with a key and its certificates, or with a certificate that nobody trusts."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "server.pem")
         path.write_bytes(pem or certificate())
@@ -176,14 +176,14 @@ def tls_context(pem: bytes | None = None) -> ssl.SSLContext:
 
 
 def certificate() -> bytes:
-    """A key and a self-signed certificate for 127.0.0.1, in PEM format."""
+    """Return a key and a self-signed certificate for 127.0.0.1, in PEM format."""
     key = ec.generate_private_key(ec.SECP256R1())
     made = _builder("fake vCenter", key).issuer_name(_name("fake vCenter")).sign(key, hashes.SHA256())
     return _as_pem(key) + made.public_bytes(serialization.Encoding.PEM)
 
 
 def certificate_of_a_ca(has_key_identifier: bool) -> tuple[bytes, bytes]:
-    """A key and a certificate for 127.0.0.1 that a CA has issued, and the CA's certificate, in PEM format.
+    """Return a key and a certificate for 127.0.0.1 that a CA has issued, and the CA's certificate, in PEM format.
 
     :param has_key_identifier: whether the certificate has the extension Authority Key Identifier.
     """
@@ -233,7 +233,7 @@ def _as_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _builder(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    """A certificate for 127.0.0.1, to be signed."""
+    """Return a certificate for 127.0.0.1, to be signed."""
     now = datetime.datetime.now(datetime.timezone.utc)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     return (

@@ -146,7 +146,7 @@ def test_methods_that_are_not_available(version: str) -> None:
             for call_via in ("auto", "soap", "mob") if is_unknown else ("mob",):
                 refused = timed(vcenter, "vmfork_parent", name=vcenter.parent, api="vmfork", call_via=call_via)
                 assert (refused.get("failed"), refused["changed"]) == (True, False), (rule, value, call_via)
-                said = "does not know the method" if is_unknown else "The Managed Object Browser of 127.0.0.1 "
+                said = "does not have the method" if is_unknown else "The Managed Object Browser of 127.0.0.1 "
                 assert said in refused.msg, (rule, value, call_via)
 
 

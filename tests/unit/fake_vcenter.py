@@ -45,7 +45,7 @@ class Call(NamedTuple):
 
 
 def options(keys: dict[str, str]) -> list[Any]:
-    """An extraConfig."""
+    """Return an extraConfig."""
     return [vim.option.OptionValue(key=key, value=value) for key, value in keys.items()]
 
 
@@ -69,7 +69,7 @@ class FakeVCenter:
         self._lost: dict[str, list[bool]] = defaultdict(list)
         self._silencing: dict[str, tuple[int, bool]] = {}
         self.is_silent = False
-        """Whether nothing is answered any more."""
+        """Return whether the server no longer answers."""
         self.at_call: dict[int, Callable[[Callable[[], Any]], Any]] = {}
         """Index of a call in :attr:`calls` → what happens to it; gets what carries the request out."""
         self.budget: Any = None
@@ -97,13 +97,13 @@ class FakeVCenter:
     # --- what a test arranges ---------------------------------------------------------------------------------------
 
     def add(self, kind: Any, moid: str, **values: Any) -> Any:
-        """A managed object with these properties."""
+        """Return a managed object with these properties."""
         managed = kind(moid, self)
         self.objects[managed] = values
         return managed
 
     def vm(self, name: str, state: str = ON, keys: dict[str, str] | None = None, **values: Any) -> Any:
-        """A VM in the VM folder."""
+        """Return a VM in the VM folder."""
         return self.add(
             vim.VirtualMachine,
             f"vm-{next(self._numbers)}",
@@ -151,7 +151,7 @@ class FakeVCenter:
             self._end(task)
 
     def forget_tasks(self, carry_out: bool) -> None:
-        """Restart: no task is known any more, whether it was carried out before or not."""
+        """Restart: tasks are no longer known, whether they were completed before or not."""
         if carry_out:
             self.settle()
         self._running.clear()
@@ -172,23 +172,23 @@ class FakeVCenter:
     # --- what a test asks -------------------------------------------------------------------------------------------
 
     def called(self, *methods: str) -> list[str]:
-        """The calls of these methods in their order, each with the ID of its object."""
+        """Return the calls of these methods in their order, each with the ID of its object."""
         return [f"{call.method} {call.target}" for call in self.calls if call.method in methods]
 
     def count(self, method: str) -> int:
-        """How often a method was called."""
+        """Return how often a method was called."""
         return sum(1 for call in self.calls if call.method == method)
 
     def keys(self, vm: Any) -> dict[str, str]:
-        """A VM's extraConfig."""
+        """Return a VM's extraConfig."""
         return {one.key: one.value for one in self.objects[vm]["config.extraConfig"]}
 
     def state(self, vm: Any) -> str | None:
-        """A VM's power state; ``None`` when the VM is gone."""
+        """Return a VM's power state; ``None`` when the VM is gone."""
         return self.objects[vm]["runtime.powerState"] if vm in self.objects else None
 
     def named(self, name: str) -> list[Any]:
-        """The VMs of a name."""
+        """Return the VMs of a name."""
         return [one for one, values in self.objects.items() if values.get("name") == name]
 
     # --- pyVmomi's side ---------------------------------------------------------------------------------------------
@@ -524,7 +524,7 @@ class FakeVCenter:
     # --- the collection's side --------------------------------------------------------------------------------------
 
     def use(self, monkeypatch: pytest.MonkeyPatch, seconds: float = float("inf")) -> _session.Session:
-        """A session that is logged in to this vCenter, with its clock.
+        """Return a session that is logged in to this vCenter, with its clock.
 
         :param seconds: the task's time.
         """
@@ -545,7 +545,7 @@ class FakeVCenter:
         return self
 
     def parent(self, session: _session.Session, vm: Any, api: str = "auto") -> parents.Parent:
-        """A VM in the role of a parent."""
+        """Return a VM in the role of a parent."""
         chosen = select.choose(session, api, "soap")
         selector = _inventory.Selector(moid=vm._GetMoId())
         return parents.find(session, chosen, selector)

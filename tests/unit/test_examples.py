@@ -53,7 +53,7 @@ class Constraints(NamedTuple):
 
 @cache
 def constraints(module: str) -> Constraints:
-    """A module's options and how they exclude each other, as it hands them to AnsibleModule."""
+    """Return a module's options and how they exclude each other, as it hands them to AnsibleModule."""
     with pytest.MonkeyPatch.context() as patch:
         given: list[Constraints] = []
         patch.setattr(
@@ -71,7 +71,7 @@ def constraints(module: str) -> Constraints:
 
 
 def blocks() -> Iterator[Block]:
-    """All examples."""
+    """Yield all examples."""
     for name, module in MODULES.items():
         yield Block(name, "yaml", module.EXAMPLES)
         remarks = re.findall(r"^# ?(.*)$", module.EXAMPLES, re.MULTILINE)
@@ -110,7 +110,7 @@ def tasks(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The commands of a console, in words; output and other prompts are left out."""
+    """Yield the commands of a console, in words; output and other prompts are left out."""
     for line in text.replace("\\\n", " ").splitlines():
         found = re.match(r"\s*(?:\$ )?(ansible(?:-playbook)? .*)$", line)
         if found:
@@ -125,7 +125,7 @@ def is_template(value: Any) -> bool:
 
 
 def filled_in(given: Any, option: dict[str, Any]) -> Any:
-    """A value with something of the right type in place of templates."""
+    """Return a value with something of the right type in place of templates."""
     if is_template(given):
         return option["choices"][0] if option.get("choices") else VALUES.get(option.get("type", "str"), "given")
     inner = option.get("options")
@@ -179,7 +179,7 @@ def extra_variables(words: list[str]) -> set[str]:
 
 
 def test_there_are_examples_everywhere() -> None:
-    """Or the patterns above find nothing any more."""
+    """Otherwise the patterns above no longer find anything."""
     found = {block.where.split()[0] for block in BLOCKS}
     assert {*MODULES, "README.md", "roles/vmfork/README.md", *GUIDES} <= found
     named = [key for block in BLOCKS if block.kind == "yaml" for key, _given in tasks(yaml.safe_load(block.text))]

@@ -18,7 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnos
 
 PLAYBOOKS = pathlib.Path(__file__).resolve().parents[2] / "playbooks"
 VARS = yaml.safe_load((PLAYBOOKS / "vars" / "ovfenv.yml").read_text(encoding="utf-8"))
-CHECK = "Check that nothing that decides is masked"
+CHECK = "Check that no value that the playbook needs is masked"
 
 STATUSES = ("lost", "lost_suspected", "stale", "delivered", "delivered_assumed", "not_configured", "not_applicable")
 LOGINS = [{"name": "a", "guest_username": f"admin-{number}", "guest_password": "x"} for number in range(12)]
@@ -95,7 +95,7 @@ def decisions(result: dict[str, Any]) -> list[Any]:
 
 
 def is_refused(name: str, result: dict[str, Any]) -> bool:
-    """Whether a playbook ends before it decides."""
+    """Return whether a playbook ends before it decides."""
     (check,) = [task for task in playbook(name) if task["name"] == CHECK]
     conditions = check["ansible.builtin.assert"]["that"]
     return not all(

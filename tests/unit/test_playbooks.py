@@ -117,7 +117,7 @@ def are_numbers(given: dict[str, object]) -> bool:
     (play,) = yaml.safe_load((ROOT / "playbooks" / "ovfenv_repair.yml").read_text())
     (check,) = [task for task in play["tasks"] if task["name"] == "Check the numbers"]
     names = [task["name"] for task in play["tasks"]]
-    assert names.index("Check the numbers") < names.index("Look at the VMs")
+    assert names.index("Check the numbers") < names.index("Examine the VMs")
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())
     reads = Templar(
         loader=DataLoader(), variables={**{key: trusted(value) for key, value in variables.items()}, **given}

@@ -56,7 +56,7 @@ class WrongVCenter(FakeVCenter):
 
 
 def devices(file: str, mac: str, parent: Any = None) -> list[Any]:
-    """The devices of a VM with a disk and a network adapter."""
+    """Return the devices of a VM with a disk and a network adapter."""
     backing = DISK.FlatVer2BackingInfo(fileName=file, parent=parent)
     return [
         vim.vm.device.VirtualPCIController(key=100),
@@ -201,14 +201,14 @@ def _is_act(method: str) -> bool:
 
 
 def asked(name: str, version: str) -> list[tuple[Any, str]]:
-    """The properties that a module reads, in order."""
+    """Return the properties that a module reads, in order."""
     bed = Bed(version)
     check(bed, SCENARIOS[name], run(bed, SCENARIOS[name]))
     return list(bed.vcenter.asked)
 
 
 def unchecked(kind: Any, name: str, items: list[Any]) -> Any:
-    """A data object with an array that pyVmomi would not make: it checks no items of what it receives."""
+    """Return a data object with an array that pyVmomi would not make: it checks no items of what it receives."""
     made = kind()
     getattr(made, name).extend(items)
     return made
@@ -257,7 +257,7 @@ WRONG: dict[str, Any] = {
 
 
 def is_wrong(kind: Any, path: str, value: Any) -> bool:
-    """Whether a property cannot have a value: then no task that needs it may be green."""
+    """Return whether a property cannot have a value: then no task that needs it may be green."""
     return path == "name" and not isinstance(value, str)
 
 

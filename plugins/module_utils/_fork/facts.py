@@ -38,7 +38,7 @@ IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 
 def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.Any]:
-    """The ``parent`` return value."""
+    """Return the ``parent`` return value."""
     values = found.values
     extra = _extra_config.mapping(values)
     quiesced = engine.is_quiesced(values)
@@ -53,7 +53,7 @@ def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.A
         "api": engine.name,
         "enabled": engine.is_enabled(values),
         "quiesced": quiesced,
-        # Of an earlier time unless the scripts stand beside it, which are removed when they are not true any more.
+        # Outdated unless the scripts are recorded too, which are removed when they no longer apply.
         "quiesced_at": guestinfo.quiesced_at(extra) if quiesced and guestinfo.scripts(extra) else None,
         "fork_group_id": identity.parent_group(values),
         "guest_family": values.get("guest.guestFamily"),
@@ -61,7 +61,7 @@ def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.A
 
 
 def child(found: Found, engine: Engine, host_name: str | None, of_parent: Values) -> dict[str, t.Any]:
-    """What a child's return value has in common with a parent's, and what the VM itself tells of the rest."""
+    """Return what the return values of a child and a parent have in common, from the properties of the VM."""
     values = found.values
     kind = engine.child_type(values)
     result = parent(found, engine, host_name)
@@ -78,7 +78,7 @@ def child(found: Found, engine: Engine, host_name: str | None, of_parent: Values
 
 
 def no_vm(name: str, engine: Engine) -> dict[str, t.Any]:
-    """The keys of :func:`child` for a child that is no VM: not yet, not any more, or never."""
+    """Return the keys of :func:`child` for a child that is not a VM: not yet, no longer, or never."""
     keys = (
         "moid instance_uuid uuid inventory_path esxi_hostname power_state enabled quiesced quiesced_at fork_group_id "
         "guest_family child_type survives_power_off datastore folder guest_hostname"
@@ -93,7 +93,7 @@ def no_vm(name: str, engine: Engine) -> dict[str, t.Any]:
 
 
 def datastore_name(values: Values) -> str | None:
-    """The datastore of the VM's configuration file: ``[datastore] folder/vm.vmx``."""
+    """Return the datastore of the VM's configuration file: ``[datastore] folder/vm.vmx``."""
     path = values.get("config.files.vmPathName") or ""
     return path[1:].partition("]")[0] if path.startswith("[") else None
 

@@ -44,7 +44,7 @@ DONE = "vmfork.post_clone"
 server, and the script does not run again. No guest can write this key."""
 
 SECRETS = "guestinfo.vmfork.secrets"
-"""The guest's word that it can read its secrets no more: ``<nonce> cleared``."""
+"""The guest's report that it can no longer read its secrets: ``<nonce> cleared``."""
 
 PARAMS = "guestinfo.fork."
 """Where a guest reads its config params: VMFork puts them there by itself, and with Instant Clone we do."""
@@ -93,7 +93,7 @@ class Report(t.NamedTuple):
 
 
 def new_nonce() -> str:
-    """A nonce: 32 hexadecimal digits."""
+    """Return a nonce: 32 hexadecimal digits."""
     return secrets.token_hex(16)
 
 

@@ -10,7 +10,7 @@ Our record stands in the child's ``config.extraConfig`` under a key outside
 guest can forge it. It names the child's own BIOS UUID, so that an ordinary
 clone, which inherits the key but gets a BIOS UUID of its own, does not pass.
 Nor does a copy that was restored or registered with the child's BIOS UUID:
-where two VMs have the same one, nothing tells which of them is the child.
+if two VMs have the same one, it is not known which of them is the child.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Record:
 
     @classmethod
     def parse(cls, text: t.Any) -> Record | None:
-        """The record in an extraConfig value; ``None`` when it is not one of ours."""
+        """Return the record in an extraConfig value; ``None`` when it is not one of ours."""
         parts = str(text or "").split(" ")
         if len(parts) != 4 or parts[0] != "1" or not all(parts):
             return None
@@ -76,7 +76,7 @@ class Verdict(t.NamedTuple):
 
     @property
     def is_child(self) -> bool:
-        """Whether the VM is our child and may be treated as such."""
+        """Return whether the VM is our child and may be treated as such."""
         return self.kinship is Kinship.CHILD
 
 
@@ -110,21 +110,21 @@ def judge(
         return Verdict(Kinship.FOREIGN, "it belongs to the fork group of another parent")
     if _uuid(vm, "config.uuid") in shared:
         return Verdict(
-            Kinship.DOUBLE, "another VM has the same BIOS UUID, so it is not known which of the two is the child"
+            Kinship.DOUBLE, "another VM has the same BIOS UUID, so it is not known which of the two VMs is the child"
         )
     return Verdict(Kinship.CHILD, "the record on it names this parent and this VM")
 
 
 def shared_uuids(everyone: t.Iterable[t.Mapping[str, t.Any]]) -> set[str]:
-    """The BIOS UUIDs that several of these VMs have, in lower case."""
+    """Return the BIOS UUIDs that several of these VMs have, in lower case."""
     found = collections.Counter(_uuid(vm, "config.uuid") for vm in everyone)
     return {uuid for uuid, times in found.items() if uuid is not None and times > 1}
 
 
 def is_half_made(verdict: Verdict, vm: t.Mapping[str, t.Any], parent: t.Mapping[str, t.Any]) -> bool:
-    """Whether a VM is what a task of ours left when it was cut short between making a child and recording it.
+    """Return whether a VM is what a task of ours left when it was cut short between making a child and recording it.
 
-    The server says that it is this parent's fork, it bears a nonce as only we
+    The server reports it as this parent's fork, it has a nonce as only we
     hand one over, and it has not run. Forks of other tools have no nonce, or
     that of a parent which is a child of ours itself.
     """
@@ -147,23 +147,23 @@ def bears_mark(vm: t.Mapping[str, t.Any], nonce: str | None, bios_uuid: str | No
 
 
 def nonce_given(vm: t.Mapping[str, t.Any]) -> str | None:
-    """The nonce that a child was made with, where vCenter shows it."""
+    """Return the nonce that a child was made with, where vCenter shows it."""
     return guestinfo.child_nonce(_extra_config.mapping(vm))
 
 
 def record_of(vm: t.Mapping[str, t.Any]) -> Record | None:
-    """Our record on a VM, if there is one."""
+    """Return our record on a VM, if there is one."""
     return Record.parse(_extra_config.mapping(vm).get(RECORD_KEY))
 
 
 def own_record(vm: t.Mapping[str, t.Any]) -> Record | None:
-    """Our record on a VM, if it was written for this VM: a copy of a child bears the child's."""
+    """Return our record on a VM if it was written for this VM. A copy of a child has the child's."""
     record = record_of(vm)
     return record if record is not None and record.bios_uuid.lower() == _uuid(vm, "config.uuid") else None
 
 
 def is_recorded(vm: t.Mapping[str, t.Any], shared: t.Container[str]) -> bool:
-    """Whether a VM is a child of ours, whosever it is.
+    """Return whether a VM is a child of ours, whosever it is.
 
     :param shared: see :func:`judge`.
     """
@@ -179,17 +179,17 @@ def forked_from(vm: t.Mapping[str, t.Any]) -> str | None:
 
 
 def parent_group(vm: t.Mapping[str, t.Any]) -> str | None:
-    """The fork group a VM heads (vSphere 6.5; earlier releases do not tell)."""
+    """Return the fork group a VM heads (vSphere 6.5; earlier releases do not tell)."""
     return getattr(vm.get("config.forkConfigInfo"), "parentForkGroupId", None) or None
 
 
 def child_group(vm: t.Mapping[str, t.Any]) -> str | None:
-    """The fork group a VM belongs to."""
+    """Return the fork group a VM belongs to."""
     return getattr(vm.get("config.forkConfigInfo"), "childForkGroupId", None) or None
 
 
 def is_fork(vm: t.Mapping[str, t.Any]) -> bool:
-    """Whether the server shows that the VM was forked, whoever did it."""
+    """Return whether the server shows that the VM was forked, whoever did it."""
     kind = getattr(vm.get("config.forkConfigInfo"), "childType", None)
     return child_group(vm) is not None or str(kind) in ("persistent", "nonpersistent")
 

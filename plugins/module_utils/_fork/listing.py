@@ -34,7 +34,7 @@ def list_parents(
     warn: t.Callable[[str], None],
     within: t.Container[t.Any] | None = None,
 ) -> dict[str, t.Any]:
-    """The ``parents`` and ``without_parent`` return values.
+    """Return the ``parents`` and ``without_parent`` return values.
 
     :param only: restrict both to what has to do with this VM, be it a parent or a child.
     :param within: restrict both to families of which a member is one of these VMs.
@@ -128,7 +128,7 @@ def without_parent(everyone: Everyone, family: Family, told: t.Mapping[t.Any, t.
 
 
 def _ask_the_server(only: parents.Parent, deadline: Deadline, warn: t.Callable[[str], None]) -> dict[t.Any, t.Any]:
-    """Child → parent, as far as the server knows one VM's: no property of vSphere 6.0 tells who forked whom."""
+    """Map children to parents, as far as the server knows the parent of a VM. No property of vSphere 6.0 has it."""
     told: dict[t.Any, t.Any] = {}
     try:
         told = dict.fromkeys(parents.listed_children(only, deadline), only.vm)
@@ -136,7 +136,7 @@ def _ask_the_server(only: parents.Parent, deadline: Deadline, warn: t.Callable[[
     except _errors.OperationFailed as error:
         if error.fault != "NoPermission":
             raise
-        warn(f"Forks that this collection did not make may be missing. {error.sentence}")
+        warn(f"Forks that this collection did not create may be missing. {error.sentence}")
         return told
     return {**told, only.vm: its_parent} if its_parent is not None else told
 

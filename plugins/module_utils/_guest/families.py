@@ -16,7 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.family import Family
 
 PATHS = ("guest.guestFamily", "guest.guestId", "config.guestId")
-"""Properties of a VM that tell what its guest is: by VMware Tools, and by its configuration."""
+"""Properties of a VM that show the kind of its guest: by VMware Tools, and by its configuration."""
 
 
 _RPCTOOL, _VMTOOLSD = ("vmware-rpctool", ""), ("vmtoolsd", "--cmd")
@@ -50,7 +50,7 @@ WINDOWS = Family(
     language=windows,
     is_windows=True,
     superuser="an administrator",
-    login_advice="Log in as Administrator: User Account Control may take the rights of others away.",
+    login_advice="Log in as Administrator. User Account Control may restrict the rights of other users.",
     tools=(("rpctool.exe", ""), ("vmtoolsd.exe", "--cmd")),
     directories=(r"C:\Program Files\VMware\VMware Tools", r"C:\Program Files (x86)\VMware\VMware Tools"),
     temporary=r"C:\Windows\Temp",
@@ -61,10 +61,10 @@ FAMILIES = (LINUX, ESXI, MACOS, WINDOWS)
 
 
 def of(values: t.Mapping[str, t.Any], tools_path: str | None = None) -> Family:
-    """What kind a VM's guest is.
+    """Return the kind of a VM's guest.
 
     VMware Tools are believed before the VM's configuration, and that before the place where the task says that VMware
-    Tools lie. A guest of which all this tells nothing is taken for Linux.
+    Tools lie. If nothing shows the kind of the guest, Linux is assumed.
 
     :param values: properties of the VM, those of :data:`PATHS` among them.
     """

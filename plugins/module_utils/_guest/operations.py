@@ -28,7 +28,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 READY_PATHS = ("runtime.powerState", "guest.toolsRunningStatus", "guest.guestOperationsReady")
-"""What tells whether a guest takes operations."""
+"""The properties that show whether a guest accepts operations."""
 
 _MANAGERS = ("authManager", "fileManager", "processManager")
 
@@ -162,7 +162,7 @@ class Guest:
 
         :raises _errors.GuestFailed: the guest returned a path that is not one of such a directory.
         """
-        what = "Could not make a directory in the guest"
+        what = "Could not create a directory in the guest"
         path = self._call(
             what,
             self._manager("fileManager").CreateTemporaryDirectoryInGuest,
@@ -265,7 +265,7 @@ class Guest:
     def start(self, path: str, arguments: str) -> int:
         """Start a program; its process ID is returned.
 
-        :raises _errors.ConnectionLost: no process ID came; the program may run all the same.
+        :raises _errors.ConnectionLost: no process ID was returned; the program may run anyway.
         """
         what = "Could not start a program in the guest"
         pid = self._call(
@@ -373,8 +373,8 @@ class Guest:
         while (code := self.exit_code(pid)) is None:
             self._deadline.check(
                 f"Could not use the guest of VM {self._name}",
-                "a program that was started there did not end",
-                "Find out which program hangs there.",
+                "a program that was started in it did not end",
+                "Find out which program hangs in the guest.",
             )
             time.sleep(min(pause, self._deadline.remaining))
             pause = min(pause * 2, LAST_LOOK)
@@ -417,7 +417,9 @@ class Guest:
                 raise _errors.GuestFailed(_errors.sentence(what, "the VM is powered off", "Power it on."))
             if self._frozen is not None and self._frozen.test(known):
                 raise _errors.GuestFailed(
-                    _errors.sentence(what, "the VM reached its fork point meanwhile", "Look for what else quiesces it.")
+                    _errors.sentence(
+                        what, ("the VM reached its fork point in the meantime"), "Find out what else quiesces it."
+                    )
                 )
             return True if known.get("guest.guestOperationsReady") else None
 
@@ -431,7 +433,7 @@ class Guest:
         why = "VMware Tools did not become ready for guest operations"
         if str(known.get("guest.toolsRunningStatus")) == "guestToolsNotRunning":
             why = "VMware Tools is not running in the guest and did not start"
-        self._deadline.check(what, why, "Install or start VMware Tools in the guest, or give a longer timeout.")
+        self._deadline.check(what, why, "Install or start VMware Tools in the guest, or increase timeout.")
 
     def _manager(self, which: str) -> t.Any:
         with _ASKING:
@@ -447,7 +449,7 @@ class Guest:
         return manager
 
     def _host_certificate(self, what: str) -> bytes:
-        """The certificate vCenter reports for the VM's present host, DER."""
+        """Return the certificate vCenter reports for the VM's present host, DER."""
         if self._certificate is None:
             host = _properties.read(self._session, [self._vm], ["runtime.host"]).get(self._vm, {}).get("runtime.host")
             values = _properties.read(self._session, [host], ["config.certificate"]) if host is not None else {}

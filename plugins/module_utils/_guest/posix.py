@@ -34,28 +34,28 @@ SHELL = "/bin/sh"
 
 
 def refusal(job: Job) -> str | None:
-    """Why a guest of this kind cannot do the job."""
+    """Return why a guest of this kind cannot do the job."""
     try:
         shlex.split(job.interpreter or "")
     except ValueError as error:
-        return f"interpreter {job.interpreter} is no command: {error}. Correct it."
+        return f"interpreter {job.interpreter} is not a valid command: {error}. Correct it."
     return None
 
 
 def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> dict[str, bytes]:
-    """The files that must lie in one directory of the guest."""
+    """Return the files that must lie in one directory of the guest."""
     # The runner is first: by it a directory that an upload broken off left behind is known to be ours.
     result = {"runner": _runner(job, family, nonce, freeze_command, keys).encode()}
     return {**result, **{name: text.encode() for name, text in job.scripts.items() if text is not None}}
 
 
 def start(family: Family, directory: str) -> Program:
-    """What starts the runner that lies in a directory."""
+    """Return the command that starts the runner in a directory."""
     return SHELL, shlex.quote(f"{directory}/runner")
 
 
 def privatize(directory: str) -> Program | None:
-    """What keeps others out of a directory that VMware Tools have made; nothing: they have."""
+    """Return the command that protects a directory that VMware Tools created. None is needed: they did."""
     return None
 
 
@@ -71,7 +71,7 @@ def pack(contents: t.Mapping[str, bytes]) -> list[str]:
 
 
 def unpack(package: Package, job: Job, family: Family, nonce: str, keys: Keys) -> Program:
-    """What fetches packed files in the guest, clears them there, and starts the runner among them."""
+    """Return the command that reads packed files in the guest, clears them in guestinfo, and starts the runner."""
     settings = {
         "nonce": nonce,
         "key": keys.payload,
@@ -121,7 +121,7 @@ def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Key
 
 
 def _command(job: Job, script: str) -> str:
-    """How a script is started: by its interpreter, so that its directory may forbid execution."""
+    """Return the command that starts a script: by its interpreter, so that its directory may forbid execution."""
     if job.interpreter:
         return shlex.join(shlex.split(job.interpreter))
     first = script.split("\n", 1)[0].strip()
@@ -297,7 +297,7 @@ end_early() {
 
 child_nonce() { rpc "info-get $key_nonce" 2>/dev/null; }
 
-# What is secret, to hide it in the output; lost is what was there and is not any more.
+# The secrets, to mask them in the output; lost are those that no longer exist.
 learn_secrets() {
   learned=yes
   secret_keys=$(rpc "info-get $key_secret_keys" 2>/dev/null)
@@ -308,7 +308,7 @@ learn_secrets() {
   done
 }
 
-# What is secret is not needed any more; tell that it is gone only when it is.
+# Secrets are no longer needed; report that they are gone only when they are.
 clear_secrets() {
   [ -n "$secret_keys" ] || return 0
   for key in $secret_keys; do
@@ -340,7 +340,7 @@ run() {
   wait "$running"
 }
 
-# End what runs and all that it began: it might come to the fork point when nobody waits for it any more.
+# End the script and all its processes: it might reach the fork point when nobody waits for it.
 stop() {
   trap '' 1 2 15
   [ -n "$running" ] || return 0

@@ -101,7 +101,7 @@ class Job:
         return digest.hexdigest()
 
     def settings(self, nonce: str, freeze_command: str, keys: Keys) -> dict[str, str]:
-        """What a runner is told, by the names that it has there."""
+        """Return the variables of a runner by their names in the script."""
         return {
             "nonce": nonce,
             "digest": self.digest(),
@@ -117,7 +117,7 @@ class Job:
 
 
 def chunks(archive: bytes) -> list[str]:
-    """An archive as guestinfo values: base64 text."""
+    """Return an archive as guestinfo values: base64 text."""
     text = base64.b64encode(archive).decode()
     return [text[start : start + CHUNK] for start in range(0, len(text), CHUNK)]
 

@@ -59,23 +59,25 @@ _CMD = re.compile(r"@*\s*(echo\s+off|rem|setlocal)(\s|$)|@+\s*echo\b|::", re.IGN
 
 
 def refusal(job: Job) -> str | None:
-    """Why a guest of this kind cannot do the job."""
+    """Return why a guest of this kind cannot do the job."""
     if job.become != "none":
-        return f"guest_become={job.become} is not for Windows guests. Leave it out, and log in as an administrator."
+        return (
+            f"guest_become={job.become} is not supported for Windows guests. Remove it, and log in as an administrator."
+        )
     if (job.interpreter or "").count('"') % 2:
-        return f"interpreter {job.interpreter} is no command: No closing quotation. Correct it."
+        return f"interpreter {job.interpreter} is not a valid command: No closing quotation. Correct it."
     for name, script in job.scripts.items():
         first = (script or "").split("\n", 1)[0]
         if first.startswith("#!") and "/" in first and job.interpreter is None:
             return (
-                f"{name if name == 'script' else f'{name}_script'} begins with {first}, and the guest is Windows. "
-                "Give a script for PowerShell or cmd, or give its interpreter."
+                f"{name if name == 'script' else f'{name}_script'} begins with {first}, and the guest is Windows. Use "
+                "a script for PowerShell or cmd, or set interpreter."
             )
     return None
 
 
 def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> dict[str, bytes]:
-    """The files that must lie in one directory of the guest."""
+    """Return the files that must lie in one directory of the guest."""
     # The runner is first, as in POSIX guests.
     result = {"runner.ps1": _file(_runner(job, family, nonce, freeze_command, keys), ".ps1")}
     for name, script in job.scripts.items():
@@ -86,7 +88,7 @@ def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys)
 
 
 def start(family: Family, directory: str) -> Program:
-    """What starts the runner that lies in a directory."""
+    """Return the command that starts the runner in a directory."""
     return SHELL, command_line([*OPTIONS, "-File", family.join(directory, "runner.ps1")])
 
 
@@ -110,7 +112,7 @@ def pack(contents: t.Mapping[str, bytes]) -> list[str]:
 
 
 def unpack(package: Package, job: Job, family: Family, nonce: str, keys: Keys) -> Program:
-    """What fetches packed files in the guest, clears them there, and starts the runner among them."""
+    """Return the command that reads packed files in the guest, clears them in guestinfo, and starts the runner."""
     settings = {
         "nonce": nonce,
         "key": keys.payload,
@@ -135,7 +137,7 @@ def command_line(words: t.Iterable[str]) -> str:
 
 
 def literal(value: str) -> str:
-    """A string as PowerShell reads it. Typographic quotes end it there as the plain one does."""
+    """Return a string as PowerShell reads it. Typographic quotes end it there as the plain one does."""
     return "'" + re.sub("['\u2018\u2019\u201a\u201b]", r"\g<0>\g<0>", value) + "'"
 
 
@@ -159,7 +161,7 @@ def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Key
 
 
 def _interpreter(job: Job, script: str) -> tuple[str, str]:
-    """What runs a script, and what its file's name must end with."""
+    """Return the command that runs a script, and the suffix of its file name."""
     if job.interpreter is None:
         return _INTERPRETERS["cmd" if _CMD.match(script.lstrip()) else "powershell"]
     command = job.interpreter.strip()
@@ -358,7 +360,7 @@ function Exit-Early([string]$stage, [long]$code) {
 
 function Get-ChildNonce { Read-Value $key_nonce }
 
-# What is secret, to hide it in the output; lost is what was there and is not any more.
+# The secrets, to mask them in the output; lost are those that no longer exist.
 function Read-Secrets {
   $script:learned = $true
   $script:secret_keys = @((Read-Value $key_secret_keys) -split ' ' | Where-Object { $_ })
@@ -366,7 +368,7 @@ function Read-Secrets {
   $script:lost = $secrets.Count -lt $secret_keys.Count
 }
 
-# What is secret is not needed any more; tell that it is gone only when it is.
+# Secrets are no longer needed; report that they are gone only when they are.
 function Clear-Secrets {
   if (-not $secret_keys) { return }
   foreach ($key in $secret_keys) {
@@ -410,7 +412,7 @@ function Invoke-Script([string[]]$run) {
   $running.ExitCode
 }
 
-# End what runs and all that it began: it might come to the fork point when nobody waits for it any more.
+# End the script and all its processes: it might reach the fork point when nobody waits for it.
 function Stop-Script([int]$id) {
   try { & "$env:SystemRoot\System32\taskkill.exe" /f /t /pid $id | Out-Null } catch { }
   Exit-Early 'terminated' 143

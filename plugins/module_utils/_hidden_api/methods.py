@@ -79,4 +79,4 @@ class Caller(t.Protocol):
         """
 
     def child_spec(self, **values: t.Any) -> t.Any:
-        """A VirtualMachineCreateChildSpec."""
+        """Return a VirtualMachineCreateChildSpec."""

@@ -51,9 +51,12 @@ class MobCaller:
         self._server = session.server
         self._otherwise = f", or use call_via={instead}" if instead else ""
         self._remedy = (
-            f"Use call_via={instead}, or leave it out."
+            f"Use call_via={instead}, or remove call_via."
             if instead
-            else f"Nor does it over SOAP. {methods.VSPHERE} have it, and newer ones Instant Clone."
+            else (
+                f"It does not have it over SOAP either. {methods.VSPHERE} have it, and newer versions have Instant "
+                "Clone."
+            )
         )
         self._cookies: dict[str, str] = {}
         self._nonce: str | None = None
@@ -70,7 +73,7 @@ class MobCaller:
         which was not carried out.
 
         :raises _errors.ConnectionFailed: there is no MOB to be had, and nothing was called.
-        :raises _errors.ConnectionLost: no answer came that says what became of the call.
+        :raises _errors.ConnectionLost: no answer with the result of the call was received.
         """
         if self._mishap is not None:
             raise self._mishap
@@ -88,7 +91,7 @@ class MobCaller:
 
     @property
     def has_opened(self) -> bool:
-        """Whether there is a MOB to be had: it has given a form."""
+        """Return whether there is a MOB to be had: it has given a form."""
         return self._nonce is not None
 
     def child_spec(self, **values: t.Any) -> t.Any:
@@ -127,13 +130,13 @@ class MobCaller:
         self._nonce = shown.nonce or self._nonce
         if shown.outcome is None:
             raise _errors.ConnectionLost(
-                f"{self._mob} answered a call with {answer.status} {answer.reason}, and not with its result. "
-                "Look at the VM's tasks in the vSphere Client, then run again."
+                f"{self._mob} answered a call with {answer.status} {answer.reason}, instead of its result. Check the "
+                "VM's tasks in the vSphere Client, then run again."
             )
         return shown
 
     def _get(self, vm: t.Any | None = None, method: methods.Method | None = None) -> tuple[_http.Answer, page.Page]:
-        """The page of a method, of an object, or the first one."""
+        """Return the page of a method, of an object, or the first one."""
         return self._request("GET", _path(vm, method))
 
     def _request(self, verb: str, path: str, content: bytes | None = None) -> tuple[_http.Answer, page.Page]:
@@ -179,7 +182,7 @@ class MobCaller:
     # --- faults -----------------------------------------------------------------------------------------------------
 
     def _not_found(self, answer: _http.Answer, shown: page.Page, vm: t.Any, method: methods.Method) -> _errors.Error:
-        """What it is that is not there: the method, the VM or the MOB."""
+        """Return the error about what is missing: the method, the VM or the MOB."""
         if _is_page(*self._get(vm)):
             return self._unknown(method)
         if _is_page(*self._get()):
@@ -201,7 +204,7 @@ class MobCaller:
             )
         if answer.status == 403:
             return _errors.LoginFailed(
-                f"{self._mob} does not let {user} in {said}. Give the user access to it{otherwise}."
+                f"{self._mob} does not let {user} in {said}. Grant the user access to it{otherwise}."
             )
         if answer.status in (404, 503):
             return _errors.ConnectionFailed(
@@ -211,25 +214,25 @@ class MobCaller:
         if shown.has_password_field or 300 <= answer.status < 400:
             to = re.match(r"https?://([^/?#@]+)", answer.headers.get("Location", ""))
             return _errors.ConnectionFailed(
-                f"{self._mob} answered with a log-in page{f' at {to[1]}' if to else ''} instead of its own, "
-                f"and only HTTP basic authentication can be used here. Check for a proxy in front of it{otherwise}."
+                f"{self._mob} answered with a login page{f' at {to[1]}' if to else ''} instead of its own page, but "
+                f"only HTTP basic authentication is supported. Check for a proxy in front of it{otherwise}."
             )
         if answer.status != 200 or not shown.is_browser:
             return _errors.ConnectionFailed(
                 f"{self._mob} is not what answers at https://{self._server.hostname}:{self._server.port}/mob {said}. "
-                f"Check hostname and port, and what stands before it{otherwise}."
+                f"Check hostname and port, and any proxy in front of it{otherwise}."
             )
         if shown.nonce is None:
             return _errors.ConnectionFailed(
-                f"{self._mob} gave a form without {page.NONCE}, and takes none back without it. "
-                f"Try the form in a web browser{otherwise}."
+                f"{self._mob} returned a form without {page.NONCE}, which it requires in the reply. Try the form in a "
+                f"web browser{otherwise}."
             )
         return None
 
     def _refused_twice(self) -> _errors.ConnectionFailed:
         return _errors.ConnectionFailed(
-            f"{self._mob} refused a call twice, as it does when the session of {self._server.username} has ended. "
-            f"Look in the server's log for who ended it, then run again{self._otherwise}."
+            f"{self._mob} refused a call twice, which happens when the session of {self._server.username} has ended. "
+            f"Check the server's log for who ended it, then run again{self._otherwise}."
         )
 
     # --- results ----------------------------------------------------------------------------------------------------
@@ -240,7 +243,7 @@ class MobCaller:
         raise self._raised(shown, method)
 
     def _raised(self, shown: page.Page, method: methods.Method) -> _errors.Error:
-        """The exception for what is shown instead of a task."""
+        """Return the exception for a page that shows something other than a task."""
         fault = self._fault(shown)
         return self._unknown(method, fault) if soap.is_unknown_method(self._session, fault) else fault
 
@@ -248,7 +251,7 @@ class MobCaller:
         return _errors.Fault(fault, self._server.hostname)
 
     def _fault(self, shown: page.Page) -> _errors.Error:
-        """What the server raised, as over SOAP."""
+        """Return the fault that the server raised, as over SOAP."""
         kind = _type(shown.outcome or "")
         said = shown.value("msg", "localizedMessage")
         messages = shown.values("message")
@@ -256,7 +259,7 @@ class MobCaller:
             text = " ".join([said or "", *messages]).strip(" .")
             return UnknownType(
                 f"{self._server.hostname} answered with {shown.outcome or 'nothing'}{f': {text}' if text else ''}, "
-                "which is neither a task nor a fault that pyVmomi knows. Look at the VM's tasks in the vSphere Client."
+                "which is neither a task nor a fault that pyVmomi knows. Check the VM's tasks in the vSphere Client."
             )
         fault = kind(msg=said, faultMessage=[vmodl.LocalizableMessage(key="", message=one) for one in messages])
         if issubclass(kind, vim.fault.NoPermission):
@@ -278,7 +281,7 @@ def _path(vm: t.Any | None, method: methods.Method | None) -> str:
 
 
 def _is_refusal(answer: _http.Answer, shown: page.Page) -> bool:
-    """Whether the user or the session is not let in; whatever else the page shows, nothing was called then."""
+    """Return whether the user or the session is not let in; whatever else the page shows, nothing was called then."""
     return answer.status in (401, 403) or shown.outcome in LOGIN_FAULTS or shown.has_password_field
 
 
@@ -308,7 +311,7 @@ def _type(name: str) -> t.Any:
 
 
 def form_fields(method: methods.Method, arguments: dict[str, t.Any]) -> dict[str, str]:
-    """What is entered into a method's form."""
+    """Return the values for a method's form."""
     info, values = soap.described(method, arguments)
     return {
         parameter.name: value if isinstance(value, str) else _xml(parameter, value)

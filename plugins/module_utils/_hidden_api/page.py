@@ -99,7 +99,7 @@ def read(text: str) -> Page:
 
 
 def bare_type(said: str) -> str:
-    """A type without what stands around it: ``Task`` for ``ManagedObjectReference:Task`` and ``vim.Task``."""
+    """Return a type without what stands around it: ``Task`` for ``ManagedObjectReference:Task`` and ``vim.Task``."""
     words = said.split()
     return re.split(r"[.:]", words[0])[-1] if words else ""
 

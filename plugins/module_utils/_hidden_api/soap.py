@@ -28,7 +28,7 @@ class SoapCaller:
 
     def __init__(self, session: Session, instead: str = "") -> None:
         self._session = session
-        self._remedy = f"Use call_via={instead}, or leave it out." if instead else ""
+        self._remedy = f"Use call_via={instead}, or remove call_via." if instead else ""
 
     def call(self, vm: t.Any, method: methods.Method, **arguments: t.Any) -> t.Any:
         """See :meth:`methods.Caller.call`. Other faults are raised as they are."""
@@ -46,7 +46,7 @@ class SoapCaller:
 
 
 def described(method: methods.Method, arguments: dict[str, t.Any]) -> tuple[t.Any, list[t.Any]]:
-    """A method as pyVmomi describes its own, and the values of its parameters in their order; ``None`` is unset.
+    """Return a method as pyVmomi describes its own, and the values of its parameters in their order; ``None`` is unset.
 
     :raises TypeError: the arguments are not the method's.
     """
@@ -62,17 +62,17 @@ def described(method: methods.Method, arguments: dict[str, t.Any]) -> tuple[t.An
 def method_unknown(
     session: Session, method: methods.Method, where: str, remedy: str, fault: _errors.Error | None = None
 ) -> _errors.MethodUnknown:
-    """The sentence for a server that does not know a method.
+    """Return the sentence for a server that does not know a method.
 
     :param where: by which way it does not: ``over SOAP``.
     :param remedy: what to do about it on a server that should know the method by its version.
     :param fault: what it answered.
     """
-    unknown = f"{session.name} does not know the method {method.wire_name}"
+    unknown = f"{session.name} does not have the method {method.wire_name}"
     said = f"It answered: {fault.text}." if isinstance(fault, _errors.Fault) else ""
     if session.api_version >= API_6_7:
         why = f"{unknown}: {methods.VSPHERE} have it."
-        remedy = "Instant Clone does this job here. Use api=instant_clone, or leave it out."
+        remedy = "Use Instant Clone instead: set api=instant_clone, or remove api."
     else:
         why = f"{unknown} {where}."
     return _errors.MethodUnknown(" ".join(part for part in (why, said, remedy) if part))

@@ -17,7 +17,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 
 
 def caller(session: Session, call_via: str) -> methods.Caller:
-    """The way for a task.
+    """Return the way for a task.
 
     :param call_via: ``auto``, ``soap`` or ``mob``.
     """

@@ -149,7 +149,7 @@ def read(
     running: bool = False,
     mask: Mask | None = None,
 ) -> Configured:
-    """The vApp options of a VM.
+    """Return the vApp options of a VM.
 
     :param config: ``config.vAppConfig``, a ``vim.vApp.VmConfigInfo``; unset when vApp options are disabled.
     :param around: name and ``vAppConfig`` of the vApps around the VM, nearest first.
@@ -188,7 +188,7 @@ def read(
 
 
 def facts(configured: Configured, mask: Mask) -> dict[str, t.Any]:
-    """The ``configured`` return value."""
+    """Return the ``configured`` return value."""
     return {
         "enabled": configured.enabled,
         "transports": list(configured.transports),
@@ -213,7 +213,7 @@ def _key(info: t.Any) -> str:
 
 
 def _quotes_only(expression: str, quotable: t.Collection[str]) -> bool:
-    """Whether all properties that an expression quotes, as ``${name}``, are among these; ``${ip:…}`` is none."""
+    """Return whether all properties that an expression quotes, as ``${name}``, are among these; ``${ip:…}`` is none."""
     return all(name in quotable for name in re.findall(r"\$\{([^}:]*)\}", expression))
 
 

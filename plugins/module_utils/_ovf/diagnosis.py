@@ -6,7 +6,7 @@ Private to the collection. Pure functions over ``evidence.Evidence``. The verdic
 
 What nobody outside VMware knows is never the only ground of a ``lost`` or of a ``delivered`` of high confidence:
 whether ExtractOvfEnvironment returns nothing, an old document or a new one for a VM that a host started, and whether
-the values vCenter computes at a power-on are empty then. Both are told as evidence.
+the values vCenter computes at power-on are empty then. Both are reported as evidence.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _iso(e: Evidence) -> bool:
 
 
 def _iso_only(e: Evidence) -> bool:
-    """Whether no program in the guest finds the document in VMware Tools."""
+    """Return whether no program in the guest finds the document in VMware Tools."""
     return _iso(e) and not _guestinfo(e)
 
 
@@ -108,25 +108,25 @@ def _no_transport(e: Evidence) -> bool:
 
 
 def _document(e: Evidence) -> Document | None:
-    """The guest's document, read to its end."""
+    """Return the guest's document, read to its end."""
     found = e.guest.document if e.guest.state == "xml" else None
     return found if found is not None and found.parse_error is None else None
 
 
 def _bears(e: Evidence) -> str | None:
-    """Whose ID the guest's document bears: ``own``, ``other`` or ``none``; ``None``: no document, or not known."""
+    """Return whose ID the guest's document contains: ``own``, ``other``, ``none``, or ``None`` if it is not known."""
     if e.guest.state != "xml":
         return None
     if e.guest.document is None:
         return e.guest.bears_id
     if e.guest.document.vcenter_id:
         return "own" if e.guest.document.vcenter_id == e.moid else "other"
-    # What could not be read to its end may bear one further on.
+    # A document that could not be read to its end may contain one further on.
     return "none" if e.guest.document.parse_error is None else None
 
 
 def _code_only(e: Evidence) -> bool:
-    """Whether the guest told that it has a document, and not what is in it."""
+    """Return whether the guest told that it has a document, and not what is in it."""
     return e.guest.state == "xml" and e.guest.document is None
 
 
@@ -157,7 +157,7 @@ def _fork(e: Evidence) -> bool:
 
 
 def _inherited(e: Evidence) -> bool:
-    """Whether a fork child was seen to hold a document that is not its own."""
+    """Return whether a fork child was seen to hold a document that is not its own."""
     return _fork(e) and e.guest.state == "xml" and _bears(e) != "own"
 
 
@@ -175,7 +175,7 @@ def _injected(e: Evidence) -> bool:
 
 
 def _injected_empty(e: Evidence) -> bool:
-    """Whether the injected document was read, and has no property."""
+    """Return whether the injected document was read, and has no property."""
     found = _document(e)
     return _injected(e) and found is not None and not found.properties
 
@@ -194,7 +194,7 @@ def _properties_gone(e: Evidence) -> bool:
 
 
 def _nothing_beside(e: Evidence) -> bool:
-    """Whether nothing but a VM's own properties can be a reason to deliver a document to it."""
+    """Return whether nothing but a VM's own properties can be a reason to deliver a document to it."""
     others = _has_anothers(e) or (_injected(e) and not _injected_empty(e))
     return e.configured.enabled and e.configured.vapp_properties == 0 and not others
 
@@ -214,7 +214,7 @@ def _nothing_configurable(e: Evidence) -> bool:
 
 
 def _changed(e: Evidence) -> bool:
-    """Whether the vApp options were changed since the power-on."""
+    """Return whether the vApp options were changed since the power-on."""
     return bool(e.power_on.reconfigured)
 
 
@@ -230,7 +230,7 @@ def _folded(value: str | None) -> str | None:
 
 
 def _all_gone(e: Evidence, side: str) -> bool:
-    """Whether the document of one side (``guest`` or ``delivered``) has none of the configured properties.
+    """Return whether the document of one side (``guest`` or ``delivered``) has none of the configured properties.
 
     After a change of the vApp options, all of them may be new.
     """
@@ -254,7 +254,7 @@ def _extract_differs(e: Evidence) -> bool:
 
 
 def _lacks_secrets_only(e: Evidence) -> bool:
-    """Whether somebody took the secrets out of this VM's own document, and nothing else."""
+    """Return whether somebody took the secrets out of this VM's own document, and nothing else."""
     gone = [one for one in e.differences if one.kind == "missing" and one.guest is None]
     return (
         _document(e) is not None
@@ -266,7 +266,7 @@ def _lacks_secrets_only(e: Evidence) -> bool:
 
 
 def _holds(e: Evidence) -> bool:
-    """Whether something was delivered to the guest, whatever it made of it."""
+    """Return whether something was delivered to the guest, whatever it made of it."""
     return e.guest.state in ("xml", "cleared")
 
 
@@ -291,9 +291,9 @@ def _only_the_user_speaks_for_vcenter(e: Evidence) -> bool:
 
 
 def came_up_by_power_on(e: Evidence) -> bool:
-    """Whether it is certain that the VM was powered on, and not forked.
+    """Return whether it is certain that the VM was powered on, and not forked.
 
-    A fork or an Instant Clone made by another tool may bear no mark of that, and its events may be gone or look like
+    A fork or an Instant Clone created by another tool may have no mark of that, and its events may be gone or look like
     others. What it has not: a task that powered it on, DRS, HA, a user of the ESXi host, or a document of its own.
     """
     known = _origin(e) in ("esxi_direct", "ha_restart") or e.power_on.task is not None
@@ -343,7 +343,7 @@ ROWS: tuple[Row, ...] = (
     Row("1e", "unknown", "no_permission",
         lambda e: not (e.connection_state and e.power_state and e.config_read), LOW, GRANT_PRIVILEGE,
         "vCenter does not show the settings and the state of {name}. Grant the user System.Read on it."),
-    # A fork child may have no vApp options and hold its parent's document all the same; a VM may have been given a
+    # A fork child may have no vApp options and still hold its parent's document; a VM may have been given a
     # document without vCenter, for which it needs no vApp options. Rows 6 and 8 report both.
     Row("2a", "config_lost", "vapp_config_gone",
         lambda e: not e.configured.enabled and not _has_anothers(e) and _document(e) is not None
@@ -636,7 +636,7 @@ URGENCY = (
 
 
 def judge(evidence: Evidence) -> Diagnosis:
-    """The verdict on one VM; never raises."""
+    """Return the verdict on one VM; never raises."""
     row = next(row for row in ROWS if row.applies(evidence))
     # The one thing a power cycle certainly does to a fork child is to destroy what it was forked for.
     remedy = NONE if row.remedy == POWER_CYCLE and _fork(evidence) else row.remedy
@@ -670,7 +670,7 @@ def needs_power_cycle(diagnosis: Diagnosis) -> bool:
 
 
 def facts(diagnosis: Diagnosis) -> dict[str, t.Any]:
-    """The ``diagnosis`` return value."""
+    """Return the ``diagnosis`` return value."""
     return {
         "status": diagnosis.status,
         "rank": URGENCY.index(diagnosis.status) + 1,
@@ -692,7 +692,7 @@ def facts(diagnosis: Diagnosis) -> dict[str, t.Any]:
 
 
 def _words(e: Evidence) -> dict[str, str]:
-    """What may stand in a row's message; all but the name are empty where nothing is known."""
+    """Return the values of the placeholders in messages; all except the name are empty if they are not known."""
     power_on = e.power_on
     why = e.guest.error or (e.guest.document.parse_error if e.guest.document else None)
     return {
@@ -763,7 +763,7 @@ _BEARS = {"own": "with this VM's ID", "other": "with another VM's ID", "none": "
 
 
 def _statements(e: Evidence) -> t.Iterator[str]:
-    """What is known, each with its source."""
+    """Yield the known facts, each with its source."""
     if not e.is_vcenter:
         yield "inventory: connected to an ESXi host"
     if e.is_template:
@@ -929,7 +929,7 @@ _ADDRESS = re.compile(r"\b(ip|addr|gateway|netmask|prefix|dns|cidr|route)", re.I
 
 
 def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
-    """What may go wrong with a power cycle; at once, or later for a remedy that takes effect with one."""
+    """Yield the risks of a power cycle, now, or later for a remedy that takes effect with one."""
     if remedy not in (POWER_CYCLE, SET_TRANSPORT, ADD_CDROM):
         return
     if remedy != POWER_CYCLE:
@@ -992,5 +992,5 @@ def _impact(row: Row, e: Evidence) -> impact.Impact:
         return found
     if row.status == "config_lost" or (row.status == "not_deliverable" and (_holds(e) or e.power_state != "poweredOn")):
         return impact.AHEAD
-    # Of what is not certain nobody knows whether they go without.
+    # If it is not certain, it is not known whether the guest runs without the document.
     return found if row.status in _MISSING and row.confidence == HIGH else impact.Impact(found.text, "decide")

@@ -18,7 +18,7 @@ if t.TYPE_CHECKING:
 
 
 def compare(configured: Configured, delivered: Document | None, guest: Document | None) -> tuple[Difference, ...]:
-    """Every key that is not the same everywhere, in the order of the configuration.
+    """Return every key that is not the same everywhere, in the order of the configuration.
 
     Only differences marked ``comparable`` say that the configuration was changed since power-on. A key that is
     only in a document is ``extra``: guests add their own. What a secret's value is, is never looked at where
@@ -64,7 +64,7 @@ class _Keys:
 
     def __init__(self, document: Document | None) -> None:
         self.properties = document.properties if document else {}
-        # Of a document that breaks off, nobody knows what else stood there.
+        # A truncated document may have contained more.
         skipped = document.skipped_keys if document else ()
         self._is_whole = document is not None and not document.parse_error and None not in skipped
         self._skipped = {key.casefold() for key in skipped if key}
@@ -74,7 +74,7 @@ class _Keys:
         return key.casefold() in self._spelled
 
     def value(self, key: str) -> str | None:
-        """The value of a key, also of one that is spelled with other capitals."""
+        """Return the value of a key, also of one that is spelled with other capitals."""
         if key in self.properties:
             return self.properties[key]
         return self.properties.get(self._spelled.get(key.casefold(), key))

@@ -131,7 +131,7 @@ def _without_malformed(text: str) -> tuple[str, list[str | None]]:
 
 
 def facts(document: Document, moid: str, mask: Mask) -> dict[str, t.Any]:
-    """The document as a return value, secrets hidden.
+    """Return the document as a return value, secrets hidden.
 
     The hash is left out of a document that was not read to its end or has something hidden in it: who knows all but
     the password could try passwords against it.
@@ -139,7 +139,7 @@ def facts(document: Document, moid: str, mask: Mask) -> dict[str, t.Any]:
     :param moid: the VM the document was found in.
     """
     properties = _masked(document.properties, mask)
-    # Of a sibling's keys the VM's own vApp options tell nothing, not even of those that they have as well.
+    # The VM's own vApp options say nothing about a sibling's keys, not even about those that both have.
     entities = {name: _masked(each, mask, secret=True) for name, each in document.entities.items()}
     vservices = [_masked_vservice(vservice, mask) for vservice in document.vservices]
     shown = (properties, entities, vservices) == (document.properties, document.entities, list(document.vservices))
@@ -233,7 +233,7 @@ class _Reader:
         properties.setdefault(key, given.get("value", ""))
 
     def origin(self) -> str:
-        """Who made the document: what only vCenter, or only an injecting program, writes."""
+        """Return who made the document: what only vCenter, or only an injecting program, writes."""
         if self.environment.get("vCenterId"):
             return "vcenter"
         if self.environment.get("esxId"):
@@ -251,7 +251,7 @@ def _local(name: str) -> str:
 
 
 def _short(name: str) -> str:
-    """A name with our prefix; names of other namespaces keep theirs."""
+    """Return a name with our prefix; names of other namespaces keep theirs."""
     namespace, _space, local = name.rpartition(" ")
     prefix = _PREFIXES.get(namespace)
     return name if prefix is None else prefix + local

@@ -50,7 +50,7 @@ class GuestView:
     :param tool: ``vmware-rpctool`` or ``vmtoolsd``, the one that answered last.
     :param exit_code: of our program in the guest; what its numbers mean stands in ``probe.py``.
     :param stderr: what the tool said instead of a value, with ``full``; whatever it is, it may hold secrets.
-    :param bears_id: whose managed object ID (``ve:vCenterId``) the guest's document bears: ``own`` (this VM's),
+    :param bears_id: whose managed object ID (``ve:vCenterId``) the guest's document contains: ``own`` (this VM's),
         ``other`` or ``none``; ``None``: not looked at.
     :param error: a sentence: why asking failed, or was left.
     """

@@ -180,7 +180,7 @@ def _what_is_known(
     by_uuid: t.Mapping[str, str],
     power_ons: t.Mapping[str, origin.PowerOn],
 ) -> Evidence:
-    """The evidence that was read for all VMs at once."""
+    """Return the evidence that was read for all VMs at once."""
     values = one.values
     running = _power.is_on(values)
     parent = questions.forked_from(values)
@@ -303,7 +303,7 @@ def _lacking(known: Evidence, pools: list[t.Any] | None) -> tuple[str, ...] | No
 
 
 def _named(one: _inventory.Found, known: Evidence) -> str | None:
-    """The ID of another VM in a guest's document, when that lists network adapters, and none of this VM's."""
+    """Return the ID of another VM in a guest's document, when that lists network adapters, and none of this VM's."""
     found = known.guest.document
     if (
         found is None
@@ -325,9 +325,9 @@ def _listed_macs(found: document.Document | None) -> set[str]:
 
 
 def _login(one: _inventory.Found, questions: Questions, named: bool) -> GuestLogin | None:
-    """The guest login with which a VM is looked into; ``None``: it is not.
+    """Return the guest login with which a VM is looked into; ``None``: it is not.
 
-    :param named: somebody asked for this very VM. Of the others, no program is started where vApp options never were.
+    :param named: the task names this VM. No program is started in other VMs that never had vApp options.
     """
     if questions.probe == "none" or not (named or _has_vapp_options(one) or _listed_before(one, questions)):
         return None
@@ -419,7 +419,7 @@ def _power_ons(
 
 
 def _around(session: Session, found: t.Sequence[_inventory.Found]) -> t.Any:
-    """The nearest thing that has all these VMs in it: the fewer VMs, the fewer events are read."""
+    """Return the nearest thing that has all these VMs in it: the fewer VMs, the fewer events are read."""
     if len(found) == 1:
         return found[0].vm
     for place in ("folder", "datacenter"):
@@ -433,7 +433,7 @@ def _around(session: Session, found: t.Sequence[_inventory.Found]) -> t.Any:
 
 
 def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
-    """The entry of one VM in the ``ovfenv`` return value.
+    """Return the entry of one VM in the ``ovfenv`` return value.
 
     :param raw: whether to show the documents as they are, secrets apart.
     """
@@ -474,7 +474,7 @@ def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
 
 
 def summary(examined: t.Sequence[Examined]) -> dict[str, t.Any]:
-    """The ``summary`` return value."""
+    """Return the ``summary`` return value."""
     by_status: dict[str, int] = {}
     for one in examined:
         by_status[one.diagnosis.status] = by_status.get(one.diagnosis.status, 0) + 1
@@ -487,7 +487,7 @@ def summary(examined: t.Sequence[Examined]) -> dict[str, t.Any]:
 
 
 def _is_judged_unseen(one: Examined) -> bool:
-    """Whether there was something to see in the guest, and nobody saw it."""
+    """Return whether there was something to see in the guest, and nobody saw it."""
     if one.diagnosis.status in ("not_applicable", "not_configured", "not_running", "nothing_to_deliver"):
         return False
     return one.evidence.guest.state not in ("xml", "no_value", "cleared", "non_xml", "permission_denied")

@@ -3,7 +3,7 @@
 """The events of many VMs' power-ons, in a number of calls that hardly grows with the VMs.
 
 Private to the collection. A vCenter may hold millions of events, most of them
-TaskEvents of every kind. They are not asked for: the few kinds that tell of a
+TaskEvents of every kind. They are not asked for: the few kinds that report a
 power-on are, and then the task history for the tasks of those chains alone
 (vSphere API reference, EventFilterSpec and TaskFilterSpec.eventChainId).
 """
@@ -34,7 +34,7 @@ EVENT_TYPES = (
 """What is asked for. Subclasses are named one by one: since vCenter 6.5 a filter on a class does not bring them."""
 
 PAGE = 1000
-"""Events or tasks in one answer; vCenter gives no more."""
+"""Maximum number of events or tasks that vCenter returns in one answer."""
 
 CHAINS = 100
 """Chains in one question to the task history."""
@@ -59,7 +59,7 @@ def read(
     begin: datetime.datetime,
     vms: t.Collection[str] | None = None,
 ) -> History:
-    """The events of VMs since ``begin``.
+    """Return the events of VMs since ``begin``.
 
     Costs: three calls and one for each 1000 events, then four for the tasks of each 100 VMs. What there is most of
     is VmReconfiguredEvent, a few each day for a VM that is backed up: 2,000 VMs and 30 days may be 100 pages.
@@ -139,7 +139,7 @@ def _read_all(
     read_next: str,
     kept: t.Callable[[t.Any], Event | None],
 ) -> list[Event]:
-    """All that a history collector has.
+    """Return all that a history collector has.
 
     It dies with the session, and an answer that got lost cannot be asked for again: it is asked as a whole.
     """

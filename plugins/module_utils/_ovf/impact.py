@@ -37,7 +37,7 @@ AHEAD = Impact(
     "every boot lacks it.",
     "before_next_boot",
 )
-"""Of a VM whose vApp options or transports are gone: what its guest has, it keeps until then."""
+"""For a VM whose vApp options or transports are gone. Until then, its guest keeps what it has."""
 
 PRODUCTS: tuple[tuple[str, Impact], ...] = (
     # vmware/vic-product issues 741 (unusable after a host crash and HA restart) and 961 (the same, with the way out).

@@ -73,18 +73,18 @@ class Mask:
         return bool(value) and self.level != "password" and sensitive.holds_secret(value or "", names)
 
     def is_secret_element(self, name: str) -> bool:
-        """Whether what a vService extension added is secret; its token is the login to vCenter's guest API."""
+        """Return whether what a vService extension added is secret; its token is the login to vCenter's guest API."""
         return name.lower() == "token" or self._looks_secret(name)
 
     def value(self, key: str, value: str | None, type: str = "", secret: bool = False) -> str | None:
-        """The value of a property, or asterisks. An empty value is no secret.
+        """Return the value of a property, or asterisks. An empty value is no secret.
 
         :param secret: it is one, whatever its name.
         """
         return self._shown(key, value, secret or self.is_secret(key, type))
 
     def element(self, name: str, text: str, secret: bool = False) -> str:
-        """The text of an element that a vService extension added, or asterisks.
+        """Return the text of an element that a vService extension added, or asterisks.
 
         :param secret: it is within one that is.
         """
@@ -108,7 +108,7 @@ class Mask:
     def xml(self, text: str) -> str:
         """Raw XML with every secret replaced.
 
-        It is written anew from what a parser understood. Comments, processing instructions and what no OVF
+        It is rewritten from what a parser understood. Comments, processing instructions and what no OVF
         environment has are left out or hidden; so is everything behind the place where the text cannot be read.
         """
         if self.level == "none":

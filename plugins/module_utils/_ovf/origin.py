@@ -41,7 +41,7 @@ HOST_ORIGINS = ("esxi_direct", "ha_restart", "host_system")
 """Origins of power-ons that vCenter had no part in."""
 
 NEAR = datetime.timedelta(minutes=10)
-"""How far an event may be from ``runtime.bootTime`` and still tell of the same power-on: events are told by vCenter's
+"""How far an event may be from ``runtime.bootTime`` and still belong to that power-on: events are timed by vCenter's
 clock, the boot time by the ESXi host's."""
 
 JUST_BEFORE = datetime.timedelta(minutes=1)
@@ -109,7 +109,7 @@ def classify(
     unread: tuple[str, ...] = (),
     read_since: datetime.datetime | None = None,
 ) -> PowerOn:
-    """Who powered the VM on.
+    """Return who powered the VM on.
 
     :param events: those of this VM, in any order.
     :param boot_time: ``runtime.bootTime``: a resume, a reset or a guest's reboot does not change it.
@@ -148,9 +148,10 @@ def began_without_vcenter(events: t.Sequence[Event]) -> bool:
 
 
 def last_power_on(events: t.Sequence[Event]) -> list[Event]:
-    """Of one VM's events, oldest first, those that tell of its last power-on; none, when there was none.
+    """Return the events of the last power-on from one VM's events, oldest first; none if there was none.
 
-    A resume is told as a power-on too, but is none. The birth of an instant clone counts as one: it runs since then.
+    A resume is reported as a power-on, but is not one. The creation of an Instant Clone counts as one, since it runs
+    from then on.
     """
     runs: list[list[Event]] = []
     current: list[Event] = []
@@ -178,7 +179,7 @@ def last_power_on(events: t.Sequence[Event]) -> list[Event]:
 
 
 def _add_what_vcenter_tells(one: Event, runs: list[list[Event]], offs: list[datetime.datetime]) -> None:
-    """A restart by HA, or a clone, may be told in a chain of its own, before or after the power-on itself, or alone."""
+    """Handle a restart by HA, or a clone, which may have its own chain of events, before or after the power-on."""
     nearest = min(runs, key=lambda run: abs(run[-1].time - one.time), default=None)
     if nearest is not None:
         first, last = sorted((nearest[-1].time, one.time))
@@ -207,7 +208,7 @@ def _tasks(run: list[Event], events: t.Sequence[Event]) -> list[Event]:
 
 
 def _verdict(run: list[Event], tasks: list[Event], boot_time: datetime.datetime | None, tasks_read: bool) -> PowerOn:
-    """The first pattern that fits. What vCenter itself did is believed whatever the clocks say.
+    """Return the first pattern that fits. What vCenter itself did is believed whatever the clocks say.
 
     :param tasks_read: whether it says anything that there is no task.
     """
@@ -259,18 +260,18 @@ def _user(run: list[Event]) -> str:
 
 
 def _is_vcenter(user: str) -> bool:
-    r"""Whether this is vCenter on the host (``vpxuser``, also ``vpxuser:DOMAIN\user``) or a part of vCenter
+    r"""Return whether this is vCenter on the host (``vpxuser``, also ``vpxuser:DOMAIN\user``) or a part of vCenter
     (``vpxd-extension-…``)."""
     return user.startswith(("vpxuser", "vpxd"))
 
 
 def _is_host_local(user: str) -> bool:
-    """Whether this is an account of the ESXi host: ``root``, ``dcui``; vCenter's have a domain."""
+    """Return whether this is an account of the ESXi host: ``root``, ``dcui``; vCenter's have a domain."""
     return bool(user) and not _is_vcenter(user) and "\\" not in user and "@" not in user
 
 
 def facts(power_on: PowerOn) -> dict[str, t.Any]:
-    """The ``power_on`` return value."""
+    """Return the ``power_on`` return value."""
     return {
         "origin": power_on.origin,
         "confidence": power_on.confidence,
@@ -291,5 +292,5 @@ def _event_facts(event: Event) -> dict[str, t.Any]:
 
 
 def iso_time(time: datetime.datetime) -> str:
-    """A time as it is returned: UTC, ISO 8601."""
+    """Return a time as it is returned: UTC, ISO 8601."""
     return time.astimezone(datetime.timezone.utc).isoformat().replace("+00:00", "Z")

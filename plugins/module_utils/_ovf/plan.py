@@ -63,7 +63,7 @@ class Case:
 
     @property
     def is_on(self) -> bool:
-        """Whether it runs now."""
+        """Return whether it runs now."""
         return _power.is_on(self.values)
 
     @property
@@ -93,7 +93,7 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def facts(self, accepted: t.Collection[str]) -> dict[str, t.Any]:
-        """The ``plan`` return value."""
+        """Return the ``plan`` return value."""
         return {
             "steps": list(self.steps),
             "risks": [
@@ -104,12 +104,12 @@ class Plan:
 
 
 def make(case: Case) -> Plan:
-    """What will be done, with what risks."""
+    """Return the plan: the steps, and their risks."""
     return Plan(steps(case), risks(case), tuple(_notes(case)))
 
 
 def steps(case: Case) -> tuple[str, ...]:
-    """What will be done, in words."""
+    """Return the steps as text."""
     ends: tuple[str, ...] = ()
     if case.is_on:
         ends = ("power off the VM hard" if case.shutdown == "hard" else "shut down the guest",)
@@ -188,11 +188,11 @@ REFUSALS = (
             ": VMware Tools is not running, so vCenter cannot shut down its guest. Shut it down from inside the "
             "guest, or use shutdown=hard."),
 )  # fmt: skip
-"""The first that applies is told."""
+"""The first that applies is reported."""
 
 
 def refusal(case: Case) -> str | None:
-    """Why this VM must not be touched, as whole sentences; ``None`` when it may."""
+    """Return why this VM must not be changed, as sentences; ``None`` if it may."""
     for applies, why in REFUSALS:
         if applies(case):
             words = {
@@ -311,7 +311,7 @@ RISKS = tuple(name for name, _running, _tell in RISK_ROWS)
 
 
 def risks(case: Case) -> tuple[Risk, ...]:
-    """Every risk that is there."""
+    """Return every risk of the power cycle."""
     told = ((name, tell(case)) for name, running, tell in RISK_ROWS if case.is_on or not running)
     return tuple(Risk(name, message) for name, message in told if message is not None)
 
@@ -332,7 +332,7 @@ def _notes(case: Case) -> t.Iterator[str]:
 
 
 def addresses_in_use(values: t.Mapping[str, t.Any]) -> set[str]:
-    """The addresses that the guest has, without those that every network has."""
+    """Return the addresses that the guest has, without those that every network has."""
     result = set()
     for card in values.get("guest.net") or []:
         for text in card.ipAddress or []:
@@ -349,11 +349,11 @@ _OTHERS_ADDRESS = re.compile(
 
 
 def addresses_coming(properties: t.Iterable[Property]) -> dict[str, str]:
-    """Properties by which a guest is told an address of its own: key → address."""
+    """Return the properties that pass an address to the guest: key → address."""
     result = {}
     for one in properties:
         address = _address(one.effective or "")
-        # Of the key, class and instance name the product, which may well be a server.
+        # The class and the instance in a key name the product, which may well be a server.
         name = in_words(one.id)
         named = _OWN_ADDRESS.search(name) or one.type.startswith("ip")
         if address is not None and not address.is_unspecified and named and not _OTHERS_ADDRESS.search(name):
@@ -368,7 +368,7 @@ def _new_addresses(case: Case) -> dict[str, str]:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a text is, with or without the length of a prefix; that of a whole network is none."""
+    """Return the address that a text is, with or without the length of a prefix; that of a whole network is none."""
     try:
         found = ipaddress.ip_interface(text.strip())
     except ValueError:
@@ -381,7 +381,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def check_errors(results: t.Sequence[t.Any], is_on: bool) -> list[t.Any]:
-    """What CheckPowerOn_Task holds against a power-on.
+    """Return what CheckPowerOn_Task holds against a power-on.
 
     :param is_on: whether the VM ran when that was asked, which is no obstacle: it will be off by then.
     """
@@ -393,7 +393,7 @@ def check_errors(results: t.Sequence[t.Any], is_on: bool) -> list[t.Any]:
 
 
 def maintenance(host: t.Mapping[str, t.Any], tasks: t.Iterable[t.Mapping[str, t.Any]]) -> str | None:
-    """Why an ESXi host starts no VM: a clause.
+    """Return why an ESXi host starts no VM: a clause.
 
     :param tasks: ``info.descriptionId`` and ``info.state`` of its recent tasks.
     """

@@ -161,7 +161,7 @@ exit ($outcome + $add)
 
 
 def command_line(guest: Family, moid: str, become: str = "none", into: str | None = None) -> str:
-    """The arguments for the family's shell.
+    """Return the arguments for the family's shell.
 
     :param become: ``sudo`` asks as root.
     :param into: directory in the guest for the files ``document`` and ``stderr``; ``None``: nothing is written.
@@ -191,7 +191,7 @@ def command_line(guest: Family, moid: str, become: str = "none", into: str | Non
 
 
 def read_code(guest: Family, code: int) -> GuestView:
-    """What an exit code of the program means."""
+    """Return the meaning of an exit code of the program."""
     for number, (tool, _flag) in enumerate(guest.tools):
         for name, (state, bears) in OUTCOMES.items():
             if code == CODES[name] + number * TOOL_CODES:
@@ -213,7 +213,7 @@ def look(
 
     :param method: ``exit_code``, or ``full``, which is content with the former when the document does not come.
     :param values: the VM's properties :data:`PATHS`.
-    :raises _errors.ConnectionFailed: vCenter does not let us in any more.
+    :raises _errors.ConnectionFailed: vCenter no longer accepts the login.
     """
     what = f"Could not probe the guest of VM {name}"
     patience = Deadline(min(PATIENCE, round(deadline.remaining, 1)))
@@ -244,7 +244,7 @@ _FAULTS = {
 
 
 def _state(error: _errors.Error) -> str | None:
-    """The state that an error leaves a guest in; ``None``: it is not the guest's."""
+    """Return the state that an error leaves a guest in; ``None``: it is not the guest's."""
     if isinstance(error, _errors.GuestLoginFailed):
         return "login_failed"
     if isinstance(error, _errors.LoginFailed):
@@ -279,7 +279,7 @@ def _full(guest: operations.Guest, kind: Family, moid: str, login: GuestLogin, w
 
 
 def _with_files(guest: operations.Guest, view: GuestView, directory: str, what: str) -> GuestView:
-    """What the program left in its files; without a way to the ESXi host, what its exit code told."""
+    """Return the content of the program's files, or the meaning of its exit code if the ESXi host is not reachable."""
     if view.exit_code is None or view.state == "tool_missing":
         return view
     try:
@@ -316,14 +316,14 @@ def _run(guest: operations.Guest, kind: Family, arguments: str, login: GuestLogi
 
 
 def _said(text: str | None, mask: Mask) -> str | None:
-    """What a tool said that failed; one that is no VMware Tools' own may say the document all the same."""
+    """Return the error output of a failed tool. A tool that is not part of VMware Tools may print the document."""
     if text is None or mask.level == "none":
         return text
     return "\n".join(line if line.strip() in HARMLESS else MASK for line in text.splitlines())
 
 
 def facts(view: GuestView, moid: str, mask: Mask) -> dict[str, t.Any]:
-    """The ``guest`` return value."""
+    """Return the ``guest`` return value."""
     return {
         "state": view.state,
         "method": view.method,

@@ -63,7 +63,7 @@ class RepairTarget:
 
     @property
     def is_delivered(self) -> bool:
-        """Whether the OVF environment reaches the guest, or there is none, by the last verdict.
+        """Return whether the OVF environment reaches the guest, or there is none, by the last verdict.
 
         A guest that was to be asked and refused the login confirms nothing.
         """
@@ -154,7 +154,7 @@ class RepairTarget:
         return examine.examine(self._session, deadline, selection, self._cure.questions)[0]
 
     def _case(self, one: examine.Examined | None = None) -> plan.Case:
-        """The VM as it is now.
+        """Return the VM as it is now.
 
         :param one: as it was examined; the last time unless given.
         :raises _errors.Refused: it must not be touched.
@@ -231,11 +231,11 @@ class RepairTarget:
     # --- the power cycle --------------------------------------------------------------------------------------------
 
     def _cycle_when_idle(self, is_first: bool) -> None:
-        """Power-cycle the VM and look at it again, as soon as no other task is at work on it.
+        """Power-cycle the VM and examine it again, as soon as no other task is running on it.
 
         While it is waited for nothing has been done to the VM, so that a signal or the end of the time may end that.
 
-        :raises _errors.Refused: the VM has changed meanwhile, and must not be touched any more.
+        :raises _errors.Refused: the VM has changed in the meantime, and must be left alone.
         """
         attempt = 0
         while True:
@@ -263,7 +263,7 @@ class RepairTarget:
     def _look_for_others_work(self) -> None:
         """Examine the VM again: another task may have brought its OVF environment back, or changed it.
 
-        :raises _errors.Refused: it must not be touched any more.
+        :raises _errors.Refused: it must be left alone.
         """
         earlier, self.after = self.after, self._examine(self._at_least(LOOK_SECONDS))
         if not self.is_delivered:
@@ -324,7 +324,7 @@ class RepairTarget:
 
     @property
     def _lacks_time_to_stop(self) -> bool:
-        """Whether a shutdown could not be seen through."""
+        """Return whether a shutdown could not be seen through."""
         return self._deadline.remaining < min(SHUTDOWN_SECONDS, self._deadline.seconds / 2)
 
     def _touch(self) -> None:
@@ -332,7 +332,7 @@ class RepairTarget:
         self.is_touched = self._cycle_has_begun = True
 
     def _may_rewrite(self) -> bool:
-        """Whether a second power cycle would differ from the first."""
+        """Return whether a second power cycle would differ from the first."""
         step = _privileges.Step(f"VM {self.name} is not cycled again", "ReconfigVM_Task vAppConfig", vm=(self._vm,))
         try:
             _privileges.check(self._session, [step])
@@ -357,11 +357,11 @@ class RepairTarget:
             self._warn(_error(what, trouble).sentence)
 
     def _at_least(self, seconds: float) -> Deadline:
-        """The time of the task must not be a reason to leave a VM off that was on, or to judge it unseen."""
+        """Return the deadline of the task, or a later one: a VM that was on must not stay off, or be judged unseen."""
         return Deadline(max(seconds, self._deadline.remaining))
 
     def _now(self, trouble: Exception, hoped: str) -> _properties.Values:
-        """How the VM is, after trouble with a power operation; empty when the server does not tell.
+        """Return how the VM is, after trouble with a power operation; empty when the server does not tell.
 
         :param hoped: the power state to wait for a little, where the server may still be at work.
         """
@@ -433,7 +433,7 @@ _NAMES_OF_VCENTER = ("VirtualCenter.FQDN", "VirtualCenter.AutoManagedIPV4", "Vir
 
 
 def _addresses_of(hostname: str) -> set[str]:
-    """The server's name and every address that it stands for."""
+    """Return the server's name and every address that it stands for."""
     try:
         return {hostname, *(str(one[4][0]) for one in socket.getaddrinfo(hostname, None))}
     except OSError:
@@ -441,7 +441,7 @@ def _addresses_of(hostname: str) -> set[str]:
 
 
 def _is_refusal(trouble: Exception) -> bool:
-    """Whether the server itself said no; of anything else it is not known whether it was carried out."""
+    """Return whether the server itself said no; of anything else it is not known whether it was carried out."""
     return isinstance(trouble, _errors.OperationFailed) and not isinstance(trouble, UnknownType)
 
 

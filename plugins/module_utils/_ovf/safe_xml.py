@@ -31,7 +31,7 @@ _CODE_PAGES = re.compile(
 
 
 class Handler(t.Protocol):
-    """What is told of the elements."""
+    """The callbacks for elements."""
 
     def start(self, name: str, attributes: list[tuple[str, str]]) -> None:
         """A start tag. May raise Refused."""
@@ -61,7 +61,7 @@ class Outcome(t.NamedTuple):
 
 
 def decode(source: str | bytes) -> str:
-    """The text of a document, without byte order mark and white space around it.
+    """Return the text of a document, without byte order mark and white space around it.
 
     Bytes are UTF-8 unless they say otherwise. What is no character is replaced: on Windows the same document may come
     in the code page of the console.
@@ -134,7 +134,7 @@ def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
     parser.EndElementHandler = end
     parser.CharacterDataHandler = handler.text
     try:
-        # Not the final piece: a document that is cut off is no error then, and what stood before the cut is told.
+        # Not the final piece: a truncated document is then not an error, and what precedes the cut is reported.
         parser.Parse(_DECLARATION.sub("", text).encode("utf-8", "replace"), False)
     except Refused as refusal:
         return Outcome(str(refusal))

@@ -39,7 +39,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import M
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export, vapp_types
 
 VERSION = 1
-"""Of the index; a later one is refused."""
+"""Version of the index. A later version is refused."""
 INDEX = "index.json"
 VAULT = "__ansible_vault"
 """Key of an encrypted secret in a document, as in Ansible's own JSON."""
@@ -88,7 +88,7 @@ class Found:
 
 @dataclass
 class Plan:
-    """What becomes of the directory.
+    """The changes to the directory.
 
     :ivar files: name → content of the files to write, ``index.json`` last.
     :ivar before: name → content of those of them that are there.
@@ -193,7 +193,7 @@ def plan(
 
 
 def _note(result: Plan, name: str, text: str, there: t.Mapping[str, str | Unusable]) -> str:
-    """Note that a file is written, unless it is the same; return what becomes of it."""
+    """Record that a file is written, unless it is the same, and return the change."""
     before = there.get(name)
     if before == text:
         return "none"

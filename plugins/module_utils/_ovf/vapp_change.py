@@ -277,7 +277,7 @@ class _Planner:
 
     def _unknown(self, wanted: WantedProperty) -> str:
         keys = [_key(one) for one in self._old]
-        # Of an appliance with classes or instances, the ID alone is what people know.
+        # If an appliance has classes or instances, people know only the ID.
         similar = [_key(one) for one in self._old if one.id == wanted.key]
         folded = {key.casefold(): key for key in keys}
         similar += [folded[one] for one in difflib.get_close_matches(wanted.key.casefold(), folded, 3)]

@@ -16,7 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configu
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
 VERSION = 1
-"""Of the document; a later one is refused."""
+"""Version of the document. A later version is refused."""
 
 _PRODUCT = {
     "class_id": "classId",

@@ -60,7 +60,7 @@ class VappWriter:
         _privileges.check(self._session, [_privileges.Step(self.what, need, vm=(self._vm,)) for need in needs])
 
     def write(self) -> None:
-        """Make the change, and read what has become of it.
+        """Make the change, and read the result.
 
         :raises _errors.OperationFailed: vCenter refused it, or something else came of it.
         """

@@ -4,7 +4,7 @@
 
 Private to the collection. Right before a child is powered off, destroyed or
 detached, it is read again, and judged again: whose child it is, what would be
-lost with it, and whether another task is at work on it. This costs the same
+lost with it, and whether another task is running on it. This costs the same
 few calls for any number of children.
 """
 
@@ -80,7 +80,7 @@ def remove_named(parent: Parent, specs: t.Sequence[ChildSpec], order: Order) -> 
 def _named(
     parent: Parent, name: str, existing_vm: existing.ExistingVm, names: t.Collection[str], order: Order
 ) -> Result:
-    """The result of a child that is meant by its name, before anything is done.
+    """Return the result of a child that is meant by its name, before anything is done.
 
     :param names: of all VMs.
     """
@@ -148,7 +148,7 @@ def _is_nobodys(existing_vm: existing.ExistingVm, parent: Parent) -> bool:
 
 
 def _planned(parent: Parent, found: _inventory.Found, order: Order, is_ours: bool = True) -> Result:
-    """The result of a child that is there, before anything is done."""
+    """Return the result of a child that is there, before anything is done."""
     return Result(
         found.name,
         State.REMOVED if order.is_removal else State.DETACHED,
@@ -175,7 +175,7 @@ def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_nam
                 powered_off = _destroy(batch, errors)
             else:
                 _detach(batch, errors)
-        except _errors.Interrupted:  # it stays in the session's budget, so it ends the task all the same
+        except _errors.Interrupted:  # it stays in the session's budget, so it ends the task anyway
             powered_off = _see_what_was_done(batch, to_remove, errors)
     for vm, result in to_remove.items():
         result.losses = batch.losses.get(vm)
@@ -229,13 +229,13 @@ def _was_gone(parent: Parent, result: Result, order: Order) -> None:
     if not order.is_removal:
         result.state = State.FAILED
         result.error = (
-            f"Child {result.name} was removed during the task, so it is not detached. "
-            "Look in vCenter's events for who removed it."
+            f"Child {result.name} was removed during the task, so it is not detached. Check vCenter's events to see "
+            "who removed it."
         )
 
 
 def _steps(order: Order, to_remove: t.Mapping[t.Any, Result]) -> dict[t.Any, list[_privileges.Step]]:
-    """The calls that each child needs, for asking for privileges."""
+    """Return the calls that each child needs, for asking for privileges."""
     steps: dict[t.Any, list[_privileges.Step]] = {}
     for vm, result in to_remove.items():
         if not order.is_removal:
@@ -294,15 +294,15 @@ class _Batch:
                 busy = self._busy(ready)
         except _errors.Error as trouble:
             for vm, name in left.items():
-                errors.setdefault(vm, _errors.failure(f"Could not look at child {name}", trouble))
+                errors.setdefault(vm, _errors.failure(f"Could not examine child {name}", trouble))
             return {}
         for vm, why in busy.items():
             if self.order.check_mode:
-                self._warn(f"Child {self.names[vm]}: {why}. Its removal would wait for the end.")
+                self._warn(f"Child {self.names[vm]}: {why}. Its removal would wait until this has ended.")
                 continue
             del ready[vm]
             errors[vm] = _errors.TimedOut(
-                f"Child {self.names[vm]} is not removed: {why}, which did not end within "
+                f"Child {self.names[vm]} was not removed: {why}, which did not end within "
                 f"{self.order.deadline.seconds:g} seconds. Run again when it has ended."
                 + (" If the snapshot was left behind, set force=true." if self.losses[vm].temporary else "")
             )
@@ -323,14 +323,15 @@ class _Batch:
             child = self.made.get(vm)
             if not (verdict.is_child or (child is not None and _is_made_by_us(verdict, child, values, shared))):
                 errors[vm] = _errors.Refused(
-                    f"VM {self.names[vm]} ({vm._GetMoId()}) {self.order.refusal}: {verdict.why}. Look at it in vCenter."
+                    f"VM {self.names[vm]} ({vm._GetMoId()}) {self.order.refusal}: {verdict.why}. Check the VM in "
+                    "vCenter."
                 )
                 continue
             name = _inventory.unescape(values.get("name") or "")
             if self.by_name and name != self.names[vm]:
                 errors[vm] = _errors.Refused(
-                    f"Child {self.names[vm]} ({vm._GetMoId()}) {self.order.refusal}: its name is "
-                    f"{name or 'not visible'} now. Look in vCenter's events for who renamed it."
+                    f"Child {self.names[vm]} ({vm._GetMoId()}) {self.order.refusal}: its name is now "
+                    f"{name or 'not visible'}. Check vCenter's events to see who renamed it."
                 )
                 continue
             result[vm] = values
@@ -346,8 +347,8 @@ class _Batch:
         name = self.names[vm]
         if lost.obstacles and not self.order.force:
             errors[vm] = _errors.Refused(
-                f"Child {name} is not removed: {' and '.join(lost.obstacles)}. "
-                "Set force=true to remove it with all of that, or keep it with state=detached."
+                f"Child {name} is not removed: {' and '.join(lost.obstacles)}. Set force=true to remove it anyway, or "
+                "keep it with state=detached."
             )
             return True
         remarks = [*lost.obstacles, *lost.remarks]
@@ -390,7 +391,7 @@ class _Batch:
         return result
 
     def _busy(self, ready: t.Mapping[t.Any, _properties.Values]) -> dict[t.Any, str]:
-        """What another task, or a backup, does with the VMs: a clause each."""
+        """Return the running tasks and backups of the VMs, as a clause for each VM."""
         tasks = {task for values in ready.values() for task in values.get("recentTask") or []}
         known = _properties.read(self.parent.session, tasks, ["info.state", "info.descriptionId"])
         result = {}
@@ -402,9 +403,9 @@ class _Batch:
             ]
             temporary = () if self.order.force else self.losses[vm].temporary
             if running:
-                result[vm] = f"the task {running[0]} is at work on it"
+                result[vm] = f"the task {running[0]} is running on it"
             elif temporary:
-                result[vm] = f"a backup seems to be at work on it (snapshot {temporary[0]})"
+                result[vm] = f"a backup seems to be running on it (snapshot {temporary[0]})"
         return result
 
 
@@ -438,14 +439,14 @@ def _await_idle(session: Session, order: Order, vms: t.Iterable[t.Any]) -> None:
         watch.add(vms)
         while not order.deadline.passed and any(map(is_busy, vms)):
             for one, values in watch.updates(order.deadline.remaining):
-                # What is gone is not at work any more.
+                # A task that is gone is no longer running.
                 known[one] = {**known.get(one, {}), **values} if values is not None else {}
             tasks = {task for vm in vms for task in known.get(vm, {}).get("recentTask") or []}
             watch.add(tasks - set(known))  # one that vCenter has forgotten would be reported as gone again and again
 
 
 def _detach(batch: _Batch, errors: Errors) -> None:
-    """Remove our record from the VMs, and the nonce by which a fork without a record would be taken for ours."""
+    """Remove our record from the VMs, and the nonce that would identify a fork without a record as ours."""
     spec = _extra_config.spec({identity.RECORD_KEY: "", guestinfo.CHILD_NONCE: ""})
     jobs: dict[t.Any, _tasks.Job] = {
         vm: (f"Could not detach child {batch.names[vm]}", functools.partial(vm.ReconfigVM_Task, spec))

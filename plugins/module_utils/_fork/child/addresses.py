@@ -122,8 +122,8 @@ def check(children: t.Sequence[ChildSpec], ip_network: IPNetwork | None) -> None
             if other is not child:
                 shown = other_text if other_text.startswith(_HIDDEN) else text
                 raise _errors.BadInput(
-                    f"The address {shown} is given to child {other.name} and to child {child.name}. Give each child "
-                    "its own, in the config_params of its entry in children."
+                    f"The address {shown} is assigned to both child {other.name} and child {child.name}. Assign each "
+                    "child its own address in the config_params of its entry in children."
                 )
         if ip_network is not None:
             _check_inside(child, given, ip_network)
@@ -136,8 +136,8 @@ def _check_inside(child: ChildSpec, given: t.Mapping[IPAddress, str], ip_network
         return
     if not any(one in ip_network for one in same_version):
         raise _errors.BadInput(
-            f"Child {child.name}: the address {', '.join(same_version.values())} is outside of ip_network "
-            f"{ip_network}. Correct one of the two."
+            f"Child {child.name}: the address {', '.join(same_version.values())} is outside ip_network {ip_network}. "
+            "Correct the address or ip_network."
         )
     for address, text in same_version.items():
         is_end = address == ip_network.network_address or (
@@ -146,7 +146,7 @@ def _check_inside(child: ChildSpec, given: t.Mapping[IPAddress, str], ip_network
         if is_end and ip_network.num_addresses > 2:
             raise _errors.BadInput(
                 f"Child {child.name}: the address {text} is the network or broadcast address of ip_network "
-                f"{ip_network}, which no host can have. Give another one."
+                f"{ip_network}, which no host can have. Use another address."
             )
 
 
@@ -203,12 +203,12 @@ def conflicts(
             for owner, ids in taken.get(key, []):
                 if ids is None or of_child is None:
                     result.warnings.append(
-                        f"Child {child.name} is given the {what}, which {owner} has. Whether the two are on the same "
-                        "network is not known."
+                        f"Child {child.name} would get the {what}, which {owner} has. It is not known whether the two "
+                        "are on the same network."
                     )
                 elif ids & of_child:
                     result.refused.append(
-                        f"Child {child.name} is not created: {owner} has the {what} on the same network. Give the "
+                        f"Child {child.name} was not created: {owner} has the {what} on the same network. Assign the "
                         "child another one, or another network in networks."
                     )
     return result

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What would become of children, as far as the server tells beforehand: check mode.
+"""Predict the results of children in check mode, as far as the server allows.
 
 Private to the collection.
 """
@@ -40,7 +40,7 @@ def predict(
     refused = _privileges.refusals(parent.session, steps)
     asked = [child for child in created if child.name not in refused]
     told, warned = _ask_beforehand(parent, placement, asked, deadline, warn)
-    # Of a parent that is not ready it may be true only until an earlier task of the play has done its work.
+    # If the parent is not ready, an earlier task of the play may change that before the real run.
     if is_ready:
         refused.update(told)
     for remark in warned if is_ready else [error.sentence for error in told.values()]:
@@ -57,10 +57,7 @@ def _warn_of_snapshot(parent: Parent, created: t.Sequence[transitions.Child], wa
     if any(parent.engine.needs_snapshot(child.spec) for child in created):
         now = _properties.read(parent.session, [parent.vm], ["snapshot"])
         if "snapshot" not in now.get(parent.vm, {}):
-            warn(
-                f"VM {parent.name} has no snapshot, and persistent children can be made of it only then. "
-                "Take one first."
-            )
+            warn(f"VM {parent.name} has no snapshot, which persistent children need. Take a snapshot first.")
 
 
 def _ask_beforehand(
@@ -74,7 +71,7 @@ def _ask_beforehand(
     jobs: dict[t.Any, _tasks.Job] = {}
     for child in created if parent.engine.can_predict else ():
         ask = functools.partial(parent.engine.predict, parent.vm, creation(child, placement))
-        jobs[child.name] = ("Could not ask vCenter beforehand", ask)
+        jobs[child.name] = ("Could not check with vCenter in advance", ask)
     refused: dict[str, _errors.Error] = {}
     warned: dict[str, list[str]] = {}
     unasked: dict[str, list[str]] = {}
@@ -99,7 +96,7 @@ def _ask_beforehand(
 def _steps(
     parent: Parent, placement: Placement, child: transitions.Child, request: Request | None
 ) -> list[_privileges.Step]:
-    """The calls that a child still needs."""
+    """Return the calls that a child still needs."""
     where = {name: (place,) for name, place in placement.location(child.spec).items()}
     # A VM takes its permissions from its folder and from its resource pool.
     vm = (child.vm,) if child.vm is not None else (*where.get("folder", ()), *where.get("pool", ()))

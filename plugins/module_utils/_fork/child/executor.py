@@ -47,8 +47,8 @@ LOOK_SECONDS = 10
 """Extra time for looking whether a request was carried out whose answer was not awaited, after a signal for example."""
 
 
-_MAY_BE_DONE = "It may have been done all the same: look in vCenter."
-_MAY_BE_THERE = "It may be there all the same: look in vCenter."
+_MAY_BE_DONE = "It may have been done anyway. Check in vCenter."
+_MAY_BE_THERE = "It may exist anyway. Check in vCenter."
 
 
 class Executor:
@@ -244,8 +244,10 @@ class Executor:
             self._vms[there.found.vm] = name
             self._take(transitions.resume(child.spec, child.goal, there.found.vm, there.found.values))
         else:
-            why = f"VM {name} ({there.found.moid}) got this name while the task ran, and {there.verdict.why}"
-            remedy = "If another task is making it, run again when that task has ended. Otherwise choose another name."
+            why = f"VM {name} ({there.found.moid}) got this name while the task was running, and {there.verdict.why}"
+            remedy = (
+                "If another task is creating it, run again when that task has ended. Otherwise choose another name."
+            )
             sentence = _errors.sentence(f"{Request.CREATE.value} {name}", why, remedy)
             self._tell(name, transitions.Failed(sentence, error.fault))
 
@@ -275,12 +277,12 @@ class Executor:
         self._tell(name, transitions.Created(vm))
 
     def _why_not_new(self, vm: t.Any) -> str | None:
-        """Why what a creation's task names cannot be a new VM, as a clause; the rest its properties show."""
+        """Return why the result of a creation's task cannot be a new VM, as a clause. Its properties show the rest."""
         if not isinstance(vm, vim.VirtualMachine):
-            return "which is no VM"
+            return "which is not a VM"
         if vm in self._vms:
             return f"which is that of child {self._vms[vm]}"
-        return "which was there before" if vm in self._before or vm == self._parent.vm else None
+        return "which existed before" if vm in self._before or vm == self._parent.vm else None
 
     def _give_up(self) -> None:
         """The time is over, or the extra time for what must not be left anyhow."""
@@ -377,7 +379,7 @@ class Executor:
             self._submit(*free)
 
     def _next_free(self) -> tuple[str, Request] | None:
-        """What may be submitted now: children under way first, then new ones while there is room."""
+        """Return the requests to submit now: those of children in progress first, then new ones within the limit."""
         self._paused = {name: pause for name, pause in self._paused.items() if not pause.passed}
         ready = [(name, request) for name, request in self._waiting if name not in self._paused]
         for waiting in ready:
@@ -401,11 +403,11 @@ class Executor:
         self._present = None
 
     def _look_for_effect(self, task: t.Any) -> None:
-        """vCenter does not know a task any more, as after its restart: nothing will ever tell how it ended."""
+        """Handle a task that vCenter no longer knows, as after its restart. Its result will never be known."""
         name = self._tasks.pop(task)
         request = _request_of(self._children[name])
         self._present = (name, request)
-        gone = "vCenter no longer knows the task, for it may have been restarted. Look at the VM in vCenter."
+        gone = "vCenter no longer knows the task, because it may have been restarted. Check the VM in vCenter."
         self._look_after_lost_answer(name, request, _errors.ConnectionLost(gone))
         self._present = None
 
@@ -460,7 +462,7 @@ class Executor:
         self._waiting.append((name, request))
 
     def _find_created(self, name: str) -> t.Any:
-        """The child that was made, by what the server tells of it."""
+        """Return the child that was created, with the data that the server reports."""
         child = self._children[name]
         if self._parent.engine.registry is None:
             return self._find_by_nonce(child)
@@ -488,7 +490,7 @@ class Executor:
 
 
 def creation(child: Child, placement: Placement) -> CreateRequest:
-    """What the server is asked for when a child is made."""
+    """Return the request for a new child."""
     return CreateRequest(
         name=_inventory.escape(child.name),
         persistent=child.spec.persistent,

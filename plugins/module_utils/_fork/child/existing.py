@@ -3,7 +3,7 @@
 """Which of the wanted children exist, and which names are taken by foreign VMs.
 
 Private to the collection. Costs one read of the names and BIOS UUIDs of all VMs, in
-pages, and one read of the VMs that bear a wanted name.
+pages, and one read of the VMs that have a wanted name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Existing(t.NamedTuple):
 
 
 def same_name(name: str, other: str) -> bool:
-    """Whether two names are the same for who reads them, see :func:`_inventory.folded`.
+    """Return whether two names are the same for who reads them, see :func:`_inventory.folded`.
 
     It is not known for sure whether vCenter holds such names to be one. So where only a VM of another spelling is
     there, a child of the wanted name can neither be made nor be called absent.
@@ -91,28 +91,28 @@ def find_existing(
 
 
 def shared_uuids(session: Session) -> set[str]:
-    """The BIOS UUIDs that several VMs have now, for :func:`identity.judge`."""
+    """Return the BIOS UUIDs that several VMs have now, for :func:`identity.judge`."""
     return identity.shared_uuids(_everyone(session, "config.uuid").values())
 
 
 def _everyone(session: Session, *paths: str) -> dict[t.Any, _properties.Values]:
-    """All VMs that the user may see, in whatever datacenter: a copy of a child may be registered in another one.
+    """Return all VMs that the user may see, in whatever datacenter: a copy of a child may be registered in another one.
 
     Read at once, for the number of calls is the same for any number of children then. The server's search index would
-    have to be asked for each BIOS UUID, and tells no more.
+    have to be asked for each BIOS UUID, and returns no additional VMs.
     """
     return _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, paths)
 
 
 def _is_elsewhere(found: _inventory.Found, parent: Parent) -> bool:
-    """Whether a VM is known to be in another datacenter than the parent."""
+    """Return whether a VM is known to be in another datacenter than the parent."""
     return None not in (found.datacenter, parent.found.datacenter) and found.datacenter != parent.found.datacenter
 
 
 def _with_free_uuid(
     name: str, existing_vm: ExistingVm, uuid: str | None, everyone: dict[t.Any, _properties.Values]
 ) -> ExistingVm:
-    """A new VM with the BIOS UUID of another one could not be told from it ever after."""
+    """Refuse a BIOS UUID that another VM has, because the two VMs could never be distinguished."""
     if uuid is None or existing_vm.found is not None or existing_vm.error is not None:
         return existing_vm
     owners = [vm for vm, values in everyone.items() if (values.get("config.uuid") or "").lower() == uuid.lower()]
@@ -121,7 +121,7 @@ def _with_free_uuid(
     moid = owners[0]._GetMoId()
     owner = _inventory.plain_names(everyone).get(owners[0], "without a name")
     return ExistingVm(
-        None, None, f"Child {name} is not made: VM {owner} ({moid}) has the bios_uuid {uuid}. Give another one."
+        None, None, f"Child {name} was not created: VM {owner} ({moid}) has the bios_uuid {uuid}. Use another one."
     )
 
 
@@ -146,17 +146,17 @@ def _choose(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, identi
         return ExistingVm(
             None,
             None,
-            f"VM {name} was not found, but there is {listed}, whose name differs {_inventory.ALIKE}. "
-            "Nothing was changed. Write the name as vCenter shows it, or choose another one.",
+            f"VM {name} was not found, but there is {listed}, whose name differs {_inventory.ALIKE}. Nothing was "
+            "changed. Use the name as vCenter shows it, or choose another name.",
         )
     return ExistingVm(None, None)
 
 
 def foreign_vm(name: str, existing_vm: ExistingVm, consequence: str) -> str:
-    """The sentence about a VM that has a child's name and is not our child."""
+    """Return the sentence about a VM that has a child's name and is not our child."""
     found, verdict = t.cast(_inventory.Found, existing_vm.found), t.cast(identity.Verdict, existing_vm.verdict)
     return (
-        f"VM {name} at {found.inventory_path} ({found.moid}) is no child that this collection made of this "
-        f"parent, and {consequence}: "
-        f"{verdict.why}. Choose another name or folder. If that VM is not needed, remove it yourself."
+        f"VM {name} at {found.inventory_path} ({found.moid}) is not a child that this collection created from this "
+        f"parent, and {consequence}: {verdict.why}. Choose another name or folder. If that VM is not needed, remove "
+        "it yourself."
     )

@@ -59,21 +59,21 @@ class Losses:
 
     @property
     def obstacles(self) -> list[str]:
-        """Why the child must not be destroyed unless somebody insists: clauses."""
+        """Return why the child must not be destroyed without force, as clauses."""
         result = []
         if self.template:
-            result.append("it was made a template")
+            result.append("it was converted to a template")
         if self.children:
             result.append(f"it is itself the parent of {', '.join(self.children)}")
         if self.disks:
             result.append(f"it has disks that its parent does not have ({', '.join(self.disks)})")
         if self.unseen:
-            result.append("vCenter does not show its whole configuration, so its disks are not known")
+            result.append("vCenter does not show its entire configuration, so its disks are not known")
         return result
 
     @property
     def remarks(self) -> list[str]:
-        """What is worth a warning and no obstacle: clauses."""
+        """Return the losses that only cause a warning, as clauses."""
         result = []
         if self.snapshots:
             result.append(f"it has snapshots ({', '.join(self.snapshots)})")
@@ -127,7 +127,7 @@ def added_disks(parent: t.Mapping[str, t.Any], child: t.Mapping[str, t.Any]) -> 
 
 
 def _is_incomplete(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any]) -> bool:
-    """Whether a VM's devices, or some of them, are not shown.
+    """Return whether a VM's devices, or some of them, are not shown.
 
     Even a VM without disks has controllers. Devices name their controller, and controllers their devices (vSphere API
     reference, VirtualDevice.controllerKey and VirtualController.device). A fork has its parent's disks.
@@ -177,7 +177,7 @@ def _snapshots(trees: t.Any) -> t.Iterator[t.Any]:
 
 
 def _files(disk: t.Any) -> list[str]:
-    """The files of a disk, the one that is written to first."""
+    """Return the files of a disk, the one that is written to first."""
     result = []
     backing = disk.backing
     while backing is not None:

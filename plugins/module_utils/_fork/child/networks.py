@@ -57,14 +57,14 @@ class Network:
 
 
 def wanted(given: t.Sequence[Values] | None) -> tuple[Network, ...]:
-    """The option ``networks``.
+    """Return the option ``networks``.
 
     :raises _errors.BadInput: an entry cannot be right.
     """
     result = tuple(_network(position, entry) for position, entry in enumerate(given or (), start=1))
     for label, times in Counter(one.label for one in result if one.label is not None).items():
         if times > 1:
-            raise _errors.BadInput(f"networks: the label {label} stands twice. Leave one entry for each adapter.")
+            raise _errors.BadInput(f"networks: the label {label} occurs twice. Keep one entry for each adapter.")
     return result
 
 
@@ -78,8 +78,8 @@ def check_mac_addresses(of_children: t.Mapping[str, t.Sequence[Network]]) -> Non
         for mac in filter(None, (one.mac_address for one in adapters)):
             if mac in owners:
                 raise _errors.BadInput(
-                    f"The MAC address {mac} is given to two adapters, of child {owners[mac]} and of child {name}. "
-                    "Give each its own, in the networks of each child."
+                    f"The MAC address {mac} is assigned to two adapters, of child {owners[mac]} and of child {name}. "
+                    "Assign each adapter its own, in the networks of each child."
                 )
             owners[mac] = name
 
@@ -87,7 +87,7 @@ def check_mac_addresses(of_children: t.Mapping[str, t.Sequence[Network]]) -> Non
 def _network(position: int, entry: Values) -> Network:
     for option in ("label", "network", "mac_address"):
         if entry.get(option) is not None and not entry[option].strip():
-            raise _errors.BadInput(f"networks: {option} is empty. Give it a value, or leave it out.")
+            raise _errors.BadInput(f"networks: {option} is empty. Set a value, or remove it.")
     return Network(
         position,
         entry.get("label"),
@@ -98,7 +98,7 @@ def _network(position: int, entry: Values) -> Network:
 
 
 def _mac_address(text: str | None) -> str | None:
-    """A MAC address as vSphere writes it.
+    """Return a MAC address as vSphere writes it.
 
     :raises _errors.BadInput: no single adapter can have it.
     """
@@ -106,16 +106,18 @@ def _mac_address(text: str | None) -> str | None:
         return None
     if not _MAC.fullmatch(text):
         raise _errors.BadInput(
-            f"networks: {text} is not a MAC address. Give six pairs of hexadecimal digits with colons between them, "
+            f"networks: {text} is not a MAC address. Use six pairs of hexadecimal digits separated by colons, "
             'in quotes, such as "00:50:56:01:02:03".'
         )
     mac = text.lower().replace("-", ":")
     if int(mac[:2], 16) & 1:
         raise _errors.BadInput(
-            f"networks: {mac} is a multicast address, which no adapter can have. Give one whose first pair is even."
+            f"networks: {mac} is a multicast address, which no adapter can have. Use one whose first pair is even."
         )
     if set(mac) == {"0", ":"}:
-        raise _errors.BadInput(f"networks: {mac} is no adapter's address. Leave mac_address out for a new one.")
+        raise _errors.BadInput(
+            f"networks: {mac} is not the address of an adapter. Remove mac_address to get a new one."
+        )
     return mac
 
 
@@ -141,28 +143,28 @@ def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network
         if adapter is None:
             which = f"labelled {one.label}" if one.label is not None else f"number {one.position}"
             raise _errors.BadInput(
-                f"VM {name} has no network adapter {which}, which networks names. It has: {labels(have) or 'none'}."
+                f"VM {name} has no network adapter {which}, which networks refers to. It has: {labels(have) or 'none'}."
             )
         if adapter.key in seen:
             raise _errors.BadInput(
-                f"networks names {labels([adapter])} twice: an entry without a label means the adapter of its place in "
-                "the list. Give each entry its label."
+                f"networks names {labels([adapter])} twice: an entry without a label refers to the adapter at its "
+                "position in the list. Set the label in each entry."
             )
         seen.add(adapter.key)
         if one.mac_address in taken:
             raise _errors.BadInput(
-                f"networks: {one.mac_address} is the MAC address of {taken[one.mac_address]} of VM {name}, which keeps "
-                "it. Give another one, or leave mac_address out for a new one."
+                f"networks: {one.mac_address} is the MAC address of {taken[one.mac_address]} of VM {name}, which "
+                "keeps it. Use another one, or remove mac_address to get a new one."
             )
         if any(first <= (one.mac_address or "") <= last for first, last in RESERVED_MACS):
             raise _errors.BadInput(
-                f"networks: {one.mac_address} is in a range that vSphere assigns from, and a VM that is given one of "
-                "these cannot be powered on. Give one from 00:50:56:00:00:00 to 00:50:56:3f:ff:ff."
+                f"networks: {one.mac_address} is in a range that vSphere assigns automatically, and a VM with such an "
+                "address cannot be powered on. Use one from 00:50:56:00:00:00 to 00:50:56:3f:ff:ff."
             )
 
 
 def device_changes(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> list[t.Any]:
-    """What a child's creation changes of the parent's adapters: a list of VirtualDeviceConfigSpec.
+    """Return the changes to the parent's adapters in the creation of a child: a list of VirtualDeviceConfigSpec.
 
     An adapter that no entry names keeps its network, and gets a new MAC
     address from vCenter by itself; a manual one is not known to be replaced.
@@ -228,7 +230,7 @@ def _edit(adapter: t.Any, backing: t.Any, mac_address: str | None = None, connec
 
 
 def _of_its_network(backing: t.Any) -> t.Any:
-    """The network of a backing, without the parent's own port there."""
+    """Return the network of a backing, without the parent's own port there."""
     if not isinstance(backing, vim.vm.device.VirtualEthernetCard.DistributedVirtualPortBackingInfo):
         return backing
     return type(backing)(
@@ -285,9 +287,9 @@ def differences(child: Values, networks: t.Sequence[Network], shown: Shown) -> l
 
 
 def disconnected(child: Values, networks: t.Sequence[Network]) -> list[t.Any]:
-    """The child's adapters that are to be connected after its post-clone script, and are not yet.
+    """Return the child's adapters that are to be connected after its post-clone script, and are not yet.
 
-    Of a VM that is off it counts whether they will be connected at its power-on.
+    For a VM that is off, the setting for its power-on counts.
     """
     have = _devices.adapters(child)
     late = [_adapter(have, one) for one in networks if one.connect == AFTER_POST_CLONE]
@@ -295,7 +297,7 @@ def disconnected(child: Values, networks: t.Sequence[Network]) -> list[t.Any]:
 
 
 def connection(cards: t.Iterable[t.Any]) -> t.Any:
-    """A VirtualMachineConfigSpec that connects these adapters of a VM and leaves all else of them as it is."""
+    """Return a VirtualMachineConfigSpec that connects these adapters of a VM and changes nothing else."""
     changes = []
     for one in cards:
         # Whole: a server gives an adapter that comes without its MAC address a new one (vmware/pyvmomi issue 260).
@@ -311,7 +313,7 @@ def _is_connected(adapter: t.Any, is_on: bool) -> bool:
 
 
 def _adapter(have: t.Sequence[t.Any], entry: Network) -> t.Any:
-    """The adapter that an entry means, if it is there."""
+    """Return the adapter that an entry means, if it is there."""
     if entry.label is not None:
         return next((one for one in have if _devices.label(one) == entry.label), None)
     return have[entry.position - 1] if entry.position <= len(have) else None

@@ -39,8 +39,8 @@ def secret_config_params(values: t.Mapping[str, t.Any] | None) -> dict[str, str]
     for key, value in result.items():
         if len(value) < SHORTEST_SECRET:
             raise _errors.BadInput(
-                f"secret_config_params: the value of {key} has fewer than {SHORTEST_SECRET} characters. "
-                "Ansible cannot mask so short a secret without mangling other output; use a longer one."
+                f"secret_config_params: the value of {key} has fewer than {SHORTEST_SECRET} characters. Ansible "
+                "cannot mask a secret this short without mangling other output. Use a longer one."
             )
     return result
 
@@ -48,11 +48,11 @@ def secret_config_params(values: t.Mapping[str, t.Any] | None) -> dict[str, str]
 def _config_key(key: str, option: str) -> str:
     if re.match(rf"(guestinfo\.((fork|ic)\.)?)?{re.escape(guestinfo.OWN_PARAMS)}", key):
         raise _errors.BadInput(
-            f"{option}: keys that start with {guestinfo.OWN_PARAMS} are the collection's own. Rename {key}."
+            f"{option}: keys that start with {guestinfo.OWN_PARAMS} are reserved for the collection. Rename {key}."
         )
     if not _KEY.fullmatch(key):
         # When secrets are given as text, a key may be the part of a secret before an = sign.
-        shown = repr(key) if option == "config_params" else "what is given as a key"
+        shown = repr(key) if option == "config_params" else "the given key"
         raise _errors.BadInput(
             f"{option}: {shown} cannot be a key. Use letters, digits and the characters _ . : - without spaces."
         )
@@ -67,15 +67,17 @@ def _config_value(key: str, value: t.Any, option: str) -> str:
     if not isinstance(value, str):
         kind = "null" if value is None else type(value).__name__
         raise _errors.BadInput(
-            f"{option}: the value of {key} is {kind}, and a guest can read only text. Give a string, number or boolean."
+            f"{option}: the value of {key} is {kind}, but a guest can read only text. Use a string, number or boolean."
         )
     # XML 1.0, section 2.2: other control characters, surrogates and two non-characters cannot be sent at all.
     if re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", value):
         raise _errors.BadInput(
-            f"{option}: the value of {key} has control characters that vSphere cannot carry. Encode it, as base64 say."
+            f"{option}: the value of {key} has control characters that vSphere cannot transfer. Encode it, for "
+            "example in base64."
         )
     if len(value.encode()) > LONGEST_VALUE:
         raise _errors.BadInput(
-            f"{option}: the value of {key} has more than {LONGEST_VALUE} bytes, more than a guest can read. Shorten it."
+            f"{option}: the value of {key} has more than {LONGEST_VALUE} bytes, which is more than a guest can read. "
+            "Shorten it."
         )
     return value

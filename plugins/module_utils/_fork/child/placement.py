@@ -38,7 +38,7 @@ class Placement:
     defaults: t.Mapping[str, t.Any] = field(default_factory=dict)
 
     def location(self, spec: ChildSpec) -> dict[str, t.Any]:
-        """Where a child goes: arguments of a VirtualMachineRelocateSpec."""
+        """Return where a child goes: arguments of a VirtualMachineRelocateSpec."""
         named = {
             "folder": self.folders[spec.name],
             "datastore": self.datastores.get(spec.datastore or ""),
@@ -47,11 +47,11 @@ class Placement:
         return {**self.defaults, **{kind: place for kind, place in named.items() if place is not None}}
 
     def device_changes(self, spec: ChildSpec) -> list[t.Any]:
-        """What a child's creation changes of the parent's adapters."""
+        """Return the changes to the parent's adapters in the creation of a child."""
         return networks.device_changes(self.parent, spec.networks, self.networks.backings)
 
     def networks_of(self, spec: ChildSpec) -> list[t.Any]:
-        """The networks that are named for a child."""
+        """Return the networks that are named for a child."""
         names = dict.fromkeys(adapter.network for adapter in spec.networks if adapter.network is not None)
         return [self.networks.objects[name] for name in names]
 
@@ -151,7 +151,7 @@ def _most_free(parent: Parent, cluster: str, members: t.Sequence[t.Any]) -> t.An
     }
     if not usable:
         raise _errors.NotFound(
-            f"{cluster} is a datastore cluster, and the ESXi host of VM {parent.name} can use none of its "
-            "datastores. Name a datastore that this host has."
+            f"{cluster} is a datastore cluster, and the ESXi host of VM {parent.name} can use none of its datastores. "
+            "Use a datastore that this host can access."
         )
     return max(usable, key=lambda member: usable[member])

@@ -39,7 +39,7 @@ class Found:
 
 
 def find(parent: Parent, children: t.Sequence[ChildSpec]) -> Found:
-    """The networks that are named for children, which must be in the parent's datacenter.
+    """Return the networks that are named for children, which must be in the parent's datacenter.
 
     :raises _errors.NotFound: there is none, or the user cannot see enough of it.
     :raises _errors.Ambiguous: there are several.
@@ -70,8 +70,8 @@ def find(parent: Parent, children: t.Sequence[ChildSpec]) -> Found:
         elif one in plain:
             return card.NetworkBackingInfo(deviceName=plain[one], network=one)
         raise _errors.NotFound(
-            f"No adapter can be put on the network {name}: the user cannot read it, or not the distributed switch it "
-            "belongs to. Give the user the privilege System.Read on both."
+            f"No adapter can be connected to the network {name}: the user cannot read it, or the distributed switch "
+            "that it belongs to. Grant the user the privilege System.Read on both."
         )
 
     backings = {name: backing(name, one) for name, one in objects.items()}
@@ -134,8 +134,8 @@ def shortages(parent: Parent, children: t.Sequence[ChildSpec], found: Found) -> 
             continue
         result[name] = (
             f"Could not create child {name}: it needs {ports[short]} of the {free[short]} free ports of the "
-            f"distributed port group {_inventory.unescape(bounded[short]['name'])}, and the children before it in the "
-            f"task leave it {left[short]}. Add ports to it, let it expand by itself, or make fewer children."
+            f"distributed port group {_inventory.unescape(bounded[short]['name'])}, and children earlier in this task "
+            f"leave {left[short]} of them. Add ports to it, enable its automatic expansion, or create fewer children."
         )
     return result
 
@@ -156,7 +156,7 @@ def _read(parent: Parent, needed: t.Container[str], found: Found) -> list[_prope
 
 
 def _free_ports(session: Session, port_groups: t.Mapping[str, _properties.Values]) -> dict[str, int]:
-    """The number of free ports of each port group that the server tells it of."""
+    """Return the number of free ports of each port group that the server tells it of."""
     of_switches: dict[t.Any, list[str]] = {}
     for key, values in port_groups.items():
         of_switches.setdefault(values.get("config.distributedVirtualSwitch"), []).append(key)

@@ -61,7 +61,7 @@ class _Plan:
 
     :param existing: the VM that has its name.
     :param refusal: why the child cannot be, as a sentence.
-    :param child: what became of it; ``None`` when it was refused.
+    :param child: the result of it; ``None`` when it was refused.
     """
 
     spec: ChildSpec
@@ -72,7 +72,7 @@ class _Plan:
 
     @property
     def is_missing(self) -> bool:
-        """Whether the child is to be made."""
+        """Return whether the child is to be made."""
         return self.existing.found is None and self.refusal is None
 
     def transition(self, goal: transitions.Goal) -> transitions.Transition:
@@ -83,7 +83,7 @@ class _Plan:
         return transitions.resume(self.spec, goal, found.vm, found.values)
 
     def result(self) -> Result:
-        """Return what became of the child, without what its VM is like now."""
+        """Return the result of the child, without what its VM is like now."""
         found, child = self.existing.found, self.child
         result = Result(
             self.spec.name,
@@ -196,7 +196,7 @@ def _unreported(parent: Parent, wait_for: str) -> str | None:
 
 
 def _obstacle(parent: Parent, options: CreateOptions, missing: int, warn: t.Callable[[str], None]) -> str | None:
-    """Why children cannot be made of the parent as it is, as a whole sentence."""
+    """Return why children cannot be created from the parent in its current state, as a sentence."""
     unreported = _unreported(parent, options.wait_for)
     if unreported is not None:
         return unreported
@@ -204,14 +204,14 @@ def _obstacle(parent: Parent, options: CreateOptions, missing: int, warn: t.Call
         return None
     if not options.allow_running_parent:
         return (
-            f"VM {parent.name} does not stand at its fork point, and children can be made of it only then. "
-            "Bring it there with vmfork_quiesce."
+            f"VM {parent.name} is not at its fork point, and children can be created only there. Quiesce it with "
+            "vmfork_quiesce."
         )
     if not parent.is_on:
-        return f"VM {parent.name} is powered off, and children can be made of a running VM only. Power it on."
+        return f"VM {parent.name} is powered off, and children can be created only from a running VM. Power it on."
     if options.wait_for == "post_clone":
         return (
-            f"VM {parent.name} does not stand at its fork point, so no post-clone script starts in its children, and "
+            f"VM {parent.name} is not at its fork point, so no post-clone script starts in its children, and "
             "wait_for=post_clone would time out. Use another wait_for, or quiesce the parent with vmfork_quiesce."
         )
     layout = _properties.read(parent.session, [parent.vm], ["layoutEx"]).get(parent.vm, {}).get("layoutEx")
@@ -219,7 +219,7 @@ def _obstacle(parent: Parent, options: CreateOptions, missing: int, warn: t.Call
 
 
 def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[str], None]) -> str | None:
-    """Why a VM that runs cannot have so many children more, as a whole sentence.
+    """Return why a running VM cannot have that many more children, as a sentence.
 
     :param layout: the VM's ``layoutEx``. The first link of a disk's chain is the base, each other one a delta disk.
     """
@@ -227,19 +227,20 @@ def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[st
     then = max((len(disk.chain) - 1 for disk in disks if disk.chain), default=0) + missing
     if then > MOST_DELTAS:
         return (
-            f"The disk chain of VM {name} would grow to {then} delta disks, one for each child that is made while the "
-            f"VM runs, and {MOST_DELTAS} are the most. Quiesce the parent with vmfork_quiesce, whose children add none."
+            f"The disk chain of VM {name} would grow to {then} delta disks, one for each child that is created while "
+            f"the VM runs, and {MOST_DELTAS} is the maximum. Quiesce the parent with vmfork_quiesce, so that children "
+            "add none."
         )
     if then > MANY_DELTAS:
         warn(
-            f"The disk chain of VM {name} grows to {then} delta disks, which makes it slow. "
-            "Children of a parent that was quiesced with vmfork_quiesce add none."
+            f"The disk chain of VM {name} grows to {then} delta disks, which makes it slow. Children of a parent that "
+            "was quiesced with vmfork_quiesce add none."
         )
     return None
 
 
 def _refusal(spec: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent) -> str | None:
-    """Why this child cannot be: its name is taken."""
+    """Return why this child cannot be created: its name is taken."""
     if existing_vm.error is not None:
         return existing_vm.error
     if existing_vm.found is None or existing_vm.verdict is None or existing_vm.verdict.is_child:
@@ -252,7 +253,7 @@ def _refusal(spec: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent) 
 def _describe(parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
     """Fill in what the children's VMs are like now: two requests for any number.
 
-    When the server is lost the children are told all the same, by what is known of them.
+    If the server is lost, the children are returned anyway, with what is known about them.
     """
     try:
         with parent.session.clean_up():
@@ -281,5 +282,5 @@ def _read_facts(
         if result.state is State.CREATED and asked is not None and now.folder != asked:
             # The sources contradict each other on whether a server follows the folder that it is given.
             warn(
-                f"Child {result.name} is in {result.facts['folder']}: vCenter did not put it into the folder asked for."
+                f"Child {result.name} is in {result.facts['folder']}: vCenter did not put it into the requested folder."
             )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What became of a child, as ``vmfork_child`` returns it.
+"""The result of a child, as ``vmfork_child`` returns it.
 
 Private to the collection.
 """
@@ -15,7 +15,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
 
 
 class State(str, enum.Enum):
-    """What became of a child, as the ``state`` of its return value has it."""
+    """The result of a child, as the ``state`` of its return value has it."""
 
     CREATED = "created"
     EXISTING = "existing"
@@ -27,7 +27,7 @@ class State(str, enum.Enum):
 
 @dataclass
 class Result:
-    """What became of one child.
+    """The result of one child.
 
     :param vm: its VM, if there is or was one that this task deals with.
     :param before: its power state before the task, ``None`` when it was not there.
@@ -46,7 +46,7 @@ class Result:
     losses: losses.Losses | None = None
 
     def as_dict(self) -> dict[str, t.Any]:
-        """The entry in the ``children`` return value."""
+        """Return the entry in the ``children`` return value."""
         child = self.child
         ended = child.report if child is not None else None
         return {

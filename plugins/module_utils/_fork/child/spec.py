@@ -68,24 +68,22 @@ def parse(params: t.Mapping[str, t.Any]) -> list[ChildSpec]:
     entries: list[t.Mapping[str, t.Any]] = list(params["children"] or [])
     entries += [{"name": name} for name in params["name"] or []]
     if params["bios_uuid"] is not None and len(entries) > 1:
-        raise _errors.BadInput("bios_uuid can be the BIOS UUID of one VM only. Give each of the children its own.")
+        raise _errors.BadInput("bios_uuid can be the BIOS UUID of only one VM. Set it in each entry of children.")
     result = [_child(entry, params) for entry in entries]
     seen: set[str | None] = set()
     spelled: dict[str, str] = {}
     for child in result:
         if child.name in seen:
-            raise _errors.BadInput(
-                f"The name {child.name} stands twice in children. Give each child a name of its own."
-            )
+            raise _errors.BadInput(f"The name {child.name} occurs twice in children. Give each child a unique name.")
         other = spelled.setdefault(_inventory.folded(child.name), child.name)
         if other != child.name:
             raise _errors.BadInput(
-                f"The names {other} and {child.name} differ {_inventory.ALIKE}, and vCenter may hold "
-                "them to be the same. Give each child a name of its own."
+                f"The names {other} and {child.name} differ {_inventory.ALIKE}, and vCenter may treat them as the "
+                "same name. Give each child a unique name."
             )
         if child.bios_uuid is not None and child.bios_uuid in seen:
             raise _errors.BadInput(
-                f"The bios_uuid {child.bios_uuid} stands twice in children. Give each child its own."
+                f"The bios_uuid {child.bios_uuid} occurs twice in children. Give each child its own."
             )
         seen |= {child.name, child.bios_uuid}
     adapters.check_mac_addresses({child.name: child.networks for child in result})
@@ -96,7 +94,7 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> ChildSpe
     name = entry["name"]
     _inventory.check_name(name)
     if name != name.strip():
-        raise _errors.BadInput(f"The name {name!r} begins or ends with a blank. Remove it.")
+        raise _errors.BadInput(f"The name {name!r} begins or ends with a space. Remove it.")
     given = {option: top[option] if entry.get(option) is None else entry[option] for option in PER_CHILD}
     # Each of these is a set of values: a child adds to what stands at the top, or overrides it.
     for option in ("config_params", "secret_config_params"):
@@ -110,7 +108,7 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> ChildSpe
     both = sorted(set(public) & set(secrets))
     if both:
         raise _errors.BadInput(
-            f"Child {name}: {both[0]} stands in config_params and in secret_config_params. Leave it in one of them."
+            f"Child {name}: {both[0]} is in both config_params and secret_config_params. Keep it in one of them."
         )
     _add_host_name(name, public, {*public, *secrets})
     return ChildSpec(
@@ -156,8 +154,8 @@ def remarks(children: t.Sequence[ChildSpec]) -> list[str]:
     ]
     if nameless:
         result.append(
-            f"No host name can be made of the name of child {', '.join(nameless)}, so its guest keeps the parent's. "
-            "Give hostname in config_params."
+            f"No host name can be derived from the name of child {', '.join(nameless)}, so its guest keeps the host "
+            "name of the parent. Set hostname in config_params."
         )
     owners: dict[str, list[str]] = {}
     for child in children:
@@ -165,7 +163,8 @@ def remarks(children: t.Sequence[ChildSpec]) -> list[str]:
         if full:
             owners.setdefault(full.lower(), []).append(child.name)
     result += [
-        f"Children {', '.join(names)} are all given the host name {full}. Give each its own hostname in config_params."
+        f"Children {', '.join(names)} would all get the host name {full}. Set a different hostname in the "
+        "config_params of each."
         for full, names in owners.items()
         if len(names) > 1
     ]
@@ -179,5 +178,5 @@ def _uuid(name: str, text: str | None) -> str | None:
         return str(uuid.UUID(text))
     except ValueError:
         raise _errors.BadInput(
-            f"Child {name}: bios_uuid {text} is not a UUID. Give 32 hexadecimal digits, as 8-4-4-4-12."
+            f"Child {name}: bios_uuid {text} is not a UUID. Use 32 hexadecimal digits in the form 8-4-4-4-12."
         ) from None

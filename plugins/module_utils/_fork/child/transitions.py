@@ -40,9 +40,9 @@ class Step(enum.Enum):
     CONNECTING = "the connection of its network adapters"
     SETTLING = "VMware Tools' report of its address"
     CLEARING = "the removal of its secrets"
-    NOTING = "the note of its script's end"
+    NOTING = "the record of its script's end"
     DONE = "nothing more"
-    FAILED = "nothing any more"
+    FAILED = "nothing"
 
 
 class Request(enum.Enum):
@@ -54,7 +54,7 @@ class Request(enum.Enum):
     POWER_ON = "Could not power on child"
     CONNECT = "Could not connect the network adapters of child"
     CLEAR = "Could not clear the secrets of child"
-    NOTE = "Could not note the end of the post-clone script of child"
+    NOTE = "Could not record the end of the post-clone script of child"
 
 
 class Created(t.NamedTuple):
@@ -84,7 +84,7 @@ class Failed(t.NamedTuple):
 
 
 class DeadlinePassed(t.NamedTuple):
-    """The time is over: nothing is begun any more, but what was begun must not be left anyhow.
+    """The deadline has passed: nothing new is started, but what was started must be finished properly.
 
     :param goes_on: see :class:`Failed`.
     :param early: it is not the end of the task's time, but a signal.
@@ -198,7 +198,7 @@ class Child:
 
     @property
     def bears_record(self) -> bool:
-        """Whether vCenter shows the record that the child is to have."""
+        """Return whether vCenter shows the record that the child is to have."""
         return str(identity.own_record(self.values)) == self.record[identity.RECORD_KEY]
 
     @property
@@ -209,9 +209,9 @@ class Child:
             return f"whose name is {name}"
         ours = self.bears_mark(self.values)
         if self.bios_uuid is not None and not ours:
-            return "which has neither the BIOS UUID nor the nonce that were given to the child"
+            return "which has neither the BIOS UUID nor the nonce of the child"
         if not ours and identity.nonce_given(self.values) is not None:
-            return "which was given the nonce of another child"
+            return "which has the nonce of another child"
         group, of_parent = identity.child_group(self.values), identity.parent_group(self.goal.parent)
         if group and of_parent and group != of_parent:
             return "which belongs to the fork group of another parent"
@@ -219,12 +219,12 @@ class Child:
 
     @property
     def forks_again(self) -> bool:
-        """Whether a power-off takes the child back to the fork point, so that its script runs once more."""
+        """Return whether a power-off takes the child back to the fork point, so that its script runs once more."""
         return self.goal.engine.forks_again(self.values, self.spec.persistent)
 
     @property
     def went_off(self) -> bool:
-        """Whether it was powered off while it was looked at."""
+        """Return whether it was powered off while it was looked at."""
         return self.seen_on and not _power.is_on(self.values)
 
     @property
@@ -234,21 +234,21 @@ class Child:
 
     @property
     def lacks_connection(self) -> bool:
-        """Whether adapters are to be connected when the child's script has ended well."""
+        """Return whether adapters are to be connected when the child's script has ended well."""
         if self.existed:
             return self.goal.wait_for == "post_clone" and bool(self.disconnected)
         return any(adapter.connect == networks.AFTER_POST_CLONE for adapter in self.spec.networks)
 
     @property
     def has_old_report(self) -> bool:
-        """Whether vCenter shows a report of this child; when it is off, that is one of an earlier run."""
+        """Return whether vCenter shows a report of this child; when it is off, that is one of an earlier run."""
         return _extra_config.mapping(self.values).get(guestinfo.POST_CLONE, "").split(" ")[0] == self.nonce
 
     @property
     def preparation(self) -> dict[str, str]:
         """The extraConfig keys that a child needs which is off, and whose script runs when it is powered on.
 
-        An old report would be taken for a new one. Secrets are there no longer when a task that was cut short, or an
+        An old report would be mistaken for a new one. Secrets are no longer there if a task that was cut short, or an
         earlier run of the child, has removed them.
         """
         keys = _extra_config.mapping(self.values)
@@ -273,7 +273,7 @@ class Child:
 
     @property
     def lacks_note(self) -> bool:
-        """Whether the end of the child's script is to be noted on it, and is not yet."""
+        """Return whether the end of the child's script is to be noted on it, and is not yet."""
         noted = _extra_config.mapping(self.values).get(guestinfo.DONE, "").split(" ")[0] == self.nonce
         return self.goal.wait_for == "post_clone" and not self.forks_again and not noted
 
@@ -302,7 +302,7 @@ class Child:
 
     @property
     def secrets_told(self) -> bool:
-        """Whether the child has told that it cleared its secrets."""
+        """Return whether the child has told that it cleared its secrets."""
         return guestinfo.secrets_cleared(_extra_config.mapping(self.values), self.nonce)
 
     @property
@@ -312,7 +312,7 @@ class Child:
 
     @property
     def shows_secrets(self) -> bool:
-        """Whether vCenter shows them, or the child's report does."""
+        """Return whether vCenter shows them, or the child's report does."""
         keys = _extra_config.mapping(self.values)
         return any(keys.get(key, "").strip() for key in self.secret_keys) or self.report != self._told
 
@@ -329,7 +329,7 @@ Transition = t.Tuple[Child, t.Optional[Request]]  # noqa: UP006, UP045, ansible-
 
 
 def begin(spec: ChildSpec, goal: Goal) -> Transition:
-    """A child that does not exist yet."""
+    """Return a child that does not exist yet."""
     bios_uuid = goal.engine.uuid_at_creation(spec.bios_uuid)
     new_bios_uuid = spec.bios_uuid if bios_uuid is None else None
     started = goal.engine.starts_children
@@ -337,7 +337,7 @@ def begin(spec: ChildSpec, goal: Goal) -> Transition:
 
 
 def resume(spec: ChildSpec, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Transition:
-    """A child that exists: a recorded one, or one that a task cut short left without a record."""
+    """Return a child that exists: a recorded one, or one that a task cut short left without a record."""
     record = identity.record_of(values)
     child = Child(spec, goal, vm=vm, values=values, existed=True, seen_on=_power.is_on(values))
     if record is None:
@@ -384,7 +384,7 @@ def ahead(child: Child, request: Request | None) -> list[Request]:
 
 
 def advance(child: Child, event: Event) -> Transition:
-    """What an event makes of a child, and what is to be asked next."""
+    """Return the child after an event, and the next request."""
     if child.is_finished:
         return child, None
     if isinstance(event, Created):
@@ -455,11 +455,11 @@ def _failed(child: Child, event: Failed) -> Transition:
 
 
 def _remedy(child: Child, fault: str) -> str:
-    """What to do about a refusal that does not say it: InvalidState means something else at each step."""
+    """Return the remedy for a refusal that does not name one: InvalidState has a different meaning at each step."""
     if fault != "InvalidState":
         return ""
     if child.step is Step.CREATING and child.goal.engine.needs_snapshot(child.spec):
-        return " A persistent child needs a parent that has a snapshot. Take one if there is none."
+        return " A persistent child needs a parent with a snapshot. Take one if there is none."
     if child.step is Step.STARTING and child.existed and child.forks_again:
         return " Remove it and create it again."
     return ""
@@ -477,7 +477,7 @@ def _news(child: Child, event: PropertyUpdate) -> Transition:
         return replace(
             child,
             step=Step.FAILED,
-            error=f"Child {child.name} was removed during the task. Look in vCenter's events for who removed it.",
+            error=f"Child {child.name} was removed during the task. Check vCenter's events to see who removed it.",
         ), None
     values = {**child.values, **event.values}
     child = replace(child, values=values, seen_on=child.seen_on or _power.is_on(values))
@@ -497,7 +497,7 @@ def _news(child: Child, event: PropertyUpdate) -> Transition:
 
 
 def not_the_child(name: str, named: t.Any, why: str) -> str:
-    """The sentence about a creation whose task names something that is not the new child.
+    """Return the sentence about a creation whose task names something that is not the new child.
 
     :param named: what it names.
     :param why: what tells that a VM is not the child, as a clause.
@@ -508,27 +508,29 @@ def not_the_child(name: str, named: t.Any, why: str) -> str:
         what = f"a {type(named).__name__.rpartition('.')[2]} ({named._GetMoId()}) instead of a VM"
     else:
         what = ("a list" if isinstance(named, list) else f"a value of type {type(named).__name__}") + " instead of a VM"
-    remedy = "Nothing was done to it. Look in vCenter for what was made."
+    remedy = "It was left unchanged. Check in vCenter what was created."
     return _errors.sentence(f"{Request.CREATE.value} {name}", f"vCenter's task names {what}", remedy)
 
 
 def _compared(child: Child) -> Child:
-    """A new child whose adapters are not as they were to be has failed; it is recorded all the same."""
+    """Fail a new child whose adapters are not as requested. It is recorded anyway."""
     wrong = networks.differences(child.values, child.spec.networks, child.goal.shown_networks)
     if not wrong:
         return child
-    what = f"Child {child.name} was not made as networks has it"
-    remedy = "vCenter did not follow it. Disconnect or remove the child, and make the next ones without networks."
+    what = f"Child {child.name} was not created with the requested networks"
+    remedy = "vCenter did not apply them. Disconnect or remove the child, and create the next ones without networks."
     return _with_error(child, _errors.sentence(what, ", ".join(wrong), remedy))
 
 
 def _powered_off(child: Child) -> Transition:
-    return _fail(child, f"Child {child.name} was powered off during the task. Look in vCenter's events for who did it.")
+    return _fail(
+        child, (f"Child {child.name} was powered off during the task. Check vCenter's events to see who did it.")
+    )
 
 
 _RETRY = (
-    "A post-clone script runs once in a child, so correct the cause, remove the child (state=absent) and create it "
-    "again. If the script is to be changed, quiesce the parent with the new one first."
+    "A post-clone script runs only once in a child. Correct the cause, remove the child (state=absent) and create it "
+    "again. To change the script, quiesce the parent with the new script first."
 )
 """What to do about a post-clone script that failed."""
 
@@ -550,7 +552,7 @@ def _arrive(child: Child) -> Transition:
         if ended.exit_code is None:
             what = f"Could not read how the post-clone script ended in child {child.name}"
             why = f"its guest wrote an unreadable report to {guestinfo.POST_CLONE}"
-            remedy = "Look in the guest for what writes there besides the runner of this collection."
+            remedy = "Check what writes to it in the guest besides the runner of this collection."
             return _fail(child, _errors.sentence(what, why, remedy) + _left_disconnected(child))
         if ended.exit_code != 0:
             said = " ".join(ended.output.split())
@@ -559,7 +561,7 @@ def _arrive(child: Child) -> Transition:
             return _fail(child, f"{sentence} {_RETRY}{_left_disconnected(child)}")
         if child.disconnected and not child.connected:
             return replace(child, step=Step.CONNECTING), Request.CONNECT
-        # The script has ended, but what vCenter tells of the guest may still be the parent's.
+        # The script has ended, but what vCenter reports about the guest may still be the parent's.
         is_new = child.connected or not child.existed
         inherited = facts.parents_addresses(values, child.goal.parent)
         if child.disconnected or (is_new and (inherited or not facts.own_addresses(values, child.goal.parent))):
@@ -575,7 +577,7 @@ def _settled(child: Child) -> Transition:
     """There was time enough; a server may say that it connected an adapter, and leave it as it was."""
     if child.disconnected:
         why = "vCenter's task succeeded, but they are still disconnected"
-        sentence = _errors.sentence(f"{Request.CONNECT.value} {child.name}", why, "Look at the VM in vCenter.")
+        sentence = _errors.sentence(f"{Request.CONNECT.value} {child.name}", why, "Check the VM in vCenter.")
         return _fail(child, sentence + _left_disconnected(child))
     parent = child.goal.parent
     inherited = facts.parents_addresses(child.values, parent)
@@ -592,13 +594,13 @@ def _settled(child: Child) -> Transition:
         child = _with_warning(
             child,
             f"It is not known whether child {child.name} has an address of its own: VMware Tools reported nothing new "
-            f"since the fork, and vCenter still shows {shown}. Look at the child, or give a longer address_timeout.",
+            f"since the fork, and vCenter still shows {shown}. Check the child, or increase address_timeout.",
         )
     return _finish(child)
 
 
 RELOAD = "Reload the driver in the post-clone script (modprobe -r and modprobe, or unbind and bind)."
-LATE = " If VMware Tools reports late in this guest, give a longer address_timeout."
+LATE = " If VMware Tools reports late in this guest, increase address_timeout."
 
 
 def _stale(mac: str) -> str:
@@ -622,7 +624,7 @@ def _with_warning(child: Child, sentence: str) -> Child:
 
 
 def _left_disconnected(child: Child) -> str:
-    """What a failure means for the child's network."""
+    """Return what a failure means for the child's network."""
     left = networks.labels(child.disconnected)
     return f" Left disconnected: {left}." if left else ""
 
@@ -664,27 +666,27 @@ def interrupted(child: Child, signal: str) -> str:
 
 
 def unfinished(child: Child, seconds: float, begun: bool = True) -> str:
-    """Why a child is not done when the time is over, as a sentence."""
+    """Return why a child is not ready at the timeout, as a sentence."""
     what = f"Child {child.name} is not ready after {seconds:g} seconds"
     if not begun:
-        return _errors.sentence(what, "its turn did not come", "Give a longer timeout, or more concurrency.")
+        return _errors.sentence(what, "its creation was not started", "Increase timeout or concurrency.")
     if child.step not in (Step.RUNNING, Step.SETTLING):
-        return _errors.sentence(what, f"vCenter has not finished {child.step.value}", "Look at its tasks in vCenter.")
+        return _errors.sentence(what, f"vCenter has not finished {child.step.value}", "Check its tasks in vCenter.")
     stale = sorted(facts.stale_macs(child.values, child.goal.parent))
     if stale and child.goal.wait_for == "ip_address":
         return _errors.sentence(what, _stale(stale[0]), RELOAD)
     why, remedy = {
-        "tools": ("VMware Tools does not run in its guest", "Look at its console."),
+        "tools": ("VMware Tools is not running in its guest", "Check its console."),
         "ip_address": (
             "no address on its own network adapters was reported",
-            "Look at what sets the address in its guest (the post-clone script), and at ip_network if you gave it.",
+            "Check what sets the address in its guest (the post-clone script), and ip_network if it is set.",
         ),
         "post_clone": (
             "it has not reported the end of its post-clone script",
-            "Look at the script, or use another wait_for if the parent was not quiesced with vmfork_quiesce."
+            "Check the script, or use another wait_for if the parent was not quiesced with vmfork_quiesce."
             if child.forks_again or not child.existed
-            else "If it was powered off since it was created, it never will: remove it and create it again, or use "
+            else "If it was powered off after it was created, it never will. Remove it and create it again, or use "
             "another wait_for.",
         ),
-    }.get(child.goal.wait_for, ("it does not run", "Look at its tasks in vCenter."))
+    }.get(child.goal.wait_for, ("it is not running", "Check its tasks in vCenter."))
     return _errors.sentence(what, why, remedy) + _left_disconnected(child)

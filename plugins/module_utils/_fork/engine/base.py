@@ -74,13 +74,13 @@ class Engine(t.Protocol):
     """The server's own book of parents and children; ``None`` where it keeps none."""
 
     def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
-        """Whether the VM is a fork parent; ``None`` where nothing needs enabling."""
+        """Return whether the VM is a fork parent; ``None`` where nothing needs enabling."""
 
     def is_quiesced(self, values: t.Mapping[str, t.Any]) -> bool:
-        """Whether the VM stands still at the fork point."""
+        """Return whether the VM stands still at the fork point."""
 
     def child_type(self, values: t.Mapping[str, t.Any]) -> str | None:
-        """What kind of child the VM is; ``None`` where nothing tells."""
+        """Return the kind of child that the VM is; ``None`` if it is not known."""
 
     def uuid_at_creation(self, wanted: str | None) -> str | None:
         """Return the BIOS UUID that the request for a child gives it, together with its record.
@@ -105,7 +105,7 @@ class Engine(t.Protocol):
         """
 
     def param_keys(self, key: str) -> tuple[str, ...]:
-        """Where in guestinfo a config param is put: full keys."""
+        """Return where in guestinfo a config param is put: full keys."""
 
     def check(self, children: t.Sequence[ChildSpec], allow_running_parent: bool) -> None:
         """Refuse what has no meaning with this engine.
@@ -118,7 +118,7 @@ class Engine(t.Protocol):
 
     @property
     def can_predict(self) -> bool:
-        """Whether the server can be asked beforehand."""
+        """Return whether the server can be asked beforehand."""
 
     def predict(self, parent: t.Any, child: CreateRequest) -> t.Any:
         """Ask the server whether a child can be made: a task whose result is a list of CheckResult."""

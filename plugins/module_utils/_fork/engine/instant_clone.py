@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The engine for vSphere 6.7 and newer: Instant Clone.
 
-Private to the collection. Nothing needs enabling, and no call tells who cloned
+Private to the collection. Nothing needs enabling, and no call returns who cloned
 whom. A child runs from its creation on, is a full VM that keeps its disks, and
-is told its BIOS UUID, its record and its parameters by the request that makes
+gets its BIOS UUID, its record and its parameters in the request that creates
 it (vSphere API reference, VirtualMachineInstantCloneSpec).
 """
 
@@ -76,8 +76,8 @@ class InstantCloneEngine:
                 for key in self.param_keys(param):
                     if key in keys:
                         raise _errors.BadInput(
-                            f"Child {child.name}: the config params {keys[key]} and {param} both stand for {key}. "
-                            "Leave one of them out."
+                            f"Child {child.name}: the config params {keys[key]} and {param} both mean {key}. Remove "
+                            "one of them."
                         )
                     keys[key] = param
 

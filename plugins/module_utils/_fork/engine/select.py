@@ -16,7 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import API
 
 
 def choose(session: Session, api: str, call_via: str) -> Engine:
-    """The engine for a server.
+    """Return the engine for a server.
 
     :param api: ``auto`` goes by the API version, anything else is an engine's name.
     :param call_via: ``auto``, ``soap`` or ``mob``; ignored with Instant Clone.
@@ -25,7 +25,7 @@ def choose(session: Session, api: str, call_via: str) -> Engine:
     """
     if not session.is_vcenter:
         raise _errors.BadInput(
-            f"{session.name} is an ESXi host, and forking is vCenter's work. Give a vCenter server in hostname."
+            f"{session.name} is an ESXi host, and only vCenter can fork VMs. Set hostname to a vCenter."
         )
     knows_instant_clone = session.api_version >= API_6_7
     if api == "vmfork" or (api == "auto" and not knows_instant_clone):
@@ -33,7 +33,7 @@ def choose(session: Session, api: str, call_via: str) -> Engine:
     if not knows_instant_clone:
         # pyVmomi speaks no newer version of the API than the server does, so there is nothing to try.
         raise _errors.MethodUnknown(
-            f"{session.name} does not know the method InstantClone_Task: vSphere 6.7 and newer have it. "
-            "Use api=vmfork, or leave it out."
+            f"{session.name} does not have the method InstantClone_Task, which requires vSphere 6.7 or newer. Use "
+            "api=vmfork, or remove api."
         )
     return InstantCloneEngine(session)

@@ -67,20 +67,20 @@ class VmforkEngine:
     def check(self, children: t.Sequence[ChildSpec], allow_running_parent: bool) -> None:
         if allow_running_parent:
             raise _errors.BadInput(
-                "allow_running_parent has no meaning with the VMFork methods, which fork a VM at its fork point only. "
-                "Leave it out, and quiesce the parent with vmfork_quiesce."
+                "allow_running_parent does not work with the VMFork methods, which fork a VM only at its fork point. "
+                "Remove it, and quiesce the parent with vmfork_quiesce."
             )
         for child in children:
             if child.networks:
                 raise _errors.BadInput(
-                    f"Child {child.name}: networks has no meaning with the VMFork methods, which cannot change a "
-                    "child's adapters. Leave it out; have the post-clone script set up the network."
+                    f"Child {child.name}: networks does not work with the VMFork methods, which cannot change the "
+                    "adapters of a child. Remove it, and set up the network in the post-clone script."
                 )
             given = next((key for key in child.params if key.startswith("guestinfo.")), None)
             if given is not None:
                 raise _errors.BadInput(
-                    f"Child {child.name}: the config param {given} starts with guestinfo., and VMFork adds "
-                    f"{guestinfo.PARAMS} itself. Leave the prefix out."
+                    f"Child {child.name}: the config param {given} starts with guestinfo., but VMFork adds "
+                    f"{guestinfo.PARAMS} itself. Remove the prefix."
                 )
 
     def enable(self, vm: t.Any, host: t.Any | None) -> t.Any:

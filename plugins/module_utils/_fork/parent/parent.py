@@ -35,7 +35,7 @@ SETTLE_SECONDS = 10
 """Time to wait after a signal for the tasks on a VM, so that what has changed can be reported."""
 
 FORGET_SECONDS = 30
-"""Time to remove what is not true any more from a VM, when the task's own may be over."""
+"""Time to remove outdated records from a VM, when the task's own time may be over."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Parent:
 
     @property
     def is_enabled(self) -> bool:
-        """Whether children may be forked once it is quiesced; true where nothing needs enabling."""
+        """Return whether children may be forked once it is quiesced; true where nothing needs enabling."""
         return self.engine.is_enabled(self.values) is not False
 
     @property
@@ -73,7 +73,7 @@ class Parent:
         return self.engine.is_quiesced(self.values)
 
     def facts(self) -> dict[str, t.Any]:
-        """The ``parent`` return value."""
+        """Return the ``parent`` return value."""
         return facts.parent(self.found, self.engine, self.host_name)
 
     def refresh(self) -> None:
@@ -81,8 +81,8 @@ class Parent:
         new = _properties.read(self.session, [self.vm], ["name", *paths(self.engine)])
         if "name" not in new.get(self.vm, {}):
             raise _errors.NotFound(
-                f"VM {self.name} has gone during the task, or out of the user's sight. "
-                "Look in vCenter's events for who removed it."
+                f"VM {self.name} was removed during the task, or is no longer visible to the user. Check vCenter's "
+                "events to see who removed it."
             )
         self.values.clear()
         self.values.update(new[self.vm])
@@ -109,11 +109,11 @@ def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Par
     found = _inventory.find_vm(session, selector, paths(engine))
     if "config.instanceUuid" not in found.values:
         raise _errors.Refused(
-            f"The configuration of VM {found.name} ({found.moid}) cannot be read. Give the user the privilege "
+            f"The configuration of VM {found.name} ({found.moid}) cannot be read. Grant the user the privilege "
             "System.Read on it. If vCenter shows the VM as inaccessible or orphaned, repair that first."
         )
     if found.values.get("config.template"):
-        raise _errors.BadInput(f"{found.name} is a template, and only VMs can be forked. Convert it to a VM first.")
+        raise _errors.BadInput(f"{found.name} is a template, and templates cannot be forked. Convert it to a VM first.")
     host = found.values.get("runtime.host")
     host_name = _inventory.names(session, [host]).get(host) if host is not None else None
     return Parent(session, engine, found, host_name)
@@ -133,8 +133,8 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
     if registry is None:
         if host is not None and host != parent.values.get("runtime.host"):
             raise _errors.BadInput(
-                f"VM {parent.name} is on {parent.host_name}, not on {esxi_hostname}, and Instant Clone makes children "
-                "on the parent's own host. Migrate the VM there first, or leave esxi_hostname out."
+                f"VM {parent.name} is on {parent.host_name}, not on {esxi_hostname}, and Instant Clone creates "
+                "children on the parent's own host. Migrate the VM there first, or remove esxi_hostname."
             )
         return False
     if parent.is_enabled:
@@ -160,7 +160,9 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
         if not parent.is_enabled:
             raise _errors.OperationFailed(
                 _errors.sentence(
-                    what, "vCenter's task succeeded, but the VM still says it is none", "Look at it in vCenter."
+                    what,
+                    ("vCenter's task succeeded, but the VM still reports that it is not a fork parent"),
+                    "Check the VM in vCenter.",
                 )
             )
     return True
@@ -213,7 +215,7 @@ def forget_scripts(parent: Parent, warn: t.Callable[[str], None]) -> bool:
     return True
 
 
-_DOUBT = "VM {} may be taken later for one that was quiesced with the scripts of an earlier time"
+_DOUBT = "VM {} may later be treated as if it were quiesced with the scripts of an earlier run"
 
 
 def unreadable(everyone: t.Mapping[t.Any, _properties.Values]) -> str | None:
@@ -227,8 +229,8 @@ def unreadable(everyone: t.Mapping[t.Any, _properties.Values]) -> str | None:
         return None
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
     return (
-        f"The configuration of {len(names)} VMs cannot be read, so it is not known whether they are children: {shown}. "
-        "Give the user the privilege System.Read on them."
+        f"The configuration of {len(names)} VMs cannot be read, so it is not known whether they are children: "
+        f"{shown}. Grant the user the privilege System.Read on them."
     )
 
 
@@ -238,7 +240,7 @@ _NAMES_SHOWN = 5
 def children(
     parent: Parent, deadline: Deadline, warn: t.Callable[[str], None] | None = None
 ) -> list[tuple[_inventory.Found, identity.Verdict]]:
-    """The parent's children by the server's own list or by our records, each with what it is to the parent.
+    """Return the parent's children by the server's own list or by our records, each with what it is to the parent.
 
     They are looked for in every datacenter, where copies of them may be, too.
     The server may no longer list a persistent child that has run, knows
@@ -259,7 +261,7 @@ def children(
 
 
 def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
-    """The children that the server itself knows of."""
+    """Return the children that the server itself knows of."""
     registry = parent.engine.registry
     if registry is None:
         return []
@@ -274,7 +276,7 @@ def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
 
 
 def listed_parent(child: Parent, deadline: Deadline) -> t.Any | None:
-    """The parent that the server itself knows of, be it visible to the user or not."""
+    """Return the parent that the server itself knows of, be it visible to the user or not."""
     registry = child.engine.registry
     if registry is None:
         return None
@@ -314,20 +316,20 @@ def disable(
         parent.refresh()
         if parent.name != name:
             raise _errors.Refused(
-                f"VM {name} was renamed to {parent.name} during the task, which stops here. Run again with the name of "
-                "the VM that is meant."
+                f"VM {name} was renamed to {parent.name} during the task, so the task stopped. Run again with the "
+                "current name of the intended VM."
             )
         if parent.is_quiesced and not power_off:
             raise _errors.Refused(
-                f"VM {parent.name} is left unchanged: it stands still at the fork point, and only a power-off ends "
-                "that. Set power_off=true to power it off hard; what it holds in memory is lost.",
+                f"VM {parent.name} is left unchanged: it is frozen at the fork point, and only a power-off ends that. "
+                "Set power_off=true to power it off hard. The content of its memory is lost.",
                 parent=parent.facts(),
             )
 
     judge()
     if _is_ordinary(parent):
         return False
-    what = f"Could not make VM {parent.name} an ordinary VM"
+    what = f"Could not turn VM {parent.name} back into an ordinary VM"
     if check_mode:
         _check_disable(parent, what)
         return True
@@ -400,8 +402,8 @@ def _refuse_while_children_run(parent: Parent, deadline: Deadline, force: bool) 
     if living and not force:
         names = ", ".join(sorted(child.name for child in living))
         raise _errors.Refused(
-            f"VM {parent.name} is left unchanged: {len(living)} of its children run ({names}). "
-            "Remove them first, or set force=true.",
+            f"VM {parent.name} is left unchanged: {len(living)} of its children are running ({names}). Remove them "
+            "first, or set force=true.",
             parent=parent.facts(),
         )
 

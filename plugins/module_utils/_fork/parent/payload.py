@@ -41,7 +41,7 @@ class Payload:
         try:
             # Not asked for once more when the answer is lost: the first request may put them there after the runner has
             # cleared them.
-            what = f"Could not hand the scripts to VM {self._parent.name} through guestinfo"
+            what = f"Could not pass the scripts to VM {self._parent.name} through guestinfo"
             _tasks.run(
                 self._parent.session, deadline, what, self._parent.vm.ReconfigVM_Task, _extra_config.spec(values)
             )

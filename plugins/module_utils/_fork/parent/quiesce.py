@@ -84,12 +84,12 @@ GuestResult = dict[str, t.Any]
 
 
 def no_result() -> GuestResult:
-    """The ``guest`` return value before anything was done in the guest."""
+    """Return the ``guest`` return value before anything was done in the guest."""
     return {"directory": None, "pid": None, "exit_code": None, "output": None}
 
 
 def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None]) -> bool:
-    """Whether the parent already stands at the fork point, with these scripts.
+    """Return whether the parent already stands at the fork point, with these scripts.
 
     :raises _errors.Refused: it was quiesced with other scripts.
     """
@@ -101,17 +101,17 @@ def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None
     if recorded is not None:
         again = "" if parent.engine.registry is None else ", make it a fork parent again"
         raise _errors.Refused(
-            f"VM {parent.name} is already at the fork point, with other scripts than these, and its children would run "
-            f"those. Power it off (vmfork_parent with state=disabled and power_off=true), power it on{again}, and "
+            f"VM {parent.name} is already at the fork point, but with different scripts, which its children would "
+            f"run. Power it off (vmfork_parent with state=disabled and power_off=true), power it on{again}, and "
             "quiesce it again.",
             parent=parent.facts(),
         )
-    warn(f"VM {parent.name} is already at the fork point. It is not known with which scripts it was quiesced.")
+    warn(f"VM {parent.name} is already at the fork point. It is not known which scripts it was quiesced with.")
     return True
 
 
 def obstacle(parent: Parent) -> str | None:
-    """Why the parent cannot be quiesced as it is, as a whole sentence."""
+    """Return why the parent cannot be quiesced in its current state, as a sentence."""
     if not parent.is_on:
         return f"VM {parent.name} is powered off, and only a running VM can be quiesced. Power it on."
     if not parent.is_enabled:
@@ -189,7 +189,7 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
         else:
             _run(parent, deadline, plan, nonce, result, warn)
     except _Busy as busy:
-        warn(f"{busy.sentence} It is waited for.")
+        warn(f"{busy.sentence} Waiting for it to end.")
         result = no_result()
         _await_other(parent, deadline, plan, result, warn)
     except BaseException as trouble:  # a signal may have ended the task
@@ -226,7 +226,7 @@ def _forget_earlier_scripts(parent: Parent, warn: t.Callable[[str], None]) -> No
         if abs(now - announced) <= JUST_ANNOUNCED and (booted is None or booted <= announced):
             warn(
                 f"Another task may be quiescing VM {parent.name}: it recorded its scripts there at "
-                f"{guestinfo.quiesced_at(extra_config)}. The fork point is taken to be the one with these scripts."
+                f"{guestinfo.quiesced_at(extra_config)}. The fork point is assumed to be the one with these scripts."
             )
             return
     forget_scripts(parent, warn)
@@ -347,7 +347,7 @@ def _run(
             which = f"process {result['pid']}" if result["pid"] is not None else f"started from {result['directory']}"
             remark = (
                 f" The runner in the guest ({which}) could not be ended and may bring the VM to the fork point later. "
-                "End it there, or power the VM off."
+                "End it in the guest, or power off the VM."
             )
         error = _errors.explained(f"Could not quiesce VM {parent.name}", trouble)
         if outcome is _RunnerOutcome.UNKNOWN and isinstance(error, (_errors.Error, _errors.Interrupted)):
@@ -385,7 +385,7 @@ def _tidy(parent: Parent, plan: Plan, directory: str) -> str:
             _guest(parent, deadline, plan).remove_directory(directory)
     except _errors.Error as trouble:
         if getattr(trouble, "fault", "") != "FileNotFound":
-            return f" The directory {directory} may be left in the guest, with the scripts in it. Remove it there."
+            return f" The directory {directory} may remain in the guest, with the scripts in it. Remove it."
     return ""
 
 
@@ -424,8 +424,8 @@ def _privatize(parent: Parent, guest: Guest, directory: str) -> None:
         raise _errors.GuestFailed(
             _errors.sentence(
                 f"Could not quiesce VM {parent.name}",
-                f"others cannot be kept out of the directory {directory} in its guest",
-                "Give another guest_directory, or leave it out.",
+                f"the directory {directory} in its guest cannot be protected from other users",
+                "Use another guest_directory, or remove it.",
             )
         )
 
@@ -447,16 +447,16 @@ class _Unreadable(_errors.GuestFailed):
 
 
 class _RunnerOutcome(enum.Enum):
-    """What became of the runner."""
+    """The state of the runner."""
 
-    TIDIED = "ended, and took its directory away"
+    TIDIED = "ended, and removed its directory"
     ENDED = "ended"
     FROZEN = "frozen"
     UNKNOWN = "unknown"
 
 
 def _end_runner(parent: Parent, guest: Guest, result: GuestResult, nonce: str | None) -> _RunnerOutcome:
-    """Keep a runner that may live from coming to the fork point when nobody waits for it any more.
+    """Keep a runner that may be alive from reaching the fork point after nobody waits for it.
 
     :param nonce: of its report; without it only the guest's process list counts.
     """
@@ -465,7 +465,7 @@ def _end_runner(parent: Parent, guest: Guest, result: GuestResult, nonce: str | 
             if result["pid"] is None:
                 result["pid"] = guest.find(result["directory"])
                 if result["pid"] is None:
-                    return _RunnerOutcome.ENDED  # it was never started, and would not find its files any more
+                    return _RunnerOutcome.ENDED  # it was never started, and would no longer find its files
             guest.ask_to_stop(result["directory"], result["pid"])
             _await_fork_point(parent, deadline, result, nonce, guest)
         except _RunnerEnded:
@@ -514,12 +514,12 @@ def _await_fork_point(
                     why = "the answer to the start of the runner in its guest was lost, and it was not started"
                     raise _errors.GuestFailed(_errors.sentence(what, why, "Run the task again."))
     why = "it did not reach the fork point"
-    remedy = "Look at what the pre-quiesce script waits for, or give a longer timeout."
+    remedy = "Check what the pre-quiesce script waits for, or increase timeout."
     if guest is None:
-        remedy = f"Look in the guest for what calls {parent.engine.freeze_command}, or give a longer timeout."
+        remedy = f"Check in the guest what calls {parent.engine.freeze_command}, or increase timeout."
     elif result["pid"] is None:
         why = "the answer to the start of the runner in its guest was lost, and the VM did not reach the fork point"
-        remedy = "Check the network between here and vCenter, then run again."
+        remedy = "Check the network connection to vCenter, then run again."
     deadline.check(what, why, remedy)
 
 
@@ -542,22 +542,22 @@ def _is_not_started(parent: Parent, guest: Guest, result: GuestResult) -> bool:
 
 
 _WHY = {
-    "unpack": ("the guest could not take the scripts from guestinfo", "Use script_delivery=file_transfer."),
-    "tools": ("neither {tools} is in the guest", "Install VMware Tools there, or give tools_path."),
+    "unpack": ("the guest could not read the scripts from guestinfo", "Use script_delivery=file_transfer."),
+    "tools": ("neither {tools} is in the guest", "Install VMware Tools in the guest, or set tools_path."),
     "not_root": ("the guest user is not {superuser}", "{login}"),
     "become": ("the guest user may not use sudo without a password", "Add a NOPASSWD rule, or log in as root."),
     "pre_quiesce": ("the pre-quiesce script failed", "Correct it, then run again."),
-    "freeze": ("the guest was refused the fork point", "Check that {current}."),
-    "script": ("the script ended without reaching the fork point", "It must call {command}, then go on."),
-    "terminated": ("the runner in the guest was ended from outside", "Run again."),
-    "busy": ("another task is quiescing it", "Wait until that has ended, then run again."),
+    "freeze": ("the guest was not allowed to enter the fork point", "Check that {current}."),
+    "script": ("the script ended without reaching the fork point", "It must call {command} and then continue."),
+    "terminated": ("the runner in the guest was killed from outside", "Run again."),
+    "busy": ("another task is quiescing it", "Wait until that task has ended, then run again."),
     guestinfo.UNREADABLE: (
         f"the guest wrote an unreadable report to {guestinfo.QUIESCE}",
-        "Look in the guest for what writes there besides the runner of this collection.",
+        "Check what writes to it in the guest besides the runner of this collection.",
     ),
     "killed": (
         "the runner in the guest ended without a report",
-        "Look in the guest's log for what ended it, and with SELinux for what was denied (ausearch -m avc).",
+        "Check the guest's log for what ended it, and with SELinux what was denied (ausearch -m avc).",
     ),
 }
 

@@ -100,7 +100,7 @@ def test_directory_that_cannot_be_used(tmp_path: pathlib.Path, monkeypatch: pyte
 
 
 def with_vault(*secrets: tuple[str, str]) -> Any:
-    """An action plugin in a run that has these vault passwords."""
+    """Return an action plugin in a run that has these vault passwords."""
     loader = SimpleNamespace(_vault=VaultLib([(name, VaultSecret(text.encode())) for name, text in secrets]))
     made = object.__new__(action.ActionModule)
     made._loader = loader

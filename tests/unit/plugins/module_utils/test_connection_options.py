@@ -50,7 +50,7 @@ def test_login_in_proxy_host_is_not_repeated() -> None:
 def test_proxy_option_without_a_proxy(option: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be left over in the environment."""
     monkeypatch.delenv(f"VMWARE_{option.upper()}", raising=False)
-    with pytest.raises(_errors.BadInput, match=f"^{option} is given without proxy_host") as refusal:
+    with pytest.raises(_errors.BadInput, match=f"^{option} is set without proxy_host") as refusal:
         _arguments.connection(options(**{option: value}))
     assert str(value) not in refusal.value.sentence
     monkeypatch.setenv(f"VMWARE_{option.upper()}", str(value))
@@ -83,14 +83,18 @@ def proxy() -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("answer", "login", "said"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", {}, "the proxy wants a login. Give proxy_username"),
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", {}, "the proxy requires a login. Set proxy_username"),
         (
             b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
             {"proxy_username": "joe", "proxy_password": "wrong-word"},
             "the proxy refused the login of joe. Check proxy_username",
         ),
-        (b"HTTP/1.1 403 Forbidden\r\n\r\n", {}, "the proxy answered 403 Forbidden. Check whether it may connect to"),
-        (b"220 mail.example ESMTP\r\n", {}, "what answers is not an HTTP proxy. Check proxy_host"),
+        (
+            b"HTTP/1.1 403 Forbidden\r\n\r\n",
+            {},
+            "the proxy answered 403 Forbidden. Check whether the proxy may connect to",
+        ),
+        (b"220 mail.example ESMTP\r\n", {}, "the server that answers is not an HTTP proxy. Check proxy_host"),
     ],
 )
 def test_what_a_proxy_answers(proxy: Any, answer: bytes, login: dict[str, str], said: str) -> None:

@@ -23,7 +23,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import opera
             (
                 "Could not do it: the user lacks the privilege VirtualMachine.Interact.PowerOn on "
                 "VM vm-7. "
-                "Give the user a role with this privilege there."
+                "Assign the user a role with this privilege on that object."
             ),
         ),
         (

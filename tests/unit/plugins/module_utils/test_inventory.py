@@ -60,7 +60,7 @@ def test_what_can_be_seen_is_found(roots: list[Any], datacenter: Any, root: Any)
 @pytest.mark.parametrize("datacenter", [None, DATACENTER])
 @pytest.mark.usefixtures("roots")
 def test_folder_of_a_vm_whose_datacenter_cannot_be_seen(datacenter: Any) -> None:
-    with pytest.raises(_errors.BadInput, match="Give the whole path"):
+    with pytest.raises(_errors.BadInput, match="Use the full path"):
         _inventory.find_folder(VCENTER, "web", datacenter)
 
 

@@ -110,8 +110,8 @@ def test_url_that_cannot_be_used(url: str) -> None:
     with pytest.raises(_errors.OperationFailed) as refusal:
         _http.put(Session(Server("vcenter", "me", "word")), transfer(url), b"")
     assert refusal.value.sentence == (
-        f"{WHAT}: vcenter gave a URL for it that cannot be used. Look at the name of the VM's ESXi host in vCenter, or "
-        "use script_delivery=guestinfo."
+        f"{WHAT}: vcenter returned a URL for it that cannot be used. Check the name of the VM's ESXi host in vCenter, "
+        "or use script_delivery=guestinfo."
     )
 
 
@@ -132,7 +132,9 @@ NAMES = ["nobody.example", "label-" * 20, "a..b"]
 @pytest.mark.usefixtures("unknown")
 @pytest.mark.parametrize("name", NAMES)
 def test_names_that_do_not_resolve(name: str) -> None:
-    with pytest.raises(_http.Unreachable, match=rf"^{WHAT}: the name of ESXi host \S+ does not resolve\. Open the way"):
+    with pytest.raises(
+        _http.Unreachable, match=rf"^{WHAT}: the name of ESXi host \S+ does not resolve\. Allow connections"
+    ):
         _http.put(Session(Server("vcenter", "me", "word")), transfer(f"https://{name}/guestFile"), b"")
     with (
         pytest.raises(_errors.ConnectionFailed, match=r"port 443: the name does not resolve\. Check hostname\.$"),

@@ -50,7 +50,7 @@ def run(module: str, **arguments: Any) -> None:
 
 
 def as_text(secret: str) -> list[Any]:
-    """The ways to write a dict with a secret."""
+    """Return the ways to write a dict with a secret."""
     return [{"token": secret}, f"token={secret}", json.dumps({"token": secret})]
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The table of privileges against what pyVmomi, which is made from vSphere's own definitions, says of the methods.
 
-And against what users are told: the files that roles are made of, and the documentation of the modules.
+And against the files that roles are created from, and the documentation of the modules.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ MANAGERS = (
 
 
 def published(method: str) -> str | None:
-    """The privilege that a method needs on its VM, where the definitions name one."""
+    """Return the privilege that a method needs on its VM, where the definitions name one."""
     for manager in MANAGERS:
         for info in manager._methodInfo.values():
             if info.wsdlName == method:
@@ -86,7 +86,7 @@ def test_table(method: str) -> None:
 
 
 def role(name: str) -> list[str]:
-    """The privileges in a file."""
+    """Return the privileges in a file."""
     lines = (ROLES / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 

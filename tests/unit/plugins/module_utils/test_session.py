@@ -43,13 +43,13 @@ def test_path_that_no_file_can_have() -> None:
 
 def test_value_that_cannot_be_sent() -> None:
     spec = vim.vm.ConfigSpec(annotation="\ud800")
-    with pytest.raises(_errors.BadInput, match="no valid Unicode"):
+    with pytest.raises(_errors.BadInput, match="not valid Unicode"):
         Session(Server("vcenter", "user", "password")).call_once(SoapAdapter.Serialize, spec)
 
 
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError])
 def test_log_out_that_the_user_breaks_off(trouble: type[BaseException]) -> None:
-    """Of what else ends with the session: the session itself still ends."""
+    """A failure of what ends with the session: the session itself still ends."""
     done: list[str] = []
 
     def break_off() -> None:

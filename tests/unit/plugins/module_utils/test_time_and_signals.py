@@ -99,7 +99,7 @@ def test_signal_logs_out(method: str, name: str, tmp_path: Path) -> None:
     said = json.loads(output.read_text())
     assert said["failed"]
     assert said["msg"] == (
-        f"The module received {name} and stopped before it was done. Run the task again to complete it."
+        f"The module received {name} and stopped before it was finished. Run the task again to complete it."
     )
     is_open = method in ("Login", "CreateContainerView")
     assert fake.methods.count("Logout") == is_open

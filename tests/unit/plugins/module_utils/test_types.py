@@ -52,7 +52,7 @@ def array(item: str, *items: Any) -> Any:
 
 
 def with_items(kind: Any, name: str, *items: Any) -> Any:
-    """A data object whose array holds items that pyVmomi would refuse when it is assigned."""
+    """Return a data object whose array holds items that pyVmomi would refuse when it is assigned."""
     made = kind()
     getattr(made, name).extend(items)
     return made

@@ -136,7 +136,7 @@ class Bed:
         self.vcenter.later(0.5, begin)
 
     def start(self, _manager: Any, spec: Any, **_given: Any) -> int:
-        """A runner takes its files from guestinfo, and brings the VM to its fork point after five seconds."""
+        """Return a runner takes its files from guestinfo, and brings the VM to its fork point after five seconds."""
         pid = 42 + len(self.processes)
         command = f"{spec.programPath} {spec.arguments}"
         self.processes[pid] = process(pid, command)
@@ -172,7 +172,7 @@ class Bed:
         return {one: values for one, values in self.vcenter.objects.items() if isinstance(one, vim.VirtualMachine)}
 
     def picture(self) -> dict[str, Any]:
-        """All that tells whether a VM was changed; a name that several VMs have is one of each."""
+        """Return everything that shows whether a VM was changed; a name that several VMs have is one of each."""
         return {
             f"{values['name']} {vm._GetMoId()}": {
                 path: str(value) for path, value in values.items() if path not in ("recentTask", "runtime.bootTime")
@@ -181,7 +181,7 @@ class Bed:
         }
 
     def outcome(self) -> list[tuple[Any, ...]]:
-        """The state of all VMs and guests, without what differs from run to run."""
+        """Return the state of all VMs and guests, without what differs from run to run."""
         states = sorted(
             (
                 values["name"],
@@ -227,7 +227,7 @@ FROZEN = ("runtime.instantCloneFrozen", "runtime.quiescedForkParent")
 
 
 def process(pid: int, command: str, **more: Any) -> Any:
-    """An entry of a guest's process list."""
+    """Return an entry of a guest's process list."""
     kind = vim.vm.guest.ProcessManager.ProcessInfo
     return kind(pid=pid, name="sh", owner="root", cmdLine=command, startTime=BOOTED, **more)
 
@@ -331,7 +331,7 @@ JOBS = {
 
 
 def before_answer(bed: Bed, normally: Callable[[], Any]) -> Any:
-    """A signal comes when the request has been carried out, or its task has begun."""
+    """Return a signal comes when the request has been carried out, or its task has begun."""
     answer = normally()
     signal.raise_signal(signal.SIGTERM)
     bed.vcenter.budget.left()  # as the connection does while it waits for the answer
@@ -339,7 +339,7 @@ def before_answer(bed: Bed, normally: Callable[[], Any]) -> Any:
 
 
 def with_answer(_bed: Bed, normally: Callable[[], Any]) -> Any:
-    """A signal comes when the answer is there, before the next request is sent."""
+    """Return a signal comes when the answer is there, before the next request is sent."""
     answer = normally()
     signal.raise_signal(signal.SIGTERM)
     return answer

@@ -36,7 +36,7 @@ def plan(option: str, text: str) -> Any:
     ],
 )
 def test_name_of_a_file(option: str, text: str) -> None:
-    with pytest.raises(_errors.BadInput, match=f"{option} looks like the name of a file") as refusal:
+    with pytest.raises(_errors.BadInput, match=f"{option} looks like a file name") as refusal:
         plan(option, text)
     assert text.strip() not in refusal.value.sentence
 

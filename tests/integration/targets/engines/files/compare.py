@@ -18,7 +18,7 @@ EACH_ITS_OWN = r"moid|uuid|instance_uuid|seconds|quiesced_at|fork_group_id|mac_a
 OF_THE_ENGINE = {
     r"api": "it says which engine it is",
     r"enabled": "null where nothing needs enabling",
-    r"fork_group_id": "vSphere 6.5 alone has fork groups, and on the children of parents that it tells of",
+    r"fork_group_id": "vSphere 6.5 alone has fork groups, and on the children of parents that it reports",
     r"child_type": "it says what kind of child it is",
     r"survives_power_off": "children of Instant Clone are full VMs",
     r"(enabled|disabled)\.(changed|diff\..*)": "nothing needs enabling",
@@ -27,7 +27,7 @@ OF_THE_ENGINE = {
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that holds no others, with its path; empty lists and dicts are values."""
+    """Yield every value that holds no others, with its path; empty lists and dicts are values."""
     if isinstance(value, dict) and value:
         for key in value:
             yield from leaves(value[key], f"{path}.{key}".lstrip("."))
@@ -39,13 +39,13 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def may_differ(path: str) -> bool:
-    """Whether the engines may answer differently here: in a key of this name or, with dots, at this path."""
+    """Return whether the engines may answer differently here: in a key of this name or, with dots, at this path."""
     name = path.rpartition(".")[2]
     return any(re.fullmatch(pattern, name) or re.fullmatch(pattern, path) for pattern in OF_THE_ENGINE)
 
 
 def differences(first: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
-    """What is not alike, a line each. One engine answers the same whatever way it is called."""
+    """Yield what is not alike, a line each. One engine answers the same whatever way it is called."""
     engine = "made.parent.api"
     allowed = may_differ if first[engine] != other[engine] else lambda _path: False
     for path in sorted(first.keys() ^ other.keys()):
@@ -61,7 +61,7 @@ def differences(first: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the program."""
     found = [dict(leaves(json.loads(Path(name).read_text()))) for name in sys.argv[1:]]
     if len(found) < 2 or not all(len(one) > 100 for one in found):
         sys.exit("too little to compare")

@@ -46,7 +46,7 @@ def options(product: str) -> vim.vApp.VmConfigSpec:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the program."""
     server = SmartConnect(
         host=os.environ["VMWARE_HOST"],
         port=int(os.environ["VMWARE_PORT"]),

@@ -58,7 +58,7 @@ def parent(group: str | None = "g1") -> dict[str, Any]:
     [
         pytest.param(vm(), parent(), Kinship.CHILD, id="child"),
         pytest.param({**vm(), "name": "renamed"}, parent(), Kinship.CHILD, id="renamed child"),
-        pytest.param(vm(group=None), parent(), Kinship.CHILD, id="persistent child that has run: no group any more"),
+        pytest.param(vm(group=None), parent(), Kinship.CHILD, id="persistent child that has run: no longer a group"),
         pytest.param(
             vm(group="g1"), parent(group=None), Kinship.CHILD, id="vSphere 6.0: the parent's group is not told"
         ),
@@ -180,7 +180,7 @@ def test_record_survives_the_way_through_extra_config() -> None:
     ],
 )
 def test_mark_of_the_request(keys: dict[str, str], nonce: str | None, bios_uuid: str | None, bears: bool) -> None:
-    """What a creation's task names is touched only when it bears what no other VM can bear."""
+    """A VM that a creation's task names is changed only if it carries what no other VM can carry."""
     extra = [SimpleNamespace(key=key, value=value) for key, value in keys.items()]
     vm = {"config.uuid": "uuid-of-vm", "config.extraConfig": extra}
     assert identity.bears_mark(vm, nonce, bios_uuid) == bears

@@ -25,19 +25,19 @@ PLAIN = {"config.instanceUuid": "v"}
 
 
 def head_of(group: str | None) -> dict[str, Any]:
-    """A fork parent, and the fork group that vSphere 6.5 shows on it."""
+    """Return a fork parent, and the fork group that vSphere 6.5 shows on it."""
     info = vim.vm.ForkConfigInfo(parentEnabled=True, parentForkGroupId=group)
     return {"config.instanceUuid": "p", "config.forkConfigInfo": info}
 
 
 def member_of(group: str | None, **values: Any) -> dict[str, Any]:
-    """A fork of any tool, with the fork group that vSphere 6.5 shows on it."""
+    """Return a fork of any tool, with the fork group that vSphere 6.5 shows on it."""
     info = vim.vm.ForkConfigInfo(childType="nonpersistent", childForkGroupId=group)
     return {"config.instanceUuid": "c", "config.forkConfigInfo": info, **values}
 
 
 def record(parent: str, own: str = "u") -> dict[str, Any]:
-    """Our record, on a VM."""
+    """Return our record, on a VM."""
     option = SimpleNamespace(key=identity.RECORD_KEY, value=f"1 {parent} {own} nonce")
     return {"config.uuid": "u", "config.extraConfig": [option]}
 
@@ -47,7 +47,7 @@ def record(parent: str, own: str = "u") -> dict[str, Any]:
     [
         pytest.param({"p": ENABLED, "c": FORK}, {}, {"p": []}, ["c"], id="fork, nothing said"),
         pytest.param({"p": ENABLED, "c": FORK}, {"c": "p"}, {"p": ["c"]}, [], id="fork, parent named"),
-        pytest.param({"p": PLAIN, "c": PLAIN}, {"c": "p"}, {"p": ["c"]}, [], id="parent that is none any more"),
+        pytest.param({"p": PLAIN, "c": PLAIN}, {"c": "p"}, {"p": ["c"]}, [], id="former parent"),
         pytest.param({"c": FORK}, {"c": "p"}, {}, ["c"], id="parent that cannot be seen"),
         pytest.param({"c": PLAIN}, {"c": "p"}, {}, ["c"], id="neither can be seen otherwise"),
         pytest.param({"p": ENABLED}, {"c": "p"}, {"p": []}, [], id="child that cannot be seen"),

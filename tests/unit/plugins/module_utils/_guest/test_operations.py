@@ -25,7 +25,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Unk
 
 
 def process(pid: int, line: str | None, began: int | None = None, end: int | None = None, **more: Any) -> Any:
-    """An entry of a process list; what is not given is missing in it."""
+    """Return an entry of a process list; what is not given is missing in it."""
     times = {"startTime": began, "endTime": end}
     given = {name: datetime.datetime.fromtimestamp(when, datetime.timezone.utc) for name, when in times.items() if when}
     command = {} if line is None else {"cmdLine": line}
@@ -87,7 +87,7 @@ OTHERS = [
 
 
 def guest_that_answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> tuple[Guest, list[str]]:
-    """A guest whose operations fail with these faults in turn, then succeed; how often it was waited for."""
+    """Return a guest whose operations fail with these faults in turn, then succeed; how often it was waited for."""
     left, waited = list(answers), []
 
     def call(_method: Any, **_arguments: Any) -> str:
@@ -161,7 +161,7 @@ RUNNER = "/bin/sh /tmp/vmfork.1a2b/runner"
 
 
 def guest_with(monkeypatch: pytest.MonkeyPatch, **methods: Any) -> Guest:
-    """A guest whose operations return what these functions do."""
+    """Return a guest whose operations return what these functions do."""
     monkeypatch.setattr(Guest, "_manager", lambda *_: SimpleNamespace(**methods))
 
     def ask(method: Any, **arguments: Any) -> Any:
@@ -277,7 +277,7 @@ def test_directory_that_is_not_ours_is_not_used(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("pid", [None, 0, -1])
 def test_program_without_a_process_id(monkeypatch: pytest.MonkeyPatch, pid: int | None) -> None:
-    """It may run all the same, and nothing is ever ended by such a number."""
+    """It may run anyway, and nothing is ever ended by such a number."""
     guest = guest_with(monkeypatch, StartProgramInGuest=lambda **_given: pid)
     with pytest.raises(_errors.ConnectionLost, match="for its process ID"):
         guest.start("/bin/sh", "")
@@ -306,7 +306,7 @@ def test_transfer_url_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: 
         InitiateFileTransferFromGuest=lambda **_given: info if url is not None else None,
     )
     for transfer in (lambda: guest.upload("/tmp/vmfork.1", "runner", b"x"), lambda: guest.download("/x", 10)):
-        with pytest.raises(_errors.OperationFailed, match="vcenter gave a URL for it that cannot be used"):
+        with pytest.raises(_errors.OperationFailed, match="vcenter returned a URL for it that cannot be used"):
             transfer()
 
 

@@ -371,7 +371,7 @@ def test_tools_path_and_rpctool(guest: Guest) -> None:
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
 def test_nested_esxi(guest: Guest, delivery: str) -> None:
-    """Tools that are on no path and need to be told of their libraries."""
+    """Tools that are not on a path and need the path of their libraries."""
     bin_, lib = guest.root / "vmtools" / "bin", guest.root / "vmtools" / "lib"
     bin_.mkdir(parents=True)
     needs_libraries = f"#!/bin/sh\ncase :$LD_LIBRARY_PATH: in *:{lib}:*) ;; *) exit 127 ;; esac\n"
@@ -439,7 +439,7 @@ def test_terminated(guest: Guest) -> None:
 
 
 def runs(status: Path) -> bool:
-    """Whether a process lives, by its file in /proc."""
+    """Return whether a process lives, by its file in /proc."""
     try:
         return "zombie" not in status.read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -630,8 +630,8 @@ def test_digest_is_that_of_vms_that_stand_at_their_fork_point() -> None:
 @pytest.mark.parametrize(
     ("interpreter", "said"),
     [
-        ("sh 'x", "interpreter sh 'x is no command: No closing quotation"),
-        ("sh x\\", "is no command: No escaped character"),
+        ("sh 'x", "interpreter sh 'x is not a valid command: No closing quotation"),
+        ("sh x\\", "is not a valid command: No escaped character"),
         ("/bin/bash -e", None),
         (None, None),
     ],

@@ -33,7 +33,7 @@ PWSH = r"C:\Program Files\PowerShell\7\pwsh.exe"
 
 
 def errors(script: str) -> list[str]:
-    """What the grammar cannot make out, piece by piece."""
+    """Return what the grammar cannot make out, piece by piece."""
     found, todo = [], [PARSER.parse(script.encode()).root_node]
     while todo:
         node = todo.pop()
@@ -44,7 +44,7 @@ def errors(script: str) -> list[str]:
 
 
 def arguments(line: str) -> list[str]:
-    """A command line's arguments as CommandLineToArgvW finds them: backslashes count only before a quote."""
+    """Return a command line's arguments as CommandLineToArgvW finds them: backslashes count only before a quote."""
     words: list[str] = []
     word, quoted, there = "", False, False
     for slashes, char in re.findall(r"(\\*)([^\\]|$)", line, re.DOTALL):
@@ -208,7 +208,7 @@ def assert_in_order(text: str, *parts: str) -> None:
 
 
 def function(text: str, name: str) -> str:
-    """The body of a PowerShell function."""
+    """Return the body of a PowerShell function."""
     found = re.search(rf"^function {name}\b.*?\n(.*?)^}}", text, re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]
@@ -395,13 +395,16 @@ def test_unpacking_names_its_directory_for_who_looks_for_its_process() -> None:
 @pytest.mark.parametrize(
     ("job", "said"),
     [
-        (runner.Job(post_clone="x", become="sudo"), "guest_become=sudo is not for Windows guests"),
+        (runner.Job(post_clone="x", become="sudo"), "guest_become=sudo is not supported for Windows guests"),
         (runner.Job(post_clone="#!/bin/sh\nx"), "post_clone_script begins with #!/bin/sh, and the guest is Windows"),
         (runner.Job(script="#!/bin/sh"), "script begins with #!/bin/sh, and"),
         (runner.Job(post_clone="#!/bin/sh\nx", interpreter="cmd"), None),
         (runner.Job(post_clone="#!powershell\nx"), None),
         (runner.Job(post_clone=f"{BOM}#!/bin/sh"), "post_clone_script begins with #!/bin/sh, and"),
-        (runner.Job(post_clone="x", interpreter=r'"C:\Program Files\x.exe'), "x.exe is no command: No closing"),
+        (
+            runner.Job(post_clone="x", interpreter=r'"C:\Program Files\x.exe'),
+            "x.exe is not a valid command: No closing",
+        ),
         (runner.Job(post_clone="x", interpreter=r"C:\it's\python.exe"), None),
         (runner.Job(pre_quiesce="x", post_clone="@echo off"), None),
     ],

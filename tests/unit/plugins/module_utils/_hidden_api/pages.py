@@ -22,38 +22,38 @@ FORM = """<html><head><title>VMware Managed Object Browser</title>
 
 
 def form(nonce: str = NONCE, result: str = "", entered: str = "") -> str:
-    """A method's form; below it the result of a call."""
+    """Return a method's form; below it the result of a call."""
     field = f'<input name="vmware-session-nonce" type="hidden" value="{nonce}">' if nonce else ""
     return FORM.replace("@field@", field).replace("@result@", result).replace("@entered@", entered)
 
 
 def heading(outcome: str, word: str = "Result") -> str:
-    """The title of a result."""
+    """Return the title of a result."""
     return f'<br /><p class="table-title">Method Invocation {word}: {outcome}</p>'
 
 
 def table(*rows: tuple[str, str, str]) -> str:
-    """A table of properties."""
+    """Return a table of properties."""
     inner = "".join(f'<tr><td class="c2">{n}</td><td class="c1">{t}</td><td>{v}</td></tr>' for n, t, v in rows)
     head = "<tr><th>Name</th><th>Type</th><th>Value</th></tr>"
     return f'<table summary="Table of properties for this Data Object">{head}{inner}</table>'
 
 
 def task(moid: str = "task-123") -> str:
-    """The page of a call that started a task."""
+    """Return the page of a call that started a task."""
     link = f'<a href="/mob/?moid={moid.replace("-", "%2d")}">{moid}</a>'
     result = table(("Return value", "ManagedObjectReference:Task", link))
     return form(result=heading("ManagedObjectReference:Task") + result)
 
 
 def fault(outcome: str, *rows: tuple[str, str, str], word: str = "Result") -> str:
-    """The page of a call that raised a fault."""
+    """Return the page of a call that raised a fault."""
     common = (("dynamicType", "string", "Unset"), ("faultCause", "LocalizedMethodFault", "Unset"))
     return form(result=heading(outcome, word) + table(*common, *rows))
 
 
 def fault_alone(name: str, *rows: tuple[str, str, str]) -> str:
-    """A fault on a page of its own."""
+    """Return a fault on a page of its own."""
     return f"<html><head><title>\n{name} </title></head><body><h1>{name}</h1>{table(*rows)}</body></html>"
 
 

@@ -39,7 +39,7 @@ def answer(text: str = "", status: int = 200, cookie: str = "", **headers: str) 
 
 
 class Server6(Session):
-    """A session whose server says what it is told to."""
+    """A session whose server returns prepared answers."""
 
     def __init__(self, version: str = "6.5") -> None:
         super().__init__(Server("vc", "me", PASSWORD))
@@ -191,7 +191,7 @@ def test_expired_session(session: Server6, refusal: _http.Answer) -> None:
 @pytest.mark.parametrize("refusal", EXPIRED.values(), ids=EXPIRED)
 def test_session_that_expires_twice(session: Server6, refusal: _http.Answer) -> None:
     again = answer(pages.form("other"), cookie="three")
-    with pytest.raises(_errors.ConnectionFailed, match="refused a call twice, as it does when the session of me"):
+    with pytest.raises(_errors.ConnectionFailed, match="refused a call twice, which happens when the session of me"):
         enable(session, FORM, refusal, again, refusal)
     assert session.verbs.count("POST") <= 2
 
@@ -220,16 +220,16 @@ MISHAPS = [
     (answer("", 403), _errors.LoginFailed, "does not let me in (403 Reason)"),
     (answer(pages.fault_alone("NoPermission"), 403), _errors.LoginFailed, "does not let me in (403 Reason)"),
     (answer("", 503), _errors.ConnectionFailed, "is switched off or does not run (503 Reason). Set config.vpxd.enab"),
-    (answer(pages.LOG_IN), _errors.ConnectionFailed, "with a log-in page instead of its own"),
+    (answer(pages.LOG_IN), _errors.ConnectionFailed, "with a login page instead of its own"),
     (
         answer("", 302, Location="https://sso.example.com/login?token=do-not-show"),
         _errors.ConnectionFailed,
-        "with a log-in page at sso.example.com instead of its own",
+        "with a login page at sso.example.com instead of its own",
     ),
-    (answer("", 301, Location="https://[/"), _errors.ConnectionFailed, "with a log-in page at [ instead of its own"),
+    (answer("", 301, Location="https://[/"), _errors.ConnectionFailed, "with a login page at [ instead of its own"),
     (answer(pages.OTHER_PAGE), _errors.ConnectionFailed, "is not what answers at https://vc:443/mob (200 Reason)"),
     (answer(pages.form(), 500), _errors.ConnectionFailed, "is not what answers at https://vc:443/mob (500 Reason)"),
-    (answer(pages.form(nonce="")), _errors.ConnectionFailed, "gave a form without vmware-session-nonce"),
+    (answer(pages.form(nonce="")), _errors.ConnectionFailed, "returned a form without vmware-session-nonce"),
 ]
 
 
@@ -263,7 +263,7 @@ def test_page_not_found(session: Server6, before: list[_http.Answer]) -> None:
         enable(session, *before, *[NOT_FOUND] * 3)
     with pytest.raises(_errors.Fault, match="'vm-12' has already been deleted"):
         enable(session, *before, NOT_FOUND, NOT_FOUND, OBJECT)
-    with pytest.raises(_errors.MethodUnknown, match="does not know the method EnableForkParent_Task"):
+    with pytest.raises(_errors.MethodUnknown, match="does not have the method EnableForkParent_Task"):
         enable(session, *before, NOT_FOUND, OBJECT)
     assert [path for _verb, path, *_rest in session.asked if "method" not in path] == [
         *("/mob/?moid=vm-12", "/mob/", "/mob/?moid=vm-12", "/mob/", "/mob/?moid=vm-12")
@@ -362,7 +362,7 @@ def test_fault_on_a_page_of_its_own(session: Server6, before: list[_http.Answer]
     ],
 )
 def test_unknown_method(session: Server6, text: str) -> None:
-    with pytest.raises(_errors.MethodUnknown, match="does not know the method EnableForkParent_Task"):
+    with pytest.raises(_errors.MethodUnknown, match="does not have the method EnableForkParent_Task"):
         enable(session, FORM, answer(text))
 
 
@@ -463,7 +463,7 @@ def test_auto_without_a_browser(session: Server6) -> None:
     with pytest.raises(_errors.MethodUnknown) as error:
         transport.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
     assert str(error.value).startswith(
-        "vc (VMware vCenter Server, API 6.5) does not know the method DisableForkParent_Task over SOAP. "
+        "vc (VMware vCenter Server, API 6.5) does not have the method DisableForkParent_Task over SOAP. "
         "It answered: No (MethodNotFound). The Managed Object Browser of vc is switched off"
     )
     assert "call_via" not in str(error.value)
@@ -501,14 +501,12 @@ def test_what_is_not_supported_of_a_vm(session: Server6, way: str) -> None:
 
 ANSWERED = "It answered: No (MethodNotFound)."
 REMEDIES = {
-    "soap": f" over SOAP. {ANSWERED} Use call_via=mob, or leave it out.",
-    "mob": f" in its Managed Object Browser. {ANSWERED} Use call_via=soap, or leave it out.",
-    "auto": f" in its Managed Object Browser. {ANSWERED} Nor does it over SOAP. {methods.VSPHERE} have it, and "
-    "newer ones Instant Clone.",
+    "soap": f" over SOAP. {ANSWERED} Use call_via=mob, or remove call_via.",
+    "mob": f" in its Managed Object Browser. {ANSWERED} Use call_via=soap, or remove call_via.",
+    "auto": f" in its Managed Object Browser. {ANSWERED} It does not have it over SOAP either. "
+    f"{methods.VSPHERE} have it, and newer versions have Instant Clone.",
 }
-ON_NEWER = (
-    f": {methods.VSPHERE} have it. {ANSWERED} Instant Clone does this job here. Use api=instant_clone, or leave it out."
-)
+ON_NEWER = f": {methods.VSPHERE} have it. {ANSWERED} Use Instant Clone instead: set api=instant_clone, or remove api."
 
 
 @pytest.mark.parametrize("way", REMEDIES)
@@ -520,14 +518,14 @@ def test_what_to_do_about_an_unknown_method(monkeypatch: pytest.MonkeyPatch, ver
     vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound(msg="No.")))
     with pytest.raises(_errors.MethodUnknown) as error:
         transport.caller(session, way).call(vm, methods.ENABLE_FORK_PARENT)
-    unknown = f"vc (VMware vCenter Server, API {version}) does not know the method EnableForkParent_Task"
+    unknown = f"vc (VMware vCenter Server, API {version}) does not have the method EnableForkParent_Task"
     assert str(error.value) == unknown + (REMEDIES[way] if version == "6.5" else ON_NEWER)
 
 
 @pytest.mark.parametrize("version", ["6.7", "8.0.3.0"])
 def test_newer_server_says_not_supported_of_a_method(version: str) -> None:
     vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.NotSupported(msg="Not here.")))
-    with pytest.raises(_errors.MethodUnknown, match=r"Not here \(NotSupported\)\. Instant Clone does this job here"):
+    with pytest.raises(_errors.MethodUnknown, match=r"Not here \(NotSupported\)\. Use Instant Clone instead"):
         transport.caller(Server6(version), "soap").call(vm, methods.ENABLE_FORK_PARENT)
 
 

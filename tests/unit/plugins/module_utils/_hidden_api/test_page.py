@@ -62,7 +62,7 @@ LEGAL = st.characters(exclude_categories=["C"]) | st.sampled_from("<>&\"'/;=")
 
 @given(st.text(LEGAL, min_size=1).filter(lambda text: text == " ".join(text.split())))
 def test_text_of_a_fault(text: str) -> None:
-    """Whatever a fault quotes, a name like a tag for one, is read as it is and taken for nothing else."""
+    """Whatever a fault quotes, such as a name that looks like a tag, is read literally."""
     read = page.read(pages.fault("InvalidName", ("msg", "string", f'"{html.escape(text)}"')))
     assert read.value("msg") == text
     assert read.outcome == "InvalidName"

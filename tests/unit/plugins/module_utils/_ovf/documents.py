@@ -34,7 +34,7 @@ VSERVICE = (
 
 
 def environment(*content: str, attributes: str = ATTRIBUTES) -> str:
-    """A document as vCenter writes it, with what is given between the root's tags."""
+    """Return a document as vCenter writes it, with what is given between the root's tags."""
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<Environment\n     {NAMESPACES}\n     {attributes}>\n' + (
         "\n".join(content) + "\n</Environment>\n"
     )

@@ -563,7 +563,7 @@ def test_lost_and_delivered_do_not_hang_on_open_questions(evidence: Evidence) ->
 
 
 def _with_guest(one: Difference, known: Evidence) -> Difference:
-    """A guest that has a document has the configured value where only the extract differs."""
+    """Return a guest that has a document has the configured value where only the extract differs."""
     return replace(one, guest=one.configured) if one is CHANGED_IN_EXTRACT and known.guest.document else one
 
 
@@ -758,7 +758,7 @@ def test_what_proves_a_fork_is_told(known: dict[str, Any], statement: str) -> No
         ({"power_on": replace(FROM_VCENTER, event_type="DrsVmPoweredOnEvent")}, True),
         ({"power_on": NOBODY_KNOWS, "guest": full()}, True),
         ({"power_on": NOBODY_KNOWS, "guest": code("own")}, True),
-        # As an Instant Clone may be told, or not at all.
+        # As an Instant Clone may be reported, or not at all.
         ({"power_on": FROM_VCENTER}, False),
         ({"power_on": FROM_HOST}, False),
         ({"power_on": NOBODY_KNOWS}, False),

@@ -108,7 +108,7 @@ CASES: dict[str, tuple[configured.Configured, tuple[Document | None, Document | 
         guest(z="1", y="1"),
         [("b", "missing", True), ("a", "missing", True), ("y", "extra", False), ("z", "extra", False)],
     ),
-    "no vApp options any more": (configured.Configured(), guest(hostname="web"), [("hostname", "extra", False)]),
+    "vApp options are gone": (configured.Configured(), guest(hostname="web"), [("hostname", "extra", False)]),
 }
 
 

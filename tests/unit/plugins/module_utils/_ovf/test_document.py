@@ -38,7 +38,7 @@ OWN = {"hostname": "web-01", "vami.ip0.web": "192.0.2.11"}
 
 
 def one(value: str) -> str:
-    """A document with one property, its value as it is written."""
+    """Return a document with one property, its value as it is written."""
     return environment(PLATFORM, f'<PropertySection><Property oe:key="k" oe:value="{value}"/></PropertySection>')
 
 
@@ -519,7 +519,7 @@ def test_round_trip(
 
 
 def quoted(text: str) -> str:
-    """An attribute's value, every character that is not plain as a number: another way than the sources' own."""
+    """Return an attribute's value, every character that is not plain as a number: another way than the sources' own."""
     return "'" + "".join(each if each.isalnum() else f"&#{ord(each)};" for each in text) + "'"
 
 

@@ -29,7 +29,7 @@ NOW = datetime.datetime.now(datetime.timezone.utc)
 def examined(
     monkeypatch: pytest.MonkeyPatch, *vms: dict[str, Any], clock: datetime.datetime = NOW
 ) -> list[dict[str, Any]]:
-    """The verdicts on VMs of which the server gives these properties, and no details.
+    """Return the verdicts on VMs of which the server gives these properties, and no details.
 
     :param clock: the server's.
     """

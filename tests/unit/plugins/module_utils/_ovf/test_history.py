@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What becomes of the server's events; tests/functional reads them from a server."""
+"""Test how the server's events are read; tests/functional reads them from a server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOW = datetime.datetime(2026, 3, 1, 3, 12, tzinfo=datetime.timezone.utc)
 
 
 def event(kind: str, vm: str | None = "vm-1", **fields: Any) -> Any:
-    """An event as pyVmomi gives it."""
+    """Return an event as pyVmomi gives it."""
     about = vm and vim.event.VmEventArgument(name=vm, vm=vim.VirtualMachine(vm))
     host = vim.event.HostEventArgument(name="esx-1", host=vim.HostSystem("host-1"))
     common = {"key": 1, "chainId": 7, "createdTime": NOW, "userName": "root", "vm": about, "host": host}
@@ -29,7 +29,7 @@ def event(kind: str, vm: str | None = "vm-1", **fields: Any) -> Any:
 
 
 def changed(**options: Any) -> Any:
-    """A change of vApp options."""
+    """Return a change of vApp options."""
     return vim.vm.ConfigSpec(vAppConfig=vim.vApp.VmConfigSpec(**options))
 
 

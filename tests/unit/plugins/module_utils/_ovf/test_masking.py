@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is every secret hidden, in parsed documents and in raw ones, and is all else left as it is?"""
+"""Test that every secret is masked, in parsed and in raw documents, and everything else is left unchanged."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ PLAIN_NAMES = [
 
 
 def harmless(*keys: str, level: str = "sensitive", patterns: Sequence[str] = ()) -> Mask:
-    """A mask for a VM whose vApp options have these keys, none of them of type password."""
+    """Return a mask for a VM whose vApp options have these keys, none of them of type password."""
     return Mask(level, patterns, [(key, False) for key in keys])
 
 
@@ -281,7 +281,7 @@ def leaks(text: str) -> bool:
 
 
 def planted(shape: str, other: dict[str, str]) -> str:
-    """A document with a secret in it, between other properties."""
+    """Return a document with a secret in it, between other properties."""
     before, after = dict(list(other.items())[::2]), dict(list(other.items())[1::2])
     return environment(
         PLATFORM, properties(before).replace("</PropertySection>", ""), shape, "</PropertySection>", properties(after)

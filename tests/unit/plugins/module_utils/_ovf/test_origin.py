@@ -21,7 +21,7 @@ HOUR = 3600
 
 
 def event(seconds: float, kind: str, user: str = "", chain: int = 7, **more: Any) -> Event:
-    """An event so many seconds after the boot time."""
+    """Return an event so many seconds after the boot time."""
     when = BOOT + datetime.timedelta(seconds=seconds)
     return Event(int(seconds) + 10**6, kind, when, user, chain, "vm-1", "esx-1", **more)
 
@@ -115,7 +115,7 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
     "root": (started("root"), "esxi_direct", "high", None),
     "the host's console": (started("dcui"), "esxi_direct", "high", None),
     "another account of the host": (started("droneci"), "esxi_direct", "high", None),
-    "only the start is told": ([event(-2, "VmStartingEvent", "root")], "esxi_direct", "high", None),
+    "only the start is reported": ([event(-2, "VmStartingEvent", "root")], "esxi_direct", "high", None),
     "start and end in chains of their own": (
         [event(-2, "VmStartingEvent", "root", 5), event(0, "VmPoweredOnEvent", "", 6)],
         "esxi_direct",

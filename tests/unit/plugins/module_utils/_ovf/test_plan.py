@@ -34,7 +34,7 @@ def examined(
     vapps: tuple[str, ...] = (),
     **known: Any,
 ) -> Examined:
-    """A VM that was seen to have lost its OVF environment, unless something else is known."""
+    """Return a VM that was seen to have lost its OVF environment, unless something else is known."""
     config = vim.vApp.VmConfigInfo(
         property=list(properties) or [prop("motd", "hello")],
         product=[vim.vApp.ProductInfo(key=0, name=product)],
@@ -87,7 +87,7 @@ def disk(mode: str) -> Any:
 
 
 def pool(*networks: str, enabled: bool | None = True, gateway: str = "192.0.2.1", **more: Any) -> Any:
-    """An IP pool, whose associations may come without the network itself."""
+    """Return an IP pool, whose associations may come without the network itself."""
     return vim.vApp.IpPool(
         networkAssociation=[vim.vApp.IpPool.Association(networkName=one) for one in networks],
         ipv4Config=vim.vApp.IpPool.IpPoolConfigInfo(
@@ -323,7 +323,7 @@ def lab_expression(what: str, value: str = "") -> Any:
 
 
 def lacking(one: Any, pools: list[Any] | None, policy: str | None = None, protocol: str | None = None) -> str | None:
-    """What an IP pool is said to lack, of the one risk that there may be."""
+    """Return what an IP pool is said to lack, of the one risk that there may be."""
     found = plan.risks(case(examined(one, policy=policy, protocol=protocol), pools=pools))
     assert {risk.name for risk in found} <= {"no_ip_pool"}
     return found[0].message.partition(" (network Lab ")[2].removesuffix(").") if found else None
@@ -366,7 +366,7 @@ def test_network_with_a_slash(name: str, stored: str) -> None:
         (lab_expression("gateway:Lab"), pool("Lab", gateway=""), "has an IP pool without a gateway"),
         (lab_expression("netmask:Lab"), pool("Lab", gateway=""), None),
         (lab_expression("domainName:Lab"), pool("Lab"), None),  # may be empty
-        # Of a pool that is not enabled all can be had but addresses.
+        # A pool that is not enabled provides everything except addresses.
         (lab_expression("gateway:Lab"), pool("Lab", enabled=False), None),
         (lab_expression("ip:Lab"), pool("Lab", enabled=False), "has an IP pool that is not enabled"),
         (prop("ip0", "", "ip:Lab"), pool("Lab", enabled=False), "has an IP pool that is not enabled"),
@@ -392,7 +392,7 @@ def test_pool_of_the_other_protocol() -> None:
 
 
 def test_manual_address_takes_none() -> None:
-    """Of a network whose addresses are given by hand, the pool need not be enabled."""
+    """The pool of a network with manually assigned addresses does not have to be enabled."""
     assert lacking(prop("ip0", "", "ip:Lab"), [pool("Lab", enabled=False)], "fixedPolicy") is None
 
 

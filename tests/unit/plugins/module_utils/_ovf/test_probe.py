@@ -387,7 +387,7 @@ def test_fault_on_the_way_to_the_host_is_a_sentence(monkeypatch: pytest.MonkeyPa
 
 
 def test_without_the_right_to_write_the_exit_code_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    guest = FakeGuest(make_directory=_errors.failure("Could not make a directory", vim.fault.NoPermission()))
+    guest = FakeGuest(make_directory=_errors.failure("Could not create a directory", vim.fault.NoPermission()))
     view = look(monkeypatch, guest, "full")
     assert (view.state, view.method, view.bears_id) == ("xml", "exit_code", "own")
     assert view.error

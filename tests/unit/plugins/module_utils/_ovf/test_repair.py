@@ -56,7 +56,7 @@ class Bed:
         self.session = vcenter.use(monkeypatch)
 
     def read_once(self, collector: Any, known: list[Any]) -> list[Any]:
-        """All that a collector has, and then nothing."""
+        """Return all that a collector has, and then nothing."""
         moid = collector._GetMoId()
         if moid in self.read:
             return []
@@ -88,7 +88,7 @@ class Bed:
         return repair.RepairTarget(self.session, Deadline(seconds), self.vm, repair.Cure(**given), self.warnings.append)
 
     def cured(self, seconds: float = 600, **how: Any) -> repair.RepairTarget:
-        """The VM after its power cycle."""
+        """Return the VM after its power cycle."""
         target = self.target(seconds, **how)
         target.prepare()
         target.repair()
@@ -576,7 +576,7 @@ def test_lost_answer(bed: Bed, method: str, carried_out: bool) -> None:
 
 
 def test_power_on_that_may_have_been_carried_out_is_a_change(bed: Bed) -> None:
-    """Both answers were lost, and the VM is off all the same."""
+    """Both answers were lost, but the VM is off."""
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=False)
     bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=False)

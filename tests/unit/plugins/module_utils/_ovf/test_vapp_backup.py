@@ -256,7 +256,7 @@ def test_secrets_do_not_change_what_was_read() -> None:
 
 
 def test_shown() -> None:
-    """Of a file that somebody has edited, and of a property that was not taken for a secret before."""
+    """A file that somebody has edited, and a property that was not treated as a secret before."""
     old = copy.deepcopy(found(0, WITH_SECRETS).document) or {}
     old["properties"][1].update(value=SECRET, secret=False, label="old")
     new = plan([found(0, WITH_SECRETS)], seal=lambda text, _before: f"$ANSIBLE_VAULT;{text[:4]}").files[FILES[0]]

@@ -38,7 +38,7 @@ def prop(key: int, name: str, **fields: Any) -> Any:
 
 
 def appliance(*more: Any, **fields: Any) -> Any:
-    """The vApp options of an appliance with all kinds of properties."""
+    """Return the vApp options of an appliance with all kinds of properties."""
     return vim.vApp.VmConfigInfo(
         property=[
             prop(3, "hostname", value="old", label="Host name", category="Network", defaultValue="localhost"),
@@ -70,7 +70,7 @@ def request(**given: Any) -> vapp_request.Request:
 
 
 def changed(info: Any, **given: Any) -> vapp_change.Change:
-    """The change; it leaves what was read as it was, and a second run has nothing to do."""
+    """Return the change; it leaves what was read as it was, and a second run has nothing to do."""
     wanted = request(**given)
     before = copy.deepcopy(info)
     change = vapp_change.plan("VM1", info, wanted)

@@ -176,7 +176,7 @@ def test_another_product(what: str) -> None:
 
 
 def test_keys() -> None:
-    """Of a VM that has vApp options, nothing else is looked at."""
+    """Nothing else is examined on a VM that has vApp options."""
     info = changed(value="new")
     info.ovfEnvironmentTransport = ["iso"]
     assert row(KEPT, vm(1, info), keys=("hostname",)).changes == ["hostname: new → old"]

@@ -36,7 +36,7 @@ class Bed:
         self.parent: Parent = vcenter.parent(self.session, self.vm)
 
     def child(self, name: str, state: str = ON, of: str | None = None, bios_uuid: str | None = None) -> Any:
-        """A VM with a record; by default one that is right."""
+        """Return a VM with a record; by default one that is right."""
         vm = self.vcenter.vm(name, state)
         record = identity.Record(
             of or self.parent.values["config.instanceUuid"],
@@ -59,7 +59,7 @@ class Bed:
 
     @property
     def acts(self) -> list[str]:
-        """What was powered off and destroyed, in order."""
+        """Return what was powered off and destroyed, in order."""
         return self.vcenter.called(*ACTS)
 
 
@@ -198,7 +198,7 @@ def test_a_vm_that_cannot_be_looked_at_again_is_not_touched(bed: Bed) -> None:
     bed.vcenter.effects["RetrievePropertiesEx"] = read
     (result,) = bed.remove("web")
     assert (result.state, result.changed, bed.acts) == ("failed", False, [])
-    assert "Could not look at child web" in str(result.error)
+    assert "Could not examine child web" in str(result.error)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_failed_child_with_the_record_of_another_parent_is_kept(bed: Bed) -> Non
 def test_child_that_may_appear_yet_is_mentioned(bed: Bed, changed: bool) -> None:
     result = failed(bed, None, changed=changed)
     removal.remove_failed(bed.parent, [result], bed.warnings.append)
-    assert ("may appear yet" in str(result.error)) == changed
+    assert ("If it appears later" in str(result.error)) == changed
 
 
 def test_failed_child_that_could_not_be_removed(bed: Bed) -> None:
@@ -464,7 +464,7 @@ def test_a_task_that_is_at_work_on_a_child_is_waited_for(bed: Bed, ends: bool) -
         assert (result.state, bed.vcenter.named("web")) == ("removed", [])
     else:
         assert (result.state, result.changed, bed.acts) == ("failed", False, [])
-        assert "VirtualMachine.createSnapshot is at work on it" in str(result.error)
+        assert "VirtualMachine.createSnapshot is running on it" in str(result.error)
     assert bed.vcenter.now == (1020 if ends else 1060)
 
 
@@ -605,7 +605,7 @@ def test_of_all_vms_no_more_than_the_record_is_read(bed: Bed, monkeypatch: pytes
 
 
 LOST: dict[str, dict[str, Any]] = {
-    "it was made a template": {"config.template": True},
+    "it was converted to a template": {"config.template": True},
     "it has disks that its parent does not have (disk 2001)": {
         "config.hardware.device": [
             vim.vm.device.ParaVirtualSCSIController(key=1000),
@@ -639,7 +639,7 @@ def test_a_child_that_becomes_a_template_during_its_power_off_is_kept(bed: Bed) 
     bed.vcenter.effects["PowerOffVM_Task"] = power_off
     (result,) = bed.remove("a")
     assert (result.state, result.changed, bed.vcenter.count("Destroy_Task")) == ("failed", True, 0)
-    assert "it was made a template" in str(result.error)
+    assert "it was converted to a template" in str(result.error)
 
 
 def test_detach_removes_the_record_and_nothing_else(bed: Bed) -> None:
@@ -713,7 +713,7 @@ def test_child_that_stays_busy(bed: Bed) -> None:
 def test_what_a_task_cut_short_left_is_not_called_detached(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has no record yet, and the next task would take it for its child by the nonce."""
+    """It has no record yet, and the next task would treat it as its child because of the nonce."""
     vcenter.api_version = "6.5"
     bed = Bed(vcenter, monkeypatch)
     bed.parent.values["config.forkConfigInfo"] = vim.vm.ForkConfigInfo(parentForkGroupId="g")
@@ -727,7 +727,7 @@ def test_check_mode_tells_of_what_a_removal_would_wait_for(bed: Bed) -> None:
     running = {"info.state": "running", "info.descriptionId": "VirtualMachine.createSnapshot"}
     bed.vcenter.objects[vm]["recentTask"] = [bed.vcenter.add(vim.Task, "task-1", **running)]
     assert outcome(bed.remove("web", check_mode=True)) == [("web", "removed", True)]
-    assert ["VirtualMachine.createSnapshot is at work on it" in one for one in bed.warnings] == [True]
+    assert ["VirtualMachine.createSnapshot is running on it" in one for one in bed.warnings] == [True]
     assert bed.vcenter.now == 1000
 
 

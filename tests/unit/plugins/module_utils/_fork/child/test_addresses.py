@@ -98,7 +98,7 @@ FIRST = Network(1, network="lab")
 @pytest.mark.parametrize(
     ("children", "network", "said"),
     [
-        ([child("a", ipaddress="192.0.2.5"), child("b", ipaddress="192.0.2.5")], None, "to child a and to child b"),
+        ([child("a", ipaddress="192.0.2.5"), child("b", ipaddress="192.0.2.5")], None, "to both child a and child b"),
         ([child("a", ip0__address="192.0.2.5/24"), child("b", ipaddress="192.0.2.5")], None, "to child a and"),
         ([child("a", ipaddress="2001:db8::5"), child("b", ipaddress="2001:DB8:0:0::5")], None, "to child a and"),
         ([child("a", FIRST, ip="192.0.2.5"), child("b", FIRST, ip="192.0.2.5")], None, "to child a and"),
@@ -107,8 +107,8 @@ FIRST = Network(1, network="lab")
             None,
             "child a",
         ),
-        ([child(ipaddress="198.51.100.5")], "192.0.2.0/24", "192.0.2.0/24. Correct one of the two"),
-        ([child(ipaddress="2001:db9::5")], "2001:db8::/64", "is outside of ip_network"),
+        ([child(ipaddress="198.51.100.5")], "192.0.2.0/24", "192.0.2.0/24. Correct the address or ip_network"),
+        ([child(ipaddress="2001:db9::5")], "2001:db8::/64", "is outside ip_network"),
         ([child(ipaddress="192.0.2.0")], "192.0.2.0/24", "network or broadcast address"),
         ([child(ipaddress="192.0.2.255")], "192.0.2.0/24", "network or broadcast address"),
     ],
@@ -193,12 +193,12 @@ OTHER_MAC = "00:50:56:00:00:02"
 
 
 def nic(mac: str, *found: str, device: int | None = 4000) -> Any:
-    """What VMware Tools reports of one interface."""
+    """Return what VMware Tools reports of one interface."""
     return SimpleNamespace(macAddress=mac, ipAddress=list(found), deviceConfigId=device)
 
 
 def router(*nics: Any, cards: bool = True) -> dict[str, Any]:
-    """A VM on two networks, of which VMware Tools reports the address on the second as the VM's."""
+    """Return a VM on two networks, of which VMware Tools reports the address on the second as the VM's."""
     adapters = [
         vim.vm.device.VirtualVmxnet3(key=4000, macAddress=MAC.upper(), backing=backing(LAB)),
         vim.vm.device.VirtualVmxnet3(key=4001, macAddress=OTHER_MAC, backing=backing(DMZ)),
@@ -277,7 +277,7 @@ def test_address_in_a_secret_that_two_children_are_given(secret_first: bool) -> 
     children = [ChildSpec("a", {}, {"ip0.address": HIDDEN}), ChildSpec("b", {"ipaddress": HIDDEN})]
     with pytest.raises(BadInput) as raised:
         addresses.check(children if secret_first else children[::-1], None)
-    assert "The address of secret_config_params.ip0.address is given to child" in str(raised.value)
+    assert "The address of secret_config_params.ip0.address is assigned to both child" in str(raised.value)
     assert HIDDEN not in str(raised.value)
 
 
@@ -286,7 +286,7 @@ def test_address_in_a_secret_is_compared_and_not_shown() -> None:
     assert addresses.paths([wanted])
     with pytest.raises(BadInput) as raised:
         addresses.check([wanted], ipaddress.ip_network("198.51.100.0/24"))
-    assert "Child web: the address of secret_config_params.ipaddress is outside of ip_network" in str(raised.value)
+    assert "Child web: the address of secret_config_params.ipaddress is outside ip_network" in str(raised.value)
     assert HIDDEN not in str(raised.value)
     others = {vim.VirtualMachine("vm-9"): vm("other", HIDDEN, LAB)}
     found = addresses.conflicts("golden", PARENT, [wanted], others, {})

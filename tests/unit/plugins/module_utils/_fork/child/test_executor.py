@@ -154,7 +154,7 @@ def test_nothing_is_asked_for_while_the_first_request_may_go_on(
     vcenter.lose_answer(create, carried_out=True)
     (child,) = bed.make("web", seconds=30)
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
-    assert "may have been done all the same" in str(child.error)
+    assert "may have been done anyway" in str(child.error)
     assert vcenter.count(create) == 1
 
 
@@ -234,7 +234,7 @@ def test_a_name_that_somebody_else_took_is_a_failure(bed: Bed) -> None:
             bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=False)
         (child,) = bed.make(name)
         assert (child.step, child.vm, child.changed) == (Step.FAILED, None, False)
-        assert ("DuplicateName" if lost else "got this name while the task ran") in str(child.error)
+        assert ("DuplicateName" if lost else "got this name while the task was running") in str(child.error)
         assert bed.vcenter.objects[foreign] == there
 
 
@@ -256,7 +256,7 @@ def test_child_that_cannot_be_looked_for_may_be_there(bed: Bed, answer: str) -> 
         bed.vcenter.effects[INSTANT_CLONE] = lambda source, spec: bed.vcenter._do_InstantClone(source, spec) and None
     (child,) = bed.make("web")
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
-    assert "all the same: look in vCenter." in str(child.error)
+    assert "anyway. Check in vCenter." in str(child.error)
     assert bed.vcenter.count(INSTANT_CLONE) == 1
 
 
@@ -339,7 +339,7 @@ def test_a_task_that_names_something_else_has_made_no_child(bed: Bed, named: str
 
 
 def recorded(bed: Bed, name: str = "web", state: str = OFF, **keys: str) -> Any:
-    """A child of an earlier task."""
+    """Return a child of an earlier task."""
     vm = bed.vcenter.vm(name, state)
     parent = bed.parent.values["config.instanceUuid"]
     record = identity.Record(parent, bed.vcenter.objects[vm]["config.uuid"], "n0")
@@ -380,7 +380,7 @@ def test_children_whose_turn_did_not_come_are_not_begun_after_the_time(bed: Bed)
     first, second = bed.make("a", "b", seconds=20, concurrency=1)
     assert bed.vcenter.count(INSTANT_CLONE) == 1
     assert (first.recorded, first.changed, second.vm, second.changed) == (True, True, None, False)
-    assert "its turn did not come" in str(second.error)
+    assert "its creation was not started" in str(second.error)
 
 
 def test_child_that_appears_after_the_time_is_recorded(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -641,7 +641,7 @@ def test_foreign_vm_that_has_got_the_name_meanwhile(bed: Bed) -> None:
     rival(bed, None, {})
     (child,) = bed.make("web")
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, False)
-    assert "got this name while the task ran, and it has no record" in str(child.error)
+    assert "got this name while the task was running, and it has no record" in str(child.error)
     assert "remove the object" not in str(child.error)
 
 

@@ -17,7 +17,7 @@ BASE = "[ds] golden/golden.vmdk"
 
 
 def disk(*files: str, unit: int = 0, size: int = 10 * GB, controller: int = 1000) -> Any:
-    """A disk; the file that is written to comes first."""
+    """Return a disk; the file that is written to comes first."""
     backing = None
     for file in reversed(files):
         backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(fileName=file, parent=backing, diskMode="persistent")

@@ -71,7 +71,7 @@ def test_an_entry_without_anything_is_the_adapter_of_its_place() -> None:
 )
 def test_mac_addresses_that_vsphere_keeps_for_itself(mac: str, refused: bool) -> None:
     if refused:
-        with pytest.raises(BadInput, match="a range that vSphere assigns from"):
+        with pytest.raises(BadInput, match="a range that vSphere assigns automatically"):
             networks.check_against_parent("golden", vm(adapter(1)), networks.wanted([{"mac_address": mac}]))
     else:
         networks.check_against_parent("golden", vm(adapter(1)), networks.wanted([{"mac_address": mac}]))
@@ -82,7 +82,7 @@ def test_mac_addresses(address: bytes, between: str, upper: bool) -> None:
     text = address.hex(between)
     entry = [{"mac_address": text.upper() if upper else text}]
     if address[0] & 1 or not any(address):
-        with pytest.raises(BadInput, match=r"multicast|no adapter's"):
+        with pytest.raises(BadInput, match=r"multicast|not the address of an adapter"):
             networks.wanted(entry)
     else:
         assert networks.wanted(entry)[0].mac_address == address.hex(":")
@@ -113,7 +113,7 @@ def test_what_is_no_mac_address(text: str) -> None:
         ([{"label": ""}], "label is empty"),
         ([{"network": " "}], "network is empty"),
         ([{"mac_address": ""}], "mac_address is empty"),
-        ([{"label": "Network adapter 1"}, {"label": "Network adapter 1"}], "the label Network adapter 1 stands twice"),
+        ([{"label": "Network adapter 1"}, {"label": "Network adapter 1"}], "the label Network adapter 1 occurs twice"),
     ],
 )
 def test_refused(entries: list[dict[str, Any]], said: str) -> None:
@@ -126,7 +126,7 @@ def test_a_mac_address_belongs_to_one_adapter() -> None:
     networks.check_mac_addresses({"web-01": [first], "web-02": [second, Network(3), Network(4)]})
     for twice in ({"web-01": [first], "web-02": [second, first]}, {"web-02": [first, first]}):
         with pytest.raises(
-            BadInput, match=r"00:50:56:01:02:03 is given to two adapters, of child .* and of child web-02"
+            BadInput, match=r"00:50:56:01:02:03 is assigned to two adapters, of child .* and of child web-02"
         ):
             networks.check_mac_addresses(twice)
 
@@ -137,8 +137,8 @@ def test_a_mac_address_belongs_to_one_adapter() -> None:
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ([{"label": "ethernet9"}], "VM golden has no network adapter labelled ethernet9, which networks names."),
-        ([{}, {}, {}], "VM golden has no network adapter number 3, which networks names."),
+        ([{"label": "ethernet9"}], "VM golden has no network adapter labelled ethernet9, which networks refers to."),
+        ([{}, {}, {}], "VM golden has no network adapter number 3, which networks refers to."),
         ([{"label": "Network adapter 2"}, {}], "networks names Network adapter 2 twice"),
     ],
 )

@@ -34,7 +34,7 @@ class Bed:
         self.switch = vcenter.add(vim.dvs.VmwareDistributedVirtualSwitch, "dvs-1", uuid="switch")
 
     def port_group(self, free: int, **config: Any) -> Any:
-        """A port group with free ports; by default with static binding and without expansion."""
+        """Return a port group with free ports; by default with static binding and without expansion."""
         self.vcenter.effects["FetchDVPorts"] = lambda _switch, **_given: [
             vim.dvs.DistributedVirtualPort(portgroupKey="pg-1", key=str(number)) for number in range(free)
         ]
@@ -53,7 +53,7 @@ class Bed:
         )
 
     def short(self, *names: str) -> dict[str, str]:
-        """The children without a port."""
+        """Return the children without a port."""
         children = [ChildSpec(name, networks=(Network(1, network="Lab"),)) for name in names]
         found = port_groups.find(self.parent, children)
         return port_groups.shortages(self.parent, children, found)

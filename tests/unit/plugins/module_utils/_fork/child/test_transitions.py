@@ -98,7 +98,7 @@ def shown(child: Child, keys: dict[str, str]) -> PropertyUpdate:
 
 
 def test_the_way_of_a_child_that_runs_from_its_creation() -> None:
-    """It bears its record, so neither the record nor the power-on is asked for."""
+    """It carries its record, so neither the record nor the power-on is requested."""
     child = born_running()
     uuid.UUID(child.bios_uuid)
     child, requests = asked(child, Created(VM), shown(child, child.record))
@@ -162,10 +162,10 @@ def test_new_child_is_known_by_its_bios_uuid_or_its_nonce(by: str) -> None:
 @pytest.mark.parametrize(
     ("persistent", "existed", "remedy"),
     [
-        (False, False, "Look at the script"),
-        (False, True, "Look at the script"),
-        (True, False, "Look at the script"),
-        (True, True, "If it was powered off since it was created, it never will"),
+        (False, False, "Check the script"),
+        (False, True, "Check the script"),
+        (True, False, "Check the script"),
+        (True, True, "If it was powered off after it was created, it never will"),
     ],
 )
 def test_what_to_do_about_a_script_that_does_not_end(persistent: bool, existed: bool, remedy: str) -> None:
@@ -188,7 +188,7 @@ PARENTS_MAC = "00:50:56:00:00:01"
 def at(
     mac: str, *addresses: str, backing: Any = PORT_GROUP, connected: bool = True, on: str = "", device: int = 4000
 ) -> dict[str, Any]:
-    """A VM with an adapter, and what VMware Tools reports of it."""
+    """Return a VM with an adapter, and what VMware Tools reports of it."""
     connectable = vim.vm.device.VirtualDevice.ConnectInfo(connected=connected)
     card = vim.vm.device.VirtualVmxnet3(key=4000, macAddress=mac, backing=backing, connectable=connectable)
     nic = vim.vm.GuestInfo.NicInfo(macAddress=on or mac, ipAddress=list(addresses), deviceConfigId=device)
@@ -196,7 +196,7 @@ def at(
 
 
 def stale(*addresses: str, **more: Any) -> dict[str, Any]:
-    """A child whose guest's network driver was not loaded again."""
+    """Return a child whose guest's network driver was not loaded again."""
     return at(MAC, *addresses, on=PARENTS_MAC.upper(), device=-1, **more)
 
 
@@ -257,7 +257,7 @@ def test_wait_for_the_address_of_a_guest_that_uses_its_parents_mac_address() -> 
 
 
 def test_child_that_existed_and_has_its_parents_address() -> None:
-    """How old the report is nothing tells, so it is no failure, and no waiting helps."""
+    """The age of the report is not known, so this is not a failure, and waiting does not help."""
     record = identity.Record("parent-uuid", "child-uuid", "n0")
     keys = {identity.RECORD_KEY: str(record), guestinfo.DONE: "n0 0"}
     goal = dataclasses.replace(BORN_RUNNING, parent=WITH_ADDRESS)
@@ -269,7 +269,7 @@ def test_child_that_existed_and_has_its_parents_address() -> None:
 def test_child_whose_turn_did_not_come() -> None:
     said = transitions.unfinished(born_running(), 30, begun=False)
     assert said == (
-        "Child web-01 is not ready after 30 seconds: its turn did not come. Give a longer timeout, or more concurrency."
+        "Child web-01 is not ready after 30 seconds: its creation was not started. Increase timeout or concurrency."
     )
 
 
@@ -694,7 +694,7 @@ def test_power_on_that_is_refused_is_no_change(values: dict[str, Any], fault: st
 
 
 def test_refused_persistent_child_is_told_what_it_needs() -> None:
-    assert "needs a parent that has a snapshot" in str(walk(new(persistent=True), Failed("No.", "InvalidState")).error)
+    assert "needs a parent with a snapshot" in str(walk(new(persistent=True), Failed("No.", "InvalidState")).error)
     assert walk(new(), Failed("No.", "InvalidState")).error == "No."
 
 
@@ -761,7 +761,7 @@ def cards(second: bool, power: str = "poweredOn") -> dict[str, Any]:
 
 
 def late(wait_for: str = "post_clone") -> Child:
-    """A new child whose script has not ended."""
+    """Return a new child whose script has not ended."""
     child, _request = transitions.begin(LATE, Goal(wait_for, PARENT))
     return walk(child, Created(VM), PropertyUpdate({**on(), **cards(second=False)}), Succeeded(), Succeeded())
 
@@ -806,7 +806,7 @@ def test_adapter_stays_disconnected_when_the_script_fails() -> None:
     assert (child.step, requests) == (Step.FAILED, [None])
     assert child.error is not None
     assert (
-        "exit code 3. A post-clone script runs once in a child, so correct the cause, remove the child" in child.error
+        "exit code 3. A post-clone script runs only once in a child. Correct the cause, remove the child" in child.error
     )
     assert child.error.endswith(" Left disconnected: Network adapter 2.")
     assert transitions.unfinished(late(), 30).endswith("Left disconnected: Network adapter 2.")
@@ -921,7 +921,7 @@ def test_what_lies_ahead_of_a_child_with_a_late_adapter() -> None:
 
 
 def too_early(**keys: str) -> Child:
-    """A new child whose late adapter is connected from its creation on; without keys, it lost its record too."""
+    """Return a new child whose late adapter is connected from its creation on; without keys, it lost its record too."""
     child, _request = transitions.begin(replace(LATE, secret_config_params=SECRET), BORN_RUNNING)
     seen = child.record if keys else {}
     return walk(
@@ -929,7 +929,9 @@ def too_early(**keys: str) -> Child:
     )
 
 
-TOO_EARLY = "Child web-01 was not made as networks has it: Network adapter 2 is connected and may answer to the"
+TOO_EARLY = (
+    "Child web-01 was not created with the requested networks: Network adapter 2 is connected and may answer to the"
+)
 
 
 def test_new_child_that_is_connected_too_early_fails_at_once() -> None:
@@ -969,7 +971,7 @@ def test_child_that_is_being_made_is_still_recorded_and_cleared(wanted: dict[str
 def test_record_under_way_is_waited_for() -> None:
     child = walk(new(), Created(VM), PropertyUpdate(on()), DeadlinePassed("Late.", goes_on=True))
     assert (child.step, child.error) == (Step.RECORDING, "Late.")
-    assert walk(child, Failed("Not yet.", "InvalidState")).step is Step.FAILED, "nothing is powered on any more"
+    assert walk(child, Failed("Not yet.", "InvalidState")).step is Step.FAILED, "nothing is powered on after that"
 
 
 @pytest.mark.parametrize(
@@ -1040,7 +1042,7 @@ def test_what_a_guest_could_not_clear_is_cleared_by_vcenter() -> None:
 
 
 def test_child_whose_guest_could_only_blank_its_values_is_not_reconfigured() -> None:
-    """Neither when its script ends nor by a run that changes nothing: what it blanked holds nothing any more."""
+    """Neither when its script ends nor by a run that changes nothing: what it blanked is no longer secret."""
     child = new()
     blank = {guestinfo.SCRIPTS: " ", f"{guestinfo.PAYLOAD}.0": " "}
     values = on(**{guestinfo.POST_CLONE: reported(child.nonce, 0), **blank, **child.record})

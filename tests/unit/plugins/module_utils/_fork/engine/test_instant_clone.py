@@ -67,13 +67,13 @@ def test_what_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("engine", "child", "allow_running_parent", "said"),
     [
-        (VmforkEngine(NOBODY), ChildSpec("web-01"), True, "allow_running_parent has no meaning"),
+        (VmforkEngine(NOBODY), ChildSpec("web-01"), True, "allow_running_parent does not work"),
         (VmforkEngine(NOBODY), ChildSpec("web-01", {"guestinfo.x": "1"}), False, "guestinfo.x starts with guestinfo."),
         (
             InstantCloneEngine(NOBODY),
             ChildSpec("web-01", {"x": "1"}, {"guestinfo.ic.x": "12345678"}),
             False,
-            "x and guestinfo.ic.x both stand for guestinfo.ic.x",
+            "x and guestinfo.ic.x both mean guestinfo.ic.x",
         ),
     ],
 )

@@ -103,7 +103,7 @@ def test_child_that_is_started_while_the_parent_is_busy(
         assert bed.disable(force=True) is True
         return
     with pytest.raises(
-        _errors.Refused, match=r"VM golden is left unchanged: 1 of its children run \(web-01\)"
+        _errors.Refused, match=r"VM golden is left unchanged: 1 of its children are running \(web-01\)"
     ) as error:
         bed.disable()
     assert bed.acts == BOTH[: BOTH.index(method) + 1]
@@ -115,7 +115,7 @@ def test_child_that_is_started_while_the_parent_is_busy(
 
 
 def test_parent_that_others_power_cycle_while_it_is_busy_is_not_powered_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not stand at its fork point any more, and power_off is for that."""
+    """It is no longer at its fork point, and power_off is only for that."""
     bed = Bed(monkeypatch)
     bed.when_refused("PowerOffVM_Task", bed.cycle)
     assert bed.disable() is True
@@ -149,7 +149,7 @@ def test_parent_that_comes_to_its_fork_point_while_it_is_busy(monkeypatch: pytes
         assert bed.disable() is True
         assert (bed.acts, bed.vcenter.state(bed.vm)) == (["DisableForkParent_Task", *BOTH], OFF)
         return
-    with pytest.raises(_errors.Refused, match="it stands still at the fork point") as error:
+    with pytest.raises(_errors.Refused, match="it is frozen at the fork point") as error:
         bed.disable(power_off=False)
     assert (bed.acts, bed.vcenter.state(bed.vm)) == (["DisableForkParent_Task"], ON)
     assert error.value.details["changed"] is False

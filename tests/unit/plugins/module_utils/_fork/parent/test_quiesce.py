@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the user is told of a runner that ended early, by engine and kind of guest."""
+"""Test the messages about a runner that ended early, by engine and kind of guest."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def sentence(stage: str, engine: str = "instant_clone", family: Family = LINUX) 
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        (("script", "vmfork"), "It must call vmfork-begin -1 -1, then go on."),
-        (("script", "instant_clone"), "It must call instantclone.freeze, then go on."),
+        (("script", "vmfork"), "It must call vmfork-begin -1 -1 and then continue."),
+        (("script", "instant_clone"), "It must call instantclone.freeze and then continue."),
         (("freeze", "vmfork"), "Check that VMware Tools is current and the VM is a fork parent."),
         (("freeze", "instant_clone"), "Check that VMware Tools is current."),
         (("tools",), "neither vmtoolsd nor vmware-rpctool is in the guest"),
@@ -47,7 +47,7 @@ def test_early_end(told: tuple[Any, ...], said: str) -> None:
 def test_unreadable_report() -> None:
     parent: Any = SimpleNamespace(name="golden", values={}, engine=ENGINES["instant_clone"])
     error = quiesce._early_end(parent, LINUX, Report(UNREADABLE, None, ""))
-    assert "wrote an unreadable report to guestinfo.vmfork.quiesce. Look in the guest" in error.sentence
+    assert "wrote an unreadable report to guestinfo.vmfork.quiesce. Check what writes" in error.sentence
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -61,7 +61,7 @@ class Bed:
         self.parent: Parent = vcenter.parent(self.session, self.vm)
 
     def start(self, _manager: Any, spec: Any, **_given: Any) -> int:
-        """The runner begins: it finds its files in guestinfo."""
+        """Return the runner begins: it finds its files in guestinfo."""
         self.payloads.append({key: value for key, value in self.vcenter.keys(self.vm).items() if self.is_payload(key)})
         command = f"{spec.programPath} {spec.arguments}"
         self.processes[PID] = vim.vm.guest.ProcessManager.ProcessInfo(
@@ -346,7 +346,7 @@ def test_guest_that_quiesces_by_itself(bed: Bed) -> None:
 
 
 def test_guest_that_does_not(bed: Bed) -> None:
-    with pytest.raises(_errors.TimedOut, match=r"Look in the guest for what calls instantclone\.freeze"):
+    with pytest.raises(_errors.TimedOut, match=r"Check in the guest what calls instantclone\.freeze"):
         bed.run(job=None, login=None)
 
 
@@ -369,7 +369,7 @@ def test_quiesced_before(bed: Bed, recorded: str) -> None:
     bed.vcenter.set_keys(bed.vm, **{guestinfo.SCRIPTS: recorded})
     bed.parent.refresh()
     if recorded.startswith("000"):
-        with pytest.raises(_errors.Refused, match="with other scripts than these") as error:
+        with pytest.raises(_errors.Refused, match="but with different scripts") as error:
             quiesce.is_done(bed.parent, JOB, bed.warnings.append)
         assert error.value.details["parent"]["quiesced"]
     else:
@@ -421,7 +421,7 @@ def test_fork_point_that_another_task_reaches_with_other_scripts(bed: Bed) -> No
         bed.vcenter.set_keys(bed.vm, **{guestinfo.SCRIPTS: "of others"})
 
     busy_then(bed, freeze)
-    with pytest.raises(_errors.Refused, match="with other scripts"):
+    with pytest.raises(_errors.Refused, match="with different scripts"):
         bed.run()
 
 
@@ -432,7 +432,7 @@ def test_other_task_that_does_not_reach_the_fork_point(bed: Bed) -> None:
 
 
 def test_vm_that_another_task_froze_while_this_one_began(bed: Bed) -> None:
-    """Its guest answers nothing any more, and that is not waited for until the time is over."""
+    """Its guest no longer answers, and the task does not wait for that until the timeout."""
 
     def refuse(_manager: Any, **_given: Any) -> None:
         bed.freeze()
@@ -518,7 +518,7 @@ def test_record_found_before_a_guest_that_quiesces_alone_is_awaited(
     assert guestinfo.scripts(bed.vcenter.keys(bed.vm)) == (JOB.digest() if stays else None)
     warning = (
         "Another task may be quiescing VM golden: it recorded its scripts there at "
-        f"{announced}. The fork point is taken to be the one with these scripts."
+        f"{announced}. The fork point is assumed to be the one with these scripts."
     )
     assert bed.warnings == ([warning] if stays else [])
 
@@ -561,7 +561,7 @@ def test_fork_point_counts_with_the_scripts_of_this_task_alone(bed: Bed, recorde
     if later is not None:
         bed.vcenter.later(12, lambda: bed.vcenter.set_keys(bed.vm, **{guestinfo.SCRIPTS: later}))
     if recorded and not later:
-        with pytest.raises(_errors.Refused, match="with other scripts than these") as error:
+        with pytest.raises(_errors.Refused, match="but with different scripts") as error:
             bed.run()
         assert (error.value.details["guest"]["pid"], error.value.details["parent"]["quiesced"]) == (PID, True)
     else:
