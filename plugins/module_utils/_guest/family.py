@@ -69,5 +69,5 @@ class Family:
         return tuple(name for name, _flag in reversed(self.tools))
 
     def join(self, directory: str, name: str) -> str:
-        """The path of what lies in a directory."""
+        """Return the path of what lies in a directory."""
         return directory.rstrip(self.separator) + self.separator + name

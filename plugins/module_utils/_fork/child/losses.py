@@ -188,7 +188,7 @@ def _files(disk: t.Any) -> list[str]:
 
 
 def _place(values: t.Mapping[str, t.Any], disk: t.Any) -> tuple[t.Any, ...]:
-    """Where a disk hangs: the kind and number of its controller, and its own number."""
+    """Return where a disk hangs: the kind and number of its controller, and its own number."""
     devices = values.get(_devices.PATH) or []
     controller = next((one for one in devices if one.key == disk.controllerKey), None)
     return type(controller), getattr(controller, "busNumber", None), disk.unitNumber

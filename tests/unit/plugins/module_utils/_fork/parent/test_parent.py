@@ -87,7 +87,7 @@ def test_disabled(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
 def test_parent_of_running_children_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed(monkeypatch)
     bed.power(ON, bed.child)
-    with pytest.raises(_errors.Refused, match=r"1 of its children run \(web-01\)"):
+    with pytest.raises(_errors.Refused, match=r"1 of its children are running \(web-01\)"):
         bed.disable()
     assert (bed.acts, bed.vcenter.state(bed.vm)) == ([], ON)
 
