@@ -233,7 +233,7 @@ def test_links_of_the_page_lead_somewhere(path: str) -> None:
 
 
 def test_map_is_what_the_files_say() -> None:
-    """Check the part of module_utils; ``make lint`` checks the whole page. To rewrite it: python tests/harness/architecture.py"""
+    """Check the map of module_utils; ``make lint`` checks the entire page."""
     assert architecture.maps()["module_utils"] in PAGE, "run: python tests/harness/architecture.py"
 
 

@@ -124,7 +124,7 @@ def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[
     }
     for result in results:
         if result.state is State.FAILED and result.changed and result.child is not None and result.vm is None:
-            result.error = f"{result.error} What may appear yet is not removed."
+            result.error = f"{result.error} If it appears later, it is not removed."
     names = {vm: child.name for vm, child in made.items()}
     with parent.session.clean_up(REMOVE_SECONDS) as deadline:
         order = Order("absent", deadline, check_mode=False, warn=warn)

@@ -99,9 +99,9 @@ FIRST = Network(1, network="lab")
     ("children", "network", "said"),
     [
         ([child("a", ipaddress="192.0.2.5"), child("b", ipaddress="192.0.2.5")], None, "to both child a and child b"),
-        ([child("a", ip0__address="192.0.2.5/24"), child("b", ipaddress="192.0.2.5")], None, "to child a and"),
-        ([child("a", ipaddress="2001:db8::5"), child("b", ipaddress="2001:DB8:0:0::5")], None, "to child a and"),
-        ([child("a", FIRST, ip="192.0.2.5"), child("b", FIRST, ip="192.0.2.5")], None, "to child a and"),
+        ([child("a", ip0__address="192.0.2.5/24"), child("b", ipaddress="192.0.2.5")], None, "to both child a and"),
+        ([child("a", ipaddress="2001:db8::5"), child("b", ipaddress="2001:DB8:0:0::5")], None, "to both child a and"),
+        ([child("a", FIRST, ip="192.0.2.5"), child("b", FIRST, ip="192.0.2.5")], None, "to both child a and"),
         (
             [child("a", Network(1, connect="after_post_clone"), ip="192.0.2.5"), child("b", ip="192.0.2.5")],
             None,
