@@ -484,7 +484,7 @@ def test_candidates_in_a_scope(shared: Estate) -> None:
 
 def test_power_on_that_failed_is_to_be_repeated(shared: Estate) -> None:
     """Among VMs that are off, only one with the expected name that ran without its OVF environment is powered on."""
-    folder = "/DC0/vm/off"
+    folder = "/DC0/vm/power-on-repeated"
     lost, fine, other = (shared.appliance(name, folder=folder) for name in ("off-lost", "off-fine", "off-other"))
     for one, origin in ((lost, "esxi"), (fine, "vcenter"), (other, "esxi")):
         one.power_on(origin)
