@@ -144,7 +144,7 @@ func (u user) become() error {
 	return nil
 }
 
-// singleUser tells whether only user ID 0 exists here.
+// singleUser reports whether only user ID 0 exists here.
 func singleUser() bool {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {

@@ -70,7 +70,7 @@ func (n *namespaces) startNetwork(nics []NIC) error {
 func (n *namespaces) watch(changed func()) error {
 	return watchNetwork(func() {
 		n.mu.Lock()
-		_ = n.showLinks() // what is gone meanwhile is told of again
+		_ = n.showLinks() // what is gone meanwhile is informed of again
 		n.mu.Unlock()
 		changed()
 	})
@@ -146,7 +146,7 @@ func (n *namespaces) numbered(state netState) netState {
 	return state
 }
 
-// drive gives adapters to their driver, or takes them from it. One that is
+// setDriver gives adapters to their driver, or takes them from it. One that is
 // that way already stays as it is.
 func (n *namespaces) setDriver(adapters []int, bound bool) error {
 	var nics []NIC
@@ -263,7 +263,7 @@ func (n *namespaces) freeName(adapter int) string {
 	}
 }
 
-// makeAside makes the namespace for interfaces out of sight.
+// makeHiddenNS makes the namespace for interfaces hidden.
 func (n *namespaces) makeHiddenNS() error {
 	if n.hiddenHandle != nil {
 		return nil

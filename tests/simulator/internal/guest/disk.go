@@ -209,7 +209,7 @@ func makeHomes(disk string, accounts []Account, numbered bool) error {
 	return nil
 }
 
-// personalise gives a new disk what no two machines share.
+// personalize gives a new disk what no two machines share.
 func personalize(disk, hostname string) error {
 	id := make([]byte, 16)
 	rand.Read(id)
@@ -242,7 +242,7 @@ func emptyVolatile(disk string) error {
 	return makeDirectory(filepath.Join(disk, "run/lock"), 0o777|os.ModeSticky)
 }
 
-// exists tells whether something lies at path.
+// exists reports whether something lies at path.
 func exists(path string) bool {
 	err := unix.Access(path, unix.F_OK)
 	return err == nil || !errors.Is(err, os.ErrNotExist)

@@ -21,7 +21,7 @@ import (
 
 // point is a machine at one moment: its disk and its network.
 type machineState struct {
-	directory string // of the warden's; "" is no point
+	directory string // of the supervisor's; "" is no point
 	network   netState
 }
 
@@ -206,7 +206,7 @@ func (m *Machine) runAgain(replay *replay) error {
 	}
 }
 
-// rejoin is the fork point in the child.
+// reachForkPoint is the fork point in the child.
 func (m *Machine) reachForkPoint(replay *replay) (Answer, error) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
@@ -227,7 +227,7 @@ func (m *Machine) reachForkPoint(replay *replay) (Answer, error) {
 	return Answer{OK: true}, nil
 }
 
-// become makes the machine, which stands still, what a point says, on its own
+// restoreState makes the machine, which stands still, what a point says, on its own
 // adapters, and ends the replay.
 func (m *Machine) restoreState(p machineState) error {
 	restore := copyRequest{From: p.directory, To: diskPath(m.spec.ID)}

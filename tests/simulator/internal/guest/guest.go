@@ -38,7 +38,7 @@ type Options struct {
 	Kind      Kind
 	Directory string    // private to the simulator; holds every machine's disk
 	Accounts  []Account // who can log in to every machine; root is always one
-	Log       io.Writer // where troubles of a guest are told
+	Log       io.Writer // where troubles of a guest are reported
 
 	noOverlay bool // for tests: as on a kernel that refuses overlays
 }
@@ -108,15 +108,15 @@ type Backdoor interface {
 	// Changed reports a new host name or network state, or the old one when
 	// somebody asked for a report.
 	Changed(state State, asked bool)
-	// Ended tells that a program (top-level process) ended.
+	// Ended reports that a program (top-level process) ended.
 	Ended(Process)
-	// Recorded tells that a stand-in (systemctl, hwclock, …) was called.
+	// Recorded reports that a simulated command (systemctl, hwclock, …) was called.
 	Recorded(command []string)
 	// Rebooted follows a guest that wants to start again.
 	Rebooted()
 	// PoweredOff follows a guest that wants to be powered off.
 	PoweredOff()
-	// ReplayFailed tells that the program that froze the parent ended in a
+	// ReplayFailed reports that the program that froze the parent ended in a
 	// child before it came to the fork point.
 	ReplayFailed(error)
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Stand-ins for commands that a sandbox cannot have. Each does what can be
+// Simulations of commands that a sandbox cannot have. Each does what can be
 // seen from outside, and is recorded.
 
 package guest
@@ -39,7 +39,7 @@ var simulatedCommands = map[string]program{
 	"ip":          ip,
 }
 
-// optionalStandIns stand in only where the host has no such program.
+// optionalCommands stand in only where the host has no such program.
 var optionalCommands = map[string]bool{"ip": true}
 
 // recorded tells the simulator of the call first.

@@ -93,7 +93,7 @@ var settings = []struct{ path, forbids string }{
 	{"/proc/sys/user/max_ipc_namespaces", "0"},
 }
 
-// explain adds to an error what on the host is behind it.
+// explainRefusal adds to an error what on the host is behind it.
 func explainRefusal(err error) error {
 	refused := false
 	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.ENOSPC, unix.EUSERS, unix.EINVAL, unix.ENOSYS} {
@@ -110,7 +110,7 @@ func readSetting(path string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// culprit names the setting that is in the way, as far as it can be known.
+// blockingSetting names the setting that is in the way, as far as it can be known.
 func blockingSetting(read func(path string) string) string {
 	for _, setting := range settings {
 		if read(setting.path) == setting.forbids {

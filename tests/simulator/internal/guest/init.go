@@ -3,7 +3,7 @@
 
 // The init of a guest: process 1 of its namespaces. It holds them open, does
 // in them what the simulator asks, passes on what the in-guest tools say, and
-// tells of changes. When the simulator is gone it ends, and the kernel ends
+// reports changes. When the simulator is gone it ends, and the kernel ends
 // everything else in the guest.
 
 package guest
@@ -30,13 +30,13 @@ type bringUp struct {
 	Net  *netState // what to begin with; nil is the disk's own
 }
 
-// event is what an init tells of its own accord.
+// event is what an init reports its own accord.
 type event struct {
 	State *State
 	Ended *ended
 }
 
-// ended tells that a top-level program ended.
+// ended reports that a top-level program ended.
 type ended struct {
 	PID      int64
 	ExitCode int
@@ -118,7 +118,7 @@ func (i *initProcess) up(asked bringUp) (State, error) {
 	return i.reported, err
 }
 
-// setState sets the network. What the kernel tells of each step waits until
+// setState sets the network. What the kernel reports each step waits until
 // all are done.
 func (i *initProcess) setState(state netState) (struct{}, error) {
 	i.mu.Lock()
@@ -182,7 +182,7 @@ func (i *initProcess) listen(listener net.Listener) {
 	}
 }
 
-// toolRequest is what a tools program or a stand-in asks, and who it is.
+// toolRequest is what a tools program or a simulated command asks, and who it is.
 type toolRequest struct {
 	UID     int
 	Program int64
@@ -252,7 +252,7 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 	})
 }
 
-// peer tells which process, as this namespace numbers them, holds the other
+// peer reports which process, as this namespace numbers them, holds the other
 // end of a connection.
 func peer(conn *net.UnixConn) (*unix.Ucred, error) {
 	raw, err := conn.SyscallConn()

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// A stand-in for ip(8) on hosts that have none: its common forms.
+// A simulation of ip(8) on hosts that have none: its common forms.
 
 package guest
 
@@ -58,7 +58,7 @@ func ip(words []string) int {
 	return 0
 }
 
-// isShort tells whether a word is a name or its beginning, as ip allows.
+// isShort reports whether a word is a name or its beginning, as ip allows.
 func isShort(word, name string) bool { return word != "" && strings.HasPrefix(name, word) }
 
 // options reads "key value" pairs; a word of its own stands under "".

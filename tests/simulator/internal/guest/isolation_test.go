@@ -180,7 +180,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pids := strings.Fields(string(line[:n])) // of the warden and the init
+	pids := strings.Fields(string(line[:n])) // of the supervisor and the init
 	var gone []unix.PollFd
 	for _, pid := range pids {
 		number, err := strconv.Atoi(pid)

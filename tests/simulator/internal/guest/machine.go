@@ -27,7 +27,7 @@ var ErrFrozen = errors.New("the machine is frozen at its fork point")
 // ErrOff is the error of what a machine that was stopped cannot do.
 var ErrOff = errors.New("the machine is powered off")
 
-// keepEnded is how long Tools tells of a process that ended.
+// keepEnded is how long Tools reports a process that ended.
 const keepEnded = 5 * time.Minute
 
 // Machine is a VM that is powered on.
@@ -43,7 +43,7 @@ type Machine struct {
 	gate  sync.RWMutex // held for writing while the guest stands still
 	start sync.Mutex   // held until a program that was started is in the table
 
-	reportMu sync.Mutex // of the state: what is told last was read last
+	reportMu sync.Mutex // of the state: what is informed last was read last
 
 	mu       sync.Mutex
 	nics     []NIC // as they are now
@@ -327,7 +327,7 @@ func (m *Machine) Stop() error {
 
 func (m *Machine) turnedOff() { m.turnOff.Do(func() { close(m.off) }) }
 
-// events hears what the init tells of its own accord, until it is gone.
+// events hears what the init reports its own accord, until it is gone.
 func (m *Machine) events(conn *net.UnixConn, _ json.RawMessage, _ []*os.File) (any, []*os.File, error) {
 	for {
 		var told event
@@ -353,12 +353,12 @@ func (m *Machine) stateChanged() {
 	_ = m.reportState(false) // the guest is gone, and cannot be asked
 }
 
-// report tells the state because the guest wants it told, new or not.
+// report tells the state because the guest wants it reported, new or not.
 func (m *Machine) report(toolRequest) (struct{}, error) {
 	return struct{}{}, m.reportState(true)
 }
 
-// wanted has the hypervisor end the guest. A program that is run again in a
+// endGuest has the hypervisor end the guest. A program that is run again in a
 // child does not get that far: its first run would not have either.
 func (m *Machine) endGuest(end func()) func(toolRequest) (struct{}, error) {
 	return func(toolRequest) (struct{}, error) {
@@ -369,7 +369,7 @@ func (m *Machine) endGuest(end func()) func(toolRequest) (struct{}, error) {
 	}
 }
 
-// tellState reads the state afresh: what the init told may be from before a
+// reportState reads the state afresh: what the init reported may be from before a
 // fork point.
 func (m *Machine) reportState(always bool) error {
 	m.reportMu.Lock()
@@ -419,7 +419,7 @@ func (m *Machine) replaying() bool {
 	return m.replay != nil
 }
 
-// record passes the call of a stand-in on, unless it was recorded before, in
+// record passes the call of a simulated command on, unless it was recorded before, in
 // the parent.
 func (m *Machine) record(asked toolRequest) (struct{}, error) {
 	if !m.replaying() {

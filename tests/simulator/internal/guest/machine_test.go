@@ -179,7 +179,7 @@ func TestStandIns(t *testing.T) {
 	must(t, m, "dhclient eth0 && ip addr show eth0 | grep -q 192.0.2.7/24 && dhclient -r eth0 && ! ip addr show eth0 | grep -q 192.0.2.7")
 }
 
-// TestReboot has the guest's own reboot be told, and what it changes.
+// TestReboot has the guest's own reboot be informed, and what it changes.
 func TestReboot(t *testing.T) {
 	p := newPlatform(t, Namespaces)
 	for _, command := range []string{"reboot", "systemctl reboot", "shutdown -r now", "/sbin/reboot -f"} {

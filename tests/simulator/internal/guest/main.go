@@ -18,7 +18,7 @@ const (
 )
 
 // Main must be called first in the program's main function. When this process
-// is not the simulator but the warden, a guest's init, or a program in a guest
+// is not the simulator but the supervisor, a guest's init, or a program in a guest
 // (vmtoolsd, systemctl, …), Main does that work and the process ends in it or
 // right after it returns true.
 func Main() bool {

@@ -177,7 +177,7 @@ func eachConfigured(only string, do func(linkConfig) error) error {
 	return nil
 }
 
-// isBackup tells whether a file of Red Hat's network scripts is one that
+// isBackup reports whether a file of Red Hat's network scripts is one that
 // /etc/init.d/network does not read.
 func isBackup(path string) bool {
 	name := filepath.Base(path)

@@ -65,7 +65,7 @@ func TestNetworkServices(t *testing.T) {
 	}
 }
 
-// TestIPStandIn runs the stand-in under its name beside the host's.
+// TestIPStandIn runs the simulated command under its name beside the host's.
 func TestIPStandIn(t *testing.T) {
 	m := boot(t, newPlatform(t, Namespaces), parentSpec(), nil)
 	must(t, m, "mkdir /tmp/bin && ln -s "+programInGuest+" /tmp/bin/ip")

@@ -48,7 +48,7 @@ type routeState struct {
 	OnLink                                              bool
 }
 
-// report is what Tools tells of it.
+// report is what Tools reports it.
 func (s netState) report() State {
 	state := State{Hostname: s.Hostname}
 	for _, link := range s.Links {
@@ -108,7 +108,7 @@ func readNetwork() (netState, error) {
 	return state, nil
 }
 
-// readLinks reads what Tools tells of, and the names of the interfaces by
+// readLinks reads what Tools reports, and the names of the interfaces by
 // their index.
 func readLinks() (netState, map[int]string, error) {
 	var state netState
@@ -143,7 +143,7 @@ func readLinks() (netState, map[int]string, error) {
 	return state, names, nil
 }
 
-// dumped accepts a listing that something changed under: what changed is told
+// ignoreInterrupted accepts a listing that something changed under: what changed is informed
 // by the kernel in a moment, and read again.
 func ignoreInterrupted[T any](list []T, err error) ([]T, error) {
 	if errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -341,7 +341,7 @@ func startNetwork(nics []NIC) error {
 	return nil
 }
 
-// watchNetwork calls changed whenever the kernel tells of a change of links,
+// watchNetwork calls changed whenever the kernel reports a change of links,
 // addresses, or the host name.
 func watchNetwork(changed func()) error {
 	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)

@@ -96,10 +96,10 @@ func (p *plain) adapters(_ []NIC, hardware func() ([]NIC, error)) error {
 	return nil
 }
 
-// dress leaves the adapters as they are: programs meet the host's interfaces.
+// withInterfaceNames leaves the adapters as they are: programs meet the host's interfaces.
 func (p *plain) withInterfaceNames(nics []NIC) ([]NIC, error) { return nics, nil }
 
-// drive lets a driver that is loaded read the MACs. The addresses stay: no
+// setDriver lets a driver that is loaded read the MACs. The addresses stay: no
 // program of the guest could set them again.
 func (p *plain) setDriver(adapters []int, bound bool) error {
 	if !bound || len(adapters) == 0 {

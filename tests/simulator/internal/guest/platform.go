@@ -24,7 +24,7 @@ import (
 type Platform struct {
 	options    Options
 	ids        idRange
-	store      string // the directory of the warden
+	store      string // the directory of the supervisor
 	supervisor *rpcEndpoint
 	process    *exec.Cmd
 	closing    sync.Once
@@ -71,7 +71,7 @@ func (p *Platform) CanBe(account string) error {
 	return nil
 }
 
-// open makes the directory, starts the warden, and tries a machine once.
+// open makes the directory, starts the supervisor, and tries a machine once.
 func (p *Platform) open() error {
 	if err := os.MkdirAll(p.options.Directory, 0o700); err != nil {
 		return err
@@ -139,7 +139,7 @@ func (p *Platform) startSupervisor() error {
 }
 
 // inDirectory calls do in a thread whose working directory, and that of what it
-// starts, is another. The warden must be born there: to the user it is on the
+// starts, is another. The supervisor must be born there: to the user it is on the
 // host the path may be closed.
 func inDirectory(directory string, do func() error) error {
 	done := make(chan error)
@@ -220,7 +220,7 @@ func (p *Platform) isClosed() bool {
 	return p.machines == nil
 }
 
-// Release deletes what a snapshot holds; no child can begin with it any more.
+// Release deletes what a snapshot holds; no child can begin with it any longer.
 func (p *Platform) Release(snapshot *Snapshot) {
 	if p.isClosed() {
 		return // and with it all images
@@ -254,7 +254,7 @@ func (p *Platform) logf(format string, arguments ...any) {
 	fmt.Fprintf(p.options.Log, "guests: "+format+"\n", arguments...)
 }
 
-// inStore is where this process sees a path of the warden's.
+// inStore is where this process sees a path of the supervisor's.
 func (p *Platform) inStore(path string) string {
 	return filepath.Join("/proc", strconv.Itoa(p.process.Process.Pid), "cwd", path)
 }
@@ -271,7 +271,7 @@ func (p *Platform) Close() error {
 			m.turnedOff()
 		}
 		if p.process != nil {
-			p.supervisor.close() // ends the warden, once it has cleaned up
+			p.supervisor.close() // ends the supervisor, once it has cleaned up
 			err = p.process.Wait()
 		}
 		if p.store != "" {
@@ -281,7 +281,7 @@ func (p *Platform) Close() error {
 	return err
 }
 
-// nobody is the backdoor of a machine that nobody looks at.
+// noBackdoor is the backdoor of a machine that nobody looks at.
 type noBackdoor struct{}
 
 func (noBackdoor) Call(Call) Answer    { return Answer{Text: "No hypervisor"} }

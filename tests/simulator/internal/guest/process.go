@@ -164,7 +164,7 @@ func (t processTable) start(c command) (int, <-chan int, error) {
 	return pid, started.end, nil
 }
 
-// reap collects every process that ends, those the init inherited as well.
+// reapProcesses collects every process that ends, those the init inherited as well.
 func (t processTable) reapProcesses(report func(ended)) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGCHLD)
@@ -306,7 +306,7 @@ func (t processTable) list() ([]listed, error) {
 	return all, nil
 }
 
-// terminateGrace is how long a process may take to end by itself.
+// terminateGrace is how long a process may take to end on its own.
 const terminateGrace = 5 * time.Second
 
 // terminate asks a process to end, with a user's rights, and ends it when it

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopAll returns when nothing in the guest runs any more. A stop takes effect
-// when a thread leaves the kernel, and nobody is told of it but the parent,
+// stopAll returns when nothing in the guest runs any longer. A stop takes effect
+// when a thread leaves the kernel, and nobody is informed of it but the parent,
 // so the threads are looked at until all stand still. One that is caught in
 // an uninterruptible wait stops right after it.
 func (t processTable) stopAll() error {
@@ -59,7 +59,7 @@ func (t processTable) signalAll(signal unix.Signal, wanted func(pid int) bool) e
 	return nil
 }
 
-// descends tells whether this process is an ancestor of another.
+// isDescendant reports whether this process is an ancestor of another.
 func isDescendant(pid int) bool {
 	for pid > 1 {
 		stat, err := readStat(pid)
@@ -73,7 +73,7 @@ func isDescendant(pid int) bool {
 	return false
 }
 
-// standsStill tells whether every thread of a process is stopped or ended.
+// isStopped reports whether every thread of a process is stopped or ended.
 func isStopped(pid int) bool {
 	directory := filepath.Join("/proc", strconv.Itoa(pid), "task")
 	threads, _ := names(directory)

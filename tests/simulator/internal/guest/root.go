@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // What a guest sees as its file system. It comes about in two stages. The
-// warden, root of an outer user namespace, mounts everything; each guest gets
+// supervisor, root of an outer user namespace, mounts everything; each guest gets
 // a user namespace of its own below it. The kernel then locks what the guest
 // inherits: its root cannot take a mount away nor make one writable.
 
@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Paths in the warden's directory.
+// Paths in the supervisor's directory.
 const (
 	rootDirectory     = "root"                       // where the guests' root is mounted
 	programFile       = "guest"                      // this program
@@ -57,7 +57,7 @@ func mountDisks() error {
 	return mount("disks", diskDirectory, "tmpfs", 0, "mode=700")
 }
 
-// mountRoot builds, in the warden, the root that all guests share.
+// mountRoot builds, in the supervisor, the root that all guests share.
 func mountRoot(links bool) error {
 	if err := mount("root", rootDirectory, "tmpfs", 0, "mode=755,size=16m"); err != nil {
 		return err
@@ -118,7 +118,7 @@ func mountPrograms(links bool) error {
 	return nil
 }
 
-// layShims puts our programs over a directory of the host's: by an overlay,
+// mountCommands puts our programs over a directory of the host's: by an overlay,
 // or where the kernel refuses one there, by links to each program.
 func mountCommands(host, target string, links bool) error {
 	if links {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// How the simulator, its warden and the guests' inits talk. Between two of
+// How the simulator, its supervisor and the guests' inits talk. Between two of
 // them stands one line. Whoever wants something opens a conversation on it: a
 // fresh pair of sockets, one end of which is handed to the other side. So
 // conversations run side by side without numbers to match, and open files can
@@ -155,7 +155,7 @@ type response struct {
 	Error *rpcError
 }
 
-// wireError is an error that was sent. It is still what it was to errors.Is.
+// rpcError is an error that was sent. It is still what it was to errors.Is.
 type rpcError struct {
 	Message  string
 	Errno    syscall.Errno
@@ -175,7 +175,7 @@ func (e *rpcError) Is(target error) bool {
 	return e.Sentinel != "" && sentinels[e.Sentinel] == target || e.Errno != 0 && errors.Is(e.Errno, target)
 }
 
-// toWire keeps of an error what can be sent.
+// newRPCError keeps of an error what can be sent.
 func newRPCError(err error) *rpcError {
 	if err == nil {
 		return nil
@@ -327,7 +327,7 @@ func answer(conn *net.UnixConn, handlers map[string]handler) {
 	_ = send(conn, response{Body: body, Error: newRPCError(err)}, back...) // the asker may be gone
 }
 
-// handling makes a handler of a function from one JSON value to another.
+// jsonHandler makes a handler of a function from one JSON value to another.
 func jsonHandler[In, Out any](do func(In) (Out, error)) handler {
 	return func(_ *net.UnixConn, body json.RawMessage, _ []*os.File) (any, []*os.File, error) {
 		var in In

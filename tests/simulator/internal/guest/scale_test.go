@@ -110,7 +110,7 @@ func diskMemory(t *testing.T, p *Platform) uint64 {
 	return (disks.Blocks - disks.Bfree) * uint64(disks.Bsize)
 }
 
-// guestMemory counts the warden's children and their anonymous memory.
+// guestMemory counts the supervisor's children and their anonymous memory.
 func guestMemory(t *testing.T, p *Platform) (inits, kilobytes int) {
 	t.Helper()
 	directories, err := filepath.Glob("/proc/[0-9]*")

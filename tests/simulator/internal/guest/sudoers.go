@@ -45,7 +45,7 @@ func readSudoers(path func(inGuest string) string, file string) string {
 	return strings.Join(all, "\n")
 }
 
-// allows tells whether the last line that matches a call lets it run without a
+// allows reports whether the last line that matches a call lets it run without a
 // password and without a terminal.
 func (c sudoCall) allows(sudoers string) bool {
 	allowed := false

@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// The warden is one process beside the simulator that owns what all machines
+// The supervisor is one process beside the simulator that owns what all machines
 // share: the outer user namespace, the mounts, the disks, the far ends of the
 // network cables. It starts each machine's init, which is this program again.
-// When the simulator is gone, however it ended, the warden stops what runs,
+// When the simulator is gone, however it ended, the supervisor stops what runs,
 // deletes the disks, and ends.
 
 package guest
@@ -26,7 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wardenConfig is what the simulator tells its warden at the start.
+// supervisorConfig is what the simulator tells its supervisor at the start.
 type supervisorConfig struct {
 	Kind     Kind
 	Accounts []Account
@@ -40,7 +40,7 @@ type bootRequest struct {
 	Keep bool // do not empty what a power cycle empties
 }
 
-// copyRequest asks for an image of a directory of the warden's.
+// copyRequest asks for an image of a directory of the supervisor's.
 type copyRequest struct{ From, To string }
 
 type supervisor struct {
@@ -69,7 +69,7 @@ func (i *runningInit) end() {
 	})
 }
 
-// wardenMain runs in the new namespaces and in the directory that it owns.
+// supervisorMain runs in the new namespaces and in the directory that it owns.
 // Descriptor 3 is the line to the simulator.
 func supervisorMain() {
 	rpc, err := inheritedEndpoint(3)
@@ -93,7 +93,7 @@ func supervisorMain() {
 	s.close()
 }
 
-// machinePath is where a machine's things lie, whatever its ID looks like.
+// machinePath is where a machine's things lie, for any ID.
 func machinePath(id string) string { return filepath.Join(machineDirectory, "m-"+url.PathEscape(id)) }
 
 func diskPath(id string) string { return filepath.Join(machinePath(id), "disk") }
@@ -196,7 +196,7 @@ func (s *supervisor) startInit(asked bootRequest, channel *os.File) error {
 }
 
 // plug connects a machine's network adapters. The far ends of the cables stay
-// in the warden's network namespace, out of the guest's sight.
+// in the supervisor's network namespace, out of the guest's sight.
 func (s *supervisor) plug(id string, pid int, nics []NIC) error {
 	var cables []string
 	for _, nic := range nics {
@@ -369,7 +369,7 @@ func (s *supervisor) close() {
 	}
 }
 
-// makeShims lays out our in-guest programs under their names. Those of Tools
+// makeCommandLinks lays out our in-guest programs under their names. Those of Tools
 // lead to a directory per machine, where they are or are not.
 func makeCommandLinks(kind Kind) error {
 	for name := range toolsPrograms {
@@ -391,7 +391,7 @@ func makeCommandLinks(kind Kind) error {
 	return nil
 }
 
-// hostHas tells whether the guest finds such a program among the host's.
+// hostHasProgram reports whether the guest finds such a program among the host's.
 func hostHasProgram(name string) bool {
 	for _, directory := range programDirectories {
 		if exists(filepath.Join("/", directory, name)) {
@@ -401,7 +401,7 @@ func hostHasProgram(name string) bool {
 	return false
 }
 
-// programInStore is this program's file as the warden and inits it starts see it.
+// programInStore is this program's file as the supervisor and inits it starts see it.
 func programInStore() string { return "./" + programFile }
 
 // programFor is this program's file as guests see it.

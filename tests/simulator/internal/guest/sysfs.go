@@ -67,7 +67,7 @@ func pciAddress(adapter int, nic NIC) string {
 	return "0000:" + bus + ":00.0"
 }
 
-// layDevices puts the adapters into /sys. The caller holds the lock.
+// makeDeviceFiles puts the adapters into /sys. The caller holds the lock.
 func (n *namespaces) makeDeviceFiles() error {
 	for _, directory := range []string{busDirectory, classDirectory} {
 		if err := mount("adapters", directory, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755,size=1m"); err != nil {
@@ -320,7 +320,7 @@ func (f *leasedFile) renew() error {
 	return os.Rename(path, f.path)
 }
 
-// let lets those go on who wait to open the file.
+// admitWaiting lets those go on who wait to open the file.
 func (f *leasedFile) admitWaiting() {
 	opened := f.file
 	_ = f.renew() // fails when the guest's memory is full
@@ -328,7 +328,7 @@ func (f *leasedFile) admitWaiting() {
 	_, _ = unix.FcntlInt(opened.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
 }
 
-// isAwaited tells whether somebody waits to open it.
+// hasWaiting reports whether somebody waits to open it.
 func (f *leasedFile) hasWaiting() bool {
 	left, err := unix.FcntlInt(f.file.Fd(), unix.F_GETLEASE, 0)
 	return err == nil && left == unix.F_UNLCK

@@ -31,7 +31,7 @@ const toolsVersion = "12.3.5.46049 (build-22544099)"
 // network namespace.
 const socketVariable = "VMFORKSIM_SOCKET"
 
-// onHostNetwork tells whether this guest has no network of its own.
+// onHostNetwork reports whether this guest has no network of its own.
 func onHostNetwork() bool { return os.Getenv(socketVariable) != "" }
 
 // dialInit connects an in-guest program with its init.
@@ -123,7 +123,7 @@ func toolbox(words []string) int {
 	return 0
 }
 
-// isRoot tells whether a program may do what only root may, and says so in
+// isRoot reports whether a program may do what only root may, and says so in
 // the given words if not.
 func isRoot(refusal string) bool {
 	if os.Geteuid() == 0 || onHostNetwork() {

@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The API versions: published names, comparison, and the order in
+// vimServiceVersions.xml.
+
 package vsphere
 
 import (
@@ -42,7 +45,7 @@ func (v apiVersion) atLeast(other ...int) bool {
 	return true
 }
 
-// isPublished tells whether the name is that of a published version.
+// isPublished reports whether the name is that of a published version.
 func isPublished(name string) bool {
 	for _, version := range publishedVersions {
 		if version == name {

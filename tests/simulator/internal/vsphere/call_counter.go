@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The counter of API calls behind /vmforksim/calls.
+
 package vsphere
 
 import (
@@ -43,7 +45,7 @@ func (c *calls) http(request string) {
 }
 
 // mob counts a method that a page calls. The request for the page is counted
-// by itself, so the total stays that of requests.
+// on its own, so the total stays that of requests.
 func (c *calls) mob(method string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// Self-signed certificates for vCenter and the ESXi hosts.
+
 package vsphere
 
 import (
@@ -23,7 +25,7 @@ import (
 const hostsName = "esxi.vmforksim.test"
 
 // newCertificate makes a self-signed certificate for the local addresses that
-// strict clients accept once they are told to trust it.
+// strict clients accept once they are reported to trust it.
 func newCertificate(commonName string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

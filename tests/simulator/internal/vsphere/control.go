@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The control endpoint (/vmforksim/…): routes, rules, users, transfers, guests
+// and inventory.
+
 package vsphere
 
 import (
@@ -13,6 +16,7 @@ import (
 	"github.com/vmware/govmomi/simulator"
 
 	"vmforksim/internal/guest"
+	"vmforksim/internal/rules"
 )
 
 // errAbsent is answered with 404.
@@ -55,12 +59,12 @@ func (s *Simulator) newControl() http.Handler {
 		s.faults.clear()
 		return s.faults.list(), nil
 	})
-	handle("GET /vmforksim/rules", func(*http.Request) (any, error) { return s.rules.list(), nil })
+	handle("GET /vmforksim/rules", func(*http.Request) (any, error) { return s.rules.List(), nil })
 	handle("PUT /vmforksim/rules/{name}", s.controlRule)
 	handle("DELETE /vmforksim/rules", func(*http.Request) (any, error) {
-		s.rules.reset()
+		s.rules.Reset()
 		s.applyRules()
-		return s.rules.list(), nil
+		return s.rules.List(), nil
 	})
 	handle("DELETE /vmforksim/events", s.controlEvents)
 	handle("DELETE /vmforksim/tasks", s.controlTasks)
@@ -137,17 +141,17 @@ func (s *Simulator) controlRule(r *http.Request) (any, error) {
 		return nil, err
 	}
 	name := r.PathValue("name")
-	if _, ok := findRule(name); !ok {
+	if _, ok := rules.Find(name); !ok {
 		return nil, fmt.Errorf("there is no rule %q: %w", name, errAbsent)
 	}
-	if err := s.rules.set(name, request.Value); err != nil {
+	if err := s.rules.Set(name, request.Value); err != nil {
 		return nil, err
 	}
 	s.applyRules()
-	return s.rules.list(), nil
+	return s.rules.List(), nil
 }
 
-// refresh publishes anew what depends on rules.
+// applyRules publishes again what depends on rules.
 func (s *Simulator) applyRules() {
 	for _, entity := range s.registry().All("VirtualMachine") {
 		s.instances.of(entity.Reference()).update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
@@ -159,7 +163,7 @@ func (s *Simulator) applyRules() {
 	}
 }
 
-// guestView is what the control endpoint tells of a guest.
+// guestView is what the control endpoint reports a guest.
 type guestView struct {
 	State struct {
 		Hostname   string          `json:"hostname"`
@@ -283,7 +287,7 @@ func (s *Simulator) controlTools(r *http.Request) (any, error) {
 		Installed    *bool    `json:"tools_installed"`
 		RefuseFreeze *string  `json:"refuse_freeze"`
 		RefuseInfo   *bool    `json:"refuse_info"`
-		StaysUp      *bool    `json:"stays_up"` // told to shut down
+		StaysUp      *bool    `json:"stays_up"` // reported to shut down
 		Family       *string  `json:"guest_family"`
 		Interfaces   []string `json:"interfaces"` // names, from the next power-on on
 	}

@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The control endpoint: powering a VM on as vCenter, a host client, HA or
+// autostart would.
+
 package vsphere
 
 import (
@@ -8,6 +11,8 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+
+	"vmforksim/internal/vimfault"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -50,13 +55,13 @@ func (s *Simulator) controlPowerOn(r *http.Request) (any, error) {
 	ctx := s.background()
 	startOperation(ctx, op)
 	if fault := s.powerOnAs(ctx, vm, target); fault != nil {
-		return nil, errors.New(textOf(fault))
+		return nil, errors.New(vimfault.Text(fault))
 	}
 	vm.waitQueue()
 	return s.view(vm), nil
 }
 
-// powerOnPast powers a VM on in the way of the context's operation.
+// powerOnAs powers a VM on in the way of the context's operation.
 func (s *Simulator) powerOnAs(ctx *simulator.Context, vm *instance, target *simulator.HostSystem) types.BaseMethodFault {
 	object, ok := vm.object(ctx)
 	if !ok {
@@ -98,16 +103,3 @@ func (s *Simulator) crash(object *simulator.VirtualMachine) {
 		waitTask(ctx, task)
 	}
 }
-
-// hostNamed finds a host by its name or moid.
-func (s *Simulator) hostNamed(name string) *simulator.HostSystem {
-	for _, entity := range s.registry().All("HostSystem") {
-		if host := entity.(*simulator.HostSystem); host.Name == name || host.Self.Value == name {
-			return host
-		}
-	}
-	return nil
-}
-
-// hostUser is the user that every ESXi host has.
-const hostUser = "root"

@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The control endpoint: states of VMs and datastores that no API client can
+// set.
+
 package vsphere
 
 import (
@@ -13,7 +16,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// What no client can bring about: states of VMs and datastores, and that a VM
+// What no client can cause: states of VMs and datastores, and that a VM
 // is the vCenter's own.
 
 const (
@@ -80,7 +83,7 @@ func (s *Simulator) controlVM(r *http.Request) (any, error) {
 }
 
 // showFaultTolerance makes a VM one of a fault-tolerant pair, whose other half
-// stays out of sight.
+// stays hidden.
 func showFaultTolerance(ctx *simulator.Context, vm *simulator.VirtualMachine, role int32) {
 	pair := types.FaultToleranceConfigInfo{Role: role, InstanceUuids: []string{vm.Config.InstanceUuid}, ConfigPaths: []string{vm.Config.Files.VmPathName}}
 	state := types.VirtualMachineFaultToleranceStateRunning
@@ -118,7 +121,7 @@ func orElse(value, other string) string {
 	return value
 }
 
-// tellOwnAddress shows where vCenter is reached: in its settings, and in what
+// showVCenterAddress shows where vCenter is reached: in its settings, and in what
 // every host says of the server that manages it.
 func (s *Simulator) showVCenterAddress(ctx *simulator.Context, fqdn, address string) {
 	manager := ctx.Map.OptionManager()

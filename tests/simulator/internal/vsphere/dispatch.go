@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The dispatcher: it checks privileges and puts the simulator's objects in
+// front of govmomi's.
+
 package vsphere
 
 import (
@@ -9,7 +12,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// wrapped marks the reference of an object that we stand in for: govmomi's
+// overrideSuffix marks the reference of an object that we stand in for: govmomi's
 // dispatcher looks the reference up once more after our handler, and would
 // otherwise find the object itself.
 const overrideSuffix = "#vmforksim"
@@ -105,7 +108,7 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	return nil, nil
 }
 
-// dispatchStranger serves a client that is not logged in: it may read where to
+// dispatchUnauthenticated serves a client that is not logged in: it may read where to
 // log in, and nothing else.
 func (s *Simulator) dispatchUnauthenticated(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	denied := &types.NotAuthenticated{NoPermission: types.NoPermission{Object: &method.This, PrivilegeId: "System.View"}}
@@ -137,7 +140,7 @@ func (s *Simulator) dispatchUnauthenticated(ctx *simulator.Context, method *simu
 	return nil, nil
 }
 
-// watch is told of every object that is made, changed or removed.
+// registryObserver is notified of every object that is made, changed or removed.
 type registryObserver struct{ sim *Simulator }
 
 func (registryObserver) Reference() types.ManagedObjectReference {

@@ -1,12 +1,17 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// DistributedVirtualSwitch: the ports of port groups, and the adapters that use
+// them.
+
 package vsphere
 
 import (
 	"slices"
 	"strconv"
 	"sync"
+
+	"vmforksim/internal/vimfault"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -46,7 +51,7 @@ type portGroup struct {
 	search   int // all keys before this one are taken
 }
 
-// occupant is the adapter that has a port.
+// portHolder is the adapter that has a port.
 type portHolder struct {
 	vm   types.ManagedObjectReference
 	card int32
@@ -99,7 +104,7 @@ func (p *ports) grow(group *portGroup, count int) {
 	})
 }
 
-// show publishes the ports of new port groups. A group whose maker does not say
+// publish publishes the ports of new port groups. A group whose maker does not say
 // otherwise expands.
 func (p *ports) publish(groups ...types.ManagedObjectReference) {
 	ctx := p.sim.background()
@@ -116,7 +121,7 @@ func (p *ports) publish(groups ...types.ManagedObjectReference) {
 	}
 }
 
-// pledge keeps ports for adapters to come.
+// portReservation keeps ports for adapters to come.
 type portReservation struct {
 	ports  *ports
 	groups []string // one for each port
@@ -131,7 +136,7 @@ func (p *ports) reserve(vm types.ManagedObjectReference, cards []*types.VirtualE
 	if fault := p.sim.refusedMACs(cards); fault != nil {
 		return nil, fault
 	}
-	if taken := p.conflicts(vm, cards); len(taken) > 0 && p.sim.rules.is("mac_conflict", "refused") {
+	if taken := p.conflicts(vm, cards); len(taken) > 0 && p.sim.rules.Is("mac_conflict", "refused") {
 		return nil, macTaken(taken[0].mac)
 	}
 	for _, card := range cards {
@@ -158,7 +163,7 @@ func (p *ports) reserve(vm types.ManagedObjectReference, cards []*types.VirtualE
 	return reservation, nil
 }
 
-// room tells whether a group has a port to spare, and makes some if it may.
+// hasRoom reports whether a group has a port to spare, and makes some if it may.
 func (p *ports) hasRoom(group *portGroup) bool {
 	if len(group.taken)+group.reserved < len(group.keys) {
 		return true
@@ -177,15 +182,15 @@ func isTrue(value *bool) bool { return value != nil && *value }
 // noFreePort is the fault of an adapter that finds no port.
 func (s *Simulator) noFreePort(group *portGroup) types.BaseMethodFault {
 	text := "No free port is available in the distributed port group '" + group.object.Name + "'."
-	if s.rules.is("no_free_port", "InvalidArgument") {
-		return withText(&types.InvalidArgument{InvalidProperty: "deviceChange.device.backing.port"}, text)
+	if s.rules.Is("no_free_port", "InvalidArgument") {
+		return vimfault.WithText(&types.InvalidArgument{InvalidProperty: "deviceChange.device.backing.port"}, text)
 	}
-	return withText(&types.ResourceNotAvailable{
+	return vimfault.WithText(&types.ResourceNotAvailable{
 		ContainerType: portGroupType, ContainerName: group.object.Name, Type: "DistributedVirtualPort",
 	}, text)
 }
 
-// drop gives back what was not settled; done twice it does nothing.
+// cancel gives back what was not settled; done twice it does nothing.
 func (k *portReservation) cancel() {
 	for _, key := range k.groups {
 		k.ports.groups[key].reserved--
@@ -203,7 +208,7 @@ func (k *portReservation) release() {
 	k.cancel()
 }
 
-// settle gives a VM's adapters the ports that were kept for them, and frees
+// assign gives a VM's adapters the ports that were kept for them, and frees
 // those that they have left. The cards are not published yet.
 func (k *portReservation) assign(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) {
 	p := k.ports
@@ -282,7 +287,7 @@ func dvPortOf(card *types.VirtualEthernetCard) (*types.DistributedVirtualSwitchP
 	return &backing.Port, true
 }
 
-// distributedSwitch stands in for a distributed switch, which knows its ports.
+// distributedSwitch overrides methods of a distributed switch, which knows its ports.
 type distributedSwitch struct {
 	*simulator.DistributedVirtualSwitch
 	sim *Simulator
@@ -338,7 +343,7 @@ func (p *ports) of(key string) []types.DistributedVirtualPort {
 	return all
 }
 
-// meets tells whether a port is one of those asked for; hosts, scopes and
+// matchesCriteria reports whether a port is one of those asked for; hosts, scopes and
 // uplinks are not looked at.
 func matchesCriteria(found types.DistributedVirtualPort, criteria *types.DistributedVirtualSwitchPortCriteria) bool {
 	if criteria == nil {

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The ESXi endpoint: a host's own API over replicas of its VMs.
+
 package vsphere
 
 import (
@@ -11,6 +13,8 @@ import (
 	"strings"
 	"sync"
 
+	"vmforksim/internal/vimfault"
+
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -19,9 +23,9 @@ import (
 )
 
 // esxHost is one of vCenter's hosts as it answers clients that come to it past
-// vCenter. Its inventory is its own, with moids of its own: a twin of each VM
-// that vCenter has on this host. A twin follows its VM, whoever changes it; what
-// a client does to a twin's power is done to the VM, and vCenter hears of it.
+// vCenter. Its inventory is its own, with managed object IDs of its own: a replica of each VM
+// that vCenter has on this host. A replica follows its VM, whoever changes it; what
+// a client does to a replica's power is done to the VM, and vCenter hears of it.
 type esxHost struct {
 	sim      *Simulator
 	host     types.ManagedObjectReference // in vCenter
@@ -29,8 +33,8 @@ type esxHost struct {
 	listener net.Listener
 	server   *http.Server
 
-	// Taken after a VM's lock, before a twin's. A call on a twin does not hold
-	// the twin's lock.
+	// Taken after a VM's lock, before a replica's. A call on a replica does not hold
+	// the replica's lock.
 	mu       sync.Mutex
 	replicas map[types.ManagedObjectReference]*simulator.VirtualMachine // by the VM in vCenter
 	moids    int
@@ -118,11 +122,11 @@ func (e *esxHost) dispatch(ctx *simulator.Context, method *simulator.Method) (mo
 	case *types.Logout:
 		e.sim.endCollectors(ctx.Session)
 	case *types.CreateVM_Task, *types.RegisterVM_Task, *types.ImportVApp:
-		return nil, withText(&types.NotSupported{}, "VMs come to the simulated host through vCenter.")
+		return nil, vimfault.WithText(&types.NotSupported{}, "VMs come to the simulated host through vCenter.")
 	}
 	switch method.This.Type {
 	case "GuestAuthManager", "GuestFileManager", "GuestProcessManager":
-		return nil, withText(&types.NotSupported{}, "The simulated host has guest operations through vCenter only.")
+		return nil, vimfault.WithText(&types.NotSupported{}, "The simulated host has guest operations through vCenter only.")
 	}
 	switch object := ctx.Session.Get(method.This).(type) {
 	case *simulator.VirtualMachine:
@@ -138,7 +142,7 @@ func (e *esxHost) dispatch(ctx *simulator.Context, method *simulator.Method) (mo
 	return nil, nil
 }
 
-// esxWatch is told of every object of the host that is made, changed or removed.
+// esxObserver is notified of every object of the host that is made, changed or removed.
 type esxObserver struct{ esx *esxHost }
 
 func (esxObserver) Reference() types.ManagedObjectReference { return registryObserver{}.Reference() }
@@ -158,7 +162,7 @@ func (w esxObserver) RemoveObject(_ *simulator.Context, ref types.ManagedObjectR
 	w.esx.sim.collectors.changed(ref, true)
 }
 
-// follow makes, changes or removes the twin of a VM of vCenter's. The caller
+// sync makes, changes or removes the replica of a VM of vCenter's. The caller
 // holds the VM's lock.
 func (e *esxHost) sync(vm *mo.VirtualMachine) {
 	if e == nil {
@@ -188,7 +192,7 @@ func (e *esxHost) background() *simulator.Context {
 	return &ctx
 }
 
-// newTwin enters a VM in the host's inventory. ESXi numbers its VMs, and knows
+// newReplica enters a VM in the host's inventory. ESXi numbers its VMs, and knows
 // nothing of vApp options.
 func (e *esxHost) newReplica(ctx *simulator.Context, vm *mo.VirtualMachine) *simulator.VirtualMachine {
 	registry := ctx.Map
@@ -223,7 +227,7 @@ func (e *esxHost) newReplica(ctx *simulator.Context, vm *mo.VirtualMachine) *sim
 	return replica
 }
 
-// differences are the properties in which a twin does not follow its VM yet.
+// differences are the properties in which a replica does not follow its VM yet.
 func (e *esxHost) differences(replica *simulator.VirtualMachine, vm *mo.VirtualMachine) []types.PropertyChange {
 	var p properties
 	for _, name := range []string{"name", "config.name", "summary.config.name"} {
@@ -243,7 +247,7 @@ func (e *esxHost) differences(replica *simulator.VirtualMachine, vm *mo.VirtualM
 	return p
 }
 
-// forget removes the twin of a VM that is gone, or gone to another host.
+// forget removes the replica of a VM that is gone, or gone to another host.
 func (e *esxHost) removeReplica(vm types.ManagedObjectReference) {
 	if e == nil {
 		return
@@ -265,7 +269,7 @@ func (e *esxHost) removeReplica(vm types.ManagedObjectReference) {
 	ctx.Map.Remove(ctx, replica.Self)
 }
 
-// of returns the VM in vCenter that a twin stands for.
+// of returns the VM in vCenter that a replica stands for.
 func (e *esxHost) of(replica types.ManagedObjectReference) (types.ManagedObjectReference, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -277,7 +281,7 @@ func (e *esxHost) of(replica types.ManagedObjectReference) (types.ManagedObjectR
 	return types.ManagedObjectReference{}, false
 }
 
-// hostVM stands in for a twin in every call: a client of the host may change
+// esxVM overrides methods of a replica in every call: a client of the host may change
 // its power, and nothing else.
 type esxVM struct {
 	*mo.VirtualMachine
@@ -346,7 +350,7 @@ func (v *esxVM) ResetVMTask(ctx *simulator.Context, req *types.ResetVM_Task) soa
 }
 
 func (v *esxVM) InstantCloneTask(*types.InstantClone_Task) soap.HasFault {
-	fault := withText(&types.NotSupported{}, "Instant Clone needs vCenter Server.")
+	fault := vimfault.WithText(&types.NotSupported{}, "Instant Clone needs vCenter Server.")
 	return &methods.InstantClone_TaskBody{Fault_: soapFaultOf(fault)}
 }
 

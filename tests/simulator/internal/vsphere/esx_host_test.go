@@ -34,7 +34,7 @@ func (b *bed) esx(name string) *govmomi.Client {
 	return client
 }
 
-// twins are the VMs of the host, by name.
+// replicas are the VMs of the host, by name.
 func (b *bed) twins(client *govmomi.Client) map[string]mo.VirtualMachine {
 	b.Helper()
 	all, err := view.NewManager(client.Client).CreateContainerView(b.ctx, client.ServiceContent.RootFolder, []string{"VirtualMachine"}, true)
@@ -53,7 +53,7 @@ func (b *bed) twins(client *govmomi.Client) map[string]mo.VirtualMachine {
 	return found
 }
 
-// The host has a twin of each of its VMs, and no other VM.
+// The host has a replica of each of its VMs, and no other VM.
 func TestTwins(t *testing.T) {
 	b := start(t, withESX, func(o *Options) { o.VMs = 2 })
 	host := b.esx("root")
@@ -103,7 +103,7 @@ func TestTwins(t *testing.T) {
 	}
 }
 
-// What is done at the host happens to the VM, past vCenter; what is done in
+// What is done at the host happens to the VM, without vCenter; what is done in
 // vCenter is seen at the host.
 func TestTwinPower(t *testing.T) {
 	b := start(t, withESX)
@@ -178,7 +178,7 @@ func faultOfTask(info *types.TaskInfo) string {
 	return fmt.Sprintf("%T", info.Error.Fault)[len("*types."):]
 }
 
-// A twin shows what the guest's Tools say, tells those who wait for it, and
+// A replica shows what the guest's Tools say, tells those who wait for it, and
 // lets the guest be asked.
 func TestTwinGuest(t *testing.T) {
 	b := start(t, withESX, withGuests)

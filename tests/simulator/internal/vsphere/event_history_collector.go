@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// EventHistoryCollector: filters, paging, and QueryEvents.
+
 package vsphere
 
 import (
@@ -8,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"vmforksim/internal/vimfault"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -35,10 +39,10 @@ func (s *Simulator) filterEvents(ctx *simulator.Context, spec types.EventFilterS
 	switch {
 	case spec.MaxCount < 0 || spec.MaxCount > maxEvents:
 		return nil, &types.InvalidArgument{InvalidProperty: "filter.maxCount"}
-	case len(spec.Type) > 0 && len(spec.EventTypeId) > 0 && s.rules.is("event_type_and_id", "InvalidArgument"):
+	case len(spec.Type) > 0 && len(spec.EventTypeId) > 0 && s.rules.Is("event_type_and_id", "InvalidArgument"):
 		return nil, &types.InvalidArgument{InvalidProperty: "filter.eventTypeId"}
 	case spec.Alarm != nil || spec.ScheduledTask != nil || len(spec.Tag) > 0 || len(spec.Category) > 0:
-		return nil, withText(&types.NotSupported{}, "The simulator filters events by entity, time, user, chain and type.")
+		return nil, vimfault.WithText(&types.NotSupported{}, "The simulator filters events by entity, time, user, chain and type.")
 	}
 	filter := &eventFilter{EventFilterSpec: spec, sim: s}
 	if by := spec.Entity; by != nil {
@@ -72,7 +76,7 @@ func (s *Simulator) entities(ctx *simulator.Context, root types.ManagedObjectRef
 	return within
 }
 
-// isUnder tells whether an entity is below another: a VM is below its folder,
+// isUnder reports whether an entity is below another: a VM is below its folder,
 // its host and its resource pool.
 func (s *Simulator) isUnder(ctx *simulator.Context, entity mo.Entity, root types.ManagedObjectReference) bool {
 	starts := []*types.ManagedObjectReference{entity.Entity().Parent}
@@ -94,7 +98,7 @@ func (s *Simulator) isUnder(ctx *simulator.Context, entity mo.Entity, root types
 	return false
 }
 
-// selects tells whether the client asked for an event.
+// selects reports whether the client asked for an event.
 func (f *eventFilter) selects(event types.BaseEvent) bool {
 	base := event.GetEvent()
 	if by := f.Time; by != nil {
@@ -131,7 +135,7 @@ func (f *eventFilter) selectsType(event types.BaseEvent) bool {
 			if slices.Contains(f.Type, class.Name()) {
 				return true
 			}
-			if class.Name() == "Event" || f.sim.rules.is("event_type_subclasses", "excluded") {
+			if class.Name() == "Event" || f.sim.rules.Is("event_type_subclasses", "excluded") {
 				break
 			}
 		}
@@ -153,7 +157,7 @@ func (f *eventFilter) selectsEntity(event types.BaseEvent) bool {
 		base.Dvs != nil && f.within[base.Dvs.Dvs]
 }
 
-// as returns events the way the client wants them: with or without the
+// format returns events the way the client wants them: with or without the
 // sentence for people.
 func (f *eventFilter) format(events []types.BaseEvent) []types.BaseEvent {
 	if f.DisableFullMessage == nil || !*f.DisableFullMessage {
@@ -194,7 +198,7 @@ func (m *eventManager) QueryEvents(ctx *simulator.Context, req *types.QueryEvent
 func (m *eventManager) CreateCollectorForEvents(ctx *simulator.Context, req *types.CreateCollectorForEvents) soap.HasFault {
 	filter, fault := m.sim.filterEvents(ctx, req.Filter)
 	if fault == nil && len(ctx.Session.AllReference("EventHistoryCollector")) >= maxEventCollectors {
-		fault = withText(&types.InvalidState{}, "The session has too many event collectors.")
+		fault = vimfault.WithText(&types.InvalidState{}, "The session has too many event collectors.")
 	}
 	if fault != nil {
 		return &methods.CreateCollectorForEventsBody{Fault_: soapFaultOf(fault)}
@@ -226,7 +230,7 @@ type eventCollector struct {
 	size    int               // of the latest page
 }
 
-// gather takes up what happened since the last time.
+// collect takes up what happened since the last time.
 func (c *eventCollector) collect() {
 	for _, event := range c.filter.sim.events.since(c.lastKey) {
 		c.lastKey = event.GetEvent().Key
@@ -251,7 +255,7 @@ func (c *eventCollector) Get() mo.Reference {
 
 // turn returns up to count events forward or backward from where the client is.
 func (c *eventCollector) page(count int32, forward bool) ([]types.BaseEvent, types.BaseMethodFault) {
-	if count <= 0 || count > maxEvents && c.filter.sim.rules.is("event_page_limit", "InvalidArgument") {
+	if count <= 0 || count > maxEvents && c.filter.sim.rules.Is("event_page_limit", "InvalidArgument") {
 		return nil, &types.InvalidArgument{InvalidProperty: "maxCount"}
 	}
 	c.mu.Lock()
@@ -318,7 +322,7 @@ func (c *eventCollector) DestroyCollector(ctx *simulator.Context, _ *types.Destr
 	return &methods.DestroyCollectorBody{Res: &types.DestroyCollectorResponse{}}
 }
 
-// forget ends a collector.
+// removeCollector ends a collector.
 func (e *eventLog) removeCollector(ref types.ManagedObjectReference) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

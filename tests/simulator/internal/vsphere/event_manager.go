@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// EventManager: the event log, event chains, and the users that events name.
+
 package vsphere
 
 import (
@@ -22,11 +24,11 @@ import (
 // the chain of the operation it belongs to, under the user vCenter would name,
 // and keep it until the control endpoint lets it age.
 
-// events is what vCenter remembers.
+// eventLog is what vCenter remembers.
 type eventLog struct {
 	mu         sync.Mutex
 	key        int32
-	logged     []types.BaseEvent // oldest first; an event does not change any more
+	logged     []types.BaseEvent // oldest first; an event does not change any longer
 	collectors map[types.ManagedObjectReference]*eventCollector
 	heldByHost map[types.ManagedObjectReference][]heldEvent // by host that is disconnected
 }
@@ -44,7 +46,7 @@ func newEventLog() *eventLog {
 	}
 }
 
-// followEvents has every event told to us from now on.
+// subscribeToEvents has every event reported to us from now on.
 func (s *Simulator) subscribeToEvents() {
 	s.registry().EventManager().CreateCollectorForEvents(s.background(), &types.CreateCollectorForEvents{
 		Filter: types.EventFilterSpec{MaxCount: 1},
@@ -57,7 +59,7 @@ func (s *Simulator) post(ctx *simulator.Context, event types.BaseEvent) {
 	ctx.WithLock(manager, func() { manager.PostEvent(ctx, &types.PostEvent{EventToPost: event}) })
 }
 
-// posted takes over an event that govmomi's event manager has made.
+// eventPosted takes over an event that govmomi's event manager has made.
 func (s *Simulator) eventPosted(ctx *simulator.Context, event types.BaseEvent) {
 	op := operationOf(ctx)
 	if op.silent {
@@ -74,7 +76,7 @@ func (s *Simulator) eventPosted(ctx *simulator.Context, event types.BaseEvent) {
 	s.recordEvent(op, event)
 }
 
-// remember keeps an event and shows it to those who wait for it.
+// recordEvent keeps an event and shows it to those who wait for it.
 func (s *Simulator) recordEvent(op *operation, event types.BaseEvent) {
 	if s.events.holdBack(op, event) {
 		return
@@ -104,7 +106,7 @@ func (e *eventLog) add(op *operation, event types.BaseEvent) {
 	e.logged = append(e.logged, event)
 }
 
-// hold keeps back what a host did while it is disconnected, and tells whether it
+// hold keeps back what a host did while it is disconnected, and reports whether it
 // did.
 func (e *eventLog) holdBack(op *operation, event types.BaseEvent) bool {
 	e.mu.Lock()
@@ -135,7 +137,7 @@ func (s *Simulator) reconnected(host types.ManagedObjectReference) {
 	held := s.events.heldByHost[host]
 	delete(s.events.heldByHost, host)
 	s.events.mu.Unlock()
-	if s.rules.is("events_of_disconnected_host", "lost") {
+	if s.rules.Is("events_of_disconnected_host", "lost") {
 		return
 	}
 	for _, late := range held {
@@ -154,7 +156,7 @@ func (e *eventLog) since(key int32) []types.BaseEvent {
 	return e.logged[first:len(e.logged):len(e.logged)]
 }
 
-// age forgets the events before a time and returns how many it forgot.
+// prune forgets the events before a time and returns how many it forgot.
 func (e *eventLog) prune(before time.Time) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -166,7 +168,7 @@ func (e *eventLog) prune(before time.Time) int {
 	return old
 }
 
-// asLogged is an event as vCenter logs it for what happened; nil is not at all.
+// loggedEvent is an event as vCenter logs it for what happened; nil is not at all.
 func (s *Simulator) loggedEvent(op *operation, event types.BaseEvent) types.BaseEvent {
 	event.GetEvent().UserName = s.loggedUser(op, event.GetEvent().UserName)
 	switch event := event.(type) {
@@ -177,7 +179,7 @@ func (s *Simulator) loggedEvent(op *operation, event types.BaseEvent) types.Base
 	case *types.VmPoweredOnEvent:
 		switch {
 		case s.instances.of(event.Vm.Vm).isSuspended():
-			if s.rules.is("resume_events", "resuming") {
+			if s.rules.Is("resume_events", "resuming") {
 				return nil
 			}
 		case op.origin == fromVCenter && s.placedByDRS(event):
@@ -197,7 +199,7 @@ func (s *Simulator) loggedUser(op *operation, session string) string {
 		}
 		return session
 	case fromESXi:
-		switch s.rules.get("host_client_user") {
+		switch s.rules.Get("host_client_user") {
 		case "session":
 			return op.user
 		case "vpxuser":
@@ -207,9 +209,9 @@ func (s *Simulator) loggedUser(op *operation, session string) string {
 	return ""
 }
 
-// placedByDRS tells whether DRS chose the host that a VM was powered on on.
+// placedByDRS reports whether DRS chose the host that a VM was powered on on.
 func (s *Simulator) placedByDRS(event *types.VmPoweredOnEvent) bool {
-	switch s.rules.get("drs_power_on_event") {
+	switch s.rules.Get("drs_power_on_event") {
 	case "never":
 		return false
 	case "from-6.5":
@@ -243,7 +245,7 @@ func (s *Simulator) postTask(ctx *simulator.Context, task *simulator.Task) {
 	task.Info.EventChainId = event.ChainId
 }
 
-// eventOn is what an event on a VM tells of where it happened. The caller holds
+// eventOn is what an event on a VM reports where it happened. The caller holds
 // the VM's lock.
 func (s *Simulator) eventOn(ctx *simulator.Context, vm *simulator.VirtualMachine) types.Event {
 	event := types.Event{Vm: &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: vm.Name}, Vm: vm.Self}}
@@ -273,7 +275,7 @@ const restartedByHA = "com.vmware.vc.ha.VmRestartedByHAEvent"
 func (s *Simulator) postRestartedByHA(ctx *simulator.Context, vm *simulator.VirtualMachine, failed *types.HostEventArgument) {
 	event := s.eventOn(ctx, vm)
 	event.FullFormattedMessage = fmt.Sprintf("vSphere HA restarted virtual machine %s on host %s", vm.Name, event.Host.Name)
-	if s.rules.is("ha_event", "VmRestartedOnAlternateHostEvent") {
+	if s.rules.Is("ha_event", "VmRestartedOnAlternateHostEvent") {
 		s.post(ctx, &types.VmRestartedOnAlternateHostEvent{
 			VmPoweredOnEvent: types.VmPoweredOnEvent{VmEvent: types.VmEvent{Event: event}}, SourceHost: *failed,
 		})
@@ -300,7 +302,7 @@ func (s *Simulator) controlEvents(r *http.Request) (any, error) {
 // eventName is the name of an event's class.
 func eventName(event types.BaseEvent) string { return reflect.TypeOf(event).Elem().Name() }
 
-// eventManager stands in for vCenter's.
+// eventManager overrides methods of vCenter's.
 type eventManager struct {
 	*simulator.EventManager
 	sim *Simulator

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// config.extraConfig and guestinfo of a VM.
+
 package vsphere
 
 import (
@@ -56,7 +58,7 @@ func setExtraConfig(ctx *simulator.Context, vm *simulator.VirtualMachine, values
 // forgetGuestinfo removes, at a power-off, the guestinfo values that were set
 // since the power-on, whoever set them. The caller holds the lock.
 func (s *Simulator) forgetGuestinfo(ctx *simulator.Context, vm *instance, object *simulator.VirtualMachine) {
-	if s.rules.is("guestinfo_after_power_cycle", "kept") {
+	if s.rules.Is("guestinfo_after_power_cycle", "kept") {
 		return
 	}
 	vm.mu.Lock()
@@ -73,7 +75,7 @@ func (s *Simulator) forgetGuestinfo(ctx *simulator.Context, vm *instance, object
 	}
 }
 
-// overwritten forgets the values that only the guest could see, where a client
+// dropGuestOnly forgets the values that only the guest could see, where a client
 // has set others: guestinfo is one store.
 func (vm *instance) dropGuestOnly(options []types.BaseOptionValue) {
 	vm.mu.Lock()

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The extraConfig keys that every VM has, as written by vCenter and ESXi.
+
 package vsphere
 
 import (
@@ -9,7 +11,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// ordinaryExtraConfig is the extraConfig of a VM that nobody has touched: a
+// defaultExtraConfig is the extraConfig of a VM that nobody has touched: a
 // real one has some 60 keys, which vCenter and the ESXi host write.
 func defaultExtraConfig(name string) []types.BaseOptionValue {
 	var all []types.BaseOptionValue

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// Faults, delays and other results that a test injects into calls and tasks.
+
 package vsphere
 
 import (
@@ -8,13 +10,16 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"vmforksim/internal/vimfault"
 
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// faultRule is a mishap asked for over the control endpoint.
+// injectedFault is an injected fault asked for over the control endpoint.
 type injectedFault struct {
 	Method  string `json:"method"`
 	At      string `json:"at"`
@@ -55,7 +60,7 @@ func (f injectedFault) fault() types.BaseMethodFault {
 	if f.Fault == "" {
 		return nil
 	}
-	fault, _ := newFault(f.Fault, f.VM, f.Message) // the name was checked by add
+	fault, _ := vimfault.New(f.Fault, f.VM, f.Message) // the name was checked by add
 	return fault
 }
 
@@ -65,7 +70,7 @@ type UnknownFault struct{ types.VimFault }
 
 func init() { types.Add("UnknownFault", reflect.TypeOf(UnknownFault{})) }
 
-// faults are the mishaps asked for.
+// faultInjector are the injected faults asked for.
 type faultInjector struct {
 	mu    sync.Mutex
 	rules []*injectedFault
@@ -101,7 +106,7 @@ func (f *faultInjector) add(rule injectedFault) error {
 		}
 	}
 	if rule.Fault != "" {
-		if _, err := newFault(rule.Fault, "", ""); err != nil {
+		if _, err := vimfault.New(rule.Fault, "", ""); err != nil {
 			return err
 		}
 	}
@@ -154,4 +159,42 @@ func (f *faultInjector) take(at, method, moid string, names ...string) *injected
 		return &taken
 	}
 	return nil
+}
+
+// newResult is the result of a task whose server gives another one than the
+// object it made: "int", "string", "bool", "nil", "list" (of the object named
+// after a colon, or empty), or one managed object as "Type:id".
+func newResult(answer string) (types.AnyType, error) {
+	kind, rest, named := strings.Cut(answer, ":")
+	switch {
+	case kind == "int":
+		return int32(42), nil
+	case kind == "string":
+		return "vm-42", nil
+	case kind == "bool":
+		return true, nil
+	case kind == "nil":
+		return nil, nil
+	case kind == "list":
+		list := types.ArrayOfManagedObjectReference{ManagedObjectReference: []types.ManagedObjectReference{}}
+		if named {
+			list.ManagedObjectReference = append(list.ManagedObjectReference,
+				types.ManagedObjectReference{Type: "VirtualMachine", Value: rest})
+		}
+		return list, nil
+	case named && kind != "" && rest != "":
+		return types.ManagedObjectReference{Type: kind, Value: rest}, nil
+	}
+	return nil, fmt.Errorf("answer is int, string, bool, nil, list, list:id or Type:id, not %q", answer)
+}
+
+// replaceResult replaces the result of a task that succeeded, where that was asked
+// for.
+func (s *Simulator) replaceResult(plan *taskPlan, entity types.ManagedObjectReference, result types.AnyType) types.AnyType {
+	injected := s.faults.take("answer", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...)
+	if injected == nil {
+		return result
+	}
+	other, _ := newResult(injected.Answer) // it was checked by add
+	return other
 }

@@ -1,23 +1,23 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// CreateForkChild, RetrieveForkChildren and RetrieveForkParent; the spec of a
+// child of either kind.
+
 package vsphere
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
-	"github.com/vmware/govmomi/simulator/esx"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
-	"github.com/vmware/govmomi/vim25/xml"
 
 	"vmforksim/internal/guest"
+	"vmforksim/internal/vimfault"
 )
 
 // forkPrefix is where a child finds what it was given.
@@ -27,14 +27,14 @@ func (v *virtualMachine) CreateForkChildTask(ctx *simulator.Context, req *create
 	return &createForkChildBody{Res: v.sim.startTask(ctx, v.VirtualMachine, "createForkChildTask", "CreateForkChild_Task", []string{req.Name},
 		func() (types.AnyType, types.BaseMethodFault) {
 			child, fault := v.createChild(ctx, req)
-			if fault != nil || v.sim.rules.is("create_result", "unset") {
+			if fault != nil || v.sim.rules.Is("create_result", "unset") {
 				return nil, fault
 			}
 			return child, nil
 		})}
 }
 
-// birth is what a child of either kind is made of.
+// childSpec is what a child of either kind is made of.
 type childSpec struct {
 	spec           types.VirtualMachineConfigSpec
 	extra          map[string]string
@@ -57,7 +57,7 @@ func (v *virtualMachine) createChild(ctx *simulator.Context, req *createForkChil
 	return v.createFromSpec(ctx, b, req.Name)
 }
 
-// bear makes the child.
+// createFromSpec makes the child.
 func (v *virtualMachine) createFromSpec(ctx *simulator.Context, b *childSpec, name string) (child types.ManagedObjectReference, fault types.BaseMethodFault) {
 	c := v.sim.newCreation(ctx, b.folder)
 	if fault := c.reserve(name); fault != nil {
@@ -74,7 +74,7 @@ func (v *virtualMachine) createFromSpec(ctx *simulator.Context, b *childSpec, na
 	return child, fault
 }
 
-// conceive checks the preconditions and takes from the parent what a fork child
+// validateForkChild checks the preconditions and takes from the parent what a fork child
 // inherits. The caller holds the parent's lock.
 func (v *virtualMachine) validateForkChild(ctx *simulator.Context, req *createForkChildRequest) (*childSpec, types.BaseMethodFault) {
 	vm, rules := v.instance(), v.sim.rules
@@ -87,11 +87,11 @@ func (v *virtualMachine) validateForkChild(ctx *simulator.Context, req *createFo
 	vm.mu.Unlock()
 	switch {
 	case !enabled:
-		return nil, withText(&types.InvalidState{}, "The virtual machine is not enabled as a fork parent.")
+		return nil, vimfault.WithText(&types.InvalidState{}, "The virtual machine is not enabled as a fork parent.")
 	case point == nil || point.instant || point.guestSnapshot() == nil:
-		return nil, withText(&types.InvalidState{}, "The fork parent is not quiesced.")
+		return nil, vimfault.WithText(&types.InvalidState{}, "The fork parent is not quiesced.")
 	case req.Spec.Persistent && (v.Snapshot == nil || v.Snapshot.CurrentSnapshot == nil):
-		return nil, withText(&types.InvalidState{}, "A persistent child needs a parent with a snapshot.")
+		return nil, vimfault.WithText(&types.InvalidState{}, "A persistent child needs a parent with a snapshot.")
 	}
 
 	location := types.VirtualMachineRelocateSpec{}
@@ -99,10 +99,10 @@ func (v *virtualMachine) validateForkChild(ctx *simulator.Context, req *createFo
 		location = *req.Spec.Location
 	}
 	if len(location.DeviceChange) > 0 {
-		return nil, withText(&types.NotSupported{}, "The devices of a fork child cannot be changed while it is created.")
+		return nil, vimfault.WithText(&types.NotSupported{}, "The devices of a fork child cannot be changed while it is created.")
 	}
 	folder := *v.Parent
-	if location.Folder != nil && rules.is("location_folder", "honoured") {
+	if location.Folder != nil && rules.Is("location_folder", "honoured") {
 		folder = *location.Folder
 	}
 	b, problems := v.newChildSpec(ctx, location, folder, withoutPorts(cloneDevices(v.Config.Hardware.Device)))
@@ -130,7 +130,7 @@ type problem struct {
 	fault types.BaseMethodFault
 }
 
-// embryo is the hardware of a child with these devices, on its parent's host
+// newChildSpec is the hardware of a child with these devices, on its parent's host
 // and else where location says. The caller holds the parent's lock.
 func (v *virtualMachine) newChildSpec(ctx *simulator.Context, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference, devices []types.BaseVirtualDevice) (*childSpec, []problem) {
 	b := &childSpec{pool: v.sim.childPool(ctx, v.VirtualMachine, location), host: *v.Runtime.Host}
@@ -159,12 +159,12 @@ func (v *virtualMachine) newChildSpec(ctx *simulator.Context, location types.Vir
 		found(types.CheckTestTypeDatastoreTests, &types.InvalidArgument{InvalidProperty: "spec.location.datastore"})
 	}
 	if host.Runtime.InMaintenanceMode {
-		found(types.CheckTestTypeHostTests, withText(&types.InvalidState{}, "The host of the virtual machine is in maintenance mode."))
+		found(types.CheckTestTypeHostTests, vimfault.WithText(&types.InvalidState{}, "The host of the virtual machine is in maintenance mode."))
 	}
 	if len(problems) > 0 {
 		return b, problems
 	}
-	if v.sim.rules.is("child_vapp_config", "copied") {
+	if v.sim.rules.Is("child_vapp_config", "copied") {
 		b.vapp = v.instance().options()
 	}
 	b.spec = types.VirtualMachineConfigSpec{
@@ -174,12 +174,12 @@ func (v *virtualMachine) newChildSpec(ctx *simulator.Context, location types.Vir
 		NumCoresPerSocket: v.Config.Hardware.NumCoresPerSocket,
 		MemoryMB:          int64(v.Config.Hardware.MemoryMB),
 		Files:             &types.VirtualMachineFileInfo{VmPathName: fmt.Sprintf("[%s] ", ctx.Map.Get(datastore).(*simulator.Datastore).Name)},
-		DeviceChange:      copiedDevices(devices, v.sim.rules.is("child_disk_backing", "linked")),
+		DeviceChange:      copiedDevices(devices, v.sim.rules.Is("child_disk_backing", "linked")),
 	}
 	return b, nil
 }
 
-// inherit is the parent's extraConfig as far as a child has it.
+// inheritedExtraConfig is the parent's extraConfig as far as a child has it.
 func (v *virtualMachine) inheritedExtraConfig(point *forkPoint) map[string]string {
 	rules, extra := v.sim.rules, point.extraConfig()
 	for key := range extra {
@@ -187,23 +187,23 @@ func (v *virtualMachine) inheritedExtraConfig(point *forkPoint) map[string]strin
 		if strings.HasPrefix(key, guestinfoPrefix) {
 			rule = "guestinfo_inherited"
 		}
-		if rules.is(rule, "no") {
+		if rules.Is(rule, "no") {
 			delete(extra, key)
 		}
 	}
 	return extra
 }
 
-// give puts a value under guestinfo.fork.
+// setForkParam puts a value under guestinfo.fork.
 func (s *Simulator) setForkParam(extra, secret map[string]string, key, value string) {
-	if s.rules.is("config_params_visible", "guest-only") {
+	if s.rules.Is("config_params_visible", "guest-only") {
 		secret[forkPrefix+key] = value
 	} else {
 		extra[guestinfoPrefix+forkPrefix+key] = value
 	}
 }
 
-// born completes a child before anybody can see it. The caller holds its lock.
+// completeChild completes a child before clients can see it. The caller holds its lock.
 func (s *Simulator) completeChild(ctx *simulator.Context, object *simulator.VirtualMachine, b *childSpec) {
 	if !b.origin.instant {
 		for number, card := range cardsOf(object.Config.Hardware.Device) {
@@ -262,16 +262,16 @@ func (v *virtualMachine) listChildren() (types.AnyType, types.BaseMethodFault) {
 		child.mu.Lock()
 		linked := child.origin.persistent && child.origin.started
 		child.mu.Unlock()
-		if !linked || rules.is("persistent_children_listed", "always") {
+		if !linked || rules.Is("persistent_children_listed", "always") {
 			list.ManagedObjectReference = append(list.ManagedObjectReference, child.ref)
 		}
 	}
 	switch {
 	case len(list.ManagedObjectReference) > 0:
 		return list, nil
-	case !enabled && rules.is("children_of_non_parent", "InvalidState"):
-		return nil, withText(&types.InvalidState{}, "The virtual machine is not enabled as a fork parent.")
-	case rules.is("children_result_empty", "unset"):
+	case !enabled && rules.Is("children_of_non_parent", "InvalidState"):
+		return nil, vimfault.WithText(&types.InvalidState{}, "The virtual machine is not enabled as a fork parent.")
+	case rules.Is("children_result_empty", "unset"):
 		return nil, nil
 	}
 	return list, nil
@@ -290,8 +290,8 @@ func (v *virtualMachine) findParent(ctx *simulator.Context) (types.AnyType, type
 	if origin != nil && origin.instant {
 		origin = nil
 	}
-	if origin == nil && v.sim.rules.is("parent_of_non_child", "InvalidState") {
-		return nil, withText(&types.InvalidState{}, "The virtual machine is not a fork child.")
+	if origin == nil && v.sim.rules.Is("parent_of_non_child", "InvalidState") {
+		return nil, vimfault.WithText(&types.InvalidState{}, "The virtual machine is not a fork child.")
 	}
 	if origin == nil || ctx.Map.Get(origin.parent) == nil {
 		return nil, nil
@@ -299,10 +299,10 @@ func (v *virtualMachine) findParent(ctx *simulator.Context) (types.AnyType, type
 	return origin.parent, nil
 }
 
-// needsOfChild lists the privileges CreateForkChild asks for.
+// forkChildPrivileges lists the privileges CreateForkChild asks for.
 func (s *Simulator) forkChildPrivileges(parent types.ManagedObjectReference, request *createForkChildRequest) []requiredPrivilege {
 	var required []requiredPrivilege
-	if s.rules.is("create_privilege", "ToggleForkParent") {
+	if s.rules.Is("create_privilege", "ToggleForkParent") {
 		required = append(required, requiredPrivilege{toggleForkParent, parent})
 	}
 	ctx := s.background()
@@ -330,7 +330,7 @@ func (s *Simulator) childPool(ctx *simulator.Context, parent *simulator.VirtualM
 		return *location.Pool
 	}
 	pool := *parent.ResourcePool
-	for s.rules.is("child_of_vapp_member", "pool") {
+	for s.rules.Is("child_of_vapp_member", "pool") {
 		vApp, ok := ctx.Map.Get(pool).(*simulator.VirtualApp)
 		if !ok {
 			break
@@ -340,7 +340,7 @@ func (s *Simulator) childPool(ctx *simulator.Context, parent *simulator.VirtualM
 	return pool
 }
 
-// needsOfPlace lists the privileges for putting a child of a VM somewhere. The
+// placementPrivileges lists the privileges for putting a child of a VM somewhere. The
 // caller holds the VM's lock.
 func (s *Simulator) placementPrivileges(ctx *simulator.Context, parent *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference) []requiredPrivilege {
 	pool := s.childPool(ctx, parent, location)
@@ -352,48 +352,6 @@ func (s *Simulator) placementPrivileges(ctx *simulator.Context, parent *simulato
 		datastore = *location.Datastore
 	}
 	return []requiredPrivilege{{createExisting, folder}, {assignToPool, pool}, {allocateSpace, datastore}}
-}
-
-// copiedDevices are the parent's devices as the spec of a new VM; those that
-// every VM has from the start are left out. A linked disk is a delta on the
-// parent's file.
-func copiedDevices(devices []types.BaseVirtualDevice, linked bool) []types.BaseVirtualDeviceConfigSpec {
-	var changes []types.BaseVirtualDeviceConfigSpec
-	standard := object.VirtualDeviceList(esx.VirtualDevice)
-	list := object.VirtualDeviceList(cloneDevices(devices))
-	for _, device := range list {
-		if standard.Find(list.Name(device)) != nil {
-			continue
-		}
-		change := &types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationAdd, Device: device}
-		if disk, ok := device.(*types.VirtualDisk); ok {
-			change.FileOperation = types.VirtualDeviceConfigSpecFileOperationCreate
-			if backing, ok := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok {
-				base := *backing
-				backing.FileName, backing.Uuid, backing.Parent = "", "", nil
-				if linked {
-					backing.Parent = &base
-				}
-			}
-		}
-		changes = append(changes, change)
-	}
-	return changes
-}
-
-// copyOf copies devices by way of their wire form.
-func cloneDevices(devices []types.BaseVirtualDevice) []types.BaseVirtualDevice {
-	var wire bytes.Buffer
-	if err := xml.NewEncoder(&wire).Encode(types.ArrayOfVirtualDevice{VirtualDevice: devices}); err != nil {
-		panic(err) // a VM's devices came over the wire, or from this program
-	}
-	decoder := xml.NewDecoder(&wire)
-	decoder.TypeFunc = types.TypeFunc()
-	var copied types.ArrayOfVirtualDevice
-	if err := decoder.Decode(&copied); err != nil {
-		panic(err)
-	}
-	return copied.VirtualDevice
 }
 
 var _ mo.Reference = (*virtualMachine)(nil)

@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// GuestAuthManager: guest logins, and the checks that all guest operations
+// share.
+
 package vsphere
 
 import (
@@ -18,13 +21,14 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"vmforksim/internal/guest"
+	"vmforksim/internal/vimfault"
 )
 
 // hangTime is how long a frozen guest is waited for when the rule says that
 // guest operations hang.
 const hangTime = time.Minute
 
-// guestManagers replaces the managers of govmomi's simulator, which need
+// registerGuestManagers replaces the managers of govmomi's simulator, which need
 // containers, and adds the one it lacks.
 func (s *Simulator) registerGuestManagers() {
 	manager := s.registry().Get(*s.content().GuestOperationsManager).(*simulator.GuestOperationsManager)
@@ -100,7 +104,7 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 			}
 		}
 		return guestSession{}, &types.GuestOperationsUnavailable{}
-	case isFrozen && s.rules.is("frozen_guest_operations", "hang"):
+	case isFrozen && s.rules.Is("frozen_guest_operations", "hang"):
 		select {
 		case <-c.over:
 		case <-time.After(hangTime):
@@ -115,12 +119,12 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 	}
 	login, ok := auth.(*types.NamePasswordAuthentication)
 	if !ok {
-		return guestSession{}, withText(&types.InvalidGuestLogin{}, "The authentication type is not supported.")
+		return guestSession{}, vimfault.WithText(&types.InvalidGuestLogin{}, "The authentication type is not supported.")
 	}
 	for _, account := range s.guestAccounts() {
 		if account.Name == login.Username && login.Password == s.options.GuestPassword {
 			if err := s.platform.CanBe(account.Name); err != nil {
-				return guestSession{}, withText(&types.InvalidGuestLogin{}, err.Error())
+				return guestSession{}, vimfault.WithText(&types.InvalidGuestLogin{}, err.Error())
 			}
 			return guestSession{run: c, machine: machine, user: login.Username}, nil
 		}
@@ -128,17 +132,17 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 	return guestSession{}, &types.InvalidGuestLogin{}
 }
 
-// unanswered is the fault of a guest operation that Tools do not answer.
+// guestOperationFault is the fault of a guest operation that Tools do not answer.
 func (s *Simulator) guestOperationFault(rule string) types.BaseMethodFault {
-	if s.rules.is(rule, "SystemError") {
+	if s.rules.Is(rule, "SystemError") {
 		const reason = "vix error codes = (3016, 0).\n"
-		return withText(&types.SystemError{Reason: reason}, "A general system error occurred: "+reason)
+		return vimfault.WithText(&types.SystemError{Reason: reason}, "A general system error occurred: "+reason)
 	}
 	return &types.GuestOperationsUnavailable{}
 }
 
 // inGuest does something in a guest with a user's rights. What goes wrong is
-// told of the file that has this name.
+// reported of the file that has this name.
 func (s *Simulator) inGuest(vm types.ManagedObjectReference, auth types.BaseGuestAuthentication, name string, do func(guestSession) error) *soap.Fault {
 	session, fault := s.enter(vm, auth)
 	if fault != nil {
@@ -165,24 +169,24 @@ func guestFault(err error, path string) types.BaseMethodFault {
 	file := types.FileFault{File: path}
 	switch {
 	case errors.Is(err, syscall.ENOTEMPTY):
-		return withText(&types.DirectoryNotEmpty{FileFault: file}, fmt.Sprintf("Directory not empty: %s", path))
+		return vimfault.WithText(&types.DirectoryNotEmpty{FileFault: file}, fmt.Sprintf("Directory not empty: %s", path))
 	case errors.Is(err, syscall.ENOTDIR):
-		return withText(&types.NotADirectory{FileFault: file}, fmt.Sprintf("Not a directory: %s", path))
+		return vimfault.WithText(&types.NotADirectory{FileFault: file}, fmt.Sprintf("Not a directory: %s", path))
 	case errors.Is(err, syscall.EISDIR):
-		return withText(&types.NotAFile{FileFault: file}, fmt.Sprintf("Not a file: %s", path))
+		return vimfault.WithText(&types.NotAFile{FileFault: file}, fmt.Sprintf("Not a file: %s", path))
 	case errors.Is(err, os.ErrNotExist):
-		return withText(&types.FileNotFound{FileFault: file}, fmt.Sprintf("File %s was not found.", path))
+		return vimfault.WithText(&types.FileNotFound{FileFault: file}, fmt.Sprintf("File %s was not found.", path))
 	case errors.Is(err, os.ErrExist):
-		return withText(&types.FileAlreadyExists{FileFault: file}, fmt.Sprintf("File %s already exists.", path))
+		return vimfault.WithText(&types.FileAlreadyExists{FileFault: file}, fmt.Sprintf("File %s already exists.", path))
 	case errors.Is(err, os.ErrPermission):
-		return withText(&types.GuestPermissionDenied{}, "Permission to perform this operation was denied in the guest.")
+		return vimfault.WithText(&types.GuestPermissionDenied{}, "Permission to perform this operation was denied in the guest.")
 	}
-	return withText(&types.SystemError{Reason: err.Error()}, "A general system error occurred: "+err.Error())
+	return vimfault.WithText(&types.SystemError{Reason: err.Error()}, "A general system error occurred: "+err.Error())
 }
 
 // soapFaultOf is a fault as the answer to a call.
 func soapFaultOf(fault types.BaseMethodFault) *soap.Fault {
-	return simulator.Fault(textOf(fault), fault)
+	return simulator.Fault(vimfault.Text(fault), fault)
 }
 
 // guestAuthManager checks guest logins.

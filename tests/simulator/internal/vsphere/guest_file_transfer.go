@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// File transfers to and from guests, over a listener with the ESXi hosts'
+// certificate.
+
 package vsphere
 
 import (
@@ -78,7 +81,7 @@ func (t *transfers) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return &t.sim.hosts, nil
 }
 
-// impersonate lets the listener show another certificate than vCenter reports
+// showAnother lets the listener show another certificate than vCenter reports
 // for the hosts, as somebody between client and host would; or the right one.
 func (t *transfers) showAnother(another bool) {
 	t.mu.Lock()
@@ -87,7 +90,7 @@ func (t *transfers) showAnother(another bool) {
 	t.listener.cut()
 }
 
-// transferState is what the control endpoint tells of the ESXi side.
+// transferState is what the control endpoint reports the ESXi side.
 type transferState struct {
 	Blocked     bool   `json:"blocked"`
 	Certificate string `json:"certificate"`
@@ -95,7 +98,7 @@ type transferState struct {
 	Port        int    `json:"port"`
 }
 
-// The certificates that the listener may be told to show.
+// The certificates that the listener may be informed to show.
 const (
 	reportedCertificate = "reported"
 	anotherCertificate  = "another"
@@ -163,7 +166,7 @@ func newToken() string {
 func (s *Simulator) transferURL(vm types.ManagedObjectReference, query string) string {
 	address := s.transfer.listener.Addr().(*net.TCPAddr)
 	host := address.IP.String()
-	switch s.rules.get("transfer_url_host") {
+	switch s.rules.Get("transfer_url_host") {
 	case "inventory-name":
 		ctx := s.background()
 		if object, ok := ctx.Map.Get(vm).(*simulator.VirtualMachine); ok {

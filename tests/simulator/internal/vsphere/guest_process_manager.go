@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// GuestProcessManager: programs in guests.
+
 package vsphere
 
 import (
@@ -17,6 +19,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"vmforksim/internal/guest"
+	"vmforksim/internal/vimfault"
 )
 
 // guestProcessManager starts, lists and ends programs in guests.
@@ -46,7 +49,7 @@ func (m *guestProcessManager) StartProgramInGuest(_ *simulator.Context, req *typ
 	return body
 }
 
-// start starts a program, and remembers the guestinfo it meets: a child that
+// start starts a program, and remembers the guestinfo it sees: a child that
 // runs it again must meet the same.
 func (g guestSession) start(program guest.Program) (int64, error) {
 	started := g.run.starting()
@@ -57,7 +60,7 @@ func (g guestSession) start(program guest.Program) (int64, error) {
 	return pid, err
 }
 
-// processInfo is GuestProcessInfo with an exit code that is told even when it
+// processInfo is GuestProcessInfo with an exit code that is informed even when it
 // is 0.
 type processInfo struct {
 	Name      string     `xml:"name"`
@@ -114,7 +117,7 @@ func (m *guestProcessManager) TerminateProcessInGuest(_ *simulator.Context, req 
 	}
 	switch err := session.machine.Terminate(req.Pid, session.user); {
 	case errors.Is(err, os.ErrNotExist):
-		body.Fault_ = soapFaultOf(withText(&types.GuestProcessNotFound{Pid: req.Pid}, "The process was not found in the guest."))
+		body.Fault_ = soapFaultOf(vimfault.WithText(&types.GuestProcessNotFound{Pid: req.Pid}, "The process was not found in the guest."))
 	case err != nil:
 		body.Fault_ = soapFaultOf(guestFault(err, ""))
 	default:

@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The commands that VMware Tools in a guest send to the VM (info-get, info-set,
+// vmfork-begin, …).
+
 package vsphere
 
 import (
@@ -32,7 +35,7 @@ type vmRun struct {
 	reportPending    bool        // it will be shown later
 }
 
-// isOver tells whether the VM was powered off since.
+// isOver reports whether the VM was powered off since.
 func (c *vmRun) isOver() bool {
 	select {
 	case <-c.over:
@@ -85,7 +88,7 @@ func (c *vmRun) settings() toolsSettings {
 	return c.vm.tools
 }
 
-// infoGet reads guestinfo. A program that is run again in a child meets the
+// infoGet reads guestinfo. A program that is run again in a child sees the
 // values of its first run: those of the parent when it was started, and its own.
 func (c *vmRun) infoGet(call guest.Call, key string) guest.Answer {
 	name, ok := strings.CutPrefix(key, guestinfoPrefix)
@@ -107,9 +110,9 @@ func (c *vmRun) infoGet(call guest.Call, key string) guest.Answer {
 	return guest.Answer{OK: true, Text: value}
 }
 
-// hardened tells whether the VM's settings forbid this caller a command.
+// hardened reports whether the VM's settings forbid this caller a command.
 func (c *vmRun) hardened(call guest.Call) bool {
-	if call.UID == 0 && c.vm.sim.rules.is("guest_rpc_auth", "non-root") {
+	if call.UID == 0 && c.vm.sim.rules.Is("guest_rpc_auth", "non-root") {
 		return false
 	}
 	verb, _, _ := strings.Cut(strings.TrimLeft(call.Command, " "), " ")
@@ -120,7 +123,7 @@ func (c *vmRun) hardened(call guest.Call) bool {
 	return denied
 }
 
-// setDisabled tells whether the VM's settings forbid every caller to write.
+// setDisabled reports whether the VM's settings forbid every caller to write.
 func (c *vmRun) setDisabled() bool {
 	disabled := false
 	c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
@@ -155,10 +158,10 @@ func (c *vmRun) infoSet(call guest.Call, key, value string) guest.Answer {
 	if !ok || c.settings().RefuseInfo || c.hardened(call) {
 		return failed("Permission denied")
 	}
-	if limit, _ := strconv.Atoi(c.vm.sim.rules.get("guestinfo_limit")); len(call.Command) > limit {
+	if limit, _ := strconv.Atoi(c.vm.sim.rules.Get("guestinfo_limit")); len(call.Command) > limit {
 		return failed("Failed sending message to VMware.")
 	}
-	if value == "" && c.vm.sim.rules.is("info_set_empty", "refused") || c.setDisabled() {
+	if value == "" && c.vm.sim.rules.Is("info_set_empty", "refused") || c.setDisabled() {
 		return failed("Failed")
 	}
 	name = guestinfoName(name)
@@ -204,7 +207,7 @@ func (c *vmRun) forkBegin(call guest.Call, arguments []string) guest.Answer {
 		return failed(settings.RefuseFreeze)
 	case len(arguments) != 2:
 		return failed("Invalid arguments")
-	case call.UID != 0 && c.vm.sim.rules.is("freeze_needs_root", "yes"):
+	case call.UID != 0 && c.vm.sim.rules.Is("freeze_needs_root", "yes"):
 		return failed("Permission denied")
 	case !c.vm.enabled:
 		return failed("The VM is not enabled as a fork parent")
@@ -226,7 +229,7 @@ func (c *vmRun) instantFreeze(call guest.Call) guest.Answer {
 	switch {
 	case settings.RefuseFreeze != "":
 		return failed(settings.RefuseFreeze)
-	case call.UID != 0 && c.vm.sim.rules.is("freeze_needs_root", "yes"):
+	case call.UID != 0 && c.vm.sim.rules.Is("freeze_needs_root", "yes"):
 		return failed("Permission denied")
 	case c.forkPoint != nil:
 		return failed("The VM is frozen already")
@@ -235,7 +238,7 @@ func (c *vmRun) instantFreeze(call guest.Call) guest.Answer {
 	return guest.Answer{OK: true, Freeze: true}
 }
 
-// Frozen follows when nothing runs in the guest any more.
+// Frozen follows when nothing runs in the guest any longer.
 func (c *vmRun) Frozen(snapshot *guest.Snapshot) {
 	kept := false
 	c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
@@ -263,7 +266,7 @@ func (c *vmRun) Ended(process guest.Process) {
 	}
 }
 
-// Recorded keeps the calls of stand-ins for the control endpoint.
+// Recorded keeps the calls of simulated commands for the control endpoint.
 func (c *vmRun) Recorded(command []string) {
 	c.vm.mu.Lock()
 	defer c.vm.mu.Unlock()

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The five unpublished fork methods: requests, responses, and registration.
+
 package vsphere
 
 import (
@@ -20,13 +22,13 @@ type enableForkParentRequest struct {
 }
 
 type createForkChildRequest struct {
-	This types.ManagedObjectReference `xml:"_this"`
-	Name string                       `xml:"name"`
-	Spec createChildSpec              `xml:"spec"`
+	This types.ManagedObjectReference  `xml:"_this"`
+	Name string                        `xml:"name"`
+	Spec VirtualMachineCreateChildSpec `xml:"spec"`
 }
 
-// createChildSpec is vim.vm.CreateChildSpec of the vSphere API 6.0.
-type createChildSpec struct {
+// VirtualMachineCreateChildSpec is vim.vm.CreateChildSpec of the vSphere API 6.0.
+type VirtualMachineCreateChildSpec struct {
 	types.DynamicData
 
 	Location     *types.VirtualMachineRelocateSpec `xml:"location,omitempty"`
@@ -98,5 +100,5 @@ func init() {
 	for name, request := range hiddenMethods {
 		types.Add(name, request)
 	}
-	types.Add("VirtualMachineCreateChildSpec", reflect.TypeOf(createChildSpec{}))
+	types.Add("VirtualMachineCreateChildSpec", reflect.TypeOf(VirtualMachineCreateChildSpec{}))
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// Without our stand-ins every hidden method, and every repair, is gone: this
+// Without our simulated commands every hidden method, and every repair, is gone: this
 // fails when govmomi's dispatcher stops asking the registry's handler, or
 // takes the object itself after it did.
 func TestOurObjectsAreCalled(t *testing.T) {
@@ -265,7 +265,7 @@ hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"`)
 	}
 }
 
-// A guest that reboots by itself is the same VM, with Tools and begun anew.
+// A guest that reboots on its own is the same VM, with Tools and begun again.
 func TestGuestReboots(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")

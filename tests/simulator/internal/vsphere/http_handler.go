@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The HTTP handler of vCenter: SOAP requests, injected faults, versions, and
+// unknown methods.
+
 package vsphere
 
 import (
@@ -15,13 +18,16 @@ import (
 	"strings"
 	"time"
 
+	"vmforksim/internal/ovfenv"
+	"vmforksim/internal/vimfault"
+
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
 // ServeHTTP is the door of the vCenter side: it counts, checks what govmomi's
-// simulator does not look at (SOAPAction, unknown methods), lets mishaps
+// simulator does not look at (SOAPAction, unknown methods), lets injected faults
 // happen that were asked for, and passes the rest on.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := strings.TrimSuffix(r.URL.Path, "/"); {
@@ -33,7 +39,7 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost && (path == "/sdk" || path == "/sdk/vimService"):
 		r.URL.Path = path
 		s.serveSOAP(w, r)
-	case s.mob.serves(path):
+	case s.mob.Serves(path):
 		s.calls.http(r.Method + " " + path)
 		s.mob.ServeHTTP(w, r)
 	default:
@@ -89,14 +95,14 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 	if request == nil {
 		return
 	}
-	if !s.hasMethod(request.Method) || isHiddenMethod(request.Method) && s.rules.is("hidden_methods_over_soap", "unknown") {
+	if !s.hasMethod(request.Method) || isHiddenMethod(request.Method) && s.rules.Is("hidden_methods_over_soap", "unknown") {
 		s.writeUnknownMethod(w, request)
 		return
 	}
 	s.handleCall(r, request, body).send(w)
 }
 
-// run answers a request, unless a mishap was asked for that keeps it from its
+// handleCall answers a request, unless an injected fault was asked for that keeps it from its
 // answer. A dropped connection ends the handler.
 func (s *Simulator) handleCall(r *http.Request, request *soapRequest, body []byte) *responseBuffer {
 	rule := s.faults.take("call", request.Method, request.VM, s.names.of(request.VM), request.Name)
@@ -111,12 +117,12 @@ func (s *Simulator) handleCall(r *http.Request, request *soapRequest, body []byt
 				s.dropSession(r)
 			}
 			answer := &responseBuffer{header: http.Header{}}
-			writeFault(answer, "ServerFaultCode", textOf(fault), fault)
+			writeFault(answer, "ServerFaultCode", vimfault.Text(fault), fault)
 			return answer
 		}
 	}
 	if request.Method == "ReconfigVM_Task" {
-		body = markBlanks(body)
+		body = ovfenv.MarkBlanks(body)
 	}
 	answer := s.callService(s.service, r, body)
 	if rule != nil && rule.Drop == "after" {
@@ -136,7 +142,7 @@ func (s *Simulator) callService(service *simulator.Service, r *http.Request, bod
 }
 
 // dropSession ends the session that a request came in: a server that answers
-// NotAuthenticated has none, and a client logs in anew with the old cookie.
+// NotAuthenticated has none, and a client logs in again with the old cookie.
 func (s *Simulator) dropSession(r *http.Request) {
 	if cookie, err := r.Cookie(soap.SessionCookieName); err == nil {
 		s.sessions.drop(cookie.Value)
@@ -149,7 +155,7 @@ func (s *Simulator) versionProblem(action string) string {
 	action = strings.Trim(action, `"`)
 	version, isVim25 := strings.CutPrefix(action, "urn:vim25/")
 	accepted := isVim25 && isPublished(version)
-	if accepted && s.rules.is("newer_soap_version", "refused") {
+	if accepted && s.rules.Is("newer_soap_version", "refused") {
 		number := parseVersion(version)
 		accepted = s.version.atLeast(number[:]...)
 	}
@@ -159,10 +165,10 @@ func (s *Simulator) versionProblem(action string) string {
 	return fmt.Sprintf("Unsupported version URI %q", action)
 }
 
-// hasInstantClone tells whether the server's version has it.
+// hasInstantClone reports whether the server's version has it.
 func (s *Simulator) hasInstantClone() bool { return s.version.atLeast(6, 7) }
 
-// knows tells whether the server's version has a method.
+// hasMethod reports whether the server's version has a method.
 func (s *Simulator) hasMethod(method string) bool {
 	switch {
 	case isHiddenMethod(method):
@@ -185,7 +191,7 @@ func (s *Simulator) hasMethod(method string) bool {
 func (s *Simulator) writeUnknownMethod(w http.ResponseWriter, request *soapRequest) {
 	message := fmt.Sprintf("Unable to resolve WSDL method name %s for namespace name urn:vim25", request.Method)
 	var fault types.BaseMethodFault
-	switch s.rules.get("unknown_method_fault") {
+	switch s.rules.Get("unknown_method_fault") {
 	case "RuntimeFault":
 		fault = &types.RuntimeFault{}
 	case "MethodNotFound":
@@ -198,7 +204,7 @@ func (s *Simulator) writeUnknownMethod(w http.ResponseWriter, request *soapReque
 	writeFault(w, "ServerFaultCode", message, fault)
 }
 
-// answer holds a response back until it is known whether it is sent.
+// responseBuffer holds a response back until it is known whether it is sent.
 type responseBuffer struct {
 	header http.Header
 	status int
@@ -226,7 +232,7 @@ var (
 	faultType        = regexp.MustCompile(`xsi:type="(\w+)"`)
 )
 
-// tidyFault gives the faults of govmomi's simulator the sentence that vCenter
+// completeFault gives the faults of govmomi's simulator the sentence that vCenter
 // sends with them, and objects their real names.
 func (a *responseBuffer) completeFault() {
 	if a.status == http.StatusOK {
@@ -234,8 +240,8 @@ func (a *responseBuffer) completeFault() {
 	}
 	body := bytes.ReplaceAll(a.body.Bytes(), []byte(overrideSuffix), nil)
 	if match := faultType.FindSubmatch(body); match != nil {
-		if fault, err := newFault(string(match[1]), "", ""); err == nil {
-			body = bytes.Replace(body, emptyFaultString, []byte("<faultstring>"+textOf(fault)+"</faultstring>"), 1)
+		if fault, err := vimfault.New(string(match[1]), "", ""); err == nil {
+			body = bytes.Replace(body, emptyFaultString, []byte("<faultstring>"+vimfault.Text(fault)+"</faultstring>"), 1)
 		}
 	}
 	a.body = *bytes.NewBuffer(body)

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// What the simulator knows of a VM beyond its properties.
+
 package vsphere
 
 import (
@@ -29,7 +31,7 @@ type instance struct {
 	parent               *types.ManagedObjectReference // the vApp the VM is in
 	injected             string                        // guestinfo.ovfEnv as a client wrote it
 	lastDelivery         delivery                      // at the last power-on by vCenter
-	poweredOnByHost      bool                          // powered on past vCenter since its vApp options were written
+	poweredOnByHost      bool                          // powered on without vCenter since its vApp options were written
 	enabled              bool                          // as a fork parent
 	forkGroup            string                        // the fork group the VM heads
 	origin               *origin                       // how a child came to be; nil for others
@@ -50,7 +52,7 @@ type toolsSettings struct {
 	Uninstalled  bool     // the programs are missing in the guest
 	RefuseFreeze string   // the answer to vmfork-begin and instantclone.freeze
 	RefuseInfo   bool     // info-get and info-set are denied
-	StaysUp      bool     // a guest that is told to shut down does not
+	StaysUp      bool     // a guest that is informed to shut down does not
 	Family       string   // what they take the guest for; Linux when empty
 	Interfaces   []string // what the guest calls its adapters' interfaces from the next power-on on; eth0, … when empty
 }
@@ -115,7 +117,7 @@ func (i *instances) remove(ref types.ManagedObjectReference) {
 	})
 }
 
-// then runs f after all that was queued for this VM's guest before: a guest
+// enqueue runs f after all that was queued for this VM's guest before: a guest
 // is started, stopped and removed in the order it was asked for.
 func (vm *instance) enqueue(f func()) {
 	done := make(chan struct{})
@@ -135,7 +137,7 @@ func (vm *instance) enqueue(f func()) {
 	}
 }
 
-// settled waits until everything queued so far is done.
+// waitQueue waits until everything queued so far is done.
 func (vm *instance) waitQueue() {
 	vm.mu.Lock()
 	last := vm.queueTail
@@ -155,7 +157,7 @@ func (vm *instance) machine() (*guest.Machine, bool) {
 	return vm.run.machine, vm.run.forkPoint != nil
 }
 
-// forkable tells whether a program may freeze the guest, so that what it takes
+// forkable reports whether a program may freeze the guest, so that what it takes
 // to run a program again must be kept from its start on.
 func (vm *instance) forkable() bool {
 	vm.mu.Lock()

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// InstantClone_Task.
+
 package vsphere
 
 import (
@@ -15,6 +17,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"vmforksim/internal/guest"
+	"vmforksim/internal/vimfault"
 )
 
 // The clone of a frozen source goes on after the command that froze it. A
@@ -24,7 +27,7 @@ func (v *virtualMachine) InstantCloneTask(ctx *simulator.Context, req *types.Ins
 	task := v.sim.startTask(ctx, v.VirtualMachine, "instantCloneTask", "InstantClone_Task", []string{req.Spec.Name},
 		func() (types.AnyType, types.BaseMethodFault) {
 			clone, fault := v.instantClone(ctx, &req.Spec)
-			if fault != nil || v.sim.rules.is("instant_clone_result", "unset") {
+			if fault != nil || v.sim.rules.Is("instant_clone_result", "unset") {
 				return nil, fault
 			}
 			return clone, nil
@@ -63,7 +66,7 @@ const instantCloned = "com.vmware.vc.VmInstantClonedEvent"
 // postInstantCloned posts that a clone was made.
 func (s *Simulator) postInstantCloned(ctx *simulator.Context, clone types.ManagedObjectReference, source string) {
 	object, ok := ctx.Map.Get(clone).(*simulator.VirtualMachine)
-	if !ok || s.rules.is("instant_clone_event", "absent") || !s.version.atLeast(7, 0, 1) {
+	if !ok || s.rules.Is("instant_clone_event", "absent") || !s.version.atLeast(7, 0, 1) {
 		return
 	}
 	ctx.WithLock(object, func() {
@@ -77,9 +80,9 @@ func (s *Simulator) postInstantCloned(ctx *simulator.Context, clone types.Manage
 	})
 }
 
-// eventsOfClone is the context in which a clone is powered on.
+// cloneEventContext is the context in which a clone is powered on.
 func (s *Simulator) cloneEventContext(ctx *simulator.Context) *simulator.Context {
-	if s.rules.is("instant_clone_events", "power-on") {
+	if s.rules.Is("instant_clone_events", "power-on") {
 		return ctx
 	}
 	quiet := &simulator.Context{Context: ctx.Context, Session: ctx.Session, Map: ctx.Map}
@@ -87,7 +90,7 @@ func (s *Simulator) cloneEventContext(ctx *simulator.Context) *simulator.Context
 	return quiet
 }
 
-// stun finds the point at which a clone begins, and holds it: where the source
+// instantClonePoint finds the point at which a clone begins, and holds it: where the source
 // is frozen, or where it is just now.
 func (v *virtualMachine) instantClonePoint() (*forkPoint, types.BaseMethodFault) {
 	vm := v.instance()
@@ -118,12 +121,12 @@ func (v *virtualMachine) instantClonePoint() (*forkPoint, types.BaseMethodFault)
 		case errors.Is(err, guest.ErrOff):
 			return point, nil
 		default:
-			return nil, withText(&types.SystemError{Reason: err.Error()}, "A general system error occurred: "+err.Error())
+			return nil, vimfault.WithText(&types.SystemError{Reason: err.Error()}, "A general system error occurred: "+err.Error())
 		}
 	}
 }
 
-// copyInstant takes from the source what its clone inherits. The caller holds
+// newInstantCloneSpec takes from the source what its clone inherits. The caller holds
 // the source's lock.
 func (v *virtualMachine) newInstantCloneSpec(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec, point *forkPoint) (*childSpec, types.BaseMethodFault) {
 	b, problems := v.validateInstantClone(ctx, spec)
@@ -135,7 +138,7 @@ func (v *virtualMachine) newInstantCloneSpec(ctx *simulator.Context, spec *types
 	restarted := vm.run != point.run
 	vm.mu.Unlock()
 	if restarted {
-		return nil, withText(&types.InvalidState{}, "The virtual machine was restarted while it was cloned.")
+		return nil, vimfault.WithText(&types.InvalidState{}, "The virtual machine was restarted while it was cloned.")
 	}
 	if !point.instant {
 		point.record(point.guestSnapshot(), &v.VirtualMachine.VirtualMachine)
@@ -144,7 +147,7 @@ func (v *virtualMachine) newInstantCloneSpec(ctx *simulator.Context, spec *types
 	b.extra, b.secret = v.inheritedExtraConfig(point), map[string]string{}
 	for _, given := range spec.Config {
 		option := given.GetOptionValue()
-		if strings.HasPrefix(option.Key, guestinfoPrefix) || rules.is("instant_clone_config_keys", "kept") {
+		if strings.HasPrefix(option.Key, guestinfoPrefix) || rules.Is("instant_clone_config_keys", "kept") {
 			b.extra[option.Key] = fmt.Sprint(option.Value)
 		}
 	}
@@ -154,7 +157,7 @@ func (v *virtualMachine) newInstantCloneSpec(ctx *simulator.Context, spec *types
 	return b, nil
 }
 
-// proposed is the clone that a spec asks for, and all that speaks against it.
+// validateInstantClone is the clone that a spec asks for, and all that speaks against it.
 // The caller holds the source's lock.
 func (v *virtualMachine) validateInstantClone(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec) (*childSpec, []problem) {
 	vm := v.instance()
@@ -171,16 +174,16 @@ func (v *virtualMachine) validateInstantClone(ctx *simulator.Context, spec *type
 		found(types.CheckTestTypeSourceTests, fault)
 	}
 	if quiesced {
-		found(types.CheckTestTypeSourceTests, withText(&types.InvalidState{}, "The virtual machine is a quiesced fork parent."))
+		found(types.CheckTestTypeSourceTests, vimfault.WithText(&types.InvalidState{}, "The virtual machine is a quiesced fork parent."))
 	}
 	if v.Config.Template {
-		found(types.CheckTestTypeSourceTests, withText(&types.NotSupported{}, "A template cannot be cloned instantly."))
+		found(types.CheckTestTypeSourceTests, vimfault.WithText(&types.NotSupported{}, "A template cannot be cloned instantly."))
 	}
 	for _, fault := range v.refusedDevices(ctx) {
 		found(types.CheckTestTypeSourceTests, fault)
 	}
 	if deltas >= limit {
-		found(types.CheckTestTypeSourceTests, v.sim.rules.chainTooLong(limit))
+		found(types.CheckTestTypeSourceTests, chainTooLong(v.sim.rules, limit))
 	}
 	if _, err := uuid.Parse(spec.BiosUuid); spec.BiosUuid != "" && err != nil {
 		found(types.CheckTestTypeSourceTests, &types.InvalidArgument{InvalidProperty: "spec.biosUuid"})
@@ -205,10 +208,10 @@ func (v *virtualMachine) validateInstantClone(ctx *simulator.Context, spec *type
 // folderOfClone is where an instant clone of a VM goes. The caller holds the
 // VM's lock.
 func (s *Simulator) folderOfClone(ctx *simulator.Context, source *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec) types.ManagedObjectReference {
-	if location.Folder != nil && s.rules.is("instant_clone_folder", "honoured") {
+	if location.Folder != nil && s.rules.Is("instant_clone_folder", "honoured") {
 		return *location.Folder
 	}
-	if s.rules.is("instant_clone_default_folder", "source") {
+	if s.rules.Is("instant_clone_default_folder", "source") {
 		return *source.Parent
 	}
 	for at := source.Parent; at != nil; {
@@ -226,13 +229,13 @@ func (s *Simulator) folderOfClone(ctx *simulator.Context, source *simulator.Virt
 
 // changesOfClone are the device changes of an instant clone that count.
 func (s *Simulator) changesOfClone(location types.VirtualMachineRelocateSpec) []types.BaseVirtualDeviceConfigSpec {
-	if s.rules.is("instant_clone_device_changes", "ignored") {
+	if s.rules.Is("instant_clone_device_changes", "ignored") {
 		return nil
 	}
 	return location.DeviceChange
 }
 
-// needsOfInstantClone lists the privileges InstantClone asks for.
+// instantClonePrivileges lists the privileges InstantClone asks for.
 func (s *Simulator) instantClonePrivileges(source types.ManagedObjectReference, spec *types.VirtualMachineInstantCloneSpec) []requiredPrivilege {
 	required := []requiredPrivilege{{provisioningClone, source}}
 	ctx := s.background()
@@ -243,7 +246,7 @@ func (s *Simulator) instantClonePrivileges(source types.ManagedObjectReference, 
 	ctx.WithLock(object, func() {
 		folder := s.folderOfClone(ctx, object, spec.Location)
 		on := source
-		if s.rules.is("instant_clone_power_on_privilege", "folder") {
+		if s.rules.Is("instant_clone_power_on_privilege", "folder") {
 			on = folder
 		}
 		required = append(append(required, requiredPrivilege{powerOn, on}), s.placementPrivileges(ctx, object, spec.Location, folder)...)

@@ -1,11 +1,15 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// Devices that keep a VM from being cloned with InstantClone.
+
 package vsphere
 
 import (
 	"fmt"
 	"strings"
+
+	"vmforksim/internal/vimfault"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
@@ -22,11 +26,11 @@ func (v *virtualMachine) refusedDevices(ctx *simulator.Context) (faults []types.
 		}
 		unsupported := func() {
 			fault := &types.DeviceNotSupported{Device: label}
-			faults = append(faults, withText(fault, fmt.Sprintf("Device '%s' is not supported.", label)))
+			faults = append(faults, vimfault.WithText(fault, fmt.Sprintf("Device '%s' is not supported.", label)))
 		}
 		switch base := base.(type) {
 		case *types.VirtualTPM:
-			fault, err := newFault(v.sim.rules.get("instant_clone_vtpm_fault"), v.Self.Value, "Instant Clone is not supported when VM with vTPM device")
+			fault, err := vimfault.New(v.sim.rules.Get("instant_clone_vtpm_fault"), v.Self.Value, "Instant Clone is not supported when VM with vTPM device")
 			if err != nil {
 				panic(err) // every choice is a fault
 			}
@@ -42,7 +46,7 @@ func (v *virtualMachine) refusedDevices(ctx *simulator.Context) (faults []types.
 			connected := device.Connectable != nil && device.Connectable.Connected
 			if ok && connected && !v.reaches(ctx, image.FileName) {
 				fault := &types.CannotAccessVmDevice{Device: label, Backing: image.FileName, Connected: true}
-				faults = append(faults, withText(fault, fmt.Sprintf(
+				faults = append(faults, vimfault.WithText(fault, fmt.Sprintf(
 					"Currently connected device '%s' uses backing '%s', which is not accessible.", label, image.FileName)))
 			}
 		}

@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The inventory at start-up and on request: VMs, folders, networks, port
+// groups.
+
 package vsphere
 
 import (
@@ -22,15 +25,16 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"vmforksim/internal/guest"
+	"vmforksim/internal/vimfault"
 )
 
 // guestID is the operating system of every VM made here.
 const guestID = types.VirtualMachineGuestOsIdentifierOtherLinux64Guest
 
-// builders is how many VMs are made side by side.
+// buildWorkers is how many VMs are made side by side.
 const buildWorkers = 16
 
-// modelling keeps simulators of one process from building at the same time:
+// modelMu keeps simulators of one process from building at the same time:
 // govmomi's models write to templates they share.
 var modelMu sync.Mutex
 
@@ -96,7 +100,7 @@ func (s *Simulator) create(model *simulator.Model, product string) error {
 	return model.Create()
 }
 
-// certify shows the certificate of the ESXi side on every host.
+// showHostCertificates shows the certificate of the ESXi side on every host.
 func (s *Simulator) showHostCertificates() {
 	ctx := s.background()
 	certificate := types.ByteSlice(pemOf(s.hosts))
@@ -142,7 +146,7 @@ func (s *Simulator) addDefaults() error {
 	}
 	workers := buildWorkers
 	if len(vms) < 2*buildWorkers {
-		workers = 1 // few: let their moids follow their names
+		workers = 1 // few: let their managed object IDs follow their names
 	}
 	_, err := s.addVMs(vms, workers)
 	return err
@@ -181,7 +185,7 @@ func (s *Simulator) addBulk(count int, pattern, folderPath string, powerOn bool)
 	return s.addVMs(vms, buildWorkers)
 }
 
-// addVMs makes VMs side by side and returns their moids in order.
+// addVMs makes VMs side by side and returns their managed object IDs in order.
 func (s *Simulator) addVMs(vms []newVM, side int) ([]string, error) {
 	moids := make([]string, len(vms))
 	errs := make([]error, len(vms))
@@ -214,7 +218,7 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 	c := s.newCreation(ctx, vm.folder)
 	if fault := c.reserve(vm.name); fault != nil {
 		c.abandon()
-		return "", fmt.Errorf("%s", textOf(fault))
+		return "", fmt.Errorf("%s", vimfault.Text(fault))
 	}
 	spec := types.VirtualMachineConfigSpec{
 		GuestId: string(guestID), NumCPUs: 1, MemoryMB: 512,
@@ -228,12 +232,12 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 	})
 	if fault != nil {
 		c.abandon()
-		return "", fmt.Errorf("%s", textOf(fault))
+		return "", fmt.Errorf("%s", vimfault.Text(fault))
 	}
 	if vm.powerOn {
 		startOperation(ctx, operation{origin: fromVCenter, user: s.options.Username})
 		if fault := s.powerOnAndWait(ctx, ref, fromVCenter); fault != nil {
-			return "", fmt.Errorf("%s", textOf(fault))
+			return "", fmt.Errorf("%s", vimfault.Text(fault))
 		}
 	}
 	return ref.Value, nil
@@ -281,7 +285,7 @@ func (s *Simulator) addPortGroup(wanted newPortGroup) error {
 		}}})
 	})
 	if _, fault := waitBody(ctx, body); fault != nil {
-		return fmt.Errorf("%s: %s", wanted.Name, textOf(fault))
+		return fmt.Errorf("%s: %s", wanted.Name, vimfault.Text(fault))
 	}
 	return nil
 }
@@ -297,7 +301,7 @@ func (s *Simulator) addNetwork(name string) error {
 		body = standard.AddPortGroup(ctx, &types.AddPortGroup{This: standard.Self, Portgrp: types.HostPortGroupSpec{Name: name, VswitchName: "vSwitch0"}})
 	})
 	if fault := body.Fault(); fault != nil {
-		return fmt.Errorf("%s: %s", name, textOf(fault.VimFault().(types.BaseMethodFault)))
+		return fmt.Errorf("%s: %s", name, vimfault.Text(fault.VimFault().(types.BaseMethodFault)))
 	}
 	for _, entity := range s.registry().All("Network") {
 		if entity.Entity().Name != name {
@@ -311,7 +315,7 @@ func (s *Simulator) addNetwork(name string) error {
 	return nil
 }
 
-// offerOpaqueNetworks connects the opaque networks to all hosts of their
+// connectOpaqueNetworks connects the opaque networks to all hosts of their
 // datacenters.
 func (s *Simulator) connectOpaqueNetworks(ctx *simulator.Context) {
 	for _, entity := range s.registry().All("OpaqueNetwork") {
@@ -352,7 +356,7 @@ func (s *Simulator) hostsIn(datacenter *simulator.Datacenter) (hosts []*simulato
 	return hosts
 }
 
-// gatherNetworks shows the networks of the hosts on their clusters, and the
+// showNetworks shows the networks of the hosts on their clusters, and the
 // hosts on the networks.
 func (s *Simulator) showNetworks(ctx *simulator.Context) {
 	networks := map[types.ManagedObjectReference][]types.ManagedObjectReference{}

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The index of VM names per folder, and the escaping of names.
+
 package vsphere
 
 import (
@@ -10,14 +12,16 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"vmforksim/internal/rules"
+
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// names is an index of the VMs that clients can see, by folder and name. The
+// nameIndex is an index of the VMs that clients can see, by folder and name. The
 // simulator of govmomi looks names up in the objects themselves, which panics
 // on a VM that is being created.
 type nameIndex struct {
-	rules    *rules
+	rules    *rules.Rules
 	mu       sync.Mutex
 	vms      map[string]nameKey                         // by moid
 	refs     map[nameKey][]types.ManagedObjectReference // by the folded name
@@ -32,7 +36,7 @@ type nameKey struct {
 // folded is the place of all names that differ in case only.
 func (p nameKey) folded() nameKey { return nameKey{p.folder, strings.ToLower(p.name)} }
 
-func newNameIndex(rules *rules) *nameIndex {
+func newNameIndex(rules *rules.Rules) *nameIndex {
 	return &nameIndex{
 		rules:    rules,
 		vms:      map[string]nameKey{},
@@ -43,7 +47,7 @@ func newNameIndex(rules *rules) *nameIndex {
 
 // same reports whether vCenter takes one name for the other.
 func (n *nameIndex) same(one, other string) bool {
-	return one == other || n.rules.is("names_differing_in_case", "same") && strings.EqualFold(one, other)
+	return one == other || n.rules.Is("names_differing_in_case", "same") && strings.EqualFold(one, other)
 }
 
 // of returns the name of a VM, "" for an unknown one.
@@ -53,7 +57,7 @@ func (n *nameIndex) of(moid string) string {
 	return n.vms[moid].name
 }
 
-// visible tells whether a VM can be seen by clients.
+// visible reports whether a VM can be seen by clients.
 func (n *nameIndex) visible(ref types.ManagedObjectReference) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

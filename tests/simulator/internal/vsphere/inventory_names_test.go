@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"vmforksim/internal/rules"
+
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -14,7 +16,7 @@ func TestNamesIndex(t *testing.T) {
 	folder := types.ManagedObjectReference{Type: "Folder", Value: "group-1"}
 	other := types.ManagedObjectReference{Type: "Folder", Value: "group-2"}
 	vm := types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-1"}
-	n := newNameIndex(newRules())
+	n := newNameIndex(rules.New())
 	if n.reserve(folder, "a") != nil || n.reserve(folder, "a") == nil || n.reserve(other, "a") != nil {
 		t.Error("a name is kept once in its folder, and only there")
 	}

@@ -1,21 +1,26 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// MAC addresses: assignment, conflicts, and reserved ranges.
+
 package vsphere
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
+
+	"vmforksim/internal/vimfault"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// cardAt is the MAC address of an adapter, and the network that it is on.
+// macOnNetwork is the MAC address of an adapter, and the network that it is on.
 type macOnNetwork struct{ mac, network string }
 
-// addressOf is where an adapter can be in another one's way.
+// macOnNetworkOf is where an adapter can be in another one's way.
 func macOnNetworkOf(card *types.VirtualEthernetCard) macOnNetwork {
 	at := macOnNetwork{mac: strings.ToLower(card.MacAddress)}
 	switch backing := card.Backing.(type) {
@@ -59,7 +64,7 @@ func (p *ports) conflicts(vm types.ManagedObjectReference, cards []*types.Virtua
 
 // macTaken is the fault of an adapter with another VM's MAC address.
 func macTaken(mac string) types.BaseMethodFault {
-	return withText(&types.InvalidDeviceSpec{InvalidVmConfig: types.InvalidVmConfig{Property: "macAddress"}},
+	return vimfault.WithText(&types.InvalidDeviceSpec{InvalidVmConfig: types.InvalidVmConfig{Property: "macAddress"}},
 		"The MAC address "+mac+" is in use by another virtual machine on the network.")
 }
 
@@ -83,7 +88,7 @@ func (s *Simulator) postConflicts(vm types.ManagedObjectReference, conflicts []m
 	}
 }
 
-// reservedMACs are the ranges that vSphere assigns addresses of by itself.
+// reservedMACs are the ranges that vSphere assigns addresses of on its own.
 var reservedMACs = [][2]string{
 	{"00:50:56:40:00:00", "00:50:56:ff:ff:ff"}, {"00:0c:29:00:00:00", "00:0c:29:ff:ff:ff"},
 }
@@ -94,7 +99,7 @@ func reservedMAC(cards []*types.VirtualEthernetCard) types.BaseMethodFault {
 		mac := strings.ToLower(card.MacAddress)
 		if isManual(card) && slices.ContainsFunc(reservedMACs, func(ends [2]string) bool { return ends[0] <= mac && mac <= ends[1] }) {
 			text := mac + " is not a valid static Ethernet address. It conflicts with VMware reserved MACs for other usage."
-			return withText(&types.GenericVmConfigFault{Reason: text}, text)
+			return vimfault.WithText(&types.GenericVmConfigFault{Reason: text}, text)
 		}
 	}
 	return nil
@@ -103,8 +108,19 @@ func reservedMAC(cards []*types.VirtualEthernetCard) types.BaseMethodFault {
 // refusedMACs is the fault of adapters with MAC addresses that they cannot be
 // given: reserved ones, where the rule reserved_macs says so.
 func (s *Simulator) refusedMACs(cards []*types.VirtualEthernetCard) types.BaseMethodFault {
-	if s.rules.is("reserved_macs", "at-power-on") {
+	if s.rules.Is("reserved_macs", "at-power-on") {
 		return nil
 	}
 	return reservedMAC(cards)
+}
+
+// assignMAC gives an adapter an address of vCenter's range, unless a person
+// chose one.
+func (s *Simulator) assignMAC(card *types.VirtualEthernetCard) {
+	if card.AddressType == string(types.VirtualEthernetCardMacTypeManual) && card.MacAddress != "" {
+		return
+	}
+	number := atomic.AddUint32(&s.lastMAC, 1)
+	card.AddressType = string(types.VirtualEthernetCardMacTypeAssigned)
+	card.MacAddress = fmt.Sprintf("00:50:56:%02x:%02x:%02x", 0x80|number>>16&0x3f, number>>8&0xff, number&0xff)
 }

@@ -317,7 +317,7 @@ func TestMOBPublicMethods(t *testing.T) {
 	b.expect("rename", c.task(vm.Value, "rename", "newName", "a<b"), "")
 	b.expect("reconfigure", c.task(vm.Value, "reconfigure", "spec", `<spec><annotation>x</annotation></spec>`), "")
 	page := c.invoke("SearchIndex", "findByInventoryPath", "inventoryPath", "/DC0/vm/a<b")
-	if page.result() != "ManagedObjectReference:ManagedEntity" || !strings.Contains(page.text, `moid=`+mobEscaped(vm.Value)+`">`+vm.Value+`</a>`) {
+	if page.result() != "ManagedObjectReference:ManagedEntity" || !strings.Contains(page.text, `moid=`+strings.ReplaceAll(vm.Value, "-", "%2d")+`">`+vm.Value+`</a>`) {
 		t.Error(page.text)
 	}
 	if page := c.invoke("ServiceInstance", "retrieveContent"); page.result() != "ServiceContent" || !strings.Contains(page.text, ">apiVersion</td><td class=\"c1\">string</td><td>&quot;6.5&quot;<") {

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// The operation that a call belongs to: who caused it, and its event chain.
+
 package vsphere
 
 import (
@@ -23,7 +25,7 @@ type operation struct {
 
 type operationKey struct{}
 
-// begin makes a context that of an operation.
+// startOperation makes a context that of an operation.
 func startOperation(ctx *simulator.Context, op operation) {
 	parent := ctx.Context
 	if parent == nil {
@@ -32,11 +34,11 @@ func startOperation(ctx *simulator.Context, op operation) {
 	ctx.Context = context.WithValue(parent, operationKey{}, &op)
 }
 
-// begun tells whether the operation has been heard of.
+// begun reports whether the operation has been heard of.
 func (op *operation) hasEvents() bool { return op.chain != 0 }
 
 // operationOf is the operation that a context belongs to. What the simulator
-// does by itself is vCenter's own doing.
+// does on its own is done by vCenter.
 func operationOf(ctx *simulator.Context) *operation {
 	if ctx.Context != nil {
 		if op, ok := ctx.Context.Value(operationKey{}).(*operation); ok {

@@ -1,13 +1,20 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// How the OVF environment reaches a guest: delivery at power-on, loss, and
+// ExtractOvfEnvironment.
+
 package vsphere
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"vmforksim/internal/ovfenv"
+	"vmforksim/internal/rules"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -39,7 +46,7 @@ func guestinfoName(name string) string {
 
 // delivery is the environment of one run of a VM.
 type delivery struct {
-	env       *environment // nil if vCenter did not make one for this run
+	env       *ovfenv.Environment // nil if vCenter did not make one for this run
 	computed  map[int32]string
 	extract   string // what ExtractOvfEnvironment returns
 	guest     string // what the guest finds under guestinfo.ovfEnv; "" is nothing
@@ -61,10 +68,10 @@ func (vm *instance) computed() map[int32]string {
 func (s *Simulator) showLeased(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
-	waits := vm.run != nil && vm.run.delivery.env != nil && len(vm.run.delivery.env.byDHCP) > 0
+	waits := vm.run != nil && vm.run.delivery.env != nil && len(vm.run.delivery.env.ByDHCP) > 0
 	if waits {
 		computed := vm.computed()
-		for _, key := range vm.run.delivery.env.byDHCP {
+		for _, key := range vm.run.delivery.env.ByDHCP {
 			computed[key] = object.Guest.IpAddress
 		}
 		vm.run.delivery.computed = computed
@@ -99,22 +106,22 @@ func (s *Simulator) prepareDelivery(ctx *simulator.Context, object *simulator.Vi
 		if fault != nil {
 			return fault
 		}
-		next.env, next.computed, next.extract = env, env.computed, env.document(false)
-		handed := !vm.poweredOnByHost || s.rules.is("ovfenv_after_host_start", "delivered")
+		next.env, next.computed, next.extract = env, env.Computed, env.Document(false)
+		handed := !vm.poweredOnByHost || s.rules.Is("ovfenv_after_host_start", "delivered")
 		if handed && slices.Contains(transports, byGuestInfo) {
-			next.guest = env.document(true)
+			next.guest = env.Document(true)
 		}
 		next.iso = handed && slices.Contains(transports, byISO) && imageDrive(object.Config.Hardware.Device) != nil
 		vm.lastDelivery = next
 	case from != fromVCenter:
 		vm.poweredOnByHost = true
-		if s.rules.is("extract_after_host_start", "stale") {
+		if s.rules.Is("extract_after_host_start", "stale") {
 			next.extract = vm.lastDelivery.extract
 		}
-		if s.rules.is("computed_after_host_start", "kept") {
+		if s.rules.Is("computed_after_host_start", "kept") {
 			next.computed = vm.lastDelivery.computed
 		}
-		next.iso = vm.lastDelivery.iso && s.rules.is("iso_after_host_start", "stays")
+		next.iso = vm.lastDelivery.iso && s.rules.Is("iso_after_host_start", "stays")
 	}
 	vm.nextDelivery = &next
 	return nil
@@ -133,11 +140,11 @@ func (vm *instance) endDelivery() {
 
 func (d *delivery) end() {
 	if d.env != nil {
-		d.env.release()
+		d.env.Release()
 	}
 }
 
-// rewritten notes that the vApp options were written, even if as they were.
+// vAppWritten notes that the vApp options were written, even if as they were.
 func (vm *instance) vAppWritten() {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
@@ -145,8 +152,8 @@ func (vm *instance) vAppWritten() {
 }
 
 // inheritedBy is what a child finds in the memory it shares with its parent.
-func (d delivery) inheritedBy(rules *rules) delivery {
-	if rules.is("guestinfo_inherited", "no") {
+func (d delivery) inheritedBy(rules *rules.Rules) delivery {
+	if rules.Is("guestinfo_inherited", "no") {
 		return delivery{}
 	}
 	return delivery{extract: d.extract, guest: d.guest, inherited: d.guest != ""}
@@ -221,7 +228,7 @@ func isClientDevice(drive *types.VirtualCdrom) bool {
 	return false
 }
 
-// takeInjected takes guestinfo.ovfEnv out of a spec's extraConfig: it can be
+// takeOVFEnv takes guestinfo.ovfEnv out of a spec's extraConfig: it can be
 // written there and is never seen.
 func takeOVFEnv(spec *types.VirtualMachineConfigSpec) (value string, given bool) {
 	spec.ExtraConfig = slices.DeleteFunc(slices.Clone(spec.ExtraConfig), func(option types.BaseOptionValue) bool {
@@ -235,7 +242,7 @@ func takeOVFEnv(spec *types.VirtualMachineConfigSpec) (value string, given bool)
 	return value, given
 }
 
-// inject makes a document that a client wrote into extraConfig what the guest
+// setInjected makes a document that a client wrote into extraConfig what the guest
 // finds: of a VM that runs until it is powered off, of another until a client
 // takes it away or vCenter delivers its own.
 func (vm *instance) setInjected(document string) {
@@ -248,16 +255,16 @@ func (vm *instance) setInjected(document string) {
 	}
 }
 
-// mayLose takes the environment from the guest if a rule says so of what
+// applyLossRule takes the environment from the guest if a rule says so of what
 // happens to the running VM. The caller holds vm.mu.
 func (vm *instance) applyLossRule(rule string) {
-	if vm.run != nil && vm.sim.rules.is(rule, "lost") {
+	if vm.run != nil && vm.sim.rules.Is(rule, "lost") {
 		vm.run.delivery.guest = ""
 	}
 }
 
 // keepDelivery hands the environment of a run over to the one that begins when
-// the guest starts anew. What it holds is not given back.
+// the guest starts again. What it holds is not given back.
 func (vm *instance) keepDelivery() *delivery {
 	kept := vm.run.delivery
 	vm.run.delivery.env = nil
@@ -273,20 +280,103 @@ func (v *virtualMachine) ExtractOvfEnvironment(ctx *simulator.Context, _ *types.
 	vm.mu.Lock()
 	enabled, d, from := vm.vapp != nil, vm.run.delivery, vm.run.from
 	vm.mu.Unlock()
-	again := d.env != nil && rules.is("extract_reflects_edits", "yes") ||
-		d.env == nil && !d.inherited && from != fromVCenter && rules.is("extract_after_host_start", "regenerated")
+	again := d.env != nil && rules.Is("extract_reflects_edits", "yes") ||
+		d.env == nil && !d.inherited && from != fromVCenter && rules.Is("extract_after_host_start", "regenerated")
 	response := &types.ExtractOvfEnvironmentResponse{}
 	switch {
 	case !enabled:
 	case again:
 		if env, fault := v.sim.newEnvironment(ctx, v.VirtualMachine); fault == nil {
-			response.Returnval = env.document(false)
+			response.Returnval = env.Document(false)
 			if d.env == nil { // else the addresses are those that the VM holds
-				env.release()
+				env.Release()
 			}
 		}
 	default:
 		response.Returnval = d.extract
 	}
 	return &methods.ExtractOvfEnvironmentBody{Res: response}
+}
+
+// newEnvironment builds a VM's OVF environment. The fault names the property
+// that cannot be computed. The caller holds the VM's lock.
+func (s *Simulator) newEnvironment(ctx *simulator.Context, object *simulator.VirtualMachine) (*ovfenv.Environment, types.BaseMethodFault) {
+	vm := s.instances.of(object.Self)
+	vm.mu.Lock()
+	info, parent := vm.vapp, vm.parent
+	vm.mu.Unlock()
+	env := &ovfenv.Environment{
+		VCenterID: object.Self.Value, Computed: map[int32]string{},
+		Version: fmt.Sprintf("%d.%d.%d", s.version[0], s.version[1], s.version[2]),
+	}
+	vApp, policy := s.vApps.of(parent), info.IpAssignment.IpAllocationPolicy
+	if parent != nil {
+		env.ID = object.Name
+		policy = vApp.IpAssignment.IpAllocationPolicy
+	}
+	vCenter, _, _ := strings.Cut(s.listener.Addr().String(), ":")
+	c := ovfenv.Computation{Rules: s.rules, Pools: ipPools{s, ctx}, VCenter: vCenter, VApp: vApp, Policy: policy, Environment: env}
+	for _, p := range info.Property {
+		value, fault := c.Value(p)
+		if fault != nil {
+			env.Release()
+			return nil, fault
+		}
+		env.Properties = append(env.Properties, ovfenv.NewProperty(p, value))
+	}
+	if parent != nil {
+		own := map[string]bool{}
+		for _, p := range env.Properties {
+			own[p.Key] = true
+		}
+		for _, p := range vApp.Property {
+			if !own[ovfenv.FullKey(p)] && s.rules.Is("ovfenv_vapp_properties", "included") {
+				env.Properties = append(env.Properties, ovfenv.NewProperty(p, cmp.Or(p.Value, p.DefaultValue)))
+			}
+		}
+		for _, sibling := range s.siblings(vm, *parent) {
+			env.Entities = append(env.Entities, sibling.entity())
+		}
+	}
+	ovfenv.SortProperties(env.Properties)
+	for _, card := range cardsOf(object.Config.Hardware.Device) {
+		env.Adapters = append(env.Adapters, ovfenv.Adapter{MAC: card.MacAddress, Network: s.networkOf(ctx, card), Unit: card.UnitNumber})
+	}
+	return env, nil
+}
+
+// siblings are the other VMs of a vApp, by name.
+func (s *Simulator) siblings(of *instance, vApp types.ManagedObjectReference) []*instance {
+	var siblings []*instance
+	for _, vm := range s.instances.all() {
+		vm.mu.Lock()
+		if vm != of && vm.parent != nil && *vm.parent == vApp {
+			siblings = append(siblings, vm)
+		}
+		vm.mu.Unlock()
+	}
+	slices.SortFunc(siblings, func(a, b *instance) int {
+		return strings.Compare(s.names.of(a.ref.Value), s.names.of(b.ref.Value))
+	})
+	return siblings
+}
+
+// entity describes the VM for the environments of its siblings.
+func (vm *instance) entity() ovfenv.Entity {
+	vm.mu.Lock()
+	defer vm.mu.Unlock()
+	entity := ovfenv.Entity{ID: vm.sim.names.of(vm.ref.Value)}
+	if vm.vapp == nil {
+		return entity
+	}
+	computed := vm.computed()
+	for _, p := range vm.vapp.Property {
+		value := cmp.Or(p.Value, p.DefaultValue)
+		if p.Type == "expression" || strings.HasPrefix(p.Type, "ip:") {
+			value = cmp.Or(computed[p.Key], p.Value)
+		}
+		entity.Properties = append(entity.Properties, ovfenv.NewProperty(p, value))
+	}
+	ovfenv.SortProperties(entity.Properties)
+	return entity
 }

@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"vmforksim/internal/ovfenv"
+	"vmforksim/internal/vimfault"
+
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/ovf"
 	"github.com/vmware/govmomi/property"
@@ -92,7 +95,7 @@ func (b *bed) values(vm types.ManagedObjectReference) map[string]string {
 	b.Helper()
 	values := map[string]string{}
 	for _, p := range b.vApp(vm).Property {
-		values[fullKey(p)] = p.Value
+		values[ovfenv.FullKey(p)] = p.Value
 	}
 	return values
 }
@@ -106,14 +109,14 @@ func (b *bed) cycled(vm types.ManagedObjectReference) {
 	b.expect("on", b.power(vm, true), "")
 }
 
-// startedBy powers a VM off and on past vCenter.
+// startedBy powers a VM off and on without vCenter.
 func (b *bed) startedBy(vm types.ManagedObjectReference, from powerOrigin) {
 	b.Helper()
 	if b.read(vm, "runtime").Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
 		b.expect("off", b.power(vm, false), "")
 	}
 	if fault := b.sim.powerOnAndWait(b.sim.background(), vm, from); fault != nil {
-		b.Fatal(textOf(fault))
+		b.Fatal(vimfault.Text(fault))
 	}
 }
 
@@ -891,7 +894,7 @@ func (b *bed) shop() (vApp *object.VirtualApp, web, db types.ManagedObjectRefere
 	return vApp, clone("web"), clone("db")
 }
 
-// VMs in a vApp are told of it and of each other.
+// VMs in a vApp are reported of it and of each other.
 func TestOVFEnvironmentOfVApp(t *testing.T) {
 	b := start(t)
 	vApp, web, db := b.shop()

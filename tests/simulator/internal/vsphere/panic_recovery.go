@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// Recovery from panics in methods of govmomi's simulator.
+
 package vsphere
 
 import (
@@ -19,10 +21,10 @@ import (
 // SystemError, and the lock is released. Locks of other objects that the method
 // had taken are not.
 
-// underWay are the calls that are being answered, by their HTTP requests.
+// activeCalls are the calls that are being answered, by their HTTP requests.
 type activeCalls struct{ calls sync.Map }
 
-// underWayCall is the lock that a call holds.
+// activeCall is the lock that a call holds.
 type activeCall struct {
 	ctx *simulator.Context
 	ref types.ManagedObjectReference
@@ -40,7 +42,7 @@ func (u *activeCalls) begin(ctx *simulator.Context, ref types.ManagedObjectRefer
 	}
 }
 
-// rescue is deferred around the answer to a request.
+// recoverPanic is deferred around the answer to a request.
 func (s *Simulator) recoverPanic(r *http.Request, answer *responseBuffer) {
 	call, known := s.activeCalls.calls.LoadAndDelete(reflect.ValueOf(r).Pointer())
 	recovered := recover()

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// PropertyCollector: Fetch, pyVmomi's call to read one property.
+
 package vsphere
 
 import (
@@ -34,7 +36,7 @@ func (b *fetchBody) Fault() *soap.Fault { return b.Fault_ }
 
 func init() { types.Add("Fetch", reflect.TypeOf(fetchRequest{})) }
 
-// propertyCollector stands in for the collector a call is addressed to.
+// propertyCollector overrides methods of the collector a call is addressed to.
 type propertyCollector struct {
 	*simulator.PropertyCollector
 	sim *Simulator

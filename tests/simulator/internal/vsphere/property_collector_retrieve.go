@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// PropertyCollector: RetrieveProperties, limited to what the user may see.
+
 package vsphere
 
 import (
@@ -8,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"vmforksim/internal/vimfault"
 
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
@@ -35,7 +39,7 @@ var viewProperties = map[string][]string{
 	"VirtualMachine":         {"datastore", "network"},
 }
 
-// sight is what one call may see.
+// accessFilter is what one call may see.
 type accessFilter struct {
 	sim       *Simulator
 	ctx       *simulator.Context
@@ -44,7 +48,7 @@ type accessFilter struct {
 	readCache map[types.ManagedObjectReference]bool
 }
 
-// sightOf returns what a call may see; nil when that is everything.
+// accessFilterOf returns what a call may see; nil when that is everything.
 func (s *Simulator) accessFilterOf(ctx *simulator.Context) *accessFilter {
 	found := &accessFilter{sim: s, ctx: ctx, viewCache: map[types.ManagedObjectReference]bool{}, readCache: map[types.ManagedObjectReference]bool{}}
 	if ctx.Session != nil && s.restricted(ctx, ctx.Session.UserName) {
@@ -116,7 +120,7 @@ var baseTypes = map[string]string{
 	"DistributedVirtualPortgroup": "Network", "OpaqueNetwork": "Network", "VmwareDistributedVirtualSwitch": "DistributedVirtualSwitch",
 }
 
-// asked are the properties of an object that a read names, set or not.
+// requestedPaths are the properties of an object that a read names, set or not.
 func requestedPaths(specs []types.PropertyFilterSpec, object types.ObjectContent) (paths []string) {
 	for _, spec := range specs {
 		for _, set := range spec.PropSet {
@@ -148,7 +152,7 @@ func (v *accessFilter) content(specs []types.PropertyFilterSpec, object types.Ob
 	for _, path := range slices.Sorted(maps.Keys(refused)) {
 		fault := &types.NoPermission{Object: &object.Obj, PrivilegeId: refused[path]}
 		object.MissingSet = append(object.MissingSet, types.MissingProperty{
-			Path: path, Fault: types.LocalizedMethodFault{Fault: fault, LocalizedMessage: textOf(fault)},
+			Path: path, Fault: types.LocalizedMethodFault{Fault: fault, LocalizedMessage: vimfault.Text(fault)},
 		})
 	}
 	var kept []types.DynamicProperty
@@ -211,7 +215,7 @@ func (c *propertyCollector) RetrievePropertiesEx(ctx *simulator.Context, req *ty
 		objects := spec.ObjectSet
 		spec.ObjectSet = nil
 		for _, object := range objects {
-			gone := c.sim.tasks.isUnknown(object.Obj) || c.sim.rules.is("unseen_object", "ManagedObjectNotFound") && !access.visible(object.Obj)
+			gone := c.sim.tasks.isUnknown(object.Obj) || c.sim.rules.Is("unseen_object", "ManagedObjectNotFound") && !access.visible(object.Obj)
 			if gone && (spec.ReportMissingObjectsInResults == nil || !*spec.ReportMissingObjectsInResults) {
 				fault := &types.ManagedObjectNotFound{Obj: object.Obj}
 				return &methods.RetrievePropertiesExBody{Fault_: simulator.Fault("The object has already been deleted or has not been completely created", fault)}
@@ -253,7 +257,7 @@ func (c *propertyCollector) ContinueRetrievePropertiesEx(ctx *simulator.Context,
 	return &methods.ContinueRetrievePropertiesExBody{Res: &types.ContinueRetrievePropertiesExResponse{Returnval: *rest}}
 }
 
-// unseen refuses a call on an entity that the user does not see.
+// checkVisible refuses a call on an entity that the user does not see.
 func (s *Simulator) checkVisible(ctx *simulator.Context, name string, ref types.ManagedObjectReference) types.BaseMethodFault {
 	if _, entity := ctx.Map.Get(ref).(mo.Entity); !entity || !s.restricted(ctx, name) || s.holds(ctx, name, systemView, ref) {
 		return nil

@@ -1,11 +1,12 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// PropertyCollector: WaitForUpdates, versions, and paging of updates.
+
 package vsphere
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -14,25 +15,21 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
-	"github.com/vmware/govmomi/vim25/xml"
 )
 
 // govmomi's simulator reports the changes its methods announce, by the name
-// they announce, and reads every object of a filter anew for each. Here a
+// they announce, and reads every object of a filter again for each. Here a
 // collector compares, as vCenter's does: what a filter selects now with what
-// the client was told last. So a change is seen whatever part of it a filter
+// the client was sent last. So a change is seen whatever part of it a filter
 // names, and costs what the changed object costs.
 
-// gathering is how long changes gather before they are told.
+// batchDelay is how long changes gather before they are reported.
 const batchDelay = 10 * time.Millisecond
 
-// mostObjects is vCenter's limit of objects in one update.
+// maxUpdateObjects is vCenter's limit of objects in one update.
 const maxUpdateObjects = 100
 
-// told is what a client knows of an object: its properties in wire form.
-type reportedProperties map[string]string
-
-// updates is the state of one property collector.
+// collectorState is the state of one property collector.
 type collectorState struct {
 	wake chan struct{} // something changed; holds one
 
@@ -108,30 +105,6 @@ func (u *collectorState) cancel() {
 	}
 }
 
-func (c *propertyCollector) CreateFilter(ctx *simulator.Context, req *types.CreateFilter) soap.HasFault {
-	c.sim.collectors.filters.Lock()
-	defer c.sim.collectors.filters.Unlock()
-	body := c.PropertyCollector.CreateFilter(ctx, req)
-	u := c.sim.collectors.of(c.PropertyCollector)
-	select {
-	case u.wake <- struct{}{}: // a call that waits tells the new filter's objects
-	default:
-	}
-	return body
-}
-
-// propertyFilter stands in for a filter.
-type propertyFilter struct {
-	*simulator.PropertyFilter
-	sim *Simulator
-}
-
-func (f *propertyFilter) DestroyPropertyFilter(ctx *simulator.Context, req *types.DestroyPropertyFilter) soap.HasFault {
-	f.sim.collectors.filters.Lock()
-	defer f.sim.collectors.filters.Unlock()
-	return f.PropertyFilter.DestroyPropertyFilter(ctx, req)
-}
-
 func (c *propertyCollector) DestroyPropertyCollector(ctx *simulator.Context, req *types.DestroyPropertyCollector) soap.HasFault {
 	c.sim.collectors.remove(c.PropertyCollector)
 	c.sim.collectors.filters.Lock()
@@ -168,7 +141,7 @@ func (c *propertyCollector) WaitForUpdatesEx(ctx *simulator.Context, req *types.
 	return &methods.WaitForUpdatesExBody{Res: &types.WaitForUpdatesExResponse{Returnval: set}}
 }
 
-// await returns what changed since a version; nil when nothing did in time.
+// waitForChanges returns what changed since a version; nil when nothing did in time.
 func (c *propertyCollector) waitForChanges(ctx *simulator.Context, version string, options *types.WaitOptions) (*types.UpdateSet, types.BaseMethodFault) {
 	u := c.sim.collectors.of(c.PropertyCollector)
 	wait, cancel := context.WithCancel(context.Background())
@@ -250,149 +223,4 @@ func page(queue []types.PropertyFilterUpdate, limit int) (first, rest []types.Pr
 		return first, append(rest, queue[i+1:]...)
 	}
 	return first, nil
-}
-
-// compare finds what changed in every filter since the client was told.
-func (c *propertyCollector) compare(ctx *simulator.Context, u *collectorState) ([]types.PropertyFilterUpdate, types.BaseMethodFault) {
-	u.mu.Lock()
-	dirty, kinds := u.dirty, u.kinds
-	u.dirty, u.kinds = map[types.ManagedObjectReference]bool{}, map[string]bool{}
-	u.mu.Unlock()
-
-	c.sim.collectors.filters.Lock()
-	refs := slices.Clone(c.Filter)
-	c.sim.collectors.filters.Unlock()
-	for ref := range u.filters {
-		if !slices.Contains(refs, ref) {
-			delete(u.filters, ref)
-		}
-	}
-	var found []types.PropertyFilterUpdate
-	for _, ref := range refs {
-		filter, ok := ctx.Session.Get(ref).(*simulator.PropertyFilter)
-		if !ok {
-			continue
-		}
-		known, old := u.filters[ref]
-		if !old {
-			known = map[types.ManagedObjectReference]reportedProperties{}
-			u.filters[ref] = known
-		}
-		var objects []types.ObjectUpdate
-		var fault types.BaseMethodFault
-		if !old || selectionChanged(&filter.Spec, dirty, kinds) {
-			objects, fault = c.compareAll(ctx, &filter.Spec, known)
-		} else {
-			objects = c.compareSome(ctx, &filter.Spec, known, dirty)
-		}
-		if fault != nil {
-			return nil, fault
-		}
-		if len(objects) > 0 {
-			found = append(found, types.PropertyFilterUpdate{Filter: ref, ObjectSet: objects})
-		}
-	}
-	return found, nil
-}
-
-// selectionChanged tells whether a filter may select other objects than before.
-func selectionChanged(spec *types.PropertyFilterSpec, dirty map[types.ManagedObjectReference]bool, kinds map[string]bool) bool {
-	for _, object := range spec.ObjectSet {
-		if len(object.SelectSet) == 0 {
-			continue
-		}
-		if dirty[object.Obj] {
-			return true
-		}
-		for _, set := range spec.PropSet {
-			if kinds[set.Type] || set.Type == "ManagedEntity" && len(kinds) > 0 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// compareAll reads all that a filter selects.
-func (c *propertyCollector) compareAll(ctx *simulator.Context, spec *types.PropertyFilterSpec, known map[types.ManagedObjectReference]reportedProperties) ([]types.ObjectUpdate, types.BaseMethodFault) {
-	read := *spec
-	read.ReportMissingObjectsInResults = types.NewBool(true)
-	objects, fault := c.read(ctx, read)
-	if fault != nil {
-		return nil, fault
-	}
-	var found []types.ObjectUpdate
-	selected := map[types.ManagedObjectReference]bool{}
-	for _, object := range objects {
-		selected[object.Obj] = true
-		if update, ok := objectUpdate(known, object); ok {
-			found = append(found, update)
-		}
-	}
-	for ref := range known {
-		if !selected[ref] && !c.sim.tasks.isUnknown(ref) {
-			delete(known, ref)
-			found = append(found, types.ObjectUpdate{Kind: types.ObjectUpdateKindLeave, Obj: ref})
-		}
-	}
-	return found, nil
-}
-
-// compareSome reads the objects that changed.
-func (c *propertyCollector) compareSome(ctx *simulator.Context, spec *types.PropertyFilterSpec, known map[types.ManagedObjectReference]reportedProperties, dirty map[types.ManagedObjectReference]bool) []types.ObjectUpdate {
-	var found []types.ObjectUpdate
-	for ref := range dirty {
-		if _, ok := known[ref]; !ok || c.sim.tasks.isUnknown(ref) {
-			continue
-		}
-		objects, fault := c.read(ctx, types.PropertyFilterSpec{
-			PropSet: spec.PropSet, ObjectSet: []types.ObjectSpec{{Obj: ref}},
-		})
-		if fault != nil { // it is gone
-			delete(known, ref)
-			found = append(found, types.ObjectUpdate{Kind: types.ObjectUpdateKindLeave, Obj: ref})
-			continue
-		}
-		for _, object := range objects {
-			if update, ok := objectUpdate(known, object); ok {
-				found = append(found, update)
-			}
-		}
-	}
-	return found
-}
-
-func (c *propertyCollector) read(ctx *simulator.Context, spec types.PropertyFilterSpec) ([]types.ObjectContent, types.BaseMethodFault) {
-	body := c.RetrievePropertiesEx(ctx, &types.RetrievePropertiesEx{SpecSet: []types.PropertyFilterSpec{spec}})
-	if fault := body.Fault(); fault != nil {
-		return nil, fault.VimFault().(types.BaseMethodFault)
-	}
-	return body.(*methods.RetrievePropertiesExBody).Res.Returnval.Objects, nil
-}
-
-// difference is what the client is to be told of an object, if anything, and
-// notes it as told.
-func objectUpdate(known map[types.ManagedObjectReference]reportedProperties, object types.ObjectContent) (types.ObjectUpdate, bool) {
-	before, modify := known[object.Obj]
-	now := reportedProperties{}
-	update := types.ObjectUpdate{Kind: types.ObjectUpdateKindEnter, Obj: object.Obj, MissingSet: object.MissingSet}
-	if modify {
-		update.Kind, update.MissingSet = types.ObjectUpdateKindModify, nil
-	}
-	for _, property := range object.PropSet {
-		wire, _ := xml.Marshal(property)
-		now[property.Name] = string(wire)
-		if before[property.Name] != now[property.Name] {
-			update.ChangeSet = append(update.ChangeSet, types.PropertyChange{
-				Name: property.Name, Op: types.PropertyChangeOpAssign, Val: property.Val,
-			})
-		}
-	}
-	for name := range before {
-		if _, ok := now[name]; !ok {
-			update.ChangeSet = append(update.ChangeSet, types.PropertyChange{Name: name, Op: types.PropertyChangeOpAssign})
-		}
-	}
-	known[object.Obj] = now
-	return update, !modify || len(update.ChangeSet) > 0
 }

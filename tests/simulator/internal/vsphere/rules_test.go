@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"vmforksim/internal/rules"
+
 	"github.com/vmware/govmomi/event"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
@@ -1048,7 +1050,7 @@ func faultOf(choice string) string {
 }
 
 func TestEveryRuleBothWays(t *testing.T) {
-	for _, rule := range ruleTable {
+	for _, rule := range rules.Table {
 		if len(rule.Choices) == 1 { // the tests of the methods cover it
 			continue
 		}
@@ -1075,7 +1077,7 @@ func TestEveryRuleBothWays(t *testing.T) {
 		}
 	}
 	for name := range ruleTests {
-		if !slices.ContainsFunc(ruleTable, func(rule Rule) bool { return rule.Name == name }) {
+		if !slices.ContainsFunc(rules.Table, func(rule rules.Rule) bool { return rule.Name == name }) {
 			t.Errorf("rule %s is tested and does not exist", name)
 		}
 	}
@@ -1084,7 +1086,7 @@ func TestEveryRuleBothWays(t *testing.T) {
 // TestEveryRuleHasASourceOrASwitch: what nobody knows can be had both ways.
 func TestEveryRuleHasASourceOrASwitch(t *testing.T) {
 	seen := map[string]bool{}
-	for _, rule := range ruleTable {
+	for _, rule := range rules.Table {
 		choices := map[string]bool{}
 		for _, choice := range rule.Choices {
 			choices[choice] = true
@@ -1096,7 +1098,7 @@ func TestEveryRuleHasASourceOrASwitch(t *testing.T) {
 			t.Errorf("rule %s has no source or statement", rule.Name)
 		case len(choices) == 0 || len(choices) != len(rule.Choices):
 			t.Errorf("rule %s has the choices %q", rule.Name, rule.Choices)
-		case strings.Contains(rule.Source, assumption) && len(choices) < 2:
+		case strings.Contains(rule.Source, rules.Assumption) && len(choices) < 2:
 			t.Errorf("rule %s is an assumption and has no switch", rule.Name)
 		}
 		seen[rule.Name] = true
@@ -1105,9 +1107,9 @@ func TestEveryRuleHasASourceOrASwitch(t *testing.T) {
 
 func TestRulesOverControl(t *testing.T) {
 	b := start(t)
-	var list []Rule
+	var list []rules.Rule
 	b.control(http.MethodGet, "rules", nil, &list)
-	if len(list) != len(ruleTable) || list[0].Name == "" || list[0].Value != list[0].Default {
+	if len(list) != len(rules.Table) || list[0].Name == "" || list[0].Value != list[0].Default {
 		t.Errorf("%+v", list)
 	}
 	if status := b.control(http.MethodPut, "rules/enable_twice", map[string]string{"value": "maybe"}, nil); status != http.StatusBadRequest {

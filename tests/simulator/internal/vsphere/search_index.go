@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// SearchIndex: lookups by path, name, UUID, DNS name and IP address.
+
 package vsphere
 
 import (

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// ServiceInstance: vCenter's clock.
+
 package vsphere
 
 import (
@@ -16,7 +18,7 @@ import (
 // The times of events and of power-ons are read from it, those of tasks are not.
 func (s *Simulator) now() time.Time { return time.Now().Add(s.options.ClockOffset) }
 
-// serviceInstance stands in for the service instance, which knows the time.
+// serviceInstance overrides methods of the service instance, which knows the time.
 type serviceInstance struct {
 	*simulator.ServiceInstance
 	sim *Simulator

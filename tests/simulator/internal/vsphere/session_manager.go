@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// SessionManager: listing and ending sessions.
+
 package vsphere
 
 import (
@@ -25,7 +27,7 @@ type sessionInfo struct {
 	LastActive time.Time `json:"last_active"`
 }
 
-// see remembers a session's objects: what waits in it must end with it.
+// remember remembers a session's objects: what waits in it must end with it.
 func (s *sessions) remember(session *simulator.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // Package vsphere is the outside of the simulator: a vCenter as govmomi's
-// simulator has it, with the methods, guests and mishaps added that forking a
+// simulator has it, with the methods, guests and injected faults added that forking a
 // VM needs.
 package vsphere
 
@@ -26,6 +26,8 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"vmforksim/internal/guest"
+	"vmforksim/internal/mob"
+	"vmforksim/internal/rules"
 )
 
 // Options are those of the command line.
@@ -68,7 +70,7 @@ type Simulator struct {
 	esx       *esxHost        // nil without an ESXi endpoint
 
 	calls       *calls
-	rules       *rules
+	rules       *rules.Rules
 	faults      *faultInjector
 	names       *nameIndex
 	tasks       *tasks
@@ -79,14 +81,14 @@ type Simulator struct {
 	collectors  *collectors
 	pages       *readPages
 	events      *eventLog
-	mob         *mob
+	mob         *mob.Browser
 	ports       *ports
 	activeCalls activeCalls
 	lastMAC     uint32
 	files       sync.Mutex // govmomi's simulator reads datastores without their locks
 	log         *log.Logger
 
-	work    sync.WaitGroup // what happens to guests, and to VMs by itself
+	work    sync.WaitGroup // what happens to guests, and to VMs on its own
 	workMu  sync.Mutex
 	closing bool
 }
@@ -103,7 +105,7 @@ func Start(options Options) (*Simulator, error) {
 		options: options,
 		version: parseVersion(options.APIVersion),
 		calls:   newCalls(),
-		rules:   newRules(),
+		rules:   rules.New(),
 		faults:  &faultInjector{},
 		tasks: &tasks{
 			plans:   map[types.ManagedObjectReference]*taskPlan{},
@@ -127,7 +129,7 @@ func Start(options Options) (*Simulator, error) {
 	s.vApps = &vApps{options: map[types.ManagedObjectReference]types.VmConfigInfo{}}
 	s.collectors = &collectors{all: map[*simulator.PropertyCollector]*collectorState{}}
 	s.events = newEventLog()
-	s.mob = newMOB(s)
+	s.mob = mob.New(mobServer{s}, s.rules)
 	s.ports = newPorts(s)
 	s.control = s.newControl()
 	if err := s.start(); err != nil {
@@ -241,7 +243,7 @@ func (s *Simulator) ESXURL() string {
 	return "https://" + s.esx.listener.Addr().String() + "/sdk"
 }
 
-// serverLog is where HTTP servers write: what goes wrong in a call is told,
+// serverLog is where HTTP servers write: what goes wrong in a call is informed,
 // clients that do not trust a certificate are not.
 func (s *Simulator) serverLog() *log.Logger {
 	return log.New(handshakeFilter{s.options.Log}, "vmforksim: ", 0)
@@ -256,7 +258,7 @@ func (f handshakeFilter) Write(line []byte) (int, error) {
 	return f.Writer.Write(line)
 }
 
-// spawn does something beside the calls of clients. It tells whether it does:
+// spawn does something beside the calls of clients. It reports whether it does:
 // a simulator that is closing begins nothing new.
 func (s *Simulator) spawn(f func()) bool {
 	s.workMu.Lock()
@@ -272,8 +274,8 @@ func (s *Simulator) spawn(f func()) bool {
 	return true
 }
 
-// trouble tells what went wrong with a guest. While the simulator closes
-// nothing goes right any more.
+// logError reports what went wrong with a guest. While the simulator closes
+// nothing goes right any longer.
 func (s *Simulator) logError(format string, arguments ...any) {
 	s.workMu.Lock()
 	closing := s.closing

@@ -1,15 +1,22 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// Task: plans for tasks, delays, locks, names, and tasks that vCenter no longer
+// knows.
+
 package vsphere
 
 import (
 	"fmt"
+	"net/http"
 	"reflect"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"vmforksim/internal/vimfault"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -26,9 +33,9 @@ type taskPlan struct {
 	names     []string                     // names a fault rule may go by
 	before    func() types.BaseMethodFault // fails the task before it does anything
 	after     func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault)
-	ownLocks  bool // the task takes the locks it needs by itself
+	ownLocks  bool // the task takes the locks it needs on its own
 	usesFiles bool // the task works on a datastore's files
-	nested    bool // the task is part of another, which mishaps and delays met
+	nested    bool // the task is part of another, which injected faults and delays met
 
 	descriptionID string // where govmomi's simulator has another than vCenter
 }
@@ -56,7 +63,7 @@ func (t *tasks) start(ref types.ManagedObjectReference, plan *taskPlan, method f
 	return method()
 }
 
-// expect is for a task that is started later.
+// expectTask is for a task that is started later.
 func (t *tasks) expectTask(ref types.ManagedObjectReference, plan *taskPlan) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -112,7 +119,7 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 		s.tasks.markUnknown(task.Reference())
 	}
 	task.Execute = func(t *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
-		// A mishap looks at the call's VM, whatever object carries the task.
+		// An injected fault looks at the call's VM, whatever object carries the task.
 		var injected *injectedFault
 		var delay time.Duration
 		if !plan.nested {
@@ -179,12 +186,12 @@ func (s *Simulator) showRecent(ctx *simulator.Context, entity, task types.Manage
 // recentTasks is how many an object lists.
 const recentTasks = 200
 
-// survive keeps a panic in a task, which nothing could catch, from ending the
+// recoverTask keeps a panic in a task, which nothing could catch, from ending the
 // process.
 func recoverTask(execute func(*simulator.Task) (types.AnyType, types.BaseMethodFault), task *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 	defer func() {
 		if recovered := recover(); recovered != nil {
-			result, fault = nil, withText(&types.SystemError{Reason: fmt.Sprint(recovered)}, fmt.Sprintf("A general system error occurred: %v", recovered))
+			result, fault = nil, vimfault.WithText(&types.SystemError{Reason: fmt.Sprint(recovered)}, fmt.Sprintf("A general system error occurred: %v", recovered))
 		}
 	}()
 	return execute(task)
@@ -192,7 +199,7 @@ func recoverTask(execute func(*simulator.Task) (types.AnyType, types.BaseMethodF
 
 // withoutLock lets go of the lock that a task holds on its object while f
 // runs: locks are counted per context, and the first of the two releases only
-// undoes what this function acquired. It tells whether the object is still
+// undoes what this function acquired. It reports whether the object is still
 // there; its lock is gone with it.
 func withoutLock(ctx *simulator.Context, ref types.ManagedObjectReference, f func()) (there bool) {
 	release := ctx.Map.AcquireLock(ctx, ref)
@@ -219,7 +226,7 @@ func endUnlocked(ctx *simulator.Context, task *simulator.Task, result types.AnyT
 	if fault != nil {
 		changes = append(changes[:1],
 			types.PropertyChange{Name: "info.state", Val: types.TaskInfoStateError},
-			types.PropertyChange{Name: "info.error", Val: types.LocalizedMethodFault{Fault: fault, LocalizedMessage: textOf(fault)}})
+			types.PropertyChange{Name: "info.error", Val: types.LocalizedMethodFault{Fault: fault, LocalizedMessage: vimfault.Text(fault)}})
 	}
 	ctx.Map.AtomicUpdate(ctx, task, changes)
 	runtime.Goexit()
@@ -232,7 +239,7 @@ func (s *Simulator) taskChanged(ctx *simulator.Context, task *mo.Task, changes [
 			continue
 		}
 		fault := task.Info.Error.Fault
-		if text := textOf(fault); task.Info.Error.LocalizedMessage != text {
+		if text := vimfault.Text(fault); task.Info.Error.LocalizedMessage != text {
 			ctx.Update(task, []types.PropertyChange{{
 				Name: "info.error",
 				Val:  types.LocalizedMethodFault{Fault: fault, LocalizedMessage: text},
@@ -270,4 +277,65 @@ func (s *Simulator) startTask(ctx *simulator.Context, vm mo.Reference, id, metho
 		return nil
 	})
 	return &taskResponse{Returnval: ref}
+}
+
+// A vCenter that was restarted does not know its earlier tasks (rule
+// forgotten_tasks). What they do on the hosts goes on.
+
+// forget makes a task unknown to clients.
+func (t *tasks) markUnknown(ref types.ManagedObjectReference) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unknown[ref] = true
+}
+
+// isUnknown reports whether clients must not find an object: a task that was forgotten.
+func (t *tasks) isUnknown(ref types.ManagedObjectReference) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.unknown[ref]
+}
+
+// anyUnknown reports whether reads must leave something out.
+func (t *tasks) anyUnknown() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.unknown) > 0
+}
+
+// controlTasks forgets all tasks there are, as a restart of vCenter does.
+// Sessions stay; DELETE /vmforksim/sessions ends them.
+func (s *Simulator) controlTasks(*http.Request) (any, error) {
+	forgotten := []string{}
+	for _, task := range s.registry().AllReference("Task") {
+		ref := task.Reference()
+		s.tasks.markUnknown(ref)
+		forgotten = append(forgotten, ref.Value)
+	}
+	slices.Sort(forgotten)
+	return map[string]any{"forgotten": forgotten}, nil
+}
+
+// methodNamed returns the method that a task of govmomi's simulator stands for.
+// Its own name for it, such as PowerOn or CreateVm, is none of the API's
+// methods, and pyVmomi cannot read a TaskInfo whose name it does not know.
+func methodNamed(entity types.ManagedObjectReference, name string) string {
+	suffix := map[string]string{"VirtualMachine": "VM", "VirtualApp": "VApp"}[entity.Type]
+	known := strings.ReplaceAll(name, "Vm", "VM")
+	for _, candidate := range []string{name, name + "_Task", known + "_Task", name + suffix + "_Task"} {
+		if isMethod(candidate) {
+			return candidate
+		}
+	}
+	return name
+}
+
+// isMethod reports whether the API has a method of this name.
+func isMethod(name string) bool {
+	request, ok := types.TypeFunc()(name)
+	if !ok {
+		return false
+	}
+	_, ok = request.FieldByName("This")
+	return ok
 }

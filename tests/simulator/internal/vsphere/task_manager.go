@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// TaskManager: tasks by event chain.
+
 package vsphere
 
 import (
@@ -14,7 +16,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// taskManager stands in for vCenter's. govmomi's remembers its last 1,000 tasks
+// taskManager overrides methods of vCenter's. govmomi's remembers its last 1,000 tasks
 // and does not filter them by chain; ours are known as long as their events.
 type taskManager struct {
 	*simulator.TaskManager

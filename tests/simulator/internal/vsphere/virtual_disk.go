@@ -1,26 +1,35 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// VirtualDisk: copies of devices, and delta disks in layoutEx.
+
 package vsphere
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"vmforksim/internal/rules"
+	"vmforksim/internal/vimfault"
+
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/simulator/esx"
 	"github.com/vmware/govmomi/vim25/types"
+	"github.com/vmware/govmomi/vim25/xml"
 )
 
 // Every clone of a VM that runs leaves a delta disk with it, and has one of its
 // own. No snapshot shows them, layoutEx does.
 
-// mostDeltas is how many delta disks a virtual disk may have.
+// maxDeltaDisks is how many delta disks a virtual disk may have.
 const maxDeltaDisks = 255
 
-// manyDeltas is from how many on vCenter warns.
+// warnDeltaDisks is from how many on vCenter warns.
 const warnDeltaDisks = 100
 
 // chainLimit is how many delta disks a VM may have. The caller holds vm.mu.
@@ -32,20 +41,20 @@ func (vm *instance) chainLimit() int {
 }
 
 // chainTooLong is the fault of a clone that would have more delta disks.
-func (r *rules) chainTooLong(limit int) types.BaseMethodFault {
+func chainTooLong(r *rules.Rules, limit int) types.BaseMethodFault {
 	const unprepared = "Unable to prepare migration."
 	text := "A general system error occurred: " + unprepared
-	if r.is("chain_limit_text", "told") {
+	if r.Is("chain_limit_text", "told") {
 		text += fmt.Sprintf(" The virtual machine has the maximum of %d delta disks.", limit)
 	}
 	fault := &types.SystemError{Reason: "Launch failure"}
 	fault.FaultCause = &types.LocalizedMethodFault{
-		Fault: withText(&types.GenericVmConfigFault{Reason: unprepared}, unprepared), LocalizedMessage: unprepared,
+		Fault: vimfault.WithText(&types.GenericVmConfigFault{Reason: unprepared}, unprepared), LocalizedMessage: unprepared,
 	}
-	return withText(fault, text)
+	return vimfault.WithText(fault, text)
 }
 
-// lengthen adds delta disks to a VM, or takes some back. The caller holds the
+// addDeltaDisks adds delta disks to a VM, or takes some back. The caller holds the
 // VM's lock.
 func (s *Simulator) addDeltaDisks(ctx *simulator.Context, object *simulator.VirtualMachine, by int) {
 	vm := s.instances.of(object.Self)
@@ -59,7 +68,7 @@ func (s *Simulator) addDeltaDisks(ctx *simulator.Context, object *simulator.Virt
 var deltaDisk = regexp.MustCompile(`-\d{6}\.vmdk$`)
 
 // showChain publishes a VM's delta disks. govmomi's simulator, which knows
-// nothing of them, lays the disks out anew at a reconfigure and a refresh. The
+// nothing of them, lays the disks out again at a reconfigure and a refresh. The
 // caller holds the lock.
 func (s *Simulator) showChain(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
@@ -100,4 +109,46 @@ func (s *Simulator) showChain(ctx *simulator.Context, object *simulator.VirtualM
 		disk.Chain = chain
 	}
 	ctx.Update(object, []types.PropertyChange{{Name: "layoutEx", Val: &layout}})
+}
+
+// copiedDevices are the parent's devices as the spec of a new VM; those that
+// every VM has from the start are left out. A linked disk is a delta on the
+// parent's file.
+func copiedDevices(devices []types.BaseVirtualDevice, linked bool) []types.BaseVirtualDeviceConfigSpec {
+	var changes []types.BaseVirtualDeviceConfigSpec
+	standard := object.VirtualDeviceList(esx.VirtualDevice)
+	list := object.VirtualDeviceList(cloneDevices(devices))
+	for _, device := range list {
+		if standard.Find(list.Name(device)) != nil {
+			continue
+		}
+		change := &types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationAdd, Device: device}
+		if disk, ok := device.(*types.VirtualDisk); ok {
+			change.FileOperation = types.VirtualDeviceConfigSpecFileOperationCreate
+			if backing, ok := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok {
+				base := *backing
+				backing.FileName, backing.Uuid, backing.Parent = "", "", nil
+				if linked {
+					backing.Parent = &base
+				}
+			}
+		}
+		changes = append(changes, change)
+	}
+	return changes
+}
+
+// cloneDevices copies devices by way of their wire form.
+func cloneDevices(devices []types.BaseVirtualDevice) []types.BaseVirtualDevice {
+	var wire bytes.Buffer
+	if err := xml.NewEncoder(&wire).Encode(types.ArrayOfVirtualDevice{VirtualDevice: devices}); err != nil {
+		panic(err) // a VM's devices came over the wire, or from this program
+	}
+	decoder := xml.NewDecoder(&wire)
+	decoder.TypeFunc = types.TypeFunc()
+	var copied types.ArrayOfVirtualDevice
+	if err := decoder.Decode(&copied); err != nil {
+		panic(err)
+	}
+	return copied.VirtualDevice
 }

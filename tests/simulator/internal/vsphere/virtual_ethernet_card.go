@@ -1,6 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// VirtualEthernetCard: adding, editing, connecting and cloning network
+// adapters.
+
 package vsphere
 
 import (
@@ -17,6 +20,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"vmforksim/internal/guest"
+	"vmforksim/internal/vimfault"
 )
 
 // firstCard is the key of a VM's first network adapter.
@@ -64,7 +68,7 @@ func cardIn(change types.BaseVirtualDeviceConfigSpec) *types.VirtualEthernetCard
 	return card.GetVirtualEthernetCard()
 }
 
-// editsCard tells whether a change edits a network adapter.
+// editsCard reports whether a change edits a network adapter.
 func editsCard(change types.BaseVirtualDeviceConfigSpec) bool {
 	return cardIn(change) != nil && change.GetVirtualDeviceConfigSpec().Operation == types.VirtualDeviceConfigSpecOperationEdit
 }
@@ -130,7 +134,7 @@ func (s *Simulator) editCards(ctx *simulator.Context, vm *simulator.VirtualMachi
 
 // invalidDevice is the fault of a device change that cannot be carried out.
 func invalidDevice(index int, property string) types.BaseMethodFault {
-	return withText(&types.InvalidDeviceSpec{
+	return vimfault.WithText(&types.InvalidDeviceSpec{
 		InvalidVmConfig: types.InvalidVmConfig{Property: property}, DeviceIndex: int32(index),
 	}, fmt.Sprintf("Invalid configuration for device '%d'.", index))
 }
@@ -175,7 +179,7 @@ func (s *Simulator) backing(ctx *simulator.Context, vm *simulator.VirtualMachine
 // segmentBacking is the backing by the port group of the logical switch that an
 // opaque network is (rule opaque_network_backing); the same when there is none.
 func (s *Simulator) segmentBacking(ctx *simulator.Context, opaque *types.VirtualEthernetCardOpaqueNetworkBackingInfo) types.BaseVirtualDeviceBackingInfo {
-	if s.rules.is("opaque_network_backing", "kept") {
+	if s.rules.Is("opaque_network_backing", "kept") {
 		return opaque
 	}
 	for _, entity := range ctx.Map.All(portGroupType) {
@@ -246,10 +250,10 @@ func (s *Simulator) clonedCards(ctx *simulator.Context, source *simulator.Virtua
 			continue
 		}
 		property := fmt.Sprintf("%s[%d]", path, i)
-		if s.rules.is("instant_clone_devices", "InvalidDeviceSpec") {
+		if s.rules.Is("instant_clone_devices", "InvalidDeviceSpec") {
 			return nil, invalidDevice(i, property)
 		}
-		return nil, withText(&types.NotSupported{}, "The operation is not supported on the object: "+property+" is no edit of a network adapter.")
+		return nil, vimfault.WithText(&types.NotSupported{}, "The operation is not supported on the object: "+property+" is no edit of a network adapter.")
 	}
 	devices := cloneDevices(source.Config.Hardware.Device)
 	own := map[string]bool{} // ports of the source
@@ -314,7 +318,7 @@ func (v *virtualMachine) changeCards(ctx *simulator.Context, changes []types.Bas
 	on := v.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOff
 	cards := cardsOf(devices)
 	for i, card := range cardsOf(v.Config.Hardware.Device) {
-		if on && cards[i].MacAddress != card.MacAddress && v.sim.rules.is("mac_change_while_on", "InvalidPowerState") {
+		if on && cards[i].MacAddress != card.MacAddress && v.sim.rules.Is("mac_change_while_on", "InvalidPowerState") {
 			return nil, nil, &types.InvalidPowerState{RequestedState: types.VirtualMachinePowerStatePoweredOff, ExistingState: v.Runtime.PowerState}
 		}
 		if !on && cards[i].Connectable != nil {
@@ -426,7 +430,7 @@ func (s *Simulator) connectCards(ctx *simulator.Context, object *simulator.Virtu
 	}
 }
 
-// isConnected tells whether an adapter is connected now.
+// isConnected reports whether an adapter is connected now.
 func isConnected(card *types.VirtualEthernetCard) bool {
 	return card.Connectable == nil || card.Connectable.Connected
 }
@@ -450,4 +454,22 @@ func nicsOf(vm *simulator.VirtualMachine, names []string) []guest.NIC {
 		nics = append(nics, nic)
 	}
 	return nics
+}
+
+// networkOf names the network an adapter is on.
+func (s *Simulator) networkOf(ctx *simulator.Context, card *types.VirtualEthernetCard) string {
+	switch backing := card.Backing.(type) {
+	case *types.VirtualEthernetCardNetworkBackingInfo:
+		return backing.DeviceName
+	case *types.VirtualEthernetCardDistributedVirtualPortBackingInfo:
+		ref := types.ManagedObjectReference{Type: "DistributedVirtualPortgroup", Value: backing.Port.PortgroupKey}
+		if group, ok := ctx.Map.Get(ref).(*simulator.DistributedVirtualPortgroup); ok {
+			return group.Name
+		}
+	case *types.VirtualEthernetCardOpaqueNetworkBackingInfo:
+		if summary, ok := opaqueSummary(ctx, networkRefOf(ctx, card)); ok {
+			return summary.Name
+		}
+	}
+	return ""
 }

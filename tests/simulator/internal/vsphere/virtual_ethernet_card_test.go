@@ -71,7 +71,7 @@ func (b *bed) networks(request map[string]any) {
 	}
 }
 
-// untilNet waits for what Tools tell of a VM's first adapter.
+// untilNet waits for what Tools report a VM's first adapter.
 func (b *bed) untilNet(vm types.ManagedObjectReference, what string, wanted func(net types.GuestNicInfo) bool) types.GuestNicInfo {
 	b.Helper()
 	seen := b.until(vm, what, func(vm mo.VirtualMachine) bool {

@@ -1,12 +1,18 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// VirtualMachine: reconfigure, clone, relocate, rename, destroy, and guest
+// shutdown.
+
 package vsphere
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"vmforksim/internal/ovfenv"
+	"vmforksim/internal/vimfault"
 
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/object"
@@ -17,7 +23,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// virtualMachine stands in for a VM in every call: it has the methods that
+// virtualMachine overrides methods of a VM in every call: it has the methods that
 // govmomi's simulator lacks, and checks before those it has.
 type virtualMachine struct {
 	*simulator.VirtualMachine
@@ -26,7 +32,7 @@ type virtualMachine struct {
 
 func (v *virtualMachine) instance() *instance { return v.sim.instances.of(v.Self) }
 
-// quiesced tells whether the VM is a frozen parent.
+// quiesced reports whether the VM is a frozen parent.
 func (v *virtualMachine) quiesced() bool {
 	_, frozen := v.instance().machine()
 	return frozen
@@ -66,11 +72,11 @@ func (v *virtualMachine) checkPoweredOn() types.BaseMethodFault {
 }
 
 func (v *virtualMachine) checkPowerOff() types.BaseMethodFault {
-	if !v.quiesced() || !v.sim.rules.is("power_off_with_children", "InvalidState") {
+	if !v.quiesced() || !v.sim.rules.Is("power_off_with_children", "InvalidState") {
 		return nil
 	}
 	if children := len(v.sim.childrenOf(v.Self)); children > 0 {
-		return withText(&types.InvalidState{}, fmt.Sprintf("The fork parent has %d children.", children))
+		return vimfault.WithText(&types.InvalidState{}, fmt.Sprintf("The fork parent has %d children.", children))
 	}
 	return nil
 }
@@ -130,12 +136,12 @@ func (v *virtualMachine) updateReferences(ctx *simulator.Context, left []types.M
 
 func (v *virtualMachine) checkNotQuiesced() types.BaseMethodFault {
 	if v.quiesced() {
-		return withText(&types.InvalidState{}, "The virtual machine is frozen.")
+		return vimfault.WithText(&types.InvalidState{}, "The virtual machine is frozen.")
 	}
 	return nil
 }
 
-// guestAnswers refuses what a guest is asked to do by its Tools.
+// checkGuestAnswers refuses what a guest is asked to do by its Tools.
 func (v *virtualMachine) checkGuestAnswers() types.BaseMethodFault {
 	if fault := v.checkPoweredOn(); fault != nil {
 		return fault
@@ -194,13 +200,13 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 		neverStarted := vm.origin != nil && !vm.origin.instant && !vm.origin.started
 		vm.mu.Unlock()
 		switch {
-		case v.quiesced() && rules.is("frozen_reconfigure", "InvalidState"):
-			return withText(&types.InvalidState{}, "A frozen virtual machine cannot be reconfigured.")
-		case neverStarted && rules.is("child_reconfigure", "InvalidState"):
-			return withText(&types.InvalidState{}, "A fork child cannot be reconfigured before it was powered on.")
+		case v.quiesced() && rules.Is("frozen_reconfigure", "InvalidState"):
+			return vimfault.WithText(&types.InvalidState{}, "A frozen virtual machine cannot be reconfigured.")
+		case neverStarted && rules.Is("child_reconfigure", "InvalidState"):
+			return vimfault.WithText(&types.InvalidState{}, "A fork child cannot be reconfigured before it was powered on.")
 		}
 		if asked := req.Spec.ChangeVersion; asked != "" && asked != v.Config.ChangeVersion {
-			return withText(&types.ConcurrentAccess{}, "The operation cannot be completed because the virtual machine's configuration was changed meanwhile.")
+			return vimfault.WithText(&types.ConcurrentAccess{}, "The operation cannot be completed because the virtual machine's configuration was changed meanwhile.")
 		}
 		fault := v.checkRename(req.Spec.Name)
 		if fault == nil {
@@ -211,9 +217,9 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 			options, fault = v.reconfigureVApp(&req.Spec)
 		}
 		changesVApp := req.Spec.VAppConfig != nil || req.Spec.VAppConfigRemoved != nil && *req.Spec.VAppConfigRemoved
-		if fault == nil && changesVApp && v.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn && rules.is("vapp_change_while_on", "InvalidPowerState") {
+		if fault == nil && changesVApp && v.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn && rules.Is("vapp_change_while_on", "InvalidPowerState") {
 			v.Config.VAppConfig = published
-			fault = withText(&types.InvalidPowerState{ExistingState: v.Runtime.PowerState, RequestedState: types.VirtualMachinePowerStatePoweredOff},
+			fault = vimfault.WithText(&types.InvalidPowerState{ExistingState: v.Runtime.PowerState, RequestedState: types.VirtualMachinePowerStatePoweredOff},
 				"The attempted operation cannot be performed in the current state (Powered on).")
 		}
 		if fault != nil {
@@ -306,7 +312,7 @@ func (v *virtualMachine) placeDisks(changes []types.BaseVirtualDeviceConfigSpec)
 			if controller == nil || disk.Backing == nil {
 				fault := &types.InvalidDeviceSpec{DeviceIndex: int32(i)}
 				fault.Property = fmt.Sprintf("virtualDeviceSpec[%d].device", i)
-				return withText(fault, fmt.Sprintf("Invalid configuration for device '%d'.", i))
+				return vimfault.WithText(fault, fmt.Sprintf("Invalid configuration for device '%d'.", i))
 			}
 			if disk.UnitNumber == nil {
 				devices.AssignController(disk, controller)
@@ -317,7 +323,7 @@ func (v *virtualMachine) placeDisks(changes []types.BaseVirtualDeviceConfigSpec)
 	return nil
 }
 
-// mayRename refuses a name that another VM of the folder has.
+// checkRename refuses a name that another VM of the folder has.
 func (v *virtualMachine) checkRename(name string) types.BaseMethodFault {
 	if name == "" {
 		return nil
@@ -435,7 +441,7 @@ func (v *virtualMachine) cloneConfig(c *creation, asked *types.VirtualMachineCon
 	options, document := source.vapp, source.injected
 	source.mu.Unlock()
 	var fault types.BaseMethodFault
-	c.vapp, fault = v.sim.rules.changedVApp(options, spec.VAppConfig, spec.VAppConfigRemoved)
+	c.vapp, fault = ovfenv.ApplySpec(v.sim.rules, options, spec.VAppConfig, spec.VAppConfigRemoved)
 	if given, injects := takeOVFEnv(&spec); injects {
 		document = given
 	}
@@ -462,7 +468,7 @@ func (v *virtualMachine) cloneCards(c *creation, spec *types.VirtualMachineClone
 	return devices, fault
 }
 
-// cloned completes a clone before anybody can see it.
+// completeClone completes a clone before clients can see it.
 func (v *virtualMachine) completeClone(ctx *simulator.Context, clone *simulator.VirtualMachine) {
 	for _, card := range cardsOf(clone.Config.Hardware.Device) {
 		v.sim.assignMAC(card)
@@ -471,7 +477,7 @@ func (v *virtualMachine) completeClone(ctx *simulator.Context, clone *simulator.
 	source.mu.Lock()
 	hasDisk, origin := source.disk, source.origin
 	source.mu.Unlock()
-	if origin != nil && v.sim.rules.is("clone_inherits_fork_group", "yes") {
+	if origin != nil && v.sim.rules.Is("clone_inherits_fork_group", "yes") {
 		target.mu.Lock()
 		target.inheritedGroup = origin.group
 		target.mu.Unlock()

@@ -1,13 +1,16 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// VirtualMachine: PowerOnVM_Task, and who powered a VM on.
+
 package vsphere
 
 import (
 	"github.com/vmware/govmomi/simulator"
-	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
 // powerOrigin is who powers a VM on. Only vCenter has the vApp options at hand,
@@ -16,7 +19,7 @@ type powerOrigin string
 
 const (
 	fromVCenter   powerOrigin = "vcenter"
-	fromESXi      powerOrigin = "esxi"      // a client of the host, past vCenter
+	fromESXi      powerOrigin = "esxi"      // a client of the host, without vCenter
 	fromHA        powerOrigin = "ha"        // another host, after the first one failed
 	fromAutostart powerOrigin = "autostart" // the host, when it came up
 	fromGuest     powerOrigin = "guest"     // powers off only
@@ -54,7 +57,7 @@ func (s *Simulator) powerOnFrom(ctx *simulator.Context, object *simulator.Virtua
 	})
 }
 
-// powerOnAndWait is powerOnFrom for what the simulator does by itself, or as a
+// powerOnAndWait is powerOnFrom for what the simulator does on its own, or as a
 // part of another task.
 func (s *Simulator) powerOnAndWait(ctx *simulator.Context, ref types.ManagedObjectReference, from powerOrigin) types.BaseMethodFault {
 	object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine)
@@ -67,65 +70,27 @@ func (s *Simulator) powerOnAndWait(ctx *simulator.Context, ref types.ManagedObje
 	return fault
 }
 
-// forks tells whether a VM begins at its parent's fork point when it is powered
+// startsAtForkPoint reports whether a VM begins at its parent's fork point when it is powered
 // on. The caller holds vm.mu.
 func (vm *instance) startsAtForkPoint() bool {
 	origin := vm.origin
 	return origin != nil && !origin.broken && !(origin.persistent && origin.started)
 }
 
-// mayPowerOn refuses a child that has nothing to begin with any more.
+// checkPowerOn refuses a child that has lost its fork point.
 func (vm *instance) checkPowerOn() types.BaseMethodFault {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	switch origin := vm.origin; {
 	case origin == nil:
 	case origin.broken:
-		return withText(&types.InvalidState{}, "The fork parent of the virtual machine is not there any more.")
-	case !origin.persistent && origin.started && vm.run == nil && vm.sim.rules.is("nonpersistent_power_on_again", "InvalidState"):
-		return withText(&types.InvalidState{}, "A nonpersistent fork child cannot be powered on again.")
+		return vimfault.WithText(&types.InvalidState{}, "The fork parent of the virtual machine is not there any more.")
+	case !origin.persistent && origin.started && vm.run == nil && vm.sim.rules.Is("nonpersistent_power_on_again", "InvalidState"):
+		return vimfault.WithText(&types.InvalidState{}, "A nonpersistent fork child cannot be powered on again.")
 	}
 	return nil
 }
 
 func (v *virtualMachine) PowerOnVMTask(ctx *simulator.Context, _ *types.PowerOnVM_Task) soap.HasFault {
 	return v.sim.powerOnFrom(ctx, v.VirtualMachine, fromVCenter, false)
-}
-
-// datacenter stands in for a datacenter.
-type datacenter struct {
-	*simulator.Datacenter
-	sim *Simulator
-}
-
-// PowerOnMultiVMTask powers on each VM in a task of its own.
-func (d *datacenter) PowerOnMultiVMTask(ctx *simulator.Context, req *types.PowerOnMultiVM_Task) soap.HasFault {
-	task := simulator.CreateTask(d.Datacenter, "powerOnVm", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
-		result := types.ClusterPowerOnVmResult{Attempted: []types.ClusterAttemptedVmInfo{}}
-		for _, ref := range req.Vm {
-			object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine)
-			if !ok {
-				continue
-			}
-			part := &simulator.Context{Context: ctx.Context, Session: ctx.Session, Map: ctx.Map} // a task has one of its own
-			if d.sim.rules.is("multi_power_on_chain", "own") {
-				startOperation(part, operation{origin: fromVCenter, user: operationOf(ctx).user})
-			}
-			part.WithLock(object, func() {
-				switch body := d.sim.powerOnFrom(part, object, fromVCenter, false).(*methods.PowerOnVM_TaskBody); {
-				case body.Fault_ != nil:
-					fault := body.Fault_.VimFault().(types.BaseMethodFault)
-					result.NotAttempted = append(result.NotAttempted, types.ClusterNotAttemptedVmInfo{
-						Vm: ref, Fault: types.LocalizedMethodFault{Fault: fault, LocalizedMessage: textOf(fault)},
-					})
-				default:
-					result.Attempted = append(result.Attempted, types.ClusterAttemptedVmInfo{Vm: ref, Task: &body.Res.Returnval})
-				}
-			})
-		}
-		return result, nil
-	})
-	return d.sim.tasks.start(d.Self, &taskPlan{ctx: ctx, method: "PowerOnMultiVM_Task"}, func() soap.HasFault {
-		return &methods.PowerOnMultiVM_TaskBody{Res: &types.PowerOnMultiVM_TaskResponse{Returnval: task.Run(ctx)}}
-	})
 }

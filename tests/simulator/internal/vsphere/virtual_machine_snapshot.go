@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// VirtualMachineSnapshot: reverting to a snapshot.
+
 package vsphere
 
 import (
@@ -9,7 +11,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// vmSnapshot stands in for a snapshot: to go back to one without memory powers
+// vmSnapshot overrides methods of a snapshot: to go back to one without memory powers
 // the VM off (rule revert_powers_off). govmomi's simulator leaves it running.
 type vmSnapshot struct {
 	*simulator.VirtualMachineSnapshot

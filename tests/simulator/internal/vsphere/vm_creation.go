@@ -1,23 +1,23 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// Creation of a VM in a staging folder, hidden from clients until it is
+// complete.
+
 package vsphere
 
 import (
-	"fmt"
-	"path"
-	"strings"
-	"sync/atomic"
-
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/ovfenv"
 )
 
-// creation makes a VM out of the clients' sight, in a folder of its own that
+// creation makes a VM hidden from clients, in a folder of its own that
 // is no child of anything, and shows it when it is complete. So no client, and
-// none of the simulator's look-ups by name, meets a half-made VM.
+// none of the simulator's look-ups by name, sees a half-made VM.
 type creation struct {
 	sim     *Simulator
 	ctx     *simulator.Context
@@ -82,7 +82,7 @@ func (c *creation) abandon() {
 }
 
 // create makes the VM from a spec; complete is called under the VM's lock
-// before anybody can see it.
+// before clients can see it.
 func (c *creation) create(spec types.VirtualMachineConfigSpec, pool types.ManagedObjectReference, host *types.ManagedObjectReference, complete func(*simulator.VirtualMachine)) (types.ManagedObjectReference, types.BaseMethodFault) {
 	var ref types.ManagedObjectReference
 	fault := c.prepare(&spec)
@@ -113,7 +113,7 @@ func (c *creation) create(spec types.VirtualMachineConfigSpec, pool types.Manage
 // characters, and UUIDs, MAC addresses and ports nobody else has.
 func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) (fault types.BaseMethodFault) {
 	c.injected, _ = takeOVFEnv(spec)
-	c.vapp, fault = c.sim.rules.changedVApp(nil, spec.VAppConfig, nil)
+	c.vapp, fault = ovfenv.ApplySpec(c.sim.rules, nil, spec.VAppConfig, nil)
 	spec.VAppConfig = nil
 	spec.Name = fileName(c.name)
 	if spec.Uuid == "" {
@@ -179,7 +179,7 @@ func setName(ctx *simulator.Context, vm *simulator.VirtualMachine, name string) 
 	})
 }
 
-// repair sets the enumerations that pyVmomi cannot read when they are empty,
+// fillEnumerations sets the enumerations that pyVmomi cannot read when they are empty,
 // and the guest's name for people.
 func (s *Simulator) fillEnumerations(vm *simulator.VirtualMachine) {
 	for _, runtime := range []*types.VirtualMachineRuntimeInfo{&vm.Runtime, &vm.Summary.Runtime} {
@@ -189,52 +189,6 @@ func (s *Simulator) fillEnumerations(vm *simulator.VirtualMachine) {
 	if vm.Config.GuestId == string(guestID) {
 		vm.Config.GuestFullName, vm.Summary.Config.GuestFullName = guestFullName, guestFullName
 	}
-}
-
-// assignMAC gives an adapter an address of vCenter's range, unless a person
-// chose one.
-func (s *Simulator) assignMAC(card *types.VirtualEthernetCard) {
-	if card.AddressType == string(types.VirtualEthernetCardMacTypeManual) && card.MacAddress != "" {
-		return
-	}
-	number := atomic.AddUint32(&s.lastMAC, 1)
-	card.AddressType = string(types.VirtualEthernetCardMacTypeAssigned)
-	card.MacAddress = fmt.Sprintf("00:50:56:%02x:%02x:%02x", 0x80|number>>16&0x3f, number>>8&0xff, number&0xff)
-}
-
-// vmFolder stands in for a folder: VMs are created out of sight.
-type vmFolder struct {
-	*simulator.Folder
-	sim *Simulator
-}
-
-func (f *vmFolder) CreateVMTask(ctx *simulator.Context, req *types.CreateVM_Task) soap.HasFault {
-	c := f.sim.newCreation(ctx, f.Folder)
-	name := req.Config.Name
-	plan := c.plan("CreateVM_Task", f.Self, func() types.BaseMethodFault {
-		if fault := c.reserve(name); fault != nil {
-			return fault
-		}
-		return c.prepare(&req.Config)
-	})
-	return f.sim.tasks.start(c.staging.Self, plan, func() soap.HasFault { return c.staging.CreateVMTask(ctx, req) })
-}
-
-func (f *vmFolder) RegisterVMTask(ctx *simulator.Context, req *types.RegisterVM_Task) soap.HasFault {
-	c := f.sim.newCreation(ctx, f.Folder)
-	name := req.Name
-	if name == "" { // that of the file
-		_, file, _ := strings.Cut(req.Path, "] ")
-		name = strings.TrimSuffix(path.Base(file), ".vmx")
-	}
-	plan := c.plan("RegisterVM_Task", f.Self, func() types.BaseMethodFault {
-		if fault := c.reserve(name); fault != nil {
-			return fault
-		}
-		req.Name = fileName(c.name)
-		return nil
-	})
-	return f.sim.tasks.start(c.staging.Self, plan, func() soap.HasFault { return c.staging.RegisterVMTask(ctx, req) })
 }
 
 // plan is that of a task whose method creates a VM in the staging folder.
@@ -257,30 +211,4 @@ func (c *creation) plan(method string, entity types.ManagedObjectReference, rese
 			return result, nil
 		},
 	}
-}
-
-func (f *vmFolder) MoveIntoFolderTask(ctx *simulator.Context, req *types.MoveIntoFolder_Task) soap.HasFault {
-	return f.sim.tasks.start(f.Self, &taskPlan{
-		ctx: ctx, method: "MoveIntoFolder_Task",
-		before: func() types.BaseMethodFault {
-			for _, ref := range req.List {
-				name := f.sim.names.of(ref.Value)
-				if other, ok := f.sim.names.find(f.Self, name); ok && name != "" && other != ref {
-					return &types.DuplicateName{Name: name, Object: other}
-				}
-			}
-			return nil
-		},
-		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
-			if fault != nil {
-				return nil, fault
-			}
-			for _, ref := range req.List {
-				if name := f.sim.names.of(ref.Value); name != "" {
-					f.sim.names.put(ref, f.Self, name)
-				}
-			}
-			return result, nil
-		},
-	}, func() soap.HasFault { return f.Folder.MoveIntoFolderTask(ctx, req) })
 }

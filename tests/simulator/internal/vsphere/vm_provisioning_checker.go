@@ -1,11 +1,15 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
+// VmProvisioningChecker: CheckInstantClone_Task.
+
 package vsphere
 
 import (
 	"fmt"
 	"slices"
+
+	"vmforksim/internal/vimfault"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -13,13 +17,13 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// provisioningChecker stands in for what answers whether a VM could be cloned.
+// provisioningChecker overrides methods of what answers whether a VM could be cloned.
 type provisioningChecker struct {
 	*simulator.VmProvisioningChecker
 	sim *Simulator
 }
 
-// CheckInstantCloneTask tells what would happen if a VM were cloned instantly.
+// CheckInstantCloneTask reports what would happen if a VM were cloned instantly.
 func (c *provisioningChecker) CheckInstantCloneTask(ctx *simulator.Context, req *types.CheckInstantClone_Task) (body soap.HasFault) {
 	object, ok := ctx.Map.Get(req.Vm).(*simulator.VirtualMachine)
 	if !ok {
@@ -45,10 +49,10 @@ func (c *provisioningChecker) CheckInstantCloneTask(ctx *simulator.Context, req 
 // source's lock.
 func (v *virtualMachine) checkInstantClone(ctx *simulator.Context, req *types.CheckInstantClone_Task) types.CheckResult {
 	result := types.CheckResult{Vm: &req.Vm, Host: v.Runtime.Host}
-	finds := v.sim.rules.get("check_instant_clone_finds")
+	finds := v.sim.rules.Get("check_instant_clone_finds")
 	add := func(to *[]types.LocalizedMethodFault, found problem) {
 		if len(req.TestType) == 0 || slices.Contains(req.TestType, string(found.test)) {
-			*to = append(*to, types.LocalizedMethodFault{Fault: found.fault, LocalizedMessage: textOf(found.fault)})
+			*to = append(*to, types.LocalizedMethodFault{Fault: found.fault, LocalizedMessage: vimfault.Text(found.fault)})
 		}
 	}
 	if finds != "nothing" {
@@ -64,13 +68,13 @@ func (v *virtualMachine) checkInstantClone(ctx *simulator.Context, req *types.Ch
 	}
 	if finds == "errors-and-warnings" {
 		for _, text := range v.cloneWarnings() {
-			add(&result.Warning, problem{types.CheckTestTypeSourceTests, withText(&types.GenericVmConfigFault{Reason: text}, text)})
+			add(&result.Warning, problem{types.CheckTestTypeSourceTests, vimfault.WithText(&types.GenericVmConfigFault{Reason: text}, text)})
 		}
 	}
 	return result
 }
 
-// doubts are what does not keep a VM from being cloned.
+// cloneWarnings are what does not keep a VM from being cloned.
 func (v *virtualMachine) cloneWarnings() []string {
 	vm := v.instance()
 	vm.mu.Lock()

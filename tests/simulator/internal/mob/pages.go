@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-package vsphere
+package mob
 
 import (
 	_ "embed"
@@ -14,22 +14,22 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-//go:embed mob.html
-var mobHTML string
+//go:embed pages.html
+var pagesHTML string
 
-var mobTemplates = template.Must(template.New("mob").Funcs(template.FuncMap{"link": mobLink}).Parse(mobHTML))
+var templates = template.Must(template.New("mob").Funcs(template.FuncMap{"link": pageLink}).Parse(pagesHTML))
 
-// mobLink is the address of an object's page, or of a method's. The browser
+// pageLink is the address of an object's page, or of a method's. The browser
 // escapes all but letters and digits (rule mob_pages).
-func mobLink(moid string, method ...string) template.URL {
-	link := "/mob/?moid=" + mobEscaped(moid)
+func pageLink(moid string, method ...string) template.URL {
+	link := "/mob/?moid=" + escapedForLink(moid)
 	if len(method) > 0 {
-		link += "&method=" + mobEscaped(method[0])
+		link += "&method=" + escapedForLink(method[0])
 	}
 	return template.URL(link)
 }
 
-func mobEscaped(text string) string {
+func escapedForLink(text string) string {
 	var out strings.Builder
 	for _, c := range []byte(text) {
 		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' {
@@ -45,7 +45,7 @@ func mobEscaped(text string) string {
 type objectPage struct {
 	Object     types.ManagedObjectReference
 	Path       string
-	Properties []*mobValue
+	Properties []*pageValue
 	Methods    []string
 }
 
@@ -57,20 +57,20 @@ type methodPage struct {
 	Parameters []parameter
 	Returns    string // the type
 	Result     string // the type of what came; "" when nothing was sent
-	Value      *mobValue
-	Fault      *mobFault
+	Value      *pageValue
+	Fault      *pageFault
 }
 
 // parameter is a field of a form.
 type parameter struct {
-	mobField
+	fieldInfo
 	Type    string
 	Example string // what the field holds to begin with
 	Plain   bool
 }
 
-func newParameter(field mobField) parameter {
-	p := parameter{mobField: field, Type: field.typeLabel(), Plain: field.plain()}
+func newParameter(field fieldInfo) parameter {
+	p := parameter{fieldInfo: field, Type: field.typeLabel(), Plain: field.plain()}
 	switch {
 	case p.Plain:
 	case field.Type == morefType:
@@ -85,20 +85,20 @@ func newParameter(field mobField) parameter {
 	return p
 }
 
-// mobValue is a value as a row of a table.
-type mobValue struct {
+// pageValue is a value as a row of a table.
+type pageValue struct {
 	Name, Type string
 	Text       string
 	Quoted     bool // a string, shown in quotation marks
 	Unset      bool
 	Moid       string // of the object a value refers to
-	Rows       []*mobValue
+	Rows       []*pageValue
 }
 
-// newMOBValue makes a row of an element of an answer. The type is that of its
+// newPageValue makes a row of an element of an answer. The type is that of its
 // place, nil when the element says it.
-func newMOBValue(n *xmlNode, name string, t reflect.Type) *mobValue {
-	value := &mobValue{Name: name, Type: n.xsiType()[strings.LastIndex(n.xsiType(), ":")+1:]}
+func newPageValue(n *xmlNode, name string, t reflect.Type) *pageValue {
+	value := &pageValue{Name: name, Type: n.xsiType()[strings.LastIndex(n.xsiType(), ":")+1:]}
 	if value.Type != "" {
 		if actual, ok := xsdTypes[value.Type]; ok {
 			t = actual
@@ -115,7 +115,7 @@ func newMOBValue(n *xmlNode, name string, t reflect.Type) *mobValue {
 		element := fieldsOf(t)[0].Type
 		value.Type = typeName(element) + "[]"
 		for i := range n.Children {
-			value.Rows = append(value.Rows, newMOBValue(&n.Children[i], fmt.Sprintf("[%d]", i), element))
+			value.Rows = append(value.Rows, newPageValue(&n.Children[i], fmt.Sprintf("[%d]", i), element))
 		}
 	case t != nil && t != timeType && t.Kind() == reflect.Struct:
 		for _, field := range fieldsOf(t) {
@@ -128,13 +128,13 @@ func newMOBValue(n *xmlNode, name string, t reflect.Type) *mobValue {
 }
 
 // propertyRow is the row of one property of a data object.
-func propertyRow(n *xmlNode, field mobField) *mobValue {
-	row := &mobValue{Name: field.Name, Type: field.typeLabel(), Unset: true}
+func propertyRow(n *xmlNode, field fieldInfo) *pageValue {
+	row := &pageValue{Name: field.Name, Type: field.typeLabel(), Unset: true}
 	for i := range n.Children {
 		if n.Children[i].XMLName.Local != field.Name {
 			continue
 		}
-		value := newMOBValue(&n.Children[i], field.Name, field.Type)
+		value := newPageValue(&n.Children[i], field.Name, field.Type)
 		if !field.Many {
 			return value
 		}
@@ -144,37 +144,37 @@ func propertyRow(n *xmlNode, field mobField) *mobValue {
 	return row
 }
 
-// mobFault is a fault as a page shows it.
-type mobFault struct {
+// pageFault is a fault as a page shows it.
+type pageFault struct {
 	Type    string
 	Message string
-	Rows    []*mobValue
+	Rows    []*pageValue
 }
 
-func newMOBFault(n *xmlNode) *mobFault {
-	fault := &mobFault{Message: n.child("faultstring").Text}
+func newPageFault(n *xmlNode) *pageFault {
+	fault := &pageFault{Message: n.child("faultstring").Text}
 	for _, detail := range n.child("detail").Children {
-		value := newMOBValue(&detail, "", nil)
+		value := newPageValue(&detail, "", nil)
 		fault.Type, fault.Rows = value.Type, value.Rows
 	}
 	return fault
 }
 
 // faultPage shows a fault, as the result of a method or instead of a page.
-func (m *mob) faultPage(w http.ResponseWriter, page *methodPage) {
-	if page.Name != "" && m.sim.rules.is("mob_fault_page", "result") {
+func (b *Browser) faultPage(w http.ResponseWriter, page *methodPage) {
+	if page.Name != "" && b.rules.Is("mob_fault_page", "result") {
 		page.Result = page.Fault.Type
-		m.page(w, http.StatusOK, "method", page)
+		b.page(w, http.StatusOK, "method", page)
 		return
 	}
-	m.page(w, http.StatusInternalServerError, "fault", page.Fault)
+	b.page(w, http.StatusInternalServerError, "fault", page.Fault)
 }
 
-func (m *mob) page(w http.ResponseWriter, status int, name string, content any) {
+func (b *Browser) page(w http.ResponseWriter, status int, name string, content any) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-cache")
 	w.WriteHeader(status)
-	if err := mobTemplates.ExecuteTemplate(w, name, content); err != nil {
-		m.sim.logError("page %s: %v", name, err)
+	if err := templates.ExecuteTemplate(w, name, content); err != nil {
+		b.server.Logf("page %s: %v", name, err)
 	}
 }

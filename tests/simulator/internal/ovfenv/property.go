@@ -1,10 +1,12 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-package vsphere
+package ovfenv
 
 import (
 	"bytes"
+	"cmp"
+	"fmt"
 	"math/big"
 	"net/netip"
 	"reflect"
@@ -14,14 +16,17 @@ import (
 	"unicode/utf8"
 
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/rules"
+	"vmforksim/internal/vimfault"
 )
 
 // What vCenter refuses in the properties of vApp options.
 
-// checkedProperties refuses properties that were added or edited and have a
+// checkProperties refuses properties that were added or edited and have a
 // type that there is none of, a value that the type does not allow, or another
 // value though they are not user-configurable.
-func (r *rules) checkedProperties(old, list []types.VAppPropertyInfo) types.BaseMethodFault {
+func checkProperties(r *rules.Rules, old, list []types.VAppPropertyInfo) types.BaseMethodFault {
 	before := map[int32]types.VAppPropertyInfo{}
 	for _, p := range old {
 		before[p.Key] = p
@@ -32,19 +37,19 @@ func (r *rules) checkedProperties(old, list []types.VAppPropertyInfo) types.Base
 			continue
 		}
 		configurable := p.UserConfigurable != nil && *p.UserConfigurable
-		if r.is("vapp_made_configurable", "refused") {
+		if r.Is("vapp_made_configurable", "refused") {
 			configurable = configurable && was.UserConfigurable != nil && *was.UserConfigurable
 		}
 		switch {
 		case !isPropertyType(p.Type):
-			return withText(&types.InvalidPropertyType{VAppPropertyFault: propertyFault(p)}, "Type "+p.Type+" of property "+fullKey(p)+" is not valid.")
+			return vimfault.WithText(&types.InvalidPropertyType{VAppPropertyFault: propertyFault(p)}, "Type "+p.Type+" of property "+FullKey(p)+" is not valid.")
 		case existed && was.Value != p.Value && p.Type != "expression" && !configurable:
-			return withText(&types.NotUserConfigurableProperty{VAppPropertyFault: propertyFault(p)}, "Property "+fullKey(p)+" is not user configurable.")
-		case !existed && p.Value != "" && p.Type != "expression" && !configurable && r.is("vapp_fixed_value_added", "refused"):
-			return withText(&types.NotUserConfigurableProperty{VAppPropertyFault: propertyFault(p)}, "Property "+fullKey(p)+" is not user configurable.")
-		case p.Type == "expression" || r.is("vapp_values_checked", "no"):
+			return vimfault.WithText(&types.NotUserConfigurableProperty{VAppPropertyFault: propertyFault(p)}, "Property "+FullKey(p)+" is not user configurable.")
+		case !existed && p.Value != "" && p.Type != "expression" && !configurable && r.Is("vapp_fixed_value_added", "refused"):
+			return vimfault.WithText(&types.NotUserConfigurableProperty{VAppPropertyFault: propertyFault(p)}, "Property "+FullKey(p)+" is not user configurable.")
+		case p.Type == "expression" || r.Is("vapp_values_checked", "no"):
 		case !isPropertyValue(p.Type, p.Value), !isPropertyValue(p.Type, p.DefaultValue):
-			return withText(&types.InvalidPropertyValue{VAppPropertyFault: propertyFault(p)}, "Value "+p.Value+" of property "+fullKey(p)+" is not valid for type "+p.Type+".")
+			return vimfault.WithText(&types.InvalidPropertyValue{VAppPropertyFault: propertyFault(p)}, "Value "+p.Value+" of property "+FullKey(p)+" is not valid for type "+p.Type+".")
 		}
 	}
 	return nil
@@ -60,13 +65,13 @@ var (
 	realNumber  = regexp.MustCompile(`^[+-]?[0-9]*\.[0-9]+([eE][+-]?[0-9]+)?$`)
 )
 
-// isPropertyType tells whether a type is one of those of VAppPropertyInfo.type;
+// isPropertyType reports whether a type is one of those of VAppPropertyInfo.type;
 // without one it is a string.
 func isPropertyType(kind string) bool {
 	return plainType.MatchString(kind) || boundedType.MatchString(kind) || choiceType.MatchString(kind)
 }
 
-// isPropertyValue tells whether a type allows a value; an empty one is none.
+// isPropertyValue reports whether a type allows a value; an empty one is none.
 func isPropertyValue(kind, value string) bool {
 	if value == "" {
 		return true
@@ -121,7 +126,7 @@ var (
 )
 
 // withBlanks marks the empty texts in the vApp options of a request.
-func markBlanks(request []byte) []byte {
+func MarkBlanks(request []byte) []byte {
 	return vAppConfig.ReplaceAllFunc(request, func(options []byte) []byte {
 		if !bytes.Contains(options, []byte("<info")) {
 			return options
@@ -130,7 +135,7 @@ func markBlanks(request []byte) []byte {
 	})
 }
 
-// unmarked is a value whose blank texts are empty.
+// withoutBlanks is a value whose blank texts are empty.
 func withoutBlanks[T any](given T) T {
 	value := reflect.ValueOf(&given).Elem()
 	for i := range value.NumField() {
@@ -139,4 +144,30 @@ func withoutBlanks[T any](given T) T {
 		}
 	}
 	return given
+}
+
+// leastLength finds the least length in a type such as string(1..) or string(3..8).
+var leastLength = regexp.MustCompile(`^string\((\d+)\.\.`)
+
+// requiresValue reports whether an empty value does not fit a property's type,
+// so that vCenter does not power the VM on (rules required_property_empty and
+// required_property_types).
+func requiresValue(r *rules.Rules, kind string) bool {
+	if kind == "ip" || kind == "boolean" {
+		return true
+	}
+	if !r.Is("required_property_types", "all") {
+		return false
+	}
+	if least := leastLength.FindStringSubmatch(kind); least != nil {
+		length, err := strconv.Atoi(least[1])
+		return err != nil || length > 0
+	}
+	return strings.HasPrefix(kind, "string[") || strings.HasPrefix(kind, "int") || strings.HasPrefix(kind, "real")
+}
+
+// missingValue is the fault for a property that must have a value and has none.
+func missingValue(p types.VAppPropertyInfo) types.BaseMethodFault {
+	return vimfault.WithText(&types.InvalidPropertyValue{VAppPropertyFault: propertyFault(p)},
+		fmt.Sprintf("Property '%s' must be configured for the VM to power on.", cmp.Or(p.Label, FullKey(p))))
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-package vsphere
+package mob
 
 import (
 	"maps"
@@ -12,11 +12,11 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// mobMethod is a method as the Managed Object Browser knows it: by the name of
+// methodInfo is a method as the Managed Object Browser knows it: by the name of
 // the object model, where SOAP has one of its own.
-type mobMethod struct {
-	wire   string
-	result string // how the page names its type
+type methodInfo struct {
+	soapName string
+	result   string // how the page names its type
 }
 
 const (
@@ -24,9 +24,9 @@ const (
 	voidResult = "void"
 )
 
-// mobMethods are the methods that can be called, by type of the object. The
+// methodTable are the methods that can be called, by type of the object. The
 // names are those of pyVmomi's method tables.
-var mobMethods = map[string]map[string]mobMethod{
+var methodTable = map[string]map[string]methodInfo{
 	"VirtualMachine": {
 		"clone":                   {"CloneVM_Task", taskResult},
 		"createForkChild":         {"CreateForkChild_Task", taskResult},
@@ -68,17 +68,17 @@ var mobMethods = map[string]map[string]mobMethod{
 }
 
 // method finds a method of an object that the server's version has.
-func (m *mob) method(object types.ManagedObjectReference, name string) (mobMethod, bool) {
-	method, ok := mobMethods[object.Type][name]
-	return method, ok && m.sim.hasMethod(method.wire)
+func (b *Browser) method(object types.ManagedObjectReference, name string) (methodInfo, bool) {
+	method, ok := methodTable[object.Type][name]
+	return method, ok && b.server.HasMethod(method.soapName)
 }
 
 // listed are the methods that an object's page has a link to (rule
 // mob_hidden_methods).
-func (m *mob) listed(object types.ManagedObjectReference) []string {
+func (b *Browser) listed(object types.ManagedObjectReference) []string {
 	var names []string
-	for _, name := range slices.Sorted(maps.Keys(mobMethods[object.Type])) {
-		if method, ok := m.method(object, name); ok && !isHiddenMethod(method.wire) {
+	for _, name := range slices.Sorted(maps.Keys(methodTable[object.Type])) {
+		if method, ok := b.method(object, name); ok && !b.server.IsHidden(method.soapName) {
 			names = append(names, name)
 		}
 	}
@@ -86,13 +86,13 @@ func (m *mob) listed(object types.ManagedObjectReference) []string {
 }
 
 // parameters are a method's parameters.
-func (m mobMethod) parameters() []mobField {
-	request, _ := types.TypeFunc()(m.wire)
+func (m methodInfo) parameters() []fieldInfo {
+	request, _ := types.TypeFunc()(m.soapName)
 	return fieldsOf(request)
 }
 
 // resultType is the type of a method's result; nil for a reference.
-func (m mobMethod) resultType() reflect.Type {
+func (m methodInfo) resultType() reflect.Type {
 	if strings.HasPrefix(m.result, "ManagedObjectReference:") {
 		return morefType
 	}

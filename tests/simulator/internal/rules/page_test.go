@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-package vsphere
+package rules
 
 import (
 	"flag"
@@ -26,7 +26,7 @@ func rulesTable() string {
 	cell := strings.NewReplacer("|", `\|`, "<", "&lt;", "*", `\*`)
 	table := strings.Builder{}
 	table.WriteString(tableHeader)
-	for _, rule := range ruleTable {
+	for _, rule := range Table {
 		choices := "`" + strings.Join(rule.Choices, "`, `") + "`"
 		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", rule.Name, cell.Replace(rule.Statement), choices, cell.Replace(rule.Source))
 	}
@@ -52,7 +52,7 @@ func TestSimulatorPage(t *testing.T) {
 	if table != rulesTable() {
 		t.Errorf("the rules in %s are not those of rules.go; add -update to this test to write them", pagePath)
 	}
-	source, err := os.ReadFile("control.go")
+	source, err := os.ReadFile("../vsphere/control.go")
 	if err != nil {
 		t.Fatal(err)
 	}

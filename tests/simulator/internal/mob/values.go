@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-package vsphere
+package mob
 
 import (
 	"encoding/base64"
@@ -20,8 +20,8 @@ import (
 // The Managed Object Browser shows the types of the API, and reads values of
 // them. They are those of govmomi, with ours.
 
-// mobField is a property of a data object, or a parameter of a method.
-type mobField struct {
+// fieldInfo is a property of a data object, or a parameter of a method.
+type fieldInfo struct {
 	Name     string
 	Type     reflect.Type
 	Many     bool
@@ -40,9 +40,9 @@ var (
 	timeType  = reflect.TypeOf(time.Time{})
 )
 
-// fieldsOf lists a type's properties in the order of the wire.
-func fieldsOf(t reflect.Type) []mobField {
-	var fields []mobField
+// fieldsOf lists a type's properties in the order of the soapName.
+func fieldsOf(t reflect.Type) []fieldInfo {
+	var fields []fieldInfo
 	for i := range t.NumField() {
 		field := t.Field(i)
 		name, options, _ := strings.Cut(field.Tag.Get("xml"), ",")
@@ -61,7 +61,7 @@ func fieldsOf(t reflect.Type) []mobField {
 		if kind.Kind() == reflect.Pointer {
 			kind = kind.Elem()
 		}
-		fields = append(fields, mobField{name, kind, many, optional})
+		fields = append(fields, fieldInfo{name, kind, many, optional})
 	}
 	return fields
 }
@@ -94,14 +94,12 @@ func typeName(t reflect.Type) string {
 	switch t {
 	case timeType:
 		return "dateTime"
-	case reflect.TypeOf(createChildSpec{}):
-		return "VirtualMachineCreateChildSpec"
 	}
 	return t.Name()
 }
 
 // typeLabel is how a page names the type of a field.
-func (f mobField) typeLabel() string {
+func (f fieldInfo) typeLabel() string {
 	label := typeName(f.Type)
 	if f.Type == morefType {
 		if kind, ok := morefKinds[f.Name]; ok {
@@ -120,8 +118,8 @@ var morefKinds = map[string]string{
 	"datastore": "Datastore", "entity": "ManagedEntity", "folder": "Folder", "host": "HostSystem", "pool": "ResourcePool",
 }
 
-// plain tells whether a parameter is entered as text without markup.
-func (f mobField) plain() bool {
+// plain reports whether a parameter is entered as text without markup.
+func (f fieldInfo) plain() bool {
 	return !f.Many && f.Type != morefType && (f.Type == timeType || f.Type.Kind() != reflect.Struct && f.Type.Kind() != reflect.Interface)
 }
 
@@ -196,7 +194,7 @@ type valueWriter struct {
 }
 
 // parameter writes what was entered for a parameter.
-func (w *valueWriter) parameter(f mobField, entered string) error {
+func (w *valueWriter) parameter(f fieldInfo, entered string) error {
 	if strings.TrimSpace(entered) == "" {
 		if !f.Optional {
 			return fmt.Errorf("Required parameter %s is missing", f.Name)
@@ -332,7 +330,7 @@ func (w *valueWriter) leaf(name string, t reflect.Type, text string) error {
 	return nil
 }
 
-// isValue tells whether a text is a value of a type without properties.
+// isValue reports whether a text is a value of a type without properties.
 func isValue(t reflect.Type, text string) bool {
 	var err error
 	switch t.Kind() {
