@@ -374,7 +374,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
         error.details.update(
             changed=writer.is_written, before=shown.facts(writer.before), after=after, export=_export(writer, examined)
         )
-        error.sentence = shown.sentence(error.sentence, writer.change.after)
+        error.sentence = shown.sentence(error.sentence, [writer.before, writer.change.after])
         error.args = (error.sentence,)
         raise
     changed = writer.change.changes
@@ -415,11 +415,13 @@ class _Shown:
         """Return vApp options as C(configured) of vm_ovfenv_info."""
         return configured.facts(self._read(info), self._mask)
 
-    def sentence(self, text: str, wanted: t.Any) -> str:
-        """Return an error without the secrets that were to be written: vCenter names a value that it refuses."""
-        secret = {one.key for one in self._read(wanted).properties if one.secret}
-        given = [one for one in self._request.properties if one.key in secret]
-        return masking.without(text, [str(value) for one in given for value in (one.value, one.default) if value])
+    def sentence(self, text: str, options: t.Iterable[t.Any]) -> str:
+        """Return an error without secrets: vCenter names a value that it refuses, and an edit repeats what is there."""
+        secret = [one for info in options for one in self._read(info).properties if one.secret]
+        keys = {one.key for one in secret}
+        values = [value for one in secret for value in (one.value, one.default)]
+        values += [value for one in self._request.properties if one.key in keys for value in (one.value, one.default)]
+        return masking.without(text, [str(value) for value in values if value])
 
     def _read(self, info: t.Any) -> configured.Configured:
         options = configured.read(info, self._around, running=self._is_on, mask=self._mask)

@@ -233,6 +233,36 @@ def test_value_that_vcenter_adds_as_a_default_only(make: Callable[..., Server], 
     assert not server.run(**given)["changed"]
 
 
+def test_value_of_what_stays_not_user_configurable(make: Callable[..., Server]) -> None:
+    """The value is written while the property is user-configurable; each reconfigure has the change version of now."""
+    server = make()
+    server.offer(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="7", userConfigurable=False))
+    given = {
+        "properties": [{"key": "build", "value": "8", "user_configurable": False}],
+        "not_user_configurable": "force",
+    }
+    done = server.run(**given)
+    sent = [(spec.changeVersion, spec.vAppConfig.property[0].info) for spec in server.sent()]
+    assert [(version, info.value, info.userConfigurable) for version, info in sent] == [
+        ("11", "8", True),
+        ("111", "8", False),
+    ]
+    (before,), (after,) = done["before"]["properties"], done["after"]["properties"]
+    assert (before["value"], after["value"], after["user_configurable"]) == ("7", "8", False)
+    assert done["changed"]
+    assert not server.run(**given)["changed"]
+
+
+def test_value_that_vcenter_adds_in_no_way(make: Callable[..., Server]) -> None:
+    """It is sent as the value and as the default, and not a third time."""
+    server = make()
+    refusal = vim.fault.NotUserConfigurableProperty(id="a", category="", label="", type="", value="", msg="No.")
+    server.vcenter.fail(RECONFIGURE, refusal, times=3)
+    with pytest.raises(_errors.OperationFailed) as caught:
+        server.run(unknown="create", properties=[{"key": "a", "value": "x", "user_configurable": False}])
+    assert (len(server.sent()), caught.value.details["changed"]) == (2, False)
+
+
 def test_secrets(make: Callable[..., Server]) -> None:
     server = make()
     done = server.run(secret_values={"admin": SECRET, "hostname": SECRET}, update_secrets="always")
@@ -266,6 +296,19 @@ def test_secret_that_vcenter_names_when_it_refuses_it(make: Callable[..., Server
     )
     with pytest.raises(_errors.OperationFailed, match="of a property is invalid") as caught:
         server.run(**given)
+    assert SECRET not in f"{caught.value.sentence}{caught.value}{caught.value.details}{server.warnings}"
+
+
+@pytest.mark.parametrize("given", [{"category": "Join"}, {"value": "new"}, {"type": "string(1..80)"}])
+def test_secret_of_the_vm_that_vcenter_names(make: Callable[..., Server], given: dict[str, Any]) -> None:
+    """An edit repeats what it does not change."""
+    server = make()
+    server.offer(
+        vim.vApp.PropertyInfo(key=5, id="otk", label="Registration key", value=SECRET, userConfigurable=True),
+    )
+    server.vcenter.fail(RECONFIGURE, vmodl.fault.InvalidArgument(msg=f"The value '{SECRET}' of a property is invalid."))
+    with pytest.raises(_errors.OperationFailed, match="of a property is invalid") as caught:
+        server.run(properties=[{"key": "otk", **given}])
     assert SECRET not in f"{caught.value.sentence}{caught.value}{caught.value.details}{server.warnings}"
 
 
