@@ -98,6 +98,7 @@ OFF = Configured()
 EMPTY = configured("com.vmware.guestInfo", properties=())
 BUILD = (prop("BUILD_DATE", "", default="2026", source="default", set=False), prop("os_version", set=False))
 FIXED = (prop("role", set=False),)
+UNSET = configured("com.vmware.guestInfo", properties=(prop("hostname", "", source="default"),))
 IN_DRIVE = Iso(True, "[ds] web-03/_ovfenv-web-03.iso", True)
 
 FROM_VCENTER = power_on("vcenter")
@@ -694,6 +695,7 @@ def test_foreign_transports_are_named_in_the_message(transports: tuple[str, ...]
         (vm(forked_from=PARENT, extracted=RETURNED), "own ID"),
         (vm(guest=full(duplicate_keys=("a",))), "twice"),
         (vm(guest=full(skipped_keys=("HOSTNAME", None, SECRET))), "skipped: hostname, 2 without a known key."),
+        (vm(configured=UNSET, power_on=FROM_ESXI), "No user-configurable property has a value, so little may be miss"),
     ],
 )
 def test_warnings(evidence: Evidence, words: str) -> None:

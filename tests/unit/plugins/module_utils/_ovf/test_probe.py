@@ -23,7 +23,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import De
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import operations
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, WINDOWS
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import probe
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import document, probe
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
@@ -35,6 +35,10 @@ XML = (
     'xmlns:oe="http://schemas.dmtf.org/ovf/environment/1" xmlns:ve="http://www.vmware.com/schema/ovfenv" oe:id=""{}>'
     '<PropertySection><Property oe:key="note" oe:value="it\'s $HOME `id` vCenterId=&quot;vm-9&quot;"/>'
     "</PropertySection></Environment>"
+)
+PREFIXED = (
+    '<ovfenv:Environment xmlns:ovfenv="http://schemas.dmtf.org/ovf/environment/1" '
+    'xmlns:ve="http://www.vmware.com/schema/ovfenv" ve:vCenterId="vm-42"/>'
 )
 OWN, OTHER, NOBODYS = (XML.format(bears) for bears in (' ve:vCenterId="vm-42"', ' ve:vCenterId="vm-4"', ""))
 
@@ -110,7 +114,7 @@ def guest(tmp_path: Path) -> Guest:
             id="malformed",
         ),
         pytest.param(OWN[OWN.index("<Env") :], "xml", "own", id="no declaration"),
-        pytest.param('<ovfenv:Environment ve:vCenterId="vm-42"/>', "xml", "own", id="prefix"),
+        pytest.param(PREFIXED, "xml", "own", id="prefix"),
         pytest.param(OWN[:300], "xml", "own", id="truncated"),
         pytest.param("NULL", "cleared", None, id="NULL"),
         pytest.param(" ", "cleared", None, id="blank"),
@@ -127,6 +131,9 @@ def test_what_is_there(guest: Guest, shell: str, value: str, state: str, bears: 
     view = guest.run(shell)
     assert (view.state, view.bears_id, view.tool) == (state, bears, "vmware-rpctool")
     assert guest.asked == ["vmware-rpctool info-get guestinfo.ovfEnv"]
+    if state == "xml":
+        found = document.parse(value)
+        assert bears == {MOID: "own", None: "none"}.get(found.vcenter_id, "other"), "guest_probe=full says the same"
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 from unit.fake_vcenter import OFF, ON, FakeVCenter
+from unit.plugins.module_utils._ovf.secret_properties import PLAIN, SECRET
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import examine, repair
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import examine, plan, repair
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import GuestView
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
@@ -739,8 +741,8 @@ def test_who_may_not_write_them_has_no_second_cycle(ready: Bed, monkeypatch: pyt
     assert any("is not cycled again" in one for one in ready.warnings)
 
 
-SECRET = "vmforktest registration-key-0123"
-REGISTRATION = {"id": "otk", "label": "Unique Registration Key", "value": SECRET, "userConfigurable": True}
+REGISTRATION_KEY = "vmforktest registration-key-0123"
+REGISTRATION = {"id": "otk", "label": "Unique Registration Key", "value": REGISTRATION_KEY, "userConfigurable": True}
 
 
 @pytest.mark.parametrize("method", ["PowerOnVM_Task", "CheckPowerOn_Task"])
@@ -748,7 +750,8 @@ def test_secrets_in_what_vcenter_refuses(bed: Bed, method: str) -> None:
     """vCenter names the value that it does not accept (vSphere API reference, InvalidPropertyValue)."""
     given = [vim.vApp.PropertyInfo(key=0, **REGISTRATION), vim.vApp.PropertyInfo(key=1, id="pin", value="7")]
     bed.vcenter.objects[bed.vm]["config.vAppConfig"].property = given
-    text = f"Property 'a. Registration' has the invalid value '{SECRET.replace(' ', chr(10))}', and 'pin' has '7'."
+    key = REGISTRATION_KEY.replace(" ", "\n")
+    text = f"Property 'a. Registration' has the invalid value '{key}', and 'pin' has '7'."
     fault = vim.fault.InvalidPropertyValue(msg=text)
     if method == "PowerOnVM_Task":
         bed.vcenter.fail(method, fault)
@@ -766,3 +769,34 @@ def test_secrets_in_what_vcenter_refuses(bed: Bed, method: str) -> None:
     assert "registration-key" not in told
     assert "'7'" not in told
     assert "InvalidPropertyValue" in told
+
+
+def refused_value(bed: Bed, given: dict[str, str]) -> str:
+    """Return what is said of a power-on that vCenter refuses because of the value of a property."""
+    info = {"type": "string", "value": "planted-0123456789", **given}
+    info["id"] = info.pop("key")
+    bed.vcenter.objects[bed.vm]["config.vAppConfig"].property = [
+        vim.vApp.PropertyInfo(key=0, userConfigurable=True, **info)
+    ]
+    bed.vcenter.fail("PowerOnVM_Task", vim.fault.InvalidPropertyValue(msg=f"The value '{info['value']}' is invalid."))
+    target = bed.target(accepted=plan.RISKS)
+    target.prepare()
+    with pytest.raises(_errors.OperationFailed) as caught:
+        target.repair()
+    return " ".join([caught.value.sentence, *bed.warnings])
+
+
+def in_one_line(given: dict[str, str]) -> str:
+    return " ".join(given.get("value", "planted-0123456789").split())
+
+
+@pytest.mark.parametrize("given", SECRET.values(), ids=SECRET)
+def test_secret_that_vcenter_refuses(bed: Bed, given: dict[str, str]) -> None:
+    told = refused_value(bed, given)
+    assert MASK in told
+    assert in_one_line(given) not in told
+
+
+@pytest.mark.parametrize("given", PLAIN.values(), ids=PLAIN)
+def test_other_value_that_vcenter_refuses(bed: Bed, given: dict[str, str]) -> None:
+    assert in_one_line(given) in refused_value(bed, given)
