@@ -46,9 +46,10 @@ VAULT = "__ansible_vault"
 
 FILE_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
 """Name of a VM's file."""
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 Document = dict[str, t.Any]
-Parts = tuple[t.Any, t.Any, t.Any]
+Parts = tuple[str, str, str]
 Seal = t.Callable[[str, "str | None"], str]
 """Encrypts a secret. It is given the encrypted text that the file has, and returns that if it means the same."""
 
@@ -148,8 +149,7 @@ def plan(
         if _is_gone(document, old):
             states[name], paths[name] = "gone", one.inventory_path
             message = (
-                f"its vApp options are gone, and {name} was kept; to restore them: "
-                f"{_restore(one.name, uuid, directory)}"
+                f"its vApp options are gone, and {name} was kept; to restore them: {_restore(one, uuid, directory)}"
             )
             result.rows.append({**row, "file": name, "state": "gone", "change": "none", "message": message})
             continue
@@ -218,7 +218,7 @@ def _not_saved(one: Found, uuid: str, count: int, old: Document | str | None) ->
         return "it has no instance UUID, so a restore could not find it" if one.document["enabled"] else ""
     if count > 1 and (one.document["enabled"] or old is not None):
         return f"{count} VMs have the instance UUID {uuid}, so a restore could not distinguish them"
-    if isinstance(old, str) and one.document["enabled"]:
+    if isinstance(old, str):
         return f"{uuid}.json exists, but is not a backup of this VM ({old}); move it away"
     return ""
 
@@ -234,7 +234,9 @@ def _is_gone(new: Document, old: Document | None) -> bool:
 
 
 def _parts(prop: t.Mapping[str, t.Any]) -> Parts:
-    return (prop.get("class_id"), prop.get("id"), prop.get("instance_id"))
+    """Return what a property is known by, as text: a file that was edited may have anything there."""
+    class_id, name, instance_id = (str(prop.get(one) or "") for one in ("class_id", "id", "instance_id"))
+    return (class_id, name, instance_id)
 
 
 def _sealed(one: Found, old: Document | None, seal: Seal | None) -> Document:
@@ -242,12 +244,13 @@ def _sealed(one: Found, old: Document | None, seal: Seal | None) -> Document:
     document = t.cast(Document, one.document)
     if seal is None or not one.secrets:
         return document
-    before = {_parts(prop): prop for prop in (old or {}).get("properties", [])}
+    before = {_parts(prop): prop for prop in _properties(old)}
     properties = [dict(prop) for prop in document["properties"]]
     for position, name, text in one.secrets:
         prop = properties[position]
         there = before.get(_parts(prop), {}).get(name)
-        prop[name] = {VAULT: seal(text, there.get(VAULT) if isinstance(there, dict) else None)}
+        sealed = there.get(VAULT) if isinstance(there, dict) else None
+        prop[name] = {VAULT: seal(text, sealed if isinstance(sealed, str) else None)}
     return {**document, "properties": properties}
 
 
@@ -266,9 +269,14 @@ def _entry(name: str, document: Document, path: str | None, state: str) -> dict[
     }
 
 
-def _restore(name: str, uuid: str, directory: str) -> str:
-    """Return the command that restores a VM from this directory."""
-    given = {"vapp_vms": [uuid], "vapp_restore_confirm": [name], "vapp_backup_directory": directory}
+def _restore(one: Found, uuid: str, directory: str) -> str:
+    """Return the command that restores a VM from this directory.
+
+    Ansible evaluates templates in extra variables. So a name that is not a plain word, which may be such a template, is
+    confirmed by the managed object ID.
+    """
+    confirmed = one.name if _PLAIN_NAME.fullmatch(one.name) else one.moid
+    given = {"vapp_vms": [uuid], "vapp_restore_confirm": [confirmed], "vapp_backup_directory": directory}
     return f"ansible-playbook vmfork.vsphere.vapp_restore -e {shlex.quote(json.dumps(given, ensure_ascii=False))}"
 
 
@@ -333,8 +341,11 @@ def wrong_index(index: t.Any) -> str:
     for number, entry in enumerate(index["vms"]):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(one), str) for one in ("name", "file")):
             return f"entry {number + 1} of the index of the backup has no name and file"
-        entry.setdefault("instance_uuid", None)
-        entry.setdefault("uuid", None)
+        for name in ("instance_uuid", "uuid"):
+            if not isinstance(entry.setdefault(name, None), (str, type(None))):
+                return f"entry {number + 1} of the index of the backup has {name.replace('_', ' ')} that is no text"
+    if not isinstance(index.get("not_read") or [], list):
+        return "not_read in the index of the backup is not a list"
     return ""
 
 

@@ -493,6 +493,9 @@ def _property_difference(kept: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]
         if not is_same:
             differing.append(name)
     if differing == ["value"] and not _is_secret_gone(kept, now):
+        # Somebody may have written a secret into the file by hand.
+        if _is_secret(kept) or _is_secret(now):
+            return f"{key}: {MASK} → {MASK}"
         return f"{key}: {_shown(key, now['value'])} → {_shown(key, kept['value'])}"
     if differing == ["value"]:
         return f"{key}: its secret is missing"

@@ -267,3 +267,36 @@ def test_shown() -> None:
     assert vapp_backup.shown("", new)[0] == ""
     index = plan([found(0)]).files["index.json"]
     assert vapp_backup.shown("", index)[1] == index
+
+
+def test_damaged_file_of_a_vm_that_has_lost_its_options() -> None:
+    """Nothing can restore the VM then, so the backup is not complete."""
+    there = {**after([found(0)]), FILES[0]: "<<<<<<< HEAD\n{"}
+    result = plan([found(0, None)], there)
+    assert not result.index["complete"]
+    assert row(result, 0)["state"] == "not_read"
+    assert "it is not JSON" in row(result, 0)["message"]
+    assert FILES[0] not in result.files
+
+
+@pytest.mark.parametrize("properties", [5, [1], [{"id": []}], [{"id": "api_token", "value": {"__ansible_vault": 5}}]])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_file_with_wrong_types(properties: Any, enabled: bool) -> None:
+    """Somebody may have edited a file. One of a VM without vApp options is replaced, another one is kept."""
+    text = json.dumps({**(found(0, WITH_SECRETS).document or {}), "enabled": enabled, "properties": properties})
+    result = plan([found(0, WITH_SECRETS)], {FILES[0]: text}, seal=lambda clear, before: before or clear[::-1])
+    assert (FILES[0] in result.files) == (not enabled)
+    assert row(result, 0)["state"] == ("not_read" if enabled else "saved")
+    assert vapp_backup.shown(text, text)[0]
+
+
+def test_encrypted_value_with_a_wrong_type() -> None:
+    document = copy.deepcopy(found(0, WITH_SECRETS).document or {})
+    next(one for one in document["properties"] if one["id"] == "api_token")["value"] = {"__ansible_vault": 5}
+    seen = []
+    plan(
+        [found(0, WITH_SECRETS)],
+        {FILES[0]: json.dumps(document)},
+        seal=lambda clear, before: seen.append(before) or "x",
+    )
+    assert seen == [None, None]

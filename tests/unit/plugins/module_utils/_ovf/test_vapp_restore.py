@@ -213,6 +213,14 @@ def test_secrets() -> None:
     assert (found.secrets_encrypted, found.secrets_missing) == (["license"], [])
 
 
+@pytest.mark.parametrize("key", ["admin", "license"])
+def test_secret_written_into_the_file_by_hand(key: str) -> None:
+    document = export(1, with_secrets())
+    next(one for one in document["properties"] if one["key"] == key)["value"] = "vmforktest by hand"
+    found = row(document, vm(1, with_secrets()))
+    assert found.changes == [f"{key}: ******** → ********"]
+
+
 def test_secrets_that_are_written_again() -> None:
     given = {"secrets": {uuid(1): {"admin": "given"}}, "update_secrets": True}
     assert row(KEPT, vm(1, appliance()), **given).action == "same"
@@ -341,3 +349,19 @@ def test_masked_results(password: str, overwrite: bool) -> None:
     for one in masked.rows:
         if one.action not in ("refused", "not_found"):
             assert one.action == next(each.action for each in clear.rows if each.file == one.file)
+
+
+@pytest.mark.parametrize("name", ["instance_uuid", "uuid"])
+@pytest.mark.parametrize("value", [[], {}, 1, True])
+def test_index_with_wrong_types(name: str, value: Any) -> None:
+    """Somebody may have edited the index, or merged it."""
+    index, documents = backup(KEPT)
+    index["vms"][0][name] = value
+    plan = vapp_restore.plan(index, documents, [vm(1)], vapp_restore.Options())
+    assert plan.faults == [f"entry 1 of the index of the backup has {name.replace('_', ' ')} that is no text"]
+    assert plan.rows == []
+
+
+def test_index_with_a_wrong_list_of_vms_not_read() -> None:
+    plan = vapp_restore.plan(*backup(KEPT, complete=False, not_read=5), [vm(1)], vapp_restore.Options())
+    assert plan.faults == ["not_read in the index of the backup is not a list"]
