@@ -61,7 +61,7 @@ class ActionModule(ActionBase):
             result.update(answer)
             if vms is not None and not answer.get("failed"):
                 found = [_found(one, key) for one in vms]
-                plan = vapp_backup.plan(found, there, directory=str(directory), seal=seal, **_about(about, key))
+                plan = vapp_backup.plan(found, there, seal=seal, **_about(about, key))
                 if not self._task.check_mode:
                     write(directory, plan.files)
                 result.update(_printable.result(_result(directory, plan, len(vms), self._task.diff)))

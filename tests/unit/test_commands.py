@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test the commands that playbooks print: what somebody named a VM must stay a name when such a command is run."""
+"""Test the commands that playbooks print: a VM's name is never evaluated when such a command is run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ansible.utils.vars import load_extra_vars
 from unit.templates import trusted
 
 import ansible_collections.vmfork.vsphere as collection
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_backup
 
 TEMPLATES = pathlib.Path(next(iter(collection.__path__))) / "playbooks/templates"
 UUID = "50050d8f-0000-0000-0000-000000000001"
@@ -40,9 +39,10 @@ def evaluated(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }
 
 
-def table(**variables: Any) -> list[str]:
-    """Return the lines that vapp_restore shows."""
-    parts = [(TEMPLATES / f"{name}.j2").read_text() for name in ("command", "table", "vapp_restore.txt")]
+def table(shown: str, **variables: Any) -> list[str]:
+    """Return the lines that vapp_restore or vapp_backup shows."""
+    parts = [(TEMPLATES / f"{name}.j2").read_text() for name in ("command", "table", shown)]
+    variables["__ovfenv_connection"] = {"vmfork_hostname": "vc.example.com"}
     render = trusted(re.sub(r"(?m)^{% from .*\n", "", "".join(parts)))
     text = Templar(DataLoader(), variables=variables).template(render, escape_backslashes=False)
     return str(text).splitlines()
@@ -54,25 +54,46 @@ def row(name: str) -> dict[str, Any]:
     return {**texts, **lists, "unique": True, "confirmed": True}
 
 
+def confirmed(name: str) -> list[str]:
+    """Return what confirms a VM: a name that is no plain word is replaced by the managed object ID."""
+    return [name if name == "web-01" else "vm-1"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_commands_of_a_restore(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row(name)]
     shown = {"__vapp_plan": {"rows": rows}, "__vapp_written": rows}
     done = {"results": [{"needs_power_cycle": True}]}
-    (hint,) = [one for one in table(**shown, ansible_check_mode=True) if one.startswith("To restore, add ")]
-    assert evaluated(hint.replace("To restore, add ", ""), monkeypatch) == {"vapp_restore_confirm": [name]}
-    lines = table(**shown, ansible_check_mode=False, __vapp_outcomes=done)
-    (repair,) = [one for one in lines if one.startswith("ansible-playbook vmfork.vsphere.ovfenv_repair ")]
-    assert evaluated(repair, monkeypatch) == {"ovfenv_moids": ["vm-1"], "ovfenv_repair_confirm": [name]}
+    lines = table("vapp_restore.txt", **shown, ansible_check_mode=True)
+    (hint,) = [line for line in lines if line.startswith("To restore, add ")]
+    assert evaluated(hint.replace("To restore, add ", ""), monkeypatch) == {"vapp_restore_confirm": confirmed(name)}
+    lines = table("vapp_restore.txt", **shown, ansible_check_mode=False, __vapp_outcomes=done)
+    (repair,) = [line for line in lines if line.startswith("ansible-playbook vmfork.vsphere.ovfenv_repair ")]
+    assert evaluated(repair, monkeypatch) == {
+        "vmfork_hostname": ["vc.example.com"],
+        "ovfenv_moids": ["vm-1"],
+        "ovfenv_repair_confirm": confirmed(name),
+    }
+
+
+def test_name_that_several_vms_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{**row("web-01"), "unique": False}]
+    lines = table("vapp_restore.txt", __vapp_plan={"rows": rows}, __vapp_written=rows, ansible_check_mode=True)
+    (hint,) = [line for line in lines if line.startswith("To restore, add ")]
+    assert evaluated(hint.replace("To restore, add ", ""), monkeypatch) == {"vapp_restore_confirm": ["vm-1"]}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_command_of_a_backup(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is more than a word is confirmed by the managed object ID."""
-    command = vapp_backup._restore(vapp_backup.Found(name, "vm-1"), UUID, "/srv/backup")
-    expected = {
+    vm = {"name": name, "moid": "vm-1", "instance_uuid": UUID, "state": "gone", "change": "none"}
+    vm |= {"file": f"{UUID}.json", "inventory_path": "/DC0/vm/x", "message": "its vApp options are gone"}
+    counts = dict.fromkeys(("total", "saved", "written", "gone", "not_read"), 0)
+    result = {"vms": [vm], "summary": counts, "directory": "/srv/backup"}
+    lines = table("vapp_backup.txt", vapp_backup_result=result, ansible_check_mode=False)
+    (command,) = [line for line in lines if line.startswith("ansible-playbook ")]
+    assert evaluated(command, monkeypatch) == {
+        "vmfork_hostname": ["vc.example.com"],
         "vapp_vms": [UUID],
-        "vapp_restore_confirm": [name if name == "web-01" else "vm-1"],
+        "vapp_restore_confirm": confirmed(name),
         "vapp_backup_directory": ["/srv/backup"],
     }
-    assert evaluated(command, monkeypatch) == expected

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import typing as t
 from collections import Counter
 from dataclasses import dataclass, field
@@ -46,7 +45,6 @@ VAULT = "__ansible_vault"
 
 FILE_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
 """Name of a VM's file."""
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 Document = dict[str, t.Any]
 Parts = tuple[str, str, str]
@@ -114,7 +112,6 @@ def plan(
     *,
     vcenter: str,
     scope: t.Mapping[str, t.Any],
-    directory: str,
     seal: Seal | None = None,
 ) -> Plan:
     """Return what to write.
@@ -148,9 +145,7 @@ def plan(
         old = files.get(name)
         if _is_gone(document, old):
             states[name], paths[name] = "gone", one.inventory_path
-            message = (
-                f"its vApp options are gone, and {name} was kept; to restore them: {_restore(one, uuid, directory)}"
-            )
+            message = f"its vApp options are gone, and {name} was kept"
             result.rows.append({**row, "file": name, "state": "gone", "change": "none", "message": message})
             continue
         if not document["enabled"]:
@@ -267,17 +262,6 @@ def _entry(name: str, document: Document, path: str | None, state: str) -> dict[
         "product_version": products[0].get("full_version") or products[0].get("version") or None,
         "state": state,
     }
-
-
-def _restore(one: Found, uuid: str, directory: str) -> str:
-    """Return the command that restores a VM from this directory.
-
-    Ansible evaluates templates in extra variables. So a name that is not a plain word, which may be such a template, is
-    confirmed by the managed object ID.
-    """
-    confirmed = one.name if _PLAIN_NAME.fullmatch(one.name) else one.moid
-    given = {"vapp_vms": [uuid], "vapp_restore_confirm": [confirmed], "vapp_backup_directory": directory}
-    return f"ansible-playbook vmfork.vsphere.vapp_restore -e {shlex.quote(json.dumps(given, ensure_ascii=False))}"
 
 
 # --- files that are there ---------------------------------------------------------------------------------------------
