@@ -239,6 +239,7 @@ def test_not_enabled(vcenter: VCenter) -> None:
     assert "is not a fork parent" in refusal.msg
     checked = quiesce(vcenter, post_clone_script=POST_CLONE, check=True)
     assert (checked["changed"], checked["parent"]["enabled"], checked["parent"]["quiesced"]) == (True, True, True)
+    assert "is not a fork parent" in checked.raw
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
