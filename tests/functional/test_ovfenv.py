@@ -157,7 +157,7 @@ def test_no_cure(own: Estate) -> None:
     assert failed.msg.startswith("VM hopeless was powered on through vCenter, and the verdict is now contradictory: ")
     assert verdicts(failed) == ("lost", "contradictory")
     assert one.is_on
-    assert "Could not write the vApp options of VM hopeless once more" in str(failed["warnings"])
+    assert "Could not rewrite the vApp options of VM hopeless" in str(failed["warnings"])
 
 
 def test_what_no_power_cycle_cures(own: Estate) -> None:

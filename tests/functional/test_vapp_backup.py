@@ -251,7 +251,7 @@ def test_files_that_are_in_the_way(place: Estate, directory: pathlib.Path) -> No
     directory.mkdir()
     link = directory / f"{one.vm.config.instanceUuid}.json"
     link.symlink_to(directory.parent / "target")
-    assert "no backup of this VM (it is a symbolic link); move it away" in back_up(place, directory)["msg"]
+    assert "is not a backup of this VM (it is a symbolic link); move it away" in back_up(place, directory)["msg"]
     assert link.is_symlink()
     assert not (directory.parent / "target").exists()
     (directory / "index.json").write_text("<<<<<<< HEAD")
