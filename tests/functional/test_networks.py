@@ -198,7 +198,9 @@ def test_changes_that_the_server_ignores(lab: VCenter, keys: str) -> None:
     for name, (_entry, said) in ignored.items():
         child = refusal.child(name)
         assert child["state"] == "failed"
-        assert child["error"].startswith(f"Child {name} was not created with the requested networks: Network adapter 1 {said}")
+        assert child["error"].startswith(
+            f"Child {name} was not created with the requested networks: Network adapter 1 {said}"
+        )
         assert "Disconnect or remove the child" in child["error"]
         # It is still a child, and no longer has secrets.
         assert "a-long-secret-token" not in str(lab.guest(child["moid"])["guestinfo"])

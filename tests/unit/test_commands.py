@@ -14,6 +14,7 @@ import pytest
 from ansible import context
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from ansible.utils.unsafe_proxy import wrap_var
 from ansible.utils.vars import load_extra_vars
 from unit.templates import trusted
 
@@ -44,7 +45,8 @@ def table(shown: str, **variables: Any) -> list[str]:
     parts = [(TEMPLATES / f"{name}.j2").read_text() for name in ("command", "table", shown)]
     variables["__ovfenv_connection"] = {"vmfork_hostname": "vc.example.com"}
     render = trusted(re.sub(r"(?m)^{% from .*\n", "", "".join(parts)))
-    text = Templar(DataLoader(), variables=variables).template(render, escape_backslashes=False)
+    results = {key: wrap_var(value) for key, value in variables.items()}  # as Ansible keeps what a module returns
+    text = Templar(DataLoader(), variables=results).template(render, escape_backslashes=False)
     return str(text).splitlines()
 
 

