@@ -146,7 +146,7 @@ def test_lost_options(place: Estate, directory: pathlib.Path) -> None:
     assert content(directory, first) == before
     (row,) = lost["vms"]
     assert row["state"] == "gone"
-    assert "ansible-playbook vmfork.vsphere.vapp_restore" in row["message"]
+    assert row["message"] == f"its vApp options are gone, and {row['file']} was kept"
     assert lost["complete"]
     assert not back_up(place, directory)["changed"]
     place.vcenter.ok("vm_vapp_options", moid=first.moid, restore_from=before, enabled=True)
