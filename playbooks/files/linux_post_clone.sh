@@ -21,7 +21,7 @@ netmask=$(param netmask)
 gateway=$(param gateway)
 interface=$(ip -o link show | sed -n 's/^[0-9]*: \([^:@]*\).*/\1/p' | grep -vx lo | head -n 1)
 
-# The memory is the parent's, and so is the MAC address that the driver knows. After a reload, it reads the child's.
+# The memory is the parent's, and so is the MAC address that the driver knows. After a reload, the driver reads the child's.
 driver=$(readlink "/sys/class/net/$interface/device/driver" || echo vmxnet3)
 modprobe -r "${driver##*/}"
 modprobe "${driver##*/}"

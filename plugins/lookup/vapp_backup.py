@@ -34,6 +34,8 @@ _raw:
   description:
     - For each directory, C(index), the content of C(index.json), and C(documents), the document of each VM by its file.
     - A file that cannot be read has a text in C(documents) that says why.
+    - C(secret_patterns) has regular expressions for O(vmfork.vsphere.vm_ovfenv_info#module:mask_patterns). They match
+      the full keys that all documents mark as secrets.
   type: list
   elements: dict
 """
@@ -44,7 +46,12 @@ import typing as t
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import INDEX, parsed, wrong_index
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import (
+    INDEX,
+    parsed,
+    secret_patterns,
+    wrong_index,
+)
 
 
 def read(directory: pathlib.Path, documents: bool = True) -> dict[str, t.Any]:
@@ -63,7 +70,8 @@ def read(directory: pathlib.Path, documents: bool = True) -> dict[str, t.Any]:
     if wrong:
         raise AnsibleError(f"The backup of vApp options in {directory} cannot be used: {wrong}.")
     files = [one["file"] for one in index["vms"]] if documents else []
-    return {"index": index, "documents": {name: _document(directory, name) for name in files}}
+    read_files = {name: _document(directory, name) for name in files}
+    return {"index": index, "documents": read_files, "secret_patterns": secret_patterns(read_files.values())}
 
 
 def _document(directory: pathlib.Path, name: str) -> t.Any:

@@ -314,7 +314,7 @@ _SELECTORS = ("name", "moid", "uuid", "inventory_path")
 
 
 def vm_spec(prefix: str = "") -> Spec:
-    """Return the selected VM; with a prefix, another VM (``parent_name`` …)."""
+    """Return the options that select a VM; with a prefix, those that select another one (``parent_name`` …)."""
     return {
         f"{prefix}name": {"type": "str"},
         f"{prefix}moid": {"type": "str"},
@@ -351,14 +351,14 @@ def optional_vm(params: Params, prefix: str = "") -> Selector | None:
             raise _errors.BadInput(f"{prefix}{name} is empty. Set a value, or remove it.")
     if all(values[name] is None for name in _SELECTORS):
         return None
-    return Selector(**values)
+    return Selector(**values, prefix=prefix)
 
 
 # --- vms ------------------------------------------------------------------------------------------------------------
 
 
 def vms_spec() -> Spec:
-    """Return the selected VMs: lists of names and IDs, or a scope."""
+    """Return the options that select VMs: lists of names and IDs, or a scope."""
     return {
         **{name: {"type": "list", "elements": "str"} for name in _SELECTORS},
         "use_instance_uuid": {"type": "bool", "default": False},
@@ -385,7 +385,7 @@ def vms(params: Params) -> Selection:
 
 
 def engine_spec() -> Spec:
-    """Return the generation of the API, and how it is called."""
+    """Return the options for the generation of the API and for how it is called."""
     return {
         "api": {"type": "str", "choices": ["auto", "vmfork", "instant_clone"], "default": "auto"},
         "call_via": {"type": "str", "choices": ["auto", "soap", "mob"], "default": "auto"},
@@ -408,7 +408,7 @@ def engine(params: Params) -> EngineChoice:
 
 
 def guest_spec() -> Spec:
-    """Return the guest's login."""
+    """Return the options of the guest's login."""
     return {
         "guest_username": {"type": "str", "fallback": (env_fallback, ["VMWARE_GUEST_USER"])},
         "guest_password": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VMWARE_GUEST_PASSWORD"])},

@@ -145,7 +145,7 @@ class Connection(http.client.HTTPSConnection):
             answer = re.search(r"Tunnel connection failed: (\d+) ?(.*)", str(error))
             if answer is None:
                 raise ProxyFailed(
-                    f"the proxy broke the connection ({reason(error)})", ("Check the log of the proxy.")
+                    f"the proxy broke the connection ({reason(error)})", "Check the log of the proxy."
                 ) from error
             if answer[1] != "407":
                 why = f"the proxy answered {answer[1]} {answer[2]}".rstrip()
@@ -216,7 +216,7 @@ def _reach(sock: _Socket, target: t.Any, patience: Deadline) -> None:
 
 
 def tls_context(ca_path: str | None, verify: bool) -> ssl.SSLContext:
-    """Return which certificates are accepted: those the CAs vouch for, or without ``verify`` any.
+    """Return a context that accepts certificates of trusted CAs; without ``verify``, any certificate.
 
     :raises _errors.BadInput: ``ca_path`` cannot be read.
     """

@@ -68,7 +68,7 @@ def is_same_network(one: t.Any, other: t.Any) -> bool:
         return bool(one.port.portgroupKey == other.port.portgroupKey)
     if isinstance(one, card.OpaqueNetworkBackingInfo):
         return bool(one.opaqueNetworkId == other.opaqueNetworkId)
-    # The object, where it is told: several hosts' networks may share a name, and a name may come escaped.
+    # By the object if vCenter shows it: networks of several hosts may share a name, and a name may come escaped.
     if one.network is not None:
         return bool(one.network == other.network)
     return bool(one.deviceName == other.deviceName)

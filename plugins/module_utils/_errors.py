@@ -14,25 +14,26 @@ the module is one of these; ``_module.run`` catches them in one place.
     ├── Ambiguous                       a name fits several objects
     ├── ConnectionFailed                the server cannot be reached
     │   └── ConnectionLost              the connection broke during a call
-    │       └── Unanswered              … since the time was over (also a TimedOut)
+    │       └── Unanswered              … because the time was over (also a TimedOut)
     ├── TimedOut                        the time of the task is over
     │   └── NotEnded                    a request was accepted, and its task still runs
     ├── LoginFailed                     vCenter refused the user name or password
-    │   └── GuestLoginFailed            the guest did
+    │   └── GuestLoginFailed            the guest refused them
     ├── MethodUnknown                   the server does not know a method
     ├── Fault                           vSphere answered a call with a fault
-    ├── OperationFailed                 what was to be done failed, by a fault of a call or of a task as a rule
+    ├── OperationFailed                 the operation failed, usually by a fault of a call or of a task
     │   ├── _session.UnknownType        the answer has a type that pyVmomi does not know
     │   └── operations.HostHidden       the ESXi host, or its certificate, is not shown to the user
-    ├── Refused                         we refuse to do harm
+    ├── Refused                         going on could harm something that is not ours
     ├── GuestFailed                     something in the guest failed
-    └── VerdictFailed                   what was found out is to fail the task
+    └── VerdictFailed                   a VM has a verdict that the task must fail on
     Interrupted                         a signal came; a BaseException, so that no clean-up mistakes it for an error
 
-A fault takes one way. pyVmomi raises a ``vmodl.MethodFault``; the session (and
-the MOB's page reader) makes a :class:`Fault` of it; whoever knows what the call
-was for makes an :class:`OperationFailed` of that, by :func:`failure`. The fault
-of a task is a value of the task, and :func:`failure` takes it as well.
+Every fault takes the same path. pyVmomi raises a ``vmodl.MethodFault``; the
+session (and the MOB's page reader) makes a :class:`Fault` of it; whoever knows
+what the call was for makes an :class:`OperationFailed` of that, by
+:func:`failure`. The fault of a task is a value of the task, and :func:`failure`
+takes it as well.
 """
 
 from __future__ import annotations
@@ -222,7 +223,7 @@ def fault_remedy(fault: t.Any) -> str:
 
 
 def failure(what: str, fault: t.Any) -> OperationFailed:
-    """The exception for a fault, or an error of ours, met while doing ``what`` ("Could not power on VM web-01")."""
+    """Return the exception for a fault, or an error of ours, that ``what`` ("Could not power on VM web-01") met."""
     if isinstance(fault, Fault):
         fault = fault.cause
     if isinstance(fault, Error):

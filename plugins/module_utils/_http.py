@@ -170,7 +170,7 @@ def _connect(session: Session, host: str, port: int, transfer: Transfer) -> Conn
             _errors.sentence(
                 transfer.what,
                 f"the certificate of ESXi host {host} is not trusted ({error.verify_message})",
-                "Use guest_transfer_certs=pinned, or set ca_path to its CA.",
+                "Use guest_transfer_certs=pinned, or set ca_path to the certificate of its CA.",
             )
         ) from error
     except (OSError, http.client.HTTPException, UnicodeError) as error:

@@ -14,7 +14,7 @@ import difflib
 import re
 import typing as t
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -35,6 +35,8 @@ class Selector:
     use_instance_uuid: bool = False
     folder: str | None = None
     datacenter: str | None = None
+    prefix: str = field(default="", compare=False)
+    """How the names of its options begin: ``parent_``."""
 
     def __str__(self) -> str:
         if self.name is not None:
@@ -194,11 +196,12 @@ def _in_scope(session: Session, selection: Selection) -> t.Collection[t.Any]:
         return names_below(session, scope)
     found = _properties.scan(session, scope, vim.VirtualMachine, ["name", *_UUIDS])
     names = plain_names(found)
-    uuids = {one.lower() for one in selection.candidates}
+    wanted = set(selection.candidates)
+    uuids = {one.lower() for one in wanted}
     return [
         vm
         for vm, values in found.items()
-        if names.get(vm) in selection.candidates or not uuids.isdisjoint(values.get(one, "").lower() for one in _UUIDS)
+        if names.get(vm) in wanted or not uuids.isdisjoint(values[one].lower() for one in _UUIDS if values.get(one))
     ]
 
 
@@ -463,11 +466,12 @@ def _scope(session: Session, selector: Selector | Selection) -> t.Any:
             return found
     elif selector.folder is not None and selector.folder.startswith("/"):
         return find_folder(session, selector.folder, None)
-    datacenter = _datacenter(session, selector.datacenter)
+    prefix = selector.prefix if isinstance(selector, Selector) else ""
+    datacenter = _datacenter(session, selector.datacenter, f"{prefix}datacenter")
     return find_folder(session, selector.folder, datacenter) if selector.folder is not None else datacenter
 
 
-def _datacenter(session: Session, name: str | None) -> t.Any:
+def _datacenter(session: Session, name: str | None, option: str) -> t.Any:
     if name is not None:
         return find_named(session, vim.Datacenter, "datacenter", name, None)
     found = names_below(session, session.content.rootFolder, vim.Datacenter)
@@ -475,7 +479,7 @@ def _datacenter(session: Session, name: str | None) -> t.Any:
         return next(iter(found))
     have = ", ".join(sorted(found.values())) or "none"
     raise _errors.BadInput(
-        f"The folder is not a full inventory path. Set datacenter to one of these datacenters: {have}."
+        f"The folder is not a full inventory path. Set {option} to one of these datacenters: {have}."
     )
 
 

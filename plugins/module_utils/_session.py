@@ -274,7 +274,7 @@ class Session:
             except vmodl.MethodFault as fault:
                 raise _errors.Fault(fault, self.server.hostname) from fault
             except http.client.HTTPException as error:
-                status = re.match(r"(50[23])\b", str(error))  # so pyVmomi reports what is no answer of vSphere
+                status = re.match(r"(50[23])\b", str(error))  # so pyVmomi reports what is not an answer of vSphere
                 if status:
                     raise _unavailable(self.server, str(error)) from error
                 raise

@@ -178,7 +178,7 @@ def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Res
             "(--X:injectOvfEnv --powerOn) or govc (InjectOvfEnv in the options of import.ova)."
         )
     mask = masking.Mask()
-    way = repair.Cure(
+    options = repair.Options(
         questions=examine.Questions(
             forked_from=identity.forked_from,
             fork_paths=(identity.RECORD_PATH,),
@@ -189,7 +189,7 @@ def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Res
         shutdown=params["shutdown"],
         accepted=params["accept_risks"],
     )
-    target = repair.RepairTarget(session, session.deadline, found.vm, way, task.warn)
+    target = repair.RepairTarget(session, session.deadline, found.vm, options, task.warn)
     is_due = not target.is_delivered
 
     def result() -> _module.Result:
@@ -203,7 +203,7 @@ def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Res
         target.prepare()
         if is_due and not task.check_mode:
             target.repair()
-    except _errors.Error as error:
+    except (_errors.Error, _errors.Interrupted) as error:
         error.details.update(changed=target.is_touched, **result())
         raise
     changed = is_due if task.check_mode else target.is_touched

@@ -111,9 +111,9 @@ options:
     default: 30
   candidates:
     description:
-      - Names, instance UUIDs and BIOS UUIDs. Of the VMs in the scope, only those with one of these are looked at.
-      - A value that no VM has is no error, and several VMs can have the same. So a playbook finds the VMs of a backup,
-        and reads no others.
+      - Names, instance UUIDs and BIOS UUIDs. Only the VMs in the scope that have one of them are examined.
+      - A value that no VM has is not an error, and several VMs can have the same value. A playbook uses this to find
+        the VMs of a backup without reading others.
       - Cannot be used together with O(name), O(moid), O(uuid) or O(inventory_path).
     type: list
     elements: str
@@ -238,7 +238,7 @@ ovfenv:
       description:
         - Whether the VM is off, its name is one of O(expected_names), and its last run began without vCenter. A repair
           whose power-on failed leaves such a VM.
-        - Events tell of that run, which began in the time of O(event_lookback).
+        - This is known from the events of that run, so it must have begun within O(event_lookback).
       type: bool
     guests_entry:
       description: Position of the entry of O(guests) for the VM, starting at 0. Null if there is none.
@@ -593,7 +593,7 @@ def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Res
 
 
 def _selection(params: _arguments.Params) -> _inventory.Selection:
-    """Return which VMs are looked at.
+    """Return which VMs are examined.
 
     :raises _errors.BadInput: candidates are given with VMs that are named.
     """
@@ -626,10 +626,10 @@ def parse(params: _arguments.Params) -> _arguments.Params:
     _selection(params)
     _mask(params)
     if not 1 <= params["event_lookback"] <= MOST_DAYS:
-        raise _errors.BadInput(f"event_lookback is {params['event_lookback']} days. Give 1 to {MOST_DAYS}.")
+        raise _errors.BadInput(f"event_lookback is {params['event_lookback']} days. Set it to 1 to {MOST_DAYS}.")
     for one in params["guests"]:
         if (one["name"] is None) == (one["moid"] is None):
-            raise _errors.BadInput("An entry of guests needs either name or moid. Give one of them.")
+            raise _errors.BadInput("An entry of guests needs either name or moid. Set one of them.")
     if params["guest_probe"] != "none" and not params["guests"]:
         _arguments.guest(params)
     return params

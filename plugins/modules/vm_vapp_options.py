@@ -168,6 +168,7 @@ options:
         products, license agreements, OVF sections, transports, the IP allocation and the settings of the first boot.
       - O(properties), O(values), O(secret_values), O(transport) and O(ip_allocation) override it. Set its secrets in
         O(secret_values). Secrets that are not set are returned in RV(not_restored).
+      - Properties that it marks as secrets are masked in the return values, regardless of their names.
       - Implies O(enabled=true) and O(unknown=create).
       - Anything else that the VM has is left unchanged, unless O(exact) is true. If the VM has another product or
         version, the task fails unless O(force) is true.
@@ -369,7 +370,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
             writer.check()
         elif writer.change.changes:
             writer.write()
-    except _errors.Error as error:
+    except (_errors.Error, _errors.Interrupted) as error:
         after = shown.facts(writer.after)
         error.details.update(
             changed=writer.is_written, before=shown.facts(writer.before), after=after, export=_export(writer, examined)
@@ -406,7 +407,6 @@ class _Shown:
 
     def __init__(self, request: vapp_request.Request, examined: examine.Examined) -> None:
         self._request = request
-        self._secrets = {one.key for one in request.properties if one.secret}
         self._mask = masking.Mask()
         self._around = [(one.get("name", ""), one.get("vAppConfig")) for one in examined.found.vapps]
         self._is_on = examined.evidence.power_state == "poweredOn"
@@ -426,7 +426,8 @@ class _Shown:
     def _read(self, info: t.Any) -> configured.Configured:
         options = configured.read(info, self._around, running=self._is_on, mask=self._mask)
         properties = tuple(
-            dataclasses.replace(one, secret=True) if one.key in self._secrets else one for one in options.properties
+            dataclasses.replace(one, secret=True) if one.key in self._request.secret_keys else one
+            for one in options.properties
         )
         return dataclasses.replace(options, properties=properties)
 

@@ -638,7 +638,7 @@ def _check_needs_no_script(specs: t.Sequence[spec.ChildSpec]) -> None:
 
 
 def work(task: _module.Task[Request], session: Session) -> _module.Result:
-    """Make the children be there, or be gone."""
+    """Create, remove or detach the children."""
     request = task.request
     deadline = session.deadline
     if request.state == "present":

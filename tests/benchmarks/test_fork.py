@@ -33,9 +33,9 @@ def measured(vcenter: VCenter, what: str, module: str, **given: Any) -> Row:
     began = time.monotonic()
     vcenter.ok(module, **given)
     seconds = time.monotonic() - began
-    told = vcenter.control("GET", "calls")
-    over_soap = {method: times for method, times in told["methods"].items() if not method.startswith("mob:")}
-    pages_of_the_mob = sum(times for request, times in told["http"].items() if "/mob" in request)
+    counts = vcenter.control("GET", "calls")
+    over_soap = {method: times for method, times in counts["methods"].items() if not method.startswith("mob:")}
+    pages_of_the_mob = sum(times for request, times in counts["http"].items() if "/mob" in request)
     return what, sum(over_soap.values()) + pages_of_the_mob, over_soap.get("ContinueRetrievePropertiesEx", 0), seconds
 
 
@@ -47,7 +47,7 @@ def children(first: int, count: int) -> list[dict[str, Any]]:
 
 
 def job(vms: int, version: str, options: dict[str, str]) -> list[Row]:
-    """Run the entire job once, in an inventory of that many VMs."""
+    """Run the whole job once, in an inventory of so many VMs; return its costs."""
     with Simulator("-api-version", version, *FLAGS) as simulator:
         vcenter = VCenter(simulator)
         vcenter.control("POST", "inventory", {"vms": vms - 2, "name": "other-%04d", "folder": "/DC0/vm"})

@@ -32,6 +32,7 @@ HOSTILE = (
     "+1",
     "-1+1",
     "@SUM(1)",
+    'a; "=1+1";-1;\t@SUM(1)',
 )
 """Names of VMs."""
 
@@ -59,7 +60,7 @@ def _change(number: int) -> Event:
 
 
 def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> dict[str, Any]:
-    """One VM; ``kind`` counts through the verdicts."""
+    """Return one VM; ``kind`` counts through the verdicts."""
     moid = f"vm-{number}"
     own = GuestView("xml", "full", "/usr/bin/vmware-rpctool", 0, document=Document(origin="vcenter", vcenter_id=moid))
     older = Document(origin="vcenter", vcenter_id=moid, properties={"vami.ip0": "192.0.2.8"})

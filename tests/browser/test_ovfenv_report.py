@@ -413,8 +413,10 @@ def test_csv_holds_the_rows_of_the_page_and_no_formulas(report: Path, listed: di
         vm = listed[row["moid"]]
         assert row["verdict"] == vm["diagnosis"]["status"]
         for cell, text in ((row["name"], vm["name"]), (row["message"], vm["diagnosis"]["message"])):
-            assert cell == ("'" if text[0] in "=+-@" else "") + text
+            guarded = ("'" if text[0] in "=+-@" else "") + text
+            assert cell == re.sub(r'([;\t])(?=[\s"]*[=+@-])', r"\1'", guarded)
     assert {'\'=HYPERLINK("http://192.0.2.1",1)', "'@SUM(1)", "'-1+1", "'+1"} <= {row["name"] for row in rows}
+    assert re.findall(r'[;\t\r\n][\s"]*[=+@-].*', raw) == [], "a formula where cells are separated by ; or a tab"
 
 
 CONTRAST = """() => {

@@ -52,7 +52,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out a case on the ways that a mark of its own does not name; those with a common server share a process."""
+    """Leave out a case on the ways that a mark of its own does not name."""
 
     def is_meant(item: pytest.Item) -> bool:
         case = getattr(item, "callspec", None)
@@ -61,6 +61,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return way is None or all(way in mark.args for mark in marks)
 
     items[:] = [item for item in items if is_meant(item)]
-    for item in items:
-        if "shared" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))

@@ -41,8 +41,8 @@ MODULES = {
     found.name: importlib.import_module(f"{modules.__name__}.{found.name}")
     for found in pkgutil.iter_modules(modules.__path__)
 }
-for named in (VmomiSupport.ListManagedTypes, VmomiSupport.ListDataTypes, VmomiSupport.ListEnumTypes):
-    for name in named():
+for type_names in (VmomiSupport.ListManagedTypes, VmomiSupport.ListDataTypes, VmomiSupport.ListEnumTypes):
+    for name in type_names():
         VmomiSupport.GetVmodlType(name)  # pyVmomi loads a type when it is first named
 gc.freeze()  # or each process would look through all that, and so copy it
 
@@ -54,7 +54,7 @@ def run(
     output: Path,
     errors: Path,
     log: Path,
-    seconds: float = 55,
+    seconds: float,
 ) -> None:
     """Run a module as Ansible does, with an environment of its own; what it prints and logs goes into files.
 

@@ -28,7 +28,7 @@ def cost(vcenter: VCenter, module: str, **given: Any) -> dict[str, int]:
 
 
 def measure(vcenter: VCenter, children: int) -> dict[str, dict[str, int]]:
-    """Return every module's calls, for the job from its beginning to its end."""
+    """Run the job from its beginning to its end; return the calls of every module."""
     parent = vcenter.parent
     names = named(children)
     script = {**vcenter.guest_login, "post_clone_script": "true"}
@@ -54,7 +54,7 @@ def named(count: int) -> list[dict[str, Any]]:
 
 
 def steady(costs: dict[str, int]) -> dict[str, int]:
-    """Return what does not depend on how news happen to arrive together."""
+    """Return the counts that do not depend on how many updates arrive together."""
     return {name: count for name, count in costs.items() if name not in ("WaitForUpdatesEx", "ModifyListView")}
 
 

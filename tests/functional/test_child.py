@@ -146,8 +146,8 @@ def test_shipped_scripts_name_a_child_after_its_vm(vcenter: VCenter) -> None:
         "web_02": "web-02\nweb-02\n127.0.1.1 web-02\n",
     }
     done = vcenter.fork(*names)
-    told = "hostname; hostname --fqdn; grep ^127.0.1.1 /etc/hosts"
-    assert {one["name"]: vcenter.in_guest(one["moid"], told) for one in done["children"]} == names
+    command = "hostname; hostname --fqdn; grep ^127.0.1.1 /etc/hosts"
+    assert {child["name"]: vcenter.in_guest(child["moid"], command) for child in done["children"]} == names
 
 
 @vmfork_only("every instant clone is persistent, and needs no snapshot", mob=True)
@@ -345,7 +345,7 @@ def test_child_that_was_only_created_is_finished_later(quiesced: VCenter) -> Non
 
 
 def test_check_mode_of_a_child_whose_script_still_runs(vcenter: VCenter) -> None:
-    """As a task leaves it that was killed: what is done when the script has ended is foreseen."""
+    """As a killed task leaves it: check mode predicts what is done when the script has ended."""
     vcenter.enable()
     vcenter.quiesce(post_clone_script="#!/bin/sh\nuntil test -e /root/go; do sleep 0.1; done\n")
     secret = {"token": "a-long-secret-token"}
@@ -353,7 +353,7 @@ def test_check_mode_of_a_child_whose_script_still_runs(vcenter: VCenter) -> None
     given = {"parent_name": vcenter.parent, "name": "web-01"}
     with vcenter.calls() as calls:
         assert vcenter.ok("vmfork_child", check=True, **given)["changed"] is False
-        foreseen = vcenter.ok("vmfork_child", check=True, **given, secret_config_params=secret)
+        predicted = vcenter.ok("vmfork_child", check=True, **given, secret_config_params=secret)
     assert not CHANGING & set(calls)
     vcenter.control("POST", "users", {"name": "low", "password": "lows-long-password", "deny": [ADVANCED_CONFIG]})
     low = {"username": "low", "password": "lows-long-password", "secret_config_params": secret}
@@ -361,8 +361,8 @@ def test_check_mode_of_a_child_whose_script_still_runs(vcenter: VCenter) -> None
     assert f"Could not clear the secrets of child web-01: the user lacks the privilege {ADVANCED_CONFIG}" in refusal.msg
     vcenter.in_guest(moid, "touch /root/go")
     done = vcenter.ok("vmfork_child", **given, secret_config_params=secret)
-    assert (foreseen["changed"], done["changed"]) == (True, True)
-    assert (foreseen.child("web-01")["state"], done.child("web-01")["state"]) == ("existing", "existing")
+    assert (predicted["changed"], done["changed"]) == (True, True)
+    assert (predicted.child("web-01")["state"], done.child("web-01")["state"]) == ("existing", "existing")
 
 
 def test_time_out(quiesced: VCenter) -> None:
@@ -480,10 +480,10 @@ READ = "token=$(vmtoolsd --cmd 'info-get guestinfo.fork.token')\n"
 
 
 def shown(vcenter: VCenter, name: str) -> str:
-    """Return all that vCenter shows of a VM, and what stands there in base64."""
-    told = vcenter.govc("vm.info", "-json", "-e", name)
-    words = [word for word in re.findall(r"[\w+/]{4,}={0,2}", told) if len(word) % 4 == 0]
-    return told + b" ".join(base64.b64decode(word) for word in words).decode(errors="replace")
+    """Return all that vCenter shows of a VM, and the same with base64 decoded."""
+    text = vcenter.govc("vm.info", "-json", "-e", name)
+    words = [word for word in re.findall(r"[\w+/]{4,}={0,2}", text) if len(word) % 4 == 0]
+    return text + b" ".join(base64.b64decode(word) for word in words).decode(errors="replace")
 
 
 def test_secrets_of_a_child_that_fails(vcenter: VCenter) -> None:
@@ -524,8 +524,8 @@ def test_script_that_prints_secrets_when_the_task_is_over(vcenter: VCenter, meth
     moid = refusal.child("web-01")["moid"]
     assert "until" in vcenter.in_guest(moid, "cat /tmp/vmfork*/*"), "the script is still there"
     vcenter.in_guest(moid, "touch /root/go")
-    told = vcenter.ok("vmfork_child", **given).child("web-01")["post_clone"]
-    assert told == {"done": True, "exit_code": 0, "output": "********\n" if method == "scripts" else ""}
+    reported = vcenter.ok("vmfork_child", **given).child("web-01")["post_clone"]
+    assert reported == {"done": True, "exit_code": 0, "output": "********\n" if method == "scripts" else ""}
     assert SECRET not in shown(vcenter, "web-01")
 
 
@@ -534,9 +534,9 @@ def test_report_that_shows_secrets_is_written_back_without_them(quiesced: VCente
     given: dict[str, Any] = {"parent_name": quiesced.parent, "name": "web-01"}
     secret = {"secret_config_params": {"token": SECRET}}
     child = quiesced.ok("vmfork_child", **given, **secret).child("web-01")
-    said = base64.b64encode(f"token is {SECRET}\n".encode()).decode()
-    told = f"$(vmtoolsd --cmd 'info-get guestinfo.fork.vmfork.nonce') 0 {said}"
-    quiesced.in_guest(child["moid"], f'vmtoolsd --cmd "info-set guestinfo.vmfork.post_clone {told}"')
+    output = base64.b64encode(f"token is {SECRET}\n".encode()).decode()
+    report = f"$(vmtoolsd --cmd 'info-get guestinfo.fork.vmfork.nonce') 0 {output}"
+    quiesced.in_guest(child["moid"], f'vmtoolsd --cmd "info-set guestinfo.vmfork.post_clone {report}"')
     assert SECRET in shown(quiesced, "web-01")
     with quiesced.calls() as calls:
         checked = quiesced.ok("vmfork_child", check=True, **given, **secret)

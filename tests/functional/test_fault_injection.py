@@ -192,9 +192,9 @@ def test_session_dropped_under_several_threads(vcenter: VCenter) -> None:
     with Session(Server(one.host, one.username, one.password, one.port, validate_certs=False)) as session:
         vm = next(iter(scan(session, session.content.rootFolder, vim.VirtualMachine, ["name"])))
         with ThreadPoolExecutor(8) as pool:
-            told = list(pool.map(lambda _number: follow(session, vm), range(8)))
+            answers = list(pool.map(lambda _number: follow(session, vm), range(8)))
         assert session.logins == 2
-    assert all("name" in values for values in told)
+    assert all("name" in values for values in answers)
 
 
 @every_way

@@ -23,7 +23,7 @@ def child_that_another_tool_made_and_left_off(vcenter: VCenter) -> None:
     vcenter.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=", "-e", "guestinfo.fork.vmfork.nonce=")
 
 
-def stranger(vcenter: VCenter) -> None:
+def foreign_vm(vcenter: VCenter) -> None:
     vcenter.control("POST", "inventory", {"vms": 1, "name": "web-01", "folder": "/DC0/vm", "power_on": True})
 
 
@@ -45,7 +45,7 @@ def child_of_another_parent(vcenter: VCenter) -> None:
 
 
 def record_on(vcenter: VCenter, name: str) -> str:
-    """Return the record that stands on a child."""
+    """Return the record of a child."""
     return next(
         line.split(":", 1)[1].strip()
         for line in vcenter.govc("vm.info", "-e", name).splitlines()
@@ -54,8 +54,8 @@ def record_on(vcenter: VCenter, name: str) -> str:
 
 
 def forged_in_its_guest(vcenter: VCenter) -> None:
-    """A record that would be right, written by all that a guest has."""
-    stranger(vcenter)
+    """Write the record that would be right by every means that a guest has."""
+    foreign_vm(vcenter)
     parent, own = (vcenter.ok("vmfork_parent", name=name, check=True)["parent"] for name in (vcenter.parent, "web-01"))
     record = identity.Record(parent["instance_uuid"], own["uuid"], "0" * 32)
     for key in (identity.RECORD_KEY, f"guestinfo.{identity.RECORD_KEY}"):
@@ -65,7 +65,7 @@ def forged_in_its_guest(vcenter: VCenter) -> None:
 def record_of_another_child(vcenter: VCenter) -> None:
     vcenter.fork("real")
     record = record_on(vcenter, "real")
-    stranger(vcenter)
+    foreign_vm(vcenter)
     vcenter.govc("vm.change", "-vm", "web-01", "-e", f"vmfork.child={record}")
 
 
@@ -75,10 +75,10 @@ def kept(vcenter: VCenter, name: str) -> list[str]:
 
 
 def copy_with_the_uuid_of_a_child(vcenter: VCenter) -> None:
-    """The state after a restore that keeps BIOS UUIDs: it is not known which of the two is the child."""
+    """As a restore does that keeps BIOS UUIDs: it is not known which of the two VMs is the child."""
     vcenter.fork("other")
     uuid, record = vcenter.ok("vmfork_parent", name="other", check=True)["parent"]["uuid"], record_on(vcenter, "other")
-    stranger(vcenter)
+    foreign_vm(vcenter)
     vcenter.govc("vm.change", "-vm", "web-01", "-uuid", uuid, "-e", f"vmfork.child={record}")
 
 
@@ -106,7 +106,7 @@ DOUBLES: dict[Callable[[VCenter], None], set[str]] = {
 @pytest.mark.parametrize(
     "make",
     [
-        stranger,
+        foreign_vm,
         clone_of_a_child,
         clone_of_a_child_in_its_fork_group,
         child_of_another_parent,
@@ -117,7 +117,7 @@ DOUBLES: dict[Callable[[VCenter], None], set[str]] = {
         child_that_another_tool_made_and_left_off,
     ],
 )
-def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], None]) -> None:
+def test_foreign_vm_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], None]) -> None:
     make(quiesced)
     before = kept(quiesced, "/DC0/vm/web-01")
     for given in ({"state": "present"}, {"state": "absent"}, {"state": "present", "check": True}):
@@ -127,10 +127,10 @@ def test_impostor_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], Non
         assert not CHANGING & set(calls), given
     with_all: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "all": True}
     gone = quiesced.run("vmfork_child", **with_all)
-    told = {one["name"]: one["state"] for one in gone["children"]}
-    failed = {name for name, state in told.items() if state == "failed"}
+    states = {child["name"]: child["state"] for child in gone["children"]}
+    failed = {name for name, state in states.items() if state == "failed"}
     assert failed == DOUBLES.get(make, set())
-    assert "web-01" in failed or "web-01" not in told
+    assert "web-01" in failed or "web-01" not in states
     assert kept(quiesced, "/DC0/vm/web-01") == before
 
 
@@ -157,7 +157,7 @@ SECOND_LOOK = 3
 
 
 def taken_over(vcenter: VCenter) -> None:
-    """A former child is no longer a child."""
+    """Record a child as that of another parent."""
     vcenter.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=1 another-parent another-child another-nonce")
 
 
@@ -222,8 +222,8 @@ def test_new_child_that_is_taken_over_before_it_fails_is_not_removed(vcenter: VC
 # --- beside others --------------------------------------------------------------------------------------------------
 
 
-def test_impostor_does_not_stop_the_others(quiesced: VCenter) -> None:
-    stranger(quiesced)
+def test_foreign_vm_does_not_stop_the_others(quiesced: VCenter) -> None:
+    foreign_vm(quiesced)
     given = {"parent_name": quiesced.parent, "children": [{"name": name} for name in ("web-00", "web-01", "web-02")]}
     refusal = quiesced.fails("vmfork_child", **given)
     assert {one["name"]: one["state"] for one in refusal["children"]} == {
@@ -274,7 +274,7 @@ def test_moved_child_is_ours(quiesced: VCenter) -> None:
 
 
 def test_child_that_was_moved_to_another_datacenter(quiesced: VCenter) -> None:
-    """A name is looked for in the parent's datacenter; a child of the parent it is wherever it is."""
+    """A name is searched for in the parent's datacenter; state=absent with all=true finds a child anywhere."""
     quiesced.fork("web-01", "web-02")
     other_datacenter(quiesced, "web-01")
     by_name: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "name": "web-01"}
@@ -286,7 +286,7 @@ def test_child_that_was_moved_to_another_datacenter(quiesced: VCenter) -> None:
 
 @pytest.mark.parametrize("datacenter", ["DC0", "DC1"])
 def test_bios_uuid_of_another_vm_is_refused(quiesced: VCenter, datacenter: str) -> None:
-    """The child could never be distinguished from that VM."""
+    """The child could not be distinguished from that VM later."""
     other_datacenter(quiesced, *(["DC0_H0_VM1"] if datacenter == "DC1" else []))
     owner = quiesced.ok("vmfork_parent", name="DC0_H0_VM1", check=True)["parent"]
     assert owner["inventory_path"].startswith(f"/{datacenter}/")

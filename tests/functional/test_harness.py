@@ -27,8 +27,8 @@ def test_request_to_end(verb: str) -> None:
     shell = ["sh", "-c", '"$@"; exec sleep 300', "sh", *command]
     with subprocess.Popen(shell if verb == "start" else command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
-        told = owner.stdout.readline()
-        started = json.loads(told)["pid"] if verb == "start" else only_child(int(told))
+        line = owner.stdout.readline()
+        started = json.loads(line)["pid"] if verb == "start" else only_child(int(line))
         ended = os.pidfd_open(started)
         os.kill(parent(started) if verb == "start" else owner.pid, signal.SIGTERM)
         try:
@@ -39,9 +39,11 @@ def test_request_to_end(verb: str) -> None:
 
 
 def only_child(pid: int) -> int:
-    """Return the simulator that the harness started, beside the command it runs."""
+    """Return the process ID of the simulator that the harness started, beside the command it runs."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
-    return next(int(one) for one in children if "vmforksim" in Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8"))
+    return next(
+        int(child) for child in children if "vmforksim" in Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8")
+    )
 
 
 def parent(pid: int) -> int:

@@ -41,10 +41,10 @@ def test_forks_of_another_tool(quiesced: VCenter, group: str) -> None:
     quiesced.rule("child_fork_group_id", group)
     forked_by_another_tool(quiesced, "web-01", "web-02")
     of_all, of_parent, of_child = (quiesced.ok("vmfork_info", name=name) for name in (None, quiesced.parent, "web-01"))
-    strangers = [("web-01", False), ("web-02", False)]
-    assert (family(of_all), orphans(of_all)) == ({quiesced.parent: []}, strangers)
-    assert (family(of_parent), orphans(of_parent)) == ({quiesced.parent: strangers}, [])
-    assert (family(of_child), orphans(of_child)) == ({quiesced.parent: strangers[:1]}, [])
+    unrecorded = [("web-01", False), ("web-02", False)]
+    assert (family(of_all), orphans(of_all)) == ({quiesced.parent: []}, unrecorded)
+    assert (family(of_parent), orphans(of_parent)) == ({quiesced.parent: unrecorded}, [])
+    assert (family(of_child), orphans(of_child)) == ({quiesced.parent: unrecorded[:1]}, [])
 
 
 @BOOK

@@ -132,8 +132,8 @@ def test_lost_answer_and_nobody_can_look(source: VCenter) -> None:
 
 def test_created_is_running(source: VCenter) -> None:
     given = {"parent_name": source.parent, "name": "web-01", "wait_for": "created"}
-    foreseen, done = (source.ok("vmfork_child", **given, check=check, diff=True) for check in (True, False))
-    assert foreseen["diff"] == done["diff"]
+    predicted, done = (source.ok("vmfork_child", **given, check=check, diff=True) for check in (True, False))
+    assert predicted["diff"] == done["diff"]
     assert done["diff"]["after"] == {"web-01": "poweredOn"} == {"web-01": done.child("web-01")["power_state"]}
 
 
@@ -230,29 +230,29 @@ def test_powered_off_parent_is_refused(vcenter: VCenter) -> None:
 def test_check_mode_asks_the_server(source: VCenter) -> None:
     given = {"parent_name": source.parent, "children": [{"name": "web-01"}, {"name": "web-02"}]}
     with source.calls() as calls:
-        foreseen = source.ok("vmfork_child", check=True, **given)
+        predicted = source.ok("vmfork_child", check=True, **given)
     assert calls["CheckInstantClone_Task"] == 2
     assert not CHANGING & set(calls)
-    assert not foreseen.get("warnings")
-    assert foreseen["summary"]["created"] == 2
+    assert not predicted.get("warnings")
+    assert predicted["summary"]["created"] == 2
     source.fault(method="CheckInstantClone_Task", at="task", fault="InvalidState", count=1)
     again = source.ok("vmfork_child", check=True, **given)
     assert "Could not check with vCenter in advance" in again.raw
 
 
-def test_check_mode_tells_the_servers_error(source: VCenter) -> None:
+def test_check_mode_shows_the_servers_error(source: VCenter) -> None:
     given = {"parent_name": source.parent, "name": "web-01", "resource_pool": "/DC0/host/DC0_C0/Resources"}
-    foreseen, done = (source.fails("vmfork_child", check=check, **given) for check in (True, False))
-    assert "Could not create child web-01" in foreseen.msg
-    assert foreseen.msg == done.msg
+    predicted, done = (source.fails("vmfork_child", check=check, **given) for check in (True, False))
+    assert "Could not create child web-01" in predicted.msg
+    assert predicted.msg == done.msg
 
 
 def test_check_mode_before_the_parent_is_ready(vcenter: VCenter) -> None:
     """An earlier task of the play would bring it to its fork point."""
-    foreseen = vcenter.ok("vmfork_child", check=True, parent_name=vcenter.parent, name="web-01")
-    assert (foreseen["changed"], foreseen["parent"]["quiesced"], foreseen.get("warnings")) == (True, False, None)
-    foreseen = vcenter.ok("vmfork_child", check=True, **running(vcenter))
-    assert "wait_for=post_clone would time out" in str(foreseen["warnings"])
+    predicted = vcenter.ok("vmfork_child", check=True, parent_name=vcenter.parent, name="web-01")
+    assert (predicted["changed"], predicted["parent"]["quiesced"], predicted.get("warnings")) == (True, False, None)
+    predicted = vcenter.ok("vmfork_child", check=True, **running(vcenter))
+    assert "wait_for=post_clone would time out" in str(predicted["warnings"])
 
 
 # --- which engine ---------------------------------------------------------------------------------------------------
@@ -274,15 +274,15 @@ def test_another_host_is_refused(vcenter: VCenter) -> None:
 def test_frozen_parent_is_powered_off_when_that_is_allowed(source: VCenter) -> None:
     given = {"name": source.parent, "state": "disabled"}
     assert "only a power-off ends that" in source.fails("vmfork_parent", **given).msg
-    foreseen = source.ok("vmfork_parent", **given, power_off=True, check=True)
+    predicted = source.ok("vmfork_parent", **given, power_off=True, check=True)
     done = source.ok("vmfork_parent", **given, power_off=True)
     again = source.ok("vmfork_parent", **given, power_off=True)
-    assert [one["changed"] for one in (foreseen, done, again)] == [True, True, False]
-    assert foreseen["parent"] == done["parent"]
+    assert [one["changed"] for one in (predicted, done, again)] == [True, True, False]
+    assert predicted["parent"] == done["parent"]
     assert (done["parent"]["quiesced"], done["parent"]["power_state"]) == (False, "poweredOff")
 
 
-def test_vmfork_on_a_server_that_has_it_no_more(vcenter: VCenter) -> None:
+def test_vmfork_on_a_server_that_no_longer_has_it(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="vmfork", call_via="soap")
     assert "does not have the method EnableForkParent_Task" in refusal.msg
     assert "Instant Clone" in refusal.msg

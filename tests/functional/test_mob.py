@@ -132,7 +132,7 @@ def test_server_that_knows_the_methods_in_no_way(vcenter: VCenter, call_via: str
     assert "switched off" not in refusal.msg
 
 
-MISHAPS = [
+REFUSALS = [
     ({"mob": "off"}, "is switched off or does not run (404 Not Found). Set config.vpxd.enableDebugBrowse to true"),
     ({"mob": "off", "mob_off_answer": "503"}, "is switched off or does not run (503 Service Unavailable)"),
     ({"mob": "login-page"}, "answered with a login page instead of its own"),
@@ -142,7 +142,7 @@ MISHAPS = [
 
 
 @pytest.mark.flags("-guest", "none")
-@pytest.mark.parametrize(("rules", "said"), MISHAPS)
+@pytest.mark.parametrize(("rules", "said"), REFUSALS)
 def test_browser_that_is_not_to_be_had(vcenter: VCenter, rules: dict[str, str], said: str) -> None:
     for name, value in rules.items():
         vcenter.rule(name, value)

@@ -126,7 +126,7 @@ def test_networks_that_cannot_be_meant(lab: VCenter) -> None:
             assert "The network /DC0/network/nowhere was not found in the VM's datacenter. There are: " in refusal.msg
             refusal = lab.fails("vmfork_child", check=check, **given, networks=[{"label": "eth7"}])
             assert refusal.msg == (
-                f"VM {lab.parent} has no network adapter labelled eth7, which networks refers to. "
+                f"networks: VM {lab.parent} has no network adapter labeled eth7. "
                 "It has: Network adapter 1, Network adapter 2."
             )
     assert not CHANGING & set(calls)
@@ -242,7 +242,7 @@ def test_adapter_that_is_not_connected_any_more(lab: VCenter) -> None:
 
 
 def test_adapter_that_is_to_be_connected_when_the_script_has_ended(vcenter: VCenter) -> None:
-    """Check mode foresees it while the script still runs, as a task left it that was killed."""
+    """Check mode predicts it while the script that a killed task left still runs."""
     vcenter.quiesce(post_clone_script="#!/bin/sh\nip addr flush eth0\nuntil test -e /root/go; do sleep 0.1; done\n")
     child = vcenter.fork("web-01", networks=[{"connect": "never"}], wait_for="powered_on").child("web-01")
     given = {"parent_name": vcenter.parent, "name": "web-01", "networks": [{"connect": "after_post_clone"}]}

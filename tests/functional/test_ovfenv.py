@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vm_ovfenv: the cure, what keeps it from starting, and what it says when it goes wrong halfway."""
+"""vm_ovfenv: the repair, what keeps it from starting, and what it says when it goes wrong halfway."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def assert_left_alone(one: Appliance, sentence: str, **given: Any) -> Result:
     return ran
 
 
-# --- the cure -------------------------------------------------------------------------------------------------------
+# --- the repair -----------------------------------------------------------------------------------------------------
 
 
 def test_check_run_run_again(shared: Estate) -> None:
@@ -146,7 +146,7 @@ def test_second_try(own: Estate) -> None:
     assert "did not bring the OVF environment of VM stubborn back" in str(done["warnings"])
 
 
-def test_no_cure(own: Estate) -> None:
+def test_no_repair(own: Estate) -> None:
     """It was power-cycled twice without success, which is reported; it is left running."""
     own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
     one = lost(own, "hopeless")
@@ -160,7 +160,7 @@ def test_no_cure(own: Estate) -> None:
     assert "Could not rewrite the vApp options of VM hopeless" in str(failed["warnings"])
 
 
-def test_what_no_power_cycle_cures(own: Estate) -> None:
+def test_what_no_power_cycle_repairs(own: Estate) -> None:
     """A document that arrived and is still not what it should be is no reason for a second try."""
     one = lost(own, "restless")
 
@@ -191,17 +191,17 @@ def test_privileges_of_the_file(own: Estate) -> None:
     looked = own.vcenter.ok("vm_ovfenv_info", moid=[one.moid], guest_probe="full", **own.vcenter.guest_login, **user)
     assert looked["ovfenv"][0]["diagnosis"]["status"] == "lost"
     assert not looked.get("warnings")
-    cured = repair(one, "full", **user)
-    assert not cured.get("failed"), cured.msg
-    assert verdicts(cured) == ("lost", "delivered")
-    assert cured["after"]["extracted"]["document"]
-    assert cured["after"]["guest"]["document"]
+    repaired = repair(one, "full", **user)
+    assert not repaired.get("failed"), repaired.msg
+    assert verdicts(repaired) == ("lost", "delivered")
+    assert repaired["after"]["extracted"]["document"]
+    assert repaired["after"]["guest"]["document"]
     own.vcenter.rule("ovfenv_after_host_start", "after-reconfigure")
     other = lost(own, "second-try", prop("hostname", "second-try"))
     with own.vcenter.calls() as calls:
-        cured = repair(other, "full", **user)
-    assert not cured.get("failed"), cured.msg
-    assert (verdicts(cured), calls["PowerOnVM_Task"]) == (("lost", "delivered"), 2)
+        repaired = repair(other, "full", **user)
+    assert not repaired.get("failed"), repaired.msg
+    assert (verdicts(repaired), calls["PowerOnVM_Task"]) == (("lost", "delivered"), 2)
 
 
 def test_lacking_privileges(own: Estate) -> None:

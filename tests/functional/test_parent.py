@@ -217,7 +217,7 @@ def test_children_of_a_vm_that_is_no_parent(vcenter: VCenter, answer: str) -> No
         pytest.param({"method": "PowerOffVM_Task", "at": "call", "drop": "after"}, id="answer lost"),
     ],
 )
-def test_power_off_is_told_whatever_comes_after(quiesced: VCenter, fault: dict[str, Any]) -> None:
+def test_power_off_is_reported_whatever_follows(quiesced: VCenter, fault: dict[str, Any]) -> None:
     quiesced.fault(count=0, **fault)
     refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
     assert refusal["changed"] is True
@@ -249,7 +249,7 @@ def change(request: pytest.FixtureRequest, vcenter: VCenter) -> tuple[str, dict[
 
 
 def seen(vcenter: VCenter) -> Any:
-    """Return the parent as it is."""
+    """Return the state of the parent, as check mode shows it."""
     return vcenter.ok("vmfork_parent", name=vcenter.parent, check=True, diff=True)["diff"]["before"]
 
 

@@ -235,7 +235,7 @@ def test_removal(quiesced: VCenter, which: dict[str, Any]) -> None:
     assert POWER_OFF not in check(quiesced, "vmfork_child", **given, **junior(quiesced, POWER_OFF)).msg
 
 
-def test_server_that_does_not_tell(quiesced: VCenter) -> None:
+def test_server_that_does_not_answer_the_question(quiesced: VCenter) -> None:
     low = junior(quiesced, ADVANCED)
     for answer in ("NoPermission", "NotSupported", "MethodNotFound", "InvalidRequest", "RuntimeFault"):
         quiesced.control("DELETE", "faults")

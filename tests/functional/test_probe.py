@@ -89,7 +89,7 @@ def bed(vcenter: VCenter) -> Iterator[Bed]:
 
 
 @pytest.mark.parametrize(
-    ("value", "state", "bears"),
+    ("value", "state", "bears_id"),
     [
         (DOCUMENT.format(' ve:vCenterId="{moid}"'), "xml", "own"),
         (DOCUMENT.format(' ve:vCenterId="vm-no-such"'), "xml", "other"),
@@ -99,17 +99,17 @@ def bed(vcenter: VCenter) -> Iterator[Bed]:
         ("hello", "non_xml", None),
     ],
 )
-def test_what_stands_there(bed: Bed, value: str | None, state: str, bears: str | None) -> None:
+def test_what_the_guest_has(bed: Bed, value: str | None, state: str, bears_id: str | None) -> None:
     if value is not None:
         bed.plant(value.format(moid=bed.moid) if value.startswith("<") else value)
     with bed.vcenter.calls() as calls:
         by_code = bed.look("exit_code")
-    assert (by_code.state, by_code.bears_id, by_code.tool, by_code.error) == (state, bears, "vmware-rpctool", None)
+    assert (by_code.state, by_code.bears_id, by_code.tool, by_code.error) == (state, bears_id, "vmware-rpctool", None)
     assert by_code.document is None
     assert SECRET not in repr(by_code) + by_code.text
     assert not [name for name in calls if "Transfer" in name or "Directory" in name]
     full = bed.look("full")
-    assert (full.state, full.bears_id, full.method, full.error) == (state, bears, "full", None)
+    assert (full.state, full.bears_id, full.method, full.error) == (state, bears_id, "full", None)
     if state == "xml":
         assert full.document is not None
         assert full.document.parse_error is None

@@ -155,7 +155,7 @@ def power_cycle(vcenter: VCenter) -> None:
 
 
 def assert_scripts_unknown(vcenter: VCenter, **given: Any) -> None:
-    """The VM stands still, and is taken neither for one with these scripts nor for one with others."""
+    """The VM is at its fork point, and is assumed to have neither these scripts nor others."""
     result = quiesce(vcenter, **given)
     assert result["changed"] is False, result.msg
     assert UNKNOWN in result.raw
@@ -269,7 +269,7 @@ def test_refused_before_anything_is_connected(vcenter: VCenter) -> None:
 
 @pytest.fixture
 def windows(parent: VCenter) -> VCenter:
-    """A parent of which VMware Tools say that it is Windows. No PowerShell is in it."""
+    """A parent that VMware Tools report as Windows. No PowerShell is in it."""
     parent.control("PATCH", f"guests/{parent.moid()}", {"guest_family": "windowsGuest"})
     return parent
 
@@ -319,7 +319,7 @@ def test_windows_is_told_to_start_powershell(windows: VCenter) -> None:
     assert_nothing_left(windows)
 
 
-# --- faults in the guest  -------------------------------------------------------------------------------------------
+# --- faults in the guest --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])

@@ -26,7 +26,7 @@ def twice(vcenter: VCenter, method: str, **arguments: object) -> list[Result]:
 
 
 def others(vcenter: VCenter) -> list[str]:
-    """Return what is beside the children."""
+    """Return the inventory paths in the folder but those of the children."""
     return [path for path in vcenter.govc("ls", "-i", "-l", "/DC0/vm").splitlines() if "/web-" not in path]
 
 
@@ -61,7 +61,7 @@ def test_two_at_once(quiesced: VCenter) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("step", ["create", "WaitForUpdatesEx", "ReconfigVM_Task"])
 def test_killed_and_run_again(quiesced: VCenter, number: signal.Signals, step: str) -> None:
-    """The signal comes while the server is at work on the call; what has only its note left may still succeed."""
+    """The signal comes while the server handles the call; a task that is almost done may still succeed."""
     method = quiesced.way.create if step == "create" else step
     quiesced.fault(method=method, at="call", delay_ms=500, count=2)
     given = {"parent_name": quiesced.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}

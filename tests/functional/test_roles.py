@@ -19,7 +19,7 @@ USER = {"username": "forker", "password": "forkers-long-password"}
 
 
 def privileges(engine: str) -> list[str]:
-    """Return what stands in a file, as the commands in the README read it."""
+    """Return the privileges in a file, as the commands in the README read it."""
     lines = (ROLES / f"{engine}.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 

@@ -111,7 +111,7 @@ class Appliance:
 
     @property
     def seen(self) -> str | None:
-        """Return what its guest finds."""
+        """Return the OVF environment that its guest finds."""
         found: str | None = self.vcenter.guest(self.moid)["guestinfo"].get("ovfEnv")
         return found
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests hold in their hands: a simulated vCenter, its control endpoint, and modules run against it."""
+"""The tools of the tests: a simulated vCenter, its control endpoint, and modules run against it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ needs_other_accounts = pytest.mark.skipif(
 )
 
 SECONDS = 120
-"""A program that runs for longer hangs; a busy machine takes several times what an idle one does."""
+"""A program that runs for longer hangs. A busy machine needs several times as long as an idle one."""
 
 PRE_QUIESCE = """#!/bin/sh
 ip address flush dev eth0 scope global
@@ -52,7 +52,7 @@ ip addr add "$address/24" dev eth0
 
 @cache
 def _processes() -> Any:
-    """Return where the modules' processes come from: each is new, and has the libraries loaded."""
+    """Return the context that starts the modules' processes: each is new, and has the libraries loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([launch.__name__])
     # The server finds what it is to load by this alone.
@@ -91,7 +91,7 @@ class VCenter:
     # --- control endpoint -------------------------------------------------------------------------------------------
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
-        """Return a request to the control endpoint; its answer."""
+        """Send a request to the control endpoint; return its answer."""
         request = urllib.request.Request(
             f"{self.simulator.control_url}/{path}",
             method=method,
@@ -154,7 +154,7 @@ class VCenter:
             watcher.join()
 
     def guest(self, moid: str) -> dict[str, Any]:
-        """Return what the simulator knows of a VM's guest."""
+        """Return the state of a VM's guest, from the simulator."""
         return dict(self.control("GET", f"guests/{moid}"))
 
     def in_guest(self, moid: str, command: str) -> str:
@@ -163,7 +163,7 @@ class VCenter:
         body = {"program": "/bin/sh", "arguments": f"-c {quoted}", "user": "root", "wait": True}
         return str(self.control("POST", f"guests/{moid}/run", body)["output"])
 
-    # --- govc, a client nobody here wrote ---------------------------------------------------------------------------
+    # --- govc, which is not part of this project ----------------------------------------------------------------------
 
     def govc(self, *arguments: str) -> str:
         """Run govc; its output."""

@@ -16,13 +16,13 @@ class Way:
 
     :ivar options: of the four fork modules.
     :ivar rules: of the simulator.
-    :ivar create: the method that makes a child.
-    :ivar create_privilege: what it asks for on the parent.
-    :ivar freeze: what the guest hands to VMware Tools to stop at the fork point.
-    :ivar enabled: what a parent's ``enabled`` is once it can be quiesced.
-    :ivar child_type: of a child that was made without more ado.
-    :ivar born_running: a child runs from its creation on, has its record from there, and keeps its disks.
-    :ivar logins: of a task that calls a method of the way.
+    :ivar create: the method that creates a child.
+    :ivar create_privilege: the privilege that it requires on the parent.
+    :ivar freeze: the command with which the guest asks VMware Tools to stop at the fork point.
+    :ivar enabled: ``enabled`` of a parent that can be quiesced.
+    :ivar child_type: of a child created with the default options.
+    :ivar born_running: a child runs and has its record from its creation on, and keeps its disks.
+    :ivar logins: how often a task logs in that calls a hidden method.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Way:
     rules: Mapping[str, str] = field(default_factory=dict)
 
     def method(self, name: str) -> str:
-        """Return the name of a method, for which CREATE may stand."""
+        """Return the name of a method; CREATE stands for the one that creates a child."""
         return self.create if name == CREATE else name
 
 
@@ -59,7 +59,7 @@ MOB = replace(
     name="mob",
     logins=2,
     options={"call_via": "mob"},
-    # Calls over SOAP fail.
+    # A hidden method that is called over SOAP nevertheless fails.
     rules={"hidden_methods_over_soap": "unknown"},
 )
 INSTANT_CLONE = Way(
@@ -75,7 +75,7 @@ INSTANT_CLONE = Way(
 )
 
 CREATE = "create"
-"""Stands for the method that makes a child, among the cases of a test."""
+"""Stands for the method that creates a child, among the cases of a test."""
 
 CHANGING = {
     "EnableForkParent_Task",
@@ -91,13 +91,13 @@ CHANGING = {
 
 both_engines = pytest.mark.ways(SOAP, INSTANT_CLONE)
 every_way = pytest.mark.ways(SOAP, MOB, INSTANT_CLONE)
-"""A test in which a hidden method is called, of what may differ where that goes through the browser."""
+"""A test that calls a hidden method, of what may differ when the call goes through the browser."""
 either_engine = pytest.mark.ways(SOAP)
-"""A test of what is done before the engines differ."""
+"""A test of what is the same for both engines."""
 
 
 def vmfork_only(why: str, *, mob: bool = False) -> pytest.MarkDecorator:
-    """Return a test of what only VMFork has.
+    """Return the mark of a test of what only VMFork has.
 
     :param mob: through the browser as well; see :data:`every_way`.
     """
@@ -105,5 +105,5 @@ def vmfork_only(why: str, *, mob: bool = False) -> pytest.MarkDecorator:
 
 
 def instant_clone_only(why: str) -> pytest.MarkDecorator:
-    """Return a test of what only Instant Clone has."""
+    """Return the mark of a test of what only Instant Clone has."""
     return pytest.mark.ways(INSTANT_CLONE, why=why)

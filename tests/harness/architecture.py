@@ -67,8 +67,11 @@ def of_go(path: Path) -> str:
 
 
 def floor_of(name: str, floors: Floors) -> int:
-    """Return the floor of a file or package, counted from the top."""
-    return next(number for number, names in enumerate(floors) if name in names)
+    """Return the floor of a file or package, counted from the top; LookupError if it has none."""
+    for number, names in enumerate(floors):
+        if name in names:
+            return number
+    raise LookupError(f"{name} is on no floor: add it to FLOORS or FORK_FLOORS in tests/harness/architecture.py")
 
 
 def python_files() -> list[Path]:

@@ -37,9 +37,9 @@ ROWS = [
     Row("2.21.5", "9.1.1.0", range(12, 15)),
     Row("2.22.0rc1", "9.1.1.0", range(13, 16)),
 ]
-UNIT = ["-m", "pytest", "-q", "-n", str((os.cpu_count() or 1) * 3), "--dist", "worksteal", "tests/unit"]
-FUNCTIONAL = ["-m", "pytest", "-q", "-n", str((os.cpu_count() or 1) * 3), "--dist", "loadgroup", "tests/functional"]
-DEMO = ["tests/demo/demo.py"]
+UNIT = ["tests/harness/pytest.sh", "unit", "tests/unit", "-q"]
+FUNCTIONAL = ["tests/harness/pytest.sh", "functional", "tests/functional", "-q"]
+DEMO = ["python", "tests/demo/demo.py"]
 TOOLS = ("pytest", "pytest-xdist", "hypothesis", "tree-sitter", "tree-sitter-powershell")
 
 
@@ -66,7 +66,7 @@ def python_for(pythons: range) -> str | None:
 
 
 def run(row: Row, directory: Path, tools: list[str], suites: list[list[str]]) -> bool:
-    """Make the environment of one row and run the suites in it, each given as arguments for Python."""
+    """Make the environment of one row and run the suites in it, each of them a command."""
     python = python_for(row.pythons)
     name = f"ansible-core {row.core}"
     print(f"\n=== {name}, pyVmomi {row.pyvmomi}, {python or 'no Python'}", flush=True)
@@ -85,8 +85,7 @@ def run(row: Row, directory: Path, tools: list[str], suites: list[list[str]]) ->
         "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "ANSIBLE_COLLECTIONS_PATH": str(Path(".build/live").resolve()),
     }
-    python = str(venv / "bin" / "python")
-    codes = [subprocess.run([python, *suite], check=False, env=environment).returncode for suite in suites]
+    codes = [subprocess.run(suite, check=False, env=environment).returncode for suite in suites]
     return not any(codes)
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # pytest.sh PART DIRECTORY [ARGUMENT ...]: run pytest on a directory, or say that it holds no tests. Arguments that begin
-# with DIRECTORY/ replace it.
+# with DIRECTORY/ replace it, so give an option its path with "=" (--deselect=DIRECTORY/test_x.py).
 set -eu
 part=$1 directory=$2
 shift 2
@@ -14,10 +14,10 @@ if [ "$part" = browser ]; then
     command -v chromium || command -v chromium-browser || command -v google-chrome ||
         exec tests/harness/not_run.sh browser "no Chromium or Chrome is installed"
 fi
-# Most tests wait for a server or a process most of the time, so more of them run than there are cores.
+# Most tests wait for a server or a process most of the time, so more of them run than there are cores. With worksteal a
+# process gets tests that follow each other, so the server that some of a file share does not start in every process.
 case $part in
-unit) set -- --numprocesses "$(($(nproc) * 3))" --dist worksteal "$@" ;;
-functional | sweep) set -- --numprocesses "$(($(nproc) * 3))" --dist loadgroup "$@" ;;
+unit | functional | sweep) set -- --numprocesses "$(($(nproc) * 3))" --dist worksteal "$@" ;;
 esac
 for argument in "$@"; do
     case $argument in "$directory"/*) exec python -m pytest "$@" ;; esac

@@ -42,7 +42,7 @@ def provide_get_pip(home: Path) -> None:
 
 
 def provide_pip_settings(home: Path) -> None:
-    """Write the local pip settings, from variables and files, into the one file it finds under ansible-test."""
+    """Write the user's pip settings, from variables and files, into the one file that pip finds under ansible-test."""
     user_home = os.environ.get("VMFORK_USER_HOME", str(home))
     listing = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"],

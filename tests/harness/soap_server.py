@@ -98,7 +98,7 @@ class SoapServer(ThreadingHTTPServer):
 
     @property
     def methods(self) -> list[str]:
-        """Return what was called, in order."""
+        """Return the methods that were called, in order."""
         return [method for method, _cookie in self.calls]
 
     def await_call(self, method: str) -> None:

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
+
+from harness.tree import checkout_files
 
 WANTED = ("SPDX-FileCopyrightText: vmfork.vsphere contributors", "SPDX-License-Identifier: GPL-3.0-or-later")
 LINES = 10
@@ -24,16 +25,9 @@ def lacking(path: Path) -> list[str]:
 
 def main() -> int:
     """Print each file that lacks a line; 1 when there is one."""
-    listing = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
     failed = False
-    for name in filter(None, listing.split("\0")):
-        path = Path(name)
-        if path.name in EXEMPT_NAMES or path.suffix in EXEMPT_SUFFIXES or path.is_symlink() or not path.is_file():
+    for name, path in checkout_files():
+        if path.name in EXEMPT_NAMES or path.suffix in EXEMPT_SUFFIXES or path.is_symlink():
             continue
         # An empty file (an __init__.py, say) holds nothing anyone could have rights in.
         if path.stat().st_size and (missing := lacking(path)):

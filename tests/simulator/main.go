@@ -43,7 +43,7 @@ func run() error {
 	options := vsphere.Options{Log: os.Stderr}
 	var exitAfter time.Duration
 	flag.StringVar(&options.Listen, "l", "127.0.0.1:0", "address to listen on")
-	flag.StringVar(&options.ESXListen, "esx-l", "", "address of an ESXi endpoint: a host's own door to its VMs, past vCenter")
+	flag.StringVar(&options.ESXListen, "esx-l", "", "address of an ESXi endpoint: the API of one host and its VMs, without vCenter")
 	flag.StringVar(&options.ESXHost, "esx-host", "DC0_H0", "the host that the ESXi endpoint is")
 	flag.IntVar(&options.VMs, "vm", 2, "VMs per resource pool")
 	flag.IntVar(&options.Hosts, "host", 3, "hosts in the cluster")
@@ -59,7 +59,7 @@ func run() error {
 	flag.StringVar(&options.Password, "password", "pass", "vCenter password")
 	flag.StringVar(&options.GuestUsername, "guest-username", "root", "user in the guests; anybody but root needs a simulator that runs as root, or -guest plain")
 	flag.StringVar(&options.GuestPassword, "guest-password", "vmforksim-guest-pw", "password of every guest user")
-	flag.DurationVar(&exitAfter, "exit-after", 10*time.Minute, "end by itself after this time; 0 is never")
+	flag.DurationVar(&exitAfter, "exit-after", 10*time.Minute, "exit after this time; 0 is never")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))

@@ -76,10 +76,10 @@ def test_ovf_environment(rule: str, value: str) -> None:
     with Simulator(*FLAGS) as simulator, estate(VCenter(simulator)) as place:
         place.vcenter.rule(rule, value)
         vms = {}
-        for name, tell in STORIES.items():
+        for name, prepare in STORIES.items():
             realm = prop("computed", default="${realm}", kind="expression")
             vms[name] = place.appliance(name, prop("hostname", name), prop("admin", "pw", kind="password"), realm)
-            tell(vms[name])
+            prepare(vms[name])
         image = place.appliance("image", transports=(ISO,))
         image.power_on()
         image.power_on("esxi")

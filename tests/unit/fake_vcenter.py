@@ -69,7 +69,7 @@ class FakeVCenter:
         self._lost: dict[str, list[bool]] = defaultdict(list)
         self._silencing: dict[str, tuple[int, bool]] = {}
         self.is_silent = False
-        """Return whether the server no longer answers."""
+        """Whether the server no longer answers."""
         self.at_call: dict[int, Callable[[Callable[[], Any]], Any]] = {}
         """Index of a call in :attr:`calls` → what happens to it; gets what carries the request out."""
         self.budget: Any = None

@@ -180,7 +180,7 @@ def users_of(pattern: str) -> set[str]:
         pytest.param(r"\bAnsibleModule\(|import AnsibleModule\b", {"_module"}, id="AnsibleModule"),
         pytest.param(r"(from|import) pyVmomi\b", {"_vmomi"}, id="pyVmomi"),
         pytest.param(r"\bPropertyCollector\b", {"_properties"}, id="PropertyCollector"),
-        pytest.param(r"except [^:]*\b(MethodFault|vim\.fault|vmodl\.fault)\b", {"_session"}, id="faults"),
+        pytest.param(r"(except |suppress\()[^:]*\b(MethodFault|vim\.fault|vmodl\.fault)\b", {"_session"}, id="faults"),
         pytest.param(r"[\"']\*{8}[\"']", {"_encodings"}, id="mask"),
         pytest.param(r"\(6, ?7\)", {"_session"}, id="vSphere 6.7"),
         pytest.param(r"startswith\([\"']password[\"']\)", {"_ovf.vapp_types"}, id="password types"),

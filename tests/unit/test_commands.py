@@ -22,7 +22,7 @@ import ansible_collections.vmfork.vsphere as collection
 
 TEMPLATES = pathlib.Path(next(iter(collection.__path__))) / "playbooks/templates"
 UUID = "50050d8f-0000-0000-0000-000000000001"
-NAMES = ["web-01", "two words", "it's", "a,b", "{{ 6 * 7 }}", "{% raw %}x{% endraw %}", "{# none #}"]
+NAMES = ["web-01", "two words", "it's", "a,b", "{{ 6 * 7 }}", "{% raw %}x{% endraw %}", "{# none #}", "No"]
 
 
 def evaluated(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def row(name: str) -> dict[str, Any]:
 
 
 def confirmed(name: str) -> list[str]:
-    """Return what confirms a VM: a name that is no plain word is replaced by the managed object ID."""
+    """Return what confirms a VM: its name if it is a plain word and not a boolean, otherwise its managed object ID."""
     return [name if name == "web-01" else "vm-1"]
 
 

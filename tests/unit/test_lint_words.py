@@ -4,17 +4,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-# Not a package, and its name is too common to be put on the path.
-_SPEC = importlib.util.spec_from_file_location("lint_words", Path(__file__).parents[1] / "lint" / "words.py")
-assert _SPEC is not None
-assert _SPEC.loader is not None
-words = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(words)
+from lint import words
 
 FOUND = [
     "It was tried twice in vain.",

@@ -67,7 +67,7 @@ def templar(result: dict[str, Any], **more: Any) -> Any:
     begun = [each["moid"] for each in result["ovfenv"][:2]]
     variables = {
         **VARS,
-        "ovfenv_guests": LOGINS,
+        "__ovfenv_guests": LOGINS,  # as from_survey returns it; a collection's filters are not found here
         "ovfenv_result": result,
         "ovfenv_fail_on": "lost,stale",
         "__ovfenv_begun": begun,

@@ -123,3 +123,47 @@ def are_numbers(given: dict[str, object]) -> bool:
         loader=DataLoader(), variables={**{key: trusted(value) for key, value in variables.items()}, **given}
     )
     return all(reads.template(trusted("{{ " + each + " }}")) for each in check["ansible.builtin.assert"]["that"])
+
+
+@pytest.mark.parametrize(
+    ("names", "confirmed", "refused_by"),
+    [
+        pytest.param("db", "db", "", id="name"),
+        pytest.param("db", "vm-0", "", id="managed object ID"),
+        pytest.param("db,web", "vm-0", "confirmed", id="another VM"),
+        pytest.param("db", "vm-00,vm-,vm,VM-0", "confirmed", id="similar IDs"),
+        pytest.param("web,web", "web", "unique", id="a name of two VMs"),
+        pytest.param("web,web", "web,vm-0", "unique", id="one of two VMs"),
+        pytest.param("web,web,db", "vm-0,vm-1,db", "", id="both of two VMs"),
+    ],
+)
+def test_repair_of_confirmed_vms_only(names: str, confirmed: str, refused_by: str) -> None:
+    """A managed object ID confirms exactly its VM, and is enough if several VMs have the same name."""
+    listed = names.split(",")
+    vms = [
+        {
+            "name": name,
+            "moid": f"vm-{number}",
+            "name_expected": name in confirmed.split(","),
+            "name_unique": listed.count(name) == 1,
+            "needs_power_on": False,
+            "inventory_path": f"/DC/vm/{name}",
+            "diagnosis": {"rank": 1, "act_now": False, "needs_power_cycle": True},
+        }
+        for number, name in enumerate(listed)
+    ]
+    given = {"ovfenv_repair_confirm": confirmed, "ovfenv_result": {"ovfenv": vms, "summary": {"total": len(vms)}}}
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())
+    (play,) = yaml.safe_load((ROOT / "playbooks" / "ovfenv_repair.yml").read_text())
+    checks = {
+        "unique": "Check that their names are unique",
+        "confirmed": "Check that each VM that would be power-cycled is confirmed",
+    }
+    refused = []
+    for word, name in checks.items():
+        (task,) = [task for task in play["tasks"] if task["name"] == name]
+        known = {key: trusted(value) for key, value in {**variables, **task.get("vars", {})}.items()}
+        reads = Templar(loader=DataLoader(), variables={**known, **given})
+        if not reads.template(trusted("{{ " + task["ansible.builtin.assert"]["that"] + " }}")):
+            refused.append(word)
+    assert refused[:1] == [refused_by] * bool(refused_by)

@@ -37,7 +37,7 @@ SCAN_PATHS = ("name", "config.uuid", "config.instanceUuid", RECORD_PATH, "config
 
 @dataclass(frozen=True)
 class Record:
-    """What we write on a child: whose it is, which VM it was written for, and what its report must carry."""
+    """Our record on a child: its parent, the VM that it was written for, and the nonce of its report."""
 
     parent_instance_uuid: str
     bios_uuid: str
@@ -61,10 +61,10 @@ class Kinship(enum.Enum):
     CHILD = "child"
     """Our child of this parent."""
     UNRECORDED = "unrecorded"
-    """A fork of this parent by what the server says, without our record: another tool made it, or a task cut short."""
+    """A fork of this parent according to the server, without our record: of another tool, or of an interrupted task."""
     DOUBLE = "double"
     """Our child of this parent, or a copy of it: another VM has the same BIOS UUID."""
-    FOREIGN = "stranger"
+    FOREIGN = "foreign"
     """Anything else."""
 
 
@@ -136,8 +136,8 @@ def is_half_made(verdict: Verdict, vm: t.Mapping[str, t.Any], parent: t.Mapping[
     )
 
 
-def bears_mark(vm: t.Mapping[str, t.Any], nonce: str | None, bios_uuid: str | None) -> bool:
-    """Whether a VM carries what only the request that made it can have put there: a nonce, or a BIOS UUID of ours.
+def has_mark(vm: t.Mapping[str, t.Any], nonce: str | None, bios_uuid: str | None) -> bool:
+    """Return whether a VM carries a nonce or a BIOS UUID that only the request which created it can have set.
 
     :param bios_uuid: the one that the request chose; ``None`` when it left that to the server.
     """

@@ -30,7 +30,7 @@ def mask(output: str, secrets: t.Iterable[str]) -> str:
     been cut within one, shells like to put a secret's lines in a row, and to
     quote what they print.
     """
-    whole = {part for one in secrets for part in (one, *one.splitlines()) if len(part) >= LONG_ENOUGH}
+    whole = {part for secret in secrets for part in (secret, *secret.splitlines()) if len(part) >= LONG_ENOUGH}
     parts = whole.union(*(_encodings.forms(part) for part in whole))
     if not parts:
         return output

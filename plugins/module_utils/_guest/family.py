@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A kind of guest, and what a runner's language has to offer for it.
+"""A kind of guest, and what the language of its runner must provide.
 
-Private to the collection. Which kinds there are stands in ``families.py``.
+Private to the collection. The kinds are listed in ``families.py``.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Language(t.Protocol):
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of guests.
+    """A kind of guest.
 
-    :param marks: how it begins what the properties :data:`PATHS` say.
+    :param marks: how the values of the properties ``families.PATHS`` begin for this kind.
     :param superuser: who may call the fork point there.
     :param login_advice: what to do when the guest user is not one.
     :param tools: VMware Tools' programs that take commands, in the order of cloud-init: file name, and what comes

@@ -418,7 +418,7 @@ class Guest:
             if self._frozen is not None and self._frozen.test(known):
                 raise _errors.GuestFailed(
                     _errors.sentence(
-                        what, ("the VM reached its fork point in the meantime"), "Find out what else quiesces it."
+                        what, "the VM reached its fork point in the meantime", "Find out what else quiesces it."
                     )
                 )
             return True if known.get("guest.guestOperationsReady") else None

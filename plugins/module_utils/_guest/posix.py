@@ -55,7 +55,7 @@ def start(family: Family, directory: str) -> Program:
 
 
 def privatize(directory: str) -> Program | None:
-    """Return the command that protects a directory that VMware Tools created. None is needed: they did."""
+    """Return the command that protects a directory that VMware Tools created. ``None``: it is protected already."""
     return None
 
 
@@ -320,7 +320,7 @@ clear_secrets() {
 # in_child EXIT_CODE: the last act in a child.
 in_child() {
   if [ -z "$learned" ]; then
-    # What was removed since the script could read it cannot be hidden in what it said: that is not told.
+    # Secrets removed since the script could read them cannot be masked in its output: the output is not reported.
     learn_secrets
     [ -z "$lost" ] || : >"$directory/output"
   fi

@@ -381,7 +381,7 @@ function Clear-Secrets {
 # The last act in a child.
 function Exit-Child([long]$code) {
   if (-not $learned) {
-    # What was removed since the script could read it cannot be hidden in what it said: that is not told.
+    # Secrets removed since the script could read them cannot be masked in its output: the output is not reported.
     Read-Secrets
     if ($lost) { [IO.File]::WriteAllText($output, '') }
   }

@@ -53,10 +53,8 @@ class MobCaller:
         self._remedy = (
             f"Use call_via={instead}, or remove call_via."
             if instead
-            else (
-                f"It does not have it over SOAP either. {methods.VSPHERE} have it, and newer versions have Instant "
-                "Clone."
-            )
+            else f"The server does not have it over SOAP either. {methods.VSPHERE} have it; newer versions have "
+            "Instant Clone."
         )
         self._cookies: dict[str, str] = {}
         self._nonce: str | None = None

@@ -64,7 +64,7 @@ def method_unknown(
 ) -> _errors.MethodUnknown:
     """Return the sentence for a server that does not know a method.
 
-    :param where: by which way it does not: ``over SOAP``.
+    :param where: how it was called: ``over SOAP``.
     :param remedy: what to do about it on a server that should know the method by its version.
     :param fault: what it answered.
     """
@@ -83,7 +83,7 @@ def is_unknown_method(session: Session, fault: _errors.Error) -> bool:
 
     A vCenter says so in one of three ways, by its version; pyVmomi itself
     raises MethodNotFound when the connection speaks an older API version.
-    NotSupported may also be about the VM, and is where the server should know the method.
+    NotSupported may also be about the VM. From a server that should have the method by its version, it is.
     """
     if not isinstance(fault, _errors.Fault):
         return False

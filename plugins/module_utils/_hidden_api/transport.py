@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""By which way the unpublished methods are called: ``call_via``.
+"""How the unpublished methods are called: ``call_via``.
 
 Private to the collection.
 """
@@ -17,7 +17,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 
 
 def caller(session: Session, call_via: str) -> methods.Caller:
-    """Return the way for a task.
+    """Return the caller for a task.
 
     :param call_via: ``auto``, ``soap`` or ``mob``.
     """

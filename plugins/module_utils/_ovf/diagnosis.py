@@ -126,7 +126,7 @@ def _bears(e: Evidence) -> str | None:
 
 
 def _code_only(e: Evidence) -> bool:
-    """Return whether the guest told that it has a document, and not what is in it."""
+    """Return whether the guest reported that it has a document, but not its content."""
     return e.guest.state == "xml" and e.guest.document is None
 
 

@@ -149,7 +149,7 @@ _VSERVICE = ("Environment", "vServiceEnvironmentSection")
 
 
 class _Writer:
-    """Writes what markup.walk tells, and hides every attribute and text that is not known to be harmless."""
+    """Writes what safe_xml.walk reports, and hides every attribute and text that is not known to be harmless."""
 
     def __init__(self, mask: Mask) -> None:
         self._mask = mask

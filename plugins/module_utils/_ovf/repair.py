@@ -31,7 +31,7 @@ ts_ovf_error)."""
 
 
 @dataclass(frozen=True)
-class Cure:
+class Options:
     """How to go about it.
 
     :param shutdown: ``guest`` or ``hard``.
@@ -47,12 +47,12 @@ class RepairTarget:
     """One VM, before and after."""
 
     def __init__(
-        self, session: Session, deadline: Deadline, vm: t.Any, repair: Cure, warn: t.Callable[[str], None]
+        self, session: Session, deadline: Deadline, vm: t.Any, options: Options, warn: t.Callable[[str], None]
     ) -> None:
         self._session = session
         self._deadline = deadline
         self._vm = vm
-        self._cure = repair
+        self._options = options
         self._warn = lambda sentence: warn(self._shown(sentence))
         self.before = self._examine(deadline)
         self.after = self.before
@@ -96,7 +96,7 @@ class RepairTarget:
         case = self._case()
         self.plan = plan.make(case)
         self._ask_server(case.values)
-        standing = [risk for risk in self.plan.risks if risk.name not in self._cure.accepted]
+        standing = [risk for risk in self.plan.risks if risk.name not in self._options.accepted]
         if standing:
             why = " ".join(risk.message for risk in standing)
             names = ",".join(risk.name for risk in standing)
@@ -109,9 +109,9 @@ class RepairTarget:
         :raises _errors.VerdictFailed: it was power-cycled, and its OVF environment still does not arrive.
         """
         with self._masked():
-            self._cycle_until_cured()
+            self._cycle_until_delivered()
 
-    def _cycle_until_cured(self) -> None:
+    def _cycle_until_delivered(self) -> None:
         for attempt in range(TRIES):
             if attempt:
                 if not self._may_rewrite():
@@ -151,7 +151,7 @@ class RepairTarget:
 
     def _examine(self, deadline: Deadline) -> examine.Examined:
         selection = _inventory.Selection(moid=[self._vm._GetMoId()])
-        return examine.examine(self._session, deadline, selection, self._cure.questions)[0]
+        return examine.examine(self._session, deadline, selection, self._options.questions)[0]
 
     def _case(self, one: examine.Examined | None = None) -> plan.Case:
         """Return the VM as it is now.
@@ -161,15 +161,15 @@ class RepairTarget:
         """
         paths = (
             *plan.PATHS,
-            *self._cure.questions.fork_paths,
+            *self._options.questions.fork_paths,
             *(plan.PATHS_6_7 if self._session.api_version >= API_6_7 else ()),
         )
         values = self._read([self._vm], paths).get(self._vm, {})
         case = plan.Case(
             one=one or self.after,
             values=values,
-            is_fork=self._cure.questions.forked_from(values) is not None,
-            shutdown=self._cure.shutdown,
+            is_fork=self._options.questions.forked_from(values) is not None,
+            shutdown=self._options.shutdown,
             vcenter=self._vcenter,
             pools=ip_pools.read(self._session, self.before.found.datacenter),
         )
@@ -185,11 +185,11 @@ class RepairTarget:
             raise _errors.failure(f"Could not read what may prevent powering on VM {self.name} again", fault) from fault
 
     def _names_of_vcenter(self) -> set[str]:
-        """Every name and address that this vCenter is known by: the one we use, and those that it tells itself."""
+        """Return every name and address of this vCenter: the one we use, and those in its own settings."""
         found = _addresses_of(self._session.server.hostname)
         with contextlib.suppress(_errors.Fault):
-            told = self._session.ask(self._session.content.setting.QueryOptions, "VirtualCenter.")
-            found.update(str(one.value) for one in told or [] if one.key in _NAMES_OF_VCENTER and one.value)
+            settings = self._session.ask(self._session.content.setting.QueryOptions, "VirtualCenter.")
+            found.update(str(one.value) for one in settings or [] if one.key in _NAMES_OF_VCENTER and one.value)
         return found
 
     def _ask_server(self, values: t.Mapping[str, t.Any]) -> None:
@@ -298,7 +298,7 @@ class RepairTarget:
                 f"{self._deadline.seconds:g} seconds are left, which is too short for a shutdown. Increase timeout."
             )
         try:
-            if self._cure.shutdown == "hard":
+            if self._options.shutdown == "hard":
                 _power.off(self._session, self._deadline, self._vm, self.name, None)
             else:
                 _power.shut_down(self._session, self._deadline, self._vm, self.name)
@@ -312,9 +312,7 @@ class RepairTarget:
             self._touch()
             if is_on or not now:
                 state = (
-                    ("was asked to shut down and is still running")
-                    if is_on
-                    else "WAS ASKED TO SHUT DOWN and may be off"
+                    "was asked to shut down and is still running" if is_on else "WAS ASKED TO SHUT DOWN and may be off"
                 )
                 raise _errors.TimedOut(
                     f"VM {self.name} {state}. {_why(trouble, now)} If it shuts down later, IT STAYS OFF until "
@@ -393,7 +391,7 @@ class RepairTarget:
     def _await_tools(self) -> None:
         """Tools that do not come up are no failure here: the verdict says what is known."""
         self._tools_late = ""
-        probes = self._cure.questions.probe != "none"
+        probes = self._options.questions.probe != "none"
         before = self.before
         if not probes and _power.is_on(before.found.values) and not before.evidence.tools_running:
             return  # nor did they before, and nothing needs them
@@ -429,7 +427,7 @@ LOOK_SECONDS = 60
 """How long a VM may be looked at after its power-on, whatever is left of the time; that much of it is kept back."""
 
 _NAMES_OF_VCENTER = ("VirtualCenter.FQDN", "VirtualCenter.AutoManagedIPV4", "VirtualCenter.AutoManagedIPV6")
-"""Settings in which vCenter tells its own name and addresses; public report scripts find its VM by them."""
+"""Settings with vCenter's own name and addresses; public report scripts find its VM by them."""
 
 
 def _addresses_of(hostname: str) -> set[str]:
@@ -458,7 +456,7 @@ def _error(what: str, trouble: Exception) -> _errors.Error:
 def _why(trouble: Exception, now: _properties.Values) -> str:
     question = now.get("runtime.question")
     asks = (
-        (f" It waits for an answer to a question in the vSphere Client: {question.text.rstrip(' .')}.")
+        f" It waits for an answer to a question in the vSphere Client: {question.text.rstrip(' .')}."
         if question
         else ""
     )

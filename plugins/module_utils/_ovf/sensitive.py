@@ -57,8 +57,12 @@ SETTING = (
     r"|\b(?:psk|t?otp|pins?)) ?"
     r"(?:(?:min|max)(?:imum)? ?|(?:refresh|renewal|exchange|change|reset) ?)?"
     r"(?:ttl|life ?time|expir\w*|age|valid\w*|len(?:gth)?|size|bits|type|algorithms?|polic(?:y|ies)|enabled?|disabled?"
-    r"|rotation|timeout|interval|format|servers?|usage|logins?|auth\w*|names?|check(?:s|ing)?|complexity|strength"
+    r"|rotation|timeout|interval|format|servers?|usage|check(?:s|ing)?|complexity|strength"
     r"|history|required|retries|attempts|mode)\b"
+    # The login by a passphrase or a PIN may be that itself, and nobody gives a name to a password.
+    r"|(?:passw(?:or)?ds?|pwds?|tokens?|keys?|secrets?|cred(?:ential)?s?|licen[cs]es?) ?"
+    r"(?:logins?|auth(?:enticat\w*|ori[sz]\w*)?)\b"
+    r"|(?:tokens?|keys?|secrets?|cred(?:ential)?s?|licen[cs]es?) ?names?\b"
 )
 """Regular expression for the name of a setting about a secret, which is no secret itself unless its value looks like
 one."""
@@ -154,6 +158,9 @@ _NEXT = re.compile(r"[\s\"'\\]{0,80}([^\s\"'\\<&]{0,200})")
 _NAMED_PAIR = re.compile(r"\b(?:name|key|id)[\"'\\]{0,4}\s{0,9}[:=]\s{0,9}[\"'\\]{0,4}([\w.-]{1,80})", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
 _FOLDED_BASE64 = re.compile(r"\s*(?:data:[\w/;+.-]{0,80},)?([A-Za-z0-9+/_-]+(?:\s+[A-Za-z0-9+/_-]+)*\s*={0,2})\s*")
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_MIXED = re.compile(r"[A-Za-z](?=[0-9])|[0-9](?=[A-Za-z])")
+"""Where letters and digits meet: seldom in a name, often in random text."""
 _DEPTH = 4
 """Encodings within encodings: a document in base64, compressed, with a file in base64."""
 _LIMIT = 1_000_000
@@ -198,10 +205,16 @@ def _is_setting(name: str) -> bool:
 
 
 def _looks_made(value: str) -> bool:
-    """Return whether a value has a word that looks like a password or a token."""
-    for word in re.findall(r"[^\s\-_./:,;=]{8,}", value[:_LIMIT]):
-        kinds = sum(re.search(kind, word) is not None for kind in ("[a-z]", "[A-Z]", "[0-9]", "[^A-Za-z0-9]"))
-        if kinds > 2 or (len(word) > 19 and kinds > 1):
+    """Return whether a value has a word that looks like a password or a token, not like a name."""
+    return any(_is_made(word) for word in re.findall(r"\S{8,}", value[:_LIMIT]))
+
+
+def _is_made(word: str) -> bool:
+    if _UUID.search(word) or all(re.search(kind, word) for kind in ("[a-z]", "[A-Z]", "[0-9]", r"[^\w\-./:,;=]")):
+        return True
+    for part in re.findall(r"[^\-_./:,;=]{8,}", word):
+        kinds = sum(re.search(kind, part) is not None for kind in ("[a-z]", "[A-Z]", "[0-9]", "[^A-Za-z0-9]"))
+        if kinds > 2 or len(part) > 19 or len(_MIXED.findall(part)) > 3:
             return True
     return False
 

@@ -44,11 +44,16 @@ class SiteMap:
         """
         if not self.subnets or not text:
             return text
-        for separator, allowed in zip(_SEPARATORS, (_HOST_NAME, None), strict=True):
-            parts = re.split(separator, text)
-            if all(_address(part) or (allowed and allowed.fullmatch(part)) or not part for part in parts[::2]):
-                return "".join(self._item(part) if number % 2 == 0 else part for number, part in enumerate(parts))
-        return text
+        parts = _entries(text)
+        return "".join(self._item(part) if number % 2 == 0 else part for number, part in enumerate(parts)) or text
+
+    def moves(self, text: str) -> t.Iterator[tuple[str, str]]:
+        """Yield the addresses of a value that are translated, each with its translation; those of networks are not."""
+        for entry in _entries(text)[::2]:
+            address = _address(entry)
+            target = None if address is None or _is_network(entry) else self._target(address)
+            if target is not None:
+                yield str(address), str(target)
 
     def mentions(self, text: str) -> bool:
         """Return whether a value contains an address of one of the subnets inside of other text."""
@@ -71,6 +76,15 @@ class SiteMap:
         return None
 
 
+def _entries(text: str) -> list[str]:
+    """Return the entries of a value that is an address or a list of them, with separators between; otherwise none."""
+    for separator, allowed in zip(_SEPARATORS, (_HOST_NAME, None), strict=True):
+        parts = re.split(separator, text)
+        if all(_address(part) or (allowed and allowed.fullmatch(part)) or not part for part in parts[::2]):
+            return parts
+    return []
+
+
 def _address(text: str) -> t.Any:
     """Return the address of an address, an interface or a network as text; ``None`` if it is none of these."""
     if "%" in text:
@@ -79,6 +93,11 @@ def _address(text: str) -> t.Any:
         return ipaddress.ip_interface(text).ip
     except ValueError:
         return None
+
+
+def _is_network(text: str) -> bool:
+    found = ipaddress.ip_interface(text)
+    return "/" in text and found.network.num_addresses > 1 and found.ip == found.network.network_address
 
 
 def read(given: t.Any) -> tuple[SiteMap, list[str]]:

@@ -354,6 +354,18 @@ def shown(before: str, after: str) -> tuple[str, str]:
     return old, new
 
 
+def secret_patterns(documents: t.Iterable[t.Any]) -> list[str]:
+    """Return regular expressions for the full keys of the secrets in a backup.
+
+    A key that some document shows is left out: it could not be compared with what a VM has.
+    """
+    secret: dict[str, bool] = {}
+    for prop in (prop for document in documents for prop in _properties(document)):
+        key = ".".join(filter(None, _parts(prop)))
+        secret[key] = secret.get(key, True) and bool(prop.get("secret"))
+    return [f"^{re.escape(key)}$" for key in sorted(secret) if secret[key]]
+
+
 def _properties(content: t.Any) -> list[dict[str, t.Any]]:
     found = content.get("properties") if isinstance(content, dict) else None
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

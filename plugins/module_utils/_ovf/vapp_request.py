@@ -79,6 +79,7 @@ class Request:
     :param closing: whether properties that are not to be user-configurable have their values already, and were left
         user-configurable for that.
     :param overwrite: whether properties that are there may be changed.
+    :param secret_keys: keys of properties that are secrets, by the task or by the document.
     :param part: what is written instead to a VM that has vApp options, when only some of a document is restored.
     """
 
@@ -92,6 +93,7 @@ class Request:
     update_secrets: str = "on_create"
     exact: bool = False
     overwrite: bool = True
+    secret_keys: frozenset[str] = frozenset()
     rest: vapp_export.Restored | None = None
     fixed_as_default: bool = False
     closing: bool = False
@@ -179,11 +181,14 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
     if faults:
         raise _errors.BadInput(f"The options are not valid: {'; '.join(faults)}. Nothing was changed.")
     ip, transport = params["ip_allocation"], params["transport"]
+    secrets = [one.key for one in properties if one.secret]
+    secrets += [_key_of(one) for one in (source or {}).get("properties", ()) if one.get("secret")]
     request = Request(
         **{name: params[name] for name in ("force", "not_user_configurable", "update_secrets", "exact", "overwrite")},
         enabled=True if source is not None else params["enabled"],
         unknown="create" if source is not None else params["unknown"],
         properties=tuple(properties),
+        secret_keys=frozenset(secrets),
         transport=None if transport is None else tuple(dict.fromkeys(transport)),
         ip_allocation=None if ip is None else _ip_allocation(ip),
     )

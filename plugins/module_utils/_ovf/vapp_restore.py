@@ -149,6 +149,7 @@ def plan(
         document = documents.get(entry["file"], "it was not read")
         known_keys |= _judge(row, entry, document, match, options, result)
         result.rows.append(row)
+    result.faults += _collisions([one for one in result.rows if one.moid], documents, options)
     result.faults += [
         f"no VM of the backup has the property {key} of vapp_keys" for key in set(options.keys) - known_keys
     ]
@@ -390,7 +391,7 @@ def _translate(document: Document, row: Row, sites: site_map.SiteMap) -> list[st
         key = _key(prop)
         if key in given:
             faults += _set(prop, given.pop(key), row)
-        elif not _is_secret(prop) and not str(prop["type"]).startswith("expression"):
+        elif _is_translated(prop):
             old = prop.get("value") or prop.get("default") or ""
             new = sites.translate(old) if isinstance(old, str) else old
             if new != old:
@@ -400,6 +401,28 @@ def _translate(document: Document, row: Row, sites: site_map.SiteMap) -> list[st
                 row.unmapped.append(key)
     faults += [f"its backup does not have property {key}, which vapp_restore_map names" for key in sorted(given)]
     return faults
+
+
+def _collisions(rows: t.Iterable[Row], documents: t.Mapping[str, t.Any], options: Options) -> list[str]:
+    """Return which addresses of the VMs would become one: overlapping subnets of a map may do that."""
+    sources: dict[str, dict[str, str]] = {}
+    for row in rows:
+        given = _of_vm(options.site_map.vms, row)
+        for prop in documents[row.file]["properties"]:
+            is_written = not options.keys or _key(prop) in options.keys
+            if not is_written or _key(prop) in given or not _is_translated(prop):
+                continue
+            for source, target in options.site_map.moves(str(prop.get("value") or prop.get("default") or "")):
+                sources.setdefault(target, {}).setdefault(source, f"{source} ({_key(prop)} of VM {row.backup_name})")
+    return [
+        f"vapp_restore_map translates {' and '.join(one.values())} to the same address {target}"
+        for target, one in sources.items()
+        if len(one) > 1
+    ]
+
+
+def _is_translated(prop: t.Mapping[str, t.Any]) -> bool:
+    return not _is_secret(prop) and not str(prop["type"]).startswith("expression")
 
 
 def _set(prop: dict[str, t.Any], value: t.Any, row: Row) -> list[str]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the vApp options of a VM: read, judge, one reconfigure, read again.
+"""Write the vApp options of a VM: read, judge, one reconfigure or two, read again.
 
 Private to the collection.
 """
@@ -65,6 +65,18 @@ class VappWriter:
         :raises _errors.OperationFailed: vCenter refused it, or something else came of it.
         """
         try:
+            self._write()
+        except (_errors.Error, _errors.Interrupted) as error:
+            if self.is_written and self.change.opened:
+                error.sentence += (
+                    " Until another run completes the change, these properties may be user-configurable: "
+                    f"{', '.join(self.change.opened)}."
+                )
+                error.args = (error.sentence,)
+            raise
+
+    def _write(self) -> None:
+        try:
             _tasks.run(self._session, self._deadline, self.what, self._submit, again=self._is_still_needed)
         except _errors.OperationFailed as error:
             self.is_written = False
@@ -72,7 +84,7 @@ class VappWriter:
             if error.fault == "NotUserConfigurableProperty" and is_other_way_left:
                 self._request = dataclasses.replace(self._request, fixed_as_default=True)
                 self._judge()
-                self.write()
+                self._write()
                 return
             if self._is_template and error.fault == "NotSupported":
                 raise _errors.OperationFailed(
@@ -106,14 +118,11 @@ class VappWriter:
         self._request = request.to_close()
         try:
             self._judge()
+            self.after = self.before
             if self.change.changes:
                 _tasks.run(self._session, self._deadline, self.what, self._submit, again=self._is_still_needed)
-        except _errors.OperationFailed as error:
-            raise _errors.OperationFailed(
-                f"{error.sentence} The values were written before, and properties {', '.join(change.opened)} are "
-                "user-configurable now. Run again.",
-                error.fault,
-            ) from error
+        except _errors.Refused as refused:
+            raise _errors.OperationFailed(_errors.sentence(self.what, _reason(refused))) from refused
         finally:
             self._request, self.before, self.change, self.is_written = request, before, change, True
 
@@ -144,7 +153,7 @@ class VappWriter:
             self.after = self._read()
             left = vapp_change.plan(self._name, self.after, self._request.without_secrets())
         except _errors.Refused as refused:
-            why = refused.sentence.partition(": ")[2].rstrip(".")
+            why = _reason(refused)
         else:
             if not left.changes:
                 return
@@ -156,3 +165,8 @@ class VappWriter:
                 "Somebody may have changed them in the meantime. Check them in the vSphere Client, then run again.",
             )
         )
+
+
+def _reason(refused: _errors.Refused) -> str:
+    """Return why a VM would be left unchanged, as a clause: it was changed already."""
+    return refused.sentence.partition(": ")[2].rstrip(".")

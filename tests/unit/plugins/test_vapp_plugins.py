@@ -17,6 +17,7 @@ from unit.plugins.module_utils._ovf.test_vapp_restore import KEPT, backup, expor
 
 from ansible_collections.vmfork.vsphere.plugins.filter import vapp_restore_plan
 from ansible_collections.vmfork.vsphere.plugins.lookup import vapp_backup, vapp_secrets
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import masking
 
 SECRET = "vmforktest-a-secret-of-its-own"
 
@@ -52,6 +53,20 @@ def test_index_alone(tmp_path: pathlib.Path) -> None:
     found = vapp_backup.read(tmp_path, documents=False)
     assert [one["name"] for one in found["index"]["vms"]] == [KEPT["vm"]["name"]]
     assert found["documents"] == {}
+
+
+def test_secrets_of_a_backup(tmp_path: pathlib.Path) -> None:
+    """What one document shows cannot be compared if it is masked."""
+    first, second = export(1, with_secrets()), export(2, with_secrets())
+    next(one for one in first["properties"] if one["key"] == "hostname")["secret"] = True
+    for one in (first, second):
+        next(prop for prop in one["properties"] if prop["key"] == "vami.ip0.VCSA")["secret"] = True
+    written(tmp_path, first, second, export(3, None))
+    patterns = vapp_backup.read(tmp_path)["secret_patterns"]
+    mask = masking.Mask(patterns=patterns)
+    keys = ("vami.ip0.VCSA", "vamixip0.VCSA", "vami.ip0.VCSA.x", "hostname", "size")
+    assert [one for one in keys if mask.is_secret(one, "string")] == ["vami.ip0.VCSA"]
+    assert vapp_backup.read(tmp_path, documents=False)["secret_patterns"] == []
 
 
 @pytest.mark.parametrize("index", [{}, {"version": 2, "vms": []}, {"version": 1, "vms": [{"name": "web"}]}])

@@ -142,7 +142,7 @@ def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[
 
 
 def _is_nobodys(existing_vm: existing.ExistingVm, parent: Parent) -> bool:
-    """Whether a VM of a child's name is in the state that detaching brings about: it has no record that is its own."""
+    """Return whether a VM of a child's name is as detaching would leave it: it has no record of its own."""
     found, verdict = t.cast(_inventory.Found, existing_vm.found), t.cast(identity.Verdict, existing_vm.verdict)
     return identity.own_record(found.values) is None and not identity.is_half_made(verdict, found.values, parent.values)
 
@@ -278,7 +278,7 @@ class _Batch:
     def check_again(self, errors: Errors) -> dict[t.Any, _properties.Values]:
         """Read the VMs again and keep those that may be removed or detached; VMs that are gone need nothing more.
 
-        Copies and grandchildren are looked for again, too. Waits while another task is at work on one of them.
+        Copies and grandchildren are looked for again, too. Waits while another task is running on one of them.
         """
         left = {vm: name for vm, name in self.names.items() if vm not in errors}
         if not left:
@@ -412,11 +412,11 @@ class _Batch:
 def _is_made_by_us(
     verdict: identity.Verdict, child: transitions.Child, values: _properties.Values, shared: t.Container[str]
 ) -> bool:
-    """Whether a VM without a record is the one that this task had the server make: it carries what the task chose."""
+    """Return whether a VM without a record is one that this task created: it carries what the task chose."""
     return (
         verdict.kinship in (identity.Kinship.UNRECORDED, identity.Kinship.FOREIGN)
         and identity.record_of(values) is None
-        and child.bears_mark(values)
+        and child.has_mark(values)
         and (values.get("config.uuid") or "").lower() not in shared
     )
 
@@ -438,9 +438,9 @@ def _await_idle(session: Session, order: Order, vms: t.Iterable[t.Any]) -> None:
     with _properties.Watch(session, paths) as watch:
         watch.add(vms)
         while not order.deadline.passed and any(map(is_busy, vms)):
-            for one, values in watch.updates(order.deadline.remaining):
+            for changed, values in watch.updates(order.deadline.remaining):
                 # A task that is gone is no longer running.
-                known[one] = {**known.get(one, {}), **values} if values is not None else {}
+                known[changed] = {**known.get(changed, {}), **values} if values is not None else {}
             tasks = {task for vm in vms for task in known.get(vm, {}).get("recentTask") or []}
             watch.add(tasks - set(known))  # one that vCenter has forgotten would be reported as gone again and again
 

@@ -71,7 +71,7 @@ def paths(children: t.Sequence[ChildSpec]) -> list[str]:
     result: list[str] = []
     if any(addresses(child) for child in children):
         result += _PATHS
-    if any(one.mac_address is not None for child in children for one in child.networks):
+    if any(network.mac_address is not None for child in children for network in child.networks):
         result += _MAC_PATHS
     return result
 
@@ -86,7 +86,7 @@ def _check_values(child: ChildSpec) -> None:
     Anything else may be meant for a script of the user's own, such as ``ipaddress: dhcp``.
     """
     for key, value in child.params.items():
-        plain = next((key[len(one) :] for one in reversed(PREFIXES) if key.startswith(one)), key)
+        plain = next((key[len(prefix) :] for prefix in reversed(PREFIXES) if key.startswith(prefix)), key)
         if not (_KEY.fullmatch(key) or plain in ("netmask", "gateway")):
             continue
         for text in re.split(r"[,;\s]+", value):
@@ -131,10 +131,10 @@ def check(children: t.Sequence[ChildSpec], ip_network: IPNetwork | None) -> None
 
 def _check_inside(child: ChildSpec, given: t.Mapping[IPAddress, str], ip_network: IPNetwork) -> None:
     """Refuse a child all of whose addresses of the network's version are ones that it cannot have there."""
-    same_version = {one: text for one, text in given.items() if one.version == ip_network.version}
+    same_version = {address: text for address, text in given.items() if address.version == ip_network.version}
     if not same_version:
         return
-    if not any(one in ip_network for one in same_version):
+    if not any(address in ip_network for address in same_version):
         raise _errors.BadInput(
             f"Child {child.name}: the address {', '.join(same_version.values())} is outside ip_network {ip_network}. "
             "Correct the address or ip_network."
@@ -151,8 +151,10 @@ def _check_inside(child: ChildSpec, given: t.Mapping[IPAddress, str], ip_network
 
 
 def _named(child: ChildSpec) -> t.Any:
-    """Return what the task says about the child's networks: children for which it says the same share them."""
-    return tuple(sorted((one.label or "", one.position, one.network) for one in child.networks if one.network))
+    """Return the networks that the task names for the child. Children with the same ones share them."""
+    return tuple(
+        sorted((entry.label or "", entry.position, entry.network) for entry in child.networks if entry.network)
+    )
 
 
 def suspects(children: t.Sequence[ChildSpec], others: t.Mapping[t.Any, Values]) -> list[t.Any]:
@@ -198,7 +200,7 @@ def conflicts(
         of_child = networks.network_ids(parent, child.networks, shown)
         given: dict[IPAddress | str, str] = {}
         given.update({address: f"address {text}" for address, text in addresses(child).items()})
-        given.update({mac: f"MAC address {mac}" for mac in (one.mac_address for one in child.networks) if mac})
+        given.update({mac: f"MAC address {mac}" for mac in (entry.mac_address for entry in child.networks) if mac})
         for key, what in given.items():
             for owner, ids in taken.get(key, []):
                 if ids is None or of_child is None:
@@ -221,7 +223,7 @@ def _held(values: Values) -> dict[IPAddress, set[str] | None]:
     """
     cards = _devices.adapters(values)
     by_mac = {_devices.mac_of(card): networks.network_id(card.backing) for card in cards}
-    known = {one for one in by_mac.values() if one is not None}
+    known = {network for network in by_mac.values() if network is not None}
     every: set[str] | None = known if len(known) == len(set(by_mac.values())) else None
     if not cards:
         every = {network._GetMoId() for network in values.get("network") or []} or None

@@ -67,7 +67,7 @@ def _ask_beforehand(
     deadline: Deadline,
     warn: t.Callable[[str], None],
 ) -> tuple[dict[str, _errors.Error], list[str]]:
-    """For each child that the server would not make, its error; and the server's warnings."""
+    """Return the error of each child that the server would refuse to create, and the server's warnings."""
     jobs: dict[t.Any, _tasks.Job] = {}
     for child in created if parent.engine.can_predict else ():
         ask = functools.partial(parent.engine.predict, parent.vm, creation(child, placement))

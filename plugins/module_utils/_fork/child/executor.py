@@ -187,12 +187,12 @@ class Executor:
         self._present = None
 
     def _carried_out(self, name: str) -> None:
-        """The present request of a child is over: what stood in its way says nothing of the next one."""
+        """Forget what was in the way of a child's request that is over."""
         self._attempts.pop(name, None)
         self._busy.pop(name, None)
 
     def _refused(self, name: str, request: Request, error: _errors.OperationFailed) -> None:
-        """The server did not do what it was asked for."""
+        """Handle a request that the server refused, or whose task failed."""
         if _tasks.is_busy(error) and not self._deadline.passed:
             self._put_off(name, request, error)
         elif request is Request.CREATE and error.fault == "DuplicateName":
@@ -252,10 +252,10 @@ class Executor:
             self._tell(name, transitions.Failed(sentence, error.fault))
 
     def _created(self, name: str, vm: t.Any, otherwise: str | None = None) -> None:
-        """A child was made.
+        """Handle a child that was created.
 
-        :param vm: ``None`` when it has to be found.
-        :param otherwise: what went wrong if there is none; without it vCenter says that there is one.
+        :param vm: its VM; ``None`` if it has to be found.
+        :param otherwise: the error if it is not found; without it, vCenter has reported success.
         """
         if vm is None:
             try:
@@ -285,7 +285,7 @@ class Executor:
         return "which existed before" if vm in self._before or vm == self._parent.vm else None
 
     def _give_up(self) -> None:
-        """The time is over, or the extra time for what must not be left anyhow."""
+        """End the children at the deadline, except for what must be finished; after the extra time, all of them."""
         before = dict(self._children)
         under_way = set(self._tasks.values())
         not_begun = {name for name, request in self._waiting if request is Request.CREATE}
@@ -354,7 +354,7 @@ class Executor:
             _tasks.run_all(self._session, deadline, jobs)
 
     def _break_off(self, sentence: str) -> None:
-        """The server is lost: what is not done has failed, and what is known is still told."""
+        """Fail the children that are not finished, because the server is lost. What is known of them is kept."""
         under_way = set(self._tasks.values())
         for name, child in self._children.items():
             if not child.is_finished:
@@ -379,7 +379,7 @@ class Executor:
             self._submit(*free)
 
     def _next_free(self) -> tuple[str, Request] | None:
-        """Return the requests to submit now: those of children in progress first, then new ones within the limit."""
+        """Return the request to submit next: one of a child in progress first, then a new child within the limit."""
         self._paused = {name: pause for name, pause in self._paused.items() if not pause.passed}
         ready = [(name, request) for name, request in self._waiting if name not in self._paused]
         for waiting in ready:
@@ -407,8 +407,9 @@ class Executor:
         name = self._tasks.pop(task)
         request = _request_of(self._children[name])
         self._present = (name, request)
-        gone = "vCenter no longer knows the task, because it may have been restarted. Check the VM in vCenter."
-        self._look_after_lost_answer(name, request, _errors.ConnectionLost(gone))
+        self._look_after_lost_answer(
+            name, request, _errors.ConnectionLost(f"{_tasks.FORGOTTEN}. Check the VM in vCenter.")
+        )
         self._present = None
 
     def _look_after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:
@@ -462,7 +463,7 @@ class Executor:
         self._waiting.append((name, request))
 
     def _find_created(self, name: str) -> t.Any:
-        """Return the child that was created, with the data that the server reports."""
+        """Return the VM of a child that was created, found by what the server reports; ``None`` if there is none."""
         child = self._children[name]
         if self._parent.engine.registry is None:
             return self._find_by_nonce(child)
@@ -473,7 +474,7 @@ class Executor:
         return found if found in parents.listed_children(self._parent, self._deadline) else None
 
     def _find_by_nonce(self, child: Child) -> t.Any:
-        """The VM with the BIOS UUID that was given to the child, and with its nonce, which nobody else has seen."""
+        """Return the VM that has the child's BIOS UUID and its nonce, which nobody else has seen."""
         search = self._session.content.searchIndex
         found = self._session.ask(search.FindAllByUuid, None, child.bios_uuid, True, False)
         seen = _properties.read(self._session, found or [], [_extra_config.PATH])

@@ -41,8 +41,8 @@ class Existing(t.NamedTuple):
 def same_name(name: str, other: str) -> bool:
     """Return whether two names are the same for who reads them, see :func:`_inventory.folded`.
 
-    It is not known for sure whether vCenter holds such names to be one. So where only a VM of another spelling is
-    there, a child of the wanted name can neither be made nor be called absent.
+    It is not known whether vCenter treats such names as the same. So if there is only a VM with another spelling, a
+    child of the wanted name can neither be created nor be called absent.
     """
     return _inventory.folded(name) == _inventory.folded(other)
 
@@ -60,7 +60,7 @@ def find_existing(
     only when it is in the folder where the child is to be.
 
     :param folders: wanted name → the folder for it.
-    :param uuids: wanted name → the BIOS UUID that a new VM of that name is to have.
+    :param uuids: wanted name → the BIOS UUID that a VM of that name gets with its record.
     :param paths: further properties to read of all VMs.
     """
     if not folders:
@@ -86,7 +86,7 @@ def find_existing(
         for name, folder in folders.items()
     }
     return Existing(
-        {name: _with_free_uuid(name, vm, uuids.get(name), everyone) for name, vm in by_name.items()}, everyone
+        {name: _with_free_uuid(parent, name, vm, uuids.get(name), everyone) for name, vm in by_name.items()}, everyone
     )
 
 
@@ -98,8 +98,8 @@ def shared_uuids(session: Session) -> set[str]:
 def _everyone(session: Session, *paths: str) -> dict[t.Any, _properties.Values]:
     """Return all VMs that the user may see, in whatever datacenter: a copy of a child may be registered in another one.
 
-    Read at once, for the number of calls is the same for any number of children then. The server's search index would
-    have to be asked for each BIOS UUID, and returns no additional VMs.
+    They are read at once, so that the number of calls does not depend on the number of children. The server's search
+    index would have to be asked for each BIOS UUID, and returns no additional VMs.
     """
     return _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, paths)
 
@@ -110,12 +110,16 @@ def _is_elsewhere(found: _inventory.Found, parent: Parent) -> bool:
 
 
 def _with_free_uuid(
-    name: str, existing_vm: ExistingVm, uuid: str | None, everyone: dict[t.Any, _properties.Values]
+    parent: Parent, name: str, existing_vm: ExistingVm, uuid: str | None, everyone: dict[t.Any, _properties.Values]
 ) -> ExistingVm:
     """Refuse a BIOS UUID that another VM has, because the two VMs could never be distinguished."""
-    if uuid is None or existing_vm.found is not None or existing_vm.error is not None:
+    found, verdict = existing_vm.found, existing_vm.verdict
+    if uuid is None or existing_vm.error is not None:
         return existing_vm
-    owners = [vm for vm, values in everyone.items() if (values.get("config.uuid") or "").lower() == uuid.lower()]
+    if found is not None and not (verdict is not None and identity.is_half_made(verdict, found.values, parent.values)):
+        return existing_vm  # it keeps its own
+    has_it = [vm for vm, values in everyone.items() if (values.get("config.uuid") or "").lower() == uuid.lower()]
+    owners = [vm for vm in has_it if found is None or vm != found.vm]
     if not owners:
         return existing_vm
     moid = owners[0]._GetMoId()

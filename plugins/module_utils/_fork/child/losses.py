@@ -40,7 +40,7 @@ _LONGEST_NOTE = 60
 class Losses:
     """What would be lost with a child.
 
-    :param template: it was made a template.
+    :param template: it was converted to a template.
     :param children: names of its own children.
     :param disks: disks that its parent had not, each with its file.
     :param unseen: vCenter does not show its whole configuration, so what would be lost is not known.
@@ -97,8 +97,10 @@ def of(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any], children: t
         children=tuple(sorted(children)),
         disks=tuple(added_disks(parent, values)),
         unseen=_is_incomplete(parent, values),
-        snapshots=tuple(one.name for one in snapshots),
-        temporary=tuple(one.name for one in snapshots if _OF_BACKUPS.search(f"{one.name}\n{one.description}")),
+        snapshots=tuple(snapshot.name for snapshot in snapshots),
+        temporary=tuple(
+            snapshot.name for snapshot in snapshots if _OF_BACKUPS.search(f"{snapshot.name}\n{snapshot.description}")
+        ),
         annotation=note if len(note) <= _LONGEST_NOTE else f"{note[:_LONGEST_NOTE]}…",
     )
 
@@ -112,12 +114,12 @@ def added_disks(parent: t.Mapping[str, t.Any], child: t.Mapping[str, t.Any]) -> 
     """
     of_parent = _devices.disks(parent)
     files = {file for disk in of_parent for file in _files(disk)}
-    placement = {(_place(parent, disk), disk.capacityInKB) for disk in of_parent}
+    places = {(_place(parent, disk), disk.capacityInKB) for disk in of_parent}
     own = _directory(child.get("config.files.vmPathName") or "")
     result = []
     for disk in _devices.disks(child):
         chain = _files(disk)
-        stays = (_place(child, disk), disk.capacityInKB) in placement and chain and _directory(chain[0]) == own
+        stays = (_place(child, disk), disk.capacityInKB) in places and chain and _directory(chain[0]) == own
         # The parent's own file, attached as it is, would be deleted with the child.
         linked = bool(files.intersection(chain[1:])) and chain[0] not in files
         if not (linked or stays):
@@ -190,7 +192,7 @@ def _files(disk: t.Any) -> list[str]:
 def _place(values: t.Mapping[str, t.Any], disk: t.Any) -> tuple[t.Any, ...]:
     """Return where a disk hangs: the kind and number of its controller, and its own number."""
     devices = values.get(_devices.PATH) or []
-    controller = next((one for one in devices if one.key == disk.controllerKey), None)
+    controller = next((device for device in devices if device.key == disk.controllerKey), None)
     return type(controller), getattr(controller, "busNumber", None), disk.unitNumber
 
 

@@ -62,7 +62,7 @@ def wanted(given: t.Sequence[Values] | None) -> tuple[Network, ...]:
     :raises _errors.BadInput: an entry cannot be right.
     """
     result = tuple(_network(position, entry) for position, entry in enumerate(given or (), start=1))
-    for label, times in Counter(one.label for one in result if one.label is not None).items():
+    for label, times in Counter(network.label for network in result if network.label is not None).items():
         if times > 1:
             raise _errors.BadInput(f"networks: the label {label} occurs twice. Keep one entry for each adapter.")
     return result
@@ -75,7 +75,7 @@ def check_mac_addresses(of_children: t.Mapping[str, t.Sequence[Network]]) -> Non
     """
     owners: dict[str, str] = {}
     for name, adapters in of_children.items():
-        for mac in filter(None, (one.mac_address for one in adapters)):
+        for mac in filter(None, (adapter.mac_address for adapter in adapters)):
             if mac in owners:
                 raise _errors.BadInput(
                     f"The MAC address {mac} is assigned to two adapters, of child {owners[mac]} and of child {name}. "
@@ -125,25 +125,25 @@ def _mac_address(text: str | None) -> str | None:
 
 
 def labels(cards: t.Iterable[t.Any]) -> str:
-    """Adapters in a sentence."""
-    return ", ".join(_devices.label(one) for one in cards)
+    """Return the labels of adapters, for a sentence."""
+    return ", ".join(_devices.label(card) for card in cards)
 
 
 def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network]) -> None:
     """Refuse an entry that fits none of the parent's adapters or one that another entry fits, and a MAC that is taken.
 
     :param name: the parent's.
-    :raises _errors.BadInput: tells the adapters there are.
+    :raises _errors.BadInput: such an entry; the sentence lists the parent's adapters.
     """
     have = _devices.adapters(parent)
-    taken = {_devices.mac_of(one): _devices.label(one) for one in have}
+    taken = {_devices.mac_of(adapter): _devices.label(adapter) for adapter in have}
     seen: set[int] = set()
-    for one in networks:
-        adapter = _adapter(have, one)
+    for entry in networks:
+        adapter = _adapter(have, entry)
         if adapter is None:
-            which = f"labelled {one.label}" if one.label is not None else f"number {one.position}"
+            which = f"labeled {entry.label}" if entry.label is not None else f"number {entry.position}"
             raise _errors.BadInput(
-                f"VM {name} has no network adapter {which}, which networks refers to. It has: {labels(have) or 'none'}."
+                f"networks: VM {name} has no network adapter {which}. It has: {labels(have) or 'none'}."
             )
         if adapter.key in seen:
             raise _errors.BadInput(
@@ -151,15 +151,15 @@ def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network
                 "position in the list. Set the label in each entry."
             )
         seen.add(adapter.key)
-        if one.mac_address in taken:
+        if entry.mac_address in taken:
             raise _errors.BadInput(
-                f"networks: {one.mac_address} is the MAC address of {taken[one.mac_address]} of VM {name}, which "
+                f"networks: {entry.mac_address} is the MAC address of {taken[entry.mac_address]} of VM {name}, which "
                 "keeps it. Use another one, or remove mac_address to get a new one."
             )
-        if any(first <= (one.mac_address or "") <= last for first, last in RESERVED_MACS):
+        if any(first <= (entry.mac_address or "") <= last for first, last in RESERVED_MACS):
             raise _errors.BadInput(
-                f"networks: {one.mac_address} is in a range that vSphere assigns automatically, and a VM with such an "
-                "address cannot be powered on. Use one from 00:50:56:00:00:00 to 00:50:56:3f:ff:ff."
+                f"networks: {entry.mac_address} is in a range that vSphere assigns automatically, and a VM with such "
+                "an address cannot be powered on. Use one from 00:50:56:00:00:00 to 00:50:56:3f:ff:ff."
             )
 
 
@@ -172,7 +172,7 @@ def device_changes(parent: Values, networks: t.Sequence[Network], backings: t.Ma
     :param backings: network as the task names it → what an adapter on it is backed by.
     """
     have = _devices.adapters(parent)
-    entries = {_key(have, one): one for one in networks}
+    entries = {_key(have, entry): entry for entry in networks}
     changes = []
     for adapter in have:
         entry = entries.get(adapter.key)
@@ -185,10 +185,10 @@ def device_changes(parent: Values, networks: t.Sequence[Network], backings: t.Ma
 
 
 def landing(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> Counter[str]:
-    """On which distributed port groups, by their keys, a child has how many adapters."""
+    """Return the number of adapters that a child has on each distributed port group, by its key."""
     have = _devices.adapters(parent)
-    named = {_key(have, one): backings[one.network] for one in networks if one.network is not None}
-    return Counter(filter(None, (_port_group(named.get(one.key, one.backing)) for one in have)))
+    named = {_key(have, entry): backings[entry.network] for entry in networks if entry.network is not None}
+    return Counter(filter(None, (_port_group(named.get(adapter.key, adapter.backing)) for adapter in have)))
 
 
 def network_id(backing: t.Any) -> str | None:
@@ -202,14 +202,14 @@ def network_id(backing: t.Any) -> str | None:
 def network_ids(parent: Values, networks: t.Sequence[Network], shown: Shown) -> set[str] | None:
     """Return the IDs of the networks that a child will be connected to; ``None`` where one of them is not known."""
     have = _devices.adapters(parent)
-    entries = {_key(have, one): one for one in networks}
+    entries = {_key(have, entry): entry for entry in networks}
     result: set[str] = set()
     for adapter in have:
         entry = entries.get(adapter.key)
         if entry is not None and entry.connect == "never":
             continue
         named = entry.network if entry is not None else None
-        ids = {network_id(one) for one in (shown[named] if named is not None else (adapter.backing,))} - {None}
+        ids = {network_id(backing) for backing in (shown[named] if named is not None else (adapter.backing,))} - {None}
         if not ids:
             return None
         result |= t.cast("set[str]", ids)
@@ -255,7 +255,7 @@ def _connectable(adapter: t.Any, connected: bool) -> t.Any:
 
 
 def _port_group(backing: t.Any) -> str | None:
-    """Key of the distributed port group of a backing."""
+    """Return the key of the distributed port group of a backing."""
     return getattr(getattr(backing, "port", None), "portgroupKey", None)
 
 
@@ -263,25 +263,25 @@ def _port_group(backing: t.Any) -> str | None:
 
 
 def differences(child: Values, networks: t.Sequence[Network], shown: Shown) -> list[str]:
-    """In what a child that was just made is not as the task wants it: clauses.
+    """Return the differences between a child that was just created and what the task asks for, as clauses.
 
     The 8.0 programming guide says that vCenter ignores the location of an
     Instant Clone, which the changes of its adapters are part of.
     """
     have = _devices.adapters(child)
     result = []
-    for one in networks:
-        adapter = _adapter(have, one)
+    for entry in networks:
+        adapter = _adapter(have, entry)
         if adapter is None:
-            result.append(f"it has no network adapter {one.label or one.position}")
+            result.append(f"it has no network adapter {entry.label or entry.position}")
             continue
-        if one.connect != AT_CLONE and _is_connected(adapter, _power.is_on(child)):
+        if entry.connect != AT_CLONE and _is_connected(adapter, _power.is_on(child)):
             result.append(f"{_devices.label(adapter)} is connected and may answer to the parent's address")
-        if one.network is not None and not any(
-            _devices.is_same_network(adapter.backing, may) for may in shown[one.network]
+        if entry.network is not None and not any(
+            _devices.is_same_network(adapter.backing, backing) for backing in shown[entry.network]
         ):
-            result.append(f"{_devices.label(adapter)} is not on the network {one.network}")
-        if one.mac_address not in (None, _devices.mac_of(adapter)):
+            result.append(f"{_devices.label(adapter)} is not on the network {entry.network}")
+        if entry.mac_address not in (None, _devices.mac_of(adapter)):
             result.append(f"{_devices.label(adapter)} has the MAC address {_devices.mac_of(adapter)}")
     return result
 
@@ -292,17 +292,17 @@ def disconnected(child: Values, networks: t.Sequence[Network]) -> list[t.Any]:
     For a VM that is off, the setting for its power-on counts.
     """
     have = _devices.adapters(child)
-    late = [_adapter(have, one) for one in networks if one.connect == AFTER_POST_CLONE]
-    return [one for one in late if one is not None and not _is_connected(one, _power.is_on(child))]
+    late = [_adapter(have, entry) for entry in networks if entry.connect == AFTER_POST_CLONE]
+    return [card for card in late if card is not None and not _is_connected(card, _power.is_on(child))]
 
 
 def connection(cards: t.Iterable[t.Any]) -> t.Any:
     """Return a VirtualMachineConfigSpec that connects these adapters of a VM and changes nothing else."""
     changes = []
-    for one in cards:
+    for card in cards:
         # Whole: a server gives an adapter that comes without its MAC address a new one (vmware/pyvmomi issue 260).
-        device = copy.copy(one)
-        device.connectable = _connectable(one, True)
+        device = copy.copy(card)
+        device.connectable = _connectable(card, True)
         changes.append(vim.vm.device.VirtualDeviceSpec(operation="edit", device=device))
     return vim.vm.ConfigSpec(deviceChange=changes)
 
@@ -315,7 +315,7 @@ def _is_connected(adapter: t.Any, is_on: bool) -> bool:
 def _adapter(have: t.Sequence[t.Any], entry: Network) -> t.Any:
     """Return the adapter that an entry means, if it is there."""
     if entry.label is not None:
-        return next((one for one in have if _devices.label(one) == entry.label), None)
+        return next((adapter for adapter in have if _devices.label(adapter) == entry.label), None)
     return have[entry.position - 1] if entry.position <= len(have) else None
 
 

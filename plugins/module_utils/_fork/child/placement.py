@@ -74,31 +74,22 @@ def place(
     """
     if not missing:
         return Placement(parent.values, folders)
-    session, datacenter = parent.session, parent.found.datacenter
+
+    def find(kind: t.Any, what: str, names: t.Iterable[str | None], **how: t.Any) -> dict[str, t.Any]:
+        given = {name for name in names if name is not None}
+        return _inventory.find_each_named(parent.session, kind, what, given, parent.found.datacenter, **how)
+
+    of_clusters, of_host = functools.partial(_of_clusters, parent), functools.partial(_of_host, parent)
     defaults = _defaults(parent) if with_defaults else {}
-    datastores = _inventory.find_each_named(
-        session,
-        vim.Datastore,
-        "datastore",
-        {spec.datastore for spec in missing if spec.datastore is not None},
-        datacenter,
-        otherwise=functools.partial(_of_clusters, parent),
-    )
-    pools = _inventory.find_each_named(
-        session,
-        vim.ResourcePool,
-        "resource pool",
-        {spec.resource_pool for spec in missing if spec.resource_pool is not None},
-        datacenter,
-        narrow=functools.partial(_of_host, parent),
-    )
+    datastores = find(vim.Datastore, "datastore", (spec.datastore for spec in missing), otherwise=of_clusters)
+    pools = find(vim.ResourcePool, "resource pool", (spec.resource_pool for spec in missing), narrow=of_host)
     return Placement(parent.values, folders, datastores, pools, port_groups.find(parent, missing), defaults)
 
 
 def _defaults(parent: Parent) -> dict[str, t.Any]:
     """Return the parent's resource pool and datastore."""
     values = _properties.read(parent.session, [parent.vm], ["datastore", "resourcePool"]).get(parent.vm, {})
-    home = facts.datastore_name(parent.values)  # others may hold no more than an ISO image
+    home = facts.datastore_name(parent.values)  # another of its datastores may only hold an ISO image
     datastores = _inventory.names(parent.session, values.get("datastore") or [])
     found = {
         "pool": values.get("resourcePool"),

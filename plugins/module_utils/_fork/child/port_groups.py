@@ -45,7 +45,7 @@ def find(parent: Parent, children: t.Sequence[ChildSpec]) -> Found:
     :raises _errors.Ambiguous: there are several.
     """
     session = parent.session
-    names = {adapter.network for one in children for adapter in one.networks if adapter.network is not None}
+    names = {adapter.network for child in children for adapter in child.networks if adapter.network is not None}
     objects = _inventory.find_each_named(session, vim.Network, "network", names, parent.found.datacenter)
     port_groups = _properties.read(session, _of_type(vim.dvs.DistributedVirtualPortgroup, objects), _PATHS)
     switches = {values.get("config.distributedVirtualSwitch") for values in port_groups.values()} - {None}
@@ -53,30 +53,30 @@ def find(parent: Parent, children: t.Sequence[ChildSpec]) -> Found:
     opaque = _properties.read(session, _of_type(vim.OpaqueNetwork, objects), ["summary"])
     plain = _inventory.names(session, _of_type(vim.Network, objects))
 
-    def backing(name: str, one: t.Any) -> t.Any:
+    def backing(name: str, network: t.Any) -> t.Any:
         card = vim.vm.device.VirtualEthernetCard
-        if one in port_groups:
-            values = port_groups[one]
+        if network in port_groups:
+            values = port_groups[network]
             uuid = uuids.get(values.get("config.distributedVirtualSwitch"), {}).get("uuid")
             if uuid is not None and "key" in values:
                 port = vim.dvs.PortConnection(switchUuid=uuid, portgroupKey=values["key"])
                 return card.DistributedVirtualPortBackingInfo(port=port)
-        elif one in opaque:
-            summary = opaque[one].get("summary")
+        elif network in opaque:
+            summary = opaque[network].get("summary")
             if summary is not None:
                 return card.OpaqueNetworkBackingInfo(
                     opaqueNetworkId=summary.opaqueNetworkId, opaqueNetworkType=summary.opaqueNetworkType
                 )
-        elif one in plain:
-            return card.NetworkBackingInfo(deviceName=plain[one], network=one)
+        elif network in plain:
+            return card.NetworkBackingInfo(deviceName=plain[network], network=network)
         raise _errors.NotFound(
             f"No adapter can be connected to the network {name}: the user cannot read it, or the distributed switch "
             "that it belongs to. Grant the user the privilege System.Read on both."
         )
 
-    backings = {name: backing(name, one) for name, one in objects.items()}
+    backings = {name: backing(name, network) for name, network in objects.items()}
     segments = _of_segments(parent, backings.values())
-    shown = {name: (one, *segments.get(getattr(one, "opaqueNetworkId", ""), ())) for name, one in backings.items()}
+    shown = {name: (own, *segments.get(getattr(own, "opaqueNetworkId", ""), ())) for name, own in backings.items()}
     return Found(objects, backings, shown, port_groups)
 
 
@@ -91,7 +91,7 @@ def _of_segments(parent: Parent, backings: t.Iterable[t.Any]) -> dict[str, list[
     (vmware-tanzu/vm-operator pull request 942).
     """
     kind = vim.vm.device.VirtualEthernetCard.OpaqueNetworkBackingInfo
-    wanted = {one.opaqueNetworkId for one in backings if isinstance(one, kind)}
+    wanted = {backing.opaqueNetworkId for backing in backings if isinstance(backing, kind)}
     session = parent.session
     if not wanted or session.api_version < FIRST_NSX_PORT_GROUPS:
         return {}
@@ -108,14 +108,14 @@ def _of_segments(parent: Parent, backings: t.Iterable[t.Any]) -> dict[str, list[
 
 
 def shortages(parent: Parent, children: t.Sequence[ChildSpec], found: Found) -> dict[str, str]:
-    """For each child that cannot be made for want of free ports, the sentence that says so.
+    """Return for each child that cannot be created because free ports are missing, the sentence that says so.
 
     Free ports are handed out in the order of the task; a child that goes
     short of one takes none. Only a port group with static binding that does
     not expand by itself can be short. Where the user cannot look, the server
     will tell.
     """
-    landing = {one.name: networks.landing(parent.values, one.networks, found.backings) for one in children}
+    landing = {child.name: networks.landing(parent.values, child.networks, found.backings) for child in children}
     needed: Counter[str] = sum(landing.values(), Counter())
     bounded = {
         values["key"]: values
@@ -141,22 +141,22 @@ def shortages(parent: Parent, children: t.Sequence[ChildSpec], found: Found) -> 
 
 
 def _of_type(kind: t.Any, objects: t.Mapping[str, t.Any]) -> set[t.Any]:
-    return {one for one in objects.values() if one.__class__ is kind}
+    return {network for network in objects.values() if network.__class__ is kind}
 
 
 def _read(parent: Parent, needed: t.Container[str], found: Found) -> list[_properties.Values]:
-    """Properties of the port groups: those the task names, and where the parent's count, the parent's."""
+    """Return the properties of the port groups that the task names, and of the parent's where children stay on them."""
     known = list(found.port_groups.values())
     named = {values.get("key") for values in known}
     if all(key in named or key not in needed for key in networks.landing(parent.values, (), {})):
         return known
     of_parent = _properties.read(parent.session, [parent.vm], ["network"]).get(parent.vm, {}).get("network") or []
-    theirs = [one for one in of_parent if isinstance(one, vim.dvs.DistributedVirtualPortgroup)]
+    theirs = [network for network in of_parent if isinstance(network, vim.dvs.DistributedVirtualPortgroup)]
     return [*known, *_properties.read(parent.session, theirs, _PATHS).values()]
 
 
 def _free_ports(session: Session, port_groups: t.Mapping[str, _properties.Values]) -> dict[str, int]:
-    """Return the number of free ports of each port group that the server tells it of."""
+    """Return the number of free ports of each port group for which the server reports it."""
     of_switches: dict[t.Any, list[str]] = {}
     for key, values in port_groups.items():
         of_switches.setdefault(values.get("config.distributedVirtualSwitch"), []).append(key)
@@ -169,6 +169,6 @@ def _free_ports(session: Session, port_groups: t.Mapping[str, _properties.Values
             ports = session.ask(switch.FetchDVPorts, criteria)
         except (_errors.Fault, UnknownType):
             continue
-        counted = Counter(one.portgroupKey for one in ports or [])
+        counted = Counter(port.portgroupKey for port in ports or [])
         result.update({key: counted[key] for key in keys})
     return result

@@ -3,8 +3,9 @@
 """The transitions of one child, as a pure reducer: (child, event) → (child, next request).
 
 Private to the collection. The steps are: created, recorded, powered on,
-running, script ended, adapters connected, settled, secrets cleared, end noted. A child that runs
-from its creation skips the power-on, and the record if it was born with it.
+running, script ended, adapters connected, settled, secrets cleared, end noted.
+A child that runs from its creation skips the power-on, and the record if it
+was created with it.
 ``executor.py`` carries the requests out and feeds the events in.
 """
 
@@ -58,7 +59,7 @@ class Request(enum.Enum):
 
 
 class Created(t.NamedTuple):
-    """The server says that it made the child, and names this VM. Whether that is so its properties show."""
+    """The server reports that it created the child, and names this VM. Its properties show whether that is true."""
 
     vm: t.Any
 
@@ -192,12 +193,12 @@ class Child:
         )
         return {identity.RECORD_KEY: str(record)}
 
-    def bears_mark(self, values: t.Mapping[str, t.Any]) -> bool:
+    def has_mark(self, values: t.Mapping[str, t.Any]) -> bool:
         """Return whether a VM carries what only the request for this child, or its record, can have put there."""
-        return identity.bears_mark(values, self.nonce, self.bios_uuid or self.new_bios_uuid)
+        return identity.has_mark(values, self.nonce, self.bios_uuid or self.new_bios_uuid)
 
     @property
-    def bears_record(self) -> bool:
+    def has_record(self) -> bool:
         """Return whether vCenter shows the record that the child is to have."""
         return str(identity.own_record(self.values)) == self.record[identity.RECORD_KEY]
 
@@ -207,7 +208,7 @@ class Child:
         name = _inventory.unescape(self.values["name"])
         if name != self.name:
             return f"whose name is {name}"
-        ours = self.bears_mark(self.values)
+        ours = self.has_mark(self.values)
         if self.bios_uuid is not None and not ours:
             return "which has neither the BIOS UUID nor the nonce of the child"
         if not ours and identity.nonce_given(self.values) is not None:
@@ -246,7 +247,7 @@ class Child:
 
     @property
     def preparation(self) -> dict[str, str]:
-        """The extraConfig keys that a child needs which is off, and whose script runs when it is powered on.
+        """The extraConfig keys that a powered-off child needs whose script runs when it is powered on.
 
         An old report would be mistaken for a new one. Secrets are no longer there if a task that was cut short, or an
         earlier run of the child, has removed them.
@@ -353,7 +354,7 @@ def is_moot(child: Child, request: Request) -> bool:
     """Return whether what a request asks for is there by now, when it could not be carried out at once."""
     return {
         Request.CREATE: False,
-        Request.RECORD: child.bears_record and not child.new_bios_uuid,
+        Request.RECORD: child.has_record and not child.new_bios_uuid,
         Request.FORGET: not child.preparation,
         Request.POWER_ON: _power.is_on(child.values),
         Request.CONNECT: not child.disconnected,
@@ -486,7 +487,7 @@ def _news(child: Child, event: PropertyUpdate) -> Transition:
         if why is not None:
             return _fail(replace(child, values={}), not_the_child(child.name, child.named, why))
         child = _compared(replace(child, vm=child.named))
-        if child.bears_record:
+        if child.has_record:
             return _start(replace(child, recorded=True))
         return replace(child, step=Step.RECORDING), Request.RECORD
     if child.step is Step.FORGETTING:
@@ -523,9 +524,8 @@ def _compared(child: Child) -> Child:
 
 
 def _powered_off(child: Child) -> Transition:
-    return _fail(
-        child, (f"Child {child.name} was powered off during the task. Check vCenter's events to see who did it.")
-    )
+    what = f"Child {child.name} was powered off during the task"
+    return _fail(child, f"{what}. Check vCenter's events to see who did it.")
 
 
 _RETRY = (

@@ -37,7 +37,7 @@ class CreateRequest(t.NamedTuple):
 
 
 class ParentRegistry(t.Protocol):
-    """A server keeps book of fork parents, which have to be made so, and of who forked whom."""
+    """The server's registry of fork parents, which have to be enabled, and of the children of each."""
 
     enable_method: str
     disable_method: str
@@ -69,9 +69,9 @@ class Engine(t.Protocol):
     starts_children: bool
     """Whether a child runs from its creation on; otherwise it is powered on once it is recorded."""
     needs_location: bool
-    """Whether the request for a child has to name its places; otherwise the server takes the parent's."""
+    """Whether a request must name resource pool and datastore; otherwise the server uses those of the parent."""
     registry: ParentRegistry | None
-    """The server's own book of parents and children; ``None`` where it keeps none."""
+    """See :class:`ParentRegistry`; ``None`` where the server keeps none."""
 
     def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
         """Return whether the VM is a fork parent; ``None`` where nothing needs enabling."""
@@ -108,9 +108,9 @@ class Engine(t.Protocol):
         """Return where in guestinfo a config param is put: full keys."""
 
     def check(self, children: t.Sequence[ChildSpec], allow_running_parent: bool) -> None:
-        """Refuse what has no meaning with this engine.
+        """Refuse options that do not work with this engine.
 
-        :raises _errors.BadInput: there is such a thing.
+        :raises _errors.BadInput: the task uses one.
         """
 
     def create(self, parent: t.Any, child: CreateRequest) -> t.Any:

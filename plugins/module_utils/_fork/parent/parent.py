@@ -161,7 +161,7 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
             raise _errors.OperationFailed(
                 _errors.sentence(
                     what,
-                    ("vCenter's task succeeded, but the VM still reports that it is not a fork parent"),
+                    "vCenter's task succeeded, but the VM still reports that it is not a fork parent",
                     "Check the VM in vCenter.",
                 )
             )

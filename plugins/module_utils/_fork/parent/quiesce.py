@@ -369,7 +369,7 @@ def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
 
 
 def _is_displaced(guest: Guest, result: GuestResult) -> bool:
-    """Return whether a runner of another task is at work, which removes what this task brings in."""
+    """Return whether a runner of another task is running, which removes the files of this task."""
     if result["directory"] is None:
         return False
     try:
@@ -435,7 +435,7 @@ class _RunnerEnded(_errors.GuestFailed):
 
 
 class _Busy(_RunnerEnded):
-    """The runner left the guest to another one that is at work there."""
+    """The runner ended because another one is running in the guest."""
 
 
 class _NotUnpacked(_RunnerEnded):
@@ -443,7 +443,7 @@ class _NotUnpacked(_RunnerEnded):
 
 
 class _Unreadable(_errors.GuestFailed):
-    """The report in guestinfo is not one that a runner writes: nothing is known of the runner."""
+    """The report in guestinfo is not one that a runner writes, so the state of the runner is unknown."""
 
 
 class _RunnerOutcome(enum.Enum):

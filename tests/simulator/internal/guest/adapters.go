@@ -33,14 +33,14 @@ func (n NIC) driver() string {
 	return n.Driver
 }
 
-// namespaces is the world of an init that has its own: what it sees is the
-// guest's.
+// namespaces is the sandbox of an init in its own namespaces: it sees what the
+// guest sees.
 type namespaces struct {
 	hardware func() ([]NIC, error)
 
 	mu           sync.Mutex
 	cards        []card
-	hiddenNS     netns.NsHandle  // the namespace of the interfaces that are out of the guest's sight
+	hiddenNS     netns.NsHandle  // the namespace of the interfaces that the guest does not see
 	hiddenHandle *netlink.Handle // in it; nil until there is one
 	driver       *driverFiles
 	shown        map[string]shownLink // in /sys/class/net
@@ -49,7 +49,7 @@ type namespaces struct {
 // card is an adapter as the guest has it.
 type card struct {
 	nic   NIC
-	index int  // of the interface, here or aside
+	index int  // of the interface, in the guest or in the hidden namespace
 	bound bool // a driver has it
 }
 
@@ -70,7 +70,7 @@ func (n *namespaces) startNetwork(nics []NIC) error {
 func (n *namespaces) watch(changed func()) error {
 	return watchNetwork(func() {
 		n.mu.Lock()
-		_ = n.showLinks() // what is gone meanwhile is informed of again
+		_ = n.showLinks() // if a link is gone by then, the kernel reports another change
 		n.mu.Unlock()
 		changed()
 	})
@@ -263,7 +263,7 @@ func (n *namespaces) freeName(adapter int) string {
 	}
 }
 
-// makeHiddenNS makes the namespace for interfaces hidden.
+// makeHiddenNS makes the namespace for the interfaces that the guest does not see.
 func (n *namespaces) makeHiddenNS() error {
 	if n.hiddenHandle != nil {
 		return nil

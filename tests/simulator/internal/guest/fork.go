@@ -19,9 +19,9 @@ import (
 	"time"
 )
 
-// point is a machine at one moment: its disk and its network.
+// machineState is a machine at one moment: its disk and its network.
 type machineState struct {
-	directory string // of the supervisor's; "" is no point
+	directory string // in that of the supervisor; "" is no state
 	network   netState
 }
 
@@ -41,7 +41,7 @@ type replay struct {
 	done     chan error // gets nil at the fork point
 }
 
-// point takes the machine as it is.
+// captureState returns the machine's current state.
 func (m *Machine) captureState() (machineState, error) {
 	network, err := m.network()
 	if err != nil {
@@ -51,12 +51,12 @@ func (m *Machine) captureState() (machineState, error) {
 	return machineState{directory, network}, err
 }
 
-// forget deletes what a point holds.
-func (m *Machine) deleteState(p machineState) error {
-	if p.directory == "" {
+// deleteState deletes the disk image of a state.
+func (m *Machine) deleteState(state machineState) error {
+	if state.directory == "" {
 		return nil
 	}
-	return m.platform.remove(p.directory)
+	return m.platform.remove(state.directory)
 }
 
 // freeze stops the machine for good and hands out what it is.
@@ -227,14 +227,14 @@ func (m *Machine) reachForkPoint(replay *replay) (Answer, error) {
 	return Answer{OK: true}, nil
 }
 
-// restoreState makes the machine, which stands still, what a point says, on its own
+// restoreState gives a machine that is stopped another state, on its own
 // adapters, and ends the replay.
-func (m *Machine) restoreState(p machineState) error {
-	restore := copyRequest{From: p.directory, To: diskPath(m.spec.ID)}
+func (m *Machine) restoreState(state machineState) error {
+	restore := copyRequest{From: state.directory, To: diskPath(m.spec.ID)}
 	if _, err := m.platform.supervisor.call("restore", restore, nil); err != nil {
 		return err
 	}
-	network := m.afterFork(p.network)
+	network := m.afterFork(state.network)
 	if _, err := m.rpc.call("setState", network, nil); err != nil {
 		return err
 	}

@@ -39,10 +39,10 @@ var simulatedCommands = map[string]program{
 	"ip":          ip,
 }
 
-// optionalCommands stand in only where the host has no such program.
+// optionalCommands are simulated only where the host has no such program.
 var optionalCommands = map[string]bool{"ip": true}
 
-// recorded tells the simulator of the call first.
+// recorded reports the call to the simulator before it runs the command.
 func recorded(run program) program {
 	return func(words []string) int {
 		if err := ask("record", words, nil); err != nil {

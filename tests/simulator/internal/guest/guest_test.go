@@ -5,6 +5,8 @@ package guest
 
 import (
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +39,11 @@ func newPlatform(t testing.TB, kind Kind) *Platform {
 		}
 	})
 	return p
+}
+
+// inStore returns where this process sees a path of the supervisor's.
+func (p *Platform) inStore(path string) string {
+	return filepath.Join("/proc", strconv.Itoa(p.process.Process.Pid), "cwd", path)
 }
 
 // logger turns what a platform logs into a failure of the test.

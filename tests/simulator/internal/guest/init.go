@@ -30,13 +30,13 @@ type bringUp struct {
 	Net  *netState // what to begin with; nil is the disk's own
 }
 
-// event is what an init reports its own accord.
+// event is what an init reports without being asked.
 type event struct {
 	State *State
 	Ended *ended
 }
 
-// ended reports that a top-level program ended.
+// ended is the end of a top-level program.
 type ended struct {
 	PID      int64
 	ExitCode int
@@ -118,8 +118,8 @@ func (i *initProcess) up(asked bringUp) (State, error) {
 	return i.reported, err
 }
 
-// setState sets the network. What the kernel reports each step waits until
-// all are done.
+// setState sets the network. The kernel's reports of the single steps wait
+// until all are done.
 func (i *initProcess) setState(state netState) (struct{}, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -148,7 +148,7 @@ func (i *initProcess) driver(load bool, module string) error {
 	return i.sandbox.setDriver(all, load)
 }
 
-// changed tells the state of the network when it is another than it was.
+// changed reports the state of the network if it has changed.
 func (i *initProcess) changed() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

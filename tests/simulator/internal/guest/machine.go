@@ -43,7 +43,7 @@ type Machine struct {
 	gate  sync.RWMutex // held for writing while the guest stands still
 	start sync.Mutex   // held until a program that was started is in the table
 
-	reportMu sync.Mutex // of the state: what is informed last was read last
+	reportMu sync.Mutex // of the state: what is reported last was read last
 
 	mu       sync.Mutex
 	nics     []NIC // as they are now
@@ -53,7 +53,7 @@ type Machine struct {
 	forkable bool
 }
 
-// running is a top-level program of a machine, also after its end.
+// runningProgram is a top-level program of a machine, also after its end.
 type runningProgram struct {
 	process Process
 	program Program
@@ -99,8 +99,8 @@ func (m *Machine) adapters() []NIC {
 	return m.nics
 }
 
-// Plug changes what the machine's adapters are connected to, and has Tools tell
-// of it. An adapter that comes or goes does so at the next power-on.
+// Plug changes what the machine's adapters are connected to, and has Tools report
+// it. An adapter that comes or goes does so at the next power-on.
 func (m *Machine) Plug(nics []NIC) error {
 	if m.isOff() {
 		return ErrOff
@@ -327,17 +327,17 @@ func (m *Machine) Stop() error {
 
 func (m *Machine) turnedOff() { m.turnOff.Do(func() { close(m.off) }) }
 
-// events hears what the init reports its own accord, until it is gone.
+// events receives the events of the init, until it is gone.
 func (m *Machine) events(conn *net.UnixConn, _ json.RawMessage, _ []*os.File) (any, []*os.File, error) {
 	for {
-		var told event
-		if _, err := receive(conn, &told); err != nil {
+		var received event
+		if _, err := receive(conn, &received); err != nil {
 			break
 		}
-		if told.Ended != nil {
-			m.programEnded(*told.Ended)
+		if received.Ended != nil {
+			m.programEnded(*received.Ended)
 		}
-		if told.State != nil {
+		if received.State != nil {
 			m.stateChanged()
 		}
 	}
@@ -348,12 +348,12 @@ func (m *Machine) events(conn *net.UnixConn, _ json.RawMessage, _ []*os.File) (a
 	return nil, nil, nil
 }
 
-// stateChanged tells a new state of the guest.
+// stateChanged reports a new state of the guest.
 func (m *Machine) stateChanged() {
 	_ = m.reportState(false) // the guest is gone, and cannot be asked
 }
 
-// report tells the state because the guest wants it reported, new or not.
+// report reports the state at the guest's request, changed or not.
 func (m *Machine) report(toolRequest) (struct{}, error) {
 	return struct{}{}, m.reportState(true)
 }
@@ -380,12 +380,12 @@ func (m *Machine) reportState(always bool) error {
 	}
 	m.mu.Lock()
 	state := network.report().on(m.nics)
-	tell := m.replay == nil && (always || !reflect.DeepEqual(state, m.reported))
-	if tell {
+	changed := m.replay == nil && (always || !reflect.DeepEqual(state, m.reported))
+	if changed {
 		m.reported = state
 	}
 	m.mu.Unlock()
-	if tell {
+	if changed {
 		m.backdoor.Changed(state, always)
 	}
 	return nil

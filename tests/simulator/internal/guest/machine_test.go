@@ -139,7 +139,8 @@ func TestTools(t *testing.T) {
 			t.Errorf("%s: exit code %d, output %.100q", test.script, code, output)
 		}
 	}
-	// A command line holds at most 128 kB a word, so a large value is set from within.
+	// A command line holds at most 128 kB a word, so a large value is set from
+	// within.
 	must(t, m, `test "$(head -c 100000 /dev/zero | tr '\0' x | wc -c)" = 100000 && vmtoolsd --cmd "info-set guestinfo.some $(head -c 100000 /dev/zero | tr '\0' x)" || true`)
 
 	pid, err := m.Start(Program{Path: "/bin/sh", Arguments: "-c '(sleep 0; vmware-rpctool marker) & wait'", User: "root"})
@@ -163,7 +164,7 @@ func TestTools(t *testing.T) {
 	must(t, m, "vmtoolsd --cmd 'info-get guestinfo.key'")
 }
 
-func TestStandIns(t *testing.T) {
+func TestSimulatedCommands(t *testing.T) {
 	h := newHypervisor()
 	m := boot(t, newPlatform(t, Namespaces), parentSpec(), h)
 	must(t, m, "systemctl restart chronyd && service cron stop && /sbin/hwclock --hctosys && /sbin/lsmod | grep -q vmxnet3")
@@ -179,7 +180,8 @@ func TestStandIns(t *testing.T) {
 	must(t, m, "dhclient eth0 && ip addr show eth0 | grep -q 192.0.2.7/24 && dhclient -r eth0 && ! ip addr show eth0 | grep -q 192.0.2.7")
 }
 
-// TestReboot has the guest's own reboot be informed, and what it changes.
+// TestReboot reboots from within the guest: the hypervisor is notified, and the
+// guest starts again.
 func TestReboot(t *testing.T) {
 	p := newPlatform(t, Namespaces)
 	for _, command := range []string{"reboot", "systemctl reboot", "shutdown -r now", "/sbin/reboot -f"} {
@@ -333,7 +335,7 @@ func TestSudoFreezes(t *testing.T) {
 	}
 }
 
-func TestChangesAreTold(t *testing.T) {
+func TestChangesAreReported(t *testing.T) {
 	h := newHypervisor()
 	m := boot(t, newPlatform(t, Namespaces), parentSpec(), h)
 	until := func(what string, is func(State) bool) {
@@ -444,8 +446,8 @@ func TestFilesWithRights(t *testing.T) {
 	}
 }
 
-// A guest that asks for it is reported though nothing changed, and before the
-// command returns.
+// TestReportOnRequest has a guest ask for a report: it is made before the command
+// returns, though nothing changed.
 func TestReportOnRequest(t *testing.T) {
 	p := newPlatform(t, Namespaces)
 	h := newHypervisor()

@@ -48,7 +48,7 @@ type routeState struct {
 	OnLink                                              bool
 }
 
-// report is what Tools reports it.
+// report is the state as Tools reports it.
 func (s netState) report() State {
 	state := State{Hostname: s.Hostname}
 	for _, link := range s.Links {
@@ -143,8 +143,8 @@ func readLinks() (netState, map[int]string, error) {
 	return state, names, nil
 }
 
-// ignoreInterrupted accepts a listing that something changed under: what changed is informed
-// by the kernel in a moment, and read again.
+// ignoreInterrupted accepts a listing during which something changed: the kernel
+// reports the change in a moment, and it is read then.
 func ignoreInterrupted[T any](list []T, err error) ([]T, error) {
 	if errors.Is(err, netlink.ErrDumpInterrupted) {
 		err = nil

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// plain is the world of such a guest's init.
+// plain is the sandbox of such a guest's init.
 type plain struct {
 	disk, tools, shims string
 
@@ -96,7 +96,8 @@ func (p *plain) adapters(_ []NIC, hardware func() ([]NIC, error)) error {
 	return nil
 }
 
-// withInterfaceNames leaves the adapters as they are: programs meet the host's interfaces.
+// withInterfaceNames leaves the adapters as they are: programs meet the host's
+// interfaces.
 func (p *plain) withInterfaceNames(nics []NIC) ([]NIC, error) { return nics, nil }
 
 // setDriver lets a driver that is loaded read the MACs. The addresses stay: no

@@ -11,7 +11,7 @@ import (
 	"vmforksim/internal/unprivileged"
 )
 
-func TestAsOrdinaryUser(t *testing.T) {
+func TestUnprivileged(t *testing.T) {
 	unprivileged.Run(t, "TestPlainForks", "TestForkHasEveryEffectOnce", "TestPrograms", "TestProgramEnvironment", "TestFilesWithRights")
 }
 

@@ -138,9 +138,9 @@ func (p *Platform) startSupervisor() error {
 	return nil
 }
 
-// inDirectory calls do in a thread whose working directory, and that of what it
-// starts, is another. The supervisor must be born there: to the user it is on the
-// host the path may be closed.
+// inDirectory calls do in a thread with another working directory, which what it
+// starts inherits. The supervisor must start in its directory: the user that it
+// is on the host may have no access to the path.
 func inDirectory(directory string, do func() error) error {
 	done := make(chan error)
 	go func() {
@@ -252,11 +252,6 @@ func (p *Platform) image(id string) (string, error) {
 
 func (p *Platform) logf(format string, arguments ...any) {
 	fmt.Fprintf(p.options.Log, "guests: "+format+"\n", arguments...)
-}
-
-// inStore is where this process sees a path of the supervisor's.
-func (p *Platform) inStore(path string) string {
-	return filepath.Join("/proc", strconv.Itoa(p.process.Process.Pid), "cwd", path)
 }
 
 // Close stops every machine and deletes the disks.

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopAll returns when nothing in the guest runs any longer. A stop takes effect
-// when a thread leaves the kernel, and nobody is informed of it but the parent,
+// stopAll returns when nothing in the guest is running any longer. A stop takes
+// effect when a thread leaves the kernel, and only the parent is notified of it,
 // so the threads are looked at until all stand still. One that is caught in
 // an uninterruptible wait stops right after it.
 func (t processTable) stopAll() error {

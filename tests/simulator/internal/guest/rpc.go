@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // How the simulator, its supervisor and the guests' inits talk. Between two of
-// them stands one line. Whoever wants something opens a conversation on it: a
+// them there is one socket. To make a request, a side opens a conversation on it: a
 // fresh pair of sockets, one end of which is handed to the other side. So
 // conversations run side by side without numbers to match, and open files can
 // travel in them.
@@ -190,10 +190,10 @@ func newRPCError(err error) *rpcError {
 	return sent
 }
 
-// line is one end of the wire between two processes.
+// rpcEndpoint is one end of the connection between two processes.
 type rpcEndpoint struct{ control *net.UnixConn }
 
-// newLine returns one end and the file of the other, which a child inherits.
+// newEndpoint returns one end and the file of the other, which a child inherits.
 func newEndpoint() (*rpcEndpoint, *os.File, error) {
 	control, far, err := socketPair(unix.SOCK_SEQPACKET)
 	if err != nil {
@@ -202,26 +202,26 @@ func newEndpoint() (*rpcEndpoint, *os.File, error) {
 	return &rpcEndpoint{control}, far, nil
 }
 
-// inheritedLine is the end that a process was started with.
+// inheritedEndpoint returns the end that a process was started with.
 func inheritedEndpoint(fd uintptr) (*rpcEndpoint, error) {
 	unix.CloseOnExec(int(fd))
-	control, err := unixConn(os.NewFile(fd, "line"))
+	control, err := unixConn(os.NewFile(fd, "rpc"))
 	if err != nil {
 		return nil, err
 	}
 	return &rpcEndpoint{control}, nil
 }
 
-func (l *rpcEndpoint) close() { l.control.Close() }
+func (e *rpcEndpoint) close() { e.control.Close() }
 
 // open begins a conversation.
-func (l *rpcEndpoint) open() (*net.UnixConn, error) {
+func (e *rpcEndpoint) open() (*net.UnixConn, error) {
 	conn, far, err := socketPair(unix.SOCK_STREAM)
 	if err != nil {
 		return nil, err
 	}
 	defer far.Close()
-	if _, _, err := l.control.WriteMsgUnix([]byte{0}, unix.UnixRights(int(far.Fd())), nil); err != nil {
+	if _, _, err := e.control.WriteMsgUnix([]byte{0}, unix.UnixRights(int(far.Fd())), nil); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -229,9 +229,9 @@ func (l *rpcEndpoint) open() (*net.UnixConn, error) {
 }
 
 // accept waits for a conversation that the other side opens.
-func (l *rpcEndpoint) accept() (*net.UnixConn, error) {
+func (e *rpcEndpoint) accept() (*net.UnixConn, error) {
 	one, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
-	n, oobn, _, _, err := l.control.ReadMsgUnix(one, rights)
+	n, oobn, _, _, err := e.control.ReadMsgUnix(one, rights)
 	if err != nil {
 		return nil, err
 	}
@@ -250,8 +250,8 @@ func (l *rpcEndpoint) accept() (*net.UnixConn, error) {
 }
 
 // call asks the other side to do something and waits for what comes back.
-func (l *rpcEndpoint) call(do string, in, out any, files ...*os.File) ([]*os.File, error) {
-	conn, err := l.open()
+func (e *rpcEndpoint) call(do string, in, out any, files ...*os.File) ([]*os.File, error) {
+	conn, err := e.open()
 	if err != nil {
 		return nil, err
 	}
@@ -291,9 +291,9 @@ type handler func(conn *net.UnixConn, body json.RawMessage, files []*os.File) (a
 
 // serve answers conversations, each in its own goroutine, until the other
 // side is gone.
-func (l *rpcEndpoint) serve(handlers map[string]handler) {
+func (e *rpcEndpoint) serve(handlers map[string]handler) {
 	for {
-		conn, err := l.accept()
+		conn, err := e.accept()
 		if err != nil {
 			return
 		}

@@ -5,7 +5,7 @@
 
 package guest
 
-// sandbox is the surroundings of an init.
+// sandbox is the environment of an init.
 type sandbox interface {
 	path(inGuest string) string                                // of the guest's file, as the init sees it
 	inGuest(path string) string                                // the reverse
@@ -15,7 +15,7 @@ type sandbox interface {
 	adapters(nics []NIC, hardware func() ([]NIC, error)) error // what the VM has at power-on, and how to read what it has later
 	withInterfaceNames(nics []NIC) ([]NIC, error)              // adapters under the names their interfaces have; "" is no interface
 	setDriver(adapters []int, bound bool) error                // give adapters, numbered from 1, to their driver or take them from it
-	report() (State, error)                                    // what Tools reports network and host name
+	report() (State, error)                                    // network and host name, as Tools reports them
 	network() (netState, error)                                // all of it
 	setNetwork(state netState) error                           // all of it
 	setHostname(name string) error                             // for programs that cannot
@@ -24,8 +24,8 @@ type sandbox interface {
 	socket() string                                            // where in-guest tools find the init
 }
 
-// enterSandbox makes an init's surroundings; tools is the directory with the
-// programs of Tools. The world is never nil.
+// enterSandbox makes an init's environment; tools is the directory with the
+// programs of Tools. The sandbox is never nil.
 func enterSandbox(kind Kind, disk, tools string) (sandbox, error) {
 	if kind == Plain {
 		return enterPlain(disk, tools)

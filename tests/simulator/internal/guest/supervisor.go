@@ -34,7 +34,8 @@ type supervisorConfig struct {
 	Links    bool // lay our programs over the host's by links, not by an overlay
 }
 
-// bootRequest asks for a machine's init. Its line's far end comes along.
+// bootRequest asks for a machine's init. The init's end of the connection is
+// sent along.
 type bootRequest struct {
 	Spec Spec
 	Keep bool // do not empty what a power cycle empties
@@ -70,11 +71,11 @@ func (i *runningInit) end() {
 }
 
 // supervisorMain runs in the new namespaces and in the directory that it owns.
-// Descriptor 3 is the line to the simulator.
+// Descriptor 3 is the connection to the simulator.
 func supervisorMain() {
 	rpc, err := inheritedEndpoint(3)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "guest warden:", err)
+		fmt.Fprintln(os.Stderr, "guest supervisor:", err)
 		os.Exit(1)
 	}
 	s := &supervisor{inits: map[string]*runningInit{}, farEnds: map[string][]string{}}
@@ -131,7 +132,7 @@ func (s *supervisor) boot(_ *net.UnixConn, body json.RawMessage, files []*os.Fil
 		return nil, nil, err
 	}
 	if len(files) != 1 {
-		return nil, nil, errors.New("a boot without a line")
+		return nil, nil, errors.New("a boot request without a connection")
 	}
 	return struct{}{}, nil, s.startInit(asked, files[0])
 }
@@ -195,10 +196,10 @@ func (s *supervisor) startInit(asked bootRequest, channel *os.File) error {
 	return nil
 }
 
-// plug connects a machine's network adapters. The far ends of the cables stay
-// in the supervisor's network namespace, out of the guest's sight.
+// plug connects a machine's network adapters, each one end of a veth pair. The
+// far ends stay in the supervisor's network namespace, hidden from the guest.
 func (s *supervisor) plug(id string, pid int, nics []NIC) error {
-	var cables []string
+	var farEnds []string
 	for _, nic := range nics {
 		mac, err := net.ParseMAC(nic.MAC)
 		if err != nil {
@@ -208,7 +209,7 @@ func (s *supervisor) plug(id string, pid int, nics []NIC) error {
 		s.lastFarEnd++
 		far := fmt.Sprintf("cable%d", s.lastFarEnd)
 		s.mu.Unlock()
-		cables = append(cables, far)
+		farEnds = append(farEnds, far)
 		veth := netlink.NewVeth(netlink.LinkAttrs{Name: far, TxQLen: -1})
 		veth.PeerName, veth.PeerHardwareAddr, veth.PeerNamespace = nic.Name, mac, netlink.NsPid(pid)
 		if err := netlink.LinkAdd(veth); err != nil {
@@ -222,7 +223,7 @@ func (s *supervisor) plug(id string, pid int, nics []NIC) error {
 		}
 	}
 	s.mu.Lock()
-	s.farEnds[id] = cables
+	s.farEnds[id] = farEnds
 	s.mu.Unlock()
 	return nil
 }
@@ -235,13 +236,13 @@ type connectRequest struct {
 
 func (s *supervisor) connect(asked connectRequest) (struct{}, error) {
 	s.mu.Lock()
-	cables := s.farEnds[asked.ID] // none where the network is a fiction
+	farEnds := s.farEnds[asked.ID] // none where the network is not real
 	s.mu.Unlock()
 	for i, nic := range asked.NICs {
-		if i >= len(cables) {
+		if i >= len(farEnds) {
 			break // comes at the next power-on
 		}
-		cable, err := netlink.LinkByName(cables[i])
+		far, err := netlink.LinkByName(farEnds[i])
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -249,7 +250,7 @@ func (s *supervisor) connect(asked connectRequest) (struct{}, error) {
 		if nic.Unplugged {
 			set = netlink.LinkSetDown
 		}
-		if err := set(cable); err != nil {
+		if err := set(far); err != nil {
 			return struct{}{}, err
 		}
 	}
@@ -364,7 +365,7 @@ func (s *supervisor) close() {
 	}
 	for _, name := range []string{rootDirectory, diskDirectory, shimDirectory, programFile} {
 		if err := removeTree(name); err != nil {
-			fmt.Fprintln(os.Stderr, "guest warden:", err)
+			fmt.Fprintln(os.Stderr, "guest supervisor:", err)
 		}
 	}
 }
@@ -401,7 +402,7 @@ func hostHasProgram(name string) bool {
 	return false
 }
 
-// programInStore is this program's file as the supervisor and inits it starts see it.
+// programInStore is this program's file as the supervisor and the inits see it.
 func programInStore() string { return "./" + programFile }
 
 // programFor is this program's file as guests see it.

@@ -34,9 +34,9 @@ type Server interface {
 	HasMethod(name string) bool
 	// IsHidden reports whether a method is one that vSphere does not publish.
 	IsHidden(name string) bool
-	// Call answers the SOAP request for a method, and counts it as a call of
-	// the browser. Injected faults apply.
-	Call(r *http.Request, method string, body []byte) Response
+	// Call answers a SOAP request, and counts it as a call of the browser.
+	// Injected faults apply.
+	Call(r *http.Request, body []byte) Response
 	// Read answers a SOAP request for a page. It is not counted, and no
 	// injected fault applies.
 	Read(r *http.Request, body []byte) Response
@@ -143,7 +143,7 @@ func (b *Browser) notFound(w http.ResponseWriter, fault, message string) {
 }
 
 // session is the key of the session that a request comes in. A request with
-// none, or one that is no longer, logs in.
+// none, or in one that has ended, logs in.
 func (b *Browser) session(w http.ResponseWriter, r *http.Request) string {
 	if cookie, err := r.Cookie(soap.SessionCookieName); err == nil && b.server.User(cookie.Value) != "" {
 		return cookie.Value
@@ -210,10 +210,10 @@ func (b *Browser) invoke(w http.ResponseWriter, r *http.Request, session string,
 // browser's.
 func (b *Browser) call(r *http.Request, session, method string, object types.ManagedObjectReference, arguments string) Response {
 	inner, body := soapCall(r, session, method, object, arguments)
-	return b.server.Call(inner, method, body)
+	return b.server.Call(inner, body)
 }
 
-// read reads for a page.
+// read sends the SOAP request that reads the content of a page.
 func (b *Browser) read(r *http.Request, session, method string, object types.ManagedObjectReference, arguments string) *xmlNode {
 	inner, body := soapCall(r, session, method, object, arguments)
 	return b.server.Read(inner, body).soapBody()

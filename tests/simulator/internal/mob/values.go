@@ -40,7 +40,7 @@ var (
 	timeType  = reflect.TypeOf(time.Time{})
 )
 
-// fieldsOf lists a type's properties in the order of the soapName.
+// fieldsOf lists a type's properties in the order of SOAP.
 func fieldsOf(t reflect.Type) []fieldInfo {
 	var fields []fieldInfo
 	for i := range t.NumField() {
@@ -91,8 +91,7 @@ func typeName(t reflect.Type) string {
 		}
 		return strings.TrimPrefix(t.Name(), "Base")
 	}
-	switch t {
-	case timeType:
+	if t == timeType {
 		return "dateTime"
 	}
 	return t.Name()

@@ -120,18 +120,18 @@ func editedProperty(r *rules.Rules, old, given types.VAppPropertyInfo) types.VAp
 		if result.Id == "" {
 			result.Id = old.Id
 		}
-		if IsPassword(old) {
+		if isPassword(old) {
 			result.Value = merged(old, given).Value
 		}
 	}
-	if !IsPassword(result) || r.Is("password_edited_empty", "cleared") {
+	if !isPassword(result) || r.Is("password_edited_empty", "cleared") {
 		result.Value = given.Value
 	}
 	return result
 }
 
-// replacedList is a list of which an empty update means no change, and one empty
-// text none.
+// replacedList returns a list after an update: an empty update changes nothing,
+// and a single empty text clears the list.
 func replacedList(old, given []string) []string {
 	switch {
 	case len(given) == 0:
@@ -169,22 +169,22 @@ func FullKey(p types.VAppPropertyInfo) string {
 	return key
 }
 
-func IsPassword(p types.VAppPropertyInfo) bool { return strings.HasPrefix(p.Type, "password") }
+func isPassword(p types.VAppPropertyInfo) bool { return strings.HasPrefix(p.Type, "password") }
 
 // WithoutPasswords is what a client may see of properties.
 func WithoutPasswords(properties []types.VAppPropertyInfo) []types.VAppPropertyInfo {
 	properties = slices.Clone(properties)
 	for i, p := range properties {
-		if IsPassword(p) {
+		if isPassword(p) {
 			properties[i].Value, properties[i].DefaultValue = "", ""
 		}
 	}
 	return properties
 }
 
-// WithoutSecrets is a spec as govmomi's simulator and its events may see it, by
-// the options that come of it: nothing in it is missing that the simulator takes
-// for granted.
+// WithoutSecrets returns a spec as govmomi's simulator and its events may see it:
+// without the values that are passwords in the resulting options, and with all
+// that the simulator relies on.
 func WithoutSecrets(given types.BaseVmConfigSpec, options *types.VmConfigInfo) *types.VmConfigSpec {
 	spec := *given.GetVmConfigSpec()
 	spec.Property = slices.Clone(spec.Property)
@@ -194,7 +194,7 @@ func WithoutSecrets(given types.BaseVmConfigSpec, options *types.VmConfigInfo) *
 			continue
 		}
 		info := withoutBlanks(*update.Info)
-		if result := propertyOf(options, info.Key); result == nil || IsPassword(*result) { // an edit need not say its type
+		if result := propertyOf(options, info.Key); result == nil || isPassword(*result) { // an edit need not say its type
 			info.Value, info.DefaultValue = "", ""
 		}
 		spec.Property[i].Info = &info
@@ -221,7 +221,7 @@ func propertyOf(info *types.VmConfigInfo, key int32) *types.VAppPropertyInfo {
 }
 
 // ChangedParts reports whether a change of vApp options concerns their
-// structure, and whether it concerns values: each asks for its own privilege.
+// structure, and whether it concerns values: each requires its own privilege.
 func ChangedParts(old *types.VmConfigInfo, given types.BaseVmConfigSpec, removed *bool) (structure, values bool) {
 	structure = removed != nil && *removed
 	if given == nil {

@@ -41,7 +41,7 @@ type Property struct {
 // NewProperty returns a property of vApp options with its value in an
 // environment.
 func NewProperty(p types.VAppPropertyInfo, value string) Property {
-	return Property{Key: FullKey(p), Value: value, Password: IsPassword(p)}
+	return Property{Key: FullKey(p), Value: value, Password: isPassword(p)}
 }
 
 // Adapter describes a network adapter in an environment.

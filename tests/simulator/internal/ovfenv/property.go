@@ -125,7 +125,7 @@ var (
 	emptyText  = regexp.MustCompile(`<(classId|instanceId|category|label|defaultValue|description|vendor|version|fullVersion|vendorUrl|productUrl|appUrl)(\s*/>|></[A-Za-z]+>)`)
 )
 
-// withBlanks marks the empty texts in the vApp options of a request.
+// MarkBlanks marks the empty texts in the vApp options of a request.
 func MarkBlanks(request []byte) []byte {
 	return vAppConfig.ReplaceAllFunc(request, func(options []byte) []byte {
 		if !bytes.Contains(options, []byte("<info")) {

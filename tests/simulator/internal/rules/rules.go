@@ -91,7 +91,7 @@ var Table = []Rule{
 	{Name: "frozen_reconfigure", Source: Assumption, Choices: []string{"allowed", "InvalidState"},
 		Statement: "A frozen VM may be reconfigured."},
 	{Name: "revert_powers_off", Source: reference + " (RevertToSnapshot_Task)", Choices: []string{"yes"},
-		Statement: "Reverting to a snapshot powers the VM off and ends a freeze (no snapshot has memory here)."},
+		Statement: "Reverting to a snapshot powers the VM off and ends a freeze (in the simulator, no snapshot has memory)."},
 	{Name: "frozen_relocate", Source: "Horizon documentation of its instant clone parents", Choices: []string{"InvalidState"},
 		Statement: "A frozen VM cannot be moved to another host."},
 
@@ -173,7 +173,7 @@ var Table = []Rule{
 	{Name: "instant_clone_device_changes", Source: Assumption + ": the type's page says honoured, the 8.0 programming guide says that location is ignored", Choices: []string{"honoured", "ignored"},
 		Statement: "spec.location.deviceChange changes the clone's adapters (the other choice: they are on the source's networks, connected as the source's are, with new MACs)."},
 	{Name: "instant_clone_default_folder", Source: reference, Choices: []string{"root", "source"},
-		Statement: "Without a folder, the clone is created in the root VM folder of its source's datacenter (the other choice: in the source's folder)."},
+		Statement: "Without a folder, or if it is ignored (instant_clone_folder), the clone is created in the root VM folder of its source's datacenter (the other choice: in the source's folder)."},
 	{Name: "instant_clone_power_on_privilege", Source: "vSphere Automation API reference, instant-clone of a VM", Choices: []string{"folder", "source"},
 		Statement: "InstantClone requires VirtualMachine.Interact.PowerOn on the clone's folder (the other choice: on the source)."},
 	{Name: "instant_clone_network_privilege", Source: "vSphere Automation API reference, instant-clone of a VM", Choices: []string{"Network.Assign"},
@@ -190,7 +190,7 @@ var Table = []Rule{
 		Statement: "Cloning a running VM adds a delta disk to it, visible in layoutEx; a frozen VM keeps its disks. A clone has one delta disk more than its source had."},
 	{Name: "chain_limit_fault", Source: kb67186, Choices: []string{"SystemError"},
 		Statement: "A virtual disk has at most 255 delta disks; a clone that would need more fails with SystemError (reason Launch failure, caused by GenericVmConfigFault)."},
-	{Name: "chain_limit_text", Source: Assumption, Choices: []string{"told", "hidden"},
+	{Name: "chain_limit_text", Source: Assumption, Choices: []string{"shown", "hidden"},
 		Statement: "The text of that fault names the number of delta disks (the other choice: only that a migration could not be prepared)."},
 
 	// Networks.
@@ -336,7 +336,7 @@ var Table = []Rule{
 		Statement: "CheckPowerOn_Task reports a vApp property that cannot be computed."},
 	{Name: "check_power_on_running", Source: Assumption, Choices: []string{"InvalidPowerState", "ignored"},
 		Statement: "CheckPowerOn_Task reports a running VM with this fault."},
-	{Name: "own_address", Source: "AsBuiltReport.VMware.vSphere; pyvmomi-community-samples issue 633", Choices: []string{"told"},
+	{Name: "own_address", Source: "AsBuiltReport.VMware.vSphere; pyvmomi-community-samples issue 633", Choices: []string{"shown"},
 		Statement: "The settings VirtualCenter.FQDN and VirtualCenter.AutoManagedIPV4, and every host's managementServerIp, contain the address of vCenter."},
 
 	// The server.

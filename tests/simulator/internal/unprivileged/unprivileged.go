@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package unprivileged lets tests that root runs have others run as somebody who
-// is not root, for what the simulator does otherwise then.
+// Package unprivileged runs tests as a user who is not root, where root runs the
+// tests and the simulator does something else for other users.
 package unprivileged
 
 import (
@@ -17,14 +17,14 @@ import (
 
 const nobody = 65534
 
-// Run runs tests of the same package in a process of an ordinary user. It is
-// for root's runs only: others run those tests anyway.
+// Run runs tests of the same package in a process of an unprivileged user. It
+// does so for root only: other users run those tests anyway.
 func Run(t *testing.T, names ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("run by an ordinary user already")
+		t.Skip("already run by an unprivileged user")
 	}
-	directory, err := os.MkdirTemp("", "ordinary-") // the test's own directory may be closed to others
+	directory, err := os.MkdirTemp("", "unprivileged-") // the test's own directory may be closed to others
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,11 +43,11 @@ func Run(t *testing.T, names ...string) {
 	output, err := tests.CombinedOutput()
 	if _, why, forbidden := strings.Cut(string(output), "cannot run here: "); forbidden {
 		why, _, _ = strings.Cut(why, "\n")
-		t.Skip("an ordinary user cannot have guests on this host: " + why)
+		t.Skip("an unprivileged user cannot have guests on this host: " + why)
 	}
 	for _, name := range names {
 		if err != nil || !strings.Contains(string(output), "\n--- PASS: "+name+" ") {
-			t.Fatalf("%s as an ordinary user: %v\n%s", name, err, output)
+			t.Fatalf("%s as an unprivileged user: %v\n%s", name, err, output)
 		}
 	}
 }

@@ -21,8 +21,8 @@ func (s *Simulator) holds(ctx *simulator.Context, name, privilege string, on typ
 	return s.users.known(name) && !s.users.denied(name, privilege, on.Value) && s.permitted(ctx, name, privilege, on)
 }
 
-// permitted reports whether permissions give a user a privilege (rule permissions);
-// they do while none is about him.
+// permitted reports whether permissions grant a user a privilege (rule
+// permissions). A user without any permission entry has every privilege.
 func (s *Simulator) permitted(ctx *simulator.Context, name, privilege string, on types.ManagedObjectReference) (yes bool) {
 	manager := ctx.Map.Get(*s.content().AuthorizationManager).(*simulator.AuthorizationManager)
 	ctx.WithLock(manager, func() {
@@ -52,8 +52,8 @@ func (s *Simulator) permitted(ctx *simulator.Context, name, privilege string, on
 	return yes
 }
 
-// pathsToRoot are the ways from an object to the root: two of a VM, through its
-// folder and through its pool.
+// pathsToRoot returns the paths from an object to the root. A VM has two: through
+// its folder and through its pool.
 func pathsToRoot(ctx *simulator.Context, ref types.ManagedObjectReference) (paths [][]types.ManagedObjectReference) {
 	starts := []*types.ManagedObjectReference{&ref}
 	if vm, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine); ok {

@@ -25,7 +25,7 @@ import (
 const hostsName = "esxi.vmforksim.test"
 
 // newCertificate makes a self-signed certificate for the local addresses that
-// strict clients accept once they are reported to trust it.
+// strict clients accept once they are set up to trust it.
 func newCertificate(commonName string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

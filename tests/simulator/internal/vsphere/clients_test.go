@@ -20,7 +20,7 @@ import (
 func TestTaskNamesAtTheHost(t *testing.T) {
 	b := start(t, withESX)
 	host := b.esx("root")
-	replica := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
+	replica := object.NewVirtualMachine(host.Client, b.replicas(host)["DC0_H0_VM0"].Self)
 	for want, do := range map[string]func() (*object.Task, error){
 		"PowerOffVM_Task": func() (*object.Task, error) { return replica.PowerOff(b.ctx) },
 	} {

@@ -163,7 +163,7 @@ func (s *Simulator) applyRules() {
 	}
 }
 
-// guestView is what the control endpoint reports a guest.
+// guestView is what the control endpoint reports about a guest.
 type guestView struct {
 	State struct {
 		Hostname   string          `json:"hostname"`
@@ -287,7 +287,7 @@ func (s *Simulator) controlTools(r *http.Request) (any, error) {
 		Installed    *bool    `json:"tools_installed"`
 		RefuseFreeze *string  `json:"refuse_freeze"`
 		RefuseInfo   *bool    `json:"refuse_info"`
-		StaysUp      *bool    `json:"stays_up"` // reported to shut down
+		StaysUp      *bool    `json:"stays_up"` // when asked to shut down
 		Family       *string  `json:"guest_family"`
 		Interfaces   []string `json:"interfaces"` // names, from the next power-on on
 	}

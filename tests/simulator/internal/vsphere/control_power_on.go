@@ -12,11 +12,11 @@ import (
 	"net/http"
 	"slices"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
 // controlPowerOn powers a VM on in one of the ways there are. What HA and a
@@ -61,7 +61,7 @@ func (s *Simulator) controlPowerOn(r *http.Request) (any, error) {
 	return s.view(vm), nil
 }
 
-// powerOnAs powers a VM on in the way of the context's operation.
+// powerOnAs powers a VM on as the origin of the context's operation does.
 func (s *Simulator) powerOnAs(ctx *simulator.Context, vm *instance, target *simulator.HostSystem) types.BaseMethodFault {
 	object, ok := vm.object(ctx)
 	if !ok {
@@ -81,7 +81,7 @@ func (s *Simulator) powerOnAs(ctx *simulator.Context, vm *instance, target *simu
 	if fault := s.powerOnAndWait(ctx, vm.ref, origin); fault != nil {
 		return fault
 	}
-	if origin == fromHA { // it is vCenter that tells, not the host
+	if origin == fromHA { // vCenter posts the event, not the host
 		startOperation(ctx, operation{origin: fromHA})
 		ctx.WithLock(object, func() { s.postRestartedByHA(ctx, object, failed) })
 	}

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // The control endpoint: states of VMs and datastores that no API client can
-// set.
+// set, and the VM in which vCenter itself runs.
 
 package vsphere
 
@@ -15,9 +15,6 @@ import (
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
 )
-
-// What no client can cause: states of VMs and datastores, and that a VM
-// is the vCenter's own.
 
 const (
 	ownFQDN    = "VirtualCenter.FQDN"
@@ -102,8 +99,8 @@ func showFaultTolerance(ctx *simulator.Context, vm *simulator.VirtualMachine, ro
 	})
 }
 
-// becomeVCenter has vCenter run in a VM: it has the addresses that vCenter's
-// settings tell. A VM without a guest gets some.
+// becomeVCenter has vCenter run in a VM: vCenter's settings then contain the
+// VM's addresses. A VM without a guest gets some.
 func (s *Simulator) becomeVCenter(ctx *simulator.Context, vm *simulator.VirtualMachine) {
 	var p properties
 	p.set("guest.hostName", vm.Guest.HostName, orElse(vm.Guest.HostName, "vcenter.vmforksim.test"))

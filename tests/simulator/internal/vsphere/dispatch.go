@@ -12,7 +12,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// overrideSuffix marks the reference of an object that we stand in for: govmomi's
+// overrideSuffix marks the reference of an object that we override: govmomi's
 // dispatcher looks the reference up once more after our handler, and would
 // otherwise find the object itself.
 const overrideSuffix = "#vmforksim"

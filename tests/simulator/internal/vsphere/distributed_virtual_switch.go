@@ -11,12 +11,12 @@ import (
 	"strconv"
 	"sync"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
 const (
@@ -28,8 +28,8 @@ const (
 
 // ports are those of the distributed port groups with static binding, and the
 // adapters that have them: rule port_taken. The adapters' MAC addresses stand
-// beside them. Its mutex is taken while a VM's lock
-// is held, and only a port group's lock is taken after it.
+// beside them. The mutex is taken while a VM's lock is held, and only a port
+// group's lock is taken after it.
 type ports struct {
 	sim *Simulator
 
@@ -127,7 +127,7 @@ type portReservation struct {
 	groups []string // one for each port
 }
 
-// pledge keeps a port for each of a VM's adapters that has none yet, or fails
+// reserve keeps a port for each of a VM's adapters that has none yet, or fails
 // and keeps nothing. A port that is asked for by its key must be free.
 func (p *ports) reserve(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) (*portReservation, types.BaseMethodFault) {
 	reservation := &portReservation{ports: p}
@@ -190,35 +190,35 @@ func (s *Simulator) noFreePort(group *portGroup) types.BaseMethodFault {
 	}, text)
 }
 
-// cancel gives back what was not settled; done twice it does nothing.
-func (k *portReservation) cancel() {
-	for _, key := range k.groups {
-		k.ports.groups[key].reserved--
+// cancel gives back the ports that were not assigned; a second call does nothing.
+func (r *portReservation) cancel() {
+	for _, key := range r.groups {
+		r.ports.groups[key].reserved--
 	}
-	k.groups = nil
+	r.groups = nil
 }
 
-// release is drop for who does not hold the mutex.
-func (k *portReservation) release() {
-	if k == nil {
+// release is cancel for a caller that does not hold the mutex.
+func (r *portReservation) release() {
+	if r == nil {
 		return
 	}
-	k.ports.mu.Lock()
-	defer k.ports.mu.Unlock()
-	k.cancel()
+	r.ports.mu.Lock()
+	defer r.ports.mu.Unlock()
+	r.cancel()
 }
 
 // assign gives a VM's adapters the ports that were kept for them, and frees
 // those that they have left. The cards are not published yet.
-func (k *portReservation) assign(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) {
-	p := k.ports
+func (r *portReservation) assign(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) {
+	p := r.ports
 	p.mu.Lock()
 	conflicts := p.conflicts(vm, cards)
 	if len(conflicts) > 0 {
 		defer p.sim.spawn(func() { p.sim.postConflicts(vm, conflicts) }) // the caller holds the VM's lock
 	}
 	defer p.mu.Unlock()
-	k.cancel()
+	r.cancel()
 	p.macs[vm] = nil
 	for _, card := range cards {
 		p.macs[vm] = append(p.macs[vm], macOnNetworkOf(card))
@@ -267,7 +267,7 @@ func (g *portGroup) release(key string) {
 	g.search = min(g.search, slices.Index(g.keys, key))
 }
 
-// forget frees the ports of a VM that is gone.
+// releaseAll frees the ports of a VM that is gone.
 func (p *ports) releaseAll(vm types.ManagedObjectReference) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,19 +13,20 @@ import (
 	"strings"
 	"sync"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
-// esxHost is one of vCenter's hosts as it answers clients that come to it past
-// vCenter. Its inventory is its own, with managed object IDs of its own: a replica of each VM
-// that vCenter has on this host. A replica follows its VM, whoever changes it; what
-// a client does to a replica's power is done to the VM, and vCenter hears of it.
+// esxHost is one of vCenter's hosts as it answers clients that connect to the
+// host itself. It has its own inventory with its own managed object IDs: a
+// replica of each VM that vCenter has on this host. A replica follows its VM,
+// whoever changes it. A power operation on a replica is done to the VM, and
+// vCenter is notified.
 type esxHost struct {
 	sim      *Simulator
 	host     types.ManagedObjectReference // in vCenter
@@ -142,7 +143,8 @@ func (e *esxHost) dispatch(ctx *simulator.Context, method *simulator.Method) (mo
 	return nil, nil
 }
 
-// esxObserver is notified of every object of the host that is made, changed or removed.
+// esxObserver is notified of every object of the host that is made, changed or
+// removed.
 type esxObserver struct{ esx *esxHost }
 
 func (esxObserver) Reference() types.ManagedObjectReference { return registryObserver{}.Reference() }
@@ -247,7 +249,7 @@ func (e *esxHost) differences(replica *simulator.VirtualMachine, vm *mo.VirtualM
 	return p
 }
 
-// forget removes the replica of a VM that is gone, or gone to another host.
+// removeReplica removes the replica of a VM that is gone, or gone to another host.
 func (e *esxHost) removeReplica(vm types.ManagedObjectReference) {
 	if e == nil {
 		return
@@ -281,8 +283,8 @@ func (e *esxHost) of(replica types.ManagedObjectReference) (types.ManagedObjectR
 	return types.ManagedObjectReference{}, false
 }
 
-// esxVM overrides methods of a replica in every call: a client of the host may change
-// its power, and nothing else.
+// esxVM takes every call to a replica: a client of the host may change its
+// power state, and nothing else.
 type esxVM struct {
 	*mo.VirtualMachine
 	unlocked

@@ -35,7 +35,7 @@ func (b *bed) esx(name string) *govmomi.Client {
 }
 
 // replicas are the VMs of the host, by name.
-func (b *bed) twins(client *govmomi.Client) map[string]mo.VirtualMachine {
+func (b *bed) replicas(client *govmomi.Client) map[string]mo.VirtualMachine {
 	b.Helper()
 	all, err := view.NewManager(client.Client).CreateContainerView(b.ctx, client.ServiceContent.RootFolder, []string{"VirtualMachine"}, true)
 	if err != nil {
@@ -54,12 +54,12 @@ func (b *bed) twins(client *govmomi.Client) map[string]mo.VirtualMachine {
 }
 
 // The host has a replica of each of its VMs, and no other VM.
-func TestTwins(t *testing.T) {
+func TestReplicas(t *testing.T) {
 	b := start(t, withESX, func(o *Options) { o.VMs = 2 })
 	host := b.esx("root")
 	names := func() string {
 		var found []string
-		for name := range b.twins(host) {
+		for name := range b.replicas(host) {
 			found = append(found, name)
 		}
 		slices.Sort(found)
@@ -69,7 +69,7 @@ func TestTwins(t *testing.T) {
 		t.Error(got)
 	}
 	vm := b.read(b.vm("DC0_H0_VM0"))
-	replica := b.twins(host)["DC0_H0_VM0"]
+	replica := b.replicas(host)["DC0_H0_VM0"]
 	if replica.Self == vm.Self || replica.Config.Uuid != vm.Config.Uuid || replica.Config.InstanceUuid != vm.Config.InstanceUuid || replica.Config.VAppConfig != nil ||
 		len(replica.Config.Hardware.Device) != len(vm.Config.Hardware.Device) || replica.Runtime.PowerState != "poweredOn" || !replica.Runtime.BootTime.Equal(*vm.Runtime.BootTime) ||
 		replica.Summary.Runtime.PowerState != "poweredOn" {
@@ -105,11 +105,11 @@ func TestTwins(t *testing.T) {
 
 // What is done at the host happens to the VM, without vCenter; what is done in
 // vCenter is seen at the host.
-func TestTwinPower(t *testing.T) {
+func TestReplicaPower(t *testing.T) {
 	b := start(t, withESX)
 	host := b.esx("root")
 	vm := b.vm("DC0_H0_VM0")
-	replica := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
+	replica := object.NewVirtualMachine(host.Client, b.replicas(host)["DC0_H0_VM0"].Self)
 	same := func(want types.VirtualMachinePowerState) {
 		t.Helper()
 		var here mo.VirtualMachine
@@ -180,11 +180,11 @@ func faultOfTask(info *types.TaskInfo) string {
 
 // A replica shows what the guest's Tools say, tells those who wait for it, and
 // lets the guest be asked.
-func TestTwinGuest(t *testing.T) {
+func TestReplicaGuest(t *testing.T) {
 	b := start(t, withESX, withGuests)
 	host := b.esx("user")
 	vm := b.vm("DC0_H0_VM0")
-	replica := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
+	replica := object.NewVirtualMachine(host.Client, b.replicas(host)["DC0_H0_VM0"].Self)
 	until := func(what string, wanted func(mo.VirtualMachine) bool) {
 		t.Helper()
 		deadline := time.Now().Add(patience)

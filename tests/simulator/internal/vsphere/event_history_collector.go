@@ -11,13 +11,13 @@ import (
 	"strings"
 	"sync"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
 // The limits of vCenter's event collectors.
@@ -253,7 +253,7 @@ func (c *eventCollector) Get() mo.Reference {
 	return &shown
 }
 
-// turn returns up to count events forward or backward from where the client is.
+// page returns up to count events forward or backward from where the client is.
 func (c *eventCollector) page(count int32, forward bool) ([]types.BaseEvent, types.BaseMethodFault) {
 	if count <= 0 || count > maxEvents && c.filter.sim.rules.Is("event_page_limit", "InvalidArgument") {
 		return nil, &types.InvalidArgument{InvalidProperty: "maxCount"}

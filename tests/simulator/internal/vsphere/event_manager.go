@@ -20,7 +20,7 @@ import (
 
 // govmomi's simulator remembers its last 1,000 events in all, each a chain of
 // its own. Here its event manager only makes them. They reach us through a
-// collector of ours that it tells every event as it is posted; we put each into
+// collector of ours that is notified of every event as it is posted; we put each into
 // the chain of the operation it belongs to, under the user vCenter would name,
 // and keep it until the control endpoint lets it age.
 
@@ -28,7 +28,7 @@ import (
 type eventLog struct {
 	mu         sync.Mutex
 	key        int32
-	logged     []types.BaseEvent // oldest first; an event does not change any longer
+	logged     []types.BaseEvent // oldest first; a logged event does not change
 	collectors map[types.ManagedObjectReference]*eventCollector
 	heldByHost map[types.ManagedObjectReference][]heldEvent // by host that is disconnected
 }
@@ -106,7 +106,7 @@ func (e *eventLog) add(op *operation, event types.BaseEvent) {
 	e.logged = append(e.logged, event)
 }
 
-// hold keeps back what a host did while it is disconnected, and reports whether it
+// holdBack keeps an event of a disconnected host back, and reports whether it
 // did.
 func (e *eventLog) holdBack(op *operation, event types.BaseEvent) bool {
 	e.mu.Lock()
@@ -168,7 +168,7 @@ func (e *eventLog) prune(before time.Time) int {
 	return old
 }
 
-// loggedEvent is an event as vCenter logs it for what happened; nil is not at all.
+// loggedEvent returns an event as vCenter logs it; nil if it does not log it.
 func (s *Simulator) loggedEvent(op *operation, event types.BaseEvent) types.BaseEvent {
 	event.GetEvent().UserName = s.loggedUser(op, event.GetEvent().UserName)
 	switch event := event.(type) {
@@ -245,8 +245,8 @@ func (s *Simulator) postTask(ctx *simulator.Context, task *simulator.Task) {
 	task.Info.EventChainId = event.ChainId
 }
 
-// eventOn is what an event on a VM reports where it happened. The caller holds
-// the VM's lock.
+// eventOn returns an event on a VM with the place where it happened. The caller
+// holds the VM's lock.
 func (s *Simulator) eventOn(ctx *simulator.Context, vm *simulator.VirtualMachine) types.Event {
 	event := types.Event{Vm: &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: vm.Name}, Vm: vm.Self}}
 	for at := vm.Runtime.Host; at != nil; {
@@ -302,7 +302,7 @@ func (s *Simulator) controlEvents(r *http.Request) (any, error) {
 // eventName is the name of an event's class.
 func eventName(event types.BaseEvent) string { return reflect.TypeOf(event).Elem().Name() }
 
-// eventManager overrides methods of vCenter's.
+// eventManager overrides methods of the event manager.
 type eventManager struct {
 	*simulator.EventManager
 	sim *Simulator

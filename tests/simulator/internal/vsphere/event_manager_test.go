@@ -370,7 +370,7 @@ func TestEventCollector(t *testing.T) {
 	}
 }
 
-// A session has so many collectors and no longer; another has its own.
+// A session has at most maxEventCollectors collectors; another has its own.
 func TestEventCollectorLimit(t *testing.T) {
 	b := start(t)
 	var last *event.HistoryCollector
@@ -399,7 +399,7 @@ func TestEventCollectorLimit(t *testing.T) {
 	})
 }
 
-// A client that waits is informed of new events.
+// A client that waits is notified of new events.
 func TestWaitForEvents(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -430,7 +430,7 @@ func TestWaitForEvents(t *testing.T) {
 	}
 }
 
-// What is too old cannot be read any longer.
+// Events that are too old cannot be read any longer.
 func TestEventsAge(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")

@@ -5,7 +5,7 @@ package vsphere
 
 import "testing"
 
-func TestOrdinaryVMHasAboutSixtyKeys(t *testing.T) {
+func TestDefaultExtraConfigHasAboutSixtyKeys(t *testing.T) {
 	seen := map[string]bool{}
 	for _, option := range defaultExtraConfig("web-01") {
 		value := option.GetOptionValue()

@@ -14,12 +14,13 @@ import (
 	"sync"
 	"time"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
-// injectedFault is an injected fault asked for over the control endpoint.
+// injectedFault is a fault, delay or result to inject, as requested over the
+// control endpoint.
 type injectedFault struct {
 	Method  string `json:"method"`
 	At      string `json:"at"`
@@ -31,7 +32,7 @@ type injectedFault struct {
 	Count   int    `json:"count"`
 	DelayMS int    `json:"delay_ms"`
 	Drop    string `json:"drop"`
-	Answer  string `json:"answer,omitempty"` // what the task's result is instead; see answers.go
+	Answer  string `json:"answer,omitempty"` // what the task's result is instead; see newResult
 	Gather  int    `json:"gather,omitempty"` // so many calls wait for each other; later ones do not wait
 
 	seen, fired int
@@ -43,7 +44,7 @@ func (f injectedFault) delay() time.Duration { return time.Duration(f.DelayMS) *
 // gatherTimeout is how long a call waits for others that do not come.
 const gatherTimeout = 30 * time.Second
 
-// await holds a call back until as many have come as are to go on at once.
+// gather holds a call back until as many have arrived as are to proceed together.
 func (f injectedFault) gather(ctx context.Context) {
 	if f.Gather == 0 {
 		return
@@ -70,7 +71,7 @@ type UnknownFault struct{ types.VimFault }
 
 func init() { types.Add("UnknownFault", reflect.TypeOf(UnknownFault{})) }
 
-// faultInjector are the injected faults asked for.
+// faultInjector holds the faults to inject.
 type faultInjector struct {
 	mu    sync.Mutex
 	rules []*injectedFault
@@ -90,7 +91,7 @@ func (f *faultInjector) add(rule injectedFault) error {
 	case rule.At == "vanish" && (rule.Fault != "" || rule.Drop != "" || rule.DelayMS != 0):
 		return fmt.Errorf("a task that vanishes is only forgotten: no fault, delay_ms or drop")
 	case rule.At == "result" && (rule.Method != "CheckPowerOn_Task" || rule.Fault == ""):
-		return fmt.Errorf("only a check (CheckPowerOn_Task) tells of faults in its result")
+		return fmt.Errorf("only a check (CheckPowerOn_Task) reports faults in its result")
 	case !slices.Contains([]string{"", "before", "after"}, rule.Drop):
 		return fmt.Errorf(`drop is "", "before" or "after", not %q`, rule.Drop)
 	case rule.At != "call" && rule.Drop != "":
@@ -188,8 +189,8 @@ func newResult(answer string) (types.AnyType, error) {
 	return nil, fmt.Errorf("answer is int, string, bool, nil, list, list:id or Type:id, not %q", answer)
 }
 
-// replaceResult replaces the result of a task that succeeded, where that was asked
-// for.
+// replaceResult replaces the result of a task that succeeded, if a test asked
+// for it.
 func (s *Simulator) replaceResult(plan *taskPlan, entity types.ManagedObjectReference, result types.AnyType) types.AnyType {
 	injected := s.faults.take("answer", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...)
 	if injected == nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// vmFolder overrides methods of a folder: VMs are created hidden.
+// vmFolder overrides methods of a folder: VMs are created hidden from clients.
 type vmFolder struct {
 	*simulator.Folder
 	sim *Simulator

@@ -74,8 +74,8 @@ func (v *virtualMachine) createFromSpec(ctx *simulator.Context, b *childSpec, na
 	return child, fault
 }
 
-// validateForkChild checks the preconditions and takes from the parent what a fork child
-// inherits. The caller holds the parent's lock.
+// validateForkChild checks the preconditions and takes from the parent what a
+// fork child inherits. The caller holds the parent's lock.
 func (v *virtualMachine) validateForkChild(ctx *simulator.Context, req *createForkChildRequest) (*childSpec, types.BaseMethodFault) {
 	vm, rules := v.instance(), v.sim.rules
 	vm.mu.Lock()
@@ -203,7 +203,8 @@ func (s *Simulator) setForkParam(extra, secret map[string]string, key, value str
 	}
 }
 
-// completeChild completes a child before clients can see it. The caller holds its lock.
+// completeChild completes a child before clients can see it. The caller holds
+// its lock.
 func (s *Simulator) completeChild(ctx *simulator.Context, object *simulator.VirtualMachine, b *childSpec) {
 	if !b.origin.instant {
 		for number, card := range cardsOf(object.Config.Hardware.Device) {

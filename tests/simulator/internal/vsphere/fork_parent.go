@@ -9,12 +9,12 @@ import (
 	"fmt"
 	"strings"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
 // forkConfig is a VM's config.forkConfigInfo; nil when it is unset.

@@ -64,7 +64,7 @@ func (s *Simulator) guestAccounts() []guest.Account {
 	return append(accounts, guest.Account{Name: s.options.GuestUsername, Sudo: true})
 }
 
-// session is a guest operation's way into a guest.
+// guestSession is a guest operation's way into a guest.
 type guestSession struct {
 	run     *vmRun
 	machine *guest.Machine
@@ -141,8 +141,8 @@ func (s *Simulator) guestOperationFault(rule string) types.BaseMethodFault {
 	return &types.GuestOperationsUnavailable{}
 }
 
-// inGuest does something in a guest with a user's rights. What goes wrong is
-// reported of the file that has this name.
+// inGuest does something in a guest with a user's rights. The name is that of
+// the file that a fault is about.
 func (s *Simulator) inGuest(vm types.ManagedObjectReference, auth types.BaseGuestAuthentication, name string, do func(guestSession) error) *soap.Fault {
 	session, fault := s.enter(vm, auth)
 	if fault != nil {

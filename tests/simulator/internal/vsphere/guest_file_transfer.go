@@ -90,7 +90,7 @@ func (t *transfers) showAnother(another bool) {
 	t.listener.cut()
 }
 
-// transferState is what the control endpoint reports the ESXi side.
+// transferState is what the control endpoint reports about the ESXi side.
 type transferState struct {
 	Blocked     bool   `json:"blocked"`
 	Certificate string `json:"certificate"`
@@ -98,7 +98,7 @@ type transferState struct {
 	Port        int    `json:"port"`
 }
 
-// The certificates that the listener may be informed to show.
+// The certificates that the listener can show.
 const (
 	reportedCertificate = "reported"
 	anotherCertificate  = "another"

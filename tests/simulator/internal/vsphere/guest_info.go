@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// GuestInfo: what VMware Tools report of a guest, in guest.*, summary.guest.* and runtime.*.
+// GuestInfo: what VMware Tools report of a guest, in guest.*, summary.guest.*
+// and runtime.*.
 
 package vsphere
 

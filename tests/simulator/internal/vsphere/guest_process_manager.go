@@ -50,7 +50,7 @@ func (m *guestProcessManager) StartProgramInGuest(_ *simulator.Context, req *typ
 }
 
 // start starts a program, and remembers the guestinfo it sees: a child that
-// runs it again must meet the same.
+// runs it again must see the same.
 func (g guestSession) start(program guest.Program) (int64, error) {
 	started := g.run.starting()
 	pid, err := g.machine.Start(program)
@@ -60,7 +60,7 @@ func (g guestSession) start(program guest.Program) (int64, error) {
 	return pid, err
 }
 
-// processInfo is GuestProcessInfo with an exit code that is informed even when it
+// processInfo is GuestProcessInfo with an exit code that is sent even when it
 // is 0.
 type processInfo struct {
 	Name      string     `xml:"name"`

@@ -17,7 +17,7 @@ import (
 	"vmforksim/internal/guest"
 )
 
-// cycle is one run of a VM, from power-on to power-off, as its guest's tools
+// vmRun is one run of a VM, from power-on to power-off, as its guest's tools
 // see it: it is the guest's backdoor. The instance's mutex guards its fields.
 type vmRun struct {
 	vm               *instance
@@ -36,9 +36,9 @@ type vmRun struct {
 }
 
 // isOver reports whether the VM was powered off since.
-func (c *vmRun) isOver() bool {
+func (r *vmRun) isOver() bool {
 	select {
-	case <-c.over:
+	case <-r.over:
 		return true
 	default:
 		return false
@@ -46,20 +46,20 @@ func (c *vmRun) isOver() bool {
 }
 
 // Call answers a command given to the programs of VMware Tools.
-func (c *vmRun) Call(call guest.Call) guest.Answer {
-	if c.isOver() {
+func (r *vmRun) Call(call guest.Call) guest.Answer {
+	if r.isOver() {
 		return failed("The VM is powered off")
 	}
 	verb, rest, _ := strings.Cut(strings.TrimLeft(call.Command, " "), " ")
 	switch verb {
 	case "info-get":
-		return c.infoGet(call, strings.TrimSpace(rest))
+		return r.infoGet(call, strings.TrimSpace(rest))
 	case "info-set":
 		key, value, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
-		return c.infoSet(call, key, value)
+		return r.infoSet(call, key, value)
 	case "machine.id.get":
 		var id string
-		c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+		r.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
 			id = extraConfig(&object.VirtualMachine)["machine.id"]
 		})
 		if id == "" {
@@ -67,12 +67,12 @@ func (c *vmRun) Call(call guest.Call) guest.Answer {
 		}
 		return guest.Answer{OK: true, Text: id}
 	case "vmfork-begin":
-		if c.vm.sim.hidden {
-			return c.forkBegin(call, strings.Fields(rest))
+		if r.vm.sim.hidden {
+			return r.forkBegin(call, strings.Fields(rest))
 		}
 	case "instantclone.freeze":
-		if c.vm.sim.hasInstantClone() {
-			return c.instantFreeze(call)
+		if r.vm.sim.hasInstantClone() {
+			return r.instantFreeze(call)
 		}
 	case "log":
 		return guest.Answer{OK: true}
@@ -82,25 +82,25 @@ func (c *vmRun) Call(call guest.Call) guest.Answer {
 
 func failed(text string) guest.Answer { return guest.Answer{Text: text} }
 
-func (c *vmRun) settings() toolsSettings {
-	c.vm.mu.Lock()
-	defer c.vm.mu.Unlock()
-	return c.vm.tools
+func (r *vmRun) settings() toolsSettings {
+	r.vm.mu.Lock()
+	defer r.vm.mu.Unlock()
+	return r.vm.tools
 }
 
 // infoGet reads guestinfo. A program that is run again in a child sees the
 // values of its first run: those of the parent when it was started, and its own.
-func (c *vmRun) infoGet(call guest.Call, key string) guest.Answer {
+func (r *vmRun) infoGet(call guest.Call, key string) guest.Answer {
 	name, ok := strings.CutPrefix(key, guestinfoPrefix)
-	if !ok || c.settings().RefuseInfo || c.hardened(call) {
+	if !ok || r.settings().RefuseInfo || r.hardened(call) {
 		return failed("Permission denied")
 	}
 	var values map[string]string
 	if call.Replay {
-		values = c.replayed()
+		values = r.replayed()
 	} else {
-		c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
-			values = c.vm.guestinfo(&object.VirtualMachine)
+		r.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+			values = r.vm.guestinfo(&object.VirtualMachine)
 		})
 	}
 	value, ok := values[guestinfoName(name)]
@@ -111,39 +111,39 @@ func (c *vmRun) infoGet(call guest.Call, key string) guest.Answer {
 }
 
 // hardened reports whether the VM's settings forbid this caller a command.
-func (c *vmRun) hardened(call guest.Call) bool {
-	if call.UID == 0 && c.vm.sim.rules.Is("guest_rpc_auth", "non-root") {
+func (r *vmRun) hardened(call guest.Call) bool {
+	if call.UID == 0 && r.vm.sim.rules.Is("guest_rpc_auth", "non-root") {
 		return false
 	}
 	verb, _, _ := strings.Cut(strings.TrimLeft(call.Command, " "), " ")
 	denied := false
-	c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+	r.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
 		denied = strings.EqualFold(extraConfig(&object.VirtualMachine)["guest_rpc.rpci.auth.cmd."+verb], "TRUE")
 	})
 	return denied
 }
 
 // setDisabled reports whether the VM's settings forbid every caller to write.
-func (c *vmRun) setDisabled() bool {
+func (r *vmRun) setDisabled() bool {
 	disabled := false
-	c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+	r.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
 		disabled = strings.EqualFold(extraConfig(&object.VirtualMachine)["isolation.tools.setinfo.disable"], "TRUE")
 	})
 	return disabled
 }
 
 // replayed is the guestinfo that a program which is run again in a child sees.
-func (c *vmRun) replayed() map[string]string {
-	c.vm.mu.Lock()
-	origin := c.vm.origin
-	c.vm.mu.Unlock()
+func (r *vmRun) replayed() map[string]string {
+	r.vm.mu.Lock()
+	origin := r.vm.origin
+	r.vm.mu.Unlock()
 	values := map[string]string{}
 	if origin != nil {
 		maps.Copy(values, origin.forkPoint.guestinfoAtStart())
 	}
-	c.vm.mu.Lock()
-	defer c.vm.mu.Unlock()
-	for name, value := range c.replayValues {
+	r.vm.mu.Lock()
+	defer r.vm.mu.Unlock()
+	for name, value := range r.replayValues {
 		if value == "" {
 			delete(values, name)
 		} else {
@@ -153,41 +153,41 @@ func (c *vmRun) replayed() map[string]string {
 	return values
 }
 
-func (c *vmRun) infoSet(call guest.Call, key, value string) guest.Answer {
+func (r *vmRun) infoSet(call guest.Call, key, value string) guest.Answer {
 	name, ok := strings.CutPrefix(key, guestinfoPrefix)
-	if !ok || c.settings().RefuseInfo || c.hardened(call) {
+	if !ok || r.settings().RefuseInfo || r.hardened(call) {
 		return failed("Permission denied")
 	}
-	if limit, _ := strconv.Atoi(c.vm.sim.rules.Get("guestinfo_limit")); len(call.Command) > limit {
+	if limit, _ := strconv.Atoi(r.vm.sim.rules.Get("guestinfo_limit")); len(call.Command) > limit {
 		return failed("Failed sending message to VMware.")
 	}
-	if value == "" && c.vm.sim.rules.Is("info_set_empty", "refused") || c.setDisabled() {
+	if value == "" && r.vm.sim.rules.Is("info_set_empty", "refused") || r.setDisabled() {
 		return failed("Failed")
 	}
 	name = guestinfoName(name)
 	if call.Replay {
-		c.vm.mu.Lock()
-		defer c.vm.mu.Unlock()
-		if c.replayValues == nil {
-			c.replayValues = map[string]string{}
+		r.vm.mu.Lock()
+		defer r.vm.mu.Unlock()
+		if r.replayValues == nil {
+			r.replayValues = map[string]string{}
 		}
-		c.replayValues[name] = value
+		r.replayValues[name] = value
 		return guest.Answer{OK: true}
 	}
 	if name == ovfEnvName {
-		c.vm.mu.Lock()
-		defer c.vm.mu.Unlock()
-		c.delivery.guest = value
+		r.vm.mu.Lock()
+		defer r.vm.mu.Unlock()
+		r.delivery.guest = value
 		return guest.Answer{OK: true}
 	}
-	c.vm.mu.Lock()
-	_, secret := c.vm.guestOnly[name]
+	r.vm.mu.Lock()
+	_, secret := r.vm.guestOnly[name]
 	if secret {
-		c.vm.guestOnly[name] = value
+		r.vm.guestOnly[name] = value
 	}
-	c.vm.mu.Unlock()
+	r.vm.mu.Unlock()
 	if !secret {
-		c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+		r.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
 			setExtraConfig(ctx, object, map[string]string{key: value})
 		})
 	}
@@ -195,90 +195,90 @@ func (c *vmRun) infoSet(call guest.Call, key, value string) guest.Answer {
 }
 
 // forkBegin lets an enabled parent freeze.
-func (c *vmRun) forkBegin(call guest.Call, arguments []string) guest.Answer {
+func (r *vmRun) forkBegin(call guest.Call, arguments []string) guest.Answer {
 	if call.Replay {
 		return guest.Answer{OK: true} // the fork point: the child goes on from here
 	}
-	settings := c.settings()
-	c.vm.mu.Lock()
-	defer c.vm.mu.Unlock()
+	settings := r.settings()
+	r.vm.mu.Lock()
+	defer r.vm.mu.Unlock()
 	switch {
 	case settings.RefuseFreeze != "":
 		return failed(settings.RefuseFreeze)
 	case len(arguments) != 2:
 		return failed("Invalid arguments")
-	case call.UID != 0 && c.vm.sim.rules.Is("freeze_needs_root", "yes"):
+	case call.UID != 0 && r.vm.sim.rules.Is("freeze_needs_root", "yes"):
 		return failed("Permission denied")
-	case !c.vm.enabled:
+	case !r.vm.enabled:
 		return failed("The VM is not enabled as a fork parent")
-	case c.forkPoint != nil:
+	case r.forkPoint != nil:
 		return failed("The VM is frozen already")
 	}
-	c.forkPoint = &forkPoint{run: c, program: call.Program, holders: 1}
+	r.forkPoint = &forkPoint{run: r, program: call.Program, holders: 1}
 	return guest.Answer{OK: true, Freeze: true}
 }
 
 // instantFreeze lets any VM freeze for InstantClone.
-func (c *vmRun) instantFreeze(call guest.Call) guest.Answer {
+func (r *vmRun) instantFreeze(call guest.Call) guest.Answer {
 	if call.Replay {
 		return guest.Answer{OK: true} // as in forkBegin
 	}
-	settings := c.settings()
-	c.vm.mu.Lock()
-	defer c.vm.mu.Unlock()
+	settings := r.settings()
+	r.vm.mu.Lock()
+	defer r.vm.mu.Unlock()
 	switch {
 	case settings.RefuseFreeze != "":
 		return failed(settings.RefuseFreeze)
-	case call.UID != 0 && c.vm.sim.rules.Is("freeze_needs_root", "yes"):
+	case call.UID != 0 && r.vm.sim.rules.Is("freeze_needs_root", "yes"):
 		return failed("Permission denied")
-	case c.forkPoint != nil:
+	case r.forkPoint != nil:
 		return failed("The VM is frozen already")
 	}
-	c.forkPoint = &forkPoint{run: c, program: call.Program, holders: 1, instant: true}
+	r.forkPoint = &forkPoint{run: r, program: call.Program, holders: 1, instant: true}
 	return guest.Answer{OK: true, Freeze: true}
 }
 
 // Frozen follows when nothing runs in the guest any longer.
-func (c *vmRun) Frozen(snapshot *guest.Snapshot) {
+func (r *vmRun) Frozen(snapshot *guest.Snapshot) {
 	kept := false
-	c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
-		if c.isOver() {
+	r.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+		if r.isOver() {
 			return
 		}
 		kept = true
-		c.forkPoint.record(snapshot, &object.VirtualMachine)
-		c.vm.sim.showRuntime(ctx, object)
+		r.forkPoint.record(snapshot, &object.VirtualMachine)
+		r.vm.sim.showRuntime(ctx, object)
 	})
 	if !kept { // the VM was powered off just now
-		c.vm.sim.platform.Release(snapshot)
+		r.vm.sim.platform.Release(snapshot)
 	}
 }
 
 // Changed follows the guest's host name and network.
-func (c *vmRun) Changed(state guest.State, asked bool) { c.vm.sim.toolsReported(c, state, asked) }
+func (r *vmRun) Changed(state guest.State, asked bool) { r.vm.sim.toolsReported(r, state, asked) }
 
 // Ended forgets what belonged to a program.
-func (c *vmRun) Ended(process guest.Process) {
-	c.vm.mu.Lock()
-	defer c.vm.mu.Unlock()
-	if c.forkPoint == nil {
-		delete(c.guestinfoAtStart, process.PID)
+func (r *vmRun) Ended(process guest.Process) {
+	r.vm.mu.Lock()
+	defer r.vm.mu.Unlock()
+	if r.forkPoint == nil {
+		delete(r.guestinfoAtStart, process.PID)
 	}
 }
 
 // Recorded keeps the calls of simulated commands for the control endpoint.
-func (c *vmRun) Recorded(command []string) {
-	c.vm.mu.Lock()
-	defer c.vm.mu.Unlock()
-	c.recorded = append(c.recorded, command)
+func (r *vmRun) Recorded(command []string) {
+	r.vm.mu.Lock()
+	defer r.vm.mu.Unlock()
+	r.recorded = append(r.recorded, command)
 }
 
 // Rebooted starts the guest again, as RebootGuest does.
-func (c *vmRun) Rebooted() {
-	c.vm.sim.spawn(func() {
-		c.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
-			if !c.isOver() {
-				c.vm.sim.guestReboots(ctx, object)
+func (r *vmRun) Rebooted() {
+	r.vm.sim.spawn(func() {
+		r.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
+			if !r.isOver() {
+				r.vm.sim.guestReboots(ctx, object)
 			}
 		})
 	})
@@ -286,14 +286,14 @@ func (c *vmRun) Rebooted() {
 
 // PoweredOff powers the VM off as its guest asked. It is nobody's task, and
 // vCenter learns of it from the host.
-func (c *vmRun) PoweredOff() {
-	s := c.vm.sim
+func (r *vmRun) PoweredOff() {
+	s := r.vm.sim
 	s.spawn(func() {
 		ctx := s.background()
 		startOperation(ctx, operation{origin: fromGuest})
-		if object, ok := c.vm.object(ctx); ok {
+		if object, ok := r.vm.object(ctx); ok {
 			ctx.WithLock(object, func() {
-				if !c.isOver() {
+				if !r.isOver() {
 					object.ShutdownGuest(ctx, &types.ShutdownGuest{This: object.Self})
 				}
 			})
@@ -302,23 +302,23 @@ func (c *vmRun) PoweredOff() {
 }
 
 // ReplayFailed keeps why a child's program did not come to the fork point.
-func (c *vmRun) ReplayFailed(err error) {
-	c.vm.sim.logError("%s: the program that froze the parent could not be run again: %v", c.vm.ref.Value, err)
-	c.vm.mu.Lock()
-	defer c.vm.mu.Unlock()
-	c.replayError = err
+func (r *vmRun) ReplayFailed(err error) {
+	r.vm.sim.logError("%s: the program that froze the parent could not be run again: %v", r.vm.ref.Value, err)
+	r.vm.mu.Lock()
+	defer r.vm.mu.Unlock()
+	r.replayError = err
 }
 
 // starting is called before a program is started; what it returns keeps, with
-// the program's pid, the guestinfo the program met.
-func (c *vmRun) starting() func(pid int64) {
+// the program's pid, the guestinfo that the program sees.
+func (r *vmRun) starting() func(pid int64) {
 	var values map[string]string
-	c.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
-		values = c.vm.guestinfo(&object.VirtualMachine)
+	r.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
+		values = r.vm.guestinfo(&object.VirtualMachine)
 	})
 	return func(pid int64) {
-		c.vm.mu.Lock()
-		defer c.vm.mu.Unlock()
-		c.guestinfoAtStart[pid] = values
+		r.vm.mu.Lock()
+		defer r.vm.mu.Unlock()
+		r.guestinfoAtStart[pid] = values
 	}
 }

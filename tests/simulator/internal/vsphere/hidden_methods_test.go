@@ -15,9 +15,9 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// Without our simulated commands every hidden method, and every repair, is gone: this
-// fails when govmomi's dispatcher stops asking the registry's handler, or
-// takes the object itself after it did.
+// Without our overrides there is no hidden method and no correction of govmomi's
+// simulator: this fails when its dispatcher stops asking the registry's handler,
+// or takes the object itself after it did.
 func TestOurObjectsAreCalled(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -265,7 +265,7 @@ hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"`)
 	}
 }
 
-// A guest that reboots on its own is the same VM, with Tools and begun again.
+// A guest that reboots on its own is the same VM, with Tools and started again.
 func TestGuestReboots(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")

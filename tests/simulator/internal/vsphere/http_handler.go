@@ -18,17 +18,17 @@ import (
 	"strings"
 	"time"
 
-	"vmforksim/internal/ovfenv"
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/ovfenv"
+	"vmforksim/internal/vimfault"
 )
 
 // ServeHTTP is the door of the vCenter side: it counts, checks what govmomi's
-// simulator does not look at (SOAPAction, unknown methods), lets injected faults
-// happen that were asked for, and passes the rest on.
+// simulator does not look at (SOAPAction, unknown methods), injects the faults
+// that were asked for, and passes the rest on.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := strings.TrimSuffix(r.URL.Path, "/"); {
 	case strings.HasPrefix(path, "/vmforksim/"):
@@ -102,8 +102,8 @@ func (s *Simulator) serveSOAP(w http.ResponseWriter, r *http.Request) {
 	s.handleCall(r, request, body).send(w)
 }
 
-// handleCall answers a request, unless an injected fault was asked for that keeps it from its
-// answer. A dropped connection ends the handler.
+// handleCall answers a request, with the injected faults that apply to it. A
+// dropped connection ends the handler.
 func (s *Simulator) handleCall(r *http.Request, request *soapRequest, body []byte) *responseBuffer {
 	rule := s.faults.take("call", request.Method, request.VM, s.names.of(request.VM), request.Name)
 	if rule != nil {
@@ -215,16 +215,16 @@ func newResponseBuffer() *responseBuffer {
 	return &responseBuffer{header: http.Header{}, status: http.StatusOK}
 }
 
-func (a *responseBuffer) Header() http.Header            { return a.header }
-func (a *responseBuffer) WriteHeader(status int)         { a.status = status }
-func (a *responseBuffer) Write(text []byte) (int, error) { return a.body.Write(text) }
+func (b *responseBuffer) Header() http.Header            { return b.header }
+func (b *responseBuffer) WriteHeader(status int)         { b.status = status }
+func (b *responseBuffer) Write(text []byte) (int, error) { return b.body.Write(text) }
 
 // send sends the response.
-func (a *responseBuffer) send(w http.ResponseWriter) {
-	maps.Copy(w.Header(), a.header)
+func (b *responseBuffer) send(w http.ResponseWriter) {
+	maps.Copy(w.Header(), b.header)
 	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
-	w.WriteHeader(a.status)
-	_, _ = w.Write(a.body.Bytes())
+	w.WriteHeader(b.status)
+	_, _ = w.Write(b.body.Bytes())
 }
 
 var (
@@ -234,17 +234,17 @@ var (
 
 // completeFault gives the faults of govmomi's simulator the sentence that vCenter
 // sends with them, and objects their real names.
-func (a *responseBuffer) completeFault() {
-	if a.status == http.StatusOK {
+func (b *responseBuffer) completeFault() {
+	if b.status == http.StatusOK {
 		return
 	}
-	body := bytes.ReplaceAll(a.body.Bytes(), []byte(overrideSuffix), nil)
+	body := bytes.ReplaceAll(b.body.Bytes(), []byte(overrideSuffix), nil)
 	if match := faultType.FindSubmatch(body); match != nil {
 		if fault, err := vimfault.New(string(match[1]), "", ""); err == nil {
 			body = bytes.Replace(body, emptyFaultString, []byte("<faultstring>"+vimfault.Text(fault)+"</faultstring>"), 1)
 		}
 	}
-	a.body = *bytes.NewBuffer(body)
+	b.body = *bytes.NewBuffer(body)
 }
 
 // writeJSON answers a control request.

@@ -52,7 +52,7 @@ type toolsSettings struct {
 	Uninstalled  bool     // the programs are missing in the guest
 	RefuseFreeze string   // the answer to vmfork-begin and instantclone.freeze
 	RefuseInfo   bool     // info-get and info-set are denied
-	StaysUp      bool     // a guest that is informed to shut down does not
+	StaysUp      bool     // a guest that is asked to shut down does not
 	Family       string   // what they take the guest for; Linux when empty
 	Interfaces   []string // what the guest calls its adapters' interfaces from the next power-on on; eth0, … when empty
 }

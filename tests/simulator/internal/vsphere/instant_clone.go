@@ -60,7 +60,7 @@ func (v *virtualMachine) instantClone(ctx *simulator.Context, spec *types.Virtua
 	return clone, fault
 }
 
-// instantCloned is the event of a clone's birth.
+// instantCloned is the event of a clone's creation.
 const instantCloned = "com.vmware.vc.VmInstantClonedEvent"
 
 // postInstantCloned posts that a clone was made.
@@ -90,8 +90,8 @@ func (s *Simulator) cloneEventContext(ctx *simulator.Context) *simulator.Context
 	return quiet
 }
 
-// instantClonePoint finds the point at which a clone begins, and holds it: where the source
-// is frozen, or where it is just now.
+// instantClonePoint finds the point at which a clone begins, and holds it:
+// where the source is frozen, or where it is just now.
 func (v *virtualMachine) instantClonePoint() (*forkPoint, types.BaseMethodFault) {
 	vm := v.instance()
 	vm.waitQueue() // the guest may be starting
@@ -157,8 +157,8 @@ func (v *virtualMachine) newInstantCloneSpec(ctx *simulator.Context, spec *types
 	return b, nil
 }
 
-// validateInstantClone is the clone that a spec asks for, and all that speaks against it.
-// The caller holds the source's lock.
+// validateInstantClone returns the clone that a spec asks for, and all problems
+// that prevent it. The caller holds the source's lock.
 func (v *virtualMachine) validateInstantClone(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec) (*childSpec, []problem) {
 	vm := v.instance()
 	vm.mu.Lock()

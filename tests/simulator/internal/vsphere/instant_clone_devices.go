@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"strings"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
 // refusedDevices are the faults for devices that keep a VM from being cloned

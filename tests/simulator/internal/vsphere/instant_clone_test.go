@@ -592,7 +592,7 @@ func TestPrivilegesOfInstantClone(t *testing.T) {
 func TestInstantCloneOnTheHost(t *testing.T) {
 	b := start(t, modern, withESX)
 	host := b.esx("root")
-	replica := b.twins(host)["DC0_H0_VM0"].Self
+	replica := b.replicas(host)["DC0_H0_VM0"].Self
 	_, err := methods.InstantClone_Task(b.ctx, host.Client, &types.InstantClone_Task{This: replica, Spec: types.VirtualMachineInstantCloneSpec{Name: "x"}})
 	if err == nil || fmt.Sprintf("%T", soap.ToSoapFault(err).VimFault()) != "types.NotSupported" || !strings.Contains(err.Error(), "needs vCenter Server") {
 		t.Errorf("%v", err)
@@ -602,8 +602,8 @@ func TestInstantCloneOnTheHost(t *testing.T) {
 	}
 }
 
-// Mishaps find a clone by its name, as a call and as a task.
-func TestMishapsOfInstantClones(t *testing.T) {
+// An injected fault finds a clone by its name, as a call and as a task.
+func TestFaultInjectionOfInstantClones(t *testing.T) {
 	b := start(t, modern)
 	source := b.vm("DC0_H0_VM0")
 	for at, name := range map[string]string{"call": "c1", "task": "c2"} {

@@ -12,9 +12,9 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"vmforksim/internal/rules"
-
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/rules"
 )
 
 // nameIndex is an index of the VMs that clients can see, by folder and name. The

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"vmforksim/internal/rules"
-
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/rules"
 )
 
 func TestNamesIndex(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// ipPoolManager overrides methods of the manager of IP pools, which clients make.
+// ipPoolManager overrides methods of the manager of IP pools.
 type ipPoolManager struct {
 	*simulator.IpPoolManager
 }

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
 // macOnNetwork is the MAC address of an adapter, and the network that it is on.
@@ -88,7 +88,7 @@ func (s *Simulator) postConflicts(vm types.ManagedObjectReference, conflicts []m
 	}
 }
 
-// reservedMACs are the ranges that vSphere assigns addresses of on its own.
+// reservedMACs are the ranges from which vSphere assigns addresses itself.
 var reservedMACs = [][2]string{
 	{"00:50:56:40:00:00", "00:50:56:ff:ff:ff"}, {"00:0c:29:00:00:00", "00:0c:29:ff:ff:ff"},
 }

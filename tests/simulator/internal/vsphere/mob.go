@@ -35,12 +35,12 @@ func (m mobServer) HasMethod(name string) bool { return m.sim.hasMethod(name) }
 
 func (m mobServer) IsHidden(name string) bool { return isHiddenMethod(name) }
 
-func (m mobServer) Call(r *http.Request, method string, body []byte) mob.Response {
-	m.sim.calls.mob(method)
+func (m mobServer) Call(r *http.Request, body []byte) mob.Response {
 	request, err := parseRequest(body)
 	if err != nil {
 		panic(err) // the browser wrote it
 	}
+	m.sim.calls.mob(request.Method)
 	response := m.sim.handleCall(r, request, body)
 	return mob.Response{Header: response.header, Body: response.body.Bytes()}
 }

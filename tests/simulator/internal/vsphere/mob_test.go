@@ -409,7 +409,7 @@ func TestMOBRefusesBadParameters(t *testing.T) {
 	b.expect("a boolean as 1", c.task(vm.Value, "createSnapshot", "name", "s", "memory", "0", "quiesce", "1"), "")
 }
 
-func TestMOBFaultsAndMishaps(t *testing.T) {
+func TestMOBFaults(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
 	b.control(http.MethodPost, "users", map[string]any{"name": "limited", "password": "p", "deny": []string{toggleForkParent}}, nil)

@@ -34,7 +34,7 @@ func startOperation(ctx *simulator.Context, op operation) {
 	ctx.Context = context.WithValue(parent, operationKey{}, &op)
 }
 
-// begun reports whether the operation has been heard of.
+// hasEvents reports whether an event of the operation was logged.
 func (op *operation) hasEvents() bool { return op.chain != 0 }
 
 // operationOf is the operation that a context belongs to. What the simulator

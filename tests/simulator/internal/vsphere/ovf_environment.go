@@ -13,13 +13,13 @@ import (
 	"slices"
 	"strings"
 
-	"vmforksim/internal/ovfenv"
-	"vmforksim/internal/rules"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/ovfenv"
+	"vmforksim/internal/rules"
 )
 
 // How the OVF environment comes to a guest: vCenter makes it when it powers the
@@ -242,9 +242,9 @@ func takeOVFEnv(spec *types.VirtualMachineConfigSpec) (value string, given bool)
 	return value, given
 }
 
-// setInjected makes a document that a client wrote into extraConfig what the guest
-// finds: of a VM that runs until it is powered off, of another until a client
-// takes it away or vCenter delivers its own.
+// setInjected stores a document that a client wrote into extraConfig for the
+// guest. A running VM has it until the power-off, another VM until a client
+// removes it or vCenter delivers its own.
 func (vm *instance) setInjected(document string) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
@@ -255,8 +255,8 @@ func (vm *instance) setInjected(document string) {
 	}
 }
 
-// applyLossRule takes the environment from the guest if a rule says so of what
-// happens to the running VM. The caller holds vm.mu.
+// applyLossRule removes the environment from the guest of a running VM if a rule
+// says that it is lost. The caller holds vm.mu.
 func (vm *instance) applyLossRule(rule string) {
 	if vm.run != nil && vm.sim.rules.Is(rule, "lost") {
 		vm.run.delivery.guest = ""

@@ -12,15 +12,15 @@ import (
 	"strings"
 	"testing"
 
-	"vmforksim/internal/ovfenv"
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/ovf"
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/ovfenv"
+	"vmforksim/internal/vimfault"
 )
 
 // prop is the spec that adds a property.
@@ -532,8 +532,8 @@ func TestOVFEnvironmentAtTheHost(t *testing.T) {
 	b.setVApp(vm, options(prop(1, "a", "string", "x")))
 	b.cycled(vm)
 	host := b.esx("root")
-	replica := object.NewVirtualMachine(host.Client, b.twins(host)["DC0_H0_VM0"].Self)
-	config := b.twins(host)["DC0_H0_VM0"].Config
+	replica := object.NewVirtualMachine(host.Client, b.replicas(host)["DC0_H0_VM0"].Self)
+	config := b.replicas(host)["DC0_H0_VM0"].Config
 	if config.VAppConfig != nil || extraConfig(&mo.VirtualMachine{Config: config})["guestinfo.ovfEnv"] != "" {
 		t.Errorf("%+v", config)
 	}
@@ -894,7 +894,7 @@ func (b *bed) shop() (vApp *object.VirtualApp, web, db types.ManagedObjectRefere
 	return vApp, clone("web"), clone("db")
 }
 
-// VMs in a vApp are reported of it and of each other.
+// The environment of a VM in a vApp describes the vApp and its other VMs.
 func TestOVFEnvironmentOfVApp(t *testing.T) {
 	b := start(t)
 	vApp, web, db := b.shop()

@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// OvfManager: import specs of OVF packages, with the vApp options that govmomi leaves out.
+// OvfManager: import specs of OVF packages, with the vApp options that govmomi
+// leaves out.
 
 package vsphere
 

@@ -41,7 +41,8 @@ const (
 	systemView        = "System.View"
 )
 
-// requiredPrivilege is a privilege that a call asks for, and the object it is asked on.
+// requiredPrivilege is a privilege that a call asks for, and the object it is
+// asked on.
 type requiredPrivilege struct {
 	privilege string
 	on        types.ManagedObjectReference

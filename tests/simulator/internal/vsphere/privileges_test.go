@@ -17,7 +17,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// Who asks beforehand is informed what a call would be refused for.
+// A client can ask beforehand which privileges a call would lack.
 func TestAuthorizationManager(t *testing.T) {
 	b := start(t)
 	vm, other := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
@@ -104,7 +104,8 @@ func TestAuthorizationManagerOfOldServer(t *testing.T) {
 	}
 }
 
-// A user whom permissions are about has what they give, and no longer.
+// A user with permission entries has the privileges that they grant, and no
+// others.
 func TestPermissions(t *testing.T) {
 	b := start(t)
 	b.control(http.MethodPost, "users", map[string]any{"name": "low", "password": "low"}, nil)

@@ -11,14 +11,14 @@ import (
 	"strings"
 	"sync"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
 // Reads of properties leave out what the client must not see: forgotten tasks,

@@ -68,7 +68,7 @@ func (c *collectors) of(collector *simulator.PropertyCollector) *collectorState 
 	return u
 }
 
-// forget ends a collector and what waits on it.
+// remove ends a collector and what waits on it.
 func (c *collectors) remove(collector *simulator.PropertyCollector) {
 	c.mu.Lock()
 	u := c.all[collector]

@@ -15,7 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25/xml"
 )
 
-// reported is what a client knows of an object: its properties in wire form.
+// reportedProperties is what a client knows of an object: its properties as XML.
 type reportedProperties map[string]string
 
 func (c *propertyCollector) CreateFilter(ctx *simulator.Context, req *types.CreateFilter) soap.HasFault {
@@ -24,7 +24,7 @@ func (c *propertyCollector) CreateFilter(ctx *simulator.Context, req *types.Crea
 	body := c.PropertyCollector.CreateFilter(ctx, req)
 	u := c.sim.collectors.of(c.PropertyCollector)
 	select {
-	case u.wake <- struct{}{}: // a call that waits tells the new filter's objects
+	case u.wake <- struct{}{}: // a call that waits reports the new filter's objects
 	default:
 	}
 	return body
@@ -42,7 +42,7 @@ func (f *propertyFilter) DestroyPropertyFilter(ctx *simulator.Context, req *type
 	return f.PropertyFilter.DestroyPropertyFilter(ctx, req)
 }
 
-// compare finds what changed in every filter since the client was informed.
+// compare finds what changed in every filter since the last update.
 func (c *propertyCollector) compare(ctx *simulator.Context, u *collectorState) ([]types.PropertyFilterUpdate, types.BaseMethodFault) {
 	u.mu.Lock()
 	dirty, kinds := u.dirty, u.kinds
@@ -160,8 +160,8 @@ func (c *propertyCollector) read(ctx *simulator.Context, spec types.PropertyFilt
 	return body.(*methods.RetrievePropertiesExBody).Res.Returnval.Objects, nil
 }
 
-// objectUpdate is what the client is to be informed of an object, if anything, and
-// notes it as reported.
+// objectUpdate returns the update of an object, if there is one, and notes it as
+// reported.
 func objectUpdate(known map[types.ManagedObjectReference]reportedProperties, object types.ObjectContent) (types.ObjectUpdate, bool) {
 	before, modify := known[object.Obj]
 	now := reportedProperties{}

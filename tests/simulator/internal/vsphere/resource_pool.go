@@ -16,7 +16,7 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// resourcePool overrides methods of a resource pool, and for that part of a vApp.
+// resourcePool overrides methods of a resource pool.
 type resourcePool struct {
 	*simulator.ResourcePool
 	sim *Simulator
@@ -30,8 +30,8 @@ func (p *resourcePool) ImportVApp(ctx *simulator.Context, req *types.ImportVApp)
 	return p.sim.importVApp(ctx, req, p.ResourcePool.ImportVApp)
 }
 
-// importVApp makes the VM of an OVF package hidden from clients, as every
-// other one.
+// importVApp creates the VM of an OVF package hidden from clients until it is
+// complete, as every VM.
 func (s *Simulator) importVApp(ctx *simulator.Context, req *types.ImportVApp, stock func(*simulator.Context, *types.ImportVApp) soap.HasFault) soap.HasFault {
 	refuse := func(fault types.BaseMethodFault) soap.HasFault {
 		return &methods.ImportVAppBody{Fault_: simulator.Fault(vimfault.Text(fault), fault)}

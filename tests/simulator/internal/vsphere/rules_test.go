@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"vmforksim/internal/rules"
-
 	"github.com/vmware/govmomi/event"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/property"
@@ -22,6 +20,8 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/rules"
 )
 
 // ruleTests says of every rule how one sees which way it stands: the test is
@@ -223,8 +223,8 @@ var ruleTests = map[string]struct {
 			b.Fatalf("%d events", len(events))
 		}
 		for _, e := range events {
-			if told := e.(*types.EventEx); told.Arguments[0].Value != "DC0_H0_VM0" || told.Vm.Vm != clone {
-				b.Errorf("%+v", told)
+			if posted := e.(*types.EventEx); posted.Arguments[0].Value != "DC0_H0_VM0" || posted.Vm.Vm != clone {
+				b.Errorf("%+v", posted)
 			}
 		}
 	}},
@@ -239,7 +239,7 @@ var ruleTests = map[string]struct {
 		b.control(http.MethodPatch, "vms/"+source.Value, map[string]any{"chain_limit": 1}, nil)
 		b.cloned(source, "c1")
 		got := b.expect("one too many", b.clone(source, types.VirtualMachineInstantCloneSpec{Name: "c2"}), "SystemError")
-		if strings.Contains(got.message, "the maximum of 1 delta disks") != (choice == "told") {
+		if strings.Contains(got.message, "the maximum of 1 delta disks") != (choice == "shown") {
 			b.Error(got.message)
 		}
 	}},
@@ -1145,7 +1145,7 @@ func (b *bed) onSegment(vm types.ManagedObjectReference, segment, choice string)
 	}
 }
 
-// orphans sees what becomes of children when their parent goes.
+// orphans checks the state of children when their parent goes.
 func (b *bed) orphans(parent types.ManagedObjectReference, choice string, leave func() outcome) {
 	b.Helper()
 	running, waiting := b.child(parent, "running", ""), b.child(parent, "waiting", "")
@@ -1187,7 +1187,7 @@ func (b *bed) otherHost(here types.ManagedObjectReference) types.ManagedObjectRe
 	return here
 }
 
-// eventually waits for what no property tells.
+// eventually waits for what no property shows.
 func (b *bed) eventually(what string, true func() bool) {
 	b.Helper()
 	deadline := time.Now().Add(patience)

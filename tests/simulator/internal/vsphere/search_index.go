@@ -87,6 +87,14 @@ func (s *Simulator) matching(ctx *simulator.Context, match func(*mo.VirtualMachi
 	return found
 }
 
+// firstOf returns the first of the VMs found, or nil.
+func firstOf(found []types.ManagedObjectReference) *types.ManagedObjectReference {
+	if len(found) == 0 {
+		return nil
+	}
+	return &found[0]
+}
+
 func uuidOf(vm *mo.VirtualMachine, instance *bool) string {
 	if instance != nil && *instance {
 		return vm.Config.InstanceUuid
@@ -98,14 +106,10 @@ func (x *searchIndex) FindByUuid(ctx *simulator.Context, req *types.FindByUuid) 
 	if !req.VmSearch {
 		return x.SearchIndex.FindByUuid(ctx, req)
 	}
-	body := &methods.FindByUuidBody{Res: &types.FindByUuidResponse{}}
 	found := x.sim.matching(ctx, func(vm *mo.VirtualMachine) bool {
 		return strings.EqualFold(uuidOf(vm, req.InstanceUuid), req.Uuid)
 	})
-	if len(found) > 0 {
-		body.Res.Returnval = &found[0]
-	}
-	return body
+	return &methods.FindByUuidBody{Res: &types.FindByUuidResponse{Returnval: firstOf(found)}}
 }
 
 func (x *searchIndex) FindAllByUuid(ctx *simulator.Context, req *types.FindAllByUuid) soap.HasFault {
@@ -119,12 +123,8 @@ func (x *searchIndex) FindAllByUuid(ctx *simulator.Context, req *types.FindAllBy
 }
 
 func (x *searchIndex) FindByDatastorePath(ctx *simulator.Context, req *types.FindByDatastorePath) soap.HasFault {
-	body := &methods.FindByDatastorePathBody{Res: &types.FindByDatastorePathResponse{}}
 	found := x.sim.matching(ctx, func(vm *mo.VirtualMachine) bool { return vm.Config.Files.VmPathName == req.Path })
-	if len(found) > 0 {
-		body.Res.Returnval = &found[0]
-	}
-	return body
+	return &methods.FindByDatastorePathBody{Res: &types.FindByDatastorePathResponse{Returnval: firstOf(found)}}
 }
 
 func (x *searchIndex) FindAllByDnsName(ctx *simulator.Context, req *types.FindAllByDnsName) soap.HasFault {
@@ -137,11 +137,8 @@ func (x *searchIndex) FindAllByDnsName(ctx *simulator.Context, req *types.FindAl
 
 func (x *searchIndex) FindByDnsName(ctx *simulator.Context, req *types.FindByDnsName) soap.HasFault {
 	all := types.FindAllByDnsName(*req)
-	body := &methods.FindByDnsNameBody{Res: &types.FindByDnsNameResponse{}}
-	if found := x.FindAllByDnsName(ctx, &all).(*methods.FindAllByDnsNameBody).Res.Returnval; len(found) > 0 {
-		body.Res.Returnval = &found[0]
-	}
-	return body
+	found := x.FindAllByDnsName(ctx, &all).(*methods.FindAllByDnsNameBody).Res.Returnval
+	return &methods.FindByDnsNameBody{Res: &types.FindByDnsNameResponse{Returnval: firstOf(found)}}
 }
 
 func (x *searchIndex) FindAllByIp(ctx *simulator.Context, req *types.FindAllByIp) soap.HasFault {
@@ -154,9 +151,6 @@ func (x *searchIndex) FindAllByIp(ctx *simulator.Context, req *types.FindAllByIp
 
 func (x *searchIndex) FindByIp(ctx *simulator.Context, req *types.FindByIp) soap.HasFault {
 	all := types.FindAllByIp(*req)
-	body := &methods.FindByIpBody{Res: &types.FindByIpResponse{}}
-	if found := x.FindAllByIp(ctx, &all).(*methods.FindAllByIpBody).Res.Returnval; len(found) > 0 {
-		body.Res.Returnval = &found[0]
-	}
-	return body
+	found := x.FindAllByIp(ctx, &all).(*methods.FindAllByIpBody).Res.Returnval
+	return &methods.FindByIpBody{Res: &types.FindByIpResponse{Returnval: firstOf(found)}}
 }

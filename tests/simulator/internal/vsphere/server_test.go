@@ -392,7 +392,7 @@ func TestSessionDropped(t *testing.T) {
 		}
 		return fault.kind()
 	}
-	for range 2 { // the second time it is no injected fault any longer
+	for range 2 { // the second time no fault is injected
 		if got := now(); got != "NotAuthenticated" {
 			t.Errorf("in a session that was dropped: %q", got)
 		}
@@ -482,7 +482,7 @@ func TestUpdates(t *testing.T) {
 	time.AfterFunc(patience, func() { seen <- "nothing at first" })
 	select {
 	case <-ready:
-	case <-time.After(500 * time.Millisecond): // an unset property is informed by no change
+	case <-time.After(500 * time.Millisecond): // no change reports an unset property
 	}
 	b.enable(vm)
 	if got := <-seen; got != "config.forkConfigInfo.parentEnabled" {

@@ -27,7 +27,7 @@ type sessionInfo struct {
 	LastActive time.Time `json:"last_active"`
 }
 
-// remember remembers a session's objects: what waits in it must end with it.
+// remember keeps a session's objects: what waits in it must end with it.
 func (s *sessions) remember(session *simulator.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -88,7 +88,7 @@ type Simulator struct {
 	files       sync.Mutex // govmomi's simulator reads datastores without their locks
 	log         *log.Logger
 
-	work    sync.WaitGroup // what happens to guests, and to VMs on its own
+	work    sync.WaitGroup // what happens to guests, and to VMs without a call
 	workMu  sync.Mutex
 	closing bool
 }
@@ -207,7 +207,7 @@ func (s *Simulator) startPlatform() error {
 	return nil
 }
 
-// connect tells govmomi's simulator where it is reached and how users log in.
+// connect sets in govmomi's simulator where it is reached and how users log in.
 func (s *Simulator) connect(service *simulator.Service, address string, certificate tls.Certificate) {
 	service.Listen = &url.URL{Scheme: "https", Host: address, Path: "/sdk", User: url.UserPassword(s.options.Username, s.options.Password)}
 	service.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
@@ -243,8 +243,8 @@ func (s *Simulator) ESXURL() string {
 	return "https://" + s.esx.listener.Addr().String() + "/sdk"
 }
 
-// serverLog is where HTTP servers write: what goes wrong in a call is informed,
-// clients that do not trust a certificate are not.
+// serverLog is where HTTP servers write: errors in a call are logged, clients
+// that do not trust a certificate are not.
 func (s *Simulator) serverLog() *log.Logger {
 	return log.New(handshakeFilter{s.options.Log}, "vmforksim: ", 0)
 }
@@ -274,8 +274,8 @@ func (s *Simulator) spawn(f func()) bool {
 	return true
 }
 
-// logError reports what went wrong with a guest. While the simulator closes
-// nothing goes right any longer.
+// logError logs what went wrong with a guest, unless the simulator is closing:
+// then errors are expected.
 func (s *Simulator) logError(format string, arguments ...any) {
 	s.workMu.Lock()
 	closing := s.closing

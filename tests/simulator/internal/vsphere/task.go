@@ -16,12 +16,12 @@ import (
 	"sync"
 	"time"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
 // taskPlan is what the simulator adds to a task that a method of govmomi's
@@ -33,9 +33,9 @@ type taskPlan struct {
 	names     []string                     // names a fault rule may go by
 	before    func() types.BaseMethodFault // fails the task before it does anything
 	after     func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault)
-	ownLocks  bool // the task takes the locks it needs on its own
+	ownLocks  bool // the task takes the locks it needs itself
 	usesFiles bool // the task works on a datastore's files
-	nested    bool // the task is part of another, which injected faults and delays met
+	nested    bool // the task is part of another, to which injected faults and delays applied
 
 	descriptionID string // where govmomi's simulator has another than vCenter
 }
@@ -282,14 +282,14 @@ func (s *Simulator) startTask(ctx *simulator.Context, vm mo.Reference, id, metho
 // A vCenter that was restarted does not know its earlier tasks (rule
 // forgotten_tasks). What they do on the hosts goes on.
 
-// forget makes a task unknown to clients.
+// markUnknown makes a task unknown to clients.
 func (t *tasks) markUnknown(ref types.ManagedObjectReference) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unknown[ref] = true
 }
 
-// isUnknown reports whether clients must not find an object: a task that was forgotten.
+// isUnknown reports whether an object is a task that clients must not find.
 func (t *tasks) isUnknown(ref types.ManagedObjectReference) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -16,8 +16,9 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// taskManager overrides methods of vCenter's. govmomi's remembers its last 1,000 tasks
-// and does not filter them by chain; ours are known as long as their events.
+// taskManager overrides methods of the task manager. govmomi's remembers its
+// last 1,000 tasks and does not filter them by chain; ours are known as long as
+// their events.
 type taskManager struct {
 	*simulator.TaskManager
 	sim *Simulator

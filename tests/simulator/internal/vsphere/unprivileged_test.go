@@ -13,13 +13,13 @@ import (
 	"vmforksim/internal/unprivileged"
 )
 
-func TestAsOrdinaryUser(t *testing.T) {
-	unprivileged.Run(t, "TestOtherAccountAsOrdinaryUser", "TestPlainGuests", "TestGuestOperations")
+func TestUnprivileged(t *testing.T) {
+	unprivileged.Run(t, "TestOtherAccountUnprivileged", "TestPlainGuests", "TestGuestOperations")
 }
 
-func TestOtherAccountAsOrdinaryUser(t *testing.T) {
+func TestOtherAccountUnprivileged(t *testing.T) {
 	if os.Geteuid() == 0 {
-		t.Skip("root can have every account; TestAsOrdinaryUser runs this")
+		t.Skip("root can have every account; TestUnprivileged runs this")
 	}
 	options := defaults()
 	options.Guest, options.GuestUsername = "ns", "ann"
@@ -34,7 +34,7 @@ func TestOtherAccountAsOrdinaryUser(t *testing.T) {
 
 func TestPlainGuests(t *testing.T) {
 	if os.Geteuid() == 0 {
-		t.Skip("refused for root; TestAsOrdinaryUser runs this")
+		t.Skip("refused for root; TestUnprivileged runs this")
 	}
 	b := start(t, func(o *Options) { o.Guest, o.GuestUsername = "plain", "ann" })
 	parent := b.vm("DC0_H0_VM0")

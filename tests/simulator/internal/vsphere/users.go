@@ -18,8 +18,8 @@ type user struct {
 	DenyOn   []string `json:"deny_on"` // managed object IDs; empty means everywhere
 }
 
-// users are those who can log in. Who is not denied a privilege has it, as long
-// as no permission of vCenter's is about him.
+// users are those who can log in. A user has every privilege that is not denied,
+// unless there are permission entries for the user in vCenter.
 type users struct {
 	mu     sync.Mutex
 	byName map[string]user

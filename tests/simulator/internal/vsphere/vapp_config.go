@@ -8,10 +8,10 @@ package vsphere
 import (
 	"slices"
 
-	"vmforksim/internal/ovfenv"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/ovfenv"
 )
 
 // options are a VM's vApp options; nil while they are off.

@@ -9,17 +9,14 @@ import (
 	"slices"
 	"sync"
 
-	"vmforksim/internal/ovfenv"
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
-)
 
-// Where vApp options come from besides a reconfigure: OVF packages that are
-// imported, and the vApp a VM is in.
+	"vmforksim/internal/ovfenv"
+	"vmforksim/internal/vimfault"
+)
 
 // vApps are the options of the vApps themselves.
 type vApps struct {

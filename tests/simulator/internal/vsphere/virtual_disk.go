@@ -13,14 +13,14 @@ import (
 	"strings"
 	"time"
 
-	"vmforksim/internal/rules"
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/simulator/esx"
 	"github.com/vmware/govmomi/vim25/types"
 	"github.com/vmware/govmomi/vim25/xml"
+
+	"vmforksim/internal/rules"
+	"vmforksim/internal/vimfault"
 )
 
 // Every clone of a VM that runs leaves a delta disk with it, and has one of its
@@ -44,7 +44,7 @@ func (vm *instance) chainLimit() int {
 func chainTooLong(r *rules.Rules, limit int) types.BaseMethodFault {
 	const unprepared = "Unable to prepare migration."
 	text := "A general system error occurred: " + unprepared
-	if r.Is("chain_limit_text", "told") {
+	if r.Is("chain_limit_text", "shown") {
 		text += fmt.Sprintf(" The virtual machine has the maximum of %d delta disks.", limit)
 	}
 	fault := &types.SystemError{Reason: "Launch failure"}

@@ -379,7 +379,7 @@ func (s *Simulator) showCards(ctx *simulator.Context, vm *simulator.VirtualMachi
 	s.plug(vm)
 }
 
-// plug tells a running guest what its adapters are connected to.
+// plug shows a running guest what its adapters are connected to.
 func (s *Simulator) plug(object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()

@@ -71,7 +71,7 @@ func (b *bed) networks(request map[string]any) {
 	}
 }
 
-// untilNet waits for what Tools report a VM's first adapter.
+// untilNet waits for what Tools report about a VM's first adapter.
 func (b *bed) untilNet(vm types.ManagedObjectReference, what string, wanted func(net types.GuestNicInfo) bool) types.GuestNicInfo {
 	b.Helper()
 	seen := b.until(vm, what, func(vm mo.VirtualMachine) bool {
@@ -345,7 +345,7 @@ func TestAPortThatWasLeft(t *testing.T) {
 	}
 }
 
-// A group that may expand does so by eight, and its properties tell.
+// A group that may expand does so by eight, and its properties show it.
 func TestPortGroupExpands(t *testing.T) {
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Elastic", "ports": 1, "auto_expand": true}}})

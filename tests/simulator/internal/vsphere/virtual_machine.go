@@ -11,9 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"vmforksim/internal/ovfenv"
-	"vmforksim/internal/vimfault"
-
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -21,10 +18,13 @@ import (
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/ovfenv"
+	"vmforksim/internal/vimfault"
 )
 
-// virtualMachine overrides methods of a VM in every call: it has the methods that
-// govmomi's simulator lacks, and checks before those it has.
+// virtualMachine takes every call to a VM: it has the methods that govmomi's
+// simulator lacks, and checks before those that it has.
 type virtualMachine struct {
 	*simulator.VirtualMachine
 	sim *Simulator
@@ -109,9 +109,9 @@ func (v *virtualMachine) RelocateVMTask(ctx *simulator.Context, req *types.Reloc
 	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.RelocateVMTask(ctx, req) })
 }
 
-// settle has a VM that was moved be found where it is, and not where it was:
-// govmomi's simulator leaves it in the lists of the pool and host it left. The
-// caller holds the VM's lock.
+// updateReferences moves a VM that was relocated from the lists of the pool and
+// host it left to those where it is: govmomi's simulator leaves it in the old
+// ones. The caller holds the VM's lock.
 func (v *virtualMachine) updateReferences(ctx *simulator.Context, left []types.ManagedObjectReference, folder *types.ManagedObjectReference) {
 	list := func(ref types.ManagedObjectReference, change func(*simulator.Context, mo.Reference, *[]types.ManagedObjectReference, types.ManagedObjectReference)) {
 		switch holder := ctx.Map.Get(ref).(type) {
@@ -141,7 +141,7 @@ func (v *virtualMachine) checkNotQuiesced() types.BaseMethodFault {
 	return nil
 }
 
-// checkGuestAnswers refuses what a guest is asked to do by its Tools.
+// checkGuestAnswers refuses a request that Tools in the guest do not answer.
 func (v *virtualMachine) checkGuestAnswers() types.BaseMethodFault {
 	if fault := v.checkPoweredOn(); fault != nil {
 		return fault
@@ -240,7 +240,7 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 	plan := &taskPlan{ctx: ctx, method: "ReconfigVM_Task", descriptionID: "VirtualMachine.reconfigure", before: before, usesFiles: len(req.Spec.DeviceChange) > 0,
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
 			v.Config.VAppConfig = published
-			v.Guest.Net = nets // is what Tools tell
+			v.Guest.Net = nets // Tools report it
 			if fault == nil && len(changes) > 0 {
 				devices := cloneDevices(v.Config.Hardware.Device)
 				replaceCards(devices, edited)

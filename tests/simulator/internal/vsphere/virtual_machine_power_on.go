@@ -70,8 +70,8 @@ func (s *Simulator) powerOnAndWait(ctx *simulator.Context, ref types.ManagedObje
 	return fault
 }
 
-// startsAtForkPoint reports whether a VM begins at its parent's fork point when it is powered
-// on. The caller holds vm.mu.
+// startsAtForkPoint reports whether a VM begins at its parent's fork point when
+// it is powered on. The caller holds vm.mu.
 func (vm *instance) startsAtForkPoint() bool {
 	origin := vm.origin
 	return origin != nil && !origin.broken && !(origin.persistent && origin.started)

@@ -11,7 +11,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// Every way to power a VM on is informed from the others.
+// Every way to power a VM on is told apart from the others.
 func TestPowerOnOrigin(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")

@@ -42,7 +42,7 @@ func TestBootTime(t *testing.T) {
 	}
 }
 
-// A reset and a reboot begin the guest again, but the VM is powered on all along.
+// A reset and a reboot start the guest again, but the VM is powered on all along.
 func TestRestart(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")

@@ -11,8 +11,8 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// vmSnapshot overrides methods of a snapshot: to go back to one without memory powers
-// the VM off (rule revert_powers_off). govmomi's simulator leaves it running.
+// vmSnapshot overrides methods of a snapshot: reverting to one without memory
+// powers the VM off (rule revert_powers_off). govmomi's simulator leaves it running.
 type vmSnapshot struct {
 	*simulator.VirtualMachineSnapshot
 	sim *Simulator

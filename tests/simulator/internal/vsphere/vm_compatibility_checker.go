@@ -8,13 +8,13 @@ package vsphere
 import (
 	"slices"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
 // powerOnFaults are what keeps vCenter from powering a VM on on a host. The caller
@@ -53,7 +53,8 @@ func (s *Simulator) ovfEnvFault(ctx *simulator.Context, object *simulator.Virtua
 	return fault
 }
 
-// compatibilityChecker overrides methods of what answers whether a VM would run.
+// compatibilityChecker overrides methods of the checker that answers whether a
+// VM would run.
 type compatibilityChecker struct {
 	*simulator.VmCompatibilityChecker
 	sim *Simulator

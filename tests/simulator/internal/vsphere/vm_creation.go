@@ -15,8 +15,8 @@ import (
 	"vmforksim/internal/ovfenv"
 )
 
-// creation makes a VM hidden from clients, in a folder of its own that
-// is no child of anything, and shows it when it is complete. So no client, and
+// creation creates a VM hidden from clients, in a folder of its own that is no
+// child of anything, and shows it when it is complete. So no client, and
 // none of the simulator's look-ups by name, sees a half-made VM.
 type creation struct {
 	sim     *Simulator
@@ -179,8 +179,8 @@ func setName(ctx *simulator.Context, vm *simulator.VirtualMachine, name string) 
 	})
 }
 
-// fillEnumerations sets the enumerations that pyVmomi cannot read when they are empty,
-// and the guest's name for people.
+// fillEnumerations sets the enumerations that pyVmomi cannot read when they are
+// empty, and the guest's name for people.
 func (s *Simulator) fillEnumerations(vm *simulator.VirtualMachine) {
 	for _, runtime := range []*types.VirtualMachineRuntimeInfo{&vm.Runtime, &vm.Summary.Runtime} {
 		runtime.FaultToleranceState = types.VirtualMachineFaultToleranceStateNotConfigured

@@ -9,15 +9,16 @@ import (
 	"fmt"
 	"slices"
 
-	"vmforksim/internal/vimfault"
-
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"vmforksim/internal/vimfault"
 )
 
-// provisioningChecker overrides methods of what answers whether a VM could be cloned.
+// provisioningChecker overrides methods of the checker that answers whether a VM
+// could be cloned.
 type provisioningChecker struct {
 	*simulator.VmProvisioningChecker
 	sim *Simulator
@@ -74,7 +75,7 @@ func (v *virtualMachine) checkInstantClone(ctx *simulator.Context, req *types.Ch
 	return result
 }
 
-// cloneWarnings are what does not keep a VM from being cloned.
+// cloneWarnings returns warnings that do not keep a VM from being cloned.
 func (v *virtualMachine) cloneWarnings() []string {
 	vm := v.instance()
 	vm.mu.Lock()

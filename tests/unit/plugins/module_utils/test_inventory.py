@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.fake_vcenter import FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _inventory, _properties
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _inventory, _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
@@ -118,3 +118,27 @@ def test_name_that_is_like_no_other(
     with pytest.raises(_errors.NotFound) as refusal:
         find(session, which, [])
     assert sentence in refusal.value.sentence
+
+
+def test_candidates_of_a_scope(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one is no VM's, not even that of a VM whose UUIDs the user may not see."""
+    session = vcenter.use(monkeypatch)
+    for number in range(4):
+        uuids: dict[str, Any] = {"config.instanceUuid": f"5f-{number}", "config.uuid": f"42-{number}"}
+        vcenter.vm(f"web-{number}", **uuids)
+    hidden = vcenter.vm("hidden")
+    del vcenter.objects[hidden]["config.instanceUuid"], vcenter.objects[hidden]["config.uuid"]
+    candidates = ["", "web-0", "5F-1", "42-2", "WEB-3"]
+    found = _inventory.find_vms(session, _inventory.Selection(candidates=candidates), ["name"])
+    assert sorted(one.name for one in found) == ["web-0", "web-1", "web-2"]
+
+
+@pytest.mark.parametrize("prefix", ["", "parent_"])
+def test_option_for_the_datacenter_of_a_folder(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    session = vcenter.use(monkeypatch)
+    vcenter.add(vim.Datacenter, "datacenter-9", name="DC1", parent=vcenter.root)
+    given = dict.fromkeys(_arguments.vm_spec(prefix)) | {f"{prefix}name": "golden", f"{prefix}folder": "web"}
+    with pytest.raises(_errors.BadInput, match=rf"Set {prefix}datacenter to one of these datacenters: DC0, DC1\.$"):
+        _inventory.find_vm(session, _arguments.vm(given, prefix), [])

@@ -15,7 +15,7 @@ from functional.launch import patch_module_args
 from pyVmomi import vim, vmodl
 from unit.fake_vcenter import FakeVCenter
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _module, _session, _vmomi
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _module, _session, _tasks, _vmomi
 
 LOGIN: dict[str, Any] = {
     "hostname": "vcenter",
@@ -205,6 +205,30 @@ def test_missing_library_is_a_sentence(vcenter: FakeVCenter, run: Run, monkeypat
     result = run(raising(AssertionError()))
     assert result["msg"] == "pyVmomi is missing."
     assert vcenter.calls == []
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("RetrieveServiceContent", "vcenter refused a request: Not now (SystemError)."),
+        ("Login", "vcenter refused the login of user: Not now (SystemError)."),
+        ("PowerOnVM_Task", "Could not power on VM web: Not now (SystemError)."),
+        ("CreateListView", "vcenter refused a request: Not now (SystemError)."),
+        ("WaitForUpdatesEx", "vcenter refused a request: Not now (SystemError)."),
+        ("Logout", None),
+    ],
+)
+def test_fault_of_any_call_is_a_sentence(vcenter: FakeVCenter, run: Run, method: str, said: str | None) -> None:
+    vm = vcenter.vm("web", "poweredOff")
+    vcenter.refuse(method, vmodl.fault.SystemError(msg="Not now."))
+
+    def work(_task: _module.Task[Any], session: Any) -> _module.Result:
+        _tasks.run(session, session.deadline, "Could not power on VM web", vm.PowerOnVM_Task)
+        return {}
+
+    result = run(work, timeout=30)
+    assert result.get("msg") == said
+    assert "exception" not in result
 
 
 def test_wrong_password(vcenter: FakeVCenter, run: Run) -> None:

@@ -31,7 +31,7 @@ def fork(fake: SoapServer, directory: Path, **options: Any) -> tuple[Any, Path]:
     login = {"hostname": "127.0.0.1", "port": fake.server_port, "username": "me", "password": "a-long-secret-word"}
     given = {**login, "validate_certs": False, **options}
     output = directory / "output"
-    arguments = ("vmfork_info", given, dict(os.environ), output, directory / "errors", directory / "log")
+    arguments = ("vmfork_info", given, dict(os.environ), output, directory / "errors", directory / "log", 60)
     process = multiprocessing.get_context("fork").Process(target=launch.run, args=arguments)
     process.start()
     return process, output

@@ -136,7 +136,7 @@ class Bed:
         self.vcenter.later(0.5, begin)
 
     def start(self, _manager: Any, spec: Any, **_given: Any) -> int:
-        """Return a runner takes its files from guestinfo, and brings the VM to its fork point after five seconds."""
+        """Start a runner that takes its files from guestinfo and brings the VM to its fork point after five seconds."""
         pid = 42 + len(self.processes)
         command = f"{spec.programPath} {spec.arguments}"
         self.processes[pid] = process(pid, command)
@@ -188,6 +188,7 @@ class Bed:
                 values["runtime.powerState"],
                 [values.get(path) for path in FROZEN],
                 str(values.get("config.forkConfigInfo")),
+                str(values.get("config.vAppConfig")),
                 identity.own_record({**values}) is not None,
                 sorted(self.vcenter.keys(vm)),
                 self.vcenter.keys(vm).get(guestinfo.POST_CLONE, "").split()[1:],
@@ -298,6 +299,25 @@ def lost_environment(bed: Bed) -> None:
     bed.vcenter.effects.update(PowerOnVM_Task=power_on, ReadNextEvents=once(events), ReadNextTasks=once(tasks))
 
 
+def fixed_properties(bed: Bed) -> None:
+    """A VM with a property whose value takes two reconfigures."""
+    build = vim.vApp.PropertyInfo(key=5, id="build", type="string", value="7", userConfigurable=False)
+    options = vim.vApp.VmConfigInfo(property=[build], ovfEnvironmentTransport=["com.vmware.guestInfo"])
+    bed.vcenter.vm("appliance", "poweredOff", **{"config.vAppConfig": options, "config.changeVersion": "1"})
+
+    def reconfigure(vm: Any, spec: Any) -> None:
+        values = bed.vcenter.objects[vm]
+        if spec.changeVersion != values["config.changeVersion"]:
+            raise vim.fault.ConcurrentAccess(msg="The configuration was changed.")
+        edited = [one.info for one in spec.vAppConfig.property]
+        values["config.vAppConfig"] = vim.vApp.VmConfigInfo(
+            property=edited, ovfEnvironmentTransport=["com.vmware.guestInfo"]
+        )
+        values["config.changeVersion"] += "1"
+
+    bed.vcenter.effects["ReconfigVM_Task"] = reconfigure
+
+
 def power_on_event(when: datetime.datetime, user: str, chain: int, vm: Any = None) -> Any:
     about = vim.event.VmEventArgument(name="web", vm=vm or vim.VirtualMachine("vm-0"))
     return vim.event.VmPoweredOnEvent(key=chain, chainId=chain, createdTime=when, userName=user, vm=about)
@@ -308,6 +328,10 @@ ONE_CHILD = {"children": [{"name": "web-01"}]}
 PRESENT = {**CHILDREN, "secret_config_params": {"token": SECRET}, "config_params": {"color": "blue"}}
 QUIESCE = {"name": "golden", **GUEST, **SCRIPTS}
 JOB = RunnerJob(pre_quiesce=SCRIPTS["pre_quiesce_script"], post_clone=SCRIPTS["post_clone_script"])
+BUILD = {
+    "properties": [{"key": "build", "value": "8", "user_configurable": False}],
+    "not_user_configurable": "force",
+}
 
 JOBS = {
     "enable": Job("vmfork_parent", {"name": "golden"}, version=OLD),
@@ -323,6 +347,7 @@ JOBS = {
         "vmfork_child", {"parent_name": "golden", "all": True, "state": "absent"}, with_children, OLD
     ),
     "detached": Job("vmfork_child", {**CHILDREN, "state": "detached"}, with_children),
+    "vApp options": Job("vm_vapp_options", {"name": "appliance", **BUILD}, fixed_properties),
     "repair": Job("vm_ovfenv", {"name": "web", "accept_risks": ["guest_not_seen"]}, lost_environment),
 }
 
@@ -331,7 +356,7 @@ JOBS = {
 
 
 def before_answer(bed: Bed, normally: Callable[[], Any]) -> Any:
-    """Return a signal comes when the request has been carried out, or its task has begun."""
+    """Raise a signal when the request has been carried out, or its task has begun."""
     answer = normally()
     signal.raise_signal(signal.SIGTERM)
     bed.vcenter.budget.left()  # as the connection does while it waits for the answer
@@ -339,7 +364,7 @@ def before_answer(bed: Bed, normally: Callable[[], Any]) -> Any:
 
 
 def with_answer(_bed: Bed, normally: Callable[[], Any]) -> Any:
-    """Return a signal comes when the answer is there, before the next request is sent."""
+    """Raise a signal when the answer is there, before the next request is sent."""
     answer = normally()
     signal.raise_signal(signal.SIGTERM)
     return answer

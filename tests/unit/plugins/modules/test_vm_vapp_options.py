@@ -13,6 +13,7 @@ from pyVmomi import vim, vmodl
 from unit.fake_vcenter import OFF, ON, FakeVCenter
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _errors, _module, _session
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export
 from ansible_collections.vmfork.vsphere.plugins.modules import vm_vapp_options
 
 SECRET = "vmforktest-a-secret-of-its-own"
@@ -253,6 +254,56 @@ def test_value_of_what_stays_not_user_configurable(make: Callable[..., Server]) 
     assert not server.run(**given)["changed"]
 
 
+@pytest.mark.parametrize("how", ["fault", "lost", "signal", "refused", "time"])
+def test_end_between_the_two_reconfigures(make: Callable[..., Server], how: str) -> None:
+    """What was written is reported, and the same task completes it."""
+    server = make()
+    server.offer(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="7", userConfigurable=False))
+    given = {
+        "properties": [{"key": "build", "value": "8", "user_configurable": False}],
+        "not_user_configurable": "force",
+    }
+
+    def first(vm: Any, spec: Any) -> None:
+        server.reconfigure(vm, spec)
+        server.vcenter.effects[RECONFIGURE] = server.reconfigure
+        if how == "fault":
+            server.vcenter.fail(RECONFIGURE, vmodl.fault.SystemError(msg="No space left."), times=1)
+        elif how == "lost":
+            server.vcenter.lose_answer(RECONFIGURE, carried_out=False)
+        elif how == "refused":
+            server.offer()
+        elif how == "time":
+            server.session.deadline.end_now()
+        else:
+            server.session.budget.interrupt("SIGTERM")
+
+    server.vcenter.effects[RECONFIGURE] = first
+    with pytest.raises((_errors.Error, _errors.Interrupted)) as caught:
+        server.run(**given)
+    assert "these properties may be user-configurable: build." in caught.value.sentence
+    assert "left unchanged" not in caught.value.sentence
+    assert str(caught.value) == caught.value.sentence
+    assert caught.value.details["changed"] is True
+    assert [one["value"] for one in caught.value.details["before"]["properties"]] == ["7"]
+    if how in ("fault", "lost"):
+        (after,) = caught.value.details["after"]["properties"]
+        assert (after["value"], after["user_configurable"]) == ("8", True)
+
+
+def test_second_run_after_an_end_between_the_two_reconfigures(make: Callable[..., Server]) -> None:
+    server = make()
+    server.offer(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="8", userConfigurable=True))
+    given = {
+        "properties": [{"key": "build", "value": "8", "user_configurable": False}],
+        "not_user_configurable": "force",
+    }
+    assert server.run(**given)["changed"]
+    (prop,) = server.values["config.vAppConfig"].property
+    assert (prop.value, prop.userConfigurable, len(server.sent())) == ("8", False, 1)
+    assert not server.run(**given)["changed"]
+
+
 def test_value_that_vcenter_adds_in_no_way(make: Callable[..., Server]) -> None:
     """It is sent as the value and as the default, and not a third time."""
     server = make()
@@ -310,6 +361,30 @@ def test_secret_of_the_vm_that_vcenter_names(make: Callable[..., Server], given:
     with pytest.raises(_errors.OperationFailed, match="of a property is invalid") as caught:
         server.run(properties=[{"key": "otk", **given}])
     assert SECRET not in f"{caught.value.sentence}{caught.value}{caught.value.details}{server.warnings}"
+
+
+@pytest.mark.parametrize("keys", [None, ["role"]])
+@pytest.mark.parametrize("refuses", [False, True])
+def test_secret_of_the_vm_that_only_the_document_knows(
+    make: Callable[..., Server], keys: list[str] | None, refuses: bool
+) -> None:
+    server = make()
+    server.offer(
+        vim.vApp.PropertyInfo(key=5, id="hostname", type="string", value=SECRET, userConfigurable=True),
+        vim.vApp.PropertyInfo(key=6, id="role", type="string", value="new", userConfigurable=True),
+    )
+    document = vapp_export.document("VM1", server.values, server.values["config.vAppConfig"], ["hostname"])
+    server.values["config.vAppConfig"].property[1].value = "old"
+    if refuses:
+        server.vcenter.fail(RECONFIGURE, vmodl.fault.InvalidArgument(msg=f"The value '{SECRET}' is invalid."))
+        with pytest.raises(_errors.OperationFailed, match="is invalid") as caught:
+            server.run(restore_from=document, restore_keys=keys)
+        assert SECRET not in f"{caught.value.sentence}{caught.value}{caught.value.details}"
+        return
+    done = server.run(restore_from=document, restore_keys=keys)
+    assert done["changed"]
+    assert SECRET not in str(done)
+    assert server.stored() == {"hostname": SECRET, "role": "new"}
 
 
 def test_removal(make: Callable[..., Server]) -> None:

@@ -58,7 +58,7 @@ def parent(group: str | None = "g1") -> dict[str, Any]:
     [
         pytest.param(vm(), parent(), Kinship.CHILD, id="child"),
         pytest.param({**vm(), "name": "renamed"}, parent(), Kinship.CHILD, id="renamed child"),
-        pytest.param(vm(group=None), parent(), Kinship.CHILD, id="persistent child that has run: no longer a group"),
+        pytest.param(vm(group=None), parent(), Kinship.CHILD, id="persistent child that has run: no longer in a group"),
         pytest.param(
             vm(group="g1"), parent(group=None), Kinship.CHILD, id="vSphere 6.0: the parent's group is not told"
         ),
@@ -167,7 +167,7 @@ def test_record_survives_the_way_through_extra_config() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "nonce", "bios_uuid", "bears"),
+    ("keys", "nonce", "bios_uuid", "expected"),
     [
         pytest.param({guestinfo.CHILD_NONCE: "n" * 32}, "n" * 32, None, True, id="nonce"),
         pytest.param({identity.RECORD_KEY: f"1 p u {'n' * 32}"}, "n" * 32, None, True, id="nonce in the record"),
@@ -179,12 +179,12 @@ def test_record_survives_the_way_through_extra_config() -> None:
         pytest.param({guestinfo.CHILD_NONCE: "m" * 32}, "n" * 32, "another-uuid", False, id="neither"),
     ],
 )
-def test_mark_of_the_request(keys: dict[str, str], nonce: str | None, bios_uuid: str | None, bears: bool) -> None:
+def test_mark_of_the_request(keys: dict[str, str], nonce: str | None, bios_uuid: str | None, expected: bool) -> None:
     """A VM that a creation's task names is changed only if it carries what no other VM can carry."""
     extra = [SimpleNamespace(key=key, value=value) for key, value in keys.items()]
     vm = {"config.uuid": "uuid-of-vm", "config.extraConfig": extra}
-    assert identity.bears_mark(vm, nonce, bios_uuid) == bears
+    assert identity.has_mark(vm, nonce, bios_uuid) == expected
 
 
-def test_vm_whose_uuid_cannot_be_read_bears_no_mark() -> None:
-    assert not identity.bears_mark({}, None, "uuid")
+def test_vm_whose_uuid_cannot_be_read_has_no_mark() -> None:
+    assert not identity.has_mark({}, None, "uuid")

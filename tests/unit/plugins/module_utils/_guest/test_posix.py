@@ -106,7 +106,7 @@ class Guest:
 )
 def guest(request: pytest.FixtureRequest, tmp_path: Path) -> Guest:
     if request.param == "busybox" and os.getuid() != 0:
-        pytest.skip("busybox runs its own id, which tells that we are not root")
+        pytest.skip("the tests with busybox need root")  # it runs its own id, which the runner asks
     return Guest(tmp_path, request.param)
 
 

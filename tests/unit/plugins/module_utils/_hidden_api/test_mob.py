@@ -503,8 +503,8 @@ ANSWERED = "It answered: No (MethodNotFound)."
 REMEDIES = {
     "soap": f" over SOAP. {ANSWERED} Use call_via=mob, or remove call_via.",
     "mob": f" in its Managed Object Browser. {ANSWERED} Use call_via=soap, or remove call_via.",
-    "auto": f" in its Managed Object Browser. {ANSWERED} It does not have it over SOAP either. "
-    f"{methods.VSPHERE} have it, and newer versions have Instant Clone.",
+    "auto": f" in its Managed Object Browser. {ANSWERED} The server does not have it over SOAP either. "
+    f"{methods.VSPHERE} have it; newer versions have Instant Clone.",
 }
 ON_NEWER = f": {methods.VSPHERE} have it. {ANSWERED} Use Instant Clone instead: set api=instant_clone, or remove api."
 

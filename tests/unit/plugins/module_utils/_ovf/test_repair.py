@@ -87,9 +87,11 @@ class Bed:
 
     def target(self, seconds: float = 600, **how: Any) -> repair.RepairTarget:
         given = {"questions": QUESTIONS, "accepted": ACCEPTED, **how}
-        return repair.RepairTarget(self.session, Deadline(seconds), self.vm, repair.Cure(**given), self.warnings.append)
+        return repair.RepairTarget(
+            self.session, Deadline(seconds), self.vm, repair.Options(**given), self.warnings.append
+        )
 
-    def cured(self, seconds: float = 600, **how: Any) -> repair.RepairTarget:
+    def repaired(self, seconds: float = 600, **how: Any) -> repair.RepairTarget:
         """Return the VM after its power cycle."""
         target = self.target(seconds, **how)
         target.prepare()
@@ -120,20 +122,20 @@ CYCLE = ["ShutdownGuest", "PowerOnVM_Task"]
     [("guest", CYCLE), ("hard", ["PowerOffVM_Task", "PowerOnVM_Task"])],
 )
 def test_power_cycle(bed: Bed, shutdown: str, acts: list[str]) -> None:
-    target = bed.cured(shutdown=shutdown)
+    target = bed.repaired(shutdown=shutdown)
     assert (target.before.diagnosis.status, target.after.diagnosis.status) == ("lost_suspected", "delivered_assumed")
     assert (bed.acts, bed.state, target.is_touched, bed.warnings) == (acts, ON, True, [])
 
 
 def test_what_is_off_is_powered_on(bed: Bed) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
-    target = bed.cured()
+    target = bed.repaired()
     assert (bed.acts, target.is_touched) == (["PowerOnVM_Task"], True)
 
 
 def test_what_is_delivered_is_left(bed: Bed) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
-    bed.cured()
+    bed.repaired()
     again = bed.target()
     again.prepare()
     assert (again.is_delivered, again.is_touched, again.plan.steps) == (True, False, ())
@@ -201,7 +203,7 @@ def test_shutdown_uses_the_time_and_power_on_gets_some_all_the_same(bed: Bed) ->
         bed.vcenter.end_tasks("PowerOnVM_Task")
 
     bed.vcenter.later(99 + 60, end)
-    target = bed.cured(100)
+    target = bed.repaired(100)
     assert (bed.state, target.is_delivered) == (ON, True)
 
 
@@ -316,7 +318,7 @@ def test_what_would_keep_it_off_is_asked_before_it_is_touched(
 def test_host_that_the_user_cannot_see_is_no_obstacle(bed: Bed) -> None:
     """The VM itself shows that it is connected."""
     bed.vcenter.objects[bed.vcenter.host] = {}
-    assert bed.cured().is_delivered
+    assert bed.repaired().is_delivered
 
 
 @pytest.mark.parametrize(
@@ -350,7 +352,7 @@ def test_vcenter_itself_is_never_powered_off(
             bed.target().prepare()
         assert bed.acts == []
     else:
-        assert bed.cured().is_delivered
+        assert bed.repaired().is_delivered
 
 
 @pytest.mark.parametrize("shutdown", ["guest", "hard"])
@@ -361,12 +363,12 @@ def test_guest_without_tools_cannot_be_shut_down(bed: Bed, shutdown: str) -> Non
             bed.target().prepare()
         assert bed.acts == []
     else:
-        assert bed.cured(shutdown=shutdown).is_delivered
+        assert bed.repaired(shutdown=shutdown).is_delivered
 
 
 def test_check_that_vcenter_cannot_make_is_a_warning(bed: Bed) -> None:
     bed.vcenter.fail("CheckPowerOn_Task", vim.fault.InvalidState(msg="Not now."))
-    assert bed.cured().is_delivered
+    assert bed.repaired().is_delivered
     assert bed.warnings == ["vCenter could not be asked whether VM web can be powered on (InvalidState)."]
 
 
@@ -385,7 +387,7 @@ def when_refused(bed: Bed, method: str, act: Callable[[], Any]) -> None:
 @pytest.mark.parametrize("shutdown", STOPS)
 def test_busy_vm_is_tried_again(bed: Bed, shutdown: str) -> None:
     bed.vcenter.refuse(STOPS[shutdown], BUSY, times=2)
-    target = bed.cured(shutdown=shutdown)
+    target = bed.repaired(shutdown=shutdown)
     assert (target.is_delivered, target.is_touched) == (True, True)
     assert bed.acts == [STOPS[shutdown]] * 3 + ["PowerOnVM_Task"]
 
@@ -394,7 +396,7 @@ def test_busy_vm_is_tried_again(bed: Bed, shutdown: str) -> None:
 def test_busy_vm_that_was_off_is_tried_again(bed: Bed, fault: Exception) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     bed.vcenter.refuse("PowerOnVM_Task", fault, times=2)
-    target = bed.cured()
+    target = bed.repaired()
     assert (bed.acts, target.is_touched) == (["PowerOnVM_Task"] * 3, True)
 
 
@@ -489,7 +491,7 @@ def test_power_cycle_by_others_while_the_vm_is_busy(bed: Bed, shutdown: str) -> 
         bed.power_on(bed.vm)
 
     when_refused(bed, STOPS[shutdown], cycle)
-    target = bed.cured(shutdown=shutdown)
+    target = bed.repaired(shutdown=shutdown)
     assert (bed.acts, target.is_delivered, target.is_touched) == ([STOPS[shutdown]], True, False)
 
 
@@ -549,7 +551,7 @@ def test_vm_that_we_shut_down_is_powered_on_whatever_it_is_by_then(bed: Bed) -> 
     bed.vcenter.effects["ShutdownGuest"] = bed.vcenter._do_PowerOffVM
     changes = {"name": "web-old", "config.ftInfo": vim.vm.FaultToleranceConfigInfo(role=1)}
     when_refused(bed, "PowerOnVM_Task", lambda: bed.vcenter.objects[bed.vm].update(changes))
-    target = bed.cured()
+    target = bed.repaired()
     assert (bed.acts, bed.state, target.is_touched) == (
         ["ShutdownGuest", "PowerOnVM_Task", "PowerOnVM_Task"],
         ON,
@@ -573,7 +575,7 @@ def test_signal_ends_the_wait_for_a_busy_vm(bed: Bed) -> None:
 @pytest.mark.parametrize("method", ["ShutdownGuest", "PowerOffVM_Task", "PowerOnVM_Task"])
 def test_lost_answer(bed: Bed, method: str, carried_out: bool) -> None:
     bed.vcenter.lose_answer(method, carried_out=carried_out)
-    target = bed.cured(shutdown="hard" if method == "PowerOffVM_Task" else "guest")
+    target = bed.repaired(shutdown="hard" if method == "PowerOffVM_Task" else "guest")
     assert (bed.state, target.is_delivered, target.is_touched) == (ON, True, True)
 
 
@@ -634,7 +636,7 @@ def test_tools_that_do_not_come_up_are_mentioned(bed: Bed) -> None:
         bed.vcenter.objects[vm]["guest.toolsRunningStatus"] = "guestToolsNotRunning"
 
     bed.vcenter.effects["PowerOnVM_Task"] = power_on
-    bed.cured()
+    bed.repaired()
     assert ["VMware Tools did not start" in one for one in bed.warnings] == [True]
 
 
@@ -662,7 +664,7 @@ def test_second_cycle_writes_the_vapp_options_once_more(ready: Bed, monkeypatch:
         written.append(spec)
 
     ready.vcenter.effects["ReconfigVM_Task"] = write
-    target = ready.cured(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
+    target = ready.repaired(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
     assert ready.acts == [*CYCLE, "ShutdownGuest", "ReconfigVM_Task", "PowerOnVM_Task"]
     (spec,) = written
     assert spec.vAppConfig.ovfEnvironmentTransport == ["com.vmware.guestInfo"]
@@ -682,7 +684,7 @@ def test_busy_vm_in_the_second_cycle_needs_no_other_risk_accepted(ready: Bed, mo
         shut_down(vm)
 
     ready.vcenter.effects["ShutdownGuest"] = shut
-    target = ready.cured(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
+    target = ready.repaired(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
     assert (target.is_delivered, refusals, ready.acts.count("PowerOnVM_Task")) == (True, [], 2)
 
 
@@ -710,7 +712,7 @@ def test_transports_that_others_changed_while_the_vm_was_busy_stay(ready: Bed, m
             ready.vcenter.later(1.1, lambda: ready.vcenter.objects[vm].update({"config.vAppConfig": changed}))
 
     ready.vcenter.effects["ShutdownGuest"] = shut
-    ready.cured(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
+    ready.repaired(questions=questions, accepted=("may_be_fork", "guest_not_seen"))
     (spec,) = written
     assert spec.vAppConfig.ovfEnvironmentTransport == ["iso", "com.vmware.guestInfo"]
 
@@ -718,7 +720,7 @@ def test_transports_that_others_changed_while_the_vm_was_busy_stay(ready: Bed, m
 def test_vapp_options_that_cannot_be_written_do_not_keep_it_off(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = looks(monkeypatch, "no_value", "no_value", "xml")
     ready.vcenter.fail("ReconfigVM_Task", vim.fault.InvalidState(msg="Not now."))
-    target = ready.cured(questions=questions)
+    target = ready.repaired(questions=questions)
     assert (target.is_delivered, ready.state) == (True, ON)
     assert any("Could not rewrite the vApp options of VM web: Not now" in one for one in ready.warnings)
 

@@ -260,6 +260,41 @@ def test_map_that_blanks() -> None:
     assert (hostname["value"], hostname["default"]) == ("", "")
 
 
+def at(number: int, **values: str) -> dict[str, Any]:
+    properties = [prop(key, name, value=value) for key, (name, value) in enumerate(values.items())]
+    return export(number, vim.vApp.VmConfigInfo(property=properties, ipAssignment=vim.vApp.IPAssignmentInfo()))
+
+
+NESTED = {"subnets": {"10.1.0.0/16": "10.2.0.0/16", "10.1.5.0/24": "10.2.9.0/24", "10.1.0.1/32": "10.2.0.254/32"}}
+COLLISION = (
+    "vapp_restore_map translates 10.1.9.7 (ip0 of VM web-1) and 10.1.5.7 (dns of VM web-2) to the same address 10.2.9.7"
+)
+
+
+@pytest.mark.parametrize(
+    ("second", "options", "faults"),
+    [
+        ({"dns": "10.1.5.8, 10.1.5.7"}, {}, [COLLISION]),
+        ({"dns": "10.1.5.7/24"}, {}, [COLLISION]),
+        ({"dns": "10.1.5.8", "gateway": "10.1.0.1"}, {}, []),
+        ({"dns": "10.1.9.7"}, {}, []),  # one address of two VMs stays one
+        ({"dns": "10.2.9.7"}, {}, []),  # which may be that of the other site already
+        ({"dns": "10.1.5.0/24", "net": "10.1.9.0/24"}, {}, []),
+        ({"dns": "10.1.5.7"}, {"keys": ("ip0",)}, []),
+        ({"dns": "10.1.5.7"}, {"vms": ("web-1",)}, []),
+        ({"dns": "10.1.5.7"}, {"map": {**NESTED, "vms": {"web-2": {"dns": "10.2.9.8"}}}}, []),
+    ],
+)
+def test_two_addresses_that_become_one(second: dict[str, str], options: dict[str, Any], faults: list[str]) -> None:
+    plan = planned([at(1, ip0="10.1.9.7"), at(2, **second)], [vm(1), vm(2)], **{"map": NESTED, **options})
+    assert plan.faults == faults
+
+
+def test_address_of_a_vm_that_is_not_there() -> None:
+    plan = planned([at(1, ip0="10.1.9.7"), at(2, ip0="10.1.5.7")], [vm(1)], map=NESTED)
+    assert plan.faults == []
+
+
 FAULTS: dict[str, dict[str, Any]] = {
     "vapp_vms names web-2, which is not in the backup": {"vms": ("web-1", "web-2")},
     "vapp_restore_map names web-2": {"map": {"vms": {"web-2": {}}}},

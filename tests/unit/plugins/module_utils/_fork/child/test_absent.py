@@ -16,7 +16,7 @@ from unit.fake_vcenter import OFF, ON, FakeVCenter
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _properties
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo, identity, listing
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent as removal
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import absent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.spec import ChildSpec
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transitions import Child, Goal, Step
@@ -48,14 +48,14 @@ class Bed:
 
     def remove(self, *names: str, check_mode: bool = False, seconds: float = 300) -> list[Result]:
         wanted = [ChildSpec(name) for name in names]
-        return removal.remove_named(self.parent, wanted, self.order(check_mode, seconds))
+        return absent.remove_named(self.parent, wanted, self.order(check_mode, seconds))
 
     def remove_all(self, check_mode: bool = False) -> list[Result]:
-        return removal.remove_all(self.parent, self.order(check_mode))
+        return absent.remove_all(self.parent, self.order(check_mode))
 
-    def order(self, check_mode: bool = False, seconds: float = 300, **more: Any) -> removal.Order:
+    def order(self, check_mode: bool = False, seconds: float = 300, **more: Any) -> absent.Order:
         given = {"state": "absent", "warn": self.warnings.append, **more}
-        return removal.Order(deadline=Deadline(seconds), check_mode=check_mode, **given)
+        return absent.Order(deadline=Deadline(seconds), check_mode=check_mode, **given)
 
     @property
     def acts(self) -> list[str]:
@@ -302,7 +302,7 @@ def failed(bed: Bed, vm: Any, existed: bool = False, changed: bool = True) -> Re
 def test_failed_child_of_this_task_is_removed(bed: Bed, way: str) -> None:
     vm = bed.child("web") if way == "recorded" else bed.vcenter.vm("web", keys={guestinfo.CHILD_NONCE: "n0"})
     result = failed(bed, vm)
-    removal.remove_failed(bed.parent, [result], bed.warnings.append)
+    absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert not bed.vcenter.named("web")
     assert result.error == "It failed. The child was removed."
     assert result.facts["moid"] is None
@@ -310,28 +310,28 @@ def test_failed_child_of_this_task_is_removed(bed: Bed, way: str) -> None:
 
 def test_failed_child_that_existed_before_is_kept(bed: Bed) -> None:
     result = failed(bed, bed.child("web"), existed=True)
-    removal.remove_failed(bed.parent, [result], bed.warnings.append)
+    absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert (bed.acts, result.error) == ([], "It failed.")
 
 
 def test_failed_child_that_was_never_asked_for_is_no_trouble(bed: Bed) -> None:
     result = Result("web", State.FAILED, error="The name is taken.")
-    removal.remove_failed(bed.parent, [result], bed.warnings.append)
+    absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert (bed.acts, result.error) == ([], "The name is taken.")
 
 
 @pytest.mark.parametrize("state", ["created", "existing"])
 def test_child_that_did_not_fail_is_kept(bed: Bed, state: str) -> None:
-    running, absent = failed(bed, bed.child("web")), failed(bed, None)
-    running.state = absent.state = state
-    removal.remove_failed(bed.parent, [running, absent], bed.warnings.append)
-    assert (bed.acts, running.error, absent.error) == ([], "It failed.", "It failed.")
+    running, gone = failed(bed, bed.child("web")), failed(bed, None)
+    running.state = gone.state = state
+    absent.remove_failed(bed.parent, [running, gone], bed.warnings.append)
+    assert (bed.acts, running.error, gone.error) == ([], "It failed.", "It failed.")
 
 
 def test_failed_child_with_the_record_of_another_parent_is_kept(bed: Bed) -> None:
     vm = bed.child("web", of="00000000-0000-0000-0000-000000000001")
     result = failed(bed, vm)
-    removal.remove_failed(bed.parent, [result], bed.warnings.append)
+    absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert (bed.acts, bed.vcenter.state(vm)) == ([], ON)
     assert "is not removed: " in str(result.error)
 
@@ -339,7 +339,7 @@ def test_failed_child_with_the_record_of_another_parent_is_kept(bed: Bed) -> Non
 @pytest.mark.parametrize("changed", [True, False])
 def test_child_that_may_appear_yet_is_mentioned(bed: Bed, changed: bool) -> None:
     result = failed(bed, None, changed=changed)
-    removal.remove_failed(bed.parent, [result], bed.warnings.append)
+    absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert ("If it appears later" in str(result.error)) == changed
 
 
@@ -347,7 +347,7 @@ def test_failed_child_that_could_not_be_removed(bed: Bed) -> None:
     vm = bed.child("web")
     bed.vcenter.fail("Destroy_Task", vim.fault.InvalidState(msg="Busy."))
     result = failed(bed, vm)
-    removal.remove_failed(bed.parent, [result], bed.warnings.append)
+    absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert str(result.error).startswith("It failed. Could not remove child web: Busy")
     assert result.facts["power_state"] == OFF
 
@@ -363,7 +363,7 @@ def test_vm_that_this_task_did_not_make_is_kept(bed: Bed, keys: dict[str, str]) 
     """Whatever named it as the child."""
     vm = bed.vcenter.vm("web", keys=keys)
     result = failed(bed, vm)
-    removal.remove_failed(bed.parent, [result], bed.warnings.append)
+    absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert (bed.acts, bed.vcenter.state(vm)) == ([], ON)
     assert "is not removed: " in str(result.error)
 
@@ -372,7 +372,7 @@ def test_failed_child_whose_bios_uuid_another_vm_has_is_kept(bed: Bed) -> None:
     vm = bed.vcenter.vm("web", keys={guestinfo.CHILD_NONCE: "n0"})
     bed.vcenter.vm("copy", **{"config.uuid": bed.vcenter.objects[vm]["config.uuid"]})
     result = failed(bed, vm)
-    removal.remove_failed(bed.parent, [result], bed.warnings.append)
+    absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert (bed.acts, bed.vcenter.state(vm)) == ([], ON)
 
 
@@ -401,13 +401,13 @@ LOSSES: dict[str, Callable[[Bed, Any], Any]] = {
 def test_more_than_a_child_is_not_removed_without_force(bed: Bed, lose: Callable[[Bed, Any], Any], state: str) -> None:
     vm = bed.child("web", state)
     lose(bed, vm)
-    (told,) = removal.remove_named(bed.parent, [ChildSpec("web")], bed.order(check_mode=True))
-    (result,) = removal.remove_named(bed.parent, [ChildSpec("web")], bed.order())
+    (told,) = absent.remove_named(bed.parent, [ChildSpec("web")], bed.order(check_mode=True))
+    (result,) = absent.remove_named(bed.parent, [ChildSpec("web")], bed.order())
     for one in (told, result):
         assert (one.state, one.changed) == ("failed", False)
         assert "Set force=true" in str(one.error)
     assert (bed.acts, bed.vcenter.state(vm)) == ([], state)
-    (result,) = removal.remove_named(bed.parent, [ChildSpec("web")], bed.order(force=True))
+    (result,) = absent.remove_named(bed.parent, [ChildSpec("web")], bed.order(force=True))
     assert (result.state, result.changed, vm in bed.vcenter.objects) == ("removed", True, False)
     assert any("is lost with it" in one for one in bed.warnings)
 
@@ -490,7 +490,7 @@ def test_the_snapshot_of_a_backup_is_waited_for(bed: Bed, lasts: float, force: b
     bed.vcenter.objects[vm]["snapshot"] = vim.vm.SnapshotInfo(rootSnapshotList=[snapshot])
     bed.vcenter.later(lasts, lambda: bed.vcenter.objects[vm].pop("snapshot"))
     order = bed.order(seconds=60, force=force)
-    (result,) = removal.remove_named(bed.parent, [ChildSpec("web")], order)
+    (result,) = absent.remove_named(bed.parent, [ChildSpec("web")], order)
     assert (result.state, result.changed, bed.vcenter.now) == (state, state == "removed", until)
     assert len(bed.vcenter.named("web")) == (state == "failed")
 
@@ -515,9 +515,7 @@ def test_children_of_a_child_that_only_the_server_knows_count(
 
 
 def detach(bed: Bed, *names: str, check_mode: bool = False) -> list[Result]:
-    return removal.remove_named(
-        bed.parent, [ChildSpec(name) for name in names], bed.order(check_mode, state="detached")
-    )
+    return absent.remove_named(bed.parent, [ChildSpec(name) for name in names], bed.order(check_mode, state="detached"))
 
 
 def test_detaching_removes_the_record_and_nothing_else(bed: Bed) -> None:
@@ -543,14 +541,14 @@ def test_a_foreign_vm_is_not_detached(bed: Bed, make: Callable[[Bed], Any]) -> N
 
 def test_near_names_of_a_vm_that_is_to_be_detached_are_listed(bed: Bed) -> None:
     bed.child("web-01")
-    (result,) = removal.remove_named(bed.parent, [ChildSpec("web-1")], bed.order(state="detached"))
+    (result,) = absent.remove_named(bed.parent, [ChildSpec("web-1")], bed.order(state="detached"))
     assert (result.state, result.changed) == ("failed", False)
     assert "VM web-1 was not found, so it is not detached. Similar names: web-01." in str(result.error)
 
 
 def test_all_are_detached(bed: Bed) -> None:
     vms = [bed.child(name) for name in ("a", "b")]
-    results = removal.remove_all(bed.parent, bed.order(state="detached"))
+    results = absent.remove_all(bed.parent, bed.order(state="detached"))
     assert outcome(results) == [("a", "detached", True), ("b", "detached", True)]
     assert not [vm for vm in vms if identity.RECORD_KEY in bed.vcenter.keys(vm)]
 
@@ -624,7 +622,7 @@ def test_a_child_with_more_to_lose_needs_force(bed: Bed, why: str, check_mode: b
     assert outcome(results) == [("a", "failed", False)]
     assert f"Child a is not removed: {why}. Set force=true" in str(results[0].error)
     assert (bed.acts, bed.warnings) == ([], [])
-    forced = removal.remove_named(bed.parent, [ChildSpec("a")], bed.order(check_mode, force=True))
+    forced = absent.remove_named(bed.parent, [ChildSpec("a")], bed.order(check_mode, force=True))
     assert outcome(forced) == [("a", "removed", True)]
     assert f"Child a: {why}, which {'would be' if check_mode else 'is'} lost with it." in bed.warnings
     assert bool(bed.acts) is not check_mode
@@ -647,22 +645,22 @@ def test_detach_removes_the_record_and_nothing_else(bed: Bed) -> None:
     bed.vcenter.set_keys(vm, other="kept")
     before = dict(bed.vcenter.objects[vm])
     detach = bed.order(state="detached")
-    assert outcome(removal.remove_named(bed.parent, [ChildSpec("a")], bed.order(True, state="detached"))) == [
+    assert outcome(absent.remove_named(bed.parent, [ChildSpec("a")], bed.order(True, state="detached"))) == [
         ("a", "detached", True)
     ]
     assert identity.RECORD_KEY in bed.vcenter.keys(vm)
-    assert outcome(removal.remove_named(bed.parent, [ChildSpec("a")], detach)) == [("a", "detached", True)]
+    assert outcome(absent.remove_named(bed.parent, [ChildSpec("a")], detach)) == [("a", "detached", True)]
     assert bed.vcenter.keys(vm) == {"other": "kept"}
     now = dict(bed.vcenter.objects[vm])
     assert {path for path in before if before[path] != now.get(path)} == {"config.extraConfig"}
-    assert outcome(removal.remove_named(bed.parent, [ChildSpec("a")], detach)) == [("a", "detached", False)]
-    assert outcome(removal.remove_all(bed.parent, detach)) == []
+    assert outcome(absent.remove_named(bed.parent, [ChildSpec("a")], detach)) == [("a", "detached", False)]
+    assert outcome(absent.remove_all(bed.parent, detach)) == []
     assert bed.acts == []
 
 
 def test_detach_of_another_parents_child_is_refused(bed: Bed) -> None:
     bed.child("a", of="00000000-0000-0000-0000-000000000001")
-    (result,) = removal.remove_named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
+    (result,) = absent.remove_named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
     assert (result.state, bed.vcenter.count("ReconfigVM_Task")) == ("failed", 0)
     assert "is not detached: it is recorded as the child of another parent" in str(result.error)
 
@@ -783,7 +781,7 @@ def test_a_child_that_another_run_removes_is_absent_and_nothing_was_changed(bed:
 def test_a_child_that_is_removed_meanwhile_is_not_called_detached(bed: Bed) -> None:
     """Detaching is to keep it."""
     _lose(bed, bed.child("a"))
-    results = removal.remove_named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
+    results = absent.remove_named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
     assert outcome(results) == [("a", "failed", False)]
     assert "a" in (results[0].error or "")
 
@@ -799,7 +797,7 @@ def test_a_child_that_is_removed_while_it_is_detached_is_not_called_detached(bed
     bed.vcenter.effects["ReconfigVM_Task"] = reconfigure
     if answer_is_lost:
         bed.vcenter.lose_answer("ReconfigVM_Task", carried_out=True)
-    (result,) = removal.remove_named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
+    (result,) = absent.remove_named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
     assert result.state == "failed"
 
 
@@ -811,4 +809,4 @@ def test_a_child_whose_disks_cannot_be_seen_is_not_removed(bed: Bed, devices: An
     assert (result.state, result.changed, bed.acts) == ("failed", False, [])
     assert "disks" in (result.error or "")
     wanted = [ChildSpec("a")]
-    assert outcome(removal.remove_named(bed.parent, wanted, bed.order(force=True))) == [("a", "removed", True)]
+    assert outcome(absent.remove_named(bed.parent, wanted, bed.order(force=True))) == [("a", "removed", True)]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ INSTANT_CLONE, VMFORK = "InstantClone_Task", "CreateForkChild_Task"
 ENGINES = [pytest.param("8.0.3.0", INSTANT_CLONE, id="instant_clone"), pytest.param("6.5", VMFORK, id="vmfork")]
 UUID = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"
 SECRET = {"token": "a-long-secret"}
+MOST_ROUNDS = 1000
+"""More than any test needs to wait for changes."""
 
 
 class Bed:
@@ -58,14 +61,26 @@ class Bed:
     def placement(self, specs: list[ChildSpec]) -> Placement:
         return Placement(self.parent.values, find_folders(self.parent, specs))
 
-    def run(self, ways: list[transitions.Transition], seconds: float = 300, concurrency: int = 8) -> list[Child]:
-        placement = self.placement([child.spec for child, _request in ways])
-        return Executor(self.parent, placement, Deadline(seconds), concurrency).run(ways)
+    def run(self, begun: list[transitions.Transition], seconds: float = 300, concurrency: int = 8) -> list[Child]:
+        placement = self.placement([child.spec for child, _request in begun])
+        return Executor(self.parent, placement, Deadline(seconds), concurrency).run(begun)
 
     def report(self, vm: Any, code: int = 0) -> None:
         """Have a child report the end of its script."""
         nonce = self.vcenter.keys(vm)[guestinfo.CHILD_NONCE]
         self.vcenter.set_keys(vm, **{guestinfo.POST_CLONE: f"{nonce} {code} "})
+
+
+@pytest.fixture(autouse=True)
+def _bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail the test if the executor never ends. The clock of the fake vCenter stands still when nothing is awaited."""
+    look, rounds = Executor._look, itertools.count(1)
+
+    def counted(self: Executor, watch: Any) -> None:
+        assert next(rounds) <= MOST_ROUNDS, "the executor does not end"
+        look(self, watch)
+
+    monkeypatch.setattr(Executor, "_look", counted)
 
 
 @pytest.fixture
@@ -186,9 +201,9 @@ def test_a_vm_of_the_name_is_the_child_only_if_it_is_new_and_the_server_lists_it
     there = vcenter.vm("web", OFF)
     vcenter.effects["RetrieveForkChildren_Task"] = lambda _parent: [there] if listed else []
     vcenter.lose_answer(VMFORK, carried_out=False)
-    ways = [transitions.begin(ChildSpec("web"), bed.goal("created"))]
+    begun = [transitions.begin(ChildSpec("web"), bed.goal("created"))]
     placement = bed.placement([ChildSpec("web")])
-    (child,) = Executor(bed.parent, placement, Deadline(60), 1, [there] if was_there else []).run(ways)
+    (child,) = Executor(bed.parent, placement, Deadline(60), 1, [there] if was_there else []).run(begun)
     is_ours = listed and not was_there
     assert child.vm == (there if is_ours else None)
     assert (identity.record_of(vcenter.objects[there]) is not None) == is_ours
@@ -323,10 +338,10 @@ def test_a_task_that_names_something_else_has_made_no_child(bed: Bed, named: str
 
     bed.vcenter.effects[INSTANT_CLONE] = create
     before = {vm: dict(bed.vcenter.objects[vm]) for vm in (bed.vm, there)}
-    ways = [transitions.begin(ChildSpec(name), bed.goal("created")) for name in ("a", "b")]
-    placement = bed.placement([child.spec for child, _request in ways])
+    begun = [transitions.begin(ChildSpec(name), bed.goal("created")) for name in ("a", "b")]
+    placement = bed.placement([child.spec for child, _request in begun])
     known = {vm for vm in bed.vcenter.objects if isinstance(vm, vim.VirtualMachine)}
-    first, second = Executor(bed.parent, placement, Deadline(60), 1, known).run(ways)
+    first, second = Executor(bed.parent, placement, Deadline(60), 1, known).run(begun)
     assert (first.step, [first.vm]) == (Step.DONE, made)
     assert (second.step, second.vm, second.changed) == (Step.FAILED, None, True)
     after = {vm: dict(bed.vcenter.objects[vm]) for vm in (bed.vm, there)}
@@ -405,10 +420,10 @@ def test_extra_time_for_secrets_is_bounded(bed: Bed) -> None:
 def test_seconds_of_each_child(bed: Bed) -> None:
     bed.vcenter.later(5.678, lambda: bed.report(*bed.vcenter.named("a")))
     bed.vcenter.later(10, lambda: bed.report(*bed.vcenter.named("b")))
-    ways = [transitions.begin(ChildSpec(name), bed.goal("post_clone")) for name in ("a", "b")]
-    placement = bed.placement([child.spec for child, _request in ways])
+    begun = [transitions.begin(ChildSpec(name), bed.goal("post_clone")) for name in ("a", "b")]
+    placement = bed.placement([child.spec for child, _request in begun])
     executor = Executor(bed.parent, placement, Deadline(60), 8)
-    executor.run(ways)
+    executor.run(begun)
     # A child that reports no address of its own is given three seconds more for that.
     assert executor.seconds == {"a": 8.68, "b": 13.0}
 

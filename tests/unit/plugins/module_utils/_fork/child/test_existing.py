@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from pyVmomi import vim
+from unit.fake_vcenter import OFF, FakeVCenter
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import existing
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.identity import Kinship, Verdict
 from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Found
@@ -57,3 +60,29 @@ def test_names_that_differ_in_case(there: list[tuple[Found, Verdict]], found: st
     assert (existing_vm.found.name if existing_vm.found else None) == found
     assert (existing_vm.error is not None) is refused
     assert not refused or "WEB-01 (vm-WEB-01) at /DC0/vm/WEB-01" in str(existing_vm.error)
+
+
+UUID = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"
+
+
+@pytest.mark.parametrize(
+    ("owner", "refused"),
+    [("other", True), ("web", False), (None, False)],
+    ids=["of another VM", "its own already", "free"],
+)
+def test_bios_uuid_for_a_child_that_a_task_cut_short_left(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, owner: str | None, refused: bool
+) -> None:
+    """It gets the UUID with its record, and could never be told from another VM that has it."""
+    vcenter.api_version = "6.5"
+    head = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True, parentForkGroupId="g1")}
+    fork = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(childForkGroupId="g1", childType="nonpersistent")}
+    golden = vcenter.vm("golden", **head)
+    vms = {"web": vcenter.vm("web", OFF, {guestinfo.CHILD_NONCE: "n0"}, **fork), "other": vcenter.vm("other")}
+    if owner is not None:
+        vcenter.objects[vms[owner]]["config.uuid"] = UUID.upper()
+    parent = vcenter.parent(vcenter.use(monkeypatch), golden)
+    there = existing.find_existing(parent, Deadline(60), {"web": vcenter.folder}, {"web": UUID}).by_name["web"]
+    assert (there.error is not None) is refused
+    assert (there.found is None) is refused
+    assert not refused or f"has the bios_uuid {UUID}" in str(there.error)

@@ -137,8 +137,8 @@ def test_a_mac_address_belongs_to_one_adapter() -> None:
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ([{"label": "ethernet9"}], "VM golden has no network adapter labelled ethernet9, which networks refers to."),
-        ([{}, {}, {}], "VM golden has no network adapter number 3, which networks refers to."),
+        ([{"label": "ethernet9"}], "networks: VM golden has no network adapter labeled ethernet9."),
+        ([{}, {}, {}], "networks: VM golden has no network adapter number 3."),
         ([{"label": "Network adapter 2"}, {}], "networks names Network adapter 2 twice"),
     ],
 )

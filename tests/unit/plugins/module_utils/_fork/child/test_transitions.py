@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way of one child, event by event."""
+"""The transitions of one child, event by event."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def new(wait_for: str = "post_clone", **wanted: Any) -> Child:
     return child
 
 
-BORN_RUNNING = transitions.Goal("post_clone", PARENT, InstantCloneEngine(NOBODY))
+INSTANT_CLONE = transitions.Goal("post_clone", PARENT, InstantCloneEngine(NOBODY))
 
 
-def born_running(goal: transitions.Goal = BORN_RUNNING, **wanted: Any) -> Child:
+def instant_clone(goal: transitions.Goal = INSTANT_CLONE, **wanted: Any) -> Child:
     child, request = transitions.begin(ChildSpec("web-01", **wanted), goal)
     assert request is Request.CREATE
     return child
@@ -99,7 +99,7 @@ def shown(child: Child, keys: dict[str, str]) -> PropertyUpdate:
 
 def test_the_way_of_a_child_that_runs_from_its_creation() -> None:
     """It carries its record, so neither the record nor the power-on is requested."""
-    child = born_running()
+    child = instant_clone()
     uuid.UUID(child.bios_uuid)
     child, requests = asked(child, Created(VM), shown(child, child.record))
     assert requests == [None, None]
@@ -116,9 +116,9 @@ GROUP = SimpleNamespace(childForkGroupId="group-2", childType="nonpersistent")
 @pytest.mark.parametrize(
     ("goal", "change", "why"),
     [
-        (BORN_RUNNING, {"name": "db-01"}, "whose name is db-01"),
-        (BORN_RUNNING, {"name": "web%2f01"}, "whose name is web/01"),
-        (BORN_RUNNING, {"config.uuid": "another-uuid"}, "neither the BIOS UUID nor the nonce"),
+        (INSTANT_CLONE, {"name": "db-01"}, "whose name is db-01"),
+        (INSTANT_CLONE, {"name": "web%2f01"}, "whose name is web/01"),
+        (INSTANT_CLONE, {"config.uuid": "another-uuid"}, "neither the BIOS UUID nor the nonce"),
         (Goal("created", PARENT), {"name": "WEB-01"}, "whose name is WEB-01"),
         (
             Goal("created", PARENT),
@@ -152,7 +152,7 @@ def test_new_child_may_be_of_its_parents_fork_group(of_parent: str | None) -> No
 
 @pytest.mark.parametrize("by", ["uuid", "nonce", "record"])
 def test_new_child_is_known_by_its_bios_uuid_or_its_nonce(by: str) -> None:
-    child = born_running()
+    child = instant_clone()
     keys = {"nonce": {guestinfo.CHILD_NONCE: child.nonce or ""}, "record": child.record}.get(by, {})
     uuid_of = {"config.uuid": child.bios_uuid} if by == "uuid" else {}
     child = walk(child, Created(VM), PropertyUpdate({**on(**keys), **uuid_of}))
@@ -235,7 +235,7 @@ NOTHING_NEW = "It is not known whether child web-01 has an address of its own: V
 def test_child_that_has_its_parents_address(
     at_end: dict[str, Any], later: dict[str, Any] | None, error: str, warning: str
 ) -> None:
-    child = born_running(dataclasses.replace(BORN_RUNNING, parent=WITH_ADDRESS))
+    child = instant_clone(dataclasses.replace(INSTANT_CLONE, parent=WITH_ADDRESS))
     child = walk(child, Created(VM), shown(child, child.record))
     values = {**shown(child, {**child.record, guestinfo.POST_CLONE: f"{child.nonce} 0 "}).values, **at_end}
     child = walk(child, PropertyUpdate(values))
@@ -248,7 +248,7 @@ def test_child_that_has_its_parents_address(
 
 
 def test_wait_for_the_address_of_a_guest_that_uses_its_parents_mac_address() -> None:
-    child = born_running(transitions.Goal("ip_address", WITH_ADDRESS, InstantCloneEngine(NOBODY)))
+    child = instant_clone(transitions.Goal("ip_address", WITH_ADDRESS, InstantCloneEngine(NOBODY)))
     child = walk(child, Created(VM), shown(child, child.record))
     assert "no address on its own network adapters" in transitions.unfinished(child, 30)
     child = walk(child, PropertyUpdate({**child.values, **stale("192.0.2.9")}))
@@ -260,14 +260,14 @@ def test_child_that_existed_and_has_its_parents_address() -> None:
     """The age of the report is not known, so this is not a failure, and waiting does not help."""
     record = identity.Record("parent-uuid", "child-uuid", "n0")
     keys = {identity.RECORD_KEY: str(record), guestinfo.DONE: "n0 0"}
-    goal = dataclasses.replace(BORN_RUNNING, parent=WITH_ADDRESS)
+    goal = dataclasses.replace(INSTANT_CLONE, parent=WITH_ADDRESS)
     child, request = transitions.resume(ChildSpec("web-01"), goal, VM, {**on(**keys), **at(MAC, "192.0.2.1")})
     assert (child.step, request, child.changed) == (Step.DONE, None, False)
     assert child.warnings == ("Child web-01 has the address 192.0.2.1 of its parent.",)
 
 
 def test_child_whose_turn_did_not_come() -> None:
-    said = transitions.unfinished(born_running(), 30, begun=False)
+    said = transitions.unfinished(instant_clone(), 30, begun=False)
     assert said == (
         "Child web-01 is not ready after 30 seconds: its creation was not started. Increase timeout or concurrency."
     )
@@ -276,7 +276,7 @@ def test_child_whose_turn_did_not_come() -> None:
 def test_note_on_a_child_that_existed_is_no_change() -> None:
     record = identity.Record("parent-uuid", "child-uuid", "n0")
     done = on(**{identity.RECORD_KEY: str(record), guestinfo.POST_CLONE: "n0 0 "})
-    child, request = transitions.resume(ChildSpec("web-01"), BORN_RUNNING, VM, done)
+    child, request = transitions.resume(ChildSpec("web-01"), INSTANT_CLONE, VM, done)
     assert request is Request.NOTE
     child = walk(child, Succeeded())
     assert (child.step, child.changed) == (Step.DONE, False)
@@ -284,7 +284,7 @@ def test_note_on_a_child_that_existed_is_no_change() -> None:
 
 @pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "of its source, which is a child itself"])
 def test_record_that_the_server_did_not_keep_is_set(dropped: bool) -> None:
-    child = born_running(dataclasses.replace(BORN_RUNNING, wait_for="created"))
+    child = instant_clone(dataclasses.replace(INSTANT_CLONE, wait_for="created"))
     there = {} if dropped else {identity.RECORD_KEY: "1 other-parent other-child other-nonce"}
     child, requests = asked(child, Created(VM), shown(child, there), Succeeded())
     assert requests == [None, Request.RECORD, None]
@@ -293,7 +293,7 @@ def test_record_that_the_server_did_not_keep_is_set(dropped: bool) -> None:
 
 
 def test_record_names_the_bios_uuid_that_the_child_really_has() -> None:
-    child = born_running(bios_uuid="4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11")
+    child = instant_clone(bios_uuid="4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11")
     assert "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11" in child.record[identity.RECORD_KEY]
     child, requests = asked(child, Created(VM), PropertyUpdate(on(**child.record)))
     assert requests == [None, Request.RECORD]
@@ -301,7 +301,7 @@ def test_record_names_the_bios_uuid_that_the_child_really_has() -> None:
 
 
 def test_secrets_are_cleared_wherever_they_were_put() -> None:
-    child = born_running(secret_config_params={"token": "a-long-secret"})
+    child = instant_clone(secret_config_params={"token": "a-long-secret"})
     assert child.secret_keys == ["guestinfo.fork.token", "guestinfo.ic.token"]
     assert child.params[guestinfo.SECRETS_PARAM] == "guestinfo.fork.token guestinfo.ic.token"
 
@@ -311,7 +311,7 @@ def test_secrets_are_cleared_wherever_they_were_put() -> None:
     [("created", [Request.CREATE]), ("powered_on", [Request.CREATE]), ("post_clone", [Request.CREATE, Request.NOTE])],
 )
 def test_what_lies_ahead_of_a_child_that_runs_from_its_creation(wait_for: str, ahead: list[Request]) -> None:
-    child = born_running(dataclasses.replace(BORN_RUNNING, wait_for=wait_for))
+    child = instant_clone(dataclasses.replace(INSTANT_CLONE, wait_for=wait_for))
     assert transitions.ahead(child, Request.CREATE) == ahead
 
 
@@ -322,7 +322,7 @@ def test_child_that_was_powered_off_keeps_its_report_where_it_never_forks_again(
         "runtime.powerState": "poweredOff",
         "config.extraConfig": extra(**{identity.RECORD_KEY: str(record), guestinfo.DONE: "n0 0"}),
     }
-    child, request = transitions.resume(ChildSpec("web-01"), BORN_RUNNING, VM, off)
+    child, request = transitions.resume(ChildSpec("web-01"), INSTANT_CLONE, VM, off)
     assert request is Request.POWER_ON
     assert walk(child, Succeeded()).step is Step.DONE
 
@@ -579,6 +579,38 @@ def test_child_that_was_cut_short_is_recorded_first() -> None:
     assert requests == [Request.POWER_ON]
 
 
+@pytest.mark.parametrize("goal", [Goal("created", PARENT), INSTANT_CLONE], ids=["vmfork", "instant_clone"])
+@pytest.mark.parametrize("bios_uuid", [None, "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"])
+def test_child_that_was_cut_short_gets_its_bios_uuid_with_the_record(
+    goal: transitions.Goal, bios_uuid: str | None
+) -> None:
+    values = existing("poweredOff", record=False, **{guestinfo.CHILD_NONCE: "n0"})
+    child, request = transitions.resume(ChildSpec("web-01", bios_uuid=bios_uuid), goal, VM, values)
+    assert (request, child.new_bios_uuid) == (Request.RECORD, bios_uuid)
+    assert child.record == {identity.RECORD_KEY: f"1 parent-uuid {bios_uuid or 'child-uuid'} n0"}
+
+
+@pytest.mark.parametrize(
+    ("goal", "child_type", "keys", "given_again"),
+    [
+        pytest.param(INSTANT_CLONE, None, {}, False, id="instant_clone"),
+        pytest.param(INSTANT_CLONE, "nonpersistent", {}, True, id="VMFork's child on a server that was upgraded"),
+        pytest.param(Goal("post_clone", PARENT), "none", {}, True, id="persistent, not run yet"),
+        pytest.param(Goal("post_clone", PARENT), "none", {guestinfo.DONE: "n1 0"}, False, id="persistent, has run"),
+        pytest.param(Goal("post_clone", PARENT), "nonpersistent", {guestinfo.DONE: "n1 0"}, True, id="nonpersistent"),
+    ],
+)
+def test_secrets_are_given_again_to_a_child_whose_script_will_run(
+    goal: transitions.Goal, child_type: str | None, keys: dict[str, str], given_again: bool
+) -> None:
+    spec = ChildSpec("web-01", secret_config_params=SECRET)
+    shown = {guestinfo.CHILD_NONCE: "n1", guestinfo.CHILD_SECRETS: "guestinfo.fork.token", **keys}
+    values = {**existing("poweredOff", **shown), **(kind(child_type) if child_type is not None else {})}
+    child, request = transitions.resume(spec, goal, VM, values)
+    assert request is (Request.FORGET if given_again else Request.POWER_ON)
+    assert (child.preparation == {"guestinfo.fork.token": SECRET["token"]}) is given_again
+
+
 def test_secrets_that_an_earlier_task_left_are_cleared() -> None:
     wanted = ChildSpec("web-01", secret_config_params={"token": "a-long-secret"})
     left = {guestinfo.POST_CLONE: "n1 0 ", "guestinfo.fork.token": "a-long-secret"}
@@ -661,9 +693,9 @@ def test_old_report_of_a_child_that_forks_again_is_gone_before_it_is_powered_on(
         (Goal("post_clone", PARENT), True, None, False),
         (Goal("post_clone", PARENT), False, "none", False),
         (Goal("post_clone", PARENT), True, "nonpersistent", True),
-        (BORN_RUNNING, False, None, False),
-        (BORN_RUNNING, False, "none", False),
-        pytest.param(BORN_RUNNING, False, "nonpersistent", True, id="VMFork's child on a server that was upgraded"),
+        (INSTANT_CLONE, False, None, False),
+        (INSTANT_CLONE, False, "none", False),
+        pytest.param(INSTANT_CLONE, False, "nonpersistent", True, id="VMFork's child on a server that was upgraded"),
     ],
 )
 def test_which_children_fork_again(
@@ -695,7 +727,8 @@ def test_power_on_that_is_refused_is_no_change(values: dict[str, Any], fault: st
 
 def test_refused_persistent_child_is_told_what_it_needs() -> None:
     assert "needs a parent with a snapshot" in str(walk(new(persistent=True), Failed("No.", "InvalidState")).error)
-    assert walk(new(), Failed("No.", "InvalidState")).error == "No."
+    for child in (new(), instant_clone(persistent=True)):
+        assert walk(child, Failed("No.", "InvalidState")).error == "No."
 
 
 @pytest.mark.parametrize(
@@ -709,8 +742,8 @@ def test_refused_persistent_child_is_told_what_it_needs() -> None:
     ],
 )
 def test_what_lies_ahead_of_a_new_child(wanted: dict[str, Any], wait_for: str, requests: str) -> None:
-    way = transitions.begin(ChildSpec("web-01", **wanted), Goal(wait_for, PARENT))
-    assert " ".join(one.name for one in transitions.ahead(*way)) == requests
+    begun = transitions.begin(ChildSpec("web-01", **wanted), Goal(wait_for, PARENT))
+    assert " ".join(one.name for one in transitions.ahead(*begun)) == requests
 
 
 NONCE = {guestinfo.CHILD_NONCE: "n1"}
@@ -732,8 +765,8 @@ NONCE = {guestinfo.CHILD_NONCE: "n1"}
 def test_what_lies_ahead_of_a_child_that_is_off(child_type: str, keys: dict[str, str], requests: str) -> None:
     wanted = ChildSpec("web-01", secret_config_params={"token": "a-long-secret"})
     values = {**existing("poweredOff", **keys), **kind(child_type)}
-    way = transitions.resume(wanted, Goal("post_clone", PARENT), VM, values)
-    assert " ".join(one.name for one in transitions.ahead(*way)) == requests
+    begun = transitions.resume(wanted, Goal("post_clone", PARENT), VM, values)
+    assert " ".join(one.name for one in transitions.ahead(*begun)) == requests
 
 
 # --- adapters that are connected late -------------------------------------------------------------------------------
@@ -893,17 +926,17 @@ def test_what_lies_ahead_of_a_child_whose_script_runs(
     wanted: ChildSpec, keys: dict[str, str], more: dict[str, Any], requests: str
 ) -> None:
     values = {**existing("poweredOn", **keys), **kind("nonpersistent"), **more}
-    way = transitions.resume(wanted, Goal("post_clone", PARENT), VM, values)
-    assert (way[0].step, way[1]) == (Step.RUNNING, None)
-    assert " ".join(one.name for one in transitions.ahead(*way)) == requests
+    begun = transitions.resume(wanted, Goal("post_clone", PARENT), VM, values)
+    assert (begun[0].step, begun[1]) == (Step.RUNNING, None)
+    assert " ".join(one.name for one in transitions.ahead(*begun)) == requests
 
 
 def test_nothing_lies_ahead_of_a_child_that_is_done_or_has_failed() -> None:
     for code in ("0", "3"):
         values = {**existing("poweredOn", **{guestinfo.POST_CLONE: f"n1 {code} "}), **cards(code == "0")}
-        way = transitions.resume(LATE, Goal("post_clone", PARENT), VM, values)
-        assert way[0].is_finished
-        assert transitions.ahead(*way) == []
+        begun = transitions.resume(LATE, Goal("post_clone", PARENT), VM, values)
+        assert begun[0].is_finished
+        assert transitions.ahead(*begun) == []
 
 
 def test_what_lies_ahead_of_a_child_with_a_late_adapter() -> None:
@@ -922,7 +955,7 @@ def test_what_lies_ahead_of_a_child_with_a_late_adapter() -> None:
 
 def too_early(**keys: str) -> Child:
     """Return a new child whose late adapter is connected from its creation on; without keys, it lost its record too."""
-    child, _request = transitions.begin(replace(LATE, secret_config_params=SECRET), BORN_RUNNING)
+    child, _request = transitions.begin(replace(LATE, secret_config_params=SECRET), INSTANT_CLONE)
     seen = child.record if keys else {}
     return walk(
         child, Created(VM), PropertyUpdate({**on(**seen), **cards(second=True), "config.uuid": child.bios_uuid})

@@ -61,7 +61,7 @@ class Bed:
         self.parent: Parent = vcenter.parent(self.session, self.vm)
 
     def start(self, _manager: Any, spec: Any, **_given: Any) -> int:
-        """Return the runner begins: it finds its files in guestinfo."""
+        """Begin the runner, which finds its files in guestinfo, and return its process ID."""
         self.payloads.append({key: value for key, value in self.vcenter.keys(self.vm).items() if self.is_payload(key)})
         command = f"{spec.programPath} {spec.arguments}"
         self.processes[PID] = vim.vm.guest.ProcessManager.ProcessInfo(
