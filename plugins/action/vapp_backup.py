@@ -9,11 +9,8 @@ encrypted with a vault password.
 
 from __future__ import annotations
 
-import errno
-import os
+import contextlib
 import pathlib
-import stat
-import tempfile
 import typing as t
 from collections import Counter
 
@@ -23,7 +20,8 @@ from ansible.parsing.vault import VaultAES256, VaultLib, format_vaulttext_envelo
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_backup, vapp_payload
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_backup, vapp_files, vapp_payload
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_files import BackupError
 
 NAME = "vmfork.vsphere.vapp_backup"
 SPEC = {
@@ -32,10 +30,6 @@ SPEC = {
     "vault_id": {"type": "str", "default": "default"},
 }
 MASKED = "a password of this run is part of what was read, and Ansible masks it; use a longer password"
-
-
-class BackupError(Exception):
-    """The backup cannot be written; the message is a sentence."""
 
 
 class ActionModule(ActionBase):
@@ -51,8 +45,7 @@ class ActionModule(ActionBase):
             given = _options(self._task.args)
             directory = pathlib.Path(given["directory"]).absolute()
             seal = self._seal(given["vault_id"]) if given["secrets"] == "vault" else None
-            there = read(directory)
-            vapp_backup.entries(there.get(vapp_backup.INDEX))
+            vapp_backup.entries(vapp_files.check(directory))
             key = vapp_payload.new_key() if seal else None
             answer = self._execute_module(
                 module_name=NAME, module_args={**self._task.args, "transport_key": key}, task_vars=task_vars
@@ -60,10 +53,11 @@ class ActionModule(ActionBase):
             vms, about = answer.pop("vms", None), answer.pop("about", "")
             result.update(answer)
             if vms is not None and not answer.get("failed"):
-                found = [_found(one, key) for one in vms]
-                plan = vapp_backup.plan(found, there, seal=seal, **_about(about, key))
-                if not self._task.check_mode:
-                    write(directory, plan.files)
+                found, seen = [_found(one, key) for one in vms], _about(about, key)
+                with contextlib.nullcontext() if self._task.check_mode else vapp_files.locked(directory):
+                    plan = vapp_backup.plan(found, vapp_files.read(directory), seal=seal, **seen)
+                    if not self._task.check_mode:
+                        vapp_files.write(directory, plan.files)
                 result.update(_printable.result(_result(directory, plan, len(vms), self._task.diff)))
                 if plan.warnings:
                     result["warnings"] = [*result.get("warnings", ()), *map(_printable.text, plan.warnings)]
@@ -167,85 +161,3 @@ def _result(directory: pathlib.Path, plan: vapp_backup.Plan, total: int, diff: b
 
 MOST_NAMES = 10
 """Maximum number of VMs that a message lists."""
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def read(directory: pathlib.Path) -> dict[str, str | vapp_backup.Unusable]:
-    """Return the files of a backup by name; none if the directory does not exist yet.
-
-    :raises BackupError: the directory cannot be used.
-    """
-    try:
-        return _read(directory)
-    except (OSError, ValueError) as error:
-        raise BackupError(f"{directory} cannot be used: {_reason(error)}. Choose another directory.") from None
-
-
-def _read(directory: pathlib.Path) -> dict[str, str | vapp_backup.Unusable]:
-    above = directory
-    while not (above.exists() or above.is_symlink()):
-        above = above.parent
-    if not above.is_dir():
-        raise BackupError(f"{above} is not a directory. Set directory to another path.")
-    if not os.access(above, os.R_OK | os.W_OK | os.X_OK):
-        raise BackupError(f"{above} is not writable. Check its owner and mode, or choose another directory.")
-    if above != directory:
-        return {}
-    return {one.name: _text(one) for one in sorted(directory.iterdir()) if vapp_backup.is_name(one.name)}
-
-
-def _text(path: pathlib.Path) -> str | vapp_backup.Unusable:
-    """Return the content of a file, unless it is not a regular file or not text."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return vapp_backup.Unusable("it is not a regular file")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read().decode()
-        finally:
-            os.close(descriptor)
-    except UnicodeDecodeError:
-        return vapp_backup.Unusable("it is not UTF-8 text")
-    except OSError as error:
-        is_link = error.errno == errno.ELOOP
-        return vapp_backup.Unusable("it is a symbolic link" if is_link else f"it cannot be read: {_reason(error)}")
-
-
-def write(directory: pathlib.Path, files: t.Mapping[str, str]) -> None:
-    """Write files atomically: each has either its old or its new content, whatever happens.
-
-    :raises BackupError: a file cannot be written; the files before it were written.
-    """
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise BackupError(f"{directory} could not be created: {_reason(error)}. Choose another directory.") from None
-    for number, (name, text) in enumerate(files.items()):
-        try:
-            _replace(directory, name, text)
-        except OSError as error:
-            raise BackupError(
-                f"{directory / name} could not be written: {_reason(error)}. {number} of {len(files)} files were "
-                "written. Correct this and run again."
-            ) from None
-
-
-def _replace(directory: pathlib.Path, name: str, text: str) -> None:
-    descriptor, path = tempfile.mkstemp(prefix=".vapp_backup.", dir=directory)  # mode 0600
-    temporary = pathlib.Path(path)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(directory / name)
-    except BaseException:
-        temporary.unlink()
-        raise
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__

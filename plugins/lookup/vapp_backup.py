@@ -46,6 +46,7 @@ import typing as t
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_files
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import (
     INDEX,
     parsed,
@@ -60,7 +61,7 @@ def read(directory: pathlib.Path, documents: bool = True) -> dict[str, t.Any]:
     :param documents: whether to read more than the index.
     :raises AnsibleError: it has no index that can be read, or one that vapp_backup has not written.
     """
-    index = _json(directory / INDEX)
+    index = parsed(vapp_files.text(directory / INDEX))
     if not isinstance(index, dict):
         raise AnsibleError(
             f"There is no backup of vApp options in {directory}: {INDEX} cannot be used, {index}. Set "
@@ -77,17 +78,7 @@ def read(directory: pathlib.Path, documents: bool = True) -> dict[str, t.Any]:
 def _document(directory: pathlib.Path, name: str) -> t.Any:
     if pathlib.PurePath(name).name != name:
         return "it is not in the directory of the backup"
-    return _json(directory / name)
-
-
-def _json(path: pathlib.Path) -> t.Any:
-    """Return what a file contains, or a clause that says why it cannot be used."""
-    try:
-        return parsed(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    except ValueError:
-        return "it is not UTF-8 text"
+    return parsed(vapp_files.text(directory / name))
 
 
 class LookupModule(LookupBase):

@@ -40,7 +40,8 @@ options:
   directory:
     description:
       - Directory of the backup on the controller. It is created if it does not exist, with the mode V(0700). Files have
-        the mode V(0600).
+        the mode V(0600). Several backups can be saved into it at the same time, because each waits until another has
+        written its files.
       - The name of a file is the instance UUID of its VM. Files with other names are left alone.
     type: path
     required: true

@@ -87,6 +87,28 @@ def test_misspelt_variables_are_reported() -> None:
     assert ended.returncode == 2, "something else is refused before vCenter is contacted"
 
 
+@pytest.mark.parametrize(
+    "name", ["vapp_vms", "vapp_moids", "vapp_keys", "ovfenv_vms", "ovfenv_moids", "ovfenv_fail_on"]
+)
+@pytest.mark.parametrize(
+    ("value", "is_refused"),
+    [
+        *[(value, True) for value in (",", " ", " ,\n", [" "], [""], [",", "\n"])],
+        *[(value, False) for value in ("", None, [], "a,", ["a", ""], 5)],
+    ],
+)
+def test_lists_without_a_name(name: str, value: object, is_refused: bool) -> None:
+    """They would select everything."""
+    tasks = yaml.safe_load((ROOT / "playbooks" / "tasks" / "ovfenv_variables.yml").read_text())
+    (check,) = [task for task in tasks if task["name"] == "Check that lists that are set contain a name"]
+    lists = {key: trusted(text) for key, text in check["vars"]["__ovfenv_lists"].items()}
+    known = {"__ovfenv_lists": lists, "__ovfenv_blank": trusted(check["vars"]["__ovfenv_blank"])}
+    reads = Templar(loader=DataLoader(), variables={**known, name: value})
+    found = reads.template(trusted(check["vars"]["__ovfenv_blank"]))
+    assert found == [name] * is_refused
+    assert reads.template(trusted("{{ " + check["ansible.builtin.assert"]["that"] + " }}")) is not is_refused
+
+
 def test_readme_lists_connection_variables() -> None:
     readme = (ROOT / "README.md").read_text()
     missing = {option for option in _arguments.connection_spec() if f"`vmfork_{option}`" not in readme}

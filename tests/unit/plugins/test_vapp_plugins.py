@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -43,9 +44,35 @@ def test_backup_is_read(tmp_path: pathlib.Path) -> None:
     assert found["documents"] == {
         names[0]: KEPT,
         names[1]: "it is not JSON",
-        names[2]: "No such file or directory",
+        names[2]: "it cannot be read: No such file or directory",
         "../other.json": "it is not in the directory of the backup",
     }
+
+
+def test_files_that_are_no_regular_files(tmp_path: pathlib.Path) -> None:
+    """A pipe would never be read to its end, and a link may lead anywhere."""
+    written(tmp_path, KEPT, export(2, None), export(3, None))
+    names = [one["file"] for one in json.loads((tmp_path / "index.json").read_text())["vms"]]
+    (tmp_path / names[0]).rename(tmp_path / "target")
+    (tmp_path / names[0]).symlink_to("target")
+    for name in names[1:]:
+        (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / names[1])
+    (tmp_path / names[2]).mkdir()
+    assert vapp_backup.read(tmp_path)["documents"] == {
+        names[0]: "it is a symbolic link",
+        names[1]: "it is not a regular file",
+        names[2]: "it is not a regular file",
+    }
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory"])
+def test_index_that_is_no_regular_file(tmp_path: pathlib.Path, kind: str) -> None:
+    index = tmp_path / "index.json"
+    make = {"pipe": lambda: os.mkfifo(index), "link": lambda: index.symlink_to("x"), "directory": index.mkdir}
+    make[kind]()
+    with pytest.raises(AnsibleError, match=r"index\.json cannot be used, it is (not a regular file|a symbolic link)"):
+        vapp_backup.read(tmp_path)
 
 
 def test_index_alone(tmp_path: pathlib.Path) -> None:
