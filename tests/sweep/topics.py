@@ -29,6 +29,29 @@ OF_BOTH_ENGINES = re.compile(
 )
 OF_ALL = re.compile(r"mac_conflict|reserved_macs|names_differing_in_case")
 
+ASPECTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"enable_|child_as_parent|fork_group_on_enable",
+        r"disable_|power_off_with_children|enabled_after_power_off",
+        r"frozen_|quiesced_elsewhere",
+        r"children_|parent_of_|persistent_child|plain_vm|clone_inherits",
+        r"_privilege$|unseen_object",
+        r"config_|guestinfo|info_set|_inherited|child_reconfigure|child_vapp",
+        r"network_after_fork|stale_mac_report",
+        r"mac_|reserved_macs|no_free_port|instant_clone_device_changes",
+        r"nonpersistent_|child_disk|child_of_vapp|names_differing",
+        r"chain_limit_text|_vtpm_fault|instant_clone_events|check_instant_clone",
+        r"instant_clone_",
+    )
+)
+"""What assumptions about forks are about; one that no pattern matches is an aspect of its own.
+
+Assumptions of different aspects are reversed in the same job: they matter at different steps of it. Those of the same
+aspect never are, as one could hide the other."""
+ALONE = ("hidden_methods_over_soap",)
+"""Assumptions that change every step of the job."""
+
 OF_REFUSALS = ("unknown_method_fault", "mob", "mob_nonce")
 """Rules about servers on which the main job cannot succeed by the way to fork that they have to do with."""
 OF_OTHER_CLIENTS = "newer_soap_version"
@@ -80,22 +103,29 @@ def ways(rule: str) -> tuple[Way, ...]:
     return () if OF_OVF.search(rule) or OF_WRITING.search(rule) else (SOAP,)
 
 
-def main_jobs() -> list[tuple[Way, dict[str, str]]]:
-    """Return what the main job runs with: a way to fork, and rules that differ from their defaults.
+def aspect(rule: dict[str, Any]) -> str:
+    """Return what a rule is about. Rules with sources, as of several versions of vSphere, are all turned together."""
+    name: str = rule["name"]
+    if "assumption" not in rule["source"]:
+        return name
+    return next((names.pattern for names in ASPECTS if names.search(name)), name)
 
-    An assumption is reversed alone. Switches whose values have a source each, as of several versions of vSphere, are
-    turned together.
-    """
+
+def together(group: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return settings with each other value of each rule once, and at most one value of an aspect at a time."""
+    values: dict[str, list[tuple[str, str]]] = {}
+    for rule in group:
+        values.setdefault(aspect(rule), []).extend((rule["name"], value) for value in other_values(rule))
+    return [dict(filter(None, settings)) for settings in zip_longest(*values.values())]
+
+
+def main_jobs() -> list[tuple[Way, dict[str, str]]]:
+    """Return what the main job runs with: a way to fork, and rules that differ from their defaults."""
     jobs: list[tuple[Way, dict[str, str]]] = []
-    sourced: dict[str, list[list[tuple[str, str]]]] = {}
-    for rule in rules():
-        name = rule["name"]
-        for way in ways(name):
-            if "assumption" in rule["source"]:
-                jobs += [(way, {name: value}) for value in other_values(rule)]
-            else:
-                sourced.setdefault(way.name, []).append([(name, value) for value in other_values(rule)])
     for way in (SOAP, MOB, INSTANT_CLONE):
-        together = zip_longest(*sourced.get(way.name, []))
-        jobs += [(way, dict(filter(None, settings))) for settings in together]
-    return [(way, settings) for way, settings in jobs if settings]
+        of_way = [rule for rule in rules() if way in ways(rule["name"])]
+        alone = [[rule] for rule in of_way if rule["name"] in ALONE]
+        assumed = [rule for rule in of_way if "assumption" in rule["source"] and rule["name"] not in ALONE]
+        sourced = [rule for rule in of_way if "assumption" not in rule["source"]]
+        jobs += [(way, settings) for group in (*alone, assumed, sourced) for settings in together(group)]
+    return jobs
