@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What else a VM lacks that was started without vCenter: the other things a power-on through vCenter does.
+"""Find what else a VM lacks that was started without vCenter: the other things a power-on through vCenter does.
 
-Private to the collection. Pure functions over ``evidence.Evidence``. Only what vCenter's data shows of the VM is said;
-the guide (``guide_ovf_environment.rst``, "What else is missing on such a VM") has the rest, and the source of each.
+Private to the collection. Pure functions over ``evidence.Evidence``. Only what vCenter's data shows is reported; the
+guide (``guide_ovf_environment.rst``, "What else is missing on such a VM") has the rest, and the sources.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured imp
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence
 
 PATHS = ("runtime.dasVmProtection",)
-"""Properties of a VM that are read for this."""
+"""Properties of a VM that are needed."""
 
 PATHS_SINCE = {(6, 5): "config.keyId", (7, 0, 2): "guest.customizationInfo"}
-"""The same, by the API version from which servers know them (vSphere API reference)."""
+"""More properties, by the API version that introduced them (vSphere API reference)."""
 
 PENDING = "TOOLSDEPLOYPKG_PENDING"
 """``guest.customizationInfo.customizationStatus`` of a customization that has not begun in the guest."""
 
 SHARED_ACCOUNTS = ("root", "dcui", "vpxuser")
-"""Accounts that every ESXi host has, so that their name does not say who used them (vSphere Security)."""
+"""Accounts that every ESXi host has, so their name does not show who used them (vSphere Security)."""
 
 
 def paths(api_version: tuple[int, ...]) -> list[str]:
-    """Return the properties to read of a server of this API version, which would refuse those it does not know."""
+    """Return the properties to read. A server refuses to read properties that its API version does not have."""
     return [*PATHS, *(path for since, path in PATHS_SINCE.items() if api_version >= since)]
 
 
 def known(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """Return the fields of an Evidence that a VM's properties tell."""
+    """Return the fields of an Evidence that come from a VM's properties."""
     protection = values.get("runtime.dasVmProtection")  # unset where vSphere HA is off
     customization = values.get("guest.customizationInfo")
     return {
@@ -44,7 +44,7 @@ def known(values: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 
 def statements(e: Evidence) -> t.Iterator[str]:
-    """Yield what the VM lacks or has otherwise, one line each with its source; nothing where vCenter powered it on."""
+    """Yield what differs on the VM, one line each with its source; nothing if vCenter powered it on."""
     power_on = e.power_on
     if e.power_state != "poweredOn" or power_on.origin not in origin.HOST_ORIGINS:
         return

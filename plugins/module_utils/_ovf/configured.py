@@ -40,15 +40,15 @@ class Product:
 
 @dataclass(frozen=True)
 class Property:
-    """One property.
+    """A vApp property.
 
     :param key: the key under which it is delivered: ``[classId.]id[.instanceId]``.
-    :param value: ``None`` where vCenter does not tell it (passwords).
+    :param value: ``None`` where vCenter does not return it (passwords).
     :param effective: what would be delivered; ``None`` when that is unknown until power-on.
     :param source: ``value``, ``default``, ``computed`` or ``unknown``.
     :param secret: a password, something whose name, text or value looks like a secret, or an expression that may quote
         a password.
-    :param comparable: whether a delivered value that differs from ``effective`` means anything.
+    :param comparable: whether it means anything that a delivered value differs from ``effective``.
     """
 
     key: str
@@ -71,13 +71,13 @@ class Property:
 class Configured:
     """A VM's vApp options; ``enabled`` is false when there are none.
 
-    :param transports: ``com.vmware.guestInfo``, ``iso``; none: nothing is delivered.
+    :param transports: ``com.vmware.guestInfo``, ``iso``; if there are none, nothing is delivered.
     :param ip_assignment: ``policy``, ``protocol``, ``supported_schemes``, ``effective_from`` (``vm`` or ``vapp``).
     :param parent_vapps: names of the vApps around the VM, nearest first.
-    :param vapp_properties: how many properties the vApps around it have, which its document has as well; ``None``:
-        their configuration is not visible.
-    :param computed_around: vApp and property, for those of them that vCenter computes at a power-on and that have no
-        value yet.
+    :param vapp_properties: the number of properties of the vApps around it, which its document contains as well;
+        ``None``: their configuration is not visible.
+    :param computed_around: vApp and property, for those properties of the vApps that vCenter computes at a power-on
+        and that have no value yet.
     :param values_computed: whether a running VM's expressions have their values. vCenter computes them when it
         starts the VM and clears them when it stops: true proves that vCenter started it, false suggests that it
         did not (an expression may come out empty). ``None``: not running, or no expressions.
@@ -100,20 +100,22 @@ class Configured:
     def delivers_by(self) -> frozenset[str]:
         """The transports that vCenter knows: :data:`GUESTINFO`, :data:`ISO`.
 
-        Published descriptors also write them in other case, both in one text, or as JSON.
+        Published descriptors also write them in a different case, both in one entry, or as JSON.
         """
-        return frozenset(name.lower() for one in self.transports for name in transport_names(one)) & KNOWN_TRANSPORTS
+        return (
+            frozenset(name.lower() for entry in self.transports for name in transport_names(entry)) & KNOWN_TRANSPORTS
+        )
 
     @property
     def foreign_transports(self) -> tuple[str, ...]:
-        """Those that it does not know, as they are written."""
-        names = dict.fromkeys(name for one in self.transports for name in transport_names(one))
+        """The transports that vCenter does not know, as they are written."""
+        names = dict.fromkeys(name for entry in self.transports for name in transport_names(entry))
         return tuple(name for name in names if name.lower() not in KNOWN_TRANSPORTS)
 
     @property
     def required_empty(self) -> tuple[Property, ...]:
         """Properties that must have a value and have none, so that vCenter refuses to power the VM on."""
-        return tuple(one for one in self.properties if is_required(one.type) and one.effective == "")
+        return tuple(prop for prop in self.properties if is_required(prop.type) and prop.effective == "")
 
 
 def is_required(type: str) -> bool:
@@ -129,13 +131,13 @@ _BUILD_METADATA = re.compile(
 )
 
 
-def is_build_metadata(one: Property) -> bool:
-    """Return whether a property is the same in every deployment of an image: nobody is asked for it, nothing set it."""
-    if one.effective == "" and is_required(one.type):
-        return False  # it keeps the VM from being powered on
-    if one.user_configurable or one.secret or one.source not in ("value", "default") or one.type.startswith("ip:"):
+def is_build_metadata(prop: Property) -> bool:
+    """Return whether a property is the same in every deployment of an image: no user is asked for it or has set it."""
+    if prop.effective == "" and is_required(prop.type):
+        return False  # without it, the VM cannot be powered on
+    if prop.user_configurable or prop.secret or prop.source not in ("value", "default") or prop.type.startswith("ip:"):
         return False
-    return one.source == "default" or _BUILD_METADATA.search(in_words(one.id)) is not None
+    return prop.source == "default" or _BUILD_METADATA.search(in_words(prop.id)) is not None
 
 
 def transport_names(text: str) -> list[str]:
@@ -149,41 +151,43 @@ def read(
     running: bool = False,
     mask: Mask | None = None,
 ) -> Configured:
-    """Return the vApp options of a VM.
+    """Return a VM's vApp options.
 
     :param config: ``config.vAppConfig``, a ``vim.vApp.VmConfigInfo``; unset when vApp options are disabled.
     :param around: name and ``vAppConfig`` of the vApps around the VM, nearest first.
     :param running: whether the VM is powered on.
-    :param mask: decides what looks secret.
+    :param mask: decides which values look secret.
     """
     parents = tuple(name for name, _config in around)
     if config is None:
         return Configured(parent_vapps=parents)
-    of_vapps = [one for _name, of_vapp in around for one in getattr(of_vapp, "property", None) or []]
-    quotable = {_key(one) for one in of_vapps} - {_key(one) for one in of_vapps if vapp_types.is_password(one.type)}
-    properties = tuple(_property(one, running, mask, quotable) for one in config.property or [])
-    expressions = [one for one in properties if one.source == "computed"]
+    of_vapps = [prop for _name, of_vapp in around for prop in getattr(of_vapp, "property", None) or []]
+    quotable = {_key(prop) for prop in of_vapps} - {
+        _key(prop) for prop in of_vapps if vapp_types.is_password(prop.type)
+    }
+    properties = tuple(_property(prop, running, mask, quotable) for prop in config.property or [])
+    expressions = [prop for prop in properties if prop.source == "computed"]
     return Configured(
         enabled=True,
-        transports=tuple(one for one in config.ovfEnvironmentTransport or [] if one),
+        transports=tuple(transport for transport in config.ovfEnvironmentTransport or [] if transport),
         ip_assignment=_ip_assignment(config, [of_vapp for _name, of_vapp in around]),
         install_boot_required=bool(config.installBootRequired),
-        products=tuple(_product(one) for one in config.product or []),
+        products=tuple(_product(product) for product in config.product or []),
         properties=properties,
         ovf_sections=tuple(
-            {"namespace": one.namespace, "type": one.type, "at_envelope_level": one.atEnvelopeLevel}
-            for one in config.ovfSection or []
+            {"namespace": section.namespace, "type": section.type, "at_envelope_level": section.atEnvelopeLevel}
+            for section in config.ovfSection or []
         ),
         eula_count=len(config.eula or []),
         parent_vapps=parents,
         vapp_properties=None if any(of_vapp is None for _name, of_vapp in around) else len(of_vapps),
         computed_around=tuple(
-            (name, _property(one, running, mask, ()))
+            (name, _property(prop, running, mask, ()))
             for name, of_vapp in around
-            for one in getattr(of_vapp, "property", None) or []
-            if not one.value and (one.type or "").startswith(("expression", "ip:"))
+            for prop in getattr(of_vapp, "property", None) or []
+            if not prop.value and (prop.type or "").startswith(("expression", "ip:"))
         ),
-        values_computed=any(one.effective for one in expressions) if running and expressions else None,
+        values_computed=any(prop.effective for prop in expressions) if running and expressions else None,
     )
 
 
@@ -194,9 +198,9 @@ def facts(configured: Configured, mask: Mask) -> dict[str, t.Any]:
         "transports": list(configured.transports),
         "ip_assignment": configured.ip_assignment,
         "install_boot_required": configured.install_boot_required,
-        "products": [dataclasses.asdict(one) for one in configured.products],
-        "properties": [_property_facts(one, mask) for one in configured.properties],
-        "ovf_sections": [dict(one) for one in configured.ovf_sections],
+        "products": [dataclasses.asdict(product) for product in configured.products],
+        "properties": [_property_facts(prop, mask) for prop in configured.properties],
+        "ovf_sections": [dict(section) for section in configured.ovf_sections],
         "eula_count": configured.eula_count,
         "parent_vapps": list(configured.parent_vapps),
         "values_computed": configured.values_computed,
@@ -204,7 +208,7 @@ def facts(configured: Configured, mask: Mask) -> dict[str, t.Any]:
 
 
 def listed(names: t.Sequence[str], shown: int = 3) -> str:
-    """Names for a sentence: ``a, b, c and 2 more``."""
+    """Return names for a sentence: ``a, b, c and 2 more``."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
@@ -213,7 +217,7 @@ def _key(info: t.Any) -> str:
 
 
 def _quotes_only(expression: str, quotable: t.Collection[str]) -> bool:
-    """Return whether all properties that an expression quotes, as ``${name}``, are among these; ``${ip:…}`` is none."""
+    """Return whether an expression quotes only these properties, as ``${name}``; ``${ip:…}`` does not quote one."""
     return all(name in quotable for name in re.findall(r"\$\{([^}:]*)\}", expression))
 
 
@@ -256,7 +260,7 @@ def _property(info: t.Any, running: bool, mask: Mask | None, quotable: t.Collect
 
 
 def _is_masked(info: t.Any, key: str, kind: str, mask: Mask) -> bool:
-    """Return whether what the vApp options say of a property, or its values, denotes a secret."""
+    """Return whether the name, texts or values of a property look like a secret."""
     return mask.is_secret(key, kind, info.label or "", info.category or "", info.description or "") or any(
         mask.holds_secret(value, key, info.label or "") for value in (info.value, info.defaultValue)
     )
@@ -275,9 +279,9 @@ def _product(info: t.Any) -> Product:
 
 
 def _ip_assignment(config: t.Any, around: t.Sequence[t.Any]) -> dict[str, object] | None:
-    """Those of the top-most vApp win; inside a vApp the VM's own are ignored."""
+    """Return the IP assignment that applies: the top-most vApp's, or outside of a vApp the VM's own."""
     source = around[-1] if around else config
-    assignment = getattr(source, "ipAssignment", None)  # of a vApp that the user may not see, nothing is known
+    assignment = getattr(source, "ipAssignment", None)  # unknown if the user may not see the vApp
     if assignment is None and not around:
         return None
     return {
@@ -288,8 +292,8 @@ def _ip_assignment(config: t.Any, around: t.Sequence[t.Any]) -> dict[str, object
     }
 
 
-def _property_facts(one: Property, mask: Mask) -> dict[str, t.Any]:
-    result = dataclasses.asdict(one)
+def _property_facts(prop: Property, mask: Mask) -> dict[str, t.Any]:
+    result = dataclasses.asdict(prop)
     for name in ("value", "default", "effective"):
-        result[name] = mask.value(one.key, result[name], one.type, one.secret)
+        result[name] = mask.value(prop.key, result[name], prop.type, prop.secret)
     return result

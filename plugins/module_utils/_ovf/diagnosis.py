@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verdict: does a VM's OVF environment reach its guest, if not why, and what mends it.
+"""Judge whether a VM's OVF environment reaches its guest, why not, and what to do about it.
 
-Private to the collection. Pure functions over ``evidence.Evidence``. The verdicts stand in one table, ``ROWS``.
+Private to the collection. Pure functions over ``evidence.Evidence``. All verdicts are in one table, ``ROWS``.
 
-What nobody outside VMware knows is never the only ground of a ``lost`` or of a ``delivered`` of high confidence:
-whether ExtractOvfEnvironment returns nothing, an old document or a new one for a VM that a host started, and whether
-the values vCenter computes at power-on are empty then. Both are reported as evidence.
+Two facts are not published: whether ExtractOvfEnvironment returns nothing, an old document or a new one for a VM that a
+host started, and whether the values that vCenter computes at power-on are empty then. Both are reported as evidence,
+but neither is ever the only reason for ``lost`` or for ``delivered`` with high confidence.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ REMEDIES = (
 class Diagnosis:
     """The verdict on one VM.
 
-    :param evidence: what is known; each begins with its source.
-    :param message: one or two sentences for a person.
+    :param evidence: the known facts; each begins with its source.
+    :param message: one or two sentences for the user.
     :param remedy: one of ``REMEDIES``; a proposal.
     :param act: ``now``, ``before_next_boot``, ``never`` or ``decide``.
-    :param row: the row of the table that matched.
+    :param row: the number of the row that applied.
     """
 
     status: str
@@ -77,7 +77,7 @@ class Diagnosis:
     row: str
 
 
-# --- what the rows ask of the evidence ------------------------------------------------------------------------------
+# --- conditions of the rows -----------------------------------------------------------------------------------------
 
 
 def _guestinfo(e: Evidence) -> bool:
@@ -89,7 +89,7 @@ def _iso(e: Evidence) -> bool:
 
 
 def _iso_only(e: Evidence) -> bool:
-    """Return whether no program in the guest finds the document in VMware Tools."""
+    """Return whether the document is delivered only by CD-ROM, so that VMware Tools does not have it."""
     return _iso(e) and not _guestinfo(e)
 
 
@@ -98,23 +98,23 @@ def _image_connected(e: Evidence) -> bool:
 
 
 def _may_be_refused(e: Evidence) -> bool:
-    """Return whether the VM is off and vCenter may refuse to power it on, which counts more than what is delivered."""
+    """Return whether the VM is off and vCenter may refuse to power it on, which matters more than the delivery."""
     return e.power_state == "poweredOff" and bool(e.configured.required_empty or e.lacking_pools)
 
 
 def _no_transport(e: Evidence) -> bool:
-    """Whether nothing will be delivered, and the rows for documents of other origin (6, 8) have nothing to say."""
+    """Return whether nothing will be delivered, and no row for documents from elsewhere (6, 8) applies."""
     return not _may_be_refused(e) and not _guestinfo(e) and not _iso(e) and not _has_anothers(e) and not _injected(e)
 
 
 def _document(e: Evidence) -> Document | None:
-    """Return the guest's document, read to its end."""
+    """Return the guest's document if it was read to its end."""
     found = e.guest.document if e.guest.state == "xml" else None
     return found if found is not None and found.parse_error is None else None
 
 
-def _bears(e: Evidence) -> str | None:
-    """Return whose ID the guest's document contains: ``own``, ``other``, ``none``, or ``None`` if it is not known."""
+def _id_owner(e: Evidence) -> str | None:
+    """Return whose ID the guest's document contains: ``own``, ``other`` or ``none``; ``None``: not known."""
     if e.guest.state != "xml":
         return None
     if e.guest.document is None:
@@ -131,7 +131,7 @@ def _code_only(e: Evidence) -> bool:
 
 
 def _own_by_code(e: Evidence) -> bool:
-    return _code_only(e) and _bears(e) == "own"
+    return _code_only(e) and _id_owner(e) == "own"
 
 
 def _not_asked(e: Evidence) -> bool:
@@ -139,15 +139,15 @@ def _not_asked(e: Evidence) -> bool:
 
 
 def _unseen(e: Evidence) -> bool:
-    """Return whether nobody saw what the guest has: it was not asked, or the look into it failed.
+    """Return whether it is not known what the guest has: it was not probed, or the probe failed.
 
-    A failed look takes nothing away from the verdict that vCenter's own data supports.
+    A failed probe does not change the verdict that vCenter's own data supports.
     """
     return e.guest.state not in ("xml", "no_value", "cleared", "non_xml")
 
 
 def _reading_denied(e: Evidence) -> bool:
-    """Return whether the guest, or else extraConfig, says that not every user may read the document in the guest."""
+    """Return whether the guest or extraConfig shows that not every user may read the document in the guest."""
     by_config = e.rpc_denied and e.guest.state in ("not_asked", "error")
     return not _iso_only(e) and (e.guest.state == "permission_denied" or by_config)
 
@@ -157,12 +157,12 @@ def _fork(e: Evidence) -> bool:
 
 
 def _inherited(e: Evidence) -> bool:
-    """Return whether a fork child was seen to hold a document that is not its own."""
-    return _fork(e) and e.guest.state == "xml" and _bears(e) != "own"
+    """Return whether a fork child holds a document that is not its own, as seen in the guest."""
+    return _fork(e) and e.guest.state == "xml" and _id_owner(e) != "own"
 
 
 def _anothers(e: Evidence) -> bool:
-    """Whether a VM's guest was seen to hold the document of another VM of this vCenter, and nothing proves a fork."""
+    """Return whether a VM holds the document of another VM of this vCenter, and nothing proves a fork."""
     return not _fork(e) and e.document_of is not None
 
 
@@ -171,17 +171,17 @@ def _has_anothers(e: Evidence) -> bool:
 
 
 def _injected(e: Evidence) -> bool:
-    return not _fork(e) and _bears(e) == "none"
+    return not _fork(e) and _id_owner(e) == "none"
 
 
 def _injected_empty(e: Evidence) -> bool:
-    """Return whether the injected document was read, and has no property."""
+    """Return whether the injected document was read and has no properties."""
     found = _document(e)
     return _injected(e) and found is not None and not found.properties
 
 
 def _properties_gone(e: Evidence) -> bool:
-    """Whether the guest has a document with properties, and neither the vApp options nor the vApps around have any."""
+    """Return whether the guest has a document with properties, and neither the vApp options nor the vApps have any."""
     configured, found = e.configured, _document(e)
     return (
         configured.enabled
@@ -189,12 +189,12 @@ def _properties_gone(e: Evidence) -> bool:
         and not _has_anothers(e)
         and found is not None
         and bool(found.properties)
-        and _bears(e) in ("own", "other")
+        and _id_owner(e) in ("own", "other")
     )
 
 
 def _nothing_beside(e: Evidence) -> bool:
-    """Return whether nothing but a VM's own properties can be a reason to deliver a document to it."""
+    """Return whether a VM's own properties are the only possible reason to deliver a document to it."""
     others = _has_anothers(e) or (_injected(e) and not _injected_empty(e))
     return e.configured.enabled and e.configured.vapp_properties == 0 and not others
 
@@ -204,44 +204,50 @@ def _no_properties(e: Evidence) -> bool:
 
 
 def _metadata_only(e: Evidence) -> bool:
-    return _nothing_beside(e) and all(is_build_metadata(one) for one in e.configured.properties)
+    return _nothing_beside(e) and all(is_build_metadata(prop) for prop in e.configured.properties)
 
 
 def _nothing_configurable(e: Evidence) -> bool:
     configured = e.configured
-    asks = any(one.user_configurable for one in configured.properties)
+    asks = any(prop.user_configurable for prop in configured.properties)
     return not _may_be_refused(e) and _nothing_beside(e) and not configured.delivers_by and not asks
 
 
 def _changed(e: Evidence) -> bool:
-    """Return whether the vApp options were changed since the power-on."""
+    """Return whether the vApp options were changed after the power-on."""
     return bool(e.power_on.reconfigured)
 
 
 def _differing(e: Evidence, side: str) -> list[Difference]:
     """Comparable keys that are missing or different on one side (``guest`` or ``delivered``)."""
-    telling = [one for one in e.differences if one.comparable and one.kind in ("missing", "changed")]
-    return [one for one in telling if _folded(getattr(one, side)) != _folded(one.configured)]
+    telling = [
+        difference
+        for difference in e.differences
+        if difference.comparable and difference.kind in ("missing", "changed")
+    ]
+    return [
+        difference for difference in telling if _folded(getattr(difference, side)) != _folded(difference.configured)
+    ]
 
 
 def _folded(value: str | None) -> str | None:
-    # XML turns the line breaks of an attribute into blanks.
+    # XML turns the line breaks of an attribute into spaces.
     return None if value is None else " ".join(value.split())
 
 
 def _all_gone(e: Evidence, side: str) -> bool:
     """Return whether the document of one side (``guest`` or ``delivered``) has none of the configured properties.
 
-    After a change of the vApp options, all of them may be new.
+    After a change of the vApp options, all properties may be new.
     """
     differing = _differing(e, side)
     found = e.guest.document if side == "guest" else e.extracted.document
-    is_missing = bool(differing) and all(one.kind == "missing" for one in differing)
+    is_missing = bool(differing) and all(difference.kind == "missing" for difference in differing)
     return is_missing and not _has_configured(e, found) and not _changed(e)
 
 
 def _has_configured(e: Evidence, found: Document | None) -> bool:
-    known = {one.key.casefold() for one in e.configured.properties}
+    known = {prop.key.casefold() for prop in e.configured.properties}
     return found is not None and any(key.casefold() in known for key in found.properties)
 
 
@@ -254,19 +260,19 @@ def _extract_differs(e: Evidence) -> bool:
 
 
 def _lacks_secrets_only(e: Evidence) -> bool:
-    """Return whether somebody took the secrets out of this VM's own document, and nothing else."""
-    gone = [one for one in e.differences if one.kind == "missing" and one.guest is None]
+    """Return whether the document is this VM's own and lacks only secrets, so somebody removed them."""
+    gone = [difference for difference in e.differences if difference.kind == "missing" and difference.guest is None]
     return (
         _document(e) is not None
-        and _bears(e) == "own"
+        and _id_owner(e) == "own"
         and bool(gone)
-        and all(one.secret for one in gone)
-        and all(one in gone for one in _differing(e, "guest"))
+        and all(difference.secret for difference in gone)
+        and all(difference in gone for difference in _differing(e, "guest"))
     )
 
 
 def _holds(e: Evidence) -> bool:
-    """Return whether something was delivered to the guest, whatever it made of it."""
+    """Return whether something was delivered to the guest, even if the guest erased it."""
     return e.guest.state in ("xml", "cleared")
 
 
@@ -275,11 +281,10 @@ def _origin(e: Evidence) -> str:
 
 
 def _only_the_user_speaks_for_vcenter(e: Evidence) -> bool:
-    """Return whether vCenter's own user is all that says that vCenter powered the VM on: no task is known for it.
+    """Return whether the user of the power-on is the only evidence for vCenter: no task is known for it.
 
-    That user also appears when an ESXi host was restarted or added again and reports what runs there. A VM of such a
-    host had no OVF environment (vic-product issue 741). Tasks that cannot be read speak for vCenter as little as tasks
-    that do not exist.
+    vCenter's own user also appears when an ESXi host was restarted or added again and reports its running VMs. A VM of
+    such a host had no OVF environment (vic-product issue 741). Tasks that cannot be read count like missing tasks.
     """
     power_on = e.power_on
     return (
@@ -293,11 +298,11 @@ def _only_the_user_speaks_for_vcenter(e: Evidence) -> bool:
 def came_up_by_power_on(e: Evidence) -> bool:
     """Return whether it is certain that the VM was powered on, and not forked.
 
-    A fork or an Instant Clone created by another tool may have no mark of that, and its events may be gone or look like
-    others. What it has not: a task that powered it on, DRS, HA, a user of the ESXi host, or a document of its own.
+    A fork or an Instant Clone created by another tool may have no record, and its events may be gone or ambiguous. But
+    it cannot have: a power-on task, a power-on by DRS, HA or a user of the ESXi host, or a document of its own.
     """
     known = _origin(e) in ("esxi_direct", "ha_restart") or e.power_on.task is not None
-    return known or e.power_on.event_type == origin.POWERED_ON_BY_DRS or _bears(e) == "own"
+    return known or e.power_on.event_type == origin.POWERED_ON_BY_DRS or _id_owner(e) == "own"
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -305,10 +310,10 @@ def came_up_by_power_on(e: Evidence) -> bool:
 
 @dataclass(frozen=True)
 class Row:
-    """One verdict and what it takes.
+    """One verdict and its condition.
 
-    :param number: what tests and documents call the row; letters where it has several cases.
-    :param message: a template; ``_words`` lists what may stand in it.
+    :param number: the row's name in tests and documents; letters distinguish several cases.
+    :param message: a template; ``_words`` returns the placeholders.
     """
 
     number: str
@@ -343,15 +348,15 @@ ROWS: tuple[Row, ...] = (
     Row("1e", "unknown", "no_permission",
         lambda e: not (e.connection_state and e.power_state and e.config_read), LOW, GRANT_PRIVILEGE,
         "vCenter does not show the settings and the state of {name}. Grant the user System.Read on it."),
-    # A fork child may have no vApp options and still hold its parent's document; a VM may have been given a
-    # document without vCenter, for which it needs no vApp options. Rows 6 and 8 report both.
+    # A fork child without vApp options may hold its parent's document, and a document may have been injected without
+    # vCenter, which needs no vApp options. Rows 6 and 8 report both.
     Row("2a", "config_lost", "vapp_config_gone",
         lambda e: not e.configured.enabled and not _has_anothers(e) and _document(e) is not None
-        and _bears(e) in ("own", "other"), HIGH, ENABLE_VAPP,
+        and _id_owner(e) in ("own", "other"), HIGH, ENABLE_VAPP,
         "{name} lost its vApp options, while its guest still has the OVF environment created from them. Restore them "
         "from it before the next power-on."),
     Row("2b", "config_lost", "vapp_config_gone",
-        lambda e: not e.configured.enabled and not _has_anothers(e) and _bears(e) in ("own", "other"),
+        lambda e: not e.configured.enabled and not _has_anothers(e) and _id_owner(e) in ("own", "other"),
         MEDIUM, ENABLE_VAPP,
         "{name} lost its vApp options, while its guest still has an OVF environment from vCenter. Restore them from "
         "it before the next power-on."),
@@ -367,7 +372,7 @@ ROWS: tuple[Row, ...] = (
         _properties_gone, HIGH, ENABLE_VAPP,
         "{name} has vApp options without properties, while its guest still has an OVF environment with properties. "
         "Restore them from it before the next power-on."),
-    # Nobody misses what was never there, whoever powered the VM on.
+    # Nobody misses what was never there, regardless of who powered the VM on.
     Row("3c", "nothing_to_deliver", "no_properties",
         _no_properties, HIGH, NONE,
         "{name} has vApp options without properties, such as a product or a license agreement: its guest lacks nothing "
@@ -380,7 +385,7 @@ ROWS: tuple[Row, ...] = (
         _nothing_configurable, HIGH, NONE,
         "{name} has no transport that vCenter knows and no property that a user may set: its image expects no OVF "
         "environment."),
-    # The transports may have been taken away after the power-on.
+    # The transports may have been removed after the power-on.
     Row("4a", "not_deliverable", "no_transport",
         lambda e: _no_transport(e) and e.guest.state == "xml", HIGH, SET_TRANSPORT,
         "{name} has vApp options and {transport}. Its guest still has an OVF environment, but the next power-on "
@@ -407,7 +412,7 @@ ROWS: tuple[Row, ...] = (
         _inherited, HIGH, NONE,
         "{name} was created by a fork and holds the OVF environment of its parent. Do not power-cycle it to fix this: "
         "its forked state would be lost."),
-    # Our record or forkConfigInfo proves the fork and not what it holds: a document of its own would show in the guest.
+    # Our record or forkConfigInfo proves the fork, but not its document: its own would be visible only in the guest.
     Row("6b", "inherited", "fork_child",
         lambda e: _fork(e) and _unseen(e), MEDIUM, NONE,
         "{name} was created by a fork, not by a power-on that delivers, so at best it holds the OVF environment of "
@@ -424,12 +429,12 @@ ROWS: tuple[Row, ...] = (
     Row("7a", "cleared", "erased_by_guest",
         lambda e: e.guest.state == "cleared" and _guestinfo(e) and _origin(e) == "vcenter", HIGH, NONE,
         "{name} received its OVF environment, and its guest erased it. Appliances with secrets in it do this."),
-    # A document of its own that lacks nothing but secrets was delivered, whatever is known of the power-on. After a
-    # change of the vApp options the secrets may be newer than the document: row 9.
+    # A document of its own that lacks only secrets was delivered, regardless of the power-on. After a change of the
+    # vApp options, the secrets may be newer than the document: row 9.
     Row("7b", "cleared", "erased_by_guest",
         lambda e: _lacks_secrets_only(e) and not _changed(e), HIGH, NONE,
         "{name} received its OVF environment, and its guest removed the secrets from it."),
-    # What vCenter returns may be older than the power-on.
+    # The document that vCenter returns may be older than the power-on.
     Row("7c", "cleared", "erased_by_guest",
         lambda e: e.guest.state == "cleared" and _guestinfo(e) and e.extracted.state == "ok", MEDIUM, NONE,
         "{name} has an erased OVF environment in its guest, and vCenter returns the one that it delivered."),
@@ -446,7 +451,7 @@ ROWS: tuple[Row, ...] = (
         _injected_empty, HIGH, NONE,
         "{name} has an OVF environment that was injected without vCenter and has no properties, and vCenter would "
         "deliver none."),
-    # A document without any of the properties is not an older one.
+    # A document that has none of the properties is not an older document.
     Row("7h", "cleared", "erased_by_guest",
         lambda e: _document(e) is not None and _all_gone(e, "guest")
         and _has_configured(e, e.extracted.document), MEDIUM, NONE,
@@ -468,7 +473,7 @@ ROWS: tuple[Row, ...] = (
     Row("9a", "stale", "changed_since_power_on",
         _differs, HIGH, POWER_CYCLE,
         "{name} has an older OVF environment in its guest than vCenter would deliver: {guest_keys}."),
-    # Without the guest, only a power-on through vCenter says that the document vCenter returns is the delivered one.
+    # Without a probe, only a power-on through vCenter shows that the document from vCenter is the delivered one.
     Row("9b", "stale", "changed_since_power_on",
         lambda e: (_unseen(e) or _own_by_code(e)) and _extract_differs(e) and _origin(e) == "vcenter",
         HIGH, POWER_CYCLE,
@@ -487,20 +492,20 @@ ROWS: tuple[Row, ...] = (
         LOW, POWER_CYCLE,
         "{name} seems to have an older OVF environment than vCenter would deliver now: {extract_keys}."),
     Row("10", "delivered", None,
-        lambda e: _document(e) is not None and _bears(e) == "own", HIGH, NONE,
+        lambda e: _document(e) is not None and _id_owner(e) == "own", HIGH, NONE,
         "{name} has the OVF environment that vCenter delivers."),
     Row("11", "delivered", None,
         _own_by_code, MEDIUM, NONE,
         "{name} has an OVF environment with its own ID in its guest. Its values were not compared."),
     Row("12a", "delivered", "foreign_id",
-        lambda e: _document(e) is not None and _bears(e) == "other", MEDIUM, POWER_CYCLE,
+        lambda e: _document(e) is not None and _id_owner(e) == "other", MEDIUM, POWER_CYCLE,
         "{name} has the right OVF environment with another VM's ID: it was registered again, came from another "
         "vCenter, or holds a copy. A power cycle through vCenter, when convenient, corrects this."),
     Row("12b", "delivered", "foreign_id",
-        lambda e: _bears(e) == "other" and _code_only(e), LOW, POWER_CYCLE,
+        lambda e: _id_owner(e) == "other" and _code_only(e), LOW, POWER_CYCLE,
         "{name} has an OVF environment with another VM's ID in its guest. Its values were not compared. Probe it with "
         "guest_probe=full before you change anything."),
-    # After a start by the host the image in the drive may be an older power-on's.
+    # After a start by the host, the image in the drive may be from an earlier power-on.
     Row("13a", "delivered_iso", None,
         lambda e: _iso(e) and _image_connected(e) and _origin(e) == "vcenter", HIGH, NONE,
         "{name} has its OVF environment in its CD-ROM drive."),
@@ -511,14 +516,14 @@ ROWS: tuple[Row, ...] = (
         lambda e: _iso_only(e) and not e.iso.cdrom_present, HIGH, ADD_CDROM,
         "The OVF environment of {name} is delivered by CD-ROM, and the VM has no CD-ROM drive. Add a drive. The next "
         "power-on through vCenter delivers."),
-    # Somebody may have taken it out after the guest had read it.
+    # Somebody may have disconnected it after the guest had read it.
     Row("13d", "not_delivered", "iso_not_connected",
         lambda e: _iso_only(e) and _origin(e) not in origin.HOST_ORIGINS, MEDIUM, POWER_CYCLE,
         "The OVF environment of {name} is delivered by CD-ROM, and its drive has no connected image of it."),
     Row("15", "lost", "powered_on_from_esxi",
         lambda e: e.guest.state == "no_value" and not _iso_only(e) and _origin(e) == "esxi_direct", HIGH, POWER_CYCLE,
         "{name} lost its OVF environment: it was powered on from ESXi directly{when}{by}."),
-    # The guest's answer says nothing about a CD-ROM. vCenter makes the image at its power-on.
+    # The guest's answer does not cover the CD-ROM. vCenter creates the image when it powers the VM on.
     Row("15b", "lost", "powered_on_from_esxi",
         lambda e: _iso_only(e) and e.guest.state != "xml" and _origin(e) == "esxi_direct", MEDIUM, POWER_CYCLE,
         "{name} lost its OVF environment, which is delivered by CD-ROM: it was powered on from ESXi "
@@ -530,7 +535,7 @@ ROWS: tuple[Row, ...] = (
         lambda e: _iso_only(e) and e.guest.state != "xml" and _origin(e) == "ha_restart", MEDIUM, POWER_CYCLE,
         "{name} lost its OVF environment, which is delivered by CD-ROM: vSphere HA restarted it{when}{on}, and "
         "{image}."),
-    # That it is not there is certain, only who started the VM is not.
+    # It is certain that the document is missing, but not who started the VM.
     Row("17", "lost", "host_start_unknown",
         lambda e: e.guest.state == "no_value" and _guestinfo(e) and _origin(e) in ("unknown", "host_system"),
         HIGH, POWER_CYCLE,
@@ -544,7 +549,7 @@ ROWS: tuple[Row, ...] = (
         lambda e: _unseen(e) and _origin(e) == "ha_restart", MEDIUM, POWER_CYCLE,
         "{name} has probably lost its OVF environment: vSphere HA restarted it{when}{on}. Probe the guest before you "
         "power-cycle it."),
-    # Autostart and the recovery of a host bypass vCenter as well; no public report of either.
+    # Autostart and a recovered host bypass vCenter as well, but there is no public report of either.
     Row("18c", "lost_suspected", "host_system",
         lambda e: (_unseen(e) or _iso_only(e)) and _origin(e) == "host_system", LOW, POWER_CYCLE,
         "{name} may have lost its OVF environment: its ESXi host started it{when}, not vCenter. Probe the guest "
@@ -553,7 +558,7 @@ ROWS: tuple[Row, ...] = (
         lambda e: _unseen(e) and _origin(e) == "vcenter", LOW, NONE,
         "{name} was powered on through vCenter{when}, which delivers the OVF environment. This was not verified "
         "in the guest{why}."),
-    # Also where vCenter returns nothing: that it powered the VM on contradicts the guest by itself.
+    # Also if vCenter returns nothing: its power-on alone contradicts what the guest reports.
     Row("20", "contradictory", None,
         lambda e: e.guest.state == "no_value" and _origin(e) == "vcenter", LOW, POWER_CYCLE,
         "{name} was powered on through vCenter{when}, yet its guest has no OVF environment. "
@@ -632,13 +637,13 @@ URGENCY = (
     "not_applicable",
     "nothing_to_deliver",
 )
-"""Every status, the most urgent first. A new one goes to the end, since users compare ``rank`` with numbers."""
+"""Every status, the most urgent first. Add a new one at the end, since users compare ``rank`` with numbers."""
 
 
 def judge(evidence: Evidence) -> Diagnosis:
     """Return the verdict on one VM; never raises."""
     row = next(row for row in ROWS if row.applies(evidence))
-    # The one thing a power cycle certainly does to a fork child is to destroy what it was forked for.
+    # A power cycle certainly destroys the memory state of a fork child.
     remedy = NONE if row.remedy == POWER_CYCLE and _fork(evidence) else row.remedy
     consequence = _impact(row, evidence)
     return Diagnosis(
@@ -662,9 +667,9 @@ def lacks_nothing(diagnosis: Diagnosis) -> bool:
 
 
 def needs_power_cycle(diagnosis: Diagnosis) -> bool:
-    """Return whether the guest has to do without its OVF environment until a power cycle through vCenter.
+    """Return whether the guest lacks its OVF environment until a power cycle through vCenter.
 
-    A status that begins with ``delivered`` does not need one, though it may be advised when convenient.
+    A status that begins with ``delivered`` does not need one, although it may be recommended when convenient.
     """
     return diagnosis.remedy == POWER_CYCLE and not diagnosis.status.startswith("delivered")
 
@@ -688,11 +693,11 @@ def facts(diagnosis: Diagnosis) -> dict[str, t.Any]:
     }
 
 
-# --- words ----------------------------------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------------------------
 
 
 def _words(e: Evidence) -> dict[str, str]:
-    """Return the values of the placeholders in messages; all except the name are empty if they are not known."""
+    """Return the placeholders of the messages; all except the name are empty if they are not known."""
     power_on = e.power_on
     why = e.guest.error or (e.guest.document.parse_error if e.guest.document else None)
     return {
@@ -703,7 +708,7 @@ def _words(e: Evidence) -> dict[str, str]:
             if _image_connected(e)
             else "its drive has no connected image from vCenter"
         ),
-        "required": listed([one.key for one in e.configured.required_empty]),
+        "required": listed([prop.key for prop in e.configured.required_empty]),
         "lacking": listed(e.lacking_pools or ()),
         "connection": e.connection_state,
         "other": e.document_of or "",
@@ -733,8 +738,8 @@ def _time(when: datetime.datetime) -> str:
 
 
 def _keys(differing: t.Sequence[Difference], shown: int = 3) -> str:
-    """``a, b, c and 2 more differ``."""
-    names = [one.key for one in differing]
+    """Return a clause such as ``a, b, c and 2 more differ``."""
+    names = [difference.key for difference in differing]
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return f"{', '.join(names[:shown])}{more} {'differs' if len(names) == 1 else 'differ'}"
 
@@ -759,7 +764,7 @@ _GUEST = {
 
 _UNREAD = {"tasks": "vCenter's tasks", "changes": "changes of VMs, and so of their vApp options,"}
 
-_BEARS = {"own": "with this VM's ID", "other": "with another VM's ID", "none": "without the ID of a VM"}
+_ID_OWNERS = {"own": "with this VM's ID", "other": "with another VM's ID", "none": "without the ID of a VM"}
 
 
 def _statements(e: Evidence) -> t.Iterator[str]:
@@ -795,8 +800,8 @@ def _statements(e: Evidence) -> t.Iterator[str]:
         yield f"iso: has {drive} CD-ROM drive{image}"
     yield _guest_statement(e)
     yield _events_statement(e)
-    for one in e.power_on.unread:
-        yield f"events: {_UNREAD[one]} could not be read"
+    for unread in e.power_on.unread:
+        yield f"events: {_UNREAD[unread]} could not be read"
     for change in e.power_on.reconfigured[-1:]:
         yield f"events: vApp options changed at {_time(change.time)}{' by ' + change.user if change.user else ''}"
     yield from bypassed.statements(e)
@@ -814,12 +819,12 @@ def _configured_statements(e: Evidence) -> t.Iterator[str]:
         yield (
             f"configured: vCenter delivers only through com.vmware.guestInfo and iso, not through {', '.join(foreign)}"
         )
-    if any(len(transport_names(one)) > 1 for one in e.configured.transports):
+    if any(len(transport_names(entry)) > 1 for entry in e.configured.transports):
         yield "configured: one transport entry contains several transports, which are read separately"
     if unset := _unset(e):
         yield f"configured: {unset}"
     if required := e.configured.required_empty:
-        yield f"configured: required properties without a value: {listed([one.key for one in required])}"
+        yield f"configured: required properties without a value: {listed([prop.key for prop in required])}"
     if e.lacking_pools:
         yield f"ip pools: vCenter cannot compute {listed(e.lacking_pools)}"
     if e.lacking_pools is None:
@@ -835,27 +840,29 @@ def _configured_statements(e: Evidence) -> t.Iterator[str]:
 
 
 def _unset(e: Evidence) -> str:
-    """Say that nobody gave a value to any property at the deployment; empty when somebody did."""
-    offered = [one for one in e.configured.properties if one.user_configurable and one.source in ("value", "default")]
-    if not offered or any(one.source == "value" for one in offered):
+    """Return a clause if no property was given a value at deployment, else an empty string."""
+    offered = [
+        prop for prop in e.configured.properties if prop.user_configurable and prop.source in ("value", "default")
+    ]
+    if not offered or any(prop.source == "value" for prop in offered):
         return ""
-    passwords = any(one.source == "unknown" for one in e.configured.properties)
+    passwords = any(prop.source == "unknown" for prop in e.configured.properties)
     return (
         "no user-configurable property has a value"
-        + (", apart from defaults" if any(one.default for one in offered) else "")
+        + (", apart from defaults" if any(prop.default for prop in offered) else "")
         + (" (the values of passwords are not known)" if passwords else "")
     )
 
 
 def _guest_statement(e: Evidence) -> str:
     guest = e.guest
-    said = _GUEST.get(guest.state, guest.state.replace("_", " "))
-    bears = _BEARS.get(_bears(e) or "", "")
+    state = _GUEST.get(guest.state, guest.state.replace("_", " "))
+    owner = _ID_OWNERS.get(_id_owner(e) or "", "")
     how = [part for part in (guest.tool, guest.method and f"guest_probe={guest.method}") if part]
     if guest.exit_code is not None:
         how.append(f"exit code {guest.exit_code}")
     differs = f", in which {_keys(_differing(e, 'guest'))} from the configured values" if _differs(e) else ""
-    return f"guest: {said}{' ' + bears if bears else ''}{differs}{' (' + ', '.join(how) + ')' if how else ''}" + (
+    return f"guest: {state}{' ' + owner if owner else ''}{differs}{' (' + ', '.join(how) + ')' if how else ''}" + (
         f": {guest.error}" if guest.error else ""
     )
 
@@ -879,12 +886,12 @@ _WITHOUT_THE_GUEST = (
     "delivered_iso",
     "delivered_assumed",
 )
-"""Verdicts that vCenter's own data supports, where a look that failed is a warning."""
+"""Verdicts that are based on vCenter's own data, so a failed probe is only a warning."""
 
 
 def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
     found = e.guest.document
-    if _bears(e) == "other" and not _fork(e):
+    if _id_owner(e) == "other" and not _fork(e):
         whose = f" ({found.vcenter_id})" if found is not None else ""
         yield f"foreign_id: the guest's document contains another VM's ID{whose}, not {e.moid}."
     if row.status == "delivered_iso" and _guestinfo(e):
@@ -918,8 +925,8 @@ def _warnings(row: Row, e: Evidence) -> t.Iterator[str]:
 
 
 def _skipped(e: Evidence, found: Document) -> str:
-    """Name the skipped keys that the vApp options have; anything else may be a part of a value."""
-    known = {one.key.casefold(): one.key for one in e.configured.properties}
+    """Name the skipped keys that the vApp options have; anything else may be part of a value."""
+    known = {prop.key.casefold(): prop.key for prop in e.configured.properties}
     names = [known[key.casefold()] for key in found.skipped_keys if key is not None and key.casefold() in known]
     others = len(found.skipped_keys) - len(names)
     return ", ".join([*dict.fromkeys(names), *([f"{others} without a known key"] if others else [])])
@@ -929,7 +936,7 @@ _ADDRESS = re.compile(r"\b(ip|addr|gateway|netmask|prefix|dns|cidr|route)", re.I
 
 
 def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
-    """Yield the risks of a power cycle, now, or later for a remedy that takes effect with one."""
+    """Yield the risks of a power cycle, including one that a remedy needs later to take effect."""
     if remedy not in (POWER_CYCLE, SET_TRANSPORT, ADD_CDROM):
         return
     if remedy != POWER_CYCLE:
@@ -938,15 +945,19 @@ def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
     if required := e.configured.required_empty:
         yield (
             "vCenter refuses to power on the VM while required properties have no value: "
-            f"{listed([one.key for one in required])}."
+            f"{listed([prop.key for prop in required])}."
         )
-    computed = [one.key for one in properties if one.source == "computed" or one.type.startswith(("expression", "ip:"))]
+    computed = [
+        prop.key for prop in properties if prop.source == "computed" or prop.type.startswith(("expression", "ip:"))
+    ]
     if computed:
         yield (
             f"vCenter computes {listed(computed)} at power-on. If it cannot (no IP pool for the network, no free "
             "address), the VM does not start, although it did on its ESXi host."
         )
-    if addresses := [one.key for one in properties if one.type.startswith("ip") or _ADDRESS.search(in_words(one.key))]:
+    if addresses := [
+        prop.key for prop in properties if prop.type.startswith("ip") or _ADDRESS.search(in_words(prop.key))
+    ]:
         yield (
             f"An appliance that applies its values at every boot configures its network from {listed(addresses)}. "
             "Compare them with what it uses now."
@@ -956,7 +967,7 @@ def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
     if remedy == POWER_CYCLE and not _fork(e):
         if _unseen(e):
             yield "The guest was not probed. Probe it first, because it may lack nothing."
-        if _bears(e) == "other":
+        if _id_owner(e) == "other":
             yield (
                 "A fork or an Instant Clone created by another tool also holds its parent's document, and a power "
                 "cycle destroys its memory state. Make sure that the VM is not one."
@@ -968,10 +979,10 @@ def _risks(row: Row, remedy: str, e: Evidence) -> t.Iterator[str]:
             )
 
 
-# --- what it means --------------------------------------------------------------------------------------------------
+# --- impact ---------------------------------------------------------------------------------------------------------
 
 _MISSING = ("lost", "not_delivered", "not_deliverable")
-"""The guest goes without; for certain, where the confidence is high."""
+"""Verdicts whose guest lacks the document; with high confidence, that is certain."""
 
 _TROUBLED = (*_MISSING, "config_lost", "stale", "lost_suspected", "contradictory")
 

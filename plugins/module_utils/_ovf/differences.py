@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What vCenter would deliver, held against what is there: key by key.
+"""Compare what vCenter would deliver with what was delivered, key by key.
 
 Private to the collection. Pure functions.
 """
@@ -20,23 +20,23 @@ if t.TYPE_CHECKING:
 def compare(configured: Configured, delivered: Document | None, guest: Document | None) -> tuple[Difference, ...]:
     """Return every key that is not the same everywhere, in the order of the configuration.
 
-    Only differences marked ``comparable`` say that the configuration was changed since power-on. A key that is
-    only in a document is ``extra``: guests add their own. What a secret's value is, is never looked at where
-    vCenter does not tell it; that it is there, is.
+    Only differences marked ``comparable`` show that the configuration was changed since power-on. A key that is
+    only in a document is ``extra``: guests add their own. The value of a secret that vCenter does not return is never
+    compared; whether the secret exists is.
 
-    :param delivered: what ExtractOvfEnvironment shows; it leaves secrets out, which is no difference.
+    :param delivered: what ExtractOvfEnvironment returns; it leaves secrets out, which is no difference.
     :param guest: what the guest sees.
     """
     shown, seen = _Keys(delivered), _Keys(guest)
     result = []
-    for one in configured.properties:
-        kind = seen.kind(one)
-        if kind is None and (shown.has(one.key) or not one.secret):
-            kind = shown.kind(one)
+    for prop in configured.properties:
+        kind = seen.kind(prop)
+        if kind is None and (shown.has(prop.key) or not prop.secret):
+            kind = shown.kind(prop)
         if kind is not None:
-            values = one.effective, shown.value(one.key), seen.value(one.key)
-            result.append(Difference(one.key, kind, one.secret, one.comparable, *values))
-    known = {one.key.casefold() for one in configured.properties}
+            values = prop.effective, shown.value(prop.key), seen.value(prop.key)
+            result.append(Difference(prop.key, kind, prop.secret, prop.comparable, *values))
+    known = {prop.key.casefold() for prop in configured.properties}
     result += [
         Difference(key, "extra", False, False, None, shown.value(key), seen.value(key))
         for key in sorted({**shown.properties, **seen.properties})
@@ -46,7 +46,7 @@ def compare(configured: Configured, delivered: Document | None, guest: Document 
 
 
 def facts(difference: Difference, mask: Mask) -> dict[str, t.Any]:
-    """One of the ``differences`` return values."""
+    """Return an entry of the ``differences`` return value."""
     key, secret = difference.key, difference.secret or mask.is_secret(difference.key)
     return {
         "key": key,
@@ -60,7 +60,7 @@ def facts(difference: Difference, mask: Mask) -> dict[str, t.Any]:
 
 
 class _Keys:
-    """The keys of one document; of none, when there is no document."""
+    """The keys of a document; without a document, there are none."""
 
     def __init__(self, document: Document | None) -> None:
         self.properties = document.properties if document else {}
@@ -74,24 +74,24 @@ class _Keys:
         return key.casefold() in self._spelled
 
     def value(self, key: str) -> str | None:
-        """Return the value of a key, also of one that is spelled with other capitals."""
+        """Return the value of a key, even if the document spells it with other capitals."""
         if key in self.properties:
             return self.properties[key]
         return self.properties.get(self._spelled.get(key.casefold(), key))
 
-    def kind(self, one: Property) -> str | None:
-        """In which way a property differs here; ``None``: it does not, or nothing is known."""
-        if not self.has(one.key):
-            return "missing" if self._is_whole and one.key.casefold() not in self._skipped else None
-        if one.key not in self.properties:
+    def kind(self, prop: Property) -> str | None:
+        """Return how a property differs here; ``None``: it does not, or it is not known."""
+        if not self.has(prop.key):
+            return "missing" if self._is_whole and prop.key.casefold() not in self._skipped else None
+        if prop.key not in self.properties:
             return "case"
-        if one.effective is None or _same(one, self.properties[one.key], one.effective):
+        if prop.effective is None or _same(prop, self.properties[prop.key], prop.effective):
             return None
         return "changed"
 
 
-def _same(one: Property, value: str, expected: str) -> bool:
-    if one.type == "boolean":
+def _same(prop: Property, value: str, expected: str) -> bool:
+    if prop.type == "boolean":
         value, expected = value.casefold(), expected.casefold()
     # XML turns the line ends of an attribute into spaces.
     return value.split() == expected.split()

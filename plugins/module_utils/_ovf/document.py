@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The OVF environment document: read whatever a guest or vCenter gives for one.
+"""Parse an OVF environment document, whatever a guest or vCenter returns as one.
 
-Private to the collection. Pure functions; what is read is not trusted.
+Private to the collection. Pure functions; the content is not trusted.
 Namespaces and shapes: DMTF DSP0243 (OVF 1.1), section 11, and the documents
 that vCenter writes.
 """
@@ -19,7 +19,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import safe_xm
 if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
-# Namespaces, with the prefixes by which their names are called here. Which ones a document uses does not matter.
+# Namespaces, with the prefixes used for their names here. The prefixes in the document do not matter.
 _PREFIXES = {
     "": "",
     "http://schemas.dmtf.org/ovf/environment/1": "",
@@ -43,21 +43,22 @@ _INJECTED_KINDS = ("VMware ESXi", "VMware vCenter Server")
 class Document:
     """An OVF environment, as far as it could be read.
 
-    :param origin: who made it: ``vcenter``, ``injected``, ``vapprun`` or ``unknown``.
+    :param origin: who created it: ``vcenter``, ``injected``, ``vapprun`` or ``unknown``.
     :param entity_id: the VM's ID inside its vApp (``oe:id``); empty for a lone VM.
-    :param vcenter_id: the VM's managed object ID on the vCenter that made it (``ve:vCenterId``).
+    :param vcenter_id: the VM's managed object ID on the vCenter that created it (``ve:vCenterId``).
     :param esx_id: the same in an injected document (``ve:esxId``).
-    :param platform: ``kind``, ``version``, ``vendor``, ``locale``, those that are there.
+    :param platform: those of ``kind``, ``version``, ``vendor`` and ``locale`` that the document has.
     :param properties: the VM's own properties, full key → value.
-    :param skipped_keys: of the properties that are malformed, as a program writes them that does not escape values, and
-        were skipped: the key, or ``None`` where it cannot be read either.
+    :param skipped_keys: the keys of malformed properties, which programs write that do not escape values. They were
+        skipped. ``None`` where the key cannot be read either.
     :param duplicate_keys: keys that occur more than once; the first value counts.
     :param adapters: ``mac``, ``network``, ``unit_number`` of each network adapter.
     :param entities: properties of the siblings inside a vApp, by their ID.
-    :param vservices: what vService extensions added, a token among it: ``api`` names the element, the others are in it.
-    :param sha256: of the document's text in UTF-8 without white space around it, in hexadecimal digits.
+    :param vservices: what vService extensions added, including a token: ``api`` names the element, the other keys are
+        its content.
+    :param sha256: hash of the document's text in UTF-8 without surrounding white space, in hexadecimal digits.
     :param parse_error: why it could not be read, or not to its end; one clause.
-    :param truncated: it ends before its end tag; what stood before is here.
+    :param truncated: it ends before its end tag; what precedes the cut is here.
     """
 
     origin: str = "unknown"
@@ -77,7 +78,7 @@ class Document:
 
 
 def parse(source: str | bytes) -> Document:
-    """Read a document. Never raises: what is wrong with it stands in ``parse_error``."""
+    """Parse a document. Never raises: what is wrong with it is in ``parse_error``."""
     text = safe_xml.decode(source)
     reader, outcome = _read(text)
     skipped: tuple[str | None, ...] = ()
@@ -131,16 +132,16 @@ def _without_malformed(text: str) -> tuple[str, list[str | None]]:
 
 
 def facts(document: Document, moid: str, mask: Mask) -> dict[str, t.Any]:
-    """Return the document as a return value, secrets hidden.
+    """Return the document as a return value, with secrets masked.
 
-    The hash is left out of a document that was not read to its end or has something hidden in it: who knows all but
-    the password could try passwords against it.
+    The hash is left out if the document was not read to its end or has a masked value: anyone who knows all but the
+    password could try passwords against it.
 
     :param moid: the VM the document was found in.
     """
     properties = _masked(document.properties, mask)
-    # The VM's own vApp options say nothing about a sibling's keys, not even about those that both have.
-    entities = {name: _masked(each, mask, secret=True) for name, each in document.entities.items()}
+    # The VM's own vApp options do not describe a sibling's keys, not even keys that both have.
+    entities = {name: _masked(properties, mask, secret=True) for name, properties in document.entities.items()}
     vservices = [_masked_vservice(vservice, mask) for vservice in document.vservices]
     shown = (properties, entities, vservices) == (document.properties, document.entities, list(document.vservices))
     return {
@@ -172,7 +173,7 @@ def _masked_vservice(vservice: t.Mapping[str, str], mask: Mask) -> dict[str, str
 
 
 class _Reader:
-    """Collects what stands where it belongs, and passes over all else."""
+    """Collects the known elements and ignores all others."""
 
     def __init__(self) -> None:
         self.environment: dict[str, str] = {}
@@ -196,7 +197,7 @@ class _Reader:
         elif self._path == _PROPERTY:
             self._property(self.properties, _named(attributes))
         elif self._path == _ENTITY:
-            # <Entity/> stands where there are no siblings.
+            # <Entity/> means that there are no siblings.
             self._entity = _named(attributes).get("id")
             if self._entity is not None:
                 self.entities.setdefault(self._entity, {})
@@ -233,14 +234,14 @@ class _Reader:
         properties.setdefault(key, given.get("value", ""))
 
     def origin(self) -> str:
-        """Return who made the document: what only vCenter, or only an injecting program, writes."""
+        """Return who created the document, by what only vCenter or only an injecting program writes."""
         if self.environment.get("vCenterId"):
             return "vcenter"
         if self.environment.get("esxId"):
             return "injected"
         if self.platform.get("kind") == "vapprun":
             return "vapprun"
-        # govc and what follows it put the product's name there; vCenter's locale is a language, not a country.
+        # govc and its successors write the product's name there; vCenter's locale is a language, not a country.
         if self.platform.get("kind") in _INJECTED_KINDS and self.platform.get("locale") == "US":
             return "injected"
         return "unknown"
@@ -258,7 +259,7 @@ def _short(name: str) -> str:
 
 
 def _named(attributes: list[tuple[str, str]]) -> dict[str, str]:
-    """Attributes of our namespaces by local name. A name that occurs with several prefixes says nothing for sure."""
+    """Return attributes of our namespaces by local name. A name that occurs with several prefixes is ambiguous."""
     named: dict[str, str] = {}
     seen: set[str] = set()
     for name, value in attributes:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything that is known of one VM's OVF environment, before it is judged.
+"""Everything that is known about one VM's OVF environment, before it is judged.
 
 Private to the collection. Filled by ``examine.py`` and ``probe.py``, judged by ``diagnosis.py``.
 """
@@ -16,7 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What ExtractOvfEnvironment said.
+    """The answer of ExtractOvfEnvironment.
 
     :param state: ``ok``, ``empty``, ``not_running``, ``no_permission``, ``unsupported``, ``error`` or ``not_asked``.
     """
@@ -29,9 +29,9 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Iso:
-    """The CD-ROM by which the document may travel.
+    """The CD-ROM drive that may deliver the document.
 
-    :param backing: datastore path of the image that vCenter made, when one is in the drive.
+    :param backing: datastore path of the image that vCenter created, if it is in the drive.
     """
 
     cdrom_present: bool = False
@@ -41,18 +41,18 @@ class Iso:
 
 @dataclass(frozen=True)
 class GuestView:
-    """What a program in the guest saw.
+    """The result of a probe in the guest.
 
     :param state: ``xml``, ``no_value``, ``cleared``, ``non_xml``, ``permission_denied``, ``tool_missing``,
         ``tools_not_running``, ``ops_not_ready``, ``login_failed``, ``no_permission``, ``not_asked`` or ``error``.
-    :param method: ``exit_code`` or ``full``; ``None`` when it was not asked. One that was asked for ``full`` and whose
-        document did not come is ``exit_code``.
-    :param tool: ``vmware-rpctool`` or ``vmtoolsd``, the one that answered last.
-    :param exit_code: of our program in the guest; what its numbers mean stands in ``probe.py``.
-    :param stderr: what the tool said instead of a value, with ``full``; whatever it is, it may hold secrets.
+    :param method: ``exit_code`` or ``full``; ``None`` when it was not asked. If ``full`` was requested but the
+        document could not be fetched, it is ``exit_code``.
+    :param tool: ``vmware-rpctool`` or ``vmtoolsd``, whichever answered last.
+    :param exit_code: exit code of our program in the guest; ``probe.py`` explains the numbers.
+    :param stderr: with ``full``, the tool's output instead of a value; it may contain secrets.
     :param bears_id: whose managed object ID (``ve:vCenterId``) the guest's document contains: ``own`` (this VM's),
-        ``other`` or ``none``; ``None``: not looked at.
-    :param error: a sentence: why asking failed, or was left.
+        ``other`` or ``none``; ``None``: not examined.
+    :param error: a sentence: why the probe failed or was skipped.
     """
 
     state: str = "not_asked"
@@ -68,11 +68,11 @@ class GuestView:
 
 @dataclass(frozen=True)
 class Difference:
-    """One key that is not the same everywhere.
+    """A key that is not the same everywhere.
 
     :param kind: ``missing``, ``extra``, ``changed`` or ``case``.
     :param configured: what vCenter would deliver.
-    :param delivered: what ExtractOvfEnvironment shows.
+    :param delivered: what ExtractOvfEnvironment returns.
     :param guest: what the guest sees.
     """
 
@@ -87,20 +87,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One VM.
+    """The evidence about one VM.
 
-    :param config_read: whether ``config`` could be read; if not, it says nothing that there are no vApp options.
-    :param connection_state: empty when it could not be read, as ``power_state``.
+    :param config_read: whether ``config`` could be read; if not, missing vApp options mean nothing.
+    :param connection_state: empty if it could not be read, like ``power_state``.
     :param forked_from: managed object ID of the parent whose memory the VM runs on; ``""`` when the parent is
         not known, ``None`` when nothing proves that it is a fork.
     :param document_of: managed object ID of another VM of this vCenter for whose network adapters the document in the
-        guest was made: its parent, unless somebody copied it.
+        guest was created: its parent, unless somebody copied the document.
     :param rpc_denied: extraConfig restricts info-get in the guest.
-    :param listed_before: an earlier report or a backup has vApp options of this VM.
+    :param listed_before: an earlier report or a backup contains vApp options of this VM.
     :param in_cluster: whether its ESXi host is in a cluster; ``None``: not known.
     :param ha_protected: whether vSphere HA protects it; ``None``: vSphere HA is off, or it is not known.
-    :param customization_pending: a guest customization waits for the guest.
-    :param lacking_pools: what vCenter could not compute for a VM that is off, and why; ``None``: it needs IP pools, and
+    :param customization_pending: a guest customization has not started yet.
+    :param lacking_pools: what vCenter could not compute for a VM that is off, and why; ``None``: it needs IP pools, but
         they could not be read.
     """
 

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Put together what is known of VMs' OVF environments, and have it judged.
+"""Collect what is known about the OVF environments of VMs, and judge it.
 
 Private to the collection. Costs, for any number of VMs: two paged reads of
 properties, one paged read of events, and one ExtractOvfEnvironment for each
-running VM with vApp options. Guests are looked into only when asked. VMs that
-are off and need an IP pool cost one read of the pools for each datacenter.
+running VM with vApp options. Guests are probed only on request. VMs that are
+off and need an IP pool cost one read of the pools for each datacenter.
 """
 
 from __future__ import annotations
@@ -57,34 +57,34 @@ PATHS = (
     "runtime.host",
     "runtime.powerState",
 )
-"""What is read of every VM."""
+"""Properties read from every VM."""
 
 
 RPC_DENIED = "guest_rpc.rpci.auth.cmd.info-get"
 """extraConfig key that keeps info-get from users who are not root (documentation of cloud-init's OVF datasource)."""
 
 DETAILS = (_extra_config.path(RPC_DENIED), _devices.PATH)
-"""What is read only of VMs that have vApp options or are looked into: of a VM it is the larger part."""
+"""Read only from VMs that have vApp options or are probed, because these are most of a VM's properties."""
 
 AT_ONCE = 8
-"""How many VMs are asked side by side."""
+"""How many VMs are queried in parallel."""
 
 TIME_OVER = "the timeout of the task was reached"
 
 
 @dataclass(frozen=True)
 class Questions:
-    """What is to be found out, and how.
+    """What to find out, and how.
 
-    :param forked_from: tells from a VM's properties the instance UUID of the VM it was forked from;
+    :param forked_from: returns the instance UUID of the VM that a VM was forked from, given its properties;
         empty: not known, ``None``: it is no fork.
     :param fork_paths: the properties it needs beside :data:`PATHS`.
     :param probe: ``none``, ``exit_code`` or ``full``.
-    :param login: the guest login of all VMs that have none of their own.
+    :param login: the guest login for all VMs that have none of their own.
     :param logins: guest logins by the VM's name or managed object ID.
     :param lookback: how far back events are read.
-    :param listed_before: instance UUIDs of VMs that an earlier report or a backup has with vApp options.
-    :param expected_names: VMs whose last run is looked at, too, if they are off.
+    :param listed_before: instance UUIDs of VMs with vApp options in an earlier report or a backup.
+    :param expected_names: VMs whose last run is also examined if they are off.
     """
 
     forked_from: t.Callable[[t.Mapping[str, t.Any]], str | None]
@@ -102,8 +102,8 @@ class Questions:
 class Examined:
     """One VM, what is known of it, and the verdict.
 
-    :ivar needs_power_on: whether it is off, ran without its OVF environment before, and has an expected name: what a
-        repair leaves whose power-on failed. A VM that ran with its OVF environment was switched off by somebody else.
+    :ivar needs_power_on: whether the VM is off, ran without its OVF environment before, and has an expected name: a
+        repair leaves it so if its power-on failed. A VM that ran with its OVF environment was powered off on purpose.
     """
 
     found: _inventory.Found
@@ -116,79 +116,79 @@ class Examined:
 def choices(
     examined: t.Sequence[Examined], expected_names: t.Collection[str] | None, logins: t.Sequence[str]
 ) -> list[dict[str, t.Any]]:
-    """Return for each VM what a playbook decides by, as numbers and booleans, which Ansible does not mask.
+    """Return what a playbook needs to decide, per VM, as numbers and booleans, which Ansible does not mask.
 
-    A password that occurs in a VM's name is masked there, so that the name can no longer be compared.
+    Ansible masks a password that is part of a VM's name, so that the name can no longer be compared.
 
     :param expected_names: names to compare the VMs' names with; ``None``: none were given.
     :param logins: the names and managed object IDs for which a guest login was given.
     """
-    repairable = [diagnosis.needs_power_cycle(one.diagnosis) or one.needs_power_on for one in examined]
-    names = Counter(one.found.name for one, is_repairable in zip(examined, repairable, strict=True) if is_repairable)
+    repairable = [diagnosis.needs_power_cycle(vm.diagnosis) or vm.needs_power_on for vm in examined]
+    names = Counter(vm.found.name for vm, is_repairable in zip(examined, repairable, strict=True) if is_repairable)
     entries = {key: position for position, key in enumerate(logins)}
     return [
         {
-            "name_expected": None if expected_names is None else one.found.name in expected_names,
-            "name_unique": names[one.found.name] <= is_repairable,
-            "needs_power_on": one.needs_power_on,
-            "guests_entry": entries.get(one.found.moid, entries.get(one.found.name)),
+            "name_expected": None if expected_names is None else vm.found.name in expected_names,
+            "name_unique": names[vm.found.name] <= is_repairable,
+            "needs_power_on": vm.needs_power_on,
+            "guests_entry": entries.get(vm.found.moid, entries.get(vm.found.name)),
         }
-        for one, is_repairable in zip(examined, repairable, strict=True)
+        for vm, is_repairable in zip(examined, repairable, strict=True)
     ]
 
 
 def examine(
     session: Session, deadline: Deadline, selection: _inventory.Selection, questions: Questions
 ) -> list[Examined]:
-    """Examine every VM of a selection; they are returned sorted by name."""
+    """Examine every VM of a selection, and return them sorted by name."""
     found = _inventory.find_vms(session, selection, PATHS)
     hosts = _hosts(session, found)
-    logins = {one.moid: _login(one, questions, named=not selection.is_scope) for one in found}
-    # The details tell also what was forked from what, without which the document of a parent seems to be a VM's own.
-    interesting = [one for one in found if _has_vapp_options(one) or logins[one.moid] is not None]
+    logins = {entry.moid: _login(entry, questions, named=not selection.is_scope) for entry in found}
+    # The details also show which VM was forked from which. Otherwise a parent's document seems to be the child's own.
+    interesting = [entry for entry in found if _has_vapp_options(entry) or logins[entry.moid] is not None]
     detail_paths = [*DETAILS, *bypassed.paths(session.api_version), *questions.fork_paths]
-    details = _properties.read(session, [one.vm for one in interesting], detail_paths)
-    found = [replace(one, values={**one.values, **details.get(one.vm, {})}) for one in found]
-    by_uuid = {one.values.get("config.instanceUuid", "").lower(): one.moid for one in found}
+    details = _properties.read(session, [entry.vm for entry in interesting], detail_paths)
+    found = [replace(entry, values={**entry.values, **details.get(entry.vm, {})}) for entry in found]
+    by_uuid = {entry.values.get("config.instanceUuid", "").lower(): entry.moid for entry in found}
     power_ons, lost_runs = _power_ons(session, deadline, found, questions)
 
-    def ask(one: _inventory.Found) -> Evidence:
-        known = _what_is_known(session, one, questions, by_uuid, power_ons)
-        known = replace(known, in_cluster=hosts.get(one.values.get("runtime.host"), UNKNOWN_HOST).in_cluster)
-        return _ask_vm(session, deadline, one, known, questions.probe, logins[one.moid])
+    def ask(entry: _inventory.Found) -> Evidence:
+        known = _what_is_known(session, entry, questions, by_uuid, power_ons)
+        known = replace(known, in_cluster=hosts.get(entry.values.get("runtime.host"), UNKNOWN_HOST).in_cluster)
+        return _ask_vm(session, deadline, entry, known, questions.probe, logins[entry.moid])
 
     with ThreadPoolExecutor(AT_ONCE, initializer=session.budget.shared()) as pool:
         evidence = list(pool.map(ask, found))
     evidence = _with_pools(session, found, _with_owners(session, found, evidence))
     result = [
-        _examined(one, hosts.get(one.values.get("runtime.host"), UNKNOWN_HOST).name, known, lost_runs)
-        for one, known in zip(found, evidence, strict=True)
+        _examined(entry, hosts.get(entry.values.get("runtime.host"), UNKNOWN_HOST).name, known, lost_runs)
+        for entry, known in zip(found, evidence, strict=True)
     ]
-    return sorted(result, key=lambda one: (one.found.name, one.found.moid))
+    return sorted(result, key=lambda entry: (entry.found.name, entry.found.moid))
 
 
-def _examined(one: _inventory.Found, host: str | None, known: Evidence, lost_runs: t.Collection[str]) -> Examined:
+def _examined(entry: _inventory.Found, host: str | None, known: Evidence, lost_runs: t.Collection[str]) -> Examined:
     verdict = diagnosis.judge(known)
     delivers = verdict.status == "not_running" and verdict.cause in ("powered_off", "no_ip_pool")
-    return Examined(one, host, known, verdict, needs_power_on=delivers and one.moid in lost_runs)
+    return Examined(entry, host, known, verdict, needs_power_on=delivers and entry.moid in lost_runs)
 
 
 def _what_is_known(
     session: Session,
-    one: _inventory.Found,
+    entry: _inventory.Found,
     questions: Questions,
     by_uuid: t.Mapping[str, str],
     power_ons: t.Mapping[str, origin.PowerOn],
 ) -> Evidence:
-    """Return the evidence that was read for all VMs at once."""
-    values = one.values
+    """Return the evidence that was read from all VMs at once."""
+    values = entry.values
     running = _power.is_on(values)
     parent = questions.forked_from(values)
-    power_on = power_ons.get(one.moid, origin.PowerOn(reason=None if running else "not_running"))
+    power_on = power_ons.get(entry.moid, origin.PowerOn(reason=None if running else "not_running"))
     fault_tolerance = values.get("config.ftInfo")
     return Evidence(
-        name=one.name,
-        moid=one.moid,
+        name=entry.name,
+        moid=entry.moid,
         is_vcenter=session.is_vcenter,
         config_read=any(path.startswith("config.") for path in values),
         is_template=bool(values.get("config.template")),
@@ -199,10 +199,10 @@ def _what_is_known(
         forked_from=power_on.cloned_from if parent is None else by_uuid.get(parent, ""),
         tools_running=values.get("guest.toolsRunningStatus") == "guestToolsRunning",
         rpc_denied=_extra_config.mapping(values).get(RPC_DENIED, "").upper() == "TRUE",
-        listed_before=_listed_before(one, questions),
+        listed_before=_listed_before(entry, questions),
         configured=configured.read(
             values.get("config.vAppConfig"),
-            [(around.get("name", ""), around.get("vAppConfig")) for around in one.vapps],
+            [(around.get("name", ""), around.get("vAppConfig")) for around in entry.vapps],
             running=running,
             mask=questions.mask,
         ),
@@ -223,8 +223,8 @@ UNKNOWN_HOST = Host()
 
 
 def _hosts(session: Session, found: t.Sequence[_inventory.Found]) -> dict[t.Any, Host]:
-    """Read what must be known of the VMs' ESXi hosts, of all in one request."""
-    hosts = {one.values["runtime.host"] for one in found if one.values.get("runtime.host") is not None}
+    """Read the names and clusters of the VMs' ESXi hosts in one call."""
+    hosts = {entry.values["runtime.host"] for entry in found if entry.values.get("runtime.host") is not None}
     return {
         host: Host(
             _inventory.unescape(values["name"]) if "name" in values else None,
@@ -237,33 +237,33 @@ def _hosts(session: Session, found: t.Sequence[_inventory.Found]) -> dict[t.Any,
 def _ask_vm(
     session: Session,
     deadline: Deadline,
-    one: _inventory.Found,
+    entry: _inventory.Found,
     known: Evidence,
     method: str,
     login: GuestLogin | None,
 ) -> Evidence:
-    """Ask what only the VM itself can tell."""
-    if not (known.is_vcenter and _power.is_on(one.values)) or known.connection_state != "connected":
+    """Ask vCenter and the guest for what only this VM can answer."""
+    if not (known.is_vcenter and _power.is_on(entry.values)) or known.connection_state != "connected":
         return known
     if known.configured.enabled:
-        known = replace(known, extracted=_extract(session, deadline, one.vm))
+        known = replace(known, extracted=_extract(session, deadline, entry.vm))
     if login is not None and deadline.passed:
-        known = replace(known, guest=GuestView(error=f"The guest of VM {one.name} was not probed: {TIME_OVER}."))
+        known = replace(known, guest=GuestView(error=f"The guest of VM {entry.name} was not probed: {TIME_OVER}."))
     elif login is not None:
         known = replace(
             known,
-            guest=probe.look(session, deadline, one.vm, one.name, login, method, one.values),
+            guest=probe.look(session, deadline, entry.vm, entry.name, login, method, entry.values),
         )
     extracted = known.extracted.document
     return replace(known, differences=differences.compare(known.configured, extracted, known.guest.document))
 
 
 def _with_owners(session: Session, found: t.Sequence[_inventory.Found], evidence: list[Evidence]) -> list[Evidence]:
-    """Tell of documents in guests that they were made for another VM of this vCenter.
+    """Note which documents in guests were created for another VM of this vCenter.
 
-    The managed object ID in a document alone does not say so: of another vCenter, it may be any VM's here.
+    The managed object ID in a document is no proof: if it is from another vCenter, any VM here may have that ID.
     """
-    named = {one.moid: other for one, known in zip(found, evidence, strict=True) if (other := _named(one, known))}
+    named = {entry.moid: other for entry, known in zip(found, evidence, strict=True) if (other := _named(entry, known))}
     others = [session.object(vim.VirtualMachine, moid) for moid in sorted(set(named.values()))]
     macs = {
         vm._GetMoId(): set(_devices.mac_addresses(values))
@@ -278,13 +278,13 @@ def _with_owners(session: Session, found: t.Sequence[_inventory.Found], evidence
 
 
 def _with_pools(session: Session, found: t.Sequence[_inventory.Found], evidence: list[Evidence]) -> list[Evidence]:
-    """Add what vCenter cannot compute for VMs that are off: one request for each datacenter with such a VM."""
+    """Add what vCenter cannot compute for VMs that are off, with one call for each datacenter that has such a VM."""
     datacenters = {
-        known.moid: one.datacenter
-        for one, known in zip(found, evidence, strict=True)
+        known.moid: entry.datacenter
+        for entry, known in zip(found, evidence, strict=True)
         if _may_be_powered_on(known) and ip_pools.needed_by(known.configured)
     }
-    pools = {each: ip_pools.read(session, each) for each in dict.fromkeys(datacenters.values())}
+    pools = {datacenter: ip_pools.read(session, datacenter) for datacenter in dict.fromkeys(datacenters.values())}
     return [
         replace(known, lacking_pools=_lacking(known, pools[datacenters[known.moid]]))
         if known.moid in datacenters
@@ -302,44 +302,44 @@ def _lacking(known: Evidence, pools: list[t.Any] | None) -> tuple[str, ...] | No
     return None if pools is None else tuple(ip_pools.lacking(known.configured, pools))
 
 
-def _named(one: _inventory.Found, known: Evidence) -> str | None:
-    """Return the ID of another VM in a guest's document, when that lists network adapters, and none of this VM's."""
+def _named(entry: _inventory.Found, known: Evidence) -> str | None:
+    """Return another VM's ID from a guest's document if that lists network adapters, and none of this VM's."""
     found = known.guest.document
     if (
         found is None
-        or found.vcenter_id == one.moid
+        or found.vcenter_id == entry.moid
         or known.forked_from is not None
-        or _devices.PATH not in one.values
+        or _devices.PATH not in entry.values
     ):
         return None
     listed = _listed_macs(found)
-    # The guest may have written it; the server is asked for what may be a VM there.
+    # The guest may have written anything there. Only what may be the ID of a VM is sent to the server.
     is_id = re.fullmatch(r"vm-\d{1,20}", found.vcenter_id or "", re.ASCII) is not None
     return (
-        found.vcenter_id if is_id and listed and not listed.intersection(_devices.mac_addresses(one.values)) else None
+        found.vcenter_id if is_id and listed and not listed.intersection(_devices.mac_addresses(entry.values)) else None
     )
 
 
 def _listed_macs(found: document.Document | None) -> set[str]:
-    return {mac.lower() for each in (found.adapters if found else ()) if (mac := each["mac"])}
+    return {mac.lower() for adapter in (found.adapters if found else ()) if (mac := adapter["mac"])}
 
 
-def _login(one: _inventory.Found, questions: Questions, named: bool) -> GuestLogin | None:
-    """Return the guest login with which a VM is looked into; ``None``: it is not.
+def _login(entry: _inventory.Found, questions: Questions, named: bool) -> GuestLogin | None:
+    """Return the guest login to probe a VM with; ``None``: it is not probed.
 
-    :param named: the task names this VM. No program is started in other VMs that never had vApp options.
+    :param named: the task names this VM. Other VMs that never had vApp options are not probed.
     """
-    if questions.probe == "none" or not (named or _has_vapp_options(one) or _listed_before(one, questions)):
+    if questions.probe == "none" or not (named or _has_vapp_options(entry) or _listed_before(entry, questions)):
         return None
-    return questions.logins.get(one.moid) or questions.logins.get(one.name) or questions.login
+    return questions.logins.get(entry.moid) or questions.logins.get(entry.name) or questions.login
 
 
-def _has_vapp_options(one: _inventory.Found) -> bool:
-    return one.values.get("config.vAppConfig") is not None
+def _has_vapp_options(entry: _inventory.Found) -> bool:
+    return entry.values.get("config.vAppConfig") is not None
 
 
-def _listed_before(one: _inventory.Found, questions: Questions) -> bool:
-    return one.values.get("config.instanceUuid", "").lower() in questions.listed_before
+def _listed_before(entry: _inventory.Found, questions: Questions) -> bool:
+    return entry.values.get("config.instanceUuid", "").lower() in questions.listed_before
 
 
 def _extract(session: Session, deadline: Deadline, vm: t.Any) -> Extracted:
@@ -380,50 +380,50 @@ def _iso(values: t.Mapping[str, t.Any]) -> Iso:
 def _power_ons(
     session: Session, deadline: Deadline, found: t.Sequence[_inventory.Found], questions: Questions
 ) -> tuple[dict[str, origin.PowerOn], set[str]]:
-    """Return who powered on each running VM with vApp options, by managed object ID, and VMs whose last run was without
-    an OVF environment.
+    """Return who powered on each running VM with vApp options, by managed object ID, and the VMs whose last run was
+    without an OVF environment.
 
-    Those are VMs that are off and have an expected name.
+    The latter are VMs that are off and have an expected name.
     """
-    running = [one for one in found if _power.is_on(one.values) and _has_vapp_options(one)]
+    running = [entry for entry in found if _power.is_on(entry.values) and _has_vapp_options(entry)]
     off = [
-        one
-        for one in found
-        if one.values.get("runtime.powerState") == "poweredOff"
-        and one.name in questions.expected_names
-        and _has_vapp_options(one)
+        entry
+        for entry in found
+        if entry.values.get("runtime.powerState") == "poweredOff"
+        and entry.name in questions.expected_names
+        and _has_vapp_options(entry)
     ]
     asked = [*running, *off]
     if not asked or not session.is_vcenter:
         return {}, set()
-    boot_times = [when for one in running if (when := one.values.get("runtime.bootTime")) is not None]
+    boot_times = [when for entry in running if (when := entry.values.get("runtime.bootTime")) is not None]
     begin = session.current_time() - questions.lookback  # the controller's clock may be off
     if len(boot_times) == len(asked):
         begin = max(begin, min(boot_times) - origin.NEAR)
     try:
-        read = history.read(session, deadline, _around(session, asked), begin, {one.moid for one in asked})
+        read = history.read(session, deadline, _around(session, asked), begin, {entry.moid for entry in asked})
     except (_errors.OperationFailed, _errors.TimedOut, _errors.ConnectionLost) as error:
         reason = "no_permission" if getattr(error, "fault", "") == "NoPermission" else "events_unreadable"
-        return {one.moid: origin.PowerOn(reason=reason) for one in running}, set()
+        return {entry.moid: origin.PowerOn(reason=reason) for entry in running}, set()
     power_ons = {
-        one.moid: origin.classify(
-            read.events.get(one.moid, []),
-            one.values.get("runtime.bootTime"),
-            str(one.values.get("runtime.powerState")),
+        entry.moid: origin.classify(
+            read.events.get(entry.moid, []),
+            entry.values.get("runtime.bootTime"),
+            str(entry.values.get("runtime.powerState")),
             read.unread,
             begin,
         )
-        for one in running
+        for entry in running
     }
-    return power_ons, {one.moid for one in off if origin.began_without_vcenter(read.events.get(one.moid, []))}
+    return power_ons, {entry.moid for entry in off if origin.began_without_vcenter(read.events.get(entry.moid, []))}
 
 
 def _around(session: Session, found: t.Sequence[_inventory.Found]) -> t.Any:
-    """Return the nearest thing that has all these VMs in it: the fewer VMs, the fewer events are read."""
+    """Return the smallest container of all these VMs: the fewer VMs it has, the fewer events are read."""
     if len(found) == 1:
         return found[0].vm
     for place in ("folder", "datacenter"):
-        places = {getattr(one, place) for one in found}
+        places = {getattr(entry, place) for entry in found}
         if len(places) == 1 and None not in places:
             return places.pop()
     return session.content.rootFolder
@@ -432,22 +432,22 @@ def _around(session: Session, found: t.Sequence[_inventory.Found]) -> t.Any:
 # --- return values --------------------------------------------------------------------------------------------------
 
 
-def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
+def facts(vm: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
     """Return the entry of one VM in the ``ovfenv`` return value.
 
-    :param raw: whether to show the documents as they are, secrets apart.
+    :param raw: whether to return the documents as they are, with secrets masked.
     """
-    known, values = one.evidence, one.found.values
+    known, values = vm.evidence, vm.found.values
     # A VM's document has the properties of the vApps around it as well.
-    around = [configured.read(vapp.get("vAppConfig"), mask=mask).properties for vapp in one.found.vapps]
-    mask = mask.knowing((each.key, each.secret) for each in itertools.chain(known.configured.properties, *around))
+    around = [configured.read(vapp.get("vAppConfig"), mask=mask).properties for vapp in vm.found.vapps]
+    mask = mask.knowing((prop.key, prop.secret) for prop in itertools.chain(known.configured.properties, *around))
     boot_time = values.get("runtime.bootTime")
     return {
         "name": known.name,
         "moid": known.moid,
         "instance_uuid": values.get("config.instanceUuid"),
-        "inventory_path": one.found.inventory_path,
-        "host": one.host,
+        "inventory_path": vm.found.inventory_path,
+        "host": vm.host,
         "power_state": known.power_state or None,
         "boot_time": None if boot_time is None else origin.iso_time(boot_time),
         "parent_vapp": next(iter(known.configured.parent_vapps), None),
@@ -468,29 +468,29 @@ def facts(one: Examined, mask: Mask, raw: bool = False) -> dict[str, t.Any]:
             "raw_xml": mask.xml(known.guest.text) if raw and known.guest.text else None,
         },
         "power_on": origin.facts(known.power_on),
-        "differences": [differences.facts(each, mask) for each in known.differences],
-        "diagnosis": diagnosis.facts(one.diagnosis),
+        "differences": [differences.facts(difference, mask) for difference in known.differences],
+        "diagnosis": diagnosis.facts(vm.diagnosis),
     }
 
 
 def summary(examined: t.Sequence[Examined]) -> dict[str, t.Any]:
     """Return the ``summary`` return value."""
     by_status: dict[str, int] = {}
-    for one in examined:
-        by_status[one.diagnosis.status] = by_status.get(one.diagnosis.status, 0) + 1
+    for vm in examined:
+        by_status[vm.diagnosis.status] = by_status.get(vm.diagnosis.status, 0) + 1
     return {
         "total": len(examined),
         "by_status": dict(sorted(by_status.items())),
-        "act_now": [one.found.moid for one in examined if one.diagnosis.act == "now"],
-        "judged_without_guest_evidence": sum(_is_judged_unseen(one) for one in examined),
+        "act_now": [vm.found.moid for vm in examined if vm.diagnosis.act == "now"],
+        "judged_without_guest_evidence": sum(_is_judged_unseen(vm) for vm in examined),
     }
 
 
-def _is_judged_unseen(one: Examined) -> bool:
-    """Return whether there was something to see in the guest, and nobody saw it."""
-    if one.diagnosis.status in ("not_applicable", "not_configured", "not_running", "nothing_to_deliver"):
+def _is_judged_unseen(vm: Examined) -> bool:
+    """Return whether the guest has something to probe, and it was not probed."""
+    if vm.diagnosis.status in ("not_applicable", "not_configured", "not_running", "nothing_to_deliver"):
         return False
-    return one.evidence.guest.state not in ("xml", "no_value", "cleared", "non_xml", "permission_denied")
+    return vm.evidence.guest.state not in ("xml", "no_value", "cleared", "non_xml", "permission_denied")
 
 
 def _document(read: document.Document | None, moid: str, mask: Mask) -> dict[str, t.Any] | None:

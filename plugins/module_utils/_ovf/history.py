@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The events of many VMs' power-ons, in a number of calls that hardly grows with the VMs.
+"""Read the events of many VMs' power-ons, in a number of calls that hardly grows with the VMs.
 
-Private to the collection. A vCenter may hold millions of events, most of them
-TaskEvents of every kind. They are not asked for: the few kinds that report a
-power-on are, and then the task history for the tasks of those chains alone
+Private to the collection. A vCenter may have millions of events, most of them
+TaskEvents of every kind. Those are not requested. Only the few kinds that report
+a power-on are, and then, from the task history, only the tasks of their chains
 (vSphere API reference, EventFilterSpec and TaskFilterSpec.eventChainId).
 """
 
@@ -31,20 +31,20 @@ EVENT_TYPES = (
     origin.RESUMING,
     origin.RECONFIGURED,
 )
-"""What is asked for. Subclasses are named one by one: since vCenter 6.5 a filter on a class does not bring them."""
+"""The event types to request. Subclasses are named one by one: since vCenter 6.5, a filter on a class excludes them."""
 
 PAGE = 1000
-"""Maximum number of events or tasks that vCenter returns in one answer."""
+"""Maximum number of events or tasks that vCenter returns in one call."""
 
 CHAINS = 100
-"""Chains in one question to the task history."""
+"""Number of chains in one query of the task history."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What was read.
+    """The events that were read.
 
-    :param events: of each VM, by managed object ID, oldest first.
+    :param events: events of each VM by managed object ID, oldest first.
     :param unread: what could not be read, as in ``origin.PowerOn``.
     """
 
@@ -61,32 +61,32 @@ def read(
 ) -> History:
     """Return the events of VMs since ``begin``.
 
-    Costs: three calls and one for each 1000 events, then four for the tasks of each 100 VMs. What there is most of
-    is VmReconfiguredEvent, a few each day for a VM that is backed up: 2,000 VMs and 30 days may be 100 pages.
+    Costs three calls and one per 1000 events, then four for the tasks of each 100 VMs. Most events are
+    VmReconfiguredEvents, a few per day for each VM that is backed up: 2,000 VMs and 30 days may be 100 pages.
 
-    :param root: a VM, or a folder, datacenter or the like: everything below it.
-    :param vms: keep what belongs to these VMs.
-    :raises _errors.OperationFailed: the server refused; its ``fault`` tells why (``NoPermission``).
-    :raises _errors.TimedOut: the time was over before the events were read.
+    :param root: a VM, or a folder, datacenter or other container of VMs.
+    :param vms: managed object IDs of the VMs whose events are kept; ``None``: all.
+    :raises _errors.OperationFailed: the server refused; its ``fault`` is the reason (``NoPermission``).
+    :raises _errors.TimedOut: the timeout was reached before all events were read.
     """
     unread = []
     try:
         try:
             events = _events(session, deadline, root, begin, EVENT_TYPES, vms)
         except UnknownType:
-            # A reconfiguration brings its whole ConfigSpec, and that may hold what pyVmomi does not know.
-            without = [one for one in EVENT_TYPES if one != origin.RECONFIGURED]
+            # A reconfigure event contains its whole ConfigSpec, which may have types that pyVmomi does not know.
+            without = [name for name in EVENT_TYPES if name != origin.RECONFIGURED]
             events = _events(session, deadline, root, begin, without, vms)
             unread.append("changes")
     except _errors.Fault as fault:
         raise _errors.failure("Could not read the events of the VMs", fault) from fault
     of_vms: dict[str, list[Event]] = {}
-    for one in sorted(events, key=lambda one: (one.time, one.key)):
-        of_vms.setdefault(t.cast(str, one.vm), []).append(one)
+    for event in sorted(events, key=lambda event: (event.time, event.key)):
+        of_vms.setdefault(t.cast(str, event.vm), []).append(event)
     try:
         _add_tasks(session, deadline, of_vms)
     except (_errors.Fault, _errors.OperationFailed, _errors.TimedOut, _errors.ConnectionLost):
-        unread.append("tasks")  # less is known then, but the events still stand
+        unread.append("tasks")  # the events can still be judged, with less certainty
     return History(of_vms, tuple(unread))
 
 
@@ -115,20 +115,20 @@ def _events(
 
 
 def _add_tasks(session: Session, deadline: Deadline, of_vms: dict[str, list[Event]]) -> None:
-    """The tasks of each VM's last power-on, as TaskEvents among its events."""
+    """Add the tasks of each VM's last power-on to its events, as TaskEvents."""
     in_chain: dict[int, list[str]] = {}
     for vm, events in of_vms.items():
-        for chain in {one.chain_id for one in origin.last_power_on(events)} - {0}:
+        for chain in {event.chain_id for event in origin.last_power_on(events)} - {0}:
             in_chain.setdefault(chain, []).append(vm)
     chains = list(in_chain)
     for start in range(0, len(chains), CHAINS):
         wanted = vim.TaskFilterSpec(eventChainId=chains[start : start + CHAINS])
         create = session.content.taskManager.CreateCollectorForTasks
-        for one in session.ask(_read_all, session, deadline, create, wanted, "ReadNextTasks", _task):
-            for vm in in_chain.get(one.chain_id, ()):
-                # A task that powers on several VMs is their datacenter's, one that makes an instant clone its source's.
-                if one.vm in (None, vm) or one.task == origin.INSTANT_CLONE_TASK:
-                    of_vms[vm].append(one)
+        for task in session.ask(_read_all, session, deadline, create, wanted, "ReadNextTasks", _task):
+            for vm in in_chain.get(task.chain_id, ()):
+                # A task that powers on several VMs belongs to their datacenter, an instant clone task to the source.
+                if task.vm in (None, vm) or task.task == origin.INSTANT_CLONE_TASK:
+                    of_vms[vm].append(task)
 
 
 def _read_all(
@@ -139,18 +139,18 @@ def _read_all(
     read_next: str,
     kept: t.Callable[[t.Any], Event | None],
 ) -> list[Event]:
-    """Return all that a history collector has.
+    """Return everything that a history collector has.
 
-    It dies with the session, and an answer that got lost cannot be asked for again: it is asked as a whole.
+    The collector ends with the session, and a lost page cannot be read again. In both cases, everything is read again.
     """
     collector = session.call_once(create, wanted)
     result: list[Event] = []
     try:
         while page := session.call_once(getattr(collector, read_next), PAGE):
-            result += [one for one in map(kept, page) if one is not None]
+            result += [event for event in map(kept, page) if event is not None]
             deadline.check("Could not read the events of the VMs", "they were not read")
     finally:
-        # A session may have but a few of them. What was read must not be lost over one that is gone.
+        # A session may have only a few collectors. A failed removal must not discard what was read.
         with contextlib.suppress(_errors.Error):
             session.call_once(collector.DestroyCollector)
     return result
@@ -159,7 +159,7 @@ def _read_all(
 def _vm_of(event: t.Any) -> str | None:
     if event.vm is not None:
         return event.vm.vm._GetMoId()
-    # An EventEx may name what it is about by type and ID alone.
+    # An EventEx may name its object only by type and ID.
     return getattr(event, "objectId", None) if _name(getattr(event, "objectType", None)) == "VirtualMachine" else None
 
 
@@ -178,7 +178,7 @@ def _event(event: t.Any, vm: str) -> Event:
 
 
 def _changes_what_is_delivered(spec: t.Any) -> bool:
-    """Whether a change touches a delivered value or its way, and not a product's web address or an agreement alone."""
+    """Return whether a change affects a delivered value or its transport, not only a product's URL or a license."""
     vapp = spec.vAppConfig
     return bool(spec.vAppConfigRemoved or (vapp is not None and (vapp.property or vapp.ovfEnvironmentTransport)))
 

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What it means for a product when its OVF environment does not reach it.
+"""What a missing OVF environment means for a product.
 
-Private to the collection. One table, and nothing in it but what public sources
-say of a product; whoever runs another one decides.
+Private to the collection. One table with only what public sources say about a
+product; users of other products decide for themselves.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ AHEAD = Impact(
     "every boot lacks it.",
     "before_next_boot",
 )
-"""For a VM whose vApp options or transports are gone. Until then, its guest keeps what it has."""
+"""For a VM whose vApp options or transports are gone. Until that power-on, its guest keeps what it has."""
 
 PRODUCTS: tuple[tuple[str, Impact], ...] = (
     # vmware/vic-product issues 741 (unusable after a host crash and HA restart) and 961 (the same, with the way out).
@@ -55,6 +55,11 @@ PRODUCTS: tuple[tuple[str, Impact], ...] = (
 
 
 def of(products: t.Iterable[Product]) -> Impact:
-    """What a missing OVF environment does to a VM with these products: of several that are known, the most urgent."""
-    known = [impact for one in products for pattern, impact in PRODUCTS if re.search(pattern, one.name, re.IGNORECASE)]
+    """Return the effect of a missing OVF environment on a VM with these products; the most urgent, if several match."""
+    known = [
+        impact
+        for product in products
+        for pattern, impact in PRODUCTS
+        if re.search(pattern, product.name, re.IGNORECASE)
+    ]
     return min(known, key=lambda impact: impact.act != "now", default=UNKNOWN)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What vCenter takes from IP pools (network protocol profiles) when it powers a VM on, and whether they have it.
+"""Find what vCenter takes from IP pools (network protocol profiles) at a power-on, and whether the pools have it.
 
 Private to the collection. Pure functions, apart from :func:`read`.
 """
@@ -16,9 +16,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 
 
 def read(session: Session, datacenter: t.Any) -> list[t.Any] | None:
-    """Return the IP pools of a datacenter in one request; ``None``: they could not be read.
+    """Return the IP pools of a datacenter in one call; ``None``: they could not be read.
 
-    :param datacenter: ``None`` when the user cannot see which one it is.
+    :param datacenter: ``None`` if the user may not see it.
     """
     manager = session.content.ipPoolManager
     if datacenter is None or manager is None:
@@ -30,7 +30,7 @@ def read(session: Session, datacenter: t.Any) -> list[t.Any] | None:
 
 
 def lacking(configured: Configured, pools: t.Iterable[t.Any]) -> list[str]:
-    """Return what vCenter cannot compute at a power-on: the key, and in brackets why."""
+    """Return what vCenter cannot compute at a power-on: the key, and the reason in parentheses."""
     protocol = (configured.ip_assignment or {}).get("protocol")
     pools = list(pools)
     return [
@@ -48,9 +48,9 @@ def needed_by(configured: Configured) -> list[str]:
 class Need(t.NamedTuple):
     """Something that a property takes from the IP pool of a network.
 
-    :param key: of the property, and which vApp's it is, if it is not the VM's own.
-    :param what: ``gateway`` and the like; ``ip`` or ``autoIp``: an address; empty: that there is one.
-    :param is_held: whether it is an address that the VM was given already.
+    :param key: key of the property, and the name of its vApp unless it is the VM's own.
+    :param what: such as ``gateway``; ``ip`` or ``autoIp``: an address; empty: only the pool itself.
+    :param is_held: whether the VM already holds an address.
     """
 
     key: str
@@ -62,44 +62,44 @@ class Need(t.NamedTuple):
 def needs(configured: Configured) -> t.Iterator[Need]:
     """Yield what must come from IP pools at a power-on through vCenter.
 
-    What an expression can ask of one: vSphere API reference, VAppPropertyInfo.type and defaultValue; which policies
-    take addresses out of one: IPAssignmentInfo.ipAllocationPolicy.
+    Sources: vSphere API reference, VAppPropertyInfo.type and defaultValue for what an expression may request,
+    IPAssignmentInfo.ipAllocationPolicy for the policies that take an address from a pool.
     """
     policy = (configured.ip_assignment or {}).get("policy")
-    for one in configured.properties:
-        yield from _needs_of(one.key, one, policy)
+    for prop in configured.properties:
+        yield from _needs_of(prop.key, prop, policy)
     # The document of a VM in a vApp has the vApp's properties as well, and expressions may quote them.
-    for vapp, one in configured.computed_around:
-        yield from _needs_of(f"{one.key} of vApp {vapp}", one, policy)
+    for vapp, prop in configured.computed_around:
+        yield from _needs_of(f"{prop.key} of vApp {vapp}", prop, policy)
 
 
-def _needs_of(name: str, one: Property, policy: object) -> t.Iterator[Need]:
-    is_held = bool(one.value)  # cleared where it was given back
-    if one.source == "computed":
-        for what, network in re.findall(r"\$\{([A-Za-z]+):([^}]*)\}", one.default or ""):
+def _needs_of(name: str, prop: Property, policy: object) -> t.Iterator[Need]:
+    is_held = bool(prop.value)  # cleared when the address is returned to the pool
+    if prop.source == "computed":
+        for what, network in re.findall(r"\$\{([A-Za-z]+):([^}]*)\}", prop.default or ""):
             if what not in ("vimIp", "net"):  # vCenter's own address, and the name itself
                 yield Need(name, network, what, is_held)
-    elif one.type.startswith("ip:") and policy != "dhcpPolicy":
+    elif prop.type.startswith("ip:") and policy != "dhcpPolicy":
         is_taken = policy in ("transientPolicy", "fixedAllocatedPolicy")
-        if is_taken or not one.effective:
-            yield Need(name, one.type[len("ip:") :], "ip" if is_taken else "", is_held)
+        if is_taken or not prop.effective:
+            yield Need(name, prop.type[len("ip:") :], "ip" if is_taken else "", is_held)
 
 
 def _pool_of(network: str, pools: t.Iterable[t.Any]) -> t.Any | None:
-    """The IP pool of a network; an association always has the network's name, and the network itself at times."""
+    """Return the IP pool of a network. An association always has the network's name, but not always the network."""
     name = _inventory.unescape(network)
     for pool in pools:
-        if any(_inventory.unescape(one.networkName) == name for one in pool.networkAssociation or []):
+        if any(_inventory.unescape(association.networkName) == name for association in pool.networkAssociation or []):
             return pool
     return None
 
 
-_TOLD = {"subnet": "subnetAddress", "netmask": "netmask", "gateway": "gateway"}
-"""What an expression may ask for → where a pool has it. Without it the VM does not start (VAppPropertyInfo.type)."""
+_POOL_FIELDS = {"subnet": "subnetAddress", "netmask": "netmask", "gateway": "gateway"}
+"""What an expression may request → field of a pool. Without it, the VM does not start (VAppPropertyInfo.type)."""
 
 
 def _lack(need: Need, pool: t.Any | None, protocol: object) -> str | None:
-    """Why a pool cannot give what is needed, of which the network is the subject; ``None``: nothing speaks for that."""
+    """Return why a pool cannot provide a need: the predicate of "network X"; ``None``: no reason is known."""
     if pool is None:
         return "has no IP pool"
     config, free = pool.ipv4Config, pool.availableIpv4Addresses
@@ -109,6 +109,6 @@ def _lack(need: Need, pool: t.Any | None, protocol: object) -> str | None:
         if config is not None and config.ipPoolEnabled is False:
             return "has an IP pool that is not enabled"
         return "has an IP pool without a free address" if free == 0 and not need.is_held else None
-    if need.what in _TOLD and not getattr(config, _TOLD[need.what], None):
+    if need.what in _POOL_FIELDS and not getattr(config, _POOL_FIELDS[need.what], None):
         return f"has an IP pool without a {need.what}"
     return None

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which values of an OVF environment may be shown.
+"""Mask the secrets of an OVF environment.
 
-Private to the collection. Pure functions. Showing too little is the lesser harm:
-of raw XML, only what is known to be harmless is written again. What looks like a
-secret, ``sensitive.py`` decides.
+Private to the collection. Pure functions. Masking too much is the lesser harm:
+only what is known to be harmless is copied from raw XML. ``sensitive.py`` decides
+what looks like a secret.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ LEVELS = ("password", "sensitive", "all", "none")
 
 
 class Mask:
-    """How much to hide.
+    """What to mask.
 
-    :param level: ``password``: values of password properties and of those of which nobody knows whether they are, and
-        vService tokens. ``sensitive``: also what ``sensitive.py`` recognizes by names, texts and values.
+    :param level: ``password``: values of password properties and of properties that may be passwords, and vService
+        tokens. ``sensitive``: also what ``sensitive.py`` recognizes by names, texts and values.
         ``all``: every value. ``none``: nothing.
-    :param patterns: further regular expressions, searched for in names, whatever the case.
-    :param properties: full key of what the vApp options of the VM, and of the vApps around it, have, and whether it
-        is secret. A document does not tell, and has other keys too: those of siblings, and what the guest wrote.
-    :raises BadInput: a pattern is no regular expression.
+    :param patterns: additional regular expressions, searched for in names, ignoring case.
+    :param properties: full keys of the properties in the vApp options of the VM and of the vApps around it, and whether
+        each is secret. A document does not show this, and has other keys too: a sibling's, and what the guest added.
+    :raises BadInput: a pattern is not a valid regular expression.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Mask:
             ) from None
 
     def knowing(self, properties: t.Iterable[tuple[str, bool]]) -> Mask:
-        """The same for one VM, of whose document these properties are known: full key, and whether it is secret."""
+        """Return the same mask for a VM whose properties are known: full key, and whether it is secret."""
         return Mask(self.level, self.patterns, properties)
 
     def is_secret(self, key: str, type: str = "", label: str = "", category: str = "", description: str = "") -> bool:
-        """Return whether a property is a password, or, unless only passwords are asked for, seems to hold a secret.
+        """Return whether a property is a password or, unless only passwords are masked, seems to hold a secret.
 
-        :param type: empty where a document is all there is; a key that the vApp options do not have may be a password.
+        :param type: empty if only a document is known; a key that the vApp options do not have may be a password.
         """
         if vapp_types.is_password(type) if type else key.casefold() not in self._harmless:
             return True
@@ -69,24 +69,24 @@ class Mask:
         return self._matches(key) or sensitive.is_secret_property(key, type, label, category, description)
 
     def holds_secret(self, value: str | None, *names: str) -> bool:
-        """Return whether a value is to be hidden although its property, of this key and label, need not be."""
+        """Return whether to mask a value although its property, with this key and label, is not secret."""
         return bool(value) and self.level != "password" and sensitive.holds_secret(value or "", names)
 
     def is_secret_element(self, name: str) -> bool:
-        """Return whether what a vService extension added is secret; its token is the login to vCenter's guest API."""
+        """Return whether a vService extension's element is secret. Its token is the login to vCenter's guest API."""
         return name.lower() == "token" or self._looks_secret(name)
 
     def value(self, key: str, value: str | None, type: str = "", secret: bool = False) -> str | None:
-        """Return the value of a property, or asterisks. An empty value is no secret.
+        """Return the value of a property, or the mask. An empty value is not masked.
 
-        :param secret: it is one, whatever its name.
+        :param secret: whether it is secret regardless of its name.
         """
         return self._shown(key, value, secret or self.is_secret(key, type))
 
     def element(self, name: str, text: str, secret: bool = False) -> str:
-        """Return the text of an element that a vService extension added, or asterisks.
+        """Return the text of an element that a vService extension added, or the mask.
 
-        :param secret: it is within one that is.
+        :param secret: whether it is inside a secret element.
         """
         return self._shown(name, text, secret or self.is_secret_element(name)) or ""
 
@@ -94,7 +94,7 @@ class Mask:
         return self.level != "password" and (self._matches(name) or sensitive.is_secret_name(name))
 
     def _matches(self, name: str) -> bool:
-        return any(each.search(name) for each in self._names)
+        return any(pattern.search(name) for pattern in self._names)
 
     def _shown(self, name: str, value: str | None, secret: bool) -> str | None:
         if not value or self.level == "none":
@@ -106,10 +106,10 @@ class Mask:
         return value
 
     def xml(self, text: str) -> str:
-        """Raw XML with every secret replaced.
+        """Return raw XML with every secret replaced.
 
-        It is rewritten from what a parser understood. Comments, processing instructions and what no OVF
-        environment has are left out or hidden; so is everything behind the place where the text cannot be read.
+        It is rewritten from what a parser understood. Comments, processing instructions and content that no OVF
+        environment has are left out or masked; so is everything after the point where parsing fails.
         """
         if self.level == "none":
             return text
@@ -119,9 +119,9 @@ class Mask:
 
 
 def without(text: str, values: t.Iterable[str | None]) -> str:
-    """Return a text, such as a fault's, with asterisks in place of these values.
+    """Return a text, such as a fault's, with these values masked.
 
-    A short value is replaced where it is a word of its own, since it may be a part of any other.
+    A short value is replaced only where it is a whole word, since it may be part of other words.
     """
     found = {form for value in values if value for form in (value, " ".join(value.split())) if form.strip()}
     for value in sorted(found, key=len, reverse=True):
@@ -133,7 +133,7 @@ def without(text: str, values: t.Iterable[str | None]) -> str:
 _SHORT = 4
 
 
-# What is shown whatever it says: attributes and texts, by the place of their elements. Names have no prefixes here.
+# Attributes and texts that are never masked, by the path of their elements. Names have no prefixes here.
 _PROPERTY = ("Environment", "PropertySection", "Property")
 _SIBLINGS_PROPERTY = ("Environment", "Entity", "PropertySection", "Property")
 _ATTRIBUTES = {
@@ -149,7 +149,7 @@ _VSERVICE = ("Environment", "vServiceEnvironmentSection")
 
 
 class _Writer:
-    """Writes what safe_xml.walk reports, and hides every attribute and text that is not known to be harmless."""
+    """Writes what safe_xml.walk reports, and masks every attribute and text that is not known to be harmless."""
 
     def __init__(self, mask: Mask) -> None:
         self._mask = mask
@@ -164,7 +164,7 @@ class _Writer:
         local = _local(name)
         self._names.append(name)
         self._place = (*self._place, local)
-        # What is within something secret is secret.
+        # Everything inside a secret element is secret.
         self._secret.append(self._secret[-1] or self._mask.is_secret_element(local))
         keys = [value for attribute, value in attributes if _local(attribute) == "key"]
         self._out.append(f"<{name}")
@@ -176,7 +176,7 @@ class _Writer:
         local = _local(name)
         if name.startswith("xmlns") or local in _ATTRIBUTES.get(self._place, ()):
             return value
-        # A sibling's password may have the key of something harmless here: of its values none is known to be so.
+        # A sibling's password may have the same key as a harmless property, so a sibling's values are always masked.
         if local == "value" and self._place == _PROPERTY and len(keys) == 1:
             return self._mask.value(keys[0], value) or ""
         return MASK if value else ""
@@ -186,7 +186,7 @@ class _Writer:
         self._out.append(escape(self._text(data)))
 
     def _text(self, data: str) -> str:
-        # Markup within a text comes of a CDATA section, and one that does not end swallows the rest of the document.
+        # Markup within a text is from a CDATA section, and one without an end contains the rest of the document.
         if not data.strip() or (self._place in _TEXTS and "<" not in data):
             return data
         if self._place[:2] == _VSERVICE:

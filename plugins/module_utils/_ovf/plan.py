@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""May this VM be power-cycled to bring its OVF environment back, and what could go wrong?
+"""Decide whether a VM may be power-cycled to bring its OVF environment back, and what could go wrong.
 
-Private to the collection. Pure functions; ``repair.py`` asks the server and acts. What makes us refuse stands in one
-table, ``REFUSALS``, and what must be accepted by name in another, ``RISK_ROWS``.
+Private to the collection. Pure functions; ``repair.py`` queries the server and acts. One table, ``REFUSALS``, has the
+reasons to refuse, and another, ``RISK_ROWS``, the risks that the user must accept by name.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ PATHS = (
     "name",
     "runtime.quiescedForkParent",
 )
-"""What must be known of a VM."""
+"""The properties of a VM that are needed."""
 
 PATHS_6_7 = ("runtime.instantCloneFrozen",)
-"""The same, on servers that know it: from vSphere 6.7 on."""
+"""More of them, which servers know from vSphere 6.7 on."""
 
 
 @dataclass(frozen=True)
 class Case:
     """A VM that may have to be power-cycled.
 
-    :param one: as it was examined; that may be minutes ago.
+    :param examined: the VM as it was examined, perhaps minutes ago.
     :param values: its properties (:data:`PATHS`) now.
-    :param is_fork: whether they say that it was forked.
+    :param is_fork: whether the properties show that it was forked.
     :param shutdown: ``guest`` or ``hard``.
     :param vcenter: the addresses and names of the vCenter itself.
     :param pools: the IP pools of the VM's datacenter; ``None`` when they could not be read.
     """
 
-    one: examine.Examined
+    examined: examine.Examined
     values: t.Mapping[str, t.Any]
     is_fork: bool = False
     shutdown: str = "guest"
@@ -58,12 +58,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Its name now; as it was examined where that is not visible."""
-        return _inventory.unescape(self.values.get("name") or self.one.found.name)
+        """The VM's name now, or the examined one if the name is not visible."""
+        return _inventory.unescape(self.values.get("name") or self.examined.found.name)
 
     @property
     def is_on(self) -> bool:
-        """Return whether it runs now."""
+        """Return whether the VM is powered on now."""
         return _power.is_on(self.values)
 
     @property
@@ -73,7 +73,7 @@ class Case:
 
 
 class Risk(t.NamedTuple):
-    """Something that makes us stop unless it is accepted."""
+    """A reason to stop unless the user accepts it."""
 
     name: str
     message: str
@@ -81,11 +81,11 @@ class Risk(t.NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, and what stands against it.
+    """The steps of a power cycle, and their risks.
 
     :param steps: in order; empty when there is nothing to do.
-    :param risks: those of :data:`RISKS` that are there.
-    :param notes: what else to think of.
+    :param risks: the risks of this VM, named as in :data:`RISKS`.
+    :param notes: further advice.
     """
 
     steps: tuple[str, ...] = ()
@@ -131,22 +131,24 @@ def _is_fork_parent(case: Case) -> bool:
 
 def _is_vcenter_itself(case: Case) -> bool:
     mine = addresses_in_use(case.values) | {str(case.values.get("guest.hostName") or "").lower()} - {""}
-    if mine & {each.lower() for each in case.vcenter}:
+    if mine & {name.lower() for name in case.vcenter}:
         return True
-    # An appliance that tells neither address nor name may be this one.
-    is_appliance = any("vcenter server" in product.name.lower() for product in case.one.evidence.configured.products)
+    # An appliance that reports neither address nor name may be this one.
+    is_appliance = any(
+        "vcenter server" in product.name.lower() for product in case.examined.evidence.configured.products
+    )
     return is_appliance and not mine
 
 
 def _would_not_help(case: Case) -> bool:
-    verdict = case.one.diagnosis
-    if verdict.status == "not_running" and case.one.evidence.power_state == "poweredOff":
+    verdict = case.examined.diagnosis
+    if verdict.status == "not_running" and case.examined.evidence.power_state == "poweredOff":
         return False
     return verdict.remedy != diagnosis.POWER_CYCLE
 
 
 def _lacks_drive(case: Case) -> bool:
-    evidence = case.one.evidence
+    evidence = case.examined.evidence
     return evidence.configured.delivers_by == {ISO} and not evidence.iso.cdrom_present
 
 
@@ -157,7 +159,7 @@ def _cannot_shut_down(case: Case) -> bool:
 
 
 class Refusal(t.NamedTuple):
-    """A reason to leave a VM as it is, and how the sentence that begins so goes on."""
+    """A reason to leave a VM unchanged: the condition, and the end of the sentence."""
 
     applies: t.Callable[[Case], bool]
     why: str
@@ -166,7 +168,7 @@ class Refusal(t.NamedTuple):
 REFUSALS = (
     Refusal(lambda c: bool(c.values.get("config.template")),
             ": it is a template, and never runs."),
-    Refusal(lambda c: c.is_fork or c.one.evidence.forked_from is not None,
+    Refusal(lambda c: c.is_fork or c.examined.evidence.forked_from is not None,
             ": it is a fork, and powering it off would destroy its forked memory state."),
     Refusal(_is_fork_parent,
             ": it is a fork parent, and its children may end with it. If they are no longer needed, turn it back into "
@@ -177,9 +179,9 @@ REFUSALS = (
             ": it runs this vCenter, which cannot power itself on. Use the management page of the vCenter appliance."),
     Refusal(_would_not_help,
             ", since a power cycle would not help ({status}): {message}"),
-    Refusal(lambda c: c.name != c.one.found.name,
+    Refusal(lambda c: c.name != c.examined.found.name,
             ": it was renamed to {name} after it was examined. Run again with the current name of the intended VM."),
-    Refusal(lambda c: c.power_state != c.one.evidence.power_state,
+    Refusal(lambda c: c.power_state != c.examined.evidence.power_state,
             ": its power state changed from {was} to {now} after it was examined, so somebody else is working on it. "
             "Run again when they are done."),
     Refusal(_lacks_drive,
@@ -188,7 +190,7 @@ REFUSALS = (
             ": VMware Tools is not running, so vCenter cannot shut down its guest. Shut it down from inside the "
             "guest, or use shutdown=hard."),
 )  # fmt: skip
-"""The first that applies is reported."""
+"""The first refusal that applies is reported."""
 
 
 def refusal(case: Case) -> str | None:
@@ -196,13 +198,13 @@ def refusal(case: Case) -> str | None:
     for applies, why in REFUSALS:
         if applies(case):
             words = {
-                "status": case.one.diagnosis.status,
-                "message": case.one.diagnosis.message,
-                "was": case.one.evidence.power_state,
+                "status": case.examined.diagnosis.status,
+                "message": case.examined.diagnosis.message,
+                "was": case.examined.evidence.power_state,
                 "now": case.power_state,
                 "name": case.name,
             }
-            return f"VM {case.one.found.name} is left unchanged{why.format(**words)}"
+            return f"VM {case.examined.found.name} is left unchanged{why.format(**words)}"
     return None
 
 
@@ -210,7 +212,7 @@ def refusal(case: Case) -> str | None:
 
 
 def _guest_not_seen(case: Case) -> str | None:
-    verdict, guest = case.one.diagnosis, case.one.evidence.guest
+    verdict, guest = case.examined.diagnosis, case.examined.evidence.guest
     if verdict.confidence == diagnosis.HIGH or verdict.status == "contradictory":
         return None
     how = f"The verdict {verdict.status} has {verdict.confidence} confidence"
@@ -220,7 +222,7 @@ def _guest_not_seen(case: Case) -> str | None:
 
 
 def _contradictory(case: Case) -> str | None:
-    if case.one.diagnosis.status != "contradictory":
+    if case.examined.diagnosis.status != "contradictory":
         return None
     return (
         "vCenter powered it on, but its guest has no OVF environment. Another power-on may not help. Check VMware "
@@ -229,9 +231,11 @@ def _contradictory(case: Case) -> str | None:
 
 
 def _foreign_id(case: Case) -> str | None:
-    evidence = case.one.evidence
+    evidence = case.examined.evidence
     documents = (evidence.guest.document, evidence.extracted.document)
-    ids = {each.vcenter_id for each in documents if each is not None and each.vcenter_id} - {evidence.moid}
+    ids = {document.vcenter_id for document in documents if document is not None and document.vcenter_id} - {
+        evidence.moid
+    }
     if not ids and evidence.guest.bears_id != "other":
         return None
     return (
@@ -241,10 +245,10 @@ def _foreign_id(case: Case) -> str | None:
 
 
 def _may_be_fork(case: Case) -> str | None:
-    if diagnosis.came_up_by_power_on(case.one.evidence) or _foreign_id(case) is not None:
+    if diagnosis.came_up_by_power_on(case.examined.evidence) or _foreign_id(case) is not None:
         return None
     layout = case.values.get("layoutEx")
-    # Each disk of a fork or of an Instant Clone is a delta disk over one of its parent (Broadcom KB 67186).
+    # Every disk of a fork or an Instant Clone is a delta disk on top of its parent's (Broadcom KB 67186).
     if layout is not None and not any(len(disk.chain or []) > 1 for disk in layout.disk or []):
         return None
     disks = "are not visible" if layout is None else "are deltas"
@@ -256,9 +260,9 @@ def _may_be_fork(case: Case) -> str | None:
 
 def _data_loss(case: Case) -> str | None:
     disks = [
-        each.deviceInfo.label if each.deviceInfo else f"disk {each.key}"
-        for each in _devices.disks(case.values)
-        if str(getattr(each.backing, "diskMode", None)) in ("independent_nonpersistent", "nonpersistent")
+        disk.deviceInfo.label if disk.deviceInfo else f"disk {disk.key}"
+        for disk in _devices.disks(case.values)
+        if str(getattr(disk.backing, "diskMode", None)) in ("independent_nonpersistent", "nonpersistent")
     ]
     if disks:
         return f"Powering it off discards everything written since its last power-on to {', '.join(disks)}."
@@ -271,16 +275,16 @@ def _address_change(case: Case) -> str | None:
     using, new = addresses_in_use(case.values), _new_addresses(case)
     if not (using and new):
         return None
-    secret = {one.key for one in case.one.evidence.configured.properties if one.secret}
+    secret = {prop.key for prop in case.examined.evidence.configured.properties if prop.secret}
     listed = ", ".join(f"{key}={MASK if key in secret else address}" for key, address in sorted(new.items()))
     return f"The VM uses {', '.join(sorted(using))} now, and would receive {listed}."
 
 
 def _required_empty(case: Case) -> str | None:
-    lacking = case.one.evidence.configured.required_empty
+    lacking = case.examined.evidence.configured.required_empty
     if not lacking:
         return None
-    named = ", ".join(f"{one.key} ({one.type})" for one in lacking)
+    named = ", ".join(f"{prop.key} ({prop.type})" for prop in lacking)
     return f"vCenter refuses to power on the VM while required properties have no value: {named}."
 
 
@@ -288,7 +292,7 @@ def _no_ip_pool(case: Case) -> str | None:
     pools = case.pools
     if pools is None:
         return None
-    lacking = ip_pools.lacking(case.one.evidence.configured, pools)
+    lacking = ip_pools.lacking(case.examined.evidence.configured, pools)
     if not lacking:
         return None
     return f"vCenter may refuse to power on the VM, because it cannot compute {', '.join(lacking)}."
@@ -304,25 +308,25 @@ RISK_ROWS: tuple[tuple[str, bool, t.Callable[[Case], str | None]], ...] = (
     ("no_ip_pool", False, _no_ip_pool),
     ("required_empty", False, _required_empty),
 )
-"""Name; whether it is one of a running VM only, since it comes with the power-off; what tells it."""
+"""Name of the risk, whether only a running VM has it, and the function that returns its message."""
 
-RISKS = tuple(name for name, _running, _tell in RISK_ROWS)
+RISKS = tuple(name for name, _running, _find in RISK_ROWS)
 """Risks that can be accepted by name."""
 
 
 def risks(case: Case) -> tuple[Risk, ...]:
     """Return every risk of the power cycle."""
-    told = ((name, tell(case)) for name, running, tell in RISK_ROWS if case.is_on or not running)
-    return tuple(Risk(name, message) for name, message in told if message is not None)
+    found = ((name, find(case)) for name, running, find in RISK_ROWS if case.is_on or not running)
+    return tuple(Risk(name, message) for name, message in found if message is not None)
 
 
 def _notes(case: Case) -> t.Iterator[str]:
-    yield from case.one.diagnosis.remedy_risks
+    yield from case.examined.diagnosis.remedy_risks
     if _new_addresses(case) and not addresses_in_use(case.values):
         yield "The guest does not report its addresses, so they were not compared with the addresses to be delivered."
-    if case.pools is None and (computed := ip_pools.needed_by(case.one.evidence.configured)):
+    if case.pools is None and (computed := ip_pools.needed_by(case.examined.evidence.configured)):
         yield f"These properties are computed at power-on, and the IP pools could not be read: {', '.join(computed)}."
-    if around := case.one.evidence.configured.parent_vapps:
+    if around := case.examined.evidence.configured.parent_vapps:
         yield f"It is in the vApp {around[0]}. Only this VM is power-cycled, regardless of the start order of the vApp."
     if manager := case.values.get("config.managedBy"):
         yield f"It is managed by the extension {manager.extensionKey}, which may undo or repeat the power cycle."
@@ -332,7 +336,7 @@ def _notes(case: Case) -> t.Iterator[str]:
 
 
 def addresses_in_use(values: t.Mapping[str, t.Any]) -> set[str]:
-    """Return the addresses that the guest has, without those that every network has."""
+    """Return the addresses of the guest, without loopback and link-local addresses."""
     result = set()
     for card in values.get("guest.net") or []:
         for text in card.ipAddress or []:
@@ -351,24 +355,24 @@ _OTHERS_ADDRESS = re.compile(
 def addresses_coming(properties: t.Iterable[Property]) -> dict[str, str]:
     """Return the properties that pass an address to the guest: key → address."""
     result = {}
-    for one in properties:
-        address = _address(one.effective or "")
-        # The class and the instance in a key name the product, which may well be a server.
-        name = in_words(one.id)
-        named = _OWN_ADDRESS.search(name) or one.type.startswith("ip")
+    for prop in properties:
+        address = _address(prop.effective or "")
+        # The class and the instance in a key name the product, which may be a server.
+        name = in_words(prop.id)
+        named = _OWN_ADDRESS.search(name) or prop.type.startswith("ip")
         if address is not None and not address.is_unspecified and named and not _OTHERS_ADDRESS.search(name):
-            result[one.key] = str(address)
+            result[prop.key] = str(address)
     return result
 
 
 def _new_addresses(case: Case) -> dict[str, str]:
     using = addresses_in_use(case.values)
-    coming = addresses_coming(case.one.evidence.configured.properties)
+    coming = addresses_coming(case.examined.evidence.configured.properties)
     return {key: address for key, address in coming.items() if address not in using}
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a text is, with or without the length of a prefix; that of a whole network is none."""
+    """Return a text as an address, with or without a prefix length; ``None`` for others and whole networks."""
     try:
         found = ipaddress.ip_interface(text.strip())
     except ValueError:
@@ -381,11 +385,11 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def check_errors(results: t.Sequence[t.Any], is_on: bool) -> list[t.Any]:
-    """Return what CheckPowerOn_Task holds against a power-on.
+    """Return the errors of CheckPowerOn_Task that prevent a power-on.
 
-    :param is_on: whether the VM ran when that was asked, which is no obstacle: it will be off by then.
+    :param is_on: whether the VM was running during the check. This is no obstacle, because it will be off by then.
     """
-    # Many a real obstacle derives from InvalidState: a vService's refusal, a missing key, a question.
+    # Many real obstacles derive from InvalidState: a vService's refusal, a missing key, a question.
     running = ("InvalidState", "InvalidPowerState") if is_on else ()
     return [
         error for result in results or [] for error in result.error or [] if _errors.fault_name(error) not in running
@@ -393,7 +397,7 @@ def check_errors(results: t.Sequence[t.Any], is_on: bool) -> list[t.Any]:
 
 
 def maintenance(host: t.Mapping[str, t.Any], tasks: t.Iterable[t.Mapping[str, t.Any]]) -> str | None:
-    """Return why an ESXi host starts no VM: a clause.
+    """Return why an ESXi host cannot start VMs, as a clause; ``None``: it can.
 
     :param tasks: ``info.descriptionId`` and ``info.state`` of its recent tasks.
     """

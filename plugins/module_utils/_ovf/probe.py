@@ -1,15 +1,14 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Look for the OVF environment inside a guest.
+"""Probe a guest for its OVF environment.
 
 Private to the collection. A program in the guest asks VMware Tools for
-guestinfo.ovfEnv and tells by its exit code what it saw: that needs vCenter
-alone, and no value leaves the guest. ``full`` brings the document as well,
+guestinfo.ovfEnv and reports by its exit code what it found. That needs only
+vCenter, and no value leaves the guest. ``full`` also fetches the document,
 from the ESXi host.
 
-VMware Tools' exit code is 1 both for a value that is not there and for one
-that may not be read (open-vm-tools, rpctool.c and cmdLine.c): only its text
-tells them apart.
+VMware Tools' exit code is 1 both for a missing value and for one that may not
+be read (open-vm-tools, rpctool.c and cmdLine.c). Only its text shows which.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 PATHS = (*families.PATHS, "guest.toolsRunningStatus")
-"""Properties of a VM by which its guest is asked."""
+"""Properties of a VM that are needed to probe its guest."""
 
 PATIENCE = 60
-"""Seconds for one guest, of the time for the whole task."""
+"""Maximum number of seconds for one guest, within the timeout of the task."""
 
 LIMIT = 4 * 1024 * 1024
-"""Bytes of a document that are fetched; VMware Tools carries far less."""
+"""Maximum size of a fetched document in bytes; VMware Tools carries far less."""
 
 STDERR_LIMIT = 2048
-"""Bytes of VMware Tools' error text that are fetched."""
+"""Maximum size of VMware Tools' fetched error output in bytes."""
 
 HARMLESS = ("", "No value found", "Permission denied", "Failed sending message to VMware.", "NULL")
-"""Lines of it that are shown as they are (open-vm-tools, rpctool.c; the first two come from the ESXi host)."""
+"""Lines of the error output that are shown (open-vm-tools, rpctool.c; the first two come from the ESXi host)."""
 
 OUTCOMES: dict[str, tuple[str, str | None]] = {
     "own": ("xml", "own"),
@@ -57,13 +56,13 @@ OUTCOMES: dict[str, tuple[str, str | None]] = {
     "failed": ("error", None),
     "missing": ("tool_missing", None),
 }
-"""What the program in the guest saw → ``state`` and ``bears_id`` of a GuestView."""
+"""Outcome of the program in the guest → ``state`` and ``bears_id`` of a GuestView."""
 
 FIRST_CODE = 40
-"""Exit code of the first outcome; chosen by us, above what shells and VMware Tools use and below 128."""
+"""Exit code of the first outcome: above what shells and VMware Tools use, and below 128."""
 
 TOOL_CODES = 20
-"""How much higher the codes are for the second tool."""
+"""Added to the exit codes of the second tool."""
 
 CODES = {name: FIRST_CODE + number for number, name in enumerate(OUTCOMES)}
 
@@ -174,7 +173,7 @@ def command_line(guest: Family, moid: str, become: str = "none", into: str | Non
         settings += [f"${name} = {number}" for name, number in numbers.items()]
         settings.append(f"$directories = {', '.join(map(literal, guest.directories))}")
         script = "\n".join([*settings, _WINDOWS_SCRIPT])
-        # In base64 there is nothing that either Windows or PowerShell could take for a quote.
+        # Base64 contains nothing that Windows or PowerShell could interpret as a quote.
         encoded = base64.b64encode(script.encode("utf-16-le")).decode()
         return f"-NoProfile -NonInteractive -ExecutionPolicy Bypass -EncodedCommand {encoded}"
     settings = [f"{name}={shlex.quote(value)}" for name, value in words.items()]
@@ -185,18 +184,18 @@ def command_line(guest: Family, moid: str, become: str = "none", into: str | Non
     if become == "sudo":
         line = f'become=; [ "$(id -u)" = 0 ] || become="sudo -n"; $become {line}'
     if into:
-        # The files are the login user's, who fetches them, also where root looks.
+        # The login user must own the files to fetch them, even if the program runs as root.
         line = f"umask 077; {{ {line}; }} >{shlex.quote(f'{into}/document')} 2>{shlex.quote(f'{into}/stderr')}"
     return f"-c {shlex.quote(line)}"
 
 
 def read_code(guest: Family, code: int) -> GuestView:
-    """Return the meaning of an exit code of the program."""
+    """Return the meaning of the program's exit code."""
     for number, (tool, _flag) in enumerate(guest.tools):
-        for name, (state, bears) in OUTCOMES.items():
+        for name, (state, owner) in OUTCOMES.items():
             if code == CODES[name] + number * TOOL_CODES:
                 asked = None if name == "missing" else tool.removesuffix(".exe")
-                return GuestView(state, tool=asked, exit_code=code, bears_id=bears)
+                return GuestView(state, tool=asked, exit_code=code, bears_id=owner)
     return GuestView("error", exit_code=code)
 
 
@@ -209,9 +208,9 @@ def look(
     method: str,
     values: t.Mapping[str, t.Any],
 ) -> GuestView:
-    """Look into one running guest; what goes wrong there is in the answer, not raised.
+    """Probe one running guest; failures are part of the answer and not raised.
 
-    :param method: ``exit_code``, or ``full``, which is content with the former when the document does not come.
+    :param method: ``exit_code`` or ``full``, which falls back to ``exit_code`` if the document cannot be fetched.
     :param values: the VM's properties :data:`PATHS`.
     :raises _errors.ConnectionFailed: vCenter no longer accepts the login.
     """
@@ -240,11 +239,11 @@ _FAULTS = {
     "FileNotFound": "tool_missing",
     "CannotAccessFile": "tool_missing",
 }
-"""Fault of a guest operation → state; the last two: the guest has no such shell. Any other is an ``error``."""
+"""Fault of a guest operation → state; the last two mean that the guest has no such shell. Others are an ``error``."""
 
 
 def _state(error: _errors.Error) -> str | None:
-    """Return the state that an error leaves a guest in; ``None``: it is not the guest's."""
+    """Return the state that an error means for a guest; ``None``: the guest is not the cause."""
     if isinstance(error, _errors.GuestLoginFailed):
         return "login_failed"
     if isinstance(error, _errors.LoginFailed):
@@ -279,7 +278,7 @@ def _full(guest: operations.Guest, kind: Family, moid: str, login: GuestLogin, w
 
 
 def _with_files(guest: operations.Guest, view: GuestView, directory: str, what: str) -> GuestView:
-    """Return the content of the program's files, or the meaning of its exit code if the ESXi host is not reachable."""
+    """Add the content of the program's files, or only the reason if the ESXi host is not reachable."""
     if view.exit_code is None or view.state == "tool_missing":
         return view
     try:
@@ -287,8 +286,8 @@ def _with_files(guest: operations.Guest, view: GuestView, directory: str, what: 
             content = guest.download(f"{directory}document", LIMIT)
             found = document.parse(content) if view.state == "xml" else None
             return replace(view, document=found, text=content.decode(errors="replace"))
-        said = guest.download(f"{directory}stderr", STDERR_LIMIT).decode(errors="replace").strip()
-        return replace(view, stderr=said)
+        stderr = guest.download(f"{directory}stderr", STDERR_LIMIT).decode(errors="replace").strip()
+        return replace(view, stderr=stderr)
     except _errors.Error as error:
         return replace(view, method="exit_code", error=_errors.explained(what, error).sentence)
 
@@ -316,7 +315,7 @@ def _run(guest: operations.Guest, kind: Family, arguments: str, login: GuestLogi
 
 
 def _said(text: str | None, mask: Mask) -> str | None:
-    """Return the error output of a failed tool. A tool that is not part of VMware Tools may print the document."""
+    """Return the error output of a failed tool. A tool that is not from VMware Tools may print the document."""
     if text is None or mask.level == "none":
         return text
     return "\n".join(line if line.strip() in HARMLESS else MASK for line in text.splitlines())

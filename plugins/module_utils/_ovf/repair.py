@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bring a VM's OVF environment back: power-cycle it through vCenter, and look whether that helped.
+"""Repair a VM's OVF environment: power-cycle it through vCenter, and verify the result.
 
 Private to the collection.
 """
@@ -26,16 +26,15 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import API
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 TRIES = 2
-"""Power cycles; in the second one, while the VM is off, its vApp options are written once more (vic-product,
-ts_ovf_error)."""
+"""Number of power cycles. Before the second power-on, the vApp options are rewritten (vic-product, ts_ovf_error)."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to go about it.
+    """The options of a repair.
 
     :param shutdown: ``guest`` or ``hard``.
-    :param accepted: names of risks that are accepted.
+    :param accepted: names of the accepted risks.
     """
 
     questions: examine.Questions
@@ -44,7 +43,7 @@ class Options:
 
 
 class RepairTarget:
-    """One VM, before and after."""
+    """A VM before and after its repair."""
 
     def __init__(
         self, session: Session, deadline: Deadline, vm: t.Any, options: Options, warn: t.Callable[[str], None]
@@ -63,9 +62,9 @@ class RepairTarget:
 
     @property
     def is_delivered(self) -> bool:
-        """Return whether the OVF environment reaches the guest, or there is none, by the last verdict.
+        """Return whether the last verdict says that the OVF environment reaches the guest, or that there is none.
 
-        A guest that was to be asked and refused the login confirms nothing.
+        If the guest was to be probed and refused the login, nothing is confirmed.
         """
         is_unseen = (
             self.after.diagnosis.status == "delivered_assumed" and self.after.evidence.guest.state != "not_asked"
@@ -78,7 +77,7 @@ class RepairTarget:
         return self.before.found.name
 
     def prepare(self) -> None:
-        """Make the plan: what will be done, and with what risks.
+        """Plan the power cycle, and check its risks.
 
         :raises _errors.Refused: the VM must not be touched, or a risk is not accepted.
         """
@@ -92,7 +91,7 @@ class RepairTarget:
         self._judge()
 
     def _judge(self) -> None:
-        """Make the plan for the VM as it is now; see :meth:`prepare`."""
+        """Plan the power cycle for the VM as it is now; see :meth:`prepare`."""
         case = self._case()
         self.plan = plan.make(case)
         self._ask_server(case.values)
@@ -103,10 +102,10 @@ class RepairTarget:
             raise _errors.Refused(f"VM {self.name} is left unchanged. {why} To accept this, set accept_risks={names}.")
 
     def repair(self) -> None:
-        """Carry the plan out.
+        """Power-cycle the VM as planned.
 
         :raises _errors.OperationFailed: the VM could not be powered off or on.
-        :raises _errors.VerdictFailed: it was power-cycled, and its OVF environment still does not arrive.
+        :raises _errors.VerdictFailed: it was power-cycled, and its OVF environment still does not reach the guest.
         """
         with self._masked():
             self._cycle_until_delivered()
@@ -124,7 +123,7 @@ class RepairTarget:
             self._cycle_when_idle(is_first=attempt == 0)
             if self.is_delivered:
                 return
-            # What arrived, and is not as it should be, will be no other the next time.
+            # A document that arrived with wrong content will be the same after the next power cycle.
             if self.after.evidence.guest.state != "no_value" or self.after.diagnosis.remedy != diagnosis.POWER_CYCLE:
                 break
         raise _errors.VerdictFailed(
@@ -134,7 +133,7 @@ class RepairTarget:
 
     @contextlib.contextmanager
     def _masked(self) -> t.Iterator[None]:
-        """Mask the values of secret properties in errors: vCenter names the value that it does not accept."""
+        """Mask the values of secret properties in errors: vCenter includes a refused value in its message."""
         try:
             yield
         except _errors.Error as error:
@@ -143,8 +142,8 @@ class RepairTarget:
             raise
 
     def _shown(self, sentence: str) -> str:
-        properties = [one for look in (self.before, self.after) for one in look.evidence.configured.properties]
-        secrets = [value for one in properties if one.secret for value in (one.value, one.default, one.effective)]
+        properties = [prop for verdict in (self.before, self.after) for prop in verdict.evidence.configured.properties]
+        secrets = [value for prop in properties if prop.secret for value in (prop.value, prop.default, prop.effective)]
         return masking.without(sentence, secrets)
 
     # --- before -----------------------------------------------------------------------------------------------------
@@ -153,10 +152,10 @@ class RepairTarget:
         selection = _inventory.Selection(moid=[self._vm._GetMoId()])
         return examine.examine(self._session, deadline, selection, self._options.questions)[0]
 
-    def _case(self, one: examine.Examined | None = None) -> plan.Case:
+    def _case(self, examined: examine.Examined | None = None) -> plan.Case:
         """Return the VM as it is now.
 
-        :param one: as it was examined; the last time unless given.
+        :param examined: the VM as it was examined; by default, the last time.
         :raises _errors.Refused: it must not be touched.
         """
         paths = (
@@ -166,7 +165,7 @@ class RepairTarget:
         )
         values = self._read([self._vm], paths).get(self._vm, {})
         case = plan.Case(
-            one=one or self.after,
+            examined=examined or self.after,
             values=values,
             is_fork=self._options.questions.forked_from(values) is not None,
             shutdown=self._options.shutdown,
@@ -185,17 +184,19 @@ class RepairTarget:
             raise _errors.failure(f"Could not read what may prevent powering on VM {self.name} again", fault) from fault
 
     def _names_of_vcenter(self) -> set[str]:
-        """Return every name and address of this vCenter: the one we use, and those in its own settings."""
+        """Return every name and address of this vCenter: the one we connected to, and those in its settings."""
         found = _addresses_of(self._session.server.hostname)
         with contextlib.suppress(_errors.Fault):
             settings = self._session.ask(self._session.content.setting.QueryOptions, "VirtualCenter.")
-            found.update(str(one.value) for one in settings or [] if one.key in _NAMES_OF_VCENTER and one.value)
+            found.update(
+                str(setting.value) for setting in settings or [] if setting.key in _NAMES_OF_VCENTER and setting.value
+            )
         return found
 
     def _ask_server(self, values: t.Mapping[str, t.Any]) -> None:
-        """What the server itself holds against a power-on.
+        """Ask the server what prevents a power-on.
 
-        :raises _errors.Refused: it would fail.
+        :raises _errors.Refused: a power-on would fail.
         """
         what = f"VM {self.name} is left unchanged, because vCenter could not power it on again"
         ways = ["PowerOnVM_Task", *(["PowerOffVM_Task"] if _power.is_on(values) else [])]
@@ -203,7 +204,7 @@ class RepairTarget:
         _privileges.check(self._session, [_privileges.Step(left, way, vm=(self._vm,)) for way in ways])
         host = values.get("runtime.host")
         if host is not None:
-            # Whether it is connected is known already: the VM itself shows that.
+            # The VM's connection state already shows whether the host is connected.
             state = self._read([host], ["runtime.inMaintenanceMode", "recentTask"]).get(host, {})
             tasks = self._read(state.get("recentTask") or [], ["info.descriptionId", "info.state"])
             if (closed := plan.maintenance(state, tasks.values())) is not None:
@@ -233,15 +234,15 @@ class RepairTarget:
     def _cycle_when_idle(self, is_first: bool) -> None:
         """Power-cycle the VM and examine it again, as soon as no other task is running on it.
 
-        While it is waited for nothing has been done to the VM, so that a signal or the end of the time may end that.
+        While waiting, nothing has been done to the VM, so a signal or the timeout may end the wait.
 
-        :raises _errors.Refused: the VM has changed in the meantime, and must be left alone.
+        :raises _errors.Refused: the VM has changed in the meantime and must not be touched.
         """
         attempt = 0
         while True:
             self._cycle_has_begun = False
             try:
-                with self._session.clean_up():  # neither the end of the time nor a signal may leave the VM powered off
+                with self._session.clean_up():  # neither the timeout nor a signal may leave the VM powered off
                     self._power_cycle(rewrite=not is_first)
                     self._look_again()
                 return
@@ -261,16 +262,16 @@ class RepairTarget:
                 attempt += 1
 
     def _look_for_others_work(self) -> None:
-        """Examine the VM again: another task may have brought its OVF environment back, or changed it.
+        """Examine the VM again: another task may have repaired or changed its OVF environment.
 
-        :raises _errors.Refused: it must be left alone.
+        :raises _errors.Refused: the VM must not be touched.
         """
         earlier, self.after = self.after, self._examine(self._at_least(LOOK_SECONDS))
         if not self.is_delivered:
             self._case(earlier)
 
     def _power_cycle(self, rewrite: bool) -> None:
-        was_on = self._case().is_on  # minutes may have passed since it was asked first
+        was_on = self._case().is_on  # minutes may have passed since the first check
         if was_on:
             self._stop()
         if rewrite:
@@ -278,7 +279,7 @@ class RepairTarget:
         try:
             judge = _power.anyway if was_on else None
             _power.on(self._session, self._at_least(POWER_ON_SECONDS), self._vm, self.name, judge)
-        except Exception as trouble:  # whatever it is, a VM that is off must not stay so unsaid
+        except Exception as trouble:  # whatever the error is, it must report that the VM is off
             now = self._now(trouble, hoped="poweredOn")
             if not _power.is_on(now):
                 if not _is_refusal(trouble):
@@ -286,7 +287,7 @@ class RepairTarget:
                 if was_on:
                     raise self._left_off(trouble, now) from trouble
                 raise _error(f"Could not power on VM {self.name}", trouble) from trouble
-            if not was_on and _is_others_work(trouble):  # they have powered it on
+            if not was_on and _is_others_work(trouble):  # somebody else has powered it on
                 self._look_for_others_work()
                 return
         self._touch()
@@ -305,7 +306,7 @@ class RepairTarget:
         except Exception as trouble:
             now = self._now(trouble, hoped="poweredOff")
             is_on = _power.is_on(now)
-            if now and not is_on and _is_others_work(trouble):  # they have powered it off
+            if now and not is_on and _is_others_work(trouble):  # somebody else has powered it off
                 self._case()
             if is_on and _is_refusal(trouble):
                 raise _error(f"Could not power off VM {self.name}", trouble) from trouble
@@ -322,15 +323,15 @@ class RepairTarget:
 
     @property
     def _lacks_time_to_stop(self) -> bool:
-        """Return whether a shutdown could not be seen through."""
+        """Return whether too little time is left for a shutdown."""
         return self._deadline.remaining < min(SHUTDOWN_SECONDS, self._deadline.seconds / 2)
 
     def _touch(self) -> None:
-        """Note that something was done to the VM."""
+        """Record that the VM was changed."""
         self.is_touched = self._cycle_has_begun = True
 
     def _may_rewrite(self) -> bool:
-        """Return whether a second power cycle would differ from the first."""
+        """Return whether the vApp options may be rewritten; otherwise a second power cycle would be like the first."""
         step = _privileges.Step(f"VM {self.name} is not cycled again", "ReconfigVM_Task vAppConfig", vm=(self._vm,))
         try:
             _privileges.check(self._session, [step])
@@ -340,7 +341,7 @@ class RepairTarget:
         return True
 
     def _rewrite(self) -> None:
-        """Write the vApp options as they are: the transports, which hold no value that could be spoilt by that."""
+        """Write the vApp options as they are: only the transports, because that cannot damage any value."""
         what = f"Could not rewrite the vApp options of VM {self.name}"
 
         def write() -> t.Any:
@@ -355,18 +356,18 @@ class RepairTarget:
             self._warn(_error(what, trouble).sentence)
 
     def _at_least(self, seconds: float) -> Deadline:
-        """Return the deadline of the task, or a later one: a VM that was on must not stay off, or be judged unseen."""
+        """Return the task's deadline, or a later one: a VM that was on must not stay off, or be left unexamined."""
         return Deadline(max(seconds, self._deadline.remaining))
 
     def _now(self, trouble: Exception, hoped: str) -> _properties.Values:
-        """Return how the VM is, after trouble with a power operation; empty when the server does not tell.
+        """Return the VM's state after a failed power operation; empty if the server does not answer.
 
-        :param hoped: the power state to wait for a little, where the server may still be at work.
+        :param hoped: the power state to wait for briefly, because the server may still be working on it.
         """
         if isinstance(trouble, _errors.ConnectionLost):
             with contextlib.suppress(Exception):
                 _power.reaches(self._session, Deadline(SETTLE_SECONDS), self._vm, hoped)
-        with contextlib.suppress(Exception):  # what it was must not hide what is to be said
+        with contextlib.suppress(Exception):  # the original error must be reported
             return self._read([self._vm], ["runtime.powerState", "runtime.question"]).get(self._vm, {})
         return {}
 
@@ -389,15 +390,15 @@ class RepairTarget:
             raise _errors.failure(what, trouble) from trouble
 
     def _await_tools(self) -> None:
-        """Tools that do not come up are no failure here: the verdict says what is known."""
+        """Wait for VMware Tools. It is no failure if they do not start: the verdict shows what is known."""
         self._tools_late = ""
         probes = self._options.questions.probe != "none"
         before = self.before
         if not probes and _power.is_on(before.found.values) and not before.evidence.tools_running:
-            return  # nor did they before, and nothing needs them
+            return  # they did not run before either, and nothing needs them
         left = self._deadline.remaining
         seconds = left - min(LOOK_SECONDS, left / 2)
-        if not probes:  # no verdict depends on them then
+        if not probes:  # no verdict depends on VMware Tools then
             seconds = min(TOOLS_SECONDS, seconds)
         path = "guest.guestOperationsReady" if probes else "guest.toolsRunningStatus"
 
@@ -412,39 +413,40 @@ class RepairTarget:
 
 
 POWER_ON_SECONDS = 120
-"""How long a power-on is waited for, whatever is left of the time."""
+"""How long to wait for a power-on, regardless of the remaining time."""
 
 SHUTDOWN_SECONDS = 120
-"""No shutdown begins with less than that left, or than half the time of a short task: nobody would power the VM on."""
+"""No shutdown begins with less time left than this, or than half the time of a short task, because there would be no
+time to power the VM on again."""
 
 SETTLE_SECONDS = 30
-"""How long is waited for what a server may be doing whose answer was lost."""
+"""How long to wait for an operation whose answer was lost."""
 
 TOOLS_SECONDS = 120
-"""How long VMware Tools are waited for, where the guest is not looked into."""
+"""How long to wait for VMware Tools if the guest is not probed."""
 
 LOOK_SECONDS = 60
-"""How long a VM may be looked at after its power-on, whatever is left of the time; that much of it is kept back."""
+"""How long a VM may be examined after its power-on, regardless of the remaining time, and how much time is reserved."""
 
 _NAMES_OF_VCENTER = ("VirtualCenter.FQDN", "VirtualCenter.AutoManagedIPV4", "VirtualCenter.AutoManagedIPV6")
-"""Settings with vCenter's own name and addresses; public report scripts find its VM by them."""
+"""Settings with vCenter's own name and addresses; public report scripts use them to find its VM."""
 
 
 def _addresses_of(hostname: str) -> set[str]:
-    """Return the server's name and every address that it stands for."""
+    """Return the server's name and all its addresses."""
     try:
-        return {hostname, *(str(one[4][0]) for one in socket.getaddrinfo(hostname, None))}
+        return {hostname, *(str(info[4][0]) for info in socket.getaddrinfo(hostname, None))}
     except OSError:
         return {hostname}
 
 
 def _is_refusal(trouble: Exception) -> bool:
-    """Return whether the server itself said no; of anything else it is not known whether it was carried out."""
+    """Return whether the server itself refused. After any other error, the operation may have been carried out."""
     return isinstance(trouble, _errors.OperationFailed) and not isinstance(trouble, UnknownType)
 
 
 def _is_others_work(trouble: Exception) -> bool:
-    """Whether the server refused to switch a VM for what others have done to its power state, or are doing to it."""
+    """Return whether the server refused because somebody else has changed or is changing the VM's power state."""
     return isinstance(trouble, _errors.OperationFailed) and trouble.fault in (*_tasks.BUSY, "InvalidPowerState")
 
 

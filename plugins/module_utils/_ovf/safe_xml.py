@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""XML that nobody vouches for: decoded, limited, and walked through with expat.
+"""Decode untrusted XML, limit it, and walk through it with expat.
 
-Private to the collection. A guest's users write these documents, so nothing
-here raises because of what is in one, and time and memory stay bounded: no
-document type, hence no entities of its own and nothing fetched; limited length,
-depth and number of elements. Trailing garbage is ignored: the root element's end is the end.
+Private to the collection. A guest's users write these documents, so their content
+never raises an exception, and time and memory are bounded: no document type
+declaration, hence no custom entities and no external files; limited length,
+depth and number of elements. Whatever follows the root element is ignored.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import typing as t
 import xml.parsers.expat
 
 LIMIT = 1_000_000
-"""Characters. The values of a document are at most 65535 long each; real documents have some kilobytes."""
+"""Maximum number of characters. Each value of a document has at most 65535; real documents have some kilobytes."""
 MAX_DEPTH = 64
-"""Elements within elements. An OVF environment has five."""
+"""Maximum nesting of elements. An OVF environment has five levels."""
 MAX_ELEMENTS = 50_000
 """Enough for hundreds of VMs in one vApp."""
 
 _DECLARATION = re.compile(r"\A<\?xml\s[^>]*?\?>", re.IGNORECASE)
 _ENCODING = re.compile(rb"<\?xml\s[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9_.-]{1,40})[\"']", re.IGNORECASE)
-# Not every codec of Python's: some take quadratic time, some read something else than text.
+# Not every codec of Python: some take quadratic time, and some do not decode text.
 _CODE_PAGES = re.compile(
     r"(us-ascii|iso[-_]?8859-?\d+|windows-\d+|cp\d+|ibm\d+|koi8-[ru]|shift_jis|euc-..|gb\w+|big5)$"
 )
@@ -34,25 +34,25 @@ class Handler(t.Protocol):
     """The callbacks for elements."""
 
     def start(self, name: str, attributes: list[tuple[str, str]]) -> None:
-        """A start tag. May raise Refused."""
+        """Handle a start tag. May raise Refused."""
 
     def end(self) -> None:
-        """The end of the element that was started last."""
+        """Handle the end of the innermost open element."""
 
     def text(self, data: str) -> None:
-        """Text in the element that was started last, entities and CDATA resolved."""
+        """Handle text in the innermost open element, with entities and CDATA resolved."""
 
 
 class Refused(Exception):
-    """Raised where it is clear that reading on is of no use; the text is the clause for ``Outcome.error``."""
+    """Raised when reading on is of no use; the text is the clause for ``Outcome.error``."""
 
 
 class Outcome(t.NamedTuple):
-    """How it ended.
+    """The result of a walk.
 
-    :param error: why it was not read to its end, one clause without anything secret in it; ``None`` when it was.
-    :param truncated: the error is that the text ends too early.
-    :param malformed: the error is that a part of it is no XML.
+    :param error: why the text was not read to its end, one clause without any secret; ``None``: it was.
+    :param truncated: whether the error is that the text ends too early.
+    :param malformed: whether the error is that a part of it is not XML.
     """
 
     error: str | None = None
@@ -61,10 +61,10 @@ class Outcome(t.NamedTuple):
 
 
 def decode(source: str | bytes) -> str:
-    """Return the text of a document, without byte order mark and white space around it.
+    """Return the text of a document, without byte order mark and surrounding white space.
 
-    Bytes are UTF-8 unless they say otherwise. What is no character is replaced: on Windows the same document may come
-    in the code page of the console.
+    Bytes are UTF-8 unless they declare another encoding. Invalid bytes are replaced: on Windows the same document may
+    be in the code page of the console.
     """
     if isinstance(source, bytes):
         source = source.decode(_encoding(source), "replace")
@@ -74,7 +74,7 @@ def decode(source: str | bytes) -> str:
 def _encoding(source: bytes) -> str:
     if source.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
-    # The head of a document is ASCII, also where white space stands before the byte order mark.
+    # The head of a document is ASCII, even if white space precedes the byte order mark.
     head = source[:40]
     if head[1::2].count(0) * 4 > len(head):
         return "utf-16-le"
@@ -91,10 +91,10 @@ def _encoding(source: bytes) -> str:
 
 
 def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
-    """Tell the handler of all elements, as far as the text can be read.
+    """Report all elements to the handler, as far as the text can be read.
 
-    :param text: as ``decode`` returns it.
-    :param namespaces: names come as ``namespace local-name``; otherwise as they are written.
+    :param text: text that ``decode`` returned.
+    :param namespaces: whether names are passed as ``namespace local-name``; otherwise, as written.
     """
     if not text:
         return Outcome("it is empty")
@@ -124,17 +124,17 @@ def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
     def doctype(*_what: t.Any) -> None:
         raise Refused("it has a document type declaration, which OVF environments do not have")
 
-    # The text is decoded already: the encoding that its declaration names no longer counts, nor does its version.
+    # The text is already decoded, so the encoding and version in its declaration do not matter.
     parser = xml.parsers.expat.ParserCreate("UTF-8", " " if namespaces else None)
     parser.ordered_attributes = True
     parser.buffer_text = True
-    parser.buffer_size = 4 * LIMIT  # the text of an element comes as one
+    parser.buffer_size = 4 * LIMIT  # so that the text of an element is passed in one piece
     parser.StartDoctypeDeclHandler = doctype
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.CharacterDataHandler = handler.text
     try:
-        # Not the final piece: a truncated document is then not an error, and what precedes the cut is reported.
+        # Not marked as final, so a truncated document is not an error, and what precedes the cut is reported.
         parser.Parse(_DECLARATION.sub("", text).encode("utf-8", "replace"), False)
     except Refused as refusal:
         return Outcome(str(refusal))
@@ -148,7 +148,7 @@ def walk(text: str, handler: Handler, namespaces: bool = True) -> Outcome:
 
 
 def is_well_formed(text: str) -> bool:
-    """Return whether a text is one element, with whatever is in it."""
+    """Return whether a text is a well-formed element."""
     parser = xml.parsers.expat.ParserCreate("UTF-8")
     try:
         parser.Parse(text.encode("utf-8", "replace"), True)

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Recognize secrets among the properties of an OVF environment: by their names, their texts, and their values.
 
-Private to the collection. Pure functions over the tables below. To hide too much is the lesser harm, but a report in
-which every other value is hidden helps nobody. So words that contain another word (``bypass``), and settings about a
-secret (``token_ttl``), are listed, too. The value of such a setting is hidden where it looks like a secret itself. The
-carriers are those of published appliances.
+Private to the collection. Pure functions over the tables below. Masking too much is the lesser harm, but a report in
+which every other value is masked is useless. So words that contain another word (``bypass``), and settings about a
+secret (``token_ttl``), are listed too. The value of such a setting is masked if it looks like a secret itself. The
+names of the properties are those of published appliances.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ NAMES = (
     "private",
     "psk",
     "bearer",
-    # VMware's, Cisco's and others' licenses are keys of their own.
+    # Licenses of VMware, Cisco and others are keys themselves.
     "licen[cs]e",
     r"\b(?:otk|otp|totp|puk|pin|pins)\b",
     r"pin ?codes?\b",
     r"\b(?:auth\w*|activation|registration|enrol\w*|access|unlock|recovery|invitation|pairing) ?codes?\b",
     # The password of SNMP.
     "community",
-    # Configuration of the guest's operating system, often encoded: what it sets up cannot be separated from passwords.
+    # Configuration of the guest's operating system, often encoded: passwords cannot be separated from the rest.
     r"(?:user|vendor) ?data",
     r"ignition",
     r"(?:coreos|talos|machine|cloud) ?config",
@@ -59,13 +59,12 @@ SETTING = (
     r"(?:ttl|life ?time|expir\w*|age|valid\w*|len(?:gth)?|size|bits|type|algorithms?|polic(?:y|ies)|enabled?|disabled?"
     r"|rotation|timeout|interval|format|servers?|usage|check(?:s|ing)?|complexity|strength"
     r"|history|required|retries|attempts|mode)\b"
-    # The login by a passphrase or a PIN may be that itself, and nobody gives a name to a password.
+    # Passphrases and PINs are left out: a value of these may be the secret itself.
     r"|(?:passw(?:or)?ds?|pwds?|tokens?|keys?|secrets?|cred(?:ential)?s?|licen[cs]es?) ?"
     r"(?:logins?|auth(?:enticat\w*|ori[sz]\w*)?)\b"
     r"|(?:tokens?|keys?|secrets?|cred(?:ential)?s?|licen[cs]es?) ?names?\b"
 )
-"""Regular expression for the name of a setting about a secret, which is no secret itself unless its value looks like
-one."""
+"""Regular expression for the name of a setting about a secret. It is not a secret unless its value looks like one."""
 
 HARMLESS_NAMES = (
     SETTING,
@@ -76,12 +75,12 @@ HARMLESS_NAMES = (
     "credit|accredit|sacred|incredible",
     "tokeniz",
     "secretary",
-    # What is made to be published.
+    # Meant to be published.
     r"(?:public|authorized|gpg) ?keys?(?! ?pass)",
     # Networks.
     "private ?(?:ip|net|sub|addr|interface|nic|dns|gateway|gw|vlan|cidr|lan|port ?group|range)",
     "private ?(?:registr|cloud|host|domain)",
-    # Addresses of what keeps secrets.
+    # Addresses of key stores.
     (
         r"(?:key|secrets?|token|credentials?|licen[cs]e) ?(?:vault|store|manager|management|server|service|provider)? ?"
         r"(?:urls?|uri|endpoint|host(?: ?name)?|ip(?:v[46])?|fqdn|address|addr|port)\b"
@@ -92,7 +91,7 @@ HARMLESS_NAMES = (
     r"(?:ignition|coreos|talos|machine|cloud) ?config ?(?:data )?(?:encoding|urls?)\b|(?:user|vendor) ?data ?encoding",
     r"community ?(?:edition|version|support)",
 )
-"""Taken out of a name before :data:`NAMES` are searched in it."""
+"""Removed from a name before it is searched for :data:`NAMES`."""
 
 PROSE = (
     r"pass ?(?:words?|phrases?|codes?|wd)\b",
@@ -116,7 +115,7 @@ _NO_CARRIERS = re.compile(
     r"ports?|dns|ntp|urls?|uri|proxy|vlan|enabled?|mode|locale|time ?zone|e ?mail|group|role|version|encoding|"
     r"length|polic(?:y|ies)|expir\w*|ttl|life ?time|time ?out|interval|rotation|complexity|algorithms?)\b"
 )
-"""Names of properties that prose does not make secret: the description of a user name may speak of the password."""
+"""Names of properties that prose does not make secret: the description of a user name may mention the password."""
 
 _PROSE_TYPES = ("string", "")
 _NO_TYPES = ("boolean", "ip")
@@ -153,18 +152,18 @@ _VALUES = re.compile("|".join(VALUES), re.IGNORECASE)
 _NAME_LENGTH = 80
 _SEPARATOR = re.compile(r"[:=>]")
 _NEXT = re.compile(r"[\s\"'\\]{0,80}([^\s\"'\\<&]{0,200})")
-"""What follows a separator."""
+"""The value after a separator."""
 # {"name": "password", "value": "…"}, and the same in YAML.
 _NAMED_PAIR = re.compile(r"\b(?:name|key|id)[\"'\\]{0,4}\s{0,9}[:=]\s{0,9}[\"'\\]{0,4}([\w.-]{1,80})", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
 _FOLDED_BASE64 = re.compile(r"\s*(?:data:[\w/;+.-]{0,80},)?([A-Za-z0-9+/_-]+(?:\s+[A-Za-z0-9+/_-]+)*\s*={0,2})\s*")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _MIXED = re.compile(r"[A-Za-z](?=[0-9])|[0-9](?=[A-Za-z])")
-"""Where letters and digits meet: seldom in a name, often in random text."""
+"""A letter next to a digit: rare in names, common in random text."""
 _DEPTH = 4
-"""Encodings within encodings: a document in base64, compressed, with a file in base64."""
+"""Maximum nesting of encodings, such as a compressed document in base64 that contains a file in base64."""
 _LIMIT = 1_000_000
-"""Characters of one value that are decompressed."""
+"""Maximum number of characters that are decompressed from one value."""
 
 
 def is_secret_name(name: str) -> bool:
@@ -174,10 +173,10 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret_property(key: str, type: str = "", label: str = "", category: str = "", description: str = "") -> bool:
-    """Return whether the vApp options say that a property holds a secret.
+    """Return whether the vApp options show that a property holds a secret.
 
-    :param type: as in ``vim.vApp.PropertyInfo``; qualifiers such as ``(1..8)`` do not count.
-    :param description: its first sentence counts.
+    :param type: as in ``vim.vApp.PropertyInfo``; qualifiers such as ``(1..8)`` are ignored.
+    :param description: only its first sentence counts.
     """
     plain = re.split(r"[^a-z]", type.lower(), maxsplit=1)[0]
     if plain in _NO_TYPES:
@@ -205,7 +204,7 @@ def _is_setting(name: str) -> bool:
 
 
 def _looks_made(value: str) -> bool:
-    """Return whether a value has a word that looks like a password or a token, not like a name."""
+    """Return whether a value has a word that looks like a password or a token rather than a name."""
     return any(_is_made(word) for word in re.findall(r"\S{8,}", value[:_LIMIT]))
 
 
@@ -239,7 +238,7 @@ def _has_secret_name(text: str) -> bool:
 
 
 def _value_at(text: str, start: int) -> str:
-    """Return the value that begins there, without quotes."""
+    """Return the value that begins at a position, without quotes."""
     found = _NEXT.match(text, start)
     return found[1] if found else ""
 
@@ -248,7 +247,7 @@ _is_secret_name = functools.lru_cache(maxsize=4096)(is_secret_name)
 
 
 def _decoded(text: str) -> t.Iterator[str]:
-    """Yield what the text is in other words."""
+    """Yield other forms of the text: JSON without escape sequences, percent-decoded, and decoded from base64."""
     if text.lstrip()[:1] in ("{", "[", '"'):
         try:
             plain = json.dumps(json.loads(text), ensure_ascii=False)
@@ -267,7 +266,7 @@ def _decoded(text: str) -> t.Iterator[str]:
 
 
 def _from_base64(piece: str) -> str | None:
-    """Return the text that is encoded, compressed or not; ``None`` when it is none."""
+    """Return the text encoded in base64, decompressed if necessary; ``None``: it is not text."""
     plain = piece.rstrip("=").replace("-", "+").replace("_", "/")
     if len(plain) % 4 == 1:
         return None

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values of vApp properties at another site: those given by VM and key, and addresses by subnet.
+"""Translate values of vApp properties for another site: values given by VM and key, and addresses by subnet.
 
 Private to the collection. Pure functions. An address keeps its host part. Only values that are addresses, or lists of
-them, are changed: an address inside of other text may be part of a URL, of a version or of an encoded file.
+them, are translated: an address inside of other text may be part of a URL, a version or an encoded file.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _EMBEDDED = re.compile(
     r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\w)|(?<![\w.:])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])"
 )
-"""What may be an address inside of other text."""
+"""Text that may be an address inside of other text."""
 
 VMS, SUBNETS = "vms", "subnets"
 
 
 @dataclass(frozen=True)
 class SiteMap:
-    """What is different at another site.
+    """The differences of another site.
 
     :param vms: name or instance UUID of a VM in the backup → full key → value.
-    :param subnets: subnets and what takes their place, the longest prefix first.
+    :param subnets: pairs of source and target subnet, the longest prefix first.
     """
 
     vms: t.Mapping[str, t.Mapping[str, t.Any]] = field(default_factory=dict)
     subnets: tuple[tuple[Network, Network], ...] = ()
 
     def translate(self, text: str) -> str:
-        """Return a value with its addresses translated; a value that is no address or list of them stays as it is.
+        """Return a value with its addresses translated; a value that is not an address or list of them is not changed.
 
-        A list has commas, semicolons or white space between its entries. With commas or semicolons, host names may be
-        among them.
+        The entries of a list are separated by commas, semicolons or white space. With commas or semicolons, it may
+        also contain host names.
         """
         if not self.subnets or not text:
             return text
@@ -48,7 +48,7 @@ class SiteMap:
         return "".join(self._item(part) if number % 2 == 0 else part for number, part in enumerate(parts)) or text
 
     def moves(self, text: str) -> t.Iterator[tuple[str, str]]:
-        """Yield the addresses of a value that are translated, each with its translation; those of networks are not."""
+        """Yield each address of a value that is translated, with its translation, except addresses of networks."""
         for entry in _entries(text)[::2]:
             address = _address(entry)
             target = None if address is None or _is_network(entry) else self._target(address)
@@ -77,7 +77,7 @@ class SiteMap:
 
 
 def _entries(text: str) -> list[str]:
-    """Return the entries of a value that is an address or a list of them, with separators between; otherwise none."""
+    """Return the entries of an address or a list of them, with the separators in between; empty for other text."""
     for separator, allowed in zip(_SEPARATORS, (_HOST_NAME, None), strict=True):
         parts = re.split(separator, text)
         if all(_address(part) or (allowed and allowed.fullmatch(part)) or not part for part in parts[::2]):
@@ -86,7 +86,7 @@ def _entries(text: str) -> list[str]:
 
 
 def _address(text: str) -> t.Any:
-    """Return the address of an address, an interface or a network as text; ``None`` if it is none of these."""
+    """Return the address in a text that is an address, an interface or a network; ``None`` for other text."""
     if "%" in text:
         return None
     try:
@@ -101,7 +101,7 @@ def _is_network(text: str) -> bool:
 
 
 def read(given: t.Any) -> tuple[SiteMap, list[str]]:
-    """Return the map that a user gave, and what is wrong with it, as clauses without values."""
+    """Return the map that a user gave, and its faults as clauses without values."""
     if given in (None, "", {}):
         return SiteMap(), []
     if not isinstance(given, dict):
@@ -112,7 +112,7 @@ def read(given: t.Any) -> tuple[SiteMap, list[str]]:
         if name not in (VMS, SUBNETS)
     ]
     vms, subnets = given.get(VMS) or {}, given.get(SUBNETS) or {}
-    if not isinstance(vms, dict) or not all(isinstance(one, dict) for one in vms.values()):
+    if not isinstance(vms, dict) or not all(isinstance(values, dict) for values in vms.values()):
         faults.append("vms of vapp_restore_map needs a dictionary of full keys and values for each VM")
         vms = {}
     if not isinstance(subnets, dict):
@@ -124,11 +124,11 @@ def read(given: t.Any) -> tuple[SiteMap, list[str]]:
         if fault:
             faults.append(f"vapp_restore_map {fault}")
     pairs.sort(key=lambda pair: -pair[0].prefixlen)
-    return SiteMap({str(name): one for name, one in vms.items()}, tuple(pairs)), faults
+    return SiteMap({str(name): values for name, values in vms.items()}, tuple(pairs)), faults
 
 
 def _read_pair(source: str, target: str, pairs: list[tuple[Network, Network]]) -> str:
-    """Add a pair of subnets; return what is wrong with it, or nothing."""
+    """Add a pair of subnets; return what is wrong with it, or an empty string."""
     networks: list[Network] = []
     for text in (source, target):
         if "/" not in text:

@@ -5,7 +5,7 @@
 Private to the collection. Pure functions. They run on the controller, where pyVmomi may be missing.
 
 A backup is a directory. It has one file for each VM with vApp options, ``<instance UUID>.json``, which is the document
-of :mod:`vapp_export`, and ``index.json``::
+of :mod:`vapp_export`, and an ``index.json``::
 
     {
       "version": 1,
@@ -18,12 +18,12 @@ of :mod:`vapp_export`, and ``index.json``::
       "not_read": [{"name": …, "moid": …, "reason": …}]
     }
 
-Each entry of ``vms`` stands for a file that can be restored. Its ``state`` is ``saved``; ``gone``, where the VM has
-lost the vApp options that the file has; ``not_read``, where the VM could not be read now; or ``not_in_scope``, where
-this run did not look for the VM or did not find it. ``complete`` is false if ``not_read`` has entries. No file has a
-time in it, so nothing changes when nothing has changed.
+Each entry of ``vms`` stands for a file that can be restored. Its ``state`` is ``saved``; ``gone``, if the VM has lost
+the vApp options that the file has; ``not_read``, if the VM could not be read in this run; or ``not_in_scope``, if this
+run did not search for the VM or did not find it. ``complete`` is false if ``not_read`` has entries. No file contains a
+time, so no file changes if no vApp options have changed.
 
-In a document, a secret is null, or what ansible-vault has made of it: ``{"__ansible_vault": "$ANSIBLE_VAULT;…"}``.
+In a document, a secret is null, or the output of ansible-vault: ``{"__ansible_vault": "$ANSIBLE_VAULT;…"}``.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ FILE_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
 Document = dict[str, t.Any]
 Parts = tuple[str, str, str]
 Seal = t.Callable[[str, "str | None"], str]
-"""Encrypts a secret. It is given the encrypted text that the file has, and returns that if it means the same."""
+"""Encrypts a secret. Receives the encrypted text from the file, and returns that if it decrypts to the same secret."""
 
 
 class ForeignIndex(Exception):
-    """``index.json`` is none of ours; the message is a clause."""
+    """``index.json`` is not from this collection; the message is a clause."""
 
 
 def is_name(name: str) -> bool:
-    """Return whether a file has a name of a backup's."""
+    """Return whether a file has the name of a backup file."""
     return name == INDEX or FILE_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """A file that is there and cannot be used; ``reason`` is a clause."""
+    """A file that exists but cannot be used; ``reason`` is a clause."""
 
     reason: str
 
@@ -73,7 +73,7 @@ class Found:
     """One VM of the scope.
 
     :param document: its vApp options as :mod:`vapp_export` writes them; ``None``: they could not be read.
-    :param secrets: what the document has not.
+    :param secrets: the secrets that the document leaves out.
     :param reason: why the VM could not be read, as a clause.
     """
 
@@ -90,8 +90,8 @@ class Plan:
     """The changes to the directory.
 
     :ivar files: name → content of the files to write, ``index.json`` last.
-    :ivar before: name → content of those of them that are there.
-    :ivar rows: one for each VM that has vApp options or had some.
+    :ivar before: name → current content of the files that exist.
+    :ivar rows: one for each VM that has vApp options or had them.
     """
 
     index: dict[str, t.Any] = field(default_factory=dict)
@@ -114,44 +114,44 @@ def plan(
     scope: t.Mapping[str, t.Any],
     seal: Seal | None = None,
 ) -> Plan:
-    """Return what to write.
+    """Return which files to write.
 
-    :param there: name → content of the files in the directory that have names of a backup's.
+    :param there: name → content of the files in the directory that have the names of backup files.
     :param seal: ``None``: secrets are null.
-    :raises ForeignIndex: ``index.json`` is none of ours.
+    :raises ForeignIndex: ``index.json`` is not from this collection.
     """
     earlier = entries(there.get(INDEX))
     documents = {name: _document(name, text) for name, text in there.items() if name != INDEX}
     result = Plan()
-    counts = Counter(_uuid(one) for one in found)
-    files: dict[str, Document] = {name: one for name, one in documents.items() if isinstance(one, dict)}
+    counts = Counter(_uuid(vm) for vm in found)
+    files: dict[str, Document] = {name: document for name, document in documents.items() if isinstance(document, dict)}
     states: dict[str, str] = {}
     paths: dict[str, str] = {}
     not_read: list[dict[str, t.Any]] = []
 
-    for one in found:
-        uuid = _uuid(one)
+    for vm in found:
+        uuid = _uuid(vm)
         name = f"{uuid}.json"
-        row = {"name": one.name, "moid": one.moid, "inventory_path": one.inventory_path, "instance_uuid": uuid or None}
-        reason = _not_saved(one, uuid, counts[uuid], documents.get(name))
+        row = {"name": vm.name, "moid": vm.moid, "inventory_path": vm.inventory_path, "instance_uuid": uuid or None}
+        reason = _not_saved(vm, uuid, counts[uuid], documents.get(name))
         if reason:
-            not_read.append({"name": one.name, "moid": one.moid, "reason": reason})
+            not_read.append({"name": vm.name, "moid": vm.moid, "reason": reason})
             kept = name if name in files else None
             result.rows.append({**row, "file": kept, "state": "not_read", "change": "none", "message": reason})
             if uuid:
                 states[name] = "not_read"
             continue
-        document = t.cast(Document, one.document)
+        document = t.cast(Document, vm.document)
         old = files.get(name)
         if _is_gone(document, old):
-            states[name], paths[name] = "gone", one.inventory_path
+            states[name], paths[name] = "gone", vm.inventory_path
             message = f"its vApp options are gone, and {name} was kept"
             result.rows.append({**row, "file": name, "state": "gone", "change": "none", "message": message})
             continue
         if not document["enabled"]:
             continue
-        new = _sealed(one, old, seal)
-        states[name], paths[name], files[name] = "saved", one.inventory_path, new
+        new = _sealed(vm, old, seal)
+        states[name], paths[name], files[name] = "saved", vm.inventory_path, new
         change = _note(result, name, text_of(new), there)
         result.rows.append({**row, "file": name, "state": "saved", "change": change, "message": ""})
 
@@ -170,25 +170,25 @@ def plan(
             row = {key: entry[key] for key in ("name", "inventory_path", "instance_uuid", "file", "state")}
             result.rows.append({**row, "moid": None, "change": "none", "message": ""})
     result.warnings += [
-        f"{name} is not a backup of vApp options ({one}) and was left unchanged."
-        for name, one in sorted(documents.items())
-        if isinstance(one, str) and name not in states
+        f"{name} is not a backup of vApp options ({fault}) and was left unchanged."
+        for name, fault in sorted(documents.items())
+        if isinstance(fault, str) and name not in states
     ]
-    result.rows.sort(key=lambda one: (one["name"], one["moid"] or "", one["file"] or ""))
+    result.rows.sort(key=lambda row: (row["name"], row["moid"] or "", row["file"] or ""))
     result.index = {
         "version": VERSION,
         "vcenter": vcenter,
         "scope": dict(scope),
         "complete": not not_read,
-        "vms": sorted(listed, key=lambda one: (one["name"], one["file"])),
-        "not_read": sorted(not_read, key=lambda one: (one["name"], one["moid"] or "")),
+        "vms": sorted(listed, key=lambda row: (row["name"], row["file"])),
+        "not_read": sorted(not_read, key=lambda row: (row["name"], row["moid"] or "")),
     }
     _note(result, INDEX, text_of(result.index), there)
     return result
 
 
 def _note(result: Plan, name: str, text: str, there: t.Mapping[str, str | Unusable]) -> str:
-    """Record that a file is written, unless it is the same, and return the change."""
+    """Add a file to be written, unless its content is unchanged, and return the kind of change."""
     before = there.get(name)
     if before == text:
         return "none"
@@ -199,19 +199,19 @@ def _note(result: Plan, name: str, text: str, there: t.Mapping[str, str | Unusab
     return "created"
 
 
-def _uuid(one: Found) -> str:
-    """Return the instance UUID of a VM in lower case; empty: it has none, or it could not be read."""
-    uuid = str(((one.document or {}).get("vm") or {}).get("instance_uuid") or "").lower()
+def _uuid(vm: Found) -> str:
+    """Return the instance UUID of a VM in lower case; empty: it has none, or the VM could not be read."""
+    uuid = str(((vm.document or {}).get("vm") or {}).get("instance_uuid") or "").lower()
     return uuid if FILE_NAME.fullmatch(f"{uuid}.json") else ""
 
 
-def _not_saved(one: Found, uuid: str, count: int, old: Document | str | None) -> str:
+def _not_saved(vm: Found, uuid: str, count: int, old: Document | str | None) -> str:
     """Return why a VM cannot be saved, as a clause; empty: it can."""
-    if one.document is None:
-        return one.reason
+    if vm.document is None:
+        return vm.reason
     if not uuid:
-        return "it has no instance UUID, so a restore could not find it" if one.document["enabled"] else ""
-    if count > 1 and (one.document["enabled"] or old is not None):
+        return "it has no instance UUID, so a restore could not find it" if vm.document["enabled"] else ""
+    if count > 1 and (vm.document["enabled"] or old is not None):
         return f"{count} VMs have the instance UUID {uuid}, so a restore could not distinguish them"
     if isinstance(old, str):
         return f"{uuid}.json exists, but is not a backup of this VM ({old}); move it away"
@@ -219,29 +219,29 @@ def _not_saved(one: Found, uuid: str, count: int, old: Document | str | None) ->
 
 
 def _is_gone(new: Document, old: Document | None) -> bool:
-    """Return whether a VM has lost what its file has."""
+    """Return whether a VM has lost the vApp options that its file has."""
     if old is None or not old["enabled"]:
         return False
     if not new["enabled"]:
         return True
-    kept = {_parts(one) for one in old["properties"]}
-    return bool(kept) and kept.isdisjoint(_parts(one) for one in new["properties"])
+    kept = {_parts(prop) for prop in old["properties"]}
+    return bool(kept) and kept.isdisjoint(_parts(prop) for prop in new["properties"])
 
 
 def _parts(prop: t.Mapping[str, t.Any]) -> Parts:
-    """Return what a property is known by, as text: a file that was edited may have anything there."""
-    class_id, name, instance_id = (str(prop.get(one) or "") for one in ("class_id", "id", "instance_id"))
+    """Return the parts of a property's key as text: an edited file may have anything there."""
+    class_id, name, instance_id = (str(prop.get(field_name) or "") for field_name in ("class_id", "id", "instance_id"))
     return (class_id, name, instance_id)
 
 
-def _sealed(one: Found, old: Document | None, seal: Seal | None) -> Document:
+def _sealed(vm: Found, old: Document | None, seal: Seal | None) -> Document:
     """Return a VM's document with its secrets encrypted, or as it is."""
-    document = t.cast(Document, one.document)
-    if seal is None or not one.secrets:
+    document = t.cast(Document, vm.document)
+    if seal is None or not vm.secrets:
         return document
     before = {_parts(prop): prop for prop in _properties(old)}
     properties = [dict(prop) for prop in document["properties"]]
-    for position, name, text in one.secrets:
+    for position, name, text in vm.secrets:
         prop = properties[position]
         there = before.get(_parts(prop), {}).get(name)
         sealed = there.get(VAULT) if isinstance(there, dict) else None
@@ -251,7 +251,7 @@ def _sealed(one: Found, old: Document | None, seal: Seal | None) -> Document:
 
 def _entry(name: str, document: Document, path: str | None, state: str) -> dict[str, t.Any]:
     """Return the entry of a file in the index."""
-    products = [one for one in document["products"] if one["name"]] or [{}]
+    products = [product for product in document["products"] if product["name"]] or [{}]
     return {
         "name": document["vm"]["name"],
         "instance_uuid": document["vm"]["instance_uuid"],
@@ -264,11 +264,11 @@ def _entry(name: str, document: Document, path: str | None, state: str) -> dict[
     }
 
 
-# --- files that are there ---------------------------------------------------------------------------------------------
+# --- existing files ---------------------------------------------------------------------------------------------------
 
 
 def parsed(text: str | Unusable) -> t.Any:
-    """Return the content of a file, a dictionary, or a clause that says why it cannot be used."""
+    """Return the content of a file, a dictionary, or a clause with the reason why it cannot be used."""
     if isinstance(text, Unusable):
         return text.reason
     try:
@@ -279,7 +279,7 @@ def parsed(text: str | Unusable) -> t.Any:
 
 
 def _document(name: str, text: str | Unusable) -> Document | str:
-    """Return the document in a file, or why it is none of this VM."""
+    """Return the document in a file, or why the file is not a document of this VM."""
     content = parsed(text)
     if isinstance(content, str):
         return content
@@ -291,13 +291,13 @@ def _document(name: str, text: str | Unusable) -> Document | str:
     if not isinstance(vm.get("name"), str) or f"{vm.get('instance_uuid')}.json".lower() != name:
         return "it was exported from another VM"
     wrong = vapp_export.faults(content) if content["enabled"] else []
-    return "; ".join(one.removeprefix("restore_from ") for one in wrong) or content
+    return "; ".join(fault.removeprefix("restore_from ") for fault in wrong) or content
 
 
 def entries(text: str | Unusable | None) -> dict[str, dict[str, t.Any]]:
-    """Return the entries of the index that is there, by file.
+    """Return the entries of the existing index, by file.
 
-    :raises ForeignIndex: it is none of ours.
+    :raises ForeignIndex: it is not from this collection.
     """
     if text is None:
         return {}
@@ -307,9 +307,11 @@ def entries(text: str | Unusable | None) -> dict[str, dict[str, t.Any]]:
     vms = content.get("vms")
     if content.get("version") != VERSION:
         raise ForeignIndex(f"it has version {content.get('version')!s:.20}, but only version {VERSION} is supported")
-    if not isinstance(vms, list) or not all(isinstance(one, dict) and isinstance(one.get("file"), str) for one in vms):
+    if not isinstance(vms, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in vms
+    ):
         raise ForeignIndex("it is not an index of a backup of vApp options")
-    return {one["file"]: one for one in vms}
+    return {entry["file"]: entry for entry in vms}
 
 
 def wrong_index(index: t.Any) -> str:
@@ -323,7 +325,9 @@ def wrong_index(index: t.Any) -> str:
         there = f"{index['version']!s:.20}"
         return f"the index of the backup has version {there}, but only version {VERSION} is supported"
     for number, entry in enumerate(index["vms"]):
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(one), str) for one in ("name", "file")):
+        if not isinstance(entry, dict) or not all(
+            isinstance(entry.get(field_name), str) for field_name in ("name", "file")
+        ):
             return f"entry {number + 1} of the index of the backup has no name and file"
         for name in ("instance_uuid", "uuid"):
             if not isinstance(entry.setdefault(name, None), (str, type(None))):
@@ -337,11 +341,11 @@ def wrong_index(index: t.Any) -> str:
 
 
 def shown(before: str, after: str) -> tuple[str, str]:
-    """Return a file's old and new content without secrets, not even encrypted ones.
+    """Return a file's old and new content with secrets masked, even encrypted ones.
 
-    Somebody may have written a secret into the old one by hand.
+    Somebody may have written a secret into the old file by hand.
 
-    :param before: empty: there is no old one.
+    :param before: empty if there is no old file.
     """
     contents = [parsed(text) for text in (before, after)]
     secret = {
@@ -357,7 +361,7 @@ def shown(before: str, after: str) -> tuple[str, str]:
 def secret_patterns(documents: t.Iterable[t.Any]) -> list[str]:
     """Return regular expressions for the full keys of the secrets in a backup.
 
-    A key that some document shows is left out: it could not be compared with what a VM has.
+    A key whose value some document contains is left out: otherwise it could not be compared with a VM's.
     """
     secret: dict[str, bool] = {}
     for prop in (prop for document in documents for prop in _properties(document)):
@@ -368,7 +372,7 @@ def secret_patterns(documents: t.Iterable[t.Any]) -> list[str]:
 
 def _properties(content: t.Any) -> list[dict[str, t.Any]]:
     found = content.get("properties") if isinstance(content, dict) else None
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return [prop for prop in found if isinstance(prop, dict)] if isinstance(found, list) else []
 
 
 def _masked(content: t.Any, secret: t.Collection[Parts]) -> str:

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compare the vApp options of a VM with what they are to be, and make the reconfigure that is needed.
+"""Compare the vApp options of a VM with the requested ones, and build the reconfigure that is needed.
 
-Private to the collection. Pure functions over ``config.vAppConfig``. Everything that is wrong is found before anything
-is sent. Rules: vSphere API reference, VmConfigSpec and VAppPropertyInfo.
+Private to the collection. Pure functions over ``config.vAppConfig``. All faults are found before anything is sent.
+Rules: vSphere API reference, VmConfigSpec and VAppPropertyInfo.
 
-An edit carries the whole property as it was read, for what vCenter does with fields that an edit leaves out is not
-published. Only the value of a password, which vCenter never returns, cannot be repeated: so a password property is not
-edited unless its value is given.
+An edit contains the whole property as it was read, because it is not published what vCenter does with fields that an
+edit leaves out. Only the value of a password, which vCenter never returns, cannot be repeated. So a password property
+is edited only if its value is given.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 STRUCTURE = "ReconfigVM_Task vAppConfig"
 VALUES = "ReconfigVM_Task vAppConfig values"
-"""What a change needs privileges for, as keys of :data:`_privileges.NEEDS`."""
+"""Keys of :data:`_privileges.NEEDS`: the privileges that a change needs."""
 
 LARGEST_KEY = 2**31 - 1
 """Integer keys are 32 bits wide."""
@@ -43,28 +43,28 @@ _FIELDS = {
     "description": "description",
     "user_configurable": "userConfigurable",
 }
-"""Attribute of a wanted property → field of PropertyInfo."""
+"""Attribute of a requested property → field of PropertyInfo."""
 
 
 @dataclass
 class Change:
-    """What a reconfigure has to do.
+    """A change of vApp options.
 
-    :ivar spec: ``vim.vApp.VmConfigSpec``; ``None``: nothing, or the removal of all vApp options.
-    :ivar removes_all: whether vApp options are to be removed.
-    :ivar after: ``config.vAppConfig`` as it will be; ``None`` without vApp options.
-    :ivar needs: :data:`STRUCTURE` and :data:`VALUES`, where the change needs those privileges.
-    :ivar delivered: whether what vCenter delivers to the guest changes.
+    :ivar spec: ``vim.vApp.VmConfigSpec``; ``None``: no change, or the removal of all vApp options.
+    :ivar removes_all: whether all vApp options are removed.
+    :ivar after: the resulting ``config.vAppConfig``; ``None`` without vApp options.
+    :ivar needs: :data:`STRUCTURE` and :data:`VALUES`, if the change needs those privileges.
+    :ivar delivered: whether the change affects what vCenter delivers to the guest.
     :ivar changed: keys of properties that are added, edited or removed.
-    :ivar skipped: keys of properties whose values were left alone since they are not user-configurable.
-    :ivar secrets_kept: keys of passwords that are there, and that nobody can compare.
+    :ivar skipped: keys of properties whose values are left unchanged because they are not user-configurable.
+    :ivar secrets_kept: keys of existing passwords, which cannot be compared.
     :ivar secrets_written: keys of secrets that are written.
     :ivar values_written: keys of properties whose own value or default changes.
-    :ivar opened: keys of properties that are user-configurable after this change, and are not to be: another change
-        makes them so (see :attr:`Request.closing`).
-    :ivar added_fixed: keys of properties that are added with a value and are not user-configurable, without passwords.
-    :ivar not_restored: keys of properties that are added without a secret that the document does not have.
-    :ivar cautions: sentences about what may go wrong later.
+    :ivar opened: keys of properties that this change makes user-configurable although they are not to be so: a second
+        change corrects this (see :attr:`Request.closing`).
+    :ivar added_fixed: keys of added properties with a value that are not user-configurable, without passwords.
+    :ivar not_restored: keys of added properties whose secret is missing, because the document does not have it.
+    :ivar cautions: sentences about later consequences.
     """
 
     spec: t.Any = None
@@ -89,7 +89,7 @@ class Change:
 
     @property
     def differences(self) -> list[str]:
-        """Return what differs, for a sentence: full keys of properties, and names of other fields."""
+        """Return the differences, for a sentence: full keys of properties, and names of other fields."""
         if self.spec is None:
             return ["whether there are any"] if self.removes_all else []
         names = {
@@ -104,11 +104,11 @@ class Change:
 
 
 def plan(name: str, info: t.Any, request: Request) -> Change:
-    """Return what is to be done so that the vApp options of a VM are as requested.
+    """Return the change that makes the vApp options of a VM as requested.
 
     :param name: the VM's name, for sentences.
     :param info: ``config.vAppConfig``; ``None``: the VM has no vApp options.
-    :raises _errors.Refused: something of the request cannot be; the sentence lists all of it, without values.
+    :raises _errors.Refused: something in the request is not possible; the sentence lists all of it, without values.
     """
     if request.enabled is False:
         return _removal(name, info, request.force)
@@ -138,7 +138,7 @@ def plan(name: str, info: t.Any, request: Request) -> Change:
 
 def lost(info: t.Any) -> str:
     """Return what the removal of vApp options destroys, as a clause."""
-    passwords = [_key(one) for one in info.property or [] if vapp_types.is_password(one.type)]
+    passwords = [_key(prop) for prop in info.property or [] if vapp_types.is_password(prop.type)]
     counts = {
         "properties": len(info.property or []),
         "products": len(info.product or []),
@@ -168,22 +168,22 @@ def _removal(name: str, info: t.Any, force: bool) -> Change:
 
 
 class _Planner:
-    """Collect the parts of a change, and what is wrong with the request.
+    """Collects the parts of a change, and the faults of the request.
 
-    :ivar named: full keys of the requested properties that are there.
+    :ivar named: full keys of the requested properties that exist.
     """
 
     def __init__(self, info: t.Any, request: Request) -> None:
         self._request = request
         self._info = info
         self._old: list[t.Any] = list(info.property or []) if info is not None else []
-        self._new = {one.key: one for one in self._old}
-        # There may be hundreds of properties, so none is looked for among all of them.
+        self._new = {prop.key: prop for prop in self._old}
+        # There may be hundreds of properties, so they are indexed.
         self._by_name: dict[str | Triple, list[t.Any]] = {}
         for prop in self._old:
             for name in (_key(prop), _parts(prop)):
                 self._by_name.setdefault(name, []).append(prop)
-        self._wanted_names = {_name(one) for one in request.properties}
+        self._wanted_names = {_name(wanted) for wanted in request.properties}
         self._sections = self._known_sections()
         self._operations: dict[str, list[t.Any]] = {"remove": [], "edit": [], "add": []}
         self._spec: dict[str, t.Any] = {}
@@ -193,8 +193,8 @@ class _Planner:
         self.named: list[str] = []
 
     def change(self, name: str) -> Change:
-        """Return the change, when nothing is wrong."""
-        operations = [one for kind in ("remove", "edit", "add") for one in self._operations[kind]]
+        """Return the change. The request must have no faults."""
+        operations = [operation for kind in ("remove", "edit", "add") for operation in self._operations[kind]]
         if operations:
             self._spec["property"] = operations
         result = self._result
@@ -204,12 +204,12 @@ class _Planner:
             result.needs.add(STRUCTURE)
             result.delivered = True
         result.after = self._as_it_will_be()
-        for one in result.after.property:
-            kind = vapp_types.parse(one.type or "string")
-            is_empty = not (one.value or one.defaultValue)
-            if is_empty and kind is not None and kind.needs_value and self._is_named(one):
+        for prop in result.after.property:
+            kind = vapp_types.parse(prop.type or "string")
+            is_empty = not (prop.value or prop.defaultValue)
+            if is_empty and kind is not None and kind.needs_value and self._is_named(prop):
                 result.cautions.append(
-                    f"vCenter may refuse to power on VM {name}: property {_key(one)} of type {kind.text} has no value."
+                    f"vCenter may refuse to power on VM {name}: property {_key(prop)} of type {kind.text} has no value."
                 )
         if result.added_fixed and self._request.fixed_as_default:
             result.cautions.append(
@@ -222,7 +222,9 @@ class _Planner:
                 f"Secrets of VM {name} were not restored, because the document does not contain them: "
                 f"{', '.join(result.not_restored)}. Set them in secret_values."
             )
-        if result.delivered and not [one for one in result.after.ovfEnvironmentTransport or [] if one]:
+        if result.delivered and not [
+            transport for transport in result.after.ovfEnvironmentTransport or [] if transport
+        ]:
             result.cautions.append(
                 f"VM {name} has no transport, so its vApp options do not reach the guest. Set transport."
             )
@@ -253,10 +255,10 @@ class _Planner:
         named: set[int] = set()
         for wanted in self._request.properties:
             found = self._by_name.get(_name(wanted), [])
-            if named.intersection(one.key for one in found):
+            if named.intersection(prop.key for prop in found):
                 self.faults.append(f"property {wanted.key} is given more than once, by its key and by its parts")
                 continue
-            named.update(one.key for one in found)
+            named.update(prop.key for prop in found)
             self.named += map(_key, found)
             if len(found) > 1:
                 self.faults.append(
@@ -271,16 +273,16 @@ class _Planner:
             elif wanted.state == "present":
                 named.add(self._add(wanted))
         if self._request.exact:
-            for one in self._old:
-                if one.key not in named:
-                    self._remove(one)
+            for prop in self._old:
+                if prop.key not in named:
+                    self._remove(prop)
 
     def _unknown(self, wanted: WantedProperty) -> str:
-        keys = [_key(one) for one in self._old]
-        # If an appliance has classes or instances, people know only the ID.
-        similar = [_key(one) for one in self._old if one.id == wanted.key]
+        keys = [_key(prop) for prop in self._old]
+        # If an appliance has classes or instances, users often know only the ID.
+        similar = [_key(prop) for prop in self._old if prop.id == wanted.key]
         folded = {key.casefold(): key for key in keys}
-        similar += [folded[one] for one in difflib.get_close_matches(wanted.key.casefold(), folded, 3)]
+        similar += [folded[key] for key in difflib.get_close_matches(wanted.key.casefold(), folded, 3)]
         hint = f", did you mean {' or '.join(dict.fromkeys(similar))}?" if similar else ""
         how = "" if wanted.state == "reset" else " (unknown=create adds it)"
         return f"it has no property {wanted.key}{how}{hint}"
@@ -296,7 +298,7 @@ class _Planner:
         self._result.delivered |= delivered
 
     def _add(self, wanted: WantedProperty) -> int:
-        """Add a property; its integer key is returned, one that is not in use."""
+        """Add a property, and return its integer key, which must be unused."""
         parts = wanted.parts or parse_key(wanted.key, self._sections)
         kind_text = wanted.type or ("password" if wanted.secret else "string")
         prop = vim.vApp.PropertyInfo(
@@ -312,8 +314,8 @@ class _Planner:
             defaultValue="",
             value="",
         )
-        twins = [one for one in self._by_name.get(full_key(parts), []) if one.key in self._new]
-        if not all(self._may_share(wanted, one) for one in twins):
+        twins = [prop for prop in self._by_name.get(full_key(parts), []) if prop.key in self._new]
+        if not all(self._may_share(wanted, prop) for prop in twins):
             self.faults.append(f"property {full_key(parts)} would exist twice")
         kind = vapp_types.parse(kind_text)
         prop.defaultValue = self._text(wanted, kind, wanted.default, "default") or ""
@@ -330,17 +332,17 @@ class _Planner:
         return int(prop.key)
 
     def _may_share(self, wanted: WantedProperty, other: t.Any) -> bool:
-        """Return whether two properties may have one full key: a document has both, or a task names both by parts."""
+        """Return whether two properties may have the same full key: the task or document names both by parts."""
         return wanted.parts not in (None, _parts(other)) and _parts(other) in self._wanted_names
 
     def _free_key(self) -> int:
-        """Return an integer key that no property has, nor one that is removed."""
-        used = {*self._new, *(one.key for one in self._old)}
+        """Return an integer key that neither a current nor a removed property has."""
+        used = {*self._new, *(prop.key for prop in self._old)}
         following = max((-1, *used)) + 1
         return following if following <= LARGEST_KEY else next(key for key in range(LARGEST_KEY) if key not in used)
 
     def _submit_add(self, prop: t.Any) -> None:
-        # Whoever may read the VM can read a default, so a password never becomes one.
+        # Everyone who may read the VM can read a default, so a password is never written as one.
         if prop.value and not prop.userConfigurable and not vapp_types.is_password(prop.type):
             self._result.added_fixed.append(_key(prop))
             if self._request.fixed_as_default:
@@ -355,8 +357,8 @@ class _Planner:
     def _submit_edit(self, old: t.Any, new: t.Any) -> None:
         """Edit a property.
 
-        No edit may change the value of one that is not user-configurable. So such a property is user-configurable in
-        the edit that gives it its value, and another edit makes it what it is to be.
+        No edit may change the value of a property that is not user-configurable. So the edit that writes the value
+        makes the property user-configurable, and another edit changes that back.
         """
         self._result.changed.append(_key(old))
         self._new[old.key] = sent = new
@@ -370,7 +372,7 @@ class _Planner:
 
     def _known_sections(self) -> list[tuple[str, str]]:
         products = list(self._info.product or []) if self._info is not None else []
-        return list(dict.fromkeys((one.classId or "", one.instanceId or "") for one in [*products, *self._old]))
+        return list(dict.fromkeys((entry.classId or "", entry.instanceId or "") for entry in [*products, *self._old]))
 
     def _edit(self, old: t.Any, wanted: WantedProperty) -> None:
         new = _copy(old)
@@ -391,7 +393,7 @@ class _Planner:
             new.defaultValue = default
         if kind is not None and kind.name == "expression":
             value = None
-            new.value = None  # computed by vCenter, and never sent
+            new.value = None  # vCenter computes it, so it is never sent
         elif is_password or vapp_types.is_password(old.type):
             self._edit_password(old, new, value, wanted)
             return
@@ -407,11 +409,11 @@ class _Planner:
     def _with_value(
         self, old: t.Any, new: t.Any, value: str, kind: vapp_types.ValueType | None, wanted: WantedProperty
     ) -> t.Any:
-        """Return a property with another value, where it must be another one and may be."""
+        """Return a property with another value, if it must and may be changed."""
         result = _copy(new)
         if not value and wanted.state == "present" and not wanted.restored:
-            result.defaultValue = ""  # or the default would be delivered
-        # What is delivered is the same then; a document is restored as it is.
+            result.defaultValue = ""  # otherwise the default would be delivered
+        # A value that equals the default is delivered anyway, but a document is restored exactly.
         is_default = not wanted.restored and bool(value) and not old.value
         is_default = is_default and vapp_types.equal(kind, value, result.defaultValue or "")
         if not is_default and not vapp_types.equal(kind, value, old.value or ""):
@@ -421,7 +423,7 @@ class _Planner:
         return new if self._is_protected(wanted, result) else result
 
     def _is_protected(self, wanted: WantedProperty, result: t.Any) -> bool:
-        """Return whether a value is left alone since the property is not user-configurable."""
+        """Return whether a value is left unchanged because the property is not user-configurable."""
         if self._request.not_user_configurable == "skip":
             self._result.skipped.append(wanted.key)
             return True
@@ -471,18 +473,18 @@ class _Planner:
             self._result.values_written.append(_key(old))
         is_delivered = (old.value or old.defaultValue or "") != (new.value or new.defaultValue or "")
         self._submit_edit(old, new)
-        self._touch(VALUES, is_delivered)  # an edit carries the value, also when it stays as it is
+        self._touch(VALUES, is_delivered)  # an edit always contains the value, even if it does not change
         if is_value and wanted.secret:
             self._result.secrets_written.append(_key(old))
         if _differs(old, new, compare_value=False):
             self._touch(STRUCTURE, is_delivered)
 
     def _text(self, wanted: WantedProperty, kind: vapp_types.ValueType | None, value: t.Any, what: str) -> str | None:
-        """Return a value as vCenter stores it; what is wrong with it is noted."""
+        """Return a value as vCenter stores it, and add what is wrong with it to the faults."""
         if value is None:
             return None
         if wanted.restored and isinstance(value, str) and vapp_types.is_sendable(value):
-            return value  # vCenter has had it, whatever the type says
+            return value  # vCenter has stored it before, regardless of the type
         try:
             text = vapp_types.written(kind, value)
         except ValueError as error:
@@ -496,7 +498,7 @@ class _Planner:
         return text
 
     def _check_secrecy(self, wanted: WantedProperty, kind: str | None) -> None:
-        """Passwords come in the option that is never shown."""
+        """Require that passwords are given in secret_values."""
         if not vapp_types.is_password(kind):
             return
         if wanted.value is not None and not wanted.secret:
@@ -510,9 +512,9 @@ class _Planner:
         """Compare the transports."""
         wanted = self._request.transport
         now = list((self._info.ovfEnvironmentTransport if self._info is not None else None) or [])
-        if wanted is None or sorted(wanted) == sorted(one for one in now if one):
+        if wanted is None or sorted(wanted) == sorted(transport for transport in now if transport):
             return
-        # An empty list would mean no change, and one empty text none (VmConfigSpec.ovfEnvironmentTransport).
+        # An empty list would mean no change; a list with one empty text clears (VmConfigSpec.ovfEnvironmentTransport).
         self._spec["ovfEnvironmentTransport"] = list(wanted) or [""]
         self._after["ovfEnvironmentTransport"] = list(wanted)
         self._touch(STRUCTURE)
@@ -542,13 +544,13 @@ class _Planner:
             self._after["ipAssignment"] = after
 
     def rest(self, wanted: vapp_export.Restored | None) -> None:
-        """Compare what only a document has: products, license agreements, OVF sections, and the first boot."""
+        """Compare the parts that only a document has: products, license agreements, OVF sections, the first boot."""
         if wanted is None:
             return
         self._products(wanted.products)
         self._sections_of_the_descriptor(wanted.sections)
         eula = list((self._info.eula if self._info is not None else None) or [])
-        if list(wanted.eula) != [vapp_types.plain(one) for one in eula]:
+        if list(wanted.eula) != [vapp_types.plain(text) for text in eula]:
             self._spec["eula"] = list(wanted.eula) or [""]
             self._after["eula"] = list(wanted.eula)
         boot = (wanted.install_boot_required, wanted.install_boot_stop_delay)
@@ -564,9 +566,9 @@ class _Planner:
         left, operations, after = list(now), [], list(now)
         for product in wanted:
             section = (product["classId"], product["instanceId"])
-            old = next((one for one in left if (one.classId or "", one.instanceId or "") == section), None)
+            old = next((info for info in left if (info.classId or "", info.instanceId or "") == section), None)
             if old is None:
-                new = vim.vApp.ProductInfo(key=max((one.key for one in after), default=-1) + 1, **product)
+                new = vim.vApp.ProductInfo(key=max((info.key for info in after), default=-1) + 1, **product)
                 operations.append(vim.vApp.ProductSpec(operation="add", info=new))
                 after.append(new)
                 continue
@@ -596,11 +598,11 @@ class _Planner:
         now = list((self._info.ovfSection if self._info is not None else None) or [])
         left, operations, after = list(now), [], list(now)
         for section in wanted:
-            old = next((one for one in left if _has(one, section)), None)
+            old = next((info for info in left if _has(info, section)), None)
             if old is not None:
                 left.remove(old)
                 continue
-            new = vim.vApp.OvfSectionInfo(key=max((one.key or 0 for one in after), default=-1) + 1, **section)
+            new = vim.vApp.OvfSectionInfo(key=max((info.key or 0 for info in after), default=-1) + 1, **section)
             operations.append(vim.vApp.OvfSectionSpec(operation="add", info=new))
             after.append(new)
         if self._request.exact:
@@ -613,7 +615,7 @@ class _Planner:
 
 
 def _ip_fields(wanted: IpAllocation) -> list[tuple[str, t.Any, str]]:
-    """Return the fields of IPAssignmentInfo, what they are to be, and which privilege they need."""
+    """Return the fields of IPAssignmentInfo with their requested values and the privileges that they need."""
     schemes, protocols = wanted.supported_schemes, wanted.supported_protocols
     return [
         ("supportedAllocationScheme", None if schemes is None else list(schemes), STRUCTURE),
@@ -624,7 +626,7 @@ def _ip_fields(wanted: IpAllocation) -> list[tuple[str, t.Any, str]]:
 
 
 def _has(info: t.Any, fields: t.Mapping[str, t.Any]) -> bool:
-    """Return whether an object of the vSphere API has these fields; an empty one may be unset."""
+    """Return whether an object of the vSphere API has these fields; an empty field may be unset."""
     return all(
         _is_same_text(getattr(info, name), value) if isinstance(value, str) else bool(getattr(info, name)) == value
         for name, value in fields.items()
@@ -647,7 +649,7 @@ def _key(prop: t.Any) -> str:
 
 
 def _name(wanted: WantedProperty) -> str | Triple:
-    """Return by what a property is found: its parts, or else its full key."""
+    """Return the name to find a property by: its parts, or else its full key."""
     return wanted.parts if wanted.parts is not None else wanted.key
 
 

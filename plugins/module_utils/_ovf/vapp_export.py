@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vApp options of a VM as a document that can be kept, compared and restored.
+"""Export the vApp options of a VM as a document that can be kept, compared and restored.
 
 Private to the collection. Pure functions. The document has everything of ``config.vAppConfig`` (vSphere API reference,
-VmConfigInfo), except what belongs to this vCenter or to the running VM alone: integer keys, IDs of networks, and values
-that vCenter computes or leases at power-on. It never has secrets: they are named, and given again at a restore.
+VmConfigInfo), except what belongs only to this vCenter or to the running VM: integer keys, IDs of networks, and values
+that vCenter computes or leases at power-on. It never contains secrets: it names them, and a restore needs them again.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _PROPERTY = {
     "description": "description",
 }
 LEASED = ("dhcpPolicy", "transientPolicy")
-"""IP allocation policies by which the value of a property of type ``ip:network`` is that of the last power-on."""
+"""IP allocation policies with which the value of a property of type ``ip:network`` is from the last power-on."""
 
 
 Secret = tuple[int, str, str]
-"""Position of a property in a document, ``default`` or ``value``, and the text that the document has not."""
+"""Position of a property in a document, ``default`` or ``value``, and the text that the document leaves out."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a document has besides properties, transports and IP allocation, as fields of the vSphere API."""
+    """The parts of a document besides properties, transports and IP allocation, as fields of the vSphere API."""
 
     products: tuple[dict[str, str], ...]
     eula: tuple[str, ...]
@@ -64,11 +64,11 @@ def document(name: str, values: t.Mapping[str, t.Any], info: t.Any, patterns: t.
 def document_and_secrets(
     name: str, values: t.Mapping[str, t.Any], info: t.Any, patterns: t.Sequence[str] = ()
 ) -> tuple[dict[str, t.Any], list[Secret]]:
-    """Return the document of a VM's vApp options, and the secrets that vCenter shows and the document has not.
+    """Return the document of a VM's vApp options, and the secrets that vCenter shows and the document leaves out.
 
     :param values: the VM's properties, with its UUIDs.
     :param info: ``config.vAppConfig``; ``None``: the VM has no vApp options.
-    :param patterns: of keys that are secret, besides those that always are.
+    :param patterns: regular expressions for further keys that are secret.
     """
     result: dict[str, t.Any] = {
         "version": VERSION,
@@ -87,24 +87,30 @@ def document_and_secrets(
     policy = getattr(assignment, "ipAllocationPolicy", None)
     properties = sorted(
         (_property(prop, known, policy) for prop, known in zip(info.property or [], read.properties, strict=True)),
-        key=lambda one: (one[0]["key"], one[0]["class_id"], one[0]["id"]),
+        key=lambda pair: (pair[0]["key"], pair[0]["class_id"], pair[0]["id"]),
     )
     result.update(
-        products=sorted((_fields(one, _PRODUCT) for one in info.product or []), key=_order),
-        properties=[one for one, _hidden in properties],
-        transport=[one for one in info.ovfEnvironmentTransport or [] if one],
+        products=sorted((_fields(product, _PRODUCT) for product in info.product or []), key=_order),
+        properties=[entry for entry, _hidden in properties],
+        transport=[transport for transport in info.ovfEnvironmentTransport or [] if transport],
         ip_allocation={
             "policy": policy or None,
             "protocol": getattr(assignment, "ipProtocol", None) or None,
-            "supported_schemes": [one for one in getattr(assignment, "supportedAllocationScheme", None) or [] if one],
-            "supported_protocols": [one for one in getattr(assignment, "supportedIpProtocol", None) or [] if one],
+            "supported_schemes": [
+                scheme for scheme in getattr(assignment, "supportedAllocationScheme", None) or [] if scheme
+            ],
+            "supported_protocols": [
+                protocol for protocol in getattr(assignment, "supportedIpProtocol", None) or [] if protocol
+            ],
         },
-        eula=[vapp_types.plain(one) for one in info.eula or []],
-        ovf_sections=sorted((_section(one) for one in info.ovfSection or []), key=_order),
+        eula=[vapp_types.plain(text) for text in info.eula or []],
+        ovf_sections=sorted((_section(section) for section in info.ovfSection or []), key=_order),
         install_boot={"required": bool(info.installBootRequired), "stop_delay": info.installBootStopDelay or 0},
     )
     secrets = [
-        (position, field, text) for position, (_one, hidden) in enumerate(properties) for field, text in hidden.items()
+        (position, field, text)
+        for position, (_entry, hidden) in enumerate(properties)
+        for field, text in hidden.items()
     ]
     return result, secrets
 
@@ -118,12 +124,12 @@ def _fields(source: t.Any, names: t.Mapping[str, str]) -> dict[str, str]:
 
 
 def _property(prop: t.Any, known: configured.Property, policy: str | None) -> tuple[dict[str, t.Any], dict[str, str]]:
-    """Return the entry of a property, and the texts of it that vCenter shows and that are secret."""
+    """Return the entry of a property, and its texts that are secret although vCenter shows them."""
     kind = prop.type or "string"
     value, default = prop.value or "", prop.defaultValue or ""
     if kind.startswith("expression") or (kind.startswith("ip:") and policy in LEASED):
         value = ""
-    # The default of an expression is a formula, which names other properties and has no secret in it.
+    # The default of an expression is a formula, which names other properties and contains no secret.
     is_secret = known.secret and not kind.startswith("expression")
     is_password = vapp_types.is_password(kind)
     entry = {
@@ -183,14 +189,14 @@ def faults(given: t.Any) -> list[str]:
 
 
 def _unsendable(given: t.Mapping[str, t.Any]) -> list[str]:
-    """Return which texts of a document cannot be sent; values are checked with those of the task."""
+    """Return which texts of a document cannot be sent; values are checked together with those of the task."""
     parts = {
         "eula": [given["eula"]],
         "transport": [given["transport"]],
         "ip_allocation": [given["ip_allocation"]],
         "products": given["products"],
         "ovf_sections": given["ovf_sections"],
-        "properties": [{name: one[name] for name in (*_PROPERTY, "type")} for one in given["properties"]],
+        "properties": [{name: prop[name] for name in (*_PROPERTY, "type")} for prop in given["properties"]],
     }
     return [
         f"{name} in restore_from has control characters or carriage returns, which vCenter does not store"
@@ -203,12 +209,12 @@ def _all_texts(value: t.Any) -> t.Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, (list, dict)):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _all_texts(one)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _all_texts(item)
 
 
 def _wrong(given: t.Mapping[str, t.Any], name: str, fields: t.Mapping[str, type]) -> list[str]:
-    """Return what is wrong with a list of entries that have these fields."""
+    """Return what is wrong with a list whose entries must have these fields."""
     part = given.get(name)
     if not isinstance(part, list):
         return [f"restore_from needs {name} as a list"]
@@ -224,23 +230,23 @@ def _wrong(given: t.Mapping[str, t.Any], name: str, fields: t.Mapping[str, type]
 
 
 def _texts(given: t.Mapping[str, t.Any], name: str) -> bool:
-    """Return whether something is a list of texts."""
-    return isinstance(given.get(name), list) and all(isinstance(one, str) for one in given[name])
+    """Return whether an entry is a list of texts."""
+    return isinstance(given.get(name), list) and all(isinstance(text, str) for text in given[name])
 
 
 def rest(given: t.Mapping[str, t.Any]) -> Restored:
-    """Return the parts of a document that no option of its own writes."""
+    """Return the parts of a document that have no option of their own."""
     return Restored(
-        products=tuple({field: one[name] for name, field in _PRODUCT.items()} for one in given["products"]),
+        products=tuple({field: product[name] for name, field in _PRODUCT.items()} for product in given["products"]),
         eula=tuple(given["eula"]),
         sections=tuple(
             {
-                "namespace": one["namespace"],
-                "type": one["type"],
-                "atEnvelopeLevel": one["at_envelope_level"],
-                "contents": one["contents"],
+                "namespace": section["namespace"],
+                "type": section["type"],
+                "atEnvelopeLevel": section["at_envelope_level"],
+                "contents": section["contents"],
             }
-            for one in given["ovf_sections"]
+            for section in given["ovf_sections"]
         ),
         install_boot_required=given["install_boot"]["required"],
         install_boot_stop_delay=given["install_boot"]["stop_delay"],

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carry vApp options from a module to the controller as they are.
+"""Carry vApp options from a module to the controller unchanged.
 
-Private to the collection. Pure functions. A text in the result of a module may arrive changed: Ansible masks passwords
-in it, and the collection writes control characters as escape sequences. Whoever debugs Ansible sees it, too. So
-documents travel packed, and encrypted where they have secrets, with a key that exists for one task only.
+Private to the collection. Pure functions. A text in a module's result may be changed on its way: Ansible masks
+passwords in it, and the collection escapes control characters. Debug output shows it as well. So documents are packed,
+and those with secrets are encrypted with a key that exists only for one task.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ CAN_ENCRYPT = Fernet is not None
 
 
 def new_key() -> str:
-    """Return a key; needs :data:`CAN_ENCRYPT`."""
+    """Return a new key; needs :data:`CAN_ENCRYPT`."""
     return Fernet.generate_key().decode()
 
 
 def pack(content: t.Mapping[str, t.Any], key: str | None) -> str:
-    """Return content as one word.
+    """Return content as a single word.
 
-    :param key: ``None``: the content has no secrets, and is not encrypted.
-    :raises ValueError: the key is none of :func:`new_key`.
+    :param key: ``None``: the content has no secrets and is not encrypted.
+    :raises ValueError: the key was not made by :func:`new_key`.
     """
     data = zlib.compress(json.dumps(content).encode())
     return (base64.b64encode(data) if key is None else Fernet(key).encrypt(data)).decode()
 
 
 def unpack(text: str, key: str | None) -> dict[str, t.Any]:
-    """Return what was packed.
+    """Return the packed content.
 
-    :raises ValueError: the text is not as it was.
+    :raises ValueError: the text was changed.
     """
     try:
         data = base64.b64decode(text, validate=True) if key is None else Fernet(key).decrypt(text)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the vApp options of a VM are to be: the options of a task, checked as far as that needs no server.
+"""Turn the options of a task into a request for vApp options, checked as far as possible without a server.
 
 Private to the collection. Pure functions.
 """
@@ -18,7 +18,7 @@ Triple = tuple[str, str, str]
 """Class ID, ID and instance ID of a property; the first and the last may be empty."""
 
 ATTRIBUTES = ("type", "label", "category", "description", "user_configurable")
-"""Suboptions of a property besides its value and its default."""
+"""Suboptions of a property besides its value and default."""
 
 TRANSPORTS = ("com.vmware.guestInfo", "iso")
 POLICIES = ("dhcpPolicy", "transientPolicy", "fixedPolicy", "fixedAllocatedPolicy")
@@ -28,14 +28,14 @@ SCHEMES = ("dhcp", "ovfenv")
 
 @dataclass(frozen=True)
 class WantedProperty:
-    """One property as it is to be. What is ``None`` stays as it is.
+    """A property as requested. ``None`` means that an attribute is not changed.
 
     :param key: full key: ``[classId.]id[.instanceId]``.
-    :param parts: the same in parts; ``None``: only the full key is known.
-    :param value: as it was given in YAML.
-    :param secret: whether the value is never to be shown.
-    :param restored: whether it comes from an exported document, which has none of the VM's secrets.
-    :param lacks: what of it is a secret that was not given: ``value``, ``default``.
+    :param parts: the parts of the key; ``None``: only the full key is known.
+    :param value: the value as it was given in YAML.
+    :param secret: whether the value must never be shown.
+    :param restored: whether it is from an exported document, which has none of the VM's secrets.
+    :param lacks: the secret attributes that were not given: ``value``, ``default``.
     """
 
     key: str
@@ -54,13 +54,13 @@ class WantedProperty:
 
     @property
     def identity(self) -> tuple[str, Triple | None]:
-        """Return what two wanted properties must not share."""
+        """The key that no two requested properties may share."""
         return self.key, self.parts
 
 
 @dataclass(frozen=True)
 class IpAllocation:
-    """How addresses are allocated. What is ``None`` stays as it is; an empty list clears."""
+    """The requested IP allocation. ``None`` means no change; an empty list clears a field."""
 
     policy: str | None = None
     protocol: str | None = None
@@ -70,17 +70,17 @@ class IpAllocation:
 
 @dataclass(frozen=True)
 class Request:
-    """What the vApp options are to be. What is ``None`` stays as it is.
+    """The requested vApp options. ``None`` means that a part is not changed.
 
-    :param enabled: ``False``: the VM has no vApp options.
+    :param enabled: ``False``: remove all vApp options.
     :param exact: whether properties that are not named are removed.
-    :param fixed_as_default: whether a property that is added and not user-configurable gets its value as its default,
-        for vCenter has refused it as its value. The guest gets the same.
-    :param closing: whether properties that are not to be user-configurable have their values already, and were left
-        user-configurable for that.
-    :param overwrite: whether properties that are there may be changed.
-    :param secret_keys: keys of properties that are secrets, by the task or by the document.
-    :param part: what is written instead to a VM that has vApp options, when only some of a document is restored.
+    :param fixed_as_default: whether the value of an added property that is not user-configurable is written as its
+        default, because vCenter refused it as a value. The guest receives the same.
+    :param closing: whether the values are already written, and properties that were made user-configurable for that
+        are now corrected.
+    :param overwrite: whether existing properties may be changed.
+    :param secret_keys: keys of properties that the task or the document marks as secret.
+    :param part: the request for a VM that already has vApp options, if only a part of a document is restored.
     """
 
     enabled: bool | None = None
@@ -100,11 +100,11 @@ class Request:
     part: Request | None = None
 
     def without_secrets(self) -> Request:
-        """Return the request as it can be compared with what was written: passwords are there already."""
+        """Return the request for a comparison with what was written: the passwords are already there."""
         return self._everywhere(update_secrets="on_create")
 
     def to_close(self) -> Request:
-        """Return the request for what is left when the values are written; see :attr:`closing`."""
+        """Return the request for the rest after the values were written; see :attr:`closing`."""
         return self._everywhere(update_secrets="on_create", closing=True)
 
     def _everywhere(self, **fields: t.Any) -> Request:
@@ -120,8 +120,8 @@ def full_key(parts: Triple) -> str:
 def parse_key(key: str, sections: t.Iterable[tuple[str, str]] = ()) -> Triple:
     """Return the parts of the full key of a property that does not exist yet.
 
-    Dots do not tell the parts apart, since an ID may contain them, as ``guestinfo.hostname`` does. So the parts are
-    those of a section that the VM has, and without one the whole key is the ID, which is delivered under the same key.
+    Dots do not separate the parts reliably, since an ID may contain them, as in ``guestinfo.hostname``. So the parts
+    are those of a section that the VM has. Without one, the whole key is the ID, which is delivered as the same key.
 
     :param sections: class ID and instance ID of the VM's products and properties.
     """
@@ -135,7 +135,7 @@ def parse_key(key: str, sections: t.Iterable[tuple[str, str]] = ()) -> Triple:
 
 
 def read(params: t.Mapping[str, t.Any]) -> Request:
-    """Return the request that the options of a task make.
+    """Return the request from the options of a task.
 
     :raises _errors.BadInput: they contradict each other; the sentence lists everything that is wrong.
     """
@@ -154,13 +154,13 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
         faults.append("restore_keys cannot be combined with exact, which would remove all other properties")
     properties = [_property(entry, number, faults) for number, entry in enumerate(params["properties"] or [])]
     if source is not None:
-        restored = [one for one in source["properties"] if keys is None or _key_of(one) in keys]
-        lacking = sorted(set(keys or []) - {_key_of(one) for one in restored})
+        restored = [entry for entry in source["properties"] if keys is None or _key_of(entry) in keys]
+        lacking = sorted(set(keys or []) - {_key_of(entry) for entry in restored})
         faults += [f"restore_keys names the property {key}, which restore_from does not have" for key in lacking]
         properties = _with_restored(properties, restored, faults)
     for name in ("values", "secret_values"):
         properties = _with_values(properties, name, params[name] or {}, faults)
-    identities = [one.identity for one in properties]
+    identities = [prop.identity for prop in properties]
     repeated = dict.fromkeys(key for key, parts in identities if identities.count((key, parts)) > 1)
     faults += [f"property {key} is given more than once" for key in repeated]
     given = [
@@ -176,13 +176,13 @@ def read(params: t.Mapping[str, t.Any]) -> Request:
             "or enabled"
         )
     named = (params["properties"], params["values"] or None, params["secret_values"] or None, params["restore_from"])
-    if params["exact"] and all(one is None for one in named):
+    if params["exact"] and all(option is None for option in named):
         faults.append("exact without properties, values, secret_values or restore_from would remove every property")
     if faults:
         raise _errors.BadInput(f"The options are not valid: {'; '.join(faults)}. Nothing was changed.")
     ip, transport = params["ip_allocation"], params["transport"]
-    secrets = [one.key for one in properties if one.secret]
-    secrets += [_key_of(one) for one in (source or {}).get("properties", ()) if one.get("secret")]
+    secrets = [prop.key for prop in properties if prop.secret]
+    secrets += [_key_of(entry) for entry in (source or {}).get("properties", ()) if entry.get("secret")]
     request = Request(
         **{name: params[name] for name in ("force", "not_user_configurable", "update_secrets", "exact", "overwrite")},
         enabled=True if source is not None else params["enabled"],
@@ -218,7 +218,7 @@ def _ip_allocation(given: t.Mapping[str, t.Any]) -> IpAllocation:
 
 
 def _property(entry: t.Mapping[str, t.Any], number: int, faults: list[str]) -> WantedProperty:
-    """Return an entry of ``properties``; what is wrong with it is added to ``faults``."""
+    """Return an entry of ``properties``; its faults are added to ``faults``."""
     key, parts = entry["key"], None
     if (key is None) == (entry["id"] is None):
         faults.append(f"entry {number + 1} of properties needs either key or id")
@@ -261,7 +261,7 @@ def _property(entry: t.Mapping[str, t.Any], number: int, faults: list[str]) -> W
 def _with_restored(
     properties: list[WantedProperty], restored: t.Sequence[t.Mapping[str, t.Any]], faults: list[str]
 ) -> list[WantedProperty]:
-    """Return the properties of a document, changed by those of the task."""
+    """Return the properties of a document, overridden by those of the task."""
     result: list[WantedProperty] = []
     left = list(properties)
     for entry in restored:
@@ -283,7 +283,7 @@ def _with_restored(
             category=entry["category"],
             description=entry["description"],
         )
-        change = next((one for one in left if (one.parts or parts) == parts and one.key == key), None)
+        change = next((prop for prop in left if (prop.parts or parts) == parts and prop.key == key), None)
         if change is None:
             result.append(wanted)
             continue
@@ -300,14 +300,14 @@ def _with_restored(
 def _with_values(
     properties: list[WantedProperty], option: str, values: t.Mapping[t.Any, t.Any], faults: list[str]
 ) -> list[WantedProperty]:
-    """Return the properties with values that are given in short."""
+    """Return the properties with the values of a short form (``values`` or ``secret_values``)."""
     result = list(properties)
     for name, value in values.items():
         key = str(name)
         faults += _wrong_key(key)
         if value is None:
             faults.append(f"property {key} has no value in {option}; use an empty string to blank it")
-        at = next((number for number, one in enumerate(properties) if one.key == key), None)
+        at = next((number for number, prop in enumerate(properties) if prop.key == key), None)
         if at is None:
             result.append(WantedProperty(key=key, value=value, secret=option == "secret_values"))
         elif properties[at].state != "present" or (properties[at].value is not None and not properties[at].restored):
@@ -318,7 +318,7 @@ def _with_values(
 
 
 def _with_value(wanted: WantedProperty, value: t.Any, secret: bool) -> WantedProperty:
-    """Return a property with a value of the task; an empty one blanks it, also if a document has a default for it."""
+    """Return a property with a value from the task. An empty value blanks it, including a document's default."""
     default = "" if wanted.restored and value == "" else wanted.default
     return replace(wanted, value=value, default=default, secret=secret, restored=False)
 

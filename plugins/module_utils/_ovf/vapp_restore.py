@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decide which VMs get their vApp options back from a backup, and which do not, and why.
+"""Decide which VMs get their vApp options back from a backup, and why others do not.
 
 Private to the collection. Pure functions over the files of a backup and what ``vm_ovfenv_info`` returns with
 ``export: true``. They run on the controller, where pyVmomi may be missing. ``vm_vapp_options`` compares again, with the
 secrets, before it writes.
 
-Ansible masks a password wherever it occurs in a result. So a VM is left alone when something that decides about it is
-masked, and nothing is decided when that may be an ID of any VM.
+Ansible masks a password wherever it occurs in a result. So a VM is left unchanged if something that decides about it is
+masked, and no VM is changed if an ID may be masked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MASKED = re.compile(r"[*]{8}|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
 WRITTEN = ("restore", "overwrite")
 """Actions that write."""
 NOT_RESTORED = ("refused", "ambiguous")
-"""Actions that make a job red. So does ``not_found`` for a VM that was named."""
+"""Actions that make a job fail. So does ``not_found`` for a VM that the user named."""
 _NAMES = {"instance_uuid": "instance UUID", "uuid": "BIOS UUID", "name": "name"}
 _FIELDS = ("category", "label", "description", "user_configurable", "type", "default", "value")
 
@@ -41,13 +41,13 @@ Parts = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Options:
-    """What the user wants.
+    """The options of a restore.
 
     :param vms: names or instance UUIDs in the backup; empty: all.
     :param keys: full keys of the properties to restore; empty: everything.
-    :param secrets: name or instance UUID of a VM in the backup → full key → something that is only handed on.
-    :param update_secrets: whether given secrets are written though nobody can compare them.
-    :param confirmed: names or managed object IDs of the VMs that may be written.
+    :param secrets: name or instance UUID of a VM in the backup → full key → a value that is only passed on.
+    :param update_secrets: whether given secrets are written although they cannot be compared.
+    :param confirmed: names or managed object IDs of the VMs that may be changed.
     """
 
     vms: tuple[str, ...] = ()
@@ -63,12 +63,12 @@ class Options:
 
 @dataclass
 class Row:
-    """What happens to one VM of the backup.
+    """The planned action for one VM of the backup.
 
     :ivar action: ``restore``, ``overwrite``, ``same``, ``differs``, ``nothing``, ``not_found``, ``ambiguous``,
         ``refused``.
-    :ivar changes: what differs now, in words; values of secrets are hidden.
-    :ivar mapped: values that the map changes, likewise.
+    :ivar changes: the current differences, in words, with secrets masked.
+    :ivar mapped: values that the map changes, in the same form.
     :ivar unmapped: keys of values that contain an address of a mapped subnet inside of other text.
     """
 
@@ -92,17 +92,17 @@ class Row:
     secrets_missing: list[str] = field(default_factory=list)
 
     def end(self, action: str, reason: str = "") -> None:
-        """Note what happens to the VM, and why."""
+        """Set the action for the VM, and its reason."""
         self.action, self.reason = action, reason
 
 
 @dataclass
 class Plan:
-    """What happens to all VMs of the backup.
+    """The planned actions for all VMs of the backup.
 
-    :ivar faults: what is wrong with the input, as clauses; nothing may be written then.
+    :ivar faults: what is wrong with the input, as clauses; if there are any, nothing may be written.
     :ivar warnings: sentences.
-    :ivar documents: managed object ID of each VM that is written → its document, with encrypted secrets.
+    :ivar documents: managed object ID of each VM to be written → its document, with encrypted secrets.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -117,10 +117,10 @@ def plan(
     vms: t.Sequence[t.Mapping[str, t.Any]],
     options: Options,
 ) -> Plan:
-    """Return what happens to each VM of a backup.
+    """Return the planned action for each VM of a backup.
 
     :param index: ``index.json`` of the backup.
-    :param documents: file of the index → its document, or a clause that says why it could not be read.
+    :param documents: file of the index → its document, or a clause with the reason why it could not be read.
     :param vms: ``ovfenv`` as vm_ovfenv_info returns it with ``export: true``.
     """
     result = Plan(faults=list(filter(None, [vapp_backup.wrong_index(index)])) or _masked(vms))
@@ -149,7 +149,7 @@ def plan(
         document = documents.get(entry["file"], "it was not read")
         known_keys |= _judge(row, entry, document, match, options, result)
         result.rows.append(row)
-    result.faults += _collisions([one for one in result.rows if one.moid], documents, options)
+    result.faults += _collisions([row for row in result.rows if row.moid], documents, options)
     result.faults += [
         f"no VM of the backup has the property {key} of vapp_keys" for key in set(options.keys) - known_keys
     ]
@@ -159,17 +159,17 @@ def plan(
 
 
 def _masked(vms: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
-    """Return a clause when Ansible has masked what decides about all VMs."""
+    """Return a clause if Ansible has masked something that decides about all VMs."""
     for vm in vms:
         identities = [vm.get("instance_uuid"), vm.get("moid"), ((vm.get("export") or {}).get("vm") or {}).get("uuid")]
         expected = vm.get("name_expected")
-        if any(MASKED.search(str(one)) for one in identities) or not isinstance(expected, (bool, type(None))):
+        if any(MASKED.search(str(identity)) for identity in identities) or not isinstance(expected, (bool, type(None))):
             return ["a password of this run masks UUIDs, managed object IDs or booleans; use a longer password"]
     return []
 
 
 def _incomplete(index: t.Mapping[str, t.Any]) -> str:
-    left_out = [str(one.get("name")) for one in index.get("not_read") or [] if isinstance(one, dict)]
+    left_out = [str(entry.get("name")) for entry in index.get("not_read") or [] if isinstance(entry, dict)]
     named = f": {', '.join(left_out[:20])}{' and others' if len(left_out) > 20 else ''}" if left_out else ""
     return f"The backup is not complete. VMs that could not be read when it was made are not in it{named}."
 
@@ -179,7 +179,7 @@ def _incomplete(index: t.Mapping[str, t.Any]) -> str:
 
 @dataclass(frozen=True)
 class _Match:
-    """The VM of an entry of the backup, or why there is none."""
+    """The VM of an entry of the backup, or the reason why there is none."""
 
     vm: t.Mapping[str, t.Any] | None = None
     by: str = ""
@@ -190,7 +190,7 @@ class _Match:
 def _match(
     entries: t.Sequence[t.Mapping[str, t.Any]], vms: t.Sequence[t.Mapping[str, t.Any]], by_name: bool
 ) -> list[_Match]:
-    """Return for each entry of a backup the VM that it is of: by instance UUID, then by BIOS UUID, then by name."""
+    """Return the VM of each entry of a backup: matched by instance UUID, then by BIOS UUID, then by name."""
     result: list[_Match | None] = [None] * len(entries)
     taken: set[str] = set()
     there: dict[str, list[t.Mapping[str, t.Any]]] = {}
@@ -223,7 +223,7 @@ def _match(
         for value, found in there.items()
         if len(found) == 1 and found[0]["moid"] not in taken and not by_name
     }
-    return [one or _Match(hint=hints.get(entry["name"], "")) for one, entry in zip(result, entries, strict=True)]
+    return [match or _Match(hint=hints.get(entry["name"], "")) for match, entry in zip(result, entries, strict=True)]
 
 
 def _identity(vm: t.Mapping[str, t.Any], by: str) -> t.Any:
@@ -247,7 +247,7 @@ def _judge(
 ) -> set[str]:
     """Decide about one VM of the backup, and return the full keys of its properties.
 
-    What is wrong with the input is added to the faults of the plan.
+    Faults of the input are added to the plan.
     """
     wrong = _wrong_document(row.file, entry, document)
     if wrong:
@@ -259,8 +259,8 @@ def _judge(
     document = copy.deepcopy(document)
     row.secrets_given = _given_secrets(row, document, options, result.faults)
     faults = _translate(document, row, options.site_map)
-    result.faults += [f"VM {row.backup_name}: {one}" for one in faults]
-    keys = {_key(one) for one in document["properties"]}
+    result.faults += [f"VM {row.backup_name}: {fault}" for fault in faults]
+    keys = {_key(prop) for prop in document["properties"]}
     if match.vm is None:
         row.end("ambiguous" if match.ambiguous else "not_found", match.ambiguous or match.hint or "there is no such VM")
         return keys
@@ -281,7 +281,7 @@ def _wrong_document(file: str, entry: t.Mapping[str, t.Any], document: t.Any) ->
     is_empty = document.get("version") == vapp_export.VERSION and document.get("enabled") is False
     wrong = [] if is_empty else vapp_export.faults(document)
     if wrong:
-        return "; ".join(one.replace("restore_from", f"{file} of the backup") for one in wrong)
+        return "; ".join(fault.replace("restore_from", f"{file} of the backup") for fault in wrong)
     vm = document.get("vm")
     if not isinstance(vm, dict) or vm.get("instance_uuid") != entry["instance_uuid"]:
         return f"{file} of the backup was exported from a different VM than the index says"
@@ -291,7 +291,7 @@ def _wrong_document(file: str, entry: t.Mapping[str, t.Any], document: t.Any) ->
 
 
 def _compare(row: Row, document: Document, current: t.Any, options: Options) -> None:
-    """Decide about a VM that is there."""
+    """Decide about a VM that exists."""
     if not isinstance(current, dict):
         row.end("refused", "vCenter does not show the configuration of the VM; check that it is accessible")
         return
@@ -300,11 +300,11 @@ def _compare(row: Row, document: Document, current: t.Any, options: Options) -> 
             "refused", "a password of this run is part of its vApp options, and Ansible masks it; use a longer password"
         )
         return
-    kept = [one for one in document["properties"] if not options.keys or _key(one) in options.keys]
+    kept = [prop for prop in document["properties"] if not options.keys or _key(prop) in options.keys]
     if options.keys and not kept:
         row.end("nothing", "its backup has none of the properties of vapp_keys")
         return
-    there = {_parts(one): one for one in current.get("properties") or []}
+    there = {_parts(prop): prop for prop in current.get("properties") or []}
     product = _other_product(document, current) if current["enabled"] else ""
     is_gone = not current["enabled"] or (bool(kept) and there.keys().isdisjoint(map(_parts, kept)))
     row.changes = _differences(document, current, kept, whole=not options.keys or not current["enabled"])
@@ -323,9 +323,9 @@ def _compare(row: Row, document: Document, current: t.Any, options: Options) -> 
 
 
 def _contains_mask(value: t.Any) -> bool:
-    """Return whether Ansible may have masked something in a document, which has no asterisks of its own."""
+    """Return whether Ansible may have masked something in a document, which itself contains no asterisks."""
     if isinstance(value, dict):
-        return any(_contains_mask(one) for name, one in value.items() if name != VAULT)
+        return any(_contains_mask(item) for name, item in value.items() if name != VAULT)
     if isinstance(value, (list, tuple)):
         return any(map(_contains_mask, value))
     return isinstance(value, str) and MASKED.search(value) is not None
@@ -345,7 +345,7 @@ def _is_secret(prop: t.Mapping[str, t.Any]) -> bool:
 
 def _given_secrets(row: Row, document: Document, options: Options, faults: list[str]) -> list[str]:
     given = _of_vm(options.secrets, row)
-    keys = {_key(one) for one in document["properties"]}
+    keys = {_key(prop) for prop in document["properties"]}
     unknown = sorted(set(given) - keys)
     if unknown:
         faults.append(
@@ -358,33 +358,33 @@ def _given_secrets(row: Row, document: Document, options: Options, faults: list[
 
 
 def _of_vm(values: t.Mapping[str, t.Mapping[str, t.Any]], row: Row) -> dict[str, t.Any]:
-    """Return what was given for a VM, by its name or by its instance UUID."""
+    """Return the values that were given for a VM by its name or by its instance UUID."""
     return {**values.get(row.backup_name, {}), **values.get(row.instance_uuid, {})}
 
 
 def _note_secrets(
     row: Row, properties: t.Iterable[t.Mapping[str, t.Any]], there: t.Mapping[Parts, t.Mapping[str, t.Any]]
 ) -> None:
-    """Note where the secrets come from that the VM does not have; nobody can see whether a password is there."""
+    """Record the source of each secret that the VM does not have; whether a password exists is never visible."""
     for prop in properties:
         now = there.get(_parts(prop))
         kept = [prop.get("value"), prop.get("default")]
         if row.secrets_given.count(_key(prop)) or (now is not None and not _is_secret_gone(prop, now)):
             continue
-        if any(isinstance(one, dict) for one in kept):
+        if any(isinstance(value, dict) for value in kept):
             row.secrets_encrypted.append(_key(prop))
         elif None in kept:
             row.secrets_missing.append(_key(prop))
 
 
 def _is_secret_gone(kept: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> bool:
-    """Return whether a property is there without the secret that it had; of a password nobody can see that."""
+    """Return whether a property has lost its secret; for a password, that is never visible."""
     is_secret = kept.get("value") is None or isinstance(kept.get("value"), dict)
     return is_secret and not vapp_types.is_password(kept["type"]) and now.get("value") == ""
 
 
 def _translate(document: Document, row: Row, sites: site_map.SiteMap) -> list[str]:
-    """Change the values of a document to those of another site; return what is wrong with the map."""
+    """Translate the values of a document for another site; return the faults of the map."""
     faults: list[str] = []
     given = _of_vm(sites.vms, row)
     for prop in document["properties"]:
@@ -404,7 +404,7 @@ def _translate(document: Document, row: Row, sites: site_map.SiteMap) -> list[st
 
 
 def _collisions(rows: t.Iterable[Row], documents: t.Mapping[str, t.Any], options: Options) -> list[str]:
-    """Return which addresses of the VMs would become one: overlapping subnets of a map may do that."""
+    """Return which different addresses of VMs would become the same, as overlapping subnets of a map may cause."""
     sources: dict[str, dict[str, str]] = {}
     for row in rows:
         given = _of_vm(options.site_map.vms, row)
@@ -415,9 +415,9 @@ def _collisions(rows: t.Iterable[Row], documents: t.Mapping[str, t.Any], options
             for source, target in options.site_map.moves(str(prop.get("value") or prop.get("default") or "")):
                 sources.setdefault(target, {}).setdefault(source, f"{source} ({_key(prop)} of VM {row.backup_name})")
     return [
-        f"vapp_restore_map translates {' and '.join(one.values())} to the same address {target}"
-        for target, one in sources.items()
-        if len(one) > 1
+        f"vapp_restore_map translates {' and '.join(addresses.values())} to the same address {target}"
+        for target, addresses in sources.items()
+        if len(addresses) > 1
     ]
 
 
@@ -426,7 +426,7 @@ def _is_translated(prop: t.Mapping[str, t.Any]) -> bool:
 
 
 def _set(prop: dict[str, t.Any], value: t.Any, row: Row) -> list[str]:
-    """Give a property the value of a map; an empty one blanks it, its default included."""
+    """Set a property to a value of a map; an empty value also blanks its default."""
     key = _key(prop)
     if _is_secret(prop):
         return [f"property {key} is a secret; set its value in vapp_restore_secrets"]
@@ -448,7 +448,7 @@ def _set(prop: dict[str, t.Any], value: t.Any, row: Row) -> list[str]:
 
 
 def _shown(key: str, value: t.Any) -> str:
-    """Return a value as it may be shown."""
+    """Return a value as it may be shown, with secrets masked."""
     if value is None or isinstance(value, dict) or (isinstance(value, str) and sensitive.holds_secret(value, [key])):
         return MASK
     text = str(value).replace("\n", "⏎")
@@ -459,37 +459,40 @@ def _shown(key: str, value: t.Any) -> str:
 
 
 def _other_product(document: Document, current: Document) -> str:
-    """Return the other product or version that a VM has, as a clause; empty: it is the same, or it has none."""
+    """Return as a clause that a VM has another product or version; empty: it is the same, or there is none."""
     fields = ("name", "vendor", "version", "full_version")
 
     def named(source: Document) -> dict[tuple[str, str], t.Any]:
         return {
-            (one["class_id"], one["instance_id"]): one
-            for one in source.get("products") or []
-            if any(one.get(name) for name in fields)
+            (product["class_id"], product["instance_id"]): product
+            for product in source.get("products") or []
+            if any(product.get(name) for name in fields)
         }
 
     there, kept = named(current), named(document)
     both = there.keys() & kept.keys()
-    others = [section for section in both if any(there[section].get(one) != kept[section].get(one) for one in fields)]
+    others = [
+        section for section in both if any(there[section].get(name) != kept[section].get(name) for name in fields)
+    ]
     if there and kept and not both:
         return f"it has the product {_product(there)}, but the backup is for {_product(kept)}"
     if others:
-        one = sorted(others)[0]
-        return f"it has the product {_product({one: there[one]})}, but the backup is for {_product({one: kept[one]})}"
+        section = sorted(others)[0]
+        has, needed = _product({section: there[section]}), _product({section: kept[section]})
+        return f"it has the product {has}, but the backup is for {needed}"
     return ""
 
 
 def _product(products: t.Mapping[t.Any, t.Mapping[str, t.Any]]) -> str:
-    one = products[sorted(products)[0]]
-    return f"{one.get('name') or '?'} {one.get('full_version') or one.get('version') or ''}".rstrip()
+    product = products[sorted(products)[0]]
+    return f"{product.get('name') or '?'} {product.get('full_version') or product.get('version') or ''}".rstrip()
 
 
 def _differences(document: Document, current: Document, kept: t.Sequence[t.Any], whole: bool) -> list[str]:
-    """Return what differs, in words, without secrets."""
+    """Return the differences in words, without secrets."""
     if not current["enabled"]:
         return [f"{len(kept)} properties"]
-    there = {_parts(one): one for one in current["properties"]}
+    there = {_parts(prop): prop for prop in current["properties"]}
     found = [text for prop in kept if (text := _property_difference(prop, there.get(_parts(prop))))]
     if whole:
         found += _other_differences(document, current)
@@ -507,7 +510,7 @@ def _property_difference(kept: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]
         if name == "type":
             is_same = vapp_types.same(vapp_types.canonical(str(new)), old or "string")
         elif name in ("value", "default") and (new is None or isinstance(new, dict)):
-            # Whether a secret is the same cannot be seen. That it is gone can, unless it is a password.
+            # Whether a secret is the same is not visible. Whether it is missing is, unless it is a password.
             is_same = name == "default" or not _is_secret_gone(kept, now)
         elif name == "value":
             is_same = old is not None and vapp_types.equal(kind, str(old), str(new))
@@ -532,12 +535,12 @@ def _other_differences(document: Document, current: Document) -> list[str]:
     ip, now = document["ip_allocation"], current.get("ip_allocation") or {}
     if any(ip[name] is not None and ip[name] != now.get(name) for name in ip):
         found.append("ip_allocation")
-    sections = {(one["class_id"], one["instance_id"]): one for one in current.get("products") or []}
-    if any(sections.get((one["class_id"], one["instance_id"])) != one for one in document["products"]):
+    sections = {(product["class_id"], product["instance_id"]): product for product in current.get("products") or []}
+    if any(sections.get((product["class_id"], product["instance_id"])) != product for product in document["products"]):
         found.append("products")
     if document["eula"] != current.get("eula"):
         found.append("license agreements")
-    if any(one not in (current.get("ovf_sections") or []) for one in document["ovf_sections"]):
+    if any(section not in (current.get("ovf_sections") or []) for section in document["ovf_sections"]):
         found.append("OVF sections")
     if document["install_boot"] != current.get("install_boot"):
         found.append("the first boot")
@@ -548,7 +551,7 @@ def _other_differences(document: Document, current: Document) -> list[str]:
 
 
 def _confirm(result: Plan, options: Options) -> None:
-    """Note which names of VMs that are written are not unique: they are confirmed by their managed object IDs."""
+    """Record which names of VMs to be written are not unique: those must be confirmed by managed object ID."""
     written = [row for row in result.rows if row.action in WRITTEN]
     counts: dict[str, int] = {}
     for row in written:

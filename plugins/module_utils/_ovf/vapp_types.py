@@ -14,10 +14,10 @@ import typing as t
 from dataclasses import dataclass, field
 
 LONGEST = 65535
-"""Characters that a string may have."""
+"""Maximum number of characters in a string."""
 
 MOST_DIGITS = 100
-"""Characters that an integer may have, with its sign."""
+"""Maximum number of characters in an integer, including its sign."""
 
 OVF_TYPES = {
     **{f"uint{bits}": f"int(0..{2**bits - 1})" for bits in (8, 16, 32, 64)},
@@ -37,18 +37,18 @@ _UNSENDABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def is_password(kind: str | None) -> bool:
-    """Return whether a property's type is a password, also ``password(..8)`` and the like."""
+    """Return whether a property's type is a password, including types such as ``password(..8)``."""
     return (kind or "").startswith("password")
 
 
 @dataclass(frozen=True)
 class ValueType:
-    """A type that was understood.
+    """A parsed type.
 
     :param name: ``string``, ``password``, ``int``, ``real``, ``boolean``, ``ip`` or ``expression``.
-    :param least: lowest number, or number of characters; ``None``: no limit.
-    :param most: highest one.
-    :param choices: the only values; empty: any.
+    :param least: lowest number, or minimum number of characters; ``None``: no limit.
+    :param most: highest number, or maximum number of characters.
+    :param choices: the only allowed values; empty: any.
     """
 
     text: str = field(compare=False)
@@ -67,9 +67,9 @@ class ValueType:
     def needs_value(self) -> bool:
         """Return whether vCenter refuses to power the VM on while the value and the default are empty.
 
-        Public reports name ``ip`` (vmware/pyvmomi issue 711) and ``boolean``. That the others do not take an empty
-        value, either, follows from their definition (vSphere API reference, VAppPropertyInfo.type). Whether an empty
-        password is allowed is never known, and vCenter chooses the addresses of ``ip:network`` itself.
+        Public reports mention ``ip`` (vmware/pyvmomi issue 711) and ``boolean``. By their definition, the other types
+        do not accept an empty value either (vSphere API reference, VAppPropertyInfo.type). Whether an empty password is
+        accepted is never known, and vCenter chooses the addresses of ``ip:network`` itself.
         """
         if self.name == "string":
             return bool(self.choices) or (self.least or 0) > 0
@@ -77,12 +77,12 @@ class ValueType:
 
 
 def canonical(text: str) -> str:
-    """Return a type as vCenter knows it: the types of OVF descriptors are ranges there."""
+    """Return a type as vCenter knows it: vCenter stores the types of OVF descriptors as ranges."""
     return OVF_TYPES.get(text.strip(), text.strip())
 
 
 def parse(text: str) -> ValueType | None:
-    """Return a vApp property's type; ``None`` when it is not one of those that the API reference lists."""
+    """Return a vApp property's type; ``None``: the API reference does not list it."""
     if text in ("string", "password", "int", "real", "boolean", "ip", "expression"):
         limits = {"string": (0, LONGEST), "password": (0, LONGEST), "int": (-(2**31), 2**31 - 1)}
         return ValueType(text, text, *limits.get(text, (None, None)))
@@ -97,7 +97,7 @@ def parse(text: str) -> ValueType | None:
 
 
 def same(left: str | None, right: str) -> bool:
-    """Return whether two types mean the same; vCenter may write one in another way than it was given."""
+    """Return whether two types are equivalent; vCenter may write a type differently."""
     return left == right or (left is not None and (parsed := parse(left)) is not None and parsed == parse(right))
 
 
@@ -130,21 +130,21 @@ def _bounded(text: str, name: str, least: str, most: str) -> ValueType | None:
 
 
 def is_sendable(text: str) -> bool:
-    """Return whether a text arrives at vCenter as it is."""
+    """Return whether a text reaches vCenter unchanged."""
     return _UNSENDABLE.search(text) is None
 
 
 def plain(text: str | None) -> str:
-    """Return a text as it is after it was sent: XML 1.0, section 2.11, makes a newline of every end of a line."""
+    """Return a text as it is stored: XML 1.0, section 2.11, turns every line end into a newline."""
     return (text or "").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def wrong(kind: ValueType | None, value: str) -> str | None:
-    """Return why a value is refused, as a clause that never repeats the value; ``None`` when it is accepted.
+    """Return why a value is refused, as a clause that never repeats the value; ``None``: it is accepted.
 
-    An empty value is accepted: it stands for the default.
+    An empty value is accepted, because it stands for the default.
 
-    :param kind: ``None``: a type that is not understood, of which only vCenter knows the values.
+    :param kind: ``None``: an unknown type, whose values only vCenter can check.
     """
     if not is_sendable(value):
         return "the value has control characters or carriage returns, which vCenter does not store"
@@ -197,7 +197,7 @@ def _wrong_address(value: str) -> str | None:
 def written(kind: ValueType | None, value: t.Any) -> str:
     """Return a value given in YAML as the text that vCenter stores.
 
-    :raises ValueError: YAML has lost how it was written, or it is no single value; the message is a clause.
+    :raises ValueError: YAML has changed its notation, or it is not a single value; the message is a clause.
     """
     if isinstance(value, str):
         return value.capitalize() if kind is not None and kind.name == "boolean" else value
@@ -219,7 +219,7 @@ def written(kind: ValueType | None, value: t.Any) -> str:
 
 
 def equal(kind: ValueType | None, left: str, right: str) -> bool:
-    """Return whether two stored values are the same; vCenter may store a boolean in another case."""
+    """Return whether two stored values are the same; vCenter may store a boolean with different capitals."""
     if kind is not None and kind.name == "boolean":
         return left.casefold() == right.casefold()
     return left == right

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the vApp options of a VM: read, judge, one reconfigure or two, read again.
+"""Write the vApp options of a VM: read, compare, reconfigure once or twice, read again.
 
 Private to the collection.
 """
@@ -19,15 +19,15 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 CHANGE_VERSION = "config.changeVersion"
 PATHS = ("config.vAppConfig", CHANGE_VERSION, "runtime.powerState", "config.template")
-"""What is read of a VM whose vApp options are written."""
+"""Properties that are read from a VM whose vApp options are written."""
 
 
 class VappWriter:
     """The vApp options of one VM, before and after.
 
-    :ivar before: ``config.vAppConfig`` as it was read last before the change.
-    :ivar after: as it is now.
-    :ivar change: what had to be done.
+    :ivar before: ``config.vAppConfig`` as it was last read before the change.
+    :ivar after: ``config.vAppConfig`` now.
+    :ivar change: the necessary change.
     :ivar is_written: whether vCenter was asked to change anything.
     """
 
@@ -48,13 +48,13 @@ class VappWriter:
 
     @property
     def what(self) -> str:
-        """Return how sentences about a failure begin."""
+        """The beginning of a sentence about a failure."""
         return f"Could not write the vApp options of VM {self._name}"
 
     def check(self) -> None:
         """Ask the server whether the user may make the change.
 
-        :raises _errors.OperationFailed: a privilege is lacking.
+        :raises _errors.OperationFailed: a privilege is missing.
         """
         needs = sorted(self.change.needs)
         _privileges.check(self._session, [_privileges.Step(self.what, need, vm=(self._vm,)) for need in needs])
@@ -62,7 +62,7 @@ class VappWriter:
     def write(self) -> None:
         """Make the change, and read the result.
 
-        :raises _errors.OperationFailed: vCenter refused it, or something else came of it.
+        :raises _errors.OperationFailed: vCenter refused it, or the result is not as requested.
         """
         try:
             self._write()
@@ -101,10 +101,10 @@ class VappWriter:
                 self._close()
             self._confirm()
         else:
-            self.after = self.before  # somebody else did the same meanwhile
+            self.after = self.before  # somebody else made the same change in the meantime
 
     def _submit(self) -> t.Any:
-        """Start the reconfigure, which vCenter refuses if the VM was changed since it was read."""
+        """Start the reconfigure. vCenter refuses it if the VM was changed since it was read."""
         # (vSphere API reference, VirtualMachineConfigSpec.changeVersion and vAppConfigRemoved.)
         spec = vim.vm.ConfigSpec(changeVersion=self._version or None, vAppConfig=self.change.spec)
         if self.change.removes_all:
@@ -113,7 +113,7 @@ class VappWriter:
         return self._vm.ReconfigVM_Task(spec)
 
     def _close(self) -> None:
-        """Make the properties that were left user-configurable for their values what they are to be."""
+        """Undo that properties are user-configurable which were made so only to write their values."""
         request, before, change = self._request, self.before, self.change
         self._request = request.to_close()
         try:
@@ -127,7 +127,7 @@ class VappWriter:
             self._request, self.before, self.change, self.is_written = request, before, change, True
 
     def _is_still_needed(self) -> bool:
-        """Judge again, since another change came first; what it wrote is not overwritten."""
+        """Compare again, because somebody else changed the VM first; return whether a change is still needed."""
         self.is_written = False
         self._judge()
         return self.change.changes
@@ -168,5 +168,5 @@ class VappWriter:
 
 
 def _reason(refused: _errors.Refused) -> str:
-    """Return why a VM would be left unchanged, as a clause: it was changed already."""
+    """Return the reason from the sentence of a refusal, as a clause. Here, the VM was already changed."""
     return refused.sentence.partition(": ")[2].rstrip(".")

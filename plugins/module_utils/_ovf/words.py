@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The words in the name of a property.
+"""Split the name of a property into words.
 
 Private to the collection. Pure functions.
 """
