@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fork VMs: the engines, the fork parent, its children, and what identifies them.
+"""Fork VMs: the engines, the fork parent, its children, and how they are identified.
 
 Private to the collection.
 """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""API properties → return values: pure functions.
+"""Turn API properties into return values, with pure functions.
 
 Private to the collection. Everything returned is a plain JSON type.
 """
@@ -28,10 +28,10 @@ PATHS = (
     "runtime.host",
     "runtime.powerState",
 )
-"""Properties of a VM that the return values are made of, beside the engine's own."""
+"""Properties of a VM that the return values need, besides the engine's own."""
 
 NO_DEVICE = -1
-"""The deviceConfigId in guest.net of an interface that none of the VM's devices has."""
+"""The deviceConfigId in guest.net of an interface that belongs to no device of the VM."""
 
 Values = t.Mapping[str, t.Any]
 IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -53,7 +53,7 @@ def parent(found: Found, engine: Engine, host_name: str | None) -> dict[str, t.A
         "api": engine.name,
         "enabled": engine.is_enabled(values),
         "quiesced": quiesced,
-        # Outdated unless the scripts are recorded too, which are removed when they no longer apply.
+        # Outdated unless the scripts are recorded too; that record is removed when it no longer applies.
         "quiesced_at": guestinfo.quiesced_at(extra) if quiesced and guestinfo.scripts(extra) else None,
         "fork_group_id": identity.parent_group(values),
         "guest_family": values.get("guest.guestFamily"),
@@ -78,7 +78,7 @@ def child(found: Found, engine: Engine, host_name: str | None, of_parent: Values
 
 
 def no_vm(name: str, engine: Engine) -> dict[str, t.Any]:
-    """Return the keys of :func:`child` for a child that is not a VM: not yet, no longer, or never."""
+    """Return the keys of :func:`child` for a child without a VM: not yet, no longer, or never."""
     keys = (
         "moid instance_uuid uuid inventory_path esxi_hostname power_state enabled quiesced quiesced_at fork_group_id "
         "guest_family child_type survives_power_off datastore folder guest_hostname"
@@ -99,7 +99,7 @@ def datastore_name(values: Values) -> str | None:
 
 
 def guest_addresses(values: Values) -> list[tuple[str, str]]:
-    """MAC and IP address pairs as VMware Tools reports them."""
+    """Return MAC and IP address pairs as VMware Tools reports them."""
     return [
         ((nic.macAddress or "").lower(), address)
         for nic in values.get("guest.net") or []
@@ -108,11 +108,11 @@ def guest_addresses(values: Values) -> list[tuple[str, str]]:
 
 
 def own_addresses(values: Values, of_parent: Values, network: IPNetwork | None = None) -> list[str]:
-    """Addresses that are really the child's.
+    """Return the addresses that are the child's own.
 
-    Right after a fork VMware Tools still reports the parent's state. So an
-    address counts only on a MAC that is the child's own adapter, when it is
-    not link-local, not one of the parent's, and inside ``network`` if given.
+    Right after a fork, VMware Tools still reports the parent's state. So an
+    address counts only on a MAC address of the child's own adapter, and if it
+    is not link-local, not the parent's, and inside ``network`` if given.
     """
     own = set(_devices.mac_addresses(values)) - set(_devices.mac_addresses(of_parent))
     inherited = _all_addresses(of_parent)
@@ -128,13 +128,13 @@ class Inherited(t.NamedTuple):
 
     address: str
     stale_mac: str | None
-    """The parent's MAC address, where the guest still uses that; ``None`` on a MAC address of the child's own."""
+    """The parent's MAC address if the guest still uses it; ``None``: the address is on the child's own MAC address."""
 
 
 def parents_addresses(values: Values, of_parent: Values) -> list[Inherited]:
     """Return the parent's addresses that VMware Tools has reported in a child, on a network of the parent.
 
-    An address on another MAC address, such as that of a container bridge, is not seen outside of the guest.
+    An address on another MAC address, such as that of a container bridge, is not visible outside of the guest.
     """
     own = _devices.beside(values, of_parent) - set(_devices.mac_addresses(of_parent))
     stale = stale_macs(values, of_parent, _devices.beside(values, of_parent))
@@ -149,11 +149,11 @@ def parents_addresses(values: Values, of_parent: Values) -> list[Inherited]:
 def stale_macs(values: Values, of_parent: Values, among: t.Container[str] | None = None) -> set[str]:
     """Return the parent's MAC addresses that a child's guest still uses on connected adapters.
 
-    A guest's network driver reads the MAC address when it is loaded. A child's report of the parent's one belongs to
-    none of the child's devices, so its deviceConfigId is -1 (API reference, GuestNicInfo). A report that the child has
-    inherited names the device.
+    A guest's network driver reads the MAC address when it is loaded. If a child reports the parent's MAC address, it
+    belongs to none of the child's devices, so its deviceConfigId is -1 (API reference, GuestNicInfo). In a report that
+    the child has inherited, the ID is that of the device.
 
-    :param among: leave out adapters of the child that have other MAC addresses than these.
+    :param among: consider only adapters of the child with these MAC addresses.
     """
     unknown = {
         (nic.macAddress or "").lower()

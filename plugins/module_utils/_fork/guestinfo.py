@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the guest tells us through guestinfo, and how it is written.
+"""Read and write what the guest reports through guestinfo.
 
 Private to the collection. The runner in the guest writes these values with
 ``info-set``; we read them in ``config.extraConfig``. Each report begins with
-a nonce that was made for it, so that a value inherited from the parent, or
+a nonce that was created for it, so that a value inherited from the parent, or
 left by an earlier run, never counts.
 
 Any program in the guest can write any text to these keys. So all of them are
-parsed here, by functions that raise nothing: a text that no runner writes is a
-report that says nothing but that it is unreadable.
+parsed here, by functions that never raise: a text that no runner writes is
+treated as an unreadable report.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES
 
 SCRIPTS = "guestinfo.vmfork.scripts"
-"""``<digest> <nonce>``: SHA-256 of the scripts a VM was quiesced with, and the nonce of the runner that wrote it before
-the freeze. Only a VM at its fork point should have it: it is removed after an early end, in every child, and after a
-power-off."""
+"""``<digest> <nonce>``: SHA-256 of the scripts a VM was quiesced with, and the nonce of its runner, which wrote this
+before the freeze. Only a VM at its fork point should have it: it is removed after an early end, in every child, and
+after a power-off."""
 
 QUIESCED_AT = "guestinfo.vmfork.quiesced_at"
-"""When the runner asked for the freeze: UTC by the guest's clock, ISO 8601. Counts beside the scripts only."""
+"""When the runner requested the freeze: UTC by the guest's clock, ISO 8601. Only valid together with the scripts."""
 
 QUIESCE = "guestinfo.vmfork.quiesce"
 """An end before the freeze: ``<nonce> <stage> <exit code> <output>``."""
@@ -37,52 +37,52 @@ POST_CLONE = "guestinfo.vmfork.post_clone"
 """The end of a child's post-clone script: ``<nonce> <exit code> <output>``."""
 
 PAYLOAD = "guestinfo.vmfork.payload"
-"""Where scripts travel to the guest: ``<key>.0``, ``<key>.1`` …"""
+"""Prefix of the keys that carry scripts to the guest: ``<key>.0``, ``<key>.1`` …"""
 
 DONE = "vmfork.post_clone"
-"""Our note of a persistent child's report, ``<nonce> <exit code>``: guestinfo does not outlast a power cycle on every
-server, and the script does not run again. No guest can write this key."""
+"""Our record of a persistent child's report, ``<nonce> <exit code>``: not every server keeps guestinfo during a power
+cycle, and the script does not run again. No guest can write this key."""
 
 SECRETS = "guestinfo.vmfork.secrets"
 """The guest's report that it can no longer read its secrets: ``<nonce> cleared``."""
 
 PARAMS = "guestinfo.fork."
-"""Where a guest reads its config params: VMFork puts them there by itself, and with Instant Clone we do."""
+"""Prefix of a guest's config params: VMFork adds it itself; with Instant Clone, we do."""
 
 OWN_PARAMS = "vmfork."
-"""Config params below this prefix are ours."""
+"""Config params with this prefix are reserved for us."""
 
 SECRETS_PARAM = "vmfork.secrets"
-"""The config param that names the guestinfo keys of a child's secrets, with spaces between."""
+"""The config param with the guestinfo keys of a child's secrets, separated by spaces."""
 
 NONCE_PARAM = "vmfork.nonce"
 """The config param that carries a child's nonce."""
 
 CHILD_SECRETS, CHILD_NONCE = PARAMS + SECRETS_PARAM, PARAMS + NONCE_PARAM
-"""Where a child reads them, whatever made it."""
+"""The keys of these params in a child, with either engine."""
 
 
 OUTPUT_LIMIT = 8192
-"""Characters of a script's output that are kept. A runner reports 2 kB, in which a mask may take more room than the
-secret that it hides."""
+"""Maximum number of characters of a script's output to keep. A runner reports 2 kB, in which a mask may be longer than
+the secret that it hides."""
 
 UNREADABLE = "unreadable"
-"""Stands for the stage of a runner whose report cannot be read, and for the exit code in one that is written back."""
+"""Replaces the stage of a report that cannot be read, and the exit code of one that is written back."""
 
 _CODE = re.compile("[0-9]{1,10}")
 _MAX_CODE = 0xFFFFFFFF
-"""The largest exit code: those of Windows have 32 bits."""
+"""The largest exit code: Windows has exit codes with 32 bits."""
 
 _REFUSING = "isolation.tools.setinfo.disable"
-"""Setting of a VM by which info-set of VMware Tools is refused. ``guest_rpc.rpci.auth.cmd.info-set`` refuses it to
-other users than root, and the runner is root."""
+"""Setting of a VM that makes VMware Tools refuse info-set. ``guest_rpc.rpci.auth.cmd.info-set`` refuses it to users
+other than root, and the runner is root."""
 
 _NONCE = re.compile("[!-~]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 class Report(t.NamedTuple):
-    """How a program in the guest ended.
+    """The report of how a program in the guest ended.
 
     :param exit_code: ``None`` when the report is unreadable.
     """
@@ -98,7 +98,7 @@ def new_nonce() -> str:
 
 
 def scripts(extra_config: t.Mapping[str, str]) -> str | None:
-    """Return the recorded digest of the scripts. It is only good for a comparison: any text may be there."""
+    """Return the recorded digest of the scripts. Use it only for a comparison: any text may be there."""
     return next(iter(extra_config.get(SCRIPTS, "").split()), None)
 
 
@@ -108,13 +108,13 @@ def is_recorded_by(extra_config: t.Mapping[str, str], nonce: str) -> bool:
 
 
 def quiesced_at(extra_config: t.Mapping[str, str]) -> str | None:
-    """Return when the runner asked for the freeze, if that is a time."""
+    """Return when the runner requested the freeze, if the value is a time."""
     value = extra_config.get(QUIESCED_AT, "")
     return value if _TIME.fullmatch(value) else None
 
 
 def announced_at(extra_config: t.Mapping[str, str]) -> datetime.datetime | None:
-    """Return :func:`quiesced_at` as a time; ``None`` when it is none."""
+    """Return :func:`quiesced_at` as a time; ``None`` if it is not one."""
     try:
         parsed = datetime.datetime.strptime(quiesced_at(extra_config) or "", "%Y-%m-%dT%H:%M:%SZ")
     except ValueError:
@@ -123,7 +123,7 @@ def announced_at(extra_config: t.Mapping[str, str]) -> datetime.datetime | None:
 
 
 def obstacle(extra_config: t.Mapping[str, str]) -> str | None:
-    """Return the extraConfig key that keeps the guest from writing to guestinfo; ``None``: nothing does.
+    """Return the extraConfig key that keeps the guest from writing to guestinfo; ``None``: there is none.
 
     (open-vm-tools: a VMX that refuses info-set, as security guides ask for.)
     """
@@ -133,27 +133,27 @@ def obstacle(extra_config: t.Mapping[str, str]) -> str | None:
 
 
 def payload(extra_config: t.Mapping[str, str]) -> list[str]:
-    """Return the guestinfo keys that hold scripts on their way.
+    """Return the guestinfo keys that contain scripts for the guest.
 
-    A blank holds nothing: it is what a guest writes that cannot set an empty value
+    A space counts as empty: some guests cannot set an empty value and write a space instead
     (vmware-archive/cloud-init-vmware-guestinfo issue 25).
     """
     return [key for key, value in extra_config.items() if key.startswith(PAYLOAD) and value.strip()]
 
 
 def left_by_quiesce(extra_config: t.Mapping[str, str]) -> list[str]:
-    """Return the guestinfo keys that hold what only a VM before or at its fork point should have."""
+    """Return the guestinfo keys with content that only a VM before or at its fork point should have."""
     return [*([SCRIPTS] if scripts(extra_config) else []), *payload(extra_config)]
 
 
 def child_nonce(extra_config: t.Mapping[str, str]) -> str | None:
-    """Return the nonce that a child was made with, if that can be one."""
+    """Return the nonce that a child was created with, if it is a valid one."""
     value = extra_config.get(CHILD_NONCE, "")
     return value if _NONCE.fullmatch(value) else None
 
 
 def post_clone(extra_config: t.Mapping[str, str], nonce: str | None) -> Report | None:
-    """Return the child's report, or our note of it, if it is there and carries this nonce."""
+    """Return the child's report, or our record of it, if it exists and carries this nonce."""
     for key in (POST_CLONE, DONE):
         words = _words(extra_config, key, nonce)
         if words is not None:
@@ -162,12 +162,12 @@ def post_clone(extra_config: t.Mapping[str, str], nonce: str | None) -> Report |
 
 
 def secrets_cleared(extra_config: t.Mapping[str, str], nonce: str | None) -> bool:
-    """Return whether the child itself has cleared its secrets, by its report with this nonce."""
+    """Return whether the child has cleared its secrets, according to its report with this nonce."""
     return _words(extra_config, SECRETS, nonce) == ["cleared"]
 
 
 def early_end(extra_config: t.Mapping[str, str], nonce: str) -> Report | None:
-    """Return the report of a runner that ended before the freeze, if it is there and carries this nonce."""
+    """Return the report of a runner that ended before the freeze, if it exists and carries this nonce."""
     words = _words(extra_config, QUIESCE, nonce)
     if words is None:
         return None
@@ -175,14 +175,14 @@ def early_end(extra_config: t.Mapping[str, str], nonce: str) -> Report | None:
     return ended or Report(UNREADABLE, None, "")
 
 
-def as_post_clone(nonce: str, told: Report) -> str:
+def as_post_clone(nonce: str, report: Report) -> str:
     """Return a child's report as the child writes it."""
-    return f"{nonce} {code_text(told)} {base64.b64encode(told.output.encode(errors='replace')).decode()}"
+    return f"{nonce} {code_text(report)} {base64.b64encode(report.output.encode(errors='replace')).decode()}"
 
 
-def code_text(told: Report) -> str:
+def code_text(report: Report) -> str:
     """Return the exit code as it is written in a report."""
-    return UNREADABLE if told.exit_code is None else str(told.exit_code)
+    return UNREADABLE if report.exit_code is None else str(report.exit_code)
 
 
 def _words(extra_config: t.Mapping[str, str], key: str, nonce: str | None) -> list[str] | None:
@@ -192,11 +192,11 @@ def _words(extra_config: t.Mapping[str, str], key: str, nonce: str | None) -> li
 
 
 def _report(stage: str, words: list[str]) -> Report | None:
-    """Parse an exit code, and output in base64, which is missing when there was none; ``None``: it is neither."""
+    """Parse an exit code and base64 output, which is missing if there was none; ``None``: the report is not valid."""
     if not 1 <= len(words) <= 2 or not _CODE.fullmatch(words[0]) or int(words[0]) > _MAX_CODE:
         return None
     try:
         output = base64.b64decode(words[1], validate=True) if len(words) == 2 else b""
-    except ValueError:  # a character that is not of base64 (binascii.Error), or not ASCII
+    except ValueError:  # a character that is not valid in base64 (binascii.Error), or not ASCII
         return None
     return Report(stage, int(words[0]), output.decode(errors="replace")[-OUTPUT_LIMIT:])

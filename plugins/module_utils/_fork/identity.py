@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is this VM our child? The one place that decides it.
+"""Decide whether a VM is our child. This is the only place that decides it.
 
-Private to the collection. ``present``, ``absent`` and the info module ask
-here, and whoever powers off, destroys or disables asks again right before.
+Private to the collection. ``present``, ``absent`` and the info module use it,
+and before a VM is powered off, destroyed or disabled, it is used again.
 
-Our record stands in the child's ``config.extraConfig`` under a key outside
+Our record is in the child's ``config.extraConfig`` under a key outside of
 ``guestinfo.``: VMware Tools lets a guest write only below that prefix, so no
-guest can forge it. It names the child's own BIOS UUID, so that an ordinary
-clone, which inherits the key but gets a BIOS UUID of its own, does not pass.
-Nor does a copy that was restored or registered with the child's BIOS UUID:
+guest can forge it. It contains the child's own BIOS UUID, so that an ordinary
+clone, which inherits the key but gets a new BIOS UUID, does not count.
+Neither does a copy that was restored or registered with the child's BIOS UUID:
 if two VMs have the same one, it is not known which of them is the child.
 """
 
@@ -29,10 +29,10 @@ RECORD_KEY = "vmfork.child"
 RECORD_PATH = _extra_config.path(RECORD_KEY)
 
 PATHS = ("name", "config.uuid", "config.instanceUuid", "config.extraConfig", "config.forkConfigInfo")
-"""Properties of a VM that :func:`judge` looks at, with all of its extraConfig."""
+"""Properties of a VM that :func:`judge` needs, with its entire extraConfig."""
 
 SCAN_PATHS = ("name", "config.uuid", "config.instanceUuid", RECORD_PATH, "config.forkConfigInfo")
-"""The same with the record alone, for reading many VMs."""
+"""The same with only the record from extraConfig, to read many VMs."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Record:
 
     @classmethod
     def parse(cls, text: t.Any) -> Record | None:
-        """Return the record in an extraConfig value; ``None`` when it is not one of ours."""
+        """Return the record in an extraConfig value; ``None``: the value is not a record."""
         parts = str(text or "").split(" ")
         if len(parts) != 4 or parts[0] != "1" or not all(parts):
             return None
@@ -56,12 +56,12 @@ class Record:
 
 
 class Kinship(enum.Enum):
-    """What a VM is to a parent."""
+    """The relation of a VM to a parent."""
 
     CHILD = "child"
     """Our child of this parent."""
     UNRECORDED = "unrecorded"
-    """A fork of this parent according to the server, without our record: of another tool, or of an interrupted task."""
+    """A fork of this parent according to the server, without our record: from another tool, or an interrupted task."""
     DOUBLE = "double"
     """Our child of this parent, or a copy of it: another VM has the same BIOS UUID."""
     FOREIGN = "foreign"
@@ -69,7 +69,7 @@ class Kinship(enum.Enum):
 
 
 class Verdict(t.NamedTuple):
-    """Kinship, and a clause that says why."""
+    """The kinship, and the reason as a clause."""
 
     kinship: Kinship
     why: str
@@ -88,11 +88,11 @@ def judge(
 ) -> Verdict:
     """Decide whether ``vm`` is our child of ``parent``, from their properties (:data:`PATHS`).
 
-    :param listed: the server itself has listed the VM as a fork of this parent.
+    :param listed: whether the server has listed the VM as a fork of this parent.
     :param shared: BIOS UUIDs that several VMs have (:func:`shared_uuids`).
 
-    The fork group is a second proof where the server tells it (vSphere 6.5,
-    and while a child is not persistent): one that contradicts the record wins.
+    The fork group is a second proof if the server shows it (vSphere 6.5, and
+    only for children that are not persistent): if it contradicts the record, it wins.
     """
     if _uuid(vm, "config.instanceUuid") == _uuid(parent, "config.instanceUuid"):
         return Verdict(Kinship.FOREIGN, "it is the parent itself")
@@ -122,11 +122,11 @@ def shared_uuids(everyone: t.Iterable[t.Mapping[str, t.Any]]) -> set[str]:
 
 
 def is_half_made(verdict: Verdict, vm: t.Mapping[str, t.Any], parent: t.Mapping[str, t.Any]) -> bool:
-    """Return whether a VM is what a task of ours left when it was cut short between making a child and recording it.
+    """Return whether a task of ours was interrupted between creating this VM and recording it as a child.
 
     The server reports it as this parent's fork, it has a nonce as only we
-    hand one over, and it has not run. Forks of other tools have no nonce, or
-    that of a parent which is a child of ours itself.
+    pass on, and it has not run. Forks of other tools have no nonce, or the
+    parent's own if that is a child of ours itself.
     """
     return (
         verdict.kinship is Kinship.UNRECORDED
@@ -137,9 +137,9 @@ def is_half_made(verdict: Verdict, vm: t.Mapping[str, t.Any], parent: t.Mapping[
 
 
 def has_mark(vm: t.Mapping[str, t.Any], nonce: str | None, bios_uuid: str | None) -> bool:
-    """Return whether a VM carries a nonce or a BIOS UUID that only the request which created it can have set.
+    """Return whether a VM has a nonce or BIOS UUID that only the creation request can have set.
 
-    :param bios_uuid: the one that the request chose; ``None`` when it left that to the server.
+    :param bios_uuid: the BIOS UUID from the request; ``None``: the server chose it.
     """
     record = record_of(vm)
     given = {nonce_given(vm), record.nonce if record is not None else None} - {None}
@@ -147,7 +147,7 @@ def has_mark(vm: t.Mapping[str, t.Any], nonce: str | None, bios_uuid: str | None
 
 
 def nonce_given(vm: t.Mapping[str, t.Any]) -> str | None:
-    """Return the nonce that a child was made with, where vCenter shows it."""
+    """Return the nonce that a child was created with, if vCenter shows it."""
     return guestinfo.child_nonce(_extra_config.mapping(vm))
 
 
@@ -157,13 +157,13 @@ def record_of(vm: t.Mapping[str, t.Any]) -> Record | None:
 
 
 def own_record(vm: t.Mapping[str, t.Any]) -> Record | None:
-    """Return our record on a VM if it was written for this VM. A copy of a child has the child's."""
+    """Return our record on a VM if it was written for this VM. A copy of a child has the child's record."""
     record = record_of(vm)
     return record if record is not None and record.bios_uuid.lower() == _uuid(vm, "config.uuid") else None
 
 
 def is_recorded(vm: t.Mapping[str, t.Any], shared: t.Container[str]) -> bool:
-    """Return whether a VM is a child of ours, whosever it is.
+    """Return whether a VM is a child of ours, of any parent.
 
     :param shared: see :func:`judge`.
     """
@@ -171,7 +171,7 @@ def is_recorded(vm: t.Mapping[str, t.Any], shared: t.Container[str]) -> bool:
 
 
 def forked_from(vm: t.Mapping[str, t.Any]) -> str | None:
-    """Instance UUID of the parent a VM was forked from; empty when that is not known, ``None`` when it is no fork."""
+    """Return the instance UUID of the parent a VM was forked from; empty: not known, ``None``: it is no fork."""
     record = own_record(vm)
     if record is not None:
         return record.parent_instance_uuid.lower()
@@ -179,7 +179,7 @@ def forked_from(vm: t.Mapping[str, t.Any]) -> str | None:
 
 
 def parent_group(vm: t.Mapping[str, t.Any]) -> str | None:
-    """Return the fork group a VM heads (vSphere 6.5; earlier releases do not tell)."""
+    """Return the fork group of which a VM is the parent (vSphere 6.5; earlier releases do not show it)."""
     return getattr(vm.get("config.forkConfigInfo"), "parentForkGroupId", None) or None
 
 
@@ -189,7 +189,7 @@ def child_group(vm: t.Mapping[str, t.Any]) -> str | None:
 
 
 def is_fork(vm: t.Mapping[str, t.Any]) -> bool:
-    """Return whether the server shows that the VM was forked, whoever did it."""
+    """Return whether the server shows that the VM was forked, by any tool."""
     kind = getattr(vm.get("config.forkConfigInfo"), "childType", None)
     return child_group(vm) is not None or str(kind) in ("persistent", "nonpersistent")
 

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All fork parents and children of a server: what ``vmfork_info`` returns.
+"""List all fork parents and children of a server, as ``vmfork_info`` returns them.
 
 Private to the collection. Costs one read of the identity of every VM, in
-pages, and two reads of the VMs that have to do with forking; for one VM the
-server is asked for its parent and children, too.
+pages, and two reads of the VMs that are parents or children; for one VM, the
+server is also asked for its parent and children.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def list_parents(
 ) -> dict[str, t.Any]:
     """Return the ``parents`` and ``without_parent`` return values.
 
-    :param only: restrict both to what has to do with this VM, be it a parent or a child.
-    :param within: restrict both to families of which a member is one of these VMs.
-    :param warn: is called with what the user may not ask the server, and which VMs cannot be read.
+    :param only: restrict both to the parent and children of this VM.
+    :param within: restrict both to families with a member among these VMs.
+    :param warn: receives what the user may not query, and which VMs cannot be read.
     """
     everyone = _properties.scan(
         session, session.content.rootFolder, vim.VirtualMachine, [*identity.SCAN_PATHS, *engine.paths]
@@ -47,9 +47,9 @@ def list_parents(
     if problem is not None:
         warn(problem)
     shared = identity.shared_uuids(everyone.values())
-    told = _ask_the_server(only, deadline, warn) if only is not None else {}
-    family = relate(everyone, engine, told)
-    orphans = without_parent(everyone, family, told)
+    listed = _ask_server(only, deadline, warn) if only is not None else {}
+    family = relate(everyone, engine, listed)
+    orphans = without_parent(everyone, family, listed)
     if only is not None:
         family = {vm: its for vm, its in family.items() if only.vm in (vm, *its)}
         orphans = [vm for vm in orphans if vm == only.vm]
@@ -84,13 +84,13 @@ def list_parents(
     }
 
 
-def relate(everyone: Everyone, engine: Engine, told: t.Mapping[t.Any, t.Any]) -> Family:
-    """Who is whose child, by our records, the fork groups and the server's word. VMs that are enabled or stand at their
-    fork point may have none.
+def relate(everyone: Everyone, engine: Engine, listed: t.Mapping[t.Any, t.Any]) -> Family:
+    """Return the children of each parent, by our records, the fork groups and the server's list. VMs that are enabled
+    or at their fork point may have none.
 
-    Looks each VM's parent up by the keys it may carry, so that the effort grows with the number of VMs only.
+    Each VM's parent is looked up by the VM's keys, so that the effort is proportional to the number of VMs.
 
-    :param told: child → parent, as the server itself has named them; it may name VMs that the user cannot see.
+    :param listed: child → parent, according to the server; it may name VMs that the user cannot see.
     """
     by_uuid = {
         values["config.instanceUuid"].lower(): vm
@@ -112,33 +112,33 @@ def relate(everyone: Everyone, engine: Engine, told: t.Mapping[t.Any, t.Any]) ->
                 family.setdefault(parent, []).append(vm)
                 break
         else:
-            if told.get(vm) in everyone:
-                family.setdefault(told[vm], []).append(vm)
+            if listed.get(vm) in everyone:
+                family.setdefault(listed[vm], []).append(vm)
     return family
 
 
-def without_parent(everyone: Everyone, family: Family, told: t.Mapping[t.Any, t.Any]) -> list[t.Any]:
-    """Forks whose parent is gone, or cannot be seen."""
+def without_parent(everyone: Everyone, family: Family, listed: t.Mapping[t.Any, t.Any]) -> list[t.Any]:
+    """Return the forks whose parent is gone or not visible."""
     placed = {child for its in family.values() for child in its}
     return [
         vm
         for vm, values in everyone.items()
-        if vm not in placed and (vm in told or identity.forked_from(values) is not None)
+        if vm not in placed and (vm in listed or identity.forked_from(values) is not None)
     ]
 
 
-def _ask_the_server(only: parents.Parent, deadline: Deadline, warn: t.Callable[[str], None]) -> dict[t.Any, t.Any]:
-    """Map children to parents, as far as the server knows the parent of a VM. No property of vSphere 6.0 has it."""
-    told: dict[t.Any, t.Any] = {}
+def _ask_server(only: parents.Parent, deadline: Deadline, warn: t.Callable[[str], None]) -> dict[t.Any, t.Any]:
+    """Return the parent of each child, as far as the server knows it. vSphere 6.0 has no property for it."""
+    listed: dict[t.Any, t.Any] = {}
     try:
-        told = dict.fromkeys(parents.listed_children(only, deadline), only.vm)
+        listed = dict.fromkeys(parents.listed_children(only, deadline), only.vm)
         its_parent = parents.listed_parent(only, deadline)
     except _errors.OperationFailed as error:
         if error.fault != "NoPermission":
             raise
         warn(f"Forks that this collection did not create may be missing. {error.sentence}")
-        return told
-    return {**told, only.vm: its_parent} if its_parent is not None else told
+        return listed
+    return {**listed, only.vm: its_parent} if its_parent is not None else listed
 
 
 def _sorted(entries: t.Iterable[dict[str, t.Any]]) -> list[dict[str, t.Any]]:

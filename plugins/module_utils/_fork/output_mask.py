@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hide secrets in the output of a script that ran in a guest.
+"""Mask secrets in the output of a script that ran in a guest.
 
 Private to the collection. Pure functions. The runners do the same in the
 guest (``hide_secrets`` in ``_guest/posix.py`` and ``_guest/windows.py``); this
-is for a runner that could not, and for passwords that the guest does not know.
+is for runners that could not, and for passwords that the guest does not know.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _encodings
 from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import LONG_ENOUGH, MASK
 
 A_REST = 4
-"""Characters of the end of a secret that is hidden where the output was cut within it; shorter ones would hide parts of
-other output."""
+"""Minimum number of characters of the end of a secret to mask if the output begins within it; shorter ones would mask
+parts of other output."""
 
 IGNORED = "\"'\\\r\n"
-"""Characters that are ignored in the comparison: those that shells put between the others when they print them
-(``set -x``), and the line breaks of base64."""
+"""Characters that the comparison ignores: those that shells insert when they print a command (``set -x``), and the line
+breaks of base64."""
 
 
 def mask(output: str, secrets: t.Iterable[str]) -> str:
-    """Hide secrets and their encodings in a script's output, as the runner does in the guest.
+    """Mask secrets and their encodings in a script's output, as the runner does in the guest.
 
-    Ansible hides them where they stand as they are. Here the output may have
-    been cut within one, shells like to put a secret's lines in a row, and to
-    quote what they print.
+    Ansible masks only exact matches. Here, the output may begin within a
+    secret, and shells may join the lines of a secret, or quote what they
+    print.
     """
     whole = {part for secret in secrets for part in (secret, *secret.splitlines()) if len(part) >= LONG_ENOUGH}
     parts = whole.union(*(_encodings.forms(part) for part in whole))

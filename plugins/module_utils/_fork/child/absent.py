@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remove children, or give them away.
+"""Remove children, or detach them.
 
 Private to the collection. Right before a child is powered off, destroyed or
-detached, it is read again, and judged again: whose child it is, what would be
-lost with it, and whether another task is running on it. This costs the same
-few calls for any number of children.
+detached, it is read and judged again: whose child it is, what would be lost
+with it, and whether another task is running on it. This costs the same few
+calls for any number of children.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 Errors = dict[t.Any, _errors.Error]
-"""VM → why it is not removed or detached."""
+"""VM → why it was not removed or detached."""
 
 SETTLE_SECONDS = 10
-"""Time to wait after a signal for the tasks on children, so that what was done can be reported."""
+"""Time to wait after a signal for the tasks on children, so that the results can be reported."""
 
 REMOVE_SECONDS = 120
-"""Time to remove failed children when the task's own time may be over."""
+"""Time to remove failed children if the task's timeout has passed."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be done with children.
+    """What to do with children.
 
     :param state: ``absent`` or ``detached``.
-    :param force: remove children although more would be lost than what they got from their parent.
+    :param force: remove children even if more would be lost than what they inherited from their parent.
     """
 
     state: str
@@ -69,7 +69,7 @@ class Order:
 
 
 def remove_named(parent: Parent, specs: t.Sequence[ChildSpec], order: Order) -> list[Result]:
-    """Remove or detach the named children; a foreign VM of that name is an error for a removal and is left alone."""
+    """Remove or detach the named children. For a removal, a foreign VM with the name of a child is an error."""
     by_name, everyone = existing.find_existing(parent, order.deadline, find_folders(parent, specs), {})
     names = _inventory.plain_names(everyone).values()
     results = [_named(parent, spec.name, by_name[spec.name], names, order) for spec in specs]
@@ -80,13 +80,13 @@ def remove_named(parent: Parent, specs: t.Sequence[ChildSpec], order: Order) -> 
 def _named(
     parent: Parent, name: str, existing_vm: existing.ExistingVm, names: t.Collection[str], order: Order
 ) -> Result:
-    """Return the result of a child that is meant by its name, before anything is done.
+    """Return the planned result of a child that is selected by name.
 
-    :param names: of all VMs.
+    :param names: the names of all VMs.
     """
     error = existing_vm.error
     is_foreign = existing_vm.verdict is not None and not existing_vm.verdict.is_child
-    if is_foreign and (order.is_removal or not _is_nobodys(existing_vm, parent)):
+    if is_foreign and (order.is_removal or not _needs_no_detaching(existing_vm, parent)):
         error = existing.foreign_vm(name, existing_vm, order.refusal)
     if existing_vm.found is None and error is None and not order.is_removal:
         near = _inventory.similar([name], names)
@@ -99,9 +99,9 @@ def _named(
 
 
 def remove_all(parent: Parent, order: Order) -> list[Result]:
-    """Remove or detach every child of this parent that we recorded."""
+    """Remove or detach every recorded child of this parent."""
     results = []
-    for found, verdict in sorted(parents.children(parent, order.deadline, order.warn), key=lambda each: each[0].name):
+    for found, verdict in sorted(parents.children(parent, order.deadline, order.warn), key=lambda child: child[0].name):
         if verdict.is_child:
             results.append(_planned(parent, found, order))
         elif verdict.kinship is identity.Kinship.DOUBLE:
@@ -113,7 +113,7 @@ def remove_all(parent: Parent, order: Order) -> list[Result]:
 
 
 def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
-    """Remove the children that this task made and that failed (``on_failure: remove``)."""
+    """Remove the failed children that this task created (``on_failure: remove``)."""
     made = {
         result.vm: result.child
         for result in results
@@ -141,14 +141,14 @@ def remove_failed(parent: Parent, results: t.Sequence[Result], warn: t.Callable[
             result.facts["power_state"] = "poweredOff"
 
 
-def _is_nobodys(existing_vm: existing.ExistingVm, parent: Parent) -> bool:
-    """Return whether a VM of a child's name is as detaching would leave it: it has no record of its own."""
+def _needs_no_detaching(existing_vm: existing.ExistingVm, parent: Parent) -> bool:
+    """Return whether a VM with a child's name needs no detaching, because it has no record of its own."""
     found, verdict = t.cast(_inventory.Found, existing_vm.found), t.cast(identity.Verdict, existing_vm.verdict)
     return identity.own_record(found.values) is None and not identity.is_half_made(verdict, found.values, parent.values)
 
 
 def _planned(parent: Parent, found: _inventory.Found, order: Order, is_ours: bool = True) -> Result:
-    """Return the result of a child that is there, before anything is done."""
+    """Return the planned result of an existing child."""
     return Result(
         found.name,
         State.REMOVED if order.is_removal else State.DETACHED,
@@ -175,8 +175,8 @@ def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_nam
                 powered_off = _destroy(batch, errors)
             else:
                 _detach(batch, errors)
-        except _errors.Interrupted:  # it stays in the session's budget, so it ends the task anyway
-            powered_off = _see_what_was_done(batch, to_remove, errors)
+        except _errors.Interrupted:  # it remains in the session's budget, so it ends the task anyway
+            powered_off = _check_after_signal(batch, to_remove, errors)
     for vm, result in to_remove.items():
         result.losses = batch.losses.get(vm)
         problem = errors.get(vm)
@@ -186,14 +186,14 @@ def _carry_out(parent: Parent, results: t.Sequence[Result], order: Order, by_nam
             if vm in powered_off:
                 result.facts["power_state"] = "poweredOff"
         elif not order.check_mode and vm not in batch.changed:
-            _was_gone(parent, result, order)
+            _describe_gone(parent, result, order)
 
 
-def _see_what_was_done(batch: _Batch, to_remove: t.Mapping[t.Any, Result], errors: Errors) -> set[t.Any]:
-    """Look which children were powered off, removed or detached before a signal came.
+def _check_after_signal(batch: _Batch, to_remove: t.Mapping[t.Any, Result], errors: Errors) -> set[t.Any]:
+    """Find out which children were powered off, removed or detached before a signal arrived.
 
     :param errors: gets an error for each child that is not done.
-    :returns: the VMs that were powered off and are still there.
+    :returns: the VMs that were powered off and still exist.
     """
     session, is_removal = batch.parent.session, batch.order.is_removal
     now: dict[t.Any, _properties.Values] | None = None
@@ -222,8 +222,8 @@ def _see_what_was_done(batch: _Batch, to_remove: t.Mapping[t.Any, Result], error
     return powered_off
 
 
-def _was_gone(parent: Parent, result: Result, order: Order) -> None:
-    """Describe a child that somebody else removed before this task did anything to it."""
+def _describe_gone(parent: Parent, result: Result, order: Order) -> None:
+    """Describe a child that somebody else removed before this task changed it."""
     result.facts, result.changed = facts.no_vm(result.name, parent.engine), False
     result.state = State.ABSENT
     if not order.is_removal:
@@ -235,7 +235,7 @@ def _was_gone(parent: Parent, result: Result, order: Order) -> None:
 
 
 def _steps(order: Order, to_remove: t.Mapping[t.Any, Result]) -> dict[t.Any, list[_privileges.Step]]:
-    """Return the calls that each child needs, for asking for privileges."""
+    """Return the calls that each child needs, to check the privileges."""
     steps: dict[t.Any, list[_privileges.Step]] = {}
     for vm, result in to_remove.items():
         if not order.is_removal:
@@ -251,12 +251,12 @@ def _steps(order: Order, to_remove: t.Mapping[t.Any, Result]) -> dict[t.Any, lis
 
 
 class _Batch:
-    """The VMs that one call removes or detaches, and what was last read of them.
+    """The VMs that one call removes or detaches, and what was last read from them.
 
     :param names: VM → the child's name.
-    :param made: VM → the child, of those that this very task made: they may have no record yet.
-    :param by_name: the VMs are meant by their names, so a VM that was renamed meanwhile is not meant.
-    :ivar losses: what would be lost with each.
+    :param made: VM → the child, for children that this task created: they may have no record yet.
+    :param by_name: the VMs were selected by name, so a VM that was renamed in the meantime is not one of them.
+    :ivar losses: VM → what would be lost with it.
     :ivar begun: the VMs for which a request was sent, or may have been.
     :ivar changed: the VMs that were changed.
     """
@@ -276,9 +276,9 @@ class _Batch:
         self._warned: set[str] = set()
 
     def check_again(self, errors: Errors) -> dict[t.Any, _properties.Values]:
-        """Read the VMs again and keep those that may be removed or detached; VMs that are gone need nothing more.
+        """Read the VMs again and keep those that may be removed or detached; missing VMs need nothing more.
 
-        Copies and grandchildren are looked for again, too. Waits while another task is running on one of them.
+        This includes a new search for copies and grandchildren. Waits while another task is running on one of the VMs.
         """
         left = {vm: name for vm, name in self.names.items() if vm not in errors}
         if not left:
@@ -367,7 +367,7 @@ class _Batch:
         now: t.Mapping[t.Any, _properties.Values],
         children: t.Callable[[t.Mapping[str, t.Any]], list[str]],
     ) -> dict[t.Any, list[str]]:
-        """Names of the VMs' own children; before vSphere 6.5 the server is asked about those that are fork parents."""
+        """Return the names of the VMs' own children; before vSphere 6.5, the server is asked about fork parents."""
         session, engine = self.parent.session, self.parent.engine
         result = {vm: children(values) for vm, values in now.items()}
         registry = engine.registry
@@ -391,7 +391,7 @@ class _Batch:
         return result
 
     def _busy(self, ready: t.Mapping[t.Any, _properties.Values]) -> dict[t.Any, str]:
-        """Return the running tasks and backups of the VMs, as a clause for each VM."""
+        """Return a clause about the running task or backup of each busy VM."""
         tasks = {task for values in ready.values() for task in values.get("recentTask") or []}
         known = _properties.read(self.parent.session, tasks, ["info.state", "info.descriptionId"])
         result = {}
@@ -412,7 +412,7 @@ class _Batch:
 def _is_made_by_us(
     verdict: identity.Verdict, child: transitions.Child, values: _properties.Values, shared: t.Container[str]
 ) -> bool:
-    """Return whether a VM without a record is one that this task created: it carries what the task chose."""
+    """Return whether this task created a VM that has no record: it has a value that only this task knows."""
     return (
         verdict.kinship in (identity.Kinship.UNRECORDED, identity.Kinship.FOREIGN)
         and identity.record_of(values) is None
@@ -422,14 +422,14 @@ def _is_made_by_us(
 
 
 def _await_idle(session: Session, order: Order, vms: t.Iterable[t.Any]) -> None:
-    """Wait until no task runs on these VMs, and none has a backup's snapshot, or until the time is over."""
+    """Wait until no task runs on these VMs, and none has a backup's snapshot, or until the deadline."""
     vms = list(vms)
     known: dict[t.Any, _properties.Values] = {}
 
     def is_busy(vm: t.Any) -> bool:
         values = known.get(vm)
         if values is None:
-            return True  # not yet told
+            return True  # not reported yet
         if values and not order.force and losses.of({}, values).temporary:
             return True
         return any(task not in known or _tasks.is_running(known[task]) for task in values.get("recentTask") or [])
@@ -442,7 +442,7 @@ def _await_idle(session: Session, order: Order, vms: t.Iterable[t.Any]) -> None:
                 # A task that is gone is no longer running.
                 known[changed] = {**known.get(changed, {}), **values} if values is not None else {}
             tasks = {task for vm in vms for task in known.get(vm, {}).get("recentTask") or []}
-            watch.add(tasks - set(known))  # one that vCenter has forgotten would be reported as gone again and again
+            watch.add(tasks - set(known))  # a task that vCenter has discarded would be reported as gone repeatedly
 
 
 def _detach(batch: _Batch, errors: Errors) -> None:
@@ -464,7 +464,7 @@ def _detach(batch: _Batch, errors: Errors) -> None:
 
 
 def _destroy(batch: _Batch, errors: Errors) -> set[t.Any]:
-    """Power off and destroy; before each of the two, every VM is judged once more.
+    """Power off and destroy the VMs. Before each of these steps, every VM is judged again.
 
     :param errors: gets an error for each VM that is not removed.
     :returns: the VMs that were powered off.
@@ -501,11 +501,11 @@ def _run(
     done: t.Callable[[dict[t.Any, _properties.Values], t.Any], bool],
     again: _tasks.Again,
 ) -> None:
-    """Run tasks on VMs, and note the errors of those that are not as they were to be.
+    """Run tasks on VMs, and record the errors of the VMs that are not in the desired state afterwards.
 
-    Where a VM is busy it is judged once more before the task is tried again.
+    A busy VM is judged again before its task is retried.
 
-    An answer that was lost says nothing of what was done, so the VMs are looked at.
+    A lost answer does not show what was done, so the VMs are read again.
     """
     if not jobs:
         return
@@ -520,11 +520,11 @@ def _run(
         has_ended = _tasks.await_recent(session, deadline, failed)
         now = _properties.read(session, failed, paths)
         failed = {vm: error for vm, error in failed.items() if not done(now, vm)}
-        if has_ended:  # what has no effect by now will have none
+        if has_ended:  # a request without an effect by now has failed
             failed = {
                 vm: _errors.OperationFailed(error.sentence) if isinstance(error, _errors.NotEnded) else error
                 for vm, error in failed.items()
             }
     except _errors.Error:
-        pass  # without a look the errors stand
+        pass  # if the VMs cannot be read, the errors remain
     errors.update(failed)

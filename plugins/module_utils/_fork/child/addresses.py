@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The addresses that children are given: refuse those that another VM has. Pure; needs no server.
+"""Check the addresses of children, and refuse those that another VM has. Pure; needs no server.
 
-Private to the collection. vSphere does not know what a guest does with its config params, so what counts is what the
-public scripts read as an address.
+Private to the collection. vSphere does not know how a guest uses its config params, so the keys are those that the
+public scripts read as addresses.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ IPNetwork = t.Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Values = t.Mapping[str, t.Any]
 
 _PATHS, _MAC_PATHS = ("guest.ipAddress", "guest.net", "network"), (_devices.PATH,)
-"""Properties of every VM that are compared with the addresses and with the MAC addresses of children.
+"""Properties of every VM that are compared with the addresses and MAC addresses of children.
 
-``guest.net`` costs no call, and some hundred bytes for each interface. VMware Tools reports 16 of them at most
-(open-vm-tools, ``NICINFO_MAX_NICS``).
+Reading ``guest.net`` costs no extra call, and some hundred bytes per interface. VMware Tools reports at most 16
+interfaces (open-vm-tools, ``NICINFO_MAX_NICS``).
 """
 
 ADAPTER_PATHS = _MAC_PATHS
-"""Properties that tell on which network each address of a VM is: too much to be read of every VM."""
+"""Properties that show the network of each address of a VM: too much data to read from every VM."""
 
 _KEY = re.compile(
     r"(guestinfo\.)?(fork\.|ic\.)?((ip|eth|ethernet|nic)\d*[._])?(ip(v?[46])?[_-]?addr(ess)?\d*|address|ip(v?[46])?\d*)",
     re.IGNORECASE,
 )
-"""Keys under which public scripts read an address: ``ipaddress``, ``ip0.address``, ``guestinfo.ic.ipaddress`` …"""
+"""Keys from which public scripts read an address: ``ipaddress``, ``ip0.address``, ``guestinfo.ic.ipaddress`` …"""
 
 
 def addresses(child: ChildSpec) -> dict[IPAddress, str]:
-    """Return the addresses that a child's config params give it, each with the text as the task has it.
+    """Return the addresses in a child's config params, each with its text from the task.
 
-    The text of a secret is where it stands in the task.
+    The text of a secret is replaced by its key.
     """
     found: dict[IPAddress, str] = {}
     for key, value in [*child.secret_config_params.items(), *child.config_params.items()]:
         for text in re.split(r"[,;\s]+", value) if _KEY.fullmatch(key) else []:
             address = parse(text)
-            if address is not None and not address.is_unspecified:  # by which some scripts mean DHCP
+            if address is not None and not address.is_unspecified:  # some scripts use 0.0.0.0 for DHCP
                 found.setdefault(address, f"{_HIDDEN}{key}" if key in child.secret_config_params else text)
     return found
 
 
 _HIDDEN = "of secret_config_params."
-"""Begins the text of an address that must not be shown: 'the address of secret_config_params.ipaddress'."""
+"""Beginning of the text of an address that must not be shown: 'the address of secret_config_params.ipaddress'."""
 
 
 def parse(text: str) -> IPAddress | None:
-    """Return the address in a text, which may have a prefix length or a zone; ``None`` when there is none."""
+    """Return the address in a text, which may have a prefix length or a zone; ``None``: the text is no address."""
     plain = text.strip().strip("[]").partition("/")[0].partition("%")[0]
     try:
         address = ipaddress.ip_address(plain)
@@ -67,7 +67,7 @@ def parse(text: str) -> IPAddress | None:
 
 
 def paths(children: t.Sequence[ChildSpec]) -> list[str]:
-    """Return the properties of all VMs that :func:`conflicts` needs: none, where no address is given."""
+    """Return the properties of all VMs that :func:`conflicts` needs: none if no address is given."""
     result: list[str] = []
     if any(addresses(child) for child in children):
         result += _PATHS
@@ -77,13 +77,13 @@ def paths(children: t.Sequence[ChildSpec]) -> list[str]:
 
 
 _DOTTED = re.compile(r"\d+(\.\d+){3}(/\d+)?")
-"""What can be meant only as an IPv4 address, or as a netmask."""
+"""Text that can only be meant as an IPv4 address or a netmask."""
 
 
 def _check_values(child: ChildSpec) -> None:
-    """Refuse values that look like an IPv4 address and are none, under the keys that the shipped script reads, too.
+    """Refuse invalid values that look like an IPv4 address, including those of the keys that the shipped script reads.
 
-    Anything else may be meant for a script of the user's own, such as ``ipaddress: dhcp``.
+    Other values may be meant for a user's own script, such as ``ipaddress: dhcp``.
     """
     for key, value in child.params.items():
         plain = next((key[len(prefix) :] for prefix in reversed(PREFIXES) if key.startswith(prefix)), key)
@@ -108,7 +108,7 @@ def _is_possible(text: str, is_netmask: bool) -> bool:
 
 
 def check(children: t.Sequence[ChildSpec], ip_network: IPNetwork | None) -> None:
-    """Refuse what needs no server to be seen.
+    """Check everything that needs no server.
 
     :raises _errors.BadInput: an address is not valid, two children of one network are given the same address, or an
         address is outside of ``ip_network``.
@@ -130,7 +130,7 @@ def check(children: t.Sequence[ChildSpec], ip_network: IPNetwork | None) -> None
 
 
 def _check_inside(child: ChildSpec, given: t.Mapping[IPAddress, str], ip_network: IPNetwork) -> None:
-    """Refuse a child all of whose addresses of the network's version are ones that it cannot have there."""
+    """Refuse a child whose addresses of the network's IP version are all outside of the network or not usable in it."""
     same_version = {address: text for address, text in given.items() if address.version == ip_network.version}
     if not same_version:
         return
@@ -151,20 +151,20 @@ def _check_inside(child: ChildSpec, given: t.Mapping[IPAddress, str], ip_network
 
 
 def _named(child: ChildSpec) -> t.Any:
-    """Return the networks that the task names for the child. Children with the same ones share them."""
+    """Return the networks that the task sets for the child. Children with the same networks share them."""
     return tuple(
         sorted((entry.label or "", entry.position, entry.network) for entry in child.networks if entry.network)
     )
 
 
 def suspects(children: t.Sequence[ChildSpec], others: t.Mapping[t.Any, Values]) -> list[t.Any]:
-    """Return the VMs that have an address which a child is given, on whatever network."""
+    """Return the VMs that have an address of one of the children, on any network."""
     given = {address for child in children for address in addresses(child)}
     return [vm for vm, values in others.items() if not given.isdisjoint(_held(values))]
 
 
 class Conflicts(t.NamedTuple):
-    """Addresses that others have, as sentences."""
+    """Addresses that other VMs have, as sentences."""
 
     refused: list[str]
     warnings: list[str]
@@ -177,12 +177,12 @@ def conflicts(
     others: t.Mapping[t.Any, Values],
     shown: networks.Shown,
 ) -> Conflicts:
-    """Compare the addresses of children that are to be made with those of the parent and of all other VMs.
+    """Compare the addresses of new children with those of the parent and of all other VMs.
 
-    An address that another network has is no conflict: fenced test beds use the same addresses on purpose.
+    The same address on another network is no conflict: fenced test environments use the same addresses on purpose.
 
     :param parent: properties of the parent.
-    :param others: all VMs but the parent, with the properties of :func:`paths`, and :func:`suspects` with
+    :param others: all VMs except the parent, with the properties of :func:`paths`, and :func:`suspects` with
         :data:`ADAPTER_PATHS`.
     """
     taken: dict[IPAddress | str, list[tuple[str, set[str] | None]]] = {}
@@ -219,7 +219,7 @@ def conflicts(
 def _held(values: Values) -> dict[IPAddress, set[str] | None]:
     """Return the addresses of a VM, each with the IDs of the networks that it may be on; ``None``: not known.
 
-    An interface that is none of the VM's adapters, such as a container bridge, may be on any network or on none.
+    An interface that is not one of the VM's adapters, such as a container bridge, may be on any network or on none.
     """
     cards = _devices.adapters(values)
     by_mac = {_devices.mac_of(card): networks.network_id(card.backing) for card in cards}

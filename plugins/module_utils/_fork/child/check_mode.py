@@ -29,21 +29,21 @@ def predict(
     is_ready: bool,
     warn: t.Callable[[str], None],
 ) -> list[transitions.Child]:
-    """Return the children as the task would leave them, as far as the server can say.
+    """Return the predicted state of each child after the task, as far as the server can say.
 
-    :param begun: how each child begins.
-    :param is_ready: children can be made of the parent as it is.
+    :param begun: the first transition of each child.
+    :param is_ready: whether children can be created from the parent in its current state.
     """
     created = [child for child, request in begun if request is Request.CREATE]
     _warn_of_snapshot(parent, created, warn)
     steps = {child.name: _steps(parent, placement, child, request) for child, request in begun}
     refused = _privileges.refusals(parent.session, steps)
     asked = [child for child in created if child.name not in refused]
-    told, warned = _ask_beforehand(parent, placement, asked, deadline, warn)
+    predicted, warned = _ask_server(parent, placement, asked, deadline, warn)
     # If the parent is not ready, an earlier task of the play may change that before the real run.
     if is_ready:
-        refused.update(told)
-    for remark in warned if is_ready else [error.sentence for error in told.values()]:
+        refused.update(predicted)
+    for remark in warned if is_ready else [error.sentence for error in predicted.values()]:
         warn(remark)
     return [
         replace(child, step=transitions.Step.FAILED, error=refused[child.name].sentence)
@@ -60,7 +60,7 @@ def _warn_of_snapshot(parent: Parent, created: t.Sequence[transitions.Child], wa
             warn(f"VM {parent.name} has no snapshot, which persistent children need. Take a snapshot first.")
 
 
-def _ask_beforehand(
+def _ask_server(
     parent: Parent,
     placement: Placement,
     created: t.Sequence[transitions.Child],

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Carry out the requests of ``transitions.py`` for many children in parallel.
 
-Private to the collection. Requests start tasks and return at once; one filter
-tells the end of every task and all news of every child. No call is repeated
-before its effect was looked for.
+Private to the collection. Requests start tasks and return immediately. One
+filter reports the end of every task and all property changes of every child.
+No call is repeated before its effect was checked.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 ADDRESS_SECONDS = 3
-"""How long a child whose script has ended may take to have its address reported, unless the task says otherwise. VMware
-Tools reports at once when the runner asks it to; a child that has no address is not waited for any longer."""
+"""How long a child whose script has ended may take to report its address, unless the task sets another time. VMware
+Tools reports at once when the runner requests it. A child without an address is not waited for any longer."""
 
 MOST_LOOKS = 6
-"""How often a VM that got a child's name meanwhile is looked at until another run has recorded it: some ten seconds."""
+"""How often to check a VM that got a child's name in the meantime until another run has recorded it: about ten
+seconds."""
 
 CLEAR_SECONDS = 60
-"""Extra time, when the task's own is over, for recording children that are being made, and for removing secrets."""
+"""Extra time, after the task's timeout, to record children that are being created, and to remove secrets."""
 
 LOOK_SECONDS = 10
-"""Extra time for looking whether a request was carried out whose answer was not awaited, after a signal for example."""
+"""Extra time to check whether a request without an answer was carried out, for example after a signal."""
 
 
 _MAY_BE_DONE = "It may have been done anyway. Check in vCenter."
@@ -54,9 +55,9 @@ _MAY_BE_THERE = "It may exist anyway. Check in vCenter."
 class Executor:
     """Brings children to their goal.
 
-    :param concurrency: how many children may be between the request for their creation and their running.
-    :param before: the VMs that were there before: none of them is a child that is made now.
-    :param address_timeout: seconds; see :data:`ADDRESS_SECONDS`.
+    :param concurrency: the maximum number of children between the request for their creation and their running.
+    :param before: the existing VMs: none of them is a new child.
+    :param address_timeout: in seconds; see :data:`ADDRESS_SECONDS`.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Executor:
         self._started: dict[str, float] = {}
         self._lost: set[str] = set()
         self._present: tuple[str, Request] | None = None
-        """The request that is being sent, or whose result is being looked at."""
+        """The request that is being sent, or whose result is being processed."""
         self._is_overdue = False
         self._overtime = contextlib.ExitStack()
         self._settling: dict[str, Deadline] = {}
@@ -95,9 +96,9 @@ class Executor:
         self.seconds: dict[str, float] = {}
 
     def run(self, begun: t.Iterable[transitions.Transition]) -> list[Child]:
-        """Bring every child to its end; the children are returned in the same order.
+        """Bring every child to its end, and return the children in the same order.
 
-        A signal fails the children that are not done. It stays in the session's budget, and so ends the task.
+        A signal fails the children that are not done. It remains in the session's budget, and thus ends the task.
         """
         with self._overtime, _properties.Watch(self._session, self._watched()) as watch:
             for child, request in begun:
@@ -137,11 +138,11 @@ class Executor:
         if request is not None:
             self._waiting.append((child.name, request))
 
-    def _tell(self, name: str, event: transitions.Event) -> None:
+    def _apply(self, name: str, event: transitions.Event) -> None:
         self._take(transitions.advance(self._children[name], event))
 
     def _look(self, watch: _properties.Watch) -> None:
-        """Wait for the next changes and pass them on."""
+        """Wait for the next changes and process them."""
         if self._all_finished or self._next_free() is not None:
             return
         wanted = [*self._tasks, *self._in_the_way, *self._open_vms()]
@@ -151,7 +152,7 @@ class Executor:
             del self._known[obj]
         pauses = [*self._settling.values(), *self._paused.values()]
         patience = min((pause.remaining for pause in pauses), default=self._deadline.remaining)
-        if not wanted:  # the first request of all was put off
+        if not wanted:  # the very first request was postponed
             Deadline(min(patience, self._deadline.remaining)).rest()
         for changed, values in watch.updates(min(patience, max(1.0, self._deadline.remaining))):
             known = self._known.setdefault(changed, {})
@@ -164,9 +165,9 @@ class Executor:
             elif changed in self._in_the_way:
                 self._look_at_what_is_in_the_way(changed, None if values is None else known)
             elif changed in self._vms:
-                self._tell(self._vms[changed], transitions.PropertyUpdate(None if values is None else known))
+                self._apply(self._vms[changed], transitions.PropertyUpdate(None if values is None else known))
         for name in [name for name, patience in self._settling.items() if patience.passed]:
-            self._tell(name, transitions.Settled())
+            self._apply(name, transitions.Settled())
 
     def _look_at_task(self, task: t.Any, known: _properties.Values) -> None:
         ended = _tasks.outcome(known)
@@ -183,11 +184,11 @@ class Executor:
             self._created(name, ended.result)
         else:
             self._carried_out(name)
-            self._tell(name, transitions.Succeeded())
+            self._apply(name, transitions.Succeeded())
         self._present = None
 
     def _carried_out(self, name: str) -> None:
-        """Forget what was in the way of a child's request that is over."""
+        """Clear the retries of a child's request that has ended."""
         self._attempts.pop(name, None)
         self._busy.pop(name, None)
 
@@ -197,14 +198,14 @@ class Executor:
             self._put_off(name, request, error)
         elif request is Request.CREATE and error.fault == "DuplicateName":
             if name in self._lost:
-                self._created(name, None, error.sentence)  # the request whose answer was lost may have made it
+                self._created(name, None, error.sentence)  # the request with the lost answer may have created it
             else:
                 self._look_at_rival(name, error)
         else:
-            self._tell(name, transitions.Failed(error.sentence, error.fault))
+            self._apply(name, transitions.Failed(error.sentence, error.fault))
 
     def _put_off(self, name: str, request: Request, error: _errors.OperationFailed) -> None:
-        """Make a request again when what is in its way has ended, or after a moment where that cannot be seen."""
+        """Retry a request when the task that blocks it has ended, or after a pause if that task is not visible."""
         self._busy[name] = error.sentence
         self._paused[name] = Deadline(_tasks.pause(self._attempts[name]))
         self._attempts[name] += 1
@@ -213,7 +214,7 @@ class Executor:
         self._waiting.append((name, request))
 
     def _look_at_what_is_in_the_way(self, task: t.Any, known: _properties.Values | None) -> None:
-        """Hold back the requests that wait for a task while it runs, and make them when it has ended."""
+        """Hold back the requests that wait for a running task, and send them when it has ended."""
         ended = known is None or _tasks.outcome(known) is not None
         for name in self._in_the_way[task]:
             if ended:
@@ -224,60 +225,60 @@ class Executor:
             del self._in_the_way[task]
 
     def _look_at_rival(self, name: str, error: _errors.OperationFailed) -> None:
-        """Another VM has got a child's name since the names were read: our child, if another run has just made it."""
+        """Handle another VM that got a child's name since the names were read. It may be our child from another run."""
         child = self._children[name]
         try:
             folders = {name: self._placement.folders[name]}
-            there = existing.find_existing(self._parent, self._deadline, folders, {}).by_name[name]
+            rival = existing.find_existing(self._parent, self._deadline, folders, {}).by_name[name]
         except _errors.Error:
-            there = existing.ExistingVm(None, None)
-        if there.found is None or there.verdict is None:
-            self._tell(name, transitions.Failed(there.error or error.sentence, error.fault))
+            rival = existing.ExistingVm(None, None)
+        if rival.found is None or rival.verdict is None:
+            self._apply(name, transitions.Failed(rival.error or error.sentence, error.fault))
             return
-        is_recorded_soon = not there.verdict.is_child and identity.nonce_given(there.found.values) is not None
+        is_recorded_soon = not rival.verdict.is_child and identity.nonce_given(rival.found.values) is not None
         if is_recorded_soon and self._attempts[name] < MOST_LOOKS:
             self._put_off(name, Request.CREATE, error)  # another run is about to record it, or was cut short
-        elif there.found.vm not in self._vms and (
-            there.verdict.is_child or identity.is_half_made(there.verdict, there.found.values, self._parent.values)
+        elif rival.found.vm not in self._vms and (
+            rival.verdict.is_child or identity.is_half_made(rival.verdict, rival.found.values, self._parent.values)
         ):
             self._carried_out(name)
-            self._vms[there.found.vm] = name
-            self._take(transitions.resume(child.spec, child.goal, there.found.vm, there.found.values))
+            self._vms[rival.found.vm] = name
+            self._take(transitions.resume(child.spec, child.goal, rival.found.vm, rival.found.values))
         else:
-            why = f"VM {name} ({there.found.moid}) got this name while the task was running, and {there.verdict.why}"
+            why = f"VM {name} ({rival.found.moid}) got this name while the task was running, and {rival.verdict.why}"
             remedy = (
                 "If another task is creating it, run again when that task has ended. Otherwise choose another name."
             )
             sentence = _errors.sentence(f"{Request.CREATE.value} {name}", why, remedy)
-            self._tell(name, transitions.Failed(sentence, error.fault))
+            self._apply(name, transitions.Failed(sentence, error.fault))
 
     def _created(self, name: str, vm: t.Any, otherwise: str | None = None) -> None:
-        """Handle a child that was created.
+        """Handle the creation of a child.
 
-        :param vm: its VM; ``None`` if it has to be found.
-        :param otherwise: the error if it is not found; without it, vCenter has reported success.
+        :param vm: its VM; ``None`` if it must be searched for.
+        :param otherwise: the error if it is not found; ``None``: vCenter has reported success.
         """
         if vm is None:
             try:
                 vm = self._find_created(name)
             except _errors.Error as trouble:
                 sentence = _errors.sentence(f"Could not find child {name}", _clause(trouble), _MAY_BE_THERE)
-                self._tell(name, transitions.Failed(sentence, goes_on=True))
+                self._apply(name, transitions.Failed(sentence, goes_on=True))
                 return
         if vm is None:
             why = "vCenter's task succeeded, but no child of this parent has that name"
             sentence = otherwise or _errors.sentence(f"Could not create child {name}", why, _MAY_BE_THERE)
-            self._tell(name, transitions.Failed(sentence, goes_on=otherwise is None))
+            self._apply(name, transitions.Failed(sentence, goes_on=otherwise is None))
             return
         other = self._why_not_new(vm)
         if other is not None:
-            self._tell(name, transitions.Failed(transitions.not_the_child(name, vm, other), goes_on=True))
+            self._apply(name, transitions.Failed(transitions.not_the_child(name, vm, other), goes_on=True))
             return
         self._vms[vm] = name
-        self._tell(name, transitions.Created(vm))
+        self._apply(name, transitions.Created(vm))
 
     def _why_not_new(self, vm: t.Any) -> str | None:
-        """Return why the result of a creation's task cannot be a new VM, as a clause. Its properties show the rest."""
+        """Return why the result of a creation task cannot be a new VM, as a clause. Its properties show the rest."""
         if not isinstance(vm, vim.VirtualMachine):
             return "which is not a VM"
         if vm in self._vms:
@@ -285,7 +286,7 @@ class Executor:
         return "which existed before" if vm in self._before or vm == self._parent.vm else None
 
     def _give_up(self) -> None:
-        """End the children at the deadline, except for what must be finished; after the extra time, all of them."""
+        """End the children at the deadline, except for what must be finished; after the extra time, end all of them."""
         before = dict(self._children)
         under_way = set(self._tasks.values())
         not_begun = {name for name, request in self._waiting if request is Request.CREATE}
@@ -297,13 +298,13 @@ class Executor:
                 if self._session.budget.signal is not None:
                     sentence = transitions.interrupted(child, self._session.budget.signal)
                 goes_on = name in under_way
-                self._tell(
+                self._apply(
                     name,
                     transitions.Failed(sentence, goes_on=goes_on)
                     if self._is_overdue
                     else transitions.DeadlinePassed(sentence, goes_on, self._session.budget.signal is not None),
                 )
-        # The end of a request that a child has left behind says nothing of its present one.
+        # The end of a request of an earlier step does not concern the child's current request.
         self._tasks = {
             task: name for task, name in self._tasks.items() if self._children[name].step is before[name].step
         }
@@ -313,9 +314,9 @@ class Executor:
         self._deadline = self._overtime.enter_context(self._session.clean_up(CLEAR_SECONDS))
 
     def _close_up(self, watch: _properties.Watch, trouble: BaseException) -> None:
-        """Something else ends the task, a signal for example: record the children, and clear their secrets."""
+        """Record the children and clear their secrets when something else ends the task, such as a signal."""
         try:
-            watch.start_over()  # updates that were not dealt with are not shown again otherwise
+            watch.start_over()  # otherwise updates that were not processed would be lost
             if self._present is not None:
                 self._resume_present(trouble)
             if not self._is_overdue:
@@ -329,7 +330,7 @@ class Executor:
             self._record_and_clear()
 
     def _resume_present(self, trouble: BaseException) -> None:
-        """Look for the effect of the request at which something has ended the task: it may have been carried out."""
+        """Check the effect of the request that was interrupted: it may have been carried out."""
         name, request = t.cast(t.Tuple[str, Request], self._present)  # noqa: UP006, for Python 3.8
         self._present = None
         if name in self._tasks.values() or (name, request) in self._waiting or self._children[name].is_finished:
@@ -338,10 +339,10 @@ class Executor:
             with self._session.clean_up(LOOK_SECONDS) as self._deadline:
                 self._look_after_lost_answer(name, request, _errors.ConnectionLost(str(trouble)))
         else:
-            self._waiting.append((name, request))  # it does no harm if it is carried out twice
+            self._waiting.append((name, request))  # carrying it out twice does no harm
 
     def _record_and_clear(self) -> None:
-        """Record the children and clear their secrets where they cannot be followed. Errors are ignored."""
+        """Record the children and clear their secrets without waiting for the children. Errors are ignored."""
         jobs: dict[t.Any, _tasks.Job] = {}
         for name, child in self._children.items():
             keys = dict.fromkeys(child.secret_keys, "")
@@ -354,7 +355,7 @@ class Executor:
             _tasks.run_all(self._session, deadline, jobs)
 
     def _break_off(self, sentence: str) -> None:
-        """Fail the children that are not finished, because the server is lost. What is known of them is kept."""
+        """Fail the unfinished children because the connection was lost. What is known about them is kept."""
         under_way = set(self._tasks.values())
         for name, child in self._children.items():
             if not child.is_finished:
@@ -379,7 +380,7 @@ class Executor:
             self._submit(*free)
 
     def _next_free(self) -> tuple[str, Request] | None:
-        """Return the request to submit next: one of a child in progress first, then a new child within the limit."""
+        """Return the request to submit next: first of children in progress, then new children within the limit."""
         self._paused = {name: pause for name, pause in self._paused.items() if not pause.passed}
         ready = [(name, request) for name, request in self._waiting if name not in self._paused]
         for waiting in ready:
@@ -391,7 +392,7 @@ class Executor:
         child = self._children[name]
         if self._attempts[name] and transitions.is_moot(child, request):
             self._carried_out(name)
-            self._tell(name, transitions.Succeeded(by_us=False))
+            self._apply(name, transitions.Succeeded(by_us=False))
             return
         self._present = (name, request)
         try:
@@ -403,7 +404,7 @@ class Executor:
         self._present = None
 
     def _look_for_effect(self, task: t.Any) -> None:
-        """Handle a task that vCenter no longer knows, as after its restart. Its result will never be known."""
+        """Handle a task that vCenter no longer knows, for example after its restart. Its result remains unknown."""
         name = self._tasks.pop(task)
         request = _request_of(self._children[name])
         self._present = (name, request)
@@ -416,10 +417,10 @@ class Executor:
         try:
             self._after_lost_answer(name, request, error)
         except _errors.Error as trouble:
-            # That the time is over is why nobody could look, and not why the request has failed.
+            # The timeout explains why the effect could not be checked, not why the request has failed.
             why = error if isinstance(trouble, _errors.TimedOut) else trouble
             sentence = _errors.sentence(f"{request.value} {name}", _clause(why), _MAY_BE_DONE)
-            self._tell(name, transitions.Failed(sentence, goes_on=True))
+            self._apply(name, transitions.Failed(sentence, goes_on=True))
 
     def _session_call(self, child: Child, request: Request) -> t.Any:
         """Start the task of a request."""
@@ -441,7 +442,7 @@ class Executor:
         return self._session.call(child.vm.ReconfigVM_Task, spec)
 
     def _after_lost_answer(self, name: str, request: Request, error: _errors.ConnectionLost) -> None:
-        """No answer came. Look for the effect before asking again, and ask again once only."""
+        """Check the effect of a request without an answer before retrying it, and retry it only once."""
         vm = self._parent.vm if request is Request.CREATE else self._children[name].vm
         ended = _tasks.await_recent(self._session, self._deadline, [vm], but=self._tasks)
         if request is Request.CREATE:
@@ -452,18 +453,18 @@ class Executor:
         elif request is Request.POWER_ON:
             now = _properties.read(self._session, [vm], ["runtime.powerState"])
             if any(str(values.get("runtime.powerState")) == "poweredOn" for values in now.values()):
-                self._tell(name, transitions.Succeeded())
+                self._apply(name, transitions.Succeeded())
                 return
         if not ended or name in self._lost:
             clause = error.sentence.rstrip(".")
             sentence = _errors.sentence(f"{request.value} {name}", clause, "" if ended else _MAY_BE_DONE)
-            self._tell(name, transitions.Failed(sentence, goes_on=not ended))
+            self._apply(name, transitions.Failed(sentence, goes_on=not ended))
             return
         self._lost.add(name)
         self._waiting.append((name, request))
 
     def _find_created(self, name: str) -> t.Any:
-        """Return the VM of a child that was created, found by what the server reports; ``None`` if there is none."""
+        """Return the VM of a child that was created, according to the server; ``None`` if there is none."""
         child = self._children[name]
         if self._parent.engine.registry is None:
             return self._find_by_nonce(child)
@@ -474,7 +475,7 @@ class Executor:
         return found if found in parents.listed_children(self._parent, self._deadline) else None
 
     def _find_by_nonce(self, child: Child) -> t.Any:
-        """Return the VM that has the child's BIOS UUID and its nonce, which nobody else has seen."""
+        """Return the VM that has the child's BIOS UUID and its nonce, which nobody else knows."""
         search = self._session.content.searchIndex
         found = self._session.ask(search.FindAllByUuid, None, child.bios_uuid, True, False)
         seen = _properties.read(self._session, found or [], [_extra_config.PATH])

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of the wanted children exist, and which names are taken by foreign VMs.
+"""Find which of the requested children exist, and which names foreign VMs have.
 
 Private to the collection. Costs one read of the names and BIOS UUIDs of all VMs, in
-pages, and one read of the VMs that have a wanted name.
+pages, and one read of the VMs that have a requested name.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
 class ExistingVm(t.NamedTuple):
-    """What there is under a wanted name."""
+    """The VM with a requested name."""
 
     found: _inventory.Found | None
-    """The VM, when there is one that matters."""
+    """The VM, if there is a relevant one."""
     verdict: identity.Verdict | None
     error: str | None = None
-    """Why nothing can be done under this name."""
+    """Why no child can have this name, as a sentence."""
 
 
 class Existing(t.NamedTuple):
-    """What there is before anything is made."""
+    """The VMs that exist before anything is created."""
 
     by_name: dict[str, ExistingVm]
-    """What there is under each wanted name."""
+    """Requested name → the VM with that name."""
     everyone: dict[t.Any, _properties.Values]
-    """All VMs that the user may see, with the properties that were asked for."""
+    """All VMs that the user may see, with the requested properties."""
 
 
 def same_name(name: str, other: str) -> bool:
-    """Return whether two names are the same for who reads them, see :func:`_inventory.folded`.
+    """Return whether two names look the same to a reader, see :func:`_inventory.folded`.
 
     It is not known whether vCenter treats such names as the same. So if there is only a VM with another spelling, a
-    child of the wanted name can neither be created nor be called absent.
+    child with the requested name can neither be created nor be reported as absent.
     """
     return _inventory.folded(name) == _inventory.folded(other)
 
@@ -54,14 +54,14 @@ def find_existing(
     uuids: t.Mapping[str, str | None],
     paths: t.Sequence[str] = (),
 ) -> Existing:
-    """Judge the VMs that have the wanted names.
+    """Judge the VMs that have the requested names.
 
-    Our child counts wherever it was moved in the datacenter; anything else
-    only when it is in the folder where the child is to be.
+    A child counts wherever it was moved in the datacenter; any other VM only if
+    it is in the folder for the child.
 
-    :param folders: wanted name → the folder for it.
-    :param uuids: wanted name → the BIOS UUID that a VM of that name gets with its record.
-    :param paths: further properties to read of all VMs.
+    :param folders: requested name → the folder for it.
+    :param uuids: requested name → the BIOS UUID that a VM with that name gets with its record.
+    :param paths: further properties to read from all VMs.
     """
     if not folders:
         return Existing({}, {})
@@ -76,7 +76,7 @@ def find_existing(
     ]
     judged = [(found, identity.judge(parent.values, found.values, shared=shared)) for found in candidates]
     if identity.parent_group(parent.values) is None and any(_is_unclear(found, verdict) for found, verdict in judged):
-        # Before vSphere 6.5 no property tells the fork group; the server's own list does.
+        # Before vSphere 6.5, no property contains the fork group, but the server has a list.
         listed = parents.listed_children(parent, deadline)
         judged = [
             (found, identity.judge(parent.values, found.values, found.vm in listed, shared)) for found in candidates
@@ -96,10 +96,10 @@ def shared_uuids(session: Session) -> set[str]:
 
 
 def _everyone(session: Session, *paths: str) -> dict[t.Any, _properties.Values]:
-    """Return all VMs that the user may see, in whatever datacenter: a copy of a child may be registered in another one.
+    """Return all VMs that the user may see, in any datacenter: a copy of a child may be registered in another one.
 
-    They are read at once, so that the number of calls does not depend on the number of children. The server's search
-    index would have to be asked for each BIOS UUID, and returns no additional VMs.
+    They are read together, so that the number of calls does not depend on the number of children. The server's search
+    index would need a call for each BIOS UUID, and returns no additional VMs.
     """
     return _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, paths)
 
@@ -112,12 +112,12 @@ def _is_elsewhere(found: _inventory.Found, parent: Parent) -> bool:
 def _with_free_uuid(
     parent: Parent, name: str, existing_vm: ExistingVm, uuid: str | None, everyone: dict[t.Any, _properties.Values]
 ) -> ExistingVm:
-    """Refuse a BIOS UUID that another VM has, because the two VMs could never be distinguished."""
+    """Refuse a BIOS UUID that another VM has, because the two VMs could not be distinguished."""
     found, verdict = existing_vm.found, existing_vm.verdict
     if uuid is None or existing_vm.error is not None:
         return existing_vm
     if found is not None and not (verdict is not None and identity.is_half_made(verdict, found.values, parent.values)):
-        return existing_vm  # it keeps its own
+        return existing_vm  # it keeps its own BIOS UUID
     has_it = [vm for vm, values in everyone.items() if (values.get("config.uuid") or "").lower() == uuid.lower()]
     owners = [vm for vm in has_it if found is None or vm != found.vm]
     if not owners:
@@ -134,7 +134,7 @@ def _is_unclear(found: _inventory.Found, verdict: identity.Verdict) -> bool:
 
 
 def _choose(name: str, folder: t.Any, alike: list[tuple[_inventory.Found, identity.Verdict]]) -> ExistingVm:
-    """Judge the VMs whose names are the same, but perhaps for their spelling."""
+    """Choose among the VMs whose names are the same except for their spelling."""
     judged = [(found, verdict) for found, verdict in alike if found.name == name]
     ours = [(found, verdict) for found, verdict in judged if verdict.is_child]
     here = [(found, verdict) for found, verdict in judged if found.folder == folder]

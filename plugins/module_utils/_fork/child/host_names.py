@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A child's name → the host name and the domain name of its guest. Pure; needs no server.
+"""Derive the host name and the domain name of a guest from the child's name. Pure; needs no server.
 
 Private to the collection.
 """
@@ -12,23 +12,23 @@ import re
 import typing as t
 
 LONGEST_LABEL = 63
-"""Characters of a host name (RFC 1123, section 2.1)."""
+"""Maximum number of characters in a host name (RFC 1123, section 2.1)."""
 
 
 class HostName(t.NamedTuple):
-    """What a guest is to call itself."""
+    """The names that a guest should use."""
 
     hostname: str
-    """One label."""
+    """A single label."""
     fqdn: str | None
-    """The name with its domain; ``None`` where the name has none."""
+    """The name with its domain; ``None`` if it has no domain."""
 
 
 def host_name(name: str) -> HostName | None:
-    """Return the host name made of a VM's name; ``None`` when no part of it can be one.
+    """Return the host name derived from a VM's name; ``None``: no part of it can be a host name.
 
-    Each label is made a valid one: letters of other scripts are written as IDNA (RFC 3490) does, every other character
-    that a host name cannot have becomes a hyphen. A name that is an IP address has no labels.
+    Each label is made valid: letters of other scripts are encoded as IDNA (RFC 3490), every other character that a
+    host name cannot have becomes a hyphen. A name that is an IP address has no labels.
     """
     labels = [name] if _is_address(name) else name.split(".")
     valid = [label for label in map(_label, labels) if label is not None]
@@ -38,12 +38,12 @@ def host_name(name: str) -> HostName | None:
 
 
 def _label(text: str) -> str | None:
-    """Return a text as a label of a host name; ``None`` when nothing of it is left."""
+    """Return a text as a label of a host name; ``None``: nothing valid remains."""
     plain = re.sub(r"[^A-Za-z0-9\u0080-\U0010ffff-]+", "-", text).strip("-")
     if not plain.isascii():
         try:
             plain = plain.encode("idna").decode()
-        except UnicodeError:  # too long, or of characters that no name can have
+        except UnicodeError:  # too long, or with characters that no name can have
             plain = "".join(char for char in plain if char.isascii())
         plain = re.sub(r"[^A-Za-z0-9-]+", "-", plain).strip("-")
     return plain[:LONGEST_LABEL].strip("-") or None

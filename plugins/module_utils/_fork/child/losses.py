@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What would be lost with a child that is destroyed, beside what it got from its parent.
+"""Find what would be lost with a child that is destroyed, besides what it inherited from its parent.
 
 Private to the collection. Pure functions over properties of VMs.
 """
@@ -22,31 +22,31 @@ PATHS = (
     "recentTask",
     "snapshot",
 )
-"""Properties of a child and its parent that :func:`of` looks at."""
+"""Properties of a child and its parent that :func:`of` needs."""
 
 _OF_BACKUPS = re.compile(
-    # Veeam (its KB 1790); the others are names of the products or of what they write.
+    # Veeam (its KB 1790); the others are names of products or of what they write.
     r"veeam backup temporary snapshot|used by veeam backup|consolidate helper|__gx_backup__|nbu_snapshot|avamar"
     r"|commvault|rubrik|cohesity|nakivo|acronis|tsm-vm|vranger|hycu|_vcb-backup_",
     re.IGNORECASE,
 )
-"""Names and descriptions of snapshots that a backup product takes, and removes when it has read the disks."""
+"""Names and descriptions of snapshots that a backup product creates, and removes after it has read the disks."""
 
 _LONGEST_NOTE = 60
-"""Characters of an annotation that are shown."""
+"""Maximum number of characters of an annotation to show."""
 
 
 @dataclass(frozen=True)
 class Losses:
     """What would be lost with a child.
 
-    :param template: it was converted to a template.
+    :param template: whether it was converted to a template.
     :param children: names of its own children.
-    :param disks: disks that its parent had not, each with its file.
-    :param unseen: vCenter does not show its whole configuration, so what would be lost is not known.
+    :param disks: disks that its parent does not have, each with its file.
+    :param unseen: whether vCenter does not show its whole configuration, so its losses are not known.
     :param snapshots: names of its snapshots.
-    :param temporary: names of those among them that a backup seems to need.
-    :param annotation: the beginning of its annotation, if that is not the parent's.
+    :param temporary: names of the snapshots that a backup seems to need.
+    :param annotation: the beginning of its annotation, if it differs from the parent's.
     """
 
     template: bool = False
@@ -106,11 +106,11 @@ def of(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any], children: t
 
 
 def added_disks(parent: t.Mapping[str, t.Any], child: t.Mapping[str, t.Any]) -> list[str]:
-    """Return the disks of a child that its parent had not, each with its file.
+    """Return the disks of a child that its parent does not have, each with its file.
 
-    Destroy_Task deletes the files of every disk that is attached, wherever they are. A disk of a fork is a delta on a
-    file of its parent's (``backing.parent``). That chain is gone when the disk was consolidated or moved since, so a
-    disk in the same place of the same size, in the directory of the child's own, counts as inherited, too.
+    Destroy_Task deletes the files of every attached disk, wherever they are. A disk of a fork is a delta on a file of
+    its parent (``backing.parent``). That chain is gone if the disk was consolidated or moved since. So a disk with the
+    same place and size in the child's own directory also counts as inherited.
     """
     of_parent = _devices.disks(parent)
     files = {file for disk in of_parent for file in _files(disk)}
@@ -120,7 +120,7 @@ def added_disks(parent: t.Mapping[str, t.Any], child: t.Mapping[str, t.Any]) -> 
     for disk in _devices.disks(child):
         chain = _files(disk)
         stays = (_place(child, disk), disk.capacityInKB) in places and chain and _directory(chain[0]) == own
-        # The parent's own file, attached as it is, would be deleted with the child.
+        # If the parent's own file is attached, it would be deleted with the child.
         linked = bool(files.intersection(chain[1:])) and chain[0] not in files
         if not (linked or stays):
             label = getattr(disk.deviceInfo, "label", None) or f"disk {disk.key}"
@@ -129,10 +129,10 @@ def added_disks(parent: t.Mapping[str, t.Any], child: t.Mapping[str, t.Any]) -> 
 
 
 def _is_incomplete(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any]) -> bool:
-    """Return whether a VM's devices, or some of them, are not shown.
+    """Return whether some of a VM's devices are not visible.
 
-    Even a VM without disks has controllers. Devices name their controller, and controllers their devices (vSphere API
-    reference, VirtualDevice.controllerKey and VirtualController.device). A fork has its parent's disks.
+    Even a VM without disks has controllers. Devices name their controller, and controllers name their devices (vSphere
+    API reference, VirtualDevice.controllerKey and VirtualController.device). A fork has its parent's disks.
     """
     devices = values.get(_devices.PATH) or []
     named = {device.controllerKey for device in devices} - {None}
@@ -146,7 +146,7 @@ def _is_incomplete(parent: t.Mapping[str, t.Any], values: t.Mapping[str, t.Any])
 
 
 def children_of(everyone: t.Iterable[t.Mapping[str, t.Any]]) -> t.Callable[[t.Mapping[str, t.Any]], list[str]]:
-    """Return a function that tells the names of a VM's children, by our records and the fork groups.
+    """Return a function that returns the names of a VM's children, by our records and the fork groups.
 
     :param everyone: all VMs, with :data:`identity.SCAN_PATHS`.
     """
@@ -163,7 +163,7 @@ def children_of(everyone: t.Iterable[t.Mapping[str, t.Any]]) -> t.Callable[[t.Ma
     def children(values: t.Mapping[str, t.Any]) -> list[str]:
         group = identity.parent_group(values)
         if group == identity.child_group(values):
-            group = None  # then it does not head a group of its own
+            group = None  # the VM has no fork group of its own
         return [
             *by_parent.get((values.get("config.instanceUuid") or "").lower(), ()),
             *(by_group.get(group, ()) if group is not None else ()),
@@ -179,7 +179,7 @@ def _snapshots(trees: t.Any) -> t.Iterator[t.Any]:
 
 
 def _files(disk: t.Any) -> list[str]:
-    """Return the files of a disk, the one that is written to first."""
+    """Return the files of a disk, the active one first."""
     result = []
     backing = disk.backing
     while backing is not None:
@@ -190,12 +190,12 @@ def _files(disk: t.Any) -> list[str]:
 
 
 def _place(values: t.Mapping[str, t.Any], disk: t.Any) -> tuple[t.Any, ...]:
-    """Return where a disk hangs: the kind and number of its controller, and its own number."""
+    """Return where a disk is attached: the type and bus number of its controller, and its unit number."""
     devices = values.get(_devices.PATH) or []
     controller = next((device for device in devices if device.key == disk.controllerKey), None)
     return type(controller), getattr(controller, "busNumber", None), disk.unitNumber
 
 
 def _directory(path: str) -> str:
-    """The directory in a path such as ``[datastore] directory/file.vmdk``; a disk may be on another datastore."""
+    """Return the directory in a path such as ``[datastore] directory/file.vmdk``, without the datastore."""
     return path.rpartition("] ")[2].rpartition("/")[0]

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Network adapters of children: what a task says of them → device changes. Pure; needs no server.
+"""Network adapters of children: from the options of a task to device changes. Pure; needs no server.
 
-Private to the collection. Where networks are looked up and their free ports
-are counted is ``port_groups.py``.
+Private to the collection. ``port_groups.py`` looks networks up and counts
+their free ports.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONNECT = (AT_CLONE, AFTER_POST_CLONE, "never")
 """When an adapter is connected."""
 
 RESERVED_MACS = (("00:50:56:40:00:00", "00:50:56:ff:ff:ff"), ("00:0c:29:00:00:00", "00:0c:29:ff:ff:ff"))
-"""MAC addresses that vSphere refuses when they are given, since it assigns them by itself: "It conflicts with VMware
+"""MAC addresses that vSphere does not accept from users, since it assigns them itself: "It conflicts with VMware
 reserved MACs" (ansible-collections/community.vmware issue 1159, josenk/terraform-provider-esxi issue 184;
 vSphere Networking, "VMware OUI in static MAC addresses")."""
 
@@ -32,17 +32,17 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}")
 Values = t.Mapping[str, t.Any]
 
 Shown = t.Mapping[str, t.Sequence[t.Any]]
-"""Network as a child names it → the backings that vCenter may show of an adapter on it."""
+"""Network as a child names it → the backings that vCenter may show for an adapter on it."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """One of a child's network adapters, as the task wants it.
+    """A network adapter of a child, as requested by the task.
 
-    :param position: its place in the list from 1 on; without a label, that of the adapter among the parent's.
+    :param position: its place in the list, from 1; without a label, the position among the parent's adapters.
     :param label: the adapter's label in vCenter.
     :param network: name, path or managed object ID as the user gave it; ``None`` keeps the parent's.
-    :param mac_address: ``None`` leaves it to vCenter to assign a new one.
+    :param mac_address: ``None``: vCenter assigns a new one.
     :param connect: one of :data:`CONNECT`.
     """
 
@@ -57,9 +57,9 @@ class Network:
 
 
 def wanted(given: t.Sequence[Values] | None) -> tuple[Network, ...]:
-    """Return the option ``networks``.
+    """Return the adapters from the option ``networks``.
 
-    :raises _errors.BadInput: an entry cannot be right.
+    :raises _errors.BadInput: an entry is not valid.
     """
     result = tuple(_network(position, entry) for position, entry in enumerate(given or (), start=1))
     for label, times in Counter(network.label for network in result if network.label is not None).items():
@@ -69,7 +69,7 @@ def wanted(given: t.Sequence[Values] | None) -> tuple[Network, ...]:
 
 
 def check_mac_addresses(of_children: t.Mapping[str, t.Sequence[Network]]) -> None:
-    """Refuse a MAC address that two adapters are to have.
+    """Refuse a MAC address that is requested for two adapters.
 
     :param of_children: name of a child → its adapters.
     """
@@ -100,7 +100,7 @@ def _network(position: int, entry: Values) -> Network:
 def _mac_address(text: str | None) -> str | None:
     """Return a MAC address as vSphere writes it.
 
-    :raises _errors.BadInput: no single adapter can have it.
+    :raises _errors.BadInput: no adapter can have it.
     """
     if text is None:
         return None
@@ -130,10 +130,10 @@ def labels(cards: t.Iterable[t.Any]) -> str:
 
 
 def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network]) -> None:
-    """Refuse an entry that fits none of the parent's adapters or one that another entry fits, and a MAC that is taken.
+    """Refuse an entry without an adapter of the parent, two entries for one adapter, and a MAC address in use.
 
-    :param name: the parent's.
-    :raises _errors.BadInput: such an entry; the sentence lists the parent's adapters.
+    :param name: name of the parent.
+    :raises _errors.BadInput: there is such an entry; the sentence lists the parent's adapters.
     """
     have = _devices.adapters(parent)
     taken = {_devices.mac_of(adapter): _devices.label(adapter) for adapter in have}
@@ -164,12 +164,12 @@ def check_against_parent(name: str, parent: Values, networks: t.Sequence[Network
 
 
 def device_changes(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[str, t.Any]) -> list[t.Any]:
-    """Return the changes to the parent's adapters in the creation of a child: a list of VirtualDeviceConfigSpec.
+    """Return the changes to the parent's adapters when a child is created: a list of VirtualDeviceConfigSpec.
 
-    An adapter that no entry names keeps its network, and gets a new MAC
-    address from vCenter by itself; a manual one is not known to be replaced.
+    An adapter without an entry keeps its network, and vCenter assigns a new MAC
+    address itself; it is not known whether it replaces a manual one.
 
-    :param backings: network as the task names it → what an adapter on it is backed by.
+    :param backings: network as the task names it → the backing of an adapter on it.
     """
     have = _devices.adapters(parent)
     entries = {_key(have, entry): entry for entry in networks}
@@ -192,7 +192,7 @@ def landing(parent: Values, networks: t.Sequence[Network], backings: t.Mapping[s
 
 
 def network_id(backing: t.Any) -> str | None:
-    """Return the managed object ID of the network behind an adapter; ``None`` where the backing does not name it."""
+    """Return the managed object ID of an adapter's network; ``None``: the backing does not name it."""
     if isinstance(backing, vim.vm.device.VirtualEthernetCard.DistributedVirtualPortBackingInfo):
         return _port_group(backing)  # the key of a port group is its ID
     network = getattr(backing, "network", None)
@@ -200,7 +200,7 @@ def network_id(backing: t.Any) -> str | None:
 
 
 def network_ids(parent: Values, networks: t.Sequence[Network], shown: Shown) -> set[str] | None:
-    """Return the IDs of the networks that a child will be connected to; ``None`` where one of them is not known."""
+    """Return the IDs of the networks that a child will be connected to; ``None``: one of them is not known."""
     have = _devices.adapters(parent)
     entries = {_key(have, entry): entry for entry in networks}
     result: set[str] = set()
@@ -230,7 +230,7 @@ def _edit(adapter: t.Any, backing: t.Any, mac_address: str | None = None, connec
 
 
 def _of_its_network(backing: t.Any) -> t.Any:
-    """Return the network of a backing, without the parent's own port there."""
+    """Return a backing for the same network, without the parent's own port."""
     if not isinstance(backing, vim.vm.device.VirtualEthernetCard.DistributedVirtualPortBackingInfo):
         return backing
     return type(backing)(
@@ -239,7 +239,7 @@ def _of_its_network(backing: t.Any) -> t.Any:
 
 
 def _at_creation(adapter: t.Any, connected: bool) -> t.Any:
-    # Instant Clone goes by migrateConnect (API reference, VirtualDeviceConnectInfo), later power-ons by startConnected.
+    # Instant Clone uses migrateConnect (API reference, VirtualDeviceConnectInfo), later power-ons use startConnected.
     result = _connectable(adapter, connected)
     result.migrateConnect = "connect" if connected else "disconnect"
     return result
@@ -263,10 +263,10 @@ def _port_group(backing: t.Any) -> str | None:
 
 
 def differences(child: Values, networks: t.Sequence[Network], shown: Shown) -> list[str]:
-    """Return the differences between a child that was just created and what the task asks for, as clauses.
+    """Return the differences between a newly created child and the task, as clauses.
 
-    The 8.0 programming guide says that vCenter ignores the location of an
-    Instant Clone, which the changes of its adapters are part of.
+    According to the 8.0 programming guide, vCenter ignores the location of an
+    Instant Clone, which contains the changes of its adapters.
     """
     have = _devices.adapters(child)
     result = []
@@ -287,7 +287,7 @@ def differences(child: Values, networks: t.Sequence[Network], shown: Shown) -> l
 
 
 def disconnected(child: Values, networks: t.Sequence[Network]) -> list[t.Any]:
-    """Return the child's adapters that are to be connected after its post-clone script, and are not yet.
+    """Return the child's adapters that must be connected after its post-clone script, and are not connected yet.
 
     For a VM that is off, the setting for its power-on counts.
     """
@@ -300,7 +300,7 @@ def connection(cards: t.Iterable[t.Any]) -> t.Any:
     """Return a VirtualMachineConfigSpec that connects these adapters of a VM and changes nothing else."""
     changes = []
     for card in cards:
-        # Whole: a server gives an adapter that comes without its MAC address a new one (vmware/pyvmomi issue 260).
+        # Complete: a server assigns a new MAC address to an adapter that comes without one (vmware/pyvmomi issue 260).
         device = copy.copy(card)
         device.connectable = _connectable(card, True)
         changes.append(vim.vm.device.VirtualDeviceSpec(operation="edit", device=device))
@@ -313,7 +313,7 @@ def _is_connected(adapter: t.Any, is_on: bool) -> bool:
 
 
 def _adapter(have: t.Sequence[t.Any], entry: Network) -> t.Any:
-    """Return the adapter that an entry means, if it is there."""
+    """Return the adapter that an entry refers to, if it exists."""
     if entry.label is not None:
         return next((adapter for adapter in have if _devices.label(adapter) == entry.label), None)
     return have[entry.position - 1] if entry.position <= len(have) else None

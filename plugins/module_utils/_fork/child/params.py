@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Config params: what a task gives → the text a guest reads. Pure; needs no server.
+"""Config params: from the options of a task to the text a guest reads. Pure; needs no server.
 
 Private to the collection.
 """
@@ -14,18 +14,19 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guestinfo
 
 SHORTEST_SECRET = 8
-"""Characters; Ansible masks a secret wherever its text occurs, and a short one would mangle all output."""
+"""Minimum number of characters: Ansible masks a secret wherever its text occurs, and a short one would mangle all
+output."""
 
 LONGEST_VALUE = 65000
-"""Bytes of one value; VMware Tools carries no more than 64 KB in one answer."""
+"""Maximum size of a value in bytes; VMware Tools carries no more than 64 KB in one answer."""
 
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*")
 
 
 def config_params(values: t.Mapping[str, t.Any] | None, option: str = "config_params") -> dict[str, str]:
-    """Config params as the strings the guest will read.
+    """Return config params as the strings that the guest will read.
 
-    :raises _errors.BadInput: a key or a value cannot be handed to a guest.
+    :raises _errors.BadInput: a key or a value cannot be passed to a guest.
     """
     result: dict[str, str] = {}
     for key, value in (values or {}).items():
@@ -34,7 +35,7 @@ def config_params(values: t.Mapping[str, t.Any] | None, option: str = "config_pa
 
 
 def secret_config_params(values: t.Mapping[str, t.Any] | None) -> dict[str, str]:
-    """As :func:`config_params`, for values that must not be seen."""
+    """Return config params as :func:`config_params` does, for values that must not be shown."""
     result = config_params(values, "secret_config_params")
     for key, value in result.items():
         if len(value) < SHORTEST_SECRET:

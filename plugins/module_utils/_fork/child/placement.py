@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where children go: folders, datastores, resource pools and networks, from names to objects.
+"""Find where to create children: folders, datastores, resource pools and networks, from names to objects.
 
 Private to the collection.
 """
@@ -21,12 +21,12 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 @dataclass(frozen=True)
 class Placement:
-    """Where children go.
+    """Where to create children.
 
     :param folders: by the child's name.
-    :param datastores: by what the task calls them; likewise ``pools``.
-    :param networks: the networks that are named for children which are to be made.
-    :param defaults: where children go for which the task names no place, if the request has to say that: arguments of a
+    :param datastores: by their names in the task; likewise ``pools``.
+    :param networks: the networks of the children to create.
+    :param defaults: the places for children without a named place, if the request must contain them: arguments of a
         VirtualMachineRelocateSpec.
     """
 
@@ -38,7 +38,7 @@ class Placement:
     defaults: t.Mapping[str, t.Any] = field(default_factory=dict)
 
     def location(self, spec: ChildSpec) -> dict[str, t.Any]:
-        """Return where a child goes: arguments of a VirtualMachineRelocateSpec."""
+        """Return the location of a child: arguments of a VirtualMachineRelocateSpec."""
         named = {
             "folder": self.folders[spec.name],
             "datastore": self.datastores.get(spec.datastore or ""),
@@ -47,17 +47,17 @@ class Placement:
         return {**self.defaults, **{kind: place for kind, place in named.items() if place is not None}}
 
     def device_changes(self, spec: ChildSpec) -> list[t.Any]:
-        """Return the changes to the parent's adapters in the creation of a child."""
+        """Return the changes to the parent's adapters when a child is created."""
         return networks.device_changes(self.parent, spec.networks, self.networks.backings)
 
     def networks_of(self, spec: ChildSpec) -> list[t.Any]:
-        """Return the networks that are named for a child."""
+        """Return the networks that the task sets for a child."""
         names = dict.fromkeys(adapter.network for adapter in spec.networks if adapter.network is not None)
         return [self.networks.objects[name] for name in names]
 
 
 def find_folders(parent: Parent, specs: t.Sequence[ChildSpec]) -> dict[str, t.Any]:
-    """Return the folder of each child by the child's name; the parent's where the task names none."""
+    """Return the folder of each child by the child's name; by default, the parent's folder."""
     paths = dict.fromkeys(spec.folder for spec in specs if spec.folder is not None)
     found = {path: _inventory.find_folder(parent.session, path, parent.found.datacenter) for path in paths}
     return {spec.name: parent.found.folder if spec.folder is None else found[spec.folder] for spec in specs}
@@ -66,10 +66,10 @@ def find_folders(parent: Parent, specs: t.Sequence[ChildSpec]) -> dict[str, t.An
 def place(
     parent: Parent, folders: t.Mapping[str, t.Any], missing: t.Sequence[ChildSpec], with_defaults: bool
 ) -> Placement:
-    """Look up where children go.
+    """Look up where to create children.
 
     :param folders: as :func:`find_folders` returns them.
-    :param missing: the children that are to be made.
+    :param missing: the children to create.
     :param with_defaults: also look up the places that the task does not name.
     """
     if not missing:
@@ -89,7 +89,7 @@ def place(
 def _defaults(parent: Parent) -> dict[str, t.Any]:
     """Return the parent's resource pool and datastore."""
     values = _properties.read(parent.session, [parent.vm], ["datastore", "resourcePool"]).get(parent.vm, {})
-    home = facts.datastore_name(parent.values)  # another of its datastores may only hold an ISO image
+    home = facts.datastore_name(parent.values)  # the parent's other datastores may only hold an ISO image
     datastores = _inventory.names(parent.session, values.get("datastore") or [])
     found = {
         "pool": values.get("resourcePool"),
@@ -108,9 +108,9 @@ def _of_host(parent: Parent, pools: list[t.Any]) -> list[t.Any]:
 
 
 def _of_clusters(parent: Parent, names: list[str]) -> dict[str, t.Any]:
-    """Return for each name of a datastore cluster the member with most free space that the parent's host can use.
+    """Return, for each name of a datastore cluster, the member with the most free space that the parent's host can use.
 
-    An unpublished fork and an Instant Clone take a datastore only, so Storage DRS cannot be asked.
+    An unpublished fork and an Instant Clone accept only a datastore, so Storage DRS cannot choose it.
 
     :raises _errors.NotFound: the host can use no member of a cluster.
     """

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The networks that children's adapters land on: look them up, and see whether there is a port for each.
+"""Look up the networks of children's adapters, and check that each adapter gets a port.
 
-Private to the collection. Costs the same few requests for any number of
+Private to the collection. Costs the same few calls for any number of
 children and networks, and one more for each distributed switch whose ports
 are counted.
 """
@@ -25,11 +25,11 @@ _PATHS = ("key", "name", "config.autoExpand", "config.distributedVirtualSwitch",
 
 @dataclass(frozen=True)
 class Found:
-    """The networks that a task names, by what it calls them.
+    """The networks that a task names, by their names in the task.
 
-    :param backings: what an adapter is to be backed by to be on the network.
-    :param shown: the backings that vCenter may show of such an adapter.
-    :param port_groups: properties of those that are distributed port groups.
+    :param backings: the backing that an adapter on the network needs.
+    :param shown: the backings that vCenter may show for such an adapter.
+    :param port_groups: properties of the networks that are distributed port groups.
     """
 
     objects: t.Mapping[str, t.Any] = field(default_factory=dict)
@@ -39,9 +39,9 @@ class Found:
 
 
 def find(parent: Parent, children: t.Sequence[ChildSpec]) -> Found:
-    """Return the networks that are named for children, which must be in the parent's datacenter.
+    """Return the networks of children, which must be in the parent's datacenter.
 
-    :raises _errors.NotFound: there is none, or the user cannot see enough of it.
+    :raises _errors.NotFound: there is no such network, or the user cannot see enough of it.
     :raises _errors.Ambiguous: there are several.
     """
     session = parent.session
@@ -81,13 +81,13 @@ def find(parent: Parent, children: t.Sequence[ChildSpec]) -> Found:
 
 
 FIRST_NSX_PORT_GROUPS = (7, 0)
-"""API version that brought distributed port groups of NSX (API reference, DVPortgroupConfigInfo.logicalSwitchUuid)."""
+"""API version that introduced NSX distributed port groups (API reference, DVPortgroupConfigInfo.logicalSwitchUuid)."""
 
 
 def _of_segments(parent: Parent, backings: t.Iterable[t.Any]) -> dict[str, list[t.Any]]:
-    """Return for each opaque network, by its ID, what vCenter may put an adapter on that is to be on it.
+    """Return, for each opaque network by its ID, the backings that vCenter may use instead.
 
-    Where NSX runs on a distributed switch, that is the port group of the same logical switch
+    If NSX runs on a distributed switch, that is the port group of the same logical switch
     (vmware-tanzu/vm-operator pull request 942).
     """
     kind = vim.vm.device.VirtualEthernetCard.OpaqueNetworkBackingInfo
@@ -108,12 +108,12 @@ def _of_segments(parent: Parent, backings: t.Iterable[t.Any]) -> dict[str, list[
 
 
 def shortages(parent: Parent, children: t.Sequence[ChildSpec], found: Found) -> dict[str, str]:
-    """Return for each child that cannot be created because free ports are missing, the sentence that says so.
+    """Return a sentence for each child that cannot be created because free ports are missing.
 
-    Free ports are handed out in the order of the task; a child that goes
-    short of one takes none. Only a port group with static binding that does
-    not expand by itself can be short. Where the user cannot look, the server
-    will tell.
+    Free ports are assigned in the order of the task; a child that cannot get
+    all its ports gets none. Only a port group with static binding and without
+    automatic expansion can run out. If the user may not count the ports, the
+    server reports a shortage.
     """
     landing = {child.name: networks.landing(parent.values, child.networks, found.backings) for child in children}
     needed: Counter[str] = sum(landing.values(), Counter())
@@ -145,7 +145,7 @@ def _of_type(kind: t.Any, objects: t.Mapping[str, t.Any]) -> set[t.Any]:
 
 
 def _read(parent: Parent, needed: t.Container[str], found: Found) -> list[_properties.Values]:
-    """Return the properties of the port groups that the task names, and of the parent's where children stay on them."""
+    """Return the properties of the task's port groups, and of the parent's if children remain on them."""
     known = list(found.port_groups.values())
     named = {values.get("key") for values in known}
     if all(key in named or key not in needed for key in networks.landing(parent.values, (), {})):

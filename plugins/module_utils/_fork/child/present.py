@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make children be there: what ``vmfork_child`` does with ``state=present``, without Ansible.
+"""Create missing children and bring all to their goal: ``state=present`` of ``vmfork_child``, without Ansible.
 
 Private to the collection. ``absent.py`` removes them.
 """
@@ -34,18 +34,18 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 
 MOST_DELTAS, MANY_DELTAS = 255, 100
-"""Delta disks of a VM: the most there can be, and the most that vSphere does not warn of (KB 67186)."""
+"""Delta disks of a VM: the maximum, and the number above which vSphere warns (KB 67186)."""
 
 
 @dataclass(frozen=True)
 class CreateOptions:
-    """How children are made.
+    """How to create children.
 
     :param wait_for: one of :data:`transitions.GOALS`.
-    :param network: an address outside of it does not count.
-    :param concurrency: how many at a time.
-    :param allow_running_parent: also of a parent that does not stand at its fork point.
-    :param address_timeout: seconds; see :data:`executor.ADDRESS_SECONDS`.
+    :param network: addresses outside of it do not count.
+    :param concurrency: how many children to create at a time.
+    :param allow_running_parent: whether the parent may be running and not at its fork point.
+    :param address_timeout: in seconds; see :data:`executor.ADDRESS_SECONDS`.
     """
 
     wait_for: str
@@ -57,11 +57,11 @@ class CreateOptions:
 
 @dataclass
 class _Plan:
-    """What is done about one child.
+    """The plan for one child.
 
     :param existing: the VM that has its name.
-    :param refusal: why the child cannot be, as a sentence.
-    :param child: the result of it; ``None`` when it was refused.
+    :param refusal: why the child cannot exist, as a sentence.
+    :param child: the child after the task; ``None`` if it was refused.
     """
 
     spec: ChildSpec
@@ -72,18 +72,18 @@ class _Plan:
 
     @property
     def is_missing(self) -> bool:
-        """Return whether the child is to be made."""
+        """Return whether the child must be created."""
         return self.existing.found is None and self.refusal is None
 
     def transition(self, goal: transitions.Goal) -> transitions.Transition:
-        """Return how the child begins."""
+        """Return the child's first transition."""
         found = self.existing.found
         if found is None:
             return transitions.begin(self.spec, goal)
         return transitions.resume(self.spec, goal, found.vm, found.values)
 
     def result(self) -> Result:
-        """Return the result of the child, without what its VM is like now."""
+        """Return the result of the child, without its VM's current properties."""
         found, child = self.existing.found, self.child
         result = Result(
             self.spec.name,
@@ -108,9 +108,9 @@ def ensure_present(
     check_mode: bool,
     warn: t.Callable[[str], None],
 ) -> list[Result]:
-    """Make the children that are missing, and bring all to the goal.
+    """Create the missing children, and bring all of them to the goal.
 
-    :raises _errors.BadInput: children are missing, and the parent cannot be forked as it is.
+    :raises _errors.BadInput: children are missing, and the parent cannot be forked in its current state.
     """
     parent.engine.check(specs, options.allow_running_parent)
     for spec in specs:
@@ -148,7 +148,7 @@ def ensure_present(
 def _is_ready(
     parent: Parent, options: CreateOptions, missing: int, check_mode: bool, warn: t.Callable[[str], None]
 ) -> bool:
-    """Return whether children can be made of the parent as it is; in check mode they may be later.
+    """Return whether children can be created from the parent now; in check mode, that may become possible later.
 
     :raises _errors.BadInput: they cannot.
     """
@@ -157,7 +157,7 @@ def _is_ready(
         return True
     if not check_mode:
         raise _errors.BadInput(obstacle)
-    if options.allow_running_parent or not parent.is_on:  # else an earlier task of the play would quiesce it
+    if options.allow_running_parent or not parent.is_on:  # otherwise an earlier task of the play would quiesce it
         warn(obstacle)
     return False
 
@@ -185,7 +185,7 @@ def _refuse_conflicts(
 
 
 def _unreported(parent: Parent, wait_for: str) -> str | None:
-    """Return why children of the parent cannot report the end of their script, as a whole sentence."""
+    """Return why children of the parent cannot report the end of their script, as a sentence."""
     key = guestinfo.obstacle(_extra_config.mapping(parent.values))
     if key is None or wait_for != "post_clone":
         return None
@@ -221,7 +221,7 @@ def _obstacle(parent: Parent, options: CreateOptions, missing: int, warn: t.Call
 def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[str], None]) -> str | None:
     """Return why a running VM cannot have that many more children, as a sentence.
 
-    :param layout: the VM's ``layoutEx``. The first link of a disk's chain is the base, each other one a delta disk.
+    :param layout: the VM's ``layoutEx``. The first link of a disk's chain is the base, all others are delta disks.
     """
     disks = getattr(layout, "disk", None) or []
     then = max((len(disk.chain) - 1 for disk in disks if disk.chain), default=0) + missing
@@ -240,20 +240,20 @@ def too_many_deltas(name: str, layout: t.Any, missing: int, warn: t.Callable[[st
 
 
 def _refusal(spec: ChildSpec, existing_vm: existing.ExistingVm, parent: Parent) -> str | None:
-    """Return why this child cannot be created: its name is taken."""
+    """Return why this child cannot be created, because of the VM that has its name."""
     if existing_vm.error is not None:
         return existing_vm.error
     if existing_vm.found is None or existing_vm.verdict is None or existing_vm.verdict.is_child:
         return None
     if identity.is_half_made(existing_vm.verdict, existing_vm.found.values, parent.values):
-        return None  # a task of ours was cut short before it ever ran: it is finished now
-    return existing.foreign_vm(spec.name, existing_vm, "is left alone")
+        return None  # our task was interrupted before the child ever ran: this task completes it
+    return existing.foreign_vm(spec.name, existing_vm, "is left unchanged")
 
 
 def _describe(parent: Parent, placement: Placement, results: t.Sequence[Result], warn: t.Callable[[str], None]) -> None:
-    """Fill in what the children's VMs are like now: two requests for any number.
+    """Add the current properties of the children's VMs, with two calls for any number.
 
-    If the server is lost, the children are returned anyway, with what is known about them.
+    If the connection is lost, the children are returned anyway, with what is known about them.
     """
     try:
         with parent.session.clean_up():
@@ -280,7 +280,7 @@ def _read_facts(
         result.facts = facts.child(now, parent.engine, host_name, parent.values)
         asked = placement.folders[result.name]
         if result.state is State.CREATED and asked is not None and now.folder != asked:
-            # The sources contradict each other on whether a server follows the folder that it is given.
+            # Sources contradict each other about whether a server uses the folder in the request.
             warn(
                 f"Child {result.name} is in {result.facts['folder']}: vCenter did not put it into the requested folder."
             )

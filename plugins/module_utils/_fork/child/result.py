@@ -15,7 +15,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
 
 
 class State(str, enum.Enum):
-    """The result of a child, as the ``state`` of its return value has it."""
+    """The result of a child, as in the ``state`` of its return value."""
 
     CREATED = "created"
     EXISTING = "existing"
@@ -29,9 +29,9 @@ class State(str, enum.Enum):
 class Result:
     """The result of one child.
 
-    :param vm: its VM, if there is or was one that this task deals with.
-    :param before: its power state before the task, ``None`` when it was not there.
-    :param losses: what is, or would be, lost with it.
+    :param vm: its VM, if this task deals or dealt with one.
+    :param before: its power state before the task; ``None``: it did not exist.
+    :param losses: what is lost, or would be lost, with it.
     """
 
     name: str

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Children as a task asks for them: options → :class:`ChildSpec`. Pure; needs no server.
+"""Children as a task requests them: from options to :class:`ChildSpec`. Pure; needs no server.
 
 Private to the collection.
 """
@@ -29,15 +29,15 @@ PER_CHILD = (
     "networks",
     "bios_uuid",
 )
-"""Options that may stand at the top of the task and in ``children[]``."""
+"""Options that are allowed at the top of the task and in ``children[]``."""
 
 PREFIXES = ("", "guestinfo.fork.", "guestinfo.ic.")
-"""What a config param's key may begin with; a guest reads the same value by each."""
+"""Prefixes of a config param's key; a guest reads the same value with each."""
 
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """One child. Places are names or paths as the user gave them."""
+    """A requested child. Places are names or paths as the user gave them."""
 
     name: str
     config_params: dict[str, str] = field(default_factory=dict)
@@ -51,19 +51,19 @@ class ChildSpec:
 
     @property
     def host_name(self) -> str | None:
-        """The host name that the guest is given, where it is no secret."""
+        """The host name of the guest, unless it is a secret."""
         return _value_of(self.config_params, "hostname")
 
     @property
     def params(self) -> dict[str, str]:
-        """Everything the guest gets to read."""
+        """All params that the guest can read."""
         return {**self.config_params, **self.secret_config_params}
 
 
 def parse(params: t.Mapping[str, t.Any]) -> list[ChildSpec]:
-    """Return the children that a task names, by ``name`` or by ``children[]``.
+    """Return the children that a task requests, by ``name`` or by ``children[]``.
 
-    :raises _errors.BadInput: a name or a value cannot be right.
+    :raises _errors.BadInput: a name or a value is not valid.
     """
     entries: list[t.Mapping[str, t.Any]] = list(params["children"] or [])
     entries += [{"name": name} for name in params["name"] or []]
@@ -96,7 +96,7 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> ChildSpe
     if name != name.strip():
         raise _errors.BadInput(f"The name {name!r} begins or ends with a space. Remove it.")
     given = {option: top[option] if entry.get(option) is None else entry[option] for option in PER_CHILD}
-    # Each of these is a set of values: a child adds to what stands at the top, or overrides it.
+    # Each of these is a set of values: a child's values are merged with the top-level ones, and override them.
     for option in ("config_params", "secret_config_params"):
         given[option] = {**(top[option] or {}), **(entry.get(option) or {})}
     try:
@@ -125,9 +125,9 @@ def _child(entry: t.Mapping[str, t.Any], top: t.Mapping[str, t.Any]) -> ChildSpe
 
 
 def _add_host_name(name: str, public: dict[str, str], given: t.Container[str]) -> None:
-    """Add what the guest is to call itself, where the task does not say it.
+    """Add the guest's host name unless the task sets it.
 
-    A domain name that was made of the child's name goes with its host name only.
+    A domain name that is derived from the child's name is only added together with its host name.
     """
     fqdn_key = next((prefix + "fqdn" for prefix in PREFIXES if prefix + "fqdn" in given), None)
     if any(prefix + "hostname" in given for prefix in PREFIXES):
@@ -140,12 +140,12 @@ def _add_host_name(name: str, public: dict[str, str], given: t.Container[str]) -
 
 
 def _value_of(params: t.Mapping[str, str], key: str) -> str | None:
-    """Return the value that a guest reads by a key, whichever prefix it was given with."""
+    """Return the value of a key, with any of the prefixes."""
     return next((params[prefix + key] for prefix in PREFIXES if prefix + key in params), None)
 
 
 def remarks(children: t.Sequence[ChildSpec]) -> list[str]:
-    """Return warnings about children that would be hard to tell apart in the network, as sentences."""
+    """Return warnings about children that would be hard to distinguish in the network, as sentences."""
     result: list[str] = []
     nameless = [
         child.name

@@ -6,7 +6,7 @@ Private to the collection. The steps are: created, recorded, powered on,
 running, script ended, adapters connected, settled, secrets cleared, end noted.
 A child that runs from its creation skips the power-on, and the record if it
 was created with it.
-``executor.py`` carries the requests out and feeds the events in.
+``executor.py`` sends the requests and passes the events in.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import Engine
 
 GOALS = ("created", "powered_on", "tools", "ip_address", "post_clone")
-"""What can be waited for, in the order in which it comes about."""
+"""The goals to wait for, in the order in which they are reached."""
 
 
 class Step(enum.Enum):
-    """Where a child is on its way; the value says what it is waiting for."""
+    """The current step of a child; the value names what it is waiting for."""
 
     CREATING = "its creation"
     CREATED = "its properties"
@@ -47,7 +47,7 @@ class Step(enum.Enum):
 
 
 class Request(enum.Enum):
-    """What the server is to be asked next."""
+    """The next request to the server."""
 
     CREATE = "Could not create child"
     RECORD = "Could not record child"
@@ -59,24 +59,24 @@ class Request(enum.Enum):
 
 
 class Created(t.NamedTuple):
-    """The server reports that it created the child, and names this VM. Its properties show whether that is true."""
+    """The server reports that it created the child as this VM. The VM's properties show whether that is true."""
 
     vm: t.Any
 
 
 class Succeeded(t.NamedTuple):
-    """The request that was under way succeeded.
+    """The current request succeeded.
 
-    :param by_us: what it asks for is there because of this task, and not because somebody else did it meanwhile.
+    :param by_us: whether this task caused the effect, and not somebody else in the meantime.
     """
 
     by_us: bool = True
 
 
 class Failed(t.NamedTuple):
-    """The request that was under way failed, or is not waited for any longer.
+    """The current request failed, or is not waited for any longer.
 
-    :param goes_on: vCenter has accepted the request, and may carry it out yet.
+    :param goes_on: whether vCenter has accepted the request and may still carry it out.
     """
 
     sentence: str
@@ -88,7 +88,7 @@ class DeadlinePassed(t.NamedTuple):
     """The deadline has passed: nothing new is started, but what was started must be finished properly.
 
     :param goes_on: see :class:`Failed`.
-    :param early: it is not the end of the task's time, but a signal.
+    :param early: whether a signal ended the task before its timeout.
     """
 
     sentence: str
@@ -103,7 +103,7 @@ class PropertyUpdate(t.NamedTuple):
 
 
 class Settled(t.NamedTuple):
-    """VMware Tools was given time to report the child's address, and vCenter to show its adapters connected."""
+    """VMware Tools had time to report the child's address, and vCenter to show its adapters as connected."""
 
 
 Event = t.Union[Created, Succeeded, Failed, DeadlinePassed, PropertyUpdate, Settled]
@@ -111,13 +111,13 @@ Event = t.Union[Created, Succeeded, Failed, DeadlinePassed, PropertyUpdate, Sett
 
 @dataclass(frozen=True)
 class Goal:
-    """What a child must have reached.
+    """The state that a child must reach.
 
     :param wait_for: one of :data:`GOALS`.
     :param parent: properties of the parent: an inherited address does not count.
-    :param engine: makes the child; asked only for what needs no server.
-    :param network: an address outside of it does not count.
-    :param shown_networks: the backings that vCenter may show of adapters on the networks that are named for children.
+    :param engine: the engine that creates the child; used only for what needs no server.
+    :param network: addresses outside of it do not count.
+    :param shown_networks: the backings that vCenter may show for adapters on the networks of the children.
     """
 
     wait_for: str
@@ -128,19 +128,19 @@ class Goal:
 
 
 _OWN_PARAM = re.compile(r"vmfork\..*|ethernet\d+\.address")
-"""Params that nobody asked for: ours, and those that the ESXi host sets by itself."""
+"""Params that the user did not set: ours, and those that the ESXi host sets itself."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """A child on its way.
+    """The state of a child.
 
-    :param vm: its VM; ``None`` until the VM that the server names was seen to be the child.
-    :param bios_uuid: its BIOS UUID, where the request that makes it gives it one, and its record with it.
-    :param new_bios_uuid: the BIOS UUID that goes with the record, where the server has chosen another one.
-    :param seen_on: vCenter has shown it powered on. That it is off is late news before that, and no power-off.
-    :param changed: vCenter has carried out a request, or may do so yet.
-    :param warnings: what is to be said of it, though it has not failed.
+    :param vm: its VM; ``None`` until the VM that the server names was confirmed to be the child.
+    :param bios_uuid: its BIOS UUID, if the creation request sets it together with the record.
+    :param new_bios_uuid: the BIOS UUID to set with the record, if the server has chosen another one.
+    :param seen_on: whether vCenter has shown it as powered on. Before that, "powered off" is outdated, not an event.
+    :param changed: whether vCenter has carried out a request, or may still do so.
+    :param warnings: warnings for a child that has not failed.
     """
 
     spec: ChildSpec
@@ -173,19 +173,19 @@ class Child:
         return self.step in (Step.DONE, Step.FAILED)
 
     @property
-    def _told(self) -> guestinfo.Report | None:
+    def _raw_report(self) -> guestinfo.Report | None:
         return guestinfo.post_clone(_extra_config.mapping(self.values), self.nonce)
 
     @property
     def report(self) -> guestinfo.Report | None:
-        """How the child's post-clone script ended, once the child has told; without the secrets that it may show."""
-        told = self._told
+        """The child's report about its post-clone script, if there is one, with secrets masked."""
+        raw = self._raw_report
         secrets = self.spec.secret_config_params.values()
-        return told._replace(output=output_mask.mask(told.output, secrets)) if told is not None else None
+        return raw._replace(output=output_mask.mask(raw.output, secrets)) if raw is not None else None
 
     @property
     def record(self) -> dict[str, str]:
-        """The extraConfig keys that make the child ours."""
+        """The extraConfig keys that record the child as ours."""
         record = identity.Record(
             self.goal.parent["config.instanceUuid"],
             self.new_bios_uuid or self.values.get("config.uuid") or t.cast(str, self.bios_uuid),
@@ -194,17 +194,17 @@ class Child:
         return {identity.RECORD_KEY: str(record)}
 
     def has_mark(self, values: t.Mapping[str, t.Any]) -> bool:
-        """Return whether a VM carries what only the request for this child, or its record, can have put there."""
+        """Return whether a VM has a value that only the request for this child, or its record, can have set."""
         return identity.has_mark(values, self.nonce, self.bios_uuid or self.new_bios_uuid)
 
     @property
     def has_record(self) -> bool:
-        """Return whether vCenter shows the record that the child is to have."""
+        """Return whether vCenter shows the child's record."""
         return str(identity.own_record(self.values)) == self.record[identity.RECORD_KEY]
 
     @property
     def impostor(self) -> str | None:
-        """Why the VM that the server names as the child is another one, as a clause; ``None`` when it is the child."""
+        """Why the VM that the server names is not the child, as a clause; ``None``: it is the child."""
         name = _inventory.unescape(self.values["name"])
         if name != self.name:
             return f"whose name is {name}"
@@ -220,43 +220,43 @@ class Child:
 
     @property
     def forks_again(self) -> bool:
-        """Return whether a power-off takes the child back to the fork point, so that its script runs once more."""
+        """Return whether a power-off takes the child back to the fork point, so that its script runs again."""
         return self.goal.engine.forks_again(self.values, self.spec.persistent)
 
     @property
     def went_off(self) -> bool:
-        """Return whether it was powered off while it was looked at."""
+        """Return whether the child was powered off while it was watched."""
         return self.seen_on and not _power.is_on(self.values)
 
     @property
     def disconnected(self) -> list[t.Any]:
-        """The network adapters that are to be connected after the post-clone script, and are not."""
+        """The network adapters that must be connected after the post-clone script, and are not connected."""
         return networks.disconnected(self.values, self.spec.networks)
 
     @property
     def lacks_connection(self) -> bool:
-        """Return whether adapters are to be connected when the child's script has ended well."""
+        """Return whether adapters must be connected after the child's script has succeeded."""
         if self.existed:
             return self.goal.wait_for == "post_clone" and bool(self.disconnected)
         return any(adapter.connect == networks.AFTER_POST_CLONE for adapter in self.spec.networks)
 
     @property
     def has_old_report(self) -> bool:
-        """Return whether vCenter shows a report of this child; when it is off, that is one of an earlier run."""
+        """Return whether vCenter shows a report of this child; if it is off, the report is from an earlier run."""
         return _extra_config.mapping(self.values).get(guestinfo.POST_CLONE, "").split(" ")[0] == self.nonce
 
     @property
     def preparation(self) -> dict[str, str]:
-        """The extraConfig keys that a powered-off child needs whose script runs when it is powered on.
+        """The extraConfig keys to set on a powered-off child whose script runs at its power-on.
 
-        An old report would be mistaken for a new one. Secrets are no longer there if a task that was cut short, or an
-        earlier run of the child, has removed them.
+        An old report would be mistaken for a new one. Secrets are missing if an interrupted task or an earlier run of
+        the child has removed them.
         """
         keys = _extra_config.mapping(self.values)
         result = {guestinfo.POST_CLONE: ""} if self.forks_again and self.has_old_report else {}
         has_ended = self.report is not None
         if self.goal.engine.runs_script_at_power_on(self.values, self.spec.persistent, has_ended):
-            # A server that shows no config params does not show which of them were secret either.
+            # A server that does not show config params does not show which of them were secret either.
             given = keys.get(guestinfo.CHILD_SECRETS, "").split() if guestinfo.CHILD_NONCE in keys else self.secret_keys
             lacking = [key for key in given if not keys.get(key, "").strip()]
             for key, value in self.spec.secret_config_params.items():
@@ -265,7 +265,7 @@ class Child:
 
     @property
     def note(self) -> dict[str, str]:
-        """The extraConfig keys that keep a persistent child's report, and take away what its guest could not clear."""
+        """The extraConfig keys that preserve a persistent child's report, and clear what its guest could not clear."""
         ended = self.report
         if ended is None:
             return {}
@@ -274,13 +274,13 @@ class Child:
 
     @property
     def lacks_note(self) -> bool:
-        """Return whether the end of the child's script is to be noted on it, and is not yet."""
+        """Return whether the end of the child's script must be recorded, and is not recorded yet."""
         noted = _extra_config.mapping(self.values).get(guestinfo.DONE, "").split(" ")[0] == self.nonce
         return self.goal.wait_for == "post_clone" and not self.forks_again and not noted
 
     @property
     def params(self) -> dict[str, str]:
-        """Everything the guest gets to read: the task's params, and ours."""
+        """All params that the guest can read: the task's and ours."""
         own = {guestinfo.NONCE_PARAM: t.cast(str, self.nonce)}
         if self.spec.secret_config_params:
             own[guestinfo.SECRETS_PARAM] = " ".join(self.secret_keys)
@@ -288,7 +288,7 @@ class Child:
 
     @property
     def shown_params(self) -> dict[str, str]:
-        """The config params that are no secret: of a new child as the task gives them, else as vCenter shows them."""
+        """The config params that are not secret: a new child's from the task, others as vCenter shows them."""
         if not self.existed:
             return dict(self.spec.config_params)
         prefix = guestinfo.PARAMS
@@ -302,8 +302,8 @@ class Child:
         return {key: value for key, value in shown.items() if not _OWN_PARAM.fullmatch(key)}
 
     @property
-    def secrets_told(self) -> bool:
-        """Return whether the child has told that it cleared its secrets."""
+    def has_reported_clearing(self) -> bool:
+        """Return whether the child has reported that it cleared its secrets."""
         return guestinfo.secrets_cleared(_extra_config.mapping(self.values), self.nonce)
 
     @property
@@ -313,15 +313,15 @@ class Child:
 
     @property
     def shows_secrets(self) -> bool:
-        """Return whether vCenter shows them, or the child's report does."""
+        """Return whether vCenter shows secrets, in config params or in the child's report."""
         keys = _extra_config.mapping(self.values)
-        return any(keys.get(key, "").strip() for key in self.secret_keys) or self.report != self._told
+        return any(keys.get(key, "").strip() for key in self.secret_keys) or self.report != self._raw_report
 
     @property
     def without_secrets(self) -> dict[str, str]:
-        """The extraConfig keys after which vCenter shows no secret."""
+        """The extraConfig keys to set so that vCenter shows no secret."""
         keys = dict.fromkeys(self.secret_keys, "")
-        if self.report is not None and self.report != self._told:
+        if self.report is not None and self.report != self._raw_report:
             keys[guestinfo.POST_CLONE] = guestinfo.as_post_clone(t.cast(str, self.nonce), self.report)
         return keys
 
@@ -338,7 +338,7 @@ def begin(spec: ChildSpec, goal: Goal) -> Transition:
 
 
 def resume(spec: ChildSpec, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]) -> Transition:
-    """Return a child that exists: a recorded one, or one that a task cut short left without a record."""
+    """Return a child that exists: recorded, or left without a record by an interrupted task."""
     record = identity.record_of(values)
     child = Child(spec, goal, vm=vm, values=values, existed=True, seen_on=_power.is_on(values))
     if record is None:
@@ -351,7 +351,7 @@ def resume(spec: ChildSpec, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]
 
 
 def is_moot(child: Child, request: Request) -> bool:
-    """Return whether what a request asks for is there by now, when it could not be carried out at once."""
+    """Return whether the effect of a postponed request is already there."""
     return {
         Request.CREATE: False,
         Request.RECORD: child.has_record and not child.new_bios_uuid,
@@ -366,7 +366,7 @@ def is_moot(child: Child, request: Request) -> bool:
 def ahead(child: Child, request: Request | None) -> list[Request]:
     """Return the requests that a child still needs, if all goes well.
 
-    :param request: the next one; without it, a child that is not finished runs, and is waited for.
+    :param request: the next request; ``None``: a child that is not finished is running, and is waited for.
     """
     if child.is_finished:
         return []
@@ -395,10 +395,10 @@ def advance(child: Child, event: Event) -> Transition:
     if isinstance(event, Failed):
         return _failed(child, event)
     if isinstance(event, PropertyUpdate):
-        return _news(child, event)
+        return _update(child, event)
     if isinstance(event, Settled):
         return _settled(child) if child.step is Step.SETTLING else (child, None)
-    if event.by_us and not (child.step is Step.NOTING and child.existed):  # which nobody asked for
+    if event.by_us and not (child.step is Step.NOTING and child.existed):  # the record of its end is not a change
         child = replace(child, changed=True)
     if child.step is Step.RECORDING:
         return _start(replace(child, recorded=True))
@@ -418,7 +418,7 @@ def advance(child: Child, event: Event) -> Transition:
 
 
 _NOT_YET = ("InvalidState", "InvalidPowerState")
-"""Faults by which a server may refuse to change a VM that has not run yet."""
+"""Faults with which a server may refuse to change a VM that has not run yet."""
 
 
 def _may_start(child: Child) -> bool:
@@ -435,22 +435,22 @@ def _start(child: Child) -> Transition:
 
 
 def _overdue(child: Child, event: DeadlinePassed) -> Transition:
-    """No child is left without its record or with its secrets, if a little more time is enough for that."""
+    """Handle the deadline. Extra time allows children to be recorded, and their secrets to be removed."""
     if child.step in (Step.CLEARING, Step.NOTING):
         return child, None
     if not child.recorded and (event.goes_on or child.step in (Step.CREATED, Step.RECORDING)):
         return _with_error(child, event.sentence), None
     if event.early and child.step is Step.SETTLING:
-        return _fail(child, event.sentence)  # there was not time enough to judge its address
+        return _fail(child, event.sentence)  # there was not enough time to judge its address
     return _failed(child, Failed(event.sentence, goes_on=event.goes_on))
 
 
 def _failed(child: Child, event: Failed) -> Transition:
     child = replace(child, changed=child.changed or event.goes_on)
     if child.step is Step.SETTLING:
-        return _settled(child)  # it had done what was asked; only its address was still waited for
+        return _settled(child)  # it had reached its goal; only its address was still waited for
     if child.step is Step.RECORDING and event.fault in _NOT_YET and _may_start(child):
-        # This server wants to see a child run before it lets it be changed.
+        # This server allows changes only after the child has run.
         return replace(child, step=Step.STARTING), Request.POWER_ON
     return _fail(child, event.sentence + _remedy(child, event.fault), event.fault)
 
@@ -467,13 +467,13 @@ def _remedy(child: Child, fault: str) -> str:
 
 
 def _start_afresh(child: Child) -> Transition:
-    """Power on when the old report is gone and seen to be: what is there later is this run's."""
+    """Power the child on after vCenter shows that the old report is gone: a later report is from the new run."""
     if child.forgotten and guestinfo.POST_CLONE not in child.preparation:
         return replace(child, step=Step.STARTING), Request.POWER_ON
     return child, None
 
 
-def _news(child: Child, event: PropertyUpdate) -> Transition:
+def _update(child: Child, event: PropertyUpdate) -> Transition:
     if event.values is None:
         return replace(
             child,
@@ -498,10 +498,10 @@ def _news(child: Child, event: PropertyUpdate) -> Transition:
 
 
 def not_the_child(name: str, named: t.Any, why: str) -> str:
-    """Return the sentence about a creation whose task names something that is not the new child.
+    """Return the sentence about a creation task that returned something other than the new child.
 
-    :param named: what it names.
-    :param why: what tells that a VM is not the child, as a clause.
+    :param named: what the task returned.
+    :param why: why it is not the child, as a clause, if it is a VM.
     """
     if isinstance(named, vim.VirtualMachine):
         what = f"VM {named._GetMoId()}, {why}"
@@ -514,7 +514,7 @@ def not_the_child(name: str, named: t.Any, why: str) -> str:
 
 
 def _compared(child: Child) -> Child:
-    """Fail a new child whose adapters are not as requested. It is recorded anyway."""
+    """Fail a new child whose adapters are not as requested. The child is recorded anyway."""
     wrong = networks.differences(child.values, child.spec.networks, child.goal.shown_networks)
     if not wrong:
         return child
@@ -532,11 +532,11 @@ _RETRY = (
     "A post-clone script runs only once in a child. Correct the cause, remove the child (state=absent) and create it "
     "again. To change the script, quiesce the parent with the new script first."
 )
-"""What to do about a post-clone script that failed."""
+"""What to do about a failed post-clone script."""
 
 
 def _arrive(child: Child) -> Transition:
-    """Has the child reached its goal?"""
+    """Finish the child if it has reached its goal."""
     if child.error is not None:
         return _finish(child)
     goal = child.goal.wait_for
@@ -555,8 +555,8 @@ def _arrive(child: Child) -> Transition:
             remedy = "Check what writes to it in the guest besides the runner of this collection."
             return _fail(child, _errors.sentence(what, why, remedy) + _left_disconnected(child))
         if ended.exit_code != 0:
-            said = " ".join(ended.output.split())
-            why = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
+            output = " ".join(ended.output.split())
+            why = f"exit code {ended.exit_code}" + (f", output: {output[-300:]}" if output else "")
             sentence = _errors.sentence(f"The post-clone script failed in child {child.name}", why)
             return _fail(child, f"{sentence} {_RETRY}{_left_disconnected(child)}")
         if child.disconnected and not child.connected:
@@ -574,7 +574,7 @@ def _arrive(child: Child) -> Transition:
 
 
 def _settled(child: Child) -> Transition:
-    """There was time enough; a server may say that it connected an adapter, and leave it as it was."""
+    """Judge the child after the settling time. A server may report that it connected an adapter without doing so."""
     if child.disconnected:
         why = "vCenter's task succeeded, but they are still disconnected"
         sentence = _errors.sentence(f"{Request.CONNECT.value} {child.name}", why, "Check the VM in vCenter.")
@@ -608,9 +608,9 @@ def _stale(mac: str) -> str:
 
 
 def _keeps_address(name: str, inherited: facts.Inherited) -> str:
-    """Return the sentence about a child that VMware Tools reports to have an address of its parent.
+    """Return the sentence about a child with an address of its parent, according to VMware Tools.
 
-    The runner has VMware Tools report the addresses between the end of the script and its own report.
+    The runner lets VMware Tools report the addresses between the end of the script and its own report.
     """
     what = f"Child {name} still has the address {inherited.address} of its parent after its post-clone script"
     if inherited.stale_mac is not None:
@@ -624,7 +624,7 @@ def _with_warning(child: Child, sentence: str) -> Child:
 
 
 def _left_disconnected(child: Child) -> str:
-    """Return what a failure means for the child's network."""
+    """Return which adapters a failure leaves disconnected, as a sentence."""
     left = networks.labels(child.disconnected)
     return f" Left disconnected: {left}." if left else ""
 
@@ -643,11 +643,11 @@ def _with_error(child: Child, sentence: str) -> Child:
 
 
 def _finish(child: Child) -> Transition:
-    """Secrets do not stay on a child, whatever became of it; and its report may be needed later."""
+    """Clear the child's secrets whether it failed or not, and record its report for later."""
     if child.vm is not None and child.secret_keys:
         seen = child.shows_secrets
         handed_over = not child.existed or child.forgotten or child.step is Step.FORGETTING
-        if seen or (handed_over and not child.secrets_told):
+        if seen or (handed_over and not child.has_reported_clearing):
             return replace(child, step=Step.CLEARING, secrets_seen=seen), Request.CLEAR
     if child.vm is not None and child.note:
         return replace(child, step=Step.NOTING), Request.NOTE
@@ -655,7 +655,7 @@ def _finish(child: Child) -> Transition:
 
 
 def _end(child: Child) -> Child:
-    cleared = bool(child.secret_keys) and (child.secrets_seen or child.secrets_told)
+    cleared = bool(child.secret_keys) and (child.secrets_seen or child.has_reported_clearing)
     return replace(child, step=Step.FAILED if child.error else Step.DONE, secrets_cleared=cleared)
 
 

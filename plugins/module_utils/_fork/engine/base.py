@@ -3,7 +3,7 @@
 """The interface of the two engines that fork a VM, and the request for a child.
 
 Private to the collection. An engine knows the requests and properties of its
-generation of the API; what is done with them is the same for both.
+generation of the API; the rest of the code is the same for both.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if t.TYPE_CHECKING:
 
 
 class CreateRequest(t.NamedTuple):
-    """What the server is asked to make.
+    """The request to create a child.
 
-    :param params: config params, by the keys of the task.
+    :param params: config params by their keys in the task.
     :param location: arguments of a VirtualMachineRelocateSpec.
-    :param bios_uuid: the BIOS UUID that :meth:`Engine.uuid_at_creation` has returned.
+    :param bios_uuid: the BIOS UUID from :meth:`Engine.uuid_at_creation`.
     :param record: the extraConfig keys that make the child ours; empty without ``bios_uuid``, which they contain.
-    :param inherited: the parent's extraConfig, with which a full VM begins.
+    :param inherited: the parent's extraConfig, which a full VM inherits.
     :param device_changes: settings of its adapters (VirtualDeviceConfigSpec).
     """
 
@@ -37,23 +37,23 @@ class CreateRequest(t.NamedTuple):
 
 
 class ParentRegistry(t.Protocol):
-    """The server's registry of fork parents, which have to be enabled, and of the children of each."""
+    """The server's registry of fork parents, which must be enabled, and their children."""
 
     enable_method: str
     disable_method: str
-    """What the server is asked by these, as ``_privileges.NEEDS`` has it."""
+    """The methods that these call, as keys of ``_privileges.NEEDS``."""
 
     def enable(self, vm: t.Any, host: t.Any | None) -> t.Any:
-        """Make the VM a fork parent: a task."""
+        """Make the VM a fork parent; returns a task."""
 
     def disable(self, vm: t.Any) -> t.Any:
-        """Make the VM an ordinary one: a task."""
+        """Make the VM an ordinary one; returns a task."""
 
     def list_children(self, parent: t.Any) -> t.Any:
-        """Ask the server for the parent's children: a task whose result is a list of VMs."""
+        """Ask the server for the parent's children; returns a task whose result is a list of VMs."""
 
     def find_parent(self, child: t.Any) -> t.Any:
-        """Ask the server for a child's parent: a task whose result is a VM, or nothing."""
+        """Ask the server for a child's parent; returns a task whose result is a VM or nothing."""
 
 
 class Engine(t.Protocol):
@@ -61,51 +61,51 @@ class Engine(t.Protocol):
 
     name: str
     freeze_command: str
-    """What the guest hands to VMware Tools to stop at the fork point."""
+    """The command that the guest passes to VMware Tools to stop at the fork point."""
     paths: tuple[str, ...]
-    """Properties the engine needs to know of a VM."""
+    """Properties of a VM that the engine needs."""
     create_method: str
-    """What the server is asked by :meth:`create`, as ``_privileges.NEEDS`` has it."""
+    """The method that :meth:`create` calls, as a key of ``_privileges.NEEDS``."""
     starts_children: bool
-    """Whether a child runs from its creation on; otherwise it is powered on once it is recorded."""
+    """Whether a child runs from its creation on; otherwise it is powered on after it is recorded."""
     needs_location: bool
-    """Whether a request must name resource pool and datastore; otherwise the server uses those of the parent."""
+    """Whether a request must name resource pool and datastore; otherwise the server uses the parent's."""
     registry: ParentRegistry | None
-    """See :class:`ParentRegistry`; ``None`` where the server keeps none."""
+    """See :class:`ParentRegistry`; ``None`` if the server has none."""
 
     def is_enabled(self, values: t.Mapping[str, t.Any]) -> bool | None:
-        """Return whether the VM is a fork parent; ``None`` where nothing needs enabling."""
+        """Return whether the VM is a fork parent; ``None`` if nothing needs enabling."""
 
     def is_quiesced(self, values: t.Mapping[str, t.Any]) -> bool:
-        """Return whether the VM stands still at the fork point."""
+        """Return whether the VM is frozen at the fork point."""
 
     def child_type(self, values: t.Mapping[str, t.Any]) -> str | None:
-        """Return the kind of child that the VM is; ``None`` if it is not known."""
+        """Return the type of a child; ``None`` if it is not known."""
 
     def uuid_at_creation(self, wanted: str | None) -> str | None:
-        """Return the BIOS UUID that the request for a child gives it, together with its record.
+        """Return the BIOS UUID that the creation request sets, together with the record.
 
-        :param wanted: the one that the task names.
-        :returns: ``None`` where the server chooses it. The child's UUID and record are then set by a reconfigure.
+        :param wanted: the BIOS UUID from the task.
+        :returns: ``None`` if the server chooses it. The child's UUID and record are then set by a reconfigure.
         """
 
     def needs_snapshot(self, child: ChildSpec) -> bool:
-        """Return whether the parent must have a snapshot to make this child."""
+        """Return whether the parent must have a snapshot to create this child."""
 
     def forks_again(self, values: t.Mapping[str, t.Any], persistent: bool) -> bool:
-        """Return whether a power-off takes the child back to the fork point, so that its script runs once more.
+        """Return whether a power-off takes the child back to the fork point, so that its script runs again.
 
-        :param persistent: as the task has it, for a server that does not show the child's type.
+        :param persistent: the option of the task, for a server that does not show the child's type.
         """
 
     def runs_script_at_power_on(self, values: t.Mapping[str, t.Any], persistent: bool, has_ended: bool) -> bool:
         """Return whether the post-clone script runs when a child is powered on.
 
-        :param has_ended: the script has already run to its end once.
+        :param has_ended: whether the script has already run to its end once.
         """
 
     def param_keys(self, key: str) -> tuple[str, ...]:
-        """Return where in guestinfo a config param is put: full keys."""
+        """Return the full guestinfo keys of a config param."""
 
     def check(self, children: t.Sequence[ChildSpec], allow_running_parent: bool) -> None:
         """Refuse options that do not work with this engine.
@@ -114,11 +114,11 @@ class Engine(t.Protocol):
         """
 
     def create(self, parent: t.Any, child: CreateRequest) -> t.Any:
-        """Make a child: a task."""
+        """Create a child; returns a task."""
 
     @property
     def can_predict(self) -> bool:
-        """Return whether the server can be asked beforehand."""
+        """Return whether the server can check a creation in advance."""
 
     def predict(self, parent: t.Any, child: CreateRequest) -> t.Any:
-        """Ask the server whether a child can be made: a task whose result is a list of CheckResult."""
+        """Ask the server whether a child can be created; returns a task whose result is a list of CheckResult."""

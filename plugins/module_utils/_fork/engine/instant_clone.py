@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The engine for vSphere 6.7 and newer: Instant Clone.
 
-Private to the collection. Nothing needs enabling, and no call returns who cloned
-whom. A child runs from its creation on, is a full VM that keeps its disks, and
-gets its BIOS UUID, its record and its parameters in the request that creates
-it (vSphere API reference, VirtualMachineInstantCloneSpec).
+Private to the collection. Nothing needs enabling, and no call returns which VM
+was cloned from which. A child runs from its creation on, is a full VM that
+keeps its disks, and gets its BIOS UUID, its record and its parameters in the
+creation request (vSphere API reference, VirtualMachineInstantCloneSpec).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base import CreateRequest, ParentRegistry
 
 PREFIXES = (guestinfo.PARAMS, "guestinfo.ic.")
-"""Where a config param is put: where VMFork puts it, and where published scripts for Instant Clone read it."""
+"""Prefixes of config params: the one that VMFork uses, and the one that published scripts for Instant Clone read."""
 
 
 class InstantCloneEngine:
@@ -47,7 +47,7 @@ class InstantCloneEngine:
         return bool(values.get("runtime.instantCloneFrozen"))
 
     def child_type(self, values: t.Mapping[str, t.Any]) -> str | None:
-        # A server that knows VMFork, too, may have children of both kinds.
+        # A server that also knows VMFork may have children of both types.
         kind = str(getattr(values.get("config.forkConfigInfo"), "childType", None))
         return kind if kind in ("persistent", "nonpersistent") else self.name
 
@@ -90,11 +90,11 @@ class InstantCloneEngine:
 
     def predict(self, parent: t.Any, child: CreateRequest) -> t.Any:
         checker = self._session.content.vmProvisioningChecker
-        # Params, secrets among them, are of no concern to it.
+        # The check does not need params, which may be secret.
         return self._session.call(checker.CheckInstantClone_Task, parent, self._spec(child._replace(params={})))
 
     def _spec(self, child: CreateRequest) -> t.Any:
-        # What a source was given that is a child itself is not meant for its children.
+        # If the parent is a child itself, its own params are not meant for its children.
         params = {key: "" for key, value in child.inherited.items() if value and key.startswith(PREFIXES)}
         params.update({full: value for key, value in child.params.items() for full in self.param_keys(key)})
         location: dict[str, t.Any] = {**child.location, "deviceChange": list(child.device_changes)}

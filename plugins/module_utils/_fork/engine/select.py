@@ -18,7 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import API
 def choose(session: Session, api: str, call_via: str) -> Engine:
     """Return the engine for a server.
 
-    :param api: ``auto`` goes by the API version, anything else is an engine's name.
+    :param api: ``auto`` selects by API version, anything else is an engine's name.
     :param call_via: ``auto``, ``soap`` or ``mob``; ignored with Instant Clone.
     :raises _errors.BadInput: the server is an ESXi host.
     :raises _errors.MethodUnknown: the server is too old.
@@ -31,7 +31,7 @@ def choose(session: Session, api: str, call_via: str) -> Engine:
     if api == "vmfork" or (api == "auto" and not knows_instant_clone):
         return VmforkEngine(transport.caller(session, call_via))
     if not knows_instant_clone:
-        # pyVmomi speaks no newer version of the API than the server does, so there is nothing to try.
+        # pyVmomi uses no newer version of the API than the server does, so the method cannot be tried.
         raise _errors.MethodUnknown(
             f"{session.name} does not have the method InstantClone_Task, which requires vSphere 6.7 or newer. Use "
             "api=vmfork, or remove api."

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The engine for vSphere 6.0 and 6.5: VMFork.
 
-Private to the collection. A child is created powered off and comes to life at
+Private to the collection. A child is created powered off and starts running at
 its power-on; its parameters reach the guest as ``guestinfo.fork.<key>``.
 """
 
@@ -49,7 +49,7 @@ class VmforkEngine:
         return str(kind) if kind is not None else None
 
     def uuid_at_creation(self, wanted: str | None) -> str | None:
-        return None  # the request has no place for it
+        return None  # the request has no field for it
 
     def needs_snapshot(self, child: ChildSpec) -> bool:
         return child.persistent
@@ -62,7 +62,7 @@ class VmforkEngine:
         return self.forks_again(values, persistent) or not has_ended
 
     def param_keys(self, key: str) -> tuple[str, ...]:
-        return (guestinfo.PARAMS + key,)  # the prefix comes from the server
+        return (guestinfo.PARAMS + key,)  # the server adds the prefix
 
     def check(self, children: t.Sequence[ChildSpec], allow_running_parent: bool) -> None:
         if allow_running_parent:

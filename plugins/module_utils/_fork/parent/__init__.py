@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fork parent: find it, enable and disable it, hand it scripts, and quiesce it.
+"""The fork parent: find it, enable and disable it, pass scripts to it, and quiesce it.
 
 Private to the collection.
 """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fork parents: find one, make one, unmake one.
+"""Find fork parents, and enable and disable them.
 
 Private to the collection.
 """
@@ -29,13 +29,13 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 _OWN_PATHS = ("config.template", "guest.guestOperationsReady", "guest.toolsRunningStatus")
 PATHS = (*dict.fromkeys((*facts.PATHS, *families.PATHS, *_OWN_PATHS)),)
-"""What is read of a parent, beside the engine's own properties."""
+"""Properties that are read from a parent, besides the engine's own."""
 
 SETTLE_SECONDS = 10
-"""Time to wait after a signal for the tasks on a VM, so that what has changed can be reported."""
+"""Time to wait after a signal for the tasks on a VM, so that changes can be reported."""
 
 FORGET_SECONDS = 30
-"""Time to remove outdated records from a VM, when the task's own time may be over."""
+"""Time to remove outdated records from a VM if the task's timeout has passed."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Parent:
 
     @property
     def is_enabled(self) -> bool:
-        """Return whether children may be forked once it is quiesced; true where nothing needs enabling."""
+        """Return whether the VM can be forked once it is quiesced; true if nothing needs enabling."""
         return self.engine.is_enabled(self.values) is not False
 
     @property
@@ -77,7 +77,7 @@ class Parent:
         return facts.parent(self.found, self.engine, self.host_name)
 
     def refresh(self) -> None:
-        """Read the parent's properties again: one request."""
+        """Read the parent's properties again with one call."""
         new = _properties.read(self.session, [self.vm], ["name", *paths(self.engine)])
         if "name" not in new.get(self.vm, {}):
             raise _errors.NotFound(
@@ -89,22 +89,22 @@ class Parent:
 
 
 def paths(engine: Engine) -> tuple[str, ...]:
-    """Properties to read of a parent or child."""
+    """Return the properties to read from a parent or child."""
     return (*PATHS, *engine.paths)
 
 
 def listing_paths(engine: Engine) -> tuple[str, ...]:
-    """Properties to read of many parents and children: as :func:`paths`, with the extraConfig keys that are shown."""
+    """Return the properties to read from many parents and children: of extraConfig, only the keys that are returned."""
     keys = (identity.RECORD_KEY, guestinfo.QUIESCED_AT, guestinfo.SCRIPTS)
     return (*(path for path in paths(engine) if path != _extra_config.PATH), *map(_extra_config.path, keys))
 
 
 def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Parent:
-    """Find the VM that is, or is to be, a parent.
+    """Find the VM that is a parent, or shall become one.
 
-    :raises _errors.NotFound: there is none.
-    :raises _errors.Ambiguous: there are several.
-    :raises _errors.Refused: its configuration cannot be read, so nothing can be known about its children.
+    :raises _errors.NotFound: there is no such VM.
+    :raises _errors.Ambiguous: several VMs match.
+    :raises _errors.Refused: its configuration cannot be read, so its children cannot be determined.
     """
     found = _inventory.find_vm(session, selector, paths(engine))
     if "config.instanceUuid" not in found.values:
@@ -122,7 +122,7 @@ def find(session: Session, engine: Engine, selector: _inventory.Selector) -> Par
 def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_mode: bool) -> bool:
     """Make the VM a fork parent, and return whether that changes anything.
 
-    :raises _errors.BadInput: nothing needs enabling, and the VM is on another host than the one that is named.
+    :raises _errors.BadInput: nothing needs enabling, and the VM is not on the requested host.
     """
     host = None
     if esxi_hostname is not None:
@@ -170,9 +170,9 @@ def enable(parent: Parent, deadline: Deadline, esxi_hostname: str | None, check_
 
 @contextlib.contextmanager
 def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[t.Callable[[], None]]:
-    """Have an error, or a signal, report the VM as it is then, and whether it changed: what goes on in vCenter counts.
+    """Add the VM's current state to an error or signal, and whether it changed: a running task in vCenter counts.
 
-    :returns: what is called when a task has succeeded. That counts if the VM cannot be looked at again.
+    :returns: a function to call when a task has succeeded. That counts if the VM cannot be read again.
     """
     before = parent.is_on, parent.is_enabled
     changes: list[bool] = []
@@ -195,9 +195,9 @@ def _changing(parent: Parent, deadline: Deadline) -> t.Iterator[t.Callable[[], N
 
 
 def forget_scripts(parent: Parent, warn: t.Callable[[str], None]) -> bool:
-    """Remove the record of the scripts from a VM that does not stand at the fork point: it is of an earlier time.
+    """Remove an outdated record of the scripts from a VM that is not at the fork point.
 
-    The guest does so itself as a rule. But a runner that was killed cannot, and on some servers guestinfo outlasts a
+    Normally the guest does this itself. But a runner that was killed cannot, and some servers keep guestinfo after a
     power-off.
 
     :returns: whether a record was removed.
@@ -219,7 +219,7 @@ _DOUBT = "VM {} may later be treated as if it were quiesced with the scripts of 
 
 
 def unreadable(everyone: t.Mapping[t.Any, _properties.Values]) -> str | None:
-    """Return the warning about VMs that may be children and cannot be read; ``None`` when there is none."""
+    """Return a warning about VMs that may be children but cannot be read; ``None``: there are none."""
     names = sorted(
         f"{_inventory.unescape(values.get('name', 'without a name'))} ({vm._GetMoId()})"
         for vm, values in everyone.items()
@@ -240,13 +240,13 @@ _NAMES_SHOWN = 5
 def children(
     parent: Parent, deadline: Deadline, warn: t.Callable[[str], None] | None = None
 ) -> list[tuple[_inventory.Found, identity.Verdict]]:
-    """Return the parent's children by the server's own list or by our records, each with what it is to the parent.
+    """Return the parent's children by the server's list or by our records, each with its verdict.
 
-    They are looked for in every datacenter, where copies of them may be, too.
-    The server may no longer list a persistent child that has run, knows
-    nothing of our records, and with Instant Clone keeps no list at all.
+    All datacenters are searched, because copies of children may be in any.
+    The server may no longer list a persistent child that has run, does not
+    know our records, and keeps no list for Instant Clone.
 
-    :param warn: is called when there are VMs that cannot be read.
+    :param warn: called if there are VMs that cannot be read.
     """
     listed = set(listed_children(parent, deadline))
     root = parent.session.content.rootFolder
@@ -261,7 +261,7 @@ def children(
 
 
 def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
-    """Return the children that the server itself knows of."""
+    """Return the children that the server lists."""
     registry = parent.engine.registry
     if registry is None:
         return []
@@ -276,7 +276,7 @@ def listed_children(parent: Parent, deadline: Deadline) -> list[t.Any]:
 
 
 def listed_parent(child: Parent, deadline: Deadline) -> t.Any | None:
-    """Return the parent that the server itself knows of, be it visible to the user or not."""
+    """Return the parent according to the server, whether it is visible to the user or not."""
     registry = child.engine.registry
     if registry is None:
         return None
@@ -291,7 +291,7 @@ def listed_parent(child: Parent, deadline: Deadline) -> t.Any | None:
 
 
 _IS_NONE = ("InvalidState", "NotSupported")
-"""How a server may answer when the VM is no parent, or no child."""
+"""Faults with which a server may answer if the VM is not a parent or not a child."""
 
 
 def disable(
@@ -304,14 +304,14 @@ def disable(
 ) -> bool:
     """Make the VM an ordinary one, and return whether that changes anything.
 
-    :raises _errors.Refused: that would harm running children or lose a frozen state.
+    :raises _errors.Refused: it would harm running children or lose a frozen state.
     """
     if _is_ordinary(parent):
         return _forget_left_scripts(parent, check_mode, warn)
     name = parent.name
 
     def judge() -> None:
-        """Read the VM again, for the other task may have changed it, or the guest come to its fork point."""
+        """Read the VM again: another task may have changed it, or the guest may have reached its fork point."""
         _refuse_while_children_run(parent, deadline, force)
         parent.refresh()
         if parent.name != name:
@@ -336,7 +336,7 @@ def disable(
     with _changing(parent, deadline) as done:
         is_off = _end_fork_point(parent, deadline, judge, done)
         is_disabled = _disable(parent, deadline, what, judge, done)
-        while not is_disabled and _end_fork_point(parent, deadline, judge, done):  # it came there meanwhile
+        while not is_disabled and _end_fork_point(parent, deadline, judge, done):  # it was frozen in the meantime
             is_off = True
             is_disabled = _disable(parent, deadline, what, judge, done)
     forget_scripts(parent, warn)
@@ -346,7 +346,7 @@ def disable(
 def _end_fork_point(
     parent: Parent, deadline: Deadline, judge: t.Callable[[], None], done: t.Callable[[], None]
 ) -> bool:
-    """Power the VM off if it stands at its fork point, and return whether that was done."""
+    """Power the VM off if it is at its fork point, and return whether it was powered off."""
 
     def is_still_there() -> bool:
         judge()
@@ -362,7 +362,7 @@ def _end_fork_point(
 def _disable(
     parent: Parent, deadline: Deadline, what: str, judge: t.Callable[[], None], done: t.Callable[[], None]
 ) -> bool:
-    """Disable the fork parent, and return whether that was done. On some servers a power-off is enough."""
+    """Disable the fork parent, and return whether it was disabled. On some servers a power-off is enough."""
     registry = parent.engine.registry
     if registry is None or not parent.is_enabled:
         return False
@@ -383,7 +383,7 @@ def _disable(
 
 
 def _forget_left_scripts(parent: Parent, check_mode: bool, warn: t.Callable[[str], None]) -> bool:
-    """Remove the record of scripts that a task which was cut short left on an ordinary VM; whether it is removed."""
+    """Remove the record of an interrupted task from an ordinary VM, and return whether it is removed."""
     if not guestinfo.scripts(_extra_config.mapping(parent.values)):
         return False
     if not check_mode:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Script files on their way through guestinfo, where they must not stay: every user of the guest can read them there.
+"""Pass script files through guestinfo, and remove them there: every user of the guest can read them.
 
 Private to the collection.
 """
@@ -15,14 +15,14 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import guesti
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.parent import Parent
 
 KEY = guestinfo.PAYLOAD
-"""Where they travel: ``<key>.0``, ``<key>.1`` …"""
+"""Prefix of the keys: ``<key>.0``, ``<key>.1`` …"""
 
 CLEAR_SECONDS = 30
-"""Time to take them out again, when the task's own may be over."""
+"""Time to remove the scripts if the task's timeout has passed."""
 
 
 class Payload:
-    """The guestinfo values of a VM that hold scripts, those that an earlier task had to leave there among them."""
+    """The guestinfo values of a VM that contain scripts, including those that an earlier task left."""
 
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
@@ -30,17 +30,17 @@ class Payload:
         self._is_settled = True
 
     def clear_earlier(self, warn: t.Callable[[str], None]) -> None:
-        """Take out what an earlier task left there, before the VM stands still with it and every child inherits it."""
+        """Remove scripts of an earlier task before the VM is frozen, since every child would inherit them."""
         if self._keys:
             self.clear(warn)
 
     def hand_over(self, deadline: Deadline, chunks: t.Sequence[str]) -> None:
-        """Put files there."""
+        """Write files to guestinfo."""
         values = {f"{KEY}.{number}": chunk for number, chunk in enumerate(chunks)}
         self._keys |= set(values)
         try:
-            # Not asked for once more when the answer is lost: the first request may put them there after the runner has
-            # cleared them.
+            # Not retried if the answer is lost: the first request may write the values after the runner has cleared
+            # them.
             what = f"Could not pass the scripts to VM {self._parent.name} through guestinfo"
             _tasks.run(
                 self._parent.session, deadline, what, self._parent.vm.ReconfigVM_Task, _extra_config.spec(values)
@@ -48,11 +48,11 @@ class Payload:
         except _errors.OperationFailed:
             raise
         except BaseException:  # a signal, for example
-            self._is_settled = False  # vCenter may put them there yet
+            self._is_settled = False  # vCenter may still write them
             raise
 
     def clear(self, warn: t.Callable[[str], None]) -> None:
-        """Take out what is there; the runner does so as it reads it, this is for when it could not."""
+        """Remove all scripts. The runner does so as it reads them; this is for a runner that could not."""
         if not self._keys:
             return
         vm, session = self._parent.vm, self._parent.session

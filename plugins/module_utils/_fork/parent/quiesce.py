@@ -41,36 +41,36 @@ KEYS = runner.Keys(
     secrets=guestinfo.SECRETS,
     payload=payload.KEY,
 )
-"""What the runner reads and writes in guestinfo."""
+"""The guestinfo keys that the runner reads and writes."""
 
 SLOW_LOOK = 5
-"""Seconds without news after which the guest's process list is asked whether the runner still lives."""
+"""Seconds without updates after which the guest's process list is checked for the runner."""
 
 MOST_LOOKS = 3
-"""How often the process list is asked, after the answer to the start was lost, until the runner was not started."""
+"""How often the process list is checked after a lost answer until the runner counts as not started."""
 
 END_SECONDS = 15
-"""Time for a runner to end once it was asked to. It takes a second; VMware Tools gives it five before it kills."""
+"""Time for a runner to end after it was asked to. It takes a second; VMware Tools kills a process after five."""
 
 RECORD_SECONDS = 5
 """Time for vCenter to show the record of the scripts after it has shown that the VM is at its fork point."""
 
 TIDY_SECONDS = 10
-"""Time to take our directory away after a failure, which must not wait long for a guest that does not answer."""
+"""Time to remove our directory after a failure; short, because the guest may not answer."""
 
 
 JUST_ANNOUNCED = datetime.timedelta(minutes=10)
-"""How far from vCenter's time, by the guest's clock, a record of scripts may be and still belong to a runner that is
-about to reach the fork point."""
+"""Maximum difference between vCenter's time and the guest's time in a record of scripts, if the record belongs to a
+runner that is about to reach the fork point."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to quiesce.
+    """The options of a quiesce.
 
-    :param job: what the runner does; ``None`` waits for a guest that quiesces by itself.
+    :param job: the runner's job; ``None``: wait for a guest that quiesces itself.
     :param delivery: ``auto``, ``file_transfer`` or ``guestinfo``.
-    :param directory: where in the guest the runner's directory is made; ``None``: where temporary files go.
+    :param directory: parent of the runner's directory in the guest; ``None``: the directory for temporary files.
     """
 
     job: runner.Job | None
@@ -84,12 +84,12 @@ GuestResult = dict[str, t.Any]
 
 
 def no_result() -> GuestResult:
-    """Return the ``guest`` return value before anything was done in the guest."""
+    """Return the initial ``guest`` return value."""
     return {"directory": None, "pid": None, "exit_code": None, "output": None}
 
 
 def is_done(parent: Parent, job: runner.Job | None, warn: t.Callable[[str], None]) -> bool:
-    """Return whether the parent already stands at the fork point, with these scripts.
+    """Return whether the parent is already at the fork point with these scripts.
 
     :raises _errors.Refused: it was quiesced with other scripts.
     """
@@ -120,7 +120,7 @@ def obstacle(parent: Parent) -> str | None:
 
 
 def check_guest(parent: Parent, plan: Plan) -> None:
-    """Refuse what a guest of this kind cannot do.
+    """Refuse a plan that a guest of this family cannot carry out.
 
     :raises _errors.BadInput: it cannot.
     """
@@ -132,7 +132,7 @@ def check_guest(parent: Parent, plan: Plan) -> None:
 
 
 def _no_guestinfo(parent: Parent) -> str | None:
-    """Return why scripts cannot travel through guestinfo: children would have what the guest cannot clear."""
+    """Return why scripts cannot be passed through guestinfo: the guest could not clear them, and children have them."""
     key = guestinfo.obstacle(_extra_config.mapping(parent.values))
     if key is None:
         return None
@@ -140,7 +140,7 @@ def _no_guestinfo(parent: Parent) -> str | None:
 
 
 def warn_of_no_report(parent: Parent, plan: Plan, warn: t.Callable[[str], None]) -> None:
-    """Warn of what children of this VM will not be able to report."""
+    """Warn about what children of this VM will not be able to report."""
     key = guestinfo.obstacle(_extra_config.mapping(parent.values))
     if plan.job is not None and key is not None:
         warn(
@@ -155,7 +155,7 @@ def _family(parent: Parent, job: runner.Job) -> Family:
 
 
 def check_privileges(parent: Parent, plan: Plan) -> None:
-    """Refuse what the server would refuse; for check mode.
+    """Refuse what the server would refuse because of missing privileges; for check mode.
 
     :raises _errors.OperationFailed: the user lacks a privilege.
     """
@@ -171,7 +171,7 @@ def check_privileges(parent: Parent, plan: Plan) -> None:
 
 
 def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[str], None]) -> GuestResult:
-    """Quiesce the parent; the ``guest`` return value is returned.
+    """Quiesce the parent, and return the ``guest`` return value.
 
     :raises _errors.GuestFailed: the runner ended before the fork point.
     :raises _errors.TimedOut: the fork point was not reached.
@@ -180,7 +180,7 @@ def quiesce(parent: Parent, deadline: Deadline, plan: Plan, warn: t.Callable[[st
     nonce = guestinfo.new_nonce()
     if guestinfo.obstacle(_extra_config.mapping(parent.values)) is not None:
         forget_scripts(parent, warn)
-    elif plan.job is None:  # else the runner does, when it knows that no other is about to freeze the VM
+    elif plan.job is None:  # otherwise the runner does this, once no other runner is about to freeze the VM
         _forget_earlier_scripts(parent, warn)
     payload.Payload(parent).clear_earlier(warn)
     try:
@@ -233,13 +233,13 @@ def _forget_earlier_scripts(parent: Parent, warn: t.Callable[[str], None]) -> No
 
 
 def _refresh(parent: Parent) -> None:
-    """Read the parent again now that it stands at its fork point, though the time may be over."""
+    """Read the parent again after it reached its fork point, even if the timeout has passed."""
     with parent.session.clean_up():
         parent.refresh()
 
 
 def _check_record(parent: Parent, plan: Plan, result: GuestResult, warn: t.Callable[[str], None]) -> None:
-    """Make sure that the VM stands at the fork point with the scripts of this task: another run may have frozen it.
+    """Check that the VM was frozen with the scripts of this task, because another run may have frozen it.
 
     :raises _errors.Refused: it has other scripts.
     """
@@ -281,7 +281,7 @@ def _await_other(
 
 
 def _has_these_scripts(parent: Parent, plan: Plan) -> bool:
-    """Return whether the parent stands at its fork point with the scripts of this task."""
+    """Return whether the parent is at its fork point with the scripts of this task."""
     recorded = guestinfo.scripts(_extra_config.mapping(parent.values))
     return parent.is_quiesced and plan.job is not None and recorded == plan.job.digest()
 
@@ -292,7 +292,7 @@ def _run(
     if not parent.values.get("guest.guestOperationsReady"):
         _guest(parent, deadline, plan).await_ready()
         parent.refresh()
-    check_guest(parent, plan)  # what guest it is may have been unknown before
+    check_guest(parent, plan)  # the guest's family may have been unknown before
     guest = _guest(parent, deadline, plan)
     job = t.cast(runner.Job, plan.job)
     family = _family(parent, job)
@@ -319,7 +319,7 @@ def _run(
             in_guestinfo.hand_over(deadline, package.chunks)
             result["directory"] = directory
             program = language.unpack(package, job, family, nonce, KEYS)
-        started = True  # unless the guest says that it was not; it is never started twice
+        started = True  # unless the guest reports that it was not started; it is never started twice
         try:
             result["pid"] = guest.start(*program)
         except _errors.Error as trouble:
@@ -337,9 +337,9 @@ def _run(
         if started and (isinstance(trouble, _Unreadable) or not isinstance(trouble, _errors.GuestFailed)):
             outcome = _end_runner(parent, guest, result, None if isinstance(trouble, _Unreadable) else nonce)
         if outcome is _RunnerOutcome.FROZEN and isinstance(trouble, _errors.Error):
-            return  # it came to the fork point at the last moment
+            return  # it reached the fork point at the last moment
         remark = ""
-        # A runner that lives on must find what asks it to end, and if it does not heed that, its children their script.
+        # A runner that continues must still find its stop request, and its children must find their script.
         if result["directory"] is not None and outcome not in (_RunnerOutcome.UNKNOWN, _RunnerOutcome.FROZEN):
             left = _tidy(parent, plan, result["directory"])
             remark = left if outcome is _RunnerOutcome.ENDED else ""
@@ -351,7 +351,7 @@ def _run(
             )
         error = _errors.explained(f"Could not quiesce VM {parent.name}", trouble)
         if outcome is _RunnerOutcome.UNKNOWN and isinstance(error, (_errors.Error, _errors.Interrupted)):
-            error.details["changed"] = True  # the VM may stand still later
+            error.details["changed"] = True  # the VM may be frozen later
         if remark and isinstance(error, _errors.Error):
             raise _errors.GuestFailed(error.sentence + remark, **error.details) from trouble
         if remark:
@@ -369,17 +369,17 @@ def _guest(parent: Parent, deadline: Deadline, plan: Plan) -> Guest:
 
 
 def _is_displaced(guest: Guest, result: GuestResult) -> bool:
-    """Return whether a runner of another task is running, which removes the files of this task."""
+    """Return whether a runner of another task is running, which has removed the files of this task."""
     if result["directory"] is None:
         return False
     try:
         return guest.has_other_runner(result["directory"])
     except _errors.Error:
-        return False  # it may stand still by now, which is looked for next
+        return False  # the VM may be frozen by now, which is checked next
 
 
 def _tidy(parent: Parent, plan: Plan, directory: str) -> str:
-    """Remove a directory from the guest, if that can be done soon; if not, what is to be said of it."""
+    """Remove a directory from the guest if that is possible quickly; otherwise, return a remark about it."""
     try:
         with parent.session.clean_up(TIDY_SECONDS) as deadline:
             _guest(parent, deadline, plan).remove_directory(directory)
@@ -397,8 +397,8 @@ def _upload(
     result: GuestResult,
     warn: t.Callable[[str], None],
 ) -> runner.Program | None:
-    """Bring the files in; the program to start is returned, ``None`` when the host cannot be reached and there is
-    another way.
+    """Upload the files, and return the program to start; ``None``: the host is not reachable, and the scripts can be
+    passed through guestinfo.
     """
     directory = guest.make_directory(plan.directory)
     result["directory"] = directory
@@ -418,7 +418,7 @@ def _upload(
 
 
 def _privatize(parent: Parent, guest: Guest, directory: str) -> None:
-    """Where the user wants the directory, others may look into it unless they are kept out."""
+    """Protect a directory that the user chose from other users of the guest."""
     program = guest.family.language.privatize(directory)
     if program is not None and guest.await_exit(guest.start(*program)) != 0:
         raise _errors.GuestFailed(
@@ -431,7 +431,7 @@ def _privatize(parent: Parent, guest: Guest, directory: str) -> None:
 
 
 class _RunnerEnded(_errors.GuestFailed):
-    """The runner ended before the fork point, and took its directory away."""
+    """The runner ended before the fork point, and removed its directory."""
 
 
 class _Busy(_RunnerEnded):
@@ -443,7 +443,7 @@ class _NotUnpacked(_RunnerEnded):
 
 
 class _Unreadable(_errors.GuestFailed):
-    """The report in guestinfo is not one that a runner writes, so the state of the runner is unknown."""
+    """The report in guestinfo is not valid, so the state of the runner is not known."""
 
 
 class _RunnerOutcome(enum.Enum):
@@ -456,16 +456,16 @@ class _RunnerOutcome(enum.Enum):
 
 
 def _end_runner(parent: Parent, guest: Guest, result: GuestResult, nonce: str | None) -> _RunnerOutcome:
-    """Keep a runner that may be alive from reaching the fork point after nobody waits for it.
+    """Keep a runner that may be running from reaching the fork point after this task has ended.
 
-    :param nonce: of its report; without it only the guest's process list counts.
+    :param nonce: nonce of its report; ``None``: only the guest's process list counts.
     """
     with parent.session.clean_up(END_SECONDS) as deadline:
         try:
             if result["pid"] is None:
                 result["pid"] = guest.find(result["directory"])
                 if result["pid"] is None:
-                    return _RunnerOutcome.ENDED  # it was never started, and would no longer find its files
+                    return _RunnerOutcome.ENDED  # it was not started, and would no longer find its files
             guest.ask_to_stop(result["directory"], result["pid"])
             _await_fork_point(parent, deadline, result, nonce, guest)
         except _RunnerEnded:
@@ -473,7 +473,7 @@ def _end_runner(parent: Parent, guest: Guest, result: GuestResult, nonce: str | 
         except _errors.GuestFailed:
             return _RunnerOutcome.ENDED
         except _errors.Error:
-            # A VM that stands still answers nothing, either.
+            # A frozen VM does not answer either.
             with contextlib.suppress(_errors.Error):
                 parent.refresh()
             return _RunnerOutcome.FROZEN if parent.is_quiesced else _RunnerOutcome.UNKNOWN
@@ -500,7 +500,7 @@ def _await_fork_point(
                 return
             ended = guestinfo.early_end(_extra_config.mapping(known), nonce) if nonce else None
             if guest is not None and ended is not None:
-                # Ansible masks whole passwords only, and the output is cut before it comes to that.
+                # Ansible masks only whole passwords, and the output is cut before Ansible masks it.
                 ended = ended._replace(output=output_mask.mask(ended.output, guest.passwords))
                 result.update(exit_code=ended.exit_code, output=ended.output)
                 raise _early_end(parent, guest.family, ended)
@@ -524,13 +524,13 @@ def _await_fork_point(
 
 
 def _is_not_started(parent: Parent, guest: Guest, result: GuestResult) -> bool:
-    """Return whether the guest does not know the runner. The slow second path: one that ended could perhaps not report.
+    """Return whether the guest has no such process. This slow check finds a runner that ended without a report.
 
     :raises _errors.GuestFailed: the runner ended.
     """
     if result["pid"] is None:
         with contextlib.suppress(*operations.NOT_REPORTED):
-            result["pid"] = guest.find(result["directory"])  # nobody else knows the directory's name
+            result["pid"] = guest.find(result["directory"])  # only this task knows the directory's name
             return result["pid"] is None and guest.reports_commands()
         return False
     code = guest.exit_code(result["pid"])
@@ -575,7 +575,7 @@ def _early_end(parent: Parent, family: Family, ended: guestinfo.Report) -> _erro
     what = f"Could not quiesce VM {parent.name}"
     if ended.exit_code is None:
         return _Unreadable(_errors.sentence(what, why, remedy))
-    said = " ".join(ended.output.split())
-    detail = f"exit code {ended.exit_code}" + (f", output: {said[-300:]}" if said else "")
+    output = " ".join(ended.output.split())
+    detail = f"exit code {ended.exit_code}" + (f", output: {output[-300:]}" if output else "")
     kind = {"killed": _errors.GuestFailed, "busy": _Busy, "unpack": _NotUnpacked}.get(ended.stage, _RunnerEnded)
     return kind(_errors.sentence(what, f"{why} ({detail})", remedy))
