@@ -13,7 +13,8 @@ PYTHON ?= python3
 TREE := $(B)/tree/ansible_collections/vmfork/vsphere
 INTEGRATION := $(B)/integration/ansible_collections
 INSTALLED := $(B)/collections/ansible_collections/vmfork/vsphere
-PARTS := build lint sanity unit oldest browser integration+simulator-test functional sweep
+# Side by side, begun in this order; integration is the one that waits most.
+PARTS := integration lint unit sanity oldest browser simulator-test functional sweep
 
 # Programs keep their caches and notes in HOME; here they find one of their own. What the user has set up for git, Go and
 # network logins is linked into it, and pip gets the real HOME (tests/harness/run_ansible_test.py).
@@ -51,7 +52,7 @@ SIMULATOR_MODULE := tests/simulator
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test env simulator build lint sanity unit browser simulator-test functional integration sweep oldest bench docs \
+.PHONY: help demo test env ready simulator build lint sanity unit browser simulator-test functional integration sweep oldest bench docs \
 	test-matrix fleet clean tree
 
 help: ## this list
@@ -63,11 +64,14 @@ demo: env ## fork a simulated VM into children, and bring a lost OVF environment
 	tests/demo/run
 
 test: $(VENV)/bin/pip ## every test; the last lines say how each part went
-	@MAKE="$(MAKE)" $(VENV)/bin/python tests/harness/parts.py $(PARTS)
+	@MAKE="$(MAKE)" MADE="tree build simulator" $(VENV)/bin/python tests/harness/parts.py ready $(PARTS)
 
 # --- Set-up
 
 env: $(B)/activate build simulator ## only the set-up; then: . .build/activate
+
+# What several parts of the tests need.
+ready: build simulator $(VENV)/.browser $(B)/live $(B)/peers
 
 # pip is the last thing a new virtual environment gets: where it is, the environment is whole.
 $(VENV)/bin/pip:

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run parts of the tests, all of them, and say at the end how each went.
 
-    parts.py PART ... [PART+PART ...]
+    parts.py PREPARATION PART ...
 
-Parts with + between them run side by side: such as leave a core idle, and make nothing that the other uses. What they
-print comes one after the other. A part is a make target. It passes with exit code 0. What it could not run here (no C
-compiler, say) it reports through not_run.sh, and that stands in the closing lines with its reason; under the part's own
-name it means the whole part.
+A part is a make target, and passes with exit code 0. The preparation runs first, alone, and makes the targets that the
+variable MADE lists; the parts do not make them again. As many parts run side by side as there are cores, begun in the
+given order: most wait for a server or a process half of the time. What a part prints comes when it has ended. What it
+could not run here (no C compiler, say) it reports through not_run.sh, and that stands in the closing lines with its
+reason; under the part's own name it means the whole part.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass
 class Outcome:
-    """How one part went: exit code, seconds, sentences about what it left out, and output that was not shown yet."""
+    """How one part went: exit code, seconds, sentences about what it left out, and output."""
 
     part: str
     code: int
     seconds: float
     left_out: list[str]
-    output: str = ""
+    output: str
 
     @property
     def verdict(self) -> str:
@@ -40,38 +42,46 @@ class Outcome:
         return "NOT RUN" if any(line.startswith(f"{self.part}: ") for line in self.left_out) else "PASSED"
 
 
-def run(part: str, shown: bool) -> Outcome:
-    """Run one part; its output is shown as it comes, or kept."""
+def run(part: str, made: list[str]) -> Outcome:
+    """Run one part, for which targets were made already."""
+    print(f"=== {part} begins", flush=True)
     start = time.monotonic()
+    up_to_date = [option for target in made for option in ("--old-file", target)]
     with tempfile.NamedTemporaryFile("r", prefix="vmfork-not-run-", encoding="utf-8") as note:
         ended = subprocess.run(
-            [os.environ.get("MAKE", "make"), "--no-print-directory", part],
+            [os.environ.get("MAKE", "make"), "--no-print-directory", *up_to_date, part],
             check=False,
             stdin=subprocess.DEVNULL,
-            stdout=None if shown else subprocess.PIPE,
-            stderr=None if shown else subprocess.STDOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
             env={**os.environ, "VMFORK_NOT_RUN": note.name},
         )
         left_out = Path(note.name).read_text(encoding="utf-8").splitlines()
-    return Outcome(part, ended.returncode, time.monotonic() - start, left_out, ended.stdout or "")
+    return Outcome(part, ended.returncode, time.monotonic() - start, left_out, ended.stdout)
 
 
-def run_side_by_side(parts: list[str]) -> list[Outcome]:
-    """Run parts at the same time; the output of the first is shown as it comes."""
-    print(f"\n=== {' and '.join(parts)}", flush=True)
-    with ThreadPoolExecutor(len(parts)) as pool:
-        outcomes = list(pool.map(run, parts, (part == parts[0] for part in parts)))
-    for outcome in outcomes[1:]:
-        print(f"\n=== {outcome.part}\n{outcome.output}", flush=True)
-    return outcomes
+def run_all(preparation: str, parts: list[str]) -> Iterator[Outcome]:
+    """Yield how each went, as soon as it has ended; the parts are not begun when the preparation fails."""
+    prepared = run(preparation, [])
+    yield prepared
+    if prepared.code:
+        return
+    made = os.environ.get("MADE", "").split()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for ended in as_completed([pool.submit(run, part, made) for part in parts]):
+            yield ended.result()
 
 
 def main() -> int:
     """Run the parts named on the command line; 1 when one failed."""
     start = time.monotonic()
-    outcomes = [outcome for parts in sys.argv[1:] for outcome in run_side_by_side(parts.split("+"))]
+    preparation, *parts = sys.argv[1:]
+    outcomes = []
+    for outcome in run_all(preparation, parts):
+        print(f"\n=== {outcome.part}: {outcome.verdict}\n{outcome.output}", flush=True)
+        outcomes.append(outcome)
     verdicts = [outcome.verdict for outcome in outcomes]
     left_out = [reason for outcome in outcomes for reason in outcome.left_out]
     print(f"\n=== Summary, {time.monotonic() - start:.0f} s")
