@@ -17,8 +17,11 @@ from ansible.template import Templar
 from unit.templates import trusted
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured, diagnosis, evidence
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.origin import PowerOn
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+RIGHT = {"rank": diagnosis.URGENCY.index("delivered") + 1, "act_now": False, "needs_power_cycle": False}
 
 
 @pytest.mark.parametrize("playbook", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
@@ -189,3 +192,25 @@ def test_repair_of_confirmed_vms_only(names: str, confirmed: str, refused_by: st
         if not reads.template(trusted("{{ " + task["ansible.builtin.assert"]["that"] + " }}")):
             refused.append(word)
     assert refused[:1] == [refused_by] * bool(refused_by)
+
+
+@pytest.mark.parametrize("origin", ["ha_restart", "esxi_direct"])
+@pytest.mark.parametrize("image", [evidence.Iso(True), evidence.Iso(True, "[ds] a/_ovfenv-a.iso", True)])
+def test_fails_for_a_vm_that_lost_its_cdrom_and_names_the_cause(origin: str, image: evidence.Iso) -> None:
+    lost = evidence.Evidence(
+        "web",
+        "vm-1",
+        configured=configured.Configured(enabled=True, transports=("iso",), vapp_properties=1),
+        power_on=PowerOn(origin, "high"),
+        iso=image,
+    )
+    seen = diagnosis.facts(diagnosis.judge(lost))
+    vms = [{"name": "web", "moid": "vm-1", "diagnosis": seen}, {"name": "x", "moid": "vm-2", "diagnosis": RIGHT}]
+    (play,) = yaml.safe_load((ROOT / "playbooks" / "ovfenv_report.yml").read_text())
+    task = play["tasks"][-1]["ansible.builtin.assert"]
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())
+    given = {"ovfenv_fail_on": "lost", "ovfenv_result": {"ovfenv": vms, "summary": {"total": 2}}}
+    reads = Templar(loader=DataLoader(), variables={**{k: trusted(v) for k, v in variables.items()}, **given})
+    assert not reads.template(trusted("{{ " + task["that"] + " }}"))
+    cause = {"ha_restart": "ha_restart", "esxi_direct": "powered_on_from_esxi"}[origin]
+    assert reads.template(trusted(task["fail_msg"])) == f"1 of 2 VMs: web (lost, {cause})"

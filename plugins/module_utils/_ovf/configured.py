@@ -207,6 +207,12 @@ def facts(configured: Configured, mask: Mask) -> dict[str, t.Any]:
     }
 
 
+def hidden_values(configured: Configured, mask: Mask) -> list[str]:
+    """Return the values that are masked wherever they are shown, such as in a fault that names them."""
+    given = ((prop, value) for prop in configured.properties for value in (prop.value, prop.default, prop.effective))
+    return [value for prop, value in given if value and mask.value(prop.key, value, prop.type, prop.secret) != value]
+
+
 def listed(names: t.Sequence[str], shown: int = 3) -> str:
     """Return names for a sentence: ``a, b, c and 2 more``."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

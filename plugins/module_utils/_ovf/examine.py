@@ -36,6 +36,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     document,
     history,
     ip_pools,
+    masking,
     origin,
     probe,
 )
@@ -155,7 +156,8 @@ def examine(
     def ask(entry: _inventory.Found) -> Evidence:
         known = _what_is_known(session, entry, questions, by_uuid, power_ons)
         known = replace(known, in_cluster=hosts.get(entry.values.get("runtime.host"), UNKNOWN_HOST).in_cluster)
-        return _ask_vm(session, deadline, entry, known, questions.probe, logins[entry.moid])
+        known = _ask_vm(session, deadline, entry, known, questions.probe, logins[entry.moid])
+        return _masked(known, questions.mask)
 
     with ThreadPoolExecutor(AT_ONCE, initializer=session.budget.shared()) as pool:
         evidence = list(pool.map(ask, found))
@@ -256,6 +258,14 @@ def _ask_vm(
         )
     extracted = known.extracted.document
     return replace(known, differences=differences.compare(known.configured, extracted, known.guest.document))
+
+
+def _masked(known: Evidence, mask: Mask) -> Evidence:
+    """Mask values in what vCenter and the guest refused: vCenter names the value that it does not accept."""
+    hidden = configured.hidden_values(known.configured, mask)
+    texts = known.extracted.error, known.guest.error
+    extracted, guest = (text and masking.without(text, hidden) for text in texts)
+    return replace(known, extracted=replace(known.extracted, error=extracted), guest=replace(known.guest, error=guest))
 
 
 def _with_owners(session: Session, found: t.Sequence[_inventory.Found], evidence: list[Evidence]) -> list[Evidence]:

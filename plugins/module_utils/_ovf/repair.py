@@ -21,7 +21,14 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _tasks,
 )
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Deadline
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis, examine, ip_pools, masking, plan
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
+    configured,
+    diagnosis,
+    examine,
+    ip_pools,
+    masking,
+    plan,
+)
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import API_6_7, Session, UnknownType
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
@@ -142,9 +149,9 @@ class RepairTarget:
             raise
 
     def _shown(self, sentence: str) -> str:
-        properties = [prop for verdict in (self.before, self.after) for prop in verdict.evidence.configured.properties]
-        secrets = [value for prop in properties if prop.secret for value in (prop.value, prop.default, prop.effective)]
-        return masking.without(sentence, secrets)
+        known, mask = [look.evidence.configured for look in (self.before, self.after)], self._options.questions.mask
+        hidden = [value for options in known for value in configured.hidden_values(options, mask)]
+        return masking.without(sentence, hidden)
 
     # --- before -----------------------------------------------------------------------------------------------------
 
