@@ -564,7 +564,7 @@ def test_lost_and_delivered_do_not_hang_on_open_questions(evidence: Evidence) ->
 
 
 def _with_guest(one: Difference, known: Evidence) -> Difference:
-    """Return the difference with the configured value in the guest, if the guest has a document and only the extract differs."""
+    """Return the difference as it is where only the extract differs, and the guest has a document."""
     return replace(one, guest=one.configured) if one is CHANGED_IN_EXTRACT and known.guest.document else one
 
 
