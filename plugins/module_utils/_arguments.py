@@ -91,7 +91,11 @@ def shown(spec: Spec, params: Params) -> dict[str, t.Any]:
     :param params: as they were given, or as Ansible has converted them.
     """
     options = {name: option for main, option in spec.items() for name in (main, *option.get("aliases", []))}
-    return {name: value if value is None else _shown(name, value, options.get(name)) for name, value in params.items()}
+    return {
+        name: value if value is None else _shown(name, value, options.get(name))
+        for name, value in params.items()
+        if name != PROGRESS_FILE
+    }
 
 
 def _shown(name: str, value: t.Any, option: dict[str, t.Any] | None) -> t.Any:
@@ -222,6 +226,20 @@ def has_surrogate(value: t.Any) -> bool:
     if isinstance(value, dict):
         return any(has_surrogate(one) for pair in value.items() for one in pair)
     return isinstance(value, (list, tuple)) and any(map(has_surrogate, value))
+
+
+# --- progress -------------------------------------------------------------------------------------------------------
+
+PROGRESS_FILE = "_progress_file"
+"""The option by which an action plugin names the file for the module's progress. Users do not see it."""
+
+
+def progress_spec() -> Spec:
+    """Return the options for the display of the progress, which the action plugin reads."""
+    return {
+        "progress": {"type": "bool", "default": True, "fallback": (env_fallback, ["VMFORK_PROGRESS"])},
+        PROGRESS_FILE: {"type": "str"},
+    }
 
 
 # --- connection -----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments, _encodings, _errors, _printable, _vmomi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._progress import Progress
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 try:
@@ -82,6 +83,12 @@ class _Module(AnsibleModule):
             )
         written = kwargs.pop("invocation")  # what the user has written comes back as it is
         super()._return_formatted({**_printable.result(kwargs), "invocation": written})
+
+    def hide(self, text: str) -> str:
+        """Return a text without secrets, for output that Ansible does not mask."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "********")
+        return text
 
     def warn(self, warning: str, **arguments: t.Any) -> None:
         """Warn in a text that is safe to print."""
@@ -171,7 +178,7 @@ def run(
 
 
 def _run(
-    module: AnsibleModule,
+    module: _Module,
     work: t.Callable[[Task[Request], Session], Result],
     parse: t.Callable[[_arguments.Params], Request],
     budget: Budget,
@@ -187,7 +194,8 @@ def _run(
         request = parse(module.params)
         if not server.validate_certs and server.ca_path:
             module.warn("ca_path has no effect, because validate_certs is false and any certificate is accepted.")
-        with Session(server, budget) as session:
+        progress = Progress(module.params.get(_arguments.PROGRESS_FILE), module.hide)
+        with Session(server, budget, progress) as session:
             result = work(Task(request, module.check_mode, module.warn), session)
     except _errors.Interrupted as interruption:
         module.fail_json(msg=interruption.sentence, **interruption.details)

@@ -23,6 +23,7 @@ from xml.parsers import expat
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _deadline, _errors, _types, _vmomi
 from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import Server, lost, reaching, reason
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
+from ansible_collections.vmfork.vsphere.plugins.module_utils._progress import Progress
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, vmodl
 
 __all__ = ["Server", "Session", "UnknownType"]
@@ -69,10 +70,12 @@ class Session:
     :raises _errors.LoginFailed: user name or password are wrong.
     """
 
-    def __init__(self, server: Server, budget: Budget | None = None) -> None:
+    def __init__(self, server: Server, budget: Budget | None = None, progress: Progress | None = None) -> None:
         self.server = server
         self.budget = budget or Budget()
         """The time that calls may take; every call is capped by it."""
+        self.progress = progress or Progress()
+        """Where to report how far the task is."""
         self.logins = 0
         self.key = ""
         self._renewing = threading.Lock()

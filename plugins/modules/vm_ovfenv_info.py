@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - vmfork.vsphere.attributes.info
   - vmfork.vsphere.connection
   - vmfork.vsphere.guest
+  - vmfork.vsphere.progress
   - vmfork.vsphere.vms
 options:
   guest_probe:
@@ -686,7 +687,7 @@ SPEC: _arguments.Spec = {
 
 def main() -> None:
     """Run the module."""
-    _module.run(work, {**_arguments.vms_spec(), **_arguments.guest_spec(), **SPEC}, parse)
+    _module.run(work, {**_arguments.vms_spec(), **_arguments.guest_spec(), **_arguments.progress_spec(), **SPEC}, parse)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ extends_documentation_fragment:
   - vmfork.vsphere.attributes.action_group
   - vmfork.vsphere.connection
   - vmfork.vsphere.engine
+  - vmfork.vsphere.progress
   - vmfork.vsphere.vm.parent
 attributes:
   check_mode:
@@ -506,15 +507,42 @@ children:
       description: Seconds this child took.
       type: float
       sample: 1.31
+    timeline:
+      description:
+        - Seconds from the beginning of the work on this child until it reached each milestone.
+        - V(null) if it has not reached it, or had reached it before the task.
+      type: dict
+      version_added: 0.2.0
+      contains:
+        created:
+          description: vCenter has created it.
+          type: float
+          sample: 0.52
+        powered_on:
+          description: It is running.
+          type: float
+          sample: 0.81
+        post_clone:
+          description: It has reported the end of its post-clone script.
+          type: float
+          sample: 1.2
+        ready:
+          description: Everything that O(wait_for) requires is done.
+          type: float
+          sample: 1.31
     error:
       description: Why it failed, in one sentence.
       type: str
       sample: null
 summary:
-  description: Number of children in each state, and the duration of the task in seconds.
+  description:
+    - Number of children in each state, and the duration of the task in seconds.
+    - C(timeline) has for each milestone of RV(children[].timeline) the median (C(p50)), the 95th percentile (C(p95))
+      and the maximum (C(max)) of the children, or V(null) if none has reached it during the task.
   returned: success, and when children failed
   type: dict
-  sample: {"created": 3, "existing": 0, "removed": 0, "absent": 0, "detached": 0, "failed": 0, "seconds": 2.4}
+  sample: {"created": 3, "existing": 0, "removed": 0, "absent": 0, "detached": 0, "failed": 0, "seconds": 2.4,
+           "timeline": {"ready": {"p50": 1.31, "p95": 2.02, "max": 2.02}}}
 """
 
 import ipaddress
@@ -532,7 +560,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child import 
     spec,
     transitions,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State
+from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.result import Result, State, timeline
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import select
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import parent as parents
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
@@ -667,6 +695,7 @@ def work(task: _module.Task[Request], session: Session) -> _module.Result:
 def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline) -> _module.Result:
     summary: dict[str, t.Any] = {state.value: sum(1 for result in results if result.state is state) for state in State}
     summary["seconds"] = round(deadline.elapsed, 2)
+    summary["timeline"] = timeline(results)
     result: _module.Result = {
         "changed": any(one.changed for one in results),
         "parent": parent,
@@ -733,6 +762,7 @@ def main() -> None:
         {
             **_arguments.vm_spec("parent_"),
             **_arguments.engine_spec(),
+            **_arguments.progress_spec(),
             **PER_CHILD,
             "state": {"type": "str", "choices": ["present", "absent", "detached"], "default": "present"},
             "force": {"type": "bool", "default": False},

@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - vmfork.vsphere.connection
   - vmfork.vsphere.engine
   - vmfork.vsphere.guest
+  - vmfork.vsphere.progress
   - vmfork.vsphere.vm
 attributes:
   check_mode:
@@ -331,6 +332,7 @@ def main() -> None:
         {
             **_arguments.vm_spec(),
             **_arguments.engine_spec(),
+            **_arguments.progress_spec(),
             **_arguments.guest_spec(),
             "method": {"type": "str", "choices": ["scripts", "script", "wait"], "default": "scripts"},
             "pre_quiesce_script": {"type": "str"},

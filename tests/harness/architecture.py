@@ -33,6 +33,7 @@ FLOORS: Floors = (
     ("_session",),
     ("_connection", "_devices", "_extra_config", "_types"),
     ("_deadline", "_vmomi"),
+    ("_progress",),
     ("_encodings", "_errors", "_printable"),
 )
 """``module_utils`` from the top to the bottom. What is on one floor does not import its neighbors."""

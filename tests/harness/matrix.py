@@ -40,7 +40,7 @@ ROWS = [
 UNIT = ["tests/harness/pytest.sh", "unit", "tests/unit", "-q"]
 FUNCTIONAL = ["tests/harness/pytest.sh", "functional", "tests/functional", "-q"]
 DEMO = ["python", "tests/demo/demo.py"]
-TOOLS = ("pytest", "pytest-xdist", "hypothesis", "tree-sitter", "tree-sitter-powershell")
+TOOLS = ("ansible-runner", "pytest", "pytest-xdist", "hypothesis", "tree-sitter", "tree-sitter-powershell")
 
 
 def python_for(pythons: range) -> str | None:

@@ -142,6 +142,7 @@ def examine(
     session: Session, deadline: Deadline, selection: _inventory.Selection, questions: Questions
 ) -> list[Examined]:
     """Examine every VM of a selection, and return them sorted by name."""
+    session.progress.show("reading VMs and events")
     found = _inventory.find_vms(session, selection, PATHS)
     hosts = _hosts(session, found)
     logins = {entry.moid: _login(entry, questions, named=not selection.is_scope) for entry in found}
@@ -160,7 +161,10 @@ def examine(
         return _masked(known, questions.mask)
 
     with ThreadPoolExecutor(AT_ONCE, initializer=session.budget.shared()) as pool:
-        evidence = list(pool.map(ask, found))
+        evidence = []
+        for known in pool.map(ask, found):
+            evidence.append(known)
+            session.progress.show(f"{len(evidence)} of {len(found)} VMs examined", len(evidence), len(found))
     evidence = _with_pools(session, found, _with_owners(session, found, evidence))
     result = [
         _examined(entry, hosts.get(entry.values.get("runtime.host"), UNKNOWN_HOST).name, known, lost_runs)

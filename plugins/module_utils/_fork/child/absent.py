@@ -357,6 +357,10 @@ class _Batch:
             self._warn(f"Child {name}: {' and '.join(remarks)}, which {verb} lost with it.")
         return False
 
+    def show(self, verb: str, vms: t.Sized) -> None:
+        """Report what is done to how many children."""
+        self.parent.session.progress.show(f"{verb} {len(vms)} of {len(self.names)} children")
+
     def _warn(self, text: str) -> None:
         if text not in self._warned:
             self._warned.add(text)
@@ -460,6 +464,7 @@ def _detach(batch: _Batch, errors: Errors) -> None:
     def is_done(now: dict[t.Any, _properties.Values], vm: t.Any) -> bool:
         return vm in now and identity.record_of(now[vm]) is None
 
+    batch.show("detaching", jobs)
     _run(batch, jobs, errors, [identity.RECORD_PATH], is_done, still_ours)
 
 
@@ -479,6 +484,7 @@ def _destroy(batch: _Batch, errors: Errors) -> set[t.Any]:
         now = batch.check_again(errors)
         return {vm: off[vm] for vm in vms if vm in now and _power.is_on(now[vm])}
 
+    batch.show("powering off", off)
     _run(batch, off, errors, ["runtime.powerState"], lambda now, vm: not _power.is_on(now.get(vm, {})), still_on)
     powered_off = {vm for vm in off if vm not in errors}
     gone: dict[t.Any, _tasks.Job] = {
@@ -489,6 +495,7 @@ def _destroy(batch: _Batch, errors: Errors) -> set[t.Any]:
         now = batch.check_again(errors)
         return {vm: gone[vm] for vm in vms if vm in now}
 
+    batch.show("removing", gone)
     _run(batch, gone, errors, ["runtime.powerState"], lambda now, vm: vm not in now, still_there)
     return powered_off
 

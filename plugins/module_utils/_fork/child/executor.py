@@ -94,6 +94,8 @@ class Executor:
         self._in_the_way: dict[t.Any, set[str]] = {}
         self._busy: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
+        self.timelines: dict[str, dict[str, float | None]] = {}
+        """Name → milestone → seconds until the child reached it, ``None`` if it had reached it before."""
 
     def run(self, begun: t.Iterable[transitions.Transition]) -> list[Child]:
         """Bring every child to its end, and return the children in the same order.
@@ -103,6 +105,7 @@ class Executor:
         with self._overtime, _properties.Watch(self._session, self._watched()) as watch:
             for child, request in begun:
                 self._started[child.name] = time.monotonic()
+                self.timelines[child.name] = dict.fromkeys(transitions.milestones(child))
                 if child.vm is not None:
                     self._vms[child.vm] = child.name
                 self._take((child, request))
@@ -111,6 +114,7 @@ class Executor:
                     if self._deadline.passed:
                         self._give_up()
                     self._submit_waiting()
+                    self._report()
                     self._look(watch)
             except _errors.Error as error:
                 if not isinstance(error, (_errors.ConnectionFailed, _errors.TimedOut)):  # then nothing can be sent
@@ -133,8 +137,11 @@ class Executor:
             self._settling.setdefault(child.name, Deadline(self._address_timeout))
         else:
             self._settling.pop(child.name, None)
+        seconds = round(time.monotonic() - self._started[child.name], 2)
+        for milestone in transitions.milestones(child):
+            self.timelines[child.name].setdefault(milestone, seconds)
         if child.is_finished:
-            self.seconds.setdefault(child.name, round(time.monotonic() - self._started[child.name], 2))
+            self.seconds.setdefault(child.name, seconds)
         if request is not None:
             self._waiting.append((child.name, request))
 
@@ -361,6 +368,16 @@ class Executor:
             if not child.is_finished:
                 changed = child.changed or name in under_way
                 self._children[name] = replace(child, step=Step.FAILED, error=child.error or sentence, changed=changed)
+
+    def _report(self) -> None:
+        children = self._children.values()
+        ready = sum(child.step is Step.DONE for child in children)
+        there = sum(child.vm is not None for child in children)
+        failed = [child.name for child in children if child.step is Step.FAILED]
+        text = f"{ready} of {len(children)} ready, {there} created"
+        if failed:
+            text += f", {len(failed)} failed ({', '.join(failed[:3])}{', …' if len(failed) > 3 else ''})"
+        self._session.progress.show(text, ready + len(failed), len(children))
 
     # --- requests ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ Private to the collection. ``absent.py`` removes them.
 from __future__ import annotations
 
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import (
     _errors,
@@ -69,6 +69,7 @@ class _Plan:
     refusal: str | None
     child: transitions.Child | None = None
     seconds: float = 0.0
+    timeline: t.Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def is_missing(self) -> bool:
@@ -91,6 +92,7 @@ class _Plan:
             before=str(found.values.get("runtime.powerState")) if found is not None else None,
             child=child,
             seconds=self.seconds,
+            timeline=self.timeline,
             error=self.refusal,
         )
         if child is not None:
@@ -130,16 +132,19 @@ def ensure_present(
     goal = transitions.Goal(options.wait_for, parent.values, parent.engine, options.network, placement.networks.shown)
     begun = [plan.transition(goal) for plan in plans if plan.refusal is None]
     seconds: t.Mapping[str, float] = {}
+    timelines: t.Mapping[str, t.Mapping[str, float | None]] = {}
     if check_mode:
         children = predict(parent, placement, begun, deadline, is_ready, warn)
     else:
         executor = Executor(parent, placement, deadline, options.concurrency, everyone, options.address_timeout)
-        children, seconds = executor.run(begun), executor.seconds
+        children = executor.run(begun)
+        seconds, timelines = executor.seconds, executor.timelines
         for warning in (warning for child in children for warning in child.warnings):
             warn(warning)
     ended = {child.name: child for child in children}
     for plan in plans:
         plan.child, plan.seconds = ended.get(plan.spec.name), seconds.get(plan.spec.name, 0.0)
+        plan.timeline = timelines.get(plan.spec.name, {})
     results = [plan.result() for plan in plans]
     _describe(parent, placement, results, warn)
     return results

@@ -8,6 +8,7 @@ Private to the collection.
 from __future__ import annotations
 
 import enum
+import math
 import typing as t
 from dataclasses import dataclass, field
 
@@ -31,6 +32,7 @@ class Result:
 
     :param vm: its VM, if this task deals or dealt with one.
     :param before: its power state before the task; ``None``: it did not exist.
+    :param timeline: seconds until it reached each milestone of this task.
     :param losses: what is lost, or would be lost, with it.
     """
 
@@ -42,6 +44,7 @@ class Result:
     facts: dict[str, t.Any] = field(default_factory=dict)
     child: transitions.Child | None = None
     seconds: float = 0.0
+    timeline: t.Mapping[str, float | None] = field(default_factory=dict)
     error: str | None = None
     losses: losses.Losses | None = None
 
@@ -61,5 +64,24 @@ class Result:
                 "output": ended.output if ended is not None else None,
             },
             "seconds": self.seconds,
+            "timeline": {milestone: self.timeline.get(milestone) for milestone in transitions.MILESTONES},
             "error": self.error,
         }
+
+
+def timeline(results: t.Iterable[Result]) -> dict[str, dict[str, float] | None]:
+    """Return for each milestone how long the children took to reach it; ``None`` if none has reached it."""
+    found = list(results)
+    return {milestone: _spread(one.timeline.get(milestone) for one in found) for milestone in transitions.MILESTONES}
+
+
+def _spread(values: t.Iterable[float | None]) -> dict[str, float] | None:
+    """Return median, 95th percentile (both by nearest rank) and maximum."""
+    seconds = sorted(value for value in values if value is not None)
+    if not seconds:
+        return None
+    return {
+        "p50": seconds[math.ceil(len(seconds) * 0.5) - 1],
+        "p95": seconds[math.ceil(len(seconds) * 0.95) - 1],
+        "max": seconds[-1],
+    }

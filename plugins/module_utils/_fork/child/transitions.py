@@ -12,6 +12,7 @@ was created with it.
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 import typing as t
 from dataclasses import dataclass, field, replace
@@ -348,6 +349,19 @@ def resume(spec: ChildSpec, goal: Goal, vm: t.Any, values: t.Mapping[str, t.Any]
     if not _power.is_on(values):
         return _start(child)
     return _arrive(replace(child, step=Step.RUNNING))
+
+
+MILESTONES = ("created", "powered_on", "post_clone", "ready")
+"""What a child reaches in this order: it exists, it runs, its script has ended, it is at the goal."""
+
+
+def milestones(child: Child) -> list[str]:
+    """Return the milestones that a child has reached."""
+    is_ready = child.step is Step.DONE
+    # The end of the power-on may be known before the power state.
+    is_on = _power.is_on(child.values) or (is_ready and child.goal.wait_for != "created")
+    reached = (child.vm is not None, is_on, child.report is not None, is_ready)
+    return list(itertools.compress(MILESTONES, reached))
 
 
 def is_moot(child: Child, request: Request) -> bool:

@@ -289,7 +289,9 @@ def _has_these_scripts(parent: Parent, plan: Plan) -> bool:
 def _run(
     parent: Parent, deadline: Deadline, plan: Plan, nonce: str, result: GuestResult, warn: t.Callable[[str], None]
 ) -> None:
+    progress = parent.session.progress
     if not parent.values.get("guest.guestOperationsReady"):
+        progress.show("waiting for VMware Tools")
         _guest(parent, deadline, plan).await_ready()
         parent.refresh()
     check_guest(parent, plan)  # the guest's family may have been unknown before
@@ -300,6 +302,7 @@ def _run(
     files = language.files(job, family, nonce, parent.engine.freeze_command, KEYS)
     in_guestinfo = payload.Payload(parent)
     started = False
+    progress.show("copying the scripts to the guest")
     try:
         program = None
         if plan.delivery != "guestinfo":
@@ -484,6 +487,7 @@ def _await_fork_point(
     parent: Parent, deadline: Deadline, result: GuestResult, nonce: str | None, guest: Guest | None
 ) -> None:
     """Wait for the fork point and, at the same time, for the runner's end before it."""
+    parent.session.progress.show("waiting for the fork point")
     what = f"Could not quiesce VM {parent.name}"
     known: dict[str, t.Any] = {}
     looks = 0

@@ -426,6 +426,44 @@ def test_seconds_of_each_child(bed: Bed) -> None:
     executor.run(begun)
     # A child that reports no address of its own is given three seconds more for that.
     assert executor.seconds == {"a": 8.68, "b": 13.0}
+    assert executor.timelines == {
+        "a": {"created": 0.0, "powered_on": 0.0, "post_clone": 5.68, "ready": 8.68},
+        "b": {"created": 0.0, "powered_on": 0.0, "post_clone": 10.0, "ready": 13.0},
+    }
+
+
+def test_milestones_of_a_child_that_existed_have_no_time(bed: Bed) -> None:
+    (child,) = bed.make("web")
+    values = {**bed.vcenter.objects[child.vm], "runtime.powerState": OFF}
+    bed.vcenter.objects[child.vm].update(values)
+    resumed = transitions.resume(ChildSpec("web"), bed.goal("powered_on"), child.vm, values)
+    executor = Executor(bed.parent, bed.placement([ChildSpec("web")]), Deadline(60), 8)
+    executor.run([resumed])
+    assert executor.timelines == {"web": {"created": None, "powered_on": 0.0, "ready": 0.0}}
+
+
+def test_progress(bed: Bed) -> None:
+    """Each child that is created, ready or failed is a change."""
+    texts: list[tuple[str, int, int]] = []
+    bed.session.progress.show = lambda *report: texts.append(report)  # type: ignore[assignment,method-assign]
+    bed.vcenter.fail(INSTANT_CLONE, vim.fault.NoPermission(msg="No."), times=1)
+    for number, name in enumerate("bcdef", start=1):
+        bed.vcenter.later(number, lambda name=name: bed.report(*bed.vcenter.named(name)))
+    children = [ChildSpec(name) for name in "abcdef"]
+    begun = [transitions.begin(child, bed.goal("post_clone")) for child in children]
+    Executor(bed.parent, bed.placement(children), Deadline(60), 8).run(begun)
+    assert texts[0] == ("0 of 6 ready, 0 created", 0, 6)
+    assert texts[-1] == ("4 of 6 ready, 5 created, 1 failed (a)", 5, 6)
+
+
+def test_progress_names_three_of_the_failed_children(bed: Bed) -> None:
+    texts: list[str] = []
+    bed.session.progress.show = lambda text, *_counts: texts.append(text)  # type: ignore[method-assign]
+    bed.vcenter.fail(INSTANT_CLONE, vim.fault.NoPermission(msg="No."), times=4)
+    bed.vcenter.held.add(INSTANT_CLONE)
+    bed.vcenter.later(5, lambda: bed.vcenter.end_tasks(INSTANT_CLONE, 4))
+    bed.make(*"abcde", seconds=20)
+    assert "0 of 5 ready, 0 created, 4 failed (a, b, c, …)" in texts
 
 
 def test_end_of_a_power_on_is_not_taken_for_that_of_the_clearing(

@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: vmfork.vsphere contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Report how far a module is, to the action plugin that displays it.
+
+Private to the collection. Each change is one line of JSON in a file of the
+action plugin: ``text`` (names of children and counts, never text of a guest),
+and how many of how many are done. ``plugin_utils/progress.py`` reads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import typing as t
+
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
+
+
+class Progress:
+    """Appends to the file of an action plugin. Without one, and if it cannot be written, nothing happens.
+
+    :param path: the file, which exists.
+    :param hide: returns a text without secrets.
+    """
+
+    def __init__(self, path: str | None = None, hide: t.Callable[[str], str] = str) -> None:
+        self._hide = hide
+        self._file: int | None = None
+        self._last: dict[str, t.Any] = {}
+        if path:
+            with contextlib.suppress(OSError, ValueError):
+                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def show(self, text: str, done: int = 0, total: int = 0) -> None:
+        """Report what the module is doing.
+
+        :param text: such as ``3 of 8 ready``.
+        :param done: how many of ``total`` are done; each tenth is displayed.
+        """
+        line = {"text": text, "done": done, "total": total}
+        if self._file is None or line == self._last:
+            return
+        self._last = line
+        shown = {**line, "text": self._hide(_printable.text(text))}
+        with contextlib.suppress(OSError):
+            os.write(self._file, json.dumps(shown).encode("ascii") + b"\n")
