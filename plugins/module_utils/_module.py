@@ -87,7 +87,7 @@ class _Module(AnsibleModule):
     def hide(self, text: str) -> str:
         """Return a text without secrets, for output that Ansible does not mask."""
         for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, "********")
+            text = text.replace(secret, _encodings.MASK)
         return text
 
     def warn(self, warning: str, **arguments: t.Any) -> None:

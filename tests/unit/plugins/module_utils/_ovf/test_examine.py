@@ -17,6 +17,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnos
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.configured import Configured
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.evidence import Evidence, GuestView
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
+from ansible_collections.vmfork.vsphere.plugins.module_utils._progress import Progress
 
 HOUR = datetime.timedelta(hours=1)
 DAY = datetime.timedelta(days=1)
@@ -39,7 +40,12 @@ def examined(
     ]
     content = SimpleNamespace(rootFolder=vim.Folder("group-d1"))
     session: Any = SimpleNamespace(
-        api_version=(8, 0, 3, 0), budget=Budget(), is_vcenter=True, content=content, current_time=lambda: clock
+        progress=Progress(),
+        api_version=(8, 0, 3, 0),
+        budget=Budget(),
+        is_vcenter=True,
+        content=content,
+        current_time=lambda: clock,
     )
     monkeypatch.setattr(examine._inventory, "find_vms", lambda *_given: found)
     monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
@@ -164,7 +170,9 @@ def test_ip_pools_are_read_once_for_each_datacenter_that_needs_them(monkeypatch:
     content = SimpleNamespace(
         rootFolder=vim.Folder("group-d1"), ipPoolManager=SimpleNamespace(QueryIpPools="QueryIpPools")
     )
-    session: Any = SimpleNamespace(api_version=(8, 0, 3, 0), budget=Budget(), is_vcenter=True, content=content, ask=ask)
+    session: Any = SimpleNamespace(
+        api_version=(8, 0, 3, 0), budget=Budget(), progress=Progress(), is_vcenter=True, content=content, ask=ask
+    )
     monkeypatch.setattr(examine._inventory, "find_vms", lambda *_given: found)
     monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
     looked = examine.examine(session, Deadline(0), _inventory.Selection(), QUESTIONS)
