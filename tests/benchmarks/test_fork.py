@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the main job costs on each engine and way: calls to vCenter and seconds, with 10 and with 1,000 VMs.
+"""The cost of the main job on each engine and transport: calls to vCenter and seconds, with 10 and with 1,000 VMs.
 
-`make bench` prints the table. Seconds are those of the module's process; the
-simulator runs on the same machine, so they say little of a real vCenter.
+`make bench` prints the table. Seconds are those of the module's process; the simulator runs on the same machine, so
+they differ from those of a real vCenter.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from harness.simulator import Simulator
 
 FLAGS = ("-vm", "1", "-host", "1", "-exit-after", "20m")
 
-WAYS: dict[str, tuple[str, dict[str, str]]] = {
+ENGINES: dict[str, tuple[str, dict[str, str]]] = {
     "VMFork over SOAP": ("6.5", {}),
     "VMFork through the MOB": ("6.5", {"call_via": "mob"}),
     "Instant Clone": ("8.0.3.0", {}),
 }
-"""API version and options of each."""
+"""The API version and the options of each engine."""
 
 Row = tuple[str, int, int, float]
-"""What was run; its calls; further pages of names among them; seconds."""
+"""The step; its calls; further pages of names among them; seconds."""
 
 
 def measured(vcenter: VCenter, what: str, module: str, **given: Any) -> Row:
@@ -47,14 +47,14 @@ def children(first: int, count: int) -> list[dict[str, Any]]:
 
 
 def job(vms: int, version: str, options: dict[str, str]) -> list[Row]:
-    """Run the whole job once, in an inventory of so many VMs; return its costs."""
+    """Run the whole job once in an inventory with this number of VMs; return its costs."""
     with Simulator("-api-version", version, *FLAGS) as simulator:
         vcenter = VCenter(simulator)
         vcenter.control("POST", "inventory", {"vms": vms - 2, "name": "other-%04d", "folder": "/DC0/vm"})
         name = {"name": vcenter.parent, **options}
         moid = {"moid": vcenter.ok("vmfork_parent", **name, check=True)["parent"]["moid"], **options}
         scripts = {**vcenter.guest_login, "post_clone_script": POST_CLONE}
-        one = {"parent_moid": moid["moid"], "children": children(11, 1), **options}
+        single = {"parent_moid": moid["moid"], "children": children(11, 1), **options}
         many = {"parent_moid": moid["moid"], "children": children(21, 32), **options}
         return [
             measured(vcenter, "enable a parent, by moid", "vmfork_parent", **moid),
@@ -62,8 +62,8 @@ def job(vms: int, version: str, options: dict[str, str]) -> list[Row]:
             measured(vcenter, "enable, no-op, by name", "vmfork_parent", **name),
             measured(vcenter, "quiesce", "vmfork_quiesce", **moid, **scripts),
             measured(vcenter, "quiesce, no-op", "vmfork_quiesce", **moid, **scripts),
-            measured(vcenter, "1 child to post_clone", "vmfork_child", **one),
-            measured(vcenter, "1 child, no-op", "vmfork_child", **one),
+            measured(vcenter, "1 child to post_clone", "vmfork_child", **single),
+            measured(vcenter, "1 child, no-op", "vmfork_child", **single),
             measured(vcenter, "32 children to post_clone", "vmfork_child", **many),
             measured(vcenter, "32 children, no-op", "vmfork_child", **many),
             measured(vcenter, "info, all", "vmfork_info", **options),
@@ -80,14 +80,14 @@ ip link set eth0 up
 """
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_main_job(way: str, capsys: pytest.CaptureFixture[str]) -> None:
-    few, many = job(10, *WAYS[way]), job(1000, *WAYS[way])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_main_job(engine: str, capsys: pytest.CaptureFixture[str]) -> None:
+    few, many = job(10, *ENGINES[engine]), job(1000, *ENGINES[engine])
     with capsys.disabled():
-        print(f"\n\n{way:28}{'10 VMs':>8}{'s':>7}{'1,000 VMs':>11}{'pages':>7}{'s':>7}")
+        print(f"\n\n{engine:28}{'10 VMs':>8}{'s':>7}{'1,000 VMs':>11}{'pages':>7}{'s':>7}")
         for (what, calls, _pages, seconds), (_what, more_calls, pages, more_seconds) in zip(few, many, strict=True):
             print(f"{what:28}{calls:8}{seconds:7.2f}{more_calls:11}{pages:7}{more_seconds:7.2f}")
     for (what, calls, _pages, _s), (_what, more_calls, pages, _more) in zip(few, many, strict=True):
-        # Waiting takes more or fewer calls by how the news happen to arrive together.
+        # The number of waiting calls depends on how many updates arrive together.
         slack = calls // 4 if "to post_clone" in what or what.startswith(("quiesce", "enable a", "remove")) else 0
         assert more_calls - pages <= calls + slack, what

@@ -44,7 +44,7 @@ def test_report(capsys: pytest.CaptureFixture[str]) -> None:
         print(f"\n\n{'VMs':>8}{'running with vApp options':>28}{'calls':>8}{'pages':>8}{'s':>8}")
         for vms, (calls, pages, appliances, seconds) in zip(sizes, costs, strict=True):
             print(f"{vms:8}{appliances:28}{calls:8}{pages:8}{seconds:8.2f}")
-    (few, few_pages, one, _s), *more = costs
-    constant = few - few_pages - one
+    (few, few_pages, few_appliances, _s), *more = costs
+    constant = few - few_pages - few_appliances
     for calls, pages, appliances, _seconds in more:
         assert calls - pages <= constant + 1.2 * appliances

@@ -134,17 +134,17 @@ def test_a_row_says_all_of_its_vm(open_page: Open, listed: dict[str, dict[str, A
         verdict = vm["diagnosis"]
         assert name == vm["name"]
         assert verdict_shown == f"{VERDICTS[verdict['status']]['symbol']} {verdict['status']}"
-        said = [
+        expected = [
             verdict["message"],
             verdict["impact"],
             *verdict["evidence"],
             *verdict["warnings"],
             *verdict["remedy_risks"],
         ]
-        said += [product["name"] for product in vm["configured"]["products"]]
-        said += [vm["power_on"]["user"] or "", (vm["boot_time"] or "").replace("T", " ")[:16]]
-        said += [f"vApp options changed by {change['user']}" for change in vm["power_on"]["reconfigured"]]
-        assert [one for one in said if one not in text + above] == []
+        expected += [product["name"] for product in vm["configured"]["products"]]
+        expected += [vm["power_on"]["user"] or "", (vm["boot_time"] or "").replace("T", " ")[:16]]
+        expected += [f"vApp options changed by {change['user']}" for change in vm["power_on"]["reconfigured"]]
+        assert [part for part in expected if part not in text + above] == []
 
 
 def test_sorts_by_urgency_by_name_and_by_verdict(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
@@ -266,9 +266,9 @@ def test_names_the_command_that_restores_exactly_what_is_gone_and_in_the_backup(
     assert set(whole.pop("vapp_vms").split(",")) == set(uuids[:-1])
     assert set(whole.pop("vapp_restore_confirm").split(",")) == {"mail-1", "vm-1", "vm-2", "vm-3"}
     assert whole == shared
-    for number, one in enumerate(confirmed[:2]):
+    for number, value in enumerate(confirmed[:2]):
         (text,) = page.locator(f"#vm-{number} code").all_text_contents()
-        assert command(text) == shared | {"vapp_vms": uuids[number], "vapp_restore_confirm": one}
+        assert command(text) == shared | {"vapp_vms": uuids[number], "vapp_restore_confirm": value}
     assert page.locator("#vm-4 code, #vm-10 code").count() == 0
     assert "vApp Options" in (page.locator("#vm-4 td").last.text_content() or "")
     page.close()

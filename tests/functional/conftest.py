@@ -7,57 +7,57 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from functional.engines import SOAP, Engine
 from functional.vapp import Estate, estate
 from functional.vcenter import VCenter
-from functional.ways import SOAP, Way
 from harness.simulator import Simulator
 
 
 @pytest.fixture
-def way() -> Way:
-    """How VMs are forked; each of those of @pytest.mark.ways(...) in turn, where a test has that mark."""
+def engine() -> Engine:
+    """Return the engine; ``@pytest.mark.engines(...)`` runs a test once for each engine that it names."""
     return SOAP
 
 
 @pytest.fixture
-def vcenter(request: pytest.FixtureRequest, way: Way) -> Iterator[VCenter]:
-    """A vCenter of that way, with one host and two VMs; other flags come with @pytest.mark.flags(...)."""
-    flags = ["-api-version", way.api_version, "-vm", "2", "-host", "1", "-exit-after", "10m"]
-    for marker in reversed(list(request.node.iter_markers("flags"))):  # those of the test override those of its file
+def vcenter(request: pytest.FixtureRequest, engine: Engine) -> Iterator[VCenter]:
+    """Start a vCenter for this engine with one host and two VMs; ``@pytest.mark.flags(...)`` adds flags."""
+    flags = ["-api-version", engine.api_version, "-vm", "2", "-host", "1", "-exit-after", "10m"]
+    for marker in reversed(list(request.node.iter_markers("flags"))):  # flags of the test override those of its file
         flags += marker.args
     with Simulator(*flags) as simulator:
-        yield VCenter(simulator, way)
+        yield VCenter(simulator, engine)
 
 
 @pytest.fixture
 def own(vcenter: VCenter) -> Iterator[Estate]:
-    """The VMs with vApp options of a test that changes the whole simulator."""
+    """Connect to the VMs of a simulator that this test has to itself."""
     with estate(vcenter) as made:
         yield made
 
 
 @pytest.fixture
 def quiesced(vcenter: VCenter) -> VCenter:
-    """The same, with a parent at its fork point."""
+    """Bring the default parent to its fork point."""
     vcenter.enable()
     vcenter.quiesce()
     return vcenter
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test on the ways of its own mark, or else of its file's."""
-    marker = metafunc.definition.get_closest_marker("ways")
-    if marker is not None and "way" in metafunc.fixturenames:
-        metafunc.parametrize("way", marker.args, ids=lambda way: way.name)
+    """Run a test on the engines of its own mark, or else on those of its file's mark."""
+    marker = metafunc.definition.get_closest_marker("engines")
+    if marker is not None and "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", marker.args, ids=lambda engine: engine.name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out a case on the ways that a mark of its own does not name."""
+    """Drop the cases whose engine a test's own mark does not name."""
 
     def is_meant(item: pytest.Item) -> bool:
         case = getattr(item, "callspec", None)
-        way = case.params.get("way") if case is not None else None
-        marks = (mark for mark in item.own_markers if mark.name == "ways")
-        return way is None or all(way in mark.args for mark in marks)
+        engine = case.params.get("engine") if case is not None else None
+        marks = (mark for mark in item.own_markers if mark.name == "engines")
+        return engine is None or all(engine in mark.args for mark in marks)
 
     items[:] = [item for item in items if is_meant(item)]

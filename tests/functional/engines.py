@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ways to fork a VM, on each of which the tests of the fork modules run, and in what they differ."""
+"""The engines that fork VMs, and how they differ. The tests of the fork modules run on each of them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 
 
 @dataclass(frozen=True)
-class Way:
+class Engine:
     """A server, and how its VMs are forked.
 
-    :ivar options: of the four fork modules.
-    :ivar rules: of the simulator.
+    :ivar options: options of the four fork modules.
+    :ivar rules: rules of the simulator.
     :ivar create: the method that creates a child.
     :ivar create_privilege: the privilege that it requires on the parent.
     :ivar freeze: the command with which the guest asks VMware Tools to stop at the fork point.
-    :ivar enabled: ``enabled`` of a parent that can be quiesced.
-    :ivar child_type: of a child created with the default options.
-    :ivar born_running: a child runs and has its record from its creation on, and keeps its disks.
-    :ivar logins: how often a task logs in that calls a hidden method.
+    :ivar enabled: value of ``enabled`` for a parent that can be quiesced.
+    :ivar child_type: type of a child created with the default options.
+    :ivar starts_running: whether a child runs and has its record from the start, and keeps its disks.
+    :ivar logins: number of logins of a task that calls a hidden method.
     """
 
     name: str
@@ -33,17 +33,17 @@ class Way:
     freeze: str
     enabled: bool | None
     child_type: str
-    born_running: bool
+    starts_running: bool
     logins: int = 1
     options: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, str] = field(default_factory=dict)
 
     def method(self, name: str) -> str:
-        """Return the name of a method; CREATE stands for the one that creates a child."""
+        """Return the name of a method; CREATE means the one that creates a child."""
         return self.create if name == CREATE else name
 
 
-SOAP = Way(
+SOAP = Engine(
     name="soap",
     api="vmfork",
     api_version="6.5",
@@ -52,17 +52,17 @@ SOAP = Way(
     freeze="vmfork-begin -1 -1",
     enabled=True,
     child_type="nonpersistent",
-    born_running=False,
+    starts_running=False,
 )
 MOB = replace(
     SOAP,
     name="mob",
     logins=2,
     options={"call_via": "mob"},
-    # A hidden method that is called over SOAP nevertheless fails.
+    # Hidden methods called over SOAP fail.
     rules={"hidden_methods_over_soap": "unknown"},
 )
-INSTANT_CLONE = Way(
+INSTANT_CLONE = Engine(
     name="instant_clone",
     api="instant_clone",
     api_version="8.0.3.0",
@@ -71,11 +71,11 @@ INSTANT_CLONE = Way(
     freeze="instantclone.freeze",
     enabled=None,
     child_type="instant_clone",
-    born_running=True,
+    starts_running=True,
 )
 
 CREATE = "create"
-"""Stands for the method that creates a child, among the cases of a test."""
+"""A placeholder for the method that creates a child in the parameters of a test."""
 
 CHANGING = {
     "EnableForkParent_Task",
@@ -89,21 +89,21 @@ CHANGING = {
 }
 """Methods that change something in vCenter."""
 
-both_engines = pytest.mark.ways(SOAP, INSTANT_CLONE)
-every_way = pytest.mark.ways(SOAP, MOB, INSTANT_CLONE)
-"""A test that calls a hidden method, of what may differ when the call goes through the browser."""
-either_engine = pytest.mark.ways(SOAP)
-"""A test of what is the same for both engines."""
+both_engines = pytest.mark.engines(SOAP, INSTANT_CLONE)
+every_transport = pytest.mark.engines(SOAP, MOB, INSTANT_CLONE)
+"""Marks a test whose result may depend on the transport: VMFork over SOAP and through the MOB, and Instant Clone."""
+either_engine = pytest.mark.engines(SOAP)
+"""Marks a test of something that does not depend on the engine."""
 
 
 def vmfork_only(why: str, *, mob: bool = False) -> pytest.MarkDecorator:
-    """Return the mark of a test of what only VMFork has.
+    """Return the mark of a test that applies to VMFork only.
 
-    :param mob: through the browser as well; see :data:`every_way`.
+    :param mob: run it through the MOB as well; see :data:`every_transport`.
     """
-    return pytest.mark.ways(SOAP, *([MOB] if mob else []), why=why)
+    return pytest.mark.engines(SOAP, *([MOB] if mob else []), why=why)
 
 
 def instant_clone_only(why: str) -> pytest.MarkDecorator:
-    """Return the mark of a test of what only Instant Clone has."""
-    return pytest.mark.ways(INSTANT_CLONE, why=why)
+    """Return the mark of a test that applies to Instant Clone only."""
+    return pytest.mark.engines(INSTANT_CLONE, why=why)

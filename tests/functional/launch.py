@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run one module of the collection in this process, which is made for it and ends with it.
+"""Run one module of the collection in a new process.
 
-Processes come from a server that has loaded the modules and their libraries, which takes longer than most modules run.
+A fork server that has already loaded the modules and their libraries starts the processes, because loading them
+takes longer than most modules run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ except ImportError:  # ansible-core before 2.19
 
     @contextlib.contextmanager
     def patch_module_args(args: dict[str, Any] | None = None) -> Iterator[None]:
-        """Hand arguments to the AnsibleModule made within the block."""
+        """Pass arguments to the AnsibleModule created within the block."""
         basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": args}).encode()
         yield
 
@@ -44,7 +45,7 @@ MODULES = {
 for type_names in (VmomiSupport.ListManagedTypes, VmomiSupport.ListDataTypes, VmomiSupport.ListEnumTypes):
     for name in type_names():
         VmomiSupport.GetVmodlType(name)  # pyVmomi loads a type when it is first named
-gc.freeze()  # or each process would look through all that, and so copy it
+gc.freeze()  # so that new processes neither scan nor copy these objects
 
 
 def run(
@@ -56,13 +57,13 @@ def run(
     log: Path,
     seconds: float,
 ) -> None:
-    """Run a module as Ansible does, with an environment of its own; what it prints and logs goes into files.
+    """Run a module as Ansible does, with its own environment, and write its output, errors and log to files.
 
-    After so many seconds the place where each of its threads waits is written among the errors.
+    After the given number of seconds, write the stack of every thread to the errors.
     """
     os.environ.clear()
     os.environ.update(environment)
-    for ignored in (signal.SIGINT, signal.SIGHUP):  # in the background of a shell, or by nohup
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # shells and nohup ignore them for background jobs
         signal.signal(ignored, signal.SIG_DFL)
     for stream, path in ((sys.stdout, output), (sys.stderr, errors)):
         with path.open("w") as file:

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a user sees of a module's result.
+"""The result of a module as a user sees it.
 
 Before ansible-core 2.22 the module masks what it prints. Since then it prints its secrets beside the result, and the
-controller masks what it displays; values that a play reads are real.
+controller masks what it displays; plays can read the real values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WITH_INVOCATION = {"_ansible_inject_invocation": True} if "inject_invocation" in
 
 
 def displayed(printed: str) -> str:
-    """Return what a module printed as the controller displays it."""
+    """Return the output of a module as the controller displays it."""
     if SecretMasker is None:
         return printed
     result = json.loads(printed)

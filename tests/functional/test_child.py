@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vmfork_child: children made, found again, and removed."""
+"""vmfork_child: children are created, found again and removed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from functional.engines import CHANGING, both_engines, either_engine, every_transport, vmfork_only
 from functional.vcenter import POST_CLONE, VCenter
-from functional.ways import CHANGING, both_engines, either_engine, every_way, vmfork_only
 
 pytestmark = both_engines
 
@@ -26,10 +26,10 @@ def children(*names: str) -> list[dict[str, Any]]:
 
 
 def states(result: dict[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["state"] for one in result["children"]}
+    return {child["name"]: child["state"] for child in result["children"]}
 
 
-@every_way
+@every_transport
 def test_check_run_run_again(quiesced: VCenter) -> None:
     given = {"parent_name": quiesced.parent, "children": children("web-01", "web-02")}
     with quiesced.calls() as calls:
@@ -39,12 +39,12 @@ def test_check_run_run_again(quiesced: VCenter) -> None:
     with quiesced.calls() as calls:
         again = quiesced.ok("vmfork_child", **given)
     assert not CHANGING & set(calls)
-    assert [one["changed"] for one in (checked, done, again)] == [True, True, False]
-    assert (done["parent"]["api"], done["parent"]["enabled"]) == (quiesced.way.api, quiesced.way.enabled)
+    assert [result["changed"] for result in (checked, done, again)] == [True, True, False]
+    assert (done["parent"]["api"], done["parent"]["enabled"]) == (quiesced.engine.api, quiesced.engine.enabled)
     assert states(checked) == states(done) == {"web-01": "created", "web-02": "created"}
     assert states(again) == {"web-01": "existing", "web-02": "existing"}
     assert set(checked) == set(done)
-    assert {frozenset(one) for result in (checked, done, again) for one in result["children"]} == {
+    assert {frozenset(child) for result in (checked, done, again) for child in result["children"]} == {
         frozenset(done["children"][0])
     }
     for result in (checked, done):
@@ -56,8 +56,8 @@ def test_check_run_run_again(quiesced: VCenter) -> None:
         assert child["guest_hostname"] == name
         assert child["post_clone"] == {"done": True, "exit_code": 0, "output": ""}
         assert child["folder"] == "/DC0/vm"
-        assert child["child_type"] == quiesced.way.child_type
-        assert child["survives_power_off"] is quiesced.way.born_running
+        assert child["child_type"] == quiesced.engine.child_type
+        assert child["survives_power_off"] is quiesced.engine.starts_running
         seen = quiesced.in_guest(child["moid"], "hostname; ip -o -4 addr show eth0; cat /root/pre-quiesce-ran; ls /tmp")
         assert seen.split()[0] == name
         assert f"192.0.2.{number + 11}/24" in seen
@@ -67,7 +67,7 @@ def test_check_run_run_again(quiesced: VCenter) -> None:
 
 
 def test_config_params_of_a_child_that_exists(quiesced: VCenter) -> None:
-    """They are what it was made with, not what the task would give it."""
+    """They are those it was created with, not those the task gives it."""
     made = quiesced.fork("web-01", config_params={"role": "db"}, secret_config_params={"token": SECRET})
     again = quiesced.fork("web-01", config_params={"role": "web"}, secret_config_params={"token": SECRET})
     assert again["changed"] is False
@@ -75,16 +75,16 @@ def test_config_params_of_a_child_that_exists(quiesced: VCenter) -> None:
     assert made.child("web-01")["config_params"]["role"] == "db"
 
 
-def test_two_names_more_make_two_more(quiesced: VCenter) -> None:
+def test_two_more_names_create_two_more_children(quiesced: VCenter) -> None:
     quiesced.fork("web-01", "web-02")
     with quiesced.calls() as calls:
         result = quiesced.fork("web-01", "web-02", "web-03", "web-04")
-    assert calls[quiesced.way.create] == 2
+    assert calls[quiesced.engine.create] == 2
     assert result["summary"]["created"] == 2
     assert result["summary"]["existing"] == 2
 
 
-@every_way
+@every_transport
 def test_absent_check_run_run_again(quiesced: VCenter) -> None:
     quiesced.fork("web-01", "web-02", "web-03")
     given = {"parent_name": quiesced.parent, "state": "absent", "children": [{"name": "web-01"}, {"name": "web-02"}]}
@@ -93,7 +93,7 @@ def test_absent_check_run_run_again(quiesced: VCenter) -> None:
     assert not CHANGING & set(calls)
     done = quiesced.ok("vmfork_child", diff=True, **given)
     again = quiesced.ok("vmfork_child", **given)
-    assert [one["changed"] for one in (checked, done, again)] == [True, True, False]
+    assert [result["changed"] for result in (checked, done, again)] == [True, True, False]
     assert states(checked) == states(done) == {"web-01": "removed", "web-02": "removed"}
     assert states(again) == {"web-01": "absent", "web-02": "absent"}
     assert done["diff"]["before"] == {"web-01": "poweredOn", "web-02": "poweredOn"}
@@ -118,8 +118,8 @@ def test_empty_list_does_nothing(quiesced: VCenter) -> None:
         assert "there is nothing to do" in result.raw
 
 
-@every_way
-def test_places(quiesced: VCenter) -> None:
+@every_transport
+def test_placement(quiesced: VCenter) -> None:
     quiesced.control("POST", "inventory", {"folders": ["/DC0/vm/web"]})
     result = quiesced.fork("web-01", folder="web", datastore="LocalDS_0", resource_pool="/DC0/host/DC0_H0/Resources")
     child = result.child("web-01")
@@ -136,10 +136,10 @@ def test_bios_uuid(quiesced: VCenter) -> None:
     assert quiesced.fork("web-01", bios_uuid=wanted)["changed"] is False
 
 
-def test_shipped_scripts_name_a_child_after_its_vm(vcenter: VCenter) -> None:
+def test_shipped_scripts_set_the_host_name_to_the_vm_name(vcenter: VCenter) -> None:
     vcenter.enable()
     files = Path(__file__).parents[2] / "playbooks" / "files"
-    scripts = {f"{one}_script": (files / f"linux_{one}.sh").read_text() for one in ("pre_quiesce", "post_clone")}
+    scripts = {f"{step}_script": (files / f"linux_{step}.sh").read_text() for step in ("pre_quiesce", "post_clone")}
     vcenter.quiesce(**scripts)
     names = {
         "web-01.example.com": "web-01\nweb-01.example.com\n127.0.1.1 web-01.example.com web-01\n",
@@ -175,11 +175,11 @@ def test_persistent_child_is_found_again(vcenter: VCenter, group: str) -> None:
     assert (child["child_type"], child["survives_power_off"]) == ("none", True)
     assert vcenter.fork("web-01", persistent=True)["changed"] is False
     listed = vcenter.ok("vmfork_info", name=vcenter.parent)["parents"][0]["children"]
-    assert [one["name"] for one in listed] == ["web-01"]
+    assert [child["name"] for child in listed] == ["web-01"]
     assert vcenter.ok("vmfork_child", parent_name=vcenter.parent, state="absent", all=True)["summary"]["removed"] == 1
 
 
-# --- after a power cycle ---------------------------------------------------------------------------------------------
+# --- after a power cycle ----------------------------------------------------------------------------------------------
 
 AGAIN = ["cleared", "kept"]
 """The state of guestinfo after a power cycle."""
@@ -192,22 +192,22 @@ def power_cycle(vcenter: VCenter, *states: str) -> None:
 
 @pytest.fixture
 def persistent(vcenter: VCenter) -> VCenter:
-    """A parent that can have persistent children."""
+    """Return a parent that can have persistent children."""
     vcenter.govc("snapshot.create", "-vm", vcenter.parent, "base")
     vcenter.enable()
     return vcenter
 
 
 @pytest.mark.parametrize("guestinfo", AGAIN)
-def test_persistent_child_stays_done(persistent: VCenter, guestinfo: str) -> None:
+def test_persistent_child_does_not_run_its_script_again(persistent: VCenter, guestinfo: str) -> None:
     """Its script has run and does not run again."""
     persistent.rule("guestinfo_after_power_cycle", guestinfo)
     persistent.quiesce()
     given: dict[str, Any] = {"persistent": True, "secret_config_params": {"token": SECRET}, "timeout": 20}
     with persistent.calls() as calls:
         persistent.fork("web-01", **given)
-    # Its record, which an instant clone is made with; its secrets, with the note of its end.
-    assert calls["ReconfigVM_Task"] == (1 if persistent.way.born_running else 2)
+    # One for its record, which an instant clone has from the start; one for its secrets and the end of the script.
+    assert calls["ReconfigVM_Task"] == (1 if persistent.engine.starts_running else 2)
     power_cycle(persistent)
     with persistent.calls() as calls:
         again = persistent.fork("web-01", **given)
@@ -232,7 +232,7 @@ def test_persistent_child_stays_failed(persistent: VCenter, guestinfo: str) -> N
     assert refusal["changed"] is False
 
 
-def test_persistent_child_whose_end_nobody_noted(persistent: VCenter) -> None:
+def test_persistent_child_without_a_record_of_its_end(persistent: VCenter) -> None:
     """It is not known whether its script has run."""
     persistent.quiesce()
     persistent.fork("web-01", persistent=True, wait_for="tools")
@@ -243,7 +243,7 @@ def test_persistent_child_whose_end_nobody_noted(persistent: VCenter) -> None:
     assert "Remove it and create it again" in refusal.msg
 
 
-def test_report_of_another_run_does_not_count(vcenter: VCenter) -> None:
+def test_report_of_another_run_is_ignored(vcenter: VCenter) -> None:
     vcenter.enable()
     forged = 'vmtoolsd --cmd "info-set guestinfo.vmfork.post_clone $(printf %032d 1) 0"'
     vcenter.quiesce(post_clone_script=f"{forged}\nsleep 4\ntouch /root/finished\nexit 5\n")
@@ -274,10 +274,10 @@ OFF_AND_ON = ("off", "on")
         pytest.param(TWO_SCRIPTS, "kept", OFF, id="off, kept"),
         pytest.param(TWO_SCRIPTS, "kept", OFF_AND_ON, id="off and on, kept"),
         pytest.param(ONE_SCRIPT, "cleared", OFF_AND_ON, id="one script, off and on"),
-        pytest.param(ONE_SCRIPT, "kept", OFF, id="one script, off, kept"),  # the last case is vmfork_quiesce's limit
+        pytest.param(ONE_SCRIPT, "kept", OFF, id="one script, off, kept"),  # the last case is a limit of vmfork_quiesce
     ],
 )
-def test_child_that_forks_again_is_done_when_its_script_has_run_again(
+def test_child_that_forks_again_is_ready_when_its_script_has_run_again(
     vcenter: VCenter, scripts: dict[str, str], guestinfo: str, states: tuple[str, ...]
 ) -> None:
     vcenter.rule("guestinfo_after_power_cycle", guestinfo)
@@ -287,9 +287,9 @@ def test_child_that_forks_again_is_done_when_its_script_has_run_again(
     moid, first = child["moid"], child["post_clone"]
     report = vcenter.guest(moid)["guestinfo"]["vmfork.post_clone"]
     power_cycle(vcenter, *states)
-    if guestinfo == "kept" and "on" in states:  # the report stands there until the runner takes it away
-        stands = f"""[ "$(vmtoolsd --cmd 'info-get guestinfo.vmfork.post_clone')" = '{report}' ]"""
-        vcenter.in_guest(moid, f"while {stands}; do sleep 0.1; done")
+    if guestinfo == "kept" and "on" in states:  # the report stays until the runner removes it
+        report_exists = f"""[ "$(vmtoolsd --cmd 'info-get guestinfo.vmfork.post_clone')" = '{report}' ]"""
+        vcenter.in_guest(moid, f"while {report_exists}; do sleep 0.1; done")
     again = vcenter.fork("web-01")
     second = again.child("web-01")["post_clone"]
     assert again["changed"] is ("on" not in states)
@@ -316,7 +316,7 @@ def test_wait_for(quiesced: VCenter, wait_for: str) -> None:
     if wait_for == "ip_address":
         given["ip_network"] = "192.0.2.0/24"
     child = quiesced.fork("web-01", **given).child("web-01")
-    stays_off = wait_for == "created" and not quiesced.way.born_running
+    stays_off = wait_for == "created" and not quiesced.engine.starts_running
     assert child["power_state"] == ("poweredOff" if stays_off else "poweredOn")
     if wait_for == "ip_address":
         assert child["ip_addresses"] == ["192.0.2.11"]
@@ -325,13 +325,13 @@ def test_wait_for(quiesced: VCenter, wait_for: str) -> None:
 
 def test_diff_of_a_child_that_is_only_created(quiesced: VCenter) -> None:
     given = {"parent_name": quiesced.parent, "name": "web-01", "wait_for": "created", "diff": True}
-    after = "poweredOn" if quiesced.way.born_running else "poweredOff"
+    after = "poweredOn" if quiesced.engine.starts_running else "poweredOff"
     for check in (True, False):
         assert quiesced.ok("vmfork_child", check=check, **given)["diff"]["after"] == {"web-01": after}
 
 
 def test_refused_child_is_no_change(quiesced: VCenter) -> None:
-    quiesced.fault(method=quiesced.way.create, at="call", fault="InvalidState", message="No", count=1)
+    quiesced.fault(method=quiesced.engine.create, at="call", fault="InvalidState", message="No", count=1)
     refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01")
     assert refusal["changed"] is False
 
@@ -339,13 +339,13 @@ def test_refused_child_is_no_change(quiesced: VCenter) -> None:
 def test_child_that_was_only_created_is_finished_later(quiesced: VCenter) -> None:
     quiesced.fork("web-01", wait_for="created")
     later = quiesced.fork("web-01")
-    assert later["changed"] is not quiesced.way.born_running
+    assert later["changed"] is not quiesced.engine.starts_running
     assert states(later) == {"web-01": "existing"}
     assert later.child("web-01")["post_clone"]["exit_code"] == 0
 
 
 def test_check_mode_of_a_child_whose_script_still_runs(vcenter: VCenter) -> None:
-    """As a killed task leaves it: check mode predicts what is done when the script has ended."""
+    """After a killed task, check mode predicts what happens once the script has ended."""
     vcenter.enable()
     vcenter.quiesce(post_clone_script="#!/bin/sh\nuntil test -e /root/go; do sleep 0.1; done\n")
     secret = {"token": "a-long-secret-token"}
@@ -373,7 +373,7 @@ def test_time_out(quiesced: VCenter) -> None:
     assert refusal.child("web-01")["moid"]
 
 
-def test_parent_that_does_not_stand_still(vcenter: VCenter) -> None:
+def test_parent_that_is_not_quiesced(vcenter: VCenter) -> None:
     vcenter.enable()
     refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-01")
     assert "is not at its fork point" in refusal.msg
@@ -389,7 +389,7 @@ def test_parent_that_is_off(vcenter: VCenter) -> None:
     assert "is not at its fork point" in str(checked["warnings"])
 
 
-# --- post-clone script and config params ----------------------------------------------------------------------------
+# --- post-clone script and config params ------------------------------------------------------------------------------
 
 FAIL_IN_SECOND = """#!/bin/sh
 [ "$(hostname; vmtoolsd --cmd 'info-get guestinfo.fork.hostname' | tail -n 1)" ]
@@ -413,7 +413,7 @@ def test_failing_script_fails_that_child_only(vcenter: VCenter) -> None:
     assert again["changed"] is False
 
 
-def test_failed_children_are_removed_when_asked(vcenter: VCenter) -> None:
+def test_failed_children_are_removed_on_request(vcenter: VCenter) -> None:
     vcenter.enable()
     vcenter.quiesce(post_clone_script=FAIL_IN_SECOND)
     given = {"parent_name": vcenter.parent, "children": children("web-01", "web-02"), "on_failure": "remove"}
@@ -428,7 +428,7 @@ printf '[%s]' "$(vmtoolsd --cmd 'info-get guestinfo.fork.key' 2>/dev/null)"
 """
 
 
-def test_config_params_arrive_as_given(vcenter: VCenter) -> None:
+def test_config_params_arrive_unchanged(vcenter: VCenter) -> None:
     values = {
         "newline": "two\nlines",
         "quotes": "\"double\" 'single'",
@@ -445,7 +445,7 @@ def test_config_params_arrive_as_given(vcenter: VCenter) -> None:
     assert outputs == {name: f"[{value}]" for name, value in values.items()}
 
 
-@every_way
+@every_transport
 def test_large_config_param(vcenter: VCenter) -> None:
     vcenter.enable()
     vcenter.quiesce(post_clone_script="vmtoolsd --cmd 'info-get guestinfo.fork.key' | wc -c")
@@ -453,7 +453,7 @@ def test_large_config_param(vcenter: VCenter) -> None:
     assert child["post_clone"]["output"].strip() == "60001"
 
 
-@every_way
+@every_transport
 def test_names(quiesced: VCenter) -> None:
     names = ["n" * 80, "a/b", "50%", "with space", "größe-名前", "'\"$(id);`x`", "back\\slash", "<&\"'>", "%2f"]
     assert states(quiesced.fork(*names)) == dict.fromkeys(names, "created")
@@ -473,21 +473,21 @@ def test_secrets(vcenter: VCenter) -> None:
     assert SECRET not in result.raw
     assert vcenter.in_guest(child["moid"], "cat /root/token").strip() == SECRET
     assert SECRET not in str(vcenter.guest(child["moid"])["guestinfo"])
-    assert SECRET not in shown(vcenter, "web-01")
+    assert SECRET not in visible_in_vcenter(vcenter, "web-01")
 
 
 READ = "token=$(vmtoolsd --cmd 'info-get guestinfo.fork.token')\n"
 
 
-def shown(vcenter: VCenter, name: str) -> str:
-    """Return all that vCenter shows of a VM, and the same with base64 decoded."""
+def visible_in_vcenter(vcenter: VCenter, name: str) -> str:
+    """Return everything that vCenter shows of a VM, also with base64 decoded."""
     text = vcenter.govc("vm.info", "-json", "-e", name)
     words = [word for word in re.findall(r"[\w+/]{4,}={0,2}", text) if len(word) % 4 == 0]
     return text + b" ".join(base64.b64decode(word) for word in words).decode(errors="replace")
 
 
 def test_secrets_of_a_child_that_fails(vcenter: VCenter) -> None:
-    """Its script has printed them: neither this run nor a later one shows them, nor does vCenter."""
+    """Its script printed them, but neither this run nor a later one shows them, nor does vCenter."""
     vcenter.enable()
     vcenter.quiesce(post_clone_script=f"{READ}set -x\n: $token\nset +x\necho seen-in-clear; exit 1")
     given: dict[str, Any] = {"parent_name": vcenter.parent, "name": "web-01"}
@@ -497,9 +497,9 @@ def test_secrets_of_a_child_that_fails(vcenter: VCenter) -> None:
     assert child["secrets_cleared"]
     assert "********" in child["post_clone"]["output"]
     assert SECRET not in refusal.raw
-    assert "seen-in-clear" in shown(vcenter, "web-01")
-    assert SECRET not in shown(vcenter, "web-01")
-    # The runner has hidden them, and nothing is reconfigured for it: VMFork's record is, and the note of an end.
+    assert "seen-in-clear" in visible_in_vcenter(vcenter, "web-01")
+    assert SECRET not in visible_in_vcenter(vcenter, "web-01")
+    # The runner has masked them: the only reconfigurations are VMFork's record and the end of the script.
     assert calls["ReconfigVM_Task"] == 1
     with vcenter.calls() as calls:
         again = vcenter.fails("vmfork_child", **given)
@@ -510,11 +510,11 @@ def test_secrets_of_a_child_that_fails(vcenter: VCenter) -> None:
 
 @pytest.mark.parametrize("method", ["scripts", "script"])
 def test_script_that_prints_secrets_when_the_task_is_over(vcenter: VCenter, method: str) -> None:
-    """The task has removed them from the VM; if the runner has not seen them before, it reports no output."""
+    """The task has removed the secrets from the VM. A runner that has not read them by then reports no output."""
     vcenter.enable()
     script = f"{READ}until [ -e /root/go ]; do sleep 0.1; done\necho $token\n"
     if method == "script":
-        scripts = {"script": f"vmware-rpctool '{vcenter.way.freeze}'\n{script}"}
+        scripts = {"script": f"vmware-rpctool '{vcenter.engine.freeze}'\n{script}"}
     else:
         scripts = {"post_clone_script": script}
     vcenter.ok("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, method=method, **scripts)
@@ -526,18 +526,18 @@ def test_script_that_prints_secrets_when_the_task_is_over(vcenter: VCenter, meth
     vcenter.in_guest(moid, "touch /root/go")
     reported = vcenter.ok("vmfork_child", **given).child("web-01")["post_clone"]
     assert reported == {"done": True, "exit_code": 0, "output": "********\n" if method == "scripts" else ""}
-    assert SECRET not in shown(vcenter, "web-01")
+    assert SECRET not in visible_in_vcenter(vcenter, "web-01")
 
 
 def test_report_that_shows_secrets_is_written_back_without_them(quiesced: VCenter) -> None:
-    """As one of a runner that could not hide them."""
+    """The report is that of a runner that could not mask them."""
     given: dict[str, Any] = {"parent_name": quiesced.parent, "name": "web-01"}
     secret = {"secret_config_params": {"token": SECRET}}
     child = quiesced.ok("vmfork_child", **given, **secret).child("web-01")
     output = base64.b64encode(f"token is {SECRET}\n".encode()).decode()
     report = f"$(vmtoolsd --cmd 'info-get guestinfo.fork.vmfork.nonce') 0 {output}"
     quiesced.in_guest(child["moid"], f'vmtoolsd --cmd "info-set guestinfo.vmfork.post_clone {report}"')
-    assert SECRET in shown(quiesced, "web-01")
+    assert SECRET in visible_in_vcenter(quiesced, "web-01")
     with quiesced.calls() as calls:
         checked = quiesced.ok("vmfork_child", check=True, **given, **secret)
     assert not CHANGING & set(calls)
@@ -546,13 +546,13 @@ def test_report_that_shows_secrets_is_written_back_without_them(quiesced: VCente
     assert calls["ReconfigVM_Task"] == 1
     again = quiesced.ok("vmfork_child", **given, **secret)
     later = quiesced.ok("vmfork_child", **given)
-    assert [one["changed"] for one in (checked, done, again, later)] == [True, True, False, False]
-    assert SECRET not in shown(quiesced, "web-01")
+    assert [result["changed"] for result in (checked, done, again, later)] == [True, True, False, False]
+    assert SECRET not in visible_in_vcenter(quiesced, "web-01")
     for result in (checked, done, again, later):
         assert result.child("web-01")["post_clone"] == {"done": True, "exit_code": 0, "output": "token is ********\n"}
 
 
-# --- refused --------------------------------------------------------------------------------------------------------
+# --- refused ----------------------------------------------------------------------------------------------------------
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"children": [{"name": "a"}, {"name": "a"}]}, "occurs twice"),
@@ -578,10 +578,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.flags("-guest", "none")
 @either_engine
-def test_refused_before_anything_is_connected(vcenter: VCenter) -> None:
+def test_refused_before_a_login(vcenter: VCenter) -> None:
     with vcenter.calls() as calls:
-        for given, said in REFUSED:
-            assert said in vcenter.fails("vmfork_child", parent_name=vcenter.parent, **given).msg, given
+        for given, message in REFUSED:
+            assert message in vcenter.fails("vmfork_child", parent_name=vcenter.parent, **given).msg, given
     assert calls == {}
 
 
@@ -589,10 +589,10 @@ def test_unknown_parent(vcenter: VCenter) -> None:
     assert "VM nobody was not found" in vcenter.fails("vmfork_child", parent_name="nobody", name="a").msg
 
 
-@every_way
+@every_transport
 def test_user_without_the_privilege(quiesced: VCenter) -> None:
     login = {"username": "junior", "password": "juniors-long-password"}
-    for privilege in (quiesced.way.create_privilege, "VirtualMachine.Interact.PowerOn"):
+    for privilege in (quiesced.engine.create_privilege, "VirtualMachine.Interact.PowerOn"):
         quiesced.control("POST", "users", {"name": "junior", "password": login["password"], "deny": [privilege]})
         given = {"parent_name": quiesced.parent, "name": f"web-{privilege[-3:].lower()}"}
         refusal = quiesced.fails("vmfork_child", **given, **login)
@@ -606,7 +606,7 @@ def test_post_clone_script_is_not_run_in_the_parent(quiesced: VCenter) -> None:
 
 def test_children_of_a_parent_quiesced_with_one_script(vcenter: VCenter) -> None:
     vcenter.enable()
-    script = f"vmware-rpctool '{vcenter.way.freeze}'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
+    script = f"vmware-rpctool '{vcenter.engine.freeze}'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
     vcenter.ok("vmfork_quiesce", name=vcenter.parent, **vcenter.guest_login, method="script", script=script)
     assert states(vcenter.fork("web-01", "web-02")) == {"web-01": "created", "web-02": "created"}
 
@@ -626,6 +626,6 @@ def test_children_of_a_parent_quiesced_with_one_script(vcenter: VCenter) -> None
     ],
 )
 def test_secrets_given_as_text_are_not_shown(quiesced: VCenter, given: dict[str, Any]) -> None:
-    """As from the command line: `-a "secret_config_params='token=...'"`."""
+    """They are given as text on the command line: `-a "secret_config_params='token=...'"`."""
     result = quiesced.run("vmfork_child", parent_name=quiesced.parent, check=True, diff=True, **given)
     assert SECRET not in result.raw

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ways not to reach a vCenter; each has its sentence."""
+"""Connections that fail, and the message for each cause."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from functional.vcenter import VCenter
 
 @pytest.fixture
 def other_server() -> Iterator[int]:
-    """Something on a port that is no vSphere server."""
+    """Run a server that is not a vSphere server."""
     server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -30,7 +30,7 @@ def other_server() -> Iterator[int]:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port nobody listens on, nor can: it is taken."""
+    """Return a port that nobody else can listen on."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield int(taken.getsockname()[1])
@@ -47,23 +47,23 @@ WRONG: list[tuple[dict[str, object], str]] = [
 
 
 def test_wrong_connection_options(vcenter: VCenter) -> None:
-    for given, said in WRONG:
+    for given, message in WRONG:
         refusal = vcenter.fails("vmfork_info", **given)
-        assert said in refusal.msg, given
+        assert message in refusal.msg, given
         assert "a-wrong-long-password" not in refusal.raw
         assert vcenter.simulator.password not in refusal.raw
 
 
-def test_nobody_listens(vcenter: VCenter, closed_port: int) -> None:
+def test_closed_port(vcenter: VCenter, closed_port: int) -> None:
     assert "Connection refused" in vcenter.fails("vmfork_info", port=closed_port).msg
 
 
-def test_no_tls_there(vcenter: VCenter, other_server: int) -> None:
+def test_server_without_tls(vcenter: VCenter, other_server: int) -> None:
     assert "does not speak TLS" in vcenter.fails("vmfork_info", port=other_server).msg
 
 
-def test_no_vsphere_there(vcenter: VCenter) -> None:
-    """The simulated ESXi hosts take file transfers on a port with TLS, but without /sdk."""
+def test_server_without_the_sdk(vcenter: VCenter) -> None:
+    """The simulated ESXi hosts accept file transfers on a TLS port that has no /sdk."""
     refusal = vcenter.fails("vmfork_info", port=vcenter.control("GET", "transfers")["port"])
     assert "not a vSphere server" in refusal.msg
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lost answers, dropped sessions, failing tasks: no child is made twice, none is forgotten."""
+"""Lost answers, dropped sessions, failing tasks: no child is created twice, and none is forgotten."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from functional.engines import CREATE, MOB, both_engines, every_transport, vmfork_only
 from functional.vcenter import PRE_QUIESCE, VCenter
-from functional.ways import CREATE, MOB, both_engines, every_way, vmfork_only
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._properties import Watch, scan
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Server, Session
@@ -29,7 +29,7 @@ def vms(vcenter: VCenter) -> list[str]:
     return sorted(line.rpartition("/")[2] for line in vcenter.govc("find", "/DC0/vm", "-type", "m").splitlines())
 
 
-@every_way
+@every_transport
 @pytest.mark.parametrize("drop", ["before", "after"])
 @pytest.mark.parametrize("method", [CREATE, POWER_ON, RECONFIGURE])
 @pytest.mark.parametrize("result", ["child", "unset"])
@@ -37,42 +37,42 @@ def test_lost_answer(quiesced: VCenter, method: str, drop: str, result: str) -> 
     for rule in ("create_result", "instant_clone_result"):
         quiesced.rule(rule, result)
     before = vms(quiesced)
-    quiesced.fault(method=quiesced.way.method(method), at="call", drop=drop, count=1)
+    quiesced.fault(method=quiesced.engine.method(method), at="call", drop=drop, count=1)
     made = quiesced.fork("web-01", "web-02")
-    assert [one["state"] for one in made["children"]] == ["created", "created"]
+    assert [child["state"] for child in made["children"]] == ["created", "created"]
     assert vms(quiesced) == sorted([*before, "web-01", "web-02"])
     assert quiesced.fork("web-01", "web-02")["changed"] is False
 
 
-@every_way
+@every_transport
 @pytest.mark.parametrize("method", [CREATE, POWER_ON, RECONFIGURE])
 def test_task_that_vanishes(quiesced: VCenter, method: str) -> None:
-    """As by a restart of vCenter. What it does goes on, so its effect is there, or it is asked for again."""
+    """vCenter restarts. Its operation goes on, so either its effect is there, or the module repeats the request."""
     before = vms(quiesced)
-    quiesced.fault(method=quiesced.way.method(method), at="vanish", count=1)
+    quiesced.fault(method=quiesced.engine.method(method), at="vanish", count=1)
     made = quiesced.fork("web-01", "web-02")
-    assert [one["state"] for one in made["children"]] == ["created", "created"]
+    assert [child["state"] for child in made["children"]] == ["created", "created"]
     assert made["changed"]
     assert made["summary"]["seconds"] < 60
     assert vms(quiesced) == sorted([*before, "web-01", "web-02"])
     assert quiesced.fork("web-01", "web-02")["changed"] is False
 
 
-@every_way
-def test_answers_that_stay_lost(quiesced: VCenter) -> None:
+@every_transport
+def test_answers_that_are_lost_every_time(quiesced: VCenter) -> None:
     before = vms(quiesced)
-    quiesced.fault(method=quiesced.way.create, at="call", drop="before", count=0)
+    quiesced.fault(method=quiesced.engine.create, at="call", drop="before", count=0)
     refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01")
     assert "Could not create child web-01: The connection to 127.0.0.1 broke during a call" in refusal.msg
     assert vms(quiesced) == before
 
 
-@every_way
+@every_transport
 @pytest.mark.parametrize("on_failure", ["keep", "remove"])
 def test_creation_that_outlives_the_deadline(quiesced: VCenter, on_failure: str) -> None:
-    """The child is recorded when it appears, and no secret stays on it."""
+    """The child is recorded when it appears, and keeps no secret."""
     given = {"parent_name": quiesced.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
-    quiesced.fault(method=quiesced.way.create, at="task", delay_ms=8000, count=1)
+    quiesced.fault(method=quiesced.engine.create, at="task", delay_ms=8000, count=1)
     refusal = quiesced.fails("vmfork_child", **given, timeout=4, on_failure=on_failure)
     assert "is not ready after 4 seconds: vCenter has not finished its creation" in refusal.msg
     assert refusal["changed"]
@@ -80,14 +80,14 @@ def test_creation_that_outlives_the_deadline(quiesced: VCenter, on_failure: str)
         assert not quiesced.exists("/DC0/vm/web-01")
         return
     assert SECRET not in quiesced.govc("vm.info", "-json", "-e", "web-01")
-    assert refusal.child("web-01")["power_state"] == ("poweredOn" if quiesced.way.born_running else "poweredOff")
+    assert refusal.child("web-01")["power_state"] == ("poweredOn" if quiesced.engine.starts_running else "poweredOff")
     gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
     assert gone.child("web-01")["state"] == "removed"
 
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
 def test_lost_answer_to_the_start_of_the_runner(vcenter: VCenter, delivery: str) -> None:
-    """It runs, and it must not be started once more, nor have its files taken away."""
+    """The runner is running: it must not be started again, and its files must not be removed."""
     vcenter.enable()
     vcenter.fault(method="StartProgramInGuest", at="call", drop="after", count=1)
     with vcenter.calls() as calls:
@@ -99,7 +99,7 @@ def test_lost_answer_to_the_start_of_the_runner(vcenter: VCenter, delivery: str)
     assert vcenter.in_guest(child["moid"], "cat /root/pre-quiesce-ran").split() == ["once"]
 
 
-def test_runner_whose_start_was_not_answered_fails(vcenter: VCenter) -> None:
+def test_runner_with_a_lost_start_answer_fails(vcenter: VCenter) -> None:
     vcenter.enable()
     vcenter.fault(method="StartProgramInGuest", at="call", drop="after", count=1)
     given = {"name": vcenter.parent, **vcenter.guest_login, "timeout": 30}
@@ -109,7 +109,7 @@ def test_runner_whose_start_was_not_answered_fails(vcenter: VCenter) -> None:
 
 @pytest.mark.parametrize("drop", ["before", "after"])
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
-def test_runner_whose_start_was_not_answered_in_time(vcenter: VCenter, drop: str, delivery: str) -> None:
+def test_runner_with_a_lost_start_answer_times_out(vcenter: VCenter, drop: str, delivery: str) -> None:
     moid = vcenter.enable()["parent"]["moid"]
     vcenter.in_guest(moid, "true")
     vcenter.fault(method="StartProgramInGuest", at="call", drop=drop, count=1)
@@ -117,12 +117,12 @@ def test_runner_whose_start_was_not_answered_in_time(vcenter: VCenter, drop: str
     with vcenter.calls() as calls:
         refusal = vcenter.fails("vmfork_quiesce", **given, pre_quiesce_script="sleep 300; touch /root/went-on")
     assert calls["StartProgramInGuest"] == 1
-    # It was looked for in the guest, and found only if it was started.
+    # The module looked for it in the guest, and found it only if it had been started.
     assert ("the answer to the start of the runner in its guest was lost" in refusal.msg) is (drop == "before")
     assert "did not reach the fork point within 6 seconds" in refusal.msg
     until = time.monotonic() + 20
     while (left := vcenter.in_guest(moid, "pgrep -x sleep").split()) and time.monotonic() < until:
-        pass  # the runner gives the script a second to end by itself
+        pass  # the runner gives the script a second to end
     assert left == []
     assert vcenter.in_guest(moid, "ls /root /tmp").split() == ["/root:", "/tmp:"]
     assert not [key for key, value in vcenter.guest(moid)["guestinfo"].items() if "payload" in key and value.strip()]
@@ -132,14 +132,14 @@ QUESTIONS = ["WaitForUpdatesEx", "RetrievePropertiesEx", "CreateListView", "Crea
 
 
 @pytest.mark.parametrize("method", QUESTIONS)
-def test_lost_answer_to_a_question(quiesced: VCenter, method: str) -> None:
+def test_lost_answer_to_a_read(quiesced: VCenter, method: str) -> None:
     quiesced.fault(method=method, at="call", drop="after", count=1)
     assert quiesced.fork("web-01")["summary"]["created"] == 1
 
 
 @pytest.mark.flags("-guest", "none")
 def test_lost_page_of_a_large_inventory(vcenter: VCenter) -> None:
-    """The token of a page is good for one question, in one session."""
+    """A page's token is valid once, and in one session only."""
     vcenter.control("POST", "inventory", {"vms": 1100, "name": "many-%04d", "folder": "/DC0/vm"})
     for fault in ({"drop": "before"}, {"drop": "after"}, {"fault": "NotAuthenticated"}):
         vcenter.fault(method="ContinueRetrievePropertiesEx", at="call", count=1, **fault)
@@ -148,7 +148,7 @@ def test_lost_page_of_a_large_inventory(vcenter: VCenter) -> None:
         assert calls["ContinueRetrievePropertiesEx"] == 2, fault
 
 
-@every_way
+@every_transport
 @pytest.mark.parametrize(
     "method",
     [
@@ -161,19 +161,19 @@ def test_lost_page_of_a_large_inventory(vcenter: VCenter) -> None:
     ],
 )
 def test_session_dropped_by_the_server(quiesced: VCenter, method: str) -> None:
-    quiesced.fault(method=quiesced.way.method(method), at="call", fault="NotAuthenticated", count=1)
+    quiesced.fault(method=quiesced.engine.method(method), at="call", fault="NotAuthenticated", count=1)
     with quiesced.calls() as calls:
         made = quiesced.fork("web-01", "web-02")
     assert made["summary"]["created"] == 2
-    assert calls["Login"] == quiesced.way.logins + 1
-    assert calls[quiesced.way.create] <= 3
-    assert calls["Logout"] == quiesced.way.logins
+    assert calls["Login"] == quiesced.engine.logins + 1
+    assert calls[quiesced.engine.create] <= 3
+    assert calls["Logout"] == quiesced.engine.logins
 
 
 @pytest.mark.flags("-guest", "none")
 def test_session_dropped_under_several_threads(vcenter: VCenter) -> None:
-    """One of them logs in again, once, and every watch goes on."""
-    one = vcenter.simulator
+    """One thread logs in again, once, and every watch continues."""
+    simulator = vcenter.simulator
     every, dropped = threading.Barrier(8), threading.Event()
 
     def follow(session: Session, vm: Any) -> dict[str, Any]:
@@ -189,7 +189,9 @@ def test_session_dropped_under_several_threads(vcenter: VCenter) -> None:
                     return dict(values or {})
         return {}
 
-    with Session(Server(one.host, one.username, one.password, one.port, validate_certs=False)) as session:
+    with Session(
+        Server(simulator.host, simulator.username, simulator.password, simulator.port, validate_certs=False)
+    ) as session:
         vm = next(iter(scan(session, session.content.rootFolder, vim.VirtualMachine, ["name"])))
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _number: follow(session, vm), range(8)))
@@ -197,22 +199,22 @@ def test_session_dropped_under_several_threads(vcenter: VCenter) -> None:
     assert all("name" in values for values in answers)
 
 
-@every_way
+@every_transport
 @pytest.mark.parametrize("at", ["call", "task"])
 def test_failing_request_fails_one_child(quiesced: VCenter, at: str) -> None:
-    requests = {quiesced.way.create: "Could not create child"}
-    if quiesced.way.born_running:
+    requests = {quiesced.engine.create: "Could not create child"}
+    if quiesced.engine.starts_running:
         requests["ReconfigVM_Task"] = "Could not record the end of the post-clone script"
-    elif quiesced.way is not MOB:
+    elif quiesced.engine is not MOB:
         requests["ReconfigVM_Task"] = "Could not record child"
         requests["PowerOnVM_Task"] = "Could not power on child"
-    for method, said in requests.items():
+    for method, message in requests.items():
         quiesced.fault(method=method, at=at, fault="InsufficientResourcesFault", message="No memory is left", count=1)
         children = [{"name": f"{method}-{number}"} for number in range(3)]
         given: dict[str, Any] = {"parent_name": quiesced.parent, "children": children}
         refusal = quiesced.fails("vmfork_child", **given)
         assert (refusal["summary"]["created"], refusal["summary"]["failed"]) == (2, 1), method
-        assert said in refusal.msg
+        assert message in refusal.msg
         assert "InsufficientResourcesFault" in refusal.msg
         again = quiesced.ok("vmfork_child", **given)
         assert again["summary"]["failed"] == 0, method
@@ -221,7 +223,7 @@ def test_failing_request_fails_one_child(quiesced: VCenter, at: str) -> None:
 
 def test_power_off_that_fails(quiesced: VCenter) -> None:
     given: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "all": True}
-    for at, fault, said in (
+    for at, fault, message in (
         ("task", "ManagedObjectNotFound", "ManagedObjectNotFound"),
         ("task", "InvalidPowerState", "cannot be performed in the current state (poweredOff)"),
         ("task", "UnknownFault", "vCenter reports a fault that pyVmomi does not know"),
@@ -231,16 +233,16 @@ def test_power_off_that_fails(quiesced: VCenter) -> None:
         quiesced.fork("web-01", "web-02", wait_for="powered_on")
         quiesced.fault(method="PowerOffVM_Task", at=at, fault=fault, count=1)
         refusal = quiesced.fails("vmfork_child", **given)
-        assert said in refusal.msg
+        assert message in refusal.msg
         assert (refusal["summary"]["removed"], refusal["summary"]["failed"]) == (1, 1), (at, fault)
         assert quiesced.ok("vmfork_child", **given)["summary"]["removed"] == 1, (at, fault)
 
 
-@every_way
+@every_transport
 @pytest.mark.parametrize("at", ["call", "task"])
 def test_busy_vms(quiesced: VCenter, at: str) -> None:
-    """A request that a server refuses because of another task on the VM is repeated, including those of the cleanup."""
-    for method in (quiesced.way.create, "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "Destroy_Task"):
+    """A request refused because of another task on the VM is repeated, also during the cleanup."""
+    for method in (quiesced.engine.create, "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "Destroy_Task"):
         for fault in ("TaskInProgress", "ConcurrentAccess"):
             quiesced.fault(method=method, at=at, fault=fault, count=1)
     assert quiesced.fork("web-01")["summary"]["created"] == 1
@@ -249,18 +251,18 @@ def test_busy_vms(quiesced: VCenter, at: str) -> None:
     assert gone["summary"]["removed"] == 1
 
 
-@every_way
-def test_children_side_by_side(quiesced: VCenter) -> None:
+@every_transport
+def test_children_in_parallel(quiesced: VCenter) -> None:
     names = [f"web-{number:02}" for number in range(20)]
     made = quiesced.fork(*names, concurrency=3)
     assert made["summary"]["created"] == 20
-    assert [one["name"] for one in made["children"]] == names
-    assert len({one["uuid"] for one in made["children"]}) == 20
+    assert [child["name"] for child in made["children"]] == names
+    assert len({child["uuid"] for child in made["children"]}) == 20
 
 
 @pytest.mark.flags("-guest-password", "guests-own-long-password")
 def test_no_secret_in_the_process_list(vcenter: VCenter) -> None:
-    """What runs in the guest is visible to every user there."""
+    """Every user of a guest can see its processes."""
     vcenter.enable()
     it = vcenter.moid()
     given = {"guest_username": "root", "guest_password": "guests-own-long-password", "timeout": 30}
@@ -275,8 +277,8 @@ def test_no_secret_in_the_process_list(vcenter: VCenter) -> None:
 
 
 @pytest.mark.parametrize("state", ["present", "absent"])
-def test_server_that_is_lost_on_the_way(quiesced: VCenter, state: str) -> None:
-    """The result contains what is known by then."""
+def test_server_lost_halfway(quiesced: VCenter, state: str) -> None:
+    """The result contains everything known so far."""
     given: dict[str, Any] = {"parent_name": quiesced.parent, "children": [{"name": "web-01"}, {"name": "web-02"}]}
     if state == "absent":
         quiesced.fork("web-01", "web-02")
@@ -284,12 +286,12 @@ def test_server_that_is_lost_on_the_way(quiesced: VCenter, state: str) -> None:
     refusal = quiesced.fails("vmfork_child", state=state, **given)
     assert refusal["summary"]["failed"] == 2
     assert "ended the session" in refusal.msg
-    assert [one["name"] for one in refusal["children"]] == ["web-01", "web-02"]
+    assert [child["name"] for child in refusal["children"]] == ["web-01", "web-02"]
     assert refusal["changed"], "vCenter had accepted the requests"
 
 
-def test_server_that_is_lost_while_a_child_with_secrets_is_made(quiesced: VCenter) -> None:
-    """It is not known whether it exists; the result still warns that its secrets may not be removed."""
+def test_server_lost_while_a_child_with_secrets_is_created(quiesced: VCenter) -> None:
+    """It is not known whether the child exists; the result warns that its secrets may remain."""
     quiesced.fault(method="WaitForUpdatesEx", at="call", fault="NotAuthenticated", count=0)
     given = {"parent_name": quiesced.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
     refusal = quiesced.fails("vmfork_child", **given)
@@ -299,14 +301,14 @@ def test_server_that_is_lost_while_a_child_with_secrets_is_made(quiesced: VCente
 
 @pytest.fixture
 def failing(vcenter: VCenter) -> VCenter:
-    """A parent at its fork point whose children fail."""
+    """Return a parent at its fork point whose children fail."""
     vcenter.enable()
     vcenter.quiesce(post_clone_script="exit 7")
     return vcenter
 
 
 @pytest.mark.parametrize(
-    ("lost", "power_state", "said"),
+    ("lost", "power_state", "message"),
     [
         ({"method": "PowerOffVM_Task", "drop": "before"}, "poweredOn", "Could not power off child web-01: The connec"),
         ({"method": "Destroy_Task", "drop": "before"}, "poweredOff", "Could not remove child web-01: The connection"),
@@ -314,19 +316,19 @@ def failing(vcenter: VCenter) -> VCenter:
         ({"method": "Destroy_Task", "fault": "NotAuthenticated"}, "poweredOff", "Could not remove child web-01: "),
     ],
 )
-def test_server_that_is_lost_while_a_failed_child_is_removed(
-    failing: VCenter, lost: dict[str, Any], power_state: str | None, said: str
+def test_server_lost_while_a_failed_child_is_removed(
+    failing: VCenter, lost: dict[str, Any], power_state: str | None, message: str
 ) -> None:
     failing.fault(at="call", count=0, **lost)
     refusal = failing.fails("vmfork_child", parent_name=failing.parent, name="web-01", on_failure="remove")
     child = refusal.child("web-01")
     assert child["error"].startswith("The post-clone script failed in child web-01: exit code 7. A post-clone script")
-    assert said in child["error"]
+    assert message in child["error"]
     assert child["power_state"] == power_state
     assert failing.exists("/DC0/vm/web-01") == bool(power_state)
 
 
-def test_server_that_is_lost_before_a_failed_child_is_removed(failing: VCenter) -> None:
+def test_server_lost_before_a_failed_child_is_removed(failing: VCenter) -> None:
     with failing.calls() as calls:
         failing.fails("vmfork_child", parent_name=failing.parent, name="web-00")
     failing.fault(method="RetrievePropertiesEx", at="call", drop="before", after=calls["RetrievePropertiesEx"], count=0)
@@ -338,7 +340,7 @@ def test_server_that_is_lost_before_a_failed_child_is_removed(failing: VCenter) 
 
 
 @pytest.mark.parametrize("method", ["PowerOffVM_Task", "Destroy_Task"])
-def test_removal_whose_answer_is_lost(quiesced: VCenter, method: str) -> None:
+def test_lost_answer_to_a_removal(quiesced: VCenter, method: str) -> None:
     quiesced.fork("web-01")
     quiesced.fault(method=method, at="call", drop="after", count=0)
     quiesced.fault(method=method, at="task", delay_ms=1000, count=1)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""VMs that look like our children, on a server: none is powered on, powered off or destroyed."""
+"""VMs that look like our children: none is powered on, powered off or destroyed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from functional.engines import CHANGING, both_engines, vmfork_only
 from functional.vcenter import VCenter
-from functional.ways import CHANGING, both_engines, vmfork_only
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import identity
 
 pytestmark = both_engines
 
 
-def child_that_another_tool_made_and_left_off(vcenter: VCenter) -> None:
+def powered_off_child_of_another_tool(vcenter: VCenter) -> None:
     vcenter.fork("web-01", wait_for="created")
     vcenter.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=", "-e", "guestinfo.fork.vmfork.nonce=")
 
@@ -44,7 +44,7 @@ def child_of_another_parent(vcenter: VCenter) -> None:
     vcenter.fork("web-01", parent_name=other)
 
 
-def record_on(vcenter: VCenter, name: str) -> str:
+def record_of(vcenter: VCenter, name: str) -> str:
     """Return the record of a child."""
     return next(
         line.split(":", 1)[1].strip()
@@ -54,7 +54,7 @@ def record_on(vcenter: VCenter, name: str) -> str:
 
 
 def forged_in_its_guest(vcenter: VCenter) -> None:
-    """Write the record that would be right by every means that a guest has."""
+    """Have the guest write the correct record by every means it has."""
     foreign_vm(vcenter)
     parent, own = (vcenter.ok("vmfork_parent", name=name, check=True)["parent"] for name in (vcenter.parent, "web-01"))
     record = identity.Record(parent["instance_uuid"], own["uuid"], "0" * 32)
@@ -64,26 +64,26 @@ def forged_in_its_guest(vcenter: VCenter) -> None:
 
 def record_of_another_child(vcenter: VCenter) -> None:
     vcenter.fork("real")
-    record = record_on(vcenter, "real")
+    record = record_of(vcenter, "real")
     foreign_vm(vcenter)
     vcenter.govc("vm.change", "-vm", "web-01", "-e", f"vmfork.child={record}")
 
 
 def kept(vcenter: VCenter, name: str) -> list[str]:
-    """Return the facts of a VM without its address, which appears when its guest has started."""
+    """Return the facts of a VM without its address, which appears only when its guest has started."""
     return [line for line in vcenter.govc("vm.info", name).splitlines() if "IP address" not in line]
 
 
 def copy_with_the_uuid_of_a_child(vcenter: VCenter) -> None:
-    """As a restore does that keeps BIOS UUIDs: it is not known which of the two VMs is the child."""
+    """Copy a child as a restore that keeps BIOS UUIDs does: it is not known which of the two VMs is the child."""
     vcenter.fork("other")
-    uuid, record = vcenter.ok("vmfork_parent", name="other", check=True)["parent"]["uuid"], record_on(vcenter, "other")
+    uuid, record = vcenter.ok("vmfork_parent", name="other", check=True)["parent"]["uuid"], record_of(vcenter, "other")
     foreign_vm(vcenter)
     vcenter.govc("vm.change", "-vm", "web-01", "-uuid", uuid, "-e", f"vmfork.child={record}")
 
 
 def other_datacenter(vcenter: VCenter, *moved: str) -> None:
-    """Another datacenter with a host, and the VMs that are moved there."""
+    """Add another datacenter with a host, and move VMs there."""
     vcenter.govc("datacenter.create", "DC1")
     vcenter.govc("host.add", "-dc", "DC1", "-hostname", "esx1", "-username", "root", "-password", "any", "-noverify")
     there = ("-host", "/DC1/host/esx1/esx1", "-pool", "/DC1/host/esx1/Resources", "-folder", "/DC1/vm")
@@ -114,10 +114,10 @@ DOUBLES: dict[Callable[[VCenter], None], set[str]] = {
         record_of_another_child,
         copy_with_the_uuid_of_a_child,
         copy_of_a_child_in_another_datacenter,
-        child_that_another_tool_made_and_left_off,
+        powered_off_child_of_another_tool,
     ],
 )
-def test_foreign_vm_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], None]) -> None:
+def test_foreign_vm_is_left_unchanged(quiesced: VCenter, make: Callable[[VCenter], None]) -> None:
     make(quiesced)
     before = kept(quiesced, "/DC0/vm/web-01")
     for given in ({"state": "present"}, {"state": "absent"}, {"state": "present", "check": True}):
@@ -135,7 +135,7 @@ def test_foreign_vm_is_left_alone(quiesced: VCenter, make: Callable[[VCenter], N
 
 
 def test_copy_that_appears_while_a_child_is_powered_off(quiesced: VCenter) -> None:
-    """Right before a child is destroyed it is asked once more who has its BIOS UUID."""
+    """Right before a child is destroyed, the module searches again for other VMs with its BIOS UUID."""
     uuid = quiesced.fork("web-01").child("web-01")["uuid"]
     quiesced.fault(method="PowerOffVM_Task", at="task", delay_ms=3000, count=1)
     with quiesced.at_call("PowerOffVM_Task", quiesced.govc, "vm.change", "-vm", "DC0_H0_VM1", "-uuid", uuid):
@@ -145,7 +145,7 @@ def test_copy_that_appears_while_a_child_is_powered_off(quiesced: VCenter) -> No
     assert quiesced.exists("/DC0/vm/web-01")
 
 
-# --- asked once more ------------------------------------------------------------------------------------------------
+# --- checked again ----------------------------------------------------------------------------------------------------
 
 NOT_REMOVED = re.compile(
     r"VM web-01 \(vm-\d+\) is not removed: it is recorded as the child of another parent\. Check the VM in vCenter\."
@@ -211,7 +211,7 @@ def test_new_child_that_is_taken_over_before_it_fails_is_not_removed(vcenter: VC
         vcenter.in_guest(vcenter.moid("/DC0/vm/web-01"), "touch /root/go")
 
     given = {"parent_name": vcenter.parent, "name": "web-01", "on_failure": "remove"}
-    with vcenter.at_call(vcenter.way.create, take_over):
+    with vcenter.at_call(vcenter.engine.create, take_over):
         refusal = vcenter.fails("vmfork_child", **given)
         calls = vcenter.called()
     assert "exit code 7" in refusal.msg
@@ -219,27 +219,27 @@ def test_new_child_that_is_taken_over_before_it_fails_is_not_removed(vcenter: VC
     assert not {"PowerOffVM_Task", "Destroy_Task"} & set(calls)
 
 
-# --- beside others --------------------------------------------------------------------------------------------------
+# --- among others -----------------------------------------------------------------------------------------------------
 
 
 def test_foreign_vm_does_not_stop_the_others(quiesced: VCenter) -> None:
     foreign_vm(quiesced)
     given = {"parent_name": quiesced.parent, "children": [{"name": name} for name in ("web-00", "web-01", "web-02")]}
     refusal = quiesced.fails("vmfork_child", **given)
-    assert {one["name"]: one["state"] for one in refusal["children"]} == {
+    assert {child["name"]: child["state"] for child in refusal["children"]} == {
         "web-00": "created",
         "web-01": "failed",
         "web-02": "created",
     }
     refusal = quiesced.fails("vmfork_child", **given, state="absent")
-    assert {one["name"]: one["state"] for one in refusal["children"]} == {
+    assert {child["name"]: child["state"] for child in refusal["children"]} == {
         "web-00": "removed",
         "web-01": "failed",
         "web-02": "removed",
     }
 
 
-def test_same_name_in_another_folder_is_no_obstacle(quiesced: VCenter) -> None:
+def test_same_name_in_another_folder_is_allowed(quiesced: VCenter) -> None:
     quiesced.control("POST", "inventory", {"folders": ["/DC0/vm/else"]})
     quiesced.control("POST", "inventory", {"vms": 1, "name": "web-01", "folder": "/DC0/vm/else"})
     assert quiesced.fork("web-01")["summary"]["created"] == 1
@@ -248,7 +248,7 @@ def test_same_name_in_another_folder_is_no_obstacle(quiesced: VCenter) -> None:
     assert quiesced.exists("/DC0/vm/else/web-01")
 
 
-def test_two_children_of_a_name(quiesced: VCenter) -> None:
+def test_two_children_with_one_name(quiesced: VCenter) -> None:
     for folder, address in (("a", "192.0.2.11"), ("b", "192.0.2.12")):
         quiesced.control("POST", "inventory", {"folders": [f"/DC0/vm/{folder}"]})
         child = {"name": "web-01", "config_params": {"ipaddress": address}}
@@ -262,7 +262,7 @@ def test_two_children_of_a_name(quiesced: VCenter) -> None:
         assert "Child web-01 exists more than once: /DC0/vm/a/web-01, /DC0/vm/b/web-01." in refusal.msg
 
 
-def test_moved_child_is_ours(quiesced: VCenter) -> None:
+def test_moved_child_belongs_to_its_parent(quiesced: VCenter) -> None:
     quiesced.fork("web-01")
     quiesced.control("POST", "inventory", {"folders": ["/DC0/vm/else"]})
     quiesced.govc("object.mv", "/DC0/vm/web-01", "/DC0/vm/else")
@@ -274,19 +274,19 @@ def test_moved_child_is_ours(quiesced: VCenter) -> None:
 
 
 def test_child_that_was_moved_to_another_datacenter(quiesced: VCenter) -> None:
-    """A name is searched for in the parent's datacenter; state=absent with all=true finds a child anywhere."""
+    """Names are searched for in the parent's datacenter; state=absent with all=true finds a child anywhere."""
     quiesced.fork("web-01", "web-02")
     other_datacenter(quiesced, "web-01")
     by_name: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "name": "web-01"}
     assert quiesced.ok("vmfork_child", **by_name)["summary"]["absent"] == 1
     gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, state="absent", all=True)
-    assert [one["inventory_path"] for one in gone["children"]] == ["/DC1/vm/web-01", "/DC0/vm/web-02"]
+    assert [child["inventory_path"] for child in gone["children"]] == ["/DC1/vm/web-01", "/DC0/vm/web-02"]
     assert gone["summary"]["removed"] == 2
 
 
 @pytest.mark.parametrize("datacenter", ["DC0", "DC1"])
 def test_bios_uuid_of_another_vm_is_refused(quiesced: VCenter, datacenter: str) -> None:
-    """The child could not be distinguished from that VM later."""
+    """The child could not be told apart from that VM later."""
     other_datacenter(quiesced, *(["DC0_H0_VM1"] if datacenter == "DC1" else []))
     owner = quiesced.ok("vmfork_parent", name="DC0_H0_VM1", check=True)["parent"]
     assert owner["inventory_path"].startswith(f"/{datacenter}/")
@@ -298,25 +298,25 @@ def test_bios_uuid_of_another_vm_is_refused(quiesced: VCenter, datacenter: str) 
     assert not CHANGING & set(calls)
 
 
-def test_renamed_child_is_ours_by_its_new_name(quiesced: VCenter) -> None:
+def test_renamed_child_is_found_by_its_new_name(quiesced: VCenter) -> None:
     quiesced.fork("web-01")
     quiesced.govc("object.rename", "/DC0/vm/web-01", "kept")
     assert quiesced.fork("kept")["changed"] is False
     assert quiesced.fork("kept", "web-01")["summary"]["created"] == 1  # kept has the first address
     gone = quiesced.ok("vmfork_child", parent_name=quiesced.parent, state="absent", all=True)
-    assert {one["name"] for one in gone["children"]} == {"kept", "web-01"}
+    assert {child["name"] for child in gone["children"]} == {"kept", "web-01"}
 
 
-def test_fork_that_another_tool_made(quiesced: VCenter) -> None:
-    """It is listed if it can be known, but it is not ours to remove, and while it runs not ours to take over."""
+def test_fork_of_another_tool(quiesced: VCenter) -> None:
+    """It is listed if vCenter shows it, but this collection neither removes it nor, while it runs, takes it over."""
     quiesced.fork("web-01")
     quiesced.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=")
     listed = quiesced.ok("vmfork_info")["parents"][0]["children"]
-    # Only our record shows which parent an Instant Clone belongs to.
+    # Only our record shows the parent of an Instant Clone.
     known, why = ([], "it has no record of being forked from this parent")
-    if not quiesced.way.born_running:
+    if not quiesced.engine.starts_running:
         known, why = [("web-01", False)], "not recorded by this collection"
-    assert [(one["name"], one["recorded"]) for one in listed] == known
+    assert [(child["name"], child["recorded"]) for child in listed] == known
     for state in ("present", "absent"):
         refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name="web-01", state=state)
         assert why in refusal.msg
@@ -326,7 +326,7 @@ def test_fork_that_another_tool_made(quiesced: VCenter) -> None:
 
 @vmfork_only("an instant clone has its record from its creation on")
 @pytest.mark.parametrize("group", ["from-6.5", "absent"])
-def test_child_of_a_task_that_was_cut_short_is_finished(quiesced: VCenter, group: str) -> None:
+def test_child_of_an_interrupted_task_is_finished(quiesced: VCenter, group: str) -> None:
     quiesced.rule("parent_fork_group_id", group)
     quiesced.fork("web-01", wait_for="created")
     quiesced.govc("vm.change", "-vm", "web-01", "-e", "vmfork.child=")

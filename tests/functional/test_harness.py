@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whoever starts a simulator from the command line can end it by ending what started it."""
+"""A simulator started from the command line ends when the process that started it ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_request_to_end(verb: str) -> None:
     command = [sys.executable, simulator.__file__, verb, "-guest", "none", "-exit-after", "5m"]
     if verb == "run":
         command += ["--", "sh", "-c", "echo $PPID; exec sleep 300"]
-    # What "start" leaves running belongs to whoever started it: here, to a shell that waits.
+    # "start" leaves a process for its parent, here a shell that waits.
     shell = ["sh", "-c", '"$@"; exec sleep 300', "sh", *command]
     with subprocess.Popen(shell if verb == "start" else command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
@@ -39,7 +39,7 @@ def test_request_to_end(verb: str) -> None:
 
 
 def only_child(pid: int) -> int:
-    """Return the process ID of the simulator that the harness started, beside the command it runs."""
+    """Return the process ID of the simulator that the harness started next to its command."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     return next(
         int(child) for child in children if "vmforksim" in Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8")

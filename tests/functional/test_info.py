@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vmfork_info on servers that show little of who forked whom, asked for children that another tool made."""
+"""vmfork_info on servers that show little about forks, and for children that another tool created."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from functional.test_privileges import TOGGLE, junior
+from functional.engines import both_engines, vmfork_only
+from functional.test_privileges import TOGGLE, user_without
 from functional.vcenter import VCenter
-from functional.ways import both_engines, vmfork_only
 
 pytestmark = both_engines
 
@@ -49,7 +49,7 @@ def test_forks_of_another_tool(quiesced: VCenter, group: str) -> None:
 
 @BOOK
 @V6_0
-def test_parent_that_is_gone(quiesced: VCenter) -> None:
+def test_deleted_parent(quiesced: VCenter) -> None:
     quiesced.rule("power_off_with_children", "harmless")
     quiesced.rule("child_fork_group_id", "absent")
     forked_by_another_tool(quiesced, "web-01")
@@ -61,7 +61,7 @@ def test_parent_that_is_gone(quiesced: VCenter) -> None:
 
 @BOOK
 @V6_0
-def test_child_that_shows_nothing_any_more(vcenter: VCenter) -> None:
+def test_child_without_visible_fork_data(vcenter: VCenter) -> None:
     """A persistent child that has run is a linked clone: only the server itself knows its parent."""
     vcenter.rule("persistent_child_group", "removed")
     vcenter.govc("snapshot.create", "-vm", vcenter.parent, "base")
@@ -74,7 +74,7 @@ def test_child_that_shows_nothing_any_more(vcenter: VCenter) -> None:
 
 
 @pytest.mark.parametrize("answer", ["success", "InvalidState"])
-def test_vm_that_has_nothing_to_do_with_forking(vcenter: VCenter, answer: str) -> None:
+def test_vm_without_forks(vcenter: VCenter, answer: str) -> None:
     vcenter.rule("parent_of_non_child", answer)
     vcenter.rule("children_of_non_parent", answer)
     listed = vcenter.ok("vmfork_info", name=vcenter.parent)
@@ -83,10 +83,10 @@ def test_vm_that_has_nothing_to_do_with_forking(vcenter: VCenter, answer: str) -
 
 @BOOK
 @V6_0
-def test_user_who_may_not_ask_the_server(quiesced: VCenter) -> None:
+def test_user_without_permission_to_query_forks(quiesced: VCenter) -> None:
     quiesced.rule("retrieve_privilege", "ToggleForkParent")
     quiesced.fork("web-01", wait_for="powered_on")
-    low = junior(quiesced, TOGGLE)
+    low = user_without(quiesced, TOGGLE)
     for name in (quiesced.parent, "web-01"):
         listed = quiesced.ok("vmfork_info", name=name, **low)
         assert (family(listed), orphans(listed)) == ({quiesced.parent: [("web-01", True)]}, [])

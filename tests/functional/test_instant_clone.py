@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is only so with Instant Clone; test_child.py and its neighbours run on both engines."""
+"""Tests of Instant Clone alone; those of test_child.py and its neighbors run on both engines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ip link set eth0 up
 
 @pytest.fixture
 def source(vcenter: VCenter) -> VCenter:
-    """A vCenter 8 whose first VM stands at its fork point."""
+    """Return a vCenter 8 whose first VM is at its fork point."""
     vcenter.quiesce()
     return vcenter
 
@@ -34,11 +34,11 @@ def source(vcenter: VCenter) -> VCenter:
 pytestmark = pytest.mark.flags("-api-version", "8.0.3.0")
 
 
-def test_child_is_made_by_one_request(source: VCenter) -> None:
-    """Its record comes with it, so nobody can meet it without; and it runs."""
+def test_child_is_created_by_one_request(source: VCenter) -> None:
+    """Its record is part of the request, so it never exists without one; and it runs."""
     with source.calls() as calls:
         made = source.fork("web-01", wait_for="powered_on")
-    assert {one: calls[one] for one in CHANGING & set(calls)} == {"InstantClone_Task": 1}
+    assert {method: calls[method] for method in CHANGING & set(calls)} == {"InstantClone_Task": 1}
     child = made.child("web-01")
     assert (child["child_type"], child["survives_power_off"], child["enabled"]) == ("instant_clone", True, None)
     shown = " ".join(source.govc("vm.info", "-e", "web-01").split())
@@ -46,7 +46,7 @@ def test_child_is_made_by_one_request(source: VCenter) -> None:
 
 
 @pytest.mark.parametrize("wait_for", ["created", "post_clone"])
-def test_record_that_the_server_drops_is_set(source: VCenter, wait_for: str) -> None:
+def test_record_that_the_server_drops_is_written(source: VCenter, wait_for: str) -> None:
     source.rule("instant_clone_config_keys", "dropped")
     assert source.fork("web-01", wait_for=wait_for).child("web-01")["state"] == "created"
     assert source.fork("web-01", wait_for=wait_for)["changed"] is False
@@ -54,7 +54,7 @@ def test_record_that_the_server_drops_is_set(source: VCenter, wait_for: str) -> 
 
 
 def test_child_of_a_child(source: VCenter) -> None:
-    """It begins with what its source has: the record, which names another, and params that are not meant for it."""
+    """It starts with the record of its source, which names another VM, and with params that are not meant for it."""
     source.fork("web-01", config_params={"site": "b"}, secret_config_params={"token": "a-long-secret-token"})
     source.quiesce(name="web-01")
     given = {"parent_name": "web-01", "name": "web-02", "config_params": {"token": "no-secret-here"}}
@@ -62,14 +62,16 @@ def test_child_of_a_child(source: VCenter) -> None:
     assert made["guest_hostname"] == "web-02"
     assert made["config_params"] == {"hostname": "web-02", "token": "no-secret-here"}
     assert source.ok("vmfork_child", **given).child("web-02")["config_params"] == made["config_params"]
-    listed = {one["name"]: [its["name"] for its in one["children"]] for one in source.ok("vmfork_info")["parents"]}
+    listed = {
+        parent["name"]: [its["name"] for its in parent["children"]] for parent in source.ok("vmfork_info")["parents"]
+    }
     assert listed == {source.parent: ["web-01"], "web-01": ["web-02"]}
     refusal = source.fails("vmfork_child", parent_name=source.parent, name="web-02", state="absent")
     assert "it is recorded as the child of another parent" in refusal.msg
 
 
-def test_clone_that_another_tool_made(source: VCenter) -> None:
-    """A clone of a child has the child's record, and a BIOS UUID of its own."""
+def test_clone_of_another_tool(source: VCenter) -> None:
+    """A clone of a child has the child's record, but a different BIOS UUID."""
     source.fork("web-01")
     source.quiesce(name="web-01")
     source.govc("vm.instantclone", "-vm", "web-01", "-pool", "DC0_H0/Resources", "-folder", "/DC0/vm", "copy")
@@ -77,12 +79,12 @@ def test_clone_that_another_tool_made(source: VCenter) -> None:
     refusal = source.fails("vmfork_child", parent_name=source.parent, name="copy", state="absent")
     assert "it is a copy of a child" in refusal.msg
     gone = source.ok("vmfork_child", parent_name=source.parent, all=True, state="absent")
-    assert [one["name"] for one in gone["children"]] == ["web-01"]
+    assert [child["name"] for child in gone["children"]] == ["web-01"]
     assert source.exists("/DC0/vm/copy")
 
 
-def test_children_whose_parent_is_gone(source: VCenter) -> None:
-    """They are listed, but a child and a copy with its BIOS UUID cannot be distinguished."""
+def test_children_of_a_deleted_parent(source: VCenter) -> None:
+    """They are listed, but a child and a copy with its BIOS UUID cannot be told apart."""
     twin = source.fork("web-01", "web-02").child("web-02")
     shown = source.govc("vm.info", "-e", "web-02")
     record = next(line.split(":", 1)[1].strip() for line in shown.splitlines() if "vmfork.child" in line)
@@ -90,7 +92,7 @@ def test_children_whose_parent_is_gone(source: VCenter) -> None:
     source.govc("vm.destroy", source.parent)
     listed = source.ok("vmfork_info")
     assert listed["parents"] == []
-    assert {one["name"]: one["recorded"] for one in listed["without_parent"]} == {
+    assert {child["name"]: child["recorded"] for child in listed["without_parent"]} == {
         "web-01": True,
         "web-02": False,
         "DC0_H0_VM1": False,
@@ -110,7 +112,7 @@ def test_lost_answer(source: VCenter, drop: str, result: str) -> None:
 
 
 def test_lost_answer_to_a_creation_that_outlives_the_deadline(source: VCenter) -> None:
-    """It is not asked for again while the first request may be carried out, and is not called unchanged."""
+    """The request is not repeated while the first one may still run, and the result is not "unchanged"."""
     source.fault(method="InstantClone_Task", at="task", delay_ms=16000, count=1)
     source.fault(method="InstantClone_Task", at="call", drop="after", count=1)
     given = {"parent_name": source.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
@@ -122,7 +124,7 @@ def test_lost_answer_to_a_creation_that_outlives_the_deadline(source: VCenter) -
     assert "Could not confirm that secret_config_params were removed from child web-01" in refusal.raw
 
 
-def test_lost_answer_and_nobody_can_look(source: VCenter) -> None:
+def test_lost_answer_and_failing_searches(source: VCenter) -> None:
     source.fault(method="InstantClone_Task", at="call", drop="after", count=1)
     source.fault(method="FindAllByUuid", at="call", drop="before", count=0)
     refusal = source.fails("vmfork_child", parent_name=source.parent, name="web-01", on_failure="remove")
@@ -143,8 +145,8 @@ def test_bios_uuid(source: VCenter) -> None:
     assert source.fork("web-01", bios_uuid=given)["changed"] is False
 
 
-def test_folder_that_the_server_does_not_follow(source: VCenter) -> None:
-    """The child is found where it is, and the task says so."""
+def test_folder_that_the_server_ignores(source: VCenter) -> None:
+    """The child is found where the server put it, and the task reports so."""
     source.control("POST", "inventory", {"folders": ["/DC0/vm/web"]})
     source.rule("instant_clone_folder", "ignored")
     made = source.fork("web-01", folder="web")
@@ -153,7 +155,7 @@ def test_folder_that_the_server_does_not_follow(source: VCenter) -> None:
     assert (again["changed"], again.child("web-01")["folder"]) == (False, "/DC0/vm")
 
 
-def test_params_under_every_name(source: VCenter) -> None:
+def test_params_with_every_prefix(source: VCenter) -> None:
     params = {"role": "db", "guestinfo.site": "b"}
     child = source.fork("web-01", config_params=params).child("web-01")
     keys = ("guestinfo.fork.role", "guestinfo.ic.role", "guestinfo.site", "guestinfo.ic.hostname")
@@ -180,7 +182,7 @@ def test_child_that_was_powered_off_runs_again_from_its_disk(source: VCenter) ->
     assert (child["power_state"], child["post_clone"]["exit_code"]) == ("poweredOn", 0)
 
 
-# --- a parent that runs on ------------------------------------------------------------------------------------------
+# --- a parent that keeps running --------------------------------------------------------------------------------------
 
 
 def running(vcenter: VCenter, **given: Any) -> dict[str, Any]:
@@ -194,27 +196,27 @@ def test_child_of_a_running_parent(vcenter: VCenter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({}, "wait_for=post_clone would time out"),
         ({"allow_running_parent": False}, "is not at its fork point"),
     ],
 )
-def test_running_parent_that_is_refused(vcenter: VCenter, given: dict[str, Any], said: str) -> None:
+def test_running_parent_that_is_refused(vcenter: VCenter, given: dict[str, Any], message: str) -> None:
     with vcenter.calls() as calls:
         refusal = vcenter.fails("vmfork_child", **running(vcenter, **given))
-    assert said in refusal.msg
+    assert message in refusal.msg
     assert not CHANGING & set(calls)
 
 
-def test_disk_chain_of_a_running_parent_comes_to_its_end(vcenter: VCenter) -> None:
+def test_disk_chain_of_a_running_parent_reaches_its_limit(vcenter: VCenter) -> None:
     moid = vcenter.ok("vmfork_parent", name=vcenter.parent)["parent"]["moid"]
     vcenter.control("PATCH", f"vms/{moid}", {"chain_limit": 2})
     names = [{"name": f"web-{number:02}"} for number in range(4)]
     given = {"parent_name": vcenter.parent, "children": names, "allow_running_parent": True, "wait_for": "powered_on"}
     refusal = vcenter.fails("vmfork_child", **given, concurrency=1)
     assert refusal["summary"]["created"] > 0
-    failed = [one["error"] for one in refusal["children"] if one["state"] == "failed"]
+    failed = [child["error"] for child in refusal["children"] if child["state"] == "failed"]
     assert failed
     assert all("the maximum of 2 delta disks" in error for error in failed)
 
@@ -224,7 +226,7 @@ def test_powered_off_parent_is_refused(vcenter: VCenter) -> None:
     assert "is powered off" in vcenter.fails("vmfork_child", **running(vcenter, wait_for="tools")).msg
 
 
-# --- what the server is asked beforehand ----------------------------------------------------------------------------
+# --- checks before the creation ---------------------------------------------------------------------------------------
 
 
 def test_check_mode_asks_the_server(source: VCenter) -> None:
@@ -255,7 +257,7 @@ def test_check_mode_before_the_parent_is_ready(vcenter: VCenter) -> None:
     assert "wait_for=post_clone would time out" in str(predicted["warnings"])
 
 
-# --- which engine ---------------------------------------------------------------------------------------------------
+# --- which engine -----------------------------------------------------------------------------------------------------
 
 
 def test_nothing_needs_enabling(vcenter: VCenter) -> None:
@@ -271,13 +273,13 @@ def test_another_host_is_refused(vcenter: VCenter) -> None:
     assert "is on DC0_H0, not on DC0_C0_H0, and Instant Clone creates children on the parent's own host" in refusal.msg
 
 
-def test_frozen_parent_is_powered_off_when_that_is_allowed(source: VCenter) -> None:
+def test_frozen_parent_is_powered_off_only_when_allowed(source: VCenter) -> None:
     given = {"name": source.parent, "state": "disabled"}
     assert "only a power-off ends that" in source.fails("vmfork_parent", **given).msg
     predicted = source.ok("vmfork_parent", **given, power_off=True, check=True)
     done = source.ok("vmfork_parent", **given, power_off=True)
     again = source.ok("vmfork_parent", **given, power_off=True)
-    assert [one["changed"] for one in (predicted, done, again)] == [True, True, False]
+    assert [result["changed"] for result in (predicted, done, again)] == [True, True, False]
     assert predicted["parent"] == done["parent"]
     assert (done["parent"]["quiesced"], done["parent"]["power_state"]) == (False, "poweredOff")
 
@@ -297,7 +299,7 @@ def test_vmfork_on_a_server_that_still_has_it(vcenter: VCenter) -> None:
 
 @pytest.mark.flags("-hidden-methods", "on")
 def test_child_of_vmfork_on_an_upgraded_server(vcenter: VCenter) -> None:
-    """It forks again when it is powered on, so the report of its last run does not count."""
+    """It forks again when it is powered on, so the report of its last run is ignored."""
     vcenter.rule("guestinfo_after_power_cycle", "kept")
     vcenter.enable(api="vmfork")
     vcenter.quiesce(api="vmfork", post_clone_script="#!/bin/sh\nsleep 1\ncat /proc/sys/kernel/random/uuid\n")
@@ -311,28 +313,28 @@ def test_child_of_vmfork_on_an_upgraded_server(vcenter: VCenter) -> None:
 
 
 @pytest.mark.flags("-api-version", "6.5")
-def test_instant_clone_on_a_server_that_has_it_not_yet(vcenter: VCenter) -> None:
+def test_instant_clone_on_a_server_without_it(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="instant_clone")
     assert (
         "does not have the method InstantClone_Task, which requires vSphere 6.7 or newer. Use api=vmfork" in refusal.msg
     )
 
 
-def test_browser_is_for_vmfork(source: VCenter) -> None:
+def test_mob_is_for_vmfork(source: VCenter) -> None:
     """A playbook that needs it on 6.5 runs here unchanged."""
     source.control("DELETE", "calls")
     assert source.fork("web-01", call_via="mob")["summary"]["created"] == 1
-    assert not [one for one in source.control("GET", "calls")["http"] if "/mob" in one]
+    assert not [request for request in source.control("GET", "calls")["http"] if "/mob" in request]
 
 
 @pytest.mark.flags("-api-version", "6.5")
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"allow_running_parent": True}, "allow_running_parent does not work with the VMFork methods"),
         ({"config_params": {"guestinfo.site": "b"}}, "guestinfo.site starts with guestinfo."),
     ],
 )
-def test_without_meaning_on_vmfork(vcenter: VCenter, given: dict[str, Any], said: str) -> None:
+def test_options_without_effect_on_vmfork(vcenter: VCenter, given: dict[str, Any], message: str) -> None:
     refusal = vcenter.fails("vmfork_child", parent_name=vcenter.parent, name="web-01", **given)
-    assert said in refusal.msg
+    assert message in refusal.msg

@@ -7,12 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from functional.engines import INSTANT_CLONE
 from functional.vapp import Estate
 from functional.vcenter import VCenter
-from functional.ways import INSTANT_CLONE
 
 pytestmark = [
-    pytest.mark.ways(INSTANT_CLONE, why="VMs and places are looked up in the same way for both engines"),
+    pytest.mark.engines(INSTANT_CLONE, why="VMs and places are looked up in the same way for both engines"),
     pytest.mark.flags("-guest", "none"),
 ]
 
@@ -41,14 +41,14 @@ def test_names_that_differ_in_case(vcenter: VCenter, check: bool) -> None:
 
 def test_vms_in_a_vapp(own: Estate) -> None:
     vcenter = own.vcenter
-    vm = own.in_vapp("shop", "shop-web").vm
+    vm = own.in_vapp("shop", "shop-web").mo
     assert vm.parent is None
     path = "/DC0/vm/shop/shop-web"
     for which in ({"name": "shop-web"}, {"moid": vm._GetMoId()}, {"uuid": vm.config.uuid}, {"inventory_path": path}):
         found = vcenter.ok("vmfork_parent", **which, check=True)["parent"]
         assert (found["moid"], found["inventory_path"]) == (vm._GetMoId(), path), which
     assert vcenter.ok("vmfork_parent", name="shop-web", folder="/DC0/vm", check=True)["parent"]["moid"] == vm._GetMoId()
-    assert path in [one["inventory_path"] for one in vcenter.ok("vm_ovfenv_info")["ovfenv"]]
+    assert path in [entry["inventory_path"] for entry in vcenter.ok("vm_ovfenv_info")["ovfenv"]]
     given = {"parent_name": "shop-web", "name": "web-01"}
     assert vcenter.ok("vmfork_child", **given, **RUNNING, check=True)["changed"]
     made = vcenter.ok("vmfork_child", **given, **RUNNING)
@@ -67,14 +67,14 @@ def test_several_datacenters_and_opaque_networks(vcenter: VCenter) -> None:
     assert vcenter.ok("vmfork_parent", name="DC1_H0_VM0", check=True)["parent"]["inventory_path"].startswith("/DC1/vm/")
     ambiguous = vcenter.fails("vmfork_parent", name="DC1_H0_VM0", folder="web")
     assert "Set datacenter to one of these datacenters: DC0, DC1." in ambiguous.msg
-    for entry, said in (
+    for entry, message in (
         ({"networks": [{"network": "DC0_NSX0"}]}, "The network DC0_NSX0 was not found in the VM's datacenter"),
         ({"networks": [{"network": "DC0_DVPG0"}]}, "The network DC0_DVPG0 was not found in the VM's datacenter"),
         ({"folder": "/DC0/vm"}, "The folder /DC0/vm is in another datacenter than the VM, which is in /DC1."),
         ({"resource_pool": "/DC0/host/DC0_H0/Resources"}, "The resource pool /DC0/host/DC0_H0/Resources was not found"),
     ):
         refused = vcenter.fails("vmfork_child", **parent, name="web-01", check=True, **RUNNING, **entry)
-        assert said in refused.msg, entry
+        assert message in refused.msg, entry
     opaque = {"networks": [{"network": "DC1_NSX0"}]}
     for value in ("port-group", "kept"):
         vcenter.rule("opaque_network_backing", value)
@@ -84,15 +84,15 @@ def test_several_datacenters_and_opaque_networks(vcenter: VCenter) -> None:
     made = vcenter.ok("vmfork_child", **parent, name="web-01", **RUNNING)
     assert made.child("web-01")["folder"] == "/DC1/vm"
     assert vcenter.ok("vmfork_child", **parent, name="web-01", **RUNNING)["changed"] is False
-    # One name in each datacenter, and each is its own parent's child.
+    # Each datacenter has a child of that name, which belongs to its own parent.
     vcenter.ok("vmfork_child", parent_name="DC0_H0_VM0", name="web-01", **RUNNING)
     assert vcenter.ok("vmfork_child", **parent, name="web-01", state="absent")["summary"]["removed"] == 1
     assert vcenter.exists("/DC0/vm/web-01")
 
 
 @pytest.mark.flags("-clock-offset", "-960h")
-def test_event_lookback_goes_by_the_clock_of_vcenter(own: Estate) -> None:
-    """The power-on was 40 days ago by the controller's clock, and just now by that of vCenter."""
+def test_event_lookback_uses_the_clock_of_vcenter(own: Estate) -> None:
+    """The power-on was 40 days ago by the controller's clock, and a moment ago by vCenter's."""
     made = own.appliance("esxi")
     made.power_on("esxi")
     found = own.vcenter.ok("vm_ovfenv_info", name=["esxi"], event_lookback=1)["ovfenv"][0]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The methods of VMFork through the Managed Object Browser: the same job, and its own faults."""
+"""The methods of VMFork through the Managed Object Browser: the same job, and faults of its own."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def over_soap(calls: dict[str, int]) -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(vcenter: VCenter) -> Iterator[None]:
-    """Whatever a test does, its modules leave no session behind."""
+def no_session_left(vcenter: VCenter) -> Iterator[None]:
+    """Assert that the modules leave no session behind, whatever a test does."""
     yield
     assert vcenter.control("GET", "sessions") == []
 
 
 def test_whole_job(vcenter: VCenter) -> None:
-    """What comes back is what comes back over SOAP, and nothing hidden goes over SOAP."""
-    with vcenter.calls(by_way=True) as calls:
+    """The results are those of SOAP, and no hidden method is called over SOAP."""
+    with vcenter.calls(by_transport=True) as calls:
         parent = vcenter.enable(**MOB)["parent"]
         assert vcenter.enable(**MOB)["changed"] is False
         vcenter.quiesce(**MOB)
@@ -42,22 +42,22 @@ def test_whole_job(vcenter: VCenter) -> None:
         gone = vcenter.ok("vmfork_child", parent_name=vcenter.parent, state="absent", all=True, **MOB)
         ended = vcenter.ok("vmfork_parent", name=vcenter.parent, state="disabled", power_off=True, **MOB)
     assert parent["enabled"]
-    assert [one["state"] for one in made["children"]] == ["created", "created"]
-    assert [one["post_clone"]["exit_code"] for one in made["children"]] == [0, 0]
-    assert [one["name"] for one in listed["parents"][0]["children"]] == ["<&\"'>", "web-02"]
+    assert [child["state"] for child in made["children"]] == ["created", "created"]
+    assert [child["post_clone"]["exit_code"] for child in made["children"]] == [0, 0]
+    assert [child["name"] for child in listed["parents"][0]["children"]] == ["<&\"'>", "web-02"]
     assert again["changed"] is False
-    assert [one["state"] for one in gone["children"]] == ["removed", "removed"]
+    assert [child["state"] for child in gone["children"]] == ["removed", "removed"]
     assert not ended["parent"]["enabled"]
     assert not over_soap(calls)
     assert calls["mob:CreateForkChild_Task"] == 2
 
 
-def test_values_are_those_of_soap(quiesced: VCenter) -> None:
+def test_values_equal_those_of_soap(quiesced: VCenter) -> None:
     params = {"text": "two\nlines <&\"'> é", "tab": "\tx", "empty": ""}
     arrived = []
-    for way, name in (("soap", "web-01"), ("mob", "web-02")):
+    for call_via, name in (("soap", "web-01"), ("mob", "web-02")):
         given = {"parent_name": quiesced.parent, "name": name, "config_params": params}
-        child = quiesced.ok("vmfork_child", **given, call_via=way).child(name)
+        child = quiesced.ok("vmfork_child", **given, call_via=call_via).child(name)
         held = quiesced.guest(child["moid"])["guestinfo"]
         arrived.append({key: held.get(f"fork.{key}", "") for key in params})
     assert arrived == [params, params]
@@ -65,7 +65,7 @@ def test_values_are_those_of_soap(quiesced: VCenter) -> None:
 
 @pytest.mark.parametrize("children", [1, 8])
 def test_calls(quiesced: VCenter, children: int) -> None:
-    """One log-in, one form, one request a call, one log-out."""
+    """One login, one form, one request for each call, one logout."""
     names = [f"web-{number:02}" for number in range(children)]
     quiesced.control("DELETE", "calls")
     quiesced.fork(*names, **MOB, wait_for="powered_on")
@@ -79,25 +79,25 @@ def test_calls(quiesced: VCenter, children: int) -> None:
 
 def test_no_call_no_login(vcenter: VCenter) -> None:
     vcenter.enable()
-    with vcenter.calls(by_way=True) as calls:
+    with vcenter.calls(by_transport=True) as calls:
         assert vcenter.enable(**MOB)["changed"] is False
     assert "mob:Login" not in calls
 
 
-def test_auto_takes_soap_where_it_knows_the_methods(vcenter: VCenter) -> None:
-    with vcenter.calls(by_way=True) as calls:
+def test_auto_uses_soap_where_it_has_the_methods(vcenter: VCenter) -> None:
+    with vcenter.calls(by_transport=True) as calls:
         vcenter.enable()
     assert over_soap(calls)
     assert "mob:Login" not in calls
 
 
 @pytest.mark.parametrize("answer", ["InvalidRequest", "RuntimeFault", "MethodNotFound", "NotSupported"])
-def test_auto_takes_the_browser_where_soap_does_not_know(vcenter: VCenter, answer: str) -> None:
+def test_auto_uses_the_mob_where_soap_lacks_the_methods(vcenter: VCenter, answer: str) -> None:
     vcenter.rule("unknown_method_fault", answer)
     vcenter.rule("hidden_methods_over_soap", "unknown")
     vcenter.enable()
     vcenter.quiesce()
-    with vcenter.calls(by_way=True) as calls:
+    with vcenter.calls(by_transport=True) as calls:
         made = vcenter.fork("web-01", "web-02", "web-03")
     assert made["summary"]["created"] == 3
     assert calls["mob:CreateForkChild_Task"] == 3
@@ -107,12 +107,12 @@ def test_auto_takes_the_browser_where_soap_does_not_know(vcenter: VCenter, answe
 
 
 @pytest.mark.flags("-guest", "none")
-def test_auto_does_not_take_the_browser_for_what_a_vm_does_not_support(vcenter: VCenter) -> None:
-    """Over SOAP the server knows the methods; NotSupported is its word on the VM, or says that it is no parent."""
+def test_auto_does_not_use_the_mob_for_a_vm_that_lacks_support(vcenter: VCenter) -> None:
+    """The server has the methods over SOAP; NotSupported is about the VM, or means that it is no parent."""
     why = "The virtual machine has an independent disk"
     for method in ("EnableForkParent_Task", "RetrieveForkChildren_Task"):
         vcenter.fault(method=method, at="call", fault="NotSupported", message=why, count=1)
-    with vcenter.calls(by_way=True) as calls:
+    with vcenter.calls(by_transport=True) as calls:
         refusal = vcenter.fails("vmfork_parent", name=vcenter.parent)
         gone = vcenter.ok("vmfork_child", parent_name=vcenter.parent, state="absent", all=True)
     assert f"Could not make VM {vcenter.parent} a fork parent: {why} (NotSupported)" in refusal.msg
@@ -124,7 +124,7 @@ def test_auto_does_not_take_the_browser_for_what_a_vm_does_not_support(vcenter: 
 @pytest.mark.flags("-api-version", "8.0.3.0", "-guest", "none")
 @pytest.mark.parametrize("not_found", ["404", "fault"])
 @pytest.mark.parametrize("call_via", ["auto", "mob"])
-def test_server_that_knows_the_methods_in_no_way(vcenter: VCenter, call_via: str, not_found: str) -> None:
+def test_server_without_the_methods(vcenter: VCenter, call_via: str, not_found: str) -> None:
     vcenter.rule("mob_not_found", not_found)
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, api="vmfork", call_via=call_via)
     assert "does not have the method EnableForkParent_Task: vSphere 6.0 and 6.5 have it" in refusal.msg
@@ -142,21 +142,21 @@ REFUSALS = [
 
 
 @pytest.mark.flags("-guest", "none")
-@pytest.mark.parametrize(("rules", "said"), REFUSALS)
-def test_browser_that_is_not_to_be_had(vcenter: VCenter, rules: dict[str, str], said: str) -> None:
+@pytest.mark.parametrize(("rules", "message"), REFUSALS)
+def test_unavailable_mob(vcenter: VCenter, rules: dict[str, str], message: str) -> None:
     for name, value in rules.items():
         vcenter.rule(name, value)
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, **MOB)
-    assert f"The Managed Object Browser of 127.0.0.1 {said}" in refusal.msg
+    assert f"The Managed Object Browser of 127.0.0.1 {message}" in refusal.msg
     assert refusal.msg.endswith(", or use call_via=soap.")
     vcenter.rule("hidden_methods_over_soap", "unknown")
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent)
     assert "does not have the method EnableForkParent_Task" in refusal.msg
-    assert f"The Managed Object Browser of 127.0.0.1 {said}" in refusal.msg
+    assert f"The Managed Object Browser of 127.0.0.1 {message}" in refusal.msg
     assert "call_via=soap" not in refusal.msg
 
 
-def test_browser_that_is_not_to_be_had_is_asked_once(quiesced: VCenter) -> None:
+def test_unavailable_mob_is_asked_once(quiesced: VCenter) -> None:
     quiesced.rule("mob_nonce", "absent")
     quiesced.control("DELETE", "calls")
     names = [{"name": f"web-{number:02}"} for number in range(8)]
@@ -167,35 +167,35 @@ def test_browser_that_is_not_to_be_had_is_asked_once(quiesced: VCenter) -> None:
 
 
 @pytest.mark.parametrize("page", ["result", "error-page"])
-def test_faults_are_those_of_soap(vcenter: VCenter, page: str) -> None:
+def test_faults_equal_those_of_soap(vcenter: VCenter, page: str) -> None:
     vcenter.rule("mob_fault_page", page)
-    said = []
-    for way in ("soap", "mob"):
+    messages = []
+    for call_via in ("soap", "mob"):
         vcenter.fault(method="EnableForkParent_Task", at="call", fault="InvalidPowerState", message="Not now", count=1)
-        said.append(vcenter.fails("vmfork_parent", name=vcenter.parent, call_via=way).msg)
-    assert said[0] == said[1]
-    assert "InvalidPowerState" in said[0]
+        messages.append(vcenter.fails("vmfork_parent", name=vcenter.parent, call_via=call_via).msg)
+    assert messages[0] == messages[1]
+    assert "InvalidPowerState" in messages[0]
 
 
 @pytest.mark.parametrize("drop", ["before", "after"])
 def test_lost_answer(quiesced: VCenter, drop: str) -> None:
     before = vms(quiesced)
     quiesced.fault(method="CreateForkChild_Task", at="call", drop=drop, count=1)
-    with quiesced.calls(by_way=True) as calls:
+    with quiesced.calls(by_transport=True) as calls:
         made = quiesced.fork("web-01", "web-02", **MOB)
-    assert [one["state"] for one in made["children"]] == ["created", "created"]
+    assert [child["state"] for child in made["children"]] == ["created", "created"]
     assert not over_soap(calls)
     assert vms(quiesced) == sorted([*before, "web-01", "web-02"])
 
 
 @pytest.mark.parametrize("wrong_nonce", ["403", "form"])
 def test_session_dropped_by_the_server(quiesced: VCenter, wrong_nonce: str) -> None:
-    """Both are dropped; each way logs in once more."""
+    """Both sessions are dropped; each transport logs in once more."""
     quiesced.rule("mob_wrong_nonce", wrong_nonce)
     names = [{"name": f"web-{number:02}"} for number in range(10)]
     given = {"parent_name": quiesced.parent, "children": names, "wait_for": "powered_on", "concurrency": 1, **MOB}
     with (
-        quiesced.calls(by_way=True) as calls,
+        quiesced.calls(by_transport=True) as calls,
         quiesced.at_call("PowerOnVM_Task", quiesced.control, "DELETE", "sessions"),
     ):
         made = quiesced.ok("vmfork_child", **given)
@@ -204,8 +204,8 @@ def test_session_dropped_by_the_server(quiesced: VCenter, wrong_nonce: str) -> N
     assert calls["mob:CreateForkChild_Task"] == 10
 
 
-def test_password_stays_where_it_belongs(quiesced: VCenter) -> None:
-    """In no output, no URL, and no log of calls."""
+def test_password_is_not_shown(quiesced: VCenter) -> None:
+    """It is in no output, URL or log of calls."""
     outputs = [quiesced.fork("web-01", **MOB).raw]
     outputs.append(quiesced.ansible("vmfork_child", parent_name=quiesced.parent, name="web-02", **MOB))
     for mob in ("off", "login-page", "redirect"):
@@ -214,18 +214,18 @@ def test_password_stays_where_it_belongs(quiesced: VCenter) -> None:
         assert "Managed Object Browser of 127.0.0.1" in outputs[-1]
     outputs.append(str(quiesced.control("GET", "calls")))
     outputs.append(Path(quiesced.simulator.log).read_text(encoding="utf-8"))
-    assert not [one for one in outputs if quiesced.simulator.password in one]
+    assert not [output for output in outputs if quiesced.simulator.password in output]
 
 
 @pytest.mark.flags("-guest", "none")
 def test_one_request(vcenter: VCenter) -> None:
     """A long answer is not read to its end."""
-    one = vcenter.simulator
-    server = Server(one.host, "", "", one.port, validate_certs=False)
+    simulator = vcenter.simulator
+    server = Server(simulator.host, "", "", simulator.port, validate_certs=False)
     answer = _http.ask(Session(server), "GET", "/mob/", {}, None, 100)
     assert (answer.status, answer.reason) == (401, "Unauthorized")
     assert len(answer.body) <= 100
     with pytest.raises(_errors.ConnectionLost, match="it answered with more than 10 bytes"):
         _http.ask(Session(server), "GET", "/mob/", {}, None, 10)
     with pytest.raises(_errors.ConnectionFailed, match="its certificate is not trusted"):
-        _http.ask(Session(Server(one.host, "", "", one.port)), "GET", "/mob/logout", {}, None, 10)
+        _http.ask(Session(Server(simulator.host, "", "", simulator.port)), "GET", "/mob/logout", {}, None, 10)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vmfork_child: which networks the children's adapters are on, and when they are connected."""
+"""vmfork_child: the networks of the children's adapters, and when the adapters are connected."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from functional.engines import CHANGING, INSTANT_CLONE
 from functional.vcenter import POST_CLONE, VCenter
-from functional.ways import CHANGING, INSTANT_CLONE
 
-pytestmark = pytest.mark.ways(INSTANT_CLONE)
+pytestmark = pytest.mark.engines(INSTANT_CLONE)
 
 RECONFIGURE = "ReconfigVM_Task"
 SHOW_LINK = "cat /sys/class/net/eth0/carrier\n"
@@ -27,7 +27,7 @@ def adapters(vcenter: VCenter, name: str) -> list[dict[str, Any]]:
 
 
 def network_of(vcenter: VCenter, name: str) -> str:
-    """Return the name of the network that the first adapter of a VM is on."""
+    """Return the name of the network of a VM's first adapter."""
     backing = adapters(vcenter, name)[0]["backing"]
     if "port" not in backing:
         return str(backing["deviceName"])
@@ -36,21 +36,21 @@ def network_of(vcenter: VCenter, name: str) -> str:
 
 
 def connected(vcenter: VCenter, name: str) -> list[bool]:
-    """Return which adapters of a VM are connected, and will be at its next power-on."""
-    shown = [one["connectable"] for one in adapters(vcenter, name)]
-    assert all(one["connected"] is one["startConnected"] for one in shown)
-    return [one["connected"] for one in shown]
+    """Return for each adapter whether it is connected, and that it starts so at the next power-on."""
+    shown = [adapter["connectable"] for adapter in adapters(vcenter, name)]
+    assert all(adapter["connected"] is adapter["startConnected"] for adapter in shown)
+    return [adapter["connected"] for adapter in shown]
 
 
-def junior(vcenter: VCenter, *deny: str) -> dict[str, str]:
+def user_without(vcenter: VCenter, *deny: str) -> dict[str, str]:
     """Return a user who lacks privileges everywhere."""
-    login = {"name": "junior", "password": "juniors-long-password"}
+    login = {"name": "user_without", "password": "juniors-long-password"}
     vcenter.control("POST", "users", {**login, "deny": deny})
     return {"username": login["name"], "password": login["password"]}
 
 
-def twins(vcenter: VCenter) -> None:
-    """Two networks of one name: a distributed port group, and in another folder that of a standard switch."""
+def networks_with_one_name(vcenter: VCenter) -> None:
+    """Return two networks with one name in different folders: a distributed port group and one of a standard switch."""
     vcenter.control("POST", "inventory", {"networks": ["twin"]})
     vcenter.govc("folder.create", "/DC0/network/below")
     vcenter.govc("object.mv", "/DC0/network/twin", "/DC0/network/below")
@@ -59,7 +59,7 @@ def twins(vcenter: VCenter) -> None:
 
 @pytest.fixture
 def lab(vcenter: VCenter) -> VCenter:
-    """A parent with two adapters at its fork point, and two more networks to put children on."""
+    """Return a parent with two adapters at its fork point, with two more networks for its children."""
     group = {"name": "dv-web", "ports": 16, "auto_expand": False}
     vcenter.control("POST", "inventory", {"networks": ["lab"], "port_groups": [group]})
     vcenter.govc("vm.network.add", "-vm", vcenter.parent, "-net", "VM Network", "-net.adapter", "vmxnet3")
@@ -83,20 +83,20 @@ def test_check_run_run_again(lab: VCenter) -> None:
     with lab.calls() as calls:
         again = lab.ok("vmfork_child", **given)
     assert not CHANGING & set(calls)
-    assert [one["changed"] for one in (checked, done, again)] == [True, True, False]
+    assert [result["changed"] for result in (checked, done, again)] == [True, True, False]
     assert [network_of(lab, name) for name in ("web-01", "web-02")] == ["dv-web", "lab"]
     assert done.child("web-02")["mac_addresses"][0] == MAC
-    parents = {one["macAddress"] for one in adapters(lab, lab.parent)}
+    parents = {adapter["macAddress"] for adapter in adapters(lab, lab.parent)}
     others = [*done.child("web-01")["mac_addresses"], done.child("web-02")["mac_addresses"][1]]
     assert len({*others, *parents, MAC}) == 6
-    # The first was cut off while its script ran, the second never.
+    # The first was cut off while its script ran, the second was never connected.
     assert [done.child(name)["post_clone"]["output"].split()[0] for name in ("web-01", "web-02")] == ["0", "1"]
     assert connected(lab, "web-01") == connected(lab, "web-02") == [True, True]
 
 
 def test_ways_to_name_a_network(lab: VCenter) -> None:
     lab.control("POST", "inventory", {"port_groups": [{"name": "a%2fb", "ports": 4}]})
-    twins(lab)
+    networks_with_one_name(lab)
     moid = lab.govc("find", "-i", "/DC0/network", "-name", "dv-web").split(":")[1].strip()
     meant = {
         "dv-web": "dv-web",
@@ -114,8 +114,8 @@ def test_ways_to_name_a_network(lab: VCenter) -> None:
         assert ("port" in adapters(lab, name)[0]["backing"]) is ("below" not in given), given
 
 
-def test_networks_that_cannot_be_meant(lab: VCenter) -> None:
-    twins(lab)
+def test_networks_that_do_not_match(lab: VCenter) -> None:
+    networks_with_one_name(lab)
     given = {"parent_name": lab.parent, "name": "web-01"}
     with lab.calls() as calls:
         for check in (False, True):
@@ -133,19 +133,19 @@ def test_networks_that_cannot_be_meant(lab: VCenter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"networks": [{"connect": "after_post_clone"}], "wait_for": "powered_on"}, "so it needs wait_for=post_clone"),
         ({"networks": [{"mac_address": MAC}]}, "is assigned to two adapters, of child web-01 and of child web-02"),
         ({"networks": [{"mac_address": "01:00:5e:00:00:01"}]}, "is a multicast address"),
     ],
 )
-def test_bad_input_is_refused_without_a_login(vcenter: VCenter, more: dict[str, Any], said: str) -> None:
+def test_bad_input_is_refused_without_a_login(vcenter: VCenter, more: dict[str, Any], message: str) -> None:
     with vcenter.calls() as calls:
         refusal = vcenter.fails(
             "vmfork_child", parent_name=vcenter.parent, children=[{"name": "web-01"}, {"name": "web-02"}], **more
         )
-    assert said in refusal.msg
+    assert message in refusal.msg
     assert calls == {}
 
 
@@ -173,7 +173,7 @@ def test_mac_address_of_the_parent(lab: VCenter, write: Callable[[str], str]) ->
     assert not lab.exists("/DC0/vm/web-01")
 
 
-# --- a server that does not do as it is asked -----------------------------------------------------------------------
+# --- a server that ignores parts of a request -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("keys", ["kept", "dropped"])
@@ -195,11 +195,11 @@ def test_changes_that_the_server_ignores(lab: VCenter, keys: str) -> None:
     }
     refusal = lab.fails("vmfork_child", **given)
     assert refusal.child("web-02")["state"] == "created"
-    for name, (_entry, said) in ignored.items():
+    for name, (_entry, message) in ignored.items():
         child = refusal.child(name)
         assert child["state"] == "failed"
         assert child["error"].startswith(
-            f"Child {name} was not created with the requested networks: Network adapter 1 {said}"
+            f"Child {name} was not created with the requested networks: Network adapter 1 {message}"
         )
         assert "Disconnect or remove the child" in child["error"]
         # It is still a child, and no longer has secrets.
@@ -207,17 +207,17 @@ def test_changes_that_the_server_ignores(lab: VCenter, keys: str) -> None:
     assert lab.ok("vmfork_child", **{**given, "state": "absent"})["summary"]["removed"] == len(ignored) + 1
 
 
-def test_child_that_is_made_otherwise_is_removed_on_demand(lab: VCenter) -> None:
+def test_child_that_differs_from_its_request_is_removed_on_demand(lab: VCenter) -> None:
     lab.rule("instant_clone_device_changes", "ignored")
     given = {"parent_name": lab.parent, "name": "web-01", "networks": [{"connect": "never"}, {"network": "lab"}]}
     refusal = lab.fails("vmfork_child", **given, wait_for="created", on_failure="remove")
-    said = "Network adapter 1 is connected and may answer to the parent's address, Network adapter 2 is not on the"
-    assert said in refusal.child("web-01")["error"]
+    message = "Network adapter 1 is connected and may answer to the parent's address, Network adapter 2 is not on the"
+    assert message in refusal.child("web-01")["error"]
     assert refusal.child("web-01")["error"].endswith("The child was removed.")
     assert not lab.exists("/DC0/vm/web-01")
 
 
-# --- connected when -------------------------------------------------------------------------------------------------
+# --- when adapters are connected --------------------------------------------------------------------------------------
 
 
 def test_never(lab: VCenter) -> None:
@@ -227,7 +227,7 @@ def test_never(lab: VCenter) -> None:
     assert lab.fork("web-01", **given)["changed"] is False
 
 
-def test_adapter_that_is_not_connected_any_more(lab: VCenter) -> None:
+def test_disconnected_adapter(lab: VCenter) -> None:
     given = {"networks": [{"connect": "after_post_clone"}, {"connect": "never"}]}
     made = lab.fork("web-01", **given).child("web-01")
     lab.govc("device.disconnect", "-vm", "web-01", "ethernet-0")
@@ -241,14 +241,14 @@ def test_adapter_that_is_not_connected_any_more(lab: VCenter) -> None:
     assert lab.fork("web-01", **given)["changed"] is False
 
 
-def test_adapter_that_is_to_be_connected_when_the_script_has_ended(vcenter: VCenter) -> None:
-    """Check mode predicts it while the script that a killed task left still runs."""
+def test_adapter_to_connect_after_the_script(vcenter: VCenter) -> None:
+    """Check mode predicts it while the script that a killed task left is still running."""
     vcenter.quiesce(post_clone_script="#!/bin/sh\nip addr flush eth0\nuntil test -e /root/go; do sleep 0.1; done\n")
     child = vcenter.fork("web-01", networks=[{"connect": "never"}], wait_for="powered_on").child("web-01")
     given = {"parent_name": vcenter.parent, "name": "web-01", "networks": [{"connect": "after_post_clone"}]}
     checked = vcenter.ok("vmfork_child", check=True, **given)
     privilege = "VirtualMachine.Interact.DeviceConnection"
-    refusal = vcenter.fails("vmfork_child", check=True, **given, **junior(vcenter, privilege))
+    refusal = vcenter.fails("vmfork_child", check=True, **given, **user_without(vcenter, privilege))
     assert f"Could not connect the network adapters of child web-01: the user lacks the privilege {privilege}" in (
         refusal.msg
     )
@@ -263,15 +263,15 @@ def test_adapter_stays_disconnected_when_the_script_fails(vcenter: VCenter) -> N
     given = {"parent_name": vcenter.parent, "name": "web-01", "networks": [{"connect": "after_post_clone"}]}
     for changed in (True, False):
         refusal = vcenter.fails("vmfork_child", **given)
-        said = refusal.child("web-01")["error"]
-        assert said.startswith("The post-clone script failed in child web-01: exit code 3. ")
-        assert said.endswith(" Left disconnected: Network adapter 1.")
+        message = refusal.child("web-01")["error"]
+        assert message.startswith("The post-clone script failed in child web-01: exit code 3. ")
+        assert message.endswith(" Left disconnected: Network adapter 1.")
         assert refusal["changed"] is changed
         assert connected(vcenter, "web-01") == [False]
 
 
 @pytest.mark.parametrize("fault", [{"drop": "before"}, {"drop": "after"}, {"fault": "NotAuthenticated"}])
-def test_connection_whose_answer_is_lost(lab: VCenter, fault: dict[str, str]) -> None:
+def test_lost_answer_to_a_connection(lab: VCenter, fault: dict[str, str]) -> None:
     lab.fault(method=RECONFIGURE, at="call", count=1, **fault)
     lab.fork("web-01", networks=[{"connect": "after_post_clone"}])
     assert connected(lab, "web-01") == [True, True]
@@ -291,7 +291,7 @@ def test_connection_that_fails_or_takes_too_long(lab: VCenter) -> None:
     assert connected(lab, "web-01") == [True, True]
 
 
-# --- free ports -----------------------------------------------------------------------------------------------------
+# --- free ports -------------------------------------------------------------------------------------------------------
 
 
 def three(vcenter: VCenter) -> dict[str, Any]:
@@ -318,8 +318,14 @@ def test_port_group_with_too_few_ports(lab: VCenter) -> None:
     for check in (True, False):
         with lab.calls() as calls:
             refusal = lab.fails("vmfork_child", check=check, **given)
-        assert [one["state"] for one in refusal["children"]] == ["created", "created", "created", "failed", "created"]
-        # The one that goes short on one network takes no port on the other.
+        assert [child["state"] for child in refusal["children"]] == [
+            "created",
+            "created",
+            "created",
+            "failed",
+            "created",
+        ]
+        # A child that finds no port on one network takes none on the other.
         assert refusal.child("web-04")["error"] == (
             "Could not create child web-04: it needs 1 of the 2 free ports of the distributed port group dv-small, and "
             "children earlier in this task leave 0 of them. Add ports to it, enable its automatic expansion, or create "
@@ -333,11 +339,11 @@ def test_the_parents_own_port_group(vcenter: VCenter) -> None:
     vcenter.control("POST", "inventory", {"port_groups": [{"name": "dv-small", "ports": 3, "auto_expand": False}]})
     vcenter.govc("vm.network.change", "-vm", vcenter.parent, "-net", "dv-small", "ethernet-0")
     vcenter.quiesce()
-    for _again in range(2):  # those that exist no longer need a port
+    for _again in range(2):  # existing children need no port
         refusal = vcenter.fails("vmfork_child", **three(vcenter))
-        assert [one["error"] is None for one in refusal["children"]] == [True, True, False]
+        assert [child["error"] is None for child in refusal["children"]] == [True, True, False]
         assert "free ports of the distributed port group dv-small, and children earlier in this task" in refusal.msg
-    # Elsewhere there is room.
+    # The other port group has free ports.
     assert vcenter.ok("vmfork_child", **three(vcenter), networks=[{"network": "VM Network"}])["changed"]
     with vcenter.calls() as calls:
         assert vcenter.ok("vmfork_child", **three(vcenter))["changed"] is False
@@ -345,7 +351,7 @@ def test_the_parents_own_port_group(vcenter: VCenter) -> None:
 
 
 @pytest.mark.parametrize("fault", ["ResourceNotAvailable", "InvalidArgument"])
-def test_user_who_may_not_look_at_the_ports(vcenter: VCenter, fault: str) -> None:
+def test_user_who_may_not_read_the_ports(vcenter: VCenter, fault: str) -> None:
     vcenter.rule("no_free_port", fault)
     vcenter.control("POST", "inventory", {"port_groups": [{"name": "dv-small", "ports": 2, "auto_expand": False}]})
     vcenter.govc("vm.network.change", "-vm", vcenter.parent, "-net", "dv-small", "ethernet-0")
@@ -356,7 +362,7 @@ def test_user_who_may_not_look_at_the_ports(vcenter: VCenter, fault: str) -> Non
     assert "free port" in result.msg
 
 
-# --- privileges and costs -------------------------------------------------------------------------------------------
+# --- privileges and cost ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -370,18 +376,18 @@ def test_user_who_may_not_look_at_the_ports(vcenter: VCenter, fault: str) -> Non
 def test_privileges(lab: VCenter, privilege: str, what: str, where: str) -> None:
     given = {"parent_name": lab.parent, "name": "web-01"}
     networks = [{"network": "lab", "connect": "after_post_clone"}]
-    low = junior(lab, privilege)
+    low = user_without(lab, privilege)
     checked = lab.fails("vmfork_child", check=True, **given, networks=networks, **low)
     refused = lab.fails("vmfork_child", **given, networks=networks, **low)
     for result in (checked, refused):
         assert f"{what}: the user lacks the privilege {privilege} on {where}" in result.msg
-    # Who asks for nothing of the kind needs none of them.
+    # A task that changes no networks needs none of these privileges.
     plain = {"parent_name": lab.parent, "name": "web-02"}
     assert lab.ok("vmfork_child", check=True, **plain, **low)["changed"]
     assert lab.ok("vmfork_child", **plain, **low)["changed"]
 
 
-def test_look_ups_cost_the_same_for_any_number_of_networks(lab: VCenter) -> None:
+def test_lookups_have_a_constant_cost(lab: VCenter) -> None:
     names = [f"dv-{number}" for number in range(8)]
     groups = [{"name": name, "ports": 4, "auto_expand": False} for name in names]
     lab.control("POST", "inventory", {"port_groups": groups})
@@ -396,6 +402,6 @@ def test_look_ups_cost_the_same_for_any_number_of_networks(lab: VCenter) -> None
         per_child = ("CheckInstantClone_Task", "WaitForUpdatesEx")
         return {method: times for method, times in calls.items() if method not in per_child}
 
-    one, many = asked(1), asked(8)
-    assert one == many
-    assert one["FetchDVPorts"] == 1
+    few, many = asked(1), asked(8)
+    assert few == many
+    assert few["FetchDVPorts"] == 1

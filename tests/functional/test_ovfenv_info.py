@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vm_ovfenv_info: every way in which an OVF environment reaches a guest or does not, without and with a look at it."""
+"""vm_ovfenv_info: all cases of OVF environments that reach a guest or do not, with and without a guest probe."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ METHODS = ("none", "exit_code", "full")
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Estate]:
-    """One simulator for the stories that do not disturb each other."""
+    """Run one simulator for VMs that do not affect each other."""
     with Simulator("-vm", "0", "-host", "2", "-exit-after", "10m") as simulator, estate(VCenter(simulator)) as made:
         yield made
 
 
 def look(place: Estate, *names: str, method: str = "none", **given: Any) -> Result:
-    """Run the module; it never changes anything."""
+    """Run the module and assert that it changes nothing."""
     login = place.vcenter.guest_login if method != "none" else {}
     result = place.vcenter.run("vm_ovfenv_info", **{"name": names or None, "guest_probe": method, **login, **given})
     assert not result.get("changed"), result
@@ -37,22 +37,22 @@ def look(place: Estate, *names: str, method: str = "none", **given: Any) -> Resu
 
 def entries(result: Result) -> dict[str, dict[str, Any]]:
     assert not result.get("failed"), result.msg
-    return {one["name"]: one for one in result["ovfenv"]}
+    return {entry["name"]: entry for entry in result["ovfenv"]}
 
 
 def entry(place: Estate, name: str, **given: Any) -> dict[str, Any]:
     return entries(look(place, name, **given))[name]
 
 
-def verdict(one: dict[str, Any]) -> str:
-    """``status (cause), confidence: remedy`` in one line."""
-    found = one["diagnosis"]
+def verdict(entry: dict[str, Any]) -> str:
+    """Return ``status (cause), confidence: remedy``."""
+    found = entry["diagnosis"]
     cause = f" ({found['cause']})" if found["cause"] else ""
     remedy = "" if found["remedy"] == "none" else f": {found['remedy']}"
     return f"{found['status']}{cause}, {found['confidence']}{remedy}"
 
 
-# --- the stories ----------------------------------------------------------------------------------------------------
+# --- how VMs are started ----------------------------------------------------------------------------------------------
 
 CYCLE = "power_cycle_via_vcenter"
 ASSUMED = "delivered_assumed, low"
@@ -66,49 +66,49 @@ SUSPECTED = f"lost_suspected (esxi_direct), medium: {CYCLE}"
 HA_SUSPECTED = f"lost_suspected (ha_restart), medium: {CYCLE}"
 HOST_SUSPECTED = f"lost_suspected (host_system), low: {CYCLE}"
 DENIED = "unknown (guest_rpc_denied), high: fix_guest_rpc"
-"""Where vCenter's own data says nothing."""
+"""The verdict where vCenter's own data is not conclusive."""
 NOT_CONFIGURED = "not_configured (vapp_disabled), high: enable_vapp"
 
 
 def started(origin: str, *then: str, **options: Any) -> Callable[[Estate, str], Appliance]:
-    """Return a VM with vApp options that comes up in some way."""
+    """Return a function that creates a VM with vApp options and powers it on."""
 
-    def tell(place: Estate, name: str) -> Appliance:
-        one = place.appliance(name, **options)
-        one.power_on(origin)
+    def prepare(place: Estate, name: str) -> Appliance:
+        vm = place.appliance(name, **options)
+        vm.power_on(origin)
         for what in then:
             if what == "reset":
-                WaitForTask(one.vm.ResetVM_Task())
+                WaitForTask(vm.mo.ResetVM_Task())
             elif what == "reboot":
-                one.vm.RebootGuest()
+                vm.mo.RebootGuest()
             else:
-                one.power_on(what)
-        return one
+                vm.power_on(what)
+        return vm
 
-    return tell
+    return prepare
 
 
 def without_drive(place: Estate, name: str) -> None:
-    one = place.appliance(name, transports=(ISO,))
-    drive = next(each for each in one.vm.config.hardware.device if isinstance(each, vim.vm.device.VirtualCdrom))
-    one.reconfigure(deviceChange=[vim.vm.device.VirtualDeviceSpec(operation="remove", device=drive)])
-    one.power_on()
+    vm = place.appliance(name, transports=(ISO,))
+    drive = next(device for device in vm.mo.config.hardware.device if isinstance(device, vim.vm.device.VirtualCdrom))
+    vm.reconfigure(deviceChange=[vim.vm.device.VirtualDeviceSpec(operation="remove", device=drive)])
+    vm.power_on()
 
 
 def planted(text: str, origin: str = "vcenter") -> Callable[[Estate, str], None]:
-    """Return a VM whose guest wrote over its environment; {own} is its ID."""
+    """Return a function that creates a VM whose guest overwrites its environment; {own} is replaced by its ID."""
 
-    def tell(place: Estate, name: str) -> None:
-        one = started(origin)(place, name)
-        one.plant(text.replace("{own}", one.moid))
+    def prepare(place: Estate, name: str) -> None:
+        vm = started(origin)(place, name)
+        vm.plant(text.replace("{own}", vm.moid))
 
-    return tell
+    return prepare
 
 
 def without_secrets(place: Estate, name: str) -> None:
-    one = place.appliance(name, prop("hostname", name), prop("root_password", "hunter2-hunter2", kind="password"))
-    one.power_on()
-    one.plant(document({"hostname": name}, f've:vCenterId="{one.moid}"'))
+    vm = place.appliance(name, prop("hostname", name), prop("root_password", "hunter2-hunter2", kind="password"))
+    vm.power_on()
+    vm.plant(document({"hostname": name}, f've:vCenterId="{vm.moid}"'))
 
 
 def edited(place: Estate, name: str) -> None:
@@ -116,21 +116,21 @@ def edited(place: Estate, name: str) -> None:
 
 
 def product_edited(place: Estate, name: str) -> None:
-    """Nothing of this is delivered."""
+    """Change a value that is not delivered to the guest."""
     info = vim.vApp.ProductInfo(key=7, name="Example", productUrl="https://example.com")
     spec = vim.vApp.ProductSpec(operation="add", info=info)
     started("vcenter")(place, name).reconfigure(vAppConfig=vim.vApp.VmConfigSpec(product=[spec]))
 
 
 def domain_user(place: Estate, name: str) -> None:
-    """An ESXi host that is joined to a domain knows its users, as vCenter does."""
+    """Start a VM on an ESXi host that is joined to a domain, so its users look like vCenter's."""
     place.appliance(name).power_on("esxi", user=r"CORP\jdoe")
 
 
 def password_edited(place: Estate, name: str) -> None:
-    one = place.appliance(name, prop("hostname", name), prop("root_password", "hunter2-hunter2", kind="password"))
-    one.power_on()
-    one.set_property("root_password", "hunter3-hunter3")
+    vm = place.appliance(name, prop("hostname", name), prop("root_password", "hunter2-hunter2", kind="password"))
+    vm.power_on()
+    vm.set_property("root_password", "hunter3-hunter3")
 
 
 def bare(place: Estate, name: str) -> None:
@@ -138,37 +138,37 @@ def bare(place: Estate, name: str) -> None:
 
 
 def template(place: Estate, name: str) -> None:
-    place.appliance(name).vm.MarkAsTemplate()
+    place.appliance(name).mo.MarkAsTemplate()
 
 
 def suspended(place: Estate, name: str) -> None:
-    WaitForTask(started("vcenter")(place, name).vm.SuspendVM_Task())
+    WaitForTask(started("vcenter")(place, name).mo.SuspendVM_Task())
 
 
 def hardened(origin: str = "vcenter", user: str = "") -> Callable[[Estate, str], None]:
-    """Return a VM whose guest lets nobody read, not even root, who is the one to log in here."""
+    """Return a function that creates a VM whose guest denies reading, even to root, which the probe logs in as."""
 
-    def tell(place: Estate, name: str) -> None:
-        one = place.appliance(name)
-        one.set_extra("guest_rpc.rpci.auth.cmd.info-get", "TRUE")
-        one.power_on(origin, **({"user": user} if user else {}))
-        one.tools(refuse_info=True)
+    def prepare(place: Estate, name: str) -> None:
+        vm = place.appliance(name)
+        vm.set_extra("guest_rpc.rpci.auth.cmd.info-get", "TRUE")
+        vm.power_on(origin, **({"user": user} if user else {}))
+        vm.set_tools(refuse_info=True)
 
-    return tell
+    return prepare
 
 
 def unreachable(place: Estate, name: str) -> None:
-    one = started("vcenter")(place, name)
-    place.vcenter.control("PATCH", f"vms/{one.moid}", {"connection_state": "inaccessible"})
+    vm = started("vcenter")(place, name)
+    place.vcenter.control("PATCH", f"vms/{vm.moid}", {"connection_state": "inaccessible"})
 
 
 def secondary(place: Estate, name: str) -> None:
-    one = started("vcenter")(place, name)
-    place.vcenter.control("PATCH", f"vms/{one.moid}", {"fault_tolerance_role": 2})
+    vm = started("vcenter")(place, name)
+    place.vcenter.control("PATCH", f"vms/{vm.moid}", {"fault_tolerance_role": 2})
 
 
 def tools_away(place: Estate, name: str) -> None:
-    started("vcenter")(place, name).tools(tools_running=False)
+    started("vcenter")(place, name).set_tools(tools_running=False)
 
 
 def transports_gone(place: Estate, name: str) -> None:
@@ -179,8 +179,8 @@ def options_gone(place: Estate, name: str) -> None:
     started("vcenter")(place, name).reconfigure(vAppConfigRemoved=True)
 
 
-# How it came about, and the verdict without a look, by exit code, and with the document.
-STORIES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
+# How the VM was started, and the verdict without a probe, with the probe exit_code, and with the document.
+CASES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
     "vcenter": (started("vcenter"), [ASSUMED, "delivered, medium", "delivered, high"]),
     "esxi": (started("esxi"), [SUSPECTED, LOST, LOST]),
     "ha": (started("ha"), [HA_SUSPECTED, LOST_BY_HA, LOST_BY_HA]),
@@ -244,30 +244,30 @@ STORIES: dict[str, tuple[Callable[[Estate, str], Any], list[str]]] = {
 
 
 @pytest.fixture(scope="module")
-def stage(shared: Estate) -> Estate:
+def all_vms(shared: Estate) -> Estate:
     """Return the VMs after all power-ons."""
-    for name, (tell, _expected) in STORIES.items():
-        tell(shared, name)
+    for name, (prepare, _expected) in CASES.items():
+        prepare(shared, name)
     return shared
 
 
 @pytest.fixture(scope="module")
-def told(stage: Estate) -> Callable[[str], Result]:
-    """The module's result over all of them, by method."""
-    return cache(lambda method: look(stage, *STORIES, method=method))
+def survey(all_vms: Estate) -> Callable[[str], Result]:
+    """Return the module's result for all VMs by probe method."""
+    return cache(lambda method: look(all_vms, *CASES, method=method))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_stories(told: Callable[[str], Result], method: str) -> None:
-    found = entries(told(method))
-    expected = {name: expected[METHODS.index(method)] for name, (_tell, expected) in STORIES.items()}
-    assert {name: verdict(one) for name, one in found.items()} == expected
+def test_verdicts(survey: Callable[[str], Result], method: str) -> None:
+    found = entries(survey(method))
+    expected = {name: expected[METHODS.index(method)] for name, (_tell, expected) in CASES.items()}
+    assert {name: verdict(facts) for name, facts in found.items()} == expected
 
 
-def test_what_a_story_says(stage: Estate) -> None:
-    """One entry in full: who, when, what else, and in words."""
+def test_complete_entry(all_vms: Estate) -> None:
+    """An entry contains who, when, what else and a sentence."""
     names = ("esxi", "edited", "both", "vcenter", "tools-away", "transports-gone", "options-gone")
-    result = look(stage, *names, method="full")
+    result = look(all_vms, *names, method="full")
     found = entries(result)
     lost = found["esxi"]
     assert (lost["power_on"]["origin"], lost["power_on"]["user"]) == ("esxi_direct", "root")
@@ -277,15 +277,15 @@ def test_what_a_story_says(stage: Estate) -> None:
     assert lost["guest"]["stderr"] == "No value found"
     assert (lost["extracted"]["state"], lost["extracted"]["document"]) == ("empty", None)
     assert lost["diagnosis"]["message"].endswith("by root.")
-    assert any(one.startswith("guest: ") for one in lost["diagnosis"]["evidence"])
+    assert any(line.startswith("guest: ") for line in lost["diagnosis"]["evidence"])
     assert lost["diagnosis"]["remedy_risks"]
     assert "still has an OVF environment" in found["transports-gone"]["diagnosis"]["message"]
     assert found["transports-gone"]["diagnosis"]["act"] == "before_next_boot"
     assert found["options-gone"]["diagnosis"]["act"] == "before_next_boot"
     edited = found["edited"]
-    assert [(one["key"], one["kind"]) for one in edited["differences"]] == [("hostname", "changed")]
+    assert [(found["key"], found["kind"]) for found in edited["differences"]] == [("hostname", "changed")]
     assert (edited["differences"][0]["configured"], edited["differences"][0]["guest"]) == ("another", "edited")
-    assert [one["type"] for one in edited["power_on"]["reconfigured"]] == ["VmReconfiguredEvent"]
+    assert [change["type"] for change in edited["power_on"]["reconfigured"]] == ["VmReconfiguredEvent"]
     assert found["both"]["iso"]["backing"].endswith("/_ovfenv-both.iso")
     assert found["vcenter"]["guest"]["document"]["moref_matches"]
     assert found["vcenter"]["guest"]["document"]["properties"] == {"hostname": "vcenter"}
@@ -304,37 +304,37 @@ def test_what_a_story_says(stage: Estate) -> None:
     }
 
 
-def test_same_keys_for_every_vm(told: Callable[[str], Result]) -> None:
+def test_same_keys_for_every_vm(survey: Callable[[str], Result]) -> None:
     def shape(value: Any) -> Any:
         if isinstance(value, dict) and "properties" not in value:
-            return {key: shape(one) for key, one in value.items()}
+            return {key: shape(item) for key, item in value.items()}
         return None
 
-    found = entries(told("full"))
+    found = entries(survey("full"))
     for part in ("extracted", "iso", "guest", "power_on", "diagnosis"):
-        assert len({str(shape({**one[part], "document": None})) for one in found.values()}) == 1, part
-    assert len({tuple(one) for one in found.values()}) == 1
-    assert len({tuple(one["configured"]) for one in found.values()}) == 1
+        assert len({str(shape({**facts[part], "document": None})) for facts in found.values()}) == 1, part
+    assert len({tuple(facts) for facts in found.values()}) == 1
+    assert len({tuple(facts["configured"]) for facts in found.values()}) == 1
 
 
-def test_check_mode_is_the_same(stage: Estate) -> None:
+def test_check_mode_is_the_same(all_vms: Estate) -> None:
     for given in ({}, {"method": "exit_code"}):
-        ran, checked = (look(stage, "esxi", "vcenter", check=check, **given) for check in (False, True))
+        ran, checked = (look(all_vms, "esxi", "vcenter", check=check, **given) for check in (False, True))
         assert ran["ovfenv"] == checked["ovfenv"]
         assert ran["summary"] == checked["summary"]
 
 
-def test_only_and_fail_on(stage: Estate) -> None:
+def test_only_and_fail_on(all_vms: Estate) -> None:
     names = ("vcenter", "esxi", "off")
-    shown = look(stage, *names, only=["lost_suspected", "not_running"])
-    assert list(entries(shown)) == ["esxi", "off"]
-    assert shown["summary"]["total"] == 3
-    assert not look(stage, *names, fail_on=["lost", "stale"]).get("failed")
-    failed = look(stage, *names, fail_on=["lost_suspected"], only=["delivered_assumed"])
+    values_shown = look(all_vms, *names, only=["lost_suspected", "not_running"])
+    assert list(entries(values_shown)) == ["esxi", "off"]
+    assert values_shown["summary"]["total"] == 3
+    assert not look(all_vms, *names, fail_on=["lost", "stale"]).get("failed")
+    failed = look(all_vms, *names, fail_on=["lost_suspected"], only=["delivered_assumed"])
     assert failed["failed"]
     assert failed.msg == "1 of 3 VMs fail: esxi (lost_suspected, esxi_direct). See ovfenv."
-    assert [one["name"] for one in failed["ovfenv"]] == ["vcenter"]
-    assert failed["summary"] == shown["summary"]
+    assert [entry["name"] for entry in failed["ovfenv"]] == ["vcenter"]
+    assert failed["summary"] == values_shown["summary"]
     assert "exception" not in failed
 
 
@@ -360,9 +360,9 @@ BAD_INPUT: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_bad_input(stage: Estate) -> None:
+def test_bad_input(all_vms: Estate) -> None:
     for given, sentence in BAD_INPUT:
-        refused = stage.vcenter.run("vm_ovfenv_info", **given)
+        refused = all_vms.vcenter.run("vm_ovfenv_info", **given)
         assert refused["failed"], given
         assert sentence in refused.msg
         assert "exception" not in refused
@@ -373,14 +373,14 @@ def test_scopes(shared: Estate) -> None:
     for name, folder in (("scope-a", "/DC0/vm/blue"), ("scope-b", "/DC0/vm/blue/deep"), ("twin", "/DC0/vm/blue")):
         shared.appliance(name, folder=folder)
     twin = shared.appliance("twin", folder="/DC0/vm/green")
-    everything = {one["inventory_path"] for one in look(shared)["ovfenv"]}
+    everything = {entry["inventory_path"] for entry in look(shared)["ovfenv"]}
     blue = {"/DC0/vm/blue/scope-a", "/DC0/vm/blue/deep/scope-b", "/DC0/vm/blue/twin"}
     assert blue | {"/DC0/vm/green/twin"} <= everything
 
     def paths(**given: Any) -> list[str]:
         result = look(shared, **given)
         assert not result.get("failed"), result.msg
-        return [one["inventory_path"] for one in result["ovfenv"]]
+        return [entry["inventory_path"] for entry in result["ovfenv"]]
 
     assert set(paths(folder="blue")) == set(paths(folder="/DC0/vm/blue")) == blue
     assert set(paths(datacenter="DC0")) == everything
@@ -388,30 +388,30 @@ def test_scopes(shared: Estate) -> None:
     several = look(shared, name=["twin", "scope-a"])
     assert several["failed"]
     assert "Several VMs match VM twin: /DC0/vm/blue/twin (" in several.msg
-    assert paths(moid=[twin.moid], uuid=[twin.vm.config.uuid], inventory_path=["/DC0/vm/green/twin"]) == [
+    assert paths(moid=[twin.moid], uuid=[twin.mo.config.uuid], inventory_path=["/DC0/vm/green/twin"]) == [
         "/DC0/vm/green/twin"
     ]
-    by_instance_uuid = paths(uuid=[twin.vm.config.instanceUuid], use_instance_uuid=True, name=["scope-a"])
+    by_instance_uuid = paths(uuid=[twin.mo.config.instanceUuid], use_instance_uuid=True, name=["scope-a"])
     assert by_instance_uuid == ["/DC0/vm/blue/scope-a", "/DC0/vm/green/twin"]
 
 
-# --- guests ---------------------------------------------------------------------------------------------------------
+# --- guests -----------------------------------------------------------------------------------------------------------
 
 
 def test_login_of_each_vm(shared: Estate) -> None:
     three = [shared.appliance(f"login-{number}") for number in range(3)]
-    for one in three:
-        one.power_on("esxi")
+    for vm in three:
+        vm.power_on("esxi")
     names = [f"login-{number}" for number in range(3)]
     good = shared.vcenter.guest_login
     bad = {**good, "guest_password": "not-that-one-0123456789"}
     found = entries(look(shared, *names, method="exit_code", guests=[{"name": "login-1", **bad}]))
-    assert [one["guest"]["state"] for one in found.values()] == ["no_value", "login_failed", "no_value"]
-    assert [verdict(one) for one in found.values()] == [LOST, SUSPECTED, LOST]
+    assert [facts["guest"]["state"] for facts in found.values()] == ["no_value", "login_failed", "no_value"]
+    assert [verdict(facts) for facts in found.values()] == [LOST, SUSPECTED, LOST]
     assert "refused the login" in found["login-1"]["diagnosis"]["warnings"][0]
     logins = [{"moid": three[2].moid, **good}, {"name": "logon-1", **good}, {"moid": "vm-0", **good}]
     result = shared.vcenter.run("vm_ovfenv_info", name=names, guest_probe="exit_code", guests=logins)
-    assert [one["guest"]["state"] for one in entries(result).values()] == ["not_asked", "not_asked", "no_value"]
+    assert [entry["guest"]["state"] for entry in entries(result).values()] == ["not_asked", "not_asked", "no_value"]
     assert len(result["warnings"]) == 1
     assert "a login for logon-1, vm-0, which is not among the examined VMs" in str(result["warnings"])
 
@@ -428,39 +428,39 @@ def test_login_for_other_tasks(shared: Estate, monkeypatch: pytest.MonkeyPatch) 
 @needs_other_accounts
 @pytest.mark.parametrize("method", ["exit_code", "full"])
 def test_hardened_guest_and_an_ordinary_user(shared: Estate, method: str) -> None:
-    one = shared.appliance(f"hardened-user-{method}")
-    one.set_extra("guest_rpc.rpci.auth.cmd.info-get", "TRUE")
-    one.power_on()
-    name = one.vm.name
+    vm = shared.appliance(f"hardened-user-{method}")
+    vm.set_extra("guest_rpc.rpci.auth.cmd.info-get", "TRUE")
+    vm.power_on()
+    name = vm.mo.name
     refused = entry(shared, name, method=method, guest_username="admin")
     assert verdict(refused) == ASSUMED
-    assert ["guest_become=sudo" in one for one in refused["diagnosis"]["warnings"]] == [True]
+    assert ["guest_become=sudo" in warning for warning in refused["diagnosis"]["warnings"]] == [True]
     found = entry(shared, name, method=method, guest_username="admin", guest_become="sudo")
     assert found["diagnosis"]["status"] == "delivered"
     assert not found["diagnosis"]["warnings"]
 
 
 def test_guest_that_is_not_ready(shared: Estate) -> None:
-    """The time for the whole task is kept, and what the events say stands."""
+    """The module keeps to its timeout, and the verdict of the events stands."""
     for name in ("busy", "busy-lost"):
-        one = shared.appliance(name)
-        one.power_on("vcenter" if name == "busy" else "esxi")
-        one.tools(operations_ready=False)
+        vm = shared.appliance(name)
+        vm.power_on("vcenter" if name == "busy" else "esxi")
+        vm.set_tools(operations_ready=False)
     found = entries(look(shared, "busy", "busy-lost", method="exit_code", timeout=8))
     assert verdict(found["busy"]) == ASSUMED
     assert "guest of VM busy" in found["busy"]["diagnosis"]["warnings"][0]
     assert verdict(found["busy-lost"]) == SUSPECTED
 
 
-def test_only_vms_with_vapp_options_are_asked_in_a_scope(shared: Estate) -> None:
+def test_only_vms_with_vapp_options_are_probed_in_a_scope(shared: Estate) -> None:
     folder = "/DC0/vm/asked"
     shared.bare("asked-bare", folder).power_on()
     shared.appliance("asked-not", folder=folder).power_on()
     before = shared.bare("asked-before", folder)
     before.power_on()
-    uuid = before.vm.config.instanceUuid.upper()
+    uuid = before.mo.config.instanceUuid.upper()
     found = entries(look(shared, folder=folder, method="exit_code", configured_before=[uuid]))
-    states = {name: (one["guest"]["state"], verdict(one)) for name, one in found.items()}
+    states = {name: (facts["guest"]["state"], verdict(facts)) for name, facts in found.items()}
     assert states == {
         "asked-bare": ("not_asked", "not_configured (vapp_disabled), high: enable_vapp"),
         "asked-not": ("xml", "delivered, medium"),
@@ -472,7 +472,7 @@ def test_only_vms_with_vapp_options_are_asked_in_a_scope(shared: Estate) -> None
 def test_candidates_in_a_scope(shared: Estate) -> None:
     folder = "/DC0/vm/candidates"
     vms = [shared.appliance(f"candidate-{number}", folder=folder) for number in range(5)]
-    uuids = [vms[1].vm.config.instanceUuid.upper(), vms[2].vm.config.uuid.upper()]
+    uuids = [vms[1].mo.config.instanceUuid.upper(), vms[2].mo.config.uuid.upper()]
     wanted = ["candidate-0", "CANDIDATE-3", "not-there", *uuids]
     found = look(shared, folder=folder, candidates=wanted, export=True)
     assert list(entries(found)) == ["candidate-0", "candidate-1", "candidate-2"]
@@ -482,53 +482,53 @@ def test_candidates_in_a_scope(shared: Estate) -> None:
     assert "candidates narrows a scope" in refused.msg
 
 
-def test_power_on_that_failed_is_to_be_repeated(shared: Estate) -> None:
-    """Among VMs that are off, only one with the expected name that ran without its OVF environment is powered on."""
+def test_failed_power_on_is_repeated(shared: Estate) -> None:
+    """Among VMs that are off, only one with an expected name that ran without its OVF environment needs a power-on."""
     folder = "/DC0/vm/power-on-repeated"
     lost, fine, other = (shared.appliance(name, folder=folder) for name in ("off-lost", "off-fine", "off-other"))
-    for one, origin in ((lost, "esxi"), (fine, "vcenter"), (other, "esxi")):
-        one.power_on(origin)
-    for one in (fine, other):
-        one.power_off()
+    for vm, origin in ((lost, "esxi"), (fine, "vcenter"), (other, "esxi")):
+        vm.power_on(origin)
+    for vm in (fine, other):
+        vm.power_off()
     shared.vcenter.fault(method="PowerOnVM_Task", at="task", fault="GenericVmConfigFault", vm_name=lost.name)
     failed = shared.vcenter.run("vm_ovfenv", moid=lost.moid, shutdown="hard", accept_risks=["guest_not_seen"])
     assert "IS POWERED OFF" in failed.msg
     found = entries(look(shared, folder=folder, expected_names=["off-lost", "off-fine"]))
-    assert {name: one["needs_power_on"] for name, one in found.items()} == {
+    assert {name: facts["needs_power_on"] for name, facts in found.items()} == {
         "off-fine": False, "off-lost": True, "off-other": False,
     }  # fmt: skip
-    assert {verdict(one) for one in found.values()} == {"not_running (powered_off), high"}
+    assert {verdict(facts) for facts in found.values()} == {"not_running (powered_off), high"}
 
 
-def test_no_way_to_the_esxi_host(own: Estate) -> None:
+def test_unreachable_esxi_host(own: Estate) -> None:
     own.appliance("a").power_on()
     own.appliance("b").power_on("esxi")
     own.vcenter.control("PUT", "transfers", {"blocked": True})
     found = entries(look(own, "a", "b", method="full"))
-    assert [verdict(one) for one in found.values()] == ["delivered, medium", LOST]
+    assert [verdict(facts) for facts in found.values()] == ["delivered, medium", LOST]
     assert found["a"]["guest"]["method"] == "exit_code"
     assert "cannot be reached" in found["a"]["guest"]["error"]
 
 
-# --- what the user may not do ---------------------------------------------------------------------------------------
+# --- lacking privileges -----------------------------------------------------------------------------------------------
 
 
-def junior(place: Estate, name: str, *deny: str) -> dict[str, str]:
+def user_without(place: Estate, name: str, *deny: str) -> dict[str, str]:
     login = {"name": name, "password": "juniors-long-password"}
     place.vcenter.control("POST", "users", {**login, "deny": deny})
     return {"username": login["name"], "password": login["password"]}
 
 
-def test_privileges_that_are_lacking(stage: Estate) -> None:
-    low = junior(stage, "no-extract", "VApp.ExtractOvfEnvironment")
-    found = entries(look(stage, "vcenter", "esxi", **low))
-    assert [verdict(one) for one in found.values()] == [SUSPECTED, ASSUMED]
-    assert {one["extracted"]["state"] for one in found.values()} == {"no_permission"}
+def test_privileges_that_are_lacking(all_vms: Estate) -> None:
+    low = user_without(all_vms, "no-extract", "VApp.ExtractOvfEnvironment")
+    found = entries(look(all_vms, "vcenter", "esxi", **low))
+    assert [verdict(facts) for facts in found.values()] == [SUSPECTED, ASSUMED]
+    assert {facts["extracted"]["state"] for facts in found.values()} == {"no_permission"}
     assert "VApp.ExtractOvfEnvironment" in found["vcenter"]["extracted"]["error"]
-    low = junior(stage, "no-guest", "VirtualMachine.GuestOperations.Execute")
-    found = entries(look(stage, "vcenter", "esxi", method="exit_code", **low))
-    assert [verdict(one) for one in found.values()] == [SUSPECTED, ASSUMED]
-    assert all("GuestOperations.Execute" in one["diagnosis"]["warnings"][0] for one in found.values())
+    low = user_without(all_vms, "no-guest", "VirtualMachine.GuestOperations.Execute")
+    found = entries(look(all_vms, "vcenter", "esxi", method="exit_code", **low))
+    assert [verdict(facts) for facts in found.values()] == [SUSPECTED, ASSUMED]
+    assert all("GuestOperations.Execute" in facts["diagnosis"]["warnings"][0] for facts in found.values())
 
 
 @pytest.mark.parametrize(
@@ -537,38 +537,38 @@ def test_privileges_that_are_lacking(stage: Estate) -> None:
         ("NotSupported", "unsupported"),
         ("RuntimeFault", "error"),
         ("MethodNotFound", "unsupported"),
-        ("UnknownFault", "error"),  # which pyVmomi cannot read
+        ("UnknownFault", "error"),  # pyVmomi cannot read this answer
     ],
 )
 def test_extract_that_fails(own: Estate, fault: str, state: str) -> None:
-    one = own.appliance("a")
-    one.power_on()
+    vm = own.appliance("a")
+    vm.power_on()
     own.vcenter.fault(method="ExtractOvfEnvironment", at="call", fault=fault, count=0)
     found = entry(own, "a")
     assert (found["extracted"]["state"], verdict(found)) == (state, ASSUMED)
 
 
-def test_a_connection_that_breaks_ends_no_report(own: Estate) -> None:
+def test_broken_connection_does_not_end_the_report(own: Estate) -> None:
     for name in ("a", "b"):
         own.appliance(name).power_on()
     own.vcenter.fault(method="ExtractOvfEnvironment", at="call", drop="after", count=0)
     found = entries(look(own, "a", "b"))
-    assert [(one["extracted"]["state"], verdict(one)) for one in found.values()] == [("error", ASSUMED)] * 2
+    assert [(facts["extracted"]["state"], verdict(facts)) for facts in found.values()] == [("error", ASSUMED)] * 2
 
 
-def test_time_that_is_over_before_the_guests(own: Estate) -> None:
-    """No program is started then, and what the events say stands."""
+def test_timeout_before_the_guest_probes(own: Estate) -> None:
+    """No program is started in a guest, and the verdict of the events stands."""
     for origin in ("vcenter", "esxi"):
         own.appliance(origin).power_on(origin)
     own.vcenter.fault(method="ExtractOvfEnvironment", at="call", delay_ms=5500, count=0)
     with own.vcenter.calls() as calls:
         found = entries(look(own, "vcenter", "esxi", method="exit_code", timeout=5))
     assert "StartProgramInGuest" not in calls
-    assert [verdict(one) for one in found.values()] == [SUSPECTED, ASSUMED]
-    for one in found.values():
-        assert one["diagnosis"]["warnings"] == [one["guest"]["error"]]
-        assert one["guest"]["state"] == "not_asked"
-        assert "the timeout of the task was reached" in one["guest"]["error"]
+    assert [verdict(facts) for facts in found.values()] == [SUSPECTED, ASSUMED]
+    for facts in found.values():
+        assert facts["diagnosis"]["warnings"] == [facts["guest"]["error"]]
+        assert facts["guest"]["state"] == "not_asked"
+        assert "the timeout of the task was reached" in facts["guest"]["error"]
 
 
 @pytest.mark.parametrize(
@@ -586,16 +586,16 @@ def test_events_that_cannot_be_read(own: Estate, fault: str, expected: str) -> N
 
 
 def test_tasks_that_cannot_be_read(own: Estate) -> None:
-    """The events stand; who started the VM is less certain."""
+    """The events are read; only who started the VM is less certain."""
     own.appliance("a").power_on()
     own.appliance("b").power_on("esxi")
     own.vcenter.fault(method="CreateCollectorForTasks", at="call", fault="NoPermission", count=0)
     found = entries(look(own, "a", "b"))
     assert found["b"]["power_on"]["confidence"] == "medium"
     assert found["a"]["diagnosis"]["status"] != "lost_suspected"
-    for one in found.values():
-        assert "events: vCenter's tasks could not be read" in one["diagnosis"]["evidence"]
-        assert one["diagnosis"]["cause"] != "no_permission"
+    for facts in found.values():
+        assert "events: vCenter's tasks could not be read" in facts["diagnosis"]["evidence"]
+        assert facts["diagnosis"]["cause"] != "no_permission"
 
 
 def test_events_that_are_gone(own: Estate) -> None:
@@ -603,73 +603,73 @@ def test_events_that_are_gone(own: Estate) -> None:
     own.appliance("b").power_on("esxi")
     own.vcenter.control("DELETE", "events")
     found = entries(look(own, "a", "b"))
-    assert {verdict(one) for one in found.values()} == {"unknown (events_aged_out), low"}
-    assert all("No event since 20" in one["diagnosis"]["message"] for one in found.values())
+    assert {verdict(facts) for facts in found.values()} == {"unknown (events_aged_out), low"}
+    assert all("No event since 20" in facts["diagnosis"]["message"] for facts in found.values())
     found = entries(look(own, "a", "b", method="exit_code"))
-    assert [verdict(one) for one in found.values()] == [
+    assert [verdict(facts) for facts in found.values()] == [
         "delivered, medium",
         LOST_SOMEHOW,
     ]
 
 
-# --- servers --------------------------------------------------------------------------------------------------------
+# --- servers ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", ["6.0", "6.7"])
 def test_versions(version: str) -> None:
-    """Those that no other test here has."""
+    """Test the versions that no other test uses."""
     flags = ("-vm", "0", "-host", "1", "-api-version", version, "-exit-after", "5m")
     with Simulator(*flags) as simulator, estate(VCenter(simulator)) as place:
         for name in ("vcenter", "esxi"):
             place.appliance(name).power_on(name)
         for method in ("none", "full"):
             found = entries(look(place, "vcenter", "esxi", method=method))
-            expected = [STORIES[name][1][METHODS.index(method)] for name in ("esxi", "vcenter")]
-            assert [verdict(one) for one in found.values()] == expected
+            expected = [CASES[name][1][METHODS.index(method)] for name in ("esxi", "vcenter")]
+            assert [verdict(facts) for facts in found.values()] == expected
 
 
 @pytest.mark.flags("-esx-l", "127.0.0.1:0")
 def test_started_at_the_host_itself(own: Estate) -> None:
-    """The whole way: a client of the ESXi host powers the VM on."""
-    one = own.existing(own.vcenter.parent)
-    one.offer(prop("hostname", "a"))
-    one.power_off()
+    """A client of the ESXi host powers the VM on."""
+    vm = own.existing(own.vcenter.parent)
+    vm.set_vapp_options(prop("hostname", "a"))
+    vm.power_off()
     with at_the_host(own.vcenter) as vms:
-        # WaitForTask fails over the name of a task at a host, when it sees it run.
-        WaitForTasks([vms[one.name].PowerOnVM_Task()])
-    assert verdict(entry(own, one.name)) == SUSPECTED
-    assert verdict(entry(own, one.name, method="full")) == LOST
+        # WaitForTask fails on a running task of a host, because of the task's name.
+        WaitForTasks([vms[vm.name].PowerOnVM_Task()])
+    assert verdict(entry(own, vm.name)) == SUSPECTED
+    assert verdict(entry(own, vm.name, method="full")) == LOST
     port = urlsplit(own.vcenter.simulator.esx_url).port
-    asked = own.vcenter.run("vm_ovfenv_info", name=[one.name], port=port)
-    assert verdict(entries(asked)[one.name]) == "not_applicable (connected_to_esxi), high"
+    asked = own.vcenter.run("vm_ovfenv_info", name=[vm.name], port=port)
+    assert verdict(entries(asked)[vm.name]) == "not_applicable (connected_to_esxi), high"
 
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_host_that_was_disconnected(own: Estate, restarted: bool) -> None:
-    """Nothing can be said while it is away; when it is back, what it did alone comes to light."""
-    one = own.existing(own.vcenter.parent)
-    one.offer(prop("hostname", "a"))
-    one.power_on()
-    host = one.vm.runtime.host
+    """While it is away there is no verdict; when it is back, what it did meanwhile is found."""
+    vm = own.existing(own.vcenter.parent)
+    vm.set_vapp_options(prop("hostname", "a"))
+    vm.power_on()
+    host = vm.mo.runtime.host
     WaitForTask(host.DisconnectHost_Task())
-    found = entry(own, one.name, method="exit_code")
+    found = entry(own, vm.name, method="exit_code")
     assert verdict(found) == "not_applicable (not_connected), high"
     assert (found["extracted"]["state"], found["guest"]["state"]) == ("not_asked", "not_asked")
     if restarted:
-        one.vcenter.control("POST", f"guests/{one.moid}/power-on", {"origin": "ha"})
+        vm.vcenter.control("POST", f"guests/{vm.moid}/power-on", {"origin": "ha"})
     WaitForTask(host.ReconnectHost_Task(cnxSpec=None, reconnectSpec=None))
-    found = entry(own, one.name)
+    found = entry(own, vm.name)
     assert verdict(found).startswith("lost_suspected (ha_restart)" if restarted else ASSUMED)
 
 
 def test_calls(shared: Estate) -> None:
-    """A constant number, and one request for each running VM with vApp options; no property is read guest by guest."""
+    """The number is constant, plus one request for each running VM with vApp options."""
     counts, reads = [], []
     for number in (2, 10):
         folder = f"/DC0/vm/calls-{number}"
-        for each in range(number):
-            shared.appliance(f"calls-{number}-{each}", folder=folder).power_on("esxi" if each % 2 else "vcenter")
-            shared.bare(f"calls-{number}-bare-{each}", folder).power_on()
+        for index in range(number):
+            shared.appliance(f"calls-{number}-{index}", folder=folder).power_on("esxi" if index % 2 else "vcenter")
+            shared.bare(f"calls-{number}-bare-{index}", folder).power_on()
         with shared.vcenter.calls() as calls:
             found = look(shared, folder=folder)
         assert found["summary"]["total"] == 2 * number
@@ -686,7 +686,7 @@ def test_calls(shared: Estate) -> None:
 
 
 def test_ip_pools_are_read_once_for_vms_that_are_off_and_need_them(shared: Estate) -> None:
-    """The verdict says it before anybody powers the VM on, and without such a VM it costs nothing."""
+    """The verdict warns before anybody powers the VM on. Without such a VM there is no call."""
     for number in range(3):
         gateway = prop("gateway", kind="expression", default="${gateway:Nowhere}")
         shared.appliance(f"pools-{number}", prop("hostname", "web"), gateway, folder="/DC0/vm/pools")
@@ -697,13 +697,13 @@ def test_ip_pools_are_read_once_for_vms_that_are_off_and_need_them(shared: Estat
             found = look(shared, folder=f"/DC0/vm/{folder}")
         counts[folder] = calls.get("QueryIpPools", 0)
         expected = "not_running (no_ip_pool), medium" if folder == "pools" else "not_running (powered_off), high"
-        assert {verdict(one) for one in found["ovfenv"]} == {expected}
+        assert {verdict(entry) for entry in found["ovfenv"]} == {expected}
     assert counts == {"pools": 1, "no-pools": 0}
     assert "gateway (network Nowhere has no IP pool)" in entry(shared, "pools-0")["diagnosis"]["message"]
 
 
-def test_what_else_is_missing(shared: Estate) -> None:
-    """Said of a VM that its ESXi host started, and not of one that vCenter did."""
+def test_further_evidence(shared: Estate) -> None:
+    """It is reported for a VM that its ESXi host started, and not for one that vCenter started."""
     lines = {
         "events: the power-on has neither a vCenter task nor a DrsVmPoweredOnEvent",
         "inventory: vSphere HA does not protect it",
@@ -713,23 +713,23 @@ def test_what_else_is_missing(shared: Estate) -> None:
     }
     for origin in ("esxi", "ha", "vcenter"):
         properties = [prop("hostname", "web")]
-        if origin != "vcenter":  # which would refuse it
+        if origin != "vcenter":  # vCenter would refuse this property
             properties.append(prop("gateway", kind="expression", default="${gateway:Nowhere}"))
-        one = shared.appliance(f"besides-{origin}", *properties)
-        one.power_on(origin)
-        told = {"ha_protected": False, "encrypted": True, "customization_pending": True}
-        shared.vcenter.control("PATCH", f"vms/{one.moid}", told)
-        evidence = set(entry(shared, one.name)["diagnosis"]["evidence"])
+        vm = shared.appliance(f"besides-{origin}", *properties)
+        vm.power_on(origin)
+        survey = {"ha_protected": False, "encrypted": True, "customization_pending": True}
+        shared.vcenter.control("PATCH", f"vms/{vm.moid}", survey)
+        evidence = set(entry(shared, vm.name)["diagnosis"]["evidence"])
         assert lines & evidence == (set() if origin == "vcenter" else lines)
 
 
-# --- forks and vApps ------------------------------------------------------------------------------------------------
+# --- forks and vApps --------------------------------------------------------------------------------------------------
 
 
 def test_fork_child(own: Estate) -> None:
-    """It holds its parent's document, or none; whatever it is, a power cycle is never the remedy."""
+    """It has its parent's document or none. A power cycle is never the remedy."""
     parent = own.existing(own.vcenter.parent)
-    parent.offer(prop("hostname", "golden"))
+    parent.set_vapp_options(prop("hostname", "golden"))
     parent.power_on()
     own.vcenter.enable()
     own.vcenter.quiesce()
@@ -748,7 +748,7 @@ def test_fork_child(own: Estate) -> None:
 
 
 def test_in_a_vapp(own: Estate) -> None:
-    pool = next(one for one in own.service.content.rootFolder.childEntity[0].hostFolder.childEntity).resourcePool
+    pool = next(host for host in own.service.content.rootFolder.childEntity[0].hostFolder.childEntity).resourcePool
     assignment = vim.vApp.IPAssignmentInfo(ipAllocationPolicy="dhcpPolicy", ipProtocol="IPv4")
     secret = "planted-in-the-vapp-0123456789"
     around = [prop("realm", "EXAMPLE"), prop("login", secret, kind="password")]
@@ -765,16 +765,16 @@ def test_in_a_vapp(own: Estate) -> None:
     template = own.existing(own.vcenter.parent)
     for name in ("shop-web", "shop-db"):
         location = vim.vm.RelocateSpec(pool=vapp)
-        WaitForTask(template.vm.Clone(template.vm.parent, name, vim.vm.CloneSpec(location=location, powerOn=False)))
-        one = own.existing(name)
+        WaitForTask(template.mo.Clone(template.mo.parent, name, vim.vm.CloneSpec(location=location, powerOn=False)))
+        vm = own.existing(name)
         realm_here = prop("realm", default="${realm}", kind="expression", class_id="auth")
-        one.offer(prop("hostname", name), realm_here, product="vSphere Integrated Containers")
+        vm.set_vapp_options(prop("hostname", name), realm_here, product="vSphere Integrated Containers")
     own.existing("shop-web").power_on()
     result = look(own, "shop-web", method="full", include_raw_xml=True)
     found = entries(result)["shop-web"]
     assert verdict(found) == "delivered, high"
     assert found["guest"]["document"]["properties"]["realm"] == "EXAMPLE"
-    assert secret in (own.existing("shop-web").seen or "")
+    assert secret in (own.existing("shop-web").guest_document or "")
     assert secret not in result.raw
     assert found["parent_vapp"] == "shop"
     assert found["configured"]["ip_assignment"]["effective_from"] == "vapp"
@@ -792,7 +792,7 @@ def test_in_a_vapp(own: Estate) -> None:
     assert result["summary"]["act_now"] == [lost["moid"]]
 
 
-# --- secrets --------------------------------------------------------------------------------------------------------
+# --- secrets ----------------------------------------------------------------------------------------------------------
 
 SECRETS = {
     "typed": "planted-typed-0123456789",
@@ -815,8 +815,8 @@ exit 3
 
 
 def keeper(place: Estate, name: str) -> Appliance:
-    """Return a VM with secrets in every place where one may stand."""
-    one = place.appliance(
+    """Return a VM with secrets in every place that can hold one."""
+    vm = place.appliance(
         name,
         prop("admin", SECRETS["typed"], kind="password"),
         prop("smcApiKey", SECRETS["named"], class_id="forcepoint"),
@@ -824,7 +824,7 @@ def keeper(place: Estate, name: str) -> Appliance:
         prop("settings", f"password={SECRETS['inside']}"),
         prop("hostname", "shown-in-clear"),
     )
-    one.power_on()
+    vm.power_on()
     sibling = SECRETS["sibling"]
     section = (
         '<ve:vServiceEnvironmentSection xmlns:evs="http://www.vmware.com/schema/vservice/ExtensionVService">'
@@ -841,15 +841,15 @@ def keeper(place: Estate, name: str) -> Appliance:
         "settings": f"password={SECRETS['inside']}",
         "hostname": "shown-in-clear",
     }
-    one.plant(document(held, f've:vCenterId="{one.moid}"', section))
-    return one
+    vm.plant(document(held, f've:vCenterId="{vm.moid}"', section))
+    return vm
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_secrets(shared: Estate, method: str) -> None:
-    """None in anything that is printed at -vvv, also not in raw XML; what is none is shown."""
+    """No secret is printed at -vvv, not even in raw XML; other values are shown."""
     name = f"secrets-{method}"
-    one = keeper(shared, name)
+    vm = keeper(shared, name)
     given = {"mask_patterns": ["planted"], "include_raw_xml": True, "guest_probe": method}
     printed = shared.vcenter.ansible("vm_ovfenv_info", name=name, diff=True, **given)
     assert f'"name": "{name}"' in printed
@@ -858,34 +858,34 @@ def test_secrets(shared: Estate, method: str) -> None:
     document = entry(shared, name, method=method, include_raw_xml=True)
     assert ("PropertySection" in (document["guest"]["raw_xml"] or "")) == (method == "full")
     assert "PropertySection" in document["extracted"]["raw_xml"]
-    assert one.seen is not None
-    assert SECRETS["guest"] in one.seen
+    assert vm.guest_document is not None
+    assert SECRETS["guest"] in vm.guest_document
 
 
-def test_secrets_in_what_a_tool_says_that_fails(shared: Estate) -> None:
-    """The first tool in the guest's path need not be VMware's."""
-    one = keeper(shared, "secrets-said")
-    said = "planted-said-0123456789"
+def test_secrets_in_the_output_of_a_failing_tool(shared: Estate) -> None:
+    """The first such tool in the guest's PATH need not be VMware's."""
+    vm = keeper(shared, "secrets-said")
+    secret_printed = "planted-said-0123456789"
     for tool in ("vmware-rpctool", "vmtoolsd"):
-        wrapper = shlex.quote(WRAPPER.replace("SAID", said))
+        wrapper = shlex.quote(WRAPPER.replace("SAID", secret_printed))
         bound = f"mount --bind /root/{tool} $(readlink -f /usr/bin/{tool})"
-        shared.vcenter.in_guest(one.moid, f"cd /root; printf %s {wrapper} >{tool}; chmod 755 {tool}; {bound}")
-    printed = shared.vcenter.ansible("vm_ovfenv_info", name=one.name, guest_probe="full", mask="all", diff=True)
-    assert f'"name": "{one.name}"' in printed
-    assert [secret for secret in (*SECRETS.values(), said) if secret in printed] == []
-    guest = entry(shared, one.name, method="full")["guest"]
+        shared.vcenter.in_guest(vm.moid, f"cd /root; printf %s {wrapper} >{tool}; chmod 755 {tool}; {bound}")
+    printed = shared.vcenter.ansible("vm_ovfenv_info", name=vm.name, guest_probe="full", mask="all", diff=True)
+    assert f'"name": "{vm.name}"' in printed
+    assert [secret for secret in (*SECRETS.values(), secret_printed) if secret in printed] == []
+    guest = entry(shared, vm.name, method="full")["guest"]
     assert (guest["state"], guest["stderr"]) == ("error", "********\nFailed sending message to VMware.")
-    assert said in entry(shared, one.name, method="full", mask="none")["guest"]["stderr"]
+    assert secret_printed in entry(shared, vm.name, method="full", mask="none")["guest"]["stderr"]
 
 
 def test_mask_levels(shared: Estate) -> None:
     keeper(shared, "masked")
 
-    def shown(level: str) -> set[str]:
+    def values_shown(level: str) -> set[str]:
         result = look(shared, "masked", method="full", mask=level, include_raw_xml=True)
         return {name for name, secret in SECRETS.items() if secret in result.raw}
 
-    assert shown("all") == set()
-    assert shown("sensitive") == {"patterned"}
-    assert shown("password") == {"named", "patterned", "guest", "inside"}
-    assert shown("none") == set(SECRETS)
+    assert values_shown("all") == set()
+    assert values_shown("sensitive") == {"patterned"}
+    assert values_shown("password") == {"named", "patterned", "guest", "inside"}
+    assert values_shown("none") == set(SECRETS)

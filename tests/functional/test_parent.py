@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vmfork_parent: enabled and disabled, checked, run, run again."""
+"""vmfork_parent: enable and disable a parent, in check mode, in a run and in a second run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 from typing import Any
 
 import pytest
+from functional.engines import CHANGING, both_engines, either_engine, every_transport, instant_clone_only, vmfork_only
 from functional.vcenter import VCenter
-from functional.ways import CHANGING, both_engines, either_engine, every_way, instant_clone_only, vmfork_only
 
 pytestmark = both_engines
 
@@ -62,7 +62,7 @@ def test_frozen_parent_is_powered_off_only_when_allowed(quiesced: VCenter) -> No
     assert (done["parent"]["power_state"], done["parent"]["quiesced"]) == ("poweredOff", False)
 
 
-def test_parent_of_running_children_stays(quiesced: VCenter) -> None:
+def test_parent_of_running_children_is_not_disabled(quiesced: VCenter) -> None:
     quiesced.fork("web-01")
     with quiesced.calls() as calls:
         refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
@@ -90,10 +90,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @either_engine
 def test_refused(vcenter: VCenter) -> None:
     with vcenter.calls() as calls:
-        for given, said in REFUSED:
+        for given, message in REFUSED:
             refusal = vcenter.run("vmfork_parent", **given)
             assert refusal["failed"], given
-            assert said in refusal.msg + ".", given
+            assert message in refusal.msg + ".", given
     assert not CHANGING & set(calls)
 
 
@@ -116,7 +116,7 @@ def test_template(vcenter: VCenter) -> None:
     assert "is a template, and templates cannot be forked" in vcenter.fails("vmfork_parent", name=vcenter.parent).msg
 
 
-def test_two_vms_of_a_name(vcenter: VCenter) -> None:
+def test_two_vms_with_one_name(vcenter: VCenter) -> None:
     vcenter.control("POST", "inventory", {"folders": ["/DC0/vm/a", "/DC0/vm/b"]})
     for folder in ("a", "b"):
         vcenter.control("POST", "inventory", {"vms": 1, "name": "twin", "folder": f"/DC0/vm/{folder}"})
@@ -170,7 +170,7 @@ def test_session_that_the_server_drops(vcenter: VCenter) -> None:
     vcenter.fault(method="EnableForkParent_Task", at="call", fault="NotAuthenticated", count=1)
     with vcenter.calls() as calls:
         assert vcenter.enable()["changed"]
-    assert calls["Login"] == vcenter.way.logins + 1
+    assert calls["Login"] == vcenter.engine.logins + 1
 
 
 @vmfork_only("nothing needs enabling for Instant Clone", mob=True)
@@ -180,7 +180,7 @@ def test_session_that_the_server_drops_twice(vcenter: VCenter) -> None:
     assert re.search(r"ended the session|when the session of \S+ has ended", refusal.msg), refusal.msg
 
 
-@every_way
+@every_transport
 def test_nobody_stays_logged_in(vcenter: VCenter) -> None:
     vcenter.enable()
     vcenter.fails("vmfork_parent", name="nobody")
@@ -189,7 +189,7 @@ def test_nobody_stays_logged_in(vcenter: VCenter) -> None:
 
 @vmfork_only("with Instant Clone no list of children is asked for, which takes a while")
 def test_guest_that_freezes_while_the_parent_is_disabled(vcenter: VCenter) -> None:
-    """power_off=false holds also for a VM that came to its fork point after the task had looked."""
+    """power_off=false also applies to a VM that reaches its fork point after the task has read its state."""
     it = vcenter.enable()["parent"]["moid"]
     vcenter.fault(method="RetrieveForkChildren_Task", at="call", delay_ms=6000, count=1)
     body = {"program": "/bin/sh", "arguments": "-c \"vmtoolsd --cmd 'vmfork-begin -1 -1'\"", "user": "root"}
@@ -217,7 +217,7 @@ def test_children_of_a_vm_that_is_no_parent(vcenter: VCenter, answer: str) -> No
         pytest.param({"method": "PowerOffVM_Task", "at": "call", "drop": "after"}, id="answer lost"),
     ],
 )
-def test_power_off_is_reported_whatever_follows(quiesced: VCenter, fault: dict[str, Any]) -> None:
+def test_power_off_is_reported_even_if_the_task_fails_later(quiesced: VCenter, fault: dict[str, Any]) -> None:
     quiesced.fault(count=0, **fault)
     refusal = quiesced.fails("vmfork_parent", name=quiesced.parent, state="disabled", power_off=True)
     assert refusal["changed"] is True
@@ -239,7 +239,7 @@ CHANGES = {
     ]
 )
 def change(request: pytest.FixtureRequest, vcenter: VCenter) -> tuple[str, dict[str, Any]]:
-    """A method of vCenter, and what the module is given to call it first of all."""
+    """Return a method of vCenter, and the options with which the module calls it first."""
     if request.param != "enabled":
         vcenter.enable()
     if request.param == "poweredOff":
@@ -248,43 +248,43 @@ def change(request: pytest.FixtureRequest, vcenter: VCenter) -> tuple[str, dict[
     return CHANGES[request.param], {"name": vcenter.parent, "state": state, "power_off": True}
 
 
-def seen(vcenter: VCenter) -> Any:
+def current_state(vcenter: VCenter) -> Any:
     """Return the state of the parent, as check mode shows it."""
     return vcenter.ok("vmfork_parent", name=vcenter.parent, check=True, diff=True)["diff"]["before"]
 
 
-@every_way
+@every_transport
 @pytest.mark.parametrize("drop", ["before", "after"])
-def test_change_whose_answer_is_lost(vcenter: VCenter, change: tuple[str, dict[str, Any]], drop: str) -> None:
-    """What was done although nobody heard of it is a change; the task is waited for."""
+def test_lost_answer_to_a_change(vcenter: VCenter, change: tuple[str, dict[str, Any]], drop: str) -> None:
+    """A change whose answer was lost is still a change; the module waits for its task."""
     method, given = change
-    before = seen(vcenter)
+    before = current_state(vcenter)
     vcenter.fault(method=method, at="call", drop=drop, count=0)
     vcenter.fault(method=method, at="task", delay_ms=1000, count=1)
     refusal = vcenter.fails("vmfork_parent", **given)
     assert "broke during a call" in refusal.msg
     assert refusal["changed"] is (drop == "after")
     assert (refusal["parent"] != before) is (drop == "after")
-    assert refusal["parent"] == seen(vcenter)
+    assert refusal["parent"] == current_state(vcenter)
 
 
-@every_way
+@every_transport
 @pytest.mark.parametrize("answer", ["there", "lost"])
 def test_change_that_outlives_the_deadline(vcenter: VCenter, change: tuple[str, dict[str, Any]], answer: str) -> None:
     method, given = change
     vcenter.fault(method=method, at="task", delay_ms=4000, count=1)
     if answer == "lost":
         vcenter.fault(method=method, at="call", drop="after", count=1)
-        vcenter.fault(method=method, at="call", fault="TaskInProgress", count=0)  # for who asks once more
+        vcenter.fault(method=method, at="call", fault="TaskInProgress", count=0)  # for a repeated request
     refusal = vcenter.fails("vmfork_parent", **given, timeout=2)
     assert refusal["changed"] is True
     assert answer == "lost" or "The task continues" in refusal.msg
 
 
-@every_way
-def test_change_that_is_refused_is_none(vcenter: VCenter, change: tuple[str, dict[str, Any]]) -> None:
+@every_transport
+def test_refused_request_is_no_change(vcenter: VCenter, change: tuple[str, dict[str, Any]]) -> None:
     method, given = change
     vcenter.fault(method=method, at="task", fault="InvalidState", count=0)
     refusal = vcenter.fails("vmfork_parent", **given)
     assert refusal["changed"] is False
-    assert refusal["parent"]["enabled"] is (vcenter.way.enabled and given["state"] == "disabled")
+    assert refusal["parent"]["enabled"] is (vcenter.engine.enabled and given["state"] == "disabled")

@@ -1,17 +1,17 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Folders, datastores, resource pools and VMs as people name them, and what is said when nothing has that name."""
+"""Folders, datastores, resource pools and VMs by name, and the message when nothing has that name."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from functional.engines import INSTANT_CLONE
 from functional.vcenter import VCenter
-from functional.ways import INSTANT_CLONE
 
 pytestmark = [
-    pytest.mark.ways(INSTANT_CLONE, why="places are looked up in the same way for both engines"),
+    pytest.mark.engines(INSTANT_CLONE, why="places are looked up in the same way for both engines"),
     pytest.mark.flags("-guest", "none"),
 ]
 
@@ -19,19 +19,19 @@ RUNNING: dict[str, Any] = {"allow_running_parent": True, "wait_for": "powered_on
 
 
 def place(vcenter: VCenter, **given: Any) -> dict[str, Any]:
-    """Make a child at a place; it is removed again."""
+    """Return a function that creates a child at a place and removes it again."""
     made = vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", **RUNNING, **given).child("web-01")
     vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", state="absent")
     return made
 
 
-def test_places_by_the_names_that_people_use(vcenter: VCenter) -> None:
+def test_places_by_common_names(vcenter: VCenter) -> None:
     vcenter.govc("folder.create", "/DC0/vm/web")
     for folder in ("web", "/DC0/vm/web", "DC0/vm/web", "DC0/vm/web/"):
         assert place(vcenter, folder=folder)["folder"] == "/DC0/vm/web", folder
         vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", state="absent", folder=folder)
     assert vcenter.ok("vmfork_parent", name=vcenter.parent, folder="DC0/vm", check=True)
-    # Each cluster and each host has a pool of this name, and one of them holds the parent's host.
+    # Each cluster and each host has a pool with this name; one pool contains the parent's host.
     pools = vcenter.govc("find", "/DC0/host", "-type", "p", "-name", "Resources").splitlines()
     assert len(pools) > 1
     place(vcenter, resource_pool="Resources")
@@ -52,7 +52,7 @@ def test_slash_in_a_name(vcenter: VCenter) -> None:
         assert vcenter.ok("vm_ovfenv_info", inventory_path=[path])["ovfenv"][0]["moid"] == named["moid"], path
 
 
-NEAR: list[tuple[dict[str, Any], str]] = [
+SIMILAR: list[tuple[dict[str, Any], str]] = [
     ({"parent_name": "dc0_h0_vm"}, "VM dc0_h0_vm was not found on 127.0.0.1"),
     ({"parent_name": "dc0_h0_vm"}, "Similar names: DC0_H0_VM1, DC0_H0_VM0"),
     ({"parent_inventory_path": "/DC0/vm/DC0_H0_VM9"}, "VM at /DC0/vm/DC0_H0_VM9 was not found"),
@@ -73,14 +73,14 @@ NEAR: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_near_names_are_listed(vcenter: VCenter) -> None:
+def test_similar_names_are_listed(vcenter: VCenter) -> None:
     vcenter.govc("folder.create", "/DC0/vm/web")
-    for given, said in NEAR:
+    for given, message in SIMILAR:
         parent = {} if any(name.startswith("parent_") for name in given) else {"parent_name": vcenter.parent}
-        assert said in vcenter.fails("vmfork_child", name="web-01", **RUNNING, **parent, **given).msg, given
+        assert message in vcenter.fails("vmfork_child", name="web-01", **RUNNING, **parent, **given).msg, given
 
 
-def test_near_names_of_several_vms(vcenter: VCenter) -> None:
+def test_similar_names_of_several_vms(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vm_ovfenv_info", name=["DC0_H0_VM0", "DC0_H0_VM7"])
     assert "VM DC0_H0_VM7 was not found on" in refusal.msg
     assert "Similar names: DC0_H0_VM" in refusal.msg

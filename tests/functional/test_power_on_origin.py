@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who powered a VM on, read from a vCenter's events, and what reading them costs and survives."""
+"""Who powered a VM on, read from vCenter's events: the cost, and the effect of faults."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ ON_A_HOST_ALONE, IN_A_CLUSTER = "DC0_H0_VM0", "DC0_C0_RP0_VM0"
 
 @contextmanager
 def session_with(vcenter: VCenter) -> Iterator[Session]:
-    one = vcenter.simulator
-    with Session(Server(one.host, one.username, one.password, one.port, validate_certs=False)) as session:
+    simulator = vcenter.simulator
+    with Session(
+        Server(simulator.host, simulator.username, simulator.password, simulator.port, validate_certs=False)
+    ) as session:
         yield session
 
 
 def values_of(session: Session) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """VM and properties by name."""
+    """Return the VM and its properties by name."""
     paths = ["name", "runtime.bootTime", "runtime.powerState"]
     found = _properties.scan(session, session.content.rootFolder, vim.VirtualMachine, paths)
     return {values["name"]: (vm, values) for vm, values in found.items()}
@@ -89,7 +91,7 @@ def test_power_on_of_several_vms_at_once(vcenter: VCenter, name: str, chain: str
     assert (found.origin, found.confidence, found.user) == ("vcenter", "high", vcenter.simulator.username)
 
 
-def test_a_task_tells_where_no_drs_does(vcenter: VCenter) -> None:
+def test_task_shows_the_origin_without_drs(vcenter: VCenter) -> None:
     vcenter.govc("vm.power", "-off", ON_A_HOST_ALONE)
     vcenter.govc("vm.power", "-on", ON_A_HOST_ALONE)
     with session_with(vcenter) as session:
@@ -97,13 +99,13 @@ def test_a_task_tells_where_no_drs_does(vcenter: VCenter) -> None:
     assert (found.origin, found.confidence, found.task) == ("vcenter", "high", "VirtualMachine.powerOn")
 
 
-def test_the_task_history_is_asked_for_chains_alone(vcenter: VCenter) -> None:
+def test_task_history_is_read_by_event_chain(vcenter: VCenter) -> None:
     with session_with(vcenter) as session:
         chain = judged(session, ON_A_HOST_ALONE).chain_id
         manager = session.content.taskManager
         collector = session.call(manager.CreateCollectorForTasks, vim.TaskFilterSpec(eventChainId=[chain]))
         found = session.call(collector.ReadNextTasks, history.PAGE)
-    assert [one.eventChainId for one in found] == [chain]
+    assert [task.eventChainId for task in found] == [chain]
 
 
 def test_events_aged_out(vcenter: VCenter) -> None:
@@ -127,7 +129,7 @@ def test_cost_and_completeness(vcenter: VCenter) -> None:
         assert calls["CreateCollectorForTasks"] <= len(some) / history.CHAINS + 1
         with vcenter.calls() as calls:
             assert set(read(session, vms=few)) == few
-        # Three calls and the pages, and four for the tasks of these VMs.
+        # Three calls and the pages, plus four for the tasks of these VMs.
         assert sum(calls.values()) <= 3 + pages + 4
 
 

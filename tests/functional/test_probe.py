@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The look into a guest, in guests of the simulator: what stands there, what the tools refuse, what bars the way."""
+"""The guest probe in guests of the simulator: what it finds, refusals of VMware Tools, and other obstacles."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DOCUMENT = (
 
 
 class Bed:
-    """One VM of a vCenter, and a login there."""
+    """A VM of a vCenter, with a guest login."""
 
     def __init__(self, vcenter: VCenter, session: Session) -> None:
         self.vcenter = vcenter
@@ -41,13 +41,13 @@ class Bed:
     def plant(self, value: str) -> None:
         quoted = "'" + f"info-set guestinfo.ovfEnv {value}".replace("'", "'\\''") + "'"
         self.vcenter.in_guest(self.moid, f"vmtoolsd --cmd {quoted}")
-        self.planters = {one["pid"] for one in self.vcenter.guest(self.moid)["processes"]}
+        self.planters = {process["pid"] for process in self.vcenter.guest(self.moid)["processes"]}
 
     def tools(self, **settings: Any) -> None:
         self.vcenter.control("PATCH", f"guests/{self.moid}", settings)
 
     def configure(self, **values: str) -> None:
-        """Give the VM vApp options."""
+        """Set the vApp options of the VM."""
         vapp = vim.vApp
         infos = [
             vapp.PropertyInfo(key=key, id=name, type="string", value=value, userConfigurable=True)
@@ -71,9 +71,11 @@ class Bed:
         return probe.look(self.session, Deadline(seconds), vm, self.vcenter.parent, who, method, values)
 
     def assert_nothing_left(self) -> None:
-        """No file of ours, and the value in no command line."""
+        """Assert that no file of ours is left, and that no command line contained the value."""
         assert self.vcenter.in_guest(self.moid, "find / -xdev -name 'vmfork.*' 2>/dev/null; ls -A /tmp").strip() == ""
-        processes = [one for one in self.vcenter.guest(self.moid)["processes"] if one["pid"] not in self.planters]
+        processes = [
+            process for process in self.vcenter.guest(self.moid)["processes"] if process["pid"] not in self.planters
+        ]
         assert processes
         assert SECRET not in str(processes)
 
@@ -99,7 +101,7 @@ def bed(vcenter: VCenter) -> Iterator[Bed]:
         ("hello", "non_xml", None),
     ],
 )
-def test_what_the_guest_has(bed: Bed, value: str | None, state: str, bears_id: str | None) -> None:
+def test_document_in_the_guest(bed: Bed, value: str | None, state: str, bears_id: str | None) -> None:
     if value is not None:
         bed.plant(value.format(moid=bed.moid) if value.startswith("<") else value)
     with bed.vcenter.calls() as calls:
@@ -120,7 +122,7 @@ def test_what_the_guest_has(bed: Bed, value: str | None, state: str, bears_id: s
 
 
 @BOTH
-def test_what_vcenter_delivers_and_a_start_on_esxi_loses(bed: Bed, method: str) -> None:
+def test_vcenter_delivers_the_document_and_esxi_does_not(bed: Bed, method: str) -> None:
     bed.configure(hostname="web-01")
     bed.vcenter.govc("vm.power", "-off", "-force", bed.vcenter.parent)
     bed.vcenter.govc("vm.power", "-on", bed.vcenter.parent)
@@ -190,12 +192,12 @@ def test_faults(bed: Bed, fault: str, state: str, method: str) -> None:
     bed.assert_nothing_left()
 
 
-def test_agent_that_is_away_for_a_moment(bed: Bed) -> None:
+def test_agent_that_is_briefly_unavailable(bed: Bed) -> None:
     bed.vcenter.fault(method="StartProgramInGuest", at="call", fault="GuestOperationsUnavailable", count=1)
     assert bed.look("exit_code").state == "no_value"
 
 
-def test_full_without_a_way_to_the_esxi_host(bed: Bed) -> None:
+def test_full_with_an_unreachable_esxi_host(bed: Bed) -> None:
     bed.plant(DOCUMENT.format(f' ve:vCenterId="{bed.moid}"'))
     bed.vcenter.control("PUT", "transfers", {"blocked": True})
     view = bed.look("full")
@@ -205,7 +207,7 @@ def test_full_without_a_way_to_the_esxi_host(bed: Bed) -> None:
     bed.assert_nothing_left()
 
 
-def test_full_with_another_certificate_at_the_esxi_host(bed: Bed) -> None:
+def test_full_with_a_wrong_certificate_at_the_esxi_host(bed: Bed) -> None:
     bed.plant(DOCUMENT.format(f' ve:vCenterId="{bed.moid}"'))
     bed.vcenter.control("PUT", "transfers", {"certificate": "another"})
     view = bed.look("full")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Through an HTTP proxy: the session and the transfers to the ESXi host."""
+"""Sessions and file transfers to the ESXi host through an HTTP proxy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from functional.vcenter import POST_CLONE, VCenter
 
 
 class Tunnel(socketserver.StreamRequestHandler):
-    """Answers CONNECT and passes bytes on."""
+    """Answer CONNECT and forward bytes in both directions."""
 
     def handle(self) -> None:
         verb, target, _version = self.rfile.readline().decode().split()
@@ -25,7 +25,7 @@ class Tunnel(socketserver.StreamRequestHandler):
         assert isinstance(self.server, Proxy)
         self.server.targets.append(target)
         if target == self.server.swallowed:
-            self.rfile.read()  # until the other side gives up
+            self.rfile.read()  # until the other side closes
             return
         host, _colon, port = target.rpartition(":")
         with socket.create_connection((host, int(port))) as other:
@@ -42,11 +42,11 @@ def pump(source: socket.socket, target: socket.socket) -> None:
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
     except OSError:
-        pass  # the other side has hung up
+        pass  # the other side has closed
 
 
 class Proxy(socketserver.ThreadingTCPServer):
-    """A proxy on a free port that notes where it was asked to connect to."""
+    """A proxy on a free port that records the addresses it was asked to connect to."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Tunnel)
@@ -73,8 +73,8 @@ def test_proxy(vcenter: VCenter, proxy: Proxy) -> None:
     assert set(proxy.targets) == {f"127.0.0.1:{vcenter.simulator.port}", f"127.0.0.1:{esxi}"}
 
 
-def test_esxi_host_that_swallows_what_is_sent(vcenter: VCenter, proxy: Proxy) -> None:
-    """As behind a firewall that drops packets: after some seconds the scripts go through vCenter."""
+def test_esxi_host_that_drops_packets(vcenter: VCenter, proxy: Proxy) -> None:
+    """A firewall drops packets: after some seconds the scripts go through vCenter."""
     proxy.swallowed = f"127.0.0.1:{vcenter.control('GET', 'transfers')['port']}"
     vcenter.enable()
     through = {"proxy_host": "127.0.0.1", "proxy_port": proxy.server_address[1]}
@@ -85,7 +85,7 @@ def test_esxi_host_that_swallows_what_is_sent(vcenter: VCenter, proxy: Proxy) ->
     assert proxy.targets.count(proxy.swallowed) == 1
 
 
-def test_proxy_that_is_not_there(vcenter: VCenter) -> None:
+def test_unreachable_proxy(vcenter: VCenter) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from functional.engines import both_engines, either_engine, vmfork_only
 from functional.vcenter import POST_CLONE, PRE_QUIESCE, VCenter, needs_other_accounts
-from functional.ways import both_engines, either_engine, vmfork_only
 
 pytestmark = both_engines
 
@@ -23,7 +23,7 @@ SECRET = "kept-out-of-sight-0123456789"
 
 @pytest.fixture
 def parent(vcenter: VCenter) -> VCenter:
-    """An enabled parent, whose guest is up."""
+    """Return an enabled parent whose guest is up."""
     vcenter.in_guest(vcenter.enable()["parent"]["moid"], "true")
     return vcenter
 
@@ -33,14 +33,14 @@ def quiesce(vcenter: VCenter, **given: Any) -> Any:
 
 
 def assert_nothing_left(vcenter: VCenter) -> None:
-    """No file of ours in the guest, no script in guestinfo."""
+    """Assert that no file of ours is in the guest, and no script in guestinfo."""
     it = vcenter.moid()
     assert vcenter.in_guest(it, "find / -xdev -name 'vmfork.*' 2>/dev/null; ls -A /tmp").strip() == ""
     assert_no_payload(vcenter, it)
 
 
 def assert_no_payload(vcenter: VCenter, moid: str) -> None:
-    """No script in guestinfo; a blank is what a guest leaves that cannot set an empty value."""
+    """Assert that no script is in guestinfo. A guest that cannot set an empty value leaves a blank."""
     assert not [key for key, value in vcenter.guest(moid)["guestinfo"].items() if PAYLOAD in key and value.strip()]
 
 
@@ -54,7 +54,7 @@ def test_check_run_run_again(parent: VCenter, delivery: str) -> None:
     with parent.calls() as calls:
         again = quiesce(parent, **given)
     assert "StartProgramInGuest" not in calls
-    assert [one["changed"] for one in (checked, done, again)] == [True, True, False], done.msg
+    assert [result["changed"] for result in (checked, done, again)] == [True, True, False], done.msg
     assert done["parent"]["quiesced"]
     assert done["parent"]["quiesced_at"]
     assert done["parent"] == again["parent"]
@@ -65,7 +65,7 @@ def test_check_run_run_again(parent: VCenter, delivery: str) -> None:
     assert_no_payload(parent, done["parent"]["moid"])
 
 
-def test_the_whole_job_without_a_way_to_the_esxi_host(parent: VCenter) -> None:
+def test_whole_job_with_an_unreachable_esxi_host(parent: VCenter) -> None:
     parent.control("PUT", "transfers", {"blocked": True})
     done = quiesce(parent, pre_quiesce_script=PRE_QUIESCE, post_clone_script=POST_CLONE)
     assert done["changed"], done.msg
@@ -75,7 +75,7 @@ def test_the_whole_job_without_a_way_to_the_esxi_host(parent: VCenter) -> None:
     assert parent.in_guest(child["moid"], "hostname").strip() == "web-01"
 
 
-def test_file_transfer_without_a_way_to_the_esxi_host(parent: VCenter) -> None:
+def test_file_transfer_with_an_unreachable_esxi_host(parent: VCenter) -> None:
     parent.control("PUT", "transfers", {"blocked": True})
     refusal = quiesce(parent, post_clone_script=POST_CLONE, script_delivery="file_transfer")
     assert "cannot be reached" in refusal.msg
@@ -83,7 +83,7 @@ def test_file_transfer_without_a_way_to_the_esxi_host(parent: VCenter) -> None:
     assert_nothing_left(parent)
 
 
-def test_other_certificate_at_the_esxi_host(parent: VCenter) -> None:
+def test_wrong_certificate_at_the_esxi_host(parent: VCenter) -> None:
     parent.control("PUT", "transfers", {"certificate": "another"})
     refusal = quiesce(parent, post_clone_script=POST_CLONE)
     assert "shows a different certificate" in refusal.msg
@@ -91,7 +91,7 @@ def test_other_certificate_at_the_esxi_host(parent: VCenter) -> None:
     assert quiesce(parent, post_clone_script=POST_CLONE, guest_transfer_certs="ignore")["changed"]
 
 
-def test_ca_does_not_vouch_for_the_esxi_host(parent: VCenter) -> None:
+def test_certificate_of_the_esxi_host_from_another_ca(parent: VCenter) -> None:
     refusal = quiesce(parent, post_clone_script=POST_CLONE, guest_transfer_certs="ca", validate_certs=False)
     assert refusal["failed"]
     assert "the certificate of ESXi host 127.0.0.1 is not trusted (self-signed certificate)" in refusal.msg
@@ -99,7 +99,7 @@ def test_ca_does_not_vouch_for_the_esxi_host(parent: VCenter) -> None:
 
 
 def test_one_script_that_freezes_by_itself(parent: VCenter) -> None:
-    script = PRE_QUIESCE + f"vmware-rpctool '{parent.way.freeze}'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
+    script = PRE_QUIESCE + f"vmware-rpctool '{parent.engine.freeze}'\n" + POST_CLONE.removeprefix("#!/bin/sh\n")
     done = quiesce(parent, method="script", script=script)
     assert done["parent"]["quiesced"], done.msg
     assert quiesce(parent, method="script", script=script)["changed"] is False
@@ -107,40 +107,40 @@ def test_one_script_that_freezes_by_itself(parent: VCenter) -> None:
     assert parent.in_guest(child["moid"], "hostname; cat /root/pre-quiesce-ran").split() == ["web-01", "once"]
 
 
-def test_guest_that_quiesces_alone(parent: VCenter) -> None:
+def test_guest_that_quiesces_itself(parent: VCenter) -> None:
     it = parent.moid()
-    body = {"program": "/bin/sh", "arguments": f"-c \"vmtoolsd --cmd '{parent.way.freeze}'\"", "user": "root"}
+    body = {"program": "/bin/sh", "arguments": f"-c \"vmtoolsd --cmd '{parent.engine.freeze}'\"", "user": "root"}
     with parent.at_call("WaitForUpdatesEx", parent.control, "POST", f"guests/{it}/run", {**body, "wait": False}):
         done = parent.ok("vmfork_quiesce", name=parent.parent, method="wait", timeout=30)
     assert (done["changed"], done["parent"]["quiesced"]) == (True, True)
     assert parent.ok("vmfork_quiesce", name=parent.parent, method="wait")["changed"] is False
 
 
-def test_guest_that_does_not_quiesce_alone(parent: VCenter) -> None:
+def test_guest_that_does_not_quiesce_itself(parent: VCenter) -> None:
     refusal = parent.fails("vmfork_quiesce", name=parent.parent, method="wait", timeout=2)
     assert "did not reach the fork point within 2 seconds" in refusal.msg
 
 
-def test_other_scripts_than_recorded(parent: VCenter) -> None:
+def test_scripts_that_differ_from_the_record(parent: VCenter) -> None:
     quiesce(parent, post_clone_script=POST_CLONE)
     other = {"post_clone_script": POST_CLONE + "# other\n"}
     refusal = quiesce(parent, **other)
     assert "with different scripts" in refusal.msg
-    needs_enabling = parent.way.enabled is not None
+    needs_enabling = parent.engine.enabled is not None
     assert ("power it on, make it a fork parent again, and quiesce" in refusal.msg) is needs_enabling
     assert ("power it on, and quiesce it again" in refusal.msg) is not needs_enabling
     power_cycle(parent)
     assert quiesce(parent, **other)["changed"]
 
 
-# --- a record of scripts that are not what the VM stands still with ---------------------------------------------------
+# --- a record of scripts other than those of the fork point -----------------------------------------------------------
 
 UNKNOWN = "It is not known which scripts"
 
 
 def freeze_alone(vcenter: VCenter, moid: str) -> None:
-    """The guest comes to the fork point without our doing."""
-    body = {"program": "/bin/sh", "arguments": f"-c \"vmtoolsd --cmd '{vcenter.way.freeze}'\"", "user": "root"}
+    """Have the guest reach the fork point by itself."""
+    body = {"program": "/bin/sh", "arguments": f"-c \"vmtoolsd --cmd '{vcenter.engine.freeze}'\"", "user": "root"}
     vcenter.control("POST", f"guests/{moid}/run", {**body, "wait": False})
     until = time.monotonic() + 20
     while not vcenter.guest(moid)["frozen"]:
@@ -148,14 +148,14 @@ def freeze_alone(vcenter: VCenter, moid: str) -> None:
 
 
 def power_cycle(vcenter: VCenter) -> None:
-    """Off and on, as a refusal advises, and a parent again."""
+    """Power off, power on and enable the parent again, as a refusal advises."""
     vcenter.ok("vmfork_parent", name=vcenter.parent, state="disabled", power_off=True)
     vcenter.govc("vm.power", "-on", vcenter.parent)
     vcenter.enable()
 
 
 def assert_scripts_unknown(vcenter: VCenter, **given: Any) -> None:
-    """The VM is at its fork point, and is assumed to have neither these scripts nor others."""
+    """Assert that the VM is at its fork point, and that its scripts are unknown."""
     result = quiesce(vcenter, **given)
     assert result["changed"] is False, result.msg
     assert UNKNOWN in result.raw
@@ -175,7 +175,7 @@ def test_scripts_of_a_runner_that_was_killed(parent: VCenter) -> None:
 
 
 @pytest.mark.parametrize("guestinfo", ["cleared", "kept"])
-def test_scripts_of_before_a_power_off(parent: VCenter, guestinfo: str) -> None:
+def test_scripts_from_before_a_power_off(parent: VCenter, guestinfo: str) -> None:
     parent.rule("guestinfo_after_power_cycle", guestinfo)
     given = {"post_clone_script": POST_CLONE}
     assert quiesce(parent, **given)["changed"]
@@ -184,8 +184,8 @@ def test_scripts_of_before_a_power_off(parent: VCenter, guestinfo: str) -> None:
     assert_scripts_unknown(parent, **given)
 
 
-def test_scripts_of_before_a_power_off_by_others(parent: VCenter) -> None:
-    """They power it on again, and the guest comes to the fork point while it is waited for."""
+def test_scripts_from_before_a_power_off_by_others(parent: VCenter) -> None:
+    """They power it on again, and the guest reaches the fork point while the task waits for it."""
     parent.rule("guestinfo_after_power_cycle", "kept")
     given = {"post_clone_script": POST_CLONE}
     assert quiesce(parent, **given)["changed"]
@@ -207,7 +207,7 @@ def test_scripts_of_a_childs_parent(parent: VCenter) -> None:
     assert_scripts_unknown(parent, name="web-01", **given)
 
 
-def test_scripts_of_before_a_power_off_by_a_user_who_may_not_remove_them(parent: VCenter) -> None:
+def test_scripts_from_before_a_power_off_by_a_user_who_may_not_remove_them(parent: VCenter) -> None:
     parent.rule("guestinfo_after_power_cycle", "kept")
     quiesce(parent, post_clone_script=POST_CLONE)
     login = {"username": "junior", "password": "juniors-long-password"}
@@ -221,7 +221,7 @@ def test_scripts_of_before_a_power_off_by_a_user_who_may_not_remove_them(parent:
     )
 
 
-# --- preconditions --------------------------------------------------------------------------------------------------
+# --- preconditions ----------------------------------------------------------------------------------------------------
 
 
 def test_powered_off(parent: VCenter) -> None:
@@ -257,25 +257,25 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.flags("-guest", "none")
 @either_engine
-def test_refused_before_anything_is_connected(vcenter: VCenter) -> None:
+def test_refused_before_a_login(vcenter: VCenter) -> None:
     with vcenter.calls() as calls:
-        for given, said in REFUSED:
-            assert said in quiesce(vcenter, **given).msg, given
+        for given, message in REFUSED:
+            assert message in quiesce(vcenter, **given).msg, given
     assert calls == {}
 
 
-# --- a guest that is none of Linux ----------------------------------------------------------------------------------
+# --- guests other than Linux ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def windows(parent: VCenter) -> VCenter:
-    """A parent that VMware Tools report as Windows. No PowerShell is in it."""
+    """Return a parent that VMware Tools report as Windows. It has no PowerShell."""
     parent.control("PATCH", f"guests/{parent.moid()}", {"guest_family": "windowsGuest"})
     return parent
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_interpreter_that_is_no_command(parent: VCenter, check: bool) -> None:
+def test_interpreter_that_is_not_a_command(parent: VCenter, check: bool) -> None:
     with parent.calls() as calls:
         refusal = quiesce(parent, check=check, post_clone_script="x", interpreter="sh 'x")
     assert "interpreter sh 'x is not a valid command: No closing quotation." in refusal.msg
@@ -285,20 +285,22 @@ def test_interpreter_that_is_no_command(parent: VCenter, check: bool) -> None:
 @either_engine
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"guest_become": "sudo", "post_clone_script": "x"}, "guest_become=sudo is not supported for Windows guests"),
         ({"post_clone_script": POST_CLONE}, "begins with #!/bin/sh, and the guest is Windows"),
     ],
 )
-def test_what_windows_cannot_do(windows: VCenter, given: dict[str, str], said: str, check: bool) -> None:
+def test_options_that_windows_does_not_support(
+    windows: VCenter, given: dict[str, str], message: str, check: bool
+) -> None:
     with windows.calls() as calls:
         refusal = quiesce(windows, check=check, **given)
-    assert said in refusal.msg
+    assert message in refusal.msg
     assert {name for name in calls if "Guest" in name or name.endswith("_Task")} == set()
 
 
-def test_tools_that_tell_late_what_the_guest_is(parent: VCenter) -> None:
+def test_tools_that_report_the_guest_late(parent: VCenter) -> None:
     it = parent.moid()
     parent.control("PATCH", f"guests/{it}", {"operations_ready": False})
     later = {"operations_ready": True, "guest_family": "windowsGuest"}
@@ -307,19 +309,19 @@ def test_tools_that_tell_late_what_the_guest_is(parent: VCenter) -> None:
     assert "guest_become=sudo is not supported for Windows guests" in refusal.msg
 
 
-def test_interpreter_is_read_as_windows_would(windows: VCenter) -> None:
+def test_interpreter_is_parsed_as_on_windows(windows: VCenter) -> None:
     done = quiesce(windows, check=True, post_clone_script="print()", interpreter=r"C:\it's\python.exe")
     assert done["changed"], done.msg
 
 
-def test_windows_is_told_to_start_powershell(windows: VCenter) -> None:
+def test_powershell_is_started_on_windows(windows: VCenter) -> None:
     refusal = quiesce(windows, post_clone_script="@echo off", script_delivery="guestinfo", timeout=30)
     assert refusal["guest"]["directory"].startswith("C:\\Windows\\Temp\\vmfork.")
     assert "powershell.exe" in refusal.msg
     assert_nothing_left(windows)
 
 
-# --- faults in the guest --------------------------------------------------------------------------------------------
+# --- faults in the guest ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
@@ -340,7 +342,7 @@ def test_tools_are_missing_in_the_guest(parent: VCenter) -> None:
     assert_nothing_left(parent)
 
 
-def test_guest_is_refused_the_fork_point(parent: VCenter) -> None:
+def test_guest_may_not_reach_the_fork_point(parent: VCenter) -> None:
     parent.control("PATCH", f"guests/{parent.moid()}", {"refuse_freeze": "vmfork is not supported"})
     refusal = quiesce(parent, post_clone_script=POST_CLONE)
     assert "was not allowed to enter the fork point (exit code 1, output: vmfork is not supported)" in refusal.msg
@@ -354,8 +356,8 @@ def test_guest_that_may_not_report(parent: VCenter) -> None:
     assert_nothing_left(parent)
 
 
-def test_report_that_no_runner_writes(parent: VCenter) -> None:
-    """The runner that it was written beside does not come to the fork point when nobody waits for it."""
+def test_report_that_the_runner_did_not_write(parent: VCenter) -> None:
+    """The runner does not reach the fork point when nobody waits for it any longer."""
     script = (
         'nonce=$(sed -n s/^nonce=//p "${0%/*}/runner")\n'
         f'vmtoolsd --cmd "info-set guestinfo.vmfork.quiesce $nonce \u00b2 x"\n{LATER}'
@@ -444,14 +446,14 @@ def test_runner_that_cannot_be_ended(parent: VCenter) -> None:
 
 
 def test_fork_point_reached_at_the_last_moment(parent: VCenter) -> None:
-    """What asks the runner to end comes too late."""
+    """The request to end the runner comes too late."""
     parent.fault(method="TerminateProcessInGuest", at="call", delay_ms=10000, count=1)
     done = quiesce(parent, pre_quiesce_script="sleep 3", timeout=1)
     assert done["parent"]["quiesced"], done.msg
 
 
-def test_fork_point_reached_while_a_runner_is_looked_for(parent: VCenter) -> None:
-    """Its start was not answered, and a VM that stands still does not answer the question for it."""
+def test_fork_point_reached_during_the_search_for_a_runner(parent: VCenter) -> None:
+    """The answer to its start was lost, and a VM at its fork point does not answer the search."""
     parent.fault(method="StartProgramInGuest", at="call", drop="after", count=1)
     parent.fault(method="ListProcessesInGuest", at="call", fault="GuestOperationsUnavailable", delay_ms=10000, count=0)
     done = quiesce(parent, pre_quiesce_script="sleep 3", timeout=1)
@@ -460,22 +462,22 @@ def test_fork_point_reached_while_a_runner_is_looked_for(parent: VCenter) -> Non
 
 
 @pytest.mark.parametrize(
-    ("script", "said", "is_left"),
+    ("script", "message", "is_left"),
     [("exit 3", "the pre-quiesce script failed (exit code 3)", False), ("kill -9 $PPID", "without a report", True)],
 )
-def test_early_end_does_not_wait_for_a_guest_that_cannot_be_tidied(
-    parent: VCenter, script: str, said: str, is_left: bool
+def test_early_end_does_not_wait_for_a_guest_that_cannot_be_cleaned_up(
+    parent: VCenter, script: str, message: str, is_left: bool
 ) -> None:
     """A directory that the runner itself could not remove is named."""
     parent.fault(method="DeleteDirectoryInGuest", at="call", fault="GuestOperationsUnavailable", count=0)
     began = time.monotonic()
     refusal = quiesce(parent, pre_quiesce_script=script, timeout=50)
     assert time.monotonic() - began < 30
-    assert said in refusal.msg
+    assert message in refusal.msg
     assert (f"The directory {refusal['guest']['directory']} may remain in the guest" in refusal.msg) is is_left
 
 
-def test_other_way_of_delivery_does_not_wait_for_a_guest_that_cannot_be_tidied(parent: VCenter) -> None:
+def test_other_delivery_does_not_wait_for_a_guest_that_cannot_be_cleaned_up(parent: VCenter) -> None:
     parent.control("PUT", "transfers", {"blocked": True})
     parent.fault(method="DeleteDirectoryInGuest", at="call", fault="GuestOperationsUnavailable", count=0)
     done = quiesce(parent, post_clone_script=POST_CLONE, timeout=50)
@@ -483,7 +485,7 @@ def test_other_way_of_delivery_does_not_wait_for_a_guest_that_cannot_be_tidied(p
     assert "may remain in the guest, with the scripts in it" in str(done["warnings"])
 
 
-def test_directory_that_was_never_made(parent: VCenter) -> None:
+def test_directory_that_was_never_created(parent: VCenter) -> None:
     parent.fault(method="StartProgramInGuest", at="call", fault="GuestPermissionDenied", count=0)
     refusal = quiesce(parent, post_clone_script=POST_CLONE, script_delivery="guestinfo")
     assert "Could not start a program in the guest" in refusal.msg
@@ -531,7 +533,7 @@ def test_user_without_the_privilege(parent: VCenter) -> None:
         pytest.param({"at": "call", "drop": "before"}, id="request lost"),
     ],
 )
-def test_payload_whose_arrival_is_not_seen(parent: VCenter, fault: dict[str, Any]) -> None:
+def test_payload_that_is_not_found_in_guestinfo(parent: VCenter, fault: dict[str, Any]) -> None:
     """No script stays in guestinfo, and none appears there later."""
     parent.fault(method="ReconfigVM_Task", count=1, **fault)
     if "drop" in fault:
@@ -558,7 +560,7 @@ def test_payload_that_an_earlier_task_left_there(parent: VCenter) -> None:
     assert f"{PAYLOAD}.7" not in parent.govc("vm.info", "-json", "-e", parent.parent)
 
 
-def test_what_a_killed_task_left_is_not_in_the_children(parent: VCenter) -> None:
+def test_data_of_a_killed_task_is_not_in_the_children(parent: VCenter) -> None:
     it = parent.moid()
     mark = "#!/bin/sh\n# Made by the Ansible collection vmfork.vsphere: pre-quiesce script, fork point"
     parent.in_guest(
@@ -572,27 +574,27 @@ def test_what_a_killed_task_left_is_not_in_the_children(parent: VCenter) -> None
     assert quiesce(parent, post_clone_script=seen)["changed"]
     child = parent.fork("web-01").child("web-01")
     assert "No value found" in child["post_clone"]["output"]
-    said = child["post_clone"]["output"].split()
-    assert "vmfork.left" not in said
-    assert "vmfork.foreign" in said
+    message = child["post_clone"]["output"].split()
+    assert "vmfork.left" not in message
+    assert "vmfork.foreign" in message
 
 
 def test_two_at_once_with_the_same_scripts(parent: VCenter) -> None:
-    """Both end well, whichever is first, and no runner of the other one is in the children."""
+    """Both succeed, whichever is first, and the children contain no runner of the other one."""
     given = {"pre_quiesce_script": PRE_QUIESCE, "post_clone_script": POST_CLONE, "timeout": 50}
     with ThreadPoolExecutor() as both:
-        ended = [one.result() for one in [both.submit(quiesce, parent, **given) for _number in range(2)]]
-    assert [one["parent"]["quiesced"] for one in ended] == [True, True], [one.msg for one in ended]
-    assert not any(one.get("failed") for one in ended), [one.msg for one in ended]
+        ended = [future.result() for future in [both.submit(quiesce, parent, **given) for _number in range(2)]]
+    assert [result["parent"]["quiesced"] for result in ended] == [True, True], [result.msg for result in ended]
+    assert not any(result.get("failed") for result in ended), [result.msg for result in ended]
     child = parent.fork("web-01").child("web-01")
     assert parent.in_guest(child["moid"], "hostname; cat /root/pre-quiesce-ran").split() == ["web-01", "once"]
 
 
 def test_second_task_that_begins_after_the_first_announced_its_scripts(parent: VCenter) -> None:
-    """Both end well, and the VM stands still with the record of its scripts."""
+    """Both succeed, and the VM is at its fork point with the record of its scripts."""
     it = parent.moid()
     script = (
-        "touch /root/began; until [ -e /root/go ]; do sleep 0.1; done\n" + f"vmtoolsd --cmd '{parent.way.freeze}'\n"
+        "touch /root/began; until [ -e /root/go ]; do sleep 0.1; done\n" + f"vmtoolsd --cmd '{parent.engine.freeze}'\n"
     )
     given = {"method": "script", "script": script, "timeout": 50}
     with ThreadPoolExecutor() as both:
@@ -604,7 +606,7 @@ def test_second_task_that_begins_after_the_first_announced_its_scripts(parent: V
             assert time.monotonic() < until
         parent.in_guest(it, "touch /root/go")
         ended = [first.result(), second.result()]
-    assert not any(one.get("failed") for one in ended), [one.msg for one in ended]
+    assert not any(result.get("failed") for result in ended), [result.msg for result in ended]
     again = quiesce(parent, **given)
     assert again["changed"] is False
     assert again["parent"]["quiesced_at"]
@@ -616,7 +618,7 @@ def test_second_task_that_begins_after_the_first_announced_its_scripts(parent: V
     [("file_transfer", signal.SIGINT), ("file_transfer", signal.SIGTERM), ("guestinfo", signal.SIGHUP)],
 )
 def test_signal(parent: VCenter, delivery: str, number: int) -> None:
-    """What the task has brought into the guest does not stay there, and the VM does not stop later."""
+    """The files of the task do not remain in the guest, and the VM does not freeze later."""
     given = {"pre_quiesce_script": f"# {SECRET}\n{LATER}", "script_delivery": delivery}
     arguments = {"name": parent.parent, **parent.guest_login, **given}
     signal_at = (number, "WaitForUpdatesEx", 2)
@@ -634,7 +636,7 @@ SETINFO = "isolation.tools.setinfo.disable"
 
 
 def test_guest_that_may_not_write_to_guestinfo(parent: VCenter) -> None:
-    """The tasks report what its children cannot, and what an earlier run left is not in them."""
+    """The tasks report what the children cannot do, and what an earlier run left is not in them."""
     left = {"guestinfo.vmfork.scripts": "0123 earlier", f"guestinfo.{PAYLOAD}.0": "what an earlier task left"}
     settings = [word for key, value in {**left, SETINFO: "TRUE"}.items() for word in ("-e", f"{key}={value}")]
     parent.govc("vm.change", "-vm", parent.parent, *settings)
@@ -650,7 +652,7 @@ def test_guest_that_may_not_write_to_guestinfo(parent: VCenter) -> None:
     with parent.calls() as calls:
         refusal = parent.fails("vmfork_child", wait_for="post_clone", **given)
     assert f"guestinfo ({SETINFO}). Use another wait_for" in refusal.msg
-    assert parent.way.create not in calls
+    assert parent.engine.create not in calls
     assert parent.ok("vmfork_child", wait_for="powered_on", **given)["changed"]
     shown = parent.govc("vm.info", "-json", "-e", "web-01") + str(parent.guest(parent.moid("/DC0/vm/web-01")))
     for value in left.values():
@@ -684,8 +686,8 @@ printf 'x\\000\\377y\\303' && head -c 3000 /dev/zero | tr '\\000' z && printf en
 
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
-def test_shapes_of_scripts(parent: VCenter, delivery: str) -> None:
-    """Line ends and byte order mark of Windows, quotes, no newline at the end, much text, long output."""
+def test_formats_of_scripts(parent: VCenter, delivery: str) -> None:
+    """Windows line ends and byte order mark, quotes, no final newline, much text, long output."""
     script = ODD.replace("# ", f"# {NOISE}", 1)
     bad_output = "printf 'a\\000\\377b\\303'; head -c 3000 /dev/zero | tr '\\000' q; exit 3"
     refusal = quiesce(parent, pre_quiesce_script=bad_output, script_delivery=delivery)
@@ -701,9 +703,9 @@ def test_shapes_of_scripts(parent: VCenter, delivery: str) -> None:
     assert parent.in_guest(child["moid"], "hostname").strip() == "web-01"
 
 
-def test_output_that_is_no_text(parent: VCenter) -> None:
-    said = "printf 'x\\000\\377y\\303'; echo 'größe 名前' \"it's\" '$HOME \"`date`\"'"
-    assert quiesce(parent, pre_quiesce_script=PRE_QUIESCE, post_clone_script=said)["changed"]
+def test_binary_output(parent: VCenter) -> None:
+    message = "printf 'x\\000\\377y\\303'; echo 'größe 名前' \"it's\" '$HOME \"`date`\"'"
+    assert quiesce(parent, pre_quiesce_script=PRE_QUIESCE, post_clone_script=message)["changed"]
     output = parent.fork("web-01").child("web-01")["post_clone"]["output"]
     assert 'größe 名前 it\'s $HOME "`date`"\n' in output
     assert "y\ufffd" in output

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two tasks at once, which the simulator lets go on at the same moment, and tasks that are killed and run again."""
+"""Two tasks that the simulator releases at the same moment, and tasks that are killed and run again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from functional.engines import both_engines
 from functional.vcenter import Result, VCenter
-from functional.ways import both_engines
 
 pytestmark = both_engines
 
@@ -18,40 +18,42 @@ SECRET = "kept-out-of-sight-0123456789"
 
 
 def twice(vcenter: VCenter, method: str, **arguments: object) -> list[Result]:
-    """Run the same task twice; both call this method at the same time."""
+    """Run the same task twice; both tasks call this method at the same time."""
     vcenter.fault(method=method, at="call", gather=2)
     given = {"parent_name": vcenter.parent, "children": [{"name": name} for name in NAMES], **arguments}
     with ThreadPoolExecutor() as both:
-        return [one.result() for one in [both.submit(vcenter.run, "vmfork_child", **given) for _number in range(2)]]
+        return [
+            future.result() for future in [both.submit(vcenter.run, "vmfork_child", **given) for _number in range(2)]
+        ]
 
 
 def others(vcenter: VCenter) -> list[str]:
-    """Return the inventory paths in the folder but those of the children."""
+    """Return the inventory paths in the folder except those of the children."""
     return [path for path in vcenter.govc("ls", "-i", "-l", "/DC0/vm").splitlines() if "/web-" not in path]
 
 
 def test_two_at_once(quiesced: VCenter) -> None:
-    """There is one child of each name, then it is given away or removed, and both tasks report what is true."""
+    """There is one child of each name, it is detached or removed, and both tasks report the truth."""
     before = others(quiesced)
-    made = twice(quiesced, quiesced.way.create)
-    assert [one.msg for one in made if one.get("failed")] == []
+    made = twice(quiesced, quiesced.engine.create)
+    assert [result.msg for result in made if result.get("failed")] == []
     assert sorted(quiesced.govc("ls", "/DC0/vm").split())[-2:] == [f"/DC0/vm/{name}" for name in NAMES]
     for name in NAMES:
-        entries = [one.child(name) for one in made]
-        assert sorted(one["state"] for one in entries) == ["created", "existing"]
-        assert len({one["moid"] for one in entries}) == 1
-        assert all(one["post_clone"]["done"] for one in entries)
+        children = [result.child(name) for result in made]
+        assert sorted(child["state"] for child in children) == ["created", "existing"]
+        assert len({child["moid"] for child in children}) == 1
+        assert all(child["post_clone"]["done"] for child in children)
 
     gone = twice(quiesced, "PowerOffVM_Task", state="absent")
-    assert [one.msg for one in gone if one.get("failed")] == []
-    assert any(one["changed"] for one in gone)
-    assert {one.child(name)["state"] for one in gone for name in NAMES} <= {"removed", "absent"}
+    assert [result.msg for result in gone if result.get("failed")] == []
+    assert any(result["changed"] for result in gone)
+    assert {result.child(name)["state"] for result in gone for name in NAMES} <= {"removed", "absent"}
     assert not any(quiesced.exists(f"/DC0/vm/{name}") for name in NAMES)
 
     quiesced.fork(*NAMES)
     given_away = twice(quiesced, "ReconfigVM_Task", state="detached")
-    assert [one.msg for one in given_away if one.get("failed")] == []
-    assert any(one["changed"] for one in given_away)
+    assert [result.msg for result in given_away if result.get("failed")] == []
+    assert any(result["changed"] for result in given_away)
     refused = quiesced.fails("vmfork_child", parent_name=quiesced.parent, name=NAMES[0], state="absent")
     assert not refused["changed"]
     assert all(quiesced.exists(f"/DC0/vm/{name}") for name in NAMES)
@@ -61,8 +63,8 @@ def test_two_at_once(quiesced: VCenter) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("step", ["create", "WaitForUpdatesEx", "ReconfigVM_Task"])
 def test_killed_and_run_again(quiesced: VCenter, number: signal.Signals, step: str) -> None:
-    """The signal comes while the server handles the call; a task that is almost done may still succeed."""
-    method = quiesced.way.create if step == "create" else step
+    """The signal arrives while the server handles the call; a task that is almost done may still succeed."""
+    method = quiesced.engine.create if step == "create" else step
     quiesced.fault(method=method, at="call", delay_ms=500, count=2)
     given = {"parent_name": quiesced.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
     first = quiesced.run("vmfork_child", **given, signal_at=(number, method, 0))
@@ -73,7 +75,7 @@ def test_killed_and_run_again(quiesced: VCenter, number: signal.Signals, step: s
     else:
         assert number == signal.SIGKILL or first.child("web-01")["secrets_cleared"]
     again = quiesced.run("vmfork_child", **given)
-    is_running = quiesced.way.born_running or step == "WaitForUpdatesEx"
+    is_running = quiesced.engine.starts_running or step == "WaitForUpdatesEx"
     if is_running and "was removed before the script began" in again.msg:
         quiesced.ok("vmfork_child", parent_name=quiesced.parent, name="web-01", state="absent")
         again = quiesced.run("vmfork_child", **given)

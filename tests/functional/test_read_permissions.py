@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Users who may read a part of the inventory only: a sentence, never a traceback, never a success that is not there."""
+"""Users who may read only a part of the inventory get a sentence, never a traceback or a wrong success."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from functional.engines import INSTANT_CLONE, SOAP, Engine
 from functional.vcenter import Result, VCenter
-from functional.ways import INSTANT_CLONE, SOAP, Way
 from harness.simulator import Simulator
 
 RUNNING: dict[str, Any] = {"allow_running_parent": True, "wait_for": "powered_on"}
@@ -30,13 +30,13 @@ PLACES: dict[str, Callable[[VCenter], str]] = {
 }
 
 
-@pytest.fixture(scope="module", params=[INSTANT_CLONE, SOAP], ids=lambda way: way.name)
+@pytest.fixture(scope="module", params=[INSTANT_CLONE, SOAP], ids=lambda engine: engine.name)
 def shared(request: pytest.FixtureRequest) -> Iterator[VCenter]:
-    """A server with a parent, and on Instant Clone with a child of it; no test changes it."""
-    way: Way = request.param
-    with Simulator("-api-version", way.api_version, "-vm", "2", "-host", "1", "-guest", "none") as simulator:
-        vcenter = VCenter(simulator, way)
-        if way.born_running:
+    """Run a server with a parent and, on Instant Clone, a child of it; no test changes it."""
+    engine: Engine = request.param
+    with Simulator("-api-version", engine.api_version, "-vm", "2", "-host", "1", "-guest", "none") as simulator:
+        vcenter = VCenter(simulator, engine)
+        if engine.starts_running:
             vcenter.ok("vmfork_child", parent_name=vcenter.parent, name="web-01", **RUNNING)
         else:
             vcenter.enable()
@@ -44,7 +44,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[VCenter]:
 
 
 def checked(vcenter: VCenter, module: str, **given: Any) -> Result:
-    """Run a module in check mode; what it fails with is a sentence."""
+    """Run a module in check mode; assert that it succeeds or fails with a sentence."""
     result = vcenter.run(module, check=True, **given)
     assert "Traceback" not in result.raw, result.raw
     if result.get("failed"):
@@ -55,13 +55,13 @@ def checked(vcenter: VCenter, module: str, **given: Any) -> Result:
 
 @pytest.mark.parametrize("privilege", [READ, VIEW])
 @pytest.mark.parametrize("place", PLACES)
-def test_holes(shared: VCenter, place: str, privilege: str) -> None:
-    if place == "child" and not shared.way.born_running:
+def test_unreadable_objects(shared: VCenter, place: str, privilege: str) -> None:
+    if place == "child" and not shared.engine.starts_running:
         place = "parent"
     shared.control("POST", "users", {**LOGIN, "deny": [privilege], "deny_on": [PLACES[place](shared)]})
     low = {"username": LOGIN["name"], "password": LOGIN["password"]}
     parent = {"parent_name": shared.parent}
-    has_child = shared.way.born_running
+    has_child = shared.engine.starts_running
     for module, given in (
         ("vmfork_parent", {"name": shared.parent}),
         ("vmfork_quiesce", {"name": shared.parent, "method": "wait"}),
@@ -76,8 +76,8 @@ def test_holes(shared: VCenter, place: str, privilege: str) -> None:
             assert result["failed"], "what cannot be read cannot be judged"
     listed = checked(shared, "vmfork_info", **low)
     if has_child and not listed.get("failed") and not (place == "child" and privilege == VIEW):
-        names = [child["name"] for one in listed["parents"] for child in one["children"]]
-        names += [one["name"] for one in listed["without_parent"]]
+        names = [child["name"] for parent in listed["parents"] for child in parent["children"]]
+        names += [child["name"] for child in listed["without_parent"]]
         assert names == ["web-01"] or (listed.get("warnings") and place in ("parent", "child")), listed
     present = checked(shared, "vmfork_child", **parent, name="web-01", **(RUNNING if has_child else {}), **low)
     if has_child and place not in ("parent", "child"):
@@ -90,4 +90,4 @@ def test_holes(shared: VCenter, place: str, privilege: str) -> None:
         if has_child and place == "child" and not all_of_them.get("failed"):
             assert bool(all_of_them.get("warnings")) is (privilege == READ), "nobody can know of a VM that is not seen"
         elif has_child and not all_of_them.get("failed"):
-            assert [one["name"] for one in all_of_them["children"]] == ["web-01"], (state, all_of_them)
+            assert [child["name"] for child in all_of_them["children"]] == ["web-01"], (state, all_of_them)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is lost with a child beside what it got from its parent, and children that are given away."""
+"""Data of a child that its parent does not have and that a removal would lose, and detached children."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import time
 from typing import Any
 
 import pytest
+from functional.engines import CHANGING, INSTANT_CLONE, SOAP, instant_clone_only
 from functional.vcenter import VCenter
-from functional.ways import CHANGING, INSTANT_CLONE, SOAP, instant_clone_only
 
-pytestmark = pytest.mark.ways(SOAP, INSTANT_CLONE, why="the page of the browser is not asked here")
+pytestmark = pytest.mark.engines(SOAP, INSTANT_CLONE, why="the page of the browser is not asked here")
 
 BACKUP = "VEEAM BACKUP TEMPORARY SNAPSHOT"
 
 
 def states(result: dict[str, Any]) -> dict[str, str]:
-    return {one["name"]: one["state"] for one in result["children"]}
+    return {child["name"]: child["state"] for child in result["children"]}
 
 
 def fork(vcenter: VCenter, *names: str) -> None:
     vcenter.fork(*names, wait_for="powered_on")
 
 
-def test_what_would_be_lost_is_not_destroyed(quiesced: VCenter) -> None:
+def test_child_with_own_data_is_not_destroyed(quiesced: VCenter) -> None:
     fork(quiesced, "plain", "kept", "disk", "template")
     quiesced.govc("snapshot.create", "-vm", "plain", "nightly")
     quiesced.govc("vm.change", "-vm", "plain", "-annotation", "Ask Jo before you delete it")
@@ -70,7 +70,7 @@ def test_parent_of_children_is_not_destroyed(quiesced: VCenter) -> None:
     assert quiesced.ok("vmfork_child", **gone)["changed"]
 
 
-def test_backup_at_work_is_waited_for(quiesced: VCenter) -> None:
+def test_running_backup_is_waited_for(quiesced: VCenter) -> None:
     fork(quiesced, "web-01")
     quiesced.govc("snapshot.create", "-vm", "web-01", BACKUP)
     gone: dict[str, Any] = {"parent_name": quiesced.parent, "state": "absent", "name": "web-01"}
@@ -83,7 +83,7 @@ def test_backup_at_work_is_waited_for(quiesced: VCenter) -> None:
         assert states(quiesced.ok("vmfork_child", **gone)) == {"web-01": "removed"}
 
 
-def test_task_at_work_is_waited_for(quiesced: VCenter) -> None:
+def test_running_task_is_waited_for(quiesced: VCenter) -> None:
     fork(quiesced, "web-01")
     quiesced.fault(method="CreateSnapshot_Task", at="task", delay_ms=1500, count=1)
     with quiesced.calls():
@@ -97,7 +97,7 @@ def test_task_at_work_is_waited_for(quiesced: VCenter) -> None:
     assert "snapshots (nightly)" in str(ended["warnings"])
 
 
-def test_child_is_given_away(quiesced: VCenter) -> None:
+def test_child_is_detached(quiesced: VCenter) -> None:
     fork(quiesced, "web-01", "web-02")
     away: dict[str, Any] = {"parent_name": quiesced.parent, "state": "detached", "name": "web-01"}
     before = quiesced.govc("vm.info", "-e", "web-01")
@@ -118,7 +118,7 @@ def test_child_is_given_away(quiesced: VCenter) -> None:
     again = quiesced.ok("vmfork_child", **away, diff=True)
     assert (again["changed"], states(again)) == (False, {"web-01": "detached"})
     assert again["diff"]["before"] == again["diff"]["after"]
-    # From now on it is as foreign as any VM, also when it is off.
+    # From now on it is a foreign VM, also when it is off.
     quiesced.govc("vm.power", "-off", "web-01")
     for state in ("present", "absent"):
         refusal = quiesced.fails("vmfork_child", parent_name=quiesced.parent, state=state, name="web-01")
@@ -129,12 +129,12 @@ def test_child_is_given_away(quiesced: VCenter) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"name": "web-1", "state": "detached"}, "VM web-1 was not found, so it is not detached."),
         ({"name": "web-01", "state": "detached", "force": True}, "force=true is only for state=absent"),
         ({"name": "web-01", "state": "present", "force": True}, "force=true is only for state=absent"),
     ],
 )
-def test_refused(vcenter: VCenter, given: dict[str, Any], said: str) -> None:
-    assert said in vcenter.fails("vmfork_child", parent_name=vcenter.parent, **given).msg
+def test_refused(vcenter: VCenter, given: dict[str, Any], message: str) -> None:
+    assert message in vcenter.fails("vmfork_child", parent_name=vcenter.parent, **given).msg

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The roles that the collection brings: they are enough for all that the modules do, and nothing in them is idle."""
+"""The roles of the collection suffice for everything the modules do, and contain no unused privilege."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def privileges(engine: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def give(vcenter: VCenter, engine: str) -> None:
-    """Make the role, and give it to a user on the objects that the README names."""
+def assign_role(vcenter: VCenter, engine: str) -> None:
+    """Create the role, and assign it to a user on the objects that the README names."""
     vcenter.control("POST", "users", {"name": USER["username"], "password": USER["password"]})
     vcenter.control("POST", "inventory", {"folders": ["/DC0/vm/web"]})
     vcenter.govc("pool.create", POOL)
     vcenter.govc("role.create", "forker", *privileges(engine))
     to_user = ("permissions.set", "-principal", USER["username"], "-role")
     vcenter.govc(*to_user, "ReadOnly", "/")
-    parents = [f"/DC0/vm/{one}" for one in (PARENT, OTHER_PARENT)]
+    parents = [f"/DC0/vm/{name}" for name in (PARENT, OTHER_PARENT)]
     places = ["/DC0/vm/web", POOL, "/DC0/datastore/LocalDS_0", f"/DC0/network/{NETWORK}"]
     vcenter.govc(*to_user, "forker", *parents, *places)
 
@@ -49,15 +49,15 @@ def children(*names: str, **arguments: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def lacks(vcenter: VCenter) -> Callable[..., None]:
-    """Run a module with each of some privileges taken out of the role, and then with all of them."""
+    """Return a function that runs a module once without each of some privileges, and then with all of them."""
 
     def run(tried: set[str], module: str, *needed: str, **given: Any) -> None:
         tried.update(needed)
         for privilege in needed:
             vcenter.govc("role.update", "-r", "forker", privilege)
             refused = vcenter.fails(module, **given, **USER)
-            said = [refused.msg, *(str(one["error"]) for one in refused.get("children", []))]
-            assert any(f"lacks the privilege {privilege} on " in one for one in said), (privilege, said)
+            messages = [refused.msg, *(str(child["error"]) for child in refused.get("children", []))]
+            assert any(f"lacks the privilege {privilege} on " in message for message in messages), (privilege, messages)
             vcenter.govc("role.update", "-a", "forker", privilege)
         vcenter.ok(module, **given, **USER)
 
@@ -76,7 +76,7 @@ PLACES = ("VirtualMachine.Inventory.CreateFromExisting", "Resource.AssignVMToPoo
 
 
 def test_vmfork(vcenter: VCenter, lacks: Callable[..., None]) -> None:
-    give(vcenter, "vmfork")
+    assign_role(vcenter, "vmfork")
     tried: set[str] = set()
     lacks(tried, "vmfork_parent", TOGGLE, name=PARENT)
     vcenter.ok("vmfork_parent", name=OTHER_PARENT, **USER)
@@ -93,7 +93,7 @@ def test_vmfork(vcenter: VCenter, lacks: Callable[..., None]) -> None:
 
 @pytest.mark.flags("-api-version", "8.0.3.0")
 def test_instant_clone(vcenter: VCenter, lacks: Callable[..., None]) -> None:
-    give(vcenter, "instant_clone")
+    assign_role(vcenter, "instant_clone")
     tried: set[str] = set()
     lacks(tried, "vmfork_quiesce", EXECUTE, MODIFY, **quiesce(vcenter, PARENT, "file_transfer"))
     lacks(tried, "vmfork_quiesce", QUERY, ADVANCED, **quiesce(vcenter, OTHER_PARENT, "guestinfo"))

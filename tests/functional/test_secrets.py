@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whatever goes wrong, a secret stays nowhere: not in vCenter, the guest, the output, the log or a process list."""
+"""After any failure, no secret remains in vCenter, the guest, the output, the log or a process list."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import signal
 from typing import Any
 
 import pytest
+from functional.engines import both_engines
 from functional.vcenter import VCenter
-from functional.ways import both_engines
 
 pytestmark = both_engines
 
 SECRET = "kept-out-of-sight-0123456789"
 ENCODED = base64.b64encode(SECRET.encode()).decode()
 TOKEN = "vmtoolsd --cmd 'info-get guestinfo.fork.token'"
-# Prints the secret as it is and encoded, and notes which processes everybody in the guest can see.
+# Prints the secret in clear and encoded, and records the processes that every user of the guest can see.
 SCRIPT = f"""{TOKEN}; {TOKEN} | base64; echo "user:$({TOKEN})" | base64
 for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$one; done >/root/processes 2>/dev/null
 """
 
 LONG_WAIT = {"timeout": 6}
 CREATED = "created"
-"""Stands for the call after which the child is there."""
+"""A placeholder for the call that creates the child."""
 FAILURES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "script": ("exit 3", {}, {}),
     "time-out": ("exec sleep 60", LONG_WAIT, {}),
@@ -35,14 +35,14 @@ FAILURES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 
 def visible(vcenter: VCenter, moid: str) -> str:
-    """Return all that vCenter shows of a VM and what its guest can read, and what is there in base64."""
+    """Return everything that vCenter shows of a VM and its guest can read, also with base64 decoded."""
     text = vcenter.govc("object.collect", "-json", f"VirtualMachine:{moid}", "config") + str(vcenter.guest(moid))
     words = [word for word in re.findall(r"[A-Za-z0-9+/]{8,}={0,2}", text) if len(word) % 4 == 0]
     return text + b" ".join(base64.b64decode(word) for word in words).decode(errors="replace")
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_nothing_shows_a_secret_after_a_failure(vcenter: VCenter, failure: str) -> None:
+def test_no_secret_is_visible_after_a_failure(vcenter: VCenter, failure: str) -> None:
     end, options, fault = FAILURES[failure]
     vcenter.enable()
     vcenter.quiesce(post_clone_script=SCRIPT + end)
@@ -50,7 +50,7 @@ def test_nothing_shows_a_secret_after_a_failure(vcenter: VCenter, failure: str) 
         vcenter.fault(**fault)
     given = {"parent_name": vcenter.parent, "name": "web-01", "secret_config_params": {"token": SECRET}}
     if "signal_at" in options:
-        method = "InstantClone_Task" if vcenter.way.born_running else "PowerOnVM_Task"
+        method = "InstantClone_Task" if vcenter.engine.starts_running else "PowerOnVM_Task"
         options = {"signal_at": (options["signal_at"][0], method, 0)}
     result = vcenter.run("vmfork_child", **given, **options)
     assert vcenter.control("GET", "sessions") == []

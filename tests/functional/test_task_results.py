@@ -1,20 +1,20 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A task result that does not name the new child: nothing is done to what it names instead."""
+"""A task result that does not name the new child: the VM that it names is left unchanged."""
 
 from __future__ import annotations
 
 import pytest
+from functional.engines import INSTANT_CLONE, SOAP
 from functional.vcenter import VCenter
-from functional.ways import INSTANT_CLONE, SOAP
 
 CHANGES = {"PowerOnVM_Task", "PowerOffVM_Task", "ReconfigVM_Task", "Destroy_Task"}
 BYSTANDER = "/DC0/vm/DC0_H0_VM1"
 
 
-@pytest.mark.ways(SOAP, INSTANT_CLONE)
-def test_result_that_is_not_the_child(quiesced: VCenter) -> None:
-    """The child failed, the VM that the result names is left alone, whatever on_failure says."""
+@pytest.mark.engines(SOAP, INSTANT_CLONE)
+def test_result_that_names_another_vm(quiesced: VCenter) -> None:
+    """The child fails, and the VM that the result names is left unchanged, whatever on_failure is."""
     quiesced.fork("web-00")
     sibling, bystander, parent = (quiesced.moid(path) for path in ("/DC0/vm/web-00", BYSTANDER, ""))
     answers = {
@@ -29,7 +29,7 @@ def test_result_that_is_not_the_child(quiesced: VCenter) -> None:
         f"list:{bystander}": "a list",
     }
     for number, (answer, why) in enumerate(answers.items()):
-        quiesced.fault(method=quiesced.way.create, at="answer", answer=answer, count=1)
+        quiesced.fault(method=quiesced.engine.create, at="answer", answer=answer, count=1)
         given = {"parent_name": quiesced.parent, "name": f"db-{number}", "on_failure": "remove"}
         with quiesced.calls() as calls:
             refusal = quiesced.fails("vmfork_child", **given)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Back up vApp options by Ansible itself against the simulator: the files, what stays, and what is never seen."""
+"""Back up vApp options of the simulator with the action plugin: the files, what they keep, and what is never shown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Run(dict[str, Any]):
 
 
 def back_up(place: Estate, directory: pathlib.Path, *options: str, **given: Any) -> Run:
-    """Run the task as ``ansible`` does, with all the verbosity there is."""
+    """Run the task with ``ansible`` and maximum verbosity."""
     simulator = place.vcenter.simulator
     log = directory.parent / "ansible.log"
     environment = {
@@ -77,16 +77,16 @@ def appliance(place: Estate, name: str) -> Appliance:
 
 
 def files(directory: pathlib.Path) -> dict[str, bytes]:
-    return {one.name: one.read_bytes() for one in directory.iterdir()} if directory.exists() else {}
+    return {path.name: path.read_bytes() for path in directory.iterdir()} if directory.exists() else {}
 
 
-def content(directory: pathlib.Path, one: Appliance) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((directory / f"{one.vm.config.instanceUuid}.json").read_text(encoding="utf-8"))
+def content(directory: pathlib.Path, vm: Appliance) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / f"{vm.mo.config.instanceUuid}.json").read_text(encoding="utf-8"))
     return found
 
 
 def properties(document: dict[str, Any]) -> dict[str, Any]:
-    return {one["key"]: one for one in document["properties"]}
+    return {prop["key"]: prop for prop in document["properties"]}
 
 
 def index(directory: pathlib.Path) -> dict[str, Any]:
@@ -103,30 +103,30 @@ def test_check_run_run_again(place: Estate, directory: pathlib.Path) -> None:
     written = files(directory)
     again = back_up(place, directory, "--diff")
     assert files(directory) == written
-    assert [one["changed"] for one in (checked, done, again)] == [True, True, False]
+    assert [vm["changed"] for vm in (checked, done, again)] == [True, True, False]
     for name in ("files", "vms", "summary", "complete", "diff"):
         assert checked[name] == done[name], name
-    assert set(written) == {"index.json", *(f"{one.vm.config.instanceUuid}.json" for one in (first, second))}
+    assert set(written) == {"index.json", *(f"{vm.mo.config.instanceUuid}.json" for vm in (first, second))}
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(one.stat().st_mode) for one in directory.iterdir()} == {0o600}
+    assert {stat.S_IMODE(vm.stat().st_mode) for vm in directory.iterdir()} == {0o600}
     exported = place.vcenter.ok("vm_ovfenv_info", moid=[first.moid], export=True)["ovfenv"][0]["export"]
     assert content(directory, first) == exported
-    assert "größe".encode() in written[f"{first.vm.config.instanceUuid}.json"]
+    assert "größe".encode() in written[f"{first.mo.config.instanceUuid}.json"]
     assert done["summary"] == {"total": 3, "saved": 2, "written": 2, "gone": 0, "not_read": 0}
-    assert [(one["name"], one["file"], one["state"]) for one in index(directory)["vms"]] == [
-        (one.name, f"{one.vm.config.instanceUuid}.json", "saved") for one in (first, second)
+    assert [(vm["name"], vm["file"], vm["state"]) for vm in index(directory)["vms"]] == [
+        (vm.name, f"{vm.mo.config.instanceUuid}.json", "saved") for vm in (first, second)
     ]
     assert index(directory)["vcenter"] == "127.0.0.1"
 
     first.set_property("hostname", "other")
     changed = back_up(place, directory, "--diff")
-    assert changed["files"] == [f"{first.vm.config.instanceUuid}.json"]
+    assert changed["files"] == [f"{first.mo.config.instanceUuid}.json"]
     assert '"value": "größe"' in changed["diff"][0]["before"]
     assert '"value": "other"' in changed["diff"][0]["after"]
 
 
 def test_cost(place: Estate, directory: pathlib.Path) -> None:
-    """Running VMs cost no call of their own."""
+    """Running VMs need no additional calls."""
     counts = []
     for name in ("a", "b", "c"):
         appliance(place, name).power_on()
@@ -154,12 +154,12 @@ def test_lost_options(place: Estate, directory: pathlib.Path) -> None:
     assert index(directory)["vms"][0]["state"] == "saved"
 
 
-def test_named_vms_of_which_one_is_gone(place: Estate, directory: pathlib.Path) -> None:
+def test_missing_named_vm(place: Estate, directory: pathlib.Path) -> None:
     appliance(place, "first")
     result = back_up(place, directory, name=["first", "secnd"])
     assert result["failed"]
     assert result["msg"] == "1 of 2 VMs are not saved: secnd (it was not found). See vms."
-    assert [one["name"] for one in index(directory)["vms"]] == ["first"]
+    assert [vm["name"] for vm in index(directory)["vms"]] == ["first"]
     assert index(directory)["not_read"] == [{"name": "secnd", "moid": None, "reason": "it was not found"}]
     assert not index(directory)["complete"]
     missing = back_up(place, directory, name=["frist"])
@@ -167,20 +167,20 @@ def test_named_vms_of_which_one_is_gone(place: Estate, directory: pathlib.Path) 
 
 
 def test_password_within_a_value(place: Estate, directory: pathlib.Path) -> None:
-    """It is nowhere masked, and nowhere written."""
+    """It is neither masked in a file nor written to one."""
     password = place.vcenter.simulator.password
-    one = place.appliance("one", prop("note", f"ask for {password}, please"))
+    vm = place.appliance("one", prop("note", f"ask for {password}, please"))
     appliance(place, "two")
     for _run in range(2):
         result = back_up(place, directory)
         assert "1 of 2 VMs are not saved: one (a password of this run is part of its vApp options" in result["msg"]
-        assert [each["name"] for each in index(directory)["vms"]] == ["two"]
+        assert [vm["name"] for vm in index(directory)["vms"]] == ["two"]
     assert password not in str(files(directory))
-    assert f"{one.vm.config.instanceUuid}.json" not in files(directory)
+    assert f"{vm.mo.config.instanceUuid}.json" not in files(directory)
 
 
 def test_password_that_is_an_ordinary_word(place: Estate, directory: pathlib.Path) -> None:
-    """Names are saved as they are, though Ansible masks them in the result of a module."""
+    """Names are saved unchanged, although Ansible masks them in the result of a module."""
     environment = {**os.environ, **place.vcenter.simulator.environment, "VMWARE_PASSWORD": "web"}
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".build" / "live")
     place.appliance("web-02", prop("role", "mail"))
@@ -220,7 +220,7 @@ def test_vault(place: Estate, directory: pathlib.Path, tmp_path: pathlib.Path, v
     assert not back_up(place, directory, *vault, **given)["changed"]
 
     first.set_property("license_key", LICENSE + "-new")
-    assert back_up(place, directory, *vault, **given)["files"] == [f"{first.vm.config.instanceUuid}.json"]
+    assert back_up(place, directory, *vault, **given)["files"] == [f"{first.mo.config.instanceUuid}.json"]
     now = properties(content(directory, first))
     assert decrypted(tmp_path, now["license_key"]["value"]).rstrip("\n") == LICENSE + "-new"
     assert now["vami.token.VM"] == saved["vami.token.VM"], "what has not changed is not encrypted again"
@@ -230,7 +230,7 @@ def test_vault(place: Estate, directory: pathlib.Path, tmp_path: pathlib.Path, v
     assert not back_up(place, directory, *vault, **given)["changed"]
 
 
-def test_vault_password_that_is_not_there(place: Estate, directory: pathlib.Path, vault: list[str]) -> None:
+def test_missing_vault_password(place: Estate, directory: pathlib.Path, vault: list[str]) -> None:
     appliance(place, "first")
     with place.vcenter.calls() as calls:
         result = back_up(place, directory, *vault, secrets="vault", vault_id="vap")
@@ -240,8 +240,8 @@ def test_vault_password_that_is_not_there(place: Estate, directory: pathlib.Path
     assert not directory.exists()
 
 
-def test_files_that_are_in_the_way(place: Estate, directory: pathlib.Path) -> None:
-    one = appliance(place, "first")
+def test_files_that_cannot_be_replaced(place: Estate, directory: pathlib.Path) -> None:
+    vm = appliance(place, "first")
     directory.touch()
     assert f"{directory} is not a directory." in back_up(place, directory)["msg"]
     directory.unlink()
@@ -249,7 +249,7 @@ def test_files_that_are_in_the_way(place: Estate, directory: pathlib.Path) -> No
     assert f"{directory} is not a directory." in back_up(place, directory)["msg"]
     directory.unlink()
     directory.mkdir()
-    link = directory / f"{one.vm.config.instanceUuid}.json"
+    link = directory / f"{vm.mo.config.instanceUuid}.json"
     link.symlink_to(directory.parent / "target")
     assert "is not a backup of this VM (it is a symbolic link); move it away" in back_up(place, directory)["msg"]
     assert link.is_symlink()
@@ -265,14 +265,14 @@ def test_files_that_are_in_the_way(place: Estate, directory: pathlib.Path) -> No
 def test_restored_from_a_backup(
     place: Estate, directory: pathlib.Path, tmp_path: pathlib.Path, vault: list[str]
 ) -> None:
-    """Back up, lose all, restore, back up: the same bytes."""
+    """Back up, delete all vApp options, restore, and back up again: the files are identical."""
     names = ["first", "second one"]
     made = [appliance(place, name) for name in names]
     given = {"secrets": "vault", "vault_id": "vapp"}
     back_up(place, directory, *vault, **given)
     before = files(directory)
-    for one in made:
-        place.vcenter.ok("vm_vapp_options", moid=one.moid, enabled=False, force=True)
+    for vm in made:
+        place.vcenter.ok("vm_vapp_options", moid=vm.moid, enabled=False, force=True)
     lost = back_up(place, directory, *vault, **given)
     environment = {**os.environ, **place.vcenter.simulator.environment}
     environment["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".build" / "live")

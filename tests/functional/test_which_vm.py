@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which VM is meant, in an inventory with names that stand twice."""
+"""The selected VM in an inventory with duplicate names."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from functional.vcenter import VCenter
 
 
 @pytest.fixture
-def twins(vcenter: VCenter) -> VCenter:
-    """Two datacenters of one name, in different folders."""
+def duplicate_names(vcenter: VCenter) -> VCenter:
+    """Return an inventory with two datacenters of the same name in different folders."""
     vcenter.govc("folder.create", "/Europe")
     vcenter.govc("datacenter.create", "-folder", "/Europe", "DC0")
     return vcenter
 
 
-def test_datacenters_that_share_a_name(twins: VCenter) -> None:
-    refusal = twins.fails("vmfork_parent", name=twins.parent, datacenter="DC0")
+def test_datacenters_that_share_a_name(duplicate_names: VCenter) -> None:
+    refusal = duplicate_names.fails("vmfork_parent", name=duplicate_names.parent, datacenter="DC0")
     assert "Several objects match the datacenter DC0: /DC0 (datacenter-" in refusal.msg
     assert ", /Europe/DC0 (datacenter-" in refusal.msg
     moid = refusal.msg.partition("/DC0 (")[2].partition(")")[0]
-    for one in (moid, "/DC0"):
-        assert twins.ok("vmfork_parent", name=twins.parent, datacenter=one)["parent"]["inventory_path"].startswith(
-            "/DC0/"
-        )
+    for datacenter in (moid, "/DC0"):
+        assert duplicate_names.ok("vmfork_parent", name=duplicate_names.parent, datacenter=datacenter)["parent"][
+            "inventory_path"
+        ].startswith("/DC0/")
     assert (
-        f"VM {twins.parent} was not found"
-        in twins.fails("vmfork_parent", name=twins.parent, datacenter="/Europe/DC0").msg
+        f"VM {duplicate_names.parent} was not found"
+        in duplicate_names.fails("vmfork_parent", name=duplicate_names.parent, datacenter="/Europe/DC0").msg
     )
 
 
-def test_folder_without_its_datacenter(twins: VCenter) -> None:
-    refusal = twins.fails("vmfork_parent", name=twins.parent, folder="web")
+def test_folder_without_its_datacenter(duplicate_names: VCenter) -> None:
+    refusal = duplicate_names.fails("vmfork_parent", name=duplicate_names.parent, folder="web")
     assert (
         "The folder is not a full inventory path. Set datacenter to one of these datacenters: DC0, DC0." in refusal.msg
     )
 
 
-def test_datacenter_that_is_not_there(vcenter: VCenter) -> None:
+def test_unknown_datacenter(vcenter: VCenter) -> None:
     refusal = vcenter.fails("vmfork_parent", name=vcenter.parent, datacenter="nowhere")
     assert "The datacenter nowhere was not found on 127.0.0.1" in refusal.msg
     assert "There are: DC0." in refusal.msg

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""VMs with vApp options, made with pyVmomi as an administrator's script would, powered on in every way there is."""
+"""VMs with vApp options, created with pyVmomi as by an administrator's script, and all methods to power them on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DOCUMENT = (
 def prop(
     key: str, value: str = "", default: str = "", kind: str = "string", class_id: str = "", instance_id: str = ""
 ) -> Any:
-    """One vApp property; its number comes with the VM that it is for."""
+    """Return a vApp property; its integer key is set with the VM that receives it."""
     return vim.vApp.PropertyInfo(
         id=key,
         classId=class_id,
@@ -40,50 +40,50 @@ def prop(
 
 
 def document(properties: dict[str, str], marks: str = "", more: str = "") -> str:
-    """Return an OVF environment as a guest holds it."""
+    """Return an OVF environment as found in a guest."""
     listed = "".join(f'<Property oe:key="{key}" oe:value="{value}"/>' for key, value in properties.items())
     return DOCUMENT.format(marks=marks and f" {marks}", properties=listed, more=more)
 
 
 class Appliance:
-    """One VM of an estate."""
+    """A VM of an inventory; ``mo`` is its managed object."""
 
     def __init__(self, estate: Estate, moid: str) -> None:
         self.estate = estate
         self.vcenter = estate.vcenter
         self.moid = moid
-        self.vm: Any = vim.VirtualMachine(moid, estate.service._stub)
+        self.mo: Any = vim.VirtualMachine(moid, estate.service._stub)
 
     @property
     def name(self) -> str:
-        return str(self.vm.name)
+        return str(self.mo.name)
 
     @property
     def is_on(self) -> bool:
-        return self.vm.runtime.powerState == "poweredOn"
+        return self.mo.runtime.powerState == "poweredOn"
 
     def reconfigure(self, **spec: Any) -> None:
-        WaitForTask(self.vm.ReconfigVM_Task(vim.vm.ConfigSpec(**spec)))
+        WaitForTask(self.mo.ReconfigVM_Task(vim.vm.ConfigSpec(**spec)))
 
-    def offer(
+    def set_vapp_options(
         self, *properties: Any, transports: tuple[str, ...] = (GUESTINFO,), product: str = "", **more: Any
     ) -> None:
-        """Give it vApp options."""
-        for number, one in enumerate(properties):
-            one.key = number
+        """Set its vApp options."""
+        for number, prop in enumerate(properties):
+            prop.key = number
         products = [vim.vApp.ProductInfo(key=0, name=product)] if product else []
         self.reconfigure(
             vAppConfig=vim.vApp.VmConfigSpec(
-                property=[vim.vApp.PropertySpec(operation="add", info=one) for one in properties],
-                product=[vim.vApp.ProductSpec(operation="add", info=one) for one in products],
+                property=[vim.vApp.PropertySpec(operation="add", info=prop) for prop in properties],
+                product=[vim.vApp.ProductSpec(operation="add", info=product) for product in products],
                 ovfEnvironmentTransport=list(transports),
                 **more,
             )
         )
 
     def set_property(self, key: str, value: str) -> None:
-        """Give a property another value."""
-        found = next(one for one in self.vm.config.vAppConfig.property if one.id == key)
+        """Change the value of a property."""
+        found = next(prop for prop in self.mo.config.vAppConfig.property if prop.id == key)
         found.value = value
         change = vim.vApp.PropertySpec(operation="edit", info=found)
         self.reconfigure(vAppConfig=vim.vApp.VmConfigSpec(property=[change]))
@@ -92,26 +92,26 @@ class Appliance:
         self.reconfigure(extraConfig=[vim.option.OptionValue(key=key, value=value)])
 
     def power_on(self, origin: str = "vcenter", **more: Any) -> None:
-        """Power it on through vCenter, or past it; it is off then, or its host fails."""
+        """Power it on through vCenter or at its host. It is powered off before, or its host fails."""
         if self.is_on and origin in ("vcenter", "esxi"):
             self.power_off()
         self.vcenter.control("POST", f"guests/{self.moid}/power-on", {"origin": origin, **more})
 
     def power_off(self) -> None:
-        WaitForTask(self.vm.PowerOffVM_Task())
+        WaitForTask(self.mo.PowerOffVM_Task())
 
     def plant(self, text: str) -> None:
-        """Have the guest write over its own OVF environment."""
+        """Have the guest overwrite its own OVF environment."""
         quoted = "'" + f"info-set guestinfo.ovfEnv {text}".replace("'", "'\\''") + "'"
         self.vcenter.in_guest(self.moid, f"vmtoolsd --cmd {quoted}")
 
-    def tools(self, **settings: Any) -> None:
-        """How VMware Tools are in the guest."""
+    def set_tools(self, **settings: Any) -> None:
+        """Set the state of VMware Tools in the guest."""
         self.vcenter.control("PATCH", f"guests/{self.moid}", settings)
 
     @property
-    def seen(self) -> str | None:
-        """Return the OVF environment that its guest finds."""
+    def guest_document(self) -> str | None:
+        """Return the OVF environment that the guest finds."""
         found: str | None = self.vcenter.guest(self.moid)["guestinfo"].get("ovfEnv")
         return found
 
@@ -126,7 +126,7 @@ class Estate:
     def appliance(self, name: str, *properties: Any, folder: str = "/DC0/vm", **options: Any) -> Appliance:
         """Return a new VM with vApp options, powered off."""
         made = self.bare(name, folder)
-        made.offer(*(properties or (prop("hostname", name),)), **options)
+        made.set_vapp_options(*(properties or (prop("hostname", name),)), **options)
         return made
 
     def bare(self, name: str, folder: str = "/DC0/vm") -> Appliance:
@@ -136,7 +136,7 @@ class Estate:
 
     def in_vapp(self, vapp: str, name: str) -> Appliance:
         """Return a running VM in a new vApp, a clone of the default parent."""
-        source = self.existing(self.vcenter.parent).vm
+        source = self.existing(self.vcenter.parent).mo
         pool = source.resourcePool.CreateVApp(
             name=vapp, resSpec=source.resourcePool.config, configSpec=vim.vApp.VAppConfigSpec(), vmFolder=None
         )
@@ -146,13 +146,13 @@ class Estate:
         return Appliance(self, task.info.result._GetMoId())
 
     def existing(self, name: str) -> Appliance:
-        """Return a VM that the simulator came with."""
+        """Return a VM that the simulator has from the start."""
         return Appliance(self, self.vcenter.govc("find", "-i", "/", "-type", "m", "-name", name).strip().split(":")[1])
 
 
 @contextmanager
 def connected(url: str, user: str, password: str) -> Iterator[Any]:
-    """A pyVmomi connection, until it is closed."""
+    """Open a pyVmomi connection for the block."""
     address = urlsplit(url)
     service = SmartConnect(
         host=address.hostname, port=address.port, user=user, pwd=password, disableSslCertValidation=True
@@ -172,7 +172,7 @@ def estate(vcenter: VCenter) -> Iterator[Estate]:
 
 @contextmanager
 def at_the_host(vcenter: VCenter) -> Iterator[dict[str, Any]]:
-    """The VMs of the ESXi host, by name, as its own user root has them."""
+    """Return the VMs of the ESXi host by name, as its user root sees them."""
     with connected(vcenter.simulator.esx_url, "root", vcenter.simulator.password) as service:
         folder = service.content.rootFolder.childEntity[0].vmFolder
         yield {vm.name: vm for vm in folder.childEntity}

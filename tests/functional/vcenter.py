@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tools of the tests: a simulated vCenter, its control endpoint, and modules run against it."""
+"""A simulated vCenter, its control endpoint, and functions that run modules against it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from typing import Any
 
 import pytest
 from functional import launch
+from functional.engines import SOAP, Engine
 from functional.output import WITH_INVOCATION, displayed
-from functional.ways import SOAP, Way
 from harness.simulator import Simulator
 
 needs_other_accounts = pytest.mark.skipif(
@@ -52,10 +52,10 @@ ip addr add "$address/24" dev eth0
 
 @cache
 def _processes() -> Any:
-    """Return the context that starts the modules' processes: each is new, and has the libraries loaded."""
+    """Return the context that starts the modules' processes, which have the libraries loaded."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([launch.__name__])
-    # The server finds what it is to load by this alone.
+    # The server finds the modules to load only through this variable.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
         forkserver.ensure_running()
@@ -63,7 +63,7 @@ def _processes() -> Any:
 
 
 class Result(dict[str, Any]):
-    """What a module printed; ``raw`` is all of it as it is displayed, with standard error and the system's log."""
+    """The output of a module; ``raw`` is everything displayed, with standard error and the system's log."""
 
     raw: str
 
@@ -73,22 +73,22 @@ class Result(dict[str, Any]):
 
     def child(self, name: str) -> dict[str, Any]:
         """Return the entry of one child."""
-        return next(one for one in self["children"] if one["name"] == name)
+        return next(child for child in self["children"] if child["name"] == name)
 
 
 class VCenter:
-    """A simulator of one test, whose VMs are forked in one way."""
+    """The simulator of a test, whose VMs are forked by one engine."""
 
     parent = "DC0_H0_VM0"
 
-    def __init__(self, simulator: Simulator, way: Way = SOAP) -> None:
+    def __init__(self, simulator: Simulator, engine: Engine = SOAP) -> None:
         self.simulator = simulator
-        self.way = way
+        self.engine = engine
         self._trust = ssl._create_unverified_context()
-        for name, value in way.rules.items():
+        for name, value in engine.rules.items():
             self.rule(name, value)
 
-    # --- control endpoint -------------------------------------------------------------------------------------------
+    # --- control endpoint ---------------------------------------------------------------------------------------------
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
         """Send a request to the control endpoint; return its answer."""
@@ -105,36 +105,36 @@ class VCenter:
             raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from error
 
     def rule(self, name: str, value: Any) -> None:
-        """Turn one rule of the simulator."""
+        """Set a rule of the simulator."""
         self.control("PUT", f"rules/{name}", {"value": value})
 
     def fault(self, **fault: Any) -> None:
-        """Have a call or a task fail, or a check find a fault."""
+        """Inject a fault into a call, a task or a check."""
         self.control("POST", "faults", fault)
 
     @contextmanager
-    def calls(self, by_way: bool = False) -> Iterator[dict[str, int]]:
-        """Count the calls within a block by method; see :meth:`called`."""
+    def calls(self, by_transport: bool = False) -> Iterator[dict[str, int]]:
+        """Count the calls within the block by method; see :meth:`called`."""
         self.control("DELETE", "calls")
         counted: dict[str, int] = {}
         yield counted
-        counted.update(self.called(by_way))
+        counted.update(self.called(by_transport))
 
-    def called(self, by_way: bool = False) -> dict[str, int]:
-        """Return the calls since they were last counted from zero, by method.
+    def called(self, by_transport: bool = False) -> dict[str, int]:
+        """Return the number of calls by method since the counters were reset.
 
-        :param by_way: those that come through a page of the browser stand apart, with ``mob:`` before their names.
+        :param by_transport: count calls through the MOB separately, with the prefix ``mob:``.
         """
         counted: Counter[str] = Counter()
         for name, count in self.control("GET", "calls")["methods"].items():
-            counted[name if by_way else name.removeprefix("mob:")] += count
+            counted[name if by_transport else name.removeprefix("mob:")] += count
         return dict(counted)
 
     @contextmanager
     def at_call(self, method: str, act: Callable[..., Any], *arguments: Any, after: int = 0) -> Iterator[None]:
-        """Do something as soon as a client has called a method, counted from now; it is done at the block's end.
+        """Run a function as soon as a client has called a method; it has returned when the block ends.
 
-        :param after: so many calls of it are let pass before.
+        :param after: the number of calls to let pass first.
         """
         self.control("DELETE", "calls")
         ended = threading.Event()
@@ -154,11 +154,11 @@ class VCenter:
             watcher.join()
 
     def guest(self, moid: str) -> dict[str, Any]:
-        """Return the state of a VM's guest, from the simulator."""
+        """Return the state of a VM's guest from the simulator."""
         return dict(self.control("GET", f"guests/{moid}"))
 
     def in_guest(self, moid: str, command: str) -> str:
-        """Run a shell command in a guest; its output."""
+        """Run a shell command in a guest; return its output."""
         quoted = "'" + command.replace("'", "'\\''") + "'"
         body = {"program": "/bin/sh", "arguments": f"-c {quoted}", "user": "root", "wait": True}
         return str(self.control("POST", f"guests/{moid}/run", body)["output"])
@@ -166,7 +166,7 @@ class VCenter:
     # --- govc, which is not part of this project ----------------------------------------------------------------------
 
     def govc(self, *arguments: str) -> str:
-        """Run govc; its output."""
+        """Run govc; return its output."""
         program = Path(os.environ.get("VMFORKSIM", ".build/vmforksim")).with_name("govc")
         environment = {**os.environ, **self.simulator.environment}
         ended = subprocess.run(
@@ -176,14 +176,14 @@ class VCenter:
         return ended.stdout
 
     def moid(self, path: str = "") -> str:
-        """Return the managed object ID of what is at an inventory path; by default the parent's."""
+        """Return the managed object ID at an inventory path; by default that of the parent."""
         return self.govc("find", "-i", path or f"/DC0/vm/{self.parent}", "-maxdepth", "0").split(":")[1].strip()
 
     def exists(self, path: str) -> bool:
-        """Return whether something is at an inventory path."""
+        """Return whether an object exists at an inventory path."""
         return bool(self.govc("ls", "-i", path).strip())
 
-    # --- modules ----------------------------------------------------------------------------------------------------
+    # --- modules ------------------------------------------------------------------------------------------------------
 
     def run(
         self,
@@ -195,9 +195,9 @@ class VCenter:
         signal_at: tuple[int, str, int] | None = None,
         **arguments: Any,
     ) -> Result:
-        """Run a module as a process of its own; return what it printed.
+        """Run a module in a process of its own; return its result.
 
-        :param signal_at: a signal for the process, and the method at whose call it is sent, after so many calls of it.
+        :param signal_at: a signal, the method whose call triggers it, and the number of calls to let pass first.
         """
         login = {
             "hostname": self.simulator.host,
@@ -206,7 +206,7 @@ class VCenter:
             "password": self.simulator.password,
             "validate_certs": False,
         }
-        options = self.way.options if module.startswith("vmfork_") else {}
+        options = self.engine.options if module.startswith("vmfork_") else {}
         given = {**login, **options, **arguments, **WITH_INVOCATION}
         given |= {"_ansible_check_mode": check, "_ansible_diff": diff}
         given = {key: value for key, value in given.items() if value is not None}
@@ -247,7 +247,7 @@ class VCenter:
         return result
 
     def ansible(self, module: str, /, diff: bool = False, **arguments: Any) -> str:
-        """Run a module by the command ansible -vvv; everything that is printed. The server is in the environment."""
+        """Run a module with ``ansible -vvv``; return everything printed. The environment names the server."""
         live = Path(__file__).parents[2] / ".build" / "live"
         quiet = {"ANSIBLE_LOCALHOST_WARNING": "false", "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false"}
         program = [str(Path(sys.executable).with_name("ansible")), "localhost", "-vvv", *(["--diff"] if diff else [])]
@@ -271,7 +271,7 @@ class VCenter:
         return self.ok("vmfork_quiesce", **{"name": self.parent, **self.guest_login, **scripts, **arguments})
 
     def fork(self, *names: str, **arguments: Any) -> Result:
-        """Make children of the default parent, each with an address of its own."""
+        """Create children of the default parent, each with its own address."""
         children = [
             {"name": name, "config_params": {"ipaddress": f"192.0.2.{number + 11}"}}
             for number, name in enumerate(names)

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The main job with each of the simulator's assumptions reversed.
 
-Nobody knows which way a real server has it. A module must then succeed, or
-say what it cannot do; it must not hang, and not report a success that is not
-there.
+It is not known how a real server behaves. A module must then succeed or report what it cannot do; it must not
+hang, and it must not report a wrong success.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import time
 from typing import Any
 
 import pytest
+from functional.engines import INSTANT_CLONE, Engine
 from functional.vapp import estate
 from functional.vcenter import POST_CLONE, PRE_QUIESCE, VCenter
-from functional.ways import INSTANT_CLONE, Way
 from harness.simulator import Simulator
 from sweep import topics
 
@@ -30,17 +29,17 @@ COPY = "copy-of-web-01"
 """An ordinary clone of a child."""
 
 
-def name_of(way: Way, settings: dict[str, str]) -> str:
+def name_of(engine: Engine, settings: dict[str, str]) -> str:
     """Return the ID of a case."""
     (rule, value), *others = settings.items()
-    return f"{way.name}-{rule}-{value}" + (f"-and-{len(others)}-others" if others else "")
+    return f"{engine.name}-{rule}-{value}" + (f"-and-{len(others)}-others" if others else "")
 
 
-def networks_for(way: Way, settings: dict[str, str], number: int) -> dict[str, Any]:
-    """Return the option that brings the rules about networks into play: with a MAC address of no VM that is copied."""
+def networks_for(engine: Engine, settings: dict[str, str], number: int) -> dict[str, Any]:
+    """Return the option to which rules about networks apply: an opaque network, or a free MAC address."""
     if "opaque_network_backing" in settings:
         return {"networks": [{"network": "DC0_NSX0"}]}
-    if way is INSTANT_CLONE and number and not settings.keys().isdisjoint({"mac_conflict", "reserved_macs"}):
+    if engine is INSTANT_CLONE and number and not settings.keys().isdisjoint({"mac_conflict", "reserved_macs"}):
         return {"networks": [{"mac_address": "00:50:56:01:02:03"}]}
     return {}
 
@@ -53,27 +52,29 @@ def timed(vcenter: VCenter, module: str, **given: Any) -> Any:
     return result
 
 
-@pytest.mark.parametrize(("way", "settings"), [pytest.param(*case, id=name_of(*case)) for case in topics.main_jobs()])
-def test_main_job(way: Way, settings: dict[str, str]) -> None:
-    """Run the main job; when it fails, name those of the settings with which alone it fails as well."""
+@pytest.mark.parametrize(
+    ("engine", "settings"), [pytest.param(*case, id=name_of(*case)) for case in topics.main_jobs()]
+)
+def test_main_job(engine: Engine, settings: dict[str, str]) -> None:
+    """Run the main job; if it fails, name the settings with which it also fails alone."""
     try:
-        run_main_job(way, settings)
+        run_main_job(engine, settings)
     except AssertionError as error:
-        to_blame = [rule for rule, value in settings.items() if len(settings) > 1 and is_failing(way, {rule: value})]
-        raise AssertionError(f"fails with {' and with '.join(to_blame) or settings}: {error}") from error
+        causes = [rule for rule, value in settings.items() if len(settings) > 1 and is_failing(engine, {rule: value})]
+        raise AssertionError(f"fails with {' and with '.join(causes) or settings}: {error}") from error
 
 
-def is_failing(way: Way, settings: dict[str, str]) -> bool:
+def is_failing(engine: Engine, settings: dict[str, str]) -> bool:
     try:
-        run_main_job(way, settings)
+        run_main_job(engine, settings)
     except AssertionError:
         return True
     return False
 
 
-def run_main_job(way: Way, settings: dict[str, str]) -> None:
-    with Simulator(*FLAGS, "-opaque-networks", "1", "-api-version", way.api_version) as simulator:
-        vcenter = VCenter(simulator, way)
+def run_main_job(engine: Engine, settings: dict[str, str]) -> None:
+    with Simulator(*FLAGS, "-opaque-networks", "1", "-api-version", engine.api_version) as simulator:
+        vcenter = VCenter(simulator, engine)
         for rule, value in settings.items():
             vcenter.rule(rule, value)
         if "child_of_vapp_member" in settings:
@@ -83,7 +84,7 @@ def run_main_job(way: Way, settings: dict[str, str]) -> None:
 
 
 def main_job(vcenter: VCenter, settings: dict[str, str]) -> None:
-    way = vcenter.way
+    engine = vcenter.engine
     parent = {"name": vcenter.parent}
     scripts = {**vcenter.guest_login, "pre_quiesce_script": PRE_QUIESCE, "post_clone_script": POST_CLONE}
     names = ["web-01", "web-02"]
@@ -95,7 +96,7 @@ def main_job(vcenter: VCenter, settings: dict[str, str]) -> None:
                 "name": name,
                 "config_params": {"ipaddress": f"192.0.2.{11 + number}"},
                 "secret_config_params": SECRET,
-                **networks_for(way, settings, number),
+                **networks_for(engine, settings, number),
             }
             for number, name in enumerate(names)
         ],
@@ -113,7 +114,7 @@ def main_job(vcenter: VCenter, settings: dict[str, str]) -> None:
         result = timed(vcenter, module, **given)
         assert not result.get("failed"), result.msg
         done.append(result["changed"])
-    assert done == [way.enabled is not None, False, True, False, True, True, False]
+    assert done == [engine.enabled is not None, False, True, False, True, True, False]
     for child in result["children"]:
         assert_ready(vcenter, child)
     vcenter.govc("vm.clone", "-vm", names[0], "-on=false", "-host", "DC0_H0", COPY)
@@ -126,25 +127,25 @@ def main_job(vcenter: VCenter, settings: dict[str, str]) -> None:
         assert not again.get("failed"), again.msg
         assert again["changed"]
         for child in again["children"]:
-            if not (way.born_running and child["name"] == names[0]):  # it has booted, and its host name is not kept
+            if not (engine.starts_running and child["name"] == names[0]):  # a reboot resets its host name
                 assert_ready(vcenter, child)
-    of_a_child = timed(vcenter, "vmfork_parent", name=names[1])
-    if settings.get("child_as_parent") == "allowed" or way.enabled is None:
-        assert of_a_child["changed"] is bool(way.enabled), of_a_child.msg
+    child_as_parent = timed(vcenter, "vmfork_parent", name=names[1])
+    if settings.get("child_as_parent") == "allowed" or engine.enabled is None:
+        assert child_as_parent["changed"] is bool(engine.enabled), child_as_parent.msg
     else:
-        assert "Could not make VM web-02 a fork parent" in of_a_child.msg
+        assert "Could not make VM web-02 a fork parent" in child_as_parent.msg
     listed = timed(vcenter, "vmfork_info", **parent)
-    assert [one["name"] for one in listed["parents"][0]["children"]] == names
+    assert [child["name"] for child in listed["parents"][0]["children"]] == names
     absent = {**children, "state": "absent"}
     removed, again = timed(vcenter, "vmfork_child", **absent), timed(vcenter, "vmfork_child", **absent)
-    assert [one["state"] for one in removed["children"]] == ["removed", "removed"], removed.msg
+    assert [child["state"] for child in removed["children"]] == ["removed", "removed"], removed.msg
     assert (removed["changed"], again["changed"]) == (True, False)
     assert not any(vcenter.exists(f"/DC0/vm/{name}") for name in names)
-    assert vcenter.exists(f"/DC0/vm/{COPY}"), "an ordinary clone of a child is none of ours"
+    assert vcenter.exists(f"/DC0/vm/{COPY}"), "an ordinary clone of a child is not one of our children"
     ended = timed(vcenter, "vmfork_parent", **parent, state="disabled", power_off=True)
     assert not ended.get("failed"), ended.msg
-    assert (ended["parent"]["enabled"], ended["parent"]["quiesced"]) == (way.enabled and False, False)
-    through_the_mob = "call_via" in way.options or "hidden_methods_over_soap" in settings
+    assert (ended["parent"]["enabled"], ended["parent"]["quiesced"]) == (engine.enabled and False, False)
+    through_the_mob = "call_via" in engine.options or "hidden_methods_over_soap" in settings
     assert ("mob:CreateForkChild_Task" in vcenter.control("GET", "calls")["methods"]) == through_the_mob
 
 
@@ -163,14 +164,14 @@ def test_methods_that_are_not_available(version: str) -> None:
             for call_via in ("auto", "soap", "mob") if is_unknown else ("mob",):
                 refused = timed(vcenter, "vmfork_parent", name=vcenter.parent, api="vmfork", call_via=call_via)
                 assert (refused.get("failed"), refused["changed"]) == (True, False), (rule, value, call_via)
-                said = "does not have the method" if is_unknown else "The Managed Object Browser of 127.0.0.1 "
-                assert said in refused.msg, (rule, value, call_via)
+                message = "does not have the method" if is_unknown else "The Managed Object Browser of 127.0.0.1 "
+                assert message in refused.msg, (rule, value, call_via)
 
 
 def test_server_that_refuses_versions_newer_than_its_own() -> None:
     with Simulator(*FLAGS, "-guest", "none", "-api-version", "6.5") as simulator:
         vcenter = VCenter(simulator)
-        vcenter.rule(topics.OF_OTHER_CLIENTS, "refused")
+        vcenter.rule(topics.OTHER_CLIENTS_RULE, "refused")
         assert timed(vcenter, "vmfork_parent", name=vcenter.parent)["parent"]["enabled"]
         assert len(timed(vcenter, "vmfork_info")["parents"]) == 1
 
@@ -178,17 +179,17 @@ def test_server_that_refuses_versions_newer_than_its_own() -> None:
 def test_every_value_of_every_switch_is_run() -> None:
     main = {(rule, value) for _way, settings in topics.main_jobs() for rule, value in settings.items()}
     ovf = {
-        one
-        for names in (topics.OF_OVF, topics.OF_CLONES_WITH_OVF, topics.OF_FORKS_WITH_OVF, topics.OF_WRITING)
-        for one in topics.turned(names)
+        switch
+        for names in (topics.OVF_RULES, topics.CLONE_AND_OVF_RULES, topics.FORK_AND_OVF_RULES, topics.WRITE_RULES)
+        for switch in topics.turned(names)
     }
     every = {(rule["name"], value) for rule in topics.rules() for value in topics.other_values(rule)}
-    others = {*topics.refusals(), (topics.OF_OTHER_CLIENTS, "refused")}
+    others = {*topics.refusals(), (topics.OTHER_CLIENTS_RULE, "refused")}
     assert every - main - ovf - others == set()
 
 
 def assert_ready(vcenter: VCenter, child: dict[str, Any]) -> None:
-    """What is reported of a child is true in its guest."""
+    """Assert that what the module reports about a child is true in its guest."""
     seen = vcenter.in_guest(child["moid"], "hostname; cat /root/pre-quiesce-ran; ls /tmp")
     assert seen.split() == [child["name"], "once"]
     assert child["post_clone"]["exit_code"] == 0

@@ -17,7 +17,7 @@ from functional.vapp import ISO, Appliance, Estate, estate, prop
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
 from pyVim.task import WaitForTask
-from sweep.topics import OF_CLONES_WITH_OVF, OF_FORKS_WITH_OVF, OF_OVF, turned
+from sweep.topics import CLONE_AND_OVF_RULES, FORK_AND_OVF_RULES, OVF_RULES, turned
 
 FLAGS = ("-api-version", "8.0.3.0", "-vm", "0", "-host", "2", "-exit-after", "10m")
 FORKING = ("-api-version", "6.5", "-vm", "1", "-host", "1", "-exit-after", "10m")
@@ -37,41 +37,41 @@ def timed(place: Estate, module: str, **given: Any) -> Any:
     return result
 
 
-def resumed(one: Appliance) -> None:
-    one.power_on()
-    WaitForTask(one.vm.SuspendVM_Task())
-    WaitForTask(one.vm.PowerOnVM_Task())
+def resumed(vm: Appliance) -> None:
+    vm.power_on()
+    WaitForTask(vm.mo.SuspendVM_Task())
+    WaitForTask(vm.mo.PowerOnVM_Task())
 
 
-def rebooted(one: Appliance) -> None:
-    one.power_on()
-    one.set_extra("vmx.reboot.powerCycle", "TRUE")
-    one.vm.RebootGuest()
+def rebooted(vm: Appliance) -> None:
+    vm.power_on()
+    vm.set_extra("vmx.reboot.powerCycle", "TRUE")
+    vm.mo.RebootGuest()
 
 
 STORIES = {
-    "vcenter": lambda one: one.power_on(),
-    "esxi": lambda one: one.power_on("esxi"),
-    "vcenter-then-esxi": lambda one: (one.power_on(), one.power_on("esxi")),
-    "ha": lambda one: one.power_on("ha"),
-    "autostart": lambda one: one.power_on("autostart"),
+    "vcenter": lambda vm: vm.power_on(),
+    "esxi": lambda vm: vm.power_on("esxi"),
+    "vcenter-then-esxi": lambda vm: (vm.power_on(), vm.power_on("esxi")),
+    "ha": lambda vm: vm.power_on("ha"),
+    "autostart": lambda vm: vm.power_on("autostart"),
     "resumed": resumed,
     "rebooted": rebooted,
 }
 
 
-def assert_no_lie(one: dict[str, Any], is_there: bool, was_seen: bool) -> None:
+def assert_no_lie(entry: dict[str, Any], is_there: bool, was_seen: bool) -> None:
     """A verdict against what the guest really has."""
-    status, confidence = one["diagnosis"]["status"], one["diagnosis"]["confidence"]
+    status, confidence = entry["diagnosis"]["status"], entry["diagnosis"]["confidence"]
     if is_there:
-        assert status != "lost", one["diagnosis"]
-        assert status == "delivered" or not was_seen, one["diagnosis"]
+        assert status != "lost", entry["diagnosis"]
+        assert status == "delivered" or not was_seen, entry["diagnosis"]
     else:
-        assert not (status.startswith("delivered") and (confidence == "high" or was_seen)), one["diagnosis"]
-        assert status != "lost" or was_seen, one["diagnosis"]
+        assert not (status.startswith("delivered") and (confidence == "high" or was_seen)), entry["diagnosis"]
+        assert status != "lost" or was_seen, entry["diagnosis"]
 
 
-@pytest.mark.parametrize(("rule", "value"), turned(OF_OVF))
+@pytest.mark.parametrize(("rule", "value"), turned(OVF_RULES))
 def test_ovf_environment(rule: str, value: str) -> None:
     with Simulator(*FLAGS) as simulator, estate(VCenter(simulator)) as place:
         place.vcenter.rule(rule, value)
@@ -86,9 +86,9 @@ def test_ovf_environment(rule: str, value: str) -> None:
         for method in ("none", "full"):
             result = timed(place, "vm_ovfenv_info", name=[*vms, "image"], guest_probe=method)
             assert not result.get("failed"), result.msg
-            found = {one["name"]: one for one in result["ovfenv"]}
-            for name, one in vms.items():
-                assert_no_lie(found[name], one.seen is not None, method != "none")
+            found = {entry["name"]: entry for entry in result["ovfenv"]}
+            for name, vm in vms.items():
+                assert_no_lie(found[name], vm.guest_document is not None, method != "none")
             status = found["image"]["diagnosis"]["status"], found["image"]["diagnosis"]["confidence"]
             assert status != ("delivered_iso", "high"), "its image may be that of an earlier power-on"
         # A start on the host that looks like vCenter's own contradicts the guest.
@@ -96,18 +96,18 @@ def test_ovf_environment(rule: str, value: str) -> None:
         assert vms["esxi"].is_on
         assert not cured.get("failed"), cured.msg
         assert cured["after"]["diagnosis"]["status"] == "delivered"
-        assert vms["esxi"].seen is not None
+        assert vms["esxi"].guest_document is not None
         again = timed(place, "vm_ovfenv", name="esxi", guest_probe="exit_code")
         assert (again.get("failed"), again["changed"]) == (None, False), again.msg
 
 
-@pytest.mark.parametrize(("rule", "value"), turned(OF_FORKS_WITH_OVF))
+@pytest.mark.parametrize(("rule", "value"), turned(FORK_AND_OVF_RULES))
 def test_fork_child(rule: str, value: str) -> None:
     """Nothing makes us power-cycle a fork, or call it lost."""
     with Simulator(*FORKING) as simulator, estate(VCenter(simulator)) as place:
         place.vcenter.rule(rule, value)
         parent = place.existing(place.vcenter.parent)
-        parent.offer(prop("hostname", "golden"))
+        parent.set_vapp_options(prop("hostname", "golden"))
         parent.power_on()
         place.vcenter.enable()
         place.vcenter.quiesce()
@@ -124,7 +124,7 @@ def test_fork_child(rule: str, value: str) -> None:
         assert not POWER & set(calls)
 
 
-@pytest.mark.parametrize(("rule", "value"), turned(OF_CLONES_WITH_OVF))
+@pytest.mark.parametrize(("rule", "value"), turned(CLONE_AND_OVF_RULES))
 def test_instant_clone_of_another_tool(rule: str, value: str) -> None:
     """Nothing makes us power-cycle it unless somebody says that it is none."""
     with Simulator(*CLONING) as simulator, estate(VCenter(simulator)) as place:
@@ -133,7 +133,7 @@ def test_instant_clone_of_another_tool(rule: str, value: str) -> None:
         clones = []
         for origin, name in {"vcenter": "DC0_H0_VM0", "esxi": "DC0_H0_VM1"}.items():
             parent = place.existing(name)
-            parent.offer(prop("hostname", "golden"))
+            parent.set_vapp_options(prop("hostname", "golden"))
             parent.power_on(origin)
             vcenter.ok("vmfork_quiesce", name=name, **vcenter.guest_login, post_clone_script="true")
             clones.append(f"clone-{origin}")

@@ -9,7 +9,7 @@ from typing import Any
 from functional.vapp import Estate, estate, prop
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
-from sweep.topics import OF_WRITING
+from sweep.topics import WRITE_RULES
 
 FLAGS = ("-vm", "0", "-host", "1", "-exit-after", "10m")
 LATER = "planted-9876543210-later"
@@ -29,7 +29,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 def test_writing() -> None:
     with Simulator(*FLAGS) as simulator, estate(VCenter(simulator)) as place:
-        rules = [rule for rule in place.vcenter.control("GET", "rules") if OF_WRITING.search(rule["name"])]
+        rules = [rule for rule in place.vcenter.control("GET", "rules") if WRITE_RULES.search(rule["name"])]
         assert {rule["name"] for rule in rules} == set(REQUESTS)
         for rule in rules:
             for value in set(rule["choices"]) - {rule["default"]}:
@@ -40,20 +40,20 @@ def test_writing() -> None:
 def assert_written_or_said(place: Estate, rule: str, value: str) -> None:
     fixed = prop("fixed", default="old")
     fixed.userConfigurable = False
-    one = place.appliance(f"{rule}-{value}", prop("hostname", "old", "d"), fixed, prop("admin", LATER, kind="password"))
+    vm = place.appliance(f"{rule}-{value}", prop("hostname", "old", "d"), fixed, prop("admin", LATER, kind="password"))
     if rule == "vapp_change_while_on":
-        one.power_on()
+        vm.power_on()
     place.vcenter.rule(rule, value)
-    result = one.vcenter.run("vm_vapp_options", moid=one.moid, **REQUESTS[rule])
+    result = vm.vcenter.run("vm_vapp_options", moid=vm.moid, **REQUESTS[rule])
     assert LATER not in result.raw
     if result.get("failed"):
-        assert one.name in result.msg
+        assert vm.name in result.msg
         assert result.msg.startswith("Could not write the vApp options of VM")
         assert not result["changed"]
         assert rule in ("vapp_made_configurable", "vapp_change_while_on")
         return
     assert result["changed"]
     if rule != "password_edited_empty":
-        assert not one.vcenter.run("vm_vapp_options", moid=one.moid, **REQUESTS[rule])["changed"]
-    stored = {each.id: (each.defaultValue, each.value) for each in one.vm.config.vAppConfig.property}
+        assert not vm.vcenter.run("vm_vapp_options", moid=vm.moid, **REQUESTS[rule])["changed"]
+    stored = {prop.id: (prop.defaultValue, prop.value) for prop in vm.mo.config.vAppConfig.property}
     assert stored["hostname"][0] == "d", "what was not named stays"

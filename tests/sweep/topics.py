@@ -9,25 +9,25 @@ from functools import cache
 from itertools import zip_longest
 from typing import Any
 
+from functional.engines import INSTANT_CLONE, MOB, SOAP, Engine
 from functional.vcenter import VCenter
-from functional.ways import INSTANT_CLONE, MOB, SOAP, Way
 from harness.simulator import Simulator
 
-OF_OVF = re.compile(
+OVF_RULES = re.compile(
     r"ovfenv|extract_|required_property|computed_|iso_|guest_rpc|password_edited|check_power_on"
     r"|event|host_client_user|multi_power_on"
 )
-OF_WRITING = re.compile(r"vapp_(values|made|fixed|edit|change)_|password_edited")
-OF_CLONES_WITH_OVF = re.compile(r"child_vapp_config|guestinfo_inherited|instant_clone_(event|fork_config|config_keys)")
-OF_FORKS_WITH_OVF = re.compile(r"child_vapp_config|guestinfo_inherited|child_fork_group_id|extra_config_inherited")
+WRITE_RULES = re.compile(r"vapp_(values|made|fixed|edit|change)_|password_edited")
+CLONE_AND_OVF_RULES = re.compile(r"child_vapp_config|guestinfo_inherited|instant_clone_(event|fork_config|config_keys)")
+FORK_AND_OVF_RULES = re.compile(r"child_vapp_config|guestinfo_inherited|child_fork_group_id|extra_config_inherited")
 
-OF_INSTANT_CLONE = re.compile(r"instant_clone|chain_limit|no_free_port|opaque_network")
-OF_THE_BROWSER = re.compile(r"mob_")
-OF_BOTH_ENGINES = re.compile(
+INSTANT_CLONE_RULES = re.compile(r"instant_clone|chain_limit|no_free_port|opaque_network")
+MOB_RULES = re.compile(r"mob_")
+BOTH_ENGINES_RULES = re.compile(
     r"frozen_|unready_|_inherited|config_params_|network_after_fork|guestinfo_|mac_change_|_mac_|info_set_|child_disk_"
     r"|transfer_url|child_of_vapp_member"
 )
-OF_ALL = re.compile(r"mac_conflict|reserved_macs|names_differing_in_case")
+ALL_TRANSPORTS_RULES = re.compile(r"mac_conflict|reserved_macs|names_differing_in_case")
 
 ASPECTS = tuple(
     re.compile(pattern)
@@ -45,16 +45,16 @@ ASPECTS = tuple(
         r"instant_clone_",
     )
 )
-"""What assumptions about forks are about; one that no pattern matches is an aspect of its own.
+"""The aspects of assumptions about forks; one that no pattern matches is an aspect of its own.
 
 Assumptions of different aspects are reversed in the same job: they matter at different steps of it. Those of the same
-aspect never are, as one could hide the other."""
+aspect never are, because one could hide the other."""
 ALONE = ("hidden_methods_over_soap",)
 """Assumptions that change every step of the job."""
 
-OF_REFUSALS = ("unknown_method_fault", "mob", "mob_nonce")
-"""Rules about servers on which the main job cannot succeed by the way to fork that they have to do with."""
-OF_OTHER_CLIENTS = "newer_soap_version"
+REFUSAL_RULES = ("unknown_method_fault", "mob", "mob_nonce")
+"""Rules about servers on which the main job cannot succeed on the engine that they concern."""
+OTHER_CLIENTS_RULE = "newer_soap_version"
 """A rule about what govc needs, which takes part in the main job."""
 
 
@@ -72,39 +72,39 @@ def other_values(rule: dict[str, Any]) -> list[str]:
 
 
 def turned(names: re.Pattern[str]) -> list[tuple[str, str]]:
-    """Return every rule with such a name that can be switched, with each of its other values."""
+    """Return each rule whose name matches and that can be switched, with each of its other values."""
     found = [(rule["name"], value) for rule in rules() if names.search(rule["name"]) for value in other_values(rule)]
     assert found
     return found
 
 
 def refusals() -> list[tuple[str, str]]:
-    """Return the switches of :data:`OF_REFUSALS`, in each of the values with which methods are not available."""
+    """Return the switches of :data:`REFUSAL_RULES`, in each of the values with which methods are not available."""
     return [
         (rule["name"], value)
         for rule in rules()
-        if rule["name"] in OF_REFUSALS
+        if rule["name"] in REFUSAL_RULES
         for value in (rule["choices"] if rule["name"] == "unknown_method_fault" else other_values(rule))
     ]
 
 
-def ways(rule: str) -> tuple[Way, ...]:
-    """Return the ways to fork a VM on which a rule makes a difference; none for what has to do with OVF alone."""
-    if rule in (*OF_REFUSALS, OF_OTHER_CLIENTS):
+def engines_of(rule: str) -> tuple[Engine, ...]:
+    """Return the engines on which a rule makes a difference; none for a rule that concerns only OVF environments."""
+    if rule in (*REFUSAL_RULES, OTHER_CLIENTS_RULE):
         return ()
-    if OF_INSTANT_CLONE.search(rule):
-        return () if OF_OVF.search(rule) and not OF_CLONES_WITH_OVF.search(rule) else (INSTANT_CLONE,)
-    if OF_THE_BROWSER.match(rule):
+    if INSTANT_CLONE_RULES.search(rule):
+        return () if OVF_RULES.search(rule) and not CLONE_AND_OVF_RULES.search(rule) else (INSTANT_CLONE,)
+    if MOB_RULES.match(rule):
         return (MOB,)
-    if OF_BOTH_ENGINES.search(rule):
+    if BOTH_ENGINES_RULES.search(rule):
         return (SOAP, INSTANT_CLONE)
-    if OF_ALL.search(rule):
+    if ALL_TRANSPORTS_RULES.search(rule):
         return (SOAP, MOB, INSTANT_CLONE)
-    return () if OF_OVF.search(rule) or OF_WRITING.search(rule) else (SOAP,)
+    return () if OVF_RULES.search(rule) or WRITE_RULES.search(rule) else (SOAP,)
 
 
 def aspect(rule: dict[str, Any]) -> str:
-    """Return what a rule is about. Rules with sources, as of several versions of vSphere, are all turned together."""
+    """Return the aspect of a rule. Rules with sources, such as versions of vSphere, are all turned together."""
     name: str = rule["name"]
     if "assumption" not in rule["source"]:
         return name
@@ -119,13 +119,13 @@ def together(group: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [dict(filter(None, settings)) for settings in zip_longest(*values.values())]
 
 
-def main_jobs() -> list[tuple[Way, dict[str, str]]]:
-    """Return what the main job runs with: a way to fork, and rules that differ from their defaults."""
-    jobs: list[tuple[Way, dict[str, str]]] = []
-    for way in (SOAP, MOB, INSTANT_CLONE):
-        of_way = [rule for rule in rules() if way in ways(rule["name"])]
-        alone = [[rule] for rule in of_way if rule["name"] in ALONE]
-        assumed = [rule for rule in of_way if "assumption" in rule["source"] and rule["name"] not in ALONE]
-        sourced = [rule for rule in of_way if "assumption" not in rule["source"]]
-        jobs += [(way, settings) for group in (*alone, assumed, sourced) for settings in together(group)]
+def main_jobs() -> list[tuple[Engine, dict[str, str]]]:
+    """Return the runs of the main job: an engine, and rules that differ from their defaults."""
+    jobs: list[tuple[Engine, dict[str, str]]] = []
+    for engine in (SOAP, MOB, INSTANT_CLONE):
+        of_engine = [rule for rule in rules() if engine in engines_of(rule["name"])]
+        alone = [[rule] for rule in of_engine if rule["name"] in ALONE]
+        assumed = [rule for rule in of_engine if "assumption" in rule["source"] and rule["name"] not in ALONE]
+        sourced = [rule for rule in of_engine if "assumption" not in rule["source"]]
+        jobs += [(engine, settings) for group in (*alone, assumed, sourced) for settings in together(group)]
     return jobs

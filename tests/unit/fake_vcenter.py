@@ -156,7 +156,7 @@ class FakeVCenter:
             self.settle()
         self._running.clear()
         self.held.clear()
-        for task in [one for one in self.objects if isinstance(one, vim.Task)]:
+        for task in [managed for managed in self.objects if isinstance(managed, vim.Task)]:
             del self.objects[task]
 
     def settle(self) -> None:
@@ -166,7 +166,7 @@ class FakeVCenter:
 
     def set_keys(self, vm: Any, **keys: str) -> None:
         """Write extraConfig keys past the API, as a guest does."""
-        merged = {one.key: one.value for one in self.objects[vm]["config.extraConfig"]} | keys
+        merged = {option.key: option.value for option in self.objects[vm]["config.extraConfig"]} | keys
         self.objects[vm]["config.extraConfig"] = options({key: value for key, value in merged.items() if value})
 
     # --- what a test asks -------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class FakeVCenter:
 
     def keys(self, vm: Any) -> dict[str, str]:
         """Return a VM's extraConfig."""
-        return {one.key: one.value for one in self.objects[vm]["config.extraConfig"]}
+        return {option.key: option.value for option in self.objects[vm]["config.extraConfig"]}
 
     def state(self, vm: Any) -> str | None:
         """Return a VM's power state; ``None`` when the VM is gone."""
@@ -189,7 +189,7 @@ class FakeVCenter:
 
     def named(self, name: str) -> list[Any]:
         """Return the VMs of a name."""
-        return [one for one, values in self.objects.items() if values.get("name") == name]
+        return [vm for vm, values in self.objects.items() if values.get("name") == name]
 
     # --- pyVmomi's side ---------------------------------------------------------------------------------------------
 
@@ -329,17 +329,17 @@ class FakeVCenter:
         del self.objects[vm]
 
     def _do_ReconfigVM(self, vm: Any, spec: Any) -> None:  # noqa: N802
-        self.set_keys(vm, **{one.key: one.value for one in spec.extraConfig or []})
+        self.set_keys(vm, **{option.key: option.value for option in spec.extraConfig or []})
         if spec.uuid:
             self.objects[vm]["config.uuid"] = spec.uuid
 
     def _do_InstantClone(self, source: Any, spec: Any) -> Any:  # noqa: N802
-        inherited = {**self.keys(source), **{one.key: one.value for one in spec.config or []}}
+        inherited = {**self.keys(source), **{option.key: option.value for option in spec.config or []}}
         keys = {key: value for key, value in inherited.items() if value}
         return self._make(spec.name, spec.location.folder, ON, keys, spec.biosUuid)
 
     def _do_CreateForkChild(self, _source: Any, name: str, spec: Any) -> Any:  # noqa: N802
-        keys = {f"guestinfo.fork.{one.key}": one.value for one in spec.configParams or []}
+        keys = {f"guestinfo.fork.{option.key}": option.value for option in spec.configParams or []}
         return self._make(name, spec.location.folder if spec.location else None, OFF, keys, None)
 
     def _make(self, name: str, folder: Any, state: str, keys: dict[str, str], bios_uuid: str | None) -> Any:
@@ -363,10 +363,10 @@ class FakeVCenter:
         **_given: Any,
     ) -> list[Any]:
         path = "config.instanceUuid" if instanceUuid else "config.uuid"
-        return [one for one, values in self.objects.items() if values.get(path) == uuid] if vmSearch else []
+        return [vm for vm, values in self.objects.items() if values.get(path) == uuid] if vmSearch else []
 
     def _do_FindChild(self, _index: Any, entity: Any, name: str) -> Any:  # noqa: N802
-        return next((one for one in self.named(name) if self.objects[one].get("parent") == entity), None)
+        return next((vm for vm in self.named(name) if self.objects[vm].get("parent") == entity), None)
 
     def _do_HasPrivilegeOnEntities(self, _manager: Any, **_given: Any) -> list[Any]:  # noqa: N802
         return []
@@ -399,9 +399,9 @@ class FakeVCenter:
 
     def _do_CreateContainerView(self, _manager: Any, container: Any, type: Any, **_given: Any) -> Any:  # noqa: N802
         found = [
-            one
-            for one in self.objects
-            if isinstance(one, tuple(type)) and (container == self.root or container in self._above(one))
+            managed
+            for managed in self.objects
+            if isinstance(managed, tuple(type)) and (container == self.root or container in self._above(managed))
         ]
         return self._view(vim.view.ContainerView, found)
 
@@ -410,9 +410,9 @@ class FakeVCenter:
 
     def _do_ModifyListView(self, view: Any, add: Any, remove: Any) -> list[Any]:  # noqa: N802
         shown = self._views[view._GetMoId()]
-        new = [one for one in add or [] if one in self.objects]
-        shown[:] = [one for one in shown if one not in (remove or [])] + new
-        return [one for one in add or [] if one not in self.objects]
+        new = [managed for managed in add or [] if managed in self.objects]
+        shown[:] = [managed for managed in shown if managed not in (remove or [])] + new
+        return [managed for managed in add or [] if managed not in self.objects]
 
     def _do_DestroyView(self, view: Any) -> None:  # noqa: N802
         del self._views[view._GetMoId()]
@@ -434,14 +434,14 @@ class FakeVCenter:
     def _do_RetrievePropertiesEx(self, _collector: Any, specSet: Any, **_given: Any) -> Any:  # noqa: N802, N803
         spec = specSet[0]
         selected: dict[Any, None] = {}
-        for one in spec.objectSet:
-            if one.skip:
-                selected.update(dict.fromkeys(self._views[one.obj._GetMoId()]))
+        for target in spec.objectSet:
+            if target.skip:
+                selected.update(dict.fromkeys(self._views[target.obj._GetMoId()]))
                 continue
-            if one.obj not in self.objects:
-                raise vmodl.fault.ManagedObjectNotFound(obj=one.obj, msg="The object has already been deleted.")
-            selected[one.obj] = None
-            selected.update(dict.fromkeys(self._above(one.obj) if one.selectSet else []))
+            if target.obj not in self.objects:
+                raise vmodl.fault.ManagedObjectNotFound(obj=target.obj, msg="The object has already been deleted.")
+            selected[target.obj] = None
+            selected.update(dict.fromkeys(self._above(target.obj) if target.selectSet else []))
         found = []
         for managed in selected:
             if managed in self.objects:
@@ -451,7 +451,7 @@ class FakeVCenter:
         return SimpleNamespace(objects=found, token=None)
 
     def _values(self, managed: Any, specs: Any) -> dict[str, Any]:
-        spec = next((one for one in specs if isinstance(managed, one.type)), None)
+        spec = next((candidate for candidate in specs if isinstance(managed, candidate.type)), None)
         asked = {path: self._value(managed, path) for path in (spec.pathSet if spec is not None else [])}
         return {path: value for path, value in asked.items() if value is not None}
 
@@ -459,7 +459,7 @@ class FakeVCenter:
         key = re.fullmatch(r'config\.extraConfig\["(.*)"\](\.value)?', path)
         if key is None:
             return self.objects[managed].get(path)
-        option = next((one for one in self.objects[managed]["config.extraConfig"] if one.key == key[1]), None)
+        option = next((option for option in self.objects[managed]["config.extraConfig"] if option.key == key[1]), None)
         return option and (option.value if key[2] else option)
 
     def _do_CreatePropertyCollector(self, _collector: Any) -> Any:  # noqa: N802
@@ -470,16 +470,16 @@ class FakeVCenter:
 
     def _do_CreateFilter(self, collector: Any, spec: Any, **_given: Any) -> None:  # noqa: N802
         shown = self._views[spec.objectSet[0].obj._GetMoId()]
-        self._filters[collector._GetMoId()] = SimpleNamespace(view=shown, paths=spec.propSet, told={})
+        self._filters[collector._GetMoId()] = SimpleNamespace(view=shown, paths=spec.propSet, reported={})
 
     def _do_WaitForUpdatesEx(self, collector: Any, version: str, options: Any) -> Any:  # noqa: N802
         watched = self._filters[collector._GetMoId()]
         if not version:
-            watched.told.clear()
+            watched.reported.clear()
         until = self.now + options.maxWaitSeconds
         while not (news := self._news(watched)):
-            ending = next((one for one in self._running if one[1] not in self.held), None)
-            due = min(self._later, default=None, key=lambda one: one[0])
+            ending = next((running for running in self._running if running[1] not in self.held), None)
+            due = min(self._later, default=None, key=lambda event: event[0])
             if ending is not None:
                 self._end(ending)
             elif due is not None and due[0] <= until:
@@ -494,7 +494,7 @@ class FakeVCenter:
     def _sleep(self, seconds: float) -> None:
         """Let the time go on, and what is due happen."""
         until = self.now + seconds
-        while (due := min(self._later, default=None, key=lambda one: one[0])) is not None and due[0] <= until:
+        while (due := min(self._later, default=None, key=lambda event: event[0])) is not None and due[0] <= until:
             self._later.remove(due)
             self.now = max(self.now, due[0])
             due[1]()
@@ -502,23 +502,23 @@ class FakeVCenter:
 
     def _news(self, watched: Any) -> list[Any]:
         news = []
-        for gone in [one for one in watched.told if one not in watched.view]:
-            del watched.told[gone]
+        for gone in [managed for managed in watched.reported if managed not in watched.view]:
+            del watched.reported[gone]
         for managed in watched.view:
-            told = watched.told.get(managed, {})
+            reported = watched.reported.get(managed, {})
             if managed not in self.objects:
-                if managed in watched.told:
-                    del watched.told[managed]
+                if managed in watched.reported:
+                    del watched.reported[managed]
                     news.append(SimpleNamespace(obj=managed, kind="leave", changeSet=[]))
                 continue
             values = self._values(managed, watched.paths)
-            changed = {path: value for path, value in values.items() if path not in told or told[path] != value}
-            changed.update(dict.fromkeys(path for path in told if path not in values))
-            if changed or managed not in watched.told:
-                kind = "modify" if managed in watched.told else "enter"
+            changed = {path: value for path, value in values.items() if path not in reported or reported[path] != value}
+            changed.update(dict.fromkeys(path for path in reported if path not in values))
+            if changed or managed not in watched.reported:
+                kind = "modify" if managed in watched.reported else "enter"
                 changes = [SimpleNamespace(name=path, val=value) for path, value in changed.items()]
                 news.append(SimpleNamespace(obj=managed, kind=kind, changeSet=changes))
-                watched.told[managed] = dict(values)
+                watched.reported[managed] = dict(values)
         return news
 
     # --- the collection's side --------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ EVERYTHING: Graph = {
     name: {found for found in map(ours, imported(path)) if found is not None} for name, path in MODULES.items()
 }
 GRAPH: Graph = {
-    name.removeprefix("module_utils."): {one.removeprefix("module_utils.") for one in targets}
+    name.removeprefix("module_utils."): {target.removeprefix("module_utils.") for target in targets}
     for name, targets in EVERYTHING.items()
     if name.startswith("module_utils.")
 }
@@ -160,7 +160,7 @@ def test_what_runs_on_the_controller_needs_no_pyvmomi(kind: str) -> None:
     plugins = [name for name in EVERYTHING if name.startswith(f"{kind}.")]
     assert plugins
     for name in plugins:
-        needed = {one.removeprefix("module_utils.") for one in reached(EVERYTHING, name)}
+        needed = {module.removeprefix("module_utils.") for module in reached(EVERYTHING, name)}
         assert not needed & {"_vmomi", "_session", "_module"}, name
 
 

@@ -35,7 +35,7 @@ def evaluated(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     variables = load_extra_vars(loader)
     result = Templar(loader, variables=variables).template({name: trusted(f"{{{{ {name} }}}}") for name in variables})
     return {
-        name: value if isinstance(value, list) else [one.strip() for one in value.split(",")]
+        name: value if isinstance(value, list) else [part.strip() for part in value.split(",")]
         for name, value in result.items()
     }
 

@@ -93,8 +93,8 @@ BLOCKS = list(blocks())
 def tasks(node: Any) -> Iterator[tuple[str, Any]]:
     """Every key of our namespace in a document, with what stands there; roles and defaults of modules likewise."""
     if isinstance(node, list):
-        for one in node:
-            yield from tasks(one)
+        for item in node:
+            yield from tasks(item)
     elif isinstance(node, dict):
         for key, value in node.items():
             if str(key).startswith(COLLECTION) or key == "group/vmfork.vsphere.all":
@@ -131,7 +131,7 @@ def filled_in(given: Any, option: dict[str, Any]) -> Any:
     inner = option.get("options")
     if isinstance(given, list):
         of_entry = {**option, "type": option.get("elements", "str")}
-        return [filled_in(one, of_entry) for one in given]
+        return [filled_in(item, of_entry) for item in given]
     if isinstance(given, dict) and inner:
         return {key: filled_in(value, inner.get(key, {})) for key, value in given.items()}
     if isinstance(given, dict):
@@ -167,7 +167,9 @@ def check_playbook(name: str, variables: set[str]) -> None:
     files = [PLAYBOOKS[playbook], *(ROOT / "playbooks").glob("tasks/*.yml"), *(ROOT / "playbooks").glob("vars/*.yml")]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
     of_role = set(ROLE["main"]["options"]) if f"{COLLECTION}vmfork" in text else set()
-    unknown = {one for one in variables if one not in of_role and not re.search(rf"\b{one}\b", text)}
+    unknown = {
+        variable for variable in variables if variable not in of_role and not re.search(rf"\b{variable}\b", text)
+    }
     assert not unknown, f"{name} has no variables {unknown}"
 
 
@@ -175,7 +177,7 @@ def extra_variables(words: list[str]) -> set[str]:
     """Names of the variables that a command line sets."""
     pairs = itertools.pairwise(words)
     given = [value for flag, value in pairs if flag in ("-e", "--extra-vars") and not value.startswith("@")]
-    return {key for one in given for key in (json.loads(one) if one.startswith("{") else parse_kv(one))}
+    return {key for text in given for key in (json.loads(text) if text.startswith("{") else parse_kv(text))}
 
 
 def test_there_are_examples_everywhere() -> None:
@@ -273,9 +275,9 @@ def test_playbooks_take_every_option_of_the_connection(playbook: str) -> None:
 )
 def test_every_variable_of_the_connection_is_named(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert [one for one in _arguments.connection_spec() if not re.search(rf"\bvmfork_{one}\b", text)] == []
+    assert [option for option in _arguments.connection_spec() if not re.search(rf"\bvmfork_{option}\b", text)] == []
 
 
 def test_every_variable_of_the_environment_for_the_proxy_is_named() -> None:
     text = (ROOT / "roles/vmfork/README.md").read_text(encoding="utf-8")
-    assert [one for one in ("HOST", "PORT", "USERNAME", "PASSWORD") if f"VMWARE_PROXY_{one}" not in text] == []
+    assert [suffix for suffix in ("HOST", "PORT", "USERNAME", "PASSWORD") if f"VMWARE_PROXY_{suffix}" not in text] == []

@@ -64,7 +64,7 @@ def playbook(name: str) -> list[dict[str, Any]]:
 
 
 def templar(result: dict[str, Any], **more: Any) -> Any:
-    begun = [each["moid"] for each in result["ovfenv"][:2]]
+    begun = [entry["moid"] for entry in result["ovfenv"][:2]]
     variables = {
         **VARS,
         "__ovfenv_guests": LOGINS,  # as from_survey returns it; a collection's filters are not found here
@@ -89,8 +89,10 @@ def decisions(result: dict[str, Any]) -> list[Any]:
         "__ovfenv_seen | selectattr('diagnosis.act', '==', 'now') | map(attribute='moid')",
         "[ovfenv_result.summary.total]",
     )
-    found = [templar(result).template(trusted("{{ " + one + " | list }}")) for one in lists]
-    logins = [templar(result, __ovfenv_vm=each).template(trusted(VARS["__ovfenv_login"])) for each in result["ovfenv"]]
+    found = [templar(result).template(trusted("{{ " + expression + " | list }}")) for expression in lists]
+    logins = [
+        templar(result, __ovfenv_vm=entry).template(trusted(VARS["__ovfenv_login"])) for entry in result["ovfenv"]
+    ]
     return [*found, [login.get("guest_username") for login in logins]]
 
 
@@ -99,8 +101,8 @@ def is_refused(name: str, result: dict[str, Any]) -> bool:
     (check,) = [task for task in playbook(name) if task["name"] == CHECK]
     conditions = check["ansible.builtin.assert"]["that"]
     return not all(
-        templar(result).template(trusted("{{ " + one + " }}"))
-        for one in ([conditions] if isinstance(conditions, str) else conditions)
+        templar(result).template(trusted("{{ " + condition + " }}"))
+        for condition in ([conditions] if isinstance(conditions, str) else conditions)
     )
 
 
@@ -115,7 +117,7 @@ def test_same_decision_or_refusal(password: str) -> None:
 
 def without_moids(result: dict[str, Any]) -> dict[str, Any]:
     """Return a result without the managed object IDs, which the report only displays."""
-    return {**result, "ovfenv": [{**each, "moid": "vm"} for each in result["ovfenv"]]}
+    return {**result, "ovfenv": [{**entry, "moid": "vm"} for entry in result["ovfenv"]]}
 
 
 @pytest.mark.parametrize("password", ["vcenter", "lost", "delivered", "true", "True", "e", "web-", "power"])
@@ -130,11 +132,11 @@ def test_words_do_not_lead_to_a_refusal(password: str) -> None:
 def test_verdict_after_a_repair(password: str) -> None:
     """A VM was power-cycled: whatever is masked in its verdict, the play goes on to say so."""
     after = {"diagnosis": {"status": "delivered", "rank": diagnosis.URGENCY.index("delivered") + 1}}
-    one = remove_values({"after": after, "changed": True}, {password})
+    repaired = remove_values({"after": after, "changed": True}, {password})
     _wait, remember = yaml.safe_load((PLAYBOOKS / "tasks" / "ovfenv_repair_one.yml").read_text(encoding="utf-8"))
     given = {key: trusted(value) for key, value in remember["vars"].items() if isinstance(value, str)}
     job = {"ansible_job_id": "j1.2", "__ovfenv_vm": vm(0, "lost")}
-    reads = templar(RESULT, __ovfenv_one=one, __ovfenv_job=job, **given)
+    reads = templar(RESULT, __ovfenv_one=repaired, __ovfenv_job=job, **given)
     outcome = {key: reads.template(trusted(value)) for key, value in remember["vars"]["__ovfenv_outcome"].items()}
     assert outcome["status"] == "delivered"
     assert outcome["failed"] is False

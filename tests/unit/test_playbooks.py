@@ -52,9 +52,9 @@ def test_variables_of_vapp_playbooks_are_known(name: str) -> None:
     text = (ROOT / "playbooks" / f"{name}.yml").read_text()
     values = yaml.safe_load((ROOT / "playbooks" / "vars" / "vapp.yml").read_text())
     shared: set[str] = set()
-    while more := {one for one in values if re.search(rf"{one}(?!\w)", text)} - shared:
+    while more := {variable for variable in values if re.search(rf"{variable}(?!\w)", text)} - shared:
         shared |= more
-        text += "".join(values[one] for one in more)
+        text += "".join(values[variable] for variable in more)
     plugins = {path.stem for kind in ("filter", "lookup") for path in (ROOT / "plugins" / kind).glob("*.py")}
     playbooks = {path.stem for path in (ROOT / "playbooks").glob("*.yml")} | {"vapp_backup_result"}
     listed = text.partition("- name:")[0]
@@ -147,7 +147,9 @@ def are_numbers(given: dict[str, object]) -> bool:
     reads = Templar(
         loader=DataLoader(), variables={**{key: trusted(value) for key, value in variables.items()}, **given}
     )
-    return all(reads.template(trusted("{{ " + each + " }}")) for each in check["ansible.builtin.assert"]["that"])
+    return all(
+        reads.template(trusted("{{ " + condition + " }}")) for condition in check["ansible.builtin.assert"]["that"]
+    )
 
 
 @pytest.mark.parametrize(

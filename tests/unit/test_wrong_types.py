@@ -44,7 +44,7 @@ class WrongVCenter(FakeVCenter):
         self._shown = 0
 
     def _values(self, managed: Any, specs: Any) -> dict[str, Any]:
-        spec = next((one for one in specs if isinstance(managed, one.type)), None)
+        spec = next((candidate for candidate in specs if isinstance(managed, candidate.type)), None)
         paths = spec.pathSet if spec is not None else []
         self.asked.update(dict.fromkeys((type(managed), path) for path in paths))
         values = super()._values(managed, specs)
@@ -103,7 +103,7 @@ class Bed:
 
     def recorded(self, name: str, hardware: list[Any]) -> Any:
         vm = self.vcenter.vm(name, **{"config.hardware.device": hardware, "config.files.vmPathName": f"[ds] {name}/x"})
-        of_parent, own = (self.vcenter.objects[one] for one in (self.golden, vm))
+        of_parent, own = (self.vcenter.objects[managed] for managed in (self.golden, vm))
         record = identity.Record(of_parent["config.instanceUuid"], own["config.uuid"], "n0")
         self.vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record), guestinfo.CHILD_NONCE: "n0"})
         return vm
@@ -190,10 +190,10 @@ def check(bed: Bed, scenario: Scenario, result: dict[str, Any]) -> None:
     foreign = {bed.foreign, bed.off} if scenario.module == "vmfork_child" else set()
     kept = {*foreign, bed.keeper}
     touched = [
-        call for call in bed.vcenter.calls if call.target in {one._GetMoId() for one in kept} and _is_act(call.method)
+        call for call in bed.vcenter.calls if call.target in {vm._GetMoId() for vm in kept} and _is_act(call.method)
     ]
     assert touched == []
-    assert [bed.vcenter.state(one) for one in kept - {bed.off}] == [ON] * len(kept - {bed.off})
+    assert [bed.vcenter.state(vm) for vm in kept - {bed.off}] == [ON] * len(kept - {bed.off})
 
 
 def _is_act(method: str) -> bool:

@@ -33,7 +33,7 @@ def written(directory: pathlib.Path, *documents: dict[str, Any]) -> str:
 def test_backup_is_read(tmp_path: pathlib.Path) -> None:
     written(tmp_path, KEPT, export(2, None), export(3, None), export(4, None))
     index = json.loads((tmp_path / "index.json").read_text())
-    names = [one["file"] for one in index["vms"]]
+    names = [vm["file"] for vm in index["vms"]]
     (tmp_path / names[1]).write_text("{")
     (tmp_path / names[2]).unlink()
     index["vms"][3]["file"] = "../other.json"
@@ -78,21 +78,21 @@ def test_index_that_is_no_regular_file(tmp_path: pathlib.Path, kind: str) -> Non
 def test_index_alone(tmp_path: pathlib.Path) -> None:
     written(tmp_path, KEPT)
     found = vapp_backup.read(tmp_path, documents=False)
-    assert [one["name"] for one in found["index"]["vms"]] == [KEPT["vm"]["name"]]
+    assert [vm["name"] for vm in found["index"]["vms"]] == [KEPT["vm"]["name"]]
     assert found["documents"] == {}
 
 
 def test_secrets_of_a_backup(tmp_path: pathlib.Path) -> None:
     """What one document shows cannot be compared if it is masked."""
     first, second = export(1, with_secrets()), export(2, with_secrets())
-    next(one for one in first["properties"] if one["key"] == "hostname")["secret"] = True
-    for one in (first, second):
-        next(prop for prop in one["properties"] if prop["key"] == "vami.ip0.VCSA")["secret"] = True
+    next(prop for prop in first["properties"] if prop["key"] == "hostname")["secret"] = True
+    for document in (first, second):
+        next(prop for prop in document["properties"] if prop["key"] == "vami.ip0.VCSA")["secret"] = True
     written(tmp_path, first, second, export(3, None))
     patterns = vapp_backup.read(tmp_path)["secret_patterns"]
     mask = masking.Mask(patterns=patterns)
     keys = ("vami.ip0.VCSA", "vamixip0.VCSA", "vami.ip0.VCSA.x", "hostname", "size")
-    assert [one for one in keys if mask.is_secret(one, "string")] == ["vami.ip0.VCSA"]
+    assert [key for key in keys if mask.is_secret(key, "string")] == ["vami.ip0.VCSA"]
     assert vapp_backup.read(tmp_path, documents=False)["secret_patterns"] == []
 
 
@@ -110,7 +110,7 @@ def test_no_backup(tmp_path: pathlib.Path) -> None:
 
 def decrypted(document: dict[str, Any], *passwords: str, **more: Any) -> dict[str, Any]:
     loader = DataLoader()
-    loader.set_vault_secrets([("default", VaultSecret(one.encode())) for one in passwords])
+    loader.set_vault_secrets([("default", VaultSecret(password.encode())) for password in passwords])
     decrypt = vapp_secrets.LookupModule(loader=loader)._decrypt
     return vapp_secrets.decrypted(document, decrypt, **{"given": {}, **more})
 
@@ -131,7 +131,7 @@ def test_secrets_are_decrypted() -> None:
     found = decrypted(document, "wrong", "right")
     assert found["fault"] == ""
     assert found["secret_values"] == {"license": SECRET}
-    properties = {one["key"]: one for one in found["document"]["properties"]}
+    properties = {prop["key"]: prop for prop in found["document"]["properties"]}
     assert (properties["license"]["value"], properties["otk"]["default"]) == (None, SECRET)
     assert SECRET not in str(document)
 
@@ -179,7 +179,7 @@ def test_result_of_the_filter_is_no_template() -> None:
             return not isinstance(value, AnsibleUnsafe)
 
     texts = [plan["rows"][0]["backup_name"], plan["rows"][0]["reason"], plan["rows"][0]["file"]]
-    texts += [one["value"] for one in plan["documents"]["vm-1"]["properties"] if one["value"]]
+    texts += [prop["value"] for prop in plan["documents"]["vm-1"]["properties"] if prop["value"]]
     assert not any(map(is_trusted_as_template, texts))
 
 

@@ -19,7 +19,7 @@ def vm(name: str, *products: tuple[str, str]) -> dict[str, Any]:
 
 
 def names(vms: list[dict[str, Any]], size: int) -> list[str]:
-    return [" ".join(each["name"] for each in batch) for batch in batches(vms, size)]
+    return [" ".join(entry["name"] for entry in batch) for batch in batches(vms, size)]
 
 
 MAIL, PROXY, TOOLS = ("Acme", "Mail"), ("Acme", "Proxy"), ("Acme", "Agent")
@@ -75,11 +75,11 @@ def test_nonsense(size: Any) -> None:
 @pytest.mark.parametrize("password", ["Mail", "Acme", "M", "il", "mail", "Proxy", "Acm", "e"])
 def test_masked_products_are_kept_apart_all_the_same(password: str) -> None:
     """VMs that are in one batch although a password is masked would be without it, too."""
-    products = {each["name"]: {str(one) for one in each["configured"]["products"]} for each in CLUSTERS}
-    masked = [{**each, "configured": remove_values(each["configured"], {password})} for each in CLUSTERS]
+    products = {vm["name"]: {str(product) for product in vm["configured"]["products"]} for vm in CLUSTERS}
+    masked = [{**vm, "configured": remove_values(vm["configured"], {password})} for vm in CLUSTERS]
     for batch in batches(masked, 99):
-        for one, other in itertools.combinations(batch, 2):
-            assert not products[one["name"]] & products[other["name"]]
+        for first, other in itertools.combinations(batch, 2):
+            assert not products[first["name"]] & products[other["name"]]
 
 
 def test_name_of_the_filter() -> None:

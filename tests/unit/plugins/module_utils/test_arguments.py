@@ -195,9 +195,9 @@ def broken_values(option: dict[str, Any]) -> list[Any]:
     if option.get("options"):
         inner: list[Any] = []
         for name, sub in option["options"].items():
-            needed = {one: "web" for one, its in option["options"].items() if its.get("required") and one != name}
+            needed = {other: "web" for other, its in option["options"].items() if its.get("required") and other != name}
             inner += [{**needed, name: value} for value in broken_values(sub)]
-        return [[one] for one in inner] if kind == "list" else inner
+        return [[entry] for entry in inner] if kind == "list" else inner
     if kind == "dict":
         return [{LOST: "a-long-value"}, {"key": LOST}, {"key": [LOST]}, f"key={LOST}"]
     if option.get("choices"):
@@ -235,7 +235,10 @@ def test_half_a_character_in_any_option(
     for option, its in specs[0].items():
         for value in broken_values(its):
             result = run(
-                {**{key: one for key, one in given.items() if (key, option) != ("name", "children")}, option: value}
+                {
+                    **{key: item for key, item in given.items() if (key, option) != ("name", "children")},
+                    option: value,
+                }
             )
             tried += 1
             assert result["failed"], option

@@ -71,8 +71,8 @@ class _Proxy(socketserver.StreamRequestHandler):
 def proxy() -> Iterator[Any]:
     """A proxy that gives one answer to everything."""
     with socketserver.TCPServer(("127.0.0.1", 0), _Proxy) as server:
-        one: Any = server
-        one.lines, one.answer = [], b""
+        proxy_server: Any = server
+        proxy_server.lines, proxy_server.answer = [], b""
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server

@@ -43,7 +43,7 @@ def roots(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return {SEEN: {"name": "ssd%2f1"}, UNSEEN: {}} if kind is vim.Datastore else {DATACENTER: {}}
 
     monkeypatch.setattr(_properties, "scan", scan)
-    monkeypatch.setattr(_properties, "read", lambda _session, objects, _paths: {one: {} for one in objects})
+    monkeypatch.setattr(_properties, "read", lambda _session, objects, _paths: {managed: {} for managed in objects})
     monkeypatch.setattr(_properties, "read_with_ancestors", lambda _session, objects, _paths: ({}, {}))
     return looked_in
 
@@ -74,7 +74,9 @@ def test_datacenter_without_a_name_to_be_seen() -> None:
 def test_a_tree_that_is_a_circle_has_an_end() -> None:
     """A server that names a folder as its own ancestor must not keep the task for ever."""
     folders = [vim.Folder(f"group-v{number}") for number in range(3)]
-    circle = {one: {"name": one._GetMoId(), "parent": folders[number - 1]} for number, one in enumerate(folders)}
+    circle = {
+        folder: {"name": folder._GetMoId(), "parent": folders[number - 1]} for number, folder in enumerate(folders)
+    }
     vm = vim.VirtualMachine("vm-1")
     path, chain = _inventory._path(vm, {**circle, vm: {"name": "web", "parent": folders[0]}})
     assert path.endswith("/web")
@@ -130,7 +132,7 @@ def test_candidates_of_a_scope(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyP
     del vcenter.objects[hidden]["config.instanceUuid"], vcenter.objects[hidden]["config.uuid"]
     candidates = ["", "web-0", "5F-1", "42-2", "WEB-3"]
     found = _inventory.find_vms(session, _inventory.Selection(candidates=candidates), ["name"])
-    assert sorted(one.name for one in found) == ["web-0", "web-1", "web-2"]
+    assert sorted(vm.name for vm in found) == ["web-0", "web-1", "web-2"]
 
 
 @pytest.mark.parametrize("prefix", ["", "parent_"])

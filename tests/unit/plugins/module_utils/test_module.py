@@ -57,8 +57,8 @@ def as_text(secret: str) -> list[Any]:
 @pytest.mark.parametrize(
     "given",
     [
-        *({"children": [{"name": "web-01", "secret_config_params": one}]} for one in as_text(SECRET)),
-        *({"name": "web-01", "secret_config_params": one} for one in as_text(SECRET)),
+        *({"children": [{"name": "web-01", "secret_config_params": secret}]} for secret in as_text(SECRET)),
+        *({"name": "web-01", "secret_config_params": secret} for secret in as_text(SECRET)),
         {"children": f"name=web-01 secret_config_params=token={SECRET}"},
         {"children": [{"name": "web-01", "secret_config_params": {"token": HARD}}]},
         {"children": [{"name": "web-01", "secret_config_params": json.dumps({"token": HARD})}]},
@@ -141,15 +141,15 @@ def test_scripts_are_known_by_their_digest(
 @pytest.mark.parametrize(
     "encode",
     [
-        lambda one: base64.b64encode(one.encode()).decode(),
-        lambda one: base64.urlsafe_b64encode(b"x" + one.encode()).decode(),
-        lambda one: base64.b64encode(b"user:" + one.encode() + b"@host").decode(),
-        lambda one: urllib.parse.quote(one, safe=""),
+        lambda text: base64.b64encode(text.encode()).decode(),
+        lambda text: base64.urlsafe_b64encode(b"x" + text.encode()).decode(),
+        lambda text: base64.b64encode(b"user:" + text.encode() + b"@host").decode(),
+        lambda text: urllib.parse.quote(text, safe=""),
         urllib.parse.quote_plus,
-        lambda one: json.dumps(one)[1:-1],
-        lambda one: shlex.quote(f"it's {one}"),
+        lambda text: json.dumps(text)[1:-1],
+        lambda text: shlex.quote(f"it's {text}"),
         html.escape,
-        lambda one: base64.b64encode(one.encode("utf-16-le")).decode(),
+        lambda text: base64.b64encode(text.encode("utf-16-le")).decode(),
     ],
 )
 def test_encoded_secrets_are_not_displayed(

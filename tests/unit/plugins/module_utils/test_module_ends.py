@@ -197,7 +197,7 @@ def test_ca_path_that_has_no_effect(
     warnings: list[str] = []
     monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _module, text, *_more, **_others: warnings.append(text))
     run(lambda _task, _session: {}, ca_path=ca_path, validate_certs=validate_certs)
-    assert ["ca_path has no effect" in one for one in warnings] == [True] * warned
+    assert ["ca_path has no effect" in warning for warning in warnings] == [True] * warned
 
 
 def test_missing_library_is_a_sentence(vcenter: FakeVCenter, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,15 +31,15 @@ def test_text(raw: str, safe: str) -> None:
 
 @given(st.recursive(st.text() | st.integers() | st.none(), lambda inner: st.dictionaries(st.text(), inner)))
 def test_any_result(value: Any) -> None:
-    def check(one: Any) -> None:
-        if isinstance(one, dict):
-            for key, inner in one.items():
+    def check(part: Any) -> None:
+        if isinstance(part, dict):
+            for key, inner in part.items():
                 check(key)
                 check(inner)
-        elif isinstance(one, str):
+        elif isinstance(part, str):
             assert not [
                 char
-                for char in one
+                for char in part
                 if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") and char not in "\n\t\u200c\u200d"
             ]
 

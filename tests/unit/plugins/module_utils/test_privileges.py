@@ -65,7 +65,7 @@ def published(method: str) -> str | None:
     for manager in MANAGERS:
         for info in manager._methodInfo.values():
             if info.wsdlName == method:
-                return info.privId or next((one.privId for one in info.params if one.name == "vm"), None)
+                return info.privId or next((param.privId for param in info.params if param.name == "vm"), None)
     return None
 
 

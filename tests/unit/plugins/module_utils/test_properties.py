@@ -40,7 +40,9 @@ def test_object_that_was_gone_before_it_was_watched(
             vcenter.refuse(how, NOT_FOUND)
         if how == "unresolved":
             vcenter.effects["ModifyListView"] = lambda view, add, remove: [
-                one for one in add if one not in vcenter.objects or vcenter._do_ModifyListView(view, [one], remove)
+                managed
+                for managed in add
+                if managed not in vcenter.objects or vcenter._do_ModifyListView(view, [managed], remove)
             ]
         watch.add([first, second, GHOST])
         shown = seen(watch)
@@ -87,7 +89,7 @@ def test_changes_are_not_lost_to_a_request_that_was_given_up(
 ) -> None:
     """It still waits at the server, where it takes the next changes of its filter."""
     session = vcenter.use(monkeypatch)
-    one = vcenter.vm("web-01")
+    vm = vcenter.vm("web-01")
     given_up: list[Any] = []
 
     def wait(collector: Any, version: str, options: Any) -> Any:
@@ -100,12 +102,12 @@ def test_changes_are_not_lost_to_a_request_that_was_given_up(
 
     vcenter.effects["WaitForUpdatesEx"] = wait
     with _properties.Watch(session, PATHS) as watch:
-        watch.add([one])
-        assert seen(watch, 1) == {one: {"name": "web-01"}}
+        watch.add([vm])
+        assert seen(watch, 1) == {vm: {"name": "web-01"}}
         with contextlib.suppress(_errors.Interrupted):
             assert watch.updates(5) == []
-        vcenter.objects[one]["name"] = "web-02"
-        assert seen(watch) == {one: {"name": "web-02"}}
+        vcenter.objects[vm]["name"] = "web-02"
+        assert seen(watch) == {vm: {"name": "web-02"}}
     assert given_up
 
 

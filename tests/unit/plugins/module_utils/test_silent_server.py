@@ -156,7 +156,7 @@ def test_removal(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: 
     results = bed.remove("a", "b", seconds=SECONDS)
     finish(vcenter, bed.session, began)
     powered_off = method == "Destroy_Task"
-    assert [(one.state, one.changed) for one in results] == [("failed", True), ("failed", powered_off)]
+    assert [(result.state, result.changed) for result in results] == [("failed", True), ("failed", powered_off)]
     assert vcenter.count(method) == 1
 
 
@@ -251,13 +251,13 @@ def test_vanished_task_of_a_removal(
     results = absent.remove_named(bed.parent, given, bed.order(state=state))
     assert vcenter.now - began < 5
     if carried_out:
-        assert [(one.state, one.changed) for one in results] == [(done, True)] * 2
+        assert [(result.state, result.changed) for result in results] == [(done, True)] * 2
         return
-    assert [(one.state, one.changed) for one in results] == [("failed", method == "Destroy_Task")] * 2
-    assert all("vCenter no longer knows the task" in (one.error or "") for one in results)
+    assert [(result.state, result.changed) for result in results] == [("failed", method == "Destroy_Task")] * 2
+    assert all("vCenter no longer knows the task" in (result.error or "") for result in results)
     assert {vcenter.state(vm) for vm in vms} == {OFF if method == "Destroy_Task" else ON}
     again = absent.remove_named(bed.parent, given, bed.order(state=state))
-    assert [(one.state, one.changed) for one in again] == [(done, True)] * 2
+    assert [(result.state, result.changed) for result in again] == [(done, True)] * 2
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
@@ -275,5 +275,5 @@ def test_vanished_task_of_a_quiesce(vcenter: FakeVCenter, monkeypatch: pytest.Mo
     bed.parent.refresh()
     bed.run()
     assert bed.parent.is_quiesced
-    assert [bool(one) for one in bed.payloads] == [True]
+    assert [bool(payload) for payload in bed.payloads] == [True]
     assert (bed.left, bed.warnings) == ([], [])

@@ -68,10 +68,12 @@ def test_task_ends_in_time(method: str, act: str, tmp_path: Path) -> None:
 @pytest.fixture
 def _default_signals() -> Iterator[None]:
     """Have no signal ignored, as SIGHUP is by nohup and SIGINT by a shell: the module would ignore it, too."""
-    before = {one: signal.signal(one, signal.SIG_DFL) for one in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
+    before = {
+        number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+    }
     yield
-    for one, handler in before.items():
-        signal.signal(one, handler)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("_default_signals")

@@ -169,7 +169,7 @@ class Bed:
         return [key for key in self.vcenter.keys(self.parent) if key.startswith(payload.KEY)]
 
     def vms(self) -> dict[Any, dict[str, Any]]:
-        return {one: values for one, values in self.vcenter.objects.items() if isinstance(one, vim.VirtualMachine)}
+        return {vm: values for vm, values in self.vcenter.objects.items() if isinstance(vm, vim.VirtualMachine)}
 
     def picture(self) -> dict[str, Any]:
         """Return everything that shows whether a VM was changed; a name that several VMs have is one of each."""
@@ -309,7 +309,7 @@ def fixed_properties(bed: Bed) -> None:
         values = bed.vcenter.objects[vm]
         if spec.changeVersion != values["config.changeVersion"]:
             raise vim.fault.ConcurrentAccess(msg="The configuration was changed.")
-        edited = [one.info for one in spec.vAppConfig.property]
+        edited = [edit.info for edit in spec.vAppConfig.property]
         values["config.vAppConfig"] = vim.vApp.VmConfigInfo(
             property=edited, ovfEnvironmentTransport=["com.vmware.guestInfo"]
         )
@@ -461,5 +461,5 @@ def test_disturbed(job: Job, acts: tuple[Callable[..., Any], ...], monkeypatch: 
             if (state := trial.bed.outcome()) not in states:
                 states.append(state)
                 trial.converge(outcome)
-            wrong += [f"{index} {calls[index].method}, {act.__name__}: {one}" for one in trial.wrong]
+            wrong += [f"{index} {calls[index].method}, {act.__name__}: {problem}" for problem in trial.wrong]
     assert not wrong, "\n".join(wrong)

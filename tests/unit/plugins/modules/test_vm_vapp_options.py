@@ -51,7 +51,7 @@ class Server:
         if spec.vAppConfigRemoved:
             del self.values["config.vAppConfig"]
             return
-        properties = {one.key: one for one in self.values["config.vAppConfig"].property}
+        properties = {prop.key: prop for prop in self.values["config.vAppConfig"].property}
         for update in spec.vAppConfig.property:
             assert (update.operation == "add") != ((update.removeKey or update.info.key) in properties)
             if update.operation == "remove":
@@ -67,7 +67,7 @@ class Server:
         params = {name: option.get("default") for name, option in spec.items()} | {"moid": self.vm._GetMoId()} | given
         if params["properties"]:
             entry = {name: option.get("default") for name, option in spec["properties"]["options"].items()}
-            params["properties"] = [entry | one for one in params["properties"]]
+            params["properties"] = [entry | prop for prop in params["properties"]]
         request = vm_vapp_options.parse(params)
         return vm_vapp_options.work(_module.Task(request, check, self.warnings.append), self.session)
 
@@ -75,7 +75,7 @@ class Server:
         return [call.arguments["spec"] for call in self.vcenter.calls if call.method == RECONFIGURE]
 
     def stored(self) -> dict[str, str]:
-        return {one.id: one.value for one in self.values["config.vAppConfig"].property}
+        return {prop.id: prop.value for prop in self.values["config.vAppConfig"].property}
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_check_run_run_again(make: Callable[..., Server]) -> None:
     assert server.stored() == {"hostname": "new", "admin": ""}
     (spec,) = server.sent()
     assert spec.changeVersion == "1"
-    assert [(one.operation, one.info.key) for one in spec.vAppConfig.property] == [("edit", 5)]
+    assert [(edit.operation, edit.info.key) for edit in spec.vAppConfig.property] == [("edit", 5)]
     assert not done["needs_power_cycle"], "the VM is off"
 
 
@@ -116,7 +116,7 @@ def test_concurrent_change_is_not_overwritten(make: Callable[..., Server]) -> No
     done = server.run(values={"hostname": "new"})
     assert done["changed"]
     assert server.stored() == {"other": "theirs", "role": "theirs", "hostname": "new"}
-    assert [one["key"] for one in done["before"]["properties"]] == ["other", "role", "hostname"]
+    assert [prop["key"] for prop in done["before"]["properties"]] == ["other", "role", "hostname"]
     assert len(server.sent()) == 2
 
 
@@ -230,7 +230,7 @@ def test_value_that_vcenter_adds_as_a_default_only(make: Callable[..., Server], 
     first, second = (spec.vAppConfig.property[0].info for spec in server.sent())
     assert (first.value, first.defaultValue, second.value, second.defaultValue) == ("x", "", "", "x")
     assert done["changed"]
-    assert any("were written as defaults" in one for one in server.warnings)
+    assert any("were written as defaults" in warning for warning in server.warnings)
     assert not server.run(**given)["changed"]
 
 
@@ -285,7 +285,7 @@ def test_end_between_the_two_reconfigures(make: Callable[..., Server], how: str)
     assert "left unchanged" not in caught.value.sentence
     assert str(caught.value) == caught.value.sentence
     assert caught.value.details["changed"] is True
-    assert [one["value"] for one in caught.value.details["before"]["properties"]] == ["7"]
+    assert [prop["value"] for prop in caught.value.details["before"]["properties"]] == ["7"]
     if how in ("fault", "lost"):
         (after,) = caught.value.details["after"]["properties"]
         assert (after["value"], after["user_configurable"]) == ("8", True)
@@ -321,7 +321,7 @@ def test_secrets(make: Callable[..., Server]) -> None:
     assert SECRET not in str(done) + str(server.warnings)
     assert done["diff"]["before"]["properties"] != done["diff"]["after"]["properties"]
     (spec,) = server.sent()
-    assert [one.info.value for one in spec.vAppConfig.property] == [SECRET, SECRET]
+    assert [edit.info.value for edit in spec.vAppConfig.property] == [SECRET, SECRET]
 
 
 def stated(given: dict[str, Any]) -> str:
@@ -393,8 +393,8 @@ def test_removal(make: Callable[..., Server]) -> None:
     assert (done["changed"], done["after"]["enabled"]) == (True, False)
     assert server.sent()[0].vAppConfigRemoved is True
     assert server.sent()[0].vAppConfig is None
-    assert [one["key"] for one in done["export"]["properties"]] == ["admin", "hostname"]
-    assert any("the passwords admin cannot be read" in one for one in server.warnings)
+    assert [prop["key"] for prop in done["export"]["properties"]] == ["admin", "hostname"]
+    assert any("the passwords admin cannot be read" in warning for warning in server.warnings)
 
 
 def test_what_is_logged() -> None:

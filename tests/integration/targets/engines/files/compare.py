@@ -32,8 +32,8 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         for key in value:
             yield from leaves(value[key], f"{path}.{key}".lstrip("."))
     elif isinstance(value, list) and value:
-        for number, one in enumerate(value):
-            yield from leaves(one, f"{path}[{number}]")
+        for number, item in enumerate(value):
+            yield from leaves(item, f"{path}[{number}]")
     else:
         yield path, value
 
@@ -63,12 +63,12 @@ def differences(first: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
 def main() -> None:
     """Run the program."""
     found = [dict(leaves(json.loads(Path(name).read_text()))) for name in sys.argv[1:]]
-    if len(found) < 2 or not all(len(one) > 100 for one in found):
+    if len(found) < 2 or not all(len(values) > 100 for values in found):
         sys.exit("too little to compare")
     problems = [
         f"{name}: {line}"
-        for name, one in zip(sys.argv[2:], found[1:], strict=True)
-        for line in differences(found[0], one)
+        for name, other in zip(sys.argv[2:], found[1:], strict=True)
+        for line in differences(found[0], other)
     ]
     sys.exit("\n".join(problems) or 0)
 

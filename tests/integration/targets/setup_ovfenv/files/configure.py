@@ -40,7 +40,7 @@ def options(product: str) -> vim.vApp.VmConfigSpec:
     info = vim.vApp.ProductInfo(key=0, name=product, version="1.2")
     return vim.vApp.VmConfigSpec(
         product=[vim.vApp.ProductSpec(operation="add", info=info)],
-        property=[vim.vApp.PropertySpec(operation="add", info=each) for each in PROPERTIES],
+        property=[vim.vApp.PropertySpec(operation="add", info=prop) for prop in PROPERTIES],
         ovfEnvironmentTransport=["com.vmware.guestInfo"],
     )
 

@@ -122,8 +122,8 @@ def test_neither_of_two_vms_with_one_bios_uuid_is_the_child() -> None:
     other = vm(uuid=COPY, record=f"1 {PARENT} {COPY} 00ff")
     shared = shared_uuids([*pair, other, {"name": "tells nothing"}, {"name": "tells nothing either"}])
     assert shared == {CHILD}
-    for one in pair:
-        verdict = judge(parent(), one, shared=shared)
+    for candidate in pair:
+        verdict = judge(parent(), candidate, shared=shared)
         assert verdict.kinship is Kinship.DOUBLE
         assert not verdict.is_child
         assert "same BIOS UUID" in verdict.why

@@ -103,9 +103,9 @@ def test_forks_of_other_tools_are_returned_under_their_parent(
     found = listing.list_parents(
         session, select.choose(session, "auto", "soap"), Deadline(60), None, lambda _text: None
     )
-    assert [one["name"] for one in found["parents"]] == ["golden"]
+    assert [parent["name"] for parent in found["parents"]] == ["golden"]
     children = found["parents"][0]["children"]
-    assert [(one["name"], one["recorded"]) for one in children] == [("ours", True), ("theirs", False)]
+    assert [(child["name"], child["recorded"]) for child in children] == [("ours", True), ("theirs", False)]
     assert found["without_parent"] == []
 
 
@@ -129,6 +129,8 @@ def test_families_with_a_member_in_a_folder(
     session = vcenter.use(monkeypatch)
     within = None if there is None else {vms[name] for name in there}
     listed = listing.list_parents(session, select.choose(session, "auto", "soap"), Deadline(60), None, print, within)
-    assert [one["name"] for one in listed["parents"]] == parents_shown
-    assert [[child["name"] for child in one["children"]] for one in listed["parents"]] == [["web"]] * len(parents_shown)
-    assert [one["name"] for one in listed["without_parent"]] == orphans_shown
+    assert [parent["name"] for parent in listed["parents"]] == parents_shown
+    assert [[child["name"] for child in parent["children"]] for parent in listed["parents"]] == [["web"]] * len(
+        parents_shown
+    )
+    assert [child["name"] for child in listed["without_parent"]] == orphans_shown

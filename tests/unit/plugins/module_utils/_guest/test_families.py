@@ -19,7 +19,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families imp
     Family,
 )
 
-IDS = [str(one) for one in vim.vm.GuestOsDescriptor.GuestOsIdentifier.values]  # type: ignore[attr-defined]
+IDS = [str(guest_id) for guest_id in vim.vm.GuestOsDescriptor.GuestOsIdentifier.values]  # type: ignore[attr-defined]
 TOOLS = "/Library/Application Support/VMware Tools/vmware-tools-daemon"
 
 
@@ -57,16 +57,18 @@ def test_what_tools_say_of_the_system_counts_before_the_configuration() -> None:
     assert families.of(values) is ESXI
 
 
-@pytest.mark.parametrize("guest_id", [one for one in IDS if one.startswith(("win", "darwin", "vmkernel"))])
+@pytest.mark.parametrize(
+    "guest_id", [guest_id for guest_id in IDS if guest_id.startswith(("win", "darwin", "vmkernel"))]
+)
 def test_every_system_that_vsphere_knows(guest_id: str) -> None:
     expected = {"win": WINDOWS, "dar": MACOS, "vmk": ESXI}[guest_id[:3]]
     assert families.of({"config.guestId": guest_id}) is expected
 
 
 def test_no_other_system_is_taken_for_one_of_those() -> None:
-    others = [one for one in IDS if not one.startswith(("win", "darwin", "vmkernel"))]
+    others = [guest_id for guest_id in IDS if not guest_id.startswith(("win", "darwin", "vmkernel"))]
     assert len(others) > 50
-    assert {families.of({"config.guestId": one}).name for one in others} == {"Linux"}
+    assert {families.of({"config.guestId": guest_id}).name for guest_id in others} == {"Linux"}
 
 
 ROWS: dict[str, dict[str, Any]] = {

@@ -60,8 +60,8 @@ class Guest:
         self.store = root / "store"
         self.directory = root / "run"
         self.bin = root / "bin"
-        for one in (self.store, self.directory, self.bin):
-            one.mkdir()
+        for directory in (self.store, self.directory, self.bin):
+            directory.mkdir()
         if shell == "busybox":
             assert BUSYBOX is not None
             subprocess.run([BUSYBOX, "--install", "-s", self.bin], check=True)
@@ -714,7 +714,7 @@ def test_delivery_through_guestinfo(guest: Guest) -> None:
     assert guest.post_clone() == guestinfo.Report("post_clone", 0, "delivered\n")
     assert (guest.root / "pre").exists()
     assert not guest.directory.exists()
-    left = [one.name for one in guest.store.iterdir() if one.name.startswith(KEYS.payload) and one.read_text()]
+    left = [path.name for path in guest.store.iterdir() if path.name.startswith(KEYS.payload) and path.read_text()]
     assert left == []
 
 
@@ -763,8 +763,8 @@ def test_payload_holds_the_files() -> None:
     files = {"runner": b"one", "post_clone": b"two"}
     packed = base64.b64decode("".join(posix.pack(files)))
     with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
-        assert {one.name: archive.extractfile(one).read() for one in archive} == files  # type: ignore[union-attr]
-        assert {one.mode for one in archive} == {0o600}
+        assert {member.name: archive.extractfile(member).read() for member in archive} == files  # type: ignore[union-attr]
+        assert {member.mode for member in archive} == {0o600}
         assert archive.getnames() == list(files), "the runner is first: by it the directory is known to be ours"
 
 

@@ -132,7 +132,7 @@ def test_values_stay_values(value: str) -> None:
     plain = windows.literal(re.sub("[\u2018-\u201b]", "'", value))
     statement = PARSER.parse(f"$x = {plain}".encode()).root_node
     assert not statement.has_error
-    texts = [one.text for one in strings(statement)]
+    texts = [token.text for token in strings(statement)]
     assert texts == [plain.encode()]
 
 

@@ -60,7 +60,7 @@ class Server6(Session):
 
     @property
     def verbs(self) -> list[str]:
-        return [one[0] for one in self.asked]
+        return [request[0] for request in self.asked]
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_calls_of_a_task(session: Server6) -> None:
     assert got[2] == {"Authorization": login}
     assert enabled[2]["Cookie"] == 'vmware_soap_session="one"'
     assert "Authorization" not in {**enabled[2], **disabled[2]}, "a form must not begin a session"
-    assert all(PASSWORD not in str(one[:2]) + str(one[3]) for one in session.asked)
+    assert all(PASSWORD not in str(request[:2]) + str(request[3]) for request in session.asked)
 
 
 def test_task_belongs_to_the_session(session: Server6) -> None:
@@ -121,7 +121,7 @@ def test_nonce_that_is_good_for_one_call(session: Server6) -> None:
     caller = MobCaller(session)
     for _number in range(2):
         caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
-    assert [one[3].get("vmware-session-nonce") for one in session.asked] == [None, [pages.NONCE], ["second"]]
+    assert [request[3].get("vmware-session-nonce") for request in session.asked] == [None, [pages.NONCE], ["second"]]
 
 
 def test_nonce_of_the_first_form_is_used_where_a_result_has_none(session: Server6) -> None:
@@ -130,7 +130,7 @@ def test_nonce_of_the_first_form_is_used_where_a_result_has_none(session: Server
     caller = MobCaller(session)
     for _number in range(2):
         caller.call(vim.VirtualMachine("vm-12"), methods.DISABLE_FORK_PARENT)
-    assert [one[3].get("vmware-session-nonce") for one in session.asked] == [None, [pages.NONCE], [pages.NONCE]]
+    assert [request[3].get("vmware-session-nonce") for request in session.asked] == [None, [pages.NONCE], [pages.NONCE]]
 
 
 def test_server_that_gives_a_new_cookie_with_every_answer(session: Server6) -> None:
@@ -183,7 +183,7 @@ def test_expired_session(session: Server6, refusal: _http.Answer) -> None:
     assert enable(session, FORM, refusal, *again, answer(pages.task()))._GetMoId() == "task-123"
     assert session.verbs == ["GET", "POST", "GET", "GET", "POST"]
     assert session.asked[-1][3]["vmware-session-nonce"] == ["new"]
-    assert [sorted({"Cookie", "Authorization"} & set(one[2])) for one in session.asked[2:]] == [
+    assert [sorted({"Cookie", "Authorization"} & set(request[2])) for request in session.asked[2:]] == [
         *(["Cookie"], ["Authorization"], ["Cookie"]),
     ]
 
@@ -393,7 +393,10 @@ def test_text_arrives_as_it_is(name: str, key: str, value: str) -> None:
     assert form["name"] == name
     read = ElementTree.fromstring(f'<envelope xmlns="urn:vim25">{form["spec"]}</envelope>')[0]
     option = read.findall("{urn:vim25}configParams/*")
-    assert [(one.tag, one.text or "") for one in option] == [("{urn:vim25}key", key), ("{urn:vim25}value", value)]
+    assert [(element.tag, element.text or "") for element in option] == [
+        ("{urn:vim25}key", key),
+        ("{urn:vim25}value", value),
+    ]
     assert option[1].attrib == {XSI_TYPE: "xsd:string"}
 
 

@@ -74,7 +74,7 @@ def test_one_line_each(evidence: Evidence, line: str | None) -> None:
     said = [first, *rest]
     said.remove(NO_EVENT)
     assert len(said) == (line is not None)
-    assert all(one.startswith(line or "") for one in said)
+    assert all(message.startswith(line or "") for message in said)
     assert set(said) < set(diagnosis.judge(evidence).evidence)
 
 

@@ -26,8 +26,8 @@ def vapp_options(*properties: Any, **fields: Any) -> Any:
 
 
 def only_property(info: Any, **options: Any) -> configured.Property:
-    (one,) = configured.read(vapp_options(info), **options).properties
-    return one
+    (prop,) = configured.read(vapp_options(info), **options).properties
+    return prop
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_what_would_be_delivered(rule: tuple[Any, ...]) -> None:
     kind, value, default, running, effective, source, comparable = rule
-    one = only_property(prop(type=kind, value=value, defaultValue=default), running=running)
-    assert (one.effective, one.source, one.comparable) == (effective, source, comparable)
+    found = only_property(prop(type=kind, value=value, defaultValue=default), running=running)
+    assert (found.effective, found.source, found.comparable) == (effective, source, comparable)
 
 
 def test_a_password_that_a_server_tells_is_not_kept() -> None:
-    one = only_property(prop(type="password", value=SECRET, defaultValue=SECRET))
-    assert (one.value, one.default, one.secret) == (None, None, True)
+    found = only_property(prop(type="password", value=SECRET, defaultValue=SECRET))
+    assert (found.value, found.default, found.secret) == (None, None, True)
 
 
 def test_a_property_without_a_type_is_a_string() -> None:
@@ -102,7 +102,7 @@ def test_an_expression_that_may_quote_a_password_is_secret(expression: str, secr
     own = vapp_options(prop(id="motd", type="expression", value=SECRET, defaultValue=expression))
     read = configured.read(own, [("vapp", vapp)], running=True)
     assert read.properties[0].secret is secret
-    mask = Mask("password").knowing((one.key, one.secret) for one in read.properties)
+    mask = Mask("password").knowing((prop.key, prop.secret) for prop in read.properties)
     shown = [configured.facts(read, mask)["properties"][0]["effective"], mask.value("motd", SECRET)]
     assert shown == ([MASK] * 2 if secret else [SECRET] * 2)
 
@@ -184,8 +184,8 @@ def test_ip_assignment(own: str, around: list[str | None], policy: str | None, e
     read = configured.read(
         vim.vApp.VmConfigInfo(ipAssignment=addresses(own)),
         around=[
-            (f"vapp-{number}", vim.vApp.VmConfigInfo(ipAssignment=addresses(one)) if one else None)
-            for number, one in enumerate(around)
+            (f"vapp-{number}", vim.vApp.VmConfigInfo(ipAssignment=addresses(policy)) if policy else None)
+            for number, policy in enumerate(around)
         ],
     )
     assert read.ip_assignment is not None

@@ -369,7 +369,7 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
 
 @pytest.mark.parametrize(
     ("row", "status", "cause", "confidence", "remedy", "evidence"),
-    [pytest.param(*one, id=f"{number}-{one[0]}-{one[1]}") for number, one in enumerate(TABLE)],
+    [pytest.param(*case, id=f"{number}-{case[0]}-{case[1]}") for number, case in enumerate(TABLE)],
 )
 def test_verdict(row: str, status: str, cause: str | None, confidence: str, remedy: str, evidence: Evidence) -> None:
     verdict = diagnosis.judge(evidence)
@@ -398,7 +398,11 @@ FAILED_LOOKS = (
 @pytest.mark.parametrize("state", FAILED_LOOKS)
 @pytest.mark.parametrize(
     "evidence",
-    [pytest.param(one[-1], id=f"{number}-{one[0]}") for number, one in enumerate(TABLE) if one[-1].guest == UNASKED],
+    [
+        pytest.param(case[-1], id=f"{number}-{case[0]}")
+        for number, case in enumerate(TABLE)
+        if case[-1].guest == UNASKED
+    ],
 )
 def test_a_look_that_fails_does_not_change_what_the_data_of_vcenter_supports(evidence: Evidence, state: str) -> None:
     without, failed = diagnosis.judge(evidence), diagnosis.judge(replace(evidence, guest=guest(state)))
@@ -407,8 +411,8 @@ def test_a_look_that_fails_does_not_change_what_the_data_of_vcenter_supports(evi
         return
     assert (failed.row, failed.confidence) == (without.row, without.confidence)
     if _runs_with_vapp_options(evidence) and without.status != "nothing_to_deliver":
-        assert any(f"guest: {'VMware Tools says' if state == 'permission_denied' else state.replace('_', ' ')}" in one
-                   for one in failed.evidence)  # fmt: skip
+        assert any(f"guest: {'VMware Tools says' if state == 'permission_denied' else state.replace('_', ' ')}" in line
+                   for line in failed.evidence)  # fmt: skip
 
 
 @pytest.mark.parametrize("state", FAILED_LOOKS)
@@ -448,7 +452,7 @@ def test_what_no_ip_pool_gives_is_said_of_a_vm_that_is_off() -> None:
 
 def test_facts_are_plain_and_always_the_same_keys() -> None:
     found = [diagnosis.facts(diagnosis.judge(evidence)) for *_expected, evidence in TABLE]
-    assert {tuple(one) for one in found} == {
+    assert {tuple(facts) for facts in found} == {
         (
             *(
                 "status",
@@ -465,7 +469,7 @@ def test_facts_are_plain_and_always_the_same_keys() -> None:
             *("act_now", "needs_power_cycle", "warnings"),
         )
     }
-    assert all(isinstance(one[name], list) for one in found for name in ("evidence", "remedy_risks", "warnings"))
+    assert all(isinstance(facts[name], list) for facts in found for name in ("evidence", "remedy_risks", "warnings"))
 
 
 def test_what_playbooks_decide_by_says_the_same_as_the_words() -> None:
@@ -504,7 +508,9 @@ WRITTEN = (
     ("text", "row"),
     [
         pytest.param(WRITTEN, "10", id="as delivered"),
-        pytest.param("\n".join(one for one in WRITTEN.splitlines() if "password" not in one), "7b", id="no password"),
+        pytest.param(
+            "\n".join(line for line in WRITTEN.splitlines() if "password" not in line), "7b", id="no password"
+        ),
         pytest.param(WRITTEN.replace("web-03", "web-02"), "9a", id="older host name"),
         pytest.param(WRITTEN.replace("web-03", "web & co"), "10", id="malformed host name"),
         pytest.param(
@@ -545,34 +551,36 @@ EXTRACTS = {
 """What ExtractOvfEnvironment may return for a VM that its host started."""
 
 
-@pytest.mark.parametrize("evidence", [one[-1] for one in TABLE])
+@pytest.mark.parametrize("evidence", [case[-1] for case in TABLE])
 def test_lost_and_delivered_do_not_hang_on_open_questions(evidence: Evidence) -> None:
     strong = set()
     for (extracted, more), computed in itertools.product(EXTRACTS.values(), (True, False, None)):
-        kept = tuple(one for one in evidence.differences if one is not CHANGED_IN_EXTRACT)
+        kept = tuple(difference for difference in evidence.differences if difference is not CHANGED_IN_EXTRACT)
         known = replace(
             evidence,
             extracted=extracted,
             differences=(*kept, *more) if CHANGED_IN_GUEST not in kept else kept,
             configured=replace(evidence.configured, values_computed=computed),
         )
-        known = replace(known, differences=tuple(_with_guest(one, known) for one in known.differences))
+        known = replace(known, differences=tuple(_with_guest(difference, known) for difference in known.differences))
         verdict = diagnosis.judge(known)
         is_strong = verdict.status == "lost" or (verdict.status, verdict.confidence) == ("delivered", "high")
         strong.add((verdict.status, verdict.cause) if is_strong else None)
     assert len(strong) == 1
 
 
-def _with_guest(one: Difference, known: Evidence) -> Difference:
-    """Return the difference as it is where only the extract differs, and the guest has a document."""
-    return replace(one, guest=one.configured) if one is CHANGED_IN_EXTRACT and known.guest.document else one
+def _with_guest(difference: Difference, known: Evidence) -> Difference:
+    """Give a guest with a document the configured value where only the extract differs."""
+    if difference is CHANGED_IN_EXTRACT and known.guest.document:
+        return replace(difference, guest=difference.configured)
+    return difference
 
 
 def test_computed_values_are_told() -> None:
     for computed, words in ((True, "filled"), (False, "empty")):
         known = vm(power_on=FROM_ESXI, configured=replace(GUESTINFO, values_computed=computed))
-        (told,) = [one for one in diagnosis.judge(known).evidence if one.startswith("computed values:")]
-        assert words in told
+        (line,) = [line for line in diagnosis.judge(known).evidence if line.startswith("computed values:")]
+        assert words in line
 
 
 # --- risks, impact, warnings ----------------------------------------------------------------------------------------
@@ -890,8 +898,8 @@ def test_any_evidence(evidence: Evidence) -> None:
     assert verdict.remedy in diagnosis.REMEDIES
     assert verdict.confidence in ("high", "medium", "low")
     assert verdict.act in ("now", "before_next_boot", "never", "decide")
-    assert all(one.startswith(SOURCES) for one in verdict.evidence)
-    assert any(one.startswith("guest:") for one in verdict.evidence)
+    assert all(line.startswith(SOURCES) for line in verdict.evidence)
+    assert any(line.startswith("guest:") for line in verdict.evidence)
     state = evidence.guest.state
     # A guest cannot be asked for what comes by CD-ROM alone.
     by_iso = evidence.configured.delivers_by == {"iso"}
@@ -927,8 +935,11 @@ def test_any_evidence_with_open_questions_answered_differently(
         extracted=EXTRACTS[extract][0],
         configured=replace(evidence.configured, values_computed=computed),
     )
-    verdicts = [diagnosis.judge(one) for one in (evidence, other)]
-    strong = [one.status == "lost" or (one.status, one.confidence) == ("delivered", "high") for one in verdicts]
+    verdicts = [diagnosis.judge(known) for known in (evidence, other)]
+    strong = [
+        verdict.status == "lost" or (verdict.status, verdict.confidence) == ("delivered", "high")
+        for verdict in verdicts
+    ]
     assert strong[0] == strong[1]
 
 
@@ -937,7 +948,7 @@ def test_any_evidence_with_open_questions_answered_differently(
 def test_passwords_are_never_compared(evidence: Evidence, value: str) -> None:
     # A password is never comparable; whatever it is in the guest, the verdict stays.
     compared = [
-        replace(evidence, differences=(*evidence.differences, replace(OTHER_PASSWORD, guest=one)))
-        for one in (SECRET, value)
+        replace(evidence, differences=(*evidence.differences, replace(OTHER_PASSWORD, guest=secret)))
+        for secret in (SECRET, value)
     ]
-    assert len({diagnosis.judge(one).row for one in compared}) == 1
+    assert len({diagnosis.judge(known).row for known in compared}) == 1

@@ -116,14 +116,14 @@ CASES: dict[str, tuple[configured.Configured, tuple[Document | None, Document | 
 def test_differences(case: tuple[Any, tuple[Any, Any], list[tuple[str, str, bool]]]) -> None:
     of_vm, (delivered, in_guest), expected = case
     found = differences.compare(of_vm, delivered, in_guest)
-    assert [(one.key, one.kind, one.comparable) for one in found] == expected
+    assert [(difference.key, difference.kind, difference.comparable) for difference in found] == expected
 
 
 def test_the_three_values_stand_side_by_side() -> None:
-    (one,) = differences.compare(
+    (difference,) = differences.compare(
         HOST, Document(properties={"hostname": "db"}), Document(properties={"HOSTNAME": "old"})
     )
-    assert differences.facts(one, Mask().knowing([("hostname", False)])) == {
+    assert differences.facts(difference, Mask().knowing([("hostname", False)])) == {
         "key": "hostname",
         "kind": "case",
         "secret": False,

@@ -520,7 +520,7 @@ def test_round_trip(
 
 def quoted(text: str) -> str:
     """Return an attribute's value, every character that is not plain as a number: another way than the sources' own."""
-    return "'" + "".join(each if each.isalnum() else f"&#{ord(each)};" for each in text) + "'"
+    return "'" + "".join(char if char.isalnum() else f"&#{ord(char)};" for char in text) + "'"
 
 
 def test_limit_is_above_what_vsphere_allows() -> None:

@@ -51,7 +51,7 @@ def examined(
     monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
     # With the time over, no VM is asked for its document.
     looked = examine.examine(session, Deadline(0), _inventory.Selection(), QUESTIONS)
-    return [examine.facts(one, Mask()) for one in looked]
+    return [examine.facts(vm, Mask()) for vm in looked]
 
 
 def test_names_and_logins_are_compared_where_nothing_is_masked() -> None:
@@ -124,11 +124,11 @@ def test_how_far_back_events_are_read(
     }
     found = examined(
         monkeypatch,
-        *({**common, **({"runtime.bootTime": now - each} if each else {})} for each in up_for),
+        *({**common, **({"runtime.bootTime": now - uptime} if uptime else {})} for uptime in up_for),
         clock=now,
     )
     assert abs(now - expected - asked[0]) < HOUR
-    assert all(f"since {asked[0]:%Y-%m-%d %H:%M} UTC" in one["diagnosis"]["message"] for one in found)
+    assert all(f"since {asked[0]:%Y-%m-%d %H:%M} UTC" in facts["diagnosis"]["message"] for facts in found)
 
 
 def test_ip_pools_are_read_once_for_each_datacenter_that_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,5 +177,5 @@ def test_ip_pools_are_read_once_for_each_datacenter_that_needs_them(monkeypatch:
     monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
     looked = examine.examine(session, Deadline(0), _inventory.Selection(), QUESTIONS)
     assert asked == [here, there]
-    assert [one.diagnosis.cause for one in looked[:5]] == ["no_ip_pool", "no_ip_pool", *["powered_off"] * 3]
-    assert [one.evidence.lacking_pools for one in looked[2:5]] == [(), None, ()]
+    assert [vm.diagnosis.cause for vm in looked[:5]] == ["no_ip_pool", "no_ip_pool", *["powered_off"] * 3]
+    assert [vm.evidence.lacking_pools for vm in looked[2:5]] == [(), None, ()]

@@ -51,17 +51,17 @@ def known(appliance: dict[str, Any], **situation: Any) -> Evidence:
     info = [
         vim.vApp.PropertyInfo(
             key=number,
-            classId=one.get("class"),
-            id=one["id"],
-            instanceId=one.get("instance"),
-            type=one.get("type", "string"),
-            label=one.get("label"),
-            description=one.get("description"),
-            userConfigurable=one.get("c", True),
-            value=one.get("v", ""),
-            defaultValue=one.get("d", ""),
+            classId=prop.get("class"),
+            id=prop["id"],
+            instanceId=prop.get("instance"),
+            type=prop.get("type", "string"),
+            label=prop.get("label"),
+            description=prop.get("description"),
+            userConfigurable=prop.get("c", True),
+            value=prop.get("v", ""),
+            defaultValue=prop.get("d", ""),
         )
-        for number, one in enumerate(appliance["properties"])
+        for number, prop in enumerate(appliance["properties"])
     ]
     config = vim.vApp.VmConfigInfo(
         property=info,
@@ -88,24 +88,27 @@ def displayed(appliance: dict[str, Any]) -> dict[str, Any]:
 
 def with_value(facts: dict[str, Any]) -> dict[str, bool]:
     """Return the keys of all properties that have a value, and whether it is masked."""
-    found = [(one["key"], one["effective"]) for one in facts["configured"]["properties"]]
+    found = [(prop["key"], prop["effective"]) for prop in facts["configured"]["properties"]]
     return {key: value == MASK for key, value in found if value}
 
 
-@pytest.mark.parametrize("appliance", FLEET, ids=lambda one: one["name"])
+@pytest.mark.parametrize("appliance", FLEET, ids=lambda appliance: appliance["name"])
 def test_verdicts(appliance: dict[str, Any]) -> None:
     verdicts = judged(appliance)
-    assert [one.status for one in verdicts] == EXPECTED[appliance["expect"]]
-    is_red = [diagnosis.needs_power_cycle(one) or one.status in ("not_deliverable", "config_lost") for one in verdicts]
+    assert [verdict.status for verdict in verdicts] == EXPECTED[appliance["expect"]]
+    is_red = [
+        diagnosis.needs_power_cycle(verdict) or verdict.status in ("not_deliverable", "config_lost")
+        for verdict in verdicts
+    ]
     assert not (is_red[0] or is_red[3]) or appliance["expect"] == "no_transport"
     if "says" in appliance:
-        assert all(any(appliance["says"] in one for one in verdict.evidence) for verdict in verdicts)
+        assert all(any(appliance["says"] in line for line in verdict.evidence) for verdict in verdicts)
     off = verdicts[3]
     assert (off.cause == "required_values_empty") == ("required" in appliance)
     assert all(key in off.message for key in appliance.get("required", []))
 
 
-@pytest.mark.parametrize("appliance", FLEET, ids=lambda one: one["name"])
+@pytest.mark.parametrize("appliance", FLEET, ids=lambda appliance: appliance["name"])
 def test_masked_values(appliance: dict[str, Any]) -> None:
     facts = displayed(appliance)
     assert [key for key, is_masked in with_value(facts).items() if is_masked] == appliance["masked"]
@@ -114,14 +117,16 @@ def test_masked_values(appliance: dict[str, Any]) -> None:
 
 def test_size() -> None:
     assert len(FLEET) >= 25
-    assert {one["expect"] for one in FLEET} == set(EXPECTED)
+    assert {appliance["expect"] for appliance in FLEET} == set(EXPECTED)
 
 
 def print_tables() -> None:
     """Print which verdicts and which masked values were expected, and which there are. `make fleet` calls it."""
     wrong = 0
     for appliance in FLEET:
-        rows = zip(SITUATIONS, EXPECTED[appliance["expect"]], (one.status for one in judged(appliance)), strict=True)
+        rows = zip(
+            SITUATIONS, EXPECTED[appliance["expect"]], (verdict.status for verdict in judged(appliance)), strict=True
+        )
         for situation, expected, got in rows:
             wrong += expected != got
             print(

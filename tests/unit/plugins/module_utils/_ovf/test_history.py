@@ -139,7 +139,7 @@ def test_what_belongs_to_no_vm_or_another_is_dropped() -> None:
 def test_events_are_sorted_and_all_pages_read() -> None:
     later = NOW + datetime.timedelta(seconds=1)
     events = [event("VmPoweredOnEvent", key=key, createdTime=later if key == 1 else NOW) for key in (5, 4, 3, 2, 1)]
-    assert [one.key for one in read(FakeSession(events))["vm-1"]] == [2, 3, 4, 5, 1]
+    assert [event.key for event in read(FakeSession(events))["vm-1"]] == [2, 3, 4, 5, 1]
 
 
 DATACENTER = vim.Datacenter("datacenter-1")
@@ -157,7 +157,9 @@ DATACENTER = vim.Datacenter("datacenter-1")
 def test_tasks_join_the_events_of_their_chain(given: Any, expected: dict[str, list[str]]) -> None:
     session = FakeSession([event("VmPoweredOnEvent"), event("VmPoweredOnEvent", "vm-2")], [given])
     found = read(session)
-    assert {vm: [one.user for one in events if one.type == "TaskEvent"] for vm, events in found.items()} == expected
+    assert {
+        vm: [event.user for event in events if event.type == "TaskEvent"] for vm, events in found.items()
+    } == expected
     assert session.asked[-1].eventChainId == [7]
 
 
@@ -181,8 +183,8 @@ def test_tasks_of_the_last_power_on_alone_are_asked_for_many_vms_at_a_time() -> 
     events += [event("VmPoweredOnEvent", f"vm-{number}", chainId=900, createdTime=earlier) for number in range(250)]
     session = FakeSession(events)
     read(session)
-    assert [len(one.eventChainId) for one in session.asked[1:]] == [100, 100, 50]
-    assert 900 not in {chain for one in session.asked[1:] for chain in one.eventChainId}
+    assert [len(request.eventChainId) for request in session.asked[1:]] == [100, 100, 50]
+    assert 900 not in {chain for request in session.asked[1:] for chain in request.eventChainId}
 
 
 def test_no_power_on_no_question_for_tasks() -> None:
@@ -196,14 +198,14 @@ def test_no_power_on_no_question_for_tasks() -> None:
 def test_a_reconfiguration_nobody_can_read_costs_the_reconfigurations_alone() -> None:
     session = FakeSession([event("VmPoweredOnEvent")], unreadable=("VmReconfiguredEvent",))
     found = read_all(session)
-    assert [one.type for one in found.events["vm-1"]] == ["VmPoweredOnEvent"]
+    assert [event.type for event in found.events["vm-1"]] == ["VmPoweredOnEvent"]
     assert found.unread == ("changes",)
     assert set(session.asked[0].eventTypeId) - set(session.asked[1].eventTypeId) == {"VmReconfiguredEvent"}
 
 
 def test_a_task_nobody_can_read_costs_the_tasks_alone() -> None:
     found = read_all(FakeSession([event("VmPoweredOnEvent")], [task()], unreadable=("TaskInfo",)))
-    assert [one.type for one in found.events["vm-1"]] == ["VmPoweredOnEvent"]
+    assert [event.type for event in found.events["vm-1"]] == ["VmPoweredOnEvent"]
     assert found.unread == ("tasks",)
 
 

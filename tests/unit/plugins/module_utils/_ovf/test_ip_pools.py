@@ -60,7 +60,7 @@ SITE_MASK = prop("site_mask", default="${netmask:Lab}")
 )
 def test_properties_of_the_vapps_around_a_vm(around: list[Any], lacking: list[str]) -> None:
     """vCenter computes them at the power-on of the VM, whose document has them, too."""
-    read = configured.read(OWN, [(f"vApp{number}", one) for number, one in enumerate(around)])
+    read = configured.read(OWN, [(f"vApp{number}", options) for number, options in enumerate(around)])
     assert ip_pools.lacking(read, [pool("DMZ")]) == lacking
     assert ip_pools.lacking(read, [pool("DMZ"), pool("Lab")]) == []
     if lacking:

@@ -323,7 +323,7 @@ def change(seconds: float, changes_vapp: bool = True) -> Event:
 )
 def test_reconfigured_since(events: list[Event], since: list[float]) -> None:
     found = origin.classify(events, BOOT, "poweredOn").reconfigured
-    assert [(one.time - BOOT).total_seconds() for one in found] == since
+    assert [(change.time - BOOT).total_seconds() for change in found] == since
 
 
 def test_as_return_value() -> None:

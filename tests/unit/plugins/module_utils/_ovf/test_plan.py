@@ -67,11 +67,11 @@ RUNNING = {
 OFF = {"runtime.powerState": "poweredOff", "guest.toolsRunningStatus": "guestToolsNotRunning"}
 
 
-def case(one: Examined | None = None, values: dict[str, Any] | None = None, **more: Any) -> plan.Case:
+def case(vm: Examined | None = None, values: dict[str, Any] | None = None, **more: Any) -> plan.Case:
     """Nothing stands against cycling it, unless something else is known."""
-    one = one or examined()
-    now = {**(RUNNING if one.evidence.power_state == "poweredOn" else OFF), **(values or {})}
-    return plan.Case(one, {path: value for path, value in now.items() if value is not None}, vcenter=VCENTER, **more)
+    vm = vm or examined()
+    now = {**(RUNNING if vm.evidence.power_state == "poweredOn" else OFF), **(values or {})}
+    return plan.Case(vm, {path: value for path, value in now.items() if value is not None}, vcenter=VCENTER, **more)
 
 
 def card(*addresses: str) -> Any:
@@ -89,7 +89,7 @@ def disk(mode: str) -> Any:
 def pool(*networks: str, enabled: bool | None = True, gateway: str = "192.0.2.1", **more: Any) -> Any:
     """Return an IP pool, whose associations may come without the network itself."""
     return vim.vApp.IpPool(
-        networkAssociation=[vim.vApp.IpPool.Association(networkName=one) for one in networks],
+        networkAssociation=[vim.vApp.IpPool.Association(networkName=network) for network in networks],
         ipv4Config=vim.vApp.IpPool.IpPoolConfigInfo(
             ipPoolEnabled=enabled, gateway=gateway, netmask="255.255.255.0", subnetAddress="192.0.2.0"
         ),
@@ -264,7 +264,7 @@ def test_no_risk(given: plan.Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "address"),
+    ("info", "address"),
     [
         (prop("ip0", "192.0.2.1", classId="vami", instanceId="VMware_vCenter_Server_Appliance"), "192.0.2.1"),
         (prop("ip0", " 192.0.2.1 ", classId="vami"), "192.0.2.1"),
@@ -313,8 +313,8 @@ def test_no_risk(given: plan.Case) -> None:
         (prop("ntpServerIp", "192.0.2.1"), None),
     ],
 )
-def test_addresses_coming(one: Any, address: str | None) -> None:
-    found = plan.addresses_coming(examined(one).evidence.configured.properties)
+def test_addresses_coming(info: Any, address: str | None) -> None:
+    found = plan.addresses_coming(examined(info).evidence.configured.properties)
     assert list(found.values()) == ([] if address is None else [address])
 
 
@@ -322,15 +322,15 @@ def lab_expression(what: str, value: str = "") -> Any:
     return prop("x", value, "expression", defaultValue=f"${{{what}}}")
 
 
-def lacking(one: Any, pools: list[Any] | None, policy: str | None = None, protocol: str | None = None) -> str | None:
+def lacking(info: Any, pools: list[Any] | None, policy: str | None = None, protocol: str | None = None) -> str | None:
     """Return what an IP pool is said to lack, of the one risk that there may be."""
-    found = plan.risks(case(examined(one, policy=policy, protocol=protocol), pools=pools))
+    found = plan.risks(case(examined(info, policy=policy, protocol=protocol), pools=pools))
     assert {risk.name for risk in found} <= {"no_ip_pool"}
     return found[0].message.partition(" (network Lab ")[2].removesuffix(").") if found else None
 
 
 @pytest.mark.parametrize(
-    ("one", "policy", "needs"),
+    ("info", "policy", "needs"),
     [
         (lab_expression("gateway:Lab"), None, True),
         (lab_expression("dns:Lab"), None, True),
@@ -346,12 +346,12 @@ def lacking(one: Any, pools: list[Any] | None, policy: str | None = None, protoc
         (prop("ip0", "192.0.2.1", "ip"), "transientPolicy", False),
     ],
 )
-def test_no_ip_pool(one: Any, policy: str | None, needs: bool) -> None:
+def test_no_ip_pool(info: Any, policy: str | None, needs: bool) -> None:
     """The pool must be that of the network which the property names, whatever networks the VM is on."""
     other = pool("DMZ", "Lab 2")
-    assert lacking(one, [other], policy) == ("has no IP pool" if needs else None)
-    assert lacking(one, [other, pool("Prod", "Lab")], policy) is None
-    assert lacking(one, None, policy) is None
+    assert lacking(info, [other], policy) == ("has no IP pool" if needs else None)
+    assert lacking(info, [other, pool("Prod", "Lab")], policy) is None
+    assert lacking(info, None, policy) is None
 
 
 @pytest.mark.parametrize("name", ["A/B", "A%2fB"])
@@ -361,7 +361,7 @@ def test_network_with_a_slash(name: str, stored: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "found", "why"),
+    ("info", "found", "why"),
     [
         (lab_expression("gateway:Lab"), pool("Lab", gateway=""), "has an IP pool without a gateway"),
         (lab_expression("netmask:Lab"), pool("Lab", gateway=""), None),
@@ -378,16 +378,16 @@ def test_network_with_a_slash(name: str, stored: str) -> None:
         (lab_expression("autoIp:Lab", "192.0.2.7"), pool("Lab", availableIpv4Addresses=0), None),
     ],
 )
-def test_pool_that_cannot_give(one: Any, found: Any, why: str | None) -> None:
-    assert lacking(one, [found], "transientPolicy") == why
+def test_pool_that_cannot_give(info: Any, found: Any, why: str | None) -> None:
+    assert lacking(info, [found], "transientPolicy") == why
 
 
 def test_pool_of_the_other_protocol() -> None:
-    one, lab = lab_expression("autoIp:Lab"), pool("Lab", availableIpv4Addresses=9, availableIpv6Addresses=0)
-    assert lacking(one, [lab], protocol="IPv4") is None
-    assert lacking(one, [lab], protocol="IPv6") == "has an IP pool that is not enabled"
+    info, lab = lab_expression("autoIp:Lab"), pool("Lab", availableIpv4Addresses=9, availableIpv6Addresses=0)
+    assert lacking(info, [lab], protocol="IPv4") is None
+    assert lacking(info, [lab], protocol="IPv6") == "has an IP pool that is not enabled"
     lab.ipv6Config.ipPoolEnabled = True
-    assert lacking(one, [lab], protocol="IPv6") == "has an IP pool without a free address"
+    assert lacking(info, [lab], protocol="IPv6") == "has an IP pool without a free address"
     assert lacking(lab_expression("gateway:Lab"), [lab], protocol="IPv6") == "has an IP pool without a gateway"
 
 
@@ -400,7 +400,7 @@ REQUIRED = "vCenter refuses to power on the VM while required properties have no
 
 
 @pytest.mark.parametrize(
-    ("one", "sentence"),
+    ("info", "sentence"),
     [
         (prop("ip0", "", "ip", classId="vami"), "vami.ip0 (ip)."),
         (prop("name", "", "string(1..)"), "name (string(1..))."),
@@ -420,9 +420,9 @@ REQUIRED = "vCenter refuses to power on the VM while required properties have no
     ],
 )
 @pytest.mark.parametrize("is_on", [True, False])
-def test_required_properties_without_a_value(one: Any, sentence: str | None, is_on: bool) -> None:
+def test_required_properties_without_a_value(info: Any, sentence: str | None, is_on: bool) -> None:
     """Named before anything is powered off: the VM could not be powered on again."""
-    looked = examined(one, **({} if is_on else OFF_BEFORE))
+    looked = examined(info, **({} if is_on else OFF_BEFORE))
     found = [risk.message for risk in plan.risks(case(looked, {} if is_on else OFF)) if risk.name == "required_empty"]
     assert found == ([REQUIRED + sentence] if sentence else [])
     assert ("no value" in looked.diagnosis.message) == (sentence is not None and not is_on)
@@ -473,8 +473,8 @@ def test_maintenance(host: dict[str, Any], tasks: list[dict[str, Any]], told: st
 
 
 def test_facts() -> None:
-    one = plan.Plan(("a",), (plan.Risk("address_change", "Why."), plan.Risk("no_ip_pool", "Why.")), ("note",))
-    assert one.facts(["no_ip_pool"]) == {
+    risky = plan.Plan(("a",), (plan.Risk("address_change", "Why."), plan.Risk("no_ip_pool", "Why.")), ("note",))
+    assert risky.facts(["no_ip_pool"]) == {
         "steps": ["a"],
         "risks": [
             {"name": "address_change", "message": "Why.", "accepted": False},

@@ -181,9 +181,9 @@ def test_files(guest: Guest, tmp_path: Path, value: str | None, name: str) -> No
     into.mkdir()
     guest.install("vmware-rpctool", value)
     guest.run(into=str(into))
-    contents = {each.name: each.read_text() for each in into.iterdir()}
+    contents = {path.name: path.read_text() for path in into.iterdir()}
     assert contents == {"document": "", "stderr": "", name: "No value found" if value is None else value}
-    assert {each.stat().st_mode & 0o777 for each in into.iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in into.iterdir()} == {0o600}
 
 
 @pytest.mark.parametrize(

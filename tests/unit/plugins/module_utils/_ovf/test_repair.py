@@ -294,8 +294,8 @@ SERVER_SAYS: dict[str, tuple[Callable[[Bed], Any], str]] = {
                 vim.EntityPrivilege(
                     entity=entity[0],
                     privAvailability=[
-                        vim.PrivilegeAvailability(privId=one, isGranted="PowerOff" not in one)
-                        for one in given["privId"]
+                        vim.PrivilegeAvailability(privId=privilege, isGranted="PowerOff" not in privilege)
+                        for privilege in given["privId"]
                     ],
                 )
             ]
@@ -637,7 +637,7 @@ def test_tools_that_do_not_come_up_are_mentioned(bed: Bed) -> None:
 
     bed.vcenter.effects["PowerOnVM_Task"] = power_on
     bed.repaired()
-    assert ["VMware Tools did not start" in one for one in bed.warnings] == [True]
+    assert ["VMware Tools did not start" in warning for warning in bed.warnings] == [True]
 
 
 def looks(monkeypatch: pytest.MonkeyPatch, *states: str) -> examine.Questions:
@@ -669,7 +669,7 @@ def test_second_cycle_writes_the_vapp_options_once_more(ready: Bed, monkeypatch:
     (spec,) = written
     assert spec.vAppConfig.ovfEnvironmentTransport == ["com.vmware.guestInfo"]
     assert (spec.vAppConfig.property, spec.vAppConfig.product, spec.extraConfig) == ([], [], [])
-    assert ["did not bring the OVF environment of VM web back" in one for one in ready.warnings] == [True]
+    assert ["did not bring the OVF environment of VM web back" in warning for warning in ready.warnings] == [True]
     assert target.is_delivered
 
 
@@ -722,7 +722,7 @@ def test_vapp_options_that_cannot_be_written_do_not_keep_it_off(ready: Bed, monk
     ready.vcenter.fail("ReconfigVM_Task", vim.fault.InvalidState(msg="Not now."))
     target = ready.repaired(questions=questions)
     assert (target.is_delivered, ready.state) == (True, ON)
-    assert any("Could not rewrite the vApp options of VM web: Not now" in one for one in ready.warnings)
+    assert any("Could not rewrite the vApp options of VM web: Not now" in warning for warning in ready.warnings)
 
 
 def test_who_may_not_write_them_has_no_second_cycle(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -731,7 +731,8 @@ def test_who_may_not_write_them_has_no_second_cycle(ready: Bed, monkeypatch: pyt
         vim.EntityPrivilege(
             entity=entity[0],
             privAvailability=[
-                vim.PrivilegeAvailability(privId=one, isGranted="VApp" not in one) for one in given["privId"]
+                vim.PrivilegeAvailability(privId=privilege, isGranted="VApp" not in privilege)
+                for privilege in given["privId"]
             ],
         )
     ]
@@ -740,7 +741,7 @@ def test_who_may_not_write_them_has_no_second_cycle(ready: Bed, monkeypatch: pyt
     with pytest.raises(_errors.VerdictFailed):
         target.repair()
     assert ready.acts == CYCLE
-    assert any("is not cycled again" in one for one in ready.warnings)
+    assert any("is not cycled again" in warning for warning in ready.warnings)
 
 
 REGISTRATION_KEY = "vmforktest registration-key-0123"

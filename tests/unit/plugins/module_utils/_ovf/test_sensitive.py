@@ -72,7 +72,7 @@ LONG = (
 )
 
 
-@pytest.mark.parametrize("value", [one * (65000 // len(one)) for one in LONG], ids=LONG)
+@pytest.mark.parametrize("value", [text * (65000 // len(text)) for text in LONG], ids=LONG)
 def test_long_values_take_no_long_time(value: str) -> None:
     begin = time.process_time()
     sensitive.holds_secret(value)

@@ -49,12 +49,12 @@ def after(vms: list[Found], there: dict[str, Any] | None = None, **more: Any) ->
 
 
 def states(result: vapp_backup.Plan) -> dict[str, str]:
-    return {one["file"]: one["state"] for one in result.index["vms"]}
+    return {vm["file"]: vm["state"] for vm in result.index["vms"]}
 
 
 def row(result: vapp_backup.Plan, number: int) -> dict[str, Any]:
-    (one,) = [each for each in result.rows if each["name"] == f"vm{number}"]
-    return one
+    (row,) = [row for row in result.rows if row["name"] == f"vm{number}"]
+    return row
 
 
 def test_first_run() -> None:
@@ -86,7 +86,7 @@ def test_first_run() -> None:
         "not_read": [],
     }
     assert json.loads(result.files["index.json"]) == result.index
-    assert [(one["name"], one["change"]) for one in result.rows] == [("vm0", "created"), ("vm1", "created")]
+    assert [(row["name"], row["change"]) for row in result.rows] == [("vm0", "created"), ("vm1", "created")]
 
 
 def test_nothing_changes_when_nothing_changed() -> None:
@@ -101,7 +101,7 @@ def test_only_what_changed_is_written() -> None:
     result = plan([found(0), found(1, other)], there)
     assert list(result.files) == [FILES[1], "index.json"], "the product is gone from the index"
     assert list(result.before) == [FILES[1], "index.json"]
-    assert [one["change"] for one in result.rows] == ["none", "updated"]
+    assert [row["change"] for row in result.rows] == ["none", "updated"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_one_uuid_of_two_vms() -> None:
     there = after([found(0)])
     twins = [found(0), Found("copy", "vm-9", document=found(0).document)]
     result = plan(twins, there)
-    assert [one["name"] for one in result.index["not_read"]] == ["copy", "vm0"]
+    assert [vm["name"] for vm in result.index["not_read"]] == ["copy", "vm0"]
     assert "2 VMs have the instance UUID" in result.index["not_read"][0]["reason"]
     assert list(result.files) == ["index.json"]
     assert states(result) == {FILES[0]: "not_read"}
@@ -172,24 +172,24 @@ def test_one_uuid_of_two_vms() -> None:
 
 @pytest.mark.parametrize("uuid", [None, "", "../../etc/passwd", "index", UUIDS[0][:-1]])
 def test_no_uuid(uuid: str | None) -> None:
-    one = found(0)
-    assert one.document is not None
-    one.document["vm"]["instance_uuid"] = uuid
-    result = plan([one])
+    vm = found(0)
+    assert vm.document is not None
+    vm.document["vm"]["instance_uuid"] = uuid
+    result = plan([vm])
     assert list(result.files) == ["index.json"]
     assert "no instance UUID" in result.index["not_read"][0]["reason"]
-    one.document["enabled"] = False
-    assert plan([one]).index["complete"]
+    vm.document["enabled"] = False
+    assert plan([vm]).index["complete"]
 
 
 def test_uuid_in_capitals() -> None:
-    one = found(0)
-    assert one.document is not None
+    vm = found(0)
+    assert vm.document is not None
     uuid = "5005ABCD-0000-0000-0000-000000000001"
-    one.document["vm"]["instance_uuid"] = uuid
-    there = after([one])
+    vm.document["vm"]["instance_uuid"] = uuid
+    there = after([vm])
     assert f"{uuid.lower()}.json" in there
-    assert plan([one], there).files == {}
+    assert plan([vm], there).files == {}
 
 
 FOREIGN: dict[str, Any] = {
@@ -209,7 +209,7 @@ def test_file_that_is_none_of_ours(kind: str) -> None:
     there = {FILES[0]: FOREIGN[kind]}
     result = plan([found(0), found(1)], there)
     assert FILES[0] not in result.files
-    assert [one["name"] for one in result.index["not_read"]] == ["vm0"]
+    assert [vm["name"] for vm in result.index["not_read"]] == ["vm0"]
     assert f"{FILES[0]} exists, but is not a backup of this VM" in result.index["not_read"][0]["reason"]
     assert states(result) == {FILES[1]: "saved"}
     out_of_scope = plan([found(1)], there)
@@ -237,7 +237,7 @@ def test_encrypted_secrets() -> None:
 
     there = after([found(0, WITH_SECRETS)], seal=seal)
     assert SECRET not in str(there)
-    properties = {one["id"]: one for one in json.loads(there[FILES[0]])["properties"]}
+    properties = {prop["id"]: prop for prop in json.loads(there[FILES[0]])["properties"]}
     assert properties["admin"]["value"] is None, "nobody can read a password"
     assert properties["api_token"]["value"] == {"__ansible_vault": "$ANSIBLE_VAULT;2"}
     assert properties["api_token"]["default"] == {"__ansible_vault": "$ANSIBLE_VAULT;1"}
@@ -247,10 +247,10 @@ def test_encrypted_secrets() -> None:
 
 
 def test_secrets_do_not_change_what_was_read() -> None:
-    one = found(0, WITH_SECRETS)
-    before = copy.deepcopy(one.document)
-    plan([one], seal=lambda text, _before: "$ANSIBLE_VAULT")
-    assert one.document == before
+    vm = found(0, WITH_SECRETS)
+    before = copy.deepcopy(vm.document)
+    plan([vm], seal=lambda text, _before: "$ANSIBLE_VAULT")
+    assert vm.document == before
 
 
 def test_shown() -> None:
@@ -290,7 +290,7 @@ def test_file_with_wrong_types(properties: Any, enabled: bool) -> None:
 
 def test_encrypted_value_with_a_wrong_type() -> None:
     document = copy.deepcopy(found(0, WITH_SECRETS).document or {})
-    next(one for one in document["properties"] if one["id"] == "api_token")["value"] = {"__ansible_vault": 5}
+    next(prop for prop in document["properties"] if prop["id"] == "api_token")["value"] = {"__ansible_vault": 5}
     seen = []
     plan(
         [found(0, WITH_SECRETS)],

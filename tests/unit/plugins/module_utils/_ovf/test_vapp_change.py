@@ -90,12 +90,12 @@ def refusal(info: Any, **given: Any) -> str:
 def sent(change: vapp_change.Change) -> list[tuple[str, int, dict[str, Any]]]:
     """Operation, integer key, and what differs from the property as it was read, of each property of a spec."""
     result = []
-    for one in change.spec.property if change.spec is not None else []:
-        if one.operation == "remove":
-            result.append((one.operation, one.removeKey, {}))
+    for edit in change.spec.property if change.spec is not None else []:
+        if edit.operation == "remove":
+            result.append((edit.operation, edit.removeKey, {}))
             continue
-        read = {old.key: old for old in appliance().property}.get(one.info.key)
-        fields = {item.name: getattr(one.info, item.name) for item in one.info._GetPropertyList()}
+        read = {old.key: old for old in appliance().property}.get(edit.info.key)
+        fields = {item.name: getattr(edit.info, item.name) for item in edit.info._GetPropertyList()}
         news = {
             name: value
             for name, value in fields.items()
@@ -103,7 +103,7 @@ def sent(change: vapp_change.Change) -> list[tuple[str, int, dict[str, Any]]]:
             and (read is None or (getattr(read, name) or "") != (value or ""))
             and (read is not None or value not in ("", None))
         }
-        result.append((one.operation, one.info.key, news))
+        result.append((edit.operation, edit.info.key, news))
     return result
 
 
@@ -474,7 +474,7 @@ def test_bad_input(case: str) -> None:
 def test_skipped() -> None:
     change = changed(appliance(), not_user_configurable="skip", values={"debug": "yes", "hostname": "new"})
     assert change.skipped == ["debug"]
-    assert [one[1] for one in sent(change)] == [3]
+    assert [key for _operation, key, _fields in sent(change)] == [3]
 
 
 def test_password_that_is_skipped() -> None:
@@ -505,9 +505,9 @@ def test_integer_key_of_a_new_property(keys: tuple[int, ...], added: int) -> Non
     info.property = [prop(key, f"p{key}", value="x") for key in keys]
     absent = [{"key": f"p{keys[0]}", "state": "absent"}]
     change = changed(info, unknown="create", values={"new": "x"}, properties=absent)
-    assert [one.info.key for one in change.spec.property if one.operation == "add"] == [added]
+    assert [edit.info.key for edit in change.spec.property if edit.operation == "add"] == [added]
     edited = changed(info, values={f"p{keys[-1]}": "y"})
-    assert [one.info.key for one in edited.spec.property] == [keys[-1]]
+    assert [edit.info.key for edit in edited.spec.property] == [keys[-1]]
 
 
 def test_password_that_is_kept() -> None:
@@ -547,7 +547,7 @@ def test_no_vapp_options() -> None:
     assert bare.changes
     assert (sent(bare), bare.needs) == ([], {STRUCTURE})
     full = changed(None, enabled=True, unknown="create", values={"a": "x"}, transport=["iso"])
-    assert [one[:2] for one in sent(full)] == [("add", 0)]
+    assert [edit[:2] for edit in sent(full)] == [("add", 0)]
     assert changed(appliance(), enabled=True).changes is False
 
 
@@ -564,7 +564,7 @@ def test_ambiguous_key() -> None:
     info = appliance(prop(20, "b.c", classId="a"), prop(21, "c", classId="a.b"))
     assert "2 properties have the key a.b.c" in refusal(info, values={"a.b.c": "x"})
     change = changed(info, properties=[{"class_id": "a", "id": "b.c", "value": "x"}])
-    assert [one.info.key for one in change.spec.property] == [20]
+    assert [edit.info.key for edit in change.spec.property] == [20]
 
 
 def test_key_that_would_be_there_twice() -> None:
@@ -582,9 +582,11 @@ def test_key_that_would_be_there_twice() -> None:
 
 def test_cautions() -> None:
     empty = changed(appliance(), values={"vami.ip0.VCSA": ""})
-    assert any("may refuse to power on VM VM1: property vami.ip0.VCSA of type ip" in one for one in empty.cautions)
+    assert any(
+        "may refuse to power on VM VM1: property vami.ip0.VCSA of type ip" in caution for caution in empty.cautions
+    )
     silent = changed(appliance(), values={"hostname": "new"}, transport=[])
-    assert any("has no transport" in one for one in silent.cautions)
+    assert any("has no transport" in caution for caution in silent.cautions)
     assert changed(appliance(), values={"hostname": "new"}).cautions == []
 
 
@@ -692,7 +694,7 @@ def test_password_that_is_not_user_configurable(as_default: bool) -> None:
     assert (edit.info.label, edit.info.userConfigurable) == ("New", True)
     assert (edit.info.value, edit.info.defaultValue or "") == (SECRET, "")
     assert (change.added_fixed, change.opened) == ([], ["fixed"])
-    (after,) = [one for one in change.after.property if one.key == 20]
+    (after,) = [prop for prop in change.after.property if prop.key == 20]
     assert (after.value, after.userConfigurable) == ("", False)
     info.property[-1].userConfigurable = True
     closing = vapp_change.plan("VM1", info, wanted.to_close())

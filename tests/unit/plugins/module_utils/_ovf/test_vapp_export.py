@@ -189,7 +189,7 @@ def test_absent_and_reset_come_on_top_of_a_document(given: dict[str, str], left:
     info = options(prop(1, "a", value="v", defaultValue="d"), prop(2, "b", defaultValue="y"))
     document = exported(info)
     change = vapp_change.plan("VM1", info, request(restore_from=document, properties=[{"key": "a", **given}]))
-    assert {one.id: (one.value or "", one.defaultValue) for one in change.after.property} == left
+    assert {prop.id: (prop.value or "", prop.defaultValue) for prop in change.after.property} == left
     assert change.changed == ["a"]
 
 
@@ -197,7 +197,7 @@ def test_change_of_one_of_two_properties_with_the_same_full_key() -> None:
     info = options(prop(1, "b.c", classId="a", value="x"), prop(2, "c", classId="a.b", value="y"))
     given = {"properties": [{"class_id": "a.b", "id": "c", "value": "new"}]}
     change = vapp_change.plan("VM1", None, request(restore_from=exported(info), **given))
-    assert [(one.classId, one.value) for one in change.after.property] == [("a", "x"), ("a.b", "new")]
+    assert [(prop.classId, prop.value) for prop in change.after.property] == [("a", "x"), ("a.b", "new")]
 
 
 @pytest.mark.parametrize("option", ["values", "properties"])
@@ -214,7 +214,7 @@ def test_empty_value_of_a_document_does_not_blank_the_default() -> None:
     document = exported(options(prop(1, "a", value="", defaultValue="d")))
     info = options(prop(1, "a", value="x", defaultValue="d"))
     change = vapp_change.plan("VM1", info, request(restore_from=document))
-    assert [(one.value, one.defaultValue) for one in change.after.property] == [("", "d")]
+    assert [(prop.value, prop.defaultValue) for prop in change.after.property] == [("", "d")]
 
 
 def test_value_that_cannot_be_sent() -> None:
@@ -224,22 +224,22 @@ def test_value_that_cannot_be_sent() -> None:
 
 
 def test_order_and_integer_keys_do_not_matter() -> None:
-    one = SHAPES["classes and instances"]
+    original = SHAPES["classes and instances"]
     other = options(
         *(
             prop(
-                40 - each.key,
-                each.id,
-                classId=each.classId,
-                instanceId=each.instanceId,
-                type=each.type,
-                value=each.value,
+                40 - info.key,
+                info.id,
+                classId=info.classId,
+                instanceId=info.instanceId,
+                type=info.type,
+                value=info.value,
             )
-            for each in reversed(one.property)
+            for info in reversed(original.property)
         ),
-        product=list(reversed(one.product)),
+        product=list(reversed(original.product)),
     )
-    assert as_bytes(exported(one)) == as_bytes(exported(other))
+    assert as_bytes(exported(original)) == as_bytes(exported(other))
 
 
 def with_secrets() -> Any:
@@ -256,7 +256,7 @@ def with_secrets() -> Any:
 def test_secrets() -> None:
     document = exported(with_secrets(), patterns=["site"])
     assert SECRET not in str(document)
-    assert {one["key"]: (one["value"], one["default"], one["secret"]) for one in document["properties"]} == {
+    assert {prop["key"]: (prop["value"], prop["default"], prop["secret"]) for prop in document["properties"]} == {
         "admin": (None, "", True),
         "api_token": (None, "", True),
         "empty_token": ("", "", False),
@@ -266,8 +266,8 @@ def test_secrets() -> None:
     }
     change = vapp_change.plan("VM1", None, request(restore_from=document, secret_values={"admin": SECRET}))
     assert change.not_restored == ["api_token", "license", "site"]
-    assert any("api_token, license, site. Set them in secret_values." in one for one in change.cautions)
-    added = {one.info.id: one.info.value for one in change.spec.property}
+    assert any("api_token, license, site. Set them in secret_values." in caution for caution in change.cautions)
+    added = {edit.info.id: edit.info.value for edit in change.spec.property}
     assert added == {"admin": SECRET, "api_token": "", "empty_token": "", "hostname": "web", "license": "", "site": ""}
     kept = vapp_change.plan("VM1", with_secrets(), request(restore_from=document))
     assert not kept.changes, "what is there is not touched for want of the secrets"
@@ -279,7 +279,7 @@ def test_values_of_the_running_vm_are_left_out() -> None:
         prop(2, "b", type="expression", defaultValue="${ip:VM Network}", value="192.0.2.1"),
         ipAssignment=vim.vApp.IPAssignmentInfo(ipAllocationPolicy="dhcpPolicy"),
     )
-    assert [one["value"] for one in exported(leased)["properties"]] == ["", ""]
+    assert [prop["value"] for prop in exported(leased)["properties"]] == ["", ""]
 
 
 def test_no_vapp_options() -> None:
@@ -298,7 +298,7 @@ def test_values_of_the_task_come_on_top() -> None:
         "transport": ["iso"],
     }
     change = vapp_change.plan("VM1", None, request(restore_from=document, **given))
-    added = {one.info.id: (one.info.value, one.info.defaultValue, one.info.label) for one in change.spec.property}
+    added = {edit.info.id: (edit.info.value, edit.info.defaultValue, edit.info.label) for edit in change.spec.property}
     assert added == {"a": ("", "", ""), "b": ("10.2.0.1", "", "B"), "new": ("", "", "New")}
     assert list(change.spec.ovfEnvironmentTransport) == ["iso"]
 
@@ -311,8 +311,8 @@ def test_what_the_vm_has_besides() -> None:
         ovfSection=[vim.vApp.OvfSectionInfo(key=1, namespace="urn:x", type="X", contents="<x/>")],
     )
     kept = vapp_change.plan("VM1", info, request(restore_from=document)).after
-    assert {"extra"} < {one.id for one in kept.property}
-    assert {"Extra"} < {one.name for one in kept.product}
+    assert {"extra"} < {prop.id for prop in kept.property}
+    assert {"Extra"} < {product.name for product in kept.product}
     assert len(kept.ovfSection) == 1
     exact = vapp_change.plan("VM1", info, request(restore_from=document, exact=True)).after
     assert as_bytes(exported(exact)) == as_bytes(document)
@@ -328,7 +328,7 @@ def test_another_version() -> None:
     ):
         vapp_change.plan("VM1", info, request(restore_from=document))
     forced = vapp_change.plan("VM1", info, request(restore_from=document, force=True))
-    assert sorted(one.operation for one in forced.spec.product) == ["add", "add", "edit"]
+    assert sorted(product.operation for product in forced.spec.product) == ["add", "add", "edit"]
     assert as_bytes(exported(forced.after)) == as_bytes(document)
 
 
@@ -355,7 +355,7 @@ def test_restore_of_what_is_not_user_configurable(before: str, as_default: bool)
     is_added = before == "gone"
     assert (update.operation, update.info.key) == (("add", 0) if is_added else ("edit", 1))
     assert update.info.userConfigurable is not is_added
-    restored = next(one for one in change.after.property if one.id == "a")
+    restored = next(prop for prop in change.after.property if prop.id == "a")
     assert (restored.value, restored.defaultValue) == (("", "x") if is_added and as_default else ("x", "y"))
     assert restored.userConfigurable is False
     assert change.changed == change.values_written == ["a"]
@@ -363,11 +363,12 @@ def test_restore_of_what_is_not_user_configurable(before: str, as_default: bool)
     assert change.needs >= {vapp_change.STRUCTURE}
     assert change.delivered
     assert any(
-        "as defaults" in one and one.endswith("The guest receives the same values.") for one in change.cautions
+        "as defaults" in caution and caution.endswith("The guest receives the same values.")
+        for caution in change.cautions
     ) is (is_added and as_default)
     if not is_added:
         written = vapp_change.plan("VM1", info, wanted).after
-        next(one for one in written.property if one.id == "a").userConfigurable = True
+        next(prop for prop in written.property if prop.id == "a").userConfigurable = True
         closing = vapp_change.plan("VM1", written, wanted.to_close())
         (update,) = closing.spec.property
         assert (update.operation, update.info.value, update.info.userConfigurable) == ("edit", "x", False)

@@ -47,8 +47,8 @@ def vm(number: int, info: Any = None, name: str = "", moid: str = "", **changed:
 
 
 def backup(*documents: dict[str, Any], **index: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    entries = [{**one["vm"], "file": f"{one['vm']['instance_uuid']}.json"} for one in documents]
-    files = {entry["file"]: one for entry, one in zip(entries, documents, strict=True)}
+    entries = [{**document["vm"], "file": f"{document['vm']['instance_uuid']}.json"} for document in documents]
+    files = {entry["file"]: document for entry, document in zip(entries, documents, strict=True)}
     return {"version": 1, "complete": True, "vms": entries, "not_read": [], **index}, files
 
 
@@ -59,8 +59,8 @@ def planned(documents: list[dict[str, Any]], there: list[dict[str, Any]], **opti
     return vapp_restore.plan(*backup(*documents), copy.deepcopy(there), vapp_restore.Options(**options))
 
 
-def row(document: dict[str, Any], one: dict[str, Any] | None, **options: Any) -> vapp_restore.Row:
-    plan = planned([document], [one] if one else [], **options)
+def row(document: dict[str, Any], existing: dict[str, Any] | None, **options: Any) -> vapp_restore.Row:
+    plan = planned([document], [existing] if existing else [], **options)
     assert plan.faults == []
     (found,) = plan.rows
     assert (found.moid in plan.documents) == (found.action in vapp_restore.WRITTEN)
@@ -87,7 +87,7 @@ def test_ambiguous(what: str) -> None:
     changes = {"instance_uuid": {}, "uuid": {"instance_uuid": ""}, "name": {"instance_uuid": "", "uuid": ""}}[what]
     twins = [vm(1, moid="vm-1", **changes), vm(1, moid="vm-2", **changes)]
     plan = planned([KEPT], twins, match_name=True)
-    assert [one.action for one in plan.rows] == ["ambiguous"]
+    assert [row.action for row in plan.rows] == ["ambiguous"]
     assert plan.rows[0].reason.startswith("2 VMs have its ")
     assert plan.documents == {}
 
@@ -96,9 +96,9 @@ def test_two_of_the_backup_for_one_vm() -> None:
     """A VM that one matches by its instance UUID is not given to another one; else nobody knows whose it is."""
     copied = {**KEPT, "vm": {"name": "copy", "instance_uuid": uuid(9), "uuid": bios(1)}}
     plan = planned([KEPT, copied], [vm(1)])
-    assert {one.backup_name: one.action for one in plan.rows} == {"web-1": "restore", "copy": "not_found"}
+    assert {row.backup_name: row.action for row in plan.rows} == {"web-1": "restore", "copy": "not_found"}
     plan = planned([KEPT, copied], [vm(1, instance_uuid=uuid(5))])
-    assert [one.action for one in plan.rows] == ["ambiguous", "ambiguous"]
+    assert [row.action for row in plan.rows] == ["ambiguous", "ambiguous"]
     assert "2 VMs of the backup have its BIOS UUID" in plan.rows[0].reason
 
 
@@ -188,7 +188,7 @@ def test_keys() -> None:
     second = export(2, vim.vApp.VmConfigInfo(property=[prop(0, "b")], ipAssignment=vim.vApp.IPAssignmentInfo()))
     plan = planned([KEPT, second], [vm(1), vm(2)], keys=("b",))
     assert plan.faults == []
-    assert [one.action for one in plan.rows] == ["nothing", "restore"]
+    assert [row.action for row in plan.rows] == ["nothing", "restore"]
 
 
 def with_secrets() -> Any:
@@ -199,7 +199,7 @@ def test_secrets() -> None:
     """What cannot be restored is named; what a VM has already is left alone."""
     document = export(1, with_secrets())
     encrypted = copy.deepcopy(document)
-    next(one for one in encrypted["properties"] if one["key"] == "license")["value"] = VAULT
+    next(prop for prop in encrypted["properties"] if prop["key"] == "license")["value"] = VAULT
     found = row(document, vm(1))
     assert sorted(found.secrets_missing) == ["admin", "license", "otk"]
     found = row(encrypted, vm(1), secrets={"web-1": {"admin": "given"}})
@@ -216,7 +216,7 @@ def test_secrets() -> None:
 @pytest.mark.parametrize("key", ["admin", "license"])
 def test_secret_written_into_the_file_by_hand(key: str) -> None:
     document = export(1, with_secrets())
-    next(one for one in document["properties"] if one["key"] == key)["value"] = "vmforktest by hand"
+    next(prop for prop in document["properties"] if prop["key"] == key)["value"] = "vmforktest by hand"
     found = row(document, vm(1, with_secrets()))
     assert found.changes == [f"{key}: ******** → ********"]
 
@@ -234,7 +234,7 @@ def test_map() -> None:
     """It changes the document, so that another run finds nothing to do."""
     sites = {"vms": {"web-1": {"hostname": "other", "size": 9}}, "subnets": {"192.0.2.0/24": "198.51.100.0/24"}}
     plan = planned([KEPT], [vm(1)], map=sites)
-    values = {one["key"]: one["value"] for one in plan.documents["vm-1"]["properties"]}
+    values = {prop["key"]: prop["value"] for prop in plan.documents["vm-1"]["properties"]}
     assert (values["hostname"], values["size"], values["vami.ip0.VCSA"]) == ("other", "9", "198.51.100.1")
     assert values["mode"] == "small"
     assert sorted(plan.rows[0].mapped) == [
@@ -249,14 +249,14 @@ def test_map() -> None:
 def test_map_of_a_default_and_of_other_text() -> None:
     info = appliance(prop(20, "dns", defaultValue="192.0.2.53"), prop(21, "url", value="http://192.0.2.9/"))
     plan = planned([export(1, info)], [vm(1)], map={"subnets": {"192.0.2.0/24": "198.51.100.0/24"}})
-    dns = next(one for one in plan.documents["vm-1"]["properties"] if one["key"] == "dns")
+    dns = next(prop for prop in plan.documents["vm-1"]["properties"] if prop["key"] == "dns")
     assert (dns["value"], dns["default"]) == ("198.51.100.53", "192.0.2.53")
     assert plan.rows[0].unmapped == ["url"]
 
 
 def test_map_that_blanks() -> None:
     plan = planned([KEPT], [vm(1)], map={"vms": {"web-1": {"hostname": ""}}})
-    hostname = next(one for one in plan.documents["vm-1"]["properties"] if one["key"] == "hostname")
+    hostname = next(prop for prop in plan.documents["vm-1"]["properties"] if prop["key"] == "hostname")
     assert (hostname["value"], hostname["default"]) == ("", "")
 
 
@@ -328,7 +328,7 @@ def test_damaged_backups() -> None:
         files[f"{uuid(1)}.json"] = damaged
         plan = vapp_restore.plan(index, files, [vm(1), vm(2)], vapp_restore.Options())
         assert plan.faults == []
-        assert [one.action for one in plan.rows] == ["refused", "restore"]
+        assert [row.action for row in plan.rows] == ["refused", "restore"]
         assert f"{uuid(1)}.json" in plan.rows[0].reason
     for index in (
         {},
@@ -361,7 +361,7 @@ def test_confirmed() -> None:
     assert row(KEPT, vm(1), confirmed=("vm-1",)).confirmed
     twins = [{**vm(1, name="web"), "name_expected": True}, {**vm(2, name="web"), "name_expected": True}]
     plan = planned([KEPT, export(2, appliance())], twins, confirmed=("web", "vm-2"))
-    assert [(one.moid, one.unique, one.confirmed) for one in plan.rows] == [
+    assert [(row.moid, row.unique, row.confirmed) for row in plan.rows] == [
         ("vm-1", False, False),
         ("vm-2", False, True),
     ]
@@ -381,9 +381,9 @@ def test_masked_results(password: str, overwrite: bool) -> None:
         return
     assert set(masked.documents) <= set(clear.documents)
     assert "********" not in str(masked.documents)
-    for one in masked.rows:
-        if one.action not in ("refused", "not_found"):
-            assert one.action == next(each.action for each in clear.rows if each.file == one.file)
+    for row in masked.rows:
+        if row.action not in ("refused", "not_found"):
+            assert row.action == next(other.action for other in clear.rows if other.file == row.file)
 
 
 @pytest.mark.parametrize("name", ["instance_uuid", "uuid"])

@@ -69,15 +69,15 @@ def bed(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> Bed:
 
 
 def outcome(results: list[Result]) -> list[tuple[str, str, bool]]:
-    return [(one.name, one.state, one.changed) for one in results]
+    return [(result.name, result.state, result.changed) for result in results]
 
 
 def test_children_are_powered_off_and_destroyed(bed: Bed) -> None:
     running, stopped = bed.child("a"), bed.child("b", OFF)
     results = bed.remove("a", "b", "c")
     assert outcome(results) == [("a", "removed", True), ("b", "removed", True), ("c", "absent", False)]
-    assert [one.before for one in results] == [ON, OFF, None]
-    assert [one.error for one in results] == [None] * 3
+    assert [result.before for result in results] == [ON, OFF, None]
+    assert [result.error for result in results] == [None] * 3
     moids = [running._GetMoId(), stopped._GetMoId()]
     assert bed.acts == [f"PowerOffVM_Task {moids[0]}", f"Destroy_Task {moids[0]}", f"Destroy_Task {moids[1]}"]
 
@@ -130,7 +130,7 @@ def test_all_leaves_every_vm_that_is_no_child(bed: Bed) -> None:
     assert left <= set(bed.vcenter.objects)
     assert gone not in bed.vcenter.objects
     assert results[1].facts["name"] == "web-3"
-    assert {bed.vcenter.state(one) for one in left if isinstance(one, vim.VirtualMachine)} == {ON}
+    assert {bed.vcenter.state(vm) for vm in left if isinstance(vm, vim.VirtualMachine)} == {ON}
 
 
 @pytest.mark.parametrize("before", ["PowerOffVM_Task", "Destroy_Task"])
@@ -276,13 +276,13 @@ def test_check_mode_asks_for_the_privileges_of_what_would_be_done(
     bed.child("web", state)
     bed.vcenter.effects["HasPrivilegeOnEntities"] = lambda _manager, entity, **given: [
         vim.EntityPrivilege(
-            entity=one,
+            entity=managed,
             privAvailability=[
                 vim.PrivilegeAvailability(privId=privilege, isGranted=lacking not in privilege)
                 for privilege in given["privId"]
             ],
         )
-        for one in entity
+        for managed in entity
     ]
     (result,) = bed.remove("web", check_mode=True)
     assert (result.state, result.changed) == (("removed", True) if sentence is None else ("failed", False))
@@ -403,13 +403,13 @@ def test_more_than_a_child_is_not_removed_without_force(bed: Bed, lose: Callable
     lose(bed, vm)
     (told,) = absent.remove_named(bed.parent, [ChildSpec("web")], bed.order(check_mode=True))
     (result,) = absent.remove_named(bed.parent, [ChildSpec("web")], bed.order())
-    for one in (told, result):
-        assert (one.state, one.changed) == ("failed", False)
-        assert "Set force=true" in str(one.error)
+    for removal in (told, result):
+        assert (removal.state, removal.changed) == ("failed", False)
+        assert "Set force=true" in str(removal.error)
     assert (bed.acts, bed.vcenter.state(vm)) == ([], state)
     (result,) = absent.remove_named(bed.parent, [ChildSpec("web")], bed.order(force=True))
     assert (result.state, result.changed, vm in bed.vcenter.objects) == ("removed", True, False)
-    assert any("is lost with it" in one for one in bed.warnings)
+    assert any("is lost with it" in warning for warning in bed.warnings)
 
 
 def test_what_is_added_while_it_is_powered_off_counts(bed: Bed) -> None:
@@ -558,7 +558,9 @@ def test_check_mode_asks_for_the_privilege_to_detach(bed: Bed) -> None:
     bed.vcenter.effects["HasPrivilegeOnEntities"] = lambda _manager, entity, **given: [
         vim.EntityPrivilege(
             entity=vm,
-            privAvailability=[vim.PrivilegeAvailability(privId=one, isGranted=False) for one in given["privId"]],
+            privAvailability=[
+                vim.PrivilegeAvailability(privId=privilege, isGranted=False) for privilege in given["privId"]
+            ],
         )
     ]
     assert outcome(detach(bed, "web", check_mode=True)) == [("web", "failed", False)]
@@ -725,7 +727,7 @@ def test_check_mode_tells_of_what_a_removal_would_wait_for(bed: Bed) -> None:
     running = {"info.state": "running", "info.descriptionId": "VirtualMachine.createSnapshot"}
     bed.vcenter.objects[vm]["recentTask"] = [bed.vcenter.add(vim.Task, "task-1", **running)]
     assert outcome(bed.remove("web", check_mode=True)) == [("web", "removed", True)]
-    assert ["VirtualMachine.createSnapshot is running on it" in one for one in bed.warnings] == [True]
+    assert ["VirtualMachine.createSnapshot is running on it" in warning for warning in bed.warnings] == [True]
     assert bed.vcenter.now == 1000
 
 

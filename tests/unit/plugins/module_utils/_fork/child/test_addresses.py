@@ -30,7 +30,7 @@ def port_group(key: str) -> Any:
 
 
 def vm(name: str, address: str | None, *networks: Any, mac: str = "") -> dict[str, Any]:
-    cards = [vim.vm.device.VirtualVmxnet3(key=4000, macAddress=mac, backing=backing(one)) for one in networks]
+    cards = [vim.vm.device.VirtualVmxnet3(key=4000, macAddress=mac, backing=backing(network)) for network in networks]
     return {"name": name, "guest.ipAddress": address, "network": list(networks), "config.hardware.device": cards}
 
 
@@ -89,7 +89,7 @@ def test_keys_that_name_other_hosts(key: str) -> None:
     ],
 )
 def test_values(text: str, expected: list[str]) -> None:
-    assert [str(one) for one in addresses.addresses(child(ipaddress=text))] == expected
+    assert [str(address) for address in addresses.addresses(child(ipaddress=text))] == expected
 
 
 FIRST = Network(1, network="lab")
@@ -182,7 +182,7 @@ def test_addresses_of_others(
 ) -> None:
     everyone = {vim.VirtualMachine(f"vm-{number}"): values for number, values in enumerate(others)}
     for values in others:
-        values["network"] = [one for one in values["network"] if one is not None]
+        values["network"] = [network for network in values["network"] if network is not None]
     found = addresses.conflicts("golden", PARENT, [wanted], everyone, SHOWN)
     assert bool(found.warnings) is warned
     assert bool(found.refused) is (refused is not None)

@@ -40,7 +40,7 @@ class Bed:
         self.session = vcenter.use(monkeypatch)
         self.parent: Parent = vcenter.parent(self.session, self.vm)
         vcenter.effects["RetrieveForkChildren_Task"] = lambda _parent: [
-            one for one in vcenter.objects if isinstance(one, vim.VirtualMachine) and one != self.vm
+            vm for vm in vcenter.objects if isinstance(vm, vim.VirtualMachine) and vm != self.vm
         ]
 
     def goal(self, wait_for: str) -> Goal:
@@ -56,7 +56,7 @@ class Bed:
     ) -> list[Child]:
         """Make children; they are returned in the order of their names."""
         children = [ChildSpec(name, **wanted) for name in names]
-        return self.run([transitions.begin(one, self.goal(wait_for)) for one in children], seconds, concurrency)
+        return self.run([transitions.begin(child, self.goal(wait_for)) for child in children], seconds, concurrency)
 
     def placement(self, specs: list[ChildSpec]) -> Placement:
         return Placement(self.parent.values, find_folders(self.parent, specs))

@@ -25,7 +25,7 @@ def vm(name: str, folder: Any, kinship: Kinship = Kinship.CHILD) -> tuple[Found,
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("name", "other", "same"),
     [
         ("web-01", "WEB-01", True),
         ("stra\u00dfe", "STRASSE", True),
@@ -38,8 +38,8 @@ def vm(name: str, folder: Any, kinship: Kinship = Kinship.CHILD) -> tuple[Found,
         ("\u0430", "a", False),
     ],
 )
-def test_same_name(one: str, other: str, same: bool) -> None:
-    assert existing.same_name(one, other) is same
+def test_same_name(name: str, other: str, same: bool) -> None:
+    assert existing.same_name(name, other) is same
 
 
 @pytest.mark.parametrize(

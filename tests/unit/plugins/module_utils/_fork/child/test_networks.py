@@ -172,13 +172,13 @@ def test_mac_address_of_the_parent_is_taken(text: str) -> None:
 
 def changes(*entries: dict[str, Any], parent: dict[str, Any] | None = None) -> list[Any]:
     specs = networks.device_changes(parent or PARENT, networks.wanted(entries), {"lab": LAB})
-    assert all(one.operation == "edit" for one in specs)
-    return [one.device for one in specs]
+    assert all(spec.operation == "edit" for spec in specs)
+    return [spec.device for spec in specs]
 
 
 def test_adapters_that_are_not_named_are_left_to_the_server() -> None:
     assert changes() == []
-    assert [one.key for one in changes({"label": "Network adapter 2"})] == [4001]
+    assert [adapter.key for adapter in changes({"label": "Network adapter 2"})] == [4001]
 
 
 def test_change_of_network_and_mac_address() -> None:

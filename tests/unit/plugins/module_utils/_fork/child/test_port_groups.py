@@ -69,7 +69,7 @@ def test_ports_are_handed_out_in_order(bed: Bed, free: int, short: list[str]) ->
     bed.port_group(free)
     told = bed.short("a", "b", "c")
     assert list(told) == short
-    assert all(f"of the {free} free ports of the distributed port group Lab" in one for one in told.values())
+    assert all(f"of the {free} free ports of the distributed port group Lab" in message for message in told.values())
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_port_group_that_vcenter_may_show_for_an_opaque_network(
     bed.vcenter.add(vim.OpaqueNetwork, "network-o1", name="NSX", parent=bed.vcenter.datacenter, summary=summary)
     bed.session.content.about.apiVersion = version
     found = port_groups.find(bed.parent, [ChildSpec("a", networks=(Network(1, network="NSX"),))])
-    assert [networks.network_id(one) for one in found.shown["NSX"]] == shown
+    assert [networks.network_id(network) for network in found.shown["NSX"]] == shown
     assert found.backings["NSX"].opaqueNetworkId == "segment-1"
 
 

@@ -48,4 +48,4 @@ def test_delta_disks_are_counted_as_vsphere_counts_them() -> None:
     warnings: list[str] = []
     assert "would grow to 256 delta disks" in str(too_many_deltas("golden", layout(250), 6, warnings.append))
     assert too_many_deltas("golden", layout(98), 3, warnings.append) is None
-    assert ["grows to 101 delta disks" in one for one in warnings] == [True]
+    assert ["grows to 101 delta disks" in warning for warning in warnings] == [True]

@@ -163,7 +163,7 @@ def test_names_that_a_vm_can_have(name: str) -> None:
             "only one VM",
         ),
         (
-            {"children": [{"name": one, "bios_uuid": "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"} for one in "ab"]},
+            {"children": [{"name": name, "bios_uuid": "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"} for name in "ab"]},
             "occurs twice in children",
         ),
         ({"name": "a", "bios_uuid": "nonsense"}, "is not a UUID"),

@@ -743,7 +743,7 @@ def test_refused_persistent_child_is_told_what_it_needs() -> None:
 )
 def test_what_lies_ahead_of_a_new_child(wanted: dict[str, Any], wait_for: str, requests: str) -> None:
     begun = transitions.begin(ChildSpec("web-01", **wanted), Goal(wait_for, PARENT))
-    assert " ".join(one.name for one in transitions.ahead(*begun)) == requests
+    assert " ".join(method.name for method in transitions.ahead(*begun)) == requests
 
 
 NONCE = {guestinfo.CHILD_NONCE: "n1"}
@@ -766,7 +766,7 @@ def test_what_lies_ahead_of_a_child_that_is_off(child_type: str, keys: dict[str,
     wanted = ChildSpec("web-01", secret_config_params={"token": "a-long-secret"})
     values = {**existing("poweredOff", **keys), **kind(child_type)}
     begun = transitions.resume(wanted, Goal("post_clone", PARENT), VM, values)
-    assert " ".join(one.name for one in transitions.ahead(*begun)) == requests
+    assert " ".join(method.name for method in transitions.ahead(*begun)) == requests
 
 
 # --- adapters that are connected late -------------------------------------------------------------------------------
@@ -804,7 +804,7 @@ def test_adapter_is_connected_when_the_script_has_ended_well() -> None:
     assert child.step is Step.RUNNING
     child, requests = asked(child, PropertyUpdate(told(child.nonce, 0)))
     assert (child.step, requests) == (Step.CONNECTING, [Request.CONNECT])
-    assert [one.key for one in child.disconnected] == [4001]
+    assert [adapter.key for adapter in child.disconnected] == [4001]
     # What is reported meanwhile asks for nothing twice, and nothing is done before vCenter shows it.
     child, requests = asked(child, PropertyUpdate(told(child.nonce, 0)), Succeeded())
     assert (child.step, requests) == (Step.SETTLING, [None, None])
@@ -928,7 +928,7 @@ def test_what_lies_ahead_of_a_child_whose_script_runs(
     values = {**existing("poweredOn", **keys), **kind("nonpersistent"), **more}
     begun = transitions.resume(wanted, Goal("post_clone", PARENT), VM, values)
     assert (begun[0].step, begun[1]) == (Step.RUNNING, None)
-    assert " ".join(one.name for one in transitions.ahead(*begun)) == requests
+    assert " ".join(method.name for method in transitions.ahead(*begun)) == requests
 
 
 def test_nothing_lies_ahead_of_a_child_that_is_done_or_has_failed() -> None:

@@ -50,7 +50,7 @@ def test_what_is_asked_for() -> None:
     method, spec = engine.create(server, request)
     assert method == "clone"
     assert (spec.name, spec.biosUuid, spec.location.folder) == ("web-01", request.bios_uuid, folder)
-    assert {one.key: one.value for one in spec.config} == {
+    assert {option.key: option.value for option in spec.config} == {
         "vmfork.child": "record",
         "guestinfo.ic.ipaddress": "",
         "guestinfo.fork.hostname": "web-01",
@@ -61,7 +61,7 @@ def test_what_is_asked_for() -> None:
     checked = engine.predict(server, request)
     assert checked[:2] == ("check", server)
     assert checked[2].name == "web-01"
-    assert "guestinfo.mine" not in {one.key for one in checked[2].config}
+    assert "guestinfo.mine" not in {option.key for option in checked[2].config}
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_disabled(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     bed = Bed(monkeypatch)
     bed.vcenter.refuse(method, BUSY, times=2)
     assert bed.disable() is True
-    assert bed.acts == [one for one in BOTH for _again in range(3 if one == method else 1)]
+    assert bed.acts == [call for call in BOTH for _again in range(3 if call == method else 1)]
     assert (bed.vcenter.state(bed.vm), bed.parent.is_enabled, bed.parent.is_quiesced) == (OFF, False, False)
 
 

@@ -113,7 +113,7 @@ def test_fork_point(bed: Bed) -> None:
     bed.vcenter.later(10, bed.freeze)
     trace = bed.run()
     assert (trace["pid"], trace["exit_code"]) == (PID, None)
-    assert [bool(one) for one in bed.payloads] == [True], "the runner finds its files"
+    assert [bool(payload) for payload in bed.payloads] == [True], "the runner finds its files"
     assert (bed.left, bed.warnings) == ([], [])
     assert guestinfo.scripts(bed.vcenter.keys(bed.vm)) == JOB.digest()
     assert bed.parent.is_quiesced
@@ -315,7 +315,7 @@ def test_payload_that_cannot_be_taken_out_is_mentioned(bed: Bed) -> None:
     bed.vcenter.later(10, refuse)
     bed.run()
     assert bed.left != []
-    assert any("Scripts may remain in the extraConfig of VM golden" in one for one in bed.warnings)
+    assert any("Scripts may remain in the extraConfig of VM golden" in warning for warning in bed.warnings)
 
 
 @pytest.mark.parametrize("command", ["/sbin/init", ""])
@@ -630,7 +630,7 @@ def test_scripts_do_not_travel_through_guestinfo_that_the_guest_cannot_clear(
 @pytest.mark.parametrize(("job", "warned"), [(JOB, True), (None, False)])
 def test_what_children_cannot_report_is_said(mute: Bed, job: Job | None, warned: bool) -> None:
     quiesce.warn_of_no_report(mute.parent, quiesce.Plan(job), mute.warnings.append)
-    assert [SETINFO in one for one in mute.warnings] == [True] * warned
+    assert [SETINFO in warning for warning in mute.warnings] == [True] * warned
 
 
 def files_go_to(bed: Bed, certificate: list[int] | None) -> None:
@@ -663,7 +663,7 @@ def test_host_whose_certificate_is_hidden_leaves_the_other_delivery(bed: Bed, ce
     trace = bed.run(delivery="auto")
     assert trace["directory"] != "/tmp/vmfork.made"
     assert bed.vcenter.count("DeleteDirectoryInGuest") == 1
-    assert [bool(one) for one in bed.payloads] == [True]
+    assert [bool(payload) for payload in bed.payloads] == [True]
     assert "Scripts go through vCenter instead of the ESXi host" in bed.warnings[0]
     assert bed.left == []
 
