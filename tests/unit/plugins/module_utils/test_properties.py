@@ -69,7 +69,7 @@ def test_task_that_is_forgotten_while_it_is_watched(vcenter: FakeVCenter, monkey
         assert watch.updates(300) == []
         del vcenter.objects[task]
         for shown in vcenter._filters.values():
-            shown.told.clear()
+            shown.reported.clear()
         assert watch.updates(300) == []
         assert watch.updates(300) == [(task, None)]
 
