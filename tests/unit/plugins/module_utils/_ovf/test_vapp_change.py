@@ -300,6 +300,12 @@ CHANGES: dict[str, tuple[dict[str, Any], list[Any], set[str], bool]] = {
         {STRUCTURE, VALUES},
         True,
     ),
+    "exact without the password": (
+        {"exact": True, "values": {"hostname": "old"}},
+        [("remove", key, {}) for key in (4, 5, 6, 7, 9, 11, 12)],
+        {STRUCTURE},
+        True,
+    ),
     "exact with a secret": (
         {"exact": True, "secret_values": {"admin": SECRET}},
         [("remove", key, {}) for key in (3, 4, 5, 6, 9, 11, 12)],
@@ -450,6 +456,10 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     "document with a damaged entry": (
         {"restore_from": {"version": 1, "properties": [{"id": 5}]}},
         "entry 1 of properties in restore_from lacks class_id, id, instance_id",
+    ),
+    "some keys, exactly": (
+        {"restore_from": {"version": 1}, "restore_keys": ["a"], "exact": True},
+        "restore_keys cannot be combined with exact, which would remove all other properties",
     ),
     "control characters": ({"properties": [{"key": "a", "label": "b\0", "description": "c\r\n"}]}, "in its label"),
     "control characters in a key": ({"values": {"a\0": "x"}}, "control characters in its key"),
@@ -702,3 +712,67 @@ def test_password_that_is_not_user_configurable(as_default: bool) -> None:
     assert closing.opened == []
     assert change.secrets_written == ["fixed"]
     assert SECRET not in str([change.cautions, change.differences, change.changed])
+
+
+def restored(keys: list[str] | None = None, **more: Any) -> dict[str, Any]:
+    """Return the options that restore an appliance, or some of its properties."""
+    return {"restore_from": vapp_export.document("VM1", DOCUMENT_OF, appliance()), "restore_keys": keys, **more}
+
+
+def test_secret_of_a_part_of_a_document_is_written_in_each_run_and_compared_in_none() -> None:
+    given = restored(["admin"], secret_values={"admin": SECRET}, update_secrets="always")
+    change = changed(appliance(), **given)
+    assert (sent(change), change.secrets_written) == ([("edit", 7, {"value": SECRET})], ["admin"])
+
+
+def test_part_of_a_document_with_a_fixed_property_is_closed() -> None:
+    """Its value is written while it is user-configurable, and the second reconfigure makes it what it was."""
+    info = appliance()
+    info.property[5].value = "yes"
+    wanted = request(**restored(["debug"], not_user_configurable="force"))
+    assert vapp_change.plan("VM1", info, wanted).opened == ["debug"]
+    info.property[5].value, info.property[5].userConfigurable = "no", True
+    closing = vapp_change.plan("VM1", info, wanted.to_close())
+    assert sent(closing) == [("edit", 9, {})]
+    assert not closing.spec.property[0].info.userConfigurable
+
+
+@pytest.mark.parametrize("keys", [None, ["debug"]])
+def test_fixed_value_of_a_document_is_added_as_the_default_where_vcenter_refuses_it(keys: list[str] | None) -> None:
+    info = appliance()
+    del info.property[5]
+    wanted = dataclasses.replace(request(**restored(keys)), fixed_as_default=True)
+    (add,) = vapp_change.plan("VM1", info, wanted).spec.property
+    assert (add.operation, add.info.id, add.info.defaultValue, add.info.value) == ("add", "debug", "no", "")
+
+
+@pytest.mark.parametrize("keys", [None, ["hostname"]])
+def test_ip_allocation_of_the_task_goes_before_that_of_the_document(keys: list[str] | None) -> None:
+    info = appliance()
+    info.ipAssignment.ipAllocationPolicy = "transientPolicy"
+    change = changed(info, **restored(keys, ip_allocation={"policy": "dhcpPolicy"}))
+    assert change.spec.ipAssignment.ipAllocationPolicy == "dhcpPolicy"
+    change = changed(info, **restored(keys))
+    assert (change.spec and change.spec.ipAssignment.ipAllocationPolicy) == ("fixedPolicy" if keys is None else None)
+
+
+def with_default(configurable: bool, **fields: Any) -> Any:
+    """Return vApp options with one property that has a default."""
+    given = {"defaultValue": "eth0", "userConfigurable": configurable, **fields}
+    return vim.vApp.VmConfigInfo(property=[prop(3, "nic", **given)], ovfEnvironmentTransport=[GUESTINFO])
+
+
+@pytest.mark.parametrize(("before", "after"), [(True, True), (True, False), (False, True)])
+def test_restored_value_that_is_the_default_is_written(before: bool, after: bool) -> None:
+    """As the document has it; only what vCenter takes as a default alone is there already."""
+    document = vapp_export.document("VM1", DOCUMENT_OF, with_default(after, value="eth0"))
+    given: dict[str, Any] = {"restore_from": document, "not_user_configurable": "force"}
+    change = vapp_change.plan("VM1", with_default(before), request(**given))
+    (edit,) = change.spec.property
+    assert (edit.info.value, edit.info.defaultValue) == ("eth0", "eth0")
+    assert change.opened == ([] if after else ["nic"])
+
+
+def test_restored_value_that_vcenter_took_as_the_default_is_there() -> None:
+    document = vapp_export.document("VM1", DOCUMENT_OF, with_default(False, value="eth0", defaultValue=""))
+    assert not changed(with_default(False), restore_from=document).changes
