@@ -349,7 +349,8 @@ ovfenv:
           and V(exit_code) the exit code of the program that called it. V(stderr) is the error output of VMware Tools,
           with V(full) only. Its lines are masked unless they are known to contain no value or O(mask) is V(none).
           V(error) is the error message if the probe failed.
-        - V(bears_id) is whose ID is in the document. V(own), V(other), V(none), or null if that was not seen.
+        - V(bears_id) is whose ID is in the document. V(own), V(other), V(none), or null if that was not seen or
+          cannot be read.
         - V(document) and V(raw_xml) are as in RV(ovfenv[].extracted). Both need V(full).
       type: dict
     power_on:

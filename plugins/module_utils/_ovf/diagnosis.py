@@ -469,7 +469,7 @@ ROWS: tuple[Row, ...] = (
     Row("8b", "delivered_injected", "injected",
         _injected, MEDIUM, NONE,
         "{name} has an OVF environment without the mark of a vCenter, so it was injected without vCenter. Its content "
-        "was not examined."),
+        "was not examined, so its values may be missing or not readable."),
     Row("9a", "stale", "changed_since_power_on",
         _differs, HIGH, POWER_CYCLE,
         "{name} has an older OVF environment in its guest than vCenter would deliver: {guest_keys}."),
@@ -496,7 +496,8 @@ ROWS: tuple[Row, ...] = (
         "{name} has the OVF environment that vCenter delivers."),
     Row("11", "delivered", None,
         _own_by_code, MEDIUM, NONE,
-        "{name} has an OVF environment with its own ID in its guest. Its values were not compared."),
+        "{name} has an OVF environment with its own ID in its guest. Its content was not examined, so its values may "
+        "be outdated or not readable."),
     Row("12a", "delivered", "foreign_id",
         lambda e: _document(e) is not None and _id_owner(e) == "other", MEDIUM, POWER_CYCLE,
         "{name} has the right OVF environment with another VM's ID: it was registered again, came from another "

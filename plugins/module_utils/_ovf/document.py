@@ -19,11 +19,14 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import safe_xm
 if t.TYPE_CHECKING:
     from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
+NAMESPACE = "http://schemas.dmtf.org/ovf/environment/1"
+VMWARE_NAMESPACE = "http://www.vmware.com/schema/ovfenv"
+
 # Namespaces, with the prefixes used for their names here. The prefixes in the document do not matter.
 _PREFIXES = {
     "": "",
-    "http://schemas.dmtf.org/ovf/environment/1": "",
-    "http://www.vmware.com/schema/ovfenv": "ve:",
+    NAMESPACE: "",
+    VMWARE_NAMESPACE: "ve:",
     "http://schemas.microsoft.com/windowsazure": "azure:",
 }
 _ROOT = ("Environment",)

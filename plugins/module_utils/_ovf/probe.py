@@ -55,6 +55,7 @@ OUTCOMES: dict[str, tuple[str, str | None]] = {
     "non_xml": ("non_xml", None),
     "failed": ("error", None),
     "missing": ("tool_missing", None),
+    "unreadable": ("xml", None),
 }
 """Outcome of the program in the guest → ``state`` and ``bears_id`` of a GuestView."""
 
@@ -83,28 +84,51 @@ look() {
   [ $outcome = $denied ] || outcome=$failed
   return 1
 }
+strip() { rest=${rest#"${rest%%[!"$blank"]*}"}; }
+word() { name=${rest%%[!A-Za-z0-9._:-]*}; rest=${rest#"$name"}; }
 classify() {
-  text=$said; before=; mark=$(printf '\357\273\277')
-  while [ "$text" != "$before" ]; do
-    before=$text
-    text=${text#"${text%%[![:space:]]*}"}
-    text=${text#"$mark"}
+  blank=$(printf ' \t\r\n.'); blank=${blank%.}; mark=$(printf '\357\273\277')
+  rest=$said; before=
+  while [ "$rest" != "$before" ]; do
+    before=$rest; strip; rest=${rest#"$mark"}
   done
-  text=${text%"${text##*[![:space:]]}"}
-  head=${text%%PropertySection*}
-  case $text in
-    '' | NULL) outcome=$cleared; return ;;
-    '<'*Environment*) outcome=$nobody ;;
-    *) outcome=$non_xml; return ;;
+  case ${rest%"${rest##*[!"$blank"]}"} in '' | NULL) outcome=$cleared; return ;; esac
+  before=
+  while [ "$rest" != "$before" ]; do
+    before=$rest; strip
+    case $rest in '<?'*'?>'*) rest=${rest#*'?>'} ;; '<!--'*'-->'*) rest=${rest#*'-->'} ;; esac
+  done
+  outcome=$non_xml
+  case $rest in '<'*) rest=${rest#<} ;; *) return ;; esac
+  word; root=$name
+  case $root in Environment | ?*:Environment) outcome=$unreadable ;; *) return ;; esac
+  bound=' '; names=' '; bearer=; given=
+  while strip; do
+    case $rest in '>'* | '/>'*) break ;; esac
+    word; strip
+    case $names in *" $name "*) return 0 ;; esac
+    names="$names$name "
+    case $name$rest in =*) return 0 ;; *=*) rest=${rest#=}; strip ;; esac
+    case $rest in
+      '"'*'"'*) value=${rest#?}; value=${value%%'"'*}; rest=${rest#?*'"'} ;;
+      "'"*"'"*) value=${rest#?}; value=${value%%"'"*}; rest=${rest#?*"'"} ;;
+      *) return 0 ;;
+    esac
+    case $value in *'<'* | *'&'[!A-Za-z#]*) return 0 ;; esac
+    case $rest in [!"$blank"/\>]*) return 0 ;; esac
+    case $name in
+      xmlns | xmlns:*) [ -z "$value" ] || bound="$bound$name=$value " ;;
+      vCenterId | *:vCenterId) [ -z "$bearer" ] || value=; bearer=$name; given=$value ;;
+    esac
+  done
+  case $root in *:*) name=xmlns:${root%%:*} ;; *) name=xmlns ;; esac
+  case $bound in *" $name=$schema "*) ;; *" $name="*) return 0 ;; *) [ $name = xmlns ] || return 0 ;; esac
+  case $bearer in *:*)
+    name=xmlns:${bearer%%:*}
+    case $bound in *" $name=$schema "* | *" $name=$vmware "*) ;; *" $name="*) given= ;; *) return 0 ;; esac
   esac
-  given=${head#*vCenterId}
-  [ "$given" != "$head" ] || return 0
-  given=${given#"${given%%[![:space:]]*}"}; given=${given#=}; given=${given#"${given%%[![:space:]]*}"}
-  case $given in
-    "\"$id\""* | "'$id'"*) outcome=$own ;;
-    '""'* | "''"*) ;;
-    [\"\']*) outcome=$other ;;
-  esac
+  case $rest in '/>'* | *"</$root>"* | *"</$root"["$blank"]*) ;; *) return 0 ;; esac
+  case $given in '') outcome=$nobody ;; "$id") outcome=$own ;; *) outcome=$other ;; esac
 }
 for tool in "$first" "$second"; do
   program=$(command -v "$tool" 2>/dev/null) && [ -x "$program" ] || continue
@@ -127,6 +151,8 @@ _WINDOWS_SCRIPT = r"""
 $ErrorActionPreference = 'SilentlyContinue'
 try { [Console]::OutputEncoding = New-Object Text.UTF8Encoding $false } catch { }
 $outcome = $missing; $add = 0; $said = ''
+$tag = '^<(?<prefix>[\w.-]+:)?Environment(?:[ \t\r\n]+(?<key>[\w.:-]+)[ \t\r\n]*=[ \t\r\n]*' +
+  '(?:"(?<value>[^"<]*)"|''(?<value>[^''<]*)''))*[ \t\r\n]*(?<end>/?>)'
 :tools foreach ($tool in $first, $second) {
   foreach ($directory in $directories) {
     $program = Join-Path $directory $tool
@@ -140,13 +166,34 @@ $outcome = $missing; $add = 0; $said = ''
       if ($said -match 'Permission denied') { $outcome = $denied } elseif ($outcome -ne $denied) { $outcome = $failed }
       break
     }
-    $text = $said -replace '^[\s\uFEFF]+|[\s\uFEFF]+$', ''
-    $head = ($text -csplit 'PropertySection', 2)[0]
-    if ($text -ceq '' -or $text -ceq 'NULL') { $outcome = $cleared }
-    elseif ($text -cnotmatch '(?s)^<.*Environment') { $outcome = $non_xml }
-    elseif ($head -cmatch ('vCenterId\s*=\s*["'']' + [regex]::Escape($id) + '["'']')) { $outcome = $own }
-    elseif ($head -cmatch 'vCenterId\s*=\s*["''][^"'']') { $outcome = $other }
-    else { $outcome = $nobody }
+    $text = $said -replace '^[ \t\r\n\uFEFF]+|[ \t\r\n]+$', ''
+    $xml = $text -replace '^(<\?[\s\S]*?\?>|<!--[\s\S]*?-->|[ \t\r\n]+)+', ''
+    $root = [regex]::Match($xml, $tag)
+    $prefix = $root.Groups['prefix'].Value
+    if ($text -ceq '' -or $text -ceq 'NULL') { $outcome = $cleared; break tools }
+    if ($xml -cnotmatch '^<([\w.-]+:)?Environment(?![\w.:-])') { $outcome = $non_xml; break tools }
+    $outcome = $unreadable
+    if (-not $root.Success) { break tools }
+    $given = @{}; $bearers = @()
+    for ($at = 0; $at -lt $root.Groups['key'].Captures.Count; $at++) {
+      $key = $root.Groups['key'].Captures[$at].Value
+      if ($given.ContainsKey(":$key")) { break tools }
+      $given[":$key"] = $root.Groups['value'].Captures[$at].Value
+      if ($key -cmatch '^(.+:)?vCenterId$') { $bearers += $key }
+    }
+    $space = $given[':xmlns']
+    if ($prefix) { $space = $given[":xmlns:$($prefix.TrimEnd(':'))"] } elseif (-not $space) { $space = $schema }
+    if ($space -cne $schema) { break tools }
+    $end = "</${prefix}Environment" + '[ \t\r\n]*>'
+    if ($root.Groups['end'].Value -cne '/>' -and $xml -cnotmatch $end) { break tools }
+    $value = ''
+    if ($bearers.Count -eq 1) { $value = $given[":$($bearers[0])"] }
+    if ($value -and $bearers[0].Contains(':')) {
+      $space = $given[":xmlns:$($bearers[0].Split(':')[0])"]
+      if (-not $space) { break tools }
+      if ($space -cne $schema -and $space -cne $vmware) { $value = '' }
+    }
+    if (-not $value) { $outcome = $nobody } elseif ($value -ceq $id) { $outcome = $own } else { $outcome = $other }
     break tools
   }
 }
@@ -167,6 +214,7 @@ def command_line(guest: Family, moid: str, become: str = "none", into: str | Non
     """
     (first, _none), (second, flag) = guest.tools
     words = {"id": moid, "command": COMMAND, "first": first, "second": second, "flag": flag}
+    words |= {"schema": document.NAMESPACE, "vmware": document.VMWARE_NAMESPACE}
     numbers = {**CODES, "more": TOOL_CODES}
     if guest.is_windows:
         settings = [f"${name} = {literal(value)}" for name, value in {**words, "into": into or ""}.items()]

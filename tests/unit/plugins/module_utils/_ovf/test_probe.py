@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyVmomi import vim, vmodl
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _http
@@ -115,7 +117,31 @@ def guest(tmp_path: Path) -> Guest:
         ),
         pytest.param(OWN[OWN.index("<Env") :], "xml", "own", id="no declaration"),
         pytest.param(PREFIXED, "xml", "own", id="prefix"),
-        pytest.param(OWN[:300], "xml", "own", id="truncated"),
+        pytest.param(OWN[:300], "xml", None, id="truncated"),
+        pytest.param(OWN.replace("</Environment>", "</Env>"), "xml", None, id="no end tag"),
+        pytest.param(OWN.replace("</Environment>", "</Environment\n>"), "xml", "own", id="white space in the end tag"),
+        pytest.param(
+            f'<!-- vCenterId="vm-42" -->{NOBODYS[NOBODYS.index("<Env") :]}', "xml", "none", id="ID in a comment"
+        ),
+        pytest.param("<!-- PropertySection -->" + OWN[OWN.index("<Env") :], "xml", "own", id="comment"),
+        pytest.param(
+            NOBODYS.replace("oe:id", "oe:note='vCenterId=\"vm-42\"' oe:id"), "xml", "none", id="ID in a value"
+        ),
+        pytest.param(OWN.replace("ve:vCenterId", "ve:myvCenterId"), "xml", "none", id="longer attribute"),
+        pytest.param(OWN.replace(" ve:vC", ' ve:a="x>y" ve:vC'), "xml", "own", id="bracket in an attribute"),
+        pytest.param(OWN.replace(" ve:vC", ' ve:a="x & y" ve:vC'), "xml", None, id="no entity"),
+        pytest.param(OWN.replace(" ve:vC", ' ve:a="x<y" ve:vC'), "xml", None, id="other bracket in an attribute"),
+        pytest.param(OWN.replace(" ve:vC", ' oe:vCenterId="vm-42" ve:vC'), "xml", "none", id="ID with two prefixes"),
+        pytest.param(OWN.replace(" ve:vC", ' ve:vCenterId="vm-42" ve:vC'), "xml", None, id="ID twice"),
+        pytest.param(OWN.replace(" ve:vC", "ve:vC"), "xml", None, id="no space between attributes"),
+        pytest.param(OWN.replace("schema/ovfenv", "schema/other"), "xml", "none", id="ID in a foreign namespace"),
+        pytest.param(OWN.replace("xmlns:ve", "xmlns:vx"), "xml", None, id="ID with an unknown prefix"),
+        pytest.param(OWN.replace("environment/1", "environment/2"), "xml", None, id="foreign root element"),
+        pytest.param(OWN.replace('"vm-42"', "vm-42"), "xml", None, id="no quotes"),
+        pytest.param(OWN.replace('"vm-42"', '" "'), "xml", "other", id="blank ID"),
+        pytest.param("<!DOCTYPE a>" + OWN[OWN.index("<Env") :], "non_xml", None, id="document type"),
+        pytest.param('<html title="Environment"/>', "non_xml", None, id="the word in other markup"),
+        pytest.param("\v" + OWN, "non_xml", None, id="white space that XML does not have"),
         pytest.param("NULL", "cleared", None, id="NULL"),
         pytest.param(" ", "cleared", None, id="blank"),
         pytest.param("", "cleared", None, id="empty"),
@@ -132,8 +158,89 @@ def test_what_is_there(guest: Guest, shell: str, value: str, state: str, bears: 
     assert (view.state, view.bears_id, view.tool) == (state, bears, "vmware-rpctool")
     assert guest.asked == ["vmware-rpctool info-get guestinfo.ovfEnv"]
     if state == "xml":
-        found = document.parse(value)
-        assert bears == {MOID: "own", None: "none"}.get(found.vcenter_id, "other"), "guest_probe=full says the same"
+        assert bears == bearer(document.parse(value)), "guest_probe=full says the same"
+
+
+def bearer(found: document.Document) -> str | None:
+    """Return whose ID a document contains; ``None`` if it cannot be read to its end."""
+    return None if found.parse_error else {MOID: "own", None: "none"}.get(found.vcenter_id, "other")
+
+
+BLANKS = st.text("\ufeff \t\r\n\v\f", max_size=3)
+ATTRIBUTES = st.sampled_from(
+    [
+        *(
+            've:vCenterId="vm-42"',
+            "ve:vCenterId='vm-42'",
+            'vCenterId="vm-42"',
+            've:vCenterId = "vm-4"',
+            've:vCenterId=""',
+        ),
+        *(
+            'oe:id=""',
+            'oe:id="vCenterId"',
+            "oe:note='vCenterId=\"vm-42\"'",
+            've:vCenterIdX="vm-42"',
+            'z:vCenterId="vm-42"',
+        ),
+        *(
+            'xmlns:z="urn:z"',
+            'oe:a="a & b"',
+            'oe:a="a&amp;b"',
+            'oe:a="<"',
+            'oe:a="/>"',
+            "oe:a=b",
+            "oe:a",
+            "=",
+            "/",
+            ">",
+        ),
+    ]
+)
+PROLOGS = st.sampled_from(
+    [
+        "",
+        '<?xml version="1.0" encoding="UTF-16"?>',
+        '<!-- vCenterId="vm-42" -->',
+        "<?x PropertySection?>",
+        "<!-- ",
+        "<a/>",
+    ]
+)
+NAMES = st.sampled_from(
+    ["Environment", "oe:Environment", "ve:Environment", "x:Environment", "EnvironmentX", "Property"]
+)
+SPACES = st.sampled_from(["", document.NAMESPACE, f"{document.NAMESPACE}/", "http://www.vmware.com/schema/ovfenv"])
+
+
+@given(
+    BLANKS, st.lists(PROLOGS, max_size=3), st.tuples(NAMES, NAMES), SPACES, st.lists(ATTRIBUTES, max_size=4), BLANKS,
+    st.sampled_from([0, 1, 5, 20, 60, 200]),
+)  # fmt: skip
+@settings(max_examples=100)
+def test_both_methods_say_the_same_of_a_document_that_is_malformed_outside_its_properties(
+    guest_of_all: Guest, before: str, prologs: list[str], names: tuple[str, str], space: str, attributes: list[str],
+    after: str, cut: int,
+) -> None:  # fmt: skip
+    """Blanks, prologs, names, namespaces, attributes, and where it is cut off."""
+    declared = f'xmlns="{space}" xmlns:oe="{document.NAMESPACE}" xmlns:ve="{document.VMWARE_NAMESPACE}"'
+    start = " ".join([names[0], *attributes[:2], declared, *attributes[2:]])
+    content = '<PropertySection><Property oe:key="a" oe:value="b & c"/></PropertySection>'
+    text = f"{before}{''.join(prologs)}<{start}{after}>{content}</{names[1]}>{after}"
+    guest_of_all.install("vmware-rpctool", text[: len(text) - cut])
+    view = guest_of_all.run(into=str(guest_of_all.root / "files"))
+    found = document.parse((guest_of_all.root / "files" / "document").read_bytes())
+    if view.state == "xml":
+        assert view.bears_id == bearer(found)
+    else:
+        assert found.parse_error
+
+
+@pytest.fixture(scope="module")
+def guest_of_all(tmp_path_factory: pytest.TempPathFactory) -> Guest:
+    root = tmp_path_factory.mktemp("guest")
+    (root / "files").mkdir()
+    return Guest(root)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -162,9 +269,9 @@ def test_what_is_there(guest: Guest, shell: str, value: str, state: str, bears: 
 def test_what_the_tools_say(
     guest: Guest, shell: str, rpctool: Any, vmtoolsd: Any, state: str, tool: str | None
 ) -> None:
-    for name, given in (("vmware-rpctool", rpctool), ("vmtoolsd", vmtoolsd)):
-        if given is not None:
-            guest.install(name, **given)
+    for name, answer in (("vmware-rpctool", rpctool), ("vmtoolsd", vmtoolsd)):
+        if answer is not None:
+            guest.install(name, **answer)
     view = guest.run(shell)
     assert (view.state, view.tool) == (state, tool)
 
@@ -240,7 +347,8 @@ def test_windows_script_has_the_same_words_and_codes() -> None:
     assert set(re.findall(r"\$([a-z_]+)\b", script)) <= {
         *probe.CODES,
         *("id", "command", "first", "second", "flag", "into", "more", "directories", "outcome", "add", "said"),
-        *("tool", "directory", "program", "words", "text", "head", "name", "false", "null", "_"),
+        *("tool", "directory", "program", "words", "text", "name", "false", "null", "_"),
+        *("tag", "xml", "root", "prefix", "given", "bearers", "at", "key", "space", "schema", "vmware", "end", "value"),
     }
 
 
