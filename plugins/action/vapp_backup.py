@@ -125,7 +125,9 @@ def _found(one: t.Mapping[str, t.Any], key: str | None) -> vapp_backup.Found:
         content = vapp_payload.unpack(one["content"], key)
     except ValueError:
         return vapp_backup.Found(one["name"], one["moid"], reason=MASKED)
-    return vapp_backup.Found(**{**content, "secrets": [tuple(each) for each in content.get("secrets", ())]})
+    return vapp_backup.Found(
+        **{**content, "secrets": [(tuple(path), text) for path, text in content.get("secrets", ())]}
+    )
 
 
 def _result(directory: pathlib.Path, plan: vapp_backup.Plan, total: int, diff: bool) -> dict[str, t.Any]:

@@ -42,17 +42,19 @@ _raw:
   description:
     - For each document, C(document) and C(secret_values), as M(vmfork.vsphere.vm_vapp_options) takes them, and
       C(fault), which says what could not be decrypted, or is empty.
-    - Decrypted defaults are in C(document), decrypted values in C(secret_values).
+    - Decrypted values are in C(secret_values). Decrypted defaults, OVF sections and license agreements are in
+      C(document).
   type: list
   elements: dict
 """
 
+import copy
 import typing as t
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_restore
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_request import full_key
 
 
@@ -69,34 +71,35 @@ def decrypted(
     :param keys: of the wanted secrets; empty: all.
     """
     values: dict[str, t.Any] = {}
-    failed: list[str] = []
-    properties = []
-    for prop in document["properties"]:
-        clear = dict(prop)
+    failed: dict[str, None] = {}
+    clear = copy.deepcopy(dict(document))
+
+    def opened(sealed: t.Any, name: str) -> t.Any:
+        if not isinstance(sealed, dict):
+            return sealed
+        try:
+            return decrypt(str(sealed[vapp_export.VAULT]))
+        except (AnsibleError, KeyError, ValueError):  # ValueError: it is no text
+            failed[name] = None
+            return None
+
+    for prop in clear["properties"]:
         key = full_key((prop["class_id"], prop["id"], prop["instance_id"]))
-        for name in ("value", "default"):
-            sealed = prop.get(name)
-            if not isinstance(sealed, dict):
-                continue
-            clear[name] = None
-            try:
-                text = decrypt(str(sealed[vapp_restore.VAULT]))
-            except (AnsibleError, KeyError, ValueError):  # ValueError: it is no text
-                failed.append(key)
-                continue
-            if name == "value":
-                values[key] = text
-            else:
-                clear[name] = text
-        properties.append(clear)
+        prop["default"] = opened(prop.get("default"), key)
+        if isinstance(prop.get("value"), dict):
+            value, prop["value"] = opened(prop["value"], key), None
+            values |= {} if value is None else {key: value}
+    for section in clear["ovf_sections"]:
+        section["contents"] = opened(section["contents"], f"OVF section {section['type']}")
+    clear["eula"] = [opened(text, "license agreements") for text in clear["eula"]]
     fault = ""
     if failed:
         fault = (
-            f"{', '.join(dict.fromkeys(failed))} cannot be decrypted with the vault passwords of this run. Provide "
+            f"{', '.join(failed)} cannot be decrypted with the vault passwords of this run. Provide "
             "the vault password of the backup, for example with --vault-id."
         )
     secrets = {key: value for key, value in {**values, **given}.items() if not keys or key in keys}
-    return {"document": {**document, "properties": properties}, "secret_values": secrets, "fault": fault}
+    return {"document": clear, "secret_values": secrets, "fault": fault}
 
 
 class LookupModule(LookupBase):

@@ -52,6 +52,8 @@ options:
       - With V(vault), the values are encrypted with the Ansible Vault password of O(vault_id). A value that has not
         changed is not encrypted again.
       - The values of properties of type password cannot be read. The files only name them.
+      - OVF sections and license agreements that seem to contain secrets are saved like secrets. Names of products,
+        labels, categories and descriptions of properties are texts of the vendor, and are saved as they are.
     type: str
     choices: [reference, vault]
     default: reference
@@ -64,8 +66,9 @@ options:
     default: default
   mask_patterns:
     description:
-      - Regular expressions. Properties whose full key matches one are secrets, in addition to those that
-        O(vmfork.vsphere.vm_ovfenv_info#module:mask=sensitive) recognizes. Matching is case-insensitive.
+      - Regular expressions. Properties whose full key matches one, and OVF sections whose type matches one, are
+        secrets, in addition to those that O(vmfork.vsphere.vm_ovfenv_info#module:mask=sensitive) recognizes. Matching
+        is case-insensitive.
     type: list
     elements: str
     default: []

@@ -296,7 +296,8 @@ ovfenv:
         - Everything in the vApp options of the VM, with O(export). Null without it.
         - Two exports of the same vApp options are equal, regardless of their integer keys and their order in vCenter.
         - Values and defaults that are secrets, or look like secrets, are null, and V(secret) is true for their
-          properties.
+          properties. License agreements and the contents of OVF sections that seem to contain secrets are null, too.
+        - Names of products, labels, categories and descriptions are texts of the vendor, and are never left out.
         - Integer keys, IDs of networks, and values that vCenter computes or leases at power-on are left out.
         - Texts are exactly as in vCenter. In all other return values, control characters are escaped.
       type: dict

@@ -322,7 +322,8 @@ export:
 not_restored:
   description: >-
     Full keys of the properties that were added without their secrets, because neither O(restore_from) nor
-    O(secret_values) contains them.
+    O(secret_values) contains them. V(OVF section TYPE) and V(license agreements), if the VM has none and
+    O(restore_from) does not contain them, because they may contain secrets.
   returned: success
   type: list
   elements: str

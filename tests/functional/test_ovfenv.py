@@ -4,6 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -687,3 +695,69 @@ def test_secrets(shared: Estate) -> None:
     assert [secret for secret in planted if secret in printed] == []
     assert vm.guest_document is not None
     assert all(secret in vm.guest_document for secret in planted)
+
+
+# --- the playbook ---------------------------------------------------------------------------------------------------
+
+
+NOT_IGNORED = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+"""Run a command that a signal ends. A command in the background of a shell ignores it."""
+
+
+@contextlib.contextmanager
+def playbook(place: Estate, **variables: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run the repair as in a terminal, where Ctrl-C reaches all processes of the group."""
+    environment = {
+        **os.environ,
+        **place.vcenter.simulator.environment,
+        "ANSIBLE_COLLECTIONS_PATH": str(Path(__file__).parents[2] / ".build" / "live"),
+    }
+    given = json.dumps(variables)
+    with subprocess.Popen(
+        [sys.executable, "-c", NOT_IGNORED, "ansible-playbook", "vmfork.vsphere.ovfenv_repair", "-e", given],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True,
+    ) as started:  # fmt: skip
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def output_until(started: subprocess.Popen[str], text: str) -> str:
+    """Return what a process prints until it has printed this."""
+    output = ""
+    while text not in output:
+        line = started.stdout.readline() if started.stdout else ""
+        assert line, output
+        output += line
+    return output
+
+
+def test_interrupted_batch_and_another_run(shared: Estate) -> None:
+    """The repairs continue, and the output says so. Another run powers on the VM whose power-on failed."""
+    vms = [lost(shared, name) for name in ("interrupted-1", "interrupted-2")]
+    names = [vm.name for vm in vms]
+    given = {"ovfenv_vms": names, "ovfenv_repair_confirm": names, "ovfenv_accept_risks": "guest_not_seen"}
+    sessions = len(shared.vcenter.control("GET", "sessions"))
+    shared.vcenter.fault(method="PowerOnVM_Task", at="task", fault="GenericVmConfigFault", vm_name=names[1])
+    with shared.vcenter.calls(), playbook(shared, **given, ovfenv_repair_batch=2) as started:
+        output = output_until(started, "[Wait for interrupted-1, whose repair continues if this run is interrupted]")
+        while shared.vcenter.called().get("ShutdownGuest", 0) < len(vms):
+            assert started.poll() is None, output
+        os.killpg(started.pid, signal.SIGINT)
+        output += started.communicate(timeout=60)[0]
+    assert started.returncode not in (0, 2), output
+    assert all(f"(item={name})" in output for name in names), output
+    until = time.monotonic() + 60
+    while len(shared.vcenter.control("GET", "sessions")) > sessions:
+        assert time.monotonic() < until
+    assert [vm.is_on for vm in vms] == [True, False]
+
+    with playbook(shared, **given) as again:
+        output = again.communicate(timeout=120)[0]
+    assert again.returncode == 0, output
+    assert re.search('"interrupted-1 +delivered_assumed +left alone"', output), output
+    assert re.search('"interrupted-2 +not_running +delivered_assumed"', output), output
+    assert [vm.is_on for vm in vms] == [True, True]

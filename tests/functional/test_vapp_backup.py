@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ import pytest
 from functional.vapp import Appliance, Estate, estate, prop
 from functional.vcenter import VCenter
 from harness.simulator import Simulator
+from pyVmomi import vim
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LICENSE = "vmforktest-license-0123456789"
 PASSWORD = "vmforktest-password-0123456789"
 VAULT_PASSWORD = "vmforktest-vault-0123456789"
+SECTION = vim.vApp.OvfSectionInfo(key=1, namespace="urn:x", type="T", contents=f'<Login password="{LICENSE}"/>')
 
 
 @pytest.fixture
@@ -73,6 +76,8 @@ def appliance(place: Estate, name: str) -> Appliance:
         prop("license_key", LICENSE),
         prop("token", default=LICENSE, class_id="vami", instance_id="VM"),
         product="Appliance",
+        eula=["Accept it.", f"password: {LICENSE}"],
+        ovfSection=[vim.vApp.OvfSectionSpec(operation="add", info=SECTION)],
     )
 
 
@@ -262,27 +267,51 @@ def test_files_that_cannot_be_replaced(place: Estate, directory: pathlib.Path) -
     )
 
 
+def restore(place: Estate, directory: pathlib.Path, names: list[str], *vault: str) -> tuple[int, str]:
+    """Run the playbook, and return its exit code and its output."""
+    environment = {**os.environ, **place.vcenter.simulator.environment}
+    environment["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".build" / "live")
+    given = {"vapp_backup_directory": str(directory), "vapp_restore_confirm": names}
+    ended = subprocess.run(
+        ["ansible-playbook", "vmfork.vsphere.vapp_restore", "-e", json.dumps(given), *vault],
+        capture_output=True, text=True, env=environment, timeout=120, check=False,
+    )  # fmt: skip
+    assert LICENSE not in ended.stdout + ended.stderr
+    return ended.returncode, ended.stdout
+
+
 def test_restored_from_a_backup(
     place: Estate, directory: pathlib.Path, tmp_path: pathlib.Path, vault: list[str]
 ) -> None:
-    """Back up, delete all vApp options, restore, and back up again: the files are identical."""
-    names = ["first", "second one"]
+    """Back up, lose all, restore, back up: the same bytes. A VM with another instance UUID has its BIOS UUID still."""
+    names = ["first", "second one", "moved"]
     made = [appliance(place, name) for name in names]
+    secrets = [(made_vm.vm.config.vAppConfig.eula, made_vm.vm.config.vAppConfig.property[2].value) for made_vm in made]
     given = {"secrets": "vault", "vault_id": "vapp"}
     back_up(place, directory, *vault, **given)
     before = files(directory)
+    assert LICENSE.encode() not in b"".join(before.values())
+    assert b"".join(before.values()).count(b"$ANSIBLE_VAULT;1.2;AES256;vapp") == 4 * len(names)
     for vm in made:
         place.vcenter.ok("vm_vapp_options", moid=vm.moid, enabled=False, force=True)
+    left = f"{made[2].vm.config.instanceUuid}.json"
+    made[2].reconfigure(instanceUuid="50050d8f-0000-0000-0000-0000000000ff")
     lost = back_up(place, directory, *vault, **given)
-    environment = {**os.environ, **place.vcenter.simulator.environment}
-    environment["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".build" / "live")
-    assert [row["state"] for row in lost["vms"]] == ["gone", "gone"]
-    restore = {"vapp_backup_directory": str(directory), "vapp_restore_confirm": names}
-    ended = subprocess.run(
-        ["ansible-playbook", "vmfork.vsphere.vapp_restore", "-e", json.dumps(restore), *vault],
-        capture_output=True, text=True, env=environment, timeout=120, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout
-    assert LICENSE not in ended.stdout + ended.stderr
+    assert [row["state"] for row in lost["vms"]] == ["gone", "gone", "not_in_scope"]
+
+    with place.vcenter.calls() as calls:
+        code, output = restore(place, directory, names, *vault[:2])
+    assert code == 2
+    assert "cannot be decrypted with the vault passwords of this run. Provide the vault password of the" in output
+    assert "ReconfigVM_Task" not in calls
+    code, output = restore(place, directory, names, *vault)
+    assert code == 0, output
+    assert re.search(r"moved +restored +BIOS UUID", output), output
+    assert [
+        (made_vm.vm.config.vAppConfig.eula, made_vm.vm.config.vAppConfig.property[2].value) for made_vm in made
+    ] == secrets
     back_up(place, directory, *vault, **given)
-    assert files(directory) == before
+    kept = before.keys() - {left, "index.json"}
+    assert {name: files(directory)[name] for name in kept} == {name: before[name] for name in kept}
+    again = content(directory, made[2])
+    assert again["properties"][0] == json.loads(before[left])["properties"][0]

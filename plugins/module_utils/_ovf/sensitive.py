@@ -155,6 +155,11 @@ _NEXT = re.compile(r"[\s\"'\\]{0,80}([^\s\"'\\<&]{0,200})")
 """The value after a separator."""
 # {"name": "password", "value": "…"}, and the same in YAML.
 _NAMED_PAIR = re.compile(r"\b(?:name|key|id)[\"'\\]{0,4}\s{0,9}[:=]\s{0,9}[\"'\\]{0,4}([\w.-]{1,80})", re.IGNORECASE)
+_PASSWORD = re.compile(
+    r"\b(?:pass(?:word|phrase|code|wd)|pwd)\s{0,9}[:=]\s{0,9}(?=\S{6})\S{0,200}(?:\d|\w[^\w\s]\w)", re.IGNORECASE
+)
+"""A password in prose: it has a digit, or something within it that is no letter."""
+_KEY_ATTRIBUTE = re.compile(r"\s(?:[\w.-]+:)?key\s?=", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
 _FOLDED_BASE64 = re.compile(r"\s*(?:data:[\w/;+.-]{0,80},)?([A-Za-z0-9+/_-]+(?:\s+[A-Za-z0-9+/_-]+)*\s*={0,2})\s*")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -198,6 +203,19 @@ def holds_secret(value: str, names: t.Iterable[str] = ()) -> bool:
     return _holds_secret(value, _DEPTH) or (any(map(_is_setting, names)) and _looks_made(value))
 
 
+def section_holds_secret(contents: str) -> bool:
+    """Return whether a section of an OVF descriptor seems to hold a secret. Its attribute ``key`` is only a name."""
+    return holds_secret(_KEY_ATTRIBUTE.sub(" name=", contents))
+
+
+def prose_holds_secret(text: str) -> bool:
+    """Return whether a text such as a license agreement seems to hold a secret.
+
+    It may speak of passwords and licenses: what follows such a word must look like a password.
+    """
+    return any(pattern.search(text) for pattern in (_VALUES, _PASSWORD)) or _has_secret_name(text, only_made=True)
+
+
 @functools.lru_cache(maxsize=4096)
 def _is_setting(name: str) -> bool:
     return _SETTING.search(in_words(name)) is not None
@@ -224,17 +242,23 @@ def _holds_secret(text: str, depth: int) -> bool:
     return depth > 0 and any(_holds_secret(inner, depth - 1) for inner in _decoded(text))
 
 
-def _has_secret_name(text: str) -> bool:
-    """Return whether the text gives a value to a name that denotes a secret."""
+def _has_secret_name(text: str, only_made: bool = False) -> bool:
+    """Return whether the text gives a value to a name that denotes a secret.
+
+    :param only_made: the value must look like a password or a token.
+    """
     if _NAMES.search(in_words(text[:_LIMIT])) is None:
         return False
     for separator in _SEPARATOR.finditer(text):
         before = text[max(0, separator.start() - _NAME_LENGTH - 10) : separator.start()].rstrip(" \t\r\n\"'\\")
         name = re.split(r"[^\w.-]", before)[-1]
         name = name[-_NAME_LENGTH:]
-        if name and (_is_secret_name(name) or (_is_setting(name) and _looks_made(_value_at(text, separator.end())))):
+        is_secret = _is_secret_name(name)
+        if is_secret and not only_made:
             return True
-    return any(_is_secret_name(pair[1]) for pair in _NAMED_PAIR.finditer(text))
+        if (is_secret or _is_setting(name)) and _looks_made(_value_at(text, separator.end())):
+            return True
+    return not only_made and any(_is_secret_name(pair[1]) for pair in _NAMED_PAIR.finditer(text))
 
 
 def _value_at(text: str, start: int) -> str:

@@ -28,6 +28,7 @@ In a document, a secret is null, or the output of ansible-vault: ``{"__ansible_v
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import typing as t
@@ -36,13 +37,11 @@ from dataclasses import dataclass, field
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._encodings import MASK
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_export, vapp_types
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_export import VAULT
 
 VERSION = 1
 """Version of the index. A later version is refused."""
 INDEX = "index.json"
-VAULT = "__ansible_vault"
-"""Key of an encrypted secret in a document, as in Ansible's own JSON."""
-
 FILE_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.json")
 """Name of a VM's file."""
 
@@ -240,13 +239,24 @@ def _sealed(vm: Found, old: Document | None, seal: Seal | None) -> Document:
     if seal is None or not vm.secrets:
         return document
     before = {_parts(prop): prop for prop in _properties(old)}
-    properties = [dict(prop) for prop in document["properties"]]
-    for position, name, text in vm.secrets:
-        prop = properties[position]
-        there = before.get(_parts(prop), {}).get(name)
+    result = copy.deepcopy(document)
+    for path, text in vm.secrets:
+        part, *inner = path
+        is_property = part == "properties"
+        there = before.get(_parts(document["properties"][inner[0]])) if is_property else (old or {}).get(part)
+        for step in inner[1:] if is_property else inner:
+            there = _step(there, step)
         sealed = there.get(VAULT) if isinstance(there, dict) else None
-        prop[name] = {VAULT: seal(text, sealed if isinstance(sealed, str) else None)}
-    return {**document, "properties": properties}
+        vapp_export.put(result, path, {VAULT: seal(text, sealed if isinstance(sealed, str) else None)})
+    return result
+
+
+def _step(content: t.Any, step: str | int) -> t.Any:
+    """Return what is in a dictionary or a list, or ``None``: the file may be older, or edited."""
+    try:
+        return content[step]
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 def _entry(name: str, document: Document, path: str | None, state: str) -> dict[str, t.Any]:
@@ -348,13 +358,20 @@ def shown(before: str, after: str) -> tuple[str, str]:
     :param before: empty if there is no old file.
     """
     contents = [parsed(text) for text in (before, after)]
-    secret = {
+    properties = {
         _parts(prop)
         for content in contents
         for prop in _properties(content)
         if prop.get("secret") or vapp_types.is_password(prop.get("type"))
     }
-    old, new = (_masked(content, secret) for content in contents)
+    sections = {
+        _section(one)
+        for content in contents
+        for one in _entries(content, "ovf_sections")
+        if not isinstance(one.get("contents"), str)
+    }
+    has_hidden_eula = any(not isinstance(one, str) for content in contents for one in _list(content, "eula"))
+    old, new = (_masked(content, properties, sections, has_hidden_eula) for content in contents)
     return old, new
 
 
@@ -370,19 +387,40 @@ def secret_patterns(documents: t.Iterable[t.Any]) -> list[str]:
     return [f"^{re.escape(key)}$" for key in sorted(secret) if secret[key]]
 
 
+def _list(content: t.Any, name: str) -> list[t.Any]:
+    found = content.get(name) if isinstance(content, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _entries(content: t.Any, name: str) -> list[dict[str, t.Any]]:
+    return [one for one in _list(content, name) if isinstance(one, dict)]
+
+
 def _properties(content: t.Any) -> list[dict[str, t.Any]]:
-    found = content.get("properties") if isinstance(content, dict) else None
-    return [prop for prop in found if isinstance(prop, dict)] if isinstance(found, list) else []
+    return _entries(content, "properties")
 
 
-def _masked(content: t.Any, secret: t.Collection[Parts]) -> str:
+def _section(entry: t.Mapping[str, t.Any]) -> tuple[str, str]:
+    return str(entry.get("namespace")), str(entry.get("type"))
+
+
+def _masked(
+    content: t.Any,
+    properties: t.Collection[Parts],
+    sections: t.Collection[tuple[str, str]],
+    has_hidden_eula: bool,
+) -> str:
+    """Return a file with asterisks in place of its secrets."""
     if not isinstance(content, dict):
         return ""
-    properties = [
-        {
-            name: MASK if name in ("value", "default") and value and _parts(prop) in secret else value
-            for name, value in prop.items()
-        }
-        for prop in _properties(content)
+    result = copy.deepcopy(content)
+    secret = [
+        (prop, name) for prop in _properties(result) if _parts(prop) in properties for name in ("value", "default")
     ]
-    return text_of({**content, "properties": properties} if "properties" in content else content)
+    secret += [(one, "contents") for one in _entries(result, "ovf_sections") if _section(one) in sections]
+    for entry, name in secret:
+        if entry.get(name):
+            entry[name] = MASK
+    if has_hidden_eula:
+        result["eula"] = [text and MASK for text in _list(result, "eula")]
+    return text_of(result)

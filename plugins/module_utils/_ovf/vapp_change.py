@@ -63,7 +63,8 @@ class Change:
     :ivar opened: keys of properties that this change makes user-configurable although they are not to be so: a second
         change corrects this (see :attr:`Request.closing`).
     :ivar added_fixed: keys of added properties with a value that are not user-configurable, without passwords.
-    :ivar not_restored: keys of added properties whose secret is missing, because the document does not have it.
+    :ivar not_restored: keys of added properties whose secret is missing, because the document does not have it, and
+        names of other parts that are missing for the same reason.
     :ivar cautions: sentences about later consequences.
     """
 
@@ -220,7 +221,7 @@ class _Planner:
         if result.not_restored:
             result.cautions.append(
                 f"Secrets of VM {name} were not restored, because the document does not contain them: "
-                f"{', '.join(result.not_restored)}. Set them in secret_values."
+                f"{', '.join(result.not_restored)}. Set those of properties in secret_values."
             )
         if result.delivered and not [
             transport for transport in result.after.ovfEnvironmentTransport or [] if transport
@@ -548,9 +549,11 @@ class _Planner:
         if wanted is None:
             return
         self._products(wanted.products)
-        self._sections_of_the_descriptor(wanted.sections)
+        self._sections_of_the_descriptor(wanted)
         eula = list((self._info.eula if self._info is not None else None) or [])
-        if list(wanted.eula) != [vapp_types.plain(text) for text in eula]:
+        if wanted.eula is None:
+            self._result.not_restored += [] if eula else ["license agreements"]
+        elif list(wanted.eula) != [vapp_types.plain(text) for text in eula]:
             self._spec["eula"] = list(wanted.eula) or [""]
             self._after["eula"] = list(wanted.eula)
         boot = (wanted.install_boot_required, wanted.install_boot_stop_delay)
@@ -594,10 +597,10 @@ class _Planner:
             self._spec["product"] = operations
             self._after["product"] = after
 
-    def _sections_of_the_descriptor(self, wanted: t.Sequence[t.Mapping[str, t.Any]]) -> None:
+    def _sections_of_the_descriptor(self, wanted: vapp_export.Restored) -> None:
         now = list((self._info.ovfSection if self._info is not None else None) or [])
         left, operations, after = list(now), [], list(now)
-        for section in wanted:
+        for section in wanted.sections:
             old = next((info for info in left if _has(info, section)), None)
             if old is not None:
                 left.remove(old)
@@ -605,6 +608,11 @@ class _Planner:
             new = vim.vApp.OvfSectionInfo(key=max((info.key or 0 for info in after), default=-1) + 1, **section)
             operations.append(vim.vApp.OvfSectionSpec(operation="add", info=new))
             after.append(new)
+        for namespace, kind in dict.fromkeys(wanted.hidden_sections):
+            others = [info for info in left if (info.namespace or "", info.type or "") != (namespace, kind)]
+            if len(others) == len(left):
+                self._result.not_restored.append(f"OVF section {kind}")
+            left = others
         if self._request.exact:
             for old in left:
                 operations.insert(0, vim.vApp.OvfSectionSpec(operation="remove", removeKey=old.key))

@@ -4,7 +4,8 @@
 
 Private to the collection. Pure functions. The document has everything of ``config.vAppConfig`` (vSphere API reference,
 VmConfigInfo), except what belongs only to this vCenter or to the running VM: integer keys, IDs of networks, and values
-that vCenter computes or leases at power-on. It never contains secrets: it names them, and a restore needs them again.
+that vCenter computes or leases at power-on. It never contains secrets: they are null, and a restore needs them again.
+A backup may contain them encrypted: :data:`VAULT`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured, vapp_types
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured, sensitive, vapp_types
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import Mask
 
 VERSION = 1
 """Version of the document. A later version is refused."""
+VAULT = "__ansible_vault"
+"""Key of an encrypted secret in a document, as in Ansible's own JSON."""
 
 _PRODUCT = {
     "class_id": "classId",
@@ -41,17 +44,24 @@ LEASED = ("dhcpPolicy", "transientPolicy")
 """IP allocation policies with which the value of a property of type ``ip:network`` is from the last power-on."""
 
 
-Secret = tuple[int, str, str]
-"""Position of a property in a document, ``default`` or ``value``, and the text that the document leaves out."""
+Path = tuple[t.Any, ...]
+"""Keys and positions that lead to a text of a document."""
+Secret = tuple[Path, str]
+"""Where the document has null, and the text that it leaves out."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """The parts of a document besides properties, transports and IP allocation, as fields of the vSphere API."""
+    """The parts of a document besides properties, transports and IP allocation, as fields of the vSphere API.
+
+    :param eula: ``None``: the document does not have all license agreements.
+    :param hidden_sections: the other sections, by namespace and type, whose contents the document does not have.
+    """
 
     products: tuple[dict[str, str], ...]
-    eula: tuple[str, ...]
+    eula: tuple[str, ...] | None
     sections: tuple[dict[str, t.Any], ...]
+    hidden_sections: tuple[tuple[str, str], ...]
     install_boot_required: bool
     install_boot_stop_delay: int
 
@@ -107,12 +117,34 @@ def document_and_secrets(
         ovf_sections=sorted((_section(section) for section in info.ovfSection or []), key=_order),
         install_boot={"required": bool(info.installBootRequired), "stop_delay": info.installBootStopDelay or 0},
     )
-    secrets = [
-        (position, field, text)
+    secrets: list[Secret] = [
+        (("properties", position, field), text)
         for position, (_entry, hidden) in enumerate(properties)
         for field, text in hidden.items()
     ]
+    secrets += [(path, put(result, path, None)) for path in _other_secrets(result, mask)]
     return result, secrets
+
+
+def _other_secrets(document: t.Mapping[str, t.Any], mask: Mask) -> list[Path]:
+    """Return where OVF sections and license agreements of a document seem to have secrets."""
+    found: list[Path] = [
+        ("ovf_sections", position, "contents")
+        for position, section in enumerate(document["ovf_sections"])
+        if section["contents"]
+        and (mask.is_secret_element(section["type"]) or sensitive.section_holds_secret(section["contents"]))
+    ]
+    found += [("eula", number) for number, text in enumerate(document["eula"]) if sensitive.prose_holds_secret(text)]
+    return found
+
+
+def put(document: t.Any, path: Path, content: t.Any) -> t.Any:
+    """Replace a text of a document, and return what was there."""
+    *above, last = path
+    for step in above:
+        document = document[step]
+    before, document[last] = document[last], content
+    return before
 
 
 def _order(entry: t.Mapping[str, t.Any]) -> list[str]:
@@ -154,6 +186,10 @@ def _section(section: t.Any) -> dict[str, t.Any]:
     }
 
 
+_SECRET_TEXT = (str, dict, type(None))
+"""A text that may be a secret: then it is null, or encrypted."""
+
+
 def faults(given: t.Any) -> list[str]:
     """Return what is wrong with a document, as clauses without its values."""
     if not isinstance(given, dict) or "version" not in given:
@@ -164,9 +200,13 @@ def faults(given: t.Any) -> list[str]:
         return ["restore_from was exported from a VM without vApp options"]
     found = _wrong(given, "properties", {**dict.fromkeys((*_PROPERTY, "type"), str), "user_configurable": bool})
     found += _wrong(given, "products", dict.fromkeys(_PRODUCT, str))
-    found += _wrong(given, "ovf_sections", {"namespace": str, "type": str, "contents": str, "at_envelope_level": bool})
+    found += _wrong(
+        given, "ovf_sections", {"namespace": str, "type": str, "contents": _SECRET_TEXT, "at_envelope_level": bool}
+    )
     found += [
-        f"restore_from needs {name} as a list of strings" for name in ("eula", "transport") if not _texts(given, name)
+        f"restore_from needs {name} as a list of strings"
+        for name, kinds in (("eula", _SECRET_TEXT), ("transport", (str,)))
+        if not _texts(given, name, kinds)
     ]
     boot, ip = given.get("install_boot"), given.get("ip_allocation")
     if (
@@ -186,6 +226,13 @@ def faults(given: t.Any) -> list[str]:
             "restore_from needs ip_allocation with policy, protocol, supported_schemes and supported_protocols"
         )
     return found or _unsendable(given)
+
+
+def not_restored(given: t.Mapping[str, t.Any], current: t.Mapping[str, t.Any]) -> list[str]:
+    """Return the parts besides properties that a document does not have, and a VM, by its own document, neither."""
+    there = {(one["namespace"], one["type"]) for one in current.get("ovf_sections") or []}
+    found = [f"OVF section {kind}" for space, kind in rest(given).hidden_sections if (space, kind) not in there]
+    return found + (["license agreements"] if rest(given).eula is None and not current.get("eula") else [])
 
 
 def _unsendable(given: t.Mapping[str, t.Any]) -> list[str]:
@@ -213,7 +260,7 @@ def _all_texts(value: t.Any) -> t.Iterator[str]:
             yield from _all_texts(item)
 
 
-def _wrong(given: t.Mapping[str, t.Any], name: str, fields: t.Mapping[str, type]) -> list[str]:
+def _wrong(given: t.Mapping[str, t.Any], name: str, fields: t.Mapping[str, t.Any]) -> list[str]:
     """Return what is wrong with a list whose entries must have these fields."""
     part = given.get(name)
     if not isinstance(part, list):
@@ -221,7 +268,7 @@ def _wrong(given: t.Mapping[str, t.Any], name: str, fields: t.Mapping[str, type]
     for number, entry in enumerate(part):
         if not isinstance(entry, dict):
             return [f"entry {number + 1} of {name} in restore_from is not a dictionary"]
-        lacking = [field for field, kind in fields.items() if not isinstance(entry.get(field), kind)]
+        lacking = [field for field, kind in fields.items() if field not in entry or not isinstance(entry[field], kind)]
         if lacking:
             return [
                 f"entry {number + 1} of {name} in restore_from lacks {', '.join(lacking)}, or it has the wrong type"
@@ -229,16 +276,21 @@ def _wrong(given: t.Mapping[str, t.Any], name: str, fields: t.Mapping[str, type]
     return []
 
 
-def _texts(given: t.Mapping[str, t.Any], name: str) -> bool:
+def _texts(given: t.Mapping[str, t.Any], name: str, kinds: tuple[type, ...] = (str,)) -> bool:
     """Return whether an entry is a list of texts."""
-    return isinstance(given.get(name), list) and all(isinstance(text, str) for text in given[name])
+    return isinstance(given.get(name), list) and all(isinstance(text, kinds) for text in given[name])
 
 
 def rest(given: t.Mapping[str, t.Any]) -> Restored:
     """Return the parts of a document that have no option of their own."""
     return Restored(
         products=tuple({field: product[name] for name, field in _PRODUCT.items()} for product in given["products"]),
-        eula=tuple(given["eula"]),
+        eula=tuple(given["eula"]) if _texts(given, "eula") else None,
+        hidden_sections=tuple(
+            (section["namespace"], section["type"])
+            for section in given["ovf_sections"]
+            if not isinstance(section["contents"], str)
+        ),
         sections=tuple(
             {
                 "namespace": section["namespace"],
@@ -247,6 +299,7 @@ def rest(given: t.Mapping[str, t.Any]) -> Restored:
                 "contents": section["contents"],
             }
             for section in given["ovf_sections"]
+            if isinstance(section["contents"], str)
         ),
         install_boot_required=given["install_boot"]["required"],
         install_boot_stop_delay=given["install_boot"]["stop_delay"],

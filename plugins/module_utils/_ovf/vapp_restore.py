@@ -25,7 +25,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import (
     vapp_export,
     vapp_types,
 )
-from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import VAULT
+from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_export import VAULT
 
 MASKED = re.compile(r"[*]{8}|VALUE_SPECIFIED_IN_NO_LOG_PARAMETER")
 WRITTEN = ("restore", "overwrite")
@@ -69,6 +69,7 @@ class Row:
         ``refused``.
     :ivar changes: the current differences, in words, with secrets masked.
     :ivar mapped: values that the map changes, in the same form.
+    :ivar not_saved: what is missing now and the backup does not have, because it seems to contain a secret.
     :ivar unmapped: keys of values that contain an address of a mapped subnet inside of other text.
     """
 
@@ -90,6 +91,7 @@ class Row:
     secrets_given: list[str] = field(default_factory=list)
     secrets_encrypted: list[str] = field(default_factory=list)
     secrets_missing: list[str] = field(default_factory=list)
+    not_saved: list[str] = field(default_factory=list)
 
     def end(self, action: str, reason: str = "") -> None:
         """Set the action for the VM, and its reason."""
@@ -307,8 +309,11 @@ def _compare(row: Row, document: Document, current: t.Any, options: Options) -> 
     there = {_parts(prop): prop for prop in current.get("properties") or []}
     product = _other_product(document, current) if current["enabled"] else ""
     is_gone = not current["enabled"] or (bool(kept) and there.keys().isdisjoint(map(_parts, kept)))
-    row.changes = _differences(document, current, kept, whole=not options.keys or not current["enabled"])
+    is_whole = not options.keys or not current["enabled"]
+    row.changes = _differences(document, current, kept, is_whole)
     _note_secrets(row, kept, there)
+    if is_whole:
+        row.not_saved = vapp_export.not_restored(document, current)
     forced = bool(options.update_secrets and options.overwrite and row.secrets_given)
     if not row.changes and not forced:
         row.end("same")
@@ -538,13 +543,29 @@ def _other_differences(document: Document, current: Document) -> list[str]:
     sections = {(product["class_id"], product["instance_id"]): product for product in current.get("products") or []}
     if any(sections.get((product["class_id"], product["instance_id"])) != product for product in document["products"]):
         found.append("products")
-    if document["eula"] != current.get("eula"):
+    if None not in document["eula"] and not _are_same_texts(document["eula"], current.get("eula") or []):
         found.append("license agreements")
-    if any(section not in (current.get("ovf_sections") or []) for section in document["ovf_sections"]):
+    if any(not _has_section(current, kept) for kept in document["ovf_sections"] if kept["contents"] is not None):
         found.append("OVF sections")
     if document["install_boot"] != current.get("install_boot"):
         found.append("the first boot")
     return found
+
+
+def _are_same_texts(kept: t.Sequence[t.Any], now: t.Sequence[t.Any]) -> bool:
+    """Return whether texts are the same; of secrets, only whether they are there can be seen."""
+    return len(kept) == len(now) and all(
+        old == new or not isinstance(old, str) or not isinstance(new, str) for old, new in zip(kept, now, strict=True)
+    )
+
+
+def _has_section(current: Document, kept: t.Mapping[str, t.Any]) -> bool:
+    """Return whether a VM has an OVF section; whether the contents of a secret one are the same cannot be seen."""
+    return any(
+        all(section.get(name) == kept[name] for name in ("namespace", "type", "at_envelope_level"))
+        and _are_same_texts([kept["contents"]], [section.get("contents")])
+        for section in current.get("ovf_sections") or []
+    )
 
 
 # --- confirmation ---------------------------------------------------------------------------------------------------

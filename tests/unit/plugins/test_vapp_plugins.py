@@ -136,6 +136,18 @@ def test_secrets_are_decrypted() -> None:
     assert SECRET not in str(document)
 
 
+def test_section_and_license_agreement_are_decrypted() -> None:
+    document = encrypted("right")
+    sealed = {"__ansible_vault": VaultLib([("default", VaultSecret(b"right"))]).encrypt(SECRET).decode()}
+    section = {"namespace": "", "type": "T", "at_envelope_level": False}
+    document.update(ovf_sections=[{**section, "contents": sealed}, {**section, "contents": None}], eula=["x", sealed])
+    found = decrypted(document, "right")
+    assert found["document"]["eula"] == ["x", SECRET]
+    assert [one["contents"] for one in found["document"]["ovf_sections"]] == [SECRET, None]
+    fault = decrypted(document, "wrong")["fault"]
+    assert fault.startswith("license, otk, OVF section T, license agreements cannot be decrypted")
+
+
 def test_secrets_that_were_given_come_first() -> None:
     given = {"license": "given", "admin": "given-too"}
     found = decrypted(encrypted("right"), "right", given=given)

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import pytest
+from pyVmomi import vim
 from unit.plugins.module_utils._ovf.test_vapp_change import prop
 from unit.plugins.module_utils._ovf.test_vapp_export import SHAPES, options, product
 
@@ -244,6 +245,25 @@ def test_encrypted_secrets() -> None:
     assert plan([found(0, WITH_SECRETS)], there, seal=seal).files == {}
     assert sealed[2:] == [("d" + SECRET, "$ANSIBLE_VAULT;1"), (SECRET, "$ANSIBLE_VAULT;2")]
     assert FILES[0] in plan([found(0, WITH_SECRETS)], there).files, "they are not kept by reference"
+
+
+def test_encrypted_section_and_license_agreement() -> None:
+    info = options(
+        ovfSection=[vim.vApp.OvfSectionInfo(key=1, type="T", contents=f"<a password='{SECRET}'/>")],
+        eula=["Accept it.", f"password: {SECRET}"],
+    )
+    there = after([found(0, info)], seal=lambda text, before: before or f"$ANSIBLE_VAULT;{text[:3]}")
+    document = json.loads(there[FILES[0]])
+    assert document["ovf_sections"][0]["contents"] == {"__ansible_vault": "$ANSIBLE_VAULT;<a "}
+    assert document["eula"] == ["Accept it.", {"__ansible_vault": "$ANSIBLE_VAULT;pas"}]
+    again = plan([found(0, info)], there, seal=lambda _text, before: before or "encrypted again")
+    assert again.files == {}
+    in_clear = document | {"eula": ["Accept it.", f"password: {SECRET}"]}
+    in_clear["ovf_sections"] = [document["ovf_sections"][0] | {"contents": SECRET}]
+    before, now = vapp_backup.shown(vapp_backup.text_of(in_clear), there[FILES[0]])
+    assert SECRET not in before + now
+    assert "ANSIBLE_VAULT" not in before + now
+    assert plan([found(0, info)], {FILES[0]: vapp_backup.text_of(in_clear)}).files.keys() == {FILES[0], "index.json"}
 
 
 def test_secrets_do_not_change_what_was_read() -> None:

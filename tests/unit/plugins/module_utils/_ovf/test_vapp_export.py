@@ -266,7 +266,9 @@ def test_secrets() -> None:
     }
     change = vapp_change.plan("VM1", None, request(restore_from=document, secret_values={"admin": SECRET}))
     assert change.not_restored == ["api_token", "license", "site"]
-    assert any("api_token, license, site. Set them in secret_values." in caution for caution in change.cautions)
+    assert any(
+        "api_token, license, site. Set those of properties in secret_values." in caution for caution in change.cautions
+    )
     added = {edit.info.id: edit.info.value for edit in change.spec.property}
     assert added == {"admin": SECRET, "api_token": "", "empty_token": "", "hostname": "web", "license": "", "site": ""}
     kept = vapp_change.plan("VM1", with_secrets(), request(restore_from=document))
@@ -383,3 +385,81 @@ def test_cases_of_the_other_file_are_still_exported() -> None:
     document = exported(test_vapp_change.appliance())
     change = vapp_change.plan("VM1", None, request(restore_from=document, secret_values={"admin": SECRET}))
     assert as_bytes(exported(change.after)) == as_bytes(document)
+
+
+# --- secrets besides those of properties ------------------------------------------------------------------------------
+
+
+def section(kind: str, contents: str, key: int = 1) -> Any:
+    return vim.vApp.OvfSectionInfo(key=key, namespace="urn:x", type=kind, contents=contents)
+
+
+SECTIONS = [
+    ("x:ConfigSection", '<Config key="db.password" value="abc"/>', True),
+    ("x:ConfigSection", "<Login><Password>abc</Password></Login>", True),
+    ("x:ConfigSection", '<Login token="abc"/>', True),
+    ("x:ConfigSection", f"<Id>-----BEGIN PRIVATE KEY-----{SECRET}</Id>", True),
+    ("x:TokenSection", "<Id>abc</Id>", True),
+    ("x:OrderSection", "<Id>abc</Id>", True),
+    (
+        "x:ConfigSection",
+        '<Config ovf:required="false" vmw:key="virtualHW.productCompatibility" vmw:value="esx"/>',
+        False,
+    ),
+    ("x:AnnotationSection", "<Annotation>The appliance of the first floor</Annotation>", False),
+    ("x:TokenSection", "", False),
+]
+
+
+@pytest.mark.parametrize(("kind", "contents", "is_secret"), SECTIONS)
+def test_secrets_in_ovf_sections(kind: str, contents: str, is_secret: bool) -> None:
+    document, secrets = vapp_export.document_and_secrets(
+        "VM1", VM, options(ovfSection=[section(kind, contents)]), ["order"]
+    )
+    assert document["ovf_sections"][0]["contents"] == (None if is_secret else contents)
+    assert secrets == [(("ovf_sections", 0, "contents"), contents)] * is_secret
+
+
+AGREEMENTS = [
+    ("Log in as admin with the password: Xy7$kkkk99!", True),
+    ("The default password: first-login", True),
+    ("https://user:abc@example.com/", True),
+    ("License key=Ab3dEf6hIj9kLm2n", True),
+    ("LICENSE: Apache-2.0. License Key: the key that is delivered. You keep your password: it is yours.", False),
+    ("See https://example.com/licenses/2024/end-user-agreement.html?lang=en", False),
+]
+
+
+@pytest.mark.parametrize(("text", "is_secret"), AGREEMENTS)
+def test_secrets_in_license_agreements(text: str, is_secret: bool) -> None:
+    document, secrets = vapp_export.document_and_secrets("VM1", VM, options(eula=["Accept it.", text]))
+    assert document["eula"] == ["Accept it.", None if is_secret else text]
+    assert secrets == [(("eula", 1), text)] * is_secret
+
+
+def test_what_a_document_does_not_have_is_left_alone() -> None:
+    info = options(
+        ovfSection=[section("b", "<a token='abc'/>"), section("b", "<a/>", key=2), section("c", "<c/>", key=3)],
+        eula=["password: Xy7$kkkk99!"],
+    )
+    document = exported(info)
+    assert [one["contents"] for one in document["ovf_sections"]] == [None, "<a/>", "<c/>"]
+    assert not vapp_change.plan("VM1", info, request(restore_from=document, exact=True)).changes
+    change = vapp_change.plan("VM1", None, request(restore_from=document))
+    assert change.not_restored == ["OVF section b", "license agreements"]
+    assert [one.contents for one in change.after.ovfSection] == ["<a/>", "<c/>"]
+    assert not change.after.eula
+    assert vapp_export.not_restored(document, exported(change.after)) == ["license agreements"]
+    assert vapp_export.not_restored(document, document) == []
+    assert vapp_export.not_restored(document, exported(None)) == ["OVF section b", "license agreements"]
+
+
+def test_encrypted_texts_are_not_written() -> None:
+    document = exported(options(ovfSection=[section("b", "<b/>")], eula=["x"]))
+    document["ovf_sections"][0]["contents"] = document["eula"][0] = {vapp_export.VAULT: "$ANSIBLE_VAULT;1.1;AES256\n30"}
+    change = vapp_change.plan("VM1", None, request(restore_from=document))
+    assert (change.not_restored, change.after.ovfSection, change.after.eula) == (
+        ["OVF section b", "license agreements"],
+        [],
+        [],
+    )

@@ -213,6 +213,27 @@ def test_secrets() -> None:
     assert (found.secrets_encrypted, found.secrets_missing) == (["license"], [])
 
 
+def with_secret_texts() -> Any:
+    info = appliance()
+    info.ovfSection = [vim.vApp.OvfSectionInfo(key=1, type="T", contents=f"<a password='{SECRET}'/>")]
+    info.eula = [f"password: {SECRET}"]
+    return info
+
+
+def test_section_and_license_agreement_with_secrets() -> None:
+    """Those that the backup does not have are named. The others are missing if they are not there."""
+    document = export(1, with_secret_texts())
+    encrypted = copy.deepcopy(document)
+    encrypted["ovf_sections"][0]["contents"] = encrypted["eula"][0] = VAULT
+    assert row(document, vm(1)).not_saved == ["OVF section T", "license agreements"]
+    for kept in (document, encrypted, {**encrypted, "eula": [SECRET]}):
+        assert row(kept, vm(1, with_secret_texts())).action == "same"
+    found = row(document, vm(1, appliance()))
+    assert (found.action, found.not_saved) == ("same", ["OVF section T", "license agreements"])
+    found = row(encrypted, vm(1, appliance()), overwrite=True)
+    assert (found.action, found.changes) == ("overwrite", ["license agreements", "OVF sections"])
+
+
 @pytest.mark.parametrize("key", ["admin", "license"])
 def test_secret_written_into_the_file_by_hand(key: str) -> None:
     document = export(1, with_secrets())
