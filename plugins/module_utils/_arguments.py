@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shared option groups: the argument spec of each, and the typed value it becomes.
+"""Define the shared option groups: the argument spec of each, and the typed value it becomes.
 
 Private to the collection. Each group has a doc fragment of the same name.
-Nothing here needs AnsibleModule, so other plugin kinds can use it too.
+Nothing here needs AnsibleModule, so other plugin types can use it too.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Spec = dict[str, dict[str, t.Any]]
 def secrets(spec: Spec, params: Params) -> set[str]:
     """Return the values of all options that are marked ``no_log``, including those in dicts and suboptions.
 
-    :param params: as they were given: a dict, or what a list is made of, may be a text.
+    :param params: the parameters as given: a dict, or the elements of a list, may be text.
     """
     found: set[str] = set()
     for name, option in spec.items():
         value = params.get(name)
         if option.get("no_log"):
             values = _read(check_type_dict, value, {}).values() if option.get("type") == "dict" else [value]
-            found.update(str(one) for one in values if one is not None and not isinstance(one, bool))
+            found.update(str(secret) for secret in values if secret is not None and not isinstance(secret, bool))
         elif option.get("options"):
             for entry in _read(check_type_list, value, []):
                 found |= secrets(option["options"], _read(check_type_dict, entry, {}))
@@ -48,47 +48,47 @@ def secrets(spec: Spec, params: Params) -> set[str]:
 
 
 HOSTS = ("hostname", "proxy_host")
-"""Options that name a host. They are often given as a URL, which may contain a login."""
+"""Options that name a host. Users often give a URL, which may contain a login."""
 
 
 def _may_hold_login(host: t.Any) -> bool:
-    """Return whether a host was given as something that may contain a password, so that it must not be repeated."""
+    """Return whether a host may contain a password, so that it must not be repeated."""
     return re.search(r"[@?#]", str(host)) is not None
 
 
 def _login_in(host: t.Any) -> set[str]:
-    """Return the login of a URL as secrets: user name and password, and the password, also without URL escapes."""
+    """Return the secrets in the login of a URL: the login, the password, and the password without URL escapes."""
     login = str(host or "").rpartition("@")[0].rpartition("//")[2]
     password = login.partition(":")[2]
     return {login, password, unquote(password)} if password else {login}
 
 
 HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
-"""What Ansible shows in place of a secret."""
+"""Ansible's replacement for a secret."""
 
 SCRIPTS = ("pre_quiesce_script", "post_clone_script", "script")
-"""Options with the text of a script, which may hold secrets that nobody has marked."""
+"""Options with the text of a script, which may contain secrets that are not marked."""
 
 
 VALUES = ("values", "value", "default", "restore_from")
-"""Options with values of vApp properties. Which of them are passwords is known only when the VM was read."""
+"""Options with values of vApp properties. Which of them are passwords is only known after the VM was read."""
 
 BLANKABLE = ("value", "default", "label", "category", "description")
-"""Suboptions of a vApp property that are blanked by an empty string."""
+"""Suboptions of a vApp property that an empty string blanks."""
 
 
 def _is_blankable(spec: Spec, name: str) -> bool:
-    """Return whether an empty string is a value of this option; ``label`` is a suboption of others too."""
+    """Return whether an empty string is a value of this option; other options also have a ``label`` suboption."""
     return name in BLANKABLE and "user_configurable" in spec
 
 
 def shown(spec: Spec, params: Params) -> dict[str, t.Any]:
-    """Return the parameters as they may be logged: no secrets, no scripts, and no values of options that do not exist.
+    """Return the parameters as they may be logged: no secrets, no scripts, and no values of unknown options.
 
-    An option that does not exist may be a secret with a typing error in its name. Text that Ansible will refuse as a
-    value may hold a secret anywhere.
+    An unknown option may be a secret with a typing error in its name. Text that Ansible will refuse as a value may
+    contain a secret anywhere.
 
-    :param params: as they were given, or as Ansible has converted them.
+    :param params: the parameters as given, or as Ansible has converted them.
     """
     options = {name: option for main, option in spec.items() for name in (main, *option.get("aliases", []))}
     return {
@@ -113,13 +113,13 @@ def _shown(name: str, value: t.Any, option: dict[str, t.Any] | None) -> t.Any:
 
 
 def given(spec: Spec, params: Params) -> dict[str, t.Any]:
-    """Return the parameters without the empty ones: an empty string is an option that is not given.
+    """Return the parameters without empty ones: an option with an empty string counts as not set.
 
-    Surveys and templates leave such strings. Empty strings in a list are dropped; a list of nothing else is not given,
-    but a list without any entry stays, since it may be what a filter has left of a list of names. The values of a dict
-    without suboptions belong to the user and stay as they are, and so does what is blanked by an empty string.
+    Surveys and templates produce such strings. Empty strings in a list are dropped. A list with nothing else counts as
+    not set, but a list without entries is kept, since a filter may have removed all names. The values of a dict without
+    suboptions belong to the user and are kept, and so are options that an empty string blanks.
 
-    :param params: as they were given, before Ansible has converted them.
+    :param params: the parameters as given, before Ansible has converted them.
     """
     options = {name: option for main, option in spec.items() for name in (main, *option.get("aliases", []))}
     result = dict(params)
@@ -132,7 +132,7 @@ def given(spec: Spec, params: Params) -> dict[str, t.Any]:
 
 
 def _refusable(option: dict[str, t.Any], value: t.Any) -> t.Any:
-    """Return the value as a text that ansible-core refuses, where it would fail with an exception."""
+    """Return the value as a text that ansible-core refuses, if it would otherwise raise an exception."""
     if option.get("type") == "int" and _INFINITE.fullmatch(str(value)):
         return f"{value} (infinite)"
     if option.get("type") == "dict" and "options" in option and not isinstance(value, (dict, str)):
@@ -141,11 +141,11 @@ def _refusable(option: dict[str, t.Any], value: t.Any) -> t.Any:
 
 
 _INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.IGNORECASE)
-"""Infinite numbers, as Python writes and reads them; in YAML ``.inf``."""
+"""Infinite numbers, as Python formats and parses them; in YAML ``.inf``."""
 
 
 def _without_empty(option: dict[str, t.Any], value: t.Any) -> t.Any:
-    """Return an option's value without empty strings in it; an empty string when nothing else was in it."""
+    """Return an option's value without empty strings; an empty string if nothing remains."""
     if option.get("type") != "list" or value == "":
         return value
     suboptions = option.get("options")
@@ -153,43 +153,43 @@ def _without_empty(option: dict[str, t.Any], value: t.Any) -> t.Any:
         value = _elements(value) if suboptions is None else _entries(suboptions, value)
     if not isinstance(value, list) or not value:
         return value
-    entries = [one for one in value if one != ""]
+    entries = [entry for entry in value if entry != ""]
     if suboptions is not None:
-        entries = [_entry(suboptions, one) for one in entries]
+        entries = [_entry(suboptions, entry) for entry in entries]
     return entries or ""
 
 
 def _elements(text: str) -> list[t.Any]:
-    """Return the elements of a list that is given as text: JSON, or texts with commas or newlines between them.
+    """Return the elements of a list that is given as text: JSON, or texts separated by commas or newlines.
 
-    Ansible keeps the blanks around them, and takes JSON for one text, so that VMs of such names would be looked for.
-    A text of blanks alone stays, for it is no list without elements.
+    Ansible keeps the spaces around them and reads JSON as a single text, so it would look for VMs with such names. A
+    text of spaces is kept, because it is not an empty list.
     """
     read = _read(json.loads, text, None) if text.lstrip().startswith("[") else None
     if isinstance(read, list):
         return read
-    return [one.strip() for one in re.split(r"[,\n]", text)] if text.strip() else [text]
+    return [element.strip() for element in re.split(r"[,\n]", text)] if text.strip() else [text]
 
 
 def _has_names(suboptions: Spec) -> bool:
-    """Return whether each entry of a list needs a name, so that an entry may be the name alone."""
+    """Return whether every entry of a list requires a name, so that an entry may be just the name."""
     return bool(suboptions.get("name", {}).get("required"))
 
 
 def _entries(suboptions: Spec, text: str) -> t.Any:
-    """Return the entries of a list that is given as text: JSON, or names alone with commas or newlines between them.
+    """Return the entries of a list that is given as text: JSON, or names separated by commas or newlines.
 
-    Anything else is left to Ansible, which takes ``key=value``.
+    Anything else is left to Ansible, which accepts ``key=value``.
     """
     if text.lstrip().startswith("["):
         return _read(json.loads, text, text)
     if not _has_names(suboptions) or "=" in text or text.lstrip().startswith("{"):
         return text
-    return [one.strip() for one in re.split(r"[,\n]", text) if one.strip()] or ""
+    return [name.strip() for name in re.split(r"[,\n]", text) if name.strip()] or ""
 
 
 def _entry(suboptions: Spec, entry: t.Any) -> t.Any:
-    """Return a list's entry, which may be given as text, without its empty suboptions; of a name alone, the entry."""
+    """Return a list's entry, which may be text or just a name, without its empty suboptions."""
     if _has_names(suboptions):
         if isinstance(entry, int) and not isinstance(entry, bool):
             entry = str(entry)
@@ -200,7 +200,7 @@ def _entry(suboptions: Spec, entry: t.Any) -> t.Any:
 
 
 def _read(convert: t.Callable[[t.Any], t.Any], given: t.Any, otherwise: t.Any) -> t.Any:
-    """Return a value as Ansible reads it, unless Ansible will refuse it."""
+    """Return a value as Ansible reads it; the alternative if Ansible will refuse it."""
     try:
         return convert(given)
     except (TypeError, ValueError):
@@ -208,9 +208,9 @@ def _read(convert: t.Callable[[t.Any], t.Any], given: t.Any, otherwise: t.Any) -
 
 
 def check_texts(params: Params) -> None:
-    """Refuse texts that can be neither sent nor written: those with half of a surrogate pair, ``\\ud800``.
+    """Refuse texts that cannot be encoded: those with half of a surrogate pair, such as ``\\ud800``.
 
-    :raises _errors.BadInput: there is one; it is not repeated.
+    :raises _errors.BadInput: there is one; the text is not repeated.
     """
     for name, value in params.items():
         if has_surrogate(value):
@@ -220,11 +220,11 @@ def check_texts(params: Params) -> None:
 
 
 def has_surrogate(value: t.Any) -> bool:
-    """Return whether one of a value's texts, or of its keys, has half of a surrogate pair."""
+    """Return whether any text in a value, including its keys, has half of a surrogate pair."""
     if isinstance(value, str):
         return re.search("[\ud800-\udfff]", value) is not None
     if isinstance(value, dict):
-        return any(has_surrogate(one) for pair in value.items() for one in pair)
+        return any(has_surrogate(part) for pair in value.items() for part in pair)
     return isinstance(value, (list, tuple)) and any(map(has_surrogate, value))
 
 
@@ -246,7 +246,7 @@ def progress_spec() -> Spec:
 
 
 def connection_spec() -> Spec:
-    """Names, aliases and environment variables are those of vmware.vmware; ``ca_path`` is ours."""
+    """Return the options of the connection, with the names of vmware.vmware; only ``ca_path`` is ours."""
     return {
         "hostname": {"type": "str", "fallback": (env_fallback, ["VMWARE_HOST"])},
         "username": {"type": "str", "aliases": ["user", "admin"], "fallback": (env_fallback, ["VMWARE_USER"])},
@@ -271,9 +271,9 @@ def connection_spec() -> Spec:
 
 
 def connection(params: Params) -> Server:
-    """Return the server and the login of the options.
+    """Return the server and the login from the options.
 
-    :raises _errors.BadInput: something is missing or contradicts itself.
+    :raises _errors.BadInput: an option is missing, or options contradict each other.
     """
     for name, variable in {"hostname": "HOST", "username": "USER", "password": "PASSWORD"}.items():
         if not params[name]:
@@ -299,14 +299,14 @@ _PROXY = ("proxy_port", "proxy_username", "proxy_password")
 
 
 def _is_of_environment(name: str, value: t.Any) -> bool:
-    """Return whether an option of the connection may have its value from the environment, where it may be left over."""
+    """Return whether an option of the connection may be left over from the environment."""
     return str(value) == os.environ.get(f"VMWARE_{name.upper()}")
 
 
 def _host(option: str, value: str, port: str) -> str:
     """Return a host name or address, an IPv6 address without its brackets.
 
-    :raises _errors.BadInput: it is something else; what it is is not repeated where it may hold a password.
+    :raises _errors.BadInput: it is something else; it is not repeated if it may contain a password.
     """
     if _may_hold_login(value):
         raise _errors.BadInput(
@@ -332,7 +332,7 @@ _SELECTORS = ("name", "moid", "uuid", "inventory_path")
 
 
 def vm_spec(prefix: str = "") -> Spec:
-    """Return the options that select a VM; with a prefix, those that select another one (``parent_name`` …)."""
+    """Return the options that select a VM; with a prefix, those for another VM (``parent_name`` …)."""
     return {
         f"{prefix}name": {"type": "str"},
         f"{prefix}moid": {"type": "str"},
@@ -345,7 +345,7 @@ def vm_spec(prefix: str = "") -> Spec:
 
 
 def vm_constraints(prefix: str = "", required: bool = True) -> dict[str, t.Any]:
-    """Return the constraints by which AnsibleModule makes sure that exactly one VM is named."""
+    """Return the constraints with which AnsibleModule checks that exactly one VM is selected."""
     names = [f"{prefix}{name}" for name in _SELECTORS]
     constraints: dict[str, t.Any] = {"mutually_exclusive": [names]}
     if required:
@@ -354,7 +354,7 @@ def vm_constraints(prefix: str = "", required: bool = True) -> dict[str, t.Any]:
 
 
 def vm(params: Params, prefix: str = "") -> Selector:
-    """Return the selected VM. The constraints make sure that there is one."""
+    """Return the selected VM. The constraints guarantee that there is one."""
     selector = optional_vm(params, prefix)
     if selector is None:
         raise _errors.BadInput(f"No VM is named. Set {', '.join(prefix + name for name in _SELECTORS)}.")
@@ -362,7 +362,7 @@ def vm(params: Params, prefix: str = "") -> Selector:
 
 
 def optional_vm(params: Params, prefix: str = "") -> Selector | None:
-    """Return the selected VM; ``None`` if none is named."""
+    """Return the selected VM; ``None``: none is selected."""
     values = {name.removeprefix(prefix): params[name] for name in vm_spec(prefix)}
     for name in _SELECTORS:
         if values[name] is not None and not values[name].strip():
@@ -388,10 +388,10 @@ def vms_spec() -> Spec:
 def vms(params: Params) -> Selection:
     """Return the selected VMs.
 
-    :raises _errors.BadInput: a list is there and empty, or has an empty entry.
+    :raises _errors.BadInput: a list is empty, or has an empty entry.
     """
     for name in _SELECTORS:
-        if params[name] is not None and not all(one.strip() for one in params[name] or [""]):
+        if params[name] is not None and not all(entry.strip() for entry in params[name] or [""]):
             raise _errors.BadInput(
                 f"{name} is empty, or has an empty entry. List VMs there, or remove it to select all VMs."
             )
@@ -403,7 +403,7 @@ def vms(params: Params) -> Selection:
 
 
 def engine_spec() -> Spec:
-    """Return the options for the generation of the API and for how it is called."""
+    """Return the options for the generation of the API and how it is called."""
     return {
         "api": {"type": "str", "choices": ["auto", "vmfork", "instant_clone"], "default": "auto"},
         "call_via": {"type": "str", "choices": ["auto", "soap", "mob"], "default": "auto"},
@@ -411,7 +411,7 @@ def engine_spec() -> Spec:
 
 
 class EngineChoice(t.NamedTuple):
-    """Which generation of the API a task asks for, and how it is called."""
+    """The generation of the API that a task requests, and how it is called."""
 
     api: str
     call_via: str
@@ -438,7 +438,7 @@ def guest_spec() -> Spec:
 def guest(params: Params) -> GuestLogin:
     """Return the guest's login.
 
-    :raises _errors.BadInput: user or password are missing.
+    :raises _errors.BadInput: user name or password are missing.
     """
     for name, variable in {"guest_username": "USER", "guest_password": "PASSWORD"}.items():
         if not params[name]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections to the server and its ESXi hosts: TLS, proxy, and no wait beyond the task's time.
+"""Connect to the server and its ESXi hosts: TLS, proxy, and no wait beyond the task's deadline.
 
 Private to the collection. SOAP, the Managed Object Browser and file transfers
 all use these connections.
@@ -23,21 +23,21 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 from ansible_collections.vmfork.vsphere.plugins.module_utils._deadline import Budget, Deadline
 
 CALL_TIMEOUT = 120
-"""Seconds without a byte after which a request counts as lost; longer than any wait we ask the server for."""
+"""Seconds without data after which a request counts as lost; longer than any wait that we ask the server for."""
 
 PROXY_PORT = 80
-"""Port of a proxy whose port is not given."""
+"""Port of a proxy if none is given."""
 
 CONNECT_TIMEOUT = 30
-"""Seconds for the first connection to the server."""
+"""Maximum number of seconds for the first connection to the server."""
 
 SLICE_SECONDS = 0.5
-"""Seconds after which a wait for the network looks whether a signal came, or whether its time is over."""
+"""Interval, in seconds, at which a wait for the network checks for signals and the deadline."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """How to reach the server and who logs in."""
+    """The address of the server, and the login."""
 
     hostname: str
     username: str
@@ -52,39 +52,39 @@ class Server:
 
 
 class _Socket(socket.socket):
-    """A socket that waits no longer than the task's budget allows, however slowly the bytes come."""
+    """A socket that waits no longer than the task's budget allows, even if data arrives slowly."""
 
     budget: Budget
     patience: float = CALL_TIMEOUT
-    """Seconds without a byte after which the other side counts as lost."""
+    """Seconds without data after which the other side counts as lost."""
 
     def recv_into(self, *args: t.Any) -> int:
-        """Receive bytes as they come."""
+        """Receive data as it arrives."""
         return t.cast(int, _patiently(self, super().recv_into, args))
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """As :class:`_Socket`, for TLS."""
+    """Like :class:`_Socket`, for TLS."""
 
     budget: Budget
     patience: float = CALL_TIMEOUT
 
     def do_handshake(self, block: bool = False) -> None:
-        """Agree with the other side on a key."""
+        """Negotiate a key with the other side."""
         self.patience = self.gettimeout() or CONNECT_TIMEOUT
         _patiently(self, super().do_handshake, ())
 
     def recv_into(self, *args: t.Any) -> int:
-        """Receive bytes as they come."""
+        """Receive data as it arrives."""
         return t.cast(int, _patiently(self, super().recv_into, args))
 
     def send(self, *args: t.Any) -> int:
-        """Send some bytes."""
+        """Send some data."""
         return t.cast(int, _patiently(self, super().send, args))
 
 
 def _patiently(sock: _Socket | _TlsSocket, operation: t.Callable[..., t.Any], args: tuple[t.Any, ...]) -> t.Any:
-    """Wait in slices: a time-out leaves a socket, and OpenSSL, ready for the same operation once more."""
+    """Wait in slices: after a time-out, a socket and OpenSSL are ready to repeat the same operation."""
     patience = Deadline(sock.patience)
     while True:
         sock.settimeout(max(0.001, min(SLICE_SECONDS, patience.remaining, sock.budget.left())))
@@ -110,7 +110,7 @@ class ProxyFailed(OSError):
 class Connection(http.client.HTTPSConnection):
     """A connection to a host, through the server's proxy if there is one.
 
-    :param seconds: how long it may take to come about.
+    :param seconds: how long connecting may take.
     """
 
     def __init__(
@@ -121,14 +121,14 @@ class Connection(http.client.HTTPSConnection):
         super().__init__(*through, context=context, timeout=seconds)
         self._budget = budget
         self._seconds = seconds
-        # The standard library's own way tries each of a name's addresses for the whole time.
+        # The standard library's implementation would try each address of a name for the whole time.
         self._create_connection = self._dial
         if server.proxy_host:
             self.set_tunnel(host, port, _proxy_login(server))
         self._server = server
 
     def connect(self) -> None:
-        """Connect, and from then on wait for each answer as long as a call may take."""
+        """Connect, and then allow each answer as much time as a call may take."""
         super().connect()
         t.cast(_TlsSocket, self.sock).patience = CALL_TIMEOUT
 
@@ -221,26 +221,26 @@ def tls_context(ca_path: str | None, verify: bool) -> ssl.SSLContext:
     :raises _errors.BadInput: ``ca_path`` cannot be read.
     """
     if not verify:
-        # Without the system's CAs, which take longer to load than a short task takes.
+        # Without the system's CAs, because loading them takes longer than a short task.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
     try:
         context = ssl.create_default_context(cafile=ca_path)
-    except (OSError, ValueError) as error:  # a path may have characters that no file's name can have
+    except (OSError, ValueError) as error:  # a path may have characters that no file name can have
         raise _errors.BadInput(
             f"ca_path {ca_path} cannot be used: {reason(error)}. Set it to a file of CA certificates in PEM format."
         ) from error
-    # Python 3.13 and newer set this flag. It refuses trusted certificates for extensions that RFC 5280 demands and many
-    # vCenters lack, such as Authority Key Identifier (python/cpython issue 138193); older versions do without.
+    # Python 3.13 and newer set this flag. It refuses trusted certificates without extensions that RFC 5280 requires and
+    # many vCenters lack, such as Authority Key Identifier (python/cpython issue 138193); older versions do not.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 @contextlib.contextmanager
 def reaching(server: Server, seconds: float) -> t.Iterator[None]:
-    """Turn what goes wrong on the way to the server into one sentence each."""
+    """Turn errors on the way to the server into sentences."""
     where = f"Could not connect to {server.hostname} port {server.port}"
     if server.proxy_host:
         where += f" through the proxy {server.proxy_host} port {server.proxy_port or PROXY_PORT}"
@@ -259,7 +259,7 @@ def reaching(server: Server, seconds: float) -> t.Iterator[None]:
         raise _errors.ConnectionFailed(
             f"{where}: the server does not speak TLS ({reason(error)}). Check hostname and port."
         ) from error
-    except (socket.gaierror, UnicodeError) as error:  # the latter of names that cannot be host names
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: the name cannot be a host name
         raise _errors.ConnectionFailed(f"{where}: the name does not resolve. Check hostname.") from error
     except TimeoutError as error:
         raise _errors.ConnectionFailed(
@@ -274,7 +274,7 @@ def reaching(server: Server, seconds: float) -> t.Iterator[None]:
 
 
 def lost(server: Server, error: Exception) -> _errors.ConnectionLost:
-    """Return the sentence for a request that was sent, and whose answer did not come."""
+    """Return the error for a request that was sent but not answered."""
     return _errors.ConnectionLost(
         f"The connection to {server.hostname} broke during a call ({reason(error)}). "
         "Check the server and the network, then run again."
@@ -282,6 +282,6 @@ def lost(server: Server, error: Exception) -> _errors.ConnectionLost:
 
 
 def reason(error: BaseException) -> str:
-    """Return what an exception says, as a clause without a full stop."""
+    """Return an exception's text as a clause without a period."""
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(str(text).split()).rstrip(" .") or type(error).__name__

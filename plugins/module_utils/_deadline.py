@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One deadline for a whole task, and what it leaves each call to the server.
+"""Manage one deadline for a whole task, and the time that it leaves for each call to the server.
 
 Private to the collection.
 """
@@ -15,29 +15,30 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
 
 GRACE_SECONDS = 3
-"""Seconds by which an answer may come after the deadline; the server itself may hold back an answer until then."""
+"""Seconds after the deadline in which an answer may still arrive; the server may hold an answer back until the
+deadline."""
 
 EXTRA_SECONDS = 120
-"""Seconds that clean-up may take after the deadline, for the whole task."""
+"""Seconds that clean-up may take after the deadline, in total for the task."""
 
 SILENCE_SECONDS = 4
 """Seconds that a call may take after the deadline."""
 
 UNANSWERED_CALLS = 2
-"""Calls without an answer, after the deadline, after which the server counts as silent. One of them may have been a
-guest operation, which waits for a guest that stands still while vCenter answers everything else."""
+"""Number of unanswered calls after the deadline after which the server counts as silent. One of them may have been a
+guest operation, which waits for a frozen guest while vCenter still answers everything else."""
 
 LOGOUT_SECONDS = 3
-"""Seconds that all logouts together may take after the deadline."""
+"""Minimum number of seconds for all logouts together, after the deadline."""
 
 LONGEST_LOGOUT_SECONDS = 30
-"""Seconds that all logouts together may take before the deadline."""
+"""Maximum number of seconds for all logouts together, before the deadline."""
 
 
 class Deadline:
     """A point in time after which the task gives up.
 
-    :param seconds: from now, by the monotonic clock.
+    :param seconds: seconds from now, by the monotonic clock.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -62,36 +63,37 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """Return whether the time is over."""
+        """Return whether the deadline has passed."""
         return self.remaining == 0.0
 
     def rest(self) -> None:
-        """Sleep until the time is over."""
+        """Sleep until the deadline."""
         time.sleep(self.remaining)
 
     def end_now(self) -> None:
-        """Let the time be over, if it is not yet."""
+        """Move the deadline to now, unless it has passed."""
         self._end = min(self._end, time.monotonic())
 
     def check(self, what: str, why: str, remedy: str = "") -> None:
-        """Raise :class:`_errors.TimedOut` when the time is over."""
+        """Raise :class:`_errors.TimedOut` if the deadline has passed."""
         if self.passed:
             raise _errors.TimedOut(_errors.sentence(what, f"{why} within {self.seconds:g} seconds", remedy))
 
 
 class Budget:
-    """The time that a task's calls to the server may take, clean-up and logout included.
+    """The time that a task's calls to the server may take, including clean-up and logout.
 
-    * A call gets an answer by the deadline and :data:`GRACE_SECONDS`, or it is given up, and no other call is begun.
-    * In :meth:`clean_up` calls may be made after the deadline, too, until :data:`EXTRA_SECONDS` are over. That time is
-      granted once for the whole task. When the server does not answer :data:`UNANSWERED_CALLS` of these calls within
-      :data:`SILENCE_SECONDS` each, no other call is begun.
-    * In :meth:`log_out` calls may be made for some seconds more.
+    * A call must be answered by the deadline plus :data:`GRACE_SECONDS`. Otherwise it is given up, and no other call is
+      started.
+    * In :meth:`clean_up`, calls are also allowed after the deadline, for :data:`EXTRA_SECONDS`. That time is granted
+      once for the whole task. If the server does not answer :data:`UNANSWERED_CALLS` of these calls within
+      :data:`SILENCE_SECONDS` each, no other call is started.
+    * In :meth:`log_out`, calls are allowed for some more seconds.
 
-    A signal that asks the process to end is noted by :meth:`interrupt`, and raised as :class:`_errors.Interrupted`
-    where it does no harm: before a call, or while the main thread waits for an answer, but not in clean-up.
+    A signal that asks the process to end is recorded by :meth:`interrupt`, and raised as :class:`_errors.Interrupted`
+    where that does no harm: before a call, or while the main thread waits for an answer, but not in clean-up.
 
-    :param deadline: the task's; ``None`` never ends.
+    :param deadline: the task's deadline; ``None``: no limit.
     """
 
     def __init__(self, deadline: Deadline | None = None) -> None:
@@ -104,13 +106,13 @@ class Budget:
     # --- signals ----------------------------------------------------------------------------------------------------
 
     def interrupt(self, signal: str) -> None:
-        """Note the name of the signal that asks the process to end; only the first one counts."""
+        """Record the name of the signal that asks the process to end; only the first one counts."""
         if self._signal is None:
             self._signal, self._signalled = signal, time.monotonic()
 
     @contextlib.contextmanager
     def hold(self) -> t.Iterator[None]:
-        """Let a signal interrupt what is done here only after :data:`GRACE_SECONDS`: a login has to be seen to end."""
+        """Delay an interruption by a signal by :data:`GRACE_SECONDS`: the end of a login must be observed."""
         before, self._here.is_holding = self._here.is_holding, True
         try:
             yield
@@ -119,20 +121,20 @@ class Budget:
 
     @property
     def signal(self) -> str | None:
-        """The name of the signal that asks the process to end, if one came."""
+        """The name of the signal that asks the process to end; ``None``: there was none."""
         return self._signal
 
     @property
     def interruption(self) -> _errors.Interrupted | None:
-        """The exception for the signal that came, if one came."""
+        """The exception for the received signal; ``None``: there was none."""
         if self._signal is None:
             return None
         return _errors.Interrupted(
             f"The module received {self._signal} and stopped before it was finished. Run the task again to complete it."
         )
 
-    def _heed(self) -> bool:
-        """Raise for a signal that came; whether this thread has to stop for it."""
+    def _check_signal(self) -> bool:
+        """Raise an exception for a received signal, and return whether this thread must stop because of it."""
         if self._signal is None or self._here.is_cleaning or self._here.logout_end is not None:
             return False
         if self._here.is_holding and time.monotonic() < self._signalled + GRACE_SECONDS:
@@ -148,11 +150,11 @@ class Budget:
     # --- calls ------------------------------------------------------------------------------------------------------
 
     def may_begin(self) -> bool:
-        """Return whether a call may be made now.
+        """Return whether a call may be started now.
 
-        :raises _errors.Interrupted: a signal came.
+        :raises _errors.Interrupted: a signal was received.
         """
-        if self._heed():
+        if self._check_signal():
             return False
         if self._here.is_cleaning and self._here.logout_end is None and time.monotonic() >= self.deadline.end:
             return self._unanswered < UNANSWERED_CALLS and time.monotonic() < self._extra_end
@@ -160,7 +162,7 @@ class Budget:
 
     @contextlib.contextmanager
     def call(self) -> t.Iterator[None]:
-        """Set the end of one call that begins now."""
+        """Start the time of a call."""
         before, self._here.call_began = self._here.call_began, time.monotonic()
         try:
             yield
@@ -168,18 +170,18 @@ class Budget:
             self._here.call_began = before
 
     def left(self) -> float:
-        """Seconds that are left for the call under way, more than zero.
+        """Return the seconds that are left for the current call, more than zero.
 
-        :raises TimeoutError: none.
-        :raises _errors.Interrupted: a signal came.
+        :raises TimeoutError: no time is left.
+        :raises _errors.Interrupted: a signal was received.
         """
-        seconds = 0.0 if self._heed() else self._left()
+        seconds = 0.0 if self._check_signal() else self._left()
         if seconds <= 0:
             raise TimeoutError("timed out")
         return seconds
 
     def cut_off(self) -> bool:
-        """Return whether a call that failed just now did so because its time was over; no other is begun then."""
+        """Return whether a call failed because its time was over; after that, no other call is started."""
         if self._left() > 0:
             return False
         if self._here.is_cleaning and self._here.logout_end is None:
@@ -187,7 +189,7 @@ class Budget:
         return True
 
     def longest_wait(self, seconds: float) -> float:
-        """Return how long the server may be asked to hold back an answer, of so many seconds."""
+        """Return how long the server may be asked to hold back an answer, at most these seconds."""
         if self._here.is_cleaning and self.deadline.passed:
             return min(seconds, SILENCE_SECONDS / 2)
         return min(seconds, self.deadline.remaining)
@@ -211,8 +213,8 @@ class Budget:
     def clean_up(self, seconds: float = EXTRA_SECONDS) -> t.Iterator[Deadline]:
         """Allow calls after the deadline, and let no signal interrupt them.
 
-        :param seconds: how long this part of it may take at most.
-        :returns: the deadline for it, capped by what is left of the task's extra time.
+        :param seconds: the maximum time for this part of the clean-up.
+        :returns: its deadline, limited by the remainder of the task's extra time.
         """
         before, self._here.is_cleaning = self._here.is_cleaning, True
         try:
@@ -221,7 +223,7 @@ class Budget:
             self._here.is_cleaning = before
 
     def shared(self) -> t.Callable[[], None]:
-        """Return what a thread calls at its begin to be in clean-up as the present one is."""
+        """Return a function that a new thread calls to be in clean-up if the current thread is."""
         is_cleaning = self._here.is_cleaning
 
         def join() -> None:
@@ -241,7 +243,7 @@ class Budget:
 
 
 class _Here(threading.local):
-    """What holds for the present thread."""
+    """The state of the current thread."""
 
     is_cleaning = False
     is_holding = False

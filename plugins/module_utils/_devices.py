@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VM's virtual devices, as its property ``config.hardware.device`` shows them.
+"""Read a VM's virtual devices from its property ``config.hardware.device``.
 
 Private to the collection. Pure functions.
 """
@@ -14,7 +14,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 PATH = "config.hardware.device"
 
 Values = t.Mapping[str, t.Any]
-"""Properties of a VM, :data:`PATH` among them."""
+"""Properties of a VM, including :data:`PATH`."""
 
 
 def of_kind(values: Values, kind: t.Any) -> list[t.Any]:
@@ -33,42 +33,42 @@ def disks(values: Values) -> list[t.Any]:
 
 
 def label(device: t.Any) -> str:
-    """Return what the vSphere Client calls a device; its key where vCenter does not show that."""
+    """Return a device's name in the vSphere Client; its key if vCenter does not show the name."""
     return device.deviceInfo.label if device.deviceInfo is not None else str(device.key)
 
 
 def mac_of(adapter: t.Any) -> str:
-    """Return an adapter's MAC address in small letters; empty when it has none."""
+    """Return an adapter's MAC address in lower case; empty: it has none."""
     return (adapter.macAddress or "").lower()
 
 
 def mac_addresses(values: Values) -> list[str]:
-    """Return the MAC addresses of a VM's adapters, in small letters."""
+    """Return the MAC addresses of a VM's adapters, in lower case."""
     return [mac for mac in map(mac_of, adapters(values)) if mac]
 
 
 def beside(child: Values, parent: Values) -> set[str]:
-    """Return the MAC addresses of a child's adapters that are connected to a network which the parent is on, too."""
-    there = [one.backing for one in adapters(parent) if one.backing is not None]
+    """Return the MAC addresses of a child's connected adapters that share a network with the parent."""
+    there = [adapter.backing for adapter in adapters(parent) if adapter.backing is not None]
     return {
-        mac_of(one)
-        for one in adapters(child)
-        if one.backing is not None
-        and (one.connectable is None or one.connectable.connected)
-        and any(is_same_network(one.backing, other) for other in there)
+        mac_of(adapter)
+        for adapter in adapters(child)
+        if adapter.backing is not None
+        and (adapter.connectable is None or adapter.connectable.connected)
+        and any(is_same_network(adapter.backing, other) for other in there)
     }
 
 
-def is_same_network(one: t.Any, other: t.Any) -> bool:
-    """Return whether the backings of two adapters are of the same network."""
-    if type(one) is not type(other):
+def is_same_network(backing: t.Any, other: t.Any) -> bool:
+    """Return whether two backings of adapters are on the same network."""
+    if type(backing) is not type(other):
         return False
     card = vim.vm.device.VirtualEthernetCard
-    if isinstance(one, card.DistributedVirtualPortBackingInfo):
-        return bool(one.port.portgroupKey == other.port.portgroupKey)
-    if isinstance(one, card.OpaqueNetworkBackingInfo):
-        return bool(one.opaqueNetworkId == other.opaqueNetworkId)
-    # By the object if vCenter shows it: networks of several hosts may share a name, and a name may come escaped.
-    if one.network is not None:
-        return bool(one.network == other.network)
-    return bool(one.deviceName == other.deviceName)
+    if isinstance(backing, card.DistributedVirtualPortBackingInfo):
+        return bool(backing.port.portgroupKey == other.port.portgroupKey)
+    if isinstance(backing, card.OpaqueNetworkBackingInfo):
+        return bool(backing.opaqueNetworkId == other.opaqueNetworkId)
+    # Compare objects if vCenter shows them: networks of several hosts may share a name, and a name may be escaped.
+    if backing.network is not None:
+        return bool(backing.network == other.network)
+    return bool(backing.deviceName == other.deviceName)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The encodings in which a secret may appear in output.
+"""Find the encodings in which a secret may appear in output.
 
 Private to the collection.
 """
@@ -15,13 +15,13 @@ from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape
 
 MASK = "********"
-"""What is shown in the place of a secret, by this collection as by Ansible."""
+"""The replacement for a secret, the same as Ansible's."""
 
 LONG_ENOUGH = 8
-"""Characters of an encoded secret that is hidden; shorter ones would hide parts of other output."""
+"""Minimum number of characters of an encoded secret to mask; shorter ones would mask parts of other output."""
 
 URI_COMPONENT = "!'()*"
-"""What JavaScript's encodeURIComponent leaves as it is, and Python does not."""
+"""Characters that JavaScript's encodeURIComponent does not encode, but Python does."""
 
 _SPACE_IN_XML = {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
 _ENTITIES: tuple[dict[str, str], ...] = (
@@ -32,17 +32,17 @@ _ENTITIES: tuple[dict[str, str], ...] = (
     {'"': "&quot;", "'": "&apos;", **_SPACE_IN_XML},
     {'"': "&#34;", "'": "&#39;", "\n": "&#xA;", "\r": "&#xD;", "\t": "&#x9;"},
 )
-"""Which characters XML and HTML replace beside ``&<>``: in texts, in attributes, in Python's HTML, by Go."""
+"""Characters that XML and HTML replace besides ``&<>``: in texts, in attributes, in Python's HTML, in Go."""
 
 _SPECIAL_IN_SHELLS = (r"""[] !"$&'()*,;<>?[\\^`{|}]""", r'["$`\\]')
-"""Characters before which a backslash is written: by bash's ``printf %q``, and within double quotes."""
+"""Characters that are escaped with a backslash: by bash's ``printf %q``, and within double quotes."""
 
 
 def forms(secret: str) -> set[str]:
-    """Return a secret as JSON, XML, shells, Python's ``repr``, URLs and base64 write it, without the secret itself.
+    """Return a secret in the encodings of JSON, XML, shells, Python's ``repr``, URLs and base64, without the original.
 
     Base64 depends on the text before the secret: all three cases are returned, without the characters that depend on
-    the text around it. It is made of UTF-8, and of UTF-16 as PowerShell does (``-EncodedCommand``).
+    surrounding text. UTF-8 and UTF-16 are encoded, the latter for PowerShell (``-EncodedCommand``).
     """
     found = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
     found |= {escape(secret, entities) for entities in _ENTITIES}
@@ -59,8 +59,8 @@ def forms(secret: str) -> set[str]:
 
 
 def _base64(content: bytes, before: int) -> t.Iterator[str]:
-    """Yield the characters of base64 text, standard and for URLs, that depend on none but the secret's bytes."""
-    first = -(-before * 8 // 6)  # the first character without a bit of what stands before
-    last = len(content) * 8 // 6  # the first with a bit of what may follow
+    """Yield the characters of base64 text, standard and for URLs, that depend only on the secret's bytes."""
+    first = -(-before * 8 // 6)  # the first character without a bit of the preceding text
+    last = len(content) * 8 // 6  # the first character with a bit of the following text
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(content).decode()[first:last]

@@ -1,39 +1,39 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The collection's exceptions, and what vSphere's faults mean in words.
+"""Define the collection's exceptions, and translate vSphere's faults into sentences.
 
 Private to the collection. Every exception's text is the sentence the user
-reads: what failed, on which VM, why, and what to do. Whatever is raised below
+reads: what failed, on which VM, why, and what to do. Everything raised below
 the module is one of these; ``_module.run`` catches them in one place.
 
 .. code-block:: text
 
     Error                               base of what is raised on purpose
-    ├── BadInput                        the task asks for something that cannot be right
-    ├── NotFound                        a named object is not there, or not visible
-    ├── Ambiguous                       a name fits several objects
+    ├── BadInput                        the task requests something that is not possible
+    ├── NotFound                        a named object does not exist, or is not visible
+    ├── Ambiguous                       a name matches several objects
     ├── ConnectionFailed                the server cannot be reached
     │   └── ConnectionLost              the connection broke during a call
-    │       └── Unanswered              … because the time was over (also a TimedOut)
-    ├── TimedOut                        the time of the task is over
-    │   └── NotEnded                    a request was accepted, and its task still runs
+    │       └── Unanswered              … because the deadline passed (also a TimedOut)
+    ├── TimedOut                        the deadline of the task has passed
+    │   └── NotEnded                    a request was accepted, and its task is still running
     ├── LoginFailed                     vCenter refused the user name or password
     │   └── GuestLoginFailed            the guest refused them
     ├── MethodUnknown                   the server does not know a method
     ├── Fault                           vSphere answered a call with a fault
-    ├── OperationFailed                 the operation failed, usually by a fault of a call or of a task
+    ├── OperationFailed                 the operation failed, usually with a fault of a call or a task
     │   ├── _session.UnknownType        the answer has a type that pyVmomi does not know
-    │   └── operations.HostHidden       the ESXi host, or its certificate, is not shown to the user
-    ├── Refused                         going on could harm something that is not ours
+    │   └── operations.HostHidden       the user may not see the ESXi host or its certificate
+    ├── Refused                         continuing could harm something that is not ours
     ├── GuestFailed                     something in the guest failed
     └── VerdictFailed                   a VM has a verdict that the task must fail on
-    Interrupted                         a signal came; a BaseException, so that no clean-up mistakes it for an error
+    Interrupted                         a signal was received; a BaseException, which no ``except Exception`` catches
 
 Every fault takes the same path. pyVmomi raises a ``vmodl.MethodFault``; the
-session (and the MOB's page reader) makes a :class:`Fault` of it; whoever knows
-what the call was for makes an :class:`OperationFailed` of that, by
-:func:`failure`. The fault of a task is a value of the task, and :func:`failure`
-takes it as well.
+session (and the MOB's page reader) turns it into a :class:`Fault`; the caller,
+which knows the purpose of the call, turns that into an :class:`OperationFailed`
+with :func:`failure`. The fault of a task is a value of the task, and
+:func:`failure` accepts it as well.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Error(Exception):
 
 
 class BadInput(Error):
-    """The task asks for something that cannot be right; nothing was changed."""
+    """The task requests something that is not possible; nothing was changed."""
 
 
 class NotFound(Error):
@@ -65,27 +65,27 @@ class NotFound(Error):
 
 
 class Ambiguous(Error):
-    """A name fits several objects."""
+    """A name matches several objects."""
 
 
 class ConnectionFailed(Error):
-    """The server cannot be reached, or what answers is not vSphere."""
+    """The server cannot be reached, or it is not a vSphere server."""
 
 
 class ConnectionLost(ConnectionFailed):
-    """The connection broke during a call: whether it was carried out is unknown."""
+    """The connection broke during a call: it is not known whether the call was carried out."""
 
 
 class TimedOut(Error):
-    """The time given for the task is over."""
+    """The deadline of the task has passed."""
 
 
 class Unanswered(ConnectionLost, TimedOut):
-    """The task's time ended before a call was answered: whether it was carried out is unknown."""
+    """The deadline passed before a call was answered: it is not known whether the call was carried out."""
 
 
 class Interrupted(BaseException):
-    """A signal asked the process to end. Clean-up belongs into ``finally`` or ``except BaseException``.
+    """A signal asked the process to end. Clean-up belongs in ``finally`` or ``except BaseException``.
 
     :param sentence: the text the user reads.
     :param details: further return values for the module's failure, JSON types only.
@@ -139,7 +139,7 @@ class OperationFailed(Error):
     """vSphere refused a request, or its task ended with a fault.
 
     :param fault: the fault's type name, for example ``InvalidState``.
-    :param task: the task in the way that a ``TaskInProgress`` names.
+    :param task: the task that a ``TaskInProgress`` fault names.
     """
 
     def __init__(self, sentence: str, fault: str = "", task: t.Any = None, **details: t.Any) -> None:
@@ -149,7 +149,7 @@ class OperationFailed(Error):
 
 
 class Refused(Error):
-    """We refuse: going on could harm something that is not ours."""
+    """The module refuses: continuing could harm something that is not ours."""
 
 
 class GuestFailed(Error):
@@ -161,10 +161,10 @@ class VerdictFailed(Error):
 
 
 class NotEnded(TimedOut):
-    """vCenter has accepted a request, and its task was not seen to end: it may be carried out yet."""
+    """vCenter has accepted a request, but the end of its task was not observed: it may still be carried out."""
 
 
-# What to do about faults whose own text does not say it. The names are those
+# Remedies for faults whose own text does not contain one. The names are those
 # of the vSphere Web Services API reference.
 _REMEDIES = {
     "CannotAccessFile": "Check the guest user's rights on it, and with SELinux what was denied (ausearch -m avc).",
@@ -190,7 +190,7 @@ _REMEDIES = {
 
 
 def fault_name(fault: t.Any) -> str:
-    """Type name of a fault without its package: ``InvalidState``."""
+    """Return the type name of a fault without its package: ``InvalidState``."""
     return type(fault).__name__.rpartition(".")[2]
 
 
@@ -207,9 +207,9 @@ def fault_text(fault: t.Any) -> str:
     name = fault_name(fault)
     if name == "NoPermission":
         return _lacks(getattr(fault, "privilegeId", None) or "unknown", getattr(fault, "object", None))
-    said = localized or getattr(fault, "msg", None) or ""
+    message = localized or getattr(fault, "msg", None) or ""
     messages = [m.message for m in getattr(fault, "faultMessage", None) or [] if getattr(m, "message", None)]
-    parts = dict.fromkeys(" ".join(str(part).split()) for part in [said, *messages] if part)
+    parts = dict.fromkeys(" ".join(str(part).split()) for part in [message, *messages] if part)
     text = " ".join(parts).rstrip(".")
     if not text or text == name:
         return name
@@ -217,13 +217,13 @@ def fault_text(fault: t.Any) -> str:
 
 
 def fault_remedy(fault: t.Any) -> str:
-    """Return a sentence that says what to do about a fault, or an empty string."""
+    """Return a sentence about what to do about a fault; empty if there is none."""
     name = fault_name(getattr(fault, "fault", None) or fault)
     return _REMEDIES.get(name, "")
 
 
 def failure(what: str, fault: t.Any) -> OperationFailed:
-    """Return the exception for a fault, or an error of ours, that ``what`` ("Could not power on VM web-01") met."""
+    """Return the exception for a fault, or an error of ours, during ``what`` ("Could not power on VM web-01")."""
     if isinstance(fault, Fault):
         fault = fault.cause
     if isinstance(fault, Error):
@@ -236,12 +236,12 @@ def failure(what: str, fault: t.Any) -> OperationFailed:
 
 
 def explained(what: str, trouble: Trouble) -> Trouble | OperationFailed:
-    """Return the fault of a call as the exception for ``what``; other exceptions say it themselves."""
+    """Return a fault of a call as the exception for ``what``, and other exceptions unchanged."""
     return failure(what, trouble) if isinstance(trouble, Fault) else trouble
 
 
 def lacking(what: str, privilege: str, entity: t.Any) -> OperationFailed:
-    """Return the exception for what the server would refuse with ``NoPermission``."""
+    """Return the exception for a call that the server would refuse with ``NoPermission``."""
     return OperationFailed(sentence(what, _lacks(privilege, entity), _REMEDIES["NoPermission"]), "NoPermission")
 
 
@@ -250,7 +250,7 @@ def _lacks(privilege: str, entity: t.Any) -> str:
 
 
 def sentence(what: str, why: str, remedy: str = "") -> str:
-    """Join the parts of an error the way all of ours read."""
+    """Return an error sentence from its parts, in the form that all errors share."""
     return f"{what}: {why.rstrip(' .')}." + (f" {remedy}" if remedy else "")
 
 
@@ -265,19 +265,19 @@ _KINDS = {
     "VirtualApp": "vApp",
     "VirtualMachine": "VM",
 }
-"""Managed object type → what the user calls it."""
+"""Managed object type → its name for users."""
 
 _names: dict[str, str] = {}
-"""Managed object ID → plain name, of the objects whose names this task has read."""
+"""Managed object ID → plain name of the objects whose names this task has read."""
 
 
 def remember_name(moid: str, name: str) -> None:
-    """Keep the name of a managed object, for the faults that only give its ID."""
+    """Store the name of a managed object, for faults that contain only its ID."""
     _names[moid] = name
 
 
 def described(entity: t.Any) -> str:
-    """Return what the user calls a managed object: type, name and ID."""
+    """Return a managed object for a sentence: type, name and ID."""
     if entity is None:
         return "this object"
     kind, _colon, moid = str(entity).strip("'").rpartition(":")

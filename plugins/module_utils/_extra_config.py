@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VM's extraConfig: read it, set keys of it.
+"""Read and set keys of a VM's extraConfig.
 
 Private to the collection.
 """
@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 PATH = "config.extraConfig"
-"""All keys: some 60 on a real VM, so read them of single VMs only."""
+"""All keys: about 60 on a real VM, so read them only from single VMs."""
 
 
 def path(key: str) -> str:
@@ -28,11 +28,11 @@ _ONE_KEY = re.compile(re.escape(PATH) + r'\["(.+)"\]\.value')
 
 
 def mapping(values: t.Mapping[str, t.Any]) -> dict[str, str]:
-    """Return the extraConfig out of a VM's properties, read as a whole or by :func:`path`.
+    """Return the extraConfig from a VM's properties, whether they were read as a whole or by :func:`path`.
 
     Values are strings, as in the configuration file.
     """
-    result = {one.key: str(one.value) for one in values.get(PATH) or []}
+    result = {option.key: str(option.value) for option in values.get(PATH) or []}
     if PATH not in values:
         for name, value in values.items():
             match = _ONE_KEY.fullmatch(name)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plain HTTPS for what is not SOAP: TLS with pinning, proxy, size limits, no redirects.
+"""Send HTTPS requests other than SOAP: TLS with pinning, proxy, size limits, no redirects.
 
 Private to the collection.
 """
@@ -25,11 +25,11 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Session
 
 REACH_TIMEOUT = 10
-"""Seconds for the connection to an ESXi host: it is on the network, and there may be another way than over it."""
+"""Seconds for the connection to an ESXi host: it is on the network, and there may be an alternative to it."""
 
 
 class Unreachable(_errors.ConnectionFailed):
-    """No connection to the host came about; nothing was sent."""
+    """The host could not be connected to; nothing was sent."""
 
 
 class Untrusted(_errors.ConnectionFailed):
@@ -38,13 +38,13 @@ class Untrusted(_errors.ConnectionFailed):
 
 @dataclass(frozen=True)
 class Transfer:
-    """One file that goes to or comes from an ESXi host.
+    """A file transfer to or from an ESXi host.
 
-    :param url: an https URL; a host of ``*`` stands for the server we are logged in to.
+    :param url: an https URL; the host ``*`` stands for the server we are logged in to.
     :param what: begins the error sentence: "Could not upload a script to VM golden".
-    :param otherwise: what the user may do when there is no way to the host: "use script_delivery=guestinfo".
-    :param certificate: the only certificate (DER) that is accepted; ``None`` leaves it to the CAs.
-    :param check: without it, any certificate is accepted.
+    :param otherwise: the user's alternative if the host is not reachable: "use script_delivery=guestinfo".
+    :param certificate: the only accepted certificate (DER); ``None``: certificates of trusted CAs are accepted.
+    :param check: if false, any certificate is accepted.
     """
 
     url: str
@@ -55,7 +55,7 @@ class Transfer:
 
 
 class Answer(t.NamedTuple):
-    """What the server we are logged in to answered to one request."""
+    """An answer of the server we are logged in to."""
 
     status: int
     reason: str
@@ -66,11 +66,11 @@ class Answer(t.NamedTuple):
 def ask(
     session: Session, method: str, path: str, headers: t.Mapping[str, str], content: bytes | None, limit: int
 ) -> Answer:
-    """One request to the server we are logged in to, reached and trusted as the session is. No redirect is followed.
+    """Send a request to the server we are logged in to, with the session's proxy and TLS settings. Follow no redirect.
 
     :raises _errors.ConnectionFailed: nothing was sent.
-    :raises _errors.ConnectionLost: no answer came, or one of more than ``limit`` bytes.
-    :raises _errors.TimedOut: the time is over; nothing was sent.
+    :raises _errors.ConnectionLost: there was no answer, or it had more than ``limit`` bytes.
+    :raises _errors.TimedOut: the deadline has passed; nothing was sent.
     """
     server = session.server
     session.begin()
@@ -94,12 +94,12 @@ def ask(
 
 
 def put(session: Session, transfer: Transfer, content: bytes) -> None:
-    """Send ``content`` by PUT."""
+    """Send ``content`` with PUT."""
     _request(session, transfer, "PUT", content, 0)
 
 
 def get(session: Session, transfer: Transfer, limit: int) -> bytes:
-    """Fetch a file of at most ``limit`` bytes by GET.
+    """Fetch a file of at most ``limit`` bytes with GET.
 
     :raises _errors.OperationFailed: it is longer.
     """

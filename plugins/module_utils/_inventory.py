@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find VMs, folders and other objects in a constant number of requests.
+"""Find VMs, folders and other objects with a constant number of calls.
 
 Private to the collection. In vSphere's inventory the characters ``%``, ``/``
 and ``\\`` of a name are written ``%25``, ``%2f`` and ``%5c`` (vSphere API
-reference, ManagedEntity.name). Users see and give the plain name; inventory
+reference, ManagedEntity.name). Users see and enter the plain name; inventory
 paths keep the escaped form, so that they can be split and looked up.
 """
 
@@ -21,12 +21,12 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 LONGEST_NAME = 80
-"""Characters vSphere allows in a VM's name, counted unescaped (vSphere API reference, VirtualMachine.name)."""
+"""Maximum length of a VM's name, counted unescaped (vSphere API reference, VirtualMachine.name)."""
 
 
 @dataclass(frozen=True)
 class Selector:
-    """Which VM: exactly one of the first four; folder and datacenter narrow a name."""
+    """Selects one VM: exactly one of the first four is set; folder and datacenter narrow a name."""
 
     name: str | None = None
     moid: str | None = None
@@ -36,7 +36,7 @@ class Selector:
     folder: str | None = None
     datacenter: str | None = None
     prefix: str = field(default="", compare=False)
-    """How the names of its options begin: ``parent_``."""
+    """Prefix of the option names: ``parent_``."""
 
     def __str__(self) -> str:
         if self.name is not None:
@@ -50,10 +50,10 @@ class Selector:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which VMs: all that are named, by whatever means; when none is, all in a folder, a datacenter or everywhere.
+    """Selects VMs: all that are named in any way; if none is named, all in a folder, a datacenter or everywhere.
 
-    :param candidates: narrows such a scope to VMs whose name, instance UUID or BIOS UUID is one of these; ``None``: to
-        none.
+    :param candidates: narrows such a scope to VMs with one of these names, instance UUIDs or BIOS UUIDs; ``None``: do
+        not narrow it.
     """
 
     name: t.Sequence[str] = ()
@@ -73,7 +73,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Found:
-    """A VM, its properties, and where it is; ``vapps`` are the properties of the vApps around it, nearest first."""
+    """A VM, its properties, and its location; ``vapps`` has the properties of the vApps around it, nearest first."""
 
     vm: t.Any
     values: _properties.Values
@@ -99,25 +99,25 @@ def escape(name: str) -> str:
 
 
 def unescape(name: str) -> str:
-    """Return a stored name as a person writes it."""
+    """Return a stored name as users write it."""
     return re.sub(r"%(25|2f|2F|5c|5C)", lambda match: chr(int(match[1], 16)), name)
 
 
 def folded(name: str) -> str:
-    """Return a name without what people do not see, or easily mistake: case, blanks, encoding, invisible characters.
+    """Return a name without differences that users do not see: case, spaces, encoding, invisible characters.
 
-    Names that are equal then may be two VMs, and may be one that was written in two ways.
+    Two names with the same result may be two VMs, or one VM written in two ways.
     """
     plain = unicodedata.normalize("NFC", name.casefold())
     return " ".join("".join(char for char in plain if unicodedata.category(char) != "Cf").split())
 
 
 ALIKE = "only in case, in spaces, or in how its characters are encoded"
-"""How names differ that are equal when they are :func:`folded`."""
+"""How names differ whose :func:`folded` forms are equal."""
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that no VM can have.
+    """Refuse an invalid name of a VM.
 
     :raises _errors.BadInput: it is empty, too long, or has control characters.
     """
@@ -136,11 +136,11 @@ def check_name(name: str) -> None:
 def find_vm(session: Session, selector: Selector, paths: t.Sequence[str]) -> Found:
     """Return the only VM that matches, with the given properties.
 
-    A managed object ID, a UUID or an inventory path read that VM alone; a bare
-    name reads the names of all VMs in its scope, in pages.
+    With a managed object ID, a UUID or an inventory path, only that VM is read;
+    with a bare name, the names of all VMs in its scope are read, in pages.
 
-    :raises _errors.NotFound: no VM fits.
-    :raises _errors.Ambiguous: several do; the sentence lists their paths.
+    :raises _errors.NotFound: no VM matches.
+    :raises _errors.Ambiguous: several VMs match; the sentence lists their paths.
     """
     have: Names = {}
     candidates = _candidates(session, selector, have)
@@ -156,9 +156,9 @@ def find_vms(
 ) -> list[Found]:
     """Return the VMs of a selection, with the given properties and the ``vAppConfig`` of the vApps around them.
 
-    :param absent: receives the named VMs that are not there, if others are; ``None``: they are an error.
-    :raises _errors.NotFound: VMs that are named are not there; the sentence lists them all.
-    :raises _errors.Ambiguous: a name fits several VMs.
+    :param absent: receives the named VMs that do not exist, if others do; ``None``: missing VMs are an error.
+    :raises _errors.NotFound: named VMs do not exist; the sentence lists them all.
+    :raises _errors.Ambiguous: a name matches several VMs.
     """
     if selection.is_scope:
         return locate(session, _in_scope(session, selection), paths, ["vAppConfig"])
@@ -174,10 +174,11 @@ def find_vms(
         candidates.update({name: by_name.get(name, []) for name in selection.name})
     for kind in ("moid", "uuid", "inventory_path"):
         for value in getattr(selection, kind):
-            one = Selector(**{kind: value}, use_instance_uuid=selection.use_instance_uuid)
-            candidates[str(one)] = _candidates(session, one, have)
+            selector = Selector(**{kind: value}, use_instance_uuid=selection.use_instance_uuid)
+            candidates[str(selector)] = _candidates(session, selector, have)
     found = {
-        one.vm: one for one in locate(session, {vm for vms in candidates.values() for vm in vms}, paths, ["vAppConfig"])
+        entry.vm: entry
+        for entry in locate(session, {vm for vms in candidates.values() for vm in vms}, paths, ["vAppConfig"])
     }
     lacking = [what for what, vms in candidates.items() if not any(vm in found for vm in vms)]
     if lacking and (absent is None or not found):
@@ -197,11 +198,11 @@ def _in_scope(session: Session, selection: Selection) -> t.Collection[t.Any]:
     found = _properties.scan(session, scope, vim.VirtualMachine, ["name", *_UUIDS])
     names = plain_names(found)
     wanted = set(selection.candidates)
-    uuids = {one.lower() for one in wanted}
+    uuids = {identity.lower() for identity in wanted}
     return [
         vm
         for vm, values in found.items()
-        if names.get(vm) in wanted or not uuids.isdisjoint(values[one].lower() for one in _UUIDS if values.get(one))
+        if names.get(vm) in wanted or not uuids.isdisjoint(values[path].lower() for path in _UUIDS if values.get(path))
     ]
 
 
@@ -211,13 +212,13 @@ Names = dict[t.Any, str]
 """VM → its plain name."""
 
 MOST_NAMES = 10
-"""How many names a sentence lists when a name is not found."""
+"""How many names a sentence lists if a name is not found."""
 
 
 def _not_found(
     session: Session, selector: Selector | Selection, absent: t.Sequence[str], have: Names
 ) -> _errors.NotFound:
-    """Return the error for VMs that are not there.
+    """Return the error for VMs that were not found.
 
     :param have: the VMs whose names were compared.
     """
@@ -238,7 +239,7 @@ def _not_found(
 
 
 def vms_within(session: Session, folder: str | None, datacenter: str | None) -> set[t.Any] | None:
-    """Return the VMs below a folder or in a datacenter; ``None`` where neither is given."""
+    """Return the VMs below a folder or in a datacenter; ``None``: neither is given."""
     if folder is None and datacenter is None:
         return None
     return set(names_below(session, _scope(session, Selector(folder=folder, datacenter=datacenter))))
@@ -247,14 +248,14 @@ def vms_within(session: Session, folder: str | None, datacenter: str | None) -> 
 def locate(
     session: Session, vms: t.Iterable[t.Any], paths: t.Sequence[str], vapp_paths: t.Sequence[str] = ()
 ) -> list[Found]:
-    """Properties and places of the given VMs in one request; VMs that are gone are left out."""
+    """Return properties and locations of the given VMs with one call; missing VMs are left out."""
     values, ancestors = _properties.read_with_ancestors(session, vms, ["name", *paths], vapp_paths)
     plain_names(ancestors)
     return [_place(vm, of_vm, ancestors) for vm, of_vm in values.items() if "name" in of_vm]
 
 
 def names_below(session: Session, root: t.Any, kind: t.Any = None) -> dict[t.Any, str]:
-    """Plain names of all VMs, or objects of another type, below a folder or datacenter."""
+    """Return the plain names of all VMs, or objects of another type, below a folder or datacenter."""
     return plain_names(_properties.scan(session, root, kind or vim.VirtualMachine, ["name"]))
 
 
@@ -263,19 +264,19 @@ def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
 
     A full path may lack its leading slash.
 
-    :param datacenter: ``None`` when the user cannot see in which one the task's VM is.
+    :param datacenter: ``None`` if the user may not see the datacenter of the task's VM.
     """
     above = paths_of(session, [datacenter]) if datacenter is not None else {}
     full = [f"{above[datacenter]}/vm/{path}"] if above and not path.startswith("/") else []
-    for one in (*full, *([path] if "/" in path else [])):
-        found = _at(session, one)
+    for candidate in (*full, *([path] if "/" in path else [])):
+        found = _at(session, candidate)
         if isinstance(found, vim.Folder):
-            if above and not _is_below(one, above[datacenter]):
+            if above and not _is_below(candidate, above[datacenter]):
                 raise _errors.BadInput(
                     f"The folder {path} is in another datacenter than the VM, which is in {above[datacenter]}. Use a "
                     "folder of that datacenter."
                 )
-            _errors.remember_name(found._GetMoId(), one)
+            _errors.remember_name(found._GetMoId(), candidate)
             return found
     if not path.startswith("/") and not above:
         raise _errors.BadInput(
@@ -290,7 +291,7 @@ def find_folder(session: Session, path: str, datacenter: t.Any) -> t.Any:
 
 
 def _is_below(path: str, above: str) -> bool:
-    """Return whether an inventory path leads below another, however people write the two."""
+    """Return whether an inventory path is below another, however the two are written."""
     return unescape(f"/{path.strip('/')}/").casefold().startswith(unescape(f"{above}/").casefold())
 
 
@@ -298,14 +299,14 @@ def _similar_folders(session: Session, path: str, datacenter: t.Any) -> str:
     root = session.content.rootFolder if datacenter is None else datacenter
     folders = names_below(session, root, vim.Folder)
     near = _near(unescape(path.rstrip("/").rpartition("/")[2]), folders.values())
-    paths = paths_of(session, [one for one, name in folders.items() if name in near])
+    paths = paths_of(session, [folder for folder, name in folders.items() if name in near])
     return f" Similar names: {', '.join(sorted(paths.values()))}." if paths else ""
 
 
 def find_named(session: Session, kind: t.Any, what: str, name: str, datacenter: t.Any) -> t.Any:
     """Return the object of pyVmomi type ``kind`` with this name, inventory path or managed object ID.
 
-    :param datacenter: where to look for a name or an ID; ``None`` for everywhere.
+    :param datacenter: where to search for a name or an ID; ``None``: everywhere.
     """
     if name.startswith("/"):
         found = _at(session, name)
@@ -323,33 +324,33 @@ def find_each_named(
     narrow: t.Callable[[list[t.Any]], list[t.Any]] | None = None,
     otherwise: t.Callable[[list[str]], dict[str, t.Any]] | None = None,
 ) -> dict[str, t.Any]:
-    """As :func:`find_named`, for any number of names, paths and IDs in the same few requests.
+    """Return objects as :func:`find_named` does, for any number of names, paths and IDs with the same few calls.
 
-    :param narrow: keeps those of several objects of one name that can be meant.
-    :param otherwise: is asked for what no object of this kind is named.
+    :param narrow: reduces several objects with one name to those that can be meant.
+    :param otherwise: looks up the names that no object of this type has.
     """
     if not wanted:
         return {}
     root = session.content.rootFolder if datacenter is None else _root_of(session, kind, datacenter)
     everything = _properties.scan(session, root, kind, ["name"])
     all_names = {**dict.fromkeys(everything, ""), **plain_names(everything)}
-    fitting = {name: [one for one, its in all_names.items() if name in (its, one._GetMoId())] for name in wanted}
-    # The last name of a path is compared first, so that not every object's location has to be read.
+    fitting = {name: [obj for obj, its in all_names.items() if name in (its, obj._GetMoId())] for name in wanted}
+    # The last name of a path is compared first, so that not every object's location must be read.
     last_names = {name: unescape(name.rstrip("/").rpartition("/")[2]) for name in wanted if name.startswith("/")}
-    at = {path: [one for one, its in all_names.items() if its == last] for path, last in last_names.items()}
-    several = {one for found in fitting.values() if len(found) > 1 for one in found}
+    at = {path: [obj for obj, its in all_names.items() if its == last] for path, last in last_names.items()}
+    several = {obj for found in fitting.values() if len(found) > 1 for obj in found}
     if several and narrow is not None:
         kept = set(narrow(list(several)))
-        fitting = {name: [one for one in found if one in kept] or found for name, found in fitting.items()}
+        fitting = {name: [obj for obj in found if obj in kept] or found for name, found in fitting.items()}
     paths = paths_of(session, several.union(*at.values()))
     for path, found in at.items():
-        fitting[path] += [one for one in found if unescape(paths.get(one, "")) == unescape(path.rstrip("/"))]
+        fitting[path] += [obj for obj in found if unescape(paths.get(obj, "")) == unescape(path.rstrip("/"))]
     unknown = [name for name, found in fitting.items() if not found]
     if unknown and otherwise is not None:
-        fitting.update({name: [one] for name, one in otherwise(unknown).items()})
+        fitting.update({name: [obj] for name, obj in otherwise(unknown).items()})
     for name, found in fitting.items():
         if len(found) > 1:
-            listed = ", ".join(sorted(f"{paths.get(one, name)} ({one._GetMoId()})" for one in found))
+            listed = ", ".join(sorted(f"{paths.get(obj, name)} ({obj._GetMoId()})" for obj in found))
             raise _errors.Ambiguous(
                 f"Several objects match the {what} {name}: {listed}. Use one of these IDs, or a path."
             )
@@ -362,23 +363,23 @@ def find_each_named(
 
 
 def compute_resources(session: Session, objects: t.Collection[t.Any]) -> dict[t.Any, t.Any]:
-    """Return the cluster, or the host's compute resource, that each host or resource pool belongs to: one request."""
+    """Return the cluster or compute resource of each host or resource pool, with one call."""
     values, ancestors = _properties.read_with_ancestors(session, objects, ["name"])
-    chains = {one: _path(one, {**ancestors, **values})[1] for one in values}
+    chains = {obj: _path(obj, {**ancestors, **values})[1] for obj in values}
     return {
-        one: next((above for above in chain if isinstance(above, vim.ComputeResource)), None)
-        for one, chain in chains.items()
+        obj: next((above for above in chain if isinstance(above, vim.ComputeResource)), None)
+        for obj, chain in chains.items()
     }
 
 
 def similar(wanted: t.Iterable[str | None], have: t.Iterable[str]) -> str:
-    """Return a sentence, after a space, that lists the names which are near to wanted ones; empty when none is."""
-    near = dict.fromkeys(name for one in wanted if one for name in _near(one, have))
+    """Return a sentence, after a space, that lists names similar to the wanted ones; empty: there are none."""
+    near = dict.fromkeys(name for name in wanted if name for name in _near(name, have))
     return f" Similar names: {', '.join(near)}." if near else ""
 
 
 def _near(wanted: str, have: t.Iterable[str]) -> list[str]:
-    """Return up to three names that are near to one, whatever the case of their letters."""
+    """Return up to three similar names, ignoring case."""
     by_folded: dict[str, list[str]] = {}
     for name in sorted(set(have)):
         by_folded.setdefault(name.casefold(), []).append(name)
@@ -386,35 +387,35 @@ def _near(wanted: str, have: t.Iterable[str]) -> list[str]:
 
 
 def paths_of(session: Session, entities: t.Iterable[t.Any]) -> dict[t.Any, str]:
-    """Inventory paths of the entities whose names the user may see."""
+    """Return the inventory paths of the entities whose names the user may see."""
     values, ancestors = _properties.read_with_ancestors(session, entities, ["name"])
-    return {one: _path(one, {**ancestors, **values})[0] for one, of_one in values.items() if "name" in of_one}
+    return {entity: _path(entity, {**ancestors, **values})[0] for entity, of_one in values.items() if "name" in of_one}
 
 
 def names(session: Session, objects: t.Iterable[t.Any]) -> dict[t.Any, str]:
-    """Plain names of objects of one type in one request."""
+    """Return the plain names of objects of one type with one call."""
     found = _properties.read(session, objects, ["name"])
-    return {one: unescape(values["name"]) for one, values in found.items() if "name" in values}
+    return {obj: unescape(values["name"]) for obj, values in found.items() if "name" in values}
 
 
 def plain_names(found: dict[t.Any, _properties.Values]) -> dict[t.Any, str]:
-    """Plain names of the objects whose names the user may see; they are kept for error sentences."""
-    result = {one: unescape(values["name"]) for one, values in found.items() if "name" in values}
-    for one, name in result.items():
-        _errors.remember_name(one._GetMoId(), name)
+    """Return the plain names of the objects whose names the user may see, and store them for error sentences."""
+    result = {obj: unescape(values["name"]) for obj, values in found.items() if "name" in values}
+    for obj, name in result.items():
+        _errors.remember_name(obj._GetMoId(), name)
     return result
 
 
 def _check_only(what: str, found: t.Sequence[Found]) -> None:
     if len(found) > 1:
-        listed = ", ".join(sorted(f"{one.inventory_path} ({one.moid})" for one in found))
+        listed = ", ".join(sorted(f"{entry.inventory_path} ({entry.moid})" for entry in found))
         raise _errors.Ambiguous(f"Several VMs match VM {what}: {listed}. Use one of these paths or managed object IDs.")
 
 
 def _candidates(session: Session, selector: Selector, have: Names) -> list[t.Any]:
-    """Return the VMs that may be meant.
+    """Return the VMs that a selector may refer to.
 
-    :param have: gets all VMs whose names were read for it.
+    :param have: receives all VMs whose names were read.
     """
     index = session.content.searchIndex
     if selector.moid is not None:
@@ -435,8 +436,8 @@ def _candidates(session: Session, selector: Selector, have: Names) -> list[t.Any
 def _vms_at(session: Session, path: str, have: Names) -> list[t.Any]:
     """Return the VM at an inventory path.
 
-    A person may write a slash that belongs to a name as it is. Such a path is compared with those of the VMs on whose
-    names it ends.
+    Users may write a slash in a name unescaped. Such a path is compared with the paths of the VMs whose names it ends
+    with.
     """
     found = _at(session, path)
     if found is not None:
@@ -449,13 +450,13 @@ def _vms_at(session: Session, path: str, have: Names) -> list[t.Any]:
 
 
 def _at(session: Session, path: str) -> t.Any:
-    """Return what is at an inventory path, if anything; escapes may be in capital letters."""
+    """Return the object at an inventory path, if there is one; escapes may be in upper case."""
     path = re.sub("%(25|2F|5C)", lambda match: match[0].lower(), path.strip("/"))
     return session.ask(session.content.searchIndex.FindByInventoryPath, path)
 
 
 def _scope(session: Session, selector: Selector | Selection) -> t.Any:
-    """Return where a bare name is looked for: a folder, a datacenter, or everywhere."""
+    """Return where to search for a bare name: a folder, a datacenter, or everywhere."""
     if selector.folder is None and selector.datacenter is None:
         return session.content.rootFolder
     if selector.folder is not None and selector.datacenter is None:
@@ -484,7 +485,7 @@ def _datacenter(session: Session, name: str | None, option: str) -> t.Any:
 
 
 def _root_of(session: Session, kind: t.Any, datacenter: t.Any) -> t.Any:
-    """Return the folder of a datacenter's objects of a kind; the datacenter itself if the user cannot see it."""
+    """Return a datacenter's folder for objects of a type; the datacenter itself if the user cannot see the folder."""
     if issubclass(kind, (vim.HostSystem, vim.ResourcePool)):
         which = "hostFolder"
     elif issubclass(kind, (vim.Datastore, vim.StoragePod)):
@@ -499,8 +500,8 @@ def _root_of(session: Session, kind: t.Any, datacenter: t.Any) -> t.Any:
 def _place(vm: t.Any, values: _properties.Values, ancestors: dict[t.Any, _properties.Values]) -> Found:
     _errors.remember_name(vm._GetMoId(), unescape(values["name"]))
     path, chain = _path(vm, {**ancestors, vm: values})
-    datacenter = next((one for one in chain if isinstance(one, vim.Datacenter)), None)
-    folder = next((one for one in chain if isinstance(one, vim.Folder)), None)
+    datacenter = next((above for above in chain if isinstance(above, vim.Datacenter)), None)
+    folder = next((above for above in chain if isinstance(above, vim.Folder)), None)
     return Found(vm, values, path, datacenter, folder, tuple(_vapps(values, ancestors)))
 
 
@@ -515,7 +516,7 @@ def _vapps(values: _properties.Values, ancestors: dict[t.Any, _properties.Values
 
 
 def _path(entity: t.Any, known: dict[t.Any, _properties.Values]) -> tuple[str, list[t.Any]]:
-    """Inventory path of an entity, and what is above it, nearest first."""
+    """Return the inventory path of an entity, and its ancestors, nearest first."""
     parts: list[str] = []
     chain: list[t.Any] = []
     current = entity
@@ -525,7 +526,7 @@ def _path(entity: t.Any, known: dict[t.Any, _properties.Values]) -> tuple[str, l
         if isinstance(current, vim.VirtualApp):
             above = values.get("parentFolder") or above
         if above is None or above in chain:
-            break  # the root folder, which no path names
+            break  # the root folder, which is not part of paths
         parts.append(values.get("name", "?"))
         chain.append(above)
         current = above

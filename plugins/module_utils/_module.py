@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every module's ``main`` shares: AnsibleModule, the library check, the session, the one catch.
+"""Provide what every module's ``main`` shares: AnsibleModule, the library check, the session, the only catch.
 
 Private to the collection. Nothing below this file knows AnsibleModule; errors
 are raised there and become ``fail_json`` here.
@@ -32,9 +32,9 @@ Request = t.TypeVar("Request")
 
 @dataclass(frozen=True)
 class Task(t.Generic[Request]):
-    """What a module's work is given.
+    """The input of a module's work.
 
-    :param request: the options, as the module's ``parse`` has returned them.
+    :param request: the options, as returned by the module's ``parse``.
     """
 
     request: Request
@@ -43,10 +43,10 @@ class Task(t.Generic[Request]):
 
 
 class _Module(AnsibleModule):
-    """Show neither secrets nor scripts, whatever form they were given in.
+    """An AnsibleModule that shows neither secrets nor scripts, in whatever form they were given.
 
-    Ansible masks a dict of secrets that was given as text as that whole text only. Here its values are masked too,
-    and the encodings of all secrets.
+    If a dict of secrets was given as text, Ansible masks only that whole text. This class also masks its values, and
+    the encodings of all secrets.
     """
 
     def __init__(self, **arguments: t.Any) -> None:
@@ -61,7 +61,7 @@ class _Module(AnsibleModule):
 
     def _log_invocation(self) -> None:
         """Log the options as they may be shown."""
-        # Options from the environment and from an alias are known only now.
+        # Options from the environment and from an alias are only known now.
         self._mask(_arguments.secrets(self.argument_spec, self.params))
         shown = _arguments.shown(self.argument_spec, self.params)
         given, self.params = self.params, _printable.result(shown)
@@ -69,7 +69,7 @@ class _Module(AnsibleModule):
         self.params = given
 
     def _return_formatted(self, kwargs: dict[str, t.Any]) -> None:
-        """Return the options as they may be shown, also with an error that Ansible found in them."""
+        """Return the options as they may be shown, even with an error that Ansible found in them."""
         shown = _arguments.shown(self.argument_spec, self.params)
         if _arguments.has_surrogate(shown):  # ansible-core refuses to read such a result
             shown = _printable.result(shown)
@@ -81,7 +81,7 @@ class _Module(AnsibleModule):
                 "masks it there, too, so do not use these values in conditions. Use a longer secret that is not an "
                 "ordinary word."
             )
-        written = kwargs.pop("invocation")  # what the user has written comes back as it is
+        written = kwargs.pop("invocation")  # the user's own input is returned unchanged
         super()._return_formatted({**_printable.result(kwargs), "invocation": written})
 
     def hide(self, text: str) -> str:
@@ -91,13 +91,13 @@ class _Module(AnsibleModule):
         return text
 
     def warn(self, warning: str, **arguments: t.Any) -> None:
-        """Warn in a text that is safe to print."""
+        """Issue a warning whose text is safe to print."""
         super().warn(_printable.text(warning), **arguments)
 
     def _mask(self, secrets: set[str]) -> None:
-        """Have secrets and their encodings masked in all output.
+        """Mask secrets and their encodings in all output.
 
-        Up to ansible-core 2.21 the module masks its result, from 2.22 on the controller masks what it displays.
+        Up to ansible-core 2.21, the module masks its result; from 2.22 on, the controller masks what it displays.
         """
         self._secrets |= secrets
         texts = secrets.union(*(_encodings.forms(secret) for secret in secrets))
@@ -108,25 +108,25 @@ class _Module(AnsibleModule):
 
 
 UNCOMPARED = (*_arguments.SCRIPTS, "output", "include_raw_xml", "raw_xml", "exception", "invocation")
-"""Names of values in which a secret is masked because it is one, and of those that are no part of the result."""
+"""Names of values that are masked on purpose, and of values that are not part of the result."""
 
 
 def _texts(value: t.Any, name: str = "") -> t.Iterator[str]:
-    """Yield all values that Ansible masks by their text; it leaves booleans and keys as they are."""
+    """Yield all values that Ansible masks by their text; it does not change booleans and keys."""
     if name in UNCOMPARED:
         return
     if isinstance(value, dict):
-        for key, one in value.items():
-            yield from _texts(one, key)
+        for key, item in value.items():
+            yield from _texts(item, key)
     elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _texts(one)
+        for item in value:
+            yield from _texts(item)
     elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
         yield str(value)
 
 
 MOST_SECONDS = 10**9
-"""The longest time that can be given, 31 years: more is a typing error, and may be no number for the system."""
+"""The longest allowed time, 31 years: more is a typing error, and may be too large for the system."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Signals that ask a process to end."""
@@ -134,22 +134,22 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 @contextlib.contextmanager
 def _signals(budget: Budget) -> t.Iterator[None]:
-    """Have the first signal that asks the process to end raise :class:`_errors.Interrupted`, and ignore further ones.
+    """Raise :class:`_errors.Interrupted` for the first signal that asks the process to end, and ignore further ones.
 
-    What was ignored before, as SIGHUP by ``nohup``, stays ignored.
+    Signals that were ignored before, such as SIGHUP with ``nohup``, remain ignored.
     """
 
     def note(number: int, _frame: object) -> None:
         budget.interrupt(signal.Signals(number).name)
 
-    before = {one: signal.getsignal(one) for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN}
-    for one in before:
-        signal.signal(one, note)
+    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, note)
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(
@@ -162,7 +162,7 @@ def run(
 
     :param work: returns the module's result; raises :class:`_errors.Error`.
     :param spec: the module's own options and groups; the connection's are added.
-    :param parse: options → the request that the work is given; called once, before anything is connected. Raises
+    :param parse: turns options into the request for ``work``; called once, before anything is connected. Raises
         :class:`_errors.BadInput`.
     :param constraints: for AnsibleModule (``mutually_exclusive`` …).
     """
@@ -183,7 +183,7 @@ def _run(
     parse: t.Callable[[_arguments.Params], Request],
     budget: Budget,
 ) -> t.NoReturn:
-    """Do what :func:`run` does, within the time and with the signals of ``budget``."""
+    """Carry out :func:`run` within the time and with the signals of ``budget``."""
     try:
         _arguments.check_texts(module.params)
         server = _arguments.connection(module.params)
@@ -200,10 +200,10 @@ def _run(
     except _errors.Interrupted as interruption:
         module.fail_json(msg=interruption.sentence, **interruption.details)
     except _errors.Error as error:
-        # A loop or a thread may have met the end of its time before the signal was raised.
+        # A loop or a thread may have noticed the deadline before the signal was raised.
         sentence = budget.interruption.sentence if budget.interruption is not None else error.sentence
         module.fail_json(msg=sentence, **error.details)
-    except Exception as error:  # noqa: BLE001, whatever it is, the user gets a sentence
+    except Exception as error:  # noqa: BLE001, the user always gets a sentence
         module.fail_json(
             msg=f"Unexpected error ({type(error).__name__}). Please report it with the output of -vvv.",
             exception=traceback.format_exc(),

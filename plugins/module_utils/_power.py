@@ -17,23 +17,23 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
 def is_on(values: t.Mapping[str, t.Any]) -> bool:
-    """Return whether a VM runs, from its property ``runtime.powerState``."""
+    """Return whether a VM is powered on, from its property ``runtime.powerState``."""
     return str(values.get("runtime.powerState")) == "poweredOn"
 
 
 Judge = t.Callable[[], bool]
-"""Called before each further attempt on a busy VM: whether the VM is still to be switched. It may raise."""
+"""Called before each further attempt on a busy VM; returns whether the VM must still be switched. May raise."""
 
 
 def anyway() -> bool:
-    """Let every attempt be made."""
+    """Allow every attempt."""
     return True
 
 
 def off(session: Session, deadline: Deadline, vm: t.Any, name: str, judge: Judge | None = anyway) -> bool:
-    """Power a VM off hard, wait for it, and return whether that was still to be done.
+    """Power a VM off hard, wait for it, and return whether that was still necessary.
 
-    :param judge: without it a busy VM is an error.
+    :param judge: ``None``: a busy VM is an error.
     """
     return _switch(session, deadline, f"Could not power off VM {name}", vm, vm.PowerOffVM_Task, "poweredOff", judge)
 
@@ -41,7 +41,7 @@ def off(session: Session, deadline: Deadline, vm: t.Any, name: str, judge: Judge
 def on(session: Session, deadline: Deadline, vm: t.Any, name: str, judge: Judge | None = anyway) -> None:
     """Power a VM on, and wait for it.
 
-    :param judge: without it a busy VM is an error.
+    :param judge: ``None``: a busy VM is an error.
     """
     _switch(session, deadline, f"Could not power on VM {name}", vm, vm.PowerOnVM_Task, "poweredOn", judge)
 
@@ -55,7 +55,7 @@ def _switch(
     state: str,
     judge: Judge | None,
 ) -> bool:
-    """Switch a VM, wait for it, and return whether that was still to be done."""
+    """Switch a VM, wait for it, and return whether that was still necessary."""
     is_due = True
 
     def is_still_to_be_done() -> bool:
@@ -76,19 +76,19 @@ def _switch(
         except _errors.OperationFailed as refusal:
             if refusal.fault not in ("InvalidPowerState", "TaskInProgress"):
                 raise
-            # The first request, whose answer was lost, is being carried out or was.
+            # The first request, whose answer was lost, is being carried out, or was carried out.
             if not _has_reached(session, deadline, vm, state):
                 raise _errors.NotEnded(refusal.sentence) from refusal
         except (_errors.NotEnded, _errors.ConnectionLost):
             raise
         except (_errors.TimedOut, _errors.ConnectionFailed) as late:
-            raise lost from late  # nothing was sent this time, and the first request may have been carried out
+            raise lost from late  # nothing was sent this time, but the first request may have been carried out
         return True
     return is_due
 
 
 def _has_reached(session: Session, deadline: Deadline, vm: t.Any, state: str) -> bool:
-    """As :func:`reaches`; not seen is not reached."""
+    """Return whether a power state is reached, as :func:`reaches` does; false after an error."""
     try:
         return reaches(session, deadline, vm, state)
     except _errors.Error:
@@ -96,10 +96,10 @@ def _has_reached(session: Session, deadline: Deadline, vm: t.Any, state: str) ->
 
 
 def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> None:
-    """Have the guest shut itself down, and wait until the VM is off.
+    """Let the guest shut itself down, and wait until the VM is off.
 
-    :raises _errors.OperationFailed: VMware Tools is not there to do it.
-    :raises _errors.TimedOut: the guest did not go down; it may still.
+    :raises _errors.OperationFailed: VMware Tools is not available.
+    :raises _errors.TimedOut: the guest did not shut down; it may still do so.
     """
     what = f"Could not shut down the guest of VM {name}"
     remedy = "Shut it down from inside the guest, or use shutdown=hard."
@@ -107,10 +107,10 @@ def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> Non
         session.call(vm.ShutdownGuest)
     except _errors.ConnectionLost as lost:
         try:
-            with contextlib.suppress(_errors.Fault):  # as a guest answers that is on its way down
+            with contextlib.suppress(_errors.Fault):  # a guest that is shutting down answers with a fault
                 session.call(vm.ShutdownGuest)
         except _errors.TimedOut as late:
-            raise lost from late  # nothing was sent this time, and the guest may have got the first request
+            raise lost from late  # nothing was sent this time, but the guest may have received the first request
     except _errors.Fault as fault:
         raise _errors.OperationFailed(
             _errors.sentence(what, fault.text, remedy), fault.fault, getattr(fault.cause, "task", None)
@@ -121,7 +121,7 @@ def shut_down(session: Session, deadline: Deadline, vm: t.Any, name: str) -> Non
 
 
 def reaches(session: Session, deadline: Deadline, vm: t.Any, state: str) -> bool:
-    """Wait for a power state; whether it came."""
+    """Wait for a power state, and return whether it was reached."""
 
     def reached(_vm: t.Any, values: _properties.Values | None) -> bool | None:
         return True if str((values or {}).get("runtime.powerState")) == state else None

@@ -16,10 +16,10 @@ _REPLACED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def text(value: str) -> str:
-    """Return a text with every character that a terminal or a log would act on written as an escape sequence.
+    """Return a text in which every character that could affect a terminal or a log is an escape sequence.
 
-    Newlines and tabs stay, a carriage return before a newline goes. Joiners within words stay, since some scripts and
-    emoji need them.
+    Newlines and tabs are kept, and a carriage return before a newline is removed. Joiners within words are kept, since
+    some scripts and emoji need them.
     """
     if value.isascii() and value.isprintable():
         return value
@@ -34,17 +34,18 @@ def _safe(char: str) -> str:
 
 
 DOCUMENT = "export"
-"""Name of a document of vApp options in a result. It stays as it is, since it is given back to vCenter."""
+"""Key of a document of vApp options in a result. It is not changed, since it is passed back to vCenter."""
 
 
 def result(value: t.Any) -> t.Any:
-    """Return a result of plain JSON types with all its texts and keys made safe, apart from documents."""
+    """Return a result of plain JSON types with all its texts and keys made safe, except for documents."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, dict):
         return {
-            result(key): one if key == DOCUMENT and isinstance(one, dict) else result(one) for key, one in value.items()
+            result(key): item if key == DOCUMENT and isinstance(item, dict) else result(item)
+            for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [result(one) for one in value]
+        return [result(item) for item in value]
     return value

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The privileges that the calls of a run need, and checking them before anything is done.
+"""Know the privileges that calls need, and check them before anything is done.
 
-Private to the collection. Check mode checks them, and so does a task that would
-power off a VM. Any other run gets the same message from the call itself.
+Private to the collection. Check mode checks them, and so does a task that is
+about to power off a VM. Otherwise the call itself fails with the same message.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEEDS: dict[str, dict[str, str]] = {
     "InitiateFileTransferToGuest": {"vm": "VirtualMachine.GuestOperations.Modify"},
     "StartProgramInGuest": {"vm": "VirtualMachine.GuestOperations.Execute"},
     "ValidateCredentialsInGuest": {"vm": "VirtualMachine.GuestOperations.Query"},
-    # Not published: the privilege is named for this, in vCenter's roles as "Toggle fork parent".
+    # Not published: the privilege has the method's name; in vCenter's roles it is "Toggle fork parent".
     "EnableForkParent_Task": {"vm": "VirtualMachine.Config.ToggleForkParent"},
     "DisableForkParent_Task": {"vm": "VirtualMachine.Config.ToggleForkParent"},
     "InstantClone_Task": {
@@ -39,9 +39,9 @@ NEEDS: dict[str, dict[str, str]] = {
         "pool": "Resource.AssignVMToPool",
         "datastore": "Datastore.AllocateSpace",
     },
-    # All that the vSphere Automation API lists for adapters that are changed at the creation (instant-clone of a VM).
+    # The vSphere Automation API lists this for adapters that are changed at creation (instant-clone of a VM).
     "InstantClone_Task network": {"network": "Network.Assign"},
-    # Not published: assumed to be this, and what InstantClone_Task needs of the places.
+    # Not published: assumed to be this, plus what InstantClone_Task needs on the places.
     "CreateForkChild_Task": {
         "vm": "VirtualMachine.Config.ToggleForkParent",
         "folder": "VirtualMachine.Inventory.CreateFromExisting",
@@ -49,18 +49,18 @@ NEEDS: dict[str, dict[str, str]] = {
         "datastore": "Datastore.AllocateSpace",
     },
 }
-"""Method → on which of its objects it needs which privilege."""
+"""Method → the privilege that it needs on each of its objects."""
 
 
 @dataclass(frozen=True)
 class Step:
     """A call that a run would make.
 
-    :param what: begins the error sentence, as it does in the run.
+    :param what: begins the error sentence, as in the run.
     :param method: a key of :data:`NEEDS`.
 
-    The others are the objects of the call. If there are several, it is enough that one
-    grants the privilege; what is not known is not asked for.
+    The other fields are the objects of the call. If there are several, one of them must
+    grant the privilege; objects that are not known are not checked.
     """
 
     what: str
@@ -73,7 +73,7 @@ class Step:
 
     @property
     def needs(self) -> list[tuple[str, tuple[t.Any, ...]]]:
-        """The privileges, each with the objects of which one must grant it."""
+        """The privileges, each with the objects of which at least one must grant it."""
         return [(privilege, getattr(self, on)) for on, privilege in NEEDS[self.method].items() if getattr(self, on)]
 
 
@@ -87,35 +87,35 @@ def check(session: Session, steps: t.Sequence[Step]) -> None:
 
 
 def refusals(session: Session, runs: t.Mapping[t.Any, t.Sequence[Step]]) -> dict[t.Any, _errors.Error]:
-    """For each run that would fail for want of a privilege, its error: one request for all of them."""
+    """Return an error for each run that would fail because of a missing privilege, with one call for all runs."""
     lacking = _lacking(session, [need for steps in runs.values() for step in steps for need in step.needs])
     result: dict[t.Any, _errors.Error] = {}
     for key, steps in runs.items():
         for step in steps:
             for privilege, objects in step.needs:
-                if all((privilege, one) in lacking for one in objects):
+                if all((privilege, obj) in lacking for obj in objects):
                     result.setdefault(key, _errors.lacking(step.what, privilege, objects[0]))
     return result
 
 
 def _lacking(session: Session, needs: t.Sequence[tuple[str, tuple[t.Any, ...]]]) -> set[tuple[str, t.Any]]:
-    """Return the privileges and objects for which the server says that the user lacks them there."""
+    """Return the privileges that the user lacks according to the server, each with the object."""
     if not needs:
         return set()
     privileges = list(dict.fromkeys(privilege for privilege, _objects in needs))
-    objects = list(dict.fromkeys(one for _privilege, objects in needs for one in objects))
+    objects = list(dict.fromkeys(obj for _privilege, objects in needs for obj in objects))
 
     def ask() -> t.Any:
-        # The server reports that a session that is gone holds nothing. After a new login, the key is another one.
+        # For an ended session, the server reports no privileges. After a new login, the key is different.
         return session.content.authorizationManager.HasPrivilegeOnEntities(objects, session.key, privileges)
 
     try:
         answer = session.ask(ask)
     except (_errors.Fault, UnknownType):
-        return set()  # who may not ask, or asks a server that cannot tell, learns it in the run
+        return set()  # if the user or the server does not allow this check, the run itself shows it
     return {
-        (one.privId, of_object.entity)
+        (privilege.privId, of_object.entity)
         for of_object in answer or []
-        for one in of_object.privAvailability or []
-        if not one.isGranted
+        for privilege in of_object.privAvailability or []
+        if not privilege.isGranted
     }

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read and watch properties: the only place that talks to the PropertyCollector.
+"""Read and watch properties. This is the only place that uses the PropertyCollector.
 
-Private to the collection. Costs are constant: one request for any number of
-objects, plus one for each further page the server makes of the answer.
+Private to the collection. Costs are constant: one call for any number of
+objects, plus one for each further page of the answer.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Values = dict[str, t.Any]
 """Property path → value. An unset property is missing: use ``get``."""
 
 LONGEST_WAIT = 30
-"""Seconds one WaitForUpdatesEx may take; an idle connection is cut by some firewalls after a minute."""
+"""Maximum number of seconds for one WaitForUpdatesEx; some firewalls cut idle connections after a minute."""
 
 PAGE = 1000
-"""Objects we take in one answer."""
+"""Maximum number of objects in one answer."""
 
 
 def read(session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str]) -> dict[t.Any, Values]:
@@ -31,7 +31,7 @@ def read(session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str]) -
 
     Objects that no longer exist, or that the user may not see, are left out.
     """
-    selected = [_collector().ObjectSpec(obj=one) for one in objects]
+    selected = [_collector().ObjectSpec(obj=obj) for obj in objects]
     if not selected:
         return {}
     return _retrieve_existing(session, selected, [_property_spec(type(selected[0].obj), paths)])
@@ -49,7 +49,7 @@ def _scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) ->
     create = session.content.viewManager.CreateContainerView
     view = session.call_once(create, container=root, type=[kind], recursive=True)
     result = _retrieve(session, [_view_spec(view)], [_property_spec(kind, paths)])
-    # It dies with the session anyway; what was read must not be lost over it.
+    # The view ends with the session anyway; a failed removal must not discard what was read.
     with contextlib.suppress(_errors.Error):
         session.call_once(view.DestroyView)
     return result
@@ -58,9 +58,9 @@ def _scan(session: Session, root: t.Any, kind: t.Any, paths: t.Sequence[str]) ->
 def read_with_ancestors(
     session: Session, objects: t.Iterable[t.Any], paths: t.Sequence[str], vapp_paths: t.Sequence[str] = ()
 ) -> tuple[dict[t.Any, Values], dict[t.Any, Values]]:
-    """As :func:`read`, and ``name`` and ``parent`` of everything above the objects, in the same request.
+    """Return properties as :func:`read` does, and ``name`` and ``parent`` of all ancestors, with the same call.
 
-    The objects need not be of one type, if all of their types have the properties.
+    The objects may have different types if all of these types have the properties.
 
     :param vapp_paths: further properties of the vApps above.
     """
@@ -74,7 +74,7 @@ def read_with_ancestors(
             type=kind,
             path=path,
             skip=False,
-            selectSet=[collector.SelectionSpec(name=one) for one in _UPWARDS],
+            selectSet=[collector.SelectionSpec(name=name) for name in _UPWARDS],
         )
         for name, (kind, path) in {
             "entity": (vim.ManagedEntity, "parent"),
@@ -88,18 +88,18 @@ def read_with_ancestors(
         vim.ComputeResource: ["name", "parent"],
         vim.VirtualApp: ["name", "parent", "parentFolder", *vapp_paths],
     }
-    for kind in dict.fromkeys(type(one) for one in objects):
+    for kind in dict.fromkeys(type(obj) for obj in objects):
         of_kind = wanted_paths.setdefault(kind, ["name", "parent"])
         of_kind += [*paths, *(["parentVApp"] if issubclass(kind, vim.VirtualMachine) else [])]
     found = _retrieve_existing(
         session,
-        [collector.ObjectSpec(obj=one, selectSet=upwards) for one in objects],
+        [collector.ObjectSpec(obj=obj, selectSet=upwards) for obj in objects],
         [_property_spec(kind, of_it) for kind, of_it in wanted_paths.items()],
     )
     wanted = set(objects)
     return (
-        {one: values for one, values in found.items() if one in wanted},
-        {one: values for one, values in found.items() if one not in wanted},
+        {obj: values for obj, values in found.items() if obj in wanted},
+        {obj: values for obj, values in found.items() if obj not in wanted},
     )
 
 
@@ -110,8 +110,8 @@ class Watch:
     """Report every change on a set of objects as it happens.
 
     One filter over one list view; objects can be added while it runs. The
-    collector is the watch's own, so that watches do not take each other's
-    updates. When the server drops the session, the view and the filter are
+    collector belongs to this watch, so that watches do not receive each other's
+    updates. If the server ends the session, the view and the filter are
     created again, whichever thread logs in again, and every object is reported
     again in full.
 
@@ -138,15 +138,15 @@ class Watch:
         self._close()
 
     def add(self, objects: t.Iterable[t.Any]) -> None:
-        """Watch these objects too; their present state is the first update."""
+        """Watch these objects too; the first update reports their current state."""
         self.exchange(objects, ())
 
     def exchange(self, add: t.Iterable[t.Any], remove: t.Iterable[t.Any]) -> None:
-        """Watch some objects more and some less, in one request, or none when nothing changes."""
-        new = [one for one in dict.fromkeys(add) if one not in self._objects]
-        old = [one for one in dict.fromkeys(remove) if one in self._objects]
-        for one in old:
-            del self._objects[one]
+        """Add and remove objects with one call, or with none if nothing changes."""
+        new = [obj for obj in dict.fromkeys(add) if obj not in self._objects]
+        old = [obj for obj in dict.fromkeys(remove) if obj in self._objects]
+        for obj in old:
+            del self._objects[obj]
         self._objects.update(dict.fromkeys(new))
         if (new or old) and self._is_open():
             try:
@@ -164,18 +164,18 @@ class Watch:
                 raise
 
     def start_over(self) -> None:
-        """Have the present state of every object be an update once more, when some updates were not dealt with."""
+        """Report the current state of every object again, because some updates were not processed."""
         self._forget()
 
     def updates(self, seconds: float) -> list[tuple[t.Any, Values | None]]:
-        """Wait for changes, up to so many seconds: pairs of an object and what changed.
+        """Wait for changes, at most these seconds, and return pairs of an object and its changed properties.
 
-        The values of an object that is gone are ``None``, also when it was gone before it was added. The list may be
+        The properties of an object that is gone are ``None``, even if it was gone before it was added. The list may be
         empty.
         """
         if self._gone:
             gone, self._gone = self._gone, {}
-            return [(one, None) for one in gone]
+            return [(obj, None) for obj in gone]
         if not self._objects:
             return []
         longest = min(LONGEST_WAIT, max(0, int(self._session.budget.longest_wait(seconds) + 0.999)))
@@ -186,21 +186,21 @@ class Watch:
             is_first = not self._version
             if is_first:
                 self._unseen = set(self._objects)
-            # The first answer shows every object there is, so without any there is nothing to wait for.
+            # The first answer reports every existing object, so there is no need to wait.
             options = _collector().WaitOptions(maxWaitSeconds=0 if is_first else longest)
             update = self._session.call_once(self._own_collector.WaitForUpdatesEx, self._version, options)
         except _errors.Fault as fault:
             self._outlive(fault, login)
             return []
         except _errors.ConnectionLost:
-            # Nothing is lost but time: a new filter shows everything once more. Twice in a row is a broken server.
+            # Only time is lost: a new filter reports everything again. If this happens twice in a row, give up.
             self._forget()
             if self._is_lost:
                 raise
             self._is_lost = True
             return []
         except UnknownType:
-            # A fault type that pyVmomi cannot read would hide everything else for good.
+            # A fault type that pyVmomi cannot read would hide all other updates.
             if self._unreadable:
                 raise
             self._unreadable = {"info.error"}
@@ -213,44 +213,44 @@ class Watch:
         if update is None:
             if is_first:
                 self._lose(self._unseen)
-            elif longest == LONGEST_WAIT and any(isinstance(one, vim.Task) for one in self._objects):
-                self._lose_missing()  # vCenter reports no change of a task that it has forgotten
+            elif longest == LONGEST_WAIT and any(isinstance(obj, vim.Task) for obj in self._objects):
+                self._lose_missing()  # vCenter reports no change of a task that it has discarded
             return []
         self._version = update.version
         changes = [
-            (one.obj, None if str(one.kind) == "leave" else _values(self._session, one.obj, one.changeSet))
+            (change.obj, None if str(change.kind) == "leave" else _values(self._session, change.obj, change.changeSet))
             for part in update.filterSet or []
-            for one in part.objectSet or []
-            if one.obj in self._objects
+            for change in part.objectSet or []
+            if change.obj in self._objects
         ]
-        self._unseen.difference_update(one for one, _values in changes)
+        self._unseen.difference_update(obj for obj, _values in changes)
         if self._unseen and not getattr(update, "truncated", False):
             self._lose(self._unseen)
         return changes
 
     def _lose(self, objects: t.Iterable[t.Any] | None) -> None:
         """Report objects as gone with the next updates."""
-        for one in list(objects or []):
-            if one in self._objects:
-                del self._objects[one]
-                self._gone[one] = None
-            self._unseen.discard(one)
+        for obj in list(objects or []):
+            if obj in self._objects:
+                del self._objects[obj]
+                self._gone[obj] = None
+            self._unseen.discard(obj)
 
     def _lose_missing(self, fault: _errors.Fault | None = None) -> None:
-        """Ask which objects are gone.
+        """Find out which objects are gone, and report them with the next updates.
 
-        :param fault: raised when none of them is.
+        :param fault: raised if none of them is gone.
         """
         there: set[t.Any] = set()
         for kind, paths in self._paths.items():
-            there.update(read(self._session, [one for one in self._objects if isinstance(one, kind)], paths[:1]))
-        missing = [one for one in self._objects if one not in there]
+            there.update(read(self._session, [obj for obj in self._objects if isinstance(obj, kind)], paths[:1]))
+        missing = [obj for obj in self._objects if obj not in there]
         if fault is not None and not missing:
             raise fault
         self._lose(missing)
 
     def _outlive(self, fault: _errors.Fault, login: int) -> None:
-        """Raise a fault unless it comes of the session's end; the view and the filter died with the session then.
+        """Raise a fault unless it is caused by the end of the session, which also ends the view and the filter.
 
         :param login: the session's :attr:`logins` before the call.
         """
@@ -289,23 +289,23 @@ class Watch:
     def _close(self) -> None:
         budget = self._session.budget
         if self._is_open() and budget.signal is None:
-            # They die with the session anyway; what the task has found out must not be lost over them, nor to a signal.
+            # They end with the session anyway; neither an error nor a signal here must discard the task's results.
             with contextlib.suppress(_errors.Error), budget.hold():
                 self._session.call_once(self._own_collector.Destroy)
                 self._session.call_once(self._view.DestroyView)
         self._forget()
 
     def _forget(self) -> None:
-        """Leave the filter to the end of the session: a request without an answer may still take its next changes."""
+        """Abandon the filter until the session ends: an unanswered request may still receive its next changes."""
         self._own_collector = self._view = None
 
 
 def wait_for(watch: Watch, seconds: float, enough: t.Callable[[t.Any, Values | None], t.Any | None]) -> t.Any | None:
-    """Feed updates to ``enough`` until it returns something, which is returned; ``None`` when the time is over."""
+    """Pass updates to ``enough`` until it returns something, and return that; ``None``: the time is over."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        for one, values in watch.updates(left):
-            result = enough(one, values)
+        for obj, values in watch.updates(left):
+            result = enough(obj, values)
             if result is not None:
                 return result
     return None
@@ -320,13 +320,13 @@ def _property_spec(kind: t.Any, paths: t.Sequence[str]) -> t.Any:
 
 
 def _view_spec(view: t.Any) -> t.Any:
-    # Both kinds of view hand out their objects through the property "view".
+    # Both types of view list their objects in the property "view".
     traversal = _collector().TraversalSpec(name="view", type=type(view), path="view", skip=False)
     return _collector().ObjectSpec(obj=view, skip=True, selectSet=[traversal])
 
 
 def _retrieve_existing(session: Session, objects: list[t.Any], properties: list[t.Any]) -> dict[t.Any, Values]:
-    """As :func:`_retrieve`, without the objects that are gone, even if the server refuses a whole request for one."""
+    """Return properties as :func:`_retrieve` does, even if the server refuses a whole request because of one object."""
     try:
         return session.ask(_retrieve, session, objects, properties)
     except _errors.Fault as fault:
@@ -334,29 +334,29 @@ def _retrieve_existing(session: Session, objects: list[t.Any], properties: list[
             raise
         result: dict[t.Any, Values] = {}
         if len(objects) > 1:
-            for one in objects:
-                result.update(_retrieve_existing(session, [one], properties))
+            for obj in objects:
+                result.update(_retrieve_existing(session, [obj], properties))
         return result
 
 
 def _retrieve(session: Session, objects: list[t.Any], properties: list[t.Any]) -> dict[t.Any, Values]:
-    """Return all pages; to be asked for as a whole, for a token is used up once and dies with the session."""
+    """Return all pages. Repeat only as a whole, because a token is valid once and ends with the session."""
     collector = session.content.propertyCollector
     spec = _collector().FilterSpec(objectSet=objects, propSet=properties, reportMissingObjectsInResults=True)
     options = _collector().RetrieveOptions(maxObjects=PAGE)
     result: dict[t.Any, Values] = {}
     page = session.call_once(collector.RetrievePropertiesEx, [spec], options)
     while page is not None:
-        for one in page.objects:
-            result[one.obj] = _values(session, one.obj, one.propSet)
+        for content in page.objects:
+            result[content.obj] = _values(session, content.obj, content.propSet)
         page = session.call_once(collector.ContinueRetrievePropertiesEx, page.token) if page.token else None
     return result
 
 
 def _values(session: Session, managed: t.Any, properties: t.Any) -> Values:
-    """Return the properties of an object as the server shows them.
+    """Return the properties of an object as the server reports them.
 
-    A value of another type than vSphere declares says nothing, not even that the property is unset.
+    A value of another type than vSphere declares is unreliable; the property may not even be unset.
 
     :param properties: pyVmomi objects with a ``name`` and a ``val``.
     :raises UnknownType: there is such a value.
@@ -364,7 +364,7 @@ def _values(session: Session, managed: t.Any, properties: t.Any) -> Values:
     result: Values = {}
     for prop in properties or []:
         if prop.name == "info.error" and not isinstance(prop.val, vmodl.MethodFault):
-            continue  # it is as good as a fault that pyVmomi does not know
+            continue  # treated like a fault that pyVmomi does not know
         declared = _types.declaration(managed.__class__, prop.name) or _types.UNKNOWN
         found = _types.misfit(prop.val, declared)
         if found is not None:

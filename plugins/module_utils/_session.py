@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One login to a vCenter or ESXi server: open it, call through it, close it.
+"""Log in to a vCenter or ESXi server, make calls, and log out.
 
-Private to the collection. Knows nothing of VMs. Every request to the server
-goes through :meth:`Session.call`, so each round trip is a visible call.
+Private to the collection. Knows nothing about VMs. Every request to the server
+uses :meth:`Session.call`, so each round trip is a visible call.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim, 
 __all__ = ["Server", "Session", "UnknownType"]
 
 API_6_7 = (6, 7)
-"""The API version with which Instant Clone and CheckPowerOn_Task came, and the methods of VMFork went."""
+"""The API version that introduced Instant Clone and CheckPowerOn_Task, and removed the methods of VMFork."""
 
 VERSIONS_LIMIT = 1024 * 1024
-"""Bytes of the document in which a server lists the API versions it speaks; it has some thousand."""
+"""Maximum size of the document in which a server lists its API versions; it has some thousand bytes."""
 
 UNREADABLE = (
     KeyError,
@@ -44,10 +44,10 @@ UNREADABLE = (
     zlib.error,
     http.cookies.CookieError,
 )
-"""What pyVmomi raises on an answer that it cannot read."""
+"""Exceptions that pyVmomi raises for an answer that it cannot read."""
 
 RETRY_SECONDS = 5
-"""Seconds between two attempts to connect to a vCenter that starts."""
+"""Seconds between two attempts to connect to a vCenter that is starting."""
 
 
 INVALID = "This is not a valid vSphere response. Check the server's health and its log, then run again."
@@ -55,11 +55,11 @@ INVALID = "This is not a valid vSphere response. Check the server's health and i
 
 
 class UnknownType(_errors.OperationFailed):
-    """The server's answer holds a type that pyVmomi does not know, a fault as a rule."""
+    """The server's answer contains a type that pyVmomi does not know, usually a fault."""
 
 
 class _Unavailable(_errors.ConnectionFailed):
-    """What answers for the server is there, and the server behind it is not, or not yet."""
+    """A proxy in front of the server answers, but the server behind it does not, or not yet."""
 
 
 class Session:
@@ -73,16 +73,16 @@ class Session:
     def __init__(self, server: Server, budget: Budget | None = None, progress: Progress | None = None) -> None:
         self.server = server
         self.budget = budget or Budget()
-        """The time that calls may take; every call is capped by it."""
+        """The time that calls may take; it limits every call."""
         self.progress = progress or Progress()
-        """Where to report how far the task is."""
+        """Receives the progress of the task."""
         self.logins = 0
         self.key = ""
         self._renewing = threading.Lock()
         self._stub: t.Any = None
         self.content: t.Any = None
         self.closing = contextlib.ExitStack()
-        """What else ends with the session: logged out of first."""
+        """What else to close with the session, before the logout."""
 
     @property
     def deadline(self) -> Deadline:
@@ -90,7 +90,7 @@ class Session:
         return self.budget.deadline
 
     def clean_up(self, seconds: float = _deadline.EXTRA_SECONDS) -> contextlib.AbstractContextManager[Deadline]:
-        """Allow calls that clean up after the deadline, or after a signal; see :meth:`_deadline.Budget.clean_up`."""
+        """Allow clean-up calls after the deadline or after a signal; see :meth:`_deadline.Budget.clean_up`."""
         return self.budget.clean_up(seconds)
 
     def __enter__(self) -> Session:
@@ -102,12 +102,12 @@ class Session:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # The task's outcome stands; a log-out that fails must not replace it.
+        # A failed logout must not replace the task's outcome.
         with self.budget.log_out():
             try:
                 with contextlib.suppress(Exception):
                     self.closing.close()
-            finally:  # also when the user ends us meanwhile
+            finally:  # even if the user interrupts this
                 self._close()
 
     def _open(self) -> None:
@@ -129,7 +129,7 @@ class Session:
             time.sleep(min(_connection.SLICE_SECONDS, until.remaining))
 
     def _close(self) -> None:
-        """Log out, also of a session whose login was not seen to succeed, and drop the connections."""
+        """Log out, even if it is not known whether the login succeeded, and drop the connections."""
         if self._stub is None:
             return
         with self.budget.log_out():
@@ -140,7 +140,7 @@ class Session:
                 self._stub.DropConnections()
 
     def _log_out(self) -> None:
-        for _attempt in range(2):  # the second one opens a new connection if the first broke
+        for _attempt in range(2):  # the second attempt opens a new connection if the first one broke
             with contextlib.suppress(Exception):
                 with contextlib.suppress(vmodl.MethodFault):  # the session has ended already
                     self.content.sessionManager.Logout()
@@ -162,21 +162,21 @@ class Session:
         return f"{self.server.hostname} ({self.content.about.name}, API {self.content.about.apiVersion})"
 
     def current_time(self) -> datetime.datetime:
-        """Return the server's time, by which it dates events and tasks: one round trip."""
+        """Return the server's time, which it uses for events and tasks, with one call."""
         return self.ask(self.object(vim.ServiceInstance, "ServiceInstance").CurrentTime)
 
     def object(self, kind: t.Any, moid: str) -> t.Any:
-        """Return a managed object of pyVmomi type ``kind`` by its managed object ID; no round trip."""
+        """Return a managed object of pyVmomi type ``kind`` by its managed object ID, without a call."""
         return kind(moid, self._stub)
 
     def call(self, method: t.Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
-        """Call a method of a managed object: one round trip.
+        """Call a method of a managed object.
 
-        When the server has dropped the session we log in again, once in the
-        session's life, and repeat the call, which was not carried out.
+        If the server has ended the session, log in again, once per session,
+        and repeat the call, which was not carried out.
 
         :raises _errors.Fault: the server answered with a fault.
-        :raises _errors.ConnectionLost: no answer came; the request may have been carried out.
+        :raises _errors.ConnectionLost: there was no answer; the request may have been carried out.
         """
         logins = self.logins
         try:
@@ -188,10 +188,10 @@ class Session:
             return self.call_once(method, *args, **kwargs)
 
     def ask(self, method: t.Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
-        """As :meth:`call`, for what changes nothing: asked again, once, when the connection breaks.
+        """Call a method that changes nothing, as :meth:`call` does, and retry once if the connection breaks.
 
-        What takes several calls, each of which is good for the session or the answer before it alone, is asked as a
-        whole: as one function that makes them by :meth:`call_once`.
+        If a result needs several calls that depend on the session or on the previous answer, pass a function that
+        makes all of them with :meth:`call_once`. It is repeated as a whole.
         """
         try:
             return self.call(method, *args, **kwargs)
@@ -201,10 +201,10 @@ class Session:
             return self.call(method, *args, **kwargs)
 
     def renew(self, seen: int) -> None:
-        """Log in again, after the server has dropped the session; once in the session's life.
+        """Log in again after the server has ended the session, once per session.
 
-        :param seen: :attr:`logins` before the call that was refused; when another thread has logged in since,
-            nothing is left to do.
+        :param seen: :attr:`logins` before the refused call; if another thread has logged in since, nothing is left to
+            do.
         """
         with self._renewing:
             if seen == self.logins:
@@ -216,11 +216,11 @@ class Session:
                 f"{self.server.hostname} ended the session of {self.server.username} twice during this task. Check "
                 "its log for who ended it, then run again."
             )
-        self._stub.SetSessionId("")  # a cookie of the old session would make it one that is logged in already
+        self._stub.SetSessionId("")  # with the old cookie, the server would treat the session as logged in
         self._log_in()
 
     def call_once(self, method: t.Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
-        """As :meth:`call`, but a dropped session is the caller's: for calls on what dies with a session."""
+        """Call a method as :meth:`call` does, but without a new login: for objects that end with the session."""
         self.begin()
         try:
             with self.budget.call():
@@ -235,17 +235,17 @@ class Session:
                 "Correct the options of the task."
             ) from error
         except UNREADABLE as error:
-            # pyVmomi's deserializer, on a type it has no class for, or a value that its enumeration does not have.
+            # Raised by pyVmomi's deserializer for a type without a class, or an unknown value of an enumeration.
             raise UnknownType(
                 f"{self.server.hostname} answered with something that pyVmomi {_vmomi.version} does not know "
                 f"({reason(error)}). A newer pyVmomi may know it."
             ) from error
 
     def begin(self) -> None:
-        """Make sure that a call may be made.
+        """Check that a call may be started.
 
-        :raises _errors.TimedOut: the time is over; nothing was sent.
-        :raises _errors.Interrupted: a signal came.
+        :raises _errors.TimedOut: the deadline has passed; nothing was sent.
+        :raises _errors.Interrupted: a signal was received.
         """
         if not self.budget.may_begin():
             raise _errors.TimedOut(
@@ -254,7 +254,7 @@ class Session:
             )
 
     def failed(self, error: Exception) -> _errors.ConnectionLost:
-        """Return the exception for a call that was sent and not answered."""
+        """Return the exception for a call that was sent but not answered."""
         if self.budget.cut_off():
             return _errors.Unanswered(
                 f"{self.server.hostname} did not answer a call within the {self.deadline.seconds:g} seconds of the "
@@ -277,7 +277,7 @@ class Session:
             except vmodl.MethodFault as fault:
                 raise _errors.Fault(fault, self.server.hostname) from fault
             except http.client.HTTPException as error:
-                status = re.match(r"(50[23])\b", str(error))  # so pyVmomi reports what is not an answer of vSphere
+                status = re.match(r"(50[23])\b", str(error))  # how pyVmomi reports an answer that is not from vSphere
                 if status:
                     raise _unavailable(self.server, str(error)) from error
                 raise
@@ -304,14 +304,14 @@ def _unavailable(server: Server, answer: str) -> _Unavailable:
 
 
 def _stub(server: Server, budget: Budget) -> t.Any:
-    """Return a pyVmomi stub that speaks the newest version both sides know; not logged in yet.
+    """Return a pyVmomi stub for the newest API version that both sides know; not logged in yet.
 
     :raises _errors.ConnectionFailed: the server cannot be reached, or is not a vSphere server.
     """
     context = _connection.tls_context(server.ca_path, server.validate_certs)
 
     def connection(*_unused: t.Any, **_more: t.Any) -> _connection.Connection:
-        """Connect; pyVmomi 8 names the host as an argument without a keyword."""
+        """Create a connection; pyVmomi 8 passes the host as a positional argument."""
         seconds = min(_connection.CONNECT_TIMEOUT, budget.left())
         return _connection.Connection(server, budget, server.hostname, server.port, context, seconds)
 
@@ -328,8 +328,8 @@ def _stub(server: Server, budget: Budget) -> t.Any:
 def _invoke(server: Server, invoke: t.Callable[..., t.Any], managed: t.Any, method: t.Any, arguments: t.Any) -> t.Any:
     """Call a method and check its result.
 
-    :param method: what pyVmomi knows about it.
-    :raises UnknownType: the result is not what vSphere declares.
+    :param method: pyVmomi's description of it.
+    :raises UnknownType: the result has another type than vSphere declares.
     """
     result = invoke(managed, method, arguments)
     declared = _types.Declaration(method.result, bool(method.resultFlags & _vmomi.VmomiSupport.F_OPTIONAL))

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wait for vCenter tasks by awaited updates.
+"""Wait for vCenter tasks by watching their properties.
 
 Private to the collection. pyVmomi's own waiter cannot be used: it fails on
-tasks of methods it does not know (``TaskInfo.name`` has no ``info`` then),
+tasks of methods it does not know (their ``TaskInfo.name`` has no ``info``),
 prints, and has no time-out.
 """
 
@@ -18,23 +18,23 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 PATHS = ("info.state", "info.error", "info.result")
-"""What must be watched on a task to know how it ended."""
+"""The properties of a task to watch for its end."""
 
 
 BUSY = ("TaskInProgress", "ConcurrentAccess")
-"""Faults by which a server refuses to change a VM on which something else is at work, such as DRS or a backup. It has
-done nothing, so the request is made again."""
+"""Faults with which a server refuses to change a VM while another task is running on it, such as DRS or a backup. It
+has done nothing, so the request is repeated."""
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 FORGOTTEN = "vCenter no longer knows the task, and may have been restarted"
-"""A clause for a task that was removed before it was seen to end."""
+"""A clause for a task that was removed before its end was observed."""
 
 _LOOK = "Check in the vSphere Client whether it was completed, then run again."
 
 
 class Outcome(t.NamedTuple):
-    """How a task ended."""
+    """The end of a task."""
 
     succeeded: bool
     result: t.Any
@@ -42,7 +42,7 @@ class Outcome(t.NamedTuple):
 
 
 def outcome(values: _properties.Values) -> Outcome | None:
-    """Return how the task with these properties ended; ``None`` while it is queued or runs."""
+    """Return how the task with these properties ended; ``None``: it is queued or running."""
     state = str(values.get("info.state"))
     if state == "success":
         return Outcome(True, values.get("info.result"), None)
@@ -52,7 +52,7 @@ def outcome(values: _properties.Values) -> Outcome | None:
 
 
 def is_running(values: _properties.Values) -> bool:
-    """Return whether the task with these properties is seen to be queued or running."""
+    """Return whether the task with these properties is queued or running."""
     return str(values.get("info.state")) in ("queued", "running")
 
 
@@ -66,7 +66,7 @@ def failure(what: str, ended: Outcome) -> _errors.OperationFailed:
 
 
 def as_list(what: str, result: t.Any, kind: t.Any) -> list[t.Any]:
-    """Return the result of a task that lists objects; an empty list when it has none.
+    """Return the result of a task that lists objects; an empty list if it has none.
 
     :param what: begins the error sentence, see :func:`run`.
     :param kind: pyVmomi type of the objects.
@@ -86,29 +86,29 @@ def is_busy(error: t.Any) -> bool:
 
 
 def pause(attempt: int) -> float:
-    """Return the seconds to wait before a request to a busy VM is made again.
+    """Return the seconds to wait before a request to a busy VM is repeated.
 
-    :param attempt: how often it was refused before, from 0 on.
+    :param attempt: the number of earlier refusals.
     """
     return _PAUSES[min(attempt, len(_PAUSES) - 1)]
 
 
 def stand_by(session: Session, deadline: Deadline, errors: t.Iterable[_errors.OperationFailed], attempt: int) -> None:
-    """Wait until the tasks that are in the way have ended, up to the deadline; a moment where none can be seen.
+    """Wait until the blocking tasks have ended, at most until the deadline; a short time if none is visible.
 
     :param attempt: see :func:`pause`.
     """
     moment = Deadline(min(pause(attempt), deadline.remaining))
     running = in_the_way(session, errors)
     if running:
-        with contextlib.suppress(_errors.Error):  # the next attempt will say what is wrong
+        with contextlib.suppress(_errors.Error):  # the next attempt will report the error
             _await_end(session, deadline, running)
             return
     moment.rest()
 
 
 def in_the_way(session: Session, errors: t.Iterable[_errors.OperationFailed]) -> set[t.Any]:
-    """Return the tasks that the errors name, and that are seen to run. Those of other users may not be visible."""
+    """Return the running tasks that the errors name. Those of other users may not be visible."""
     tasks = {error.task for error in errors} - {None}
     try:
         now = _properties.read(session, tasks, ["info.state"])
@@ -125,17 +125,17 @@ def run(
     *args: t.Any,
     again: t.Callable[[], bool] | None = lambda: True,
 ) -> t.Any:
-    """Submit a task and wait for its end; its result is returned. On a busy VM it is tried again until the deadline.
+    """Submit a task, wait for its end, and return its result. Retry on a busy VM until the deadline.
 
-    The connection may also break while the task is waited for: :class:`_errors.ConnectionLost`, as for a request
+    The connection may also break while waiting for the task: :class:`_errors.ConnectionLost`, as for a request
     without an answer.
 
     :param what: begins the error sentence: "Could not power on VM web-01".
-    :param again: asked before each further attempt, for the VM may be another one by then: whether the task is still to
-        be done. It may raise. If it must no longer be done, ``None`` is returned. Without it there is no further
+    :param again: called before each further attempt, because the VM may have changed: returns whether the task is still
+        necessary. May raise. If it returns false, the result is ``None``. If it is ``None``, there is no further
         attempt.
     :raises _errors.OperationFailed: the request was refused, or the task failed.
-    :raises _errors.TimedOut: the task still runs.
+    :raises _errors.TimedOut: the task is still running.
     """
     attempt = 0
     while True:
@@ -155,7 +155,7 @@ def run(
 def run_idempotent(
     session: Session, deadline: Deadline, what: str, submit: t.Callable[..., t.Any], *args: t.Any
 ) -> t.Any:
-    """As :func:`run`, for what may be carried out twice: submitted again, once, when its answer or its task is lost."""
+    """Run a task that may be carried out twice: resubmit it once if its answer or the task is lost. See :func:`run`."""
     try:
         return run(session, deadline, what, submit, *args)
     except _errors.Unanswered:
@@ -173,34 +173,34 @@ def _run_once(session: Session, deadline: Deadline, what: str, submit: t.Callabl
         return wait(session, deadline, what, task)
     except (_errors.NotEnded, _errors.ConnectionLost):
         raise
-    except _errors.TimedOut as error:  # which reports that nothing was sent, and the task was
+    except _errors.TimedOut as error:  # it says that nothing was sent, but the task was
         raise _not_ended(what, deadline) from error
 
 
 Job = tuple[str, t.Callable[[], t.Any]]
-"""What a task is for (begins its error sentence), and the call that starts it."""
+"""The purpose of a task (begins its error sentence), and the call that starts it."""
 
 
 Again = t.Callable[[t.Collection[t.Any]], t.Mapping[t.Any, Job]]
-"""Given the keys of jobs on VMs that were busy, those that are still to be done: the VMs may be others by then."""
+"""Given the keys of jobs on busy VMs, returns the jobs that are still necessary: the VMs may have changed."""
 
 
 def run_all(
     session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job], again: Again | None = None
 ) -> dict[t.Any, _errors.Error | None]:
-    """Run many tasks side by side; for each key its error, or ``None`` when it succeeded, as :func:`collect` does."""
+    """Run many tasks in parallel, as :func:`collect` does; return the error of each, or ``None`` if it succeeded."""
     ended = collect(session, deadline, jobs, again)
-    return {key: one if isinstance(one, _errors.Error) else None for key, one in ended.items()}
+    return {key: result if isinstance(result, _errors.Error) else None for key, result in ended.items()}
 
 
 def collect(
     session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, Job], again: Again | None = None
 ) -> dict[t.Any, t.Any]:
-    """Run many tasks side by side; for each key its result, or its error (:class:`_errors.Error`).
+    """Run many tasks in parallel; return the result of each, or its error (:class:`_errors.Error`).
 
-    Those on busy VMs are tried again until the deadline.
+    Tasks on busy VMs are retried until the deadline.
 
-    :param again: without it the same jobs are tried again. The result of a job that it leaves out is ``None``.
+    :param again: ``None``: retry the same jobs. The result of a job that it leaves out is ``None``.
     """
     results = _collect_once(session, deadline, jobs)
     attempt = 0
@@ -221,7 +221,7 @@ def _collect_once(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, J
     for key, (what, submit) in jobs.items():
         try:
             running[session.call(submit)] = key
-        except _errors.ConnectionLost as trouble:  # it may be carried out
+        except _errors.ConnectionLost as trouble:  # it may have been carried out
             results[key] = _errors.NotEnded(_errors.failure(what, trouble).sentence)
         except _errors.Error as trouble:
             results[key] = _errors.failure(what, trouble)
@@ -249,19 +249,19 @@ def _collect_once(session: Session, deadline: Deadline, jobs: t.Mapping[t.Any, J
 
 
 def await_recent(session: Session, deadline: Deadline, vms: t.Iterable[t.Any], but: t.Container[t.Any] = ()) -> bool:
-    """Wait until the recent tasks on these VMs have ended, well or not: after a lost answer, one of them may be ours.
+    """Wait until the recent tasks on these VMs have ended, with any result: after a lost answer, one may be ours.
 
-    :param but: tasks that are not waited for.
+    :param but: tasks not to wait for.
     :returns: whether they have ended.
     """
     recent = _properties.read(session, vms, ["recentTask"]).values()
     return _await_end(
-        session, deadline, {one for values in recent for one in values.get("recentTask") or [] if one not in but}
+        session, deadline, {task for values in recent for task in values.get("recentTask") or [] if task not in but}
     )
 
 
 def _await_end(session: Session, deadline: Deadline, running: set[t.Any]) -> bool:
-    """Wait until tasks have ended, well or not; whether they have."""
+    """Wait until tasks have ended, with any result, and return whether they have."""
     with _properties.Watch(session, {vim.Task: PATHS}) as watch:
         watch.add(running)
         while running and not deadline.passed:
@@ -274,7 +274,7 @@ def _await_end(session: Session, deadline: Deadline, running: set[t.Any]) -> boo
 def wait(session: Session, deadline: Deadline, what: str, task: t.Any) -> t.Any:
     """Wait for the end of one task; see :func:`run`.
 
-    :raises _errors.ConnectionLost: vCenter no longer knows the task: how it ended is unknown.
+    :raises _errors.ConnectionLost: vCenter no longer knows the task: its result is not known.
     """
     known: _properties.Values = {}
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compare what a server answers with the types that vSphere declares.
+"""Compare a server's answers with the types that vSphere declares.
 
 Private to the collection. pyVmomi builds whatever type an answer names. It
 checks neither the value of a property, nor the items of an array, nor the
@@ -16,14 +16,14 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import VmomiSupport
 
 _SEGMENT = re.compile(r'(\w+)(\["[^"]*"\])?(?:\.|$)')
-"""A segment of a property path, perhaps with the key of an array's element: ``extraConfig["key"]``."""
+"""A segment of a property path, optionally with the key of an array's element: ``extraConfig["key"]``."""
 
 
 class Declaration(t.NamedTuple):
-    """What vSphere declares about a property.
+    """vSphere's declaration of a property.
 
-    :param type: pyVmomi's class; ``object`` where any type is allowed.
-    :param is_optional: the property may be unset.
+    :param type: pyVmomi's class; ``object`` if any type is allowed.
+    :param is_optional: whether the property may be unset.
     """
 
     type: t.Any
@@ -34,9 +34,9 @@ UNKNOWN = Declaration(object, is_optional=True)
 """A property that this pyVmomi does not know."""
 
 
-@functools.cache  # of the paths that the code names
+@functools.cache  # the code uses a limited number of paths
 def declaration(kind: t.Any, path: str) -> Declaration | None:
-    """Return what is declared about a property of a managed object type; ``None`` when there is no such property.
+    """Return the declaration of a property of a managed object type; ``None``: there is no such property.
 
     :param path: ``config.hardware.device``, ``config.extraConfig["key"].value``.
     """
@@ -49,7 +49,7 @@ def declaration(kind: t.Any, path: str) -> Declaration | None:
         except AttributeError:
             return None
         is_optional = declared.is_optional or bool(info.flags & VmomiSupport.F_OPTIONAL)
-        # An array may have no element of that key, and may itself be empty.
+        # An array may have no element with that key, and may itself be empty.
         declared = Declaration(info.type, is_optional or issubclass(info.type, list))
         if key:
             if not issubclass(info.type, list):
@@ -59,7 +59,7 @@ def declaration(kind: t.Any, path: str) -> Declaration | None:
 
 
 def misfit(value: t.Any, declared: Declaration) -> str | None:
-    """Return what a value is and should not be, as :func:`mismatch` does; ``None`` means that it is unset."""
+    """Return the wrong and the expected type of a value, as :func:`mismatch` does; a value may be ``None`` (unset)."""
     if declared.type in (object, type(None)):
         return None
     if value is not None:
@@ -69,9 +69,9 @@ def misfit(value: t.Any, declared: Declaration) -> str | None:
 
 
 def mismatch(value: t.Any, declared: t.Any) -> str | None:
-    """Return what a value is and should not be, for a sentence: "int instead of str"; ``None`` when it fits.
+    """Return the wrong and the expected type of a value: "int instead of str"; ``None``: the type is right.
 
-    :param declared: pyVmomi's class. ``None`` is no value of any class.
+    :param declared: pyVmomi's class. ``None`` is not a value of any class.
     """
     if declared is object:
         return None
@@ -84,7 +84,7 @@ def mismatch(value: t.Any, declared: t.Any) -> str | None:
     elif declared is type:
         is_right = isinstance(value, (str, type))
     else:
-        basic = next((one for one in _BASIC if issubclass(declared, one)), declared)
+        basic = next((basic_type for basic_type in _BASIC if issubclass(declared, basic_type)), declared)
         is_right = isinstance(value, basic) and isinstance(value, bool) is (basic is bool)
     if not is_right:
         return f"{_name(value)} instead of {declared.__name__}"
@@ -92,11 +92,11 @@ def mismatch(value: t.Any, declared: t.Any) -> str | None:
 
 
 _BASIC = (bool, int, float, str, bytes)
-"""Types of Python that pyVmomi derives its own from: ``long`` and ``short``, ``URI``, ``binary``."""
+"""Python types from which pyVmomi derives its own: ``long`` and ``short``, ``URI``, ``binary``."""
 
 
 def _mismatch_within(value: t.Any) -> str | None:
-    """Return the first mismatch in the arrays within a data object: pyVmomi has checked all else when it built it."""
+    """Return the first mismatch in arrays within a data object: pyVmomi has checked everything else."""
     for name, declared in _nested(value.__class__):
         inner = getattr(value, name)
         found = None if inner is None else mismatch(inner, declared)
@@ -105,7 +105,7 @@ def _mismatch_within(value: t.Any) -> str | None:
     return None
 
 
-@functools.cache  # of the types that the code reads
+@functools.cache  # the code reads a limited number of types
 def _nested(kind: t.Any) -> tuple[tuple[str, t.Any], ...]:
     """Return the properties of a data object type that may contain arrays, each with its type."""
     return tuple(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pyVmomi, imported in one place, and the version the collection needs.
+"""Import pyVmomi in one place, and check its version.
 
 Private to the collection. Importing this file never fails: without pyVmomi
 the names are ``None``, and :func:`missing` says what to install before
@@ -16,7 +16,7 @@ import typing as t
 __all__ = ["SoapStubAdapter", "VmomiSupport", "at_least", "missing", "numbers", "version", "vim", "vmodl"]
 
 MINIMUM = "8.0.3.0.1"
-"""Oldest pyVmomi that is tested; the same number stands in requirements.txt and the doc fragment."""
+"""Oldest tested pyVmomi; keep it in sync with requirements.txt and the doc fragment."""
 
 IMPORT_ERROR: str | None = None
 vim: t.Any
@@ -28,7 +28,7 @@ try:
     import pyVmomi
     from pyVmomi import SoapStubAdapter, VmomiSupport, vim, vmodl
 
-    # Older releases than those we support do not tell their version.
+    # Releases that are older than the supported ones do not have a version string.
     version = getattr(pyVmomi, "version_info_str", "0")
 except ImportError:
     IMPORT_ERROR = traceback.format_exc()
@@ -54,7 +54,7 @@ def at_least(minimum: str) -> bool:
 
 
 def numbers(dotted: str) -> tuple[int, ...]:
-    """Return a dotted version as numbers, up to the first part that is not one."""
+    """Return a dotted version as numbers, up to the first part that is not a number."""
     result: list[int] = []
     for part in dotted.split("."):
         if not part.isdigit():

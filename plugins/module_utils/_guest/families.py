@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kinds of guests: one table of where they keep things and what they understand.
+"""Describe the supported guest families: where they keep things, and what they understand.
 
-Private to the collection. Where VMware Tools lie on nested ESXi and macOS is
-known from public scripts for Instant Clone
+Private to the collection. The locations of VMware Tools on nested ESXi and
+macOS are from public scripts for Instant Clone
 (https://github.com/lamw/vmfork-community-customization-scripts,
 https://github.com/lamw/instantclone-community-customization-scripts).
 """
@@ -16,7 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.family import Family
 
 PATHS = ("guest.guestFamily", "guest.guestId", "config.guestId")
-"""Properties of a VM that show the kind of its guest: by VMware Tools, and by its configuration."""
+"""Properties of a VM that show the family of its guest: from VMware Tools, and from its configuration."""
 
 
 _RPCTOOL, _VMTOOLSD = ("vmware-rpctool", ""), ("vmtoolsd", "--cmd")
@@ -61,17 +61,17 @@ FAMILIES = (LINUX, ESXI, MACOS, WINDOWS)
 
 
 def of(values: t.Mapping[str, t.Any], tools_path: str | None = None) -> Family:
-    """Return the kind of a VM's guest.
+    """Return the family of a VM's guest.
 
-    VMware Tools are believed before the VM's configuration, and that before the place where the task says that VMware
-    Tools lie. If nothing shows the kind of the guest, Linux is assumed.
+    VMware Tools have priority over the VM's configuration, and that over the task's path to VMware Tools. If nothing
+    shows the family, Linux is assumed.
 
-    :param values: properties of the VM, those of :data:`PATHS` among them.
+    :param values: properties of the VM, including :data:`PATHS`.
     """
     for path in PATHS:
-        said = str(values.get(path) or "")
+        value = str(values.get(path) or "")
         for family in FAMILIES:
-            if said.startswith(family.marks):
+            if value.startswith(family.marks):
                 return family
     for family in FAMILIES:
         if tools_path and tools_path.rpartition(family.separator)[0] in family.directories:

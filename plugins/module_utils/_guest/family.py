@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A kind of guest, and what the language of its runner must provide.
+"""Define a guest family, and what the language of its runner must provide.
 
-Private to the collection. The kinds are listed in ``families.py``.
+Private to the collection. ``families.py`` lists the families.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner impor
 
 
 class Language(t.Protocol):
-    """What a runner is written in: the modules ``posix`` and ``windows``."""
+    """The language of a runner: the modules ``posix`` and ``windows``."""
 
     SHELL: str
 
@@ -33,17 +33,17 @@ class Language(t.Protocol):
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of guest.
+    """A guest family.
 
-    :param marks: how the values of the properties ``families.PATHS`` begin for this kind.
-    :param superuser: who may call the fork point there.
-    :param login_advice: what to do when the guest user is not one.
-    :param tools: VMware Tools' programs that take commands, in the order of cloud-init: file name, and what comes
-        before the command.
-    :param directories: where these may lie; in a POSIX guest, besides its PATH.
-    :param libraries: where theirs lie, when the guest does not find them by itself.
+    :param marks: prefixes of the values of ``families.PATHS`` for this family.
+    :param superuser: the user who may call the fork point.
+    :param login_advice: what to do if the guest user is not one.
+    :param tools: VMware Tools' programs that run commands, in the order of cloud-init: file name, and the flag before
+        the command.
+    :param directories: where these may be; in a POSIX guest, in addition to its PATH.
+    :param libraries: where their libraries are, if the guest does not find them itself.
     :param is_windows: whether paths, rights and processes are those of Windows.
-    :param temporary: where a directory of ours is made when the guest is not asked for a place.
+    :param temporary: where our directory is created if the guest is not asked for a place.
     """
 
     name: str
@@ -65,9 +65,9 @@ class Family:
 
     @property
     def tool_names(self) -> tuple[str, ...]:
-        """The programs again, first the one that VMware names for calling the fork point."""
+        """The programs, beginning with the one that VMware documents for calling the fork point."""
         return tuple(name for name, _flag in reversed(self.tools))
 
     def join(self, directory: str, name: str) -> str:
-        """Return the path of what lies in a directory."""
+        """Return the path of a file in a directory."""
         return directory.rstrip(self.separator) + self.separator + name

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who logs in to a guest.
+"""Describe the login to a guest.
 
 Private to the collection.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class GuestLogin:
-    """A guest user, how it becomes root, and which certificate the ESXi host must show.
+    """A guest user, how it becomes root, and how the ESXi host's certificate is checked.
 
     :param become: ``none`` or ``sudo``.
     :param transfer_certs: ``pinned``, ``ca`` or ``ignore``.

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Guest operations of one VM: wait until it takes them, run a program, bring files in and out.
+"""Run guest operations in one VM: wait until it accepts them, run programs, upload and download files.
 
-Private to the collection. Facts on the API (URL host, certificate, exit codes
-kept five minutes, a pid that is gone answers nothing) come from the vSphere
+Private to the collection. Facts about the API (URL host, certificate, exit codes
+kept for five minutes, no answer for a pid that is gone) come from the vSphere
 API reference of GuestFileManager and GuestProcessManager.
 """
 
@@ -33,18 +33,18 @@ READY_PATHS = ("runtime.powerState", "guest.toolsRunningStatus", "guest.guestOpe
 _MANAGERS = ("authManager", "fileManager", "processManager")
 
 RETRY = 5
-"""Seconds to wait for news after the guest's agent refused, before it is asked again."""
+"""Seconds to wait for updates after the guest's agent refused, before the request is repeated."""
 
 FIRST_LOOK, LAST_LOOK = 0.1, 2.0
-"""Shortest and longest time, in seconds, between two looks at a guest's process list."""
+"""Shortest and longest time, in seconds, between two reads of a guest's process list."""
 
 
 _DO_NOT_ANSWER = re.compile(r"vix error codes = \(3016,")
-"""How vCenter says, in a SystemError, that VMware Tools does not answer a guest operation yet (vmware/vic#5915)."""
+"""How a SystemError of vCenter shows that VMware Tools do not answer guest operations yet (vmware/vic#5915)."""
 
 
 def is_unavailable(fault: _errors.Fault) -> bool:
-    """Return whether a fault says that VMware Tools does not answer guest operations, for now or at all."""
+    """Return whether a fault means that VMware Tools do not answer guest operations, temporarily or at all."""
     if fault.is_a("GuestOperationsUnavailable"):
         return True
     if not fault.is_a("SystemError"):
@@ -53,7 +53,7 @@ def is_unavailable(fault: _errors.Fault) -> bool:
 
 
 class Frozen(t.NamedTuple):
-    """How a VM that stands at its fork point is known."""
+    """How to recognize a VM that is at its fork point."""
 
     paths: tuple[str, ...]
     test: t.Callable[[_properties.Values], bool]
@@ -64,14 +64,14 @@ class HostHidden(_errors.OperationFailed):
 
 
 NOT_REPORTED = (_errors.Fault, UnknownType)
-"""What is raised where a guest does not report its processes, or reports what cannot be read."""
+"""Raised if a guest does not report its processes, or if its report cannot be read."""
 
 
 class Process(t.NamedTuple):
-    """A process in the guest, as far as the guest reported it.
+    """A process in the guest, as far as the guest reports it.
 
-    :param began: seconds since 1970 by the guest's clock, infinite when not reported.
-    :param exit_code: 0 while it runs, and when not reported: some servers leave 0 out.
+    :param began: seconds since 1970 by the guest's clock, infinite if not reported.
+    :param exit_code: 0 while it runs, and if not reported: some servers leave 0 out.
     """
 
     pid: int
@@ -82,19 +82,19 @@ class Process(t.NamedTuple):
 
 
 def _process(reported: t.Any) -> Process | None:
-    """Parse one entry of a process list, of which any part may be missing; ``None``: it has no process ID."""
+    """Parse an entry of a process list, which may be incomplete; ``None``: it has no process ID."""
     pid = reported.pid
     if not isinstance(pid, int) or pid <= 0:
         return None
     try:
         began = reported.startTime.timestamp()
-    except (AttributeError, ValueError, OverflowError, OSError):  # missing, or a time that no clock shows
+    except (AttributeError, ValueError, OverflowError, OSError):  # missing, or not a valid time
         began = math.inf
     return Process(pid, reported.cmdLine or "", began, reported.endTime is not None, reported.exitCode or 0)
 
 
 _DIRECTORY = re.compile(r"(?:/|[A-Za-z]:[/\\]|\\\\)(?:[^\x00-\x1f\x7f]*[/\\])?vmfork\.[^/\\\x00-\x1f\x7f]{1,200}")
-"""A directory of ours: absolute, and named with our prefix. What else is reported as one must never be removed."""
+"""A directory of ours: absolute, and named with our prefix. No other path may ever be removed."""
 
 _RUNNER = re.compile(r"(vmfork\.[^/\\ ]{1,200})[/\\]runner\b")
 """A runner in a command line. The length of a name is limited because command lines may be very long."""
@@ -105,7 +105,7 @@ _ASKING = threading.Lock()
 
 @functools.lru_cache(maxsize=1)
 def _managers(session: Session) -> _properties.Values:
-    """Return the server's managers of guests, which are the same for all of them: one request for a session."""
+    """Return the server's guest managers, which are the same for all guests: one call per session."""
     manager = session.content.guestOperationsManager
     return _properties.read(session, [manager], _MANAGERS).get(manager, {}) if manager is not None else {}
 
@@ -113,9 +113,9 @@ def _managers(session: Session) -> _properties.Values:
 class Guest:
     """The inside of one VM, for one guest user.
 
-    :param family: what kind of guest it is.
-    :param frozen: how a VM at its fork point is known, for which nothing is waited.
-    :param otherwise: what the user may do when there is no way to the ESXi host, to which files go.
+    :param family: the guest's family.
+    :param frozen: how to recognize a VM at its fork point, which is not waited for.
+    :param otherwise: the user's alternative if the ESXi host, which receives files, is not reachable.
     """
 
     def __init__(
@@ -144,12 +144,12 @@ class Guest:
 
     @property
     def passwords(self) -> list[str]:
-        """The passwords of this task, which what runs in the guest may print."""
+        """The passwords of this task, which programs in the guest may print."""
         server = self._session.server
-        return [one for one in (self._login.password, server.password, server.proxy_password) if one]
+        return [password for password in (self._login.password, server.password, server.proxy_password) if password]
 
     def check_login(self) -> None:
-        """Make sure that the guest accepts the user."""
+        """Check that the guest accepts the user."""
         self._call(
             "Could not log in to the guest",
             self._manager("authManager").ValidateCredentialsInGuest,
@@ -158,9 +158,9 @@ class Guest:
         )
 
     def make_directory(self, parent: str | None) -> str:
-        """Make a directory that only the user can enter: below ``parent``, or where the guest keeps temporary files.
+        """Create a directory that only the user can enter: below ``parent``, or in the guest's temporary directory.
 
-        :raises _errors.GuestFailed: the guest returned a path that is not one of such a directory.
+        :raises _errors.GuestFailed: the guest returned a path that is not valid for such a directory.
         """
         what = "Could not create a directory in the guest"
         path = self._call(
@@ -183,10 +183,10 @@ class Guest:
         return path
 
     def ask_to_stop(self, directory: str, pid: int) -> None:
-        """Ask the runner that lies in a directory to end; that it has ended already is no error.
+        """Ask the runner in a directory to end. It is no error if it has already ended.
 
-        Windows has no signals, and what Tools end there has no time to clean up: the runner looks for a sign. One that
-        has still to unpack itself finds the sign in the directory that it was to make.
+        Windows has no signals, and a process that VMware Tools end cannot clean up, so the runner checks for a stop
+        marker. A runner that is not yet unpacked finds the marker in the directory that it would create.
         """
         if not self.family.is_windows:
             self.terminate(pid)
@@ -216,9 +216,9 @@ class Guest:
                 raise
 
     def upload(self, directory: str, name: str, content: bytes) -> None:
-        """Write a file: one that only the user can read, or on Windows one with the rights of its directory.
+        """Write a file that only the user can read; on Windows, with the rights of its directory.
 
-        :raises _http.Unreachable: the ESXi host, to which the content goes, cannot be reached.
+        :raises _http.Unreachable: the ESXi host, which receives the content, cannot be reached.
         """
         kinds = vim.vm.guest.FileManager
         attributes = (
@@ -240,7 +240,7 @@ class Guest:
     def download(self, path: str, limit: int) -> bytes:
         """Read a file of at most ``limit`` bytes.
 
-        :raises _http.Unreachable: the ESXi host, from which the content comes, cannot be reached.
+        :raises _http.Unreachable: the ESXi host, which sends the content, cannot be reached.
         """
         what = f"Could not download {path} from the guest of VM {self._name}"
         found = self._call(
@@ -263,9 +263,9 @@ class Guest:
         )
 
     def start(self, path: str, arguments: str) -> int:
-        """Start a program; its process ID is returned.
+        """Start a program, and return its process ID.
 
-        :raises _errors.ConnectionLost: no process ID was returned; the program may run anyway.
+        :raises _errors.ConnectionLost: no process ID was returned; the program may be running anyway.
         """
         what = "Could not start a program in the guest"
         pid = self._call(
@@ -286,13 +286,13 @@ class Guest:
         return pid
 
     def clean_up(self) -> contextlib.AbstractContextManager[Deadline]:
-        """Allow operations that clean up after the end of the time or after a signal; see :meth:`Session.clean_up`."""
+        """Allow clean-up operations after the deadline or after a signal; see :meth:`Session.clean_up`."""
         return self._session.clean_up()
 
     def terminate(self, pid: int) -> None:
-        """Ask a program to end; one that has ended already, or a guest that does not answer, is no error.
+        """Ask a program to end. It is no error if it has already ended, or if the guest does not answer.
 
-        What sudo runs is root's, and Tools refuses to end it for the user who called sudo.
+        What sudo runs belongs to root, and VMware Tools refuse to end it for the user who called sudo.
         """
         try:
             self._session.call(
@@ -303,7 +303,7 @@ class Guest:
                 self._start_as_root(f"kill {pid}")
 
     def _start_as_root(self, command: str) -> bool:
-        """Start a shell command by way of sudo; whether that could be done."""
+        """Start a shell command with sudo, and return whether it was started."""
         if self._login.become != "sudo":
             return False
         try:
@@ -314,26 +314,25 @@ class Guest:
         return True
 
     def exit_code(self, pid: int) -> int | None:
-        """Return the exit code of a program that has ended; ``None`` while it runs or when the guest does not say.
+        """Return the exit code of a program that has ended; ``None`` while it runs or if the guest does not report it.
 
-        Never waits: this is asked while something else is waited for.
+        Never waits, because the caller waits for something else meanwhile.
         """
         try:
             found = self._processes([pid])
         except NOT_REPORTED:
-            return None  # a guest that has stopped answers nothing
+            return None  # a frozen guest does not answer
         return next((process.exit_code for process in found if process.pid == pid and process.has_ended), None)
 
     def find(self, directory: str) -> int | None:
-        """Return the process ID of the runner in a directory, or of what will be it; the first of several processes.
+        """Return the process ID of the runner in a directory, or of what becomes it; ``None``: there is none.
 
-        The scripts that it runs lie in the same directory, and may be reported to have begun before it: start times are
-        whole seconds, and not of one clock.
+        If there are several processes, the first one counts. The runner's scripts are in the same directory, and may be
+        reported to have started before it: start times are whole seconds, and from different clocks.
 
-        ``None``: the guest knows of none. Never waits. A program that :meth:`start` has started is found for some
-        minutes after its end.
+        Never waits. A program that :meth:`start` has started is found for some minutes after its end.
 
-        :raises Exception: one of :data:`NOT_REPORTED`, the guest does not say.
+        :raises Exception: one of :data:`NOT_REPORTED`, the guest does not report its processes.
         """
         ours = [process for process in self._processes([]) if directory in process.command]
         runner_path = re.compile(re.escape(directory) + r"[/\\]runner\b")
@@ -343,31 +342,31 @@ class Guest:
     def reports_commands(self) -> bool:
         """Return whether the guest reports the command lines of its processes. Never waits.
 
-        :raises Exception: one of :data:`NOT_REPORTED`, the guest does not say.
+        :raises Exception: one of :data:`NOT_REPORTED`, the guest does not report its processes.
         """
         return any(process.command for process in self._processes([]))
 
     def has_other_runner(self, directory: str) -> bool:
-        """Return whether a runner of another task works in the guest. Never waits.
+        """Return whether a runner of another task is running in the guest. Never waits.
 
-        :raises Exception: one of :data:`NOT_REPORTED`, the guest does not say.
+        :raises Exception: one of :data:`NOT_REPORTED`, the guest does not report its processes.
         """
         running = [process.command for process in self._processes([]) if not process.has_ended]
         return any(directory not in command and _RUNNER.search(command) for command in running)
 
     def _processes(self, pids: list[int]) -> list[Process]:
-        """Return the guest's processes; with an empty list, all that are known."""
+        """Return the guest's processes with these IDs; without IDs, all that the guest reports."""
         found = self._session.ask(
             self._manager("processManager").ListProcessesInGuest, vm=self._vm, auth=self._auth, pids=pids
         )
         return [process for process in map(_process, found or []) if process is not None]
 
     def await_exit(self, pid: int) -> int:
-        """Wait until a program has ended; its exit code.
+        """Wait until a program has ended, and return its exit code.
 
-        vCenter sends no news of guest processes, so the guest's process list is asked at growing intervals.
+        vCenter sends no updates about guest processes, so the guest's process list is read at growing intervals.
 
-        :raises _errors.TimedOut: it runs on, or the guest has forgotten it.
+        :raises _errors.TimedOut: it is still running, or the guest no longer reports it.
         """
         pause = FIRST_LOOK
         while (code := self.exit_code(pid)) is None:
@@ -381,7 +380,7 @@ class Guest:
         return code
 
     def _call(self, what: str, method: t.Callable[..., t.Any], **arguments: t.Any) -> t.Any:
-        """One guest operation, asked again while the guest's agent is not there yet."""
+        """Call a guest operation, and repeat the call while the guest's agent is not available."""
         what = f"{what} of VM {self._name}"
         while True:
             try:
@@ -401,7 +400,7 @@ class Guest:
             self._await_ready(what, refused=True)
 
     def await_ready(self) -> None:
-        """Wait until the guest can take operations.
+        """Wait until the guest accepts operations.
 
         :raises _errors.GuestFailed: the VM is powered off.
         :raises _errors.TimedOut: it does not become ready.
@@ -427,7 +426,7 @@ class Guest:
         with _properties.Watch(self._session, {vim.VirtualMachine: paths}) as watch:
             watch.add([self._vm])
             if _properties.wait_for(watch, self._deadline.remaining, ready):
-                if refused:  # ready by its own account: give it until the next news of it
+                if refused:  # it reports that it is ready, but refused: wait for the next update
                     watch.updates(min(RETRY, self._deadline.remaining))
                 return
         why = "VMware Tools did not become ready for guest operations"
@@ -449,14 +448,14 @@ class Guest:
         return manager
 
     def _host_certificate(self, what: str) -> bytes:
-        """Return the certificate vCenter reports for the VM's present host, DER."""
+        """Return the certificate that vCenter reports for the VM's current host, DER."""
         if self._certificate is None:
             host = _properties.read(self._session, [self._vm], ["runtime.host"]).get(self._vm, {}).get("runtime.host")
             values = _properties.read(self._session, [host], ["config.certificate"]) if host is not None else {}
             pem = values.get(host, {}).get("config.certificate") or []
             try:
                 self._certificate = ssl.PEM_cert_to_DER_cert(bytes(byte & 0xFF for byte in pem).decode().strip())
-            except (TypeError, ValueError):  # there is none, or what vCenter shows is none
+            except (TypeError, ValueError):  # there is no certificate, or an invalid one
                 raise HostHidden(
                     _errors.sentence(
                         what,

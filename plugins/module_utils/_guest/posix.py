@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The runner for guests with a POSIX shell: Linux, nested ESXi, macOS.
+"""Generate the runner for guests with a POSIX shell: Linux, nested ESXi, macOS.
 
-Private to the collection. It needs of the guest: sh, VMware Tools, for the
-end of a script's output tail and base64, and awk where a child has secrets
-(without them the output is left out), and to end all that a script began
-setsid (without it the script alone is ended).
+Private to the collection. The guest needs sh and VMware Tools. It also needs
+tail and base64 to report the end of a script's output, and awk if a child has
+secrets (otherwise the output is left out), and setsid to end all processes of a
+script (otherwise only the script itself is ended).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHELL = "/bin/sh"
 
 
 def refusal(job: Job) -> str | None:
-    """Return why a guest of this kind cannot do the job."""
+    """Return why a guest of this family cannot do the job."""
     try:
         shlex.split(job.interpreter or "")
     except ValueError as error:
@@ -43,8 +43,8 @@ def refusal(job: Job) -> str | None:
 
 
 def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> dict[str, bytes]:
-    """Return the files that must lie in one directory of the guest."""
-    # The runner is first: by it a directory that an upload broken off left behind is known to be ours.
+    """Return the files of the runner's directory in the guest."""
+    # The runner is first: it identifies a directory that an interrupted upload left behind as ours.
     result = {"runner": _runner(job, family, nonce, freeze_command, keys).encode()}
     return {**result, **{name: text.encode() for name, text in job.scripts.items() if text is not None}}
 
@@ -55,12 +55,12 @@ def start(family: Family, directory: str) -> Program:
 
 
 def privatize(directory: str) -> Program | None:
-    """Return the command that protects a directory that VMware Tools created. ``None``: it is protected already."""
+    """Return the command that protects a directory that VMware Tools created. ``None``: it is already protected."""
     return None
 
 
 def pack(contents: t.Mapping[str, bytes]) -> list[str]:
-    """Files as guestinfo values."""
+    """Return files as guestinfo values."""
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
         for name, content in contents.items():
@@ -89,7 +89,7 @@ def unpack(package: Package, job: Job, family: Family, nonce: str, keys: Keys) -
 
 
 def environment(family: Family) -> str:
-    """Shell commands after which VMware Tools' programs are found and can be run."""
+    """Return shell commands that set the environment in which VMware Tools' programs are found and can run."""
     lines = [f"PATH=${{PATH:+$PATH:}}{shlex.quote(':'.join(family.directories))}; export PATH"]
     if family.libraries:
         libraries = shlex.quote(family.libraries)
@@ -121,7 +121,7 @@ def _runner(job: Job, family: Family, nonce: str, freeze_command: str, keys: Key
 
 
 def _command(job: Job, script: str) -> str:
-    """Return the command that starts a script: by its interpreter, so that its directory may forbid execution."""
+    """Return the command that starts a script with its interpreter, since its directory may forbid execution."""
     if job.interpreter:
         return shlex.join(shlex.split(job.interpreter))
     first = script.split("\n", 1)[0].strip()
@@ -152,7 +152,7 @@ rpc() {
 is_blank() {
   case $(rpc "info-get $1" 2>/dev/null) in *[![:space:]]*) return 1 ;; esac
 }
-# Some VMware Tools refuse an empty value, or keep the old one: a space is as close as it gets.
+# Some VMware Tools refuse an empty value, or keep the old one: then the value becomes a space.
 blank() {
   rpc "info-set $1 " >/dev/null 2>&1 && is_blank "$1" || rpc "info-set $1  " >/dev/null 2>&1
   is_blank "$1"
@@ -164,10 +164,10 @@ umask 077
 find_tools || exit $exit_tools
 mkdir "$directory" || exit $exit_unpack
 trap 'rm -rf "$directory"; exit $exit_unpack' 1 2 15
-# By these a directory that an unpacking broken off left behind is known to be ours, and one at work to be alive.
+# These identify a directory that an interrupted unpacking left behind as ours, and one in use as alive.
 printf '#!/bin/sh\n# %s\n' "$mark" >"$directory/runner"
 echo $$ >"$directory/$alive"
-decode=-D # of macOS until it learned the other
+decode=-D # for older macOS, which does not know -d
 [ "$(echo YQ== | base64 -d 2>/dev/null)" != a ] || decode=-d
 chunk=0
 while [ $chunk -lt $count ]; do
@@ -190,13 +190,13 @@ exec /bin/sh "$directory/runner"
 _BODY = r"""
 publish() { rpc "info-set $1 $2" >/dev/null 2>&1; }
 
-# The end of the output so far, and nothing of ours left on the disk.
+# Set output to the end of the script's output, and remove our files.
 take_output() {
   output=$( (tail -c 2048 "$directory/output" | hide_secrets | base64 | tr -d '\n') 2>/dev/null)
   cd / && rm -rf "$directory"
 }
 
-# What _fork/output_mask.py does for a guest that cannot, with bytes for characters. No secret has the character \001.
+# The same as _fork/output_mask.py, with bytes instead of characters. No secret contains the character \001.
 hide_secrets() {
   [ -n "$secrets" ] || { cat; return; }
   { printf '%s.' "$secrets"; LC_ALL=C tr -d '\000\001'; } | LC_ALL=C awk '
@@ -211,7 +211,7 @@ hide_secrets() {
           return
         }
     }
-    # The forms of _encodings.py; of JSON and shells, the part that remains without quotes and backslashes.
+    # The forms of _encodings.py; for JSON and shells, the part that remains without quotes and backslashes.
     function hide_all(part,  before, form) {
       if (length(part) < 8) return
       hide(part)
@@ -248,7 +248,7 @@ hide_secrets() {
       }
       return substr(out, int((before * 8 + 5) / 6) + 1)
     }
-    # With + in what is kept, spaces become one.
+    # If kept contains +, spaces are encoded as +.
     function url(part, kept, format,  at, char, out) {
       for (at = 1; at <= length(part); at++) {
         char = substr(part, at, 1)
@@ -262,7 +262,7 @@ hide_secrets() {
     BEGIN {
       RS = "\001"
       for (code = 1; code < 256; code++) byte[sprintf("%c", code)] = code
-      # Of the operators of awk, busybox may lack the one for powers.
+      # awk in busybox may lack the operator for powers.
       for (power[0] = code = 1; code < 16; code++) power[code] = power[code - 1] * 2
       letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
       alphabet = letters tolower(letters) "0123456789+/"
@@ -275,10 +275,10 @@ hide_secrets() {
           plain = plain char
           place[length(plain)] = at
         }
-      for (one = 1; one < NR; one++) {
-        hide_all(record[one])
-        for (count = split(record[one], line, /[\r\n]+/); count; count--)
-          if (line[count] != record[one]) hide_all(line[count])
+      for (item = 1; item < NR; item++) {
+        hide_all(record[item])
+        for (count = split(record[item], line, /[\r\n]+/); count; count--)
+          if (line[count] != record[item]) hide_all(line[count])
       }
       for (at = 1; at <= length(text); at++)
         if (!(at in hidden)) printf "%s", substr(text, at, 1)
@@ -286,10 +286,10 @@ hide_secrets() {
     }'
 }
 
-# end_early STAGE EXIT_CODE OWN_EXIT_CODE: there will be no fork.
+# end_early STAGE EXIT_CODE OWN_EXIT_CODE: end without a fork, and report why.
 end_early() {
   take_output
-  # The record of another runner, which may be about to reach the fork point, stays.
+  # Keep the record of another runner, which may be about to reach the fork point.
   case $(rpc "info-get $key_scripts" 2>/dev/null) in *"$nonce"*) blank "$key_scripts" ;; esac
   publish "$key_quiesce" "$nonce $1 $2 $output"
   exit "$3"
@@ -297,7 +297,7 @@ end_early() {
 
 child_nonce() { rpc "info-get $key_nonce" 2>/dev/null; }
 
-# The secrets, to mask them in the output; lost are those that no longer exist.
+# Read the secrets, to mask them in the output. Set lost to a secret that no longer exists.
 learn_secrets() {
   learned=yes
   secret_keys=$(rpc "info-get $key_secret_keys" 2>/dev/null)
@@ -308,7 +308,7 @@ learn_secrets() {
   done
 }
 
-# Secrets are no longer needed; report that they are gone only when they are.
+# Clear the secrets, and report that only if all of them are gone.
 clear_secrets() {
   [ -n "$secret_keys" ] || return 0
   for key in $secret_keys; do
@@ -317,22 +317,22 @@ clear_secrets() {
   publish "$key_secrets" "$(child_nonce) cleared"
 }
 
-# in_child EXIT_CODE: the last act in a child.
+# in_child EXIT_CODE: clean up in a child, report the end of its script, and exit.
 in_child() {
   if [ -z "$learned" ]; then
-    # Secrets removed since the script could read them cannot be masked in its output: the output is not reported.
+    # A secret that was removed after the script could read it cannot be masked, so the output is not reported.
     learn_secrets
     [ -z "$lost" ] || : >"$directory/output"
   fi
   take_output
   vmware-toolbox-cmd info update network >/dev/null 2>&1
   clear_secrets
-  blank "$key_scripts" # the parent stands at the fork point, the child does not
+  blank "$key_scripts" # the parent is at the fork point, but the child is not
   publish "$key_post_clone" "$(child_nonce) $1 $output"
   exit "$1"
 }
 
-# run COMMAND: in the background, so that a request to end reaches us while it runs, and in a process group of its own.
+# run COMMAND: in the background, so that signals are handled while it runs, and in its own process group.
 run() {
   own_group=$(command -v setsid)
   "$1" >"$directory/output" 2>&1 </dev/null &
@@ -340,33 +340,33 @@ run() {
   wait "$running"
 }
 
-# End the script and all its processes: it might reach the fork point when nobody waits for it.
+# End the script and all its processes. Otherwise it might reach the fork point after the task has ended.
 stop() {
   trap '' 1 2 15
   [ -n "$running" ] || return 0
   for signal in TERM KILL; do
-    # A process group. The first form is that of POSIX shells but for busybox, which knows the second only.
+    # A process group. The first form is that of POSIX shells; busybox knows only the second one.
     kill -s $signal -- "-$running" 2>/dev/null || kill -s $signal "-$running" 2>/dev/null ||
       kill -s $signal "$running" 2>/dev/null || return 0
     [ $signal = KILL ] || sleep 1
   done
 }
 
-# is_alive DIRECTORY: whether a runner works there, by the process ID that it left there.
+# is_alive DIRECTORY: whether a runner is running there, by the process ID in its directory.
 is_alive() {
   pid=$(cat "$1/$alive" 2>/dev/null) && kill -0 "$pid" 2>/dev/null || return 1
   line=$(tr '\000' ' ' 2>/dev/null <"/proc/$pid/cmdline") || line=$(ps -o args= -p "$pid" 2>/dev/null) || return 0
   case $line in *"$1"*) ;; *) return 1 ;; esac # the runner, or the shell that unpacks it
 }
 
-# Another runner brings the VM to the fork point; this one would go on in every child. Its record of scripts stays.
+# Exit, because another runner brings the VM to the fork point, and this one would continue in every child.
 yield_to_other() {
   take_output
   publish "$key_quiesce" "$nonce busy 1 $output"
   exit $exit_busy
 }
 
-# What a runner or an upload left that was killed would stand still here, too, and be in every child.
+# Remove directories that a killed runner or an interrupted upload left. Otherwise every child would inherit them.
 remove_leftovers() {
   echo $$ >"$directory/$alive"
   for other in "${directory%/*}"/vmfork.* "$temporary"/vmfork.*; do
@@ -379,7 +379,7 @@ remove_leftovers() {
     fi
   done
   : >"$directory/$leads"
-  is_blank "$key_scripts" || blank "$key_scripts" # the record of a runner that was killed
+  is_blank "$key_scripts" || blank "$key_scripts" # the record of a killed runner
 }
 
 announce() {
@@ -387,14 +387,14 @@ announce() {
   publish "$key_scripts" "$digest $nonce"
 }
 
-# Our call of the fork point stands between two scripts.
+# Run two scripts, and call the fork point between them.
 fork_between() {
   run run_pre_quiesce || end_early pre_quiesce $? $exit_pre_quiesce
   announce
-  inherited=$(rpc "info-get $key_secret_keys" 2>/dev/null) # of a parent that is a child itself
-  trap '' 1 2 15 # a request to end that comes now would be met in every child
+  inherited=$(rpc "info-get $key_secret_keys" 2>/dev/null) # if the parent is a child itself
+  trap '' 1 2 15 # otherwise every child would receive a stop request that arrives now
   rpc "$freeze" >"$directory/output" 2>&1 || end_early freeze $? $exit_freeze
-  # A child that was powered off and on is here again; what it reported then is not this run's.
+  # A child that was powered off and on resumes here; its earlier report is not for this run.
   is_blank "$key_post_clone" || blank "$key_post_clone"
   learn_secrets
   if [ -n "$lost" ] && [ "$secret_keys" != "$inherited" ]; then
@@ -407,8 +407,8 @@ fork_between() {
   in_child $?
 }
 
-# One script calls the fork point itself; who has another nonce after it is a child. Nobody is there to take away what a
-# child reported before it was powered off and on: vmfork_child does so before it powers one on, and others do not.
+# Run one script that calls the fork point itself. A changed nonce shows that this is a child. If a child is powered off
+# and on, its earlier report must be removed by the one who powers it on: vmfork_child does so, other tools do not.
 fork_by_itself() {
   before=$(child_nonce)
   trap 'stop

@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a script of ours does in the guest, from before the fork point to after it.
+"""Define what the runner in a guest does, from before the fork point to after it.
 
 Private to the collection. Pure functions: scripts in, files out. The runner
-does pre-quiesce → fork point → (in each child) post-clone; what it reports,
-and where, stands in ``_fork/guestinfo.py``, whose keys come in as parameters.
-``posix.py`` writes it for sh, ``windows.py`` for PowerShell, part by part the
-same; which guest gets which stands in ``families.py``.
+does pre-quiesce → fork point → (in each child) post-clone. ``_fork/guestinfo.py``
+describes its reports; their keys are parameters here. ``posix.py`` generates it
+for sh and ``windows.py`` for PowerShell, with the same structure; ``families.py``
+selects one for a guest.
 """
 
 from __future__ import annotations
@@ -30,26 +30,25 @@ STAGES = {
     "terminated": 78,
     "busy": 79,
 }
-"""Where a runner ended before the freeze → its own exit code, for a guest that cannot report.
+"""Stage in which a runner ended before the freeze → its own exit code, for a guest that cannot report.
 (Chosen by us; the script's exit code is in the report.)"""
 
 CHUNK = 60_000
-"""Bytes of one guestinfo value: VMware Tools carries 64 KB in one answer, some of it its own."""
+"""Maximum size of a guestinfo value in bytes: VMware Tools carries 64 KB in one answer, including some overhead."""
 
 STOP = "stop"
-"""What must appear in a runner's directory to end it, where no signal can be sent."""
+"""Name of the stop marker: it ends a runner when it appears in its directory, if no signal can be sent."""
 
 
 MARK = "Made by the Ansible collection vmfork.vsphere"
-"""In the first lines of every runner: a directory ``vmfork.*`` with such a runner in it is ours."""
+"""Text in the first lines of every runner: a directory ``vmfork.*`` with such a runner is ours."""
 
 ALIVE = "alive"
-"""File in a runner's directory by which others know that it lives: it holds the process ID, and on Windows the runner
-keeps it open."""
+"""File that shows that a runner is alive: it contains the process ID, and on Windows the runner keeps it open."""
 
 
 LEADS = "leads"
-"""File in the directory of the one runner that goes on to the fork point."""
+"""File in the directory of the only runner that continues to the fork point."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,13 @@ class Keys:
 
 @dataclass(frozen=True)
 class Job:
-    """What a runner is to do.
+    """The job of a runner.
 
     :param pre_quiesce: script to run before the fork point, or ``None``.
     :param post_clone: script to run in every child, or ``None``.
     :param script: one script that calls the fork point itself, instead of the other two.
-    :param interpreter: overrides what a script's beginning says about its interpreter.
-    :param tools_path: VMware Tools' program in the guest; ``None`` looks for it.
+    :param interpreter: overrides the interpreter in a script's first line.
+    :param tools_path: path of VMware Tools' program in the guest; ``None``: search for it.
     """
 
     pre_quiesce: str | None = None
@@ -86,14 +85,14 @@ class Job:
 
     @property
     def scripts(self) -> dict[str, str | None]:
-        """The scripts, with the line ends of Linux and no byte order mark: what was edited on Windows would fail at its
-        first line.
+        """The scripts, with the line ends of Linux and no byte order mark: a script that was edited on Windows would
+        otherwise fail at its first line.
         """
         given = {"pre_quiesce": self.pre_quiesce, "post_clone": self.post_clone, "script": self.script}
         return {name: text and text.removeprefix("\ufeff").replace("\r\n", "\n") for name, text in given.items()}
 
     def digest(self) -> str:
-        """SHA-256 of the scripts and their interpreter, in hexadecimal digits."""
+        """Return the SHA-256 of the scripts and their interpreter, in hexadecimal digits."""
         digest = hashlib.sha256()
         for part in (self.interpreter, *self.scripts.values()):
             data = b"-" if part is None else b"+" + part.encode()
@@ -123,10 +122,10 @@ def chunks(archive: bytes) -> list[str]:
 
 
 class Package(t.NamedTuple):
-    """Files that travel in guestinfo values.
+    """Files that are passed in guestinfo values.
 
-    :param directory: where they are unpacked: a path that nobody can guess. It must not exist yet, so nobody can have
-        prepared it.
+    :param directory: where they are unpacked: a path that nobody can guess. It must not exist yet, so that nobody can
+        have prepared it.
     """
 
     chunks: list[str]

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The runner for guests with PowerShell: Windows.
+"""Generate the runner for guests with PowerShell: Windows.
 
-Private to the collection. It needs of the guest: Windows PowerShell 5.1, as
-Windows 10 and Windows Server 2016 bring it, and VMware Tools. No signal can be
-sent there; the runner ends when a file or directory named ``stop`` appears in
-its own.
+Private to the collection. The guest needs Windows PowerShell 5.1, which is part
+of Windows 10 and Windows Server 2016, and VMware Tools. No signal can be sent
+there; the runner ends when a file or directory named ``stop`` appears in its
+own directory.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _INTERPRETERS = {
     "cmd": ("call", ".cmd"),
     "powershell": (" ".join([SHELL, *OPTIONS, "-File"]), ".ps1"),
 }
-"""What runs a script, within a command line of cmd, and how the script's file must be called for that."""
+"""Interpreter → the command that runs a script in a command line of cmd, and the suffix that its file needs."""
 
 _FILE = ("-File", r"\s[-/](f\w*|c|com\w*)(\s|$)")
 
@@ -51,15 +51,15 @@ _PROGRAMS = {
     "cscript": (".vbs", "", ""),
     "wscript": (".vbs", "", ""),
 }
-"""By a program's name: how a script's file must be called for it, what must stand before the script's path (without
-it, cmd runs nothing and PowerShell 5.1 takes the path for a command), and what shows that a command line has it."""
+"""Program → the suffix that a script's file needs, the switch that must precede the script's path (without it, cmd runs
+nothing and PowerShell 5.1 treats the path as a command), and how to recognize that a command line has the switch."""
 
 _CMD = re.compile(r"@*\s*(echo\s+off|rem|setlocal)(\s|$)|@+\s*echo\b|::", re.IGNORECASE)
-"""How a script for cmd begins; nothing of it begins one for PowerShell."""
+"""Beginning of a script for cmd; no PowerShell script begins like this."""
 
 
 def refusal(job: Job) -> str | None:
-    """Return why a guest of this kind cannot do the job."""
+    """Return why a guest of this family cannot do the job."""
     if job.become != "none":
         return (
             f"guest_become={job.become} is not supported for Windows guests. Remove it, and log in as an administrator."
@@ -77,7 +77,7 @@ def refusal(job: Job) -> str | None:
 
 
 def files(job: Job, family: Family, nonce: str, freeze_command: str, keys: Keys) -> dict[str, bytes]:
-    """Return the files that must lie in one directory of the guest."""
+    """Return the files of the runner's directory in the guest."""
     # The runner is first, as in POSIX guests.
     result = {"runner.ps1": _file(_runner(job, family, nonce, freeze_command, keys), ".ps1")}
     for name, script in job.scripts.items():
@@ -93,9 +93,9 @@ def start(family: Family, directory: str) -> Program:
 
 
 def privatize(directory: str) -> Program | None:
-    r"""What keeps others out of a directory that VMware Tools have made, which takes its rights from where it lies.
+    r"""Return the command that protects a directory that VMware Tools created, which inherits rights from its parent.
 
-    SYSTEM, Administrators and the owner keep theirs, by their well-known security identifiers.
+    SYSTEM, Administrators and the owner keep their rights, by their well-known security identifiers.
     """
     allowed = [f"*{sid}:(OI)(CI)F" for sid in ("S-1-5-18", "S-1-5-32-544", "S-1-3-4")]
     words = [directory, "/inheritance:r", "/grant:r", *allowed]
@@ -103,7 +103,7 @@ def privatize(directory: str) -> Program | None:
 
 
 def pack(contents: t.Mapping[str, bytes]) -> list[str]:
-    """Files as guestinfo values."""
+    """Return files as guestinfo values."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in contents.items():
@@ -132,12 +132,12 @@ def unpack(package: Package, job: Job, family: Family, nonce: str, keys: Keys) -
 
 
 def command_line(words: t.Iterable[str]) -> str:
-    """Words as one line that programs on Windows take apart again, by the rules of CommandLineToArgvW."""
+    """Return arguments as one line that programs on Windows split again, by the rules of CommandLineToArgvW."""
     return subprocess.list2cmdline(words)
 
 
 def literal(value: str) -> str:
-    """Return a string as PowerShell reads it. Typographic quotes end it there as the plain one does."""
+    """Return a string as a PowerShell literal. Typographic quotes must be doubled there like plain ones."""
     return "'" + re.sub("['\u2018\u2019\u201a\u201b]", r"\g<0>\g<0>", value) + "'"
 
 
@@ -176,8 +176,8 @@ def _interpreter(job: Job, script: str) -> tuple[str, str]:
 
 
 def _file(text: str, extension: str) -> bytes:
-    """A script as a file: PowerShell 5.1 knows UTF-8 by its mark, cmd cannot read the mark, and wants its line ends.
-    Windows Script Host knows UTF-16 by its mark, and nothing of UTF-8.
+    """Return a script as a file. PowerShell 5.1 recognizes UTF-8 by its byte order mark; cmd cannot read the mark, and
+    needs Windows line ends. Windows Script Host recognizes UTF-16 by its mark, and does not know UTF-8.
     """
     text = text.replace("\n", "\r\n")
     if extension == ".vbs":
@@ -196,12 +196,12 @@ function Find-Tools {
   }
 }
 
-# An argument as programs take their command line apart; PowerShell 5.1 itself would lose the quotes in it.
+# Quote an argument as programs parse their command line; PowerShell 5.1 itself would lose quotes in it.
 function Format-Argument([string]$text) {
   '"' + (($text -replace '(\\*)"', '$1$1\"') -replace '(\\+)$', '$1$1') + '"'
 }
 
-# What VMware Tools answer to a command: exit code, text, what stands on standard error.
+# Send a command to VMware Tools. The result has the exit code, the output, and the error output.
 function Send-Rpc([string]$command) {
   $arguments = Format-Argument $command
   if ((Split-Path -Leaf $tools) -notlike '*rpctool*') { $arguments = '--cmd ' + $arguments }
@@ -224,7 +224,7 @@ function Read-Value([string]$key) {
   if ($answer.code -eq 0) { $answer.text.Trim() } else { '' }
 }
 
-# Some VMware Tools refuse an empty value, or keep the old one: a space is as close as it gets.
+# Some VMware Tools refuse an empty value, or keep the old one: then the value becomes a space.
 function Clear-Value([string]$key) {
   Publish-Value $key ''
   if (Read-Value $key) { Publish-Value $key ' ' }
@@ -235,7 +235,7 @@ _UNPACK = r"""
 $ErrorActionPreference = 'Stop'
 $tools = Find-Tools
 if (-not $tools) { exit $exit_tools }
-# A request to end that came before there was a directory has made it.
+# A stop request that arrived before the directory existed has created it.
 if (Test-Path -LiteralPath (Join-Path $directory $stop_name)) {
   Remove-Item -LiteralPath $directory -Recurse -Force -ErrorAction SilentlyContinue
   Publish-Value $key_quiesce ($nonce + ' terminated 143 ')
@@ -251,7 +251,7 @@ try {
     $rights.AddAccessRule((New-Object Security.AccessControl.FileSystemAccessRule $words))
   }
   [void][IO.Directory]::CreateDirectory($directory, $rights)
-  # By this a directory that an unpacking broken off left behind is known to be ours.
+  # This identifies a directory that an interrupted unpacking left behind as ours.
   [IO.File]::WriteAllText((Join-Path $directory 'runner.ps1'), '# ' + $mark)
   $text = New-Object Text.StringBuilder
   for ($chunk = 0; $chunk -lt $count; $chunk++) {
@@ -281,7 +281,7 @@ exit $LASTEXITCODE
 """.strip()
 
 _BODY = r"""
-# The end of the output so far, and nothing of ours left on the disk.
+# Return the end of the script's output, and remove our files.
 function Get-Output {
   $text = ''
   try {
@@ -298,7 +298,7 @@ function Get-Output {
   $text
 }
 
-# What _fork/output_mask.py does for a guest that cannot.
+# The same as _fork/output_mask.py.
 function Hide-Secrets([string]$text) {
   $quoting = '["''\\\r\n]*'
   $whole = @($secrets) + @($secrets | ForEach-Object { $_ -split '[\r\n]+' }) | Where-Object { $_.Length -ge 8 }
@@ -319,7 +319,7 @@ function Hide-Secrets([string]$text) {
   $text
 }
 
-# The forms of _encodings.py; of JSON and shells, the part that remains without quotes and backslashes.
+# The forms of _encodings.py; for JSON and shells, the part that remains without quotes and backslashes.
 function Get-Forms([string]$part) {
   $part -creplace '\n', 'n' -creplace '\r', 'r' -creplace '\t', 't'
   $part.Replace('&', '&amp;').Replace('<', '&lt;').Replace('>', '&gt;')
@@ -346,13 +346,13 @@ function Get-Forms([string]$part) {
   }
 }
 
-# Windows' exit codes may be negative; a report has them without a sign.
+# Exit codes of Windows may be negative; reports contain them as unsigned numbers.
 function Format-Code([long]$code) { $code -band 4294967295 }
 
-# There will be no fork.
+# End without a fork, and report why.
 function Exit-Early([string]$stage, [long]$code) {
   $text = Get-Output
-  # The record of another runner, which may be about to reach the fork point, stays.
+  # Keep the record of another runner, which may be about to reach the fork point.
   if ((Read-Value $key_scripts).Contains($nonce)) { Clear-Value $key_scripts }
   Publish-Value $key_quiesce ('{0} {1} {2} {3}' -f $nonce, $stage, (Format-Code $code), $text)
   exit $exits[$stage]
@@ -360,7 +360,7 @@ function Exit-Early([string]$stage, [long]$code) {
 
 function Get-ChildNonce { Read-Value $key_nonce }
 
-# The secrets, to mask them in the output; lost are those that no longer exist.
+# Read the secrets, to mask them in the output. Set lost if a secret no longer exists.
 function Read-Secrets {
   $script:learned = $true
   $script:secret_keys = @((Read-Value $key_secret_keys) -split ' ' | Where-Object { $_ })
@@ -368,7 +368,7 @@ function Read-Secrets {
   $script:lost = $secrets.Count -lt $secret_keys.Count
 }
 
-# Secrets are no longer needed; report that they are gone only when they are.
+# Clear the secrets, and report that only if all of them are gone.
 function Clear-Secrets {
   if (-not $secret_keys) { return }
   foreach ($key in $secret_keys) {
@@ -378,27 +378,27 @@ function Clear-Secrets {
   Publish-Value $key_secrets ((Get-ChildNonce) + ' cleared')
 }
 
-# The last act in a child.
+# Clean up in a child, report the end of its script, and exit.
 function Exit-Child([long]$code) {
   if (-not $learned) {
-    # Secrets removed since the script could read them cannot be masked in its output: the output is not reported.
+    # A secret that was removed after the script could read it cannot be masked, so the output is not reported.
     Read-Secrets
     if ($lost) { [IO.File]::WriteAllText($output, '') }
   }
   $text = Get-Output
   try { & (Join-Path (Split-Path -Parent $tools) 'VMwareToolboxCmd.exe') info update network | Out-Null } catch { }
   Clear-Secrets
-  Clear-Value $key_scripts # the parent stands at the fork point, the child does not
+  Clear-Value $key_scripts # the parent is at the fork point, but the child is not
   Publish-Value $key_post_clone ('{0} {1} {2}' -f (Get-ChildNonce), (Format-Code $code), $text)
   exit ([int]($code -ne 0))
 }
 
-# A request to end; one that came at the last moment would be met in every child, where it means nothing.
+# Return whether a stop was requested. Children ignore a request that arrived at the last moment before the fork.
 function Test-Stop {
   (Test-Path -LiteralPath (Join-Path $directory $stop_name)) -and ((Get-ChildNonce) -ceq $before)
 }
 
-# The exit code of a script. Code page 65001 is UTF-8: for the script's text, and for what it says.
+# Run a script, and return its exit code. Code page 65001 is UTF-8, for the script's text and for its output.
 function Invoke-Script([string[]]$run) {
   if (-not $run[0]) { return 0 }
   $line = 'chcp 65001 >nul & ' + $run[0] + ' "' + (Join-Path $directory $run[1]) + '" >"' + $output + '" 2>&1 <nul'
@@ -412,13 +412,13 @@ function Invoke-Script([string[]]$run) {
   $running.ExitCode
 }
 
-# End the script and all its processes: it might reach the fork point when nobody waits for it.
+# End the script and all its processes. Otherwise it might reach the fork point after the task has ended.
 function Stop-Script([int]$id) {
   try { & "$env:SystemRoot\System32\taskkill.exe" /f /t /pid $id | Out-Null } catch { }
   Exit-Early 'terminated' 143
 }
 
-# Whether a runner works in a directory, by the file that it keeps open.
+# Return whether a runner is running in a directory, by the file that it keeps open.
 function Test-Alive([string]$where) {
   $path = Join-Path $where $alive_name
   if (-not (Test-Path -LiteralPath $path)) { return $false }
@@ -428,14 +428,14 @@ function Test-Alive([string]$where) {
   } catch { $true }
 }
 
-# Another runner brings the VM to the fork point; this one would go on in every child. Its record of scripts stays.
+# Exit, because another runner brings the VM to the fork point, and this one would continue in every child.
 function Exit-Busy {
   $text = Get-Output
   Publish-Value $key_quiesce ($nonce + ' busy 1 ' + $text)
   exit $exits['busy']
 }
 
-# What a runner or an upload left that was killed would stand still here, too, and be in every child.
+# Remove directories that a killed runner or an interrupted upload left. Otherwise every child would inherit them.
 function Remove-Leftovers {
   $script:alive = [IO.File]::Open((Join-Path $directory $alive_name), 'Create', 'Write', 'None')
   foreach ($root in (Split-Path -Parent $directory), $temporary) {
@@ -454,7 +454,7 @@ function Remove-Leftovers {
     }
   }
   [IO.File]::WriteAllText((Join-Path $directory $leads_name), '')
-  if (Read-Value $key_scripts) { Clear-Value $key_scripts } # the record of a runner that was killed
+  if (Read-Value $key_scripts) { Clear-Value $key_scripts } # the record of a killed runner
 }
 
 function Publish-Announcement {
@@ -463,14 +463,14 @@ function Publish-Announcement {
   Publish-Value $key_scripts ($digest + ' ' + $nonce)
 }
 
-# Our call of the fork point stands between two scripts.
+# Run two scripts, and call the fork point between them.
 function Invoke-Between {
   $script:stage = 'pre_quiesce'
   $code = Invoke-Script $run_pre_quiesce
   if ($code -ne 0) { Exit-Early 'pre_quiesce' $code }
   if (Test-Stop) { Exit-Early 'terminated' 143 }
   Publish-Announcement
-  $inherited = Read-Value $key_secret_keys # of a parent that is a child itself
+  $inherited = Read-Value $key_secret_keys # if the parent is a child itself
   $script:stage = 'freeze'
   $answer = Send-Rpc $freeze
   if ($answer.code -ne 0) {
@@ -478,7 +478,7 @@ function Invoke-Between {
     Exit-Early 'freeze' $answer.code
   }
   $script:stage = 'post_clone'
-  # A child that was powered off and on is here again; what it reported then is not this run's.
+  # A child that was powered off and on resumes here; its earlier report is not for this run.
   if (Read-Value $key_post_clone) { Clear-Value $key_post_clone }
   Read-Secrets
   if ($lost -and ($secret_keys -join ' ') -cne $inherited) {
@@ -489,7 +489,7 @@ function Invoke-Between {
   Exit-Child (Invoke-Script $run_post_clone)
 }
 
-# One script calls the fork point itself; who has another nonce after it is a child.
+# Run one script that calls the fork point itself. A changed nonce shows that this is a child.
 function Invoke-ByItself {
   $script:stage = 'script'
   Publish-Announcement
@@ -516,7 +516,7 @@ function Invoke-Main([scriptblock]$steps) {
   if (Test-Stop) { Exit-Early 'terminated' 143 }
   try { Remove-Leftovers } catch { }
   try { & $steps } catch {
-    # Nothing of the above should fail; if it does, somebody waits to hear of it.
+    # Nothing above should fail; if it does, the task must be informed.
     [IO.File]::AppendAllText($output, [string]$_)
     if ($stage -eq 'post_clone' -or (Get-ChildNonce) -cne $before) { Exit-Child 1 }
     Exit-Early $stage 1

@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The methods of VirtualMachine that vSphere does not publish, as one table.
+"""Describe the unpublished methods of VirtualMachine in one table.
 
-Private to the collection. Pure data: how they are sent stands in ``soap.py`` and ``mob.py``.
+Private to the collection. Pure data; ``soap.py`` and ``mob.py`` send them.
 
 Sources: the method names and the properties they change were found in the
 page source of the Managed Object Browser of vCenter 6.0 (blog of higebu,
-27 April 2016); parameters and wire form are those of lox/govmomi-vmfork, used
-against vCenter 6.0; VirtualMachineCreateChildSpec is documented in the
-vSphere API 6.0 reference (vim.vm.CreateChildSpec).
+27 April 2016); parameters and wire form are from lox/govmomi-vmfork, used with
+vCenter 6.0; VirtualMachineCreateChildSpec is documented in the vSphere API 6.0
+reference (vim.vm.CreateChildSpec).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import typing as t
 from dataclasses import dataclass
 
 VERSION = "vim.version.version10"
-"""vSphere API 6.0, which brought VMFork."""
+"""vSphere API 6.0, which introduced VMFork."""
 
 VSPHERE = "vSphere 6.0 and 6.5"
 """The releases that have these methods."""
@@ -44,12 +44,12 @@ class Method:
 
     @property
     def wire_name(self) -> str:
-        """Name of the SOAP request: ``EnableForkParent_Task``."""
+        """The name of the SOAP request: ``EnableForkParent_Task``."""
         return f"{self.name}_Task"
 
     @property
     def browser_name(self) -> str:
-        """Name in the Managed Object Browser: ``enableForkParent``."""
+        """The name in the Managed Object Browser: ``enableForkParent``."""
         return self.name[0].lower() + self.name[1:]
 
 
@@ -73,7 +73,7 @@ class Caller(t.Protocol):
     """A way to call these methods: SOAP, or the Managed Object Browser."""
 
     def call(self, vm: t.Any, method: Method, **arguments: t.Any) -> t.Any:
-        """Call a method of a VM; the task it starts is returned.
+        """Call a method of a VM, and return the task that it starts.
 
         :raises _errors.MethodUnknown: the server does not know the method.
         """

@@ -1,17 +1,17 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Call the unpublished methods through vCenter's Managed Object Browser (MOB), the web pages they were found with.
+"""Call the unpublished methods through vCenter's Managed Object Browser (MOB).
 
-Private to the collection. A method has a page with a form,
-``/mob/?moid=vm-12&method=enableForkParent``; sending the form calls it, and the
-answer shows its task or its fault. Everything else goes on over SOAP.
+Private to the collection. Every method has a page with a form,
+``/mob/?moid=vm-12&method=enableForkParent``. Sending the form calls the method,
+and the answer shows its task or its fault. Everything else uses SOAP.
 
-Sources: a log-in by HTTP basic authentication, the session's cookie and the
-form's nonce belong together, and one nonce is good for many calls (William
+Sources: the login by HTTP basic authentication, the session's cookie and the
+form's nonce belong together, and one nonce is valid for many calls (William
 Lam's automate-vsphere-mob.ps1; Unprotect-InstantClone.ps1 of VMware, which
-also logs out by GET /mob/logout; pivotal's nsx-edge-gen takes a nonce from
+also logs out by GET /mob/logout; pivotal's nsx-edge-gen uses a nonce from
 another method's form). Parameters: text as it is; objects and data objects as
-XML whose element is named as the parameter (vSphere Web Services SDK
+XML whose element has the name of the parameter (vSphere Web Services SDK
 Programming Guide, appendix "Managed Object Browser"); unset ones are left out
 (enable-disable-vsphere-api-method.ps1 does so with sessionScope).
 """
@@ -31,7 +31,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import VmomiSupport, vim, vmodl
 
 LIMIT = 4 * 1024 * 1024
-"""Bytes of a page; that of a method with its result has some ten thousand."""
+"""Maximum size of a page in bytes; the page of a method with its result has about ten thousand."""
 
 SESSION_COOKIE = "vmware_soap_session"
 
@@ -41,9 +41,9 @@ LOGIN_FAULTS = ("InvalidLogin", "NotAuthenticated")
 class MobCaller:
     """Calls the unpublished methods through the MOB.
 
-    Logs in when the first method is called, and out when the session ends.
+    Logs in before the first call, and logs out when the session ends.
 
-    :param instead: the ``call_via`` that may help where this way does not; empty when it was tried before.
+    :param instead: the ``call_via`` to recommend if the MOB does not work; empty if it was already tried.
     """
 
     def __init__(self, session: Session, instead: str = "") -> None:
@@ -60,17 +60,17 @@ class MobCaller:
         self._nonce: str | None = None
         self._was_refused = False
         self._mishap: _errors.Error | None = None
-        """Why there is no MOB to be had; not tried again, since a login that is refused often locks the user out."""
+        """Why the MOB cannot be used; not retried, since repeated failed logins may lock the user out."""
         self._mob = f"The Managed Object Browser of {self._server.hostname}"
         session.closing.callback(self._log_out)
 
     def call(self, vm: t.Any, method: methods.Method, **arguments: t.Any) -> t.Any:
-        """See :meth:`methods.Caller.call`. Other faults are raised as they are.
+        """See :meth:`methods.Caller.call`. Other faults are raised unchanged.
 
-        When the server has dropped the session we log in again, once in the session's life, and repeat the call,
-        which was not carried out.
+        If the server has ended the session, we log in again, once per session, and repeat the call, which was not
+        carried out.
 
-        :raises _errors.ConnectionFailed: there is no MOB to be had, and nothing was called.
+        :raises _errors.ConnectionFailed: the MOB cannot be used, and nothing was called.
         :raises _errors.ConnectionLost: no answer with the result of the call was received.
         """
         if self._mishap is not None:
@@ -89,7 +89,7 @@ class MobCaller:
 
     @property
     def has_opened(self) -> bool:
-        """Return whether there is a MOB to be had: it has given a form."""
+        """Return whether the MOB works: it has returned a form."""
         return self._nonce is not None
 
     def child_spec(self, **values: t.Any) -> t.Any:
@@ -99,7 +99,7 @@ class MobCaller:
     # --- pages ------------------------------------------------------------------------------------------------------
 
     def _open(self, vm: t.Any, method: methods.Method) -> None:
-        """Get a method's form, and with it a session and its nonce."""
+        """Get a method's form, which starts a session and contains its nonce."""
         had_session = bool(self._cookies)
         answer, shown = self._get(vm, method)
         if had_session and _is_refusal(answer, shown):
@@ -115,9 +115,9 @@ class MobCaller:
         self._nonce = shown.nonce
 
     def _send(self, vm: t.Any, method: methods.Method, form: dict[str, str]) -> page.Page | None:
-        """Send a form; ``None`` when it was refused, as it is when its session is over.
+        """Send a form; ``None``: it was refused, for example because the session has ended.
 
-        Nothing else may be sent again: whether it was carried out is unknown.
+        In all other cases it must not be sent again, because it may have been carried out.
         """
         content = urlencode({page.NONCE: str(self._nonce), **form}).encode()
         answer, shown = self._request("POST", _path(vm, method), content)
@@ -134,12 +134,12 @@ class MobCaller:
         return shown
 
     def _get(self, vm: t.Any | None = None, method: methods.Method | None = None) -> tuple[_http.Answer, page.Page]:
-        """Return the page of a method, of an object, or the first one."""
+        """Return the page of a method or of an object, or the first page."""
         return self._request("GET", _path(vm, method))
 
     def _request(self, verb: str, path: str, content: bytes | None = None) -> tuple[_http.Answer, page.Page]:
         headers = self._cookie()
-        if SESSION_COOKIE not in self._cookies:  # else the server says when the session is over, and begins no other
+        if SESSION_COOKIE not in self._cookies:  # with a login, an ended session would be replaced silently
             headers["Authorization"] = self._login()
         if content is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -166,21 +166,21 @@ class MobCaller:
 
     def _keep_cookies(self, answer: _http.Answer) -> None:
         for header in answer.headers.get_all("Set-Cookie", []):
-            name, _equals, value = header.partition(";")[0].partition("=")  # http.cookies drops what it does not know
+            name, _equals, value = header.partition(";")[0].partition("=")  # http.cookies drops unknown attributes
             self._cookies[name.strip()] = value.strip()
         self._cookies = {name: value for name, value in self._cookies.items() if value.strip('"')}
 
     def _log_out(self) -> None:
-        if self._cookies:  # and without the login, which could begin a session
+        if self._cookies:  # without the login, which could start a new session
             try:
                 _http.ask(self._session, "GET", "/mob/logout", self._cookie(), None, LIMIT)
-            except _errors.ConnectionFailed:  # once more, over a new connection
+            except _errors.ConnectionFailed:  # retry over a new connection
                 _http.ask(self._session, "GET", "/mob/logout", self._cookie(), None, LIMIT)
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
     def _not_found(self, answer: _http.Answer, shown: page.Page, vm: t.Any, method: methods.Method) -> _errors.Error:
-        """Return the error about what is missing: the method, the VM or the MOB."""
+        """Return the error that says what is missing: the method, the VM or the MOB."""
         if _is_page(*self._get(vm)):
             return self._unknown(method)
         if _is_page(*self._get()):
@@ -194,7 +194,7 @@ class MobCaller:
 
     def _mishap_of(self, answer: _http.Answer, shown: page.Page) -> _errors.Error | None:
         user, otherwise = self._server.username, self._otherwise
-        said = f"({answer.status} {answer.reason})"
+        status = f"({answer.status} {answer.reason})"
         if answer.status == 401 or shown.outcome in LOGIN_FAULTS:
             return _errors.LoginFailed(
                 f"{self._mob} refused the login of {user}: wrong user name or password. "
@@ -202,11 +202,11 @@ class MobCaller:
             )
         if answer.status == 403:
             return _errors.LoginFailed(
-                f"{self._mob} does not let {user} in {said}. Grant the user access to it{otherwise}."
+                f"{self._mob} does not let {user} in {status}. Grant the user access to it{otherwise}."
             )
         if answer.status in (404, 503):
             return _errors.ConnectionFailed(
-                f"{self._mob} is switched off or does not run {said}. "
+                f"{self._mob} is switched off or does not run {status}. "
                 f"Set config.vpxd.enableDebugBrowse to true in vCenter's advanced settings{otherwise}."
             )
         if shown.has_password_field or 300 <= answer.status < 400:
@@ -217,7 +217,7 @@ class MobCaller:
             )
         if answer.status != 200 or not shown.is_browser:
             return _errors.ConnectionFailed(
-                f"{self._mob} is not what answers at https://{self._server.hostname}:{self._server.port}/mob {said}. "
+                f"{self._mob} is not what answers at https://{self._server.hostname}:{self._server.port}/mob {status}. "
                 f"Check hostname and port, and any proxy in front of it{otherwise}."
             )
         if shown.nonce is None:
@@ -251,15 +251,15 @@ class MobCaller:
     def _fault(self, shown: page.Page) -> _errors.Error:
         """Return the fault that the server raised, as over SOAP."""
         kind = _type(shown.outcome or "")
-        said = shown.value("msg", "localizedMessage")
+        message = shown.value("msg", "localizedMessage")
         messages = shown.values("message")
         if not issubclass(kind, vmodl.MethodFault):
-            text = " ".join([said or "", *messages]).strip(" .")
+            text = " ".join([message or "", *messages]).strip(" .")
             return UnknownType(
                 f"{self._server.hostname} answered with {shown.outcome or 'nothing'}{f': {text}' if text else ''}, "
                 "which is neither a task nor a fault that pyVmomi knows. Check the VM's tasks in the vSphere Client."
             )
-        fault = kind(msg=said, faultMessage=[vmodl.LocalizableMessage(key="", message=one) for one in messages])
+        fault = kind(msg=message, faultMessage=[vmodl.LocalizableMessage(key="", message=text) for text in messages])
         if issubclass(kind, vim.fault.NoPermission):
             fault.privilegeId = shown.value("privilegeId")
             refused = shown.reference("object")
@@ -279,7 +279,7 @@ def _path(vm: t.Any | None, method: methods.Method | None) -> str:
 
 
 def _is_refusal(answer: _http.Answer, shown: page.Page) -> bool:
-    """Return whether the user or the session is not let in; whatever else the page shows, nothing was called then."""
+    """Return whether the user or the session was refused; in that case, nothing was called."""
     return answer.status in (401, 403) or shown.outcome in LOGIN_FAULTS or shown.has_password_field
 
 
@@ -291,10 +291,10 @@ def _read(answer: _http.Answer) -> page.Page:
     charset = answer.headers.get_content_charset("utf-8")
     try:
         shown = page.read(answer.body.decode(charset, "replace"))
-    except (LookupError, UnicodeError):  # a charset nobody has heard of
+    except (LookupError, UnicodeError):  # an unknown charset
         shown = page.read(answer.body.decode("utf-8", "replace"))
     if shown.outcome is None and issubclass(_type(shown.title), vmodl.MethodFault):
-        return dataclasses.replace(shown, outcome=shown.title)  # a fault on a page of its own
+        return dataclasses.replace(shown, outcome=shown.title)  # the page shows only a fault
     return shown
 
 
@@ -323,12 +323,12 @@ def _xml(parameter: t.Any, value: t.Any) -> str:
     root.set("xmlns:xsi", "http://www.w3.org/2001/XMLSchema-instance")
     root.set("xmlns:xsd", "http://www.w3.org/2001/XMLSchema")
     _fill(root, parameter.type, value)
-    # As it is, a parser would read a carriage return as the end of a line.
+    # A parser would read a literal carriage return as the end of a line.
     return ElementTree.tostring(root, encoding="unicode").replace("\r", "&#13;")
 
 
 def _fill(element: ElementTree.Element, declared: t.Any, value: t.Any) -> None:
-    """Put a value into its element, in the form it has over SOAP."""
+    """Write a value into its element, in the same form as over SOAP."""
     if isinstance(value, VmomiSupport.ManagedObject):
         element.set("type", VmomiSupport.GetWsdlName(type(value)))
         element.text = value._GetMoId()
@@ -337,9 +337,9 @@ def _fill(element: ElementTree.Element, declared: t.Any, value: t.Any) -> None:
             element.set("xsi:type", VmomiSupport.GetWsdlName(type(value)))
         for info in value._GetPropertyList():
             held = getattr(value, info.name)
-            for one in held if isinstance(held, list) else [held]:
-                if one is not None:
-                    _fill(ElementTree.SubElement(element, info.name), getattr(info.type, "Item", info.type), one)
+            for item in held if isinstance(held, list) else [held]:
+                if item is not None:
+                    _fill(ElementTree.SubElement(element, info.name), getattr(info.type, "Item", info.type), item)
     else:
         if declared is object:
             element.set("xsi:type", "xsd:string")

@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands on a page of the Managed Object Browser. Pure; needs no server.
+"""Parse pages of the Managed Object Browser. Pure; needs no server.
 
 Private to the collection.
 
-Sources: the hidden field ``vmware-session-nonce`` is read by William Lam's
-scripts, VIPerms and Broadcom's config-modules. "Method Invocation Result:",
-its type, and tables of the columns name, type and value, with objects as links
-of the form ``/mob/?moid=task%2d12``: pages quoted in vijava's REST client.
-"Method Invocation Fault:" is what VMware's browser in Python says; the one in
-C++ shows a fault as a result of the fault's type (govmomi's and
-community.vmware's clients take all that is not the expected type for one).
+Sources: William Lam's scripts, VIPerms and Broadcom's config-modules read the
+hidden field ``vmware-session-nonce``. "Method Invocation Result:", its type,
+and tables with the columns name, type and value, with objects as links of the
+form ``/mob/?moid=task%2d12``: pages quoted in vijava's REST client. VMware's
+browser in Python writes "Method Invocation Fault:"; the one in C++ shows a
+fault as a result with the fault's type (the clients of govmomi and
+community.vmware treat every unexpected type as a fault).
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
 NONCE = "vmware-session-nonce"
-"""The field that says that a form comes from a page of this session."""
+"""The field that proves that a form is from a page of this session."""
 
 _OUTCOME = re.compile(r"Method\s+Invocation\s+(?:Result|Fault)\s*:?\s*", re.IGNORECASE)
 _UNSEEN = ("script", "style", "textarea")
-"""Elements whose text is not the server's word; a text area may show what we sent."""
+"""Elements whose text is not from the server; a text area may show what we sent."""
 
 
 @dataclass
 class Row:
-    """A row of a table: as a rule name, type and value of a property."""
+    """A row of a table; usually the name, type and value of a property."""
 
     depth: int
-    """How many tables are around it: a fault that another one caused shows that one's properties in an inner table."""
+    """Number of tables around it: if a fault has a cause, an inner table shows the cause's properties."""
     cells: list[str] = field(default_factory=list)
     moid: str | None = None
-    """The managed object ID that the row's first link leads to."""
+    """The managed object ID in the row's first link."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page."""
+    """A parsed page."""
 
     nonce: str | None
     has_password_field: bool
     is_browser: bool
     """Whether the Managed Object Browser wrote it."""
     outcome: str | None
-    """Type of what a method returned, or of its fault; ``None`` where no method was called."""
+    """Type of a method's result or fault; ``None``: no method was called."""
     title: str
     rows: tuple[Row, ...]
-    """The rows of the outcome where there is one, and those of inner tables too."""
+    """The rows of the outcome if there is one, including those of inner tables."""
     moid: str | None
-    """The managed object ID that the first link leads to, of the outcome where there is one."""
+    """The managed object ID in the first link; of the outcome, if there is one."""
 
     def value(self, *names: str) -> str | None:
-        """Value of the first property with one of these names that is set."""
+        """Return the value of the first set property with one of these names."""
         return next(iter(self.values(*names)), None)
 
     def values(self, *names: str) -> list[str]:
-        """Values of the outermost properties with these names that are set, as text without its quotes."""
+        """Return the values of the outermost set properties with these names, as text without quotes."""
         return [_unquoted(row.cells[-1]) for row in self._outermost(*names)]
 
     def reference(self, name: str) -> tuple[str, str] | None:
-        """Type and ID of the managed object that a property refers to."""
+        """Return type and ID of the managed object that a property refers to."""
         for row in self._outermost(name):
             if len(row.cells) > 2 and row.moid:
                 return bare_type(row.cells[1]), row.moid
@@ -79,12 +79,12 @@ class Page:
 
 
 def read(text: str) -> Page:
-    """Read a page; what is no page of the Managed Object Browser is read as well."""
+    """Parse a page, even one that is not from the Managed Object Browser."""
     reader = _Reader()
     try:
         reader.feed(text)
         reader.close()
-    except AssertionError:  # of html.parser, about <![x[ ]]>
+    except AssertionError:  # raised by html.parser for <![x[ ]]>
         reader = _Reader()
     seen = " ".join("".join(reader.text).split())
     return Page(
@@ -93,19 +93,19 @@ def read(text: str) -> Page:
         is_browser=reader.nonce is not None or "Managed Object" in seen or "Invoke Method" in seen,
         outcome=None if reader.outcome is None else bare_type("".join(reader.outcome)),
         title=" ".join("".join(reader.title).split()),
-        rows=tuple(Row(row.depth, [" ".join(one.split()) for one in row.cells], row.moid) for row in reader.rows),
+        rows=tuple(Row(row.depth, [" ".join(cell.split()) for cell in row.cells], row.moid) for row in reader.rows),
         moid=reader.moid,
     )
 
 
-def bare_type(said: str) -> str:
-    """Return a type without what stands around it: ``Task`` for ``ManagedObjectReference:Task`` and ``vim.Task``."""
-    words = said.split()
+def bare_type(text: str) -> str:
+    """Return a type without its context: ``Task`` for ``ManagedObjectReference:Task`` and ``vim.Task``."""
+    words = text.split()
     return re.split(r"[.:]", words[0])[-1] if words else ""
 
 
 class _Reader(html.parser.HTMLParser):
-    """Collects the parts of a page. Closing tags may be missing, as they may in HTML."""
+    """Collects the parts of a page. Closing tags may be missing, as HTML allows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class _Reader(html.parser.HTMLParser):
         self._in_outcome = False
         self._in_title = False
         self._open: list[Row | None] = []
-        """The row that is read in each table around."""
+        """The current row of each open table."""
         self._unseen = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

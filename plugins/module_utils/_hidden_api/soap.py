@@ -1,13 +1,12 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Call the unpublished methods over SOAP, through pyVmomi as it is.
+"""Call the unpublished methods over SOAP, with an unmodified pyVmomi.
 
 Private to the collection. pyVmomi knows neither the methods nor the type of
 CreateForkChild's spec. The type is registered with its public
 ``CreateDataType``; the methods are described to the stub's ``InvokeMethod``.
-``_GetStub`` and ``_GetMoId`` are public and supported, whatever their
-underscore suggests (comment in VmomiSupport.py). Nothing of pyVmomi is
-patched.
+``_GetStub`` and ``_GetMoId`` are public and supported despite their underscore
+(comment in VmomiSupport.py). Nothing in pyVmomi is patched.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import Vmomi
 class SoapCaller:
     """Calls the unpublished methods in an open session.
 
-    :param instead: the ``call_via`` that may help where this way does not; empty when it is tried next.
+    :param instead: the ``call_via`` to recommend if SOAP does not work; empty if it is tried next.
     """
 
     def __init__(self, session: Session, instead: str = "") -> None:
@@ -31,7 +30,7 @@ class SoapCaller:
         self._remedy = f"Use call_via={instead}, or remove call_via." if instead else ""
 
     def call(self, vm: t.Any, method: methods.Method, **arguments: t.Any) -> t.Any:
-        """See :meth:`methods.Caller.call`. Other faults are raised as they are."""
+        """See :meth:`methods.Caller.call`. Other faults are raised unchanged."""
         info, values = described(method, arguments)
         try:
             return self._session.call(vm._GetStub().InvokeMethod, vm, info, values)
@@ -46,9 +45,9 @@ class SoapCaller:
 
 
 def described(method: methods.Method, arguments: dict[str, t.Any]) -> tuple[t.Any, list[t.Any]]:
-    """Return a method as pyVmomi describes its own, and the values of its parameters in their order; ``None`` is unset.
+    """Return a method in pyVmomi's form, and the values of its parameters in order; ``None``: unset.
 
-    :raises TypeError: the arguments are not the method's.
+    :raises TypeError: the method has no such parameter, or a value has the wrong type.
     """
     info = _method_info(method)
     values = [arguments.pop(parameter.name, None) for parameter in info.params]
@@ -62,28 +61,28 @@ def described(method: methods.Method, arguments: dict[str, t.Any]) -> tuple[t.An
 def method_unknown(
     session: Session, method: methods.Method, where: str, remedy: str, fault: _errors.Error | None = None
 ) -> _errors.MethodUnknown:
-    """Return the sentence for a server that does not know a method.
+    """Return the error for a server that does not know a method.
 
     :param where: how it was called: ``over SOAP``.
-    :param remedy: what to do about it on a server that should know the method by its version.
-    :param fault: what it answered.
+    :param remedy: what to do if the server should know the method by its version.
+    :param fault: the server's answer.
     """
     unknown = f"{session.name} does not have the method {method.wire_name}"
-    said = f"It answered: {fault.text}." if isinstance(fault, _errors.Fault) else ""
+    answer = f"It answered: {fault.text}." if isinstance(fault, _errors.Fault) else ""
     if session.api_version >= API_6_7:
         why = f"{unknown}: {methods.VSPHERE} have it."
         remedy = "Use Instant Clone instead: set api=instant_clone, or remove api."
     else:
         why = f"{unknown} {where}."
-    return _errors.MethodUnknown(" ".join(part for part in (why, said, remedy) if part))
+    return _errors.MethodUnknown(" ".join(part for part in (why, answer, remedy) if part))
 
 
 def is_unknown_method(session: Session, fault: _errors.Error) -> bool:
-    """Return whether a fault says that the server does not know the method.
+    """Return whether a fault means that the server does not know the method.
 
-    A vCenter says so in one of three ways, by its version; pyVmomi itself
-    raises MethodNotFound when the connection speaks an older API version.
-    NotSupported may also be about the VM. From a server that should have the method by its version, it is.
+    vCenter reports this in one of three ways, depending on its version; pyVmomi
+    itself raises MethodNotFound if the connection uses an older API version.
+    NotSupported may also refer to the VM. It does on a server that should have the method by its version.
     """
     if not isinstance(fault, _errors.Fault):
         return False
@@ -127,7 +126,10 @@ def _child_spec_type() -> t.Any:
             "VirtualMachineCreateChildSpec",
             "vmodl.DynamicData",
             methods.VERSION,
-            [(one.name, one.type, methods.VERSION, _flags(one)) for one in methods.CREATE_CHILD_SPEC],
+            [
+                (parameter.name, parameter.type, methods.VERSION, _flags(parameter))
+                for parameter in methods.CREATE_CHILD_SPEC
+            ],
         )
         return VmomiSupport.GetVmodlType("vim.vm.CreateChildSpec")
 

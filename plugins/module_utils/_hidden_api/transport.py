@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the unpublished methods are called: ``call_via``.
+"""Choose how the unpublished methods are called: ``call_via``.
 
 Private to the collection.
 """
@@ -29,13 +29,13 @@ def caller(session: Session, call_via: str) -> methods.Caller:
 
 
 class AutoCaller:
-    """SOAP, and from its answer on that it does not know a method, the Managed Object Browser."""
+    """Calls over SOAP, and through the Managed Object Browser once SOAP does not know a method."""
 
     def __init__(self, session: Session) -> None:
         self._soap = SoapCaller(session)
         self._mob = MobCaller(session)
         self._unknown: _errors.MethodUnknown | None = None
-        """That SOAP does not know the methods."""
+        """The error from SOAP, if it does not know the methods."""
 
     def call(self, vm: t.Any, method: methods.Method, **arguments: t.Any) -> t.Any:
         """See :meth:`methods.Caller.call`."""
