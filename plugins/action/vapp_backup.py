@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
             vms, about = answer.pop("vms", None), answer.pop("about", "")
             result.update(answer)
             if vms is not None and not answer.get("failed"):
-                found, seen = [_found(one, key) for one in vms], _about(about, key)
+                found, seen = [_found(vm, key) for vm in vms], _about(about, key)
                 with contextlib.nullcontext() if self._task.check_mode else vapp_files.locked(directory):
                     plan = vapp_backup.plan(found, vapp_files.read(directory), seal=seal, **seen)
                     if not self._task.check_mode:
@@ -73,14 +73,14 @@ class ActionModule(ActionBase):
 
     def _seal(self, vault_id: str) -> vapp_backup.Seal:
         """Return a function that encrypts with the vault password of an ID."""
-        secrets = self._loader._vault.secrets or []  # ansible-core has no other way to the vault passwords of a run
+        secrets = self._loader._vault.secrets or []  # ansible-core offers no other access to the vault passwords
         chosen = match_secrets(secrets, [vault_id])
         if not vapp_payload.CAN_ENCRYPT:
             raise BackupError(
                 "The Python of ansible-core lacks the library cryptography. Install it, or leave secrets out."
             )
         if not chosen:
-            have = ", ".join(sorted({str(one) for one, _secret in secrets})) or "none"
+            have = ", ".join(sorted({str(name) for name, _secret in secrets})) or "none"
             raise BackupError(
                 f"secrets=vault needs a vault password with the ID {vault_id}, which this run does not have (it has: "
                 f"{have}). Provide it with --vault-id, or attach a Vault credential with this ID to the job template."
@@ -94,8 +94,8 @@ class ActionModule(ActionBase):
                     if vault.decrypt(before.encode()).decode() == text:
                         return before
                 except (AnsibleError, ValueError):
-                    pass  # of another password, or no vault at all
-            # VaultLib.encrypt refuses a text that is encrypted already, and a secret may be any text.
+                    pass  # encrypted with another password, or not a vault at all
+            # VaultLib.encrypt refuses a text that is already encrypted, and a secret may be any text.
             sealed = format_vaulttext_envelope(VaultAES256.encrypt(text.encode(), secret), "AES256", vault_id=vault_id)
             return sealed.decode()
 
@@ -119,12 +119,12 @@ def _about(text: str, key: str | None) -> dict[str, t.Any]:
         raise BackupError(f"Nothing was written: {MASKED}.") from None
 
 
-def _found(one: t.Mapping[str, t.Any], key: str | None) -> vapp_backup.Found:
+def _found(vm: t.Mapping[str, t.Any], key: str | None) -> vapp_backup.Found:
     """Return a VM that the module has read."""
     try:
-        content = vapp_payload.unpack(one["content"], key)
+        content = vapp_payload.unpack(vm["content"], key)
     except ValueError:
-        return vapp_backup.Found(one["name"], one["moid"], reason=MASKED)
+        return vapp_backup.Found(vm["name"], vm["moid"], reason=MASKED)
     return vapp_backup.Found(
         **{**content, "secrets": [(tuple(path), text) for path, text in content.get("secrets", ())]}
     )
@@ -155,7 +155,7 @@ def _result(directory: pathlib.Path, plan: vapp_backup.Plan, total: int, diff: b
             for name, (before, after) in texts.items()
         ]
     if lacking:
-        listed = ", ".join(f"{one['name']} ({one['reason']})" for one in lacking[:MOST_NAMES])
+        listed = ", ".join(f"{vm['name']} ({vm['reason']})" for vm in lacking[:MOST_NAMES])
         more = f" and {len(lacking) - MOST_NAMES} more" if len(lacking) > MOST_NAMES else ""
         result.update(failed=True, msg=f"{len(lacking)} of {total} VMs are not saved: {listed}{more}. See vms.")
     return result

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: ovfenv_batches
-short_description: Split VMs into batches that never hold two VMs of one product
+short_description: Split VMs into batches without two VMs of the same product
 version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
   - Splits VMs into batches whose VMs may be down at the same time. The VMs of a cluster run the same product, so no
-    batch holds two VMs of one product.
-  - A product is known by its vendor and its name, without regard to case. A VM without a product is never kept apart
-    from another.
-  - The order is kept as far as possible. A VM whose product is in the batch already waits for the next one, and the
-    VMs behind it may overtake it.
-  - A password that Ansible masks in these texts can only make two products look the same. The batches are smaller then.
+    batch contains two VMs of the same product.
+  - A product is identified by its vendor and its name, ignoring case. VMs without a product can be in any batch.
+  - The order is kept as far as possible. A VM whose product is already in the batch waits for the next one, and later
+    VMs may overtake it.
+  - If Ansible masks a password in these texts, two products can only look the same, so the batches become smaller.
 positional: size
 options:
   _input:
@@ -26,7 +25,7 @@ options:
     elements: dict
     required: true
   size:
-    description: The most VMs in a batch, at least 1.
+    description: The maximum number of VMs in a batch, at least 1.
     type: int
     required: true
 seealso:
@@ -34,7 +33,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Show which VMs could be power-cycled side by side
+- name: Show which VMs could be power-cycled in parallel
   ansible.builtin.debug:
     msg: "{{ result.ovfenv | vmfork.vsphere.ovfenv_batches(8) | map('map', attribute='name') }}"
 """
@@ -54,9 +53,9 @@ VM = t.Mapping[str, t.Any]
 
 
 def batches(vms: t.Sequence[VM], size: int) -> list[list[VM]]:
-    """Split VMs into batches of at most ``size``, none of which holds two VMs of one product.
+    """Split VMs into batches of at most ``size``, none of which contains two VMs of the same product.
 
-    :raises AnsibleFilterError: ``size`` is no positive number.
+    :raises AnsibleFilterError: ``size`` is not a positive number.
     """
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise AnsibleFilterError("ovfenv_batches: size must be an integer of at least 1.")
@@ -79,9 +78,9 @@ def batches(vms: t.Sequence[VM], size: int) -> list[list[VM]]:
 
 
 def _products(vm: VM) -> set[tuple[str, str]]:
-    """Return vendor and name of each product that has one of them."""
+    """Return vendor and name of each product that has at least one of them."""
     products = ((vm.get("configured") or {}).get("products")) or []
-    named = ((_plain(each.get("vendor")), _plain(each.get("name"))) for each in products)
+    named = ((_plain(product.get("vendor")), _plain(product.get("name"))) for product in products)
     return {product for product in named if any(product)}
 
 

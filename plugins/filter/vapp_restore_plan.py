@@ -11,9 +11,9 @@ author: vmfork.vsphere contributors (@vmfork)
 version_added: 0.2.0
 short_description: Decide which VMs get their vApp options back from a backup
 description:
-  - Compares a backup of vApp options with the VMs that are there, and returns for each VM of the backup what to do.
-  - VMs are matched by instance UUID, then by BIOS UUID, and by name only with O(match_name). A VM that several VMs
-    match is left alone.
+  - Compares a backup of vApp options with the existing VMs, and returns for each VM of the backup what to do.
+  - VMs are matched by instance UUID, then by BIOS UUID, and by name only with O(match_name). An entry that several VMs
+    match is ambiguous and not restored.
   - Used by the playbook C(vmfork.vsphere.vapp_restore). Decides without pyVmomi and without a connection.
 positional: _input, vms
 options:
@@ -23,7 +23,7 @@ options:
     required: true
   vms:
     description: >-
-      The VMs that are there, C(ovfenv) as M(vmfork.vsphere.vm_ovfenv_info) returns it with C(export=true).
+      The existing VMs, C(ovfenv) as M(vmfork.vsphere.vm_ovfenv_info) returns it with C(export=true).
     type: list
     elements: dict
     required: true
@@ -42,19 +42,19 @@ options:
     type: bool
     default: false
   overwrite:
-    description: Whether VMs that have vApp options are written, too.
+    description: Whether to overwrite VMs that already have vApp options.
     type: bool
     default: false
   force:
-    description: Whether a VM of another product or version is written, too.
+    description: Whether to restore to a VM with another product or version.
     type: bool
     default: false
   site_map:
     description:
       - Values that are different at this site.
       - C(vms) has for each VM of the backup, by name or instance UUID, values by full key.
-      - C(subnets) has subnets and those that take their place. An address keeps its host part. Values are changed that
-        are an address with or without a prefix length, or a list of such addresses.
+      - C(subnets) has subnets and their replacements. An address keeps its host part. Only values that are an address
+        with or without a prefix length, or a list of such addresses, are translated.
     type: dict
     default: {}
   secrets:
@@ -66,7 +66,7 @@ options:
     type: bool
     default: false
   confirmed:
-    description: Names or managed object IDs of the VMs that may be written.
+    description: Names or managed object IDs of the VMs that may be changed.
     type: list
     elements: str
     default: []
@@ -83,11 +83,11 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(faults) lists what is wrong with the input. Nothing may be written if it is not empty.
+    - C(faults) lists what is wrong with the input. If it is not empty, nothing may be written.
     - C(warnings) lists sentences.
     - C(rows) has an entry for each VM. Its C(action) is V(restore), V(overwrite), V(same), V(differs), V(nothing),
-      V(not_found), V(ambiguous) or V(refused), and its C(reason) says why.
-    - C(documents) has the document of each VM that is to be written, by managed object ID.
+      V(not_found), V(ambiguous) or V(refused), and its C(reason) is the reason for that.
+    - C(documents) has the document of each VM to be written, by managed object ID.
   type: dict
 """
 
@@ -104,7 +104,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import vapp_re
 if hasattr(ansible.template, "trust_as_template"):
 
     def as_data(value: t.Any) -> t.Any:
-        """Return a value that is never evaluated as a template. From ansible-core 2.19 on, no result is."""
+        """Return a value that is never evaluated as a template. With ansible-core 2.19 and newer, no result is."""
         return value
 
 else:
@@ -112,7 +112,7 @@ else:
 
 
 def vapp_restore_plan(backup: t.Any, vms: t.Any, **given: t.Any) -> t.Any:
-    """Return what happens to each VM of a backup."""
+    """Return the planned action for each VM of a backup."""
     if not isinstance(backup, dict) or not isinstance(vms, (list, tuple)):
         raise AnsibleFilterError("vapp_restore_plan needs a backup and a list of VMs.")
     unknown = given.keys() - _OPTIONS
@@ -140,19 +140,19 @@ _OPTIONS = {
 
 
 def plain(value: t.Any) -> t.Any:
-    """Return a value in the types of JSON: Ansible hands over containers that template their entries when read."""
+    """Return a value as plain JSON types: Ansible passes containers that template their entries when read."""
     if isinstance(value, dict):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return value
 
 
 def _secrets(given: t.Any) -> tuple[dict[str, dict[str, t.Any]], list[str]]:
-    """Return which secrets were given, without reading any, and what is wrong with them."""
+    """Return the keys of the given secrets, without reading any secret, and what is wrong with them."""
     if given in (None, "", {}):
         return {}, []
-    if not isinstance(given, dict) or not all(isinstance(one, dict) for one in given.values()):
+    if not isinstance(given, dict) or not all(isinstance(keys, dict) for keys in given.values()):
         return {}, ["vapp_restore_secrets needs a dictionary of full keys and values for each VM"]
     return {
         str(vm): {str(key): None if value is None else "given" for key, value in keys.items()}

@@ -33,7 +33,7 @@ RETURN = r"""
 _raw:
   description:
     - For each directory, C(index), the content of C(index.json), and C(documents), the document of each VM by its file.
-    - A file that cannot be read has a text in C(documents) that says why.
+    - For a file that cannot be read, C(documents) has a text with the reason.
     - C(secret_patterns) has regular expressions for O(vmfork.vsphere.vm_ovfenv_info#module:mask_patterns). They match
       the full keys that all documents mark as secrets.
   type: list
@@ -59,7 +59,7 @@ def read(directory: pathlib.Path, documents: bool = True) -> dict[str, t.Any]:
     """Return the backup in a directory.
 
     :param documents: whether to read more than the index.
-    :raises AnsibleError: it has no index that can be read, or one that vapp_backup has not written.
+    :raises AnsibleError: it has no readable index, or one that vapp_backup has not written.
     """
     index = parsed(vapp_files.text(directory / INDEX))
     if not isinstance(index, dict):
@@ -70,7 +70,7 @@ def read(directory: pathlib.Path, documents: bool = True) -> dict[str, t.Any]:
     wrong = wrong_index(index)
     if wrong:
         raise AnsibleError(f"The backup of vApp options in {directory} cannot be used: {wrong}.")
-    files = [one["file"] for one in index["vms"]] if documents else []
+    files = [entry["file"] for entry in index["vms"]] if documents else []
     read_files = {name: _document(directory, name) for name in files}
     return {"index": index, "documents": read_files, "secret_patterns": secret_patterns(read_files.values())}
 
@@ -88,4 +88,4 @@ class LookupModule(LookupBase):
         """Return the backups."""
         self.set_options(var_options=variables, direct=kwargs)
         documents = self.get_option("documents")
-        return [read(pathlib.Path(str(one)).expanduser(), documents) for one in terms]
+        return [read(pathlib.Path(str(term)).expanduser(), documents) for term in terms]

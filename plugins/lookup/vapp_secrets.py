@@ -11,19 +11,19 @@ author: vmfork.vsphere contributors (@vmfork)
 version_added: 0.2.0
 short_description: Decrypt the secrets of a backup of vApp options
 description:
-  - Takes the secrets out of a document of vApp options that Ansible Vault has encrypted, with the vault passwords of
-    the run.
+  - Decrypts the secrets in a document of vApp options that were encrypted with Ansible Vault, with the vault passwords
+    of the run.
   - The result contains secrets. Use it as an argument of a task only, never in a loop or in a registered variable.
 options:
   _terms:
     description: Documents of vApp options, as in P(vmfork.vsphere.vapp_backup#lookup).
     required: true
   given:
-    description: Further secrets by full key. They take the place of those of the document.
+    description: Additional secrets by full key. They override those of the document.
     type: dict
     default: {}
   keys:
-    description: Full keys of the properties whose secrets are wanted. All of them if empty.
+    description: Full keys of the properties whose secrets are returned. All of them if empty.
     type: list
     elements: str
     default: []
@@ -40,8 +40,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _raw:
   description:
-    - For each document, C(document) and C(secret_values), as M(vmfork.vsphere.vm_vapp_options) takes them, and
-      C(fault), which says what could not be decrypted, or is empty.
+    - For each document, C(document) and C(secret_values), as M(vmfork.vsphere.vm_vapp_options) accepts them, and
+      C(fault), which names what could not be decrypted, or is empty.
     - Decrypted values are in C(secret_values). Decrypted defaults, OVF sections and license agreements are in
       C(document).
   type: list
@@ -64,11 +64,11 @@ def decrypted(
     given: t.Mapping[str, t.Any],
     keys: t.Collection[str] = (),
 ) -> dict[str, t.Any]:
-    """Return a document without encrypted values, and the values.
+    """Return a document without encrypted values, and the decrypted values.
 
     :param decrypt: raises AnsibleError or ValueError.
-    :param given: further secrets by full key, which come first.
-    :param keys: of the wanted secrets; empty: all.
+    :param given: additional secrets by full key, which take precedence.
+    :param keys: full keys of the secrets to return; empty: all.
     """
     values: dict[str, t.Any] = {}
     failed: dict[str, None] = {}
@@ -79,7 +79,7 @@ def decrypted(
             return sealed
         try:
             return decrypt(str(sealed[vapp_export.VAULT]))
-        except (AnsibleError, KeyError, ValueError):  # ValueError: it is no text
+        except (AnsibleError, KeyError, ValueError):  # ValueError: the secret is not text
             failed[name] = None
             return None
 
@@ -109,10 +109,10 @@ class LookupModule(LookupBase):
         """Return the documents and their secrets."""
         self.set_options(var_options=variables, direct=kwargs)
         keys, given = self.get_option("keys"), self.get_option("given")
-        return [decrypted(one, self._decrypt, given, keys) for one in terms]
+        return [decrypted(document, self._decrypt, given, keys) for document in terms]
 
     def _decrypt(self, text: str) -> str:
-        # ansible-core has no other way to the vault passwords of a run.
+        # ansible-core offers no other access to the vault passwords of a run.
         vault = self._loader._vault  # type: ignore[union-attr,unused-ignore]
         if not vault.secrets:
             raise AnsibleError("There is no vault password.")

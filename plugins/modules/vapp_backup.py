@@ -19,7 +19,7 @@ description:
     written if its content has changed.
   - A VM that has lost its vApp options, or all properties that are in its file, never overwrites that file. Its state
     is V(gone). To save the current options of the VM, remove the file.
-  - A file stays when its VM is no longer among the VMs of the task.
+  - A file is kept when its VM is no longer among the VMs of the task.
   - If a VM cannot be saved, the others are, the index is marked as incomplete, and the task fails.
   - Reads only the configuration of the VMs, in a constant number of calls. The role Read-only is enough.
 extends_documentation_fragment:
@@ -42,7 +42,7 @@ options:
       - Directory of the backup on the controller. It is created if it does not exist, with the mode V(0700). Files have
         the mode V(0600). Several backups can be saved into it at the same time, because each waits until another has
         written its files.
-      - The name of a file is the instance UUID of its VM. Files with other names are left alone.
+      - The name of a file is the instance UUID of its VM. Files with other names are left unchanged.
     type: path
     required: true
   secrets:
@@ -61,7 +61,7 @@ options:
     description:
       - ID of a vault password that this run of Ansible has, for example from C(--vault-id) or from a Vault credential
         of AWX. A password that was given without an ID has the ID V(default).
-      - Used with O(secrets=vault) only.
+      - Only used with O(secrets=vault).
     type: str
     default: default
   mask_patterns:
@@ -77,7 +77,7 @@ options:
       - Do not set it. The controller and the module use it to encrypt the data between them.
     type: str
   timeout:
-    description: Seconds that reading the VMs may take.
+    description: Maximum number of seconds for reading the VMs.
     type: int
     default: 600
 requirements:
@@ -197,15 +197,15 @@ def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Res
     absent: list[str] = []
     found = _inventory.find_vms(session, _arguments.vms(params), PATHS, absent=absent)
     secrets = _arguments.secrets({**_arguments.connection_spec(), **SPEC}, params)
-    forms = secrets.union(*(_encodings.forms(one) for one in secrets))
-    vms = [_vm(one, params["mask_patterns"], forms) for one in found]
-    vms += [{"name": one, "moid": None, "reason": "it was not found"} for one in absent]
+    forms = secrets.union(*(_encodings.forms(secret) for secret in secrets))
+    vms = [_vm(vm, params["mask_patterns"], forms) for vm in found]
+    vms += [{"name": name, "moid": None, "reason": "it was not found"} for name in absent]
     key = params["transport_key"]
     about = {"vcenter": _arguments.connection(params).hostname, "scope": _scope(params)}
     return {
         "changed": False,
         "about": vapp_payload.pack(about, key),
-        "vms": [{"name": one["name"], "moid": one["moid"], "content": vapp_payload.pack(one, key)} for one in vms],
+        "vms": [{"name": vm["name"], "moid": vm["moid"], "content": vapp_payload.pack(vm, key)} for vm in vms],
     }
 
 
@@ -215,18 +215,18 @@ def _scope(params: _arguments.Params) -> dict[str, t.Any]:
     return {**named, "folder": params["folder"], "datacenter": params["datacenter"]}
 
 
-def _vm(one: _inventory.Found, patterns: t.Sequence[str], secrets: t.Collection[str]) -> dict[str, t.Any]:
+def _vm(vm: _inventory.Found, patterns: t.Sequence[str], secrets: t.Collection[str]) -> dict[str, t.Any]:
     """Return the data of a VM for the files.
 
-    :param secrets: the passwords of this task, in all their forms.
+    :param secrets: the passwords of this task, in all their encodings.
     """
-    result = {"name": one.name, "moid": one.moid, "inventory_path": one.inventory_path}
-    values = one.values
+    result = {"name": vm.name, "moid": vm.moid, "inventory_path": vm.inventory_path}
+    values = vm.values
     if not any(path.startswith("config.") for path in values):
         state = str(values.get("runtime.connectionState", "connected"))
         why = f"it is {state}" if state != "connected" else "check the privileges of the user"
         return {**result, "reason": f"vCenter does not show its configuration ({why})"}
-    document, hidden = vapp_export.document_and_secrets(one.name, values, values.get("config.vAppConfig"), patterns)
+    document, hidden = vapp_export.document_and_secrets(vm.name, values, values.get("config.vAppConfig"), patterns)
     if any(secret in text for text in _texts({**document, "vm": None}) for secret in secrets):
         return {
             **result,
@@ -239,8 +239,8 @@ def _texts(value: t.Any) -> t.Iterator[str]:
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
+        for item in value:
+            yield from _texts(item)
     elif isinstance(value, str):
         yield value
 
@@ -272,7 +272,7 @@ SPEC: _arguments.Spec = {
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the module."""
     _module.run(work, {**_arguments.vms_spec(), **SPEC}, parse)
 
 

@@ -15,15 +15,15 @@ description:
   - Makes sure that the guest of a VM has its OVF environment. A VM that has lost it is shut down, powered on again
     through vCenter, which is the only way to deliver it, and examined again.
   - A VM whose verdict by M(vmfork.vsphere.vm_ovfenv_info) begins with V(delivered), or is V(nothing_to_deliver), is
-    left alone. A VM that is powered off is powered on.
+    left unchanged. A VM that is powered off is powered on.
   - Before the VM is changed, the module asks vCenter whether it could power the VM on again, and compares the addresses
     that the guest would receive with those that it uses.
   - Forks and running fork parents, VMs protected by Fault Tolerance, the VM that this vCenter runs in, and VMs that a
     power cycle would not help are left unchanged, and the task fails. The same applies to VMs whose verdict is
     V(unknown) or V(cleared), and to VMs whose name or power state somebody else changes in the meantime.
   - If another task is running on the VM, the module waits for it until O(timeout) and examines the VM again. The VM is
-    left alone if the other task has brought the OVF environment back. The task fails if the VM no longer matches the
-    plan.
+    left unchanged if the other task has brought the OVF environment back. The task fails if the VM no longer matches
+    the plan.
   - Works with vCenter only. An ESXi host cannot deliver an OVF environment.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes

@@ -569,27 +569,27 @@ def work(task: _module.Task[_arguments.Params], session: Session) -> _module.Res
         login=_arguments.guest(params) if _logs_in(params) else None,
         logins=_logins(params),
         lookback=datetime.timedelta(days=params["event_lookback"]),
-        listed_before={one.lower() for one in params["configured_before"]},
+        listed_before={uuid.lower() for uuid in params["configured_before"]},
         expected_names=params["expected_names"] or (),
     )
     examined = examine.examine(session, session.deadline, _selection(params), questions)
-    seen = {each for one in examined for each in (one.found.name, one.found.moid)}
+    seen = {text for vm in examined for text in (vm.found.name, vm.found.moid)}
     unknown = ", ".join(sorted(questions.logins.keys() - seen))
     if unknown:
         task.warn(f"guests has a login for {unknown}, which is not among the examined VMs. Check the spelling.")
-    logins = [one["moid"] or one["name"] for one in params["guests"]]
+    logins = [entry["moid"] or entry["name"] for entry in params["guests"]]
     chosen = zip(examined, examine.choices(examined, params["expected_names"], logins), strict=True)
-    shown = [each for each in chosen if not params["only"] or each[0].diagnosis.status in params["only"]]
+    shown = [pair for pair in chosen if not params["only"] or pair[0].diagnosis.status in params["only"]]
     result = {
         "ovfenv": [
-            {**examine.facts(one, mask, params["include_raw_xml"]), **choices, "export": _export(one, params)}
-            for one, choices in shown
+            {**examine.facts(vm, mask, params["include_raw_xml"]), **choices, "export": _export(vm, params)}
+            for vm, choices in shown
         ],
         "summary": examine.summary(examined),
     }
-    failing = [one for one in examined if one.diagnosis.status in (params["fail_on"] or [])]
+    failing = [vm for vm in examined if vm.diagnosis.status in (params["fail_on"] or [])]
     if failing:
-        verdicts = ((one.found.name, filter(None, (one.diagnosis.status, one.diagnosis.cause))) for one in failing)
+        verdicts = ((vm.found.name, filter(None, (vm.diagnosis.status, vm.diagnosis.cause))) for vm in failing)
         listed = ", ".join(f"{name} ({', '.join(verdict)})" for name, verdict in verdicts)
         raise _errors.VerdictFailed(f"{len(failing)} of {len(examined)} VMs fail: {listed}. See ovfenv.", **result)
     return {"changed": False, **result}
@@ -609,12 +609,12 @@ def _selection(params: _arguments.Params) -> _inventory.Selection:
     return selection
 
 
-def _export(one: examine.Examined, params: _arguments.Params) -> dict[str, t.Any] | None:
-    """Return all vApp options as a document, if they are asked for and could be read."""
-    if not params["export"] or not one.evidence.config_read:
+def _export(vm: examine.Examined, params: _arguments.Params) -> dict[str, t.Any] | None:
+    """Return all vApp options as a document, if they are requested and could be read."""
+    if not params["export"] or not vm.evidence.config_read:
         return None
-    values = one.found.values
-    return vapp_export.document(one.found.name, values, values.get("config.vAppConfig"), params["mask_patterns"])
+    values = vm.found.values
+    return vapp_export.document(vm.found.name, values, values.get("config.vAppConfig"), params["mask_patterns"])
 
 
 MOST_DAYS = 36500
@@ -630,8 +630,8 @@ def parse(params: _arguments.Params) -> _arguments.Params:
     _mask(params)
     if not 1 <= params["event_lookback"] <= MOST_DAYS:
         raise _errors.BadInput(f"event_lookback is {params['event_lookback']} days. Set it to 1 to {MOST_DAYS}.")
-    for one in params["guests"]:
-        if (one["name"] is None) == (one["moid"] is None):
+    for entry in params["guests"]:
+        if (entry["name"] is None) == (entry["moid"] is None):
             raise _errors.BadInput("An entry of guests needs either name or moid. Set one of them.")
     if params["guest_probe"] != "none" and not params["guests"]:
         _arguments.guest(params)
@@ -649,13 +649,13 @@ def _mask(params: _arguments.Params) -> masking.Mask:
 
 def _logins(params: _arguments.Params) -> dict[str, GuestLogin]:
     return {
-        one["moid"] or one["name"]: GuestLogin(
-            one["guest_username"],
-            one["guest_password"],
-            one["guest_become"] or params["guest_become"],
+        entry["moid"] or entry["name"]: GuestLogin(
+            entry["guest_username"],
+            entry["guest_password"],
+            entry["guest_become"] or params["guest_become"],
             params["guest_transfer_certs"],
         )
-        for one in params["guests"]
+        for entry in params["guests"]
     }
 
 

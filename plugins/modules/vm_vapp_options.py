@@ -348,7 +348,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 
 
 class Request(t.NamedTuple):
-    """What a task asks for."""
+    """The request of a task."""
 
     vm: _inventory.Selector
     options: vapp_request.Request
@@ -409,7 +409,7 @@ class _Shown:
     def __init__(self, request: vapp_request.Request, examined: examine.Examined) -> None:
         self._request = request
         self._mask = masking.Mask()
-        self._around = [(one.get("name", ""), one.get("vAppConfig")) for one in examined.found.vapps]
+        self._around = [(vapp.get("name", ""), vapp.get("vAppConfig")) for vapp in examined.found.vapps]
         self._is_on = examined.evidence.power_state == "poweredOn"
 
     def facts(self, info: t.Any) -> dict[str, t.Any]:
@@ -417,18 +417,20 @@ class _Shown:
         return configured.facts(self._read(info), self._mask)
 
     def sentence(self, text: str, options: t.Iterable[t.Any]) -> str:
-        """Return an error without secrets: vCenter names a value that it refuses, and an edit repeats what is there."""
-        secret = [one for info in options for one in self._read(info).properties if one.secret]
-        keys = {one.key for one in secret}
-        values = [value for one in secret for value in (one.value, one.default)]
-        values += [value for one in self._request.properties if one.key in keys for value in (one.value, one.default)]
+        """Return an error without secrets: vCenter may repeat refused values, including those that an edit carries."""
+        secret = [prop for info in options for prop in self._read(info).properties if prop.secret]
+        keys = {prop.key for prop in secret}
+        values = [value for prop in secret for value in (prop.value, prop.default)]
+        values += [
+            value for prop in self._request.properties if prop.key in keys for value in (prop.value, prop.default)
+        ]
         return masking.without(text, [str(value) for value in values if value])
 
     def _read(self, info: t.Any) -> configured.Configured:
         options = configured.read(info, self._around, running=self._is_on, mask=self._mask)
         properties = tuple(
-            dataclasses.replace(one, secret=True) if one.key in self._request.secret_keys else one
-            for one in options.properties
+            dataclasses.replace(prop, secret=True) if prop.key in self._request.secret_keys else prop
+            for prop in options.properties
         )
         return dataclasses.replace(options, properties=properties)
 
@@ -470,7 +472,7 @@ def _reason(name: str, writer: vapp_write.VappWriter, examined: examine.Examined
 
 
 def _comparable(facts: dict[str, t.Any], written: t.Collection[str]) -> dict[str, t.Any]:
-    """Return vApp options for a diff, with properties by key; secrets that are written differ from those before."""
+    """Return vApp options for a diff, with properties by key; written secrets differ from those before."""
     properties = {}
     for entry in facts["properties"]:
         names = ("value", "default", "type", "category", "label", "user_configurable")
@@ -489,10 +491,10 @@ def parse(params: _arguments.Params) -> Request:
 
 
 _PROPERTY: _arguments.Spec = {
-    "key": {"type": "str", "no_log": False},  # which Ansible would treat as a secret
+    "key": {"type": "str", "no_log": False},  # otherwise Ansible would treat it as a secret
     **{name: {"type": "str"} for name in ("id", "class_id", "instance_id")},
     "state": {"type": "str", "choices": ["present", "absent", "reset"], "default": "present"},
-    # Hidden by _arguments.VALUES.
+    # Masked because of _arguments.VALUES.
     "value": {"type": "raw"},
     "default": {"type": "raw"},
     **{name: {"type": "str"} for name in ("type", "label", "category", "description")},
@@ -527,7 +529,7 @@ SPEC: _arguments.Spec = {
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the module."""
     _module.run(work, {**_arguments.vm_spec(), **SPEC}, parse, **_arguments.vm_constraints())
 
 

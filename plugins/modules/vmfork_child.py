@@ -13,7 +13,7 @@ version_added: 0.1.0
 author: vmfork.vsphere contributors (@vmfork)
 description:
   - With O(state=present), creates the missing children, powers them on, and waits until each has reported the end of
-    its post-clone script. Existing children are left alone.
+    its post-clone script. Existing children are left unchanged.
   - With O(state=absent), powers off and destroys children.
   - With O(state=detached), removes the record from children and changes nothing else. They become foreign VMs.
   - Each child created by this module carries a record that names its parent and its own BIOS UUID. A VM without that
@@ -585,10 +585,10 @@ PER_CHILD: _arguments.Spec = {
 
 
 class Request(t.NamedTuple):
-    """What a task asks for.
+    """The request of a task.
 
-    :param every: every child of the parent, instead of those that are named.
-    :param remove_failed: remove the children that this task makes and that fail.
+    :param every: whether every child of the parent is selected, instead of named ones.
+    :param remove_failed: whether to remove the children that this task creates and that fail.
     """
 
     parent: _inventory.Selector
@@ -638,7 +638,7 @@ def parse(params: _arguments.Params) -> Request:
 
 
 def _check_selection(params: _arguments.Params) -> None:
-    """Refuse a task that names no child, or one that would remove more than it may mean."""
+    """Refuse a task that selects no child, or one that may remove more than intended."""
     if params["all"] and (params["state"] == "present" or params["name"] is not None or params["children"] is not None):
         raise _errors.BadInput(
             "all=true selects every child, and requires state=absent or state=detached. Remove name and children."
@@ -652,7 +652,7 @@ def _check_selection(params: _arguments.Params) -> None:
 
 
 def _check_needs_no_script(specs: t.Sequence[spec.ChildSpec]) -> None:
-    """Refuse what needs the end of the post-clone script, which the task does not wait for."""
+    """Refuse options that need the end of the post-clone script if the task does not wait for it."""
     if any(child.secret_config_params for child in specs):
         raise _errors.BadInput(
             "secret_config_params are removed after the post-clone script, so they need wait_for=post_clone. Set "
@@ -697,16 +697,16 @@ def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline)
     summary["seconds"] = round(deadline.elapsed, 2)
     summary["timeline"] = timeline(results)
     result: _module.Result = {
-        "changed": any(one.changed for one in results),
+        "changed": any(child.changed for child in results),
         "parent": parent,
-        "children": [one.as_dict() for one in results],
+        "children": [child.as_dict() for child in results],
         "summary": summary,
         "diff": {
-            "before": {one.name: _before(one) for one in results},
-            "after": {one.name: _after(one) for one in results},
+            "before": {child.name: _before(child) for child in results},
+            "after": {child.name: _after(child) for child in results},
         },
     }
-    failed = [one for one in results if one.state is State.FAILED]
+    failed = [child for child in results if child.state is State.FAILED]
     if failed:
         more = f" And {len(failed) - 1} more; see children." if len(failed) > 1 else ""
         raise _errors.OperationFailed(
@@ -716,13 +716,13 @@ def _result(parent: dict[str, t.Any], results: list[Result], deadline: Deadline)
 
 
 def _warn_of_secrets(results: list[Result], task: _module.Task[Request]) -> None:
-    for one in results:
-        child = one.child
-        # One that vCenter was still making when the time was over may be there soon.
-        there = one.facts["moid"] or (one.changed and not task.check_mode)
+    for result in results:
+        child = result.child
+        # A child that vCenter was still creating at the timeout may exist soon.
+        there = result.facts["moid"] or (result.changed and not task.check_mode)
         if child is not None and child.spec.secret_config_params and there and not child.secrets_cleared:
             task.warn(
-                f"Could not confirm that secret_config_params were removed from child {one.name}. Remove the child, or "
+                f"Could not confirm that secret_config_params were removed from child {result.name}. Remove the child, or "
                 "change the secrets."
             )
 

@@ -120,7 +120,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 
 
 class Request(t.NamedTuple):
-    """What a task asks for: one VM, or all below a folder and a datacenter."""
+    """The request of a task: one VM, or all below a folder and a datacenter."""
 
     vm: _inventory.Selector | None
     folder: str | None

@@ -158,7 +158,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 
 
 class Request(t.NamedTuple):
-    """What a task asks for."""
+    """The request of a task."""
 
     vm: _inventory.Selector
     engine: _arguments.EngineChoice
@@ -184,7 +184,7 @@ def parse(params: _arguments.Params) -> Request:
 
 
 def work(task: _module.Task[Request], session: Session) -> _module.Result:
-    """Bring the VM into the wanted state."""
+    """Enable or disable the fork parent."""
     request = task.request
     deadline = session.deadline
     engine = select.choose(session, *request.engine)

@@ -16,8 +16,8 @@ description:
     (C(vmtoolsd --cmd 'instantclone.freeze'), on vSphere 6.0 and 6.5 C(vmtoolsd --cmd 'vmfork-begin -1 -1')). The VM is
     frozen from then on.
   - Each child that M(vmfork.vsphere.vmfork_child) creates continues at that point and runs the post-clone script.
-  - A VM that is already quiesced with the same scripts is left alone. If it was quiesced with other scripts, the task
-    fails, since its children would run those.
+  - A VM that is already quiesced with the same scripts is left unchanged. If it was quiesced with other scripts, the
+    task fails, since its children would run those.
 extends_documentation_fragment:
   - vmfork.vsphere.attributes
   - vmfork.vsphere.attributes.action_group
@@ -234,16 +234,16 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ses
 _FILE_NAME = re.compile(
     r"[\w.~/\\:@%+,-]*([/\\][\w.~/\\:@%+,-]*|\.(sh|bash|py|pl|rb|ps1|cmd|bat|vbs|j2|txt))", re.IGNORECASE
 )
-"""One word that is a path, or has the extension of a script: the name of a file and not its text."""
+"""A single word that is a path or has the extension of a script, so it is a file name and not a script's text."""
 
 SCRIPTS = {"scripts": ("pre_quiesce_script", "post_clone_script"), "script": ("script",), "wait": ()}
 """The scripts of each method."""
 
 
 def plan(params: _arguments.Params) -> quiesce.Plan:
-    """Return what the task asks for.
+    """Return how to quiesce the VM.
 
-    :raises _errors.BadInput: the options do not go together.
+    :raises _errors.BadInput: the options contradict each other.
     """
     method = params["method"]
     for option in ("pre_quiesce_script", "post_clone_script", "script"):
@@ -282,7 +282,7 @@ def plan(params: _arguments.Params) -> quiesce.Plan:
 
 
 class Request(t.NamedTuple):
-    """What a task asks for."""
+    """The request of a task."""
 
     vm: _inventory.Selector
     engine: _arguments.EngineChoice
