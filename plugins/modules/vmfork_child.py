@@ -722,8 +722,8 @@ def _warn_of_secrets(results: list[Result], task: _module.Task[Request]) -> None
         there = result.facts["moid"] or (result.changed and not task.check_mode)
         if child is not None and child.spec.secret_config_params and there and not child.secrets_cleared:
             task.warn(
-                f"Could not confirm that secret_config_params were removed from child {result.name}. Remove the child, or "
-                "change the secrets."
+                f"Could not confirm that secret_config_params were removed from child {result.name}. Remove the child, "
+                "or change the secrets."
             )
 
 
