@@ -27,7 +27,7 @@ the module is one of these; ``_module.run`` catches them in one place.
     ├── Refused                         continuing could harm something that is not ours
     ├── GuestFailed                     something in the guest failed
     └── VerdictFailed                   a VM has a verdict that the task must fail on
-    Interrupted                         a signal was received; a BaseException, which no ``except Exception`` catches
+    Interrupted                         a signal was received; a BaseException, not handled like an error
 
 Every fault takes the same path. pyVmomi raises a ``vmodl.MethodFault``; the
 session (and the MOB's page reader) turns it into a :class:`Fault`; the caller,
