@@ -2,13 +2,13 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Runs in every child, right after the fork point: gives it a host name and an address of its own. It reads them from the
-# child's config params:
+# Runs in every child, right after the fork point: sets the host name and the address of the child. It reads them from
+# the child's config params:
 #
-#   hostname    host name, without a domain: made of the child's name, unless the task gives another
-#   fqdn        host name with its domain, where the child's name has one or the task gives one
-#   ipaddress   IPv4 or IPv6 address; without one the address is left to DHCP or whatever manages the network
-#   netmask     netmask or length of the prefix, 24 by default
+#   hostname    host name without a domain; derived from the child's name unless the task sets it
+#   fqdn        host name with its domain, if the child's name has one or the task sets it
+#   ipaddress   IPv4 or IPv6 address; without it, DHCP or whatever manages the network sets the address
+#   netmask     netmask or prefix length, 24 by default
 #   gateway     router, optional
 set -eu
 
@@ -21,7 +21,7 @@ netmask=$(param netmask)
 gateway=$(param gateway)
 interface=$(ip -o link show | sed -n 's/^[0-9]*: \([^:@]*\).*/\1/p' | grep -vx lo | head -n 1)
 
-# The memory is the parent's, and so is the MAC address that the driver knows. After a reload, the driver reads the child's.
+# The memory, and the MAC address that the driver knows, are the parent's. After a reload, the driver reads the child's.
 driver=$(readlink "/sys/class/net/$interface/device/driver" || echo vmxnet3)
 modprobe -r "${driver##*/}"
 modprobe "${driver##*/}"
@@ -31,7 +31,7 @@ hwclock --hctosys || echo "the clock was not set" >&2
 
 if [ -n "$hostname" ]; then
   hostnamectl set-hostname "$hostname"
-  # The guest resolves its own name, which `hostname --fqdn` needs, and no longer the parent's.
+  # Let the guest resolve its own name, which `hostname --fqdn` needs, instead of the parent's.
   if [ -w /etc/hosts ]; then
     others=$(grep -v '^127\.0\.1\.1[[:space:]]' /etc/hosts || true)
     printf '%s\n' ${others:+"$others"} "127.0.1.1 ${fqdn:+$fqdn }$hostname" >/etc/hosts

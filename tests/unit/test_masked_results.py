@@ -82,8 +82,8 @@ def decisions(result: dict[str, Any]) -> list[Any]:
     lists = (
         "__ovfenv_rows | map(attribute='diagnosis.rank')",
         "__ovfenv_failing | map(attribute='diagnosis.rank')",
-        "__ovfenv_curable | map(attribute='moid')",
-        "__ovfenv_curable | map(attribute='name_expected')",
+        "__ovfenv_repairable | map(attribute='moid')",
+        "__ovfenv_repairable | map(attribute='name_expected')",
         "__ovfenv_failed | map(attribute='moid')",
         "__ovfenv_not_tried | map(attribute='moid')",
         "__ovfenv_seen | selectattr('diagnosis.act', '==', 'now') | map(attribute='moid')",

@@ -108,7 +108,7 @@ def render(vms: list[dict[str, Any]], folder: pathlib.Path) -> None:
     plan: dict[str, list[str]] = {"steps": [], "risks": [], "notes": []}
     variables = {
         "ovfenv_result": {"ovfenv": vms, "summary": {"total": len(vms), "judged_without_guest_evidence": 0}},
-        "__ovfenv_curable": vms,
+        "__ovfenv_repairable": vms,
         "__ovfenv_begun": moids,
         "__ovfenv_outcomes": [
             {"moid": vm["moid"], "failed": True, "plan": plan, "why": vm["guest"]["error"]} for vm in vms
