@@ -71,7 +71,7 @@ test: $(VENV)/bin/pip ## every test; the last lines say how each part went
 env: $(B)/activate build simulator ## only the set-up; then: . .build/activate
 
 # What several parts of the tests need.
-ready: build simulator $(VENV)/.browser $(B)/live $(B)/peers
+ready: build simulator $(VENV)/.browser $(B)/live $(B)/peers ## what several parts of the tests need
 
 # pip is the last thing a new virtual environment gets: where it is, the environment is whole.
 $(VENV)/bin/pip:
