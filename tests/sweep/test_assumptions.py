@@ -135,6 +135,7 @@ def main_job(vcenter: VCenter, settings: dict[str, str]) -> None:
     else:
         assert "Could not make VM web-02 a fork parent" in child_as_parent.msg
     listed = timed(vcenter, "vmfork_info", **parent)
+    assert not listed.get("failed"), listed.msg
     assert [child["name"] for child in listed["parents"][0]["children"]] == names
     absent = {**children, "state": "absent"}
     removed, again = timed(vcenter, "vmfork_child", **absent), timed(vcenter, "vmfork_child", **absent)
