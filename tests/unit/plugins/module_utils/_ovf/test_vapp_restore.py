@@ -103,11 +103,21 @@ def test_two_of_the_backup_for_one_vm() -> None:
 
 
 def test_gone() -> None:
-    assert row(KEPT, vm(1)).action == "restore"
+    found = row(KEPT, vm(1))
+    assert (found.action, found.reason) == ("restore", "its vApp options are gone")
     foreign = vim.vApp.VmConfigInfo(property=[prop(0, "foreign")], ipAssignment=vim.vApp.IPAssignmentInfo())
     found = row(KEPT, vm(1, foreign))
     assert (found.action, found.reason) == ("restore", "their properties are gone")
     assert row(KEPT, vm(1, appliance())).action == "same"
+
+
+def test_backup_without_properties() -> None:
+    """Products and license agreements come back, too."""
+    info = appliance(eula=["first"])
+    info.property = []
+    assert row(export(1, info), vm(1)).action == "restore"
+    assert row(export(1, info), vm(1, info)).action == "same"
+    assert row(export(1, info), vm(1, vim.vApp.VmConfigInfo())).changes[-2:] == ["products", "license agreements"]
 
 
 def changed(**fields: Any) -> Any:
@@ -211,6 +221,9 @@ def test_secrets() -> None:
     found = row(encrypted, vm(1, gone), overwrite=True)
     assert found.changes == ["license: its secret is missing"]
     assert (found.secrets_encrypted, found.secrets_missing) == (["license"], [])
+    found = row(document, vm(1, gone), overwrite=True)
+    assert found.changes == ["license: its secret is missing"]
+    assert (found.secrets_encrypted, found.secrets_missing) == ([], ["license"])
 
 
 def with_secret_texts() -> Any:
@@ -365,6 +378,9 @@ def test_incomplete_backup() -> None:
     index, files = backup(KEPT, complete=False, not_read=[{"name": "web-9", "moid": "vm-9", "reason": "x"}])
     (warning,) = vapp_restore.plan(index, files, [vm(1)], vapp_restore.Options()).warnings
     assert "web-9" in warning
+    index["not_read"] = None
+    (warning,) = vapp_restore.plan(index, files, [vm(1)], vapp_restore.Options()).warnings
+    assert warning.endswith("are not in it.")
 
 
 def test_vm_without_vapp_options_in_the_backup() -> None:
