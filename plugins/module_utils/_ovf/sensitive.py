@@ -301,4 +301,4 @@ def _from_base64(piece: str) -> str | None:
         text = data.decode("utf-16-le" if data[1::2].count(0) > len(data) // 4 else "utf-8")
     except (ValueError, binascii.Error, zlib.error):
         return None
-    return text if text.isprintable() or not re.search(r"[\0-\x08\x0e-\x1f]", text) else None
+    return None if re.search(r"[\0-\x08\x0e-\x1f]", text) else text

@@ -245,6 +245,9 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
      vm(extracted=RETURNED, differences=(HOSTNAME_GONE,))),
     ("7j", "not_delivered", "no_properties_delivered", "medium", "power_cycle_via_vcenter",
      vm(guest=code("own"), extracted=RETURNED, differences=(HOSTNAME_GONE,))),
+    # What was delivered has another one of its properties.
+    ("9b", "stale", "changed_since_power_on", "high", "power_cycle_via_vcenter",
+     vm(configured=THREE, extracted=Extracted("ok", document(properties={"ip0": "x"})), differences=(HOSTNAME_GONE,))),
     ("9a", "stale", "changed_since_power_on", "high", "power_cycle_via_vcenter",
      vm(guest=full(), differences=(CHANGED_IN_GUEST,))),
     ("9a", "stale", "changed_since_power_on", "high", "power_cycle_via_vcenter",

@@ -199,6 +199,12 @@ def test_xml_hides_all() -> None:
     assert "192.0.2.9" not in text
 
 
+def test_xml_shows_what_follows_a_secret() -> None:
+    shown = Mask().xml(environment(VSERVICE.format(token=SECRET), VSERVICE.format(token=SECRET)))
+    assert shown.count(">192.0.2.9<") == 2
+    assert shown.count(f">{MASK}<") == 2
+
+
 def test_xml_says_what_it_withholds() -> None:
     text = environment(properties({"hostname": "web-01"}), "a < b")
     assert (
