@@ -579,6 +579,18 @@ def _with_guest(difference: Difference, known: Evidence) -> Difference:
     return difference
 
 
+@pytest.mark.parametrize("listed_before", [False, True])
+def test_evidence_of_a_vm_without_vapp_options(listed_before: bool) -> None:
+    found = [
+        one for one in diagnosis.judge(vm(configured=OFF, listed_before=listed_before)).evidence if "config" in one
+    ]
+    assert (
+        found
+        == ["configured: no vApp options"]
+        + ["configured: an earlier report or a backup has vApp options of it"] * listed_before
+    )
+
+
 def test_computed_values_are_told() -> None:
     for computed, words in ((True, "filled"), (False, "empty")):
         known = vm(power_on=FROM_ESXI, configured=replace(GUESTINFO, values_computed=computed))

@@ -89,6 +89,7 @@ def test_ambiguous(what: str) -> None:
     plan = planned([KEPT], twins, match_name=True)
     assert [row.action for row in plan.rows] == ["ambiguous"]
     assert plan.rows[0].reason.startswith("2 VMs have its ")
+    assert plan.rows[0].reason.endswith(": /DC/vm/web-1, /DC/vm/web-1")
     assert plan.documents == {}
 
 
@@ -322,6 +323,12 @@ COLLISION = (
 def test_two_addresses_that_become_one(second: dict[str, str], options: dict[str, Any], faults: list[str]) -> None:
     plan = planned([at(1, ip0="10.1.9.7"), at(2, **second)], [vm(1), vm(2)], **{"map": NESTED, **options})
     assert plan.faults == faults
+
+
+def test_two_addresses_that_become_one_of_a_default() -> None:
+    second = at(2, dns="")
+    second["properties"][0]["default"] = "10.1.5.7"
+    assert planned([at(1, ip0="10.1.9.7"), second], [vm(1), vm(2)], map=NESTED).faults == [COLLISION]
 
 
 def test_address_of_a_vm_that_is_not_there() -> None:
