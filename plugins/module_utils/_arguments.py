@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from ansible.module_utils.basic import env_fallback
 from ansible.module_utils.common.validation import check_type_dict, check_type_list
 
-from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors
+from ansible_collections.vmfork.vsphere.plugins.module_utils import _errors, _text_lists
 from ansible_collections.vmfork.vsphere.plugins.module_utils._connection import Server
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.login import GuestLogin
 from ansible_collections.vmfork.vsphere.plugins.module_utils._inventory import Selection, Selector
@@ -160,15 +160,11 @@ def _without_empty(option: dict[str, t.Any], value: t.Any) -> t.Any:
 
 
 def _elements(text: str) -> list[t.Any]:
-    """Return the elements of a list that is given as text: JSON, or texts separated by commas or newlines.
+    """Return the elements of a list that is given as text. A text of spaces is kept, because it is refused later.
 
-    Ansible keeps the spaces around them and reads JSON as a single text, so it would look for VMs with such names. A
-    text of spaces is kept, because it is not an empty list.
+    Ansible keeps the spaces around them and reads JSON as a single text, so it would look for VMs with such names.
     """
-    read = _read(json.loads, text, None) if text.lstrip().startswith("[") else None
-    if isinstance(read, list):
-        return read
-    return [element.strip() for element in re.split(r"[,\n]", text)] if text.strip() else [text]
+    return _text_lists.elements(text) if text.strip() else [text]
 
 
 def _has_names(suboptions: Spec) -> bool:
@@ -185,7 +181,7 @@ def _entries(suboptions: Spec, text: str) -> t.Any:
         return _read(json.loads, text, text)
     if not _has_names(suboptions) or "=" in text or text.lstrip().startswith("{"):
         return text
-    return [name.strip() for name in re.split(r"[,\n]", text) if name.strip()] or ""
+    return _text_lists.elements(text) or ""
 
 
 def _entry(suboptions: Spec, entry: t.Any) -> t.Any:

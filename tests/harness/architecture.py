@@ -34,7 +34,7 @@ FLOORS: Floors = (
     ("_connection", "_devices", "_extra_config", "_types"),
     ("_deadline", "_vmomi"),
     ("_progress",),
-    ("_encodings", "_errors", "_printable"),
+    ("_encodings", "_errors", "_printable", "_text_lists"),
 )
 """``module_utils`` from the top to the bottom. What is on one floor does not import its neighbors."""
 

@@ -1,12 +1,19 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Property tests try the same examples in every run, however slow the machine is. And a vCenter in memory."""
+"""Property tests try the same examples in every run, however slow the machine is. And a vCenter in memory.
+
+Ansible finds the collection's plugins, so that templates can use its filters.
+"""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, settings
-from unit.fake_vcenter import FakeVCenter
+from unit import templates
+
+templates.find_plugins()
+
+from unit.fake_vcenter import FakeVCenter  # noqa: E402 - it imports the collection
 
 settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")

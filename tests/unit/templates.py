@@ -4,7 +4,25 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
+from collections.abc import Mapping
 from typing import Any
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar
+
+LIVE = pathlib.Path(__file__).parents[2] / ".build/live"
+
+
+def find_plugins() -> None:
+    """Make Ansible find the plugins of the collection, here and in processes that tests start.
+
+    Call it before anything of the collection is imported.
+    """
+    os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(LIVE)
+    init_plugin_loader([str(LIVE)])
 
 
 def trusted(value: Any) -> Any:
@@ -14,3 +32,14 @@ def trusted(value: Any) -> Any:
     except ImportError:
         return value
     return trust_as_template(value) if isinstance(value, str) else value
+
+
+def templar(variables: Mapping[str, Any], loader: DataLoader | None = None) -> Templar:
+    """Return what evaluates templates with variables, whose texts may be templates."""
+    known = {name: trusted(value) for name, value in variables.items()}
+    return Templar(loader=loader or DataLoader(), variables=known)
+
+
+def evaluate(template: str, variables: Mapping[str, Any]) -> Any:
+    """Return the value of a template."""
+    return templar(variables).template(trusted(template))

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.parameters import remove_values
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
+from unit import templates
 from unit.templates import trusted
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import diagnosis
@@ -67,14 +66,14 @@ def templar(result: dict[str, Any], **more: Any) -> Any:
     begun = [entry["moid"] for entry in result["ovfenv"][:2]]
     variables = {
         **VARS,
-        "__ovfenv_guests": LOGINS,  # as from_survey returns it; a collection's filters are not found here
+        "ovfenv_guests": LOGINS,
         "ovfenv_result": result,
         "ovfenv_fail_on": "lost,stale",
         "__ovfenv_begun": begun,
         "__ovfenv_outcomes": [{"moid": begun[0], "failed": True}],
         **more,
     }
-    return Templar(loader=DataLoader(), variables={key: trusted(value) for key, value in variables.items()})
+    return templates.templar(variables)
 
 
 def decisions(result: dict[str, Any]) -> list[Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import re
@@ -12,9 +13,8 @@ import subprocess
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
-from unit.templates import trusted
+from ansible.errors import AnsibleError
+from unit import templates
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _arguments
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf import configured, diagnosis, evidence
@@ -91,25 +91,23 @@ def test_misspelt_variables_are_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["vapp_vms", "vapp_moids", "vapp_keys", "ovfenv_vms", "ovfenv_moids", "ovfenv_fail_on"]
+    "name",
+    ["vapp_vms", "vapp_moids", "vapp_keys", "ovfenv_vms", "ovfenv_moids", "ovfenv_fail_on", "ovfenv_accept_risks"],
 )
 @pytest.mark.parametrize(
     ("value", "is_refused"),
     [
-        *[(value, True) for value in (",", " ", " ,\n", [" "], [""], [",", "\n"])],
-        *[(value, False) for value in ("", None, [], "a,", ["a", ""], 5)],
+        *[(value, True) for value in (",", " ", " ,\n", [" "], [""], [",", "\n"], False, {"a": 1})],
+        *[(value, False) for value in ("", None, [], "a,", ["a", ""], 5, "[1]")],
     ],
 )
 def test_lists_without_a_name(name: str, value: object, is_refused: bool) -> None:
     """They would select everything."""
-    tasks = yaml.safe_load((ROOT / "playbooks" / "tasks" / "ovfenv_variables.yml").read_text())
-    (check,) = [task for task in tasks if task["name"] == "Check that lists that are set contain a name"]
-    lists = {key: trusted(text) for key, text in check["vars"]["__ovfenv_lists"].items()}
-    known = {"__ovfenv_lists": lists, "__ovfenv_blank": trusted(check["vars"]["__ovfenv_blank"])}
-    reads = Templar(loader=DataLoader(), variables={**known, name: value})
-    found = reads.template(trusted(check["vars"]["__ovfenv_blank"]))
-    assert found == [name] * is_refused
-    assert reads.template(trusted("{{ " + check["ansible.builtin.assert"]["that"] + " }}")) is not is_refused
+    file, _, rest = name.partition("_")
+    variables = yaml.safe_load((ROOT / "playbooks" / "vars" / f"{file}.yml").read_text())
+    with pytest.raises(AnsibleError, match=name) if is_refused else contextlib.nullcontext():
+        found = templates.evaluate(f"{{{{ __{file}_{rest} }}}}", {**variables, name: value})
+        assert found == ([] if not value else [str(value).strip("[],'\" ")])
 
 
 def test_readme_lists_connection_variables() -> None:
@@ -144,12 +142,9 @@ def are_numbers(given: dict[str, object]) -> bool:
     names = [task["name"] for task in play["tasks"]]
     assert names.index("Check the numbers") < names.index("Examine the VMs")
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())
-    reads = Templar(
-        loader=DataLoader(), variables={**{key: trusted(value) for key, value in variables.items()}, **given}
-    )
-    return all(
-        reads.template(trusted("{{ " + condition + " }}")) for condition in check["ansible.builtin.assert"]["that"]
-    )
+    known = {**variables, **given}
+    conditions = check["ansible.builtin.assert"]["that"]
+    return all(templates.evaluate("{{ " + condition + " }}", known) for condition in conditions)
 
 
 @pytest.mark.parametrize("playbook", ["ovfenv_repair", "vapp_restore"])
@@ -167,9 +162,8 @@ def test_names_are_confirmed_not_a_boolean(playbook: str, value: object, is_take
     reads_vcenter = next(name for name in names if name in ("Examine the VMs", "Read the VMs"))
     assert names.index(check["name"]) < names.index(reads_vcenter)
     confirmed = "vapp_restore_confirm" if playbook == "vapp_restore" else "ovfenv_repair_confirm"
-    known = {key: trusted(text) for key, text in play["vars"].items()} if "vars" in play else {}
-    reads = Templar(loader=DataLoader(), variables={**known, confirmed: value})
-    assert reads.template(trusted("{{ " + check["ansible.builtin.assert"]["that"] + " }}")) is is_taken
+    known = {**play.get("vars", {}), confirmed: value}
+    assert templates.evaluate("{{ " + check["ansible.builtin.assert"]["that"] + " }}", known) is is_taken
 
 
 @pytest.mark.parametrize(
@@ -209,9 +203,8 @@ def test_repair_of_confirmed_vms_only(names: str, confirmed: str, refused_by: st
     refused = []
     for word, name in checks.items():
         (task,) = [task for task in play["tasks"] if task["name"] == name]
-        known = {key: trusted(value) for key, value in {**variables, **task.get("vars", {})}.items()}
-        reads = Templar(loader=DataLoader(), variables={**known, **given})
-        if not reads.template(trusted("{{ " + task["ansible.builtin.assert"]["that"] + " }}")):
+        known = {**variables, **task.get("vars", {}), **given}
+        if not templates.evaluate("{{ " + task["ansible.builtin.assert"]["that"] + " }}", known):
             refused.append(word)
     assert refused[:1] == [refused_by] * bool(refused_by)
 
@@ -232,7 +225,7 @@ def test_fails_for_a_vm_that_lost_its_cdrom_and_names_the_cause(origin: str, ima
     task = play["tasks"][-1]["ansible.builtin.assert"]
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())
     given = {"ovfenv_fail_on": "lost", "ovfenv_result": {"ovfenv": vms, "summary": {"total": 2}}}
-    reads = Templar(loader=DataLoader(), variables={**{k: trusted(v) for k, v in variables.items()}, **given})
-    assert not reads.template(trusted("{{ " + task["that"] + " }}"))
+    known = {**variables, **given}
+    assert not templates.evaluate("{{ " + task["that"] + " }}", known)
     cause = {"ha_restart": "ha_restart", "esxi_direct": "powered_on_from_esxi"}[origin]
-    assert reads.template(trusted(task["fail_msg"])) == f"1 of 2 VMs: web (lost, {cause})"
+    assert templates.evaluate(task["fail_msg"], known) == f"1 of 2 VMs: web (lost, {cause})"

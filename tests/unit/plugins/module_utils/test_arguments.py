@@ -41,9 +41,9 @@ SPEC: _arguments.Spec = {
         ({"names": ["", ""]}, {}),
         ({"names": ["a", "", "b"]}, {"names": ["a", "b"]}),
         ({"names": "a,,b,"}, {"names": ["a", "b"]}),
-        ({"names": ","}, {}),
         # A list that something has emptied must not become "all".
         ({"names": []}, {"names": []}),
+        ({"names": ","}, {"names": []}),
         ({"entries": []}, {"entries": []}),
         ({"entries": ["", ""]}, {}),
         ({"entries": [{"name": "a", "keys": ""}]}, {"entries": [{"name": "a"}]}),
