@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many OVF environment documents are read and masked in a second.
+"""The number of OVF environment documents that are parsed and masked per second.
 
 `make bench` prints the table.
 """
@@ -28,7 +28,7 @@ def per_second(work: Callable[..., object], *given: object) -> float:
     return done / passed
 
 
-def of_size(own: int, siblings: int) -> str:
+def document_of_size(own: int, siblings: int) -> str:
     given = {f"vami.key{number}.Appliance": f"value number {number}" for number in range(own - 1)}
     given["vami.password.Appliance"] = "hush-3Qx9-hush"
     return environment(PLATFORM, properties(given), ADAPTERS, *(entity(f"vm{n}", given) for n in range(siblings)))
@@ -38,9 +38,9 @@ def test_throughput(capsys: pytest.CaptureFixture[str]) -> None:
     mask = Mask()
     rows = []
     for what, text in (
-        ("10 properties", of_size(10, 0)),
-        ("50 properties", of_size(50, 0)),
-        ("50 properties, 10 siblings", of_size(50, 10)),
+        ("10 properties", document_of_size(10, 0)),
+        ("50 properties", document_of_size(50, 0)),
+        ("50 properties, 10 siblings", document_of_size(50, 10)),
     ):
         rows.append(
             (
@@ -55,5 +55,5 @@ def test_throughput(capsys: pytest.CaptureFixture[str]) -> None:
         print(f"\n\n{'documents in a second of CPU':32}{'kB':>6}{'parse':>8}{'facts':>8}{'xml':>8}")
         for name, size, *numbers in rows:
             print(f"{name:32}{size:6.1f}" + "".join(f"{number:8.0f}" for number in numbers))
-    # A report over 2,000 VMs must not wait for us.
+    # A report on 2,000 VMs must not wait for this.
     assert all(number > 20 for _name, _size, *numbers in rows for number in numbers)

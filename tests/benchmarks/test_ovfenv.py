@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a report on OVF environments costs: calls to vCenter and seconds, with 10, 1,000 and 2,000 VMs.
+"""The cost of a report on OVF environments: calls to vCenter and seconds, with 10, 1,000 and 2,000 VMs.
 
-A tenth of the VMs runs with vApp options, and no guest is asked. `make bench` prints the table. Seconds are those of
-the module's process; the simulator runs on the same machine, so they say little of a real vCenter.
+A tenth of the VMs runs with vApp options, and no guest is probed. `make bench` prints the table. Seconds are those of
+the module's process; the simulator runs on the same machine, so they differ from those of a real vCenter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAGES = ("ContinueRetrievePropertiesEx", "ReadNextEvents", "ReadNextTasks")
 
 
 def report(vms: int) -> tuple[int, int, int, float]:
-    """Calls, pages among them, running VMs with vApp options, and seconds."""
+    """Return the calls, the pages among them, the running VMs with vApp options, and the seconds."""
     with Simulator(*FLAGS) as simulator:
         vcenter = VCenter(simulator)
         count = vms // 10

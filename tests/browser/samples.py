@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What vm_ovfenv_info may return: VMs with every verdict, and with names that no page and no shell expects."""
+"""Results of vm_ovfenv_info: VMs with every verdict, and with hostile names."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _change(number: int) -> Event:
 
 
 def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> dict[str, Any]:
-    """Return one VM; ``kind`` counts through the verdicts."""
+    """Return the entry of a VM; ``kind`` is the index of its verdict."""
     moid = f"vm-{number}"
     own = GuestView("xml", "full", "/usr/bin/vmware-rpctool", 0, document=Document(origin="vcenter", vcenter_id=moid))
     older = Document(origin="vcenter", vcenter_id=moid, properties={"vami.ip0": "192.0.2.8"})
@@ -112,7 +112,7 @@ def entry(number: int, name: str, kind: int, product: str = "Mail Gateway") -> d
 
 
 def result(count: int) -> dict[str, Any]:
-    """Return the result for so many VMs, the hostile names first."""
+    """Return a result with the given number of VMs, those with hostile names first."""
     names = [*HOSTILE, *(f"app-{number}" for number in range(len(HOSTILE), count))][:count]
     products = ("Mail Gateway", "vSphere Integrated Containers", "", "<b>Böse & Söhne</b>")
     vms = [entry(number + 100, name, number, products[number % 4]) for number, name in enumerate(names)]

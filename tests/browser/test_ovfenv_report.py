@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The web page of the playbook ovfenv_report, in a real browser."""
+"""The web page of the playbook ovfenv_report in a real browser."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from browser import samples
 from playwright.sync_api import Browser, Page, sync_playwright
 
 HERE = Path(__file__).parent
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # as tests/harness/pytest.sh looks for them
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # where tests/harness/pytest.sh looks for them
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1440, "height": 900}
 VERDICTS = yaml.safe_load((HERE.parents[1] / "playbooks/vars/ovfenv.yml").read_text())["__ovfenv_verdicts"]
@@ -34,7 +34,7 @@ EARLIER, NOW = 40, 60
 
 
 class Unsafe(yaml.SafeLoader):
-    """Reads extra variables as Ansible does: what is marked as unsafe stays the text it is."""
+    """Load extra variables as Ansible does: text marked as unsafe is not templated."""
 
 
 Unsafe.add_constructor("!unsafe", lambda loader, node: str(node.value))
@@ -47,7 +47,7 @@ def result() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def listed(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The VMs that the page must list, by managed object ID."""
+    """Return the VMs that the page must list, by managed object ID."""
     hidden = ("not_configured", "not_applicable")
     shown = [vm for vm in result["ovfenv"] if vm["diagnosis"]["status"] not in hidden or vm["configured"]["enabled"]]
     return {vm["moid"]: vm for vm in shown}
@@ -55,7 +55,7 @@ def listed(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory, result: dict[str, Any]) -> Path:
-    """The page, compared with that of an earlier report."""
+    """Return the page, compared with that of an earlier report."""
     folder = tmp_path_factory.mktemp("report")
     make(folder, "earlier.html", samples.result(EARLIER))
     return make(
@@ -90,7 +90,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def open_page(browser: Browser, report: Path) -> Iterator[Open]:
-    """Open the page; in the end it must not have complained, asked for anything else, or run what is not its own."""
+    """Open the page; assert at the end that it reported no error, loaded nothing else and ran only its own script."""
     complaints: list[str] = []
     requests: list[str] = []
     contexts = []
@@ -124,7 +124,7 @@ TEXTS = """rows => rows.map(row => [row, row.querySelector(".name"), row.querySe
 """The text, the name, the verdict and the managed object ID of each row."""
 
 
-def test_a_row_says_all_of_its_vm(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
+def test_row_contains_everything_about_its_vm(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     page = open_page()
     rows = page.eval_on_selector_all("tbody tr", TEXTS)
     assert len(rows) == len(listed)
@@ -180,9 +180,7 @@ def test_sorts_by_urgency_by_name_and_by_verdict(open_page: Open, listed: dict[s
     assert column(page, ".name") == urgent
 
 
-def test_copies_commands_that_mean_their_vm_whatever_its_name(
-    open_page: Open, listed: dict[str, dict[str, Any]]
-) -> None:
+def test_copied_commands_select_their_vm_whatever_its_name(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     repaired, looks = set(), set()
     commands = page.locator(".command")
@@ -196,7 +194,7 @@ def test_copies_commands_that_mean_their_vm_whatever_its_name(
         vm = listed[moid]
         status, name, found_by = vm["diagnosis"]["status"], vm["name"], vm["guest"]["method"]
         if vm["diagnosis"]["cause"] == "foreign_id":
-            found_by = "full"  # only the values tell whose document it is
+            found_by = "full"  # only the values show whose document it is
         sure = vm["diagnosis"]["confidence"] == "high" and playbook == "vmfork.vsphere.ovfenv_repair"
         assert (program, flag) == ("ansible-playbook", "-e")
         plain = re.fullmatch("[a-z0-9-]+", name) is not None or playbook == "vmfork.vsphere.ovfenv_report"
@@ -232,9 +230,7 @@ GONE = 18
 """The kind of samples.entry() whose vApp options are gone."""
 
 
-def test_names_the_command_that_restores_exactly_what_is_gone_and_in_the_backup(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_command_restores_exactly_the_lost_options_that_the_backup_contains(browser: Browser, tmp_path: Path) -> None:
     names = ["mail-1", "it's {{ 6 * 7 }}, $(touch broken)", "twin", "twin", "not-in-the-backup"]
     vms = [samples.entry(number, name, GONE) for number, name in enumerate(names)]
     kept = samples.entry(10, "still-there", 3)
@@ -274,18 +270,18 @@ def test_names_the_command_that_restores_exactly_what_is_gone_and_in_the_backup(
     page.close()
 
 
-def test_offers_no_command_that_does_nothing(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
-    """The repair leaves alone what was delivered."""
+def test_offers_no_command_without_effect(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
+    """The repair leaves a VM with a delivered document unchanged."""
     rows = open_page().locator("tbody tr")
     texts = {vm["moid"]: rows.filter(has_text=f"{vm['moid']} on").locator("td").last for vm in listed.values()}
     foreign = {moid: vm for moid, vm in listed.items() if vm["diagnosis"]["cause"] == "foreign_id"}
     seen = {moid for moid, vm in foreign.items() if vm["guest"]["document"]}
     assert 0 < len(seen) < len(foreign)
     for moid in foreign:
-        said = texts[moid].text_content() or ""
-        assert "ovfenv_repair" not in said
-        assert ("Power-cycle it through vCenter when convenient, if it is no fork." in said) == (moid in seen)
-        assert ("ovfenv_report" in said) == (moid not in seen)
+        text = texts[moid].text_content() or ""
+        assert "ovfenv_repair" not in text
+        assert ("Power-cycle it through vCenter when convenient, if it is no fork." in text) == (moid in seen)
+        assert ("ovfenv_report" in text) == (moid not in seen)
 
 
 def test_finds_rows(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
@@ -308,23 +304,23 @@ def test_finds_rows(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
 
 
 def data_of(page: Path) -> dict[str, Any]:
-    """Return what a page holds for the next report."""
+    """Return the data that a page contains for the next report."""
     (text,) = re.findall('<script id="ovfenv-data" type="application/json">(.*)</script>', page.read_text())
     found: dict[str, Any] = json.loads(text)
     return found
 
 
 def uuids(vms: list[dict[str, Any]]) -> set[str]:
-    """Instance UUIDs of the VMs that have vApp options, or had some."""
+    """Return the instance UUIDs of the VMs that have vApp options, or had some."""
     return {
         vm["instance_uuid"] for vm in vms if vm["configured"]["enabled"] or vm["diagnosis"]["status"] == "config_lost"
     }
 
 
-def test_remembers_for_the_next_report_which_vms_should_have_vapp_options(
+def test_keeps_for_the_next_report_which_vms_should_have_vapp_options(
     report: Path, result: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Also of VMs that a report in between does not look at, cannot read, or finds without any."""
+    """This includes VMs that a report in between skips, cannot read, or finds without options."""
     expected = uuids(result["ovfenv"])
     assert "config_lost" in {vm["status"] for vm in data_of(report)["vms"]}
     assert data_of(report)["configured"] == sorted(expected)
@@ -343,7 +339,7 @@ def test_remembers_for_the_next_report_which_vms_should_have_vapp_options(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_fits_a_phone(open_page: Open, scheme: str) -> None:
+def test_fits_on_a_phone(open_page: Open, scheme: str) -> None:
     page = open_page(viewport=PHONE, color_scheme=scheme, has_touch=True, is_mobile=True)
     page.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
@@ -365,7 +361,7 @@ def levels(listed: dict[str, dict[str, Any]], level: str) -> list[dict[str, Any]
     return [vm for vm in listed.values() if VERDICTS[vm["diagnosis"]["status"]]["level"] == level]
 
 
-def test_begins_with_what_a_manager_asks(open_page: Open, report: Path, listed: dict[str, dict[str, Any]]) -> None:
+def test_starts_with_a_summary(open_page: Open, report: Path, listed: dict[str, dict[str, Any]]) -> None:
     page = open_page()
     quiet = ("nothing_to_deliver", "not_applicable")
     appliances = [vm for vm in listed.values() if vm["diagnosis"]["status"] not in quiet]
@@ -402,7 +398,7 @@ def test_counts_by_product_and_by_host(open_page: Open, listed: dict[str, dict[s
     assert any(line.startswith("esx-1.example.com: ") for line in lines)
 
 
-def test_csv_holds_the_rows_of_the_page_and_no_formulas(report: Path, listed: dict[str, dict[str, Any]]) -> None:
+def test_csv_contains_the_rows_of_the_page_and_no_formulas(report: Path, listed: dict[str, dict[str, Any]]) -> None:
     encoded = report.with_suffix(".csv").read_bytes()
     assert encoded.startswith(codecs.BOM_UTF8), "Excel takes the file for UTF-8"
     raw = encoded.decode("utf-8-sig")
@@ -462,7 +458,7 @@ def test_prints_every_text_and_no_buttons(open_page: Open) -> None:
     assert page.locator("tbody details[open]").count() == 0
 
 
-def test_says_once_what_is_equal_in_every_row(browser: Browser, tmp_path: Path) -> None:
+def test_shows_values_common_to_all_rows_once(browser: Browser, tmp_path: Path) -> None:
     alike = samples.result(NOW)
     alike["ovfenv"] = [vm for vm in alike["ovfenv"] if vm["diagnosis"]["status"] == "stale"]
     assert len(alike["ovfenv"]) > 1
@@ -485,7 +481,7 @@ TIMED = """([selector, act]) => new Promise((done) => {
 })"""
 
 
-def test_stays_quick_with_two_thousand_vms(browser: Browser, tmp_path: Path) -> None:
+def test_is_fast_with_two_thousand_vms(browser: Browser, tmp_path: Path) -> None:
     report = make(tmp_path, "large.html", samples.result(2000))
     assert report.stat().st_size < 6_000_000
     page = browser.new_page(viewport=DESKTOP)
@@ -500,14 +496,14 @@ def test_stays_quick_with_two_thousand_vms(browser: Browser, tmp_path: Path) -> 
     page.close()
 
 
-def test_is_read_without_scripts(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
+def test_is_readable_without_scripts(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     page = open_page(java_script_enabled=False)
     assert page.locator("tbody tr").count() == len(listed)
     assert page.locator(".verdict").first.is_visible()
     assert not page.locator(".copy").first.is_visible()
 
 
-def test_runs_no_script_but_its_own_should_one_slip_in(browser: Browser, report: Path) -> None:
+def test_runs_no_injected_script(browser: Browser, report: Path) -> None:
     page = browser.new_page()
     refused: list[str] = []
     page.on("console", lambda message: refused.append(message.text))

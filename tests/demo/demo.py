@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Show what the collection does, by the playbooks that users run, in three parts of less than a screen each.
+"""Show what the collection does with the playbooks that users run, in three parts of less than a screen each.
 
-A VM is forked into eight, on two generations of vSphere; an appliance that has lost its OVF environment gets it back;
-and so does one that has lost its vApp options. What is shown as a command is what is run.
+A VM is forked into eight, on two generations of vSphere; an appliance that has lost its OVF environment is repaired;
+and one that has lost its vApp options is restored. Each command shown is the command that runs.
 
-It is a test, too: it fails, with the output of the command, when a step does not end as described here.
+It is also a test: it fails with the output of the command if a step does not end as described here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from harness.simulator import Simulator, SimulatorError  # noqa: E402
 
-# The playbooks' output is read here, so it must look as it does without anybody's settings.
+# This script parses the playbooks' output, so no setting of the user may change its format.
 OUTPUT = {
     "ANSIBLE_STDOUT_CALLBACK": "default",
     "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
@@ -42,9 +42,9 @@ FORK = f"ansible-playbook vmfork.vsphere.fork -e @{VARIABLES.relative_to(Path.cw
 
 PACKAGE = HERE / "appliance.ovf"
 IMPORT = f"govc import.ovf -name appliance-01 -host DC0_H0 {PACKAGE.relative_to(Path.cwd())}"
-# The user that every ESXi host has; with vCenter's password, as the simulated host would have it.
+# The user that every ESXi host has; the simulated host accepts vCenter's password.
 POWER_ON = "GOVC_URL={host} GOVC_USERNAME=root govc vm.power -on appliance-01"
-# Not shown: who types the next command is not faster than the guest.
+# Not shown: nobody types the next command before the guest is ready.
 WAIT = "govc collect -s -wait 1m vm/appliance-01 -guest.guestOperationsReady true"
 LOOK = """govc guest.run -vm appliance-01 'vmtoolsd --cmd "info-get guestinfo.ovfEnv"'"""
 LOOK_AGAIN = f"{LOOK} | grep oe:key"
@@ -56,11 +56,11 @@ ansible-playbook vmfork.vsphere.ovfenv_repair -e ovfenv_guest_probe=exit_code \\
     -e ovfenv_vms=appliance-01 -e ovfenv_repair_confirm=appliance-01"""
 
 BACKUP_DIRECTORY = ".build/demo_backup"
-# Not shown: what a team does each night.
+# Not shown: what a team does every night.
 BACKUP = f"ansible-playbook vmfork.vsphere.vapp_backup -e vapp_backup_directory={BACKUP_DIRECTORY}"
 OFF = "govc vm.power -off appliance-01"
 REGISTER = "govc vm.unregister appliance-01 && govc vm.register -host DC0_H0 appliance-01/appliance-01.vmx"
-# The simulated vCenter gives a VM that is registered again other UUIDs.
+# The simulated vCenter gives new UUIDs to a VM that is registered again.
 RESTORE = f"""\
 ansible-playbook vmfork.vsphere.vapp_restore -e vapp_backup_directory={BACKUP_DIRECTORY} \
 -e vapp_restore_match_name=true -e vapp_restore_confirm=appliance-01"""
@@ -88,31 +88,31 @@ $ {fork} \\
 
 
 class DemoFailed(Exception):
-    """A command did not do what is shown here; the message carries its output."""
+    """A command did not have the effect shown here; the message contains its output."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """What a playbook wrote: all of it, the table at its end, and its recap with the seconds it took."""
+    """The output of a playbook: all of it, the table at its end, and its recap with the seconds it took."""
 
     output: str
     table: list[str]
     recap: str
 
 
-def say(*lines: str, indent: str = "") -> None:
-    """Print lines at once, so that nobody waits for what is known already."""
+def show(*lines: str, indent: str = "") -> None:
+    """Print lines immediately."""
     print(*(f"{indent}{line}" if line else "" for line in lines), sep="\n", flush=True)
 
 
 def expect(is_so: bool, output: str) -> None:
-    """DemoFailed with the output, unless it is so."""
+    """Raise DemoFailed with the output, unless the condition holds."""
     if not is_so:
         raise DemoFailed(output)
 
 
 def run(command: str, environment: dict[str, str], code: int = 0) -> str:
-    """Run a command as it is shown, and return what it wrote; DemoFailed when it ends with another code."""
+    """Run a command as shown and return its output; raise DemoFailed if its exit code differs."""
     done = subprocess.run(
         ["sh", "-c", command], check=False, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -133,86 +133,86 @@ def play(command: str, environment: dict[str, str]) -> Played:
 
 
 def fork(environment: dict[str, str]) -> Played:
-    """Run the playbook that forks; all children must be there in the end, and have run their script."""
+    """Run the playbook that forks; assert that all children exist and have run their script."""
     played = play(FORK, environment)
     expect(sum(" ended well " in line for line in played.table) == CHILDREN, played.output)
     return played
 
 
-def tell_of_a_fork(new: dict[str, str], old: dict[str, str]) -> None:
-    """The first part."""
-    say(FIRST, f"$ {FORK}")
+def show_a_fork(new: dict[str, str], old: dict[str, str]) -> None:
+    """Run the first part: a fork on both engines."""
+    show(FIRST, f"$ {FORK}")
     variables = VARIABLES.read_text(encoding="utf-8").splitlines()
-    say(*(line for line in variables if line.startswith("vmfork_")), indent="    ")
+    show(*(line for line in variables if line.startswith("vmfork_")), indent="    ")
     first = fork(new)
-    say("", *first.table, first.recap, indent="  ")
-    say(ONCE_MORE)
+    show("", *first.table, first.recap, indent="  ")
+    show(ONCE_MORE)
     second = fork(new)
     expect(" changed=0 " in second.recap, second.output)
-    say(second.recap, indent="  ")
-    say(ELSEWHERE)
+    show(second.recap, indent="  ")
+    show(ELSEWHERE)
     elsewhere = fork(old)
-    say(*elsewhere.table[:2], "…", elsewhere.recap, indent="  ")
+    show(*elsewhere.table[:2], "…", elsewhere.recap, indent="  ")
 
 
-def tell_of_a_loss(environment: dict[str, str], esxi: str) -> None:
-    """The second part."""
-    say(SECOND, f"$ {IMPORT}")
+def show_a_repair(environment: dict[str, str], esxi: str) -> None:
+    """Run the second part: a lost OVF environment is repaired."""
+    show(SECOND, f"$ {IMPORT}")
     run(IMPORT, environment)
     power_on = POWER_ON.format(host=esxi)
-    say(f"$ {power_on}")
-    say(run(power_on, environment), indent="  ")
+    show(f"$ {power_on}")
+    show(run(power_on, environment), indent="  ")
     run(WAIT, environment)
-    say(f"$ {LOOK}")
+    show(f"$ {LOOK}")
     seen = run(LOOK, environment, code=1)
     expect("No value found" in seen.splitlines(), seen)
-    say(seen, indent="  ")
+    show(seen, indent="  ")
 
-    say("", f"$ {REPORT}")
+    show("", f"$ {REPORT}")
     report = play(REPORT, environment)
     verdict = ["appliance-01", "lost", "powered_on_from_esxi"]
     expect(any(line.split()[1:4] == verdict for line in report.table), report.output)
-    say(*report.table, indent="  ")
+    show(*report.table, indent="  ")
 
-    say("", f"$ {REPAIR}")
+    show("", f"$ {REPAIR}")
     repair = play(REPAIR, environment)
     expect(["appliance-01", "lost", "delivered"] in [line.split() for line in repair.table], repair.output)
-    say(*repair.table, repair.recap, indent="  ")
+    show(*repair.table, repair.recap, indent="  ")
 
-    say("", f"$ {LOOK_AGAIN}")
-    say(run(LOOK_AGAIN, environment), indent="  ")
+    show("", f"$ {LOOK_AGAIN}")
+    show(run(LOOK_AGAIN, environment), indent="  ")
 
 
-def tell_of_a_restore(environment: dict[str, str]) -> None:
-    """The third part, in six lines."""
+def show_a_restore(environment: dict[str, str]) -> None:
+    """Run the third part: lost vApp options are restored."""
     shutil.rmtree(BACKUP_DIRECTORY, ignore_errors=True)
     play(BACKUP, environment)
     run(OFF, environment)
-    say(THIRD, f"$ {REGISTER}")
+    show(THIRD, f"$ {REGISTER}")
     run(REGISTER, environment)
-    say(f"$ {RESTORE}")
+    show(f"$ {RESTORE}")
     restored = play(RESTORE, environment)
     row = next((line for line in restored.table if line.split()[:3] == ["appliance-01", "restored", "name"]), "")
     expect(bool(row), restored.output)
-    say(row, indent="  ")
+    show(row, indent="  ")
     run(POWER_ON_AGAIN, environment)
     run(WAIT, environment)
-    say(f"$ {POWER_ON_AGAIN}; {LOOK_AGAIN}")
-    say(run(LOOK_AGAIN, environment), indent="  ")
+    show(f"$ {POWER_ON_AGAIN}; {LOOK_AGAIN}")
+    show(run(LOOK_AGAIN, environment), indent="  ")
 
 
 def main() -> int:
-    """Tell all parts, with simulators that are stopped whatever happens; 1 when one is not true."""
-    # A request to end must not leave the simulator behind.
+    """Run all parts with simulators, which are stopped in any case; return 1 if a part failed."""
+    # The simulators must be stopped even if this process is asked to end.
     signal.signal(signal.SIGTERM, lambda *_arguments: sys.exit(128 + signal.SIGTERM))
     try:
         with Simulator(*NEW, "-esx-l", "127.0.0.1:0") as new:
             environment = {**os.environ, **new.environment, **OUTPUT}
             with Simulator(*OLD) as old:
-                tell_of_a_fork(environment, {**os.environ, **old.environment, **OUTPUT})
-            tell_of_a_loss(environment, urlsplit(new.esx_url).netloc)
-            tell_of_a_restore(environment)
-        say(END.format(fork=FORK))
+                show_a_fork(environment, {**os.environ, **old.environment, **OUTPUT})
+            show_a_repair(environment, urlsplit(new.esx_url).netloc)
+            show_a_restore(environment)
+        show(END.format(fork=FORK))
     except (DemoFailed, SimulatorError) as error:
         print(error, file=sys.stderr)
         return 1

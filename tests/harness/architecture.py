@@ -4,7 +4,7 @@
 
     python tests/harness/architecture.py [--check]
 
-With --check nothing is written, and the exit code is 1 when there is something to write.
+With --check nothing is written; the exit code is 1 if the page is out of date.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ PAGE = ROOT / "docs/architecture.md"
 UTILS = ROOT / "plugins/module_utils"
 SIMULATOR = ROOT / "tests/simulator"
 
-Floors = tuple[tuple[str, ...], ...]
+Layers = tuple[tuple[str, ...], ...]
 
-FLOORS: Floors = (
+LAYERS: Layers = (
     ("_module",),
     ("_arguments",),
     ("_fork", "_ovf"),
@@ -38,7 +38,7 @@ FLOORS: Floors = (
 )
 """``module_utils`` from the top to the bottom. What is on one floor does not import its neighbors."""
 
-FORK_FLOORS: Floors = (
+FORK_LAYERS: Layers = (
     ("child", "listing"),
     ("parent",),
     ("facts",),
@@ -50,38 +50,38 @@ FORK_FLOORS: Floors = (
 
 
 def sentence(text: str) -> str:
-    """Return the first sentence of a text, on one line and without its full stop."""
+    """Return the first sentence of a text, on one line and without its period."""
     first = re.split(r"(?<=[.!?])\s+(?=[A-Z])|\n\s*\n", text.strip(), maxsplit=1)[0]
     return " ".join(first.split()).removesuffix(".").replace("|", r"\|").replace("``", "`")
 
 
-def of_python(path: Path) -> str:
+def first_of_python(path: Path) -> str:
     """Return the first sentence of a Python file's docstring."""
     return sentence(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "")
 
 
-def of_go(path: Path) -> str:
-    """Return the first sentence of a Go file's head comment; of its first declaration's when it has none."""
+def first_of_go(path: Path) -> str:
+    """Return the first sentence of a Go file's head comment, or else that of its first declaration."""
     blocks = re.findall(r"(?m)(?:^//(?: .*)?\n)+", path.read_text(encoding="utf-8"))
     texts = (re.sub(r"(?m)^// ?", "", block) for block in blocks)
     return sentence(next((text for text in texts if "SPDX-" not in text), ""))
 
 
-def floor_of(name: str, floors: Floors) -> int:
-    """Return the floor of a file or package, counted from the top; LookupError if it has none."""
-    for number, names in enumerate(floors):
+def layer_of(name: str, layers: Layers) -> int:
+    """Return the layer of a file or package, counted from the top; raise LookupError if it has none."""
+    for number, names in enumerate(layers):
         if name in names:
             return number
     raise LookupError(f"{name} is on no floor: add it to FLOORS or FORK_FLOORS in tests/harness/architecture.py")
 
 
 def python_files() -> list[Path]:
-    """Return the files of ``module_utils`` in the order of the floors."""
+    """Return the files of ``module_utils`` in the order of the layers."""
 
     def key(path: Path) -> tuple[object, ...]:
         parts = path.relative_to(UTILS).with_suffix("").parts
-        inner = floor_of(parts[1], FORK_FLOORS) if parts[0] == "_fork" and parts[1] != "__init__" else 0
-        return floor_of(parts[0], FLOORS), parts[0], inner, parts
+        inner = layer_of(parts[1], FORK_LAYERS) if parts[0] == "_fork" and parts[1] != "__init__" else 0
+        return layer_of(parts[0], LAYERS), parts[0], inner, parts
 
     return sorted((path for path in UTILS.rglob("*.py") if path.name != "__init__.py"), key=key)
 
@@ -94,16 +94,18 @@ def table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def maps() -> dict[str, str]:
-    """Return the text of each map, by its name on the page."""
+    """Return the text of each map by its name on the page."""
     go = sorted(path for path in SIMULATOR.rglob("*.go") if not path.name.endswith("_test.go"))
     return {
-        "module_utils": "\n".join(table((str(path.relative_to(UTILS)), of_python(path)) for path in python_files())),
-        "simulator": "\n".join(table((str(path.relative_to(SIMULATOR)), of_go(path)) for path in go)),
+        "module_utils": "\n".join(
+            table((str(path.relative_to(UTILS)), first_of_python(path)) for path in python_files())
+        ),
+        "simulator": "\n".join(table((str(path.relative_to(SIMULATOR)), first_of_go(path)) for path in go)),
     }
 
 
 def written(page: str) -> str:
-    """Return the page with its maps as they should be."""
+    """Return the page with up-to-date maps."""
     for name, text in maps().items():
         begin, end = f"<!-- {name}: written by tests/harness/architecture.py -->\n", f"<!-- end of {name} -->"
         before, _begin, rest = page.partition(begin)
@@ -112,7 +114,7 @@ def written(page: str) -> str:
 
 
 def main() -> int:
-    """Write the page, or check it."""
+    """Write the page or check it."""
     before = PAGE.read_text(encoding="utf-8")
     after = written(before)
     if sys.argv[1:] == ["--check"]:

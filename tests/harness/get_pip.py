@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Put pip into a fresh virtual environment of ansible-test, from what Python itself carries.
+"""Install pip into a new virtual environment of ansible-test from Python's own ensurepip.
 
-ansible-test downloads a script for this job from a server that closed networks do not reach, and first looks for it in
-its cache; run_ansible_test.py puts this file there. It is called with pip's arguments and the packages to install.
+ansible-test downloads a script for this purpose from a server that closed networks cannot reach, but first looks in its
+cache, where run_ansible_test.py puts this file. Its arguments are pip's and the packages to install.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import os
 import runpy
 import sys
 
-# They tell the script this one stands in for what to leave out; pip does not know them.
+# These options tell the original script what to leave out; pip does not know them.
 FOREIGN = {"--no-setuptools", "--no-wheel"}
 
-# ensurepip turns pip's settings off in the environment; the download below needs them.
+# ensurepip disables pip's settings in the environment; the download below needs them.
 environment = dict(os.environ)
 ensurepip.bootstrap()
 os.environ.clear()

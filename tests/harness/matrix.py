@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the unit and functional tests with every ansible-core the collection supports, each in an environment of its own.
+"""Run the unit and functional tests with every supported ansible-core, each in an environment of its own.
 
     matrix.py DIRECTORY             keeps the environments in DIRECTORY
-    matrix.py DIRECTORY --oldest    only the oldest, and in place of the functional tests the demo, which is soon done
+    matrix.py DIRECTORY --oldest    only the oldest, with the demo instead of the functional tests, to save time
     matrix.py DIRECTORY 2.22 ...    only these releases
 
-Each release runs on the newest Python it supports that is on PATH; one that fits none is NOT RUN. The oldest goes with
-the oldest pyVmomi the collection takes, so that both ends are tested.
+Each release runs on the newest Python it supports that is on PATH; if there is none, it is NOT RUN. The oldest is
+combined with the oldest supported pyVmomi, so that both ends are tested.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One combination: releases, and the minor versions of Python 3 it runs on as a controller."""
+    """A combination: releases, and the minor versions of Python 3 that they support on the controller."""
 
     core: str
     pyvmomi: str
@@ -44,10 +44,9 @@ TOOLS = ("ansible-runner", "pytest", "pytest-xdist", "hypothesis", "tree-sitter"
 
 
 def python_for(pythons: range) -> str | None:
-    """Return the path of the newest fitting Python that starts.
+    """Return the path of the newest suitable Python that starts.
 
-    A name on PATH alone may be a switch of pyenv. It leads to a version that is installed and not chosen only when that
-    is named.
+    A name on PATH may be a shim of pyenv. It runs an installed but unselected version only if that version is named.
     """
     for minor in reversed(pythons):
         program = shutil.which(f"python3.{minor}")
@@ -66,7 +65,7 @@ def python_for(pythons: range) -> str | None:
 
 
 def run(row: Row, directory: Path, tools: list[str], suites: list[list[str]]) -> bool:
-    """Make the environment of one row and run the suites in it, each of them a command."""
+    """Create the environment of a row and run the suites in it; each suite is a command."""
     python = python_for(row.pythons)
     name = f"ansible-core {row.core}"
     print(f"\n=== {name}, pyVmomi {row.pyvmomi}, {python or 'no Python'}", flush=True)
@@ -90,7 +89,7 @@ def run(row: Row, directory: Path, tools: list[str], suites: list[list[str]]) ->
 
 
 def main() -> int:
-    """Run every row; 1 when one failed."""
+    """Run every row; return 1 if one failed."""
     directory = Path(sys.argv[1])
     pinned = Path("tests/requirements/test.txt").read_text(encoding="utf-8").splitlines()
     tools = [line for line in pinned if line.split("==")[0] in TOOLS]

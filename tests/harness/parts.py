@@ -1,14 +1,13 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run parts of the tests, all of them, and say at the end how each went.
+"""Run all given parts of the tests, and print a summary at the end.
 
-    parts.py PREPARATION PART ...
+    parts.py PART ... [PART+PART ...]
 
-A part is a make target, and passes with exit code 0. The preparation runs first, alone, and makes the targets that the
-variable MADE lists; the parts do not make them again. As many parts run side by side as there are cores, begun in the
-given order: most wait for a server or a process half of the time. What a part prints comes when it has ended. What it
-could not run here (no C compiler, say) it reports through not_run.sh, and that stands in the closing lines with its
-reason; under the part's own name it means the whole part.
+Parts joined with + run in parallel: they leave a core idle, and do not use each other's files. Their output is printed
+one after the other. A part is a make target. It passes with exit code 0. It reports through not_run.sh what it could
+not run here (without a C compiler, for example); the summary contains that with its reason. Reported under the part's
+own name, it means the whole part.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pathlib import Path
 
 @dataclass
 class Outcome:
-    """How one part went: exit code, seconds, sentences about what it left out, and output."""
+    """The result of a part: exit code, seconds, reasons for what was not run, and output that was not shown yet."""
 
     part: str
     code: int
@@ -43,7 +42,7 @@ class Outcome:
 
 
 def run(part: str, made: list[str]) -> Outcome:
-    """Run one part, for which targets were made already."""
+    """Run a part; show its output as it arrives, or keep it."""
     print(f"=== {part} begins", flush=True)
     start = time.monotonic()
     up_to_date = [option for target in made for option in ("--old-file", target)]
@@ -75,7 +74,7 @@ def run_all(preparation: str, parts: list[str]) -> Iterator[Outcome]:
 
 
 def main() -> int:
-    """Run the parts named on the command line; 1 when one failed."""
+    """Run the parts named on the command line; return 1 if one failed."""
     start = time.monotonic()
     preparation, *parts = sys.argv[1:]
     outcomes = []

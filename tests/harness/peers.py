@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take the collections of other VMware users of Ansible out of the Python package that bundles them.
+"""Extract the other VMware collections for Ansible from the Python package that bundles them.
 
     peers.py REQUIREMENTS DESTINATION    leaves DESTINATION/ansible_collections/{community,vmware}/vmware
 
-The bundle holds a hundred collections more, which would slow down whatever looks for plugins.
+The bundle contains a hundred more collections, which would slow down every search for plugins.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run ansible-test in a collection tree, without a container and without a server of its own.
 
-ansible-test hands on little of the environment, so what it needs is put into its HOME (the Makefile points that into
-.build): pip's settings, and our get_pip.py under the name its cache gives the pip release it is about to install.
+ansible-test passes on little of the environment, so its HOME (which the Makefile sets to a directory in .build) gets
+pip's settings, and our get_pip.py under the name that the cache of ansible-test uses for the pip release it installs.
 
     run_ansible_test.py TREE COMMAND [ARGUMENT ...]
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 
 
 def pip_releases() -> set[str]:
-    """Return the pip releases the installed ansible-test puts into its virtual environments."""
+    """Return the pip releases that the installed ansible-test puts into its virtual environments."""
     spec = find_spec("ansible_test._internal")
     if spec is None or spec.origin is None:
         sys.exit("ansible-test is not installed beside this Python")
@@ -42,7 +42,7 @@ def provide_get_pip(home: Path) -> None:
 
 
 def provide_pip_settings(home: Path) -> None:
-    """Write the user's pip settings, from variables and files, into the one file that pip finds under ansible-test."""
+    """Write the user's pip settings, from variables and files, to the one file that pip reads under ansible-test."""
     user_home = os.environ.get("VMFORK_USER_HOME", str(home))
     listing = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"],
@@ -52,7 +52,7 @@ def provide_pip_settings(home: Path) -> None:
         env={**os.environ, "HOME": user_home},
     ).stdout
     settings = configparser.RawConfigParser()
-    # Variables come last: they win over files.
+    # Variables come last: they take precedence over files.
     for line in sorted(listing.splitlines(), key=lambda line: line.startswith(":env:")):
         key, value = line.split("=", 1)
         section, option = key.replace(":env:", "global").split(".", 1)
@@ -61,14 +61,14 @@ def provide_pip_settings(home: Path) -> None:
         settings.set(section, option, ast.literal_eval(value))
     file = home / ".config" / "pip" / "pip.conf"
     file.parent.mkdir(parents=True, exist_ok=True)
-    # The address of a package index may hold a password.
+    # The address of a package index may contain a password.
     file.touch(mode=0o600)
     with file.open("w", encoding="utf-8") as stream:
         settings.write(stream)
 
 
 def main() -> None:
-    """Prepare HOME and become ansible-test."""
+    """Prepare HOME and replace this process with ansible-test."""
     tree, command, *arguments = sys.argv[1:]
     home = Path(os.environ["HOME"])
     provide_get_pip(home)

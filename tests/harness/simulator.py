@@ -1,20 +1,20 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start and stop vmforksim, the vCenter and ESXi the tests talk to.
+"""Start and stop vmforksim, the vCenter and ESXi host of the tests.
 
 In Python, for one block:
 
     with Simulator("-vm", "2", "-api-version", "6.5") as simulator:
         simulator.environment  # VMWARE_HOST and so on
 
-From elsewhere:
+From a shell:
 
     simulator.py start [FLAG ...]                prints what `describe` returns, as JSON, once the simulator is ready;
-                                                 it ends with the ansible-playbook (else the shell) that started it
+                                                 it ends with the ansible-playbook (or else the shell) that started it
     simulator.py run [FLAG ...] -- COMMAND ...   runs a command with the environment of a simulator of its own
 
-The program is .build/vmforksim, or what the variable VMFORKSIM names. Ports are free ones chosen by the simulator, the
-password is a new one each time: long, so that hiding it in Ansible's output hides nothing else.
+The program is .build/vmforksim, or the one that the variable VMFORKSIM names. The simulator chooses free ports. The
+password is new each time, and long, so that masking it in Ansible's output masks nothing else.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ GUEST_PASSWORD = "vmforksim-guest-pw"
 
 
 class SimulatorError(Exception):
-    """The simulator did not start or did not stop; the message carries what it wrote."""
+    """The simulator did not start or stop; the message contains its output."""
 
 
 def program() -> str:
@@ -53,10 +53,10 @@ def program() -> str:
 
 
 class Simulator:
-    """A running simulator: attributes say where it listens and who may log in."""
+    """A running simulator; attributes contain its addresses and logins."""
 
     def __init__(self, *flags: str) -> None:
-        """Start it with the given command-line flags and wait for the line that says it is ready."""
+        """Start it with the given command-line flags and wait until it is ready."""
         self.username = USERNAME
         self.password = f"vmforksim-{secrets.token_hex(16)}"
         self.guest_username = GUEST_USERNAME
@@ -72,7 +72,7 @@ class Simulator:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                # Ctrl-C is for the tests; they end the simulator themselves.
+                # Ctrl-C is meant for the tests; they stop the simulator themselves.
                 start_new_session=True,
             )
         self.pid = self.process.pid
@@ -91,7 +91,7 @@ class Simulator:
         self.control_url = f"{address.scheme}://{address.netloc}/vmforksim"
 
     def _first_line(self) -> str:
-        """Wait for the first line of output; SimulatorError when it does not come."""
+        """Wait for the first line of output; raise SimulatorError if it does not come."""
         assert self.process.stdout is not None
         readable = select.select([self.process.stdout], [], [], SECONDS_TO_START)[0]
         line = self.process.stdout.readline().rstrip("\n") if readable else ""
@@ -105,7 +105,7 @@ class Simulator:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables the modules, community.vmware, vmware.vmware and govc read."""
+        """Return the variables that the modules, community.vmware, vmware.vmware and govc read."""
         return {
             "VMWARE_HOST": self.host,
             "VMWARE_PORT": str(self.port),
@@ -129,7 +129,7 @@ class Simulator:
         return {name: getattr(self, name) for name in names + logins} | {"environment": self.environment}
 
     def stop(self) -> None:
-        """End it and wait until it is gone; its log goes too."""
+        """Stop it, wait until it has ended, and remove its log."""
         if self.process.poll() is None:
             self.process.terminate()
         try:
@@ -150,14 +150,14 @@ class Simulator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it."""
+        """Stop it."""
         self.stop()
 
 
 def owner() -> int:
-    """Return the process a simulator started from the command line belongs to.
+    """Return the process that a simulator started from the command line belongs to.
 
-    That is the ansible-playbook above us (the outermost: its workers carry the same name), else whoever started us.
+    This is the outermost ansible-playbook above this process (its workers have the same name), or else our parent.
     """
     found = pid = os.getppid()
     while pid > 1:
@@ -169,7 +169,7 @@ def owner() -> int:
 
 
 def attend(flags: list[str], belongs_to: int, answer: int) -> None:
-    """Start a simulator, describe it on the descriptor `answer`, and end it when its owner ends, however that comes."""
+    """Start a simulator, describe it on the descriptor `answer`, and stop it when its owner ends for any reason."""
     os.setsid()
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
@@ -201,9 +201,9 @@ def start(flags: list[str]) -> str:
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the command of the command line."""
     verb, *arguments = sys.argv[1:] or [""]
-    # A request to end must not leave the simulator behind.
+    # The simulator must be stopped even if this process is asked to end.
     signal.signal(signal.SIGTERM, lambda *_arguments: sys.exit(128 + signal.SIGTERM))
     try:
         if verb == "start":

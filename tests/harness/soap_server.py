@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A server that speaks as much of vSphere's SOAP as a login needs, and misbehaves on request."""
+"""A server that implements enough of vSphere's SOAP for a login, and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ _RESULTS = {
 
 
 class SoapServer(ThreadingHTTPServer):
-    """A context manager: listens on a free port until its end.
+    """A context manager that listens on a free port until its end.
 
-    :param acts: for a method what is done instead of answering it, each time one of them: ``silent`` (nothing is
-        answered), ``drip`` (an answer that never ends comes byte by byte), ``cut`` (the connection is closed before the
-        answer), ``cut body`` (and in the midst of it), ``answer``, or a status such as ``503``. The last one stays.
-        Pages other than that of the versions are named by their paths.
-    :ivar pages: path → the page that is answered.
-    :ivar results: method → what is within its answer.
-    :ivar cookie: what an answer to a login has the client keep.
+    :param acts: method → its actions, one for each call; the last one is repeated. ``silent`` (no answer), ``drip``
+        (an endless answer, byte by byte), ``cut`` (the connection is closed before the answer), ``cut body`` (or in the
+        middle of it), ``answer``, or a status such as ``503``. Pages other than that of the versions are named by their
+        paths.
+    :ivar pages: path → the page that is returned.
+    :ivar results: method → the content of its answer.
+    :ivar cookie: the cookie that an answer to a login sets.
     """
 
     daemon_threads = True
@@ -94,7 +94,7 @@ class SoapServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, *_unused: object) -> None:
-        """Say nothing: clients hang up."""
+        """Print nothing: clients close connections."""
 
     @property
     def methods(self) -> list[str]:
@@ -161,12 +161,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b" ")
 
     def log_message(self, *_unused: object) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @functools.cache
 def tls_context(pem: bytes | None = None) -> ssl.SSLContext:
-    """Return a context with a key and its certificates, or with a certificate that nobody trusts."""
+    """Return a context with a key and its certificates, or else with a certificate that nobody trusts."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "server.pem")
         path.write_bytes(pem or certificate())
@@ -182,8 +182,8 @@ def certificate() -> bytes:
     return _as_pem(key) + made.public_bytes(serialization.Encoding.PEM)
 
 
-def certificate_of_a_ca(has_key_identifier: bool) -> tuple[bytes, bytes]:
-    """Return a key and a certificate for 127.0.0.1 that a CA has issued, and the CA's certificate, in PEM format.
+def certificate_from_ca(has_key_identifier: bool) -> tuple[bytes, bytes]:
+    """Return a key and a certificate for 127.0.0.1 issued by a CA, and the CA's certificate, in PEM format.
 
     :param has_key_identifier: whether the certificate has the extension Authority Key Identifier.
     """

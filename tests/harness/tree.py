@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bring a directory in step with a set of files, as a git repository of its own.
+"""Update a directory, which is a git repository of its own, to contain a set of files.
 
-Ansible's tools want a collection under .../ansible_collections/<namespace>/<name> by its physical path and read the
-list of its files from git. The checkout may lie anywhere, so they get a copy, brought up to date on every run.
+Ansible's tools expect a collection under .../ansible_collections/<namespace>/<name> by its physical path, and read the
+list of its files from git. The checkout may be anywhere, so they get a copy that is updated on every run.
 
     tree.py DESTINATION --checkout            what git sees in this checkout (tracked or new, not ignored)
-    tree.py DESTINATION SOURCE [SOURCE ...]   everything in these directories; SOURCE is DIR, or DIR=PLACE to have
-                                              its content in a place inside DESTINATION
+    tree.py DESTINATION SOURCE [SOURCE ...]   everything in these directories; SOURCE is DIR, or DIR=PLACE to copy
+                                              its content to a place inside DESTINATION
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def git(directory: Path, *arguments: str) -> str:
-    """Run git in a directory, whoever owns it, and return what it prints."""
+    """Run git in a directory of any owner, and return its output."""
     command = ["git", "-c", f"safe.directory={directory}", "-C", str(directory), *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -30,13 +30,13 @@ def git(directory: Path, *arguments: str) -> str:
 def checkout_files() -> Iterator[tuple[str, Path]]:
     """Yield (name in the tree, file) for what git sees in the checkout."""
     for name in git(CHECKOUT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
-        # A file deleted but not yet committed is listed without being there.
+        # A file that was deleted without a commit is listed but does not exist.
         if name and (CHECKOUT / name).is_file():
             yield name, CHECKOUT / name
 
 
 def directory_files(source: str) -> Iterator[tuple[str, Path]]:
-    """Yield (name in the tree, file) for everything in DIR or DIR=PLACE, but for bytecode."""
+    """Yield (name in the tree, file) for everything in DIR or DIR=PLACE except bytecode."""
     directory, place = (*source.split("=", 1), "")[:2]
     for path in sorted(Path(directory).rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
@@ -44,7 +44,7 @@ def directory_files(source: str) -> Iterator[tuple[str, Path]]:
 
 
 def age_and_size(path: Path) -> tuple[int, int]:
-    """Return what changes when a file is written."""
+    """Return the attributes that change when a file is written."""
     status = path.lstat()
     return status.st_mtime_ns, status.st_size
 
@@ -67,7 +67,7 @@ def mirror(wanted: dict[str, Path], destination: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line and do it."""
+    """Run the command of the command line."""
     destination, *sources = sys.argv[1:]
     if sources == ["--checkout"]:
         wanted = dict(checkout_files())

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Check that action group, modules and documentation name the same modules.
 
-A module missing from the group in meta/runtime.yml silently ignores `module_defaults: group/vmfork.vsphere.all`; one
-whose documentation does not say that it belongs there leaves the user guessing.
+A module missing from the group in meta/runtime.yml silently ignores `module_defaults: group/vmfork.vsphere.all`; users
+do not know that a module belongs to it if the module's documentation does not say so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def documentation(module: Path) -> dict[str, object]:
 
 
 def main() -> int:
-    """Print what does not agree; 1 when something does not."""
+    """Print each disagreement; return 1 if there is one."""
     runtime = yaml.safe_load(Path("meta/runtime.yml").read_text(encoding="utf-8"))
     group = set(runtime["action_groups"][GROUP])
     modules = {path.stem: path for path in Path("plugins/modules").glob("*.py") if path.stem != "__init__"}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check that every file says near its top who holds the rights and under which licence."""
+"""Check that every file has a copyright and a license line near its top."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.tree import checkout_files
 
 WANTED = ("SPDX-FileCopyrightText: vmfork.vsphere contributors", "SPDX-License-Identifier: GPL-3.0-or-later")
 LINES = 10
-# The licence itself, and what programs write in formats without comments.
+# The license itself, and formats without comments that programs write.
 EXEMPT_NAMES = {"LICENSE", "go.sum"}
 EXEMPT_SUFFIXES = {".json", ".png", ".ico"}
 
@@ -24,12 +24,12 @@ def lacking(path: Path) -> list[str]:
 
 
 def main() -> int:
-    """Print each file that lacks a line; 1 when there is one."""
+    """Print each file that lacks a line; return 1 if there is one."""
     failed = False
     for name, path in checkout_files():
         if path.name in EXEMPT_NAMES or path.suffix in EXEMPT_SUFFIXES or path.is_symlink():
             continue
-        # An empty file (an __init__.py, say) holds nothing anyone could have rights in.
+        # An empty file (such as an __init__.py) contains nothing to license.
         if path.stat().st_size and (missing := lacking(path)):
             print(f"{name}: the first {LINES} lines lack: {'; '.join(missing)}")
             failed = True

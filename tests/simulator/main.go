@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-// milliseconds reads a duration whose unit may be left out.
+// milliseconds parses a duration whose unit may be omitted.
 func milliseconds(target *time.Duration) func(string) error {
 	return func(text string) (err error) {
 		if _, number := strconv.Atoi(text); number == nil {
@@ -66,8 +66,8 @@ func run() error {
 	}
 	log.SetOutput(os.Stderr)
 
-	// Whatever happens, a signal ends the program in order: guests stopped,
-	// temporary files removed.
+	// A signal always ends the program in order: it stops the guests and
+	// removes temporary files.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	var timeout <-chan time.Time

@@ -17,7 +17,7 @@ import (
 	"vmforksim/internal/guest"
 )
 
-// asProgram lets this test binary be the program under test.
+// asProgram makes this test binary the program under test.
 const asProgram = "VMFORKSIM_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 
 var bothReady = regexp.MustCompile(`^vmforksim ready https://127\.0\.0\.1:\d+/sdk esx https://127\.0\.0\.1:\d+/sdk$`)
 
-// However the program ends, if it is not killed, it leaves no file behind.
+// The program leaves no file behind, however it ends, unless it is killed.
 func TestNothingIsLeftBehind(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,12 +83,12 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var told strings.Builder
-			program.Stderr = &told
+			var stderr strings.Builder
+			program.Stderr = &stderr
 			if err := program.Start(); err != nil {
 				t.Fatal(err)
 			}
-			timer := time.AfterFunc(time.Minute, func() { _ = program.Process.Signal(syscall.SIGABRT) }) // Go tells then where it hangs
+			timer := time.AfterFunc(time.Minute, func() { _ = program.Process.Signal(syscall.SIGABRT) }) // Go then prints where it hangs
 			defer timer.Stop()
 			lines := bufio.NewScanner(output)
 			if test.until != nil {
@@ -102,10 +102,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			for lines.Scan() {
 			}
 			if err := program.Wait(); (err == nil) != test.succeeds {
-				t.Errorf("it ended with %v and told: %s", err, told.String())
+				t.Errorf("it ended with %v and stderr: %s", err, stderr.String())
 			}
 			if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
-				t.Errorf("left behind: %v %v; told: %s", left, err, told.String())
+				t.Errorf("left behind: %v %v; stderr: %s", left, err, stderr.String())
 			}
 		})
 	}

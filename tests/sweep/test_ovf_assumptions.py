@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The OVF environment with each thing turned round that is not known of it, or that is not alike everywhere.
+"""The OVF environment with each assumption about it reversed, and each behavior that differs between servers.
 
-Whatever a real server does: nothing is called lost that is there, nothing delivered for certain that is not, nothing
-hangs, and the cure helps or says that it did not.
+Whatever a real server does: a document that is present is not called lost, an absent one is not called delivered for
+certain, nothing hangs, and the repair helps or reports that it did not.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def rebooted(vm: Appliance) -> None:
     vm.mo.RebootGuest()
 
 
-STORIES = {
+CASES = {
     "vcenter": lambda vm: vm.power_on(),
     "esxi": lambda vm: vm.power_on("esxi"),
     "vcenter-then-esxi": lambda vm: (vm.power_on(), vm.power_on("esxi")),
@@ -60,8 +60,8 @@ STORIES = {
 }
 
 
-def assert_no_lie(entry: dict[str, Any], is_there: bool, was_seen: bool) -> None:
-    """A verdict against what the guest really has."""
+def assert_true_verdict(entry: dict[str, Any], is_there: bool, was_seen: bool) -> None:
+    """Compare a verdict with the document that the guest really has."""
     status, confidence = entry["diagnosis"]["status"], entry["diagnosis"]["confidence"]
     if is_there:
         assert status != "lost", entry["diagnosis"]
@@ -76,7 +76,7 @@ def test_ovf_environment(rule: str, value: str) -> None:
     with Simulator(*FLAGS) as simulator, estate(VCenter(simulator)) as place:
         place.vcenter.rule(rule, value)
         vms = {}
-        for name, prepare in STORIES.items():
+        for name, prepare in CASES.items():
             realm = prop("computed", default="${realm}", kind="expression")
             vms[name] = place.appliance(name, prop("hostname", name), prop("admin", "pw", kind="password"), realm)
             prepare(vms[name])
@@ -88,14 +88,14 @@ def test_ovf_environment(rule: str, value: str) -> None:
             assert not result.get("failed"), result.msg
             found = {entry["name"]: entry for entry in result["ovfenv"]}
             for name, vm in vms.items():
-                assert_no_lie(found[name], vm.guest_document is not None, method != "none")
+                assert_true_verdict(found[name], vm.guest_document is not None, method != "none")
             status = found["image"]["diagnosis"]["status"], found["image"]["diagnosis"]["confidence"]
             assert status != ("delivered_iso", "high"), "its image may be that of an earlier power-on"
-        # A start on the host that looks like vCenter's own contradicts the guest.
-        cured = timed(place, "vm_ovfenv", name="esxi", guest_probe="exit_code", accept_risks=["contradictory"])
+        # Events of a start on the host that look like vCenter's own contradict the guest.
+        repaired = timed(place, "vm_ovfenv", name="esxi", guest_probe="exit_code", accept_risks=["contradictory"])
         assert vms["esxi"].is_on
-        assert not cured.get("failed"), cured.msg
-        assert cured["after"]["diagnosis"]["status"] == "delivered"
+        assert not repaired.get("failed"), repaired.msg
+        assert repaired["after"]["diagnosis"]["status"] == "delivered"
         assert vms["esxi"].guest_document is not None
         again = timed(place, "vm_ovfenv", name="esxi", guest_probe="exit_code")
         assert (again.get("failed"), again["changed"]) == (None, False), again.msg
@@ -103,7 +103,7 @@ def test_ovf_environment(rule: str, value: str) -> None:
 
 @pytest.mark.parametrize(("rule", "value"), turned(FORK_AND_OVF_RULES))
 def test_fork_child(rule: str, value: str) -> None:
-    """Nothing makes us power-cycle a fork, or call it lost."""
+    """A fork is never power-cycled or called lost."""
     with Simulator(*FORKING) as simulator, estate(VCenter(simulator)) as place:
         place.vcenter.rule(rule, value)
         parent = place.existing(place.vcenter.parent)
@@ -126,7 +126,7 @@ def test_fork_child(rule: str, value: str) -> None:
 
 @pytest.mark.parametrize(("rule", "value"), turned(CLONE_AND_OVF_RULES))
 def test_instant_clone_of_another_tool(rule: str, value: str) -> None:
-    """Nothing makes us power-cycle it unless somebody says that it is none."""
+    """It is power-cycled only if the user states that it is not a fork."""
     with Simulator(*CLONING) as simulator, estate(VCenter(simulator)) as place:
         vcenter = place.vcenter
         vcenter.rule(rule, value)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vApp options are written with each assumption about that reversed: it succeeds, or says what it could not do."""
+"""vApp options are written with each assumption about that reversed: success, or a report of what could not be done."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_writing() -> None:
         assert {rule["name"] for rule in rules} == set(REQUESTS)
         for rule in rules:
             for value in set(rule["choices"]) - {rule["default"]}:
-                assert_written_or_said(place, rule["name"], value)
+                assert_written_or_reported(place, rule["name"], value)
                 place.vcenter.rule(rule["name"], rule["default"])
 
 
-def assert_written_or_said(place: Estate, rule: str, value: str) -> None:
+def assert_written_or_reported(place: Estate, rule: str, value: str) -> None:
     fixed = prop("fixed", default="old")
     fixed.userConfigurable = False
     vm = place.appliance(f"{rule}-{value}", prop("hostname", "old", "d"), fixed, prop("admin", LATER, kind="password"))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Property tests try the same examples in every run, however slow the machine is. And a vCenter in memory.
+"""Settings of the property tests (the same examples in every run, without a time limit), and a vCenter in memory.
 
 Ansible finds the collection's plugins, so that templates can use its filters.
 """
@@ -21,5 +21,5 @@ settings.load_profile("steady")
 
 @pytest.fixture
 def vcenter() -> FakeVCenter:
-    """A vCenter in memory, with a datacenter, a VM folder and a host."""
+    """Return a vCenter in memory with a datacenter, a VM folder and a host."""
     return FakeVCenter()

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A vCenter in memory, behind pyVmomi's own objects: properties, tasks, updates, and a clock that nobody waits for.
+"""A vCenter in memory behind pyVmomi's own objects: properties, tasks, updates, and a clock without real waits.
 
-For unit tests of code that acts: it records every call, and a test decides which call is refused, which task fails and
-which answer is lost. It knows nothing about guests; how a real vCenter behaves is the simulator's job.
+It is for unit tests of code that changes something: it records every call, and a test decides which call is refused,
+which task fails and which answer is lost. It has no guests; the simulator models the behavior of a real vCenter.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class FakeVCenter:
 
     :ivar objects: managed object → its properties, by path.
     :ivar calls: every request, in order.
-    :ivar now: seconds; the time goes on only while a client waits and nothing else happens.
+    :ivar now: seconds; the clock advances only while a client waits and nothing else happens.
     """
 
     def __init__(self, api_version: str = "8.0.3.0") -> None:
@@ -94,7 +94,7 @@ class FakeVCenter:
         )
         self.host = self.add(vim.HostSystem, "host-1", name="esx-1", **{"runtime.connectionState": "connected"})
 
-    # --- what a test arranges ---------------------------------------------------------------------------------------
+    # --- set-up by a test ---------------------------------------------------------------------------------------------
 
     def add(self, kind: Any, moid: str, **values: Any) -> Any:
         """Return a managed object with these properties."""
@@ -123,13 +123,13 @@ class FakeVCenter:
         )
 
     def lose_answer(self, method: str, carried_out: bool) -> None:
-        """Cut the connection at the next call of a method, before or after the server has begun with it."""
+        """Close the connection at the next call of a method, before or after the server has started it."""
         self._lost[method].append(carried_out)
 
     def fall_silent(self, method: str, carried_out: bool, after: int = 0) -> None:
-        """Answer nothing from a call of a method on, before or after the server has begun with it.
+        """Stop answering at a call of a method, before or after the server has started it.
 
-        :param after: so many calls of the method are answered before.
+        :param after: the number of calls of the method to answer first.
         """
         self._silencing[method] = (after, carried_out)
 
@@ -138,20 +138,20 @@ class FakeVCenter:
         self._refused[method] += [fault] * times
 
     def fail(self, method: str, fault: Exception, times: int = 1) -> None:
-        """Let the tasks of the next calls of a method end with a fault."""
+        """Have the tasks of the next calls of a method fail."""
         self._failing[method] += [fault] * times
 
     def later(self, seconds: float, act: Callable[[], Any]) -> None:
-        """Do something when a client has waited that long."""
+        """Run a function when a client has waited for this time."""
         self._later.append((self.now + seconds, act))
 
     def end_tasks(self, method: str, count: int = 1) -> None:
-        """Let tasks end that are held."""
+        """End tasks that are held."""
         for task in [task for task in self._running if task[1] == method][:count]:
             self._end(task)
 
     def forget_tasks(self, carry_out: bool) -> None:
-        """Restart: tasks are no longer known, whether they were completed before or not."""
+        """Restart the server: it no longer knows its tasks, whether or not they were completed."""
         if carry_out:
             self.settle()
         self._running.clear()
@@ -160,19 +160,19 @@ class FakeVCenter:
             del self.objects[task]
 
     def settle(self) -> None:
-        """Let everything that was accepted come to its end, in the order in which it was accepted."""
+        """Complete everything that was accepted, in the order in which it was accepted."""
         while self._running:
             self._end(self._running[0])
 
     def set_keys(self, vm: Any, **keys: str) -> None:
-        """Write extraConfig keys past the API, as a guest does."""
+        """Write extraConfig keys without the API, as a guest does."""
         merged = {option.key: option.value for option in self.objects[vm]["config.extraConfig"]} | keys
         self.objects[vm]["config.extraConfig"] = options({key: value for key, value in merged.items() if value})
 
-    # --- what a test asks -------------------------------------------------------------------------------------------
+    # --- queries by a test --------------------------------------------------------------------------------------------
 
     def called(self, *methods: str) -> list[str]:
-        """Return the calls of these methods in their order, each with the ID of its object."""
+        """Return the calls of these methods in order, each with the ID of its object."""
         return [f"{call.method} {call.target}" for call in self.calls if call.method in methods]
 
     def count(self, method: str) -> int:
@@ -184,14 +184,14 @@ class FakeVCenter:
         return {option.key: option.value for option in self.objects[vm]["config.extraConfig"]}
 
     def state(self, vm: Any) -> str | None:
-        """Return a VM's power state; ``None`` when the VM is gone."""
+        """Return a VM's power state; ``None`` if the VM does not exist."""
         return self.objects[vm]["runtime.powerState"] if vm in self.objects else None
 
     def named(self, name: str) -> list[Any]:
-        """Return the VMs of a name."""
+        """Return the VMs with a name."""
         return [vm for vm, values in self.objects.items() if values.get("name") == name]
 
-    # --- pyVmomi's side ---------------------------------------------------------------------------------------------
+    # --- pyVmomi's side -----------------------------------------------------------------------------------------------
 
     def InvokeMethod(self, target: Any, info: Any, arguments: Any) -> Any:  # noqa: N802, pyVmomi's name
         """Answer a request, as pyVmomi's stub does."""
@@ -228,19 +228,19 @@ class FakeVCenter:
         return answer
 
     def _stay_silent(self) -> None:
-        """Let the client wait as long as it does."""
+        """Let the client wait until its timeout."""
         self._sleep(max(0.0, min(_connection.CALL_TIMEOUT, self.budget._left())))
         raise TimeoutError("timed out")
 
     def DropConnections(self) -> None:  # noqa: N802, pyVmomi's name
-        """Nothing is connected."""
+        """Do nothing: there are no connections."""
 
     def SetSessionId(self, _session_id: str) -> None:  # noqa: N802, pyVmomi's name
-        """Nobody is logged in."""
+        """Do nothing: there is no login."""
 
     @property
     def content(self) -> Any:
-        """The ServiceContent."""
+        """Return the ServiceContent."""
         return SimpleNamespace(
             about=SimpleNamespace(apiVersion=self.api_version, apiType="VirtualCenter", name="VMware vCenter Server"),
             authorizationManager=vim.AuthorizationManager("AuthorizationManager", self),
@@ -258,7 +258,7 @@ class FakeVCenter:
             vmProvisioningChecker=vim.vm.check.ProvisioningChecker("ProvChecker", self),
         )
 
-    # --- tasks ------------------------------------------------------------------------------------------------------
+    # --- tasks --------------------------------------------------------------------------------------------------------
 
     def _begin(self, target: Any, method: str, given: dict[str, Any]) -> Any:
         task = self.add(vim.Task, f"task-{next(self._numbers)}", **{"info.state": RUNNING_TASK})
@@ -288,7 +288,7 @@ class FakeVCenter:
             return act(target, **given)
         return getattr(self, f"_do_{method.removesuffix('_Task')}")(target, **given)
 
-    # --- methods ----------------------------------------------------------------------------------------------------
+    # --- methods ------------------------------------------------------------------------------------------------------
 
     def _do_RetrieveServiceContent(self, _target: Any) -> Any:  # noqa: N802
         return self.content
@@ -309,7 +309,7 @@ class FakeVCenter:
         self._switch(vm, OFF)
 
     def _do_ShutdownGuest(self, vm: Any) -> None:  # noqa: N802
-        if vm not in self._going_down:  # a guest on its way down does not begin once more
+        if vm not in self._going_down:  # a guest that is shutting down does not start again
 
             def go_down() -> None:
                 self._going_down.remove(vm)
@@ -395,7 +395,7 @@ class FakeVCenter:
     def _do_ExtractOvfEnvironment(self, _vm: Any) -> str:  # noqa: N802
         return ""
 
-    # --- properties -------------------------------------------------------------------------------------------------
+    # --- properties ---------------------------------------------------------------------------------------------------
 
     def _do_CreateContainerView(self, _manager: Any, container: Any, type: Any, **_given: Any) -> Any:  # noqa: N802
         found = [
@@ -477,7 +477,7 @@ class FakeVCenter:
         if not version:
             watched.reported.clear()
         until = self.now + options.maxWaitSeconds
-        while not (news := self._news(watched)):
+        while not (updates := self._updates(watched)):
             ending = next((running for running in self._running if running[1] not in self.held), None)
             due = min(self._later, default=None, key=lambda event: event[0])
             if ending is not None:
@@ -489,10 +489,10 @@ class FakeVCenter:
             else:
                 self.now = until
                 return None
-        return SimpleNamespace(version=f"{version}1", filterSet=[SimpleNamespace(objectSet=news)])
+        return SimpleNamespace(version=f"{version}1", filterSet=[SimpleNamespace(objectSet=updates)])
 
     def _sleep(self, seconds: float) -> None:
-        """Let the time go on, and what is due happen."""
+        """Advance the clock, and run what is due."""
         until = self.now + seconds
         while (due := min(self._later, default=None, key=lambda event: event[0])) is not None and due[0] <= until:
             self._later.remove(due)
@@ -500,8 +500,8 @@ class FakeVCenter:
             due[1]()
         self.now = until
 
-    def _news(self, watched: Any) -> list[Any]:
-        news = []
+    def _updates(self, watched: Any) -> list[Any]:
+        updates = []
         for gone in [managed for managed in watched.reported if managed not in watched.view]:
             del watched.reported[gone]
         for managed in watched.view:
@@ -509,7 +509,7 @@ class FakeVCenter:
             if managed not in self.objects:
                 if managed in watched.reported:
                     del watched.reported[managed]
-                    news.append(SimpleNamespace(obj=managed, kind="leave", changeSet=[]))
+                    updates.append(SimpleNamespace(obj=managed, kind="leave", changeSet=[]))
                 continue
             values = self._values(managed, watched.paths)
             changed = {path: value for path, value in values.items() if path not in reported or reported[path] != value}
@@ -517,23 +517,23 @@ class FakeVCenter:
             if changed or managed not in watched.reported:
                 kind = "modify" if managed in watched.reported else "enter"
                 changes = [SimpleNamespace(name=path, val=value) for path, value in changed.items()]
-                news.append(SimpleNamespace(obj=managed, kind=kind, changeSet=changes))
+                updates.append(SimpleNamespace(obj=managed, kind=kind, changeSet=changes))
                 watched.reported[managed] = dict(values)
-        return news
+        return updates
 
-    # --- the collection's side --------------------------------------------------------------------------------------
+    # --- the collection's side ----------------------------------------------------------------------------------------
 
     def use(self, monkeypatch: pytest.MonkeyPatch, seconds: float = float("inf")) -> _session.Session:
         """Return a session that is logged in to this vCenter, with its clock.
 
-        :param seconds: the task's time.
+        :param seconds: the timeout of the task.
         """
         self.install(monkeypatch)
         budget = _deadline.Budget(_deadline.Deadline(seconds))
         return _session.Session(_session.Server("vcenter", "user", "password"), budget).__enter__()
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let every session that is opened be one of this vCenter, with its clock."""
+        """Have every session that is opened use this vCenter and its clock."""
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
         for module in (_deadline, _properties, executor):
             if hasattr(module, "time"):
@@ -545,7 +545,7 @@ class FakeVCenter:
         return self
 
     def parent(self, session: _session.Session, vm: Any, api: str = "auto") -> parents.Parent:
-        """Return a VM in the role of a parent."""
+        """Return a VM as a parent."""
         chosen = select.choose(session, api, "soap")
         selector = _inventory.Selector(moid=vm._GetMoId())
         return parents.find(session, chosen, selector)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What tests that evaluate the templates of playbooks share."""
+"""Functions for tests that evaluate the templates of playbooks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def find_plugins() -> None:
 
 
 def trusted(value: Any) -> Any:
-    """Return the value as Ansible reads it from a playbook: from ansible-core 2.19 on, other texts are no templates."""
+    """Return the value as Ansible loads it from a playbook: since ansible-core 2.19 other texts are not templates."""
     try:
         from ansible.template import trust_as_template
     except ImportError:

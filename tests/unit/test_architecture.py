@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may import whom, and what stands in one place only. docs/architecture.md says why."""
+"""Allowed imports, and decisions made in one place only. docs/architecture.md explains them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from harness import architecture
-from harness.architecture import FLOORS, FORK_FLOORS, Floors, floor_of
+from harness.architecture import FORK_LAYERS, LAYERS, Layers, layer_of
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = ROOT / "plugins"
@@ -29,7 +29,7 @@ Graph = dict[str, set[str]]
 
 
 def module_name(path: Path) -> str:
-    """Return the name of a file of ``plugins``, from there on: ``module_utils._fork.facts``."""
+    """Return the dotted name of a file in ``plugins``: ``module_utils._fork.facts``."""
     return ".".join(path.relative_to(PLUGINS).with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -37,7 +37,7 @@ MODULES = {module_name(path): path for path in PLUGINS.rglob("*.py")}
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Yield every module that a file imports, also for type checkers alone."""
+    """Yield every module that a file imports, including those for type checkers."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -47,7 +47,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def ours(name: str) -> str | None:
-    """Return the file of ``plugins`` that an imported name is or is in."""
+    """Return the file of ``plugins`` that an imported name refers to."""
     if not name.startswith(f"{PACKAGE}."):
         return None
     inner = name.removeprefix(f"{PACKAGE}.")
@@ -64,23 +64,23 @@ GRAPH: Graph = {
 }
 
 
-def floor(name: str, floors: Floors) -> int:
-    """Return the floor of a module's first part, counted from the top."""
-    return floor_of(name.partition(".")[0], floors)
+def layer(name: str, layers: Layers) -> int:
+    """Return the layer of a module's first part, counted from the top."""
+    return layer_of(name.partition(".")[0], layers)
 
 
-def goes_wrong(source: str, target: str) -> bool:
-    """Return whether an import does not go down."""
+def is_wrong(source: str, target: str) -> bool:
+    """Return whether an import does not go down to a lower layer."""
     if (source, target) in EXCEPTIONS:
         return False
     room, other = source.partition(".")[0], target.partition(".")[0]
     if room != other:
-        return floor(source, FLOORS) >= floor(target, FLOORS)
+        return layer(source, LAYERS) >= layer(target, LAYERS)
     if room != "_fork" or source.count(".") == 0:
         return False
     inner, wanted = source.partition(".")[2], target.partition(".")[2]
     same_room = inner.partition(".")[0] == wanted.partition(".")[0]
-    return not same_room and floor(inner, FORK_FLOORS) >= floor(wanted, FORK_FLOORS)
+    return not same_room and layer(inner, FORK_LAYERS) >= layer(wanted, FORK_LAYERS)
 
 
 def wrong_imports(graph: Graph) -> list[str]:
@@ -89,12 +89,12 @@ def wrong_imports(graph: Graph) -> list[str]:
         f"{source} imports {target}"
         for source, targets in graph.items()
         for target in targets
-        if goes_wrong(source, target)
+        if is_wrong(source, target)
     )
 
 
 def reached(graph: Graph, start: str) -> set[str]:
-    """Return all modules that a module imports, itself or by others."""
+    """Return all modules that a module imports directly or indirectly."""
     seen: set[str] = set()
     left = [start]
     while left:
@@ -104,18 +104,18 @@ def reached(graph: Graph, start: str) -> set[str]:
     return seen
 
 
-def circles(graph: Graph) -> list[str]:
-    """Return the modules that import themselves by way of others."""
+def cycles(graph: Graph) -> list[str]:
+    """Return the modules that import themselves indirectly."""
     return sorted(name for name in graph if name in reached(graph, name))
 
 
-def test_every_file_has_its_floor() -> None:
+def test_every_file_has_a_layer() -> None:
     for name in GRAPH:
         if name != "":
-            floor(name, FLOORS)
+            layer(name, LAYERS)
     for name in GRAPH:
         if name.startswith("_fork."):
-            floor(name.removeprefix("_fork."), FORK_FLOORS)
+            layer(name.removeprefix("_fork."), FORK_LAYERS)
 
 
 def test_imports_go_down() -> None:
@@ -126,8 +126,8 @@ def test_exceptions_are_needed() -> None:
     assert {(source, target) for source, target in EXCEPTIONS if target in GRAPH.get(source, set())} == EXCEPTIONS
 
 
-def test_no_circles() -> None:
-    assert circles(GRAPH) == []
+def test_no_cycles() -> None:
+    assert cycles(GRAPH) == []
 
 
 @pytest.mark.parametrize(
@@ -151,12 +151,12 @@ def test_wrong_import_is_noticed(source: str, target: str) -> None:
 @pytest.mark.parametrize(
     ("source", "target"), [("_guest.family", "_guest.posix"), ("_ovf.words", "_ovf.masking"), ("_errors", "_deadline")]
 )
-def test_circle_is_noticed(source: str, target: str) -> None:
-    assert {source, target} <= set(circles({**GRAPH, source: {*GRAPH[source], target}}))
+def test_cycle_is_noticed(source: str, target: str) -> None:
+    assert {source, target} <= set(cycles({**GRAPH, source: {*GRAPH[source], target}}))
 
 
 @pytest.mark.parametrize("kind", ["action", "filter", "lookup"])
-def test_what_runs_on_the_controller_needs_no_pyvmomi(kind: str) -> None:
+def test_code_on_the_controller_needs_no_pyvmomi(kind: str) -> None:
     plugins = [name for name in EVERYTHING if name.startswith(f"{kind}.")]
     assert plugins
     for name in plugins:
@@ -165,7 +165,7 @@ def test_what_runs_on_the_controller_needs_no_pyvmomi(kind: str) -> None:
 
 
 def users_of(pattern: str) -> set[str]:
-    """Return the files of ``plugins`` that have what a regular expression matches outside comments."""
+    """Return the files of ``plugins`` with a match of a regular expression outside comments."""
     found = re.compile(pattern)
     return {
         name.removeprefix("module_utils.")
@@ -191,7 +191,7 @@ def test_one_place(pattern: str, places: set[str]) -> None:
     assert users_of(pattern) == places
 
 
-# --- docs/architecture.md -------------------------------------------------------------------------------------------
+# --- docs/architecture.md ---------------------------------------------------------------------------------------------
 
 PAGE = architecture.PAGE.read_text(encoding="utf-8")
 NAMED = sorted(set(re.findall(r"`([\w/.]+)::([\w.]+)`", PAGE)))
@@ -199,7 +199,7 @@ NAMED = sorted(set(re.findall(r"`([\w/.]+)::([\w.]+)`", PAGE)))
 
 
 def defined(path: Path) -> set[str]:
-    """Return what a file defines: functions, classes, methods (``Class.method``) and variables."""
+    """Return the names that a file defines: functions, classes, methods (``Class.method``) and variables."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".go":
         found = re.findall(r"(?m)^func (?:\([^)]*\) )?(\w+)|^(?:type|var|const) (\w+)", text)
@@ -228,14 +228,14 @@ def test_page_names_functions() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)", PAGE))))
-def test_links_of_the_page_lead_somewhere(path: str) -> None:
+def test_links_of_the_page_are_valid(path: str) -> None:
     assert (architecture.PAGE.parent / path).exists()
 
 
-def test_map_is_what_the_files_say() -> None:
+def test_map_matches_the_files() -> None:
     """Check the map of module_utils; ``make lint`` checks the entire page."""
     assert architecture.maps()["module_utils"] in PAGE, "run: python tests/harness/architecture.py"
 
 
-def test_every_file_of_module_utils_says_what_it_is() -> None:
-    assert [path for path in architecture.python_files() if not architecture.of_python(path)] == []
+def test_every_file_of_module_utils_has_a_docstring() -> None:
+    assert [path for path in architecture.python_files() if not architecture.first_of_python(path)] == []

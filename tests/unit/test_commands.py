@@ -26,11 +26,11 @@ NAMES = ["web-01", "two words", "it's", "a,b", "{{ 6 * 7 }}", "{% raw %}x{% endr
 
 
 def evaluated(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Return the extra variables that ansible-playbook makes of a command, as a task gets them."""
+    """Return the extra variables of a command as ansible-playbook passes them to a task."""
     words = shlex.split(command)
     given = tuple(trusted(after) for before, after in itertools.pairwise(words) if before == "-e")
     monkeypatch.setattr(context, "CLIARGS", {"extra_vars": given})
-    load_extra_vars.__dict__.clear()  # it remembers those of an earlier call
+    load_extra_vars.__dict__.clear()  # it caches the variables of an earlier call
     loader = DataLoader()
     variables = load_extra_vars(loader)
     result = Templar(loader, variables=variables).template({name: trusted(f"{{{{ {name} }}}}") for name in variables})
@@ -41,11 +41,11 @@ def evaluated(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def table(shown: str, **variables: Any) -> list[str]:
-    """Return the lines that vapp_restore or vapp_backup shows."""
+    """Return the lines that vapp_restore or vapp_backup displays."""
     parts = [(TEMPLATES / f"{name}.j2").read_text() for name in ("command", "table", shown)]
     variables["__ovfenv_connection"] = {"vmfork_hostname": "vc.example.com"}
     render = trusted(re.sub(r"(?m)^{% from .*\n", "", "".join(parts)))
-    results = {key: wrap_var(value) for key, value in variables.items()}  # as Ansible keeps what a module returns
+    results = {key: wrap_var(value) for key, value in variables.items()}  # as Ansible stores results
     text = Templar(DataLoader(), variables=results).template(render, escape_backslashes=False)
     return str(text).splitlines()
 
@@ -57,7 +57,7 @@ def row(name: str) -> dict[str, Any]:
 
 
 def confirmed(name: str) -> list[str]:
-    """Return what confirms a VM: its name if it is a plain word and not a boolean, otherwise its managed object ID."""
+    """Return the confirmation of a VM: its name if that is a plain word but no boolean, else its managed object ID."""
     return [name if name == "web-01" else "vm-1"]
 
 
@@ -78,7 +78,7 @@ def test_commands_of_a_restore(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     }
 
 
-def test_name_that_several_vms_have(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicate_name(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{**row("web-01"), "unique": False}]
     lines = table("vapp_restore.txt", __vapp_plan={"rows": rows}, __vapp_written=rows, ansible_check_mode=True)
     (hint,) = [line for line in lines if line.startswith("To restore, add ")]

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every example that users are shown, against the code: modules, options, their types and choices, and variables.
+"""Every documented example is checked against the code: modules, options, their types and choices, and variables.
 
-Examples are the EXAMPLES of the modules and the blocks of YAML and of console input in the README files and the guides.
+Examples are the EXAMPLES of the modules, and the YAML and console blocks in the README files and the guides.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VALUES = {"int": 1, "bool": True, "float": 1.0, "list": ["given"], "dict": {"key
 
 
 class Block(NamedTuple):
-    """One example, and where it stands."""
+    """An example and its location."""
 
     where: str
     kind: str
@@ -45,7 +45,7 @@ class Block(NamedTuple):
 
 
 class Constraints(NamedTuple):
-    """What a module takes."""
+    """The options that a module accepts."""
 
     spec: dict[str, Any]
     others: dict[str, Any]
@@ -53,7 +53,7 @@ class Constraints(NamedTuple):
 
 @cache
 def constraints(module: str) -> Constraints:
-    """Return a module's options and how they exclude each other, as it hands them to AnsibleModule."""
+    """Return a module's options and their constraints, as it passes them to AnsibleModule."""
     with pytest.MonkeyPatch.context() as patch:
         given: list[Constraints] = []
         patch.setattr(
@@ -67,7 +67,7 @@ def constraints(module: str) -> Constraints:
     return given[0]
 
 
-# --- where examples stand -------------------------------------------------------------------------------------------
+# --- locations of examples --------------------------------------------------------------------------------------------
 
 
 def blocks() -> Iterator[Block]:
@@ -91,7 +91,7 @@ BLOCKS = list(blocks())
 
 
 def tasks(node: Any) -> Iterator[tuple[str, Any]]:
-    """Every key of our namespace in a document, with what stands there; roles and defaults of modules likewise."""
+    """Yield each use of this collection's modules, roles and module_defaults in a document, with its parameters."""
     if isinstance(node, list):
         for item in node:
             yield from tasks(item)
@@ -110,14 +110,14 @@ def tasks(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """Yield the commands of a console, in words; output and other prompts are left out."""
+    """Yield the commands of a console block as words, without output and prompts."""
     for line in text.replace("\\\n", " ").splitlines():
         found = re.match(r"\s*(?:\$ )?(ansible(?:-playbook)? .*)$", line)
         if found:
             yield shlex.split(found[1], comments=True)
 
 
-# --- checks ---------------------------------------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------------------------------------
 
 
 def is_template(value: Any) -> bool:
@@ -125,7 +125,7 @@ def is_template(value: Any) -> bool:
 
 
 def filled_in(given: Any, option: dict[str, Any]) -> Any:
-    """Return a value with something of the right type in place of templates."""
+    """Replace templates in a value with values of the right type."""
     if is_template(given):
         return option["choices"][0] if option.get("choices") else VALUES.get(option.get("type", "str"), "given")
     inner = option.get("options")
@@ -140,7 +140,7 @@ def filled_in(given: Any, option: dict[str, Any]) -> Any:
 
 
 def check_module(name: str, given: Any) -> None:
-    """Hold what a task gives a module against what the module takes."""
+    """Check the parameters of a task against the options of the module."""
     module = name.removeprefix(COLLECTION)
     assert module in MODULES, f"there is no module {name}"
     spec, others = constraints(module)
@@ -151,7 +151,7 @@ def check_module(name: str, given: Any) -> None:
 
 
 def check_role(name: str, given: dict[str, Any]) -> None:
-    """Hold the variables of a role against its argument spec."""
+    """Check the variables of a role against its argument spec."""
     assert name == f"{COLLECTION}vmfork"
     spec = ROLE["main"]["options"]
     unknown = set(given) - set(spec)
@@ -161,7 +161,7 @@ def check_role(name: str, given: dict[str, Any]) -> None:
 
 
 def check_playbook(name: str, variables: set[str]) -> None:
-    """Hold the variables given to a playbook against those that it, its files or its role read."""
+    """Check the variables of a playbook against those that it, its files or its role read."""
     playbook = name.removeprefix(COLLECTION)
     assert playbook in PLAYBOOKS, f"there is no playbook {name}"
     files = [PLAYBOOKS[playbook], *(ROOT / "playbooks").glob("tasks/*.yml"), *(ROOT / "playbooks").glob("vars/*.yml")]
@@ -174,14 +174,14 @@ def check_playbook(name: str, variables: set[str]) -> None:
 
 
 def extra_variables(words: list[str]) -> set[str]:
-    """Names of the variables that a command line sets."""
+    """Return the names of the variables that a command line sets."""
     pairs = itertools.pairwise(words)
     given = [value for flag, value in pairs if flag in ("-e", "--extra-vars") and not value.startswith("@")]
     return {key for text in given for key in (json.loads(text) if text.startswith("{") else parse_kv(text))}
 
 
-def test_there_are_examples_everywhere() -> None:
-    """Otherwise the patterns above no longer find anything."""
+def test_examples_are_found_everywhere() -> None:
+    """Otherwise the patterns above no longer match."""
     found = {block.where.split()[0] for block in BLOCKS}
     assert {*MODULES, "README.md", "roles/vmfork/README.md", *GUIDES} <= found
     named = [key for block in BLOCKS if block.kind == "yaml" for key, _given in tasks(yaml.safe_load(block.text))]
@@ -258,11 +258,11 @@ def test_wrong_commands_are_found(text: str) -> None:
         test_console(Block("", "console", text))
 
 
-# --- the connection -------------------------------------------------------------------------------------------------
+# --- the connection ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
-def test_playbooks_take_every_option_of_the_connection(playbook: str) -> None:
+def test_playbooks_accept_every_connection_option(playbook: str) -> None:
     play = yaml.safe_load(PLAYBOOKS[playbook].read_text(encoding="utf-8"))[0]
     defaults = play["module_defaults"]["group/vmfork.vsphere.all"]
     for option in _arguments.connection_spec():
@@ -273,11 +273,11 @@ def test_playbooks_take_every_option_of_the_connection(playbook: str) -> None:
     "page",
     ["README.md", "roles/vmfork/vars/main.yml", "tests/integration/targets/playbook_fork/defaults/main.yml"],
 )
-def test_every_variable_of_the_connection_is_named(page: str) -> None:
+def test_every_connection_variable_is_documented(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert [option for option in _arguments.connection_spec() if not re.search(rf"\bvmfork_{option}\b", text)] == []
 
 
-def test_every_variable_of_the_environment_for_the_proxy_is_named() -> None:
+def test_every_proxy_environment_variable_is_documented() -> None:
     text = (ROOT / "roles/vmfork/README.md").read_text(encoding="utf-8")
     assert [suffix for suffix in ("HOST", "PORT", "USERNAME", "PASSWORD") if f"VMWARE_PROXY_{suffix}" not in text] == []

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the scripts that the playbooks bring do in a child, in real shells.
+"""The effect of the playbooks' scripts in a child, in real shells.
 
-Shell functions play the programs that change a machine: busybox would run its own, whatever lies on PATH.
+Shell functions replace the programs that change a machine, because busybox prefers its own programs to those on PATH.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def shell(request: pytest.FixtureRequest) -> list[str]:
 
 
 def run(shell: list[str], root: pathlib.Path, hostname: str, fqdn: str) -> str:
-    """Run linux_post_clone.sh with a host name, and return what it does with ``hostnamectl``."""
+    """Run linux_post_clone.sh with a host name; return its calls of ``hostnamectl``."""
     script = (FILES / "linux_post_clone.sh").read_text()
     assert script.count("/etc/hosts") == 3
     record = root / "record"
@@ -79,10 +79,10 @@ def run(shell: list[str], root: pathlib.Path, hostname: str, fqdn: str) -> str:
         pytest.param("web-01.example.com", None, None, id="no file"),
     ],
 )
-def test_child_resolves_its_whole_name(
+def test_child_resolves_its_full_name(
     shell: list[str], tmp_path: pathlib.Path, fqdn: str, before: str | None, after: str | None
 ) -> None:
-    """And no longer the parent's. A child that runs the script again has the same."""
+    """It no longer resolves the parent's name. Running the script again changes nothing."""
     hosts = tmp_path / "hosts"
     if before is not None:
         hosts.write_text(before)
@@ -91,8 +91,8 @@ def test_child_resolves_its_whole_name(
         assert (hosts.read_text() if hosts.exists() else None) == after
 
 
-def test_child_without_a_host_name_keeps_what_it_has(shell: list[str], tmp_path: pathlib.Path) -> None:
-    """No part of the VM's name can be a host name, and the task gives none."""
+def test_child_without_a_host_name_is_unchanged(shell: list[str], tmp_path: pathlib.Path) -> None:
+    """No part of the VM's name is a valid host name, and the task gives none."""
     (tmp_path / "hosts").write_text(HOSTS)
     assert run(shell, tmp_path, "", "") == ""
     assert (tmp_path / "hosts").read_text() == HOSTS

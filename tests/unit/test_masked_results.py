@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test that the OVF playbooks decide the same when Ansible masks a password in the result, or refuse to decide."""
+"""Test that the OVF playbooks decide the same if Ansible masks a password in the result, or refuse to decide."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOGINS = [{"name": "a", "guest_username": f"admin-{number}", "guest_password": "
 
 
 def vm(number: int, status: str) -> dict[str, Any]:
-    """One VM as vm_ovfenv_info returns it, as far as the playbooks decide by it."""
+    """Return a VM as vm_ovfenv_info returns it, with the values that the playbooks use."""
     return {
         "name": f"web-{number}",
         "moid": f"vm-{900 + number}",
@@ -77,7 +77,7 @@ def templar(result: dict[str, Any], **more: Any) -> Any:
 
 
 def decisions(result: dict[str, Any]) -> list[Any]:
-    """Return what the playbooks decide by: which VMs, in which order, how many, and with which logins."""
+    """Return the decisions of the playbooks: which VMs, in which order, how many, and with which logins."""
     lists = (
         "__ovfenv_rows | map(attribute='diagnosis.rank')",
         "__ovfenv_failing | map(attribute='diagnosis.rank')",
@@ -129,7 +129,7 @@ def test_words_do_not_lead_to_a_refusal(password: str) -> None:
 
 @pytest.mark.parametrize("password", ["2", "12", "delivered"])
 def test_verdict_after_a_repair(password: str) -> None:
-    """A VM was power-cycled: whatever is masked in its verdict, the play goes on to say so."""
+    """A VM was power-cycled: the play reports it, whatever is masked in its verdict."""
     after = {"diagnosis": {"status": "delivered", "rank": diagnosis.URGENCY.index("delivered") + 1}}
     repaired = remove_values({"after": after, "changed": True}, {password})
     _wait, remember = yaml.safe_load((PLAYBOOKS / "tasks" / "ovfenv_repair_one.yml").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Test the variables of the playbooks: how vCenter is reached, misspelt names, and numbers."""
+"""Test the variables of the playbooks: connection, misspelled names, and numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_connection_options_have_variables(playbook: pathlib.Path) -> None:
 
 
 def test_variables_of_ovf_playbooks_are_known() -> None:
-    """Those that their comments list and those that they use: any other is reported as misspelt."""
+    """Only those that their comments list and those that they use are not reported as misspelled."""
     files = [path for path in (ROOT / "playbooks").rglob("*ovfenv*") if path.is_file()]
     found = {name for path in files for name in re.findall(r"(?<![\w.])ovfenv_\w+", path.read_text())}
     variables = yaml.safe_load((ROOT / "playbooks" / "vars" / "ovfenv.yml").read_text())["__ovfenv_known_variables"]
@@ -65,8 +65,8 @@ def test_variables_of_vapp_playbooks_are_known(name: str) -> None:
     assert used <= set(re.findall(r"vapp_\w+", listed)), "the comment lists what is used"
 
 
-def test_misspelt_variables_are_reported() -> None:
-    """By their names alone, and only they."""
+def test_misspelled_variables_are_reported() -> None:
+    """Only they are reported, and without their values."""
     for path in [*(ROOT / "playbooks").glob("ovfenv_*.yml"), *(ROOT / "playbooks").glob("vapp_*.yml")]:
         (play,) = yaml.safe_load(path.read_text())
         assert play["tasks"][0]["ansible.builtin.import_tasks"] == "tasks/ovfenv_variables.yml"
@@ -124,19 +124,19 @@ def test_numbers_of_the_repair_are_refused(name: str, value: object) -> None:
     assert not are_numbers({name: value})
 
 
-def test_a_batch_of_none_is_refused() -> None:
+def test_empty_batch_is_refused() -> None:
     assert not are_numbers({"ovfenv_repair_batch": 0})
     assert not are_numbers({"ovfenv_repair_batch": "0"})
 
 
 @pytest.mark.parametrize("value", [None, "", "5", 5, " 5 ", "5\n"])
-def test_numbers_of_the_repair_as_a_survey_answers(value: object) -> None:
+def test_numbers_of_the_repair_from_a_survey(value: object) -> None:
     assert are_numbers({"ovfenv_repair_batch": value, "ovfenv_repair_max_failures": value})
     assert are_numbers({"ovfenv_repair_max_failures": 0})
 
 
 def are_numbers(given: dict[str, object]) -> bool:
-    """Return whether the repair takes the variables, or ends before it contacts vCenter."""
+    """Return whether the repair accepts the variables instead of ending before it contacts vCenter."""
     (play,) = yaml.safe_load((ROOT / "playbooks" / "ovfenv_repair.yml").read_text())
     (check,) = [task for task in play["tasks"] if task["name"] == "Check the numbers"]
     names = [task["name"] for task in play["tasks"]]
@@ -179,7 +179,7 @@ def test_names_are_confirmed_not_a_boolean(playbook: str, value: object, is_take
     ],
 )
 def test_repair_of_confirmed_vms_only(names: str, confirmed: str, refused_by: str) -> None:
-    """A managed object ID confirms exactly its VM, and is enough if several VMs have the same name."""
+    """A managed object ID confirms exactly one VM, and suffices if several VMs have the same name."""
     listed = names.split(",")
     vms = [
         {

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A server that answers with values of wrong types: each module ends in a sentence, and no foreign VM is touched."""
+"""A server that answers with values of wrong types: each module ends with a message, and no foreign VM is changed."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ CARD = vim.vm.device.VirtualEthernetCard
 
 
 class WrongVCenter(FakeVCenter):
-    """A vCenter that shows one property of one kind of object with a value that it cannot have.
+    """A vCenter that returns an invalid value for one property of one kind of object.
 
-    :ivar asked: the properties that were read, with the kind of object, in the order of the first time.
-    :ivar lie: kind, property and value, and how often the right value is shown before.
+    :ivar asked: the properties that were read, with the kind of object, in the order of the first read.
+    :ivar wrong_value: kind, property and value, and how often the right value is returned first.
     """
 
     def __init__(self, api_version: str) -> None:
         super().__init__(api_version)
         self.asked: dict[tuple[Any, str], None] = {}
-        self.lie: tuple[Any, str, Any, int] | None = None
+        self.wrong_value: tuple[Any, str, Any, int] | None = None
         self._shown = 0
 
     def _values(self, managed: Any, specs: Any) -> dict[str, Any]:
@@ -48,10 +48,10 @@ class WrongVCenter(FakeVCenter):
         paths = spec.pathSet if spec is not None else []
         self.asked.update(dict.fromkeys((type(managed), path) for path in paths))
         values = super()._values(managed, specs)
-        if self.lie is not None and self.lie[0] is type(managed) and self.lie[1] in paths:
+        if self.wrong_value is not None and self.wrong_value[0] is type(managed) and self.wrong_value[1] in paths:
             self._shown += 1
-            if self._shown > self.lie[3]:
-                values[self.lie[1]] = self.lie[2]
+            if self._shown > self.wrong_value[3]:
+                values[self.wrong_value[1]] = self.wrong_value[2]
         return values
 
 
@@ -67,7 +67,7 @@ def devices(file: str, mac: str, parent: Any = None) -> list[Any]:
 
 
 class Bed:
-    """A parent at its fork point, a child of it, one with a disk of its own, and a foreign VM."""
+    """A parent at its fork point, one child, one child with its own disk, and a foreign VM."""
 
     def __init__(self, api_version: str) -> None:
         self.vcenter = vcenter = WrongVCenter(api_version)
@@ -116,7 +116,7 @@ class Bed:
 
 
 class Scenario(NamedTuple):
-    """A task, and what must have happened when it succeeds."""
+    """A task, and what must hold if it succeeds."""
 
     module: str
     arguments: dict[str, Any]
@@ -173,7 +173,7 @@ VERSIONS = ("8.0.3.0", "6.5")
 
 
 def run(bed: Bed, scenario: Scenario) -> dict[str, Any]:
-    """Run a module in this process; its result."""
+    """Run a module in this process; return its result."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         bed.vcenter.use(patch)
@@ -183,7 +183,7 @@ def run(bed: Bed, scenario: Scenario) -> dict[str, Any]:
 
 
 def check(bed: Bed, scenario: Scenario, result: dict[str, Any]) -> None:
-    """What holds whatever the server says."""
+    """Check what must hold whatever the server returns."""
     assert "exception" not in result, result["exception"]
     if result.get("failed"):
         assert result["msg"].endswith("."), result["msg"]
@@ -208,7 +208,7 @@ def asked(name: str, version: str) -> list[tuple[Any, str]]:
 
 
 def unchecked(kind: Any, name: str, items: list[Any]) -> Any:
-    """Return a data object with an array that pyVmomi would not make: it checks no items of what it receives."""
+    """Return a data object with an array that pyVmomi would refuse to create; it does not check items it receives."""
     made = kind()
     getattr(made, name).extend(items)
     return made
@@ -257,7 +257,7 @@ WRONG: dict[str, Any] = {
 
 
 def is_wrong(kind: Any, path: str, value: Any) -> bool:
-    """Return whether a property cannot have a value: then no task that needs it may be green."""
+    """Return whether a value is invalid for a property: no task that needs it may succeed then."""
     return path == "name" and not isinstance(value, str)
 
 
@@ -271,7 +271,7 @@ def test_any_value_of_any_property(name: str, version: str) -> None:
     @given(st.sampled_from(read), st.sampled_from(sorted(WRONG)), st.sampled_from([0, 1, 2, 5]))
     def holds(where: tuple[Any, str], what: str, after: int) -> None:
         bed = Bed(version)
-        bed.vcenter.lie = (*where, WRONG[what], after)
+        bed.vcenter.wrong_value = (*where, WRONG[what], after)
         result = run(bed, scenario)
         check(bed, scenario, result)
         if is_wrong(*where, WRONG[what]):

@@ -1,10 +1,11 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Command govc is govmomi's command line client at the version the simulator
-// is built with. Its own main is a module with a replace directive, which
-// cannot be installed by version; its commands can be imported. Those here
-// list, inspect, import and power VMs, run programs in them, and say who may.
+// Command govc is govmomi's command-line client at the version that the
+// simulator is built with. Its own main package is a module with a replace
+// directive, which cannot be installed by version, but its commands can be
+// imported. The commands here list, inspect, import and power VMs, run programs
+// in them, and show permissions.
 package main
 
 import (

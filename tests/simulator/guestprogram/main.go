@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Command vmforksim-guest is what the simulator runs for and in its guests.
-// vmforksim can do the same, but has the whole vSphere API to load first, and
-// a guest starts such programs all the time.
+// Command vmforksim-guest is the program that the simulator runs for and in its
+// guests. vmforksim can do the same, but would load the whole vSphere API
+// first, and a guest starts such programs all the time.
 package main
 
 import (

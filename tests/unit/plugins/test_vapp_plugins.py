@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test the plugins of the controller by which a backup is read, decided about, and decrypted."""
+"""Test the controller's plugins that read, plan and decrypt a backup."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_backup_is_read(tmp_path: pathlib.Path) -> None:
 def test_files_that_are_no_regular_files(tmp_path: pathlib.Path) -> None:
     """A pipe would never be read to its end, and a link may lead anywhere."""
     written(tmp_path, KEPT, export(2, None), export(3, None))
-    names = [one["file"] for one in json.loads((tmp_path / "index.json").read_text())["vms"]]
+    names = [vm["file"] for vm in json.loads((tmp_path / "index.json").read_text())["vms"]]
     (tmp_path / names[0]).rename(tmp_path / "target")
     (tmp_path / names[0]).symlink_to("target")
     for name in names[1:]:
@@ -75,7 +75,7 @@ def test_index_that_is_no_regular_file(tmp_path: pathlib.Path, kind: str) -> Non
         vapp_backup.read(tmp_path)
 
 
-def test_index_alone(tmp_path: pathlib.Path) -> None:
+def test_index_without_files(tmp_path: pathlib.Path) -> None:
     written(tmp_path, KEPT)
     found = vapp_backup.read(tmp_path, documents=False)
     assert [vm["name"] for vm in found["index"]["vms"]] == [KEPT["vm"]["name"]]
@@ -83,7 +83,7 @@ def test_index_alone(tmp_path: pathlib.Path) -> None:
 
 
 def test_secrets_of_a_backup(tmp_path: pathlib.Path) -> None:
-    """What one document shows cannot be compared if it is masked."""
+    """A value masked in one document cannot be compared with another."""
     first, second = export(1, with_secrets()), export(2, with_secrets())
     next(prop for prop in first["properties"] if prop["key"] == "hostname")["secret"] = True
     for document in (first, second):
@@ -97,7 +97,7 @@ def test_secrets_of_a_backup(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("index", [{}, {"version": 2, "vms": []}, {"version": 1, "vms": [{"name": "web"}]}])
-def test_index_of_something_else(tmp_path: pathlib.Path, index: dict[str, Any]) -> None:
+def test_foreign_index(tmp_path: pathlib.Path, index: dict[str, Any]) -> None:
     (tmp_path / "index.json").write_text(json.dumps(index))
     with pytest.raises(AnsibleError, match=r"The backup of vApp options in .* cannot be used: .* index of the backup"):
         vapp_backup.read(tmp_path)
@@ -143,12 +143,12 @@ def test_section_and_license_agreement_are_decrypted() -> None:
     document.update(ovf_sections=[{**section, "contents": sealed}, {**section, "contents": None}], eula=["x", sealed])
     found = decrypted(document, "right")
     assert found["document"]["eula"] == ["x", SECRET]
-    assert [one["contents"] for one in found["document"]["ovf_sections"]] == [SECRET, None]
+    assert [section["contents"] for section in found["document"]["ovf_sections"]] == [SECRET, None]
     fault = decrypted(document, "wrong")["fault"]
     assert fault.startswith("license, otk, OVF section T, license agreements cannot be decrypted")
 
 
-def test_secrets_that_were_given_come_first() -> None:
+def test_given_secrets_take_precedence() -> None:
     given = {"license": "given", "admin": "given-too"}
     found = decrypted(encrypted("right"), "right", given=given)
     assert found["secret_values"] == given
@@ -176,8 +176,8 @@ def test_plan() -> None:
     assert SECRET not in str(plan)
 
 
-def test_result_of_the_filter_is_no_template() -> None:
-    """A name or a value that looks like a template stays as it is, in every ansible-core."""
+def test_result_of_the_filter_is_not_a_template() -> None:
+    """In every ansible-core, a name or a value that looks like a template is unchanged."""
     info = appliance()
     info.property[0].value = "{{ 6 * 7 }}"
     index, documents = backup(export(1, info, name="{{ 6 * 7 }}"))

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Guest users: who they are by the guest's own /etc, and doing something with
-// their rights.
+// Guest users: their accounts in the guest's own /etc, and work done with their
+// rights.
 
 package guest
 
@@ -34,12 +34,12 @@ type user struct {
 // ErrNoAccount is the error for a login that the guest does not know.
 var ErrNoAccount = errors.New("no such account in the guest")
 
-// ErrOnlyRoot is the error for a login other than root where the host lets a
-// guest have a single user ID.
+// ErrOnlyRoot is the error for a login other than root if the host allows a
+// guest only one user ID.
 var ErrOnlyRoot = errors.New("the simulator runs without root on its host, so its guests can have no account but root")
 
-// findUser looks an account up by the texts of /etc/passwd and /etc/group; by
-// holds either its name or its number.
+// findUser finds an account, by its name or number, in the texts of /etc/passwd
+// and /etc/group.
 func findUser(by, passwd, group string) (user, error) {
 	for _, line := range strings.Split(passwd, "\n") {
 		field := strings.Split(line, ":")
@@ -82,7 +82,7 @@ func lookUp(by string) (user, error) {
 	return findUser(by, string(passwd), string(group))
 }
 
-// groupsOf are the names of an account's groups.
+// groupsOf returns the names of an account's groups.
 func groupsOf(of user, group string) []string {
 	var names []string
 	for _, line := range strings.Split(group, "\n") {
@@ -97,15 +97,15 @@ func groupsOf(of user, group string) []string {
 	return names
 }
 
-// environment is what a program gets that brings no environment of its own.
+// environment is the environment of a program that is started without one.
 func (u user) environment() []string {
 	return []string{
 		"HOME=" + u.home, "USER=" + u.name, "LOGNAME=" + u.name, "SHELL=" + u.shell, "PATH=" + defaultPath, "LANG=C.UTF-8",
 	}
 }
 
-// as does something with a user's rights. Credentials belong to a thread, so
-// a thread of its own takes them on and ends with them.
+// as runs a function with a user's rights. Credentials belong to a thread, so a
+// thread of its own takes them on and ends with them.
 func (u user) as(do func() error) error {
 	if u.uid == os.Getuid() {
 		return do()
@@ -122,7 +122,7 @@ func (u user) as(do func() error) error {
 	return <-done
 }
 
-// become gives the calling thread, and it alone, the user's credentials.
+// become gives the user's credentials to the calling thread only.
 func (u user) become() error {
 	if singleUser() {
 		return ErrOnlyRoot

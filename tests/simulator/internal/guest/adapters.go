@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// The network adapters of a guest and their drivers. An adapter that no driver
-// has has no interface: its end of the cable lies in a network namespace where
-// no program of the guest comes. A driver that gets an adapter reads its MAC
-// from the hardware; until then the guest goes on with the MAC it knows, after
-// a fork the parent's.
+// The network adapters of a guest and their drivers. An adapter without a
+// driver has no interface: its end of the cable is in a network namespace that
+// no program of the guest can enter. A driver that binds an adapter reads its
+// MAC from the hardware; until then the guest keeps using the MAC it knows,
+// which after a fork is the parent's.
 
 package guest
 
@@ -46,11 +46,11 @@ type namespaces struct {
 	shown        map[string]shownLink // in /sys/class/net
 }
 
-// card is an adapter as the guest has it.
+// card is an adapter as seen by the guest.
 type card struct {
 	nic   NIC
-	index int  // of the interface, in the guest or in the hidden namespace
-	bound bool // a driver has it
+	index int  // index of the interface, in the guest or in the hidden namespace
+	bound bool // bound to a driver
 }
 
 func (*namespaces) path(inGuest string) string     { return inGuest }
@@ -107,7 +107,7 @@ func (n *namespaces) withInterfaceNames(nics []NIC) ([]NIC, error) {
 		}
 		nic.Name = state.Links[at].Name
 		if state.Links[at].MAC != nic.MAC {
-			nic.Address = "" // what the network answers goes to another MAC
+			nic.Address = "" // the network's answers go to another MAC
 		}
 	}
 	return nics, nil
@@ -131,7 +131,7 @@ func (n *namespaces) read() (netState, error) {
 	return n.numbered(state), err
 }
 
-// numbered says of each interface which adapter it is.
+// numbered sets for each interface the number of its adapter.
 func (n *namespaces) numbered(state netState) netState {
 	for i, card := range n.cards {
 		if !card.bound {
@@ -146,8 +146,8 @@ func (n *namespaces) numbered(state netState) netState {
 	return state
 }
 
-// setDriver gives adapters to their driver, or takes them from it. One that is
-// that way already stays as it is.
+// setDriver binds adapters to their driver, or unbinds them. An adapter that is
+// already in this state is left unchanged.
 func (n *namespaces) setDriver(adapters []int, bound bool) error {
 	var nics []NIC
 	if bound {
@@ -160,7 +160,7 @@ func (n *namespaces) setDriver(adapters []int, bound bool) error {
 	defer n.mu.Unlock()
 	for _, adapter := range adapters {
 		if adapter > len(n.cards) {
-			continue // comes at the next power-on
+			continue // it appears at the next power-on
 		}
 		var err error
 		if !bound {
@@ -175,8 +175,8 @@ func (n *namespaces) setDriver(adapters []int, bound bool) error {
 	return n.showLinks()
 }
 
-// unbind takes an adapter's interface out of the guest's sight, which takes its
-// addresses and routes. The caller holds the lock, as for all that follows.
+// unbind hides an adapter's interface from the guest, which removes its
+// addresses and routes. The caller holds the lock, as for all functions below.
 func (n *namespaces) unbind(adapter int) error {
 	card := &n.cards[adapter-1]
 	if !card.bound {
@@ -206,8 +206,8 @@ func (n *namespaces) unbind(adapter int) error {
 	return nil
 }
 
-// bind brings it back, as a driver does that finds the adapter: down, without
-// addresses, under the name and with the MAC of the hardware.
+// bind returns the interface to the guest, as a driver does that finds the
+// adapter: down, without addresses, with the name and the MAC of the hardware.
 func (n *namespaces) bind(adapter int, address string) error {
 	card := &n.cards[adapter-1]
 	if card.bound {
@@ -245,11 +245,11 @@ func (n *namespaces) bind(adapter int, address string) error {
 	return nil
 }
 
-// keepKernelNames is there where the administrator does not want interfaces to
-// be named after their place on the bus.
+// keepKernelNames exists if the administrator does not want interfaces to be
+// named after their position on the bus.
 const keepKernelNames = "/etc/udev/rules.d/80-net-setup-link.rules"
 
-// freeName is the name that the guest gives an adapter's interface.
+// freeName returns the name that the guest gives an adapter's interface.
 func (n *namespaces) freeName(adapter int) string {
 	name := n.cards[adapter-1].nic.Name
 	if target, err := os.Readlink(keepKernelNames); err == nil && target == "/dev/null" {
@@ -263,7 +263,8 @@ func (n *namespaces) freeName(adapter int) string {
 	}
 }
 
-// makeHiddenNS makes the namespace for the interfaces that the guest does not see.
+// makeHiddenNS creates the namespace for the interfaces that are hidden from
+// the guest.
 func (n *namespaces) makeHiddenNS() error {
 	if n.hiddenHandle != nil {
 		return nil
@@ -290,8 +291,8 @@ func (n *namespaces) makeHiddenNS() error {
 	return nil
 }
 
-// setNetwork makes the network and the host name what a state says. Adapters
-// that the state does not know stay as they are.
+// setNetwork sets the network and the host name to those of a state. Adapters
+// that the state does not contain are left unchanged.
 func (n *namespaces) setNetwork(state netState) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -321,7 +322,7 @@ func (n *namespaces) setNetwork(state netState) error {
 	}
 	for _, want := range state.Links {
 		if reflect.DeepEqual(now.ofLink(want.Name), state.ofLink(want.Name)) {
-			continue // to take it down and up again is dear
+			continue // taking it down and up again is expensive
 		}
 		if err := setLink(want); err != nil {
 			return fmt.Errorf("interface %s: %w", want.Name, err)
@@ -335,8 +336,8 @@ func (n *namespaces) setNetwork(state netState) error {
 	return n.showLinks()
 }
 
-// rename gives the adapters' interfaces their names in a state. They may swap
-// them: so each that is to have another has none of them for a moment.
+// rename gives the adapters' interfaces their names in a state. The names may
+// be swapped, so each interface to rename gets a temporary name first.
 func (n *namespaces) rename(state netState) error {
 	names := map[string]netlink.Link{}
 	for _, want := range state.Links {

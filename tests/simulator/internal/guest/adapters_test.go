@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// adapters are NICs of the given names, whose MACs end with number and position.
+// adapters returns NICs with the given names, whose MACs end with number and
+// position.
 func adapters(number int, names ...string) []NIC {
 	var nics []NIC
 	for i, name := range names {
@@ -19,7 +20,7 @@ func adapters(number int, names ...string) []NIC {
 	return nics
 }
 
-// forks gives a parent's snapshot at a freeze and one of it as it runs.
+// forks returns a snapshot of a parent at a freeze and one of it while it runs.
 func forks(t *testing.T, nics []NIC, prepare, script string) (*Platform, map[string]*Snapshot) {
 	t.Helper()
 	p := newPlatform(t, Namespaces)
@@ -49,7 +50,7 @@ func forks(t *testing.T, nics []NIC, prepare, script string) (*Platform, map[str
 	return p, made
 }
 
-// forked forks a snapshot, and waits for the end of the program that froze.
+// forked forks a snapshot and waits for the end of the program that froze it.
 func forked(t *testing.T, p *Platform, kind string, number int, snapshot *Snapshot, nics []NIC, fresh bool) *Machine {
 	t.Helper()
 	h := newHypervisor()
@@ -60,8 +61,8 @@ func forked(t *testing.T, p *Platform, kind string, number int, snapshot *Snapsh
 	return m
 }
 
-// TestForkKeepsInterfaces has the names, the order and the addresses of renamed
-// interfaces survive, and what has no driver stay without.
+// TestForkKeepsInterfaces checks that the names, the order and the addresses of
+// renamed interfaces are kept, and that adapters without a driver stay without.
 func TestForkKeepsInterfaces(t *testing.T) {
 	for _, test := range []struct {
 		name, before, inScript string
@@ -120,7 +121,7 @@ func withoutLinkLocal(state State) State {
 	return state
 }
 
-// rebind is what public scripts for Instant Clone do with every adapter.
+// rebind does what public scripts for Instant Clone do with every adapter.
 const rebind = `for NETDEV in /sys/class/net/e*
 do
 	DEVICE_LABEL=$(basename $(readlink -f "$NETDEV/device"))
@@ -130,8 +131,8 @@ do
 done
 `
 
-// TestDriverKeepsTheParentsMAC has a child's network begin with a driver that
-// is loaded again, by each of the ways of public scripts.
+// TestDriverKeepsTheParentsMAC checks that a child's network works after its
+// driver is reloaded, with each method of public scripts.
 func TestDriverKeepsTheParentsMAC(t *testing.T) {
 	p, snapshots := forks(t, adapters(0, "ens192", "ens224"), "true", "")
 	const own = " && test $(cat /sys/class/net/ens192/address) = 00:50:56:00:%[1]s:00 && test $(cat /sys/class/net/ens224/address) = 00:50:56:00:%[1]s:01"
@@ -168,8 +169,8 @@ func filled(text string, number int) string {
 	return fmt.Sprintf(text, fmt.Sprintf("%02x", number))
 }
 
-// TestReloadedDriverTakesTheNetwork has nothing of the network survive a reload
-// but the lease that is asked for, and Tools tell the child's own MAC.
+// TestReloadedDriverTakesTheNetwork checks that only a requested lease survives
+// a reload, and that VMware Tools report the child's own MAC.
 func TestReloadedDriverTakesTheNetwork(t *testing.T) {
 	p, snapshots := forks(t, adapters(0, "ens192"), "ip route add default via 192.0.2.1", "")
 	for kind, snapshot := range snapshots {

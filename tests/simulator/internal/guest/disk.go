@@ -1,9 +1,10 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// What lies on a machine's disk. A disk holds only what guests may write; the
-// programs come from the host's /usr. New disks are copies of a template that
-// is made once, small enough to be copied for every machine and every fork.
+// The contents of a machine's disk. A disk contains only what guests may write;
+// the programs come from the host's /usr. New disks are copies of a template
+// that is created once, and small enough to be copied for every machine and
+// every fork.
 
 package guest
 
@@ -19,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A part is a directory of the disk and where the guest sees it.
+// A part is a directory of the disk and its path in the guest.
 type part struct {
 	name, path string
 	mode       os.FileMode
@@ -36,14 +37,14 @@ var parts = []part{
 	{name: "shm", path: "dev/shm", mode: 0o777 | os.ModeSticky, volatile: true},
 }
 
-// hostRoot is where the guest sees the few things of the host outside /usr.
+// hostRoot is the guest's path of the few files of the host outside /usr.
 const hostRoot = "/.host"
 
 // fromHost are directories of the host's /etc that guests only read. They are
-// linked to, not copied: hundreds of small files.
+// links, not copies, because they contain hundreds of small files.
 var fromHost = []string{"alternatives", "ssl/certs", "pki/ca-trust/extracted", "pki/tls/certs"}
 
-// copiedFromHost are the files of the host's /etc that programs need.
+// copiedFromHost are the files of the host's /etc that programs require.
 var copiedFromHost = []string{
 	"ld.so.cache", "ld.so.conf", "ld.so.conf.d", "os-release", "debian_version", "redhat-release", "lsb-release",
 	"localtime", "timezone", "services", "protocols", "shells", "login.defs", "host.conf", "inputrc", "ssl/openssl.cnf",
@@ -56,13 +57,13 @@ var emptyDirectories = []string{
 	"var/cache", "var/lib/dhcp", "var/lib/misc", "var/log", "var/spool", "var/mail", "var/opt", "var/empty",
 }
 
-// initScripts are those of /etc/init.d that public scripts call.
+// initScripts are the scripts of /etc/init.d that public scripts call.
 var initScripts = []string{"networking", "network"}
 
 // firstAccount is the uid of the first account that is not root.
 const firstAccount = 1000
 
-// makeTemplate fills an empty directory with the disk that new machines have.
+// makeTemplate fills an empty directory with the disk of a new machine.
 func makeTemplate(disk string, accounts []Account, numbered bool) error {
 	for _, part := range parts {
 		if err := makeDirectory(filepath.Join(disk, part.name), part.mode); err != nil {
@@ -112,8 +113,8 @@ func makeTemplate(disk string, accounts []Account, numbered bool) error {
 	return makeHomes(disk, accounts, numbered)
 }
 
-// copyFromHost copies what of the host's is there and may be read. Links stay
-// links when they lead into /usr.
+// copyFromHost copies those of the host's files that exist and may be read.
+// Links remain links if they lead into /usr.
 func copyFromHost(from, to string) error {
 	info, err := os.Lstat(from)
 	if err != nil {
@@ -181,7 +182,7 @@ func ownFiles(accounts []Account) map[string]string {
 	}
 }
 
-// users are the accounts beside root.
+// users are the accounts besides root.
 func users(accounts []Account) []Account {
 	var others []Account
 	for _, account := range accounts {
@@ -192,8 +193,8 @@ func users(accounts []Account) []Account {
 	return others
 }
 
-// makeHomes makes a home per account; numbered says that guests have more
-// user IDs than root's, so that each home can have its owner.
+// makeHomes creates a home directory for each account; numbered means that
+// guests have more user IDs than root's, so each home can have its owner.
 func makeHomes(disk string, accounts []Account, numbered bool) error {
 	for i, account := range users(accounts) {
 		home := filepath.Join(disk, "home", account.Name)
@@ -209,7 +210,7 @@ func makeHomes(disk string, accounts []Account, numbered bool) error {
 	return nil
 }
 
-// personalize gives a new disk what no two machines share.
+// personalize sets what is different on each machine's disk.
 func personalize(disk, hostname string) error {
 	id := make([]byte, 16)
 	rand.Read(id)
@@ -242,7 +243,7 @@ func emptyVolatile(disk string) error {
 	return makeDirectory(filepath.Join(disk, "run/lock"), 0o777|os.ModeSticky)
 }
 
-// exists reports whether something lies at path.
+// exists reports whether a path exists.
 func exists(path string) bool {
 	err := unix.Access(path, unix.F_OK)
 	return err == nil || !errors.Is(err, os.ErrNotExist)

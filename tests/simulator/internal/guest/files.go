@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// File operations. The init does them with the user's rights; what is read or
-// written goes through a file that it opened and handed over.
+// File operations. The init runs them with the user's rights; contents are read
+// or written through a file that it opened and passed on.
 
 package guest
 
@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileRequest is one operation; which fields count depends on it.
+// fileRequest is one operation; the used fields depend on it.
 type fileRequest struct {
 	Do, User       string
 	Path, To       string
@@ -31,7 +31,7 @@ type fileRequest struct {
 	Size           int64
 }
 
-// fileAnswer is what comes back beside an open file.
+// fileAnswer is the answer besides an open file.
 type fileAnswer struct {
 	Path string
 	Size int64
@@ -111,8 +111,8 @@ func (f machineFiles) Read(path string) (io.ReadCloser, int64, error) {
 	return opened, answer.Size, nil
 }
 
-// Write takes size bytes of content; a negative size takes all there is. A
-// mode of 0 leaves that of a file that is there, or the usual one.
+// Write writes size bytes of content; a negative size means all of it. A mode
+// of 0 keeps the mode of an existing file, or else uses the default.
 func (f machineFiles) Write(path string, size int64, mode os.FileMode, overwrite bool, content io.Reader) error {
 	_, opened, err := f.ask(fileRequest{Do: "write", Path: path, Mode: mode, Flag: overwrite})
 	if err != nil {
@@ -211,7 +211,7 @@ func makeTemporary(directory, prefix, suffix string, isDirectory bool) (string, 
 	}
 }
 
-// mkdir is an error when the directory is there, also with its parents.
+// mkdir returns an error if the directory exists, also when it creates parents.
 func mkdir(path string, parents bool) error {
 	if parents {
 		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
@@ -254,7 +254,7 @@ func moveAcross(from, to string, overwrite bool) error {
 	return os.RemoveAll(from)
 }
 
-// list describes what is in a directory by name, or the file that path is.
+// list describes the contents of a directory by name, or the file at path.
 func list(path string) ([]FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -272,7 +272,7 @@ func list(path string) ([]FileInfo, error) {
 	for _, entry := range entries {
 		one, err := describe(filepath.Join(path, entry.Name()))
 		if errors.Is(err, os.ErrNotExist) {
-			continue // gone meanwhile
+			continue // deleted in the meantime
 		}
 		if err != nil {
 			return nil, err

@@ -1,15 +1,15 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Forking a machine. A live process cannot be copied, so the program that
-// froze the parent is run again in each child, from the state the machine had
-// when the program was started, up to the command that froze the parent. What
-// this second run did is then undone: files, host name and network are set to
-// what they were in the parent at that point, and the program goes on.
+// Forking a machine. A live process cannot be copied, so the program that froze
+// the parent is run again in each child, from the state that the machine had
+// when the program was started, up to the command that froze the parent. The
+// effects of this second run are then undone: files, host name and network are
+// set to those of the parent at that point, and the program continues.
 //
-// Of the parent's processes a child has only that program and what it began.
-// Process IDs may differ. A child of a machine that runs has none of them: it
-// begins with the parent's files, host name and network as they are just then.
+// Of the parent's processes, a child has only that program and the processes it
+// started. Process IDs may differ. A child of a running machine has none of
+// them: it starts with the parent's current files, host name and network.
 
 package guest
 
@@ -21,12 +21,12 @@ import (
 
 // machineState is a machine at one moment: its disk and its network.
 type machineState struct {
-	directory string // in that of the supervisor; "" is no state
+	directory string // in the supervisor's directory; "" means no state
 	network   netState
 }
 
-// Snapshot is a machine at the fork point, and what it takes to get there
-// once more.
+// Snapshot is a machine at the fork point, and what is needed to reach that
+// point again.
 type Snapshot struct {
 	Command  string  // the tools command that froze the machine; "" if it runs
 	Program  Program // the program that gave it; its Path is "" if none did
@@ -59,7 +59,7 @@ func (m *Machine) deleteState(state machineState) error {
 	return m.platform.remove(state.directory)
 }
 
-// freeze stops the machine for good and hands out what it is.
+// freeze stops the machine permanently and returns its snapshot.
 func (m *Machine) freeze(pid int64, command string) error {
 	m.gate.Lock()
 	defer m.gate.Unlock()
@@ -89,7 +89,7 @@ func (m *Machine) freeze(pid int64, command string) error {
 	return nil
 }
 
-// Snapshot takes the machine as it is, and lets it run on.
+// Snapshot copies the machine as it is, and lets it continue.
 func (m *Machine) Snapshot() (*Snapshot, error) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
@@ -110,9 +110,9 @@ func (m *Machine) Snapshot() (*Snapshot, error) {
 	return snapshot, errors.Join(err, again)
 }
 
-// Fork powers a child on. It returns when the child is past the fork point, or
-// when the program that leads there did not get there again: the child is then
-// what the parent was, without a program, and ReplayFailed has been called.
+// Fork powers a child on. It returns when the child has passed the fork point,
+// or when the program did not reach it again: the child is then a copy of the
+// parent without a program, and ReplayFailed has been called.
 func (p *Platform) Fork(spec Spec, snapshot *Snapshot, backdoor Backdoor) (*Machine, error) {
 	var again *replay
 	if snapshot.Command != "" {
@@ -151,7 +151,7 @@ func (m *Machine) fork(snapshot *Snapshot, replay *replay) error {
 	if m.isOff() {
 		return ErrOff
 	}
-	// The child is a copy of the parent all the same.
+	// The child is still a copy of the parent.
 	m.gate.Lock()
 	_, err := m.rpc.call("killAll", struct{}{}, nil)
 	if err == nil {
@@ -165,8 +165,8 @@ func (m *Machine) fork(snapshot *Snapshot, replay *replay) error {
 	return nil
 }
 
-// afterFork is a network of the parent's as the child's drivers have it. They
-// know the parent's MACs until they are loaded again.
+// afterFork returns the parent's network as seen by the child's drivers. They
+// know the parent's MACs until they are reloaded.
 func (m *Machine) afterFork(network netState) netState {
 	if m.spec.FreshMAC {
 		return network.withMACs(m.adapters())
@@ -174,7 +174,7 @@ func (m *Machine) afterFork(network netState) netState {
 	return network
 }
 
-// runAgain runs the program that froze the parent and waits until it is at
+// runAgain runs the program that froze the parent and waits until it reaches
 // the fork point.
 func (m *Machine) runAgain(replay *replay) error {
 	snapshot := replay.snapshot
@@ -206,7 +206,7 @@ func (m *Machine) runAgain(replay *replay) error {
 	}
 }
 
-// reachForkPoint is the fork point in the child.
+// reachForkPoint handles the fork point in the child.
 func (m *Machine) reachForkPoint(replay *replay) (Answer, error) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
@@ -227,8 +227,8 @@ func (m *Machine) reachForkPoint(replay *replay) (Answer, error) {
 	return Answer{OK: true}, nil
 }
 
-// restoreState gives a machine that is stopped another state, on its own
-// adapters, and ends the replay.
+// restoreState sets a stopped machine to another state, on its own adapters,
+// and ends the replay.
 func (m *Machine) restoreState(state machineState) error {
 	restore := copyRequest{From: state.directory, To: diskPath(m.spec.ID)}
 	if _, err := m.platform.supervisor.call("restore", restore, nil); err != nil {

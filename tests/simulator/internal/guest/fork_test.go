@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// freezeWith boots a fork parent, runs a script in it that freezes it, and
-// returns the snapshot.
+// freezeWith boots a fork parent, runs a script that freezes it, and returns
+// the snapshot.
 func freezeWith(t *testing.T, p *Platform, h *hypervisor, prepare, script string) (*Machine, *Snapshot) {
 	t.Helper()
 	m := boot(t, p, parentSpec(), h)
@@ -55,8 +55,7 @@ func fork(t testing.TB, p *Platform, spec Spec, snapshot *Snapshot, h *hyperviso
 	return m
 }
 
-// preFreeze has effects of every kind, and would fail if any of them had
-// been there before.
+// preFreeze has effects of every kind, and fails if any of them existed before.
 const preFreeze = `#!/bin/sh -e
 exec >>/var/log/fork.log 2>&1
 echo begin "$@" in "$PWD"
@@ -209,7 +208,7 @@ func TestReplayFails(t *testing.T) {
 	}
 }
 
-// diskDifference compares the disks of two machines as the host sees them.
+// diskDifference compares the disks of two machines from the host.
 func diskDifference(t testing.TB, p *Platform, one, other string) string {
 	t.Helper()
 	list := func(id string) map[string]string {
@@ -268,8 +267,8 @@ func walk(path string, visit func(string, os.FileInfo) error) error {
 	return nil
 }
 
-// TestForkOfAnEndedGuest has a child keep its parent's boot ID, and not reboot
-// because its parent asked for it before the fork point.
+// TestForkOfAnEndedGuest checks that a child keeps its parent's boot ID, and
+// does not reboot because its parent requested it before the fork point.
 func TestForkOfAnEndedGuest(t *testing.T) {
 	p := newPlatform(t, Namespaces)
 	h := newHypervisor()

@@ -1,19 +1,19 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package guest is the inside of a simulated VM: a small Linux machine with
-// its own processes, host name, network interfaces and files, in which
-// scripts written for real guests run unchanged.
+// Package guest is the inside of a simulated VM: a small Linux machine with its
+// own processes, host name, network interfaces and files, which runs scripts
+// written for real guests unchanged.
 //
-// The package knows nothing of vSphere. What VMware Tools would tell the
-// hypervisor arrives at a Backdoor; what the hypervisor does to the VM are
-// the methods of Platform and Machine.
+// The package does not depend on vSphere. What VMware Tools would send to the
+// hypervisor arrives at a Backdoor; what the hypervisor does to the VM are the
+// methods of Platform and Machine.
 //
-// A forked child has, of the parent's processes, only the program that froze
-// the parent and what that program began; daemons and other programs of the
-// parent are not run again. A child of a parent that runs, and is not frozen,
-// has the parent's files, host name and network, and no program at all. fork.go
-// says how it comes about.
+// Of the parent's processes, a forked child has only the program that froze the
+// parent and the processes which that program started; daemons and other
+// programs of the parent are not run again. A child of a running parent has the
+// parent's files, host name and network, and no program at all. fork.go
+// explains the implementation.
 package guest
 
 import (
@@ -22,25 +22,25 @@ import (
 	"time"
 )
 
-// Kind says how a machine is kept apart from the host.
+// Kind is how a machine is isolated from the host.
 type Kind string
 
 const (
 	// Namespaces gives every machine its own Linux namespaces.
 	Namespaces Kind = "ns"
-	// Plain runs guest programs on the host as they are, in a private
-	// directory per machine: no isolation, refused as root.
+	// Plain runs guest programs directly on the host, in a private directory
+	// for each machine: without isolation, and not as root.
 	Plain Kind = "plain"
 )
 
-// Options hold for all machines of one simulator.
+// Options apply to all machines of a simulator.
 type Options struct {
 	Kind      Kind
 	Directory string    // private to the simulator; holds every machine's disk
-	Accounts  []Account // who can log in to every machine; root is always one
-	Log       io.Writer // where troubles of a guest are reported
+	Accounts  []Account // accounts of every machine besides root
+	Log       io.Writer // receives reports of failures in guests
 
-	noOverlay bool // for tests: as on a kernel that refuses overlays
+	noOverlay bool // for tests: behave as on a kernel that refuses overlays
 }
 
 // Account is a guest user.
@@ -49,24 +49,24 @@ type Account struct {
 	Sudo bool // may use sudo without a password
 }
 
-// NIC is a network adapter as the VM's hardware has it.
+// NIC is a network adapter of the VM's hardware.
 type NIC struct {
-	Name      string // that the guest gives its interface when the driver finds it: eth0, ens192, …
+	Name      string // the guest's name for the interface when the driver finds it: eth0, ens192, …
 	Driver    string // the kernel module that drives it; "" is vmxnet3
 	MAC       string // lower case, colons
-	Address   string // that the network gives it at Boot, as DHCP would: "192.0.2.7/24"; "" is none
+	Address   string // given by the network at Boot, as by DHCP: "192.0.2.7/24"; "" means none
 	Unplugged bool   // the adapter is not connected: the interface has no carrier
 }
 
-// Spec is what a machine starts with.
+// Spec describes a new machine.
 type Spec struct {
 	ID       string // unique among the machines of a platform
-	Hostname string // of a disk that is new; an existing disk keeps its own
+	Hostname string // for a new disk; an existing disk keeps its own
 	NICs     []NIC
 	FreshMAC bool // after a fork the drivers know the MACs of NICs at once, not only when they are loaded again
 }
 
-// State is what VMware Tools reports of the guest.
+// State is what VMware Tools report about the guest.
 type State struct {
 	Hostname   string
 	Interfaces []Interface
@@ -75,10 +75,10 @@ type State struct {
 // Interface is one of the guest's network interfaces, without lo.
 type Interface struct {
 	Name      string
-	Adapter   int // its position in Spec.NICs, from 1; 0 is an interface that is no adapter's
+	Adapter   int // its position in Spec.NICs, from 1; 0 means no adapter
 	MAC       string
 	Up        bool     // as the guest set it
-	Connected bool     // the adapter is
+	Connected bool     // whether the adapter is connected
 	Addresses []string // "192.0.2.7/24", "fe80::1/64"
 }
 
@@ -90,23 +90,23 @@ type Call struct {
 	Replay  bool   // the call comes from a program that is run again in a child
 }
 
-// Answer to a Call.
+// Answer is the answer to a Call.
 type Answer struct {
-	Text   string // printed by the tool: to stdout if OK, else to stderr
+	Text   string // printed by the tool to stdout if OK, or else to stderr
 	OK     bool   // exit status 0, else 1
 	Freeze bool   // stop the machine; the call does not return in it
 }
 
-// Backdoor is the hypervisor as a machine's tools see it. Its methods are
+// Backdoor is the hypervisor as seen by a machine's tools. Its methods are
 // called from several goroutines.
 type Backdoor interface {
 	// Call answers a tools command.
 	Call(Call) Answer
 	// Frozen follows an Answer with Freeze: nothing runs in the machine any
-	// more, and the snapshot holds what every child begins with.
+	// longer, and the snapshot contains the state that every child starts with.
 	Frozen(*Snapshot)
-	// Changed reports a new host name or network state, or the old one when
-	// somebody asked for a report.
+	// Changed reports a new state of host name or network, or the old one if a
+	// report was requested.
 	Changed(state State, asked bool)
 	// Ended reports that a program (top-level process) ended.
 	Ended(Process)
@@ -117,7 +117,7 @@ type Backdoor interface {
 	// PoweredOff follows a guest that wants to be powered off.
 	PoweredOff()
 	// ReplayFailed reports that the program that froze the parent ended in a
-	// child before it came to the fork point.
+	// child before it reached the fork point.
 	ReplayFailed(error)
 }
 
@@ -141,8 +141,8 @@ type Process struct {
 	ExitCode    int
 }
 
-// Files are a guest's files as one of its users sees them. Errors are those
-// of package os (os.ErrNotExist, os.ErrPermission, os.ErrExist, …).
+// Files are a guest's files as seen by one of its users. Errors are those of
+// package os (os.ErrNotExist, os.ErrPermission, os.ErrExist, …).
 type Files interface {
 	MakeTemporary(directory, prefix, suffix string, isDirectory bool) (path string, err error)
 	MakeDirectory(path string, parents bool) error

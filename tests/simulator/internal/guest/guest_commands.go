@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Simulations of commands that a sandbox cannot have. Each does what can be
-// seen from outside, and is recorded.
+// Simulations of commands that a sandbox cannot have. Each has the effects
+// visible from outside, and is recorded.
 
 package guest
 
@@ -42,7 +42,7 @@ var simulatedCommands = map[string]program{
 // optionalCommands are simulated only where the host has no such program.
 var optionalCommands = map[string]bool{"ip": true}
 
-// recorded reports the call to the simulator before it runs the command.
+// recorded reports the call to the simulator before the command runs.
 func recorded(run program) program {
 	return func(words []string) int {
 		if err := ask("record", words, nil); err != nil {
@@ -54,7 +54,7 @@ func recorded(run program) program {
 
 func noOperation([]string) int { return 0 }
 
-// arguments are the words that are no options.
+// arguments returns the words that are not options.
 func arguments(words []string) []string {
 	var plain []string
 	for _, word := range words[1:] {
@@ -96,8 +96,8 @@ func systemctl(words []string) int {
 	return 0
 }
 
-// endGuest starts the guest again or powers it off: what runs ends, and what is
-// in /run is lost. A guest that is halted stays powered on.
+// endGuest restarts the guest or powers it off: everything that runs ends, and
+// the contents of /run are lost. A halted guest stays powered on.
 func endGuest(words []string, how string) int {
 	if !isRoot(words[0] + ": Operation not permitted") {
 		return 1
@@ -111,10 +111,11 @@ func endGuest(words []string, how string) int {
 	return 0
 }
 
-// endOptions are those of halt(8) and shutdown(8) that say how the guest ends.
+// endOptions are the options of halt(8) and shutdown(8) that define how the
+// guest ends.
 var endOptions = map[string]string{"--halt": "halt", "-H": "halt", "--poweroff": "poweroff", "-P": "poweroff", "--reboot": "reboot", "-r": "reboot"}
 
-// halt is also reboot and poweroff.
+// halt also implements reboot and poweroff.
 func halt(words []string) int {
 	how := words[0]
 	for _, word := range words[1:] {
@@ -152,7 +153,7 @@ func service(words []string) int {
 	return 0
 }
 
-// unitAction does for the services that configure the network what they do.
+// unitAction does for the network services what their units do.
 func unitAction(name, unit, verb string) int {
 	unit = strings.TrimSuffix(unit, ".service")
 	switch unit {
@@ -218,9 +219,9 @@ func setHostname(words []string, name string) int {
 	return 0
 }
 
-// modprobe is also rmmod. An adapter whose driver goes has no interface; one
-// whose driver comes has the MAC of the hardware, which after a fork is another
-// than the guest remembers.
+// modprobe also implements rmmod. An adapter without a driver has no interface;
+// one whose driver is loaded has the MAC of the hardware, which after a fork
+// differs from the one that the guest remembers.
 func modprobe(words []string) int {
 	remove := words[0] == "rmmod" || slices.Contains(words, "-r") || slices.Contains(words, "--remove")
 	plain := arguments(words)
@@ -278,8 +279,8 @@ func hwclock(words []string) int {
 	return 0
 }
 
-// dhclient gets the address that the network has for an adapter, or with -r
-// gives it back.
+// dhclient requests the address that the network has for an adapter, or with -r
+// releases it.
 func dhclient(words []string) int {
 	if !isRoot("dhclient: Operation not permitted") {
 		return 1
@@ -311,8 +312,8 @@ func dhclient(words []string) int {
 	return 0
 }
 
-// lease gives up what the adapter had, as dhclient-script does: after a fork
-// that is the parent's address.
+// lease releases the previous address of the adapter, as dhclient-script does:
+// after a fork that is the parent's.
 func lease(nic NIC, release bool) error {
 	link, err := netlink.LinkByName(nic.Name)
 	if err != nil {

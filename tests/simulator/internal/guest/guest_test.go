@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// newPlatform is a platform of the test's own.
+// newPlatform starts a platform for one test.
 func newPlatform(t testing.TB, kind Kind) *Platform {
 	t.Helper()
 	p, err := NewPlatform(Options{
@@ -41,7 +41,7 @@ func newPlatform(t testing.TB, kind Kind) *Platform {
 	return p
 }
 
-// inStore returns where this process sees a path of the supervisor's.
+// inStore returns the path of a supervisor's file in this process.
 func (p *Platform) inStore(path string) string {
 	return filepath.Join("/proc", strconv.Itoa(p.process.Process.Pid), "cwd", path)
 }
@@ -54,7 +54,7 @@ func (l logger) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// hypervisor is a backdoor that remembers.
+// hypervisor is a backdoor that records its calls.
 type hypervisor struct {
 	answer func(Call) Answer
 
@@ -111,7 +111,7 @@ func (h *hypervisor) record() []string {
 	return append([]string{}, h.recorded...)
 }
 
-// patience bounds every wait for something that must come.
+// patience limits every wait for something that must happen.
 const patience = 30 * time.Second
 
 func receiveFrom[T any](t testing.TB, channel <-chan T, what string) T {
@@ -120,7 +120,7 @@ func receiveFrom[T any](t testing.TB, channel <-chan T, what string) T {
 	case value := <-channel:
 		return value
 	case <-time.After(patience):
-		t.Fatalf("waited in vain for %s", what)
+		t.Fatalf("%s did not happen in time", what)
 		panic("unreachable")
 	}
 }
@@ -154,7 +154,7 @@ func shell(t testing.TB, m *Machine, user, script string) (int, string) {
 	return process.ExitCode, strings.TrimSpace(string(output))
 }
 
-// must runs a script as root that has to succeed.
+// must runs a script as root; it has to succeed.
 func must(t testing.TB, m *Machine, script string) string {
 	t.Helper()
 	code, output := shell(t, m, "root", script)

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// What the host allows: which user IDs the guests can have, and which setting
-// is in the way when it allows nothing.
+// What the host allows: the user IDs that the guests can have, and the setting
+// that prevents guests.
 
 package guest
 
@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idRange says which of the host's IDs are the guests' 0, 1, …
+// idRange maps the guests' IDs 0, 1, … to IDs of the host.
 type idRange struct{ inside, size int }
 
 const (
@@ -25,8 +25,8 @@ const (
 	firstID   = 1 << 30 // far from the accounts of any host
 )
 
-// hostIDs chooses IDs that are no one's on the host, for a simulator that is
-// root there.
+// hostIDs chooses IDs that nobody uses on the host, for a simulator that runs
+// as root.
 func hostIDs() (idRange, error) {
 	uids, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
@@ -46,8 +46,8 @@ func hostIDs() (idRange, error) {
 	return chosen, nil
 }
 
-// chooseIDs picks, of the IDs that a uid_map says exist here, the last ones;
-// where there are plenty, those from firstID on.
+// chooseIDs picks the last of the IDs that a uid_map contains; if there are
+// plenty, those from firstID on.
 func chooseIDs(idMap string) (idRange, error) {
 	best := idRange{}
 	for _, line := range strings.Split(strings.TrimSpace(idMap), "\n") {
@@ -74,14 +74,14 @@ func chooseIDs(idMap string) (idRange, error) {
 	}
 	if best.size < leastIDs {
 		return idRange{}, fmt.Errorf(
-			"this container has too few user IDs for guests (/proc/self/uid_map: %q): run the simulator as an ordinary user, or allow more",
+			"this container has too few user IDs for guests (/proc/self/uid_map: %q): run the simulator as an unprivileged user, or allow more",
 			strings.Join(strings.Fields(idMap), " "))
 	}
 	return best, nil
 }
 
-// settings are the switches of kernels and distributions that forbid an
-// ordinary user, or anybody, to make namespaces.
+// settings are the switches of kernels and distributions that forbid
+// unprivileged users, or everybody, to create namespaces.
 var settings = []struct{ path, forbids string }{
 	{"/proc/sys/kernel/unprivileged_userns_clone", "0"},
 	{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"},
@@ -93,7 +93,7 @@ var settings = []struct{ path, forbids string }{
 	{"/proc/sys/user/max_ipc_namespaces", "0"},
 }
 
-// explainRefusal adds to an error what on the host is behind it.
+// explainRefusal adds the host's reason to an error.
 func explainRefusal(err error) error {
 	refused := false
 	for _, errno := range []error{unix.EPERM, unix.EACCES, unix.ENOSPC, unix.EUSERS, unix.EINVAL, unix.ENOSYS} {
@@ -110,7 +110,8 @@ func readSetting(path string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// blockingSetting names the setting that is in the way, as far as it can be known.
+// blockingSetting returns the setting that prevents namespaces, if it can be
+// determined.
 func blockingSetting(read func(path string) string) string {
 	for _, setting := range settings {
 		if read(setting.path) == setting.forbids {

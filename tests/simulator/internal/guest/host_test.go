@@ -20,7 +20,7 @@ func TestChooseIDs(t *testing.T) {
 		"a host":                   {"         0          0 4294967295\n", idRange{firstID, 65536}},
 		"a container with a range": {"0 100000 65536\n", idRange{32768, 32768}},
 		"a container with two":     {"0 1000 1\n1 100000 65536\n", idRange{32769, 32768}},
-		"an ordinary user's":       {"0 1000 1\n", idRange{}},
+		"an unprivileged user's":   {"0 1000 1\n", idRange{}},
 	} {
 		got, err := chooseIDs(test.idMap)
 		if got != test.want || (err != nil) != (test.want.size == 0) {

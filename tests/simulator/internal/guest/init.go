@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// The init of a guest: process 1 of its namespaces. It holds them open, does
-// in them what the simulator asks, passes on what the in-guest tools say, and
-// reports changes. When the simulator is gone it ends, and the kernel ends
-// everything else in the guest.
+// The init of a guest: process 1 of its namespaces. It holds them open, runs
+// the simulator's requests in them, forwards the calls of in-guest tools, and
+// reports changes. It ends when the simulator has ended, and the kernel then
+// ends everything else in the guest.
 
 package guest
 
@@ -20,17 +20,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// toolsSocket is where in-guest tools reach the init: an abstract address,
-// which belongs to the network namespace and so to one guest alone.
+// toolsSocket is the address at which in-guest tools reach the init: an
+// abstract one, which belongs to the network namespace and so to one guest
+// only.
 const toolsSocket = "@vmci"
 
 // bringUp is the first request to an init.
 type bringUp struct {
 	NICs []NIC
-	Net  *netState // what to begin with; nil is the disk's own
+	Net  *netState // the initial network; nil means that of the disk
 }
 
-// event is what an init reports without being asked.
+// event is a report that an init sends unrequested.
 type event struct {
 	State *State
 	Ended *ended
@@ -118,7 +119,7 @@ func (i *initProcess) up(asked bringUp) (State, error) {
 	return i.reported, err
 }
 
-// setState sets the network. The kernel's reports of the single steps wait
+// setState sets the network. The kernel's reports of single steps are held back
 // until all are done.
 func (i *initProcess) setState(state netState) (struct{}, error) {
 	i.mu.Lock()
@@ -133,7 +134,7 @@ func (i *initProcess) hardware() ([]NIC, error) {
 	return nics, err
 }
 
-// driver loads or removes a kernel module, with all adapters that it drives.
+// driver loads or removes a kernel module with all its adapters.
 func (i *initProcess) driver(load bool, module string) error {
 	nics, err := i.hardware()
 	if err != nil {
@@ -182,15 +183,16 @@ func (i *initProcess) listen(listener net.Listener) {
 	}
 }
 
-// toolRequest is what a tools program or a simulated command asks, and who it is.
+// toolRequest is the request of a tools program or a simulated command, and its
+// caller.
 type toolRequest struct {
 	UID     int
 	Program int64
 	Words   []string
 }
 
-// tool answers one in-guest program. Most is the simulator's business; to
-// start something as another user is the init's.
+// tool answers an in-guest program. The simulator handles most requests;
+// starting something as another user is up to the init.
 func (i *initProcess) tool(conn *net.UnixConn) {
 	caller, err := peer(conn)
 	if err != nil {
@@ -252,8 +254,8 @@ func (i *initProcess) tool(conn *net.UnixConn) {
 	})
 }
 
-// peer reports which process, as this namespace numbers them, holds the other
-// end of a connection.
+// peer returns the process, as numbered in this namespace, at the other end of
+// a connection.
 func peer(conn *net.UnixConn) (*unix.Ucred, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// A simulation of ip(8) on hosts that have none: its common forms.
+// A simulation of the common forms of ip(8), for hosts without it.
 
 package guest
 
@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errForm is the answer to a form of ip that is not among the common ones.
+// errForm is the answer to other forms of ip.
 var errForm = errors.New("this form of the command is not simulated")
 
 func ip(words []string) int {
@@ -61,7 +61,7 @@ func ip(words []string) int {
 // isShort reports whether a word is a name or its beginning, as ip allows.
 func isShort(word, name string) bool { return word != "" && strings.HasPrefix(name, word) }
 
-// options reads "key value" pairs; a word of its own stands under "".
+// options reads "key value" pairs; a single word has the key "".
 func options(words []string, flags ...string) map[string]string {
 	read := map[string]string{}
 words:

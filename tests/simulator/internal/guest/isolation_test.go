@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestHostCannotBeChanged lets guest root try.
+// TestHostCannotBeChanged tries to change the host as root of a guest.
 func TestHostCannotBeChanged(t *testing.T) {
 	before, err := os.Hostname()
 	if err != nil {
@@ -219,8 +219,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
-// killedVariable makes the test program a simulator with one machine, which
-// waits to be killed, in the directory it names.
+// killedVariable makes the test program a simulator with one machine in the
+// directory it names, which waits to be killed.
 const killedVariable = "GUEST_TEST_SIMULATOR"
 
 func simulatorToBeKilled(directory string) {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// A machine that is powered on, seen from the simulator.
+// A powered-on machine, as seen by the simulator.
 
 package guest
 
@@ -21,13 +21,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrFrozen is the error of what a machine at the fork point cannot do.
+// ErrFrozen is the error of operations that are impossible at the fork point.
 var ErrFrozen = errors.New("the machine is frozen at its fork point")
 
-// ErrOff is the error of what a machine that was stopped cannot do.
+// ErrOff is the error of operations on a machine that was stopped.
 var ErrOff = errors.New("the machine is powered off")
 
-// keepEnded is how long Tools reports a process that ended.
+// keepEnded is how long Tools report a process after its end.
 const keepEnded = 5 * time.Minute
 
 // Machine is a VM that is powered on.
@@ -40,10 +40,10 @@ type Machine struct {
 	turnOff  sync.Once
 	frozen   chan struct{} // closed when it is frozen, for ever
 
-	gate  sync.RWMutex // held for writing while the guest stands still
+	gate  sync.RWMutex // held for writing while the guest is frozen
 	start sync.Mutex   // held until a program that was started is in the table
 
-	reportMu sync.Mutex // of the state: what is reported last was read last
+	reportMu sync.Mutex // keeps reports in the order in which they were read
 
 	mu       sync.Mutex
 	nics     []NIC // as they are now
@@ -61,7 +61,7 @@ type runningProgram struct {
 	ended   chan struct{}
 }
 
-// powerOn starts the machine's init; with a state the network is as in that.
+// powerOn starts the machine's init; if a state is given, with its network.
 func (m *Machine) powerOn(asked bootRequest, with *netState) error {
 	near, far, err := newEndpoint()
 	if err != nil {
@@ -99,8 +99,8 @@ func (m *Machine) adapters() []NIC {
 	return m.nics
 }
 
-// Plug changes what the machine's adapters are connected to, and has Tools report
-// it. An adapter that comes or goes does so at the next power-on.
+// Plug changes the connections of the machine's adapters, and has Tools report
+// them. Adapters are added and removed at the next power-on.
 func (m *Machine) Plug(nics []NIC) error {
 	if m.isOff() {
 		return ErrOff
@@ -119,7 +119,7 @@ func (m *Machine) Plug(nics []NIC) error {
 	}
 }
 
-// whileRunning does what needs a guest that runs.
+// whileRunning runs a function that needs a running guest.
 func (m *Machine) whileRunning(do func() error) error {
 	m.gate.RLock()
 	defer m.gate.RUnlock()
@@ -146,17 +146,18 @@ func (m *Machine) isOff() bool {
 	}
 }
 
-// Forkable says whether this machine may be frozen by a program. Only then is
-// kept, from each program's start on, what it takes to run the program again.
+// Forkable sets whether a program may freeze this machine. Only then does the
+// machine keep, from each program's start, what is needed to run the program
+// again.
 func (m *Machine) Forkable(forkable bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forkable = forkable
 }
 
-// Start starts a program and returns its process ID. Errors: os.ErrNotExist
-// for a program or directory that is not there, os.ErrPermission for one that
-// cannot be executed, ErrNoAccount, ErrOnlyRoot, ErrFrozen, ErrOff.
+// Start starts a program and returns its process ID. Errors: os.ErrNotExist for
+// a missing program or directory, os.ErrPermission for one that cannot be
+// executed, ErrNoAccount, ErrOnlyRoot, ErrFrozen, ErrOff.
 func (m *Machine) Start(program Program) (int64, error) {
 	started, err := m.startProgram(program, nil)
 	if err != nil {
@@ -203,9 +204,9 @@ func (m *Machine) startProgram(program Program, output *os.File) (*runningProgra
 	return started, err
 }
 
-// Run runs a program as the guest itself would, waits for its end, and
-// returns what it wrote to stdout and stderr. A machine that freezes or is
-// stopped meanwhile gives ErrFrozen or ErrOff.
+// Run runs a program as the guest itself would, waits for its end, and returns
+// what it wrote to stdout and stderr. If the machine is frozen or stopped in
+// the meantime, the error is ErrFrozen or ErrOff.
 func (m *Machine) Run(program Program) (Process, []byte, error) {
 	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -231,8 +232,8 @@ func (m *Machine) Run(program Program) (Process, []byte, error) {
 	return process, text, errors.Join(err, readErr)
 }
 
-// Processes returns the given processes, or all. Those that Start or Run
-// began stay listed for five minutes after their end.
+// Processes returns the given processes, or all. Processes that Start or Run
+// started stay listed for five minutes after their end.
 func (m *Machine) Processes(pids ...int64) []Process {
 	var found []listed
 	if !m.isOff() {
@@ -274,7 +275,7 @@ func (m *Machine) Terminate(pid int64, user string) error {
 // Files are the machine's files with the rights of a user.
 func (m *Machine) Files(user string) Files { return machineFiles{m, user} }
 
-// State is what Tools reports now.
+// State is the current report of Tools.
 func (m *Machine) State() State {
 	if state, err := m.network(); err == nil {
 		return state.report().on(m.adapters())
@@ -300,7 +301,7 @@ func (m *Machine) SetTools(installed bool) {
 	}
 }
 
-// Stop powers the machine off at once. Its disk stays.
+// Stop powers the machine off at once. Its disk is kept.
 func (m *Machine) Stop() error {
 	m.turnedOff()
 	if m.platform.isClosed() {
@@ -359,7 +360,7 @@ func (m *Machine) report(toolRequest) (struct{}, error) {
 }
 
 // endGuest has the hypervisor end the guest. A program that is run again in a
-// child does not get that far: its first run would not have either.
+// child does not reach this, because its first run did not.
 func (m *Machine) endGuest(end func()) func(toolRequest) (struct{}, error) {
 	return func(toolRequest) (struct{}, error) {
 		if !m.replaying() {
@@ -369,7 +370,7 @@ func (m *Machine) endGuest(end func()) func(toolRequest) (struct{}, error) {
 	}
 }
 
-// reportState reads the state afresh: what the init reported may be from before a
+// reportState reads the state again: the init's report may be from before a
 // fork point.
 func (m *Machine) reportState(always bool) error {
 	m.reportMu.Lock()
@@ -419,8 +420,8 @@ func (m *Machine) replaying() bool {
 	return m.replay != nil
 }
 
-// record passes the call of a simulated command on, unless it was recorded before, in
-// the parent.
+// record forwards the call of a simulated command, unless it was recorded
+// before in the parent.
 func (m *Machine) record(asked toolRequest) (struct{}, error) {
 	if !m.replaying() {
 		m.backdoor.Recorded(asked.Words)

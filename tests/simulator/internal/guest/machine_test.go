@@ -139,8 +139,8 @@ func TestTools(t *testing.T) {
 			t.Errorf("%s: exit code %d, output %.100q", test.script, code, output)
 		}
 	}
-	// A command line holds at most 128 kB a word, so a large value is set from
-	// within.
+	// A word of a command line is limited to 128 kB, so a large value is set in
+	// a script.
 	must(t, m, `test "$(head -c 100000 /dev/zero | tr '\0' x | wc -c)" = 100000 && vmtoolsd --cmd "info-set guestinfo.some $(head -c 100000 /dev/zero | tr '\0' x)" || true`)
 
 	pid, err := m.Start(Program{Path: "/bin/sh", Arguments: "-c '(sleep 0; vmware-rpctool marker) & wait'", User: "root"})
@@ -173,7 +173,7 @@ func TestSimulatedCommands(t *testing.T) {
 	if got := h.record(); !slices.Equal(got, want) {
 		t.Errorf("recorded: %q, not %q", got, want)
 	}
-	// The guest may believe in another MAC; the driver knows the hardware's.
+	// The guest may use another MAC; the driver knows the hardware's.
 	must(t, m, "ip link set eth0 down && ip link set eth0 address 00:50:56:ff:ff:ff && rmmod vmxnet3")
 	must(t, m, "! ip -4 addr show eth0 | grep inet; modprobe vmxnet3 && grep -qx 00:50:56:00:00:01 /sys/class/net/eth0/address")
 	must(t, m, "ip addr flush dev eth0 && ip addr add 198.51.100.9/24 dev eth0 && dhclient eth0 && ! ip addr show eth0 | grep -q 198.51")
@@ -206,7 +206,8 @@ func TestReboot(t *testing.T) {
 	}
 }
 
-// TestEndOfGuest has every command that ends a guest say how, and only root's.
+// TestEndOfGuest checks that every command that ends a guest reports how, and
+// works only for root.
 func TestEndOfGuest(t *testing.T) {
 	h := newHypervisor()
 	m := boot(t, newPlatform(t, Namespaces), parentSpec(), h)
@@ -235,7 +236,7 @@ func TestEndOfGuest(t *testing.T) {
 	}
 }
 
-// TestInitScripts has the network of a guest stopped and started as scripts for
+// TestInitScripts stops and starts the network of a guest as scripts for
 // systems without systemd do.
 func TestInitScripts(t *testing.T) {
 	m := boot(t, newPlatform(t, Namespaces), parentSpec(), newHypervisor())
@@ -279,7 +280,8 @@ func TestSudo(t *testing.T) {
 	}
 }
 
-// TestSudoIsEnded has what sudo runs be ended by way of it, by root alone.
+// TestSudoIsEnded checks that only root can end a program through the sudo that
+// runs it.
 func TestSudoIsEnded(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("there are no other accounts")
@@ -310,7 +312,7 @@ func TestSudoIsEnded(t *testing.T) {
 	}
 }
 
-// TestSudoFreezes has the freeze come from a program that sudo started.
+// TestSudoFreezes freezes from a program that sudo started.
 func TestSudoFreezes(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("there are no other accounts")
@@ -446,8 +448,8 @@ func TestFilesWithRights(t *testing.T) {
 	}
 }
 
-// TestReportOnRequest has a guest ask for a report: it is made before the command
-// returns, though nothing changed.
+// TestReportOnRequest checks that a report requested by a guest is made before
+// the command returns, although nothing changed.
 func TestReportOnRequest(t *testing.T) {
 	p := newPlatform(t, Namespaces)
 	h := newHypervisor()
@@ -471,7 +473,8 @@ func TestReportOnRequest(t *testing.T) {
 	}
 }
 
-// TestPlug has the link of an adapter go and come, and what is set meanwhile stay.
+// TestPlug checks that the link of an adapter goes down and up, and that
+// changes in between are kept.
 func TestPlug(t *testing.T) {
 	h := newHypervisor()
 	spec := parentSpec()

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// The many names of this program.
+// The names under which this program runs.
 
 package guest
 
@@ -17,10 +17,10 @@ const (
 	initName       = "vmforksim-init"
 )
 
-// Main must be called first in the program's main function. When this process
-// is not the simulator but the supervisor, a guest's init, or a program in a guest
-// (vmtoolsd, systemctl, …), Main does that work and the process ends in it or
-// right after it returns true.
+// Main must be called first in the program's main function. If this process is
+// not the simulator but the supervisor, a guest's init, or a program in a guest
+// (vmtoolsd, systemctl, …), Main does its work, and the process ends in Main or
+// right after Main returns true.
 func Main() bool {
 	name := filepath.Base(os.Args[0])
 	switch name {

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // What a guest's network services do when scripts restart them: they read the
-// configuration that the scripts wrote and apply it. Of each format what sets
-// an address, a default route, or DHCP.
+// configuration that the scripts wrote and apply it. The supported settings of
+// each format are addresses, a default route, and DHCP.
 
 package guest
 
@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkConfig is what a configuration wants of one interface.
+// linkConfig is the configuration of one interface.
 type linkConfig struct {
 	Name      string
 	Addresses []string // with prefix length
@@ -27,7 +27,7 @@ type linkConfig struct {
 	DHCP      bool
 }
 
-// networkFiles are where configuration lies, and how it is read.
+// networkFiles are the configuration files and their parsers.
 var networkFiles = []struct {
 	pattern string
 	parse   func(text string) []linkConfig
@@ -115,9 +115,9 @@ func parseIfcfg(text string) []linkConfig {
 	return []linkConfig{config}
 }
 
-// withPrefix is an address with the length of its prefix. The mask, "24" or
-// "255.255.255.0", stands behind the address's slash or is given beside it.
-// Without a mask the address is a host's.
+// withPrefix returns an address with its prefix length. The mask, "24" or
+// "255.255.255.0", follows the address's slash or is given separately. An
+// address without a mask is that of a host.
 func withPrefix(address, mask string) string {
 	if before, after, ok := strings.Cut(address, "/"); ok {
 		address, mask = before, after
@@ -186,8 +186,8 @@ func isBackup(path string) bool {
 		(strings.HasSuffix(name, "~") || extension == ".bak" || extension == ".orig" || strings.HasPrefix(extension, ".rpm"))
 }
 
-// applyLink does for one interface what its configuration says. One that is
-// not there, or has nothing configured, is left alone.
+// applyLink applies the configuration of one interface. An interface that does
+// not exist or has no configuration is left unchanged.
 func applyLink(config linkConfig) error {
 	state, _, err := readLinks()
 	if err != nil {

@@ -65,7 +65,8 @@ func TestNetworkServices(t *testing.T) {
 	}
 }
 
-// TestIPCommand runs the simulated ip under its name, though the host has one.
+// TestIPCommand runs the simulated ip under its name, although the host has
+// one.
 func TestIPCommand(t *testing.T) {
 	m := boot(t, newPlatform(t, Namespaces), parentSpec(), nil)
 	must(t, m, "mkdir /tmp/bin && ln -s "+programInGuest+" /tmp/bin/ip")

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// netState is everything of the network that a fork carries over.
+// netState is the part of the network that a fork keeps.
 type netState struct {
 	Hostname   string
 	Links      []linkState
@@ -64,7 +64,8 @@ func (s netState) report() State {
 	return state
 }
 
-// on is the state with what the hypervisor knows of the adapters.
+// on returns the state together with what the hypervisor knows about the
+// adapters.
 func (s State) on(nics []NIC) State {
 	s.Interfaces = slices.Clone(s.Interfaces)
 	for i := range s.Interfaces {
@@ -75,7 +76,7 @@ func (s State) on(nics []NIC) State {
 	return s
 }
 
-// withMACs is the state of the same network on other adapters.
+// withMACs returns the state of the same network on other adapters.
 func (s netState) withMACs(nics []NIC) netState {
 	s.Links = slices.Clone(s.Links)
 	for i := range s.Links {
@@ -108,8 +109,8 @@ func readNetwork() (netState, error) {
 	return state, nil
 }
 
-// readLinks reads what Tools reports, and the names of the interfaces by
-// their index.
+// readLinks reads what Tools report, and the names of the interfaces by their
+// index.
 func readLinks() (netState, map[int]string, error) {
 	var state netState
 	name, err := os.Hostname()
@@ -143,8 +144,8 @@ func readLinks() (netState, map[int]string, error) {
 	return state, names, nil
 }
 
-// ignoreInterrupted accepts a listing during which something changed: the kernel
-// reports the change in a moment, and it is read then.
+// ignoreInterrupted accepts a listing during which something changed: the
+// kernel reports the change shortly afterwards, and it is read then.
 func ignoreInterrupted[T any](list []T, err error) ([]T, error) {
 	if errors.Is(err, netlink.ErrDumpInterrupted) {
 		err = nil
@@ -186,7 +187,7 @@ func readRoute(route netlink.Route, family int, link string) routeState {
 	return read
 }
 
-// ofLink is what a state says of one interface, with its routes.
+// ofLink returns the part of a state about one interface, with its routes.
 func (s netState) ofLink(name string) netState {
 	var one netState
 	for _, link := range s.Links {
@@ -204,8 +205,8 @@ func (s netState) ofLink(name string) netState {
 	return one
 }
 
-// setLink takes an interface down first: with that its addresses of IPv6 and
-// all its routes are gone.
+// setLink takes an interface down first, which removes its IPv6 addresses and
+// all its routes.
 func setLink(want linkState) error {
 	link, err := netlink.LinkByName(want.Name)
 	if err != nil {
@@ -305,16 +306,16 @@ func routeOf(want routeState) (netlink.Route, error) {
 	return route, nil
 }
 
-// quietIPv6 turns off what has no sense on a cable that leads nowhere: the
-// wait for an address's double, and the search for routers.
+// quietIPv6 disables what makes no sense on a cable to nowhere: duplicate
+// address detection and the search for routers.
 func quietIPv6(name string) {
 	for _, setting := range []string{"accept_dad", "router_solicitations", "accept_ra"} {
 		_ = os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", name, setting), []byte("0"), 0) // no IPv6, no setting
 	}
 }
 
-// startNetwork is what a guest does at boot: its host name from its disk, its
-// interfaces up, and the addresses that the network gives them.
+// startNetwork does what a guest does at boot: it sets the host name from its
+// disk, brings its interfaces up, and requests addresses from the network.
 func startNetwork(nics []NIC) error {
 	if name, err := os.ReadFile("/etc/hostname"); err == nil {
 		if err := unix.Sethostname(bytes.TrimSpace(name)); err != nil {

@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// The kind of guest for hosts that allow no namespaces. Programs run on the
-// host as they are, as the simulator's user, in a private directory; only what
-// goes through the simulator, or uses $HOME, $TMPDIR or the working directory,
-// stays in there. Host name and network are the simulator's fiction.
+// The kind of guest for hosts that do not allow namespaces. Programs run
+// directly on the host, as the simulator's user, in a private directory; only
+// accesses through the simulator, or through $HOME, $TMPDIR or the working
+// directory, stay in there. Host name and network are only simulated.
 
 package guest
 
@@ -40,7 +40,7 @@ func enterPlain(disk, tools string) (sandbox, error) {
 	return p, err
 }
 
-// path maps what lies on the disk; everything else is the host's.
+// path maps paths on the disk; all others are the host's.
 func (p *plain) path(inGuest string) string {
 	clean := filepath.Clean("/" + inGuest)
 	for _, part := range parts {
@@ -60,7 +60,7 @@ func (p *plain) inGuest(path string) string {
 	return path
 }
 
-// user has the guest's name and home, and the only user ID there is.
+// user has the name and home in the guest, and the only available user ID.
 func (p *plain) user(name string) (user, error) {
 	if name == strconv.Itoa(os.Getuid()) {
 		name = "root"
@@ -76,7 +76,7 @@ func (p *plain) user(name string) (user, error) {
 
 func (p *plain) uid(int) int { return 0 }
 
-// wrap puts the in-guest programs first and points at the private directory.
+// wrap puts the in-guest programs first in PATH and sets the private directory.
 func (p *plain) wrap(c *command) {
 	path, home := defaultPath, p.path("/root")
 	for _, pair := range c.env {
@@ -96,12 +96,12 @@ func (p *plain) adapters(_ []NIC, hardware func() ([]NIC, error)) error {
 	return nil
 }
 
-// withInterfaceNames leaves the adapters as they are: programs meet the host's
+// withInterfaceNames leaves the adapters unchanged: programs see the host's
 // interfaces.
 func (p *plain) withInterfaceNames(nics []NIC) ([]NIC, error) { return nics, nil }
 
-// setDriver lets a driver that is loaded read the MACs. The addresses stay: no
-// program of the guest could set them again.
+// setDriver lets a loaded driver read the MACs. The addresses are kept, because
+// no program of the guest could set them again.
 func (p *plain) setDriver(adapters []int, bound bool) error {
 	if !bound || len(adapters) == 0 {
 		return nil

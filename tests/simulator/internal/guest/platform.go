@@ -34,8 +34,8 @@ type Platform struct {
 	images   int // numbers the snapshots' directories
 }
 
-// NewPlatform prepares the platform. When the host forbids what the kind of
-// guest needs, the error names the setting.
+// NewPlatform prepares the platform. If the host forbids something that this
+// kind of guest requires, the error names the setting.
 func NewPlatform(options Options) (*Platform, error) {
 	if options.Log == nil {
 		options.Log = io.Discard
@@ -71,7 +71,7 @@ func (p *Platform) CanBe(account string) error {
 	return nil
 }
 
-// open makes the directory, starts the supervisor, and tries a machine once.
+// open creates the directory, starts the supervisor, and tries a machine once.
 func (p *Platform) open() error {
 	if err := os.MkdirAll(p.options.Directory, 0o700); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (p *Platform) open() error {
 		return err
 	}
 	if p.options.Kind == Namespaces && p.ids.inside != os.Geteuid() {
-		// From here on the directory is that of the guests' root.
+		// From here on the directory belongs to the guests' root.
 		if err := os.Chown(p.store, p.ids.inside, p.ids.inside); err != nil {
 			return err
 		}
@@ -138,9 +138,9 @@ func (p *Platform) startSupervisor() error {
 	return nil
 }
 
-// inDirectory calls do in a thread with another working directory, which what it
-// starts inherits. The supervisor must start in its directory: the user that it
-// is on the host may have no access to the path.
+// inDirectory runs a function in a thread with another working directory, which
+// the processes it starts inherit. The supervisor must start in its directory,
+// because its user on the host may have no access to the path.
 func inDirectory(directory string, do func() error) error {
 	done := make(chan error)
 	go func() {
@@ -158,7 +158,7 @@ func inDirectory(directory string, do func() error) error {
 	return <-done
 }
 
-// Boot powers a machine on, and makes its disk when there is none.
+// Boot powers a machine on, and creates its disk if there is none.
 func (p *Platform) Boot(spec Spec, backdoor Backdoor) (*Machine, error) {
 	m, err := p.newMachine(spec, backdoor, nil)
 	if err != nil {
@@ -200,7 +200,7 @@ func (p *Platform) CopyDisk(fromID, toID string) error {
 	return err
 }
 
-// RemoveDisk deletes a disk; that there is none is no error.
+// RemoveDisk deletes a disk; a missing disk is no error.
 func (p *Platform) RemoveDisk(id string) error {
 	if p.runs(id) {
 		return fmt.Errorf("machine %s runs", id)
@@ -220,7 +220,8 @@ func (p *Platform) isClosed() bool {
 	return p.machines == nil
 }
 
-// Release deletes what a snapshot holds; no child can begin with it any longer.
+// Release deletes the contents of a snapshot; no child can start from it any
+// longer.
 func (p *Platform) Release(snapshot *Snapshot) {
 	if p.isClosed() {
 		return // and with it all images
@@ -240,7 +241,8 @@ func (p *Platform) remove(path string) error {
 	return err
 }
 
-// image copies a machine's disk as it stands and returns where the copy is.
+// image copies a machine's disk in its current state and returns the path of
+// the copy.
 func (p *Platform) image(id string) (string, error) {
 	p.mu.Lock()
 	p.images++
@@ -276,7 +278,7 @@ func (p *Platform) Close() error {
 	return err
 }
 
-// noBackdoor is the backdoor of a machine that nobody looks at.
+// noBackdoor is the backdoor of an unobserved machine.
 type noBackdoor struct{}
 
 func (noBackdoor) Call(Call) Answer    { return Answer{Text: "No hypervisor"} }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// The processes of a guest, as its init sees them.
+// The processes of a guest, as seen by its init.
 
 package guest
 
@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startRequest asks for a program. A file for its output may come along.
+// startRequest requests a program. A file for its output may be attached.
 type startRequest struct{ Program Program }
 
 // listed is a process found in /proc.
@@ -53,7 +53,7 @@ func newProcessTable(wrap func(*command)) processTable {
 	return processTable{mu: &sync.Mutex{}, children: map[int]child{}, wrap: wrap}
 }
 
-// command is what is needed to start a process.
+// command describes a process to start.
 type command struct {
 	path      string
 	arguments []string
@@ -64,8 +64,8 @@ type command struct {
 	program   int64      // 0: it is a top-level program itself
 }
 
-// start starts a top-level program the way Tools does on Linux: its path and
-// arguments are a line for the shell.
+// start starts a top-level program as Tools do on Linux: its path and arguments
+// are a command line for the shell.
 func (i *initProcess) start(_ *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
 	var asked startRequest
 	if err := json.Unmarshal(body, &asked); err != nil {
@@ -106,7 +106,7 @@ func (i *initProcess) start(_ *net.UnixConn, body json.RawMessage, files []*os.F
 	return int64(pid), nil, err
 }
 
-// commandLine is how Tools puts a program before the shell.
+// commandLine returns the command line that Tools pass to the shell.
 func commandLine(path, arguments string) string {
 	line := `"` + path + `"`
 	if arguments != "" {
@@ -115,7 +115,7 @@ func commandLine(path, arguments string) string {
 	return line
 }
 
-// startable returns the error that starting a program would end with.
+// startable returns the error with which starting a program would fail.
 func startable(path, directory string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -164,7 +164,8 @@ func (t processTable) start(c command) (int, <-chan int, error) {
 	return pid, started.end, nil
 }
 
-// reapProcesses collects every process that ends, those the init inherited as well.
+// reapProcesses collects every process that ends, including those that the init
+// inherited.
 func (t processTable) reapProcesses(report func(ended)) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGCHLD)
@@ -194,7 +195,7 @@ func (t processTable) reapProcesses(report func(ended)) {
 	}
 }
 
-// exitCode is what a shell makes of a process's end.
+// exitCode returns the exit code that a shell reports for a process.
 func exitCode(status unix.WaitStatus) int {
 	if status.Signaled() {
 		return 128 + int(status.Signal())
@@ -203,7 +204,7 @@ func exitCode(status unix.WaitStatus) int {
 }
 
 // programOf finds the top-level program that a process belongs to: by its
-// ancestors, and when its parent is gone by its session. 0 is none.
+// ancestors or, if its parent has ended, by its session. 0 means none.
 func (t processTable) programOf(pid int) int64 {
 	session := 0
 	for pid > 1 {
@@ -224,7 +225,7 @@ func (t processTable) programOf(pid int) int64 {
 	return t.children[session].program
 }
 
-// stat is what of /proc/PID/stat is used.
+// stat contains the used fields of /proc/PID/stat.
 type stat struct {
 	name            string
 	state           byte
@@ -232,7 +233,7 @@ type stat struct {
 	start           time.Duration // since the host's boot
 }
 
-// parseStat reads the text of a stat file. The name may hold anything.
+// parseStat reads the text of a stat file. The name may contain anything.
 func parseStat(text string) (stat, error) {
 	open, close := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
 	if open < 0 || close < open {
@@ -306,10 +307,10 @@ func (t processTable) list() ([]listed, error) {
 	return all, nil
 }
 
-// terminateGrace is how long a process may take to end on its own.
+// terminateGrace is how long a process may take to end by itself.
 const terminateGrace = 5 * time.Second
 
-// terminate asks a process to end, with a user's rights, and ends it when it
+// terminate asks a process to end, with a user's rights, and kills it if it
 // does not.
 func (i *initProcess) terminate(asked terminateRequest) error {
 	account, err := i.sandbox.user(asked.User)
@@ -346,7 +347,7 @@ func (i *initProcess) terminate(asked terminateRequest) error {
 	return nil
 }
 
-// kill ends a program and all that belongs to it.
+// kill kills a program and all its processes.
 func (t processTable) kill(program int) error {
 	pids, err := processIDs()
 	if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Stopping and continuing all processes of a guest but its init.
+// Stopping and continuing all processes of a guest except its init.
 
 package guest
 
@@ -14,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopAll returns when nothing in the guest is running any longer. A stop takes
-// effect when a thread leaves the kernel, and only the parent is notified of it,
-// so the threads are looked at until all stand still. One that is caught in
-// an uninterruptible wait stops right after it.
+// stopAll returns when nothing in the guest is running. A stop takes effect
+// when a thread leaves the kernel, and only the parent is notified, so the
+// threads are polled until all are stopped. A thread in an uninterruptible wait
+// stops right after it.
 func (t processTable) stopAll() error {
-	// Twice: a process that is begun while the first look goes on is only seen
-	// by the second.
+	// Twice: a process that is started during the first pass is only found by
+	// the second.
 	for still := 0; still < 2; still++ {
 		running := false
 		err := t.signalAll(unix.SIGSTOP, func(pid int) bool {
@@ -45,7 +45,7 @@ func (t processTable) killAll() error {
 	return t.signalAll(unix.SIGKILL, func(int) bool { return true })
 }
 
-// signalAll signals every process below the init that is wanted.
+// signalAll sends a signal to every wanted process below the init.
 func (t processTable) signalAll(signal unix.Signal, wanted func(pid int) bool) error {
 	pids, err := processIDs()
 	if err != nil {

@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// What a guest sees as its file system. It comes about in two stages. The
-// supervisor, root of an outer user namespace, mounts everything; each guest gets
-// a user namespace of its own below it. The kernel then locks what the guest
-// inherits: its root cannot take a mount away nor make one writable.
+// The file system that a guest sees. It is set up in two stages. The
+// supervisor, root of an outer user namespace, mounts everything; each guest
+// gets a user namespace of its own below it. The kernel then locks what the
+// guest inherits: its root cannot unmount anything or make a mount writable.
 
 package guest
 
@@ -30,7 +30,7 @@ const (
 	snapshotDirectory = diskDirectory + "/snapshots" // images of disks
 )
 
-// In the guest.
+// Paths in the guest.
 const (
 	programInGuest = hostRoot + "/guest"
 	toolsInGuest   = hostRoot + "/tools"
@@ -40,7 +40,7 @@ const (
 // links in the guest.
 var programDirectories = []string{"usr/bin", "usr/sbin", "bin", "sbin"}
 
-// libraryDirectories lie beside /usr or, mostly, are links into it.
+// libraryDirectories are next to /usr or, mostly, are links into it.
 var libraryDirectories = []string{"lib", "lib32", "lib64", "libx32"}
 
 const (
@@ -48,8 +48,8 @@ const (
 	writable = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
 )
 
-// mountDisks puts the disks into memory: they end with the simulator anyway,
-// many are made and copied, and so nothing of them can be left behind.
+// mountDisks puts the disks into memory: they end with the simulator in any
+// case, many are created and copied, and nothing of them can be left behind.
 func mountDisks() error {
 	if err := mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
@@ -57,7 +57,8 @@ func mountDisks() error {
 	return mount("disks", diskDirectory, "tmpfs", 0, "mode=700")
 }
 
-// mountRoot builds, in the supervisor, the root that all guests share.
+// mountRoot builds, in the supervisor, the root directory that all guests
+// share.
 func mountRoot(links bool) error {
 	if err := mount("root", rootDirectory, "tmpfs", 0, "mode=755,size=16m"); err != nil {
 		return err
@@ -84,7 +85,7 @@ func mountRoot(links bool) error {
 
 func inRoot(path string) string { return filepath.Join(rootDirectory, path) }
 
-// mountPrograms shows the host's programs, with ours over them.
+// mountPrograms mounts the host's programs, with ours over them.
 func mountPrograms(links bool) error {
 	if err := bind("/usr", inRoot("usr"), locked); err != nil {
 		return err
@@ -118,8 +119,8 @@ func mountPrograms(links bool) error {
 	return nil
 }
 
-// mountCommands puts our programs over a directory of the host's: by an overlay,
-// or where the kernel refuses one there, by links to each program.
+// mountCommands puts our programs over a directory of the host's: by an overlay
+// or, if the kernel refuses one, by links to each program.
 func mountCommands(host, target string, links bool) error {
 	if links {
 		return linkPrograms(host, target)
@@ -152,7 +153,8 @@ func linkPrograms(host, target string) error {
 	return setMount(target, locked, false)
 }
 
-// linkAll makes a link per entry of a directory; a later one replaces it.
+// linkAll creates a link for each entry of a directory; a later link replaces
+// an earlier one.
 func linkAll(list, behind, target string, to func(string) string) error {
 	entries, err := names(list)
 	if err != nil {
@@ -221,8 +223,8 @@ func mountExtras() error {
 	return nil
 }
 
-// withMachineMounts calls do in a thread whose mount namespace shows one
-// machine's disk in the guests' root. A process started there inherits it.
+// withMachineMounts runs a function in a thread whose mount namespace contains
+// one machine's disk in the guests' root. Processes started there inherit it.
 func withMachineMounts(machine string, do func() error) error {
 	done := make(chan error)
 	go func() {
@@ -247,8 +249,8 @@ func withMachineMounts(machine string, do func() error) error {
 	return <-done
 }
 
-// enterRoot makes the guest's root the root of its init, and with that of all
-// that runs in it. Nothing of the host's can be reached from there.
+// enterRoot makes the guest's root the root of its init, and so of everything
+// that runs in it. No file of the host can be reached from there.
 func enterRoot() error {
 	for _, err := range []error{
 		mount("proc", inRoot("proc"), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""),
@@ -275,7 +277,8 @@ func enterRoot() error {
 	return mountBootID()
 }
 
-// bootID lies where a power-off and a reboot empty the disk, and a fork does not.
+// bootID is on a part of the disk that a power-off and a reboot empty, and a
+// fork does not.
 const bootID = "/run/.boot_id"
 
 // mountBootID shows a boot ID that is the guest's own.
@@ -298,7 +301,7 @@ func mount(source, target, kind string, flags uintptr, data string) error {
 	return nil
 }
 
-// bind shows a file or directory, and what is mounted below it, elsewhere.
+// bind mounts a file or directory, with the mounts below it, at another path.
 func bind(source, target string, attributes uint64) error {
 	if err := unix.Mount(source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return &os.LinkError{Op: "bind", Old: source, New: target, Err: err}
@@ -306,7 +309,7 @@ func bind(source, target string, attributes uint64) error {
 	return setMount(target, attributes, true)
 }
 
-// setMount adds attributes to a mount; recursive takes those below it along.
+// setMount adds attributes to a mount; recursive includes the mounts below it.
 func setMount(target string, attributes uint64, recursive bool) error {
 	flags := uint(0)
 	if recursive {

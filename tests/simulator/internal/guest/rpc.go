@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// How the simulator, its supervisor and the guests' inits talk. Between two of
-// them there is one socket. To make a request, a side opens a conversation on it: a
-// fresh pair of sockets, one end of which is handed to the other side. So
-// conversations run side by side without numbers to match, and open files can
-// travel in them.
+// The protocol between the simulator, its supervisor and the guests' inits. One
+// socket connects two of them. For a request, a side opens a conversation: a
+// new pair of sockets, one end of which is passed to the other side. So
+// conversations run in parallel without numbers to match, and can carry open
+// files.
 
 package guest
 
@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFrame bounds a message; a guestinfo value of 1 MB fits many times.
+// maxFrame limits a message; a guestinfo value of 1 MB fits many times.
 const maxFrame = 64 << 20
 
 // socketPair returns two connected sockets that programs do not inherit.
@@ -70,7 +70,7 @@ func send(conn *net.UnixConn, message any, files ...*os.File) error {
 		rights = unix.UnixRights(fds...)
 	}
 	head := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
-	// The files ride on the head alone; four bytes are never split.
+	// Files are attached to the header only; four bytes are never split.
 	if _, _, err := conn.WriteMsgUnix(head, rights, nil); err != nil {
 		return err
 	}
@@ -155,14 +155,14 @@ type response struct {
 	Error *rpcError
 }
 
-// rpcError is an error that was sent. It is still what it was to errors.Is.
+// rpcError is an error that was sent. errors.Is still recognizes it.
 type rpcError struct {
 	Message  string
 	Errno    syscall.Errno
 	Sentinel string
 }
 
-// sentinels are the errors that are known on both sides by name.
+// sentinels are the errors that both sides know by name.
 var sentinels = map[string]error{
 	"not exist": os.ErrNotExist, "permission": os.ErrPermission, "exist": os.ErrExist,
 	"no account": ErrNoAccount, "only root": ErrOnlyRoot,
@@ -175,7 +175,7 @@ func (e *rpcError) Is(target error) bool {
 	return e.Sentinel != "" && sentinels[e.Sentinel] == target || e.Errno != 0 && errors.Is(e.Errno, target)
 }
 
-// newRPCError keeps of an error what can be sent.
+// newRPCError keeps the parts of an error that can be sent.
 func newRPCError(err error) *rpcError {
 	if err == nil {
 		return nil
@@ -249,7 +249,7 @@ func (e *rpcEndpoint) accept() (*net.UnixConn, error) {
 	return unixConn(files[0])
 }
 
-// call asks the other side to do something and waits for what comes back.
+// call sends a request to the other side and waits for the answer.
 func (e *rpcEndpoint) call(do string, in, out any, files ...*os.File) ([]*os.File, error) {
 	conn, err := e.open()
 	if err != nil {
@@ -285,8 +285,8 @@ func exchange(conn *net.UnixConn, do string, in, out any, files ...*os.File) ([]
 	return back, nil
 }
 
-// handler does what a request asks. Files it is given are closed after it;
-// so are files it returns, once they are sent.
+// handler carries out a request. Files it is given are closed after it; files
+// it returns are closed once they are sent.
 type handler func(conn *net.UnixConn, body json.RawMessage, files []*os.File) (any, []*os.File, error)
 
 // serve answers conversations, each in its own goroutine, until the other
@@ -324,7 +324,7 @@ func answer(conn *net.UnixConn, handlers map[string]handler) {
 	if err == nil {
 		err = encodeErr
 	}
-	_ = send(conn, response{Body: body, Error: newRPCError(err)}, back...) // the asker may be gone
+	_ = send(conn, response{Body: body, Error: newRPCError(err)}, back...) // the caller may be gone
 }
 
 // jsonHandler makes a handler of a function from one JSON value to another.

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// What differs for a guest's init between the kinds of guests.
+// The differences between the kinds of guests for a guest's init.
 
 package guest
 
@@ -24,7 +24,7 @@ type sandbox interface {
 	socket() string                                            // where in-guest tools find the init
 }
 
-// enterSandbox makes an init's environment; tools is the directory with the
+// enterSandbox creates an init's environment; tools is the directory with the
 // programs of Tools. The sandbox is never nil.
 func enterSandbox(kind Kind, disk, tools string) (sandbox, error) {
 	if kind == Plain {

@@ -24,8 +24,8 @@ import (
 // The race detector would take ten times as much.
 const guestsVariable = "VMFORKSIM_GUESTS"
 
-// TestManyGuests boots many guests, and forks many, eight at a time, and tells
-// what they cost.
+// TestManyGuests boots and forks many guests, eight at a time, and prints their
+// cost.
 func TestManyGuests(t *testing.T) {
 	many, atOnce := 50, 8
 	if asked := os.Getenv(guestsVariable); asked != "" {
@@ -82,7 +82,8 @@ func TestManyGuests(t *testing.T) {
 	}
 }
 
-// sideBySide calls do with every number below many, some at once.
+// sideBySide runs a function for every number below many, some of them in
+// parallel.
 func sideBySide(many, atOnce int, do func(number int)) {
 	numbers := make(chan int)
 	var workers sync.WaitGroup
@@ -100,7 +101,7 @@ func sideBySide(many, atOnce int, do func(number int)) {
 	workers.Wait()
 }
 
-// diskMemory is what the disks of all machines take, in bytes.
+// diskMemory returns the size of the disks of all machines in bytes.
 func diskMemory(t *testing.T, p *Platform) uint64 {
 	t.Helper()
 	var disks unix.Statfs_t

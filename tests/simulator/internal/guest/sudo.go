@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// sudo in a guest. The host's would need the host's root; this one lets the
+// sudo in a guest. The host's sudo would need the host's root; this one has the
 // init, which is the guest's root, start the command with the caller's stdin,
-// stdout and stderr. As a real one it passes on a request to end, waits for the
-// command's end, and cannot be ended by another user than root (who goes
-// through Tools; to the kernel it is the caller's process).
+// stdout and stderr. Like a real sudo it forwards a request to end, waits for
+// the command's end, and can be ended only by root (through Tools; to the
+// kernel it is the caller's process).
 
 package guest
 
@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sudoRequest is what the sudo program asks of the init.
+// sudoRequest is the request of the sudo program to the init.
 type sudoRequest struct {
 	User      string
 	Arguments []string // the command; empty is the user's shell
@@ -37,8 +37,8 @@ type sudoRequest struct {
 // errUsage asks for sudo's usage message.
 var errUsage = errors.New("usage: sudo [-AbEHknPSs] [-u user] [-p prompt] [VAR=value] [-i | -s] [command [argument ...]]")
 
-// parseSudo understands sudo's command line. Options that make no difference
-// here are accepted.
+// parseSudo parses sudo's command line. Options without effect here are
+// accepted.
 func parseSudo(words []string) (asked sudoRequest, validate bool, err error) {
 	asked.User = "root"
 	shell := false
@@ -128,7 +128,7 @@ func quoted(words []string) []string {
 	return safe
 }
 
-// sudo is the program.
+// sudo is the in-guest program.
 func sudo(words []string) int {
 	if len(words) == 2 && (words[1] == "-V" || words[1] == "--version") {
 		fmt.Println("Sudo version 1.9.13p3")
@@ -227,7 +227,8 @@ func (i *initProcess) sudo(conn *net.UnixConn, by *unix.Ucred, program int64, as
 	}
 }
 
-// sudoEnvironment is the environment of the command, by sudo's defaults.
+// sudoEnvironment returns the environment of the command, according to sudo's
+// defaults.
 func sudoEnvironment(caller, target user, asked sudoRequest) []string {
 	env := target.environment()
 	if asked.Keep {

@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Who may use sudo without a password, by the guest's sudoers(5). Of the format
-// what guests have: users, %groups and ALL, the users they may become,
-// NOPASSWD, commands by their paths, includedir, and requiretty. What it does
-// not know allows nothing.
+// Who may use sudo without a password, according to the guest's sudoers(5). The
+// supported parts of the format are those that guests use: users, %groups and
+// ALL, target users, NOPASSWD, commands by their paths, includedir, and
+// requiretty. Unsupported lines allow nothing.
 
 package guest
 
@@ -22,7 +22,7 @@ type sudoCall struct {
 	path           string   // of the command; "" is any
 }
 
-// readSudoers returns the guest's sudoers with what it includes.
+// readSudoers returns the guest's sudoers including the files it includes.
 func readSudoers(path func(inGuest string) string, file string) string {
 	text, err := os.ReadFile(path(file))
 	if err != nil {

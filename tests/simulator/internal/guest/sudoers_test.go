@@ -41,7 +41,8 @@ func TestSudoersAllow(t *testing.T) {
 	}
 }
 
-// TestSudoersCount has the files on the guest's disk say who may use sudo.
+// TestSudoersCount checks that the files on the guest's disk decide who may use
+// sudo.
 func TestSudoersCount(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("there are no other accounts")

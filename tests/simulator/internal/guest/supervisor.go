@@ -1,10 +1,10 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// The supervisor is one process beside the simulator that owns what all machines
+// The supervisor is a process next to the simulator that owns what all machines
 // share: the outer user namespace, the mounts, the disks, the far ends of the
 // network cables. It starts each machine's init, which is this program again.
-// When the simulator is gone, however it ended, the supervisor stops what runs,
+// When the simulator ends for any reason, the supervisor stops everything,
 // deletes the disks, and ends.
 
 package guest
@@ -26,22 +26,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// supervisorConfig is what the simulator tells its supervisor at the start.
+// supervisorConfig is the configuration that the simulator passes to its
+// supervisor.
 type supervisorConfig struct {
 	Kind     Kind
 	Accounts []Account
-	IDs      int  // how many user IDs a guest has
-	Links    bool // lay our programs over the host's by links, not by an overlay
+	IDs      int  // number of user IDs of a guest
+	Links    bool // put our programs over the host's with links, not with an overlay
 }
 
-// bootRequest asks for a machine's init. The init's end of the connection is
-// sent along.
+// bootRequest requests a machine's init. The init's end of the connection is
+// attached.
 type bootRequest struct {
 	Spec Spec
 	Keep bool // do not empty what a power cycle empties
 }
 
-// copyRequest asks for an image of a directory of the supervisor's.
+// copyRequest requests an image of a directory of the supervisor's.
 type copyRequest struct{ From, To string }
 
 type supervisor struct {
@@ -55,14 +56,14 @@ type supervisor struct {
 	starting sync.RWMutex // held for reading while an init is started
 }
 
-// runningInit is a machine's init. Several may halt it at the same time: a
-// request to, and the end of the platform.
+// runningInit is a machine's init. A request and the end of the platform may
+// halt it at the same time.
 type runningInit struct {
 	*exec.Cmd
 	once sync.Once
 }
 
-// end kills the init, and returns when it is gone.
+// end kills the init, and returns when it has ended.
 func (i *runningInit) end() {
 	i.once.Do(func() {
 		_ = i.Process.Kill()
@@ -94,7 +95,7 @@ func supervisorMain() {
 	s.close()
 }
 
-// machinePath is where a machine's things lie, for any ID.
+// machinePath returns the directory of a machine, for any ID.
 func machinePath(id string) string { return filepath.Join(machineDirectory, "m-"+url.PathEscape(id)) }
 
 func diskPath(id string) string { return filepath.Join(machinePath(id), "disk") }
@@ -159,7 +160,7 @@ func (s *supervisor) startInit(asked bootRequest, channel *os.File) error {
 	init.Args[0] = initName
 	init.ExtraFiles = []*os.File{channel}
 	init.Stderr = os.Stderr
-	// Small and quiet: an init waits nearly all the time.
+	// A low priority is enough: an init waits nearly all the time.
 	init.Env = []string{"PATH=" + defaultPath, "GOMAXPROCS=1", "GOGC=50"}
 	start := init.Start
 	if s.config.Kind == Namespaces {
@@ -299,8 +300,8 @@ func (s *supervisor) tools(asked toolsRequest) (struct{}, error) {
 	return struct{}{}, nil
 }
 
-// copy makes the image under a name of its own first, so that a copy that
-// failed half-way is never taken for a disk.
+// copy creates the image under a temporary name first, so that an incomplete
+// copy is never mistaken for a disk.
 func (s *supervisor) copy(asked copyRequest) error {
 	if err := os.MkdirAll(filepath.Dir(asked.To), 0o755); err != nil {
 		return err
@@ -327,7 +328,8 @@ func (s *supervisor) copyDisk(ids [2]string) (struct{}, error) {
 	return struct{}{}, s.copy(copyRequest{diskPath(ids[0]), diskPath(ids[1])})
 }
 
-// removeTree deletes a tree, also one whose directories its owner closed.
+// removeTree deletes a tree, including directories that their owner made
+// inaccessible.
 func removeTree(path string) error {
 	err := os.RemoveAll(path)
 	if err == nil {
@@ -370,8 +372,8 @@ func (s *supervisor) close() {
 	}
 }
 
-// makeCommandLinks lays out our in-guest programs under their names. Those of Tools
-// lead to a directory per machine, where they are or are not.
+// makeCommandLinks creates links for our in-guest programs. Those of Tools lead
+// to a directory for each machine, which contains them or not.
 func makeCommandLinks(kind Kind) error {
 	for name := range toolsPrograms {
 		if kind == Plain {
@@ -402,10 +404,11 @@ func hostHasProgram(name string) bool {
 	return false
 }
 
-// programInStore is this program's file as the supervisor and the inits see it.
+// programInStore returns the path of this program's file for the supervisor and
+// the inits.
 func programInStore() string { return "./" + programFile }
 
-// programFor is this program's file as guests see it.
+// programFor returns the path of this program's file for guests.
 func programFor(kind Kind) string {
 	if kind == Plain {
 		here, err := os.Getwd()
@@ -417,8 +420,8 @@ func programFor(kind Kind) string {
 	return programInGuest
 }
 
-// smallProgram returns the program for guests: vmforksim-guest, where it lies
-// beside this one, or this one.
+// smallProgram returns the program for guests: vmforksim-guest, if it is next
+// to this one, or else this one.
 func smallProgram() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -430,8 +433,8 @@ func smallProgram() (string, error) {
 	return self, nil
 }
 
-// placeProgram puts the program for guests into a directory: linked where it
-// can be.
+// placeProgram puts the program for guests into a directory, as a link if
+// possible.
 func placeProgram(directory string) error {
 	self, err := smallProgram()
 	if err != nil {

@@ -40,17 +40,17 @@ const (
 	driversDirectory = busDirectory + "/pci/drivers"
 )
 
-// shownLink is an interface as /sys/class/net has it.
+// shownLink is an interface as shown in /sys/class/net.
 type shownLink struct{ index, adapter int }
 
-// slotNumber is what is behind ens in the name of an interface: the number of
+// slotNumber is the number after ens in the name of an interface: the number of
 // the PCI slot.
 var slotNumber = regexp.MustCompile(`^ens(\d+)$`)
 
-// buses are where vSphere puts the first adapters, by PCI slot number.
+// buses are the PCI buses of the first adapters in vSphere, by slot number.
 var buses = map[int]string{160: "03", 192: "0b", 224: "13", 256: "1b"}
 
-// pciAddress is an adapter's.
+// pciAddress returns the PCI address of an adapter.
 func pciAddress(adapter int, nic NIC) string {
 	slots := []int{192, 224, 256, 160}
 	slot := slots[(adapter-1)%len(slots)]
@@ -97,7 +97,7 @@ func (n *namespaces) makeDeviceFiles() error {
 	return nil
 }
 
-// showLinks brings /sys/class/net up to date. The caller holds the lock.
+// showLinks updates /sys/class/net. The caller holds the lock.
 func (n *namespaces) showLinks() error {
 	links, err := ignoreInterrupted(netlink.LinkList())
 	if err != nil {
@@ -131,8 +131,8 @@ func (n *namespaces) showLinks() error {
 	return err
 }
 
-// showLink makes the directory of an interface: the kernel's files, and where
-// its adapter is.
+// showLink creates the directory of an interface: the kernel's files, and a
+// link to its adapter.
 func (n *namespaces) showLink(name string, adapter int) error {
 	directory := filepath.Join(classDirectory, name)
 	if err := os.MkdirAll(directory, 0o755); err != nil {
@@ -157,7 +157,7 @@ func (n *namespaces) showLink(name string, adapter int) error {
 	return nil
 }
 
-// showDevice links a device and its driver while the driver has it.
+// showDevice links a device and its driver while they are bound.
 func (n *namespaces) showDevice(adapter int, card card) error {
 	address, driver := pciAddress(adapter, card.nic), filepath.Join(driversDirectory, card.nic.driver())
 	device := filepath.Join(devicesDirectory, address)
@@ -175,22 +175,22 @@ func (n *namespaces) showDevice(adapter int, card card) error {
 	return nil
 }
 
-// driverFiles are the files bind and unbind of the drivers. One goroutine has
-// all of it.
+// driverFiles are the files bind and unbind of the drivers. A single goroutine
+// uses them.
 type driverFiles struct {
 	n       *namespaces
 	drivers []*boundFiles
 }
 
-// boundFiles are those of one driver.
+// boundFiles are the files of one driver.
 type boundFiles struct {
 	directory    string
 	bind, unbind *leasedFile
 	loose        []int // adapters that were unbound here
 }
 
-// leasedFile is a file whose opening for writing waits. Each that opens it has
-// an inode of its own, so that nothing that was written is lost.
+// leasedFile is a file whose opening for writing waits. Each opening gets an
+// inode of its own, so that no written text is lost.
 type leasedFile struct {
 	path    string
 	file    *os.File   // with the lease; what the next one opens
@@ -220,12 +220,12 @@ func (d *driverFiles) add(directory string) error {
 	return nil
 }
 
-// untilClosed is how long a file that is open may be closed unnoticed.
+// untilClosed is the interval at which open files are checked.
 const untilClosed = 2 * time.Millisecond
 
-// serve answers openings, of which the kernel informs by SIGIO, and closings.
-// The latter are looked for while a file is open: the kernel could inform of
-// them by inotify, but allows a user 128 instances of it, for all guests.
+// serve handles openings, which the kernel reports with SIGIO, and closings.
+// The latter are polled while a file is open: the kernel could report them
+// through inotify, but allows a user only 128 instances of it for all guests.
 func (d *driverFiles) serve(opened <-chan os.Signal) {
 	go func() {
 		for {
@@ -248,7 +248,7 @@ func (d *driverFiles) serve(opened <-chan os.Signal) {
 	}()
 }
 
-// answer lets those go on who wait to open a file of a driver.
+// answer lets waiting openings of a driver's file proceed.
 func (d *driverFiles) answer(files *boundFiles) {
 	if files.unbind.hasWaiting() {
 		files.unbind.admitWaiting()
@@ -260,7 +260,7 @@ func (d *driverFiles) answer(files *boundFiles) {
 	}
 }
 
-// finish does what was written to the files that are closed by now.
+// finish applies what was written to the files that are closed by now.
 func (d *driverFiles) finish(files *boundFiles) {
 	if all := d.named(files.unbind); len(all) > 0 {
 		_ = d.n.setDriver(all, false)
@@ -273,7 +273,7 @@ func (d *driverFiles) finish(files *boundFiles) {
 	}
 }
 
-// named are the adapters that were written to a file.
+// named returns the adapters whose names were written to a file.
 func (d *driverFiles) named(f *leasedFile) []int {
 	var all []int
 	for len(f.written) > 0 {
@@ -303,7 +303,7 @@ func takeLease(file *os.File) error {
 	return err
 }
 
-// renew puts a new file with a lease in the place of the one that was opened.
+// renew replaces an opened file with a new one with a lease.
 func (f *leasedFile) renew() error {
 	path := filepath.Join(busDirectory, "pci", "new")
 	if err := writeFile(path, "", 0o200); err != nil {
@@ -320,7 +320,7 @@ func (f *leasedFile) renew() error {
 	return os.Rename(path, f.path)
 }
 
-// admitWaiting lets those go on who wait to open the file.
+// admitWaiting lets waiting openings of the file proceed.
 func (f *leasedFile) admitWaiting() {
 	opened := f.file
 	_ = f.renew() // fails when the guest's memory is full
@@ -328,7 +328,7 @@ func (f *leasedFile) admitWaiting() {
 	_, _ = unix.FcntlInt(opened.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
 }
 
-// hasWaiting reports whether somebody waits to open it.
+// hasWaiting reports whether an opening waits.
 func (f *leasedFile) hasWaiting() bool {
 	left, err := unix.FcntlInt(f.file.Fd(), unix.F_GETLEASE, 0)
 	return err == nil && left == unix.F_UNLCK

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// program is an in-guest program: argv to exit status.
+// program is an in-guest program: it receives argv and returns its exit status.
 type program func(words []string) int
 
 var toolsPrograms = map[string]program{
@@ -24,11 +24,11 @@ var toolsPrograms = map[string]program{
 	"vmware-toolbox-cmd": toolbox,
 }
 
-// toolsVersion is that of a release of open-vm-tools.
+// toolsVersion is the version of a release of open-vm-tools.
 const toolsVersion = "12.3.5.46049 (build-22544099)"
 
-// socketVariable says where the init is, in guests that share the host's
-// network namespace.
+// socketVariable contains the address of the init in guests that share the
+// host's network namespace.
 const socketVariable = "VMFORKSIM_SOCKET"
 
 // onHostNetwork reports whether this guest has no network of its own.
@@ -58,8 +58,8 @@ func ask(do string, words []string, out any) error {
 	return err
 }
 
-// backdoor sends one tools command and prints the answer, as both vmtoolsd
-// --cmd and vmware-rpctool do.
+// backdoor sends a tools command and prints the answer, as vmtoolsd --cmd and
+// vmware-rpctool do.
 func backdoor(command string) int {
 	var answer Answer
 	if err := ask("tools", []string{command}, &answer); err != nil {
@@ -123,8 +123,8 @@ func toolbox(words []string) int {
 	return 0
 }
 
-// isRoot reports whether a program may do what only root may, and says so in
-// the given words if not.
+// isRoot reports whether the caller is root; if not, it prints the given
+// message.
 func isRoot(refusal string) bool {
 	if os.Geteuid() == 0 || onHostNetwork() {
 		return true
@@ -133,7 +133,7 @@ func isRoot(refusal string) bool {
 	return false
 }
 
-// fail prints an error the way programs do and returns their exit status.
+// fail prints an error as programs do and returns their exit status.
 func fail(name string, err error) int {
 	var plain *os.PathError
 	if errors.As(err, &plain) {

@@ -18,15 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inode names a file whatever its path.
+// inode identifies a file independently of its path.
 type inode struct{ device, number uint64 }
 
-// treeCopy is one copy under way; links finds hard links again.
+// treeCopy is a copy in progress; links identifies hard links.
 type treeCopy struct{ links map[inode]string }
 
 // copyTree makes to, which must not exist, equal to from: contents, modes,
-// owners, times, hard links, sockets and fifos. What vanishes from a tree in
-// use while it is copied is left out.
+// owners, times, hard links, sockets and fifos. Files that disappear during the
+// copy are left out.
 func copyTree(from, to string) error {
 	return (&treeCopy{links: map[inode]string{}}).entry(from, to)
 }
@@ -110,8 +110,8 @@ func copyLink(from, to string) error {
 	return os.Symlink(target, to)
 }
 
-// setAttributes sets owner, mode and times, in the order in which the one
-// does not undo the other.
+// setAttributes sets owner, mode and times in an order in which none undoes
+// another.
 func setAttributes(path string, want *unix.Stat_t) error {
 	if err := os.Lchown(path, int(want.Uid), int(want.Gid)); err != nil {
 		return err
@@ -128,8 +128,8 @@ func setAttributes(path string, want *unix.Stat_t) error {
 	return nil
 }
 
-// restoreTree makes have equal to want in place: whatever has the right kind
-// keeps its inode, so that programs go on with the files they hold open.
+// restoreTree makes have equal to want in place: a file of the right kind keeps
+// its inode, so that programs can continue with their open files.
 func restoreTree(want, have string) error {
 	return (&treeCopy{links: map[inode]string{}}).restore(want, have)
 }
@@ -205,8 +205,8 @@ func (c *treeCopy) restoreDirectory(want, have string) error {
 	return nil
 }
 
-// restoreFile rewrites have where its content differs. Times are no proof of
-// equality: scripts set them.
+// restoreFile rewrites have if its content differs. Equal times prove nothing,
+// because scripts set them.
 func restoreFile(want, have string) error {
 	equal, err := sameContent(want, have)
 	if err != nil || equal {

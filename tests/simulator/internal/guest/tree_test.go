@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestRestoreKeepsOpenFiles holds a log open over a restore, as the script
-// that is run again does.
+// TestRestoreKeepsOpenFiles keeps a log open during a restore, like the script
+// that is run again.
 func TestRestoreKeepsOpenFiles(t *testing.T) {
 	want, have := filepath.Join(t.TempDir(), "want"), filepath.Join(t.TempDir(), "have")
 	for directory, content := range map[string]string{want: "once\n", have: "once\ntwice\n"} {

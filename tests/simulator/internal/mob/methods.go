@@ -12,8 +12,8 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// methodInfo is a method as the Managed Object Browser knows it: by the name of
-// the object model, where SOAP has one of its own.
+// methodInfo is a method of the Managed Object Browser, with its name in the
+// object model where SOAP uses another one.
 type methodInfo struct {
 	soapName string
 	result   string // how the page names its type
@@ -24,8 +24,8 @@ const (
 	voidResult = "void"
 )
 
-// methodTable are the methods that can be called, by type of the object. The
-// names are those of pyVmomi's method tables.
+// methodTable contains the methods that can be called, by type of the object.
+// The names are those of pyVmomi's method tables.
 var methodTable = map[string]map[string]methodInfo{
 	"VirtualMachine": {
 		"clone":                   {"CloneVM_Task", taskResult},
@@ -73,7 +73,7 @@ func (b *Browser) method(object types.ManagedObjectReference, name string) (meth
 	return method, ok && b.server.HasMethod(method.soapName)
 }
 
-// listed are the methods that an object's page has a link to (rule
+// listed returns the methods that an object's page links to (rule
 // mob_hidden_methods).
 func (b *Browser) listed(object types.ManagedObjectReference) []string {
 	var names []string

@@ -62,8 +62,8 @@ func New(server Server, rules *rules.Rules) *Browser {
 	return &Browser{server: server, rules: rules, secret: uuid.New()}
 }
 
-// Serves reports whether a path is the browser's, or that of the log-in page a
-// server may have in its place.
+// Serves reports whether a path belongs to the browser, or to the login page
+// that a server may have instead.
 func (b *Browser) Serves(path string) bool {
 	return path == "/mob" || strings.HasPrefix(path, "/mob/") || strings.HasPrefix(path, "/websso/")
 }
@@ -142,8 +142,8 @@ func (b *Browser) notFound(w http.ResponseWriter, fault, message string) {
 	b.faultPage(w, &methodPage{Fault: &pageFault{Type: fault, Message: message}})
 }
 
-// session is the key of the session that a request comes in. A request with
-// none, or in one that has ended, logs in.
+// session returns the key of the session of a request. A request without a
+// session, or in one that has ended, logs in.
 func (b *Browser) session(w http.ResponseWriter, r *http.Request) string {
 	if cookie, err := r.Cookie(soap.SessionCookieName); err == nil && b.server.User(cookie.Value) != "" {
 		return cookie.Value
@@ -163,8 +163,8 @@ func (b *Browser) session(w http.ResponseWriter, r *http.Request) string {
 	return ""
 }
 
-// nonce is what a session's forms hold, so that no other site can send them;
-// "" on a server from before that was so.
+// nonce returns the value that a session's forms contain so that no other site
+// can send them; "" on servers that do not have it yet.
 func (b *Browser) nonce(session string) string {
 	if b.rules.Is("mob_nonce", "absent") {
 		return ""

@@ -19,8 +19,8 @@ var pagesHTML string
 
 var templates = template.Must(template.New("mob").Funcs(template.FuncMap{"link": pageLink}).Parse(pagesHTML))
 
-// pageLink is the address of an object's page, or of a method's. The browser
-// escapes all but letters and digits (rule mob_pages).
+// pageLink returns the address of an object's page, or of a method's. The
+// browser escapes everything except letters and digits (rule mob_pages).
 func pageLink(moid string, method ...string) template.URL {
 	link := "/mob/?moid=" + escapedForLink(moid)
 	if len(method) > 0 {
@@ -49,14 +49,14 @@ type objectPage struct {
 	Methods    []string
 }
 
-// methodPage is the form of a method, and what came of sending it.
+// methodPage is the form of a method with the result of the last call.
 type methodPage struct {
 	Object     types.ManagedObjectReference
 	Name       string
 	Nonce      string
 	Parameters []parameter
 	Returns    string // the type
-	Result     string // the type of what came; "" when nothing was sent
+	Result     string // the type of the result; "" if nothing was sent
 	Value      *pageValue
 	Fault      *pageFault
 }
@@ -65,7 +65,7 @@ type methodPage struct {
 type parameter struct {
 	fieldInfo
 	Type    string
-	Example string // what the field holds to begin with
+	Example string // the initial content of the field
 	Plain   bool
 }
 
@@ -95,8 +95,8 @@ type pageValue struct {
 	Rows       []*pageValue
 }
 
-// newPageValue makes a row of an element of an answer. The type is that of its
-// place, nil when the element says it.
+// newPageValue makes a row from an element of an answer. The type is that of
+// its position, or nil if the element contains it.
 func newPageValue(n *xmlNode, name string, t reflect.Type) *pageValue {
 	value := &pageValue{Name: name, Type: n.xsiType()[strings.LastIndex(n.xsiType(), ":")+1:]}
 	if value.Type != "" {

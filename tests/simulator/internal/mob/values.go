@@ -17,8 +17,8 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// The Managed Object Browser shows the types of the API, and reads values of
-// them. They are those of govmomi, with ours.
+// The Managed Object Browser shows the types of the API and parses their
+// values. The types are those of govmomi and ours.
 
 // fieldInfo is a property of a data object, or a parameter of a method.
 type fieldInfo struct {
@@ -66,7 +66,7 @@ func fieldsOf(t reflect.Type) []fieldInfo {
 	return fields
 }
 
-// typeName is what the API calls a type.
+// typeName returns the name of a type in the API.
 func typeName(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:
@@ -97,7 +97,7 @@ func typeName(t reflect.Type) string {
 	return t.Name()
 }
 
-// typeLabel is how a page names the type of a field.
+// typeLabel returns the label of a field's type on a page.
 func (f fieldInfo) typeLabel() string {
 	label := typeName(f.Type)
 	if f.Type == morefType {
@@ -112,7 +112,7 @@ func (f fieldInfo) typeLabel() string {
 }
 
 // morefKinds are the types of the objects that parameters refer to, which
-// govmomi's types do not tell.
+// govmomi's types do not contain.
 var morefKinds = map[string]string{
 	"datastore": "Datastore", "entity": "ManagedEntity", "folder": "Folder", "host": "HostSystem", "pool": "ResourcePool",
 }
@@ -154,8 +154,8 @@ func (n *xmlNode) child(name string) *xmlNode {
 	return &xmlNode{}
 }
 
-// parseElements reads a text of elements side by side, as a parameter that is
-// an array has them.
+// parseElements parses a sequence of elements, the text of a parameter that is
+// an array.
 func parseElements(text string) ([]xmlNode, error) {
 	decoder := xml.NewDecoder(strings.NewReader(text))
 	var nodes []xmlNode
@@ -184,8 +184,8 @@ func parseElements(text string) ([]xmlNode, error) {
 	}
 }
 
-// valueWriter writes values as a SOAP request has them, and refuses those that
-// are not of their type.
+// valueWriter writes values in the format of a SOAP request, and refuses values
+// of other types.
 type valueWriter struct {
 	strings.Builder
 	undeclaredXSD bool // "xsd:" needs no declaration
@@ -260,8 +260,8 @@ func (w *valueWriter) element(n *xmlNode, t reflect.Type, xsdDeclared bool) erro
 	return nil
 }
 
-// properties writes the properties of a data object, which must stand in the
-// order of its type.
+// properties writes the properties of a data object, which must be in the order
+// of its type.
 func (w *valueWriter) properties(nodes []xmlNode, t reflect.Type, xsdDeclared bool) error {
 	for _, field := range fieldsOf(t) {
 		seen := 0
@@ -281,7 +281,7 @@ func (w *valueWriter) properties(nodes []xmlNode, t reflect.Type, xsdDeclared bo
 	return nil
 }
 
-// actual is the type that xsi:type names, which must be one of those that fit.
+// actual returns the type that xsi:type names, which must be a suitable one.
 func (w *valueWriter) actual(given string, t reflect.Type, xsdDeclared bool) (reflect.Type, error) {
 	if strings.HasPrefix(given, "xsd:") && !xsdDeclared && !w.undeclaredXSD {
 		return nil, fmt.Errorf("the prefix of type %s is not declared", given)

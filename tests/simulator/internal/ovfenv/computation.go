@@ -68,7 +68,7 @@ func (c *Computation) Value(p types.VAppPropertyInfo) (string, types.BaseMethodF
 var expressionForm = regexp.MustCompile(`^\$\{(?:([A-Za-z]+):)?([^{}]*)\}$`)
 
 // expression computes a property of type expression. A value that the system
-// cannot find is a fault; a name that the parent vApp does not have is empty.
+// cannot find is a fault; an unknown name of the parent vApp is empty.
 func (c *Computation) expression(p types.VAppPropertyInfo) (string, types.BaseMethodFault) {
 	form := expressionForm.FindStringSubmatch(p.DefaultValue)
 	if form == nil {

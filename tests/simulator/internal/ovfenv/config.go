@@ -15,12 +15,12 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// The vApp options of a VM, config.vAppConfig: what the OVF environment is made
-// of. govmomi's simulator keeps only properties and products and announces no
-// change; here all fields are kept, and what clients see is a copy without
+// The vApp options of a VM, config.vAppConfig, from which the OVF environment
+// is built. govmomi's simulator keeps only properties and products and
+// announces no change; here all fields are kept, and clients see a copy without
 // passwords. A configuration is never changed in place.
 
-// ApplySpec returns vApp options as a spec leaves them; nil when they are off.
+// ApplySpec returns vApp options with a spec applied; nil if they are disabled.
 func ApplySpec(r *rules.Rules, old *types.VmConfigInfo, given types.BaseVmConfigSpec, removed *bool) (*types.VmConfigInfo, types.BaseMethodFault) {
 	if removed != nil && *removed {
 		return nil, nil
@@ -99,8 +99,8 @@ func applyUpdates[T, U any](list []T, updates []U, path string, parts func(U) (t
 	return list, nil
 }
 
-// merged is a value with the fields that a client filled in: what it left out
-// stays as it is.
+// merged returns a value with the fields that a client sent; omitted fields are
+// unchanged.
 func merged[T any](old, given T) T {
 	result, from := reflect.ValueOf(&old).Elem(), reflect.ValueOf(given)
 	for i := range from.NumField() {
@@ -111,7 +111,7 @@ func merged[T any](old, given T) T {
 	return withoutBlanks(old)
 }
 
-// editedProperty takes the value as it is given, as an empty one stands for the
+// editedProperty uses the value as given, because an empty value means the
 // default.
 func editedProperty(r *rules.Rules, old, given types.VAppPropertyInfo) types.VAppPropertyInfo {
 	result := merged(old, given)
@@ -142,8 +142,8 @@ func replacedList(old, given []string) []string {
 	return given
 }
 
-// checkPropertyKeys refuses properties whose names in the environment are not unique
-// or not whole.
+// checkPropertyKeys refuses properties whose names in the environment are not
+// unique or not complete.
 func checkPropertyKeys(properties []types.VAppPropertyInfo) types.BaseMethodFault {
 	seen := map[[3]string]bool{}
 	for _, p := range properties {
@@ -171,7 +171,7 @@ func FullKey(p types.VAppPropertyInfo) string {
 
 func isPassword(p types.VAppPropertyInfo) bool { return strings.HasPrefix(p.Type, "password") }
 
-// WithoutPasswords is what a client may see of properties.
+// WithoutPasswords returns properties as clients may see them.
 func WithoutPasswords(properties []types.VAppPropertyInfo) []types.VAppPropertyInfo {
 	properties = slices.Clone(properties)
 	for i, p := range properties {
@@ -182,9 +182,9 @@ func WithoutPasswords(properties []types.VAppPropertyInfo) []types.VAppPropertyI
 	return properties
 }
 
-// WithoutSecrets returns a spec as govmomi's simulator and its events may see it:
-// without the values that are passwords in the resulting options, and with all
-// that the simulator relies on.
+// WithoutSecrets returns a spec as govmomi's simulator and its events may see
+// it: without values that are passwords in the resulting options, and with
+// everything that the simulator requires.
 func WithoutSecrets(given types.BaseVmConfigSpec, options *types.VmConfigInfo) *types.VmConfigSpec {
 	spec := *given.GetVmConfigSpec()
 	spec.Property = slices.Clone(spec.Property)

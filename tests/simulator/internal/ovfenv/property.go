@@ -21,11 +21,11 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// What vCenter refuses in the properties of vApp options.
+// Refused properties of vApp options.
 
-// checkProperties refuses properties that were added or edited and have a
-// type that there is none of, a value that the type does not allow, or another
-// value though they are not user-configurable.
+// checkProperties refuses added or edited properties that have an unknown type,
+// a value that the type does not allow, or a new value although they are not
+// user-configurable.
 func checkProperties(r *rules.Rules, old, list []types.VAppPropertyInfo) types.BaseMethodFault {
 	before := map[int32]types.VAppPropertyInfo{}
 	for _, p := range old {
@@ -65,13 +65,14 @@ var (
 	realNumber  = regexp.MustCompile(`^[+-]?[0-9]*\.[0-9]+([eE][+-]?[0-9]+)?$`)
 )
 
-// isPropertyType reports whether a type is one of those of VAppPropertyInfo.type;
-// without one it is a string.
+// isPropertyType reports whether a type is one of VAppPropertyInfo.type; a
+// property without a type is a string.
 func isPropertyType(kind string) bool {
 	return plainType.MatchString(kind) || boundedType.MatchString(kind) || choiceType.MatchString(kind)
 }
 
-// isPropertyValue reports whether a type allows a value; an empty one is none.
+// isPropertyValue reports whether a type allows a value; an empty value means
+// none.
 func isPropertyValue(kind, value string) bool {
 	if value == "" {
 		return true
@@ -116,8 +117,8 @@ func isPropertyValue(kind, value string) bool {
 	return true
 }
 
-// blank stands for a text that a client sent empty, which govmomi's types do
-// not tell from one that it left out.
+// blank marks a text that a client sent empty, which govmomi's types cannot
+// distinguish from an omitted one.
 const blank = "\ufdd0blank\ufdd0"
 
 var (
@@ -135,7 +136,7 @@ func MarkBlanks(request []byte) []byte {
 	})
 }
 
-// withoutBlanks is a value whose blank texts are empty.
+// withoutBlanks returns a value whose blank texts are empty.
 func withoutBlanks[T any](given T) T {
 	value := reflect.ValueOf(&given).Elem()
 	for i := range value.NumField() {
@@ -149,9 +150,9 @@ func withoutBlanks[T any](given T) T {
 // leastLength finds the least length in a type such as string(1..) or string(3..8).
 var leastLength = regexp.MustCompile(`^string\((\d+)\.\.`)
 
-// requiresValue reports whether an empty value does not fit a property's type,
-// so that vCenter does not power the VM on (rules required_property_empty and
-// required_property_types).
+// requiresValue reports whether an empty value is invalid for a property's
+// type, so that vCenter does not power on the VM (rules required_property_empty
+// and required_property_types).
 func requiresValue(r *rules.Rules, kind string) bool {
 	if kind == "ip" || kind == "boolean" {
 		return true
@@ -166,7 +167,7 @@ func requiresValue(r *rules.Rules, kind string) bool {
 	return strings.HasPrefix(kind, "string[") || strings.HasPrefix(kind, "int") || strings.HasPrefix(kind, "real")
 }
 
-// missingValue is the fault for a property that must have a value and has none.
+// missingValue is the fault for a property that lacks a required value.
 func missingValue(p types.VAppPropertyInfo) types.BaseMethodFault {
 	return vimfault.WithText(&types.InvalidPropertyValue{VAppPropertyFault: propertyFault(p)},
 		fmt.Sprintf("Property '%s' must be configured for the VM to power on.", cmp.Or(p.Label, FullKey(p))))

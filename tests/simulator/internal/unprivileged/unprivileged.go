@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package unprivileged runs tests as a user who is not root, where root runs the
-// tests and the simulator does something else for other users.
+// Package unprivileged runs tests as a user other than root, if root runs the
+// tests and the simulator behaves differently for other users.
 package unprivileged
 
 import (
@@ -18,7 +18,7 @@ import (
 const nobody = 65534
 
 // Run runs tests of the same package in a process of an unprivileged user. It
-// does so for root only: other users run those tests anyway.
+// does so only as root: other users run those tests in any case.
 func Run(t *testing.T, names ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -13,8 +13,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// New makes a fault of a type known by name, about a VM, with a text for
-// people.
+// New creates a fault of a type given by name, about a VM, with a message.
 func New(kind, vm, message string) (types.BaseMethodFault, error) {
 	goType, ok := types.TypeFunc()(kind)
 	if ok {
@@ -26,8 +25,8 @@ func New(kind, vm, message string) (types.BaseMethodFault, error) {
 	return nil, fmt.Errorf("%q is not the name of a fault", kind)
 }
 
-// fillRequired gives a fault what a server never leaves out, and without which
-// a client cannot read it: enumerations and references.
+// fillRequired sets the fields of a fault that a server never omits, and
+// without which a client cannot parse it: enumerations and references.
 func fillRequired(fault reflect.Value, vm string) {
 	for i := range fault.NumField() {
 		field, kind := fault.Field(i), fault.Type().Field(i)
@@ -50,7 +49,7 @@ func fillRequired(fault reflect.Value, vm string) {
 	}
 }
 
-// WithText gives a fault the text that its task or call reports.
+// WithText sets the text that a fault's task or call reports.
 func WithText(fault types.BaseMethodFault, message string) types.BaseMethodFault {
 	if message != "" {
 		fault.GetMethodFault().FaultMessage = []types.LocalizableMessage{{Key: "vmforksim", Message: message}}
@@ -58,7 +57,7 @@ func WithText(fault types.BaseMethodFault, message string) types.BaseMethodFault
 	return fault
 }
 
-// Text is the sentence vCenter shows for a fault.
+// Text returns the sentence that vCenter shows for a fault.
 func Text(fault types.BaseMethodFault) string {
 	if messages := fault.GetMethodFault().FaultMessage; len(messages) > 0 && messages[0].Message != "" {
 		return messages[0].Message

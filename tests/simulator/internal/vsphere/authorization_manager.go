@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// AuthorizationManager: permissions, and who holds which privilege.
+// AuthorizationManager: permissions, and the privileges of users.
 
 package vsphere
 
@@ -16,7 +16,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// holds reports whether somebody who can log in has a privilege.
+// holds reports whether a user has a privilege.
 func (s *Simulator) holds(ctx *simulator.Context, name, privilege string, on types.ManagedObjectReference) bool {
 	return s.users.known(name) && !s.users.denied(name, privilege, on.Value) && s.permitted(ctx, name, privilege, on)
 }
@@ -52,8 +52,8 @@ func (s *Simulator) permitted(ctx *simulator.Context, name, privilege string, on
 	return yes
 }
 
-// pathsToRoot returns the paths from an object to the root. A VM has two: through
-// its folder and through its pool.
+// pathsToRoot returns the paths from an object to the root. A VM has two:
+// through its folder and through its resource pool.
 func pathsToRoot(ctx *simulator.Context, ref types.ManagedObjectReference) (paths [][]types.ManagedObjectReference) {
 	starts := []*types.ManagedObjectReference{&ref}
 	if vm, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine); ok {
@@ -74,15 +74,15 @@ func pathsToRoot(ctx *simulator.Context, ref types.ManagedObjectReference) (path
 	return paths
 }
 
-// authorizationManager reports who holds which privileges: by the users' deny
-// lists and the permissions, where govmomi's says that everybody holds all.
+// authorizationManager reports the privileges of users, according to their deny
+// lists and the permissions; govmomi's reports that everybody has all.
 type authorizationManager struct {
 	*simulator.AuthorizationManager
 	sim *Simulator
 }
 
-// SetEntityPermissions leaves the permissions of others as they are (vSphere
-// API reference), where govmomi's removes them.
+// SetEntityPermissions keeps the permissions of other users (vSphere API
+// reference), which govmomi's removes.
 func (m *authorizationManager) SetEntityPermissions(ctx *simulator.Context, req *types.SetEntityPermissions) soap.HasFault {
 	set := *req
 	for i := range set.Permission {
@@ -99,8 +99,8 @@ func (m *authorizationManager) SetEntityPermissions(ctx *simulator.Context, req 
 	return m.AuthorizationManager.SetEntityPermissions(&set)
 }
 
-// hasPrivilegeResponse is an answer with all its truth values: govmomi's leaves
-// those out that are false.
+// hasPrivilegeResponse is an answer with all its truth values: govmomi's omits
+// those that are false.
 type hasPrivilegeResponse struct {
 	Returnval []bool `xml:"returnval"`
 }

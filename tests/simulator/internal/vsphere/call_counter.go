@@ -10,9 +10,9 @@ import (
 	"sync"
 )
 
-// calls counts what clients ask for: SOAP requests by the name of their
-// element, anything else by HTTP method and path. A method that is called
-// through the Managed Object Browser is counted as mob:Method besides.
+// calls counts requests of clients: SOAP requests by the name of their element,
+// others by HTTP method and path. A method called through the Managed Object
+// Browser is also counted as mob:Method.
 type calls struct {
 	mu    sync.Mutex
 	count callCount
@@ -44,8 +44,8 @@ func (c *calls) http(request string) {
 	c.count.HTTP[request]++
 }
 
-// mob counts a method that a page calls. The request for the page is counted
-// on its own, so the total stays that of requests.
+// mob counts a method called by a page. The request for the page is counted
+// separately, so the total is that of requests.
 func (c *calls) mob(method string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,7 +58,7 @@ func (c *calls) read() callCount {
 	return callCount{Total: c.count.Total, Methods: maps.Clone(c.count.Methods), HTTP: maps.Clone(c.count.HTTP)}
 }
 
-// reset starts from zero and returns what was counted until then.
+// reset sets the counters to zero and returns their previous values.
 func (c *calls) reset() callCount {
 	c.mu.Lock()
 	defer c.mu.Unlock()

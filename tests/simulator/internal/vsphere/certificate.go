@@ -24,8 +24,8 @@ import (
 // hostsName is the name in the certificate of the ESXi side.
 const hostsName = "esxi.vmforksim.test"
 
-// newCertificate makes a self-signed certificate for the local addresses that
-// strict clients accept once they are set up to trust it.
+// newCertificate creates a self-signed certificate for the local addresses,
+// which strict clients accept once they are configured to trust it.
 func newCertificate(commonName string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -54,13 +54,13 @@ func newCertificate(commonName string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// pemOf is the form of HostSystem's config.certificate.
+// pemOf returns a certificate in the format of HostSystem's config.certificate.
 func pemOf(certificate tls.Certificate) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
 }
 
-// thumbprintOf is the form of HostSystem's summary.config.sslThumbprint:
-// SHA-1, in pairs of upper-case digits.
+// thumbprintOf returns a certificate's thumbprint in the format of HostSystem's
+// summary.config.sslThumbprint: SHA-1, in pairs of upper-case digits.
 func thumbprintOf(certificate tls.Certificate) string {
 	sum := sha1.Sum(certificate.Certificate[0])
 	pairs := make([]string, len(sum))

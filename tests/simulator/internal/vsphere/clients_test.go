@@ -15,7 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// What other clients came across.
+// Problems found with other clients.
 
 func TestTaskNamesAtTheHost(t *testing.T) {
 	b := start(t, withESX)
@@ -95,7 +95,7 @@ func TestCustomizePoweredOff(t *testing.T) {
 	}
 }
 
-// Without a name a VM that is registered has that of its file.
+// A VM that is registered without a name gets the name of its file.
 func TestRegisterWithoutName(t *testing.T) {
 	b := start(t)
 	ref := b.vm("DC0_H0_VM0")

@@ -22,8 +22,8 @@ import (
 // errAbsent is answered with 404.
 var errAbsent = errors.New("not found")
 
-// newControl is the control endpoint: what tests see and set beside the API.
-// It needs no login and is not counted.
+// newControl creates the control endpoint, with which tests read and change the
+// simulator outside of the API. It needs no login and is not counted.
 func (s *Simulator) newControl() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, f func(r *http.Request) (any, error)) {
@@ -83,7 +83,7 @@ func (s *Simulator) newControl() http.Handler {
 	return mux
 }
 
-// decode reads a request's body; fields that are not known are an error.
+// decode parses a request's body; unknown fields are an error.
 func decode(r *http.Request, request any) error {
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
@@ -151,7 +151,7 @@ func (s *Simulator) controlRule(r *http.Request) (any, error) {
 	return s.rules.List(), nil
 }
 
-// applyRules publishes again what depends on rules.
+// applyRules publishes again the properties that depend on rules.
 func (s *Simulator) applyRules() {
 	for _, entity := range s.registry().All("VirtualMachine") {
 		s.instances.of(entity.Reference()).update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
@@ -187,7 +187,7 @@ type guestView struct {
 	Failure    string            `json:"replay_failed,omitempty"`
 }
 
-// ovfEnvView is how the OVF environment of a running VM came to it, if at all.
+// ovfEnvView is how a running VM got its OVF environment, if it has one.
 type ovfEnvView struct {
 	MadeByVCenter bool `json:"made_by_vcenter"` // for this run
 	Inherited     bool `json:"inherited"`       // with the memory of the fork parent
@@ -212,7 +212,7 @@ type processView struct {
 	ExitCode    int    `json:"exit_code"`
 }
 
-// vmOf finds the VM a control request names.
+// vmOf finds the VM that a control request names.
 func (s *Simulator) vmOf(r *http.Request) (*instance, error) {
 	moid := r.PathValue("moid")
 	for _, entity := range s.registry().All("VirtualMachine") {

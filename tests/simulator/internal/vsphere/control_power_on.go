@@ -19,8 +19,8 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// controlPowerOn powers a VM on in one of the ways there are. What HA and a
-// host that comes up start was running until that host failed.
+// controlPowerOn powers a VM on in one of the supported ways. A VM that HA or
+// autostart starts was running until its host failed.
 func (s *Simulator) controlPowerOn(r *http.Request) (any, error) {
 	vm, err := s.vmOf(r)
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *Simulator) controlPowerOn(r *http.Request) (any, error) {
 	return s.view(vm), nil
 }
 
-// powerOnAs powers a VM on as the origin of the context's operation does.
+// powerOnAs powers a VM on as the origin of the context's operation.
 func (s *Simulator) powerOnAs(ctx *simulator.Context, vm *instance, target *simulator.HostSystem) types.BaseMethodFault {
 	object, ok := vm.object(ctx)
 	if !ok {
@@ -88,8 +88,7 @@ func (s *Simulator) powerOnAs(ctx *simulator.Context, vm *instance, target *simu
 	return nil
 }
 
-// crash ends a running VM as the failure of its host does: nobody is left to
-// post an event.
+// crash ends a running VM as a failure of its host does: no event is posted.
 func (s *Simulator) crash(object *simulator.VirtualMachine) {
 	ctx := s.background()
 	startOperation(ctx, operation{silent: true})

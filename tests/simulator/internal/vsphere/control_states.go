@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
 // The control endpoint: states of VMs and datastores that no API client can
-// set, and the VM in which vCenter itself runs.
+// set, and the VM that runs vCenter itself.
 
 package vsphere
 
@@ -21,7 +21,7 @@ const (
 	ownAddress = "VirtualCenter.AutoManagedIPV4"
 )
 
-// controlVM brings a VM into a state.
+// controlVM sets the state of a VM.
 func (s *Simulator) controlVM(r *http.Request) (any, error) {
 	vm, err := s.vmOf(r)
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *Simulator) controlVM(r *http.Request) (any, error) {
 	return map[string]string{"moid": vm.ref.Value}, nil
 }
 
-// showFaultTolerance makes a VM one of a fault-tolerant pair, whose other half
+// showFaultTolerance makes a VM one of a fault-tolerant pair, whose other VM
 // stays hidden.
 func showFaultTolerance(ctx *simulator.Context, vm *simulator.VirtualMachine, role int32) {
 	pair := types.FaultToleranceConfigInfo{Role: role, InstanceUuids: []string{vm.Config.InstanceUuid}, ConfigPaths: []string{vm.Config.Files.VmPathName}}
@@ -99,8 +99,8 @@ func showFaultTolerance(ctx *simulator.Context, vm *simulator.VirtualMachine, ro
 	})
 }
 
-// becomeVCenter has vCenter run in a VM: vCenter's settings then contain the
-// VM's addresses. A VM without a guest gets some.
+// becomeVCenter makes a VM the one that runs vCenter: vCenter's settings then
+// contain the VM's addresses. A VM without a guest gets some.
 func (s *Simulator) becomeVCenter(ctx *simulator.Context, vm *simulator.VirtualMachine) {
 	var p properties
 	p.set("guest.hostName", vm.Guest.HostName, orElse(vm.Guest.HostName, "vcenter.vmforksim.test"))
@@ -118,8 +118,8 @@ func orElse(value, other string) string {
 	return value
 }
 
-// showVCenterAddress shows where vCenter is reached: in its settings, and in what
-// every host says of the server that manages it.
+// showVCenterAddress publishes the address of vCenter, in its settings and in
+// every host's information about the server that manages it.
 func (s *Simulator) showVCenterAddress(ctx *simulator.Context, fqdn, address string) {
 	manager := ctx.Map.OptionManager()
 	ctx.WithLock(manager, func() {
@@ -133,7 +133,7 @@ func (s *Simulator) showVCenterAddress(ctx *simulator.Context, fqdn, address str
 	}
 }
 
-// controlDatastore takes a datastore, named or by moid, away or gives it back.
+// controlDatastore removes a datastore, given by name or moid, or returns it.
 func (s *Simulator) controlDatastore(r *http.Request) (any, error) {
 	var request struct {
 		Accessible *bool `json:"accessible"`

@@ -47,7 +47,7 @@ func TestWhatAPowerOnThroughVCenterSees(t *testing.T) {
 	}
 }
 
-// vCenter's settings and its hosts tell where it is; nothing else does.
+// Only vCenter's settings and its hosts show which VM it is.
 func TestOwnVM(t *testing.T) {
 	for _, with := range []func(*Options){func(*Options) {}, withGuests} {
 		b := start(t, with)
@@ -56,7 +56,7 @@ func TestOwnVM(t *testing.T) {
 			b.untilReady(vm)
 		}
 		settings := object.NewOptionManager(b.client.Client, *b.client.ServiceContent.Setting)
-		told := func(key string) string {
+		setting := func(key string) string {
 			t.Helper()
 			options, err := settings.Query(b.ctx, key)
 			if err != nil || len(options) != 1 {
@@ -71,18 +71,18 @@ func TestOwnVM(t *testing.T) {
 			if err := object.NewHostSystem(b.client.Client, *read.Runtime.Host).Properties(b.ctx, *read.Runtime.Host, []string{"summary"}, &host); err != nil {
 				t.Fatal(err)
 			}
-			address := told(ownAddress)
+			address := setting(ownAddress)
 			if host.Summary.ManagementServerIp != address {
 				t.Errorf("the host is managed from %q", host.Summary.ManagementServerIp)
 			}
-			return read.Guest.IpAddress == address && read.Guest.HostName == told(ownFQDN)
+			return read.Guest.IpAddress == address && read.Guest.HostName == setting(ownFQDN)
 		}
 		if is() {
 			t.Error("a VM like any other is vCenter's own")
 		}
 		b.patch("vms/"+vm.Value, map[string]any{"is_vcenter": true})
 		if !is() {
-			t.Errorf("%s %s", told(ownFQDN), told(ownAddress))
+			t.Errorf("%s %s", setting(ownFQDN), setting(ownAddress))
 		}
 	}
 }

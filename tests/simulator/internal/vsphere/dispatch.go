@@ -13,13 +13,13 @@ import (
 )
 
 // overrideSuffix marks the reference of an object that we override: govmomi's
-// dispatcher looks the reference up once more after our handler, and would
-// otherwise find the object itself.
+// dispatcher looks the reference up again after our handler, and would
+// otherwise find the original object.
 const overrideSuffix = "#vmforksim"
 
-// dispatch is asked before every call. It refuses what the user may not do,
-// and puts our objects, with the methods we add or change, in front of those
-// of govmomi's simulator.
+// dispatch is called before every call. It refuses calls without privileges,
+// and replaces objects of govmomi's simulator with ours, which have the methods
+// that we add or change.
 func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	s.activeCalls.begin(ctx, method.This)
 	if ctx.Session == nil {
@@ -108,8 +108,8 @@ func (s *Simulator) dispatch(ctx *simulator.Context, method *simulator.Method) (
 	return nil, nil
 }
 
-// dispatchUnauthenticated serves a client that is not logged in: it may read where to
-// log in, and nothing else.
+// dispatchUnauthenticated serves a client that is not logged in: it may only
+// read how to log in.
 func (s *Simulator) dispatchUnauthenticated(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	denied := &types.NotAuthenticated{NoPermission: types.NoPermission{Object: &method.This, PrivilegeId: "System.View"}}
 	open := func(ref types.ManagedObjectReference) bool {
@@ -140,7 +140,8 @@ func (s *Simulator) dispatchUnauthenticated(ctx *simulator.Context, method *simu
 	return nil, nil
 }
 
-// registryObserver is notified of every object that is made, changed or removed.
+// registryObserver is notified of every object that is created, changed or
+// removed.
 type registryObserver struct{ sim *Simulator }
 
 func (registryObserver) Reference() types.ManagedObjectReference {

@@ -26,16 +26,16 @@ const (
 	vmAdapterOnDVS = string(types.DistributedVirtualSwitchPortConnecteeConnecteeTypeVmVnic)
 )
 
-// ports are those of the distributed port groups with static binding, and the
-// adapters that have them: rule port_taken. The adapters' MAC addresses stand
-// beside them. The mutex is taken while a VM's lock is held, and only a port
+// ports contains the ports of the distributed port groups with static binding,
+// and the adapters that use them (rule port_taken), with the adapters' MAC
+// addresses. The mutex is locked while a VM's lock is held, and only a port
 // group's lock is taken after it.
 type ports struct {
 	sim *Simulator
 
 	mu     sync.Mutex
 	groups map[string]*portGroup
-	next   map[types.ManagedObjectReference]int // key of a switch's next port
+	next   map[types.ManagedObjectReference]int // the key of a switch's next port
 	held   map[types.ManagedObjectReference][]port
 	macs   map[types.ManagedObjectReference][]macOnNetwork // of the adapters, for MAC conflicts
 }
@@ -47,11 +47,11 @@ type portGroup struct {
 	object   *simulator.DistributedVirtualPortgroup
 	keys     []string
 	taken    map[string]portHolder
-	reserved int // ports that are kept for adapters to come
+	reserved int // ports that are reserved for future adapters
 	search   int // all keys before this one are taken
 }
 
-// portHolder is the adapter that has a port.
+// portHolder is the adapter that uses a port.
 type portHolder struct {
 	vm   types.ManagedObjectReference
 	card int32
@@ -64,8 +64,8 @@ func newPorts(s *Simulator) *ports {
 	}
 }
 
-// group returns a port group with the ports it is configured to have; nil for
-// one without ports of its own. The caller holds the mutex.
+// group returns a port group with its configured ports; nil for one without
+// ports of its own. The caller holds the mutex.
 func (p *ports) group(key string) *portGroup {
 	ctx := p.sim.background()
 	object, ok := ctx.Map.Get(types.ManagedObjectReference{Type: portGroupType, Value: key}).(*simulator.DistributedVirtualPortgroup)
@@ -88,7 +88,7 @@ func (p *ports) group(key string) *portGroup {
 	return group
 }
 
-// grow adds ports, with keys that no other port of the switch has.
+// grow adds ports with keys that are unique in the switch.
 func (p *ports) grow(group *portGroup, count int) {
 	ctx := p.sim.background()
 	ctx.WithLock(group.object, func() {
@@ -104,8 +104,8 @@ func (p *ports) grow(group *portGroup, count int) {
 	})
 }
 
-// publish publishes the ports of new port groups. A group whose maker does not say
-// otherwise expands.
+// publish publishes the ports of new port groups. A group expands unless its
+// creator disabled that.
 func (p *ports) publish(groups ...types.ManagedObjectReference) {
 	ctx := p.sim.background()
 	for _, ref := range groups {
@@ -121,14 +121,14 @@ func (p *ports) publish(groups ...types.ManagedObjectReference) {
 	}
 }
 
-// portReservation keeps ports for adapters to come.
+// portReservation reserves ports for future adapters.
 type portReservation struct {
 	ports  *ports
 	groups []string // one for each port
 }
 
-// reserve keeps a port for each of a VM's adapters that has none yet, or fails
-// and keeps nothing. A port that is asked for by its key must be free.
+// reserve reserves a port for each of a VM's adapters that has none, or fails
+// and reserves nothing. A port requested by its key must be free.
 func (p *ports) reserve(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) (*portReservation, types.BaseMethodFault) {
 	reservation := &portReservation{ports: p}
 	p.mu.Lock()
@@ -163,7 +163,8 @@ func (p *ports) reserve(vm types.ManagedObjectReference, cards []*types.VirtualE
 	return reservation, nil
 }
 
-// hasRoom reports whether a group has a port to spare, and makes some if it may.
+// hasRoom reports whether a group has a free port, after expanding it if
+// possible.
 func (p *ports) hasRoom(group *portGroup) bool {
 	if len(group.taken)+group.reserved < len(group.keys) {
 		return true
@@ -190,7 +191,7 @@ func (s *Simulator) noFreePort(group *portGroup) types.BaseMethodFault {
 	}, text)
 }
 
-// cancel gives back the ports that were not assigned; a second call does nothing.
+// cancel releases the ports that were not assigned; a second call does nothing.
 func (r *portReservation) cancel() {
 	for _, key := range r.groups {
 		r.ports.groups[key].reserved--
@@ -208,8 +209,8 @@ func (r *portReservation) release() {
 	r.cancel()
 }
 
-// assign gives a VM's adapters the ports that were kept for them, and frees
-// those that they have left. The cards are not published yet.
+// assign assigns the reserved ports to a VM's adapters, and releases their
+// previous ports. The cards are not published yet.
 func (r *portReservation) assign(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) {
 	p := r.ports
 	p.mu.Lock()
@@ -250,7 +251,7 @@ func (r *portReservation) assign(vm types.ManagedObjectReference, cards []*types
 	p.held[vm] = held
 }
 
-// free is the first port that nobody has.
+// free returns the first free port.
 func (g *portGroup) free() string {
 	for g.search < len(g.keys) {
 		key := g.keys[g.search]
@@ -267,7 +268,7 @@ func (g *portGroup) release(key string) {
 	g.search = min(g.search, slices.Index(g.keys, key))
 }
 
-// releaseAll frees the ports of a VM that is gone.
+// releaseAll releases the ports of a removed VM.
 func (p *ports) releaseAll(vm types.ManagedObjectReference) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -287,7 +288,8 @@ func dvPortOf(card *types.VirtualEthernetCard) (*types.DistributedVirtualSwitchP
 	return &backing.Port, true
 }
 
-// distributedSwitch overrides methods of a distributed switch, which knows its ports.
+// distributedSwitch overrides methods of a distributed switch, which reports
+// its ports.
 type distributedSwitch struct {
 	*simulator.DistributedVirtualSwitch
 	sim *Simulator
@@ -343,8 +345,8 @@ func (p *ports) of(key string) []types.DistributedVirtualPort {
 	return all
 }
 
-// matchesCriteria reports whether a port is one of those asked for; hosts, scopes and
-// uplinks are not looked at.
+// matchesCriteria reports whether a port matches the criteria; hosts, scopes
+// and uplinks are ignored.
 func matchesCriteria(found types.DistributedVirtualPort, criteria *types.DistributedVirtualSwitchPortCriteria) bool {
 	if criteria == nil {
 		return true

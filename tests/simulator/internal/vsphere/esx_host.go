@@ -23,9 +23,9 @@ import (
 )
 
 // esxHost is one of vCenter's hosts as it answers clients that connect to the
-// host itself. It has its own inventory with its own managed object IDs: a
-// replica of each VM that vCenter has on this host. A replica follows its VM,
-// whoever changes it. A power operation on a replica is done to the VM, and
+// host directly. It has its own inventory with its own managed object IDs: a
+// replica of each VM that vCenter has on this host. A replica follows every
+// change of its VM. A power operation on a replica is applied to the VM, and
 // vCenter is notified.
 type esxHost struct {
 	sim      *Simulator
@@ -34,14 +34,14 @@ type esxHost struct {
 	listener net.Listener
 	server   *http.Server
 
-	// Taken after a VM's lock, before a replica's. A call on a replica does not hold
-	// the replica's lock.
+	// Locked after a VM's lock and before a replica's. A call on a replica does
+	// not hold the replica's lock.
 	mu       sync.Mutex
 	replicas map[types.ManagedObjectReference]*simulator.VirtualMachine // by the VM in vCenter
 	moids    int
 }
 
-// startESX starts the ESXi endpoint, if one is asked for, before there is any
+// startESX starts the ESXi endpoint, if one is configured, before there is any
 // VM. Its certificate is that of the hosts.
 func (s *Simulator) startESX() error {
 	if s.options.ESXListen == "" {
@@ -75,7 +75,7 @@ func (s *Simulator) startESX() error {
 
 func (e *esxHost) registry() *simulator.Registry { return e.model.Service.Context.Map }
 
-// close ends the endpoint, also one that did not start.
+// close ends the endpoint, even if it was not started.
 func (e *esxHost) close() {
 	if e.server != nil {
 		_ = e.server.Close()
@@ -87,8 +87,8 @@ func (e *esxHost) close() {
 	}
 }
 
-// validLogin knows vCenter's users and, with the password of the first of them,
-// the one that every host has.
+// validLogin accepts vCenter's users and, with the password of the first of
+// them, the user that every host has.
 func (e *esxHost) validLogin(req *types.Login) bool {
 	users := e.sim.users
 	return users.valid(req.UserName, req.Password) || req.UserName == hostUser && users.valid(e.sim.options.Username, req.Password)
@@ -113,7 +113,7 @@ func (e *esxHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// dispatch is asked before every call.
+// dispatch is called before every call.
 func (e *esxHost) dispatch(ctx *simulator.Context, method *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	e.sim.activeCalls.begin(ctx, method.This)
 	if ctx.Session == nil {
@@ -143,8 +143,8 @@ func (e *esxHost) dispatch(ctx *simulator.Context, method *simulator.Method) (mo
 	return nil, nil
 }
 
-// esxObserver is notified of every object of the host that is made, changed or
-// removed.
+// esxObserver is notified of every object of the host that is created, changed
+// or removed.
 type esxObserver struct{ esx *esxHost }
 
 func (esxObserver) Reference() types.ManagedObjectReference { return registryObserver{}.Reference() }
@@ -164,8 +164,8 @@ func (w esxObserver) RemoveObject(_ *simulator.Context, ref types.ManagedObjectR
 	w.esx.sim.collectors.changed(ref, true)
 }
 
-// sync makes, changes or removes the replica of a VM of vCenter's. The caller
-// holds the VM's lock.
+// sync creates, changes or removes the replica of one of vCenter's VMs. The
+// caller holds the VM's lock.
 func (e *esxHost) sync(vm *mo.VirtualMachine) {
 	if e == nil {
 		return
@@ -194,8 +194,8 @@ func (e *esxHost) background() *simulator.Context {
 	return &ctx
 }
 
-// newReplica enters a VM in the host's inventory. ESXi numbers its VMs, and knows
-// nothing of vApp options.
+// newReplica adds a VM to the host's inventory. ESXi numbers its VMs, and does
+// not keep vApp options.
 func (e *esxHost) newReplica(ctx *simulator.Context, vm *mo.VirtualMachine) *simulator.VirtualMachine {
 	registry := ctx.Map
 	datacenter := registry.Any("Datacenter").(*simulator.Datacenter)
@@ -229,7 +229,7 @@ func (e *esxHost) newReplica(ctx *simulator.Context, vm *mo.VirtualMachine) *sim
 	return replica
 }
 
-// differences are the properties in which a replica does not follow its VM yet.
+// differences returns the properties in which a replica differs from its VM.
 func (e *esxHost) differences(replica *simulator.VirtualMachine, vm *mo.VirtualMachine) []types.PropertyChange {
 	var p properties
 	for _, name := range []string{"name", "config.name", "summary.config.name"} {
@@ -249,7 +249,8 @@ func (e *esxHost) differences(replica *simulator.VirtualMachine, vm *mo.VirtualM
 	return p
 }
 
-// removeReplica removes the replica of a VM that is gone, or gone to another host.
+// removeReplica removes the replica of a VM that was removed or moved to
+// another host.
 func (e *esxHost) removeReplica(vm types.ManagedObjectReference) {
 	if e == nil {
 		return
@@ -271,7 +272,7 @@ func (e *esxHost) removeReplica(vm types.ManagedObjectReference) {
 	ctx.Map.Remove(ctx, replica.Self)
 }
 
-// of returns the VM in vCenter that a replica stands for.
+// of returns the VM in vCenter for a replica.
 func (e *esxHost) of(replica types.ManagedObjectReference) (types.ManagedObjectReference, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -283,8 +284,8 @@ func (e *esxHost) of(replica types.ManagedObjectReference) (types.ManagedObjectR
 	return types.ManagedObjectReference{}, false
 }
 
-// esxVM takes every call to a replica: a client of the host may change its
-// power state, and nothing else.
+// esxVM handles every call to a replica: a client of the host may only change
+// its power state.
 type esxVM struct {
 	*mo.VirtualMachine
 	unlocked
@@ -308,7 +309,7 @@ func (v *esxVM) inVCenter(ctx *simulator.Context) (*simulator.Context, *virtualM
 	return nil, nil, &types.ManagedObjectNotFound{Obj: v.Self}
 }
 
-// task starts a task of the host that does what method does to the VM.
+// task starts a task of the host that runs the method on the VM.
 func (v *esxVM) task(ctx *simulator.Context, id string, method func(*simulator.Context, *virtualMachine) soap.HasFault) types.ManagedObjectReference {
 	task := simulator.CreateTask(v, id, func(*simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 		withoutLock(ctx, v.Self, func() {

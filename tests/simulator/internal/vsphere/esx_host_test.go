@@ -103,8 +103,8 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-// What is done at the host happens to the VM, without vCenter; what is done in
-// vCenter is seen at the host.
+// Operations at the host change the VM without vCenter; operations in vCenter
+// are visible at the host.
 func TestReplicaPower(t *testing.T) {
 	b := start(t, withESX)
 	host := b.esx("root")
@@ -178,8 +178,8 @@ func faultOfTask(info *types.TaskInfo) string {
 	return fmt.Sprintf("%T", info.Error.Fault)[len("*types."):]
 }
 
-// A replica shows what the guest's Tools say, tells those who wait for it, and
-// lets the guest be asked.
+// A replica shows the report of the guest's Tools, notifies waiting clients,
+// and accepts guest operations.
 func TestReplicaGuest(t *testing.T) {
 	b := start(t, withESX, withGuests)
 	host := b.esx("user")
@@ -215,7 +215,7 @@ func TestReplicaGuest(t *testing.T) {
 	})
 }
 
-// The host knows no fork.
+// The host does not support forks.
 func TestNoForkAtTheHost(t *testing.T) {
 	b := start(t, withESX)
 	host := b.rawLoginAt(b.sim.ESXURL(), "ha-sessionmgr", "root", "pass")
@@ -226,7 +226,7 @@ func TestNoForkAtTheHost(t *testing.T) {
 	}
 }
 
-// Guest operations are vCenter's here; the host says so.
+// Only vCenter supports guest operations here; the host reports that.
 func TestNoGuestOperationsAtTheHost(t *testing.T) {
 	b := start(t, withESX)
 	host := b.rawLoginAt(b.sim.ESXURL(), "ha-sessionmgr", "root", "pass")
@@ -236,7 +236,7 @@ func TestNoGuestOperationsAtTheHost(t *testing.T) {
 	}
 }
 
-// A client that comes to a host directly can tell.
+// A client can detect that it is connected to a host directly.
 func TestESXEndpoint(t *testing.T) {
 	b := start(t, withESX, func(o *Options) { o.APIVersion = "7.0.2.0" })
 	address, _ := url.Parse(b.sim.ESXURL())

@@ -27,14 +27,14 @@ const (
 	latestPageSize     = 10
 )
 
-// eventFilter is what a client wants to know.
+// eventFilter selects the events that a client requests.
 type eventFilter struct {
 	types.EventFilterSpec
 	sim    *Simulator
 	within map[types.ManagedObjectReference]bool // the entities asked for; nil is all
 }
 
-// filterEvents prepares a filter; entities are those that exist now.
+// filterEvents prepares a filter for the existing entities.
 func (s *Simulator) filterEvents(ctx *simulator.Context, spec types.EventFilterSpec) (*eventFilter, types.BaseMethodFault) {
 	switch {
 	case spec.MaxCount < 0 || spec.MaxCount > maxEvents:
@@ -60,7 +60,7 @@ func (s *Simulator) filterEvents(ctx *simulator.Context, spec types.EventFilterS
 	return filter, nil
 }
 
-// entities are those whose events a filter by entity selects.
+// entities returns those whose events a filter by entity selects.
 func (s *Simulator) entities(ctx *simulator.Context, root types.ManagedObjectReference, recursion types.EventFilterSpecRecursionOption) map[types.ManagedObjectReference]bool {
 	within := map[types.ManagedObjectReference]bool{}
 	if recursion != types.EventFilterSpecRecursionOptionSelf {
@@ -98,7 +98,7 @@ func (s *Simulator) isUnder(ctx *simulator.Context, entity mo.Entity, root types
 	return false
 }
 
-// selects reports whether the client asked for an event.
+// selects reports whether a filter selects an event.
 func (f *eventFilter) selects(event types.BaseEvent) bool {
 	base := event.GetEvent()
 	if by := f.Time; by != nil {
@@ -114,9 +114,9 @@ func (f *eventFilter) selects(event types.BaseEvent) bool {
 	return (f.EventChainId == 0 || f.EventChainId == base.ChainId) && f.selectsType(event) && f.selectsEntity(event)
 }
 
-// selectsType compares an eventTypeId with the event's own class, or with the
-// id of one that has no class of its own. A class in type stands for those
-// derived from it as well.
+// selectsType compares an eventTypeId with the event's class, or with the ID of
+// an event without a class of its own. A class in type includes the classes
+// derived from it.
 func (f *eventFilter) selectsType(event types.BaseEvent) bool {
 	if len(f.EventTypeId) > 0 {
 		id := eventName(event)
@@ -157,8 +157,8 @@ func (f *eventFilter) selectsEntity(event types.BaseEvent) bool {
 		base.Dvs != nil && f.within[base.Dvs.Dvs]
 }
 
-// format returns events the way the client wants them: with or without the
-// sentence for people.
+// format returns events in the format that the client requests: with or without
+// a message.
 func (f *eventFilter) format(events []types.BaseEvent) []types.BaseEvent {
 	if f.DisableFullMessage == nil || !*f.DisableFullMessage {
 		return events
@@ -194,7 +194,8 @@ func (m *eventManager) QueryEvents(ctx *simulator.Context, req *types.QueryEvent
 	return &methods.QueryEventsBody{Res: &types.QueryEventsResponse{Returnval: filter.format(found)}}
 }
 
-// CreateCollectorForEvents makes a collector, which lives as long as the session.
+// CreateCollectorForEvents creates a collector that exists as long as the
+// session.
 func (m *eventManager) CreateCollectorForEvents(ctx *simulator.Context, req *types.CreateCollectorForEvents) soap.HasFault {
 	filter, fault := m.sim.filterEvents(ctx, req.Filter)
 	if fault == nil && len(ctx.Session.AllReference("EventHistoryCollector")) >= maxEventCollectors {
@@ -218,19 +219,19 @@ func (m *eventManager) CreateCollectorForEvents(ctx *simulator.Context, req *typ
 	return &methods.CreateCollectorForEventsBody{Res: &types.CreateCollectorForEventsResponse{Returnval: ref}}
 }
 
-// eventCollector lets a client page through the events it asked for.
+// eventCollector lets a client read events page by page.
 type eventCollector struct {
 	mo.EventHistoryCollector
 	filter *eventFilter
 
 	mu      sync.Mutex
-	lastKey int32             // key of the last event looked at
+	lastKey int32             // key of the last event examined
 	found   []types.BaseEvent // oldest first
 	next    int               // in found
 	size    int               // of the latest page
 }
 
-// collect takes up what happened since the last time.
+// collect adds the events since the last call.
 func (c *eventCollector) collect() {
 	for _, event := range c.filter.sim.events.since(c.lastKey) {
 		c.lastKey = event.GetEvent().Key
@@ -240,7 +241,7 @@ func (c *eventCollector) collect() {
 	}
 }
 
-// Get is the collector as its properties show it: the latest page has the
+// Get returns the collector as its properties show it: the latest page has the
 // newest event first.
 func (c *eventCollector) Get() mo.Reference {
 	c.mu.Lock()
@@ -253,7 +254,8 @@ func (c *eventCollector) Get() mo.Reference {
 	return &shown
 }
 
-// page returns up to count events forward or backward from where the client is.
+// page returns up to count events forward or backward from the client's
+// position.
 func (c *eventCollector) page(count int32, forward bool) ([]types.BaseEvent, types.BaseMethodFault) {
 	if count <= 0 || count > maxEvents && c.filter.sim.rules.Is("event_page_limit", "InvalidArgument") {
 		return nil, &types.InvalidArgument{InvalidProperty: "maxCount"}

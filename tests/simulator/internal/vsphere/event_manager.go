@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// EventManager: the event log, event chains, and the users that events name.
+// EventManager: the event log, event chains, and the users in events.
 
 package vsphere
 
@@ -18,13 +18,13 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// govmomi's simulator remembers its last 1,000 events in all, each a chain of
-// its own. Here its event manager only makes them. They reach us through a
-// collector of ours that is notified of every event as it is posted; we put each into
-// the chain of the operation it belongs to, under the user vCenter would name,
+// govmomi's simulator keeps its last 1,000 events in total, each a chain of its
+// own. Here its event manager only creates them. They reach us through a
+// collector of ours that is notified of every event as it is posted; we add
+// each to the chain of its operation, with the user that vCenter would name,
 // and keep it until the control endpoint lets it age.
 
-// eventLog is what vCenter remembers.
+// eventLog contains the events that vCenter keeps.
 type eventLog struct {
 	mu         sync.Mutex
 	key        int32
@@ -33,7 +33,7 @@ type eventLog struct {
 	heldByHost map[types.ManagedObjectReference][]heldEvent // by host that is disconnected
 }
 
-// heldEvent is one that its host cannot send to vCenter.
+// heldEvent is an event that a host cannot send to vCenter.
 type heldEvent struct {
 	op    *operation
 	event types.BaseEvent
@@ -46,20 +46,20 @@ func newEventLog() *eventLog {
 	}
 }
 
-// subscribeToEvents has every event reported to us from now on.
+// subscribeToEvents has every future event reported to us.
 func (s *Simulator) subscribeToEvents() {
 	s.registry().EventManager().CreateCollectorForEvents(s.background(), &types.CreateCollectorForEvents{
 		Filter: types.EventFilterSpec{MaxCount: 1},
 	})
 }
 
-// post posts an event. It is made in the name of the context's operation.
+// post posts an event for the context's operation.
 func (s *Simulator) post(ctx *simulator.Context, event types.BaseEvent) {
 	manager := ctx.Map.EventManager()
 	ctx.WithLock(manager, func() { manager.PostEvent(ctx, &types.PostEvent{EventToPost: event}) })
 }
 
-// eventPosted takes over an event that govmomi's event manager has made.
+// eventPosted handles an event that govmomi's event manager has created.
 func (s *Simulator) eventPosted(ctx *simulator.Context, event types.BaseEvent) {
 	op := operationOf(ctx)
 	if op.silent {
@@ -76,7 +76,7 @@ func (s *Simulator) eventPosted(ctx *simulator.Context, event types.BaseEvent) {
 	s.recordEvent(op, event)
 }
 
-// recordEvent keeps an event and shows it to those who wait for it.
+// recordEvent stores an event and notifies waiting clients.
 func (s *Simulator) recordEvent(op *operation, event types.BaseEvent) {
 	if s.events.holdBack(op, event) {
 		return
@@ -89,7 +89,7 @@ func (s *Simulator) recordEvent(op *operation, event types.BaseEvent) {
 	}
 }
 
-// add puts an event into the chain of its operation, whose first one gives the
+// add adds an event to the chain of its operation, whose first event gives the
 // chain its number.
 func (e *eventLog) add(op *operation, event types.BaseEvent) {
 	e.mu.Lock()
@@ -106,7 +106,7 @@ func (e *eventLog) add(op *operation, event types.BaseEvent) {
 	e.logged = append(e.logged, event)
 }
 
-// holdBack keeps an event of a disconnected host back, and reports whether it
+// holdBack keeps back an event of a disconnected host, and reports whether it
 // did.
 func (e *eventLog) holdBack(op *operation, event types.BaseEvent) bool {
 	e.mu.Lock()
@@ -122,7 +122,7 @@ func (e *eventLog) holdBack(op *operation, event types.BaseEvent) bool {
 	return away
 }
 
-// disconnected begins to hold back what a host does.
+// disconnected begins to keep back the events of a host.
 func (e *eventLog) disconnected(host types.ManagedObjectReference) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -131,7 +131,7 @@ func (e *eventLog) disconnected(host types.ManagedObjectReference) {
 	}
 }
 
-// reconnected lets vCenter hear now of what a host did.
+// reconnected sends to vCenter the events that a host kept back.
 func (s *Simulator) reconnected(host types.ManagedObjectReference) {
 	s.events.mu.Lock()
 	held := s.events.heldByHost[host]
@@ -146,7 +146,7 @@ func (s *Simulator) reconnected(host types.ManagedObjectReference) {
 	}
 }
 
-// since returns the events that are younger than one known by its key.
+// since returns the events newer than the one with a key.
 func (e *eventLog) since(key int32) []types.BaseEvent {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -156,7 +156,7 @@ func (e *eventLog) since(key int32) []types.BaseEvent {
 	return e.logged[first:len(e.logged):len(e.logged)]
 }
 
-// prune forgets the events before a time and returns how many it forgot.
+// prune removes the events before a time and returns their number.
 func (e *eventLog) prune(before time.Time) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -168,7 +168,8 @@ func (e *eventLog) prune(before time.Time) int {
 	return old
 }
 
-// loggedEvent returns an event as vCenter logs it; nil if it does not log it.
+// loggedEvent returns an event as vCenter logs it; nil if vCenter does not log
+// it.
 func (s *Simulator) loggedEvent(op *operation, event types.BaseEvent) types.BaseEvent {
 	event.GetEvent().UserName = s.loggedUser(op, event.GetEvent().UserName)
 	switch event := event.(type) {
@@ -189,8 +190,8 @@ func (s *Simulator) loggedEvent(op *operation, event types.BaseEvent) types.Base
 	return event
 }
 
-// loggedUser is whom vCenter names for what it did itself, or heard of from a
-// host.
+// loggedUser returns the user that vCenter names for its own operations and
+// those reported by a host.
 func (s *Simulator) loggedUser(op *operation, session string) string {
 	switch op.origin {
 	case fromVCenter:
@@ -209,7 +210,7 @@ func (s *Simulator) loggedUser(op *operation, session string) string {
 	return ""
 }
 
-// placedByDRS reports whether DRS chose the host that a VM was powered on on.
+// placedByDRS reports whether DRS chose the host for a VM's power-on.
 func (s *Simulator) placedByDRS(event *types.VmPoweredOnEvent) bool {
 	switch s.rules.Get("drs_power_on_event") {
 	case "never":
@@ -245,8 +246,8 @@ func (s *Simulator) postTask(ctx *simulator.Context, task *simulator.Task) {
 	task.Info.EventChainId = event.ChainId
 }
 
-// eventOn returns an event on a VM with the place where it happened. The caller
-// holds the VM's lock.
+// eventOn returns an event on a VM with its location. The caller holds the VM's
+// lock.
 func (s *Simulator) eventOn(ctx *simulator.Context, vm *simulator.VirtualMachine) types.Event {
 	event := types.Event{Vm: &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: vm.Name}, Vm: vm.Self}}
 	for at := vm.Runtime.Host; at != nil; {
@@ -268,7 +269,7 @@ func (s *Simulator) eventOn(ctx *simulator.Context, vm *simulator.VirtualMachine
 	return event
 }
 
-// The event that HA posts, and its name from before vSphere 5.0.
+// The event that HA posts, and its name before vSphere 5.0.
 const restartedByHA = "com.vmware.vc.ha.VmRestartedByHAEvent"
 
 // postRestartedByHA posts that HA restarted a VM.

@@ -19,7 +19,8 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// describe is an event in a line: class or id, user, and what its task is.
+// describe returns an event in one line: class or ID, user, and the task's
+// name.
 func describe(base types.BaseEvent) string {
 	user := base.GetEvent().UserName
 	switch event := base.(type) {
@@ -31,7 +32,7 @@ func describe(base types.BaseEvent) string {
 	return eventName(base) + " by " + user
 }
 
-// chains are the events by chain, each in the order they happened.
+// chains returns the events by chain, each in chronological order.
 func chains(events []types.BaseEvent) [][]string {
 	var found [][]string
 	last := int32(0)
@@ -49,7 +50,7 @@ func eventsOf(vm types.ManagedObjectReference) types.EventFilterSpec {
 	return types.EventFilterSpec{Entity: &types.EventFilterSpecByEntity{Entity: vm, Recursion: types.EventFilterSpecRecursionOptionSelf}}
 }
 
-// collector makes a collector and returns what the call fails with.
+// collector creates a collector and returns the fault of the call.
 func (b *bed) collector(spec types.EventFilterSpec) (*event.HistoryCollector, string) {
 	b.Helper()
 	collector, err := event.NewManager(b.client.Client).CreateCollectorForEvents(b.ctx, spec)
@@ -66,7 +67,7 @@ func faultName(err error) string {
 	return strings.TrimPrefix(fmt.Sprintf("%T", soap.ToSoapFault(err).VimFault()), "types.")
 }
 
-// events pages through what a filter selects, oldest first.
+// events returns what a filter selects, page by page, oldest first.
 func (b *bed) events(spec types.EventFilterSpec) []types.BaseEvent {
 	b.Helper()
 	collector, fault := b.collector(spec)
@@ -87,7 +88,7 @@ func (b *bed) events(spec types.EventFilterSpec) []types.BaseEvent {
 	}
 }
 
-// forget lets all events so far age.
+// forget removes all events so far.
 func (b *bed) forget() {
 	b.Helper()
 	if status := b.control(http.MethodDelete, "events", nil, nil); status != http.StatusOK {
@@ -102,7 +103,7 @@ func (b *bed) powerOnBy(vm types.ManagedObjectReference, request map[string]any)
 	}
 }
 
-// Every way a VM comes up, or is disturbed, leaves the events it leaves in a
+// Every power-on and every disturbance of a VM leaves the same events as in a
 // vCenter.
 func TestPowerEvents(t *testing.T) {
 	b := start(t)
@@ -177,7 +178,7 @@ func TestPowerEvents(t *testing.T) {
 	}
 }
 
-// lastEvent is that of a power-on in one of the ways there are.
+// lastEvent returns the event of a power-on in one of the supported ways.
 func (b *bed) lastEvent(vm types.ManagedObjectReference, request map[string]any, want string) {
 	b.Helper()
 	b.expect("off", b.power(vm, false), "")
@@ -217,7 +218,7 @@ func TestPowerOnMultiEvents(t *testing.T) {
 	}
 }
 
-// A VM's events are what the client asked for, and nothing else.
+// A filter selects exactly the requested events of a VM.
 func TestEventFilter(t *testing.T) {
 	b := start(t)
 	vm, other := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
@@ -304,7 +305,7 @@ func TestDRSPitfall(t *testing.T) {
 	}
 }
 
-// A collector is paged through in both directions, and goes on living.
+// A collector is read in both directions, and also returns new events.
 func TestEventCollector(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -430,7 +431,7 @@ func TestWaitForEvents(t *testing.T) {
 	}
 }
 
-// Events that are too old cannot be read any longer.
+// Removed events can no longer be read.
 func TestEventsAge(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -452,8 +453,7 @@ func TestEventsAge(t *testing.T) {
 	}
 }
 
-// However many VMs there are, each keeps its power events, and they are found
-// at once.
+// Each of many VMs keeps its power events, and they are found quickly.
 func TestManyEvents(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -489,7 +489,8 @@ func TestManyEvents(t *testing.T) {
 	}
 }
 
-// A clone that is powered on by cloning has no power-on task of its own.
+// A clone that is powered on as part of cloning has no power-on task of its
+// own.
 func TestCloneEvents(t *testing.T) {
 	b := start(t)
 	b.forget()
@@ -505,7 +506,7 @@ func TestCloneEvents(t *testing.T) {
 	}
 }
 
-// Who looks for changed vApp options finds them in the event of the change.
+// The event of a reconfiguration contains the changed vApp options.
 func TestReconfiguredEvent(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -524,7 +525,7 @@ func TestReconfiguredEvent(t *testing.T) {
 	}
 	for _, property := range first.VAppConfig.GetVmConfigSpec().Property {
 		if property.Info.Value == "event-secret" {
-			t.Error("the event tells a password")
+			t.Error("the event contains a password")
 		}
 	}
 }

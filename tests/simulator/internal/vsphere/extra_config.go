@@ -55,8 +55,8 @@ func setExtraConfig(ctx *simulator.Context, vm *simulator.VirtualMachine, values
 	ctx.Update(vm, changes)
 }
 
-// forgetGuestinfo removes, at a power-off, the guestinfo values that were set
-// since the power-on, whoever set them. The caller holds the lock.
+// forgetGuestinfo removes, at a power-off, all guestinfo values that were set
+// since the power-on. The caller holds the lock.
 func (s *Simulator) forgetGuestinfo(ctx *simulator.Context, vm *instance, object *simulator.VirtualMachine) {
 	if s.rules.Is("guestinfo_after_power_cycle", "kept") {
 		return
@@ -75,8 +75,8 @@ func (s *Simulator) forgetGuestinfo(ctx *simulator.Context, vm *instance, object
 	}
 }
 
-// dropGuestOnly forgets the values that only the guest could see, where a client
-// has set others: guestinfo is one store.
+// dropGuestOnly removes the values visible only to the guest if a client has
+// set others: guestinfo is a single store.
 func (vm *instance) dropGuestOnly(options []types.BaseOptionValue) {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
@@ -85,8 +85,8 @@ func (vm *instance) dropGuestOnly(options []types.BaseOptionValue) {
 	}
 }
 
-// guestinfo returns what the guest can read, by key without "guestinfo.". The
-// caller holds the VM's lock.
+// guestinfo returns the values that the guest can read, by key without
+// "guestinfo.". The caller holds the VM's lock.
 func (vm *instance) guestinfo(object *mo.VirtualMachine) map[string]string {
 	values := map[string]string{}
 	for key, value := range extraConfig(object) {

@@ -11,8 +11,8 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// defaultExtraConfig is the extraConfig of a VM that nobody has touched: a
-// real one has some 60 keys, which vCenter and the ESXi host write.
+// defaultExtraConfig is the extraConfig of an unmodified VM: a real one has
+// about 60 keys, which vCenter and the ESXi host write.
 func defaultExtraConfig(name string) []types.BaseOptionValue {
 	var all []types.BaseOptionValue
 	add := func(key, value string) { all = append(all, &types.OptionValue{Key: key, Value: value}) }

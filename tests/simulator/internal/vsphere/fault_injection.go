@@ -32,8 +32,8 @@ type injectedFault struct {
 	Count   int    `json:"count"`
 	DelayMS int    `json:"delay_ms"`
 	Drop    string `json:"drop"`
-	Answer  string `json:"answer,omitempty"` // what the task's result is instead; see newResult
-	Gather  int    `json:"gather,omitempty"` // so many calls wait for each other; later ones do not wait
+	Answer  string `json:"answer,omitempty"` // the task's result instead; see newResult
+	Gather  int    `json:"gather,omitempty"` // number of calls that wait for each other; later ones do not wait
 
 	seen, fired int
 	gathered    chan struct{}
@@ -41,10 +41,10 @@ type injectedFault struct {
 
 func (f injectedFault) delay() time.Duration { return time.Duration(f.DelayMS) * time.Millisecond }
 
-// gatherTimeout is how long a call waits for others that do not come.
+// gatherTimeout is how long a call waits for other calls.
 const gatherTimeout = 30 * time.Second
 
-// gather holds a call back until as many have arrived as are to proceed together.
+// gather holds a call back until the given number of calls has arrived.
 func (f injectedFault) gather(ctx context.Context) {
 	if f.Gather == 0 {
 		return
@@ -56,7 +56,8 @@ func (f injectedFault) gather(ctx context.Context) {
 	}
 }
 
-// fault builds the fault; nil when the rule only delays or drops.
+// fault builds the fault; nil if only a delay or a dropped connection is
+// injected.
 func (f injectedFault) fault() types.BaseMethodFault {
 	if f.Fault == "" {
 		return nil
@@ -65,8 +66,8 @@ func (f injectedFault) fault() types.BaseMethodFault {
 	return fault
 }
 
-// UnknownFault stands for the faults of a server newer than its client, which
-// has no class for them.
+// UnknownFault represents faults of a server newer than its client, which has
+// no class for them.
 type UnknownFault struct{ types.VimFault }
 
 func init() { types.Add("UnknownFault", reflect.TypeOf(UnknownFault{})) }
@@ -134,8 +135,8 @@ func (f *faultInjector) clear() {
 	f.rules = nil
 }
 
-// take returns what is to happen to this call or task, if anything, and counts
-// it. The names are those the VM goes by: its own, and a new child's.
+// take returns what to inject into this call or task, if anything, and counts
+// it. The names are those of the VM: its own, and a new child's.
 func (f *faultInjector) take(at, method, moid string, names ...string) *injectedFault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -162,9 +163,9 @@ func (f *faultInjector) take(at, method, moid string, names ...string) *injected
 	return nil
 }
 
-// newResult is the result of a task whose server gives another one than the
-// object it made: "int", "string", "bool", "nil", "list" (of the object named
-// after a colon, or empty), or one managed object as "Type:id".
+// newResult is the result of a task whose server returns something other than
+// the new object: "int", "string", "bool", "nil", "list" (of the object named
+// after a colon, or empty), or a managed object as "Type:id".
 func newResult(answer string) (types.AnyType, error) {
 	kind, rest, named := strings.Cut(answer, ":")
 	switch {
@@ -189,8 +190,8 @@ func newResult(answer string) (types.AnyType, error) {
 	return nil, fmt.Errorf("answer is int, string, bool, nil, list, list:id or Type:id, not %q", answer)
 }
 
-// replaceResult replaces the result of a task that succeeded, if a test asked
-// for it.
+// replaceResult replaces the result of a successful task if a test requested
+// it.
 func (s *Simulator) replaceResult(plan *taskPlan, entity types.ManagedObjectReference, result types.AnyType) types.AnyType {
 	injected := s.faults.take("answer", plan.method, entity.Value, append(plan.names, s.names.of(entity.Value))...)
 	if injected == nil {

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// bed is a simulator under test and the clients of one test.
+// bed is a simulator under test with the clients of one test.
 type bed struct {
 	*testing.T
 	sim    *Simulator
@@ -53,7 +53,7 @@ func defaults() Options {
 	}
 }
 
-// patience bounds every wait for something that must come.
+// patience limits every wait for something that must happen.
 const patience = time.Minute
 
 func withGuests(o *Options) { o.Guest = "ns" }
@@ -89,7 +89,7 @@ func (b *bed) login(name, password string) *govmomi.Client {
 	return client
 }
 
-// rawClient speaks SOAP as text, for what govmomi's client has no words for.
+// rawClient sends SOAP as text, for requests that govmomi's client cannot send.
 type rawClient struct {
 	b       *bed
 	address string
@@ -171,7 +171,8 @@ func (c *rawClient) call(method, kind, moid, arguments string) (string, *rawFaul
 	return answer.Returnval, fault, nil
 }
 
-// outcome is how a task or its call ended: the fault's type, "" for success.
+// outcome is the result of a task or its call: the fault's type, or "" for
+// success.
 type outcome struct {
 	fault   string
 	message string
@@ -207,7 +208,7 @@ func (b *bed) ended(task types.ManagedObjectReference) outcome {
 	return o
 }
 
-// expect fails the test unless an outcome is a certain fault; "" is success.
+// expect fails the test unless an outcome is the given fault; "" means success.
 func (b *bed) expect(what string, got outcome, fault string) outcome {
 	b.Helper()
 	if got.fault != fault {
@@ -241,7 +242,7 @@ func (b *bed) extra(ref types.ManagedObjectReference) map[string]string {
 	return extraConfig(&vm)
 }
 
-// until waits until a VM's properties are as wanted, as a client does.
+// until waits until a VM's properties meet a condition, as a client does.
 func (b *bed) until(ref types.ManagedObjectReference, what string, wanted func(vm mo.VirtualMachine) bool, properties ...string) mo.VirtualMachine {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
@@ -277,7 +278,7 @@ func (b *bed) enable(ref types.ManagedObjectReference) {
 	b.expect("enable", b.raw.task("EnableForkParent_Task", ref, ""), "")
 }
 
-// freeze lets a program in the guest bring it to the fork point.
+// freeze has a program in the guest bring it to the fork point.
 func (b *bed) freeze(ref types.ManagedObjectReference, script ...string) {
 	b.Helper()
 	b.untilReady(ref)
@@ -295,7 +296,7 @@ func (b *bed) freeze(ref types.ManagedObjectReference, script ...string) {
 
 func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
-// parent is a frozen parent.
+// parent returns a frozen parent.
 func (b *bed) parent() types.ManagedObjectReference {
 	b.Helper()
 	ref := b.vm("DC0_H0_VM0")
@@ -312,14 +313,14 @@ func (b *bed) create(parent types.ManagedObjectReference, name string, spec stri
 	return b.raw.task("CreateForkChild_Task", parent, "<name>"+name+"</name><spec>"+spec+"</spec>")
 }
 
-// child creates a child that must come to be.
+// child creates a child; this must succeed.
 func (b *bed) child(parent types.ManagedObjectReference, name string, spec string) types.ManagedObjectReference {
 	b.Helper()
 	b.expect("create "+name, b.create(parent, name, spec), "")
 	return b.vm(name)
 }
 
-// control asks the control endpoint and returns the status.
+// control sends a request to the control endpoint and returns the status.
 func (b *bed) control(method, path string, request, response any) int {
 	b.Helper()
 	var body bytes.Buffer
@@ -343,7 +344,7 @@ func (b *bed) control(method, path string, request, response any) int {
 	return res.StatusCode
 }
 
-// rule switches a rule for the rest of the test.
+// rule sets a rule for the rest of the test.
 func (b *bed) rule(name, value string) {
 	b.Helper()
 	if status := b.control(http.MethodPut, "rules/"+name, map[string]string{"value": value}, nil); status != http.StatusOK {

@@ -20,7 +20,7 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// forkPrefix is where a child finds what it was given.
+// forkPrefix is the prefix of the values given to a child.
 const forkPrefix = "fork."
 
 func (v *virtualMachine) CreateForkChildTask(ctx *simulator.Context, req *createForkChildRequest) soap.HasFault {
@@ -34,7 +34,7 @@ func (v *virtualMachine) CreateForkChildTask(ctx *simulator.Context, req *create
 		})}
 }
 
-// childSpec is what a child of either kind is made of.
+// childSpec describes a child of either kind.
 type childSpec struct {
 	spec           types.VirtualMachineConfigSpec
 	extra          map[string]string
@@ -57,7 +57,7 @@ func (v *virtualMachine) createChild(ctx *simulator.Context, req *createForkChil
 	return v.createFromSpec(ctx, b, req.Name)
 }
 
-// createFromSpec makes the child.
+// createFromSpec creates the child.
 func (v *virtualMachine) createFromSpec(ctx *simulator.Context, b *childSpec, name string) (child types.ManagedObjectReference, fault types.BaseMethodFault) {
 	c := v.sim.newCreation(ctx, b.folder)
 	if fault := c.reserve(name); fault != nil {
@@ -74,8 +74,8 @@ func (v *virtualMachine) createFromSpec(ctx *simulator.Context, b *childSpec, na
 	return child, fault
 }
 
-// validateForkChild checks the preconditions and takes from the parent what a
-// fork child inherits. The caller holds the parent's lock.
+// validateForkChild checks the preconditions and collects what a fork child
+// inherits from the parent. The caller holds the parent's lock.
 func (v *virtualMachine) validateForkChild(ctx *simulator.Context, req *createForkChildRequest) (*childSpec, types.BaseMethodFault) {
 	vm, rules := v.instance(), v.sim.rules
 	vm.mu.Lock()
@@ -124,14 +124,16 @@ func (v *virtualMachine) validateForkChild(ctx *simulator.Context, req *createFo
 	return b, nil
 }
 
-// problem is why a child cannot be made, and which group of tests finds it.
+// problem is the reason why a child cannot be created, and the group of tests
+// that finds it.
 type problem struct {
 	test  types.CheckTestType
 	fault types.BaseMethodFault
 }
 
-// newChildSpec is the hardware of a child with these devices, on its parent's host
-// and else where location says. The caller holds the parent's lock.
+// newChildSpec returns the hardware of a child with these devices, on its
+// parent's host unless location says otherwise. The caller holds the parent's
+// lock.
 func (v *virtualMachine) newChildSpec(ctx *simulator.Context, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference, devices []types.BaseVirtualDevice) (*childSpec, []problem) {
 	b := &childSpec{pool: v.sim.childPool(ctx, v.VirtualMachine, location), host: *v.Runtime.Host}
 	datastore := v.Datastore[0]
@@ -179,7 +181,8 @@ func (v *virtualMachine) newChildSpec(ctx *simulator.Context, location types.Vir
 	return b, nil
 }
 
-// inheritedExtraConfig is the parent's extraConfig as far as a child has it.
+// inheritedExtraConfig returns the part of the parent's extraConfig that a
+// child inherits.
 func (v *virtualMachine) inheritedExtraConfig(point *forkPoint) map[string]string {
 	rules, extra := v.sim.rules, point.extraConfig()
 	for key := range extra {
@@ -227,7 +230,7 @@ func (s *Simulator) completeChild(ctx *simulator.Context, object *simulator.Virt
 	s.showGuest(ctx, object, guest.State{})
 }
 
-// childrenOf returns the fork children of a VM that are there.
+// childrenOf returns the existing fork children of a VM.
 func (s *Simulator) childrenOf(parent types.ManagedObjectReference) []*instance {
 	var children []*instance
 	for _, vm := range s.instances.all() {
@@ -300,7 +303,7 @@ func (v *virtualMachine) findParent(ctx *simulator.Context) (types.AnyType, type
 	return origin.parent, nil
 }
 
-// forkChildPrivileges lists the privileges CreateForkChild asks for.
+// forkChildPrivileges lists the privileges that CreateForkChild requires.
 func (s *Simulator) forkChildPrivileges(parent types.ManagedObjectReference, request *createForkChildRequest) []requiredPrivilege {
 	var required []requiredPrivilege
 	if s.rules.Is("create_privilege", "ToggleForkParent") {
@@ -324,8 +327,8 @@ func (s *Simulator) forkChildPrivileges(parent types.ManagedObjectReference, req
 	return required
 }
 
-// childPool is the resource pool, or vApp, that a child of a VM is put into.
-// The caller holds the VM's lock.
+// childPool returns the resource pool, or vApp, for a child of a VM. The caller
+// holds the VM's lock.
 func (s *Simulator) childPool(ctx *simulator.Context, parent *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec) types.ManagedObjectReference {
 	if location.Pool != nil {
 		return *location.Pool
@@ -341,7 +344,7 @@ func (s *Simulator) childPool(ctx *simulator.Context, parent *simulator.VirtualM
 	return pool
 }
 
-// placementPrivileges lists the privileges for putting a child of a VM somewhere. The
+// placementPrivileges lists the privileges for placing a child of a VM. The
 // caller holds the VM's lock.
 func (s *Simulator) placementPrivileges(ctx *simulator.Context, parent *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec, folder types.ManagedObjectReference) []requiredPrivilege {
 	pool := s.childPool(ctx, parent, location)

@@ -122,8 +122,8 @@ func (v *virtualMachine) enable(ctx *simulator.Context, host *types.ManagedObjec
 	return fault
 }
 
-// placeParent deals with the host that EnableForkParent names. The caller
-// holds the VM's lock.
+// placeParent handles the host that EnableForkParent names. The caller holds
+// the VM's lock.
 func (v *virtualMachine) placeParent(ctx *simulator.Context, host *types.ManagedObjectReference, on bool) types.BaseMethodFault {
 	if host == nil || *host == *v.Runtime.Host || v.sim.rules.Is("enable_on_other_host", "ignored") {
 		return nil
@@ -177,7 +177,7 @@ func (v *virtualMachine) disable(ctx *simulator.Context) (fault types.BaseMethod
 	return nil
 }
 
-// breakChildren takes the memory of a parent's children away.
+// breakChildren removes the memory that a parent's children share.
 func (s *Simulator) breakChildren(parent types.ManagedObjectReference) {
 	for _, child := range s.childrenOf(parent) {
 		child.mu.Lock()

@@ -15,9 +15,9 @@ import (
 	"vmforksim/internal/guest"
 )
 
-// forkPoint is a parent at its fork point: what every child begins with. It is
-// held by the parent while it stays frozen, and by every child that may still
-// begin there. A clone of a VM that runs has one of its own.
+// forkPoint is the state of a parent at its fork point, which every child
+// starts from. It is kept by the parent while it is frozen, and by every child
+// that may still start from it. A clone of a running VM has one of its own.
 type forkPoint struct {
 	run     *vmRun // of the parent
 	program int64  // the program that froze it
@@ -33,7 +33,8 @@ type forkPoint struct {
 	nets     []types.GuestNicInfo
 }
 
-// record stores what the fork point is. The caller holds the parent's lock.
+// record stores the state at the fork point. The caller holds the parent's
+// lock.
 func (f *forkPoint) record(snapshot *guest.Snapshot, parent *mo.VirtualMachine) {
 	f.run.vm.mu.Lock()
 	delivery := f.run.delivery
@@ -64,15 +65,15 @@ func (f *forkPoint) extraConfig() map[string]string {
 	return maps.Clone(f.extra)
 }
 
-// delivered is the OVF environment in the parent's memory at the freeze.
+// delivered returns the OVF environment in the parent's memory at the freeze.
 func (f *forkPoint) delivered() delivery {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.delivery
 }
 
-// guestinfoAtStart returns the parent's guestinfo as it was when the program that
-// froze it was started.
+// guestinfoAtStart returns the parent's guestinfo at the start of the program
+// that froze it.
 func (f *forkPoint) guestinfoAtStart() map[string]string {
 	f.run.vm.mu.Lock()
 	defer f.run.vm.mu.Unlock()
@@ -95,13 +96,13 @@ func (f *forkPoint) release() {
 	}
 }
 
-// origin is how a child came to be.
+// origin is how a child was created.
 type origin struct {
-	instant    bool // an instant clone, which is of no fork group and its own master
+	instant    bool // an instant clone, which has no fork group and is independent
 	parent     types.ManagedObjectReference
 	group      string
 	persistent bool
 	forkPoint  *forkPoint
-	started    bool // it was powered on
-	broken     bool // its parent is gone
+	started    bool // whether it was powered on
+	broken     bool // whether its parent was removed
 }

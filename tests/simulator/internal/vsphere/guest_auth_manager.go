@@ -24,12 +24,12 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// hangTime is how long a frozen guest is waited for when the rule says that
+// hangTime is how long a call waits for a frozen guest if the rule says that
 // guest operations hang.
 const hangTime = time.Minute
 
-// registerGuestManagers replaces the managers of govmomi's simulator, which need
-// containers, and adds the one it lacks.
+// registerGuestManagers replaces the managers of govmomi's simulator, which
+// require containers, and adds the missing one.
 func (s *Simulator) registerGuestManagers() {
 	manager := s.registry().Get(*s.content().GuestOperationsManager).(*simulator.GuestOperationsManager)
 	if manager.AuthManager == nil {
@@ -46,14 +46,15 @@ func (s *Simulator) registerGuestManagers() {
 	}
 }
 
-// unlocked lets the calls of a manager run side by side.
+// unlocked lets the calls of a manager run in parallel.
 type unlocked struct{}
 
 func (unlocked) Lock()   {}
 func (unlocked) Unlock() {}
 
 // guestAccounts are the users of every guest: root, one who may use sudo, one
-// who may not, and the one of the command line. All have the same password.
+// who may not, and the one given on the command line. All have the same
+// password.
 func (s *Simulator) guestAccounts() []guest.Account {
 	accounts := []guest.Account{{Name: "root", Sudo: true}, {Name: "admin", Sudo: true}, {Name: "operator"}}
 	for _, account := range accounts {
@@ -64,7 +65,7 @@ func (s *Simulator) guestAccounts() []guest.Account {
 	return append(accounts, guest.Account{Name: s.options.GuestUsername, Sudo: true})
 }
 
-// guestSession is a guest operation's way into a guest.
+// guestSession is a guest operation's access to a guest.
 type guestSession struct {
 	run     *vmRun
 	machine *guest.Machine
@@ -73,8 +74,8 @@ type guestSession struct {
 
 func (g guestSession) files() guest.Files { return g.machine.Files(g.user) }
 
-// enter checks, as every guest operation does, that the guest can be reached
-// and that the login is good.
+// enter checks, as every guest operation does, that the guest is reachable and
+// that the login is valid.
 func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuestAuthentication) (guestSession, types.BaseMethodFault) {
 	vm := s.instances.get(ref.Value)
 	object, ok := s.registry().Get(ref).(*simulator.VirtualMachine)
@@ -132,7 +133,8 @@ func (s *Simulator) enter(ref types.ManagedObjectReference, auth types.BaseGuest
 	return guestSession{}, &types.InvalidGuestLogin{}
 }
 
-// guestOperationFault is the fault of a guest operation that Tools do not answer.
+// guestOperationFault is the fault of a guest operation that Tools do not
+// answer.
 func (s *Simulator) guestOperationFault(rule string) types.BaseMethodFault {
 	if s.rules.Is(rule, "SystemError") {
 		const reason = "vix error codes = (3016, 0).\n"
@@ -141,7 +143,7 @@ func (s *Simulator) guestOperationFault(rule string) types.BaseMethodFault {
 	return &types.GuestOperationsUnavailable{}
 }
 
-// inGuest does something in a guest with a user's rights. The name is that of
+// inGuest runs a function in a guest with a user's rights. The name is that of
 // the file that a fault is about.
 func (s *Simulator) inGuest(vm types.ManagedObjectReference, auth types.BaseGuestAuthentication, name string, do func(guestSession) error) *soap.Fault {
 	session, fault := s.enter(vm, auth)
@@ -154,7 +156,7 @@ func (s *Simulator) inGuest(vm types.ManagedObjectReference, auth types.BaseGues
 	return nil
 }
 
-// guestVM is the VM a guest operation is addressed to.
+// guestVM returns the VM of a guest operation.
 func guestVM(request any) types.ManagedObjectReference {
 	if field := reflect.ValueOf(request).Elem().FieldByName("Vm"); field.IsValid() {
 		if ref, ok := field.Interface().(types.ManagedObjectReference); ok {
@@ -164,7 +166,7 @@ func guestVM(request any) types.ManagedObjectReference {
 	return types.ManagedObjectReference{}
 }
 
-// guestFault is the fault for an error of a guest's files and programs.
+// guestFault returns the fault for an error of a guest's files and programs.
 func guestFault(err error, path string) types.BaseMethodFault {
 	file := types.FileFault{File: path}
 	switch {

@@ -21,7 +21,7 @@ import (
 	"vmforksim/internal/guest"
 )
 
-// guestFileManager works on guests' files.
+// guestFileManager handles guests' files.
 type guestFileManager struct {
 	mo.GuestFileManager
 	unlocked
@@ -59,7 +59,7 @@ func (m *guestFileManager) CreateTemporaryDirectoryInGuest(_ *simulator.Context,
 	return body
 }
 
-// temporary is where temporary files go when the client does not say.
+// temporary is the default directory for temporary files.
 func temporary(directory string) string {
 	if directory == "" {
 		return "/tmp"
@@ -138,7 +138,8 @@ func (m *guestFileManager) MoveDirectoryInGuest(_ *simulator.Context, req *types
 	return body
 }
 
-// defaultMaxResults is how many files are listed when the client sets no limit.
+// defaultMaxResults is the number of files that are listed if the client sets
+// no limit.
 const defaultMaxResults = 50
 
 func (m *guestFileManager) ListFilesInGuest(_ *simulator.Context, req *types.ListFilesInGuest) soap.HasFault {
@@ -204,7 +205,7 @@ func posixAttributes(info guest.FileInfo) *types.GuestPosixFileAttributes {
 	}
 }
 
-// permissions are the bits of chmod, those above 0777 included.
+// permissions returns the bits of chmod, including those above 0777.
 func permissions(mode os.FileMode) int64 {
 	bits := int64(mode.Perm())
 	for flag, bit := range map[os.FileMode]int64{os.ModeSetuid: 0o4000, os.ModeSetgid: 0o2000, os.ModeSticky: 0o1000} {

@@ -25,20 +25,20 @@ import (
 )
 
 // transfers is the ESXi side: a listener of its own, with the hosts'
-// certificate, where guest files are fetched and put.
+// certificate, for uploads and downloads of guest files.
 type transfers struct {
 	sim              *Simulator
 	server           *http.Server
 	listener         *gate
-	otherCertificate tls.Certificate // that no host is reported to have
+	otherCertificate tls.Certificate // not the one that vCenter reports for the hosts
 
 	mu           sync.Mutex
 	number       int
-	showsAnother bool                 // the listener shows the other certificate
+	showsAnother bool                 // whether the listener uses the other certificate
 	pending      map[string]*transfer // by token
 }
 
-// transfer is a file on its way, good for one use.
+// transfer is a file to transfer, valid for one use.
 type transfer struct {
 	number     int
 	session    guestSession
@@ -71,7 +71,7 @@ func (s *Simulator) startTransfers() (*transfers, error) {
 
 func (t *transfers) close() { _ = t.server.Close() }
 
-// certificate is what the listener shows.
+// certificate returns the listener's current certificate.
 func (t *transfers) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -81,8 +81,8 @@ func (t *transfers) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return &t.sim.hosts, nil
 }
 
-// showAnother lets the listener show another certificate than vCenter reports
-// for the hosts, as somebody between client and host would; or the right one.
+// showAnother has the listener use a certificate other than the one that
+// vCenter reports for the hosts, like a man in the middle; or the right one.
 func (t *transfers) showAnother(another bool) {
 	t.mu.Lock()
 	t.showsAnother = another
@@ -90,7 +90,7 @@ func (t *transfers) showAnother(another bool) {
 	t.listener.cut()
 }
 
-// transferState is what the control endpoint reports about the ESXi side.
+// transferState is the report of the control endpoint about the ESXi side.
 type transferState struct {
 	Blocked     bool   `json:"blocked"`
 	Certificate string `json:"certificate"`
@@ -98,7 +98,7 @@ type transferState struct {
 	Port        int    `json:"port"`
 }
 
-// The certificates that the listener can show.
+// The certificates that the listener can use.
 const (
 	reportedCertificate = "reported"
 	anotherCertificate  = "another"
@@ -115,7 +115,7 @@ func (t *transfers) state() transferState {
 	return state
 }
 
-// add makes a token for a transfer.
+// add creates a token for a transfer.
 func (t *transfers) add(transfer *transfer) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -126,21 +126,21 @@ func (t *transfers) add(transfer *transfer) string {
 	return url.Values{"id": {strconv.Itoa(transfer.number)}, "token": {token}}.Encode()
 }
 
-// community.vmware's vmware_tools connection replaces "443" by the vCenter's
-// port, wherever in a transfer's URL it stands. So that its transfers arrive,
-// no part of a URL has these digits.
+// community.vmware's vmware_tools connection replaces "443" with vCenter's port
+// anywhere in a transfer's URL. No part of a URL contains these digits, so that
+// its transfers arrive.
 const damaged = "443"
 
 func intact(number int) bool { return !strings.Contains(strconv.Itoa(number), damaged) }
 
-// intactAfter is the next number that stays what it is.
+// intactAfter returns the next number that is not changed by that.
 func intactAfter(number int) int {
 	for number++; !intact(number); number++ {
 	}
 	return number
 }
 
-// listenIntact listens until the port is one that stays what it is.
+// listenIntact listens on a port whose number is not changed by that.
 func listenIntact(listen func() (net.Listener, error)) (net.Listener, error) {
 	for {
 		listener, err := listen()
@@ -151,8 +151,8 @@ func listenIntact(listen func() (net.Listener, error)) (net.Listener, error) {
 	}
 }
 
-// newToken is a secret word of letters alone: of the 32 characters that
-// rand.Text takes, six are digits.
+// newToken returns a secret word of letters only: of the 32 characters that
+// rand.Text uses, six are digits.
 func newToken() string {
 	return strings.Map(func(r rune) rune {
 		if r >= '2' && r <= '7' {
@@ -162,7 +162,7 @@ func newToken() string {
 	}, rand.Text())
 }
 
-// transferURL is where the client finds the file: on the VM's host.
+// transferURL returns the URL of the file for the client, on the VM's host.
 func (s *Simulator) transferURL(vm types.ManagedObjectReference, query string) string {
 	address := s.transfer.listener.Addr().(*net.TCPAddr)
 	host := address.IP.String()
@@ -242,8 +242,8 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// gate is a listener that can be shut: then it cuts what is open, and every
-// connection that comes.
+// gate is a listener that can be shut: it then closes open connections and
+// every new one.
 type gate struct {
 	net.Listener
 	mu   sync.Mutex
@@ -279,7 +279,7 @@ func (g *gate) block(shut bool) {
 	}
 }
 
-// cut closes the connections that are open.
+// cut closes the open connections.
 func (g *gate) cut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

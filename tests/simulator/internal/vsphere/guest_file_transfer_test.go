@@ -46,8 +46,8 @@ type portOnly struct {
 func (p portOnly) Addr() net.Addr { return &net.TCPAddr{Port: p.port} }
 func (p portOnly) Close() error   { *p.closed = append(*p.closed, p.port); return nil }
 
-// Somebody between client and host has another certificate than vCenter
-// reports for the host.
+// A man in the middle has a certificate other than the one that vCenter reports
+// for the host.
 func TestManInTheMiddle(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")

@@ -20,8 +20,8 @@ import (
 	"vmforksim/internal/guest"
 )
 
-// toolsReported follows what Tools say of host name and network: rule
-// network_after_fork. What is shown late is what was reported last by then.
+// toolsReported handles a report of Tools on host name and network (rule
+// network_after_fork). A delayed report shows the latest values.
 func (s *Simulator) toolsReported(c *vmRun, state guest.State, asked bool) {
 	c.vm.mu.Lock()
 	c.reportedState = state
@@ -52,10 +52,10 @@ func (s *Simulator) toolsReported(c *vmRun, state guest.State, asked bool) {
 	}
 }
 
-// lateReport is longer than a module waits for a report of its own accord.
+// lateReport is longer than a module waits for an unrequested report.
 const lateReport = 5 * time.Second
 
-// properties collects changes of a VM, leaving out what stays as it is.
+// properties collects changes of a VM, leaving out unchanged values.
 type properties []types.PropertyChange
 
 func (p *properties) set(name string, old, value any) {
@@ -65,8 +65,8 @@ func (p *properties) set(name string, old, value any) {
 	*p = append(*p, types.PropertyChange{Name: name, Val: value})
 }
 
-// showRuntime publishes what depends on whether the guest runs, is frozen, and
-// how its Tools are. The caller holds the VM's lock.
+// showRuntime publishes the properties that depend on whether the guest runs or
+// is frozen, and on the state of its Tools. The caller holds the VM's lock.
 func (s *Simulator) showRuntime(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
@@ -135,7 +135,7 @@ const (
 	guestFullName = "Other Linux (64-bit)"
 )
 
-// timeOf is the value of an optional property as a change carries it.
+// timeOf returns the value of an optional property in a change.
 func timeOf(value *time.Time) any {
 	if value == nil || value.IsZero() {
 		return nil
@@ -143,7 +143,7 @@ func timeOf(value *time.Time) any {
 	return *value
 }
 
-// boolOf is the value of an optional property as a change carries it.
+// boolOf returns the value of an optional property in a change.
 func boolOf(value *bool) any {
 	if value == nil {
 		return nil
@@ -184,7 +184,7 @@ func (s *Simulator) showInherited(ctx *simulator.Context, object *simulator.Virt
 	}
 }
 
-// guestNets is guest.net for what the guest's interfaces are.
+// guestNets returns guest.net for the guest's interfaces.
 func (s *Simulator) guestNets(ctx *simulator.Context, object *simulator.VirtualMachine, state guest.State) []types.GuestNicInfo {
 	cards := cardsOf(object.Config.Hardware.Device)
 	nets := []types.GuestNicInfo{}
@@ -212,8 +212,8 @@ func (s *Simulator) guestNets(ctx *simulator.Context, object *simulator.VirtualM
 	return nets
 }
 
-// firstAddress is guest.ipAddress: the first that is not link-local, IPv4
-// before IPv6.
+// firstAddress returns guest.ipAddress: the first address that is not
+// link-local, IPv4 before IPv6.
 func firstAddress(nets []types.GuestNicInfo) string {
 	var second string
 	for _, net := range nets {
@@ -234,7 +234,7 @@ func firstAddress(nets []types.GuestNicInfo) string {
 
 var notInLabel = regexp.MustCompile(`[^a-z0-9-]+`)
 
-// hostLabel is the host name that a new guest gets from its VM's name.
+// hostLabel returns the host name of a new guest, derived from its VM's name.
 func hostLabel(name string) string {
 	label := strings.Trim(notInLabel.ReplaceAllString(strings.ToLower(name), "-"), "-")
 	if len(label) > 63 {

@@ -49,7 +49,7 @@ func (m *guestProcessManager) StartProgramInGuest(_ *simulator.Context, req *typ
 	return body
 }
 
-// start starts a program, and remembers the guestinfo it sees: a child that
+// start starts a program, and stores the guestinfo that it sees: a child that
 // runs it again must see the same.
 func (g guestSession) start(program guest.Program) (int64, error) {
 	started := g.run.starting()
@@ -60,8 +60,8 @@ func (g guestSession) start(program guest.Program) (int64, error) {
 	return pid, err
 }
 
-// processInfo is GuestProcessInfo with an exit code that is sent even when it
-// is 0.
+// processInfo is GuestProcessInfo with an exit code that is sent even if it is
+// 0.
 type processInfo struct {
 	Name      string     `xml:"name"`
 	Pid       int64      `xml:"pid"`

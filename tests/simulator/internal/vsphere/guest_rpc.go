@@ -17,25 +17,25 @@ import (
 	"vmforksim/internal/guest"
 )
 
-// vmRun is one run of a VM, from power-on to power-off, as its guest's tools
-// see it: it is the guest's backdoor. The instance's mutex guards its fields.
+// vmRun is one run of a VM, from power-on to power-off, as seen by its guest's
+// tools: it is the guest's backdoor. The instance's mutex guards its fields.
 type vmRun struct {
 	vm               *instance
 	from             powerOrigin
 	delivery         delivery
 	over             chan struct{} // closed at power-off
 	machine          *guest.Machine
-	forkedFrom       *guest.Snapshot // the fork point it began at
+	forkedFrom       *guest.Snapshot // the fork point it started from
 	forkPoint        *forkPoint
-	guestinfoAtStart map[int64]map[string]string // guestinfo when a program was started
-	replayValues     map[string]string           // what a program that is run again in a child set
+	guestinfoAtStart map[int64]map[string]string // guestinfo at the start of a program
+	replayValues     map[string]string           // set by a program that is run again in a child
 	recorded         [][]string
 	replayError      error       // why a child's program could not be run again
-	reportedState    guest.State // what Tools reported last; guarded by vm.mu, as what follows
+	reportedState    guest.State // last report of Tools; guarded by vm.mu, like the fields below
 	reportPending    bool        // it will be shown later
 }
 
-// isOver reports whether the VM was powered off since.
+// isOver reports whether the VM has been powered off.
 func (r *vmRun) isOver() bool {
 	select {
 	case <-r.over:
@@ -89,7 +89,7 @@ func (r *vmRun) settings() toolsSettings {
 }
 
 // infoGet reads guestinfo. A program that is run again in a child sees the
-// values of its first run: those of the parent when it was started, and its own.
+// values of its first run: those of the parent at its start, and its own.
 func (r *vmRun) infoGet(call guest.Call, key string) guest.Answer {
 	name, ok := strings.CutPrefix(key, guestinfoPrefix)
 	if !ok || r.settings().RefuseInfo || r.hardened(call) {
@@ -123,7 +123,7 @@ func (r *vmRun) hardened(call guest.Call) bool {
 	return denied
 }
 
-// setDisabled reports whether the VM's settings forbid every caller to write.
+// setDisabled reports whether the VM's settings forbid all writes.
 func (r *vmRun) setDisabled() bool {
 	disabled := false
 	r.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {
@@ -132,7 +132,8 @@ func (r *vmRun) setDisabled() bool {
 	return disabled
 }
 
-// replayed is the guestinfo that a program which is run again in a child sees.
+// replayed returns the guestinfo that a program sees when it is run again in a
+// child.
 func (r *vmRun) replayed() map[string]string {
 	r.vm.mu.Lock()
 	origin := r.vm.origin
@@ -238,7 +239,7 @@ func (r *vmRun) instantFreeze(call guest.Call) guest.Answer {
 	return guest.Answer{OK: true, Freeze: true}
 }
 
-// Frozen follows when nothing runs in the guest any longer.
+// Frozen is called when nothing runs in the guest any longer.
 func (r *vmRun) Frozen(snapshot *guest.Snapshot) {
 	kept := false
 	r.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
@@ -254,10 +255,10 @@ func (r *vmRun) Frozen(snapshot *guest.Snapshot) {
 	}
 }
 
-// Changed follows the guest's host name and network.
+// Changed handles a change of the guest's host name and network.
 func (r *vmRun) Changed(state guest.State, asked bool) { r.vm.sim.toolsReported(r, state, asked) }
 
-// Ended forgets what belonged to a program.
+// Ended removes the data of a program.
 func (r *vmRun) Ended(process guest.Process) {
 	r.vm.mu.Lock()
 	defer r.vm.mu.Unlock()
@@ -273,7 +274,7 @@ func (r *vmRun) Recorded(command []string) {
 	r.recorded = append(r.recorded, command)
 }
 
-// Rebooted starts the guest again, as RebootGuest does.
+// Rebooted restarts the guest, as RebootGuest does.
 func (r *vmRun) Rebooted() {
 	r.vm.sim.spawn(func() {
 		r.vm.update(func(ctx *simulator.Context, object *simulator.VirtualMachine) {
@@ -284,8 +285,8 @@ func (r *vmRun) Rebooted() {
 	})
 }
 
-// PoweredOff powers the VM off as its guest asked. It is nobody's task, and
-// vCenter learns of it from the host.
+// PoweredOff powers the VM off at the request of its guest. There is no task,
+// and vCenter learns of it from the host.
 func (r *vmRun) PoweredOff() {
 	s := r.vm.sim
 	s.spawn(func() {
@@ -301,7 +302,7 @@ func (r *vmRun) PoweredOff() {
 	})
 }
 
-// ReplayFailed keeps why a child's program did not come to the fork point.
+// ReplayFailed stores why a child's program did not reach the fork point.
 func (r *vmRun) ReplayFailed(err error) {
 	r.vm.sim.logError("%s: the program that froze the parent could not be run again: %v", r.vm.ref.Value, err)
 	r.vm.mu.Lock()
@@ -309,8 +310,8 @@ func (r *vmRun) ReplayFailed(err error) {
 	r.replayError = err
 }
 
-// starting is called before a program is started; what it returns keeps, with
-// the program's pid, the guestinfo that the program sees.
+// starting is called before a program is started; the function it returns
+// stores, with the program's PID, the guestinfo that the program sees.
 func (r *vmRun) starting() func(pid int64) {
 	var values map[string]string
 	r.vm.update(func(_ *simulator.Context, object *simulator.VirtualMachine) {

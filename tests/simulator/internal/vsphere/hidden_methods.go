@@ -12,7 +12,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// The requests and answers of the methods vSphere does not publish, as
+// The requests and answers of the methods that vSphere does not publish, as
 // lox/govmomi-vmfork sends them. govmomi finds a request's type by the name of
 // its element, and names the answer's element after the tag of Res.
 
@@ -75,8 +75,8 @@ func (b *createForkChildBody) Fault() *soap.Fault      { return b.Fault_ }
 func (b *retrieveForkChildrenBody) Fault() *soap.Fault { return b.Fault_ }
 func (b *retrieveForkParentBody) Fault() *soap.Fault   { return b.Fault_ }
 
-// Two methods without arguments share a request, and so need names of their
-// own for the dispatch by Go type.
+// Two methods without arguments share a request, and so need separate names for
+// the dispatch by Go type.
 type (
 	disableForkParentRequest    forkRequest
 	retrieveForkChildrenRequest forkRequest

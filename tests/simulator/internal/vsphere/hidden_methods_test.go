@@ -15,9 +15,9 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// Without our overrides there is no hidden method and no correction of govmomi's
-// simulator: this fails when its dispatcher stops asking the registry's handler,
-// or takes the object itself after it did.
+// Without our overrides there is no hidden method and no correction of
+// govmomi's simulator: this fails if its dispatcher stops calling the
+// registry's handler, or uses the original object after that call.
 func TestOurObjectsAreCalled(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -131,7 +131,7 @@ func TestCreateRefused(t *testing.T) {
 	b.freeze(vm)
 	b.child(vm, "x", "")
 	b.expect("name taken by a child", b.create(vm, "x", ""), "DuplicateName")
-	b.expect("name taken by a stranger", b.create(vm, "DC0_C0_RP0_VM0", ""), "DuplicateName")
+	b.expect("name taken by a foreign VM", b.create(vm, "DC0_C0_RP0_VM0", ""), "DuplicateName")
 	b.control(http.MethodPost, "inventory", map[string]any{"folders": []string{"/DC0/vm/taken"}}, nil)
 	b.expect("name taken by a folder", b.create(vm, "taken", ""), "DuplicateName")
 	b.expect("no name", b.create(vm, "", ""), "InvalidName")
@@ -216,7 +216,7 @@ func TestNonpersistentChildLosesItsState(t *testing.T) {
 	}
 }
 
-// runIn runs a shell command as the guest would and returns its output.
+// runIn runs a shell command as the guest itself and returns its output.
 func (b *bed) runIn(vm types.ManagedObjectReference, command string) string {
 	b.Helper()
 	var result struct {
@@ -230,8 +230,8 @@ func (b *bed) runIn(vm types.ManagedObjectReference, command string) string {
 	return result.Output
 }
 
-// The way of a whole fork: what the parent set before the fork point is seen
-// after it, what comes after it happens in every child.
+// A complete fork: values that the parent sets before the fork point are
+// visible after it, and what follows happens in every child.
 func TestForkPoint(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
@@ -265,7 +265,8 @@ hostname "$(vmtoolsd --cmd 'info-get guestinfo.fork.hostname')"`)
 	}
 }
 
-// A guest that reboots on its own is the same VM, with Tools and started again.
+// A guest that reboots itself remains the same VM, with Tools that are started
+// again.
 func TestGuestReboots(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
@@ -289,7 +290,8 @@ func TestGuestReboots(t *testing.T) {
 	}
 }
 
-// A guest that powers itself off leaves a VM that is off, and nobody is named.
+// A guest that powers itself off leaves a powered-off VM and an event without a
+// user.
 func TestGuestPowersOff(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
@@ -316,7 +318,7 @@ func TestGuestPowersOff(t *testing.T) {
 }
 
 // Until a child's Tools report, vCenter shows the parent's network for it.
-func TestToolsReportAfresh(t *testing.T) {
+func TestToolsReportAgain(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.parent()
 	parents := b.read(vm, "guest").Guest

@@ -14,8 +14,8 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// hostSystem overrides methods of a host: what vCenter cannot reach it cannot reach
-// the VMs of.
+// hostSystem overrides methods of a host: VMs on a disconnected host are
+// disconnected too.
 type hostSystem struct {
 	*simulator.HostSystem
 	sim *Simulator

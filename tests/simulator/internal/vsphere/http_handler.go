@@ -26,9 +26,9 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// ServeHTTP is the door of the vCenter side: it counts, checks what govmomi's
-// simulator does not look at (SOAPAction, unknown methods), injects the faults
-// that were asked for, and passes the rest on.
+// ServeHTTP handles all requests to vCenter: it counts them, checks what
+// govmomi's simulator does not check (SOAPAction, unknown methods), injects the
+// requested faults, and forwards the rest.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := strings.TrimSuffix(r.URL.Path, "/"); {
 	case strings.HasPrefix(path, "/vmforksim/"):
@@ -66,8 +66,7 @@ func (s *Simulator) serveVersions(w http.ResponseWriter) {
 `, s.options.APIVersion, prior.String())
 }
 
-// readSOAP reads a request and refuses one that is none; then there is none to
-// answer.
+// readSOAP parses a request, and answers one that is not valid SOAP itself.
 func (s *Simulator) readSOAP(w http.ResponseWriter, r *http.Request) (*soapRequest, []byte) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -131,7 +130,7 @@ func (s *Simulator) handleCall(r *http.Request, request *soapRequest, body []byt
 	return answer
 }
 
-// callService has govmomi's simulator answer a request.
+// callService forwards a request to govmomi's simulator.
 func (s *Simulator) callService(service *simulator.Service, r *http.Request, body []byte) (answer *responseBuffer) {
 	answer = newResponseBuffer()
 	defer s.recoverPanic(r, answer)
@@ -141,16 +140,17 @@ func (s *Simulator) callService(service *simulator.Service, r *http.Request, bod
 	return answer
 }
 
-// dropSession ends the session that a request came in: a server that answers
-// NotAuthenticated has none, and a client logs in again with the old cookie.
+// dropSession ends the session of a request: a server that answers
+// NotAuthenticated has no session, and a client logs in again with the old
+// cookie.
 func (s *Simulator) dropSession(r *http.Request) {
 	if cookie, err := r.Cookie(soap.SessionCookieName); err == nil {
 		s.sessions.drop(cookie.Value)
 	}
 }
 
-// versionProblem says why a SOAPAction is refused. A version of the internal
-// API, or one nobody published, is what a client must not depend on.
+// versionProblem returns why a SOAPAction is refused. Clients must not depend
+// on a version of the internal API, or on an unpublished one.
 func (s *Simulator) versionProblem(action string) string {
 	action = strings.Trim(action, `"`)
 	version, isVim25 := strings.CutPrefix(action, "urn:vim25/")
@@ -165,7 +165,7 @@ func (s *Simulator) versionProblem(action string) string {
 	return fmt.Sprintf("Unsupported version URI %q", action)
 }
 
-// hasInstantClone reports whether the server's version has it.
+// hasInstantClone reports whether the server's version has Instant Clone.
 func (s *Simulator) hasInstantClone() bool { return s.version.atLeast(6, 7) }
 
 // hasMethod reports whether the server's version has a method.
@@ -232,8 +232,8 @@ var (
 	faultType        = regexp.MustCompile(`xsi:type="(\w+)"`)
 )
 
-// completeFault gives the faults of govmomi's simulator the sentence that vCenter
-// sends with them, and objects their real names.
+// completeFault adds to the faults of govmomi's simulator the message that
+// vCenter sends with them, and the real names of objects.
 func (b *responseBuffer) completeFault() {
 	if b.status == http.StatusOK {
 		return

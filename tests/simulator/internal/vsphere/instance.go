@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// What the simulator knows of a VM beyond its properties.
+// The simulator's data about a VM besides its properties.
 
 package vsphere
 
@@ -15,9 +15,9 @@ import (
 	"vmforksim/internal/guest"
 )
 
-// instance is what the simulator knows of a VM beyond its properties. Its
-// mutex guards all fields; it is never held while a lock of govmomi's
-// registry is taken, nor while a guest is waited for.
+// instance contains the simulator's data about a VM besides its properties. Its
+// mutex guards all fields; it is never held while a lock of govmomi's registry
+// is taken, or during a wait for a guest.
 type instance struct {
 	sim *Simulator
 	ref types.ManagedObjectReference
@@ -26,7 +26,7 @@ type instance struct {
 	run                  *vmRun                        // from power-on to power-off, or to a reset; nil while off
 	booted               time.Time                     // when it was powered on; zero while off
 	extraConfigAtPowerOn map[string]string             // extraConfig at that power-on
-	nextDelivery         *delivery                     // what the power-on under way will find
+	nextDelivery         *delivery                     // for the power-on in progress
 	vapp                 *types.VmConfigInfo           // vApp options, passwords included; nil while they are off
 	parent               *types.ManagedObjectReference // the vApp the VM is in
 	injected             string                        // guestinfo.ovfEnv as a client wrote it
@@ -45,7 +45,8 @@ type instance struct {
 	queueTail            chan struct{} // closed when what was queued last is done
 }
 
-// toolsSettings are what the control endpoint makes of a guest's Tools.
+// toolsSettings are the settings of a guest's Tools made by the control
+// endpoint.
 type toolsSettings struct {
 	Stopped      bool     // not running
 	Unready      bool     // no guest operations
@@ -53,8 +54,8 @@ type toolsSettings struct {
 	RefuseFreeze string   // the answer to vmfork-begin and instantclone.freeze
 	RefuseInfo   bool     // info-get and info-set are denied
 	StaysUp      bool     // a guest that is asked to shut down does not
-	Family       string   // what they take the guest for; Linux when empty
-	Interfaces   []string // what the guest calls its adapters' interfaces from the next power-on on; eth0, … when empty
+	Family       string   // the guest family they report; Linux if empty
+	Interfaces   []string // names of the adapters' interfaces from the next power-on on; eth0, … when empty
 }
 
 // instances are all VMs by moid.
@@ -64,7 +65,7 @@ type instances struct {
 	byMoid map[string]*instance
 }
 
-// of returns the instance of a VM, and makes it when there is none.
+// of returns the instance of a VM, and creates it if there is none.
 func (i *instances) of(ref types.ManagedObjectReference) *instance {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -76,7 +77,7 @@ func (i *instances) of(ref types.ManagedObjectReference) *instance {
 	return vm
 }
 
-// get returns an instance that is there, or nil.
+// get returns an existing instance, or nil.
 func (i *instances) get(moid string) *instance {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -93,7 +94,7 @@ func (i *instances) all() []*instance {
 	return all
 }
 
-// remove forgets a VM that was destroyed, with its guest's disk.
+// remove removes the data of a destroyed VM, with its guest's disk.
 func (i *instances) remove(ref types.ManagedObjectReference) {
 	i.mu.Lock()
 	vm, ok := i.byMoid[ref.Value]
@@ -117,8 +118,8 @@ func (i *instances) remove(ref types.ManagedObjectReference) {
 	})
 }
 
-// enqueue runs f after all that was queued for this VM's guest before: a guest
-// is started, stopped and removed in the order it was asked for.
+// enqueue runs f after everything queued before for this VM's guest: a guest is
+// started, stopped and removed in the order of the requests.
 func (vm *instance) enqueue(f func()) {
 	done := make(chan struct{})
 	vm.mu.Lock()
@@ -157,28 +158,28 @@ func (vm *instance) machine() (*guest.Machine, bool) {
 	return vm.run.machine, vm.run.forkPoint != nil
 }
 
-// forkable reports whether a program may freeze the guest, so that what it takes
-// to run a program again must be kept from its start on.
+// forkable reports whether a program may freeze the guest, so that the machine
+// must keep what is needed to run a program again.
 func (vm *instance) forkable() bool {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	return vm.enabled || vm.sim.hasInstantClone()
 }
 
-// interfaces are the names that the guest gives its adapters' interfaces.
+// interfaces returns the names that the guest gives its adapters' interfaces.
 func (vm *instance) interfaces() []string {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	return vm.tools.Interfaces
 }
 
-// object returns the VM as govmomi's simulator has it.
+// object returns the VM of govmomi's simulator.
 func (vm *instance) object(ctx *simulator.Context) (*simulator.VirtualMachine, bool) {
 	object, ok := ctx.Map.Get(vm.ref).(*simulator.VirtualMachine)
 	return object, ok
 }
 
-// update changes a VM under its lock, for work that no client's call does.
+// update changes a VM under its lock, for work outside of clients' calls.
 func (vm *instance) update(change func(ctx *simulator.Context, object *simulator.VirtualMachine)) {
 	ctx := vm.sim.background()
 	object, ok := vm.object(ctx)

@@ -20,8 +20,8 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// The clone of a frozen source goes on after the command that froze it. A
-// source that runs is copied as it is just then, without what runs in it.
+// The clone of a frozen source continues after the command that froze it. A
+// running source is copied in its current state, without its processes.
 
 func (v *virtualMachine) InstantCloneTask(ctx *simulator.Context, req *types.InstantClone_Task) soap.HasFault {
 	task := v.sim.startTask(ctx, v.VirtualMachine, "instantCloneTask", "InstantClone_Task", []string{req.Spec.Name},
@@ -80,7 +80,7 @@ func (s *Simulator) postInstantCloned(ctx *simulator.Context, clone types.Manage
 	})
 }
 
-// cloneEventContext is the context in which a clone is powered on.
+// cloneEventContext returns the context in which a clone is powered on.
 func (s *Simulator) cloneEventContext(ctx *simulator.Context) *simulator.Context {
 	if s.rules.Is("instant_clone_events", "power-on") {
 		return ctx
@@ -90,8 +90,8 @@ func (s *Simulator) cloneEventContext(ctx *simulator.Context) *simulator.Context
 	return quiet
 }
 
-// instantClonePoint finds the point at which a clone begins, and holds it:
-// where the source is frozen, or where it is just now.
+// instantClonePoint finds and keeps the state that a clone starts from: the
+// source's fork point, or its current state.
 func (v *virtualMachine) instantClonePoint() (*forkPoint, types.BaseMethodFault) {
 	vm := v.instance()
 	vm.waitQueue() // the guest may be starting
@@ -126,8 +126,8 @@ func (v *virtualMachine) instantClonePoint() (*forkPoint, types.BaseMethodFault)
 	}
 }
 
-// newInstantCloneSpec takes from the source what its clone inherits. The caller holds
-// the source's lock.
+// newInstantCloneSpec collects what a clone inherits from its source. The
+// caller holds the source's lock.
 func (v *virtualMachine) newInstantCloneSpec(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec, point *forkPoint) (*childSpec, types.BaseMethodFault) {
 	b, problems := v.validateInstantClone(ctx, spec)
 	if len(problems) > 0 {
@@ -157,7 +157,7 @@ func (v *virtualMachine) newInstantCloneSpec(ctx *simulator.Context, spec *types
 	return b, nil
 }
 
-// validateInstantClone returns the clone that a spec asks for, and all problems
+// validateInstantClone returns the clone that a spec requests, and all problems
 // that prevent it. The caller holds the source's lock.
 func (v *virtualMachine) validateInstantClone(ctx *simulator.Context, spec *types.VirtualMachineInstantCloneSpec) (*childSpec, []problem) {
 	vm := v.instance()
@@ -205,8 +205,8 @@ func (v *virtualMachine) validateInstantClone(ctx *simulator.Context, spec *type
 	return b, append(problems, misplaced...)
 }
 
-// folderOfClone is where an instant clone of a VM goes. The caller holds the
-// VM's lock.
+// folderOfClone returns the folder of an instant clone of a VM. The caller
+// holds the VM's lock.
 func (s *Simulator) folderOfClone(ctx *simulator.Context, source *simulator.VirtualMachine, location types.VirtualMachineRelocateSpec) types.ManagedObjectReference {
 	if location.Folder != nil && s.rules.Is("instant_clone_folder", "honoured") {
 		return *location.Folder
@@ -227,7 +227,8 @@ func (s *Simulator) folderOfClone(ctx *simulator.Context, source *simulator.Virt
 	return *source.Parent
 }
 
-// changesOfClone are the device changes of an instant clone that count.
+// changesOfClone returns the device changes of an instant clone that have an
+// effect.
 func (s *Simulator) changesOfClone(location types.VirtualMachineRelocateSpec) []types.BaseVirtualDeviceConfigSpec {
 	if s.rules.Is("instant_clone_device_changes", "ignored") {
 		return nil
@@ -235,7 +236,7 @@ func (s *Simulator) changesOfClone(location types.VirtualMachineRelocateSpec) []
 	return location.DeviceChange
 }
 
-// instantClonePrivileges lists the privileges InstantClone asks for.
+// instantClonePrivileges lists the privileges that InstantClone requires.
 func (s *Simulator) instantClonePrivileges(source types.ManagedObjectReference, spec *types.VirtualMachineInstantCloneSpec) []requiredPrivilege {
 	required := []requiredPrivilege{{provisioningClone, source}}
 	ctx := s.background()

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Devices that keep a VM from being cloned with InstantClone.
+// Devices that prevent a VM from being cloned with InstantClone.
 
 package vsphere
 
@@ -15,8 +15,8 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// refusedDevices are the faults for devices that keep a VM from being cloned
-// instantly (rule instant_clone_refuses). The caller holds the VM's lock.
+// refusedDevices returns the faults for devices that prevent an instant clone
+// of a VM (rule instant_clone_refuses). The caller holds the VM's lock.
 func (v *virtualMachine) refusedDevices(ctx *simulator.Context) (faults []types.BaseMethodFault) {
 	for _, base := range v.Config.Hardware.Device {
 		device := base.GetVirtualDevice()
@@ -54,7 +54,7 @@ func (v *virtualMachine) refusedDevices(ctx *simulator.Context) (faults []types.
 	return faults
 }
 
-// reaches reports whether the VM's host can read from the datastore of a file.
+// reaches reports whether the VM's host can access the datastore of a file.
 func (v *virtualMachine) reaches(ctx *simulator.Context, file string) bool {
 	name, _, found := strings.Cut(strings.TrimPrefix(file, "["), "] ")
 	host, ok := ctx.Map.Get(*v.Runtime.Host).(*simulator.HostSystem)

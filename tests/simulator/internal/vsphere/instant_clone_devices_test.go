@@ -10,7 +10,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// fit puts a device into a VM.
+// fit adds a device to a VM.
 func (b *bed) fit(vm types.ManagedObjectReference, device types.BaseVirtualDevice) {
 	object := b.sim.registry().Get(vm)
 	ctx := b.sim.background()

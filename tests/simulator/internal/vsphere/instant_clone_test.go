@@ -19,12 +19,12 @@ import (
 
 func modern(o *Options) { o.APIVersion = "8.0.3.0" }
 
-// startModern starts a simulator that has Instant Clone, with guests.
+// startModern starts a simulator that supports Instant Clone, with guests.
 func startModern(t *testing.T) *bed { return start(t, modern, withGuests) }
 
 const freezeCommand = "vmtoolsd --cmd instantclone.freeze"
 
-// freezeInstant lets a program in the guest freeze it.
+// freezeInstant has a program in the guest freeze it.
 func (b *bed) freezeInstant(vm types.ManagedObjectReference, script string) {
 	b.Helper()
 	b.untilReady(vm)
@@ -36,7 +36,7 @@ func (b *bed) freezeInstant(vm types.ManagedObjectReference, script string) {
 	}, "runtime")
 }
 
-// clone asks for an instant clone.
+// clone requests an instant clone.
 func (b *bed) clone(source types.ManagedObjectReference, spec types.VirtualMachineInstantCloneSpec) outcome {
 	b.Helper()
 	res, err := methods.InstantClone_Task(b.ctx, b.client.Client, &types.InstantClone_Task{This: source, Spec: spec})
@@ -55,7 +55,7 @@ func (b *bed) outcomeOf(res *types.InstantClone_TaskResponse, err error) outcome
 	return b.ended(res.Returnval)
 }
 
-// cloned is a clone that must come to be.
+// cloned creates a clone; this must succeed.
 func (b *bed) cloned(source types.ManagedObjectReference, name string, config ...types.BaseOptionValue) types.ManagedObjectReference {
 	b.Helper()
 	got := b.expect("clone "+name, b.clone(source, types.VirtualMachineInstantCloneSpec{Name: name, Config: config}), "")
@@ -153,7 +153,7 @@ func TestInstantCloneOfRunningSource(t *testing.T) {
 		t.Errorf("the clone reports %s %s %s", after.Guest.HostName, after.Guest.IpAddress, after.Guest.Net[0].MacAddress)
 	}
 
-	// A clone is its own master: what it has on its disk stays, and it can be cloned.
+	// A clone is independent: data on its disk is kept, and it can be cloned.
 	b.expect("off", b.power(clone, false), "")
 	b.expect("on", b.power(clone, true), "")
 	b.untilReady(clone)
@@ -165,7 +165,7 @@ func TestInstantCloneOfRunningSource(t *testing.T) {
 	}
 }
 
-// run runs a script in a guest as the guest itself would, and returns what it wrote.
+// run runs a script as the guest itself, and returns its output.
 func (b *bed) run(vm types.ManagedObjectReference, script string) string {
 	b.Helper()
 	var ended struct{ Output string }
@@ -173,8 +173,8 @@ func (b *bed) run(vm types.ManagedObjectReference, script string) string {
 	return ended.Output
 }
 
-// TestCloneOfAClone clones what is frozen, and its clone when that is frozen in
-// its turn.
+// TestCloneOfAClone clones a frozen VM, and then its clone when that is frozen
+// too.
 func TestCloneOfAClone(t *testing.T) {
 	b := startModern(t)
 	source := b.vm("DC0_H0_VM0")
@@ -189,8 +189,8 @@ func TestCloneOfAClone(t *testing.T) {
 	}
 }
 
-// A program that came through a freeze itself cannot be run again: a clone of
-// where it freezes next has its files, and not the program.
+// A program that has already passed a freeze cannot be run again: a clone of
+// its next freeze has its files, but not the program.
 func TestProgramThatFreezesTwice(t *testing.T) {
 	b := startModern(t)
 	source := b.vm("DC0_H0_VM0")
@@ -214,7 +214,7 @@ func (b *bed) guest(vm types.ManagedObjectReference) guestView {
 	return view
 }
 
-// chain is the names of the files that make up a VM's disk.
+// chain returns the names of the files of a VM's disk.
 func (b *bed) chain(ref types.ManagedObjectReference) []string {
 	b.Helper()
 	vm := b.read(ref, "layoutEx")
@@ -289,8 +289,8 @@ func TestDeltaDisks(t *testing.T) {
 	}
 }
 
-// refusals are specs that cannot be carried out, with their fault and the group
-// of tests that finds them.
+// refusals are specs that cannot be carried out, with their faults and the
+// groups of tests that find them.
 func (b *bed) refusals() map[string]struct {
 	spec  types.VirtualMachineInstantCloneSpec
 	fault string
@@ -442,8 +442,8 @@ func TestCheckInstantClone(t *testing.T) {
 	}
 }
 
-// Which of the two ways to freeze and to clone a server knows follows its
-// version; -hidden-methods on adds the older one.
+// The server's version decides which commands freeze a VM and which method
+// clones it; -hidden-methods on adds the older ones.
 func TestFreezeCommandsOfVersions(t *testing.T) {
 	for name, at := range map[string]struct {
 		change          func(*Options)
@@ -497,8 +497,8 @@ func TestFreezeCommandsOfVersions(t *testing.T) {
 	}
 }
 
-// A quiesced fork parent is no source of an instant clone, and an instant clone
-// may become a fork parent.
+// A quiesced fork parent cannot be the source of an instant clone, but an
+// instant clone may become a fork parent.
 func TestBothGenerations(t *testing.T) {
 	b := start(t, func(o *Options) { o.APIVersion, o.HiddenMethods = "8.0.3.0", "on" }, withGuests)
 	parent := b.parent()
@@ -602,7 +602,7 @@ func TestInstantCloneOnTheHost(t *testing.T) {
 	}
 }
 
-// An injected fault finds a clone by its name, as a call and as a task.
+// An injected fault finds a clone by its name, in the call and in the task.
 func TestFaultInjectionOfInstantClones(t *testing.T) {
 	b := start(t, modern)
 	source := b.vm("DC0_H0_VM0")
@@ -614,7 +614,7 @@ func TestFaultInjectionOfInstantClones(t *testing.T) {
 	}
 }
 
-// A clone that cannot be powered on is taken back.
+// A clone that cannot be powered on is removed.
 func TestInstantCloneBackedOut(t *testing.T) {
 	b := start(t, modern)
 	source := b.vm("DC0_H0_VM0")

@@ -28,17 +28,17 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// guestID is the operating system of every VM made here.
+// guestID is the operating system of every created VM.
 const guestID = types.VirtualMachineGuestOsIdentifierOtherLinux64Guest
 
-// buildWorkers is how many VMs are made side by side.
+// buildWorkers is the number of VMs created in parallel.
 const buildWorkers = 16
 
-// modelMu keeps simulators of one process from building at the same time:
-// govmomi's models write to templates they share.
+// modelMu prevents simulators of one process from building at the same time:
+// govmomi's models write to templates that they share.
 var modelMu sync.Mutex
 
-// newVM is a VM to be made.
+// newVM describes a VM to create.
 type newVM struct {
 	name    string
 	folder  *simulator.Folder
@@ -47,7 +47,7 @@ type newVM struct {
 	powerOn bool
 }
 
-// build makes the inventory: that of govmomi's model, with VMs that have
+// build creates the inventory: that of govmomi's model, with VMs that have
 // guests.
 func (s *Simulator) build() error {
 	s.model = simulator.VPX()
@@ -88,7 +88,7 @@ func (s *Simulator) build() error {
 	return s.addDefaults()
 }
 
-// create makes what a model describes, as a product of the version asked for.
+// create creates the objects of a model, as a product of the requested version.
 func (s *Simulator) create(model *simulator.Model, product string) error {
 	about := &model.ServiceContent.About
 	about.ApiVersion = s.options.APIVersion
@@ -115,7 +115,7 @@ func (s *Simulator) showHostCertificates() {
 	}
 }
 
-// addDefaults makes the VMs of the command line, named as vcsim names them.
+// addDefaults creates the VMs of the command line, with vcsim's names.
 func (s *Simulator) addDefaults() error {
 	entities := s.registry().All("")
 	slices.SortFunc(entities, func(a, b mo.Entity) int {
@@ -152,7 +152,7 @@ func (s *Simulator) addDefaults() error {
 	return err
 }
 
-// addBulk makes many VMs at once, on the hosts in turn.
+// addBulk creates many VMs, distributed over the hosts.
 func (s *Simulator) addBulk(count int, pattern, folderPath string, powerOn bool) ([]string, error) {
 	if count <= 0 {
 		return []string{}, nil
@@ -185,7 +185,7 @@ func (s *Simulator) addBulk(count int, pattern, folderPath string, powerOn bool)
 	return s.addVMs(vms, buildWorkers)
 }
 
-// addVMs makes VMs side by side and returns their managed object IDs in order.
+// addVMs creates VMs in parallel and returns their managed object IDs in order.
 func (s *Simulator) addVMs(vms []newVM, side int) ([]string, error) {
 	moids := make([]string, len(vms))
 	errs := make([]error, len(vms))
@@ -243,8 +243,8 @@ func (s *Simulator) addVM(vm newVM) (string, error) {
 	return ref.Value, nil
 }
 
-// network is the backing of a VM's adapter: the first distributed port group of
-// its datacenter.
+// network returns the backing of a VM's adapter: the first distributed port
+// group of its datacenter.
 func (s *Simulator) network(datacenter *simulator.Datacenter) types.BaseVirtualDeviceBackingInfo {
 	groups := s.registry().All(portGroupType)
 	slices.SortFunc(groups, func(a, b mo.Entity) int { return compareMoids(a.Reference().Value, b.Reference().Value) })
@@ -264,7 +264,8 @@ func (s *Simulator) network(datacenter *simulator.Datacenter) types.BaseVirtualD
 	return esx.EthernetCard.Backing
 }
 
-// newPortGroup is a distributed port group to be made, with static binding.
+// newPortGroup describes a distributed port group to create, with static
+// binding.
 type newPortGroup struct {
 	Name       string `json:"name"`
 	Ports      int32  `json:"ports"`
@@ -325,15 +326,15 @@ func (s *Simulator) connectOpaqueNetworks(ctx *simulator.Context) {
 	}
 }
 
-// byMoid orders entities by age.
+// byMoid sorts entities by age.
 func byMoid(a, b mo.Entity) int { return compareMoids(a.Reference().Value, b.Reference().Value) }
 
-// firstDatacenter is DC0.
+// firstDatacenter returns DC0.
 func (s *Simulator) firstDatacenter() *simulator.Datacenter {
 	return slices.MinFunc(s.registry().All("Datacenter"), byMoid).(*simulator.Datacenter)
 }
 
-// datacenterOf is the datacenter that an entity is in.
+// datacenterOf returns the datacenter of an entity.
 func (s *Simulator) datacenterOf(entity mo.Entity) *simulator.Datacenter {
 	for at := entity.Entity().Parent; at != nil; {
 		above := s.registry().Get(*at).(mo.Entity)
@@ -345,7 +346,7 @@ func (s *Simulator) datacenterOf(entity mo.Entity) *simulator.Datacenter {
 	return s.firstDatacenter()
 }
 
-// hostsIn are the hosts of a datacenter, oldest first.
+// hostsIn returns the hosts of a datacenter, oldest first.
 func (s *Simulator) hostsIn(datacenter *simulator.Datacenter) (hosts []*simulator.HostSystem) {
 	for _, entity := range s.registry().All("HostSystem") {
 		if s.datacenterOf(entity) == datacenter {
@@ -356,7 +357,7 @@ func (s *Simulator) hostsIn(datacenter *simulator.Datacenter) (hosts []*simulato
 	return hosts
 }
 
-// showNetworks shows the networks of the hosts on their clusters, and the
+// showNetworks publishes the networks of the hosts on their clusters, and the
 // hosts on the networks.
 func (s *Simulator) showNetworks(ctx *simulator.Context) {
 	networks := map[types.ManagedObjectReference][]types.ManagedObjectReference{}
@@ -381,7 +382,7 @@ func (s *Simulator) showNetworks(ctx *simulator.Context) {
 	show("host", hosts)
 }
 
-// standardDevices are a disk, a CD drive and a network adapter.
+// standardDevices returns a disk, a CD drive and a network adapter.
 func standardDevices(network types.BaseVirtualDeviceBackingInfo) []types.BaseVirtualDeviceConfigSpec {
 	var devices object.VirtualDeviceList
 	scsi, _ := devices.CreateSCSIController("pvscsi")
@@ -401,9 +402,10 @@ func standardDevices(network types.BaseVirtualDeviceBackingInfo) []types.BaseVir
 	return changes
 }
 
-// leaseOf is the address that the network gives an adapter, as a DHCP server
-// with a reservation for each would: 10.0.0.0/8 has as many as a vendor has
-// MACs. An adapter whose MAC leads to no host's address gets none.
+// leaseOf returns the address that the network gives an adapter, like a DHCP
+// server with a reservation for each: 10.0.0.0/8 has as many addresses as a
+// vendor has MACs. An adapter whose MAC leads to no valid host address gets
+// none.
 func leaseOf(mac string) string {
 	octets, err := net.ParseMAC(mac)
 	if err != nil || len(octets) != 6 {
@@ -429,7 +431,7 @@ func (s *Simulator) findFolder(path string) (*simulator.Folder, error) {
 	return nil, fmt.Errorf("there is no folder %q", path)
 }
 
-// makeFolder makes a folder and those it is in.
+// makeFolder creates a folder and its parents.
 func (s *Simulator) makeFolder(path string) (*simulator.Folder, error) {
 	if folder, err := s.findFolder(path); err == nil {
 		return folder, nil

@@ -17,9 +17,9 @@ import (
 	"vmforksim/internal/rules"
 )
 
-// nameIndex is an index of the VMs that clients can see, by folder and name. The
-// simulator of govmomi looks names up in the objects themselves, which panics
-// on a VM that is being created.
+// nameIndex is an index of the VMs that clients can see, by folder and name.
+// govmomi's simulator searches the objects themselves, which panics on a VM
+// that is being created.
 type nameIndex struct {
 	rules    *rules.Rules
 	mu       sync.Mutex
@@ -33,7 +33,7 @@ type nameKey struct {
 	name   string
 }
 
-// folded is the place of all names that differ in case only.
+// folded returns the key shared by all names that differ only in case.
 func (p nameKey) folded() nameKey { return nameKey{p.folder, strings.ToLower(p.name)} }
 
 func newNameIndex(rules *rules.Rules) *nameIndex {
@@ -45,7 +45,7 @@ func newNameIndex(rules *rules.Rules) *nameIndex {
 	}
 }
 
-// same reports whether vCenter takes one name for the other.
+// same reports whether vCenter treats two names as equal.
 func (n *nameIndex) same(one, other string) bool {
 	return one == other || n.rules.Is("names_differing_in_case", "same") && strings.EqualFold(one, other)
 }
@@ -72,7 +72,8 @@ func (n *nameIndex) find(folder types.ManagedObjectReference, name string) (type
 	return n.at(nameKey{folder, name})
 }
 
-// at is find for who holds the mutex. The VM of exactly that name comes first.
+// at is find for callers that hold the mutex. A VM with exactly this name is
+// preferred.
 func (n *nameIndex) at(at nameKey) (found types.ManagedObjectReference, ok bool) {
 	for _, ref := range n.refs[at.folded()] {
 		name := n.vms[ref.Value].name
@@ -109,7 +110,7 @@ func (n *nameIndex) release(folder types.ManagedObjectReference, name string) {
 	delete(n.reserved, nameKey{folder, name})
 }
 
-// put enters a VM, or moves it to another folder.
+// put adds a VM, or moves it to another folder.
 func (n *nameIndex) put(ref, folder types.ManagedObjectReference, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -122,7 +123,7 @@ func (n *nameIndex) enter(ref types.ManagedObjectReference, at nameKey) {
 	n.refs[at.folded()] = append(n.refs[at.folded()], ref)
 }
 
-// rename follows a change of the property name.
+// rename handles a change of the property name.
 func (n *nameIndex) rename(ref types.ManagedObjectReference, name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -148,11 +149,11 @@ func (n *nameIndex) drop(ref types.ManagedObjectReference) {
 	}
 }
 
-// maxNameLength is counted in characters of the name as people see it.
+// maxNameLength counts the characters of the unescaped name.
 const maxNameLength = 80
 
-// inventoryName turns the name a client asks for into the one the inventory
-// holds: /, \ and % are escaped unless they already are.
+// inventoryName converts a requested name into the one in the inventory: /, \
+// and % are escaped unless they already are.
 func inventoryName(name string) (string, types.BaseMethodFault) {
 	var escaped strings.Builder
 	for i := 0; i < len(name); i++ {
@@ -182,7 +183,7 @@ func inventoryName(name string) (string, types.BaseMethodFault) {
 	return escaped.String(), nil
 }
 
-// fileName turns a VM's name into one for its directory.
+// fileName converts a VM's name into one for its directory.
 func fileName(name string) string {
 	safe := strings.Map(func(r rune) rune {
 		if strings.ContainsRune(`/\%[]:*?"<>|'`, r) || r < ' ' {

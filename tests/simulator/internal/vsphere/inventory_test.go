@@ -79,7 +79,8 @@ func TestNetworksOfHosts(t *testing.T) {
 	expect("DC0_DVPG0", "Lab", "Two", "VM Network")
 }
 
-// A VM that is moved to another datacenter is found there, and not where it was.
+// A VM that is moved to another datacenter is found there, and no longer in the
+// old one.
 func TestMoveToAnotherDatacenter(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -132,8 +133,8 @@ func TestMoveToAnotherDatacenter(t *testing.T) {
 	}
 }
 
-// Every VM that runs has an address of its own from the network, also one that
-// is made or powered on later; and the same one again.
+// Every running VM has an address of its own from the network, including VMs
+// that are created or powered on later; and keeps it.
 func TestAddresses(t *testing.T) {
 	b := start(t, withGuests)
 	network := netip.MustParsePrefix("10.0.0.0/8")

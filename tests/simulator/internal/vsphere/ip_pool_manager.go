@@ -32,9 +32,9 @@ func (m *ipPoolManager) UpdateIpPool(ctx *simulator.Context, req *types.UpdateIp
 	return body
 }
 
-// completePool gives a pool the names of its networks. govmomi's simulator
-// wants a range of addresses, which a pool need not have, and keeps what it is
-// given.
+// completePool adds the names of its networks to a pool. govmomi's simulator
+// requires a range of addresses, which a pool need not have, and stores the
+// pool as given.
 func completePool(ctx *simulator.Context, pool *types.IpPool, enter func()) {
 	for i := range pool.NetworkAssociation {
 		association := &pool.NetworkAssociation[i]

@@ -12,8 +12,8 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// listView returns what cannot be resolved as vCenter does: govmomi's simulator
-// puts it into the view nevertheless.
+// listView returns references that cannot be resolved, as vCenter does:
+// govmomi's simulator adds them to the view.
 type listView struct {
 	*simulator.ListView
 	sim *Simulator

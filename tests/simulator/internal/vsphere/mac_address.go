@@ -17,10 +17,10 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// macOnNetwork is the MAC address of an adapter, and the network that it is on.
+// macOnNetwork is the MAC address of an adapter with its network.
 type macOnNetwork struct{ mac, network string }
 
-// macOnNetworkOf is where an adapter can be in another one's way.
+// macOnNetworkOf returns where an adapter may conflict with another one.
 func macOnNetworkOf(card *types.VirtualEthernetCard) macOnNetwork {
 	at := macOnNetwork{mac: strings.ToLower(card.MacAddress)}
 	switch backing := card.Backing.(type) {
@@ -34,7 +34,7 @@ func macOnNetworkOf(card *types.VirtualEthernetCard) macOnNetwork {
 	return at
 }
 
-// isManual reports whether a person chose an adapter's MAC address.
+// isManual reports whether an adapter's MAC address was assigned manually.
 func isManual(card *types.VirtualEthernetCard) bool {
 	return card.AddressType == string(types.VirtualEthernetCardMacTypeManual) && card.MacAddress != ""
 }
@@ -45,8 +45,8 @@ type macConflict struct {
 	vm  types.ManagedObjectReference
 }
 
-// conflicts finds the manual MAC addresses among a VM's adapters that another
-// VM has on the same network. The caller holds the mutex.
+// conflicts finds manual MAC addresses of a VM's adapters that another VM uses
+// on the same network. The caller holds the mutex.
 func (p *ports) conflicts(vm types.ManagedObjectReference, cards []*types.VirtualEthernetCard) (found []macConflict) {
 	for _, card := range cards {
 		at := macOnNetworkOf(card)
@@ -105,8 +105,8 @@ func reservedMAC(cards []*types.VirtualEthernetCard) types.BaseMethodFault {
 	return nil
 }
 
-// refusedMACs is the fault of adapters with MAC addresses that they cannot be
-// given: reserved ones, where the rule reserved_macs says so.
+// refusedMACs is the fault of adapters with MAC addresses that they cannot
+// have: reserved ones, if the rule reserved_macs says so.
 func (s *Simulator) refusedMACs(cards []*types.VirtualEthernetCard) types.BaseMethodFault {
 	if s.rules.Is("reserved_macs", "at-power-on") {
 		return nil
@@ -114,8 +114,8 @@ func (s *Simulator) refusedMACs(cards []*types.VirtualEthernetCard) types.BaseMe
 	return reservedMAC(cards)
 }
 
-// assignMAC gives an adapter an address of vCenter's range, unless a person
-// chose one.
+// assignMAC gives an adapter an address of vCenter's range, unless it was
+// assigned manually.
 func (s *Simulator) assignMAC(card *types.VirtualEthernetCard) {
 	if card.AddressType == string(types.VirtualEthernetCardMacTypeManual) && card.MacAddress != "" {
 		return

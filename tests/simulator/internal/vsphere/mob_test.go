@@ -18,7 +18,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// mobClient is somebody with a web browser.
+// mobClient is a user with a web browser.
 type mobClient struct {
 	b        *bed
 	http     *http.Client
@@ -26,7 +26,7 @@ type mobClient struct {
 	password string
 }
 
-// webPage is what the browser shows.
+// webPage is a page as shown by the browser.
 type webPage struct {
 	status int
 	header http.Header
@@ -103,7 +103,7 @@ func methodPath(moid, method string) string {
 	return "/mob/?moid=" + url.QueryEscape(moid) + "&method=" + method
 }
 
-// invoke opens a method's form and sends it. The fields come in pairs.
+// invoke opens a method's form and submits it. The fields come in pairs.
 func (c *mobClient) invoke(moid, method string, fields ...string) webPage {
 	c.b.Helper()
 	path := methodPath(moid, method)
@@ -121,7 +121,7 @@ func (c *mobClient) invoke(moid, method string, fields ...string) webPage {
 	return c.do(http.MethodPost, path, values)
 }
 
-// task sends a method's form and waits for the task.
+// task submits a method's form and waits for the task.
 func (c *mobClient) task(moid, method string, fields ...string) outcome {
 	c.b.Helper()
 	page := c.invoke(moid, method, fields...)
@@ -257,7 +257,7 @@ func TestMOBForm(t *testing.T) {
 		t.Error("two sessions have one nonce")
 	}
 	if page := c.get(methodPath(vm.Value, "EnableForkParent_Task")); page.status != http.StatusNotFound {
-		t.Errorf("by the name of the wire: %d", page.status)
+		t.Errorf("by the name in SOAP: %d", page.status)
 	}
 }
 

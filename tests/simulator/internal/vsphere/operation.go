@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// The operation that a call belongs to: who caused it, and its event chain.
+// The operation of a call: its user, and its event chain.
 
 package vsphere
 
@@ -12,20 +12,20 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// operation is what one call does to the inventory, with all that follows from
-// it. It travels with the call's context.
+// operation is everything that a call does to the inventory. The call's context
+// carries it.
 type operation struct {
 	origin powerOrigin
-	user   string // whom the events name; "" is the system
-	silent bool   // nobody is left to post an event
+	user   string // the user in the events; "" means the system
+	silent bool   // no events are posted
 
-	chain        int32                      // of its events; guarded by events.mu
+	chain        int32                      // the chain of its events; guarded by events.mu
 	reconfigured *types.VmReconfiguredEvent // kept when the task succeeds
 }
 
 type operationKey struct{}
 
-// startOperation makes a context that of an operation.
+// startOperation returns a context with an operation.
 func startOperation(ctx *simulator.Context, op operation) {
 	parent := ctx.Context
 	if parent == nil {
@@ -37,8 +37,8 @@ func startOperation(ctx *simulator.Context, op operation) {
 // hasEvents reports whether an event of the operation was logged.
 func (op *operation) hasEvents() bool { return op.chain != 0 }
 
-// operationOf is the operation that a context belongs to. What the simulator
-// does on its own is done by vCenter.
+// operationOf returns the operation of a context. Operations of the simulator
+// itself are vCenter's.
 func operationOf(ctx *simulator.Context) *operation {
 	if ctx.Context != nil {
 		if op, ok := ctx.Context.Value(operationKey{}).(*operation); ok {

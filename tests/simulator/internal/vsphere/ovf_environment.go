@@ -22,9 +22,9 @@ import (
 	"vmforksim/internal/rules"
 )
 
-// How the OVF environment comes to a guest: vCenter makes it when it powers the
-// VM on and hands it over by the transports of the VM's vApp options. A VM that
-// anybody else powers on gets none.
+// How the OVF environment reaches a guest: vCenter creates it when it powers
+// the VM on and delivers it through the transports of the VM's vApp options. A
+// VM that was powered on without vCenter gets none.
 
 // The transports.
 const (
@@ -33,10 +33,10 @@ const (
 )
 
 // ovfEnvName is the guestinfo key of the environment, which the API never
-// shows. Guests find it in any spelling.
+// shows. Guests may use any capitalization.
 const ovfEnvName = "ovfEnv"
 
-// guestinfoName is a guestinfo key without its prefix, as the VM keeps it.
+// guestinfoName is a guestinfo key without its prefix, as stored for the VM.
 func guestinfoName(name string) string {
 	if strings.EqualFold(name, ovfEnvName) {
 		return ovfEnvName
@@ -48,14 +48,14 @@ func guestinfoName(name string) string {
 type delivery struct {
 	env       *ovfenv.Environment // nil if vCenter did not make one for this run
 	computed  map[int32]string
-	extract   string // what ExtractOvfEnvironment returns
-	guest     string // what the guest finds under guestinfo.ovfEnv; "" is nothing
+	extract   string // result of ExtractOvfEnvironment
+	guest     string // content of guestinfo.ovfEnv in the guest; "" means none
 	iso       bool
-	inherited bool // it came with the memory of the fork parent
+	inherited bool // whether it came with the memory of the fork parent
 }
 
-// computed are the values of a running VM's properties that vCenter computed.
-// The caller holds vm.mu.
+// computed returns the values that vCenter computed for a running VM's
+// properties. The caller holds vm.mu.
 func (vm *instance) computed() map[int32]string {
 	if vm.run == nil {
 		return nil
@@ -63,8 +63,8 @@ func (vm *instance) computed() map[int32]string {
 	return maps.Clone(vm.run.delivery.computed)
 }
 
-// showLeased publishes the address that the guest reports as the value of the
-// properties which wait for it. The caller holds the VM's lock.
+// showLeased publishes the address reported by the guest as the value of the
+// properties that wait for it. The caller holds the VM's lock.
 func (s *Simulator) showLeased(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
@@ -82,8 +82,8 @@ func (s *Simulator) showLeased(ctx *simulator.Context, object *simulator.Virtual
 	}
 }
 
-// prepareDelivery makes the environment for a power-on that is about to happen;
-// the fault fails it. The caller holds the VM's lock.
+// prepareDelivery creates the environment for a power-on; its fault fails the
+// power-on. The caller holds the VM's lock.
 func (s *Simulator) prepareDelivery(ctx *simulator.Context, object *simulator.VirtualMachine, from powerOrigin) types.BaseMethodFault {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
@@ -127,7 +127,7 @@ func (s *Simulator) prepareDelivery(ctx *simulator.Context, object *simulator.Vi
 	return nil
 }
 
-// endDelivery takes back what was prepared for a power-on that failed.
+// endDelivery discards what was prepared for a failed power-on.
 func (vm *instance) endDelivery() {
 	vm.mu.Lock()
 	next := vm.nextDelivery
@@ -144,14 +144,16 @@ func (d *delivery) end() {
 	}
 }
 
-// vAppWritten notes that the vApp options were written, even if as they were.
+// vAppWritten records that the vApp options were written, even without a
+// change.
 func (vm *instance) vAppWritten() {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	vm.poweredOnByHost = false
 }
 
-// inheritedBy is what a child finds in the memory it shares with its parent.
+// inheritedBy returns what a child finds in the memory that it shares with its
+// parent.
 func (d delivery) inheritedBy(rules *rules.Rules) delivery {
 	if rules.Is("guestinfo_inherited", "no") {
 		return delivery{}
@@ -159,8 +161,8 @@ func (d delivery) inheritedBy(rules *rules.Rules) delivery {
 	return delivery{extract: d.extract, guest: d.guest, inherited: d.guest != ""}
 }
 
-// showDelivery publishes what can be seen of the environment while the VM runs,
-// or is off again: computed values and the image in the CD drive. The caller
+// showDelivery publishes the visible parts of the environment when the VM is
+// powered on or off: computed values and the image in the CD drive. The caller
 // holds the VM's lock.
 func (s *Simulator) showDelivery(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
@@ -186,8 +188,8 @@ func (s *Simulator) showDelivery(ctx *simulator.Context, object *simulator.Virtu
 	ctx.Update(object, []types.PropertyChange{{Name: "config.hardware.device", Val: devices}})
 }
 
-// imageDrive is the CD drive for the image of the environment: one that is a
-// client device, or holds such an image; nil when there is none.
+// imageDrive returns the CD drive for the image of the environment: one that is
+// a client device or contains such an image; nil if there is none.
 func imageDrive(devices []types.BaseVirtualDevice) *types.VirtualCdrom {
 	for _, device := range devices {
 		drive, ok := device.(*types.VirtualCdrom)
@@ -212,8 +214,8 @@ func showDrive(drive *types.VirtualCdrom, summary string, connected bool) {
 	drive.Connectable.Connected = connected
 }
 
-// clientDevice is what a CD drive is backed by that is a drive of whoever looks
-// at the VM's console. vCenter may put its image in there.
+// clientDevice is the backing of a CD drive that belongs to the client of the
+// VM's console. vCenter may put its image in there.
 func clientDevice() types.BaseVirtualDeviceBackingInfo {
 	return &types.VirtualCdromRemotePassthroughBackingInfo{
 		VirtualDeviceRemoteDeviceBackingInfo: types.VirtualDeviceRemoteDeviceBackingInfo{UseAutoDetect: types.NewBool(false)},
@@ -228,8 +230,8 @@ func isClientDevice(drive *types.VirtualCdrom) bool {
 	return false
 }
 
-// takeOVFEnv takes guestinfo.ovfEnv out of a spec's extraConfig: it can be
-// written there and is never seen.
+// takeOVFEnv removes guestinfo.ovfEnv from a spec's extraConfig: it can be
+// written there but is never shown.
 func takeOVFEnv(spec *types.VirtualMachineConfigSpec) (value string, given bool) {
 	spec.ExtraConfig = slices.DeleteFunc(slices.Clone(spec.ExtraConfig), func(option types.BaseOptionValue) bool {
 		name, ok := strings.CutPrefix(option.GetOptionValue().Key, guestinfoPrefix)
@@ -243,7 +245,7 @@ func takeOVFEnv(spec *types.VirtualMachineConfigSpec) (value string, given bool)
 }
 
 // setInjected stores a document that a client wrote into extraConfig for the
-// guest. A running VM has it until the power-off, another VM until a client
+// guest. A running VM keeps it until the power-off, another VM until a client
 // removes it or vCenter delivers its own.
 func (vm *instance) setInjected(document string) {
 	vm.mu.Lock()
@@ -255,23 +257,23 @@ func (vm *instance) setInjected(document string) {
 	}
 }
 
-// applyLossRule removes the environment from the guest of a running VM if a rule
-// says that it is lost. The caller holds vm.mu.
+// applyLossRule removes the environment from the guest of a running VM if a
+// rule says that it is lost. The caller holds vm.mu.
 func (vm *instance) applyLossRule(rule string) {
 	if vm.run != nil && vm.sim.rules.Is(rule, "lost") {
 		vm.run.delivery.guest = ""
 	}
 }
 
-// keepDelivery hands the environment of a run over to the one that begins when
-// the guest starts again. What it holds is not given back.
+// keepDelivery passes the environment of a run to the next one when the guest
+// restarts. Its addresses are not released.
 func (vm *instance) keepDelivery() *delivery {
 	kept := vm.run.delivery
 	vm.run.delivery.env = nil
 	return &kept
 }
 
-// ExtractOvfEnvironment returns the environment of a VM that runs.
+// ExtractOvfEnvironment returns the environment of a running VM.
 func (v *virtualMachine) ExtractOvfEnvironment(ctx *simulator.Context, _ *types.ExtractOvfEnvironment) soap.HasFault {
 	if v.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOn {
 		return &methods.ExtractOvfEnvironmentBody{Fault_: simulator.Fault("The virtual machine is not running.", &types.InvalidState{})}
@@ -345,7 +347,7 @@ func (s *Simulator) newEnvironment(ctx *simulator.Context, object *simulator.Vir
 	return env, nil
 }
 
-// siblings are the other VMs of a vApp, by name.
+// siblings returns the other VMs of a vApp, sorted by name.
 func (s *Simulator) siblings(of *instance, vApp types.ManagedObjectReference) []*instance {
 	var siblings []*instance
 	for _, vm := range s.instances.all() {

@@ -23,7 +23,7 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// prop is the spec that adds a property.
+// prop returns a spec that adds a property.
 func prop(key int32, id, kind, value string, more ...func(*types.VAppPropertyInfo)) types.VAppPropertySpec {
 	info := &types.VAppPropertyInfo{Key: key, Id: id, Type: kind, Value: value, UserConfigurable: types.NewBool(true)}
 	for _, change := range more {
@@ -48,12 +48,12 @@ func removed(key int32) types.VAppPropertySpec {
 	return types.VAppPropertySpec{ArrayUpdateSpec: types.ArrayUpdateSpec{Operation: types.ArrayUpdateOperationRemove, RemoveKey: key}}
 }
 
-// options are vApp options that are delivered by guestinfo.
+// options returns vApp options that are delivered through guestinfo.
 func options(properties ...types.VAppPropertySpec) *types.VmConfigSpec {
 	return &types.VmConfigSpec{Property: properties, OvfEnvironmentTransport: []string{byGuestInfo}}
 }
 
-// reconfigure expects a reconfigure to end with a fault; "" is success.
+// reconfigure expects a reconfigure to end with a fault; "" means success.
 func (b *bed) reconfigure(vm types.ManagedObjectReference, spec types.VirtualMachineConfigSpec, fault string) {
 	b.Helper()
 	task, err := object.NewVirtualMachine(b.client.Client, vm).Reconfigure(b.ctx, spec)
@@ -68,7 +68,7 @@ func (b *bed) setVApp(vm types.ManagedObjectReference, spec *types.VmConfigSpec)
 	b.reconfigure(vm, types.VirtualMachineConfigSpec{VAppConfig: spec}, "")
 }
 
-// clear empties a list of the vApp options by a single empty text, which
+// clear empties a list of the vApp options with a single empty text, which
 // govmomi's client cannot send.
 func (b *bed) clear(vm types.ManagedObjectReference, list string) {
 	b.Helper()
@@ -90,7 +90,7 @@ func (b *bed) vApp(vm types.ManagedObjectReference) *types.VmConfigInfo {
 	return config.VAppConfig.GetVmConfigInfo()
 }
 
-// values are the properties of config.vAppConfig by full key.
+// values returns the properties of config.vAppConfig by full key.
 func (b *bed) values(vm types.ManagedObjectReference) map[string]string {
 	b.Helper()
 	values := map[string]string{}
@@ -100,7 +100,7 @@ func (b *bed) values(vm types.ManagedObjectReference) map[string]string {
 	return values
 }
 
-// cycled powers a VM off, if it runs, and on through vCenter.
+// cycled powers a VM off, if it is running, and on through vCenter.
 func (b *bed) cycled(vm types.ManagedObjectReference) {
 	b.Helper()
 	if b.read(vm, "runtime").Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn {
@@ -120,7 +120,7 @@ func (b *bed) startedBy(vm types.ManagedObjectReference, from powerOrigin) {
 	}
 }
 
-// seen is what the guest finds under guestinfo.ovfEnv; "" is nothing.
+// seen returns the content of guestinfo.ovfEnv in the guest; "" means none.
 func (b *bed) seen(vm types.ManagedObjectReference) string {
 	b.Helper()
 	return b.guestView(vm).Guestinfo["ovfEnv"]
@@ -136,7 +136,7 @@ func (b *bed) extract(vm types.ManagedObjectReference) string {
 	return res.Returnval
 }
 
-// parsed are the properties of a document, and of the entities in it.
+// parsed returns the properties of a document and of its entities.
 func (b *bed) parsed(document string) (own map[string]string, entities map[string]map[string]string) {
 	b.Helper()
 	type section struct {
@@ -170,7 +170,8 @@ func (b *bed) parsed(document string) (own map[string]string, entities map[strin
 	return values(env.Section), entities
 }
 
-// All fields of vApp options are kept, changed field by field, and announced.
+// All fields of vApp options are kept, can be changed one by one, and are
+// announced.
 func TestVAppOptions(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -247,14 +248,14 @@ func TestVAppOptions(t *testing.T) {
 			t.Fatalf("%s:\n%+v, want\n%+v", step.what, got, want)
 		}
 	}
-	var told strings.Builder
+	var encoded strings.Builder
 	for _, event := range b.events(types.EventFilterSpec{EventTypeId: []string{"VmReconfiguredEvent"}}) {
-		if err := xml.NewEncoder(&told).Encode(event); err != nil {
+		if err := xml.NewEncoder(&encoded).Encode(event); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if strings.Contains(told.String(), "planted-secret") || !strings.Contains(told.String(), "192.0.2.2") {
-		t.Errorf("events: %s", told.String())
+	if strings.Contains(encoded.String(), "planted-secret") || !strings.Contains(encoded.String(), "192.0.2.2") {
+		t.Errorf("events: %s", encoded.String())
 	}
 }
 
@@ -277,7 +278,7 @@ func TestVAppOptionsRefused(t *testing.T) {
 			b.reconfigure(vm, types.VirtualMachineConfigSpec{VAppConfig: &types.VmConfigSpec{Property: properties}}, "InvalidArgument")
 		})
 	}
-	// What fails for another reason changes nothing either.
+	// A call that fails for another reason changes nothing either.
 	b.reconfigure(vm, types.VirtualMachineConfigSpec{GuestId: "no such", VAppConfig: options(prop(2, "b", "string", ""))}, "InvalidArgument")
 	if got := b.vApp(vm); !reflect.DeepEqual(got, before) {
 		t.Errorf("changed: %+v", got)
@@ -300,7 +301,7 @@ func TestVAppPrivileges(t *testing.T) {
 		asks []string
 	}{
 		{"a value", types.VirtualMachineConfigSpec{VAppConfig: &types.VmConfigSpec{Property: []types.VAppPropertySpec{edit(types.VAppPropertyInfo{Key: 1, Value: "y"})}}}, values},
-		{"a value, all told", types.VirtualMachineConfigSpec{VAppConfig: &types.VmConfigSpec{Property: []types.VAppPropertySpec{edit(read)}}}, values},
+		{"a complete value", types.VirtualMachineConfigSpec{VAppConfig: &types.VmConfigSpec{Property: []types.VAppPropertySpec{edit(read)}}}, values},
 		{"a policy", types.VirtualMachineConfigSpec{VAppConfig: &types.VmConfigSpec{IpAssignment: &types.VAppIPAssignmentInfo{IpAllocationPolicy: "dhcpPolicy"}}}, values},
 		{"a label", types.VirtualMachineConfigSpec{VAppConfig: &types.VmConfigSpec{Property: []types.VAppPropertySpec{edit(relabelled)}}}, []string{vAppStructure, vAppValues}},
 		{"a property", types.VirtualMachineConfigSpec{VAppConfig: &types.VmConfigSpec{Property: []types.VAppPropertySpec{prop(2, "b", "string", "")}}}, structure},
@@ -342,7 +343,7 @@ func (b *bed) settle(vm types.ManagedObjectReference) {
 	}
 }
 
-// The document, letter by letter.
+// The exact document.
 func TestOVFDocument(t *testing.T) {
 	b := start(t, func(o *Options) { o.APIVersion = "8.0.3.0" })
 	vm := b.vm("DC0_H0_VM0")
@@ -389,8 +390,8 @@ zweite Zeile ü"/>
 	}
 }
 
-// What the guest finds after each way to begin a run and through what happens
-// to it. Each step goes on from the one before.
+// The guest's document after each kind of start and each event. Each step
+// continues from the previous one.
 func TestOVFEnvironmentComesAndGoes(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_C0_RP0_VM0")
@@ -465,7 +466,7 @@ func TestOVFEnvironmentComesAndGoes(t *testing.T) {
 	}
 }
 
-// In the guest, by the programs of VMware Tools.
+// The same in the guest, through the programs of VMware Tools.
 func TestOVFEnvironmentInGuest(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
@@ -524,8 +525,8 @@ func TestOVFEnvironmentInGuest(t *testing.T) {
 	}
 }
 
-// A client of the host finds nothing of it there, and a power-on there delivers
-// nothing.
+// A client of the host finds no document there, and a power-on there delivers
+// none.
 func TestOVFEnvironmentAtTheHost(t *testing.T) {
 	b := start(t, withESX)
 	vm := b.vm("DC0_H0_VM0")
@@ -636,7 +637,7 @@ func TestOVFEnvironmentISO(t *testing.T) {
 	if view := b.guestView(vm).OVFEnv; view.ISO {
 		t.Errorf("%+v", view)
 	}
-	// A drive of the host is none of the client's.
+	// A drive of the host is not a client device.
 	b.reconfigure(vm, types.VirtualMachineConfigSpec{DeviceChange: b.cdrom(vm, types.VirtualDeviceConfigSpecOperationEdit, &types.VirtualCdromAtapiBackingInfo{
 		VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: "cdrom"}})}, "")
 	b.cycled(vm)
@@ -649,7 +650,7 @@ func TestOVFEnvironmentISO(t *testing.T) {
 	}
 }
 
-// cdrom is a change of a VM's CD drive.
+// cdrom returns a change of a VM's CD drive.
 func (b *bed) cdrom(vm types.ManagedObjectReference, operation types.VirtualDeviceConfigSpecOperation, backing types.BaseVirtualDeviceBackingInfo) []types.BaseVirtualDeviceConfigSpec {
 	b.Helper()
 	for _, device := range b.read(vm, "config.hardware").Config.Hardware.Device {
@@ -752,7 +753,7 @@ func TestComputedProperties(t *testing.T) {
 	if got := b.values(vm); !reflect.DeepEqual(got, empty) {
 		t.Errorf("powered on by its host: %v", got)
 	}
-	// The pool has two addresses, and the VM took both while vCenter ran it.
+	// The pool has two addresses, and the VM took both while it ran.
 	other := b.vm("DC0_C0_RP0_VM0")
 	spec := options(prop(1, "ip0", "ip:Production", ""))
 	spec.IpAssignment = &types.VAppIPAssignmentInfo{IpAllocationPolicy: "transientPolicy"}
@@ -767,7 +768,7 @@ func TestComputedProperties(t *testing.T) {
 	b.expect("a reset gives none back", b.power(other, true), "NoAvailableIp")
 }
 
-// With DHCP the address comes from the guest, too late for its document.
+// With DHCP the guest reports the address, too late for its document.
 func TestAddressByDHCP(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
@@ -788,7 +789,7 @@ func TestAddressByDHCP(t *testing.T) {
 	}
 }
 
-// profile makes an IP pool (a network protocol profile) of a network.
+// profile creates an IP pool (a network protocol profile) of a network.
 func (b *bed) profile(network, prefix string) types.IpPool {
 	b.Helper()
 	pool := types.IpPool{
@@ -821,8 +822,7 @@ func (b *bed) ipPools() (manager, datacenter types.ManagedObjectReference) {
 	return *b.client.ServiceContent.IpPoolManager, b.sim.registry().Any("Datacenter").Reference()
 }
 
-// A VM with a property that cannot be computed does not start through vCenter,
-// and starts past it.
+// A VM with a property that cannot be computed starts only without vCenter.
 func TestPropertiesThatCannotBeComputed(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -865,7 +865,7 @@ func TestPropertiesThatCannotBeComputed(t *testing.T) {
 	}
 }
 
-// shop is a vApp with the VMs web and db, which are off.
+// shop creates a vApp with the powered-off VMs web and db.
 func (b *bed) shop() (vApp *object.VirtualApp, web, db types.ManagedObjectReference) {
 	b.Helper()
 	source := b.vm("DC0_H0_VM0")
@@ -929,7 +929,7 @@ func TestOVFEnvironmentOfVApp(t *testing.T) {
 	}
 }
 
-// Clones have the options of their source, or what their spec makes of them.
+// Clones have the options of their source, as changed by their spec.
 func TestOVFEnvironmentOfClone(t *testing.T) {
 	b := start(t)
 	source := b.vm("DC0_H0_VM0")

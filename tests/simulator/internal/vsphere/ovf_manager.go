@@ -27,8 +27,8 @@ type ovfManager struct {
 	sim *Simulator
 }
 
-// CreateImportSpec adds what govmomi's simulator leaves out: transports, IP
-// assignment, licences, the types of properties.
+// CreateImportSpec adds what govmomi's simulator omits: transports, IP
+// assignment, licenses, the types of properties.
 func (m *ovfManager) CreateImportSpec(ctx *simulator.Context, req *types.CreateImportSpec) soap.HasFault {
 	refuse := func(err error) soap.HasFault {
 		return &methods.CreateImportSpecBody{Fault_: simulator.Fault(err.Error(), &types.InvalidArgument{InvalidProperty: "ovfDescriptor"})}
@@ -95,9 +95,9 @@ func (m *ovfManager) CreateImportSpec(ctx *simulator.Context, req *types.CreateI
 	return body
 }
 
-// completeDescriptor adds to a descriptor the elements that OVF leaves to its
-// writer and that govmomi's simulator reads without looking: the hardware
-// section, and its System.
+// completeDescriptor adds to a descriptor the elements that are optional in OVF
+// and that govmomi's simulator reads unconditionally: the hardware section, and
+// its System.
 func completeDescriptor(envelope *ovf.Envelope, descriptor string) (string, error) {
 	if envelope.VirtualSystem == nil {
 		return "", errors.New("the descriptor has no VirtualSystem")
@@ -117,8 +117,8 @@ func completeDescriptor(envelope *ovf.Envelope, descriptor string) (string, erro
 	return descriptor[:place[0]] + added + descriptor[place[0]:], nil
 }
 
-// stockImportSpec is govmomi's CreateImportSpec. It keeps a panic there from
-// leaving the manager locked: every later import would wait for it.
+// stockImportSpec is govmomi's CreateImportSpec. It prevents a panic there from
+// leaving the manager locked, which would block every later import.
 func (m *ovfManager) stockImportSpec(ctx *simulator.Context, req *types.CreateImportSpec) (body *methods.CreateImportSpecBody, err error) {
 	defer func() {
 		if recovered := recover(); recovered != nil {

@@ -16,12 +16,12 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// govmomi's simulator keeps the lock of an object whose method panics: every
+// govmomi's simulator keeps the lock of an object whose method panics, so every
 // later call on it would wait forever. Here such a call is answered with
 // SystemError, and the lock is released. Locks of other objects that the method
-// had taken are not.
+// took are not released.
 
-// activeCalls are the calls that are being answered, by their HTTP requests.
+// activeCalls are the calls in progress, by their HTTP requests.
 type activeCalls struct{ calls sync.Map }
 
 // activeCall is the lock that a call holds.
@@ -30,12 +30,12 @@ type activeCall struct {
 	ref types.ManagedObjectReference
 }
 
-// requestOf identifies the HTTP request that a context was made for.
+// requestOf identifies the HTTP request of a context.
 func requestOf(ctx *simulator.Context) uintptr {
 	return reflect.ValueOf(ctx).Elem().FieldByName("req").Pointer()
 }
 
-// begin notes the object that a call is addressed to.
+// begin records the object of a call.
 func (u *activeCalls) begin(ctx *simulator.Context, ref types.ManagedObjectReference) {
 	if request := requestOf(ctx); request != 0 {
 		u.calls.Store(request, activeCall{ctx, ref})
@@ -59,7 +59,7 @@ func (s *Simulator) recoverPanic(r *http.Request, answer *responseBuffer) {
 	writeFault(answer, "ServerFaultCode", text, &types.SystemError{Reason: fmt.Sprint(recovered)})
 }
 
-// unlock releases the object's lock, however often the call has taken it: a
+// unlock releases the object's lock as often as the call has taken it: one
 // release too many panics, and changes nothing.
 func (c activeCall) unlock() {
 	if _, ownLock := c.ctx.Map.Get(c.ref).(sync.Locker); ownLock {

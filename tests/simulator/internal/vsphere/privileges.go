@@ -41,14 +41,13 @@ const (
 	systemView        = "System.View"
 )
 
-// requiredPrivilege is a privilege that a call asks for, and the object it is
-// asked on.
+// requiredPrivilege is a privilege that a call requires on an object.
 type requiredPrivilege struct {
 	privilege string
 	on        types.ManagedObjectReference
 }
 
-// authorize refuses a call that the user lacks a privilege for.
+// authorize refuses a call if the user lacks a privilege.
 func (s *Simulator) authorize(ctx *simulator.Context, name string, method *simulator.Method) types.BaseMethodFault {
 	for _, required := range s.requiredPrivileges(method) {
 		if !s.holds(ctx, name, required.privilege, required.on) {
@@ -59,7 +58,7 @@ func (s *Simulator) authorize(ctx *simulator.Context, name string, method *simul
 	return nil
 }
 
-// requiredPrivileges lists the privileges a call asks for.
+// requiredPrivileges lists the privileges that a call requires.
 func (s *Simulator) requiredPrivileges(method *simulator.Method) []requiredPrivilege {
 	on := func(ref types.ManagedObjectReference, privileges ...string) []requiredPrivilege {
 		var required []requiredPrivilege
@@ -121,7 +120,7 @@ func (s *Simulator) requiredPrivileges(method *simulator.Method) []requiredPrivi
 	return nil
 }
 
-// devicePrivileges lists the privileges that changes of a VM's devices ask for.
+// devicePrivileges lists the privileges that changes of a VM's devices require.
 func (s *Simulator) devicePrivileges(vm types.ManagedObjectReference, changes []types.BaseVirtualDeviceConfigSpec) []requiredPrivilege {
 	ctx := s.background()
 	target, ok := ctx.Map.Get(vm).(*simulator.VirtualMachine)
@@ -174,7 +173,7 @@ func reconfigurePrivileges(spec *types.VirtualMachineConfigSpec) []string {
 	return privileges
 }
 
-// guestPrivilege is the privilege a guest operation asks for.
+// guestPrivilege is the privilege that a guest operation requires.
 func guestPrivilege(method string) string {
 	switch {
 	case strings.HasPrefix(method, "List"), strings.HasPrefix(method, "Read"),

@@ -17,7 +17,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// A client can ask beforehand which privileges a call would lack.
+// A client can check in advance which privileges a call would lack.
 func TestAuthorizationManager(t *testing.T) {
 	b := start(t)
 	vm, other := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
@@ -88,7 +88,7 @@ func TestAuthorizationManager(t *testing.T) {
 	}
 }
 
-// vSphere 6.0 does not know the methods that 6.5 brought.
+// vSphere 6.0 does not have the methods that were added in 6.5.
 func TestAuthorizationManagerOfOldServer(t *testing.T) {
 	b := start(t, func(o *Options) { o.APIVersion = "6.0" })
 	entity := `type="VirtualMachine">` + b.vm("DC0_H0_VM0").Value

@@ -16,7 +16,7 @@ import (
 )
 
 // Fetch is how pyVmomi reads one property. govmomi's simulator answers it with
-// another method's response when the property is unset; here it is its own.
+// another method's response if the property is unset; here it has its own.
 
 type fetchRequest struct {
 	This types.ManagedObjectReference `xml:"_this"`

@@ -21,11 +21,11 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// Reads of properties leave out what the client must not see: forgotten tasks,
+// Reads of properties omit what the client must not see: forgotten tasks,
 // objects without System.View, and properties without System.Read.
 
-// viewProperties are the properties that need System.View only; all others of
-// an entity need System.Read (rule read_privileges).
+// viewProperties are the properties that require only System.View; all others
+// of an entity require System.Read (rule read_privileges).
 var viewProperties = map[string][]string{
 	"ManagedEntity":          {"parent", "customValue", "effectiveRole", "name", "declaredAlarmState", "triggeredAlarmState", "tag"},
 	"Folder":                 {"childType", "childEntity", "namespace"},
@@ -39,16 +39,16 @@ var viewProperties = map[string][]string{
 	"VirtualMachine":         {"datastore", "network"},
 }
 
-// accessFilter is what one call may see.
+// accessFilter defines what one call may read.
 type accessFilter struct {
 	sim       *Simulator
 	ctx       *simulator.Context
-	user      string // "" when nothing is kept from the user
+	user      string // "" if the user may read everything
 	viewCache map[types.ManagedObjectReference]bool
 	readCache map[types.ManagedObjectReference]bool
 }
 
-// accessFilterOf returns what a call may see; nil when that is everything.
+// accessFilterOf returns the filter of a call; nil if it may read everything.
 func (s *Simulator) accessFilterOf(ctx *simulator.Context) *accessFilter {
 	found := &accessFilter{sim: s, ctx: ctx, viewCache: map[types.ManagedObjectReference]bool{}, readCache: map[types.ManagedObjectReference]bool{}}
 	if ctx.Session != nil && s.restricted(ctx, ctx.Session.UserName) {
@@ -100,12 +100,12 @@ func (v *accessFilter) holds(cache map[types.ManagedObjectReference]bool, privil
 	return held
 }
 
-// visible reports whether an object is seen at all.
+// visible reports whether an object may be seen.
 func (v *accessFilter) visible(ref types.ManagedObjectReference) bool {
 	return !v.sim.tasks.isUnknown(ref) && v.holds(v.viewCache, systemView, ref)
 }
 
-// readable reports whether a property of a visible object is read.
+// readable reports whether a property of a visible object may be read.
 func (v *accessFilter) readable(ref types.ManagedObjectReference, path string) bool {
 	if v.holds(v.readCache, systemRead, ref) {
 		return true
@@ -120,7 +120,8 @@ var baseTypes = map[string]string{
 	"DistributedVirtualPortgroup": "Network", "OpaqueNetwork": "Network", "VmwareDistributedVirtualSwitch": "DistributedVirtualSwitch",
 }
 
-// requestedPaths are the properties of an object that a read names, set or not.
+// requestedPaths returns the properties of an object that a read names, set or
+// unset.
 func requestedPaths(specs []types.PropertyFilterSpec, object types.ObjectContent) (paths []string) {
 	for _, spec := range specs {
 		for _, set := range spec.PropSet {
@@ -136,8 +137,8 @@ func requestedPaths(specs []types.PropertyFilterSpec, object types.ObjectContent
 	return slices.Compact(paths)
 }
 
-// content leaves out of an object's properties what is not for the client. A
-// property that is refused is so whether it is set or not.
+// content removes from an object's properties those that the client must not
+// read. A refused property is reported as such whether it is set or not.
 func (v *accessFilter) content(specs []types.PropertyFilterSpec, object types.ObjectContent) types.ObjectContent {
 	refused := map[string]string{}
 	visible := v.visible(object.Obj)
@@ -171,7 +172,8 @@ func (v *accessFilter) content(specs []types.PropertyFilterSpec, object types.Ob
 	return object
 }
 
-// readPages are the rest of reads that did not fit into one answer, by token.
+// readPages contains the rest of reads that did not fit into one answer, by
+// token.
 type readPages struct {
 	mu   sync.Mutex
 	rest map[string]readPage

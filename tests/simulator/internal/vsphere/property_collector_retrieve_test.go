@@ -19,7 +19,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// lowly adds a user who lacks privileges, and logs in as him.
+// lowly adds a user who lacks privileges, and logs in as that user.
 func (b *bed) lowly(lacks map[string]any) *govmomi.Client {
 	b.Helper()
 	lacks["name"], lacks["password"] = "low", "low"
@@ -27,7 +27,7 @@ func (b *bed) lowly(lacks map[string]any) *govmomi.Client {
 	return b.login("low", "low")
 }
 
-// retrieve reads properties of an object as they come over the wire.
+// retrieve reads properties of an object as they are sent in SOAP.
 func (b *bed) retrieve(client *govmomi.Client, ref types.ManagedObjectReference, paths ...string) types.ObjectContent {
 	b.Helper()
 	res, err := property.DefaultCollector(client.Client).RetrieveProperties(b.ctx, types.RetrieveProperties{
@@ -67,7 +67,7 @@ func TestPropertiesThatMayNotBeRead(t *testing.T) {
 	}
 }
 
-// A VM that the user may not see is in no list, view or search.
+// A VM that the user may not see is in no list, view or search result.
 func TestInvisibleVM(t *testing.T) {
 	b := start(t)
 	vm, other := b.vm("DC0_H0_VM0"), b.vm("DC0_C0_RP0_VM0")
@@ -113,7 +113,7 @@ func TestInvisibleVM(t *testing.T) {
 	}
 }
 
-// Reads that are filtered come in pages as others do.
+// Filtered reads come in pages like others.
 func TestPagesOfARestrictedUser(t *testing.T) {
 	b := start(t, func(o *Options) { o.VMs = 2 })
 	hidden := b.vm("DC0_H0_VM0")
@@ -140,7 +140,8 @@ func TestPagesOfARestrictedUser(t *testing.T) {
 	}
 }
 
-// After a restart vCenter does not know its earlier tasks; what they do is done.
+// After a restart vCenter does not know its earlier tasks; their operations are
+// still carried out.
 func TestForgottenTasks(t *testing.T) {
 	for _, how := range []string{"as it begins", "on request"} {
 		t.Run(how, func(t *testing.T) {

@@ -17,13 +17,13 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// govmomi's simulator reports the changes its methods announce, by the name
-// they announce, and reads every object of a filter again for each. Here a
-// collector compares, as vCenter's does: what a filter selects now with what
-// the client was sent last. So a change is seen whatever part of it a filter
-// names, and costs what the changed object costs.
+// govmomi's simulator reports the changes that its methods announce, with the
+// announced names, and reads every object of a filter again for each. Here a
+// collector compares what a filter selects now with what the client was sent
+// last, as vCenter's does. So a change is seen under any part of its path that
+// a filter names, and costs only as much as the changed object.
 
-// batchDelay is how long changes gather before they are reported.
+// batchDelay is how long changes are collected before they are reported.
 const batchDelay = 10 * time.Millisecond
 
 // maxUpdateObjects is vCenter's limit of objects in one update.
@@ -68,7 +68,7 @@ func (c *collectors) of(collector *simulator.PropertyCollector) *collectorState 
 	return u
 }
 
-// remove ends a collector and what waits on it.
+// remove ends a collector and the calls that wait on it.
 func (c *collectors) remove(collector *simulator.PropertyCollector) {
 	c.mu.Lock()
 	u := c.all[collector]
@@ -79,7 +79,7 @@ func (c *collectors) remove(collector *simulator.PropertyCollector) {
 	}
 }
 
-// changed notes an object that was changed, or one that came or went.
+// changed records an object that was changed, created or removed.
 func (c *collectors) changed(ref types.ManagedObjectReference, cameOrWent bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,7 +141,8 @@ func (c *propertyCollector) WaitForUpdatesEx(ctx *simulator.Context, req *types.
 	return &methods.WaitForUpdatesExBody{Res: &types.WaitForUpdatesExResponse{Returnval: set}}
 }
 
-// waitForChanges returns what changed since a version; nil when nothing did in time.
+// waitForChanges returns the changes since a version; nil if there were none in
+// time.
 func (c *propertyCollector) waitForChanges(ctx *simulator.Context, version string, options *types.WaitOptions) (*types.UpdateSet, types.BaseMethodFault) {
 	u := c.sim.collectors.of(c.PropertyCollector)
 	wait, cancel := context.WithCancel(context.Background())

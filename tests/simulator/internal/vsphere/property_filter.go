@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// PropertyFilter: what a filter selects now, compared with what the client knows.
+// PropertyFilter: what a filter selects now, compared with what the client has
+// received.
 
 package vsphere
 
@@ -15,7 +16,8 @@ import (
 	"github.com/vmware/govmomi/vim25/xml"
 )
 
-// reportedProperties is what a client knows of an object: its properties as XML.
+// reportedProperties contains an object's properties, as received by a client,
+// as XML.
 type reportedProperties map[string]string
 
 func (c *propertyCollector) CreateFilter(ctx *simulator.Context, req *types.CreateFilter) soap.HasFault {
@@ -42,7 +44,7 @@ func (f *propertyFilter) DestroyPropertyFilter(ctx *simulator.Context, req *type
 	return f.PropertyFilter.DestroyPropertyFilter(ctx, req)
 }
 
-// compare finds what changed in every filter since the last update.
+// compare finds the changes of every filter since the last update.
 func (c *propertyCollector) compare(ctx *simulator.Context, u *collectorState) ([]types.PropertyFilterUpdate, types.BaseMethodFault) {
 	u.mu.Lock()
 	dirty, kinds := u.dirty, u.kinds
@@ -85,7 +87,8 @@ func (c *propertyCollector) compare(ctx *simulator.Context, u *collectorState) (
 	return found, nil
 }
 
-// selectionChanged reports whether a filter may select other objects than before.
+// selectionChanged reports whether a filter may select other objects than
+// before.
 func selectionChanged(spec *types.PropertyFilterSpec, dirty map[types.ManagedObjectReference]bool, kinds map[string]bool) bool {
 	for _, object := range spec.ObjectSet {
 		if len(object.SelectSet) == 0 {
@@ -160,8 +163,8 @@ func (c *propertyCollector) read(ctx *simulator.Context, spec types.PropertyFilt
 	return body.(*methods.RetrievePropertiesExBody).Res.Returnval.Objects, nil
 }
 
-// objectUpdate returns the update of an object, if there is one, and notes it as
-// reported.
+// objectUpdate returns the update of an object, if there is one, and records it
+// as reported.
 func objectUpdate(known map[types.ManagedObjectReference]reportedProperties, object types.ObjectContent) (types.ObjectUpdate, bool) {
 	before, modify := known[object.Obj]
 	now := reportedProperties{}
@@ -170,8 +173,8 @@ func objectUpdate(known map[types.ManagedObjectReference]reportedProperties, obj
 		update.Kind, update.MissingSet = types.ObjectUpdateKindModify, nil
 	}
 	for _, property := range object.PropSet {
-		wire, _ := xml.Marshal(property)
-		now[property.Name] = string(wire)
+		encoded, _ := xml.Marshal(property)
+		now[property.Name] = string(encoded)
 		if before[property.Name] != now[property.Name] {
 			update.ChangeSet = append(update.ChangeSet, types.PropertyChange{
 				Name: property.Name, Op: types.PropertyChangeOpAssign, Val: property.Val,

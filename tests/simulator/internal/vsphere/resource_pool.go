@@ -30,8 +30,8 @@ func (p *resourcePool) ImportVApp(ctx *simulator.Context, req *types.ImportVApp)
 	return p.sim.importVApp(ctx, req, p.ResourcePool.ImportVApp)
 }
 
-// importVApp creates the VM of an OVF package hidden from clients until it is
-// complete, as every VM.
+// importVApp creates the VM of an OVF package. Like every VM, it is hidden from
+// clients until it is complete.
 func (s *Simulator) importVApp(ctx *simulator.Context, req *types.ImportVApp, stock func(*simulator.Context, *types.ImportVApp) soap.HasFault) soap.HasFault {
 	refuse := func(fault types.BaseMethodFault) soap.HasFault {
 		return &methods.ImportVAppBody{Fault_: simulator.Fault(vimfault.Text(fault), fault)}
@@ -75,7 +75,7 @@ func (s *Simulator) importVApp(ctx *simulator.Context, req *types.ImportVApp, st
 	return stock(ctx, req)
 }
 
-// computeResourceOf is what a resource pool belongs to.
+// computeResourceOf returns the compute resource of a resource pool.
 func (s *Simulator) computeResourceOf(ctx *simulator.Context, pool types.ManagedObjectReference) types.ManagedObjectReference {
 	for ref := pool; ; {
 		entity, ok := ctx.Map.Get(ref).(mo.Entity)

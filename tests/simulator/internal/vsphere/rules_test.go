@@ -24,8 +24,9 @@ import (
 	"vmforksim/internal/rules"
 )
 
-// ruleTests says of every rule how one sees which way it stands: the test is
-// run once for each choice. A rule whose source leaves no choice has none.
+// ruleTests contains a test for every rule that shows which choice is set: the
+// test is run once for each choice. A rule whose source leaves no choice has
+// none.
 var ruleTests = map[string]struct {
 	guests  bool
 	version string
@@ -118,7 +119,7 @@ var ruleTests = map[string]struct {
 		parent := b.parent()
 		b.expect("disable", b.raw.task("DisableForkParent_Task", parent, ""), faultOf(choice))
 		if quiesced := b.read(parent, "runtime").Runtime.QuiescedForkParent; quiesced == nil || !*quiesced {
-			b.Error("the parent is not quiesced any more")
+			b.Error("the parent is no longer quiesced")
 		}
 	}},
 	"disable_with_children": {guests: true, test: func(b *bed, choice string) {
@@ -1041,7 +1042,7 @@ func reconfigureNote(valueAttributes string) string {
 	return "<spec><extraConfig><key>note</key><value" + valueAttributes + ">x</value></extraConfig></spec>"
 }
 
-// faultOf is the fault that a choice named after one stands for.
+// faultOf returns the fault of a choice that is named after one.
 func faultOf(choice string) string {
 	if choice == "InvalidState" {
 		return choice
@@ -1083,7 +1084,8 @@ func TestEveryRuleBothWays(t *testing.T) {
 	}
 }
 
-// TestEveryRuleHasASourceOrASwitch: what nobody knows can be had both ways.
+// TestEveryRuleHasASourceOrASwitch checks that every assumption can be
+// reversed.
 func TestEveryRuleHasASourceOrASwitch(t *testing.T) {
 	seen := map[string]bool{}
 	for _, rule := range rules.Table {
@@ -1127,7 +1129,7 @@ func TestRulesOverControl(t *testing.T) {
 	}
 }
 
-// onSegment checks how an adapter is shown that was put on an opaque network.
+// onSegment checks how an adapter on an opaque network is shown.
 func (b *bed) onSegment(vm types.ManagedObjectReference, segment, choice string) {
 	b.Helper()
 	switch backing := b.card(vm).Backing.(type) {
@@ -1145,7 +1147,7 @@ func (b *bed) onSegment(vm types.ManagedObjectReference, segment, choice string)
 	}
 }
 
-// orphans checks the state of children when their parent goes.
+// orphans checks the state of children whose parent is removed.
 func (b *bed) orphans(parent types.ManagedObjectReference, choice string, leave func() outcome) {
 	b.Helper()
 	running, waiting := b.child(parent, "running", ""), b.child(parent, "waiting", "")
@@ -1165,7 +1167,7 @@ func (b *bed) orphans(parent types.ManagedObjectReference, choice string, leave 
 	}
 }
 
-// persistent is a parent with a persistent child that was powered on.
+// persistent returns a parent with a persistent child that was powered on.
 func (b *bed) persistent() (parent, child types.ManagedObjectReference) {
 	b.Helper()
 	vm := b.vm("DC0_H0_VM0")
@@ -1187,7 +1189,7 @@ func (b *bed) otherHost(here types.ManagedObjectReference) types.ManagedObjectRe
 	return here
 }
 
-// eventually waits for what no property shows.
+// eventually waits for something that no property shows.
 func (b *bed) eventually(what string, true func() bool) {
 	b.Helper()
 	deadline := time.Now().Add(patience)

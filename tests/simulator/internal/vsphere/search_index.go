@@ -15,7 +15,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// searchIndex answers look-ups from our index of names, and reads VMs under
+// searchIndex answers lookups from our index of names, and reads VMs under
 // their lock.
 type searchIndex struct {
 	*simulator.SearchIndex

@@ -71,7 +71,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
-// A simulator that ends does not wait for a guest that leads nowhere.
+// A simulator that ends does not wait for a guest that is stuck.
 func TestCloseWithStuckGuest(t *testing.T) {
 	var log strings.Builder
 	b := start(t, withGuests, func(o *Options) { o.Log = &log })
@@ -98,7 +98,7 @@ func TestCloseWithStuckGuest(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	if log.Len() > 0 {
-		t.Errorf("told: %s", log.String())
+		t.Errorf("log: %s", log.String())
 	}
 }
 
@@ -272,7 +272,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A fault by request has what a server never leaves out.
+// An injected fault has the fields that a server never omits.
 func TestFaultsAreComplete(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -304,7 +304,7 @@ func TestDelayedTaskOfAVMThatIsGone(t *testing.T) {
 	b.expect("another", b.power(b.vm("DC0_C0_RP0_VM0"), false), "")
 }
 
-// A task that waits must not keep clients from reading its VM.
+// A waiting task must not prevent clients from reading its VM.
 func TestDelayedTask(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -370,7 +370,7 @@ func TestSessionKill(t *testing.T) {
 	}
 }
 
-// A session that the server dropped is gone, and its client can log in again.
+// A session that the server dropped has ended, and its client can log in again.
 func TestSessionDropped(t *testing.T) {
 	b := start(t)
 	sessions := func() []string {
@@ -457,7 +457,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// A change must be seen under whatever part of it a client asked for.
+// A change must be visible under any part of its path that a client requested.
 func TestUpdates(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -593,7 +593,7 @@ func TestGuestOperations(t *testing.T) {
 		t.Errorf("no process: %v", err)
 	}
 
-	// Who may not, and when.
+	// Guest operations that are refused, and when.
 	for _, login := range [][2]string{{"root", "wrong"}, {"nobody-here", "guest-pw"}} {
 		if _, fault, err := b.raw.guestCall("ValidateCredentialsInGuest", vm, login[0], login[1], ""); err != nil || fault.kind() != "InvalidGuestLogin" {
 			t.Errorf("%v: %v %+v", login, err, fault)
@@ -644,7 +644,8 @@ func TestTransfersBlocked(t *testing.T) {
 		again.Body.Close()
 	}
 
-	// The certificate is the one vCenter reports for the host, and not its own.
+	// The certificate is the one that vCenter reports for the host, not
+	// vCenter's own.
 	var host mo.HostSystem
 	if err := property.DefaultCollector(b.client.Client).RetrieveOne(b.ctx, *b.read(vm, "runtime").Runtime.Host, []string{"config.certificate", "summary.config.sslThumbprint"}, &host); err != nil {
 		t.Fatal(err)
@@ -715,7 +716,7 @@ func TestBulkInventory(t *testing.T) {
 	}
 }
 
-// Of many clients that want one name, one gets it.
+// Only one of many clients that request a name gets it.
 func TestOneNameForMany(t *testing.T) {
 	b := start(t, withGuests)
 	parent := b.parent()

@@ -14,11 +14,13 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// now is the time by vCenter's clock, which may be wrong (flag -clock-offset).
-// The times of events and of power-ons are read from it, those of tasks are not.
+// now returns the time of vCenter's clock, which may be wrong (flag
+// -clock-offset). The times of events and of power-ons are read from it, those
+// of tasks are not.
 func (s *Simulator) now() time.Time { return time.Now().Add(s.options.ClockOffset) }
 
-// serviceInstance overrides methods of the service instance, which knows the time.
+// serviceInstance overrides methods of the service instance, which reports the
+// time.
 type serviceInstance struct {
 	*simulator.ServiceInstance
 	sim *Simulator

@@ -27,14 +27,14 @@ type sessionInfo struct {
 	LastActive time.Time `json:"last_active"`
 }
 
-// remember keeps a session's objects: what waits in it must end with it.
+// remember records a session's objects, whose waiting calls must end with it.
 func (s *sessions) remember(session *simulator.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen[session.Key] = session
 }
 
-// end forgets a session whose client logs out.
+// end removes a session whose client logs out.
 func (s *sessions) end(session *simulator.Session) {
 	s.mu.Lock()
 	delete(s.seen, session.Key)
@@ -42,7 +42,7 @@ func (s *sessions) end(session *simulator.Session) {
 	s.sim.endCollectors(session)
 }
 
-// endCollectors ends what waits in a session.
+// endCollectors ends the waiting calls of a session.
 func (s *Simulator) endCollectors(session *simulator.Session) {
 	for _, object := range session.AllReference("PropertyCollector") {
 		if collector, ok := object.(*simulator.PropertyCollector); ok {
@@ -70,7 +70,7 @@ func (s *sessions) list() []sessionInfo {
 	return list
 }
 
-// userOf returns who is logged in in a session; "" when there is no such session.
+// userOf returns the user of a session; "" if there is no such session.
 func (s *sessions) userOf(key string) string {
 	for _, session := range s.list() {
 		if session.Key == key {
@@ -92,7 +92,7 @@ func (s *sessions) kill(user string) []sessionInfo {
 	return ended
 }
 
-// drop ends a session that its client still holds to be good.
+// drop ends a session that its client still considers valid.
 func (s *sessions) drop(key string) {
 	s.mu.Lock()
 	s.dead[key] = true

@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Package vsphere is the outside of the simulator: a vCenter as govmomi's
-// simulator has it, with the methods, guests and injected faults added that forking a
-// VM needs.
+// Package vsphere is the outside of the simulator: a vCenter based on govmomi's
+// simulator, with the additional methods, guests and injected faults that tests
+// of forks require.
 package vsphere
 
 import (
@@ -30,7 +30,7 @@ import (
 	"vmforksim/internal/rules"
 )
 
-// Options are those of the command line.
+// Options are the options of the command line.
 type Options struct {
 	Listen        string // address of the vCenter side
 	ESXListen     string // address of the ESXi endpoint; "" is none
@@ -85,10 +85,10 @@ type Simulator struct {
 	ports       *ports
 	activeCalls activeCalls
 	lastMAC     uint32
-	files       sync.Mutex // govmomi's simulator reads datastores without their locks
+	files       sync.Mutex // because govmomi's simulator reads datastores without their locks
 	log         *log.Logger
 
-	work    sync.WaitGroup // what happens to guests, and to VMs without a call
+	work    sync.WaitGroup // work on guests, and on VMs outside of calls
 	workMu  sync.Mutex
 	closing bool
 }
@@ -207,7 +207,7 @@ func (s *Simulator) startPlatform() error {
 	return nil
 }
 
-// connect sets in govmomi's simulator where it is reached and how users log in.
+// connect configures in govmomi's simulator its address and how users log in.
 func (s *Simulator) connect(service *simulator.Service, address string, certificate tls.Certificate) {
 	service.Listen = &url.URL{Scheme: "https", Host: address, Path: "/sdk", User: url.UserPassword(s.options.Username, s.options.Password)}
 	service.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
@@ -225,8 +225,8 @@ func (s *Simulator) connect(service *simulator.Service, address string, certific
 
 func (s *Simulator) registry() *simulator.Registry { return s.service.Context.Map }
 
-// background is a context for work no client asked for. Locks are held per
-// context, so each piece of work takes its own.
+// background returns a context for work outside of clients' calls. Locks are
+// held per context, so each piece of work has its own.
 func (s *Simulator) background() *simulator.Context {
 	ctx := *s.ctx
 	return &ctx
@@ -243,8 +243,8 @@ func (s *Simulator) ESXURL() string {
 	return "https://" + s.esx.listener.Addr().String() + "/sdk"
 }
 
-// serverLog is where HTTP servers write: errors in a call are logged, clients
-// that do not trust a certificate are not.
+// serverLog receives the log of HTTP servers: errors in a call are logged,
+// untrusted certificates are not.
 func (s *Simulator) serverLog() *log.Logger {
 	return log.New(handshakeFilter{s.options.Log}, "vmforksim: ", 0)
 }
@@ -258,8 +258,8 @@ func (f handshakeFilter) Write(line []byte) (int, error) {
 	return f.Writer.Write(line)
 }
 
-// spawn does something beside the calls of clients. It reports whether it does:
-// a simulator that is closing begins nothing new.
+// spawn runs a function beside the calls of clients. It reports whether it
+// does: a simulator that is closing starts nothing new.
 func (s *Simulator) spawn(f func()) bool {
 	s.workMu.Lock()
 	defer s.workMu.Unlock()
@@ -274,8 +274,8 @@ func (s *Simulator) spawn(f func()) bool {
 	return true
 }
 
-// logError logs what went wrong with a guest, unless the simulator is closing:
-// then errors are expected.
+// logError logs an error of a guest, unless the simulator is closing: then
+// errors are expected.
 func (s *Simulator) logError(format string, arguments ...any) {
 	s.workMu.Lock()
 	closing := s.closing

@@ -15,8 +15,8 @@ import (
 	"github.com/vmware/govmomi/vim25/xml"
 )
 
-// soapRequest is what the front handler looks at before govmomi's simulator
-// gets a request.
+// soapRequest is the part of a request that the HTTP handler reads before
+// govmomi's simulator gets it.
 type soapRequest struct {
 	Namespace string
 	Method    string

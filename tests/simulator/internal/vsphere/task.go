@@ -24,14 +24,14 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// taskPlan is what the simulator adds to a task that a method of govmomi's
-// simulator, or one of ours, starts.
+// taskPlan is what the simulator adds to a task started by a method of
+// govmomi's simulator or of ours.
 type taskPlan struct {
 	ctx       *simulator.Context
 	method    string                       // as the client named it
 	entity    types.ManagedObjectReference // what the task is shown on
-	names     []string                     // names a fault rule may go by
-	before    func() types.BaseMethodFault // fails the task before it does anything
+	names     []string                     // names that an injected fault may use
+	before    func() types.BaseMethodFault // may fail the task before it does anything
 	after     func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault)
 	ownLocks  bool // the task takes the locks it needs itself
 	usesFiles bool // the task works on a datastore's files
@@ -40,16 +40,16 @@ type taskPlan struct {
 	descriptionID string // where govmomi's simulator has another than vCenter
 }
 
-// tasks knows the plans of calls that are about to start their task, by the
-// object the task will be created on.
+// tasks contains the plans of calls that are about to start their task, by the
+// object that the task will be created on.
 type tasks struct {
 	mu      sync.Mutex
 	plans   map[types.ManagedObjectReference]*taskPlan
 	unknown map[types.ManagedObjectReference]bool // tasks that were forgotten
 }
 
-// start runs a method that starts one task on ref. Calls on one object must
-// not overlap: the caller holds its lock, or the object is the caller's own.
+// start runs a method that starts one task on ref. Calls on one object must not
+// overlap: the caller holds its lock, or is the only one to use it.
 func (t *tasks) start(ref types.ManagedObjectReference, plan *taskPlan, method func() soap.HasFault) soap.HasFault {
 	if plan.entity.Value == "" {
 		plan.entity = ref
@@ -90,9 +90,10 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 	if plan == nil {
 		task.Execute = func(t *simulator.Task) (types.AnyType, types.BaseMethodFault) { return recoverTask(execute, t) }
 		if ref.Type == "FileManager" {
-			// A VM's removal starts one and does not await it. Done at once, it is
-			// done while the removal has s.files; waiting for them would keep the
-			// next removal, which has them then, from the file manager's lock.
+			// The removal of a VM starts a file task and does not wait for it.
+			// Run immediately, it uses s.files while the removal holds it; a
+			// later start could wait for the next removal, which holds s.files
+			// then and needs the file manager's lock.
 			result, fault := recoverTask(execute, task)
 			task.Execute = func(*simulator.Task) (types.AnyType, types.BaseMethodFault) { return result, fault }
 		}
@@ -119,7 +120,8 @@ func (s *Simulator) prepareTask(task *simulator.Task) {
 		s.tasks.markUnknown(task.Reference())
 	}
 	task.Execute = func(t *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
-		// An injected fault looks at the call's VM, whatever object carries the task.
+		// An injected fault refers to the call's VM, whatever object the task
+		// is on.
 		var injected *injectedFault
 		var delay time.Duration
 		if !plan.nested {
@@ -183,11 +185,11 @@ func (s *Simulator) showRecent(ctx *simulator.Context, entity, task types.Manage
 	})
 }
 
-// recentTasks is how many an object lists.
+// recentTasks is the number of tasks that an object lists.
 const recentTasks = 200
 
-// recoverTask keeps a panic in a task, which nothing could catch, from ending the
-// process.
+// recoverTask prevents a panic in a task, which nothing could catch, from
+// ending the process.
 func recoverTask(execute func(*simulator.Task) (types.AnyType, types.BaseMethodFault), task *simulator.Task) (result types.AnyType, fault types.BaseMethodFault) {
 	defer func() {
 		if recovered := recover(); recovered != nil {
@@ -197,10 +199,10 @@ func recoverTask(execute func(*simulator.Task) (types.AnyType, types.BaseMethodF
 	return execute(task)
 }
 
-// withoutLock lets go of the lock that a task holds on its object while f
-// runs: locks are counted per context, and the first of the two releases only
-// undoes what this function acquired. It reports whether the object is still
-// there; its lock is gone with it.
+// withoutLock releases the lock that a task holds on its object while f runs:
+// locks are counted per context, and the first of the two releases only undoes
+// what this function acquired. It reports whether the object still exists; its
+// lock is removed with it.
 func withoutLock(ctx *simulator.Context, ref types.ManagedObjectReference, f func()) (there bool) {
 	release := ctx.Map.AcquireLock(ctx, ref)
 	release()
@@ -215,8 +217,8 @@ func withoutLock(ctx *simulator.Context, ref types.ManagedObjectReference, f fun
 	return
 }
 
-// endUnlocked ends a task whose object was removed meanwhile, and the task's
-// goroutine: what follows in it would release a lock that nobody holds.
+// endUnlocked ends a task whose object was removed in the meantime, and the
+// task's goroutine, which would otherwise release a lock that nobody holds.
 func endUnlocked(ctx *simulator.Context, task *simulator.Task, result types.AnyType, fault types.BaseMethodFault) {
 	changes := []types.PropertyChange{
 		{Name: "info.completeTime", Val: time.Now()},
@@ -232,7 +234,7 @@ func endUnlocked(ctx *simulator.Context, task *simulator.Task, result types.AnyT
 	runtime.Goexit()
 }
 
-// taskChanged gives a failed task the sentence vCenter shows.
+// taskChanged adds to a failed task the message that vCenter shows.
 func (s *Simulator) taskChanged(ctx *simulator.Context, task *mo.Task, changes []types.PropertyChange) {
 	for _, change := range changes {
 		if change.Name != "info.error" || task.Info.Error == nil {
@@ -279,8 +281,8 @@ func (s *Simulator) startTask(ctx *simulator.Context, vm mo.Reference, id, metho
 	return &taskResponse{Returnval: ref}
 }
 
-// A vCenter that was restarted does not know its earlier tasks (rule
-// forgotten_tasks). What they do on the hosts goes on.
+// A restarted vCenter does not know its earlier tasks (rule forgotten_tasks).
+// Their operations on the hosts continue.
 
 // markUnknown makes a task unknown to clients.
 func (t *tasks) markUnknown(ref types.ManagedObjectReference) {
@@ -296,15 +298,15 @@ func (t *tasks) isUnknown(ref types.ManagedObjectReference) bool {
 	return t.unknown[ref]
 }
 
-// anyUnknown reports whether reads must leave something out.
+// anyUnknown reports whether reads must omit something.
 func (t *tasks) anyUnknown() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.unknown) > 0
 }
 
-// controlTasks forgets all tasks there are, as a restart of vCenter does.
-// Sessions stay; DELETE /vmforksim/sessions ends them.
+// controlTasks forgets all current tasks, as a restart of vCenter does.
+// Sessions are kept; DELETE /vmforksim/sessions ends them.
 func (s *Simulator) controlTasks(*http.Request) (any, error) {
 	forgotten := []string{}
 	for _, task := range s.registry().AllReference("Task") {
@@ -316,9 +318,9 @@ func (s *Simulator) controlTasks(*http.Request) (any, error) {
 	return map[string]any{"forgotten": forgotten}, nil
 }
 
-// methodNamed returns the method that a task of govmomi's simulator stands for.
-// Its own name for it, such as PowerOn or CreateVm, is none of the API's
-// methods, and pyVmomi cannot read a TaskInfo whose name it does not know.
+// methodNamed returns the method of a task of govmomi's simulator. Its own name
+// for it, such as PowerOn or CreateVm, is not a method of the API, and pyVmomi
+// cannot parse a TaskInfo with an unknown name.
 func methodNamed(entity types.ManagedObjectReference, name string) string {
 	suffix := map[string]string{"VirtualMachine": "VM", "VirtualApp": "VApp"}[entity.Type]
 	known := strings.ReplaceAll(name, "Vm", "VM")

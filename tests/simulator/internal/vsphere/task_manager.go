@@ -16,16 +16,16 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// taskManager overrides methods of the task manager. govmomi's remembers its
-// last 1,000 tasks and does not filter them by chain; ours are known as long as
-// their events.
+// taskManager overrides methods of the task manager. govmomi's keeps its last
+// 1,000 tasks and does not filter them by chain; ours are kept as long as their
+// events.
 type taskManager struct {
 	*simulator.TaskManager
 	sim *Simulator
 }
 
-// CreateCollectorForTasks makes a collector of the tasks of some chains; every
-// other filter is govmomi's.
+// CreateCollectorForTasks creates a collector of the tasks of some chains;
+// every other filter is govmomi's.
 func (m *taskManager) CreateCollectorForTasks(ctx *simulator.Context, req *types.CreateCollectorForTasks) soap.HasFault {
 	if len(req.Filter.EventChainId) == 0 {
 		return m.TaskManager.CreateCollectorForTasks(ctx, req)
@@ -42,7 +42,7 @@ func (m *taskManager) CreateCollectorForTasks(ctx *simulator.Context, req *types
 	return &methods.CreateCollectorForTasksBody{Res: &types.CreateCollectorForTasksResponse{Returnval: ref}}
 }
 
-// taskCollector lets a client page through the tasks it asked for.
+// taskCollector lets a client read tasks page by page.
 type taskCollector struct {
 	mo.TaskHistoryCollector
 

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// The users who can log in, and the privileges that they are denied.
+// The users who can log in, and their denied privileges.
 
 package vsphere
 
@@ -18,8 +18,8 @@ type user struct {
 	DenyOn   []string `json:"deny_on"` // managed object IDs; empty means everywhere
 }
 
-// users are those who can log in. A user has every privilege that is not denied,
-// unless there are permission entries for the user in vCenter.
+// users are the users who can log in. A user has every privilege that is not
+// denied, unless there are permission entries for the user in vCenter.
 type users struct {
 	mu     sync.Mutex
 	byName map[string]user

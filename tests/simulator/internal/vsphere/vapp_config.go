@@ -14,15 +14,15 @@ import (
 	"vmforksim/internal/ovfenv"
 )
 
-// options are a VM's vApp options; nil while they are off.
+// options returns a VM's vApp options; nil if they are disabled.
 func (vm *instance) options() *types.VmConfigInfo {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	return vm.vapp
 }
 
-// setVApp keeps a VM's vApp options and publishes what clients may see. The
-// caller holds the VM's lock.
+// setVApp stores a VM's vApp options and publishes the part that clients may
+// see. The caller holds the VM's lock.
 func (s *Simulator) setVApp(ctx *simulator.Context, object *simulator.VirtualMachine, info *types.VmConfigInfo) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
@@ -61,8 +61,8 @@ func (s *Simulator) showVApp(ctx *simulator.Context, object *simulator.VirtualMa
 	}
 }
 
-// reconfigureVApp returns what a reconfigure makes of the VM's vApp options. What
-// govmomi's simulator does to them happens to a copy that nobody sees.
+// reconfigureVApp returns a VM's vApp options after a reconfigure. govmomi's
+// simulator changes only a copy that nobody sees.
 func (v *virtualMachine) reconfigureVApp(spec *types.VirtualMachineConfigSpec) (*types.VmConfigInfo, types.BaseMethodFault) {
 	old := v.instance().options()
 	options, fault := ovfenv.ApplySpec(v.sim.rules, old, spec.VAppConfig, spec.VAppConfigRemoved)

@@ -40,7 +40,7 @@ func TestWhatIsRefusedInProperties(t *testing.T) {
 	}
 }
 
-// What an edit leaves out, and what it sends empty.
+// Fields that an edit omits, and fields that it sends empty.
 func TestFieldsOfAnEdit(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")

@@ -18,7 +18,7 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// vApps are the options of the vApps themselves.
+// vApps contains the options of the vApps themselves.
 type vApps struct {
 	mu      sync.Mutex
 	options map[types.ManagedObjectReference]types.VmConfigInfo
@@ -41,7 +41,7 @@ func (v *vApps) put(vApp types.ManagedObjectReference, options types.VmConfigInf
 }
 
 // configureVApp changes the options of a vApp. The caller holds its lock, or is
-// the only one to know it.
+// the only one to use it.
 func (s *Simulator) configureVApp(ctx *simulator.Context, vApp *simulator.VirtualApp, spec *types.VAppConfigSpec) types.BaseMethodFault {
 	old := s.vApps.of(&vApp.Self)
 	options, fault := ovfenv.ApplySpec(s.rules, &old, spec, nil)
@@ -59,7 +59,7 @@ func (s *Simulator) configureVApp(ctx *simulator.Context, vApp *simulator.Virtua
 	return nil
 }
 
-// showParent publishes the vApp a VM is in. The caller holds the VM's lock.
+// showParent publishes the vApp of a VM. The caller holds the VM's lock.
 func (s *Simulator) showParent(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	var parent *types.ManagedObjectReference
 	if pool := object.ResourcePool; pool != nil && pool.Type == "VirtualApp" {
@@ -126,7 +126,7 @@ func (a *virtualApp) PowerOnVAppTask(ctx *simulator.Context, _ *types.PowerOnVAp
 }
 
 // A VM in a vApp has parentVApp and no folder (rule vapp_members). govmomi's
-// simulator needs its property parent, so it is left out where clients read it.
+// simulator requires its property parent, so it is omitted from clients' reads.
 
 // anyMember reports whether there is a VM in a vApp.
 func (i *instances) anyMember() bool {

@@ -23,16 +23,17 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// Every clone of a VM that runs leaves a delta disk with it, and has one of its
-// own. No snapshot shows them, layoutEx does.
+// Every clone of a running VM adds a delta disk to it, and has one of its own.
+// They are not in snapshots, but in layoutEx.
 
-// maxDeltaDisks is how many delta disks a virtual disk may have.
+// maxDeltaDisks is the number of delta disks that a virtual disk may have.
 const maxDeltaDisks = 255
 
-// warnDeltaDisks is from how many on vCenter warns.
+// warnDeltaDisks is the number of delta disks from which vCenter warns.
 const warnDeltaDisks = 100
 
-// chainLimit is how many delta disks a VM may have. The caller holds vm.mu.
+// chainLimit returns the number of delta disks that a VM may have. The caller
+// holds vm.mu.
 func (vm *instance) chainLimit() int {
 	if vm.deltaLimit > 0 {
 		return vm.deltaLimit
@@ -40,7 +41,7 @@ func (vm *instance) chainLimit() int {
 	return maxDeltaDisks
 }
 
-// chainTooLong is the fault of a clone that would have more delta disks.
+// chainTooLong is the fault of a clone that would exceed it.
 func chainTooLong(r *rules.Rules, limit int) types.BaseMethodFault {
 	const unprepared = "Unable to prepare migration."
 	text := "A general system error occurred: " + unprepared
@@ -54,7 +55,7 @@ func chainTooLong(r *rules.Rules, limit int) types.BaseMethodFault {
 	return vimfault.WithText(fault, text)
 }
 
-// addDeltaDisks adds delta disks to a VM, or takes some back. The caller holds the
+// addDeltaDisks adds delta disks to a VM, or removes some. The caller holds the
 // VM's lock.
 func (s *Simulator) addDeltaDisks(ctx *simulator.Context, object *simulator.VirtualMachine, by int) {
 	vm := s.instances.of(object.Self)
@@ -67,8 +68,8 @@ func (s *Simulator) addDeltaDisks(ctx *simulator.Context, object *simulator.Virt
 // deltaDisk is the file of a delta disk.
 var deltaDisk = regexp.MustCompile(`-\d{6}\.vmdk$`)
 
-// showChain publishes a VM's delta disks. govmomi's simulator, which knows
-// nothing of them, lays the disks out again at a reconfigure and a refresh. The
+// showChain publishes a VM's delta disks. govmomi's simulator, which does not
+// support them, builds the layout again at a reconfigure and a refresh. The
 // caller holds the lock.
 func (s *Simulator) showChain(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
@@ -111,8 +112,8 @@ func (s *Simulator) showChain(ctx *simulator.Context, object *simulator.VirtualM
 	ctx.Update(object, []types.PropertyChange{{Name: "layoutEx", Val: &layout}})
 }
 
-// copiedDevices are the parent's devices as the spec of a new VM; those that
-// every VM has from the start are left out. A linked disk is a delta on the
+// copiedDevices returns the parent's devices as the spec of a new VM, without
+// those that every VM has from the start. A linked disk is a delta on the
 // parent's file.
 func copiedDevices(devices []types.BaseVirtualDevice, linked bool) []types.BaseVirtualDeviceConfigSpec {
 	var changes []types.BaseVirtualDeviceConfigSpec
@@ -138,13 +139,13 @@ func copiedDevices(devices []types.BaseVirtualDevice, linked bool) []types.BaseV
 	return changes
 }
 
-// cloneDevices copies devices by way of their wire form.
+// cloneDevices copies devices by encoding and decoding them.
 func cloneDevices(devices []types.BaseVirtualDevice) []types.BaseVirtualDevice {
-	var wire bytes.Buffer
-	if err := xml.NewEncoder(&wire).Encode(types.ArrayOfVirtualDevice{VirtualDevice: devices}); err != nil {
-		panic(err) // a VM's devices came over the wire, or from this program
+	var encoded bytes.Buffer
+	if err := xml.NewEncoder(&encoded).Encode(types.ArrayOfVirtualDevice{VirtualDevice: devices}); err != nil {
+		panic(err) // a VM's devices came over the encoded, or from this program
 	}
-	decoder := xml.NewDecoder(&wire)
+	decoder := xml.NewDecoder(&encoded)
 	decoder.TypeFunc = types.TypeFunc()
 	var copied types.ArrayOfVirtualDevice
 	if err := decoder.Decode(&copied); err != nil {

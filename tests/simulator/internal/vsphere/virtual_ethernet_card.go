@@ -35,7 +35,7 @@ func cardsOf(devices []types.BaseVirtualDevice) []*types.VirtualEthernetCard {
 	return cards
 }
 
-// cardDevices are the same with their types.
+// cardDevices returns the network adapters with their types.
 func cardDevices(devices []types.BaseVirtualDevice) []types.BaseVirtualEthernetCard {
 	var cards []types.BaseVirtualEthernetCard
 	for _, device := range devices {
@@ -46,7 +46,7 @@ func cardDevices(devices []types.BaseVirtualDevice) []types.BaseVirtualEthernetC
 	return cards
 }
 
-// driverOf is the kernel module that drives an adapter.
+// driverOf returns the kernel module for an adapter.
 func driverOf(card types.BaseVirtualEthernetCard) string {
 	switch card.(type) {
 	case *types.VirtualE1000:
@@ -59,7 +59,7 @@ func driverOf(card types.BaseVirtualEthernetCard) string {
 	return "vmxnet3"
 }
 
-// cardIn is the adapter of a device change; nil when it is about something else.
+// cardIn returns the adapter of a device change; nil for other devices.
 func cardIn(change types.BaseVirtualDeviceConfigSpec) *types.VirtualEthernetCard {
 	card, ok := change.GetVirtualDeviceConfigSpec().Device.(types.BaseVirtualEthernetCard)
 	if !ok {
@@ -73,8 +73,8 @@ func editsCard(change types.BaseVirtualDeviceConfigSpec) bool {
 	return cardIn(change) != nil && change.GetVirtualDeviceConfigSpec().Operation == types.VirtualDeviceConfigSpecOperationEdit
 }
 
-// newCards are the adapters that changes add, made ready to be added to what
-// is there already: a MAC, and a key as an adapter's is.
+// newCards returns the adapters that changes add, completed with a MAC and a
+// valid key.
 func (s *Simulator) newCards(present []types.BaseVirtualDevice, changes []types.BaseVirtualDeviceConfigSpec) []*types.VirtualEthernetCard {
 	var added []*types.VirtualEthernetCard
 	all := cardsOf(present)
@@ -96,8 +96,8 @@ func (s *Simulator) newCards(present []types.BaseVirtualDevice, changes []types.
 }
 
 // editCards applies the edits of network adapters among changes to the devices
-// of a VM, or of a copy of it; path is where the changes stand in the request.
-// Other changes are left out. The devices are changed in place.
+// of a VM, or of a copy of it; path is the position of the changes in the
+// request. Other changes are omitted. The devices are changed in place.
 func (s *Simulator) editCards(ctx *simulator.Context, vm *simulator.VirtualMachine, devices []types.BaseVirtualDevice, changes []types.BaseVirtualDeviceConfigSpec, path string) types.BaseMethodFault {
 	for i, change := range changes {
 		if !editsCard(change) {
@@ -139,8 +139,8 @@ func invalidDevice(index int, property string) types.BaseMethodFault {
 	}, fmt.Sprintf("Invalid configuration for device '%d'.", index))
 }
 
-// backing completes what an adapter is to be connected to; when the VM's host
-// does not have that network it is nil, and says what is wrong.
+// backing completes the backing of an adapter; if the VM's host does not have
+// that network it returns nil and the invalid property.
 func (s *Simulator) backing(ctx *simulator.Context, vm *simulator.VirtualMachine, wanted types.BaseVirtualDeviceBackingInfo) (complete types.BaseVirtualDeviceBackingInfo, wrong string) {
 	host := ctx.Map.Get(*vm.Runtime.Host).(*simulator.HostSystem)
 	switch wanted := wanted.(type) {
@@ -176,8 +176,9 @@ func (s *Simulator) backing(ctx *simulator.Context, vm *simulator.VirtualMachine
 	return nil, ""
 }
 
-// segmentBacking is the backing by the port group of the logical switch that an
-// opaque network is (rule opaque_network_backing); the same when there is none.
+// segmentBacking returns the backing by the port group of the logical switch
+// for an opaque network (rule opaque_network_backing); the backing itself if
+// there is none.
 func (s *Simulator) segmentBacking(ctx *simulator.Context, opaque *types.VirtualEthernetCardOpaqueNetworkBackingInfo) types.BaseVirtualDeviceBackingInfo {
 	if s.rules.Is("opaque_network_backing", "kept") {
 		return opaque
@@ -204,8 +205,8 @@ func opaqueSummary(ctx *simulator.Context, ref types.ManagedObjectReference) (*t
 	return summary, ok
 }
 
-// samePort keeps the port of an adapter that stays in its port group, if no
-// other is asked for.
+// samePort keeps the port of an adapter that stays in its port group, unless
+// another one is requested.
 func samePort(old, backing types.BaseVirtualDeviceBackingInfo) types.BaseVirtualDeviceBackingInfo {
 	was, ok := old.(*types.VirtualEthernetCardDistributedVirtualPortBackingInfo)
 	is, dv := backing.(*types.VirtualEthernetCardDistributedVirtualPortBackingInfo)
@@ -217,8 +218,8 @@ func samePort(old, backing types.BaseVirtualDeviceBackingInfo) types.BaseVirtual
 
 var errMAC = errors.New("not the address of an adapter")
 
-// setMAC gives an adapter the address that is wanted: a person's, or when the
-// way of making it changes, a new one of vCenter's.
+// setMAC gives an adapter the requested address: a manual one or, if the
+// address type changes, a new one from vCenter.
 func (s *Simulator) setMAC(card, wanted *types.VirtualEthernetCard) error {
 	kind := orElse(wanted.AddressType, card.AddressType)
 	manual := string(types.VirtualEthernetCardMacTypeManual)
@@ -241,8 +242,8 @@ func (s *Simulator) setMAC(card, wanted *types.VirtualEthernetCard) error {
 	return nil
 }
 
-// clonedCards are the devices of an instant clone: copies of its source's, with
-// new MACs, changed as the spec says.
+// clonedCards returns the devices of an instant clone: copies of its source's,
+// with new MACs, changed according to the spec.
 func (s *Simulator) clonedCards(ctx *simulator.Context, source *simulator.VirtualMachine, changes []types.BaseVirtualDeviceConfigSpec) ([]types.BaseVirtualDevice, types.BaseMethodFault) {
 	const path = "spec.location.deviceChange"
 	for i, change := range changes {
@@ -272,7 +273,7 @@ func (s *Simulator) clonedCards(ctx *simulator.Context, source *simulator.Virtua
 	return devices, fault
 }
 
-// leavePort lets an adapter have any port of its port group.
+// leavePort lets an adapter use any port of its port group.
 func leavePort(card *types.VirtualEthernetCard) {
 	if connection, ok := dvPortOf(card); ok {
 		connection.PortKey, connection.ConnectionCookie = "", 0
@@ -287,7 +288,7 @@ func withoutPorts(devices []types.BaseVirtualDevice) []types.BaseVirtualDevice {
 	return devices
 }
 
-// connections says which adapters among devices are connected.
+// connections returns which adapters among devices are connected.
 func connections(devices []types.BaseVirtualDevice) map[int32]bool {
 	connected := map[int32]bool{}
 	for _, card := range cardsOf(devices) {
@@ -296,7 +297,7 @@ func connections(devices []types.BaseVirtualDevice) map[int32]bool {
 	return connected
 }
 
-// replaceCards puts adapters in the place of those with the same keys.
+// replaceCards replaces the adapters with the same keys.
 func replaceCards(devices, cards []types.BaseVirtualDevice) {
 	for i, device := range devices {
 		if _, ok := device.(types.BaseVirtualEthernetCard); !ok {
@@ -308,8 +309,8 @@ func replaceCards(devices, cards []types.BaseVirtualDevice) {
 	}
 }
 
-// changeCards applies what device changes say of a VM's adapters to a copy of
-// its devices, and keeps the ports they need. The caller holds the VM's lock.
+// changeCards applies device changes to the adapters in a copy of a VM's
+// devices, and reserves the ports they need. The caller holds the VM's lock.
 func (v *virtualMachine) changeCards(ctx *simulator.Context, changes []types.BaseVirtualDeviceConfigSpec) ([]types.BaseVirtualDevice, *portReservation, types.BaseMethodFault) {
 	devices := cloneDevices(v.Config.Hardware.Device)
 	if fault := v.sim.editCards(ctx, v.VirtualMachine, devices, changes, "spec.deviceChange"); fault != nil {
@@ -329,8 +330,8 @@ func (v *virtualMachine) changeCards(ctx *simulator.Context, changes []types.Bas
 	return devices, reservation, fault
 }
 
-// describeCards completes what is shown of adapters, and returns the networks
-// they are on. The devices are not published yet.
+// describeCards completes the displayed information of adapters, and returns
+// their networks. The devices are not published yet.
 func (s *Simulator) describeCards(ctx *simulator.Context, devices []types.BaseVirtualDevice) []types.ManagedObjectReference {
 	networks := []types.ManagedObjectReference{}
 	for _, card := range cardsOf(devices) {
@@ -346,7 +347,7 @@ func (s *Simulator) describeCards(ctx *simulator.Context, devices []types.BaseVi
 	return networks
 }
 
-// networkRefOf is the network an adapter is on.
+// networkRefOf returns the network of an adapter.
 func networkRefOf(ctx *simulator.Context, card *types.VirtualEthernetCard) types.ManagedObjectReference {
 	if connection, ok := dvPortOf(card); ok {
 		return types.ManagedObjectReference{Type: portGroupType, Value: connection.PortgroupKey}
@@ -368,8 +369,8 @@ func networkRefOf(ctx *simulator.Context, card *types.VirtualEthernetCard) types
 	return types.ManagedObjectReference{}
 }
 
-// showCards publishes a VM's devices, and plugs its guest's adapters. The caller
-// holds the VM's lock.
+// showCards publishes a VM's devices, and plugs its guest's adapters. The
+// caller holds the VM's lock.
 func (s *Simulator) showCards(ctx *simulator.Context, vm *simulator.VirtualMachine, devices []types.BaseVirtualDevice) {
 	networks := s.describeCards(ctx, devices)
 	ctx.Update(vm, []types.PropertyChange{
@@ -379,7 +380,7 @@ func (s *Simulator) showCards(ctx *simulator.Context, vm *simulator.VirtualMachi
 	s.plug(vm)
 }
 
-// plug shows a running guest what its adapters are connected to.
+// plug connects a running guest's adapters.
 func (s *Simulator) plug(object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
@@ -400,8 +401,8 @@ func (s *Simulator) plug(object *simulator.VirtualMachine) {
 	})
 }
 
-// connectCards connects the adapters of a VM that was powered on just now, or
-// disconnects those of one that is off: rule adapter_connected. The caller
+// connectCards connects the adapters of a VM that was just powered on, or
+// disconnects those of one that is off (rule adapter_connected). The caller
 // holds the VM's lock.
 func (s *Simulator) connectCards(ctx *simulator.Context, object *simulator.VirtualMachine, on bool) {
 	devices := cloneDevices(object.Config.Hardware.Device)
@@ -435,8 +436,8 @@ func isConnected(card *types.VirtualEthernetCard) bool {
 	return card.Connectable == nil || card.Connectable.Connected
 }
 
-// nicsOf are the adapters of a VM as its guest finds them. Their interfaces
-// have the given names; those behind are eth<number>.
+// nicsOf returns the adapters of a VM as its guest finds them. Their interfaces
+// have the given names; further ones are eth<number>.
 func nicsOf(vm *simulator.VirtualMachine, names []string) []guest.NIC {
 	var nics []guest.NIC
 	for number, device := range cardDevices(vm.Config.Hardware.Device) {
@@ -456,7 +457,7 @@ func nicsOf(vm *simulator.VirtualMachine, names []string) []guest.NIC {
 	return nics
 }
 
-// networkOf names the network an adapter is on.
+// networkOf returns the name of an adapter's network.
 func (s *Simulator) networkOf(ctx *simulator.Context, card *types.VirtualEthernetCard) string {
 	switch backing := card.Backing.(type) {
 	case *types.VirtualEthernetCardNetworkBackingInfo:

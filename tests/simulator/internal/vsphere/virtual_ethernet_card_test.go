@@ -28,7 +28,7 @@ func editOf(device types.BaseVirtualDevice) []types.BaseVirtualDeviceConfigSpec 
 	return []types.BaseVirtualDeviceConfigSpec{&types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationEdit, Device: device}}
 }
 
-// change asks for device changes.
+// change requests device changes.
 func (b *bed) change(vm types.ManagedObjectReference, changes []types.BaseVirtualDeviceConfigSpec) outcome {
 	b.Helper()
 	task, err := object.NewVirtualMachine(b.client.Client, vm).Reconfigure(b.ctx, types.VirtualMachineConfigSpec{DeviceChange: changes})
@@ -50,7 +50,7 @@ func connect(connected bool) func(card *types.VirtualVmxnet3) {
 	return func(card *types.VirtualVmxnet3) { card.Connectable.Connected = connected }
 }
 
-// backed is the change to a network, by its name.
+// backed returns the change to a network, by its name.
 func (b *bed) backed(network string) func(card *types.VirtualVmxnet3) {
 	b.Helper()
 	found, err := find.NewFinder(b.client.Client).Network(b.ctx, "/DC0/network/"+network)
@@ -200,7 +200,7 @@ func TestAdapterMAC(t *testing.T) {
 	}
 }
 
-// ports asks the switch for the ports of a group.
+// ports reads the ports of a group from the switch.
 func (b *bed) ports(group string, connected bool) []types.DistributedVirtualPort {
 	b.Helper()
 	found, err := find.NewFinder(b.client.Client).Network(b.ctx, "/DC0/network/"+group)
@@ -217,7 +217,7 @@ func (b *bed) ports(group string, connected bool) []types.DistributedVirtualPort
 	return answer.Returnval
 }
 
-// expectPorts compares how many ports of a group are taken and free.
+// expectPorts checks how many ports of a group are used and free.
 func (b *bed) expectPorts(group string, taken, free int) {
 	b.Helper()
 	if is, others := len(b.ports(group, true)), len(b.ports(group, false)); is != taken || others != free {
@@ -281,7 +281,7 @@ func TestPortsOfAPortGroup(t *testing.T) {
 	full("third still", b.editCard(third, two))
 }
 
-func TestAPortByItsKey(t *testing.T) {
+func TestPortByItsKey(t *testing.T) {
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Two", "ports": 2}}})
 	last := b.ports("Two", false)[1].Key
@@ -297,7 +297,7 @@ func TestAPortByItsKey(t *testing.T) {
 }
 
 // A task that fails keeps no port.
-func TestAPortOfATaskThatFailed(t *testing.T) {
+func TestPortOfAFailedTask(t *testing.T) {
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "One", "ports": 1}}})
 	vm := b.vm("DC0_H0_VM0")
@@ -328,8 +328,9 @@ func portOf(card *types.VirtualVmxnet3) *types.DistributedVirtualSwitchPortConne
 	return port
 }
 
-// A port that was left is given to the next, also when those after it are taken.
-func TestAPortThatWasLeft(t *testing.T) {
+// A released port is assigned to the next adapter, even if those after it are
+// used.
+func TestReleasedPort(t *testing.T) {
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Two", "ports": 2}}, "vms": 1, "name": "third"})
 	first, two := b.vm("DC0_H0_VM0"), b.backed("Two")
@@ -345,7 +346,7 @@ func TestAPortThatWasLeft(t *testing.T) {
 	}
 }
 
-// A group that may expand does so by eight, and its properties show it.
+// A group that may expand does so by eight, which its properties show.
 func TestPortGroupExpands(t *testing.T) {
 	b := start(t)
 	b.networks(map[string]any{"port_groups": []map[string]any{{"name": "Elastic", "ports": 1, "auto_expand": true}}})
@@ -378,8 +379,8 @@ func TestPortGroupExpands(t *testing.T) {
 	}
 }
 
-// An instant clone has its source's adapters with MACs of their own, changed as
-// the spec says.
+// An instant clone has its source's adapters with MACs of its own, changed
+// according to the spec.
 func TestAdaptersOfAnInstantClone(t *testing.T) {
 	b := startModern(t)
 	b.networks(map[string]any{"networks": []string{"Lab"}, "port_groups": []map[string]any{{"name": "One", "ports": 1}}})

@@ -23,8 +23,8 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// virtualMachine takes every call to a VM: it has the methods that govmomi's
-// simulator lacks, and checks before those that it has.
+// virtualMachine handles every call to a VM: it adds the methods that govmomi's
+// simulator lacks, and the checks before its methods.
 type virtualMachine struct {
 	*simulator.VirtualMachine
 	sim *Simulator
@@ -40,7 +40,7 @@ func (v *virtualMachine) quiesced() bool {
 
 // task runs a method of govmomi's simulator that starts a task on this VM.
 func (v *virtualMachine) task(ctx *simulator.Context, method string, before func() types.BaseMethodFault, stock func() soap.HasFault) soap.HasFault {
-	past := operationOf(ctx).origin != fromVCenter // what goes wrong in vCenter does not concern it
+	past := operationOf(ctx).origin != fromVCenter // faults in vCenter do not affect it
 	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, before: before, nested: past}, stock)
 }
 
@@ -49,7 +49,7 @@ func (v *virtualMachine) PowerOffVMTask(ctx *simulator.Context, req *types.Power
 }
 
 // ResetVMTask restarts the guest. govmomi's simulator powers the VM off and on,
-// which clients see.
+// which clients would see.
 func (v *virtualMachine) ResetVMTask(ctx *simulator.Context, _ *types.ResetVM_Task) soap.HasFault {
 	return v.task(ctx, "ResetVM_Task", v.checkPowerOff, func() soap.HasFault {
 		task := simulator.CreateTask(v.VirtualMachine, "reset", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
@@ -109,9 +109,9 @@ func (v *virtualMachine) RelocateVMTask(ctx *simulator.Context, req *types.Reloc
 	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.RelocateVMTask(ctx, req) })
 }
 
-// updateReferences moves a VM that was relocated from the lists of the pool and
-// host it left to those where it is: govmomi's simulator leaves it in the old
-// ones. The caller holds the VM's lock.
+// updateReferences moves a relocated VM from the lists of its old pool and host
+// to those of the new ones: govmomi's simulator leaves it in the old ones. The
+// caller holds the VM's lock.
 func (v *virtualMachine) updateReferences(ctx *simulator.Context, left []types.ManagedObjectReference, folder *types.ManagedObjectReference) {
 	list := func(ref types.ManagedObjectReference, change func(*simulator.Context, mo.Reference, *[]types.ManagedObjectReference, types.ManagedObjectReference)) {
 		switch holder := ctx.Map.Get(ref).(type) {
@@ -166,7 +166,7 @@ func (v *virtualMachine) ShutdownGuest(ctx *simulator.Context, req *types.Shutdo
 	return v.VirtualMachine.ShutdownGuest(ctx, req)
 }
 
-// guestReboots follows a guest that starts again. The caller holds the VM's lock.
+// guestReboots handles a restart of the guest. The caller holds the VM's lock.
 func (s *Simulator) guestReboots(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	s.post(ctx, &types.VmGuestRebootEvent{VmEvent: types.VmEvent{Event: s.eventOn(ctx, object)}})
 	if strings.EqualFold(extraConfig(&object.VirtualMachine)["vmx.reboot.powerCycle"], "TRUE") {
@@ -231,7 +231,8 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 			reservation.release()
 			return fault
 		}
-		// What was published is never changed in place: a client may be reading it.
+		// Published values are never changed in place: a client may be reading
+		// them.
 		v.Config.ExtraConfig = slices.Clone(v.Config.ExtraConfig)
 		v.Config.Hardware.Device = cloneDevices(v.Config.Hardware.Device)
 		v.Guest.Net = slices.Clone(nets)
@@ -274,8 +275,8 @@ func (v *virtualMachine) ReconfigVMTask(ctx *simulator.Context, req *types.Recon
 	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.ReconfigVMTask(ctx, req) })
 }
 
-// CustomizeVMTask takes a specification for a VM that is off: govmomi's
-// simulator counts the adapters by what Tools report, which is nothing then.
+// CustomizeVMTask accepts a specification for a powered-off VM: govmomi's
+// simulator counts the adapters that Tools report, which are none then.
 func (v *virtualMachine) CustomizeVMTask(ctx *simulator.Context, req *types.CustomizeVM_Task) soap.HasFault {
 	var nets []types.GuestNicInfo
 	plan := &taskPlan{ctx: ctx, method: "CustomizeVM_Task",
@@ -298,8 +299,8 @@ func (v *virtualMachine) RefreshStorageInfo(ctx *simulator.Context, req *types.R
 	return body
 }
 
-// placeDisks gives new disks a place on their controller where the client
-// leaves that to vCenter, and refuses disks without a backing or controller.
+// placeDisks assigns new disks a unit on their controller if the client leaves
+// that to vCenter, and refuses disks without a backing or controller.
 func (v *virtualMachine) placeDisks(changes []types.BaseVirtualDeviceConfigSpec) types.BaseMethodFault {
 	devices := object.VirtualDeviceList(slices.Clone(v.Config.Hardware.Device))
 	for i, change := range changes {
@@ -365,13 +366,13 @@ func (v *virtualMachine) RemoveAllSnapshotsTask(ctx *simulator.Context, req *typ
 	return v.onFiles(ctx, "RemoveAllSnapshots_Task", func() soap.HasFault { return v.VirtualMachine.RemoveAllSnapshotsTask(ctx, req) })
 }
 
-// onFiles is task for a method that works on the VM's files.
+// onFiles is task for a method that changes the VM's files.
 func (v *virtualMachine) onFiles(ctx *simulator.Context, method string, stock func() soap.HasFault) soap.HasFault {
 	return v.sim.tasks.start(v.Self, &taskPlan{ctx: ctx, method: method, usesFiles: true}, stock)
 }
 
-// CloneVMTask makes a clone that has what its source has: vAppConfig,
-// extraConfig and the guest's disk.
+// CloneVMTask creates a clone with its source's vAppConfig, extraConfig and
+// guest disk.
 func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_Task) soap.HasFault {
 	folder, ok := ctx.Map.Get(req.Folder).(*simulator.Folder)
 	if !ok {
@@ -416,8 +417,8 @@ func (v *virtualMachine) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_
 	return v.sim.tasks.start(v.Self, plan, func() soap.HasFault { return v.VirtualMachine.CloneVMTask(ctx, req) })
 }
 
-// cloneConfig is what a clone is configured with: the source's vApp options and
-// extraConfig, and over it what the client asked for.
+// cloneConfig returns the configuration of a clone: the source's vApp options
+// and extraConfig, overridden by the client's request.
 func (v *virtualMachine) cloneConfig(c *creation, asked *types.VirtualMachineConfigSpec) (*types.VirtualMachineConfigSpec, types.BaseMethodFault) {
 	spec := types.VirtualMachineConfigSpec{}
 	if asked != nil {
@@ -449,8 +450,8 @@ func (v *virtualMachine) cloneConfig(c *creation, asked *types.VirtualMachineCon
 	return &spec, fault
 }
 
-// cloneCards are the adapters of a clone as far as they are copies of its
-// source's, with the changes that are asked for; ports are kept for all.
+// cloneCards returns the adapters that a clone copies from its source, with the
+// requested changes; ports are reserved for all.
 func (v *virtualMachine) cloneCards(c *creation, spec *types.VirtualMachineCloneSpec) ([]types.BaseVirtualDevice, types.BaseMethodFault) {
 	devices := withoutPorts(cloneDevices(v.Config.Hardware.Device))
 	cards := cardsOf(devices)

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: vmfork.vsphere contributors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// VirtualMachine: what follows a change of the power state.
+// VirtualMachine: the consequences of a change of the power state.
 
 package vsphere
 
@@ -16,8 +16,8 @@ import (
 	"vmforksim/internal/guest"
 )
 
-// powerChanged follows every change of a VM's power state, whoever made it.
-// The caller holds the VM's lock, so the guest itself is only queued.
+// powerChanged handles every change of a VM's power state. The caller holds the
+// VM's lock, so work on the guest is only queued.
 func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMachine) {
 	vm := s.instances.of(changed.Self)
 	object, ok := vm.object(ctx)
@@ -39,15 +39,15 @@ func (s *Simulator) powerChanged(ctx *simulator.Context, changed *mo.VirtualMach
 	s.showBootTime(ctx, object)
 }
 
-// isSuspended reports whether a power-on goes on with what was suspended.
+// isSuspended reports whether a power-on resumes the VM.
 func (vm *instance) isSuspended() bool {
 	vm.mu.Lock()
 	defer vm.mu.Unlock()
 	return vm.run != nil
 }
 
-// restart begins the guest again, as a reset and its own reboot do: the VM
-// stays powered on, and what it was given at its power-on stays.
+// restart restarts the guest, as a reset and its own reboot do: the VM stays
+// powered on and keeps what it got at its power-on.
 func (s *Simulator) restart(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
@@ -66,9 +66,9 @@ func (vm *instance) setBootTime(when time.Time, with map[string]string) {
 	vm.booted, vm.extraConfigAtPowerOn = when, with
 }
 
-// showBootTime publishes when the VM was powered on: neither suspending and
-// resuming nor a restart of the guest changes it. govmomi's simulator has it
-// only in the summary, and sets it there at every change.
+// showBootTime publishes when the VM was powered on: suspending, resuming and a
+// restart of the guest do not change it. govmomi's simulator has it only in the
+// summary, and sets it there at every change.
 func (s *Simulator) showBootTime(ctx *simulator.Context, object *simulator.VirtualMachine) {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
@@ -128,7 +128,7 @@ func (s *Simulator) poweredOn(ctx *simulator.Context, vm *instance, object *simu
 	})
 }
 
-// guestStarted shows that a guest is up.
+// guestStarted publishes that a guest is up.
 func (s *Simulator) guestStarted(c *vmRun, machine *guest.Machine) {
 	c.vm.mu.Lock()
 	c.machine = machine
@@ -144,8 +144,9 @@ func (s *Simulator) guestStarted(c *vmRun, machine *guest.Machine) {
 			s.showRuntime(ctx, object)
 		}
 	})
-	// A child that comes from a fork point goes on with its parent's memory until
-	// its script has Tools report. Other Tools report on their own.
+	// A child that starts from a fork point has its parent's memory, and its
+	// Tools report only when its script requests it. Other Tools report on
+	// their own.
 	if c.forkedFrom == nil || c.forkedFrom.Command == "" {
 		s.toolsReported(c, machine.State(), false)
 	}
@@ -193,7 +194,7 @@ func (s *Simulator) poweredOff(ctx *simulator.Context, vm *instance, object *sim
 	}
 }
 
-// forcePowerOff powers a VM off without anybody having asked for it.
+// forcePowerOff powers a VM off without a client's request.
 func (s *Simulator) forcePowerOff(ref types.ManagedObjectReference) {
 	ctx := s.background()
 	object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine)
@@ -207,8 +208,8 @@ func (s *Simulator) forcePowerOff(ref types.ManagedObjectReference) {
 	})
 }
 
-// destroy deletes a VM without anybody having asked for it, and returns when it
-// is gone.
+// destroy deletes a VM without a client's request, and returns when it is
+// removed.
 func (s *Simulator) destroy(ref types.ManagedObjectReference) {
 	ctx := s.background()
 	object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine)

@@ -13,8 +13,8 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// powerOrigin is who powers a VM on. Only vCenter has the vApp options at hand,
-// so only a VM that vCenter powered on has an OVF environment.
+// powerOrigin is who powers a VM on. Only vCenter has the vApp options, so only
+// a VM powered on by vCenter has an OVF environment.
 type powerOrigin string
 
 const (
@@ -27,8 +27,8 @@ const (
 
 var powerOrigins = []powerOrigin{fromVCenter, fromESXi, fromHA, fromAutostart}
 
-// powerOnFrom powers a VM on in a task, or resumes it. Every power-on goes this
-// way. The caller holds the VM's lock.
+// powerOnFrom powers a VM on in a task, or resumes it. Every power-on uses it.
+// The caller holds the VM's lock.
 func (s *Simulator) powerOnFrom(ctx *simulator.Context, object *simulator.VirtualMachine, from powerOrigin, inner bool) soap.HasFault {
 	vm := s.instances.of(object.Self)
 	if op := operationOf(ctx); op.origin != from {
@@ -57,7 +57,7 @@ func (s *Simulator) powerOnFrom(ctx *simulator.Context, object *simulator.Virtua
 	})
 }
 
-// powerOnAndWait is powerOnFrom for what the simulator does on its own, or as a
+// powerOnAndWait is powerOnFrom for operations of the simulator itself, or as
 // part of another task.
 func (s *Simulator) powerOnAndWait(ctx *simulator.Context, ref types.ManagedObjectReference, from powerOrigin) types.BaseMethodFault {
 	object, ok := ctx.Map.Get(ref).(*simulator.VirtualMachine)
@@ -70,8 +70,8 @@ func (s *Simulator) powerOnAndWait(ctx *simulator.Context, ref types.ManagedObje
 	return fault
 }
 
-// startsAtForkPoint reports whether a VM begins at its parent's fork point when
-// it is powered on. The caller holds vm.mu.
+// startsAtForkPoint reports whether a VM starts from its parent's fork point
+// when it is powered on. The caller holds vm.mu.
 func (vm *instance) startsAtForkPoint() bool {
 	origin := vm.origin
 	return origin != nil && !origin.broken && !(origin.persistent && origin.started)

@@ -11,7 +11,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// Every way to power a VM on is told apart from the others.
+// Each kind of power-on can be distinguished from the others.
 func TestPowerOnOrigin(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -59,8 +59,8 @@ func (b *bed) guestView(vm types.ManagedObjectReference) (view guestView) {
 	return view
 }
 
-// powerOnMulti powers a VM on as vCenter's user interface does; the task of
-// the VM itself ends with the fault.
+// powerOnMulti powers a VM on as vCenter's user interface does; the task of the
+// VM itself ends with the fault.
 func (b *bed) powerOnMulti(vm types.ManagedObjectReference, fault string) {
 	b.Helper()
 	task, refused, err := b.raw.call("PowerOnMultiVM_Task", "Datacenter", b.sim.registry().Any("Datacenter").Reference().Value,

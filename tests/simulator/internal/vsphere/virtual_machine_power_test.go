@@ -10,7 +10,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// bootTime is when the VM was powered on, whatever happens until it is off.
+// bootTime is the time of the power-on, whatever happens until the power-off.
 func TestBootTime(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -42,7 +42,7 @@ func TestBootTime(t *testing.T) {
 	}
 }
 
-// A reset and a reboot start the guest again, but the VM is powered on all along.
+// A reset and a reboot restart the guest, but the VM stays powered on.
 func TestRestart(t *testing.T) {
 	b := start(t, withGuests)
 	vm := b.vm("DC0_H0_VM0")
@@ -69,7 +69,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// What a guest does when its Tools ask for it needs Tools.
+// Guest operations that use VMware Tools need running Tools.
 func TestGuestPowerNeedsTools(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")

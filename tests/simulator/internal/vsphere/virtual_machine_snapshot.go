@@ -30,7 +30,7 @@ func (v *virtualMachine) RevertToCurrentSnapshotTask(ctx *simulator.Context, req
 	})
 }
 
-// revert is the plan of a task that takes a VM back to a snapshot.
+// revert is the plan of a task that reverts a VM to a snapshot.
 func (s *Simulator) revert(ctx *simulator.Context, vm types.ManagedObjectReference, method string) *taskPlan {
 	return &taskPlan{ctx: ctx, method: method,
 		after: func(result types.AnyType, fault types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {

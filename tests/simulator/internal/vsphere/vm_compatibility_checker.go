@@ -17,8 +17,8 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// powerOnFaults are what keeps vCenter from powering a VM on on a host. The caller
-// holds the VM's lock.
+// powerOnFaults returns the faults that prevent vCenter from powering on a VM
+// on a host. The caller holds the VM's lock.
 func (s *Simulator) powerOnFaults(ctx *simulator.Context, vm *simulator.VirtualMachine, host types.ManagedObjectReference) []types.BaseMethodFault {
 	var found []types.BaseMethodFault
 	if on, ok := ctx.Map.Get(host).(*simulator.HostSystem); ok && on.Runtime.ConnectionState != types.HostSystemConnectionStateConnected {
@@ -36,8 +36,8 @@ func (s *Simulator) powerOnFaults(ctx *simulator.Context, vm *simulator.VirtualM
 	return found
 }
 
-// ovfEnvFault tries to make a VM's OVF environment; the fault says which
-// property cannot be computed. The caller holds the VM's lock.
+// ovfEnvFault tries to create a VM's OVF environment; the fault names the
+// property that cannot be computed. The caller holds the VM's lock.
 func (s *Simulator) ovfEnvFault(ctx *simulator.Context, object *simulator.VirtualMachine) types.BaseMethodFault {
 	vm := s.instances.of(object.Self)
 	vm.mu.Lock()
@@ -47,21 +47,21 @@ func (s *Simulator) ovfEnvFault(ctx *simulator.Context, object *simulator.Virtua
 		return nil
 	}
 	env, fault := s.newEnvironment(ctx, object)
-	if fault == nil && !running { // what a running VM holds it holds on to
+	if fault == nil && !running { // a running VM keeps its addresses
 		env.Release()
 	}
 	return fault
 }
 
-// compatibilityChecker overrides methods of the checker that answers whether a
-// VM would run.
+// compatibilityChecker overrides methods of the checker that reports whether a
+// VM could run.
 type compatibilityChecker struct {
 	*simulator.VmCompatibilityChecker
 	sim *Simulator
 }
 
-// CheckPowerOnTask reports what would happen if a VM were powered on, on a host or
-// on each that the pool's cluster has.
+// CheckPowerOnTask reports what would happen if a VM were powered on, on a host
+// or on each host of the pool's cluster.
 func (c *compatibilityChecker) CheckPowerOnTask(ctx *simulator.Context, req *types.CheckPowerOn_Task) (body soap.HasFault) {
 	vm, ok := ctx.Map.Get(req.Vm).(*simulator.VirtualMachine)
 	if !ok {
@@ -101,7 +101,7 @@ func (c *compatibilityChecker) CheckPowerOnTask(ctx *simulator.Context, req *typ
 	return body
 }
 
-// hosts are those that a check is asked for.
+// hosts returns the hosts to check.
 func (c *compatibilityChecker) hosts(ctx *simulator.Context, req *types.CheckPowerOn_Task) ([]types.ManagedObjectReference, types.BaseMethodFault) {
 	var of []types.ManagedObjectReference
 	if req.Pool != nil {

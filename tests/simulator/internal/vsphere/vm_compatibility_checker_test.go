@@ -14,7 +14,8 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// checked is what CheckPowerOn_Task finds, by host, and the fault of its task.
+// checked contains the findings of CheckPowerOn_Task by host, and the fault of
+// its task.
 func (b *bed) checked(req types.CheckPowerOn_Task) (map[string][]string, string) {
 	b.Helper()
 	req.This = *b.client.ServiceContent.VmCompatibilityChecker
@@ -40,8 +41,8 @@ func (b *bed) checked(req types.CheckPowerOn_Task) (map[string][]string, string)
 	return found, ""
 }
 
-// What the check finds is what the power-on fails with, and what a power-on at
-// the host does not mind.
+// The check finds the faults with which the power-on fails, and which a
+// power-on at the host ignores.
 func TestCheckPowerOn(t *testing.T) {
 	b := start(t, func(o *Options) { o.APIVersion = "6.7" })
 	vm := b.vm("DC0_C0_RP0_VM0")
@@ -101,7 +102,7 @@ func TestCheckPowerOn(t *testing.T) {
 	}
 }
 
-// Before 6.7 nothing can be asked.
+// Before 6.7 the check does not exist.
 func TestNoCheckPowerOn(t *testing.T) {
 	b := start(t, func(o *Options) { o.APIVersion = "6.5" })
 	vm := b.vm("DC0_H0_VM0")
@@ -110,7 +111,7 @@ func TestNoCheckPowerOn(t *testing.T) {
 	}
 }
 
-// A host that vCenter cannot reach takes its VMs with it.
+// A disconnected host disconnects its VMs.
 func TestDisconnectHost(t *testing.T) {
 	b := start(t)
 	vm := b.vm("DC0_H0_VM0")
@@ -147,7 +148,7 @@ func (b *bed) patch(path string, request map[string]any) {
 	}
 }
 
-// Clients make IP pools, with or without a range, for networks they name by
+// Clients create IP pools, with or without a range, for networks given by
 // reference.
 func TestIPPools(t *testing.T) {
 	b := start(t)

@@ -15,18 +15,18 @@ import (
 	"vmforksim/internal/ovfenv"
 )
 
-// creation creates a VM hidden from clients, in a folder of its own that is no
-// child of anything, and shows it when it is complete. So no client, and
-// none of the simulator's look-ups by name, sees a half-made VM.
+// creation creates a VM hidden from clients, in a detached folder of its own,
+// and publishes it when it is complete. So neither clients nor the simulator's
+// lookups by name see an incomplete VM.
 type creation struct {
 	sim     *Simulator
 	ctx     *simulator.Context
-	folder  *simulator.Folder // where the VM belongs
+	folder  *simulator.Folder // the final folder of the VM
 	staging *simulator.Folder
 	name    string // as the inventory holds it
 
 	vapp        *types.VmConfigInfo // its vApp options
-	injected    string              // what its guest finds as guestinfo.ovfEnv
+	injected    string              // guestinfo.ovfEnv for its guest
 	reservation *portReservation    // of ports for its adapters
 
 	opaque map[int32]*types.VirtualEthernetCardOpaqueNetworkBackingInfo // of its adapters, by their keys
@@ -55,8 +55,8 @@ func (c *creation) reserve(name string) types.BaseMethodFault {
 	return nil
 }
 
-// freeName checks a name for a VM in a folder and returns it as the inventory
-// holds it.
+// freeName checks a name for a VM in a folder and returns it as stored in the
+// inventory.
 func (s *Simulator) freeName(ctx *simulator.Context, folder *simulator.Folder, name string) (string, types.BaseMethodFault) {
 	escaped, fault := inventoryName(name)
 	if fault != nil {
@@ -72,7 +72,7 @@ func (s *Simulator) freeName(ctx *simulator.Context, folder *simulator.Folder, n
 	return escaped, nil
 }
 
-// abandon takes back what reserve and newCreation did.
+// abandon undoes reserve and newCreation.
 func (c *creation) abandon() {
 	if c.name != "" {
 		c.sim.names.release(c.folder.Self, c.name)
@@ -81,7 +81,7 @@ func (c *creation) abandon() {
 	c.sim.registry().Remove(c.ctx, c.staging.Self)
 }
 
-// create makes the VM from a spec; complete is called under the VM's lock
+// create creates the VM from a spec; complete is called under the VM's lock
 // before clients can see it.
 func (c *creation) create(spec types.VirtualMachineConfigSpec, pool types.ManagedObjectReference, host *types.ManagedObjectReference, complete func(*simulator.VirtualMachine)) (types.ManagedObjectReference, types.BaseMethodFault) {
 	var ref types.ManagedObjectReference
@@ -109,8 +109,8 @@ func (c *creation) create(spec types.VirtualMachineConfigSpec, pool types.Manage
 	return ref, fault
 }
 
-// prepare gives a spec what must be its own: file names without special
-// characters, and UUIDs, MAC addresses and ports nobody else has.
+// prepare sets what must be unique in a spec: file names without special
+// characters, UUIDs, MAC addresses and ports.
 func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) (fault types.BaseMethodFault) {
 	c.injected, _ = takeOVFEnv(spec)
 	c.vapp, fault = ovfenv.ApplySpec(c.sim.rules, nil, spec.VAppConfig, nil)
@@ -139,7 +139,7 @@ func (c *creation) prepare(spec *types.VirtualMachineConfigSpec) (fault types.Ba
 	return fault
 }
 
-// finish completes a new VM and moves it to where it belongs.
+// finish completes a new VM and moves it to its folder.
 func (c *creation) finish(ref types.ManagedObjectReference, complete func(*simulator.VirtualMachine)) {
 	vm := c.ctx.Map.Get(ref).(*simulator.VirtualMachine)
 	c.ctx.WithLock(c.folder, func() {
@@ -179,8 +179,8 @@ func setName(ctx *simulator.Context, vm *simulator.VirtualMachine, name string) 
 	})
 }
 
-// fillEnumerations sets the enumerations that pyVmomi cannot read when they are
-// empty, and the guest's name for people.
+// fillEnumerations sets the enumerations that pyVmomi cannot parse when they
+// are empty, and the name of the guest.
 func (s *Simulator) fillEnumerations(vm *simulator.VirtualMachine) {
 	for _, runtime := range []*types.VirtualMachineRuntimeInfo{&vm.Runtime, &vm.Summary.Runtime} {
 		runtime.FaultToleranceState = types.VirtualMachineFaultToleranceStateNotConfigured
@@ -191,7 +191,8 @@ func (s *Simulator) fillEnumerations(vm *simulator.VirtualMachine) {
 	}
 }
 
-// plan is that of a task whose method creates a VM in the staging folder.
+// plan returns the plan of a task whose method creates a VM in the staging
+// folder.
 func (c *creation) plan(method string, entity types.ManagedObjectReference, reserve func() types.BaseMethodFault) *taskPlan {
 	return &taskPlan{
 		ctx: c.ctx, method: method, entity: entity, ownLocks: true, usesFiles: true,

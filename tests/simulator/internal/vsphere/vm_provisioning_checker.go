@@ -17,8 +17,8 @@ import (
 	"vmforksim/internal/vimfault"
 )
 
-// provisioningChecker overrides methods of the checker that answers whether a VM
-// could be cloned.
+// provisioningChecker overrides methods of the checker that reports whether a
+// VM could be cloned.
 type provisioningChecker struct {
 	*simulator.VmProvisioningChecker
 	sim *Simulator
@@ -46,8 +46,8 @@ func (c *provisioningChecker) CheckInstantCloneTask(ctx *simulator.Context, req 
 	return body
 }
 
-// checkInstantClone runs the tests that are asked for. The caller holds the
-// source's lock.
+// checkInstantClone runs the requested tests. The caller holds the source's
+// lock.
 func (v *virtualMachine) checkInstantClone(ctx *simulator.Context, req *types.CheckInstantClone_Task) types.CheckResult {
 	result := types.CheckResult{Vm: &req.Vm, Host: v.Runtime.Host}
 	finds := v.sim.rules.Get("check_instant_clone_finds")
@@ -75,7 +75,7 @@ func (v *virtualMachine) checkInstantClone(ctx *simulator.Context, req *types.Ch
 	return result
 }
 
-// cloneWarnings returns warnings that do not keep a VM from being cloned.
+// cloneWarnings returns warnings that do not prevent a clone.
 func (v *virtualMachine) cloneWarnings() []string {
 	vm := v.instance()
 	vm.mu.Lock()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test how the action plugin encrypts secrets."""
+"""Files of a backup are read and written completely, or not at all."""
 
 from __future__ import annotations
 

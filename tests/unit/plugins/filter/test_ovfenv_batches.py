@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test how VMs are split into batches that are power-cycled side by side."""
+"""Test how VMs are split into batches that are power-cycled in parallel."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ CLUSTERS = [vm("m1", MAIL), vm("m2", MAIL), vm("p1", PROXY), vm("x"), vm("p2", P
         (99, ["m1 p1 x y", "m2 p2", "m3"]),
     ],
 )
-def test_one_of_a_product_in_a_batch_and_the_order_kept(size: int, expected: list[str]) -> None:
+def test_batch_has_one_vm_per_product_in_the_given_order(size: int, expected: list[str]) -> None:
     assert names(CLUSTERS, size) == expected
 
 
 @pytest.mark.parametrize(
     ("products", "expected"),
     [
-        ([MAIL, ("acme ", "MAIL")], ["0", "1"]),  # one product, written in two ways
+        ([MAIL, ("acme ", "MAIL")], ["0", "1"]),  # one product, spelled in two ways
         ([MAIL, ("Other", "Mail")], ["0 1"]),  # another vendor's
         ([("", "Mail"), ("", "Mail")], ["0", "1"]),
         ([("Acme", ""), ("Acme", "")], ["0", "1"]),
-        ([("", ""), ("", "")], ["0 1"]),  # a product without a name is none
+        ([("", ""), ("", "")], ["0 1"]),  # an empty name is not a product
     ],
 )
-def test_what_is_one_product(products: list[tuple[str, str]], expected: list[str]) -> None:
+def test_equal_products(products: list[tuple[str, str]], expected: list[str]) -> None:
     assert names([vm(str(number), product) for number, product in enumerate(products)], 9) == expected
 
 
@@ -67,14 +67,14 @@ def test_no_vms() -> None:
 
 
 @pytest.mark.parametrize("size", [0, -1, True, "5", 1.5, None])
-def test_nonsense(size: Any) -> None:
+def test_invalid_size(size: Any) -> None:
     with pytest.raises(AnsibleFilterError, match="at least 1"):
         batches(CLUSTERS, size)
 
 
 @pytest.mark.parametrize("password", ["Mail", "Acme", "M", "il", "mail", "Proxy", "Acm", "e"])
-def test_masked_products_are_kept_apart_all_the_same(password: str) -> None:
-    """VMs that are in one batch although a password is masked would be without it, too."""
+def test_masked_products_are_kept_apart(password: str) -> None:
+    """VMs that share a batch when a password is masked would also share it without masking."""
     products = {vm["name"]: {str(product) for product in vm["configured"]["products"]} for vm in CLUSTERS}
     masked = [{**vm, "configured": remove_values(vm["configured"], {password})} for vm in CLUSTERS]
     for batch in batches(masked, 99):

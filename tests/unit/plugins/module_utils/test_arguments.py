@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Empty strings, as surveys and templates leave them: each counts as an option that is not given."""
+"""Empty strings, as left by surveys and templates, mean that an option is not given."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SPEC: _arguments.Spec = {
         ({"names": ["", ""]}, {}),
         ({"names": ["a", "", "b"]}, {"names": ["a", "b"]}),
         ({"names": "a,,b,"}, {"names": ["a", "b"]}),
-        # A list that something has emptied must not become "all".
+        # An emptied list must not mean "all".
         ({"names": []}, {"names": []}),
         ({"names": ","}, {"names": []}),
         ({"entries": []}, {"entries": []}),
@@ -51,7 +51,7 @@ SPEC: _arguments.Spec = {
         ({"entries": [{"name": "a", "inner": [{"label": ""}]}]}, {"entries": [{"name": "a", "inner": [{}]}]}),
         ({"entries": ["nonsense", 5]}, {"entries": ["nonsense", 5]}),
         ({"entries": {"name": ""}}, {"entries": {"name": ""}}),
-        # What a guest is to read is the user's own.
+        # Values for a guest belong to the user.
         ({"keys": {"empty": ""}}, {"keys": {"empty": ""}}),
         ({"_ansible_version": "", "unknown": ""}, {"_ansible_version": "", "unknown": ""}),
     ],
@@ -81,13 +81,13 @@ NAMED: _arguments.Spec = {
         ("a", [{"name": "a"}]),
         ('["a", {"name": "b"}]', [{"name": "a"}, {"name": "b"}]),
         (["name=a"], [{"name": "a"}]),
-        # What Ansible is to refuse, or to read by itself.
+        # Ansible refuses these, or reads them itself.
         ("name=a", "name=a"),
         ("[a", "[a"),
         ([True, None], [True, None]),
     ],
 )
-def test_names_alone(children: Any, given: Any) -> None:
+def test_children_given_by_name(children: Any, given: Any) -> None:
     assert _arguments.given(NAMED, {"children": children})["children"] == given
 
 
@@ -106,8 +106,8 @@ def test_names_alone(children: Any, given: Any) -> None:
         (" ", [" "]),
     ],
 )
-def test_list_of_texts_that_is_given_as_text(given: Any, names: Any) -> None:
-    """A survey gives a list as text: JSON, or what a person writes with commas."""
+def test_list_given_as_text(given: Any, names: Any) -> None:
+    """A survey returns a list as text: as JSON, or as typed by a person with commas."""
     spec: _arguments.Spec = {"name": {"type": "list", "elements": "str"}}
     assert _arguments.given(spec, {"name": given}) == {"name": names}
 
@@ -167,7 +167,7 @@ def test_any_type_of_any_option_is_refused_or_read(
                 MODULES[name].main()
             except SystemExit:
                 return str(json.loads(capsys.readouterr().out)["msg"])
-            except Exception as error:  # noqa: BLE001, the option is to be seen
+            except Exception as error:  # noqa: BLE001, the option must be named
                 return f"Unexpected error: {error!r}"
         raise AssertionError(f"{name} did not end")
 
@@ -178,7 +178,7 @@ def test_any_type_of_any_option_is_refused_or_read(
 
 
 @pytest.mark.parametrize("name", ["vmfork_child", "vmfork_parent", "vmfork_quiesce", "vm_ovfenv"])
-def test_no_vm_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_vm_selected(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     option = "parent_name" if name == "vmfork_child" else "name"
     with patch_module_args({**LOGIN, option: ""}), pytest.raises(SystemExit):
         MODULES[name].main()
@@ -190,7 +190,7 @@ LOST = "a\ud800b"
 
 
 def broken_values(option: dict[str, Any]) -> list[Any]:
-    """Values of an option with such a text in each place where one may stand."""
+    """Return values of an option with such a text in each possible place."""
     kind = option.get("type", "str")
     if option.get("options"):
         inner: list[Any] = []
@@ -208,7 +208,7 @@ def broken_values(option: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_half_a_character_in_any_option(
+def test_lone_surrogate_in_any_option(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     specs: list[_arguments.Spec] = []
@@ -222,7 +222,7 @@ def test_half_a_character_in_any_option(
     given = {**LOGIN, **VMS.get(name, {"name": "golden"})}
 
     def run(arguments: dict[str, Any]) -> dict[str, Any]:
-        # Past Ansible's reader, which refuses such a text where the controller's code is loaded, too.
+        # This bypasses Ansible's parser, which also refuses such text where the controller's code is loaded.
         monkeypatch.setattr(basic.AnsibleModule, "_load_params", lambda module: setattr(module, "params", arguments))
         with patch_module_args({}), pytest.raises(SystemExit):
             MODULES[name].main()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.soap_server import LOCATION, PUT, VERSIONS, SoapServer, certificate_of_a_ca
+from harness.soap_server import LOCATION, PUT, VERSIONS, SoapServer, certificate_from_ca
 from unit.plugins.module_utils._hidden_api import pages
 
 from ansible_collections.vmfork.vsphere.plugins.module_utils import _connection, _errors, _http, _session
@@ -38,12 +38,12 @@ def transfer(url: str) -> _http.Transfer:
     return _http.Transfer(url, WHAT, "use script_delivery=guestinfo", None, check=False)
 
 
-# --- pyVmomi --------------------------------------------------------------------------------------------------------
+# --- pyVmomi ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("given", [(("127.0.0.1:443",), {}), ((), {"host": "127.0.0.1", "port": 443, "timeout": 1})])
 def test_every_pyvmomi_gets_a_connection(given: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
-    """Version 8 gives the host without a keyword, version 9 gives host and port by keywords."""
+    """Version 8 passes the host positionally, version 9 passes host and port by keywords."""
     arguments, options = given
     with SoapServer() as fake, session(fake) as opened:
         connection = opened._stub.scheme(*arguments, **options)
@@ -51,12 +51,12 @@ def test_every_pyvmomi_gets_a_connection(given: tuple[tuple[Any, ...], dict[str,
     assert (connection.host, connection.port) == ("127.0.0.1", fake.server_port)
 
 
-# --- a vCenter that starts ------------------------------------------------------------------------------------------
+# --- a vCenter that is starting ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", ["502", "503"])
 @pytest.mark.parametrize("method", [VERSIONS, "RetrieveServiceContent", "Login"])
-def test_server_that_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch, method: str, status: str) -> None:
+def test_starting_server_is_awaited(monkeypatch: pytest.MonkeyPatch, method: str, status: str) -> None:
     monkeypatch.setattr(_session, "RETRY_SECONDS", 0.01)
     with SoapServer(**{method: [status, status, "answer"]}) as fake:
         with session(fake):
@@ -66,7 +66,7 @@ def test_server_that_starts_is_waited_for(monkeypatch: pytest.MonkeyPatch, metho
 
 @pytest.mark.parametrize("status", ["502", "503"])
 @pytest.mark.parametrize("method", [VERSIONS, "RetrieveServiceContent", "Login"])
-def test_server_that_does_not_start_in_time(method: str, status: str) -> None:
+def test_server_that_starts_too_slowly(method: str, status: str) -> None:
     began = time.monotonic()
     with (
         SoapServer(**{method: [status]}) as fake,
@@ -87,7 +87,7 @@ def test_server_that_redirects() -> None:
     assert fake.methods == [VERSIONS]
 
 
-# --- transfers ------------------------------------------------------------------------------------------------------
+# --- transfers --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_server_that_redirects() -> None:
         "",
     ],
 )
-def test_url_that_cannot_be_used(url: str) -> None:
+def test_invalid_url(url: str) -> None:
     with pytest.raises(_errors.OperationFailed) as refusal:
         _http.put(Session(Server("vcenter", "me", "word")), transfer(url), b"")
     assert refusal.value.sentence == (
@@ -117,7 +117,7 @@ def test_url_that_cannot_be_used(url: str) -> None:
 
 @pytest.fixture
 def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No name resolves."""
+    """Let no name resolve."""
 
     def resolve(host: str, *_unused: Any) -> Any:
         host.encode("idna")
@@ -183,12 +183,12 @@ def test_transfer_and_page_that_hang_end_in_time(verb: str, act: str) -> None:
         assert len(fake.calls) == asked
 
 
-# --- the logout of the Managed Object Browser -----------------------------------------------------------------------
+# --- the logout of the Managed Object Browser -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("signal", ["SIGTERM", None])
 @pytest.mark.parametrize(("acts", "count"), [(["answer"], 1), (["cut", "answer"], 2), (["cut"], 2), (["503"], 1)])
-def test_browser_is_logged_out_of_and_that_is_tried_again_once(acts: list[str], count: int, signal: str | None) -> None:
+def test_mob_logout_is_retried_once(acts: list[str], count: int, signal: str | None) -> None:
     with SoapServer(**{"/mob/logout": acts}) as fake:
         fake.pages["/mob/"] = pages.form()
         budget = Budget(Deadline(LONG))
@@ -206,14 +206,14 @@ def test_browser_is_logged_out_of_and_that_is_tried_again_once(acts: list[str], 
         assert fake.methods[-1] == "Logout"
 
 
-# --- strict X.509 ---------------------------------------------------------------------------------------------------
+# --- strict X.509 -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("has_key_identifier", [True, False])
 def test_certificate_without_an_authority_key_identifier(
     has_key_identifier: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python 3.13 sets a flag that refuses it, which older ones have, too."""
+    """Python 3.13 sets a flag that refuses it; older versions have that flag too."""
     original = ssl.create_default_context
 
     def create(**given: Any) -> ssl.SSLContext:
@@ -222,7 +222,7 @@ def test_certificate_without_an_authority_key_identifier(
         return context
 
     monkeypatch.setattr(_connection.ssl, "create_default_context", create)
-    pem, ca = certificate_of_a_ca(has_key_identifier)
+    pem, ca = certificate_from_ca(has_key_identifier)
     monkeypatch.setattr(SoapServer, "pem", pem)
     ca_path = tmp_path / "ca.pem"
     ca_path.write_bytes(ca)

@@ -48,7 +48,7 @@ def test_login_in_proxy_host_is_not_repeated() -> None:
     ("option", "value"), [("proxy_port", 3128), ("proxy_username", "joe"), ("proxy_password", "a-proxys-secret")]
 )
 def test_proxy_option_without_a_proxy(option: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be left over in the environment."""
+    """The environment may still contain it."""
     monkeypatch.delenv(f"VMWARE_{option.upper()}", raising=False)
     with pytest.raises(_errors.BadInput, match=f"^{option} is set without proxy_host") as refusal:
         _arguments.connection(options(**{option: value}))
@@ -69,7 +69,7 @@ class _Proxy(socketserver.StreamRequestHandler):
 
 @pytest.fixture
 def proxy() -> Iterator[Any]:
-    """A proxy that gives one answer to everything."""
+    """Run a proxy that gives the same answer to everything."""
     with socketserver.TCPServer(("127.0.0.1", 0), _Proxy) as server:
         proxy_server: Any = server
         proxy_server.lines, proxy_server.answer = [], b""
@@ -81,7 +81,7 @@ def proxy() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "login", "said"),
+    ("answer", "login", "message"),
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", {}, "the proxy requires a login. Set proxy_username"),
         (
@@ -97,10 +97,10 @@ def proxy() -> Iterator[Any]:
         (b"220 mail.example ESMTP\r\n", {}, "the server that answers is not an HTTP proxy. Check proxy_host"),
     ],
 )
-def test_what_a_proxy_answers(proxy: Any, answer: bytes, login: dict[str, str], said: str) -> None:
+def test_answers_of_a_proxy(proxy: Any, answer: bytes, login: dict[str, str], message: str) -> None:
     proxy.answer = answer
     server = Server("vcenter", "me", "word", proxy_host="127.0.0.1", proxy_port=proxy.server_address[1], **login)
-    with pytest.raises(_errors.ConnectionFailed, match=said), Session(server):
+    with pytest.raises(_errors.ConnectionFailed, match=message), Session(server):
         pass
     sent = [line for line in proxy.lines if line.startswith("Proxy-Authorization")]
     assert sent == (["Proxy-Authorization: Basic am9lOndyb25nLXdvcmQ="] if login else [])
@@ -108,6 +108,6 @@ def test_what_a_proxy_answers(proxy: Any, answer: bytes, login: dict[str, str], 
 
 def test_missing_library_names_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_vmomi, "IMPORT_ERROR", "Traceback")
-    said = str(_vmomi.missing())
-    assert sys.executable in said
-    assert "ansible_python_interpreter" in said
+    message = str(_vmomi.missing())
+    assert sys.executable in message
+    assert "ansible_python_interpreter" in message

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every encoding of a secret contains one of its forms, whatever stands around it."""
+"""Every encoding of a secret contains one of its forms, in any context."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ TEXT = strategies.text(strategies.characters(exclude_categories=["Cs"]))
 @given(secret=strategies.text(strategies.characters(exclude_categories=["Cs"]), min_size=10), before=TEXT, after=TEXT)
 def test_forms(encode: Callable[[str], str], secret: str, before: str, after: str) -> None:
     encoded = encode(before + secret + after)
-    # Python chooses the quotes of a repr by the whole text.
+    # The complete text decides which quotes a repr has.
     assume(encode is not ENCODINGS["repr"] or "'" not in before + secret + after)
     assert any(form in encoded for form in (*forms(secret), secret))
 
 
 @pytest.mark.parametrize("secret", ["web", "", "pass"])
-def test_short_secret_has_no_form_that_would_hide_other_output(secret: str) -> None:
+def test_short_secret_has_no_form_that_would_mask_other_output(secret: str) -> None:
     assert forms(secret) == set()
 
 
 @given(strategies.text(strategies.characters(codec=None)))
 def test_any_text(secret: str) -> None:
-    """Surrogates too, which stand for bytes that are no UTF-8."""
+    """This includes surrogates, which stand for bytes that are not UTF-8."""
     assert all(len(form) >= 8 for form in forms(secret))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What vSphere's faults become in words."""
+"""Messages about vSphere's faults."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ def test_sentences(fault: Any, sentence: str) -> None:
     assert error.fault == _errors.fault_name(getattr(fault, "fault", None) or fault)
 
 
-@pytest.mark.parametrize("said", ["The VM is off.", "The VM is off. ", "The VM is off...", "The VM is off"])
-def test_full_stops_are_not_doubled(said: str) -> None:
-    assert _connection.reason(OSError(said)) == "The VM is off"
-    assert _errors.sentence("Could not do it", said) == "Could not do it: The VM is off."
+@pytest.mark.parametrize("message", ["The VM is off.", "The VM is off. ", "The VM is off...", "The VM is off"])
+def test_periods_are_not_doubled(message: str) -> None:
+    assert _connection.reason(OSError(message)) == "The VM is off"
+    assert _errors.sentence("Could not do it", message) == "Could not do it: The VM is off."
     with (
         pytest.raises(_errors.ConnectionFailed, match=r": The VM is off\. Check hostname and port\.$"),
         _connection.reaching(Server("vcenter", "me", "word"), 1),
     ):
-        raise OSError(said)
+        raise OSError(message)
 
 
-def test_name_of_what_the_user_lacks_a_privilege_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_object_of_a_missing_privilege_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_errors, "_names", {})
     fault = vim.fault.NoPermission(object=vim.VirtualMachine("vm-7"), privilegeId="VirtualMachine.Interact.PowerOn")
     _errors.remember_name("vm-8", "other")
@@ -85,15 +85,15 @@ def test_name_of_what_the_user_lacks_a_privilege_on(monkeypatch: pytest.MonkeyPa
         (vmodl.fault.MethodNotFound(), ("MethodNotFound", "InvalidRequest", "RuntimeFault")),
     ],
 )
-def test_fault_is_of_its_type_and_of_those_that_it_derives_from(cause: Any, names: tuple[str, ...]) -> None:
+def test_fault_matches_its_type_and_base_types(cause: Any, names: tuple[str, ...]) -> None:
     fault = _errors.Fault(cause, "vcenter")
     assert fault.fault == names[0]
     assert all(fault.is_a("DuplicateName", name) for name in names)
     assert not fault.is_a("DuplicateName")
 
 
-def test_fault_becomes_the_error_of_what_the_call_was_for() -> None:
-    """With its remedy, and without the words for a call of which nothing else is known."""
+def test_fault_becomes_the_error_of_its_operation() -> None:
+    """The message contains the remedy, and not the words for an unknown call."""
     cause = vim.fault.TaskInProgress(msg="Busy.", task=vim.Task("task-1"))
     fault = _errors.Fault(cause, "vcenter")
     assert str(fault).startswith("vcenter refused a request: Busy (TaskInProgress). Wait until")
@@ -108,7 +108,7 @@ def test_fault_becomes_the_error_of_what_the_call_was_for() -> None:
     assert _errors.explained("Could not do it", other) is other
 
 
-def test_missing_privilege_reads_as_the_fault_does() -> None:
+def test_missing_privilege_reads_like_the_fault() -> None:
     vm = vim.VirtualMachine("vm-7")
     fault = vim.fault.NoPermission(object=vm, privilegeId="VirtualMachine.Interact.PowerOn")
     expected = _errors.failure("Could not do it", fault)
@@ -117,7 +117,7 @@ def test_missing_privilege_reads_as_the_fault_does() -> None:
 
 
 def drawn_tree() -> dict[str, str]:
-    """Exception → the one that it derives from, as drawn at the head of the file."""
+    """Return each exception with its base class, as drawn at the head of the file."""
     parents: dict[str, str] = {}
     above: list[str] = []
     for branch, name in re.findall(r"^    ([│├└─ ]*)([\w.]+) {2,}", (_errors.__doc__ or "") + "  ", re.MULTILINE):
@@ -127,7 +127,7 @@ def drawn_tree() -> dict[str, str]:
     return parents
 
 
-def test_tree_at_the_head_of_the_file_is_the_tree() -> None:
+def test_drawn_tree_matches_the_classes() -> None:
     elsewhere = (_session.UnknownType, operations.HostHidden)
     kinds = [kind for kind in vars(_errors).values() if isinstance(kind, type) and issubclass(kind, BaseException)]
     actual = {kind.__name__: kind.__bases__[0].__name__ for kind in (*kinds, *elsewhere)}

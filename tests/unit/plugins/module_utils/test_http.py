@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Servers that cannot be reached by plain HTTPS."""
+"""Servers that are unreachable over plain HTTPS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ser
 
 @pytest.fixture
 def listening() -> Iterator[socket.socket]:
-    """A port where connections are taken, and nothing is said."""
+    """Open a port that accepts connections but never answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -28,7 +28,7 @@ def ask(port: int, **given: str | int) -> None:
     _http.ask(Session(server), "GET", "/mob/", {}, None, 10)
 
 
-def test_server_that_hangs_up(listening: socket.socket) -> None:
+def test_server_that_closes_the_connection(listening: socket.socket) -> None:
     def hang_up() -> None:
         listening.accept()[0].close()
 
@@ -40,13 +40,13 @@ def test_server_that_hangs_up(listening: socket.socket) -> None:
     hanging_up.join()
 
 
-def test_server_that_says_nothing(listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_server(listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_connection, "CONNECT_TIMEOUT", 0.1)
     with pytest.raises(_errors.ConnectionFailed, match=r"no answer within 0\.1 seconds"):
         ask(listening.getsockname()[1])
 
 
-def test_proxy_that_is_not_there() -> None:
+def test_unreachable_proxy() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names as people write them and as vSphere stores them, and what a user finds who cannot see everything."""
+"""Names as users write them and as vSphere stores them, and users who may read only a part of the inventory."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._vmomi import vim
 
 
 @given(st.text() | st.text("%/\\25cf"))
-def test_names_survive_escaping(name: str) -> None:
+def test_escaping_round_trip(name: str) -> None:
     stored = _inventory.escape(name)
     assert "/" not in stored
     assert "\\" not in stored
     assert _inventory.unescape(stored) == name
 
 
-def test_capital_escapes_of_other_clients_are_understood() -> None:
+def test_uppercase_escapes_of_other_clients() -> None:
     assert _inventory.unescape("a%2Fb%5Cc%25d%20e") == "a/b\\c%d%20e"
 
 
@@ -35,7 +35,7 @@ VCENTER: Any = SimpleNamespace(name="vcenter", content=SimpleNamespace(rootFolde
 
 @pytest.fixture
 def roots(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Where was looked, with a user who may read the name of one datastore only, and nothing of the datacenter."""
+    """Return the searched roots, for a user who may read the name of one datastore, and nothing of the datacenter."""
     looked_in = []
 
     def scan(_session: Any, root: Any, kind: Any, _paths: Any) -> dict[Any, dict[str, Any]]:
@@ -49,7 +49,7 @@ def roots(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize(("datacenter", "root"), [(None, ROOT), (DATACENTER, DATACENTER)])
-def test_what_can_be_seen_is_found(roots: list[Any], datacenter: Any, root: Any) -> None:
+def test_readable_object_is_found(roots: list[Any], datacenter: Any, root: Any) -> None:
     for name, datastore in {"ssd/1": SEEN, "datastore-1": SEEN, "datastore-2": UNSEEN}.items():
         assert _inventory.find_named(VCENTER, vim.Datastore, "datastore", name, datacenter) is datastore
     assert roots == [root] * 3
@@ -59,20 +59,20 @@ def test_what_can_be_seen_is_found(roots: list[Any], datacenter: Any, root: Any)
 
 @pytest.mark.parametrize("datacenter", [None, DATACENTER])
 @pytest.mark.usefixtures("roots")
-def test_folder_of_a_vm_whose_datacenter_cannot_be_seen(datacenter: Any) -> None:
+def test_folder_of_a_vm_in_an_unreadable_datacenter(datacenter: Any) -> None:
     with pytest.raises(_errors.BadInput, match="Use the full path"):
         _inventory.find_folder(VCENTER, "web", datacenter)
 
 
 @pytest.mark.usefixtures("roots")
-def test_datacenter_without_a_name_to_be_seen() -> None:
+def test_datacenter_with_an_unreadable_name() -> None:
     of_vm = _inventory.Selector(name="golden", datacenter="DC0")
     with pytest.raises(_errors.NotFound, match=r"The datacenter DC0 was not found on vcenter\. There are: none\.$"):
         _inventory.find_vm(VCENTER, of_vm, [])
 
 
-def test_a_tree_that_is_a_circle_has_an_end() -> None:
-    """A server that names a folder as its own ancestor must not keep the task for ever."""
+def test_circular_tree() -> None:
+    """A server that names a folder as its own ancestor must not hang the task."""
     folders = [vim.Folder(f"group-v{number}") for number in range(3)]
     circle = {
         folder: {"name": folder._GetMoId(), "parent": folders[number - 1]} for number, folder in enumerate(folders)
@@ -104,7 +104,7 @@ def test_a_tree_that_is_a_circle_has_an_end() -> None:
         (2, {"datacenter": "DC0"}, "VM zz was not found in datacenter DC0 on vcenter "),
     ],
 )
-def test_name_that_is_like_no_other(
+def test_unknown_name(
     vcenter: FakeVCenter,
     monkeypatch: pytest.MonkeyPatch,
     count: int,
@@ -123,7 +123,7 @@ def test_name_that_is_like_no_other(
 
 
 def test_candidates_of_a_scope(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty one is no VM's, not even that of a VM whose UUIDs the user may not see."""
+    """An empty candidate matches no VM, not even one with unreadable UUIDs."""
     session = vcenter.use(monkeypatch)
     for number in range(4):
         uuids: dict[str, Any] = {"config.instanceUuid": f"5f-{number}", "config.uuid": f"42-{number}"}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Ansible itself writes about a module: to the system's log, and into the result of one that it refuses."""
+"""What Ansible itself writes about a module: in the system's log, and in the result of a refused module."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HARD = f'"it\'s" C:\\kept@{END}'
 
 @pytest.fixture(params=["journal", "syslog"])
 def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is logged."""
+    """Return the logged messages."""
     lines: list[str] = []
     journal = SimpleNamespace(send=lambda **fields: lines.extend(map(str, fields.values())))
     place: Any = _logging if _logging is not None else basic
@@ -43,7 +43,7 @@ def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list
 
 
 def run(module: str, **arguments: Any) -> None:
-    """Run a module that ends before it is connected, since no server is named."""
+    """Run a module that ends before the login, because no server is given."""
     given = {**WITH_INVOCATION, "parent_name": "golden", **arguments}
     with patch_module_args(given), pytest.raises(SystemExit):
         MODULES[module].main()
@@ -76,7 +76,7 @@ def test_secrets_are_not_logged(
 
 
 @pytest.mark.parametrize("given", as_text(SECRET))
-def test_secrets_are_not_in_the_result_of_what_ansible_refuses(given: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets_are_not_in_the_result_of_a_refused_module(given: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run("vmfork_child", children=[{"name": "web-01", "secret_config_params": given}], nonsense=1)
     said = displayed(capsys.readouterr().out)
     assert "Unsupported parameters" in said
@@ -88,7 +88,7 @@ def test_secrets_are_not_in_the_result_of_what_ansible_refuses(given: Any, capsy
 def test_option_that_does_not_exist_is_refused_without_its_value(
     given: Any, place: str, log: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As a typing error in secret_config_params."""
+    """It may be a typing error in secret_config_params."""
     child: Any = {"name": "web-01", "secret_config_param": given}
     if place == "in children as text":
         child = json.dumps(child)
@@ -122,10 +122,10 @@ SCRIPT = f"#!/bin/sh\ncurl --user 'deploy:{SECRET}' https://example.com/\n"
         {"script": SCRIPT, "nonsense": "nonsense"},
     ],
 )
-def test_scripts_are_known_by_their_digest(
+def test_scripts_are_logged_by_their_digest(
     given: dict[str, Any], log: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They may hold secrets that nobody has marked."""
+    """They may contain unmarked secrets."""
     monkeypatch.delenv("VMWARE_HOST", raising=False)
     with patch_module_args({**WITH_INVOCATION, "name": "golden", **given}), pytest.raises(SystemExit):
         MODULES["vmfork_quiesce"].main()
@@ -166,14 +166,14 @@ def test_encoded_secrets_are_not_displayed(
 
 
 @pytest.mark.parametrize("given", [5, {"name": "web-01"}, "nonsense", ["nonsense", 5, None], None])
-def test_what_is_no_list_of_children_is_left_to_ansible(given: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_list_of_children_is_left_to_ansible(given: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run("vmfork_child", children=given)
     assert json.loads(capsys.readouterr().out)["failed"]
 
 
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the module of this test warns of; Ansible collects the warnings of a process."""
+    """Return the warnings of this test's module; Ansible collects the warnings of a process."""
     lines: list[str] = []
     monkeypatch.setattr(_module._Module, "warn", lambda _self, text: lines.append(text))
     return lines
@@ -208,7 +208,7 @@ def test_warning_of_a_password_that_is_part_of_a_name(
         ("power", {"children": [{"power_state": "suspended"}]}, False),
         ("12", {"summary": {"seconds": 3.12}}, True),
         ("rue", {"changed": True}, False),
-        # The script's output: masking it is what the user wants.
+        # The script's output: users want it masked.
         ("vcenter", {"children": [{"post_clone": {"output": "vcenter\n"}}]}, False),
         ("vcenter", {"vcenter": 1}, False),
     ],
@@ -239,7 +239,7 @@ def test_login_in_a_host_is_not_repeated(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Neither in the message nor in the invocation or the log, whatever else is wrong."""
+    """It is neither in the message nor in the invocation or the log, whatever else is wrong."""
     given = {"hostname": "vcenter", "username": "me", "password": "a-long-and-rare-word", **other}
     if place == "option":
         given[option] = value

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a module ends, whatever its work does: in a result or in one sentence, and logged out."""
+"""Every module ends with a result or a message, and is logged out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def run(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a module's work against the vCenter; its result."""
+    """Return a function that runs a module's work against the vCenter and returns its result."""
     vcenter.use(monkeypatch)
     vcenter.calls.clear()
 
@@ -84,7 +84,7 @@ def test_result(vcenter: FakeVCenter, run: Run, check_mode: bool) -> None:
         (KeyError("key"), "(KeyError)"),
     ],
 )
-def test_errors_end_in_a_sentence_and_logged_out(
+def test_errors_become_a_message_after_the_logout(
     vcenter: FakeVCenter, run: Run, error: Exception, sentence: str
 ) -> None:
     result = run(raising(error))
@@ -102,7 +102,7 @@ RAW = "\x1b[31mred\x00\u202eder\x9b\r"
 
 @pytest.mark.parametrize("ending", ["result", "error", "fault", "interrupted"])
 def test_no_control_character_is_returned(run: Run, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guests, names and faults of the server may hold any."""
+    """Guests, names and faults of the server may contain any."""
     warnings: list[str] = []
     monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _module, text: warnings.append(text))
 
@@ -122,12 +122,12 @@ def test_no_control_character_is_returned(run: Run, ending: str, monkeypatch: py
     assert len(warnings) == 1
     shown = json.dumps([result, warnings], ensure_ascii=False)
     assert "\\\\x1b[31mred" in shown, "as an escape sequence"
-    raw = shown.replace("\\\\", "")  # without what is an escape sequence already
+    raw = shown.replace("\\\\", "")  # escape sequences excluded
     assert not [word for word in ("\\u00", "\x1b", "\x9b", "\u202e", "\\r") if word in raw]
 
 
-def test_documents_are_returned_as_they_are(run: Run) -> None:
-    """Restored from an escaped document, a VM would get the escape sequences."""
+def test_documents_are_returned_unchanged(run: Run) -> None:
+    """A VM restored from an escaped document would get the escape sequences."""
     document = {"version": 1, "vm": {"name": RAW}, "properties": [{"label": RAW}]}
     config_params = {"export": RAW}
     result = run(
@@ -138,25 +138,25 @@ def test_documents_are_returned_as_they_are(run: Run) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -5])
-def test_timeout_that_cannot_be_right(vcenter: FakeVCenter, run: Run, timeout: int) -> None:
+def test_invalid_timeout(vcenter: FakeVCenter, run: Run, timeout: int) -> None:
     result = run(raising(AssertionError()), timeout=timeout)
     assert f"timeout is {timeout} seconds" in result["msg"]
     assert vcenter.calls == []
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), float("nan"), "-Infinity", " inf "])
-def test_number_that_is_none_is_refused_by_ansible(vcenter: FakeVCenter, run: Run, timeout: float | str) -> None:
+def test_invalid_number_is_refused_by_ansible(vcenter: FakeVCenter, run: Run, timeout: float | str) -> None:
     result = run(raising(AssertionError()), timeout=timeout)
     assert "argument 'timeout' is of type" in result["msg"]
     assert vcenter.calls == []
 
 
 @pytest.mark.parametrize("timeout", [1, None, 10**400])
-def test_timeout_that_can_be_right(run: Run, timeout: int | None) -> None:
+def test_valid_timeout(run: Run, timeout: int | None) -> None:
     assert "failed" not in run(lambda _task, _session: {"changed": False}, timeout=timeout)
 
 
-def test_bad_input_is_refused_before_anything_is_connected(vcenter: FakeVCenter, run: Run) -> None:
+def test_bad_input_is_refused_before_a_login(vcenter: FakeVCenter, run: Run) -> None:
     def parse(params: dict[str, Any]) -> None:
         raise _errors.BadInput(f"The name {params['name']} cannot be right.")
 
@@ -176,7 +176,7 @@ def test_options_are_parsed_once(run: Run) -> None:
     assert (result["given"], parsed) == (True, ["web"])
 
 
-def test_an_empty_string_is_not_given(run: Run) -> None:
+def test_empty_string_is_not_given(run: Run) -> None:
     seen: list[Any] = []
 
     def work(task: _module.Task[Any], _session: Any) -> _module.Result:
@@ -200,7 +200,7 @@ def test_ca_path_that_has_no_effect(
     assert ["ca_path has no effect" in warning for warning in warnings] == [True] * warned
 
 
-def test_missing_library_is_a_sentence(vcenter: FakeVCenter, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_becomes_a_message(vcenter: FakeVCenter, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_vmomi, "missing", lambda: "pyVmomi is missing.")
     result = run(raising(AssertionError()))
     assert result["msg"] == "pyVmomi is missing."
@@ -208,7 +208,7 @@ def test_missing_library_is_a_sentence(vcenter: FakeVCenter, run: Run, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("method", "said"),
+    ("method", "message"),
     [
         ("RetrieveServiceContent", "vcenter refused a request: Not now (SystemError)."),
         ("Login", "vcenter refused the login of user: Not now (SystemError)."),
@@ -218,7 +218,7 @@ def test_missing_library_is_a_sentence(vcenter: FakeVCenter, run: Run, monkeypat
         ("Logout", None),
     ],
 )
-def test_fault_of_any_call_is_a_sentence(vcenter: FakeVCenter, run: Run, method: str, said: str | None) -> None:
+def test_fault_of_any_call_becomes_a_message(vcenter: FakeVCenter, run: Run, method: str, message: str | None) -> None:
     vm = vcenter.vm("web", "poweredOff")
     vcenter.refuse(method, vmodl.fault.SystemError(msg="Not now."))
 
@@ -227,7 +227,7 @@ def test_fault_of_any_call_is_a_sentence(vcenter: FakeVCenter, run: Run, method:
         return {}
 
     result = run(work, timeout=30)
-    assert result.get("msg") == said
+    assert result.get("msg") == message
     assert "exception" not in result
 
 
@@ -240,7 +240,7 @@ def test_wrong_password(vcenter: FakeVCenter, run: Run) -> None:
 
 
 def test_secrets_are_registered_where_ansible_core_masks_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From 2.22 on, with their encodings, before the work begins."""
+    """Since 2.22 they are registered with their encodings before the work starts."""
     registered: set[str] = set()
     seen: list[set[str]] = []
     monkeypatch.setattr(_module, "register_secrets", registered.update)
@@ -254,10 +254,10 @@ def test_password_is_not_in_a_text_of_the_server() -> None:
     assert "a-password" not in repr(_session.Server("vcenter", "user", "a-password"))
 
 
-# --- the session ----------------------------------------------------------------------------------------------------
+# --- the session ------------------------------------------------------------------------------------------------------
 
 
-def test_session_that_ends_is_begun_again_once(vcenter: FakeVCenter, run: Run) -> None:
+def test_ended_session_is_opened_again_once(vcenter: FakeVCenter, run: Run) -> None:
     vm = vcenter.vm("web", "poweredOff")
     vcenter.refuse("PowerOnVM_Task", vim.fault.NotAuthenticated(msg="Gone."))
 
@@ -269,7 +269,7 @@ def test_session_that_ends_is_begun_again_once(vcenter: FakeVCenter, run: Run) -
     assert (vcenter.count("PowerOnVM_Task"), logins(vcenter)) == (2, (2, 1))
 
 
-def test_session_that_ends_twice_is_given_up(vcenter: FakeVCenter, run: Run) -> None:
+def test_session_that_ends_twice(vcenter: FakeVCenter, run: Run) -> None:
     vm = vcenter.vm("web", "poweredOff")
     gone = vim.fault.NotAuthenticated(msg="Gone.")
 
@@ -285,9 +285,7 @@ def test_session_that_ends_twice_is_given_up(vcenter: FakeVCenter, run: Run) -> 
 
 
 @pytest.mark.parametrize(("how", "calls"), [("call", 1), ("ask", 2)])
-def test_what_changes_something_is_never_sent_again_by_itself(
-    vcenter: FakeVCenter, run: Run, how: str, calls: int
-) -> None:
+def test_changing_request_is_never_repeated_automatically(vcenter: FakeVCenter, run: Run, how: str, calls: int) -> None:
     vm = vcenter.vm("web", "poweredOff")
     vcenter.lose_answer("PowerOnVM_Task", carried_out=False)
 
@@ -300,7 +298,7 @@ def test_what_changes_something_is_never_sent_again_by_itself(
     assert (vcenter.count("PowerOnVM_Task"), logins(vcenter)) == (calls, (1, 1))
 
 
-def test_what_else_ends_with_the_session_ends_before_it(vcenter: FakeVCenter, run: Run) -> None:
+def test_cleanup_runs_before_the_logout(vcenter: FakeVCenter, run: Run) -> None:
     ended: list[tuple[int, int]] = []
 
     def work(_task: _module.Task[Any], session: Any) -> _module.Result:
@@ -311,6 +309,6 @@ def test_what_else_ends_with_the_session_ends_before_it(vcenter: FakeVCenter, ru
     assert (ended, logins(vcenter)) == ([(1, 0)], (1, 1))
 
 
-def test_log_out_that_fails_does_not_hide_the_result(vcenter: FakeVCenter, run: Run) -> None:
+def test_failed_logout_does_not_hide_the_result(vcenter: FakeVCenter, run: Run) -> None:
     vcenter.refuse("Logout", vmodl.RuntimeFault(msg="No."), times=5)
     assert run(lambda _task, _session: {"changed": True})["changed"]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Servers and ESXi hosts that swallow packets, or take a connection and stay silent: both end, and in a sentence."""
+"""Servers and ESXi hosts that drop packets, or accept a connection and stay silent: both lead to a message."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SLACK = 20
 
 @pytest.fixture(params=["swallows", "stays silent"])
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    """A port that completes no connection, as behind a firewall that drops packets; or does, and says nothing."""
+    """Return a port that completes no connection, as behind a firewall that drops packets, or that stays silent."""
     with socket.socket() as listener, socket.socket() as first:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         if request.param == "swallows":
-            first.connect(listener.getsockname())  # the queue is full: Linux drops what comes now
+            first.connect(listener.getsockname())  # the queue is full: Linux drops new connections
         yield listener.getsockname()[1]
 
 
@@ -55,7 +55,7 @@ def test_server_behind_a_proxy(port: int) -> None:
 
 
 def test_esxi_host(port: int) -> None:
-    """Scripts can go through vCenter then: that is what the exception's type says."""
+    """The exception's type means that scripts can go through vCenter."""
     transfer = _http.Transfer(
         f"https://127.0.0.1:{port}/guestFile", "Could not upload a script", "go another way", None
     )

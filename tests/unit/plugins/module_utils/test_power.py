@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Power changes whose answer is lost, and VMs that are busy."""
+"""Power changes with lost answers, and busy VMs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_lost_answer(
     after: str,
     carried_out: bool,
 ) -> None:
-    """The request is sent once more, and a server that has carried it out refuses that."""
+    """The request is sent once more, and a server that has carried it out refuses it."""
     vm = vcenter.vm("web", before)
     vcenter.lose_answer(method, carried_out=carried_out)
     switch(session, Deadline(SECONDS), vm, "web")
@@ -55,10 +55,10 @@ def test_lost_answer(
 
 @pytest.mark.parametrize("ends", [True, False])
 @pytest.mark.parametrize(("switch", "method", "before", "after"), SWITCHES)
-def test_lost_answer_to_a_request_that_is_still_at_work(
+def test_lost_answer_to_a_running_request(
     vcenter: FakeVCenter, session: Session, switch: Switch, method: str, before: str, after: str, ends: bool
 ) -> None:
-    """TaskInProgress means that the first request is at work: its end is awaited, and nothing is called a failure."""
+    """TaskInProgress means that the first request is running: the module waits for it, and reports no failure."""
     vm = vcenter.vm("web", before)
     vcenter.held.add(method)
     vcenter.lose_answer(method, carried_out=True)
@@ -67,12 +67,12 @@ def test_lost_answer_to_a_request_that_is_still_at_work(
         vcenter.later(20, lambda: vcenter.end_tasks(method))
     original = vcenter.InvokeMethod
 
-    def refuse_while_at_work(target: Any, info: Any, arguments: Any) -> Any:
+    def refuse_while_running(target: Any, info: Any, arguments: Any) -> Any:
         if info.wsdlName == method and any(task[1] == method for task in vcenter._running):
             raise busy
         return original(target, info, arguments)
 
-    vcenter.InvokeMethod = refuse_while_at_work  # type: ignore[method-assign]
+    vcenter.InvokeMethod = refuse_while_running  # type: ignore[method-assign]
     if ends:
         switch(session, Deadline(SECONDS), vm, "web")
         assert vcenter.state(vm) == after
@@ -96,9 +96,7 @@ def test_other_refusals_are_failures(
 
 
 @pytest.mark.parametrize("state", [ON, OFF])
-def test_vm_that_is_removed_while_its_state_is_awaited_reaches_none(
-    vcenter: FakeVCenter, session: Session, state: str
-) -> None:
+def test_vm_removed_while_its_state_is_awaited(vcenter: FakeVCenter, session: Session, state: str) -> None:
     vm = vcenter.vm("web", ON if state == OFF else OFF)
     vcenter.later(5, lambda: vcenter.objects.pop(vm))
     assert _power.reaches(session, Deadline(SECONDS), vm, state) is False

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text of guests and servers cannot act on a terminal or a log."""
+"""Text from guests and servers cannot control a terminal or a log."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def test_any_result(value: Any) -> None:
 
 
 @given(st.text(alphabet="ab. ", min_size=1).filter(lambda why: why.strip(" .")))
-def test_no_sentence_ends_in_two_full_stops(why: str) -> None:
+def test_no_message_ends_with_two_periods(why: str) -> None:
     assert not _errors.sentence("Could not do it", why).endswith((" .", ".."))

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The table of privileges against what pyVmomi, which is made from vSphere's own definitions, says of the methods.
+"""The table of privileges, compared with pyVmomi, which is generated from vSphere's own definitions.
 
-And against the files that roles are created from, and the documentation of the modules.
+It is also compared with the role files and the documentation of the modules.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ MANAGERS = (
 
 
 def published(method: str) -> str | None:
-    """Return the privilege that a method needs on its VM, where the definitions name one."""
+    """Return the privilege that a method requires on its VM, if the definitions name one."""
     for manager in MANAGERS:
         for info in manager._methodInfo.values():
             if info.wsdlName == method:

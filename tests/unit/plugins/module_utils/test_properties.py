@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Watched objects that are gone, however the server shows that."""
+"""Watched objects that are deleted, in every way that a server can show it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATHS = {vim.Task: ["info.state"], vim.VirtualMachine: ["name"]}
 
 
 def seen(watch: _properties.Watch, rounds: int = 4) -> dict[Any, Any]:
-    """Return what some updates report."""
+    """Return the content of some updates."""
     result: dict[Any, Any] = {}
     for _number in range(rounds):
         result.update(watch.updates(5))
@@ -27,9 +27,7 @@ def seen(watch: _properties.Watch, rounds: int = 4) -> dict[Any, Any]:
 
 
 @pytest.mark.parametrize("how", ["not in the first answer", "CreateListView", "ModifyListView", "unresolved"])
-def test_object_that_was_gone_before_it_was_watched(
-    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
+def test_object_deleted_before_it_was_watched(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     session = vcenter.use(monkeypatch)
     first, second = vcenter.vm("web-01"), vcenter.vm("web-02")
     with _properties.Watch(session, PATHS) as watch:
@@ -50,7 +48,7 @@ def test_object_that_was_gone_before_it_was_watched(
     assert shown[second] == {"name": "web-02"}
 
 
-def test_nothing_that_is_watched_is_there(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_watched_object_exists(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     session = vcenter.use(monkeypatch)
     began = vcenter.now
     with _properties.Watch(session, PATHS) as watch:
@@ -59,8 +57,8 @@ def test_nothing_that_is_watched_is_there(vcenter: FakeVCenter, monkeypatch: pyt
     assert vcenter.now == began
 
 
-def test_task_that_is_forgotten_while_it_is_watched(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No change of it is reported; a VM is not asked for."""
+def test_forgotten_task_while_it_is_watched(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No change of it is reported; VMs are not read for this."""
     session = vcenter.use(monkeypatch)
     task = vcenter.add(vim.Task, "task-1", **{"info.state": "running"})
     with _properties.Watch(session, PATHS) as watch:
@@ -84,10 +82,10 @@ def test_fault_about_an_object_that_is_not_watched(vcenter: FakeVCenter, monkeyp
 
 
 @pytest.mark.parametrize("failure", [_errors.Interrupted("A signal came."), _errors.ConnectionLost("No answer came.")])
-def test_changes_are_not_lost_to_a_request_that_was_given_up(
+def test_changes_are_not_lost_to_an_abandoned_request(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
-    """It still waits at the server, where it takes the next changes of its filter."""
+    """It still waits at the server, where it receives the next changes of its filter."""
     session = vcenter.use(monkeypatch)
     vm = vcenter.vm("web-01")
     given_up: list[Any] = []
@@ -111,9 +109,7 @@ def test_changes_are_not_lost_to_a_request_that_was_given_up(
     assert given_up
 
 
-def test_object_is_watched_whose_addition_was_interrupted(
-    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_addition_is_still_watched(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     session = vcenter.use(monkeypatch)
     first, second = vcenter.vm("web-01"), vcenter.vm("web-02")
     with _properties.Watch(session, PATHS) as watch:

@@ -31,12 +31,12 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Ser
         ),
     ],
 )
-def test_newer_than_pyvmomi(kind: Any, answer: str) -> None:
+def test_answer_newer_than_pyvmomi(kind: Any, answer: str) -> None:
     with pytest.raises(UnknownType, match=r"does not know .*A newer pyVmomi may know it"):
         Session(Server("vcenter", "user", "password")).call_once(SoapAdapter.Deserialize, answer, kind)
 
 
-def test_path_that_no_file_can_have() -> None:
+def test_invalid_path() -> None:
     with pytest.raises(_errors.BadInput, match="ca_path a\0b cannot be used"):
         _connection.tls_context("a\0b", verify=True)
 
@@ -47,13 +47,13 @@ def test_value_that_cannot_be_sent() -> None:
         Session(Server("vcenter", "user", "password")).call_once(SoapAdapter.Serialize, spec)
 
 
-@pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError])
-def test_log_out_that_the_user_breaks_off(trouble: type[BaseException]) -> None:
-    """A failure of what ends with the session: the session itself still ends."""
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError])
+def test_interrupted_logout(failure: type[BaseException]) -> None:
+    """If the cleanup before it fails, the session still ends."""
     done: list[str] = []
 
     def break_off() -> None:
-        raise trouble
+        raise failure
 
     session = Session(Server("vcenter", "user", "password"))
     session.content = SimpleNamespace(sessionManager=SimpleNamespace(Logout=lambda: done.append("logged out")))
@@ -63,4 +63,4 @@ def test_log_out_that_the_user_breaks_off(trouble: type[BaseException]) -> None:
         session.__exit__()
     except KeyboardInterrupt:
         done.append("told")
-    assert done == ["logged out", "dropped", *["told"] * (trouble is KeyboardInterrupt)]
+    assert done == ["logged out", "dropped", *["told"] * (failure is KeyboardInterrupt)]

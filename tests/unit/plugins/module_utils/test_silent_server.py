@@ -29,18 +29,18 @@ OVERTIME = 15
 
 @pytest.fixture
 def limited(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each session of a test have the task's time."""
+    """Give each session of a test the timeout of the task."""
     original = vcenter.use
     monkeypatch.setattr(vcenter, "use", lambda patch: original(patch, SECONDS))
 
 
 def finish(vcenter: FakeVCenter, session: Session, began: float) -> None:
-    """Log out, and check that the time held."""
+    """Log out, and assert that the timeout was kept."""
     session.__exit__(None, None, None)
     assert SECONDS <= vcenter.now - began < SECONDS + OVERTIME
 
 
-# --- children -------------------------------------------------------------------------------------------------------
+# --- children ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("limited")
@@ -50,7 +50,7 @@ def finish(vcenter: FakeVCenter, session: Session, began: float) -> None:
 def test_children(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str, answered: int, carried_out: bool
 ) -> None:
-    """After the first time-out nothing more is created, and one try of clean-up is the last request but the logout."""
+    """After the first timeout nothing more is created; one cleanup request and the logout are the last requests."""
     bed = Children(vcenter, monkeypatch, version)
     began = vcenter.now
     vcenter.fall_silent(create, carried_out, after=answered)
@@ -67,7 +67,7 @@ def test_children(
     assert len([call for call in silent if call.method != "Logout"]) <= 2
 
 
-# --- power ----------------------------------------------------------------------------------------------------------
+# --- power ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("limited")
@@ -88,7 +88,7 @@ def test_power(
     before: str,
     carried_out: bool,
 ) -> None:
-    """The error is the lost answer, not that a second request was not sent."""
+    """The error names the lost answer, and not the second request that was never sent."""
     session = vcenter.use(monkeypatch)
     vm = vcenter.vm("web", before)
     began = vcenter.now
@@ -101,7 +101,7 @@ def test_power(
 
 @pytest.mark.usefixtures("limited")
 def test_power_that_is_awaited(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task was begun, so that nothing was sent must not be said."""
+    """The task had started, so the error must not say that nothing was sent."""
     session = vcenter.use(monkeypatch)
     vm = vcenter.vm("web", OFF)
     began = vcenter.now
@@ -112,7 +112,7 @@ def test_power_that_is_awaited(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyP
     assert "nothing more was sent" not in error.value.sentence
 
 
-def test_task_whose_time_ends_before_it_is_awaited(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeout_before_the_task_is_awaited(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     session = vcenter.use(monkeypatch, SECONDS)
     vm = vcenter.vm("web", OFF)
 
@@ -125,12 +125,12 @@ def test_task_whose_time_ends_before_it_is_awaited(vcenter: FakeVCenter, monkeyp
         _tasks.run(session, Deadline(100), "Could not power on VM web", begin)
 
 
-# --- many tasks -----------------------------------------------------------------------------------------------------
+# --- several tasks ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("limited")
 @pytest.mark.parametrize("carried_out", [True, False])
-def test_tasks_side_by_side(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, carried_out: bool) -> None:
+def test_parallel_tasks(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, carried_out: bool) -> None:
     session = vcenter.use(monkeypatch)
     vms = [vcenter.vm(f"web-{number}", OFF) for number in range(5)]
     began = vcenter.now
@@ -161,10 +161,10 @@ def test_removal(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: 
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
-def test_removal_whose_answer_is_lost_is_looked_at(
+def test_lost_answer_to_a_removal_is_checked(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, carried_out: bool
 ) -> None:
-    """What was not carried out by then is no change."""
+    """What has not been carried out by then is no change."""
     bed = Removal(vcenter, monkeypatch)
     bed.child("a", OFF)
     vcenter.lose_answer("Destroy_Task", carried_out)
@@ -172,7 +172,7 @@ def test_removal_whose_answer_is_lost_is_looked_at(
     assert (result.state, result.changed) == (("removed", True) if carried_out else ("failed", False))
 
 
-# --- the parent -----------------------------------------------------------------------------------------------------
+# --- the parent -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def parent(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> parents.Par
     [("EnableForkParent_Task", 0, True), ("CreateListView", 0, True), ("RetrievePropertiesEx", 0, True)],
 )
 def test_parent(vcenter: FakeVCenter, parent: parents.Parent, method: str, after: int, changed: bool) -> None:
-    """Whether the request, its task or the look at the VM after it is not answered: it may have been made a parent."""
+    """The request, its task or the read after it is not answered: the VM may be a parent."""
     began = vcenter.now
     vcenter.fall_silent(method, carried_out=False, after=vcenter.count(method) + after)
     with pytest.raises(_errors.Error) as error:
@@ -203,14 +203,14 @@ def test_parent(vcenter: FakeVCenter, parent: parents.Parent, method: str, after
     assert error.value.details["changed"] is changed
 
 
-# --- tasks that vanish ----------------------------------------------------------------------------------------------
+# --- tasks that vanish ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
 def test_vanished_task_of_a_power_change(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, carried_out: bool
 ) -> None:
-    """It is noticed at once, and the effect is looked for."""
+    """It is noticed at once, and the module checks for the effect."""
     session = vcenter.use(monkeypatch)
     vm = vcenter.vm("web", OFF)
     vcenter.held.add("PowerOnVM_Task")
@@ -238,7 +238,7 @@ def test_vanished_task_among_others(vcenter: FakeVCenter, monkeypatch: pytest.Mo
 def test_vanished_task_of_a_removal(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: str, carried_out: bool
 ) -> None:
-    """What was carried out is no failure; what was not is no change, and the next run does it."""
+    """A completed removal is no failure; one that was not is no change, and the next run does it."""
     bed = Removal(vcenter, monkeypatch)
     names = ("a", "b")
     vms = [bed.child(name) for name in names]
@@ -262,7 +262,7 @@ def test_vanished_task_of_a_removal(
 
 @pytest.mark.parametrize("carried_out", [True, False])
 def test_vanished_task_of_a_quiesce(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, carried_out: bool) -> None:
-    """Whether the scripts are in guestinfo is not known: none stays there, and the next run brings the VM there."""
+    """It is unknown whether the scripts are in guestinfo: none remains, and the next run reaches the fork point."""
     bed = Quiesce(vcenter, monkeypatch)
     vcenter.held.add("ReconfigVM_Task")
     vcenter.later(1, lambda: vcenter.forget_tasks(carried_out))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Modules against servers that never answer, and modules that are asked to end: the time holds, and they log out."""
+"""Modules whose server never answers, and modules that get a signal: they end in time, and log out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OVERTIME = 15
 
 
 def fork(fake: SoapServer, directory: Path, **options: Any) -> tuple[Any, Path]:
-    """Start vmfork_info; its process, and the file for what it prints."""
+    """Start vmfork_info; return its process and its output file."""
     login = {"hostname": "127.0.0.1", "port": fake.server_port, "username": "me", "password": "a-long-secret-word"}
     given = {**login, "validate_certs": False, **options}
     output = directory / "output"
@@ -56,18 +56,18 @@ def test_task_ends_in_time(method: str, act: str, tmp_path: Path) -> None:
         process.join(60)
         took = time.monotonic() - began
         assert process.exitcode is not None
-    said = json.loads(output.read_text())
-    assert said["failed"]
+    result = json.loads(output.read_text())
+    assert result["failed"]
     assert took < 1 + OVERTIME
     assert fake.methods.count(method) <= 2
     if method == "CreateContainerView":
-        assert "did not answer a call within the 1 seconds of the task" in said["msg"]
+        assert "did not answer a call within the 1 seconds of the task" in result["msg"]
         assert fake.methods[-1] == "Logout"
 
 
 @pytest.fixture
 def _default_signals() -> Iterator[None]:
-    """Have no signal ignored, as SIGHUP is by nohup and SIGINT by a shell: the module would ignore it, too."""
+    """Have no signal ignored: nohup ignores SIGHUP and a shell SIGINT, and the module would inherit that."""
     before = {
         number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
     }
@@ -98,9 +98,9 @@ def test_signal_logs_out(method: str, name: str, tmp_path: Path) -> None:
             os.kill(process.pid, getattr(signal, name))
         process.join(60)
         assert process.exitcode == 1
-    said = json.loads(output.read_text())
-    assert said["failed"]
-    assert said["msg"] == (
+    result = json.loads(output.read_text())
+    assert result["failed"]
+    assert result["msg"] == (
         f"The module received {name} and stopped before it was finished. Run the task again to complete it."
     )
     is_open = method in ("Login", "CreateContainerView")
@@ -118,7 +118,7 @@ def test_login_whose_answer_was_cut_is_logged_out(act: str) -> None:
 
 
 @pytest.mark.parametrize(("acts", "count"), [(["answer"], 1), (["cut", "answer"], 2), (["cut"], 2), (["503"], 2)])
-def test_logout_is_tried_again_once(acts: list[str], count: int) -> None:
+def test_logout_is_retried_once(acts: list[str], count: int) -> None:
     with SoapServer(Logout=acts) as fake:
         with session(fake, 60):
             pass
@@ -132,14 +132,14 @@ def test_nothing_more_is_submitted_after_the_first_time_out() -> None:
         with pytest.raises(_errors.TimedOut):
             opened.ask(current_time(opened))
         assert fake.methods.count("CurrentTime") == 1
-        with opened.clean_up():  # and the second call of it that is not answered ends clean-up
+        with opened.clean_up():  # the cleanup ends at the second call without an answer
             for _call in range(3):
                 with pytest.raises(_errors.TimedOut):
                     opened.ask(current_time(opened))
         assert fake.methods.count("CurrentTime") == 3
 
 
-def test_clean_up_after_the_deadline() -> None:
+def test_cleanup_after_the_deadline() -> None:
     with SoapServer() as fake, session(fake, 60) as opened:
         opened.deadline.end_now()
         with opened.clean_up():
@@ -159,7 +159,7 @@ def test_extra_time_is_granted_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not budget.may_begin()
 
 
-def test_no_signal_interrupts_clean_up() -> None:
+def test_no_signal_interrupts_the_cleanup() -> None:
     budget = Budget(Deadline(60))
     with budget.clean_up():
         budget.interrupt("SIGTERM")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers of other types than vSphere declares."""
+"""Answers with types that vSphere does not declare."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def array(item: str, *items: Any) -> Any:
 
 
 def with_items(kind: Any, name: str, *items: Any) -> Any:
-    """Return a data object whose array holds items that pyVmomi would refuse when it is assigned."""
+    """Return a data object with array items that pyVmomi would refuse in an assignment."""
     made = kind()
     getattr(made, name).extend(items)
     return made
@@ -106,7 +106,7 @@ def test_values(kind: Any, path: str, value: Any, expected: str | None) -> None:
     assert _types.misfit(value, declared) == expected
 
 
-# --- results of methods ---------------------------------------------------------------------------------------------
+# --- results of methods -----------------------------------------------------------------------------------------------
 
 
 def opened(fake: SoapServer) -> Session:
@@ -135,7 +135,7 @@ def test_result_of_a_method(answer: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     "answer", ["", '<returnval xsi:type="xsd:int">7</returnval>', '<returnval xsi:type="xsd:string">x</returnval>']
 )
-def test_login_that_answers_something_else(method: str, answer: str) -> None:
+def test_unexpected_answer_to_a_login(method: str, answer: str) -> None:
     with SoapServer() as fake:
         fake.results[method] = answer
         with pytest.raises(_errors.Error, match=f"answered the call {method} on ") as error, opened(fake):
@@ -143,7 +143,7 @@ def test_login_that_answers_something_else(method: str, answer: str) -> None:
     assert "instead of" in str(error.value)
 
 
-def test_cookie_that_cannot_be_read() -> None:
+def test_unreadable_cookie() -> None:
     with SoapServer() as fake, opened(fake) as session:
         fake.cookie = "a{b=1; Path=/"
         with pytest.raises(_errors.Error, match=r"^127\.0\.0\.1 answered .*\.$"):

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whole modules that a signal ends, or that lose an answer, at each of their requests.
+"""Modules that get a signal or lose an answer at each of their requests.
 
-Whatever the request is: the module ends soon, nothing foreign is touched, no secret and no script stays in vCenter, a
-change is reported, and the same task then brings about what an undisturbed one does.
+After every request the module ends soon, no foreign VM is changed, no secret and no script remains in vCenter, a
+change is reported, and the same task then has the result of an undisturbed one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ GUEST = {"guest_username": "root", "guest_password": "a-long-guest-password"}
 
 
 class Bed:
-    """A vCenter with a parent, foreign VMs, and guests that do what ours do."""
+    """A vCenter with a parent, foreign VMs, and guests that run our scripts."""
 
     def __init__(self, version: str = "8.0.3.0") -> None:
         self.vcenter = vcenter = FakeVCenter(version)
@@ -79,7 +79,7 @@ class Bed:
             ValidateCredentialsInGuest=lambda _manager, **_given: None,
         )
 
-    # --- the server's side ------------------------------------------------------------------------------------------
+    # --- server -------------------------------------------------------------------------------------------------------
 
     def fork_info(self, vm: Any, **values: Any) -> None:
         self.vcenter.objects[vm]["config.forkConfigInfo"] = vim.vm.ForkConfigInfo(**values)
@@ -113,10 +113,10 @@ class Bed:
     def upload(self, content: bytes) -> None:
         self.uploaded = content.decode() if b"nonce=" in content else self.uploaded
 
-    # --- the guests' side -------------------------------------------------------------------------------------------
+    # --- guests -------------------------------------------------------------------------------------------------------
 
     def run_script(self, vm: Any) -> None:
-        """A child runs its post-clone script, which takes two seconds, and reports its end."""
+        """Run the post-clone script of a child, which takes two seconds, and report its end."""
 
         def begin() -> None:
             keys = self.vcenter.keys(vm) if self.vcenter.state(vm) == ON else {}
@@ -153,26 +153,26 @@ class Bed:
         return pid
 
     def freeze(self) -> None:
-        """The parent comes to its fork point."""
+        """Bring the parent to its fork point."""
         for path in FROZEN:
             self.vcenter.objects[self.parent][path] = True
 
     def end(self, pid: int) -> None:
-        """A runner ends, and its report does not come through."""
+        """End a runner without a report."""
         self.processes[pid] = process(pid, self.processes[pid].cmdLine, endTime=BOOTED, exitCode=STAGES["terminated"])
 
-    # --- what a test asks -------------------------------------------------------------------------------------------
+    # --- queries by a test --------------------------------------------------------------------------------------------
 
     @property
     def payload(self) -> list[str]:
-        """Keys of scripts that are in the parent's guestinfo."""
+        """Return the keys of scripts that are in the parent's guestinfo."""
         return [key for key in self.vcenter.keys(self.parent) if key.startswith(payload.KEY)]
 
     def vms(self) -> dict[Any, dict[str, Any]]:
         return {vm: values for vm, values in self.vcenter.objects.items() if isinstance(vm, vim.VirtualMachine)}
 
-    def picture(self) -> dict[str, Any]:
-        """Return everything that shows whether a VM was changed; a name that several VMs have is one of each."""
+    def snapshot_of_vms(self) -> dict[str, Any]:
+        """Return everything that shows whether a VM was changed; VMs with the same name are each included."""
         return {
             f"{values['name']} {vm._GetMoId()}": {
                 path: str(value) for path, value in values.items() if path not in ("recentTask", "runtime.bootTime")
@@ -181,7 +181,7 @@ class Bed:
         }
 
     def outcome(self) -> list[tuple[Any, ...]]:
-        """Return the state of all VMs and guests, without what differs from run to run."""
+        """Return the state of all VMs and guests, without values that differ between runs."""
         states = sorted(
             (
                 values["name"],
@@ -198,7 +198,7 @@ class Bed:
         return [*states, tuple(sorted(self.seen.items()))]
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Run the job's module as Ansible does; its result."""
+        """Run the job's module as Ansible does; return its result."""
         output = io.StringIO()
         options = {**LOGIN, **job.options}
         with patch_module_args(options), contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
@@ -206,14 +206,14 @@ class Bed:
         result = json.loads(output.getvalue())
         self.ran_until = self.vcenter.now
         self.vcenter.settle()
-        self.vcenter._sleep(100)  # what still goes on in guests
+        self.vcenter._sleep(100)  # processes still running in guests
         return dict(result)
 
 
 class Job(NamedTuple):
     """A task.
 
-    :param arrange: what there is before it.
+    :param arrange: the set-up.
     """
 
     module: str
@@ -233,7 +233,7 @@ def process(pid: int, command: str, **more: Any) -> Any:
     return kind(pid=pid, name="sh", owner="root", cmdLine=command, startTime=BOOTED, **more)
 
 
-# --- the tasks --------------------------------------------------------------------------------------------------------
+# --- tasks ------------------------------------------------------------------------------------------------------------
 
 
 def enabled(bed: Bed) -> None:
@@ -248,7 +248,7 @@ def frozen(bed: Bed) -> None:
 
 
 def with_children(bed: Bed) -> None:
-    """Children as the module makes them."""
+    """Add children as the module creates them."""
     frozen(bed)
     parent = bed.vcenter.objects[bed.parent]["config.instanceUuid"]
     for name in ("web-01", "web-02"):
@@ -260,7 +260,7 @@ def with_children(bed: Bed) -> None:
 
 
 def lost_environment(bed: Bed) -> None:
-    """A VM that was powered on by its ESXi host."""
+    """Add a VM that its ESXi host powered on."""
     by_host = power_on_event(BOOTED, "root", 7)
     events = [by_host]
     tasks: list[Any] = []
@@ -300,7 +300,7 @@ def lost_environment(bed: Bed) -> None:
 
 
 def fixed_properties(bed: Bed) -> None:
-    """A VM with a property whose value takes two reconfigures."""
+    """Add a VM with a property whose value requires two reconfigures."""
     build = vim.vApp.PropertyInfo(key=5, id="build", type="string", value="7", userConfigurable=False)
     options = vim.vApp.VmConfigInfo(property=[build], ovfEnvironmentTransport=["com.vmware.guestInfo"])
     bed.vcenter.vm("appliance", "poweredOff", **{"config.vAppConfig": options, "config.changeVersion": "1"})
@@ -352,19 +352,19 @@ JOBS = {
 }
 
 
-# --- what may happen --------------------------------------------------------------------------------------------------
+# --- disturbances -----------------------------------------------------------------------------------------------------
 
 
 def before_answer(bed: Bed, normally: Callable[[], Any]) -> Any:
-    """Raise a signal when the request has been carried out, or its task has begun."""
+    """Raise a signal after the request was carried out or its task has started, before the answer."""
     answer = normally()
     signal.raise_signal(signal.SIGTERM)
-    bed.vcenter.budget.left()  # as the connection does while it waits for the answer
+    bed.vcenter.budget.left()  # the connection raises it while it waits for the answer
     return answer
 
 
 def with_answer(_bed: Bed, normally: Callable[[], Any]) -> Any:
-    """Raise a signal when the answer is there, before the next request is sent."""
+    """Raise a signal after the answer, before the next request is sent."""
     answer = normally()
     signal.raise_signal(signal.SIGTERM)
     return answer
@@ -384,7 +384,7 @@ LOSSES = (lost_request, lost_answer)
 
 
 class Trial:
-    """A job that is disturbed at one request, and what is wrong after it."""
+    """A job that is disturbed at one request, and the problems found after it."""
 
     def __init__(self, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
         self.job = job
@@ -400,9 +400,9 @@ class Trial:
             self.wrong.append(str(what))
 
     def disturb(self, index: int, act: Callable[..., Any], outcome: list[Any]) -> None:
-        """Run the job with this at its call of that number, and check what holds after every such run."""
+        """Run the job with a disturbance at the call with this number; check what must hold after every such run."""
         bed, vcenter = self.bed, self.bed.vcenter
-        before = bed.picture()
+        before = bed.snapshot_of_vms()
         foreign = {key: value for key, value in before.items() if key.startswith("foreign")}
         at = self.first + index
         hit = []
@@ -414,7 +414,7 @@ class Trial:
         vcenter.at_call[at] = happen
         result = bed.run(self.job)
         took = bed.ran_until - hit[0]
-        after = bed.picture()
+        after = bed.snapshot_of_vms()
         self.check(took <= PATIENCE, f"took {took} seconds")
         self.check("Traceback" not in str(result) and "not written for" not in str(result), result.get("msg"))
         if not result.get("failed"):
@@ -433,7 +433,7 @@ class Trial:
     def converge(self, outcome: list[Any]) -> None:
         bed = self.bed
         again = bed.run(self.job)
-        if AGAIN in again.get("msg", ""):  # children that run and whose script can no longer get its secrets
+        if AGAIN in again.get("msg", ""):  # running children whose script can no longer get its secrets
             bed.run(Job("vmfork_child", {**CHILDREN, "state": "absent"}))
             again = bed.run(self.job)
         self.check(not again.get("failed"), f"rerun: {again.get('msg')}")

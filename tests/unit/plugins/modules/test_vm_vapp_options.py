@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What vm_vapp_options sends and returns, with a vCenter in memory."""
+"""The requests and results of vm_vapp_options with a vCenter in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Server:
         self.session = session
         self.vm = vcenter.vm("VM1", state)
         self.warnings: list[str] = []
-        self.offer(
+        self.set(
             vim.vApp.PropertyInfo(key=5, id="hostname", type="string", value="old", userConfigurable=True),
             vim.vApp.PropertyInfo(key=6, id="admin", type="password", value="", userConfigurable=True),
         )
@@ -38,8 +38,8 @@ class Server:
     def values(self) -> dict[str, Any]:
         return self.vcenter.objects[self.vm]
 
-    def offer(self, *properties: Any) -> None:
-        """Set the vApp options as somebody else would."""
+    def set(self, *properties: Any) -> None:
+        """Set the vApp options as another client would."""
         self.values["config.vAppConfig"] = vim.vApp.VmConfigInfo(
             property=list(properties), ovfEnvironmentTransport=["com.vmware.guestInfo"]
         )
@@ -60,7 +60,7 @@ class Server:
                 properties[update.info.key] = shown = copy.copy(update.info)
                 if shown.type == "password":
                     shown.value = ""
-        self.offer(*properties.values())
+        self.set(*properties.values())
 
     def run(self, check: bool = False, **given: Any) -> dict[str, Any]:
         spec = {**_arguments.vm_spec(), **vm_vapp_options.SPEC}
@@ -100,11 +100,11 @@ def test_check_run_run_again(make: Callable[..., Server]) -> None:
 
 
 def test_concurrent_change_is_not_overwritten(make: Callable[..., Server]) -> None:
-    """The other change comes between the read and the reconfigure, and renumbers the properties."""
+    """The other change happens between the read and the reconfigure, and renumbers the properties."""
     server = make()
 
     def first(vm: Any, spec: Any) -> None:
-        server.offer(
+        server.set(
             vim.vApp.PropertyInfo(key=0, id="other", type="string", value="theirs", userConfigurable=True),
             vim.vApp.PropertyInfo(key=5, id="role", type="string", value="theirs", userConfigurable=True),
             vim.vApp.PropertyInfo(key=9, id="hostname", type="string", value="old", userConfigurable=True),
@@ -120,11 +120,11 @@ def test_concurrent_change_is_not_overwritten(make: Callable[..., Server]) -> No
     assert len(server.sent()) == 2
 
 
-def test_somebody_else_did_the_same(make: Callable[..., Server]) -> None:
+def test_same_change_by_another_client(make: Callable[..., Server]) -> None:
     server = make()
 
     def first(_vm: Any, spec: Any) -> None:
-        server.offer(vim.vApp.PropertyInfo(key=5, id="hostname", type="string", value="new", userConfigurable=True))
+        server.set(vim.vApp.PropertyInfo(key=5, id="hostname", type="string", value="new", userConfigurable=True))
         server.reconfigure(_vm, spec)
 
     server.vcenter.effects[RECONFIGURE] = first
@@ -132,12 +132,12 @@ def test_somebody_else_did_the_same(make: Callable[..., Server]) -> None:
     assert (done["changed"], done["before"], len(server.sent())) == (False, done["after"], 1)
 
 
-def test_what_they_wrote_cannot_be_matched(make: Callable[..., Server]) -> None:
-    """The property is gone at the second look: nothing more is sent."""
+def test_property_removed_by_another_client(make: Callable[..., Server]) -> None:
+    """The property is gone at the second read: nothing more is sent."""
     server = make()
 
     def first(_vm: Any, spec: Any) -> None:
-        server.offer()
+        server.set()
         server.reconfigure(_vm, spec)
 
     server.vcenter.effects[RECONFIGURE] = first
@@ -168,7 +168,7 @@ def test_refusal_of_the_server(make: Callable[..., Server], fault: str) -> None:
     assert caught.value.details["before"] == caught.value.details["after"]
 
 
-def test_success_that_is_not_there(make: Callable[..., Server]) -> None:
+def test_success_without_effect(make: Callable[..., Server]) -> None:
     server = make()
     server.vcenter.effects[RECONFIGURE] = lambda _vm, spec: None
     with pytest.raises(_errors.OperationFailed, match=r"reported success.*they still differ in hostname") as caught:
@@ -177,7 +177,7 @@ def test_success_that_is_not_there(make: Callable[..., Server]) -> None:
 
 
 def test_lost_answer(make: Callable[..., Server]) -> None:
-    """Whether it was carried out is not known, and a second run finds out."""
+    """It is unknown whether the request was carried out; a second run finds out."""
     server = make()
     server.vcenter.lose_answer(RECONFIGURE, carried_out=True)
     with pytest.raises(_errors.Error) as caught:
@@ -205,7 +205,7 @@ def test_power_cycle(make: Callable[..., Server]) -> None:
 
 
 def test_suspended_vm(make: Callable[..., Server]) -> None:
-    """What is resumed has the memory of before."""
+    """A resumed VM has its old memory."""
     server = make("suspended")
     labelled = server.run(properties=[{"key": "hostname", "label": "Name"}])
     done = server.run(values={"hostname": "new"})
@@ -214,8 +214,8 @@ def test_suspended_vm(make: Callable[..., Server]) -> None:
 
 
 @pytest.mark.parametrize("carried_out", [False, True])
-def test_value_that_vcenter_adds_as_a_default_only(make: Callable[..., Server], carried_out: bool) -> None:
-    """It is sent as the value first, and once more as the default; other refusals are not tried twice."""
+def test_value_that_vcenter_accepts_only_as_a_default(make: Callable[..., Server], carried_out: bool) -> None:
+    """It is sent as the value first, then as the default; other refusals are not retried."""
     server = make()
     what = "NotUserConfigurableProperty" if carried_out else "InvalidPropertyValue"
     refusal = getattr(vim.fault, what)(id="a", category="", label="", type="", value="", msg="It is not valid.")
@@ -234,10 +234,10 @@ def test_value_that_vcenter_adds_as_a_default_only(make: Callable[..., Server], 
     assert not server.run(**given)["changed"]
 
 
-def test_value_of_what_stays_not_user_configurable(make: Callable[..., Server]) -> None:
-    """The value is written while the property is user-configurable; each reconfigure has the change version of now."""
+def test_value_of_a_property_that_is_not_user_configurable(make: Callable[..., Server]) -> None:
+    """It is written while the property is user-configurable; each reconfigure uses the current change version."""
     server = make()
-    server.offer(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="7", userConfigurable=False))
+    server.set(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="7", userConfigurable=False))
     given = {
         "properties": [{"key": "build", "value": "8", "user_configurable": False}],
         "not_user_configurable": "force",
@@ -256,9 +256,9 @@ def test_value_of_what_stays_not_user_configurable(make: Callable[..., Server]) 
 
 @pytest.mark.parametrize("how", ["fault", "lost", "signal", "refused", "time"])
 def test_end_between_the_two_reconfigures(make: Callable[..., Server], how: str) -> None:
-    """What was written is reported, and the same task completes it."""
+    """The first write is reported, and the same task completes it."""
     server = make()
-    server.offer(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="7", userConfigurable=False))
+    server.set(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="7", userConfigurable=False))
     given = {
         "properties": [{"key": "build", "value": "8", "user_configurable": False}],
         "not_user_configurable": "force",
@@ -272,7 +272,7 @@ def test_end_between_the_two_reconfigures(make: Callable[..., Server], how: str)
         elif how == "lost":
             server.vcenter.lose_answer(RECONFIGURE, carried_out=False)
         elif how == "refused":
-            server.offer()
+            server.set()
         elif how == "time":
             server.session.deadline.end_now()
         else:
@@ -293,7 +293,7 @@ def test_end_between_the_two_reconfigures(make: Callable[..., Server], how: str)
 
 def test_second_run_after_an_end_between_the_two_reconfigures(make: Callable[..., Server]) -> None:
     server = make()
-    server.offer(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="8", userConfigurable=True))
+    server.set(vim.vApp.PropertyInfo(key=5, id="build", type="string", value="8", userConfigurable=True))
     given = {
         "properties": [{"key": "build", "value": "8", "user_configurable": False}],
         "not_user_configurable": "force",
@@ -304,7 +304,7 @@ def test_second_run_after_an_end_between_the_two_reconfigures(make: Callable[...
     assert not server.run(**given)["changed"]
 
 
-def test_value_that_vcenter_adds_in_no_way(make: Callable[..., Server]) -> None:
+def test_value_that_vcenter_never_accepts(make: Callable[..., Server]) -> None:
     """It is sent as the value and as the default, and not a third time."""
     server = make()
     refusal = vim.fault.NotUserConfigurableProperty(id="a", category="", label="", type="", value="", msg="No.")
@@ -325,7 +325,7 @@ def test_secrets(make: Callable[..., Server]) -> None:
 
 
 def stated(given: dict[str, Any]) -> str:
-    """Return the value that is given, which is the only one."""
+    """Return the given value, which is the only one."""
     if "properties" in given:
         return str(given["properties"][0]["default"])
     return str(next(iter((given.get("values") or given["secret_values"]).values())))
@@ -352,9 +352,9 @@ def test_secret_that_vcenter_names_when_it_refuses_it(make: Callable[..., Server
 
 @pytest.mark.parametrize("given", [{"category": "Join"}, {"value": "new"}, {"type": "string(1..80)"}])
 def test_secret_of_the_vm_that_vcenter_names(make: Callable[..., Server], given: dict[str, Any]) -> None:
-    """An edit repeats what it does not change."""
+    """An edit repeats the fields that it does not change."""
     server = make()
-    server.offer(
+    server.set(
         vim.vApp.PropertyInfo(key=5, id="otk", label="Registration key", value=SECRET, userConfigurable=True),
     )
     server.vcenter.fail(RECONFIGURE, vmodl.fault.InvalidArgument(msg=f"The value '{SECRET}' of a property is invalid."))
@@ -365,11 +365,11 @@ def test_secret_of_the_vm_that_vcenter_names(make: Callable[..., Server], given:
 
 @pytest.mark.parametrize("keys", [None, ["role"]])
 @pytest.mark.parametrize("refuses", [False, True])
-def test_secret_of_the_vm_that_only_the_document_knows(
+def test_secret_known_only_from_the_document(
     make: Callable[..., Server], keys: list[str] | None, refuses: bool
 ) -> None:
     server = make()
-    server.offer(
+    server.set(
         vim.vApp.PropertyInfo(key=5, id="hostname", type="string", value=SECRET, userConfigurable=True),
         vim.vApp.PropertyInfo(key=6, id="role", type="string", value="new", userConfigurable=True),
     )
@@ -397,7 +397,7 @@ def test_removal(make: Callable[..., Server]) -> None:
     assert any("the passwords admin cannot be read" in warning for warning in server.warnings)
 
 
-def test_what_is_logged() -> None:
+def test_log() -> None:
     """Values may be passwords, which only the VM knows."""
     given = {"values": {"a": SECRET}, "properties": [{"key": "b", "value": SECRET, "default": SECRET, "label": "B"}]}
     shown = _arguments.shown(vm_vapp_options.SPEC, {**given, "secret_values": {"c": SECRET}})

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is refused before anything is connected."""
+"""Options that are refused before a login."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plan(option: str, text: str) -> Any:
         "templates/post-clone.sh.j2",
     ],
 )
-def test_name_of_a_file(option: str, text: str) -> None:
+def test_file_name(option: str, text: str) -> None:
     with pytest.raises(_errors.BadInput, match=f"{option} looks like a file name") as refusal:
         plan(option, text)
     assert text.strip() not in refusal.value.sentence
@@ -45,5 +45,5 @@ def test_name_of_a_file(option: str, text: str) -> None:
     "text",
     ["true", "hostname web-01", "sh /root/post_clone.sh", "#!/bin/sh\n/root/x.sh", "$HOME/x.sh", "exit", "a.sh\nb.sh"],
 )
-def test_command_that_is_no_name_of_a_file(text: str) -> None:
+def test_command_that_is_not_a_file_name(text: str) -> None:
     assert plan("post_clone_script", text).job.post_clone == text

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compare what one playbook returned on several servers: compare.py FIRST.json OTHER.json ..."""
+"""Compare the results of one playbook on several servers: compare.py FIRST.json OTHER.json ..."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# New with every server or run: only the type must be the same.
+# These differ for every server or run: only the type must be the same.
 EACH_ITS_OWN = r"moid|uuid|instance_uuid|seconds|quiesced_at|fork_group_id|mac_addresses\[\d+\]|directory|pid"
 
-# What the engines may answer differently, and why.
+# Values that may differ between the engines, and why.
 OF_THE_ENGINE = {
     r"api": "it says which engine it is",
     r"enabled": "null where nothing needs enabling",
@@ -27,7 +27,7 @@ OF_THE_ENGINE = {
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value that holds no others, with its path; empty lists and dicts are values."""
+    """Yield every value that contains no others, with its path; empty lists and dicts are values."""
     if isinstance(value, dict) and value:
         for key in value:
             yield from leaves(value[key], f"{path}.{key}".lstrip("."))
@@ -39,13 +39,13 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def may_differ(path: str) -> bool:
-    """Return whether the engines may answer differently here: in a key of this name or, with dots, at this path."""
+    """Return whether the engines may answer differently in a key of this name or, with dots, at this path."""
     name = path.rpartition(".")[2]
     return any(re.fullmatch(pattern, name) or re.fullmatch(pattern, path) for pattern in OF_THE_ENGINE)
 
 
 def differences(first: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
-    """Yield what is not alike, a line each. One engine answers the same whatever way it is called."""
+    """Yield a line for each difference. An engine must answer the same over every transport."""
     engine = "made.parent.api"
     allowed = may_differ if first[engine] != other[engine] else lambda _path: False
     for path in sorted(first.keys() ^ other.keys()):

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Give VMs vApp options while they are off, and power them on through vCenter; or take them away while they run.
+"""Give VMs vApp options while they are off, and power them on through vCenter; or remove the options while they run.
 
     configure.py NAME[=PRODUCT] ... --without NAME ...
 
-govc knows no vApp options.
+govc does not support vApp options.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
         WaitForTask(vms[name].ReconfigVM_Task(vim.vm.ConfigSpec(vAppConfigRemoved=True)))
     for given in sys.argv[1:at]:
         name, product = (*given.split("=", 1), "")[:2]
-        if vms[name].runtime.powerState != "poweredOff":  # a failed repair may have left it so
+        if vms[name].runtime.powerState != "poweredOff":  # a failed repair may have left it powered off
             WaitForTask(vms[name].PowerOffVM_Task())
         if vms[name].config.vAppConfig is not None:
             WaitForTask(vms[name].ReconfigVM_Task(vim.vm.ConfigSpec(vAppConfigRemoved=True)))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which address is really the child's?"""
+"""The addresses that really belong to the child."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest tells counts only with the right nonce, and only when it can be read."""
+"""A guest's report counts only if its nonce is right and it can be parsed."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def test_nonces_differ() -> None:
     assert len({guestinfo.new_nonce() for _number in range(50)}) == 50
 
 
-# --- whatever a guest writes ------------------------------------------------------------------------------------------
+# --- arbitrary reports ------------------------------------------------------------------------------------------------
 
-ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)  # surrogates and control characters, too
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)  # including surrogates and control characters
 ANY_VALUE = ANY_TEXT | st.builds("{} {} {} {}".format, st.just("n1"), ANY_TEXT, ANY_TEXT, ANY_TEXT)
 GUEST_KEYS = [
     guestinfo.SCRIPTS,
@@ -94,7 +94,7 @@ GUEST_KEYS = [
 
 @given(st.fixed_dictionaries(dict.fromkeys(GUEST_KEYS, ANY_VALUE)))
 def test_any_text_is_read(values: dict[str, str]) -> None:
-    """Nothing is raised; what is returned can be handed on, and is never a success that no runner wrote."""
+    """No text raises an error, the result can be returned, and it is never a success that no runner reported."""
     ended = guestinfo.post_clone(values, "n1")
     if ended is not None:
         assert guestinfo.post_clone({guestinfo.POST_CLONE: guestinfo.as_post_clone("n1", ended)}, "n1") == ended
@@ -132,5 +132,5 @@ def test_time_of_the_freeze(value: str) -> None:
         ({"isolation.tools.copy.disable": "TRUE"}, None),
     ],
 )
-def test_setting_that_keeps_a_guest_from_reporting(values: dict[str, str], expected: str | None) -> None:
+def test_setting_that_prevents_a_guest_from_reporting(values: dict[str, str], expected: str | None) -> None:
     assert guestinfo.obstacle(values) == expected

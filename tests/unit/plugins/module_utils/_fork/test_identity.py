@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is this VM our child? A table of VMs that look like it."""
+"""The identification of our children: a table of VMs that look like one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def vm(
     instance_uuid: str = "50261111-0000-0000-0000-000000000000",
     **extra: str,
 ) -> dict[str, Any]:
-    """Properties of a VM as they are read from vCenter."""
+    """Return properties of a VM as read from vCenter."""
     keys = dict(extra)
     if record is not None:
         keys[RECORD_KEY] = record
@@ -106,18 +106,18 @@ def test_two_vms_without_instance_uuid_are_not_the_same_vm() -> None:
     assert judge(of, it).kinship is Kinship.FOREIGN
 
 
-def test_server_list_makes_an_unrecorded_fork_known() -> None:
+def test_server_list_identifies_an_unrecorded_fork() -> None:
     it = vm(record=None, group=None)
     assert judge(parent(None), it).kinship is Kinship.FOREIGN
     assert judge(parent(None), it, listed=True).kinship is Kinship.UNRECORDED
 
 
-def test_server_list_does_not_make_a_copy_ours() -> None:
+def test_server_list_does_not_make_a_copy_a_child() -> None:
     assert judge(parent(), vm(uuid=COPY), listed=True).kinship is Kinship.FOREIGN
 
 
 def test_neither_of_two_vms_with_one_bios_uuid_is_the_child() -> None:
-    """A copy that was restored or registered with the UUID of the child, and the child."""
+    """One is a copy that was restored or registered with the UUID of the child, the other is the child."""
     pair = [vm(), vm(uuid=CHILD.upper(), instance_uuid="50262222-0000-0000-0000-000000000000")]
     other = vm(uuid=COPY, record=f"1 {PARENT} {COPY} 00ff")
     shared = shared_uuids([*pair, other, {"name": "tells nothing"}, {"name": "tells nothing either"}])
@@ -147,12 +147,12 @@ def test_neither_of_two_vms_with_one_bios_uuid_is_the_child() -> None:
         ),
     ],
 )
-def test_what_a_task_of_ours_left_half_made(it: dict[str, Any], expected: bool) -> None:
+def test_leftover_of_an_interrupted_task(it: dict[str, Any], expected: bool) -> None:
     assert is_half_made(judge(parent(), it), it, parent()) is expected
 
 
-def test_a_fork_that_has_its_parents_nonce_is_not_half_made() -> None:
-    """The parent is a child itself: what another tool forks of it inherits the nonce that the parent was made with."""
+def test_fork_with_its_parents_nonce_is_not_a_leftover() -> None:
+    """The parent is a child itself: forks of it by another tool inherit the nonce it was created with."""
     nonce = {"guestinfo.fork.vmfork.nonce": "n0"}
     fork = {**vm(record=None, **nonce), **OFF}
     of = vm(uuid="42269999-0000-0000-0000-000000000000", heads="g1", group="g0", instance_uuid=PARENT, **nonce)
@@ -161,7 +161,7 @@ def test_a_fork_that_has_its_parents_nonce_is_not_half_made() -> None:
     assert is_half_made(judge(of, own), own, of)
 
 
-def test_record_survives_the_way_through_extra_config() -> None:
+def test_record_survives_extra_config() -> None:
     record = Record(PARENT, CHILD, "ab" * 16)
     assert record_of(vm(record=str(record))) == record
 
@@ -180,11 +180,11 @@ def test_record_survives_the_way_through_extra_config() -> None:
     ],
 )
 def test_mark_of_the_request(keys: dict[str, str], nonce: str | None, bios_uuid: str | None, expected: bool) -> None:
-    """A VM that a creation's task names is changed only if it carries what no other VM can carry."""
+    """A VM that a creation task names is changed only if it has a mark that no other VM can have."""
     extra = [SimpleNamespace(key=key, value=value) for key, value in keys.items()]
     vm = {"config.uuid": "uuid-of-vm", "config.extraConfig": extra}
     assert identity.has_mark(vm, nonce, bios_uuid) == expected
 
 
-def test_vm_whose_uuid_cannot_be_read_has_no_mark() -> None:
+def test_vm_without_a_readable_uuid_has_no_mark() -> None:
     assert not identity.has_mark({}, None, "uuid")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who is listed under which parent, when the server's word is all there is."""
+"""Which child is listed under which parent, when only the server shows it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instan
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
 
 NOBODY: Any = None
-ENGINE = VmforkEngine(NOBODY)  # looks at properties only
+ENGINE = VmforkEngine(NOBODY)  # it reads properties only
 ENABLED = {"config.instanceUuid": "p", "config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True)}
 FORK = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(childType="persistent")}
 PLAIN = {"config.instanceUuid": "v"}
@@ -37,13 +37,13 @@ def member_of(group: str | None, **values: Any) -> dict[str, Any]:
 
 
 def record(parent: str, own: str = "u") -> dict[str, Any]:
-    """Return our record, on a VM."""
+    """Return our record for a VM."""
     option = SimpleNamespace(key=identity.RECORD_KEY, value=f"1 {parent} {own} nonce")
     return {"config.uuid": "u", "config.extraConfig": [option]}
 
 
 @pytest.mark.parametrize(
-    ("everyone", "told", "family", "orphans"),
+    ("everyone", "forks", "family", "orphans"),
     [
         pytest.param({"p": ENABLED, "c": FORK}, {}, {"p": []}, ["c"], id="fork, nothing said"),
         pytest.param({"p": ENABLED, "c": FORK}, {"c": "p"}, {"p": ["c"]}, [], id="fork, parent named"),
@@ -75,14 +75,14 @@ def record(parent: str, own: str = "u") -> dict[str, Any]:
         ),
     ],
 )
-def test_family(everyone: dict[str, Any], told: dict[str, str], family: dict[str, Any], orphans: list[str]) -> None:
-    related = listing.relate(everyone, ENGINE, told)
+def test_family(everyone: dict[str, Any], forks: dict[str, str], family: dict[str, Any], orphans: list[str]) -> None:
+    related = listing.relate(everyone, ENGINE, forks)
     assert related == family
-    assert listing.without_parent(everyone, related, told) == orphans
+    assert listing.without_parent(everyone, related, forks) == orphans
 
 
 @pytest.mark.parametrize(("frozen", "family"), [(True, {"p": []}), (False, {})])
-def test_parent_that_needs_no_enabling_is_one_at_its_fork_point(frozen: bool, family: dict[str, Any]) -> None:
+def test_vm_that_needs_no_enabling_is_a_parent_at_its_fork_point(frozen: bool, family: dict[str, Any]) -> None:
     everyone = {"p": {"config.instanceUuid": "p", "runtime.instantCloneFrozen": frozen}}
     assert listing.relate(everyone, InstantCloneEngine(NOBODY), {}) == family
 
@@ -90,7 +90,7 @@ def test_parent_that_needs_no_enabling_is_one_at_its_fork_point(frozen: bool, fa
 def test_forks_of_other_tools_are_returned_under_their_parent(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are not recorded, which is returned, too; nothing but the fork group tells on 6.5."""
+    """They are returned as not recorded; on 6.5 only the fork group identifies them."""
     vcenter.api_version = "6.5"
     parent = vcenter.vm("golden", **{"config.forkConfigInfo": head_of("g")["config.forkConfigInfo"]})
     group = {"config.forkConfigInfo": member_of("g")["config.forkConfigInfo"]}
@@ -120,7 +120,7 @@ def test_families_with_a_member_in_a_folder(
     parents_shown: list[str],
     orphans_shown: list[str],
 ) -> None:
-    """A family is listed as a whole."""
+    """A family is listed completely."""
     vms = {
         "golden": vcenter.vm("golden", **{"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentForkGroupId="g")}),
         "web": vcenter.vm("web", **{"config.forkConfigInfo": vim.vm.ForkConfigInfo(childForkGroupId="g")}),

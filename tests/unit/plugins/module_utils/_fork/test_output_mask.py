@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets in the output of a script, in whatever form it printed them."""
+"""Secrets in the output of a script, in any form that it printed them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork import output
         ("lue is a short rest", "lue is a short rest"),
     ],
 )
-def test_secrets_in_the_output_are_hidden(output: str, expected: str) -> None:
+def test_secrets_in_the_output_are_masked(output: str, expected: str) -> None:
     assert output_mask.mask(output, ["s3cret-value", "first-line\nsecond-line", "a\nb"]) == expected
 
 
@@ -45,7 +45,7 @@ def test_secret_within_another_does_not_uncover_it(first: int) -> None:
         """"it's C:\\\\\\"x\\" \"""",
     ],
 )
-def test_secret_that_a_shell_has_quoted(printed: str) -> None:
+def test_secret_quoted_by_a_shell(printed: str) -> None:
     hidden = output_mask.mask(f"+ echo {printed}\n", ["""it's C:\\"x" """])
     assert "it" not in hidden
     assert "C:" not in hidden
@@ -83,5 +83,5 @@ def test_encoded_secret(printed: str) -> None:
 
 
 @pytest.mark.parametrize("secret", ["'" * 8, "a" + "'" * 8])
-def test_secret_of_quotes_does_not_hide_everything(secret: str) -> None:
+def test_secret_of_quotes_does_not_mask_everything(secret: str) -> None:
     assert output_mask.mask("a b c", [secret]) == "a b c"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Results of vCenter's tasks that are not what they should be: a sentence, and nothing is done."""
+"""Invalid results of vCenter's tasks lead to a sentence, and to no change."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def test_parent_of_a_child(result: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("result", [5, "ok", [5], [vim.VirtualMachine("vm-100")]], ids=str)
-def test_check_beforehand(result: Any, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the child could be made is not known then, which is a warning."""
+def test_dry_run(result: Any, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is then unknown whether the child could be created, which is a warning."""
     golden = vcenter.vm("golden", **{"runtime.instantCloneFrozen": True})
     parent = vcenter.parent(vcenter.use(monkeypatch), golden)
     vcenter.effects["CheckInstantClone_Task"] = lambda _checker, **_given: result

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The table of guests, row by row."""
+"""The table of guest families, row by row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOOLS = "/Library/Application Support/VMware Tools/vmware-tools-daemon"
 
 
 @pytest.mark.parametrize(
-    ("told", "configured", "tools_path", "expected"),
+    ("reported", "configured", "tools_path", "expected"),
     [
         pytest.param("linuxGuest", None, None, LINUX, id="Linux"),
         pytest.param("windowsGuest", None, None, WINDOWS, id="Windows"),
@@ -43,12 +43,12 @@ TOOLS = "/Library/Application Support/VMware Tools/vmware-tools-daemon"
         pytest.param(None, None, None, LINUX, id="nothing known"),
     ],
 )
-def test_what_a_guest_is(told: str | None, configured: str | None, tools_path: str | None, expected: Family) -> None:
-    values = {"guest.guestFamily": told, "config.guestId": configured}
+def test_family(reported: str | None, configured: str | None, tools_path: str | None, expected: Family) -> None:
+    values = {"guest.guestFamily": reported, "config.guestId": configured}
     assert families.of(values, tools_path) is expected
 
 
-def test_what_tools_say_of_the_system_counts_before_the_configuration() -> None:
+def test_system_reported_by_tools_takes_precedence() -> None:
     values = {
         "guest.guestFamily": "otherGuestFamily",
         "guest.guestId": "vmkernel7Guest",
@@ -60,12 +60,12 @@ def test_what_tools_say_of_the_system_counts_before_the_configuration() -> None:
 @pytest.mark.parametrize(
     "guest_id", [guest_id for guest_id in IDS if guest_id.startswith(("win", "darwin", "vmkernel"))]
 )
-def test_every_system_that_vsphere_knows(guest_id: str) -> None:
+def test_every_system_of_vsphere(guest_id: str) -> None:
     expected = {"win": WINDOWS, "dar": MACOS, "vmk": ESXI}[guest_id[:3]]
     assert families.of({"config.guestId": guest_id}) is expected
 
 
-def test_no_other_system_is_taken_for_one_of_those() -> None:
+def test_all_other_systems_are_linux() -> None:
     others = [guest_id for guest_id in IDS if not guest_id.startswith(("win", "darwin", "vmkernel"))]
     assert len(others) > 50
     assert {families.of({"config.guestId": guest_id}).name for guest_id in others} == {"Linux"}
@@ -119,7 +119,7 @@ def test_row(family: Family) -> None:
         (WINDOWS, r"C:\Program Files (x86)\VMware\VMware Tools\rpctool.exe"),
     ],
 )
-def test_where_tools_are(family: Family, tool: str) -> None:
+def test_path_of_tools(family: Family, tool: str) -> None:
     assert tool in {family.join(directory, name) for directory in family.directories for name in family.tool_names}
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What guest operations leave in a guest that no simulator plays: Windows."""
+"""Guest operations on Windows, which the simulator does not have, and other cases it does not cover."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._session import Unk
 
 
 def process(pid: int, line: str | None, began: int | None = None, end: int | None = None, **more: Any) -> Any:
-    """Return an entry of a process list; what is not given is missing in it."""
+    """Return an entry of a process list without the values that are not given."""
     times = {"startTime": began, "endTime": end}
     given = {name: datetime.datetime.fromtimestamp(when, datetime.timezone.utc) for name, when in times.items() if when}
     command = {} if line is None else {"cmdLine": line}
@@ -38,10 +38,10 @@ def make_directory(directoryPath: str, createParentDirectories: bool, **_login: 
 
 
 @pytest.mark.parametrize("unpacked", [True, False])
-def test_who_asks_a_windows_runner_to_end_leaves_a_sign(
+def test_request_to_end_a_windows_runner_leaves_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unpacked: bool
 ) -> None:
-    """Even where the runner has still to make its directory."""
+    """It does so even if the runner has not created its directory yet."""
     monkeypatch.setattr(Guest, "_manager", lambda *_: SimpleNamespace(MakeDirectoryInGuest=make_directory))
     session: Any = SimpleNamespace(call=lambda method, **arguments: method(**arguments))
     guest = Guest(session, Deadline(1), None, "golden", GuestLogin("u", "p"), replace(WINDOWS, separator="/"))
@@ -62,10 +62,10 @@ def test_who_asks_a_windows_runner_to_end_leaves_a_sign(
     ],
     ids=["its script began earlier by the clock", "first of two", "not unpacked yet", "another's"],
 )
-def test_the_runner_is_found_and_not_its_script(
+def test_runner_is_found_instead_of_its_script(
     monkeypatch: pytest.MonkeyPatch, processes: list[tuple[int, int, str | None]], found: int | None
 ) -> None:
-    """Who ended the script in its place would leave behind what the script began."""
+    """Ending the script instead would leave behind the processes that it started."""
     listed = [process(pid, line, began) for pid, began, line in processes]
     monkeypatch.setattr(Guest, "_manager", lambda *_: SimpleNamespace(ListProcessesInGuest=lambda **_given: listed))
     session: Any = SimpleNamespace(ask=lambda method, **arguments: method(**arguments))
@@ -87,7 +87,7 @@ OTHERS = [
 
 
 def guest_that_answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> tuple[Guest, list[str]]:
-    """Return a guest whose operations fail with these faults in turn, then succeed; how often it was waited for."""
+    """Return a guest whose operations raise these faults in turn and then succeed, and the number of waits."""
     left, waited = list(answers), []
 
     def call(_method: Any, **_arguments: Any) -> str:
@@ -103,14 +103,14 @@ def guest_that_answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> tuple[
 
 
 @pytest.mark.parametrize("fault", NOT_YET, ids=["unavailable", "reason", "text"])
-def test_tools_that_do_not_answer_yet_are_waited_for(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
+def test_tools_that_do_not_answer_yet_are_awaited(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
     guest, waited = guest_that_answers(monkeypatch, fault, fault)
     assert guest.make_directory(None) == "/tmp/vmfork.1a2b"
     assert len(waited) == 2
 
 
 @pytest.mark.parametrize("fault", OTHERS, ids=["other code", "no code", "permission", "access"])
-def test_other_faults_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
+def test_other_faults_are_not_retried(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
     guest, waited = guest_that_answers(monkeypatch, fault)
     with pytest.raises(_errors.OperationFailed) as refusal:
         guest.make_directory(None)
@@ -123,7 +123,7 @@ def test_other_faults_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, fault:
     "shown", [{}, {"host": {}}, {"host": {"config.certificate": []}}, {"host": {"config.certificate": [65, -66]}}]
 )
 def test_host_that_the_user_may_not_read(monkeypatch: pytest.MonkeyPatch, shown: dict[str, Any]) -> None:
-    """What vCenter does not show of it is no crash, and another way of delivery may be taken."""
+    """Missing properties cause no crash, and another delivery may be used."""
     vm = "vm"
 
     def read(_session: Any, objects: list[str], paths: list[str]) -> dict[str, Any]:
@@ -210,8 +210,8 @@ def test_entries_whose_times_cannot_be_compared(
     assert guest_that_lists(monkeypatch).find("/tmp/vmfork.1a2b") is None
 
 
-def test_command_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time that it takes grows with its length alone."""
+def test_endless_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time grows linearly with its length."""
     guest = guest_that_lists(monkeypatch, process(7, "vmfork." * 100_000), *[process(8, RUNNER)] * 10_000)
     began = time.process_time()
     assert guest.has_other_runner("/tmp/vmfork.1a2b") is False
@@ -222,7 +222,7 @@ def test_command_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     "error",
     [_errors.Fault(vim.fault.GuestOperationsUnavailable(), "vcenter"), UnknownType("pyVmomi does not know it.")],
 )
-def test_process_list_that_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_unavailable_process_list(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(**_given: Any) -> None:
         raise error
 
@@ -243,7 +243,7 @@ def test_process_list_that_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch, err
         r"\\server\share\vmfork.1",
     ],
 )
-def test_directory_that_is_ours(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+def test_directory_with_our_name(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     assert guest_with(monkeypatch, CreateTemporaryDirectoryInGuest=lambda **_given: path).make_directory(None) == path
 
 
@@ -266,8 +266,8 @@ def test_directory_that_is_ours(monkeypatch: pytest.MonkeyPatch, path: str) -> N
         *("/tmp/vmfork.1\n/etc", "/tmp\n/vmfork.1", "/tmp/vmfork.\x00", "/tmp/vmfork." + "x" * 100_000),
     ],
 )
-def test_directory_that_is_not_ours_is_not_used(monkeypatch: pytest.MonkeyPatch, path: str | None) -> None:
-    """It would be removed with all that is in it."""
+def test_other_directory_is_not_used(monkeypatch: pytest.MonkeyPatch, path: str | None) -> None:
+    """It would be removed with all its contents."""
     guest = guest_with(monkeypatch, CreateTemporaryDirectoryInGuest=lambda **_given: path)
     with pytest.raises(_errors.GuestFailed, match="golden: VMware Tools returned the path") as error:
         guest.make_directory(None)
@@ -277,7 +277,7 @@ def test_directory_that_is_not_ours_is_not_used(monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.parametrize("pid", [None, 0, -1])
 def test_program_without_a_process_id(monkeypatch: pytest.MonkeyPatch, pid: int | None) -> None:
-    """It may run anyway, and nothing is ever ended by such a number."""
+    """It may be running, but no process is ever ended by such a number."""
     guest = guest_with(monkeypatch, StartProgramInGuest=lambda **_given: pid)
     with pytest.raises(_errors.ConnectionLost, match="for its process ID"):
         guest.start("/bin/sh", "")
@@ -311,7 +311,7 @@ def test_transfer_url_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, url: 
 
 
 @pytest.mark.parametrize("managers", [{}, {"processManager": None}, None])
-def test_user_who_does_not_see_the_guest_operations(monkeypatch: pytest.MonkeyPatch, managers: Any) -> None:
+def test_user_without_guest_operations(monkeypatch: pytest.MonkeyPatch, managers: Any) -> None:
     manager = None if managers is None else "manager"
     monkeypatch.setattr(_properties, "read", lambda *_given: {} if managers is None else {manager: managers})
     operations._managers.cache_clear()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The runner in real shells, with VMware Tools played by a small script."""
+"""The runner in real shells, with a small script in place of VMware Tools."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent.quiesc
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest import posix, runner
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import ESXI, LINUX, MACOS
 
-# info-get and info-set on files; the fork point hands a child its nonce, or refuses. Runs as root would, for anybody.
+# info-get and info-set on files; the fork point passes a nonce to the child, or refuses. Everybody runs it as root.
 TOOLS = r"""#!/bin/sh
 [ "$1" = --cmd ] && shift
 set -- $1
@@ -48,9 +48,9 @@ BUSYBOX = shutil.which("busybox")
 
 
 class Guest:
-    """A directory that plays the guest.
+    """A directory that stands for a guest.
 
-    :param shell: what plays /bin/sh; busybox brings programs as well, and is given no others.
+    :param shell: the program used as /bin/sh; busybox contains programs and gets no others.
     """
 
     def __init__(self, root: Path, shell: str = "sh") -> None:
@@ -66,7 +66,7 @@ class Guest:
             assert BUSYBOX is not None
             subprocess.run([BUSYBOX, "--install", "-s", self.bin], check=True)
             self.shell, self.path = [str(self.bin / "sh")], ""
-            # The last resort must not be what a shell of another kind would find there.
+            # The fallback must not be what another kind of shell would find there.
             self.family = replace(self.family, directories=(str(self.bin),))
         self.install("vmtoolsd", TOOLS.replace("STORE", str(self.store)).replace("DIRECTORY", str(self.directory)))
         self.install("id", "#!/bin/sh\necho ${FAKE_UID:-0}\n")
@@ -106,7 +106,7 @@ class Guest:
 )
 def guest(request: pytest.FixtureRequest, tmp_path: Path) -> Guest:
     if request.param == "busybox" and os.getuid() != 0:
-        pytest.skip("the tests with busybox need root")  # it runs its own id, which the runner asks
+        pytest.skip("the tests with busybox need root")  # it runs its own id, which the runner calls
     return Guest(tmp_path, request.param)
 
 
@@ -114,7 +114,7 @@ WITH_PROGRAMS_OF_OUR_OWN = pytest.mark.parametrize("guest", ["sh"], indirect=Tru
 """Not in busybox, which runs its own programs whatever lies on PATH."""
 
 
-def test_the_whole_way(guest: Guest) -> None:
+def test_complete_run(guest: Guest) -> None:
     job = runner.Job(pre_quiesce='echo pre >"$OUT/pre"', post_clone="echo out; echo err >&2; cat $OUT/pre")
     assert guest.run(job) == 0
     assert guest.value("scripts-at-freeze") == f"{job.digest()} run-nonce"
@@ -125,7 +125,7 @@ def test_the_whole_way(guest: Guest) -> None:
 
 
 @WITH_PROGRAMS_OF_OUR_OWN
-def test_what_stands_before_the_freeze_is_told_before_it(guest: Guest) -> None:
+def test_state_before_the_freeze_is_reported_before_it(guest: Guest) -> None:
     job = runner.Job(post_clone="true")
     guest.install("date", f"#!/bin/sh\n[ -e {guest.store}/at-freeze ] && echo late || echo 2026-01-31T08:15:02Z\n")
     guest.run(job)
@@ -181,13 +181,13 @@ def test_one_script_that_freezes_by_itself(guest: Guest) -> None:
     assert (guest.value("scripts-at-freeze"), guest.value(guestinfo.SCRIPTS)) == (f"{job.digest()} run-nonce", "")
 
 
-def test_what_an_earlier_run_reported_is_gone_before_the_script_begins(guest: Guest) -> None:
+def test_report_of_an_earlier_run_is_removed_before_the_script_starts(guest: Guest) -> None:
     (guest.store / guestinfo.POST_CLONE).write_text("child-nonce 0 ")
     guest.run(runner.Job(post_clone=f"vmtoolsd --cmd 'info-get {guestinfo.POST_CLONE}' || exit 5"))
     assert guest.post_clone() == guestinfo.Report("post_clone", 5, "No value found\n")
 
 
-def test_secrets_are_cleared_in_the_child(guest: Guest) -> None:
+def test_secrets_are_removed_in_the_child(guest: Guest) -> None:
     secrets = {"guestinfo.fork.token": "s1", "guestinfo.ic.token": "s1", "guestinfo.metadata": "s2"}
     for key, value in {**secrets, guestinfo.CHILD_SECRETS: " ".join(secrets), "guestinfo.fork.plain": "p"}.items():
         (guest.store / key).write_text(value)
@@ -197,7 +197,7 @@ def test_secrets_are_cleared_in_the_child(guest: Guest) -> None:
     assert guestinfo.secrets_cleared({guestinfo.SECRETS: guest.value(guestinfo.SECRETS) or ""}, "child-nonce")
 
 
-def test_secrets_that_stay_are_not_called_cleared(guest: Guest) -> None:
+def test_remaining_secrets_are_not_reported_as_removed(guest: Guest) -> None:
     for key, value in {guestinfo.CHILD_SECRETS: "guestinfo.fork.token", "guestinfo.fork.token": "s1"}.items():
         (guest.store / key).write_text(value)
     guest.install(
@@ -222,8 +222,8 @@ HARD = [
 ]
 
 
-def give(guest: Guest, *secrets: str) -> None:
-    """Secrets as vmfork_child puts them."""
+def set_secrets(guest: Guest, *secrets: str) -> None:
+    """Set secrets as vmfork_child does."""
     keys = [f"{TOKEN}{number or ''}" for number in range(len(secrets))]
     for key, value in {guestinfo.CHILD_SECRETS: " ".join(keys), **dict(zip(keys, secrets, strict=True))}.items():
         (guest.store / key).write_text(value)
@@ -244,8 +244,8 @@ def one_or_two(job: str, script: str) -> runner.Job:
         pytest.param('printf "%s" "$token"; printf "%2040s" ")"; exit 3', id="cut"),
     ],
 )
-def test_secrets_are_hidden_in_the_output(guest: Guest, job: str, secret: str, prints: str) -> None:
-    give(guest, secret)
+def test_secrets_are_masked_in_the_output(guest: Guest, job: str, secret: str, prints: str) -> None:
+    set_secrets(guest, secret)
     guest.run(one_or_two(job, READ + prints))
     ended = guest.post_clone()
     assert ended is not None
@@ -276,8 +276,8 @@ KEY = "kept/out of+sight: 'größe' <\"&>, C:\\new\n2nd line of the secret\n" + 
         shlex.quote(KEY),
     ],
 )
-def test_encoded_secrets_are_hidden_in_the_output(guest: Guest, printed: str) -> None:
-    give(guest, KEY)
+def test_encoded_secrets_are_masked_in_the_output(guest: Guest, printed: str) -> None:
+    set_secrets(guest, KEY)
     guest.run(runner.Job(post_clone=f"printf '%s' {shlex.quote(printed)}"))
     ended = guest.post_clone()
     assert ended is not None
@@ -285,21 +285,21 @@ def test_encoded_secrets_are_hidden_in_the_output(guest: Guest, printed: str) ->
     assert output_mask.mask(ended.output, [KEY]) == ended.output, "nothing is left to do for vmfork_child"
 
 
-def test_lines_of_a_secret_in_a_row(guest: Guest) -> None:
-    give(guest, "s3cret-1st\n2nd\r\n3rd-s3cret\r\n")
+def test_consecutive_lines_of_a_secret(guest: Guest) -> None:
+    set_secrets(guest, "s3cret-1st\n2nd\r\n3rd-s3cret\r\n")
     guest.run(runner.Job(post_clone=f"{READ}echo $token | tr -d '\\r'"))
     assert guest.post_clone() == guestinfo.Report("post_clone", 0, "******** 2nd ********\n")
 
 
 def test_secret_within_another_does_not_uncover_it(guest: Guest) -> None:
-    give(guest, "password", "password-and-more", "my-password")
+    set_secrets(guest, "password", "password-and-more", "my-password")
     guest.run(runner.Job(post_clone="echo password-and-more, my-password, my-pass"))
     assert guest.post_clone() == guestinfo.Report("post_clone", 0, "********, ********, my-pass\n")
 
 
 @pytest.mark.parametrize("output", ["", "\\n", "\\n\\n", "\\377\\000\\001 plain \\303"])
-def test_other_output_stays_as_it_is(guest: Guest, output: str) -> None:
-    give(guest, "plain-s3cret")
+def test_other_output_is_unchanged(guest: Guest, output: str) -> None:
+    set_secrets(guest, "plain-s3cret")
     guest.run(runner.Job(post_clone=f"printf '{output}'"))
     told = f"printf '{output}' | tr -d '\\000\\001'"
     expected = subprocess.run(["/bin/sh", "-c", told], capture_output=True, check=True).stdout.decode(errors="replace")
@@ -308,14 +308,14 @@ def test_other_output_stays_as_it_is(guest: Guest, output: str) -> None:
 
 @pytest.mark.parametrize(("job", "output"), [("two", "********\n"), ("one", "")])
 def test_secrets_that_were_removed_before_the_script_ended(guest: Guest, job: str, output: str) -> None:
-    """By the script itself, or by vmfork_child when its time was over. What cannot be hidden is not told."""
-    give(guest, "plain-s3cret")
+    """The script or vmfork_child at its timeout removed them. Output that cannot be masked is not reported."""
+    set_secrets(guest, "plain-s3cret")
     guest.run(one_or_two(job, f"{READ}vmtoolsd --cmd 'info-set {TOKEN} '\necho $token"))
     assert guest.post_clone() == guestinfo.Report("post_clone", 0, output)
 
 
 @pytest.mark.parametrize(("inherited", "code"), [("", 1), (TOKEN, 0)])
-def test_secrets_that_were_removed_before_the_script_began(guest: Guest, inherited: str, code: int) -> None:
+def test_secrets_removed_before_the_script_starts(guest: Guest, inherited: str, code: int) -> None:
     """By vmfork_child that a signal ended, for example: the script would go on without them, and nobody would notice.
 
     What a parent has that is a child itself is not the child's.
@@ -332,14 +332,14 @@ def test_secrets_that_were_removed_before_the_script_began(guest: Guest, inherit
 
 
 @WITH_PROGRAMS_OF_OUR_OWN
-def test_guest_that_cannot_hide_secrets_does_not_tell_the_output(guest: Guest) -> None:
+def test_guest_that_cannot_mask_secrets_does_not_report_the_output(guest: Guest) -> None:
     guest.install("awk", "#!/bin/sh\nexit 127\n")
-    give(guest, "plain-s3cret")
+    set_secrets(guest, "plain-s3cret")
     guest.run(runner.Job(post_clone=f"{READ}echo $token; exit 3"))
     assert guest.post_clone() == guestinfo.Report("post_clone", 3, "")
 
 
-def test_only_the_end_of_the_output_is_told(guest: Guest) -> None:
+def test_only_the_end_of_the_output_is_reported(guest: Guest) -> None:
     guest.run(runner.Job(post_clone="seq 1 5000"))
     ended = guest.post_clone()
     assert ended is not None
@@ -371,7 +371,7 @@ def test_tools_path_and_rpctool(guest: Guest) -> None:
 
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
 def test_nested_esxi(guest: Guest, delivery: str) -> None:
-    """Tools that are not on a path and need the path of their libraries."""
+    """VMware Tools are not on a PATH and need the path of their libraries."""
     bin_, lib = guest.root / "vmtools" / "bin", guest.root / "vmtools" / "lib"
     bin_.mkdir(parents=True)
     needs_libraries = f"#!/bin/sh\ncase :$LD_LIBRARY_PATH: in *:{lib}:*) ;; *) exit 127 ;; esac\n"
@@ -381,7 +381,7 @@ def test_nested_esxi(guest: Guest, delivery: str) -> None:
     (bin_ / "vmtoolsd").chmod(0o755)
     directories = (str(bin_), *guest.family.directories)
     guest.family = replace(ESXI, directories=directories, libraries=str(lib))
-    # A script finds the tools as we do.
+    # A script finds VMware Tools the same way.
     job = runner.Job(post_clone="vmtoolsd --cmd 'info-get guestinfo.fork.vmfork.nonce'")
     ended = guest.run(job) if delivery == "file_transfer" else deliver(guest, job)
     assert ended == 0
@@ -391,7 +391,7 @@ def test_nested_esxi(guest: Guest, delivery: str) -> None:
 @WITH_PROGRAMS_OF_OUR_OWN
 @pytest.mark.parametrize("delivery", ["file_transfer", "guestinfo"])
 def test_macos(guest: Guest, delivery: str) -> None:
-    """Tools by another name, below a directory with a space; no setsid, and a base64 with options of its own."""
+    """VMware Tools with another name in a directory with a space; no setsid, and a base64 with other options."""
     tools = guest.root / "Application Support"
     tools.mkdir()
     (guest.bin / "vmtoolsd").rename(tools / "vmware-tools-daemon")
@@ -439,7 +439,7 @@ def test_terminated(guest: Guest) -> None:
 
 
 def runs(status: Path) -> bool:
-    """Return whether a process lives, by its file in /proc."""
+    """Return whether a process is running, according to its file in /proc."""
     try:
         return "zombie" not in status.read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -447,7 +447,7 @@ def runs(status: Path) -> bool:
 
 
 @pytest.mark.parametrize("which", ["pre_quiesce", "script"])
-def test_all_that_a_script_began_is_ended_with_it(guest: Guest, which: str) -> None:
+def test_processes_of_a_script_end_with_it(guest: Guest, which: str) -> None:
     script = """
     sh -c 'trap "" TERM; echo $$ >"$OUT/pid"; while :; do sleep 0.1; done' &
     until [ -s "$OUT/pid" ]; do sleep 0.1; done
@@ -458,11 +458,11 @@ def test_all_that_a_script_began_is_ended_with_it(guest: Guest, which: str) -> N
     assert guest.early_end() == guestinfo.Report("terminated", 143, "")
     status = Path("/proc", (guest.root / "pid").read_text().strip(), "status")
     until = time.monotonic() + 10
-    while runs(status):  # who is killed has gone soon after, not at once
+    while runs(status):  # a killed process disappears soon, but not immediately
         assert time.monotonic() < until
 
 
-def test_request_to_end_at_the_fork_point_is_not_met_in_the_children(guest: Guest) -> None:
+def test_request_to_end_at_the_fork_point_is_ignored_in_the_children(guest: Guest) -> None:
     guest.install(
         "vmtoolsd", (guest.bin / "vmtoolsd").read_text().replace("vmfork-begin)", "vmfork-begin) kill $PPID;")
     )
@@ -472,7 +472,7 @@ def test_request_to_end_at_the_fork_point_is_not_met_in_the_children(guest: Gues
 
 
 def leave_behind(directory: Path, pid: str | None = None, mark: str = runner.MARK) -> Path:
-    """Make a directory as a runner leaves it that was killed."""
+    """Create a directory as left by a killed runner."""
     directory.mkdir()
     (directory / "runner").write_text(f"#!/bin/sh\n# {mark}: pre-quiesce script\n")
     (directory / "post_clone").write_text("echo of an earlier run")
@@ -482,8 +482,8 @@ def leave_behind(directory: Path, pid: str | None = None, mark: str = runner.MAR
 
 
 @pytest.mark.parametrize("pid", [None, "4194305", "", "no number", "another program's"])
-def test_what_a_killed_runner_left_is_removed_before_the_fork_point(guest: Guest, pid: str | None) -> None:
-    """A process ID may be another program's by now."""
+def test_leftovers_of_a_killed_runner_are_removed_before_the_fork_point(guest: Guest, pid: str | None) -> None:
+    """Its process ID may belong to another program by now."""
     pid = str(os.getpid()) if pid == "another program's" else pid
     left = leave_behind(guest.root / "vmfork.1a2b", pid)
     guest.run(runner.Job(pre_quiesce=f"[ ! -e {left} ]", post_clone="echo child"))
@@ -491,7 +491,7 @@ def test_what_a_killed_runner_left_is_removed_before_the_fork_point(guest: Guest
     assert guest.post_clone() == guestinfo.Report("post_clone", 0, "child\n")
 
 
-def test_what_is_not_left_by_a_killed_runner_stays(guest: Guest) -> None:
+def test_other_files_are_kept(guest: Guest) -> None:
     foreign = leave_behind(guest.root / "vmfork.foreign", mark="Made by somebody")
     elsewhere = leave_behind(guest.root / "other.1a2b")
     (guest.root / "vmfork.link").symlink_to(elsewhere)
@@ -515,7 +515,7 @@ def test_what_is_not_left_by_a_killed_runner_stays(guest: Guest) -> None:
 
 @pytest.mark.parametrize("leads", [True, False])
 def test_second_runner_leaves_the_guest_to_the_first(guest: Guest, leads: bool) -> None:
-    """It would go on in every child. One that began earlier, or leads, goes on; the record of its scripts stays."""
+    """Otherwise it would go on in every child. The runner that started earlier, or leads, goes on; its record stays."""
     first = leave_behind(guest.root / "vmfork.first")
     (first / "runner").write_text((first / "runner").read_text() + "read line\n")
     with subprocess.Popen([*guest.shell, f"{first}/runner"], stdin=subprocess.PIPE) as lives:
@@ -553,22 +553,22 @@ def test_record_of_an_earlier_runner_is_removed_by_the_one_that_leads(guest: Gue
 
 @WITH_PROGRAMS_OF_OUR_OWN
 def test_record_of_another_runner_stays_at_an_early_end(guest: Guest) -> None:
-    """That one may be about to reach the fork point."""
+    """The other runner may be about to reach the fork point."""
     (guest.store / guestinfo.SCRIPTS).write_text("0123 another-nonce")
     assert guest.run(runner.Job(post_clone="true"), FAKE_UID="1000") == runner.STAGES["not_root"]
     assert guest.value(guestinfo.SCRIPTS) == "0123 another-nonce"
 
 
 @pytest.mark.parametrize("which", ["pre_quiesce", "post_clone", "script"])
-def test_what_a_script_writes_is_the_users_alone(guest: Guest, which: str) -> None:
-    """Whatever umask VMware Tools hand down."""
+def test_files_of_a_script_are_readable_only_by_the_user(guest: Guest, which: str) -> None:
+    """VMware Tools may use any umask."""
     guest.run(runner.Job(**{which: 'umask; touch "$OUT/written"'}))
     assert (guest.root / "written").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("which", ["post_clone", "script"])
 def test_terminated_in_a_child(guest: Guest, which: str) -> None:
-    """Restarting VMware Tools there may end the runner: the child must tell, and not as the parent would."""
+    """Restarting VMware Tools there may end the runner: the child must report that, unlike the parent."""
     end = "kill -TERM $PPID; sleep 20; touch $OUT/went-on"
     job = (
         runner.Job(post_clone=end)
@@ -595,7 +595,7 @@ def test_terminated_in_a_child(guest: Guest, which: str) -> None:
         ("# " + "x" * 1_000_000 + "\necho long", "long\n"),
     ],
 )
-def test_shapes_of_scripts(guest: Guest, script: str, output: str) -> None:
+def test_formats_of_scripts(guest: Guest, script: str, output: str) -> None:
     guest.run(runner.Job(post_clone=script))
     ended = guest.post_clone()
     assert ended is not None
@@ -609,7 +609,7 @@ def test_interpreter(guest: Guest) -> None:
     assert "e" in ended.output
 
 
-def test_digest_tells_scripts_apart() -> None:
+def test_digest_differs_between_scripts() -> None:
     jobs = [
         runner.Job(pre_quiesce="a"),
         runner.Job(post_clone="a"),
@@ -622,13 +622,13 @@ def test_digest_tells_scripts_apart() -> None:
     assert runner.Job(pre_quiesce="\ufeffa\r\n").digest() == runner.Job(pre_quiesce="a\n").digest()
 
 
-def test_digest_is_that_of_vms_that_stand_at_their_fork_point() -> None:
+def test_digest_is_compatible_with_vms_at_their_fork_point() -> None:
     job = runner.Job(pre_quiesce="a\n", post_clone="b\r\n", interpreter="/bin/sh -e")
     assert job.digest() == "e56ea5e21a2dbfa9ff9a98cab99447652c705b1684c80dfd583cb9820af97f03"
 
 
 @pytest.mark.parametrize(
-    ("interpreter", "said"),
+    ("interpreter", "message"),
     [
         ("sh 'x", "interpreter sh 'x is not a valid command: No closing quotation"),
         ("sh x\\", "is not a valid command: No escaped character"),
@@ -636,17 +636,17 @@ def test_digest_is_that_of_vms_that_stand_at_their_fork_point() -> None:
         (None, None),
     ],
 )
-def test_refused(interpreter: str | None, said: str | None) -> None:
+def test_refused(interpreter: str | None, message: str | None) -> None:
     refusal = posix.refusal(runner.Job(post_clone="x", interpreter=interpreter))
-    assert (said or "") in (refusal or "")
-    assert (said is None) == (refusal is None)
+    assert (message or "") in (refusal or "")
+    assert (message is None) == (refusal is None)
 
 
-# --- VMware Tools that refuse an empty value, or any ------------------------------------------------------------------
+# --- VMware Tools that refuse empty values or all values --------------------------------------------------------------
 
 
 def restrict(guest: Guest, how: str) -> None:
-    """Have info-set keep the old value when the new one is empty, with an error or without, or refuse every value."""
+    """Have info-set keep the old value if the new one is empty, with or without an error, or refuse every value."""
     test = {"refused": "exit 1", "ignored": "exit 0", "all refused": "exit 1"}[how]
     when = "*" if how == "all refused" else "''"
     text = (guest.bin / "vmtoolsd").read_text()
@@ -662,8 +662,8 @@ def restrict(guest: Guest, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["refused", "ignored"])
-def test_nothing_stays_where_an_empty_value_cannot_be_set(guest: Guest, how: str) -> None:
-    """Blank is as good as empty: neither scripts, nor their digest, nor secrets, nor an old report."""
+def test_values_are_blanked_where_empty_values_are_refused(guest: Guest, how: str) -> None:
+    """A blank removes scripts, their digest, secrets and an old report as well."""
     restrict(guest, how)
     (guest.store / guestinfo.CHILD_SECRETS).write_text("guestinfo.fork.token")
     (guest.store / "guestinfo.fork.token").write_text("a-long-secret")
@@ -679,7 +679,7 @@ def test_nothing_stays_where_an_empty_value_cannot_be_set(guest: Guest, how: str
     assert len(blank) >= 3
 
 
-def test_scripts_that_cannot_be_cleared_are_not_run(guest: Guest) -> None:
+def test_scripts_that_cannot_be_removed_are_not_run(guest: Guest) -> None:
     restrict(guest, "all refused")
     assert deliver(guest, runner.Job(pre_quiesce='touch "$OUT/ran"')) == runner.STAGES["unpack"]
     assert not (guest.root / "ran").exists()
@@ -687,7 +687,7 @@ def test_scripts_that_cannot_be_cleared_are_not_run(guest: Guest) -> None:
     assert not (guest.store / "at-freeze").exists()
 
 
-# --- through guestinfo ----------------------------------------------------------------------------------------------
+# --- delivery through guestinfo ---------------------------------------------------------------------------------------
 
 
 def unpack(guest: Guest, packed: list[str], job: runner.Job) -> runner.Program:
@@ -700,7 +700,7 @@ def deliver(guest: Guest, job: runner.Job, chunks: list[str] | None = None) -> i
         (guest.store / f"{KEYS.payload}.{number}").write_text(chunk)
     shell, arguments = unpack(guest, packed, job)
     guest.directory.rmdir()
-    # As VMware Tools starts a program: the path and the arguments, by a shell.
+    # VMware Tools start a program in this way: a shell gets the path and the arguments.
     line = f"{shlex.join(guest.shell)} {arguments}"
     assert shell == "/bin/sh"
     return subprocess.run(["/bin/bash", "-c", line], env=guest.environment, timeout=30, check=False).returncode
@@ -728,8 +728,8 @@ def test_delivery_that_arrives_damaged(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("chunk", [0, 1])
-def test_unpacking_that_was_killed_leaves_nothing_for_the_children(guest: Guest, chunk: int) -> None:
-    """Its directory is known to be ours, before the runner is in it and after."""
+def test_killed_unpacking_leaves_nothing_for_the_children(guest: Guest, chunk: int) -> None:
+    """Its directory is recognized as ours, before and after the runner is in it."""
     noise = base64.b64encode(os.urandom(90_000)).decode()
     packed = posix.pack(guest.files(runner.Job(post_clone=f"# {noise}\ntrue")))
     for number, content in enumerate(packed):
@@ -751,7 +751,7 @@ def test_unpacking_that_was_killed_leaves_nothing_for_the_children(guest: Guest,
     assert not left.exists()
 
 
-def test_directory_that_somebody_has_prepared_is_not_used(guest: Guest) -> None:
+def test_prepared_directory_is_not_used(guest: Guest) -> None:
     (guest.directory / "trap").touch()
     _shell, arguments = unpack(guest, [], runner.Job())
     ended = subprocess.run([*guest.shell, *shlex.split(arguments)], env=guest.environment, timeout=30, check=False)
@@ -759,7 +759,7 @@ def test_directory_that_somebody_has_prepared_is_not_used(guest: Guest) -> None:
     assert (guest.directory / "trap").exists()
 
 
-def test_payload_holds_the_files() -> None:
+def test_payload_contains_the_files() -> None:
     files = {"runner": b"one", "post_clone": b"two"}
     packed = base64.b64decode("".join(posix.pack(files)))
     with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
@@ -768,8 +768,8 @@ def test_payload_holds_the_files() -> None:
         assert archive.getnames() == list(files), "the runner is first: by it the directory is known to be ours"
 
 
-def test_scripts_from_guestinfo_are_the_users_alone(guest: Guest) -> None:
-    """Whatever umask VMware Tools hand down."""
+def test_scripts_from_guestinfo_are_readable_only_by_the_user(guest: Guest) -> None:
+    """VMware Tools may use any umask."""
     job = runner.Job(pre_quiesce='stat -c %a "${0%/*}" "$0" >"$OUT/modes"')
     packed = posix.pack(guest.files(job))
     assert deliver(guest, job, packed) == 0

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The runner for Windows by its text: a grammar of PowerShell parses it, command lines are taken apart as Windows does.
+"""The text of the runner for Windows: a grammar of PowerShell parses it, and command lines are split as Windows does.
 
-No PowerShell runs here. What the two languages have in common is compared with the runner for sh, which does run.
+PowerShell is not run here. The parts common to both languages are compared with the runner for sh, which is run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PWSH = r"C:\Program Files\PowerShell\7\pwsh.exe"
 
 
 def errors(script: str) -> list[str]:
-    """Return what the grammar cannot make out, piece by piece."""
+    """Return the parts of a script that the grammar cannot parse."""
     found, todo = [], [PARSER.parse(script.encode()).root_node]
     while todo:
         node = todo.pop()
@@ -44,7 +44,7 @@ def errors(script: str) -> list[str]:
 
 
 def arguments(line: str) -> list[str]:
-    """Return a command line's arguments as CommandLineToArgvW finds them: backslashes count only before a quote."""
+    """Return a command line's arguments as CommandLineToArgvW does: backslashes count only before a quote."""
     words: list[str] = []
     word, quoted, there = "", False, False
     for slashes, char in re.findall(r"(\\*)([^\\]|$)", line, re.DOTALL):
@@ -68,8 +68,8 @@ def arguments(line: str) -> list[str]:
     return words
 
 
-def spoken(literal: str) -> str:
-    """What PowerShell reads in a single-quoted string; any of its single quotes ends one, two of them stand for one."""
+def value_of_literal(literal: str) -> str:
+    """Return the value of a single-quoted string in PowerShell; any kind of single quote ends it, two stand for one."""
     quotes = "'\u2018\u2019\u201a\u201b"
     assert literal[0] == literal[-1] == "'"
     text, rest = "", literal[1:-1]
@@ -100,19 +100,19 @@ def unpack(directory: str = DIRECTORY, **job: str) -> str:
     return text
 
 
-# --- the text parses ------------------------------------------------------------------------------------------------
+# --- the text parses --------------------------------------------------------------------------------------------------
 
 JOBS = [{"pre_quiesce": "a", "post_clone": "b"}, {"post_clone": "@echo off"}, {"script": "x", "interpreter": "py -3"}]
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_the_text_is_powershell(job: dict[str, str]) -> None:
+def test_script_is_powershell(job: dict[str, str]) -> None:
     assert errors(ps_runner(**job)) == []
     assert errors(unpack(**job)) == []
 
 
 @pytest.mark.parametrize("broken", ["if ($a) { b", "$x = 'a", "foreach ($x $y) { }", "$x = @('a' 'b')"])
-def test_the_grammar_tells_what_is_none(broken: str) -> None:
+def test_grammar_rejects_invalid_scripts(broken: str) -> None:
     assert errors(broken)
     assert errors(f"{ps_runner(post_clone='x')}\n{broken}")
 
@@ -125,10 +125,10 @@ HOSTILE = st.text(
 @given(HOSTILE)
 @example("\u2019; Remove-Item C:\\ -Recurse; \u2018")
 @example('it\'s $env:PATH `n "x" \\')
-def test_values_stay_values(value: str) -> None:
+def test_values_are_quoted(value: str) -> None:
     literal = windows.literal(value)
-    assert spoken(literal) == value
-    # The grammar knows only the plain quote, so it is shown what has no other.
+    assert value_of_literal(literal) == value
+    # The grammar knows only the ASCII quote, so it gets a script with no other quotes.
     plain = windows.literal(re.sub("[\u2018-\u201b]", "'", value))
     statement = PARSER.parse(f"$x = {plain}".encode()).root_node
     assert not statement.has_error
@@ -150,7 +150,7 @@ def test_hostile_paths_of_tools(path: str) -> None:
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]) | st.sampled_from('"\\ \t'))))
 @example(['a"b', "c\\", 'd\\"', "", "e f\\\\"])
-def test_command_lines_are_taken_apart_as_they_were_put_together(words: list[str]) -> None:
+def test_command_lines_round_trip(words: list[str]) -> None:
     words = [word.replace("\0", "") for word in words]
     assert arguments(windows.command_line(words)) == words
 
@@ -159,7 +159,7 @@ def test_command_lines_are_taken_apart_as_they_were_put_together(words: list[str
 @example('info-set guestinfo.x a "b" c\\')
 @example('\\"')
 def test_rpc_argument(value: str) -> None:
-    """The two replacements of Format-Argument, which are the same in Python: no letter of it is PowerShell's own."""
+    """Test the two replacements of Format-Argument, which are the same expressions in Python."""
     body = re.search(r"function Format-Argument\(.*?\n(.*?)\n\}", ps_runner(post_clone="x"), re.DOTALL)
     assert body is not None
     patterns = re.findall(r"-replace '(.*?)', '(.*?)'", body[1])
@@ -167,16 +167,16 @@ def test_rpc_argument(value: str) -> None:
     assert len(patterns) == 2
     text = value
     for pattern, replacement in patterns:
-        # .NET's $ is before a line end at the end, too, where Python's \Z is not; it only adds backslashes there.
+        # In .NET, $ also matches before a final line end, unlike Python's \Z; it only adds backslashes there.
         by = re.sub(r"\$(\d)", r"\\g<\1>", replacement.replace("\\", "\\\\"))
         text = re.sub(pattern, by, text)
     assert arguments(f'--cmd "{text}"') == ["--cmd", value] or value.endswith("\\\n")
 
 
-# --- what is in it --------------------------------------------------------------------------------------------------
+# --- content of the runner --------------------------------------------------------------------------------------------
 
 
-def test_it_is_the_runner_for_sh_in_another_language() -> None:
+def test_runner_matches_the_one_for_sh() -> None:
     job = runner.Job(pre_quiesce="a", post_clone="b")
     sh = posix.files(job, LINUX, "run-nonce", FREEZE, KEYS)["runner"].decode()
     ps = ps_runner(pre_quiesce="a", post_clone="b")
@@ -200,7 +200,7 @@ def test_it_is_the_runner_for_sh_in_another_language() -> None:
 
 
 def assert_in_order(text: str, *parts: str) -> None:
-    """The parts are there, one after the other."""
+    """Assert that the parts occur in this order."""
     at = -1
     for part in parts:
         at = text.find(part, at + 1)
@@ -215,7 +215,7 @@ def function(text: str, name: str) -> str:
 
 
 def test_record_of_scripts_and_leftovers_are_treated_as_in_sh() -> None:
-    """A runner removes what killed ones left and their record, and not what another one has announced."""
+    """A runner removes what killed runners left, but not what another runner has announced."""
     ps = ps_runner(post_clone="x")
     assert "Publish-Value $key_scripts ($digest + ' ' + $nonce)" in function(ps, "Publish-Announcement")
     assert_in_order(function(ps, "Exit-Early"), "if ((Read-Value $key_scripts).Contains($nonce))", "Clear-Value")
@@ -234,7 +234,7 @@ def test_unpacking_marks_its_directory_first() -> None:
     assert f"$mark = '{runner.MARK}'" in text
 
 
-def test_secrets_are_hidden_by_one_measure() -> None:
+def test_secrets_are_masked_by_one_rule() -> None:
     sh = posix.files(runner.Job(post_clone="x"), LINUX, "run-nonce", FREEZE, KEYS)["runner"].decode()
     ps = ps_runner(post_clone="x")
     for text, too_short, ignored in (
@@ -249,7 +249,7 @@ def test_secrets_are_hidden_by_one_measure() -> None:
     assert set(output_mask.IGNORED) == set("\"'\\\r\n")
 
 
-def test_script_does_not_begin_without_its_secrets() -> None:
+def test_script_does_not_start_without_its_secrets() -> None:
     between = function(ps_runner(post_clone="x"), "Invoke-Between")
     assert_in_order(between, "Send-Rpc $freeze", "Read-Secrets", "$lost -and", "Exit-Child 1", "Invoke-Script")
 
@@ -259,7 +259,7 @@ def exits(text: str) -> str:
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_every_variable_is_set_and_every_function_is_there(job: dict[str, str]) -> None:
+def test_every_variable_and_function_is_defined(job: dict[str, str]) -> None:
     for text in (ps_runner(**job), unpack(**job)):
         set_ = set(re.findall(r"\$(?:script:)?(\w+) =|\](?:\$)(\w+)[,)]|foreach \(\$(\w+) in", text))
         known = {name for names in set_ for name in names} | {"env", "true", "false", "null", "_", "script", "1"}
@@ -272,8 +272,8 @@ def test_every_variable_is_set_and_every_function_is_there(job: dict[str, str]) 
         assert called - defined <= {"Test-Path", "Get-ChildItem", "Get-Content"}
 
 
-def test_what_a_cmdlet_of_newer_powershell_would_be() -> None:
-    """Windows PowerShell 5.1 has no ternary, no null coalescing, no chains of commands."""
+def test_no_syntax_of_newer_powershell() -> None:
+    """Windows PowerShell 5.1 has no ternary operator, null coalescing or pipeline chains."""
     for text in (ps_runner(post_clone="x"), unpack()):
         assert not re.search(r"\?\?|&&|\|\||\?\.|-Parallel|\s\?\s", text)
 
@@ -353,8 +353,8 @@ def test_script_file_for_windows_script_host() -> None:
     assert made.decode("utf-16") == "' größe\r\nx = 1"
 
 
-def test_a_request_to_end_is_seen_before_anything_is_begun() -> None:
-    """By the sign in the directory: Tools make both for a runner that has still to be unpacked."""
+def test_request_to_end_is_read_before_anything_starts() -> None:
+    """A file in the directory requests it; VMware Tools create both for a runner that is not unpacked yet."""
     text = unpack(post_clone="x")
     sign, made = text.index("(Join-Path $directory $stop_name)"), text.index("CreateDirectory($directory")
     assert sign < text.index("exit $exit_terminated") < text.index("{ exit $exit_unpack }") < made
@@ -368,7 +368,7 @@ def test_start() -> None:
     assert (shell, arguments(line)) == (WINDOWS.shell, [*windows.OPTIONS, "-File", rf"{DIRECTORY}\runner.ps1"])
 
 
-def test_directory_of_the_users_choice_is_closed_to_others() -> None:
+def test_chosen_directory_is_private() -> None:
     program = windows.privatize(DIRECTORY)
     assert program is not None
     words = arguments(program[1])
@@ -377,7 +377,7 @@ def test_directory_of_the_users_choice_is_closed_to_others() -> None:
     assert posix.privatize("/tmp/x") is None
 
 
-def test_payload_holds_the_files() -> None:
+def test_payload_contains_the_files() -> None:
     contents = {"runner.ps1": b"one", "post_clone.ps1": b"two" * 50_000}
     packed = base64.b64decode("".join(windows.pack(contents)), validate=True)
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
@@ -386,14 +386,14 @@ def test_payload_holds_the_files() -> None:
     assert windows.pack(contents) == windows.pack(contents)
 
 
-def test_unpacking_names_its_directory_for_who_looks_for_its_process() -> None:
+def test_unpacking_shows_its_directory_in_its_command_line() -> None:
     package = runner.Package(["x"], r"C:\Windows\Temp\vmfork.1a2b")
     _shell, line = windows.unpack(package, runner.Job(), WINDOWS, "n", KEYS)
     assert package.directory in line
 
 
 @pytest.mark.parametrize(
-    ("job", "said"),
+    ("job", "message"),
     [
         (runner.Job(post_clone="x", become="sudo"), "guest_become=sudo is not supported for Windows guests"),
         (runner.Job(post_clone="#!/bin/sh\nx"), "post_clone_script begins with #!/bin/sh, and the guest is Windows"),
@@ -409,7 +409,7 @@ def test_unpacking_names_its_directory_for_who_looks_for_its_process() -> None:
         (runner.Job(pre_quiesce="x", post_clone="@echo off"), None),
     ],
 )
-def test_refused(job: runner.Job, said: str | None) -> None:
+def test_refused(job: runner.Job, message: str | None) -> None:
     refusal = windows.refusal(job)
-    assert (said or "") in (refusal or "")
-    assert (said is None) == (refusal is None)
+    assert (message or "") in (refusal or "")
+    assert (message is None) == (refusal is None)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pages of the Managed Object Browser in the shapes that public clients read, and what is no such page."""
+"""Pages of the Managed Object Browser in the formats that public clients parse, and pages of other kinds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORM = """<html><head><title>VMware Managed Object Browser</title>
 
 
 def form(nonce: str = NONCE, result: str = "", entered: str = "") -> str:
-    """Return a method's form; below it the result of a call."""
+    """Return a method's form, with the result of a call below it."""
     field = f'<input name="vmware-session-nonce" type="hidden" value="{nonce}">' if nonce else ""
     return FORM.replace("@field@", field).replace("@result@", result).replace("@entered@", entered)
 
@@ -53,7 +53,7 @@ def fault(outcome: str, *rows: tuple[str, str, str], word: str = "Result") -> st
 
 
 def fault_alone(name: str, *rows: tuple[str, str, str]) -> str:
-    """Return a fault on a page of its own."""
+    """Return a page that contains only a fault."""
     return f"<html><head><title>\n{name} </title></head><body><h1>{name}</h1>{table(*rows)}</body></html>"
 
 

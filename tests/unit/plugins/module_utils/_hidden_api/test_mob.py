@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The conversation with the Managed Object Browser; its answers are data."""
+"""The protocol of the Managed Object Browser; its answers are data."""
 
 from __future__ import annotations
 
@@ -108,14 +108,14 @@ def test_task_belongs_to_the_session(session: Server6) -> None:
     assert task._GetStub() is session.object(vim.Task, "x")._GetStub()
 
 
-def test_no_call_no_log_out(session: Server6) -> None:
+def test_no_logout_without_a_call(session: Server6) -> None:
     MobCaller(session)
     session.closing.close()
     assert session.asked == []
 
 
-def test_nonce_that_is_good_for_one_call(session: Server6) -> None:
-    """The page of a result is a form again."""
+def test_nonce_for_one_call(session: Server6) -> None:
+    """The page of a result contains a new form."""
     other = answer(pages.task().replace(pages.NONCE, "second"))
     session.answers = [FORM, other, answer(pages.task())]
     caller = MobCaller(session)
@@ -134,7 +134,7 @@ def test_nonce_of_the_first_form_is_used_where_a_result_has_none(session: Server
 
 
 def test_server_that_gives_a_new_cookie_with_every_answer(session: Server6) -> None:
-    """A task that was started is never thrown away for it."""
+    """The task that was started is not lost because of it."""
     session.answers = [FORM, *(answer(pages.task(f"task-{number}"), cookie=str(number)) for number in range(5))]
     caller = MobCaller(session)
     for number in range(5):
@@ -145,7 +145,7 @@ def test_server_that_gives_a_new_cookie_with_every_answer(session: Server6) -> N
 
 @pytest.mark.parametrize("cookie", ["", "balancer=3; Path=/"])
 def test_server_that_gives_no_session(session: Server6, cookie: str) -> None:
-    """Nothing but the login says who sends the form."""
+    """Only the login identifies the sender of the form."""
     form = answer(pages.form())
     form.headers["Set-Cookie"] = cookie
     assert enable(session, form, answer(pages.task()))._GetMoId() == "task-123"
@@ -157,7 +157,7 @@ NO_WAY = _errors.ConnectionFailed("Could not connect to vc port 443: Connection 
 
 @pytest.mark.parametrize("answers", [[NO_WAY, FORM, answer(pages.task())], [FORM, NO_WAY, answer(pages.task())]])
 def test_connection_that_fails_once(session: Server6, answers: list[_http.Answer | Exception]) -> None:
-    """Nothing was sent."""
+    """Nothing had been sent."""
     assert enable(session, *answers)._GetMoId() == "task-123"
 
 
@@ -196,7 +196,7 @@ def test_session_that_expires_twice(session: Server6, refusal: _http.Answer) -> 
     assert session.verbs.count("POST") <= 2
 
 
-def test_third_log_in_is_not_tried(session: Server6) -> None:
+def test_no_third_login(session: Server6) -> None:
     session.answers = [
         FORM,
         *(answer("", 401), answer("", 401), answer(pages.form(), cookie="two"), answer(pages.task())),
@@ -209,7 +209,7 @@ def test_third_log_in_is_not_tried(session: Server6) -> None:
     assert session.answers == []
 
 
-MISHAPS = [
+FAILURES = [
     (answer("", 401), _errors.LoginFailed, "refused the login of me: wrong user name or password"),
     (answer("", 401, cookie='""'), _errors.LoginFailed, "refused the login of me: wrong user name or password"),
     *(
@@ -233,17 +233,17 @@ MISHAPS = [
 ]
 
 
-@pytest.mark.parametrize(("mishap", "kind", "said"), MISHAPS)
-def test_mishap_before_the_call(session: Server6, mishap: _http.Answer, kind: type[Exception], said: str) -> None:
-    with pytest.raises(kind, match=re.escape(said)) as error:
-        enable(session, mishap)
+@pytest.mark.parametrize(("failure", "kind", "message"), FAILURES)
+def test_failure_before_the_call(session: Server6, failure: _http.Answer, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=re.escape(message)) as error:
+        enable(session, failure)
     assert str(error.value).endswith(".")
     assert not re.search(f"{PASSWORD}|do-not-show", str(error.value))
     assert session.verbs == ["GET"], "a wrong password is sent once"
 
 
 @pytest.mark.parametrize("text", ["", pages.fault_alone("NotAuthenticated")])
-def test_mishap_is_not_tried_again(session: Server6, text: str) -> None:
+def test_failure_is_not_retried(session: Server6, text: str) -> None:
     """Many children must not lock the user out."""
     session.answers = [answer(text, 401)]
     caller = MobCaller(session)
@@ -258,7 +258,7 @@ OBJECT = answer("Managed Object Type: x")
 
 @pytest.mark.parametrize("before", [[], [FORM]])
 def test_page_not_found(session: Server6, before: list[_http.Answer]) -> None:
-    """There is no browser, no such VM, or no such method."""
+    """There is no MOB, no such VM, or no such method."""
     with pytest.raises(_errors.ConnectionFailed, match="is switched off or does not run"):
         enable(session, *before, *[NOT_FOUND] * 3)
     with pytest.raises(_errors.Fault, match="'vm-12' has already been deleted"):
@@ -293,8 +293,8 @@ def test_vm_that_has_gone_does_not_end_the_session(session: Server6) -> None:
         _errors.ConnectionLost("The connection to vc broke."),
     ],
 )
-def test_answer_that_says_nothing_of_the_call(session: Server6, lost: _http.Answer | Exception) -> None:
-    """It may have been carried out: not asked again here."""
+def test_unknown_result_of_the_call(session: Server6, lost: _http.Answer | Exception) -> None:
+    """The call may have been carried out, so it is not repeated."""
     with pytest.raises(_errors.ConnectionLost):
         enable(session, FORM, lost)
     assert session.verbs == ["GET", "POST"]
@@ -333,17 +333,17 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "said"), FAULTS)
-def test_fault(session: Server6, text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "message"), FAULTS)
+def test_fault(session: Server6, text: str, message: str) -> None:
     with pytest.raises(_errors.Fault) as raised:
         enable(session, FORM, answer(text))
-    assert str(_errors.failure("Could not", raised.value)).startswith(f"Could not: {said}.")
+    assert str(_errors.failure("Could not", raised.value)).startswith(f"Could not: {message}.")
 
 
 @pytest.mark.parametrize("before", [[], [FORM]])
 @pytest.mark.parametrize("status", [200, 500])
 def test_fault_on_a_page_of_its_own(session: Server6, before: list[_http.Answer], status: int) -> None:
-    """In answer to the form as well as to a request for it."""
+    """It answers the request for the form or the call."""
     text = pages.fault_alone("ManagedObjectNotFound", ("msg", "string", '"vm-12 is gone."'))
     with pytest.raises(_errors.Fault) as raised:
         enable(session, *before, answer(text, status))
@@ -367,7 +367,7 @@ def test_unknown_method(session: Server6, text: str) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["NewFault", "string", "void", "ManagedObjectReference:Task", "", "&lt;1&gt;"])
-def test_outcome_nobody_knows(session: Server6, outcome: str) -> None:
+def test_unknown_outcome(session: Server6, outcome: str) -> None:
     with pytest.raises(UnknownType, match=r"answered with .*: Something new, which is neither a task nor a fault"):
         enable(session, FORM, answer(pages.fault(outcome, ("msg", "string", '"Something new"'))))
 
@@ -379,14 +379,14 @@ def test_charset(session: Server6, charset: str) -> None:
     assert enable(session, FORM, shown)._GetMoId() == "task-123"
 
 
-# --- parameters -----------------------------------------------------------------------------------------------------
+# --- parameters -------------------------------------------------------------------------------------------------------
 
 LEGAL = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from("\t\n\r<>&\"'"))
 
 
 @given(LEGAL, LEGAL, LEGAL)
-def test_text_arrives_as_it_is(name: str, key: str, value: str) -> None:
-    """The MOB puts the XML into an envelope of its own."""
+def test_text_arrives_unchanged(name: str, key: str, value: str) -> None:
+    """The MOB embeds the XML in an envelope of its own."""
     params = [vim.option.OptionValue(key=key, value=value)]
     spec = SoapCaller(Session(Server("vc", "me", PASSWORD))).child_spec(persistent=True, configParams=params)
     form = form_fields(methods.CREATE_FORK_CHILD, {"name": name, "spec": spec})
@@ -421,38 +421,38 @@ def test_unset_parameters_are_left_out() -> None:
     assert form_fields(methods.ENABLE_FORK_PARENT, {"host": None}) == {}
 
 
-def test_foreign_parameter() -> None:
+def test_unknown_parameter() -> None:
     with pytest.raises(TypeError, match="has no parameters spec"):
         form_fields(methods.ENABLE_FORK_PARENT, {"spec": None})
 
 
-# --- which way ------------------------------------------------------------------------------------------------------
+# --- which transport --------------------------------------------------------------------------------------------------
 
 
-class SoapSays:
-    """Stands for the stub of a VM: its answer to every method."""
+class SoapStub:
+    """A stub of a VM with the same answer to every method."""
 
-    def __init__(self, said: Exception | str) -> None:
-        self.said = said
+    def __init__(self, answer: Exception | str) -> None:
+        self.answer = answer
         self.calls = 0
 
     def InvokeMethod(self, *_arguments: Any) -> Any:  # noqa: N802, pyVmomi's name
         self.calls += 1
-        if isinstance(self.said, Exception):
-            raise self.said
-        return self.said
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
 
 def test_auto_stays_with_soap(session: Server6) -> None:
-    stub = SoapSays("task")
+    stub = SoapStub("task")
     assert (
         transport.caller(session, "auto").call(vim.VirtualMachine("vm-12", stub), methods.DISABLE_FORK_PARENT) == "task"
     )
     assert session.asked == []
 
 
-def test_auto_remembers_that_soap_does_not_know(session: Server6) -> None:
-    stub = SoapSays(vmodl.fault.MethodNotFound())
+def test_auto_remembers_that_soap_lacks_the_methods(session: Server6) -> None:
+    stub = SoapStub(vmodl.fault.MethodNotFound())
     session.answers = [FORM, answer(pages.task("task-1")), answer(pages.task("task-2"))]
     caller, vm = transport.caller(session, "auto"), vim.VirtualMachine("vm-12", stub)
     assert caller.call(vm, methods.ENABLE_FORK_PARENT, host=None)._GetMoId() == "task-1"
@@ -460,8 +460,8 @@ def test_auto_remembers_that_soap_does_not_know(session: Server6) -> None:
     assert stub.calls == 1
 
 
-def test_auto_without_a_browser(session: Server6) -> None:
-    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound(msg="No.")))
+def test_auto_without_the_mob(session: Server6) -> None:
+    vm = vim.VirtualMachine("vm-12", SoapStub(vmodl.fault.MethodNotFound(msg="No.")))
     session.answers = [answer("", 503)]
     with pytest.raises(_errors.MethodUnknown) as error:
         transport.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
@@ -472,18 +472,18 @@ def test_auto_without_a_browser(session: Server6) -> None:
     assert "call_via" not in str(error.value)
 
 
-LATER = {
+LATER_FAILURES = {
     "log-in page": [answer("", 401), answer("", 401), answer(pages.LOG_IN)],
     "switched off": [NOT_FOUND, NOT_FOUND, NOT_FOUND],
     "refused twice": [answer("", 403), FORM, answer("", 403)],
 }
 
 
-@pytest.mark.parametrize("trouble", LATER.values(), ids=LATER)
-def test_auto_takes_later_trouble_of_the_browser_for_what_it_is(session: Server6, trouble: list[_http.Answer]) -> None:
-    """The browser knew the methods a moment ago."""
-    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound()))
-    session.answers = [FORM, answer(pages.task()), *trouble]
+@pytest.mark.parametrize("failure", LATER_FAILURES.values(), ids=LATER_FAILURES)
+def test_auto_reports_later_failures_of_the_mob(session: Server6, failure: list[_http.Answer]) -> None:
+    """The MOB had the methods a moment ago."""
+    vm = vim.VirtualMachine("vm-12", SoapStub(vmodl.fault.MethodNotFound()))
+    session.answers = [FORM, answer(pages.task()), *failure]
     caller = transport.caller(session, "auto")
     caller.call(vm, methods.ENABLE_FORK_PARENT, host=None)
     with pytest.raises(_errors.ConnectionFailed, match=r"^The Managed Object Browser of vc (is|answered|refused)"):
@@ -491,11 +491,11 @@ def test_auto_takes_later_trouble_of_the_browser_for_what_it_is(session: Server6
     assert session.answers == []
 
 
-@pytest.mark.parametrize("way", ["soap", "auto"])
-def test_what_is_not_supported_of_a_vm(session: Server6, way: str) -> None:
-    """The server has the methods by its version, so it speaks of the VM: no log-in at the browser for that."""
-    stub = SoapSays(vmodl.fault.NotSupported(msg="The virtual machine has an independent disk."))
-    caller = transport.caller(session, way)
+@pytest.mark.parametrize("call_via", ["soap", "auto"])
+def test_vm_that_does_not_support_forks(session: Server6, call_via: str) -> None:
+    """Servers of this version have the methods, so the fault is about the VM, and the MOB is not tried."""
+    stub = SoapStub(vmodl.fault.NotSupported(msg="The virtual machine has an independent disk."))
+    caller = transport.caller(session, call_via)
     for number in (1, 2):
         with pytest.raises(_errors.Fault, match="independent disk"):
             caller.call(vim.VirtualMachine("vm-12", stub), methods.ENABLE_FORK_PARENT)
@@ -512,37 +512,37 @@ REMEDIES = {
 ON_NEWER = f": {methods.VSPHERE} have it. {ANSWERED} Use Instant Clone instead: set api=instant_clone, or remove api."
 
 
-@pytest.mark.parametrize("way", REMEDIES)
+@pytest.mark.parametrize("call_via", REMEDIES)
 @pytest.mark.parametrize("version", ["6.5", "6.7"])
-def test_what_to_do_about_an_unknown_method(monkeypatch: pytest.MonkeyPatch, version: str, way: str) -> None:
+def test_remedy_for_an_unknown_method(monkeypatch: pytest.MonkeyPatch, version: str, call_via: str) -> None:
     session = Server6(version)
     monkeypatch.setattr(_http, "ask", session.ask)
     session.answers = [FORM, answer(pages.fault("MethodNotFound", ("msg", "string", '"No."')))]
-    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound(msg="No.")))
+    vm = vim.VirtualMachine("vm-12", SoapStub(vmodl.fault.MethodNotFound(msg="No.")))
     with pytest.raises(_errors.MethodUnknown) as error:
-        transport.caller(session, way).call(vm, methods.ENABLE_FORK_PARENT)
+        transport.caller(session, call_via).call(vm, methods.ENABLE_FORK_PARENT)
     unknown = f"vc (VMware vCenter Server, API {version}) does not have the method EnableForkParent_Task"
-    assert str(error.value) == unknown + (REMEDIES[way] if version == "6.5" else ON_NEWER)
+    assert str(error.value) == unknown + (REMEDIES[call_via] if version == "6.5" else ON_NEWER)
 
 
 @pytest.mark.parametrize("version", ["6.7", "8.0.3.0"])
-def test_newer_server_says_not_supported_of_a_method(version: str) -> None:
-    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.NotSupported(msg="Not here.")))
+def test_newer_server_does_not_support_a_method(version: str) -> None:
+    vm = vim.VirtualMachine("vm-12", SoapStub(vmodl.fault.NotSupported(msg="Not here.")))
     with pytest.raises(_errors.MethodUnknown, match=r"Not here \(NotSupported\)\. Use Instant Clone instead"):
         transport.caller(Server6(version), "soap").call(vm, methods.ENABLE_FORK_PARENT)
 
 
-@pytest.mark.parametrize("trouble", [vim.fault.InvalidPowerState(), OSError("gone")])
-def test_auto_leaves_other_trouble_alone(session: Server6, trouble: Exception) -> None:
-    vm = vim.VirtualMachine("vm-12", SoapSays(trouble))
+@pytest.mark.parametrize("failure", [vim.fault.InvalidPowerState(), OSError("gone")])
+def test_auto_does_not_handle_other_failures(session: Server6, failure: Exception) -> None:
+    vm = vim.VirtualMachine("vm-12", SoapStub(failure))
     with pytest.raises((_errors.Fault, _errors.ConnectionLost)):
         transport.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)
     assert session.asked == []
 
 
 @pytest.mark.parametrize("before", [[], [FORM]])
-def test_lost_answer_of_the_browser_stays_one(session: Server6, before: list[_http.Answer]) -> None:
-    vm = vim.VirtualMachine("vm-12", SoapSays(vmodl.fault.MethodNotFound()))
+def test_lost_answer_of_the_mob_is_reported(session: Server6, before: list[_http.Answer]) -> None:
+    vm = vim.VirtualMachine("vm-12", SoapStub(vmodl.fault.MethodNotFound()))
     session.answers = [*before, _errors.ConnectionLost("The connection broke.")]
     with pytest.raises(_errors.ConnectionLost):
         transport.caller(session, "auto").call(vm, methods.DISABLE_FORK_PARENT)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is read from pages of the Managed Object Browser."""
+"""Parsing of pages of the Managed Object Browser."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_text_of_a_fault(text: str) -> None:
 @pytest.mark.parametrize(
     "target", ["http://[", "?moid", "?moid=", "#?moid=x", "javascript:invokeMethod()", "?%zz=1&=&;"]
 )
-def test_links_that_lead_nowhere(target: str) -> None:
+def test_broken_links(target: str) -> None:
     read = page.read(pages.heading("ManagedObjectReference:Task") + f'<a href="{target}">task-1</a><a>x</a>')
     assert (read.outcome, read.moid) == ("Task", None)
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OVF environment documents to test with: as vCenter writes them, and as Hypothesis makes them up."""
+"""OVF environment documents for tests: as vCenter writes them, and as Hypothesis generates them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ VSERVICE = (
 
 
 def environment(*content: str, attributes: str = ATTRIBUTES) -> str:
-    """Return a document as vCenter writes it, with what is given between the root's tags."""
+    """Return a document as vCenter writes it, with the given content of the root element."""
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<Environment\n     {NAMESPACES}\n     {attributes}>\n' + (
         "\n".join(content) + "\n</Environment>\n"
     )
@@ -49,7 +49,7 @@ def entity(name: str, given: dict[str, str]) -> str:
     return f"<Entity oe:id={quoteattr(name)}>{properties(given)}</Entity>"
 
 
-# Whatever XML 1.0 can carry in an attribute.
+# All characters that XML 1.0 allows in an attribute.
 texts = st.text(
     st.one_of(
         st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"),

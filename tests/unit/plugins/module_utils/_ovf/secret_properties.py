@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Properties that are secret and properties that are not: what every test of masking uses, one row a test."""
+"""Secret and other properties for all tests of masking; each row is a test case."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TALOS = "version: v1alpha1\nmachine:\n  type: worker\n  token: abcdef.0123456789
 URL_SAFE = base64.urlsafe_b64encode(b"password: \xc3\xbf\xc3\xbe\xc3\xbf hush?>").decode()
 FILES = json.dumps({"storage": {"files": [{"path": "/etc/app", "contents": {"source": "data:,password%3Dhush"}}]}})
 
-# What the vApp options say of a property: key, and any of type, label, category, description, value.
+# What the vApp options say about a property: key, and any of type, label, category, description, value.
 SECRET: dict[str, dict[str, str]] = {
-    # Carriers in published appliances.
+    # Prefixes and suffixes in published appliances.
     "registration key": {"key": "otk", "label": "Unique Registration Key"},
     "one-time key, key alone": {"key": "otk"},
     "one-time key, label alone": {"key": "join", "label": "Unique Registration Key"},
@@ -53,7 +53,7 @@ SECRET: dict[str, dict[str, str]] = {
     "private key": {"key": "tls.private_key"},
     "secret in a key vault": {"key": "keyvault_secret"},
     "password that may be bypassed": {"key": "bypass_password"},
-    # The label, the description and the category count.
+    # The label, the description and the category matter.
     "password by its label": {"key": "param_7", "label": "Root password"},
     "token by its label": {"key": "p1", "label": "API token"},
     "password by its description": {"key": "param_7", "description": "The password of the administrator. Required."},
@@ -66,7 +66,7 @@ SECRET: dict[str, dict[str, str]] = {
     "category of secrets": {"key": "s1", "category": "Secrets"},
     "category of licenses": {"key": "base", "category": "License"},
     "type with qualifiers": {"key": "p", "type": "string(1..65535)", "label": "Admin password"},
-    # The value counts.
+    # The value matters.
     "login in a URL": {"key": "repo", "value": "https://bob:hush@repo.example.com/x"},
     "signature in a URL": {"key": "image", "value": "https://x.blob.example.net/i?sv=2024&sig=aGVsbG8lMkI%3D"},
     "signed URL of AWS": {"key": "image", "value": "https://s3.example.com/i?X-Amz-Signature=0123456789abcdef"},
@@ -84,7 +84,7 @@ SECRET: dict[str, dict[str, str]] = {
     "pairs": {"key": "settings", "value": '[{"name": "admin_password", "value": "hush"}]'},
     "pairs in YAML": {"key": "settings", "value": "- name: admin_password\n  value: hush"},
     "PIN in settings": {"key": "settings", "value": "user=a pin=1234"},
-    # A name of a setting about a secret, and a value that is none.
+    # Names of settings about a secret, with values that are no secrets.
     "policy that is a password": {"key": "password_policy", "value": "Str0ngPassw0rd"},
     "name that is a password": {"key": "secret_name", "value": "hunter2!Hunter2"},
     "name that is a token": {"key": "token_name", "value": "9f86d081884c7d659a2feaa0"},
@@ -185,13 +185,13 @@ PLAIN: dict[str, dict[str, str]] = {
     "encoding of ignition": {"key": "guestinfo.ignition.config.data.encoding", "value": "base64"},
     "address of ignition": {"key": "guestinfo.ignition.config.url", "value": "https://example.com/worker.ign"},
     "encoding of user data": {"key": "guestinfo.userdata.encoding", "value": "gzip+base64"},
-    # What is published.
+    # From published appliances.
     "public keys": {"key": "public-keys", "label": "ssh public keys"},
     "authorized keys": {"key": "ssh_authorized_keys"},
     "private network": {"key": "private_network"},
     "private address": {"key": "privateIp", "value": "192.0.2.7"},
     "community edition": {"key": "edition", "label": "Community Edition"},
-    # Prose about something else.
+    # Descriptions of something else.
     "host name": {"key": "hostname", "description": "Hostname. The password is set on first login."},
     "user name": {"key": "username", "description": "User name that belongs to the password below"},
     "user name among credentials": {"key": "username", "category": "Credentials"},

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the evidence says a VM lacks beside its OVF environment, when vCenter did not power it on."""
+"""What a VM lacks besides its OVF environment when it was not powered on by vCenter."""
 
 from __future__ import annotations
 
@@ -69,16 +69,16 @@ def vm(origin: str = "esxi_direct", user: str | None = "jane", task: str | None 
         ),
     ],
 )
-def test_one_line_each(evidence: Evidence, line: str | None) -> None:
+def test_lines(evidence: Evidence, line: str | None) -> None:
     first, *rest = bypassed.statements(evidence)
-    said = [first, *rest]
-    said.remove(NO_EVENT)
-    assert len(said) == (line is not None)
-    assert all(message.startswith(line or "") for message in said)
-    assert set(said) < set(diagnosis.judge(evidence).evidence)
+    lines = [first, *rest]
+    lines.remove(NO_EVENT)
+    assert len(lines) == (line is not None)
+    assert all(message.startswith(line or "") for message in lines)
+    assert set(lines) < set(diagnosis.judge(evidence).evidence)
 
 
-def test_a_task_that_could_not_be_read_is_not_said_to_be_missing() -> None:
+def test_unreadable_task_is_not_reported_as_missing() -> None:
     assert list(bypassed.statements(vm(unread=("tasks",)))) == []
     assert list(bypassed.statements(vm(task="VirtualMachine.powerOn"))) == []
 
@@ -91,7 +91,7 @@ def test_a_task_that_could_not_be_read_is_not_said_to_be_missing() -> None:
         vm(power_state="poweredOff", in_cluster=True, ha_protected=False, is_encrypted=True, configured=POOLED),
     ],
 )
-def test_nothing_of_a_vm_that_nobody_started_without_vcenter(evidence: Evidence) -> None:
+def test_no_lines_for_a_vm_started_by_vcenter(evidence: Evidence) -> None:
     assert list(bypassed.statements(evidence)) == []
 
 
@@ -105,11 +105,11 @@ def test_nothing_of_a_vm_that_nobody_started_without_vcenter(evidence: Evidence)
         ((8, 0, 3, 0), ["config.keyId", "guest.customizationInfo"]),
     ],
 )
-def test_an_older_server_is_not_asked_for_what_it_does_not_know(version: tuple[int, ...], known: list[str]) -> None:
+def test_older_server_is_not_asked_for_unknown_properties(version: tuple[int, ...], known: list[str]) -> None:
     assert bypassed.paths(version) == ["runtime.dasVmProtection", *known]
 
 
-def test_what_properties_tell() -> None:
+def test_lines_from_properties() -> None:
     protection = vim.vm.RuntimeInfo.DasProtectionState
     info = vim.vm.GuestInfo.CustomizationInfo
     assert bypassed.known({}) == {"ha_protected": None, "is_encrypted": False, "customization_pending": False}

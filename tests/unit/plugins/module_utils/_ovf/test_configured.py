@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What would vCenter deliver?"""
+"""The properties that vCenter would deliver."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_what_would_be_delivered(rule: tuple[Any, ...]) -> None:
+def test_delivered_value(rule: tuple[Any, ...]) -> None:
     kind, value, default, running, effective, source, comparable = rule
     found = only_property(prop(type=kind, value=value, defaultValue=default), running=running)
     assert (found.effective, found.source, found.comparable) == (effective, source, comparable)
 
 
-def test_a_password_that_a_server_tells_is_not_kept() -> None:
+def test_password_returned_by_a_server_is_discarded() -> None:
     found = only_property(prop(type="password", value=SECRET, defaultValue=SECRET))
     assert (found.value, found.default, found.secret) == (None, None, True)
 
 
-def test_a_property_without_a_type_is_a_string() -> None:
+def test_property_without_a_type_is_a_string() -> None:
     assert only_property(prop()).type == "string"
 
 
@@ -97,7 +97,7 @@ def test_secret_by_name() -> None:
         ("${not_visible}", True),
     ],
 )
-def test_an_expression_that_may_quote_a_password_is_secret(expression: str, secret: bool) -> None:
+def test_expression_that_may_contain_a_password_is_secret(expression: str, secret: bool) -> None:
     vapp = vapp_options(prop(id="host"), prop(id="code", type="password"))
     own = vapp_options(prop(id="motd", type="expression", value=SECRET, defaultValue=expression))
     read = configured.read(own, [("vapp", vapp)], running=True)

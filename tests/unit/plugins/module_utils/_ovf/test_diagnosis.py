@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verdicts: every row of the table, the rules below it, and what must hold of any evidence."""
+"""The verdicts: every row of the table, the rules below it, and invariants for any evidence."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
     ("5b", "not_running", "required_values_empty", "high", "none",
      vm(power_state="poweredOff", configured=configured("iso", properties=(prop("ip0", "", "ip", source="default"),)),
         lacking_pools=LACKING)),
-    # vCenter refuses it whatever it would deliver.
+    # vCenter refuses the power-on whatever it would deliver.
     ("5b", "not_running", "required_values_empty", "high", "none",
      vm(power_state="poweredOff", configured=configured(properties=(prop("ip0", "", "ip", source="default"),)))),
     ("5b", "not_running", "required_values_empty", "high", "none",
@@ -342,7 +342,7 @@ TABLE: list[tuple[str, str, str | None, str, str, Evidence]] = [
     ("21b", "unknown", "ops_not_ready", "low", "start_tools", vm(guest=guest("ops_not_ready"), power_on=NOBODY_KNOWS)),
     ("21c", "unknown", "no_permission", "low", "grant_privilege",
      vm(guest=guest("no_permission"), power_on=NOBODY_KNOWS)),
-    # Nothing but the user of vCenter's connection to the host speaks for vCenter.
+    # Only the user of vCenter's connection to the host is evidence for vCenter.
     ("21m", "unknown", "no_task", "low", "none", vm(power_on=VPXUSER)),
     ("19", "delivered_assumed", None, "low", "none", vm(power_on=replace(VPXUSER, task="VirtualMachine.powerOn"))),
     ("21m", "unknown", "no_task", "low", "none", vm(power_on=replace(VPXUSER, unread=("tasks",)))),
@@ -407,7 +407,7 @@ FAILED_LOOKS = (
         if case[-1].guest == UNASKED
     ],
 )
-def test_a_look_that_fails_does_not_change_what_the_data_of_vcenter_supports(evidence: Evidence, state: str) -> None:
+def test_failed_probe_does_not_change_the_verdict_of_vcenters_data(evidence: Evidence, state: str) -> None:
     without, failed = diagnosis.judge(evidence), diagnosis.judge(replace(evidence, guest=guest(state)))
     if without.status == "unknown":
         assert failed.status == "unknown"
@@ -420,7 +420,7 @@ def test_a_look_that_fails_does_not_change_what_the_data_of_vcenter_supports(evi
 
 @pytest.mark.parametrize("state", FAILED_LOOKS)
 @pytest.mark.parametrize("power_on", [FROM_VCENTER, FROM_ESXI, FROM_HA, FROM_HOST])
-def test_a_look_that_fails_is_a_warning(power_on: PowerOn, state: str) -> None:
+def test_failed_probe_is_a_warning(power_on: PowerOn, state: str) -> None:
     verdict = diagnosis.judge(vm(power_on=power_on, guest=guest(state)))
     assert len(verdict.warnings) == 1
     expected = "guest_rpc hardening" if state == "permission_denied" else state.replace("_", " ")
@@ -431,7 +431,7 @@ def _runs_with_vapp_options(evidence: Evidence) -> bool:
     return evidence.power_state == "poweredOn" and evidence.configured.enabled
 
 
-def test_every_row_has_a_test_and_stands_in_the_order_of_the_reference() -> None:
+def test_every_row_is_tested_in_the_order_of_the_reference() -> None:
     numbers = [row.number for row in diagnosis.ROWS]
     assert {row for row, *_rest in TABLE} == set(numbers)
     assert numbers == sorted(numbers, key=lambda number: (int(number.rstrip(string.ascii_lowercase)), number))
@@ -445,7 +445,7 @@ def test_the_sentence_of_the_issue() -> None:
     assert "power-on through vCenter" in diagnosis.judge(vm(power_state="poweredOff")).message
 
 
-def test_what_no_ip_pool_gives_is_said_of_a_vm_that_is_off() -> None:
+def test_missing_ip_pool_is_reported_for_a_powered_off_vm() -> None:
     verdict = diagnosis.judge(vm(power_state="poweredOff", lacking_pools=LACKING))
     assert "cannot compute gateway (network Lab has no IP pool). Associate" in verdict.message
     assert verdict.act == "before_next_boot"
@@ -453,7 +453,7 @@ def test_what_no_ip_pool_gives_is_said_of_a_vm_that_is_off() -> None:
     assert "ip pools: not readable, but needed at power-on" in unread.evidence
 
 
-def test_facts_are_plain_and_always_the_same_keys() -> None:
+def test_facts_are_plain_and_have_the_same_keys() -> None:
     found = [diagnosis.facts(diagnosis.judge(evidence)) for *_expected, evidence in TABLE]
     assert {tuple(facts) for facts in found} == {
         (
@@ -475,8 +475,8 @@ def test_facts_are_plain_and_always_the_same_keys() -> None:
     assert all(isinstance(facts[name], list) for facts in found for name in ("evidence", "remedy_risks", "warnings"))
 
 
-def test_what_playbooks_decide_by_says_the_same_as_the_words() -> None:
-    """A word may be masked, since a password is a part of it; numbers and booleans are not."""
+def test_values_for_playbooks_agree_with_the_words() -> None:
+    """A word may be masked because a password is part of it; numbers and booleans are not."""
     assert sorted(diagnosis.URGENCY) == sorted(diagnosis.STATUSES)
     playbooks = yaml.safe_load((PLAYBOOKS / "vars" / "ovfenv.yml").read_text(encoding="utf-8"))
     assert tuple(playbooks["__ovfenv_verdicts"]) == diagnosis.URGENCY
@@ -488,7 +488,7 @@ def test_what_playbooks_decide_by_says_the_same_as_the_words() -> None:
         assert found["needs_power_cycle"] == cycled
 
 
-def test_no_secret_is_told() -> None:
+def test_no_secret_is_reported() -> None:
     properties = (prop("api_token", SECRET, secret=True),)
     for *_expected, evidence in TABLE:
         known = replace(evidence, differences=(*evidence.differences, TOKEN_GONE, OTHER_PASSWORD))
@@ -496,7 +496,7 @@ def test_no_secret_is_told() -> None:
         assert SECRET not in str(diagnosis.facts(diagnosis.judge(known)))
 
 
-# --- together with those who read and compare ----------------------------------------------------------------------
+# --- together with parsing and comparison -----------------------------------------------------------------------------
 
 WRITTEN = (
     '<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" '
@@ -528,7 +528,7 @@ WRITTEN = (
         pytest.param("<!DOCTYPE x []>" + WRITTEN, "21g", id="hostile"),
     ],
 )
-def test_a_document_as_it_is_read(text: str, row: str) -> None:
+def test_parsed_document(text: str, row: str) -> None:
     info = vim.vApp.PropertyInfo
     config = vim.vApp.VmConfigInfo(
         property=[
@@ -544,7 +544,7 @@ def test_a_document_as_it_is_read(text: str, row: str) -> None:
     assert diagnosis.judge(replace(known, differences=differences.compare(shown, None, found))).row == row
 
 
-# --- what nobody knows must not decide ------------------------------------------------------------------------------
+# --- assumptions must not decide --------------------------------------------------------------------------------------
 
 EXTRACTS = {
     "empty": (NOTHING_RETURNED, ()),
@@ -555,7 +555,7 @@ EXTRACTS = {
 
 
 @pytest.mark.parametrize("evidence", [case[-1] for case in TABLE])
-def test_lost_and_delivered_do_not_hang_on_open_questions(evidence: Evidence) -> None:
+def test_lost_and_delivered_do_not_depend_on_assumptions(evidence: Evidence) -> None:
     strong = set()
     for (extracted, more), computed in itertools.product(EXTRACTS.values(), (True, False, None)):
         kept = tuple(difference for difference in evidence.differences if difference is not CHANGED_IN_EXTRACT)
@@ -582,7 +582,7 @@ def _with_guest(difference: Difference, known: Evidence) -> Difference:
 @pytest.mark.parametrize("listed_before", [False, True])
 def test_evidence_of_a_vm_without_vapp_options(listed_before: bool) -> None:
     found = [
-        one for one in diagnosis.judge(vm(configured=OFF, listed_before=listed_before)).evidence if "config" in one
+        line for line in diagnosis.judge(vm(configured=OFF, listed_before=listed_before)).evidence if "config" in line
     ]
     assert (
         found
@@ -591,14 +591,14 @@ def test_evidence_of_a_vm_without_vapp_options(listed_before: bool) -> None:
     )
 
 
-def test_computed_values_are_told() -> None:
+def test_computed_values_are_reported() -> None:
     for computed, words in ((True, "filled"), (False, "empty")):
         known = vm(power_on=FROM_ESXI, configured=replace(GUESTINFO, values_computed=computed))
         (line,) = [line for line in diagnosis.judge(known).evidence if line.startswith("computed values:")]
         assert words in line
 
 
-# --- risks, impact, warnings ----------------------------------------------------------------------------------------
+# --- risks, impact, warnings ------------------------------------------------------------------------------------------
 
 
 def test_risks_of_a_power_cycle() -> None:
@@ -620,7 +620,7 @@ def test_risks_of_a_power_cycle() -> None:
     assert diagnosis.judge(replace(known, guest=full())).remedy_risks == ()
 
 
-def test_a_fork_child_is_never_power_cycled() -> None:
+def test_fork_child_is_never_power_cycled() -> None:
     stale = diagnosis.judge(vm(forked_from=PARENT, guest=full(), differences=(CHANGED_IN_GUEST,)))
     assert (stale.status, stale.remedy, stale.remedy_risks) == ("stale", "none", ())
 
@@ -645,8 +645,8 @@ def test_impact(products: tuple[str, ...], evidence: dict[str, Any], act: str) -
     assert verdict.impact
 
 
-def test_what_is_not_certain_is_not_urgent() -> None:
-    """The guest may have read the image before somebody took it out."""
+def test_uncertain_verdict_is_not_urgent() -> None:
+    """The guest may have read the image before it was removed."""
     ready = vm(configured=configured("iso", products=("vSphere Integrated Containers",)), iso=Iso(True))
     assert (diagnosis.judge(ready).row, diagnosis.judge(ready).act) == ("13d", "decide")
     without_drive = diagnosis.judge(replace(ready, iso=Iso()))
@@ -655,7 +655,7 @@ def test_what_is_not_certain_is_not_urgent() -> None:
 
 @pytest.mark.parametrize("known", [{"guest": full()}, {"guest": code("own")}, {"listed_before": True}])
 def test_lost_vapp_options_matter_at_the_next_boot(known: dict[str, Any]) -> None:
-    """Whatever the product is: what told that is gone with them."""
+    """This applies to every product: the options that named it are gone too."""
     verdict = diagnosis.judge(vm(configured=configuration.read(None), **known))
     assert (verdict.status, verdict.act) == ("config_lost", "before_next_boot")
     assert "next power-on" in verdict.impact
@@ -675,8 +675,8 @@ def test_lost_vapp_options_matter_at_the_next_boot(known: dict[str, Any]) -> Non
         ("Event Broker Appliance", {"guest": full()}, "never"),
     ],
 )
-def test_transports_that_are_gone_matter_at_the_next_boot(product: str, known: dict[str, Any], act: str) -> None:
-    """They may have been taken away while the VM ran."""
+def test_missing_transports_matter_at_the_next_boot(product: str, known: dict[str, Any], act: str) -> None:
+    """They may have been removed while the VM was running."""
     verdict = diagnosis.judge(vm(configured=configured(products=(product,)), **known))
     assert (verdict.status, verdict.act) == ("not_deliverable", act)
     assert ("still has an OVF environment" in verdict.message) == (known.get("guest", UNASKED).state == "xml")
@@ -727,16 +727,16 @@ def test_warnings(evidence: Evidence, words: str) -> None:
     assert SECRET not in warning
 
 
-def test_changed_passwords_are_no_news_of_a_vm_that_is_known_to_be_stale() -> None:
+def test_changed_passwords_are_not_reported_for_a_stale_vm() -> None:
     found = diagnosis.judge(vm(guest=code("own"), power_on=CHANGED_LATER))
     assert (found.status, found.warnings) == ("stale", ())
 
 
-def test_evidence_says_that_no_power_on_was_found() -> None:
+def test_evidence_reports_that_no_power_on_was_found() -> None:
     assert "events: no power-on found (events_aged_out)" in diagnosis.judge(vm(power_on=NOBODY_KNOWS)).evidence
 
 
-def test_evidence_says_what_each_source_said() -> None:
+def test_evidence_reports_every_source() -> None:
     known = vm(guest=NO_VALUE, extracted=NOTHING_RETURNED, power_on=FROM_ESXI, configured=BOTH, iso=Iso(True))
     told = diagnosis.judge(known).evidence
     assert told == (
@@ -770,7 +770,7 @@ def test_evidence_says_what_each_source_said() -> None:
         ),
     ],
 )
-def test_what_proves_a_fork_is_told(known: dict[str, Any], statement: str) -> None:
+def test_proof_of_a_fork_is_reported(known: dict[str, Any], statement: str) -> None:
     assert statement in diagnosis.judge(vm(**known)).evidence
 
 
@@ -791,16 +791,16 @@ def test_what_proves_a_fork_is_told(known: dict[str, Any], statement: str) -> No
         ({"power_on": NOBODY_KNOWS, "guest": code("other")}, False),
     ],
 )
-def test_what_proves_a_power_on(known: dict[str, Any], certain: bool) -> None:
+def test_proof_of_a_power_on(known: dict[str, Any], certain: bool) -> None:
     assert diagnosis.came_up_by_power_on(vm(**known)) == certain
 
 
-def test_how_far_back_events_were_read_is_told() -> None:
+def test_start_of_the_events_is_reported() -> None:
     known = vm(power_on=replace(NOBODY_KNOWS, read_since=BOOT))
     assert "No event since 2026-11-21 03:12 UTC shows" in diagnosis.judge(known).message
 
 
-def test_what_could_not_be_read_is_told() -> None:
+def test_unreadable_data_is_reported() -> None:
     told = diagnosis.judge(vm(configured=OFF, config_read=False, connection_state="", power_state="")).evidence
     assert told[:2] == (
         "inventory: connection not readable, power state not readable",
@@ -808,7 +808,7 @@ def test_what_could_not_be_read_is_told() -> None:
     )
 
 
-# --- any evidence ---------------------------------------------------------------------------------------------------
+# --- any evidence -----------------------------------------------------------------------------------------------------
 
 SOURCES = ("inventory:", "configured:", "computed values:", "extract:", "iso:", "guest:", "events:")
 GUEST_STATES = (
@@ -916,7 +916,7 @@ def test_any_evidence(evidence: Evidence) -> None:
     assert all(line.startswith(SOURCES) for line in verdict.evidence)
     assert any(line.startswith("guest:") for line in verdict.evidence)
     state = evidence.guest.state
-    # A guest cannot be asked for what comes by CD-ROM alone.
+    # The guest cannot be probed for a document delivered only by CD-ROM.
     by_iso = evidence.configured.delivers_by == {"iso"}
     if verdict.status == "lost":
         assert state == "no_value" or (by_iso and verdict.confidence == "medium" and state != "xml")
@@ -942,9 +942,7 @@ def test_any_evidence(evidence: Evidence) -> None:
 
 @settings(max_examples=200)
 @given(evidences, st.sampled_from(sorted(EXTRACTS)), st.sampled_from([True, False, None]))
-def test_any_evidence_with_open_questions_answered_differently(
-    evidence: Evidence, extract: str, computed: bool | None
-) -> None:
+def test_any_evidence_with_other_assumptions(evidence: Evidence, extract: str, computed: bool | None) -> None:
     other = replace(
         evidence,
         extracted=EXTRACTS[extract][0],
@@ -961,7 +959,7 @@ def test_any_evidence_with_open_questions_answered_differently(
 @settings(max_examples=100)
 @given(evidences, texts)
 def test_passwords_are_never_compared(evidence: Evidence, value: str) -> None:
-    # A password is never comparable; whatever it is in the guest, the verdict stays.
+    # A password is never comparable; whatever it is in the guest, the verdict is the same.
     compared = [
         replace(evidence, differences=(*evidence.differences, replace(OTHER_PASSWORD, guest=secret)))
         for secret in (SECRET, value)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is what is there what vCenter would deliver?"""
+"""Comparison of the delivered values with those that vCenter would deliver."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_differences(case: tuple[Any, tuple[Any, Any], list[tuple[str, str, bool
     assert [(difference.key, difference.kind, difference.comparable) for difference in found] == expected
 
 
-def test_the_three_values_stand_side_by_side() -> None:
+def test_all_three_values_are_shown() -> None:
     (difference,) = differences.compare(
         HOST, Document(properties={"hostname": "db"}), Document(properties={"HOSTNAME": "old"})
     )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is an OVF environment read in every shape it comes in, and is all else refused?"""
+"""Parsing of every format of OVF environments, and refusal of everything else."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ COMPLETE = environment(
 OWN = {"hostname": "web-01", "vami.ip0.web": "192.0.2.11"}
 
 
-def one(value: str) -> str:
-    """Return a document with one property, its value as it is written."""
+def valued(value: str) -> str:
+    """Return a document with one property; its value is inserted verbatim."""
     return environment(PLATFORM, f'<PropertySection><Property oe:key="k" oe:value="{value}"/></PropertySection>')
 
 
-def test_all_of_it() -> None:
+def test_complete_document() -> None:
     assert parse(COMPLETE) == Document(
         origin="vcenter",
         entity_id="",
@@ -89,17 +89,17 @@ def test_return_value() -> None:
     }
 
 
-def test_return_value_of_nothing() -> None:
+def test_empty_return_value() -> None:
     facts = document.facts(parse(""), "vm-2001", Mask())
     assert facts.keys() == document.facts(parse(COMPLETE), "vm-2001", Mask()).keys()
     assert (facts["moref_matches"], facts["parse_error"]) == (None, "it is empty")
 
 
-def test_whose_document_it_is() -> None:
+def test_owner_of_a_document() -> None:
     assert document.facts(parse(COMPLETE), "vm-7", Mask())["moref_matches"] is False
 
 
-def test_hash_tells_nothing_of_what_is_hidden() -> None:
+def test_hash_does_not_reveal_masked_values() -> None:
     shown, hidden = environment(properties({"a": "b"})), environment(properties({"password": "b"}))
     mask = Mask().knowing([("a", False), ("password", False)])
     assert document.facts(parse(shown), "", mask)["sha256"] is not None
@@ -107,7 +107,7 @@ def test_hash_tells_nothing_of_what_is_hidden() -> None:
         assert document.facts(parse(text), "", mask)["sha256"] is None
 
 
-# By the rows of the collected examples: what each one teaches.
+# From the collected examples; the ID names the special case.
 PREFIXED = """<ovfenv:Environment xmlns:ovfenv="http://schemas.dmtf.org/ovf/environment/1"
     xmlns:v="http://www.vmware.com/schema/ovfenv" ovfenv:id="" v:vCenterId='vm-2001'>
   <ovfenv:PropertySection>
@@ -134,7 +134,7 @@ WEB_TIER = """<?xml version="1.0"?>
         ),
         pytest.param(COMPLETE + "vmtoolsd: done <&", {"properties": OWN, "parse_error": None}, id="2: garbage behind"),
         pytest.param(
-            one("&quot;a&amp;amp;b&apos; &lt;&#x20;&gt;&quot;"),
+            valued("&quot;a&amp;amp;b&apos; &lt;&#x20;&gt;&quot;"),
             {"properties": {"k": '"a&amp;b\' < >"'}},
             id="3: escaped once, quotes are part of the value",
         ),
@@ -225,7 +225,7 @@ WEB_TIER = """<?xml version="1.0"?>
             environment(PLATFORM, ADAPTERS), {"properties": {}, "parse_error": None}, id="15: no properties at all"
         ),
         pytest.param(
-            one("-----BEGIN&#10;MII\nx\r\ny&#13;&#10;-----END"),
+            valued("-----BEGIN&#10;MII\nx\r\ny&#13;&#10;-----END"),
             {"properties": {"k": "-----BEGIN\nMII x y\r\n-----END"}},
             id="16: several lines: written ones turn into spaces",
         ),
@@ -278,7 +278,7 @@ WEB_TIER = """<?xml version="1.0"?>
         ),
     ],
 )
-def test_shapes(text: str, expected: dict[str, Any]) -> None:
+def test_formats(text: str, expected: dict[str, Any]) -> None:
     found = parse(text)
     assert {name: getattr(found, name) for name in expected} == expected
     assert parse(text.encode()) == found
@@ -349,12 +349,12 @@ NO_DOCTYPE = "it has a document type declaration, which OVF environments do not 
         pytest.param('<!DOCTYPE E SYSTEM "file:///etc/passwd"><E/>', NO_DOCTYPE, id="external document type"),
         pytest.param('<!DOCTYPE E [<!ENTITY x SYSTEM "file:///etc/passwd">]><E>&x;</E>', NO_DOCTYPE, id="entity"),
         pytest.param('<!DOCTYPE E [<!ENTITY % p SYSTEM "http://192.0.2.1/">%p;]><E/>', NO_DOCTYPE, id="parameter"),
-        pytest.param(one("&x;"), None, id="undefined"),
+        pytest.param(valued("&x;"), None, id="undefined"),
         pytest.param(
             environment("<a b=&x;/>"), "it cannot be read beyond line 5, column 6: ", id="undefined, elsewhere"
         ),
         pytest.param("<" * TEN_MEGABYTES, "it is longer than 1000000 characters", id="10 MB of brackets"),
-        pytest.param(one("x" * TEN_MEGABYTES), "it is longer than 1000000 characters", id="10 MB in a value"),
+        pytest.param(valued("x" * TEN_MEGABYTES), "it is longer than 1000000 characters", id="10 MB in a value"),
         pytest.param(
             environment("<a>" * 300_000), "its elements are nested deeper than 64 levels", id="deep within each other"
         ),
@@ -390,7 +390,7 @@ def test_refused(content: str | bytes, clause: str | None) -> None:
     ],
 )
 def test_bounded(text: str) -> None:
-    """The limits leave room for a slow machine; without them, some of these take minutes and all the memory."""
+    """The limits allow for a slow machine; without the bounds some cases take minutes and all the memory."""
     began = time.process_time()
     document.facts(parse(text), "vm-1", Mask())
     Mask().xml(text)
@@ -423,9 +423,7 @@ WELL = '<Property oe:key="b" oe:value="2"/>'
     ],
 )
 @pytest.mark.parametrize("place", ["first", "between", "last", "often"])
-def test_a_malformed_property_does_not_end_the_reading_of_the_others(
-    malformed: str, key: str | None, place: str
-) -> None:
+def test_malformed_property_does_not_affect_the_others(malformed: str, key: str | None, place: str) -> None:
     sequence = {
         "first": [malformed, WELL],
         "between": [WELL.replace('"b"', '"c"'), malformed, WELL],
@@ -441,7 +439,7 @@ def test_a_malformed_property_does_not_end_the_reading_of_the_others(
     assert facts["sha256"] is None
 
 
-def test_what_is_malformed_in_a_document_that_breaks_off() -> None:
+def test_malformed_property_in_a_truncated_document() -> None:
     text = environment("<PropertySection>", '<Property oe:key="a" oe:value="&"/>', WELL, "</PropertySection>")
     found = parse(text[: text.index("</Environment")])
     assert (found.properties, found.skipped_keys, found.truncated) == ({"b": "2"}, ("a",), True)
@@ -468,7 +466,7 @@ def test_never_raises(content: str | bytes) -> None:
     st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 30), st.text(max_size=5)), min_size=1, max_size=4),
     st.sampled_from(["utf-8", "utf-16", "latin-1"]),
 )
-def test_never_raises_for_what_was_a_document(text: str, edits: list[tuple[int, int, str]], encoding: str) -> None:
+def test_never_raises_for_an_edited_document(text: str, edits: list[tuple[int, int, str]], encoding: str) -> None:
     for at, deleted, inserted in edits:
         text = text[:at] + inserted + text[at + deleted :]
     for content in (text, text.encode(encoding, "replace")):
@@ -479,7 +477,7 @@ def test_never_raises_for_what_was_a_document(text: str, edits: list[tuple[int, 
 
 @MANY
 @given(st.integers(0, len(COMPLETE)))
-def test_cut_off_anywhere(length: int) -> None:
+def test_truncated_anywhere(length: int) -> None:
     found = parse(COMPLETE[:length])
     assert found.properties.items() <= OWN.items()
     assert found.truncated == (0 < length < len(COMPLETE.rstrip()))
@@ -519,12 +517,12 @@ def test_round_trip(
 
 
 def quoted(text: str) -> str:
-    """Return an attribute's value, every character that is not plain as a number: another way than the sources' own."""
+    """Return an attribute's value with special characters as numbers, independently of the code under test."""
     return "'" + "".join(char if char.isalnum() else f"&#{ord(char)};" for char in text) + "'"
 
 
-def test_limit_is_above_what_vsphere_allows() -> None:
-    """Strings of vApp options have at most 65535 characters."""
+def test_limit_is_above_that_of_vsphere() -> None:
+    """Strings of vApp options may have up to 65535 characters."""
     given = {f"key{n}": "x" * 65_535 for n in range(10)}
     assert len(environment(properties(given))) < safe_xml.LIMIT
     assert parse(environment(properties(given))).properties == given

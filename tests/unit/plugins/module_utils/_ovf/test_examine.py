@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is asked of the server, and what is made of properties that it leaves out; tests/functional has a server."""
+"""Requests to the server, and the treatment of missing properties; tests/functional uses a server."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ NOW = datetime.datetime.now(datetime.timezone.utc)
 def examined(
     monkeypatch: pytest.MonkeyPatch, *vms: dict[str, Any], clock: datetime.datetime = NOW
 ) -> list[dict[str, Any]]:
-    """Return the verdicts on VMs of which the server gives these properties, and no details.
+    """Return the verdicts on VMs for which the server returns only these properties.
 
-    :param clock: the server's.
+    :param clock: the time of the server.
     """
     found = [
         _inventory.Found(vim.VirtualMachine(f"vm-{number}"), {"name": f"vm-{number}", **values}, "/DC/vm/a", None, None)
@@ -49,12 +49,12 @@ def examined(
     )
     monkeypatch.setattr(examine._inventory, "find_vms", lambda *_given: found)
     monkeypatch.setattr(examine._properties, "read", lambda *_given: {})
-    # With the time over, no VM is asked for its document.
+    # After the timeout, no document is read.
     looked = examine.examine(session, Deadline(0), _inventory.Selection(), QUESTIONS)
     return [examine.facts(vm, Mask()) for vm in looked]
 
 
-def test_names_and_logins_are_compared_where_nothing_is_masked() -> None:
+def test_names_and_logins_are_compared_unmasked() -> None:
     def one(number: int, name: str, repairable: bool) -> examine.Examined:
         lost = Evidence(
             name=name,
@@ -83,7 +83,7 @@ def test_names_and_logins_are_compared_where_nothing_is_masked() -> None:
         {"config.instanceUuid": "1"},
     ],
 )
-def test_what_the_user_may_not_see_is_no_verdict(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
+def test_hidden_properties_are_no_verdict(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
     (found,) = examined(monkeypatch, values)
     told = found["diagnosis"]
     assert (told["status"], told["cause"], told["remedy"]) == ("unknown", "no_permission", "grant_privilege")
@@ -99,13 +99,13 @@ def test_what_the_user_may_not_see_is_no_verdict(monkeypatch: pytest.MonkeyPatch
     ],
 )
 @pytest.mark.parametrize("ahead", [datetime.timedelta(0), -90 * DAY, 90 * DAY], ids=["same", "behind", "ahead"])
-def test_how_far_back_events_are_read(
+def test_start_of_the_events(
     monkeypatch: pytest.MonkeyPatch,
     up_for: list[datetime.timedelta | None],
     expected: datetime.timedelta,
     ahead: datetime.timedelta,
 ) -> None:
-    """The server's clock counts, whatever the controller's says."""
+    """The clock of the server is used, whatever the controller's clock shows."""
     now = NOW + ahead
     asked: list[datetime.datetime] = []
 
@@ -132,7 +132,7 @@ def test_how_far_back_events_are_read(
 
 
 def test_ip_pools_are_read_once_for_each_datacenter_that_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for VMs that run, that need none, that are templates, or that vCenter cannot reach."""
+    """They are not read for VMs that run, need none, are templates, or cannot be reached by vCenter."""
     here, there, elsewhere = (vim.Datacenter(f"datacenter-{number}") for number in range(3))
     needy = vim.vApp.VmConfigInfo(
         property=[

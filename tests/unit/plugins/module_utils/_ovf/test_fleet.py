@@ -36,7 +36,7 @@ SITUATIONS: dict[str, dict[str, Any]] = {
     "off": {"power_state": "poweredOff"},
 }
 QUIET = ["nothing_to_deliver"] * 4
-# What is expected in each situation, by what the appliance has.
+# The expected verdicts in each situation, by kind of appliance.
 EXPECTED = {
     "guestinfo": ["delivered_assumed", "lost_suspected", "lost", "not_running"],
     "both": ["delivered_iso", "lost_suspected", "lost", "not_running"],
@@ -47,7 +47,7 @@ EXPECTED = {
 
 
 def known(appliance: dict[str, Any], **situation: Any) -> Evidence:
-    """Return what is known of a VM of an appliance."""
+    """Return the evidence about a VM of an appliance."""
     info = [
         vim.vApp.PropertyInfo(
             key=number,
@@ -80,14 +80,14 @@ def judged(appliance: dict[str, Any]) -> list[diagnosis.Diagnosis]:
 
 
 def displayed(appliance: dict[str, Any]) -> dict[str, Any]:
-    """Return what is displayed of an appliance."""
+    """Return the displayed facts of an appliance."""
     evidence = known(appliance, power_on=power_on("vcenter"))
     found = _inventory.Found(vim.VirtualMachine("vm-1"), {"name": "a"}, "/DC0/vm/a", None, None)
     return examine.facts(examine.Examined(found, None, evidence, diagnosis.judge(evidence)), Mask())
 
 
 def with_value(facts: dict[str, Any]) -> dict[str, bool]:
-    """Return the keys of all properties that have a value, and whether it is masked."""
+    """Return the keys of all properties with a value, and whether it is masked."""
     found = [(prop["key"], prop["effective"]) for prop in facts["configured"]["properties"]]
     return {key: value == MASK for key, value in found if value}
 
@@ -121,7 +121,7 @@ def test_size() -> None:
 
 
 def print_tables() -> None:
-    """Print which verdicts and which masked values were expected, and which there are. `make fleet` calls it."""
+    """Print the expected and actual verdicts and masked values. `make fleet` calls it."""
     wrong = 0
     for appliance in FLEET:
         rows = zip(

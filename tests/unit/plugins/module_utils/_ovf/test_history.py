@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test how the server's events are read; tests/functional reads them from a server."""
+"""Test how the server's events are parsed; tests/functional reads them from a server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOW = datetime.datetime(2026, 3, 1, 3, 12, tzinfo=datetime.timezone.utc)
 
 
 def event(kind: str, vm: str | None = "vm-1", **fields: Any) -> Any:
-    """Return an event as pyVmomi gives it."""
+    """Return an event as pyVmomi returns it."""
     about = vm and vim.event.VmEventArgument(name=vm, vm=vim.VirtualMachine(vm))
     host = vim.event.HostEventArgument(name="esx-1", host=vim.HostSystem("host-1"))
     common = {"key": 1, "chainId": 7, "createdTime": NOW, "userName": "root", "vm": about, "host": host}
@@ -44,7 +44,7 @@ def task(chain: int = 7, entity: Any = None, reason: Any = None) -> Any:
 
 
 class FakeSession:
-    """A session with collectors that answer in pages of two."""
+    """A session with collectors that answer in pages of two entries."""
 
     def __init__(self, events: Sequence[Any], tasks: Sequence[Any] = (), unreadable: tuple[str, ...] = ()) -> None:
         self.asked: list[Any] = []
@@ -129,7 +129,7 @@ def test_events(given: Any, expected: origin.Event) -> None:
     assert read(FakeSession([given])) == {"vm-1": [expected]}
 
 
-def test_what_belongs_to_no_vm_or_another_is_dropped() -> None:
+def test_events_of_other_objects_are_dropped() -> None:
     other_kind = event("EventEx", None, eventTypeId="an.id", objectType=vim.HostSystem, objectId="vm-1")
     session = FakeSession([event("VmPoweredOnEvent", None), other_kind, event("VmPoweredOnEvent", "vm-2")])
     assert read(session, {"vm-1"}) == {}
@@ -163,7 +163,7 @@ def test_tasks_join_the_events_of_their_chain(given: Any, expected: dict[str, li
     assert session.asked[-1].eventChainId == [7]
 
 
-def test_the_task_that_made_an_instant_clone_is_its_sources() -> None:
+def test_task_of_an_instant_clone_belongs_to_its_source() -> None:
     made = vim.TaskInfo(
         descriptionId="VirtualMachine.instantClone",
         entity=vim.VirtualMachine("vm-7"),
@@ -177,7 +177,7 @@ def test_the_task_that_made_an_instant_clone_is_its_sources() -> None:
     assert "com.vmware.vc.VmInstantClonedEvent" in session.asked[0].eventTypeId
 
 
-def test_tasks_of_the_last_power_on_alone_are_asked_for_many_vms_at_a_time() -> None:
+def test_only_tasks_of_the_last_power_on_are_read_in_batches() -> None:
     events = [event("VmPoweredOnEvent", f"vm-{number}", chainId=number + 1) for number in range(250)]
     earlier = NOW - datetime.timedelta(hours=1)
     events += [event("VmPoweredOnEvent", f"vm-{number}", chainId=900, createdTime=earlier) for number in range(250)]
@@ -187,7 +187,7 @@ def test_tasks_of_the_last_power_on_alone_are_asked_for_many_vms_at_a_time() -> 
     assert 900 not in {chain for request in session.asked[1:] for chain in request.eventChainId}
 
 
-def test_no_power_on_no_question_for_tasks() -> None:
+def test_tasks_are_not_read_without_a_power_on() -> None:
     session = FakeSession(
         [event("VmReconfiguredEvent", configSpec=vim.vm.ConfigSpec()), event("VmPoweredOnEvent", chainId=0)]
     )
@@ -195,7 +195,7 @@ def test_no_power_on_no_question_for_tasks() -> None:
     assert len(session.asked) == 1
 
 
-def test_a_reconfiguration_nobody_can_read_costs_the_reconfigurations_alone() -> None:
+def test_unreadable_reconfiguration_affects_only_the_reconfigurations() -> None:
     session = FakeSession([event("VmPoweredOnEvent")], unreadable=("VmReconfiguredEvent",))
     found = read_all(session)
     assert [event.type for event in found.events["vm-1"]] == ["VmPoweredOnEvent"]
@@ -203,23 +203,23 @@ def test_a_reconfiguration_nobody_can_read_costs_the_reconfigurations_alone() ->
     assert set(session.asked[0].eventTypeId) - set(session.asked[1].eventTypeId) == {"VmReconfiguredEvent"}
 
 
-def test_a_task_nobody_can_read_costs_the_tasks_alone() -> None:
+def test_unreadable_task_affects_only_the_tasks() -> None:
     found = read_all(FakeSession([event("VmPoweredOnEvent")], [task()], unreadable=("TaskInfo",)))
     assert [event.type for event in found.events["vm-1"]] == ["VmPoweredOnEvent"]
     assert found.unread == ("tasks",)
 
 
-def test_the_time_of_the_task_is_kept() -> None:
+def test_timeout_of_the_task_is_kept() -> None:
     with pytest.raises(_errors.TimedOut):
         read_all(FakeSession([event("VmPoweredOnEvent")]), seconds=0)
 
 
-def test_power_events_nobody_can_read_are_an_error() -> None:
+def test_unreadable_power_events_are_an_error() -> None:
     with pytest.raises(UnknownType):
         read(FakeSession([event("VmPoweredOnEvent")], unreadable=("VmPoweredOnEvent",)))
 
 
-def test_of_one_vm_that_vm_alone_is_asked_for() -> None:
+def test_events_of_one_vm_are_filtered_by_the_server() -> None:
     session: Any = FakeSession([])
     history.read(session, Deadline(60), vim.VirtualMachine("vm-1"), NOW)
     wanted = session.asked[0]

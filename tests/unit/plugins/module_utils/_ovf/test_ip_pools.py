@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What vCenter takes from IP pools for a VM in vApps; a VM alone is tested with the plan of its power cycle."""
+"""Values that vCenter takes from IP pools for a VM in vApps; test_plan.py covers a VM outside of vApps."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SITE_MASK = prop("site_mask", default="${netmask:Lab}")
     ],
 )
 def test_properties_of_the_vapps_around_a_vm(around: list[Any], lacking: list[str]) -> None:
-    """vCenter computes them at the power-on of the VM, whose document has them, too."""
+    """vCenter computes them at the power-on of the VM, whose document also contains them."""
     read = configured.read(OWN, [(f"vApp{number}", options) for number, options in enumerate(around)])
     assert ip_pools.lacking(read, [pool("DMZ")]) == lacking
     assert ip_pools.lacking(read, [pool("DMZ"), pool("Lab")]) == []

@@ -108,8 +108,8 @@ def test_levels(level: str, shown: set[str]) -> None:
 
 
 @pytest.mark.parametrize("level", ["password", "sensitive"])
-def test_of_a_document_only_what_is_known_to_be_harmless_is_shown(level: str) -> None:
-    """A password of the vApp around the VM, of a sibling, in other spelling: nothing in the document tells it."""
+def test_only_values_known_to_be_harmless_are_shown(level: str) -> None:
+    """A password of the vApp, of a sibling, or in another spelling: nothing in the document marks it."""
     options = [("admin.code", True), ("motd", False), ("twice", False), ("Twice", True)]
     mask = Mask(level).knowing(options)
     own = {"admin.code": SECRET, "Admin.Code": SECRET, "vapp.login": SECRET, "twice": SECRET, "MOTD": "shown"}
@@ -135,7 +135,7 @@ def test_own_patterns() -> None:
     assert [mask.is_secret(key, "string") for key in keys] == [True, False, True, True, False]
 
 
-def test_own_pattern_that_is_none() -> None:
+def test_invalid_own_pattern() -> None:
     with pytest.raises(
         _errors.BadInput, match=r"^The mask pattern '\(a' cannot be used: it is not a regular expression"
     ):
@@ -157,7 +157,7 @@ def test_own_pattern_that_is_none() -> None:
         "<password>x</password>",
     ],
 )
-def test_secrets_inside_of_values(value: str) -> None:
+def test_secrets_within_values(value: str) -> None:
     assert Mask().value("settings", value, "string") == MASK
     assert Mask("password").value("settings", value, "string") == value
 
@@ -178,7 +178,7 @@ def test_plain_values(value: str) -> None:
     assert Mask().value("settings", value, "string") == value
 
 
-def test_xml_stays_as_it_is_where_nothing_is_secret() -> None:
+def test_xml_without_secrets_is_unchanged() -> None:
     own = {"hostname": "a&b \"c\" 'd' <é>", "motd": "one\ntwo"}
     text = environment(
         PLATFORM, properties(own), ADAPTERS, VSERVICE.format(token=""), entity("db", {"x": ""}), "<Entity/>"
@@ -187,11 +187,11 @@ def test_xml_stays_as_it_is_where_nothing_is_secret() -> None:
     assert harmless(*own).xml(text) == expected.replace("<evs:Token></evs:Token>", "<evs:Token/>")
 
 
-def test_xml_as_it_is() -> None:
+def test_unmasked_xml() -> None:
     assert Mask("none").xml(f"<a {SECRET}") == f"<a {SECRET}"
 
 
-def test_xml_hides_all() -> None:
+def test_fully_masked_xml() -> None:
     text = Mask("all").xml(environment(PLATFORM, properties({"hostname": SECRET}), VSERVICE.format(token=SECRET)))
     assert 'oe:key="hostname" oe:value="********"' in text
     assert "<Kind>VMware ESXi</Kind>" in text
@@ -205,7 +205,7 @@ def test_xml_shows_what_follows_a_secret() -> None:
     assert shown.count(f">{MASK}<") == 2
 
 
-def test_xml_says_what_it_withholds() -> None:
+def test_xml_reports_what_is_left_out() -> None:
     text = environment(properties({"hostname": "web-01"}), "a < b")
     assert (
         Mask()
@@ -270,24 +270,24 @@ SHAPES = [
 ]
 
 
-# What turns one thing into another.
+# Conversions of a value.
 MARKUP = ["<!--", "-->", "<![CDATA[", "]]>", "<?", "?>", "/>", ">", "<", '"', "'", "=", "&", "&#", "<a>", "</a>", "a:"]
 
 
 def shown(text: str, mask: Mask) -> str:
-    """Everything of a document that reaches a user, the characters of both notations undone."""
+    """Return everything of a document that reaches a user, with both notations decoded."""
     found = document.parse(text)
     return mask.xml(text) + json.dumps(document.facts(found, "vm-1", mask), ensure_ascii=False) + repr(found)
 
 
 def leaks(text: str) -> bool:
-    """Also where the vApp options have every key of it, so that nothing is hidden for being unknown."""
+    """Return whether the secret is visible, also if all keys are known from the vApp options."""
     mask = harmless(*SECRET_NAMES, *document.parse(text).properties)
     return any(piece in shown(text, mask) for piece in (SECRET, ESCAPED, SECRET[5:9]))
 
 
 def planted(shape: str, other: dict[str, str]) -> str:
-    """Return a document with a secret in it, between other properties."""
+    """Return a document that contains a secret among other properties."""
     before, after = dict(list(other.items())[::2]), dict(list(other.items())[1::2])
     return environment(
         PLATFORM, properties(before).replace("</PropertySection>", ""), shape, "</PropertySection>", properties(after)
@@ -295,17 +295,17 @@ def planted(shape: str, other: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_shape_leaks(shape: str) -> None:
+def test_no_format_leaks(shape: str) -> None:
     assert not leaks(planted(shape, {"ntp": "192.0.2.1"}))
     assert not leaks(shape)
 
 
 @pytest.mark.parametrize("element", ["Kind", "Version", "Vendor", "Locale"])
-def test_a_text_that_swallows_the_rest_leaks_nothing(element: str) -> None:
+def test_unclosed_text_leaks_nothing(element: str) -> None:
     assert not leaks(planted(as_property(), {}).replace(f"<{element}>", f"<{element}><![CDATA["))
 
 
-def test_the_test_sees_leaks() -> None:
+def test_leaks_are_detected() -> None:
     assert leaks(environment(properties({"hostname": SECRET})))
 
 
@@ -315,7 +315,7 @@ plain = st.dictionaries(names, texts, max_size=4)
 
 @MANY
 @given(st.sampled_from(SHAPES), plain, st.integers(0, 1500))
-def test_nothing_leaks_from_what_is_cut_off(shape: str, other: dict[str, str], length: int) -> None:
+def test_nothing_leaks_from_a_truncated_document(shape: str, other: dict[str, str], length: int) -> None:
     assert not leaks(planted(shape, other)[:length])
 
 
@@ -325,8 +325,8 @@ def test_nothing_leaks_from_what_is_cut_off(shape: str, other: dict[str, str], l
     plain,
     st.lists(st.tuples(st.integers(0, 1500), st.one_of(st.text(max_size=5), st.sampled_from(MARKUP))), max_size=4),
 )
-def test_nothing_leaks_from_what_was_a_document(name: str, other: dict[str, str], edits: list[tuple[int, str]]) -> None:
-    """Edited anywhere but within the name and the secret."""
+def test_nothing_leaks_from_an_edited_document(name: str, other: dict[str, str], edits: list[tuple[int, str]]) -> None:
+    """It is edited anywhere except within the name and the secret."""
     text = planted(as_property(name), other)
     for at, inserted in edits:
         place = min(at, len(text))
@@ -339,7 +339,7 @@ def test_nothing_leaks_from_what_was_a_document(name: str, other: dict[str, str]
 @MANY
 @given(st.sampled_from(SECRET_NAMES), texts, texts, st.sampled_from(["'", '"']))
 def test_nothing_of_a_value_leaks(name: str, before: str, after: str, quote: str) -> None:
-    """As it comes from govc, which does not escape values: the secret may look like anything."""
+    """govc does not escape values, so the secret may contain anything."""
     raw = f"<Property oe:key={quote}{name}{quote} oe:value={quote}{before}{SECRET}{after}{quote}/>"
     assert not leaks(planted(raw, {}))
     assert not leaks(planted(f"<Property oe:key={quoteattr(name)} oe:value={quoteattr(before + SECRET + after)}/>", {}))
@@ -347,8 +347,8 @@ def test_nothing_of_a_value_leaks(name: str, before: str, after: str, quote: str
 
 @MANY
 @given(plain)
-def test_masked_xml_says_the_same(own: dict[str, str]) -> None:
-    """What was masked can be read again, and holds what was not hidden."""
+def test_masked_xml_is_equivalent(own: dict[str, str]) -> None:
+    """The masked text can be parsed again, and contains everything that was not masked."""
     text = environment(PLATFORM, properties(own), ADAPTERS)
     mask = harmless(*list(own)[::2])
     again = document.parse(mask.xml(text))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who powered the VM on?"""
+"""Who powered the VM on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOUR = 3600
 
 
 def event(seconds: float, kind: str, user: str = "", chain: int = 7, **more: Any) -> Event:
-    """Return an event so many seconds after the boot time."""
+    """Return an event at this number of seconds after the boot time."""
     when = BOOT + datetime.timedelta(seconds=seconds)
     return Event(int(seconds) + 10**6, kind, when, user, chain, "vm-1", "esx-1", **more)
 
@@ -108,7 +108,7 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
     "vCenter's user on the host": (started("vpxuser"), "vcenter", "medium", None),
     "vCenter's user on the host, for someone": (started(r"vpxuser:CORP\ann"), "vcenter", "medium", None),
     "a solution user": (started("vpxd-extension-4c3e"), "vcenter", "medium", None),
-    # An ESXi host that is joined to a domain knows them as well, and what vCenter does for one is a task.
+    # An ESXi host that is joined to a domain has its users too, and what vCenter does for a user is a task.
     "a person with a domain, without a task": (started(ADMIN), "unknown", "low", "no_task"),
     "a person with an @, without a task": (started("ann@corp.example"), "unknown", "low", "no_task"),
     # The host
@@ -123,7 +123,7 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
         None,
     ),
     "nobody": (started(""), "host_system", "medium", None),
-    # Which power-on it was
+    # Which of several power-ons it was
     "several, the last counts": (
         [*started(ADMIN, -HOUR, 3), task(-HOUR, chain=3), event(-60, OFF), *started("root")],
         "esxi_direct",
@@ -204,7 +204,7 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
         "low",
         "no_task",
     ),
-    # Nothing to go by
+    # No evidence
     "no events": ([], "unknown", "low", "events_aged_out"),
     "only later events": ([event(HOUR, "VmReconfiguredEvent")], "unknown", "low", "events_aged_out"),
     "told after the host came back": (started("", HOUR), "unknown", "low", "host_was_disconnected"),
@@ -231,7 +231,7 @@ def test_patterns(pattern: tuple[list[Event], str, str, str | None]) -> None:
         (started(ADMIN), ("unknown", "low")),
     ],
 )
-def test_without_the_tasks_less_is_certain(events: list[Event], expected: tuple[str, str]) -> None:
+def test_without_tasks_less_is_certain(events: list[Event], expected: tuple[str, str]) -> None:
     found = origin.classify(events, BOOT, "poweredOn", ("tasks",))
     assert (found.origin, found.confidence) == expected
     assert found.unread == ("tasks",)
@@ -248,11 +248,11 @@ def test_without_the_tasks_less_is_certain(events: list[Event], expected: tuple[
         (started(ADMIN), None),
     ],
 )
-def test_of_what_it_is_an_instant_clone(events: list[Event], source: str | None) -> None:
+def test_source_of_an_instant_clone(events: list[Event], source: str | None) -> None:
     assert origin.classify(events, BOOT, "poweredOn").cloned_from == source
 
 
-def test_who_did_it_is_told_with_the_events_that_say_so() -> None:
+def test_user_is_reported_with_the_events_that_show_it() -> None:
     by_other = event(-HOUR, "VmPoweredOnEvent", "root", 2)
     power_on = [task(-3), *started("vpxuser")]
     found = origin.classify([by_other, *power_on], BOOT, "poweredOn")
@@ -262,7 +262,7 @@ def test_who_did_it_is_told_with_the_events_that_say_so() -> None:
 
 
 @pytest.mark.parametrize("at", [-1, 1])
-def test_the_event_of_drs_says_more_than_the_plain_one(at: float) -> None:
+def test_event_of_drs_takes_precedence(at: float) -> None:
     found = origin.classify([*started("root"), event(at, "DrsVmPoweredOnEvent", ADMIN)], BOOT, "poweredOn")
     assert found.event_type == "DrsVmPoweredOnEvent"
     assert found.time == BOOT + datetime.timedelta(seconds=at)
@@ -296,11 +296,11 @@ def test_last_run_of_a_vm_that_is_off(events: list[Event], expected: bool) -> No
     assert origin.began_without_vcenter(list(reversed(events))) is expected
 
 
-def test_suspended_is_judged_as_running() -> None:
+def test_suspended_is_treated_as_running() -> None:
     assert origin.classify(started("root"), BOOT, "suspended").origin == "esxi_direct"
 
 
-def test_without_a_boot_time_nothing_is_certain() -> None:
+def test_nothing_is_certain_without_a_boot_time() -> None:
     found = origin.classify(started("root"), None, "poweredOn")
     assert (found.origin, found.confidence) == ("esxi_direct", "medium")
     assert origin.classify(started(ADMIN), None, "poweredOn").confidence == "low"

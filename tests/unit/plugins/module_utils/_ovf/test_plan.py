@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps a VM from being power-cycled, and what must be accepted first: every row of both tables."""
+"""What prevents a power cycle of a VM, and the risks to accept first: every row of both tables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def examined(
     vapps: tuple[str, ...] = (),
     **known: Any,
 ) -> Examined:
-    """Return a VM that was seen to have lost its OVF environment, unless something else is known."""
+    """Return a VM that is known to have lost its OVF environment, unless other evidence is given."""
     config = vim.vApp.VmConfigInfo(
         property=list(properties) or [prop("motd", "hello")],
         product=[vim.vApp.ProductInfo(key=0, name=product)],
@@ -53,7 +53,7 @@ def examined(
 
 
 def layout(*chains: int) -> Any:
-    """Disks with chains of so many files."""
+    """Return disks with chains of these numbers of files."""
     info = vim.vm.FileLayoutEx
     disks = [info.DiskLayout(chain=[info.DiskUnit(fileKey=[key]) for key in range(files)]) for files in chains]
     return info(disk=disks)
@@ -68,7 +68,7 @@ OFF = {"runtime.powerState": "poweredOff", "guest.toolsRunningStatus": "guestToo
 
 
 def case(vm: Examined | None = None, values: dict[str, Any] | None = None, **more: Any) -> plan.Case:
-    """Nothing stands against cycling it, unless something else is known."""
+    """Return a case in which nothing prevents a power cycle, unless other values are given."""
     vm = vm or examined()
     now = {**(RUNNING if vm.evidence.power_state == "poweredOn" else OFF), **(values or {})}
     return plan.Case(vm, {path: value for path, value in now.items() if value is not None}, vcenter=VCENTER, **more)
@@ -87,7 +87,7 @@ def disk(mode: str) -> Any:
 
 
 def pool(*networks: str, enabled: bool | None = True, gateway: str = "192.0.2.1", **more: Any) -> Any:
-    """Return an IP pool, whose associations may come without the network itself."""
+    """Return an IP pool whose associations may lack the network itself."""
     return vim.vApp.IpPool(
         networkAssociation=[vim.vApp.IpPool.Association(networkName=network) for network in networks],
         ipv4Config=vim.vApp.IpPool.IpPoolConfigInfo(
@@ -131,11 +131,11 @@ OFF_BEFORE: dict[str, Any] = {"power_state": "poweredOff", "guest": SUSPICION}
     ],
 )
 def test_refusals(given: plan.Case, sentence: str) -> None:
-    told = plan.refusal(given)
-    assert told is not None
-    assert told.startswith("VM web is left unchanged")
-    assert sentence in told
-    assert told.endswith(".")
+    message = plan.refusal(given)
+    assert message is not None
+    assert message.startswith("VM web is left unchanged")
+    assert sentence in message
+    assert message.endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_refusals(given: plan.Case, sentence: str) -> None:
         case(),
         case(values={"guest.toolsRunningStatus": "guestToolsNotRunning"}, shutdown="hard"),
         case(examined(**OFF_BEFORE)),
-        # It has no children then that live on its memory.
+        # It has no children that depend on its memory then.
         case(examined(**OFF_BEFORE), {"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True)}),
         case(values={"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=False, childType="none")}),
         case(values={"runtime.quiescedForkParent": False, "runtime.instantCloneFrozen": False}),
@@ -152,7 +152,7 @@ def test_refusals(given: plan.Case, sentence: str) -> None:
         case(examined(transport="iso", iso=Iso(cdrom_present=True), **OFF_BEFORE)),
     ],
 )
-def test_may_be_cycled(given: plan.Case) -> None:
+def test_accepted(given: plan.Case) -> None:
     assert plan.refusal(given) is None
 
 
@@ -232,7 +232,7 @@ def test_risks(given: plan.Case, name: str, sentence: str) -> None:
 
 @pytest.mark.parametrize("view", [GuestView("xml", "full", document=FOREIGN), GuestView("xml", bears_id="other")])
 def test_document_of_another_vm(view: GuestView) -> None:
-    """Whatever the verdict on it."""
+    """It is a risk whatever the verdict is."""
     assert "foreign_id" in [risk.name for risk in plan.risks(case(examined(guest=view)))]
 
 
@@ -240,7 +240,7 @@ def test_document_of_another_vm(view: GuestView) -> None:
     "given",
     [
         case(),
-        # A host's user or HA powers a VM on, and does not fork it; nor has a fork a whole disk of its own.
+        # A host's user or HA powers a VM on but does not fork it; and a fork has no complete disk of its own.
         case(values={"layoutEx": layout(2)}),
         case(examined(power_on=PowerOn("ha_restart", "high")), {"layoutEx": layout(2)}),
         case(examined(power_on=PowerOn(reason="events_aged_out"))),
@@ -248,10 +248,10 @@ def test_document_of_another_vm(view: GuestView) -> None:
         case(examined(extracted=Extracted("ok", OWN))),
         case(values={"config.hardware.device": [disk("persistent")], "config.flags": vim.vm.FlagInfo()}),
         case(examined(prop("ip0", "192.0.2.8/24"), prop("dns", "192.0.2.9")), {"guest.net": [card("192.0.2.8")]}),
-        # Nothing is known of the guest's address.
+        # The address of the guest is unknown.
         case(examined(prop("ip0", "192.0.2.8")), {"guest.net": [card("127.0.0.1", "::1", "fe80::1")]}),
         case(examined(GATEWAY), pools=[pool("Lab")]),
-        # What comes with the power-off is none of a VM that is off.
+        # Risks of the power-off do not apply to a VM that is off.
         case(
             examined(extracted=Extracted("ok", FOREIGN), **OFF_BEFORE),
             {"config.hardware.device": [disk("nonpersistent")], "config.flags": REVERT},
@@ -294,7 +294,7 @@ def test_no_risk(given: plan.Case) -> None:
         (prop("zip", "192.0.2.1"), None),
         (prop("ip0", "0.0.0.0"), None),
         (prop("ip0", "::0"), None),
-        # The address of a network, and what is nobody's.
+        # The address of a network, and unassigned addresses.
         (prop("ip_network", "192.0.2.0/24"), None),
         (prop("clusterIpCidr", "10.96.0.0/12"), None),
         (prop("guestinfo.docker_network_cidr", "172.17.0.1/16"), None),
@@ -302,7 +302,7 @@ def test_no_risk(given: plan.Case) -> None:
         (prop("netmaskIp", "255.255.255.0"), None),
         (prop("subnetAddress", "192.0.2.0"), None),
         (prop("broadcastAddress", "192.0.2.255"), None),
-        # Others' addresses.
+        # Addresses of others.
         (prop("gatewayIP", "192.0.2.1"), None),
         (prop("guestinfo.interface.0.route.0.gateway.address", "192.0.2.1"), None),
         (prop("ip_gw", "192.0.2.1"), None),
@@ -313,7 +313,7 @@ def test_no_risk(given: plan.Case) -> None:
         (prop("ntpServerIp", "192.0.2.1"), None),
     ],
 )
-def test_addresses_coming(info: Any, address: str | None) -> None:
+def test_addresses_to_receive(info: Any, address: str | None) -> None:
     found = plan.addresses_coming(examined(info).evidence.configured.properties)
     assert list(found.values()) == ([] if address is None else [address])
 
@@ -323,7 +323,7 @@ def lab_expression(what: str, value: str = "") -> Any:
 
 
 def lacking(info: Any, pools: list[Any] | None, policy: str | None = None, protocol: str | None = None) -> str | None:
-    """Return what an IP pool is said to lack, of the one risk that there may be."""
+    """Return what the IP pool lacks according to the only possible risk."""
     found = plan.risks(case(examined(info, policy=policy, protocol=protocol), pools=pools))
     assert {risk.name for risk in found} <= {"no_ip_pool"}
     return found[0].message.partition(" (network Lab ")[2].removesuffix(").") if found else None
@@ -347,7 +347,7 @@ def lacking(info: Any, pools: list[Any] | None, policy: str | None = None, proto
     ],
 )
 def test_no_ip_pool(info: Any, policy: str | None, needs: bool) -> None:
-    """The pool must be that of the network which the property names, whatever networks the VM is on."""
+    """The pool must belong to the network that the property names, whatever networks the VM is on."""
     other = pool("DMZ", "Lab 2")
     assert lacking(info, [other], policy) == ("has no IP pool" if needs else None)
     assert lacking(info, [other, pool("Prod", "Lab")], policy) is None
@@ -373,12 +373,12 @@ def test_network_with_a_slash(name: str, stored: str) -> None:
         (prop("ip0", "", "ip:Lab"), pool("Lab", enabled=None), None),
         (prop("ip0", "", "ip:Lab"), pool("Lab", availableIpv4Addresses=0), "has an IP pool without a free address"),
         (prop("ip0", "", "ip:Lab"), pool("Lab", availableIpv4Addresses=1), None),
-        # What it has it gives back first, or keeps.
+        # An address that the VM has is returned to the pool first, or kept.
         (prop("ip0", "192.0.2.7", "ip:Lab"), pool("Lab", availableIpv4Addresses=0), None),
         (lab_expression("autoIp:Lab", "192.0.2.7"), pool("Lab", availableIpv4Addresses=0), None),
     ],
 )
-def test_pool_that_cannot_give(info: Any, found: Any, why: str | None) -> None:
+def test_insufficient_pool(info: Any, found: Any, why: str | None) -> None:
     assert lacking(info, [found], "transientPolicy") == why
 
 
@@ -391,7 +391,7 @@ def test_pool_of_the_other_protocol() -> None:
     assert lacking(lab_expression("gateway:Lab"), [lab], protocol="IPv6") == "has an IP pool without a gateway"
 
 
-def test_manual_address_takes_none() -> None:
+def test_manual_address_needs_no_pool() -> None:
     """The pool of a network with manually assigned addresses does not have to be enabled."""
     assert lacking(prop("ip0", "", "ip:Lab"), [pool("Lab", enabled=False)], "fixedPolicy") is None
 
@@ -413,7 +413,7 @@ REQUIRED = "vCenter refuses to power on the VM while required properties have no
         (prop("name", "", "string"), None),
         (prop("name", "", "string(..8)"), None),
         (prop("name", "", "string(0..8)"), None),
-        # What vCenter computes, and what it never returns.
+        # Values that vCenter computes, and values that it never returns.
         (prop("ip0", "", "ip:Lab"), None),
         (prop("ip0", "", "expression", defaultValue="${ip:Lab}"), None),
         (prop("code", "", "password(8..)"), None),
@@ -421,7 +421,7 @@ REQUIRED = "vCenter refuses to power on the VM while required properties have no
 )
 @pytest.mark.parametrize("is_on", [True, False])
 def test_required_properties_without_a_value(info: Any, sentence: str | None, is_on: bool) -> None:
-    """Named before anything is powered off: the VM could not be powered on again."""
+    """They are named before the VM is powered off, because it could not be powered on again."""
     looked = examined(info, **({} if is_on else OFF_BEFORE))
     found = [risk.message for risk in plan.risks(case(looked, {} if is_on else OFF)) if risk.name == "required_empty"]
     assert found == ([REQUIRED + sentence] if sentence else [])
@@ -429,7 +429,7 @@ def test_required_properties_without_a_value(info: Any, sentence: str | None, is
 
 
 def test_weak_verdicts() -> None:
-    """Nothing but a look into the guest, or vCenter's own word on what it delivered, gets a VM cycled unasked."""
+    """Only a guest probe or vCenter's record of what it delivered justifies a power cycle without acceptance."""
     strong = {row.number for row in diagnosis.ROWS if row.remedy == diagnosis.POWER_CYCLE and row.confidence == "high"}
     assert strong == {"7f", "7i", "9a", "9b", "15", "16", "17"}
 
@@ -459,7 +459,7 @@ def test_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "tasks", "told"),
+    ("host", "tasks", "message"),
     [
         ({"runtime.inMaintenanceMode": True}, [], "is in maintenance mode"),
         ({}, [{"info.descriptionId": "HostSystem.enterMaintenanceMode", "info.state": "running"}], "is entering"),
@@ -467,9 +467,9 @@ def test_steps() -> None:
         ({"runtime.inMaintenanceMode": False}, [{"info.descriptionId": "x", "info.state": "running"}], None),
     ],
 )
-def test_maintenance(host: dict[str, Any], tasks: list[dict[str, Any]], told: str | None) -> None:
+def test_maintenance(host: dict[str, Any], tasks: list[dict[str, Any]], message: str | None) -> None:
     found = plan.maintenance(host, tasks)
-    assert found is None if told is None else told in str(found)
+    assert found is None if message is None else message in str(found)
 
 
 def test_facts() -> None:
@@ -496,8 +496,8 @@ OBSTACLES = [
 ]
 
 
-def test_what_the_check_finds() -> None:
-    """All that it finds counts, but that a VM runs which is to be powered off; many an obstacle is an InvalidState."""
+def test_findings_of_the_check() -> None:
+    """All findings count, except that a VM to be powered off is running; many obstacles are an InvalidState."""
     running = [vim.fault.InvalidPowerState(), vim.fault.InvalidState()]
     results = [vim.vm.check.Result(error=[*running, *OBSTACLES[:3]]), vim.vm.check.Result(error=OBSTACLES[3:])]
     assert plan.check_errors(results, is_on=True) == OBSTACLES

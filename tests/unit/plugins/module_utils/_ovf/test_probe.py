@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The look into a guest: the Linux line in a real shell, the Windows one by its text, and every fault on the way."""
+"""The guest probe: the Linux command in a real shell, the text of the Windows script, and every fault."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PREFIXED = (
 )
 OWN, OTHER, NOBODYS = (XML.format(bears) for bears in (' ve:vCenterId="vm-42"', ' ve:vCenterId="vm-4"', ""))
 
-# Answers by what lies beside it: a value on standard output, or a text on standard error and the exit code to end with.
+# The files next to it decide: a value for standard output, or a text for standard error and an exit code.
 TOOL = r"""#!/bin/sh
 here=${0%/*}; name=${0##*/}
 echo "$name $*" >>"$here/asked"
@@ -55,7 +55,7 @@ exit "$(cat "$here/$name.code")"
 
 
 class Guest:
-    """A directory in which the tools lie."""
+    """A directory that contains the tools."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -152,7 +152,7 @@ def guest(tmp_path: Path) -> Guest:
         pytest.param(XML.format("") + "x" * 300_000, "xml", "none", id="long"),
     ],
 )
-def test_what_is_there(guest: Guest, shell: str, value: str, state: str, bears: str | None) -> None:
+def test_document(guest: Guest, shell: str, value: str, state: str, bears: str | None) -> None:
     guest.install("vmware-rpctool", value)
     view = guest.run(shell)
     assert (view.state, view.bears_id, view.tool) == (state, bears, "vmware-rpctool")
@@ -266,7 +266,7 @@ def guest_of_all(tmp_path_factory: pytest.TempPathFactory) -> Guest:
         pytest.param({"says": "Permission denied", "code": 126}, None, "error", "vmware-rpctool", id="cannot be run"),
     ],
 )
-def test_what_the_tools_say(
+def test_messages_of_the_tools(
     guest: Guest, shell: str, rpctool: Any, vmtoolsd: Any, state: str, tool: str | None
 ) -> None:
     for name, answer in (("vmware-rpctool", rpctool), ("vmtoolsd", vmtoolsd)):
@@ -276,7 +276,7 @@ def test_what_the_tools_say(
     assert (view.state, view.tool) == (state, tool)
 
 
-def test_vmtoolsd_is_asked_by_its_option(guest: Guest) -> None:
+def test_vmtoolsd_is_called_with_its_option(guest: Guest) -> None:
     guest.install("vmtoolsd", OWN)
     assert guest.run().bears_id == "own"
     assert guest.asked == ["vmtoolsd --cmd info-get guestinfo.ovfEnv"]
@@ -314,7 +314,7 @@ def test_sudo(guest: Guest, tmp_path: Path, uid: str, sudo: str, state: str) -> 
     assert into.joinpath("document").stat().st_uid == os.getuid()
 
 
-def test_every_outcome_has_a_code_of_its_own_that_shells_leave_free() -> None:
+def test_exit_codes_are_unique_and_not_used_by_shells() -> None:
     codes = [code + more for code in probe.CODES.values() for more in (0, probe.TOOL_CODES)]
     assert len(set(codes)) == len(codes)
     assert all(2 < code < 126 for code in codes)
@@ -352,18 +352,18 @@ def test_windows_script_has_the_same_words_and_codes() -> None:
     }
 
 
-def test_windows_script_quotes_what_it_is_given() -> None:
+def test_windows_script_quotes_its_parameters() -> None:
     assert "$into = 'C:\\it''s $here'\n" in windows_script("C:\\it's $here")
 
 
-# --- what can go wrong ----------------------------------------------------------------------------------------------
+# --- faults ----------------------------------------------------------------------------------------------
 
 LOGIN = GuestLogin("jane", "secret")
 UNREACHABLE = _http.Unreachable("Could not download: ESXi host esx-1 port 443 cannot be reached.")
 
 
 class FakeGuest:
-    """Guest operations that answer as told: an exception is raised, anything else returned."""
+    """Guest operations with given results: exceptions are raised, anything else is returned."""
 
     def __init__(self, **answers: Any) -> None:
         self.answers = {"make_directory": "/tmp/vmfork.x", "start": 7, "await_exit": probe.CODES["own"], **answers}
@@ -402,7 +402,7 @@ def look(
 
 @pytest.mark.parametrize("method", ["exit_code", "full"])
 @pytest.mark.parametrize(
-    ("trouble", "state"),
+    ("fault", "state"),
     [
         (_errors.GuestLoginFailed("The guest refused the login of jane."), "login_failed"),
         (_errors.TimedOut("The guest's agent did not answer within 60 seconds."), "ops_not_ready"),
@@ -426,35 +426,35 @@ def look(
         (_errors.Fault(vmodl.fault.ManagedObjectNotFound(), "vcenter"), "error"),
     ],
 )
-def test_trouble_becomes_a_state(monkeypatch: pytest.MonkeyPatch, trouble: Exception, state: str, method: str) -> None:
-    view = look(monkeypatch, FakeGuest(start=trouble), method)
+def test_fault_becomes_a_state(monkeypatch: pytest.MonkeyPatch, fault: Exception, state: str, method: str) -> None:
+    view = look(monkeypatch, FakeGuest(start=fault), method)
     assert (view.state, view.method) == (state, method)
     assert view.error
     assert view.error.endswith(".")
 
 
 @pytest.mark.parametrize(
-    "trouble", [_errors.LoginFailed("vCenter refused the login."), _errors.ConnectionFailed("Ended twice.")]
+    "fault", [_errors.LoginFailed("vCenter refused the login."), _errors.ConnectionFailed("Ended twice.")]
 )
-def test_trouble_with_vcenter_itself_is_raised(monkeypatch: pytest.MonkeyPatch, trouble: Exception) -> None:
-    with pytest.raises(type(trouble)):
-        look(monkeypatch, FakeGuest(start=trouble), "exit_code")
+def test_fault_of_vcenter_itself_is_raised(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    with pytest.raises(type(fault)):
+        look(monkeypatch, FakeGuest(start=fault), "exit_code")
 
 
-def test_a_guest_that_cannot_be_asked_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guest_that_cannot_be_probed_gets_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = FakeGuest()
     stopped = look(monkeypatch, guest, "full", LOGIN, **{"guest.toolsRunningStatus": "guestToolsNotRunning"})
     assert (stopped.state, guest.calls) == ("tools_not_running", [])
 
 
-def test_a_program_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = FakeGuest(await_exit=_errors.TimedOut("It did not end within 60 seconds."))
     view = look(monkeypatch, guest, "full")
     assert (view.state, view.error) == ("error", "It did not end within 60 seconds.")
     assert guest.calls[-2:] == guest.clean_ups == ["terminate", "remove_directory"]
 
 
-def test_a_signal_leaves_nothing_in_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_leaves_nothing_in_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = FakeGuest(await_exit=_errors.Interrupted("The module received SIGTERM."))
     with pytest.raises(_errors.Interrupted):
         look(monkeypatch, guest, "full")
@@ -474,25 +474,23 @@ def test_full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "fault",
     [
         UNREACHABLE,
         _http.Untrusted("Another certificate."),
         _errors.OperationFailed("Could not download: it is longer than 4194304 bytes."),
     ],
 )
-def test_without_a_way_to_the_host_the_exit_code_counts(
-    monkeypatch: pytest.MonkeyPatch, trouble: _errors.Error
-) -> None:
-    guest = FakeGuest(download=trouble)
+def test_exit_code_is_used_if_the_host_is_unreachable(monkeypatch: pytest.MonkeyPatch, fault: _errors.Error) -> None:
+    guest = FakeGuest(download=fault)
     view = look(monkeypatch, guest, "full")
     assert (view.state, view.method, view.bears_id, view.document) == ("xml", "exit_code", "own", None)
-    assert view.error == trouble.sentence
+    assert view.error == fault.sentence
     assert guest.calls[-1] == "remove_directory"
 
 
-def test_fault_on_the_way_to_the_host_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as the refusal to read the host's certificate."""
+def test_fault_of_the_transfer_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, the host's certificate may not be read."""
     guest = FakeGuest(download=_errors.Fault(vim.fault.NoPermission(privilegeId="System.Read"), "vcenter"))
     view = look(monkeypatch, guest, "full")
     assert (view.state, view.method, view.bears_id) == ("xml", "exit_code", "own")
@@ -501,7 +499,7 @@ def test_fault_on_the_way_to_the_host_is_a_sentence(monkeypatch: pytest.MonkeyPa
     )
 
 
-def test_without_the_right_to_write_the_exit_code_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exit_code_is_used_without_write_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = FakeGuest(make_directory=_errors.failure("Could not create a directory", vim.fault.NoPermission()))
     view = look(monkeypatch, guest, "full")
     assert (view.state, view.method, view.bears_id) == ("xml", "exit_code", "own")
@@ -509,20 +507,20 @@ def test_without_the_right_to_write_the_exit_code_counts(monkeypatch: pytest.Mon
     assert guest.calls == ["make_directory", "start", "await_exit"]
 
 
-def test_files_that_stay_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remaining_files_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     view = look(monkeypatch, FakeGuest(download=OWN.encode(), remove_directory=UNREACHABLE), "full")
     assert view.document is not None
     assert view.error == "Remove the directory /tmp/vmfork.x in the guest: it may contain the OVF environment."
 
 
-def test_a_refused_sudo_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_sudo_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     view = look(monkeypatch, FakeGuest(await_exit=1), "exit_code", replace(LOGIN, become="sudo"))
     assert view.state == "error"
     assert "exit code 1, which happens if jane may not use sudo without a password" in (view.error or "")
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("message", "shown"),
     [
         ("No value found", "No value found"),
         ("Permission denied\r\n", "Permission denied"),
@@ -532,19 +530,19 @@ def test_a_refused_sudo_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", ""),
     ],
 )
-def test_what_a_tool_says_that_failed_is_shown_where_it_is_known(
-    monkeypatch: pytest.MonkeyPatch, said: str, shown: str
+def test_output_of_a_failed_tool_is_shown_if_it_is_known(
+    monkeypatch: pytest.MonkeyPatch, message: str, shown: str
 ) -> None:
-    """A wrapper may print the document, and fail."""
-    view = look(monkeypatch, FakeGuest(download=said.encode(), await_exit=probe.CODES["failed"]), "full")
+    """A wrapper may print the document and fail."""
+    view = look(monkeypatch, FakeGuest(download=message.encode(), await_exit=probe.CODES["failed"]), "full")
     assert view.state == "error"
     for level in ("password", "sensitive", "all"):
         assert probe.facts(view, MOID, Mask(level))["stderr"] == shown
-    assert probe.facts(view, MOID, Mask("none"))["stderr"] == said.strip()
-    assert not said or said not in repr(view)
+    assert probe.facts(view, MOID, Mask("none"))["stderr"] == message.strip()
+    assert not message or message not in repr(view)
 
 
-def test_facts_have_always_the_same_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_always_have_the_same_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = probe.facts(look(monkeypatch, FakeGuest(download=OWN.encode()), "full"), MOID, Mask())
     assert shown["document"]["moref_matches"]
     assert set(shown) == set(probe.facts(GuestView(), MOID, Mask()))

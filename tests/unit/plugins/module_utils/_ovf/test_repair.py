@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The power cycle of a VM that lost its OVF environment: what is done, what is not begun, and what is said of it."""
+"""The power cycle of a VM that lost its OVF environment: what is done, what is refused, and the report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OTHERS_QUESTION = vim.vm.QuestionInfo(id="1", text="Did you move it?", choice=vi
 
 
 class Bed:
-    """A VM that was powered on by its ESXi host's root, two hours ago."""
+    """A VM that root of its ESXi host powered on two hours ago."""
 
     def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
         self.vcenter = vcenter
@@ -58,7 +58,7 @@ class Bed:
         self.session = vcenter.use(monkeypatch)
 
     def read_once(self, collector: Any, known: list[Any]) -> list[Any]:
-        """Return all that a collector has, and then nothing."""
+        """Return everything that a collector has, and then nothing."""
         moid = collector._GetMoId()
         if moid in self.read:
             return []
@@ -70,7 +70,7 @@ class Bed:
         return getattr(vim.event, kind)(key=chain, chainId=chain, createdTime=when, userName=user, vm=about)
 
     def power_on(self, vm: Any, **_given: Any) -> None:
-        """Power on as vCenter does for a user, which the events tell."""
+        """Power on as vCenter does for a user, with the events."""
         self.vcenter._do_PowerOnVM(vm)
         later = NOW + datetime.timedelta(minutes=5)
         self.vcenter.objects[vm]["runtime.bootTime"] = later
@@ -100,7 +100,7 @@ class Bed:
 
     @property
     def acts(self) -> list[str]:
-        """Calls that change the VM, in order."""
+        """Return the calls that change the VM, in order."""
         changes = ("ShutdownGuest", "PowerOffVM_Task", "PowerOnVM_Task", "ReconfigVM_Task")
         return [call.method for call in self.vcenter.calls if call.method in changes]
 
@@ -127,13 +127,13 @@ def test_power_cycle(bed: Bed, shutdown: str, acts: list[str]) -> None:
     assert (bed.acts, bed.state, target.is_touched, bed.warnings) == (acts, ON, True, [])
 
 
-def test_what_is_off_is_powered_on(bed: Bed) -> None:
+def test_powered_off_vm_is_powered_on(bed: Bed) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     target = bed.repaired()
     assert (bed.acts, target.is_touched) == (["PowerOnVM_Task"], True)
 
 
-def test_what_is_delivered_is_left(bed: Bed) -> None:
+def test_vm_with_a_delivered_document_is_left_unchanged(bed: Bed) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     bed.repaired()
     again = bed.target()
@@ -148,7 +148,7 @@ def test_every_risk_must_be_accepted(bed: Bed, accepted: tuple[str, ...]) -> Non
     assert bed.acts == []
 
 
-# --- the origin of the power-on -------------------------------------------------------------------------------------
+# --- the origin of the power-on ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,19 +158,19 @@ def test_every_risk_must_be_accepted(bed: Bed, accepted: tuple[str, ...]) -> Non
         pytest.param(NOW, "unknown", "host_was_disconnected", id="the event is of an earlier run"),
     ],
 )
-def test_when_the_vm_booted_is_read(bed: Bed, booted: datetime.datetime, origin: str, reason: str | None) -> None:
-    """An event of an earlier run says nothing of this one: only ``runtime.bootTime`` tells them apart."""
+def test_boot_time_is_read(bed: Bed, booted: datetime.datetime, origin: str, reason: str | None) -> None:
+    """Events of an earlier run do not apply to this one: only ``runtime.bootTime`` tells them apart."""
     bed.vcenter.objects[bed.vm]["runtime.bootTime"] = booted
     power_on = bed.target().before.evidence.power_on
     assert (power_on.origin, power_on.reason) == (origin, reason)
 
 
-def test_when_the_vm_booted_is_returned(bed: Bed) -> None:
+def test_boot_time_is_returned(bed: Bed) -> None:
     (found,) = examine.examine(bed.session, Deadline(60), _inventory.Selection(moid=[bed.vm._GetMoId()]), QUESTIONS)
     assert examine.facts(found, Mask())["boot_time"] == BOOTED.isoformat().replace("+00:00", "Z")
 
 
-# --- time -----------------------------------------------------------------------------------------------------------
+# --- timeouts ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_no_shutdown_with_too_little_time(bed: Bed, seconds: float, left: float,
     assert (bool(bed.acts), bed.state, target.is_touched) == (begins, ON, begins)
 
 
-def test_shutdown_uses_the_time_and_power_on_gets_some_all_the_same(bed: Bed) -> None:
+def test_power_on_gets_time_after_a_slow_shutdown(bed: Bed) -> None:
     bed.vcenter.effects["ShutdownGuest"] = lambda vm: bed.vcenter.later(99, lambda: bed.vcenter._do_PowerOffVM(vm))
     bed.vcenter.held.add("PowerOnVM_Task")
 
@@ -207,7 +207,7 @@ def test_shutdown_uses_the_time_and_power_on_gets_some_all_the_same(bed: Bed) ->
     assert (bed.state, target.is_delivered) == (ON, True)
 
 
-def test_guest_that_does_not_go_down(bed: Bed) -> None:
+def test_guest_that_does_not_shut_down(bed: Bed) -> None:
     bed.vcenter.effects["ShutdownGuest"] = lambda _vm: None
     target = bed.target(100)
     target.prepare()
@@ -216,7 +216,7 @@ def test_guest_that_does_not_go_down(bed: Bed) -> None:
     assert (bed.acts, target.is_touched) == (["ShutdownGuest"], True)
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------------------------------------
 
 
 def test_refused_shutdown_changes_nothing(bed: Bed) -> None:
@@ -228,7 +228,7 @@ def test_refused_shutdown_changes_nothing(bed: Bed) -> None:
     assert (target.is_touched, bed.state) == (False, ON)
 
 
-def test_vm_that_stays_off_is_said_to_be_off(bed: Bed) -> None:
+def test_vm_that_stays_off_is_reported_as_off(bed: Bed) -> None:
     bed.vcenter.fail("PowerOnVM_Task", vim.fault.InsufficientResourcesFault(msg="No memory."))
     bed.vcenter.objects[bed.vm]["runtime.question"] = OTHERS_QUESTION
     target = bed.target()
@@ -248,7 +248,7 @@ def test_vm_that_was_off_before_and_cannot_be_powered_on_is_untouched(bed: Bed) 
     assert target.is_touched is False
 
 
-def test_somebody_elses_power_off_is_noticed(bed: Bed) -> None:
+def test_power_off_by_others_is_noticed(bed: Bed) -> None:
     target = bed.target()
     target.prepare()
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
@@ -306,16 +306,14 @@ SERVER_SAYS: dict[str, tuple[Callable[[Bed], Any], str]] = {
 
 
 @pytest.mark.parametrize(("arrange", "sentence"), SERVER_SAYS.values(), ids=list(SERVER_SAYS))
-def test_what_would_keep_it_off_is_asked_before_it_is_touched(
-    bed: Bed, arrange: Callable[[Bed], Any], sentence: str
-) -> None:
+def test_obstacles_to_the_power_on_are_checked_first(bed: Bed, arrange: Callable[[Bed], Any], sentence: str) -> None:
     arrange(bed)
     with pytest.raises((_errors.Refused, _errors.OperationFailed), match=rf"is left unchanged.*{sentence}"):
         bed.target().prepare()
     assert bed.acts == []
 
 
-def test_host_that_the_user_cannot_see_is_no_obstacle(bed: Bed) -> None:
+def test_hidden_host_is_no_obstacle(bed: Bed) -> None:
     """The VM itself shows that it is connected."""
     bed.vcenter.objects[bed.vcenter.host] = {}
     assert bed.repaired().is_delivered
@@ -366,26 +364,26 @@ def test_guest_without_tools_cannot_be_shut_down(bed: Bed, shutdown: str) -> Non
         assert bed.repaired(shutdown=shutdown).is_delivered
 
 
-def test_check_that_vcenter_cannot_make_is_a_warning(bed: Bed) -> None:
+def test_failed_check_of_vcenter_is_a_warning(bed: Bed) -> None:
     bed.vcenter.fail("CheckPowerOn_Task", vim.fault.InvalidState(msg="Not now."))
     assert bed.repaired().is_delivered
     assert bed.warnings == ["vCenter could not be asked whether VM web can be powered on (InvalidState)."]
 
 
-# --- a busy VM ------------------------------------------------------------------------------------------------------
+# --- a busy VM --------------------------------------------------------------------------------------------------------
 
 BUSY = vim.fault.TaskInProgress(msg="The operation is not allowed in the current state.")
 STOPS = {"guest": "ShutdownGuest", "hard": "PowerOffVM_Task"}
 
 
 def when_refused(bed: Bed, method: str, act: Callable[[], Any]) -> None:
-    """Have something happen while the task waits for a VM that was busy when a method was called."""
+    """Run a function while the task waits for a VM that was busy when a method was called."""
     bed.vcenter.refuse(method, BUSY)
     bed.vcenter.later(0.1, act)
 
 
 @pytest.mark.parametrize("shutdown", STOPS)
-def test_busy_vm_is_tried_again(bed: Bed, shutdown: str) -> None:
+def test_busy_vm_is_retried(bed: Bed, shutdown: str) -> None:
     bed.vcenter.refuse(STOPS[shutdown], BUSY, times=2)
     target = bed.repaired(shutdown=shutdown)
     assert (target.is_delivered, target.is_touched) == (True, True)
@@ -393,7 +391,7 @@ def test_busy_vm_is_tried_again(bed: Bed, shutdown: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [BUSY, vim.fault.ConcurrentAccess(msg="Changed.")])
-def test_busy_vm_that_was_off_is_tried_again(bed: Bed, fault: Exception) -> None:
+def test_busy_powered_off_vm_is_retried(bed: Bed, fault: Exception) -> None:
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     bed.vcenter.refuse("PowerOnVM_Task", fault, times=2)
     target = bed.repaired()
@@ -401,7 +399,7 @@ def test_busy_vm_that_was_off_is_tried_again(bed: Bed, fault: Exception) -> None
 
 
 @pytest.mark.parametrize("state", [ON, OFF])
-def test_vm_that_stays_busy_is_left(bed: Bed, state: str) -> None:
+def test_vm_that_stays_busy_is_left_unchanged(bed: Bed, state: str) -> None:
     method = "ShutdownGuest" if state == ON else "PowerOnVM_Task"
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = state
     bed.vcenter.refuse(method, BUSY, times=1000)
@@ -412,7 +410,7 @@ def test_vm_that_stays_busy_is_left(bed: Bed, state: str) -> None:
     assert (set(bed.acts), target.is_touched, bed.state) == ({method}, False, state)
 
 
-def test_no_shutdown_begins_when_the_vm_was_busy_too_long(bed: Bed) -> None:
+def test_no_shutdown_if_the_vm_was_busy_too_long(bed: Bed) -> None:
     def refuse(_vm: Any) -> None:
         bed.vcenter.now += 500
         raise BUSY
@@ -436,7 +434,7 @@ WHILE_BUSY: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("changes", "why"), WHILE_BUSY.values(), ids=list(WHILE_BUSY))
 @pytest.mark.parametrize("how", ["guest", "hard", "off"])
-def test_vm_that_changed_while_it_was_busy_is_left(bed: Bed, how: str, changes: dict[str, Any], why: str) -> None:
+def test_busy_vm_that_changed_is_left_unchanged(bed: Bed, how: str, changes: dict[str, Any], why: str) -> None:
     if how == "off":
         bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     method = STOPS.get(how, "PowerOnVM_Task")
@@ -462,8 +460,8 @@ def test_new_risk_of_a_busy_vm_must_be_accepted(bed: Bed, shutdown: str) -> None
 
 
 @pytest.mark.parametrize("shutdown", STOPS)
-def test_host_of_a_busy_vm_is_looked_at_again(bed: Bed, shutdown: str) -> None:
-    """A host on its way to maintenance mode is why VMs are moved, and those are busy."""
+def test_host_of_a_busy_vm_is_checked_again(bed: Bed, shutdown: str) -> None:
+    """VMs are moved from, and so busy on, a host that enters maintenance mode."""
     when_refused(bed, STOPS[shutdown], lambda: SERVER_SAYS["host in maintenance mode"][0](bed))
     target = bed.target(shutdown=shutdown)
     target.prepare()
@@ -484,7 +482,7 @@ def test_power_off_by_others_while_the_vm_is_busy(bed: Bed, shutdown: str) -> No
 
 @pytest.mark.parametrize("shutdown", STOPS)
 def test_power_cycle_by_others_while_the_vm_is_busy(bed: Bed, shutdown: str) -> None:
-    """It brought the OVF environment: nothing is left to do."""
+    """It delivered the OVF environment: nothing is left to do."""
 
     def cycle() -> None:
         bed.vcenter._do_PowerOffVM(bed.vm)
@@ -508,7 +506,7 @@ def test_power_off_by_others_just_before_ours(bed: Bed) -> None:
     assert (bed.acts, bed.state, target.is_touched) == (["PowerOffVM_Task"], OFF, False)
 
 
-def test_vm_that_is_busy_after_its_power_cycle_is_not_cycled_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_vm_is_not_cycled_twice(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     target = bed.target()
     target.prepare()
 
@@ -523,8 +521,8 @@ def test_vm_that_is_busy_after_its_power_cycle_is_not_cycled_again(bed: Bed, mon
 
 @pytest.mark.parametrize("through_vcenter", [True, False])
 @pytest.mark.parametrize("is_busy", [True, False])
-def test_vm_that_others_start_first(bed: Bed, through_vcenter: bool, is_busy: bool) -> None:
-    """A power-on is refused while theirs is under way, or because it has ended."""
+def test_vm_started_first_by_others(bed: Bed, through_vcenter: bool, is_busy: bool) -> None:
+    """Our power-on is refused while theirs is running, or because it has ended."""
     bed.vcenter.objects[bed.vm]["runtime.powerState"] = OFF
     target = bed.target()
     target.prepare()
@@ -547,7 +545,7 @@ def test_vm_that_others_start_first(bed: Bed, through_vcenter: bool, is_busy: bo
     assert (bed.acts, bed.state, target.is_touched) == (["PowerOnVM_Task"], ON, False)
 
 
-def test_vm_that_we_shut_down_is_powered_on_whatever_it_is_by_then(bed: Bed) -> None:
+def test_vm_shut_down_by_us_is_always_powered_on(bed: Bed) -> None:
     bed.vcenter.effects["ShutdownGuest"] = bed.vcenter._do_PowerOffVM
     changes = {"name": "web-old", "config.ftInfo": vim.vm.FaultToleranceConfigInfo(role=1)}
     when_refused(bed, "PowerOnVM_Task", lambda: bed.vcenter.objects[bed.vm].update(changes))
@@ -568,7 +566,7 @@ def test_signal_ends_the_wait_for_a_busy_vm(bed: Bed) -> None:
     assert (bed.acts, target.is_touched, bed.state) == (["ShutdownGuest"], False, ON)
 
 
-# --- lost answers ---------------------------------------------------------------------------------------------------
+# --- lost answers -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
@@ -591,7 +589,7 @@ def test_power_on_that_may_have_been_carried_out_is_a_change(bed: Bed) -> None:
     assert (target.is_touched, bed.state) == (True, OFF)
 
 
-def test_power_on_whose_effect_comes_late_is_waited_for(bed: Bed) -> None:
+def test_late_effect_of_a_power_on_is_awaited(bed: Bed) -> None:
     bed.vcenter.held.add("PowerOnVM_Task")
     bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=True)
     bed.vcenter.lose_answer("PowerOnVM_Task", carried_out=True)
@@ -602,7 +600,7 @@ def test_power_on_whose_effect_comes_late_is_waited_for(bed: Bed) -> None:
     assert (target.is_delivered, bed.state) == (True, ON)
 
 
-def test_vm_that_cannot_be_looked_at_after_its_shutdown_may_be_off(bed: Bed) -> None:
+def test_vm_that_cannot_be_read_after_its_shutdown_may_be_off(bed: Bed) -> None:
     bed.vcenter.effects["ShutdownGuest"] = lambda _vm: None
 
     def read(target: Any, **given: Any) -> Any:
@@ -618,7 +616,7 @@ def test_vm_that_cannot_be_looked_at_after_its_shutdown_may_be_off(bed: Bed) -> 
     assert target.is_touched
 
 
-# --- the second cycle -----------------------------------------------------------------------------------------------
+# --- the second cycle -------------------------------------------------------------------------------------------------
 
 
 def test_verdict_that_stays_bad_fails(bed: Bed) -> None:
@@ -630,7 +628,7 @@ def test_verdict_that_stays_bad_fails(bed: Bed) -> None:
     assert (target.is_touched, bed.state, bed.acts) == (True, ON, CYCLE)
 
 
-def test_tools_that_do_not_come_up_are_mentioned(bed: Bed) -> None:
+def test_tools_that_do_not_start_are_mentioned(bed: Bed) -> None:
     def power_on(vm: Any, **_given: Any) -> None:
         bed.power_on(vm)
         bed.vcenter.objects[vm]["guest.toolsRunningStatus"] = "guestToolsNotRunning"
@@ -641,7 +639,7 @@ def test_tools_that_do_not_come_up_are_mentioned(bed: Bed) -> None:
 
 
 def looks(monkeypatch: pytest.MonkeyPatch, *states: str) -> examine.Questions:
-    """Questions whose look into the guest sees these, one after the other."""
+    """Return questions whose guest probes return these views in turn."""
     views = (GuestView(state, "exit_code", bears_id="own" if state == "xml" else None) for state in states)
     monkeypatch.setattr(examine.probe, "look", lambda *_given: next(views))
     return replace(QUESTIONS, probe="exit_code", login=GuestLogin("root", "guest-password"))
@@ -649,13 +647,13 @@ def looks(monkeypatch: pytest.MonkeyPatch, *states: str) -> examine.Questions:
 
 @pytest.fixture
 def ready(bed: Bed) -> Bed:
-    """A VM whose guest takes operations."""
+    """Return a VM whose guest accepts operations."""
     bed.vcenter.objects[bed.vm]["guest.guestOperationsReady"] = True
     return bed
 
 
-def test_second_cycle_writes_the_vapp_options_once_more(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the VM is off; the transports alone, which hold no value that could be spoilt."""
+def test_second_cycle_rewrites_the_vapp_options(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The VM is off meanwhile; only the transports are written, which contain no values that could be damaged."""
     questions = looks(monkeypatch, "no_value", "no_value", "xml")
     written: list[Any] = []
 
@@ -673,8 +671,8 @@ def test_second_cycle_writes_the_vapp_options_once_more(ready: Bed, monkeypatch:
     assert target.is_delivered
 
 
-def test_busy_vm_in_the_second_cycle_needs_no_other_risk_accepted(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The verdict is another one since the first cycle, which the task has made itself."""
+def test_second_cycle_of_a_busy_vm_needs_no_further_acceptance(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task's own first cycle has changed the verdict."""
     questions = looks(monkeypatch, "no_value", "no_value", "no_value", "xml")
     shut_down, refusals = ready.vcenter._do_ShutdownGuest, [BUSY]
 
@@ -688,7 +686,7 @@ def test_busy_vm_in_the_second_cycle_needs_no_other_risk_accepted(ready: Bed, mo
     assert (target.is_delivered, refusals, ready.acts.count("PowerOnVM_Task")) == (True, [], 2)
 
 
-def test_there_is_no_third_cycle(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_third_cycle(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = looks(monkeypatch, *["no_value"] * 4)
     ready.vcenter.effects["ReconfigVM_Task"] = lambda _vm, spec: None
     target = ready.target(questions=questions, accepted=("may_be_fork", "guest_not_seen", "contradictory"))
@@ -698,7 +696,7 @@ def test_there_is_no_third_cycle(ready: Bed, monkeypatch: pytest.MonkeyPatch) ->
     assert (ready.acts.count("PowerOnVM_Task"), ready.state) == (repair.TRIES, ON)
 
 
-def test_transports_that_others_changed_while_the_vm_was_busy_stay(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transports_changed_by_others_are_kept(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = looks(monkeypatch, "no_value", "no_value", "xml")
     written: list[Any] = []
     ready.vcenter.effects["ReconfigVM_Task"] = lambda _vm, spec: written.append(spec)
@@ -725,7 +723,7 @@ def test_vapp_options_that_cannot_be_written_do_not_keep_it_off(ready: Bed, monk
     assert any("Could not rewrite the vApp options of VM web: Not now" in warning for warning in ready.warnings)
 
 
-def test_who_may_not_write_them_has_no_second_cycle(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_second_cycle_without_write_privileges(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = looks(monkeypatch, "no_value", "no_value")
     ready.vcenter.effects["HasPrivilegeOnEntities"] = lambda _manager, entity, **given: [
         vim.EntityPrivilege(
@@ -749,7 +747,7 @@ REGISTRATION = {"id": "otk", "label": "Unique Registration Key", "value": REGIST
 
 
 @pytest.mark.parametrize("method", ["PowerOnVM_Task", "CheckPowerOn_Task"])
-def test_secrets_in_what_vcenter_refuses(bed: Bed, method: str) -> None:
+def test_secrets_in_a_refusal(bed: Bed, method: str) -> None:
     """vCenter names the value that it does not accept (vSphere API reference, InvalidPropertyValue)."""
     given = [vim.vApp.PropertyInfo(key=0, **REGISTRATION), vim.vApp.PropertyInfo(key=1, id="pin", value="7")]
     bed.vcenter.objects[bed.vm]["config.vAppConfig"].property = given
@@ -775,7 +773,7 @@ def test_secrets_in_what_vcenter_refuses(bed: Bed, method: str) -> None:
 
 
 def refused_value(bed: Bed, given: dict[str, str]) -> str:
-    """Return what is said of a power-on that vCenter refuses because of the value of a property."""
+    """Return the message about a power-on that vCenter refuses because of a property's value."""
     info = {"type": "string", "value": "planted-0123456789", **given}
     info["id"] = info.pop("key")
     bed.vcenter.objects[bed.vm]["config.vAppConfig"].property = [
@@ -794,12 +792,12 @@ def in_one_line(given: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("given", SECRET.values(), ids=SECRET)
-def test_secret_that_vcenter_refuses(bed: Bed, given: dict[str, str]) -> None:
+def test_refused_secret(bed: Bed, given: dict[str, str]) -> None:
     told = refused_value(bed, given)
     assert MASK in told
     assert in_one_line(given) not in told
 
 
 @pytest.mark.parametrize("given", PLAIN.values(), ids=PLAIN)
-def test_other_value_that_vcenter_refuses(bed: Bed, given: dict[str, str]) -> None:
+def test_other_refused_value(bed: Bed, given: dict[str, str]) -> None:
     assert in_one_line(given) in refused_value(bed, given)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test which properties are recognized as secrets, and which are not: one row a test."""
+"""Test which properties are recognized as secrets and which are not; each row is a test case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.masking import
 
 def read(key: str, value: str = "x", label: str = "", category: str = "", description: str = "", type: str = "string",
          mask: Mask | None = None) -> configured.Property:  # fmt: skip
-    """Return a property of the vApp options as it is read."""
+    """Return a property as read from the vApp options."""
     info = vim.vApp.PropertyInfo(
         key=0, id=key, type=type, value=value, label=label, category=category, description=description
     )
@@ -26,7 +26,7 @@ def read(key: str, value: str = "x", label: str = "", category: str = "", descri
 
 
 def shown(given: dict[str, str], mask: Mask) -> set[str | None]:
-    """Return the value everywhere that it is returned."""
+    """Return the value in every place that returns it."""
     found = read(**given, mask=mask)
     known = mask.knowing([(found.key, found.secret)])
     value = given.get("value", "x")
@@ -46,8 +46,8 @@ def test_plain(given: dict[str, str]) -> None:
     assert shown(given, Mask()) == {given.get("value", "x")}
 
 
-def test_other_value_of_a_property_whose_value_is_secret() -> None:
-    """What was delivered earlier may look harmless, and is as secret."""
+def test_other_value_of_a_secret_property() -> None:
+    """An earlier value may look harmless, but is just as secret."""
     found = read("config", value=b64("password: hush"))
     assert found.secret
     assert Mask().knowing([(found.key, found.secret)]).value("config", "older") == MASK
@@ -73,7 +73,7 @@ LONG = (
 
 
 @pytest.mark.parametrize("value", [text * (65000 // len(text)) for text in LONG], ids=LONG)
-def test_long_values_take_no_long_time(value: str) -> None:
+def test_long_values_are_fast(value: str) -> None:
     begin = time.process_time()
     sensitive.holds_secret(value)
     assert time.process_time() - begin < 5
@@ -84,7 +84,7 @@ def test_compressed_text_of_any_size() -> None:
     assert not sensitive.holds_secret(bomb)
 
 
-def test_own_patterns_are_searched_in_the_key_as_it_is() -> None:
+def test_own_patterns_match_the_unchanged_key() -> None:
     mask = Mask(patterns=[r"^net\.hockey$"])
     assert mask.is_secret("net.hockey", "string")
     assert mask.value("net.hockey", "x", "string") == MASK

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which values of another site are changed, and which maps are refused."""
+"""Values of another site that are changed, and maps that are refused."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_values(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", OTHER_TEXT)
-def test_address_inside_of_other_text(value: str) -> None:
-    """It is not changed, and that is known."""
+def test_address_within_other_text(value: str) -> None:
+    """It is not changed, which is documented."""
     assert MAP.translate(value) == value
     assert MAP.mentions(value)
 
@@ -91,14 +91,14 @@ NONSENSE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("fault", NONSENSE)
-def test_nonsense(fault: str) -> None:
+def test_invalid_maps(fault: str) -> None:
     _map, faults = site_map.read(NONSENSE[fault])
     (text,) = faults
     assert re.search(fault, text)
 
 
 @pytest.mark.parametrize("given", [None, "", {}, {"vms": None, "subnets": None}])
-def test_nothing(given: Any) -> None:
+def test_empty_maps(given: Any) -> None:
     empty, faults = site_map.read(given)
     assert faults == []
     assert empty.translate("10.1.0.1") == "10.1.0.1"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Test which files of a backup are written, which stay, and what the index says of them."""
+"""Test which files of a backup are written, which are kept, and the content of the index."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def plan(vms: list[Found], there: dict[str, Any] | None = None, **more: Any) -> 
 
 
 def after(vms: list[Found], there: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    """Return the directory after a run."""
+    """Return the contents of the directory after a run."""
     return {**(there or {}), **plan(vms, there, **more).files}
 
 
@@ -90,13 +90,13 @@ def test_first_run() -> None:
     assert [(row["name"], row["change"]) for row in result.rows] == [("vm0", "created"), ("vm1", "created")]
 
 
-def test_nothing_changes_when_nothing_changed() -> None:
+def test_second_run_changes_nothing() -> None:
     there = after([found(0), found(1), found(2, WITH_SECRETS), found(3, None), unread(4)])
     again = plan([unread(4), found(3, None), found(2, WITH_SECRETS), found(1), found(0)], there)
     assert again.files == {}
 
 
-def test_only_what_changed_is_written() -> None:
+def test_only_changed_files_are_written() -> None:
     there = after([found(0), found(1)])
     other = options(prop(1, "hostname", value="other"))
     result = plan([found(0), found(1, other)], there)
@@ -111,7 +111,7 @@ def test_only_what_changed_is_written() -> None:
     ids=["no options", "no properties", "others", "other class"],
 )
 def test_lost_options(now: Any) -> None:
-    """What a VM has lost is kept until it is restored, or its file is removed."""
+    """The file of a VM that lost its options is kept until the VM is restored or the file is removed."""
     there = after([found(0), found(1)])
     result = plan([found(0, now), found(1)], there)
     assert list(result.files) == ["index.json"]
@@ -159,7 +159,7 @@ def test_vm_that_cannot_be_read() -> None:
     assert list(result.files) == ["index.json"]
 
 
-def test_one_uuid_of_two_vms() -> None:
+def test_two_vms_with_one_uuid() -> None:
     there = after([found(0)])
     twins = [found(0), Found("copy", "vm-9", document=found(0).document)]
     result = plan(twins, there)
@@ -206,7 +206,7 @@ FOREIGN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_file_that_is_none_of_ours(kind: str) -> None:
+def test_foreign_file(kind: str) -> None:
     there = {FILES[0]: FOREIGN[kind]}
     result = plan([found(0), found(1)], there)
     assert FILES[0] not in result.files
@@ -220,7 +220,7 @@ def test_file_that_is_none_of_ours(kind: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2, "vms": []}', '{"version": 1, "vms": {}}'])
-def test_index_that_is_none_of_ours(text: str) -> None:
+def test_foreign_index(text: str) -> None:
     with pytest.raises(vapp_backup.ForeignIndex, match=r"^it "):
         plan([found(0)], {"index.json": text})
 
@@ -274,7 +274,7 @@ def test_secrets_do_not_change_what_was_read() -> None:
 
 
 def test_shown() -> None:
-    """A file that somebody has edited, and a property that was not treated as a secret before."""
+    """Somebody edited a file, and a property was not treated as a secret before."""
     old = copy.deepcopy(found(0, WITH_SECRETS).document) or {}
     old["properties"][1].update(value=SECRET, secret=False, label="old")
     new = plan([found(0, WITH_SECRETS)], seal=lambda text, _before: f"$ANSIBLE_VAULT;{text[:4]}").files[FILES[0]]
@@ -288,7 +288,7 @@ def test_shown() -> None:
 
 
 def test_damaged_file_of_a_vm_that_has_lost_its_options() -> None:
-    """Nothing can restore the VM then, so the backup is not complete."""
+    """The VM cannot be restored then, so the backup is not complete."""
     there = {**after([found(0)]), FILES[0]: "<<<<<<< HEAD\n{"}
     result = plan([found(0, None)], there)
     assert not result.index["complete"]
@@ -300,7 +300,7 @@ def test_damaged_file_of_a_vm_that_has_lost_its_options() -> None:
 @pytest.mark.parametrize("properties", [5, [1], [{"id": []}], [{"id": "api_token", "value": {"__ansible_vault": 5}}]])
 @pytest.mark.parametrize("enabled", [True, False])
 def test_file_with_wrong_types(properties: Any, enabled: bool) -> None:
-    """Somebody may have edited a file. One of a VM without vApp options is replaced, another one is kept."""
+    """Somebody may have edited a file. That of a VM without vApp options is replaced, others are kept."""
     text = json.dumps({**(found(0, WITH_SECRETS).document or {}), "enabled": enabled, "properties": properties})
     result = plan([found(0, WITH_SECRETS)], {FILES[0]: text}, seal=lambda clear, before: before or clear[::-1])
     assert (FILES[0] in result.files) == (not enabled)

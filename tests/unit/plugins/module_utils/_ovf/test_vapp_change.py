@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a reconfigure does, and what is refused before anything is sent."""
+"""The content of a reconfigure, and what is refused before it is sent."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def request(**given: Any) -> vapp_request.Request:
 
 
 def changed(info: Any, **given: Any) -> vapp_change.Change:
-    """Return the change; it leaves what was read as it was, and a second run has nothing to do."""
+    """Return the change; assert that its input is unchanged and that a second run has nothing to do."""
     wanted = request(**given)
     before = copy.deepcopy(info)
     change = vapp_change.plan("VM1", info, wanted)
@@ -88,7 +88,7 @@ def refusal(info: Any, **given: Any) -> str:
 
 
 def sent(change: vapp_change.Change) -> list[tuple[str, int, dict[str, Any]]]:
-    """Operation, integer key, and what differs from the property as it was read, of each property of a spec."""
+    """Return operation, integer key and changed fields of each property in a spec."""
     result = []
     for edit in change.spec.property if change.spec is not None else []:
         if edit.operation == "remove":
@@ -109,7 +109,7 @@ def sent(change: vapp_change.Change) -> list[tuple[str, int, dict[str, Any]]]:
 
 STRUCTURE, VALUES = vapp_change.STRUCTURE, vapp_change.VALUES
 
-# options → what is sent, which privileges that needs, and whether the guest would get something else
+# options → what is sent, which privileges it needs, and whether the guest would receive something else
 CHANGES: dict[str, tuple[dict[str, Any], list[Any], set[str], bool]] = {
     "value": ({"values": {"hostname": "new"}}, [("edit", 3, {"value": "new"})], {VALUES}, True),
     "same value": ({"values": {"hostname": "old"}}, [], set(), False),
@@ -351,7 +351,7 @@ def test_properties(case: str) -> None:
         assert change.spec.ipAssignment is None
 
 
-# options → parts of the sentence
+# options → parts of the message
 REFUSALS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown": (
         {"values": {"hostnam": "x"}},
@@ -425,7 +425,7 @@ def test_refusals(case: str) -> None:
         assert part in sentence
 
 
-# options → what is wrong with them, whatever the VM has
+# options → what is wrong with them, for any VM
 BAD_INPUT: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({}, "there is nothing to write"),
     "no key": ({"properties": [{"value": "x"}]}, "entry 1 of properties needs either key or id"),
@@ -488,7 +488,7 @@ def test_skipped() -> None:
 
 
 def test_password_that_is_skipped() -> None:
-    """It is not user-configurable, and nothing of it is written."""
+    """It is not user-configurable, and no part of it is written."""
     info = appliance(prop(20, "fixed", type="password", userConfigurable=False))
     given: dict[str, Any] = {"secret_values": {"fixed": SECRET}, "update_secrets": "always"}
     change = vapp_change.plan("VM1", info, request(**given, not_user_configurable="skip"))
@@ -496,8 +496,8 @@ def test_password_that_is_skipped() -> None:
     assert "fixed is not user-configurable" in refusal(info, **given)
 
 
-def test_no_password_in_what_will_be() -> None:
-    """vCenter never returns one, so check mode does not, either."""
+def test_no_password_in_the_prediction() -> None:
+    """vCenter never returns a password, so check mode does not either."""
     given: dict[str, Any] = {"secret_values": {"admin": SECRET, "new": SECRET}, "unknown": "create"}
     change = vapp_change.plan("VM1", appliance(), request(**given, update_secrets="always"))
     assert change.secrets_written == ["admin", "new"]
@@ -510,7 +510,7 @@ def test_no_password_in_what_will_be() -> None:
     [((-5,), 0), ((-1,), 0), ((0,), 1), ((2**31 - 1,), 0), ((0, 1, 2**31 - 1), 2), ((7, 2**31 - 2), 2**31 - 1)],
 )
 def test_integer_key_of_a_new_property(keys: tuple[int, ...], added: int) -> None:
-    """Whatever integer keys a VM has; the one of a property that is removed is not used again."""
+    """It is unused, whatever integer keys a VM has; that of a removed property is not used again."""
     info = appliance()
     info.property = [prop(key, f"p{key}", value="x") for key in keys]
     absent = [{"key": f"p{keys[0]}", "state": "absent"}]
@@ -577,7 +577,7 @@ def test_ambiguous_key() -> None:
     assert [edit.info.key for edit in change.spec.property] == [20]
 
 
-def test_key_that_would_be_there_twice() -> None:
+def test_key_that_would_be_duplicate() -> None:
     wanted = [{"id": "ip0.VCSA", "class_id": "vami", "value": "x"}]
     assert "property vami.ip0.VCSA would exist twice" in refusal(appliance(), unknown="create", properties=wanted)
     for entries, key in (
@@ -639,8 +639,8 @@ DOCUMENT_OF = {
 }
 
 
-def test_some_keys_of_a_document() -> None:
-    """The rest of it is for a VM without vApp options."""
+def test_restore_of_some_keys() -> None:
+    """The other properties are only for a VM without vApp options."""
     document = vapp_export.document("VM1", DOCUMENT_OF, appliance(eula=["first"]))
     given: dict[str, Any] = {"restore_from": document, "restore_keys": ["hostname", "vami.ip0.VCSA"]}
     info = appliance(eula=["other"])
@@ -656,8 +656,8 @@ def test_some_keys_of_a_document() -> None:
     assert (list(change.after.eula), list(change.after.ovfEnvironmentTransport)) == (["first"], [GUESTINFO])
 
 
-def test_a_document_that_must_not_overwrite() -> None:
-    """Somebody may have restored the VM by hand meanwhile."""
+def test_restore_without_overwriting() -> None:
+    """Somebody may have restored the VM manually in the meantime."""
     document = vapp_export.document("VM1", DOCUMENT_OF, appliance())
     info = appliance()
     assert not changed(info, restore_from=document, overwrite=False).changes
@@ -673,14 +673,14 @@ def test_a_document_that_must_not_overwrite() -> None:
     assert "has properties of the document" in refusal(info, **part)
 
 
-def test_license_agreements_of_which_a_document_has_none_are_cleared() -> None:
+def test_license_agreements_missing_in_a_document_are_removed() -> None:
     document = vapp_export.document("VM1", DOCUMENT_OF, appliance())
     change = changed(appliance(eula=["other"]), restore_from=document)
     assert (list(change.spec.eula), list(change.after.eula)) == ([""], []), "an empty list would mean no change"
 
 
 @pytest.mark.parametrize("field", ["name", "vendor", "version", "fullVersion"])
-def test_each_field_of_a_product_makes_it_another(field: str) -> None:
+def test_each_field_identifies_a_product(field: str) -> None:
     document = vapp_export.document("VM1", DOCUMENT_OF, appliance())
     info = appliance()
     setattr(info.product[0], field, "other")
@@ -690,7 +690,7 @@ def test_each_field_of_a_product_makes_it_another(field: str) -> None:
 
 @pytest.mark.parametrize("as_default", [False, True])
 def test_password_that_is_not_user_configurable(as_default: bool) -> None:
-    """It is written only by force, never as a default, which everybody may read, and never lost with another edit."""
+    """It is written only by force, never as a default that everybody may read, and never lost with another edit."""
     fixed = {"userConfigurable": False, "type": "password(8..)", "label": "Fixed"}
     info = appliance(prop(20, "fixed", **fixed))
     entry = {"key": "fixed", "label": "New", "user_configurable": False}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Exported vApp options: everything but secrets, in the same order, and the same bytes after a restore."""
+"""Exported vApp options: everything except secrets, in a fixed order, and the same bytes after a restore."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ SHAPES: dict[str, Any] = {
         installBootRequired=True,
         installBootStopDelay=30,
     ),
-    # Written past SOAP, as by an import; what is sent arrives with newlines.
+    # Written without SOAP, as by an import; a value that is sent arrives with newlines.
     "ends of lines": options(
         prop(1, "a", label="x\r\ny", description="a\rb", value="a\nb"),
         eula=["line\r\nline\rline"],
@@ -103,7 +103,7 @@ def as_bytes(document: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_round_trip(shape: str) -> None:
-    """Export, restore to a VM without vApp options, export; and a second restore has nothing to do."""
+    """Export, restore to a VM without vApp options, export again; a second restore changes nothing."""
     document = exported(SHAPES[shape])
     read_again = json.loads(json.dumps(document))
     change = vapp_change.plan("VM1", None, request(restore_from=read_again))
@@ -138,7 +138,7 @@ DAMAGE: dict[str, Any] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_document(damage: str) -> None:
-    """A file may have been edited by hand."""
+    """A file may have been edited manually."""
     part, content = DAMAGE[damage]
     with pytest.raises(_errors.BadInput, match=f"{part}.*Nothing was changed"):
         request(restore_from={**exported(SHAPES["the rest"]), part: content})
@@ -155,7 +155,7 @@ def test_text_of_a_property_that_cannot_be_sent(field: str, text: str) -> None:
 
 @pytest.mark.parametrize("part", ["products", "ovf_sections"])
 def test_other_text_that_cannot_be_sent(part: str) -> None:
-    document = exported(options(**vars_of_the_rest()))
+    document = exported(options(**other_values()))
     for name, value in document[part][0].items():
         if isinstance(value, str):
             damaged = json.loads(json.dumps(document))
@@ -164,7 +164,7 @@ def test_other_text_that_cannot_be_sent(part: str) -> None:
                 request(restore_from=damaged)
 
 
-def vars_of_the_rest() -> dict[str, Any]:
+def other_values() -> dict[str, Any]:
     return {
         "product": [product(1, name="Appliance")],
         "ovfSection": [vim.vApp.OvfSectionInfo(key=1, namespace="urn:a", type="A", contents="<a/>")],
@@ -185,7 +185,7 @@ def test_property_of_a_document_without_an_id() -> None:
         ({"state": "reset"}, {"a": ("", "d"), "b": ("", "y")}),
     ],
 )
-def test_absent_and_reset_come_on_top_of_a_document(given: dict[str, str], left: dict[str, Any]) -> None:
+def test_absent_and_reset_override_a_document(given: dict[str, str], left: dict[str, Any]) -> None:
     info = options(prop(1, "a", value="v", defaultValue="d"), prop(2, "b", defaultValue="y"))
     document = exported(info)
     change = vapp_change.plan("VM1", info, request(restore_from=document, properties=[{"key": "a", **given}]))
@@ -201,8 +201,8 @@ def test_change_of_one_of_two_properties_with_the_same_full_key() -> None:
 
 
 @pytest.mark.parametrize("option", ["values", "properties"])
-def test_value_on_top_of_a_document_is_checked(option: str) -> None:
-    """Only what vCenter has had before is written whatever the type says."""
+def test_value_that_overrides_a_document_is_checked(option: str) -> None:
+    """Only values that vCenter had before are written unchecked."""
     document = exported(options(prop(1, "size", type="int(0..9)", value="10", defaultValue="5")))
     assert vapp_change.plan("VM1", None, request(restore_from=document)).changes
     given = {"size": 11} if option == "values" else [{"key": "size", "value": 11}]
@@ -292,7 +292,7 @@ def test_no_vapp_options() -> None:
     }
 
 
-def test_values_of_the_task_come_on_top() -> None:
+def test_values_of_the_task_take_precedence() -> None:
     document = exported(SHAPES["empty value with a default"])
     given = {
         "values": {"a": "", "b": "10.2.0.1"},
@@ -305,7 +305,7 @@ def test_values_of_the_task_come_on_top() -> None:
     assert list(change.spec.ovfEnvironmentTransport) == ["iso"]
 
 
-def test_what_the_vm_has_besides() -> None:
+def test_additional_properties_of_the_vm() -> None:
     document = exported(SHAPES["classes and instances"])
     info = options(
         prop(1, "extra", value="x"),
@@ -344,8 +344,8 @@ def test_value_that_is_not_user_configurable() -> None:
 
 @pytest.mark.parametrize("as_default", [False, True])
 @pytest.mark.parametrize("before", ["gone", "other value", "user-configurable", "other default"])
-def test_restore_of_what_is_not_user_configurable(before: str, as_default: bool) -> None:
-    """It is user-configurable while its value is written; one that is added may have its value as its default."""
+def test_restore_of_properties_that_are_not_user_configurable(before: str, as_default: bool) -> None:
+    """It is user-configurable while its value is written; a new one may have its value as its default."""
     document = exported(SHAPES["not user-configurable"])
     fields = {"userConfigurable": before == "user-configurable", "value": "other", "defaultValue": "y"}
     if before == "other default":
@@ -381,7 +381,7 @@ def test_restore_of_what_is_not_user_configurable(before: str, as_default: bool)
 
 
 def test_cases_of_the_other_file_are_still_exported() -> None:
-    """The appliance of the tests of writing, with secrets apart, is another shape."""
+    """The appliance of test_vapp_change.py, without secrets, is another case."""
     document = exported(test_vapp_change.appliance())
     change = vapp_change.plan("VM1", None, request(restore_from=document, secret_values={"admin": SECRET}))
     assert as_bytes(exported(change.after)) == as_bytes(document)

@@ -68,7 +68,7 @@ def test_disk_full(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(vapp_files.BackupError, match=r"No space left on device\. 1 of 3 files were written\."):
         write(tmp_path, {"a.json": "new", NAME: "new", "index.json": "new"})
     assert (tmp_path / NAME).read_text() == "old"
-    assert sorted(one.name for one in tmp_path.iterdir()) == [NAME, "a.json"], "no half of a file is left"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, "a.json"], "no half of a file is left"
 
 
 def test_directory_that_nobody_may_look_at(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: pathlib.Path) -> None:
     (tmp_path / ".vapp_backup.link").symlink_to(tmp_path / NAME)
     with vapp_files.locked(tmp_path):
         assert not (tmp_path / ".vapp_backup.abc123").exists()
-    left = {one.name for one in tmp_path.iterdir()}
+    left = {path.name for path in tmp_path.iterdir()}
     assert left == {".vapp_backup", "x.vapp_backup.y", NAME, ".vapp_backup.directory", ".vapp_backup.link"}
 
 
@@ -128,7 +128,7 @@ def test_another_backup_is_writing(tmp_path: pathlib.Path, monkeypatch: pytest.M
             vapp_files.BackupError, match=r"^Another backup is writing to .*\. Run again when it has ended"
         ):
             write(tmp_path, {NAME: "{}"})
-        assert [one.name for one in tmp_path.iterdir()] == [vapp_files.LOCK]
+        assert [path.name for path in tmp_path.iterdir()] == [vapp_files.LOCK]
     write(tmp_path, {NAME: "{}"})
 
 
@@ -154,4 +154,4 @@ def test_backups_into_one_directory_at_the_same_time(tmp_path: pathlib.Path) -> 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(add, range(4)))
     assert len(json.loads((tmp_path / "index.json").read_text())) == 80
-    assert [one.name for one in tmp_path.iterdir()] == ["index.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["index.json"]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carry vApp options as they are, or notice that they were changed."""
+"""Transfer vApp options unchanged, or detect that they were changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_round_trip(key: str | None) -> None:
 @pytest.mark.parametrize("key", [None, vapp_payload.new_key()], ids=["plain", "encrypted"])
 @pytest.mark.parametrize("at", [0, 5, -8])
 def test_masked(key: str | None, at: int) -> None:
-    """Whatever part of it Ansible takes for a password."""
+    """Ansible may mask any part of it."""
     packed = vapp_payload.pack(CONTENT, key)
     part = packed[at:][:6]
     masked = remove_values({"content": packed}, {part})["content"]

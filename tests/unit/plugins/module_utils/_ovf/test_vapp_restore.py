@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which VMs get their vApp options back, which do not, and why."""
+"""The VMs whose vApp options are restored, those that are refused, and why."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def export(number: int, info: Any, name: str = "") -> dict[str, Any]:
 
 
 def vm(number: int, info: Any = None, name: str = "", moid: str = "", **changed: Any) -> dict[str, Any]:
-    """One VM as vm_ovfenv_info returns it."""
+    """Return a VM as vm_ovfenv_info returns it."""
     document = export(number, info, name)
     document["vm"].update(changed)
     return {
@@ -93,8 +93,8 @@ def test_ambiguous(what: str) -> None:
     assert plan.documents == {}
 
 
-def test_two_of_the_backup_for_one_vm() -> None:
-    """A VM that one matches by its instance UUID is not given to another one; else nobody knows whose it is."""
+def test_two_entries_that_match_one_vm() -> None:
+    """A VM that matches one entry by its instance UUID is not used for another; otherwise its entry is ambiguous."""
     copied = {**KEPT, "vm": {"name": "copy", "instance_uuid": uuid(9), "uuid": bios(1)}}
     plan = planned([KEPT, copied], [vm(1)])
     assert {row.backup_name: row.action for row in plan.rows} == {"web-1": "restore", "copy": "not_found"}
@@ -103,7 +103,7 @@ def test_two_of_the_backup_for_one_vm() -> None:
     assert "2 VMs of the backup have its BIOS UUID" in plan.rows[0].reason
 
 
-def test_gone() -> None:
+def test_lost_options() -> None:
     found = row(KEPT, vm(1))
     assert (found.action, found.reason) == ("restore", "its vApp options are gone")
     foreign = vim.vApp.VmConfigInfo(property=[prop(0, "foreign")], ipAssignment=vim.vApp.IPAssignmentInfo())
@@ -157,7 +157,7 @@ DIFFERENCES["transport"][0].ovfEnvironmentTransport = ["iso"]
 
 @pytest.mark.parametrize("what", DIFFERENCES)
 def test_differs(what: str) -> None:
-    """It is reported, and written only when asked for."""
+    """It is reported, and written only on request."""
     info, text = DIFFERENCES[what]
     found = row(KEPT, vm(1, info))
     assert found.action == "differs"
@@ -166,7 +166,7 @@ def test_differs(what: str) -> None:
     assert row(KEPT, vm(1, info), overwrite=True).action == "overwrite"
 
 
-def test_more_than_the_backup_has_is_no_difference() -> None:
+def test_additional_properties_are_no_difference() -> None:
     assert row(KEPT, vm(1, appliance(prop(99, "later", value="x")))).action == "same"
 
 
@@ -187,7 +187,7 @@ def test_another_product(what: str) -> None:
 
 
 def test_keys() -> None:
-    """Nothing else is examined on a VM that has vApp options."""
+    """The other properties of a VM with vApp options are not examined."""
     info = changed(value="new")
     info.ovfEnvironmentTransport = ["iso"]
     assert row(KEPT, vm(1, info), keys=("hostname",)).changes == ["hostname: new → old"]
@@ -207,7 +207,7 @@ def with_secrets() -> Any:
 
 
 def test_secrets() -> None:
-    """What cannot be restored is named; what a VM has already is left alone."""
+    """Secrets that cannot be restored are named; those that a VM has already are left unchanged."""
     document = export(1, with_secrets())
     encrypted = copy.deepcopy(document)
     next(prop for prop in encrypted["properties"] if prop["key"] == "license")["value"] = VAULT
@@ -249,7 +249,7 @@ def test_section_and_license_agreement_with_secrets() -> None:
 
 
 @pytest.mark.parametrize("key", ["admin", "license"])
-def test_secret_written_into_the_file_by_hand(key: str) -> None:
+def test_secret_added_manually_to_the_file(key: str) -> None:
     document = export(1, with_secrets())
     next(prop for prop in document["properties"] if prop["key"] == key)["value"] = "vmforktest by hand"
     found = row(document, vm(1, with_secrets()))
@@ -266,7 +266,7 @@ def test_secrets_that_are_written_again() -> None:
 
 
 def test_map() -> None:
-    """It changes the document, so that another run finds nothing to do."""
+    """It changes the document, so a second run has nothing to do."""
     sites = {"vms": {"web-1": {"hostname": "other", "size": 9}}, "subnets": {"192.0.2.0/24": "198.51.100.0/24"}}
     plan = planned([KEPT], [vm(1)], map=sites)
     values = {prop["key"]: prop["value"] for prop in plan.documents["vm-1"]["properties"]}
@@ -289,7 +289,7 @@ def test_map_of_a_default_and_of_other_text() -> None:
     assert plan.rows[0].unmapped == ["url"]
 
 
-def test_map_that_blanks() -> None:
+def test_map_to_an_empty_value() -> None:
     plan = planned([KEPT], [vm(1)], map={"vms": {"web-1": {"hostname": ""}}})
     hostname = next(prop for prop in plan.documents["vm-1"]["properties"] if prop["key"] == "hostname")
     assert (hostname["value"], hostname["default"]) == ("", "")
@@ -312,8 +312,8 @@ COLLISION = (
         ({"dns": "10.1.5.8, 10.1.5.7"}, {}, [COLLISION]),
         ({"dns": "10.1.5.7/24"}, {}, [COLLISION]),
         ({"dns": "10.1.5.8", "gateway": "10.1.0.1"}, {}, []),
-        ({"dns": "10.1.9.7"}, {}, []),  # one address of two VMs stays one
-        ({"dns": "10.2.9.7"}, {}, []),  # which may be that of the other site already
+        ({"dns": "10.1.9.7"}, {}, []),  # an address shared by two VMs remains shared
+        ({"dns": "10.2.9.7"}, {}, []),  # the other site may have used this address already
         ({"dns": "10.1.5.0/24", "net": "10.1.9.0/24"}, {}, []),
         ({"dns": "10.1.5.7"}, {"keys": ("ip0",)}, []),
         ({"dns": "10.1.5.7"}, {"vms": ("web-1",)}, []),
@@ -331,7 +331,7 @@ def test_two_addresses_that_become_one_of_a_default() -> None:
     assert planned([at(1, ip0="10.1.9.7"), second], [vm(1), vm(2)], map=NESTED).faults == [COLLISION]
 
 
-def test_address_of_a_vm_that_is_not_there() -> None:
+def test_address_of_a_missing_vm() -> None:
     plan = planned([at(1, ip0="10.1.9.7"), at(2, ip0="10.1.5.7")], [vm(1)], map=NESTED)
     assert plan.faults == []
 
@@ -357,7 +357,7 @@ def test_faults(fault: str) -> None:
 
 
 def test_damaged_backups() -> None:
-    """One damaged file leaves its VM alone, a damaged index all of them."""
+    """A damaged file affects only its VM, a damaged index affects all VMs."""
     for damaged in (
         "it is not JSON",
         {"version": 2},
@@ -399,7 +399,7 @@ def test_vm_that_vcenter_does_not_show() -> None:
 
 
 def test_confirmed() -> None:
-    """By its name, which vCenter's side has compared; where names are not unique by its managed object ID."""
+    """A name that vCenter's side has compared confirms a VM; if names are not unique, its managed object ID does."""
     assert not row(KEPT, {**vm(1), "name_expected": False}).confirmed
     assert row(KEPT, {**vm(1), "name_expected": True}).confirmed
     assert row(KEPT, vm(1), confirmed=("vm-1",)).confirmed
@@ -416,7 +416,7 @@ def test_confirmed() -> None:
 )
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_masked_results(password: str, overwrite: bool) -> None:
-    """Whatever Ansible masks, no other VM is written, and nothing masked is."""
+    """Whatever Ansible masks, no other VM is written, and no masked value is written."""
     documents = [KEPT, export(2, appliance()), export(3, appliance())]
     vms = [{**vm(1), "name_expected": True}, vm(2, appliance()), vm(3, changed(value="new"))]
     clear = planned(documents, vms, overwrite=overwrite)
@@ -433,7 +433,7 @@ def test_masked_results(password: str, overwrite: bool) -> None:
 @pytest.mark.parametrize("name", ["instance_uuid", "uuid"])
 @pytest.mark.parametrize("value", [[], {}, 1, True])
 def test_index_with_wrong_types(name: str, value: Any) -> None:
-    """Somebody may have edited the index, or merged it."""
+    """Somebody may have edited or merged the index."""
     index, documents = backup(KEPT)
     index["vms"][0][name] = value
     plan = vapp_restore.plan(index, documents, [vm(1)], vapp_restore.Options())

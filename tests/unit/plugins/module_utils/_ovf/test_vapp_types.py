@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which values a vApp property of a type accepts."""
+"""The values that a type of vApp properties accepts."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_values(kind: str) -> None:
         "uint8",
     ],
 )
-def test_what_is_no_type(text: str) -> None:
+def test_invalid_types(text: str) -> None:
     assert vapp_types.parse(text) is None
 
 
-def test_type_that_is_not_understood() -> None:
-    """Only vCenter knows its values."""
+def test_unknown_type() -> None:
+    """Only vCenter knows its valid values."""
     assert vapp_types.wrong(None, "anything") is None
     assert vapp_types.wrong(None, "nul\0") is not None
 
@@ -130,7 +130,7 @@ def test_written(kind: str, value: Any, expected: str) -> None:
         ("string", {"a": 1}, "dictionary"),
     ],
 )
-def test_what_yaml_has_lost(kind: str, value: Any, why: str) -> None:
+def test_values_changed_by_yaml(kind: str, value: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         vapp_types.written(vapp_types.parse(kind), value)
 
@@ -165,6 +165,6 @@ def test_needs_value(kind: str, needed: bool) -> None:
     assert parsed.needs_value is needed
 
 
-def test_ends_of_lines_are_those_that_xml_leaves() -> None:
+def test_line_ends_are_normalized_as_in_xml() -> None:
     assert vapp_types.plain("a\r\nb\rc\nd") == "a\nb\nc\nd"
     assert vapp_types.plain(None) == ""

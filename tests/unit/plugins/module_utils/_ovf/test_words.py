@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names of properties as words."""
+"""The words in names of properties."""
 
 from __future__ import annotations
 

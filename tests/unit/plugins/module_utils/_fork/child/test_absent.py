@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which VMs are powered off and destroyed, which are not, and what is reported of it."""
+"""The VMs that are powered off and destroyed, those that are not, and the report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ACTS = ("PowerOffVM_Task", "Destroy_Task")
 
 
 class Bed:
-    """A parent, and VMs that may be its children."""
+    """A parent and VMs that may be its children."""
 
     def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
         self.vcenter = vcenter
@@ -36,7 +36,7 @@ class Bed:
         self.parent: Parent = vcenter.parent(self.session, self.vm)
 
     def child(self, name: str, state: str = ON, of: str | None = None, bios_uuid: str | None = None) -> Any:
-        """Return a VM with a record; by default one that is right."""
+        """Return a VM with a record, by default a correct one."""
         vm = self.vcenter.vm(name, state)
         record = identity.Record(
             of or self.parent.values["config.instanceUuid"],
@@ -82,14 +82,14 @@ def test_children_are_powered_off_and_destroyed(bed: Bed) -> None:
     assert bed.acts == [f"PowerOffVM_Task {moids[0]}", f"Destroy_Task {moids[0]}", f"Destroy_Task {moids[1]}"]
 
 
-def test_again_nothing_is_changed(bed: Bed) -> None:
+def test_second_run_changes_nothing(bed: Bed) -> None:
     bed.child("a")
     bed.remove("a")
     assert outcome(bed.remove("a")) == [("a", "absent", False)]
     assert len(bed.acts) == 2
 
 
-def test_check_mode_tells_the_same_and_touches_nothing(bed: Bed) -> None:
+def test_check_mode_reports_the_same_and_changes_nothing(bed: Bed) -> None:
     bed.child("a")
     assert outcome(bed.remove("a", "c", check_mode=True)) == [("a", "removed", True), ("c", "absent", False)]
     assert outcome(bed.remove_all(check_mode=True)) == [("a", "removed", True)]
@@ -107,7 +107,7 @@ FOREIGN: dict[str, Callable[[Bed], Any]] = {
 
 
 @pytest.mark.parametrize("make", FOREIGN.values(), ids=list(FOREIGN))
-def test_a_foreign_vm_is_not_touched(bed: Bed, make: Callable[[Bed], Any]) -> None:
+def test_foreign_vm_is_left_unchanged(bed: Bed, make: Callable[[Bed], Any]) -> None:
     make(bed)
     bed.child("a")
     results = bed.remove("web", "a")
@@ -117,7 +117,7 @@ def test_a_foreign_vm_is_not_touched(bed: Bed, make: Callable[[Bed], Any]) -> No
     assert [bed.vcenter.state(vm) for vm in bed.vcenter.named("web")] == [ON]
 
 
-def test_all_leaves_every_vm_that_is_no_child(bed: Bed) -> None:
+def test_all_leaves_other_vms_unchanged(bed: Bed) -> None:
     for number, make in enumerate(FOREIGN.values()):
         make(bed)
         (web,) = bed.vcenter.named("web")
@@ -134,8 +134,8 @@ def test_all_leaves_every_vm_that_is_no_child(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("before", ["PowerOffVM_Task", "Destroy_Task"])
-def test_whose_child_it_is_is_asked_again_before_each_step(bed: Bed, before: str) -> None:
-    """Somebody else takes the VM over: it is left alone from then on, and what was done is reported."""
+def test_parent_is_checked_again_before_each_step(bed: Bed, before: str) -> None:
+    """Another client takes the VM over: it is left unchanged from then on, and what was done is reported."""
     vm = bed.child("web")
 
     def take_over() -> None:
@@ -160,7 +160,7 @@ def test_whose_child_it_is_is_asked_again_before_each_step(bed: Bed, before: str
 
 
 def _after(vcenter: FakeVCenter, reads: int, act: Callable[[], None]) -> Callable[..., Any]:
-    """Do something after so many reads of properties."""
+    """Run a function after this number of property reads."""
     done: list[int] = []
 
     def read(target: Any, **given: Any) -> Any:
@@ -173,7 +173,7 @@ def _after(vcenter: FakeVCenter, reads: int, act: Callable[[], None]) -> Callabl
     return read
 
 
-def test_a_copy_that_appears_meanwhile_is_noticed(bed: Bed) -> None:
+def test_copy_that_appears_meanwhile_is_noticed(bed: Bed) -> None:
     vm = bed.child("web")
 
     def power_off(_vm: Any) -> None:
@@ -185,7 +185,7 @@ def test_a_copy_that_appears_meanwhile_is_noticed(bed: Bed) -> None:
     assert (result.state, result.changed, bed.vcenter.count("Destroy_Task")) == ("failed", True, 0)
 
 
-def test_a_vm_that_cannot_be_looked_at_again_is_not_touched(bed: Bed) -> None:
+def test_vm_that_cannot_be_read_again_is_left_unchanged(bed: Bed) -> None:
     bed.child("web")
     faults = iter([vim.fault.NoPermission(privilegeId="System.Read")])
 
@@ -208,10 +208,10 @@ def test_a_vm_that_cannot_be_looked_at_again_is_not_touched(bed: Bed) -> None:
         pytest.param("Destroy_Task", 2, True, OFF, id="destroy"),
     ],
 )
-@pytest.mark.parametrize("way", ["refuse", "fail"])
-def test_refusals(bed: Bed, method: str, acts: int, changed: bool, state: str, way: str) -> None:
+@pytest.mark.parametrize("refusal", ["refuse", "fail"])
+def test_refusals(bed: Bed, method: str, acts: int, changed: bool, state: str, refusal: str) -> None:
     vm = bed.child("web")
-    getattr(bed.vcenter, way)(method, vim.fault.NoPermission(privilegeId="X.Y", object=vm))
+    getattr(bed.vcenter, refusal)(method, vim.fault.NoPermission(privilegeId="X.Y", object=vm))
     (result,) = bed.remove("web")
     assert (result.state, result.changed, len(bed.acts)) == ("failed", changed, acts)
     assert (result.facts["power_state"], bed.vcenter.state(vm)) == (state, state)
@@ -219,7 +219,7 @@ def test_refusals(bed: Bed, method: str, acts: int, changed: bool, state: str, w
 
 
 @pytest.mark.parametrize("method", ACTS)
-def test_what_was_done_although_its_answer_was_lost_counts(bed: Bed, method: str) -> None:
+def test_completed_request_without_an_answer_is_a_change(bed: Bed, method: str) -> None:
     bed.child("web")
     bed.vcenter.lose_answer(method, carried_out=True)
     (result,) = bed.remove("web")
@@ -229,7 +229,7 @@ def test_what_was_done_although_its_answer_was_lost_counts(bed: Bed, method: str
 
 
 @pytest.mark.parametrize("method", ACTS)
-def test_what_was_not_done_and_lost_its_answer_is_a_failure(bed: Bed, method: str) -> None:
+def test_lost_request_is_a_failure(bed: Bed, method: str) -> None:
     vm = bed.child("web")
     bed.vcenter.lose_answer(method, carried_out=False)
     (result,) = bed.remove("web")
@@ -238,7 +238,7 @@ def test_what_was_not_done_and_lost_its_answer_is_a_failure(bed: Bed, method: st
 
 
 @pytest.mark.parametrize("state", [ON, OFF])
-def test_removal_that_goes_on_is_a_change(bed: Bed, state: str) -> None:
+def test_removal_that_continues_is_a_change(bed: Bed, state: str) -> None:
     bed.child("web", state)
     bed.vcenter.held.add("Destroy_Task")
     (result,) = bed.remove("web", seconds=20)
@@ -246,7 +246,7 @@ def test_removal_that_goes_on_is_a_change(bed: Bed, state: str) -> None:
     assert "did not end" in str(result.error)
 
 
-def test_answer_that_was_lost_and_a_vm_that_cannot_be_looked_at_is_a_failure(bed: Bed) -> None:
+def test_lost_answer_and_an_unreadable_vm_is_a_failure(bed: Bed) -> None:
     bed.child("web", OFF)
     bed.vcenter.lose_answer("Destroy_Task", carried_out=False)
 
@@ -270,7 +270,7 @@ def test_answer_that_was_lost_and_a_vm_that_cannot_be_looked_at_is_a_failure(bed
         ("", ON, "Could not power off child web: "),
     ],
 )
-def test_check_mode_asks_for_the_privileges_of_what_would_be_done(
+def test_check_mode_checks_the_privileges_of_the_removal(
     bed: Bed, lacking: str, state: str, sentence: str | None
 ) -> None:
     bed.child("web", state)
@@ -289,7 +289,7 @@ def test_check_mode_asks_for_the_privileges_of_what_would_be_done(
     assert str(result.error).startswith(str(sentence))
 
 
-# --- what a task made itself ----------------------------------------------------------------------------------------
+# --- children created by the same task --------------------------------------------------------------------------------
 
 
 def failed(bed: Bed, vm: Any, existed: bool = False, changed: bool = True) -> Result:
@@ -298,9 +298,9 @@ def failed(bed: Bed, vm: Any, existed: bool = False, changed: bool = True) -> Re
     return Result("web", State.FAILED, vm, changed=changed, child=child, error="It failed.", facts={"power_state": ON})
 
 
-@pytest.mark.parametrize("way", ["recorded", "not recorded yet"])
-def test_failed_child_of_this_task_is_removed(bed: Bed, way: str) -> None:
-    vm = bed.child("web") if way == "recorded" else bed.vcenter.vm("web", keys={guestinfo.CHILD_NONCE: "n0"})
+@pytest.mark.parametrize("record", ["recorded", "not recorded yet"])
+def test_failed_child_of_this_task_is_removed(bed: Bed, record: str) -> None:
+    vm = bed.child("web") if record == "recorded" else bed.vcenter.vm("web", keys={guestinfo.CHILD_NONCE: "n0"})
     result = failed(bed, vm)
     absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert not bed.vcenter.named("web")
@@ -314,7 +314,7 @@ def test_failed_child_that_existed_before_is_kept(bed: Bed) -> None:
     assert (bed.acts, result.error) == ([], "It failed.")
 
 
-def test_failed_child_that_was_never_asked_for_is_no_trouble(bed: Bed) -> None:
+def test_failed_child_that_was_never_requested(bed: Bed) -> None:
     result = Result("web", State.FAILED, error="The name is taken.")
     absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert (bed.acts, result.error) == ([], "The name is taken.")
@@ -337,7 +337,7 @@ def test_failed_child_with_the_record_of_another_parent_is_kept(bed: Bed) -> Non
 
 
 @pytest.mark.parametrize("changed", [True, False])
-def test_child_that_may_appear_yet_is_mentioned(bed: Bed, changed: bool) -> None:
+def test_child_that_may_still_appear_is_mentioned(bed: Bed, changed: bool) -> None:
     result = failed(bed, None, changed=changed)
     absent.remove_failed(bed.parent, [result], bed.warnings.append)
     assert ("If it appears later" in str(result.error)) == changed
@@ -359,8 +359,8 @@ def test_failed_child_that_could_not_be_removed(bed: Bed) -> None:
         pytest.param({guestinfo.CHILD_NONCE: "another"}, id="another nonce"),
     ],
 )
-def test_vm_that_this_task_did_not_make_is_kept(bed: Bed, keys: dict[str, str]) -> None:
-    """Whatever named it as the child."""
+def test_vm_that_this_task_did_not_create_is_kept(bed: Bed, keys: dict[str, str]) -> None:
+    """It is kept whatever named it as the child."""
     vm = bed.vcenter.vm("web", keys=keys)
     result = failed(bed, vm)
     absent.remove_failed(bed.parent, [result], bed.warnings.append)
@@ -368,7 +368,7 @@ def test_vm_that_this_task_did_not_make_is_kept(bed: Bed, keys: dict[str, str]) 
     assert "is not removed: " in str(result.error)
 
 
-def test_failed_child_whose_bios_uuid_another_vm_has_is_kept(bed: Bed) -> None:
+def test_failed_child_with_the_bios_uuid_of_another_vm_is_kept(bed: Bed) -> None:
     vm = bed.vcenter.vm("web", keys={guestinfo.CHILD_NONCE: "n0"})
     bed.vcenter.vm("copy", **{"config.uuid": bed.vcenter.objects[vm]["config.uuid"]})
     result = failed(bed, vm)
@@ -376,7 +376,7 @@ def test_failed_child_whose_bios_uuid_another_vm_has_is_kept(bed: Bed) -> None:
     assert (bed.acts, bed.vcenter.state(vm)) == ([], ON)
 
 
-# --- what would be lost ---------------------------------------------------------------------------------------------
+# --- data that would be lost ------------------------------------------------------------------------------------------
 
 
 def _own_child(bed: Bed, vm: Any) -> None:
@@ -398,12 +398,12 @@ LOSSES: dict[str, Callable[[Bed, Any], Any]] = {
 
 @pytest.mark.parametrize("state", [ON, OFF])
 @pytest.mark.parametrize("lose", LOSSES.values(), ids=list(LOSSES))
-def test_more_than_a_child_is_not_removed_without_force(bed: Bed, lose: Callable[[Bed, Any], Any], state: str) -> None:
+def test_own_data_is_not_removed_without_force(bed: Bed, lose: Callable[[Bed, Any], Any], state: str) -> None:
     vm = bed.child("web", state)
     lose(bed, vm)
-    (told,) = absent.remove_named(bed.parent, [ChildSpec("web")], bed.order(check_mode=True))
+    (predicted,) = absent.remove_named(bed.parent, [ChildSpec("web")], bed.order(check_mode=True))
     (result,) = absent.remove_named(bed.parent, [ChildSpec("web")], bed.order())
-    for removal in (told, result):
+    for removal in (predicted, result):
         assert (removal.state, removal.changed) == ("failed", False)
         assert "Set force=true" in str(removal.error)
     assert (bed.acts, bed.vcenter.state(vm)) == ([], state)
@@ -412,7 +412,7 @@ def test_more_than_a_child_is_not_removed_without_force(bed: Bed, lose: Callable
     assert any("is lost with it" in warning for warning in bed.warnings)
 
 
-def test_what_is_added_while_it_is_powered_off_counts(bed: Bed) -> None:
+def test_data_added_during_the_power_off_is_kept(bed: Bed) -> None:
     vm = bed.child("web")
 
     def power_off(_vm: Any) -> None:
@@ -424,8 +424,8 @@ def test_what_is_added_while_it_is_powered_off_counts(bed: Bed) -> None:
     assert (result.state, result.changed, bed.vcenter.count("Destroy_Task")) == ("failed", True, 0)
 
 
-def test_a_task_that_vcenter_forgets_is_neither_waited_for_nor_asked_for_again_and_again(bed: Bed) -> None:
-    """The VM still names it beside another one."""
+def test_forgotten_task_is_neither_awaited_nor_read_repeatedly(bed: Bed) -> None:
+    """The VM still lists it next to another task."""
     busy = bed.child("a")
     running = bed.vcenter.add(vim.Task, "task-1", **{"info.state": "running"})
     forgotten = bed.vcenter.add(vim.Task, "task-2", **{"info.state": "running"})
@@ -442,7 +442,7 @@ def test_a_task_that_vcenter_forgets_is_neither_waited_for_nor_asked_for_again_a
     assert bed.vcenter.now == 1020
 
 
-def test_the_only_task_at_work_on_a_child_vanishes(bed: Bed) -> None:
+def test_only_running_task_vanishes(bed: Bed) -> None:
     vm = bed.child("a")
     task = bed.vcenter.add(vim.Task, "task-1", **{"info.state": "running"})
     bed.vcenter.objects[vm]["recentTask"] = [task]
@@ -452,7 +452,7 @@ def test_the_only_task_at_work_on_a_child_vanishes(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_task_that_is_at_work_on_a_child_is_waited_for(bed: Bed, ends: bool) -> None:
+def test_running_task_is_awaited(bed: Bed, ends: bool) -> None:
     vm = bed.child("web")
     running = {"info.state": "running", "info.descriptionId": "VirtualMachine.createSnapshot"}
     task = bed.vcenter.add(vim.Task, "task-1", **running)
@@ -476,7 +476,7 @@ def test_a_task_that_is_at_work_on_a_child_is_waited_for(bed: Bed, ends: bool) -
         pytest.param(90, True, "removed", 1000, id="it was left behind"),
     ],
 )
-def test_the_snapshot_of_a_backup_is_waited_for(bed: Bed, lasts: float, force: bool, state: str, until: float) -> None:
+def test_snapshot_of_a_backup_is_awaited(bed: Bed, lasts: float, force: bool, state: str, until: float) -> None:
     vm = bed.child("web", OFF)
     snapshot = vim.vm.SnapshotTree(
         snapshot=vim.vm.Snapshot("snapshot-1"),
@@ -496,10 +496,10 @@ def test_the_snapshot_of_a_backup_is_waited_for(bed: Bed, lasts: float, force: b
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_children_of_a_child_that_only_the_server_knows_count(
+def test_children_known_only_to_the_server_are_kept(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, listed: bool
 ) -> None:
-    """Before vSphere 6.5 nothing on a fork of another tool tells whose it is."""
+    """Before vSphere 6.5, properties of another tool's fork do not show its parent."""
     vcenter.api_version = "6.0"
     bed = Bed(vcenter, monkeypatch)
     enabled = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True)}
@@ -511,14 +511,14 @@ def test_children_of_a_child_that_only_the_server_knows_count(
     assert ("theirs" in str(result.error)) == listed
 
 
-# --- detached -------------------------------------------------------------------------------------------------------
+# --- detached ---------------------------------------------------------------------------------------------------------
 
 
 def detach(bed: Bed, *names: str, check_mode: bool = False) -> list[Result]:
     return absent.remove_named(bed.parent, [ChildSpec(name) for name in names], bed.order(check_mode, state="detached"))
 
 
-def test_detaching_removes_the_record_and_nothing_else(bed: Bed) -> None:
+def test_detaching_removes_only_the_record(bed: Bed) -> None:
     vm = bed.child("web")
     bed.vcenter.set_keys(vm, other="kept")
     assert outcome(detach(bed, "web", check_mode=True)) == [("web", "detached", True)]
@@ -531,7 +531,7 @@ def test_detaching_removes_the_record_and_nothing_else(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("make", [FOREIGN["record of another parent"], FOREIGN["same BIOS UUID as another VM"]])
-def test_a_foreign_vm_is_not_detached(bed: Bed, make: Callable[[Bed], Any]) -> None:
+def test_foreign_vm_is_not_detached(bed: Bed, make: Callable[[Bed], Any]) -> None:
     make(bed)
     (vm,) = bed.vcenter.named("web")
     before = bed.vcenter.keys(vm)
@@ -539,7 +539,7 @@ def test_a_foreign_vm_is_not_detached(bed: Bed, make: Callable[[Bed], Any]) -> N
     assert bed.vcenter.keys(vm) == before
 
 
-def test_near_names_of_a_vm_that_is_to_be_detached_are_listed(bed: Bed) -> None:
+def test_similar_names_are_listed_when_detaching(bed: Bed) -> None:
     bed.child("web-01")
     (result,) = absent.remove_named(bed.parent, [ChildSpec("web-1")], bed.order(state="detached"))
     assert (result.state, result.changed) == ("failed", False)
@@ -566,28 +566,28 @@ def test_check_mode_asks_for_the_privilege_to_detach(bed: Bed) -> None:
     assert outcome(detach(bed, "web", check_mode=True)) == [("web", "failed", False)]
 
 
-@pytest.mark.parametrize("way", ["refuse", "fail"])
-def test_child_that_cannot_be_detached(bed: Bed, way: str) -> None:
+@pytest.mark.parametrize("refusal", ["refuse", "fail"])
+def test_child_that_cannot_be_detached(bed: Bed, refusal: str) -> None:
     vm = bed.child("web")
-    getattr(bed.vcenter, way)("ReconfigVM_Task", vim.fault.NoPermission(privilegeId="X.Y", object=vm))
+    getattr(bed.vcenter, refusal)("ReconfigVM_Task", vim.fault.NoPermission(privilegeId="X.Y", object=vm))
     (result,) = detach(bed, "web")
     assert (result.state, result.changed) == ("failed", False)
     assert "lacks the privilege X.Y" in str(result.error)
     assert identity.RECORD_KEY in bed.vcenter.keys(vm)
 
 
-def test_detaching_whose_answer_was_lost(bed: Bed) -> None:
+def test_lost_answer_to_detaching(bed: Bed) -> None:
     vm = bed.child("web")
     bed.vcenter.lose_answer("ReconfigVM_Task", carried_out=True)
     assert outcome(detach(bed, "web")) == [("web", "detached", True)]
     assert identity.RECORD_KEY not in bed.vcenter.keys(vm)
 
 
-# --- what is lost, and what is given away ---------------------------------------------------------------------------
+# --- own data, and detaching ------------------------------------------------------------------------------------------
 
 
-def test_of_all_vms_no_more_than_the_record_is_read(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real VM has some 60 keys of extraConfig."""
+def test_only_the_record_is_read_from_all_vms(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real VM has about 60 keys in extraConfig."""
     scanned: list[str] = []
     scan = _properties.scan
 
@@ -617,7 +617,7 @@ LOST: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("check_mode", [True, False])
 @pytest.mark.parametrize("why", LOST)
-def test_a_child_with_more_to_lose_needs_force(bed: Bed, why: str, check_mode: bool) -> None:
+def test_child_with_own_data_needs_force(bed: Bed, why: str, check_mode: bool) -> None:
     vm = bed.child("a")
     bed.vcenter.objects[vm].update(LOST[why])
     results = bed.remove("a", check_mode=check_mode)
@@ -630,7 +630,7 @@ def test_a_child_with_more_to_lose_needs_force(bed: Bed, why: str, check_mode: b
     assert bool(bed.acts) is not check_mode
 
 
-def test_a_child_that_becomes_a_template_during_its_power_off_is_kept(bed: Bed) -> None:
+def test_child_that_becomes_a_template_during_its_power_off_is_kept(bed: Bed) -> None:
     vm = bed.child("a")
 
     def power_off(_vm: Any) -> None:
@@ -642,7 +642,7 @@ def test_a_child_that_becomes_a_template_during_its_power_off_is_kept(bed: Bed) 
     assert "it was converted to a template" in str(result.error)
 
 
-def test_detach_removes_the_record_and_nothing_else(bed: Bed) -> None:
+def test_detach_removes_only_the_record(bed: Bed) -> None:
     vm = bed.child("a")
     bed.vcenter.set_keys(vm, other="kept")
     before = dict(bed.vcenter.objects[vm])
@@ -667,22 +667,22 @@ def test_detach_of_another_parents_child_is_refused(bed: Bed) -> None:
     assert "is not detached: it is recorded as the child of another parent" in str(result.error)
 
 
-# --- busy VMs -------------------------------------------------------------------------------------------------------
+# --- busy VMs ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", [vim.fault.TaskInProgress(msg="Busy."), vim.fault.ConcurrentAccess(msg="Changed.")])
 @pytest.mark.parametrize("method", ACTS)
-@pytest.mark.parametrize("way", ["refuse", "fail"])
-def test_busy_child_is_tried_again(bed: Bed, method: str, way: str, fault: Exception) -> None:
+@pytest.mark.parametrize("refusal", ["refuse", "fail"])
+def test_busy_child_is_retried(bed: Bed, method: str, refusal: str, fault: Exception) -> None:
     bed.child("web")
-    getattr(bed.vcenter, way)(method, fault, times=3)
+    getattr(bed.vcenter, refusal)(method, fault, times=3)
     (result,) = bed.remove("web")
     assert (result.state, result.changed, result.error) == ("removed", True, None)
     assert bed.vcenter.count(method) == 4
 
 
 @pytest.mark.parametrize("method", ACTS)
-def test_busy_child_is_judged_before_it_is_tried_again(bed: Bed, method: str) -> None:
+def test_busy_child_is_identified_again_before_the_retry(bed: Bed, method: str) -> None:
     vm = bed.child("web")
     bed.vcenter.refuse(method, vim.fault.TaskInProgress(msg="Busy."))
     bed.vcenter.later(0.4, lambda: bed.vcenter.set_keys(vm, **{identity.RECORD_KEY: ""}))
@@ -693,7 +693,7 @@ def test_busy_child_is_judged_before_it_is_tried_again(bed: Bed, method: str) ->
     assert bed.vcenter.named("web")
 
 
-def test_busy_child_that_somebody_else_removes(bed: Bed) -> None:
+def test_busy_child_that_another_client_removes(bed: Bed) -> None:
     vm = bed.child("web")
     bed.vcenter.refuse("PowerOffVM_Task", vim.fault.TaskInProgress(msg="Busy."))
     bed.vcenter.later(0.4, lambda: bed.vcenter.objects.pop(vm))
@@ -710,7 +710,7 @@ def test_child_that_stays_busy(bed: Bed) -> None:
     assert bed.vcenter.now - 1000 < 75
 
 
-def test_what_a_task_cut_short_left_is_not_called_detached(
+def test_leftover_of_an_interrupted_task_is_not_reported_as_detached(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has no record yet, and the next task would treat it as its child because of the nonce."""
@@ -722,7 +722,7 @@ def test_what_a_task_cut_short_left_is_not_called_detached(
     assert outcome(detach(bed, "web")) == [("web", "failed", False)]
 
 
-def test_check_mode_tells_of_what_a_removal_would_wait_for(bed: Bed) -> None:
+def test_check_mode_reports_what_a_removal_would_wait_for(bed: Bed) -> None:
     vm = bed.child("web")
     running = {"info.state": "running", "info.descriptionId": "VirtualMachine.createSnapshot"}
     bed.vcenter.objects[vm]["recentTask"] = [bed.vcenter.add(vim.Task, "task-1", **running)]
@@ -731,8 +731,8 @@ def test_check_mode_tells_of_what_a_removal_would_wait_for(bed: Bed) -> None:
     assert bed.vcenter.now == 1000
 
 
-def test_a_child_that_gets_another_name_meanwhile_is_not_removed(bed: Bed) -> None:
-    """Whoever renames a child while its removal waits for another task may have given it another purpose."""
+def test_renamed_child_is_not_removed(bed: Bed) -> None:
+    """A child renamed while its removal waits for another task may have a new purpose."""
     vm = bed.child("a")
     task = bed.vcenter.add(vim.Task, "task-rename", **{"info.state": "running", "info.descriptionId": "rename"})
     bed.vcenter.objects[vm]["recentTask"] = [task]
@@ -747,8 +747,8 @@ def test_a_child_that_gets_another_name_meanwhile_is_not_removed(bed: Bed) -> No
     assert "database" in (result.error or "")
 
 
-def test_a_child_that_is_renamed_meanwhile_is_removed_with_all_the_others(bed: Bed) -> None:
-    """all=true goes by the record alone."""
+def test_renamed_child_is_removed_with_all(bed: Bed) -> None:
+    """all=true depends only on the record."""
     vm = bed.child("a")
     task = bed.vcenter.add(vim.Task, "task-rename", **{"info.state": "running"})
     bed.vcenter.objects[vm]["recentTask"] = [task]
@@ -762,7 +762,7 @@ def test_a_child_that_is_renamed_meanwhile_is_removed_with_all_the_others(bed: B
 
 
 def _lose(bed: Bed, vm: Any) -> None:
-    """Have somebody else remove a VM after it was found and before it is judged."""
+    """Have another client remove a VM after it was found and before it is checked."""
     scans = itertools.count()
     carry_out = bed.vcenter._do_CreateContainerView
 
@@ -774,14 +774,14 @@ def _lose(bed: Bed, vm: Any) -> None:
     bed.vcenter.effects["CreateContainerView"] = create_view
 
 
-def test_a_child_that_another_run_removes_is_absent_and_nothing_was_changed(bed: Bed) -> None:
+def test_child_that_another_run_removes_is_absent_and_no_change(bed: Bed) -> None:
     _lose(bed, bed.child("a"))
     assert outcome(bed.remove("a")) == [("a", "absent", False)]
     assert bed.acts == []
 
 
-def test_a_child_that_is_removed_meanwhile_is_not_called_detached(bed: Bed) -> None:
-    """Detaching is to keep it."""
+def test_removed_child_is_not_reported_as_detached(bed: Bed) -> None:
+    """Users detach a child to keep it."""
     _lose(bed, bed.child("a"))
     results = absent.remove_named(bed.parent, [ChildSpec("a")], bed.order(state="detached"))
     assert outcome(results) == [("a", "failed", False)]
@@ -789,7 +789,7 @@ def test_a_child_that_is_removed_meanwhile_is_not_called_detached(bed: Bed) -> N
 
 
 @pytest.mark.parametrize("answer_is_lost", [False, True])
-def test_a_child_that_is_removed_while_it_is_detached_is_not_called_detached(bed: Bed, answer_is_lost: bool) -> None:
+def test_child_removed_while_it_is_detached_is_not_reported_as_detached(bed: Bed, answer_is_lost: bool) -> None:
     vm = bed.child("a")
 
     def reconfigure(_vm: Any, **_given: Any) -> None:
@@ -804,7 +804,7 @@ def test_a_child_that_is_removed_while_it_is_detached_is_not_called_detached(bed
 
 
 @pytest.mark.parametrize("devices", [None, []], ids=["unset", "empty"])
-def test_a_child_whose_disks_cannot_be_seen_is_not_removed(bed: Bed, devices: Any) -> None:
+def test_child_with_unreadable_disks_is_not_removed(bed: Bed, devices: Any) -> None:
     vm = bed.child("a")
     bed.vcenter.objects[vm]["config.hardware.device"] = devices
     (result,) = bed.remove("a")

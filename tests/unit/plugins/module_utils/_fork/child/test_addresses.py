@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Addresses that children cannot have, since another VM has them."""
+"""Addresses that children cannot have because another VM has them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_keys_of_public_scripts(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["gateway", "dns", "netmask", "ntp", "hostname", "ip0.gateway", "vipaddress"])
-def test_keys_that_name_other_hosts(key: str) -> None:
+def test_keys_of_other_hosts(key: str) -> None:
     assert addresses.addresses(ChildSpec("web", {key: "192.0.2.5"})) == {}
 
 
@@ -96,7 +96,7 @@ FIRST = Network(1, network="lab")
 
 
 @pytest.mark.parametrize(
-    ("children", "network", "said"),
+    ("children", "network", "message"),
     [
         ([child("a", ipaddress="192.0.2.5"), child("b", ipaddress="192.0.2.5")], None, "to both child a and child b"),
         ([child("a", ip0__address="192.0.2.5/24"), child("b", ipaddress="192.0.2.5")], None, "to both child a and"),
@@ -113,17 +113,17 @@ FIRST = Network(1, network="lab")
         ([child(ipaddress="192.0.2.255")], "192.0.2.0/24", "network or broadcast address"),
     ],
 )
-def test_refused_without_a_server(children: list[ChildSpec], network: str | None, said: str) -> None:
+def test_refused_before_a_login(children: list[ChildSpec], network: str | None, message: str) -> None:
     with pytest.raises(BadInput) as refusal:
         addresses.check(children, ipaddress.ip_network(network) if network else None)
-    assert said in refusal.value.sentence
+    assert message in refusal.value.sentence
 
 
 @pytest.mark.parametrize(
     ("children", "network"),
     [
         ([child("a", ipaddress="192.0.2.5"), child("b", ipaddress="192.0.2.6")], "192.0.2.0/24"),
-        # Two networks that share nothing: a fenced test bed.
+        # Two isolated networks: a fenced test bed.
         ([child("a", FIRST, ip="192.0.2.5"), child("b", Network(1, network="dmz"), ip="192.0.2.5")], None),
         ([child(ip0__address="192.0.2.5", ip1__address="198.51.100.5")], "192.0.2.0/24"),
         ([child(ipaddress="2001:db8::5")], "192.0.2.0/24"),
@@ -132,7 +132,7 @@ def test_refused_without_a_server(children: list[ChildSpec], network: str | None
         ([child(ipaddress="dhcp"), child("b", ipaddress="dhcp")], "192.0.2.0/24"),
     ],
 )
-def test_not_refused_without_a_server(children: list[ChildSpec], network: str | None) -> None:
+def test_not_refused_before_a_login(children: list[ChildSpec], network: str | None) -> None:
     addresses.check(children, ipaddress.ip_network(network) if network else None)
 
 
@@ -193,12 +193,12 @@ OTHER_MAC = "00:50:56:00:00:02"
 
 
 def nic(mac: str, *found: str, device: int | None = 4000) -> Any:
-    """Return what VMware Tools reports of one interface."""
+    """Return what VMware Tools report about one interface."""
     return SimpleNamespace(macAddress=mac, ipAddress=list(found), deviceConfigId=device)
 
 
 def router(*nics: Any, cards: bool = True) -> dict[str, Any]:
-    """Return a VM on two networks, of which VMware Tools reports the address on the second as the VM's."""
+    """Return a VM on two networks; VMware Tools report its address on the second one as the address of the VM."""
     adapters = [
         vim.vm.device.VirtualVmxnet3(key=4000, macAddress=MAC.upper(), backing=backing(LAB)),
         vim.vm.device.VirtualVmxnet3(key=4001, macAddress=OTHER_MAC, backing=backing(DMZ)),
@@ -249,19 +249,19 @@ for number, card in enumerate(PARTLY["config.hardware.device"]):
     ],
 )
 def test_every_address_of_others(wanted: ChildSpec, other: dict[str, Any], refused: bool, warned: bool) -> None:
-    """Each on the network of its own adapter."""
+    """Each address counts on the network of its own adapter."""
     found = addresses.conflicts("golden", PARENT, [wanted], {vim.VirtualMachine("vm-9"): other}, SHOWN)
     assert (bool(found.refused), bool(found.warnings)) == (refused, warned)
 
 
-def test_adapters_are_needed_only_of_vms_that_have_an_address() -> None:
+def test_adapters_are_read_only_from_vms_with_an_address() -> None:
     first, second, third = (vim.VirtualMachine(f"vm-{number}") for number in range(3))
     everyone = {first: vm("db", "192.0.2.7", LAB), second: router(nic(MAC, "192.0.2.8")), third: vm("x", None, LAB)}
     assert addresses.suspects([IN_LAB, child("b", ipaddress="192.0.2.8")], everyone) == [first, second]
     assert addresses.suspects([child()], everyone) == []
 
 
-def test_only_what_is_needed_is_read() -> None:
+def test_reads_only_what_it_needs() -> None:
     with_mac, with_address = child("a", Network(1, mac_address=MAC)), child("b", ipaddress="192.0.2.7")
     assert addresses.paths([child("c", Network(1, network="lab"), gateway="192.0.2.1")]) == []
     assert addresses.paths([with_address]) == ["guest.ipAddress", "guest.net", "network"]
@@ -272,8 +272,8 @@ HIDDEN = "192.0.2.77"
 
 
 @pytest.mark.parametrize("secret_first", [True, False])
-def test_address_in_a_secret_that_two_children_are_given(secret_first: bool) -> None:
-    """The plain one would show what the secret is."""
+def test_address_in_a_secret_of_two_children(secret_first: bool) -> None:
+    """Naming the plain address would show the secret."""
     children = [ChildSpec("a", {}, {"ip0.address": HIDDEN}), ChildSpec("b", {"ipaddress": HIDDEN})]
     with pytest.raises(BadInput) as raised:
         addresses.check(children if secret_first else children[::-1], None)
@@ -281,7 +281,7 @@ def test_address_in_a_secret_that_two_children_are_given(secret_first: bool) -> 
     assert HIDDEN not in str(raised.value)
 
 
-def test_address_in_a_secret_is_compared_and_not_shown() -> None:
+def test_address_in_a_secret_is_compared_but_not_shown() -> None:
     wanted = ChildSpec("web", {}, {"ipaddress": HIDDEN})
     assert addresses.paths([wanted])
     with pytest.raises(BadInput) as raised:
@@ -308,7 +308,7 @@ def test_address_in_a_secret_is_compared_and_not_shown() -> None:
         ("gateway", "192.0.2.256"),
     ],
 )
-def test_address_that_is_none_is_refused(key: str, value: str) -> None:
+def test_invalid_address_is_refused(key: str, value: str) -> None:
     with pytest.raises(BadInput, match=rf"Child web: {key} .*is not a valid IPv4") as refusal:
         addresses.check([ChildSpec("web", {key: value})], None)
     assert value.split()[-1] in refusal.value.sentence
@@ -332,7 +332,7 @@ def test_address_that_is_none_is_refused(key: str, value: str) -> None:
         ("mac_address", "00:50:56:00:00:01"),
     ],
 )
-def test_value_that_may_be_right_is_kept(key: str, value: str) -> None:
+def test_value_that_may_be_valid_is_kept(key: str, value: str) -> None:
     addresses.check([ChildSpec("web", {key: value})], None)
     assert addresses.addresses(ChildSpec("web", {key: value})) == (
         {}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The requests for children: how many at a time, and what follows when an answer is lost."""
+"""The requests for children: how many run at a time, and what follows when an answer is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_ROUNDS = 1000
 
 
 class Bed:
-    """A parent at its fork point, and the children of a task."""
+    """A parent at its fork point and the children of a task."""
 
     def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str = "8.0.3.0") -> None:
         vcenter.api_version = version
@@ -46,7 +46,7 @@ class Bed:
     def goal(self, wait_for: str) -> Goal:
         return Goal(wait_for, self.parent.values, self.parent.engine)
 
-    def make(
+    def create_children(
         self,
         *names: str,
         wait_for: str = "created",
@@ -54,7 +54,7 @@ class Bed:
         concurrency: int = 8,
         **wanted: Any,
     ) -> list[Child]:
-        """Make children; they are returned in the order of their names."""
+        """Create children; return them in the order of their names."""
         children = [ChildSpec(name, **wanted) for name in names]
         return self.run([transitions.begin(child, self.goal(wait_for)) for child in children], seconds, concurrency)
 
@@ -66,14 +66,14 @@ class Bed:
         return Executor(self.parent, placement, Deadline(seconds), concurrency).run(begun)
 
     def report(self, vm: Any, code: int = 0) -> None:
-        """Have a child report the end of its script."""
+        """Have a child report that its script has ended."""
         nonce = self.vcenter.keys(vm)[guestinfo.CHILD_NONCE]
         self.vcenter.set_keys(vm, **{guestinfo.POST_CLONE: f"{nonce} {code} "})
 
 
 @pytest.fixture(autouse=True)
 def _bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test if the executor never ends. The clock of the fake vCenter stands still when nothing is awaited."""
+    """Fail the test if the executor never ends: the clock of the fake vCenter stops when nothing is awaited."""
     look, rounds = Executor._look, itertools.count(1)
 
     def counted(self: Executor, watch: Any) -> None:
@@ -85,116 +85,114 @@ def _bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bed(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> Bed:
-    """A parent on a server with Instant Clone."""
+    """Return a parent on a server with Instant Clone."""
     return Bed(vcenter, monkeypatch)
 
 
-# --- how many at a time ---------------------------------------------------------------------------------------------
+# --- concurrency ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("version", "create"), ENGINES)
 @pytest.mark.parametrize("concurrency", [1, 2, 5])
-def test_concurrency_is_the_limit_exactly(
+def test_concurrency_is_the_exact_limit(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str, concurrency: int
 ) -> None:
-    """A child counts from the request for its creation until it runs: neither more nor fewer are under way."""
+    """A child counts from its creation request until it runs; exactly this number are in progress."""
     bed = Bed(vcenter, monkeypatch, version)
     last = create if create == INSTANT_CLONE else "PowerOnVM_Task"
     vcenter.held.add(last)
-    under_way: list[int] = []
+    in_progress: list[int] = []
 
     def end_one() -> None:
-        under_way.append(vcenter.count(create) - len(under_way))
+        in_progress.append(vcenter.count(create) - len(in_progress))
         vcenter.end_tasks(last)
-        if len(under_way) < 5:
+        if len(in_progress) < 5:
             vcenter.later(10, end_one)
 
     vcenter.later(10, end_one)
-    children = bed.make("a", "b", "c", "d", "e", wait_for="powered_on", concurrency=concurrency)
+    children = bed.create_children("a", "b", "c", "d", "e", wait_for="powered_on", concurrency=concurrency)
     assert [(child.step, child.error) for child in children] == [(Step.DONE, None)] * 5
-    assert under_way == [min(concurrency, left) for left in (5, 4, 3, 2, 1)]
+    assert in_progress == [min(concurrency, left) for left in (5, 4, 3, 2, 1)]
 
 
-def test_a_failed_child_makes_room(bed: Bed) -> None:
+def test_failed_child_frees_its_slot(bed: Bed) -> None:
     bed.vcenter.refuse(INSTANT_CLONE, vim.fault.InvalidState(msg="No."))
     bed.vcenter.fail(INSTANT_CLONE, vim.fault.InvalidState(msg="No."))
-    children = bed.make("a", "b", "c", concurrency=1)
+    children = bed.create_children("a", "b", "c", concurrency=1)
     assert [child.step for child in children] == [Step.FAILED, Step.FAILED, Step.DONE]
     assert [child.changed for child in children] == [False, False, True]
 
 
-# --- lost answers ---------------------------------------------------------------------------------------------------
+# --- lost answers -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("version", "create"), ENGINES)
-def test_what_was_created_is_not_created_again(
+def test_created_child_is_not_created_again(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
 ) -> None:
     bed = Bed(vcenter, monkeypatch, version)
     vcenter.lose_answer(create, carried_out=True)
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.error, [child.vm]) == (Step.DONE, None, vcenter.named("web"))
     assert vcenter.count(create) == 1
 
 
 @pytest.mark.parametrize(("version", "create"), ENGINES)
-def test_what_was_not_created_is_asked_for_once_more(
+def test_lost_creation_is_requested_again(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
 ) -> None:
     bed = Bed(vcenter, monkeypatch, version)
     vcenter.lose_answer(create, carried_out=False)
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.error, [child.vm]) == (Step.DONE, None, vcenter.named("web"))
     assert vcenter.count(create) == 2
 
 
 @pytest.mark.parametrize(("version", "create"), ENGINES)
-def test_it_is_asked_for_no_third_time(
-    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
-) -> None:
+def test_no_third_request(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str) -> None:
     bed = Bed(vcenter, monkeypatch, version)
     vcenter.lose_answer(create, carried_out=False)
     vcenter.lose_answer(create, carried_out=False)
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, False)
     assert vcenter.count(create) == 2
 
 
 @pytest.mark.parametrize(("version", "create"), ENGINES)
-def test_nothing_is_asked_for_while_the_first_request_may_go_on(
+def test_no_request_while_the_first_one_may_continue(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
 ) -> None:
     bed = Bed(vcenter, monkeypatch, version)
     vcenter.held.add(create)
     vcenter.lose_answer(create, carried_out=True)
-    (child,) = bed.make("web", seconds=30)
+    (child,) = bed.create_children("web", seconds=30)
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
     assert "may have been done anyway" in str(child.error)
     assert vcenter.count(create) == 1
 
 
 @pytest.mark.parametrize("keys", [{}, {guestinfo.CHILD_NONCE: "another"}], ids=["none", "another"])
-def test_a_vm_with_the_uuid_and_without_the_nonce_is_not_the_child(bed: Bed, keys: dict[str, str]) -> None:
-    """It appeared after the names and UUIDs were looked at, and is neither taken nor touched."""
+def test_vm_with_the_uuid_but_without_the_nonce_is_not_the_child(bed: Bed, keys: dict[str, str]) -> None:
+    """It appeared after names and UUIDs were read; it is neither adopted nor changed."""
     foreign = bed.vcenter.vm("foreign", OFF, keys, **{"config.uuid": UUID})
     before = dict(bed.vcenter.objects[foreign])
     bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=False)
-    (child,) = bed.make("web", bios_uuid=UUID)
+    (child,) = bed.create_children("web", bios_uuid=UUID)
     assert [child.vm] == bed.vcenter.named("web")
     assert bed.vcenter.count(INSTANT_CLONE) == 2
     assert bed.vcenter.objects[foreign] == before
 
 
-def test_of_several_vms_with_the_uuid_that_with_the_nonce_is_the_child(bed: Bed) -> None:
+def test_vm_with_the_nonce_is_the_child(bed: Bed) -> None:
     bed.vcenter.vm("foreign", OFF, **{"config.uuid": UUID})
     bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=True)
-    (child,) = bed.make("web", bios_uuid=UUID)
+    (child,) = bed.create_children("web", bios_uuid=UUID)
     assert [child.vm] == bed.vcenter.named("web")
     assert bed.vcenter.count(INSTANT_CLONE) == 1
 
 
 @pytest.mark.parametrize(("listed", "was_there"), [(True, False), (True, True), (False, False)])
-def test_a_vm_of_the_name_is_the_child_only_if_it_is_new_and_the_server_lists_it(
+def test_vm_with_the_name_is_the_child_only_if_it_is_new_and_the_server_lists_it(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, listed: bool, was_there: bool
 ) -> None:
     bed = Bed(vcenter, monkeypatch, "6.5")
@@ -210,7 +208,7 @@ def test_a_vm_of_the_name_is_the_child_only_if_it_is_new_and_the_server_lists_it
 
 
 def late(bed: Bed, create: str) -> None:
-    """Have the request whose answer was lost carried out when its effect was looked for already."""
+    """Have the request with the lost answer carried out after the module has searched for its effect."""
     first: list[Any] = []
 
     def look(look_up: Any) -> Any:
@@ -229,25 +227,25 @@ def late(bed: Bed, create: str) -> None:
 
 
 @pytest.mark.parametrize(("version", "create"), ENGINES)
-def test_a_name_that_the_lost_request_took_is_no_failure(
+def test_name_taken_by_the_lost_request_is_no_failure(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
 ) -> None:
     bed = Bed(vcenter, monkeypatch, version)
     late(bed, create)
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.error, [child.vm]) == (Step.DONE, None, vcenter.named("web"))
     assert vcenter.count(create) == 2
 
 
-def test_a_name_that_somebody_else_took_is_a_failure(bed: Bed) -> None:
-    """Whether an answer was lost or not: the VM is not ours, and stays as it is."""
+def test_name_taken_by_another_client_is_a_failure(bed: Bed) -> None:
+    """With or without a lost answer, the VM is foreign and is left unchanged."""
     for lost in (False, True):
         name = f"web-{lost}"
         foreign = bed.vcenter.vm(name, OFF)
         there = dict(bed.vcenter.objects[foreign])
         if lost:
             bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=False)
-        (child,) = bed.make(name)
+        (child,) = bed.create_children(name)
         assert (child.step, child.vm, child.changed) == (Step.FAILED, None, False)
         assert ("DuplicateName" if lost else "got this name while the task was running") in str(child.error)
         assert bed.vcenter.objects[foreign] == there
@@ -256,50 +254,50 @@ def test_a_name_that_somebody_else_took_is_a_failure(bed: Bed) -> None:
 def test_other_faults_after_a_lost_answer_are_failures(bed: Bed) -> None:
     bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=False)
     bed.vcenter.fail(INSTANT_CLONE, vim.fault.InvalidState(msg="No."))
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.changed) == (Step.FAILED, False)
     assert str(child.error).startswith("Could not create child web: No (InvalidState).")
 
 
 @pytest.mark.parametrize("answer", ["lost", "without a result"])
-def test_child_that_cannot_be_looked_for_may_be_there(bed: Bed, answer: str) -> None:
+def test_child_that_cannot_be_searched_for_may_exist(bed: Bed, answer: str) -> None:
     refusal = vim.fault.NoPermission(privilegeId="System.View")
     bed.vcenter.refuse("FindAllByUuid", refusal)
     if answer == "lost":
         bed.vcenter.lose_answer(INSTANT_CLONE, carried_out=True)
     else:
         bed.vcenter.effects[INSTANT_CLONE] = lambda source, spec: bed.vcenter._do_InstantClone(source, spec) and None
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
     assert "anyway. Check in vCenter." in str(child.error)
     assert bed.vcenter.count(INSTANT_CLONE) == 1
 
 
 def test_task_without_a_result(bed: Bed) -> None:
-    """The child is looked for; where there is none, vCenter says that there is."""
+    """The module searches for the child; if there is none, it reports that vCenter claims there is."""
     bed.vcenter.effects[INSTANT_CLONE] = lambda source, spec: bed.vcenter._do_InstantClone(source, spec) and None
-    (child,) = bed.make("a")
+    (child,) = bed.create_children("a")
     assert (child.step, [child.vm]) == (Step.DONE, bed.vcenter.named("a"))
     bed.vcenter.effects[INSTANT_CLONE] = lambda _source, spec: None
-    (child,) = bed.make("b")
+    (child,) = bed.create_children("b")
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
     assert "no child of this parent has that name" in str(child.error)
 
 
-def test_connection_that_is_lost_for_good_tells_what_is_known(bed: Bed) -> None:
-    """What vCenter has accepted may be done: that is a change."""
+def test_permanently_lost_connection_reports_what_is_known(bed: Bed) -> None:
+    """What vCenter has accepted may be done, so it is a change."""
     bed.vcenter.held.add(INSTANT_CLONE)
     bed.vcenter.lose_answer("WaitForUpdatesEx", carried_out=True)
     bed.vcenter.lose_answer("WaitForUpdatesEx", carried_out=True)
-    first, second = bed.make("a", "b", concurrency=1)
+    first, second = bed.create_children("a", "b", concurrency=1)
     assert [first.step, second.step] == [Step.FAILED] * 2
     assert [first.changed, second.changed] == [True, False]
     assert "The connection to vcenter broke" in str(first.error)
 
 
-def test_server_that_refuses_to_tell_what_becomes_of_them(bed: Bed) -> None:
+def test_server_that_refuses_to_report_on_children(bed: Bed) -> None:
     bed.vcenter.refuse("WaitForUpdatesEx", vim.fault.NoPermission(privilegeId="System.View"))
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.changed) == (Step.FAILED, True)
     assert "Could not watch the children" in str(child.error)
 
@@ -307,21 +305,21 @@ def test_server_that_refuses_to_tell_what_becomes_of_them(bed: Bed) -> None:
 def test_children_that_cannot_be_followed_keep_no_secrets(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are recorded and cleared, although nobody sees their properties."""
+    """They are recorded and their secrets are removed, although their properties cannot be read."""
     bed = Bed(vcenter, monkeypatch, "6.5")
     vcenter.held.add("PowerOnVM_Task")
     fault = vim.fault.NoPermission(privilegeId="System.View")
     vcenter.later(5, lambda: vcenter.refuse("WaitForUpdatesEx", fault))
     vcenter.later(5, lambda: vcenter.end_tasks("PowerOnVM_Task"))
-    (child,) = bed.make("web", wait_for="post_clone", secret_config_params=SECRET)
+    (child,) = bed.create_children("web", wait_for="post_clone", secret_config_params=SECRET)
     assert "Could not watch the children" in str(child.error)
     assert not [value for value in vcenter.keys(child.vm).values() if value in SECRET.values()]
     assert (child.step, child.secrets_cleared) == (Step.FAILED, False)
 
 
 @pytest.mark.parametrize("named", ["the parent", "a VM that was there before", "the other child", "no VM"])
-def test_a_task_that_names_something_else_has_made_no_child(bed: Bed, named: str) -> None:
-    """Nothing is written on what it names, and nobody is given it to remove."""
+def test_task_result_that_names_something_else(bed: Bed, named: str) -> None:
+    """Nothing is written to what it names, and nothing is offered for removal."""
     there = bed.vcenter.vm("there", OFF)
     results: dict[str, Any] = {
         "the parent": bed.vm,
@@ -350,7 +348,7 @@ def test_a_task_that_names_something_else_has_made_no_child(bed: Bed, named: str
     assert after == before
 
 
-# --- power-on -------------------------------------------------------------------------------------------------------
+# --- power-on ---------------------------------------------------------------------------------------------------------
 
 
 def recorded(bed: Bed, name: str = "web", state: str = OFF, **keys: str) -> Any:
@@ -378,40 +376,40 @@ def test_lost_answer_to_a_power_on(bed: Bed, carried_out: bool, calls: int) -> N
     assert (bed.vcenter.state(vm), bed.vcenter.count("PowerOnVM_Task")) == (ON, calls)
 
 
-# --- what must not be left ------------------------------------------------------------------------------------------
+# --- nothing is left behind -------------------------------------------------------------------------------------------
 
 
-def test_secrets_are_cleared_when_the_time_is_over(bed: Bed) -> None:
-    """The script never ends; the secrets do not stay, and the child is recorded."""
-    (child,) = bed.make("web", wait_for="post_clone", seconds=20, secret_config_params=SECRET)
+def test_secrets_are_removed_at_the_timeout(bed: Bed) -> None:
+    """The script never ends; the secrets are removed, and the child is recorded."""
+    (child,) = bed.create_children("web", wait_for="post_clone", seconds=20, secret_config_params=SECRET)
     assert (child.step, child.secrets_cleared, child.recorded) == (Step.FAILED, True, True)
     assert not [value for value in bed.vcenter.keys(child.vm).values() if value in SECRET.values()]
     assert bed.vcenter.now < 1000 + 20 + 60
 
 
-def test_children_whose_turn_did_not_come_are_not_begun_after_the_time(bed: Bed) -> None:
+def test_waiting_children_are_not_created_after_the_timeout(bed: Bed) -> None:
     bed.vcenter.held.add(INSTANT_CLONE)
     bed.vcenter.later(25, lambda: bed.vcenter.end_tasks(INSTANT_CLONE))
-    first, second = bed.make("a", "b", seconds=20, concurrency=1)
+    first, second = bed.create_children("a", "b", seconds=20, concurrency=1)
     assert bed.vcenter.count(INSTANT_CLONE) == 1
     assert (first.recorded, first.changed, second.vm, second.changed) == (True, True, None, False)
     assert "its creation was not started" in str(second.error)
 
 
-def test_child_that_appears_after_the_time_is_recorded(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_appearing_after_the_timeout_is_recorded(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed(vcenter, monkeypatch, "6.5")
     vcenter.held.add(VMFORK)
     vcenter.later(25, lambda: vcenter.end_tasks(VMFORK))
-    (child,) = bed.make("web", wait_for="powered_on", seconds=20)
+    (child,) = bed.create_children("web", wait_for="powered_on", seconds=20)
     assert (child.step, child.recorded, child.changed) == (Step.FAILED, True, True)
     assert identity.RECORD_KEY in vcenter.keys(child.vm)
     assert vcenter.state(child.vm) == OFF
 
 
 def test_extra_time_for_secrets_is_bounded(bed: Bed) -> None:
-    """vCenter does not end the task that removes them: the child fails then, and nothing says that they are gone."""
+    """vCenter does not end the task that removes them: the child fails, and the result does not say they are gone."""
     bed.vcenter.held.add("ReconfigVM_Task")
-    (child,) = bed.make("web", wait_for="post_clone", seconds=20, secret_config_params=SECRET)
+    (child,) = bed.create_children("web", wait_for="post_clone", seconds=20, secret_config_params=SECRET)
     assert (child.step, child.changed) == (Step.FAILED, True)
     assert bed.vcenter.now == 1000 + 20 + 60
     assert "is not ready after 20 seconds" in str(child.error)
@@ -424,7 +422,7 @@ def test_seconds_of_each_child(bed: Bed) -> None:
     placement = bed.placement([child.spec for child, _request in begun])
     executor = Executor(bed.parent, placement, Deadline(60), 8)
     executor.run(begun)
-    # A child that reports no address of its own is given three seconds more for that.
+    # A child that reports no address of its own gets three more seconds to do so.
     assert executor.seconds == {"a": 8.68, "b": 13.0}
     assert executor.timelines == {
         "a": {"created": 0.0, "powered_on": 0.0, "post_clone": 5.68, "ready": 8.68},
@@ -466,21 +464,21 @@ def test_progress_names_three_of_the_failed_children(bed: Bed) -> None:
     assert "0 of 5 ready, 0 created, 4 failed (a, b, c, …)" in texts
 
 
-def test_end_of_a_power_on_is_not_taken_for_that_of_the_clearing(
+def test_end_of_a_power_on_is_not_the_end_of_the_removal_of_secrets(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time is over while a child is powered on. Its secrets are gone when the task that removes them has ended."""
+    """The timeout ends while a child is powered on. Its secrets are gone when the task that removes them has ended."""
     bed = Bed(vcenter, monkeypatch, "6.5")
     vcenter.held.add("PowerOnVM_Task")
     vcenter.later(15, lambda: vcenter.held.add("ReconfigVM_Task"))
     vcenter.later(25, lambda: vcenter.end_tasks("PowerOnVM_Task"))
     vcenter.later(30, lambda: vcenter.end_tasks("ReconfigVM_Task"))
-    (child,) = bed.make("web", wait_for="post_clone", seconds=20, secret_config_params=SECRET)
+    (child,) = bed.create_children("web", wait_for="post_clone", seconds=20, secret_config_params=SECRET)
     assert (child.step, child.secrets_cleared) == (Step.FAILED, True)
     assert not [value for value in vcenter.keys(child.vm).values() if value in SECRET.values()]
 
 
-def test_child_that_is_seen_at_the_last_moment_is_recorded(
+def test_child_that_appears_at_the_last_moment_is_recorded(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bed = Bed(vcenter, monkeypatch, "6.5")
@@ -492,21 +490,21 @@ def test_child_that_is_seen_at_the_last_moment_is_recorded(
         return vm
 
     vcenter.effects[VMFORK] = create
-    (child,) = bed.make("web", wait_for="powered_on", seconds=20)
+    (child,) = bed.create_children("web", wait_for="powered_on", seconds=20)
     assert (child.step, child.recorded, vcenter.state(child.vm)) == (Step.FAILED, True, OFF)
     assert identity.RECORD_KEY in vcenter.keys(child.vm)
 
 
-def test_bios_uuid_that_is_wanted_is_set_with_the_record(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requested_bios_uuid_is_set_with_the_record(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed(vcenter, monkeypatch, "6.5")
-    (child,) = bed.make("web", bios_uuid=UUID)
+    (child,) = bed.create_children("web", bios_uuid=UUID)
     assert vcenter.objects[child.vm]["config.uuid"] == UUID
     assert f" {UUID} " in vcenter.keys(child.vm)[identity.RECORD_KEY]
 
 
 def test_script_that_ended(bed: Bed) -> None:
     bed.vcenter.later(5, lambda: bed.report(*bed.vcenter.named("web")))
-    (child,) = bed.make("web", wait_for="post_clone", secret_config_params=SECRET)
+    (child,) = bed.create_children("web", wait_for="post_clone", secret_config_params=SECRET)
     assert (child.step, child.error, child.secrets_cleared) == (Step.DONE, None, True)
     assert not [value for value in bed.vcenter.keys(child.vm).values() if value in SECRET.values()]
     assert bed.vcenter.keys(child.vm)[guestinfo.DONE] == f"{child.nonce} 0"
@@ -514,24 +512,24 @@ def test_script_that_ended(bed: Bed) -> None:
 
 def test_secrets_of_a_failed_script_are_cleared(bed: Bed) -> None:
     bed.vcenter.later(5, lambda: bed.report(*bed.vcenter.named("web"), code=3))
-    (child,) = bed.make("web", wait_for="post_clone", secret_config_params=SECRET)
+    (child,) = bed.create_children("web", wait_for="post_clone", secret_config_params=SECRET)
     assert (child.step, child.secrets_cleared) == (Step.FAILED, True)
     assert "exit code 3" in str(child.error)
     assert not [value for value in bed.vcenter.keys(child.vm).values() if value in SECRET.values()]
 
 
-def test_child_that_somebody_removes(bed: Bed) -> None:
+def test_child_removed_by_another_client(bed: Bed) -> None:
     def remove() -> None:
         (vm,) = bed.vcenter.named("web")
         del bed.vcenter.objects[vm]
 
     bed.vcenter.later(5, remove)
-    (child,) = bed.make("web", wait_for="post_clone")
+    (child,) = bed.create_children("web", wait_for="post_clone")
     assert child.step is Step.FAILED
     assert "was removed during the task" in str(child.error)
 
 
-def test_existing_child_costs_no_change(bed: Bed) -> None:
+def test_existing_child_is_no_change(bed: Bed) -> None:
     vm = recorded(bed, state=ON, **{guestinfo.DONE: "n0 0"})
     before = dict(bed.vcenter.objects[vm])
     (child,) = bed.run([resumed(bed, vm, "post_clone")])
@@ -540,24 +538,24 @@ def test_existing_child_costs_no_change(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("method", ["PowerOnVM_Task", "ReconfigVM_Task"])
-def test_server_that_refuses_one_child_makes_the_others(
+def test_other_children_are_created_when_one_is_refused(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     bed = Bed(vcenter, monkeypatch, "6.5")
     vcenter.fail(method, vim.fault.NoDiskSpace(msg="Full.", datastore="ds"))
-    children = bed.make("a", "b", wait_for="powered_on", concurrency=1)
+    children = bed.create_children("a", "b", wait_for="powered_on", concurrency=1)
     assert [child.step for child in children] == [Step.FAILED, Step.DONE]
     assert "Full" in str(children[0].error)
     assert children[0].changed
 
 
 def test_nonces_differ(bed: Bed) -> None:
-    children = bed.make("a", "b")
+    children = bed.create_children("a", "b")
     nonces = [bed.vcenter.keys(child.vm)[guestinfo.CHILD_NONCE] for child in children]
     assert len(set(nonces)) == 2
 
 
-# --- busy VMs -------------------------------------------------------------------------------------------------------
+# --- busy VMs ---------------------------------------------------------------------------------------------------------
 
 BUSY = {
     "TaskInProgress": vim.fault.TaskInProgress(msg="Another task is in progress.", task=vim.Task("task-0")),
@@ -566,42 +564,42 @@ BUSY = {
 
 
 @pytest.mark.parametrize("fault", BUSY.values(), ids=list(BUSY))
-@pytest.mark.parametrize("way", ["refuse", "fail"])
+@pytest.mark.parametrize("refusal", ["refuse", "fail"])
 @pytest.mark.parametrize("method", [VMFORK, "ReconfigVM_Task", "PowerOnVM_Task"])
-def test_busy_vm_is_tried_again(
-    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: str, way: str, fault: Exception
+def test_busy_vm_is_retried(
+    vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, method: str, refusal: str, fault: Exception
 ) -> None:
     bed = Bed(vcenter, monkeypatch, "6.5")
-    getattr(vcenter, way)(method, fault, times=3)
-    children = bed.make("a", "b", wait_for="powered_on")
+    getattr(vcenter, refusal)(method, fault, times=3)
+    children = bed.create_children("a", "b", wait_for="powered_on")
     assert [(child.step, child.error, child.changed) for child in children] == [(Step.DONE, None, True)] * 2
     assert vcenter.count(method) == 2 + 3
     assert len(vcenter.named("a") + vcenter.named("b")) == 2
 
 
-def test_task_in_the_way_is_waited_for(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its end is awaited, and the request is not made over and over meanwhile."""
+def test_conflicting_task_is_awaited(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is not repeated until that task has ended."""
     bed = Bed(vcenter, monkeypatch, "6.5")
     backup = vcenter.add(vim.Task, "task-1", **{"info.state": "running"})
     vcenter.refuse("PowerOnVM_Task", vim.fault.TaskInProgress(msg="Busy.", task=backup))
     vcenter.later(100, lambda: vcenter.objects[backup].update({"info.state": "success"}))
-    (child,) = bed.make("web", wait_for="powered_on")
+    (child,) = bed.create_children("web", wait_for="powered_on")
     assert (child.step, child.error) == (Step.DONE, None)
     assert vcenter.count("PowerOnVM_Task") == 2
     assert vcenter.now - 1000 >= 100
 
 
 def test_busy_until_the_deadline(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The failure says what was in the way; the child is recorded, and a change."""
+    """The failure names the conflicting task; the child is recorded, and is a change."""
     bed = Bed(vcenter, monkeypatch, "6.5")
     vcenter.refuse("PowerOnVM_Task", vim.fault.TaskInProgress(msg="Backup runs."), times=500)
-    (child,) = bed.make("web", wait_for="powered_on", seconds=30)
+    (child,) = bed.create_children("web", wait_for="powered_on", seconds=30)
     assert (child.step, child.recorded, child.changed) == (Step.FAILED, True, True)
     assert "Could not power on child web: Backup runs" in str(child.error)
     assert vcenter.now - 1000 < 45
 
 
-def test_what_somebody_else_has_done_meanwhile_is_no_change(bed: Bed) -> None:
+def test_change_by_another_client_is_no_change(bed: Bed) -> None:
     vm = recorded(bed, state=OFF)
     bed.vcenter.refuse("PowerOnVM_Task", BUSY["TaskInProgress"], times=2)
     bed.vcenter.later(0.7, lambda: bed.vcenter.objects[vm].update({"runtime.powerState": ON}))
@@ -610,16 +608,16 @@ def test_what_somebody_else_has_done_meanwhile_is_no_change(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("times", [2, 5000])
-def test_child_whose_end_cannot_be_noted_has_not_failed(bed: Bed, times: int) -> None:
+def test_child_whose_end_cannot_be_recorded_has_not_failed(bed: Bed, times: int) -> None:
     bed.vcenter.later(5, lambda: bed.report(*bed.vcenter.named("web")))
     bed.vcenter.fail("ReconfigVM_Task", BUSY["ConcurrentAccess"], times=times)
-    (child,) = bed.make("web", wait_for="post_clone", seconds=60)
+    (child,) = bed.create_children("web", wait_for="post_clone", seconds=60)
     assert (child.step, child.error) == (Step.DONE, None)
     assert (guestinfo.DONE in bed.vcenter.keys(child.vm)) is (times == 2)
     assert bool(child.warnings) is (times == 5000)
 
 
-# --- tasks that vanish ----------------------------------------------------------------------------------------------
+# --- tasks that vanish ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("version", "create"), ENGINES)
@@ -627,7 +625,7 @@ def test_child_whose_end_cannot_be_noted_has_not_failed(bed: Bed, times: int) ->
 def test_creation_whose_task_vanishes(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str, done: bool
 ) -> None:
-    """Its effect is looked for, and it is asked for once more only when there is none."""
+    """The module searches for its effect, and repeats the request only if there is none."""
     bed = Bed(vcenter, monkeypatch, version)
     vcenter.held.add(create)
 
@@ -640,16 +638,16 @@ def test_creation_whose_task_vanishes(
         vcenter.objects[bed.vm]["recentTask"] = []
 
     vcenter.later(5, restart)
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.error, [child.vm]) == (Step.DONE, None, vcenter.named("web"))
     assert vcenter.count(create) == (1 if done else 2)
 
 
-# --- another run makes the same child -------------------------------------------------------------------------------
+# --- another run creates the same child -------------------------------------------------------------------------------
 
 
 def rival(bed: Bed, child_of: str | None, keys: dict[str, str]) -> None:
-    """The name is taken between the reading of the names and the creation."""
+    """Have another run take the name between the reading of the names and the creation."""
     vm = bed.vcenter.vm("web", keys=keys)
     if child_of is not None:
         record = identity.Record(child_of, bed.vcenter.objects[vm]["config.uuid"], "n0")
@@ -657,12 +655,12 @@ def rival(bed: Bed, child_of: str | None, keys: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("version", "create"), ENGINES)
-def test_child_that_another_run_has_made_meanwhile(
+def test_child_that_another_run_has_created(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, version: str, create: str
 ) -> None:
     bed = Bed(vcenter, monkeypatch, version)
     rival(bed, bed.parent.values["config.instanceUuid"], {})
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.error, child.existed, child.changed) == (Step.DONE, None, True, False)
     assert len(vcenter.named("web")) == 1
 
@@ -673,32 +671,32 @@ def test_child_that_another_run_is_about_to_record(vcenter: FakeVCenter, monkeyp
     (vm,) = vcenter.named("web")
     record = identity.Record(bed.parent.values["config.instanceUuid"], vcenter.objects[vm]["config.uuid"], "n0")
     vcenter.later(3, lambda: vcenter.set_keys(vm, **{identity.RECORD_KEY: str(record)}))
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.error, child.existed) == (Step.DONE, None, True)
 
 
 def test_child_that_another_run_does_not_record(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run was killed when vCenter had begun to make it; it is finished, as at the next run's begin."""
+    """The run was killed after vCenter had started the creation; the child is finished, as by the next run."""
     bed = Bed(vcenter, monkeypatch, "6.5")
     rival(bed, None, {guestinfo.CHILD_NONCE: "n0"})
     (vm,) = vcenter.named("web")
     fork = vim.vm.ForkConfigInfo(childForkGroupId="g1", childType="nonpersistent")
     vcenter.objects[vm].update({"runtime.powerState": OFF, "config.forkConfigInfo": fork})
-    (child,) = bed.make("web", wait_for="powered_on")
+    (child,) = bed.create_children("web", wait_for="powered_on")
     assert (child.step, child.error, child.existed, child.changed) == (Step.DONE, None, True, True)
     assert identity.own_record(vcenter.objects[vm]) is not None
     assert len(vcenter.named("web")) == 1
 
 
-def test_foreign_vm_that_has_got_the_name_meanwhile(bed: Bed) -> None:
+def test_foreign_vm_that_took_the_name(bed: Bed) -> None:
     rival(bed, None, {})
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, False)
     assert "got this name while the task was running, and it has no record" in str(child.error)
     assert "remove the object" not in str(child.error)
 
 
-# --- whatever ends the task -----------------------------------------------------------------------------------------
+# --- errors and signals -----------------------------------------------------------------------------------------------
 
 
 def ends_with(error: BaseException) -> Any:
@@ -709,29 +707,29 @@ def ends_with(error: BaseException) -> Any:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(), RuntimeError("a fault of ours")], ids=type)
-def test_secrets_are_cleared_whatever_ends_the_task(bed: Bed, error: BaseException) -> None:
+def test_secrets_are_removed_whatever_ends_the_task(bed: Bed, error: BaseException) -> None:
     bed.vcenter.later(5, ends_with(error))
     with pytest.raises(type(error)):
-        bed.make("a", "b", wait_for="post_clone", secret_config_params=SECRET)
+        bed.create_children("a", "b", wait_for="post_clone", secret_config_params=SECRET)
     for name in ("a", "b"):
         (vm,) = bed.vcenter.named(name)
         assert not [value for value in bed.vcenter.keys(vm).values() if value in SECRET.values()]
 
 
 def test_child_is_recorded_when_the_task_is_interrupted(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that vCenter is still making; those whose turn did not come are not begun."""
+    """The child that vCenter is creating is recorded; the waiting ones are not started."""
     bed = Bed(vcenter, monkeypatch, "6.5")
     vcenter.held.add(VMFORK)
     vcenter.later(5, ends_with(KeyboardInterrupt()))
     vcenter.later(10, lambda: vcenter.end_tasks(VMFORK))
     with pytest.raises(KeyboardInterrupt):
-        bed.make("a", "b", wait_for="powered_on", concurrency=1)
+        bed.create_children("a", "b", wait_for="powered_on", concurrency=1)
     (vm,) = vcenter.named("a")
     assert identity.RECORD_KEY in vcenter.keys(vm)
     assert (vcenter.state(vm), vcenter.named("b")) == (OFF, [])
 
 
-def test_secrets_are_cleared_though_one_child_cannot_be_followed(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_removed_although_one_child_cannot_be_followed(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     advance = transitions.advance
 
     def broken(child: Child, event: transitions.Event) -> transitions.Transition:
@@ -742,17 +740,17 @@ def test_secrets_are_cleared_though_one_child_cannot_be_followed(bed: Bed, monke
     monkeypatch.setattr(transitions, "advance", broken)
     bed.vcenter.later(5, lambda: bed.report(*bed.vcenter.named("a")))
     with pytest.raises(ValueError, match="a fault of ours"):
-        bed.make("a", "b", wait_for="post_clone", secret_config_params=SECRET)
+        bed.create_children("a", "b", wait_for="post_clone", secret_config_params=SECRET)
     for name in ("a", "b"):
         (vm,) = bed.vcenter.named(name)
         assert not [value for value in bed.vcenter.keys(vm).values() if value in SECRET.values()]
 
 
-# --- results that do not name the child -----------------------------------------------------------------------------
+# --- results that do not name the child -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("answer", ["bystander", "parent", "folder", "int", "str", "list"])
-def test_result_that_is_not_the_child_is_left_alone(bed: Bed, answer: str) -> None:
+def test_task_result_that_is_not_the_child_is_left_unchanged(bed: Bed, answer: str) -> None:
     bystander = bed.vcenter.vm("db", OFF)
     answers: dict[str, Any] = {
         "bystander": bystander,
@@ -764,7 +762,7 @@ def test_result_that_is_not_the_child_is_left_alone(bed: Bed, answer: str) -> No
     }
     bed.vcenter.effects[INSTANT_CLONE] = lambda _parent, **_given: answers[answer]
     before = {vm: dict(bed.vcenter.objects[vm]) for vm in (bystander, bed.vm)}
-    (child,) = bed.make("web", wait_for="post_clone", secret_config_params=SECRET)
+    (child,) = bed.create_children("web", wait_for="post_clone", secret_config_params=SECRET)
     assert (child.step, child.vm, child.changed) == (Step.FAILED, None, True)
     assert "vCenter's task names " in str(child.error)
     assert bed.vcenter.called("ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "Destroy_Task") == []

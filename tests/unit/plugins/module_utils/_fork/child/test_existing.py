@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What there is under a wanted name."""
+"""The VM that exists under a requested name."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ UUID = "4226a1d0-77c4-0d41-6f6b-0f5c2b9e8a11"
     [("other", True), ("web", False), (None, False)],
     ids=["of another VM", "its own already", "free"],
 )
-def test_bios_uuid_for_a_child_that_a_task_cut_short_left(
+def test_bios_uuid_for_a_child_of_an_interrupted_task(
     vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, owner: str | None, refused: bool
 ) -> None:
-    """It gets the UUID with its record, and could never be told from another VM that has it."""
+    """It gets the UUID with its record, and could not be told apart from another VM with that UUID."""
     vcenter.api_version = "6.5"
     head = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True, parentForkGroupId="g1")}
     fork = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(childForkGroupId="g1", childType="nonpersistent")}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What would be lost with a child: disks that its parent had not, its own children, snapshots, its annotation."""
+"""Data that would be lost with a child: disks its parent did not have, its own children, snapshots, its annotation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE = "[ds] golden/golden.vmdk"
 
 
 def disk(*files: str, unit: int = 0, size: int = 10 * GB, controller: int = 1000) -> Any:
-    """Return a disk; the file that is written to comes first."""
+    """Return a disk; the file being written to comes first."""
     backing = None
     for file in reversed(files):
         backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(fileName=file, parent=backing, diskMode="persistent")
@@ -173,9 +173,7 @@ def scsi(*keys: int) -> Any:
         ),
     ],
 )
-def test_devices_that_are_not_all_shown_are_an_obstacle(
-    parent: list[Any], devices: list[Any] | None, unseen: bool
-) -> None:
+def test_hidden_devices_are_an_obstacle(parent: list[Any], devices: list[Any] | None, unseen: bool) -> None:
     values = {"config.template": False, "config.files.vmPathName": "[ds] web-01/web-01.vmx"}
     if devices is not None:
         values["config.hardware.device"] = devices
@@ -184,5 +182,5 @@ def test_devices_that_are_not_all_shown_are_an_obstacle(
     assert len(lost.obstacles) == unseen
 
 
-def test_vm_that_may_be_a_template() -> None:
+def test_unknown_template_flag() -> None:
     assert losses.of({}, {"config.hardware.device": [PCI]}).unseen

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a task says of network adapters → device changes."""
+"""Device changes from the network adapters of a task."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def vm(*cards: Any, power: str = "poweredOn") -> dict[str, Any]:
 PARENT = vm(adapter(1), adapter(2, vim.vm.device.VirtualE1000, backing=on_port_group(port="17")))
 
 
-# --- options --------------------------------------------------------------------------------------------------------
+# --- options ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_entry_without_anything_is_the_adapter_of_its_place() -> None:
+def test_empty_entry_means_the_adapter_at_its_position() -> None:
     assert networks.wanted([{}, {"network": "lab"}]) == (Network(1), Network(2, network="lab"))
     assert networks.wanted(None) == networks.wanted([]) == ()
 
@@ -69,7 +69,7 @@ def test_an_entry_without_anything_is_the_adapter_of_its_place() -> None:
         ("02:00:00:00:00:01", False),
     ],
 )
-def test_mac_addresses_that_vsphere_keeps_for_itself(mac: str, refused: bool) -> None:
+def test_reserved_mac_addresses(mac: str, refused: bool) -> None:
     if refused:
         with pytest.raises(BadInput, match="a range that vSphere assigns automatically"):
             networks.check_against_parent("golden", vm(adapter(1)), networks.wanted([{"mac_address": mac}]))
@@ -99,16 +99,16 @@ def test_mac_addresses(address: bytes, between: str, upper: bool) -> None:
         "0:50:56:1:2:3",
         " 00:50:56:01:02:03",
         "00:50:56:01:02:03\n",
-        "41135085296",  # what YAML makes of 52:54:00:12:34:56 without quotes
+        "41135085296",  # YAML reads 52:54:00:12:34:56 without quotes as this number
     ],
 )
-def test_what_is_no_mac_address(text: str) -> None:
+def test_invalid_mac_addresses(text: str) -> None:
     with pytest.raises(BadInput, match="is not a MAC address"):
         networks.wanted([{"mac_address": text}])
 
 
 @pytest.mark.parametrize(
-    ("entries", "said"),
+    ("entries", "message"),
     [
         ([{"label": ""}], "label is empty"),
         ([{"network": " "}], "network is empty"),
@@ -116,12 +116,12 @@ def test_what_is_no_mac_address(text: str) -> None:
         ([{"label": "Network adapter 1"}, {"label": "Network adapter 1"}], "the label Network adapter 1 occurs twice"),
     ],
 )
-def test_refused(entries: list[dict[str, Any]], said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_refused(entries: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         networks.wanted(entries)
 
 
-def test_a_mac_address_belongs_to_one_adapter() -> None:
+def test_mac_address_is_used_by_one_adapter_only() -> None:
     first, second = Network(1, mac_address="00:50:56:01:02:03"), Network(2, mac_address="00:50:56:01:02:04")
     networks.check_mac_addresses({"web-01": [first], "web-02": [second, Network(3), Network(4)]})
     for twice in ({"web-01": [first], "web-02": [second, first]}, {"web-02": [first, first]}):
@@ -131,21 +131,21 @@ def test_a_mac_address_belongs_to_one_adapter() -> None:
             networks.check_mac_addresses(twice)
 
 
-# --- the parent's adapters ------------------------------------------------------------------------------------------
+# --- the parent's adapters --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("entries", "said"),
+    ("entries", "message"),
     [
         ([{"label": "ethernet9"}], "networks: VM golden has no network adapter labeled ethernet9."),
         ([{}, {}, {}], "networks: VM golden has no network adapter number 3."),
         ([{"label": "Network adapter 2"}, {}], "networks names Network adapter 2 twice"),
     ],
 )
-def test_labels_that_do_not_fit_the_parent(entries: list[dict[str, Any]], said: str) -> None:
+def test_labels_that_the_parent_lacks(entries: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(BadInput) as refusal:
         networks.check_against_parent("golden", PARENT, networks.wanted(entries))
-    assert said in refusal.value.sentence
+    assert message in refusal.value.sentence
     if "It has" in refusal.value.sentence:
         assert refusal.value.sentence.endswith("It has: Network adapter 1, Network adapter 2.")
 
@@ -159,12 +159,12 @@ def test_parent_without_adapters() -> None:
 @pytest.mark.parametrize(
     "entries", [[{}, {}], [{"label": "Network adapter 2"}, {"label": "Network adapter 1"}], [{}], []]
 )
-def test_labels_that_fit(entries: list[dict[str, Any]]) -> None:
+def test_labels_that_the_parent_has(entries: list[dict[str, Any]]) -> None:
     networks.check_against_parent("golden", PARENT, networks.wanted(entries))
 
 
 @pytest.mark.parametrize("text", ["00:50:56:80:00:01", "00-50-56-80-00-02", "00:50:56:AB:00:03"])
-def test_mac_address_of_the_parent_is_taken(text: str) -> None:
+def test_mac_address_of_the_parent_is_refused(text: str) -> None:
     parent = vm(adapter(1), adapter(2), adapter(3, macAddress="00:50:56:Ab:00:03"))
     with pytest.raises(BadInput, match=f"is the MAC address of Network adapter {text[-1]} of VM golden"):
         networks.check_against_parent("golden", parent, networks.wanted([{"mac_address": text}]))
@@ -176,7 +176,7 @@ def changes(*entries: dict[str, Any], parent: dict[str, Any] | None = None) -> l
     return [spec.device for spec in specs]
 
 
-def test_adapters_that_are_not_named_are_left_to_the_server() -> None:
+def test_other_adapters_are_left_to_the_server() -> None:
     assert changes() == []
     assert [adapter.key for adapter in changes({"label": "Network adapter 2"})] == [4001]
 
@@ -186,11 +186,11 @@ def test_change_of_network_and_mac_address() -> None:
     assert changed.__class__.__name__.endswith("VirtualVmxnet3")
     assert (changed.key, changed.backing.deviceName) == (4000, "lab")
     assert (changed.addressType, changed.macAddress) == ("manual", "00:50:56:01:02:03")
-    # What belongs to the parent's adapter alone does not go along.
+    # Properties of the parent's adapter alone are not copied.
     assert changed.externalId is None
 
 
-def test_without_a_network_it_is_the_parents_and_another_port() -> None:
+def test_default_is_the_parents_network_with_another_port() -> None:
     (changed,) = changes({"label": "Network adapter 2"})
     assert changed.__class__.__name__.endswith("VirtualE1000")
     assert (changed.addressType, changed.macAddress) == ("assigned", None)
@@ -208,13 +208,13 @@ def test_connection_at_creation(connect: str, connected: bool, before: bool) -> 
     assert now.migrateConnect == ("connect" if connected else "disconnect")
 
 
-def test_manual_address_of_the_parent_is_not_left_to_chance() -> None:
+def test_manual_mac_address_of_the_parent_is_replaced() -> None:
     (changed,) = changes(parent=vm(adapter(1, addressType="manual"), adapter(2)))
     assert (changed.key, changed.addressType, changed.macAddress) == (4000, "assigned", None)
     assert (changed.backing.deviceName, changed.connectable) == ("home", None)
 
 
-def test_what_was_read_of_the_parent_stays_as_it_is() -> None:
+def test_parents_devices_are_left_unchanged() -> None:
     before = str(PARENT["config.hardware.device"])
     changes({"network": "lab", "connect": "never"}, {})
     assert str(PARENT["config.hardware.device"]) == before
@@ -230,12 +230,12 @@ def test_what_was_read_of_the_parent_stays_as_it_is() -> None:
         ([{"network": "lab"}, {"network": "lab"}], {}),
     ],
 )
-def test_port_groups_that_a_child_lands_on(entries: list[dict[str, Any]], keys: dict[str, int]) -> None:
+def test_port_groups_of_a_child(entries: list[dict[str, Any]], keys: dict[str, int]) -> None:
     found = {"lab": LAB, "new": on_port_group("dvportgroup-2")}
     assert networks.landing(PARENT, networks.wanted(entries), found) == keys
 
 
-# --- a child's adapters ---------------------------------------------------------------------------------------------
+# --- a child's adapters -----------------------------------------------------------------------------------------------
 
 
 def differences(card: Any, **entry: str) -> list[str]:
@@ -262,13 +262,13 @@ OTHER = CARD.OpaqueNetworkBackingInfo(opaqueNetworkId="segment-2", opaqueNetwork
         ("opaque", on_port_group("dvportgroup-8"), False),
     ],
 )
-def test_network_that_a_new_child_is_on(network: str, backing: Any, is_same: bool) -> None:
-    said = [] if is_same else [f"Network adapter 1 is not on the network {network}"]
-    assert differences(adapter(1, backing=backing), network=network) == said
+def test_network_of_a_new_child(network: str, backing: Any, is_same: bool) -> None:
+    message = [] if is_same else [f"Network adapter 1 is not on the network {network}"]
+    assert differences(adapter(1, backing=backing), network=network) == message
 
 
 @pytest.mark.parametrize(("moid", "is_same"), [("network-1", True), ("network-2", False)])
-def test_network_is_compared_by_its_object_where_it_is_told(moid: str, is_same: bool) -> None:
+def test_network_is_compared_by_its_object_if_known(moid: str, is_same: bool) -> None:
     asked = CARD.NetworkBackingInfo(deviceName="a/b", network=vim.Network("network-1"))
     card = adapter(1, backing=CARD.NetworkBackingInfo(deviceName="a%2fb", network=vim.Network(moid)))
     assert (networks.differences(vm(card), networks.wanted([{"network": "x"}]), {"x": [asked]}) == []) is is_same
@@ -277,9 +277,9 @@ def test_network_is_compared_by_its_object_where_it_is_told(moid: str, is_same: 
 @pytest.mark.parametrize("connect", networks.CONNECT)
 @pytest.mark.parametrize("connected", [True, False])
 def test_connection_of_a_new_child(connect: str, connected: bool) -> None:
-    said = ["Network adapter 1 is connected and may answer to the parent's address"]
+    message = ["Network adapter 1 is connected and may answer to the parent's address"]
     assert differences(adapter(1, connected=connected), connect=connect) == (
-        said if connected and connect != "at_clone" else []
+        message if connected and connect != "at_clone" else []
     )
 
 
@@ -289,7 +289,7 @@ def test_mac_address_of_a_new_child() -> None:
     assert differences(adapter(1)) == []
 
 
-def test_adapter_that_a_new_child_lacks() -> None:
+def test_missing_adapter_of_a_new_child() -> None:
     assert networks.differences({}, networks.wanted([{}]), {}) == ["it has no network adapter 1"]
 
 
@@ -307,20 +307,20 @@ LATE = networks.wanted([{"connect": "never"}, {"connect": "after_post_clone"}, {
         (False, False, "poweredOff", True),
     ],
 )
-def test_what_is_still_to_be_connected(connected: bool, started: bool, power: str, is_late: bool) -> None:
+def test_adapters_to_connect(connected: bool, started: bool, power: str, is_late: bool) -> None:
     now = vim.vm.device.VirtualDevice.ConnectInfo(startConnected=started, connected=connected, allowGuestControl=True)
     child = vm(adapter(1, connected=False), adapter(2, connectable=now), power=power)
     assert networks.labels(networks.disconnected(child, LATE)) == ("Network adapter 2" if is_late else "")
 
 
-def test_adapters_without_a_word_on_their_connection_are_not_connected() -> None:
+def test_adapters_without_connection_info_are_not_connected() -> None:
     child = vm(adapter(1), adapter(2, connectable=None))
     assert len(networks.disconnected(child, LATE)) == 1
     (change,) = networks.connection(networks.disconnected(child, LATE)).deviceChange
     assert change.device.connectable.connected
 
 
-def test_connecting_leaves_the_rest_of_an_adapter_as_it_is() -> None:
+def test_connecting_changes_nothing_else() -> None:
     card = adapter(2, connected=False, backing=on_port_group(port="17"))
     (change,) = networks.connection([card]).deviceChange
     assert change.operation == "edit"

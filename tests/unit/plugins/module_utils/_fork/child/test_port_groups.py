@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which children find no free port: only a port group with static binding that does not expand can be full."""
+"""Children that find no free port: only a port group with static binding that does not expand can be full."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CARD = vim.vm.device.VirtualEthernetCard
 
 
 class Bed:
-    """A parent with one adapter, and a distributed port group."""
+    """A parent with one adapter and a distributed port group."""
 
     def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
         self.vcenter = vcenter
@@ -65,11 +65,13 @@ def bed(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> Bed:
 
 
 @pytest.mark.parametrize(("free", "short"), [(0, ["a", "b", "c"]), (1, ["b", "c"]), (2, ["c"]), (3, [])])
-def test_ports_are_handed_out_in_order(bed: Bed, free: int, short: list[str]) -> None:
+def test_ports_are_assigned_in_order(bed: Bed, free: int, short: list[str]) -> None:
     bed.port_group(free)
-    told = bed.short("a", "b", "c")
-    assert list(told) == short
-    assert all(f"of the {free} free ports of the distributed port group Lab" in message for message in told.values())
+    messages = bed.short("a", "b", "c")
+    assert list(messages) == short
+    assert all(
+        f"of the {free} free ports of the distributed port group Lab" in message for message in messages.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,8 +84,8 @@ def test_ports_are_handed_out_in_order(bed: Bed, free: int, short: list[str]) ->
         pytest.param({"config.type": None}, id="type that the user may not see"),
     ],
 )
-def test_others_are_never_short(bed: Bed, config: dict[str, Any]) -> None:
-    """An ephemeral port group makes a port for each adapter: that it has no free one says nothing."""
+def test_other_port_groups_always_have_ports(bed: Bed, config: dict[str, Any]) -> None:
+    """An ephemeral port group creates a port for each adapter, so having no free port means nothing."""
     bed.port_group(0, **config)
     assert bed.short("a", "b") == {}
     assert bed.vcenter.count("FetchDVPorts") == 0
@@ -95,7 +97,7 @@ def test_others_are_never_short(bed: Bed, config: dict[str, Any]) -> None:
         ("8.0.3.0", "segment-1", [None, "pg-1"]),
         ("8.0.3.0", "segment-2", [None]),
         ("8.0.3.0", None, [None]),
-        ("6.7", "segment-1", [None]),  # the property is not known there
+        ("6.7", "segment-1", [None]),  # this server does not have the property
     ],
 )
 def test_port_group_that_vcenter_may_show_for_an_opaque_network(
@@ -110,14 +112,14 @@ def test_port_group_that_vcenter_may_show_for_an_opaque_network(
     assert found.backings["NSX"].opaqueNetworkId == "segment-1"
 
 
-def test_only_opaque_networks_are_looked_for_among_all_port_groups(bed: Bed) -> None:
+def test_only_opaque_networks_are_searched_for_in_all_port_groups(bed: Bed) -> None:
     bed.port_group(1)
     calls = bed.vcenter.count("CreateContainerView")
     bed.short("a")
     assert bed.vcenter.count("CreateContainerView") == calls + 1, "the networks by their names"
 
 
-def test_switch_that_does_not_tell_its_ports(bed: Bed) -> None:
+def test_switch_that_does_not_report_its_ports(bed: Bed) -> None:
     bed.port_group(0)
     bed.vcenter.refuse("FetchDVPorts", vim.fault.NoPermission(privilegeId="System.Read"))
     assert bed.short("a") == {}

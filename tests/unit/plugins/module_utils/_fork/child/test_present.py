@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How many children a VM can have while it runs."""
+"""The number of children that a running VM can have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.present
 
 
 def layout(*deltas: int) -> vim.vm.FileLayoutEx:
-    """Disks with so many delta disks on their bases."""
+    """Return disks with this number of delta disks on their bases."""
     unit = vim.vm.FileLayoutEx.DiskUnit
     return vim.vm.FileLayoutEx(
         disk=[

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options → the children a task asks for, and what is refused before anything is connected."""
+"""The children that the options request, and options refused before a login."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def params(**given: Any) -> dict[str, Any]:
     return {"name": None, "children": None, **dict.fromkeys(spec.PER_CHILD), **given}
 
 
-def test_child_inherits_and_overrides_what_stands_at_the_top() -> None:
+def test_child_inherits_and_overrides_top_level_options() -> None:
     first, second = spec.parse(
         params(
             persistent=True,
@@ -42,7 +42,7 @@ def test_child_inherits_and_overrides_what_stands_at_the_top() -> None:
     assert (second.persistent, second.datastore) == (False, "fast")
 
 
-def test_networks_of_a_child_stand_instead_of_those_at_the_top() -> None:
+def test_networks_of_a_child_replace_those_at_the_top_level() -> None:
     children = [{"name": "a"}, {"name": "b", "networks": [{"mac_address": MAC}]}, {"name": "c", "networks": []}]
     first, second, third = spec.parse(params(networks=[{"network": "lab"}], children=children))
     assert first.networks == (Network(1, network="lab"),)
@@ -50,7 +50,7 @@ def test_networks_of_a_child_stand_instead_of_those_at_the_top() -> None:
     assert third.networks == ()
 
 
-def test_mac_address_at_the_top_for_the_one_child_that_has_none_of_its_own() -> None:
+def test_top_level_mac_address_is_used_by_the_only_child_without_one() -> None:
     children = [{"name": "a"}, {"name": "b", "networks": [{}]}]
     first, _second = spec.parse(params(networks=[{"mac_address": MAC}], children=children))
     assert first.networks[0].mac_address == MAC
@@ -84,7 +84,7 @@ def test_mac_address_at_the_top_for_the_one_child_that_has_none_of_its_own() -> 
         ("é" * 70, None, None),
     ],
 )
-def test_host_name_is_made_of_the_name(name: str, hostname: str | None, fqdn: str | None) -> None:
+def test_host_name_is_derived_from_the_vm_name(name: str, hostname: str | None, fqdn: str | None) -> None:
     [child] = spec.parse(params(name=name))
     assert (child.config_params.get("hostname"), child.config_params.get("fqdn")) == (hostname, fqdn)
     assert bool(spec.remarks([child])) is (hostname is None)
@@ -106,7 +106,7 @@ def test_host_name_of_any_name_is_valid(name: str) -> None:
         ({}, {"hostname": "web", "fqdn": "web.example.com"}),
     ],
 )
-def test_host_name_that_the_task_gives(config: dict[str, str], expected: dict[str, str]) -> None:
+def test_host_name_given_by_the_task(config: dict[str, str], expected: dict[str, str]) -> None:
     [child] = spec.parse(params(name="web.example.com", config_params=config))
     assert child.config_params == expected
 
@@ -120,7 +120,7 @@ def test_host_name_of_several_children(names: list[str], warned: bool) -> None:
 
 
 @pytest.mark.parametrize("key", ["guestinfo.ic.hostname", "guestinfo.fork.hostname"])
-def test_hostname_given_by_its_whole_key_has_no_other_beside_it(key: str) -> None:
+def test_hostname_given_by_its_full_key_is_the_only_one(key: str) -> None:
     assert spec.parse(params(name="web-01", config_params={key: "db"}))[0].config_params == {key: "db"}
 
 
@@ -134,17 +134,17 @@ def test_hostname_given_as_a_secret_is_not_published() -> None:
     ("value", "text"),
     [(True, "true"), (False, "false"), (7, "7"), (1.5, "1.5"), ("", ""), ("a\nb \"'<&", "a\nb \"'<&")],
 )
-def test_values_as_the_guest_reads_them(value: Any, text: str) -> None:
+def test_values_in_the_guest(value: Any, text: str) -> None:
     assert spec.parse(params(name="a", config_params={"key": value}))[0].config_params["key"] == text
 
 
 @pytest.mark.parametrize("name", ["n" * 80, "a/b", "50%", "with space", "größe-名", "'\"$(x);`", "\\"])
-def test_names_that_a_vm_can_have(name: str) -> None:
+def test_valid_vm_names(name: str) -> None:
     assert spec.parse(params(name=name))[0].name == name
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"name": "n" * 81}, "81 characters"),
         ({"name": " "}, "must not be empty"),
@@ -186,15 +186,15 @@ def test_names_that_a_vm_can_have(name: str) -> None:
         ({"name": "a", "config_params": {"k": "x"}, "secret_config_params": {"k": "12345678"}}, "Keep it in one"),
     ],
 )
-def test_refused(given: dict[str, Any], said: str) -> None:
+def test_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput) as refusal:
         spec.parse(params(**given))
-    assert said in refusal.value.sentence
+    assert message in refusal.value.sentence
     assert "1234567" not in refusal.value.sentence
 
 
-def test_what_may_be_a_part_of_a_secret_is_not_repeated() -> None:
-    """Ansible splits secrets that are given as text at blanks and commas."""
+def test_possible_parts_of_a_secret_are_not_repeated() -> None:
+    """Ansible splits secrets given as text at blanks and commas."""
     with pytest.raises(BadInput, match="cannot be a key") as caught:
         secret_config_params({"password": "correct-horse", "p@rt of it": "battery-staple"})
     assert "p@rt" not in caught.value.sentence

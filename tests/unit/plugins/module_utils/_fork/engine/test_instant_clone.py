@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Instant Clone is asked for, and what has a meaning with which engine."""
+"""The request of Instant Clone, and which options have an effect with which engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOBODY: Any = None
 
 
 class Recorder:
-    """A session, and a VM in it, that note what is called."""
+    """A session and a VM that record the calls."""
 
     content = SimpleNamespace(vmProvisioningChecker=SimpleNamespace(CheckInstantClone_Task="check"))
     InstantClone_Task = "clone"
@@ -29,7 +29,7 @@ class Recorder:
         return (method, *arguments)
 
 
-def test_what_is_asked_for() -> None:
+def test_request() -> None:
     server: Any = Recorder()
     folder = vim.Folder("group-v1")
     request = CreateRequest(
@@ -65,7 +65,7 @@ def test_what_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "child", "allow_running_parent", "said"),
+    ("engine", "child", "allow_running_parent", "message"),
     [
         (VmforkEngine(NOBODY), ChildSpec("web-01"), True, "allow_running_parent does not work"),
         (VmforkEngine(NOBODY), ChildSpec("web-01", {"guestinfo.x": "1"}), False, "guestinfo.x starts with guestinfo."),
@@ -77,13 +77,13 @@ def test_what_is_asked_for() -> None:
         ),
     ],
 )
-def test_refused(engine: Any, child: ChildSpec, allow_running_parent: bool, said: str) -> None:
+def test_refused(engine: Any, child: ChildSpec, allow_running_parent: bool, message: str) -> None:
     with pytest.raises(BadInput) as refusal:
         engine.check([child], allow_running_parent)
-    assert said in refusal.value.sentence
+    assert message in refusal.value.sentence
 
 
-def test_meant() -> None:
+def test_effective_options() -> None:
     InstantCloneEngine(NOBODY).check([ChildSpec("web-01", {"guestinfo.x": "1", "x": "2"})], True)
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fork parents that are enabled and disabled while other tasks are at work on them."""
+"""Fork parents that are enabled and disabled while other tasks run on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def fork_config(is_enabled: bool) -> Any:
 
 
 class Bed:
-    """A fork parent at its fork point, and one child, which is powered off, on a vCenter 6.0."""
+    """A fork parent at its fork point, and a child that is powered off, on a vCenter 6.0."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
         self.vcenter = FakeVCenter("6.0")
@@ -47,7 +47,7 @@ class Bed:
         self.vcenter.objects[self.vm].update(values)
 
     def power(self, state: str, vm: Any = None) -> None:
-        """Switch the parent, which ends its stand at the fork point, or another VM."""
+        """Change the power state of the parent, which then leaves its fork point, or of another VM."""
         self.vcenter._switch(vm or self.vm, state)
         if vm in (None, self.vm):
             self.set(**{"runtime.quiescedForkParent": None})
@@ -58,7 +58,7 @@ class Bed:
         self.power(ON)
 
     def when_refused(self, method: str, act: Callable[[], Any]) -> None:
-        """Have something happen while the task waits for the parent, which was busy when a method was called."""
+        """Run a function while the task waits for the parent, which was busy when a method was called."""
         self.vcenter.refuse(method, BUSY)
         self.vcenter.later(0.1, act)
 
@@ -67,7 +67,7 @@ class Bed:
 
     @property
     def acts(self) -> list[str]:
-        """Calls that change the parent, in order."""
+        """Return the calls that change the parent, in order."""
         changes = ("PowerOffVM_Task", "DisableForkParent_Task", "EnableForkParent_Task")
         return [call.method for call in self.vcenter.calls if call.method in changes]
 
@@ -84,7 +84,7 @@ def test_disabled(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     assert (bed.vcenter.state(bed.vm), bed.parent.is_enabled, bed.parent.is_quiesced) == (OFF, False, False)
 
 
-def test_parent_of_running_children_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parent_of_running_children_is_left_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed(monkeypatch)
     bed.power(ON, bed.child)
     with pytest.raises(_errors.Refused, match=r"1 of its children are running \(web-01\)"):
@@ -114,7 +114,7 @@ def test_child_that_is_started_while_the_parent_is_busy(
     )
 
 
-def test_parent_that_others_power_cycle_while_it_is_busy_is_not_powered_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parent_power_cycled_by_others_is_not_powered_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no longer at its fork point, and power_off is only for that."""
     bed = Bed(monkeypatch)
     bed.when_refused("PowerOffVM_Task", bed.cycle)
@@ -122,19 +122,19 @@ def test_parent_that_others_power_cycle_while_it_is_busy_is_not_powered_off(monk
     assert (bed.acts, bed.vcenter.state(bed.vm), bed.parent.is_enabled) == (BOTH, ON, False)
 
 
-def test_parent_that_others_make_ordinary_while_it_is_busy_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parent_reset_by_others_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed(monkeypatch)
 
-    def make_ordinary() -> None:
+    def reset_by_others() -> None:
         bed.cycle()
         bed.set(**{"config.forkConfigInfo": fork_config(False)})
 
-    bed.when_refused("PowerOffVM_Task", make_ordinary)
+    bed.when_refused("PowerOffVM_Task", reset_by_others)
     assert bed.disable() is False
     assert (bed.acts, bed.vcenter.state(bed.vm)) == (["PowerOffVM_Task"], ON)
 
 
-def test_parent_that_others_disable_while_it_is_busy_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parent_disabled_by_others_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
     bed = Bed(monkeypatch, **{"runtime.quiescedForkParent": None})
     bed.when_refused("DisableForkParent_Task", lambda: bed.set(**{"config.forkConfigInfo": fork_config(False)}))
     assert bed.disable() is False
@@ -142,7 +142,7 @@ def test_parent_that_others_disable_while_it_is_busy_is_no_change(monkeypatch: p
 
 
 @pytest.mark.parametrize("power_off", [True, False])
-def test_parent_that_comes_to_its_fork_point_while_it_is_busy(monkeypatch: pytest.MonkeyPatch, power_off: bool) -> None:
+def test_busy_parent_that_reaches_its_fork_point(monkeypatch: pytest.MonkeyPatch, power_off: bool) -> None:
     bed = Bed(monkeypatch, **{"runtime.quiescedForkParent": None})
     bed.when_refused("DisableForkParent_Task", lambda: bed.set(**{"runtime.quiescedForkParent": True}))
     if power_off:
@@ -156,7 +156,7 @@ def test_parent_that_comes_to_its_fork_point_while_it_is_busy(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("method", BOTH)
-def test_parent_that_is_renamed_while_it_is_busy_is_left(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_busy_parent_that_is_renamed_is_left_unchanged(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     bed = Bed(monkeypatch)
     bed.when_refused(method, lambda: bed.set(name="golden-old"))
     with pytest.raises(_errors.Refused, match="VM golden was renamed to golden-old"):
@@ -164,7 +164,7 @@ def test_parent_that_is_renamed_while_it_is_busy_is_left(monkeypatch: pytest.Mon
     assert bed.acts == BOTH[: BOTH.index(method) + 1]
 
 
-def test_parent_that_others_enable_while_it_is_busy_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parent_enabled_by_others_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"config.forkConfigInfo": fork_config(False), "runtime.quiescedForkParent": None}
     bed = Bed(monkeypatch, **given)
     bed.when_refused("EnableForkParent_Task", lambda: bed.set(**{"config.forkConfigInfo": fork_config(True)}))

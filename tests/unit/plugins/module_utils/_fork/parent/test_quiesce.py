@@ -26,7 +26,7 @@ def sentence(stage: str, engine: str = "instant_clone", family: Family = LINUX) 
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("reported", "message"),
     [
         (("script", "vmfork"), "It must call vmfork-begin -1 -1 and then continue."),
         (("script", "instant_clone"), "It must call instantclone.freeze and then continue."),
@@ -40,8 +40,8 @@ def sentence(stage: str, engine: str = "instant_clone", family: Family = LINUX) 
         (("killed",), "ended without a report"),
     ],
 )
-def test_early_end(told: tuple[Any, ...], said: str) -> None:
-    assert said in sentence(*told)
+def test_early_end(reported: tuple[Any, ...], message: str) -> None:
+    assert message in sentence(*reported)
 
 
 def test_unreadable_report() -> None:
@@ -51,6 +51,6 @@ def test_unreadable_report() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_has_a_sentence(stage: str) -> None:
+def test_every_stage_has_a_message(stage: str) -> None:
     assert sentence(stage) != sentence("killed")
     assert "{" not in sentence(stage)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A quiesce from its start to the fork point, or to whatever ends it: nothing of it is left in the guest or vCenter."""
+"""A quiesce from its start to the fork point or a failure: it leaves nothing in the guest or in vCenter."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHEN = datetime.datetime(2026, 3, 1, tzinfo=datetime.timezone.utc)
 
 
 class Bed:
-    """A running VM whose guest takes operations, and a runner that does what a test says."""
+    """A running VM whose guest accepts operations, and a runner controlled by the test."""
 
     def __init__(self, vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch) -> None:
         self.vcenter = vcenter
@@ -61,7 +61,7 @@ class Bed:
         self.parent: Parent = vcenter.parent(self.session, self.vm)
 
     def start(self, _manager: Any, spec: Any, **_given: Any) -> int:
-        """Begin the runner, which finds its files in guestinfo, and return its process ID."""
+        """Start the runner, which finds its files in guestinfo, and return its process ID."""
         self.payloads.append({key: value for key, value in self.vcenter.keys(self.vm).items() if self.is_payload(key)})
         command = f"{spec.programPath} {spec.arguments}"
         self.processes[PID] = vim.vm.guest.ProcessManager.ProcessInfo(
@@ -70,23 +70,23 @@ class Bed:
         return PID
 
     def announce(self, nonce: str = "nonce0") -> None:
-        """A runner writes its record of the scripts."""
+        """Have a runner write its record of the scripts."""
         self.vcenter.set_keys(self.vm, **{guestinfo.SCRIPTS: f"{JOB.digest()} {nonce}"})
 
     def freeze(self) -> None:
-        """The fork point."""
+        """Reach the fork point."""
         self.announce()
         self.vcenter.objects[self.vm]["runtime.instantCloneFrozen"] = True
 
     def end(self, code: int = STAGES["terminated"]) -> None:
-        """The runner is gone, and its report did not come through."""
+        """End the runner without a report."""
         old = self.processes[PID]
         self.processes[PID] = vim.vm.guest.ProcessManager.ProcessInfo(
             pid=PID, name="sh", owner="root", cmdLine=old.cmdLine, startTime=WHEN, endTime=WHEN, exitCode=code
         )
 
-    def tell(self, stage: str, code: int, nonce: str = "nonce0", output: str = "") -> None:
-        """The runner reports an end before the fork point."""
+    def report_end(self, stage: str, code: int, nonce: str = "nonce0", output: str = "") -> None:
+        """Have the runner report an end before the fork point."""
         told = guestinfo.Report(stage, code, output)
         self.vcenter.set_keys(self.vm, **{guestinfo.QUIESCE: guestinfo.as_post_clone(f"{nonce} {stage}", told)})
 
@@ -100,7 +100,7 @@ class Bed:
 
     @property
     def left(self) -> list[str]:
-        """Payload keys that are in vCenter."""
+        """Return the payload keys that are in vCenter."""
         return [key for key in self.vcenter.keys(self.vm) if self.is_payload(key)]
 
 
@@ -124,7 +124,7 @@ OLD = f"{payload.KEY}.7"
 
 
 @pytest.mark.parametrize("plan", [{}, {"job": None, "login": None}], ids=["scripts", "wait"])
-def test_scripts_that_an_earlier_task_left_are_gone_before_the_fork_point(bed: Bed, plan: dict[str, Any]) -> None:
+def test_leftover_scripts_are_removed_before_the_fork_point(bed: Bed, plan: dict[str, Any]) -> None:
     bed.vcenter.set_keys(bed.vm, **{OLD: "c2NyaXB0"})
     bed.parent.refresh()
     bed.vcenter.later(10, bed.freeze)
@@ -135,7 +135,7 @@ def test_scripts_that_an_earlier_task_left_are_gone_before_the_fork_point(bed: B
     assert bed.left == []
 
 
-def test_scripts_that_the_runner_has_taken_are_not_cleared_again(bed: Bed) -> None:
+def test_scripts_that_the_runner_has_removed_are_not_removed_again(bed: Bed) -> None:
     def take(manager: Any, **given: Any) -> int:
         pid = bed.start(manager, **given)
         bed.vcenter.set_keys(bed.vm, **dict.fromkeys(bed.left, ""))
@@ -147,8 +147,8 @@ def test_scripts_that_the_runner_has_taken_are_not_cleared_again(bed: Bed) -> No
     assert bed.vcenter.count("ReconfigVM_Task") == 1
 
 
-def test_scripts_that_arrive_late_are_cleared_all_the_same(bed: Bed) -> None:
-    """The time was over while vCenter was at work: what clears them must come after that."""
+def test_scripts_that_arrive_late_are_also_removed(bed: Bed) -> None:
+    """The timeout ended while vCenter was working, so the removal must come after that."""
     bed.vcenter.held.add("ReconfigVM_Task")
     for seconds in (25, 30):
         bed.vcenter.later(seconds, lambda: bed.vcenter._end(bed.vcenter._running[-1]))
@@ -160,7 +160,7 @@ def test_scripts_that_arrive_late_are_cleared_all_the_same(bed: Bed) -> None:
 
 @pytest.mark.parametrize("stage", ["pre_quiesce", "freeze", "not_root"])
 def test_runner_that_ends_early_is_reported_and_leaves_nothing(bed: Bed, stage: str) -> None:
-    bed.vcenter.later(10, lambda: bed.tell(stage, 3))
+    bed.vcenter.later(10, lambda: bed.report_end(stage, 3))
     with pytest.raises(_errors.GuestFailed, match="exit code 3") as error:
         bed.run()
     assert error.value.details["guest"]["exit_code"] == 3
@@ -171,14 +171,14 @@ def test_runner_that_ends_early_is_reported_and_leaves_nothing(bed: Bed, stage: 
 @pytest.mark.parametrize(
     "output",
     [
-        "guest-password" + "." * 292,  # which the error's last 300 characters would cut
-        "password\n",  # as the guest has cut it
+        "guest-password" + "." * 292,  # the error's last 300 characters would cut this one
+        "password\n",  # the guest has cut this one
         "+ sudo 'guest-password'\n+ echo guest\\-password",
         base64.b64encode(b"root:guest-password").decode(),
     ],
 )
-def test_password_in_the_output_is_hidden_before_it_is_cut(bed: Bed, output: str) -> None:
-    bed.vcenter.later(10, lambda: bed.tell("pre_quiesce", 3, output=output))
+def test_password_in_the_output_is_masked_before_the_output_is_cut(bed: Bed, output: str) -> None:
+    bed.vcenter.later(10, lambda: bed.report_end("pre_quiesce", 3, output=output))
     with pytest.raises(_errors.GuestFailed) as failure:
         bed.run()
     shown = f"{failure.value.sentence} {failure.value.details}"
@@ -186,8 +186,8 @@ def test_password_in_the_output_is_hidden_before_it_is_cut(bed: Bed, output: str
     assert not any(part in shown for part in ("password", base64.b64encode(b"password").decode()[2:8]))
 
 
-def test_report_of_an_earlier_runner_does_not_count(bed: Bed) -> None:
-    bed.tell("pre_quiesce", 3, nonce="earlier")
+def test_report_of_an_earlier_runner_is_ignored(bed: Bed) -> None:
+    bed.report_end("pre_quiesce", 3, nonce="earlier")
     bed.vcenter.later(10, bed.freeze)
     assert bed.run()["exit_code"] is None
 
@@ -199,8 +199,8 @@ def test_runner_that_is_killed_is_noticed(bed: Bed) -> None:
     assert (bed.left, bed.vcenter.now < 1000 + 30) == ([], True)
 
 
-def test_unreadable_report_does_not_leave_the_runner_alive(bed: Bed) -> None:
-    """It would bring the VM to the fork point when nobody waits for that."""
+def test_runner_with_an_unreadable_report_is_ended(bed: Bed) -> None:
+    """It would bring the VM to the fork point when nobody waits for it."""
     bed.vcenter.later(10, lambda: bed.vcenter.set_keys(bed.vm, **{guestinfo.QUIESCE: "nonce0 \u00b2 x"}))
     with pytest.raises(_errors.GuestFailed, match="unreadable report"):
         bed.run()
@@ -208,8 +208,8 @@ def test_unreadable_report_does_not_leave_the_runner_alive(bed: Bed) -> None:
     assert bed.left == []
 
 
-def test_record_of_scripts_that_did_not_come_to_the_fork_point_is_removed(bed: Bed) -> None:
-    """A runner that was killed after it had written it cannot do that."""
+def test_record_of_scripts_that_did_not_reach_the_fork_point_is_removed(bed: Bed) -> None:
+    """A runner killed after writing the record cannot remove it."""
 
     def fail() -> None:
         bed.announce()
@@ -221,7 +221,7 @@ def test_record_of_scripts_that_did_not_come_to_the_fork_point_is_removed(bed: B
     assert guestinfo.SCRIPTS not in bed.vcenter.keys(bed.vm)
 
 
-def test_runner_is_ended_when_the_time_is_over(bed: Bed) -> None:
+def test_runner_is_ended_at_the_timeout(bed: Bed) -> None:
     with pytest.raises(_errors.TimedOut, match="did not reach the fork point within 60 seconds"):
         bed.run()
     assert bed.vcenter.count("TerminateProcessInGuest") == 1
@@ -229,7 +229,7 @@ def test_runner_is_ended_when_the_time_is_over(bed: Bed) -> None:
     assert guestinfo.SCRIPTS not in bed.vcenter.keys(bed.vm)
 
 
-def test_fork_point_that_is_reached_while_the_runner_is_ended_counts(bed: Bed) -> None:
+def test_fork_point_reached_while_the_runner_is_ended_is_a_success(bed: Bed) -> None:
     bed.on_stop = bed.freeze
     bed.run()
     assert bed.parent.is_quiesced
@@ -270,8 +270,8 @@ def test_refusals_leave_nothing(bed: Bed, method: str, fault: Exception) -> None
     assert not bed.parent.is_quiesced
 
 
-def test_scripts_that_arrive_late_are_taken_out(bed: Bed) -> None:
-    """The task that puts them there is accepted, and its end does not come within the time."""
+def test_scripts_of_an_unfinished_task_are_removed(bed: Bed) -> None:
+    """The task that writes them is accepted, but does not end before the timeout."""
     bed.vcenter.held.add("ReconfigVM_Task")
 
     def end() -> None:
@@ -287,7 +287,7 @@ def test_scripts_that_arrive_late_are_taken_out(bed: Bed) -> None:
 @pytest.mark.parametrize(
     "plan", [{}, {"delivery": "file_transfer"}, {"job": None, "login": None}], ids=["guestinfo", "files", "wait"]
 )
-def test_scripts_of_an_earlier_task_are_taken_out_before_the_fork_point(
+def test_scripts_of_an_earlier_task_are_removed_before_the_fork_point(
     bed: Bed, monkeypatch: pytest.MonkeyPatch, plan: dict[str, Any]
 ) -> None:
     """All children would inherit them."""
@@ -307,7 +307,7 @@ def test_scripts_of_an_earlier_task_are_taken_out_before_the_fork_point(
     assert (at_the_fork_point, bed.left) == ([], [])
 
 
-def test_payload_that_cannot_be_taken_out_is_mentioned(bed: Bed) -> None:
+def test_payload_that_cannot_be_removed_is_mentioned(bed: Bed) -> None:
     def refuse() -> None:
         bed.vcenter.refuse("ReconfigVM_Task", vim.fault.InvalidState(msg="Frozen."), times=9)
         bed.freeze()
@@ -321,7 +321,7 @@ def test_payload_that_cannot_be_taken_out_is_mentioned(bed: Bed) -> None:
 @pytest.mark.parametrize("command", ["/sbin/init", ""])
 @pytest.mark.parametrize("carried_out", [True, False])
 def test_lost_answer_to_the_start(bed: Bed, carried_out: bool, command: str) -> None:
-    """The runner is never started twice, and is looked for by its directory, if the guest reports command lines."""
+    """The runner is never started twice; it is searched for by its directory if the guest reports command lines."""
     bed.processes[1] = vim.vm.guest.ProcessManager.ProcessInfo(
         pid=1, name="init", owner="root", cmdLine=command, startTime=WHEN
     )
@@ -345,12 +345,12 @@ def test_guest_that_quiesces_by_itself(bed: Bed) -> None:
     assert not bed.vcenter.called("StartProgramInGuest", "ListProcessesInGuest", "ReconfigVM_Task")
 
 
-def test_guest_that_does_not(bed: Bed) -> None:
+def test_guest_that_does_not_quiesce_by_itself(bed: Bed) -> None:
     with pytest.raises(_errors.TimedOut, match=r"Check in the guest what calls instantclone\.freeze"):
         bed.run(job=None, login=None)
 
 
-def test_guest_that_is_not_ready_is_waited_for(bed: Bed) -> None:
+def test_guest_that_is_not_ready_is_awaited(bed: Bed) -> None:
     bed.vcenter.objects[bed.vm]["guest.guestOperationsReady"] = False
     bed.parent.refresh()
 
@@ -382,7 +382,7 @@ def test_not_quiesced_before(bed: Bed) -> None:
     assert not quiesce.is_done(bed.parent, JOB, bed.warnings.append)
 
 
-def test_what_stands_in_the_way(bed: Bed) -> None:
+def test_obstacles(bed: Bed) -> None:
     assert quiesce.obstacle(bed.parent) is None
     bed.parent.values["runtime.powerState"] = OFF
     assert "only a running VM can be quiesced" in str(quiesce.obstacle(bed.parent))
@@ -398,12 +398,12 @@ def test_only_a_fork_parent_can_be_quiesced_on_6_5(
     assert (quiesce.obstacle(bed.parent) is None) == enabled
 
 
-# --- two at once ------------------------------------------------------------------------------------------------------
+# --- two tasks at the same time ---------------------------------------------------------------------------------------
 
 
 def busy_then(bed: Bed, then: Callable[[], None]) -> None:
-    """The runner leaves the guest to one of another task, which then ends in this way."""
-    bed.vcenter.later(10, lambda: (bed.tell("busy", 1), bed.end(STAGES["busy"])))
+    """Have the runner leave the guest to another task's runner, which then ends in this way."""
+    bed.vcenter.later(10, lambda: (bed.report_end("busy", 1), bed.end(STAGES["busy"])))
     bed.vcenter.later(20, then)
 
 
@@ -431,8 +431,8 @@ def test_other_task_that_does_not_reach_the_fork_point(bed: Bed) -> None:
         bed.run()
 
 
-def test_vm_that_another_task_froze_while_this_one_began(bed: Bed) -> None:
-    """Its guest no longer answers, and the task does not wait for that until the timeout."""
+def test_vm_frozen_by_another_task_at_the_start(bed: Bed) -> None:
+    """Its guest no longer answers, and the task does not wait for it until the timeout."""
 
     def refuse(_manager: Any, **_given: Any) -> None:
         bed.freeze()
@@ -451,12 +451,12 @@ def refuse_login(bed: Bed) -> None:
 
 
 def end_early(bed: Bed) -> None:
-    bed.vcenter.later(10, lambda: (bed.tell("not_root", 1), bed.end(STAGES["not_root"])))
+    bed.vcenter.later(10, lambda: (bed.report_end("not_root", 1), bed.end(STAGES["not_root"])))
 
 
 @pytest.mark.parametrize("fail", [refuse_login, end_early, lambda _bed: None], ids=["login", "early end", "time-out"])
 def test_record_of_a_runner_that_is_about_to_freeze_the_vm_stays(bed: Bed, fail: Callable[[Bed], None]) -> None:
-    """The other task has announced its scripts before this one began, and reaches the fork point after it."""
+    """The other task announced its scripts before this one started, and reaches the fork point after it."""
     bed.announce("of the first")
     bed.parent.refresh()
     fail(bed)
@@ -499,7 +499,7 @@ def moment(text: str) -> datetime.datetime:
     ],
     ids=["new", "clock ahead", "boot unknown", "before the boot", "old", "future", "no time", "none"],
 )
-def test_record_found_before_a_guest_that_quiesces_alone_is_awaited(
+def test_record_found_before_waiting_for_a_guest_that_quiesces_itself(
     bed: Bed, announced: str, booted: str | None, stays: bool
 ) -> None:
     """Another task's runner may have just written it, and be about to reach the fork point."""
@@ -524,7 +524,7 @@ def test_record_found_before_a_guest_that_quiesces_alone_is_awaited(
 
 
 def test_record_that_was_replaced_before_it_is_removed_stays(bed: Bed) -> None:
-    """The task has read an old one, and a runner has written its own since then."""
+    """The task read an old record, and a runner has written its own since then."""
     bed.vcenter.effects["CurrentTime"] = lambda _instance: moment(NOW)
     bed.vcenter.set_keys(bed.vm, **{guestinfo.SCRIPTS: "old old", guestinfo.QUIESCED_AT: "2026-03-01T01:00:00Z"})
     bed.parent.refresh()
@@ -550,8 +550,8 @@ def test_record_in_a_guest_that_cannot_write_one_is_removed(bed: Bed) -> None:
     [("0" * 64, None), ("", None), ("0" * 64, JOB.digest()), ("", JOB.digest())],
     ids=["others", "none", "ours comes late after others", "ours comes late"],
 )
-def test_fork_point_counts_with_the_scripts_of_this_task_alone(bed: Bed, recorded: str, later: str | None) -> None:
-    """Another run may have frozen the VM without the runner of this one having noticed."""
+def test_fork_point_with_other_scripts_is_no_success(bed: Bed, recorded: str, later: str | None) -> None:
+    """Another run may have frozen the VM unnoticed by this one's runner."""
 
     def freeze() -> None:
         bed.freeze()
@@ -570,10 +570,10 @@ def test_fork_point_counts_with_the_scripts_of_this_task_alone(bed: Bed, recorde
 
 
 def test_scripts_that_another_task_took_from_guestinfo(bed: Bed) -> None:
-    """Both put theirs there at once: the runner that found nothing leaves the VM to the other one."""
+    """Both wrote their scripts at once: the runner that found none leaves the VM to the other one."""
 
     def lose() -> None:
-        bed.tell("unpack", STAGES["unpack"])
+        bed.report_end("unpack", STAGES["unpack"])
         bed.end(STAGES["unpack"])
         bed.processes[PID + 1] = vim.vm.guest.ProcessManager.ProcessInfo(
             pid=PID + 1, name="sh", owner="root", cmdLine="/bin/sh /tmp/vmfork.other/runner", startTime=WHEN
@@ -585,8 +585,8 @@ def test_scripts_that_another_task_took_from_guestinfo(bed: Bed) -> None:
     assert "another task is quiescing it" in bed.warnings[0]
 
 
-def test_process_list_that_cannot_be_read_is_asked_for_again(bed: Bed) -> None:
-    """Entries without a process ID or times, and a list that pyVmomi cannot read, leave the fork point to count."""
+def test_unreadable_process_list_is_read_again(bed: Bed) -> None:
+    """Entries without a process ID or times, or a list that pyVmomi cannot read: the fork point decides."""
     bed.vcenter.lose_answer("StartProgramInGuest", carried_out=True)
     answers = iter([ValueError("no number"), KeyError("Unknown"), [vim.vm.guest.ProcessManager.ProcessInfo()]])
 
@@ -608,7 +608,7 @@ SETINFO = "isolation.tools.setinfo.disable"
 
 @pytest.fixture
 def mute(bed: Bed) -> Bed:
-    """A guest that may not write to guestinfo, and the record and payload of an earlier time."""
+    """Return a guest that may not write to guestinfo, with the record and payload of an earlier run."""
     bed.announce("earlier")
     bed.vcenter.set_keys(bed.vm, **{SETINFO: "TRUE", f"{payload.KEY}.0": "left"})
     bed.parent.refresh()
@@ -616,9 +616,7 @@ def mute(bed: Bed) -> Bed:
 
 
 @pytest.mark.parametrize(("delivery", "refused"), [("guestinfo", True), ("auto", False), ("file_transfer", False)])
-def test_scripts_do_not_travel_through_guestinfo_that_the_guest_cannot_clear(
-    mute: Bed, delivery: str, refused: bool
-) -> None:
+def test_no_delivery_through_guestinfo_that_the_guest_cannot_clear(mute: Bed, delivery: str, refused: bool) -> None:
     plan = quiesce.Plan(JOB, GuestLogin("root", "guest-password"), delivery)
     if refused:
         with pytest.raises(_errors.BadInput, match=rf"guestinfo \({SETINFO}\)\. Use script_delivery=file_transfer"):
@@ -628,13 +626,13 @@ def test_scripts_do_not_travel_through_guestinfo_that_the_guest_cannot_clear(
 
 
 @pytest.mark.parametrize(("job", "warned"), [(JOB, True), (None, False)])
-def test_what_children_cannot_report_is_said(mute: Bed, job: Job | None, warned: bool) -> None:
+def test_limits_of_the_children_are_reported(mute: Bed, job: Job | None, warned: bool) -> None:
     quiesce.warn_of_no_report(mute.parent, quiesce.Plan(job), mute.warnings.append)
     assert [SETINFO in warning for warning in mute.warnings] == [True] * warned
 
 
 def files_go_to(bed: Bed, certificate: list[int] | None) -> None:
-    """Let the guest take files, over a host whose certificate is shown like this."""
+    """Let the guest accept files through a host with this certificate."""
     bed.vcenter.objects[bed.vcenter.host]["config.certificate"] = certificate
     bed.vcenter.effects.update(
         CreateTemporaryDirectoryInGuest=lambda _manager, **_given: "/tmp/vmfork.made",
@@ -642,9 +640,7 @@ def files_go_to(bed: Bed, certificate: list[int] | None) -> None:
     )
 
 
-def test_nothing_of_an_earlier_time_is_frozen_in_a_guest_that_cannot_clear_it(
-    mute: Bed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leftovers_are_removed_for_a_guest_that_cannot_remove_them(mute: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Guest, "upload", lambda *_given: None)
     files_go_to(mute, None)
 
@@ -657,7 +653,7 @@ def test_nothing_of_an_earlier_time_is_frozen_in_a_guest_that_cannot_clear_it(
 
 
 @pytest.mark.parametrize("certificate", [None, [], [65, -66]])
-def test_host_whose_certificate_is_hidden_leaves_the_other_delivery(bed: Bed, certificate: list[int] | None) -> None:
+def test_hidden_certificate_of_the_host_leaves_the_other_delivery(bed: Bed, certificate: list[int] | None) -> None:
     files_go_to(bed, certificate)
     bed.vcenter.later(10, bed.freeze)
     trace = bed.run(delivery="auto")
@@ -668,7 +664,7 @@ def test_host_whose_certificate_is_hidden_leaves_the_other_delivery(bed: Bed, ce
     assert bed.left == []
 
 
-def test_host_whose_certificate_is_hidden_ends_a_file_transfer(bed: Bed) -> None:
+def test_hidden_certificate_of_the_host_ends_a_file_transfer(bed: Bed) -> None:
     files_go_to(bed, None)
     with pytest.raises(_errors.OperationFailed, match="Give the user read access to the host"):
         bed.run(delivery="file_transfer")
@@ -676,7 +672,7 @@ def test_host_whose_certificate_is_hidden_ends_a_file_transfer(bed: Bed) -> None
     assert not bed.vcenter.called("StartProgramInGuest", "ReconfigVM_Task")
 
 
-def test_neither_way_of_delivery(mute: Bed) -> None:
+def test_no_delivery_available(mute: Bed) -> None:
     """The host is hidden, and the guest could not clear guestinfo."""
     files_go_to(mute, None)
     with pytest.raises(_errors.BadInput, match="may not write to guestinfo"):
@@ -684,7 +680,7 @@ def test_neither_way_of_delivery(mute: Bed) -> None:
     assert (mute.left, mute.vcenter.count("StartProgramInGuest")) == ([], 0)
 
 
-def test_children_that_cannot_report_are_not_waited_for(mute: Bed) -> None:
+def test_children_that_cannot_report_are_not_awaited(mute: Bed) -> None:
     for wait_for, refused in {"post_clone": True, "powered_on": False}.items():
         said = children._unreported(mute.parent, wait_for)
         assert (said is not None) is refused
