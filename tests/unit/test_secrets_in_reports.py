@@ -83,7 +83,7 @@ def facts(vcenter: FakeVCenter, monkeypatch: pytest.MonkeyPatch, mask: masking.M
     )
     examined = examine.examine(vcenter.use(monkeypatch), Deadline(600), _inventory.Selection(), questions)
     choices = examine.choices(examined, None, [])
-    return [{**examine.facts(one, mask), **chosen} for one, chosen in zip(examined, choices, strict=True)]
+    return [{**examine.facts(vm, mask), **chosen} for vm, chosen in zip(examined, choices, strict=True)]
 
 
 TEMPLATES = ["ovfenv_report.html", "ovfenv_report.csv", "ovfenv_repair.txt"]

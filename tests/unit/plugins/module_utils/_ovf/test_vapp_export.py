@@ -443,11 +443,11 @@ def test_what_a_document_does_not_have_is_left_alone() -> None:
         eula=["password: Xy7$kkkk99!"],
     )
     document = exported(info)
-    assert [one["contents"] for one in document["ovf_sections"]] == [None, "<a/>", "<c/>"]
+    assert [section["contents"] for section in document["ovf_sections"]] == [None, "<a/>", "<c/>"]
     assert not vapp_change.plan("VM1", info, request(restore_from=document, exact=True)).changes
     change = vapp_change.plan("VM1", None, request(restore_from=document))
     assert change.not_restored == ["OVF section b", "license agreements"]
-    assert [one.contents for one in change.after.ovfSection] == ["<a/>", "<c/>"]
+    assert [section.contents for section in change.after.ovfSection] == ["<a/>", "<c/>"]
     assert not change.after.eula
     assert vapp_export.not_restored(document, exported(change.after)) == ["license agreements"]
     assert vapp_export.not_restored(document, document) == []
