@@ -697,7 +697,7 @@ def test_secrets(shared: Estate) -> None:
     assert all(secret in vm.guest_document for secret in planted)
 
 
-# --- the playbook ---------------------------------------------------------------------------------------------------
+# --- the playbook -----------------------------------------------------------------------------------------------------
 
 
 NOT_IGNORED = (

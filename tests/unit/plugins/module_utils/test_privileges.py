@@ -108,5 +108,5 @@ def test_every_method_belongs_to_a_role() -> None:
 def test_documentation() -> None:
     package = "ansible_collections.vmfork.vsphere.plugins.modules"
     texts = "".join(import_module(f"{package}.{module}").DOCUMENTATION for module in MODULES)
-    told = set(re.findall(r"C\(((?:VirtualMachine|Resource|Datastore|Network|VApp)\.[\w.]+)\)", texts))
-    assert told == {privilege for name in FILES for privilege in role(name)}
+    documented = set(re.findall(r"C\(((?:VirtualMachine|Resource|Datastore|Network|VApp)\.[\w.]+)\)", texts))
+    assert documented == {privilege for name in FILES for privilege in role(name)}

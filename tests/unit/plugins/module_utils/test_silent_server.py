@@ -203,7 +203,7 @@ def test_parent(vcenter: FakeVCenter, parent: parents.Parent, method: str, after
     assert error.value.details["changed"] is changed
 
 
-# --- tasks that vanish ------------------------------------------------------------------------------------------------
+# --- tasks that vCenter forgets ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("carried_out", [True, False])

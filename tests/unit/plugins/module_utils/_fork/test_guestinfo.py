@@ -69,8 +69,8 @@ def test_post_clone(value: str, nonce: str | None, expected: guestinfo.Report | 
 
 
 def test_report_written_back_is_read_again() -> None:
-    told = guestinfo.Report("post_clone", 3, "größe\n")
-    assert guestinfo.post_clone({guestinfo.POST_CLONE: guestinfo.as_post_clone("n1", told)}, "n1") == told
+    report = guestinfo.Report("post_clone", 3, "größe\n")
+    assert guestinfo.post_clone({guestinfo.POST_CLONE: guestinfo.as_post_clone("n1", report)}, "n1") == report
 
 
 def test_nonces_differ() -> None:

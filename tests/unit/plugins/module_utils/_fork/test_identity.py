@@ -60,7 +60,7 @@ def parent(group: str | None = "g1") -> dict[str, Any]:
         pytest.param({**vm(), "name": "renamed"}, parent(), Kinship.CHILD, id="renamed child"),
         pytest.param(vm(group=None), parent(), Kinship.CHILD, id="persistent child that has run: no longer in a group"),
         pytest.param(
-            vm(group="g1"), parent(group=None), Kinship.CHILD, id="vSphere 6.0: the parent's group is not told"
+            vm(group="g1"), parent(group=None), Kinship.CHILD, id="vSphere 6.0: the parent's group is not shown"
         ),
         pytest.param(vm(uuid=CHILD.upper()), parent(), Kinship.CHILD, id="UUID in capitals"),
         pytest.param(vm(uuid=COPY, group=None), parent(), Kinship.FOREIGN, id="ordinary clone of a child"),
@@ -87,7 +87,7 @@ def parent(group: str | None = "g1") -> dict[str, Any]:
             Kinship.FOREIGN,
             id="the parent itself",
         ),
-        pytest.param({"name": "web-01"}, parent(), Kinship.FOREIGN, id="a VM that tells nothing"),
+        pytest.param({"name": "web-01"}, parent(), Kinship.FOREIGN, id="a VM without identifying properties"),
         pytest.param(
             {**vm(), "config.uuid": None}, parent(), Kinship.FOREIGN, id="a record cannot be held against no UUID"
         ),
@@ -120,7 +120,7 @@ def test_neither_of_two_vms_with_one_bios_uuid_is_the_child() -> None:
     """One is a copy that was restored or registered with the UUID of the child, the other is the child."""
     pair = [vm(), vm(uuid=CHILD.upper(), instance_uuid="50262222-0000-0000-0000-000000000000")]
     other = vm(uuid=COPY, record=f"1 {PARENT} {COPY} 00ff")
-    shared = shared_uuids([*pair, other, {"name": "tells nothing"}, {"name": "tells nothing either"}])
+    shared = shared_uuids([*pair, other, {"name": "unidentified"}, {"name": "also unidentified"}])
     assert shared == {CHILD}
     for candidate in pair:
         verdict = judge(parent(), candidate, shared=shared)

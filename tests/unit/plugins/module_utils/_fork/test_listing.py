@@ -17,8 +17,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine import
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
 
-NOBODY: Any = None
-ENGINE = VmforkEngine(NOBODY)  # it reads properties only
+NO_SESSION: Any = None
+ENGINE = VmforkEngine(NO_SESSION)  # it reads properties only
 ENABLED = {"config.instanceUuid": "p", "config.forkConfigInfo": vim.vm.ForkConfigInfo(parentEnabled=True)}
 FORK = {"config.forkConfigInfo": vim.vm.ForkConfigInfo(childType="persistent")}
 PLAIN = {"config.instanceUuid": "v"}
@@ -84,7 +84,7 @@ def test_family(everyone: dict[str, Any], forks: dict[str, str], family: dict[st
 @pytest.mark.parametrize(("frozen", "family"), [(True, {"p": []}), (False, {})])
 def test_vm_that_needs_no_enabling_is_a_parent_at_its_fork_point(frozen: bool, family: dict[str, Any]) -> None:
     everyone = {"p": {"config.instanceUuid": "p", "runtime.instantCloneFrozen": frozen}}
-    assert listing.relate(everyone, InstantCloneEngine(NOBODY), {}) == family
+    assert listing.relate(everyone, InstantCloneEngine(NO_SESSION), {}) == family
 
 
 def test_forks_of_other_tools_are_returned_under_their_parent(

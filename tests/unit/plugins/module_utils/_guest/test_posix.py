@@ -301,8 +301,10 @@ def test_secret_within_another_does_not_uncover_it(guest: Guest) -> None:
 def test_other_output_is_unchanged(guest: Guest, output: str) -> None:
     set_secrets(guest, "plain-s3cret")
     guest.run(runner.Job(post_clone=f"printf '{output}'"))
-    told = f"printf '{output}' | tr -d '\\000\\001'"
-    expected = subprocess.run(["/bin/sh", "-c", told], capture_output=True, check=True).stdout.decode(errors="replace")
+    command = f"printf '{output}' | tr -d '\\000\\001'"
+    expected = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True).stdout.decode(
+        errors="replace"
+    )
     assert guest.post_clone() == guestinfo.Report("post_clone", 0, expected)
 
 
@@ -316,9 +318,9 @@ def test_secrets_that_were_removed_before_the_script_ended(guest: Guest, job: st
 
 @pytest.mark.parametrize(("inherited", "code"), [("", 1), (TOKEN, 0)])
 def test_secrets_removed_before_the_script_starts(guest: Guest, inherited: str, code: int) -> None:
-    """By vmfork_child that a signal ended, for example: the script would go on without them, and nobody would notice.
+    """For example, vmfork_child was ended by a signal: the script would run without them unnoticed.
 
-    What a parent has that is a child itself is not the child's.
+    Values of a parent that is a child itself do not belong to the child.
     """
     (guest.store / guestinfo.CHILD_SECRETS).write_text(inherited)
     tools = (guest.bin / "vmtoolsd").read_text()

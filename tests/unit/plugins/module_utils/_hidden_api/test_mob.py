@@ -53,10 +53,10 @@ class Server6(Session):
     ) -> _http.Answer:
         form = parse_qs((content or b"").decode(), keep_blank_values=True, strict_parsing=bool(content))
         self.asked.append((method, path, dict(headers), form))
-        told = self.answers.pop(0)
-        if isinstance(told, Exception):
-            raise told
-        return told
+        prepared = self.answers.pop(0)
+        if isinstance(prepared, Exception):
+            raise prepared
+        return prepared
 
     @property
     def verbs(self) -> list[str]:

@@ -116,7 +116,7 @@ def test_lines_from_properties() -> None:
     assert bypassed.known(
         {
             "runtime.dasVmProtection": protection(dasProtected=False),
-            "config.keyId": vim.encryption.CryptoKeyId(keyId="not-to-be-told"),
+            "config.keyId": vim.encryption.CryptoKeyId(keyId="not-to-be-shown"),
             "guest.customizationInfo": info(customizationStatus="TOOLSDEPLOYPKG_PENDING"),
         }
     ) == {"ha_protected": False, "is_encrypted": True, "customization_pending": True}

@@ -35,7 +35,7 @@ PLAYBOOKS = Path(__file__).parents[5] / "playbooks"
 MOID = "vm-42"
 PARENT = "vm-7"
 BOOT = datetime.datetime(2026, 11, 21, 3, 12, tzinfo=datetime.timezone.utc)
-SECRET = "not-to-be-told-0123456789"
+SECRET = "not-to-be-shown-0123456789"
 
 
 def prop(key: str, value: str = "x", type: str = "string", **kw: Any) -> Property:
@@ -79,8 +79,8 @@ def full(vcenter_id: str | None = MOID, **kw: Any) -> GuestView:
     return GuestView("xml", "full", "/usr/bin/vmware-rpctool", 0, document=document(vcenter_id, **kw))
 
 
-def code(bears: str) -> GuestView:
-    return GuestView("xml", "exit_code", None, 0, bears_id=bears)
+def code(owner: str) -> GuestView:
+    return GuestView("xml", "exit_code", None, 0, bears_id=owner)
 
 
 def guest(state: str) -> GuestView:
@@ -738,8 +738,8 @@ def test_evidence_reports_that_no_power_on_was_found() -> None:
 
 def test_evidence_reports_every_source() -> None:
     known = vm(guest=NO_VALUE, extracted=NOTHING_RETURNED, power_on=FROM_ESXI, configured=BOTH, iso=Iso(True))
-    told = diagnosis.judge(known).evidence
-    assert told == (
+    evidence = diagnosis.judge(known).evidence
+    assert evidence == (
         "inventory: connected, poweredOn",
         "configured: 2 properties, transports: com.vmware.guestInfo, iso",
         "extract: vCenter returns no document",
@@ -751,10 +751,10 @@ def test_evidence_reports_every_source() -> None:
     )
     unread = replace(known, power_on=replace(FROM_ESXI, unread=("changes", "tasks")))
     assert diagnosis.judge(unread).evidence == (
-        *told[:-2],
+        *evidence[:-2],
         "events: changes of VMs, and so of their vApp options, could not be read",
         "events: vCenter's tasks could not be read",
-        told[-1],
+        evidence[-1],
     )
 
 
@@ -801,8 +801,8 @@ def test_start_of_the_events_is_reported() -> None:
 
 
 def test_unreadable_data_is_reported() -> None:
-    told = diagnosis.judge(vm(configured=OFF, config_read=False, connection_state="", power_state="")).evidence
-    assert told[:2] == (
+    evidence = diagnosis.judge(vm(configured=OFF, config_read=False, connection_state="", power_state="")).evidence
+    assert evidence[:2] == (
         "inventory: connection not readable, power state not readable",
         "configured: not readable",
     )

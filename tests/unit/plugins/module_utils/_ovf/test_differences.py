@@ -102,7 +102,7 @@ CASES: dict[str, tuple[configured.Configured, tuple[Document | None, Document | 
         (None, Document(properties={"first": "0"}, truncated=True, parse_error="it ends too early")),
         [("first", "changed", True)],
     ),
-    "a document nobody can read": (HOST, (None, Document(parse_error="no XML")), NOTHING),
+    "an unreadable document": (HOST, (None, Document(parse_error="no XML")), NOTHING),
     "in the order of the configuration": (
         options(b=("string", "1"), a=("string", "1")),
         guest(z="1", y="1"),

@@ -85,8 +85,8 @@ def test_names_and_logins_are_compared_unmasked() -> None:
 )
 def test_hidden_properties_are_no_verdict(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
     (found,) = examined(monkeypatch, values)
-    told = found["diagnosis"]
-    assert (told["status"], told["cause"], told["remedy"]) == ("unknown", "no_permission", "grant_privilege")
+    verdict = found["diagnosis"]
+    assert (verdict["status"], verdict["cause"], verdict["remedy"]) == ("unknown", "no_permission", "grant_privilege")
     assert found["power_state"] == values.get("runtime.powerState")
 
 

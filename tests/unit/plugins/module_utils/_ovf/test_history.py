@@ -151,7 +151,7 @@ DATACENTER = vim.Datacenter("datacenter-1")
         pytest.param(task(), {"vm-1": ["ann"], "vm-2": []}, id="its own"),
         pytest.param(task(entity=DATACENTER), {"vm-1": ["ann"], "vm-2": ["ann"]}, id="the datacenter's, for several"),
         pytest.param(task(reason=vim.TaskReasonSchedule(name="nightly")), {"vm-1": [""], "vm-2": []}, id="scheduled"),
-        pytest.param(task(8), {"vm-1": [], "vm-2": []}, id="of another chain, which nobody asked for"),
+        pytest.param(task(8), {"vm-1": [], "vm-2": []}, id="of another chain, which was not requested"),
     ],
 )
 def test_tasks_join_the_events_of_their_chain(given: Any, expected: dict[str, list[str]]) -> None:

@@ -38,25 +38,25 @@ CLONED = "com.vmware.vc.VmInstantClonedEvent"
 OFF = "VmPoweredOffEvent"
 PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
     # HA
-    "HA tells after the power-on": ([*started(""), event(5, HA, chain=9)], "ha_restart", "high", None),
-    "HA tells before the power-on": ([event(-20, HA, chain=9), *started("")], "ha_restart", "high", None),
-    "HA tells alone": ([event(5, HA)], "ha_restart", "high", None),
+    "HA reports after the power-on": ([*started(""), event(5, HA, chain=9)], "ha_restart", "high", None),
+    "HA reports before the power-on": ([event(-20, HA, chain=9), *started("")], "ha_restart", "high", None),
+    "only HA reports": ([event(5, HA)], "ha_restart", "high", None),
     "HA before vSphere 5": ([event(0, "VmRestartedOnAlternateHostEvent")], "ha_restart", "high", None),
     "HA, clocks minutes apart": ([*started("", -300), event(-290, HA, chain=9)], "ha_restart", "high", None),
-    "HA restarted vCenter too, which tells later": ([event(HOUR, HA)], "ha_restart", "medium", None),
+    "HA restarted vCenter too, which reports later": ([event(HOUR, HA)], "ha_restart", "medium", None),
     "HA, then a power cycle by vCenter within minutes": (
         [*started("", -180, 3), event(-175, HA, chain=4), event(-5, OFF), *started(ADMIN), task(-3)],
         "vcenter",
         "high",
         None,
     ),
-    "HA told alone, then a power cycle by a host's user": (
+    "only HA reported, then a power cycle by a host's user": (
         [event(-175, HA, chain=4), event(-5, OFF), *started("root")],
         "esxi_direct",
         "high",
         None,
     ),
-    "HA told its restart, then the host started it again": (
+    "HA reported its restart, then the host started it again": (
         [*started("", -180, 3), event(-175, HA, chain=4), *started("root")],
         "esxi_direct",
         "high",
@@ -83,7 +83,7 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
             "Drm.ExecuteVmPowerOnLRO",
         )
     },
-    "task told by a user of vCenter's own machine": ([task(-3, "root"), *started("root")], "vcenter", "high", None),
+    "task of a user of vCenter's own machine": ([task(-3, "root"), *started("root")], "vcenter", "high", None),
     "task in another chain, just before": ([task(-30, chain=6), *started(ADMIN)], "vcenter", "high", None),
     "task in another chain, as vpxuser on the host": (
         [task(-30, chain=6), *started("vpxuser")],
@@ -91,7 +91,7 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
         "high",
         None,
     ),
-    "task in the same chain, of nobody": ([task(-3, ""), *started("")], "vcenter", "medium", None),
+    "task in the same chain, without a user": ([task(-3, ""), *started("")], "vcenter", "medium", None),
     "task in another chain, long before": ([task(-HOUR, chain=6), *started("")], "host_system", "medium", None),
     "task in another chain, that failed before a host's user did it": (
         [task(-30, chain=6), *started("root")],
@@ -122,7 +122,7 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
         "high",
         None,
     ),
-    "nobody": (started(""), "host_system", "medium", None),
+    "no user": (started(""), "host_system", "medium", None),
     # Which of several power-ons it was
     "several, the last counts": (
         [*started(ADMIN, -HOUR, 3), task(-HOUR, chain=3), event(-60, OFF), *started("root")],
@@ -173,8 +173,8 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
     "clocks minutes apart": (started("root", -400), "esxi_direct", "high", None),
     # Instant Clone
     "an instant clone": ([*started(ADMIN), event(1, CLONED, ADMIN)], "unknown", "low", "instant_clone"),
-    "an instant clone, told alone": ([event(1, CLONED, ADMIN)], "unknown", "low", "instant_clone"),
-    "an instant clone, told in another chain": (
+    "an instant clone, only its event": ([event(1, CLONED, ADMIN)], "unknown", "low", "instant_clone"),
+    "an instant clone, its event in another chain": (
         [*started("vpxuser"), event(1, CLONED, ADMIN, 9)],
         "unknown",
         "low",
@@ -198,7 +198,7 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
         "high",
         None,
     ),
-    "an instant clone, then powered off and on by nobody knows whom": (
+    "an instant clone, then powered off and on by an unknown user": (
         [event(-90, CLONED, ADMIN, 5), event(-60, OFF), *started(ADMIN)],
         "unknown",
         "low",
@@ -207,8 +207,13 @@ PATTERNS: dict[str, tuple[list[Event], str, str, str | None]] = {
     # No evidence
     "no events": ([], "unknown", "low", "events_aged_out"),
     "only later events": ([event(HOUR, "VmReconfiguredEvent")], "unknown", "low", "events_aged_out"),
-    "told after the host came back": (started("", HOUR), "unknown", "low", "host_was_disconnected"),
-    "told after the host came back, with a user": (started("root", HOUR), "unknown", "low", "host_was_disconnected"),
+    "reported after the host came back": (started("", HOUR), "unknown", "low", "host_was_disconnected"),
+    "reported after the host came back, by a user": (
+        started("root", HOUR),
+        "unknown",
+        "low",
+        "host_was_disconnected",
+    ),
     "only an earlier power-on": (started(ADMIN, -HOUR), "unknown", "low", "host_was_disconnected"),
 }
 
@@ -287,7 +292,7 @@ SWITCHED_OFF = event(60, OFF, ADMIN, chain=8)
         pytest.param(
             [*started("root", -HOUR, 5), *started(ADMIN), task(-1), SWITCHED_OFF], False, id="at last by vCenter"
         ),
-        pytest.param([*started(""), SWITCHED_OFF], False, id="by nobody known"),
+        pytest.param([*started(""), SWITCHED_OFF], False, id="by an unknown user"),
         pytest.param([SWITCHED_OFF], False, id="not known"),
         pytest.param([], False, id="never"),
     ],
@@ -318,7 +323,7 @@ def change(seconds: float, changes_vapp: bool = True) -> Event:
         pytest.param([*started("root"), change(-60)], [], id="before"),
         pytest.param([*started("root"), change(60, changes_vapp=False)], [], id="other settings"),
         pytest.param([*started("root", 120), change(60)], [], id="before, by the clock of the events"),
-        pytest.param([change(60), change(-60)], [60], id="power-on not told"),
+        pytest.param([change(60), change(-60)], [60], id="power-on not reported"),
     ],
 )
 def test_reconfigured_since(events: list[Event], since: list[float]) -> None:

@@ -42,7 +42,7 @@ PREFIXED = (
     '<ovfenv:Environment xmlns:ovfenv="http://schemas.dmtf.org/ovf/environment/1" '
     'xmlns:ve="http://www.vmware.com/schema/ovfenv" ve:vCenterId="vm-42"/>'
 )
-OWN, OTHER, NOBODYS = (XML.format(bears) for bears in (' ve:vCenterId="vm-42"', ' ve:vCenterId="vm-4"', ""))
+OWN, OTHER, NO_OWNER = (XML.format(owner) for owner in (' ve:vCenterId="vm-42"', ' ve:vCenterId="vm-4"', ""))
 
 # The files next to it decide: a value for standard output, or a text for standard error and an exit code.
 TOOL = r"""#!/bin/sh
@@ -94,11 +94,11 @@ def guest(tmp_path: Path) -> Guest:
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
-    ("value", "state", "bears"),
+    ("value", "state", "owner"),
     [
         pytest.param(OWN, "xml", "own", id="own"),
         pytest.param(OTHER, "xml", "other", id="other"),
-        pytest.param(NOBODYS, "xml", "none", id="none"),
+        pytest.param(NO_OWNER, "xml", "none", id="none"),
         pytest.param(OWN.replace('"vm-42"', "'vm-42'"), "xml", "own", id="single quotes"),
         pytest.param(OWN.replace("vm-42", ""), "xml", "none", id="empty ID"),
         pytest.param(OWN.replace("vm-42", "vm-421"), "xml", "other", id="longer ID"),
@@ -121,11 +121,11 @@ def guest(tmp_path: Path) -> Guest:
         pytest.param(OWN.replace("</Environment>", "</Env>"), "xml", None, id="no end tag"),
         pytest.param(OWN.replace("</Environment>", "</Environment\n>"), "xml", "own", id="white space in the end tag"),
         pytest.param(
-            f'<!-- vCenterId="vm-42" -->{NOBODYS[NOBODYS.index("<Env") :]}', "xml", "none", id="ID in a comment"
+            f'<!-- vCenterId="vm-42" -->{NO_OWNER[NO_OWNER.index("<Env") :]}', "xml", "none", id="ID in a comment"
         ),
         pytest.param("<!-- PropertySection -->" + OWN[OWN.index("<Env") :], "xml", "own", id="comment"),
         pytest.param(
-            NOBODYS.replace("oe:id", "oe:note='vCenterId=\"vm-42\"' oe:id"), "xml", "none", id="ID in a value"
+            NO_OWNER.replace("oe:id", "oe:note='vCenterId=\"vm-42\"' oe:id"), "xml", "none", id="ID in a value"
         ),
         pytest.param(OWN.replace("ve:vCenterId", "ve:myvCenterId"), "xml", "none", id="longer attribute"),
         pytest.param(OWN.replace(" ve:vC", ' ve:a="x>y" ve:vC'), "xml", "own", id="bracket in an attribute"),
@@ -152,13 +152,13 @@ def guest(tmp_path: Path) -> Guest:
         pytest.param(XML.format("") + "x" * 300_000, "xml", "none", id="long"),
     ],
 )
-def test_document(guest: Guest, shell: str, value: str, state: str, bears: str | None) -> None:
+def test_document(guest: Guest, shell: str, value: str, state: str, owner: str | None) -> None:
     guest.install("vmware-rpctool", value)
     view = guest.run(shell)
-    assert (view.state, view.bears_id, view.tool) == (state, bears, "vmware-rpctool")
+    assert (view.state, view.bears_id, view.tool) == (state, owner, "vmware-rpctool")
     assert guest.asked == ["vmware-rpctool info-get guestinfo.ovfEnv"]
     if state == "xml":
-        assert bears == bearer(document.parse(value)), "guest_probe=full says the same"
+        assert owner == bearer(document.parse(value)), "guest_probe=full says the same"
 
 
 def bearer(found: document.Document) -> str | None:

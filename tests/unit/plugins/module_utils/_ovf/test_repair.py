@@ -766,10 +766,10 @@ def test_secrets_in_a_refusal(bed: Bed, method: str) -> None:
         except _errors.Error as error:
             bed.warnings.append(error.sentence)
             raise
-    told = " ".join(bed.warnings)
-    assert "registration-key" not in told
-    assert "'7'" not in told
-    assert "InvalidPropertyValue" in told
+    message = " ".join(bed.warnings)
+    assert "registration-key" not in message
+    assert "'7'" not in message
+    assert "InvalidPropertyValue" in message
 
 
 def refused_value(bed: Bed, given: dict[str, str]) -> str:
@@ -793,9 +793,9 @@ def in_one_line(given: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("given", SECRET.values(), ids=SECRET)
 def test_refused_secret(bed: Bed, given: dict[str, str]) -> None:
-    told = refused_value(bed, given)
-    assert MASK in told
-    assert in_one_line(given) not in told
+    message = refused_value(bed, given)
+    assert MASK in message
+    assert in_one_line(given) not in message
 
 
 @pytest.mark.parametrize("given", PLAIN.values(), ids=PLAIN)

@@ -617,7 +617,7 @@ def test_child_whose_end_cannot_be_recorded_has_not_failed(bed: Bed, times: int)
     assert bool(child.warnings) is (times == 5000)
 
 
-# --- tasks that vanish ------------------------------------------------------------------------------------------------
+# --- tasks that vCenter forgets ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("version", "create"), ENGINES)

@@ -33,8 +33,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.child.transit
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
 
-NOBODY: Any = None
-Goal = functools.partial(transitions.Goal, engine=VmforkEngine(NOBODY))
+NO_SESSION: Any = None
+Goal = functools.partial(transitions.Goal, engine=VmforkEngine(NO_SESSION))
 PARENT = {"config.instanceUuid": "parent-uuid"}
 VM = object()
 SECRET = {"token": "a-long-secret"}
@@ -84,7 +84,7 @@ def new(wait_for: str = "post_clone", **wanted: Any) -> Child:
     return child
 
 
-INSTANT_CLONE = transitions.Goal("post_clone", PARENT, InstantCloneEngine(NOBODY))
+INSTANT_CLONE = transitions.Goal("post_clone", PARENT, InstantCloneEngine(NO_SESSION))
 
 
 def instant_clone(goal: transitions.Goal = INSTANT_CLONE, **wanted: Any) -> Child:
@@ -248,7 +248,7 @@ def test_child_that_has_its_parents_address(
 
 
 def test_wait_for_the_address_of_a_guest_that_uses_its_parents_mac_address() -> None:
-    child = instant_clone(transitions.Goal("ip_address", WITH_ADDRESS, InstantCloneEngine(NOBODY)))
+    child = instant_clone(transitions.Goal("ip_address", WITH_ADDRESS, InstantCloneEngine(NO_SESSION)))
     child = after(child, Created(VM), shown(child, child.record))
     assert "no address on its own network adapters" in transitions.unfinished(child, 30)
     child = after(child, PropertyUpdate({**child.values, **stale("192.0.2.9")}))
@@ -424,7 +424,7 @@ def test_secrets_are_always_removed(outcome: str) -> None:
         pytest.param(True, True, [Request.CLEAR], True, id="vCenter still shows them"),
         pytest.param(True, False, [Request.CLEAR], True, id="a guest that cannot clear"),
         pytest.param(False, True, [None], True, id="the guest reported that they are gone"),
-        pytest.param(False, False, [Request.CLEAR], False, id="nobody knows"),
+        pytest.param(False, False, [Request.CLEAR], False, id="it is unknown"),
     ],
 )
 def test_when_secrets_are_removed(shown: bool, confirmed: bool, requests: list[Request | None], cleared: bool) -> None:

@@ -16,7 +16,7 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.base i
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.instant_clone import InstantCloneEngine
 from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.engine.vmfork import VmforkEngine
 
-NOBODY: Any = None
+NO_SESSION: Any = None
 
 
 class Recorder:
@@ -67,10 +67,15 @@ def test_request() -> None:
 @pytest.mark.parametrize(
     ("engine", "child", "allow_running_parent", "message"),
     [
-        (VmforkEngine(NOBODY), ChildSpec("web-01"), True, "allow_running_parent does not work"),
-        (VmforkEngine(NOBODY), ChildSpec("web-01", {"guestinfo.x": "1"}), False, "guestinfo.x starts with guestinfo."),
+        (VmforkEngine(NO_SESSION), ChildSpec("web-01"), True, "allow_running_parent does not work"),
         (
-            InstantCloneEngine(NOBODY),
+            VmforkEngine(NO_SESSION),
+            ChildSpec("web-01", {"guestinfo.x": "1"}),
+            False,
+            "guestinfo.x starts with guestinfo.",
+        ),
+        (
+            InstantCloneEngine(NO_SESSION),
             ChildSpec("web-01", {"x": "1"}, {"guestinfo.ic.x": "12345678"}),
             False,
             "x and guestinfo.ic.x both mean guestinfo.ic.x",
@@ -84,7 +89,7 @@ def test_refused(engine: Any, child: ChildSpec, allow_running_parent: bool, mess
 
 
 def test_effective_options() -> None:
-    InstantCloneEngine(NOBODY).check([ChildSpec("web-01", {"guestinfo.x": "1", "x": "2"})], True)
+    InstantCloneEngine(NO_SESSION).check([ChildSpec("web-01", {"guestinfo.x": "1", "x": "2"})], True)
 
 
 @pytest.mark.parametrize(
@@ -92,4 +97,4 @@ def test_effective_options() -> None:
 )
 def test_child_type(kind: str | None, shown: str) -> None:
     values = {"config.forkConfigInfo": SimpleNamespace(childType=kind)}
-    assert InstantCloneEngine(NOBODY).child_type(values) == shown
+    assert InstantCloneEngine(NO_SESSION).child_type(values) == shown

@@ -16,8 +16,8 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils._fork.parent import
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.families import LINUX, MACOS, WINDOWS, Family
 from ansible_collections.vmfork.vsphere.plugins.module_utils._guest.runner import STAGES
 
-NOBODY: Any = None
-ENGINES: dict[str, Any] = {"vmfork": VmforkEngine(NOBODY), "instant_clone": InstantCloneEngine(NOBODY)}
+NO_SESSION: Any = None
+ENGINES: dict[str, Any] = {"vmfork": VmforkEngine(NO_SESSION), "instant_clone": InstantCloneEngine(NO_SESSION)}
 
 
 def sentence(stage: str, engine: str = "instant_clone", family: Family = LINUX) -> str:

@@ -87,8 +87,8 @@ class Bed:
 
     def report_end(self, stage: str, code: int, nonce: str = "nonce0", output: str = "") -> None:
         """Have the runner report an end before the fork point."""
-        told = guestinfo.Report(stage, code, output)
-        self.vcenter.set_keys(self.vm, **{guestinfo.QUIESCE: guestinfo.as_post_clone(f"{nonce} {stage}", told)})
+        report = guestinfo.Report(stage, code, output)
+        self.vcenter.set_keys(self.vm, **{guestinfo.QUIESCE: guestinfo.as_post_clone(f"{nonce} {stage}", report)})
 
     def run(self, seconds: float = 60, **plan: Any) -> dict[str, Any]:
         given = {"job": JOB, "login": GuestLogin("root", "guest-password"), "delivery": "guestinfo", **plan}
