@@ -36,7 +36,7 @@ LAYERS: Layers = (
     ("_progress",),
     ("_encodings", "_errors", "_printable", "_text_lists"),
 )
-"""``module_utils`` from the top to the bottom. What is on one floor does not import its neighbors."""
+"""``module_utils`` from the top to the bottom. Modules of one layer do not import each other."""
 
 FORK_LAYERS: Layers = (
     ("child", "listing"),
@@ -72,7 +72,7 @@ def layer_of(name: str, layers: Layers) -> int:
     for number, names in enumerate(layers):
         if name in names:
             return number
-    raise LookupError(f"{name} is on no floor: add it to FLOORS or FORK_FLOORS in tests/harness/architecture.py")
+    raise LookupError(f"{name} has no layer: add it to LAYERS or FORK_LAYERS in tests/harness/architecture.py")
 
 
 def python_files() -> list[Path]:

@@ -55,7 +55,7 @@ def test_children(
     began = vcenter.now
     vcenter.fall_silent(create, carried_out, after=answered)
     names = [f"web-{number:02}" for number in range(40)]
-    children = bed.make(*names, seconds=SECONDS, secret_config_params={"token": "a-long-secret"})
+    children = bed.create_children(*names, seconds=SECONDS, secret_config_params={"token": "a-long-secret"})
     finish(vcenter, bed.session, began)
     assert vcenter.count(create) == answered + 1
     assert [child.changed for child in children] == [True] * (answered + 1) + [False] * (39 - answered)

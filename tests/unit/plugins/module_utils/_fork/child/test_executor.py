@@ -431,7 +431,7 @@ def test_seconds_of_each_child(bed: Bed) -> None:
 
 
 def test_milestones_of_a_child_that_existed_have_no_time(bed: Bed) -> None:
-    (child,) = bed.make("web")
+    (child,) = bed.create_children("web")
     values = {**bed.vcenter.objects[child.vm], "runtime.powerState": OFF}
     bed.vcenter.objects[child.vm].update(values)
     resumed = transitions.resume(ChildSpec("web"), bed.goal("powered_on"), child.vm, values)
@@ -460,7 +460,7 @@ def test_progress_names_three_of_the_failed_children(bed: Bed) -> None:
     bed.vcenter.fail(INSTANT_CLONE, vim.fault.NoPermission(msg="No."), times=4)
     bed.vcenter.held.add(INSTANT_CLONE)
     bed.vcenter.later(5, lambda: bed.vcenter.end_tasks(INSTANT_CLONE, 4))
-    bed.make(*"abcde", seconds=20)
+    bed.create_children(*"abcde", seconds=20)
     assert "0 of 5 ready, 0 created, 4 failed (a, b, c, …)" in texts
 
 
