@@ -280,13 +280,22 @@ def restore(place: Estate, directory: pathlib.Path, names: list[str], *vault: st
     return ended.returncode, ended.stdout
 
 
+def secrets_of(vm: Appliance) -> list[str]:
+    options = vm.mo.config.vAppConfig
+    return [
+        *options.eula,
+        *(section.contents for section in options.ovfSection),
+        *(prop.value for prop in options.property),
+    ]
+
+
 def test_restored_from_a_backup(
     place: Estate, directory: pathlib.Path, tmp_path: pathlib.Path, vault: list[str]
 ) -> None:
     """Back up, lose all, restore, back up: the same bytes. A VM with another instance UUID has its BIOS UUID still."""
     names = ["first", "second one", "moved"]
     made = [appliance(place, name) for name in names]
-    secrets = [(made_vm.vm.config.vAppConfig.eula, made_vm.vm.config.vAppConfig.property[2].value) for made_vm in made]
+    secrets = [secrets_of(vm) for vm in made]
     given = {"secrets": "vault", "vault_id": "vapp"}
     back_up(place, directory, *vault, **given)
     before = files(directory)
@@ -294,10 +303,11 @@ def test_restored_from_a_backup(
     assert b"".join(before.values()).count(b"$ANSIBLE_VAULT;1.2;AES256;vapp") == 4 * len(names)
     for vm in made:
         place.vcenter.ok("vm_vapp_options", moid=vm.moid, enabled=False, force=True)
-    left = f"{made[2].vm.config.instanceUuid}.json"
+    left = f"{made[2].mo.config.instanceUuid}.json"
     made[2].reconfigure(instanceUuid="50050d8f-0000-0000-0000-0000000000ff")
     lost = back_up(place, directory, *vault, **given)
-    assert [row["state"] for row in lost["vms"]] == ["gone", "gone", "not_in_scope"]
+    states = {row["name"]: row["state"] for row in lost["vms"]}
+    assert states == {"first": "gone", "second one": "gone", "moved": "not_in_scope"}
 
     with place.vcenter.calls() as calls:
         code, output = restore(place, directory, names, *vault[:2])
@@ -307,9 +317,7 @@ def test_restored_from_a_backup(
     code, output = restore(place, directory, names, *vault)
     assert code == 0, output
     assert re.search(r"moved +restored +BIOS UUID", output), output
-    assert [
-        (made_vm.vm.config.vAppConfig.eula, made_vm.vm.config.vAppConfig.property[2].value) for made_vm in made
-    ] == secrets
+    assert [secrets_of(vm) for vm in made] == secrets
     back_up(place, directory, *vault, **given)
     kept = before.keys() - {left, "index.json"}
     assert {name: files(directory)[name] for name in kept} == {name: before[name] for name in kept}
