@@ -27,8 +27,10 @@ HERE = Path(__file__).parent
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")  # where tests/harness/pytest.sh looks for them
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1440, "height": 900}
-VERDICTS = yaml.safe_load((HERE.parents[1] / "playbooks/vars/ovfenv.yml").read_text())["__ovfenv_verdicts"]
-ACTS = list(yaml.safe_load((HERE.parents[1] / "playbooks/vars/ovfenv.yml").read_text())["__ovfenv_acts"])
+VARIABLES = yaml.safe_load((HERE.parents[1] / "playbooks/vars/ovfenv.yml").read_text())
+VERDICTS, ORIGINS = VARIABLES["__ovfenv_verdicts"], VARIABLES["__ovfenv_origins"]
+ACT_WORDS = VARIABLES["__ovfenv_acts"]
+ACTS = list(ACT_WORDS)
 EARLIER, NOW = 40, 60
 """VMs in the earlier report, and in the one looked at."""
 
@@ -119,6 +121,10 @@ def column(page: Page, selector: str) -> list[str]:
     return [text.strip() for text in page.locator(f"tbody tr:not([hidden]) {selector}").all_text_contents()]
 
 
+COLORS = """rows => rows.every(row => getComputedStyle(row.cells[0]).boxShadow
+    .startsWith(getComputedStyle(row.querySelector(".verdict")).color))"""
+"""Whether the edge of each row has the color of its verdict."""
+
 TEXTS = """rows => rows.map(row => [row, row.querySelector(".name"), row.querySelector(".verdict")]
     .map(one => one.textContent).concat(row.querySelector("th .small").textContent.match(/vm-[0-9]+(?= on esx)/)[0]))"""
 """The text, the name, the verdict and the managed object ID of each row."""
@@ -141,10 +147,15 @@ def test_row_contains_everything_about_its_vm(open_page: Open, listed: dict[str,
             *verdict["warnings"],
             *verdict["remedy_risks"],
         ]
-        expected += [product["name"] for product in vm["configured"]["products"]]
+        expected += [", ".join(filter(None, (verdict["cause"], f"{verdict['confidence']} confidence")))]
+        expected += [ACT_WORDS[verdict["act"]]]
+        expected += [product[part] for product in vm["configured"]["products"] for part in ("name", "full_version")]
+        if vm["boot_time"] or vm["power_on"]["time"]:
+            expected += [ORIGINS.get(vm["power_on"]["reason"]) or ORIGINS[vm["power_on"]["origin"]]]
         expected += [vm["power_on"]["user"] or "", (vm["boot_time"] or "").replace("T", " ")[:16]]
         expected += [f"vApp options changed by {change['user']}" for change in vm["power_on"]["reconfigured"]]
         assert [part for part in expected if part not in text + above] == []
+    assert page.locator("tbody tr").evaluate_all(COLORS)
 
 
 def test_sorts_by_urgency_by_name_and_by_verdict(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
@@ -286,17 +297,24 @@ def test_offers_no_command_without_effect(open_page: Open, listed: dict[str, dic
 
 def test_finds_rows(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
     page = open_page()
+    verdicts = [vm["diagnosis"]["status"] for vm in listed.values()]
+    counts = {f"{VERDICTS[name]['symbol']} {name}: {verdicts.count(name)}" for name in verdicts}
+    assert set(page.locator("[data-show]").all_text_contents()) == {*counts, "new since then"}
     page.get_by_role("button", name="lost:", exact=False).first.click()
     assert set(column(page, ".verdict")) == {"✗ lost"}
     page.get_by_role("button", name="stale:").click()
     assert set(column(page, ".verdict")) == {"✗ lost", "! stale"}
     assert page.get_by_role("status").text_content() == f"{len(column(page, 'th'))} of {len(listed)} shown"
+    assert page.locator("tbody tr[hidden]").evaluate_all(
+        "rows => rows.length > 0 && rows.every(row => getComputedStyle(row).display === 'none')"
+    )
     page.get_by_role("searchbox").fill("app-21 INTEGRATED")
     assert column(page, ".name") == ["app-21"]
     page.get_by_role("searchbox").fill("")
     page.get_by_role("button", name="lost:", exact=False).first.click()
     page.get_by_role("button", name="stale:").click()
     assert len(column(page, "th")) == len(listed)
+    assert page.get_by_role("status").text_content() == ""
     page.get_by_role("button", name="new since then").click()
     new = {vm["name"] for vm in listed.values() if int(vm["moid"][3:]) >= 100 + EARLIER}
     assert set(column(page, ".name")) == new
@@ -347,6 +365,7 @@ def test_fits_on_a_phone(open_page: Open, scheme: str) -> None:
         box = page.locator(part).first.bounding_box()
         assert box is not None
         assert 0 <= box["x"] <= box["x"] + box["width"] <= PHONE["width"]
+    assert page.locator("tbody td").first.evaluate("cell => getComputedStyle(cell, '::before').content") == '"Product"'
     alert, explanations = (page.locator(part).bounding_box() for part in (".alert", "details.all"))
     assert alert is not None
     assert explanations is not None
@@ -376,6 +395,8 @@ def test_starts_with_a_summary(open_page: Open, report: Path, listed: dict[str, 
     text = page.locator("body").text_content() or ""
     assert re.search(r"vCenter vcenter\.example\.com, all VMs, 20\d\d-\d\d-\d\d \d\d:\d\d UTC", text)
     assert f"{stopped} more would start without their settings. " in text
+    assert f"{NOW} VMs examined, {NOW - len(listed)} of them without vApp options and not listed. " in text
+    assert f"{len(levels(listed, 'warn'))} more may run without their current settings. " in text
     assert f"{len(levels(listed, 'unknown'))} were not judged: " in text
     assert re.search(r"\d+ because vCenter no longer has the events of the power-on", text)
 
@@ -387,6 +408,11 @@ def test_links_from_the_alert_to_the_rows_even_when_they_are_filtered_out(open_p
     assert column(page, ".name") == []
     link.click()
     assert page.locator("tr:target .name").is_visible()
+    name, header = (page.locator(part).bounding_box() for part in ("tr:target .name", "thead"))
+    assert name is not None
+    assert header is not None
+    assert header["y"] + header["height"] <= name["y"] < DESKTOP["height"], "the header does not cover the row"
+    assert page.locator("tr:target").evaluate("row => getComputedStyle(row).outlineStyle") == "solid"
 
 
 def test_counts_by_product_and_by_host(open_page: Open, listed: dict[str, dict[str, Any]]) -> None:
@@ -396,6 +422,10 @@ def test_counts_by_product_and_by_host(open_page: Open, listed: dict[str, dict[s
     lines = page.locator(".groups li").all_text_contents()
     assert any(re.match(rf"Mail Gateway: {bad} of \d+ without", line) for line in lines), (bad, lines)
     assert any(line.startswith("esx-1.example.com: ") for line in lines)
+    for group in page.locator(".groups ul").all():
+        counts = [re.findall(r": (\d+) of (\d+) without", line)[-1] for line in group.locator("li").all_text_contents()]
+        numbers = [(int(without), int(of_all)) for without, of_all in counts]
+        assert numbers == sorted(numbers, reverse=True), "the worst first"
 
 
 def test_csv_contains_the_rows_of_the_page_and_no_formulas(report: Path, listed: dict[str, dict[str, Any]]) -> None:
@@ -454,6 +484,10 @@ def test_prints_every_text_and_no_buttons(open_page: Open) -> None:
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("tbody details:not([open])").count() == 0
     assert not page.locator(".copy").first.is_visible()
+    assert not page.get_by_role("searchbox").is_visible()
+    assert page.locator("thead").evaluate("head => getComputedStyle(head).position") == "static"
+    look = "row => { const style = getComputedStyle(row); return [style.contentVisibility, style.breakInside]; }"
+    assert page.locator("tbody tr").first.evaluate(look) == ["visible", "avoid"], "each row is printed, on one page"
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("tbody details[open]").count() == 0
 
