@@ -176,7 +176,8 @@ def attend(flags: list[str], belongs_to: int, answer: int) -> None:
         os.dup2(nowhere, descriptor)
     with os.fdopen(answer, "w", encoding="utf-8") as stream:
         try:
-            simulator = Simulator(*flags)
+            # It ends with its owner; the simulator's own limit is short for a machine that has much else to do.
+            simulator = Simulator("-exit-after", "1h", *flags)
             json.dump(simulator.describe(), stream)
         except SimulatorError as error:
             json.dump({"error": str(error)}, stream)

@@ -166,26 +166,6 @@ def test_names_are_confirmed_not_a_boolean(playbook: str, value: object, is_take
     assert templates.evaluate("{{ " + check["ansible.builtin.assert"]["that"] + " }}", known) is is_taken
 
 
-@pytest.mark.parametrize("playbook", ["ovfenv_repair", "vapp_restore"])
-@pytest.mark.parametrize(
-    ("value", "is_taken"),
-    [
-        *[(value, False) for value in (None, "", [], True, False, "yes", "No", "TRUE")],
-        *[(value, True) for value in ("db", "db, web", ["db"], "yes-01")],
-    ],
-)
-def test_names_are_confirmed_not_a_boolean(playbook: str, value: object, is_taken: bool) -> None:
-    (play,) = yaml.safe_load((ROOT / "playbooks" / f"{playbook}.yml").read_text())
-    names = [task["name"] for task in play["tasks"]]
-    (check,) = [task for task in play["tasks"] if task["name"].startswith("Check that the VMs that may be ")]
-    reads_vcenter = next(name for name in names if name in ("Examine the VMs", "Read the VMs"))
-    assert names.index(check["name"]) < names.index(reads_vcenter)
-    confirmed = "vapp_restore_confirm" if playbook == "vapp_restore" else "ovfenv_repair_confirm"
-    known = {key: trusted(text) for key, text in play["vars"].items()} if "vars" in play else {}
-    reads = Templar(loader=DataLoader(), variables={**known, confirmed: value})
-    assert reads.template(trusted("{{ " + check["ansible.builtin.assert"]["that"] + " }}")) is is_taken
-
-
 @pytest.mark.parametrize(
     ("names", "confirmed", "refused_by"),
     [
