@@ -31,6 +31,8 @@ def trusted(value: Any) -> Any:
         from ansible.template import trust_as_template
     except ImportError:
         return value
+    if isinstance(value, dict):
+        return {key: trusted(entry) for key, entry in value.items()}
     return trust_as_template(value) if isinstance(value, str) else value
 
 

@@ -261,14 +261,6 @@ def test_wrong_commands_are_found(text: str) -> None:
 # --- the connection ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("playbook", PLAYBOOKS)
-def test_playbooks_accept_every_connection_option(playbook: str) -> None:
-    play = yaml.safe_load(PLAYBOOKS[playbook].read_text(encoding="utf-8"))[0]
-    defaults = play["module_defaults"]["group/vmfork.vsphere.all"]
-    for option in _arguments.connection_spec():
-        assert re.search(rf"\bvmfork_{option}\b", defaults.get(option, "")), option
-
-
 @pytest.mark.parametrize(
     "page",
     ["README.md", "roles/vmfork/vars/main.yml", "tests/integration/targets/playbook_fork/defaults/main.yml"],

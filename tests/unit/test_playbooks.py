@@ -26,14 +26,15 @@ RIGHT = {"rank": diagnosis.URGENCY.index("delivered") + 1, "act_now": False, "ne
 
 @pytest.mark.parametrize("playbook", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
 def test_connection_options_have_variables(playbook: pathlib.Path) -> None:
-    (defaults,) = (
-        play["module_defaults"] for play in yaml.safe_load(playbook.read_text()) if "module_defaults" in play
-    )
-    connection = defaults["group/vmfork.vsphere.all"]
-    missing = {
-        option for option in _arguments.connection_spec() if f"vmfork_{option} " not in connection.get(option, "")
-    }
-    assert missing <= {"timeout"}
+    (play,) = yaml.safe_load(playbook.read_text())
+    known = {"omit": "not given"}
+    for name in play["vars_files"]:
+        known |= yaml.safe_load((playbook.parent / name).read_text())
+    given = {f"vmfork_{option}": f"{option} of the user" for option in _arguments.connection_spec()}
+    defaults = play["module_defaults"]["group/vmfork.vsphere.all"]
+    found = templates.evaluate(defaults, {**known, **given})
+    assert {f"vmfork_{option}": found.get(option) for option in _arguments.connection_spec()} == given
+    assert set(templates.evaluate(defaults, known).values()) == {"not given"}
 
 
 def test_variables_of_ovf_playbooks_are_known() -> None:
