@@ -18,7 +18,7 @@ except ImportError:
     SecretMasker = None
 
 WITH_INVOCATION = {"_ansible_inject_invocation": True} if "inject_invocation" in parameters.PASS_VARS else {}
-"""What asks a module for its invocation, which earlier releases return in any case."""
+"""Requests the invocation from a module; earlier releases always return it."""
 
 
 def displayed(printed: str) -> str:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who powered a VM on, read from vCenter's events: the cost, and the effect of faults."""
+"""The origin of power-ons, read from vCenter's events: results, cost, and the effect of faults."""
 
 from __future__ import annotations
 

@@ -590,7 +590,7 @@ def test_two_at_once_with_the_same_scripts(parent: VCenter) -> None:
     assert parent.in_guest(child["moid"], "hostname; cat /root/pre-quiesce-ran").split() == ["web-01", "once"]
 
 
-def test_second_task_that_begins_after_the_first_announced_its_scripts(parent: VCenter) -> None:
+def test_second_task_started_after_the_first_announced_its_scripts(parent: VCenter) -> None:
     """Both succeed, and the VM is at its fork point with the record of its scripts."""
     it = parent.moid()
     script = (

@@ -36,7 +36,7 @@ def provide_get_pip(home: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     releases = pip_releases()
     if not releases:
-        sys.exit("this ansible-test does not say which pip it wants; look at its python_requirements.py")
+        sys.exit("this ansible-test does not name its pip release; see its python_requirements.py")
     for release in releases:
         shutil.copyfile(Path(__file__).with_name("get_pip.py"), cache / f"get_pip_{release.replace('.', '_')}.py")
 

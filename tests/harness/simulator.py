@@ -79,7 +79,7 @@ class Simulator:
         try:
             ready = READY.match(self._first_line())
             if ready is None:
-                raise SimulatorError("the simulator's first line is not the one that says where it listens")
+                raise SimulatorError("the simulator's first line does not contain its address")
         except BaseException:
             self.stop()
             raise

@@ -26,7 +26,7 @@ PUT = "PUT"
 """The request that sends a file."""
 
 LOCATION = "https://elsewhere.example/"
-"""Where answers with a status of 3xx lead."""
+"""The target of answers with a status of 3xx."""
 
 COOKIE = 'vmware_soap_session="f00d"; Path=/'
 

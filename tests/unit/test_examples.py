@@ -33,7 +33,7 @@ ROLE = yaml.safe_load((ROOT / "roles/vmfork/meta/argument_specs.yml").read_text(
 PLAYBOOKS = {path.stem: path for path in (ROOT / "playbooks").glob("*.yml")}
 
 VALUES = {"int": 1, "bool": True, "float": 1.0, "list": ["given"], "dict": {"key": "given"}, "str": "given"}
-"""What stands for a value that a template makes."""
+"""Placeholders for the values of templates."""
 
 
 class Block(NamedTuple):

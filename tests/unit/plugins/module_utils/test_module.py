@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Ansible itself writes about a module: in the system's log, and in the result of a refused module."""
+"""Messages that Ansible itself writes about a module: in the system's log, and in the result of a refused module."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_secrets_are_not_logged(
 @pytest.mark.parametrize("given", as_text(SECRET))
 def test_secrets_are_not_in_the_result_of_a_refused_module(given: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run("vmfork_child", children=[{"name": "web-01", "secret_config_params": given}], nonsense=1)
-    said = displayed(capsys.readouterr().out)
-    assert "Unsupported parameters" in said
-    assert END not in said
+    output = displayed(capsys.readouterr().out)
+    assert "Unsupported parameters" in output
+    assert END not in output
 
 
 @pytest.mark.parametrize("given", as_text(SECRET))
@@ -93,21 +93,21 @@ def test_option_that_does_not_exist_is_refused_without_its_value(
     if place == "in children as text":
         child = json.dumps(child)
     run("vmfork_child", **(child if place == "at the top" else {"children": [child]}))
-    said = displayed(capsys.readouterr().out)
-    assert "Unsupported parameters" in said
-    assert "secret_config_param" in said
-    assert "web-01" in said
-    assert END not in said + str(log)
+    output = displayed(capsys.readouterr().out)
+    assert "Unsupported parameters" in output
+    assert "secret_config_param" in output
+    assert "web-01" in output
+    assert END not in output + str(log)
 
 
 def test_guest_login_with_a_typing_error_is_refused_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
     login = {"name": "web-01", "guest_username": "root", "guest_passwort": SECRET, "guest_password": "x" * 12}
     with patch_module_args({**WITH_INVOCATION, "guests": [login]}), pytest.raises(SystemExit):
         MODULES["vm_ovfenv_info"].main()
-    said = displayed(capsys.readouterr().out)
-    assert "Unsupported parameters" in said
-    assert "guest_passwort" in said
-    assert END not in said
+    output = displayed(capsys.readouterr().out)
+    assert "Unsupported parameters" in output
+    assert "guest_passwort" in output
+    assert END not in output
 
 
 SCRIPT = f"#!/bin/sh\ncurl --user 'deploy:{SECRET}' https://example.com/\n"
@@ -159,10 +159,10 @@ def test_encoded_secrets_are_not_displayed(
     secret = f"tëst/key's{request.node.callspec.indices['encode']}+\"of {END}"
     shown = encode(secret)
     run("vmfork_child", name="a", folder=f"web {shown}", secret_config_params={"token": secret}, timeout="none")
-    said = displayed(capsys.readouterr().out)
-    assert "timeout" in said
-    assert shown not in json.loads(said)["invocation"]["module_args"]["folder"]
-    assert "web" in json.loads(said)["invocation"]["module_args"]["folder"]
+    output = displayed(capsys.readouterr().out)
+    assert "timeout" in output
+    assert shown not in json.loads(output)["invocation"]["module_args"]["folder"]
+    assert "web" in json.loads(output)["invocation"]["module_args"]["folder"]
 
 
 @pytest.mark.parametrize("given", [5, {"name": "web-01"}, "nonsense", ["nonsense", 5, None], None])
@@ -248,10 +248,10 @@ def test_login_in_a_host_is_not_repeated(
         monkeypatch.setenv("VMWARE_HOST", "vcenter")
         monkeypatch.setenv({"hostname": "VMWARE_HOST"}.get(option, "VMWARE_PROXY_HOST"), value)
     run("vmfork_child", name="web-01", **given)
-    said = displayed(capsys.readouterr().out)
-    assert other or f"{option} contains an @" in said
-    assert END not in said + str(log)
-    assert "joe:" not in said + str(log)
+    output = displayed(capsys.readouterr().out)
+    assert other or f"{option} contains an @" in output
+    assert END not in output + str(log)
+    assert "joe:" not in output + str(log)
 
 
 def test_login_in_a_host_is_masked_elsewhere() -> None:

@@ -97,7 +97,7 @@ def test_errors_become_a_message_after_the_logout(
 
 
 RAW = "\x1b[31mred\x00\u202eder\x9b\r"
-"""What moves a terminal's cursor, ends a text in C, or turns its direction."""
+"""Characters that move a terminal's cursor, end a text in C, or change its direction."""
 
 
 @pytest.mark.parametrize("ending", ["result", "error", "fault", "interrupted"])

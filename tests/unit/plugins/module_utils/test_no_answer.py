@@ -38,10 +38,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_server(port: int) -> None:
-    said = (
+    message = (
         f"^Could not connect to 127.0.0.1 port {port}: no answer within 1 seconds. Check hostname, port and firewalls.$"
     )
-    with pytest.raises(_errors.ConnectionFailed, match=said), _session.Session(server(port)):
+    with pytest.raises(_errors.ConnectionFailed, match=message), _session.Session(server(port)):
         pass
 
 

@@ -110,7 +110,7 @@ def test_signal_logs_out(method: str, name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("act", ["cut body", "drip"])
-def test_login_whose_answer_was_cut_is_logged_out(act: str) -> None:
+def test_login_with_a_truncated_answer_is_logged_out(act: str) -> None:
     with SoapServer(Login=[act]) as fake, pytest.raises(_errors.ConnectionFailed), session(fake, 1):
         pass
     assert fake.methods[-1] == "Logout"

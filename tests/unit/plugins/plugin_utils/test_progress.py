@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which lines the progress of a module gives, and when nothing is displayed."""
+"""The lines shown for a module's progress, and cases without any."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_module_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.mark.parametrize("reports", ["", "1 of 8", '{"text": "half', "[]\n ", '{"text": 1}\n ', "\xff\n "])
-def test_what_is_no_report_does_not_disturb_the_task(
+def test_invalid_report_does_not_disturb_the_task(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reports: str
 ) -> None:
     played = Played(monkeypatch, tmp_path)

@@ -16,10 +16,10 @@ EACH_ITS_OWN = r"moid|uuid|instance_uuid|seconds|quiesced_at|fork_group_id|mac_a
 
 # Values that may differ between the engines, and why.
 OF_THE_ENGINE = {
-    r"api": "it says which engine it is",
+    r"api": "it names the engine",
     r"enabled": "null where nothing needs enabling",
     r"fork_group_id": "vSphere 6.5 alone has fork groups, and on the children of parents that it reports",
-    r"child_type": "it says what kind of child it is",
+    r"child_type": "it names the kind of child",
     r"survives_power_off": "children of Instant Clone are full VMs",
     r"(enabled|disabled)\.(changed|diff\..*)": "nothing needs enabling",
     r"foreseen\.warnings(\[.*)?": "vCenter is asked beforehand, and may warn, with Instant Clone",

@@ -19,7 +19,7 @@ from pyVmomi import vim
 
 PRODUCT = "Mail Gateway"
 SECRET = "vmforktest-registration-0123456789"
-"""Nothing may show it; neither key nor type of its properties say what they are."""
+"""It must never be shown, although neither key nor type of its properties mark it as a secret."""
 PROPERTIES = (
     vim.vApp.PropertyInfo(key=0, id="hostname", type="string", value="mail", userConfigurable=True),
     vim.vApp.PropertyInfo(

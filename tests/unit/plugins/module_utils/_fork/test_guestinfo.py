@@ -31,7 +31,7 @@ UNREADABLE = [
     "0 \ud800",
     "0 YQ== YQ==",
 ]
-"""What a guest may write behind the nonce, and no runner does."""
+"""Text that a guest may write after the nonce, but no runner does."""
 
 
 @pytest.mark.parametrize(

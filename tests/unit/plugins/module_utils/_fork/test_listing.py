@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which child is listed under which parent, when only the server shows it."""
+"""The children listed under each parent, when only the server shows them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def record(parent: str, own: str = "u") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("everyone", "forks", "family", "orphans"),
     [
-        pytest.param({"p": ENABLED, "c": FORK}, {}, {"p": []}, ["c"], id="fork, nothing said"),
+        pytest.param({"p": ENABLED, "c": FORK}, {}, {"p": []}, ["c"], id="fork that the server does not list"),
         pytest.param({"p": ENABLED, "c": FORK}, {"c": "p"}, {"p": ["c"]}, [], id="fork, parent named"),
         pytest.param({"p": PLAIN, "c": PLAIN}, {"c": "p"}, {"p": ["c"]}, [], id="former parent"),
         pytest.param({"c": FORK}, {"c": "p"}, {}, ["c"], id="parent that cannot be seen"),

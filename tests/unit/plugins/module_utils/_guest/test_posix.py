@@ -118,7 +118,7 @@ def test_complete_run(guest: Guest) -> None:
     job = runner.Job(pre_quiesce='echo pre >"$OUT/pre"', post_clone="echo out; echo err >&2; cat $OUT/pre")
     assert guest.run(job) == 0
     assert guest.value("scripts-at-freeze") == f"{job.digest()} run-nonce"
-    assert guest.value(guestinfo.SCRIPTS) == "", "a child does not stand at the fork point"
+    assert guest.value(guestinfo.SCRIPTS) == "", "a child is not at the fork point"
     assert guest.post_clone() == guestinfo.Report("post_clone", 0, "out\nerr\npre\n")
     assert guest.early_end() is None
     assert not guest.directory.exists()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a VM lacks besides its OVF environment when it was not powered on by vCenter."""
+"""Missing parts of a VM that was not powered on by vCenter, besides its OVF environment."""
 
 from __future__ import annotations
 

@@ -551,7 +551,7 @@ EXTRACTS = {
     "stale": (Extracted("ok", document(), "<old/>"), (CHANGED_IN_EXTRACT,)),
     "regenerated": (Extracted("ok", document(), "<new/>"), ()),
 }
-"""What ExtractOvfEnvironment may return for a VM that its host started."""
+"""Possible results of ExtractOvfEnvironment for a VM that its host started."""
 
 
 @pytest.mark.parametrize("evidence", [case[-1] for case in TABLE])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who powered the VM on."""
+"""The origin of a VM's power-on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What prevents a power cycle of a VM, and the risks to accept first: every row of both tables."""
+"""Obstacles to a power cycle, and the risks to accept first: every row of both tables."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ SPACES = st.sampled_from(["", document.NAMESPACE, f"{document.NAMESPACE}/", "htt
     st.sampled_from([0, 1, 5, 20, 60, 200]),
 )  # fmt: skip
 @settings(max_examples=100)
-def test_both_methods_say_the_same_of_a_document_that_is_malformed_outside_its_properties(
+def test_both_methods_agree_on_a_document_malformed_outside_its_properties(
     guest_of_all: Guest, before: str, prologs: list[str], names: tuple[str, str], space: str, attributes: list[str],
     after: str, cut: int,
 ) -> None:  # fmt: skip

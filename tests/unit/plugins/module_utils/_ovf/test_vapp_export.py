@@ -437,7 +437,7 @@ def test_secrets_in_license_agreements(text: str, is_secret: bool) -> None:
     assert secrets == [(("eula", 1), text)] * is_secret
 
 
-def test_what_a_document_does_not_have_is_left_alone() -> None:
+def test_missing_parts_of_a_document_are_left_unchanged() -> None:
     info = options(
         ovfSection=[section("b", "<a token='abc'/>"), section("b", "<a/>", key=2), section("c", "<c/>", key=3)],
         eula=["password: Xy7$kkkk99!"],

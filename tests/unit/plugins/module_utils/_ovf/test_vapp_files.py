@@ -110,7 +110,7 @@ def test_index_that_is_there(tmp_path: pathlib.Path) -> None:
     assert vapp_files.check(tmp_path) == "{}"
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: pathlib.Path) -> None:
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: pathlib.Path) -> None:
     for name in (".vapp_backup.abc123", ".vapp_backup.lock", ".vapp_backup", "x.vapp_backup.y", NAME):
         (tmp_path / name).write_text("old")
     (tmp_path / ".vapp_backup.directory").mkdir()

@@ -240,7 +240,7 @@ def test_runner_that_cannot_be_ended_is_mentioned(bed: Bed) -> None:
     bed.on_stop = lambda: None
     with pytest.raises(_errors.GuestFailed, match=rf"process {PID}\) could not be ended") as error:
         bed.run()
-    assert error.value.details["changed"] is True, "the VM may stand still later"
+    assert error.value.details["changed"] is True, "the VM may freeze later"
     assert not bed.vcenter.called("DeleteDirectoryInGuest"), "its children would not find their script"
 
 
@@ -682,6 +682,6 @@ def test_no_delivery_available(mute: Bed) -> None:
 
 def test_children_that_cannot_report_are_not_awaited(mute: Bed) -> None:
     for wait_for, refused in {"post_clone": True, "powered_on": False}.items():
-        said = children._unreported(mute.parent, wait_for)
-        assert (said is not None) is refused
+        reason = children._unreported(mute.parent, wait_for)
+        assert (reason is not None) is refused
     assert "Use another wait_for" in str(children._unreported(mute.parent, "post_clone"))
