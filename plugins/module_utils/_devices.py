@@ -48,27 +48,32 @@ def mac_addresses(values: Values) -> list[str]:
 
 
 def beside(child: Values, parent: Values) -> set[str]:
-    """Return the MAC addresses of a child's connected adapters that share a network with the parent."""
+    """Return the MAC addresses of a child's connected adapters that share a network with the parent, or may."""
     there = [adapter.backing for adapter in adapters(parent) if adapter.backing is not None]
     return {
         mac_of(adapter)
         for adapter in adapters(child)
         if adapter.backing is not None
         and (adapter.connectable is None or adapter.connectable.connected)
-        and any(is_same_network(adapter.backing, other) for other in there)
+        and any(is_same_network(adapter.backing, other) is not False for other in there)
     }
 
 
-def is_same_network(backing: t.Any, other: t.Any) -> bool:
-    """Return whether two backings of adapters are on the same network."""
+def is_same_network(backing: t.Any, other: t.Any) -> bool | None:
+    """Return whether two backings of adapters are on the same network; ``None`` if vCenter does not identify one."""
     if type(backing) is not type(other):
         return False
     card = vim.vm.device.VirtualEthernetCard
     if isinstance(backing, card.DistributedVirtualPortBackingInfo):
-        return bool(backing.port.portgroupKey == other.port.portgroupKey)
+        # A port that is connected by its own key need not have a port group.
+        return _is_same(backing.port.portgroupKey, other.port.portgroupKey)
     if isinstance(backing, card.OpaqueNetworkBackingInfo):
-        return bool(backing.opaqueNetworkId == other.opaqueNetworkId)
+        return _is_same(backing.opaqueNetworkId, other.opaqueNetworkId)
     # Compare objects if vCenter shows them: networks of several hosts may share a name, and a name may be escaped.
     if backing.network is not None:
         return bool(backing.network == other.network)
-    return bool(backing.deviceName == other.deviceName)
+    return _is_same(backing.deviceName, other.deviceName)
+
+
+def _is_same(key: str | None, other: str | None) -> bool | None:
+    return key == other if key and other else None
