@@ -223,6 +223,16 @@ def test_every_function_on_the_page_exists(file: str, name: str) -> None:
     assert name in defined(places[0])
 
 
+PATHS = sorted(set(re.findall(r"`([\w./-]+\.(?:py|yml|j2|go|rst|md))`", PAGE.partition("## Map of module_utils")[0])))
+"""Every file of the page that is named without a function."""
+
+
+@pytest.mark.parametrize("file", PATHS)
+def test_every_file_on_the_page_exists(file: str) -> None:
+    found = [parent / file for parent in (UTILS, PLUGINS, ROOT) if (parent / file).is_file()]
+    assert found or list((ROOT / "tests/unit").rglob(file)), f"docs/architecture.md names {file}, which is not there"
+
+
 def test_page_names_functions() -> None:
     assert len(NAMED) > 20
 
