@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Report how far a module is, to the action plugin that displays it.
+"""Report the progress of a module to the action plugin that displays it.
 
 Private to the collection. Each change is one line of JSON in a file of the
-action plugin: ``text`` (names of children and counts, never text of a guest),
-and how many of how many are done. ``plugin_utils/progress.py`` reads it.
+action plugin: ``text`` (names of children and counts, never text from a guest),
+``done`` and ``total``. ``plugin_utils/progress.py`` reads it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ansible_collections.vmfork.vsphere.plugins.module_utils import _printable
 
 
 class Progress:
-    """Appends to the file of an action plugin. Without one, and if it cannot be written, nothing happens.
+    """Appends to the file of an action plugin. Does nothing without a file, or if it cannot be written.
 
-    :param path: the file, which exists.
+    :param path: the existing file.
     :param hide: returns a text without secrets.
     """
 

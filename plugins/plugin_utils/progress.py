@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run a module as Ansible does, and display how far it is while it runs.
+"""Run a module as Ansible does, and display its progress.
 
-The module runs in the main thread of Ansible's worker, as ever. It appends its
+The module runs in the main thread of Ansible's worker, as usual. It appends its
 progress to a private file (``module_utils/_progress.py``), which a thread
 reads. The lines go to the standard error stream, so that callbacks that write
 JSON to the standard output stream stay parseable.
@@ -33,7 +33,7 @@ SECONDS = 5.0
 
 LINES_OF_A_STEP = 12
 MOST_LINES = 60
-"""Lines of one task."""
+"""Maximum number of lines of one task."""
 
 LOOK_SECONDS = 0.2
 """How often the file is read."""
@@ -42,7 +42,7 @@ LOOK_SECONDS = 0.2
 class Lines:
     """Decides which reports become a line.
 
-    :param name: of the module, which begins each line.
+    :param name: name of the module, which begins each line.
     """
 
     def __init__(self, name: str) -> None:
@@ -55,7 +55,7 @@ class Lines:
     def line(self, report: dict[str, t.Any], seconds: float) -> str | None:
         """Return the line for the last report, if it is time for one.
 
-        :param seconds: since the task began.
+        :param seconds: seconds since the task began.
         """
         text, total = str(report["text"]), int(report["total"])
         tenth = int(report["done"]) * 10 // total if total > 0 else 0
@@ -79,7 +79,7 @@ class _Reader(threading.Thread):
         self._began = time.monotonic()
 
     def run(self) -> None:
-        """Read the file until :meth:`stop`. What goes wrong must not disturb the task: nothing more is displayed."""
+        """Read the file until :meth:`stop`. An error must not disturb the task: it only ends the display."""
         with contextlib.suppress(Exception), self._path.open("rb") as file:
             unread = b""
             report: dict[str, t.Any] | None = None
@@ -91,14 +91,14 @@ class _Reader(threading.Thread):
                     Display().display(line, stderr=True)
 
     def stop(self) -> None:
-        """Return when nothing more is displayed."""
+        """End the display, and wait for its end."""
         self._ended.set()
         self.join()
 
 
 @contextlib.contextmanager
 def displayed(name: str) -> t.Iterator[str]:
-    """Display the reports of a module while it runs; the path of the file for them is yielded."""
+    """Display the reports of a module while it runs, and yield the path of the file for them."""
     directory = constants.DEFAULT_LOCAL_TMP  # type: ignore[attr-defined,unused-ignore]
     handle, path = tempfile.mkstemp(prefix="vmfork-progress-", dir=directory)
     os.close(handle)
@@ -145,7 +145,7 @@ class ProgressAction(NormalAction):  # type: ignore[misc,unused-ignore]
             return True  # the module refuses the value
 
     def _name(self, task_vars: dict[str, t.Any]) -> str:
-        """Return the name of the module, and of the host where others run it, too."""
+        """Return the name of the module, and of the host if several hosts run it."""
         name = str(self._task.action).rpartition(".")[2]
         is_one_of_several = len(task_vars.get("ansible_play_hosts") or ()) > 1
         return f"{name} [{task_vars.get('inventory_hostname')}]" if is_one_of_several else name

@@ -46,6 +46,7 @@ PHRASES = (
     Phrase(r"\bwhat (?:became|becomes|has become) of\b", 'write "the result of" or "the state of"'),
     Phrase(r"\bleft as (?:it is|they are)\b", 'write "left unchanged"'),
     Phrase(r"\bnothing tells\b", 'write "it is not known": data does not talk'),
+    Phrase(r"\b(?:is|are|was|were|been|not) told\b", 'write "reported", "shown" or "asked": programs do not talk'),
     Phrase(r"\b(?:is|was|be) at work on (?:it|the VM)\b", 'write "is running on"'),
     Phrase(r'^\s*r?"""Of\b', 'begin with a verb or a noun: "Of X, …" hides the subject'),
 )

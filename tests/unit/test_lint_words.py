@@ -20,6 +20,7 @@ FOUND = [
     "See what became of each.",
     "VM web is left as it is.",
     "Nothing tells who did it.",
+    "The VM was told to shut down.",
     "Another task is at work on the VM.",
     '    """Of a VM in a vApp, the outermost one."""',
 ]
@@ -44,6 +45,7 @@ def test_every_phrase_has_an_example() -> None:
         "bears_id is whose ID is in the document.",
         "The past power-ons of vCenter.",
         "Canewdon",
+        "The two VMs cannot be told apart.",
     ],
 )
 def test_plain_english_is_not_found(line: str) -> None:

@@ -365,12 +365,12 @@ def shown(before: str, after: str) -> tuple[str, str]:
         if prop.get("secret") or vapp_types.is_password(prop.get("type"))
     }
     sections = {
-        _section(one)
+        _section(entry)
         for content in contents
-        for one in _entries(content, "ovf_sections")
-        if not isinstance(one.get("contents"), str)
+        for entry in _entries(content, "ovf_sections")
+        if not isinstance(entry.get("contents"), str)
     }
-    has_hidden_eula = any(not isinstance(one, str) for content in contents for one in _list(content, "eula"))
+    has_hidden_eula = any(not isinstance(text, str) for content in contents for text in _list(content, "eula"))
     old, new = (_masked(content, properties, sections, has_hidden_eula) for content in contents)
     return old, new
 
@@ -393,7 +393,7 @@ def _list(content: t.Any, name: str) -> list[t.Any]:
 
 
 def _entries(content: t.Any, name: str) -> list[dict[str, t.Any]]:
-    return [one for one in _list(content, name) if isinstance(one, dict)]
+    return [entry for entry in _list(content, name) if isinstance(entry, dict)]
 
 
 def _properties(content: t.Any) -> list[dict[str, t.Any]]:
@@ -410,14 +410,14 @@ def _masked(
     sections: t.Collection[tuple[str, str]],
     has_hidden_eula: bool,
 ) -> str:
-    """Return a file with asterisks in place of its secrets."""
+    """Return the text of a file with its secrets masked."""
     if not isinstance(content, dict):
         return ""
     result = copy.deepcopy(content)
     secret = [
         (prop, name) for prop in _properties(result) if _parts(prop) in properties for name in ("value", "default")
     ]
-    secret += [(one, "contents") for one in _entries(result, "ovf_sections") if _section(one) in sections]
+    secret += [(entry, "contents") for entry in _entries(result, "ovf_sections") if _section(entry) in sections]
     for entry, name in secret:
         if entry.get(name):
             entry[name] = MASK

@@ -229,8 +229,8 @@ def faults(given: t.Any) -> list[str]:
 
 
 def not_restored(given: t.Mapping[str, t.Any], current: t.Mapping[str, t.Any]) -> list[str]:
-    """Return the parts besides properties that a document does not have, and a VM, by its own document, neither."""
-    there = {(one["namespace"], one["type"]) for one in current.get("ovf_sections") or []}
+    """Return the parts besides properties that neither a document nor the VM, by its own document, has."""
+    there = {(section["namespace"], section["type"]) for section in current.get("ovf_sections") or []}
     found = [f"OVF section {kind}" for space, kind in rest(given).hidden_sections if (space, kind) not in there]
     return found + (["license agreements"] if rest(given).eula is None and not current.get("eula") else [])
 

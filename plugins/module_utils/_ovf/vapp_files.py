@@ -21,7 +21,7 @@ import typing as t
 from ansible_collections.vmfork.vsphere.plugins.module_utils._ovf.vapp_backup import INDEX, Unusable, is_name
 
 TEMPORARY = ".vapp_backup."
-"""Prefix of files that are only there during a run."""
+"""Prefix of files that exist only during a run."""
 LOCK = f"{TEMPORARY}lock"
 PATIENCE = 60.0
 """Seconds to wait for another backup that is writing its files, which takes far less."""
@@ -32,7 +32,7 @@ class BackupError(Exception):
 
 
 def check(directory: pathlib.Path) -> str | Unusable | None:
-    """Check that a directory can have a backup, and return the index that it has.
+    """Check that a directory can be used for a backup, and return its index.
 
     :raises BackupError: it cannot be used.
     """
@@ -55,7 +55,7 @@ def read(directory: pathlib.Path) -> dict[str, str | Unusable]:
     :raises BackupError: the directory cannot be used.
     """
     try:
-        return {one.name: text(one) for one in sorted(directory.iterdir()) if is_name(one.name)}
+        return {path.name: text(path) for path in sorted(directory.iterdir()) if is_name(path.name)}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -85,7 +85,7 @@ def text(path: pathlib.Path) -> str | Unusable:
 def locked(directory: pathlib.Path) -> t.Iterator[None]:
     """Create a directory, and let no other backup write into it.
 
-    What an earlier run left when it was killed is removed.
+    Files of an earlier run that was killed are removed.
 
     :raises BackupError: it cannot be used, or another backup is writing for longer than :data:`PATIENCE`.
     """

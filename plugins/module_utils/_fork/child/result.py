@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: vmfork.vsphere contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The result of a child, as ``vmfork_child`` returns it.
+"""Build the result of a child, as ``vmfork_child`` returns it.
 
 Private to the collection.
 """
@@ -72,7 +72,9 @@ class Result:
 def timeline(results: t.Iterable[Result]) -> dict[str, dict[str, float] | None]:
     """Return for each milestone how long the children took to reach it; ``None`` if none has reached it."""
     found = list(results)
-    return {milestone: _spread(one.timeline.get(milestone) for one in found) for milestone in transitions.MILESTONES}
+    return {
+        milestone: _spread(result.timeline.get(milestone) for result in found) for milestone in transitions.MILESTONES
+    }
 
 
 def _spread(values: t.Iterable[float | None]) -> dict[str, float] | None:
