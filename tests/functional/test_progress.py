@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from .engines import instant_clone_only
 from .vcenter import SECONDS, VCenter
-from .ways import instant_clone_only
 
 pytestmark = [
     pytest.mark.flags("-guest", "none", "-task-delay", "1200ms"),
