@@ -70,15 +70,15 @@ NEW, OLD = ("-api-version", "8.0.3.0"), ("-api-version", "6.5")
 
 FIRST = "1. A running VM becomes eight, by Instant Clone in a vCenter 8.0 that is simulated on this machine:\n"
 ONCE_MORE = "\nOnce more: the children are there, and nothing is left to do."
-ELSEWHERE = "\nThe same command on a vCenter 6.5, which knows no Instant Clone yet, and forks by VMFork:"
+ELSEWHERE = "\nThe same command on a vCenter 6.5, which does not have Instant Clone yet. It uses VMFork:"
 SECOND = """
 2. An appliance, imported into the vCenter 8.0, is started on its ESXi host directly.
-   Its guest goes without its settings, since only vCenter tells them:
+   Its guest does not get its settings, because only vCenter delivers them:
 """
 THIRD = "\n3. Its vApp options are backed up. Then the appliance is registered again, and has none:"
 END = """
-On your vCenter they are the same playbooks. The report changes nothing and needs no
-guest login; the two scripts of the fork are in playbooks/files:
+The same playbooks work with your vCenter. The report changes nothing and needs no guest
+login. The two scripts of the fork are in playbooks/files:
 $ . .build/activate
 $ export VMWARE_HOST=vcenter.example.com VMWARE_USER=… VMWARE_PASSWORD=…
 $ ansible-playbook vmfork.vsphere.ovfenv_report
