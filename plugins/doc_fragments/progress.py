@@ -8,7 +8,8 @@ class ModuleDocFragment:
 options:
   progress:
     description:
-      - Whether to display the progress of a task that takes longer than 2 seconds, in lines such as
+      - >-
+        Whether to display the progress of a task that takes longer than 2 seconds, in lines such as
         C(vmfork_child: 18 of 60 ready, 31 created, 12 s).
       - A line follows after 5 seconds or more, and whenever another tenth of the work is done. A task displays at most
         60 lines. They are written to the standard error stream.
