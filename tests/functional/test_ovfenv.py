@@ -743,7 +743,9 @@ def test_interrupted_batch_and_another_run(shared: Estate) -> None:
     sessions = len(shared.vcenter.control("GET", "sessions"))
     shared.vcenter.fault(method="PowerOnVM_Task", at="task", fault="GenericVmConfigFault", vm_name=names[1])
     with shared.vcenter.calls(), playbook(shared, **given, ovfenv_repair_batch=2) as started:
-        output = output_until(started, "[Wait for the repair, which continues if this run is interrupted, of interrupted-1]")
+        output = output_until(
+            started, "[Wait for the repair, which continues if this run is interrupted: interrupted-1]"
+        )
         while shared.vcenter.called().get("ShutdownGuest", 0) < len(vms):
             assert started.poll() is None, output
         os.killpg(started.pid, signal.SIGINT)
